@@ -1,0 +1,52 @@
+# Every target works on a fresh clone; `make help` lists them.
+.DEFAULT_GOAL := help
+GO ?= go
+PKG ?= ./...
+
+.PHONY: help generate build test fuzz lint check-generate bench check redis-server
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+generate: ## write the generated code of the examples
+	$(GO) generate ./...
+
+build: ## compile everything, for Linux and for the other systems
+	$(GO) build ./...
+	GOOS=darwin $(GO) build ./...
+	GOOS=windows $(GO) build ./...
+
+test: redis-server ## run all tests with the race detector
+	$(GO) test -race -timeout 20m $(PKG)
+
+fuzz: ## fuzz every fuzz target for 20s
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime 20s $$pkg || exit 1; \
+		done; \
+	done
+
+lint: bin/staticcheck ## gofmt, vet and staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	bin/staticcheck ./...
+	cd bench && $(GO) vet ./...
+
+check-generate: generate ## fail if the generated code in git is not what taskgen writes
+	@test -z "$$(git status --porcelain -- '*_gen.go')" || { echo "make generate changed files; commit them:"; git status --short -- '*_gen.go'; exit 1; }
+
+bench: redis-server ## compare with other task queues, interleaved in one run
+	cd bench && $(GO) run .
+
+check: lint build check-generate test ## all that has to pass before a change lands
+
+# The linter is built from a module of its own, so that it reaches no user's go.mod.
+bin/staticcheck: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+# Tests and benchmarks start their own servers; here is only the binary they need.
+redis-server:
+	@command -v redis-server >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server >/dev/null; \
+	} || { echo "redis-server (7.0 or newer) is needed: install it, for example with: sudo apt-get install redis-server"; exit 1; }

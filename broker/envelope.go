@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/taskgen/taskgen/codec"
+)
+
+// Limits on what a run may carry, so that bad input is refused before it is
+// stored. The payload's limit is the producer's.
+const (
+	MaxID      = 200 // bytes
+	MaxName    = 128 // bytes of a task's or queue's name
+	MaxHeaders = 32
+	MaxHeader  = 1024 // bytes of a header's key and value together
+)
+
+// envelopeVersion opens every encoded run. A reader refuses what it does not
+// know; fields can be added to the map without a new version.
+const envelopeVersion = 1
+
+// AppendBinary appends the run's stored form to b: a version byte and a
+// MessagePack map with short keys, zero values left out. Receipt is not part
+// of it.
+func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, envelopeVersion)
+	at := len(b)
+	b = append(b, 0x80) // patched below: fewer than 16 keys are written short
+	n := 0
+	str := func(key, v string) {
+		if v != "" {
+			b = codec.AppendString(codec.AppendString(b, key), v)
+			n++
+		}
+	}
+	num := func(key string, v int64) {
+		if v != 0 {
+			b = codec.AppendInt(codec.AppendString(b, key), v)
+			n++
+		}
+	}
+	str("i", r.ID)
+	str("t", r.Task)
+	str("q", r.Queue)
+	num("k", int64(r.Kind))
+	num("p", int64(r.Priority))
+	num("c", unixNano(r.QueuedAt))
+	num("u", unixNano(r.Due))
+	num("y", int64(r.Delay))
+	num("x", int64(r.Expire))
+	num("e", int64(r.Keep))
+	if r.OwnID {
+		num("o", 1)
+	}
+	num("a", int64(r.Attempt))
+	num("d", int64(r.Deliveries))
+	str("f", r.ParentID)
+	str("r", r.RootID)
+	if len(r.Headers) > 0 {
+		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
+		n++
+	}
+	b = codec.AppendBytes(codec.AppendString(b, "b"), r.Payload)
+	n++
+	if n < 16 {
+		b[at] |= byte(n)
+		return b, nil
+	}
+	b = slices.Insert(b, at+1, byte(n>>8), byte(n))
+	b[at] = 0xde // a map with a 16-bit length
+	return b, nil
+}
+
+// MarshalBinary returns the run's stored form, as AppendBinary writes it.
+func (r *TaskRun) MarshalBinary() ([]byte, error) {
+	return r.AppendBinary(make([]byte, 0, 128+len(r.Payload)))
+}
+
+func appendHeaders(b []byte, headers map[string]string) []byte {
+	keys := make([]string, 0, len(headers))
+	for k := range headers {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	b = codec.AppendMapLen(b, len(keys))
+	for _, k := range keys {
+		b = codec.AppendString(codec.AppendString(b, k), headers[k])
+	}
+	return b
+}
+
+// UnmarshalBinary sets the run to what b holds, the stored form of a run. It
+// copies what it keeps. The error says what is wrong with b and where.
+func (r *TaskRun) UnmarshalBinary(b []byte) error {
+	if len(b) == 0 || b[0] != envelopeVersion {
+		return fmt.Errorf("decode run: not an envelope of version %d", envelopeVersion)
+	}
+	*r = TaskRun{}
+	d := codec.NewReader(b[1:])
+	for n := d.MapLen(); n > 0 && d.More(); n-- {
+		r.field(d, string(d.Key()))
+	}
+	if err := d.Done(); err != nil {
+		return fmt.Errorf("decode run: %w", err)
+	}
+	if r.ID == "" || r.Task == "" || r.Queue == "" {
+		return fmt.Errorf("decode run: it has no id, task or queue")
+	}
+	return nil
+}
+
+func (r *TaskRun) field(d *codec.Reader, key string) {
+	switch key {
+	case "i":
+		r.ID = d.String()
+	case "t":
+		r.Task = d.String()
+	case "q":
+		r.Queue = d.String()
+	case "k":
+		r.Kind = Kind(d.Int8())
+	case "p":
+		r.Priority = Priority(d.Int8())
+	case "c":
+		r.QueuedAt = fromUnixNano(d.Int64())
+	case "u":
+		r.Due = fromUnixNano(d.Int64())
+	case "y":
+		r.Delay = d.Duration()
+	case "x":
+		r.Expire = d.Duration()
+	case "e":
+		r.Keep = d.Duration()
+	case "o":
+		r.OwnID = d.Int() != 0
+	case "a":
+		r.Attempt = d.Int()
+	case "d":
+		r.Deliveries = d.Int()
+	case "f":
+		r.ParentID = d.String()
+	case "r":
+		r.RootID = d.String()
+	case "h":
+		r.Headers = readHeaders(d)
+	case "b":
+		r.Payload = d.Bytes()
+	default:
+		d.Skip() // written by a newer version
+	}
+}
+
+func readHeaders(d *codec.Reader) map[string]string {
+	n := d.MapLen()
+	if n > MaxHeaders {
+		d.Fail(fmt.Errorf("%d headers, at most %d are allowed", n, MaxHeaders))
+		return nil
+	}
+	h := make(map[string]string, n)
+	for ; n > 0 && d.More(); n-- {
+		k := d.String()
+		h[k] = d.String()
+	}
+	return h
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromUnixNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
+
+// Validate says what in the run a broker could not store safely: an id or name
+// that is empty, too long or not printable ASCII, a header that is too long,
+// has no key or is not UTF-8, an unknown kind or priority, or a time or count
+// outside the range of the stored form.
+func (r *TaskRun) Validate() error {
+	for _, f := range []struct {
+		what, v string
+		max     int
+		empty   bool
+	}{
+		{"id", r.ID, MaxID, false},
+		{"task name", r.Task, MaxName, false},
+		{"queue name", r.Queue, MaxName, false},
+		{"parent id", r.ParentID, MaxID, true},
+		{"root id", r.RootID, MaxID, true},
+	} {
+		if err := checkName(f.what, f.v, f.max, f.empty); err != nil {
+			return err
+		}
+	}
+	if len(r.Headers) > MaxHeaders {
+		return fmt.Errorf("%d headers, at most %d are allowed", len(r.Headers), MaxHeaders)
+	}
+	for k, v := range r.Headers {
+		switch {
+		case len(k)+len(v) > MaxHeader:
+			return fmt.Errorf("header %.32q has %d bytes, at most %d are allowed", k, len(k)+len(v), MaxHeader)
+		case k == "" || !utf8.ValidString(k) || !utf8.ValidString(v):
+			return fmt.Errorf("header %.32q has no key or is not UTF-8", k)
+		}
+	}
+	return r.validateNumbers()
+}
+
+func (r *TaskRun) validateNumbers() error {
+	switch {
+	case r.Kind != IO && r.Kind != CPU:
+		return fmt.Errorf("unknown kind %d", int8(r.Kind))
+	case r.Priority < Low || r.Priority > High:
+		return fmt.Errorf("unknown priority %d", int8(r.Priority))
+	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0:
+		return fmt.Errorf("a delay, expiry or keeping time is negative")
+	case r.Attempt < 0 || r.Deliveries < 0:
+		return fmt.Errorf("the number of attempts or deliveries is negative")
+	}
+	if err := checkTime("queued", r.QueuedAt); err != nil {
+		return err
+	}
+	return checkTime("due", r.Due)
+}
+
+// checkTime holds an instant against what 64 bits of nanoseconds can tell.
+func checkTime(what string, t time.Time) error {
+	if y := t.UTC().Year(); !t.IsZero() && (y < 1970 || y > 2200) {
+		return fmt.Errorf("%s in the year %d, which is outside 1970 to 2200", what, y)
+	}
+	return nil
+}
+
+func checkName(what, v string, max int, empty bool) error {
+	if v == "" && !empty {
+		return fmt.Errorf("the %s is empty", what)
+	}
+	if len(v) > max {
+		return fmt.Errorf("the %s has %d bytes, at most %d are allowed", what, len(v), max)
+	}
+	for i := range len(v) {
+		if v[i] <= ' ' || v[i] > '~' {
+			return fmt.Errorf("the %s %.64q is not printable ASCII without spaces", what, v)
+		}
+	}
+	return nil
+}

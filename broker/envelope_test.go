@@ -1,0 +1,201 @@
+package broker_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func full() broker.TaskRun {
+	return broker.TaskRun{
+		ID: "id", Task: "task", Queue: "queue", Kind: broker.CPU, Priority: broker.Low,
+		Payload:  []byte{0x81, 0xa1, 'k', 0x01},
+		QueuedAt: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC),
+		Due:      time.Date(2200, 12, 31, 23, 59, 59, 999999999, time.UTC),
+		Delay:    1, Expire: math.MaxInt64, Keep: time.Hour, OwnID: true,
+		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
+		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
+	}
+}
+
+func TestEnvelopeRoundTrip(t *testing.T) {
+	with := func(edit func(*broker.TaskRun)) broker.TaskRun {
+		r := full()
+		edit(&r)
+		return r
+	}
+	for name, want := range map[string]broker.TaskRun{
+		"every field":         full(),
+		"only what it needs":  {ID: "i", Task: "t", Queue: "q"},
+		"fewer than 16 keys":  with(func(r *broker.TaskRun) { r.Delay, r.Expire = 0, 0 }),
+		"16 keys":             with(func(r *broker.TaskRun) { r.Delay = 0 }),
+		"an empty payload":    {ID: "i", Task: "t", Queue: "q", Payload: []byte{}},
+		"a payload of 64 KiB": {ID: "i", Task: "t", Queue: "q", Payload: bytes.Repeat([]byte{0xc1}, 1<<16)},
+		"the epoch and a bit": {ID: "i", Task: "t", Queue: "q", Due: time.Unix(0, 1).UTC()},
+		"32 headers": with(func(r *broker.TaskRun) {
+			r.Headers = map[string]string{}
+			for i := range broker.MaxHeaders {
+				r.Headers[fmt.Sprint(i)] = strings.Repeat("x", broker.MaxHeader-2)
+			}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, want.Validate(), "Validate")
+			b, err := want.MarshalBinary()
+			require.NoError(t, err, "MarshalBinary")
+			got := broker.TaskRun{ID: "old", Headers: map[string]string{"old": "old"}, Attempt: 9, Receipt: "old"}
+			require.NoError(t, got.UnmarshalBinary(b), "UnmarshalBinary of % x", b[:min(len(b), 64)])
+			require.Equal(t, want, got, "the run read back")
+
+			clear(b) // what was read is a copy
+			require.Equal(t, want, got, "the run after its bytes were cleared")
+		})
+	}
+}
+
+// TestEnvelopeBytes holds the stored form down: other versions and languages
+// read it.
+func TestEnvelopeBytes(t *testing.T) {
+	r := broker.TaskRun{
+		ID: "i", Task: "t", Queue: "q", Kind: broker.CPU, Priority: broker.Low, Attempt: 2,
+		QueuedAt: time.Unix(1, 5), Headers: map[string]string{"k": "v"}, Payload: []byte{0x80},
+		Receipt: "not stored",
+	}
+	b, err := r.AppendBinary([]byte("before"))
+	require.NoError(t, err)
+	const want = "before\x01\x89\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\x01\xa1p\xff\xa1c\xce\x3b\x9a\xca\x05" +
+		"\xa1a\x02\xa1h\x81\xa1k\xa1v\xa1b\xc4\x01\x80"
+	require.Equal(t, []byte(want), b, "stored form")
+
+	every := full()
+	b, err = every.MarshalBinary()
+	require.NoError(t, err)
+	var m map[string]any
+	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
+	require.Len(t, m, 17, "keys of a run with every field set")
+	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
+}
+
+func TestEnvelopeRefusesHostileBytes(t *testing.T) {
+	headers := func(n int) string {
+		s := fmt.Sprintf("\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xde%c%c", n>>8, n&0xff)
+		for i := range n {
+			s += fmt.Sprintf("\xa4%04d\xa0", i)
+		}
+		return s
+	}
+	for name, b := range map[string]string{
+		"nothing":             "",
+		"another version":     "\x02\x80",
+		"only a version":      "\x01",
+		"not a map":           "\x01\x90",
+		"no id":               "\x01\x82\xa1t\xa1t\xa1q\xa1q",
+		"empty id":            "\x01\x83\xa1i\xa0\xa1t\xa1t\xa1q\xa1q",
+		"a key no string":     "\x01\x81\x01\x01",
+		"id no string":        "\x01\x83\xa1i\x01\xa1t\xa1t\xa1q\xa1q",
+		"id not UTF-8":        "\x01\x83\xa1i\xa1\xff\xa1t\xa1t\xa1q\xa1q",
+		"kind out of range":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\xcd\x01\x00",
+		"bytes left over":     "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\x00",
+		"4 GiB of pairs":      "\x01\xdf\xff\xff\xff\xff",
+		"4 GiB of payload":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
+		"4 GiB of id":         "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
+		"4 GiB of headers":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
+		"33 headers":          headers(broker.MaxHeaders + 1),
+		"nested very deep":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
+		"nested and cut":      "\x01\x81\xa1z" + strings.Repeat("\x81\xa1a", 1000),
+		"a reserved byte":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z\xc1",
+		"a timestamp as time": "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1u\xd6\xff\x00\x00\x00\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r broker.TaskRun
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := r.UnmarshalBinary([]byte(b))
+			runtime.ReadMemStats(&after)
+			require.ErrorContains(t, err, "decode run: ", "UnmarshalBinary")
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20), "bytes allocated for %d bytes of input", len(b))
+		})
+	}
+}
+
+func TestEnvelopeCutAnywhere(t *testing.T) {
+	r := full()
+	b, err := r.MarshalBinary()
+	require.NoError(t, err)
+	for n := range b {
+		require.Error(t, new(broker.TaskRun).UnmarshalBinary(b[:n]), "the first %d of %d bytes", n, len(b))
+	}
+}
+
+func TestEnvelopeSkipsWhatItDoesNotKnow(t *testing.T) {
+	b := []byte("\x01\x85\xa1i\xa1i\xa5newer\x92\x01\x81\xa1x\xc0\xa1t\xa1t\xa1q\xa1q\xa1b\xa4text")
+	var r broker.TaskRun
+	require.NoError(t, r.UnmarshalBinary(b), "an envelope with a key of a newer version")
+	require.Equal(t, broker.TaskRun{ID: "i", Task: "t", Queue: "q", Payload: []byte("text")}, r)
+}
+
+func TestValidate(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*broker.TaskRun)
+		want string
+	}{
+		"no id": {func(r *broker.TaskRun) { r.ID = "" }, "the id is empty"},
+		"long id": {func(r *broker.TaskRun) { r.ID = strings.Repeat("x", broker.MaxID+1) },
+			fmt.Sprintf("the id has %d bytes, at most %d are allowed", broker.MaxID+1, broker.MaxID)},
+		"space in task":     {func(r *broker.TaskRun) { r.Task = "a b" }, `the task name "a b" is not printable ASCII without spaces`},
+		"escape in queue":   {func(r *broker.TaskRun) { r.Queue = "\x1b[2J" }, `the queue name "\x1b[2J" is not printable ASCII without spaces`},
+		"newline in parent": {func(r *broker.TaskRun) { r.ParentID = "\n" }, `the parent id "\n" is not printable`},
+		"delete in root":    {func(r *broker.TaskRun) { r.RootID = "\x7f" }, `the root id "\x7f" is not printable`},
+		"long header": {func(r *broker.TaskRun) { r.Headers = map[string]string{"k": strings.Repeat("v", 1024)} },
+			`header "k" has 1025 bytes, at most 1024 are allowed`},
+		"header without key":   {func(r *broker.TaskRun) { r.Headers = map[string]string{"": "v"} }, `header "" has no key`},
+		"header not UTF-8":     {func(r *broker.TaskRun) { r.Headers = map[string]string{"k": "\xff"} }, `header "k" has no key or is not UTF-8`},
+		"unknown kind":         {func(r *broker.TaskRun) { r.Kind = 2 }, "unknown kind 2"},
+		"unknown priority":     {func(r *broker.TaskRun) { r.Priority = -2 }, "unknown priority -2"},
+		"negative delay":       {func(r *broker.TaskRun) { r.Delay = math.MinInt64 }, "is negative"},
+		"negative attempt":     {func(r *broker.TaskRun) { r.Attempt = -1 }, "attempts or deliveries is negative"},
+		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
+		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
+		"due in 1969 up there": {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := full()
+			c.edit(&r)
+			require.ErrorContains(t, r.Validate(), c.want)
+		})
+	}
+	r := full()
+	r.ID = strings.Repeat("~", broker.MaxID)
+	require.NoError(t, r.Validate(), "a run at its limits")
+}
+
+// FuzzEnvelope reads any bytes without panic; what it can read it writes and
+// reads back as the same.
+func FuzzEnvelope(f *testing.F) {
+	every := full()
+	b, err := every.MarshalBinary()
+	require.NoError(f, err)
+	f.Add(b)
+	f.Add([]byte("\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var first, second broker.TaskRun
+		if first.UnmarshalBinary(b) != nil {
+			return
+		}
+		again, err := first.MarshalBinary()
+		require.NoError(t, err, "MarshalBinary of what was read")
+		require.NoError(t, second.UnmarshalBinary(again), "UnmarshalBinary of what was written")
+		twice, err := second.MarshalBinary()
+		require.NoError(t, err, "MarshalBinary again")
+		require.Equal(t, again, twice, "bytes written of a run read twice")
+	})
+}
