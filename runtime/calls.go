@@ -1,0 +1,191 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// Calls that a run in a child process makes through its parent.
+const (
+	callQueue  = "queue"
+	callRecord = "record"
+	callWait   = "wait"
+)
+
+// wireErrors are the sentinels that keep their identity between child and
+// parent, by their place in this list from 1.
+var wireErrors = []error{broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed}
+
+// parentBroker is the broker that a child process sees: its parent's.
+type parentBroker struct{ parent *subprocess.Parent }
+
+func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
+	body := codec.AppendArrayLen(nil, len(runs))
+	for _, run := range runs {
+		env, err := run.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		body = codec.AppendBytes(body, env)
+	}
+	_, err := b.call(ctx, callQueue, body)
+	return err
+}
+
+func (b parentBroker) GetTaskRuns(context.Context, []string, int) ([]*broker.TaskRun, error) {
+	return nil, errors.New("take runs: a child process executes what its consumer hands it")
+}
+
+func (b parentBroker) QueueLength(context.Context) (map[string]int64, error) {
+	return nil, errors.New("ask for queue lengths: not possible in a child process")
+}
+
+func (b parentBroker) Record(ctx context.Context, queue, id string) (*broker.Record, error) {
+	return b.record(ctx, callRecord, queue, id)
+}
+
+func (b parentBroker) WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error) {
+	return b.record(ctx, callWait, queue, id)
+}
+
+func (b parentBroker) DeadLetters(context.Context, string, int) ([]*broker.DeadLetter, error) {
+	return nil, errors.New("list dead letters: not possible in a child process")
+}
+
+func (b parentBroker) record(ctx context.Context, method, queue, id string) (*broker.Record, error) {
+	r, err := b.call(ctx, method, codec.AppendString(codec.AppendString(nil, queue), id))
+	if err != nil {
+		return nil, err
+	}
+	return readRecord(r)
+}
+
+// call asks the parent and returns a reader of its answer, which opens with
+// the number of a wireError, or 0, and a message.
+func (b parentBroker) call(ctx context.Context, method string, body []byte) (*codec.Reader, error) {
+	answer, err := b.parent.Call(ctx, method, body)
+	if err != nil {
+		return nil, err
+	}
+	r := codec.NewReader(answer)
+	n, message := r.Int(), r.String()
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("read the parent's answer: %w", err)
+	}
+	switch {
+	case message == "":
+		return r, nil
+	case n > 0 && n <= len(wireErrors):
+		return nil, &wireError{message, wireErrors[n-1]}
+	}
+	return nil, errors.New(message)
+}
+
+// wireError is a sentinel that crossed from the parent, with its whole text.
+type wireError struct {
+	message string
+	is      error
+}
+
+func (e *wireError) Error() string { return e.message }
+func (e *wireError) Unwrap() error { return e.is }
+
+// callServer is the parent's end of parentBroker: it does what a run in a child
+// process asks for.
+type callServer struct{ client *Client }
+
+func (s callServer) serve(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
+	answer, err := s.answer(ctx, run, method, codec.NewReader(body))
+	n, message := 0, ""
+	if err != nil {
+		message = truncate(err.Error(), maxMessage)
+		for i, sentinel := range wireErrors {
+			if errors.Is(err, sentinel) {
+				n = i + 1
+			}
+		}
+	}
+	return append(codec.AppendString(codec.AppendInt(nil, int64(n)), message), answer...), nil
+}
+
+func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {
+	if method == callQueue {
+		runs, err := readRuns(r)
+		if err != nil {
+			return nil, err
+		}
+		for _, queued := range runs { // the lineage is the parent's word, not the child's
+			queued.ParentID, queued.RootID = run.ID, rootID(run)
+		}
+		return nil, s.client.queue(ctx, runs...)
+	}
+	queue, id := r.String(), r.String()
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("read a request for a record: %w", err)
+	}
+	records, ok := s.client.broker.(broker.Records)
+	if !ok {
+		return nil, ErrNoRecord
+	}
+	get := records.Record
+	switch method {
+	case callRecord:
+	case callWait:
+		get = records.WaitRecord
+	default:
+		return nil, fmt.Errorf("a child process asked for %.32q, which this process does not know", method)
+	}
+	record, err := get(ctx, queue, id)
+	if err != nil {
+		return nil, err
+	}
+	return appendRecord(nil, record), nil
+}
+
+func readRuns(r *codec.Reader) ([]*broker.TaskRun, error) {
+	n := r.ArrayLen()
+	runs := make([]*broker.TaskRun, 0, codec.Prealloc(n))
+	for ; n > 0 && r.More(); n-- {
+		run := new(broker.TaskRun)
+		if err := run.UnmarshalBinary(r.Bytes()); err != nil {
+			return nil, err
+		}
+		runs = append(runs, run)
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("read runs to queue: %w", err)
+	}
+	return runs, nil
+}
+
+func appendRecord(b []byte, record *broker.Record) []byte {
+	for _, s := range []string{record.ID, record.Task, record.Queue, string(record.State)} {
+		b = codec.AppendString(b, s)
+	}
+	b = codec.AppendInt(b, int64(record.Attempt))
+	b = codec.AppendBytes(b, record.Result)
+	if record.Failure == nil {
+		return codec.AppendNil(b)
+	}
+	for _, s := range []string{record.Failure.Kind, record.Failure.Message, record.Failure.Stack} {
+		b = codec.AppendString(b, s)
+	}
+	return b
+}
+
+func readRecord(r *codec.Reader) (*broker.Record, error) {
+	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), State: broker.State(r.String())}
+	record.Attempt, record.Result = r.Int(), r.Bytes()
+	if !r.Nil() {
+		record.Failure = &broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("read a record: %w", err)
+	}
+	return record, nil
+}

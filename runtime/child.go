@@ -1,0 +1,85 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// InChild reports whether this process is a child that a consumer started for
+// its CPU-bound tasks.
+func InChild() bool { return subprocess.InChild() }
+
+// ServeChild makes a child process serve runs and exit; in any other process
+// it returns at once. A main that does not use [Main] calls it first, before
+// it opens ports, files or connections.
+func ServeChild(sets ...[]Task) {
+	if !InChild() {
+		return
+	}
+	if err := serveChild(sets); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveChild(sets [][]Task) error {
+	tasks, err := newTaskSet(sets)
+	if err != nil {
+		return fmt.Errorf("serve as a child process: %w", err)
+	}
+	return subprocess.Serve(context.Background(), func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+		return tasks.serve(ctx, run, parent)
+	})
+}
+
+// serve executes a run in the child process. What the run queues or waits for
+// travels through the parent, so it works with every broker.
+func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+	task, ok := s[run.Task]
+	if !ok {
+		return respond(ctx, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
+	}
+	deadline, _ := ctx.Deadline()
+	ctx = &runContext{
+		Context: ctx,
+		run:     newRunInfo(run, deadline),
+		client:  NewClient(parentBroker{parent}, ClientConfig{}),
+		logger:  slog.New(parent.Handler()),
+	}
+	result, err := protect(ctx, task, run.Payload)
+	return respond(ctx, result, err)
+}
+
+// protect makes a panic or Goexit of the task its error. It uses a goroutine
+// of its own because a Goexit ends the one it is called on.
+func protect(ctx context.Context, task *Task, payload []byte) (result []byte, err error) {
+	done := make(chan struct{})
+	err = errGoexit
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = &panicError{v, debug.Stack()}
+			}
+		}()
+		result, err = task.run(ctx, payload)
+	}()
+	<-done
+	return result, err
+}
+
+func respond(ctx context.Context, result []byte, err error) *subprocess.Response {
+	if err == nil {
+		return &subprocess.Response{Result: result}
+	}
+	failure := failureOf(ctx, err)
+	permanent, after := verdict(err)
+	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after}
+}

@@ -1,0 +1,196 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Errors that callers decide on with errors.Is.
+var (
+	ErrNoClient        = errors.New("no client: pass a context from taskrt.WithClient, or call taskrt.SetDefault once at start")
+	ErrUnknownTask     = errors.New("unknown task")
+	ErrPayloadTooLarge = errors.New("payload too large")
+	ErrCancelled       = errors.New("run cancelled")
+
+	ErrDuplicate = broker.ErrDuplicate
+	ErrQueueFull = broker.ErrQueueFull
+	ErrNoRecord  = broker.ErrNoRecord
+)
+
+// ClientConfig tunes a client; its zero value works.
+type ClientConfig struct {
+	// MaxPayload is the size in bytes beyond which a run's encoded parameters
+	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB.
+	MaxPayload int
+}
+
+// Client queues runs. It may be used concurrently.
+type Client struct {
+	broker     broker.Broker
+	maxPayload int
+	closed     atomic.Bool
+}
+
+// NewClient returns a client that queues on b.
+func NewClient(b broker.Broker, cfg ClientConfig) *Client {
+	if cfg.MaxPayload <= 0 {
+		cfg.MaxPayload = 1 << 20
+	}
+	return &Client{broker: b, maxPayload: cfg.MaxPayload}
+}
+
+// Close makes later calls through the client fail. The broker stays open: it
+// belongs to whoever opened it.
+func (c *Client) Close(context.Context) error {
+	c.closed.Store(true)
+	return nil
+}
+
+type clientKey struct{}
+
+// WithClient returns a context that makes the stubs called with it queue
+// through c.
+func WithClient(ctx context.Context, c *Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// defaultClient is the process's one piece of mutable state, as slog has its
+// default logger.
+var defaultClient atomic.Pointer[Client]
+
+// SetDefault makes c the client of stubs whose context has none. Nil takes the
+// default away.
+func SetDefault(c *Client) { defaultClient.Store(c) }
+
+func clientOf(ctx context.Context) (*Client, error) {
+	if c, ok := ctx.Value(clientKey{}).(*Client); ok && c != nil {
+		return c, nil
+	}
+	if c := defaultClient.Load(); c != nil {
+		return c, nil
+	}
+	return nil, ErrNoClient
+}
+
+// Queue queues one run of a task: what a generated stub calls. The handle is
+// also returned with [ErrDuplicate], for the run that is there already.
+func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...QueueOption) (*Handle[R], error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
+	}
+	run, err := d.newRun(ctx, c, p, opts)
+	if err == nil {
+		err = c.queue(ctx, run)
+	}
+	if errors.Is(err, ErrDuplicate) {
+		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
+	}
+	return newHandle(c, d, run), nil
+}
+
+// QueueBatch queues one run for each of params, all of them or none: what a
+// generated batch stub calls. The option ID fits no batch of several.
+func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
+	}
+	if len(params) == 0 {
+		return nil, nil
+	}
+	runs := make([]*broker.TaskRun, len(params))
+	handles := make([]*Handle[R], len(params))
+	for i := range params {
+		if runs[i], err = d.newRun(ctx, c, &params[i], opts); err != nil {
+			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(params), d.Spec.Name, err)
+		}
+		handles[i] = newHandle(c, d, runs[i])
+	}
+	if err := c.queue(ctx, runs...); err != nil {
+		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
+	}
+	return handles, nil
+}
+
+func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
+	if c.closed.Load() {
+		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	return c.broker.QueueTasks(ctx, runs...)
+}
+
+// newRun makes the run that a call of a stub queues.
+func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []QueueOption) (*broker.TaskRun, error) {
+	payload, err := d.AppendParams(p, make([]byte, 0, 64))
+	if err != nil {
+		return nil, fmt.Errorf("encode parameters: %w", err)
+	}
+	return c.newRun(ctx, &d.Spec, payload, opts)
+}
+
+func (c *Client) newRun(ctx context.Context, spec *Spec, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
+	if len(payload) > c.maxPayload {
+		return nil, fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
+	}
+	run := spec.newRun(time.Now())
+	run.Payload = payload
+	if parent, ok := CurrentRun(ctx); ok {
+		run.ParentID, run.RootID = parent.ID, parent.RootID
+	}
+	for _, opt := range opts {
+		if err := opt(run); err != nil {
+			return nil, err
+		}
+	}
+	if !run.OwnID {
+		run.ID = newID(run.QueuedAt)
+	}
+	if run.RootID == "" {
+		run.RootID = run.ID
+	}
+	return run, run.Validate()
+}
+
+// newRun makes a run as the task's directives say, without an id or a payload.
+func (s *Spec) newRun(now time.Time) *broker.TaskRun {
+	queue := s.Queue
+	if queue == "" {
+		queue = DefaultQueue
+	}
+	return &broker.TaskRun{
+		Task:     s.Name,
+		Queue:    queue,
+		Kind:     s.Kind,
+		Priority: s.Priority,
+		QueuedAt: now,
+		Expire:   s.Expire,
+		Keep:     s.Keep,
+	}
+}
+
+// crockford is the alphabet of base 32 that ULIDs use; it sorts as the bits do.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// newID returns a ULID (https://github.com/ulid/spec): 48 bits of
+// milliseconds and 80 random bits, in 26 characters that sort by time.
+func newID(now time.Time) string {
+	high := uint64(now.UnixMilli())<<16 | rand.Uint64()>>48
+	low := rand.Uint64()
+	var id [26]byte
+	for i := len(id) - 1; i >= 0; i-- {
+		id[i] = crockford[low&31]
+		low = low>>5 | high<<59
+		high >>= 5
+	}
+	return string(id[:])
+}

@@ -1,0 +1,239 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// ConsumerConfig tunes a consumer; its zero value works.
+type ConsumerConfig struct {
+	// Concurrency is how many io runs execute at once. Defaults to 10 × GOMAXPROCS.
+	Concurrency int
+	// Processes is how many child processes execute CPU-bound runs, one at a
+	// time each. They start when first needed. Defaults to GOMAXPROCS.
+	Processes int
+	// Queues are the queues to take from, with their weights: of two queues
+	// with runs, one with weight 6 is asked first twice as often as one with
+	// weight 3. Defaults to the queues of the consumer's tasks, with weight 1.
+	Queues map[string]int
+	// Strict makes the weights an order: a queue is asked only when those with
+	// higher weights are empty.
+	Strict bool
+	// Grace is how long running runs may go on after Run's context has ended.
+	// Then their contexts are cancelled and they are handed back. Defaults to 30s.
+	Grace time.Duration
+	// Lease is how long the broker waits for a sign of life before it gives
+	// this consumer's runs to another. Defaults to 10s; at least 100ms.
+	Lease time.Duration
+	// MaxCrashes is how often a run may be handed out without coming to an end
+	// (its process died) before it becomes a dead letter. Defaults to 3.
+	MaxCrashes int
+	// MaxResult is the size in bytes beyond which a run's encoded result makes
+	// the run fail for good. Defaults to 1 MiB.
+	MaxResult int
+	// Middleware wraps every run, the first outermost.
+	Middleware []Middleware
+	// Logger receives what happens to runs. Defaults to slog's default logger.
+	Logger *slog.Logger
+}
+
+func (cfg *ConsumerConfig) setDefaults() error {
+	for _, f := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"Concurrency", &cfg.Concurrency, 10 * goruntime.GOMAXPROCS(0)},
+		{"Processes", &cfg.Processes, goruntime.GOMAXPROCS(0)},
+		{"MaxCrashes", &cfg.MaxCrashes, 3},
+		{"MaxResult", &cfg.MaxResult, 1 << 20},
+	} {
+		if *f.value < 0 {
+			return fmt.Errorf("%s is %d, it cannot be negative", f.name, *f.value)
+		}
+		if *f.value == 0 {
+			*f.value = f.def
+		}
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = 10 * time.Second
+	}
+	if cfg.Grace < 0 {
+		return fmt.Errorf("Grace is %s, it cannot be negative", cfg.Grace)
+	}
+	if cfg.Lease < 100*time.Millisecond {
+		return fmt.Errorf("Lease is %s, it must be at least 100ms", cfg.Lease)
+	}
+	for name, weight := range cfg.Queues {
+		if weight < 1 {
+			return fmt.Errorf("Queues gives queue %q the weight %d, it must be at least 1", name, weight)
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return nil
+}
+
+// Consumer executes runs. Several may work on one broker, in one process or in
+// many.
+type Consumer struct {
+	broker  broker.Broker
+	cfg     ConsumerConfig
+	tasks   taskSet
+	hasCPU  bool
+	queues  []weighted // sorted by weight, highest first
+	client  *Client
+	slots   *slots
+	logger  *slog.Logger
+	running atomic.Bool
+}
+
+type weighted struct {
+	queue  string
+	weight int
+}
+
+// NewConsumer returns a consumer of the given tasks. The error names the field
+// or the task that is wrong.
+func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, fmt.Errorf("make a consumer: %w", err)
+	}
+	tasks, err := newTaskSet(sets)
+	if err == nil && len(tasks) == 0 {
+		err = errors.New("it has no tasks; pass what the generated Tasks functions return")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a consumer: %w", err)
+	}
+	c := &Consumer{
+		broker: b,
+		cfg:    cfg,
+		tasks:  tasks,
+		client: NewClient(b, ClientConfig{}),
+		slots:  newSlots(cfg.Concurrency, cfg.Processes),
+		logger: cfg.Logger,
+	}
+	weights := cfg.Queues
+	if len(weights) == 0 {
+		weights = make(map[string]int)
+	}
+	for _, t := range tasks {
+		c.hasCPU = c.hasCPU || t.spec.Kind == CPU
+		if len(cfg.Queues) == 0 {
+			weights[t.spec.Queue] = 1
+		}
+	}
+	for queue, weight := range weights {
+		c.queues = append(c.queues, weighted{queue, weight})
+	}
+	slices.SortFunc(c.queues, func(a, b weighted) int { return b.weight - a.weight })
+	return c, nil
+}
+
+// Run takes and executes runs until ctx ends; then it stops in two phases,
+// first without taking more for up to Grace, then with the contexts of what
+// still runs cancelled, and hands back what has not ended. It returns nil
+// after a full stop, an error when the broker could not be reached at the
+// start, or when tasks ignored the end of their contexts.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return errors.New("run consumer: it runs already")
+	}
+	defer c.running.Store(false)
+	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
+		c.client = client
+	}
+	pool, err := subprocess.NewPool(subprocess.Config{
+		Processes: c.cfg.Processes,
+		Logger:    c.logger,
+		Call:      callServer{c.client}.serve,
+	})
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	var loops sync.WaitGroup
+	recovering, stopRecovery := context.WithCancel(ctx)
+	loops.Go(func() { c.recoverLoop(recovering) })
+	err = c.sessions(ctx, pool, &loops)
+	stopRecovery()
+	loops.Wait()
+	// Children whose runs are over have nothing left to do.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err = errors.Join(err, pool.Close(closing))
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	return nil
+}
+
+// order returns the queues in the order in which to ask them this time: by
+// weight if Strict, else drawn by weight, so that none starves.
+func (c *Consumer) order() []string {
+	names := make([]string, len(c.queues))
+	if c.cfg.Strict || len(c.queues) == 1 {
+		for i, q := range c.queues {
+			names[i] = q.queue
+		}
+		return names
+	}
+	rest := slices.Clone(c.queues)
+	for i := range names {
+		total := 0
+		for _, q := range rest {
+			total += q.weight
+		}
+		n, k := rand.IntN(total), 0
+		for n >= rest[k].weight {
+			n -= rest[k].weight
+			k++
+		}
+		names[i] = rest[k].queue
+		rest = slices.Delete(rest, k, k+1)
+	}
+	return names
+}
+
+// taskSet is a consumer's tasks by name.
+type taskSet map[string]*Task
+
+func newTaskSet(sets [][]Task) (taskSet, error) {
+	tasks := make(taskSet)
+	for _, set := range sets {
+		for i := range set {
+			t := &set[i]
+			if _, ok := tasks[t.spec.Name]; ok {
+				return nil, fmt.Errorf("two tasks are named %q; give one another //task:name", t.spec.Name)
+			}
+			tasks[t.spec.Name] = t
+		}
+	}
+	return tasks, nil
+}
+
+// sorted returns the tasks in the order of their names.
+func (s taskSet) sorted() []*Task {
+	list := make([]*Task, 0, len(s))
+	for _, t := range s {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b *Task) int { return cmp.Compare(a.spec.Name, b.spec.Name) })
+	return list
+}

@@ -1,0 +1,47 @@
+package runtime
+
+import (
+	"context"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// coreSession makes a session of a broker that has only the three core
+// methods: what is taken is gone from the broker, so a run is executed at most
+// once, and a retry is a new enqueue.
+type coreSession struct{ broker broker.Broker }
+
+func newCoreSession(b broker.Broker) broker.Session { return coreSession{b} }
+
+func (s coreSession) ID() string                  { return "core" }
+func (s coreSession) Renew(context.Context) error { return nil }
+func (s coreSession) Leave(context.Context) error { return nil }
+
+// Take asks for as many runs as any mix of kinds has room for.
+func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	n := min(want.IO, want.CPU)
+	if n == 0 { // the broker cannot tell kinds apart; one over the limit waits for its slot
+		n = 1
+	}
+	return s.broker.GetTaskRuns(ctx, want.Queues, n)
+}
+
+func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	for _, o := range outcomes {
+		if o.Verdict != broker.Retry || o.Run.Receipt == queuedAgain {
+			continue
+		}
+		again := *o.Run
+		again.Receipt, again.OwnID, again.Delay, again.Due = nil, false, o.Delay, time.Time{}
+		if err := s.broker.QueueTasks(ctx, &again); err != nil {
+			return nil, err
+		}
+		o.Run.Receipt = queuedAgain
+	}
+	return nil, nil
+}
+
+// queuedAgain marks a retry that is done, for when Finish is tried again
+// because of another.
+const queuedAgain = "queued again"

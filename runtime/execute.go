@@ -1,0 +1,240 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+const (
+	maxMessage = 8 << 10  // bytes kept of an error's text
+	maxStack   = 64 << 10 // bytes kept of a stack
+)
+
+var errGoexit = errors.New("the task called runtime.Goexit")
+
+// execute runs one run to its outcome. It holds the run's slot until the
+// task's function has really returned.
+func (s *session) execute(base context.Context, run *broker.TaskRun) {
+	kind := run.Kind
+	defer s.handlers.Done()
+	defer s.slots.release(kind)
+	task, o := s.admit(run, time.Now())
+	if task == nil {
+		s.finish(o)
+		return
+	}
+	deadline := time.Now().Add(task.spec.Timeout)
+	ctx, cancel := context.WithDeadline(base, deadline)
+	defer cancel()
+	var result []byte
+	err := errGoexit // unless the call below returns
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+		if o, ok := s.outcome(ctx, task, run, result, err); ok {
+			s.finish(o)
+		}
+	}()
+	handler := func(ctx context.Context, _ *Run) (err error) {
+		result, err = s.call(ctx, task, run, deadline)
+		return err
+	}
+	err = s.wrap(handler)(s.taskContext(ctx, run, deadline))
+}
+
+func (s *session) taskContext(ctx context.Context, run *broker.TaskRun, deadline time.Time) (context.Context, *Run) {
+	info := newRunInfo(run, deadline)
+	return &runContext{Context: ctx, run: info, client: s.client, logger: s.logger}, info
+}
+
+// wrap puts the consumer's middleware around the handler, the first outermost.
+func (s *session) wrap(handler Handler) Handler {
+	for i := len(s.cfg.Middleware) - 1; i >= 0; i-- {
+		handler = s.cfg.Middleware[i](handler)
+	}
+	return handler
+}
+
+// call executes a run where its task's kind says.
+func (s *session) call(ctx context.Context, task *Task, run *broker.TaskRun, deadline time.Time) ([]byte, error) {
+	if task.spec.Kind == IO {
+		return task.run(ctx, run.Payload)
+	}
+	response, err := s.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline})
+	if err != nil {
+		return nil, err
+	}
+	if response.Failure != nil {
+		return nil, &childError{response}
+	}
+	return response.Result, nil
+}
+
+// childError is what a task returned in a child process.
+type childError struct{ *subprocess.Response }
+
+func (e *childError) Error() string { return e.Failure.Message }
+
+// admit decides whether a run can start here. If not, the task is nil and the
+// outcome says what is to become of the run.
+func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outcome) {
+	task, ok := s.tasks[run.Task]
+	switch {
+	case !ok:
+		// Another consumer may know it: a newer one, or one that is to come.
+		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
+		return nil, handBack(run, 5*time.Second+rand.N(5*time.Second))
+	case task.spec.Kind == CPU && run.Kind == IO:
+		// It was queued before the task became CPU-bound.
+		run.Kind = CPU
+		return nil, handBack(run, 0)
+	case run.Deliveries-run.Attempt > s.cfg.MaxCrashes:
+		return nil, s.dead(run, broker.Failure{Kind: string(Crashed), Message: fmt.Sprintf("handed out %d times without coming to an end: its consumer died each time", run.Deliveries-run.Attempt-1)})
+	case run.Expire > 0 && now.After(dueTime(run).Add(run.Expire)):
+		failure := &broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
+		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}
+	}
+	return task, broker.Outcome{}
+}
+
+// dueTime is when a run could have started first, by its producer's clock.
+func dueTime(run *broker.TaskRun) time.Time {
+	if !run.Due.IsZero() {
+		return run.Due
+	}
+	return run.QueuedAt.Add(run.Delay)
+}
+
+// handBack gives a run back as if it had not been handed out.
+func handBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+	run.Deliveries--
+	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
+}
+
+// outcome decides what becomes of a run that was executed. It is false when
+// the lease was lost and the error may come from that alone: the run starts
+// elsewhere.
+func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, result []byte, err error) (broker.Outcome, bool) {
+	if err == nil && len(result) > s.cfg.MaxResult {
+		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
+	}
+	if err == nil {
+		run.Attempt++
+		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result}, true
+	}
+	if ctx.Err() != nil {
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errLeaseLost):
+			return broker.Outcome{}, false
+		case errors.Is(cause, errStopping):
+			s.logger.Warn("run interrupted by the stop, handing it back", "task", run.Task, "run", run.ID)
+			return handBack(run, 0), true
+		}
+	}
+	failure := failureOf(ctx, err)
+	var wait time.Duration
+	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
+		// It never started, and the reason is not in the run.
+		s.log(slog.LevelError, "run cannot start, handing it back", run, failure)
+		return handBack(run, 5*time.Second+rand.N(5*time.Second)), true
+	}
+	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
+		// The delivery is spent, not the attempt.
+		crashes := run.Deliveries - run.Attempt
+		if crashes >= s.cfg.MaxCrashes {
+			return s.dead(run, failure), true
+		}
+		wait = task.spec.Retry.wait(crashes)
+	} else {
+		run.Attempt++
+		permanent, after := verdict(err)
+		if permanent || run.Attempt >= task.spec.Retry.Attempts {
+			return s.dead(run, failure), true
+		}
+		wait = task.spec.Retry.wait(run.Attempt)
+		if after > 0 {
+			wait = after
+		}
+	}
+	s.log(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
+	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}, true
+}
+
+func (s *session) dead(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
+	s.log(slog.LevelError, "run failed for good", run, failure)
+	return broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &failure}
+}
+
+func (s *session) log(level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
+	attrs = append(attrs, "task", run.Task, "run", run.ID, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
+	if failure.Stack != "" {
+		attrs = append(attrs, "stack", failure.Stack)
+	}
+	s.logger.Log(context.Background(), level, message, attrs...)
+}
+
+// verdict returns what the task's error says of a next attempt: that there is
+// none, or the wait before it if that is more than zero.
+func verdict(err error) (permanent bool, after time.Duration) {
+	if child := (*childError)(nil); errors.As(err, &child) {
+		return child.Permanent, child.RetryAfter
+	}
+	if r := (*retryAfterError)(nil); errors.As(err, &r) {
+		after = max(r.after, 1)
+	}
+	return isPermanent(err) || errors.Is(err, subprocess.ErrTooLarge), after
+}
+
+// failureOf describes an error for the run's record, bounded in size.
+func failureOf(ctx context.Context, err error) broker.Failure {
+	f := broker.Failure{Kind: string(Failed), Message: err.Error()}
+	var (
+		child  *childError
+		exit   *subprocess.ExitError
+		schema *schemaError
+		caught *panicError
+	)
+	switch {
+	case errors.As(err, &child):
+		f = *child.Failure
+	case errors.As(err, &exit):
+		f.Kind, f.Stack = exitKind(exit), exit.Stderr
+	case errors.As(err, &schema):
+		f.Kind = string(Schema)
+	case errors.As(err, &caught):
+		f.Stack = string(caught.stack)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		f.Kind = string(Timeout)
+	}
+	f.Message, f.Stack = truncate(f.Message, maxMessage), truncate(f.Stack, maxStack)
+	return f
+}
+
+// exitKind maps how a child process ended to how its run failed. A process
+// whose answers cannot be understood is as good as crashed.
+func exitKind(exit *subprocess.ExitError) string {
+	switch exit.Kind {
+	case subprocess.Timeout:
+		return string(Timeout)
+	case subprocess.Cancelled:
+		return string(Cancelled)
+	}
+	return string(Crashed)
+}
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "… (truncated)"
+}

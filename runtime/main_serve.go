@@ -1,0 +1,155 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	broker            string
+	consume, schedule bool
+	consumer          ConsumerConfig
+	level             slog.Level
+	json              bool
+}
+
+func (a *app) serve(ctx context.Context, args []string) error {
+	o := &serveOptions{}
+	if err := a.parse(o.flags(a), args, "serve [flags]", "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that."); err != nil {
+		return err
+	}
+	if !o.consume && !o.schedule {
+		o.consume, o.schedule = true, true
+	}
+	logger := o.logger(a)
+	b, closeBroker, err := openBroker(ctx, o.broker)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	o.consumer.Logger = logger
+	roles, err := a.roles(b, o)
+	if err != nil {
+		return err
+	}
+	SetDefault(NewClient(b, ClientConfig{}))
+	logger.Info("serving", "tasks", len(a.tasks), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule)
+	err = runAll(ctx, roles)
+	logger.Info("stopped")
+	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+		logBacklog(logger, b)
+	}
+	return err
+}
+
+func (o *serveOptions) flags(a *app) *flag.FlagSet {
+	set := a.flags("serve")
+	set.StringVar(&o.broker, "broker", "", "URL of the broker")
+	set.BoolVar(&o.consume, "consume", false, "execute queued tasks")
+	set.BoolVar(&o.schedule, "schedule", false, "queue the periodic tasks")
+	set.IntVar(&o.consumer.Concurrency, "concurrency", 0, "io tasks at once (default 10 for each CPU)")
+	set.IntVar(&o.consumer.Processes, "processes", 0, "child processes for CPU-bound tasks (default one for each CPU)")
+	set.Func("queues", "queues to take from with their weights, such as critical=6,default=3 (default those of the tasks)", func(text string) (err error) {
+		o.consumer.Queues, err = parseQueues(text)
+		return err
+	})
+	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
+	set.DurationVar(&o.consumer.Grace, "grace", 0, "how long running tasks may go on at the stop (default 30s)")
+	set.DurationVar(&o.consumer.Lease, "lease", 0, "without a sign of life for so long, the runs start elsewhere (default 10s)")
+	set.TextVar(&o.level, "log", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
+	set.BoolVar(&o.json, "json", false, "log JSON")
+	return set
+}
+
+func (o *serveOptions) logger(a *app) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.level}
+	if o.json {
+		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// parseQueues reads name=weight,name=weight; a weight left out is 1.
+func parseQueues(text string) (map[string]int, error) {
+	queues := make(map[string]int)
+	for part := range strings.SplitSeq(text, ",") {
+		name, weight, found := strings.Cut(strings.TrimSpace(part), "=")
+		if name == "" {
+			return nil, errors.New("a queue has no name")
+		}
+		queues[name] = 1
+		if !found {
+			continue
+		}
+		n, err := strconv.Atoi(weight)
+		if err != nil {
+			return nil, fmt.Errorf("the weight %q of queue %s is not a number", weight, name)
+		}
+		queues[name] = n
+	}
+	return queues, nil
+}
+
+func (a *app) roles(b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
+	tasks := make([]Task, 0, len(a.tasks))
+	for _, t := range a.tasks {
+		tasks = append(tasks, *t)
+	}
+	var roles []func(context.Context) error
+	if o.consume {
+		c, err := NewConsumer(b, o.consumer, tasks)
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, c.Run)
+	}
+	if o.schedule {
+		s, err := NewScheduler(b, SchedulerConfig{Logger: o.consumer.Logger}, tasks)
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, s.Run)
+	}
+	return roles, nil
+}
+
+// runAll runs the roles until ctx ends or one of them does, which stops the
+// others.
+func runAll(ctx context.Context, roles []func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(roles))
+	var wg sync.WaitGroup
+	for i, role := range roles {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = role(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// logBacklog says what is lost with an embedded broker.
+func logBacklog(logger *slog.Logger, b broker.Broker) {
+	lengths, err := b.QueueLength(context.Background())
+	if err != nil {
+		return
+	}
+	for _, queue := range slices.Sorted(maps.Keys(lengths)) {
+		if lengths[queue] > 0 {
+			logger.Warn("runs are lost with the embedded broker; a redis: broker keeps them", "queue", queue, "runs", lengths[queue])
+		}
+	}
+}

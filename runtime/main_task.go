@@ -1,0 +1,250 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// taskOptions are the flags that exec and queue have besides the parameters.
+type taskOptions struct {
+	broker string
+	json   bool
+	delay  time.Duration // queue only
+	wait   bool          // queue only
+	id     string        // queue only
+}
+
+// parseTask reads "TASK --param value…" into the task and its encoded
+// parameters. A parameter wins over an option of the same name.
+func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, []byte, error) {
+	t, args, err := a.task(command, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	set := a.flags(command + " " + t.spec.Name)
+	params := t.newParams()
+	given := paramFlags(set, params)
+	o.addTo(set, command)
+	usage := fmt.Sprintf("%s %s [flags]", command, t.spec.Name)
+	if err := a.parse(set, args, usage, t.spec.Doc); err != nil {
+		return nil, nil, err
+	}
+	if missing := missingParams(given); len(missing) > 0 {
+		return nil, nil, usagef("%s %s: missing %s", command, t.spec.Name, strings.Join(missing, ", "))
+	}
+	payload, err := t.encode(params)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode parameters of task %s: %w", t.spec.Name, err)
+	}
+	return t, payload, nil
+}
+
+func (o *taskOptions) addTo(set *flag.FlagSet, command string) {
+	add := func(name string, define func()) {
+		if set.Lookup(name) == nil {
+			define()
+		}
+	}
+	add("broker", func() { set.StringVar(&o.broker, "broker", "", "URL of the broker") })
+	add("json", func() { set.BoolVar(&o.json, "json", false, "print JSON") })
+	if command != "queue" {
+		return
+	}
+	add("delay", func() { set.DurationVar(&o.delay, "delay", 0, "not before this time from now") })
+	add("wait", func() { set.BoolVar(&o.wait, "wait", false, "wait for the end and print the result") })
+	add("id", func() { set.StringVar(&o.id, "id", "", "id of the run (default a new one)") })
+}
+
+// exec executes one attempt of a task in this process, a CPU-bound one in a
+// child of it.
+func (a *app) exec(ctx context.Context, args []string) error {
+	o := &taskOptions{}
+	t, payload, err := a.parseTask("exec", args, o)
+	if err != nil {
+		return err
+	}
+	b, closeBroker, err := openBroker(ctx, o.broker)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	client := NewClient(b, ClientConfig{})
+	run, err := client.newRun(ctx, &t.spec, payload, nil)
+	if err != nil {
+		return err
+	}
+	run.Deliveries = 1
+	logger := slog.New(slog.NewTextHandler(a.stderr, nil))
+	result, err := execute(ctx, t, run, client, logger)
+	if err != nil {
+		failure := failureOf(ctx, err)
+		return fmt.Errorf("task %s %s: %s", t.spec.Name, failure.Kind, failure.Message)
+	}
+	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+		logBacklog(logger, b)
+	}
+	return a.printResult(t, run.ID, result, o.json)
+}
+
+// execute runs one attempt without a consumer around it.
+func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, logger *slog.Logger) ([]byte, error) {
+	deadline := time.Now().Add(t.spec.Timeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if t.spec.Kind == IO {
+		ctx = &runContext{Context: ctx, run: newRunInfo(run, deadline), client: client, logger: logger}
+		return protect(ctx, t, run.Payload)
+	}
+	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Logger: logger, Call: callServer{client}.serve})
+	if err != nil {
+		return nil, err
+	}
+	response, err := pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline})
+	closing, cancelClose := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancelClose()
+	if closeErr := pool.Close(closing); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if response.Failure != nil {
+		return nil, &childError{response}
+	}
+	return response.Result, nil
+}
+
+func (a *app) queue(ctx context.Context, args []string) error {
+	o := &taskOptions{}
+	t, payload, err := a.parseTask("queue", args, o)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+		return usagef("queue %s: the embedded broker ends with this process; name one with --broker or $%s, or use exec", t.spec.Name, BrokerEnv)
+	}
+	b, closeBroker, err := openBroker(ctx, o.broker)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	client := NewClient(b, ClientConfig{})
+	options := []QueueOption{Delay(o.delay)}
+	if o.id != "" {
+		options = append(options, ID(o.id))
+	}
+	if o.wait && t.spec.Keep == 0 {
+		options = append(options, Keep(time.Minute)) // there has to be something to wait for
+	}
+	run, err := client.newRun(ctx, &t.spec, payload, options)
+	if err == nil {
+		err = client.queue(ctx, run)
+	}
+	if err != nil {
+		return fmt.Errorf("queue task %s: %w", t.spec.Name, err)
+	}
+	if !o.wait {
+		if o.json {
+			return a.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})
+		}
+		_, err = fmt.Fprintln(a.stdout, run.ID)
+		return err
+	}
+	records, ok := b.(broker.Records)
+	if !ok {
+		return errors.New("wait for the run: this broker keeps no records")
+	}
+	record, err := records.WaitRecord(ctx, run.Queue, run.ID)
+	if err != nil {
+		return fmt.Errorf("wait for run %s: %w", run.ID, err)
+	}
+	if record.State != broker.StateSucceeded {
+		return runError(record)
+	}
+	return a.printResult(t, run.ID, record.Result, o.json)
+}
+
+// printResult prints a task's result as JSON; a task without one prints
+// nothing unless JSON was asked for.
+func (a *app) printResult(t *Task, id string, b []byte, asJSON bool) error {
+	result, err := t.decodeResult(b)
+	if err != nil {
+		return err
+	}
+	_, none := result.(None)
+	switch {
+	case asJSON && none:
+		return a.printJSON(map[string]any{"id": id, "task": t.spec.Name})
+	case asJSON:
+		return a.printJSON(map[string]any{"id": id, "task": t.spec.Name, "result": result})
+	case none:
+		return nil
+	}
+	return a.printJSON(result)
+}
+
+// taskInfo is a task as list prints it.
+type taskInfo struct {
+	Name     string   `json:"name"`
+	Kind     string   `json:"kind"`
+	Queue    string   `json:"queue"`
+	Priority string   `json:"priority"`
+	Schedule string   `json:"schedule,omitempty"`
+	Timeout  string   `json:"timeout"`
+	Attempts int      `json:"attempts"`
+	Params   []string `json:"params"`
+	Tags     []string `json:"tags,omitempty"`
+	Doc      string   `json:"doc,omitempty"`
+}
+
+func (a *app) list(_ context.Context, args []string) error {
+	set := a.flags("list")
+	asJSON := set.Bool("json", false, "print JSON")
+	if err := a.parse(set, args, "list [flags]", "Lists the tasks of this program."); err != nil {
+		return err
+	}
+	infos := make([]taskInfo, 0, len(a.tasks))
+	for _, t := range a.tasks.sorted() {
+		infos = append(infos, t.info())
+	}
+	if *asJSON {
+		e := json.NewEncoder(a.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(infos)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TASK\tKIND\tQUEUE\tSCHEDULE\tTIMEOUT\tATTEMPTS\tPARAMETERS")
+	for _, i := range infos {
+		schedule := i.Schedule
+		if schedule == "" {
+			schedule = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", i.Name, i.Kind, i.Queue, schedule, i.Timeout, i.Attempts, strings.Join(i.Params, " "))
+	}
+	return w.Flush()
+}
+
+func (t *Task) info() taskInfo {
+	s := t.spec
+	i := taskInfo{
+		Name: s.Name, Kind: s.Kind.String(), Queue: s.Queue, Priority: s.Priority.String(),
+		Timeout: s.Timeout.String(), Attempts: s.Retry.Attempts, Tags: s.Tags, Doc: strings.TrimSpace(s.Doc), Params: []string{},
+	}
+	if s.Every > 0 {
+		i.Schedule = "every " + s.Every.String()
+	}
+	for _, f := range paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
+		i.Params = append(i.Params, "--"+f.name)
+	}
+	return i
+}

@@ -1,0 +1,98 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// RetryPolicy says how often a task is attempted and how long to wait between
+// attempts. The wait is drawn evenly from zero to Min × Factor^(n-1), at most
+// Max, after the nth attempt ("full jitter",
+// https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+type RetryPolicy struct {
+	Attempts int           // the first one included. Defaults to 4
+	Min      time.Duration // Defaults to 1s
+	Max      time.Duration // Defaults to 10m
+	Factor   float64       // Defaults to 2
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	if p.Attempts == 0 {
+		p.Attempts = 4
+	}
+	if p.Min == 0 {
+		p.Min = time.Second
+	}
+	if p.Max == 0 {
+		p.Max = 10 * time.Minute
+	}
+	if p.Factor == 0 {
+		p.Factor = 2
+	}
+	return p
+}
+
+// ceiling is the longest wait after the nth attempt, from 1.
+func (p RetryPolicy) ceiling(n int) time.Duration {
+	d := float64(p.Min) * math.Pow(p.Factor, float64(n-1))
+	if d > float64(p.Max) {
+		return p.Max
+	}
+	return time.Duration(d)
+}
+
+// wait draws the wait after the nth attempt. It is never zero, so that a retry
+// does not overtake what waits already.
+func (p RetryPolicy) wait(n int) time.Duration {
+	return 1 + rand.N(max(p.ceiling(n), time.Millisecond))
+}
+
+// Permanent wraps an error that a task returns so that it is not retried.
+// Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// RetryAfter wraps an error that a task returns so that the next attempt, if
+// the policy leaves one, starts after d instead of the policy's wait.
+// RetryAfter of a nil error is nil; a negative d counts as zero.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryAfterError{max(d, 0), err}
+}
+
+type retryAfterError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *retryAfterError) Error() string { return e.err.Error() }
+func (e *retryAfterError) Unwrap() error { return e.err }
+
+// panicError is a panic, or a call of runtime.Goexit, made into an error.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// isPermanent reports whether trying again cannot help.
+func isPermanent(err error) bool {
+	var p *permanentError
+	var s *schemaError
+	return errors.As(err, &p) || errors.As(err, &s)
+}

@@ -1,0 +1,162 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
+// generates today. Generated code refers to it, so that code and runtime that
+// do not fit fail to build on that line.
+const SupportsGeneratedV1 = true
+
+// None is the result of a task that returns only an error.
+type None = struct{}
+
+// Kind tells where a task runs.
+type Kind = broker.Kind
+
+// The two kinds of task.
+const (
+	IO  = broker.IO  // on a goroutine of the consumer
+	CPU = broker.CPU // in a child process of the consumer
+)
+
+// Priority orders the runs of one queue.
+type Priority = broker.Priority
+
+// The three priorities; a task without one is Medium.
+const (
+	Low    = broker.Low
+	Medium = broker.Medium
+	High   = broker.High
+)
+
+// Spec is what a task's directives say of it. Generated code fills it in.
+type Spec struct {
+	Name     string        // on the wire
+	Doc      string        // the function's doc comment
+	Kind     Kind          // IO or CPU
+	Queue    string        // defaults to "default"
+	Priority Priority      // defaults to Medium
+	Every    time.Duration // runs at multiples of this since the Unix epoch; 0: not scheduled
+	Start    bool          // scheduled once more when a scheduler starts
+	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
+	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
+	Expire   time.Duration // not started within this of being due: dropped; 0: never
+	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
+	Tags     []string
+}
+
+// Defaults of a [Spec].
+const (
+	DefaultQueue      = "default"
+	DefaultIOTimeout  = 5 * time.Minute
+	DefaultCPUTimeout = 30 * time.Minute
+)
+
+// Definition is a task as its callers need it: what it is called, and how its
+// parameters P and its result R travel. It knows nothing of the function that
+// runs, so a program that only queues does not link it. Generated code makes
+// one for each task; it is not changed afterwards.
+type Definition[P, R any] struct {
+	Spec         Spec
+	AppendParams func(*P, []byte) ([]byte, error)
+	ReadParams   func(*P, *codec.Reader)
+	AppendResult func([]byte, *R) ([]byte, error) // nil when R is None
+	ReadResult   func(*codec.Reader, *R)          // nil when R is None
+}
+
+// Task is a definition with the function that runs it, as a consumer needs it.
+// A package's generated Tasks function returns its tasks.
+type Task struct {
+	spec Spec
+	// run decodes payload, calls the function and returns its encoded result.
+	run func(ctx context.Context, payload []byte) ([]byte, error)
+	// newParams, encode and decodeResult are for the command line, which
+	// fills parameters from flags and prints results.
+	newParams    func() any
+	encode       func(params any) ([]byte, error)
+	decodeResult func(b []byte) (any, error)
+}
+
+// Name returns the task's name on the wire.
+func (t Task) Name() string { return t.spec.Name }
+
+// Spec returns what the task's directives say, defaults filled in.
+func (t Task) Spec() Spec { return t.spec }
+
+// Bind makes a task of a definition and the function that runs it.
+func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, error)) Task {
+	return Task{
+		spec: d.Spec.withDefaults(),
+		run: func(ctx context.Context, payload []byte) ([]byte, error) {
+			p := new(P)
+			if err := d.decodeParams(payload, p); err != nil {
+				return nil, err
+			}
+			result, err := fn(ctx, p)
+			if err != nil || d.AppendResult == nil {
+				return nil, err
+			}
+			b, err := d.AppendResult(nil, &result)
+			if err != nil {
+				return nil, Permanent(fmt.Errorf("encode result of task %s: %w", d.Spec.Name, err))
+			}
+			return b, nil
+		},
+		newParams: func() any { return new(P) },
+		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
+		decodeResult: func(b []byte) (any, error) {
+			var result R
+			err := d.decodeResult(b, &result)
+			return result, err
+		},
+	}
+}
+
+func (d *Definition[P, R]) decodeParams(payload []byte, p *P) error {
+	r := codec.NewReader(payload)
+	d.ReadParams(p, r)
+	if err := r.Done(); err != nil {
+		return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}
+	}
+	return nil
+}
+
+func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {
+	if d.ReadResult == nil {
+		return nil
+	}
+	r := codec.NewReader(b)
+	d.ReadResult(r, result)
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode result of task %s: %w", d.Spec.Name, err)
+	}
+	return nil
+}
+
+// schemaError marks bytes that do not fit the task's types: running them again
+// would not help.
+type schemaError struct{ err error }
+
+func (e *schemaError) Error() string { return e.err.Error() }
+func (e *schemaError) Unwrap() error { return e.err }
+
+func (s Spec) withDefaults() Spec {
+	if s.Queue == "" {
+		s.Queue = DefaultQueue
+	}
+	if s.Timeout == 0 {
+		s.Timeout = DefaultIOTimeout
+		if s.Kind == CPU {
+			s.Timeout = DefaultCPUTimeout
+		}
+	}
+	s.Retry = s.Retry.withDefaults()
+	return s
+}
