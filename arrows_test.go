@@ -1,0 +1,112 @@
+package taskgen_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/taskgen/taskgen"
+
+// TestImportsGoOneWay holds the arrows that CONTRIBUTING.md draws.
+func TestImportsGoOneWay(t *testing.T) {
+	// Each package may import these of the module and no others.
+	allowed := map[string][]string{
+		"cmd/taskgen":         {"internal/taskgen"},
+		"internal/taskgen":    {"internal/render", "internal/scan", "internal/directive"},
+		"internal/render":     {"internal/scan", "internal/directive"},
+		"internal/scan":       {"internal/directive"},
+		"internal/directive":  nil,
+		"codec":               nil,
+		"broker":              {"codec"},
+		"broker/brokertest":   {"broker"},
+		"broker/memory":       {"broker"},
+		"redis":               {"broker", "codec"},
+		"internal/subprocess": {"broker", "codec"},
+		"internal/redistest":  nil,
+		"runtime":             {"broker", "broker/memory", "codec", "internal/subprocess", "redis"},
+	}
+	// Each of these libraries is known to one package only.
+	owners := map[string]string{
+		"github.com/dave/jennifer":     "internal/render",
+		"golang.org/x/tools":           "internal/scan",
+		"github.com/redis/go-redis/v9": "redis",
+	}
+	for pkg, imports := range packages(t) {
+		list, known := allowed[pkg]
+		for _, path := range imports {
+			if inner, ok := strings.CutPrefix(path, module+"/"); ok && known {
+				require.Contains(t, list, inner, "%s may not import it", pkg)
+			}
+			for library, owner := range owners {
+				if path == library || strings.HasPrefix(path, library+"/") {
+					require.Equal(t, owner, pkg, "%s is %s's alone", library, owner)
+				}
+			}
+		}
+	}
+}
+
+// packages returns the imports of the module's packages, tests left out, by
+// their paths below the module's.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	require.NoError(t, err)
+	imports := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		imports[strings.TrimPrefix(strings.TrimPrefix(fields[0], module), "/")] = fields[1:]
+	}
+	require.Contains(t, imports, "runtime")
+	return imports
+}
+
+// TestRuntimeIsImportedAsTaskrt keeps one name for the package that shares its
+// own with Go's runtime.
+func TestRuntimeIsImportedAsTaskrt(t *testing.T) {
+	seen := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			if p, _ := strconv.Unquote(spec.Path.Value); p != module+"/runtime" {
+				continue
+			}
+			seen++
+			require.True(t, spec.Name != nil && spec.Name.Name == "taskrt", "%s imports it under another name than taskrt", path)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Positive(t, seen)
+}
+
+// TestGeneratedCodeNeedsNothingInternal: it compiles in its user's module.
+func TestGeneratedCodeNeedsNothingInternal(t *testing.T) {
+	files, err := filepath.Glob("examples/*/tasks/tasks_gen.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		internal := slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool {
+			return strings.Contains(spec.Path.Value, "/internal/")
+		})
+		require.False(t, internal, path)
+	}
+}

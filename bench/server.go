@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// redisServer is a redis-server of this run's own, without persistence.
+type redisServer struct {
+	addr   string
+	client *goredis.Client
+	cmd    *exec.Cmd
+	dir    string
+}
+
+func startRedis(ctx context.Context) (*redisServer, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	dir, err := os.MkdirTemp("", "taskgen-bench-")
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command("redis-server", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no")
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	s := &redisServer{addr: addr, client: goredis.NewClient(&goredis.Options{Addr: addr}), cmd: cmd, dir: dir}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		err := s.client.Ping(ctx).Err()
+		if err == nil {
+			return s, nil
+		}
+		if time.Now().After(deadline) {
+			s.stop()
+			return nil, fmt.Errorf("wait for redis-server: %w", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (s *redisServer) stop() {
+	s.client.Close()
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // killed
+	os.RemoveAll(s.dir)
+}
+
+// usage is what the server has spent since it started.
+type usage struct{ cpu, commands float64 }
+
+func (s *redisServer) usage(ctx context.Context) (usage, error) {
+	info, err := s.client.InfoMap(ctx, "cpu", "stats").Result()
+	if err != nil {
+		return usage{}, err
+	}
+	var errs []error
+	number := func(section, field string) float64 {
+		v, err := strconv.ParseFloat(strings.TrimSpace(info[section][field]), 64)
+		errs = append(errs, err)
+		return v
+	}
+	u := usage{
+		cpu:      number("CPU", "used_cpu_user") + number("CPU", "used_cpu_sys"),
+		commands: number("Stats", "total_commands_processed"),
+	}
+	return u, errors.Join(errs...)
+}

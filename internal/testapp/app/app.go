@@ -1,0 +1,58 @@
+// Package app is the application that end-to-end tests start as processes.
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// Environment variables that tests set.
+const (
+	LedgerEnv = "TESTAPP_LEDGER" // file to which each run appends its start and end
+	HoldEnv   = "TESTAPP_HOLD"   // how long a run lasts
+)
+
+// Main runs the application and exits.
+func Main() {
+	taskrt.Main(tasks.Tasks(&tasks.Recorder{Do: appendLedger}))
+}
+
+// appendLedger writes "START note delivery pid" and "END note delivery pid",
+// each in one write, so that lines of several processes do not mix.
+func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
+	path := os.Getenv(LedgerEnv)
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "START %s %d %d\n", note, run.Delivery, os.Getpid())
+	hold(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	_, err = fmt.Fprintf(f, "END %s %d %d\n", note, run.Delivery, os.Getpid())
+	return err
+}
+
+// hold lasts as long as the environment says, or until ctx ends.
+func hold(ctx context.Context) {
+	d, err := time.ParseDuration(os.Getenv(HoldEnv))
+	if err != nil {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,131 @@
+// Package tasks is what the tests of this module queue and run: one task for
+// each way in which a run can go.
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// Answer is a result with some structure.
+type Answer struct {
+	Text  string
+	Parts []string `msgpack:"parts"`
+	At    time.Time
+	PID   int
+}
+
+// Echo returns what it is given.
+//
+//task:io
+//task:tags demo
+func Echo(ctx context.Context, text string, times int) (Answer, error) {
+	parts := strings.Split(strings.Repeat(text+" ", times), " ")
+	return Answer{Text: text, Parts: parts[:times], At: time.Now(), PID: os.Getpid()}, nil
+}
+
+// Record tells the recorder that it ran, and how.
+//
+//task:io
+//task:retry 3 backoff=1s..10s
+//task:timeout 5s
+func (r *Recorder) Record(ctx context.Context, note string) error {
+	return r.record(ctx, note)
+}
+
+// Mail is Record on a queue of its own, in front of others.
+//
+//task:io
+//task:queue mail
+//task:priority high
+func (r *Recorder) Mail(ctx context.Context, to string) error { return r.record(ctx, to) }
+
+// Tick is Record every second.
+//
+//task:io
+//task:every 1s
+func (r *Recorder) Tick(ctx context.Context) error { return r.record(ctx, "tick") }
+
+// Hourly is Record every hour, and when a scheduler starts.
+//
+//task:io
+//task:every 1h start
+func (r *Recorder) Hourly(ctx context.Context) error { return r.record(ctx, "hourly") }
+
+// Expiring is Record unless it waits for too long.
+//
+//task:io
+//task:expire 10s
+//task:result 1h
+func (r *Recorder) Expiring(ctx context.Context, note string) error { return r.record(ctx, note) }
+
+// Square squares a number in a child process.
+//
+//task:cpu
+//task:timeout 20s
+func Square(ctx context.Context, n int64) (int64, error) { return n * n, nil }
+
+// Where returns the process that runs it.
+//
+//task:cpu
+func Where(ctx context.Context) (int, error) { return os.Getpid(), nil }
+
+// Misbehave does in a child process what it is told: it returns an error,
+// panics, exits, or spins beyond its time.
+//
+//task:cpu
+//task:retry 1 backoff=1ms..2ms
+//task:timeout 500ms
+//task:result 1h
+func Misbehave(ctx context.Context, how string) error {
+	switch how {
+	case "error":
+		return errors.New("told to fail")
+	case "permanent":
+		return taskrt.Permanent(errors.New("told to fail for good"))
+	case "panic":
+		panic("told to panic")
+	case "goexit":
+		runtime.Goexit()
+	case "exit":
+		fmt.Fprintln(os.Stderr, "last words")
+		os.Exit(3)
+	case "spin":
+		for {
+			_ = how
+		}
+	}
+	return fmt.Errorf("no such way to misbehave: %s", how)
+}
+
+// Relay queues Echo from a child process and waits for its result there.
+//
+//task:cpu
+func Relay(ctx context.Context, text string) (Answer, error) {
+	handle, err := QueueEcho(ctx, text, 2)
+	if err != nil {
+		return Answer{}, err
+	}
+	return handle.Wait(ctx)
+}
+
+// Descend queues Record and reports its own place in the line.
+//
+//task:cpu
+func Descend(ctx context.Context) (string, error) {
+	run, _ := taskrt.CurrentRun(ctx)
+	taskrt.Logger(ctx).Info("descending")
+	fmt.Println("on standard output")
+	handle, err := QueueRecorderRecord(ctx, "descended from "+run.ID)
+	if err != nil {
+		return "", err
+	}
+	return handle.ID, nil
+}
