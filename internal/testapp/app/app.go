@@ -22,8 +22,8 @@ func Main() {
 	taskrt.Main(tasks.Tasks(&tasks.Recorder{Do: appendLedger}))
 }
 
-// appendLedger writes "START note delivery pid" and "END note delivery pid",
-// each in one write, so that lines of several processes do not mix.
+// appendLedger writes "START note id delivery pid" and "END note id delivery
+// pid", each in one write, so that lines of several processes do not mix.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	path := os.Getenv(LedgerEnv)
 	if path == "" {
@@ -34,12 +34,12 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 		return err
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "START %s %d %d\n", note, run.Delivery, os.Getpid())
+	fmt.Fprintf(f, "START %s %s %d %d\n", note, run.ID, run.Delivery, os.Getpid())
 	hold(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	_, err = fmt.Fprintf(f, "END %s %d %d\n", note, run.Delivery, os.Getpid())
+	_, err = fmt.Fprintf(f, "END %s %s %d %d\n", note, run.ID, run.Delivery, os.Getpid())
 	return err
 }
 
