@@ -1,0 +1,75 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"taskgen": main})
+}
+
+// TestScripts runs the scenarios of testdata/taskgen over the real command.
+// Each is a module of its own that uses this one in place.
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	require.NoError(t, err)
+	cache := goEnv(t, "GOMODCACHE", "GOCACHE", "GOPROXY", "GOFLAGS", "GOPATH")
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join(root, "testdata", "taskgen"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // rewrites what cmp compares with
+		Setup: func(env *testscript.Env) error {
+			for name, value := range cache {
+				env.Setenv(name, value)
+			}
+			env.Setenv("GOFLAGS", "-mod=mod")
+			env.Setenv("GOTOOLCHAIN", "local")
+			env.Setenv("GOWORK", "off")
+			env.Setenv("TASKGEN_ROOT", root)
+			return module(env.WorkDir, root, sum)
+		},
+	})
+}
+
+// module makes the scenario's directory a module, unless it brings its own.
+func module(dir, root string, sum []byte) error {
+	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o644); err != nil {
+		return err
+	}
+	mod := filepath.Join(dir, "go.mod")
+	if _, err := os.Stat(mod); err == nil {
+		return nil
+	}
+	return os.WriteFile(mod, []byte(strings.Join([]string{
+		"module example.com/app",
+		"go 1.26.0",
+		"require github.com/taskgen/taskgen v0.0.0",
+		"require github.com/vmihailenco/msgpack/v5 v5.4.1",
+		"require github.com/vmihailenco/tagparser/v2 v2.0.0",
+		"replace github.com/taskgen/taskgen => " + root,
+		"",
+	}, "\n")), 0o644)
+}
+
+// goEnv asks the go command for what it would use here, as the scripts run with
+// another home directory.
+func goEnv(t *testing.T, names ...string) map[string]string {
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"env"}, names...)...).Output()
+	require.NoError(t, err)
+	values := map[string]string{}
+	lines := strings.Split(string(out), "\n")
+	for i, name := range names {
+		values[name] = lines[i]
+	}
+	return values
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/taskgen/taskgen/internal/taskgen"
+)
+
+// apply brings one output to what it should be. A file that is right already
+// is not touched.
+func apply(f taskgen.File) error {
+	switch f.Change {
+	case taskgen.Same:
+		return nil
+	case taskgen.Orphan:
+		if err := os.Remove(f.Target); err != nil {
+			return fmt.Errorf("remove output: %w", err)
+		}
+		return nil
+	}
+	return replace(f.Target, f.Content)
+}
+
+// replace writes a file in one step: readers see the old bytes or the new.
+func replace(path string, content []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp.Name())
+		}
+	}()
+	_, err = tmp.Write(content)
+	if e := tmp.Chmod(0o644); err == nil {
+		err = e
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

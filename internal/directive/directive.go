@@ -1,0 +1,123 @@
+// Package directive knows the //task: grammar: the directives, their
+// arguments, and the comments that were meant to be directives but are not.
+//
+// A directive has the official form of Go, //task:name args, without a space
+// before task or after the colon. Its arguments are words and quoted Go
+// strings: first one positional argument, then keys with values.
+package directive
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// Problem is something wrong in the source, at its position.
+type Problem struct {
+	Pos     token.Pos
+	Message string
+}
+
+func problemf(pos token.Pos, format string, args ...any) *Problem {
+	return &Problem{Pos: pos, Message: fmt.Sprintf(format, args...)}
+}
+
+// Directive is one //task: comment.
+type Directive struct {
+	Name string
+	Pos  token.Pos // of the comment
+	Args []ast.DirectiveArg
+}
+
+// String returns the directive's name as it is written in source.
+func (d *Directive) String() string { return "//task:" + d.Name }
+
+// candidate matches a comment that is a directive or nearly one.
+var candidate = regexp.MustCompile(`^(//|/\*)[ \t]*(?i:task)[ \t]*:`)
+
+// nearly takes such a comment apart: what opens it, the blanks and the tool's
+// spelling, and the word that follows the colon.
+var nearly = regexp.MustCompile(`^(//|/\*)([ \t]*)((?i:task))([ \t]*:[ \t]*)([\pL\pN_-]*)`)
+
+// inSource matches wherever Find may find something, in a whole file.
+var inSource = regexp.MustCompile(`(//|/\*)[ \t]*(?i:task)[ \t]*:`)
+
+// MayOccur reports whether a file holds what looks like a directive. It is
+// cheap, and true for some files that hold none.
+func MayOccur(src []byte) bool { return inSource.Match(src) }
+
+// Find returns the directive that a comment is, or the problem with one that
+// was meant to be one. Both are nil for any other comment.
+func Find(c *ast.Comment) (*Directive, *Problem) {
+	if !candidate.MatchString(c.Text) {
+		return nil, nil
+	}
+	parsed, ok := ast.ParseDirective(c.Slash, c.Text)
+	if !ok || parsed.Tool != "task" {
+		return nil, nearMiss(c)
+	}
+	if i := strings.IndexFunc(c.Text, unsafeRune); i >= 0 {
+		return nil, problemf(c.Slash+token.Pos(i), "control character in a directive")
+	}
+	d := &Directive{Name: parsed.Name, Pos: c.Slash}
+	args, err := parsed.ParseArgs()
+	if err != nil {
+		return nil, problemf(parsed.ArgsPos, "%s: a quoted argument does not end, or something follows its closing quote", d)
+	}
+	for _, arg := range args {
+		if strings.IndexFunc(arg.Arg, unsafeRune) >= 0 {
+			return nil, problemf(arg.Pos, "control character in a directive")
+		}
+	}
+	d.Args = args
+	if _, known := table[d.Name]; !known {
+		return nil, unknown(d)
+	}
+	return d, nil
+}
+
+// unsafeRune reports what has no place in a name or a log line: control
+// characters but the tab between arguments, line separators, and the marks
+// that reorder text on screen.
+func unsafeRune(r rune) bool {
+	return r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar)
+}
+
+func unknown(d *Directive) *Problem {
+	// The name starts behind "//task:".
+	pos := d.Pos + token.Pos(len("//task:"))
+	word, _, _ := strings.Cut(d.Name, ",")
+	word, _, _ = strings.Cut(word, "(")
+	if hint := closest(word, names()); hint != "" {
+		return problemf(pos, "unknown directive %s (did you mean //task:%s?)", d, hint)
+	}
+	return problemf(pos, "unknown directive %s; known: %s", d, strings.Join(names(), ", "))
+}
+
+// nearMiss returns the problem of a comment that only just fails to be a
+// directive, and nil for prose that happens to begin with "task:".
+func nearMiss(c *ast.Comment) *Problem {
+	m := nearly.FindStringSubmatch(c.Text)
+	if m == nil {
+		return nil
+	}
+	open, blanks, tool, colon, word := m[1], m[2], m[3], m[4], strings.ToLower(m[5])
+	exact := open == "//" && blanks == "" && tool == "task"
+	if _, known := table[word]; known {
+		return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, word)
+	}
+	hint := ""
+	if colon == ":" {
+		hint = closest(word, names())
+	}
+	switch {
+	case hint != "":
+		return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, hint)
+	case exact:
+		return problemf(c.Slash, `looks like a directive but is not one; known: %s`, strings.Join(names(), ", "))
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package render
+
+import (
+	"fmt"
+	"go/types"
+	"slices"
+	"strconv"
+
+	"github.com/dave/jennifer/jen"
+
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// wireField is a struct's field or a task's parameter as it travels.
+type wireField struct {
+	path     string // from the struct
+	key      string
+	optional bool // may be missing when read
+	omit     bool // left out when empty
+	typ      *scan.Type
+}
+
+func hex(v int) *jen.Statement { return jen.Id(fmt.Sprintf("0x%02x", v)) }
+
+// set renders b = value.
+func (g *generator) set(value *jen.Statement) *jen.Statement {
+	return jen.Id(g.names.local("b")).Op("=").Add(value)
+}
+
+// b is the slice appended to.
+func (g *generator) b() *jen.Statement { return jen.Id(g.names.local("b")) }
+
+// appendFields renders a map's header, keys and values.
+func (g *generator) appendFields(body *jen.Group, fields []*wireField, v operand) {
+	if slices.ContainsFunc(fields, func(f *wireField) bool { return f.typ.Fallible() }) {
+		body.Var().Id(g.names.local("err")).Error()
+	}
+	omits := slices.ContainsFunc(fields, func(f *wireField) bool { return f.omit && f.typ.Present() != scan.Always })
+	switch {
+	case omits:
+		g.appendCount(body, fields, v)
+	case len(fields) < 16:
+		body.Add(g.set(jen.Append(g.b(), hex(0x80|len(fields)))))
+	default:
+		body.Add(g.set(g.codec("AppendMapLen").Call(g.b(), jen.Lit(len(fields)))))
+	}
+	for _, f := range fields {
+		present, always := g.present(f, v)
+		if always {
+			g.appendField(body, f, v)
+		} else if present != nil {
+			body.If(present).BlockFunc(func(body *jen.Group) { g.appendField(body, f, v) })
+		}
+	}
+}
+
+// appendCount renders the header of a map some of whose fields are left out
+// when they are empty.
+func (g *generator) appendCount(body *jen.Group, fields []*wireField, v operand) {
+	n := g.names.local("n")
+	fixed := 0
+	for _, f := range fields {
+		if _, always := g.present(f, v); always {
+			fixed++
+		}
+	}
+	body.Id(n).Op(":=").Lit(fixed)
+	for _, f := range fields {
+		if present, always := g.present(f, v); !always && present != nil {
+			body.If(present).Block(jen.Id(n).Op("++"))
+		}
+	}
+	body.Add(g.set(g.codec("AppendMapLen").Call(g.b(), jen.Id(n))))
+}
+
+// present renders the condition under which a field travels; always without
+// one, never when it is nil.
+func (g *generator) present(f *wireField, v operand) (condition *jen.Statement, always bool) {
+	if !f.omit {
+		return nil, true
+	}
+	return g.presentValue(f.typ, v.field(f.path))
+}
+
+func (g *generator) presentValue(t *scan.Type, v operand) (condition *jen.Statement, always bool) {
+	switch t.Present() {
+	case scan.NotZero:
+		return notZero(t.Basic, v), false
+	case scan.HasLen:
+		return jen.Len(v.value()).Op("!=").Lit(0), false
+	case scan.NotNil:
+		return v.value().Op("!=").Nil(), false
+	case scan.AskIsZero:
+		return jen.Op("!").Add(v.primary(false).Dot("IsZero").Call()), false
+	case scan.NotNilZero:
+		return v.value().Op("!=").Nil().Op("&&").Op("!").Add(v.primary(false).Dot("IsZero").Call()), false
+	case scan.AnyField:
+		for _, f := range t.Fields {
+			more, always := g.presentValue(f.Type, v.field(f.Path))
+			switch {
+			case always:
+				return nil, true
+			case condition == nil:
+				condition = more
+			case more != nil:
+				condition = condition.Op("||").Add(more)
+			}
+		}
+		return condition, false
+	case scan.Never:
+		return nil, false
+	}
+	return nil, true
+}
+
+func notZero(basic *types.Basic, v operand) *jen.Statement {
+	switch {
+	case basic.Info()&types.IsBoolean != 0:
+		return v.value()
+	case basic.Info()&types.IsString != 0:
+		return v.value().Op("!=").Lit("")
+	}
+	return v.value().Op("!=").Lit(0)
+}
+
+// appendField renders one key and its value. The key's bytes are constant.
+func (g *generator) appendField(body *jen.Group, f *wireField, v operand) {
+	body.Add(g.set(jen.Append(g.b(), jen.Id(strconv.QuoteToASCII(keyBytes(f.key))).Op("..."))))
+	g.appendValue(body, f.typ, v.field(f.path), 1)
+}
+
+// keyBytes is a key as MessagePack: a string's header and the string.
+func keyBytes(key string) string {
+	switch n := len(key); {
+	case n < 32:
+		return string([]byte{0xa0 | byte(n)}) + key
+	case n < 256:
+		return string([]byte{0xd9, byte(n)}) + key
+	default:
+		return string([]byte{0xda, byte(n >> 8), byte(n)}) + key
+	}
+}
+
+// appendValue renders the statements that append a value, at a depth of loops.
+func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth int) {
+	switch t.Kind {
+	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
+		body.Add(g.set(g.appendScalar(t, v)))
+	case scan.Struct:
+		g.appendCall(body, jen.Id(g.helperFor(t).append).Call(g.b(), v.address()), t.Fallible())
+	case scan.Custom:
+		g.appendCustom(body, t, v)
+	case scan.Pointer:
+		body.Add(g.appendPointer(t, v, depth))
+	case scan.Slice:
+		body.Add(g.set(g.codec("AppendSliceHeader").Call(g.b(), v.value())))
+		g.appendElements(body, t, v, depth)
+	case scan.Array:
+		body.Add(g.set(g.codec("AppendArrayLen").Call(g.b(), jen.Lit(int(t.Len)))))
+		g.appendElements(body, t, v, depth)
+	case scan.Map:
+		body.Add(g.set(g.codec("AppendMapHeader").Call(g.b(), v.value())))
+		k, e := g.loop("k", depth), g.loop("e", depth)
+		body.For(jen.List(jen.Id(k), jen.Id(e)).Op(":=").Range().Add(g.codec("Sorted").Call(v.value()))).
+			BlockFunc(func(body *jen.Group) {
+				g.appendValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
+				g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
+			})
+	}
+}
+
+// appendPointer renders an if that appends nil, or else what v points to: as
+// an else if where that is an if again.
+func (g *generator) appendPointer(t *scan.Type, v operand, depth int) *jen.Statement {
+	elem := operand{base: v.base, stars: v.stars + 1}
+	isNil := jen.If(v.value().Op("==").Nil()).Block(g.set(g.codec("AppendNil").Call(g.b()))).Else()
+	switch {
+	case t.Elem.Kind == scan.Pointer:
+		return isNil.Add(g.appendPointer(t.Elem, elem, depth))
+	case t.Elem.Kind == scan.Struct && t.Elem.Fallible():
+		return isNil.If(g.fallible(jen.Id(g.helperFor(t.Elem).append).Call(g.b(), elem.address())))
+	case t.Elem.Kind == scan.Custom && !t.Elem.NilIs:
+		return isNil.If(g.fallible(g.codec("Append"+t.Elem.Method).Call(g.b(), elem.address())))
+	}
+	return isNil.BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, elem, depth) })
+}
+
+// loop names a loop's variable.
+func (g *generator) loop(base string, depth int) string {
+	if depth > 1 {
+		base += strconv.Itoa(depth)
+	}
+	return g.names.local(base)
+}
+
+// appendElements renders the loop over a slice or array. Small elements are
+// copied, the others are pointed to.
+func (g *generator) appendElements(body *jen.Group, t *scan.Type, v operand, depth int) {
+	switch t.Elem.Kind {
+	case scan.Basic, scan.Time, scan.Bytes, scan.Pointer, scan.Slice, scan.Map:
+		e := g.loop("e", depth)
+		body.For(jen.List(jen.Id("_"), jen.Id(e)).Op(":=").Range().Add(v.value())).
+			BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1) })
+	default:
+		i := g.loop("i", depth)
+		elem := operand{base: v.primary(t.Kind == scan.Slice).Index(jen.Id(i))}
+		body.For(jen.Id(i).Op(":=").Range().Add(v.value())).
+			BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, elem, depth+1) })
+	}
+}
+
+// appendCall renders a call that appends, with its error when it has one.
+func (g *generator) appendCall(body *jen.Group, call *jen.Statement, fallible bool) {
+	if !fallible {
+		body.Add(g.set(call))
+		return
+	}
+	body.If(g.fallible(call))
+}
+
+// fallible renders the head and body of an if around a call that can fail.
+func (g *generator) fallible(call *jen.Statement) *jen.Statement {
+	err := g.names.local("err")
+	return jen.List(g.b(), jen.Id(err)).Op("=").Add(call).Op(";").Id(err).Op("!=").Nil().
+		Block(jen.Return(jen.Nil(), jen.Id(err)))
+}
+
+func (g *generator) appendCustom(body *jen.Group, t *scan.Type, v operand) {
+	call := g.codec("Append"+t.Method).Call(g.b(), v.address())
+	if !t.NilIs {
+		body.If(g.fallible(call))
+		return
+	}
+	body.If(v.value().Op("==").Nil()).Block(
+		g.set(g.codec("AppendNil").Call(g.b())),
+	).Else().If(g.fallible(call))
+}
+
+// appendScalar renders the call that appends a value without parts.
+func (g *generator) appendScalar(t *scan.Type, v operand) *jen.Statement {
+	switch t.Kind {
+	case scan.Time:
+		return g.codec("AppendTime").Call(g.b(), v.value())
+	case scan.Bytes:
+		if byteElem(t) {
+			return g.codec("AppendBytes").Call(g.b(), v.value())
+		}
+		return g.codec("AppendBytesOf").Call(g.b(), v.value())
+	case scan.ByteArray:
+		slice := v.primary(false).Index(jen.Op(":"))
+		if byteElem(t) {
+			return g.codec("AppendBytes").Call(g.b(), slice)
+		}
+		return g.codec("AppendBytesOf").Call(g.b(), slice)
+	}
+	if isDuration(t.Go) {
+		return g.codec("AppendDuration").Call(g.b(), v.value())
+	}
+	name, kind := appender(t.Basic)
+	value := v.value()
+	if !exact(t.Go, kind) {
+		value = jen.Id(types.Typ[kind].Name()).Call(value)
+	}
+	return g.codec(name).Call(g.b(), value)
+}
+
+// appender names the codec's function for a basic type and the type it takes.
+func appender(basic *types.Basic) (name string, takes types.BasicKind) {
+	switch info := basic.Info(); {
+	case info&types.IsBoolean != 0:
+		return "AppendBool", types.Bool
+	case info&types.IsString != 0:
+		return "AppendString", types.String
+	case info&types.IsUnsigned != 0:
+		return "AppendUint", types.Uint64
+	case info&types.IsInteger != 0:
+		return "AppendInt", types.Int64
+	case basic.Kind() == types.Float32:
+		return "AppendFloat32", types.Float32
+	}
+	return "AppendFloat64", types.Float64
+}
+
+// appendFunc renders a function that appends a task's result.
+func (g *generator) appendFunc(t *scan.Type) *jen.Statement {
+	if t.Kind == scan.Struct && t.Fallible() {
+		return jen.Id(g.helperFor(t).append)
+	}
+	b, v := g.names.local("b"), g.names.local("v")
+	value := operand{base: jen.Id(v), stars: 1}
+	fn := jen.Func().Params(jen.Id(b).Index().Byte(), jen.Id(v).Op("*").Add(g.typ(t.Go))).
+		Params(jen.Index().Byte(), jen.Error())
+	switch t.Kind {
+	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
+		return fn.Block(jen.Return(g.appendScalar(t, value), jen.Nil()))
+	case scan.Struct:
+		return fn.Block(jen.Return(jen.Id(g.helperFor(t).append).Call(g.b(), value.address()), jen.Nil()))
+	}
+	return fn.BlockFunc(func(body *jen.Group) {
+		if t.Fallible() {
+			body.Var().Id(g.names.local("err")).Error()
+		}
+		g.appendValue(body, t, value, 1)
+		body.Return(g.b(), jen.Nil())
+	})
+}

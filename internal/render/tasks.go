@@ -1,0 +1,284 @@
+package render
+
+import (
+	"cmp"
+	"go/types"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dave/jennifer/jen"
+
+	"github.com/taskgen/taskgen/internal/directive"
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// receiver is one type whose methods are tasks.
+type receiver struct {
+	named   *types.Named
+	pointer bool   // some method has a pointer receiver
+	name    string // of the argument of Tasks
+}
+
+// receivers returns the types whose methods are tasks, in alphabetical order.
+func (g *generator) receivers() []*receiver {
+	var all []*receiver
+	byName := map[string]*receiver{}
+	for _, t := range g.pkg.Tasks {
+		if t.Receiver == nil {
+			continue
+		}
+		r := byName[t.Receiver.Obj().Name()]
+		if r == nil {
+			r = &receiver{named: t.Receiver}
+			byName[t.Receiver.Obj().Name()] = r
+			all = append(all, r)
+		}
+		r.pointer = r.pointer || t.Pointer
+	}
+	slices.SortFunc(all, func(a, b *receiver) int {
+		return cmp.Compare(a.named.Obj().Name(), b.named.Obj().Name())
+	})
+	used := map[string]bool{}
+	for _, r := range all {
+		r.name = g.names.receiver(r.named, used)
+	}
+	return all
+}
+
+// tasks renders the function that binds definitions to the functions that run.
+func (g *generator) tasks() {
+	g.runtime("Task") // its name must be settled before those of the receivers
+	g.context()
+	receivers := g.receivers()
+	var args []jen.Code
+	for _, r := range receivers {
+		arg := jen.Id(r.name)
+		if r.pointer {
+			arg.Op("*")
+		}
+		args = append(args, arg.Id(r.named.Obj().Name()))
+	}
+	g.comment("Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.")
+	g.file.Func().Id("Tasks").Params(args...).Index().Add(g.runtime("Task")).Block(
+		jen.Return(jen.Index().Add(g.runtime("Task")).ValuesFunc(func(list *jen.Group) {
+			for _, t := range g.pkg.Tasks {
+				list.Line().Add(g.bind(t, receivers))
+			}
+			list.Line()
+		})),
+	)
+	g.file.Line()
+}
+
+// bind renders one element of the list that Tasks returns.
+func (g *generator) bind(t *scan.Task, receivers []*receiver) *jen.Statement {
+	ctx, p := g.names.local("ctx"), g.names.local("p")
+	fn := jen.Id(t.Func)
+	for _, r := range receivers {
+		if t.Receiver != nil && r.named.Obj().Name() == t.Receiver.Obj().Name() {
+			fn = jen.Id(r.name).Dot(t.Func)
+		}
+	}
+	args := []jen.Code{jen.Id(ctx)}
+	param := jen.Op("*").Id(t.ParamsName())
+	if len(t.Params) > 0 {
+		param = jen.Id(p).Add(param)
+	} else {
+		param = jen.Id("_").Add(param)
+	}
+	for _, q := range t.Params {
+		args = append(args, jen.Id(p).Dot(q.Field))
+	}
+	result, call := g.result(t), fn.Call(args...)
+	if t.Result == nil {
+		call = jen.List(g.runtime("None").Values(), call)
+	}
+	return g.runtime("Bind").Call(
+		jen.Id(t.DefinitionName()),
+		jen.Func().Params(jen.Id(ctx).Add(g.context()), param).Params(result, jen.Error()).Block(jen.Return(call)),
+	)
+}
+
+// result is the type that the task's handle waits for.
+func (g *generator) result(t *scan.Task) *jen.Statement {
+	if t.Result == nil {
+		return g.runtime("None")
+	}
+	return g.typ(t.Result.Go)
+}
+
+// definition renders what a task's callers and consumers share.
+func (g *generator) definition(t *scan.Task) {
+	method := func(name string) *jen.Statement {
+		return jen.Parens(jen.Op("*").Id(t.ParamsName())).Dot(name)
+	}
+	fields := []field{
+		{"Spec", g.runtime("Spec").Values(lines(g.spec(t))...)},
+		{"AppendParams", method("AppendMsgpack")},
+		{"ReadParams", method("ReadMsgpack")},
+	}
+	if t.Result != nil {
+		fields = append(fields,
+			field{"AppendResult", g.appendFunc(t.Result)},
+			field{"ReadResult", g.readFunc(t.Result)},
+		)
+	}
+	g.comment(t.DefinitionName() + " describes [" + t.Link() + "].")
+	g.file.Var().Id(t.DefinitionName()).Op("=").Op("&").Add(g.runtime("Definition")).
+		Types(jen.Id(t.ParamsName()), g.result(t)).Values(lines(fields)...)
+	g.file.Line()
+}
+
+// field is one field of a composite literal.
+type field struct {
+	name  string
+	value *jen.Statement
+}
+
+// lines renders the fields of a composite literal one a line, in order.
+func lines(fields []field) []jen.Code {
+	var list []jen.Code
+	for _, f := range fields {
+		list = append(list, jen.Line().Id(f.name).Op(":").Add(f.value))
+	}
+	return append(list, jen.Line())
+}
+
+// spec lists what a task's directives say, defaults left out.
+func (g *generator) spec(t *scan.Task) []field {
+	o := &t.Options
+	fields := []field{{"Name", jen.Lit(t.Name)}}
+	add := func(present bool, name string, value func() *jen.Statement) {
+		if present {
+			fields = append(fields, field{name, value()})
+		}
+	}
+	lit := func(v any) func() *jen.Statement { return func() *jen.Statement { return jen.Lit(v) } }
+	duration := func(d time.Duration) func() *jen.Statement {
+		return func() *jen.Statement { return g.duration(d) }
+	}
+	add(t.Doc != "", "Doc", lit(t.Doc))
+	add(true, "Kind", func() *jen.Statement { return g.runtime(strings.ToUpper(o.Kind)) })
+	add(o.Queue != "", "Queue", lit(o.Queue))
+	add(o.Priority != "" && o.Priority != "medium", "Priority", func() *jen.Statement { return g.runtime(title(o.Priority)) })
+	add(o.Every != 0, "Every", duration(o.Every))
+	add(o.Start, "Start", lit(true))
+	add(o.Retry != nil, "Retry", func() *jen.Statement { return g.retry(o.Retry) })
+	add(o.Timeout != 0, "Timeout", duration(o.Timeout))
+	add(o.Expire != 0, "Expire", duration(o.Expire))
+	add(keep(t) != 0, "Keep", duration(keep(t)))
+	add(len(o.Tags) > 0, "Tags", func() *jen.Statement {
+		var tags []jen.Code
+		for _, tag := range o.Tags {
+			tags = append(tags, jen.Lit(tag))
+		}
+		return jen.Index().String().Values(tags...)
+	})
+	return fields
+}
+
+// defaultKeep is how long the outcome of a task with a result is kept when no
+// directive says so.
+const defaultKeep = time.Hour
+
+func keep(t *scan.Task) time.Duration {
+	switch {
+	case t.Options.Result != nil:
+		return *t.Options.Result
+	case t.Result != nil:
+		return defaultKeep
+	}
+	return 0
+}
+
+func (g *generator) retry(r *directive.Retry) *jen.Statement {
+	values := []jen.Code{jen.Id("Attempts").Op(":").Lit(r.Retries + 1)}
+	if r.Max != 0 {
+		values = append(values, jen.Id("Min").Op(":").Add(g.duration(r.Min)), jen.Id("Max").Op(":").Add(g.duration(r.Max)))
+	}
+	if r.Factor != 0 {
+		values = append(values, jen.Id("Factor").Op(":").Id(decimal(r.Factor)))
+	}
+	return g.runtime("RetryPolicy").Values(values...)
+}
+
+// duration renders d in the largest unit that divides it.
+func (g *generator) duration(d time.Duration) *jen.Statement {
+	units := []struct {
+		name string
+		unit time.Duration
+	}{
+		{"Hour", time.Hour}, {"Minute", time.Minute}, {"Second", time.Second},
+		{"Millisecond", time.Millisecond}, {"Microsecond", time.Microsecond}, {"Nanosecond", 1},
+	}
+	for _, u := range units {
+		if d%u.unit == 0 {
+			unit := g.names.qual("time", "time", u.name)
+			if d == u.unit {
+				return unit
+			}
+			return jen.Lit(int(d / u.unit)).Op("*").Add(unit)
+		}
+	}
+	return nil // not reached: one nanosecond divides every duration
+}
+
+// stub renders the function that queues one run.
+func (g *generator) stub(t *scan.Task) {
+	used := map[string]bool{}
+	for _, p := range t.Params {
+		used[p.Name] = true
+	}
+	free := func(name string) bool { return !used[name] && !g.names.declared[name] && !g.names.used[name] }
+	ctx := fresh(free, "ctx", "runCtx")
+	opts := fresh(free, "opts", "queueOpts")
+	args := []jen.Code{jen.Id(ctx).Add(g.context())}
+	var values []jen.Code
+	for _, p := range t.Params {
+		name := p.Name
+		if name == t.ParamsName() || name == t.DefinitionName() {
+			name = fresh(free, name+"Value")
+		}
+		args = append(args, jen.Id(name).Add(g.typ(p.Type.Go)))
+		values = append(values, jen.Id(p.Field).Op(":").Id(name))
+	}
+	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
+	g.comment(stubDoc(t))
+	g.file.Func().Id(t.StubName()).Params(args...).
+		Params(jen.Op("*").Add(g.runtime("Handle")).Types(g.result(t)), jen.Error()).
+		Block(jen.Return(g.runtime("Queue").Call(
+			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Op("&").Id(t.ParamsName()).Values(values...), jen.Id(opts).Op("..."),
+		)))
+	g.file.Line()
+}
+
+// stubDoc carries the function's own doc comment over: "FetchData downloads"
+// becomes "QueueFetchData queues [FetchData]: it downloads".
+func stubDoc(t *scan.Task) string {
+	head := t.StubName() + " queues [" + t.Link() + "]"
+	if t.Doc == "" {
+		return head + "."
+	}
+	if rest, ok := strings.CutPrefix(t.Doc, t.Func+" "); ok {
+		return head + ": it " + rest
+	}
+	return head + ": " + t.Doc
+}
+
+// batch renders the function that queues many runs.
+func (g *generator) batch(t *scan.Task) {
+	ctx, params, opts := g.names.local("ctx"), g.names.local("params"), g.names.local("opts")
+	g.comment(t.BatchName() + " queues one run of [" + t.Link() + "] for each of params, all of them or none.")
+	g.file.Func().Id(t.BatchName()).
+		Params(
+			jen.Id(ctx).Add(g.context()),
+			jen.Id(params).Index().Id(t.ParamsName()),
+			jen.Id(opts).Op("...").Add(g.runtime("QueueOption")),
+		).
+		Params(jen.Index().Op("*").Add(g.runtime("Handle")).Types(g.result(t)), jen.Error()).
+		Block(jen.Return(g.runtime("QueueBatch").Call(
+			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Id(params), jen.Id(opts).Op("..."),
+		)))
+	g.file.Line()
+}

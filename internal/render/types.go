@@ -1,0 +1,190 @@
+package render
+
+import (
+	"go/ast"
+	"go/types"
+	"strings"
+
+	"github.com/dave/jennifer/jen"
+
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// typ writes a type down, as the source has it where that can be named.
+func (g *generator) typ(t types.Type) *jen.Statement {
+	switch t := t.(type) {
+	case *types.Alias:
+		if obj := t.Obj(); obj.Pkg() != nil && (obj.Pkg().Path() == g.pkg.Path || obj.Exported() && !internal(obj.Pkg().Path())) {
+			return g.object(obj, t.TypeArgs())
+		}
+		return g.typ(types.Unalias(t))
+	case *types.Named:
+		return g.object(t.Obj(), t.TypeArgs())
+	case *types.Basic:
+		return jen.Id(t.Name())
+	case *types.Pointer:
+		return jen.Op("*").Add(g.typ(t.Elem()))
+	case *types.Slice:
+		return jen.Index().Add(g.typ(t.Elem()))
+	case *types.Array:
+		return jen.Index(jen.Lit(int(t.Len()))).Add(g.typ(t.Elem()))
+	case *types.Map:
+		return jen.Map(g.typ(t.Key())).Add(g.typ(t.Elem()))
+	case *types.Struct:
+		return g.structType(t)
+	}
+	return jen.Id(types.TypeString(t, nil))
+}
+
+// internal reports whether an alias may be out of reach; what it stands for is
+// known to be in reach.
+func internal(path string) bool { return strings.Contains("/"+path+"/", "/internal/") }
+
+func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.Statement {
+	s := jen.Id(obj.Name())
+	if obj.Pkg() != nil && obj.Pkg().Path() != g.pkg.Path {
+		s = g.names.qual(obj.Pkg().Path(), obj.Pkg().Name(), obj.Name())
+	}
+	if args.Len() == 0 {
+		return s
+	}
+	var list []jen.Code
+	for arg := range args.Types() {
+		list = append(list, g.typ(arg))
+	}
+	return s.Types(list...)
+}
+
+// structType writes an anonymous struct down, with its tags: they are part of
+// its identity.
+func (g *generator) structType(t *types.Struct) *jen.Statement {
+	var fields []jen.Code
+	for i := range t.NumFields() {
+		v := t.Field(i)
+		field := jen.Null()
+		if !v.Embedded() {
+			field = jen.Id(v.Name())
+		}
+		field.Add(g.typ(v.Type()))
+		if tag := t.Tag(i); tag != "" {
+			field.Lit(tag)
+		}
+		fields = append(fields, field)
+	}
+	return jen.Struct(fields...)
+}
+
+// helper is the pair of functions that writes and reads one struct type.
+type helper struct {
+	typ          *scan.Type
+	append, read string
+}
+
+// helperFor returns the pair for a struct type; it is rendered once, however
+// often it is used.
+func (g *generator) helperFor(t *scan.Type) *helper {
+	if h := g.byType[t.ID()]; h != nil {
+		return h
+	}
+	base := g.helperName(t.Go)
+	h := &helper{typ: t, append: g.names.declare("append" + base), read: g.names.declare("read" + base)}
+	g.byType[t.ID()] = h
+	g.helpers = append(g.helpers, h)
+	return h
+}
+
+// helperName makes a name of a type: Summary, ModelsItem, PageItem.
+func (g *generator) helperName(t types.Type) string {
+	switch t := types.Unalias(t).(type) {
+	case *types.Named:
+		name := title(t.Obj().Name())
+		if p := t.Obj().Pkg(); p != nil && p.Path() != g.pkg.Path {
+			name = title(p.Name()) + name
+		}
+		for arg := range t.TypeArgs().Types() {
+			name += g.helperName(arg)
+		}
+		return name
+	case *types.Basic:
+		return title(t.Name())
+	case *types.Pointer:
+		return g.helperName(t.Elem())
+	case *types.Slice:
+		return g.helperName(t.Elem()) + "s"
+	case *types.Array:
+		return g.helperName(t.Elem()) + "s"
+	case *types.Map:
+		return g.helperName(t.Elem()) + "Map"
+	}
+	return "Struct"
+}
+
+func title(name string) string {
+	if ast.IsExported(name) {
+		return name
+	}
+	r := []rune(name)
+	return strings.ToUpper(string(r[:1])) + string(r[1:])
+}
+
+// operand is a value that generated code can point to: an expression, and how
+// often it must be followed to reach the value.
+type operand struct {
+	base  *jen.Statement
+	stars int
+}
+
+func (o operand) starred(n int) *jen.Statement {
+	return jen.Op(strings.Repeat("*", n)).Add(o.base.Clone())
+}
+
+// value is the value itself.
+func (o operand) value() *jen.Statement {
+	if o.stars == 0 {
+		return o.base.Clone()
+	}
+	return o.starred(o.stars)
+}
+
+// address points to the value.
+func (o operand) address() *jen.Statement {
+	switch o.stars {
+	case 0:
+		return jen.Op("&").Add(o.base.Clone())
+	case 1:
+		return o.base.Clone()
+	}
+	return o.starred(o.stars - 1)
+}
+
+// primary is the value where a selector, an index or a method call follows:
+// Go follows one pointer by itself for all but the index of a slice or map.
+func (o operand) primary(slice bool) *jen.Statement {
+	stars := o.stars
+	if !slice && stars > 0 {
+		stars--
+	}
+	if stars == 0 {
+		return o.base.Clone()
+	}
+	return jen.Parens(o.starred(stars))
+}
+
+func (o operand) field(path string) operand {
+	return operand{base: o.primary(false).Dot(path)}
+}
+
+// exact reports whether a type is that basic type itself, so that no
+// conversion is needed.
+func exact(t types.Type, kind types.BasicKind) bool {
+	b, ok := types.Unalias(t).(*types.Basic)
+	return ok && b.Kind() == kind
+}
+
+func isDuration(t types.Type) bool {
+	named, ok := types.Unalias(t).(*types.Named)
+	return ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "time" && named.Obj().Name() == "Duration"
+}
+
+// byteElem reports whether a byte slice or array is of byte itself.
+func byteElem(t *scan.Type) bool { return exact(t.Elem.Go, types.Uint8) }

@@ -1,0 +1,104 @@
+package scan
+
+import (
+	"go/ast"
+	"go/token"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// collect makes the tasks of a package from its annotated functions and
+// reports what is annotated wrongly.
+func (s *pass) collect(src *source) {
+	conv := newConverter(src.types)
+	for _, file := range src.files {
+		docs := map[*ast.CommentGroup]*ast.FuncDecl{}
+		for _, decl := range file.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Doc != nil {
+				docs[fn.Doc] = fn
+			}
+		}
+		for _, group := range file.Comments {
+			directives := s.directives(src.Package, group)
+			if len(directives) == 0 {
+				continue
+			}
+			fn := docs[group]
+			if fn == nil {
+				s.misplaced(src.Package, file, group, directives[0])
+				continue
+			}
+			options, problems := directive.Fold(s.fset, directives)
+			s.directiveProblems(src.Package, problems)
+			if options.Kind == "" {
+				continue
+			}
+			b := &builder{pass: s, src: src, conv: conv, fn: fn}
+			if task := b.task(options); task != nil {
+				src.Tasks = append(src.Tasks, task)
+			}
+		}
+	}
+}
+
+// directives returns those of one comment group and reports what only looks
+// like one.
+func (s *pass) directives(p *Package, group *ast.CommentGroup) []*directive.Directive {
+	var found []*directive.Directive
+	for _, comment := range group.List {
+		d, problem := directive.Find(comment)
+		if d != nil {
+			found = append(found, d)
+		}
+		if problem != nil {
+			s.directiveProblems(p, []*directive.Problem{problem})
+		}
+	}
+	return found
+}
+
+func (s *pass) directiveProblems(p *Package, problems []*directive.Problem) {
+	for _, problem := range problems {
+		s.problem(p, problem.Pos, "%s", problem.Message)
+	}
+}
+
+// misplaced reports a directive that is not in the doc comment of a top-level
+// function, and where it can what to do about it.
+func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d *directive.Directive) {
+	hint := ""
+	for _, decl := range file.Decls {
+		if decl.Pos() < group.End() {
+			if s.position(group.Pos()).Line <= s.position(decl.End()).Line {
+				break // within it, or behind it on its last line
+			}
+			continue
+		}
+		fn, ok := decl.(*ast.FuncDecl)
+		start := decl.Pos()
+		if ok && fn.Doc != nil {
+			start = fn.Doc.Pos()
+		}
+		gap := s.position(start).Line - s.position(group.End()).Line
+		if ok && gap > 1 && !s.commentBetween(file, group.End(), start) {
+			hint = "; remove the blank line before func " + fn.Name.Name
+		}
+		break
+	}
+	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
+}
+
+func (s *pass) commentBetween(file *ast.File, from, to token.Pos) bool {
+	for _, group := range file.Comments {
+		if group.Pos() > from && group.End() < to {
+			return true
+		}
+	}
+	return false
+}
+
+// doc is a function's doc comment as text, without directives.
+func doc(fn *ast.FuncDecl) string {
+	return strings.TrimSpace(fn.Doc.Text())
+}

@@ -1,0 +1,339 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/scanner"
+	"go/token"
+	"go/types"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/tools/go/packages"
+
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// maxSyntaxErrors bounds the errors reported of one file: the later ones are
+// mostly echoes of the first.
+const maxSyntaxErrors = 5
+
+// source is a package that may hold tasks: it is parsed and checked here
+// rather than by go/packages, which would compile it and so need the generated
+// code that does not exist yet.
+type source struct {
+	*Package
+	goVersion string
+	paths     []string
+	contents  [][]byte
+	files     []*ast.File
+	info      *types.Info
+	checking  bool
+	unparsed  bool // syntax errors: what was parsed is not all there is
+	errors    []types.Error
+}
+
+// importedPackage is a package known by its export data.
+type importedPackage struct {
+	types *types.Package
+	err   error
+}
+
+// list finds the packages and reads their files. No type is loaded yet.
+func (s *pass) list(ctx context.Context) error {
+	found, err := packages.Load(&packages.Config{
+		Context: ctx,
+		Mode:    packages.NeedName | packages.NeedFiles | packages.NeedModule,
+		Dir:     s.cfg.Dir,
+	}, s.cfg.Patterns...)
+	if err != nil {
+		return fmt.Errorf("list packages: %s", goMessage(err))
+	}
+	slices.SortFunc(found, func(a, b *packages.Package) int { return strings.Compare(a.PkgPath, b.PkgPath) })
+	for _, p := range found {
+		if err := s.read(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goMessage is what the go command itself says in an error of go/packages.
+func goMessage(err error) string {
+	text := err.Error()
+	if _, said, ok := strings.Cut(text, "stderr: "); ok {
+		text = said
+	}
+	return strings.TrimSpace(text)
+}
+
+// read takes over one listed package, and its files when they may hold tasks.
+func (s *pass) read(p *packages.Package) error {
+	pkg := &Package{Path: p.PkgPath, Name: p.Name, Dir: p.Dir}
+	src := &source{Package: pkg, paths: p.GoFiles}
+	if p.Module != nil {
+		src.goVersion = p.Module.GoVersion
+	}
+	ignored := p.IgnoredFiles
+	if len(p.Errors) > 0 {
+		// A stale output may be what is wrong: look again without it.
+		if again, ok := withoutOutput(p.Dir); ok {
+			pkg.Name = again.Name
+			src.paths = under(p.Dir, again.GoFiles, again.CgoFiles)
+			ignored = under(p.Dir, again.IgnoredGoFiles)
+		} else {
+			s.listErrors(pkg, p.Errors)
+		}
+	}
+	s.packages = append(s.packages, pkg)
+	if pkg.Dir == "" || len(src.paths) == 0 && len(p.Errors) == 0 && len(ignored) == 0 {
+		return nil
+	}
+	slices.Sort(src.paths)
+	src.paths = slices.Compact(src.paths)
+	return s.readFiles(src, ignored)
+}
+
+func (s *pass) readFiles(src *source, ignored []string) error {
+	mayHoldTasks := false
+	kept := src.paths[:0]
+	for _, path := range src.paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read source: %w", err)
+		}
+		if filepath.Base(path) == OutputName && IsOutput(content) {
+			continue
+		}
+		kept = append(kept, path)
+		src.contents = append(src.contents, content)
+		mayHoldTasks = mayHoldTasks || directive.MayOccur(content)
+	}
+	src.paths = kept
+	for _, path := range ignored {
+		if err := s.ignoredFile(src.Package, path); err != nil {
+			return err
+		}
+	}
+	if mayHoldTasks {
+		s.sources = append(s.sources, src)
+		s.byPath[src.Path] = src
+	}
+	return nil
+}
+
+// ignoredFile reports the tasks of a file that build constraints exclude: the
+// output would depend on the machine that made it.
+func (s *pass) ignoredFile(p *Package, path string) error {
+	if filepath.Ext(path) != ".go" || filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
+		return nil
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read source: %w", err)
+	}
+	for i, line := range strings.Split(string(content), "\n") {
+		if strings.HasPrefix(line, "//task:") {
+			pos := token.Position{Filename: path, Line: i + 1, Column: 1}
+			s.problemAt(p, pos, "build constraints exclude this file, and its tasks with it; move them to a file without")
+			return nil
+		}
+	}
+	return nil
+}
+
+// withoutOutput finds a package's files as if taskgen had not written one. It
+// reports false when there is no such file, or the package is no better.
+func withoutOutput(dir string) (*build.Package, bool) {
+	old, err := os.ReadFile(filepath.Join(dir, OutputName))
+	if dir == "" || err != nil || !IsOutput(old) {
+		return nil, false
+	}
+	ctxt := build.Default
+	ctxt.ReadDir = func(dir string) ([]os.FileInfo, error) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		var infos []os.FileInfo
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil && e.Name() != OutputName {
+				infos = append(infos, info)
+			}
+		}
+		return infos, nil
+	}
+	p, err := ctxt.ImportDir(dir, 0)
+	var empty *build.NoGoError
+	return p, err == nil || errors.As(err, &empty)
+}
+
+func under(dir string, lists ...[]string) []string {
+	var paths []string
+	for _, names := range lists {
+		for _, name := range names {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths
+}
+
+// listErrors reports what the go command has against a package. Where a syntax
+// error is behind it, parsing tells it better.
+func (s *pass) listErrors(p *Package, errs []packages.Error) {
+	for _, e := range errs {
+		pos := parsePosition(e.Pos)
+		if e.Kind == packages.ParseError && pos.Line > 0 {
+			s.problemAt(p, pos, "%s", e.Msg)
+			continue
+		}
+		msg := strings.TrimSpace(e.Msg)
+		if pos.Line == 0 && p.Path != "" && !strings.Contains(msg, p.Path) {
+			msg = "package " + p.Path + ": " + msg
+		}
+		s.problemAt(p, pos, "%s", msg)
+	}
+}
+
+// parsePosition reads file:line:col or file:line; the file may hold colons.
+func parsePosition(text string) token.Position {
+	var numbers []int
+	for len(numbers) < 2 {
+		i := strings.LastIndexByte(text, ':')
+		if i < 0 {
+			break
+		}
+		n, err := strconv.Atoi(text[i+1:])
+		if err != nil {
+			break
+		}
+		numbers, text = append(numbers, n), text[:i]
+	}
+	switch len(numbers) {
+	case 2:
+		return token.Position{Filename: text, Line: numbers[1], Column: numbers[0]}
+	case 1:
+		return token.Position{Filename: text, Line: numbers[0]}
+	}
+	return token.Position{}
+}
+
+// parse reads the syntax of a package. After a syntax error the functions that
+// follow may be missing, so nothing may be generated.
+func (s *pass) parse(src *source) {
+	for i, path := range src.paths {
+		file, err := parser.ParseFile(s.fset, path, src.contents[i], parser.ParseComments|parser.SkipObjectResolution)
+		if file != nil {
+			src.files = append(src.files, file)
+		}
+		src.unparsed = src.unparsed || err != nil
+		var list scanner.ErrorList
+		switch {
+		case errors.As(err, &list):
+			for _, e := range list[:min(len(list), maxSyntaxErrors)] {
+				s.problemAt(src.Package, e.Pos, "%s", e.Msg)
+			}
+		case err != nil:
+			s.problemAt(src.Package, token.Position{Filename: path}, "parse: %s", err)
+		}
+		src.contents[i] = nil
+	}
+}
+
+// loadImports reads the export data of everything the sources import.
+func (s *pass) loadImports(ctx context.Context) error {
+	wanted := map[string]bool{}
+	for _, src := range s.sources {
+		for _, file := range src.files {
+			for _, spec := range file.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				if err == nil && path != "C" && path != "unsafe" && s.byPath[path] == nil {
+					wanted[path] = true
+				}
+			}
+		}
+	}
+	s.imported = map[string]*importedPackage{}
+	if len(wanted) == 0 {
+		return nil
+	}
+	loaded, err := packages.Load(&packages.Config{
+		Context: ctx,
+		Mode:    packages.NeedName | packages.NeedTypes,
+		Dir:     s.cfg.Dir,
+	}, slices.Sorted(maps.Keys(wanted))...)
+	if err != nil {
+		return fmt.Errorf("load imports: %s", goMessage(err))
+	}
+	for _, p := range loaded {
+		ip := &importedPackage{types: p.Types}
+		if len(p.Errors) > 0 {
+			ip.err = errors.New(strings.Join(strings.Fields(p.Errors[0].Msg), " "))
+		}
+		s.imported[p.PkgPath] = ip
+	}
+	return nil
+}
+
+// Import implements types.Importer over what was loaded.
+func (s *pass) Import(path string) (*types.Package, error) {
+	if path == "unsafe" {
+		return types.Unsafe, nil
+	}
+	if src := s.byPath[path]; src != nil {
+		if src.checking {
+			return nil, fmt.Errorf("import cycle through %s", path)
+		}
+		s.check(src)
+		return src.types, nil
+	}
+	p := s.imported[path]
+	switch {
+	case p == nil:
+		return nil, fmt.Errorf("package %s was not found", path)
+	case p.types != nil && p.types.Name() != "":
+		return p.types, nil
+	case p.err != nil:
+		return nil, p.err
+	}
+	return nil, fmt.Errorf("package %s has no types", path)
+}
+
+// check finds the types of a package's declarations. Type errors are expected:
+// whatever refers to generated code is undefined now. They are kept to explain
+// a signature that does not resolve.
+func (s *pass) check(src *source) {
+	if src.types != nil || src.checking {
+		return
+	}
+	src.checking = true
+	src.info = &types.Info{Defs: map[*ast.Ident]types.Object{}}
+	cfg := types.Config{
+		Importer:                 s,
+		IgnoreFuncBodies:         true,
+		DisableUnusedImportCheck: true,
+		FakeImportC:              true,
+		Sizes:                    types.SizesFor("gc", runtime.GOARCH),
+		Error: func(err error) {
+			var te types.Error
+			if errors.As(err, &te) {
+				src.errors = append(src.errors, te)
+			}
+		},
+	}
+	if src.goVersion != "" {
+		cfg.GoVersion = "go" + src.goVersion
+	}
+	// The error is the first of those that were collected.
+	src.types, _ = cfg.Check(src.Path, s.fset, src.files, src.info)
+	src.checking = false
+}

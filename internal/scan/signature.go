@@ -1,0 +1,274 @@
+package scan
+
+import (
+	"cmp"
+	"go/ast"
+	"go/token"
+	"go/types"
+	"path"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// maxParams is far above what a readable function has, and fits the word that
+// counts what was read.
+const maxParams = 64
+
+// shapeHint is what a task's signature must be.
+const shapeHint = "write func(ctx context.Context, params…) error or (R, error)"
+
+// builder makes one task of one annotated function.
+type builder struct {
+	*pass
+	src  *source
+	conv *converter
+	fn   *ast.FuncDecl
+	made *Task
+	bad  bool
+}
+
+func (b *builder) fail(pos token.Pos, format string, args ...any) {
+	b.bad = true
+	b.problem(b.src.Package, pos, format, args...)
+}
+
+// task returns the function as a task, or nil when its signature is not one.
+func (b *builder) task(options directive.Options) *Task {
+	fn := b.fn
+	obj, _ := b.src.info.Defs[fn.Name].(*types.Func)
+	switch {
+	case fn.Name.Name == "_", fn.Name.Name == "init" && fn.Recv == nil:
+		b.fail(fn.Name.Pos(), "function %s cannot be a task: nothing can call it", fn.Name.Name)
+		return nil
+	case obj == nil:
+		b.fail(fn.Name.Pos(), "function %s is declared twice in this package", fn.Name.Name)
+		return nil
+	}
+	if fn.Type.TypeParams != nil {
+		b.fail(fn.Type.TypeParams.Pos(), "generic function %s cannot be a task; write a function for each instance", fn.Name.Name)
+		return nil
+	}
+	sig := obj.Signature()
+	b.made = &Task{
+		Options:  options,
+		Func:     fn.Name.Name,
+		GoName:   fn.Name.Name,
+		Exported: fn.Name.IsExported(),
+		Doc:      doc(fn),
+		Pos:      b.position(fn.Name.Pos()),
+		namePos:  cmp.Or(options.NamePos, fn.Name.Pos()),
+	}
+	wire := snakeCase(fn.Name.Name)
+	if fn.Recv != nil {
+		if !b.receiver(sig) {
+			return nil
+		}
+		wire = snakeCase(b.made.Receiver.Obj().Name()) + "_" + wire
+	}
+	b.params(sig)
+	b.results(sig)
+	b.name(wire)
+	if b.bad {
+		return nil
+	}
+	return b.made
+}
+
+// name settles the name on the wire.
+func (b *builder) name(wire string) {
+	b.made.Name = cmp.Or(b.made.Options.Name, wire)
+	if directive.NameProblem(b.made.Name) != "" {
+		b.fail(b.made.namePos, "task name %q, made of the function's name, is not one; add //task:name", b.made.Name)
+	}
+}
+
+// receiver takes over the type that a method belongs to.
+func (b *builder) receiver(sig *types.Signature) bool {
+	t := types.Unalias(sig.Recv().Type())
+	pos := b.fn.Recv.List[0].Type.Pos()
+	if p, ok := t.(*types.Pointer); ok {
+		b.made.Pointer = true
+		t = types.Unalias(p.Elem())
+	}
+	named, ok := t.(*types.Named)
+	switch {
+	case !ok || named.Obj().Pkg() == nil || named.Obj().Pkg().Path() != b.src.types.Path():
+		b.fail(pos, "method %s has a receiver that is not declared in this package", b.made.Func)
+		return false
+	case named.TypeParams().Len() > 0:
+		b.fail(pos, "method %s of generic type %s cannot be a task; write a function for each instance", b.made.Func, named.Obj().Name())
+		return false
+	}
+	b.made.Receiver = named
+	b.made.Exported = b.made.Exported && named.Obj().Exported()
+	b.made.GoName = named.Obj().Name() + upperFirst(b.made.Func)
+	if !b.made.Exported {
+		b.made.GoName = lowerFirst(b.made.GoName)
+	}
+	return true
+}
+
+// parameter is one parameter in the source with its type.
+type parameter struct {
+	name *ast.Ident // nil when unnamed
+	expr ast.Expr
+	typ  types.Type
+}
+
+func (p parameter) pos() token.Pos {
+	if p.name != nil {
+		return p.name.Pos()
+	}
+	return p.expr.Pos()
+}
+
+// flatten lists parameters one by one: Go groups those that share a type.
+func flatten(list *ast.FieldList, tuple *types.Tuple) []parameter {
+	var all []parameter
+	for _, field := range list.List {
+		if len(field.Names) == 0 {
+			all = append(all, parameter{expr: field.Type, typ: tuple.At(len(all)).Type()})
+		}
+		for _, name := range field.Names {
+			all = append(all, parameter{name: name, expr: field.Type, typ: tuple.At(len(all)).Type()})
+		}
+	}
+	return all
+}
+
+func (b *builder) params(sig *types.Signature) {
+	all := flatten(b.fn.Type.Params, sig.Params())
+	if len(all) == 0 {
+		b.fail(b.fn.Type.Params.Pos(), "task %s has no context; %s", b.made.Func, shapeHint)
+		return
+	}
+	if !isContext(all[0].typ) {
+		b.fail(all[0].pos(), "the first parameter of task %s must be a context.Context; %s", b.made.Func, shapeHint)
+		return
+	}
+	if len(all)-1 > maxParams {
+		b.fail(b.fn.Type.Params.Pos(), "task %s has %d parameters; the limit is %d: put them in a struct", b.made.Func, len(all)-1, maxParams)
+		return
+	}
+	fields := map[string]string{}
+	for _, p := range all[1:] {
+		param := b.param(p)
+		if param == nil {
+			continue
+		}
+		if other, twice := fields[param.Field]; twice {
+			b.fail(p.pos(), "parameters %s and %s would both be the field %s of %s; rename one", other, param.Name, param.Field, b.made.ParamsName())
+		}
+		fields[param.Field] = param.Name
+		b.made.Params = append(b.made.Params, param)
+	}
+	if len(all) > 1 && b.made.Options.EveryPos.IsValid() {
+		b.fail(all[1].pos(), "scheduled task %s takes a parameter, but a schedule has no value for it", b.made.Func)
+	}
+}
+
+func isContext(t types.Type) bool {
+	named, ok := types.Unalias(t).(*types.Named)
+	return ok && named.Obj().Name() == "Context" && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "context"
+}
+
+// param describes one parameter, or reports why it cannot be one.
+func (b *builder) param(p parameter) *Param {
+	if p.name == nil || p.name.Name == "_" {
+		b.fail(p.pos(), "a parameter of task %s has no name; it is its key on the wire", b.made.Func)
+		return nil
+	}
+	if _, variadic := p.expr.(*ast.Ellipsis); variadic {
+		b.fail(p.pos(), "parameter %s is variadic; use a slice", p.name.Name)
+		return nil
+	}
+	name := p.name.Name
+	t := b.convert(p, "parameter "+name, name)
+	if t == nil {
+		return nil
+	}
+	return &Param{Name: name, Field: fieldName(name), Type: t}
+}
+
+// results holds the results against error and (R, error).
+func (b *builder) results(sig *types.Signature) {
+	pos := b.fn.Type.End()
+	if b.fn.Type.Results != nil {
+		pos = b.fn.Type.Results.Pos()
+	}
+	n := sig.Results().Len()
+	if n == 0 || !isError(sig.Results().At(n-1).Type()) {
+		b.fail(pos, "task %s must return an error last; %s", b.made.Func, shapeHint)
+		return
+	}
+	if n > 2 {
+		b.fail(pos, "task %s returns %d values; return a struct and an error", b.made.Func, n)
+		return
+	}
+	if n == 2 {
+		b.made.Result = b.convert(flatten(b.fn.Type.Results, sig.Results())[0], "result", "result")
+	}
+}
+
+func isError(t types.Type) bool {
+	return types.Identical(types.Unalias(t), types.Universe.Lookup("error").Type())
+}
+
+// convert describes the type of a parameter or result, or reports what part of
+// it cannot travel.
+func (b *builder) convert(p parameter, what, path string) *Type {
+	if why := b.undeclared(p); why != "" {
+		b.fail(p.pos(), "%s: %s", what, why)
+		return nil
+	}
+	t, bad := b.conv.convert(p.typ, path)
+	if bad != nil {
+		if bad.path == path {
+			bad.path = "it"
+		}
+		b.fail(p.pos(), "%s cannot be encoded: %s", what, bad)
+		return nil
+	}
+	if name := namesUnexported(p.typ, b.src.types); name != "" && b.made.Exported {
+		b.fail(p.pos(), "%s has the unexported type %s, but %s is exported; export the type or unexport the function", what, name, b.made.StubName())
+		return nil
+	}
+	return t
+}
+
+// undeclared explains a type that does not resolve by the type error behind it.
+func (b *builder) undeclared(p parameter) string {
+	for _, e := range b.src.errors {
+		if p.expr.Pos() <= e.Pos && e.Pos < p.expr.End() {
+			return e.Msg
+		}
+	}
+	if basic, ok := p.typ.(*types.Basic); !ok || basic.Kind() != types.Invalid {
+		return ""
+	}
+	return cmp.Or(b.failedImport(p.expr), "its type is not declared")
+}
+
+// failedImport finds the error of the import that a type is of. The import's
+// position is in the file of the type.
+func (b *builder) failedImport(expr ast.Expr) string {
+	qualifiers := map[string]bool{}
+	ast.Inspect(expr, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if id, ok := sel.X.(*ast.Ident); ok {
+				qualifiers[id.Name] = true
+			}
+		}
+		return true
+	})
+	file := b.position(expr.Pos()).Filename
+	for _, e := range b.src.errors {
+		rest, failed := strings.CutPrefix(e.Msg, "could not import ")
+		importPath, _, _ := strings.Cut(rest, " ")
+		if failed && qualifiers[path.Base(importPath)] && b.position(e.Pos).Filename == file {
+			return e.Msg
+		}
+	}
+	return ""
+}

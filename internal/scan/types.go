@@ -1,0 +1,436 @@
+package scan
+
+import (
+	"cmp"
+	"fmt"
+	"go/token"
+	"go/types"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Kind is how a type travels.
+type Kind int
+
+// The kinds of type that the codec carries.
+const (
+	Basic     Kind = iota // a bool, string, integer or float, or a type of one
+	Bytes                 // a slice of bytes, as binary
+	ByteArray             // an array of bytes, as binary of that length
+	Time                  // time.Time
+	Slice
+	Array
+	Map
+	Pointer
+	Struct
+	Custom // a type with its own marshaller
+)
+
+// Type is a Go type with how it travels.
+type Type struct {
+	Kind   Kind
+	Go     types.Type   // as written in the source
+	Basic  *types.Basic // of Basic: what it is made of
+	Key    *Type        // of Map
+	Elem   *Type        // of Slice, Array, Map and Pointer
+	Len    int64        // of Array and ByteArray
+	Fields []*Field     // of Struct
+	Method string       // of Custom: Custom, Marshaler, Binary or Text
+	NilIs  bool         // of Custom: a slice or map that travels as nil when it is nil
+	IsZero bool         // it has a method IsZero() bool
+}
+
+// Field is one field of a struct that travels.
+type Field struct {
+	Path      string // from the struct: Name, or Base.Name of an embedded one
+	Key       string // on the wire
+	OmitEmpty bool   // left out when empty, and allowed to be missing
+	Type      *Type
+}
+
+// ID names the type the same in every package and every universe of types.
+func (t *Type) ID() string { return types.TypeString(types.Unalias(t.Go), nil) }
+
+// Fallible reports whether encoding a value can fail: where a type of its own
+// marshals itself.
+func (t *Type) Fallible() bool {
+	switch t.Kind {
+	case Custom:
+		return true
+	case Slice, Array, Pointer:
+		return t.Elem.Fallible()
+	case Map:
+		return t.Elem.Fallible()
+	case Struct:
+		return slices.ContainsFunc(t.Fields, func(f *Field) bool { return f.Type.Fallible() })
+	}
+	return false
+}
+
+// culprit tells why a type cannot travel.
+type culprit struct {
+	path string // from the parameter to the part that cannot
+	why  string // a sentence's end: "is of type chan int"
+}
+
+func (c *culprit) String() string { return c.path + " " + c.why }
+
+// converter makes Types for one package.
+type converter struct {
+	pkg   *types.Package
+	open  []string         // ids of the named types being converted, to find recursion
+	known map[string]*Type // named types already converted, by id
+}
+
+func newConverter(pkg *types.Package) *converter {
+	return &converter{pkg: pkg, known: map[string]*Type{}}
+}
+
+// qualify prints types as a reader of the package would write them.
+func (c *converter) qualify(p *types.Package) string {
+	if p.Path() == c.pkg.Path() {
+		return ""
+	}
+	return p.Name()
+}
+
+func (c *converter) print(t types.Type) string { return types.TypeString(t, c.qualify) }
+
+// convert describes t, or tells which part of it cannot travel.
+func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
+	named, _ := types.Unalias(t).(*types.Named)
+	if named == nil {
+		return c.shape(t, path)
+	}
+	if bad := c.reach(named, path); bad != nil {
+		return nil, bad
+	}
+	id := types.TypeString(named, nil)
+	if known := c.known[id]; known != nil {
+		again := *known
+		again.Go = t
+		return &again, nil
+	}
+	if slices.Contains(c.open, id) {
+		return nil, &culprit{path, fmt.Sprintf("makes type %s contain itself, which is not supported", c.print(named))}
+	}
+	c.open = append(c.open, id)
+	converted, bad := c.named(t, named, path)
+	c.open = c.open[:len(c.open)-1]
+	if bad != nil {
+		return nil, bad
+	}
+	c.known[id] = converted
+	return converted, nil
+}
+
+// unreachable says why generated code in the package cannot name a type.
+func (c *converter) unreachable(obj *types.TypeName) string {
+	switch {
+	case obj.Pkg() == nil || obj.Pkg().Path() == c.pkg.Path():
+		if obj.Pkg() != nil && obj.Parent() != nil && obj.Parent() != obj.Pkg().Scope() {
+			return fmt.Sprintf("is of type %s, which is declared inside a function", obj.Name())
+		}
+		return ""
+	case !obj.Exported():
+		return fmt.Sprintf("is of type %s.%s, which is not exported", obj.Pkg().Name(), obj.Name())
+	case !importable(obj.Pkg().Path(), c.pkg.Path()):
+		return fmt.Sprintf("is of type %s.%s, which package %s cannot import", obj.Pkg().Name(), obj.Name(), c.pkg.Path())
+	}
+	return ""
+}
+
+// importable holds a path against Go's rules for internal, vendored and main
+// packages.
+func importable(path, from string) bool {
+	if strings.HasPrefix(path, "vendor/") || strings.Contains(path, "/vendor/") {
+		return false
+	}
+	i := strings.LastIndex("/"+path+"/", "/internal/")
+	if i < 0 {
+		return true
+	}
+	root := strings.TrimSuffix(path[:i], "/")
+	return root != "" && (from == root || strings.HasPrefix(from, root+"/"))
+}
+
+// named describes a named type: by its marshaller if it has one, else by what
+// it is made of.
+func (c *converter) named(t types.Type, named *types.Named, path string) (*Type, *culprit) {
+	if isTime(named) {
+		return &Type{Kind: Time, Go: t, IsZero: true}, nil
+	}
+	method, why := marshaller(named)
+	if why != "" {
+		return nil, &culprit{path, fmt.Sprintf("is of type %s, which %s", c.print(named), why)}
+	}
+	converted := &Type{Kind: Custom, Go: t, Method: method.name, NilIs: method.nilIs}
+	if method.name == "" {
+		var bad *culprit
+		if converted, bad = c.shape(t, path); bad != nil {
+			return nil, bad
+		}
+	}
+	converted.IsZero = hasIsZero(named)
+	return converted, nil
+}
+
+func isTime(named *types.Named) bool {
+	obj := named.Obj()
+	return obj.Pkg() != nil && obj.Pkg().Path() == "time" && obj.Name() == "Time"
+}
+
+// shape describes a type by what it is made of.
+func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
+	switch u := t.Underlying().(type) {
+	case *types.Basic:
+		return c.basic(t, u, path)
+	case *types.Slice:
+		if isByte(u.Elem()) {
+			return &Type{Kind: Bytes, Go: t, Elem: &Type{Go: u.Elem(), Kind: Basic, Basic: types.Typ[types.Uint8]}}, c.reach(u.Elem(), path)
+		}
+		elem, bad := c.convert(u.Elem(), path+"[]")
+		return &Type{Kind: Slice, Go: t, Elem: elem}, bad
+	case *types.Array:
+		if isByte(u.Elem()) {
+			return &Type{Kind: ByteArray, Go: t, Len: u.Len(), Elem: &Type{Go: u.Elem(), Kind: Basic, Basic: types.Typ[types.Uint8]}}, c.reach(u.Elem(), path)
+		}
+		elem, bad := c.convert(u.Elem(), path+"[]")
+		return &Type{Kind: Array, Go: t, Elem: elem, Len: u.Len()}, bad
+	case *types.Map:
+		return c.mapOf(t, u, path)
+	case *types.Pointer:
+		elem, bad := c.convert(u.Elem(), path)
+		return &Type{Kind: Pointer, Go: t, Elem: elem, IsZero: elem != nil && (elem.IsZero || hasPointerIsZero(u.Elem()))}, bad
+	case *types.Struct:
+		fields, bad := c.fields(t, u, path)
+		return &Type{Kind: Struct, Go: t, Fields: fields}, bad
+	case *types.Interface:
+		return nil, &culprit{path, fmt.Sprintf("is of type %s, an interface; use a concrete type", c.print(t))}
+	}
+	return nil, &culprit{path, "is of type " + c.print(t)}
+}
+
+// reach holds a named type and its type arguments, which generated code writes
+// down, against what the package can name.
+func (c *converter) reach(t types.Type, path string) *culprit {
+	switch t := types.Unalias(t).(type) {
+	case *types.Pointer:
+		return c.reach(t.Elem(), path)
+	case *types.Slice:
+		return c.reach(t.Elem(), path)
+	case *types.Array:
+		return c.reach(t.Elem(), path)
+	case *types.Map:
+		return cmp.Or(c.reach(t.Key(), path), c.reach(t.Elem(), path))
+	case *types.Interface, *types.Signature, *types.Chan:
+		return &culprit{path, "has a type argument of type " + c.print(t)}
+	}
+	named, ok := types.Unalias(t).(*types.Named)
+	if !ok {
+		return nil
+	}
+	if why := c.unreachable(named.Obj()); why != "" {
+		return &culprit{path, why}
+	}
+	for arg := range named.TypeArgs().Types() {
+		if bad := c.reach(arg, path); bad != nil {
+			return bad
+		}
+	}
+	return nil
+}
+
+// isByte reports whether msgpack/v5 takes a slice of such elements as binary.
+func isByte(t types.Type) bool {
+	basic, ok := t.Underlying().(*types.Basic)
+	return ok && basic.Kind() == types.Uint8
+}
+
+func (c *converter) basic(t types.Type, b *types.Basic, path string) (*Type, *culprit) {
+	switch {
+	case b.Kind() == types.Invalid:
+		return nil, &culprit{path, "is of a type that is not declared"}
+	case b.Info()&(types.IsBoolean|types.IsString|types.IsInteger|types.IsFloat) == 0,
+		b.Kind() == types.Uintptr, b.Kind() == types.UnsafePointer:
+		return nil, &culprit{path, "is of type " + c.print(t)}
+	}
+	return &Type{Kind: Basic, Go: t, Basic: b}, nil
+}
+
+func (c *converter) mapOf(t types.Type, m *types.Map, path string) (*Type, *culprit) {
+	key, bad := c.convert(m.Key(), path+"[key]")
+	if bad != nil {
+		return nil, bad
+	}
+	if key.Kind != Basic || key.Basic.Info()&(types.IsString|types.IsInteger) == 0 {
+		return nil, &culprit{path, fmt.Sprintf("is of type %s; a map's keys must be strings or integers", c.print(t))}
+	}
+	elem, bad := c.convert(m.Elem(), path+"[]")
+	return &Type{Kind: Map, Go: t, Key: key, Elem: elem}, bad
+}
+
+// fields describes a struct's fields as msgpack/v5 sees them: embedded structs
+// are part of it.
+func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field, *culprit) {
+	var fields []*Field
+	byKey := map[string]string{}
+	for i := range s.NumFields() {
+		more, bad := c.field(t, s.Field(i), reflect.StructTag(s.Tag(i)), path)
+		if bad != nil {
+			return nil, bad
+		}
+		for _, f := range more {
+			if other, twice := byKey[f.Key]; twice {
+				return nil, &culprit{path + "." + f.Path, fmt.Sprintf("has the key %q, as %s.%s has", f.Key, path, other)}
+			}
+			byKey[f.Key] = f.Path
+		}
+		fields = append(fields, more...)
+	}
+	return fields, nil
+}
+
+// field describes one field: nothing when its tag is "-", several when it is
+// an embedded struct.
+func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, path string) ([]*Field, *culprit) {
+	path += "." + v.Name()
+	key, rest, _ := strings.Cut(tag.Get("msgpack"), ",")
+	if key == "-" {
+		return nil, nil
+	}
+	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
+	for _, o := range options {
+		if o != "omitempty" && !(o == "noinline" && v.Embedded()) {
+			return nil, &culprit{path, fmt.Sprintf("has the msgpack option %q, which is not supported", o)}
+		}
+	}
+	if !v.Exported() {
+		why := "is not exported and would be lost"
+		if v.Pkg() != nil && v.Pkg().Path() == c.pkg.Path() {
+			why += fmt.Sprintf("; give type %s a marshaller, or the field the tag msgpack:\"-\"", c.print(t))
+		}
+		return nil, &culprit{path, why}
+	}
+	converted, bad := c.convert(v.Type(), path)
+	if bad != nil {
+		return nil, bad
+	}
+	if v.Embedded() && !slices.Contains(options, "noinline") {
+		if converted.Kind == Pointer && converted.Elem.Kind == Struct {
+			return nil, &culprit{path, "is an embedded pointer, which is not supported; give the field a name"}
+		}
+		if converted.Kind == Struct {
+			return inline(v.Name(), converted), nil
+		}
+	}
+	if key == "" {
+		key = v.Name()
+	}
+	f := &Field{Path: v.Name(), Key: key, OmitEmpty: slices.Contains(options, "omitempty"), Type: converted}
+	if f.OmitEmpty && converted.Kind == Custom && !converted.IsZero && !converted.NilIs {
+		return nil, &culprit{path, fmt.Sprintf("is omitempty, but nothing tells when a %s is empty; give it an IsZero method", c.print(v.Type()))}
+	}
+	return []*Field{f}, nil
+}
+
+// inline is the fields of an embedded struct as its parent has them.
+func inline(name string, embedded *Type) []*Field {
+	var fields []*Field
+	for _, f := range embedded.Fields {
+		again := *f
+		again.Path = name + "." + f.Path
+		fields = append(fields, &again)
+	}
+	return fields
+}
+
+// Present says what omitempty asks of a value of type t.
+type Present int
+
+// The questions omitempty may ask.
+const (
+	Always     Present = iota // it is never empty
+	NotZero                   // compare with the zero value of Basic
+	HasLen                    // its length is not zero
+	NotNil                    // it is not nil
+	AskIsZero                 // its IsZero says no
+	NotNilZero                // it is not nil and its IsZero says no
+	AnyField                  // one of its fields is present
+	Never                     // it is always empty
+)
+
+// Present returns the question for a value of type t, as msgpack/v5 asks it.
+func (t *Type) Present() Present {
+	switch {
+	case t.IsZero && t.Kind == Pointer:
+		return NotNilZero
+	case t.IsZero && (t.Kind == Slice || t.Kind == Map || t.Kind == Bytes || t.NilIs):
+		return NotNilZero
+	case t.IsZero:
+		return AskIsZero
+	}
+	switch t.Kind {
+	case Basic:
+		return NotZero
+	case Bytes, Slice, Map:
+		return HasLen
+	case Array, ByteArray:
+		if t.Len == 0 {
+			return Never
+		}
+		return Always
+	case Pointer:
+		return NotNil
+	case Struct:
+		return t.presentStruct()
+	case Custom:
+		return HasLen // only slices and maps come here
+	}
+	return Always
+}
+
+func (t *Type) presentStruct() Present {
+	if len(t.Fields) == 0 {
+		return Never
+	}
+	if slices.ContainsFunc(t.Fields, func(f *Field) bool { return !f.OmitEmpty }) {
+		return Always
+	}
+	return AnyField
+}
+
+// namesUnexported returns the first unexported type of the package itself that
+// is written in t, or "".
+func namesUnexported(t types.Type, pkg *types.Package) string {
+	found := ""
+	var visit func(t types.Type)
+	object := func(obj *types.TypeName, args *types.TypeList) {
+		if found == "" && obj.Pkg() != nil && obj.Pkg().Path() == pkg.Path() && !token.IsExported(obj.Name()) {
+			found = obj.Name()
+		}
+		for i := range args.Len() {
+			visit(args.At(i))
+		}
+	}
+	visit = func(t types.Type) {
+		switch t := t.(type) {
+		case *types.Alias:
+			object(t.Obj(), t.TypeArgs())
+		case *types.Named:
+			object(t.Obj(), t.TypeArgs())
+		case *types.Pointer:
+			visit(t.Elem())
+		case *types.Slice:
+			visit(t.Elem())
+		case *types.Array:
+			visit(t.Elem())
+		case *types.Map:
+			visit(t.Key())
+			visit(t.Elem())
+		}
+	}
+	visit(t)
+	return found
+}
