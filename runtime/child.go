@@ -42,7 +42,7 @@ func serveChild(sets [][]Task) error {
 // serve executes a run in the child process. What the run queues or waits for
 // travels through the parent, so it works with every broker.
 func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
-	task, ok := s[run.Task]
+	task, ok := s.byName[run.Task]
 	if !ok {
 		return respond(ctx, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}

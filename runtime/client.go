@@ -139,6 +139,9 @@ func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []Q
 }
 
 func (c *Client) newRun(ctx context.Context, spec *Spec, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
 	if len(payload) > c.maxPayload {
 		return nil, fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
 	}

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +95,7 @@ type Consumer struct {
 	broker  broker.Broker
 	cfg     ConsumerConfig
 	tasks   taskSet
-	hasCPU  bool
+	kinds   [2]bool    // which kinds its tasks are of
 	queues  []weighted // sorted by weight, highest first
 	client  *Client
 	slots   *slots
@@ -116,7 +115,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		return nil, fmt.Errorf("make a consumer: %w", err)
 	}
 	tasks, err := newTaskSet(sets)
-	if err == nil && len(tasks) == 0 {
+	if err == nil && len(tasks.list) == 0 {
 		err = errors.New("it has no tasks; pass what the generated Tasks functions return")
 	}
 	if err != nil {
@@ -134,8 +133,8 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	if len(weights) == 0 {
 		weights = make(map[string]int)
 	}
-	for _, t := range tasks {
-		c.hasCPU = c.hasCPU || t.spec.Kind == CPU
+	for _, t := range tasks.list {
+		c.kinds[t.spec.Kind] = true
 		if len(cfg.Queues) == 0 {
 			weights[t.spec.Queue] = 1
 		}
@@ -209,31 +208,4 @@ func (c *Consumer) order() []string {
 		rest = slices.Delete(rest, k, k+1)
 	}
 	return names
-}
-
-// taskSet is a consumer's tasks by name.
-type taskSet map[string]*Task
-
-func newTaskSet(sets [][]Task) (taskSet, error) {
-	tasks := make(taskSet)
-	for _, set := range sets {
-		for i := range set {
-			t := &set[i]
-			if _, ok := tasks[t.spec.Name]; ok {
-				return nil, fmt.Errorf("two tasks are named %q; give one another //task:name", t.spec.Name)
-			}
-			tasks[t.spec.Name] = t
-		}
-	}
-	return tasks, nil
-}
-
-// sorted returns the tasks in the order of their names.
-func (s taskSet) sorted() []*Task {
-	list := make([]*Task, 0, len(s))
-	for _, t := range s {
-		list = append(list, t)
-	}
-	slices.SortFunc(list, func(a, b *Task) int { return cmp.Compare(a.spec.Name, b.spec.Name) })
-	return list
 }

@@ -495,6 +495,34 @@ func TestABrokerWithThreeMethodsIsEnough(t *testing.T) {
 	})
 }
 
+func TestRunsQueuedBeforeATaskChangedItsKindStillRun(t *testing.T) {
+	b := newMemory(t)
+	ctx := clientContext(childContext(t), b)
+	queue := func(id, task string, kind broker.Kind, payload string) {
+		require.NoError(t, b.QueueTasks(ctx, &broker.TaskRun{ID: id, Task: task, Queue: "default", Kind: kind, Payload: []byte(payload), Keep: time.Hour}))
+	}
+	queue("was-io", "square", broker.IO, "\x81\xa1n\x05")
+	queue("was-cpu", "recorder_record", broker.CPU, "\x81\xa4note\xa1x")
+	only := func(name string) []taskrt.Task {
+		for _, task := range tasks.Tasks(nil) {
+			if task.Name() == name {
+				return []taskrt.Task{task}
+			}
+		}
+		return nil
+	}
+	// Consumers of one kind each: neither has tasks of the other's.
+	stop := consume(t, b, taskrt.ConsumerConfig{}, only("square"))
+	record, err := b.WaitRecord(ctx, "default", "was-io")
+	require.NoError(t, err)
+	require.Equal(t, broker.StateSucceeded, record.State)
+	require.NoError(t, stop())
+	consume(t, b, taskrt.ConsumerConfig{}, only("recorder_record"))
+	record, err = b.WaitRecord(ctx, "default", "was-cpu")
+	require.NoError(t, err)
+	require.Equal(t, broker.StateSucceeded, record.State)
+}
+
 func TestConsumerRefusesWhatIsWrong(t *testing.T) {
 	b := newMemory(t)
 	for _, test := range []struct {

@@ -88,7 +88,7 @@ func (e *childError) Error() string { return e.Failure.Message }
 // admit decides whether a run can start here. If not, the task is nil and the
 // outcome says what is to become of the run.
 func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outcome) {
-	task, ok := s.tasks[run.Task]
+	task, ok := s.tasks.byName[run.Task]
 	switch {
 	case !ok:
 		// Another consumer may know it: a newer one, or one that is to come.

@@ -114,7 +114,7 @@ func (a *app) help() {
 Each command takes --help, and --broker URL: memory: (embedded, gone with the
 process) or redis://host:port. The default is $%s, else memory:.
 `, BrokerEnv)
-	if tasks := a.tasks.sorted(); len(tasks) > 0 {
+	if tasks := a.tasks.list; len(tasks) > 0 {
 		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(tasks[0]))
 	}
 }
@@ -175,7 +175,7 @@ func (a *app) task(command string, args []string) (*Task, []string, error) {
 		return nil, nil, usagef("%s: the name of a task is needed; %s list shows them", command, a.name)
 	}
 	for _, name := range []string{args[0], strings.ReplaceAll(args[0], "-", "_")} {
-		if t, ok := a.tasks[name]; ok {
+		if t, ok := a.tasks.byName[name]; ok {
 			return t, args[1:], nil
 		}
 	}

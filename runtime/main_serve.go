@@ -44,7 +44,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	SetDefault(NewClient(b, ClientConfig{}))
-	logger.Info("serving", "tasks", len(a.tasks), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule)
+	logger.Info("serving", "tasks", len(a.tasks.list), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
 	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
@@ -102,8 +102,8 @@ func parseQueues(text string) (map[string]int, error) {
 }
 
 func (a *app) roles(b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
-	tasks := make([]Task, 0, len(a.tasks))
-	for _, t := range a.tasks {
+	tasks := make([]Task, 0, len(a.tasks.list))
+	for _, t := range a.tasks.list {
 		tasks = append(tasks, *t)
 	}
 	var roles []func(context.Context) error

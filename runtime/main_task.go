@@ -213,8 +213,8 @@ func (a *app) list(_ context.Context, args []string) error {
 	if err := a.parse(set, args, "list [flags]", "Lists the tasks of this program."); err != nil {
 		return err
 	}
-	infos := make([]taskInfo, 0, len(a.tasks))
-	for _, t := range a.tasks.sorted() {
+	infos := make([]taskInfo, 0, len(a.tasks.list))
+	for _, t := range a.tasks.list {
 		infos = append(infos, t.info())
 	}
 	if *asJSON {
@@ -240,8 +240,8 @@ func (t *Task) info() taskInfo {
 		Name: s.Name, Kind: s.Kind.String(), Queue: s.Queue, Priority: s.Priority.String(),
 		Timeout: s.Timeout.String(), Attempts: s.Retry.Attempts, Tags: s.Tags, Doc: strings.TrimSpace(s.Doc), Params: []string{},
 	}
-	if s.Every > 0 {
-		i.Schedule = "every " + s.Every.String()
+	if s.Schedule.Every > 0 {
+		i.Schedule = "every " + s.Schedule.Every.String()
 	}
 	for _, f := range paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
 		i.Params = append(i.Params, "--"+f.name)

@@ -53,11 +53,11 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 		cfg.Logger = slog.Default()
 	}
 	s := &Scheduler{broker: b, logger: cfg.Logger}
-	for _, t := range tasks.sorted() {
-		if t.spec.Every < 0 {
-			return nil, fmt.Errorf("make a scheduler: task %s runs every %s, which is negative", t.spec.Name, t.spec.Every)
+	for _, t := range tasks.list {
+		if t.spec.Schedule.Every < 0 {
+			return nil, fmt.Errorf("make a scheduler: task %s runs every %s, which is negative", t.spec.Name, t.spec.Schedule.Every)
 		}
-		if t.spec.Every > 0 {
+		if t.spec.Schedule.Every > 0 {
 			s.entries = append(s.entries, &entry{spec: t.spec, payload: []byte(emptyPayload)})
 		}
 	}
@@ -89,7 +89,7 @@ func (s *Scheduler) tickLoop(ctx context.Context, e *entry) {
 	for ctx.Err() == nil {
 		now := time.Now()
 		if tick := e.tick(now); !tick.After(e.last) {
-			sleepUntil(ctx, tick.Add(e.spec.Every))
+			sleepUntil(ctx, tick.Add(e.spec.Schedule.Every))
 			continue
 		}
 		s.try(ctx, e, wait, "queue a tick", s.queueTick)
@@ -114,7 +114,7 @@ func (s *Scheduler) try(ctx context.Context, e *entry, wait *backoff, what strin
 
 // tick is the latest instant at or before now that the schedule names.
 func (e *entry) tick(now time.Time) time.Time {
-	every := int64(e.spec.Every)
+	every := int64(e.spec.Schedule.Every)
 	return time.Unix(0, now.UnixNano()/every*every).UTC()
 }
 
@@ -131,7 +131,7 @@ func (s *Scheduler) begin(ctx context.Context, e *entry) error {
 			e.last = last
 		}
 	}
-	if !e.spec.Start {
+	if !e.spec.Schedule.Start {
 		return nil
 	}
 	run := e.run(time.Now())

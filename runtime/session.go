@@ -37,6 +37,8 @@ type session struct {
 	finished chan struct{} // by finishLoop: the last outcome was applied
 	handlers sync.WaitGroup
 
+	lookedForOther time.Time // the taker's own
+
 	lose context.CancelCauseFunc // ends everything: the lease cannot be trusted any more
 	halt context.CancelCauseFunc // ends the contexts of the runs alone
 }
@@ -157,30 +159,56 @@ func (s *session) takeLoop(ctx, base context.Context) {
 		switch {
 		case err == nil:
 			wait.reset()
-		case ctx.Err() != nil || errors.Is(err, context.Canceled): // a slot was freed meanwhile
-		default:
+		case ctx.Err() == nil:
 			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
 			wait.sleep(ctx)
 		}
 	}
 }
 
+// otherKindEvery is how often a consumer whose tasks are all of one kind looks
+// for runs of the other: those queued before a task's kind was changed.
+const otherKindEvery = 10 * time.Second
+
 // take waits for room and then for runs. While only one kind has room it asks
 // for that kind, until a slot of the other is free.
 func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
-	io, cpu := s.slots.wait(ctx, s.hasCPU)
+	io, cpu := s.slots.wait(ctx, s.kinds)
 	if io+cpu == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if io == 0 {
+	if !s.kinds[IO] || !s.kinds[CPU] {
+		ctx, cancel = context.WithTimeout(ctx, otherKindEvery)
+		defer cancel()
+		io, cpu = s.otherKind(io, cpu)
+	}
+	if io == 0 && s.kinds[IO] {
 		defer s.slots.notify(IO, cancel)()
 	}
-	if cpu == 0 {
+	if cpu == 0 && s.kinds[CPU] {
 		defer s.slots.notify(CPU, cancel)()
 	}
-	return s.lease.Take(ctx, broker.Want{Queues: s.order(), IO: io, CPU: cpu})
+	runs, err := s.lease.Take(ctx, broker.Want{Queues: s.order(), IO: io, CPU: cpu})
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // there is something else to ask for, or nothing any more
+	}
+	return runs, err
+}
+
+// otherKind leaves out the kind that none of the tasks has, but for one run now
+// and then.
+func (s *session) otherKind(io, cpu int) (int, int) {
+	other := 0
+	if time.Since(s.lookedForOther) >= otherKindEvery {
+		s.lookedForOther = time.Now()
+		other = 1
+	}
+	if !s.kinds[IO] {
+		return min(io, other), cpu
+	}
+	return io, min(cpu, other)
 }
 
 // backoff is an exponential wait with jitter between tries at the broker.

@@ -63,14 +63,16 @@ const settle = 20 * time.Millisecond
 
 // wait blocks until there is room, for all of the kinds wanted if that does not
 // take long. It returns zeros when ctx ends first.
-func (s *slots) wait(ctx context.Context, wantCPU bool) (io, cpu int) {
+func (s *slots) wait(ctx context.Context, wanted [2]bool) (io, cpu int) {
 	var patience <-chan time.Time
 	for {
 		io, cpu = s.room()
-		if io > 0 && (cpu > 0 || !wantCPU) {
+		all := (io > 0 || !wanted[IO]) && (cpu > 0 || !wanted[CPU])
+		some := io > 0 && wanted[IO] || cpu > 0 && wanted[CPU]
+		if all && some {
 			return io, cpu
 		}
-		if io+cpu > 0 && patience == nil && (wantCPU || io > 0) {
+		if some && patience == nil {
 			timer := time.NewTimer(settle)
 			defer timer.Stop()
 			patience = timer.C

@@ -39,17 +39,58 @@ const (
 // Spec is what a task's directives say of it. Generated code fills it in.
 type Spec struct {
 	Name     string        // on the wire
+	Aliases  []string      // other names under which queued runs are this task's
 	Doc      string        // the function's doc comment
 	Kind     Kind          // IO or CPU
 	Queue    string        // defaults to "default"
 	Priority Priority      // defaults to Medium
-	Every    time.Duration // runs at multiples of this since the Unix epoch; 0: not scheduled
-	Start    bool          // scheduled once more when a scheduler starts
+	Schedule Schedule      // when it runs by itself; the zero value: it does not
 	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
 	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
+	Unique   time.Duration // one live run with the same key, for this long at most; 0: any number
+	Limit    Limit         // of what runs and starts across the fleet; the zero value: none
+	Fair     bool          // runs are taken round-robin over the values of a parameter
+	Memory   int64         // bytes a child process may use; 0: no cap
+	Env      []string      // KEY=value, added to the child process's environment
+	Secrets  []string      // parameters that are shown as ***
 	Tags     []string
+	Params   string // the wire form of the parameters, as package doc of taskgen describes it
+	Result   string // the wire form of the result; empty without one
+}
+
+// Schedule says when a task runs by itself: at an interval or by a cron
+// expression.
+type Schedule struct {
+	Every  time.Duration // at multiples of this since the Unix epoch
+	Start  bool          // once more when a scheduler starts
+	Cron   string        // five fields, or @daily and its like
+	Zone   string        // of Cron, an IANA name; defaults to UTC
+	Jitter time.Duration // each tick is moved by less than this
+
+	Missed    Missed // defaults to MissedLatest
+	MissedMax int    // of MissedAll; defaults to 100
+
+	// SkipOverlap leaves a tick out while the run of an earlier one lives.
+	SkipOverlap bool
+}
+
+// Missed says what becomes of the ticks that no scheduler was up for.
+type Missed int8
+
+// What can become of missed ticks.
+const (
+	MissedLatest Missed = iota // the last of them runs once
+	MissedSkip                 // none runs
+	MissedAll                  // each runs, the latest MissedMax of them
+)
+
+// Limit bounds a task across the fleet, for each value of its key by itself.
+type Limit struct {
+	Concurrency int           // runs at once; 0: any number
+	Rate        int           // starts within Per; 0: any number
+	Per         time.Duration // of Rate
 }
 
 // Defaults of a [Spec].
@@ -69,6 +110,17 @@ type Definition[P, R any] struct {
 	ReadParams   func(*P, *codec.Reader)
 	AppendResult func([]byte, *R) ([]byte, error) // nil when R is None
 	ReadResult   func(*codec.Reader, *R)          // nil when R is None
+	Keys         Keys[P]
+}
+
+// Keys append what tells the parameters of one run from those of another to a
+// buffer, for the policies that go by parameters. A nil one stands for a
+// policy that the task does not have, or that goes by the task alone.
+type Keys[P any] struct {
+	Unique      func(*P, []byte) []byte
+	Concurrency func(*P, []byte) []byte
+	Rate        func(*P, []byte) []byte
+	Fair        func(*P, []byte) []byte
 }
 
 // Task is a definition with the function that runs it, as a consumer needs it.
@@ -159,4 +211,30 @@ func (s Spec) withDefaults() Spec {
 	}
 	s.Retry = s.Retry.withDefaults()
 	return s
+}
+
+// check refuses what the generator already knows and this runtime does not do:
+// a policy that is silently left out is worse than none.
+func (s *Spec) check() error {
+	c := &s.Schedule
+	for _, f := range []struct {
+		directive string
+		used      bool
+	}{
+		{"cron", c.Cron != ""},
+		{"every with jitter=", c.Jitter != 0},
+		{"missed", c.Missed != MissedLatest},
+		{"overlap skip", c.SkipOverlap},
+		{"unique", s.Unique != 0},
+		{"concurrency", s.Limit.Concurrency != 0},
+		{"rate", s.Limit.Rate != 0},
+		{"fair", s.Fair},
+		{"memory", s.Memory != 0},
+		{"env", len(s.Env) > 0},
+	} {
+		if f.used {
+			return fmt.Errorf("task %s: this version of the runtime does not support //task:%s yet", s.Name, f.directive)
+		}
+	}
+	return nil
 }

@@ -167,10 +167,10 @@ func (p *CountParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // remindTask describes [Remind].
 var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:  "remind",
-		Doc:   "Remind says something every second.",
-		Kind:  taskrt.IO,
-		Every: time.Second,
+		Name:     "remind",
+		Doc:      "Remind says something every second.",
+		Kind:     taskrt.IO,
+		Schedule: taskrt.Schedule{Every: time.Second},
 	},
 	AppendParams: (*RemindParams).AppendMsgpack,
 	ReadParams:   (*RemindParams).ReadMsgpack,

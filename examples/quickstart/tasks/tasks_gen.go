@@ -160,11 +160,11 @@ func (p *StoreHeavyCalculationParams) DecodeMsgpack(dec *msgpack.Decoder) error 
 // scheduledTask describes [Scheduled].
 var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 	Spec: taskrt.Spec{
-		Name:  "scheduled",
-		Doc:   "Scheduled says OK every second.",
-		Kind:  taskrt.IO,
-		Every: time.Second,
-		Keep:  time.Hour,
+		Name:     "scheduled",
+		Doc:      "Scheduled says OK every second.",
+		Kind:     taskrt.IO,
+		Schedule: taskrt.Schedule{Every: time.Second},
+		Keep:     time.Hour,
 	},
 	AppendParams: (*ScheduledParams).AppendMsgpack,
 	ReadParams:   (*ScheduledParams).ReadMsgpack,

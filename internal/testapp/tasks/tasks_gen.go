@@ -250,10 +250,10 @@ func (p *RecorderMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // recorderTickTask describes [Recorder.Tick].
 var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:  "recorder_tick",
-		Doc:   "Tick is Record every second.",
-		Kind:  taskrt.IO,
-		Every: time.Second,
+		Name:     "recorder_tick",
+		Doc:      "Tick is Record every second.",
+		Kind:     taskrt.IO,
+		Schedule: taskrt.Schedule{Every: time.Second},
 	},
 	AppendParams: (*RecorderTickParams).AppendMsgpack,
 	ReadParams:   (*RecorderTickParams).ReadMsgpack,
@@ -298,11 +298,10 @@ func (p *RecorderTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // recorderHourlyTask describes [Recorder.Hourly].
 var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:  "recorder_hourly",
-		Doc:   "Hourly is Record every hour, and when a scheduler starts.",
-		Kind:  taskrt.IO,
-		Every: time.Hour,
-		Start: true,
+		Name:     "recorder_hourly",
+		Doc:      "Hourly is Record every hour, and when a scheduler starts.",
+		Kind:     taskrt.IO,
+		Schedule: taskrt.Schedule{Every: time.Hour, Start: true},
 	},
 	AppendParams: (*RecorderHourlyParams).AppendMsgpack,
 	ReadParams:   (*RecorderHourlyParams).ReadMsgpack,

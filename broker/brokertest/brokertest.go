@@ -1,0 +1,92 @@
+// Package brokertest is the contract of package broker as a test suite that
+// any broker runs:
+//
+//	func TestContract(t *testing.T) {
+//		brokertest.Run(t, func(t *testing.T) broker.Broker {
+//			b := mine.Open(…)
+//			t.Cleanup(func() { b.Close() })
+//			return b
+//		})
+//	}
+//
+// Each subtest is named for the promise it checks.
+package brokertest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// check is one promise and the test of it.
+type check struct {
+	promise string
+	test    func(f *fixture)
+}
+
+// part is the checks of one interface.
+type part struct {
+	name   string
+	has    func(b broker.Broker) bool
+	checks []check
+}
+
+func parts() []part {
+	return []part{
+		{"Broker", func(broker.Broker) bool { return true }, slices.Concat(
+			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks())},
+		{"Leaser", is[broker.Leaser], slices.Concat(
+			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks())},
+		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
+			slices.Concat(recordChecks(), deadLetterChecks())},
+		{"Schedules", is[broker.Schedules], scheduleChecks()},
+	}
+}
+
+func is[I any](b broker.Broker) bool {
+	_, ok := b.(I)
+	return ok
+}
+
+// Run tests a broker against the contract: the core part always, and those of
+// [broker.Leaser], [broker.Records] and [broker.Schedules] where the broker has
+// the interface. Records are tested through leases, so a broker that has only
+// Records is not tested for them. It logs which parts ran.
+//
+// open returns a new empty broker, and registers its own cleanup on the t it is
+// given; it is called once for each subtest. The suite runs in real time, for
+// some twenty seconds, and calls the broker from many goroutines at once.
+func Run(t *testing.T, open func(t *testing.T) broker.Broker) {
+	t.Helper()
+	var run []part
+	t.Run("Opens", func(t *testing.T) {
+		b := open(t)
+		var ran, left []string
+		for _, p := range parts() {
+			if p.has(b) {
+				run = append(run, p)
+				ran = append(ran, p.name)
+			} else {
+				left = append(left, p.name)
+			}
+		}
+		t.Logf("%T: parts that run: %s; parts it does not have: %s",
+			b, strings.Join(ran, ", "), orNone(left))
+	})
+	for _, p := range run {
+		t.Run(p.name, func(t *testing.T) {
+			for _, c := range p.checks {
+				t.Run(c.promise, func(t *testing.T) { c.test(newFixture(t, open(t))) })
+			}
+		})
+	}
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,74 @@
+package brokertest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func deadLetterChecks() []check {
+	return []check{
+		{"a dead run leaves a letter with its run and failure", deadLetter},
+		{"dead letters come newest first, up to max, by queue", deadLetterOrder},
+		{"only dead runs leave a letter", onlyDead},
+	}
+}
+
+func (f *fixture) deadLetters(queue string, most int) []*broker.DeadLetter {
+	f.Helper()
+	letters, err := f.records().DeadLetters(f.ctx(), queue, most)
+	require.NoError(f, err, "DeadLetters of %s", queue)
+	return letters
+}
+
+func deadLetter(f *fixture) {
+	given := fullRuns(f, "q")[0]
+	f.queue(given)
+	s := f.join(longHold)
+	run := f.take(s, 1, "q")[0]
+	run.Attempt = 9
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: failure("bad")})
+	letters := f.deadLetters("q", aLot)
+	require.Len(f, letters, 1, "dead letters")
+	require.NotNil(f, letters[0].Run, "run of the dead letter")
+	given.Attempt = 9
+	f.requireSame(given, letters[0].Run, "the run of a dead letter")
+	require.Equal(f, *failure("bad"), letters[0].Failure, "failure of the dead letter")
+	require.WithinDuration(f, time.Now(), letters[0].At, time.Minute, "instant of the dead letter")
+	f.requireRecord(given, broker.Record{State: broker.StateFailed, Attempt: 9, Failure: failure("bad")})
+
+	scribble(letters[0].Run) // it is the caller's alone
+	f.requireSame(given, f.deadLetters("q", aLot)[0].Run, "the run of a dead letter whose first reader changed its copy")
+}
+
+func deadLetterOrder(f *fixture) {
+	s := f.join(longHold)
+	for i := range 5 {
+		f.queueNew("q", 1)
+		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure(fmt.Sprint(i))})
+	}
+	messages := func(letters []*broker.DeadLetter) (list []string) {
+		for _, l := range letters {
+			list = append(list, l.Failure.Message)
+		}
+		return list
+	}
+	require.Equal(f, []string{"4", "3", "2", "1", "0"}, messages(f.deadLetters("q", aLot)), "dead letters")
+	require.Equal(f, []string{"4", "3"}, messages(f.deadLetters("q", 2)), "at most 2 dead letters")
+	require.Empty(f, f.deadLetters("other", aLot), "dead letters of another queue")
+}
+
+func onlyDead(f *fixture) {
+	f.queueNew("q", 3, keep(time.Hour))
+	s := f.join(longHold)
+	runs := f.take(s, 3, "q")
+	f.finish(s,
+		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded},
+		broker.Outcome{Run: runs[1], Verdict: broker.Dropped, Failure: failure("expired")},
+		broker.Outcome{Run: runs[2], Verdict: broker.Retry, Failure: failure("again"), Delay: time.Hour})
+	require.Empty(f, f.deadLetters("q", aLot), "dead letters of runs that are not dead")
+	f.requireRecord(runs[1], broker.Record{State: broker.StateFailed, Failure: failure("expired")})
+}

@@ -1,0 +1,154 @@
+package brokertest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func finishChecks() []check {
+	return []check{
+		{"a run that ended is gone", endedIsGone},
+		{"a retry without delay goes to the head of its queue", retryAtHead},
+		{"a retry with a delay is due after it", retryDelayed},
+		{"a retry is stored as it is now", retryStoredAsNow},
+		{"a retry wakes a blocked Take", retryWakes},
+		{"one Finish applies every outcome, of several queues too", finishMixed},
+		{"a second Finish of the same delivery is fenced", finishTwice},
+		{"a session cannot finish what another holds", finishForeign},
+	}
+}
+
+func failure(message string) *broker.Failure {
+	return &broker.Failure{Kind: "failed", Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
+}
+
+func endedIsGone(f *fixture) {
+	s := f.join(shortHold)
+	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
+		f.queueNew("q", 3)
+		for _, r := range f.take(s, 3, "q") {
+			f.finish(s, broker.Outcome{Run: r, Verdict: v, Failure: failure("over")})
+		}
+	}
+	require.Zero(f, f.length("q"), "length after all have ended")
+	f.pass(shortHold + 2*slack)
+	back, err := f.leaser().Recover(f.ctx(), []string{"q"})
+	require.NoError(f, err, "Recover")
+	require.Zero(f, back, "runs given back although all have ended")
+	f.takesNothing(s, "q")
+}
+
+func retryAtHead(f *fixture) {
+	f.queueNew("q", 1)
+	waiting := f.queueNew("q", 2)
+	s := f.join(longHold)
+	run := f.take(s, 1, "q")[0]
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	got := f.take(s, 3, "q")
+	require.Equal(f, append([]string{run.ID}, ids(waiting)...), ids(got), "a retried run before those that wait")
+	require.Equal(f, []int{2, 1, 1}, deliveries(got), "deliveries after a retry that left the count as it was")
+}
+
+func retryDelayed(f *fixture) {
+	const d = 300 * time.Millisecond
+	f.queueNew("q", 1)
+	s := f.join(longHold)
+	run := f.take(s, 1, "q")[0]
+	start := time.Now()
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+	f.takesNothing(s, "q")
+	f.requireArrival(f.receiveLeased(s, "q"), run, start.Add(d))
+	require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with a retry delay of %v was taken", d)
+}
+
+func retryStoredAsNow(f *fixture) {
+	given := fullRuns(f, "q")[0]
+	f.queue(given)
+	s := f.join(longHold)
+	run := f.take(s, 1, "q")[0]
+	now := *run
+	now.Attempt, now.Deliveries = 8, 0
+	now.Headers = map[string]string{"new": "1"}
+	now.Kind, now.Priority = broker.IO, broker.Low
+	now.Payload = []byte("\x81\xa1k\x02")
+	f.finish(s, broker.Outcome{Run: &now, Verdict: broker.Retry, Failure: failure("again")})
+	want := now
+	want.Headers, want.Payload = cloneMap(now.Headers), slices.Clone(now.Payload)
+	scribble(&now)
+
+	runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 1})
+	require.NoError(f, err, "Take of a run that was retried as another kind")
+	f.requireSame(&want, runs[0], "a run changed by its retry")
+	require.Equal(f, 1, runs[0].Deliveries, "deliveries after a retry that set the count to 0")
+	f.finish(s, succeeded(runs...)...)
+}
+
+func retryWakes(f *fixture) {
+	for _, d := range []time.Duration{0, 200 * time.Millisecond} {
+		s := f.join(longHold)
+		f.queueNew("q", 1)
+		run := f.take(s, 1, "q")[0]
+		other := f.join(longHold)
+		arrived := f.receiveLeased(other, "q")
+		f.pass(50 * time.Millisecond)
+		start := time.Now()
+		f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+		f.requireArrival(arrived, run, start.Add(d))
+	}
+}
+
+func finishMixed(f *fixture) {
+	f.queueNew("a", 3)
+	f.queueNew("b", 3)
+	s := f.join(longHold)
+	runs := f.take(s, 6, "a", "b")
+	f.finish(s,
+		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded, Result: []byte("r")},
+		broker.Outcome{Run: runs[3], Verdict: broker.Retry, Failure: failure("now")},
+		broker.Outcome{Run: runs[1], Verdict: broker.Dead, Failure: failure("bad")},
+		broker.Outcome{Run: runs[4], Verdict: broker.Dropped, Failure: failure("cancelled")},
+		broker.Outcome{Run: runs[2], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("later")},
+		broker.Outcome{Run: runs[5], Verdict: broker.Succeeded},
+	)
+	require.Equal(f, 1, f.length("a"), "length of queue a: a delayed retry")
+	require.Equal(f, 1, f.length("b"), "length of queue b: a retry at once")
+	require.Equal(f, []string{runs[3].ID}, ids(f.take(s, 1, "a", "b")), "run retried at once")
+	f.takesNothing(s, "a", "b")
+}
+
+func finishTwice(f *fixture) {
+	f.queueNew("q", 4)
+	s := f.join(longHold)
+	runs := f.take(s, 3, "q")
+	outcomes := []broker.Outcome{
+		{Run: runs[0], Verdict: broker.Succeeded},
+		{Run: runs[1], Verdict: broker.Dead, Failure: failure("bad")},
+		{Run: runs[2], Verdict: broker.Retry, Failure: failure("again")},
+	}
+	f.finish(s, outcomes...)
+	f.finishFenced(s, outcomes...)
+	require.Equal(f, 2, f.length("q"), "length: the retry is there once")
+
+	again := f.take(s, 2, "q")
+	f.finishFenced(s, outcomes[2]) // of the delivery before
+	fenced, err := s.Finish(f.ctx(), append(succeeded(again...), outcomes[0])...)
+	require.NoError(f, err, "Finish of runs held and one not held")
+	require.Equal(f, []string{runs[0].ID}, ids(fenced), "fenced runs of a Finish of runs held and one not held")
+	require.Zero(f, f.length("q"), "length after all have ended")
+}
+
+func finishForeign(f *fixture) {
+	f.queueNew("q", 1)
+	holder, other := f.join(longHold), f.join(longHold)
+	run := f.take(holder, 1, "q")[0]
+	f.finishFenced(other, succeeded(run)...)
+	bare := *run
+	bare.Receipt = nil
+	f.finishFenced(other, succeeded(&bare)...)
+	f.finishFenced(holder, succeeded(f.newRun("q"))...)
+	f.finish(holder, succeeded(run)...)
+}

@@ -1,0 +1,183 @@
+package brokertest
+
+import (
+	"bytes"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func recoverChecks() []check {
+	return []check{
+		{"a run whose lease ended comes back after that and not before", recoveredAfterLease},
+		{"recovered runs go to the head of their queue in order, deliveries raised", recoveredAtHead},
+		{"Recover gives back only of the queues named", recoversNamedQueues},
+		{"a recovered run is as it was stored", recoveredUnchanged},
+		{"of a batch only what is unfinished comes back", recoversUnfinished},
+		{"a stale session's Finish is fenced and applied nowhere", staleFenced},
+		{"a stale session's Renew says ErrLeaseLost", staleRenew},
+		{"Recover wakes a blocked Take", recoverWakes},
+		{"Recover by many at once gives each run back once", recoverRace},
+	}
+}
+
+func recoveredAfterLease(f *fixture) {
+	f.queueNew("q", 1)
+	start := time.Now()
+	f.take(f.join(shortHold), 1, "q")
+	f.lapse(1, "q")
+	require.GreaterOrEqual(f, time.Since(start), shortHold-slack, "time until a lease of %v was recovered", shortHold)
+	require.Less(f, time.Since(start), shortHold+prompt, "time until a lease of %v was recovered", shortHold)
+	require.Equal(f, 1, f.length("q"), "length after the run was given back")
+	back, err := f.leaser().Recover(f.ctx(), []string{"q"})
+	require.NoError(f, err, "Recover")
+	require.Zero(f, back, "runs given back when all were already")
+}
+
+func recoveredAtHead(f *fixture) {
+	high := f.queueNew("q", 2, priority(broker.High))
+	low := f.queueNew("q", 2, priority(broker.Low))
+	f.take(f.join(shortHold), 4, "q")
+	newHigh := f.queueNew("q", 1, priority(broker.High))
+	newLow := f.queueNew("q", 1, priority(broker.Low))
+	f.lapse(4, "q")
+
+	var want []*broker.TaskRun
+	for _, runs := range [][]*broker.TaskRun{high, newHigh, low, newLow} {
+		want = append(want, runs...)
+	}
+	s := f.join(shortHold)
+	got := f.take(s, 6, "q")
+	require.Equal(f, ids(want), ids(got), "recovered runs before those queued since, in each priority")
+	require.Equal(f, []int{2, 2, 1, 2, 2, 1}, deliveries(got), "deliveries of those runs, in that order")
+
+	f.lapse(6, "q")
+	require.Equal(f, []int{3, 3, 2, 3, 3, 2}, deliveries(f.take(f.join(longHold), 6, "q")), "deliveries after another recovery")
+}
+
+func recoversNamedQueues(f *fixture) {
+	f.queueNew("a", 1)
+	f.queueNew("b", 1)
+	f.take(f.join(shortHold), 2, "a", "b")
+	f.lapse(1, "a", "unknown")
+	require.Equal(f, 1, f.length("a"), "length of the queue named")
+	require.Zero(f, f.length("b"), "length of the queue not named")
+	f.lapse(1, "b")
+}
+
+func recoveredUnchanged(f *fixture) {
+	want := fullRuns(f, "q")
+	f.queue(want...)
+	before := make(map[string]broker.TaskRun)
+	for _, w := range want {
+		c := *w
+		c.Payload, c.Headers = bytes.Clone(w.Payload), cloneMap(w.Headers)
+		before[w.ID] = c
+	}
+	for _, r := range f.take(f.join(shortHold), len(want), "q") {
+		scribble(r) // it is the caller's alone
+	}
+	f.lapse(len(want), "q")
+	for _, r := range f.take(f.join(longHold), len(want), "q") {
+		w := before[r.ID]
+		f.requireSame(&w, r, "a recovered run whose first taker changed its copy")
+	}
+}
+
+func recoversUnfinished(f *fixture) {
+	runs := f.queueNew("q", 6)
+	s := f.join(shortHold)
+	taken := f.take(s, 6, "q")
+	f.finish(s, succeeded(taken[1])...)
+	f.finish(s,
+		broker.Outcome{Run: taken[3], Verdict: broker.Dead, Failure: failure("bad")},
+		broker.Outcome{Run: taken[5], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.lapse(3, "q")
+	s2 := f.join(longHold)
+	again := f.take(s2, 3, "q")
+	require.Equal(f, []string{runs[0].ID, runs[2].ID, runs[4].ID}, ids(again), "runs given back of a batch half finished")
+	require.Equal(f, []int{2, 2, 2}, deliveries(again), "their deliveries")
+	f.takesNothing(s2, "q")
+	require.Equal(f, 1, f.length("q"), "length: the retry waits")
+}
+
+func staleFenced(f *fixture) {
+	runs := f.queueNew("q", 4, keep(time.Hour))
+	stale := f.join(shortHold)
+	old := f.take(stale, 4, "q")
+	f.lapse(4, "q")
+
+	all := []broker.Outcome{
+		{Run: old[0], Verdict: broker.Succeeded, Result: []byte("stale")},
+		{Run: old[1], Verdict: broker.Dead, Failure: failure("stale")},
+		{Run: old[2], Verdict: broker.Dropped, Failure: failure("stale")},
+		{Run: old[3], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("stale")},
+	}
+	f.finishFenced(stale, all...)
+	require.Equal(f, 4, f.length("q"), "length after a stale Finish of runs that wait again")
+	s := f.join(longHold)
+	again := f.take(s, 4, "q")
+	require.Equal(f, ids(runs), ids(again), "runs taken after a stale Finish")
+	f.finishFenced(stale, all...)
+	if records, ok := f.b.(broker.Records); ok {
+		for _, r := range runs {
+			rec, err := records.Record(f.ctx(), "q", r.ID)
+			require.NoError(f, err, "Record of a run that another session holds")
+			require.Equal(f, broker.StateRunning, rec.State, "state after a stale Finish")
+			require.Nil(f, rec.Failure, "failure after a stale Finish")
+		}
+		dead, err := records.DeadLetters(f.ctx(), "q", aLot)
+		require.NoError(f, err, "DeadLetters")
+		require.Empty(f, dead, "dead letters after a stale Finish")
+	}
+	f.finish(s, succeeded(again...)...)
+	require.Zero(f, f.length("q"), "length after the holder finished all")
+}
+
+func staleRenew(f *fixture) {
+	f.queueNew("q", 2)
+	s := f.join(shortHold)
+	f.take(s, 2, "q")
+	require.NoError(f, s.Renew(f.ctx()), "Renew of a lease that holds")
+	f.lapse(2, "q")
+	require.ErrorIs(f, s.Renew(f.ctx()), broker.ErrLeaseLost, "Renew after its runs were recovered")
+}
+
+func recoverWakes(f *fixture) {
+	run := f.queueNew("q", 1)[0]
+	f.take(f.join(shortHold), 1, "q")
+	arrived := f.receiveLeased(f.join(longHold), "q")
+	f.lapse(1, "q")
+	f.requireArrival(arrived, run, time.Now())
+}
+
+func recoverRace(f *fixture) {
+	const total, sweepers = 400, 8
+	runs := f.queueNew("q", total)
+	f.take(f.join(shortHold), total/2, "q")
+	f.take(f.join(shortHold), total/2, "q")
+	var back atomic.Int64
+	stop := f.within(patience)
+	f.each(sweepers, func(int) error {
+		for back.Load() < total && stop.Err() == nil {
+			n, err := f.leaser().Recover(stop, []string{"q"})
+			if err != nil {
+				return err
+			}
+			back.Add(int64(n))
+		}
+		return nil
+	})
+	require.EqualValues(f, total, back.Load(), "runs that all Recovers together gave back")
+	got := f.take(f.join(longHold), total, "q")
+	var seen tally
+	seen.add(got...)
+	f.requireOnce(&seen, runs, "runs after many recovered at once")
+	for _, r := range got {
+		require.Equal(f, 2, r.Deliveries, "deliveries of run %s, recovered once", r.ID)
+	}
+	f.nothing("q")
+}

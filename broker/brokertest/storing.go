@@ -1,0 +1,214 @@
+package brokertest
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func storingChecks() []check {
+	return []check{
+		{"every field comes back as it was queued", everyField},
+		{"runs given to QueueTasks are neither changed nor kept", notKept},
+		{"a run that cannot be stored safely is refused with its batch", unsafeRefused},
+		{"odd names that are allowed are kept apart", oddNames},
+		{"payload bytes are opaque", opaquePayloads},
+		{"a batch of ten thousand is stored whole and in order", bigBatch},
+		{"QueueLength counts what waits, due or not, and nothing taken", lengths},
+		{"ten thousand runs of many producers reach many consumers once each", exactlyOnce},
+	}
+}
+
+// fullRuns are runs with every field set: one due by instant, one by delay.
+func fullRuns(f *fixture, queue string) []*broker.TaskRun {
+	full := func(r *broker.TaskRun) {
+		*r = broker.TaskRun{
+			ID: r.ID, Task: "full_task", Queue: queue, Kind: broker.CPU, Priority: broker.High,
+			Payload:  []byte("\x81\xa3url\xa3a b"),
+			QueuedAt: time.Unix(1_700_000_000, 123_456_789),
+			Expire:   time.Hour + 1, Keep: 2*time.Hour + 3, OwnID: true,
+			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
+			Headers: map[string]string{"traceparent": "00-ab-cd-01", "k": "v w", "empty": ""},
+		}
+	}
+	return []*broker.TaskRun{
+		f.newRun(queue, full, func(r *broker.TaskRun) { r.Due = time.Unix(1_700_000_100, 987_654_321) }),
+		f.newRun(queue, full, func(r *broker.TaskRun) { r.Delay = 1 }),
+		f.newRun(queue, full, func(r *broker.TaskRun) { r.Kind, r.Priority = broker.IO, broker.Low }),
+		{ID: "bare", Task: "t", Queue: queue},
+	}
+}
+
+func everyField(f *fixture) {
+	want := fullRuns(f, "q")
+	f.queue(want...)
+	got := make(map[string]*broker.TaskRun)
+	for _, r := range f.get(len(want), "q") {
+		got[r.ID] = r
+	}
+	for _, w := range want {
+		require.Contains(f, got, w.ID, "runs that came back")
+		f.requireSame(w, got[w.ID], "a run that was queued and taken")
+	}
+}
+
+func notKept(f *fixture) {
+	for _, given := range fullRuns(f, "q") {
+		before := *given
+		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
+		f.queue(given)
+		f.requireSame(&before, given, "the caller's run after QueueTasks")
+		scribble(given)
+		f.requireSame(&before, f.get(1, "q")[0], "a run whose original was changed after QueueTasks")
+	}
+}
+
+// scribble changes everything that could be shared.
+func scribble(r *broker.TaskRun) {
+	for i := range r.Payload {
+		r.Payload[i] ^= 0xff
+	}
+	for k := range r.Headers {
+		r.Headers[k] = "changed"
+	}
+	*r = broker.TaskRun{ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers}
+}
+
+func cloneMap(m map[string]string) map[string]string {
+	c := make(map[string]string, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+func unsafeRefused(f *fixture) {
+	long := strings.Repeat("x", 1<<20)
+	for what, spoil := range map[string]func(*broker.TaskRun){
+		"empty id":              func(r *broker.TaskRun) { r.ID = "" },
+		"id a byte too long":    func(r *broker.TaskRun) { r.ID = long[:broker.MaxID+1] },
+		"id of 1 MiB":           func(r *broker.TaskRun) { r.ID = long },
+		"id with NUL":           func(r *broker.TaskRun) { r.ID = "a\x00b" },
+		"id with newline":       func(r *broker.TaskRun) { r.ID = "a\r\nb" },
+		"id with escape":        func(r *broker.TaskRun) { r.ID = "\x1b[31mred" },
+		"id beyond ASCII":       func(r *broker.TaskRun) { r.ID = "caf\u00e9" },
+		"empty task":            func(r *broker.TaskRun) { r.Task = "" },
+		"task with space":       func(r *broker.TaskRun) { r.Task = "a b" },
+		"empty queue":           func(r *broker.TaskRun) { r.Queue = "" },
+		"queue with newline":    func(r *broker.TaskRun) { r.Queue = "a\nb" },
+		"queue a byte too long": func(r *broker.TaskRun) { r.Queue = long[:broker.MaxName+1] },
+		"parent with tab":       func(r *broker.TaskRun) { r.ParentID = "a\tb" },
+		"33 headers": func(r *broker.TaskRun) {
+			r.Headers = make(map[string]string)
+			for i := range broker.MaxHeaders + 1 {
+				r.Headers[strings.Repeat("h", i+1)] = ""
+			}
+		},
+		"long header":      func(r *broker.TaskRun) { r.Headers = map[string]string{"h": long[:broker.MaxHeader]} },
+		"header not UTF-8": func(r *broker.TaskRun) { r.Headers = map[string]string{"h": "\xff"} },
+		"unknown kind":     func(r *broker.TaskRun) { r.Kind = 2 },
+		"unknown priority": func(r *broker.TaskRun) { r.Priority = 2 },
+		"negative delay":   func(r *broker.TaskRun) { r.Delay = -1 },
+		"negative keep":    func(r *broker.TaskRun) { r.Keep = -time.Hour },
+		"due in 9999":      func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
+	} {
+		bad := f.newRun("q", spoil)
+		require.Error(f, bad.Validate(), "Validate of a run with %s", what)
+		require.Error(f, f.b.QueueTasks(f.ctx(), f.newRun("q"), bad), "QueueTasks of a run with %s", what)
+		require.Error(f, f.b.QueueTasks(f.ctx(), bad), "QueueTasks of only a run with %s", what)
+	}
+	require.Zero(f, f.length("q"), "runs stored of batches with an unsafe run")
+	f.nothing("q")
+}
+
+func oddNames(f *fixture) {
+	names := []string{
+		"a", "A", "{a}", "a}", "{", "{}", "a:b", "a:b:c", ":", "*", "a*", "[a]", "?", "../a", "/", "%s", "%7B",
+		`\`, `"`, "'", "a:io:1", "a:delayed", "$", "-", "~", strings.Repeat("n", broker.MaxName),
+	}
+	for _, name := range names {
+		f.queue(f.newRun(name, ownID("id")), f.newRun(name, func(r *broker.TaskRun) { r.ID, r.Task = name, name }))
+	}
+	for _, name := range names {
+		require.Equal(f, 2, f.length(name), "length of queue %q", name)
+		for _, r := range f.get(2, name) {
+			require.Equal(f, name, r.Queue, "queue of run %q, taken of queue %q", r.ID, name)
+		}
+	}
+	f.nothing(names...)
+}
+
+func opaquePayloads(f *fixture) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	payloads := [][]byte{
+		nil, {}, {0}, {0xc1}, []byte("\r\n"), []byte("*3\r\n$3\r\nDEL\r\n"), every,
+		bytes.Repeat([]byte{0xdf, 0xff, 0xff, 0xff, 0xff}, 100), bytes.Repeat([]byte{0x91}, 4096),
+		[]byte("' \" ; -- ${x} {{.}} \x1b[2J"), bytes.Repeat(every, 4096),
+	}
+	for i, p := range payloads {
+		f.queue(f.newRun("q", func(r *broker.TaskRun) { r.Payload = bytes.Clone(p) }))
+		got := f.get(1, "q")[0].Payload
+		require.Truef(f, bytes.Equal(p, got), "payload %d came back otherwise: got %d bytes %.40q, want %d bytes %.40q",
+			i, len(got), got, len(p), p)
+	}
+}
+
+func bigBatch(f *fixture) {
+	want := ids(f.queueNew("q", 10_000))
+	require.Equal(f, 10_000, f.length("q"), "length of the queue after one batch of 10,000")
+	got := ids(f.get(10_000, "q"))
+	for i := range want {
+		require.Equal(f, want[i], got[i], "run %d of 10,000 in order", i)
+	}
+	f.nothing("q")
+}
+
+func lengths(f *fixture) {
+	require.Zero(f, f.length("q"), "length of a queue never used")
+	f.queueNew("q", 3)
+	f.queueNew("q", 2, delay(time.Hour))
+	f.queueNew("q", 1, kind(broker.CPU), priority(broker.High))
+	f.queueNew("other", 1)
+	require.Equal(f, 6, f.length("q"), "length with 3 due, 2 delayed and 1 cpu run")
+	require.Equal(f, 1, f.length("other"), "length of the other queue")
+	f.get(2, "q")
+	require.Equal(f, 4, f.length("q"), "length after 2 of 6 were taken")
+	f.get(2, "q")
+	require.Equal(f, 2, f.length("q"), "length with only delayed runs left")
+}
+
+func exactlyOnce(f *fixture) {
+	const total, producers, consumers, batch = 10_000, 8, 8, 25
+	runs := f.newRuns("q", total)
+	var seen tally
+	ctx := f.ctx()
+	produced := f.start(producers, func(i int) error {
+		share := runs[i*total/producers : (i+1)*total/producers]
+		for part := range slices.Chunk(share, batch) {
+			if err := f.b.QueueTasks(ctx, part...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	stop := f.within(patience)
+	consumed := f.start(consumers, func(int) error {
+		for seen.len() < total && stop.Err() == nil {
+			got, _ := f.b.GetTaskRuns(f.within(quiet), []string{"q"}, 64)
+			seen.add(got...)
+		}
+		return nil
+	})
+	require.NoError(f, produced(), "producers")
+	require.NoError(f, consumed(), "consumers")
+	f.requireOnce(&seen, runs, "runs of 8 producers taken by 8 consumers")
+	f.nothing("q")
+}

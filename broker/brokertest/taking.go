@@ -1,0 +1,248 @@
+package brokertest
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func takeChecks() []check {
+	return []check{
+		{"a leased run has every field and its deliveries counted from 1", leasedFields},
+		{"a session takes no more of a kind than it wants", lanesRespected},
+		{"a backlog of one kind does not hold up the other", lanesIndependent},
+		{"a session takes by preference, priority and order", leasedOrder},
+		{"QueueLength does not count what is leased", leasedNotCounted},
+		{"two sessions never hold the same run", neverShared},
+		{"a blocked Take wakes when a run is queued or becomes due", takeWakes},
+		{"a Take whose context ends loses nothing", cancelledTakeLosesNothing},
+		{"a cancelled Take leaves its run to another session that is blocked", cancelledTakePassesOn},
+		{"an own id is a duplicate until its run has ended", duplicateUntilEnd},
+		{"sessions have different ids", sessionIDs},
+	}
+}
+
+func leasedFields(f *fixture) {
+	want := fullRuns(f, "q")
+	f.queue(want...)
+	s := f.join(longHold)
+	got := make(map[string]*broker.TaskRun)
+	for _, r := range f.take(s, len(want), "q") {
+		got[r.ID] = r
+	}
+	for _, w := range want {
+		require.Contains(f, got, w.ID, "leased runs")
+		f.requireSame(w, got[w.ID], "a leased run")
+		require.Equal(f, 1, got[w.ID].Deliveries, "deliveries of a run's first delivery")
+	}
+}
+
+func lanesRespected(f *fixture) {
+	f.queueNew("q", 10, kind(broker.IO))
+	f.queueNew("q", 10, kind(broker.CPU))
+	s := f.join(longHold)
+	left := 20
+	for _, want := range []broker.Want{{IO: 3, CPU: 1}, {IO: 2}, {CPU: 4}, {IO: 1, CPU: 1}} {
+		want.Queues = []string{"q"}
+		runs, err := s.Take(f.ctx(), want)
+		require.NoError(f, err, "Take of %+v", want)
+		n := map[broker.Kind]int{}
+		for _, r := range runs {
+			n[r.Kind]++
+		}
+		require.NotEmpty(f, runs, "Take of %+v with %d runs due", want, left)
+		require.LessOrEqual(f, n[broker.IO], want.IO, "io runs of a Take of %+v", want)
+		require.LessOrEqual(f, n[broker.CPU], want.CPU, "cpu runs of a Take of %+v", want)
+		left -= len(runs)
+	}
+	require.Equal(f, left, f.length("q"), "length after runs were taken")
+}
+
+func lanesIndependent(f *fixture) {
+	f.queueNew("q", 100, kind(broker.CPU), priority(broker.High))
+	io := f.queueNew("q", 2, kind(broker.IO), priority(broker.Low))
+	s := f.join(longHold)
+	var got []*broker.TaskRun
+	for len(got) < 2 {
+		runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10})
+		require.NoError(f, err, "Take of io runs behind a backlog of cpu runs")
+		got = append(got, runs...)
+	}
+	require.Equal(f, ids(io), ids(got), "io runs behind a backlog of cpu runs")
+	runs, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: 10})
+	require.ErrorIs(f, err, context.DeadlineExceeded, "Take of io runs with only cpu runs there; it returned %v", ids(runs))
+}
+
+func leasedOrder(f *fixture) {
+	want := []string{"a-high-1", "a-high-2", "a-medium-1", "a-medium-2", "a-low-1", "b-high-1", "b-low-1"}
+	add := func(id, queue string, p broker.Priority) *broker.TaskRun {
+		return f.newRun(queue, priority(p), func(r *broker.TaskRun) { r.ID = id })
+	}
+	f.queue(add("b-low-1", "b", broker.Low), add("b-high-1", "b", broker.High))
+	f.queue(add("a-low-1", "a", broker.Low), add("a-medium-1", "a", broker.Medium), add("a-high-1", "a", broker.High))
+	f.queue(add("a-high-2", "a", broker.High), add("a-medium-2", "a", broker.Medium))
+	require.Equal(f, want, ids(f.take(f.join(longHold), len(want), "a", "b")),
+		"queue a before b, high before medium before low, then as queued")
+}
+
+func leasedNotCounted(f *fixture) {
+	f.queueNew("q", 5)
+	s := f.join(longHold)
+	runs := f.take(s, 2, "q")
+	require.Equal(f, 3, f.length("q"), "length with 2 of 5 leased")
+	f.finish(s, succeeded(runs[0])...)
+	require.Equal(f, 3, f.length("q"), "length after one of them has ended")
+	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	require.Equal(f, 4, f.length("q"), "length after the other waits for its retry")
+}
+
+func neverShared(f *fixture) {
+	const total, sessions = 3_000, 8
+	runs := f.queueNew("q", total)
+	var seen tally
+	stop := f.within(patience)
+	f.each(sessions, func(int) error {
+		s, err := f.leaser().Join(stop, longHold)
+		if err != nil {
+			return err
+		}
+		for seen.len() < total && stop.Err() == nil {
+			got, err := s.Take(f.within(quiet), anyOf(1+rand.N(7), "q"))
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+			seen.add(got...)
+		}
+		return nil
+	})
+	f.requireOnce(&seen, runs, "runs leased by 8 sessions")
+}
+
+// receiveLeased takes one run with the session in a goroutine of its own.
+func (f *fixture) receiveLeased(s broker.Session, queues ...string) <-chan arrival {
+	ctx := f.ctx()
+	arrived := make(chan arrival, 1)
+	done := f.start(1, func(int) error {
+		runs, err := s.Take(ctx, anyOf(1, queues...))
+		if err == nil && len(runs) != 1 {
+			err = errors.New("Take with room for one returned neither one run nor an error")
+		}
+		if err != nil {
+			arrived <- arrival{err: err}
+			return err
+		}
+		arrived <- arrival{run: runs[0], at: time.Now()}
+		return nil
+	})
+	f.Cleanup(func() { _ = done() })
+	return arrived
+}
+
+func takeWakes(f *fixture) {
+	s := f.join(longHold)
+	for _, d := range []time.Duration{0, 200 * time.Millisecond, 0} {
+		arrived := f.receiveLeased(s, "other", "q")
+		f.pass(20 * time.Millisecond)
+		start := time.Now()
+		f.requireArrival(arrived, f.queueNew("q", 1, delay(d))[0], start.Add(d))
+		require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with Delay %v was taken", d)
+	}
+}
+
+func cancelledTakeLosesNothing(f *fixture) {
+	const total, sessions = 1_500, 6
+	runs := f.newRuns("q", total)
+	var seen tally
+	var cancelled atomic.Int64
+	stop := f.within(patience)
+	taken := f.start(sessions, func(int) error {
+		s, err := f.leaser().Join(stop, longHold)
+		if err != nil {
+			return err
+		}
+		for seen.len() < total && stop.Err() == nil {
+			ctx, cancel := context.WithTimeout(stop, rand.N(500*time.Microsecond))
+			got, err := s.Take(ctx, anyOf(2, "q"))
+			cancel()
+			seen.add(got...)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				cancelled.Add(1)
+			case err != nil:
+				return err
+			}
+			if fenced, err := s.Finish(stop, succeeded(got...)...); err != nil || len(fenced) > 0 {
+				return errors.Join(err, errFenced(fenced))
+			}
+		}
+		return nil
+	})
+	for _, r := range runs {
+		f.pass(rand.N(200 * time.Microsecond)) // so that takes block now and then
+		f.queue(r)
+	}
+	require.NoError(f, taken(), "sessions")
+	f.requireOnce(&seen, runs, "runs queued while sessions' takes were cancelled")
+	require.NotZero(f, cancelled.Load(), "takes that were cancelled")
+	f.Logf("%d takes were cancelled", cancelled.Load())
+}
+
+// cancelledTakePassesOn has the session of the cancelled Take leave, for what
+// it may hold unknown to its caller.
+func cancelledTakePassesOn(f *fixture) {
+	f.handOver(func() taker {
+		s := f.join(longHold)
+		return func(ctx context.Context) ([]*broker.TaskRun, error) {
+			runs, err := s.Take(ctx, anyOf(1, "q"))
+			if err != nil {
+				err = errors.Join(err, s.Leave(f.ctx()))
+			}
+			return runs, err
+		}
+	})
+}
+
+func errFenced(fenced []*broker.TaskRun) error {
+	if len(fenced) == 0 {
+		return nil
+	}
+	return errors.New("fenced although its lease holds: " + fenced[0].ID)
+}
+
+func duplicateUntilEnd(f *fixture) {
+	s := f.join(longHold)
+	f.queue(f.newRun("q", ownID("mine")))
+	run := f.take(s, 1, "q")[0]
+	f.queueDuplicate("leased", f.newRun("q", ownID("mine")))
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	f.queueDuplicate("queued for its retry", f.newRun("q", ownID("mine")))
+	run = f.take(s, 1, "q")[0]
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: quiet, Failure: failure("again")})
+	f.queueDuplicate("delayed for its retry", f.newRun("q", ownID("mine")))
+
+	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
+		run = f.take(s, 1, "q")[0]
+		require.Equal(f, "mine", run.ID, "id of the run taken")
+		f.queueDuplicate("leased", f.newRun("q", ownID("mine")))
+		f.finish(s, broker.Outcome{Run: run, Verdict: v, Failure: failure("over")})
+		f.queue(f.newRun("q", ownID("mine")))
+	}
+	f.take(s, 1, "q")
+	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	f.queueDuplicate("given back", f.newRun("q", ownID("mine")))
+}
+
+func sessionIDs(f *fixture) {
+	seen := map[string]bool{}
+	for range 100 {
+		id := f.join(longHold).ID()
+		require.False(f, seen[id], "id %q of two sessions", id)
+		seen[id] = true
+	}
+}

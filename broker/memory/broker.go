@@ -1,0 +1,264 @@
+// Package memory is the embedded broker: it keeps runs in the memory of the
+// process that made it. What it holds is gone when the process ends, so its
+// durability is none; within the process it delivers at least once.
+//
+// It has every interface of package broker. It has no goroutine of its own,
+// and copies what it is given and what it returns.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// DefaultMaxDead is how many dead letters a queue keeps unless Config says
+// otherwise.
+const DefaultMaxDead = 10_000
+
+// Config is what can be chosen of a [Broker]. The zero value works.
+type Config struct {
+	// MaxDead is how many dead letters each queue keeps; beyond it the oldest
+	// is dropped and counted. Defaults to DefaultMaxDead.
+	MaxDead int
+}
+
+// Broker is the embedded broker. Its methods may be called concurrently; one
+// mutex guards it, which no call holds while it waits.
+type Broker struct {
+	maxDead int
+	start   time.Time
+	done    chan struct{} // closed by Close
+
+	mu     sync.Mutex
+	closed bool
+	queues map[string]*queue
+	seq    uint64 // of the last run that was delayed
+	alarm  alarm
+	expiry expiryHeap
+}
+
+// New returns an empty broker with the defaults of [Config].
+func New() *Broker { return NewConfig(Config{}) }
+
+// NewConfig returns an empty broker.
+func NewConfig(cfg Config) *Broker {
+	if cfg.MaxDead <= 0 {
+		cfg.MaxDead = DefaultMaxDead
+	}
+	return &Broker{
+		maxDead: cfg.MaxDead,
+		start:   time.Now(),
+		done:    make(chan struct{}),
+		queues:  make(map[string]*queue),
+	}
+}
+
+// Close drops what the broker holds, and ends every blocked call and all later
+// ones with [broker.ErrClosed]. It returns nil, also when repeated.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.done)
+		b.queues, b.expiry = nil, nil
+		b.alarm.stop()
+	}
+	b.mu.Unlock()
+	b.alarm.rings.Wait()
+	return nil
+}
+
+// enter locks the broker for a call, unless that is over before it begins.
+// The caller unlocks if there is no error.
+func (b *Broker) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return broker.ErrClosed
+	}
+	return nil
+}
+
+// QueueTasks stores copies of the runs, all of them or none. It returns an
+// error that wraps [broker.ErrDuplicate] for a run with OwnID or Keep that has
+// the id of a live one with OwnID or Keep.
+func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	if err := validate(runs); err != nil {
+		return err
+	}
+	slabs := copyIn(runs)
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("queue %d runs: %w", len(runs), err)
+	}
+	defer b.mu.Unlock()
+	return b.store(slabs, len(runs), b.now())
+}
+
+func (b *Broker) store(slabs [][]entry, n int, now clock) error {
+	b.expire(now, n)
+	q := b.queue(slabs[0][0].run.Queue)
+	if err := q.claim(slabs); err != nil {
+		return err
+	}
+	q.used = true
+	for _, slab := range slabs {
+		for i := range slab {
+			b.place(q, &slab[i], now)
+		}
+	}
+	b.wake(q, now)
+	return nil
+}
+
+// validate checks what can be checked without the lock.
+func validate(runs []*broker.TaskRun) error {
+	for i, r := range runs {
+		if r == nil {
+			return fmt.Errorf("queue run %d of %d: it is nil", i+1, len(runs))
+		}
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("queue run %.64q: %w", r.ID, err)
+		}
+		if r.Queue != runs[0].Queue {
+			return fmt.Errorf("queue run %s: its queue %s is not %s, that of the others in the call", r.ID, r.Queue, runs[0].Queue)
+		}
+	}
+	return nil
+}
+
+// place puts a run that was just stored where it belongs.
+func (b *Broker) place(q *queue, e *entry, now clock) {
+	switch {
+	case e.run.Delay > 0:
+		b.delay(q, e, now.after(e.run.Delay))
+	case !e.run.Due.IsZero() && e.run.Due.UnixNano() > now.wall:
+		b.delay(q, e, instant{wall: true, at: e.run.Due.UnixNano()})
+	default:
+		q.pushBack(e)
+	}
+}
+
+func (b *Broker) delay(q *queue, e *entry, due instant) {
+	b.seq++
+	e.due, e.seq, e.state = due, b.seq, broker.StateDelayed
+	q.delayed.push(e)
+}
+
+// queue returns the queue of that name, which it makes if need be.
+func (b *Broker) queue(name string) *queue {
+	q := b.queues[name]
+	if q == nil {
+		q = newQueue()
+		b.queues[name] = q
+	}
+	return q
+}
+
+var errNoRoom = errors.New("no queue is named, or there is no room for a run")
+
+// GetTaskRuns takes runs for good: the broker forgets them and their records.
+// Who wants them back when a consumer dies uses [Broker.Join]. It returns an
+// error when no queue is named or max is below 1.
+func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
+	var got []*broker.TaskRun
+	want := room{kind: [2]int{max, max}, total: max}
+	err := b.await(ctx, queues, want, nil, func(now clock) bool {
+		got = b.takeForGood(queues, want, now)
+		return len(got) > 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take runs: %w", err)
+	}
+	return got, nil
+}
+
+func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.TaskRun {
+	picked := b.pick(queues, want, now)
+	runs := make([]broker.TaskRun, len(picked))
+	out := make([]*broker.TaskRun, len(picked))
+	for i, e := range picked {
+		runs[i] = e.run // handed over, so not copied
+		runs[i].Deliveries++
+		out[i] = &runs[i]
+		b.queues[e.run.Queue].forget(e, nil)
+	}
+	return out
+}
+
+// pick removes due runs of the queues, as many as there is room for.
+func (b *Broker) pick(queues []string, want room, now clock) []*entry {
+	var picked []*entry
+	for _, name := range queues {
+		q := b.queues[name]
+		if q == nil {
+			continue
+		}
+		q.promote(now)
+		if n := min(want.total, q.waits()); picked == nil && n > 0 {
+			picked = make([]*entry, 0, n)
+		}
+		for e := q.pop(&want); e != nil; e = q.pop(&want) {
+			picked = append(picked, e)
+		}
+	}
+	return picked
+}
+
+// QueueLength returns the number of runs that wait in each queue that ever
+// held one.
+func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read queue lengths: %w", err)
+	}
+	defer b.mu.Unlock()
+	lengths := make(map[string]int64, len(b.queues))
+	for name, q := range b.queues {
+		if q.used {
+			lengths[name] = int64(q.waits() + q.delayed.len())
+		}
+	}
+	return lengths, nil
+}
+
+// clock is one reading of both clocks in nanoseconds. Delays, leases and
+// records go by mono, which never jumps; instants go by the wall's.
+type clock struct{ mono, wall int64 }
+
+func (b *Broker) now() clock {
+	now := time.Now()
+	return clock{mono: int64(now.Sub(b.start)), wall: now.UnixNano()}
+}
+
+// after returns the instant d from now, the last one there is if d is beyond it.
+func (c clock) after(d time.Duration) instant {
+	if int64(d) > math.MaxInt64-c.mono {
+		return instant{at: math.MaxInt64}
+	}
+	return instant{at: c.mono + int64(d)}
+}
+
+// instant is a reading of one of the clocks.
+type instant struct {
+	at   int64
+	wall bool
+}
+
+// until returns the nanoseconds from now to the instant, 0 or less if it is there.
+func (c clock) until(i instant) int64 {
+	if i.wall {
+		return i.at - c.wall
+	}
+	return i.at - c.mono
+}

@@ -1,0 +1,148 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Finish applies each outcome once and returns the runs the session holds no
+// longer. When one of the outcomes cannot be stored it returns an error that
+// says which, and has applied none.
+func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	for i := range outcomes {
+		if err := checkOutcome(&outcomes[i]); err != nil {
+			return nil, fmt.Errorf("finish run %d of %d: %w", i+1, len(outcomes), err)
+		}
+	}
+	if err := s.b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("finish %d runs: %w", len(outcomes), err)
+	}
+	defer s.b.mu.Unlock()
+	for i := range outcomes {
+		if f := s.holds(outcomes[i].Run); f != nil && !sameRun(&f.e.run, outcomes[i].Run) {
+			return nil, fmt.Errorf("finish run %s of queue %s: it is now run %.64q of queue %.64q",
+				f.e.run.ID, f.e.run.Queue, outcomes[i].Run.ID, outcomes[i].Run.Queue)
+		}
+	}
+	var fenced []*broker.TaskRun
+	now := s.b.now()
+	s.b.expire(now, len(outcomes))
+	for i := range outcomes {
+		o := &outcomes[i]
+		if f := s.holds(o.Run); f != nil {
+			s.b.apply(f, o, now)
+			continue
+		}
+		if f, ok := o.Run.Receipt.(*flight); ok && f.s == s && f.lost {
+			f.lost = false
+			s.lost--
+		}
+		fenced = append(fenced, o.Run)
+	}
+	return fenced, nil
+}
+
+// holds returns the delivery the run's receipt stands for if the session still
+// holds it.
+func (s *Session) holds(r *broker.TaskRun) *flight {
+	if f, ok := r.Receipt.(*flight); ok && f.s == s && f.e != nil {
+		return f
+	}
+	return nil
+}
+
+func sameRun(a, b *broker.TaskRun) bool { return a.ID == b.ID && a.Queue == b.Queue }
+
+func checkOutcome(o *broker.Outcome) error {
+	switch {
+	case o.Run == nil:
+		return errors.New("the outcome has no run")
+	case o.Verdict < broker.Succeeded || o.Verdict > broker.Retry:
+		return fmt.Errorf("run %.64q has the unknown verdict %d", o.Run.ID, o.Verdict)
+	case o.Verdict == broker.Retry && o.Delay < 0:
+		return fmt.Errorf("run %.64q has a negative delay", o.Run.ID)
+	case o.Verdict == broker.Retry:
+		if err := o.Run.Validate(); err != nil {
+			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
+		}
+	}
+	return nil
+}
+
+// apply does to the run of a delivery what its outcome says.
+func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
+	q := b.queues[f.e.run.Queue]
+	h := f.h
+	e := f.remove()
+	if h.head == nil {
+		delete(q.holds, f.s)
+	}
+	if o.Verdict == broker.Retry {
+		b.retry(q, e, o, now)
+		return
+	}
+	if o.Verdict == broker.Dead {
+		q.dead.add(letter(o), b.maxDead)
+	}
+	var rec *broker.Record
+	if o.Run.Keep > 0 {
+		rec = &broker.Record{
+			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, Attempt: o.Run.Attempt,
+			State: broker.StateFailed, Failure: cloneFailure(o.Failure),
+		}
+		if o.Verdict == broker.Succeeded {
+			rec.State, rec.Result, rec.Failure = broker.StateSucceeded, slices.Clone(o.Result), e.failure
+		}
+		b.keep(q, rec, now.after(o.Run.Keep))
+	}
+	q.forget(e, rec)
+}
+
+// retry stores the run as it is now.
+func (b *Broker) retry(q *queue, e *entry, o *broker.Outcome, now clock) {
+	was := indexed(&e.run)
+	e.run = *o.Run
+	detach(&e.run, make([]byte, 0, len(o.Run.Payload)))
+	e.failure = cloneFailure(o.Failure)
+	switch is := indexed(&e.run); {
+	case was && !is && q.live[e.run.ID] == e:
+		delete(q.live, e.run.ID)
+	case is && !was && q.live[e.run.ID] == nil:
+		q.live[e.run.ID] = e
+	}
+	if o.Delay > 0 {
+		b.delay(q, e, now.after(o.Delay))
+	} else {
+		q.pushFront(e)
+	}
+	b.wake(q, now)
+}
+
+func letter(o *broker.Outcome) *broker.DeadLetter {
+	run := *o.Run
+	detach(&run, make([]byte, 0, len(run.Payload)))
+	l := &broker.DeadLetter{Run: &run, At: time.Now().UTC()}
+	if o.Failure != nil {
+		l.Failure = *o.Failure
+	}
+	return l
+}
+
+func cloneFailure(f *broker.Failure) *broker.Failure {
+	if f == nil {
+		return nil
+	}
+	c := *f
+	return &c
+}
+
+func cloneRecord(r *broker.Record) *broker.Record {
+	c := *r
+	c.Result, c.Failure = slices.Clone(r.Result), cloneFailure(r.Failure)
+	return &c
+}

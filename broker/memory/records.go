@@ -1,0 +1,170 @@
+package memory
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// kept is the record of a run that has ended.
+type kept struct {
+	rec  *broker.Record
+	q    *queue
+	ends instant
+}
+
+// expiryHeap has the record that expires first at its head.
+type expiryHeap []*kept
+
+func (h expiryHeap) Len() int           { return len(h) }
+func (h expiryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h expiryHeap) Less(i, j int) bool { return h[i].ends.at < h[j].ends.at }
+func (h *expiryHeap) Push(k any)        { *h = append(*h, k.(*kept)) }
+func (h *expiryHeap) Pop() any {
+	last := len(*h) - 1
+	k := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return k
+}
+
+func (b *Broker) keep(q *queue, rec *broker.Record, until instant) {
+	k := &kept{rec: rec, q: q, ends: until}
+	q.records[rec.ID] = k
+	heap.Push(&b.expiry, k)
+}
+
+// expire drops expired records, a bounded number a call so that no caller pays
+// for many: more than a call of n runs can add. Readers look at the time
+// themselves; a broker that is not used keeps expired records until it is.
+func (b *Broker) expire(now clock, n int) {
+	for n = 2*n + 16; n > 0 && len(b.expiry) > 0 && now.until(b.expiry[0].ends) <= 0; n-- {
+		k := heap.Pop(&b.expiry).(*kept)
+		if k.q.records[k.rec.ID] == k {
+			delete(k.q.records, k.rec.ID)
+		}
+	}
+}
+
+// Record returns what is known of a run, or [broker.ErrNoRecord].
+func (b *Broker) Record(ctx context.Context, queue, id string) (*broker.Record, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read record of run %.64q: %w", id, err)
+	}
+	defer b.mu.Unlock()
+	_, rec, err := b.lookUp(queue, id)
+	if err != nil {
+		return nil, fmt.Errorf("read record of run %.64q: %w", id, err)
+	}
+	return rec, nil
+}
+
+// lookUp returns the caller's own record of a run, and the run while it lives.
+func (b *Broker) lookUp(queue, id string) (*entry, *broker.Record, error) {
+	q := b.queues[queue]
+	if q == nil {
+		return nil, nil, broker.ErrNoRecord
+	}
+	now := b.now()
+	q.promote(now)
+	b.wake(q, now)
+	if e := q.live[id]; e != nil && e.run.Keep > 0 {
+		return e, &broker.Record{
+			ID: id, Task: e.run.Task, Queue: queue,
+			State: e.state, Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
+		}, nil
+	}
+	if k := q.records[id]; k != nil && now.until(k.ends) > 0 {
+		return nil, cloneRecord(k.rec), nil
+	}
+	return nil, nil, broker.ErrNoRecord
+}
+
+// WaitRecord blocks until the run has ended or ctx ends. A run that
+// GetTaskRuns took has ended without a record.
+func (b *Broker) WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error) {
+	rec, err := b.waitRecord(ctx, queue, id)
+	if err != nil {
+		return nil, fmt.Errorf("wait for run %.64q: %w", id, err)
+	}
+	return rec, nil
+}
+
+func (b *Broker) waitRecord(ctx context.Context, queue, id string) (*broker.Record, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, err
+	}
+	e, rec, err := b.lookUp(queue, id)
+	if err != nil || e == nil {
+		b.mu.Unlock()
+		return rec, err
+	}
+	if e.ended == nil {
+		e.ended = make(chan struct{})
+	}
+	ended := e.ended
+	b.mu.Unlock()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-b.done:
+		return nil, broker.ErrClosed
+	}
+	if e.final == nil {
+		return nil, broker.ErrNoRecord
+	}
+	return cloneRecord(e.final), nil
+}
+
+// deadList is a queue's dead letters, a ring once it is full.
+type deadList struct {
+	letters []*broker.DeadLetter
+	oldest  int
+	dropped int64
+}
+
+func (d *deadList) add(l *broker.DeadLetter, most int) {
+	if len(d.letters) < most {
+		d.letters = append(d.letters, l)
+		return
+	}
+	d.letters[d.oldest] = l
+	d.oldest = (d.oldest + 1) % most
+	d.dropped++
+}
+
+// DeadLetters returns up to max of the queue's dead letters, the newest first.
+func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*broker.DeadLetter, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read dead letters of queue %.64q: %w", queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil {
+		return nil, nil
+	}
+	n := len(q.dead.letters)
+	var list []*broker.DeadLetter
+	for i := range min(n, max) {
+		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n]
+		run := *l.Run
+		detach(&run, make([]byte, 0, len(run.Payload)))
+		l.Run = &run
+		list = append(list, &l)
+	}
+	return list, nil
+}
+
+// DroppedDeadLetters returns how many of the queue's dead letters were dropped
+// because there were more than Config.MaxDead.
+func (b *Broker) DroppedDeadLetters(queue string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q := b.queues[queue]; q != nil {
+		return q.dead.dropped
+	}
+	return 0
+}

@@ -1,0 +1,50 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// QueueTick claims a tick and queues its run, as [broker.Schedules] says. A
+// run that cannot be queued leaves its tick unclaimed.
+func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
+	runs := []*broker.TaskRun{run}
+	if err := validate(runs); err != nil {
+		return err
+	}
+	slabs := copyIn(runs)
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("queue tick of task %s: %w", run.Task, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queue(run.Queue)
+	at := tick.UnixNano()
+	if last, ok := q.ticks[run.Task]; ok && at <= last {
+		return fmt.Errorf("queue tick %s of task %s: it or a later one was claimed: %w",
+			tick.UTC().Format(time.RFC3339Nano), run.Task, broker.ErrDuplicate)
+	}
+	task := run.Task
+	if err := b.store(slabs, 1, b.now()); err != nil {
+		return err
+	}
+	q.ticks[task] = at
+	return nil
+}
+
+// LastTick returns the last claimed tick of a task in UTC, the zero time if
+// there was none.
+func (b *Broker) LastTick(ctx context.Context, queue, task string) (time.Time, error) {
+	if err := b.enter(ctx); err != nil {
+		return time.Time{}, fmt.Errorf("read last tick of task %.64q: %w", task, err)
+	}
+	defer b.mu.Unlock()
+	if q := b.queues[queue]; q != nil {
+		if at, ok := q.ticks[task]; ok {
+			return time.Unix(0, at).UTC(), nil
+		}
+	}
+	return time.Time{}, nil
+}

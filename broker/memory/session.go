@@ -1,0 +1,218 @@
+package memory
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Session is one consumer's hold on the runs it took. Its methods may be
+// called concurrently, but Take by one goroutine at a time.
+type Session struct {
+	b     *Broker
+	id    string
+	lease time.Duration
+
+	// Guarded by the broker's mutex.
+	ends    instant // of the lease
+	lost    int     // deliveries recovered that it has not tried to finish since
+	left    bool
+	blocked *waiter // its last blocked Take
+}
+
+// flight is one delivery of a run, which its receipt points to.
+type flight struct {
+	s          *Session
+	e          *entry // nil once finished or given back
+	h          *hold
+	lost       bool // recovered, and the session does not know yet
+	prev, next *flight
+}
+
+// hold is what one session holds of one queue, in the order taken.
+type hold struct{ head, tail *flight }
+
+func (h *hold) push(f *flight) {
+	f.h, f.prev = h, h.tail
+	if h.tail == nil {
+		h.head = f
+	} else {
+		h.tail.next = f
+	}
+	h.tail = f
+}
+
+// remove takes the flight out of its hold and returns the run it carried.
+func (f *flight) remove() *entry {
+	if f.prev == nil {
+		f.h.head = f.next
+	} else {
+		f.prev.next = f.next
+	}
+	if f.next == nil {
+		f.h.tail = f.prev
+	} else {
+		f.next.prev = f.prev
+	}
+	e := f.e
+	f.e, f.h, f.prev, f.next = nil, nil, nil, nil
+	return e
+}
+
+// Join makes a session. It returns an error unless the lease is positive.
+func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	if lease <= 0 {
+		return nil, fmt.Errorf("join: the lease %v is not positive", lease)
+	}
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	defer b.mu.Unlock()
+	return &Session{b: b, id: rand.Text(), lease: lease, ends: b.now().after(lease)}, nil
+}
+
+// ID names the session; no other has the same.
+func (s *Session) ID() string { return s.id }
+
+// Take leases due runs, as [broker.Session] says. After Leave it returns an
+// error that wraps [broker.ErrLeaseLost], and an error when no queue is named
+// or there is no room at all.
+func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	io, cpu := max(want.IO, 0), max(want.CPU, 0)
+	space := room{kind: [2]int{broker.IO: io, broker.CPU: cpu}, total: io + min(cpu, math.MaxInt-io)}
+	var runs []broker.TaskRun
+	err := s.b.await(ctx, want.Queues, space, s, func(now clock) bool {
+		runs = s.lift(s.b.pick(want.Queues, space, now))
+		s.ends = now.after(s.lease)
+		return len(runs) > 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take runs: %w", err)
+	}
+	return copyOut(runs), nil
+}
+
+// lift leases the runs picked and returns them, sharing memory with the
+// broker's.
+func (s *Session) lift(picked []*entry) []broker.TaskRun {
+	flights := make([]flight, len(picked))
+	runs := make([]broker.TaskRun, len(picked))
+	for i, e := range picked {
+		e.state = broker.StateRunning
+		e.run.Deliveries++
+		q := s.b.queues[e.run.Queue]
+		h := q.holds[s]
+		if h == nil {
+			h = &hold{}
+			q.holds[s] = h
+		}
+		flights[i].s, flights[i].e = s, e
+		h.push(&flights[i])
+		runs[i] = e.run
+		runs[i].Receipt = &flights[i]
+	}
+	return runs
+}
+
+// copyOut gives the runs memory of their own. It needs no lock: what it reads
+// is never changed in place.
+func copyOut(runs []broker.TaskRun) []*broker.TaskRun {
+	size := 0
+	for i := range runs {
+		size += len(runs[i].Payload)
+	}
+	payloads := make([]byte, 0, size)
+	out := make([]*broker.TaskRun, len(runs))
+	for i := range runs {
+		receipt := runs[i].Receipt
+		payloads = detach(&runs[i], payloads)
+		runs[i].Receipt = receipt
+		out[i] = &runs[i]
+	}
+	return out
+}
+
+// Renew extends the lease. It returns [broker.ErrLeaseLost] when runs of the
+// session were recovered that it has not tried to finish since, and after
+// Leave; the lease of what is left is then not extended.
+func (s *Session) Renew(ctx context.Context) error {
+	if err := s.b.enter(ctx); err != nil {
+		return fmt.Errorf("renew lease: %w", err)
+	}
+	defer s.b.mu.Unlock()
+	if s.left {
+		return fmt.Errorf("renew lease: %w", s.errLeft())
+	}
+	if s.lost > 0 {
+		return fmt.Errorf("renew lease of session %s, of which %d runs were recovered: %w", s.id, s.lost, broker.ErrLeaseLost)
+	}
+	s.ends = s.b.now().after(s.lease)
+	return nil
+}
+
+// Leave gives back what the session holds and ends it. A blocked Take ends
+// too. Leaving again does nothing.
+func (s *Session) Leave(ctx context.Context) error {
+	b := s.b
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("leave session: %w", err)
+	}
+	defer b.mu.Unlock()
+	s.left = true
+	if s.blocked != nil {
+		s.blocked.wake()
+	}
+	now := b.now()
+	for _, q := range b.queues {
+		if h := q.holds[s]; h != nil {
+			for f := h.tail; f != nil; f = h.tail {
+				e := f.remove()
+				e.run.Deliveries--
+				q.pushFront(e)
+			}
+			delete(q.holds, s)
+			b.wake(q, now)
+		}
+	}
+	return nil
+}
+
+// Recover gives back what sessions whose lease has ended hold, as
+// [broker.Leaser] says.
+func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
+	back := 0
+	for _, name := range queues {
+		if err := b.enter(ctx); err != nil {
+			return back, fmt.Errorf("recover runs of queue %s: %w", name, err)
+		}
+		if q := b.queues[name]; q != nil {
+			back += b.recoverQueue(q, b.now())
+		}
+		b.mu.Unlock() // let others in between queues
+	}
+	return back, nil
+}
+
+func (b *Broker) recoverQueue(q *queue, now clock) int {
+	back := 0
+	for s, h := range q.holds {
+		if now.until(s.ends) > 0 {
+			continue
+		}
+		for f := h.tail; f != nil; f = h.tail {
+			f.lost = true
+			s.lost++
+			q.pushFront(f.remove())
+			back++
+		}
+		delete(q.holds, s)
+	}
+	if back > 0 {
+		b.wake(q, now)
+	}
+	return back
+}

@@ -1,0 +1,239 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// waiter is one blocked call. It stands in the list of every queue and kind it
+// has room for, and is taken out of all of them when it is woken.
+type waiter struct {
+	woken chan struct{}
+	nodes []waitNode
+}
+
+type waitNode struct {
+	w          *waiter
+	list       *waitList // nil once it is out
+	prev, next *waitNode
+}
+
+// waitList has the call that has waited longest at its head.
+type waitList struct{ head, tail *waitNode }
+
+func (l *waitList) push(n *waitNode) {
+	n.list, n.prev = l, l.tail
+	if l.tail == nil {
+		l.head = n
+	} else {
+		l.tail.next = n
+	}
+	l.tail = n
+}
+
+func (n *waitNode) remove() {
+	if n.list == nil {
+		return
+	}
+	if n.prev == nil {
+		n.list.head = n.next
+	} else {
+		n.prev.next = n.next
+	}
+	if n.next == nil {
+		n.list.tail = n.prev
+	} else {
+		n.next.prev = n.prev
+	}
+	n.list, n.prev, n.next = nil, nil, nil
+}
+
+// leave takes the waiter out of its lists and reports whether it was in them,
+// that is not yet woken.
+func (w *waiter) leave() bool {
+	was := w.nodes[0].list != nil
+	for i := range w.nodes {
+		w.nodes[i].remove()
+	}
+	return was
+}
+
+func (w *waiter) wake() {
+	if w.leave() {
+		close(w.woken)
+	}
+}
+
+// await calls try under the lock, at once and each time it is woken, until try
+// has taken something, or ctx, the session or the broker ends.
+//
+// A wake-up is a duty to look. Whoever was woken and ends without looking, or
+// leaves runs behind, passes it on, so none is lost.
+func (b *Broker) await(ctx context.Context, queues []string, want room, s *Session, try func(now clock) bool) error {
+	if len(queues) == 0 || want.total <= 0 {
+		return errNoRoom
+	}
+	if err := b.enter(ctx); err != nil {
+		return err
+	}
+	for relay := false; ; relay = true {
+		if s != nil && s.left {
+			b.passOn(queues, relay)
+			b.mu.Unlock()
+			return s.errLeft()
+		}
+		now := b.now()
+		took := try(now)
+		b.passOn(queues, relay)
+		if took {
+			b.mu.Unlock()
+			return nil
+		}
+		w := b.block(queues, want, now)
+		if s != nil {
+			s.blocked = w
+		}
+		b.mu.Unlock()
+		if err := b.sleep(ctx, w, queues); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits until w is woken, and returns with the lock held unless there is
+// an error.
+func (b *Broker) sleep(ctx context.Context, w *waiter, queues []string) error {
+	var err error
+	select {
+	case <-w.woken:
+	case <-b.done:
+		return broker.ErrClosed
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	b.mu.Lock()
+	switch {
+	case b.closed:
+		err = broker.ErrClosed
+	case err != nil:
+		b.passOn(queues, !w.leave())
+	default:
+		return nil
+	}
+	b.mu.Unlock()
+	return err
+}
+
+// block enters a waiter in the lists of what it has room for.
+func (b *Broker) block(queues []string, want room, now clock) *waiter {
+	w := &waiter{woken: make(chan struct{}), nodes: make([]waitNode, 0, 2*len(queues))}
+	for _, name := range queues {
+		q := b.queue(name)
+		for k := range q.waiters {
+			if want.kind[k] > 0 {
+				w.nodes = append(w.nodes, waitNode{w: w})
+				q.waiters[k].push(&w.nodes[len(w.nodes)-1])
+			}
+		}
+		b.alarmFor(q, now)
+	}
+	return w
+}
+
+// wake wakes a waiter for each fresh run of the queue, as far as there are
+// runs and waiters, and sees to it that those not yet due wake one in time.
+func (b *Broker) wake(q *queue, now clock) {
+	q.wakeWaiters()
+	b.alarmFor(q, now)
+}
+
+func (q *queue) wakeWaiters() {
+	for k := range q.waiters {
+		for n := min(q.fresh[k], q.ready[k]); n > 0 && q.waiters[k].head != nil; n-- {
+			q.waiters[k].head.w.wake()
+		}
+		q.fresh[k] = 0
+	}
+}
+
+// passOn wakes others for what a taker found and left behind. A taker that was
+// woken itself passes that on too: the run it was woken for may be still there.
+func (b *Broker) passOn(queues []string, relay bool) {
+	for _, name := range queues {
+		q := b.queues[name]
+		if q == nil {
+			continue
+		}
+		if relay {
+			for k := range q.fresh {
+				q.fresh[k] = max(q.fresh[k], 1)
+			}
+		}
+		q.wakeWaiters()
+	}
+}
+
+// alarm is the one timer of the broker. It is set only while a call is blocked
+// on a queue with runs that are not yet due.
+type alarm struct {
+	timer *time.Timer
+	set   bool
+	at    int64          // by the monotonic clock
+	rings sync.WaitGroup // those to come and those that run
+}
+
+// maxSleep is when the alarm rings at the latest, to read the clocks again:
+// the wall's may have been set.
+const maxSleep = 30 * time.Second
+
+// alarmFor sets the alarm for the run of the queue that is due next, if
+// someone waits for it and it does not ring before.
+func (b *Broker) alarmFor(q *queue, now clock) {
+	first := q.delayed.first(now)
+	if first == nil || q.waiters[broker.IO].head == nil && q.waiters[broker.CPU].head == nil {
+		return
+	}
+	d := time.Duration(min(max(now.until(first.due), 1), int64(maxSleep)))
+	a := &b.alarm
+	at := now.mono + int64(d)
+	if a.set && a.at <= at {
+		return
+	}
+	a.set, a.at = true, at
+	if a.timer == nil {
+		a.rings.Add(1)
+		a.timer = time.AfterFunc(d, b.ring)
+	} else if !a.timer.Reset(d) {
+		a.rings.Add(1)
+	}
+}
+
+func (a *alarm) stop() {
+	if a.timer != nil && a.timer.Stop() {
+		a.rings.Done()
+	}
+}
+
+// ring wakes whom the runs that have become due are for.
+func (b *Broker) ring() {
+	defer b.alarm.rings.Done()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alarm.set, b.alarm.at = false, math.MaxInt64
+	now := b.now()
+	for _, q := range b.queues {
+		if q.delayed.len() > 0 {
+			q.promote(now)
+			b.wake(q, now)
+		}
+	}
+}
+
+func (s *Session) errLeft() error {
+	return fmt.Errorf("session %s has left: %w", s.id, broker.ErrLeaseLost)
+}

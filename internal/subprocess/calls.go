@@ -1,0 +1,165 @@
+package subprocess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/taskgen/taskgen/codec"
+)
+
+// maxCalls is how many calls of one run are served at once. Beyond it they are
+// refused, not held: what is held might wait for one that is.
+const maxCalls = 1024
+
+// calls are those of one run that are being served.
+type calls struct {
+	derive func() (context.Context, context.CancelFunc) // from Run's ctx, for each call
+	work   sync.WaitGroup
+
+	mu   sync.Mutex
+	over bool
+	open map[uint64]context.CancelFunc
+}
+
+// begin returns the context for a new call, or an error that says why it is
+// not served.
+func (k *calls) begin(id uint64) (context.Context, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.over:
+		return nil, errRunOver
+	case len(k.open) >= maxCalls:
+		return nil, fmt.Errorf("more than %d calls at once", maxCalls)
+	case k.open == nil:
+		k.open = make(map[uint64]context.CancelFunc)
+	}
+	if _, ok := k.open[id]; ok {
+		return nil, fmt.Errorf("%w: call %d is being served already", errProtocol, id)
+	}
+	ctx, cancel := k.derive()
+	k.open[id] = cancel
+	k.work.Add(1)
+	return ctx, nil
+}
+
+// forget cancels a call.
+func (k *calls) forget(id uint64) {
+	k.mu.Lock()
+	cancel := k.open[id]
+	k.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// done ends what begin began.
+func (k *calls) done(id uint64) {
+	k.forget(id)
+	k.mu.Lock()
+	delete(k.open, id)
+	k.mu.Unlock()
+	k.work.Done()
+}
+
+// end cancels every call and waits for them.
+func (k *calls) end() {
+	k.mu.Lock()
+	k.over = true
+	for _, cancel := range k.open {
+		cancel()
+	}
+	k.mu.Unlock()
+	k.work.Wait()
+}
+
+// errProtocol marks what no child does.
+var errProtocol = errors.New("protocol violated")
+
+// serveCall starts serving a call.
+func (c *child) serveCall(r *activeRun, id uint64, method string, body []byte) error {
+	ctx, err := r.calls.begin(id)
+	if errors.Is(err, errProtocol) {
+		return err
+	}
+	if err != nil {
+		c.reply(r.seq, id, nil, err)
+		return nil
+	}
+	go func() {
+		defer r.calls.done(id)
+		result, err := c.call(ctx, r, method, body)
+		if ctx.Err() == nil {
+			c.reply(r.seq, id, result, err)
+		}
+	}()
+	return nil
+}
+
+func (c *child) call(ctx context.Context, r *activeRun, method string, body []byte) (result []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			result, err = nil, fmt.Errorf("serving the call panicked: %v", v)
+		}
+	}()
+	return c.pool.cfg.Call(ctx, r.run, method, body)
+}
+
+// reply answers a call. That it cannot be written is not this goroutine's to
+// decide on: the child is then ending or being ended.
+func (c *child) reply(seq, id uint64, body []byte, err error) {
+	frame := appendReply(nil, seq, id, body, err)
+	if tooLarge := c.w.check(frame); tooLarge != nil {
+		frame = appendReply(nil, seq, id, nil, tooLarge)
+	}
+	_ = c.w.write(frame, nil)
+}
+
+// log hands a record of the child's to the logger.
+func (c *child) log(r *codec.Reader) error {
+	rec, err := readRecord(r)
+	if err != nil {
+		return fmt.Errorf("decode log record: %w", err)
+	}
+	rec.AddAttrs(slog.Int("pid", c.pid))
+	ctx := context.Background() // a record belongs to no call
+	if h := c.pool.cfg.Logger.Handler(); h.Enabled(ctx, rec.Level) {
+		_ = h.Handle(ctx, rec) // as slog does: nobody is there to be told
+	}
+	return nil
+}
+
+func appendCall(seq, id uint64, method string, body []byte) []byte {
+	b := codec.AppendUint(newFrame(nil, frameCall, seq), id)
+	return codec.AppendBytes(appendText(b, method, maxText), body)
+}
+
+func appendForget(seq, id uint64) []byte {
+	return codec.AppendUint(newFrame(nil, frameForget, seq), id)
+}
+
+// A reply's error text is nil for none: an error may have an empty text.
+func appendReply(b []byte, seq, id uint64, body []byte, err error) []byte {
+	b = codec.AppendUint(newFrame(b, frameReply, seq), id)
+	b = codec.AppendBytes(b, body)
+	if err == nil {
+		return codec.AppendNil(b)
+	}
+	return appendText(b, err.Error(), maxText)
+}
+
+func readReply(r *codec.Reader) (id uint64, body []byte, callErr, err error) {
+	id, body = r.Uint64(), r.Bytes()
+	if !r.Nil() {
+		callErr = errors.New(r.String())
+	}
+	return id, body, callErr, r.Done()
+}
+
+func appendCancel(b []byte, seq uint64, timeout bool, cause error) []byte {
+	b = codec.AppendBool(newFrame(b, frameCancel, seq), timeout)
+	return appendText(b, cause.Error(), maxText)
+}

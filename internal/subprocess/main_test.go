@@ -1,0 +1,262 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// What the test binary is, besides a test: a child that never serves, a parent
+// that is killed, a peer of the benchmark.
+const (
+	badChild = "SUBPROCESS_TEST_BAD_CHILD"
+	role     = "SUBPROCESS_TEST_ROLE"
+)
+
+func TestMain(m *testing.M) {
+	_, started := os.LookupEnv("TASKGEN_CHILD")
+	if how := os.Getenv(badChild); started && how != "" {
+		misbehave(how)
+	}
+	if subprocess.InChild() {
+		if err := subprocess.Serve(context.Background(), handle); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	switch os.Getenv(role) {
+	case "parent":
+		os.Exit(beParent())
+	case "echo":
+		os.Exit(beEcho())
+	}
+	// The race detector would let each child sleep for a second as it exits.
+	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// misbehave is a main that does not reach Serve.
+func misbehave(how string) {
+	switch how {
+	case "hang":
+		select {}
+	case "exit":
+		fmt.Fprintln(os.Stderr, "listen tcp :8080: address already in use")
+		os.Exit(1)
+	case "garbage":
+		_, _ = os.NewFile(4, "").WriteString("hello, I am another program")
+		select {}
+	}
+}
+
+// beParent is a program with a pool of two whose children start processes of
+// their own. It tells their ids on standard output and waits to be killed.
+func beParent() int {
+	var mu sync.Mutex
+	pool, err := subprocess.NewPool(subprocess.Config{
+		Processes: 2,
+		Call: func(_ context.Context, _ *broker.TaskRun, _ string, body []byte) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Printf("%s\n", body)
+			return nil, nil
+		},
+	})
+	if err != nil {
+		return 1
+	}
+	if path := os.Getenv("SUBPROCESS_TEST_REMOVE"); path != "" && os.Remove(path) != nil {
+		return 1
+	}
+	var runs sync.WaitGroup
+	for _, task := range strings.Split(os.Getenv("SUBPROCESS_TEST_TASKS"), ",") {
+		runs.Go(func() {
+			resp, err := pool.Run(context.Background(), request(task, "from below"))
+			if err == nil {
+				fmt.Printf("%s\n", resp.Result)
+			}
+		})
+	}
+	runs.Wait()
+	if pool.Close(context.Background()) != nil {
+		return 1
+	}
+	return 0
+}
+
+// beEcho sends back what comes on standard input.
+func beEcho() int {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := os.Stdin.Read(buf)
+		if err == io.EOF {
+			return 0
+		}
+		if _, werr := os.Stdout.Write(buf[:n]); err != nil || werr != nil {
+			return 1
+		}
+	}
+}
+
+func request(task, payload string) *subprocess.Request {
+	return &subprocess.Request{Run: &broker.TaskRun{
+		ID: "id-of-" + task, Task: task, Queue: "default", Kind: broker.CPU, Payload: []byte(payload),
+	}}
+}
+
+// newPool returns a pool that is closed at the test's end, and must then have
+// left no process behind.
+func newPool(t testing.TB, cfg subprocess.Config) *subprocess.Pool {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	pool, err := subprocess.NewPool(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, pool.Close(context.Background()))
+		require.Empty(t, childrenOf(t, os.Getpid()), "child processes left")
+	})
+	return pool
+}
+
+// run executes a task that must succeed, and returns its result and child.
+func run(t testing.TB, pool *subprocess.Pool, task, payload string) (string, int) {
+	t.Helper()
+	resp, err := pool.Run(context.Background(), request(task, payload))
+	require.NoError(t, err)
+	require.Nil(t, resp.Failure)
+	return string(resp.Result), resp.PID
+}
+
+// exit executes a task that must end with its process.
+func exit(t testing.TB, pool *subprocess.Pool, ctx context.Context, task, payload string) *subprocess.ExitError {
+	t.Helper()
+	resp, err := pool.Run(ctx, request(task, payload))
+	var ended *subprocess.ExitError
+	require.ErrorAs(t, err, &ended, "response %+v", resp)
+	require.True(t, isGone(ended.PID), "process %d is not gone", ended.PID)
+	return ended
+}
+
+// reports is a Config.Call through which tasks tell their test something.
+type reports chan string
+
+func (r reports) call(_ context.Context, _ *broker.TaskRun, _ string, body []byte) ([]byte, error) {
+	r <- string(body)
+	return nil, nil
+}
+
+func (r reports) pids(t testing.TB) []int {
+	t.Helper()
+	return parsePIDs(t, <-r)
+}
+
+func parsePIDs(t testing.TB, text string) []int {
+	t.Helper()
+	var pids []int
+	for _, f := range strings.Fields(text) {
+		pid, err := strconv.Atoi(f)
+		require.NoError(t, err)
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// stat returns the state and the parent of a process, 'X' when there is none.
+func stat(pid int) (state byte, parent int) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 'X', 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	parent, _ = strconv.Atoi(f[1])
+	return f[0][0], parent
+}
+
+// isGone reports whether a process has ended. One that was not ours may stay a
+// zombie if nobody waits for it.
+func isGone(pid int) bool {
+	state, parent := stat(pid)
+	return state == 'X' || state == 'Z' && parent != os.Getpid()
+}
+
+func requireGone(t testing.TB, within time.Duration, pids ...int) {
+	t.Helper()
+	for _, pid := range pids {
+		require.Eventually(t, func() bool { return isGone(pid) }, within, 5*time.Millisecond, "process %d", pid)
+	}
+}
+
+func childrenOf(t testing.TB, parent int) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	require.NoError(t, err)
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if _, p := stat(pid); p == parent {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// sink is a logger's output.
+type sink struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(b)
+}
+
+func (s *sink) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(s, nil))
+}
+
+func (s *sink) records(t testing.TB) []map[string]any {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []map[string]any
+	d := json.NewDecoder(bytes.NewReader(s.buf.Bytes()))
+	for {
+		var rec map[string]any
+		if err := d.Decode(&rec); errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			require.NoError(t, err)
+		}
+		delete(rec, "time")
+		out = append(out, rec)
+	}
+}

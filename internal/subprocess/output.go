@@ -1,0 +1,210 @@
+package subprocess
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	maxLine   = 64 << 10 // bytes of a captured line; the rest of it is dropped
+	maxDrain  = 1 << 20  // bytes taken at a run's end: more than a pipe holds
+	tailLines = 20
+	tailBytes = 8 << 10
+)
+
+// capture logs what a child writes to standard output or error by line, and
+// remembers the last lines.
+//
+// What a run wrote is in the pipe before its answer is, but nobody may have
+// read it yet. So end takes what is there itself, under the lock that the
+// reading goroutine takes too: a line is never logged under the next run.
+type capture struct {
+	file   *os.File
+	conn   syscall.RawConn
+	logger *slog.Logger
+	level  slog.Level
+	stream string
+	pid    int
+
+	mu        sync.Mutex
+	run, task string // empty between runs
+	buf       []byte
+	line      []byte
+	dropped   int // bytes of the line beyond maxLine
+	tail      tail
+}
+
+func newCapture(file *os.File, logger *slog.Logger, stream string, pid int) (*capture, error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &capture{
+		file: file, conn: conn, logger: logger, stream: stream, pid: pid,
+		level: slog.LevelInfo, buf: make([]byte, 8<<10),
+	}
+	if stream == "stderr" {
+		c.level = slog.LevelWarn
+	}
+	return c, nil
+}
+
+// read logs lines until the stream ends or the file's read deadline passes.
+func (c *capture) read() {
+	for {
+		var err error
+		waitErr := c.conn.Read(func(fd uintptr) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			_, err = c.take(fd)
+			return err != errAgain
+		})
+		if waitErr != nil || err != nil {
+			break
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+}
+
+// begin says whose lines follow.
+func (c *capture) begin(run, task string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+	c.run, c.task = run, task
+	c.tail = tail{}
+}
+
+// end logs what the run has written, its last line also without a newline.
+func (c *capture) end() {
+	// The error is that of a closed file: the child is gone, and read took all.
+	_ = c.conn.Control(func(fd uintptr) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for total := 0; total < maxDrain; {
+			n, err := c.take(fd)
+			if err != nil {
+				break
+			}
+			total += n
+		}
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+	c.run, c.task = "", ""
+}
+
+// last returns the last lines.
+func (c *capture) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tail.String()
+}
+
+// expect makes read end at t, whoever still holds the other end.
+func (c *capture) expect(t time.Time) { _ = c.file.SetReadDeadline(t) }
+
+// take reads what is there without waiting; errAgain is nothing.
+func (c *capture) take(fd uintptr) (int, error) {
+	n, err := readNow(fd, c.buf)
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	c.feed(c.buf[:n])
+	return n, nil
+}
+
+func (c *capture) feed(b []byte) {
+	for len(b) > 0 {
+		part, rest, whole := bytes.Cut(b, []byte{'\n'})
+		room := min(len(part), maxLine-len(c.line))
+		c.line = append(c.line, part[:room]...)
+		c.dropped += len(part) - room
+		if whole {
+			c.emit()
+		}
+		b = rest
+	}
+}
+
+func (c *capture) flush() {
+	if len(c.line) > 0 {
+		c.emit()
+	}
+}
+
+func (c *capture) emit() {
+	line := strings.TrimSuffix(string(c.line), "\r")
+	dropped := c.dropped
+	c.line, c.dropped = c.line[:0], 0
+	c.tail.add(line)
+	ctx := context.Background() // a line belongs to no call
+	if !c.logger.Enabled(ctx, c.level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 5)
+	if c.run != "" {
+		attrs = append(attrs, slog.String("run", c.run), slog.String("task", c.task))
+	}
+	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
+	if dropped > 0 {
+		attrs = append(attrs, slog.Int("bytes_cut", dropped))
+	}
+	c.logger.LogAttrs(ctx, c.level, line, attrs...)
+}
+
+// tail is the last lines of a stream. A Go program's crash report says what
+// happened in its first line and can be longer than the tail, so that line is
+// kept beside it.
+type tail struct {
+	lines []string
+	size  int
+	crash string // the last line that opens a crash report, if the tail has lost it
+	after int    // lines since it
+}
+
+func (t *tail) add(line string) {
+	if len(line) > tailBytes/2 {
+		line = line[:tailBytes/2]
+	}
+	t.after++
+	for _, p := range []string{"panic: ", "fatal error: ", "SIG"} {
+		if strings.HasPrefix(line, p) {
+			t.crash, t.after = line, 0
+			break
+		}
+	}
+	t.lines = append(t.lines, line)
+	t.size += len(line) + 1
+	for len(t.lines) > tailLines || t.size > tailBytes {
+		t.size -= len(t.lines[0]) + 1
+		t.lines = t.lines[1:]
+	}
+}
+
+func (t *tail) String() string {
+	lines := t.lines
+	if t.crash != "" && t.after >= len(lines) {
+		// Two lines and half the bytes make room for the crash's own.
+		size := t.size
+		for len(lines) > tailLines-2 || size > tailBytes/2-4 {
+			size -= len(lines[0]) + 1
+			lines = lines[1:]
+		}
+		lines = append([]string{t.crash, "…"}, lines...)
+	}
+	return strings.Join(lines, "\n")
+}

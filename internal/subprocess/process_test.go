@@ -1,0 +1,236 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// startParent starts a program with a pool of its own.
+func startParent(t *testing.T, binary string, tasks string, env ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), append(env, role+"=parent", "SUBPROCESS_TEST_TASKS="+tasks)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it usually has ended
+		_ = cmd.Wait()
+	})
+	return cmd, bufio.NewReader(out)
+}
+
+func readPIDs(t *testing.T, r *bufio.Reader) []int {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	require.NoError(t, err)
+	return parsePIDs(t, line)
+}
+
+func TestDescendantsEndWithAKilledParent(t *testing.T) {
+	cmd, out := startParent(t, os.Args[0], "family,family")
+	pids := append(readPIDs(t, out), readPIDs(t, out)...)
+	require.Len(t, pids, 4)
+	// One of the children cannot notice anything by itself.
+	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	require.NoError(t, cmd.Process.Kill())
+	requireGone(t, time.Second, pids...)
+}
+
+func TestASpinningChildEndsWithAKilledParent(t *testing.T) {
+	cmd, out := startParent(t, os.Args[0], "spin")
+	pids := readPIDs(t, out)
+	require.NoError(t, cmd.Process.Kill())
+	requireGone(t, time.Second, pids...)
+}
+
+func TestAReplacedBinaryStillStartsChildren(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "app")
+	from, err := os.Open("/proc/self/exe")
+	require.NoError(t, err)
+	defer from.Close()
+	to, err := os.OpenFile(binary, os.O_CREATE|os.O_WRONLY, 0o700)
+	require.NoError(t, err)
+	_, err = io.Copy(to, from)
+	require.NoError(t, err)
+	require.NoError(t, to.Close())
+	_, out := startParent(t, binary, "echo", "SUBPROCESS_TEST_REMOVE="+binary)
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "from below\n", line)
+	require.NoFileExists(t, binary)
+}
+
+func TestArgumentsAndEnvironmentTellNothing(t *testing.T) {
+	t.Setenv("SUBPROCESS_TEST_INHERITED", "yes")
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	got, _ := run(t, pool, "environ", "the payload")
+	require.Contains(t, got, "argv \""+os.Args[0]+"\\x00\"\n")
+	require.Contains(t, got, "SUBPROCESS_TEST_INHERITED=yes")
+	require.NotContains(t, got, "TASKGEN_CHILD")
+	require.NotContains(t, got, "the payload")
+	require.NotContains(t, got, " 4 -> pipe")
+	require.NotContains(t, got, " 3 -> pipe")
+}
+
+func TestStartsLeaveNothing(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 2})
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(entries)
+	}
+	exit(t, pool, t.Context(), "exit", "3 ")
+	before := descriptors()
+	for range 200 {
+		exit(t, pool, t.Context(), "exit", "3 ")
+	}
+	require.Equal(t, before, descriptors())
+	require.Empty(t, childrenOf(t, os.Getpid()))
+}
+
+func TestAGroupEndsWithItsCrashedChild(t *testing.T) {
+	told := make(reports, 1)
+	pool := newPool(t, subprocess.Config{Processes: 1, Call: told.call})
+	exit(t, pool, t.Context(), "family", "crash")
+	requireGone(t, time.Second, told.pids(t)...)
+}
+
+func TestADescendantOutOfReachDoesNotHoldTheRun(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	left, _ := run(t, pool, "leave", "away")
+	pids := parsePIDs(t, left)
+	t.Cleanup(func() { _ = syscall.Kill(pids[0], syscall.SIGKILL) })
+	start := time.Now()
+	exit(t, pool, t.Context(), "exit", "3 ")
+	require.Less(t, time.Since(start), 2*time.Second)
+	require.False(t, isGone(pids[0]))
+}
+
+func TestAChildThatDoesNotServe(t *testing.T) {
+	for _, c := range []struct{ how, text string }{
+		{"hang", "start child process: child process did not reach taskrt.Main or taskrt.ServeChild within 300ms: " +
+			"call it first in main, before opening ports or connections"},
+		{"exit", "start child process: child process ended before it reached taskrt.Main or taskrt.ServeChild (exit status 1): " +
+			"call it first in main, before opening ports or connections; its last lines: listen tcp :8080: address already in use"},
+		{"garbage", "start child process: bad frame length: 1751477356 bytes, at most 4096 are allowed"},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			t.Setenv(badChild, c.how)
+			cfg := subprocess.Config{Processes: 1, StartTimeout: 10 * time.Second}
+			if c.how == "hang" {
+				cfg.StartTimeout = 300 * time.Millisecond
+			}
+			pool := newPool(t, cfg)
+			_, err := pool.Run(t.Context(), request("echo", ""))
+			var start *subprocess.StartError
+			require.ErrorAs(t, err, &start)
+			require.EqualError(t, err, c.text)
+			require.Empty(t, childrenOf(t, os.Getpid()))
+
+			require.NoError(t, os.Setenv(badChild, ""))
+			run(t, pool, "echo", "")
+		})
+	}
+}
+
+func TestAShortDeadlineDoesNotKillAStartingChild(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := pool.Run(ctx, request("echo", ""))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	pids := childrenOf(t, os.Getpid())
+	require.Len(t, pids, 1)
+	_, pid := run(t, pool, "echo", "")
+	require.Equal(t, pids[0], pid)
+}
+
+func TestServeIsForChildren(t *testing.T) {
+	require.False(t, subprocess.InChild())
+	require.EqualError(t, subprocess.Serve(t.Context(), handle), "serve runs: this process was not started by a pool")
+
+	// The mark alone makes no child.
+	cmd := exec.Command(os.Args[0], "-test.run=^TestConfigIsChecked$")
+	cmd.Env = append(os.Environ(), "TASKGEN_CHILD=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.True(t, bytes.Contains(out, []byte("PASS")), "%s", out)
+}
+
+func TestNonsenseEndsTheChild(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1, MaxFrame: 1 << 20})
+	for name, c := range map[string]struct{ bytes, want string }{
+		"text":          {"this is no frame", "bad frame length: 1952999795 bytes, at most 1048576 are allowed"},
+		"huge":          {"\x7f\xff\xff\xff", "bad frame length"},
+		"empty":         {"\x00\x00\x00\x00", "bad frame length"},
+		"no array":      {"\x00\x00\x00\x01\xc0", "decode frame"},
+		"type":          {"\x00\x00\x00\x03\x92\x63\x01", "decode frame: type 99 with 2 fields"},
+		"sequence":      {"\x00\x00\x00\x04\x93\x09\x63\x01", "frame of type 9 for run number 99, which is not being executed"},
+		"second hello":  {"\x00\x00\x00\x05\x94\x02\x01\x01\x01", "frame of unexpected type 2"},
+		"short answer":  {"\x00\x00\x00\x09\x98\x06\x01\xc0\xc0\xc0\xc0\xc0\xc0", "decode answer"},
+		"short log":     {"\x00\x00\x00\x07\x96\x0a\x01\xc0\xc0\xc0\xc0", "decode log record"},
+		"long log":      {"\x00\x00\x00\x11\x96\x0a\x01\x00\xd6\xff\x00\x00\x00\x01\xa1x\xdd\x7f\xff\xff\xff", "decode log record"},
+		"short call":    {"\x00\x00\x00\x06\x95\x07\x01\xc0\xc0\xc0", "decode call"},
+		"closed stream": {"", "descriptor 4 was closed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.bytes != "" {
+				// Each starts its own child, whose first run is number 1.
+				exit(t, pool, t.Context(), "exit", "3 ")
+			}
+			ended := exit(t, pool, t.Context(), "raw", c.bytes)
+			require.Equal(t, subprocess.Protocol, ended.Kind)
+			require.ErrorContains(t, ended, c.want)
+			require.ErrorContains(t, ended, "broke the protocol and was killed")
+		})
+	}
+}
+
+func TestSizesAreBounded(t *testing.T) {
+	const limit = 1 << 20
+	pool := newPool(t, subprocess.Config{Processes: 1, MaxFrame: limit, Call: func(_ context.Context, _ *broker.TaskRun, method string, body []byte) ([]byte, error) {
+		if method == "grow" {
+			return make([]byte, limit+1), nil
+		}
+		return []byte{byte(len(body) >> 16)}, nil
+	}})
+	_, first := run(t, pool, "echo", "")
+
+	_, err := pool.Run(t.Context(), request("echo", strings.Repeat("x", limit)))
+	require.ErrorIs(t, err, subprocess.ErrTooLarge)
+
+	resp, err := pool.Run(t.Context(), request("result", "1048576"))
+	require.NoError(t, err)
+	require.True(t, resp.Permanent)
+	require.Regexp(t, `^send result: larger than a frame .*: 10485\d\d bytes, at most 1048576 are allowed$`, resp.Failure.Message)
+
+	for payload, want := range map[string]string{
+		"big 1048576": "call parent process: big: larger than a frame",
+		"grow":        "call parent process: grow: larger than a frame",
+	} {
+		resp, err = pool.Run(t.Context(), request("call", payload))
+		require.NoError(t, err)
+		require.Contains(t, resp.Failure.Message, want)
+	}
+	got, pid := run(t, pool, "result", "1048000")
+	require.Len(t, got, 1048000)
+	require.Equal(t, first, pid)
+}

@@ -1,0 +1,288 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+type task = func(ctx context.Context, payload string, parent *subprocess.Parent) (string, error)
+
+// handle is what the children of the tests execute.
+func handle(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+	tasks := map[string]task{
+		"echo":     func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil },
+		"wait":     wait,
+		"deadline": deadline,
+		"spin":     spin,
+		"exit":     exitWith,
+		"panic":    func(context.Context, string, *subprocess.Parent) (string, error) { panic("no such luck") },
+		"panics":   panicElsewhere,
+		"goexit":   func(context.Context, string, *subprocess.Parent) (string, error) { runtime.Goexit(); return "", nil },
+		"signal":   signalSelf,
+		"print":    printLines,
+		"big":      printBig,
+		"partial":  func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { fmt.Print(p); return "", nil },
+		"family":   family,
+		"leave":    leave,
+		"environ":  environ,
+		"calls":    manyCalls,
+		"call":     oneCall,
+		"late":     lateCall,
+		"raw":      raw,
+		"log":      logRecords,
+		"result": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+			return strings.Repeat("x", number(p)), nil
+		},
+		"fail":      func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return "", errors.New(p) },
+		"hold":      hold,
+		"callshort": callShort,
+	}
+	if run.Task == "verdict" {
+		return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
+			Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
+	}
+	result, err := tasks[run.Task](ctx, string(run.Payload), parent)
+	if err != nil {
+		return &subprocess.Response{Failure: &broker.Failure{Message: err.Error()}}
+	}
+	return &subprocess.Response{Result: []byte(result)}
+}
+
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+func tell(ctx context.Context, parent *subprocess.Parent, format string, args ...any) {
+	_, _ = parent.Call(ctx, "tell", fmt.Appendf(nil, format, args...))
+}
+
+// wait tells its process and ends with its context, which it reports.
+func wait(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	tell(ctx, parent, "%d", os.Getpid())
+	<-ctx.Done()
+	return fmt.Sprintf("%v, because %v, deadline %v", ctx.Err(), context.Cause(ctx),
+		errors.Is(context.Cause(ctx), context.DeadlineExceeded)), nil
+}
+
+func deadline(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
+	d, ok := ctx.Deadline()
+	if !ok {
+		return "none", nil
+	}
+	return d.Format(time.RFC3339Nano), nil
+}
+
+// spin ignores its context and burns its processor.
+func spin(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	tell(ctx, parent, "%d", os.Getpid())
+	for n := 0; ; n++ {
+		if n < 0 {
+			return "", nil
+		}
+	}
+}
+
+func exitWith(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	code, text, _ := strings.Cut(p, " ")
+	fmt.Fprintln(os.Stderr, text)
+	os.Exit(number(code))
+	return "", nil
+}
+
+func panicElsewhere(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
+	go panic("somewhere else")
+	<-ctx.Done()
+	return "", nil
+}
+
+func signalSelf(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
+	if err := syscall.Kill(os.Getpid(), syscall.Signal(number(p))); err != nil {
+		return "", err
+	}
+	if p == "9" || p == "19" {
+		<-ctx.Done()
+	}
+	return "alive", nil
+}
+
+func printLines(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	for i := range number(p) {
+		fmt.Printf("out %d\n", i)
+		fmt.Fprintf(os.Stderr, "err %d\n", i)
+	}
+	return "", nil
+}
+
+func printBig(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	fmt.Println(strings.Repeat("x", number(p)))
+	fmt.Println("after")
+	return strings.Repeat("y", 1000), nil
+}
+
+// family starts a process in its group, tells both and runs the task named.
+func family(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
+	cmd := exec.Command("sleep", "300")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // holds the descriptors
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	tell(ctx, parent, "%d %d", os.Getpid(), cmd.Process.Pid)
+	if p == "spin" {
+		return spin(ctx, "", parent)
+	}
+	if p == "crash" {
+		os.Exit(4)
+	}
+	<-ctx.Done()
+	return "", nil
+}
+
+// leave leaves a process behind.
+func leave(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
+	cmd := exec.Command("sleep", "300")
+	if p == "away" { // out of reach, with the descriptors
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	return strconv.Itoa(cmd.Process.Pid), nil
+}
+
+// environ shows what this process and one that it starts look like.
+func environ(context.Context, string, *subprocess.Parent) (string, error) {
+	argv, err := os.ReadFile("/proc/self/cmdline")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("sh", "-c", "env; ls -l /proc/self/fd").Output()
+	return fmt.Sprintf("argv %q\nown %v\n%s", argv, os.Environ(), out), err
+}
+
+// manyCalls makes calls at once and checks that each got its own reply.
+func manyCalls(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
+	var work sync.WaitGroup
+	bad := make(chan string, number(p))
+	for i := range number(p) {
+		work.Go(func() {
+			want := fmt.Sprintf("double:%d%d", i, i)
+			got, err := parent.Call(ctx, "double", fmt.Appendf(nil, "%d", i))
+			if err != nil || string(got) != want {
+				bad <- fmt.Sprintf("got %s, %v, want %s", got, err, want)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case text := <-bad:
+		return "", errors.New(text) // the others end with the run
+	case <-done:
+	}
+	select {
+	case text := <-bad:
+		return "", errors.New(text)
+	default:
+		return "all right", nil
+	}
+}
+
+func oneCall(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
+	method, body, _ := strings.Cut(p, " ")
+	if method == "big" {
+		body = strings.Repeat("x", number(body))
+	}
+	b, err := parent.Call(ctx, method, []byte(body))
+	return string(b), err
+}
+
+// lateCall leaves goroutines behind that use the parent after the run.
+func lateCall(_ context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	ctx := context.Background()
+	log := slog.New(parent.Handler())
+	started := make(chan struct{})
+	for range 4 {
+		go func() {
+			for first := true; ; first = false {
+				_, err := parent.Call(ctx, "block", nil)
+				log.Info("late", "error", err)
+				if first {
+					started <- struct{}{}
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+	return "left", nil
+}
+
+// raw writes to the parent's descriptor.
+func raw(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
+	if _, err := syscall.Write(4, []byte(p)); err != nil {
+		return "", err
+	}
+	if p == "" {
+		return "", syscall.Close(4)
+	}
+	<-ctx.Done()
+	return "", nil
+}
+
+// text is a value that decides itself how it is logged.
+type text string
+
+func (t text) LogValue() slog.Value { return slog.StringValue("logged " + string(t)) }
+
+func logRecords(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
+	log := slog.New(parent.Handler())
+	if p != "" {
+		log.Info("big", "value", strings.Repeat("x", number(p)))
+		return "", nil
+	}
+	log.Debug("too low")
+	log.Warn("all kinds", "bool", true, "int", -3, "uint", uint64(7), "float", 1.5, "string", "s\xff",
+		"duration", time.Second, "at", time.Unix(1, 5).UTC(), "error", errors.New("bad"), "valuer", text("x"),
+		slog.Group("group", "a", 1, slog.Group("inner", "b", 2)), slog.Group("", "inline", 3), slog.Attr{})
+	log.With("with", 1).WithGroup("g").With("x", 2).Info("derived", "y", 3)
+	return "", nil
+}
+
+// hold tells its process and returns once the test lets the call return.
+func hold(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	_, err := parent.Call(ctx, "hold", nil)
+	return strconv.Itoa(os.Getpid()), err
+}
+
+// callShort gives up on a call before it is replied to.
+func callShort(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	_, err := parent.Call(short, "block", nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return "", fmt.Errorf("unexpected end of call: %w", err)
+	}
+	_, err = parent.Call(ctx, "ended", nil)
+	return "gave up", err
+}

@@ -1,0 +1,152 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// committer lets concurrent callers share one command without handing their
+// work to another goroutine: a caller that finds it idle runs at once; those
+// who arrive meanwhile gather, and one of them runs for all. Its zero value
+// but for run is ready.
+type committer[T comparable] struct {
+	run func(ctx context.Context, items []T) // leaves each item's result in it
+
+	mu      sync.Mutex
+	busy    bool            // someone runs, or was given the turn
+	waiting []*gathering[T] // the first one is next
+}
+
+// gathering is the callers that will share one command.
+type gathering[T comparable] struct {
+	items   []T
+	weight  int
+	turn    chan struct{} // has one value once one of them shall run
+	given   bool          // the turn was given
+	started bool
+	done    chan struct{} // closed when the command has ended
+}
+
+// What is gathered for one command at most. A single item may be larger.
+const (
+	maxGathered = 4096
+	maxWeight   = 1 << 20 // bytes
+)
+
+// do runs item, alone or with others, and returns nil when its result is in
+// it. Else the item was not run, or the error wraps [ErrOutcomeUnknown].
+func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) error {
+	c.mu.Lock()
+	if !c.busy {
+		c.busy = true
+		c.mu.Unlock()
+		defer c.next()
+		c.run(ctx, []T{item})
+		return nil
+	}
+	g := c.join(item, weight)
+	c.mu.Unlock()
+
+	select {
+	case <-g.turn:
+		return c.lead(ctx, b, g)
+	case <-g.done:
+		return nil
+	case <-ctx.Done():
+		return c.abandon(g, item, ctx.Err())
+	case <-b.closed:
+		return c.abandon(g, item, broker.ErrClosed)
+	}
+}
+
+// join adds the item to the last gathering, or starts one. The lock is held.
+func (c *committer[T]) join(item T, weight int) *gathering[T] {
+	if n := len(c.waiting); n > 0 {
+		if g := c.waiting[n-1]; g.weight+weight <= maxWeight && len(g.items) < maxGathered {
+			g.items = append(g.items, item)
+			g.weight += weight
+			return g
+		}
+	}
+	g := &gathering[T]{
+		items:  []T{item},
+		weight: weight,
+		turn:   make(chan struct{}, 1),
+		done:   make(chan struct{}),
+	}
+	c.waiting = append(c.waiting, g)
+	return g
+}
+
+// lead runs for all that gathered. The others must not suffer from the
+// leader's context, nor the leader from theirs: a leader whose deadline is
+// nearer than the command's own limit leaves the work to a goroutine.
+func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) error {
+	c.mu.Lock()
+	c.waiting = c.waiting[1:]
+	g.started = true
+	items := g.items
+	c.mu.Unlock()
+
+	work := func() {
+		defer c.next()
+		defer close(g.done)
+		c.run(context.WithoutCancel(ctx), items)
+	}
+	deadline, limited := ctx.Deadline()
+	if !limited || time.Until(deadline) > b.cfg.Timeout || !b.spawn(work) {
+		work()
+		return nil
+	}
+	select {
+	case <-g.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+	}
+}
+
+// abandon ends an item's waiting with err.
+func (c *committer[T]) abandon(g *gathering[T], item T, err error) error {
+	c.mu.Lock()
+	if g.started {
+		c.mu.Unlock()
+		select {
+		case <-g.done:
+			return nil
+		default:
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		}
+	}
+	defer c.mu.Unlock()
+	g.items = slices.DeleteFunc(g.items, func(other T) bool { return other == item })
+	if len(g.items) == 0 {
+		c.waiting = slices.DeleteFunc(c.waiting, func(other *gathering[T]) bool { return other == g })
+		if g.given {
+			c.pass()
+		}
+	}
+	return err
+}
+
+// next gives the turn on after a command.
+func (c *committer[T]) next() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pass()
+}
+
+func (c *committer[T]) pass() {
+	if len(c.waiting) == 0 {
+		c.busy = false
+		return
+	}
+	g := c.waiting[0]
+	g.given = true
+	g.turn <- struct{}{}
+}

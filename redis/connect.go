@@ -1,0 +1,206 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// clients are the broker's connections, apart by purpose: none of these can
+// take the connections another needs.
+type clients struct {
+	queue goredis.UniversalClient // QueueTasks and ticks
+	work  goredis.UniversalClient // takes, recovery, records, counts
+	lease goredis.UniversalClient // renewals and outcomes
+	block goredis.UniversalClient // blocking reads
+	// cluster: keys of different queues can be on different nodes.
+	cluster bool
+}
+
+// dialer makes one client with a pool of the given size.
+type dialer struct {
+	open    func(cfg Config, pool int) goredis.UniversalClient
+	cluster bool
+}
+
+func newClients(d dialer, cfg Config) clients {
+	return clients{
+		queue:   d.open(cfg, 8),
+		work:    d.open(cfg, 8),
+		lease:   d.open(cfg, 8),
+		block:   d.open(cfg, 256),
+		cluster: d.cluster,
+	}
+}
+
+func (c clients) close() error {
+	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close())
+}
+
+// errURL is all that is said of a URL that cannot be parsed: what the parsers
+// say quotes pieces of it, and with them pieces of a password.
+var errURL = errors.New("parse broker url: not a url of redis:, rediss:, unix:, redis+cluster: or redis+sentinel:, " +
+	"like redis://user:password@host:6379/0 (special characters of a password are percent-encoded)")
+
+func parseURL(raw string) (dialer, error) {
+	scheme, rest, _ := strings.Cut(raw, ":")
+	if _, err := url.Parse(raw); err != nil {
+		return dialer{}, errURL
+	}
+	switch scheme {
+	case "redis", "rediss", "unix":
+		opt, err := goredis.ParseURL(raw)
+		if err != nil {
+			return dialer{}, errURL
+		}
+		return single(opt), nil
+	case "redis+cluster", "rediss+cluster":
+		opt, err := goredis.ParseClusterURL(strings.TrimSuffix(scheme, "+cluster") + ":" + rest)
+		if err != nil {
+			return dialer{}, errURL
+		}
+		return cluster(opt), nil
+	case "redis+sentinel", "rediss+sentinel":
+		opt, err := goredis.ParseFailoverURL(strings.TrimSuffix(scheme, "+sentinel") + ":" + rest)
+		if err != nil {
+			return dialer{}, errURL
+		}
+		if opt.MasterName == "" {
+			return dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
+		}
+		return sentinel(opt), nil
+	}
+	return dialer{}, errURL
+}
+
+func likeClient(client goredis.UniversalClient) (dialer, error) {
+	switch c := client.(type) {
+	case *goredis.Client:
+		return single(c.Options()), nil
+	case *goredis.ClusterClient:
+		return cluster(c.Options()), nil
+	}
+	return dialer{}, fmt.Errorf("a client of type %T is not supported, only *redis.Client and *redis.ClusterClient", client)
+}
+
+// single makes clients of one server. Retries are off because go-redis would
+// run a script twice that the server had run, but whose reply was lost.
+func single(base *goredis.Options) dialer {
+	return dialer{open: func(cfg Config, pool int) goredis.UniversalClient {
+		opt := *base
+		opt.MaxRetries = -1
+		opt.ContextTimeoutEnabled = true
+		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
+		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+		opt.MaxConcurrentDials = 0
+		opt.PipelinePoolSize = -1
+		opt.DisableIdentity = true
+		opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		return goredis.NewClient(&opt)
+	}}
+}
+
+func cluster(base *goredis.ClusterOptions) dialer {
+	return dialer{cluster: true, open: func(cfg Config, pool int) goredis.UniversalClient {
+		opt := *base
+		opt.MaxRetries = -1
+		opt.ContextTimeoutEnabled = true
+		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
+		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+		opt.MaxConcurrentDials = 0
+		opt.PipelinePoolSize = -1
+		opt.ReadOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
+		opt.DisableRoutingPolicies = true
+		opt.DisableIdentity = true
+		opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		return goredis.NewClusterClient(&opt)
+	}}
+}
+
+func sentinel(base *goredis.FailoverOptions) dialer {
+	return dialer{open: func(cfg Config, pool int) goredis.UniversalClient {
+		opt := *base
+		opt.MaxRetries = -1
+		opt.ContextTimeoutEnabled = true
+		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
+		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+		opt.MaxConcurrentDials = 0
+		opt.PipelinePoolSize = -1
+		opt.ReplicaOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
+		opt.DisableIdentity = true
+		return goredis.NewFailoverClient(&opt)
+	}}
+}
+
+// grade refuses a server that cannot keep what it accepts. It asks only INFO,
+// which users without administration rights may.
+func (b *Broker) grade(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
+	defer cancel()
+	if err := b.clients.work.Ping(ctx).Err(); err != nil {
+		return b.fail(ctx, "ping server", err)
+	}
+	text, err := b.clients.work.Info(ctx).Result()
+	if err != nil {
+		return b.fail(ctx, "read server info", err)
+	}
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[k] = v
+		}
+	}
+	version := info["redis_version"]
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err != nil || n < 7 {
+		return fmt.Errorf("check server: its version is %.32q, 7.0 or newer is needed", version)
+	}
+	policy := info["maxmemory_policy"]
+	if policy != "noeviction" && !b.cfg.AllowEviction {
+		return fmt.Errorf("check server: its maxmemory-policy is %.32q, which may evict accepted runs; "+
+			"set it to noeviction, or Config.AllowEviction", policy)
+	}
+	return nil
+}
+
+// transient reports whether the server, or the way to it, refused a command
+// that may go through a moment later, and certainly did not execute it.
+func transient(err error) bool {
+	for _, prefix := range []string{
+		"LOADING", "BUSY ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
+		"ERR max number of clients",
+	} {
+		if goredis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return notSent(err)
+}
+
+// pause waits before a repeated try. It reports false when there is no time
+// left to wait in.
+func (b *Broker) pause(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-b.closed:
+		return false
+	}
+}

@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// A stored run is a header, which scripts read and patch by offset, and the
+// run's envelope. The header:
+//
+//	0     version
+//	1     flags
+//	2     kind: 0 io, 1 cpu
+//	3     priority: 0 low, 1 medium, 2 high
+//	4..7  deliveries that have ended, big endian; the envelope's do not count
+//	8     length of the id
+//	9..   the id
+const (
+	elementVersion = 1
+	headerSize     = 9
+
+	flagRecord = 1 // the run has a record
+	flagOwnID  = 2 // the run's id has a key
+)
+
+// lane is the run's ready list, 1 to 6: io high, medium, low, cpu high, medium,
+// low.
+func lane(r *broker.TaskRun) int {
+	kind, priority := place(r)
+	return int(kind)*3 + 3 - int(priority)
+}
+
+func place(r *broker.TaskRun) (kind, priority byte) {
+	if r.Kind == broker.CPU {
+		kind = 1
+	}
+	return kind, byte(1 + min(max(r.Priority, broker.Low), broker.High))
+}
+
+// appendElement appends a run as it is stored. Its Deliveries are taken as
+// those that have ended.
+func appendElement(b []byte, r *broker.TaskRun) ([]byte, error) {
+	kind, priority := place(r)
+	var flags byte
+	if r.Keep > 0 {
+		flags |= flagRecord
+	}
+	if r.OwnID {
+		flags |= flagOwnID
+	}
+	b = append(b, elementVersion, flags, kind, priority)
+	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Deliveries, 0), math.MaxUint32)))
+	b = append(append(b, byte(len(r.ID))), r.ID...)
+	return r.AppendBinary(b)
+}
+
+// header is what scripts know of a stored run.
+type header struct {
+	id         string
+	record     bool
+	ownID      bool
+	deliveries int
+	size       int
+}
+
+func parseHeader(e string) (header, error) {
+	if len(e) <= headerSize || e[0] != elementVersion || len(e) < headerSize+int(e[8]) {
+		return header{}, errors.New("decode stored run: not an element of version 1")
+	}
+	size := headerSize + int(e[8])
+	return header{
+		id:         e[headerSize:size],
+		record:     e[1]&flagRecord != 0,
+		ownID:      e[1]&flagOwnID != 0,
+		deliveries: int(binary.BigEndian.Uint32([]byte(e[4:8]))),
+		size:       size,
+	}, nil
+}
+
+// parseElement returns the run of a stored element, its Deliveries as stored.
+func parseElement(e string) (*broker.TaskRun, error) {
+	h, err := parseHeader(e)
+	if err != nil {
+		return nil, err
+	}
+	run := new(broker.TaskRun)
+	if err := run.UnmarshalBinary([]byte(e[h.size:])); err != nil {
+		return nil, err
+	}
+	if run.ID != h.id {
+		return nil, errors.New("decode stored run: its header names another id")
+	}
+	run.Deliveries = h.deliveries
+	return run, nil
+}
+
+// appendFailure appends a failure as dead letters store it, with its length in
+// front: the element follows.
+func appendFailure(b []byte, f *broker.Failure) []byte {
+	if f == nil {
+		f = &broker.Failure{}
+	}
+	at := len(b)
+	b = append(b, 0, 0, 0, 0)
+	b = codec.AppendBytes(b, []byte(f.Kind))
+	b = codec.AppendBytes(b, []byte(f.Message))
+	b = codec.AppendBytes(b, []byte(f.Stack))
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b
+}
+
+// timeDigits is the length of the milliseconds that open a dead letter.
+const timeDigits = 13
+
+// parseDead returns a stored dead letter: when it died in milliseconds as 13
+// digits, its failure, and its element.
+func parseDead(s string) (*broker.DeadLetter, error) {
+	if len(s) < timeDigits+4 {
+		return nil, errors.New("decode dead letter: too short")
+	}
+	var ms int64
+	if _, err := fmt.Sscanf(s[:timeDigits], "%d", &ms); err != nil {
+		return nil, errors.New("decode dead letter: no time")
+	}
+	s = s[timeDigits:]
+	size := int(binary.BigEndian.Uint32([]byte(s[:4])))
+	if s = s[4:]; size > len(s) {
+		return nil, errors.New("decode dead letter: failure cut off")
+	}
+	r := codec.NewReader([]byte(s[:size]))
+	dead := &broker.DeadLetter{
+		Failure: broker.Failure{Kind: string(r.Bytes()), Message: string(r.Bytes()), Stack: string(r.Bytes())},
+		At:      time.UnixMilli(ms).UTC(),
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("decode dead letter: %w", err)
+	}
+	run, err := parseElement(s[size:])
+	if err != nil {
+		dead.Raw = []byte(s[size:])
+		return dead, nil
+	}
+	dead.Run = run
+	return dead, nil
+}
+
+// millis rounds a time up to whole milliseconds, so that nothing is early.
+func millis(d time.Duration) int64 {
+	ms := d / time.Millisecond
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	return int64(ms)
+}

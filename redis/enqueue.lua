@@ -1,0 +1,122 @@
+#!lua
+-- Queues groups of runs; each group is stored whole or not at all.
+--
+-- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
+--       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 ticks; then
+--       for each group its id keys and after them its record keys
+-- ARGV  1 this call's token, 2 number of groups; then for each group:
+--       tick's task ('' for none), tick (20 digits), number of ids,
+--       number of ready lists, for each: lane 1-6, count, elements;
+--       number of delayed, for each: due, lane, element;
+--       number of records, for each: task, attempt, due ('' for at once).
+--       A due is milliseconds since the epoch, or '+' and milliseconds from now.
+-- Returns for each group 0 when it is stored (by this call or by an earlier one
+--       with the same token), 1 when an id is live already, 2 when the tick was
+--       claimed already. Refused by the server at maxmemory, before anything.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local token = ARGV[1]
+local p, k = 3, 13
+local woken, earliest, earliestLane = {}, nil, nil
+
+local function due(spec)
+  if string.sub(spec, 1, 1) == '+' then
+    return now + tonumber(string.sub(spec, 2))
+  end
+  return tonumber(spec)
+end
+
+local function push(key, first, last)
+  for i = first, last, 4000 do
+    redis.call('RPUSH', key, unpack(ARGV, i, math.min(i + 3999, last)))
+  end
+end
+
+-- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 or 2 refuse
+-- it, -1 it was stored by an earlier call with this token.
+local function check(task, tick, ids)
+  for i = k, k + ids - 1 do
+    local owner = redis.call('GET', KEYS[i])
+    if owner then
+      return owner == token and -1 or 1
+    end
+  end
+  if task ~= '' then
+    local last = redis.call('HGET', KEYS[12], task)
+    if last and last >= tick then
+      return 2
+    end
+  end
+  return 0
+end
+
+local reply = {}
+for g = 1, tonumber(ARGV[2]) do
+  local task, tick, ids = ARGV[p], ARGV[p + 1], tonumber(ARGV[p + 2])
+  p = p + 3
+  local verdict = check(task, tick, ids)
+  local store = verdict == 0
+  if store then
+    for i = k, k + ids - 1 do
+      redis.call('SET', KEYS[i], token)
+    end
+    if task ~= '' then
+      redis.call('HSET', KEYS[12], task, tick)
+    end
+  end
+  k = k + ids
+  local lists = tonumber(ARGV[p])
+  p = p + 1
+  for _ = 1, lists do
+    local lane, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
+    if store then
+      push(KEYS[1 + lane], p + 2, p + 1 + n)
+      woken[lane <= 3 and 1 or 2] = true
+    end
+    p = p + 2 + n
+  end
+  local delayed = tonumber(ARGV[p])
+  p = p + 1
+  for _ = 1, delayed do
+    if store then
+      local at, lane = due(ARGV[p]), tonumber(ARGV[p + 1])
+      if at <= now then
+        redis.call('RPUSH', KEYS[1 + lane], ARGV[p + 2])
+        woken[lane <= 3 and 1 or 2] = true
+      else
+        redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[p + 2])
+        if not earliest or at < earliest then
+          earliest, earliestLane = at, lane <= 3 and 1 or 2
+        end
+      end
+    end
+    p = p + 3
+  end
+  local records = tonumber(ARGV[p])
+  p = p + 1
+  for _ = 1, records do
+    if store then
+      local at = ARGV[p + 2] ~= '' and due(ARGV[p + 2]) or 0
+      redis.call('DEL', KEYS[k])
+      redis.call('HSET', KEYS[k], 't', ARGV[p], 'a', ARGV[p + 1],
+        's', at > now and 'delayed' or 'queued', 'u', string.format('%.0f', at))
+    end
+    p = p + 3
+    k = k + 1
+  end
+  reply[g] = verdict == -1 and 0 or verdict
+end
+
+-- Whoever waits for the first delayed run has to learn that it is another now.
+if earliest then
+  local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if tonumber(first[2]) == earliest then
+    woken[earliestLane] = true
+  end
+end
+for lane in pairs(woken) do
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
+    redis.call('RPUSH', KEYS[9 + lane], '1')
+  end
+end
+return reply

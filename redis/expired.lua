@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- Finds batches whose session's lease has ended, a page at a time, and forgets
+-- leases that ended a minute ago: an ended lease and none mean the same.
+--
+-- KEYS  1 flights, 2 leases, 3 ops
+-- ARGV  1 cursor, '0' to begin, 2 size of a page
+-- Returns the next cursor, '0' at the end, and an array of "session:slot".
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[1] == '0' then
+  local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 60000), 'LIMIT', 0, 500)
+  if #gone > 0 then
+    redis.call('ZREM', KEYS[2], unpack(gone))
+    redis.call('HDEL', KEYS[3], unpack(gone))
+  end
+end
+local page = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local found = {}
+for _, member in ipairs(page[2]) do
+  local session = string.match(member, '^[^:]*')
+  local lease = redis.call('ZSCORE', KEYS[2], session)
+  if not lease or tonumber(lease) <= now then
+    found[#found + 1] = member
+  end
+end
+return {page[1], found}

@@ -1,0 +1,356 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+func TestScriptFlushIsNotNoticed(t *testing.T) {
+	server := redistest.Start(t)
+	b, client := open(t, server, redis.Config{}), raw(t, server)
+	ctx, stop := context.WithCancel(t.Context())
+	var flushes sync.WaitGroup
+	flushes.Go(func() {
+		for ctx.Err() == nil {
+			_ = client.ScriptFlush(ctx).Err()
+		}
+	})
+	const total = 500
+	s := join(t, b, 10*time.Second)
+	seen := map[string]int{}
+	for i := range total {
+		require.NoError(t, b.QueueTasks(t.Context(), run(fmt.Sprint(i), "q")))
+		if i%10 != 9 {
+			continue
+		}
+		got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
+		require.NoError(t, err)
+		require.NoError(t, s.Renew(t.Context()))
+		for _, r := range got {
+			seen[r.ID]++
+		}
+		fenced, err := s.Finish(t.Context(), succeeded(got)...)
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+	}
+	stop()
+	flushes.Wait()
+	require.Len(t, seen, total)
+	require.Zero(t, length(t, b, "q"))
+}
+
+// ledger is what callers of a broker know of the runs.
+type ledger struct {
+	mu                          sync.Mutex
+	accepted, started, finished map[string]int
+}
+
+func newLedger() *ledger {
+	return &ledger{accepted: map[string]int{}, started: map[string]int{}, finished: map[string]int{}}
+}
+
+func (l *ledger) note(m map[string]int, runs ...*broker.TaskRun) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range runs {
+		m[r.ID]++
+	}
+}
+
+func (l *ledger) count(m map[string]int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(m)
+}
+
+// missing returns the accepted runs that never were started.
+func (l *ledger) missing() (ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.accepted {
+		if l.started[id] == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// consume takes and finishes once, as far as the server lets it.
+func (l *ledger) consume(ctx context.Context, s broker.Session, max int) {
+	got, err := s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: max})
+	if err != nil {
+		return
+	}
+	l.note(l.started, got...)
+	fenced, err := s.Finish(ctx, succeeded(got)...)
+	if err != nil {
+		return
+	}
+	l.note(l.finished, slices.DeleteFunc(got, func(r *broker.TaskRun) bool { return slices.Contains(fenced, r) })...)
+}
+
+// TestKilledServerLosesNothingAcknowledged kills the server under load, with
+// every write synced before its reply.
+func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
+	server := redistest.Start(t, "--appendfsync", "always")
+	b := open(t, server, redis.Config{Timeout: time.Second})
+	consumer := join(t, b, 300*time.Millisecond)
+	l := newLedger()
+	var (
+		next    atomic.Int64
+		stop    atomic.Bool
+		workers sync.WaitGroup
+	)
+	for range 4 {
+		workers.Go(func() {
+			for !stop.Load() {
+				r := run(fmt.Sprint(next.Add(1)), "q")
+				if b.QueueTasks(t.Context(), r) == nil {
+					l.note(l.accepted, r)
+				}
+			}
+		})
+	}
+	workers.Go(func() {
+		for !stop.Load() {
+			l.consume(within(t, time.Second), consumer, 7)
+		}
+	})
+	for kills := range 3 {
+		if kills > 0 {
+			server.Kill9()
+			server.Restart()
+		}
+		before := l.count(l.accepted)
+		require.Eventually(t, func() bool { return l.count(l.accepted) > before+100 }, 20*time.Second, time.Millisecond)
+	}
+	stop.Store(true)
+	workers.Wait()
+
+	client := raw(t, server)
+	require.Eventually(t, func() bool {
+		_, err := b.Recover(t.Context(), []string{"q"})
+		l.consume(within(t, 200*time.Millisecond), consumer, 500)
+		return err == nil && length(t, b, "q") == 0 && client.SCard(t.Context(), prefix(t)+":{q}:flights").Val() == 0
+	}, 20*time.Second, time.Millisecond)
+	t.Logf("%d accepted, %d started, %d known to be finished", len(l.accepted), len(l.started), len(l.finished))
+	require.Empty(t, l.missing(), "accepted, but never started")
+	for id, n := range l.finished {
+		require.Equal(t, 1, n, "how often run %s was finished", id)
+	}
+}
+
+// TestHungServerHoldsNobody stops the server's process: calls return soon after
+// their deadlines, and go on once it does.
+func TestHungServerHoldsNobody(t *testing.T) {
+	server := redistest.Start(t)
+	b := open(t, server, redis.Config{})
+	kept := run("kept", "q")
+	kept.Keep = time.Hour
+	require.NoError(t, b.QueueTasks(t.Context(), kept))
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
+	s := join(t, b, time.Minute)
+	held, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 2})
+	require.NoError(t, err)
+	want := broker.Want{Queues: []string{"q"}, IO: 1}
+
+	server.Signal(syscall.SIGSTOP)
+	const patience, late = 200 * time.Millisecond, 200 * time.Millisecond
+	calls := map[string]func(context.Context) error{
+		"take":         func(ctx context.Context) error { _, err := s.Take(ctx, want); return err },
+		"get":          func(ctx context.Context) error { _, err := b.GetTaskRuns(ctx, []string{"q"}, 1); return err },
+		"renew":        func(ctx context.Context) error { return s.Renew(ctx) },
+		"finish":       func(ctx context.Context) error { _, err := s.Finish(ctx, succeeded(held)...); return err },
+		"recover":      func(ctx context.Context) error { _, err := b.Recover(ctx, []string{"q"}); return err },
+		"record":       func(ctx context.Context) error { _, err := b.Record(ctx, "q", "kept"); return err },
+		"wait":         func(ctx context.Context) error { _, err := b.WaitRecord(ctx, "q", "kept"); return err },
+		"length":       func(ctx context.Context) error { _, err := b.QueueLength(ctx); return err },
+		"dead letters": func(ctx context.Context) error { _, err := b.DeadLetters(ctx, "q", 1); return err },
+	}
+	for i := range 5 { // these share commands
+		id := fmt.Sprintf("queue-%d", i)
+		calls[id] = func(ctx context.Context) error { return b.QueueTasks(ctx, run(id, "q")) }
+	}
+	var waiting sync.WaitGroup
+	for name, call := range calls {
+		ctx, start := within(t, patience), time.Now()
+		waiting.Go(func() {
+			err := call(ctx)
+			if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > patience+late {
+				t.Errorf("%s returned %v after %v", name, err, took)
+			}
+		})
+	}
+	waiting.Wait()
+	server.Signal(syscall.SIGCONT)
+
+	_, err = s.Finish(t.Context(), succeeded(held)...)
+	require.NoError(t, err)
+	require.NoError(t, s.Renew(t.Context()), "nothing was lost")
+	got := takeAll(t, s, "q", 1)
+	_, err = s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
+}
+
+func TestUnreadableEntriesAreIsolated(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 2)...))
+	valid, err := client.LIndex(t.Context(), base+"io:1", 0).Result()
+	require.NoError(t, err)
+	for _, bad := range []string{"", "x", strings.Repeat("\x01", 300), valid[:len(valid)-3], valid[:12]} {
+		require.NoError(t, client.RPush(t.Context(), base+"io:1", bad).Err())
+		require.NoError(t, client.ZAdd(t.Context(), base+"delayed", goredis.Z{Score: 1, Member: bad}).Err())
+	}
+	last := run("last", "q")
+	require.NoError(t, b.QueueTasks(t.Context(), last))
+
+	s := join(t, b, 10*time.Second)
+	got := takeAll(t, s, "q", 3)
+	require.ElementsMatch(t, []string{"run-0", "run-1", "last"}, ids(got))
+	dead, err := b.DeadLetters(t.Context(), "q", 100)
+	require.NoError(t, err)
+	require.Len(t, dead, 10)
+	for _, d := range dead {
+		require.Nil(t, d.Run)
+		require.Equal(t, "schema", d.Failure.Kind)
+		require.WithinDuration(t, time.Now(), d.At, time.Minute)
+	}
+	fenced, err := s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+	require.Zero(t, client.Exists(t.Context(), base+"flights").Val(), "no batch is left")
+}
+
+func takeAll(t testing.TB, s broker.Session, queue string, n int) (all []*broker.TaskRun) {
+	t.Helper()
+	for len(all) < n {
+		got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{queue}, IO: 100, CPU: 100})
+		require.NoError(t, err)
+		all = append(all, got...)
+	}
+	return all
+}
+
+func TestUnreadableEntryDoesNotStopRecovery(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
+	s := join(t, b, 20*time.Millisecond)
+	got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 5})
+	require.NoError(t, err)
+	require.NoError(t, client.LSet(t.Context(), base+"f:"+s.ID()+":1", 2, "broken").Err())
+	require.Eventually(t, func() bool {
+		n, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		return n == 4
+	}, 5*time.Second, time.Millisecond)
+	dead, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, dead, 1)
+	require.Equal(t, "broken", string(dead[0].Raw))
+	fenced, err := s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
+	require.Len(t, fenced, 5)
+	again := takeAll(t, join(t, b, time.Minute), "q", 4)
+	require.Equal(t, []string{"run-0", "run-1", "run-3", "run-4"}, ids(again))
+	require.Equal(t, 2, again[0].Deliveries)
+}
+
+func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
+	server := redistest.Start(t)
+	b, client := open(t, server, redis.Config{}), raw(t, server)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 30)...))
+	s := join(t, b, time.Minute)
+	held := takeAll(t, s, "q", 1)[:1]
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+
+	err := b.QueueTasks(t.Context(), run("more", "q"))
+	require.ErrorIs(t, err, broker.ErrQueueFull)
+	require.ErrorIs(t, b.QueueTasks(t.Context(), run("other", "new")), broker.ErrQueueFull)
+	require.NoError(t, s.Renew(t.Context()))
+	held[0].Keep = time.Minute
+	fenced, err := s.Finish(t.Context(), broker.Outcome{Run: held[0], Verdict: broker.Retry})
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+	got := takeAll(t, s, "q", 1)
+	require.Equal(t, held[0].ID, got[0].ID)
+	_, err = s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
+	require.NoError(t, s.Leave(t.Context()))
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.NoError(t, err)
+	require.Equal(t, 29, length(t, b, "q"))
+
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	require.NoError(t, b.QueueTasks(t.Context(), run("more", "q")))
+}
+
+// TestConcurrentQueueingWithCancels checks what callers that share commands
+// are told: what was accepted is there once, what was refused is not.
+func TestConcurrentQueueingWithCancels(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	var (
+		callers                     sync.WaitGroup
+		mu                          sync.Mutex
+		accepted, refused, doubtful = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	)
+	for c := range 32 {
+		callers.Go(func() {
+			for i := range 50 {
+				r := run(fmt.Sprintf("%d-%d", c, i), "q")
+				r.OwnID = i%7 == 0
+				ctx, cancel := context.WithCancel(t.Context())
+				if i%2 == 0 {
+					ctx, cancel = context.WithTimeout(t.Context(), rand.N(2*time.Millisecond))
+				}
+				err := b.QueueTasks(ctx, r)
+				cancel()
+				mu.Lock()
+				switch {
+				case err == nil:
+					accepted[r.ID] = true
+				case errors.Is(err, redis.ErrOutcomeUnknown):
+					doubtful[r.ID] = true
+				default:
+					refused[r.ID] = true
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	callers.Wait()
+	t.Logf("%d accepted, %d refused, %d unknown", len(accepted), len(refused), len(doubtful))
+	seen := map[string]int{}
+	for n := length(t, b, "q"); len(seen) < n; {
+		got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{"q"}, 1000)
+		require.NoError(t, err)
+		for _, r := range got {
+			seen[r.ID]++
+		}
+	}
+	require.Zero(t, length(t, b, "q"))
+	for id := range accepted {
+		require.Equal(t, 1, seen[id], "accepted run %s", id)
+	}
+	for id, n := range seen {
+		require.Equal(t, 1, n, "run %s", id)
+		require.False(t, refused[id], "run %s was refused with an error that says it is not stored", id)
+	}
+}

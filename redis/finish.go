@@ -1,0 +1,325 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// outcome is what became of one delivery, as the finish script takes it.
+type outcome struct {
+	run   *broker.TaskRun
+	at    *receipt
+	steps string // empty: the run is only forgotten
+	keys  []string
+	args  []any
+}
+
+// finishing is one call's outcomes in one queue.
+type finishing struct {
+	outcomes []*outcome
+	fenced   []*broker.TaskRun
+	err      error
+}
+
+// Finish applies outcomes, in one command a queue, which concurrent calls
+// share.
+func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fenced []*broker.TaskRun, err error) {
+	var (
+		holds []*hold
+		calls = map[*hold]*finishing{}
+	)
+	for i := range outcomes {
+		if outcomes[i].Run == nil {
+			return nil, fmt.Errorf("finish run: outcome %d has no run", i)
+		}
+		at, ok := outcomes[i].Run.Receipt.(*receipt)
+		if !ok || at.session != s {
+			fenced = append(fenced, outcomes[i].Run)
+			continue
+		}
+		o, err := encodeOutcome(at, &outcomes[i])
+		if err != nil {
+			return nil, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
+		}
+		h := at.slot.hold
+		if calls[h] == nil {
+			calls[h] = new(finishing)
+			holds = append(holds, h)
+		}
+		calls[h].outcomes = append(calls[h].outcomes, o)
+	}
+	for _, h := range holds {
+		f := calls[h]
+		if err := h.finish.do(ctx, s.b, f, 0); err != nil {
+			return nil, fmt.Errorf("finish runs: %w", err)
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
+		fenced = append(fenced, f.fenced...)
+	}
+	return fenced, nil
+}
+
+// encodeOutcome makes a script's steps of an outcome.
+func encodeOutcome(at *receipt, o *broker.Outcome) (*outcome, error) {
+	run, q := o.Run, at.slot.hold.q
+	out := &outcome{run: run, at: at}
+	if run.Queue != q.name {
+		return nil, fmt.Errorf("it was taken from queue %q and is of queue %q now", q.name, run.Queue)
+	}
+	if o.Verdict == broker.Retry {
+		return out, out.retry(q, o)
+	}
+	if run.OwnID {
+		out.step('i', q.owner(run.ID))
+	}
+	if o.Verdict == broker.Dead {
+		entry := appendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
+		entry, err := appendElement(entry, run)
+		if err != nil {
+			return nil, err
+		}
+		out.step('x', "", entry)
+	}
+	if run.Keep > 0 {
+		fields := []any{"s", string(broker.StateFailed), "t", run.Task, "a", run.Attempt}
+		if o.Verdict == broker.Succeeded {
+			fields[1] = string(broker.StateSucceeded)
+			fields = append(fields, "r", o.Result)
+		}
+		out.record(q, run, max(millis(run.Keep), 1), withFailure(fields, o.Failure))
+	}
+	return out, nil
+}
+
+// retry puts the run back as it is now.
+func (out *outcome) retry(q *queue, o *broker.Outcome) error {
+	run := o.Run
+	if err := run.Validate(); err != nil {
+		return err
+	}
+	element, err := appendElement(make([]byte, 0, 192+len(run.Payload)), run)
+	if err != nil {
+		return err
+	}
+	state := broker.StateQueued
+	if o.Delay > 0 {
+		state = broker.StateDelayed
+		out.step('d', "", millis(o.Delay), lane(run), element)
+	} else {
+		out.step('h', "", lane(run), element)
+	}
+	if run.Keep > 0 {
+		out.record(q, run, 0, withFailure([]any{"s", string(state), "t", run.Task, "a", run.Attempt}, o.Failure))
+	}
+	return nil
+}
+
+func (out *outcome) step(letter byte, key string, args ...any) {
+	out.steps += string(letter)
+	if key != "" {
+		out.keys = append(out.keys, key)
+	}
+	out.args = append(out.args, args...)
+}
+
+// record sets fields of the run's record, which is kept so many milliseconds
+// from now on, unless that is 0.
+func (out *outcome) record(q *queue, run *broker.TaskRun, keep int64, fields []any) {
+	out.step('r', q.record(run.ID), append([]any{keep, len(fields)}, fields...)...)
+}
+
+func withFailure(fields []any, f *broker.Failure) []any {
+	if f == nil {
+		return fields
+	}
+	return append(fields, "fk", f.Kind, "fm", f.Message, "fs", f.Stack)
+}
+
+// unreadable makes a dead letter of an entry's bytes.
+func unreadable(at *receipt, element string, why error) *outcome {
+	out := &outcome{at: at}
+	failure := &broker.Failure{Kind: "schema", Message: why.Error()}
+	out.step('x', "", append(appendFailure(nil, failure), element...))
+	h, err := parseHeader(element)
+	if err != nil {
+		return out
+	}
+	q := at.slot.hold.q
+	if h.ownID {
+		out.step('i', q.owner(h.id))
+	}
+	if h.record {
+		fields := withFailure([]any{"s", string(broker.StateFailed)}, failure)
+		out.step('r', q.record(h.id), append([]any{unreadableKept, len(fields)}, fields...)...)
+	}
+	return out
+}
+
+// unreadableKept is for how many milliseconds the record of a run is kept that
+// says no more how long.
+const unreadableKept = 24 * 60 * 60 * 1000
+
+// slotOutcomes is what one command applies to one slot.
+type slotOutcomes struct {
+	slot     *slot
+	outcomes []*outcome
+	calls    []*finishing // whose each outcome is
+	whole    bool         // nothing is left of the slot afterwards
+	fenced   map[int]bool // by index in the batch
+}
+
+// sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
+// never overlap, so what the slots say is finished is confirmed.
+func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing) {
+	groups := s.claim(calls)
+	if len(groups) == 0 {
+		return
+	}
+	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped), []any{s.b.cfg.MaxDead, len(groups)}
+	for _, g := range groups {
+		keys, args = g.append(h.q, keys, args)
+	}
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, keys, args...)
+	var waiters []any
+	if err == nil {
+		waiters, err = noteFenced(v, groups)
+	}
+	if err != nil {
+		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
+		s.unclaim(groups, unheard)
+		for _, g := range groups {
+			for _, call := range g.calls {
+				call.err = err
+			}
+		}
+		return
+	}
+	s.settle(groups, unheard)
+	s.b.tellWaiters(ctx, h.q, waiters)
+}
+
+// claim sorts outcomes by slot, and fences at once those of which it is known.
+func (s *session) claim(calls []*finishing) []*slotOutcomes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var groups []*slotOutcomes
+	bySlot := map[*slot]*slotOutcomes{}
+	for _, call := range calls {
+		for _, o := range call.outcomes {
+			sl := o.at.slot
+			if sl.gone || sl.done[o.at.index] {
+				if o.run != nil {
+					call.fenced = append(call.fenced, o.run)
+				}
+				continue
+			}
+			g := bySlot[sl]
+			if g == nil {
+				g = &slotOutcomes{slot: sl, fenced: map[int]bool{}}
+				bySlot[sl] = g
+				groups = append(groups, g)
+				sl.busy++
+				sl.turn++
+			}
+			sl.done[o.at.index] = true
+			sl.left--
+			g.outcomes = append(g.outcomes, o)
+			g.calls = append(g.calls, call)
+		}
+	}
+	for _, g := range groups {
+		g.whole = g.slot.left == 0
+	}
+	return groups
+}
+
+// unclaim takes back what claim noted of outcomes that were not applied.
+func (s *session) unclaim(groups []*slotOutcomes, unheard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		g.slot.busy--
+		for _, o := range g.outcomes {
+			g.slot.done[o.at.index] = false
+			g.slot.left++
+			if !unheard {
+				continue
+			}
+			if g.slot.doubts == nil {
+				g.slot.doubts = map[int]bool{}
+			}
+			g.slot.doubts[o.at.index] = true
+		}
+	}
+}
+
+// settle notes what was applied, and hands each call its fenced runs. What was
+// fenced because an earlier try had applied it unheard was not lost.
+func (s *session) settle(groups []*slotOutcomes, unheard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		sl := g.slot
+		sl.busy--
+		for i, o := range g.outcomes {
+			if !g.fenced[o.at.index] {
+				continue
+			}
+			s.lost = s.lost || !unheard && !sl.doubts[o.at.index]
+			if o.run != nil {
+				g.calls[i].fenced = append(g.calls[i].fenced, o.run)
+			}
+		}
+		if sl.left == 0 {
+			delete(sl.hold.slots, sl.number)
+		}
+	}
+}
+
+// append adds the slot's part of a finish command.
+func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
+	keys = append(keys, q.batch(g.slot.member), q.done(g.slot.member))
+	whole := "0"
+	if g.whole {
+		whole = "1"
+	}
+	plain := make([]byte, 0, 2*len(g.outcomes))
+	at, others := len(args)+3, 0
+	args = append(args, g.slot.member, whole, nil, nil)
+	for _, o := range g.outcomes {
+		if o.steps == "" {
+			plain = append(plain, byte(o.at.index>>8), byte(o.at.index))
+			continue
+		}
+		others++
+		keys = append(keys, o.keys...)
+		args = append(append(args, o.at.index, o.steps), o.args...)
+	}
+	args[at-1], args[at] = plain, others
+	return keys, args
+}
+
+// noteFenced reads the reply of the finish script: which runs were fenced, and
+// whom to tell of an end.
+func noteFenced(v any, groups []*slotOutcomes) (waiters []any, err error) {
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 2 {
+		return nil, fmt.Errorf("unexpected reply %T of the finish script", v)
+	}
+	fenced, _ := reply[0].([]any)
+	for i := 0; i+1 < len(fenced); i += 2 {
+		n, _ := fenced[i].(int64)
+		index, _ := fenced[i+1].(int64)
+		if n < 1 || int(n) > len(groups) {
+			return nil, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
+		}
+		groups[n-1].fenced[int(index)] = true
+	}
+	waiters, _ = reply[1].([]any)
+	return waiters, nil
+}

@@ -1,0 +1,144 @@
+#!lua flags=allow-oom
+-- Applies outcomes of runs, each once and only while its batch is there: the
+-- batch's list is the fencing token.
+--
+-- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
+--       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       13 dead, 14 dropped; then for each slot its batch, its bitmap of
+--       finished runs, and the keys that its steps name
+-- ARGV  1 cap of the dead list, 2 number of slots; then for each slot
+--       "session:slot", '1' if nothing of the batch is left after this, the
+--       indexes of runs that need no steps (two bytes each, big endian),
+--       the number of other runs; for each of these its index and its steps,
+--       a string of letters, and for each letter:
+--         i  an id's key: the id is free again
+--         h  lane 1-6, element: back to the head of that ready list
+--         d  delay in ms, lane, element: back, due after the delay
+--         x  entry: a dead letter
+--         r  a record's key; ms to keep it ('0': the run has not ended),
+--            number of values, fields and values to set
+-- Returns an array of the slot's ordinal and the index of each run that was
+--       fenced, and one of the waiter and the record's key of each that is to
+--       be told of an end.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local cap = tonumber(ARGV[1])
+local p, k = 3, 15
+local fenced, waiters, woken = {}, {}, {}
+
+local function kindOf(lane)
+  return lane <= 3 and 1 or 2
+end
+
+local steps = {}
+local due -- of the retry in hand
+
+function steps.i(apply)
+  if apply then
+    redis.call('DEL', KEYS[k])
+  end
+  k = k + 1
+end
+
+function steps.h(apply)
+  if apply then
+    local lane = tonumber(ARGV[p])
+    redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
+    woken[kindOf(lane)] = true
+  end
+  p = p + 2
+end
+
+function steps.d(apply)
+  if apply then
+    due = string.format('%.0f', now + tonumber(ARGV[p]))
+    redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
+    if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
+      woken[kindOf(tonumber(ARGV[p + 1]))] = true
+    end
+  end
+  p = p + 3
+end
+
+function steps.x(apply)
+  if apply then
+    redis.call('LPUSH', KEYS[13], string.format('%013.0f', now) .. ARGV[p])
+    local over = redis.call('LLEN', KEYS[13]) - cap
+    if over > 0 then
+      redis.call('LTRIM', KEYS[13], 0, cap - 1)
+      redis.call('INCRBY', KEYS[14], over)
+    end
+  end
+  p = p + 1
+end
+
+function steps.r(apply)
+  local keep, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
+  if apply then
+    redis.call('HSET', KEYS[k], unpack(ARGV, p + 2, p + 1 + n))
+    if due then
+      redis.call('HSET', KEYS[k], 'u', due)
+    end
+    if keep > 0 then
+      local waiting = redis.call('HGET', KEYS[k], 'w')
+      if waiting then
+        for waiter in string.gmatch(waiting, '%S+') do
+          waiters[#waiters + 1] = waiter
+          waiters[#waiters + 1] = KEYS[k]
+        end
+        redis.call('HDEL', KEYS[k], 'w')
+      end
+      redis.call('PEXPIRE', KEYS[k], keep)
+    end
+  end
+  p = p + 2 + n
+  k = k + 1
+end
+
+for slot = 1, tonumber(ARGV[2]) do
+  local member, whole, plain, others = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
+  local batch, done = KEYS[k], KEYS[k + 1]
+  p, k = p + 4, k + 2
+  local held = redis.call('EXISTS', batch) == 1
+  local partly = held and redis.call('EXISTS', done) == 1
+
+  -- true if the run's outcome is to be applied; it is noted as finished then
+  local function claim(index)
+    if not held or partly and redis.call('GETBIT', done, index) == 1 then
+      fenced[#fenced + 1] = slot
+      fenced[#fenced + 1] = index
+      return false
+    end
+    if not whole then
+      redis.call('SETBIT', done, index, 1)
+      partly = true
+    end
+    return true
+  end
+
+  if not held or partly or not whole then
+    for i = 1, #plain, 2 do
+      local high, low = string.byte(plain, i, i + 1)
+      claim(high * 256 + low)
+    end
+  end
+  for _ = 1, others do
+    local index, letters = tonumber(ARGV[p]), ARGV[p + 1]
+    p = p + 2
+    local apply = claim(index)
+    due = nil
+    for letter in string.gmatch(letters, '.') do
+      steps[letter](apply)
+    end
+  end
+  if not held or whole or redis.call('BITCOUNT', done) >= redis.call('LLEN', batch) then
+    redis.call('DEL', batch, done)
+    redis.call('SREM', KEYS[12], member)
+  end
+end
+for lane in pairs(woken) do
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
+    redis.call('RPUSH', KEYS[9 + lane], '1')
+  end
+end
+return {fenced, waiters}

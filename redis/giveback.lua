@@ -1,0 +1,74 @@
+#!lua flags=allow-oom
+-- Puts the unfinished runs of a batch back at the heads of their ready lists,
+-- in their order: because the session's lease has ended (deliveries raised by
+-- one), or because the session leaves.
+--
+-- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
+--       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       13 leases, 14 the mark that some of what the session held was
+--       recovered, 15 the slot's batch, 16 its bitmap of finished runs,
+--       17 dead, 18 dropped, 19.. records
+-- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
+--       list, 5 a failure for entries that cannot be read; then for each
+--       record the index of its run in the batch
+-- Returns the number of runs put back, -1 when the lease has not ended.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local recover = ARGV[3] == 'recover'
+local batch, done = KEYS[15], KEYS[16]
+if recover then
+  local lease = redis.call('ZSCORE', KEYS[13], ARGV[1])
+  if lease and tonumber(lease) > now then
+    return -1
+  end
+end
+
+local function bury(element)
+  redis.call('LPUSH', KEYS[17], string.format('%013.0f', now) .. ARGV[5] .. element)
+  local over = redis.call('LLEN', KEYS[17]) - tonumber(ARGV[4])
+  if over > 0 then
+    redis.call('LTRIM', KEYS[17], 0, tonumber(ARGV[4]) - 1)
+    redis.call('INCRBY', KEYS[18], over)
+  end
+end
+
+local elements = redis.call('LRANGE', batch, 0, -1)
+local partly = redis.call('EXISTS', done) == 1
+local function finished(index)
+  return partly and redis.call('GETBIT', done, index) == 1
+end
+local n, woken = 0, {}
+for i = #elements, 1, -1 do
+  local element = elements[i]
+  if not finished(i - 1) then
+    local version, _, kind, priority = string.byte(element, 1, 4)
+    if version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
+      if recover then
+        local deliveries = struct.unpack('>I4', element, 5)
+        element = string.sub(element, 1, 4) .. struct.pack('>I4', deliveries + 1) .. string.sub(element, 9)
+      end
+      redis.call('LPUSH', KEYS[1 + kind * 3 + 3 - priority], element)
+      woken[kind + 1] = true
+      n = n + 1
+    else
+      bury(element)
+    end
+  end
+end
+for i = 19, #KEYS do
+  local index = tonumber(ARGV[i - 13])
+  if elements[index + 1] and not finished(index) and redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('HSET', KEYS[i], 's', 'queued')
+  end
+end
+redis.call('DEL', batch, done)
+redis.call('SREM', KEYS[12], ARGV[2])
+if recover and #elements > 0 then
+  redis.call('SET', KEYS[14], '1', 'PX', 3600000)
+end
+for lane in pairs(woken) do
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
+    redis.call('RPUSH', KEYS[9 + lane], '1')
+  end
+end
+return n

@@ -1,0 +1,249 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// losses makes connections that lose the replies to chosen requests: the
+// server has executed them when the connection breaks.
+type losses struct {
+	mu    sync.Mutex
+	match []byte
+	left  int
+	lost  int
+}
+
+// lose breaks the connections of the next n requests that contain match.
+func (l *losses) lose(n int, match string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.match, l.left, l.lost = []byte(match), n, 0
+}
+
+func (l *losses) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
+}
+
+func (l *losses) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &lossyConn{Conn: conn, losses: l}, nil
+}
+
+type lossyConn struct {
+	net.Conn
+	losses *losses
+
+	mu     sync.Mutex
+	doomed bool
+}
+
+func (c *lossyConn) Write(b []byte) (int, error) {
+	c.losses.mu.Lock()
+	doomed := c.losses.left > 0 && bytes.Contains(b, c.losses.match)
+	if doomed {
+		c.losses.left--
+		c.losses.lost++
+	}
+	c.losses.mu.Unlock()
+	c.mu.Lock()
+	c.doomed = c.doomed || doomed
+	c.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+func (c *lossyConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.doomed && n > 0 {
+		c.Conn.Close()
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// openLossy opens a broker whose connections lose replies.
+func openLossy(t testing.TB, s *redistest.Server) (*redis.Broker, *losses) {
+	t.Helper()
+	l := new(losses)
+	clean(t, s)
+	client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Dialer: l.dial})
+	b, err := redis.New(client, redis.Config{Prefix: prefix(t), Timeout: time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, b.Close())
+		require.NoError(t, client.Close(), "the client is the caller's to close")
+	})
+	return b, l
+}
+
+func length(t testing.TB, b *redis.Broker, queue string) int {
+	t.Helper()
+	lengths, err := b.QueueLength(t.Context())
+	require.NoError(t, err)
+	return int(lengths[queue])
+}
+
+func join(t testing.TB, b *redis.Broker, lease time.Duration) broker.Session {
+	t.Helper()
+	s, err := b.Join(t.Context(), lease)
+	require.NoError(t, err)
+	return s
+}
+
+func TestLostReplyToQueueTasksIsUnknownAndNotRepeated(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	l.lose(1, "payload of second")
+	err := b.QueueTasks(t.Context(), run("second", "q"))
+	require.ErrorIs(t, err, redis.ErrOutcomeUnknown)
+	require.Equal(t, 1, l.count())
+	require.Equal(t, 2, length(t, b, "q"), "the server had stored it, once")
+}
+
+func TestLostReplyToQueueTasksWithOwnIDIsRepeated(t *testing.T) {
+	b, l := openLossy(t, shared)
+	own := run("mine", "q")
+	own.OwnID = true
+	l.lose(1, "payload of mine")
+	require.NoError(t, b.QueueTasks(t.Context(), own), "the token tells it from another's run")
+	require.Equal(t, 1, l.count())
+	require.Equal(t, 1, length(t, b, "q"))
+	require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrDuplicate)
+}
+
+func TestLostReplyToQueueTickQueuesOnce(t *testing.T) {
+	b, l := openLossy(t, shared)
+	tick := time.Unix(1_700_000_000, 123)
+	l.lose(1, "payload of tick")
+	err := b.QueueTick(t.Context(), run("tick", "q"), tick)
+	require.ErrorIs(t, err, broker.ErrDuplicate, "it was claimed, by the call whose reply was lost")
+	require.Equal(t, 1, length(t, b, "q"))
+	last, err := b.LastTick(t.Context(), "q", "task")
+	require.NoError(t, err)
+	require.Equal(t, tick.UTC(), last)
+}
+
+func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
+	for _, lost := range []int{1, 2, 20} {
+		b, l := openLossy(t, shared)
+		require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
+		s := join(t, b, 10*time.Second)
+		want := broker.Want{Queues: []string{"q"}, IO: 3}
+		l.lose(lost, ":flights")
+		var got []*broker.TaskRun
+		for len(got) == 0 {
+			got, _ = s.Take(within(t, 5*time.Second), want)
+			if l.count() >= 3 {
+				l.lose(0, "")
+			}
+		}
+		require.Equal(t, []string{"run-0", "run-1", "run-2"}, ids(got), "with %d lost replies", lost)
+		require.Equal(t, 1, got[0].Deliveries)
+		require.Equal(t, 2, length(t, b, "q"), "no second batch was taken")
+		fenced, err := s.Finish(t.Context(), succeeded(got)...)
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+		rest, err := s.Take(within(t, 5*time.Second), want)
+		require.NoError(t, err)
+		require.Equal(t, []string{"run-3", "run-4"}, ids(rest))
+		_, err = s.Finish(t.Context(), succeeded(rest)...)
+		require.NoError(t, err)
+	}
+}
+
+func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 3)...))
+	require.NoError(t, b.QueueTasks(t.Context(), runs("b", 3)...))
+	s := join(t, b, 10*time.Second)
+	l.lose(1000, ":flights")
+	_, err := s.Take(t.Context(), broker.Want{Queues: []string{"a"}, IO: 2})
+	require.Error(t, err)
+	l.lose(0, "")
+	got, err := s.Take(t.Context(), broker.Want{Queues: []string{"b"}, IO: 2})
+	require.NoError(t, err)
+	require.Equal(t, "a", got[0].Queue)
+	require.Equal(t, []string{"run-0", "run-1"}, ids(got))
+	got, err = s.Take(t.Context(), broker.Want{Queues: []string{"b"}, IO: 2})
+	require.NoError(t, err)
+	require.Equal(t, "b", got[0].Queue)
+	require.Equal(t, 1, length(t, b, "a"), "nothing more was taken from a queue that was not wanted")
+}
+
+func TestLostReplyToGetTaskRunsLosesNothing(t *testing.T) {
+	for _, match := range []string{":flights", ":dropped"} { // of take, of both
+		b, l := openLossy(t, shared)
+		queue := "q" + match[1:]
+		require.NoError(t, b.QueueTasks(t.Context(), runs(queue, 4)...))
+		l.lose(1, match)
+		got, err := b.GetTaskRuns(t.Context(), []string{queue}, 3)
+		require.NoError(t, err)
+		require.Equal(t, []string{"run-0", "run-1", "run-2"}, ids(got))
+		require.Equal(t, 1, length(t, b, queue))
+	}
+}
+
+func TestLostReplyToFinishAppliesOnce(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 2)...))
+	s := join(t, b, 10*time.Second)
+	got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 2})
+	require.NoError(t, err)
+	got[0].Attempt = 1
+	l.lose(1, "payload of run-0")
+	fenced, err := s.Finish(t.Context(),
+		broker.Outcome{Run: got[0], Verdict: broker.Retry, Delay: time.Hour},
+		broker.Outcome{Run: got[1], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	require.NoError(t, err)
+	require.Equal(t, 1, l.count())
+	require.Equal(t, ids(got), ids(fenced), "what the first try applied is fenced in the second")
+	require.Equal(t, 1, length(t, b, "q"), "one retry")
+	dead, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, dead, 1)
+	require.NoError(t, s.Renew(t.Context()), "nothing was lost to another")
+}
+
+func TestLostReplyToRecoverGivesBackOnce(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	s := join(t, b, time.Millisecond)
+	_, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 3})
+	require.NoError(t, err)
+	l.lose(1, "recover")
+	require.Eventually(t, func() bool {
+		_, err := b.Recover(t.Context(), []string{"q"})
+		return err == nil && length(t, b, "q") == 3
+	}, 5*time.Second, 5*time.Millisecond)
+	require.Equal(t, 1, l.count())
+	require.ErrorIs(t, s.Renew(t.Context()), broker.ErrLeaseLost)
+	require.NoError(t, s.Renew(t.Context()), "it was told")
+}
+
+func succeeded(runs []*broker.TaskRun) []broker.Outcome {
+	list := make([]broker.Outcome, len(runs))
+	for i, r := range runs {
+		list[i] = broker.Outcome{Run: r, Verdict: broker.Succeeded}
+	}
+	return list
+}

@@ -1,0 +1,284 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// maxRuns is how many runs one call may queue: they are one command.
+const maxRuns = 100_000
+
+// group is what one call queues, as the enqueue script takes it.
+type group struct {
+	owners   []string // keys of ids that must be free
+	lanes    [7][]any // elements due at once, by lane
+	delayed  []any    // due, lane and element of each other
+	records  []string // keys
+	values   []any    // task, attempt and due of each record
+	task     string   // of the tick this is, if it is one
+	tick     string
+	result   error
+	bytes    int
+	canRetry bool // repeating it cannot store it twice
+}
+
+// QueueTasks stores runs, all of them or none, in one command which concurrent
+// calls for the same queue share. At most 100,000 runs can be queued in one
+// call. Runs without OwnID are not sent again when the reply to them is lost:
+// the error then wraps [ErrOutcomeUnknown]. When the server has reached its
+// maxmemory the error wraps [broker.ErrQueueFull].
+func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	q, g, err := b.group(runs)
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
+	}
+	if err := b.announce(ctx, q); err != nil {
+		return err
+	}
+	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
+	}
+	return g.result
+}
+
+// group checks and encodes the runs of one call.
+func (b *Broker) group(runs []*broker.TaskRun) (*queue, *group, error) {
+	if len(runs) > maxRuns {
+		return nil, nil, fmt.Errorf("%d runs in one call, at most %d are allowed", len(runs), maxRuns)
+	}
+	q, err := b.queue(runs[0].Queue)
+	if err != nil {
+		return nil, nil, err
+	}
+	g := new(group)
+	var own map[string]bool
+	for _, run := range runs {
+		if err := run.Validate(); err != nil {
+			return nil, nil, err
+		}
+		if run.Queue != q.name {
+			return nil, nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
+		}
+		if run.OwnID {
+			if own[run.ID] {
+				return nil, nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
+			}
+			if own == nil {
+				own = map[string]bool{}
+			}
+			own[run.ID] = true
+			g.canRetry = true
+		}
+		if err := g.add(q, run); err != nil {
+			return nil, nil, fmt.Errorf("encode run %s: %w", run.ID, err)
+		}
+	}
+	return q, g, nil
+}
+
+func (g *group) add(q *queue, run *broker.TaskRun) error {
+	element, err := appendElement(make([]byte, 0, 192+len(run.Payload)), run)
+	if err != nil {
+		return err
+	}
+	g.bytes += len(element)
+	due := dueOf(run)
+	if due == "" {
+		n := lane(run)
+		g.lanes[n] = append(g.lanes[n], element)
+	} else {
+		g.delayed = append(g.delayed, due, lane(run), element)
+	}
+	if run.OwnID {
+		g.owners = append(g.owners, q.owner(run.ID))
+	}
+	if run.Keep > 0 {
+		g.records = append(g.records, q.record(run.ID))
+		g.values = append(g.values, run.Task, run.Attempt, due)
+	}
+	return nil
+}
+
+// dueOf returns when a run is due as the enqueue script takes it, "" for at
+// once.
+func dueOf(run *broker.TaskRun) string {
+	switch {
+	case run.Delay > 0:
+		return "+" + strconv.FormatInt(millis(run.Delay), 10)
+	case !run.Due.IsZero():
+		ms := run.Due.UnixMilli()
+		if run.Due.Nanosecond()%int(time.Millisecond) > 0 {
+			ms++
+		}
+		return strconv.FormatInt(ms, 10)
+	}
+	return ""
+}
+
+// announce adds the queue's name to the set of all of them, before the first
+// run of this process and now and then again, should the set be lost.
+func (b *Broker) announce(ctx context.Context, q *queue) error {
+	now := time.Now().Unix()
+	if last := q.named.Load(); last != 0 && now-last < 60 {
+		return nil
+	}
+	err := b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Err()
+	if err != nil {
+		return b.fail(ctx, "add name of queue", err)
+	}
+	q.named.Store(now)
+	return nil
+}
+
+// plain reports whether nothing can refuse the group, so that it can be stored
+// as one with others.
+func (g *group) plain() bool { return len(g.owners) == 0 && g.task == "" }
+
+// merge adds the runs of another plain group.
+func (g *group) merge(other *group) {
+	for n := range g.lanes {
+		g.lanes[n] = append(g.lanes[n], other.lanes[n]...)
+	}
+	g.delayed = append(g.delayed, other.delayed...)
+	g.records = append(g.records, other.records...)
+	g.values = append(g.values, other.values...)
+}
+
+// sendGroups stores groups of one queue in one command and leaves each one's
+// result in it.
+func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
+	sent := groups
+	merged := new(group)
+	if len(groups) > 1 {
+		sent = make([]*group, 1, len(groups)+1)
+		sent[0] = merged
+		for _, g := range groups {
+			if g.plain() {
+				merged.merge(g)
+			} else {
+				sent = append(sent, g)
+			}
+		}
+	}
+	err := b.store(ctx, q, sent)
+	for _, g := range groups {
+		switch {
+		case err != nil:
+			g.result = err
+		case len(groups) > 1 && g.plain():
+			g.result = merged.result
+		}
+	}
+}
+
+// store sends groups until it is known whether they are stored, or cannot be
+// sent again. Each group's own refusal is its result.
+func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
+	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
+	keys := q.keys(q.ticks)
+	args := make([]any, 0, 64)
+	args = append(args, token, len(groups))
+	canRetry := true
+	for _, g := range groups {
+		keys = append(append(keys, g.owners...), g.records...)
+		args = g.appendArgs(args)
+		canRetry = canRetry && g.canRetry
+	}
+	start := time.Now()
+	for wait := 10 * time.Millisecond; ; wait *= 4 {
+		v, err := b.scripts.enqueue.run(ctx, b.clients.queue, keys, args...)
+		if err == nil {
+			return setResults(v, groups)
+		}
+		again := transient(err) || canRetry && unknown(err)
+		if again && time.Since(start) < b.cfg.Timeout/2 && wait < time.Second && b.pause(ctx, wait) {
+			continue
+		}
+		if unknown(err) {
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
+		}
+		return b.fail(ctx, "queue tasks", err)
+	}
+}
+
+func (g *group) appendArgs(args []any) []any {
+	args = append(args, g.task, g.tick, len(g.owners))
+	at, lists := len(args), 0
+	args = append(args, nil)
+	for n, elements := range g.lanes {
+		if len(elements) > 0 {
+			args = append(append(args, n, len(elements)), elements...)
+			lists++
+		}
+	}
+	args[at] = lists
+	args = append(append(args, len(g.delayed)/3), g.delayed...)
+	return append(append(args, len(g.records)), g.values...)
+}
+
+func setResults(reply any, groups []*group) error {
+	verdicts, ok := reply.([]any)
+	if !ok || len(verdicts) != len(groups) {
+		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
+	}
+	for i, g := range groups {
+		switch verdicts[i] {
+		case int64(0):
+		case int64(1):
+			g.result = fmt.Errorf("queue tasks: %w", broker.ErrDuplicate)
+		default:
+			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
+		}
+	}
+	return nil
+}
+
+// QueueTick queues run as the tick of its task. Ticks before 1970 are refused.
+// It can be called again when an error leaves open whether it was stored.
+func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
+	ns := tick.UnixNano()
+	if ns < 0 || tick.Year() > 2200 {
+		return fmt.Errorf("queue tick of %s: the year %d is outside 1970 to 2200", run.Task, tick.Year())
+	}
+	q, g, err := b.group([]*broker.TaskRun{run})
+	if err != nil {
+		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
+	}
+	g.task, g.tick, g.canRetry = run.Task, fmt.Sprintf("%020d", ns), true
+	if err := b.announce(ctx, q); err != nil {
+		return err
+	}
+	if err := b.store(ctx, q, []*group{g}); err != nil {
+		return err
+	}
+	return g.result
+}
+
+// LastTick returns the last claimed tick of a task, the zero time if there was
+// none.
+func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Time, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
+	}
+	values, err := b.clients.work.HMGet(ctx, q.ticks, task).Result()
+	if err != nil {
+		return time.Time{}, b.fail(ctx, "read last tick of "+task, err)
+	}
+	text, ok := values[0].(string)
+	if !ok {
+		return time.Time{}, nil
+	}
+	ns, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
+	}
+	return time.Unix(0, ns).UTC(), nil
+}

@@ -1,0 +1,217 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Record returns what is known of a run that has Keep set.
+func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Record, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	return b.readRecord(ctx, q, id, "")
+}
+
+// WaitRecord blocks until the run has ended. All waits of this process in one
+// queue share one blocking read; a word of an end that was lost delays the
+// answer by 2 to 10 seconds.
+func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.Record, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return nil, fmt.Errorf("wait for record: %w", err)
+	}
+	// Of a run that has ended already nobody has to be told.
+	if record, err := b.readRecord(ctx, q, id, ""); err != nil || record.State.Ended() {
+		return record, err
+	}
+	told := make(chan struct{}, 1)
+	if !b.ends.join(q, id, told) {
+		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
+	}
+	defer b.ends.part(q, id, told)
+	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
+		record, err := b.readRecord(ctx, q, id, b.id)
+		if err != nil || record.State.Ended() {
+			return record, err
+		}
+		timer := time.NewTimer(nap)
+		select {
+		case <-told:
+		case <-timer.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-b.closed:
+			err = broker.ErrClosed
+		}
+		timer.Stop()
+		if err != nil {
+			return nil, fmt.Errorf("wait for record: %w", err)
+		}
+	}
+}
+
+func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id)}, waiter)
+	if err != nil {
+		return nil, b.fail(ctx, "read record", err)
+	}
+	fields, _ := v.([]any)
+	if len(fields) == 0 {
+		return nil, fmt.Errorf("read record: %w", broker.ErrNoRecord)
+	}
+	values := make(map[string]string, len(fields)/2)
+	for i := 0; i+1 < len(fields); i += 2 {
+		k, _ := fields[i].(string)
+		values[k], _ = fields[i+1].(string)
+	}
+	record := &broker.Record{ID: id, Task: values["t"], Queue: q.name, State: broker.State(values["s"])}
+	record.Attempt, _ = strconv.Atoi(values["a"])
+	if r, ok := values["r"]; ok && r != "" {
+		record.Result = []byte(r)
+	}
+	if kind, ok := values["fk"]; ok {
+		record.Failure = &broker.Failure{Kind: kind, Message: values["fm"], Stack: values["fs"]}
+	}
+	return record, nil
+}
+
+// DeadLetters returns up to max of the queue's dead letters, the newest first.
+// An entry that is not one is left out.
+func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]*broker.DeadLetter, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	if max <= 0 {
+		return nil, nil
+	}
+	entries, err := b.clients.work.LRange(ctx, q.dead, 0, int64(max)-1).Result()
+	if err != nil {
+		return nil, b.fail(ctx, "read dead letters of queue "+q.name, err)
+	}
+	letters := make([]*broker.DeadLetter, 0, len(entries))
+	for _, e := range entries {
+		if letter, err := parseDead(e); err == nil {
+			letters = append(letters, letter)
+		}
+	}
+	return letters, nil
+}
+
+// tellWaiters tells processes that wait for records of their end: the finish
+// script returned who they are. A list nobody reads goes by itself.
+func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
+	if len(waiters) < 2 {
+		return
+	}
+	prefix := q.record("")
+	ids := map[string][]any{}
+	for i := 0; i+1 < len(waiters); i += 2 {
+		waiter, _ := waiters[i].(string)
+		key, _ := waiters[i+1].(string)
+		ids[waiter] = append(ids[waiter], strings.TrimPrefix(key, prefix))
+	}
+	pipe := b.clients.lease.Pipeline()
+	for waiter, list := range ids {
+		pipe.RPush(ctx, q.ended(waiter), list...)
+		pipe.PExpire(ctx, q.ended(waiter), time.Minute)
+	}
+	// Should this fail, waiters look by themselves.
+	_, _ = pipe.Exec(ctx)
+}
+
+// endings are the waits for records in this process.
+type endings struct {
+	b *Broker
+
+	mu     sync.Mutex
+	queues map[*queue]*endingQueue
+}
+
+// endingQueue is the waits for records of one queue, by the id of the run.
+type endingQueue struct {
+	q   *queue
+	ids map[string][]chan struct{}
+}
+
+func (e *endings) join(q *queue, id string, told chan struct{}) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	eq := e.queues[q]
+	if eq == nil {
+		eq = &endingQueue{q: q, ids: map[string][]chan struct{}{}}
+		if !e.b.spawn(func() { e.listen(eq) }) {
+			return false
+		}
+		e.queues[q] = eq
+	}
+	eq.ids[id] = append(eq.ids[id], told)
+	return true
+}
+
+func (e *endings) part(q *queue, id string, told chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	eq := e.queues[q]
+	if eq == nil {
+		return
+	}
+	left := slices.DeleteFunc(eq.ids[id], func(c chan struct{}) bool { return c == told })
+	if len(left) == 0 {
+		delete(eq.ids, id)
+	} else {
+		eq.ids[id] = left
+	}
+}
+
+// listen reads ids of runs that have ended while anybody waits for one.
+func (e *endings) listen(eq *endingQueue) {
+	var wait backoff
+	for {
+		e.mu.Lock()
+		if len(eq.ids) == 0 || e.b.isClosed() {
+			delete(e.queues, eq.q)
+			e.mu.Unlock()
+			return
+		}
+		e.mu.Unlock()
+		_, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, eq.q.ended(e.b.id)).Result()
+		switch {
+		case err == nil:
+			wait = backoff{}
+			e.tell(eq, ids)
+		case errors.Is(err, goredis.Nil):
+			wait = backoff{}
+		default:
+			wait.sleep(e.b)
+		}
+	}
+}
+
+func (e *endings) tell(eq *endingQueue, ids []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		for _, told := range eq.ids[id] {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		}
+	}
+}

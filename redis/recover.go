@@ -1,0 +1,89 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// recoverPage is how many batches are looked at in one command.
+const recoverPage = 100
+
+// Recover gives back what sessions whose lease has ended hold in the queues.
+// It costs one command for each 100 batches in flight, and two for each that
+// it gives back.
+func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
+	total := 0
+	var failed error
+	for _, name := range queues {
+		q, err := b.queue(name)
+		if err == nil {
+			var n int
+			n, err = b.recoverQueue(ctx, q)
+			total += n
+		}
+		failed = errors.Join(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if failed != nil {
+		return total, fmt.Errorf("recover: %w", failed)
+	}
+	return total, nil
+}
+
+func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
+	total, cursor := 0, "0"
+	var failed error // of one batch, which must not stop the others
+	for {
+		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
+			[]string{q.flights, q.leases, q.ops}, cursor, recoverPage)
+		if err != nil {
+			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
+		}
+		reply, ok := v.([]any)
+		if !ok || len(reply) != 2 {
+			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
+		}
+		members, _ := reply[1].([]any)
+		for _, m := range members {
+			member, _ := m.(string)
+			session, _, _ := strings.Cut(member, ":")
+			n, err := b.giveBack(ctx, q, session, member, "recover")
+			total += max(n, 0)
+			failed = errors.Join(failed, err)
+			if ctx.Err() != nil {
+				return total, failed
+			}
+		}
+		if cursor, ok = reply[0].(string); !ok || cursor == "0" {
+			return total, failed
+		}
+	}
+}
+
+// giveBack puts the unfinished runs of a batch back into their queue. A batch
+// does not change but by being given back or finished, so what its records are
+// can be read before.
+func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
+	elements, err := b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
+	if err != nil {
+		return 0, b.fail(ctx, "read batch of queue "+q.name, err)
+	}
+	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped)
+	args := []any{session, member, mode, b.cfg.MaxDead, b.bad}
+	for i, e := range elements {
+		if h, err := parseHeader(e); err == nil && h.record {
+			keys = append(keys, q.record(h.id))
+			args = append(args, i)
+		}
+	}
+	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.work, keys, args...)
+	if err != nil {
+		return 0, b.fail(ctx, "give back batch of queue "+q.name, err)
+	}
+	n, _ := v.(int64)
+	return int(n), nil
+}

@@ -1,0 +1,359 @@
+// Package redis is the broker that keeps runs in Redis 7 or newer: leased and
+// delivered at least once, with records, dead letters and schedules.
+//
+// Everything of a queue lives under keys that share its hash tag, and every
+// transition of a run is one script. A run waits as one element of a list or
+// sorted set, a batch that a consumer took is one list, and the lease of all a
+// consumer holds in a queue is one entry. Consumers that find nothing block on
+// the server; nothing polls faster than every two seconds.
+//
+// How safe a queued run is, is up to the server: with appendfsync always it
+// survives the server's crash, with everysec all but the last second does.
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Config is what can be chosen of a [Broker]. Its zero value works.
+type Config struct {
+	// Prefix opens the name of every key, so that several applications can
+	// share a database. Printable ASCII without spaces and braces. Defaults to
+	// "taskgen".
+	Prefix string
+
+	// Timeout bounds how long one command may take, dialing and waiting for a
+	// connection each on top of it. A context with an earlier deadline ends a
+	// call earlier; a context that is cancelled in the middle of a command
+	// does not. Defaults to 3 seconds.
+	Timeout time.Duration
+
+	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
+	// dropped and counted. Defaults to 10,000.
+	MaxDead int
+
+	// AllowEviction accepts a server that may evict keys when its memory is
+	// full, and with them runs that were accepted. Defaults to false: such a
+	// server is refused.
+	AllowEviction bool
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Prefix == "" {
+		c.Prefix = "taskgen"
+	}
+	for i := range len(c.Prefix) {
+		if ch := c.Prefix[i]; ch <= ' ' || ch > '~' || ch == '{' || ch == '}' {
+			return c, fmt.Errorf("config Prefix: %.64q is not printable ASCII without spaces and braces", c.Prefix)
+		}
+	}
+	switch {
+	case c.Timeout < 0:
+		return c, fmt.Errorf("config Timeout: %v is negative", c.Timeout)
+	case c.Timeout == 0:
+		c.Timeout = 3 * time.Second
+	}
+	switch {
+	case c.MaxDead < 0:
+		return c, fmt.Errorf("config MaxDead: %d is negative", c.MaxDead)
+	case c.MaxDead == 0:
+		c.MaxDead = 10_000
+	}
+	return c, nil
+}
+
+// Broker is a [broker.Broker], [broker.Leaser], [broker.Records] and
+// [broker.Schedules] over Redis. All methods may be called concurrently.
+type Broker struct {
+	cfg      Config
+	clients  clients
+	scripts  scripts
+	id       string        // of this broker, where scripts have to name it
+	calls    atomic.Uint64 // makes tokens of one broker distinct
+	queues   sync.Map      // of *queue by name
+	sleep    *sleepers
+	ends     *endings
+	takers   takers
+	closed   chan struct{} // closed by Close
+	close    sync.Once
+	running  sync.WaitGroup // goroutines of this broker
+	spawning sync.Mutex     // no goroutine is started once closed is
+	bad      string         // the failure of entries that cannot be read, as scripts store it
+}
+
+var (
+	_ broker.Broker    = (*Broker)(nil)
+	_ broker.Leaser    = (*Broker)(nil)
+	_ broker.Records   = (*Broker)(nil)
+	_ broker.Schedules = (*Broker)(nil)
+)
+
+// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may or
+// may not be stored: its request was sent and its reply has not come.
+var ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
+
+// Open connects to the server a URL names and checks that it can keep runs:
+//
+//	redis://[user:password@]host[:port][/db]             and rediss: for TLS
+//	unix://[user:password@]/path/to/socket[?db=n]
+//	redis+cluster://[user:password@]host:port[?addr=host:port…]
+//	redis+sentinel://[user:password@]host:port[/db]?master_name=name
+//
+// with further options as go-redis takes them. ctx bounds the connecting. The
+// broker's connections are closed by Close. No error shows the password.
+func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open redis broker: %w", err)
+	}
+	dial, err := parseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("open redis broker: %w", err)
+	}
+	b, err := newBroker(dial, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open redis broker: %w", err)
+	}
+	if err := b.grade(ctx); err != nil {
+		_ = b.Close()
+		return nil, fmt.Errorf("open redis broker: %w", err)
+	}
+	return b, nil
+}
+
+// New makes a broker that connects as client does: it takes over the client's
+// options, but opens connections of its own, which Close closes; client itself
+// is neither used nor closed. The server is not asked anything. A client that
+// is neither a *goredis.Client nor a *goredis.ClusterClient is refused.
+func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("new redis broker: %w", err)
+	}
+	dial, err := likeClient(client)
+	if err != nil {
+		return nil, fmt.Errorf("new redis broker: %w", err)
+	}
+	b, err := newBroker(dial, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("new redis broker: %w", err)
+	}
+	return b, nil
+}
+
+func newBroker(dial dialer, cfg Config) (*Broker, error) {
+	id, err := newID()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg:     cfg,
+		clients: newClients(dial, cfg),
+		scripts: newScripts(),
+		id:      id,
+		closed:  make(chan struct{}),
+	}
+	b.bad = string(appendFailure(nil, &broker.Failure{
+		Kind: "schema", Message: "the stored entry is not one of a run",
+	}))
+	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
+	b.ends = &endings{b: b, queues: map[*queue]*endingQueue{}}
+	return b, nil
+}
+
+// newID returns 16 random hexadecimal digits.
+func newID() (string, error) {
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("make id: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
+}
+
+// Close ends blocked calls with [broker.ErrClosed], closes the broker's
+// connections and waits for its goroutines. Sessions that have not left keep
+// what they hold until their lease ends. Closing again does nothing.
+func (b *Broker) Close() error {
+	var err error
+	b.close.Do(func() {
+		b.takers.leave(b.cfg.Timeout)
+		b.spawning.Lock()
+		close(b.closed)
+		b.spawning.Unlock()
+		err = b.clients.close()
+	})
+	b.running.Wait()
+	if err != nil {
+		return fmt.Errorf("close redis broker: %w", err)
+	}
+	return nil
+}
+
+func (b *Broker) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// QueueLength returns the number of runs that wait in each queue, those not
+// yet due included.
+func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
+	names, err := b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+	if err != nil {
+		return nil, b.fail(ctx, "read names of queues", err)
+	}
+	lengths := make(map[string]int64, len(names))
+	if len(names) == 0 {
+		return lengths, nil
+	}
+	pipe := b.clients.work.Pipeline()
+	counts := make([][]*goredis.IntCmd, len(names))
+	for i, name := range names {
+		q := b.keysOf(name)
+		for _, list := range q.ready {
+			counts[i] = append(counts[i], pipe.LLen(ctx, list))
+		}
+		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, b.fail(ctx, "read lengths of queues", err)
+	}
+	for i, name := range names {
+		for _, n := range counts[i] {
+			lengths[name] += n.Val()
+		}
+	}
+	return lengths, nil
+}
+
+// fail makes the error of an operation out of what go-redis returned.
+func (b *Broker) fail(ctx context.Context, op string, err error) error {
+	switch {
+	case b.isClosed() || errors.Is(err, goredis.ErrClosed):
+		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
+	case ctxErr(ctx) != nil:
+		return fmt.Errorf("%s: %w", op, ctxErr(ctx))
+	case goredis.HasErrorPrefix(err, "OOM"):
+		return fmt.Errorf("%s: %w: the server's memory is full", op, broker.ErrQueueFull)
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
+// a moment before the context's timer fires.
+func ctxErr(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// queuesKey names the set of all queues' names.
+func (b *Broker) queuesKey() string { return b.cfg.Prefix + ":queues" }
+
+// queue is one queue's keys, and what this process knows of it.
+type queue struct {
+	name    string
+	base    string // opens all its keys, and ends with a colon
+	fixed   []string
+	delayed string
+	ready   []string // io high, medium, low, cpu high, medium, low
+	wake    []string // io, cpu
+	flights string
+	leases  string
+	ops     string
+	dead    string
+	dropped string
+	ticks   string
+
+	named   atomic.Int64 // when the name was last added to the set, Unix seconds
+	enqueue committer[*group]
+}
+
+// queue returns the queue of a name, once it has checked the name.
+func (b *Broker) queue(name string) (*queue, error) {
+	if q, ok := b.queues.Load(name); ok {
+		return q.(*queue), nil
+	}
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: name}
+	if err := probe.Validate(); err != nil {
+		return nil, err
+	}
+	q := b.keysOf(name)
+	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
+	actual, _ := b.queues.LoadOrStore(name, q)
+	return actual.(*queue), nil
+}
+
+func (b *Broker) keysOf(name string) *queue {
+	base := b.cfg.Prefix + ":{" + escape(name) + "}:"
+	q := &queue{
+		name:    name,
+		base:    base,
+		delayed: base + "delayed",
+		flights: base + "flights",
+		leases:  base + "leases",
+		ops:     base + "ops",
+		dead:    base + "dead",
+		dropped: base + "dropped",
+		ticks:   base + "ticks",
+	}
+	q.fixed = []string{
+		q.delayed,
+		base + "io:2", base + "io:1", base + "io:0",
+		base + "cpu:2", base + "cpu:1", base + "cpu:0",
+		base + "idle:io", base + "idle:cpu",
+		base + "wake:io", base + "wake:cpu",
+	}
+	q.ready, q.wake = q.fixed[1:7], q.fixed[9:11]
+	return q
+}
+
+// keys starts the KEYS of a script: those that nearly all of them have, and
+// more.
+func (q *queue) keys(more ...string) []string {
+	return append(q.fixed[:len(q.fixed):len(q.fixed)], more...)
+}
+
+func (q *queue) batch(member string) string   { return q.base + "f:" + member }
+func (q *queue) done(member string) string    { return q.base + "d:" + member }
+func (q *queue) lost(session string) string   { return q.base + "lost:" + session }
+func (q *queue) owner(id string) string       { return q.base + "id:" + id }
+func (q *queue) record(id string) string      { return q.base + "rec:" + id }
+func (q *queue) ended(instance string) string { return q.base + "wait:" + instance }
+
+// escape makes a queue's name safe inside a hash tag and before a colon. It is
+// reversible, so distinct names have distinct keys.
+func escape(name string) string {
+	if !strings.ContainsAny(name, "{}:%") {
+		return name
+	}
+	var s strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; c {
+		case '{', '}', ':', '%':
+			fmt.Fprintf(&s, "%%%02X", c)
+		default:
+			s.WriteByte(c)
+		}
+	}
+	return s.String()
+}

@@ -1,0 +1,157 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"net"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed enqueue.lua
+	enqueueLua string
+	//go:embed take.lua
+	takeLua string
+	//go:embed started.lua
+	startedLua string
+	//go:embed finish.lua
+	finishLua string
+	//go:embed renew.lua
+	renewLua string
+	//go:embed expired.lua
+	expiredLua string
+	//go:embed giveback.lua
+	givebackLua string
+	//go:embed record.lua
+	recordLua string
+)
+
+type scripts struct {
+	enqueue, take, started, finish, renew, expired, giveback, record script
+}
+
+func newScripts() scripts {
+	return scripts{
+		enqueue:  newScript(enqueueLua),
+		take:     newScript(takeLua),
+		started:  newScript(startedLua),
+		finish:   newScript(finishLua),
+		renew:    newScript(renewLua),
+		expired:  newScript(expiredLua),
+		giveback: newScript(givebackLua),
+		record:   newScript(recordLua),
+	}
+}
+
+// script is one transition's source and its digest, by which the server knows
+// it once it has seen it.
+type script struct{ source, digest string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source))
+	return script{source, hex.EncodeToString(sum[:])}
+}
+
+// once is a command that go-redis must not repeat by itself.
+type once struct{ *goredis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// run executes the script once: by its digest, and by its source when the
+// server does not know that, in which case it executed nothing.
+func (s script) run(ctx context.Context, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, unsent{err}
+	}
+	ctx = lenient{ctx}
+	line := make([]any, 0, 3+len(keys)+len(args))
+	line = append(line, "evalsha", s.digest, len(keys))
+	for i := range keys {
+		line = append(line, &keys[i]) // a pointer saves a copy
+	}
+	line = append(line, args...)
+	cmd := once{goredis.NewCmd(ctx, line...)}
+	cmd.SetFirstKeyPos(3)
+	err := c.Process(ctx, cmd)
+	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		line[0], line[1] = "eval", s.source
+		cmd = once{goredis.NewCmd(ctx, line...)}
+		cmd.SetFirstKeyPos(3)
+		err = c.Process(ctx, cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
+}
+
+// grace is how long after its caller's deadline a command that was sent may
+// still get its reply. To give up a command is to give up its connection, and
+// callers with short deadlines would do nothing but connect.
+const grace = 100 * time.Millisecond
+
+// lenient is a context for a command that is about to be sent: it does not end
+// when its parent is cancelled, and a little later than its parent's deadline.
+type lenient struct{ context.Context }
+
+func (l lenient) Done() <-chan struct{} { return nil }
+func (l lenient) Err() error            { return nil }
+
+func (l lenient) Deadline() (time.Time, bool) {
+	at, ok := l.Context.Deadline()
+	return at.Add(grace), ok
+}
+
+// repeat executes a script that is safe to execute again, and does so when the
+// connection broke or the server was not ready.
+func (b *Broker) repeat(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
+	v, _, err := b.repeatTold(ctx, s, c, keys, args...)
+	return v, err
+}
+
+// repeatTold is repeat, and tells whether the script may have been executed
+// without its reply being heard.
+func (b *Broker) repeatTold(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (v any, unheard bool, err error) {
+	start := time.Now()
+	for wait := 10 * time.Millisecond; ; wait *= 4 {
+		v, err = s.run(ctx, c, keys, args...)
+		unheard = unheard || unknown(err)
+		if err == nil || !transient(err) && !unknown(err) {
+			return v, unheard, err
+		}
+		if wait > time.Second || time.Since(start) > b.cfg.Timeout/2 || !b.pause(ctx, wait) {
+			return v, unheard, err
+		}
+	}
+}
+
+// unsent is the error of a command that was not even begun.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+// notSent reports whether an error says that the server cannot have executed
+// the command: it never got all of it.
+func notSent(err error) bool {
+	var own unsent
+	if errors.As(err, &own) || errors.Is(err, goredis.ErrPoolTimeout) || errors.Is(err, goredis.ErrPoolExhausted) {
+		return true
+	}
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "write")
+}
+
+// unknown reports whether an error leaves open if the server executed the
+// command. What the server itself replied never does.
+func unknown(err error) bool {
+	var reply goredis.Error
+	if err == nil || errors.As(err, &reply) || errors.Is(err, goredis.ErrClosed) {
+		return false
+	}
+	return !notSent(err)
+}

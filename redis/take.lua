@@ -1,0 +1,126 @@
+#!lua flags=allow-oom
+-- Leases due runs: moves them from the ready lists into the batch of a slot.
+-- Called again with the same slot it returns the same batch, so a call whose
+-- reply was lost can be repeated.
+--
+-- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
+--       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped
+-- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
+--       both together, 7 '1' if the caller will sleep when there is nothing,
+--       8 cap of the dead list, 9 a failure for entries that cannot be read
+-- Returns an array: first the milliseconds until the next delayed run is due
+--       (-1: there is none; -2: this slot was used before and is gone), then
+--       the elements of the batch.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
+local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
+
+local function wake(lane)
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
+    redis.call('RPUSH', KEYS[9 + lane], '1')
+  end
+end
+
+if redis.call('EXISTS', batch) == 1 then
+  redis.call('ZADD', KEYS[13], leaseEnd, session)
+  local reply = redis.call('LRANGE', batch, 0, -1)
+  table.insert(reply, 1, -1)
+  return reply
+end
+local used = redis.call('HGET', KEYS[14], session)
+if used and tonumber(used) >= slot then
+  return {-2}
+end
+
+local function bury(element)
+  redis.call('LPUSH', KEYS[16], string.format('%013.0f', now) .. ARGV[9] .. element)
+  local over = redis.call('LLEN', KEYS[16]) - tonumber(ARGV[8])
+  if over > 0 then
+    redis.call('LTRIM', KEYS[16], 0, tonumber(ARGV[8]) - 1)
+    redis.call('INCRBY', KEYS[17], over)
+  end
+end
+
+-- the ready list, 1-6, that an element's header names; nil if it has none
+local function laneOf(element)
+  local version, _, kind, priority = string.byte(element, 1, 4)
+  if version == 1 and priority and kind <= 1 and priority <= 2 and #element > 9 then
+    return kind * 3 + 3 - priority
+  end
+end
+
+local arrived = {}
+local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200)
+if #page > 0 then
+  for _, element in ipairs(page) do
+    local lane = laneOf(element)
+    if lane then
+      redis.call('RPUSH', KEYS[1 + lane], element)
+      arrived[lane <= 3 and 1 or 2] = true
+    else
+      bury(element)
+    end
+  end
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+end
+
+local reply, size = {-1}, 1
+local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
+local wanted = {room[1] > 0, room[2] > 0}
+local function take(lane, list)
+  local length = redis.call('LLEN', list)
+  local n = math.min(room[lane], total, length)
+  if n < length then
+    left[lane] = true
+  end
+  if n <= 0 then
+    return
+  end
+  local moved
+  if n == length and size == 1 then
+    redis.call('RENAME', list, batch)
+    moved = redis.call('LRANGE', batch, 0, -1)
+  else
+    moved = redis.call('LPOP', list, n)
+    for i = 1, n, 4000 do
+      redis.call('RPUSH', batch, unpack(moved, i, math.min(i + 3999, n)))
+    end
+  end
+  for i = 1, n do
+    reply[size + i] = moved[i]
+  end
+  size = size + n
+  room[lane] = room[lane] - n
+  total = total - n
+end
+for priority = 2, 4 do
+  for lane = 1, 2 do
+    if wanted[lane] then
+      take(lane, KEYS[(lane - 1) * 3 + priority])
+    end
+  end
+end
+
+for lane = 1, 2 do
+  if wanted[lane] and left[lane] or not wanted[lane] and arrived[lane] then
+    wake(lane)
+  end
+end
+if size > 1 then
+  redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
+  redis.call('ZADD', KEYS[13], leaseEnd, session)
+  redis.call('HSET', KEYS[14], session, ARGV[2])
+elseif ARGV[7] == '1' then
+  for lane = 1, 2 do
+    if wanted[lane] then
+      redis.call('SET', KEYS[7 + lane], '1', 'PX', 3000)
+    end
+  end
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if first[2] then
+  reply[1] = math.max(0, tonumber(first[2]) - now)
+end
+return reply

@@ -1,0 +1,35 @@
+package runtime
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// taskSet is the tasks that a process knows.
+type taskSet struct {
+	list   []*Task          // in the order of their names
+	byName map[string]*Task // aliases included
+}
+
+// newTaskSet refuses two tasks under one name, and what the runtime cannot do.
+func newTaskSet(sets [][]Task) (taskSet, error) {
+	s := taskSet{byName: make(map[string]*Task)}
+	for _, set := range sets {
+		for i := range set {
+			t := &set[i]
+			if err := t.spec.check(); err != nil {
+				return taskSet{}, err
+			}
+			for _, name := range append([]string{t.spec.Name}, t.spec.Aliases...) {
+				if other, ok := s.byName[name]; ok {
+					return taskSet{}, fmt.Errorf("two tasks are named %q, %s and %s; give one another //task:name or //task:alias", name, other.spec.Name, t.spec.Name)
+				}
+				s.byName[name] = t
+			}
+			s.list = append(s.list, t)
+		}
+	}
+	slices.SortFunc(s.list, func(a, b *Task) int { return cmp.Compare(a.spec.Name, b.spec.Name) })
+	return s, nil
+}
