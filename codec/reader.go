@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"time"
-	"unicode/utf8"
 )
 
 // Error tells where and why bytes could not be read as what was expected:
@@ -210,15 +209,22 @@ func (r *Reader) Uint32() uint32 { return uint32(r.unsigned(32)) }
 // Uint64 reads an integer that fits in a uint64.
 func (r *Reader) Uint64() uint64 { return r.unsigned(64) }
 
-// Float32 reads a 32-bit float.
+// Float32 reads a 32-bit float, or what Float64 reads if a float32 holds it
+// exactly: some languages write all floats with 64 bits.
 func (r *Reader) Float32() float32 {
-	if r.peek() != codeFloat32 {
-		r.wrong("a 32-bit float")
+	if r.peek() == codeFloat32 {
+		if b := r.fixed(4); b != nil {
+			return math.Float32frombits(binary.BigEndian.Uint32(b))
+		}
 		return 0
 	}
-	if b := r.fixed(4); b != nil {
-		return math.Float32frombits(binary.BigEndian.Uint32(b))
+	at := r.pos
+	f := r.Float64()
+	if f32 := float32(f); float64(f32) == f || f != f {
+		return f32
 	}
+	r.pos = at
+	r.failf("a float that 32 bits cannot hold exactly")
 	return 0
 }
 
@@ -295,17 +301,9 @@ func (r *Reader) text(want string) []byte {
 	return nil
 }
 
-// String reads a string, which must be valid UTF-8.
-func (r *Reader) String() string {
-	at := r.pos
-	b := r.text("a string")
-	if !utf8.Valid(b) {
-		r.pos = at
-		r.failf("a string that is not valid UTF-8")
-		return ""
-	}
-	return string(b)
-}
+// String reads a string. As in Go its bytes are usually UTF-8, but need not be:
+// what AppendString wrote comes back.
+func (r *Reader) String() string { return string(r.text("a string")) }
 
 // Key reads a map's string key. The bytes are the reader's: they are for
 // comparing at once, not for keeping.

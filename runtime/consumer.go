@@ -60,7 +60,7 @@ func (cfg *ConsumerConfig) setDefaults() error {
 		{"MaxResult", &cfg.MaxResult, 1 << 20},
 	} {
 		if *f.value < 0 {
-			return fmt.Errorf("%s is %d, it cannot be negative", f.name, *f.value)
+			return fmt.Errorf("field %s is %d, it cannot be negative", f.name, *f.value)
 		}
 		if *f.value == 0 {
 			*f.value = f.def
@@ -73,14 +73,14 @@ func (cfg *ConsumerConfig) setDefaults() error {
 		cfg.Lease = 10 * time.Second
 	}
 	if cfg.Grace < 0 {
-		return fmt.Errorf("Grace is %s, it cannot be negative", cfg.Grace)
+		return fmt.Errorf("field Grace is %s, it cannot be negative", cfg.Grace)
 	}
 	if cfg.Lease < 100*time.Millisecond {
-		return fmt.Errorf("Lease is %s, it must be at least 100ms", cfg.Lease)
+		return fmt.Errorf("field Lease is %s, it must be at least 100ms", cfg.Lease)
 	}
 	for name, weight := range cfg.Queues {
 		if weight < 1 {
-			return fmt.Errorf("Queues gives queue %q the weight %d, it must be at least 1", name, weight)
+			return fmt.Errorf("field Queues gives queue %q the weight %d, it must be at least 1", name, weight)
 		}
 	}
 	if cfg.Logger == nil {

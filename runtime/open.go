@@ -21,7 +21,8 @@ const memoryScheme = "memory"
 // Open returns the broker that a URL names, checked to be there:
 //
 //	memory:                              embedded, gone with the process
-//	redis://user:password@host:6379/0    Redis; rediss: with TLS, unix: on a socket
+//	redis://user:password@host:6379/0    Redis; rediss: with TLS, unix: on a socket,
+//	                                     redis+cluster: and redis+sentinel: as redis.Open says
 //
 // An empty URL means the one in the environment variable TASKGEN_BROKER, and
 // memory: if that is empty too. Brokers are also io.Closers: close one when
@@ -39,7 +40,7 @@ func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
 		}
 		return b, nil
 	}
-	return nil, fmt.Errorf("open broker %q: unknown scheme; use memory:, redis:, rediss: or unix:", redact(rawURL))
+	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss: or unix: URL", redact(rawURL))
 }
 
 func brokerURL(rawURL string) string {

@@ -131,7 +131,7 @@ func (f *fixture) receiveLeased(s broker.Session, queues ...string) <-chan arriv
 	done := f.start(1, func(int) error {
 		runs, err := s.Take(ctx, anyOf(1, queues...))
 		if err == nil && len(runs) != 1 {
-			err = errors.New("Take with room for one returned neither one run nor an error")
+			err = errors.New("a take with room for one returned neither one run nor an error")
 		}
 		if err != nil {
 			arrived <- arrival{err: err}

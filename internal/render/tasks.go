@@ -162,8 +162,7 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(true, "Kind", func() *jen.Statement { return g.runtime(strings.ToUpper(o.Kind)) })
 	add(o.Queue != "", "Queue", lit(o.Queue))
 	add(o.Priority != "" && o.Priority != "medium", "Priority", func() *jen.Statement { return g.runtime(title(o.Priority)) })
-	add(o.Every != 0, "Every", duration(o.Every))
-	add(o.Start, "Start", lit(true))
+	add(o.Every != 0, "Schedule", func() *jen.Statement { return g.schedule(o) })
 	add(o.Retry != nil, "Retry", func() *jen.Statement { return g.retry(o.Retry) })
 	add(o.Timeout != 0, "Timeout", duration(o.Timeout))
 	add(o.Expire != 0, "Expire", duration(o.Expire))
@@ -190,6 +189,15 @@ func keep(t *scan.Task) time.Duration {
 		return defaultKeep
 	}
 	return 0
+}
+
+// schedule renders when a task runs by itself.
+func (g *generator) schedule(o *directive.Options) *jen.Statement {
+	values := []jen.Code{jen.Id("Every").Op(":").Add(g.duration(o.Every))}
+	if o.Start {
+		values = append(values, jen.Id("Start").Op(":").Lit(true))
+	}
+	return g.runtime("Schedule").Values(values...)
 }
 
 func (g *generator) retry(r *directive.Retry) *jen.Statement {

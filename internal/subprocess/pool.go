@@ -133,13 +133,13 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	switch {
 	case c.Processes < 0:
-		return c, fmt.Errorf("Processes is %d, negative", c.Processes)
+		return c, fmt.Errorf("field Processes is %d, negative", c.Processes)
 	case c.StartTimeout < 0:
-		return c, fmt.Errorf("StartTimeout is %v, negative", c.StartTimeout)
+		return c, fmt.Errorf("field StartTimeout is %v, negative", c.StartTimeout)
 	case c.Grace < 0:
-		return c, fmt.Errorf("Grace is %v, negative", c.Grace)
+		return c, fmt.Errorf("field Grace is %v, negative", c.Grace)
 	case c.MaxFrame < 1<<20 || c.MaxFrame > 1<<30:
-		return c, fmt.Errorf("MaxFrame is %d, outside 1 MiB to 1 GiB", c.MaxFrame)
+		return c, fmt.Errorf("field MaxFrame is %d, outside 1 MiB to 1 GiB", c.MaxFrame)
 	}
 	return c, nil
 }
