@@ -2,7 +2,10 @@ module github.com/taskgen/taskgen/bench
 
 go 1.26.0
 
-tool github.com/taskgen/taskgen/cmd/taskgen
+tool (
+	github.com/taskgen/taskgen/cmd/taskgen
+	github.com/tinylib/msgp
+)
 
 require (
 	github.com/hibiken/asynq v0.26.0
@@ -15,8 +18,10 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dave/jennifer v1.7.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/spf13/cast v1.10.0 // indirect
+	github.com/tinylib/msgp v1.6.5 // indirect
 	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/mod v0.42.0 // indirect

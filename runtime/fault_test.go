@@ -169,7 +169,7 @@ func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
 func TestAStoppedConsumerIsFenced(t *testing.T) {
 	f := newFleet(t)
 	f.queue(20)
-	frozen := f.serve(500*time.Millisecond, "--concurrency", "20", "--consume")
+	frozen := f.serve(10*time.Second, "--concurrency", "20", "--consume")
 	require.Eventually(t, func() bool { starts, _ := f.counts(); return len(starts) == 20 }, 20*time.Second, time.Millisecond)
 	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
 	f.serve(0, "--consume")
