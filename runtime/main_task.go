@@ -2,13 +2,11 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -191,60 +189,4 @@ func (a *app) printResult(t *Task, id string, b []byte, asJSON bool) error {
 		return nil
 	}
 	return a.printJSON(result)
-}
-
-// taskInfo is a task as list prints it.
-type taskInfo struct {
-	Name     string   `json:"name"`
-	Kind     string   `json:"kind"`
-	Queue    string   `json:"queue"`
-	Priority string   `json:"priority"`
-	Schedule string   `json:"schedule,omitempty"`
-	Timeout  string   `json:"timeout"`
-	Attempts int      `json:"attempts"`
-	Params   []string `json:"params"`
-	Tags     []string `json:"tags,omitempty"`
-	Doc      string   `json:"doc,omitempty"`
-}
-
-func (a *app) list(_ context.Context, args []string) error {
-	set := a.flags("list")
-	asJSON := set.Bool("json", false, "print JSON")
-	if err := a.parse(set, args, "list [flags]", "Lists the tasks of this program."); err != nil {
-		return err
-	}
-	infos := make([]taskInfo, 0, len(a.tasks.list))
-	for _, t := range a.tasks.list {
-		infos = append(infos, t.info())
-	}
-	if *asJSON {
-		e := json.NewEncoder(a.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(infos)
-	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TASK\tKIND\tQUEUE\tSCHEDULE\tTIMEOUT\tATTEMPTS\tPARAMETERS")
-	for _, i := range infos {
-		schedule := i.Schedule
-		if schedule == "" {
-			schedule = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", i.Name, i.Kind, i.Queue, schedule, i.Timeout, i.Attempts, strings.Join(i.Params, " "))
-	}
-	return w.Flush()
-}
-
-func (t *Task) info() taskInfo {
-	s := t.spec
-	i := taskInfo{
-		Name: s.Name, Kind: s.Kind.String(), Queue: s.Queue, Priority: s.Priority.String(),
-		Timeout: s.Timeout.String(), Attempts: s.Retry.Attempts, Tags: s.Tags, Doc: strings.TrimSpace(s.Doc), Params: []string{},
-	}
-	if s.Schedule.Every > 0 {
-		i.Schedule = "every " + s.Schedule.Every.String()
-	}
-	for _, f := range paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
-		i.Params = append(i.Params, "--"+f.name)
-	}
-	return i
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +22,9 @@ type SchedulerConfig struct {
 // broker: each tick is claimed by one of them, and none of them leads.
 //
 // A task that runs every d does so at the multiples of d since the Unix epoch,
-// so that schedulers agree and restarts do not shift it. Of the ticks that no
-// scheduler was up for, the latest is queued once.
+// so that schedulers agree and restarts do not shift it. What becomes of ticks
+// that no scheduler was up for is said by the task's [Schedule]. A task that
+// was never scheduled before starts with the next tick.
 type Scheduler struct {
 	broker  broker.Broker
 	entries []*entry
@@ -31,15 +33,17 @@ type Scheduler struct {
 
 // entry is one schedule and the last of its ticks that is dealt with.
 type entry struct {
-	spec    Spec
-	payload []byte
-	last    time.Time
+	spec  Spec
+	table timetable
+	last  time.Time
 }
 
 const (
-	maxSleep     = 30 * time.Second // the clock may jump meanwhile
-	tickTimeout  = 10 * time.Second // of one request to the broker
-	emptyPayload = "\x80"           // an empty map: scheduled tasks have no parameters
+	maxSleep         = 30 * time.Second // the clock may jump meanwhile
+	tickTimeout      = 10 * time.Second // of one request to the broker
+	onTime           = time.Minute      // after its instant a tick counts as missed
+	defaultMissedMax = 100
+	emptyPayload     = "\x80" // an empty map: parameters have their defaults
 )
 
 // NewScheduler returns a scheduler of those of the given tasks that have a
@@ -54,19 +58,20 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 	}
 	s := &Scheduler{broker: b, logger: cfg.Logger}
 	for _, t := range tasks.list {
-		if t.spec.Schedule.Every < 0 {
-			return nil, fmt.Errorf("make a scheduler: task %s runs every %s, which is negative", t.spec.Name, t.spec.Schedule.Every)
+		table, err := t.spec.Schedule.timetable()
+		if err != nil {
+			return nil, fmt.Errorf("make a scheduler: schedule of task %s: %w", t.spec.Name, err)
 		}
-		if t.spec.Schedule.Every > 0 {
-			s.entries = append(s.entries, &entry{spec: t.spec, payload: []byte(emptyPayload)})
+		if table != nil {
+			s.entries = append(s.entries, &entry{spec: t.spec, table: table})
 		}
 	}
 	return s, nil
 }
 
 // Run queues ticks until ctx ends and returns nil then. When the broker does
-// not answer it tries again: what was missed meanwhile follows the rule for
-// missed ticks.
+// not answer it tries again: what was missed meanwhile is dealt with as the
+// task's schedule says.
 func (s *Scheduler) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	for _, e := range s.entries {
@@ -88,11 +93,11 @@ func (s *Scheduler) tickLoop(ctx context.Context, e *entry) {
 	}
 	for ctx.Err() == nil {
 		now := time.Now()
-		if tick := e.tick(now); !tick.After(e.last) {
-			sleepUntil(ctx, tick.Add(e.spec.Schedule.Every))
+		if due := e.due(now); len(due) == 0 {
+			sleepUntil(ctx, e.wake(now))
 			continue
 		}
-		s.try(ctx, e, wait, "queue a tick", s.queueTick)
+		s.try(ctx, e, wait, "queue a tick", s.queueDue)
 	}
 }
 
@@ -112,16 +117,9 @@ func (s *Scheduler) try(ctx context.Context, e *entry, wait *backoff, what strin
 	return false
 }
 
-// tick is the latest instant at or before now that the schedule names.
-func (e *entry) tick(now time.Time) time.Time {
-	every := int64(e.spec.Schedule.Every)
-	return time.Unix(0, now.UnixNano()/every*every).UTC()
-}
-
-// begin finds out up to where the ticks are dealt with. A task that was never
-// scheduled starts with the next one.
+// begin finds out up to where the ticks are dealt with.
 func (s *Scheduler) begin(ctx context.Context, e *entry) error {
-	e.last = e.tick(time.Now())
+	e.last = time.Now()
 	if schedules, ok := s.broker.(broker.Schedules); ok {
 		last, err := schedules.LastTick(ctx, e.spec.Queue, e.spec.Name)
 		if err != nil {
@@ -140,30 +138,81 @@ func (s *Scheduler) begin(ctx context.Context, e *entry) error {
 	return s.broker.QueueTasks(ctx, run)
 }
 
-// queueTick queues the latest tick, unless someone else has.
-func (s *Scheduler) queueTick(ctx context.Context, e *entry) error {
+// queueDue queues the ticks that are due, those that nobody else has.
+func (s *Scheduler) queueDue(ctx context.Context, e *entry) error {
 	now := time.Now()
-	tick := e.tick(now)
-	run := e.run(now)
-	run.ID = e.spec.Name + "@" + tick.Format(time.RFC3339Nano)
-	run.RootID = run.ID
-	var err error
-	if schedules, ok := s.broker.(broker.Schedules); ok {
-		err = schedules.QueueTick(ctx, run, tick)
-	} else {
-		run.OwnID = true // so that a second scheduler's is a duplicate while this one waits
-		err = s.broker.QueueTasks(ctx, run)
+	due := e.due(now)
+	for i, tick := range due {
+		if e.skips(tick, now, i == len(due)-1) {
+			e.last = tick
+			continue
+		}
+		run := e.run(now)
+		run.ID = e.spec.Name + "@" + tick.UTC().Format(time.RFC3339Nano)
+		run.RootID = run.ID
+		if err := s.queueTick(ctx, run, tick); err != nil && !errors.Is(err, ErrDuplicate) {
+			return err
+		}
+		e.last = tick
 	}
-	if err != nil && !errors.Is(err, ErrDuplicate) {
-		return err
-	}
-	e.last = tick
 	return nil
+}
+
+func (s *Scheduler) queueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
+	if schedules, ok := s.broker.(broker.Schedules); ok {
+		return schedules.QueueTick(ctx, run, tick)
+	}
+	run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
+	return s.broker.QueueTasks(ctx, run)
+}
+
+// due returns the ticks after the last one that is dealt with whose time has
+// come, the earliest first: all if missed ones are to run, else the latest.
+func (e *entry) due(now time.Time) []time.Time {
+	most := 1
+	if e.spec.Schedule.Missed == MissedAll {
+		most = e.spec.Schedule.MissedMax
+		if most <= 0 {
+			most = defaultMissedMax
+		}
+	}
+	var ticks []time.Time
+	tick, ok := e.table.latest(now)
+	for ; ok && tick.After(e.last) && len(ticks) < most; tick, ok = e.table.latest(tick.Add(-1)) {
+		if !e.at(tick).After(now) {
+			ticks = append(ticks, tick)
+		}
+	}
+	slices.Reverse(ticks)
+	return ticks
+}
+
+// skips reports whether a due tick is one that was missed and does not run.
+func (e *entry) skips(tick, now time.Time, latest bool) bool {
+	return e.spec.Schedule.Missed == MissedSkip && (!latest || now.Sub(e.at(tick)) > onTime)
+}
+
+// at is when a tick's run is queued.
+func (e *entry) at(tick time.Time) time.Time {
+	return tick.Add(jitter(e.spec.Name, tick, e.spec.Schedule.Jitter))
+}
+
+// wake is when to look again if nothing is due now.
+func (e *entry) wake(now time.Time) time.Time {
+	wake := now.Add(maxSleep)
+	earliest := now.Add(-e.spec.Schedule.Jitter) // ticks whose jitter is not over
+	tick, ok := e.table.next(earliest.Add(-1))
+	for ; ok && tick.Before(wake); tick, ok = e.table.next(tick) {
+		if at := e.at(tick); at.After(now) && at.Before(wake) {
+			wake = at
+		}
+	}
+	return wake
 }
 
 func (e *entry) run(now time.Time) *broker.TaskRun {
 	run := e.spec.newRun(now)
-	run.Payload = e.payload
+	run.Payload = []byte(emptyPayload)
 	return run
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -102,4 +103,116 @@ func TestSchedulerOfTasksWithoutASchedule(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.NoError(t, s.Run(ctx))
+}
+
+// scheduled makes a task with a schedule out of what the generator would write
+// for one without parameters.
+func scheduled(name string, schedule taskrt.Schedule, j *journal) taskrt.Task {
+	type none struct{}
+	return taskrt.Bind(&taskrt.Definition[none, taskrt.None]{
+		Spec:         taskrt.Spec{Name: name, Schedule: schedule},
+		AppendParams: func(_ *none, b []byte) ([]byte, error) { return append(b, 0x80), nil },
+		ReadParams:   func(_ *none, r *codec.Reader) { r.Skip() },
+	}, func(ctx context.Context, _ *none) (taskrt.None, error) {
+		run, _ := taskrt.CurrentRun(ctx)
+		j.add(run, name)
+		return taskrt.None{}, nil
+	})
+}
+
+func TestCronFollowsItsZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // which begins at midnight UTC of 2000-01-01
+		b := newMemory(t)
+		var j journal
+		set := []taskrt.Task{
+			scheduled("rome", taskrt.Schedule{Cron: "30 2 * * *", Zone: "Europe/Rome"}, &j),
+			scheduled("utc", taskrt.Schedule{Cron: "@daily"}, &j),
+		}
+		consume(t, b, taskrt.ConsumerConfig{}, set)
+		schedule(t, b, set)
+		time.Sleep(48*time.Hour + time.Second)
+		var got []string
+		for _, e := range j.all() {
+			got = append(got, e.note+" "+e.at.UTC().Format("02 15:04"))
+		}
+		require.Equal(t, []string{"rome 01 01:30", "utc 02 00:00", "rome 02 01:30", "utc 03 00:00"}, got)
+	})
+}
+
+func TestMissedTicksFollowTheSchedulesRule(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		schedule taskrt.Schedule
+		want     int // ticks at the return after an hour
+	}{
+		{"latest", taskrt.Schedule{Every: 5 * time.Minute}, 1},
+		{"skip", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedSkip}, 0},
+		{"all", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedAll}, 12},
+		{"all, capped", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedAll, MissedMax: 3}, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newMemory(t)
+				var j journal
+				set := []taskrt.Task{scheduled("task", test.schedule, &j)}
+				consume(t, b, taskrt.ConsumerConfig{}, set)
+				stop := schedule(t, b, set)
+				time.Sleep(12 * time.Minute) // ticks at 5 and 10
+				require.NoError(t, stop())
+				require.Len(t, j.all(), 2)
+				time.Sleep(time.Hour)
+				for range 3 { // several schedulers come back at once
+					schedule(t, b, set)
+				}
+				synctest.Wait()
+				require.Len(t, j.all(), 2+test.want)
+				time.Sleep(4 * time.Minute) // the next tick, at 75, on time
+				synctest.Wait()
+				require.Len(t, j.all(), 2+test.want+1)
+				seen := make(map[string]bool)
+				for _, e := range j.all() {
+					require.False(t, seen[e.run.ID], "%s twice", e.run.ID)
+					seen[e.run.ID] = true
+				}
+			})
+		})
+	}
+}
+
+func TestJitterMovesTicksTheSameWayForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var j journal
+		set := []taskrt.Task{scheduled("task", taskrt.Schedule{Every: time.Minute, Jitter: 40 * time.Second}, &j)}
+		consume(t, b, taskrt.ConsumerConfig{}, set)
+		for range 3 {
+			schedule(t, b, set)
+		}
+		start := time.Now()
+		time.Sleep(100*time.Minute + 59*time.Second)
+		offsets := make(map[time.Duration]bool)
+		for i, e := range j.all() {
+			tick := start.Add(time.Duration(i+1) * time.Minute)
+			require.Equal(t, "task@"+tick.UTC().Format(time.RFC3339), e.run.ID)
+			offset := e.at.Sub(tick)
+			require.GreaterOrEqual(t, offset, time.Duration(0))
+			require.Less(t, offset, 40*time.Second)
+			offsets[offset] = true
+		}
+		require.Len(t, j.all(), 100)
+		require.Greater(t, len(offsets), 90, "ticks are moved by different times")
+	})
+}
+
+func TestImpossibleSchedulesAreRefused(t *testing.T) {
+	for want, schedule := range map[string]taskrt.Schedule{
+		"schedule of task task: ":                            {Cron: "0 0 31 2 *"},
+		"unknown time zone Europe/Atlantis":                  {Cron: "@daily", Zone: "Europe/Atlantis"},
+		"it has both an interval and a cron expression":      {Cron: "@daily", Every: time.Hour},
+		"its jitter 1h0m0s is not less than its interval 1m": {Every: time.Minute, Jitter: time.Hour},
+	} {
+		var j journal
+		_, err := taskrt.NewScheduler(newMemory(t), taskrt.SchedulerConfig{}, []taskrt.Task{scheduled("task", schedule, &j)})
+		require.ErrorContains(t, err, want)
+	}
 }

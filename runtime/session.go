@@ -234,6 +234,6 @@ func (b *backoff) sleep(ctx context.Context) {
 // logFenced reports outcomes that came too late to count.
 func logFenced(logger *slog.Logger, fenced []*broker.TaskRun) {
 	for _, run := range fenced {
-		logger.Warn("run finished after its lease was lost: its outcome does not count", "task", run.Task, "run", run.ID)
+		logger.Info("outcome not applied: the run was finished or given to another consumer before", "task", run.Task, "run", run.ID)
 	}
 }

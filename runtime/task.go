@@ -221,9 +221,6 @@ func (s *Spec) check() error {
 		directive string
 		used      bool
 	}{
-		{"cron", c.Cron != ""},
-		{"every with jitter=", c.Jitter != 0},
-		{"missed", c.Missed != MissedLatest},
 		{"overlap skip", c.SkipOverlap},
 		{"unique", s.Unique != 0},
 		{"concurrency", s.Limit.Concurrency != 0},

@@ -1,0 +1,311 @@
+package cron
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// maxLength of an expression, in bytes: several times what the longest
+// sensible one needs.
+const maxLength = 256
+
+const allFields = "minute hour day-of-month month day-of-week"
+
+// kind says what one of the five fields may hold.
+type kind struct {
+	name     string
+	min, max int
+	last     int      // the greatest value * stands for; less than max where that repeats min
+	names    []string // of the values from min on
+}
+
+// kinds of the five fields, in their order. It is never written to.
+var kinds = [5]kind{
+	{name: "minute", min: 0, max: 59, last: 59},
+	{name: "hour", min: 0, max: 23, last: 23},
+	{name: "day of month", min: 1, max: 31, last: 31},
+	{name: "month", min: 1, max: 12, last: 12, names: []string{
+		"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}},
+	{name: "day of week", min: 0, max: 7, last: 6, names: []string{
+		"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
+}
+
+// part is a piece of an expression and where it starts, in bytes.
+type part struct {
+	text   string
+	offset int
+}
+
+// cut splits p around the first sep; without one the second part starts where
+// p ends.
+func (p part) cut(sep string) (before, after part, found bool) {
+	a, b, found := strings.Cut(p.text, sep)
+	after = part{b, p.offset + len(a)}
+	if found {
+		after.offset += len(sep)
+	}
+	return part{a, p.offset}, after, found
+}
+
+func (p part) errorf(format string, args ...any) *Error {
+	return &Error{Offset: p.offset, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Parse reads an expression, as the package's doc describes it, of at most 256
+// bytes. Its errors are of type [*Error].
+func Parse(spec string) (*Schedule, error) {
+	s, err := parse(spec)
+	if err != nil {
+		err.Spec = spec[:min(len(spec), maxLength)]
+		return nil, err
+	}
+	return s, nil
+}
+
+func parse(spec string) (*Schedule, *Error) {
+	if len(spec) > maxLength {
+		return nil, part{spec, maxLength}.errorf("%d bytes long; at most %d are allowed", len(spec), maxLength)
+	}
+	parts := fields(spec)
+	if len(parts) > 0 && strings.HasPrefix(parts[0].text, "@") {
+		return parseNickname(parts)
+	}
+	if err := checkCount(parts, len(spec)); err != nil {
+		return nil, err
+	}
+	var set [5]uint64
+	var star [5]bool
+	text := make([]string, 5)
+	for i, p := range parts {
+		var err *Error
+		if set[i], err = kinds[i].parse(p); err != nil {
+			return nil, err
+		}
+		star[i] = p.text[0] == '*'
+		text[i] = p.text
+	}
+	s := &Schedule{
+		text:    strings.Join(text, " "),
+		minutes: set[0], hours: set[1], days: set[2], months: set[3], weekdays: set[4],
+		realTime:  star[1],
+		eitherDay: !star[2] && !star[4],
+	}
+	if !s.possible() {
+		return nil, parts[2].errorf("day of month %q never comes in month %q", text[2], text[3])
+	}
+	return s, nil
+}
+
+// fields splits an expression at blanks.
+func fields(spec string) []part {
+	var parts []part
+	for rest := (part{spec, 0}); rest.text != ""; {
+		end := strings.IndexAny(rest.text, " \t")
+		if end < 0 {
+			end = len(rest.text)
+		}
+		if end > 0 {
+			parts = append(parts, part{rest.text[:end], rest.offset})
+		}
+		next := min(end+1, len(rest.text))
+		rest = part{rest.text[next:], rest.offset + next}
+	}
+	return parts
+}
+
+func checkCount(parts []part, length int) *Error {
+	switch n := len(parts); {
+	case n == 0:
+		return part{}.errorf("it is empty; it needs five fields: %s", allFields)
+	case strings.Contains(parts[0].text, "TZ="):
+		return parts[0].errorf("%q: the time zone is not part of the expression", parts[0].text)
+	case n < 5:
+		return part{offset: length}.errorf("%d of 5 fields; it needs %s", n, allFields)
+	case n > 5:
+		return parts[5].errorf("%d fields, and only 5 are allowed: %s; there are no seconds and no years (below a minute use an interval)", n, allFields)
+	}
+	return nil
+}
+
+func parseNickname(parts []part) (*Schedule, *Error) {
+	p := parts[0]
+	name := strings.ToLower(p.text)
+	spec := ""
+	switch name {
+	case "@yearly", "@annually":
+		spec = "0 0 1 1 *"
+	case "@monthly":
+		spec = "0 0 1 * *"
+	case "@weekly":
+		spec = "0 0 * * 0"
+	case "@daily", "@midnight":
+		spec = "0 0 * * *"
+	case "@hourly":
+		spec = "0 * * * *"
+	case "@every":
+		return nil, p.errorf("%q is not a cron expression: use an interval", p.text)
+	case "@reboot":
+		return nil, p.errorf("%q is not supported: it names no instant", p.text)
+	default:
+		return nil, p.errorf("unknown name %q; known: @yearly @annually @monthly @weekly @daily @midnight @hourly", p.text)
+	}
+	if len(parts) > 1 {
+		return nil, parts[1].errorf("%q after %s, which stands alone", parts[1].text, name)
+	}
+	s, err := parse(spec)
+	if err == nil {
+		s.text = name
+	}
+	return s, err
+}
+
+// parse returns the set of values that field p names: bit v is value v.
+func (k *kind) parse(p part) (uint64, *Error) {
+	var set uint64
+	for rest, more := p, true; more; {
+		var elem part
+		elem, rest, more = rest.cut(",")
+		lo, hi, step, err := k.parseElement(elem, p)
+		if err != nil {
+			return 0, err
+		}
+		for v := lo; v <= hi; v += step {
+			set |= 1 << v
+		}
+	}
+	if k.last < k.max && set&(1<<k.max) != 0 {
+		set = set&^(1<<k.max) | 1<<k.min
+	}
+	return set, nil
+}
+
+// parseElement reads one element of the list in field.
+func (k *kind) parseElement(elem, field part) (lo, hi, step int, err *Error) {
+	if elem.text == "" {
+		return 0, 0, 0, elem.errorf("%s %q has an empty element", k.name, field.text)
+	}
+	values, by, stepped := elem.cut("/")
+	lo, hi, err = k.parseRange(values)
+	if err != nil || !stepped {
+		return lo, hi, 1, err
+	}
+	if values.text != "*" && !strings.Contains(values.text, "-") {
+		return 0, 0, 0, elem.errorf("%s %q has a step but no range; write %s-%d/%s", k.name, elem.text, values.text, k.last, by.text)
+	}
+	step, ok := number(by.text)
+	if size := hi - lo + 1; !ok || step < 1 || step > size {
+		return 0, 0, 0, by.errorf("%s %q: step %q is outside 1-%d", k.name, elem.text, by.text, size)
+	}
+	return lo, hi, step, nil
+}
+
+// parseRange reads *, a value or a range of values.
+func (k *kind) parseRange(p part) (lo, hi int, err *Error) {
+	if p.text == "*" {
+		return k.min, k.last, nil
+	}
+	from, to, ranged := p.cut("-")
+	if lo, err = k.parseValue(from); err != nil || !ranged {
+		return lo, lo, err
+	}
+	hi, err = k.parseEnd(from, to, lo)
+	return lo, hi, err
+}
+
+// parseEnd reads the end of a range that starts with from, which means lo.
+func (k *kind) parseEnd(from, to part, lo int) (int, *Error) {
+	hi, err := k.parseValue(to)
+	if err != nil {
+		return 0, err
+	}
+	if hi == k.min && lo > hi && k.last < k.max {
+		if _, digits := number(to.text); !digits {
+			return k.max, nil // sat-sun
+		}
+		return 0, from.errorf("%s %q runs backwards; write %s-%d", k.name, from.text+"-"+to.text, from.text, k.max)
+	}
+	if hi < lo {
+		return 0, from.errorf("%s %q runs backwards; write %s,%s", k.name, from.text+"-"+to.text,
+			written(lo, k.last), written(k.min, hi))
+	}
+	return hi, nil
+}
+
+// written writes a range; one of a single value as that.
+func written(lo, hi int) string {
+	if lo >= hi {
+		return fmt.Sprint(lo)
+	}
+	return fmt.Sprintf("%d-%d", lo, hi)
+}
+
+// parseValue reads a number or a name.
+func (k *kind) parseValue(p part) (int, *Error) {
+	if v, ok := number(p.text); ok {
+		if v < k.min || v > k.max {
+			return 0, p.errorf("%s %q is outside %d-%d", k.name, p.text, k.min, k.max)
+		}
+		return v, nil
+	}
+	name := strings.ToLower(p.text)
+	if i := slices.Index(k.names, name); i >= 0 {
+		return k.min + i, nil
+	}
+	return 0, p.errorf("%s %q is not %s%s", k.name, p.text, k.allowed(), k.hint(name))
+}
+
+func (k *kind) allowed() string {
+	s := fmt.Sprintf("a number in %d-%d", k.min, k.max)
+	if n := len(k.names); n > 0 {
+		s += fmt.Sprintf(" or a name in %s-%s", k.names[0], k.names[n-1])
+	}
+	return s
+}
+
+// hint says more of a value that is no number and no name, in lower case.
+func (k *kind) hint(name string) string {
+	switch {
+	case name == "?":
+		return "; write *"
+	case name == "l", name == "w", name == "lw", strings.Contains(name, "#"),
+		name != "" && strings.Trim(name[:len(name)-1], "0123456789") == "" && strings.HasSuffix(name, "l"),
+		name != "" && strings.Trim(name[:len(name)-1], "0123456789") == "" && strings.HasSuffix(name, "w"):
+		return "; L, W and # are not supported"
+	case len(name) > 3 && slices.Contains(k.names, name[:3]):
+		return "; write " + name[:3]
+	}
+	return ""
+}
+
+// number reads decimal digits. A number too great for any field is 1000.
+func number(s string) (n int, ok bool) {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = min(n*10+int(c-'0'), 1000)
+	}
+	return n, s != ""
+}
+
+// possible tells whether any day at all fits the day and month fields.
+func (s *Schedule) possible() bool {
+	if s.eitherDay {
+		return true
+	}
+	// Where a day must fit both fields, each weekday falls on each day of a
+	// month sooner or later, 29 February included.
+	longest := 29
+	for months := s.months; months != 0; months &= months - 1 {
+		switch bits.TrailingZeros64(months) {
+		case 2:
+		case 4, 6, 9, 11:
+			longest = max(longest, 30)
+		default:
+			longest = 31
+		}
+	}
+	return bits.TrailingZeros64(s.days) <= longest
+}
