@@ -43,6 +43,10 @@
 // minutes. The same goes for */2, where the intervals around a change are not
 // two hours, and for */24: for once a day write 0.
 //
-// Other Go packages decide otherwise. Each was run with "30 2 * * *" and
-// "30 1 * * *" in New York through 2024: CLAIMS
+// Other Go packages decide otherwise. Run over 2024 with "30 2 * * *" and
+// "30 1 * * *" in New York, robfig/cron 3.0.1 and gronx 1.20.4 leave out the day
+// without a 02:30 and netresearch/go-cron 0.9.1 runs at 03:30, robfig/cron and
+// netresearch/go-cron run a repeated 01:30 twice, and gronx, which runs it once,
+// leaves out the second pass of "0 * * * *" when Santiago repeats the hour
+// before midnight. For netresearch/go-cron "0 0 13 * 5" is Friday the 13th.
 package cron

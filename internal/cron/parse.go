@@ -249,6 +249,9 @@ func (k *kind) parseValue(p part) (int, *Error) {
 		}
 		return v, nil
 	}
+	if p.text == "" {
+		return 0, p.errorf("%s: %s is missing", k.name, k.allowed())
+	}
 	name := strings.ToLower(p.text)
 	if i := slices.Index(k.names, name); i >= 0 {
 		return k.min + i, nil
@@ -264,14 +267,13 @@ func (k *kind) allowed() string {
 	return s
 }
 
-// hint says more of a value that is no number and no name, in lower case.
+// hint says more of a value, in lower case, that is neither a number nor a
+// name.
 func (k *kind) hint(name string) string {
 	switch {
 	case name == "?":
 		return "; write *"
-	case name == "l", name == "w", name == "lw", strings.Contains(name, "#"),
-		name != "" && strings.Trim(name[:len(name)-1], "0123456789") == "" && strings.HasSuffix(name, "l"),
-		name != "" && strings.Trim(name[:len(name)-1], "0123456789") == "" && strings.HasSuffix(name, "w"):
+	case strings.Contains(name, "#"), strings.Trim(name, "0123456789lw") == "":
 		return "; L, W and # are not supported"
 	case len(name) > 3 && slices.Contains(k.names, name[:3]):
 		return "; write " + name[:3]
