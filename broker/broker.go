@@ -21,7 +21,8 @@ import (
 )
 
 // Broker stores runs until a consumer takes them. All methods may be called
-// concurrently.
+// concurrently, and return soon after their ctx has ended. What a broker stores
+// and returns it holds to [TaskRun.Validate].
 type Broker interface {
 	// QueueTasks stores runs, all of them or none, and returns once they are
 	// as safe as the backend makes them. The runs of one call are for one
@@ -32,8 +33,9 @@ type Broker interface {
 
 	// GetTaskRuns takes up to max due runs of the queues, the higher priority
 	// first and then in the order queued, and prefers the queues named
-	// earlier. What it returns is the caller's alone. It blocks until one is
-	// there or ctx ends; then it returns ctx's error and has taken none.
+	// earlier. What it returns is the caller's alone, and its Deliveries are as
+	// they were stored. It blocks until one is there or ctx ends; then it
+	// returns ctx's error and has taken none.
 	GetTaskRuns(ctx context.Context, queues []string, max int) ([]*TaskRun, error)
 
 	// QueueLength returns the number of runs that wait in each queue, those
@@ -76,7 +78,8 @@ type Session interface {
 	// Finish applies each outcome once. Those whose run the session holds no
 	// longer are not applied but returned as fenced, which is no error.
 	// Repeating a Finish whose reply was lost is safe: what the first call
-	// applied is then reported as fenced.
+	// applied is then reported as fenced. The runtime takes an error for a
+	// passing one and tries again until the lease is lost.
 	Finish(ctx context.Context, outcomes ...Outcome) (fenced []*TaskRun, err error)
 
 	// Leave gives back what the session still holds, with Deliveries as they
@@ -127,4 +130,8 @@ var (
 	ErrNoRecord  = errors.New("no record of this run is kept")
 	ErrQueueFull = errors.New("the broker refuses more runs")
 	ErrClosed    = errors.New("the broker is closed")
+
+	// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may
+	// or may not be stored: the request was sent and its reply has not come.
+	ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
 )

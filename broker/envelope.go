@@ -106,8 +106,8 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 	if err := d.Done(); err != nil {
 		return fmt.Errorf("decode run: %w", err)
 	}
-	if r.ID == "" || r.Task == "" || r.Queue == "" {
-		return fmt.Errorf("decode run: it has no id, task or queue")
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("decode run: %w", err)
 	}
 	return nil
 }

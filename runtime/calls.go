@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
@@ -19,7 +20,10 @@ const (
 
 // wireErrors are the sentinels that keep their identity between child and
 // parent, by their place in this list from 1.
-var wireErrors = []error{broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed}
+var wireErrors = []error{
+	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
+	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded,
+}
 
 // parentBroker is the broker that a child process sees: its parent's.
 type parentBroker struct{ parent *subprocess.Parent }
@@ -66,21 +70,23 @@ func (b parentBroker) record(ctx context.Context, method, queue, id string) (*br
 }
 
 // call asks the parent and returns a reader of its answer, which opens with
-// the number of a wireError, or 0, and a message.
+// whether that is an error, and then its number in wireErrors, or 0, and its
+// text.
 func (b parentBroker) call(ctx context.Context, method string, body []byte) (*codec.Reader, error) {
 	answer, err := b.parent.Call(ctx, method, body)
 	if err != nil {
 		return nil, err
 	}
 	r := codec.NewReader(answer)
+	failed := r.Bool()
+	if !failed && r.Err() == nil {
+		return r, nil
+	}
 	n, message := r.Int(), r.String()
-	if err := r.Err(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read the parent's answer: %w", err)
 	}
-	switch {
-	case message == "":
-		return r, nil
-	case n > 0 && n <= len(wireErrors):
+	if n > 0 && n <= len(wireErrors) {
 		return nil, &wireError{message, wireErrors[n-1]}
 	}
 	return nil, errors.New(message)
@@ -101,16 +107,12 @@ type callServer struct{ client *Client }
 
 func (s callServer) serve(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
 	answer, err := s.answer(ctx, run, method, codec.NewReader(body))
-	n, message := 0, ""
-	if err != nil {
-		message = truncate(err.Error(), maxMessage)
-		for i, sentinel := range wireErrors {
-			if errors.Is(err, sentinel) {
-				n = i + 1
-			}
-		}
+	if err == nil {
+		return append(codec.AppendBool(nil, false), answer...), nil
 	}
-	return append(codec.AppendString(codec.AppendInt(nil, int64(n)), message), answer...), nil
+	n := 1 + slices.IndexFunc(wireErrors, func(sentinel error) bool { return errors.Is(err, sentinel) })
+	b := codec.AppendInt(codec.AppendBool(nil, true), int64(n))
+	return codec.AppendString(b, truncate(err.Error(), maxMessage)), nil
 }
 
 func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {

@@ -2,8 +2,10 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
 
@@ -29,6 +31,15 @@ func ServeChild(sets ...[]Task) {
 	os.Exit(0)
 }
 
+// checkNotChild fails in a child process that did not become one: it would do
+// what its parent does, and start children of its own.
+func checkNotChild() error {
+	if InChild() {
+		return errors.New("this process is a child for CPU-bound tasks: call taskrt.Main or taskrt.ServeChild first in main")
+	}
+	return nil
+}
+
 func serveChild(sets [][]Task) error {
 	tasks, err := newTaskSet(sets)
 	if err != nil {
@@ -50,7 +61,7 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	ctx = &runContext{
 		Context: ctx,
 		run:     newRunInfo(run, deadline),
-		client:  NewClient(parentBroker{parent}, ClientConfig{}),
+		client:  NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}), // the parent checks
 		logger:  slog.New(parent.Handler()),
 	}
 	result, err := protect(ctx, task, run.Payload)

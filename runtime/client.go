@@ -30,6 +30,8 @@ type ClientConfig struct {
 	MaxPayload int
 }
 
+const defaultMaxPayload = 1 << 20
+
 // Client queues runs. It may be used concurrently.
 type Client struct {
 	broker     broker.Broker
@@ -40,7 +42,7 @@ type Client struct {
 // NewClient returns a client that queues on b.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	if cfg.MaxPayload <= 0 {
-		cfg.MaxPayload = 1 << 20
+		cfg.MaxPayload = defaultMaxPayload
 	}
 	return &Client{broker: b, maxPayload: cfg.MaxPayload}
 }
@@ -125,6 +127,11 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	for _, run := range runs {
+		if len(run.Payload) > c.maxPayload {
+			return fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(run.Payload), c.maxPayload)
+		}
 	}
 	return c.broker.QueueTasks(ctx, runs...)
 }

@@ -42,6 +42,10 @@ type ConsumerConfig struct {
 	// MaxResult is the size in bytes beyond which a run's encoded result makes
 	// the run fail for good. Defaults to 1 MiB.
 	MaxResult int
+	// MaxPayload is the size in bytes beyond which the parameters of a run that
+	// a task queues are refused. Defaults to 1 MiB. A client in Run's context
+	// has its own.
+	MaxPayload int
 	// Middleware wraps every run, the first outermost.
 	Middleware []Middleware
 	// Logger receives what happens to runs. Defaults to slog's default logger.
@@ -58,6 +62,7 @@ func (cfg *ConsumerConfig) setDefaults() error {
 		{"Processes", &cfg.Processes, goruntime.GOMAXPROCS(0)},
 		{"MaxCrashes", &cfg.MaxCrashes, 3},
 		{"MaxResult", &cfg.MaxResult, 1 << 20},
+		{"MaxPayload", &cfg.MaxPayload, defaultMaxPayload},
 	} {
 		if *f.value < 0 {
 			return fmt.Errorf("field %s is %d, it cannot be negative", f.name, *f.value)
@@ -79,6 +84,9 @@ func (cfg *ConsumerConfig) setDefaults() error {
 		return fmt.Errorf("field Lease is %s, it must be at least 100ms", cfg.Lease)
 	}
 	for name, weight := range cfg.Queues {
+		if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate(); err != nil {
+			return fmt.Errorf("field Queues: %w", err)
+		}
 		if weight < 1 {
 			return fmt.Errorf("field Queues gives queue %q the weight %d, it must be at least 1", name, weight)
 		}
@@ -111,6 +119,9 @@ type weighted struct {
 // NewConsumer returns a consumer of the given tasks. The error names the field
 // or the task that is wrong.
 func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer, error) {
+	if err := checkNotChild(); err != nil {
+		return nil, fmt.Errorf("make a consumer: %w", err)
+	}
 	if err := cfg.setDefaults(); err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)
 	}
@@ -125,7 +136,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		broker: b,
 		cfg:    cfg,
 		tasks:  tasks,
-		client: NewClient(b, ClientConfig{}),
+		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		slots:  newSlots(cfg.Concurrency, cfg.Processes),
 		logger: cfg.Logger,
 	}
@@ -159,8 +170,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
 		c.client = client
 	}
+	c.warnOfQueues()
 	pool, err := subprocess.NewPool(subprocess.Config{
 		Processes: c.cfg.Processes,
+		Grace:     childGrace,
 		Logger:    c.logger,
 		Call:      callServer{c.client}.serve,
 	})
@@ -173,14 +186,38 @@ func (c *Consumer) Run(ctx context.Context) error {
 	err = c.sessions(ctx, pool, &loops)
 	stopRecovery()
 	loops.Wait()
-	// Children whose runs are over have nothing left to do.
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	err = errors.Join(err, pool.Close(closing))
+	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}
 	return nil
+}
+
+// childGrace is how long a child process may take to end a run that is to
+// stop, before it is killed.
+const childGrace = 500 * time.Millisecond
+
+// closePool ends children whose runs are over. One that does not go by itself
+// has nothing to lose when it is killed.
+func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), childGrace)
+	defer cancel()
+	if err := pool.Close(closing); err != nil {
+		logger.Debug("child processes did not end by themselves", "error", err)
+	}
+}
+
+// warnOfQueues reports what looks like a mistake in the names of queues.
+func (c *Consumer) warnOfQueues() {
+	taken := make(map[string]bool)
+	for _, q := range c.queues {
+		taken[q.queue] = true
+	}
+	for _, t := range c.tasks.list {
+		if !taken[t.spec.Queue] {
+			c.logger.Warn("this consumer does not take from the queue of one of its tasks", "task", t.spec.Name, "queue", t.spec.Queue)
+		}
+	}
 }
 
 // order returns the queues in the order in which to ask them this time: by

@@ -10,21 +10,30 @@ import (
 // coreSession makes a session of a broker that has only the three core
 // methods: what is taken is gone from the broker, so a run is executed at most
 // once, and a retry is a new enqueue.
-type coreSession struct{ broker broker.Broker }
+type coreSession struct {
+	broker broker.Broker
+	kinds  [2]bool // of the consumer's tasks
+}
 
-func newCoreSession(b broker.Broker) broker.Session { return coreSession{b} }
+func newCoreSession(b broker.Broker, kinds [2]bool) broker.Session { return coreSession{b, kinds} }
 
 func (s coreSession) ID() string                  { return "core" }
 func (s coreSession) Renew(context.Context) error { return nil }
 func (s coreSession) Leave(context.Context) error { return nil }
 
-// Take asks for as many runs as any mix of kinds has room for.
+// Take asks for as many runs as any mix of kinds has room for: the broker
+// cannot tell them apart. While one kind has no room it asks for one run, which
+// waits for its slot if it is of that kind.
 func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
-	n := min(want.IO, want.CPU)
-	if n == 0 { // the broker cannot tell kinds apart; one over the limit waits for its slot
-		n = 1
+	n := max(want.IO, want.CPU)
+	if s.kinds[IO] && s.kinds[CPU] {
+		n = max(min(want.IO, want.CPU), 1)
 	}
-	return s.broker.GetTaskRuns(ctx, want.Queues, n)
+	runs, err := s.broker.GetTaskRuns(ctx, want.Queues, n)
+	for _, run := range runs {
+		run.Deliveries = max(run.Deliveries, run.Attempt+1)
+	}
+	return runs, err
 }
 
 func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {

@@ -45,11 +45,21 @@ func (s *session) execute(base context.Context, run *broker.TaskRun) {
 			s.finish(o)
 		}
 	}()
+	called := false
 	handler := func(ctx context.Context, _ *Run) (err error) {
+		called = true
+		defer func() { // here already, so that middleware sees a panic as an error
+			if v := recover(); v != nil {
+				err = &panicError{v, debug.Stack()}
+			}
+		}()
 		result, err = s.call(ctx, task, run, deadline)
 		return err
 	}
 	err = s.wrap(handler)(s.taskContext(ctx, run, deadline))
+	if err == nil && !called && task.hasResult {
+		err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
+	}
 }
 
 func (s *session) taskContext(ctx context.Context, run *broker.TaskRun, deadline time.Time) (context.Context, *Run) {
@@ -93,18 +103,27 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outco
 	case !ok:
 		// Another consumer may know it: a newer one, or one that is to come.
 		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
-		return nil, handBack(run, 5*time.Second+rand.N(5*time.Second))
+		return nil, handBack(run, parkingTime(now.Sub(run.QueuedAt)))
 	case task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
 		return nil, handBack(run, 0)
 	case run.Deliveries-run.Attempt > s.cfg.MaxCrashes:
 		return nil, s.dead(run, broker.Failure{Kind: string(Crashed), Message: fmt.Sprintf("handed out %d times without coming to an end: its consumer died each time", run.Deliveries-run.Attempt-1)})
-	case run.Expire > 0 && now.After(dueTime(run).Add(run.Expire)):
-		failure := &broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
-		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}
+	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
+		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
+		s.log(slog.LevelWarn, "run dropped", run, failure)
+		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
 	}
 	return task, broker.Outcome{}
+}
+
+// parkingTime is after how long a run that nobody here knows is handed out
+// again: soon at first, for a consumer that knows it may be there, and ever
+// more seldom, for one may have to come first.
+func parkingTime(age time.Duration) time.Duration {
+	most := min(max(age, 200*time.Millisecond), 10*time.Second)
+	return most/2 + rand.N(most/2)
 }
 
 // dueTime is when a run could have started first, by its producer's clock.
@@ -117,7 +136,7 @@ func dueTime(run *broker.TaskRun) time.Time {
 
 // handBack gives a run back as if it had not been handed out.
 func handBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
-	run.Deliveries--
+	run.Deliveries = max(run.Deliveries-1, 0)
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
 }
 
@@ -129,6 +148,9 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
 	}
 	if err == nil {
+		if late := time.Since(deadline(ctx)); late > 0 {
+			s.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
+		}
 		run.Attempt++
 		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result}, true
 	}
@@ -152,6 +174,7 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 		// The delivery is spent, not the attempt.
 		crashes := run.Deliveries - run.Attempt
 		if crashes >= s.cfg.MaxCrashes {
+			failure.Message += fmt.Sprintf(" (the last of %s)", count(crashes, "time"))
 			return s.dead(run, failure), true
 		}
 		wait = task.spec.Retry.wait(crashes)
@@ -168,6 +191,11 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 	}
 	s.log(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}, true
+}
+
+func deadline(ctx context.Context) time.Time {
+	d, _ := ctx.Deadline()
+	return d
 }
 
 func (s *session) dead(run *broker.TaskRun, failure broker.Failure) broker.Outcome {

@@ -169,7 +169,7 @@ func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
 func TestAStoppedConsumerIsFenced(t *testing.T) {
 	f := newFleet(t)
 	f.queue(20)
-	frozen := f.serve(10*time.Second, "--concurrency", "20", "--consume")
+	frozen := f.serve(time.Minute, "--concurrency", "20", "--consume")
 	require.Eventually(t, func() bool { starts, _ := f.counts(); return len(starts) == 20 }, 20*time.Second, time.Millisecond)
 	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
 	f.serve(0, "--consume")
@@ -202,24 +202,28 @@ func TestRedisKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	f := newFleet(t, "--appendfsync", "always")
 	f.serve(20*time.Millisecond, "--concurrency", "10", "--consume")
 	accepted := make(map[string]bool)
-	restarted := make(chan struct{})
-	for i := 0; len(accepted) < 300; i++ {
-		if i == 100 {
-			f.server.Kill9()
-			go func() {
-				defer close(restarted)
-				f.server.Restart()
-			}()
+	// One goroutine queues throughout; Redis dies under it and comes back.
+	enough, queued := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(queued)
+		for i := 0; len(accepted) < 300 && f.ctx.Err() == nil; i++ {
+			if i == 100 {
+				close(enough)
+			}
+			ctx, cancel := context.WithTimeout(f.ctx, 2*time.Second)
+			note := fmt.Sprint("n", i)
+			_, err := tasks.QueueRecorderRecord(ctx, note)
+			cancel()
+			if err == nil { // else its outcome is unknown: it may run or not
+				accepted[note] = true
+			}
 		}
-		ctx, cancel := context.WithTimeout(f.ctx, 2*time.Second)
-		note := fmt.Sprint("n", i)
-		_, err := tasks.QueueRecorderRecord(ctx, note)
-		cancel()
-		if err == nil { // else its outcome is unknown: it may run or not
-			accepted[note] = true
-		}
-	}
-	<-restarted
+	}()
+	<-enough
+	f.server.Kill9()
+	f.server.Restart()
+	<-queued
+	require.Len(t, accepted, 300)
 	require.Eventually(t, func() bool {
 		_, ends := f.counts()
 		for note := range accepted {

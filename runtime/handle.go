@@ -50,7 +50,7 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("ask for the status of run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	s := Status{ID: record.ID, Task: record.Task, Queue: record.Queue, State: record.State, Attempt: record.Attempt}
-	if record.Failure != nil {
+	if record.Failure != nil && record.State != broker.StateSucceeded {
 		s.Err = runError(record)
 	}
 	return s, nil
@@ -75,7 +75,7 @@ type Status struct {
 	Queue   string
 	State   State
 	Attempt int       // attempts that have ended
-	Err     *RunError // why the last attempt failed; nil if none did
+	Err     *RunError // why the last attempt failed; nil if none did, or the run succeeded
 }
 
 // FailureKind tells how a run failed.
@@ -97,20 +97,17 @@ type RunError struct {
 	Task    string
 	ID      string
 	Kind    FailureKind
-	Attempt int // attempts that were made
+	Attempt int // attempts that came to an end; one whose process died did not
 	Message string
 	Stack   string // of a panic, or of a process that was stopped; often empty
 }
 
 func (e *RunError) Error() string {
-	return fmt.Sprintf("run %s of task %s: %s after %s: %s", e.ID, e.Task, e.Kind, attempts(e.Attempt), e.Message)
-}
-
-func attempts(n int) string {
-	if n == 1 {
-		return "1 attempt"
+	after := ""
+	if e.Attempt > 0 {
+		after = " after " + count(e.Attempt, "attempt")
 	}
-	return fmt.Sprintf("%d attempts", n)
+	return fmt.Sprintf("run %s of task %s: %s%s: %s", e.ID, e.Task, e.Kind, after, e.Message)
 }
 
 // Is makes errors.Is(err, ErrCancelled) true of a cancelled run.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -58,11 +59,20 @@ func commands() []command {
 }
 
 // usageError is the caller's mistake in the command line: exit status 2.
-type usageError struct{ message string }
+type usageError struct {
+	command string // whose help to ask for
+	message string
+}
 
 func (e *usageError) Error() string { return e.message }
 
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func usagef(command, format string, args ...any) error {
+	message := fmt.Sprintf(format, args...)
+	if command != "" {
+		message = command + ": " + message
+	}
+	return &usageError{command, message}
+}
 
 func (a *app) main(ctx context.Context, args []string, sets [][]Task) int {
 	err := a.dispatch(ctx, args, sets)
@@ -71,7 +81,7 @@ func (a *app) main(ctx context.Context, args []string, sets [][]Task) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.stderr, "%s: %s (see %s --help)\n", a.name, oneLine(err), a.name)
+		fmt.Fprintf(a.stderr, "%s: %s (see %s --help)\n", a.name, oneLine(err), strings.TrimSpace(a.name+" "+usage.command))
 		return 2
 	}
 	fmt.Fprintf(a.stderr, "%s: %s\n", a.name, oneLine(err))
@@ -88,10 +98,13 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 		return err
 	}
 	if len(args) == 0 {
-		return usagef("no command; one of serve, exec, queue, list is needed")
+		return usagef("", "no command; one of serve, exec, queue, list is needed")
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
+		if len(args) > 1 {
+			return a.dispatch(ctx, append(args[1:], "--help"), sets)
+		}
 		a.help()
 		return nil
 	}
@@ -100,7 +113,7 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 			return c.run(a, ctx, args[1:])
 		}
 	}
-	return usagef("unknown command %q", args[0])
+	return usagef("", "unknown command %q", args[0])
 }
 
 func (a *app) help() {
@@ -111,8 +124,9 @@ func (a *app) help() {
 	}
 	w.Flush()
 	fmt.Fprintf(a.stdout, `
-Each command takes --help, and --broker URL: memory: (embedded, gone with the
-process) or redis://host:port. The default is $%s, else memory:.
+Each command takes --help. serve, exec and queue take --broker URL: memory:
+(embedded, gone with the process) or redis://host:port. The default is
+$%s, else memory:.
 `, BrokerEnv)
 	if tasks := a.tasks.list; len(tasks) > 0 {
 		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(tasks[0]))
@@ -145,9 +159,10 @@ func (a *app) parse(set *flag.FlagSet, args []string, usage, intro string) error
 		a.printFlags(set)
 		return err
 	case err != nil:
-		return usagef("%s: %s", set.Name(), strings.ReplaceAll(err.Error(), "flag provided but not defined: -", "unknown flag --"))
+		message := strings.ReplaceAll(err.Error(), "flag provided but not defined: -", "unknown flag --")
+		return usagef(set.Name(), "%s", strings.ReplaceAll(message, " flag -", " flag --"))
 	case set.NArg() > 0:
-		return usagef("%s: unexpected argument %q", set.Name(), set.Arg(0))
+		return usagef(set.Name(), "unexpected argument %q", set.Arg(0))
 	}
 	return nil
 }
@@ -157,7 +172,7 @@ func (a *app) printFlags(set *flag.FlagSet) {
 	set.VisitAll(func(f *flag.Flag) {
 		def := ""
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
-			def = fmt.Sprintf(" (default %s)", f.DefValue)
+			def = fmt.Sprintf(" (default %s)", strings.ToLower(f.DefValue))
 		}
 		fmt.Fprintf(w, "  --%s\t%s%s\n", f.Name, f.Usage, def)
 	})
@@ -172,14 +187,14 @@ func (a *app) task(command string, args []string) (*Task, []string, error) {
 			fmt.Fprintf(a.stdout, "Usage: %s %s TASK [--param value…]\n\nThe tasks are:\n", a.name, command)
 			return nil, nil, errors.Join(a.list(context.Background(), nil), flag.ErrHelp)
 		}
-		return nil, nil, usagef("%s: the name of a task is needed; %s list shows them", command, a.name)
+		return nil, nil, usagef(command, "the name of a task is needed; %s list shows them", a.name)
 	}
 	for _, name := range []string{args[0], strings.ReplaceAll(args[0], "-", "_")} {
 		if t, ok := a.tasks.byName[name]; ok {
 			return t, args[1:], nil
 		}
 	}
-	return nil, nil, usagef("%s: no task is named %q; %s list shows them", command, args[0], a.name)
+	return nil, nil, usagef(command, "no task is named %q; %s list shows them", args[0], a.name)
 }
 
 // openBroker opens the broker of a command and returns how to close it.
@@ -199,4 +214,15 @@ func (a *app) printJSON(v any) error {
 	e := json.NewEncoder(a.stdout)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// durationVar adds a flag whose error says how a duration is written.
+func durationVar(set *flag.FlagSet, d *time.Duration, name, usage string) {
+	set.Func(name, usage, func(text string) (err error) {
+		*d, err = time.ParseDuration(text)
+		if err != nil {
+			return errors.New("not a duration such as 1m30s")
+		}
+		return nil
+	})
 }

@@ -58,15 +58,15 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.consume, "consume", false, "execute queued tasks")
 	set.BoolVar(&o.schedule, "schedule", false, "queue the periodic tasks")
-	set.IntVar(&o.consumer.Concurrency, "concurrency", 0, "io tasks at once (default 10 for each CPU)")
-	set.IntVar(&o.consumer.Processes, "processes", 0, "child processes for CPU-bound tasks (default one for each CPU)")
+	set.IntVar(&o.consumer.Concurrency, "concurrency", 0, "io tasks at once (0: 10 for each CPU)")
+	set.IntVar(&o.consumer.Processes, "processes", 0, "child processes for CPU-bound tasks (0: one for each CPU)")
 	set.Func("queues", "queues to take from with their weights, such as critical=6,default=3 (default those of the tasks)", func(text string) (err error) {
 		o.consumer.Queues, err = parseQueues(text)
 		return err
 	})
 	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
-	set.DurationVar(&o.consumer.Grace, "grace", 0, "how long running tasks may go on at the stop (default 30s)")
-	set.DurationVar(&o.consumer.Lease, "lease", 0, "without a sign of life for so long, the runs start elsewhere (default 10s)")
+	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
+	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
 	set.TextVar(&o.level, "log", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
 	set.BoolVar(&o.json, "json", false, "log JSON")
 	return set

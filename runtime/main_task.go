@@ -38,7 +38,7 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 		return nil, nil, err
 	}
 	if missing := missingParams(given); len(missing) > 0 {
-		return nil, nil, usagef("%s %s: missing %s", command, t.spec.Name, strings.Join(missing, ", "))
+		return nil, nil, usagef(set.Name(), "missing %s", strings.Join(missing, ", "))
 	}
 	payload, err := t.encode(params)
 	if err != nil {
@@ -58,7 +58,7 @@ func (o *taskOptions) addTo(set *flag.FlagSet, command string) {
 	if command != "queue" {
 		return
 	}
-	add("delay", func() { set.DurationVar(&o.delay, "delay", 0, "not before this time from now") })
+	add("delay", func() { durationVar(set, &o.delay, "delay", "not before this time from now, such as 10m") })
 	add("wait", func() { set.BoolVar(&o.wait, "wait", false, "wait for the end and print the result") })
 	add("id", func() { set.StringVar(&o.id, "id", "", "id of the run (default a new one)") })
 }
@@ -103,16 +103,12 @@ func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, 
 		ctx = &runContext{Context: ctx, run: newRunInfo(run, deadline), client: client, logger: logger}
 		return protect(ctx, t, run.Payload)
 	}
-	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Logger: logger, Call: callServer{client}.serve})
+	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Call: callServer{client}.serve})
 	if err != nil {
 		return nil, err
 	}
+	defer closePool(ctx, pool, logger)
 	response, err := pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline})
-	closing, cancelClose := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancelClose()
-	if closeErr := pool.Close(closing); err == nil {
-		err = closeErr
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +125,7 @@ func (a *app) queue(ctx context.Context, args []string) error {
 		return err
 	}
 	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
-		return usagef("queue %s: the embedded broker ends with this process; name one with --broker or $%s, or use exec", t.spec.Name, BrokerEnv)
+		return usagef("queue "+t.spec.Name, "the embedded broker ends with this process; name one with --broker or $%s, or use exec", BrokerEnv)
 	}
 	b, closeBroker, err := openBroker(ctx, o.broker)
 	if err != nil {
@@ -149,7 +145,7 @@ func (a *app) queue(ctx context.Context, args []string) error {
 		err = client.queue(ctx, run)
 	}
 	if err != nil {
-		return fmt.Errorf("queue task %s: %w", t.spec.Name, err)
+		return fmt.Errorf("queue task %s as %s: %w", t.spec.Name, o.id, err)
 	}
 	if !o.wait {
 		if o.json {

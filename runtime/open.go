@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -30,6 +31,7 @@ const memoryScheme = "memory"
 func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
 	rawURL = brokerURL(rawURL)
 	scheme, _, found := strings.Cut(rawURL, ":")
+	scheme = strings.ToLower(scheme)
 	switch {
 	case found && scheme == memoryScheme:
 		return memory.New(), nil
@@ -40,7 +42,10 @@ func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
 		}
 		return b, nil
 	}
-	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss: or unix: URL", redact(rawURL))
+	if _, _, err := net.SplitHostPort(rawURL); err == nil {
+		return nil, fmt.Errorf("open broker: a host and a port are no URL; write redis://%s", rawURL)
+	}
+	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss:, unix:, redis+cluster: or redis+sentinel: URL", redact(rawURL))
 }
 
 func brokerURL(rawURL string) string {
@@ -53,11 +58,16 @@ func brokerURL(rawURL string) string {
 	return rawURL
 }
 
-// redact takes the password out of a URL; what is no URL is not shown.
+// redact shows of a URL what cannot hold a secret: scheme, host and path.
 func redact(rawURL string) string {
 	u, err := url.Parse(rawURL)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "…"
+	case u.Opaque != "":
+		return u.Scheme + ":…"
+	case u.Host == "" && u.Path == "":
+		return u.Scheme + ":"
 	}
-	return u.Redacted()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

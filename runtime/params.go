@@ -3,6 +3,7 @@ package runtime
 import (
 	"encoding"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"reflect"
@@ -96,8 +97,11 @@ func setValue(v reflect.Value, text string) error {
 	switch t := v.Type(); {
 	case t == durationType:
 		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("not a duration such as 1m30s")
+		}
 		v.SetInt(int64(d))
-		return err
+		return nil
 	case t == bytesType:
 		v.SetBytes([]byte(text))
 		return nil
@@ -124,8 +128,13 @@ func setValue(v reflect.Value, text string) error {
 		v.SetUint(n)
 		return numberError(err)
 	default:
-		if err := json.Unmarshal([]byte(text), v.Addr().Interface()); err != nil {
+		d := json.NewDecoder(strings.NewReader(text))
+		d.DisallowUnknownFields()
+		if err := d.Decode(v.Addr().Interface()); err != nil {
 			return fmt.Errorf("as JSON: %w", err)
+		}
+		if d.More() {
+			return errors.New("as JSON: there is more after the value")
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -26,7 +27,9 @@ type Run struct {
 type Handler func(ctx context.Context, run *Run) error
 
 // Middleware wraps the execution of every run of a consumer. For CPU-bound
-// tasks it runs in the consumer's process, around the child's work.
+// tasks it runs in the consumer's process, around the child's work. One that
+// does not call next decides the run's outcome by itself; it cannot end a run
+// well whose task has a result.
 type Middleware func(next Handler) Handler
 
 func newRunInfo(run *broker.TaskRun, deadline time.Time) *Run {
@@ -40,7 +43,7 @@ func newRunInfo(run *broker.TaskRun, deadline time.Time) *Run {
 		QueuedAt: run.QueuedAt,
 		ParentID: run.ParentID,
 		RootID:   rootID(run),
-		Headers:  run.Headers,
+		Headers:  maps.Clone(run.Headers), // the stored ones are not a task's to change
 	}
 }
 

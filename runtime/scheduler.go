@@ -24,7 +24,9 @@ type SchedulerConfig struct {
 // A task that runs every d does so at the multiples of d since the Unix epoch,
 // so that schedulers agree and restarts do not shift it. What becomes of ticks
 // that no scheduler was up for is said by the task's [Schedule]. A task that
-// was never scheduled before starts with the next tick.
+// was never scheduled before starts with the next tick. On a broker without
+// [broker.Schedules] two schedulers may queue a tick each, when its run is over
+// before the second asks, and a tick missed is not made up for.
 type Scheduler struct {
 	broker  broker.Broker
 	entries []*entry
@@ -49,6 +51,9 @@ const (
 // NewScheduler returns a scheduler of those of the given tasks that have a
 // schedule.
 func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Scheduler, error) {
+	if err := checkNotChild(); err != nil {
+		return nil, fmt.Errorf("make a scheduler: %w", err)
+	}
 	tasks, err := newTaskSet(sets)
 	if err != nil {
 		return nil, fmt.Errorf("make a scheduler: %w", err)

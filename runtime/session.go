@@ -24,6 +24,8 @@ const (
 	// stopTimeout bounds what follows the end of the grace time: cancelled
 	// tasks returning, the last outcomes, the handing back.
 	stopTimeout = 2 * time.Second
+	// windUpTimeout bounds the same after the loss of a lease.
+	windUpTimeout = time.Minute
 )
 
 // session is a consumer's stay with the broker between two losses of its
@@ -39,18 +41,19 @@ type session struct {
 
 	lookedForOther time.Time // the taker's own
 
-	lose context.CancelCauseFunc // ends everything: the lease cannot be trusted any more
-	halt context.CancelCauseFunc // ends the contexts of the runs alone
+	lose    context.CancelCauseFunc // the lease cannot be trusted any more: ends renewal and the contexts of the runs
+	halt    context.CancelCauseFunc // ends the contexts of the runs alone
+	abandon context.CancelFunc      // ends the tries to record outcomes
 }
 
 // sessions joins the broker and takes runs, again after each loss of the
 // lease, until ctx ends. What a lost session leaves behind is wound up in
 // loops.
 func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *sync.WaitGroup) error {
+	stopping := timeOfEnd(ctx)
 	limit := time.Now().Add(joinTimeout)
 	for {
-		joined := time.Now()
-		lease, err := c.join(ctx, limit)
+		lease, joined, err := c.join(ctx, limit)
 		if err != nil {
 			return err
 		}
@@ -60,42 +63,60 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		limit = time.Time{}
 		trust, lose := context.WithCancelCause(context.WithoutCancel(ctx))
 		base, halt := context.WithCancelCause(trust)
+		finishing, abandon := context.WithCancel(context.WithoutCancel(ctx))
 		s := &session{
-			Consumer: c, lease: lease, pool: pool, lose: lose, halt: halt,
+			Consumer: c, lease: lease, pool: pool, lose: lose, halt: halt, abandon: abandon,
 			outcomes: make(chan broker.Outcome, 4*(c.cfg.Concurrency+c.cfg.Processes)),
 			closed:   make(chan struct{}),
 			finished: make(chan struct{}),
+
+			lookedForOther: time.Now(),
 		}
 		loops.Go(func() { s.renewLoop(trust, joined) })
-		loops.Go(func() { s.finishLoop(trust) })
+		loops.Go(func() { s.finishLoop(finishing) })
 		s.takeLoop(ctx, base)
 		if ctx.Err() != nil {
-			return s.stop(ctx, c.cfg.Grace)
+			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
 		}
 		c.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", lease.ID(), "error", context.Cause(trust))
-		loops.Go(func() { _ = s.stop(ctx, 0) }) // what it cannot hand back was lost already
+		loops.Go(func() { s.windUp(ctx) })
 	}
 }
 
-// join opens a session, retrying until ctx ends, when it returns nil, or until
-// limit, unless that is zero.
-func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, error) {
+// timeOfEnd returns a function that tells when ctx ended, or now if it has not.
+func timeOfEnd(ctx context.Context) func() time.Time {
+	ended := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { ended <- time.Now() })
+	return func() time.Time {
+		select {
+		case at := <-ended:
+			return at
+		default:
+			return time.Now()
+		}
+	}
+}
+
+// join opens a session and tells from when on its lease counts. It retries
+// until ctx ends, when it returns nil, or until limit, unless that is zero.
+func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := c.broker.(broker.Leaser)
 	if !ok {
-		return newCoreSession(c.broker), nil
+		return newCoreSession(c.broker, c.kinds), time.Now(), nil
 	}
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, joinTimeout)
+		joined := time.Now()
 		lease, err := leaser.Join(attempt, c.cfg.Lease)
 		cancel()
 		if err == nil {
-			return lease, nil
+			return lease, joined, nil
 		}
 		if ctx.Err() != nil {
-			return nil, nil
+			return nil, time.Time{}, nil
 		}
 		if !limit.IsZero() && time.Now().After(limit) {
-			return nil, fmt.Errorf("join the broker: %w", err)
+			return nil, time.Time{}, fmt.Errorf("join the broker: %w", err)
 		}
 		c.logger.Warn("cannot join the broker, trying again", "error", err)
 		wait.sleep(ctx)
@@ -106,6 +127,7 @@ func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, e
 // the outcomes, gives the rest back and ends the session's loops.
 func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	defer s.lose(errStopping)
+	defer s.abandon()
 	done := make(chan struct{})
 	go func() { // ends with the last handler; a task that never returns keeps it
 		s.handlers.Wait()
@@ -115,13 +137,13 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	if !within(done, grace) {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.slots.busy())
 		s.halt(errStopping)
-		if !within(done, stopTimeout/2) {
-			err = fmt.Errorf("%d runs ignored the end of their contexts and go on unsupervised", s.slots.busy())
+		if !within(done, stopTimeout*5/8) {
+			err = fmt.Errorf("tasks that ignored the end of their contexts go on unsupervised: %s", count(s.slots.busy(), "run"))
 		}
 	}
 	close(s.closed)
-	if !within(s.finished, stopTimeout/4) {
-		s.lose(errStopping)
+	if !within(s.finished, stopTimeout/8) {
+		s.abandon()
 		<-s.finished
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
@@ -130,6 +152,39 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}
 	return err
+}
+
+// windUp ends a session whose lease was lost. Its outcomes are still offered to
+// the broker, which knows best whether they count: after an outage of its own
+// nobody else can have taken the runs.
+func (s *session) windUp(ctx context.Context) {
+	patience, cancel := context.WithTimeout(ctx, windUpTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { // ends with the last handler; a task that never returns keeps it
+		s.handlers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-patience.Done():
+	}
+	close(s.closed)
+	stop := context.AfterFunc(patience, s.abandon)
+	<-s.finished
+	stop()
+	s.abandon()
+	leaving, cancelLeave := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
+	defer cancelLeave()
+	_ = s.lease.Leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
+}
+
+// count writes a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func within(done <-chan struct{}, d time.Duration) bool {
@@ -152,9 +207,7 @@ func (s *session) takeLoop(ctx, base context.Context) {
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.take(ctx)
 		for _, run := range runs {
-			s.slots.take(run.Kind)
-			s.handlers.Add(1)
-			go s.execute(base, run)
+			s.begin(ctx, base, run)
 		}
 		switch {
 		case err == nil:
@@ -163,6 +216,19 @@ func (s *session) takeLoop(ctx, base context.Context) {
 			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
 			wait.sleep(ctx)
 		}
+	}
+}
+
+// begin starts a run that was taken once it has a slot.
+func (s *session) begin(ctx, base context.Context, run *broker.TaskRun) {
+	switch {
+	case run.Kind != IO && run.Kind != CPU: // not of a broker that keeps the contract
+		s.finish(s.dead(run, broker.Failure{Kind: string(Schema), Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+	case !s.slots.acquire(ctx, run.Kind): // the consumer stops
+		s.finish(handBack(run, 0))
+	default:
+		s.handlers.Add(1)
+		go s.execute(base, run)
 	}
 }
 
@@ -231,9 +297,14 @@ func (b *backoff) sleep(ctx context.Context) {
 	}
 }
 
-// logFenced reports outcomes that came too late to count.
-func logFenced(logger *slog.Logger, fenced []*broker.TaskRun) {
+// logFenced reports outcomes that came too late to count. After a try whose
+// reply was lost they may be those that the try applied.
+func logFenced(logger *slog.Logger, fenced []*broker.TaskRun, again bool) {
+	level, message := slog.LevelWarn, "run finished after its lease was lost: its outcome does not count"
+	if again {
+		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
+	}
 	for _, run := range fenced {
-		logger.Info("outcome not applied: the run was finished or given to another consumer before", "task", run.Task, "run", run.ID)
+		logger.Log(context.Background(), level, message, "task", run.Task, "run", run.ID)
 	}
 }

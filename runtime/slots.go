@@ -20,12 +20,24 @@ func newSlots(io, cpu int) *slots {
 	return &slots{free: [2]int{io, cpu}, size: [2]int{io, cpu}, freed: make(chan struct{}, 1)}
 }
 
-// take counts a run that was handed out. It may go below zero when a broker
-// gave more than was wanted; what is wanted next is then less.
-func (s *slots) take(kind Kind) {
-	s.mu.Lock()
-	s.free[kind]--
-	s.mu.Unlock()
+// acquire takes a slot, which is there at once unless the broker handed out a
+// run that was not wanted. It reports false when ctx ends first. Only the taker
+// calls it.
+func (s *slots) acquire(ctx context.Context, kind Kind) bool {
+	for {
+		s.mu.Lock()
+		if s.free[kind] > 0 {
+			s.free[kind]--
+			s.mu.Unlock()
+			return true
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.freed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (s *slots) release(kind Kind) {
@@ -46,7 +58,7 @@ func (s *slots) release(kind Kind) {
 func (s *slots) room() (io, cpu int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return max(s.free[IO], 0), max(s.free[CPU], 0)
+	return s.free[IO], s.free[CPU]
 }
 
 // busy is how many runs are executing.
@@ -87,12 +99,18 @@ func (s *slots) wait(ctx context.Context, wanted [2]bool) (io, cpu int) {
 	}
 }
 
-// notify calls f once when the next slot of that kind is free; the function it
-// returns takes that back.
+// notify calls f once when a slot of that kind is free, at once if one is; the
+// function it returns takes that back.
 func (s *slots) notify(kind Kind, f func()) (stop func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.onFree[kind] = f
+	free := s.free[kind] > 0
+	if !free {
+		s.onFree[kind] = f
+	}
+	s.mu.Unlock()
+	if free {
+		f()
+	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -11,7 +11,10 @@ import (
 
 // SupportsGeneratedV1 is defined by every runtime that runs what taskgen
 // generates today. Generated code refers to it, so that code and runtime that
-// do not fit fail to build on that line.
+// do not fit fail to build on that line, whichever of the two is older: a
+// change of what generated code may use or do defines SupportsGeneratedV2,
+// which taskgen then writes, and V1 stays as long as the code that refers to it
+// runs as before. A runtime that no longer runs it must drop V1.
 const SupportsGeneratedV1 = true
 
 // None is the result of a task that returns only an error.
@@ -56,7 +59,7 @@ type Spec struct {
 	Env      []string      // KEY=value, added to the child process's environment
 	Secrets  []string      // parameters that are shown as ***
 	Tags     []string
-	Params   string // the wire form of the parameters, as package doc of taskgen describes it
+	Params   string // the wire form of the parameters, in the grammar of internal/schema's package doc
 	Result   string // the wire form of the result; empty without one
 }
 
@@ -134,6 +137,7 @@ type Task struct {
 	newParams    func() any
 	encode       func(params any) ([]byte, error)
 	decodeResult func(b []byte) (any, error)
+	hasResult    bool
 }
 
 // Name returns the task's name on the wire.
@@ -161,6 +165,7 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			}
 			return b, nil
 		},
+		hasResult: d.AppendResult != nil,
 		newParams: func() any { return new(P) },
 		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
 		decodeResult: func(b []byte) (any, error) {

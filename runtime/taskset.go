@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // taskSet is the tasks that a process knows.
@@ -23,7 +24,7 @@ func newTaskSet(sets [][]Task) (taskSet, error) {
 			}
 			for _, name := range append([]string{t.spec.Name}, t.spec.Aliases...) {
 				if other, ok := s.byName[name]; ok {
-					return taskSet{}, fmt.Errorf("two tasks are named %q, %s and %s; give one another //task:name or //task:alias", name, other.spec.Name, t.spec.Name)
+					return taskSet{}, fmt.Errorf("two tasks are named %q: %q and %q; give one another //task:name", name, summary(other), summary(t))
 				}
 				s.byName[name] = t
 			}
@@ -32,4 +33,10 @@ func newTaskSet(sets [][]Task) (taskSet, error) {
 	}
 	slices.SortFunc(s.list, func(a, b *Task) int { return cmp.Compare(a.spec.Name, b.spec.Name) })
 	return s, nil
+}
+
+// summary is the first sentence of what a task's doc says.
+func summary(t *Task) string {
+	first, _, _ := strings.Cut(t.spec.Doc, ".")
+	return strings.Join(strings.Fields(first), " ")
 }

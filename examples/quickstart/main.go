@@ -13,10 +13,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/taskgen/taskgen/examples/quickstart/tasks"
@@ -28,7 +30,7 @@ func main() {
 	taskrt.ServeChild(tasks.Tasks(store)) // a child process ends here
 	url := flag.String("broker", "", "broker URL, such as redis://127.0.0.1:6379 (default embedded)")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *url, store); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
@@ -49,6 +51,7 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 	if err != nil {
 		return err
 	}
+	defer b.(io.Closer).Close()
 	client := taskrt.NewClient(b, taskrt.ClientConfig{})
 	logger := newLogger()
 	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{Processes: 2, Lease: 2 * time.Second, Logger: logger}, tasks.Tasks(store))

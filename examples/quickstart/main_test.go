@@ -33,7 +33,7 @@ func command(t *testing.T, binary, dir string, args ...string) *exec.Cmd {
 var (
 	pidOf        = regexp.MustCompile(`\bpid=(\d+)`)
 	calculatedOf = regexp.MustCompile(`msg=calculated .* document=(\S+) .* pid=(\d+)`)
-	tickOf       = regexp.MustCompile(`msg=scheduled .* tick=(\d+) pid=(\d+)`)
+	tickOf       = regexp.MustCompile(`msg=OK .* tick=(\d+) pid=(\d+)`)
 )
 
 // requireComplete checks what a run from beginning to end has printed.

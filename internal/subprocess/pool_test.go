@@ -326,6 +326,6 @@ func TestConfigIsChecked(t *testing.T) {
 		"MaxFrame":     {MaxFrame: 1},
 	} {
 		_, err := subprocess.NewPool(cfg)
-		require.ErrorContains(t, err, "make pool of child processes: "+field)
+		require.ErrorContains(t, err, "make pool of child processes: field "+field)
 	}
 }

@@ -4,6 +4,7 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Greet writes a greeting and asks for its length.
@@ -16,13 +17,13 @@ func Greet(ctx context.Context, name string) (string, error) {
 	return greeting, err
 }
 
-// Count counts the letters of a text, in a child process.
+// Count counts the characters of a text, in a child process.
 //
 //task:cpu
 //task:timeout 30s
 func Count(ctx context.Context, text string) (int, error) {
 	fmt.Printf("counting %q\n", text)
-	return len(text), nil
+	return utf8.RuneCountInString(text), nil
 }
 
 // Remind says something every second.

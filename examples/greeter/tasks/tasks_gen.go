@@ -4,6 +4,7 @@ package tasks
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/codec"
@@ -33,11 +34,13 @@ func Tasks() []taskrt.Task {
 // greetTask describes [Greet].
 var greetTask = &taskrt.Definition[GreetParams, string]{
 	Spec: taskrt.Spec{
-		Name:  "greet",
-		Doc:   "Greet writes a greeting and asks for its length.",
-		Kind:  taskrt.IO,
-		Retry: taskrt.RetryPolicy{Attempts: 6, Min: time.Second, Max: time.Minute},
-		Keep:  time.Hour,
+		Name:   "greet",
+		Doc:    "Greet writes a greeting and asks for its length.",
+		Kind:   taskrt.IO,
+		Retry:  taskrt.RetryPolicy{Attempts: 6, Min: time.Second, Max: time.Minute},
+		Keep:   time.Hour,
+		Params: "name string",
+		Result: "string",
 	},
 	AppendParams: (*GreetParams).AppendMsgpack,
 	ReadParams:   (*GreetParams).ReadMsgpack,
@@ -66,6 +69,7 @@ type GreetParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *GreetParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Name))
 	b = append(b, 0x81)
 	b = append(b, "\xa4name"...)
 	b = codec.AppendString(b, p.Name)
@@ -101,10 +105,12 @@ func (p *GreetParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 var countTask = &taskrt.Definition[CountParams, int]{
 	Spec: taskrt.Spec{
 		Name:    "count",
-		Doc:     "Count counts the letters of a text, in a child process.",
+		Doc:     "Count counts the characters of a text, in a child process.",
 		Kind:    taskrt.CPU,
 		Timeout: 30 * time.Second,
 		Keep:    time.Hour,
+		Params:  "text string",
+		Result:  "int",
 	},
 	AppendParams: (*CountParams).AppendMsgpack,
 	ReadParams:   (*CountParams).ReadMsgpack,
@@ -116,7 +122,7 @@ var countTask = &taskrt.Definition[CountParams, int]{
 	},
 }
 
-// QueueCount queues [Count]: it counts the letters of a text, in a child process.
+// QueueCount queues [Count]: it counts the characters of a text, in a child process.
 func QueueCount(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
 	return taskrt.Queue(ctx, countTask, &CountParams{Text: text}, opts...)
 }
@@ -133,6 +139,7 @@ type CountParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CountParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
 	b = append(b, "\xa4text"...)
 	b = codec.AppendString(b, p.Text)

@@ -4,6 +4,7 @@ package tasks
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/codec"
@@ -38,6 +39,7 @@ var storeFetchDataTask = &taskrt.Definition[StoreFetchDataParams, taskrt.None]{
 		Kind:    taskrt.IO,
 		Retry:   taskrt.RetryPolicy{Attempts: 6, Min: 100 * time.Millisecond, Max: 5 * time.Second},
 		Timeout: 30 * time.Second,
+		Params:  "url string",
 	},
 	AppendParams: (*StoreFetchDataParams).AppendMsgpack,
 	ReadParams:   (*StoreFetchDataParams).ReadMsgpack,
@@ -60,6 +62,7 @@ type StoreFetchDataParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StoreFetchDataParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 12+len(p.URL))
 	b = append(b, 0x81)
 	b = append(b, "\xa3url"...)
 	b = codec.AppendString(b, p.URL)
@@ -99,6 +102,8 @@ var storeHeavyCalculationTask = &taskrt.Definition[StoreHeavyCalculationParams, 
 		Kind:    taskrt.CPU,
 		Timeout: time.Minute,
 		Keep:    time.Hour,
+		Params:  "dataID string",
+		Result:  "{DataID string, Words int, Digest string}",
 	},
 	AppendParams: (*StoreHeavyCalculationParams).AppendMsgpack,
 	ReadParams:   (*StoreHeavyCalculationParams).ReadMsgpack,
@@ -126,6 +131,7 @@ type StoreHeavyCalculationParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StoreHeavyCalculationParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 15+len(p.DataID))
 	b = append(b, 0x81)
 	b = append(b, "\xa6dataID"...)
 	b = codec.AppendString(b, p.DataID)
@@ -165,6 +171,7 @@ var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 		Kind:     taskrt.IO,
 		Schedule: taskrt.Schedule{Every: time.Second},
 		Keep:     time.Hour,
+		Result:   "string",
 	},
 	AppendParams: (*ScheduledParams).AppendMsgpack,
 	ReadParams:   (*ScheduledParams).ReadMsgpack,
