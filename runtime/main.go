@@ -160,7 +160,7 @@ func (a *app) parse(set *flag.FlagSet, args []string, usage, intro string) error
 		return err
 	case err != nil:
 		message := strings.ReplaceAll(err.Error(), "flag provided but not defined: -", "unknown flag --")
-		return usagef(set.Name(), "%s", strings.ReplaceAll(message, " flag -", " flag --"))
+		return usagef(set.Name(), "%s", strings.ReplaceAll(message, " for flag -", " for flag --"))
 	case set.NArg() > 0:
 		return usagef(set.Name(), "unexpected argument %q", set.Arg(0))
 	}

@@ -145,7 +145,11 @@ func (a *app) queue(ctx context.Context, args []string) error {
 		err = client.queue(ctx, run)
 	}
 	if err != nil {
-		return fmt.Errorf("queue task %s as %s: %w", t.spec.Name, o.id, err)
+		what := t.spec.Name
+		if o.id != "" {
+			what += " as " + o.id
+		}
+		return fmt.Errorf("queue task %s: %w", what, err)
 	}
 	if !o.wait {
 		if o.json {
