@@ -6,4 +6,4 @@
 // [github.com/taskgen/taskgen/broker] describes. Start with README.md.
 package taskgen
 
-//go:generate go tool taskgen ./examples/... ./internal/testapp/...
+//go:generate go tool taskgen ./examples/... ./internal/testapp/... ./internal/codectest

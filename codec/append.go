@@ -19,49 +19,82 @@ func AppendBool(b []byte, v bool) []byte {
 
 // AppendInt appends v to b in the fewest bytes.
 func AppendInt(b []byte, v int64) []byte {
-	if v >= 0 {
-		return AppendUint(b, uint64(v))
+	if uint64(v) <= math.MaxInt8 {
+		return append(b, byte(v))
 	}
+	return appendInt(b, v)
+}
+
+func appendInt(b []byte, v int64) []byte {
 	switch {
+	case v >= 0:
+		return appendUint(b, uint64(v))
 	case v >= -32:
 		return append(b, byte(v))
 	case v >= math.MinInt8:
 		return append(b, codeInt8, byte(v))
 	case v >= math.MinInt16:
-		return binary.BigEndian.AppendUint16(append(b, codeInt16), uint16(v))
+		return append16(b, codeInt16, uint16(v))
 	case v >= math.MinInt32:
-		return binary.BigEndian.AppendUint32(append(b, codeInt32), uint32(v))
+		return append32(b, codeInt32, uint32(v))
 	}
-	return binary.BigEndian.AppendUint64(append(b, codeInt64), uint64(v))
+	return append64(b, codeInt64, uint64(v))
 }
 
 // AppendUint appends v to b in the fewest bytes.
 func AppendUint(b []byte, v uint64) []byte {
+	if v <= math.MaxInt8 {
+		return append(b, byte(v))
+	}
+	return appendUint(b, v)
+}
+
+func appendUint(b []byte, v uint64) []byte {
 	switch {
 	case v <= math.MaxInt8:
 		return append(b, byte(v))
 	case v <= math.MaxUint8:
 		return append(b, codeUint8, byte(v))
 	case v <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, codeUint16), uint16(v))
+		return append16(b, codeUint16, uint16(v))
 	case v <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, codeUint32), uint32(v))
+		return append32(b, codeUint32, uint32(v))
 	}
-	return binary.BigEndian.AppendUint64(append(b, codeUint64), v)
+	return append64(b, codeUint64, v)
+}
+
+// append16 appends a first byte and the 16 bits that follow it, in one step.
+func append16(b []byte, code byte, v uint16) []byte {
+	return append(b, code, byte(v>>8), byte(v))
+}
+
+func append32(b []byte, code byte, v uint32) []byte {
+	return append(b, code, byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+}
+
+func append64(b []byte, code byte, v uint64) []byte {
+	return append(b, code, byte(v>>56), byte(v>>48), byte(v>>40), byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
 }
 
 // AppendFloat32 appends v to b as a 32-bit float.
 func AppendFloat32(b []byte, v float32) []byte {
-	return binary.BigEndian.AppendUint32(append(b, codeFloat32), math.Float32bits(v))
+	return append32(b, codeFloat32, math.Float32bits(v))
 }
 
 // AppendFloat64 appends v to b as a 64-bit float.
 func AppendFloat64(b []byte, v float64) []byte {
-	return binary.BigEndian.AppendUint64(append(b, codeFloat64), math.Float64bits(v))
+	return append64(b, codeFloat64, math.Float64bits(v))
 }
 
 // AppendString appends s to b.
 func AppendString(b []byte, s string) []byte {
+	if len(s) < 32 {
+		return append(append(b, codeFixStr|byte(len(s))), s...)
+	}
+	return appendLong(b, s)
+}
+
+func appendLong(b []byte, s string) []byte {
 	return append(appendStringLen(b, len(s)), s...)
 }
 
@@ -72,9 +105,9 @@ func appendStringLen(b []byte, n int) []byte {
 	case n <= math.MaxUint8:
 		return append(b, codeStr8, byte(n))
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, codeStr16), uint16(n))
+		return append16(b, codeStr16, uint16(n))
 	}
-	return binary.BigEndian.AppendUint32(append(b, codeStr32), uint32(n))
+	return append32(b, codeStr32, uint32(n))
 }
 
 // AppendBytes appends v to b as binary; a nil slice becomes nil.
@@ -90,9 +123,9 @@ func appendBytesLen(b []byte, n int) []byte {
 	case n <= math.MaxUint8:
 		return append(b, codeBin8, byte(n))
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, codeBin16), uint16(n))
+		return append16(b, codeBin16, uint16(n))
 	}
-	return binary.BigEndian.AppendUint32(append(b, codeBin32), uint32(n))
+	return append32(b, codeBin32, uint32(n))
 }
 
 // AppendArrayLen appends the header of an array of n elements to b; the
@@ -102,9 +135,9 @@ func AppendArrayLen(b []byte, n int) []byte {
 	case n < 16:
 		return append(b, codeFixArray|byte(n))
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, codeArray16), uint16(n))
+		return append16(b, codeArray16, uint16(n))
 	}
-	return binary.BigEndian.AppendUint32(append(b, codeArray32), uint32(n))
+	return append32(b, codeArray32, uint32(n))
 }
 
 // AppendMapLen appends the header of a map of n pairs to b; keys and values
@@ -114,9 +147,9 @@ func AppendMapLen(b []byte, n int) []byte {
 	case n < 16:
 		return append(b, codeFixMap|byte(n))
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, codeMap16), uint16(n))
+		return append16(b, codeMap16, uint16(n))
 	}
-	return binary.BigEndian.AppendUint32(append(b, codeMap32), uint32(n))
+	return append32(b, codeMap32, uint32(n))
 }
 
 // AppendTime appends the instant t to b as MessagePack's timestamp extension
@@ -129,9 +162,9 @@ func AppendTime(b []byte, t time.Time) []byte {
 		b = binary.BigEndian.AppendUint32(b, uint32(nsec))
 		return binary.BigEndian.AppendUint64(b, sec)
 	case nsec == 0 && sec>>32 == 0:
-		return binary.BigEndian.AppendUint32(append(b, codeFixExt4, extTime), uint32(sec))
+		return append32(append(b, codeFixExt4), extTime, uint32(sec))
 	}
-	return binary.BigEndian.AppendUint64(append(b, codeFixExt8, extTime), nsec<<34|sec)
+	return append64(append(b, codeFixExt8), extTime, nsec<<34|sec)
 }
 
 // AppendDuration appends d to b as an integer of nanoseconds.

@@ -126,39 +126,31 @@ func TestArbitraryValuesLikeMsgpack(t *testing.T) {
 }
 
 func TestCollectionsLikeMsgpack(t *testing.T) {
-	property := func(s []string, m map[string]string, a [3]int16, p *int64) bool {
+	property := func(s []string, m map[string]string, a [3]int16) bool {
 		b := codec.AppendSliceHeader(nil, s)
 		for _, e := range s {
 			b = codec.AppendString(b, e)
 		}
-		same(t, s, b, func(r *codec.Reader) (v []string) { codec.ReadSlice(r, &v, readString); return v })
+		same(t, s, b, readStrings)
 
 		b = codec.AppendMapHeader(nil, m)
 		for k, e := range codec.Sorted(m) {
 			b = codec.AppendString(codec.AppendString(b, k), e)
 		}
-		same(t, m, b, func(r *codec.Reader) (v map[string]string) {
-			codec.ReadMap(r, &v, (*codec.Reader).String, readString)
-			return v
-		})
+		same(t, m, b, readMap((*codec.Reader).String, (*codec.Reader).String))
 
 		b = codec.AppendArrayLen(nil, len(a))
 		for _, e := range a {
 			b = codec.AppendInt(b, int64(e))
 		}
 		same(t, a, b, func(r *codec.Reader) (v [3]int16) {
-			codec.ReadArray(r, v[:], func(r *codec.Reader, v *int16) { *v = r.Int16() })
+			r.ReadArray(len(v))
+			for i := range v {
+				v[i] = r.Int16()
+			}
 			return v
 		})
 
-		b = codec.AppendNil(nil)
-		if p != nil {
-			b = codec.AppendInt(nil, *p)
-		}
-		same(t, p, b, func(r *codec.Reader) (v *int64) {
-			codec.ReadPointer(r, &v, func(r *codec.Reader, v *int64) { *v = r.Int64() })
-			return v
-		})
 		return true
 	}
 	require.NoError(t, quick.Check(property, &quick.Config{MaxCount: 300}))
@@ -170,10 +162,7 @@ func TestCollectionsLikeMsgpack(t *testing.T) {
 			b = codec.AppendBool(b, false)
 			m[i] = true
 		}
-		same(t, s, b, func(r *codec.Reader) (v []bool) {
-			codec.ReadSlice(r, &v, func(r *codec.Reader, v *bool) { *v = r.Bool() })
-			return v
-		})
+		same(t, s, b, readSlice((*codec.Reader).Bool))
 		b = codec.AppendMapHeader(nil, m)
 		for k := range codec.Sorted(m) {
 			b = codec.AppendBool(codec.AppendInt(b, int64(k)), true)
@@ -181,10 +170,34 @@ func TestCollectionsLikeMsgpack(t *testing.T) {
 		var back map[int]bool
 		require.NoError(t, msgpack.Unmarshal(b, &back))
 		require.Equal(t, m, back)
+		r := codec.NewReader(b)
+		require.Equal(t, m, readMap((*codec.Reader).Int, (*codec.Reader).Bool)(r))
+		require.NoError(t, r.Done())
 	}
 }
 
-func readString(r *codec.Reader, v *string) { *v = r.String() }
+// readSlice reads a slice as generated code does.
+func readSlice[E any](read func(*codec.Reader) E) func(*codec.Reader) []E {
+	return func(r *codec.Reader) (s []E) {
+		for n := codec.ReadSlice(r, &s); n > 0 && r.More(); n-- {
+			s = append(s, read(r))
+		}
+		return s
+	}
+}
+
+func readStrings(r *codec.Reader) []string { return readSlice((*codec.Reader).String)(r) }
+
+// readMap reads a map as generated code does.
+func readMap[K comparable, V any](key func(*codec.Reader) K, value func(*codec.Reader) V) func(*codec.Reader) map[K]V {
+	return func(r *codec.Reader) (m map[K]V) {
+		for n := codec.ReadMap(r, &m); n > 0 && r.More(); n-- {
+			k := codec.NewKey(r, m, key(r))
+			m[k] = value(r)
+		}
+		return m
+	}
+}
 
 type level byte
 
@@ -220,6 +233,10 @@ func TestOwnMarshallersLikeMsgpack(t *testing.T) {
 	require.NoError(t, err)
 	same(t, &u, b, func(r *codec.Reader) *url.URL { var v url.URL; codec.ReadBinary(r, &v); return &v })
 
+	b, err = codec.AppendBinaryInPlace(nil, &u)
+	require.NoError(t, err)
+	same(t, &u, b, func(r *codec.Reader) *url.URL { var v url.URL; codec.ReadBinary(r, &v); return &v })
+
 	text := celsius(21)
 	b, err = codec.AppendText(nil, text)
 	require.NoError(t, err)
@@ -234,6 +251,33 @@ func TestOwnMarshallersLikeMsgpack(t *testing.T) {
 	b, err = codec.AppendMarshaler(nil, whole)
 	require.NoError(t, err)
 	same(t, whole, b, func(r *codec.Reader) (v raw) { codec.ReadMarshaler(r, &v); return v })
+}
+
+// span is as long as it says, and its own marshaller: nil when negative.
+type span int
+
+func (s span) AppendBinary(b []byte) ([]byte, error) {
+	return append(b, make([]byte, max(s, 0))...), nil
+}
+
+func (s span) MarshalBinary() ([]byte, error) {
+	if s < 0 {
+		return nil, nil
+	}
+	return make([]byte, s), nil
+}
+
+func (s *span) UnmarshalBinary(b []byte) error { *s = span(len(b)); return nil }
+
+func TestMarshallersInPlaceLikeOthers(t *testing.T) {
+	for _, s := range []span{-1, 0, 1, 255, 256, 70000} {
+		want, err := codec.AppendBinary([]byte("before"), s)
+		require.NoError(t, err)
+		got, err := codec.AppendBinaryInPlace([]byte("before"), s)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, reference(t, s), got[len("before"):])
+	}
 }
 
 func TestOwnMarshallersThatFail(t *testing.T) {

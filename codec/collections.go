@@ -3,7 +3,6 @@ package codec
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
 	"unsafe"
 )
@@ -30,10 +29,11 @@ func AppendMapHeader[K comparable, V any](b []byte, m map[K]V) []byte {
 // written alike.
 func Sorted[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		if len(m) == 0 {
-			return
+		var few [16]K // on the stack: most maps are small
+		keys := few[:0]
+		for k := range m {
+			keys = append(keys, k)
 		}
-		keys := slices.AppendSeq(make([]K, 0, len(m)), maps.Keys(m))
 		slices.Sort(keys)
 		for _, k := range keys {
 			if !yield(k, m[k]) {
@@ -85,88 +85,89 @@ func BytesIntoOf[E ~byte](r *Reader, dst []E) {
 	}
 }
 
-// ReadSlice sets s to an array's elements, each read by read, or to nil.
-func ReadSlice[S ~[]E, E any](r *Reader, s *S, read func(*Reader, *E)) {
+// ReadSlice reads the header of an array and makes s, empty, for its elements,
+// or sets it to nil. It returns how many elements follow, for a loop that
+// appends each:
+//
+//	for n := codec.ReadSlice(r, &s); n > 0 && r.More(); n-- {
+//		s = append(s, r.Int())
+//	}
+func ReadSlice[S ~[]E, E any](r *Reader, s *S) int {
 	if r.Nil() {
 		*s = nil
-		return
+		return 0
 	}
 	n := r.ArrayLen()
-	if r.err != nil {
-		return
+	if r.err == nil {
+		*s = make(S, 0, prealloc[E](r, n))
 	}
-	elems := make(S, 0, prealloc[E](n))
-	for ; n > 0 && r.More(); n-- {
-		var e E
-		elems = append(elems, e)
-		read(r, &elems[len(elems)-1])
-	}
-	*s = elems
+	return n
 }
 
-// ReadArray sets s, all of an array's elements, each read by read. Another
-// number of elements is an error.
-func ReadArray[E any](r *Reader, s []E, read func(*Reader, *E)) {
+// Next appends a zero element to s and points to it.
+func Next[S ~[]E, E any](s *S) *E {
+	var e E
+	*s = append(*s, e)
+	return &(*s)[len(*s)-1]
+}
+
+// ReadArray reads the header of an array of n elements, which are to follow.
+// Another number of elements is an error.
+func (r *Reader) ReadArray(n int) {
 	at := r.pos
-	n := r.ArrayLen()
-	if r.err == nil && n != len(s) {
+	if got := r.ArrayLen(); r.err == nil && got != n {
 		r.pos = at
-		r.failf("%d elements where %d were expected", n, len(s))
-	}
-	for i := 0; i < len(s) && r.More(); i++ {
-		read(r, &s[i])
+		r.failf("%d elements where %d were expected", got, n)
 	}
 }
 
-// ReadMap sets m to a map's pairs, read by key and value, or to nil. A key
-// that stands twice is an error.
-func ReadMap[M ~map[K]V, K comparable, V any](r *Reader, m *M, key func(*Reader) K, value func(*Reader, *V)) {
+// ReadMap reads the header of a map and makes m, empty, for its pairs, or sets
+// it to nil. It returns how many pairs follow, for a loop that sets each:
+//
+//	for n := codec.ReadMap(r, &m); n > 0 && r.More(); n-- {
+//		k := codec.NewKey(r, m, r.String())
+//		m[k] = r.Int()
+//	}
+func ReadMap[M ~map[K]V, K comparable, V any](r *Reader, m *M) int {
 	if r.Nil() {
 		*m = nil
-		return
+		return 0
 	}
 	n := r.MapLen()
-	if r.err != nil {
-		return
+	if r.err == nil {
+		*m = make(M, prealloc[struct {
+			key   K
+			value V
+		}](r, n))
 	}
-	pairs := make(M, prealloc[struct {
-		key   K
-		value V
-	}](n))
-	for ; n > 0 && r.More(); n-- {
-		at := r.pos
-		k := key(r)
-		if _, twice := pairs[k]; twice && r.err == nil {
-			r.pos = at
-			r.failf("the key %v stands twice", k)
-		}
-		var v V
-		value(r, &v)
-		if r.err == nil {
-			pairs[k] = v
-		}
-	}
-	*m = pairs
+	return n
 }
 
-// ReadPointer sets p to a new value read by read, or to nil.
-func ReadPointer[P ~*E, E any](r *Reader, p *P, read func(*Reader, *E)) {
-	if r.Nil() {
-		*p = nil
-		return
+// NewKey returns k, the key just read. One that m has already fails the reader.
+func NewKey[M ~map[K]V, K comparable, V any](r *Reader, m M, k K) K {
+	if _, twice := m[k]; twice {
+		r.failf("the key %v stands twice", k)
 	}
-	e := new(E)
-	read(r, e)
-	*p = e
+	return k
 }
 
-// preallocBytes bounds what is made for elements that were only declared.
-const preallocBytes = 64 << 10
+// One byte of input can stand for a large element, and a type that contains
+// itself declares at every depth, so these bound what is made for elements that
+// were only declared: in one collection, and in all that a reader reads.
+const (
+	preallocBytes  = 64 << 10
+	preallocFactor = 16 // bytes for each of the input's, beside preallocBytes
+)
 
-// prealloc is [Prealloc] for elements of type E, of which one byte of input may
-// stand for many.
-func prealloc[E any](n int) int {
+// prealloc is the capacity to make for n declared elements of type E; append
+// grows it further once they are really there.
+func prealloc[E any](r *Reader, n int) int {
 	var e E
-	size := int(unsafe.Sizeof(e))
-	return min(Prealloc(n), preallocBytes/max(size, 1))
+	size := max(int(unsafe.Sizeof(e)), 1)
+	n = min(Prealloc(n), preallocBytes/size)
+	if n*size > preallocBytes+preallocFactor*len(r.buf)-r.made {
+		return 0
+	}
+	r.made += n * size
+	return n
 }

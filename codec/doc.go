@@ -13,10 +13,9 @@ package codec
 // MaxDepth is how deep arrays and maps may nest in what is read.
 const MaxDepth = 64
 
-// maxPrealloc bounds the capacity made for a collection before its elements
-// were seen: one byte of input can stand for a large element.
-const maxPrealloc = 1024
+// preallocElements bounds the elements that are made before they were read.
+const preallocElements = 1024
 
-// Prealloc returns the capacity to make for a collection that declares n
-// elements; append grows it further once the elements are really there.
-func Prealloc(n int) int { return min(n, maxPrealloc) }
+// Prealloc returns the capacity to make for a collection of small elements
+// that declares n of them; append grows it further once they are really there.
+func Prealloc(n int) int { return min(n, preallocElements) }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding"
 	"fmt"
+	"math"
+	"strings"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -49,6 +51,30 @@ func AppendBinary(b []byte, v encoding.BinaryMarshaler) ([]byte, error) {
 	return AppendBytes(b, data), nil
 }
 
+// BinaryAppender marshals itself with either of two methods, into the same
+// bytes.
+type BinaryAppender interface {
+	encoding.BinaryMarshaler
+	encoding.BinaryAppender
+}
+
+// AppendBinaryInPlace is [AppendBinary] without the copy in between.
+func AppendBinaryInPlace(b []byte, v BinaryAppender) ([]byte, error) {
+	const room = 2 // for the header of what is short
+	start := len(b)
+	out, err := v.AppendBinary(append(b, codeBin8, 0))
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	n := len(out) - start - room
+	if n <= 0 || n > math.MaxUint8 {
+		// Only MarshalBinary tells nil from nothing, and long headers are larger.
+		return AppendBinary(b, v)
+	}
+	out[start+1] = byte(n)
+	return out, nil
+}
+
 // AppendText appends v to b as the text that its MarshalText returns, in the
 // form of binary as msgpack/v5 does.
 func AppendText(b []byte, v encoding.TextMarshaler) ([]byte, error) {
@@ -91,10 +117,7 @@ func readWhole[T any](r *Reader, v *T, decode func(data []byte) error) {
 	if r.err != nil {
 		return
 	}
-	if err := decode(data); err != nil {
-		r.pos = at
-		r.failf("decode %T: %s", *v, err)
-	}
+	r.check(at, v, decode(data))
 }
 
 // ReadBinary reads binary with v's UnmarshalBinary; nil sets the zero value.
@@ -102,7 +125,15 @@ func ReadBinary[T any, P interface {
 	*T
 	encoding.BinaryUnmarshaler
 }](r *Reader, v P) {
-	readBytes(r, v, v.UnmarshalBinary)
+	at := r.pos
+	data, isNil := r.whole()
+	switch {
+	case r.err != nil:
+	case isNil:
+		*v = *new(T)
+	default:
+		r.check(at, v, v.UnmarshalBinary(data))
+	}
 }
 
 // ReadText reads text, a string or binary, with v's UnmarshalText; nil sets
@@ -111,21 +142,31 @@ func ReadText[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
 }](r *Reader, v P) {
-	readBytes(r, v, v.UnmarshalText)
+	at := r.pos
+	data, isNil := r.whole()
+	switch {
+	case r.err != nil:
+	case isNil:
+		*v = *new(T)
+	default:
+		r.check(at, v, v.UnmarshalText(data))
+	}
 }
 
-func readBytes[T any](r *Reader, v *T, decode func(data []byte) error) {
+// whole returns the bytes of binary or text, or tells that it is nil. They are
+// the reader's: unmarshalers copy what they keep.
+func (r *Reader) whole() (data []byte, isNil bool) {
 	if r.Nil() {
-		*v = *new(T)
-		return
+		return nil, true
 	}
-	at := r.pos
-	data := r.Bytes()
-	if r.err != nil {
-		return
-	}
-	if err := decode(data); err != nil {
+	return r.raw(), false
+}
+
+// check fails the reader, at the value that began at the offset at, if its own
+// method returned an error.
+func (r *Reader) check(at int, v any, err error) {
+	if err != nil {
 		r.pos = at
-		r.failf("decode %T: %s", *v, err)
+		r.failf("decode %s: %s", strings.TrimPrefix(fmt.Sprintf("%T", v), "*"), err)
 	}
 }

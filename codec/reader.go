@@ -27,6 +27,7 @@ type Reader struct {
 	pos   int
 	depth int
 	keyAt int // where the last key starts
+	made  int // bytes made for elements that were declared
 	err   error
 }
 
@@ -37,9 +38,9 @@ func NewReader(b []byte) *Reader { return &Reader{buf: b} }
 // Err returns the first error, always an [*Error] or one given to Fail.
 func (r *Reader) Err() error { return r.err }
 
-// Fail makes err the reader's error unless it already has one.
+// Fail makes err the reader's error unless it already has one, or err is nil.
 func (r *Reader) Fail(err error) {
-	if r.err == nil {
+	if r.err == nil && err != nil {
 		r.err = err
 		r.pos = len(r.buf)
 	}
@@ -140,12 +141,24 @@ func (r *Reader) integer(want string) (v uint64, negative bool) {
 	return 0, false
 }
 
+// bigEndian makes 64 bits of the bytes of an integer or a length.
+func bigEndian(b []byte) uint64 {
+	switch len(b) {
+	case 1:
+		return uint64(b[0])
+	case 2:
+		return uint64(binary.BigEndian.Uint16(b))
+	case 4:
+		return uint64(binary.BigEndian.Uint32(b))
+	case 8:
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
 // widen makes 64 bits of a big-endian integer.
 func widen(b []byte, signed bool) (uint64, bool) {
-	var v uint64
-	for _, c := range b {
-		v = v<<8 | uint64(c)
-	}
+	v := bigEndian(b)
 	if !signed || len(b) == 0 {
 		return v, false
 	}
@@ -157,6 +170,10 @@ func widen(b []byte, signed bool) (uint64, bool) {
 // signed reads an integer that fits in size bits, 8 to 64.
 func (r *Reader) signed(size int) int64 {
 	at := r.pos
+	if at < len(r.buf) && r.buf[at] < codeFixMap {
+		r.pos++
+		return int64(r.buf[at])
+	}
 	v, negative := r.integer("an integer")
 	s := int64(v)
 	if !negative && v > math.MaxInt64 || s<<(64-size)>>(64-size) != s {
@@ -170,6 +187,10 @@ func (r *Reader) signed(size int) int64 {
 // unsigned reads an integer of no sign that fits in size bits, 8 to 64.
 func (r *Reader) unsigned(size int) uint64 {
 	at := r.pos
+	if at < len(r.buf) && r.buf[at] < codeFixMap {
+		r.pos++
+		return uint64(r.buf[at])
+	}
 	v, negative := r.integer("an integer")
 	if negative || bits.Len64(v) > size {
 		r.pos = at
@@ -265,12 +286,7 @@ func exact(v uint64, negative bool) bool {
 // header moves behind a first byte and the n bytes of length that follow it,
 // and returns that length, or one beyond any input where int has no room for it.
 func (r *Reader) header(n int) int {
-	b := r.fixed(n)
-	var v uint64
-	for _, c := range b {
-		v = v<<8 | uint64(c)
-	}
-	return int(min(v, math.MaxInt))
+	return int(min(bigEndian(r.fixed(n)), math.MaxInt))
 }
 
 // take returns the next n bytes without copying them.
@@ -282,13 +298,26 @@ func (r *Reader) take(n int) []byte {
 		r.failf("%d bytes declared, %d left", n, len(r.buf)-r.pos)
 		return nil
 	}
-	b := r.buf[r.pos : r.pos+n]
+	b := r.buf[r.pos : r.pos+n : r.pos+n]
 	r.pos += n
 	return b
 }
 
 // text returns the next string's bytes without copying them.
 func (r *Reader) text(want string) []byte {
+	if r.pos < len(r.buf) {
+		// Most strings are short.
+		if n := int(r.buf[r.pos] ^ codeFixStr); n < 32 && n < len(r.buf)-r.pos {
+			start := r.pos + 1
+			r.pos = start + n
+			return r.buf[start:r.pos:r.pos]
+		}
+	}
+	return r.longText(want)
+}
+
+// longText is text for any length.
+func (r *Reader) longText(want string) []byte {
 	c := r.peek()
 	switch {
 	case c >= codeFixStr && c < codeNil:

@@ -30,7 +30,7 @@ func TestReaderRefuses(t *testing.T) {
 		{"\xcb\x00", func(r *codec.Reader) { r.Float64() }, "offset 0: ends inside a value"},
 		{"\xcf\x00\x20\x00\x00\x00\x00\x00\x01", func(r *codec.Reader) { r.Float64() }, "offset 0: an integer that a float64 cannot hold exactly"},
 		{"\xa3ab", func(r *codec.Reader) { _ = r.String() }, "offset 1: 3 bytes declared, 2 left"},
-		{"\xa1\xff", func(r *codec.Reader) { _ = r.String() }, "offset 0: a string that is not valid UTF-8"},
+		{"\xcb\x3f\xb9\x99\x99\x99\x99\x99\x9a", func(r *codec.Reader) { r.Float32() }, "offset 0: a float that 32 bits cannot hold exactly"},
 		{"\xc6\xff\xff\xff\xff", func(r *codec.Reader) { r.Bytes() }, "offset 5: 4294967295 bytes declared, 0 left"},
 		{"\xc4\x02ab", func(r *codec.Reader) { r.BytesInto(make([]byte, 3)) }, "offset 0: 2 bytes where 3 were expected"},
 		{"\xdd\xff\xff\xff\xff", func(r *codec.Reader) { r.ArrayLen() }, "offset 5: 4294967295 elements declared in 0 bytes"},
@@ -41,14 +41,10 @@ func TestReaderRefuses(t *testing.T) {
 		{"\xc1", func(r *codec.Reader) { r.Skip() }, "offset 0: an invalid byte where a value was expected"},
 		{"\x01\x02", func(r *codec.Reader) { r.Int() }, "offset 1: 1 bytes left over after the value"},
 		{"\x92\x01", func(r *codec.Reader) { r.Skip() }, "offset 1: 2 elements declared in 1 bytes"},
-		{"\x93\x01\x02\x03", func(r *codec.Reader) {
-			var a [2]int
-			codec.ReadArray(r, a[:], func(r *codec.Reader, v *int) { *v = r.Int() })
-		}, "offset 0: 3 elements where 2 were expected"},
+		{"\x93\x01\x02\x03", func(r *codec.Reader) { r.ReadArray(2) }, "offset 0: 3 elements where 2 were expected"},
 		{"\x82\xa1a\x01\xa1a\x02", func(r *codec.Reader) {
-			var m map[string]int
-			codec.ReadMap(r, &m, (*codec.Reader).String, func(r *codec.Reader, v *int) { *v = r.Int() })
-		}, "offset 4: the key a stands twice"},
+			readMap((*codec.Reader).String, (*codec.Reader).Int)(r)
+		}, "offset 6: the key a stands twice"},
 	} {
 		r := codec.NewReader([]byte(c.in))
 		c.read(r)
@@ -125,6 +121,8 @@ func TestNesting(t *testing.T) {
 // big is an element of which one byte of input declares much.
 type big [1 << 16]byte
 
+func readBig(r *codec.Reader) (v big) { r.BytesInto(v[:]); return v }
+
 // bombs are a few bytes that declare a lot.
 func bombs() map[string][]byte {
 	many := append([]byte{0xdd, 0, 0x01, 0, 0}, bytes.Repeat([]byte{0x80}, 1<<16)...)
@@ -156,18 +154,13 @@ func TestBombsAllocateLittle(t *testing.T) {
 		"Bytes":  func(r *codec.Reader) { r.Bytes() },
 		"String": func(r *codec.Reader) { _ = r.String() },
 		"slice of big": func(r *codec.Reader) {
-			var v []big
-			codec.ReadSlice(r, &v, func(r *codec.Reader, v *big) { r.BytesInto(v[:]) })
+			readSlice(readBig)(r)
 		},
 		"map of big": func(r *codec.Reader) {
-			var v map[string]big
-			codec.ReadMap(r, &v, (*codec.Reader).String, func(r *codec.Reader, v *big) { r.BytesInto(v[:]) })
+			readMap((*codec.Reader).String, readBig)(r)
 		},
 		"slice of slices": func(r *codec.Reader) {
-			var v [][]int
-			codec.ReadSlice(r, &v, func(r *codec.Reader, v *[]int) {
-				codec.ReadSlice(r, v, func(r *codec.Reader, v *int) { *v = r.Int() })
-			})
+			readSlice(readSlice((*codec.Reader).Int))(r)
 		},
 		"custom": func(r *codec.Reader) { var v anything; codec.ReadCustom(r, &v) },
 	}
@@ -294,14 +287,8 @@ func readAny(r *codec.Reader, which int) {
 		func(r *codec.Reader) { r.Bytes() },
 		func(r *codec.Reader) { r.Time() },
 		func(r *codec.Reader) { r.Bool() },
-		func(r *codec.Reader) {
-			var v []string
-			codec.ReadSlice(r, &v, readString)
-		},
-		func(r *codec.Reader) {
-			var v map[int64][]byte
-			codec.ReadMap(r, &v, (*codec.Reader).Int64, func(r *codec.Reader, v *[]byte) { *v = r.Bytes() })
-		},
+		func(r *codec.Reader) { readStrings(r) },
+		func(r *codec.Reader) { readMap((*codec.Reader).Int64, (*codec.Reader).Bytes)(r) },
 		func(r *codec.Reader) { var v anything; codec.ReadCustom(r, &v) },
 	}
 	methods[which%len(methods)](r)

@@ -4,15 +4,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"text/tabwriter"
+	_ "time/tzdata" // tz= must not depend on the machine
 
+	"github.com/taskgen/taskgen/internal/diff"
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
@@ -22,35 +24,6 @@ const (
 	exitProblem = 1 // something is wrong with the source, or stale
 	exitUsage   = 2
 )
-
-const usage = `Usage: taskgen [flags] [packages]
-
-taskgen makes tasks of annotated Go functions. For each package (default: the
-one in this directory; ./... works) it writes tasks_gen.go, with a function that
-queues each task and one, Tasks, that hands all of them to a consumer.
-
-	//task:io
-	//task:retry 5
-	//task:timeout 30s
-	func FetchData(ctx context.Context, url string) error { ... }
-
-becomes
-
-	func QueueFetchData(ctx context.Context, url string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error)
-
-Put this line into a file of the package and run "go generate":
-
-	//go:generate go tool taskgen
-
-Flags:
-`
-
-// options are the command line.
-type options struct {
-	check, list, version, verbose bool
-	dir                           string
-	patterns                      []string
-}
 
 func main() { os.Exit(run()) }
 
@@ -66,61 +39,40 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	result, err := taskgen.Run(ctx, taskgen.Config{Dir: opts.dir, Patterns: opts.patterns})
+	result, err := taskgen.Run(ctx, taskgen.Config{
+		Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client,
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
+		if errors.Is(err, taskgen.ErrRef) {
+			return exitUsage
+		}
 		return exitProblem
 	}
-	for _, p := range result.Problems {
+	for _, p := range append(result.Problems, result.Breaking...) {
 		fmt.Fprintln(os.Stderr, p)
 	}
 	status = act(opts, result)
-	if len(result.Problems) > 0 {
+	if len(result.Problems)+len(result.Breaking) > 0 {
 		return exitProblem
 	}
 	return status
 }
 
-// parse reads the command line. done means that there is nothing left to do
-// but to exit with status.
-func parse(args []string, stdout, stderr io.Writer) (opts options, status int, done bool) {
-	flags := flag.NewFlagSet("taskgen", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.BoolVar(&opts.check, "check", false, "write nothing; name each file that is stale, missing or orphaned, and exit 1")
-	flags.BoolVar(&opts.list, "list", false, "write nothing; print the tasks: name, kind, queue, schedule, stub, position")
-	flags.BoolVar(&opts.verbose, "v", false, "name each file that is written or removed")
-	flags.BoolVar(&opts.version, "version", false, "print the version")
-	flags.StringVar(&opts.dir, "C", "", "change to `dir` before anything else")
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
-		return opts, exitOK, true
-	case err != nil:
-		fmt.Fprintf(stderr, "taskgen: %s\nRun \"taskgen -h\" for usage.\n", err)
-		return opts, exitUsage, true
-	case opts.check && opts.list:
-		fmt.Fprint(stderr, "taskgen: -check and -list exclude each other\nRun \"taskgen -h\" for usage.\n")
-		return opts, exitUsage, true
-	}
-	if info, err := os.Stat(opts.dir); opts.dir != "" && (err != nil || !info.IsDir()) {
-		fmt.Fprintf(stderr, "taskgen: -C %s: not a directory\n", opts.dir)
-		return opts, exitUsage, true
-	}
-	opts.patterns = flags.Args()
-	return opts, exitOK, false
-}
-
 // act does with the result what the flags ask for.
 func act(opts options, result *taskgen.Result) int {
-	switch {
-	case opts.list:
-		list(os.Stdout, result.Tasks)
+	switch opts.mode {
+	case compare:
 		return exitOK
-	case opts.check:
-		return check(os.Stderr, result.Files)
+	case list:
+		return printTasks(os.Stdout, os.Stderr, result.Tasks, opts.json)
+	case check:
+		return stale(os.Stderr, result.Files)
+	case showDiff:
+		return differences(os.Stdout, result.Files)
+	}
+	if len(result.Tasks)+len(result.Files)+len(result.Problems) == 0 {
+		fmt.Fprintln(os.Stderr, "taskgen: no tasks here; mark a function with //task:io or //task:cpu")
 	}
 	status := exitOK
 	for _, f := range result.Files {
@@ -134,14 +86,36 @@ func act(opts options, result *taskgen.Result) int {
 	return status
 }
 
-// check names what a run would change.
-func check(w io.Writer, files []taskgen.File) int {
+// stale names what a run would change.
+func stale(w io.Writer, files []taskgen.File) int {
 	status := exitOK
 	for _, f := range files {
 		if f.Change != taskgen.Same {
 			fmt.Fprintf(w, "%s is %s; run taskgen\n", f.Path, f.Change)
 			status = exitProblem
 		}
+	}
+	return status
+}
+
+// differences prints what a run would change. A file that is not there is
+// /dev/null, as patch and git have it.
+func differences(w io.Writer, files []taskgen.File) int {
+	const none = "/dev/null"
+	status := exitOK
+	for _, f := range files {
+		if f.Change == taskgen.Same {
+			continue
+		}
+		before, after := "a/"+f.Path, "b/"+f.Path
+		switch f.Change {
+		case taskgen.Missing:
+			before = none
+		case taskgen.Orphan:
+			after = none
+		}
+		w.Write(diff.Unified(before, after, f.Old, f.Content))
+		status = exitProblem
 	}
 	return status
 }
@@ -157,16 +131,27 @@ func report(w io.Writer, f taskgen.File) {
 	}
 }
 
-func list(w io.Writer, tasks []taskgen.Task) {
-	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// printTasks prints a line for each task, or all that is known as JSON.
+func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, asJSON bool) int {
+	if asJSON {
+		if tasks == nil {
+			tasks = []taskgen.Task{} // a list, not null
+		}
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		out.SetEscapeHTML(false)
+		if err := out.Encode(tasks); err != nil {
+			fmt.Fprintln(stderr, "taskgen: write catalogue:", err)
+			return exitProblem
+		}
+		return exitOK
+	}
+	out := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	defer out.Flush()
 	for _, t := range tasks {
-		schedule := "-"
-		if t.Every > 0 {
-			schedule = "every " + t.Every.String()
-		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Kind, t.Queue, schedule, t.Stub, t.Pos)
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Kind, t.Queue, t.Schedule, t.Stub, t.Position)
 	}
+	return exitOK
 }
 
 // version is that of the module, as the go command stamped it.

@@ -19,6 +19,10 @@ func apply(f taskgen.File) error {
 			return fmt.Errorf("remove output: %w", err)
 		}
 		return nil
+	case taskgen.Missing:
+		if err := os.MkdirAll(filepath.Dir(f.Target), 0o755); err != nil { // a client's may be new
+			return fmt.Errorf("write output: %w", err)
+		}
 	}
 	return replace(f.Target, f.Content)
 }

@@ -30,10 +30,25 @@ type Directive struct {
 	Name string
 	Pos  token.Pos // of the comment
 	Args []ast.DirectiveArg
+	Rest Word // all that follows the name, of a directive that holds Go source
+
+	text string // the whole comment
+}
+
+// Word is a part of a directive at its position.
+type Word struct {
+	Text string
+	Pos  token.Pos
 }
 
 // String returns the directive's name as it is written in source.
 func (d *Directive) String() string { return "//task:" + d.Name }
+
+// quoted reports whether the argument at pos is in quotes.
+func (d *Directive) quoted(pos token.Pos) bool {
+	i := int(pos - d.Pos)
+	return i < len(d.text) && (d.text[i] == '"' || d.text[i] == '`')
+}
 
 // candidate matches a comment that is a directive or nearly one.
 var candidate = regexp.MustCompile(`^(//|/\*)[ \t]*(?i:task)[ \t]*:`)
@@ -43,7 +58,14 @@ var candidate = regexp.MustCompile(`^(//|/\*)[ \t]*(?i:task)[ \t]*:`)
 var nearly = regexp.MustCompile(`^(//|/\*)([ \t]*)((?i:task))([ \t]*:[ \t]*)([\pL\pN_-]*)`)
 
 // inSource matches wherever Find may find something, in a whole file.
-var inSource = regexp.MustCompile(`(//|/\*)[ \t]*(?i:task)[ \t]*:`)
+var inSource = regexp.MustCompile(`(//|/\*)[ \t]*(?i:task|tasks|taks|tsk|tsak)[ \t]*[:.,;/ \t=-]`)
+
+// misspelt matches a comment in directive form, without a space, whose tool is
+// nearly ours, or that has something else than a colon behind it.
+var misspelt = regexp.MustCompile(`^//(?i:task|tasks|taks|tsk|tsak)([ \t]*[:.,;/ \t=-])[ \t]*([\pL\pN_]+)`)
+
+// blockLine matches a directive on a line of its own inside a block comment.
+var blockLine = regexp.MustCompile(`(?m)^[ \t*]*//[ \t]*task:([\pL\pN_]+)`)
 
 // MayOccur reports whether a file holds what looks like a directive. It is
 // cheap, and true for some files that hold none.
@@ -53,7 +75,7 @@ func MayOccur(src []byte) bool { return inSource.Match(src) }
 // was meant to be one. Both are nil for any other comment.
 func Find(c *ast.Comment) (*Directive, *Problem) {
 	if !candidate.MatchString(c.Text) {
-		return nil, nil
+		return nil, lookalike(c)
 	}
 	parsed, ok := ast.ParseDirective(c.Slash, c.Text)
 	if !ok || parsed.Tool != "task" {
@@ -62,7 +84,11 @@ func Find(c *ast.Comment) (*Directive, *Problem) {
 	if i := strings.IndexFunc(c.Text, unsafeRune); i >= 0 {
 		return nil, problemf(c.Slash+token.Pos(i), "control character in a directive")
 	}
-	d := &Directive{Name: parsed.Name, Pos: c.Slash}
+	d := &Directive{Name: parsed.Name, Pos: c.Slash, text: c.Text}
+	if table[d.Name].source {
+		d.Rest = Word{parsed.Args, parsed.ArgsPos}
+		return d, nil
+	}
 	args, err := parsed.ParseArgs()
 	if err != nil {
 		return nil, problemf(parsed.ArgsPos, "%s: a quoted argument does not end, or something follows its closing quote", d)
@@ -95,6 +121,27 @@ func unknown(d *Directive) *Problem {
 		return problemf(pos, "unknown directive %s (did you mean //task:%s?)", d, hint)
 	}
 	return problemf(pos, "unknown directive %s; known: %s", d, strings.Join(names(), ", "))
+}
+
+// lookalike returns the problem of a comment that is in no way a directive but
+// can hardly have been meant as anything else.
+func lookalike(c *ast.Comment) *Problem {
+	if m := misspelt.FindStringSubmatch(c.Text); m != nil {
+		if _, known := table[m[2]]; known {
+			return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, m[2])
+		}
+		return nil
+	}
+	if !strings.HasPrefix(c.Text, "/*") {
+		return nil
+	}
+	for _, m := range blockLine.FindAllStringSubmatchIndex(c.Text, -1) {
+		if word := c.Text[m[2]:m[3]]; table[word].usage != "" {
+			at := strings.Index(c.Text[m[0]:], "//")
+			return problemf(c.Slash+token.Pos(m[0]+at), `a block comment holds no directives; write "//task:%s" in a comment of its own`, word)
+		}
+	}
+	return nil
 }
 
 // nearMiss returns the problem of a comment that only just fails to be a

@@ -33,23 +33,56 @@ func TestFold(t *testing.T) {
 	options := fold(t,
 		"//task:cpu",
 		"//task:name heavy-calculation.v2",
+		"//task:alias old",
+		"//task:alias older",
 		"//task:queue `critical`",
 		"//task:priority\thigh",
-		"//task:every 1h30m start",
+		"//task:every 1h30m start jitter=2m",
+		"//task:missed all max=3",
+		"//task:overlap skip",
 		"//task:retry 5 factor=1.5 backoff=1s..10m",
 		"//task:timeout 250ms",
 		"//task:expire 1h",
 		"//task:result 1h",
+		"//task:unique 10m by=a,b.C",
+		"//task:concurrency 4",
+		"//task:rate 100/1m by=b",
+		"//task:fair a",
+		"//task:memory 3GiB",
+		"//task:env A=b=c",
+		"//task:env `B= d `",
+		"//task:secret b",
+		"//task:default a  []string{`x`, \"y z\"} ",
+		"//task:rename a was",
 		"//task:tags a b  c",
 	)
-	options.NamePos, options.EveryPos = 0, 0
+	options.NamePos, options.SchedulePos = 0, 0
+	word := func(text string, column int) directive.Word {
+		return directive.Word{Text: text, Pos: token.Pos(column)}
+	}
 	require.Equal(t, directive.Options{
 		Kind: "cpu", Name: "heavy-calculation.v2", Queue: "critical", Priority: "high",
-		Every: 90 * time.Minute, Start: true,
+		Aliases: []directive.Word{word("old", 14), word("older", 14)},
+		Every:   90 * time.Minute, Start: true, Jitter: 2 * time.Minute, Missed: "all", MissedMax: 3, SkipOverlap: true,
 		Retry:   &directive.Retry{Retries: 5, Min: time.Second, Max: 10 * time.Minute, Factor: 1.5},
 		Timeout: 250 * time.Millisecond, Expire: time.Hour, Result: &hour,
-		Tags: []string{"a", "b", "c"},
+		Unique:      &directive.Unique{For: 10 * time.Minute, By: []directive.Word{word("a", 22), word("b.C", 24)}},
+		Concurrency: &directive.Concurrency{Max: 4},
+		Rate:        &directive.Rate{Max: 100, Per: time.Minute, By: []directive.Word{word("b", 23)}},
+		Fair:        new(word("a", 13)),
+		Memory:      3 << 30,
+		Env:         []string{"A=b=c", "B= d "},
+		Secrets:     []directive.Word{word("b", 15)},
+		Defaults:    []directive.Default{{Param: word("a", 16), Value: word("[]string{`x`, \"y z\"}", 19)}},
+		Renames:     []directive.Rename{{Param: word("a", 15), Old: word("was", 17)}},
+		Tags:        []string{"a", "b", "c"},
 	}, options)
+}
+
+func TestCron(t *testing.T) {
+	options := fold(t, "//task:io", `//task:cron "0 3 * * *" tz=Europe/Rome jitter=1h`)
+	options.SchedulePos = 0
+	require.Equal(t, directive.Options{Kind: "io", Cron: "0 3 * * *", Zone: "Europe/Rome", Jitter: time.Hour}, options)
 }
 
 func TestNoneAndNoRetries(t *testing.T) {
@@ -62,7 +95,6 @@ func TestProseIsNoDirective(t *testing.T) {
 	for _, text := range []string{
 		"// Task: describe what this does.",
 		"// task: see above",
-		"//tasks:io",
 		"// The //task:io directive",
 		"//	//task:io",
 		"//go:generate go tool taskgen",
@@ -91,6 +123,10 @@ func FuzzDirective(f *testing.F) {
 	for _, seed := range []string{
 		"//task:io", "//task:retry 5 backoff=1s..1m factor=2", "//task:queue \"a\\nb\"", "//task:tags a b `c`",
 		"//task:name \x00", "//task:every 1s jitter=2s start", "// task: io", "/*task:cpu*/", "//task:priority hihg",
+		`//task:cron "0 3 * * *" tz=Europe/Rome jitter=5m`, "//task:cron `\u00e9 31 2` tz=x", "//task:missed all max=9", "//task:overlap skip",
+		"//task:unique 1h by=a,b.C,,a", "//task:concurrency 4 by=.", "//task:rate 100/1m by=a", "//task:fair a.b",
+		"//task:memory 512MiB", "//task:memory 99999999999999999999TiB", `//task:env "A=b c"`, "//task:env A=", "//task:secret p",
+		"//task:default a \t []string{\"x\"}", "//task:default", "//task:rename a b", "//task:alias old.name",
 	} {
 		f.Add(seed)
 	}
@@ -99,8 +135,12 @@ func FuzzDirective(f *testing.F) {
 			return // no comment
 		}
 		d, problem := directive.Find(&ast.Comment{Slash: 1, Text: text})
+		within := func(pos token.Pos) {
+			require.LessOrEqual(t, int(pos), 1+len(text))
+			require.Positive(t, int(pos))
+		}
 		if problem != nil {
-			require.LessOrEqual(t, int(problem.Pos), 1+len(text))
+			within(problem.Pos)
 		}
 		if d == nil {
 			return
@@ -108,12 +148,20 @@ func FuzzDirective(f *testing.F) {
 		kind := &directive.Directive{Name: "io", Pos: 1}
 		options, problems := directive.Fold(token.NewFileSet(), []*directive.Directive{kind, d})
 		for _, p := range problems {
-			require.LessOrEqual(t, int(p.Pos), 1+len(text))
+			within(p.Pos)
+		}
+		for _, d := range options.Defaults {
+			within(d.Value.Pos)
+			require.True(t, strings.HasPrefix(text[d.Value.Pos-1:], d.Value.Text), "%q is not where it is said to be", d.Value.Text)
 		}
 		for _, name := range append(options.Tags, options.Name, options.Queue) {
 			require.False(t, strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsGraphic(r) || r == ' ' }), "%q", name)
 		}
 		require.GreaterOrEqual(t, options.Every, time.Duration(0))
 		require.GreaterOrEqual(t, options.Timeout, time.Duration(0))
+		require.GreaterOrEqual(t, options.Memory, int64(0))
+		for _, variable := range options.Env {
+			require.False(t, strings.ContainsFunc(variable, unicode.IsControl) && !strings.Contains(variable, "\t"), "%q", variable)
+		}
 	})
 }

@@ -16,16 +16,67 @@ type Options struct {
 	Kind     string // io or cpu
 	Name     string
 	NamePos  token.Pos // of the name in //task:name
+	Aliases  []Word
 	Queue    string
 	Priority string // high, medium or low
-	Every    time.Duration
-	EveryPos token.Pos // of //task:every
-	Start    bool
-	Retry    *Retry
-	Timeout  time.Duration
-	Expire   time.Duration
-	Result   *time.Duration
+
+	Every       time.Duration
+	Cron        string    // an expression, known to be a good one
+	Zone        string    // of Cron
+	SchedulePos token.Pos // of //task:every or //task:cron; not valid without either
+	Start       bool
+	Jitter      time.Duration
+	Missed      string // skip, latest or all
+	MissedMax   int
+	SkipOverlap bool
+
+	Retry   *Retry
+	Timeout time.Duration
+	Expire  time.Duration
+	Result  *time.Duration
+
+	Unique      *Unique
+	Concurrency *Concurrency
+	Rate        *Rate
+	Fair        *Word // a path, as By has
+
+	Memory int64    // bytes
+	Env    []string // KEY=value
+
+	Secrets  []Word // parameters
+	Defaults []Default
+	Renames  []Rename
 	Tags     []string
+}
+
+// Unique is what //task:unique says.
+type Unique struct {
+	For time.Duration
+	By  []Word
+}
+
+// Concurrency is what //task:concurrency says.
+type Concurrency struct {
+	Max int
+	By  []Word
+}
+
+// Rate is what //task:rate says: so many starts within a time.
+type Rate struct {
+	Max int
+	Per time.Duration
+	By  []Word // parameters, or fields of them: order.CustomerID
+}
+
+// Default is what //task:default says: a parameter and Go source, not parsed
+// yet, as what it means depends on the parameter's type.
+type Default struct {
+	Param, Value Word
+}
+
+// Rename is what //task:rename says of a parameter: its name and an old one.
+type Rename struct {
+	Param, Old Word
 }
 
 // Retry is what //task:retry says; zero fields mean the runtime's defaults.
@@ -48,38 +99,32 @@ type fold struct {
 	fset     *token.FileSet
 	options  Options
 	kind     *Directive
+	seen     map[string]*Directive // the first of each name
 	problems []*Problem
 }
 
 // parts are a directive's arguments, sorted out.
 type parts struct {
 	*Directive
-	words []argument
-	keys  map[string]argument
+	usage string
+	words []Word
+	keys  map[string]Word // by key, at the value's position
 	flags []string
-}
-
-// argument is the value of a positional argument or a key, at its position.
-type argument struct {
-	text string
-	pos  token.Pos
 }
 
 // Fold makes options of the directives of one function and returns every
 // problem it finds. The function at pos is a task when it has a kind.
 func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
-	f := &fold{fset: fset}
-	seen := map[string]*Directive{}
+	f := &fold{fset: fset, seen: map[string]*Directive{}}
 	for _, d := range directives {
 		r := table[d.Name]
-		if first := seen[d.Name]; first != nil && !r.repeatable {
+		first := f.seen[d.Name]
+		if first != nil && !r.repeatable {
 			f.problem(d.Pos, "%s stands twice; first at %s", d, f.at(first.Pos))
 			continue
 		}
-		seen[d.Name] = d
-		if !r.supported {
-			f.problem(d.Pos, "%s is not supported yet", d)
-			continue
+		if first == nil {
+			f.seen[d.Name] = d
 		}
 		if p := f.sort(d, r); p != nil {
 			r.apply(f, p)
@@ -93,7 +138,31 @@ func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
 			}
 		}
 	}
+	f.together()
 	return f.options, f.problems
+}
+
+// together reports directives that are right by themselves, but not beside, or
+// not without, another.
+func (f *fold) together() {
+	every, cron := f.seen["every"], f.seen["cron"]
+	if every != nil && cron != nil {
+		first, second := every, cron
+		if second.Pos < first.Pos {
+			first, second = second, first
+		}
+		f.problem(second.Pos, "%s conflicts with %s at %s: a task has one schedule", second, first, f.at(first.Pos))
+	}
+	for _, name := range []string{"missed", "overlap"} {
+		if d := f.seen[name]; d != nil && every == nil && cron == nil {
+			f.problem(d.Pos, "%s needs //task:every or //task:cron beside it", d)
+		}
+	}
+	for _, name := range []string{"memory", "env"} {
+		if d := f.seen[name]; d != nil && f.options.Kind == "io" {
+			f.problem(d.Pos, "%s is for a //task:cpu function: one that is //task:io has no process of its own", d)
+		}
+	}
 }
 
 func (f *fold) problem(pos token.Pos, format string, args ...any) {
@@ -108,23 +177,29 @@ func (f *fold) at(pos token.Pos) string {
 // sort tells positional arguments, keys and flags apart and holds them against
 // the rule. It returns nil after a problem.
 func (f *fold) sort(d *Directive, r rule) *parts {
-	p := &parts{Directive: d, keys: map[string]argument{}}
+	p := &parts{Directive: d, usage: r.usage, keys: map[string]Word{}}
+	if r.source {
+		return p
+	}
 	before := len(f.problems)
 	for _, arg := range d.Args {
 		key, value, isKey := strings.Cut(arg.Arg, "=")
 		switch {
 		case r.max >= 0 && isKey && (len(p.words) >= r.min || slices.Contains(r.keys, key)):
-			f.sortKey(p, r, key, argument{text: value, pos: arg.Pos})
+			f.sortKey(p, r, key, Word{value, arg.Pos})
 		case r.max < 0 || len(p.words) < r.max:
-			p.words = append(p.words, argument{text: arg.Arg, pos: arg.Pos})
+			p.words = append(p.words, Word{arg.Arg, arg.Pos})
 		case slices.Contains(r.flags, arg.Arg):
 			p.flags = append(p.flags, arg.Arg)
+		case r.quoted && !d.quoted(p.words[0].Pos):
+			f.problem(arg.Pos, "%s: unexpected argument %q; what has blanks is put in quotes, as in %s", d, arg.Arg, r.usage)
+			return nil
 		default:
-			f.problem(arg.Pos, "%s: unexpected argument %q%s", d, arg.Arg, suggestion(arg.Arg, append(slices.Clone(r.flags), r.keys...)))
+			f.problem(arg.Pos, "%s: unexpected argument %q%s", d, arg.Arg, Suggest(arg.Arg, append(slices.Clone(r.flags), r.keys...)))
 		}
 	}
 	if len(p.words) < r.min {
-		f.problem(d.Pos, "%s needs an argument, as in %s", d, r.usage)
+		f.problem(d.Pos, "%s needs %s, as in %s", d, count(r.min), r.usage)
 	}
 	if len(f.problems) > before {
 		return nil
@@ -132,25 +207,32 @@ func (f *fold) sort(d *Directive, r rule) *parts {
 	return p
 }
 
-func (f *fold) sortKey(p *parts, r rule, key string, value argument) {
+func count(n int) string {
+	if n == 1 {
+		return "an argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
+}
+
+func (f *fold) sortKey(p *parts, r rule, key string, value Word) {
 	_, twice := p.keys[key]
 	switch {
 	case !slices.Contains(r.keys, key) && len(r.keys) == 0:
-		f.problem(value.pos, "%s has no key %q", p, key)
+		f.problem(value.Pos, "%s has no key %q", p, key)
 	case !slices.Contains(r.keys, key):
-		f.problem(value.pos, "%s has no key %q%s; known: %s", p, key, suggestion(key, r.keys), strings.Join(r.keys, ", "))
-	case slices.Contains(r.refused, key):
-		f.problem(value.pos, "%s: %s= is not supported yet", p, key)
+		f.problem(value.Pos, "%s has no key %q%s; known: %s", p, key, Suggest(key, r.keys), strings.Join(r.keys, ", "))
 	case twice:
-		f.problem(value.pos, "%s: %s= stands twice", p, key)
-	case value.text == "":
-		f.problem(value.pos, "%s: %s= has no value", p, key)
+		f.problem(value.Pos, "%s: %s= stands twice", p, key)
+	case value.Text == "":
+		f.problem(value.Pos, "%s: %s= has no value", p, key)
 	}
-	value.pos += token.Pos(len(key) + len("="))
+	value.Pos += token.Pos(len(key) + len("="))
 	p.keys[key] = value
 }
 
-func suggestion(word string, known []string) string {
+// Suggest ends a message about an unknown word with the known one that it is
+// most likely a misspelling of. It returns "" when none is near.
+func Suggest(word string, known []string) string {
 	if hint := closest(word, known); hint != "" {
 		return fmt.Sprintf(" (did you mean %q?)", hint)
 	}
@@ -167,18 +249,33 @@ func applyKind(f *fold, p *parts) {
 }
 
 func applyName(f *fold, p *parts) {
-	f.options.Name, f.options.NamePos = f.name(p), p.words[0].pos
+	f.options.Name, f.options.NamePos = f.name(p), p.words[0].Pos
 }
 
 func applyQueue(f *fold, p *parts) { f.options.Queue = f.name(p) }
 
+// applyAlias takes over another name under which runs may be queued.
+func applyAlias(f *fold, p *parts) {
+	arg := p.words[0]
+	if f.name(p) == "" {
+		return
+	}
+	for _, other := range f.options.Aliases {
+		if other.Text == arg.Text {
+			f.problem(arg.Pos, "%s: %s stands twice; first at %s", p, arg.Text, f.at(other.Pos))
+			return
+		}
+	}
+	f.options.Aliases = append(f.options.Aliases, arg)
+}
+
 func (f *fold) name(p *parts) string {
 	arg := p.words[0]
-	if why := NameProblem(arg.text); why != "" {
-		f.problem(arg.pos, "%s: %s", p, why)
+	if why := NameProblem(arg.Text); why != "" {
+		f.problem(arg.Pos, "%s: %s", p, why)
 		return ""
 	}
-	return arg.text
+	return arg.Text
 }
 
 // NameProblem says why a name cannot be a task's or a queue's, or returns "".
@@ -193,19 +290,7 @@ func NameProblem(name string) string {
 }
 
 func applyPriority(f *fold, p *parts) {
-	levels := []string{"high", "medium", "low"}
-	arg := p.words[0]
-	if !slices.Contains(levels, arg.text) {
-		f.problem(arg.pos, "%s: unknown priority %q%s; write high, medium or low", p, arg.text, suggestion(arg.text, levels))
-		return
-	}
-	f.options.Priority = arg.text
-}
-
-func applyEvery(f *fold, p *parts) {
-	f.options.Every = f.duration(p, p.words[0], false)
-	f.options.EveryPos = p.Pos
-	f.options.Start = len(p.flags) > 0
+	f.options.Priority = f.choice(p, "priority", "high", "medium", "low")
 }
 
 func applyTimeout(f *fold, p *parts) { f.options.Timeout = f.duration(p, p.words[0], false) }
@@ -218,15 +303,15 @@ func applyResult(f *fold, p *parts) {
 }
 
 // duration reads a Go duration above zero, or from zero on.
-func (f *fold) duration(p *parts, arg argument, zero bool) time.Duration {
-	d, err := time.ParseDuration(arg.text)
+func (f *fold) duration(p *parts, arg Word, zero bool) time.Duration {
+	d, err := time.ParseDuration(arg.Text)
 	switch {
 	case err != nil:
-		f.problem(arg.pos, "%s: %q is not a duration; write a number with its unit, as in 30s, 5m or 1h30m", p, arg.text)
+		f.problem(arg.Pos, "%s: %q is not a duration; write a number with its unit, as in 30s, 5m or 1h30m", p, arg.Text)
 	case d < 0 && zero:
-		f.problem(arg.pos, "%s: %s is below zero", p, arg.text)
+		f.problem(arg.Pos, "%s: %s is below zero", p, arg.Text)
 	case d < 0, d == 0 && !zero:
-		f.problem(arg.pos, "%s: %s is not above zero", p, arg.text)
+		f.problem(arg.Pos, "%s: %s is not above zero", p, arg.Text)
 	default:
 		return d
 	}
@@ -236,48 +321,48 @@ func (f *fold) duration(p *parts, arg argument, zero bool) time.Duration {
 func applyRetry(f *fold, p *parts) {
 	r := &Retry{}
 	arg := p.words[0]
-	n, err := strconv.Atoi(arg.text)
+	n, err := strconv.Atoi(arg.Text)
 	if err != nil || n < 0 || n > maxRetries {
-		f.problem(arg.pos, "%s: %q is not a number of retries; write 0 to %d", p, arg.text, maxRetries)
+		f.problem(arg.Pos, "%s: %q is not a number of retries; write 0 to %d", p, arg.Text, maxRetries)
 	}
 	r.Retries = n
 	if arg, ok := p.keys["backoff"]; ok {
 		r.Min, r.Max = f.backoff(p, arg)
 	}
 	if arg, ok := p.keys["factor"]; ok {
-		r.Factor, err = strconv.ParseFloat(arg.text, 64)
+		r.Factor, err = strconv.ParseFloat(arg.Text, 64)
 		if err != nil || !(r.Factor >= 1 && r.Factor <= 1000) {
-			f.problem(arg.pos, "%s: factor %q is not a number from 1 to 1000", p, arg.text)
+			f.problem(arg.Pos, "%s: factor %q is not a number from 1 to 1000", p, arg.Text)
 		}
 	}
 	f.options.Retry = r
 }
 
 // backoff reads the shortest and the longest wait, as in 1s..10m.
-func (f *fold) backoff(p *parts, arg argument) (low, high time.Duration) {
-	from, to, ok := strings.Cut(arg.text, "..")
+func (f *fold) backoff(p *parts, arg Word) (low, high time.Duration) {
+	from, to, ok := strings.Cut(arg.Text, "..")
 	if !ok {
-		f.problem(arg.pos, "%s: backoff %q is not a range; write the shortest and the longest wait, as in 1s..10m", p, arg.text)
+		f.problem(arg.Pos, "%s: backoff %q is not a range; write the shortest and the longest wait, as in 1s..10m", p, arg.Text)
 		return 0, 0
 	}
 	before := len(f.problems)
-	low = f.duration(p, argument{text: from, pos: arg.pos}, false)
-	high = f.duration(p, argument{text: to, pos: arg.pos + token.Pos(len(from)+len(".."))}, false)
+	low = f.duration(p, Word{from, arg.Pos}, false)
+	high = f.duration(p, Word{to, arg.Pos + token.Pos(len(from)+len(".."))}, false)
 	if len(f.problems) == before && low > high {
-		f.problem(arg.pos, "%s: the shortest wait %s is longer than the longest %s", p, from, to)
+		f.problem(arg.Pos, "%s: the shortest wait %s is longer than the longest %s", p, from, to)
 	}
 	return low, high
 }
 
 func applyTags(f *fold, p *parts) {
 	for _, arg := range p.words {
-		switch why := NameProblem(arg.text); {
+		switch why := NameProblem(arg.Text); {
 		case why != "":
-			f.problem(arg.pos, "%s: %s", p, why)
-		case slices.Contains(f.options.Tags, arg.text):
-			f.problem(arg.pos, "%s: %s stands twice", p, arg.text)
+			f.problem(arg.Pos, "%s: %s", p, why)
+		case slices.Contains(f.options.Tags, arg.Text):
+			f.problem(arg.Pos, "%s: %s stands twice", p, arg.Text)
 		default:
-			f.options.Tags = append(f.options.Tags, arg.text)
+			f.options.Tags = append(f.options.Tags, arg.Text)
 		}
 	}
 }

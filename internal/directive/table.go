@@ -7,44 +7,49 @@ import (
 
 // rule is what the grammar says of one directive.
 type rule struct {
-	supported  bool
 	option     bool                // says how a task runs: needs //task:io or //task:cpu beside it
 	repeatable bool                // may stand more than once
+	source     bool                // holds Go source, which apply takes from Rest
+	quoted     bool                // its argument may have blanks, and then needs quotes
 	min, max   int                 // positional arguments; max -1: any number
 	keys       []string            // known as key=value
 	flags      []string            // known as a bare word behind the positional arguments
-	refused    []string            // of the keys, those not supported yet
 	usage      string              // an example, for errors
-	apply      func(*fold, *parts) // takes the arguments over; nil when not supported
+	apply      func(*fold, *parts) // takes the arguments over
 }
 
 // table is the grammar, one row a directive. It is never written to.
 var table = map[string]rule{
-	"io":       {supported: true, usage: "//task:io", apply: applyKind},
-	"cpu":      {supported: true, usage: "//task:cpu", apply: applyKind},
-	"name":     {supported: true, option: true, min: 1, max: 1, usage: "//task:name heavy_calculation", apply: applyName},
-	"queue":    {supported: true, option: true, min: 1, max: 1, usage: "//task:queue critical", apply: applyQueue},
-	"priority": {supported: true, option: true, min: 1, max: 1, usage: "//task:priority high", apply: applyPriority},
-	"every":    {supported: true, option: true, min: 1, max: 1, keys: []string{"jitter"}, refused: []string{"jitter"}, flags: []string{"start"}, usage: "//task:every 10s", apply: applyEvery},
-	"retry":    {supported: true, option: true, min: 1, max: 1, keys: []string{"backoff", "factor"}, usage: "//task:retry 5 backoff=1s..10m factor=2", apply: applyRetry},
-	"timeout":  {supported: true, option: true, min: 1, max: 1, usage: "//task:timeout 30s", apply: applyTimeout},
-	"expire":   {supported: true, option: true, min: 1, max: 1, usage: "//task:expire 1h", apply: applyExpire},
-	"result":   {supported: true, option: true, min: 1, max: 1, usage: "//task:result 1h", apply: applyResult},
-	"tags":     {supported: true, option: true, min: 1, max: -1, usage: "//task:tags billing nightly", apply: applyTags},
+	"io":  {usage: "//task:io", apply: applyKind},
+	"cpu": {usage: "//task:cpu", apply: applyKind},
 
-	"cron":        {option: true},
-	"missed":      {option: true},
-	"overlap":     {option: true},
-	"unique":      {option: true},
-	"concurrency": {option: true},
-	"rate":        {option: true},
-	"fair":        {option: true},
-	"memory":      {option: true},
-	"env":         {option: true, repeatable: true},
-	"secret":      {option: true, repeatable: true},
-	"default":     {option: true, repeatable: true},
-	"rename":      {option: true, repeatable: true},
-	"alias":       {option: true, repeatable: true},
+	"name":     {option: true, min: 1, max: 1, usage: "//task:name heavy_calculation", apply: applyName},
+	"alias":    {option: true, repeatable: true, min: 1, max: 1, usage: "//task:alias old_name", apply: applyAlias},
+	"queue":    {option: true, min: 1, max: 1, usage: "//task:queue critical", apply: applyQueue},
+	"priority": {option: true, min: 1, max: 1, usage: "//task:priority high", apply: applyPriority},
+	"tags":     {option: true, min: 1, max: -1, usage: "//task:tags billing nightly", apply: applyTags},
+
+	"every":   {option: true, min: 1, max: 1, keys: []string{"jitter"}, flags: []string{"start"}, usage: "//task:every 10s", apply: applyEvery},
+	"cron":    {option: true, quoted: true, min: 1, max: 1, keys: []string{"tz", "jitter"}, usage: `//task:cron "0 3 * * *"`, apply: applyCron},
+	"missed":  {option: true, min: 1, max: 1, keys: []string{"max"}, usage: "//task:missed latest", apply: applyMissed},
+	"overlap": {option: true, min: 1, max: 1, usage: "//task:overlap skip", apply: applyOverlap},
+
+	"retry":   {option: true, min: 1, max: 1, keys: []string{"backoff", "factor"}, usage: "//task:retry 5 backoff=1s..10m factor=2", apply: applyRetry},
+	"timeout": {option: true, min: 1, max: 1, usage: "//task:timeout 30s", apply: applyTimeout},
+	"expire":  {option: true, min: 1, max: 1, usage: "//task:expire 1h", apply: applyExpire},
+	"result":  {option: true, min: 1, max: 1, usage: "//task:result 1h", apply: applyResult},
+
+	"unique":      {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:unique 10m by=dataID", apply: applyUnique},
+	"concurrency": {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:concurrency 4 by=tenantID", apply: applyConcurrency},
+	"rate":        {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:rate 100/1m by=tenantID", apply: applyRate},
+	"fair":        {option: true, min: 1, max: 1, usage: "//task:fair tenantID", apply: applyFair},
+
+	"memory": {option: true, min: 1, max: 1, usage: "//task:memory 512MiB", apply: applyMemory},
+	"env":    {option: true, repeatable: true, quoted: true, min: 1, max: 1, usage: `//task:env "KEY=some value"`, apply: applyEnv},
+
+	"secret":  {option: true, repeatable: true, min: 1, max: 1, usage: "//task:secret password", apply: applySecret},
+	"default": {option: true, repeatable: true, source: true, usage: `//task:default tenantID "none"`, apply: applyDefault},
+	"rename":  {option: true, repeatable: true, min: 2, max: 2, usage: "//task:rename tenantID tenant", apply: applyRename},
 }
 
 // names returns the name of every directive, in alphabetical order.

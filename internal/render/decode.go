@@ -45,13 +45,20 @@ func (g *generator) readFields(body *jen.Group, fields []*wireField, v operand, 
 	loop.Block(jen.Switch(jen.String().Call(g.r().Dot("Key").Call())).BlockFunc(func(cases *jen.Group) {
 		for _, f := range fields {
 			bit := bits[f]
-			cases.Case(jen.Lit(f.key)).BlockFunc(func(body *jen.Group) {
+			cases.Case(f.keys()...).BlockFunc(func(body *jen.Group) {
 				body.Add(g.r()).Dot("Once").Call(jen.Op("&").Add(word(bit/wordBits)), jen.Lit(bit%wordBits))
-				body.Add(g.readValue(f.typ, v.field(f.path)))
+				g.readValue(body, f.typ, v.field(f.path), 1)
 			})
 		}
 		cases.Default().Block(g.r().Dot("Skip").Call())
 	}))
+	for _, f := range fields {
+		if f.missing != nil {
+			bit := bits[f]
+			unseen := word(bit / wordBits).Op("&").Parens(jen.Lit(1).Op("<<").Lit(bit % wordBits)).Op("==").Lit(0)
+			body.If(unseen).Block(v.field(f.path).value().Op("=").Add(g.value(f.missing)))
+		}
+	}
 	for i := 0; i < len(required); i += wordBits {
 		args := []jen.Code{word(i / wordBits)}
 		for _, key := range required[i:min(i+wordBits, len(required))] {
@@ -79,29 +86,90 @@ func numbered(fields []*wireField) (bits map[*wireField]int, required []string) 
 	return bits, required
 }
 
-// readValue renders the statement that sets a value from the reader.
-func (g *generator) readValue(t *scan.Type, v operand) *jen.Statement {
+// readValue renders the statements that set a value from the reader, at a depth
+// of loops.
+func (g *generator) readValue(body *jen.Group, t *scan.Type, v operand, depth int) {
+	if hasHelper(t) {
+		body.Id(g.helperFor(t).read).Call(g.r(), v.address())
+		return
+	}
 	switch t.Kind {
-	case scan.Struct:
-		return jen.Id(g.helperFor(t).read).Call(g.r(), v.address())
 	case scan.Custom:
-		return g.codec("Read"+t.Method).Call(g.r(), v.address())
+		body.Add(g.codec("Read"+t.Method)).Call(g.r(), v.address())
 	case scan.Pointer:
-		return g.codec("ReadPointer").Call(g.r(), v.address(), g.readFunc(t.Elem))
+		g.readPointer(body, t, v, depth)
 	case scan.Slice:
-		return g.codec("ReadSlice").Call(g.r(), v.address(), g.readFunc(t.Elem))
+		body.Add(g.countdown(depth, "ReadSlice", v)).BlockFunc(func(body *jen.Group) { g.readElement(body, t, v, depth) })
 	case scan.Array:
-		return g.codec("ReadArray").Call(g.r(), v.primary(false).Index(jen.Op(":")), g.readFunc(t.Elem))
+		body.Add(g.r()).Dot("ReadArray").Call(jen.Lit(int(t.Len)))
+		i := g.loop("i", depth)
+		elem := operand{base: v.primary(false).Index(jen.Id(i))}
+		body.For(jen.Id(i).Op(":=").Range().Add(v.value())).
+			BlockFunc(func(body *jen.Group) { g.readValue(body, t.Elem, elem, depth+1) })
 	case scan.Map:
-		return g.codec("ReadMap").Call(g.r(), v.address(), g.keyFunc(t.Key), g.readFunc(t.Elem))
+		body.Add(g.countdown(depth, "ReadMap", v)).BlockFunc(func(body *jen.Group) { g.readPair(body, t, v, depth) })
 	case scan.ByteArray:
 		slice := v.primary(false).Index(jen.Op(":"))
 		if byteElem(t) {
-			return g.r().Dot("BytesInto").Call(slice)
+			body.Add(g.r()).Dot("BytesInto").Call(slice)
+		} else {
+			body.Add(g.codec("BytesIntoOf")).Call(g.r(), slice)
 		}
-		return g.codec("BytesIntoOf").Call(g.r(), slice)
+	default:
+		body.Add(v.value()).Op("=").Add(g.readScalar(t))
 	}
-	return v.value().Op("=").Add(g.readScalar(t))
+}
+
+// countdown renders the head of a loop over as many elements as the codec's
+// function returns.
+func (g *generator) countdown(depth int, function string, v operand) *jen.Statement {
+	n := g.loop("left", depth)
+	return jen.For(
+		jen.Id(n).Op(":=").Add(g.codec(function)).Call(g.r(), v.address()),
+		jen.Id(n).Op(">").Lit(0).Op("&&").Add(g.r()).Dot("More").Call(),
+		jen.Id(n).Op("--"),
+	)
+}
+
+func (g *generator) readPointer(body *jen.Group, t *scan.Type, v operand, depth int) {
+	body.If(g.r().Dot("Nil").Call()).Block(
+		v.value().Op("=").Nil(),
+	).Else().BlockFunc(func(body *jen.Group) {
+		body.Add(v.value()).Op("=").New(g.typ(t.Elem.Go))
+		g.readValue(body, t.Elem, operand{base: v.base, stars: v.stars + 1}, depth)
+	})
+}
+
+// readElement renders what appends one element to a slice: a scalar itself,
+// anything else through a pointer to it.
+func (g *generator) readElement(body *jen.Group, t *scan.Type, v operand, depth int) {
+	next := g.codec("Next").Call(v.address())
+	switch t.Elem.Kind {
+	case scan.Basic, scan.Time, scan.Bytes:
+		body.Add(v.value()).Op("=").Append(v.value(), g.readScalar(t.Elem))
+	case scan.Struct, scan.Custom:
+		g.readValue(body, t.Elem, operand{base: next, stars: 1}, depth+1)
+	default:
+		e := g.loop("e", depth)
+		body.Id(e).Op(":=").Add(next)
+		g.readValue(body, t.Elem, operand{base: jen.Id(e), stars: 1}, depth+1)
+	}
+}
+
+// readPair renders what sets one pair of a map.
+func (g *generator) readPair(body *jen.Group, t *scan.Type, v operand, depth int) {
+	k := g.loop("k", depth)
+	pair := v.primary(true).Index(jen.Id(k))
+	body.Id(k).Op(":=").Add(g.codec("NewKey")).Call(g.r(), v.value(), g.readScalar(t.Key))
+	switch t.Elem.Kind {
+	case scan.Basic, scan.Time, scan.Bytes:
+		body.Add(pair).Op("=").Add(g.readScalar(t.Elem))
+	default:
+		e := g.loop("e", depth)
+		body.Var().Id(e).Add(g.typ(t.Elem.Go))
+		g.readValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
+		body.Add(pair).Op("=").Id(e)
+	}
 }
 
 // readScalar renders the expression that reads a value without parts.
@@ -125,21 +193,10 @@ func (g *generator) readScalar(t *scan.Type) *jen.Statement {
 
 // readFunc renders a function that sets a value from a reader.
 func (g *generator) readFunc(t *scan.Type) *jen.Statement {
-	if t.Kind == scan.Struct {
+	if hasHelper(t) {
 		return jen.Id(g.helperFor(t).read)
 	}
 	r, v := g.names.local("r"), g.names.local("v")
 	return jen.Func().Params(jen.Id(r).Op("*").Add(g.codec("Reader")), jen.Id(v).Op("*").Add(g.typ(t.Go))).
-		Block(g.readValue(t, operand{base: jen.Id(v), stars: 1}))
-}
-
-// keyFunc renders a function that reads a map's key.
-func (g *generator) keyFunc(t *scan.Type) *jen.Statement {
-	kind := t.Basic.Kind()
-	if exact(t.Go, kind) {
-		return jen.Parens(jen.Op("*").Add(g.codec("Reader"))).Dot(title(types.Typ[kind].Name()))
-	}
-	r := g.names.local("r")
-	return jen.Func().Params(jen.Id(r).Op("*").Add(g.codec("Reader"))).Add(g.typ(t.Go)).
-		Block(jen.Return(g.readScalar(t)))
+		BlockFunc(func(body *jen.Group) { g.readValue(body, t, operand{base: jen.Id(v), stars: 1}, 1) })
 }

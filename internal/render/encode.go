@@ -15,9 +15,20 @@ import (
 type wireField struct {
 	path     string // from the struct
 	key      string
-	optional bool // may be missing when read
-	omit     bool // left out when empty
+	old      []string    // other keys under which it is read
+	optional bool        // may be missing when read
+	missing  *scan.Value // what it is then, unless that is the zero value
+	omit     bool        // left out when empty
 	typ      *scan.Type
+}
+
+// keys are those under which the field is read.
+func (f *wireField) keys() []jen.Code {
+	keys := []jen.Code{jen.Lit(f.key)}
+	for _, key := range f.old {
+		keys = append(keys, jen.Lit(key))
+	}
+	return keys
 }
 
 func hex(v int) *jen.Statement { return jen.Id(fmt.Sprintf("0x%02x", v)) }
@@ -143,11 +154,13 @@ func keyBytes(key string) string {
 
 // appendValue renders the statements that append a value, at a depth of loops.
 func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth int) {
+	if hasHelper(t) {
+		g.appendCall(body, g.callAppend(t, v, depth), t.Fallible())
+		return
+	}
 	switch t.Kind {
 	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
 		body.Add(g.set(g.appendScalar(t, v)))
-	case scan.Struct:
-		g.appendCall(body, jen.Id(g.helperFor(t).append).Call(g.b(), v.address()), t.Fallible())
 	case scan.Custom:
 		g.appendCustom(body, t, v)
 	case scan.Pointer:
@@ -175,12 +188,12 @@ func (g *generator) appendPointer(t *scan.Type, v operand, depth int) *jen.State
 	elem := operand{base: v.base, stars: v.stars + 1}
 	isNil := jen.If(v.value().Op("==").Nil()).Block(g.set(g.codec("AppendNil").Call(g.b()))).Else()
 	switch {
-	case t.Elem.Kind == scan.Pointer:
+	case t.Elem.Kind == scan.Pointer && !t.Elem.Recursive:
 		return isNil.Add(g.appendPointer(t.Elem, elem, depth))
-	case t.Elem.Kind == scan.Struct && t.Elem.Fallible():
-		return isNil.If(g.fallible(jen.Id(g.helperFor(t.Elem).append).Call(g.b(), elem.address())))
+	case hasHelper(t.Elem) && t.Elem.Fallible():
+		return isNil.If(g.fallible(g.callAppend(t.Elem, elem, depth)))
 	case t.Elem.Kind == scan.Custom && !t.Elem.NilIs:
-		return isNil.If(g.fallible(g.codec("Append"+t.Elem.Method).Call(g.b(), elem.address())))
+		return isNil.If(g.fallible(g.codec(customAppender(t.Elem)).Call(g.b(), elem.address())))
 	}
 	return isNil.BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, elem, depth) })
 }
@@ -222,11 +235,11 @@ func (g *generator) appendCall(body *jen.Group, call *jen.Statement, fallible bo
 func (g *generator) fallible(call *jen.Statement) *jen.Statement {
 	err := g.names.local("err")
 	return jen.List(g.b(), jen.Id(err)).Op("=").Add(call).Op(";").Id(err).Op("!=").Nil().
-		Block(jen.Return(jen.Nil(), jen.Id(err)))
+		Block(g.giveUp(jen.Id(err)))
 }
 
 func (g *generator) appendCustom(body *jen.Group, t *scan.Type, v operand) {
-	call := g.codec("Append"+t.Method).Call(g.b(), v.address())
+	call := g.codec(customAppender(t)).Call(g.b(), v.address())
 	if !t.NilIs {
 		body.If(g.fallible(call))
 		return
@@ -234,6 +247,26 @@ func (g *generator) appendCustom(body *jen.Group, t *scan.Type, v operand) {
 	body.If(v.value().Op("==").Nil()).Block(
 		g.set(g.codec("AppendNil").Call(g.b())),
 	).Else().If(g.fallible(call))
+}
+
+// customAppender names the codec's function for a type that marshals itself.
+func customAppender(t *scan.Type) string {
+	if t.Method != "Binary" {
+		return "Append" + t.Method
+	}
+	// A method of an embedded field would append that field alone.
+	m := types.NewMethodSet(types.NewPointer(t.Go)).Lookup(nil, "AppendBinary")
+	if m == nil || len(m.Index()) > 1 || !types.Identical(m.Type(), appendBinarySignature()) {
+		return "AppendBinary"
+	}
+	return "AppendBinaryInPlace"
+}
+
+// appendBinarySignature is that of encoding.BinaryAppender's method.
+func appendBinarySignature() *types.Signature {
+	bytes := types.NewParam(0, nil, "", types.NewSlice(types.Typ[types.Byte]))
+	failed := types.NewParam(0, nil, "", types.Universe.Lookup("error").Type())
+	return types.NewSignatureType(nil, nil, nil, types.NewTuple(bytes), types.NewTuple(bytes, failed), false)
 }
 
 // appendScalar renders the call that appends a value without parts.
@@ -283,18 +316,20 @@ func appender(basic *types.Basic) (name string, takes types.BasicKind) {
 
 // appendFunc renders a function that appends a task's result.
 func (g *generator) appendFunc(t *scan.Type) *jen.Statement {
-	if t.Kind == scan.Struct && t.Fallible() {
+	if t.Kind == scan.Struct && t.Fallible() && !t.Deep() {
 		return jen.Id(g.helperFor(t).append)
 	}
 	b, v := g.names.local("b"), g.names.local("v")
 	value := operand{base: jen.Id(v), stars: 1}
 	fn := jen.Func().Params(jen.Id(b).Index().Byte(), jen.Id(v).Op("*").Add(g.typ(t.Go))).
 		Params(jen.Index().Byte(), jen.Error())
-	switch t.Kind {
-	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
+	switch {
+	case hasHelper(t) && t.Fallible():
+		return fn.Block(jen.Return(g.callAppend(t, value, 0)))
+	case hasHelper(t):
+		return fn.Block(jen.Return(g.callAppend(t, value, 0), jen.Nil()))
+	case t.Kind == scan.Basic, t.Kind == scan.Time, t.Kind == scan.Bytes, t.Kind == scan.ByteArray:
 		return fn.Block(jen.Return(g.appendScalar(t, value), jen.Nil()))
-	case scan.Struct:
-		return fn.Block(jen.Return(jen.Id(g.helperFor(t).append).Call(g.b(), value.address()), jen.Nil()))
 	}
 	return fn.BlockFunc(func(body *jen.Group) {
 		if t.Fallible() {

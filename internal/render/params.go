@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/dave/jennifer/jen"
@@ -14,7 +15,7 @@ func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 // params renders the type that holds a task's parameters, and how it travels.
 func (g *generator) params(t *scan.Task) {
 	fields := paramFields(t)
-	g.comment(t.ParamsName() + " are the parameters of [" + t.Link() + "].")
+	g.comment(t.ParamsName() + " are the parameters of " + g.link(t) + ".")
 	g.file.Type().Id(t.ParamsName()).StructFunc(func(body *jen.Group) {
 		for _, p := range t.Params {
 			body.Id(p.Field).Add(g.typ(p.Type.Go))
@@ -27,11 +28,16 @@ func (g *generator) params(t *scan.Task) {
 }
 
 // paramFields is the parameters as the fields of a struct whose keys are their
-// names. A pointer may be missing in what an older version wrote.
+// names. One with a default, or a pointer, may be missing in what an older
+// version wrote.
 func paramFields(t *scan.Task) []*wireField {
 	var fields []*wireField
 	for _, p := range t.Params {
-		fields = append(fields, &wireField{path: p.Field, key: p.Name, optional: p.Type.Kind == scan.Pointer, typ: p.Type})
+		f := &wireField{path: p.Field, key: p.Name, old: p.Old, optional: p.Optional(), typ: p.Type}
+		if p.Default != nil && !p.Default.Nil {
+			f.missing = p.Default
+		}
+		fields = append(fields, f)
 	}
 	return fields
 }
@@ -46,7 +52,9 @@ func (g *generator) appendParams(t *scan.Task, fields []*wireField) {
 				body.Return(jen.Append(jen.Id(b), hex(0x80)), jen.Nil())
 				return
 			}
-			g.appendFields(body, fields, operand{base: jen.Id(p), stars: 1})
+			self := operand{base: jen.Id(p), stars: 1}
+			body.Add(g.grow(fields, self))
+			g.appendFields(body, fields, self)
 			body.Return(jen.Id(b), jen.Nil())
 		})
 	g.file.Line()
@@ -63,9 +71,12 @@ func (g *generator) receiverOf(name string, used bool) *jen.Statement {
 
 func (g *generator) readParams(t *scan.Task, fields []*wireField) {
 	r, p := g.names.local("r"), g.names.local("p")
-	if len(fields) == 0 {
+	switch {
+	case len(fields) == 0:
 		g.comment("ReadMsgpack reads a map from r and skips what it holds.")
-	} else {
+	case slices.ContainsFunc(fields, func(f *wireField) bool { return f.missing != nil }):
+		g.comment("ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.")
+	default:
 		g.comment("ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.")
 	}
 	g.file.Func().Params(g.receiverOf(p, len(fields) > 0).Op("*").Id(t.ParamsName())).Id("ReadMsgpack").
@@ -90,39 +101,5 @@ func (g *generator) msgpackMethods(t *scan.Task) {
 	g.file.Func().Params(jen.Id(p).Op("*").Id(t.ParamsName())).Id("DecodeMsgpack").
 		Params(jen.Id(dec).Add(decoder)).Error().
 		Block(jen.Return(g.codec("DecodeFrom").Call(jen.Id(dec), jen.Id(p).Dot("ReadMsgpack"))))
-	g.file.Line()
-}
-
-// helper renders the pair of functions of one struct type.
-func (g *generator) helper(h *helper) {
-	var fields []*wireField
-	for _, f := range h.typ.Fields {
-		fields = append(fields, &wireField{path: f.Path, key: f.Key, optional: f.OmitEmpty, omit: f.OmitEmpty, typ: f.Type})
-	}
-	b, v, r := g.names.local("b"), g.names.local("v"), g.names.local("r")
-	if len(fields) == 0 {
-		v = "_"
-	}
-	self := jen.Id(v).Op("*").Add(g.typ(h.typ.Go))
-	value := operand{base: jen.Id(v), stars: 1}
-	fallible := h.typ.Fallible()
-	results, end := jen.Index().Byte(), jen.Return(jen.Id(b))
-	if fallible {
-		results, end = jen.Params(jen.Index().Byte(), jen.Error()), jen.Return(jen.Id(b), jen.Nil())
-	}
-	g.comment(h.append + " appends v to b as a map keyed by field name.")
-	g.file.Func().Id(h.append).Params(jen.Id(b).Index().Byte(), self.Clone()).Add(results).
-		BlockFunc(func(body *jen.Group) {
-			if len(fields) == 0 {
-				body.Return(jen.Append(jen.Id(b), hex(0x80)))
-				return
-			}
-			g.appendFields(body, fields, value)
-			body.Add(end)
-		})
-	g.file.Line()
-	g.comment(h.read + " sets v from r. A missing field is an error, an unknown one is skipped.")
-	g.file.Func().Id(h.read).Params(jen.Id(r).Op("*").Add(g.codec("Reader")), self.Clone()).
-		BlockFunc(func(body *jen.Group) { g.readFields(body, fields, value, "RequireFields") })
 	g.file.Line()
 }

@@ -27,37 +27,61 @@ type generator struct {
 	names   *names
 	helpers []*helper
 	byType  map[string]*helper
+	client  *copier // of a client package; else nil
+	deep    bool    // a function that counts its depth is being rendered
+	inMap   bool    // and it is that of a struct, whose fields are in a map
+	key     bool    // a function that returns bytes alone is being rendered
 }
 
 // File returns the generated file of a package that has tasks and no problems.
 // The same package gives the same bytes.
 func File(pkg *scan.Package) ([]byte, error) {
+	g := newGenerator(pkg)
+	g.file.HeaderComment(scan.Header)
+	g.handshake()
+	g.tasks()
+	for _, t := range pkg.Tasks {
+		g.task(t)
+	}
+	g.allHelpers()
+	return g.source()
+}
+
+func newGenerator(pkg *scan.Package) *generator {
 	g := &generator{
 		file:   jen.NewFilePathName(pkg.Path, pkg.Name),
 		pkg:    pkg,
 		byType: map[string]*helper{},
 	}
 	g.names = newNames(g.file, pkg)
-	g.file.HeaderComment(scan.Header)
-	g.handshake()
-	g.tasks()
-	for _, t := range pkg.Tasks {
-		g.definition(t)
-		g.stub(t)
-		g.batch(t)
-		g.params(t)
-	}
-	// Rendering one helper may ask for more.
+	return g
+}
+
+// task renders all that a task has of its own but its place in Tasks.
+func (g *generator) task(t *scan.Task) {
+	g.definition(t)
+	g.stub(t)
+	g.batch(t)
+	g.params(t)
+}
+
+// allHelpers renders the helpers that were asked for. Rendering one may ask
+// for more.
+func (g *generator) allHelpers() {
 	for i := 0; i < len(g.helpers); i++ {
 		g.helper(g.helpers[i])
 	}
+}
+
+// source returns the file as gofmt would have it.
+func (g *generator) source() ([]byte, error) {
 	var out bytes.Buffer
 	if err := g.file.Render(&out); err != nil {
-		return nil, fmt.Errorf("render package %s: %w", pkg.Path, err)
+		return nil, fmt.Errorf("render package %s: %w", g.pkg.Path, err)
 	}
 	src, err := format.Source(groupImports(out.Bytes()))
 	if err != nil {
-		return nil, fmt.Errorf("format code of package %s: %w", pkg.Path, err)
+		return nil, fmt.Errorf("format code of package %s: %w", g.pkg.Path, err)
 	}
 	return src, nil
 }

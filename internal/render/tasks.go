@@ -5,11 +5,9 @@ import (
 	"go/types"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dave/jennifer/jen"
 
-	"github.com/taskgen/taskgen/internal/directive"
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
@@ -124,7 +122,10 @@ func (g *generator) definition(t *scan.Task) {
 			field{"ReadResult", g.readFunc(t.Result)},
 		)
 	}
-	g.comment(t.DefinitionName() + " describes [" + t.Link() + "].")
+	if keys := g.keys(t); len(keys) > 0 {
+		fields = append(fields, field{"Keys", g.runtime("Keys").Types(jen.Id(t.ParamsName())).Values(lines(keys)...)})
+	}
+	g.comment(t.DefinitionName() + " describes " + g.link(t) + ".")
 	g.file.Var().Id(t.DefinitionName()).Op("=").Op("&").Add(g.runtime("Definition")).
 		Types(jen.Id(t.ParamsName()), g.result(t)).Values(lines(fields)...)
 	g.file.Line()
@@ -143,93 +144,6 @@ func lines(fields []field) []jen.Code {
 		list = append(list, jen.Line().Id(f.name).Op(":").Add(f.value))
 	}
 	return append(list, jen.Line())
-}
-
-// spec lists what a task's directives say, defaults left out.
-func (g *generator) spec(t *scan.Task) []field {
-	o := &t.Options
-	fields := []field{{"Name", jen.Lit(t.Name)}}
-	add := func(present bool, name string, value func() *jen.Statement) {
-		if present {
-			fields = append(fields, field{name, value()})
-		}
-	}
-	lit := func(v any) func() *jen.Statement { return func() *jen.Statement { return jen.Lit(v) } }
-	duration := func(d time.Duration) func() *jen.Statement {
-		return func() *jen.Statement { return g.duration(d) }
-	}
-	add(t.Doc != "", "Doc", lit(t.Doc))
-	add(true, "Kind", func() *jen.Statement { return g.runtime(strings.ToUpper(o.Kind)) })
-	add(o.Queue != "", "Queue", lit(o.Queue))
-	add(o.Priority != "" && o.Priority != "medium", "Priority", func() *jen.Statement { return g.runtime(title(o.Priority)) })
-	add(o.Every != 0, "Schedule", func() *jen.Statement { return g.schedule(o) })
-	add(o.Retry != nil, "Retry", func() *jen.Statement { return g.retry(o.Retry) })
-	add(o.Timeout != 0, "Timeout", duration(o.Timeout))
-	add(o.Expire != 0, "Expire", duration(o.Expire))
-	add(keep(t) != 0, "Keep", duration(keep(t)))
-	add(len(o.Tags) > 0, "Tags", func() *jen.Statement {
-		var tags []jen.Code
-		for _, tag := range o.Tags {
-			tags = append(tags, jen.Lit(tag))
-		}
-		return jen.Index().String().Values(tags...)
-	})
-	return fields
-}
-
-// defaultKeep is how long the outcome of a task with a result is kept when no
-// directive says so.
-const defaultKeep = time.Hour
-
-func keep(t *scan.Task) time.Duration {
-	switch {
-	case t.Options.Result != nil:
-		return *t.Options.Result
-	case t.Result != nil:
-		return defaultKeep
-	}
-	return 0
-}
-
-// schedule renders when a task runs by itself.
-func (g *generator) schedule(o *directive.Options) *jen.Statement {
-	values := []jen.Code{jen.Id("Every").Op(":").Add(g.duration(o.Every))}
-	if o.Start {
-		values = append(values, jen.Id("Start").Op(":").Lit(true))
-	}
-	return g.runtime("Schedule").Values(values...)
-}
-
-func (g *generator) retry(r *directive.Retry) *jen.Statement {
-	values := []jen.Code{jen.Id("Attempts").Op(":").Lit(r.Retries + 1)}
-	if r.Max != 0 {
-		values = append(values, jen.Id("Min").Op(":").Add(g.duration(r.Min)), jen.Id("Max").Op(":").Add(g.duration(r.Max)))
-	}
-	if r.Factor != 0 {
-		values = append(values, jen.Id("Factor").Op(":").Id(decimal(r.Factor)))
-	}
-	return g.runtime("RetryPolicy").Values(values...)
-}
-
-// duration renders d in the largest unit that divides it.
-func (g *generator) duration(d time.Duration) *jen.Statement {
-	units := []struct {
-		name string
-		unit time.Duration
-	}{
-		{"Hour", time.Hour}, {"Minute", time.Minute}, {"Second", time.Second},
-		{"Millisecond", time.Millisecond}, {"Microsecond", time.Microsecond}, {"Nanosecond", 1},
-	}
-	for _, u := range units {
-		if d%u.unit == 0 {
-			unit := g.names.qual("time", "time", u.name)
-			if d == u.unit {
-				return unit
-			}
-			return jen.Lit(int(d / u.unit)).Op("*").Add(unit)
-		}
-	}
-	return nil // not reached: one nanosecond divides every duration
 }
 
 // stub renders the function that queues one run.
@@ -252,7 +166,7 @@ func (g *generator) stub(t *scan.Task) {
 		values = append(values, jen.Id(p.Field).Op(":").Id(name))
 	}
 	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
-	g.comment(stubDoc(t))
+	g.comment(g.stubDoc(t))
 	g.file.Func().Id(t.StubName()).Params(args...).
 		Params(jen.Op("*").Add(g.runtime("Handle")).Types(g.result(t)), jen.Error()).
 		Block(jen.Return(g.runtime("Queue").Call(
@@ -263,8 +177,8 @@ func (g *generator) stub(t *scan.Task) {
 
 // stubDoc carries the function's own doc comment over: "FetchData downloads"
 // becomes "QueueFetchData queues [FetchData]: it downloads".
-func stubDoc(t *scan.Task) string {
-	head := t.StubName() + " queues [" + t.Link() + "]"
+func (g *generator) stubDoc(t *scan.Task) string {
+	head := t.StubName() + " queues " + g.link(t)
 	if t.Doc == "" {
 		return head + "."
 	}
@@ -277,7 +191,7 @@ func stubDoc(t *scan.Task) string {
 // batch renders the function that queues many runs.
 func (g *generator) batch(t *scan.Task) {
 	ctx, params, opts := g.names.local("ctx"), g.names.local("params"), g.names.local("opts")
-	g.comment(t.BatchName() + " queues one run of [" + t.Link() + "] for each of params, all of them or none.")
+	g.comment(t.BatchName() + " queues one run of " + g.link(t) + " for each of params, all of them or none.")
 	g.file.Func().Id(t.BatchName()).
 		Params(
 			jen.Id(ctx).Add(g.context()),

@@ -3,6 +3,7 @@ package render
 import (
 	"go/ast"
 	"go/types"
+	"strconv"
 	"strings"
 
 	"github.com/dave/jennifer/jen"
@@ -14,7 +15,7 @@ import (
 func (g *generator) typ(t types.Type) *jen.Statement {
 	switch t := t.(type) {
 	case *types.Alias:
-		if obj := t.Obj(); obj.Pkg() != nil && (obj.Pkg().Path() == g.pkg.Path || obj.Exported() && !internal(obj.Pkg().Path())) {
+		if obj := t.Obj(); obj.Pkg() != nil && (g.own(obj.Pkg().Path()) || obj.Exported() && !internal(obj.Pkg().Path())) {
 			return g.object(obj, t.TypeArgs())
 		}
 		return g.typ(types.Unalias(t))
@@ -42,7 +43,7 @@ func internal(path string) bool { return strings.Contains("/"+path+"/", "/intern
 
 func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.Statement {
 	s := jen.Id(obj.Name())
-	if obj.Pkg() != nil && obj.Pkg().Path() != g.pkg.Path {
+	if obj.Pkg() != nil && !g.own(obj.Pkg().Path()) {
 		s = g.names.qual(obj.Pkg().Path(), obj.Pkg().Name(), obj.Name())
 	}
 	if args.Len() == 0 {
@@ -60,63 +61,30 @@ func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.State
 func (g *generator) structType(t *types.Struct) *jen.Statement {
 	var fields []jen.Code
 	for i := range t.NumFields() {
-		v := t.Field(i)
-		field := jen.Null()
-		if !v.Embedded() {
-			field = jen.Id(v.Name())
-		}
-		field.Add(g.typ(v.Type()))
-		if tag := t.Tag(i); tag != "" {
-			field.Lit(tag)
-		}
-		fields = append(fields, field)
+		fields = append(fields, g.structField(t, i))
 	}
 	return jen.Struct(fields...)
 }
 
-// helper is the pair of functions that writes and reads one struct type.
-type helper struct {
-	typ          *scan.Type
-	append, read string
+// backquoted writes a tag as people do, where that is possible.
+func backquoted(tag string) *jen.Statement {
+	if strconv.CanBackquote(tag) {
+		return jen.Id("`" + tag + "`")
+	}
+	return jen.Lit(tag)
 }
 
-// helperFor returns the pair for a struct type; it is rendered once, however
-// often it is used.
-func (g *generator) helperFor(t *scan.Type) *helper {
-	if h := g.byType[t.ID()]; h != nil {
-		return h
+func (g *generator) structField(t *types.Struct, i int) *jen.Statement {
+	v := t.Field(i)
+	field := jen.Null()
+	if !v.Embedded() {
+		field = jen.Id(v.Name())
 	}
-	base := g.helperName(t.Go)
-	h := &helper{typ: t, append: g.names.declare("append" + base), read: g.names.declare("read" + base)}
-	g.byType[t.ID()] = h
-	g.helpers = append(g.helpers, h)
-	return h
-}
-
-// helperName makes a name of a type: Summary, ModelsItem, PageItem.
-func (g *generator) helperName(t types.Type) string {
-	switch t := types.Unalias(t).(type) {
-	case *types.Named:
-		name := title(t.Obj().Name())
-		if p := t.Obj().Pkg(); p != nil && p.Path() != g.pkg.Path {
-			name = title(p.Name()) + name
-		}
-		for arg := range t.TypeArgs().Types() {
-			name += g.helperName(arg)
-		}
-		return name
-	case *types.Basic:
-		return title(t.Name())
-	case *types.Pointer:
-		return g.helperName(t.Elem())
-	case *types.Slice:
-		return g.helperName(t.Elem()) + "s"
-	case *types.Array:
-		return g.helperName(t.Elem()) + "s"
-	case *types.Map:
-		return g.helperName(t.Elem()) + "Map"
+	field.Add(g.typ(v.Type()))
+	if tag := t.Tag(i); tag != "" {
+		field.Add(backquoted(tag))
 	}
-	return "Struct"
+	return field
 }
 
 func title(name string) string {

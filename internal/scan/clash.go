@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
 )
 
 // checkNames reports what would not fit together: two tasks of one name in the
@@ -24,6 +26,7 @@ func (s *pass) checkNames() {
 			first[t.Name] = t
 		}
 	}
+	s.checkAliases(first)
 	for _, src := range s.sources {
 		src.names = s.taken(src)
 		src.Taken, src.Declared = map[string]bool{}, map[string]bool{}
@@ -36,6 +39,29 @@ func (s *pass) checkNames() {
 		s.checkPredeclared(src)
 		s.checkGenerated(src)
 		s.checkOutput(src)
+	}
+}
+
+// checkAliases reports other names of tasks that are some task's already: a
+// run queued under one would be of two tasks.
+func (s *pass) checkAliases(first map[string]*Task) {
+	aliases := map[string]directive.Word{}
+	for _, p := range s.packages {
+		for _, t := range p.Tasks {
+			for _, alias := range t.Options.Aliases {
+				other, at := first[alias.Text], aliases[alias.Text]
+				switch {
+				case other == t:
+					s.problem(p, alias.Pos, "//task:alias: %s is the name of the task itself", alias.Text)
+				case other != nil:
+					s.problem(p, alias.Pos, "//task:alias: task name %q is already used at %s", alias.Text, s.relative(other.Pos))
+				case at.Pos.IsValid():
+					s.problem(p, alias.Pos, "//task:alias: %s is an alias already at %s", alias.Text, s.relative(s.position(at.Pos)))
+				default:
+					aliases[alias.Text] = alias
+				}
+			}
+		}
 	}
 }
 
@@ -101,7 +127,7 @@ func (s *pass) checkPredeclared(src *source) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(src.Declared)) {
 		obj := types.Universe.Lookup(name)
-		if _, isType := obj.(*types.TypeName); isType || obj != nil && slices.Contains([]string{"append", "len", "nil", "true"}, name) {
+		if _, isType := obj.(*types.TypeName); isType || obj != nil && slices.Contains([]string{"append", "false", "len", "new", "nil", "true"}, name) {
 			s.problem(src.Package, src.names[name], "generated code needs the predeclared %s; rename this", name)
 		}
 	}

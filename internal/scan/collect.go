@@ -34,7 +34,7 @@ func (s *pass) collect(src *source) {
 			if options.Kind == "" {
 				continue
 			}
-			b := &builder{pass: s, src: src, conv: conv, fn: fn}
+			b := &builder{pass: s, src: src, conv: conv, file: file, fn: fn}
 			if task := b.task(options); task != nil {
 				src.Tasks = append(src.Tasks, task)
 			}

@@ -82,6 +82,7 @@ func (s *pass) read(p *packages.Package) error {
 	src := &source{Package: pkg, paths: p.GoFiles}
 	if p.Module != nil {
 		src.goVersion = p.Module.GoVersion
+		pkg.Module = Module{Path: p.Module.Path, Dir: p.Module.Dir}
 	}
 	ignored := p.IgnoredFiles
 	if len(p.Errors) > 0 {
@@ -95,6 +96,9 @@ func (s *pass) read(p *packages.Package) error {
 		}
 	}
 	s.packages = append(s.packages, pkg)
+	if err := s.testFiles(pkg); err != nil {
+		return err
+	}
 	if pkg.Dir == "" || len(src.paths) == 0 && len(p.Errors) == 0 && len(ignored) == 0 {
 		return nil
 	}
@@ -120,33 +124,16 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 	}
 	src.paths = kept
 	for _, path := range ignored {
-		if err := s.ignoredFile(src.Package, path); err != nil {
+		if filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		if err := s.stray(src.Package, path, "build constraints exclude this file, and its tasks with it; move them to a file without"); err != nil {
 			return err
 		}
 	}
 	if mayHoldTasks {
 		s.sources = append(s.sources, src)
 		s.byPath[src.Path] = src
-	}
-	return nil
-}
-
-// ignoredFile reports the tasks of a file that build constraints exclude: the
-// output would depend on the machine that made it.
-func (s *pass) ignoredFile(p *Package, path string) error {
-	if filepath.Ext(path) != ".go" || filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
-		return nil
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read source: %w", err)
-	}
-	for i, line := range strings.Split(string(content), "\n") {
-		if strings.HasPrefix(line, "//task:") {
-			pos := token.Position{Filename: path, Line: i + 1, Column: 1}
-			s.problemAt(p, pos, "build constraints exclude this file, and its tasks with it; move them to a file without")
-			return nil
-		}
 	}
 	return nil
 }

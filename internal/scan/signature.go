@@ -2,6 +2,7 @@ package scan
 
 import (
 	"cmp"
+	"fmt"
 	"go/ast"
 	"go/token"
 	"go/types"
@@ -23,6 +24,7 @@ type builder struct {
 	*pass
 	src  *source
 	conv *converter
+	file *ast.File
 	fn   *ast.FuncDecl
 	made *Task
 	bad  bool
@@ -69,6 +71,7 @@ func (b *builder) task(options directive.Options) *Task {
 	b.params(sig)
 	b.results(sig)
 	b.name(wire)
+	b.options()
 	if b.bad {
 		return nil
 	}
@@ -163,9 +166,6 @@ func (b *builder) params(sig *types.Signature) {
 		fields[param.Field] = param.Name
 		b.made.Params = append(b.made.Params, param)
 	}
-	if len(all) > 1 && b.made.Options.EveryPos.IsValid() {
-		b.fail(all[1].pos(), "scheduled task %s takes a parameter, but a schedule has no value for it", b.made.Func)
-	}
 }
 
 func isContext(t types.Type) bool {
@@ -188,7 +188,7 @@ func (b *builder) param(p parameter) *Param {
 	if t == nil {
 		return nil
 	}
-	return &Param{Name: name, Field: fieldName(name), Type: t}
+	return &Param{Name: name, Field: fieldName(name), Type: t, expr: p.expr, pos: p.pos()}
 }
 
 // results holds the results against error and (R, error).
@@ -246,6 +246,9 @@ func (b *builder) undeclared(p parameter) string {
 	}
 	if basic, ok := p.typ.(*types.Basic); !ok || basic.Kind() != types.Invalid {
 		return ""
+	}
+	if sel, ok := p.expr.(*ast.SelectorExpr); ok && types.ExprString(sel.X) == "C" {
+		return fmt.Sprintf("type %s is C's; use one of Go", types.ExprString(sel))
 	}
 	return cmp.Or(b.failedImport(p.expr), "its type is not declared")
 }

@@ -39,6 +39,10 @@ type Type struct {
 	Method string       // of Custom: Custom, Marshaler, Binary or Text
 	NilIs  bool         // of Custom: a slice or map that travels as nil when it is nil
 	IsZero bool         // it has a method IsZero() bool
+
+	// Recursive marks a named type that contains itself. Each cycle of types
+	// goes through one, so that what follows types ends if it stops there.
+	Recursive bool
 }
 
 // Field is one field of a struct that travels.
@@ -49,12 +53,18 @@ type Field struct {
 	Type      *Type
 }
 
+// Name is the field's own name, without those of embedded structs.
+func (f *Field) Name() string { return f.Path[strings.LastIndexByte(f.Path, '.')+1:] }
+
 // ID names the type the same in every package and every universe of types.
 func (t *Type) ID() string { return types.TypeString(types.Unalias(t.Go), nil) }
 
 // Fallible reports whether encoding a value can fail: where a type of its own
-// marshals itself.
+// marshals itself, or one contains itself and a value may be too deep.
 func (t *Type) Fallible() bool {
+	if t.Recursive {
+		return true
+	}
 	switch t.Kind {
 	case Custom:
 		return true
@@ -68,6 +78,18 @@ func (t *Type) Fallible() bool {
 	return false
 }
 
+// Deep reports whether a type contains itself or one that does, so that its
+// values may nest without end.
+func (t *Type) Deep() bool {
+	switch {
+	case t.Recursive:
+		return true
+	case t.Kind == Struct:
+		return slices.ContainsFunc(t.Fields, func(f *Field) bool { return f.Type.Deep() })
+	}
+	return t.Elem != nil && t.Elem.Deep()
+}
+
 // culprit tells why a type cannot travel.
 type culprit struct {
 	path string // from the parameter to the part that cannot
@@ -79,12 +101,16 @@ func (c *culprit) String() string { return c.path + " " + c.why }
 // converter makes Types for one package.
 type converter struct {
 	pkg   *types.Package
-	open  []string         // ids of the named types being converted, to find recursion
+	open  map[string]*Type // the named types being converted, by id, to find recursion
 	known map[string]*Type // named types already converted, by id
 }
 
+// maxOpen is how many named types may lead to a type. A generic type that
+// contains ever larger instances of itself has no end.
+const maxOpen = 100
+
 func newConverter(pkg *types.Package) *converter {
-	return &converter{pkg: pkg, known: map[string]*Type{}}
+	return &converter{pkg: pkg, open: map[string]*Type{}, known: map[string]*Type{}}
 }
 
 // qualify prints types as a reader of the package would write them.
@@ -112,38 +138,60 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 		again.Go = t
 		return &again, nil
 	}
-	if slices.Contains(c.open, id) {
-		return nil, &culprit{path, fmt.Sprintf("makes type %s contain itself, which is not supported", c.print(named))}
+	if open := c.open[id]; open != nil {
+		open.Recursive = true
+		return open, nil
 	}
-	c.open = append(c.open, id)
-	converted, bad := c.named(t, named, path)
-	c.open = c.open[:len(c.open)-1]
+	if len(c.open) == maxOpen {
+		return nil, &culprit{path[:min(len(path), maxOpen/4)] + "…", fmt.Sprintf("goes through more than %d types, one in another", maxOpen)}
+	}
+	// What refers to the type before it is known needs its outline only.
+	converted := &Type{Kind: outline(named), Go: t, IsZero: hasIsZero(named)}
+	c.open[id] = converted
+	whole, bad := c.named(t, named, path)
+	delete(c.open, id)
 	if bad != nil {
 		return nil, bad
 	}
+	whole.Recursive = converted.Recursive
+	*converted = *whole
 	c.known[id] = converted
 	return converted, nil
+}
+
+// outline is the kind of a type that has no marshaller of its own.
+func outline(named *types.Named) Kind {
+	switch named.Underlying().(type) {
+	case *types.Slice:
+		return Slice
+	case *types.Array:
+		return Array
+	case *types.Map:
+		return Map
+	case *types.Pointer:
+		return Pointer
+	case *types.Struct:
+		return Struct
+	}
+	return Basic
 }
 
 // unreachable says why generated code in the package cannot name a type.
 func (c *converter) unreachable(obj *types.TypeName) string {
 	switch {
 	case obj.Pkg() == nil || obj.Pkg().Path() == c.pkg.Path():
-		if obj.Pkg() != nil && obj.Parent() != nil && obj.Parent() != obj.Pkg().Scope() {
-			return fmt.Sprintf("is of type %s, which is declared inside a function", obj.Name())
-		}
 		return ""
 	case !obj.Exported():
 		return fmt.Sprintf("is of type %s.%s, which is not exported", obj.Pkg().Name(), obj.Name())
-	case !importable(obj.Pkg().Path(), c.pkg.Path()):
+	case !Importable(obj.Pkg().Path(), c.pkg.Path()):
 		return fmt.Sprintf("is of type %s.%s, which package %s cannot import", obj.Pkg().Name(), obj.Name(), c.pkg.Path())
 	}
 	return ""
 }
 
-// importable holds a path against Go's rules for internal, vendored and main
-// packages.
-func importable(path, from string) bool {
+// Importable reports whether Go lets package from import a path: its rules for
+// internal and vendored packages.
+func Importable(path, from string) bool {
 	if strings.HasPrefix(path, "vendor/") || strings.Contains(path, "/vendor/") {
 		return false
 	}
@@ -160,6 +208,9 @@ func importable(path, from string) bool {
 func (c *converter) named(t types.Type, named *types.Named, path string) (*Type, *culprit) {
 	if isTime(named) {
 		return &Type{Kind: Time, Go: t, IsZero: true}, nil
+	}
+	if basic, ok := named.Underlying().(*types.Basic); ok && basic.Kind() == types.Invalid {
+		return nil, &culprit{path, fmt.Sprintf("is of type %s, whose declaration is not valid Go", c.print(named))}
 	}
 	method, why := marshaller(named)
 	if why != "" {

@@ -5,23 +5,24 @@ package taskgen
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/taskgen/taskgen/internal/render"
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// Config says which packages to generate for.
+// Config says which packages to generate for, and what else to do with them.
 type Config struct {
 	Dir      string   // working directory; defaults to the process's own
 	Patterns []string // as for go list; defaults to "."
+	Against  string   // a git ref to compare with; empty: none
+	Client   *Client  // a package of stubs to write too; nil: none
 }
 
 // Result is what a run found.
@@ -29,12 +30,14 @@ type Result struct {
 	Files    []File    // one for each output that there is or should be
 	Tasks    []Task    // of packages without problems, in the order of packages and source
 	Problems []Problem // sorted by position; the packages they are in keep their output
+	Breaking []Problem // what breaks runs that the code of Against has queued; nil when there are problems
 }
 
 // File is one output.
 type File struct {
 	Path    string // relative to Dir where it is below it, for messages
 	Target  string // absolute
+	Old     []byte // what is there; nil when nothing is
 	Content []byte // nil: the file is to go, its tasks are gone
 	Change  Change
 	Tasks   int
@@ -76,16 +79,14 @@ func (p Problem) String() string {
 	return p.Pos + ": " + p.Message
 }
 
-// Task is one task, for listing.
-type Task struct {
-	Name, Kind, Queue, Stub, Pos string
-	Every                        time.Duration // 0: not scheduled
-}
-
 // Run runs the pipeline. The error is for what no package can be blamed for;
 // whatever is wrong in a package is one of the result's problems.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	packages, problems, err := scan.Scan(ctx, scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns})
+	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
+	if cfg.Client == nil && cfg.Against == "" && scan.Nothing(scanned) {
+		return &Result{}, nil
+	}
+	packages, problems, err := scan.Scan(ctx, scanned)
 	if err != nil {
 		return nil, err
 	}
@@ -105,10 +106,25 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 			result.Files = append(result.Files, *file)
 		}
 		for _, t := range pkg.Tasks {
-			result.Tasks = append(result.Tasks, listed(cfg.Dir, t))
+			task, err := listed(cfg.Dir, pkg, t)
+			if err != nil {
+				return nil, err
+			}
+			result.Tasks = append(result.Tasks, task)
 		}
 	}
-	return result, nil
+	if len(problems) > 0 {
+		return result, nil
+	}
+	if cfg.Client != nil {
+		if err := client(cfg, packages, result); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Against != "" {
+		result.Breaking, err = against(ctx, cfg, packages)
+	}
+	return result, err
 }
 
 func problem(dir string, p scan.Problem) Problem {
@@ -120,45 +136,43 @@ func problem(dir string, p scan.Problem) Problem {
 	return Problem{Pos: text, Message: p.Message}
 }
 
-func listed(dir string, t *scan.Task) Task {
-	return Task{
-		Name:  t.Name,
-		Kind:  t.Options.Kind,
-		Queue: cmp.Or(t.Options.Queue, "default"),
-		Stub:  t.StubName(),
-		Pos:   scan.Relative(dir, t.Pos).String(),
-		Every: t.Options.Every,
-	}
-}
-
 // output compares what a package should have with what is there. It returns
 // nil when there is neither.
 func output(dir string, pkg *scan.Package) (*File, error) {
-	target := filepath.Join(pkg.Dir, scan.OutputName)
-	file := &File{Target: target, Tasks: len(pkg.Tasks)}
-	pos := scan.Problem{}.Pos
-	pos.Filename = target
-	file.Path = scan.Relative(dir, pos).Filename
+	var content []byte
+	if len(pkg.Tasks) > 0 {
+		var err error
+		if content, err = render.File(pkg); err != nil {
+			return nil, err
+		}
+	}
+	return compare(dir, filepath.Join(pkg.Dir, scan.OutputName), content, len(pkg.Tasks))
+}
+
+// compare holds what a file should be, nil for not being there, against what
+// it is. A file that is not ours and need not be is left alone: nil.
+func compare(dir, target string, content []byte, tasks int) (*File, error) {
+	file := &File{Path: relative(dir, target), Target: target, Content: content, Tasks: tasks}
 	old, err := os.ReadFile(target)
 	exists := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read output: %w", err)
 	}
-	if len(pkg.Tasks) == 0 {
-		if !exists || !scan.IsOutput(old) {
-			return nil, nil
-		}
-		file.Change = Orphan
-		return file, nil
-	}
-	if file.Content, err = render.File(pkg); err != nil {
-		return nil, err
-	}
+	file.Old = old
 	switch {
+	case content == nil && (!exists || !scan.IsOutput(old)):
+		return nil, nil
+	case content == nil:
+		file.Change = Orphan
 	case !exists:
 		file.Change = Missing
-	case !bytes.Equal(old, file.Content):
+	case !bytes.Equal(old, content):
 		file.Change = Stale
 	}
 	return file, nil
+}
+
+// relative is a path as messages show it.
+func relative(dir, path string) string {
+	return scan.Relative(dir, token.Position{Filename: path}).Filename
 }

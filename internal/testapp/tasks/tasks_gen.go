@@ -4,6 +4,7 @@ package tasks
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/codec"
@@ -57,11 +58,13 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 // echoTask describes [Echo].
 var echoTask = &taskrt.Definition[EchoParams, Answer]{
 	Spec: taskrt.Spec{
-		Name: "echo",
-		Doc:  "Echo returns what it is given.",
-		Kind: taskrt.IO,
-		Keep: time.Hour,
-		Tags: []string{"demo"},
+		Name:   "echo",
+		Doc:    "Echo returns what it is given.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Tags:   []string{"demo"},
+		Params: "text string, times int",
+		Result: "{Text string, parts [string], At time, PID int}",
 	},
 	AppendParams: (*EchoParams).AppendMsgpack,
 	ReadParams:   (*EchoParams).ReadMsgpack,
@@ -89,6 +92,7 @@ type EchoParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *EchoParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 28+len(p.Text))
 	b = append(b, 0x82)
 	b = append(b, "\xa4text"...)
 	b = codec.AppendString(b, p.Text)
@@ -133,6 +137,7 @@ var recorderRecordTask = &taskrt.Definition[RecorderRecordParams, taskrt.None]{
 		Kind:    taskrt.IO,
 		Retry:   taskrt.RetryPolicy{Attempts: 4, Min: time.Second, Max: 10 * time.Second},
 		Timeout: 5 * time.Second,
+		Params:  "note string",
 	},
 	AppendParams: (*RecorderRecordParams).AppendMsgpack,
 	ReadParams:   (*RecorderRecordParams).ReadMsgpack,
@@ -155,6 +160,7 @@ type RecorderRecordParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderRecordParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
 	b = append(b, "\xa4note"...)
 	b = codec.AppendString(b, p.Note)
@@ -194,6 +200,7 @@ var recorderMailTask = &taskrt.Definition[RecorderMailParams, taskrt.None]{
 		Kind:     taskrt.IO,
 		Queue:    "mail",
 		Priority: taskrt.High,
+		Params:   "to string",
 	},
 	AppendParams: (*RecorderMailParams).AppendMsgpack,
 	ReadParams:   (*RecorderMailParams).ReadMsgpack,
@@ -216,6 +223,7 @@ type RecorderMailParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderMailParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 11+len(p.To))
 	b = append(b, 0x81)
 	b = append(b, "\xa2to"...)
 	b = codec.AppendString(b, p.To)
@@ -351,6 +359,7 @@ var recorderExpiringTask = &taskrt.Definition[RecorderExpiringParams, taskrt.Non
 		Kind:   taskrt.IO,
 		Expire: 10 * time.Second,
 		Keep:   time.Hour,
+		Params: "note string",
 	},
 	AppendParams: (*RecorderExpiringParams).AppendMsgpack,
 	ReadParams:   (*RecorderExpiringParams).ReadMsgpack,
@@ -373,6 +382,7 @@ type RecorderExpiringParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderExpiringParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
 	b = append(b, "\xa4note"...)
 	b = codec.AppendString(b, p.Note)
@@ -412,6 +422,8 @@ var squareTask = &taskrt.Definition[SquareParams, int64]{
 		Kind:    taskrt.CPU,
 		Timeout: 20 * time.Second,
 		Keep:    time.Hour,
+		Params:  "n int64",
+		Result:  "int64",
 	},
 	AppendParams: (*SquareParams).AppendMsgpack,
 	ReadParams:   (*SquareParams).ReadMsgpack,
@@ -440,6 +452,7 @@ type SquareParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SquareParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
 	b = append(b, "\xa1n"...)
 	b = codec.AppendInt(b, p.N)
@@ -474,10 +487,11 @@ func (p *SquareParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // whereTask describes [Where].
 var whereTask = &taskrt.Definition[WhereParams, int]{
 	Spec: taskrt.Spec{
-		Name: "where",
-		Doc:  "Where returns the process that runs it.",
-		Kind: taskrt.CPU,
-		Keep: time.Hour,
+		Name:   "where",
+		Doc:    "Where returns the process that runs it.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Result: "int",
 	},
 	AppendParams: (*WhereParams).AppendMsgpack,
 	ReadParams:   (*WhereParams).ReadMsgpack,
@@ -534,6 +548,7 @@ var misbehaveTask = &taskrt.Definition[MisbehaveParams, taskrt.None]{
 		Retry:   taskrt.RetryPolicy{Attempts: 2, Min: time.Millisecond, Max: 2 * time.Millisecond},
 		Timeout: 500 * time.Millisecond,
 		Keep:    time.Hour,
+		Params:  "how string",
 	},
 	AppendParams: (*MisbehaveParams).AppendMsgpack,
 	ReadParams:   (*MisbehaveParams).ReadMsgpack,
@@ -557,6 +572,7 @@ type MisbehaveParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *MisbehaveParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 12+len(p.How))
 	b = append(b, 0x81)
 	b = append(b, "\xa3how"...)
 	b = codec.AppendString(b, p.How)
@@ -591,10 +607,12 @@ func (p *MisbehaveParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // relayTask describes [Relay].
 var relayTask = &taskrt.Definition[RelayParams, Answer]{
 	Spec: taskrt.Spec{
-		Name: "relay",
-		Doc:  "Relay queues Echo from a child process and waits for its result there.",
-		Kind: taskrt.CPU,
-		Keep: time.Hour,
+		Name:   "relay",
+		Doc:    "Relay queues Echo from a child process and waits for its result there.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Params: "text string",
+		Result: "{Text string, parts [string], At time, PID int}",
 	},
 	AppendParams: (*RelayParams).AppendMsgpack,
 	ReadParams:   (*RelayParams).ReadMsgpack,
@@ -621,6 +639,7 @@ type RelayParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RelayParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
 	b = append(b, "\xa4text"...)
 	b = codec.AppendString(b, p.Text)
@@ -655,10 +674,11 @@ func (p *RelayParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 // descendTask describes [Descend].
 var descendTask = &taskrt.Definition[DescendParams, string]{
 	Spec: taskrt.Spec{
-		Name: "descend",
-		Doc:  "Descend queues Record and reports its own place in the line.",
-		Kind: taskrt.CPU,
-		Keep: time.Hour,
+		Name:   "descend",
+		Doc:    "Descend queues Record and reports its own place in the line.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Result: "string",
 	},
 	AppendParams: (*DescendParams).AppendMsgpack,
 	ReadParams:   (*DescendParams).ReadMsgpack,
@@ -733,9 +753,9 @@ func readAnswer(r *codec.Reader, v *Answer) {
 			v.Text = r.String()
 		case "parts":
 			r.Once(&seen, 1)
-			codec.ReadSlice(r, &v.Parts, func(r *codec.Reader, v *string) {
-				*v = r.String()
-			})
+			for left := codec.ReadSlice(r, &v.Parts); left > 0 && r.More(); left-- {
+				v.Parts = append(v.Parts, r.String())
+			}
 		case "At":
 			r.Once(&seen, 2)
 			v.At = r.Time()

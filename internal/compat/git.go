@@ -1,0 +1,166 @@
+package compat
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// maxFile bounds what is read of one file in git; generated code is far below.
+const maxFile = 64 << 20
+
+// ErrRef is the error for what names no commit.
+var ErrRef = errors.New("not a commit")
+
+// snapshot is the generated code of a module as a commit has it.
+type snapshot struct {
+	root   string // of the repository
+	commit string // its full hash
+	module string // the module's directory in the repository, with slashes; "" for the root
+}
+
+// blob is one file of a commit.
+type blob struct {
+	path string // from the repository's root, with slashes
+	hash string
+	data []byte
+}
+
+// openSnapshot resolves ref in the repository that holds dir, the module's
+// directory.
+func openSnapshot(ctx context.Context, dir, ref string) (*snapshot, error) {
+	if strings.HasPrefix(ref, "-") || ref == "" {
+		return nil, fmt.Errorf("%q: %w", ref, ErrRef)
+	}
+	top, err := git(ctx, dir, nil, "rev-parse", "--show-toplevel", "--show-prefix")
+	if err != nil {
+		return nil, err
+	}
+	root, prefix, _ := strings.Cut(string(top), "\n")
+	commit, err := git(ctx, dir, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
+	if err != nil {
+		return nil, errors.Join(ctx.Err(), fmt.Errorf("%q: %w", ref, ErrRef))
+	}
+	return &snapshot{
+		root:   filepath.FromSlash(root),
+		commit: strings.TrimSpace(string(commit)),
+		module: strings.Trim(strings.TrimSpace(prefix), "/"),
+	}, nil
+}
+
+// git runs a git command without a shell and returns its output. Its error is
+// what git says, on one line.
+func git(ctx context.Context, dir string, stdin io.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	cmd.Stdin = stdin
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		said := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "fatal: ")
+		said, _, _ = strings.Cut(said, "\n")
+		if said == "" {
+			return nil, fmt.Errorf("run git %s: %w", args[0], err)
+		}
+		return nil, fmt.Errorf("run git %s: %s", args[0], said)
+	}
+	return out, nil
+}
+
+// files returns the regular files of the module of which keep says yes, with
+// what is in them. Modules below the module are no part of it.
+func (s *snapshot) files(ctx context.Context, keep func(path string) bool) ([]blob, error) {
+	args := []string{"ls-tree", "-r", "-z", "--full-tree", s.commit}
+	if s.module != "" {
+		args = append(args, "--", s.module+"/")
+	}
+	out, err := git(ctx, s.root, nil, args...)
+	if err != nil {
+		return nil, err
+	}
+	var found []blob
+	nested := map[string]bool{}
+	for entry := range strings.SplitSeq(string(out), "\x00") {
+		meta, name, ok := strings.Cut(entry, "\t")
+		fields := strings.Fields(meta)
+		if !ok || len(fields) != 3 || !strings.HasPrefix(fields[0], "100") {
+			continue
+		}
+		dir, base := path.Split(name)
+		if base == "go.mod" && strings.Trim(dir, "/") != s.module {
+			nested[strings.Trim(dir, "/")] = true
+		}
+		if keep(name) {
+			found = append(found, blob{path: name, hash: fields[2]})
+		}
+	}
+	kept := found[:0]
+	for _, b := range found {
+		if !s.below(b.path, nested) {
+			kept = append(kept, b)
+		}
+	}
+	return kept, s.read(ctx, kept)
+}
+
+// below reports whether a file is in one of the directories.
+func (s *snapshot) below(file string, dirs map[string]bool) bool {
+	for dir := path.Dir(file); dir != "." && dir != "/" && dir != s.module; dir = path.Dir(dir) {
+		if dirs[dir] {
+			return true
+		}
+	}
+	return false
+}
+
+// read fills in what is in the files, all of them with one git process.
+func (s *snapshot) read(ctx context.Context, blobs []blob) error {
+	var names strings.Builder
+	for _, b := range blobs {
+		fmt.Fprintln(&names, b.hash)
+	}
+	out, err := git(ctx, s.root, strings.NewReader(names.String()), "cat-file", "--batch")
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReader(bytes.NewReader(out))
+	for i := range blobs {
+		if blobs[i].data, err = readBlob(in); err != nil {
+			return fmt.Errorf("read %s of commit %s: %w", blobs[i].path, s.commit, err)
+		}
+	}
+	return nil
+}
+
+// readBlob reads one answer of "git cat-file --batch": hash, type and size on
+// a line, then the bytes and a newline.
+func readBlob(in *bufio.Reader) ([]byte, error) {
+	head, err := in.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(head)
+	if len(fields) != 3 || fields[1] != "blob" {
+		return nil, fmt.Errorf("git says %q", strings.TrimSpace(head))
+	}
+	size, err := strconv.Atoi(fields[2])
+	if err != nil || size < 0 || size > maxFile {
+		return nil, fmt.Errorf("a size of %s bytes", fields[2])
+	}
+	data := make([]byte, size+1)
+	if _, err := io.ReadFull(in, data); err != nil {
+		return nil, err
+	}
+	return data[:size], nil
+}

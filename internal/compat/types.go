@@ -1,0 +1,108 @@
+package compat
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/schema"
+)
+
+// reads reports whether every value written as old can be read as present
+// without loss. What is wrong inside of structs that stand at path it reports
+// itself, and then says true: the struct as such can be read.
+func (r *reading) reads(old, present *schema.Type, path string) bool {
+	pair := [2]*schema.Type{old, present}
+	if slices.Contains(r.open, pair) {
+		return true // being compared, or found already
+	}
+	if old.Kind >= schema.Slice {
+		r.open = append(r.open, pair)
+	}
+	switch present.Kind {
+	case schema.Pointer:
+		if old.Kind == schema.Pointer {
+			return r.reads(old.Elem, present.Elem, path)
+		}
+		return r.reads(old, present.Elem, path)
+	case schema.Struct:
+		if old.Kind == schema.Struct {
+			r.fields(path, old.Fields, present.Fields)
+			return true
+		}
+		return false
+	}
+	if old.Kind == schema.Pointer {
+		return takesNil(present) && r.reads(old.Elem, present, path)
+	}
+	switch present.Kind {
+	case schema.Scalar:
+		return old.Kind == schema.Scalar && readsScalar(old.Name, present.Name)
+	case schema.Bytes:
+		return isBinary(old)
+	case schema.FixedBytes:
+		return old.Kind == schema.FixedBytes && old.Len == present.Len
+	case schema.Slice:
+		return (old.Kind == schema.Slice || old.Kind == schema.Array) && r.reads(old.Elem, present.Elem, path+"[]")
+	case schema.Array:
+		return old.Kind == schema.Array && old.Len == present.Len && r.reads(old.Elem, present.Elem, path+"[]")
+	case schema.Map:
+		return old.Kind == schema.Map && readsScalar(old.Key.Name, present.Key.Name) && r.reads(old.Elem, present.Elem, path+"[]")
+	case schema.Own:
+		// Where its package is does not change how a type marshals itself.
+		return old.Kind == schema.Own && old.Method == present.Method && typeName(old.Name) == typeName(present.Name)
+	}
+	return false
+}
+
+// typeName is a type's name without its package and type arguments.
+func typeName(name string) string {
+	name, _, _ = strings.Cut(name, "[")
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// takesNil reports whether nil is read as an empty value of the type.
+func takesNil(t *schema.Type) bool {
+	switch t.Kind {
+	case schema.Bytes, schema.Slice, schema.Map, schema.Own:
+		return true
+	}
+	return false
+}
+
+// isBinary reports whether values of the type can be read as binary: strings
+// are, and so is what types make of themselves as binary or text.
+func isBinary(t *schema.Type) bool {
+	switch t.Kind {
+	case schema.Bytes, schema.FixedBytes:
+		return true
+	case schema.Scalar:
+		return t.Name == "string"
+	case schema.Own:
+		return t.Method == "binary" || t.Method == "text"
+	}
+	return false
+}
+
+// readsScalar reports whether a scalar type holds every value of another. An
+// int has 64 bits: where it has fewer, too large a value is an error at its
+// reader, as it is for its writer.
+func readsScalar(old, present string) bool {
+	if old == present {
+		return true
+	}
+	low, high, integer := schema.IntegerRange(old)
+	switch present {
+	case "float64":
+		return old == "float32" || integer && within(low, high, 1<<53)
+	case "float32":
+		return integer && within(low, high, 1<<24)
+	}
+	lowest, highest, ok := schema.IntegerRange(present)
+	return integer && ok && lowest <= low && high <= highest
+}
+
+// within reports whether an integer type's values are all of at most limit.
+func within(low int64, high uint64, limit int64) bool {
+	return low >= -limit && high <= uint64(min(limit, math.MaxInt64))
+}

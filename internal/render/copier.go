@@ -1,0 +1,262 @@
+package render
+
+import (
+	"fmt"
+	"go/types"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// copier finds the types that a client package must declare itself, and what
+// stands against it.
+type copier struct {
+	path     string // the client's; "" outside of any module
+	sources  map[string]*scan.Package
+	tasks    []*scan.Task
+	types    []*types.TypeName         // to be declared, in the order in which they are met
+	seen     map[*types.TypeName]bool  // of types
+	names    map[string]string         // what each name of the client is of
+	checked  map[string]bool           // ids of types that were looked at
+	reported map[string]bool           // messages
+	imports  map[*types.Package]string // the path of a task package that a package leads to, or ""
+	problems []scan.Problem
+}
+
+func newCopier(path string, packages []*scan.Package) *copier {
+	c := &copier{
+		path:     path,
+		sources:  map[string]*scan.Package{},
+		seen:     map[*types.TypeName]bool{},
+		names:    map[string]string{},
+		checked:  map[string]bool{},
+		reported: map[string]bool{},
+		imports:  map[*types.Package]string{},
+	}
+	for _, p := range packages {
+		if len(p.Tasks) > 0 {
+			c.sources[p.Path] = p
+		}
+	}
+	return c
+}
+
+// packageDoc says what the package is for.
+func (c *copier) packageDoc(name string) string {
+	paths := slices.Sorted(maps.Keys(c.sources))
+	doc := "Package " + name + " queues the tasks of " + strings.Join(paths, ", ") + "\nand imports nothing of what runs them."
+	if len(paths) == 1 {
+		return doc
+	}
+	return "Package " + name + " queues the tasks of the packages\n" + strings.Join(paths, ",\n") + "\nand imports nothing of what runs them."
+}
+
+// collect goes through the exported tasks, in the order of packages and source.
+func (c *copier) collect() {
+	for _, path := range slices.Sorted(maps.Keys(c.sources)) {
+		for _, t := range c.sources[path].Tasks {
+			if t.Exported {
+				c.tasks = append(c.tasks, t)
+				c.task(path, t)
+			}
+		}
+	}
+}
+
+func (c *copier) task(path string, t *scan.Task) {
+	for _, name := range []string{t.StubName(), t.BatchName(), t.ParamsName(), t.DefinitionName()} {
+		if !c.claim(t, name, path) {
+			break // the others are made of the same name
+		}
+	}
+	for _, p := range t.Params {
+		c.value(t, "parameter "+p.Name, p.Type)
+		c.visit(t, p.Type.Go)
+	}
+	if t.Result != nil {
+		c.value(t, "the result", t.Result)
+		c.visit(t, t.Result.Go)
+	}
+}
+
+func (c *copier) problem(t *scan.Task, format string, args ...any) {
+	message := "-client: " + fmt.Sprintf(format, args...)
+	if c.reported[message] {
+		return
+	}
+	c.reported[message] = true
+	c.problems = append(c.problems, scan.Problem{Pos: t.Pos, Message: message})
+}
+
+// claim takes a name for what a package has, or reports that another has it.
+func (c *copier) claim(t *scan.Task, name, path string) bool {
+	other, taken := c.names[name]
+	if taken && other != path {
+		c.problem(t, "packages %s and %s both have the name %s; write a client for each", other, path, name)
+		return false
+	}
+	c.names[name] = path
+	return true
+}
+
+// declared are the names that copied types and constants have.
+func (c *copier) declared() map[string]bool {
+	declared := map[string]bool{}
+	for _, obj := range c.types {
+		declared[obj.Name()] = true
+		for _, constant := range c.sources[obj.Pkg().Path()].Declaration(obj).Constants {
+			declared[constant.Name] = true
+		}
+	}
+	return declared
+}
+
+// value refuses what a type does by methods, which are not copied.
+func (c *copier) value(t *scan.Task, what string, v *scan.Type) {
+	id := v.ID()
+	if c.checked[id] {
+		return
+	}
+	c.checked[id] = true
+	if v.Kind == scan.Custom && c.copies(v.Go) {
+		c.problem(t, "%s has the type %s, which marshals itself; move the type to a package without tasks", what, id)
+	}
+	for _, part := range []*scan.Type{v.Key, v.Elem} {
+		if part != nil && part.Go != nil {
+			c.value(t, what, part)
+		}
+	}
+	for _, f := range v.Fields {
+		if f.OmitEmpty && f.Type.IsZero && c.copies(f.Type.Go) {
+			c.problem(t, "%s has a field %s that is left out as its IsZero method says; move its type to a package without tasks", what, f.Name())
+		}
+		c.value(t, what, f.Type)
+	}
+}
+
+// copies reports whether a type, or what it points to, is one to declare.
+func (c *copier) copies(t types.Type) bool {
+	t = types.Unalias(t)
+	if p, ok := t.(*types.Pointer); ok {
+		t = types.Unalias(p.Elem())
+	}
+	named, ok := t.(*types.Named)
+	return ok && named.Obj().Pkg() != nil && c.sources[named.Obj().Pkg().Path()] != nil
+}
+
+// visit finds the types that are named where t is written down.
+func (c *copier) visit(t *scan.Task, typ types.Type) {
+	switch typ := typ.(type) {
+	case *types.Alias:
+		c.arguments(t, typ.TypeArgs())
+		if obj := typ.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] == nil && internal(obj.Pkg().Path()) {
+			c.visit(t, types.Unalias(typ)) // written as what it stands for
+		} else if c.object(t, obj) {
+			c.visit(t, typ.Origin().Rhs())
+		}
+	case *types.Named:
+		c.arguments(t, typ.TypeArgs())
+		if c.object(t, typ.Obj()) {
+			c.constraints(t, typ.Origin())
+			c.visit(t, typ.Origin().Underlying())
+		}
+	case *types.Pointer:
+		c.visit(t, typ.Elem())
+	case *types.Slice:
+		c.visit(t, typ.Elem())
+	case *types.Array:
+		c.visit(t, typ.Elem())
+	case *types.Map:
+		c.visit(t, typ.Key())
+		c.visit(t, typ.Elem())
+	case *types.Struct:
+		for i := range typ.NumFields() {
+			if travels(typ.Tag(i)) {
+				c.visit(t, typ.Field(i).Type())
+			}
+		}
+	}
+}
+
+func (c *copier) arguments(t *scan.Task, args *types.TypeList) {
+	for arg := range args.Types() {
+		c.visit(t, arg)
+	}
+}
+
+// object takes a type over if it is one to declare, and reports whether its
+// parts are to be looked at: once, and only of those.
+func (c *copier) object(t *scan.Task, obj *types.TypeName) bool {
+	if obj.Pkg() == nil || c.seen[obj] {
+		return false
+	}
+	c.seen[obj] = true
+	path := obj.Pkg().Path()
+	src := c.sources[path]
+	if src == nil {
+		c.foreign(t, obj)
+		return false
+	}
+	c.claim(t, obj.Name(), path)
+	for _, constant := range src.Declaration(obj).Constants {
+		c.claim(t, constant.Name, path)
+	}
+	c.types = append(c.types, obj)
+	return true
+}
+
+// foreign refuses a type of another package that the client cannot import, or
+// that would bring the workers with it.
+func (c *copier) foreign(t *scan.Task, obj *types.TypeName) {
+	switch path := obj.Pkg().Path(); {
+	case !scan.Importable(path, c.path):
+		c.problem(t, "%s.%s is out of the client's reach; move it out of an internal package", path, obj.Name())
+	case obj.Pkg().Name() == "main":
+		c.problem(t, "%s.%s is of a program, which cannot be imported", path, obj.Name())
+	default:
+		if worker := c.leadsTo(obj.Pkg()); worker != "" {
+			c.problem(t, "%s.%s would bring the tasks of %s with it, which its package imports; move the type", path, obj.Name(), worker)
+		}
+	}
+}
+
+// leadsTo returns the path of a task package that a package imports, itself or
+// through others.
+func (c *copier) leadsTo(p *types.Package) string {
+	if found, known := c.imports[p]; known {
+		return found
+	}
+	c.imports[p] = "" // ends cycles, of which broken packages have some
+	for _, imported := range p.Imports() {
+		found := c.leadsTo(imported)
+		if c.sources[imported.Path()] != nil {
+			found = imported.Path()
+		}
+		if found != "" {
+			c.imports[p] = found
+			break
+		}
+	}
+	return c.imports[p]
+}
+
+// constraints refuses what type parameters ask for when that would have to be
+// declared too.
+func (c *copier) constraints(t *scan.Task, named *types.Named) {
+	for p := range named.TypeParams().TypeParams() {
+		switch constraint := types.Unalias(p.Constraint()).(type) {
+		case *types.Named:
+			if obj := constraint.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] != nil {
+				c.problem(t, "type %s has the constraint %s, which is not copied; move the type to a package without tasks", named.Obj().Name(), obj.Name())
+			} else if obj.Pkg() != nil {
+				c.foreign(t, obj)
+			}
+		case *types.Interface:
+			if strings.Contains(types.TypeString(constraint, nil), ".") {
+				c.problem(t, "type %s has a constraint that names other types, which is not copied; move the type to a package without tasks", named.Obj().Name())
+			}
+		}
+	}
+}

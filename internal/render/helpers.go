@@ -1,0 +1,179 @@
+package render
+
+import (
+	"go/types"
+
+	"github.com/dave/jennifer/jen"
+
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// helper is the pair of functions that writes and reads one type: a struct, or
+// any that contains itself.
+type helper struct {
+	typ          *scan.Type
+	append, read string
+}
+
+// hasHelper reports whether a type is written and read by functions of its own
+// rather than in place.
+func hasHelper(t *scan.Type) bool { return t.Kind == scan.Struct || t.Recursive }
+
+// helperFor returns the pair for a type; it is rendered once, however
+// often it is used.
+func (g *generator) helperFor(t *scan.Type) *helper {
+	if h := g.byType[t.ID()]; h != nil {
+		return h
+	}
+	base := g.helperName(t.Go)
+	h := &helper{typ: t, append: g.names.declare("append" + base), read: g.names.declare("read" + base)}
+	g.byType[t.ID()] = h
+	g.helpers = append(g.helpers, h)
+	return h
+}
+
+// helperName makes a name of a type: Summary, ModelsItem, PageItem.
+func (g *generator) helperName(t types.Type) string {
+	switch t := types.Unalias(t).(type) {
+	case *types.Named:
+		name := title(t.Obj().Name())
+		if p := t.Obj().Pkg(); p != nil && !g.own(p.Path()) {
+			name = title(p.Name()) + name
+		}
+		for arg := range t.TypeArgs().Types() {
+			name += g.helperName(arg)
+		}
+		return name
+	case *types.Basic:
+		return title(t.Name())
+	case *types.Pointer:
+		return g.helperName(t.Elem())
+	case *types.Slice:
+		return g.helperName(t.Elem()) + "s"
+	case *types.Array:
+		return g.helperName(t.Elem()) + "s"
+	case *types.Map:
+		return g.helperName(t.Elem()) + "Map"
+	}
+	return "Struct"
+}
+
+// callAppend renders the call that appends v by the helper of its type, inside
+// so many arrays and maps of the function it stands in.
+func (g *generator) callAppend(t *scan.Type, v operand, depth int) *jen.Statement {
+	args := []jen.Code{g.b(), v.address()}
+	if g.deep && !g.inMap {
+		depth = max(depth-1, 1)
+	}
+	switch {
+	case t.Deep() && g.deep:
+		args = append(args, jen.Id(g.names.local("depth")).Op("+").Lit(depth))
+	case t.Deep():
+		args = append(args, jen.Lit(depth))
+	}
+	return jen.Id(g.helperFor(t).append).Call(args...)
+}
+
+// helper renders the pair of functions of one type.
+func (g *generator) helper(h *helper) {
+	var fields []*wireField
+	for _, f := range h.typ.Fields {
+		optional := f.OmitEmpty || f.Type.Kind == scan.Pointer
+		fields = append(fields, &wireField{path: f.Path, key: f.Key, optional: optional, omit: f.OmitEmpty, typ: f.Type})
+	}
+	v := g.names.local("v")
+	if h.typ.Kind == scan.Struct && len(fields) == 0 {
+		v = "_"
+	}
+	self := jen.Id(v).Op("*").Add(g.typ(h.typ.Go))
+	g.appendHelper(h, fields, self)
+	g.readHelper(h, fields, self)
+}
+
+// shape is a type without its helper: what the helper itself is made of.
+func (h *helper) shape() *scan.Type {
+	shape := *h.typ
+	shape.Recursive = false
+	return &shape
+}
+
+func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.Statement) {
+	b, depth := g.names.local("b"), g.names.local("depth")
+	value := operand{base: jen.Id(g.names.local("v")), stars: 1}
+	params := []jen.Code{jen.Id(b).Index().Byte(), self.Clone()}
+	if g.deep = h.typ.Deep(); g.deep {
+		params = append(params, jen.Id(depth).Int())
+	}
+	g.inMap = h.typ.Kind == scan.Struct
+	defer func() { g.deep = false }()
+	results, end := jen.Index().Byte(), jen.Return(jen.Id(b))
+	if h.typ.Fallible() {
+		results, end = jen.Params(jen.Index().Byte(), jen.Error()), jen.Return(jen.Id(b), jen.Nil())
+	}
+	switch {
+	case h.typ.Kind == scan.Struct:
+		g.comment(h.append + " appends v to b as a map keyed by field name.")
+	default:
+		g.comment(h.append + " appends v to b.")
+	}
+	if g.deep {
+		g.comment("Around it are depth arrays and maps.")
+	}
+	g.file.Func().Id(h.append).Params(params...).Add(results).
+		BlockFunc(func(body *jen.Group) {
+			if h.typ.Recursive {
+				err := g.names.local("err")
+				body.If(jen.Id(err).Op(":=").Add(g.codec("CheckDepth")).Call(jen.Id(depth)), jen.Id(err).Op("!=").Nil()).
+					Block(jen.Return(jen.Nil(), jen.Id(err)))
+			}
+			switch {
+			case h.typ.Kind != scan.Struct:
+				body.Var().Id(g.names.local("err")).Error()
+				g.appendValue(body, h.shape(), value, 1)
+			case len(fields) == 0:
+				body.Return(jen.Append(jen.Id(b), hex(0x80)))
+				return
+			default:
+				g.appendFields(body, fields, value)
+			}
+			body.Add(end)
+		})
+	g.file.Line()
+}
+
+func (g *generator) readHelper(h *helper, fields []*wireField, self *jen.Statement) {
+	r := g.names.local("r")
+	value := operand{base: jen.Id(g.names.local("v")), stars: 1}
+	switch {
+	case h.typ.Kind != scan.Struct:
+		g.comment(h.read + " sets v from r.")
+	case len(fields) > 0:
+		g.comment(h.read + " sets v from r. A missing field is an error, an unknown one is skipped.")
+	default:
+		g.comment(h.read + " reads a map from r and skips what it holds.")
+	}
+	read := func(body *jen.Group) {
+		if h.typ.Kind == scan.Struct {
+			g.readFields(body, fields, value, "RequireFields")
+		} else {
+			g.readValue(body, h.shape(), value, 1)
+		}
+	}
+	g.file.Func().Id(h.read).Params(jen.Id(r).Op("*").Add(g.codec("Reader")), self.Clone()).
+		BlockFunc(func(body *jen.Group) {
+			switch {
+			case !h.typ.Recursive:
+				read(body)
+			case h.typ.Kind == scan.Struct:
+				body.Add(g.r()).Dot("Enter").Call()
+				read(body)
+				body.Add(g.r()).Dot("Leave").Call()
+			default:
+				body.Add(g.r()).Dot("Enter").Call()
+				// A pointer to a pointer would go on after an error.
+				body.If(g.r().Dot("More").Call()).BlockFunc(read)
+				body.Add(g.r()).Dot("Leave").Call()
+			}
+		})
+	g.file.Line()
+}

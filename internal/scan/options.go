@@ -1,0 +1,191 @@
+package scan
+
+import (
+	"go/token"
+	"slices"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// options holds the directives that name parameters against those there are.
+// Where a parameter was refused, they would all seem to be wrong.
+func (b *builder) options() {
+	if b.bad {
+		return
+	}
+	o := &b.made.Options
+	for _, name := range o.Secrets {
+		if p := b.lookup("secret", name); p != nil {
+			p.Secret = true
+		}
+	}
+	for _, d := range o.Defaults {
+		if p := b.lookup("default", d.Param); p != nil {
+			p.Default = b.defaultOf(p, d.Value)
+		}
+	}
+	b.renames(o.Renames)
+	if o.Unique != nil {
+		b.made.Unique = b.keys("unique", o.Unique.By)
+		if len(o.Unique.By) == 0 {
+			for _, p := range b.made.Params {
+				b.made.Unique = append(b.made.Unique, &Key{Param: p})
+			}
+		}
+	}
+	if o.Concurrency != nil {
+		b.made.Limit = b.keys("concurrency", o.Concurrency.By)
+	}
+	if o.Rate != nil {
+		b.made.Rate = b.keys("rate", o.Rate.By)
+	}
+	if o.Fair != nil {
+		b.made.Fair = b.key("fair", *o.Fair)
+	}
+	b.scheduled()
+}
+
+// scheduled reports the parameters for which a tick of a schedule has no
+// value.
+func (b *builder) scheduled() {
+	if b.bad || !b.made.Options.SchedulePos.IsValid() {
+		return
+	}
+	for _, p := range b.made.Params {
+		if !p.Optional() {
+			b.fail(p.pos, "scheduled task %s takes the parameter %s, but a schedule has no value for it; add //task:default %s …, or make it a pointer", b.made.Func, p.Name, p.Name)
+		}
+	}
+}
+
+// lookup finds the parameter that a directive names.
+func (b *builder) lookup(directiveName string, name directive.Word) *Param {
+	var known []string
+	for _, p := range b.made.Params {
+		if p.Name == name.Text {
+			return p
+		}
+		known = append(known, p.Name)
+	}
+	b.fail(name.Pos, "//task:%s: %s has no parameter %q%s", directiveName, b.made.Func, name.Text, directive.Suggest(name.Text, known))
+	return nil
+}
+
+// renames takes over the old keys of parameters. A key means one parameter.
+func (b *builder) renames(renames []directive.Rename) {
+	keys := map[string]string{}
+	for _, p := range b.made.Params {
+		keys[p.Name] = p.Name
+	}
+	for _, r := range renames {
+		p := b.lookup("rename", r.Param)
+		if p == nil {
+			continue
+		}
+		switch owner, taken := keys[r.Old.Text]; {
+		case taken && owner == r.Old.Text:
+			b.fail(r.Old.Pos, "//task:rename: %s is a parameter of %s itself", r.Old.Text, b.made.Func)
+			continue
+		case taken:
+			b.fail(r.Old.Pos, "//task:rename: %s is an old name of %s already", r.Old.Text, owner)
+			continue
+		}
+		keys[r.Old.Text] = p.Name
+		p.Old = append(p.Old, r.Old.Text)
+	}
+}
+
+func (b *builder) keys(directiveName string, paths []directive.Word) []*Key {
+	var keys []*Key
+	for _, path := range paths {
+		if k := b.key(directiveName, path); k != nil {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// key finds what a path such as order.CustomerID means.
+func (b *builder) key(directiveName string, path directive.Word) *Key {
+	name, rest, _ := strings.Cut(path.Text, ".")
+	p := b.lookup(directiveName, directive.Word{Text: name, Pos: path.Pos})
+	if p == nil {
+		return nil
+	}
+	k := &Key{Param: p}
+	done := name
+	for rest != "" {
+		t := k.Type()
+		for t.Kind == Pointer {
+			t = t.Elem
+		}
+		pos := path.Pos + token.Pos(len(done)+len("."))
+		if t.Kind != Struct {
+			why := "no struct"
+			if t.Kind == Custom || t.Kind == Time {
+				why = "written whole"
+			}
+			b.fail(pos, "//task:%s: %s is of type %s, which is %s: it has no field to go by", directiveName, done, b.conv.print(t.Go), why)
+			return nil
+		}
+		f := fieldAt(t, rest)
+		if f == nil {
+			embedded := embeddedPrefix(t, rest)
+			first, _, _ := strings.Cut(rest[len(embedded):], ".")
+			b.fail(pos+token.Pos(len(embedded)), "//task:%s: %s has no field %q that travels%s", directiveName,
+				strings.TrimSuffix(done+"."+embedded, "."), first, directive.Suggest(first, fieldNames(t)))
+			return nil
+		}
+		k.Fields = append(k.Fields, f)
+		used := f.Path
+		if rest != used && !strings.HasPrefix(rest, used+".") {
+			used = f.Name() // promoted
+		}
+		done += "." + used
+		rest = strings.TrimPrefix(strings.TrimPrefix(rest, used), ".")
+	}
+	return k
+}
+
+// fieldAt finds the field that a path begins with: by its own path, through
+// embedded structs, or promoted by its name alone. Promotion goes by depth, as
+// in Go.
+func fieldAt(t *Type, path string) *Field {
+	for _, f := range t.Fields {
+		if path == f.Path || strings.HasPrefix(path, f.Path+".") {
+			return f
+		}
+	}
+	name, _, _ := strings.Cut(path, ".")
+	var found *Field
+	for _, f := range t.Fields {
+		if f.Name() == name && (found == nil || strings.Count(f.Path, ".") < strings.Count(found.Path, ".")) {
+			found = f
+		}
+	}
+	return found
+}
+
+// embeddedPrefix is as much of a path as names embedded structs, with the dot.
+func embeddedPrefix(t *Type, path string) string {
+	prefix := ""
+	for {
+		name, _, more := strings.Cut(path[len(prefix):], ".")
+		longer := prefix + name + "."
+		if !more || !slices.ContainsFunc(t.Fields, func(f *Field) bool { return strings.HasPrefix(f.Path, longer) }) {
+			return prefix
+		}
+		prefix = longer
+	}
+}
+
+func fieldNames(t *Type) []string {
+	var names []string
+	for _, f := range t.Fields {
+		if !slices.Contains(names, f.Name()) {
+			names = append(names, f.Name())
+		}
+	}
+	return names
+}

@@ -1,0 +1,63 @@
+package scan
+
+import (
+	"errors"
+	"fmt"
+	"go/parser"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// testFiles reports tasks in the package's test files: the program that would
+// run them does not have them.
+func (s *pass) testFiles(p *Package) error {
+	if p.Dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read package's folder: %w", err)
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		if err := s.stray(p, filepath.Join(p.Dir, e.Name()), "a test file cannot hold tasks: no program has them; move them to another file"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stray reports the first task of a file that is no part of the package that
+// is generated for: the output would depend on who made it.
+func (s *pass) stray(p *Package, path, why string) error {
+	if filepath.Ext(path) != ".go" {
+		return nil
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read source: %w", err)
+	}
+	if !directive.MayOccur(content) {
+		return nil
+	}
+	// What does not parse is not this tool's to report.
+	file, _ := parser.ParseFile(s.fset, path, content, parser.ParseComments|parser.SkipObjectResolution)
+	if file == nil {
+		return nil
+	}
+	for _, group := range file.Comments {
+		for _, comment := range group.List {
+			if d, _ := directive.Find(comment); d != nil {
+				s.problem(p, d.Pos, "%s", why)
+				return nil
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package schema
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Kind is a form that values have on the wire.
+type Kind int
+
+// The kinds of type.
+const (
+	Scalar     Kind = iota // Name says which: bool, string, int8, time …
+	Bytes                  // binary of any length, or nil
+	FixedBytes             // binary of Len bytes
+	Slice                  // an array of any length, or nil
+	Array                  // an array of Len elements
+	Map                    // a map from Key to Elem, or nil
+	Pointer                // nil, or an Elem
+	Struct                 // a map keyed by the fields' names
+	Own                    // a type that marshals itself: Method says how, Name which
+)
+
+// Type is a type as it travels. Types may contain themselves.
+type Type struct {
+	Kind   Kind
+	Name   string // of a Scalar and an Own; else what the type is called, or ""
+	Method string // of Own: custom, marshaler, binary or text
+	Len    int64  // of FixedBytes and Array
+	Key    *Type  // of Map
+	Elem   *Type  // of Slice, Array, Map and Pointer
+	Fields []Field
+}
+
+// Field is a parameter or a field of a struct.
+type Field struct {
+	Key      string
+	Old      []string // other keys it is read under
+	Type     *Type
+	Optional bool // may be left out by the writer, and missing for the reader
+	Default  bool // may be missing for the reader, who has a value for it
+}
+
+// Dispensable reports whether a reader does without the field.
+func (f Field) Dispensable() bool {
+	return f.Optional || f.Default || f.Type.Kind == Pointer
+}
+
+// Params returns the one-line form of a task's parameters.
+func Params(fields []Field) string {
+	p := newPrinter(&Type{Kind: Struct, Fields: fields})
+	p.fields(fields)
+	return p.out.String()
+}
+
+// String returns the type's one-line form.
+func (t *Type) String() string {
+	p := newPrinter(t)
+	p.typ(t)
+	return p.out.String()
+}
+
+// parts are the types that t is directly made of.
+func (t *Type) parts() []*Type {
+	var parts []*Type
+	if t.Key != nil {
+		parts = append(parts, t.Key)
+	}
+	if t.Elem != nil {
+		parts = append(parts, t.Elem)
+	}
+	for _, f := range t.Fields {
+		parts = append(parts, f.Type)
+	}
+	return parts
+}
+
+// composite reports whether writing the type down takes more than a word.
+func (t *Type) composite() bool { return len(t.parts()) > 0 }
+
+// named gives each composite type that stands more than once below root a name
+// of its own, in the order in which they are met.
+func named(root *Type) (order []*Type, names map[*Type]string) {
+	seen, twice := map[*Type]bool{}, map[*Type]bool{}
+	var met []*Type
+	var visit func(t *Type)
+	visit = func(t *Type) {
+		if !t.composite() {
+			return
+		}
+		if seen[t] {
+			twice[t] = true
+			return
+		}
+		seen[t] = true
+		met = append(met, t)
+		for _, part := range t.parts() {
+			visit(part)
+		}
+	}
+	visit(root)
+	names = map[*Type]string{}
+	for _, t := range met {
+		if twice[t] {
+			order = append(order, t)
+			names[t] = unused(t, names)
+		}
+	}
+	return order, names
+}
+
+// unused makes a name of what the type is called, with a number where others
+// are called so.
+func unused(t *Type, names map[*Type]string) string {
+	base := strings.Map(func(r rune) rune {
+		if r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return -1
+	}, t.Name)
+	if base == "" {
+		base = "T"
+	}
+	name := base
+	for n := 2; ; n++ {
+		taken := false
+		for _, other := range names {
+			taken = taken || other == name
+		}
+		if !taken {
+			return name
+		}
+		name = base + strconv.Itoa(n)
+	}
+}
+
+// printer writes a type down.
+type printer struct {
+	out     strings.Builder
+	names   map[*Type]string
+	defined map[*Type]bool
+}
+
+func newPrinter(root *Type) *printer {
+	_, names := named(root)
+	return &printer{names: names, defined: map[*Type]bool{}}
+}
+
+func (p *printer) fields(fields []Field) {
+	for i, f := range fields {
+		if i > 0 {
+			p.out.WriteString(", ")
+		}
+		p.out.WriteString(key(f.Key))
+		for _, old := range f.Old {
+			p.out.WriteString("|" + key(old))
+		}
+		p.out.WriteString(" ")
+		p.typ(f.Type)
+		if f.Optional {
+			p.out.WriteString("?")
+		}
+		if f.Default {
+			p.out.WriteString("=")
+		}
+	}
+}
+
+func (p *printer) typ(t *Type) {
+	if name := p.names[t]; name != "" {
+		p.out.WriteString("@" + name)
+		if p.defined[t] {
+			return
+		}
+		p.defined[t] = true
+		p.out.WriteString("=")
+	}
+	switch t.Kind {
+	case Scalar:
+		p.out.WriteString(t.Name)
+	case Bytes:
+		p.out.WriteString("bytes")
+	case FixedBytes:
+		p.out.WriteString("bytes(" + strconv.FormatInt(t.Len, 10) + ")")
+	case Slice:
+		p.out.WriteString("[")
+		p.typ(t.Elem)
+		p.out.WriteString("]")
+	case Array:
+		p.out.WriteString("[" + strconv.FormatInt(t.Len, 10) + "]")
+		p.typ(t.Elem)
+	case Map:
+		p.out.WriteString("map[")
+		p.typ(t.Key)
+		p.out.WriteString("]")
+		p.typ(t.Elem)
+	case Pointer:
+		p.out.WriteString("*")
+		p.typ(t.Elem)
+	case Struct:
+		p.out.WriteString("{")
+		p.fields(t.Fields)
+		p.out.WriteString("}")
+	case Own:
+		p.out.WriteString(t.Method + "(" + name(t.Name) + ")")
+	}
+}
+
+// key writes a key bare where it reads as one word.
+func key(k string) string {
+	if bare(k, "_") && !unicode.IsDigit([]rune(k)[0]) {
+		return k
+	}
+	return strconv.QuoteToASCII(k)
+}
+
+func name(n string) string {
+	if bare(n, "_./-") {
+		return n
+	}
+	return strconv.QuoteToASCII(n)
+}
+
+// bare reports whether s is made of letters, digits and some marks.
+func bare(s, marks string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !wordRune(r, marks) })
+}
+
+func wordRune(r rune, marks string) bool {
+	return r != unicode.ReplacementChar && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(marks, r))
+}
+
+// scalars are the names of the scalar types.
+func scalars() []string {
+	return []string{
+		"bool", "string", "int", "int8", "int16", "int32", "int64",
+		"uint", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "time", "duration",
+	}
+}
+
+// methods are the ways in which a type marshals itself.
+func methods() []string { return []string{"custom", "marshaler", "binary", "text"} }
+
+func isScalar(word string) bool { return slices.Contains(scalars(), word) }

@@ -1,0 +1,192 @@
+package taskgen
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/internal/directive"
+	"github.com/taskgen/taskgen/internal/scan"
+	"github.com/taskgen/taskgen/internal/schema"
+)
+
+// Task is one task of the catalogue. Durations are written as Go does.
+type Task struct {
+	Name        string          `json:"name"`
+	Aliases     []string        `json:"aliases,omitempty"`
+	Kind        string          `json:"kind"` // io or cpu
+	Queue       string          `json:"queue"`
+	Priority    string          `json:"priority"` // high, medium or low
+	Schedule    *Schedule       `json:"schedule,omitempty"`
+	Retry       Retry           `json:"retry"`
+	Timeout     string          `json:"timeout"`
+	Expire      string          `json:"expire,omitempty"` // empty: never
+	Keep        string          `json:"keep,omitempty"`   // empty: no record of a success
+	Unique      *Limit          `json:"unique,omitempty"`
+	Concurrency *Limit          `json:"concurrency,omitempty"`
+	Rate        *Limit          `json:"rate,omitempty"`
+	Fair        string          `json:"fair,omitempty"`   // what runs take turns by
+	Memory      int64           `json:"memory,omitempty"` // bytes; 0: no cap
+	Env         []string        `json:"env,omitempty"`    // KEY=value
+	Tags        []string        `json:"tags,omitempty"`
+	Secrets     []string        `json:"secrets,omitempty"` // parameters that are not to be shown
+	Doc         string          `json:"doc,omitempty"`
+	Function    string          `json:"function"` // FetchData, Mailer.Send
+	Stub        string          `json:"stub"`
+	Package     string          `json:"package"`          // its import path
+	Position    string          `json:"position"`         // file:line:col, as problems have it
+	Params      json.RawMessage `json:"params"`           // a JSON Schema
+	Result      json.RawMessage `json:"result,omitempty"` // a JSON Schema; none without a result
+}
+
+// Schedule says when a task runs by itself.
+type Schedule struct {
+	Every     string `json:"every,omitempty"`
+	Start     bool   `json:"start,omitempty"`
+	Cron      string `json:"cron,omitempty"`
+	Zone      string `json:"zone,omitempty"` // of Cron
+	Jitter    string `json:"jitter,omitempty"`
+	Missed    string `json:"missed"`              // skip, latest or all
+	MissedMax int    `json:"missedMax,omitempty"` // of all
+	Overlap   bool   `json:"overlap"`             // a tick may start while the last one runs
+}
+
+// String is the schedule in a word or two.
+func (s *Schedule) String() string {
+	switch {
+	case s == nil:
+		return "-"
+	case s.Cron != "":
+		return fmt.Sprintf("cron %q %s", s.Cron, s.Zone)
+	}
+	return "every " + s.Every
+}
+
+// Retry says how often and after how long a task is tried again.
+type Retry struct {
+	Retries int     `json:"retries"` // after the first attempt
+	Min     string  `json:"min"`
+	Max     string  `json:"max"`
+	Factor  float64 `json:"factor"`
+}
+
+// Limit is a policy that goes by parameters.
+type Limit struct {
+	Max int      `json:"max,omitempty"` // runs at once, or starts within Per
+	Per string   `json:"per,omitempty"` // of a rate
+	For string   `json:"for,omitempty"` // of unique: for how long at most
+	By  []string `json:"by,omitempty"`  // none: all parameters of unique, else no difference is made
+}
+
+// The runtime's defaults: see Spec and RetryPolicy there.
+const (
+	defaultRetries    = 3
+	defaultMin        = time.Second
+	defaultMax        = 10 * time.Minute
+	defaultFactor     = 2
+	defaultIOTimeout  = 5 * time.Minute
+	defaultCPUTimeout = 30 * time.Minute
+	defaultMissedMax  = 100
+)
+
+// listed describes a task for the catalogue.
+func listed(dir string, pkg *scan.Package, t *scan.Task) (Task, error) {
+	o := &t.Options
+	timeout := defaultIOTimeout
+	if o.Kind == "cpu" {
+		timeout = defaultCPUTimeout
+	}
+	task := Task{
+		Name:     t.Name,
+		Aliases:  texts(o.Aliases),
+		Kind:     o.Kind,
+		Queue:    cmp.Or(o.Queue, "default"),
+		Priority: cmp.Or(o.Priority, "medium"),
+		Schedule: schedule(o),
+		Retry:    retry(o.Retry),
+		Timeout:  cmp.Or(o.Timeout, timeout).String(),
+		Expire:   duration(o.Expire),
+		Keep:     duration(t.Keep()),
+		Memory:   o.Memory,
+		Env:      o.Env,
+		Tags:     o.Tags,
+		Secrets:  texts(o.Secrets),
+		Doc:      t.Doc,
+		Function: t.Link(),
+		Stub:     t.StubName(),
+		Package:  pkg.Path,
+		Position: scan.Relative(dir, t.Pos).String(),
+	}
+	if o.Unique != nil {
+		task.Unique = &Limit{For: o.Unique.For.String(), By: texts(o.Unique.By)}
+	}
+	if o.Concurrency != nil {
+		task.Concurrency = &Limit{Max: o.Concurrency.Max, By: texts(o.Concurrency.By)}
+	}
+	if o.Rate != nil {
+		task.Rate = &Limit{Max: o.Rate.Max, Per: o.Rate.Per.String(), By: texts(o.Rate.By)}
+	}
+	if o.Fair != nil {
+		task.Fair = o.Fair.Text
+	}
+	var err error
+	if task.Params, err = schema.ParamsJSON(schema.OfParams(t)); err != nil {
+		return task, fmt.Errorf("describe task %s: %w", t.Name, err)
+	}
+	if t.Result != nil {
+		if task.Result, err = schema.OfResult(t).JSON(); err != nil {
+			return task, fmt.Errorf("describe task %s: %w", t.Name, err)
+		}
+	}
+	return task, nil
+}
+
+func schedule(o *directive.Options) *Schedule {
+	if !o.SchedulePos.IsValid() {
+		return nil
+	}
+	s := &Schedule{
+		Every:   duration(o.Every),
+		Start:   o.Start,
+		Cron:    o.Cron,
+		Jitter:  duration(o.Jitter),
+		Missed:  cmp.Or(o.Missed, "latest"),
+		Overlap: !o.SkipOverlap,
+	}
+	if s.Cron != "" {
+		s.Zone = cmp.Or(o.Zone, "UTC")
+	}
+	if s.Missed == "all" {
+		s.MissedMax = cmp.Or(o.MissedMax, defaultMissedMax)
+	}
+	return s
+}
+
+func retry(r *directive.Retry) Retry {
+	if r == nil {
+		r = &directive.Retry{Retries: defaultRetries}
+	}
+	return Retry{
+		Retries: r.Retries,
+		Min:     cmp.Or(r.Min, defaultMin).String(),
+		Max:     cmp.Or(r.Max, defaultMax).String(),
+		Factor:  cmp.Or(r.Factor, defaultFactor),
+	}
+}
+
+// duration writes d down; nothing for 0.
+func duration(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+func texts(words []directive.Word) []string {
+	var list []string
+	for _, w := range words {
+		list = append(list, w.Text)
+	}
+	return list
+}
