@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test fuzz lint check-generate bench check redis-server
+.PHONY: help generate build test fuzz lint check-generate bench bench-generate check redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,10 @@ check-generate: generate ## fail if the generated code in git is not what taskge
 	@test -z "$$(git status --porcelain -- '*_gen.go')" || { echo "make generate changed files; commit them:"; git status --short -- '*_gen.go'; exit 1; }
 
 bench: redis-server ## compare with other task queues, interleaved in one run
-	cd bench && $(GO) run .
+	cd bench && $(GO) run . && $(GO) run ./codec
+
+bench-generate: ## how long taskgen takes, as whole processes
+	$(GO) test -run '^$$' -bench Generate -benchtime 9x ./cmd/taskgen
 
 check: lint build check-generate test ## all that has to pass before a change lands
 

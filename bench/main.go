@@ -1,118 +1,157 @@
 // Bench compares taskgen with other task queues on one redis-server that it
 // starts itself. Rounds are interleaved and the figures are medians, so that a
-// noisy machine hits both sides alike: read the ratios, not the rates.
+// noisy machine hits all sides alike: read the ratios, not the rates.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// system is a task queue under test.
-type system interface {
-	name() string
-	// steady keeps the given number of producers, one call a task, and of
-	// handler slots busy for d, and returns how many no-op tasks were queued
-	// and executed to the end in the time it took.
-	steady(ctx context.Context, addr string, producers, concurrency int, d time.Duration) (tasks int64, took time.Duration, err error)
-}
-
-// sample is one round of one system.
-type sample struct {
-	rate     float64 // tasks a second
-	redisCPU float64 // µs of redis-server a task
-	commands float64 // Redis commands a task
-}
-
 func main() {
 	rounds := flag.Int("rounds", 5, "interleaved rounds")
-	length := flag.Duration("time", 3*time.Second, "length of one measurement")
+	length := flag.Duration("time", 2*time.Second, "length of a measurement that is bounded by time")
+	tasks := flag.Int64("drain", 100_000, "tasks of a measurement that is bounded by number")
+	only := flag.String("only", "", "regular expression of the scenarios to run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *rounds, *length); err != nil {
+	chosen, err := regexp.Compile(*only)
+	if err == nil {
+		err = run(ctx, chosen, *rounds, environment{length: *length, drain: *tasks})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds int, length time.Duration) error {
-	server, err := startRedis(ctx)
-	if err != nil {
+// scenarios are measured in this order, of the systems named.
+func scenarios() []scenario {
+	ours, peer, raw := taskgenSystem{}, asynqSystem{}, rawSystem{}
+	peers := []system{ours, peer}
+	all := []system{ours, peer, raw}
+	return []scenario{
+		{"queue and run, 64 producers, 64 slots", peers, steady(64, 64, false)},
+		{"the same, results kept for 1h", peers, steady(64, 64, true)},
+		{"drain, 64 slots", peers, drain(64)},
+		{"drain, 10 slots", peers, drain(10)},
+		{"enqueue, 1 caller", all, enqueue(1, 1)},
+		{"enqueue, 64 callers", all, enqueue(64, 1)},
+		{"enqueue, 8 callers, batches of 100", all, enqueue(8, 100)},
+		{"pickup when idle", all, pickup},
+		{"idle, 1 queue", peers, idle(1)},
+		{"idle, 10 queues", peers, idle(10)},
+	}
+}
+
+// result is the samples of one system in one scenario.
+type result struct {
+	scenario, system string
+	samples          []sample
+}
+
+func run(ctx context.Context, only *regexp.Regexp, rounds int, e environment) error {
+	var err error
+	if e.server, err = startRedis(ctx); err != nil {
 		return err
 	}
-	defer server.stop()
-	systems := []system{taskgenSystem{}, asynqSystem{}}
-	samples := make(map[string][]sample)
-	for round := range rounds {
-		for _, s := range systems {
-			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, rounds, s.name())
-			sample, err := measure(ctx, server, s, length)
-			if err != nil {
-				return fmt.Errorf("measure %s: %w", s.name(), err)
-			}
-			samples[s.name()] = append(samples[s.name()], sample)
+	defer e.server.stop()
+	for _, sc := range scenarios() {
+		if !only.MatchString(sc.name) {
+			continue
 		}
+		rs := make([]*result, len(sc.systems))
+		for i, s := range sc.systems {
+			rs[i] = &result{scenario: sc.name, system: s.name()}
+		}
+		for round := range rounds {
+			for i, s := range sc.systems {
+				fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s, round %d of %d", sc.name, s.name(), round+1, rounds)
+				if err := e.server.client.FlushAll(ctx).Err(); err != nil {
+					return err
+				}
+				sample, err := sc.measure(ctx, &e, s)
+				if err != nil {
+					return fmt.Errorf("measure %s of %s: %w", sc.name, s.name(), err)
+				}
+				rs[i].samples = append(rs[i].samples, sample)
+			}
+		}
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		report(os.Stdout, rs)
 	}
-	report(systems, samples)
 	return nil
 }
 
-const (
-	producers   = 64
-	concurrency = 64
-)
-
-func measure(ctx context.Context, server *redisServer, s system, length time.Duration) (sample, error) {
-	if err := server.client.FlushAll(ctx).Err(); err != nil {
-		return sample{}, err
-	}
-	before, err := server.usage(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	tasks, took, err := s.steady(ctx, server.addr, producers, concurrency, length)
-	if err != nil {
-		return sample{}, err
-	}
-	after, err := server.usage(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	return sample{
-		rate:     float64(tasks) / took.Seconds(),
-		redisCPU: (after.cpu - before.cpu) * 1e6 / float64(tasks),
-		commands: (after.commands - before.commands) / float64(tasks),
-	}, nil
+// figures are the columns of the report, in order; of those marked more is
+// better.
+var figures = []struct {
+	name string
+	more bool
+}{
+	{"tasks/s", true}, {"p50 ms", false}, {"p99 ms", false}, {"commands/s", false},
+	{"Redis µs/task", false}, {"client µs/task", false}, {"commands/task", false}, {"bytes/task", false},
 }
 
-func report(systems []system, samples map[string][]sample) {
-	fmt.Printf("queue and run, %d producers with one call a task, %d slots, medians:\n\n", producers, concurrency)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\ttasks/s\tof taskgen\tRedis CPU µs/task\tcommands/task\t")
-	base := 0.0
-	for i, s := range systems {
-		rate := median(samples[s.name()], func(s sample) float64 { return s.rate })
-		if i == 0 {
-			base = rate
+// report prints the medians of a scenario's systems and by how much the first
+// one is better than the others.
+func report(out io.Writer, results []*result) {
+	fmt.Fprintf(out, "%s\n", results[0].scenario)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	var shown []string
+	for _, f := range figures {
+		if _, ok := results[0].samples[0][f.name]; ok {
+			shown = append(shown, f.name)
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t1/%.1f\t%.1f\t%.2f\t\n", s.name(), rate, base/rate,
-			median(samples[s.name()], func(s sample) float64 { return s.redisCPU }),
-			median(samples[s.name()], func(s sample) float64 { return s.commands }))
+	}
+	fmt.Fprintf(w, "\t%s\t\n", strings.Join(shown, "\t"))
+	for i, r := range results {
+		fmt.Fprintf(w, "%s", r.system)
+		for _, f := range figures {
+			if !slices.Contains(shown, f.name) {
+				continue
+			}
+			value := median(r.samples, f.name)
+			fmt.Fprintf(w, "\t%s", number(value))
+			if i == 0 {
+				continue
+			}
+			ratio := median(results[0].samples, f.name) / value
+			if !f.more {
+				ratio = 1 / ratio
+			}
+			fmt.Fprintf(w, " (%.2gx)", ratio)
+		}
+		fmt.Fprintln(w, "\t")
 	}
 	w.Flush()
+	fmt.Fprintln(out)
 }
 
-func median(samples []sample, of func(sample) float64) float64 {
+func number(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+func median(samples []sample, figure string) float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
-		values[i] = of(s)
+		values[i] = s[figure]
 	}
 	slices.Sort(values)
 	return values[len(values)/2]

@@ -59,7 +59,8 @@ func (s *redisServer) stop() {
 	os.RemoveAll(s.dir)
 }
 
-// usage is what the server has spent since it started.
+// usage is what the server has spent since it started: seconds of CPU, and
+// commands executed, those inside scripts too.
 type usage struct{ cpu, commands float64 }
 
 func (s *redisServer) usage(ctx context.Context) (usage, error) {
@@ -78,4 +79,13 @@ func (s *redisServer) usage(ctx context.Context) (usage, error) {
 		commands: number("Stats", "total_commands_processed"),
 	}
 	return u, errors.Join(errs...)
+}
+
+// memory is how many bytes the server's data take.
+func (s *redisServer) memory(ctx context.Context) (float64, error) {
+	info, err := s.client.InfoMap(ctx, "memory").Result()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(strings.TrimSpace(info["Memory"]["used_memory"]), 64)
 }

@@ -4,17 +4,31 @@ package tasks
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
-//go:generate go tool taskgen
+// Counter is what the tasks work on.
+type Counter struct {
+	Done    atomic.Int64
+	Started chan time.Time // gets the time of each start unless it is nil
+}
 
-// Counter counts executed runs.
-type Counter struct{ Done atomic.Int64 }
-
-// Noop does nothing but count.
+// Noop does nothing but count: a task with all defaults.
 //
 //task:io
 func (c *Counter) Noop(ctx context.Context, id [16]byte, n int) error {
+	if c.Started != nil {
+		c.Started <- time.Now()
+	}
+	c.Done.Add(1)
+	return nil
+}
+
+// Kept is Noop with its result kept for an hour.
+//
+//task:io
+//task:result 1h
+func (c *Counter) Kept(ctx context.Context, id [16]byte, n int) error {
 	c.Done.Add(1)
 	return nil
 }

@@ -4,6 +4,8 @@ package tasks
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/taskgen/taskgen/codec"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -20,21 +22,25 @@ func Tasks(counter *Counter) []taskrt.Task {
 		taskrt.Bind(counterNoopTask, func(ctx context.Context, p *CounterNoopParams) (taskrt.None, error) {
 			return taskrt.None{}, counter.Noop(ctx, p.ID, p.N)
 		}),
+		taskrt.Bind(counterKeptTask, func(ctx context.Context, p *CounterKeptParams) (taskrt.None, error) {
+			return taskrt.None{}, counter.Kept(ctx, p.ID, p.N)
+		}),
 	}
 }
 
 // counterNoopTask describes [Counter.Noop].
 var counterNoopTask = &taskrt.Definition[CounterNoopParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name: "counter_noop",
-		Doc:  "Noop does nothing but count.",
-		Kind: taskrt.IO,
+		Name:   "counter_noop",
+		Doc:    "Noop does nothing but count: a task with all defaults.",
+		Kind:   taskrt.IO,
+		Params: "id bytes(16), n int",
 	},
 	AppendParams: (*CounterNoopParams).AppendMsgpack,
 	ReadParams:   (*CounterNoopParams).ReadMsgpack,
 }
 
-// QueueCounterNoop queues [Counter.Noop]: it does nothing but count.
+// QueueCounterNoop queues [Counter.Noop]: it does nothing but count: a task with all defaults.
 func QueueCounterNoop(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, counterNoopTask, &CounterNoopParams{ID: id, N: n}, opts...)
 }
@@ -52,6 +58,7 @@ type CounterNoopParams struct {
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CounterNoopParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 38)
 	b = append(b, 0x82)
 	b = append(b, "\xa2id"...)
 	b = codec.AppendBytes(b, p.ID[:])
@@ -85,5 +92,73 @@ func (p CounterNoopParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterNoopParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// counterKeptTask describes [Counter.Kept].
+var counterKeptTask = &taskrt.Definition[CounterKeptParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "counter_kept",
+		Doc:    "Kept is Noop with its result kept for an hour.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "id bytes(16), n int",
+	},
+	AppendParams: (*CounterKeptParams).AppendMsgpack,
+	ReadParams:   (*CounterKeptParams).ReadMsgpack,
+}
+
+// QueueCounterKept queues [Counter.Kept]: it is Noop with its result kept for an hour.
+func QueueCounterKept(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterKeptTask, &CounterKeptParams{ID: id, N: n}, opts...)
+}
+
+// QueueCounterKeptBatch queues one run of [Counter.Kept] for each of params, all of them or none.
+func QueueCounterKeptBatch(ctx context.Context, params []CounterKeptParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterKeptTask, params, opts...)
+}
+
+// CounterKeptParams are the parameters of [Counter.Kept].
+type CounterKeptParams struct {
+	ID [16]byte
+	N  int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *CounterKeptParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 38)
+	b = append(b, 0x82)
+	b = append(b, "\xa2id"...)
+	b = codec.AppendBytes(b, p.ID[:])
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "id":
+			r.Once(&seen, 0)
+			r.BytesInto(p.ID[:])
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "id", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p CounterKeptParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *CounterKeptParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -351,6 +351,10 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 	if key == "-" {
 		return nil, nil
 	}
+	if strings.ContainsAny(key, `'"\`) {
+		// msgpack/v5 takes quotes and backslashes in a tag for its own syntax.
+		return nil, &culprit{path, fmt.Sprintf("has the msgpack key %q with a quote or a backslash, which is not supported", key)}
+	}
 	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
 	for _, o := range options {
 		if o != "omitempty" && !(o == "noinline" && v.Embedded()) {

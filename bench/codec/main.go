@@ -1,0 +1,104 @@
+// Codec compares the codec that taskgen generates with others, over the same
+// parameters: one struct of fifteen fields. Rounds are interleaved and the
+// figures are medians, so that a noisy machine hits all sides alike: read the
+// ratios, not the times.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 31, "interleaved rounds")
+	length := flag.Duration("time", 20*time.Millisecond, "length of one measurement")
+	flag.Parse()
+	if err := compare(os.Stdout, *rounds, *length); err != nil {
+		fmt.Fprintln(os.Stderr, "codec:", err)
+		os.Exit(1)
+	}
+}
+
+// cost is what one operation takes.
+type cost struct{ ns, bytes, allocs float64 }
+
+// compare measures each codec in turn, often, and prints the medians.
+func compare(w io.Writer, rounds int, length time.Duration) error {
+	all := codecs()
+	encodes, decodes := make([][]cost, len(all)), make([][]cost, len(all))
+	for range rounds {
+		for i, c := range all {
+			encode, err := measure(length, c.encode)
+			if err != nil {
+				return fmt.Errorf("encode with %s: %w", c.name, err)
+			}
+			decode, err := measure(length, c.decode)
+			if err != nil {
+				return fmt.Errorf("decode with %s: %w", c.name, err)
+			}
+			encodes[i], decodes[i] = append(encodes[i], encode), append(decodes[i], decode)
+		}
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, part := range []struct {
+		name  string
+		costs [][]cost
+	}{{"encode", encodes}, {"decode", decodes}} {
+		fmt.Fprintf(table, "%s\tns\tratio\tbytes\tallocs\t\n", part.name)
+		base := median(part.costs[baseline]).ns
+		for i, c := range all {
+			m := median(part.costs[i])
+			fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.0f\t%.0f\t\n", c.name, m.ns, m.ns/base, m.bytes, m.allocs)
+		}
+		fmt.Fprintln(table, "\t\t\t\t\t")
+	}
+	return table.Flush()
+}
+
+// measure repeats an operation for about the given time.
+func measure(length time.Duration, op func() error) (cost, error) {
+	const batch = 256
+	var before, after runtime.MemStats
+	n := 0
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	for time.Since(start) < length {
+		for range batch {
+			if err := op(); err != nil {
+				return cost{}, err
+			}
+		}
+		n += batch
+	}
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	per := func(v uint64) float64 { return float64(v) / float64(n) }
+	return cost{
+		ns:     per(uint64(took)),
+		bytes:  per(after.TotalAlloc - before.TotalAlloc),
+		allocs: per(after.Mallocs - before.Mallocs),
+	}, nil
+}
+
+// median is the median of each figure by itself.
+func median(costs []cost) cost {
+	of := func(figure func(cost) float64) float64 {
+		all := make([]float64, 0, len(costs))
+		for _, c := range costs {
+			all = append(all, figure(c))
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	return cost{
+		ns:     of(func(c cost) float64 { return c.ns }),
+		bytes:  of(func(c cost) float64 { return c.bytes }),
+		allocs: of(func(c cost) float64 { return c.allocs }),
+	}
+}
