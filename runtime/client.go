@@ -138,7 +138,7 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 
 // newRun makes the run that a call of a stub queues.
 func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []QueueOption) (*broker.TaskRun, error) {
-	payload, err := d.AppendParams(p, make([]byte, 0, 64))
+	payload, err := d.AppendParams(p, nil)
 	if err != nil {
 		return nil, fmt.Errorf("encode parameters: %w", err)
 	}

@@ -144,6 +144,7 @@ func TestMiddlewareSeesPanicsAndItsOwnHeaders(t *testing.T) {
 		require.NoError(t, b.QueueTasks(context.Background(), &broker.TaskRun{
 			ID: "a", Task: "recorder_record", Queue: "default", Payload: []byte("\x81\xa4note\xa1x"), Headers: map[string]string{"a": "b"}}))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Len(t, seen, 4)
 		require.EqualError(t, seen[0], "panic: at the disco")
 	})
