@@ -128,11 +128,7 @@ func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, t
 func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	defer s.lose(errStopping)
 	defer s.abandon()
-	done := make(chan struct{})
-	go func() { // ends with the last handler; a task that never returns keeps it
-		s.handlers.Wait()
-		close(done)
-	}()
+	done := s.idle()
 	var err error
 	if !within(done, grace) {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.slots.busy())
@@ -160,11 +156,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 func (s *session) windUp(ctx context.Context) {
 	patience, cancel := context.WithTimeout(ctx, windUpTimeout)
 	defer cancel()
-	done := make(chan struct{})
-	go func() { // ends with the last handler; a task that never returns keeps it
-		s.handlers.Wait()
-		close(done)
-	}()
+	done := s.idle()
 	select {
 	case <-done:
 	case <-patience.Done():
@@ -177,6 +169,16 @@ func (s *session) windUp(ctx context.Context) {
 	leaving, cancelLeave := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancelLeave()
 	_ = s.lease.Leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
+}
+
+// idle returns a channel that is closed once no handler runs.
+func (s *session) idle() <-chan struct{} {
+	done := make(chan struct{})
+	go func() { // a task that never returns keeps it
+		s.handlers.Wait()
+		close(done)
+	}()
+	return done
 }
 
 // count writes a number of things.
