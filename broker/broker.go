@@ -33,9 +33,9 @@ type Broker interface {
 
 	// GetTaskRuns takes up to max due runs of the queues, the higher priority
 	// first and then in the order queued, and prefers the queues named
-	// earlier. What it returns is the caller's alone, and its Deliveries are as
-	// they were stored. It blocks until one is there or ctx ends; then it
-	// returns ctx's error and has taken none.
+	// earlier. What it returns is the caller's alone, and its Deliveries count
+	// this taking if the broker counts at all. It blocks until one is there or
+	// ctx ends; then it returns ctx's error and has taken none.
 	GetTaskRuns(ctx context.Context, queues []string, max int) ([]*TaskRun, error)
 
 	// QueueLength returns the number of runs that wait in each queue, those

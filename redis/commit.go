@@ -39,7 +39,7 @@ const (
 )
 
 // do runs item, alone or with others, and returns nil when its result is in
-// it. Else the item was not run, or the error wraps [ErrOutcomeUnknown].
+// it. Else the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
 func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) error {
 	c.mu.Lock()
 	if !c.busy {
@@ -84,8 +84,8 @@ func (c *committer[T]) join(item T, weight int) *gathering[T] {
 }
 
 // lead runs for all that gathered. The others must not suffer from the
-// leader's context, nor the leader from theirs: a leader whose deadline is
-// nearer than the command's own limit leaves the work to a goroutine.
+// leader's context, nor the leader from theirs: a leader whose context can end
+// leaves the work to a goroutine.
 func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) error {
 	c.mu.Lock()
 	c.waiting = c.waiting[1:]
@@ -98,8 +98,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) err
 		defer close(g.done)
 		c.run(context.WithoutCancel(ctx), items)
 	}
-	deadline, limited := ctx.Deadline()
-	if !limited || time.Until(deadline) > b.cfg.Timeout || !b.spawn(work) {
+	if ctx.Done() == nil || !b.spawn(work) {
 		work()
 		return nil
 	}
@@ -107,7 +106,20 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) err
 	case <-g.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+		return g.outwait(ctx.Err())
+	}
+}
+
+// outwait gives a command that was sent a last moment, for a caller whose
+// waiting is ended by err.
+func (g *gathering[T]) outwait(err error) error {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-g.done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, err)
 	}
 }
 
@@ -116,12 +128,7 @@ func (c *committer[T]) abandon(g *gathering[T], item T, err error) error {
 	c.mu.Lock()
 	if g.started {
 		c.mu.Unlock()
-		select {
-		case <-g.done:
-			return nil
-		default:
-			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-		}
+		return g.outwait(err)
 	}
 	defer c.mu.Unlock()
 	g.items = slices.DeleteFunc(g.items, func(other T) bool { return other == item })

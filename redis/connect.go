@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -22,25 +23,29 @@ type clients struct {
 	block goredis.UniversalClient // blocking reads
 	// cluster: keys of different queues can be on different nodes.
 	cluster bool
+	stop    context.CancelFunc // ends dials
 }
 
 // dialer makes one client with a pool of the given size.
 type dialer struct {
-	open    func(cfg Config, pool int) goredis.UniversalClient
+	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
 	cluster bool
 }
 
 func newClients(d dialer, cfg Config) clients {
+	dials, stop := context.WithCancel(context.Background())
 	return clients{
-		queue:   d.open(cfg, 8),
-		work:    d.open(cfg, 8),
-		lease:   d.open(cfg, 8),
-		block:   d.open(cfg, 256),
+		queue:   d.open(dials, cfg, 8),
+		work:    d.open(dials, cfg, 8),
+		lease:   d.open(dials, cfg, 8),
+		block:   d.open(dials, cfg, 256),
 		cluster: d.cluster,
+		stop:    stop,
 	}
 }
 
 func (c clients) close() error {
+	c.stop()
 	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close())
 }
 
@@ -80,6 +85,25 @@ func parseURL(raw string) (dialer, error) {
 	return dialer{}, errURL
 }
 
+// takePrefix moves the option prefix of a URL, which go-redis does not know,
+// into cfg, unless that has one already.
+func takePrefix(raw string, cfg *Config) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw // parseURL says what is wrong with it
+	}
+	options := u.Query()
+	if !options.Has("prefix") {
+		return raw
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = options.Get("prefix")
+	}
+	options.Del("prefix")
+	u.RawQuery = options.Encode()
+	return u.String()
+}
+
 func likeClient(client goredis.UniversalClient) (dialer, error) {
 	switch c := client.(type) {
 	case *goredis.Client:
@@ -90,67 +114,117 @@ func likeClient(client goredis.UniversalClient) (dialer, error) {
 	return dialer{}, fmt.Errorf("a client of type %T is not supported, only *redis.Client and *redis.ClusterClient", client)
 }
 
-// single makes clients of one server. Retries are off because go-redis would
-// run a script twice that the server had run, but whose reply was lost.
+// tune sets what the broker needs of a client of one server. Retries are off
+// because go-redis would run a script twice that the server had run, but whose
+// reply was lost.
+func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
+	opt.MaxRetries = -1
+	opt.ContextTimeoutEnabled = true
+	opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
+	opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+	opt.MaxConcurrentDials = 0
+	opt.PipelinePoolSize = -1
+	opt.DisableIdentity = true
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if opt.Dialer == nil {
+		opt.Dialer = goredis.NewDialer(opt)
+	}
+	opt.Dialer = quietly(dials, opt.Dialer)
+}
+
 func single(base *goredis.Options) dialer {
-	return dialer{open: func(cfg Config, pool int) goredis.UniversalClient {
+	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
-		opt.MaxRetries = -1
-		opt.ContextTimeoutEnabled = true
-		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
-		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
-		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
-		opt.MaxConcurrentDials = 0
-		opt.PipelinePoolSize = -1
-		opt.DisableIdentity = true
-		opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		tune(dials, &opt, cfg, pool)
 		return goredis.NewClient(&opt)
 	}}
 }
 
 func cluster(base *goredis.ClusterOptions) dialer {
-	return dialer{cluster: true, open: func(cfg Config, pool int) goredis.UniversalClient {
+	return dialer{cluster: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		opt.MaxRetries = -1
-		opt.ContextTimeoutEnabled = true
-		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
-		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
-		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
-		opt.MaxConcurrentDials = 0
-		opt.PipelinePoolSize = -1
 		opt.ReadOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
 		opt.DisableRoutingPolicies = true
-		opt.DisableIdentity = true
 		opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		open := opt.NewClient
+		if open == nil {
+			open = goredis.NewClient
+		}
+		opt.NewClient = func(node *goredis.Options) *goredis.Client {
+			tune(dials, node, cfg, pool)
+			return open(node)
+		}
 		return goredis.NewClusterClient(&opt)
 	}}
 }
 
 func sentinel(base *goredis.FailoverOptions) dialer {
-	return dialer{open: func(cfg Config, pool int) goredis.UniversalClient {
+	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
-		opt.MaxRetries = -1
-		opt.ContextTimeoutEnabled = true
-		opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
-		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+		server := &goredis.Options{Dialer: opt.Dialer, TLSConfig: opt.TLSConfig}
+		tune(dials, server, cfg, pool)
+		opt.Dialer = server.Dialer
+		opt.MaxRetries = server.MaxRetries
+		opt.ContextTimeoutEnabled = server.ContextTimeoutEnabled
+		opt.DialTimeout, opt.DialerRetries = server.DialTimeout, server.DialerRetries
+		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = server.ReadTimeout, server.WriteTimeout, server.PoolTimeout
 		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
-		opt.MaxConcurrentDials = 0
-		opt.PipelinePoolSize = -1
+		opt.MaxConcurrentDials = server.MaxConcurrentDials
+		opt.PipelinePoolSize = server.PipelinePoolSize
+		opt.DisableIdentity = server.DisableIdentity
 		opt.ReplicaOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
-		opt.DisableIdentity = true
 		return goredis.NewFailoverClient(&opt)
 	}}
 }
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// quietly makes a dial that fails no failed dial to go-redis, but a connection
+// that fails at its first use. go-redis writes a line to standard error for
+// each failed dial, by a logger of the whole process, which is not for a
+// library to change. The dials end when the context dials does.
+func quietly(dials context.Context, dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(dials, cancel)()
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			return conn, nil
+		}
+		if op := (*net.OpError)(nil); !errors.As(err, &op) || op.Op != "dial" {
+			err = &net.OpError{Op: "dial", Net: network, Err: err}
+		}
+		// go-redis takes off the outer error.
+		return failedConn{fmt.Errorf("connect: %w", err)}, nil
+	}
+}
+
+// failedConn is what is left of a dial that failed.
+type failedConn struct{ err error }
+
+func (c failedConn) Read([]byte) (int, error)       { return 0, c.err }
+func (c failedConn) Write([]byte) (int, error)      { return 0, c.err }
+func (failedConn) Close() error                     { return nil }
+func (failedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (failedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (failedConn) SetDeadline(time.Time) error      { return nil }
+func (failedConn) SetReadDeadline(time.Time) error  { return nil }
+func (failedConn) SetWriteDeadline(time.Time) error { return nil }
 
 // grade refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
 func (b *Broker) grade(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
 	defer cancel()
-	if err := b.clients.work.Ping(ctx).Err(); err != nil {
-		return b.fail(ctx, "ping server", err)
+	if err := b.ping(ctx); err != nil {
+		return err
 	}
-	text, err := b.clients.work.Info(ctx).Result()
+	text, err := promptly(ctx, b, func(ctx context.Context) (string, error) {
+		return b.clients.work.Info(ctx).Result()
+	})
 	if err != nil {
 		return b.fail(ctx, "read server info", err)
 	}
@@ -169,6 +243,19 @@ func (b *Broker) grade(ctx context.Context) error {
 	if policy != "noeviction" && !b.cfg.AllowEviction {
 		return fmt.Errorf("check server: its maxmemory-policy is %.32q, which may evict accepted runs; "+
 			"set it to noeviction, or Config.AllowEviction", policy)
+	}
+	return nil
+}
+
+// ping asks the server once whether it is there.
+func (b *Broker) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	_, err := promptly(ctx, b, func(ctx context.Context) (string, error) {
+		return b.clients.work.Ping(ctx).Result()
+	})
+	if err != nil {
+		return b.fail(ctx, "ping server", err)
 	}
 	return nil
 }

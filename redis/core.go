@@ -25,6 +25,7 @@ type taker struct {
 	*session
 	// taken, but it is unknown whether the server has heard that it is over
 	unsettled []*broker.TaskRun
+	takenAt   time.Time // when that was known
 }
 
 // GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at
@@ -41,16 +42,35 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 	if err != nil {
 		return nil, fmt.Errorf("get task runs: %w", err)
 	}
-	defer b.takers.put(t, id)
 	n := min(max, maxTake)
 	for {
 		if len(t.unsettled) == 0 {
-			if t.unsettled, err = t.take(ctx, queues, room{io: n, cpu: n, total: n}); err != nil {
+			t.unsettled, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
+			t.takenAt = time.Now()
+			if err != nil {
+				b.takers.put(t, id)
 				return nil, fmt.Errorf("get task runs: %w", err)
 			}
 		}
 		// They are taken now: a context that ends here must not lose them.
-		runs, err := t.settle(context.WithoutCancel(ctx), n)
+		over := &settling{done: make(chan struct{})}
+		started := b.spawn(func() {
+			runs, err := t.settle(context.WithoutCancel(ctx), n)
+			if !over.deliver(runs, err) {
+				b.putBack(runs)
+				b.takers.put(t, id)
+			}
+		})
+		if !started {
+			return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
+		}
+		runs, err := over.await(ctx)
+		if errors.Is(err, errGone) {
+			return nil, fmt.Errorf("get task runs: %w", ctx.Err())
+		}
+		if err != nil || len(runs) > 0 {
+			b.takers.put(t, id)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("get task runs: %w", err)
 		}
@@ -88,6 +108,10 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 		}
 		for _, run := range f.fenced {
 			fenced[run] = true
+		}
+		for _, run := range f.doubted {
+			// While the lease lasts, nobody else can have finished it.
+			fenced[run] = time.Since(t.takenAt) > takerLease/2
 		}
 	}
 	rest := len(t.unsettled) - len(runs)
@@ -153,18 +177,81 @@ func (ts *takers) put(t *taker, id string) {
 	ts.free[id] = append(ts.free[id], t)
 }
 
+// longestLeave bounds how long Close takes when the server does not answer.
+const longestLeave = time.Second
+
 // leave gives back what takers hold whose callers never got it.
 func (ts *takers) leave(timeout time.Duration) {
 	ts.mu.Lock()
 	free := ts.free
 	ts.free = nil
 	ts.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, longestLeave))
 	defer cancel()
 	for _, list := range free {
 		for _, t := range list {
 			// Should this fail, the lease's end gives it back.
 			_ = t.Leave(ctx)
 		}
+	}
+}
+
+// putBack stores again what was taken for a caller that is gone. Should it fail
+// these runs are lost, which to deliver at most once allows.
+func (b *Broker) putBack(runs []*broker.TaskRun) {
+	queues := map[string][]*broker.TaskRun{}
+	for _, run := range runs {
+		run.Deliveries--
+		if run.Delay > 0 {
+			run.Delay, run.Due = 0, time.Now()
+		}
+		queues[run.Queue] = append(queues[run.Queue], run)
+	}
+	for _, list := range queues {
+		_ = b.QueueTasks(context.Background(), list...)
+	}
+}
+
+// settling is the handing over of runs to a caller who may be gone.
+type settling struct {
+	mu   sync.Mutex
+	done chan struct{}
+	gone bool
+	runs []*broker.TaskRun
+	err  error
+}
+
+var errGone = errors.New("the caller is gone")
+
+// deliver hands over, and reports false when nobody is there to get it.
+func (s *settling) deliver(runs []*broker.TaskRun, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs, s.err = runs, err
+	close(s.done)
+	return !s.gone
+}
+
+// await returns what was delivered, or errGone a little after ctx has ended.
+func (s *settling) await(ctx context.Context) ([]*broker.TaskRun, error) {
+	select {
+	case <-s.done:
+		return s.runs, s.err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+	case <-timer.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.runs, s.err
+	default:
+		s.gone = true
+		return nil, errGone
 	}
 }

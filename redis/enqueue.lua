@@ -33,13 +33,19 @@ local function push(key, first, last)
 end
 
 -- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 or 2 refuse
--- it, -1 it was stored by an earlier call with this token.
+-- it, -1 it was stored by an earlier call with this token, though its runs may
+-- have ended since.
 local function check(task, tick, ids)
+  local live = false
   for i = k, k + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
-    if owner then
-      return owner == token and -1 or 1
+    if owner == token or owner == 'ended:' .. token then
+      return -1
     end
+    live = live or owner and string.sub(owner, 1, 6) ~= 'ended:'
+  end
+  if live then
+    return 1
   end
   if task ~= '' then
     local last = redis.call('HGET', KEYS[12], task)

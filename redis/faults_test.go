@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +35,9 @@ func TestScriptFlushIsNotNoticed(t *testing.T) {
 	s := join(t, b, 10*time.Second)
 	seen := map[string]int{}
 	for i := range total {
-		require.NoError(t, b.QueueTasks(t.Context(), run(fmt.Sprint(i), "q")))
+		r := run(fmt.Sprint(i), "q")
+		r.OwnID = i%2 == 0 // stored by a script
+		require.NoError(t, b.QueueTasks(t.Context(), r))
 		if i%10 != 9 {
 			continue
 		}
@@ -156,58 +158,6 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
-// TestHungServerHoldsNobody stops the server's process: calls return soon after
-// their deadlines, and go on once it does.
-func TestHungServerHoldsNobody(t *testing.T) {
-	server := redistest.Start(t)
-	b := open(t, server, redis.Config{})
-	kept := run("kept", "q")
-	kept.Keep = time.Hour
-	require.NoError(t, b.QueueTasks(t.Context(), kept))
-	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
-	s := join(t, b, time.Minute)
-	held, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 2})
-	require.NoError(t, err)
-	want := broker.Want{Queues: []string{"q"}, IO: 1}
-
-	server.Signal(syscall.SIGSTOP)
-	const patience, late = 200 * time.Millisecond, 200 * time.Millisecond
-	calls := map[string]func(context.Context) error{
-		"take":         func(ctx context.Context) error { _, err := s.Take(ctx, want); return err },
-		"get":          func(ctx context.Context) error { _, err := b.GetTaskRuns(ctx, []string{"q"}, 1); return err },
-		"renew":        func(ctx context.Context) error { return s.Renew(ctx) },
-		"finish":       func(ctx context.Context) error { _, err := s.Finish(ctx, succeeded(held)...); return err },
-		"recover":      func(ctx context.Context) error { _, err := b.Recover(ctx, []string{"q"}); return err },
-		"record":       func(ctx context.Context) error { _, err := b.Record(ctx, "q", "kept"); return err },
-		"wait":         func(ctx context.Context) error { _, err := b.WaitRecord(ctx, "q", "kept"); return err },
-		"length":       func(ctx context.Context) error { _, err := b.QueueLength(ctx); return err },
-		"dead letters": func(ctx context.Context) error { _, err := b.DeadLetters(ctx, "q", 1); return err },
-	}
-	for i := range 5 { // these share commands
-		id := fmt.Sprintf("queue-%d", i)
-		calls[id] = func(ctx context.Context) error { return b.QueueTasks(ctx, run(id, "q")) }
-	}
-	var waiting sync.WaitGroup
-	for name, call := range calls {
-		ctx, start := within(t, patience), time.Now()
-		waiting.Go(func() {
-			err := call(ctx)
-			if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > patience+late {
-				t.Errorf("%s returned %v after %v", name, err, took)
-			}
-		})
-	}
-	waiting.Wait()
-	server.Signal(syscall.SIGCONT)
-
-	_, err = s.Finish(t.Context(), succeeded(held)...)
-	require.NoError(t, err)
-	require.NoError(t, s.Renew(t.Context()), "nothing was lost")
-	got := takeAll(t, s, "q", 1)
-	_, err = s.Finish(t.Context(), succeeded(got)...)
-	require.NoError(t, err)
-}
-
 func TestUnreadableEntriesAreIsolated(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
@@ -326,7 +276,7 @@ func TestConcurrentQueueingWithCancels(t *testing.T) {
 				switch {
 				case err == nil:
 					accepted[r.ID] = true
-				case errors.Is(err, redis.ErrOutcomeUnknown):
+				case errors.Is(err, broker.ErrOutcomeUnknown):
 					doubtful[r.ID] = true
 				default:
 					refused[r.ID] = true
@@ -353,4 +303,59 @@ func TestConcurrentQueueingWithCancels(t *testing.T) {
 		require.Equal(t, 1, n, "run %s", id)
 		require.False(t, refused[id], "run %s was refused with an error that says it is not stored", id)
 	}
+}
+
+// TestFinishGoesThroughAllQueues breaks one queue's dead letters: outcomes in
+// other queues are applied, and not fenced when the caller tries again.
+func TestFinishGoesThroughAllQueues(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	queues := []string{"a", "b", "c"}
+	s := join(t, b, time.Minute)
+	var outcomes []broker.Outcome
+	for _, queue := range queues {
+		require.NoError(t, b.QueueTasks(t.Context(), runs(queue, 2)...))
+		for _, r := range takeAll(t, s, queue, 2) {
+			outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Dead})
+		}
+	}
+	for _, queue := range queues[:2] {
+		require.NoError(t, client.Set(t.Context(), prefix(t)+":{"+queue+"}:dead", "no list", 0).Err())
+	}
+	_, err := s.Finish(t.Context(), outcomes...)
+	require.ErrorContains(t, err, "queue a")
+	require.ErrorContains(t, err, "queue b")
+	letters, err := b.DeadLetters(t.Context(), "c", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 2, "dead letters of the queue that works")
+	for _, queue := range queues[:2] {
+		require.NoError(t, client.Del(t.Context(), prefix(t)+":{"+queue+"}:dead").Err())
+	}
+	fenced, err := s.Finish(t.Context(), outcomes...)
+	require.NoError(t, err)
+	require.Empty(t, fenced, "each was applied once, by one of the two calls")
+	for _, queue := range queues {
+		letters, err := b.DeadLetters(t.Context(), queue, 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 2, "dead letters of queue %s", queue)
+	}
+	fenced, err = s.Finish(t.Context(), outcomes...)
+	require.NoError(t, err)
+	require.Len(t, fenced, len(outcomes), "now they are known to the caller")
+}
+
+func TestEnvelopeOfUnknownKindIsBuried(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	list := prefix(t) + ":{q}:cpu:1"
+	r := run("strange", "q")
+	r.Kind = broker.CPU
+	require.NoError(t, b.QueueTasks(t.Context(), r))
+	e, err := client.LPop(t.Context(), list).Bytes()
+	require.NoError(t, err)
+	require.NoError(t, client.RPush(t.Context(), list, bytes.Replace(e, []byte("\xa1k\x01"), []byte("\xa1k\x05"), 1)).Err())
+	_, err = join(t, b, time.Minute).Take(within(t, 200*time.Millisecond), broker.Want{Queues: []string{"q"}, IO: 1, CPU: 1})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	letters, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	require.ErrorContains(t, errors.New(letters[0].Failure.Message), "unknown kind 5")
 }

@@ -2,7 +2,9 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/taskgen/taskgen/broker"
@@ -21,11 +23,14 @@ type outcome struct {
 type finishing struct {
 	outcomes []*outcome
 	fenced   []*broker.TaskRun
+	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
 	err      error
 }
 
 // Finish applies outcomes, in one command a queue, which concurrent calls
-// share.
+// share. An error in one queue does not keep it from the others; outcomes that
+// were applied by a call that returned an error are not fenced when it is
+// repeated, unless it was their reply that was lost.
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fenced []*broker.TaskRun, err error) {
 	var (
 		holds []*hold
@@ -51,17 +56,43 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 		}
 		calls[h].outcomes = append(calls[h].outcomes, o)
 	}
-	for _, h := range holds {
+	errs := make([]error, len(holds))
+	each(holds, func(i int, h *hold) {
 		f := calls[h]
 		if err := h.finish.do(ctx, s.b, f, 0); err != nil {
-			return nil, fmt.Errorf("finish runs: %w", err)
+			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.name, err)
+			return
 		}
-		if f.err != nil {
-			return nil, f.err
+		errs[i] = f.err
+	})
+	if err := errors.Join(errs...); err != nil {
+		for i, h := range holds {
+			if errs[i] == nil {
+				s.noteUntold(calls[h])
+			}
 		}
-		fenced = append(fenced, f.fenced...)
+		return nil, err
+	}
+	for _, h := range holds {
+		fenced = append(fenced, calls[h].fenced...)
 	}
 	return fenced, nil
+}
+
+// noteUntold keeps in mind what a call applied that returns an error because of
+// another queue.
+func (s *session) noteUntold(f *finishing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range f.outcomes {
+		if slices.Contains(f.fenced, o.run) {
+			continue
+		}
+		if o.at.slot.untold == nil {
+			o.at.slot.untold = map[int]bool{}
+		}
+		o.at.slot.untold[o.at.index] = true
+	}
 }
 
 // encodeOutcome makes a script's steps of an outcome.
@@ -89,7 +120,8 @@ func encodeOutcome(at *receipt, o *broker.Outcome) (*outcome, error) {
 		fields := []any{"s", string(broker.StateFailed), "t", run.Task, "a", run.Attempt}
 		if o.Verdict == broker.Succeeded {
 			fields[1] = string(broker.StateSucceeded)
-			fields = append(fields, "r", o.Result)
+			// A copy: the command may outlast the call.
+			fields = append(fields, "r", slices.Clone(o.Result))
 		}
 		out.record(q, run, max(millis(run.Keep), 1), withFailure(fields, o.Failure))
 	}
@@ -212,6 +244,10 @@ func (s *session) claim(calls []*finishing) []*slotOutcomes {
 	for _, call := range calls {
 		for _, o := range call.outcomes {
 			sl := o.at.slot
+			if sl.untold[o.at.index] {
+				delete(sl.untold, o.at.index)
+				continue
+			}
 			if sl.gone || sl.done[o.at.index] {
 				if o.run != nil {
 					call.fenced = append(call.fenced, o.run)
@@ -270,9 +306,15 @@ func (s *session) settle(groups []*slotOutcomes, unheard bool) {
 			if !g.fenced[o.at.index] {
 				continue
 			}
-			s.lost = s.lost || !unheard && !sl.doubts[o.at.index]
-			if o.run != nil {
-				g.calls[i].fenced = append(g.calls[i].fenced, o.run)
+			doubted := unheard || sl.doubts[o.at.index]
+			s.lost = s.lost || !doubted
+			if o.run == nil {
+				continue
+			}
+			call := g.calls[i]
+			call.fenced = append(call.fenced, o.run)
+			if doubted {
+				call.doubted = append(call.doubted, o.run)
 			}
 		}
 		if sl.left == 0 {

@@ -11,7 +11,9 @@
 --       indexes of runs that need no steps (two bytes each, big endian),
 --       the number of other runs; for each of these its index and its steps,
 --       a string of letters, and for each letter:
---         i  an id's key: the id is free again
+--         i  an id's key: the id is free again. What is left of it for ten
+--            seconds tells a repeated enqueue, whose reply was lost, that it
+--            was stored.
 --         h  lane 1-6, element: back to the head of that ready list
 --         d  delay in ms, lane, element: back, due after the delay
 --         x  entry: a dead letter
@@ -35,7 +37,10 @@ local due -- of the retry in hand
 
 function steps.i(apply)
   if apply then
-    redis.call('DEL', KEYS[k])
+    local owner = redis.call('GET', KEYS[k])
+    if owner and string.sub(owner, 1, 6) ~= 'ended:' then
+      redis.call('SET', KEYS[k], 'ended:' .. owner, 'PX', 10000)
+    end
   end
   k = k + 1
 end

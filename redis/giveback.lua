@@ -5,8 +5,7 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
---       13 leases, 14 the mark that some of what the session held was
---       recovered, 15 the slot's batch, 16 its bitmap of finished runs,
+--       13 leases, 14 when some of what the session held was last recovered, 15 the slot's batch, 16 its bitmap of finished runs,
 --       17 dead, 18 dropped, 19.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
 --       list, 5 a failure for entries that cannot be read; then for each
@@ -64,7 +63,7 @@ end
 redis.call('DEL', batch, done)
 redis.call('SREM', KEYS[12], ARGV[2])
 if recover and #elements > 0 then
-  redis.call('SET', KEYS[14], '1', 'PX', 3600000)
+  redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
 end
 for lane in pairs(woken) do
   if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,13 +25,22 @@ type losses struct {
 	match []byte
 	left  int
 	lost  int
+	then  func() // called when the server has replied, before the loss shows
 }
 
 // lose breaks the connections of the next n requests that contain match.
 func (l *losses) lose(n int, match string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.match, l.left, l.lost = []byte(match), n, 0
+	l.match, l.left, l.lost, l.then = []byte(match), n, 0, nil
+}
+
+// loseAfter is lose once, which happens after then was called.
+func (l *losses) loseAfter(match string, then func()) {
+	l.lose(1, match)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.then = then
 }
 
 func (l *losses) count() int {
@@ -75,6 +85,12 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.doomed && n > 0 {
+		c.losses.mu.Lock()
+		then := c.losses.then
+		c.losses.mu.Unlock()
+		if then != nil {
+			then()
+		}
 		c.Conn.Close()
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -115,7 +131,7 @@ func TestLostReplyToQueueTasksIsUnknownAndNotRepeated(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	l.lose(1, "payload of second")
 	err := b.QueueTasks(t.Context(), run("second", "q"))
-	require.ErrorIs(t, err, redis.ErrOutcomeUnknown)
+	require.ErrorIs(t, err, broker.ErrOutcomeUnknown)
 	require.Equal(t, 1, l.count())
 	require.Equal(t, 2, length(t, b, "q"), "the server had stored it, once")
 }
@@ -129,6 +145,63 @@ func TestLostReplyToQueueTasksWithOwnIDIsRepeated(t *testing.T) {
 	require.Equal(t, 1, l.count())
 	require.Equal(t, 1, length(t, b, "q"))
 	require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrDuplicate)
+}
+
+// TestLostReplyToQueueTasksOfARunThatEndedMeanwhile loses the reply, and has
+// the run executed to its end before the broker asks again.
+func TestLostReplyToQueueTasksOfARunThatEndedMeanwhile(t *testing.T) {
+	for name, verdict := range map[string]broker.Verdict{
+		"succeeded": broker.Succeeded, "dropped": broker.Dropped, "dead": broker.Dead,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, l := openLossy(t, shared)
+			s := join(t, open(t, shared, redis.Config{}), time.Minute)
+			end := func() error {
+				got, err := s.Take(within(t, time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
+				if err == nil {
+					_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict})
+				}
+				return err
+			}
+			own := run("mine", "q")
+			own.OwnID = true
+			ended := make(chan error, 1)
+			l.loseAfter("payload of mine", func() { ended <- end() })
+			require.NoError(t, b.QueueTasks(t.Context(), own))
+			require.NoError(t, <-ended)
+			require.Equal(t, 1, l.count())
+			require.Zero(t, length(t, b, "q"), "it was stored and has ended")
+			require.NoError(t, b.QueueTasks(t.Context(), own), "the id is free")
+			require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrDuplicate)
+			require.NoError(t, end())
+		})
+	}
+}
+
+func TestLostReplyToTheNameOfAQueue(t *testing.T) {
+	b, l := openLossy(t, shared)
+	l.lose(2, "sadd")
+	require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
+	require.Equal(t, 2, l.count())
+	require.Equal(t, 1, length(t, b, "q"))
+}
+
+func TestLostReplyToRenewDoesNotHideALoss(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	s := join(t, b, 5*time.Millisecond)
+	_, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 3})
+	require.NoError(t, err)
+	require.NoError(t, s.Renew(t.Context())) // the server knows the script now
+	require.Eventually(t, func() bool {
+		n, err := b.Recover(t.Context(), []string{"q"})
+		return err == nil && n == 3
+	}, 5*time.Second, 5*time.Millisecond)
+	l.lose(1, ":lost:")
+	err = s.Renew(t.Context())
+	require.Equal(t, 1, l.count())
+	require.ErrorIs(t, err, broker.ErrLeaseLost)
+	require.NoError(t, s.Renew(t.Context()), "it was told")
 }
 
 func TestLostReplyToQueueTickQueuesOnce(t *testing.T) {
@@ -191,15 +264,47 @@ func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
 }
 
 func TestLostReplyToGetTaskRunsLosesNothing(t *testing.T) {
-	for _, match := range []string{":flights", ":dropped"} { // of take, of both
+	for _, match := range []string{":flights", ":d:"} { // of take, of finish
 		b, l := openLossy(t, shared)
-		queue := "q" + match[1:]
+		queue := "q" + strings.Trim(match, ":")
 		require.NoError(t, b.QueueTasks(t.Context(), runs(queue, 4)...))
 		l.lose(1, match)
 		got, err := b.GetTaskRuns(t.Context(), []string{queue}, 3)
 		require.NoError(t, err)
 		require.Equal(t, []string{"run-0", "run-1", "run-2"}, ids(got))
 		require.Equal(t, 1, length(t, b, queue))
+	}
+}
+
+// TestCancelledGetTaskRunsLosesNothing cancels the call between the taking of
+// runs and the server's word that they are the caller's.
+func TestCancelledGetTaskRunsLosesNothing(t *testing.T) {
+	b, l := openLossy(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 4)...))
+	ctx, cancel := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	l.loseAfter(":d:", func() {
+		cancel()
+		select {
+		case <-release:
+		case <-time.After(3 * time.Second):
+		}
+	})
+	start := time.Now()
+	_, err := b.GetTaskRuns(ctx, []string{"q"}, 3)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Less(t, time.Since(start), time.Second)
+	close(release)
+	seen := map[string]int{}
+	for len(seen) < 4 {
+		got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{"q"}, 3)
+		require.NoError(t, err)
+		for _, r := range got {
+			seen[r.ID]++
+		}
+	}
+	for id, n := range seen {
+		require.Equal(t, 1, n, id)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/taskgen/taskgen/broker"
 )
 
@@ -29,7 +31,7 @@ type group struct {
 // QueueTasks stores runs, all of them or none, in one command which concurrent
 // calls for the same queue share. At most 100,000 runs can be queued in one
 // call. Runs without OwnID are not sent again when the reply to them is lost:
-// the error then wraps [ErrOutcomeUnknown]. When the server has reached its
+// the error then wraps [broker.ErrOutcomeUnknown]. When the server has reached its
 // maxmemory the error wraps [broker.ErrQueueFull].
 func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(runs) == 0 {
@@ -129,7 +131,12 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	if last := q.named.Load(); last != 0 && now-last < 60 {
 		return nil
 	}
-	err := b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Err()
+	err := b.persist(ctx, idempotent, func() error {
+		_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+			return b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Result()
+		})
+		return err
+	})
 	if err != nil {
 		return b.fail(ctx, "add name of queue", err)
 	}
@@ -157,7 +164,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 	sent := groups
 	merged := new(group)
 	if len(groups) > 1 {
-		sent = make([]*group, 1, len(groups)+1)
+		sent = make([]*group, 1, 4)
 		sent[0] = merged
 		for _, g := range groups {
 			if g.plain() {
@@ -181,6 +188,11 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 // store sends groups until it is known whether they are stored, or cannot be
 // sent again. Each group's own refusal is its result.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
+	if len(groups) == 1 {
+		if n := groups[0].only(); n > 0 {
+			return b.push(ctx, q, n, groups[0].lanes[n])
+		}
+	}
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := q.keys(q.ticks)
 	args := make([]any, 0, 64)
@@ -191,21 +203,94 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 		args = g.appendArgs(args)
 		canRetry = canRetry && g.canRetry
 	}
-	start := time.Now()
-	for wait := 10 * time.Millisecond; ; wait *= 4 {
-		v, err := b.scripts.enqueue.run(ctx, b.clients.queue, keys, args...)
-		if err == nil {
-			return setResults(v, groups)
-		}
-		again := transient(err) || canRetry && unknown(err)
-		if again && time.Since(start) < b.cfg.Timeout/2 && wait < time.Second && b.pause(ctx, wait) {
-			continue
-		}
-		if unknown(err) {
-			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-		}
+	again := transient
+	limited := ctx
+	if canRetry {
+		again = idempotent
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, repeatFor)
+		defer cancel()
+	}
+	var v any
+	unheard := false
+	err := b.persist(limited, again, func() (err error) {
+		v, err = b.run(limited, b.scripts.enqueue, b.clients.queue, keys, args...)
+		unheard = unheard || unknown(err)
+		return err
+	})
+	if err != nil && unheard {
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
+	}
+	if err != nil {
 		return b.fail(ctx, "queue tasks", err)
 	}
+	return setResults(v, groups)
+}
+
+// repeatFor is how long after it a lost reply to runs with OwnID may be asked
+// for again. It is shorter than the time for which the server remembers, by the
+// call's token, that a run with an id has ended: a repeated call must not run
+// it again.
+const repeatFor = 8 * time.Second
+
+// push stores elements that all are for one lane.
+func (b *Broker) push(ctx context.Context, q *queue, n int, elements []any) error {
+	kind := (n - 1) / 3
+	ready, wake := q.fixed[n], q.wake[kind]
+	err := b.persist(ctx, transient, func() error {
+		if b.clients.cluster {
+			// The client might send a pipeline twice.
+			_, err := b.run(ctx, b.scripts.push, b.clients.queue, []string{ready, q.fixed[7+kind], wake}, elements...)
+			return err
+		}
+		_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+			return pushPlainly(ctx, b.clients.queue, ready, wake, elements)
+		})
+		return err
+	})
+	switch {
+	case unknown(err):
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
+	case err != nil:
+		return b.fail(ctx, "queue tasks", err)
+	}
+	return nil
+}
+
+// pushPlainly is the push script without a script, which alone costs the server
+// several times what the command does. It leaves a token whether somebody waits
+// or not: to ask first costs more. Should only the token be lost, consumers look
+// by themselves within three seconds.
+func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake string, elements []any) (int64, error) {
+	line := make([]any, 0, 2+len(elements))
+	push := goredis.NewIntCmd(ctx, append(append(line, "rpush", ready), elements...)...)
+	pipe := c.Pipeline()
+	_ = pipe.Process(ctx, push)
+	pipe.RPush(ctx, wake, "1")
+	pipe.LTrim(ctx, wake, 0, 0)
+	_, err := pipe.Exec(ctx)
+	if push.Err() == nil && push.Val() > 0 {
+		return push.Val(), nil // what became of the token does not matter
+	}
+	return 0, err
+}
+
+// only returns the lane of a group that is nothing but elements of it, else 0.
+func (g *group) only() int {
+	if !g.plain() || len(g.delayed) > 0 || len(g.records) > 0 {
+		return 0
+	}
+	found := 0
+	for n, elements := range g.lanes {
+		if len(elements) == 0 {
+			continue
+		}
+		if found > 0 {
+			return 0
+		}
+		found = n
+	}
+	return found
 }
 
 func (g *group) appendArgs(args []any) []any {
@@ -268,7 +353,9 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
-	values, err := b.clients.work.HMGet(ctx, q.ticks, task).Result()
+	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+		return b.clients.work.HMGet(ctx, q.ticks, task).Result()
+	})
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read last tick of "+task, err)
 	}

@@ -100,7 +100,9 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	if max <= 0 {
 		return nil, nil
 	}
-	entries, err := b.clients.work.LRange(ctx, q.dead, 0, int64(max)-1).Result()
+	entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+		return b.clients.work.LRange(ctx, q.dead, 0, int64(max)-1).Result()
+	})
 	if err != nil {
 		return nil, b.fail(ctx, "read dead letters of queue "+q.name, err)
 	}
@@ -132,7 +134,7 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 		pipe.PExpire(ctx, q.ended(waiter), time.Minute)
 	}
 	// Should this fail, waiters look by themselves.
-	_, _ = pipe.Exec(ctx)
+	_, _ = promptly(ctx, b, pipe.Exec)
 }
 
 // endings are the waits for records in this process.

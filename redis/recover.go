@@ -11,18 +11,29 @@ import (
 const recoverPage = 100
 
 // Recover gives back what sessions whose lease has ended hold in the queues.
-// It costs one command for each 100 batches in flight, and two for each that
-// it gives back.
+// It costs one command while nothing is in flight, else one a queue, one for
+// each 100 batches in flight and two for each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
 	total := 0
 	var failed error
+	all := make([]*queue, 0, len(queues))
 	for _, name := range queues {
 		q, err := b.queue(name)
-		if err == nil {
-			var n int
-			n, err = b.recoverQueue(ctx, q)
-			total += n
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
 		}
+		all = append(all, q)
+	}
+	if len(all) > 0 {
+		var err error
+		if all, err = b.inFlight(ctx, all); err != nil {
+			return 0, fmt.Errorf("recover: %w", errors.Join(failed, err))
+		}
+	}
+	for _, q := range all {
+		n, err := b.recoverQueue(ctx, q)
+		total += n
 		failed = errors.Join(failed, err)
 		if ctx.Err() != nil {
 			break
@@ -68,7 +79,9 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 // does not change but by being given back or finished, so what its records are
 // can be read before.
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
-	elements, err := b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
+	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
+	})
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.name, err)
 	}

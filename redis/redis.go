@@ -2,10 +2,11 @@
 // delivered at least once, with records, dead letters and schedules.
 //
 // Everything of a queue lives under keys that share its hash tag, and every
-// transition of a run is one script. A run waits as one element of a list or
-// sorted set, a batch that a consumer took is one list, and the lease of all a
-// consumer holds in a queue is one entry. Consumers that find nothing block on
-// the server; nothing polls faster than every two seconds.
+// transition of a run is one script, or one command where that is enough. A run
+// waits as one element of a list or sorted set, a batch that a consumer took is
+// one list, and the lease of all a consumer holds in a queue is one entry.
+// Consumers that find nothing block on the server, and have a glance at all
+// their queues every two seconds, should a wake-up be lost.
 //
 // How safe a queued run is, is up to the server: with appendfsync always it
 // survives the server's crash, with everysec all but the last second does.
@@ -35,9 +36,8 @@ type Config struct {
 	Prefix string
 
 	// Timeout bounds how long one command may take, dialing and waiting for a
-	// connection each on top of it. A context with an earlier deadline ends a
-	// call earlier; a context that is cancelled in the middle of a command
-	// does not. Defaults to 3 seconds.
+	// connection each on top of it. A call whose context ends returns within a
+	// tenth of a second, whatever the server does. Defaults to 3 seconds.
 	Timeout time.Duration
 
 	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
@@ -86,6 +86,7 @@ type Broker struct {
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
+	glances  glances
 	closed   chan struct{} // closed by Close
 	close    sync.Once
 	running  sync.WaitGroup // goroutines of this broker
@@ -100,10 +101,6 @@ var (
 	_ broker.Schedules = (*Broker)(nil)
 )
 
-// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may or
-// may not be stored: its request was sent and its reply has not come.
-var ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
-
 // Open connects to the server a URL names and checks that it can keep runs:
 //
 //	redis://[user:password@]host[:port][/db]             and rediss: for TLS
@@ -111,9 +108,11 @@ var ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
 //	redis+cluster://[user:password@]host:port[?addr=host:port…]
 //	redis+sentinel://[user:password@]host:port[/db]?master_name=name
 //
-// with further options as go-redis takes them. ctx bounds the connecting. The
+// with further options as go-redis takes them, and prefix=name, which sets
+// Config.Prefix where cfg leaves it empty. ctx bounds the connecting. The
 // broker's connections are closed by Close. No error shows the password.
 func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
+	url = takePrefix(url, &cfg)
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
@@ -168,6 +167,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	b.bad = string(appendFailure(nil, &broker.Failure{
 		Kind: "schema", Message: "the stored entry is not one of a run",
 	}))
+	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
 	b.ends = &endings{b: b, queues: map[*queue]*endingQueue{}}
 	return b, nil
@@ -183,7 +183,8 @@ func newID() (string, error) {
 }
 
 // Close ends blocked calls with [broker.ErrClosed], closes the broker's
-// connections and waits for its goroutines. Sessions that have not left keep
+// connections and waits for its goroutines, which takes little more than a
+// second when the server does not answer. Sessions that have not left keep
 // what they hold until their lease ends. Closing again does nothing.
 func (b *Broker) Close() error {
 	var err error
@@ -213,7 +214,9 @@ func (b *Broker) isClosed() bool {
 // QueueLength returns the number of runs that wait in each queue, those not
 // yet due included.
 func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
-	names, err := b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+	names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+	})
 	if err != nil {
 		return nil, b.fail(ctx, "read names of queues", err)
 	}
@@ -230,7 +233,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		}
 		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := promptly(ctx, b, pipe.Exec); err != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
 	}
 	for i, name := range names {

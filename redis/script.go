@@ -6,15 +6,20 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 var (
 	//go:embed enqueue.lua
 	enqueueLua string
+	//go:embed push.lua
+	pushLua string
 	//go:embed take.lua
 	takeLua string
 	//go:embed started.lua
@@ -32,12 +37,13 @@ var (
 )
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record script
+	enqueue, push, take, started, finish, renew, expired, giveback, record script
 }
 
 func newScripts() scripts {
 	return scripts{
 		enqueue:  newScript(enqueueLua),
+		push:     newScript(pushLua),
 		take:     newScript(takeLua),
 		started:  newScript(startedLua),
 		finish:   newScript(finishLua),
@@ -62,13 +68,14 @@ type once struct{ *goredis.Cmd }
 
 func (once) NoRetry() bool { return true }
 
-// run executes the script once: by its digest, and by its source when the
-// server does not know that, in which case it executed nothing.
-func (s script) run(ctx context.Context, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, unsent{err}
-	}
-	ctx = lenient{ctx}
+// run executes the script once, as promptly does.
+func (b *Broker) run(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
+	return promptly(ctx, b, func(ctx context.Context) (any, error) { return s.send(ctx, c, keys, args) })
+}
+
+// send executes the script: by its digest, and by its source when the server
+// does not know that, in which case it executed nothing.
+func (s script) send(ctx context.Context, c goredis.UniversalClient, keys []string, args []any) (any, error) {
 	line := make([]any, 0, 3+len(keys)+len(args))
 	line = append(line, "evalsha", s.digest, len(keys))
 	for i := range keys {
@@ -90,10 +97,50 @@ func (s script) run(ctx context.Context, c goredis.UniversalClient, keys []strin
 	return cmd.Val(), nil
 }
 
-// grace is how long after its caller's deadline a command that was sent may
-// still get its reply. To give up a command is to give up its connection, and
-// callers with short deadlines would do nothing but connect.
+// grace is how long after the end of its caller's context a command that was
+// sent may still get its reply. To give up a command at its deadline is to give
+// up its connection, and callers with short deadlines would do nothing but
+// connect.
 const grace = 100 * time.Millisecond
+
+// promptly executes a command, and returns its reply or, a little after ctx has
+// ended, an error of which unknown is true. The command then goes on in a
+// goroutine that Close waits for, and to its caller it is one whose reply was
+// lost. It must not use what the caller may change after its return.
+func promptly[T any](ctx context.Context, b *Broker, command func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, unsent{err}
+	}
+	if ctx.Done() == nil {
+		return command(lenient{ctx})
+	}
+	type reply struct {
+		v   T
+		err error
+	}
+	replied := make(chan reply, 1)
+	started := b.spawn(func() {
+		v, err := command(lenient{ctx})
+		replied <- reply{v, err}
+	})
+	if !started {
+		return none, unsent{broker.ErrClosed}
+	}
+	select {
+	case r := <-replied:
+		return r.v, r.err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case r := <-replied:
+		return r.v, r.err
+	case <-timer.C:
+		return none, fmt.Errorf("no reply in time: %w", ctx.Err())
+	}
+}
 
 // lenient is a context for a command that is about to be sent: it does not end
 // when its parent is cancelled, and a little later than its parent's deadline.
@@ -117,15 +164,28 @@ func (b *Broker) repeat(ctx context.Context, s script, c goredis.UniversalClient
 // repeatTold is repeat, and tells whether the script may have been executed
 // without its reply being heard.
 func (b *Broker) repeatTold(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (v any, unheard bool, err error) {
+	err = b.persist(ctx, idempotent, func() error {
+		v, err = b.run(ctx, s, c, keys, args...)
+		unheard = unheard || unknown(err)
+		return err
+	})
+	return v, unheard, err
+}
+
+// idempotent allows a command to be executed again after any failure that may
+// pass.
+func idempotent(err error) bool { return transient(err) || unknown(err) }
+
+// persist tries until it works, may not be tried again, or time is up.
+func (b *Broker) persist(ctx context.Context, again func(error) bool, try func() error) error {
 	start := time.Now()
 	for wait := 10 * time.Millisecond; ; wait *= 4 {
-		v, err = s.run(ctx, c, keys, args...)
-		unheard = unheard || unknown(err)
-		if err == nil || !transient(err) && !unknown(err) {
-			return v, unheard, err
+		err := try()
+		if err == nil || !again(err) {
+			return err
 		}
 		if wait > time.Second || time.Since(start) > b.cfg.Timeout/2 || !b.pause(ctx, wait) {
-			return v, unheard, err
+			return err
 		}
 	}
 }

@@ -30,23 +30,23 @@ type sleepGroup struct {
 	waiting []chan string // each gets the key of at most one token
 }
 
-// wait returns nil when there may be something to take, after nap at the
-// latest, and else ctx's error or broker.ErrClosed.
-func (s *sleepers) wait(ctx context.Context, queues []*queue, r room, nap time.Duration) error {
-	woken := make(chan string, 1)
-	groups := s.join(wakeKeys(queues, r, s.b.clients.cluster), woken)
-	defer s.part(groups, woken)
+// wait returns true when there is something to take, false after nap, and else
+// ctx's error or broker.ErrClosed.
+func (s *sleepers) wait(ctx context.Context, queues []*queue, r room, nap time.Duration) (woken bool, err error) {
+	token := make(chan string, 1)
+	groups := s.join(wakeKeys(queues, r, s.b.clients.cluster), token)
+	defer s.part(groups, token)
 	timer := time.NewTimer(min(nap, longestNap))
 	defer timer.Stop()
 	select {
-	case <-woken:
-		return nil
+	case <-token:
+		return true, nil
 	case <-timer.C:
-		return nil
+		return false, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case <-s.b.closed:
-		return broker.ErrClosed
+		return false, broker.ErrClosed
 	}
 }
 
@@ -79,10 +79,12 @@ func (s *sleepers) join(lists [][]string, woken chan string) []*sleepGroup {
 		if len(keys) == 0 {
 			continue
 		}
-		id := strings.Join(keys, " ")
+		// Callers vary the order of their queues.
+		sorted := slices.Sorted(slices.Values(keys))
+		id := strings.Join(sorted, " ")
 		g := s.groups[id]
 		if g == nil {
-			g = &sleepGroup{id: id, keys: keys}
+			g = &sleepGroup{id: id, keys: sorted}
 			if !s.b.spawn(func() { s.listen(g) }) {
 				continue
 			}
@@ -115,8 +117,10 @@ func (s *sleepers) giveOn(groups []*sleepGroup, key string) {
 			return
 		}
 	}
-	// Should this fail, others look by themselves within two seconds.
-	_ = s.b.clients.work.RPush(context.Background(), key, "1").Err()
+	s.b.spawn(func() {
+		// Should this fail, others look by themselves within three seconds.
+		_ = s.b.clients.work.RPush(context.Background(), key, "1").Err()
+	})
 }
 
 // wake hands a token to the one that has waited longest.

@@ -1,7 +1,9 @@
 #!lua flags=allow-oom
 -- Leases due runs: moves them from the ready lists into the batch of a slot.
 -- Called again with the same slot it returns the same batch, so a call whose
--- reply was lost can be repeated.
+-- reply was lost can be repeated. Called with room for nothing it returns the
+-- slot's batch or, if there is none, sees to it that there never will be: a
+-- call that is still on its way then takes nothing.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
@@ -10,12 +12,20 @@
 --       both together, 7 '1' if the caller will sleep when there is nothing,
 --       8 cap of the dead list, 9 a failure for entries that cannot be read
 -- Returns an array: first the milliseconds until the next delayed run is due
---       (-1: there is none; -2: this slot was used before and is gone), then
+--       (-1: there is none; -2: this slot can be used no more), then
 --       the elements of the batch.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
-local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
+local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
+local wanted = {room[1] > 0, room[2] > 0}
+
+-- tells producers for five minutes that somebody waits
+local function sleep()
+  for lane = 1, 2 do
+    if wanted[lane] and ARGV[7] == '1' then
+      redis.call('SET', KEYS[7 + lane], '1', 'PX', 300000)
+    end
+  end
+end
 
 local function wake(lane)
   if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
@@ -23,14 +33,29 @@ local function wake(lane)
   end
 end
 
-if redis.call('EXISTS', batch) == 1 then
+if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], batch) == 0
+  and total > 0 then
+  sleep()
+  return {-1} -- the common case of nothing at all, in as little as possible
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
+
+local reply = redis.call('LRANGE', batch, 0, -1)
+if #reply > 0 then
   redis.call('ZADD', KEYS[13], leaseEnd, session)
-  local reply = redis.call('LRANGE', batch, 0, -1)
   table.insert(reply, 1, -1)
   return reply
 end
 local used = redis.call('HGET', KEYS[14], session)
 if used and tonumber(used) >= slot then
+  return {-2}
+end
+if total <= 0 then
+  redis.call('HSET', KEYS[14], session, ARGV[2])
+  redis.call('ZADD', KEYS[13], leaseEnd, session) -- with which the entry goes
   return {-2}
 end
 
@@ -52,8 +77,9 @@ local function laneOf(element)
 end
 
 local arrived = {}
-local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200)
-if #page > 0 then
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+if first and tonumber(first) <= now then
+  local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200)
   for _, element in ipairs(page) do
     local lane = laneOf(element)
     if lane then
@@ -64,11 +90,11 @@ if #page > 0 then
     end
   end
   redis.call('ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+  first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 end
 
-local reply, size = {-1}, 1
-local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
-local wanted = {room[1] > 0, room[2] > 0}
+reply[1] = -1
+local size = 1
 local function take(lane, list)
   local length = redis.call('LLEN', list)
   local n = math.min(room[lane], total, length)
@@ -112,15 +138,10 @@ if size > 1 then
   redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
   redis.call('ZADD', KEYS[13], leaseEnd, session)
   redis.call('HSET', KEYS[14], session, ARGV[2])
-elseif ARGV[7] == '1' then
-  for lane = 1, 2 do
-    if wanted[lane] then
-      redis.call('SET', KEYS[7 + lane], '1', 'PX', 3000)
-    end
-  end
+else
+  sleep()
 end
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if first[2] then
-  reply[1] = math.max(0, tonumber(first[2]) - now)
+if first then
+  reply[1] = math.max(0, tonumber(first) - now)
 end
 return reply

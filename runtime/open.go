@@ -23,7 +23,8 @@ const memoryScheme = "memory"
 //
 //	memory:                              embedded, gone with the process
 //	redis://user:password@host:6379/0    Redis; rediss: with TLS, unix: on a socket,
-//	                                     redis+cluster: and redis+sentinel: as redis.Open says
+//	                                     redis+cluster: and redis+sentinel: as redis.Open says;
+//	                                     ?prefix=app keeps applications on one database apart
 //
 // An empty URL means the one in the environment variable TASKGEN_BROKER, and
 // memory: if that is empty too. Brokers are also io.Closers: close one when

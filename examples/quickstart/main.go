@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -47,6 +48,9 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 		return err
 	}
 	defer closeServer()
+	if broker != "" && !strings.Contains(broker, "?") {
+		broker += "?prefix=quickstart" // other applications may share the database
+	}
 	b, err := taskrt.Open(ctx, broker)
 	if err != nil {
 		return err

@@ -1,0 +1,305 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Limits of one take.
+const (
+	maxTake    = 1000            // runs of each kind
+	longestNap = 2 * time.Second // without asking the server again
+)
+
+// room is what a take may still return.
+type room struct{ io, cpu, total int }
+
+func (r room) none() bool { return r.total <= 0 || r.io <= 0 && r.cpu <= 0 }
+
+func (r *room) fill(runs []*broker.TaskRun) {
+	for _, run := range runs {
+		r.total--
+		if run.Kind == broker.CPU {
+			r.cpu--
+		} else {
+			r.io--
+		}
+	}
+}
+
+// Take leases due runs, at most 1,000 of each kind. A batch whose reply was
+// lost is returned whole, even where it is more than is wanted now.
+func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
+	r.total = r.io + r.cpu
+	runs, err := s.take(ctx, want.Queues, r)
+	if err != nil {
+		return nil, fmt.Errorf("take: %w", err)
+	}
+	return runs, nil
+}
+
+func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.TaskRun, error) {
+	queues := make([]*queue, len(names))
+	for i, name := range names {
+		q, err := s.b.queue(name)
+		if err != nil {
+			return nil, err
+		}
+		queues[i] = q
+	}
+	set := setOf(queues)
+	// Telling that the caller will sleep costs producers a wake-up, so with
+	// several queues it is not told on the way through them.
+	sleepy := len(queues) == 1 && !s.hasTold(queues, r)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		look, err := s.where(ctx, queues, set, r)
+		if err != nil {
+			return nil, err
+		}
+		glanced := s.emptySet == set
+		s.emptySet = ""
+		runs, nap, err := s.pass(ctx, look, r, sleepy)
+		if err != nil || len(runs) > 0 {
+			if glanced {
+				s.forgetTold(look) // nobody woke it: the server may have lost the word
+			}
+			return runs, err
+		}
+		told := s.hasTold(queues, r)
+		if !told || nap <= 0 {
+			sleepy = !told
+			continue
+		}
+		s.emptySet = set
+		woken, err := s.b.sleep.wait(ctx, queues, r, nap)
+		if err != nil {
+			return nil, err
+		}
+		if woken {
+			s.emptySet = ""
+		}
+	}
+}
+
+// where returns the queues to look into: all, but where nothing was a moment
+// ago only those in which a run waits.
+func (s *session) where(ctx context.Context, queues []*queue, set string, r room) ([]*queue, error) {
+	if s.emptySet != set || !s.hasTold(queues, r) {
+		return queues, nil
+	}
+	return s.b.waiting(ctx, queues)
+}
+
+// tellFor is for how long a take relies on its word that it waits; the server
+// keeps it for five minutes.
+const tellFor = 2 * time.Minute
+
+// hasTold reports whether producers for the queues know that somebody waits.
+func (s *session) hasTold(queues []*queue, r room) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range queues {
+		h := s.holds[q]
+		if h == nil || r.io > 0 && time.Since(h.told[0]) > tellFor || r.cpu > 0 && time.Since(h.told[1]) > tellFor {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) forgetTold(queues []*queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range queues {
+		if h := s.holds[q]; h != nil {
+			h.told = [2]time.Time{}
+		}
+	}
+}
+
+// pass goes through the queues once, after those of which a reply was lost. It
+// returns how long it is until a delayed run is due, if it found nothing.
+func (s *session) pass(ctx context.Context, queues []*queue, r room, sleepy bool) ([]*broker.TaskRun, time.Duration, error) {
+	var (
+		runs []*broker.TaskRun
+		nap  = longestNap
+	)
+	for _, q := range s.unheard() {
+		found, _, err := s.recall(ctx, s.hold(q))
+		if err != nil {
+			return nil, 0, err
+		}
+		runs = append(runs, found...)
+	}
+	if len(runs) > 0 {
+		return runs, 0, nil
+	}
+	for _, q := range queues {
+		if r.none() {
+			break
+		}
+		found, next, err := s.takeFrom(ctx, s.hold(q), r, sleepy)
+		if err != nil && len(runs) == 0 {
+			return nil, 0, err
+		}
+		if err != nil {
+			return runs, 0, nil // the next call meets the error again
+		}
+		runs = append(runs, found...)
+		r.fill(found)
+		if next >= 0 {
+			nap = min(nap, next)
+		}
+	}
+	return runs, nap, nil
+}
+
+// unheard returns the queues in which a batch may be there whose reply was
+// lost.
+func (s *session) unheard() []*queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var queues []*queue
+	for q, h := range s.holds {
+		if h.asked {
+			queues = append(queues, q)
+		}
+	}
+	return queues
+}
+
+// takeFrom takes from one queue. next is when its first delayed run is due, -1
+// if it has none.
+func (s *session) takeFrom(ctx context.Context, h *hold, r room, sleepy bool) (runs []*broker.TaskRun, next time.Duration, err error) {
+	s.mu.Lock()
+	if s.left {
+		s.mu.Unlock()
+		return nil, 0, errors.New("the session has left")
+	}
+	s.mu.Unlock()
+	return s.takeSlot(ctx, h, r, sleepy)
+}
+
+// recall asks for a batch that was taken unheard, and for nothing new.
+func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
+	return s.takeSlot(ctx, h, room{}, false)
+}
+
+// takeSlot takes the next batch. When it cannot be excluded that a take whose
+// reply was not heard will still be executed, the queue stays asked.
+func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (runs []*broker.TaskRun, next time.Duration, err error) {
+	s.mu.Lock()
+	number := h.next
+	h.asked = true
+	s.mu.Unlock()
+
+	member := s.id + ":" + strconv.FormatInt(number, 10)
+	asleep := "0"
+	if sleepy {
+		asleep = "1"
+	}
+	q, start := h.q, time.Now()
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work,
+		q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped),
+		s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep, s.b.cfg.MaxDead, s.b.bad)
+	if unheard {
+		s.mu.Lock()
+		h.doubt = true
+		s.mu.Unlock()
+	}
+	if err != nil {
+		return nil, 0, s.b.fail(ctx, "take from queue "+q.name, err)
+	}
+	reply, ok := v.([]any)
+	if !ok || len(reply) == 0 {
+		return nil, 0, fmt.Errorf("take from queue %s: unexpected reply %T of the take script", q.name, v)
+	}
+	ms, _ := reply[0].(int64)
+	if ms == -2 {
+		s.mu.Lock()
+		h.next, h.asked = number+1, false
+		s.mu.Unlock()
+		return nil, 0, nil // to be asked again at once
+	}
+	next = time.Duration(ms) * time.Millisecond
+	if ms < 0 {
+		next = -1
+	}
+	if len(reply) == 1 {
+		s.mu.Lock()
+		h.asked = unheard
+		if sleepy && r.io > 0 {
+			h.told[0] = start
+		}
+		if sleepy && r.cpu > 0 {
+			h.told[1] = start
+		}
+		s.mu.Unlock()
+		return nil, next, nil
+	}
+	return s.receive(ctx, h, number, member, reply[1:]), next, nil
+}
+
+// receive makes runs of a batch. What cannot be read is made a dead letter.
+func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements []any) []*broker.TaskRun {
+	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
+	s.mu.Lock()
+	h.slots[number] = sl
+	h.next, h.asked = number+1, false
+	s.mu.Unlock()
+
+	var (
+		receipts = make([]receipt, len(elements))
+		runs     = make([]*broker.TaskRun, 0, len(elements))
+		bad      []*outcome
+		records  []string
+	)
+	for i, e := range elements {
+		element, _ := e.(string)
+		receipts[i] = receipt{s, sl, i}
+		run, err := parseElement(element)
+		if err == nil && run.Queue != h.q.name {
+			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
+		}
+		if err != nil {
+			bad = append(bad, unreadable(&receipts[i], element, err))
+			continue
+		}
+		run.Deliveries++
+		run.Receipt = &receipts[i]
+		if run.Keep > 0 {
+			records = append(records, h.q.record(run.ID))
+		}
+		runs = append(runs, run)
+	}
+	if len(bad) > 0 {
+		s.bury(ctx, h, bad)
+	}
+	if len(records) > 0 {
+		// A state for people: the runs are taken whether it is noted or not.
+		_, _ = s.b.run(ctx, s.b.scripts.started, s.b.clients.work,
+			append([]string{h.q.batch(member)}, records...))
+	}
+	return runs
+}
+
+// bury makes dead letters of entries that cannot be read. What fails is tried
+// again at the next renewal.
+func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
+	f := &finishing{outcomes: bad}
+	if err := h.finish.do(ctx, s.b, f, 0); err == nil && f.err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.bad = append(h.bad, bad...)
+}
