@@ -22,7 +22,7 @@ import (
 const (
 	exitOK      = 0
 	exitProblem = 1 // something is wrong with the source, or stale
-	exitUsage   = 2
+	exitUsage   = 2 // the command line asks for what is not there
 )
 
 func main() { os.Exit(run()) }
@@ -44,7 +44,8 @@ func run() int {
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
-		if errors.Is(err, taskgen.ErrRef) {
+		var pattern *taskgen.PatternError
+		if errors.Is(err, taskgen.ErrRef) || errors.As(err, &pattern) {
 			return exitUsage
 		}
 		return exitProblem

@@ -9,6 +9,7 @@ package directive
 import (
 	"fmt"
 	"go/ast"
+	"go/parser"
 	"go/token"
 	"regexp"
 	"strings"
@@ -19,6 +20,10 @@ import (
 type Problem struct {
 	Pos     token.Pos
 	Message string
+
+	// Prose marks a comment that may as well be a sentence: where no function
+	// follows it, it is one.
+	Prose bool
 }
 
 func problemf(pos token.Pos, format string, args ...any) *Problem {
@@ -58,14 +63,21 @@ var candidate = regexp.MustCompile(`^(//|/\*)[ \t]*(?i:task)[ \t]*:`)
 var nearly = regexp.MustCompile(`^(//|/\*)([ \t]*)((?i:task))([ \t]*:[ \t]*)([\pL\pN_-]*)`)
 
 // inSource matches wherever Find may find something, in a whole file.
-var inSource = regexp.MustCompile(`(//|/\*)[ \t]*(?i:task|tasks|taks|tsk|tsak)[ \t]*[:.,;/ \t=-]`)
+var inSource = regexp.MustCompile(`(?m)(?:(?://|/\*)/?[ \t]*(?:go:)?[+@]?(?i:` + tools + `)[ \t]*(?:[:.,;/ \t=_-]|：)|^(?:/\*)?[ \t*]*(?://)?[ \t]*task:[\pL\pN_])`)
+
+// tools is our tool's name, and what people write for it.
+const tools = `task|tasks|taks|tsk|tsak|taskgen`
 
 // misspelt matches a comment in directive form, without a space, whose tool is
 // nearly ours, or that has something else than a colon behind it.
-var misspelt = regexp.MustCompile(`^//(?i:task|tasks|taks|tsk|tsak)([ \t]*[:.,;/ \t=-])[ \t]*([\pL\pN_]+)`)
+var misspelt = regexp.MustCompile(`^//((?i:` + tools + `)(?:[ \t]*(?:[:.,;/ \t=_-]|：))[ \t]*)([\pL\pN_]+)`)
+
+// adorned matches a comment whose tool is nearly ours and has a colon behind
+// it, in the form of another tool's directives.
+var adorned = regexp.MustCompile(`^///?([ \t]*(?:go:)?[+@]?(?i:` + tools + `)[ \t]*(?::|：)[ \t]*)([\pL\pN_]+)`)
 
 // blockLine matches a directive on a line of its own inside a block comment.
-var blockLine = regexp.MustCompile(`(?m)^[ \t*]*//[ \t]*task:([\pL\pN_]+)`)
+var blockLine = regexp.MustCompile(`(?m)^(?:/\*)?[ \t*]*((?://[ \t]*)?task:)([\pL\pN_]+)`)
 
 // MayOccur reports whether a file holds what looks like a directive. It is
 // cheap, and true for some files that hold none.
@@ -126,19 +138,28 @@ func unknown(d *Directive) *Problem {
 // lookalike returns the problem of a comment that is in no way a directive but
 // can hardly have been meant as anything else.
 func lookalike(c *ast.Comment) *Problem {
-	if m := misspelt.FindStringSubmatch(c.Text); m != nil {
-		if _, known := table[m[2]]; known {
-			return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, m[2])
+	for _, form := range []*regexp.Regexp{misspelt, adorned} {
+		m := form.FindStringSubmatchIndex(c.Text)
+		if m == nil {
+			continue
 		}
-		return nil
+		word := strings.ToLower(c.Text[m[4]:m[5]])
+		if _, known := table[word]; known {
+			problem := problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, word)
+			problem.Prose = strings.ContainsAny(c.Text[m[2]:m[3]], " \t") && prose(word, c.Text[m[5]:])
+			return problem
+		}
 	}
 	if !strings.HasPrefix(c.Text, "/*") {
 		return nil
 	}
 	for _, m := range blockLine.FindAllStringSubmatchIndex(c.Text, -1) {
-		if word := c.Text[m[2]:m[3]]; table[word].usage != "" {
-			at := strings.Index(c.Text[m[0]:], "//")
-			return problemf(c.Slash+token.Pos(m[0]+at), `a block comment holds no directives; write "//task:%s" in a comment of its own`, word)
+		word := c.Text[m[4]:m[5]]
+		if _, known := table[word]; known {
+			problem := problemf(c.Slash+token.Pos(m[2]), `a block comment holds no directives; write "//task:%s" in a comment of its own`, word)
+			rest, _, _ := strings.Cut(c.Text[m[5]:], "\n")
+			problem.Prose = prose(word, rest)
+			return problem
 		}
 	}
 	return nil
@@ -153,8 +174,11 @@ func nearMiss(c *ast.Comment) *Problem {
 	}
 	open, blanks, tool, colon, word := m[1], m[2], m[3], m[4], strings.ToLower(m[5])
 	exact := open == "//" && blanks == "" && tool == "task"
+	spaced := blanks != "" || colon != ":"
+	problem := problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, word)
 	if _, known := table[word]; known {
-		return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, word)
+		problem.Prose = spaced && prose(word, c.Text[len(m[0]):])
+		return problem
 	}
 	hint := ""
 	if colon == ":" {
@@ -162,9 +186,36 @@ func nearMiss(c *ast.Comment) *Problem {
 	}
 	switch {
 	case hint != "":
-		return problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, hint)
+		problem = problemf(c.Slash, `looks like a directive but is not one; write "//task:%s"`, hint)
+		problem.Prose = spaced && prose(hint, c.Text[len(m[0]):])
+		return problem
 	case exact:
-		return problemf(c.Slash, `looks like a directive but is not one; known: %s`, strings.Join(names(), ", "))
+		problem = problemf(c.Slash, `looks like a directive but is not one; known: %s`, strings.Join(names(), ", "))
+		problem.Prose = spaced && strings.TrimSpace(c.Text[len(m[0]):]) != ""
+		return problem
 	}
 	return nil
+}
+
+// prose reports whether what follows a directive's name goes on as a sentence:
+// there is something, and it is not what the directive takes.
+func prose(name, rest string) bool {
+	rest = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "*/"))
+	if rest == "" {
+		return false
+	}
+	d, problem := Find(&ast.Comment{Slash: 1, Text: "//task:" + name + " " + rest})
+	if problem != nil || d == nil {
+		return true
+	}
+	if table[name].source {
+		_, value, _ := strings.Cut(rest, " ")
+		_, err := parser.ParseExpr(value)
+		return err != nil
+	}
+	f := &fold{fset: token.NewFileSet(), seen: map[string]*Directive{}}
+	if p := f.sort(d, table[name]); p != nil {
+		table[name].apply(f, p)
+	}
+	return len(f.problems) > 0
 }

@@ -107,8 +107,35 @@ func TestProseIsNoDirective(t *testing.T) {
 	}
 }
 
+func TestSentencesMayBeProse(t *testing.T) {
+	for text, want := range map[string]bool{
+		"// task: retry count":                    true,
+		"// task: memory is scarce here":          true,
+		"// Task: queue of things to do.":         true,
+		"// Task: result of the day":              true,
+		"/* task: io is slow */":                  true,
+		"/*\n * task:io is slow\n */":             true,
+		"// tasks: priority goes first":           true,
+		"// task: default behaviour is described": true,
+		"// task: retry 5":                        false,
+		"// task:io":                              false,
+		"//task: io":                              false,
+		"/* task: io */":                          false,
+		"// task: default id \"x\"":               false,
+		"//task : retry 5 factor=2":               false,
+		"//tasks:io is glued":                     false,
+	} {
+		d, problem := directive.Find(&ast.Comment{Slash: 1, Text: text})
+		require.Nil(t, d, text)
+		require.NotNil(t, problem, text)
+		require.Equal(t, want, problem.Prose, text)
+	}
+}
+
 func TestMayOccurWhereFindFinds(t *testing.T) {
-	for _, text := range []string{"//task:io", "// task:io", "//Task: io", "/* task : io */", "//\tTASK:cpu"} {
+	for _, text := range []string{"//task:io", "// task:io", "//Task: io", "/* task : io */", "//\tTASK:cpu",
+		"///task:io", "// tasks:io", "// taks:io", "//taskgen:io", "//+task:io", "// +task:io", "//@task:io", "//task_io",
+		"//go:task:io", "/** task:io */", "/*\ntask:io\n*/", "//task：io"} {
 		require.True(t, directive.MayOccur([]byte("package a\n"+text+"\n")), text)
 		d, problem := directive.Find(&ast.Comment{Slash: 1, Text: text})
 		require.True(t, d != nil || problem != nil, text)
@@ -126,6 +153,7 @@ func FuzzDirective(f *testing.F) {
 		`//task:cron "0 3 * * *" tz=Europe/Rome jitter=5m`, "//task:cron `\u00e9 31 2` tz=x", "//task:missed all max=9", "//task:overlap skip",
 		"//task:unique 1h by=a,b.C,,a", "//task:concurrency 4 by=.", "//task:rate 100/1m by=a", "//task:fair a.b",
 		"//task:memory 512MiB", "//task:memory 99999999999999999999TiB", `//task:env "A=b c"`, "//task:env A=", "//task:secret p",
+		"/*\n * task:io now\n */", "// +task：retry 5", "// task: memory is scarce", "///taskgen : default a b c",
 		"//task:default a \t []string{\"x\"}", "//task:default", "//task:rename a b", "//task:alias old.name",
 	} {
 		f.Add(seed)

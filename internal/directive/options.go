@@ -86,8 +86,8 @@ type Retry struct {
 	Factor   float64
 }
 
-// maxName is the broker's limit on the bytes of a task's or queue's name.
-const maxName = 128
+// MaxName is the broker's limit on the bytes of a task's or queue's name.
+const MaxName = 128
 
 // maxRetries keeps attempts far from overflow.
 const maxRetries = 1_000_000
@@ -189,6 +189,8 @@ func (f *fold) sort(d *Directive, r rule) *parts {
 			f.sortKey(p, r, key, Word{value, arg.Pos})
 		case r.max < 0 || len(p.words) < r.max:
 			p.words = append(p.words, Word{arg.Arg, arg.Pos})
+		case slices.Contains(p.flags, arg.Arg):
+			f.problem(arg.Pos, "%s: %s stands twice", d, arg.Arg)
 		case slices.Contains(r.flags, arg.Arg):
 			p.flags = append(p.flags, arg.Arg)
 		case r.quoted && !d.quoted(p.words[0].Pos):
@@ -281,8 +283,8 @@ func (f *fold) name(p *parts) string {
 // NameProblem says why a name cannot be a task's or a queue's, or returns "".
 func NameProblem(name string) string {
 	switch {
-	case len(name) > maxName:
-		return fmt.Sprintf("a name of %d bytes is too long; the limit is %d", len(name), maxName)
+	case len(name) > MaxName:
+		return fmt.Sprintf("a name of %d bytes is too long; the limit is %d", len(name), MaxName)
 	case !validName.MatchString(name):
 		return fmt.Sprintf("%q is not a name; write letters, digits, '_', '-' and '.', a letter or digit first", name)
 	}

@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"go/types"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,23 +13,41 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// Client returns the file of a package, of a path and a name, with the stubs
-// of the exported tasks of others and all that these stubs need. It imports
-// none of those packages: the types that parameters and results have of them
-// are declared once more. Problems say what cannot be; then there is no file.
-func Client(path, name string, packages []*scan.Package) ([]byte, []scan.Problem, error) {
-	c := newCopier(path, packages)
+// Target says what a client package is, and what is around it.
+type Target struct {
+	Path     string          // to import it by; "" outside of any module
+	Name     string          // of the package
+	Declared map[string]bool // what its other files declare
+	Taken    map[string]bool // the same, with the names of their imports
+
+	// Workers returns, of the packages with these paths, those that would bring
+	// tasks into a program, each with the path of the package that has them.
+	Workers func(paths []string) (map[string]string, error)
+}
+
+// Client returns the file of a package with the stubs of the exported tasks of
+// others and all that these stubs need. It imports none of those packages: the
+// types that parameters and results have of them are declared once more.
+// Problems say what cannot be; then there is no file.
+func Client(target Target, packages []*scan.Package) ([]byte, []scan.Problem, error) {
+	c := newCopier(target.Path, packages)
 	c.collect()
+	if err := c.withoutWorkers(target.Workers); err != nil {
+		return nil, nil, err
+	}
 	if len(c.problems) > 0 {
 		return nil, c.problems, nil
 	}
+	declared, taken := c.declared(), c.declared()
+	maps.Copy(declared, target.Declared)
+	maps.Copy(taken, target.Taken)
 	g := newGenerator(&scan.Package{
-		Path: path, Name: name, Tasks: c.tasks,
-		Declared: c.declared(), Taken: c.declared(),
+		Path: target.Path, Name: target.Name, Tasks: c.tasks,
+		Declared: declared, Taken: taken,
 	})
 	g.client = c
 	g.file.HeaderComment(scan.Header)
-	for line := range strings.SplitSeq(c.packageDoc(name), "\n") {
+	for line := range strings.SplitSeq(c.packageDoc(target.Name), "\n") {
 		g.file.PackageComment("// " + line)
 	}
 	g.handshake()
@@ -62,7 +81,11 @@ func (g *generator) copied(obj *types.TypeName) {
 	d := g.client.sources[obj.Pkg().Path()].Declaration(obj)
 	g.comment(cmp.Or(d.Doc, obj.Name()+" is a type of the tasks' package."))
 	if alias, ok := obj.Type().(*types.Alias); ok {
-		g.file.Type().Id(obj.Name()).Op("=").Add(g.typ(alias.Rhs()))
+		decl := g.file.Type().Id(obj.Name())
+		if params := alias.Origin().TypeParams(); params.Len() > 0 {
+			decl.Types(g.typeParams(params)...)
+		}
+		decl.Op("=").Add(g.typ(alias.Origin().Rhs()))
 		g.file.Line()
 		return
 	}

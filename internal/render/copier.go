@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"go/types"
 	"maps"
@@ -16,13 +17,19 @@ type copier struct {
 	path     string // the client's; "" outside of any module
 	sources  map[string]*scan.Package
 	tasks    []*scan.Task
-	types    []*types.TypeName         // to be declared, in the order in which they are met
-	seen     map[*types.TypeName]bool  // of types
-	names    map[string]string         // what each name of the client is of
-	checked  map[string]bool           // ids of types that were looked at
-	reported map[string]bool           // messages
-	imports  map[*types.Package]string // the path of a task package that a package leads to, or ""
+	types    []*types.TypeName        // to be declared, in the order in which they are met
+	seen     map[*types.TypeName]bool // of types
+	names    map[string]string        // what each name of the client is of
+	checked  map[string]bool          // ids of types that were looked at
+	reported map[string]bool          // messages
+	imported []reference              // types of packages that the client imports
 	problems []scan.Problem
+}
+
+// reference is a type that a task names.
+type reference struct {
+	task *scan.Task
+	obj  *types.TypeName
 }
 
 func newCopier(path string, packages []*scan.Package) *copier {
@@ -33,7 +40,6 @@ func newCopier(path string, packages []*scan.Package) *copier {
 		names:    map[string]string{},
 		checked:  map[string]bool{},
 		reported: map[string]bool{},
-		imports:  map[*types.Package]string{},
 	}
 	for _, p := range packages {
 		if len(p.Tasks) > 0 {
@@ -154,12 +160,13 @@ func (c *copier) visit(t *scan.Task, typ types.Type) {
 		if obj := typ.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] == nil && internal(obj.Pkg().Path()) {
 			c.visit(t, types.Unalias(typ)) // written as what it stands for
 		} else if c.object(t, obj) {
+			c.constraints(t, obj, typ.Origin().TypeParams())
 			c.visit(t, typ.Origin().Rhs())
 		}
 	case *types.Named:
 		c.arguments(t, typ.TypeArgs())
 		if c.object(t, typ.Obj()) {
-			c.constraints(t, typ.Origin())
+			c.constraints(t, typ.Obj(), typ.Origin().TypeParams())
 			c.visit(t, typ.Origin().Underlying())
 		}
 	case *types.Pointer:
@@ -216,46 +223,53 @@ func (c *copier) foreign(t *scan.Task, obj *types.TypeName) {
 	case obj.Pkg().Name() == "main":
 		c.problem(t, "%s.%s is of a program, which cannot be imported", path, obj.Name())
 	default:
-		if worker := c.leadsTo(obj.Pkg()); worker != "" {
-			c.problem(t, "%s.%s would bring the tasks of %s with it, which its package imports; move the type", path, obj.Name(), worker)
-		}
+		c.imported = append(c.imported, reference{t, obj})
 	}
 }
 
-// leadsTo returns the path of a task package that a package imports, itself or
-// through others.
-func (c *copier) leadsTo(p *types.Package) string {
-	if found, known := c.imports[p]; known {
-		return found
+// withoutWorkers refuses what would bring workers into the client's programs.
+func (c *copier) withoutWorkers(find func(paths []string) (map[string]string, error)) error {
+	paths := map[string]bool{}
+	for _, r := range c.imported {
+		paths[r.obj.Pkg().Path()] = true
 	}
-	c.imports[p] = "" // ends cycles, of which broken packages have some
-	for _, imported := range p.Imports() {
-		found := c.leadsTo(imported)
-		if c.sources[imported.Path()] != nil {
-			found = imported.Path()
-		}
-		if found != "" {
-			c.imports[p] = found
-			break
+	if len(paths) == 0 {
+		return nil
+	}
+	workers, err := find(slices.Sorted(maps.Keys(paths)))
+	if err != nil {
+		return err
+	}
+	for _, r := range c.imported {
+		path, name := r.obj.Pkg().Path(), r.obj.Name()
+		switch worker := workers[path]; worker {
+		case "":
+		case path:
+			c.problem(r.task, "%s.%s would bring the tasks of its package with it; generate for that package, too, so that the type is copied, or move the type", path, name)
+		default:
+			c.problem(r.task, "%s.%s would bring the tasks of %s with it, which its package imports; move the type", path, name, worker)
 		}
 	}
-	return c.imports[p]
+	slices.SortStableFunc(c.problems, func(a, b scan.Problem) int {
+		return cmp.Or(strings.Compare(a.Pos.Filename, b.Pos.Filename), cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
+	})
+	return nil
 }
 
 // constraints refuses what type parameters ask for when that would have to be
 // declared too.
-func (c *copier) constraints(t *scan.Task, named *types.Named) {
-	for p := range named.TypeParams().TypeParams() {
+func (c *copier) constraints(t *scan.Task, obj *types.TypeName, params *types.TypeParamList) {
+	for p := range params.TypeParams() {
 		switch constraint := types.Unalias(p.Constraint()).(type) {
 		case *types.Named:
-			if obj := constraint.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] != nil {
-				c.problem(t, "type %s has the constraint %s, which is not copied; move the type to a package without tasks", named.Obj().Name(), obj.Name())
-			} else if obj.Pkg() != nil {
-				c.foreign(t, obj)
+			if named := constraint.Obj(); named.Pkg() != nil && c.sources[named.Pkg().Path()] != nil {
+				c.problem(t, "type %s has the constraint %s, which is not copied; move the type to a package without tasks", obj.Name(), named.Name())
+			} else if named.Pkg() != nil {
+				c.foreign(t, named)
 			}
 		case *types.Interface:
 			if strings.Contains(types.TypeString(constraint, nil), ".") {
-				c.problem(t, "type %s has a constraint that names other types, which is not copied; move the type to a package without tasks", named.Obj().Name())
+				c.problem(t, "type %s has a constraint that names other types, which is not copied; move the type to a package without tasks", obj.Name())
 			}
 		}
 	}

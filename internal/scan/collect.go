@@ -11,7 +11,7 @@ import (
 // collect makes the tasks of a package from its annotated functions and
 // reports what is annotated wrongly.
 func (s *pass) collect(src *source) {
-	conv := newConverter(src.types)
+	conv := newConverter(src.types, s)
 	for _, file := range src.files {
 		docs := map[*ast.CommentGroup]*ast.FuncDecl{}
 		for _, decl := range file.Decls {
@@ -20,7 +20,7 @@ func (s *pass) collect(src *source) {
 			}
 		}
 		for _, group := range file.Comments {
-			directives := s.directives(src.Package, group)
+			directives := s.directives(src.Package, file, group, docs[group])
 			if len(directives) == 0 {
 				continue
 			}
@@ -44,14 +44,17 @@ func (s *pass) collect(src *source) {
 
 // directives returns those of one comment group and reports what only looks
 // like one.
-func (s *pass) directives(p *Package, group *ast.CommentGroup) []*directive.Directive {
+//
+// What may be a sentence is one unless fn, whose doc comment the group is, or a
+// function right below it says otherwise.
+func (s *pass) directives(p *Package, file *ast.File, group *ast.CommentGroup, fn *ast.FuncDecl) []*directive.Directive {
 	var found []*directive.Directive
 	for _, comment := range group.List {
 		d, problem := directive.Find(comment)
 		if d != nil {
 			found = append(found, d)
 		}
-		if problem != nil {
+		if problem != nil && (!problem.Prose || fn != nil || s.below(file, group) != nil) {
 			s.directiveProblems(p, []*directive.Problem{problem})
 		}
 	}
@@ -68,10 +71,22 @@ func (s *pass) directiveProblems(p *Package, problems []*directive.Problem) {
 // function, and where it can what to do about it.
 func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d *directive.Directive) {
 	hint := ""
+	if fn := s.below(file, group); fn != nil {
+		hint = "; remove the blank line before func " + fn.Name.Name
+	}
+	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
+}
+
+// below returns the function that only blank lines part from a comment above
+// it.
+func (s *pass) below(file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
+	if group.End() < file.Name.Pos() {
+		return nil // it is about the package
+	}
 	for _, decl := range file.Decls {
 		if decl.Pos() < group.End() {
 			if s.position(group.Pos()).Line <= s.position(decl.End()).Line {
-				break // within it, or behind it on its last line
+				return nil // within it, or behind it on its last line
 			}
 			continue
 		}
@@ -82,11 +97,11 @@ func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d 
 		}
 		gap := s.position(start).Line - s.position(group.End()).Line
 		if ok && gap > 1 && !s.commentBetween(file, group.End(), start) {
-			hint = "; remove the blank line before func " + fn.Name.Name
+			return fn
 		}
-		break
+		return nil
 	}
-	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
+	return nil
 }
 
 func (s *pass) commentBetween(file *ast.File, from, to token.Pos) bool {

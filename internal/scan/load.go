@@ -10,7 +10,6 @@ import (
 	"go/scanner"
 	"go/token"
 	"go/types"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -127,7 +126,7 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 		if filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		if err := s.stray(src.Package, path, "build constraints exclude this file, and its tasks with it; move them to a file without"); err != nil {
+		if err := s.stray(src.Package, path, "build constraints exclude this file, and its tasks with it; put them in a file without any and call the system-specific function from there"); err != nil {
 			return err
 		}
 	}
@@ -226,6 +225,9 @@ func (s *pass) parse(src *source) {
 		var list scanner.ErrorList
 		switch {
 		case errors.As(err, &list):
+			if _, known := s.unparsed[src.Path]; !known {
+				s.unparsed[src.Path] = located{list[0].Pos, list[0].Msg}
+			}
 			for _, e := range list[:min(len(list), maxSyntaxErrors)] {
 				s.problemAt(src.Package, e.Pos, "%s", e.Msg)
 			}
@@ -253,13 +255,9 @@ func (s *pass) loadImports(ctx context.Context) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	loaded, err := packages.Load(&packages.Config{
-		Context: ctx,
-		Mode:    packages.NeedName | packages.NeedTypes,
-		Dir:     s.cfg.Dir,
-	}, slices.Sorted(maps.Keys(wanted))...)
+	loaded, err := s.dependencies(ctx, wanted)
 	if err != nil {
-		return fmt.Errorf("load imports: %s", goMessage(err))
+		return err
 	}
 	for _, p := range loaded {
 		ip := &importedPackage{types: p.Types}
@@ -275,6 +273,9 @@ func (s *pass) loadImports(ctx context.Context) error {
 func (s *pass) Import(path string) (*types.Package, error) {
 	if path == "unsafe" {
 		return types.Unsafe, nil
+	}
+	if err := s.halfParsed(path); err != nil {
+		return nil, err
 	}
 	if src := s.byPath[path]; src != nil {
 		if src.checking {

@@ -33,6 +33,16 @@ func pairs() []pair {
 	}
 }
 
+// encoder is the method by which a type of its own marshaller writes itself.
+func (t *Type) encoder() string {
+	for _, p := range pairs() {
+		if p.name == t.Method {
+			return p.encode
+		}
+	}
+	return ""
+}
+
 // marshaller finds the way msgpack/v5 would choose for a value of the type, or
 // says why it does not work.
 func marshaller(named *types.Named) (method, string) {

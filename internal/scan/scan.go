@@ -150,6 +150,8 @@ type pass struct {
 	sources  []*source          // the packages that may hold tasks
 	byPath   map[string]*source // the same by import path
 	imported map[string]*importedPackage
+	broken   map[string][]located // errors of packages that are no sources, by import path
+	unparsed map[string]located   // the first syntax error of each package that has one
 }
 
 // Scan loads the packages of cfg and returns them, sorted by path, with every
@@ -159,7 +161,7 @@ func Scan(ctx context.Context, cfg Config) ([]*Package, []Problem, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
 	}
-	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}}
+	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, broken: map[string][]located{}, unparsed: map[string]located{}}
 	if err := s.list(ctx); err != nil {
 		return nil, nil, err
 	}

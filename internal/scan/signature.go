@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"go/types"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/taskgen/taskgen/internal/directive"
@@ -81,7 +82,11 @@ func (b *builder) task(options directive.Options) *Task {
 // name settles the name on the wire.
 func (b *builder) name(wire string) {
 	b.made.Name = cmp.Or(b.made.Options.Name, wire)
-	if directive.NameProblem(b.made.Name) != "" {
+	switch {
+	case b.made.Options.Name != "": // its directive reports it
+	case len(b.made.Name) > directive.MaxName:
+		b.fail(b.made.namePos, "a task name of %d bytes, made of the function's name, is too long; the limit is %d: add //task:name", len(b.made.Name), directive.MaxName)
+	case directive.NameProblem(b.made.Name) != "":
 		b.fail(b.made.namePos, "task name %q, made of the function's name, is not one; add //task:name", b.made.Name)
 	}
 }
@@ -105,11 +110,17 @@ func (b *builder) receiver(sig *types.Signature) bool {
 	}
 	b.made.Receiver = named
 	b.made.Exported = b.made.Exported && named.Obj().Exported()
-	b.made.GoName = named.Obj().Name() + upperFirst(b.made.Func)
-	if !b.made.Exported {
-		b.made.GoName = lowerFirst(b.made.GoName)
-	}
+	b.made.GoName = methodName(named.Obj().Name(), b.made.Func)
 	return true
+}
+
+// methodName is what the generated names of a method are made of.
+func methodName(receiver, method string) string {
+	name := receiver + upperFirst(method)
+	if !token.IsExported(receiver) || !token.IsExported(method) {
+		return lowerFirst(name)
+	}
+	return name
 }
 
 // parameter is one parameter in the source with its type.
@@ -184,11 +195,20 @@ func (b *builder) param(p parameter) *Param {
 		return nil
 	}
 	name := p.name.Name
+	if isContext(p.typ) {
+		b.fail(p.pos(), "a task has one context, the first parameter; remove %s", name)
+		return nil
+	}
+	field := fieldName(name)
+	if slices.Contains([]string{"AppendMsgpack", "ReadMsgpack", "EncodeMsgpack", "DecodeMsgpack"}, field) {
+		b.fail(p.pos(), "parameter %s would be the field %s of %s, which has a method of that name; rename it", name, field, b.made.ParamsName())
+		return nil
+	}
 	t := b.convert(p, "parameter "+name, name)
 	if t == nil {
 		return nil
 	}
-	return &Param{Name: name, Field: fieldName(name), Type: t, expr: p.expr, pos: p.pos()}
+	return &Param{Name: name, Field: field, Type: t, expr: p.expr, pos: p.pos()}
 }
 
 // results holds the results against error and (R, error).
@@ -218,12 +238,20 @@ func isError(t types.Type) bool {
 // convert describes the type of a parameter or result, or reports what part of
 // it cannot travel.
 func (b *builder) convert(p parameter, what, path string) *Type {
+	if name := b.undeclaredParams(p.expr); name != "" {
+		b.fail(p.pos(), "%s", generatedParams(name))
+		return nil
+	}
 	if why := b.undeclared(p); why != "" {
 		b.fail(p.pos(), "%s: %s", what, why)
 		return nil
 	}
 	t, bad := b.conv.convert(p.typ, path)
 	if bad != nil {
+		if bad.generated != "" {
+			b.fail(p.pos(), "%s", generatedParams(bad.generated))
+			return nil
+		}
 		if bad.path == path {
 			bad.path = "it"
 		}

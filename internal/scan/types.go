@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Kind is how a type travels.
@@ -94,12 +95,16 @@ func (t *Type) Deep() bool {
 type culprit struct {
 	path string // from the parameter to the part that cannot
 	why  string // a sentence's end: "is of type chan int"
+
+	undeclared bool   // nothing says yet what is behind it
+	generated  string // the type of our own making that it is of
 }
 
 func (c *culprit) String() string { return c.path + " " + c.why }
 
 // converter makes Types for one package.
 type converter struct {
+	pass  *pass
 	pkg   *types.Package
 	open  map[string]*Type // the named types being converted, by id, to find recursion
 	known map[string]*Type // named types already converted, by id
@@ -109,8 +114,8 @@ type converter struct {
 // contains ever larger instances of itself has no end.
 const maxOpen = 100
 
-func newConverter(pkg *types.Package) *converter {
-	return &converter{pkg: pkg, open: map[string]*Type{}, known: map[string]*Type{}}
+func newConverter(pkg *types.Package, s *pass) *converter {
+	return &converter{pass: s, pkg: pkg, open: map[string]*Type{}, known: map[string]*Type{}}
 }
 
 // qualify prints types as a reader of the package would write them.
@@ -143,7 +148,7 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 		return open, nil
 	}
 	if len(c.open) == maxOpen {
-		return nil, &culprit{path[:min(len(path), maxOpen/4)] + "…", fmt.Sprintf("goes through more than %d types, one in another", maxOpen)}
+		return nil, &culprit{path: path[:min(len(path), maxOpen/4)] + "…", why: fmt.Sprintf("goes through more than %d types, one in another", maxOpen)}
 	}
 	// What refers to the type before it is known needs its outline only.
 	converted := &Type{Kind: outline(named), Go: t, IsZero: hasIsZero(named)}
@@ -210,11 +215,11 @@ func (c *converter) named(t types.Type, named *types.Named, path string) (*Type,
 		return &Type{Kind: Time, Go: t, IsZero: true}, nil
 	}
 	if basic, ok := named.Underlying().(*types.Basic); ok && basic.Kind() == types.Invalid {
-		return nil, &culprit{path, fmt.Sprintf("is of type %s, whose declaration is not valid Go", c.print(named))}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, whose declaration is not valid Go%s", c.print(named), c.pass.explain(named.Obj()))}
 	}
 	method, why := marshaller(named)
 	if why != "" {
-		return nil, &culprit{path, fmt.Sprintf("is of type %s, which %s", c.print(named), why)}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, which %s", c.print(named), why)}
 	}
 	converted := &Type{Kind: Custom, Go: t, Method: method.name, NilIs: method.nilIs}
 	if method.name == "" {
@@ -253,14 +258,22 @@ func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 		return c.mapOf(t, u, path)
 	case *types.Pointer:
 		elem, bad := c.convert(u.Elem(), path)
+		if elem != nil && elem.Kind == Custom && types.Unalias(t) != types.Type(u) {
+			return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, a pointer that lost the methods of %s; use *%[2]s", c.print(t), c.print(u.Elem()))}
+		}
 		return &Type{Kind: Pointer, Go: t, Elem: elem, IsZero: elem != nil && (elem.IsZero || hasPointerIsZero(u.Elem()))}, bad
 	case *types.Struct:
 		fields, bad := c.fields(t, u, path)
 		return &Type{Kind: Struct, Go: t, Fields: fields}, bad
 	case *types.Interface:
-		return nil, &culprit{path, fmt.Sprintf("is of type %s, an interface; use a concrete type", c.print(t))}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, an interface; use a concrete type", c.print(t))}
 	}
-	return nil, &culprit{path, "is of type " + c.print(t)}
+	return nil, &culprit{path: path, why: notPlain(c.print(t))}
+}
+
+// notPlain refuses what means nothing outside of the program.
+func notPlain(t string) string {
+	return "is of type " + t + "; send plain data: numbers, strings, times, and structs, slices and maps of them"
 }
 
 // reach holds a named type and its type arguments, which generated code writes
@@ -276,14 +289,20 @@ func (c *converter) reach(t types.Type, path string) *culprit {
 	case *types.Map:
 		return cmp.Or(c.reach(t.Key(), path), c.reach(t.Elem(), path))
 	case *types.Interface, *types.Signature, *types.Chan:
-		return &culprit{path, "has a type argument of type " + c.print(t)}
+		return &culprit{path: path, why: "has a type argument of type " + c.print(t)}
 	}
 	named, ok := types.Unalias(t).(*types.Named)
 	if !ok {
 		return nil
 	}
-	if why := c.unreachable(named.Obj()); why != "" {
-		return &culprit{path, why}
+	if obj := named.Obj(); obj.Pkg() != nil && c.pass.generated(obj) {
+		return &culprit{path: path, generated: c.print(t)}
+	} else if why := c.unreachable(obj); why != "" {
+		return &culprit{path: path, why: why}
+	} else if obj.Pkg() != nil {
+		if err := c.pass.halfParsed(obj.Pkg().Path()); err != nil {
+			return &culprit{path: path, why: fmt.Sprintf("is of type %s, whose package does not parse: %s", c.print(t), err)}
+		}
 	}
 	for arg := range named.TypeArgs().Types() {
 		if bad := c.reach(arg, path); bad != nil {
@@ -302,10 +321,15 @@ func isByte(t types.Type) bool {
 func (c *converter) basic(t types.Type, b *types.Basic, path string) (*Type, *culprit) {
 	switch {
 	case b.Kind() == types.Invalid:
-		return nil, &culprit{path, "is of a type that is not declared"}
+		bad := &culprit{path: path, why: "is of a type that is not declared", undeclared: true}
+		if alias, ok := t.(*types.Alias); ok {
+			why := c.pass.explain(alias.Obj())
+			bad.why, bad.undeclared = bad.why+why, why == ""
+		}
+		return nil, bad
 	case b.Info()&(types.IsBoolean|types.IsString|types.IsInteger|types.IsFloat) == 0,
 		b.Kind() == types.Uintptr, b.Kind() == types.UnsafePointer:
-		return nil, &culprit{path, "is of type " + c.print(t)}
+		return nil, &culprit{path: path, why: notPlain(c.print(t))}
 	}
 	return &Type{Kind: Basic, Go: t, Basic: b}, nil
 }
@@ -315,8 +339,11 @@ func (c *converter) mapOf(t types.Type, m *types.Map, path string) (*Type, *culp
 	if bad != nil {
 		return nil, bad
 	}
+	if basic, ok := m.Key().Underlying().(*types.Basic); ok && key.Kind == Custom && basic.Info()&(types.IsString|types.IsInteger) != 0 {
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, whose keys marshal themselves; a map's keys must be strings or integers without %s", c.print(t), key.encoder())}
+	}
 	if key.Kind != Basic || key.Basic.Info()&(types.IsString|types.IsInteger) == 0 {
-		return nil, &culprit{path, fmt.Sprintf("is of type %s; a map's keys must be strings or integers", c.print(t))}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s; a map's keys must be strings or integers", c.print(t))}
 	}
 	elem, bad := c.convert(m.Elem(), path+"[]")
 	return &Type{Kind: Map, Go: t, Key: key, Elem: elem}, bad
@@ -334,7 +361,7 @@ func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field
 		}
 		for _, f := range more {
 			if other, twice := byKey[f.Key]; twice {
-				return nil, &culprit{path + "." + f.Path, fmt.Sprintf("has the key %q, as %s.%s has", f.Key, path, other)}
+				return nil, &culprit{path: path + "." + f.Path, why: fmt.Sprintf("has the key %q, as %s.%s has", f.Key, path, other)}
 			}
 			byKey[f.Key] = f.Path
 		}
@@ -351,33 +378,42 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 	if key == "-" {
 		return nil, nil
 	}
-	if strings.ContainsAny(key, `'"\`) {
-		// msgpack/v5 takes quotes and backslashes in a tag for its own syntax.
-		return nil, &culprit{path, fmt.Sprintf("has the msgpack key %q with a quote or a backslash, which is not supported", key)}
+	if strings.ContainsFunc(key, oddInKey) || strings.TrimSpace(key) != key {
+		// msgpack/v5 has a syntax of its own for tags, and trims them.
+		return nil, &culprit{path: path, why: fmt.Sprintf("has the msgpack key %q, which is not supported; write letters, digits, '_', '-', '.', '/' and blanks between them", key)}
 	}
 	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
 	for _, o := range options {
 		if o != "omitempty" && !(o == "noinline" && v.Embedded()) {
-			return nil, &culprit{path, fmt.Sprintf("has the msgpack option %q, which is not supported", o)}
+			return nil, &culprit{path: path, why: fmt.Sprintf("has the msgpack option %q, which is not supported", o)}
 		}
 	}
-	if !v.Exported() {
+	inlined := v.Embedded() && !slices.Contains(options, "noinline")
+	if !v.Exported() && inlined && isStruct(v.Type()) {
+		// What is exported in it is promoted, and travels.
+		if v.Pkg() == nil || v.Pkg().Path() != c.pkg.Path() {
+			return nil, &culprit{path: path, why: fmt.Sprintf("is embedded and of a type that is not exported, whose fields only package %s can name; give %s a marshaller", v.Pkg().Name(), c.print(t))}
+		}
+	} else if !v.Exported() {
 		why := "is not exported and would be lost"
 		if v.Pkg() != nil && v.Pkg().Path() == c.pkg.Path() {
 			why += fmt.Sprintf("; give type %s a marshaller, or the field the tag msgpack:\"-\"", c.print(t))
 		}
-		return nil, &culprit{path, why}
+		return nil, &culprit{path: path, why: why}
 	}
 	converted, bad := c.convert(v.Type(), path)
 	if bad != nil {
-		return nil, bad
+		return nil, c.blame(v, bad)
 	}
-	if v.Embedded() && !slices.Contains(options, "noinline") {
+	if inlined {
 		if converted.Kind == Pointer && converted.Elem.Kind == Struct {
-			return nil, &culprit{path, "is an embedded pointer, which is not supported; give the field a name"}
+			return nil, &culprit{path: path, why: "is an embedded pointer, which is not supported; give the field a name"}
 		}
 		if converted.Kind == Struct {
 			return inline(v.Name(), converted), nil
+		}
+		if !v.Exported() {
+			return nil, &culprit{path: path, why: "is not exported and would be lost: its type marshals itself; give the field a name"}
 		}
 	}
 	if key == "" {
@@ -385,9 +421,29 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 	}
 	f := &Field{Path: v.Name(), Key: key, OmitEmpty: slices.Contains(options, "omitempty"), Type: converted}
 	if f.OmitEmpty && converted.Kind == Custom && !converted.IsZero && !converted.NilIs {
-		return nil, &culprit{path, fmt.Sprintf("is omitempty, but nothing tells when a %s is empty; give it an IsZero method", c.print(v.Type()))}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is omitempty, but nothing tells when a %s is empty; give it an IsZero method", c.print(v.Type()))}
 	}
 	return []*Field{f}, nil
+}
+
+// blame adds to the culprit in a field what is behind it.
+func (c *converter) blame(v *types.Var, bad *culprit) *culprit {
+	if bad.undeclared {
+		bad.undeclared = false
+		bad.generated = c.pass.undeclaredField(v)
+		bad.why += c.pass.explain(v)
+	}
+	return bad
+}
+
+func isStruct(t types.Type) bool {
+	_, ok := t.Underlying().(*types.Struct)
+	return ok
+}
+
+// oddInKey reports what msgpack/v5 might take for more than a part of a key.
+func oddInKey(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("_-./ ", r)
 }
 
 // inline is the fields of an embedded struct as its parent has them.
@@ -399,61 +455,6 @@ func inline(name string, embedded *Type) []*Field {
 		fields = append(fields, &again)
 	}
 	return fields
-}
-
-// Present says what omitempty asks of a value of type t.
-type Present int
-
-// The questions omitempty may ask.
-const (
-	Always     Present = iota // it is never empty
-	NotZero                   // compare with the zero value of Basic
-	HasLen                    // its length is not zero
-	NotNil                    // it is not nil
-	AskIsZero                 // its IsZero says no
-	NotNilZero                // it is not nil and its IsZero says no
-	AnyField                  // one of its fields is present
-	Never                     // it is always empty
-)
-
-// Present returns the question for a value of type t, as msgpack/v5 asks it.
-func (t *Type) Present() Present {
-	switch {
-	case t.IsZero && t.Kind == Pointer:
-		return NotNilZero
-	case t.IsZero && (t.Kind == Slice || t.Kind == Map || t.Kind == Bytes || t.NilIs):
-		return NotNilZero
-	case t.IsZero:
-		return AskIsZero
-	}
-	switch t.Kind {
-	case Basic:
-		return NotZero
-	case Bytes, Slice, Map:
-		return HasLen
-	case Array, ByteArray:
-		if t.Len == 0 {
-			return Never
-		}
-		return Always
-	case Pointer:
-		return NotNil
-	case Struct:
-		return t.presentStruct()
-	case Custom:
-		return HasLen // only slices and maps come here
-	}
-	return Always
-}
-
-func (t *Type) presentStruct() Present {
-	if len(t.Fields) == 0 {
-		return Never
-	}
-	if slices.ContainsFunc(t.Fields, func(f *Field) bool { return !f.OmitEmpty }) {
-		return Always
-	}
-	return AnyField
 }
 
 // namesUnexported returns the first unexported type of the package itself that

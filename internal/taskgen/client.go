@@ -1,6 +1,7 @@
 package taskgen
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,7 @@ type Client struct {
 }
 
 // client adds the package of stubs to the result, or what stands against it.
-func client(cfg Config, packages []*scan.Package, result *Result) error {
+func client(ctx context.Context, cfg Config, packages []*scan.Package, result *Result) error {
 	target := filepath.Join(cfg.Client.Dir, ClientName)
 	refuse := func(pos, format string, args ...any) {
 		result.Problems = append(result.Problems, Problem{Pos: pos, Message: fmt.Sprintf(format, args...)})
@@ -31,7 +32,7 @@ func client(cfg Config, packages []*scan.Package, result *Result) error {
 	tasks, exported := 0, 0
 	for _, p := range packages {
 		if len(p.Tasks) > 0 && p.Dir == cfg.Client.Dir {
-			refuse(relative(cfg.Dir, p.Dir), "-client: this is the package of the tasks; name another directory")
+			result.Problems = append(result.Problems, tasksThere(cfg))
 			return nil
 		}
 		tasks += len(p.Tasks)
@@ -54,19 +55,11 @@ func client(cfg Config, packages []*scan.Package, result *Result) error {
 	}
 	var content []byte
 	if tasks > 0 {
-		importPath, err := importPath(cfg.Client.Dir)
-		if err != nil {
+		var problems []Problem
+		content, problems, err = clientSource(ctx, cfg, packages)
+		result.Problems = append(result.Problems, problems...)
+		if err != nil || len(problems) > 0 {
 			return err
-		}
-		var problems []scan.Problem
-		if content, problems, err = render.Client(importPath, cfg.Client.Name, packages); err != nil {
-			return err
-		}
-		for _, p := range problems {
-			result.Problems = append(result.Problems, problem(cfg.Dir, p))
-		}
-		if len(problems) > 0 {
-			return nil
 		}
 	}
 	file, err := compare(cfg.Dir, target, content, exported)
@@ -74,6 +67,46 @@ func client(cfg Config, packages []*scan.Package, result *Result) error {
 		result.Files = append(result.Files, *file)
 	}
 	return err
+}
+
+// clientSource renders the package of stubs, in the company of the files that
+// are there already.
+func clientSource(ctx context.Context, cfg Config, packages []*scan.Package) ([]byte, []Problem, error) {
+	beside, err := readNeighbours(cfg.Client.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if beside.tasks {
+		return nil, []Problem{tasksThere(cfg)}, nil
+	}
+	if problems := beside.strangers(cfg.Dir, cfg.Client.Name); len(problems) > 0 {
+		return nil, problems, nil
+	}
+	importPath, err := importPath(cfg.Client.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	content, found, err := render.Client(render.Target{
+		Path: importPath, Name: cfg.Client.Name,
+		Declared: keys(beside.names.declared), Taken: keys(beside.names.declared, beside.names.imported),
+		Workers: func(paths []string) (map[string]string, error) { return workers(ctx, cfg.Dir, packages, paths) },
+	}, packages)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(found) > 0 {
+		var problems []Problem
+		for _, p := range found {
+			problems = append(problems, problem(cfg.Dir, p))
+		}
+		return nil, problems, nil
+	}
+	problems, err := beside.clashes(cfg.Dir, filepath.Join(cfg.Client.Dir, ClientName), content)
+	return content, problems, err
+}
+
+func tasksThere(cfg Config) Problem {
+	return Problem{Pos: relative(cfg.Dir, cfg.Client.Dir), Message: "-client: this is the package of the tasks; name another directory"}
 }
 
 // importPath is the path of the package in dir, which need not be there yet;

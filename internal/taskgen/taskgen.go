@@ -79,15 +79,24 @@ func (p Problem) String() string {
 	return p.Pos + ": " + p.Message
 }
 
-// Run runs the pipeline. The error is for what no package can be blamed for;
-// whatever is wrong in a package is one of the result's problems.
+// Run runs the pipeline. The error is for what no package can be blamed for, a
+// PatternError and ErrRef for what the caller asked for; whatever is wrong in a package is one of the result's problems.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
+	if len(cfg.Patterns) == 0 {
+		cfg.Patterns = []string{"."}
+	}
+	if err := files(cfg); err != nil {
+		return nil, err
+	}
 	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
 	if cfg.Client == nil && cfg.Against == "" && scan.Nothing(scanned) {
 		return &Result{}, nil
 	}
 	packages, problems, err := scan.Scan(ctx, scanned)
 	if err != nil {
+		return nil, err
+	}
+	if err := unmatched(cfg, packages, problems); err != nil {
 		return nil, err
 	}
 	result := &Result{}
@@ -117,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		return result, nil
 	}
 	if cfg.Client != nil {
-		if err := client(cfg, packages, result); err != nil {
+		if err := client(ctx, cfg, packages, result); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,115 @@
+package taskgen
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/directive"
+	"github.com/taskgen/taskgen/internal/scan"
+)
+
+// dependency is what the go command says of a package.
+type dependency struct {
+	ImportPath, Dir   string
+	Standard          bool
+	GoFiles, CgoFiles []string
+	Imports           []string
+}
+
+// workers finds out which of the packages with these paths would bring tasks
+// into a program: for each that does, the path of the package that has them,
+// which may be itself. What the run found out is taken from there.
+func workers(ctx context.Context, dir string, run []*scan.Package, paths []string) (map[string]string, error) {
+	known := map[string]bool{}
+	for _, p := range run {
+		known[p.Path] = len(p.Tasks) > 0
+	}
+	args := []string{"list", "-e", "-deps", "-json=ImportPath,Dir,Standard,GoFiles,CgoFiles,Imports", "--"}
+	cmd := exec.CommandContext(ctx, "go", append(args, paths...)...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		if said := strings.TrimSpace(stderr.String()); said != "" {
+			err = errors.New(said)
+		}
+		return nil, fmt.Errorf("list what the client imports: %w", err)
+	}
+	found := map[string]string{}
+	for in := json.NewDecoder(bytes.NewReader(out)); ; {
+		var d dependency
+		if err := in.Decode(&d); errors.Is(err, io.EOF) {
+			return found, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read what the client imports: %w", err)
+		}
+		if d.Standard {
+			continue
+		}
+		has, ok := known[d.ImportPath]
+		if !ok {
+			if has, err = d.hasTasks(); err != nil {
+				return nil, err
+			}
+		}
+		if has {
+			found[d.ImportPath] = d.ImportPath
+			continue
+		}
+		for _, imported := range d.Imports { // listed before
+			if worker := found[imported]; worker != "" {
+				found[d.ImportPath] = worker
+				break
+			}
+		}
+	}
+}
+
+func (d *dependency) hasTasks() (bool, error) {
+	for _, names := range [][]string{d.GoFiles, d.CgoFiles} {
+		for _, name := range names {
+			content, err := os.ReadFile(filepath.Join(d.Dir, name))
+			if err != nil {
+				return false, fmt.Errorf("read source: %w", err)
+			}
+			if holdsTasks(name, content) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// holdsTasks reports whether a file has tasks, or is what taskgen made of some.
+func holdsTasks(name string, content []byte) bool {
+	if filepath.Base(name) == scan.OutputName && scan.IsOutput(content) {
+		return true
+	}
+	if !directive.MayOccur(content) {
+		return false
+	}
+	// What does not parse is not this run's to report.
+	file, _ := parser.ParseFile(token.NewFileSet(), name, content, parser.ParseComments|parser.SkipObjectResolution)
+	if file == nil {
+		return false
+	}
+	for _, group := range file.Comments {
+		for _, comment := range group.List {
+			if d, _ := directive.Find(comment); d != nil && (d.Name == "io" || d.Name == "cpu") {
+				return true
+			}
+		}
+	}
+	return false
+}
