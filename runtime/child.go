@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
@@ -64,8 +66,40 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 		client:  NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}), // the parent checks
 		logger:  slog.New(parent.Handler()),
 	}
+	defer task.spec.surround()()
 	result, err := protect(ctx, task, run.Payload)
 	return respond(ctx, result, err)
+}
+
+// surround gives the child process the environment and the memory limit that
+// the task asks for, and returns how to take them back: a child executes one
+// run at a time, and the next may be of another task.
+func (s *Spec) surround() (restore func()) {
+	var undo []func()
+	if s.Memory > 0 {
+		// Below the cap, so that the collector works harder before the parent
+		// kills; and what earlier runs left behind is not this one's.
+		before := debug.SetMemoryLimit(s.Memory / 10 * 9)
+		debug.FreeOSMemory()
+		undo = append(undo, func() { debug.SetMemoryLimit(before) })
+	}
+	for _, pair := range s.Env {
+		key, value, _ := strings.Cut(pair, "=")
+		before, had := os.LookupEnv(key)
+		_ = os.Setenv(key, value) // the generator refuses names that fail
+		undo = append(undo, func() {
+			if had {
+				_ = os.Setenv(key, before)
+			} else {
+				_ = os.Unsetenv(key)
+			}
+		})
+	}
+	return func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
 }
 
 // protect makes a panic or Goexit of the task its error. It uses a goroutine

@@ -150,3 +150,39 @@ func TestAKilledChildIsAnotherDeliveryNotAnotherAttempt(t *testing.T) {
 	require.Equal(t, 3, dead[0].Run.Deliveries)
 	require.Equal(t, 0, dead[0].Run.Attempt)
 }
+
+func TestATaskBeyondItsMemoryEndsAsOOM(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	handle, err := tasks.QueueGrab(ctx, 300)
+	require.NoError(t, err)
+	_, err = handle.Wait(ctx)
+	var failure *taskrt.RunError
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, taskrt.OOM, failure.Kind)
+	require.Equal(t, 1, failure.Attempt)
+	require.Contains(t, failure.Message, "beyond the cap of 96 MiB")
+
+	// The next one has a process of its own, and stays within.
+	handle, err = tasks.QueueGrab(ctx, 8)
+	require.NoError(t, err)
+	_, err = handle.Wait(ctx)
+	require.NoError(t, err)
+}
+
+func TestATasksEnvironmentIsItsOwn(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	for _, test := range []struct {
+		queue func(context.Context, ...taskrt.QueueOption) (*taskrt.Handle[string], error)
+		want  string
+	}{{tasks.QueueGreeting, "hello"}, {tasks.QueueUngreeted, ""}, {tasks.QueueGreeting, "hello"}} {
+		handle, err := test.queue(ctx)
+		require.NoError(t, err)
+		got, err := handle.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, test.want, got)
+	}
+}

@@ -80,7 +80,7 @@ func (s *session) call(ctx context.Context, task *Task, run *broker.TaskRun, dea
 	if task.spec.Kind == IO {
 		return task.run(ctx, run.Payload)
 	}
-	response, err := s.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline})
+	response, err := s.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: task.spec.Memory})
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +256,8 @@ func exitKind(exit *subprocess.ExitError) string {
 		return string(Timeout)
 	case subprocess.Cancelled:
 		return string(Cancelled)
+	case subprocess.OOM:
+		return string(OOM)
 	}
 	return string(Crashed)
 }

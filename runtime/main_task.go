@@ -108,7 +108,7 @@ func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, 
 		return nil, err
 	}
 	defer closePool(ctx, pool, logger)
-	response, err := pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline})
+	response, err := pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory})
 	if err != nil {
 		return nil, err
 	}

@@ -55,8 +55,8 @@ type Spec struct {
 	Unique   time.Duration // one live run with the same key, for this long at most; 0: any number
 	Limit    Limit         // of what runs and starts across the fleet; the zero value: none
 	Fair     bool          // runs are taken round-robin over the values of a parameter
-	Memory   int64         // bytes a child process may use; 0: no cap
-	Env      []string      // KEY=value, added to the child process's environment
+	Memory   int64         // bytes of memory that a child process may have, on Linux; beyond it the run ends as oom; 0: no cap
+	Env      []string      // KEY=value, in the child process's environment while the task runs
 	Secrets  []string      // parameters that are shown as ***
 	Tags     []string
 	Params   string // the wire form of the parameters, in the grammar of internal/schema's package doc
@@ -231,8 +231,6 @@ func (s *Spec) check() error {
 		{"concurrency", s.Limit.Concurrency != 0},
 		{"rate", s.Limit.Rate != 0},
 		{"fair", s.Fair},
-		{"memory", s.Memory != 0},
-		{"env", len(s.Env) > 0},
 	} {
 		if f.used {
 			return fmt.Errorf("task %s: this version of the runtime does not support //task:%s yet", s.Name, f.directive)

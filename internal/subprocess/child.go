@@ -181,7 +181,7 @@ func (c *child) awaitHello() error {
 }
 
 // execute gives the child a run and returns what became of it.
-func (c *child) execute(ctx context.Context, run *broker.TaskRun, deadline time.Time) (*Response, error) {
+func (c *child) execute(ctx context.Context, run *broker.TaskRun, deadline time.Time, memory int64) (*Response, error) {
 	c.seq++
 	r := &activeRun{seq: c.seq, run: run, answered: make(chan struct{})}
 	r.calls.derive = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
@@ -216,6 +216,9 @@ func (c *child) execute(ctx context.Context, run *broker.TaskRun, deadline time.
 		c.doom(endOf(ctx))
 	} else if sendErr != nil {
 		c.doom(Protocol, fmt.Errorf("send run: %w", sendErr))
+	}
+	if memory > 0 {
+		defer c.watchMemory(memory)()
 	}
 	select {
 	case <-r.answered:

@@ -18,7 +18,11 @@
 // there on the end of descriptor 3 makes it kill its own group, so that the
 // processes it started go too. A process that left the group (setsid) escapes.
 //
-// Linux is complete. Other Unix systems lack the parent-death signal, so a
+// A run may be given a cap on its child's memory: the pool reads the resident
+// size every 25 ms and kills what stays beyond it.
+//
+// Linux is complete. Elsewhere the resident size is not read, so there is no
+// cap. Other Unix systems lack the parent-death signal, so a
 // child that has not reached Serve outlives a killed parent, and one that is
 // stopped outlives it until it is continued. On Windows starting a child
 // returns an error.

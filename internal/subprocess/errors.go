@@ -24,13 +24,14 @@ const (
 	Crashed   = "crashed"   // it ended by itself
 	Timeout   = "timeout"   // killed: the run's deadline passed
 	Cancelled = "cancelled" // killed: the run's context was cancelled, or the pool closed
+	OOM       = "oom"       // killed: it grew beyond Request.Memory
 	Protocol  = "protocol"  // killed: it said what no child says
 )
 
 // ExitError is a run that ended without an answer, because its child process
 // ended or was killed. The process is gone when it is returned.
 type ExitError struct {
-	Kind   string // Crashed, Timeout, Cancelled or Protocol
+	Kind   string // Crashed, Timeout, Cancelled, OOM or Protocol
 	PID    int
 	Code   int    // the exit code, -1 when a signal ended it
 	Signal string // the signal that ended it, as "killed"; empty when none did

@@ -52,6 +52,9 @@ type Request struct {
 	// Deadline is when the attempt has to be over. Defaults to ctx's, which
 	// holds too when it is earlier.
 	Deadline time.Time
+	// Memory is the resident size in bytes beyond which the child is killed,
+	// where the system tells it (Linux). 0 is no cap.
+	Memory int64
 }
 
 // Response is what the child's handler said.
@@ -176,7 +179,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.execute(ctx, req.Run, deadline)
+		resp, err := c.execute(ctx, req.Run, deadline, req.Memory)
 		if !errors.Is(err, errNotSent) {
 			p.release(c)
 			return resp, err

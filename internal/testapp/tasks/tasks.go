@@ -129,3 +129,33 @@ func Descend(ctx context.Context) (string, error) {
 	}
 	return handle.ID, nil
 }
+
+// Grab takes so many MiB of memory and holds them until it is stopped.
+//
+//task:cpu
+//task:memory 96MiB
+//task:retry 0
+//task:timeout 20s
+//task:result 1h
+func Grab(ctx context.Context, size int) error {
+	held := make([]byte, size<<20)
+	for i := 0; i < len(held); i += 4096 {
+		held[i] = 1
+	}
+	if size > 96 {
+		<-ctx.Done()
+	}
+	runtime.KeepAlive(held)
+	return ctx.Err()
+}
+
+// Greeting returns what its environment says.
+//
+//task:cpu
+//task:env TESTAPP_GREETING=hello
+func Greeting(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_GREETING"), nil }
+
+// Ungreeted returns the same without that environment.
+//
+//task:cpu
+func Ungreeted(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_GREETING"), nil }

@@ -52,6 +52,15 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(descendTask, func(ctx context.Context, _ *DescendParams) (string, error) {
 			return Descend(ctx)
 		}),
+		taskrt.Bind(grabTask, func(ctx context.Context, p *GrabParams) (taskrt.None, error) {
+			return taskrt.None{}, Grab(ctx, p.Size)
+		}),
+		taskrt.Bind(greetingTask, func(ctx context.Context, _ *GreetingParams) (string, error) {
+			return Greeting(ctx)
+		}),
+		taskrt.Bind(ungreetedTask, func(ctx context.Context, _ *UngreetedParams) (string, error) {
+			return Ungreeted(ctx)
+		}),
 	}
 }
 
@@ -723,6 +732,182 @@ func (p DescendParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *DescendParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// grabTask describes [Grab].
+var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:    "grab",
+		Doc:     "Grab takes so many MiB of memory and holds them until it is stopped.",
+		Kind:    taskrt.CPU,
+		Retry:   taskrt.RetryPolicy{Attempts: 1},
+		Timeout: 20 * time.Second,
+		Keep:    time.Hour,
+		Memory:  96 << 20,
+		Params:  "size int",
+	},
+	AppendParams: (*GrabParams).AppendMsgpack,
+	ReadParams:   (*GrabParams).ReadMsgpack,
+}
+
+// QueueGrab queues [Grab]: it takes so many MiB of memory and holds them until it is stopped.
+func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
+}
+
+// QueueGrabBatch queues one run of [Grab] for each of params, all of them or none.
+func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
+}
+
+// GrabParams are the parameters of [Grab].
+type GrabParams struct {
+	Size int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 17)
+	b = append(b, 0x81)
+	b = append(b, "\xa4size"...)
+	b = codec.AppendInt(b, int64(p.Size))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "size":
+			r.Once(&seen, 0)
+			p.Size = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "size")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// greetingTask describes [Greeting].
+var greetingTask = &taskrt.Definition[GreetingParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "greeting",
+		Doc:    "Greeting returns what its environment says.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Env:    []string{"TESTAPP_GREETING=hello"},
+		Result: "string",
+	},
+	AppendParams: (*GreetingParams).AppendMsgpack,
+	ReadParams:   (*GreetingParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueGreeting queues [Greeting]: it returns what its environment says.
+func QueueGreeting(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, greetingTask, &GreetingParams{}, opts...)
+}
+
+// QueueGreetingBatch queues one run of [Greeting] for each of params, all of them or none.
+func QueueGreetingBatch(ctx context.Context, params []GreetingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, greetingTask, params, opts...)
+}
+
+// GreetingParams are the parameters of [Greeting].
+type GreetingParams struct{}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (*GreetingParams) AppendMsgpack(b []byte) ([]byte, error) {
+	return append(b, 0x80), nil
+}
+
+// ReadMsgpack reads a map from r and skips what it holds.
+func (*GreetingParams) ReadMsgpack(r *codec.Reader) {
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		r.Key()
+		r.Skip()
+	}
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p GreetingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *GreetingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// ungreetedTask describes [Ungreeted].
+var ungreetedTask = &taskrt.Definition[UngreetedParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "ungreeted",
+		Doc:    "Ungreeted returns the same without that environment.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Result: "string",
+	},
+	AppendParams: (*UngreetedParams).AppendMsgpack,
+	ReadParams:   (*UngreetedParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueUngreeted queues [Ungreeted]: it returns the same without that environment.
+func QueueUngreeted(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, ungreetedTask, &UngreetedParams{}, opts...)
+}
+
+// QueueUngreetedBatch queues one run of [Ungreeted] for each of params, all of them or none.
+func QueueUngreetedBatch(ctx context.Context, params []UngreetedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, ungreetedTask, params, opts...)
+}
+
+// UngreetedParams are the parameters of [Ungreeted].
+type UngreetedParams struct{}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (*UngreetedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	return append(b, 0x80), nil
+}
+
+// ReadMsgpack reads a map from r and skips what it holds.
+func (*UngreetedParams) ReadMsgpack(r *codec.Reader) {
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		r.Key()
+		r.Skip()
+	}
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p UngreetedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *UngreetedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
