@@ -135,7 +135,7 @@ $%s, else memory:.
 
 func exampleFlags(t *Task) string {
 	var b strings.Builder
-	for _, f := range paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
+	for _, f := range t.paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
 		fmt.Fprintf(&b, " --%s …", f.name)
 	}
 	return b.String()

@@ -110,7 +110,7 @@ func (t *Task) info() taskInfo {
 	case c.Cron != "":
 		i.Schedule = c.Cron
 	}
-	for _, f := range paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
+	for _, f := range t.paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
 		i.Params = append(i.Params, "--"+f.name)
 	}
 	return i

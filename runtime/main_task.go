@@ -31,11 +31,16 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 	}
 	set := a.flags(command + " " + t.spec.Name)
 	params := t.newParams()
-	given := paramFlags(set, params)
+	given := t.paramFlags(set, params)
 	o.addTo(set, command)
 	usage := fmt.Sprintf("%s %s [flags]", command, t.spec.Name)
 	if err := a.parse(set, args, usage, t.spec.Doc); err != nil {
 		return nil, nil, err
+	}
+	for _, f := range given {
+		if f.err != nil {
+			return nil, nil, usagef(set.Name(), "%v", f.err)
+		}
 	}
 	if missing := missingParams(given); len(missing) > 0 {
 		return nil, nil, usagef(set.Name(), "missing %s", strings.Join(missing, ", "))

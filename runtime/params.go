@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,15 +21,20 @@ type paramFlag struct {
 	kind  string // how to write the value, for people
 	value reflect.Value
 	given bool
+
+	secret bool
+	err    error // of a secret's value: package flag would show it with the value
 }
 
-// paramFlags adds a flag for each field of params, a pointer to a generated
-// parameter struct.
-func paramFlags(set *flag.FlagSet, params any) []*paramFlag {
+// paramFlags adds a flag for each field of params, a pointer to the generated
+// parameter struct of a task.
+func (t *Task) paramFlags(set *flag.FlagSet, params any) []*paramFlag {
 	v := reflect.ValueOf(params).Elem()
 	flags := make([]*paramFlag, 0, v.NumField())
 	for i := range v.NumField() {
-		f := &paramFlag{name: kebab(v.Type().Field(i).Name), value: v.Field(i), kind: kindOf(v.Field(i).Type())}
+		field := v.Type().Field(i).Name
+		f := &paramFlag{name: kebab(field), value: v.Field(i), kind: kindOf(v.Field(i).Type())}
+		f.secret = slices.ContainsFunc(t.spec.Secrets, func(name string) bool { return strings.EqualFold(name, field) })
 		set.Var(f, f.name, f.kind)
 		flags = append(flags, f)
 	}
@@ -46,7 +52,9 @@ func (f *paramFlag) Set(text string) error {
 	if target.Kind() == reflect.Pointer {
 		target = reflect.New(f.value.Type().Elem()).Elem()
 	}
-	if err := setValue(target, text); err != nil {
+	if err := setValue(target, text); f.secret && err != nil {
+		f.err = fmt.Errorf("the value of flag --%s is not a valid %s", f.name, f.kind)
+	} else if err != nil {
 		return err
 	}
 	if f.optional() {

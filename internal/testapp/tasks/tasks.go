@@ -159,3 +159,9 @@ func Greeting(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_G
 //
 //task:cpu
 func Ungreeted(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_GREETING"), nil }
+
+// Login has a parameter that is not to be shown.
+//
+//task:io
+//task:secret pin
+func Login(ctx context.Context, user string, pin int) error { return nil }

@@ -61,6 +61,9 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(ungreetedTask, func(ctx context.Context, _ *UngreetedParams) (string, error) {
 			return Ungreeted(ctx)
 		}),
+		taskrt.Bind(loginTask, func(ctx context.Context, p *LoginParams) (taskrt.None, error) {
+			return taskrt.None{}, Login(ctx, p.User, p.Pin)
+		}),
 	}
 }
 
@@ -908,6 +911,74 @@ func (p UngreetedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *UngreetedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// loginTask describes [Login].
+var loginTask = &taskrt.Definition[LoginParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:    "login",
+		Doc:     "Login has a parameter that is not to be shown.",
+		Kind:    taskrt.IO,
+		Secrets: []string{"pin"},
+		Params:  "user string, pin int",
+	},
+	AppendParams: (*LoginParams).AppendMsgpack,
+	ReadParams:   (*LoginParams).ReadMsgpack,
+}
+
+// QueueLogin queues [Login]: it has a parameter that is not to be shown.
+func QueueLogin(ctx context.Context, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, loginTask, &LoginParams{User: user, Pin: pin}, opts...)
+}
+
+// QueueLoginBatch queues one run of [Login] for each of params, all of them or none.
+func QueueLoginBatch(ctx context.Context, params []LoginParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, loginTask, params, opts...)
+}
+
+// LoginParams are the parameters of [Login].
+type LoginParams struct {
+	User string
+	Pin  int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *LoginParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 26+len(p.User))
+	b = append(b, 0x82)
+	b = append(b, "\xa4user"...)
+	b = codec.AppendString(b, p.User)
+	b = append(b, "\xa3pin"...)
+	b = codec.AppendInt(b, int64(p.Pin))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "user":
+			r.Once(&seen, 0)
+			p.User = r.String()
+		case "pin":
+			r.Once(&seen, 1)
+			p.Pin = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "user", "pin")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p LoginParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *LoginParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
