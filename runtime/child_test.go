@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -185,4 +186,17 @@ func TestATasksEnvironmentIsItsOwn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, test.want, got)
 	}
+}
+
+func TestTheParentHoldsAChildsRunsToItsPayloadLimit(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{MaxPayload: 1000}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b) // whose own limit is 1 MiB
+	handle, err := tasks.QueueRelay(ctx, strings.Repeat("x", 2000))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := handle.Status(ctx)
+		require.NoError(t, err)
+		return status.Err != nil && strings.Contains(status.Err.Message, "payload too large: the parameters take")
+	}, 20*time.Second, 5*time.Millisecond)
 }

@@ -128,12 +128,14 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
-	for _, run := range runs {
-		if len(run.Payload) > c.maxPayload {
-			return fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(run.Payload), c.maxPayload)
-		}
-	}
 	return c.broker.QueueTasks(ctx, runs...)
+}
+
+func (c *Client) checkPayload(payload []byte) error {
+	if len(payload) > c.maxPayload {
+		return fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
+	}
+	return nil
 }
 
 // newRun makes the run that a call of a stub queues.
@@ -149,8 +151,8 @@ func (c *Client) newRun(ctx context.Context, spec *Spec, payload []byte, opts []
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	if len(payload) > c.maxPayload {
-		return nil, fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
+	if err := c.checkPayload(payload); err != nil {
+		return nil, err
 	}
 	run := spec.newRun(time.Now())
 	run.Payload = payload

@@ -216,3 +216,30 @@ func TestImpossibleSchedulesAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+func TestPoliciesThatAreNotEnforcedAreRefused(t *testing.T) {
+	for directive, spec := range map[string]taskrt.Spec{
+		"overlap skip": {Schedule: taskrt.Schedule{Every: time.Hour, SkipOverlap: true}},
+		"unique":       {Unique: time.Minute},
+		"concurrency":  {Limit: taskrt.Limit{Concurrency: 1}},
+		"rate":         {Limit: taskrt.Limit{Rate: 1, Per: time.Minute}},
+		"fair":         {Fair: true},
+	} {
+		type none struct{}
+		spec.Name = "task"
+		d := &taskrt.Definition[none, taskrt.None]{
+			Spec:         spec,
+			AppendParams: func(_ *none, b []byte) ([]byte, error) { return append(b, 0x80), nil },
+			ReadParams:   func(_ *none, r *codec.Reader) { r.Skip() },
+		}
+		want := "task task: this version of the runtime does not support //task:" + directive + " yet"
+		b := newMemory(t)
+		_, err := taskrt.Queue(clientContext(context.Background(), b), d, &none{})
+		require.ErrorContains(t, err, want)
+		task := taskrt.Bind(d, func(context.Context, *none) (taskrt.None, error) { return taskrt.None{}, nil })
+		_, err = taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, []taskrt.Task{task})
+		require.ErrorContains(t, err, want)
+		_, err = taskrt.NewScheduler(b, taskrt.SchedulerConfig{}, []taskrt.Task{task})
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -221,20 +221,20 @@ func (s Spec) withDefaults() Spec {
 // check refuses what the generator already knows and this runtime does not do:
 // a policy that is silently left out is worse than none.
 func (s *Spec) check() error {
-	c := &s.Schedule
-	for _, f := range []struct {
-		directive string
-		used      bool
-	}{
-		{"overlap skip", c.SkipOverlap},
-		{"unique", s.Unique != 0},
-		{"concurrency", s.Limit.Concurrency != 0},
-		{"rate", s.Limit.Rate != 0},
-		{"fair", s.Fair},
-	} {
-		if f.used {
-			return fmt.Errorf("task %s: this version of the runtime does not support //task:%s yet", s.Name, f.directive)
-		}
+	var directive string
+	switch {
+	case s.Schedule.SkipOverlap:
+		directive = "overlap skip"
+	case s.Unique != 0:
+		directive = "unique"
+	case s.Limit.Concurrency != 0:
+		directive = "concurrency"
+	case s.Limit.Rate != 0:
+		directive = "rate"
+	case s.Fair:
+		directive = "fair"
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("task %s: this version of the runtime does not support //task:%s yet", s.Name, directive)
 }
