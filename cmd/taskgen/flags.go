@@ -66,7 +66,7 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, status int, d
 	modes := map[mode]*bool{
 		check:    flags.Bool("check", false, "write nothing; name each file that is stale, missing or orphaned, and exit 1"),
 		showDiff: flags.Bool("diff", false, "write nothing; print what would change as a unified diff, and exit 1 if anything would"),
-		list:     flags.Bool("list", false, "write nothing; print the tasks: name, kind, queue, schedule, stub, position"),
+		list:     flags.Bool("list", false, "write nothing; print the tasks: name, kind, queue, schedule, stub, position; and of each\nschedule what it says, its next instants and what clock changes do to it this year"),
 	}
 	flags.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
 	flags.StringVar(&opts.against, "against", "", "write nothing; compare with what is committed at git `ref`, name each change that\nwould break runs its code has queued or results it has kept, and exit 1 if there is any")

@@ -4,14 +4,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"text/tabwriter"
+	"time"
 	_ "time/tzdata" // tz= must not depend on the machine
 
 	"github.com/taskgen/taskgen/internal/diff"
@@ -25,10 +24,10 @@ const (
 	exitUsage   = 2 // the command line asks for what is not there
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(time.Now)) }
 
-// run is the whole command; it returns the exit status.
-func run() int {
+// run is the whole command, with a clock; it returns the exit status.
+func run(now func() time.Time) int {
 	opts, status, done := parse(os.Args[1:], os.Stdout, os.Stderr)
 	if done {
 		return status
@@ -39,9 +38,11 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	result, err := taskgen.Run(ctx, taskgen.Config{
-		Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client,
-	})
+	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client}
+	if opts.mode == list {
+		cfg.Now = now()
+	}
+	result, err := taskgen.Run(ctx, cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
 		var pattern *taskgen.PatternError
@@ -130,29 +131,6 @@ func report(w io.Writer, f taskgen.File) {
 	case f.Change != taskgen.Same:
 		fmt.Fprintf(w, "%s: %d tasks\n", f.Path, f.Tasks)
 	}
-}
-
-// printTasks prints a line for each task, or all that is known as JSON.
-func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, asJSON bool) int {
-	if asJSON {
-		if tasks == nil {
-			tasks = []taskgen.Task{} // a list, not null
-		}
-		out := json.NewEncoder(stdout)
-		out.SetIndent("", "  ")
-		out.SetEscapeHTML(false)
-		if err := out.Encode(tasks); err != nil {
-			fmt.Fprintln(stderr, "taskgen: write catalogue:", err)
-			return exitProblem
-		}
-		return exitOK
-	}
-	out := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	defer out.Flush()
-	for _, t := range tasks {
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Kind, t.Queue, t.Schedule, t.Stub, t.Position)
-	}
-	return exitOK
 }
 
 // version is that of the module, as the go command stamped it.

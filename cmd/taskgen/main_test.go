@@ -6,13 +6,20 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"taskgen": main})
+	testscript.Main(m, map[string]func(){
+		"taskgen": main,
+		// The same on 1 February 2026.
+		"taskgen-then": func() {
+			os.Exit(run(func() time.Time { return time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC) }))
+		},
+	})
 }
 
 // TestScripts runs the scenarios of testdata/taskgen over the real command.

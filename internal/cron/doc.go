@@ -1,4 +1,5 @@
-// Package cron reads cron expressions and tells the instants they stand for.
+// Package cron reads cron expressions, tells the instants they stand for and
+// explains both in English.
 //
 // # Expressions
 //

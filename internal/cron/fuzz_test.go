@@ -25,6 +25,7 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, s, again)
 		_, ok := s.Next(time.Date(2088, 2, 29, 23, 59, 0, 0, time.UTC), time.UTC)
 		require.True(t, ok, "%q never comes", spec)
+		require.Regexp(t, `^(at|every) [A-Za-z0-9:, ]+$`, s.Words())
 	})
 }
 
@@ -42,6 +43,13 @@ func FuzzNext(f *testing.F) {
 		} else {
 			require.True(t, next.After(at), "Next of %q after %v is %v", spec, at, next)
 			requireInverse(t, s, next, loc)
+			for _, c := range s.ClockChanges(next.Year(), loc) {
+				require.NotEmpty(t, c.Times)
+				require.NotEmpty(t, c.String())
+				if c.Runs == cron.RunsAfter {
+					requireInverse(t, s, c.At, loc)
+				}
+			}
 		}
 		prev, ok := s.Prev(at, loc)
 		if !ok {

@@ -50,6 +50,8 @@ type Schedule struct {
 	Missed    string `json:"missed"`              // skip, latest or all
 	MissedMax int    `json:"missedMax,omitempty"` // of all
 	Overlap   bool   `json:"overlap"`             // a tick may start while the last one runs
+
+	*Explanation // nil unless Config.Now is set
 }
 
 // String is the schedule in a word or two.
@@ -91,7 +93,7 @@ const (
 )
 
 // listed describes a task for the catalogue.
-func listed(dir string, pkg *scan.Package, t *scan.Task) (Task, error) {
+func listed(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 	o := &t.Options
 	timeout := defaultIOTimeout
 	if o.Kind == "cpu" {
@@ -116,7 +118,7 @@ func listed(dir string, pkg *scan.Package, t *scan.Task) (Task, error) {
 		Function: t.Link(),
 		Stub:     t.StubName(),
 		Package:  pkg.Path,
-		Position: scan.Relative(dir, t.Pos).String(),
+		Position: scan.Relative(cfg.Dir, t.Pos).String(),
 	}
 	if o.Unique != nil {
 		task.Unique = &Limit{For: o.Unique.For.String(), By: texts(o.Unique.By)}
@@ -131,6 +133,11 @@ func listed(dir string, pkg *scan.Package, t *scan.Task) (Task, error) {
 		task.Fair = o.Fair.Text
 	}
 	var err error
+	if !cfg.Now.IsZero() && task.Schedule != nil {
+		if task.Schedule.Explanation, err = explain(o, cfg.Now); err != nil {
+			return task, fmt.Errorf("explain task %s: %w", t.Name, err)
+		}
+	}
 	if task.Params, err = schema.ParamsJSON(schema.OfParams(t)); err != nil {
 		return task, fmt.Errorf("describe task %s: %w", t.Name, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/taskgen/taskgen/internal/render"
 	"github.com/taskgen/taskgen/internal/scan"
@@ -23,6 +24,8 @@ type Config struct {
 	Patterns []string // as for go list; defaults to "."
 	Against  string   // a git ref to compare with; empty: none
 	Client   *Client  // a package of stubs to write too; nil: none
+
+	Now time.Time // what the catalogue explains schedules from; zero: it does not, and is the same each time
 }
 
 // Result is what a run found.
@@ -115,7 +118,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 			result.Files = append(result.Files, *file)
 		}
 		for _, t := range pkg.Tasks {
-			task, err := listed(cfg.Dir, pkg, t)
+			task, err := listed(cfg, pkg, t)
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/taskgen/taskgen/internal/taskgen"
+)
+
+// printTasks prints a line for each task, followed by what its schedule comes
+// to, or all that is known as JSON.
+func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, asJSON bool) int {
+	write := writeTable
+	if asJSON {
+		write = writeJSON
+	}
+	if err := write(stdout, tasks); err != nil {
+		fmt.Fprintln(stderr, "taskgen: write catalogue:", err)
+		return exitProblem
+	}
+	return exitOK
+}
+
+func writeJSON(w io.Writer, tasks []taskgen.Task) error {
+	if tasks == nil {
+		tasks = []taskgen.Task{} // a list, not null
+	}
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(tasks)
+}
+
+func writeTable(w io.Writer, tasks []taskgen.Task) error {
+	// The columns are made first: a line between two rows would part them.
+	var table bytes.Buffer
+	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	for _, t := range tasks {
+		fmt.Fprintf(columns, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Kind, t.Queue, t.Schedule, t.Stub, t.Position)
+	}
+	columns.Flush()
+	var out bytes.Buffer
+	rows := strings.SplitAfter(table.String(), "\n")
+	for i, t := range tasks {
+		out.WriteString(rows[i])
+		for _, line := range t.Schedule.Lines() {
+			out.WriteString("    " + line + "\n")
+		}
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}

@@ -1,0 +1,71 @@
+package cron
+
+import (
+	"math/bits"
+	"time"
+)
+
+// Upcoming returns the first n instants after the given one, in zone loc; nil is
+// UTC. They are fewer where [Schedule.Next] finds no more.
+func (s *Schedule) Upcoming(after time.Time, loc *time.Location, n int) []time.Time {
+	var list []time.Time
+	for range n {
+		next, ok := s.Next(after, loc)
+		if !ok {
+			break
+		}
+		list = append(list, next)
+		after = next
+	}
+	return list
+}
+
+// TimesADay returns the least and the greatest number of instants that a day of
+// a year has, in zone loc; nil is UTC. A day is what the zone's calendar calls
+// one: it may have 23 or 25 hours, and one that the zone left out does not count.
+func (s *Schedule) TimesADay(year int, loc *time.Location) (least, greatest int) {
+	if loc == nil {
+		loc = time.UTC
+	}
+	first := true
+	for day := wall(year, 1, 1, 0, 0); day < wall(year+1, 1, 1, 0, 0); day += 24 * 3600 {
+		count, exists := s.countOn(day, loc)
+		if !exists {
+			continue
+		}
+		if first {
+			least, greatest, first = count, count, false
+		}
+		least, greatest = min(least, count), max(greatest, count)
+	}
+	return least, greatest
+}
+
+// countOn returns the number of instants on the day that starts at the given
+// wall, and whether the zone has that day.
+func (s *Schedule) countOn(day int64, loc *time.Location) (count int, exists bool) {
+	start := firstReached(day, loc)
+	if p := periodAt(start, loc); p.start < start-maxShift && start+24*3600+maxShift < p.end {
+		// No change of the clock, not even one that brings this day back, is near.
+		date := time.Unix(day, 0).UTC()
+		if s.daysIn(date.Year(), date.Month())&(1<<date.Day()) == 0 {
+			return 0, true
+		}
+		return bits.OnesCount64(s.minutes) * bits.OnesCount64(s.hours), true
+	}
+	// The clock may leave the day and come back to it.
+	end := start + 24*3600 + maxShift
+	exists = dayOf(start, loc) == day
+	for at, ok := s.Next(time.Unix(start-1, 0), loc); ok && at.Unix() < end; at, ok = s.Next(at, loc) {
+		if dayOf(at.Unix(), loc) == day {
+			count++
+		}
+	}
+	return count, exists
+}
+
+// dayOf returns the wall at which the day of an instant starts.
+func dayOf(t int64, loc *time.Location) int64 {
+	shown := t + periodAt(t, loc).offset
+	return shown - mod(shown, 24*3600)
+}

@@ -1,0 +1,138 @@
+package taskgen
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/internal/cron"
+	"github.com/taskgen/taskgen/internal/directive"
+)
+
+// upcoming is how many instants of a schedule are shown.
+const upcoming = 5
+
+// Explanation is what a schedule comes to, seen from [Config].Now. Jitter and a
+// run at start are left out.
+type Explanation struct {
+	Words        string        `json:"words"`                  // in English
+	TimesADay    TimesADay     `json:"timesADay"`              // of a cron expression: in the year of Now
+	Next         []time.Time   `json:"next"`                   // after Now, in the schedule's zone; fewer than five if no more come
+	ClockChanges []ClockChange `json:"clockChanges,omitempty"` // of a cron expression: in the year of Now
+}
+
+// TimesADay is the least and the greatest number of times on one day.
+type TimesADay struct {
+	Min int64 `json:"min"`
+	Max int64 `json:"max"`
+}
+
+// ClockChange is what a change of the zone's clock does to a schedule.
+type ClockChange struct {
+	At    time.Time `json:"at"`    // when the clock changes
+	Date  string    `json:"date"`  // of Times
+	Times []string  `json:"times"` // those that it skips or repeats
+	Runs  string    `json:"runs"`  // skipped: after (once, at At) or never; repeated: first (time only) or both
+	Words string    `json:"words"`
+}
+
+// explain explains the schedule of a task that has one.
+func explain(o *directive.Options, now time.Time) (*Explanation, error) {
+	if o.Cron == "" {
+		return explainEvery(o.Every, now), nil
+	}
+	schedule, err := cron.Parse(o.Cron)
+	if err != nil {
+		return nil, err
+	}
+	zone, err := time.LoadLocation(o.Zone) // "" is UTC
+	if err != nil {
+		return nil, fmt.Errorf("load time zone: %w", err)
+	}
+	return explainCron(schedule, zone, now), nil
+}
+
+func explainCron(s *cron.Schedule, zone *time.Location, now time.Time) *Explanation {
+	year := now.In(zone).Year()
+	least, greatest := s.TimesADay(year, zone)
+	e := &Explanation{
+		Words:     s.Words(),
+		TimesADay: TimesADay{Min: int64(least), Max: int64(greatest)},
+		Next:      append([]time.Time{}, s.Upcoming(now, zone, upcoming)...), // a list, not null
+	}
+	for _, c := range s.ClockChanges(year, zone) {
+		e.ClockChanges = append(e.ClockChanges, ClockChange{At: c.At, Date: c.Date, Times: c.Times, Runs: string(c.Runs), Words: c.String()})
+	}
+	return e
+}
+
+// explainEvery counts as the scheduler does: the instants of an interval are its
+// multiples since the Unix epoch, so that all schedulers mean the same ones.
+func explainEvery(every time.Duration, now time.Time) *Explanation {
+	const day = 24 * time.Hour
+	e := &Explanation{Words: "every " + short(every)}
+	e.TimesADay.Min = int64(day / every)
+	e.TimesADay.Max = e.TimesADay.Min
+	if day%every != 0 {
+		e.TimesADay.Max++
+	}
+	at := time.Unix(0, now.UnixNano()/int64(every)*int64(every)).UTC()
+	for range upcoming {
+		at = at.Add(every)
+		e.Next = append(e.Next, at)
+	}
+	return e
+}
+
+// short writes a duration without its zeros: 1h30m.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// Lines explains the schedule to a reader: a line for its words, one for each of
+// the next instants and one for each change of the clock. They are none for a
+// task without a schedule, or one that was not to be explained.
+func (s *Schedule) Lines() []string {
+	if s == nil || s.Explanation == nil {
+		return nil
+	}
+	words := s.Words + "; " + s.TimesADay.String()
+	if s.Start {
+		words += "; once at start, too"
+	}
+	if s.Jitter != "" {
+		words += "; each up to " + s.Jitter + " later"
+	}
+	lines := []string{words}
+	label := "next "
+	for _, at := range s.Next {
+		lines = append(lines, label+at.Format("Mon 2006-01-02 15:04:05.999999999 -07:00"))
+		label = "     "
+	}
+	for _, c := range s.ClockChanges {
+		lines = append(lines, c.Words)
+	}
+	return lines
+}
+
+// String is the numbers in a few words.
+func (t TimesADay) String() string {
+	switch {
+	case t.Max == 0:
+		return "not this year"
+	case t.Max == 1 && t.Min == 1:
+		return "once a day"
+	case t.Max == 1:
+		return "at most once a day"
+	case t.Min == t.Max:
+		return fmt.Sprintf("%d times a day", t.Max)
+	}
+	return fmt.Sprintf("%d to %d times a day", t.Min, t.Max)
+}
