@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test fuzz lint check-generate bench bench-generate check redis-server
+.PHONY: help generate build test fuzz lint check-generate bench bench-generate compat check redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,11 +42,22 @@ bench: redis-server ## compare with other task queues, interleaved in one run
 bench-generate: ## how long taskgen takes, as whole processes
 	$(GO) test -run '^$$' -bench Generate -benchtime 9x ./cmd/taskgen
 
+compat: bin/compat/.unpacked ## test the Redis broker on Redis 8 and Valkey 8
+	@for server in redis-server valkey-server; do \
+		echo "on $$(bin/compat/$$server --version):"; \
+		TASKGEN_REDIS_SERVER=$(CURDIR)/bin/compat/$$server $(GO) test -race -count=1 -timeout 20m ./redis || exit 1; \
+	done
+
 check: lint build check-generate test ## all that has to pass before a change lands
 
 # The linter is built from a module of its own, so that it reaches no user's go.mod.
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+# The servers of a newer Debian; rm -r bin/compat brings their updates.
+bin/compat/.unpacked: internal/redistest/compat.sh
+	@internal/redistest/compat.sh bin/compat
+	@touch $@
 
 # Tests and benchmarks start their own servers; here is only the binary they need.
 redis-server:

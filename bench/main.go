@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -22,12 +23,29 @@ func main() {
 	length := flag.Duration("time", 2*time.Second, "length of a measurement that is bounded by time")
 	tasks := flag.Int64("drain", 100_000, "tasks of a measurement that is bounded by number")
 	only := flag.String("only", "", "regular expression of the scenarios to run")
+	system := flag.String("system", "", "regular expression of the systems to measure")
+	profile := flag.String("cpuprofile", "", "file to write a CPU profile of the scenarios to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	chosen, err := regexp.Compile(*only)
+	var systems *regexp.Regexp
 	if err == nil {
-		err = run(ctx, chosen, *rounds, environment{length: *length, drain: *tasks})
+		systems, err = regexp.Compile(*system)
+	}
+	if err == nil {
+		err = run(ctx, chosen, systems, *rounds, environment{length: *length, drain: *tasks})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,14 +78,15 @@ type result struct {
 	samples          []sample
 }
 
-func run(ctx context.Context, only *regexp.Regexp, rounds int, e environment) error {
+func run(ctx context.Context, only, wanted *regexp.Regexp, rounds int, e environment) error {
 	var err error
 	if e.server, err = startRedis(ctx); err != nil {
 		return err
 	}
 	defer e.server.stop()
 	for _, sc := range scenarios() {
-		if !only.MatchString(sc.name) {
+		sc.systems = slices.DeleteFunc(slices.Clone(sc.systems), func(s system) bool { return !wanted.MatchString(s.name()) })
+		if !only.MatchString(sc.name) || len(sc.systems) == 0 {
 			continue
 		}
 		rs := make([]*result, len(sc.systems))

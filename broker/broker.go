@@ -92,6 +92,11 @@ type Want struct {
 	Queues []string // in the order of preference
 	IO     int      // at most so many runs of kind IO
 	CPU    int      // at most so many runs of kind CPU
+
+	// AheadIO and AheadCPU are how many of these the consumer has no slot for
+	// yet, but would like to have at hand. A broker should return them only as
+	// far as enough is left for the other sessions that take from the queue.
+	AheadIO, AheadCPU int
 }
 
 // Records is a broker that can tell what became of a run that has Keep set, or

@@ -95,15 +95,31 @@ func appendHeaders(b []byte, headers map[string]string) []byte {
 // UnmarshalBinary sets the run to what b holds, the stored form of a run. It
 // copies what it keeps. The error says what is wrong with b and where.
 func (r *TaskRun) UnmarshalBinary(b []byte) error {
+	var d Decoder
+	if err := d.Decode(b, r); err != nil {
+		return err
+	}
+	r.Payload = slices.Clone(r.Payload)
+	return nil
+}
+
+// Decoder decodes stored runs with little memory, many of the same few tasks
+// and queues. It is for one goroutine; its zero value is ready.
+type Decoder struct{ task, queue string }
+
+// Decode sets the run to what b holds, the stored form of a run. The payload
+// shares b's memory, so b must not change afterwards. The error says what is
+// wrong with b and where.
+func (d *Decoder) Decode(b []byte, r *TaskRun) error {
 	if len(b) == 0 || b[0] != envelopeVersion {
 		return fmt.Errorf("decode run: not an envelope of version %d", envelopeVersion)
 	}
 	*r = TaskRun{}
-	d := codec.NewReader(b[1:])
-	for n := d.MapLen(); n > 0 && d.More(); n-- {
-		r.field(d, string(d.Key()))
+	in := codec.NewReader(b[1:])
+	for n := in.MapLen(); n > 0 && in.More(); n-- {
+		d.field(in, r)
 	}
-	if err := d.Done(); err != nil {
+	if err := in.Done(); err != nil {
 		return fmt.Errorf("decode run: %w", err)
 	}
 	if err := r.Validate(); err != nil {
@@ -112,44 +128,52 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-func (r *TaskRun) field(d *codec.Reader, key string) {
-	switch key {
+// known returns the text of b, as before if it was the same before.
+func known(before *string, b []byte) string {
+	if string(b) != *before {
+		*before = string(b)
+	}
+	return *before
+}
+
+func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
+	switch string(in.Key()) {
 	case "i":
-		r.ID = d.String()
+		r.ID = in.String()
 	case "t":
-		r.Task = d.String()
+		r.Task = known(&d.task, in.Text())
 	case "q":
-		r.Queue = d.String()
+		r.Queue = known(&d.queue, in.Text())
 	case "k":
-		r.Kind = Kind(d.Int8())
+		r.Kind = Kind(in.Int8())
 	case "p":
-		r.Priority = Priority(d.Int8())
+		r.Priority = Priority(in.Int8())
 	case "c":
-		r.QueuedAt = fromUnixNano(d.Int64())
+		r.QueuedAt = fromUnixNano(in.Int64())
 	case "u":
-		r.Due = fromUnixNano(d.Int64())
+		r.Due = fromUnixNano(in.Int64())
 	case "y":
-		r.Delay = d.Duration()
+		r.Delay = in.Duration()
 	case "x":
-		r.Expire = d.Duration()
+		r.Expire = in.Duration()
 	case "e":
-		r.Keep = d.Duration()
+		r.Keep = in.Duration()
 	case "o":
-		r.OwnID = d.Int() != 0
+		r.OwnID = in.Int() != 0
 	case "a":
-		r.Attempt = d.Int()
+		r.Attempt = in.Int()
 	case "d":
-		r.Deliveries = d.Int()
+		r.Deliveries = in.Int()
 	case "f":
-		r.ParentID = d.String()
+		r.ParentID = in.String()
 	case "r":
-		r.RootID = d.String()
+		r.RootID = in.String()
 	case "h":
-		r.Headers = readHeaders(d)
+		r.Headers = readHeaders(in)
 	case "b":
-		r.Payload = d.Bytes()
+		r.Payload = in.View()
 	default:
-		d.Skip() // written by a newer version
+		in.Skip() // written by a newer version
 	}
 }
 
@@ -186,20 +210,20 @@ func fromUnixNano(n int64) time.Time {
 // has no key or is not UTF-8, an unknown kind or priority, or a time or count
 // outside the range of the stored form.
 func (r *TaskRun) Validate() error {
-	for _, f := range []struct {
-		what, v string
-		max     int
-		empty   bool
-	}{
-		{"id", r.ID, MaxID, false},
-		{"task name", r.Task, MaxName, false},
-		{"queue name", r.Queue, MaxName, false},
-		{"parent id", r.ParentID, MaxID, true},
-		{"root id", r.RootID, MaxID, true},
-	} {
-		if err := checkName(f.what, f.v, f.max, f.empty); err != nil {
-			return err
-		}
+	if err := checkName("id", r.ID, MaxID, false); err != nil {
+		return err
+	}
+	if err := checkName("task name", r.Task, MaxName, false); err != nil {
+		return err
+	}
+	if err := checkName("queue name", r.Queue, MaxName, false); err != nil {
+		return err
+	}
+	if err := checkName("parent id", r.ParentID, MaxID, true); err != nil {
+		return err
+	}
+	if err := checkName("root id", r.RootID, MaxID, true); err != nil {
+		return err
 	}
 	if len(r.Headers) > MaxHeaders {
 		return fmt.Errorf("%d headers, at most %d are allowed", len(r.Headers), MaxHeaders)
@@ -232,10 +256,13 @@ func (r *TaskRun) validateNumbers() error {
 	return checkTime("due", r.Due)
 }
 
+// endOfTime is the first instant after the year 2200, in Unix seconds.
+const endOfTime = 7289654400
+
 // checkTime holds an instant against what 64 bits of nanoseconds can tell.
 func checkTime(what string, t time.Time) error {
-	if y := t.UTC().Year(); !t.IsZero() && (y < 1970 || y > 2200) {
-		return fmt.Errorf("%s in the year %d, which is outside 1970 to 2200", what, y)
+	if s := t.Unix(); (s < 0 || s >= endOfTime) && !t.IsZero() {
+		return fmt.Errorf("%s in the year %d, which is outside 1970 to 2200", what, t.UTC().Year())
 	}
 	return nil
 }
@@ -248,7 +275,7 @@ func checkName(what, v string, max int, empty bool) error {
 		return fmt.Errorf("the %s has %d bytes, at most %d are allowed", what, len(v), max)
 	}
 	for i := range len(v) {
-		if v[i] <= ' ' || v[i] > '~' {
+		if v[i]-'!' > '~'-'!' { // below it wraps around
 			return fmt.Errorf("the %s %.64q is not printable ASCII without spaces", what, v)
 		}
 	}

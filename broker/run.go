@@ -61,7 +61,7 @@ type TaskRun struct {
 	Deliveries int // how often it was taken, this time included, once it was taken
 
 	ParentID string // the run that queued it, if one did
-	RootID   string // the first of that line
+	RootID   string // the first of that line; empty: this one is
 	Headers  map[string]string
 
 	// Receipt is how the broker recognises this delivery; it is the session's

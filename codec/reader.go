@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -32,8 +33,13 @@ type Reader struct {
 }
 
 // NewReader returns a reader of b, which it does not copy: b must not change
-// while it is read. Strings and byte slices it returns are copies.
+// while it is read. Strings and byte slices it returns are copies, but for
+// those of Key, Text and View.
 func NewReader(b []byte) *Reader { return &Reader{buf: b} }
+
+// Reset makes r a reader of b, as NewReader would. A reader can so be used
+// again.
+func (r *Reader) Reset(b []byte) { *r = Reader{buf: b} }
 
 // Err returns the first error, always an [*Error] or one given to Fail.
 func (r *Reader) Err() error { return r.err }
@@ -353,6 +359,19 @@ func (r *Reader) Bytes() []byte {
 	}
 	return append(make([]byte, 0, len(b)), b...)
 }
+
+// View is Bytes without the copy: what it returns is a part of what the reader
+// reads.
+func (r *Reader) View() []byte {
+	if r.Nil() {
+		return nil
+	}
+	return slices.Clip(r.raw())
+}
+
+// Text is String without the copy: what it returns is a part of what the reader
+// reads.
+func (r *Reader) Text() []byte { return slices.Clip(r.text("a string")) }
 
 // BytesInto reads binary of exactly len(dst) bytes into dst.
 func (r *Reader) BytesInto(dst []byte) {

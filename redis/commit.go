@@ -18,12 +18,12 @@ type committer[T comparable] struct {
 	run func(ctx context.Context, items []T) // leaves each item's result in it
 
 	mu      sync.Mutex
-	busy    bool            // someone runs, or was given the turn
-	waiting []*gathering[T] // the first one is next
+	busy    bool          // someone runs, or was given the turn
+	waiting []*company[T] // the first one is next
 }
 
-// gathering is the callers that will share one command.
-type gathering[T comparable] struct {
+// company is the callers that will share one command.
+type company[T comparable] struct {
 	items   []T
 	weight  int
 	turn    chan struct{} // has one value once one of them shall run
@@ -31,12 +31,6 @@ type gathering[T comparable] struct {
 	started bool
 	done    chan struct{} // closed when the command has ended
 }
-
-// What is gathered for one command at most. A single item may be larger.
-const (
-	maxGathered = 4096
-	maxWeight   = 1 << 20 // bytes
-)
 
 // do runs item, alone or with others, and returns nil when its result is in
 // it. Else the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
@@ -65,7 +59,7 @@ func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) er
 }
 
 // join adds the item to the last gathering, or starts one. The lock is held.
-func (c *committer[T]) join(item T, weight int) *gathering[T] {
+func (c *committer[T]) join(item T, weight int) *company[T] {
 	if n := len(c.waiting); n > 0 {
 		if g := c.waiting[n-1]; g.weight+weight <= maxWeight && len(g.items) < maxGathered {
 			g.items = append(g.items, item)
@@ -73,7 +67,7 @@ func (c *committer[T]) join(item T, weight int) *gathering[T] {
 			return g
 		}
 	}
-	g := &gathering[T]{
+	g := &company[T]{
 		items:  []T{item},
 		weight: weight,
 		turn:   make(chan struct{}, 1),
@@ -86,7 +80,7 @@ func (c *committer[T]) join(item T, weight int) *gathering[T] {
 // lead runs for all that gathered. The others must not suffer from the
 // leader's context, nor the leader from theirs: a leader whose context can end
 // leaves the work to a goroutine.
-func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) error {
+func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error {
 	c.mu.Lock()
 	c.waiting = c.waiting[1:]
 	g.started = true
@@ -106,34 +100,37 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *gathering[T]) err
 	case <-g.done:
 		return nil
 	case <-ctx.Done():
-		return g.outwait(ctx.Err())
+		return outwait(g.done, nil, ctx.Err())
 	}
 }
 
 // outwait gives a command that was sent a last moment, for a caller whose
-// waiting is ended by err.
-func (g *gathering[T]) outwait(err error) error {
+// waiting is ended by why: then its result is in result, unless that is nil.
+func outwait(done <-chan struct{}, result *error, why error) error {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case <-g.done:
-		return nil
+	case <-done:
+		if result == nil {
+			return nil
+		}
+		return *result
 	case <-timer.C:
-		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, err)
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, why)
 	}
 }
 
 // abandon ends an item's waiting with err.
-func (c *committer[T]) abandon(g *gathering[T], item T, err error) error {
+func (c *committer[T]) abandon(g *company[T], item T, err error) error {
 	c.mu.Lock()
 	if g.started {
 		c.mu.Unlock()
-		return g.outwait(err)
+		return outwait(g.done, nil, err)
 	}
 	defer c.mu.Unlock()
 	g.items = slices.DeleteFunc(g.items, func(other T) bool { return other == item })
 	if len(g.items) == 0 {
-		c.waiting = slices.DeleteFunc(c.waiting, func(other *gathering[T]) bool { return other == g })
+		c.waiting = slices.DeleteFunc(c.waiting, func(other *company[T]) bool { return other == g })
 		if g.given {
 			c.pass()
 		}

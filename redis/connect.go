@@ -17,27 +17,44 @@ import (
 // clients are the broker's connections, apart by purpose: none of these can
 // take the connections another needs.
 type clients struct {
-	queue goredis.UniversalClient // QueueTasks and ticks
-	work  goredis.UniversalClient // takes, recovery, records, counts
-	lease goredis.UniversalClient // renewals and outcomes
+	queue link                    // QueueTasks and ticks
+	work  link                    // takes, recovery, records, counts
+	lease link                    // renewals and outcomes
 	block goredis.UniversalClient // blocking reads
 	// cluster: keys of different queues can be on different nodes.
 	cluster bool
 	stop    context.CancelFunc // ends dials
 }
 
+// link is a way to the server: by the client library, and for the commands of
+// every run by lines, if there are any.
+type link struct {
+	goredis.UniversalClient
+	lines *lines
+}
+
 // dialer makes one client with a pool of the given size.
 type dialer struct {
 	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
+	server  *goredis.Options // of the one server there is; nil if that can change
 	cluster bool
 }
 
-func newClients(d dialer, cfg Config) clients {
+func newClients(b *Broker, d dialer, cfg Config) clients {
 	dials, stop := context.WithCancel(context.Background())
+	dial := func() link {
+		l := link{UniversalClient: d.open(dials, cfg, 8)}
+		if d.server != nil {
+			opt := *d.server
+			tune(dials, &opt, cfg, 1)
+			l.lines = newLines(b, &opt)
+		}
+		return l
+	}
 	return clients{
-		queue:   d.open(dials, cfg, 8),
-		work:    d.open(dials, cfg, 8),
-		lease:   d.open(dials, cfg, 8),
+		queue:   dial(),
+		work:    dial(),
+		lease:   dial(),
 		block:   d.open(dials, cfg, 256),
 		cluster: d.cluster,
 		stop:    stop,
@@ -46,6 +63,11 @@ func newClients(d dialer, cfg Config) clients {
 
 func (c clients) close() error {
 	c.stop()
+	for _, l := range []link{c.queue, c.work, c.lease} {
+		if l.lines != nil {
+			l.lines.close()
+		}
+	}
 	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close())
 }
 
@@ -134,7 +156,7 @@ func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
 }
 
 func single(base *goredis.Options) dialer {
-	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{server: base, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		tune(dials, &opt, cfg, pool)
 		return goredis.NewClient(&opt)

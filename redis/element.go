@@ -60,44 +60,69 @@ func appendElement(b []byte, r *broker.TaskRun) ([]byte, error) {
 	return r.AppendBinary(b)
 }
 
+// scratch is where elements are encoded on their way into a command.
+type scratch struct{ element, out []byte }
+
+func newScratch() *scratch {
+	return &scratch{element: make([]byte, 0, 512), out: make([]byte, 0, 1024)}
+}
+
+// bulks returns the runs' elements as bulk strings. They are valid until its
+// next call.
+func (s *scratch) bulks(runs []*broker.TaskRun) ([]byte, error) {
+	if cap(s.out) > maxWeight {
+		s.out = nil
+	}
+	s.out = s.out[:0]
+	for _, run := range runs {
+		element, err := appendElement(s.element[:0], run)
+		if err != nil {
+			return nil, fmt.Errorf("encode run %s: %w", run.ID, err)
+		}
+		s.element = element
+		s.out = appendBulk(s.out, element)
+	}
+	return s.out, nil
+}
+
 // header is what scripts know of a stored run.
 type header struct {
-	id         string
+	id         []byte
 	record     bool
 	ownID      bool
 	deliveries int
 	size       int
 }
 
-func parseHeader(e string) (header, error) {
+func parseHeader(e []byte) (header, error) {
 	if len(e) <= headerSize || e[0] != elementVersion || len(e) < headerSize+int(e[8]) {
 		return header{}, errors.New("decode stored run: not an element of version 1")
 	}
 	size := headerSize + int(e[8])
 	return header{
-		id:         e[headerSize:size],
+		id:         e[headerSize:size:size],
 		record:     e[1]&flagRecord != 0,
 		ownID:      e[1]&flagOwnID != 0,
-		deliveries: int(binary.BigEndian.Uint32([]byte(e[4:8]))),
+		deliveries: int(binary.BigEndian.Uint32(e[4:8])),
 		size:       size,
 	}, nil
 }
 
-// parseElement returns the run of a stored element, its Deliveries as stored.
-func parseElement(e string) (*broker.TaskRun, error) {
+// parseElement sets run to the run of a stored element, its Deliveries as
+// stored. The payload shares the element's memory.
+func parseElement(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	h, err := parseHeader(e)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	run := new(broker.TaskRun)
-	if err := run.UnmarshalBinary([]byte(e[h.size:])); err != nil {
-		return nil, err
+	if err := names.Decode(e[h.size:], run); err != nil {
+		return err
 	}
-	if run.ID != h.id {
-		return nil, errors.New("decode stored run: its header names another id")
+	if run.ID != string(h.id) {
+		return errors.New("decode stored run: its header names another id")
 	}
 	run.Deliveries = h.deliveries
-	return run, nil
+	return nil
 }
 
 // appendFailure appends a failure as dead letters store it, with its length in
@@ -141,12 +166,11 @@ func parseDead(s string) (*broker.DeadLetter, error) {
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("decode dead letter: %w", err)
 	}
-	run, err := parseElement(s[size:])
-	if err != nil {
-		dead.Raw = []byte(s[size:])
-		return dead, nil
+	element := []byte(s[size:])
+	dead.Run = new(broker.TaskRun)
+	if err := parseElement(new(broker.Decoder), element, dead.Run); err != nil {
+		dead.Run, dead.Raw = nil, element
 	}
-	dead.Run = run
 	return dead, nil
 }
 

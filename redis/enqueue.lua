@@ -2,7 +2,7 @@
 -- Queues groups of runs; each group is stored whole or not at all.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 ticks; then
+--       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks; then
 --       for each group its id keys and after them its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       tick's task ('' for none), tick (20 digits), number of ids,
@@ -121,8 +121,8 @@ if earliest then
   end
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
-    redis.call('RPUSH', KEYS[9 + lane], '1')
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
+    redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
 return reply

@@ -34,7 +34,8 @@ type finishing struct {
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fenced []*broker.TaskRun, err error) {
 	var (
 		holds []*hold
-		calls = map[*hold]*finishing{}
+		calls []*finishing
+		made  = make([]outcome, len(outcomes))
 	)
 	for i := range outcomes {
 		if outcomes[i].Run == nil {
@@ -45,20 +46,20 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 			fenced = append(fenced, outcomes[i].Run)
 			continue
 		}
-		o, err := encodeOutcome(at, &outcomes[i])
-		if err != nil {
+		if err := made[i].encode(at, &outcomes[i]); err != nil {
 			return nil, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
 		}
-		h := at.slot.hold
-		if calls[h] == nil {
-			calls[h] = new(finishing)
-			holds = append(holds, h)
+		n := slices.Index(holds, at.slot.hold)
+		if n < 0 {
+			n = len(holds)
+			holds = append(holds, at.slot.hold)
+			calls = append(calls, &finishing{outcomes: make([]*outcome, 0, len(outcomes)-i)})
 		}
-		calls[h].outcomes = append(calls[h].outcomes, o)
+		calls[n].outcomes = append(calls[n].outcomes, &made[i])
 	}
 	errs := make([]error, len(holds))
 	each(holds, func(i int, h *hold) {
-		f := calls[h]
+		f := calls[i]
 		if err := h.finish.do(ctx, s.b, f, 0); err != nil {
 			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.name, err)
 			return
@@ -66,15 +67,15 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 		errs[i] = f.err
 	})
 	if err := errors.Join(errs...); err != nil {
-		for i, h := range holds {
+		for i := range holds {
 			if errs[i] == nil {
-				s.noteUntold(calls[h])
+				s.noteUntold(calls[i])
 			}
 		}
 		return nil, err
 	}
-	for _, h := range holds {
-		fenced = append(fenced, calls[h].fenced...)
+	for _, f := range calls {
+		fenced = append(fenced, f.fenced...)
 	}
 	return fenced, nil
 }
@@ -95,15 +96,15 @@ func (s *session) noteUntold(f *finishing) {
 	}
 }
 
-// encodeOutcome makes a script's steps of an outcome.
-func encodeOutcome(at *receipt, o *broker.Outcome) (*outcome, error) {
+// encode makes a script's steps of what became of a run.
+func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	run, q := o.Run, at.slot.hold.q
-	out := &outcome{run: run, at: at}
+	out.run, out.at = run, at
 	if run.Queue != q.name {
-		return nil, fmt.Errorf("it was taken from queue %q and is of queue %q now", q.name, run.Queue)
+		return fmt.Errorf("it was taken from queue %q and is of queue %q now", q.name, run.Queue)
 	}
 	if o.Verdict == broker.Retry {
-		return out, out.retry(q, o)
+		return out.retry(q, o)
 	}
 	if run.OwnID {
 		out.step('i', q.owner(run.ID))
@@ -112,7 +113,7 @@ func encodeOutcome(at *receipt, o *broker.Outcome) (*outcome, error) {
 		entry := appendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
 		entry, err := appendElement(entry, run)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		out.step('x', "", entry)
 	}
@@ -125,7 +126,7 @@ func encodeOutcome(at *receipt, o *broker.Outcome) (*outcome, error) {
 		}
 		out.record(q, run, max(millis(run.Keep), 1), withFailure(fields, o.Failure))
 	}
-	return out, nil
+	return nil
 }
 
 // retry puts the run back as it is now.
@@ -173,7 +174,7 @@ func withFailure(fields []any, f *broker.Failure) []any {
 }
 
 // unreadable makes a dead letter of an entry's bytes.
-func unreadable(at *receipt, element string, why error) *outcome {
+func unreadable(at *receipt, element []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: "schema", Message: why.Error()}
 	out.step('x', "", append(appendFailure(nil, failure), element...))
@@ -183,11 +184,11 @@ func unreadable(at *receipt, element string, why error) *outcome {
 	}
 	q := at.slot.hold.q
 	if h.ownID {
-		out.step('i', q.owner(h.id))
+		out.step('i', q.owner(string(h.id)))
 	}
 	if h.record {
 		fields := withFailure([]any{"s", string(broker.StateFailed)}, failure)
-		out.step('r', q.record(h.id), append([]any{unreadableKept, len(fields)}, fields...)...)
+		out.step('r', q.record(string(h.id)), append([]any{unreadableKept, len(fields)}, fields...)...)
 	}
 	return out
 }
@@ -202,7 +203,16 @@ type slotOutcomes struct {
 	outcomes []*outcome
 	calls    []*finishing // whose each outcome is
 	whole    bool         // nothing is left of the slot afterwards
-	fenced   map[int]bool // by index in the batch
+	plain    []byte       // a bitmap of those that need no steps
+	lost     bool         // all of those were fenced
+	fenced   map[int]bool // by index in the batch, of the others
+}
+
+func (g *slotOutcomes) isFenced(o *outcome) bool {
+	if o.steps == "" {
+		return g.lost
+	}
+	return g.fenced[o.at.index]
 }
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
@@ -216,7 +226,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, keys, args...)
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
 	var waiters []any
 	if err == nil {
 		waiters, err = noteFenced(v, groups)
@@ -240,7 +250,6 @@ func (s *session) claim(calls []*finishing) []*slotOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var groups []*slotOutcomes
-	bySlot := map[*slot]*slotOutcomes{}
 	for _, call := range calls {
 		for _, o := range call.outcomes {
 			sl := o.at.slot
@@ -254,10 +263,10 @@ func (s *session) claim(calls []*finishing) []*slotOutcomes {
 				}
 				continue
 			}
-			g := bySlot[sl]
+			g := sl.group
 			if g == nil {
-				g = &slotOutcomes{slot: sl, fenced: map[int]bool{}}
-				bySlot[sl] = g
+				g = &slotOutcomes{slot: sl, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishing, 0, len(call.outcomes))}
+				sl.group = g
 				groups = append(groups, g)
 				sl.busy++
 				sl.turn++
@@ -270,6 +279,7 @@ func (s *session) claim(calls []*finishing) []*slotOutcomes {
 	}
 	for _, g := range groups {
 		g.whole = g.slot.left == 0
+		g.slot.group = nil
 	}
 	return groups
 }
@@ -303,7 +313,7 @@ func (s *session) settle(groups []*slotOutcomes, unheard bool) {
 		sl := g.slot
 		sl.busy--
 		for i, o := range g.outcomes {
-			if !g.fenced[o.at.index] {
+			if !g.isFenced(o) {
 				continue
 			}
 			doubted := unheard || sl.doubts[o.at.index]
@@ -330,19 +340,21 @@ func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []
 	if g.whole {
 		whole = "1"
 	}
-	plain := make([]byte, 0, 2*len(g.outcomes))
 	at, others := len(args)+3, 0
 	args = append(args, g.slot.member, whole, nil, nil)
 	for _, o := range g.outcomes {
 		if o.steps == "" {
-			plain = append(plain, byte(o.at.index>>8), byte(o.at.index))
+			if g.plain == nil {
+				g.plain = make([]byte, (len(g.slot.done)+7)/8)
+			}
+			g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
 			continue
 		}
 		others++
 		keys = append(keys, o.keys...)
 		args = append(append(args, o.at.index, o.steps), o.args...)
 	}
-	args[at-1], args[at] = plain, others
+	args[at-1], args[at] = g.plain, others
 	return keys, args
 }
 
@@ -360,7 +372,15 @@ func noteFenced(v any, groups []*slotOutcomes) (waiters []any, err error) {
 		if n < 1 || int(n) > len(groups) {
 			return nil, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
 		}
-		groups[n-1].fenced[int(index)] = true
+		g := groups[n-1]
+		if index < 0 {
+			g.lost = true
+			continue
+		}
+		if g.fenced == nil {
+			g.fenced = map[int]bool{}
+		}
+		g.fenced[int(index)] = true
 	}
 	waiters, _ = reply[1].([]any)
 	return waiters, nil

@@ -3,14 +3,14 @@
 -- batch's list is the fencing token.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 dead, 14 dropped; then for each slot its batch, its bitmap of
 --       finished runs, and the keys that its steps name
 -- ARGV  1 cap of the dead list, 2 number of slots; then for each slot
---       "session:slot", '1' if nothing of the batch is left after this, the
---       indexes of runs that need no steps (two bytes each, big endian),
---       the number of other runs; for each of these its index and its steps,
---       a string of letters, and for each letter:
+--       "session:slot", '1' if nothing of the batch is left after this, a
+--       bitmap of the runs that need no steps (as SETBIT has it), the number
+--       of other runs; for each of these its index and its steps, a string of
+--       letters, and for each letter:
 --         i  an id's key: the id is free again. What is left of it for ten
 --            seconds tells a repeated enqueue, whose reply was lost, that it
 --            was stored.
@@ -20,10 +20,18 @@
 --         r  a record's key; ms to keep it ('0': the run has not ended),
 --            number of values, fields and values to set
 -- Returns an array of the slot's ordinal and the index of each run that was
---       fenced, and one of the waiter and the record's key of each that is to
---       be told of an end.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+--       fenced, where the index -1 means all that need no steps, and one of the
+--       waiter and the record's key of each that is to be told of an end. A run
+--       that needs no steps and is marked as finished already is not fenced:
+--       only this session can have marked it.
+local clock
+local function now()
+  if not clock then
+    local time = redis.call('TIME')
+    clock = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return clock
+end
 local cap = tonumber(ARGV[1])
 local p, k = 3, 15
 local fenced, waiters, woken = {}, {}, {}
@@ -56,7 +64,7 @@ end
 
 function steps.d(apply)
   if apply then
-    due = string.format('%.0f', now + tonumber(ARGV[p]))
+    due = string.format('%.0f', now() + tonumber(ARGV[p]))
     redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
     if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
       woken[kindOf(tonumber(ARGV[p + 1]))] = true
@@ -67,7 +75,7 @@ end
 
 function steps.x(apply)
   if apply then
-    redis.call('LPUSH', KEYS[13], string.format('%013.0f', now) .. ARGV[p])
+    redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
     local over = redis.call('LLEN', KEYS[13]) - cap
     if over > 0 then
       redis.call('LTRIM', KEYS[13], 0, cap - 1)
@@ -100,33 +108,43 @@ function steps.r(apply)
   k = k + 1
 end
 
+-- the runs of either bitmap
+local function either(a, b)
+  local bytes = {}
+  for i = 1, math.max(#a, #b) do
+    bytes[i] = string.char(bit.bor(string.byte(a, i) or 0, string.byte(b, i) or 0))
+  end
+  return table.concat(bytes)
+end
+
 for slot = 1, tonumber(ARGV[2]) do
   local member, whole, plain, others = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
   local batch, done = KEYS[k], KEYS[k + 1]
   p, k = p + 4, k + 2
   local held = redis.call('EXISTS', batch) == 1
-  local partly = held and redis.call('EXISTS', done) == 1
+  if not held and #plain > 0 then
+    fenced[#fenced + 1] = slot
+    fenced[#fenced + 1] = -1
+  end
+  local marked = held and (others > 0 or not whole) and redis.call('GET', done)
+  if held and not whole and #plain > 0 then
+    redis.call('SET', done, marked and either(marked, plain) or plain)
+  end
 
-  -- true if the run's outcome is to be applied; it is noted as finished then
+  -- true if the run's outcome is to be applied; it is marked as finished then
   local function claim(index)
-    if not held or partly and redis.call('GETBIT', done, index) == 1 then
+    if not held or marked and redis.call('GETBIT', done, index) == 1 then
       fenced[#fenced + 1] = slot
       fenced[#fenced + 1] = index
       return false
     end
     if not whole then
       redis.call('SETBIT', done, index, 1)
-      partly = true
+      marked = true
     end
     return true
   end
 
-  if not held or partly or not whole then
-    for i = 1, #plain, 2 do
-      local high, low = string.byte(plain, i, i + 1)
-      claim(high * 256 + low)
-    end
-  end
   for _ = 1, others do
     local index, letters = tonumber(ARGV[p]), ARGV[p + 1]
     p = p + 2
@@ -136,14 +154,14 @@ for slot = 1, tonumber(ARGV[2]) do
       steps[letter](apply)
     end
   end
-  if not held or whole or redis.call('BITCOUNT', done) >= redis.call('LLEN', batch) then
+  if not held or whole then
     redis.call('DEL', batch, done)
     redis.call('SREM', KEYS[12], member)
   end
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
-    redis.call('RPUSH', KEYS[9 + lane], '1')
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
+    redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
 return {fenced, waiters}

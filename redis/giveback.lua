@@ -4,7 +4,7 @@
 -- one), or because the session leaves.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 leases, 14 when some of what the session held was last recovered, 15 the slot's batch, 16 its bitmap of finished runs,
 --       17 dead, 18 dropped, 19.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
@@ -66,8 +66,8 @@ if recover and #elements > 0 then
   redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
-    redis.call('RPUSH', KEYS[9 + lane], '1')
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
+    redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
 return n

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 )
 
@@ -37,12 +35,19 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	if len(runs) == 0 {
 		return nil
 	}
-	q, g, err := b.group(runs)
+	q, err := b.check(runs)
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	if err := b.announce(ctx, q); err != nil {
 		return err
+	}
+	if lane := plainLane(runs); lane > 0 {
+		return b.pushRuns(ctx, q, lane, runs)
+	}
+	g, err := newGroup(q, runs)
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
 	}
 	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
@@ -50,27 +55,51 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	return g.result
 }
 
-// group checks and encodes the runs of one call.
-func (b *Broker) group(runs []*broker.TaskRun) (*queue, *group, error) {
+// pushRuns queues runs of one ready list that nothing can refuse.
+func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broker.TaskRun) error {
+	scratch, _ := b.scratch.Get().(*scratch)
+	if scratch == nil {
+		scratch = newScratch()
+	}
+	defer b.scratch.Put(scratch)
+	elements, err := scratch.bulks(runs)
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
+	}
+	if len(elements) > enough {
+		return b.push(ctx, q, lane, elements, len(runs))
+	}
+	return q.push.push(ctx, lane, elements, len(runs))
+}
+
+// check refuses runs that cannot be stored together, and returns their queue.
+func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 	if len(runs) > maxRuns {
-		return nil, nil, fmt.Errorf("%d runs in one call, at most %d are allowed", len(runs), maxRuns)
+		return nil, fmt.Errorf("%d runs in one call, at most %d are allowed", len(runs), maxRuns)
 	}
 	q, err := b.queue(runs[0].Queue)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	for _, run := range runs {
+		if err := run.Validate(); err != nil {
+			return nil, err
+		}
+		if run.Queue != q.name {
+			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
+		}
+	}
+	return q, nil
+}
+
+// newGroup encodes the runs of one call.
+func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
 	g := new(group)
 	var own map[string]bool
 	for _, run := range runs {
-		if err := run.Validate(); err != nil {
-			return nil, nil, err
-		}
-		if run.Queue != q.name {
-			return nil, nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
-		}
 		if run.OwnID {
 			if own[run.ID] {
-				return nil, nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
+				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
 			}
 			if own == nil {
 				own = map[string]bool{}
@@ -79,10 +108,10 @@ func (b *Broker) group(runs []*broker.TaskRun) (*queue, *group, error) {
 			g.canRetry = true
 		}
 		if err := g.add(q, run); err != nil {
-			return nil, nil, fmt.Errorf("encode run %s: %w", run.ID, err)
+			return nil, fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
 	}
-	return q, g, nil
+	return g, nil
 }
 
 func (g *group) add(q *queue, run *broker.TaskRun) error {
@@ -188,11 +217,6 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 // store sends groups until it is known whether they are stored, or cannot be
 // sent again. Each group's own refusal is its result.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
-	if len(groups) == 1 {
-		if n := groups[0].only(); n > 0 {
-			return b.push(ctx, q, n, groups[0].lanes[n])
-		}
-	}
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := q.keys(q.ticks)
 	args := make([]any, 0, 64)
@@ -233,66 +257,6 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 // it again.
 const repeatFor = 8 * time.Second
 
-// push stores elements that all are for one lane.
-func (b *Broker) push(ctx context.Context, q *queue, n int, elements []any) error {
-	kind := (n - 1) / 3
-	ready, wake := q.fixed[n], q.wake[kind]
-	err := b.persist(ctx, transient, func() error {
-		if b.clients.cluster {
-			// The client might send a pipeline twice.
-			_, err := b.run(ctx, b.scripts.push, b.clients.queue, []string{ready, q.fixed[7+kind], wake}, elements...)
-			return err
-		}
-		_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return pushPlainly(ctx, b.clients.queue, ready, wake, elements)
-		})
-		return err
-	})
-	switch {
-	case unknown(err):
-		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-	case err != nil:
-		return b.fail(ctx, "queue tasks", err)
-	}
-	return nil
-}
-
-// pushPlainly is the push script without a script, which alone costs the server
-// several times what the command does. It leaves a token whether somebody waits
-// or not: to ask first costs more. Should only the token be lost, consumers look
-// by themselves within three seconds.
-func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake string, elements []any) (int64, error) {
-	line := make([]any, 0, 2+len(elements))
-	push := goredis.NewIntCmd(ctx, append(append(line, "rpush", ready), elements...)...)
-	pipe := c.Pipeline()
-	_ = pipe.Process(ctx, push)
-	pipe.RPush(ctx, wake, "1")
-	pipe.LTrim(ctx, wake, 0, 0)
-	_, err := pipe.Exec(ctx)
-	if push.Err() == nil && push.Val() > 0 {
-		return push.Val(), nil // what became of the token does not matter
-	}
-	return 0, err
-}
-
-// only returns the lane of a group that is nothing but elements of it, else 0.
-func (g *group) only() int {
-	if !g.plain() || len(g.delayed) > 0 || len(g.records) > 0 {
-		return 0
-	}
-	found := 0
-	for n, elements := range g.lanes {
-		if len(elements) == 0 {
-			continue
-		}
-		if found > 0 {
-			return 0
-		}
-		found = n
-	}
-	return found
-}
-
 func (g *group) appendArgs(args []any) []any {
 	args = append(args, g.task, g.tick, len(g.owners))
 	at, lists := len(args), 0
@@ -332,7 +296,12 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	if ns < 0 || tick.Year() > 2200 {
 		return fmt.Errorf("queue tick of %s: the year %d is outside 1970 to 2200", run.Task, tick.Year())
 	}
-	q, g, err := b.group([]*broker.TaskRun{run})
+	runs := []*broker.TaskRun{run}
+	q, err := b.check(runs)
+	if err != nil {
+		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
+	}
+	g, err := newGroup(q, runs)
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}

@@ -88,8 +88,8 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped)
 	args := []any{session, member, mode, b.cfg.MaxDead, b.bad}
 	for i, e := range elements {
-		if h, err := parseHeader(e); err == nil && h.record {
-			keys = append(keys, q.record(h.id))
+		if h, err := parseHeader([]byte(e)); err == nil && h.record {
+			keys = append(keys, q.record(string(h.id)))
 			args = append(args, i)
 		}
 	}

@@ -91,7 +91,8 @@ type Broker struct {
 	close    sync.Once
 	running  sync.WaitGroup // goroutines of this broker
 	spawning sync.Mutex     // no goroutine is started once closed is
-	bad      string         // the failure of entries that cannot be read, as scripts store it
+	scratch  sync.Pool
+	bad      string // the failure of entries that cannot be read, as scripts store it
 }
 
 var (
@@ -159,11 +160,11 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg:     cfg,
-		clients: newClients(dial, cfg),
 		scripts: newScripts(),
 		id:      id,
 		closed:  make(chan struct{}),
 	}
+	b.clients = newClients(b, dial, cfg)
 	b.bad = string(appendFailure(nil, &broker.Failure{
 		Kind: "schema", Message: "the stored entry is not one of a run",
 	}))
@@ -289,6 +290,7 @@ type queue struct {
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	enqueue committer[*group]
+	push    pusher
 }
 
 // queue returns the queue of a name, once it has checked the name.
@@ -302,6 +304,7 @@ func (b *Broker) queue(name string) (*queue, error) {
 	}
 	q := b.keysOf(name)
 	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
+	q.push.b, q.push.q, q.push.turn = b, q, make(chan struct{}, 1)
 	actual, _ := b.queues.LoadOrStore(name, q)
 	return actual.(*queue), nil
 }

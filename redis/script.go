@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha1"
 	_ "embed"
@@ -68,30 +69,67 @@ type once struct{ *goredis.Cmd }
 
 func (once) NoRetry() bool { return true }
 
-// run executes the script once, as promptly does.
-func (b *Broker) run(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
-	return promptly(ctx, b, func(ctx context.Context) (any, error) { return s.send(ctx, c, keys, args) })
+// run executes the script once: by its digest, and by its source when the
+// server does not know that, in which case it executed nothing. It returns a
+// little after ctx has ended, with an error of which unknown is true.
+func (b *Broker) run(ctx context.Context, s script, c link, keys []string, args ...any) (any, error) {
+	return b.runReading(ctx, s, c, readAny, keys, args)
 }
 
-// send executes the script: by its digest, and by its source when the server
-// does not know that, in which case it executed nothing.
-func (s script) send(ctx context.Context, c goredis.UniversalClient, keys []string, args []any) (any, error) {
+// reader reads a script's reply. What it returns instead of a value may be a
+// [serverError].
+type reader func(in *bufio.Reader) (any, error)
+
+func readAny(in *bufio.Reader) (any, error) { return readReply(in, 0) }
+
+// runReading is run with a reader of its own for replies on a line.
+func (b *Broker) runReading(ctx context.Context, s script, c link, read reader, keys []string, args []any) (any, error) {
+	send := func(name, what string) (v any, err error) {
+		if c.lines == nil {
+			return promptly(ctx, b, func(ctx context.Context) (any, error) { return s.send(ctx, c, name, what, keys, args) })
+		}
+		err = c.lines.exec(ctx, s.encode(name, what, keys, args), func(in *bufio.Reader) (err error) {
+			v, err = read(in)
+			return err
+		})
+		if refused, ok := v.(serverError); ok && err == nil {
+			return nil, refused
+		}
+		return v, err
+	}
+	v, err := send("evalsha", s.digest)
+	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		return send("eval", s.source)
+	}
+	return v, err
+}
+
+// encode returns what appends the command that executes the script.
+func (s script) encode(name, what string, keys []string, args []any) func([]byte) []byte {
+	return func(b []byte) []byte {
+		b = appendArray(b, 3+len(keys)+len(args))
+		b = appendBulk(appendBulk(b, name), what)
+		b = appendNumber(b, int64(len(keys)))
+		for _, key := range keys {
+			b = appendBulk(b, key)
+		}
+		for _, arg := range args {
+			b = appendArg(b, arg)
+		}
+		return b
+	}
+}
+
+func (s script) send(ctx context.Context, c goredis.UniversalClient, name, what string, keys []string, args []any) (any, error) {
 	line := make([]any, 0, 3+len(keys)+len(args))
-	line = append(line, "evalsha", s.digest, len(keys))
+	line = append(line, name, what, len(keys))
 	for i := range keys {
 		line = append(line, &keys[i]) // a pointer saves a copy
 	}
 	line = append(line, args...)
 	cmd := once{goredis.NewCmd(ctx, line...)}
 	cmd.SetFirstKeyPos(3)
-	err := c.Process(ctx, cmd)
-	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
-		line[0], line[1] = "eval", s.source
-		cmd = once{goredis.NewCmd(ctx, line...)}
-		cmd.SetFirstKeyPos(3)
-		err = c.Process(ctx, cmd)
-	}
-	if err != nil {
+	if err := c.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
 	return cmd.Val(), nil
@@ -156,16 +194,16 @@ func (l lenient) Deadline() (time.Time, bool) {
 
 // repeat executes a script that is safe to execute again, and does so when the
 // connection broke or the server was not ready.
-func (b *Broker) repeat(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (any, error) {
-	v, _, err := b.repeatTold(ctx, s, c, keys, args...)
+func (b *Broker) repeat(ctx context.Context, s script, c link, keys []string, args ...any) (any, error) {
+	v, _, err := b.repeatTold(ctx, s, c, readAny, keys, args...)
 	return v, err
 }
 
 // repeatTold is repeat, and tells whether the script may have been executed
 // without its reply being heard.
-func (b *Broker) repeatTold(ctx context.Context, s script, c goredis.UniversalClient, keys []string, args ...any) (v any, unheard bool, err error) {
+func (b *Broker) repeatTold(ctx context.Context, s script, c link, read reader, keys []string, args ...any) (v any, unheard bool, err error) {
 	err = b.persist(ctx, idempotent, func() error {
-		v, err = b.run(ctx, s, c, keys, args...)
+		v, err = b.runReading(ctx, s, c, read, keys, args)
 		unheard = unheard || unknown(err)
 		return err
 	})
@@ -199,6 +237,9 @@ func (u unsent) Unwrap() error { return u.error }
 // the command: it never got all of it.
 func notSent(err error) bool {
 	var own unsent
+	if errors.Is(err, errPartly) {
+		return false
+	}
 	if errors.As(err, &own) || errors.Is(err, goredis.ErrPoolTimeout) || errors.Is(err, goredis.ErrPoolExhausted) {
 		return true
 	}

@@ -44,14 +44,15 @@ type hold struct {
 type slot struct {
 	hold   *hold
 	number int64
-	member string       // "session:slot"
-	done   []bool       // by index in the batch
-	left   int          // not done
-	busy   int          // outcomes are being applied
-	turn   int          // how often that was begun
-	doubts map[int]bool // indexes of which it is unknown whether they were
-	untold map[int]bool // indexes that were finished by a call that returned an error
-	gone   bool         // what was left of it was recovered
+	member string        // "session:slot"
+	done   []bool        // by index in the batch
+	left   int           // not done
+	busy   int           // outcomes are being applied
+	turn   int           // how often that was begun
+	doubts map[int]bool  // indexes of which it is unknown whether they were
+	untold map[int]bool  // indexes that were finished by a call that returned an error
+	gone   bool          // what was left of it was recovered
+	group  *slotOutcomes // while outcomes are sorted
 }
 
 // receipt is how a delivery is recognised.

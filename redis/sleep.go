@@ -14,7 +14,7 @@ import (
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
-// the same queues and kinds share one blocking read of their wake lists, which
+// the same queues and kinds share one blocking read of their wake sets, which
 // outlives a take that is cancelled: the next one uses it. A token that comes
 // when nobody is left goes back, for other processes.
 type sleepers struct {
@@ -119,7 +119,7 @@ func (s *sleepers) giveOn(groups []*sleepGroup, key string) {
 	}
 	s.b.spawn(func() {
 		// Should this fail, others look by themselves within three seconds.
-		_ = s.b.clients.work.RPush(context.Background(), key, "1").Err()
+		_ = s.b.clients.work.ZAdd(context.Background(), key, goredis.Z{Member: "1"}).Err()
 	})
 }
 
@@ -150,7 +150,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 			return
 		}
 		s.mu.Unlock()
-		key, _, err := s.b.clients.block.BLMPop(context.Background(), longestNap, "left", 1, g.keys...).Result()
+		key, _, err := s.b.clients.block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
 		switch {
 		case err == nil:
 			wait = backoff{}

@@ -1,9 +1,12 @@
 package redis
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,8 +19,9 @@ const (
 	longestNap = 2 * time.Second // without asking the server again
 )
 
-// room is what a take may still return.
-type room struct{ io, cpu, total int }
+// room is what a take may still return. Of io and cpu, those ahead are to be
+// taken only as far as they are not another session's share.
+type room struct{ io, cpu, total, aheadIO, aheadCPU int }
 
 func (r room) none() bool { return r.total <= 0 || r.io <= 0 && r.cpu <= 0 }
 
@@ -30,6 +34,7 @@ func (r *room) fill(runs []*broker.TaskRun) {
 			r.io--
 		}
 	}
+	r.aheadIO, r.aheadCPU = min(r.aheadIO, max(r.io, 0)), min(r.aheadCPU, max(r.cpu, 0))
 }
 
 // Take leases due runs, at most 1,000 of each kind. A batch whose reply was
@@ -37,6 +42,7 @@ func (r *room) fill(runs []*broker.TaskRun) {
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
+	r.aheadIO, r.aheadCPU = min(max(want.AheadIO, 0), r.io), min(max(want.AheadCPU, 0), r.cpu)
 	runs, err := s.take(ctx, want.Queues, r)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
@@ -208,9 +214,10 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 		asleep = "1"
 	}
 	q, start := h.q, time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work,
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work, readBatch,
 		q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped),
-		s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep, s.b.cfg.MaxDead, s.b.bad)
+		s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep, s.b.cfg.MaxDead, s.b.bad,
+		r.aheadIO, r.aheadCPU)
 	if unheard {
 		s.mu.Lock()
 		h.doubt = true
@@ -219,11 +226,11 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 	if err != nil {
 		return nil, 0, s.b.fail(ctx, "take from queue "+q.name, err)
 	}
-	reply, ok := v.([]any)
-	if !ok || len(reply) == 0 {
-		return nil, 0, fmt.Errorf("take from queue %s: unexpected reply %T of the take script", q.name, v)
+	reply, err := batchOf(v)
+	if err != nil {
+		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
 	}
-	ms, _ := reply[0].(int64)
+	ms := reply.due
 	if ms == -2 {
 		s.mu.Lock()
 		h.next, h.asked = number+1, false
@@ -234,7 +241,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 	if ms < 0 {
 		next = -1
 	}
-	if len(reply) == 1 {
+	if len(reply.elements) == 0 {
 		s.mu.Lock()
 		h.asked = unheard
 		if sleepy && r.io > 0 {
@@ -246,11 +253,11 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 		s.mu.Unlock()
 		return nil, next, nil
 	}
-	return s.receive(ctx, h, number, member, reply[1:]), next, nil
+	return s.receive(ctx, h, number, member, reply.elements), next, nil
 }
 
 // receive makes runs of a batch. What cannot be read is made a dead letter.
-func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements []any) []*broker.TaskRun {
+func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements [][]byte) []*broker.TaskRun {
 	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
 	s.mu.Lock()
 	h.slots[number] = sl
@@ -258,15 +265,17 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	s.mu.Unlock()
 
 	var (
+		names    broker.Decoder
 		receipts = make([]receipt, len(elements))
+		made     = make([]broker.TaskRun, len(elements))
 		runs     = make([]*broker.TaskRun, 0, len(elements))
 		bad      []*outcome
 		records  []string
 	)
-	for i, e := range elements {
-		element, _ := e.(string)
+	for i, element := range elements {
+		run := &made[i]
 		receipts[i] = receipt{s, sl, i}
-		run, err := parseElement(element)
+		err := parseElement(&names, element, run)
 		if err == nil && run.Queue != h.q.name {
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
@@ -290,6 +299,71 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			append([]string{h.q.batch(member)}, records...))
 	}
 	return runs
+}
+
+// batch is the reply of the take script.
+type batch struct {
+	due      int64 // milliseconds until the next delayed run is due, or a code
+	elements [][]byte
+}
+
+// readBatch reads a batch into little memory: small elements share a piece of
+// it, large ones do not, lest one run keeps the memory of others.
+func readBatch(in *bufio.Reader) (any, error) {
+	const small, piece = 4 << 10, 64 << 10
+	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {
+		return readReply(in, 0)
+	}
+	n, err := readSize(in, '*')
+	if err != nil || n < 1 || n > 2*maxTake+1 {
+		return nil, cmp.Or(err, errProtocol)
+	}
+	var b batch
+	if b.due, err = readSize(in, ':'); err != nil {
+		return nil, err
+	}
+	b.elements = make([][]byte, n-1)
+	var shared []byte
+	for i := range b.elements {
+		size, err := readSize(in, '$')
+		if err != nil {
+			return nil, err
+		}
+		into := []byte(nil)
+		if size <= small {
+			if cap(shared)-len(shared) < int(size) {
+				shared = make([]byte, 0, min(piece, int(size)*(len(b.elements)-i)+small))
+			}
+			into = shared
+		}
+		got, err := appendRead(into, in, size)
+		if err != nil {
+			return nil, err
+		}
+		if size <= small {
+			shared = got
+		}
+		b.elements[i] = slices.Clip(got[len(into):])
+	}
+	return &b, nil
+}
+
+// batchOf returns the batch of a reply, whoever read it.
+func batchOf(v any) (*batch, error) {
+	if b, ok := v.(*batch); ok {
+		return b, nil
+	}
+	reply, ok := v.([]any)
+	if !ok || len(reply) == 0 {
+		return nil, fmt.Errorf("unexpected reply %T of the take script", v)
+	}
+	b := &batch{elements: make([][]byte, len(reply)-1)}
+	b.due, _ = reply[0].(int64)
+	for i, e := range reply[1:] {
+		element, _ := e.(string)
+		b.elements[i] = []byte(element)
+	}
+	return b, nil
 }
 
 // bury makes dead letters of entries that cannot be read. What fails is tried

@@ -10,13 +10,16 @@
 --       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,
---       8 cap of the dead list, 9 a failure for entries that cannot be read
+--       8 cap of the dead list, 9 a failure for entries that cannot be read,
+--       10 how many of the io, 11 of the cpu are to be taken only as far as
+--       they are not more than an equal share of the sessions that hold some
 -- Returns an array: first the milliseconds until the next delayed run is due
 --       (-1: there is none; -2: this slot can be used no more), then
 --       the elements of the batch.
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
 local wanted = {room[1] > 0, room[2] > 0}
+local free = {room[1] - tonumber(ARGV[10]), room[2] - tonumber(ARGV[11])}
 
 -- tells producers for five minutes that somebody waits
 local function sleep()
@@ -28,8 +31,8 @@ local function sleep()
 end
 
 local function wake(lane)
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 and redis.call('LLEN', KEYS[9 + lane]) == 0 then
-    redis.call('RPUSH', KEYS[9 + lane], '1')
+  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
+    redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
 
@@ -43,15 +46,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
 
-local reply = redis.call('LRANGE', batch, 0, -1)
-if #reply > 0 then
+local reply = {}
+local used = redis.call('HGET', KEYS[14], session)
+if used and tonumber(used) >= slot then
+  reply = redis.call('LRANGE', batch, 0, -1)
+  if #reply == 0 then
+    return {-2}
+  end
   redis.call('ZADD', KEYS[13], leaseEnd, session)
   table.insert(reply, 1, -1)
   return reply
-end
-local used = redis.call('HGET', KEYS[14], session)
-if used and tonumber(used) >= slot then
-  return {-2}
 end
 if total <= 0 then
   redis.call('HSET', KEYS[14], session, ARGV[2])
@@ -94,10 +98,17 @@ if first and tonumber(first) <= now then
 end
 
 reply[1] = -1
+local sessions = 1
+if free[1] < room[1] or free[2] < room[2] then
+  sessions = math.max(1, redis.call('ZCARD', KEYS[13]))
+end
 local size = 1
 local function take(lane, list)
   local length = redis.call('LLEN', list)
   local n = math.min(room[lane], total, length)
+  if n > free[lane] then
+    n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
+  end
   if n < length then
     left[lane] = true
   end
@@ -118,7 +129,7 @@ local function take(lane, list)
     reply[size + i] = moved[i]
   end
   size = size + n
-  room[lane] = room[lane] - n
+  room[lane], free[lane] = room[lane] - n, math.max(free[lane] - n, 0)
   total = total - n
 end
 for priority = 2, 4 do

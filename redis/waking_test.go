@@ -51,7 +51,7 @@ func awaitBlocked(t testing.TB, c *goredis.Client, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		list, err := c.ClientList(t.Context()).Result()
-		return err == nil && strings.Count(list, "cmd=blmpop") >= n
+		return err == nil && strings.Count(list, "cmd=bzmpop") >= n
 	}, 5*time.Second, time.Millisecond)
 }
 
@@ -214,5 +214,5 @@ func TestSleepersShareOneRead(t *testing.T) {
 	}
 	list, err := client.ClientList(t.Context()).Result()
 	require.NoError(t, err)
-	require.Equal(t, 1, strings.Count(list, "cmd=blmpop"), "blocked connections:\n%s", list)
+	require.Equal(t, 1, strings.Count(list, "cmd=bzmpop"), "blocked connections:\n%s", list)
 }

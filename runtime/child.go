@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
@@ -31,6 +32,67 @@ func ServeChild(sets ...[]Task) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// ChildConfig tunes the child processes in which a consumer executes CPU-bound
+// runs; its zero value works. What of it holds on this system, the command
+// list --json says as held_by, and serve in its first line.
+type ChildConfig struct {
+	// Fresh gives each run a child process of its own, which ends with it.
+	// Without it children stay warm from run to run.
+	Fresh bool
+	// MaxRuns, MaxAge and MaxSize are after how many runs, at what age and at
+	// what resident size in bytes a child is replaced, once its successor is
+	// ready. Default to 100,000 runs, 1 hour and 1 GiB; negative is never.
+	MaxRuns int
+	MaxAge  time.Duration
+	MaxSize int64
+	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
+	// negative is for as long as the consumer.
+	Idle time.Duration
+	// Grace is how long a run whose context has ended (it was cancelled, timed
+	// out, lost its lease or the consumer stops) may go on before its child's
+	// stacks are taken and the child is killed. Defaults to 500ms.
+	Grace time.Duration
+	// StartTimeout is how long a child may take until it reaches [Main] or
+	// [ServeChild]. Defaults to 10s.
+	StartTimeout time.Duration
+	// Threads is a child's GOMAXPROCS. Defaults to the consumer's divided by
+	// Processes, but at least 2.
+	Threads int
+	// Nice is added to a child's scheduling priority value, 0 to 19. Defaults
+	// to 5; negative is 0.
+	Nice int
+	// OOMScore is a child's oom_score_adj on Linux, up to 1000. Defaults to
+	// 500; negative leaves it.
+	OOMScore int
+	// Env lists the environment variables that children get, as names or
+	// patterns such as AWS_*, besides those of a task's own //task:env. Nil
+	// stands for all but TASKGEN_BROKER: a child asks its parent.
+	Env []string
+	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
+	// controller enabled for the groups in it: each child gets one, and a
+	// task's memory cap holds for the processes it starts too. Defaults to the
+	// parent of this process's own group if that is such a directory; else
+	// there are no groups.
+	Cgroup string
+}
+
+// childGrace is how long a child process may take to end a run that is to
+// stop, before it is killed.
+const childGrace = 500 * time.Millisecond
+
+// pool is the configuration of the consumer's pool of children.
+func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
+	if c.Grace == 0 {
+		c.Grace = childGrace
+	}
+	return subprocess.Config{
+		Processes: consumer.Processes, Logger: consumer.Logger,
+		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, Idle: c.Idle,
+		Grace: c.Grace, StartTimeout: c.StartTimeout,
+		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, Cgroup: c.Cgroup,
+	}
 }
 
 // checkNotChild fails in a child process that did not become one: it would do
@@ -60,29 +122,18 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 		return respond(ctx, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}
 	deadline, _ := ctx.Deadline()
-	ctx = &runContext{
-		Context: ctx,
-		run:     newRunInfo(run, deadline),
-		client:  NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}), // the parent checks
-		logger:  slog.New(parent.Handler()),
-	}
+	client := NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
+	ctx = newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
 	defer task.spec.surround()()
 	result, err := protect(ctx, task, run.Payload)
 	return respond(ctx, result, err)
 }
 
-// surround gives the child process the environment and the memory limit that
-// the task asks for, and returns how to take them back: a child executes one
-// run at a time, and the next may be of another task.
+// surround gives the child process the environment that the task asks for, and
+// returns how to take it back: a child executes one run at a time, and the next
+// may be of another task.
 func (s *Spec) surround() (restore func()) {
 	var undo []func()
-	if s.Memory > 0 {
-		// Below the cap, so that the collector works harder before the parent
-		// kills; and what earlier runs left behind is not this one's.
-		before := debug.SetMemoryLimit(s.Memory / 10 * 9)
-		debug.FreeOSMemory()
-		undo = append(undo, func() { debug.SetMemoryLimit(before) })
-	}
 	for _, pair := range s.Env {
 		key, value, _ := strings.Cut(pair, "=")
 		before, had := os.LookupEnv(key)
@@ -102,22 +153,15 @@ func (s *Spec) surround() (restore func()) {
 	}
 }
 
-// protect makes a panic or Goexit of the task its error. It uses a goroutine
-// of its own because a Goexit ends the one it is called on.
+// protect makes a panic of the task its error. What a Goexit is answered with
+// the child process decides.
 func protect(ctx context.Context, task *Task, payload []byte) (result []byte, err error) {
-	done := make(chan struct{})
-	err = errGoexit
-	go func() {
-		defer close(done)
-		defer func() {
-			if v := recover(); v != nil {
-				err = &panicError{v, debug.Stack()}
-			}
-		}()
-		result, err = task.run(ctx, payload)
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
 	}()
-	<-done
-	return result, err
+	return task.run(ctx, payload)
 }
 
 func respond(ctx context.Context, result []byte, err error) *subprocess.Response {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -60,7 +62,7 @@ func TestFailuresOfAChildAreToldApart(t *testing.T) {
 		{"panic", taskrt.Failed, 2, "panic: told to panic", "tasks.go"},
 		{"goexit", taskrt.Failed, 2, "the task called runtime.Goexit", ""},
 		{"exit", taskrt.Crashed, 0, "exit status 3", "last words"},
-		{"spin", taskrt.Timeout, 2, "timeout", ""},
+		{"spin", taskrt.Timeout, 2, "timeout", "tasks.Misbehave("},
 	} {
 		t.Run(test.how, func(t *testing.T) {
 			ctx := clientContext(childContext(t), b)
@@ -199,4 +201,77 @@ func TestTheParentHoldsAChildsRunsToItsPayloadLimit(t *testing.T) {
 		require.NoError(t, err)
 		return status.Err != nil && strings.Contains(status.Err.Message, "payload too large: the parameters take")
 	}, 20*time.Second, 5*time.Millisecond)
+}
+
+func TestIOTasksGoOnWhenChildrenDoNotComeUp(t *testing.T) {
+	b := newMemory(t)
+	var log syncBuffer
+	t.Setenv("GOMEMLIMIT", "nonsense") // a Go program ends with that before its main
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	waiting := make([]*taskrt.Handle[int64], 20)
+	for i := range waiting {
+		var err error
+		waiting[i], err = tasks.QueueSquare(ctx, int64(i))
+		require.NoError(t, err)
+	}
+	const breaks = "child processes do not come up: CPU-bound runs wait, other tasks go on"
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), breaks) }, 20*time.Second, 5*time.Millisecond)
+	for range 20 {
+		handle, err := tasks.QueueEcho(ctx, "still", 1)
+		require.NoError(t, err)
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+	}
+	require.Less(t, strings.Count(log.String(), "run cannot start"), 5, "said for each run:\n%s", log.String())
+
+	require.NoError(t, os.Unsetenv("GOMEMLIMIT"))
+	for i, handle := range waiting { // nothing was lost, nor counted as an attempt
+		square, err := handle.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, i*i, square)
+	}
+}
+
+func TestChildConfigIsChecked(t *testing.T) {
+	_, err := taskrt.NewConsumer(newMemory(t), taskrt.ConsumerConfig{Children: taskrt.ChildConfig{Nice: 20}}, tasks.Tasks(nil))
+	require.EqualError(t, err, "make a consumer: field Children: field Nice is 20, more than 19")
+}
+
+func TestEachRunCanHaveAProcessOfItsOwn(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Children: taskrt.ChildConfig{Fresh: true}}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	pids := make(map[int]bool)
+	for range 5 {
+		handle, err := tasks.QueueWhere(ctx)
+		require.NoError(t, err)
+		pid, err := handle.Wait(ctx)
+		require.NoError(t, err)
+		pids[pid] = true
+	}
+	require.Len(t, pids, 5)
+}
+
+func TestTheStopEndsABusyChildAndHandsItsRunBack(t *testing.T) {
+	b := newMemory(t)
+	stop := consume(t, b, taskrt.ConsumerConfig{Processes: 1, Grace: 10 * time.Millisecond}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	handle, err := tasks.QueueMisbehave(ctx, "spin")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := handle.Status(ctx)
+		return err == nil && status.State == broker.StateRunning
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, stop())
+	lengths, err := b.QueueLength(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, lengths["default"])
+	left, err := filepath.Glob("/proc/self/task/*/children")
+	require.NoError(t, err)
+	for _, file := range left {
+		pids, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Empty(t, strings.TrimSpace(string(pids)), "processes left")
+	}
 }

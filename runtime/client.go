@@ -110,13 +110,30 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	if len(params) == 0 {
 		return nil, nil
 	}
-	runs := make([]*broker.TaskRun, len(params))
-	handles := make([]*Handle[R], len(params))
+	// One piece of memory for each kind of thing, not one for each thing.
+	var (
+		runs    = make([]*broker.TaskRun, len(params))
+		handles = make([]*Handle[R], len(params))
+		made    = make([]broker.TaskRun, len(params))
+		shown   = make([]Handle[R], len(params))
+		payload []byte
+	)
+	parent, _ := CurrentRun(ctx)
+	now := time.Now()
 	for i := range params {
-		if runs[i], err = d.newRun(ctx, c, &params[i], opts); err != nil {
+		from := len(payload)
+		if payload, err = d.AppendParams(&params[i], payload); err != nil {
+			err = fmt.Errorf("encode parameters: %w", err)
+		}
+		if err == nil {
+			made[i].Payload = payload[from:len(payload):len(payload)]
+			err = c.fill(&made[i], &d.Spec, now, parent, opts)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(params), d.Spec.Name, err)
 		}
-		handles[i] = newHandle(c, d, runs[i])
+		runs[i], handles[i] = &made[i], &shown[i]
+		setHandle(&shown[i], c, d, &made[i])
 	}
 	if err := c.queue(ctx, runs...); err != nil {
 		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
@@ -148,46 +165,48 @@ func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []Q
 }
 
 func (c *Client) newRun(ctx context.Context, spec *Spec, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
+	run := &broker.TaskRun{Payload: payload}
+	parent, _ := CurrentRun(ctx)
+	return run, c.fill(run, spec, time.Now(), parent, opts)
+}
+
+// fill makes a run with a payload complete.
+func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
 	if err := spec.check(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := c.checkPayload(payload); err != nil {
-		return nil, err
+	if err := c.checkPayload(run.Payload); err != nil {
+		return err
 	}
-	run := spec.newRun(time.Now())
-	run.Payload = payload
-	if parent, ok := CurrentRun(ctx); ok {
+	spec.fill(run, now)
+	if parent != nil {
 		run.ParentID, run.RootID = parent.ID, parent.RootID
 	}
 	for _, opt := range opts {
 		if err := opt(run); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if !run.OwnID {
-		run.ID = newID(run.QueuedAt)
+		run.ID = newID(now)
 	}
-	if run.RootID == "" {
-		run.RootID = run.ID
-	}
-	return run, run.Validate()
+	return run.Validate()
 }
 
 // newRun makes a run as the task's directives say, without an id or a payload.
 func (s *Spec) newRun(now time.Time) *broker.TaskRun {
-	queue := s.Queue
-	if queue == "" {
-		queue = DefaultQueue
+	run := new(broker.TaskRun)
+	s.fill(run, now)
+	return run
+}
+
+// fill sets what the task's directives say of its runs.
+func (s *Spec) fill(run *broker.TaskRun, now time.Time) {
+	run.Task, run.Queue, run.Kind, run.Priority = s.Name, s.Queue, s.Kind, s.Priority
+	if run.Queue == "" {
+		run.Queue = DefaultQueue
 	}
-	return &broker.TaskRun{
-		Task:     s.Name,
-		Queue:    queue,
-		Kind:     s.Kind,
-		Priority: s.Priority,
-		QueuedAt: now,
-		Expire:   s.Expire,
-		Keep:     s.Keep,
-	}
+	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
 }
 
 // crockford is the alphabet of base 32 that ULIDs use; it sorts as the bits do.

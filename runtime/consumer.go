@@ -23,6 +23,8 @@ type ConsumerConfig struct {
 	// Processes is how many child processes execute CPU-bound runs, one at a
 	// time each. They start when first needed. Defaults to GOMAXPROCS.
 	Processes int
+	// Children tunes those child processes.
+	Children ChildConfig
 	// Queues are the queues to take from, with their weights: of two queues
 	// with runs, one with weight 6 is asked first twice as often as one with
 	// weight 3. Defaults to the queues of the consumer's tasks, with weight 1.
@@ -94,6 +96,9 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	if err := cfg.Children.pool(cfg).Check(); err != nil {
+		return fmt.Errorf("field Children: %w", err)
+	}
 	return nil
 }
 
@@ -106,7 +111,7 @@ type Consumer struct {
 	kinds   [2]bool    // which kinds its tasks are of
 	queues  []weighted // sorted by weight, highest first
 	client  *Client
-	slots   *slots
+	lanes   [2]*lane // by kind
 	logger  *slog.Logger
 	running atomic.Bool
 }
@@ -137,7 +142,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		cfg:    cfg,
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
-		slots:  newSlots(cfg.Concurrency, cfg.Processes),
+		lanes:  [2]*lane{IO: newLane(cfg.Concurrency), CPU: newLane(cfg.Processes)},
 		logger: cfg.Logger,
 	}
 	weights := cfg.Queues
@@ -171,14 +176,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.client = client
 	}
 	c.warnOfQueues()
-	pool, err := subprocess.NewPool(subprocess.Config{
-		Processes: c.cfg.Processes,
-		Grace:     childGrace,
-		Logger:    c.logger,
-		Call:      callServer{c.client}.serve,
-	})
+	children := c.cfg.Children.pool(&c.cfg)
+	children.Call = callServer{c.client}.serve
+	pool, err := subprocess.NewPool(children)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
+	}
+	for _, l := range c.lanes {
+		l.open()
+		defer l.close()
 	}
 	var loops sync.WaitGroup
 	recovering, stopRecovery := context.WithCancel(ctx)
@@ -192,10 +198,6 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	return nil
 }
-
-// childGrace is how long a child process may take to end a run that is to
-// stop, before it is killed.
-const childGrace = 500 * time.Millisecond
 
 // closePool ends children whose runs are over. One that does not go by itself
 // has nothing to lose when it is killed.
@@ -245,4 +247,9 @@ func (c *Consumer) order() []string {
 		rest = slices.Delete(rest, k, k+1)
 	}
 	return names
+}
+
+// busy is how many runs execute.
+func (c *Consumer) busy() int {
+	return c.lanes[IO].running() + c.lanes[CPU].running()
 }

@@ -21,50 +21,63 @@ const (
 
 var errGoexit = errors.New("the task called runtime.Goexit")
 
-// execute runs one run to its outcome. It holds the run's slot until the
-// task's function has really returned.
-func (s *session) execute(base context.Context, run *broker.TaskRun) {
-	kind := run.Kind
-	defer s.handlers.Done()
-	defer s.slots.release(kind)
-	task, o := s.admit(run, time.Now())
+// execution is one run on its way through its task.
+type execution struct {
+	runContext
+	session *session
+	task    *Task
+	stored  *broker.TaskRun
+	called  bool // the task itself was reached
+	result  []byte
+	err     error
+}
+
+// execute runs one run to its outcome. It returns when the task's function has
+// really returned.
+func (s *session) execute(run *broker.TaskRun) {
+	now := time.Now()
+	task, o := s.admit(run, now)
 	if task == nil {
 		s.finish(o)
 		return
 	}
-	deadline := time.Now().Add(task.spec.Timeout)
-	ctx, cancel := context.WithDeadline(base, deadline)
-	defer cancel()
-	var result []byte
-	err := errGoexit // unless the call below returns
+	x := &execution{session: s, task: task, stored: run, err: errGoexit} // unless it returns
+	x.base, x.deadline, x.client, x.logger = s.base, now.Add(task.spec.Timeout), s.client, s.logger
+	x.info.init(run, x.deadline)
+	defer x.end()
+	if len(s.cfg.Middleware) == 0 {
+		x.result, x.err = x.call(x)
+		return
+	}
+	x.err = s.wrap(x.handle)(x, &x.info)
+	if x.err == nil && !x.called && task.hasResult {
+		x.err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
+	}
+}
+
+// end hands over what became of the run, also when its task panicked or called
+// runtime.Goexit.
+func (x *execution) end() {
+	if v := recover(); v != nil {
+		x.err = &panicError{v, debug.Stack()}
+	}
+	if o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err); ok {
+		x.session.finish(o)
+	}
+	x.runContext.end()
+}
+
+// handle is the innermost handler. It makes errors of panics already, so that
+// middleware sees them as such.
+func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
+	x.called = true
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}
 		}
-		if o, ok := s.outcome(ctx, task, run, result, err); ok {
-			s.finish(o)
-		}
 	}()
-	called := false
-	handler := func(ctx context.Context, _ *Run) (err error) {
-		called = true
-		defer func() { // here already, so that middleware sees a panic as an error
-			if v := recover(); v != nil {
-				err = &panicError{v, debug.Stack()}
-			}
-		}()
-		result, err = s.call(ctx, task, run, deadline)
-		return err
-	}
-	err = s.wrap(handler)(s.taskContext(ctx, run, deadline))
-	if err == nil && !called && task.hasResult {
-		err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
-	}
-}
-
-func (s *session) taskContext(ctx context.Context, run *broker.TaskRun, deadline time.Time) (context.Context, *Run) {
-	info := newRunInfo(run, deadline)
-	return &runContext{Context: ctx, run: info, client: s.client, logger: s.logger}, info
+	x.result, err = x.call(ctx)
+	return err
 }
 
 // wrap puts the consumer's middleware around the handler, the first outermost.
@@ -76,11 +89,11 @@ func (s *session) wrap(handler Handler) Handler {
 }
 
 // call executes a run where its task's kind says.
-func (s *session) call(ctx context.Context, task *Task, run *broker.TaskRun, deadline time.Time) ([]byte, error) {
-	if task.spec.Kind == IO {
-		return task.run(ctx, run.Payload)
+func (x *execution) call(ctx context.Context) ([]byte, error) {
+	if x.task.spec.Kind == IO {
+		return x.task.run(ctx, x.stored.Payload)
 	}
-	response, err := s.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: task.spec.Memory})
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory})
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +180,11 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 	var wait time.Duration
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
-		s.log(slog.LevelError, "run cannot start, handing it back", run, failure)
+		level := slog.LevelError
+		if errors.Is(err, subprocess.ErrBreaker) {
+			level = slog.LevelDebug // said once for all of them
+		}
+		s.log(level, "run cannot start, handing it back", run, failure)
 		return handBack(run, 5*time.Second+rand.N(5*time.Second)), true
 	}
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
@@ -236,7 +253,7 @@ func failureOf(ctx context.Context, err error) broker.Failure {
 	case errors.As(err, &child):
 		f = *child.Failure
 	case errors.As(err, &exit):
-		f.Kind, f.Stack = exitKind(exit), exit.Stderr
+		f.Kind, f.Stack = exitKind(exit), exit.Detail()
 	case errors.As(err, &schema):
 		f.Kind = string(Schema)
 	case errors.As(err, &caught):

@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -22,9 +24,80 @@ func (s *session) finish(o broker.Outcome) {
 			o = s.dead(o.Run, broker.Failure{Kind: string(Failed), Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
 		}
 	}
+	s.outcomes.put(o)
+}
+
+// outbox holds outcomes on their way to the broker.
+type outbox struct {
+	limit int
+
+	mu     sync.Mutex
+	items  []broker.Outcome
+	spare  []broker.Outcome // its array is used next
+	closed bool
+	some   chan struct{} // has a token when items came
+	space  sync.Cond     // of mu: items went
+}
+
+func (o *outbox) init(limit int) {
+	o.limit = limit
+	o.some = make(chan struct{}, 1)
+	o.space.L = &o.mu
+}
+
+// put adds an outcome. It blocks while there are too many. Once the outbox is
+// closed it forgets them: the run is handed back otherwise.
+func (o *outbox) put(item broker.Outcome) {
+	o.mu.Lock()
+	for len(o.items) >= o.limit && !o.closed {
+		o.space.Wait()
+	}
+	if o.closed {
+		o.mu.Unlock()
+		return
+	}
+	o.items = append(o.items, item)
+	first := len(o.items) == 1
+	o.mu.Unlock()
+	if first {
+		o.signal()
+	}
+}
+
+func (o *outbox) signal() {
 	select {
-	case s.outcomes <- o:
-	case <-s.closed: // handed back already
+	case o.some <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the taking of outcomes. Those there already can still be got.
+func (o *outbox) close() {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.space.Broadcast()
+	o.signal()
+}
+
+// get waits for outcomes and returns all that are there, none once the outbox
+// is closed and empty. What it returned before is used again.
+func (o *outbox) get() []broker.Outcome {
+	for {
+		o.mu.Lock()
+		items, closed := o.items, o.closed
+		if len(items) > 0 {
+			o.items, o.spare = o.spare[:0], items
+		}
+		o.mu.Unlock()
+		if len(items) > 0 {
+			o.space.Broadcast()
+			return items
+		}
+		if closed {
+			return nil
+		}
+		<-o.some
 	}
 }
 
@@ -33,32 +106,12 @@ func (s *session) finish(o broker.Outcome) {
 // start elsewhere, whatever became of them here.
 func (s *session) finishLoop(ctx context.Context) {
 	defer close(s.finished)
-	batch := make([]broker.Outcome, 0, maxOutcomes)
-	for open := true; open; {
-		select {
-		case o := <-s.outcomes:
-			batch = append(batch, o)
-		case <-s.closed:
-			open = false
+	for batch := s.outcomes.get(); batch != nil; batch = s.outcomes.get() {
+		for some := range slices.Chunk(batch, maxOutcomes) {
+			s.apply(ctx, some)
 		}
-		for batch = s.gather(batch); len(batch) > 0; batch = s.gather(batch[:0]) {
-			s.apply(ctx, batch)
-			clear(batch)
-		}
+		clear(batch)
 	}
-}
-
-// gather appends the outcomes that are there without waiting.
-func (s *session) gather(batch []broker.Outcome) []broker.Outcome {
-	for len(batch) < maxOutcomes {
-		select {
-		case o := <-s.outcomes:
-			batch = append(batch, o)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // apply retries until the broker has answered or ctx ends, also when the lease

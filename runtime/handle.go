@@ -21,7 +21,13 @@ type Handle[R any] struct {
 }
 
 func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *Handle[R] {
-	return &Handle[R]{ID: run.ID, queue: run.Queue, keep: run.Keep > 0, client: c, def: d}
+	h := new(Handle[R])
+	setHandle(h, c, d, run)
+	return h
+}
+
+func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *broker.TaskRun) {
+	h.ID, h.queue, h.keep, h.client, h.def = run.ID, run.Queue, run.Keep > 0, c, d
 }
 
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
 // taskInfo is a task as list prints it.
@@ -19,6 +21,8 @@ type taskInfo struct {
 	Schedule string   `json:"schedule,omitempty"`
 	Timeout  string   `json:"timeout"`
 	Attempts int      `json:"attempts"`
+	Memory   int64    `json:"memory,omitempty"`  // bytes that a child process may have
+	HeldBy   []string `json:"held_by,omitempty"` // what this system holds child processes by
 	Params   []string `json:"params"`
 	Tags     []string `json:"tags,omitempty"`
 	Doc      string   `json:"doc,omitempty"`
@@ -101,6 +105,9 @@ func (t *Task) info() taskInfo {
 	i := taskInfo{
 		Name: s.Name, Kind: s.Kind.String(), Queue: s.Queue, Priority: s.Priority.String(),
 		Timeout: s.Timeout.String(), Attempts: s.Retry.Attempts, Tags: s.Tags, Doc: strings.TrimSpace(s.Doc), Params: []string{},
+	}
+	if s.Kind == CPU {
+		i.Memory, i.HeldBy = s.Memory, subprocess.Capabilities()
 	}
 	switch c := s.Schedule; {
 	case c.Every > 0:

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
 // serveOptions are the flags of serve.
@@ -44,7 +45,11 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	SetDefault(NewClient(b, ClientConfig{}))
-	logger.Info("serving", "tasks", len(a.tasks.list), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule)
+	attrs := []any{"tasks", len(a.tasks.list), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule}
+	if o.consume && a.tasks.has(CPU) {
+		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
+	}
+	logger.Info("serving", attrs...)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
 	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {

@@ -105,7 +105,7 @@ func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, 
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if t.spec.Kind == IO {
-		ctx = &runContext{Context: ctx, run: newRunInfo(run, deadline), client: client, logger: logger}
+		ctx = newRunContext(ctx, run, deadline, client, logger)
 		return protect(ctx, t, run.Payload)
 	}
 	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Call: callServer{client}.serve})

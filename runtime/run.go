@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -32,8 +33,9 @@ type Handler func(ctx context.Context, run *Run) error
 // well whose task has a result.
 type Middleware func(next Handler) Handler
 
-func newRunInfo(run *broker.TaskRun, deadline time.Time) *Run {
-	return &Run{
+// init sets r to what is known of a run that is about to start.
+func (r *Run) init(run *broker.TaskRun, deadline time.Time) {
+	*r = Run{
 		ID:       run.ID,
 		Task:     run.Task,
 		Queue:    run.Queue,
@@ -57,25 +59,92 @@ func rootID(run *broker.TaskRun) string {
 type runKey struct{}
 type loggerKey struct{}
 
-// runContext carries what a task may ask of its context in one allocation
-// instead of a chain of values.
+// runContext is the context of a task: it ends with its session's or at the
+// run's deadline, and carries what the task may ask for. Most tasks are over
+// before anything ends and few wait for it, so the machinery for that is only
+// made when it is first asked for.
 type runContext struct {
-	context.Context
-	run    *Run
-	client *Client
-	logger *slog.Logger
+	base     context.Context // the session's
+	deadline time.Time       // zero: only the base's
+	info     Run
+	client   *Client
+	logger   *slog.Logger
+
+	mu     sync.Mutex
+	inner  context.Context // ends as this one does; nil: not asked for
+	cancel context.CancelFunc
+	ended  bool
+}
+
+func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
+	c := &runContext{base: base, deadline: deadline, client: client, logger: logger}
+	c.info.init(run, deadline)
+	return c
+}
+
+// end ends the context for what outlives the task.
+func (c *runContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// ending makes the machinery.
+func (c *runContext) ending() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		if c.deadline.IsZero() {
+			c.inner, c.cancel = context.WithCancel(c.base)
+		} else {
+			c.inner, c.cancel = context.WithDeadline(c.base, c.deadline)
+		}
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.inner
+}
+
+func (c *runContext) Deadline() (time.Time, bool) {
+	if c.deadline.IsZero() {
+		return c.base.Deadline()
+	}
+	return c.deadline, true
+}
+
+func (c *runContext) Done() <-chan struct{} { return c.ending().Done() }
+
+func (c *runContext) Err() error {
+	c.mu.Lock()
+	inner, ended := c.inner, c.ended
+	c.mu.Unlock()
+	if inner == nil && !ended && c.base.Err() == nil && (c.deadline.IsZero() || time.Now().Before(c.deadline)) {
+		return nil
+	}
+	return c.ending().Err()
 }
 
 func (c *runContext) Value(key any) any {
 	switch key.(type) {
 	case runKey:
-		return c.run
+		return &c.info
 	case clientKey:
 		return c.client
 	case loggerKey:
 		return c.logger
 	}
-	return c.Context.Value(key)
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	if inner == nil {
+		inner = c.base
+	}
+	// Not the base: package context finds by its own key what ends.
+	return inner.Value(key)
 }
 
 // CurrentRun returns the run that ctx belongs to, false outside of a task.

@@ -139,7 +139,6 @@ func (s *Scheduler) begin(ctx context.Context, e *entry) error {
 	}
 	run := e.run(time.Now())
 	run.ID = newID(run.QueuedAt)
-	run.RootID = run.ID
 	return s.broker.QueueTasks(ctx, run)
 }
 
@@ -154,7 +153,6 @@ func (s *Scheduler) queueDue(ctx context.Context, e *entry) error {
 		}
 		run := e.run(now)
 		run.ID = e.spec.Name + "@" + tick.UTC().Format(time.RFC3339Nano)
-		run.RootID = run.ID
 		if err := s.queueTick(ctx, run, tick); err != nil && !errors.Is(err, ErrDuplicate) {
 			return err
 		}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -34,12 +36,14 @@ type session struct {
 	*Consumer
 	lease    broker.Session
 	pool     *subprocess.Pool
-	outcomes chan broker.Outcome
-	closed   chan struct{} // by stop: no more outcomes are taken
-	finished chan struct{} // by finishLoop: the last outcome was applied
+	base     context.Context // of all runs
+	outcomes outbox
+	finished chan struct{} // closed by finishLoop: the last outcome was applied
 	handlers sync.WaitGroup
 
-	lookedForOther time.Time // the taker's own
+	lookedForOther time.Time                          // the taker's own
+	roomy          chan struct{}                      // has a token when a lane has told of room
+	onRoom         atomic.Pointer[context.CancelFunc] // ends the taker's request for runs
 
 	lose    context.CancelCauseFunc // the lease cannot be trusted any more: ends renewal and the contexts of the runs
 	halt    context.CancelCauseFunc // ends the contexts of the runs alone
@@ -65,16 +69,16 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		base, halt := context.WithCancelCause(trust)
 		finishing, abandon := context.WithCancel(context.WithoutCancel(ctx))
 		s := &session{
-			Consumer: c, lease: lease, pool: pool, lose: lose, halt: halt, abandon: abandon,
-			outcomes: make(chan broker.Outcome, 4*(c.cfg.Concurrency+c.cfg.Processes)),
-			closed:   make(chan struct{}),
+			Consumer: c, lease: lease, pool: pool, base: base, lose: lose, halt: halt, abandon: abandon,
 			finished: make(chan struct{}),
+			roomy:    make(chan struct{}, 1),
 
 			lookedForOther: time.Now(),
 		}
+		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes) + longestAhead)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(func() { s.finishLoop(finishing) })
-		s.takeLoop(ctx, base)
+		s.takeLoop(ctx)
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
 		}
@@ -131,13 +135,13 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	done := s.idle()
 	var err error
 	if !within(done, grace) {
-		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.slots.busy())
+		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.busy())
 		s.halt(errStopping)
 		if !within(done, stopTimeout*5/8) {
-			err = fmt.Errorf("tasks that ignored the end of their contexts go on unsupervised: %s", count(s.slots.busy(), "run"))
+			err = fmt.Errorf("tasks that ignored the end of their contexts go on unsupervised: %s", count(s.busy(), "run"))
 		}
 	}
-	close(s.closed)
+	s.outcomes.close()
 	if !within(s.finished, stopTimeout/8) {
 		s.abandon()
 		<-s.finished
@@ -161,7 +165,7 @@ func (s *session) windUp(ctx context.Context) {
 	case <-done:
 	case <-patience.Done():
 	}
-	close(s.closed)
+	s.outcomes.close()
 	stop := context.AfterFunc(patience, s.abandon)
 	<-s.finished
 	stop()
@@ -200,17 +204,15 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// takeLoop asks for runs as long as there is room and starts them, until ctx
-// ends or the lease is lost.
-func (s *session) takeLoop(ctx, base context.Context) {
+// takeLoop asks for runs as long as there is room and has them executed, until
+// ctx ends or the lease is lost. Those that have not started then go back.
+func (s *session) takeLoop(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(base, cancel)()
+	defer context.AfterFunc(s.base, cancel)()
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.take(ctx)
-		for _, run := range runs {
-			s.begin(ctx, base, run)
-		}
+		s.begin(runs)
 		switch {
 		case err == nil:
 			wait.reset()
@@ -219,18 +221,31 @@ func (s *session) takeLoop(ctx, base context.Context) {
 			wait.sleep(ctx)
 		}
 	}
+	for _, l := range s.lanes {
+		// The last first, as each goes to the head of its queue.
+		for _, run := range slices.Backward(l.takeBack(s)) {
+			s.finish(handBack(run, 0))
+		}
+	}
 }
 
-// begin starts a run that was taken once it has a slot.
-func (s *session) begin(ctx, base context.Context, run *broker.TaskRun) {
-	switch {
-	case run.Kind != IO && run.Kind != CPU: // not of a broker that keeps the contract
-		s.finish(s.dead(run, broker.Failure{Kind: string(Schema), Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
-	case !s.slots.acquire(ctx, run.Kind): // the consumer stops
-		s.finish(handBack(run, 0))
-	default:
-		s.handlers.Add(1)
-		go s.execute(base, run)
+// begin has the runs executed that were taken.
+func (s *session) begin(runs []*broker.TaskRun) {
+	var jobs [2][]job
+	for _, run := range runs {
+		if run.Kind != IO && run.Kind != CPU { // not of a broker that keeps the contract
+			s.finish(s.dead(run, broker.Failure{Kind: string(Schema), Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			continue
+		}
+		if jobs[run.Kind] == nil {
+			jobs[run.Kind] = make([]job, 0, len(runs))
+		}
+		jobs[run.Kind] = append(jobs[run.Kind], job{run, s})
+	}
+	for kind, l := range s.lanes {
+		if len(jobs[kind]) > 0 {
+			l.put(jobs[kind])
+		}
 	}
 }
 
@@ -239,10 +254,10 @@ func (s *session) begin(ctx, base context.Context, run *broker.TaskRun) {
 const otherKindEvery = 10 * time.Second
 
 // take waits for room and then for runs. While only one kind has room it asks
-// for that kind, until a slot of the other is free.
+// for that kind, until there is room for the other.
 func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
-	io, cpu := s.slots.wait(ctx, s.kinds)
-	if io+cpu == 0 {
+	want, ok := s.room(ctx)
+	if !ok {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -250,33 +265,84 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 	if !s.kinds[IO] || !s.kinds[CPU] {
 		ctx, cancel = context.WithTimeout(ctx, otherKindEvery)
 		defer cancel()
-		io, cpu = s.otherKind(io, cpu)
+		s.otherKind(&want)
 	}
-	if io == 0 && s.kinds[IO] {
-		defer s.slots.notify(IO, cancel)()
+	if want.IO == 0 && s.kinds[IO] || want.CPU == 0 && s.kinds[CPU] {
+		s.onRoom.Store(&cancel)
+		defer s.onRoom.Store(nil)
+		select {
+		case <-s.roomy: // it came between looking and asking
+			cancel()
+		default:
+		}
 	}
-	if cpu == 0 && s.kinds[CPU] {
-		defer s.slots.notify(CPU, cancel)()
-	}
-	runs, err := s.lease.Take(ctx, broker.Want{Queues: s.order(), IO: io, CPU: cpu})
+	want.Queues = s.order()
+	runs, err := s.lease.Take(ctx, want)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // there is something else to ask for, or nothing any more
 	}
 	return runs, err
 }
 
+// settle is how long the taker waits for room for one kind before it asks for
+// runs of the other alone: short runs make room in that time, and one request
+// then serves both kinds.
+const settle = 20 * time.Millisecond
+
+// room blocks until there is room, for all kinds of the consumer's tasks if
+// that does not take long. It reports false when ctx ends first.
+func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
+	var settled <-chan time.Time
+	for patient := true; ; {
+		now := time.Now()
+		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.noteRoom)
+		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.noteRoom)
+		io, cpu := want.IO > 0, want.CPU > 0
+		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
+		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
+		if some && (all || !patient) {
+			return want, true
+		}
+		if some && settled == nil {
+			timer := time.NewTimer(settle)
+			defer timer.Stop()
+			settled = timer.C
+		}
+		select {
+		case <-s.roomy:
+		case <-settled:
+			patient = false
+		case <-ctx.Done():
+			return want, false
+		}
+	}
+}
+
+// noteRoom wakes the taker, whether it waits for room or for runs of a kind.
+func (s *session) noteRoom() {
+	select {
+	case s.roomy <- struct{}{}:
+	default:
+	}
+	if cancel := s.onRoom.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
 // otherKind leaves out the kind that none of the tasks has, but for one run now
 // and then.
-func (s *session) otherKind(io, cpu int) (int, int) {
+func (s *session) otherKind(want *broker.Want) {
 	other := 0
 	if time.Since(s.lookedForOther) >= otherKindEvery {
 		s.lookedForOther = time.Now()
 		other = 1
 	}
 	if !s.kinds[IO] {
-		return min(io, other), cpu
+		want.IO, want.AheadIO = min(want.IO-want.AheadIO, other), 0
 	}
-	return io, min(cpu, other)
+	if !s.kinds[CPU] {
+		want.CPU, want.AheadCPU = min(want.CPU-want.AheadCPU, other), 0
+	}
 }
 
 // backoff is an exponential wait with jitter between tries at the broker.

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -148,11 +149,18 @@ func (t Task) Spec() Spec { return t.spec }
 
 // Bind makes a task of a definition and the function that runs it.
 func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, error)) Task {
+	var readers sync.Pool
 	return Task{
 		spec: d.Spec.withDefaults(),
 		run: func(ctx context.Context, payload []byte) ([]byte, error) {
 			p := new(P)
-			if err := d.decodeParams(payload, p); err != nil {
+			reader, _ := readers.Get().(*codec.Reader)
+			if reader == nil {
+				reader = new(codec.Reader)
+			}
+			err := d.decodeParams(reader, payload, p)
+			readers.Put(reader)
+			if err != nil {
 				return nil, err
 			}
 			result, err := fn(ctx, p)
@@ -176,8 +184,9 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 	}
 }
 
-func (d *Definition[P, R]) decodeParams(payload []byte, p *P) error {
-	r := codec.NewReader(payload)
+func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, p *P) error {
+	r.Reset(payload)
+	defer r.Reset(nil)
 	d.ReadParams(p, r)
 	if err := r.Done(); err != nil {
 		return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}

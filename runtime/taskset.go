@@ -40,3 +40,8 @@ func summary(t *Task) string {
 	first, _, _ := strings.Cut(t.spec.Doc, ".")
 	return strings.Join(strings.Fields(first), " ")
 }
+
+// has reports whether there is a task of that kind.
+func (s taskSet) has(kind Kind) bool {
+	return slices.ContainsFunc(s.list, func(t *Task) bool { return t.spec.Kind == kind })
+}

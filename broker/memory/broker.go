@@ -185,7 +185,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 }
 
 func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.TaskRun {
-	picked := b.pick(queues, want, now)
+	picked := b.pick(queues, want, nil, now)
 	runs := make([]broker.TaskRun, len(picked))
 	out := make([]*broker.TaskRun, len(picked))
 	for i, e := range picked {
@@ -198,7 +198,7 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 }
 
 // pick removes due runs of the queues, as many as there is room for.
-func (b *Broker) pick(queues []string, want room, now clock) []*entry {
+func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entry {
 	var picked []*entry
 	for _, name := range queues {
 		q := b.queues[name]
@@ -209,9 +209,15 @@ func (b *Broker) pick(queues []string, want room, now clock) []*entry {
 		if n := min(want.total, q.waits()); picked == nil && n > 0 {
 			picked = make([]*entry, 0, n)
 		}
-		for e := q.pop(&want); e != nil; e = q.pop(&want) {
+		share := q.fair(want, s)
+		kept := room{total: want.total - share.total}
+		for k := range want.kind {
+			kept.kind[k] = want.kind[k] - share.kind[k]
+		}
+		for e := q.pop(&share); e != nil; e = q.pop(&share) {
 			picked = append(picked, e)
 		}
+		want = share.plus(kept)
 	}
 	return picked
 }

@@ -190,10 +190,40 @@ func (q *queue) laneOf(e *entry) (broker.Kind, *lane) {
 	return k, &q.lanes[k][level(e.run.Priority)]
 }
 
-// room is what a taker has room for.
+// room is what a taker has room for. Of each kind, those ahead are for its
+// store, and not to be taken from another session's share.
 type room struct {
 	kind  [2]int
+	ahead [2]int
 	total int
+}
+
+// fair reduces the room of a session to its free slots or, if that is more, to
+// an equal share of what waits among the sessions that hold runs of the queue.
+func (q *queue) fair(want room, s *Session) room {
+	sessions := len(q.holds)
+	if q.holds[s] == nil {
+		sessions++
+	}
+	for k, ahead := range want.ahead {
+		if ahead > 0 && sessions > 1 {
+			share := (q.ready[k] + sessions - 1) / sessions
+			fewer := max(want.kind[k]-ahead, min(want.kind[k], share))
+			want.total -= want.kind[k] - fewer
+			want.kind[k], want.ahead[k] = fewer, ahead-(want.kind[k]-fewer)
+		}
+	}
+	return want
+}
+
+// plus is the room of both; what is added is ahead.
+func (r room) plus(more room) room {
+	r.total += more.total
+	for k := range r.kind {
+		r.kind[k] += more.kind[k]
+		r.ahead[k] += more.kind[k]
+	}
+	return r
 }
 
 // pop removes the next run there is room for: of the highest priority, and
@@ -221,6 +251,7 @@ func (q *queue) pop(want *room) *entry {
 		}
 		q.ready[best]--
 		want.kind[best]--
+		want.ahead[best] = min(want.ahead[best], want.kind[best])
 		want.total--
 		return e
 	}

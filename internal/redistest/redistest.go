@@ -1,21 +1,29 @@
-// Package redistest starts a real redis-server for a test.
+// Package redistest starts real Redis servers for a test: one, a cluster, a
+// master watched by sentinels, one that speaks TLS.
+//
+// The program is redis-server of the PATH, or what the environment variable
+// TASKGEN_REDIS_SERVER names by its whole path: another version, or
+// valkey-server.
 package redistest
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// startTimeout bounds how long a server may take to answer, loading included.
+// startTimeout bounds how long a server may take to answer, loading included,
+// and to end.
 const startTimeout = 20 * time.Second
 
 // TB is what a server needs of a test. A package that shares one server among
@@ -25,16 +33,18 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Server is a redis-server on a free port of the loopback, with an append-only
-// file in a folder of its own.
+// Server is a Redis server on a free port of the loopback, with an append-only
+// file in a folder of its own. Its methods may be called concurrently.
 type Server struct {
-	tb   TB
-	port int
-	dir  string
-	args []string
+	tb      TB
+	program string
+	port    int
+	dir     string
+	args    []string
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
+	mu     sync.Mutex
+	cmd    *exec.Cmd     // nil: not running
+	exited chan struct{} // closed when the process was waited for
 }
 
 // Start starts a server that ends with the test, with further arguments of
@@ -50,25 +60,45 @@ func Start(t testing.TB, args ...string) *Server {
 // Launch starts a server that keeps its files in dir and ends with Stop.
 func Launch(tb TB, dir string, args ...string) *Server {
 	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		tb.Fatalf("redis-server is not installed: apt-get install redis-server, or run the tests by make test, which does it")
-	}
-	port, err := freePort()
-	if err != nil {
-		tb.Fatalf("find free port: %v", err)
-	}
-	s := &Server{tb: tb, port: port, dir: dir, args: args}
+	s := newServer(tb, dir)
+	s.args = append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--unixsocket", s.Socket(),
+		"--appendonly", "yes", "--save", "", "--enable-debug-command", "local",
+		"--enable-protected-configs", "local", "--logfile", s.log(),
+	}, args...)
 	s.Restart()
 	return s
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// newServer makes a server that is still to be given its arguments.
+func newServer(tb TB, dir string) *Server {
+	tb.Helper()
+	program, install := os.Getenv("TASKGEN_REDIS_SERVER"), "that is what TASKGEN_REDIS_SERVER names"
+	if program == "" {
+		program, install = "redis-server", "apt-get install redis-server, or run the tests by make test, which does it"
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	if _, err := exec.LookPath(program); err != nil {
+		tb.Fatalf("find server: %v: %s", err, install)
+	}
+	return &Server{tb: tb, program: program, port: freePort(tb), dir: dir}
+}
+
+// freePort finds a port below those that systems give to outgoing connections,
+// so that none of these can take it while the server is down.
+func freePort(tb TB) int {
+	tb.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := 12_000 + rand.N(20_000)
+		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	tb.Fatalf("find free port: %v", err)
+	return 0
 }
 
 // Addr is the server's host and port.
@@ -79,6 +109,9 @@ func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Dir is the folder of the server's files.
 func (s *Server) Dir() string { return s.dir }
+
+// Socket is the path of the server's unix socket.
+func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
 
 func (s *Server) log() string { return filepath.Join(s.dir, "redis.log") }
 
@@ -91,60 +124,53 @@ func (s *Server) Restart() {
 	if s.cmd != nil {
 		s.tb.Fatalf("restart redis-server: it is running")
 	}
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--unixsocket", filepath.Join(s.dir, "redis.sock"),
-		"--appendonly", "yes", "--save", "", "--enable-debug-command", "local",
-		"--enable-protected-configs", "local", "--logfile", s.log(),
-	}, s.args...)
-	cmd := exec.Command("redis-server", args...)
+	cmd, exited := exec.Command(s.program, s.args...), make(chan struct{})
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		s.tb.Fatalf("start redis-server: %v", err)
+		s.tb.Fatalf("start %s: %v", s.program, err)
 	}
-	s.cmd = cmd
-	if err := s.await(); err != nil {
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // its exit status after a signal says nothing
+	}()
+	s.cmd, s.exited = cmd, exited
+	if err := await(startTimeout, s.answers); err != nil {
 		s.end(syscall.SIGKILL)
 		log, _ := os.ReadFile(s.log())
-		s.tb.Fatalf("start redis-server: %v\n%s", err, log)
+		s.tb.Fatalf("start %s %q: %v\n%s%s", s.program, s.args, err, log, stderr.String())
 	}
 }
 
-// await pings the server until it answers and has loaded its files.
-func (s *Server) await() error {
-	deadline := time.Now().Add(startTimeout)
+// answers reports nil once the server has loaded its files.
+func (s *Server) answers() error {
+	select {
+	case <-s.exited:
+		return final{errors.New("it has ended")}
+	default:
+	}
+	_, err := s.Do("PING")
+	if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+		return nil
+	}
+	return fmt.Errorf("ping: %w", err)
+}
+
+// final is an error after which there is nothing to wait for.
+type final struct{ error }
+
+// await asks again until there is no error or it is too late, and returns the
+// last one.
+func await(patience time.Duration, ask func() error) error {
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := s.ping()
-		if err == nil || time.Now().After(deadline) {
+		err := ask()
+		if err == nil || errors.As(err, new(final)) || time.Now().After(deadline) {
 			return err
 		}
 		<-tick.C
-	}
-}
-
-func (s *Server) ping() error {
-	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return err
-	}
-	reply := make([]byte, 64)
-	n, err := conn.Read(reply)
-	if err != nil {
-		return err
-	}
-	switch got := reply[:n]; {
-	case bytes.HasPrefix(got, []byte("+PONG")), bytes.HasPrefix(got, []byte("-NOAUTH")):
-		return nil
-	default:
-		return fmt.Errorf("ping: %q", got)
 	}
 }
 
@@ -163,6 +189,12 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 }
 
+func (s *Server) running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd != nil
+}
+
 func (s *Server) finish(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +208,7 @@ func (s *Server) end(sig syscall.Signal) {
 	_ = s.cmd.Process.Signal(sig)
 	cmd := s.cmd
 	timer := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	_ = cmd.Wait() // its exit status after a signal says nothing
+	<-s.exited
 	timer.Stop()
 	s.cmd = nil
 }

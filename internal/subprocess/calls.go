@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"github.com/taskgen/taskgen/codec"
@@ -118,20 +117,6 @@ func (c *child) reply(seq, id uint64, body []byte, err error) {
 	_ = c.w.write(frame, nil)
 }
 
-// log hands a record of the child's to the logger.
-func (c *child) log(r *codec.Reader) error {
-	rec, err := readRecord(r)
-	if err != nil {
-		return fmt.Errorf("decode log record: %w", err)
-	}
-	rec.AddAttrs(slog.Int("pid", c.pid))
-	ctx := context.Background() // a record belongs to no call
-	if h := c.pool.cfg.Logger.Handler(); h.Enabled(ctx, rec.Level) {
-		_ = h.Handle(ctx, rec) // as slog does: nobody is there to be told
-	}
-	return nil
-}
-
 func appendCall(seq, id uint64, method string, body []byte) []byte {
 	b := codec.AppendUint(newFrame(nil, frameCall, seq), id)
 	return codec.AppendBytes(appendText(b, method, maxText), body)
@@ -157,9 +142,4 @@ func readReply(r *codec.Reader) (id uint64, body []byte, callErr, err error) {
 		callErr = errors.New(r.String())
 	}
 	return id, body, callErr, r.Done()
-}
-
-func appendCancel(b []byte, seq uint64, timeout bool, cause error) []byte {
-	b = codec.AppendBool(newFrame(b, frameCancel, seq), timeout)
-	return appendText(b, cause.Error(), maxText)
 }

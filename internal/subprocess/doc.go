@@ -2,28 +2,51 @@
 // so that a run can really be stopped and a crash costs one run only.
 //
 // The parent end is a [Pool]: it starts up to Config.Processes children on
-// demand, keeps them, and gives each one run at a time. The child end is
-// [Serve], which a child's main reaches before it does anything else.
+// demand, keeps them warm, gives each one run at a time, and replaces those
+// that are worn or have nothing to do. The child end is [Serve], which a
+// child's main reaches before it does anything else.
+//
+// # How they talk
 //
 // A child is the same binary started again with one environment variable and
 // an empty argument list. Parent and child talk in frames over two inherited
 // pipes, descriptor 3 towards the child and 4 towards the parent. A frame is
 // its body's length in four bytes, big-endian, and its body, a MessagePack
 // array of the frame's type, the run's sequence number and the type's fields.
-// Standard output and error are captured by line into the parent's log.
+// Standard output and error are captured by line into the parent's log. A run
+// costs one write and one read at each end and, if it is short, no switch of
+// goroutines at either.
+//
+// # How a run is stopped
+//
+// When its context ends, for whatever reason, the handler's context is
+// cancelled in the child. Without an answer within Config.Grace the child is
+// asked once by SIGQUIT for the stacks of its goroutines, which become part of
+// the [ExitError], and then SIGKILL ends its process group and what is below it
+// in the tree of processes. The run is over, and its place free, only when the
+// process is gone.
 //
 // A child leads a process group of its own: a Ctrl-C in the terminal does not
-// reach it, and whatever it started can be killed with it. It ends when its
-// parent does: on Linux the kernel kills it until it has reached Serve; from
-// there on the end of descriptor 3 makes it kill its own group, so that the
-// processes it started go too. A process that left the group (setsid) escapes.
+// reach it. It ends when its parent does, and takes along what it started: on
+// Linux the kernel kills it until it has reached Serve; from there on the end
+// of descriptor 3 tells it. Only what left its group and whose own parent, the
+// child, has crashed is out of reach, unless there are control groups.
 //
-// A run may be given a cap on its child's memory: the pool reads the resident
-// size every 25 ms and kills what stays beyond it.
+// The pool waits for its own children and, where they become its process's, for
+// those of a child that was killed, as for the first process of a container. It
+// never waits for any child there is, since code in the application may.
 //
-// Linux is complete. Elsewhere the resident size is not read, so there is no
-// cap. Other Unix systems lack the parent-death signal, so a
-// child that has not reached Serve outlives a killed parent, and one that is
-// stopped outlives it until it is continued. On Windows starting a child
-// returns an error.
+// # What holds where
+//
+// Linux is complete. A run's cap on memory is the Go runtime's soft limit at
+// nine tenths of it, the parent's look at the resident size every 25 ms, a
+// limit on address space for what outruns that, and a control group's, with
+// what the run has started, if Config.Cgroup has them. [Capabilities] names
+// what there is, [Pool.Limits] what the last child has set.
+//
+// macOS has process groups, stacks, niceness and the soft limit alone: the
+// resident size is not read, a child that has not reached Serve outlives a
+// killed parent, one that is stopped outlives it until it is continued, and
+// what leaves the group is out of reach. On Windows and elsewhere starting a
+// child returns an error.
 package subprocess

@@ -3,7 +3,6 @@ package subprocess
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 )
@@ -24,7 +23,7 @@ const (
 	Crashed   = "crashed"   // it ended by itself
 	Timeout   = "timeout"   // killed: the run's deadline passed
 	Cancelled = "cancelled" // killed: the run's context was cancelled, or the pool closed
-	OOM       = "oom"       // killed: it grew beyond Request.Memory
+	OOM       = "oom"       // killed, or ended by itself: it grew beyond Request.Memory or what the system has
 	Protocol  = "protocol"  // killed: it said what no child says
 )
 
@@ -36,7 +35,15 @@ type ExitError struct {
 	Code   int    // the exit code, -1 when a signal ended it
 	Signal string // the signal that ended it, as "killed"; empty when none did
 	Stderr string // the last lines of the run's standard error, 20 and 8 KiB at most
-	Err    error  // the context's cause, or what was wrong with the protocol; nil for Crashed
+	Stack  string // what the child's goroutines did when it did not stop in time, 32 KiB at most
+	Err    error  // the context's cause, or what was wrong; nil for Crashed
+
+	// What the process has used in its life, in which it may have executed
+	// other runs before: bytes of memory at most, and time of processors.
+	// They are 0 where it cannot be told.
+	PeakMemory int64
+	UserTime   time.Duration
+	SystemTime time.Duration
 }
 
 func (e *ExitError) Error() string {
@@ -47,6 +54,8 @@ func (e *ExitError) Error() string {
 		b.WriteString("crashed: " + e.status())
 	case Protocol:
 		fmt.Fprintf(&b, "broke the protocol and was killed: %v", e.Err)
+	case OOM:
+		fmt.Fprintf(&b, "ran out of memory: %v (%s)", e.Err, e.status())
 	default:
 		fmt.Fprintf(&b, "was killed: %s: %v", e.Kind, e.Err)
 	}
@@ -56,6 +65,24 @@ func (e *ExitError) Error() string {
 // Unwrap returns Err.
 func (e *ExitError) Unwrap() error { return e.Err }
 
+// Detail is what the process left to look at, part by part: how it ended and
+// what it used, its stacks if it was asked for them, its last lines of standard
+// error.
+func (e *ExitError) Detail() string {
+	parts := []string{fmt.Sprintf("%s, user %v, system %v", e.status(),
+		e.UserTime.Round(time.Millisecond), e.SystemTime.Round(time.Millisecond))}
+	if e.PeakMemory > 0 {
+		parts[0] += fmt.Sprintf(", at most %d MiB", e.PeakMemory>>20)
+	}
+	if e.Stack != "" {
+		parts = append(parts, e.Stack)
+	}
+	if e.Stderr != "" {
+		parts = append(parts, "last lines of standard error:\n"+e.Stderr)
+	}
+	return strings.Join(parts, "\n\n")
+}
+
 func (e *ExitError) status() string {
 	if e.Signal != "" {
 		return "signal: " + e.Signal
@@ -63,15 +90,48 @@ func (e *ExitError) status() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-func newExitError(pid int, state *os.ProcessState, kind string, cause error, stderr string) *ExitError {
-	e := &ExitError{Kind: kind, PID: pid, Code: -1, Stderr: stderr, Err: cause}
+// exitError describes the end of the child's process. The caller holds its
+// lock.
+func (c *child) exitError() *ExitError {
+	e := &ExitError{Kind: c.kind, PID: c.pid, Code: -1, Stderr: c.stderr.last(), Err: c.cause, PeakMemory: c.peak}
 	if e.Kind == "" {
 		e.Kind = Crashed
 	}
-	if state != nil {
-		e.Code, e.Signal = state.ExitCode(), signalOf(state)
+	if c.state != nil {
+		e.Code, e.Signal = c.state.ExitCode(), signalOf(c.state)
+		e.UserTime, e.SystemTime = c.state.UserTime(), c.state.SystemTime()
+		// What the system tells of an ended process counts its parent's
+		// memory too, if that was larger when it was started.
+		if peak := peakOf(c.state); e.PeakMemory == 0 && peak > c.parentPeak {
+			e.PeakMemory = peak
+		}
 	}
 	return e
+}
+
+// explain finds out whether what looks like a crash was want of memory.
+func (e *ExitError) explain(c *child, limit int64) {
+	if e.Kind != Crashed {
+		return
+	}
+	switch {
+	case e.Code > 0 && c.stderr.starved(limit > 0):
+		e.Err = outOfMemory("it was refused memory", limit)
+	case e.Signal == killedSignal && c.group.oomKilled():
+		e.Err = outOfMemory("its control group killed it for memory", limit)
+	case e.Signal == killedSignal && oomKills() > c.oomKills:
+		e.Err = errors.New("the system killed it for want of memory")
+	default:
+		return
+	}
+	e.Kind = OOM
+}
+
+func outOfMemory(what string, limit int64) error {
+	if limit == 0 {
+		return errors.New(what)
+	}
+	return fmt.Errorf("%s beyond the cap of %d MiB", what, limit>>20)
 }
 
 // StartError is a run that never started, because a child process for it could

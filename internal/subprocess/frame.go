@@ -18,7 +18,7 @@ import (
 // that belongs to somebody else.
 const (
 	magic    = "taskgen-child"
-	protocol = 1
+	protocol = 2
 )
 
 const (
@@ -32,9 +32,9 @@ type frameKind uint8
 // The frames of the protocol. Those of a run carry its sequence number, others
 // carry 0.
 const (
-	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit
+	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits
 	frameHello                       // to the parent, first: magic, version
-	frameRun                         // to the child: time left, log level, the run
+	frameRun                         // to the child: time left, log level, cap on memory, the run
 	frameCancel                      // to the child: timeout or not, why
 	frameBye                         // to the child: no more runs will come
 	frameAnswer                      // to the parent: what the handler said; the run is over
@@ -42,23 +42,24 @@ const (
 	frameReply                       // to the child: id, body, error text
 	frameForget                      // to the parent: id of a call nobody waits for any more
 	frameLog                         // to the parent: a log record
+	frameStack                       // to the parent, when it asked by a signal: what its goroutines do
 )
 
 // fields is the length of a frame's array.
 func (k frameKind) fields() int {
 	switch k {
-	case frameSetup, frameRun, frameCall, frameReply:
-		return 5
-	case frameHello, frameCancel:
-		return 4
 	case frameBye:
 		return 2
-	case frameForget:
+	case frameForget, frameStack:
 		return 3
-	case frameAnswer:
-		return 8
-	case frameLog:
+	case frameCancel:
+		return 4
+	case frameCall, frameReply:
+		return 5
+	case frameRun, frameHello, frameLog:
 		return 6
+	case frameAnswer, frameSetup:
+		return 8
 	}
 	return -1
 }
@@ -129,9 +130,10 @@ func (w *frameWriter) check(frame []byte) error {
 
 // frameReader reads frames; it is for one goroutine.
 type frameReader struct {
-	r   *bufio.Reader
-	max int
-	buf []byte
+	r    *bufio.Reader
+	max  int
+	used int    // bytes of r that the last frame still occupies
+	buf  []byte // of the last large frame
 }
 
 func newFrameReader(r io.Reader) *frameReader {
@@ -146,55 +148,109 @@ var errBadLength = errors.New("bad frame length")
 // refused before anything is allocated for it, and what is allocated is never
 // more than twice what has really come.
 func (f *frameReader) next() ([]byte, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+	if _, err := f.r.Discard(f.used); err != nil {
+		return nil, err // not possible: it was peeked at
+	}
+	f.used = 0
+	head, err := f.r.Peek(4)
+	if err != nil {
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
+	n := binary.BigEndian.Uint32(head)
 	if n == 0 || uint64(n) > uint64(f.max) {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errBadLength, n, f.max)
 	}
-	if cap(f.buf) > keepBuffer && n <= keepBuffer {
+	if size := int(n) + 4; size <= f.r.Size() {
+		frame, err := f.r.Peek(size)
+		if err != nil {
+			return nil, cutShort(err)
+		}
+		f.used = size
+		return frame[4:], nil
+	}
+	return f.large(int(n))
+}
+
+// large reads a frame that does not fit the reader's own buffer.
+func (f *frameReader) large(size int) ([]byte, error) {
+	if _, err := f.r.Discard(4); err != nil {
+		return nil, err
+	}
+	if cap(f.buf) > keepBuffer && size <= keepBuffer {
 		f.buf = nil
 	}
 	f.buf = f.buf[:0]
-	for size := int(n); len(f.buf) < size; {
+	for len(f.buf) < size {
 		step := min(size-len(f.buf), max(keepBuffer, len(f.buf)))
 		at := len(f.buf)
 		f.buf = append(f.buf, make([]byte, step)...)
 		if _, err := io.ReadFull(f.r, f.buf[at:]); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
+			return nil, cutShort(err)
 		}
 	}
 	return f.buf, nil
 }
 
-func appendSetup(b []byte, maxFrame int) []byte {
+// more is how many bytes have come beyond the frame that next returned last.
+func (f *frameReader) more() int { return f.r.Buffered() - f.used }
+
+func cutShort(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// setup is what a child is told before anything else.
+type setup struct {
+	maxFrame int
+	limits   childLimits
+}
+
+func (s setup) append(b []byte) []byte {
 	b = newFrame(b, frameSetup, 0)
 	b = codec.AppendUint(codec.AppendString(b, magic), protocol)
-	return codec.AppendInt(b, int64(maxFrame))
+	b = codec.AppendInt(b, int64(s.maxFrame))
+	b = codec.AppendInt(b, int64(s.limits.threads))
+	b = codec.AppendInt(b, int64(s.limits.nice))
+	return codec.AppendInt(b, int64(s.limits.oomScore))
 }
 
-func readSetup(r *codec.Reader) (maxFrame int, err error) {
+func readSetup(r *codec.Reader) (setup, error) {
+	var s setup
 	if err := readMagic(r); err != nil {
-		return 0, err
+		return s, err
 	}
-	maxFrame = r.Int()
-	return maxFrame, r.Done()
+	s.maxFrame = r.Int()
+	s.limits = childLimits{threads: r.Int(), nice: r.Int(), oomScore: r.Int()}
+	return s, r.Done()
 }
 
-func appendHello(b []byte) []byte {
-	return codec.AppendUint(codec.AppendString(newFrame(b, frameHello, 0), magic), protocol)
+// hello is how a child says that it is ready: with what of its limits holds.
+type hello struct {
+	active []string
+	failed string // what did not work, and why; empty when all did
 }
 
-func readHello(r *codec.Reader) error {
+func (h hello) append(b []byte) []byte {
+	b = codec.AppendUint(codec.AppendString(newFrame(b, frameHello, 0), magic), protocol)
+	b = appendText(b, strings.Join(h.active, ","), maxText)
+	return appendText(b, h.failed, maxText)
+}
+
+func readHello(r *codec.Reader) (hello, error) {
+	var h hello
 	if err := readMagic(r); err != nil {
-		return err
+		return h, err
 	}
-	return r.Done()
+	if active := r.String(); active != "" {
+		h.active = strings.Split(active, ",")
+	}
+	h.failed = r.String()
+	return h, r.Done()
 }
 
 func readMagic(r *codec.Reader) error {
@@ -214,20 +270,22 @@ type order struct {
 	limited bool
 	left    time.Duration // until the deadline, if it is limited: clocks may be set
 	level   int           // the lowest level of log records that anybody reads
+	memory  int64         // cap in bytes; 0 for none
 }
 
 func (o order) append(b []byte, seq uint64) ([]byte, error) {
-	run, err := o.run.MarshalBinary()
-	if err != nil {
-		return nil, fmt.Errorf("encode run: %w", err)
-	}
 	b = newFrame(b, frameRun, seq)
 	if o.limited {
 		b = codec.AppendDuration(b, o.left)
 	} else {
 		b = codec.AppendNil(b)
 	}
-	return codec.AppendBytes(codec.AppendInt(b, int64(o.level)), run), nil
+	b = codec.AppendInt(codec.AppendInt(b, int64(o.level)), o.memory)
+	run, err := o.run.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode run: %w", err)
+	}
+	return codec.AppendBytes(b, run), nil
 }
 
 func readOrder(r *codec.Reader) (order, error) {
@@ -235,7 +293,7 @@ func readOrder(r *codec.Reader) (order, error) {
 	if !r.Nil() {
 		o.limited, o.left = true, r.Duration()
 	}
-	o.level = r.Int()
+	o.level, o.memory = r.Int(), r.Int64()
 	b := r.Bytes()
 	if err := r.Done(); err != nil {
 		return o, err
@@ -268,4 +326,9 @@ func readAnswer(r *codec.Reader) (*Response, error) {
 	}
 	a.Permanent, a.RetryAfter = r.Bool(), r.Duration()
 	return a, r.Done()
+}
+
+func appendCancel(b []byte, seq uint64, timeout bool, cause error) []byte {
+	b = codec.AppendBool(newFrame(b, frameCancel, seq), timeout)
+	return appendText(b, cause.Error(), maxText)
 }

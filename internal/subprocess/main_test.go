@@ -11,9 +11,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 		misbehave(how)
 	}
 	if subprocess.InChild() {
-		if err := subprocess.Serve(context.Background(), handle); err != nil {
+		if err := subprocess.Serve(context.Background(), handler()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -48,6 +50,10 @@ func TestMain(m *testing.M) {
 		os.Exit(beParent())
 	case "echo":
 		os.Exit(beEcho())
+	case "first":
+		os.Exit(beFirst())
+	case "terminal":
+		os.Exit(beTerminal())
 	}
 	// The race detector would let each child sleep for a second as it exits.
 	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
@@ -103,6 +109,87 @@ func beParent() int {
 		return 1
 	}
 	return 0
+}
+
+// beFirst is a program that inherits the orphans of its children: the first of
+// its namespace, or a subreaper. It prints what is left of them in the end.
+func beFirst() int {
+	const subreaper = 36
+	if os.Getpid() == 1 {
+		if syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "") != nil || syscall.Mount("proc", "/proc", "proc", 0, "") != nil {
+			return 1
+		}
+	} else if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, subreaper, 1, 0); errno != 0 {
+		return 1
+	}
+	pool, err := subprocess.NewPool(subprocess.Config{Processes: 2, Grace: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Call: func(context.Context, *broker.TaskRun, string, []byte) ([]byte, error) { return nil, nil }})
+	if err != nil {
+		return 1
+	}
+	for i := range number(os.Getenv("SUBPROCESS_TEST_TASKS")) {
+		ctx, cancel := context.WithCancel(context.Background())
+		how := "crash"
+		if i%10 == 0 {
+			how = "spin"
+			time.AfterFunc(20*time.Millisecond, cancel)
+		}
+		_, _ = pool.Run(ctx, request("family", how))
+		cancel()
+	}
+	if pool.Close(context.Background()) != nil {
+		return 1
+	}
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 1
+	}
+	left, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	fmt.Printf("pid %d left %q descriptors %d\n", os.Getpid(), left, len(descriptors))
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// beTerminal is a program that stops as the command line of an application
+// does: at the first signal gracefully, at the second at once.
+func beTerminal() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Logger: slog.New(slog.DiscardHandler),
+		Call: func(_ context.Context, _ *broker.TaskRun, _ string, body []byte) ([]byte, error) {
+			fmt.Printf("%s\n", body)
+			return nil, nil
+		}})
+	if err != nil {
+		return 1
+	}
+	var runs sync.WaitGroup
+	runs.Go(func() {
+		task, payload, _ := strings.Cut(os.Getenv("SUBPROCESS_TEST_TASKS"), " ")
+		resp, err := pool.Run(context.Background(), request(task, payload))
+		if err == nil {
+			fmt.Printf("%s\n", resp.Result)
+		}
+	})
+	<-ctx.Done()
+	stop()
+	fmt.Println("stopping")
+	if pool.Close(context.Background()) != nil {
+		return 1
+	}
+	runs.Wait()
+	fmt.Println("closed")
+	return 0
+}
+
+// soaked is how often a test repeats what it does: few times, or as often as
+// it takes when TASKGEN_SOAK is set and time does not matter.
+func soaked(few, many int) int {
+	if os.Getenv("TASKGEN_SOAK") != "" {
+		return many
+	}
+	return few
 }
 
 // beEcho sends back what comes on standard input.

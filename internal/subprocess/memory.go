@@ -6,43 +6,54 @@ import (
 	"time"
 )
 
-// How a child's size is watched: not before what earlier runs left in it had
-// the time to go, and not by one reading alone.
+// How a child's size is watched: not by one reading alone.
 const (
-	memoryFirst = 100 * time.Millisecond
 	memoryEvery = 25 * time.Millisecond
+	memoryAgain = 5 * time.Millisecond // after a reading beyond the cap
 	memoryTwice = 2
 )
 
-// watchMemory kills the child when it stays larger than limit, until the
-// function it returns is called.
+// memoryWatch kills a child that stays larger than its limit. It is a timer
+// and not a goroutine, since most runs are over before it is due.
+type memoryWatch struct {
+	child *child
+	limit int64
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  int // readings beyond the limit in a row
+	done  bool
+}
+
+// watchMemory watches until the function it returns is called.
 func (c *child) watchMemory(limit int64) (stop func()) {
-	done := make(chan struct{})
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		timer := time.NewTimer(memoryFirst)
-		defer timer.Stop()
-		for over := 0; ; timer.Reset(memoryEvery) {
-			select {
-			case <-timer.C:
-			case <-c.exited:
-				return
-			case <-done:
-				return
-			}
-			size := residentSize(c.pid)
-			if size <= limit {
-				over = 0
-				continue
-			}
-			if over++; over == memoryTwice {
-				c.doom(OOM, fmt.Errorf("its %d MiB are beyond the cap of %d MiB", size>>20, limit>>20))
-				return
-			}
-		}
-	})
+	w := &memoryWatch{child: c, limit: limit}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(2*memoryEvery, w.look)
 	return func() {
-		close(done)
-		watching.Wait()
+		w.mu.Lock() // waits for a look
+		defer w.mu.Unlock()
+		w.done = true
+		w.timer.Stop()
 	}
+}
+
+func (w *memoryWatch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return
+	}
+	size := residentSize(w.child.pid)
+	if size <= w.limit {
+		w.over = 0
+		w.timer.Reset(memoryEvery)
+		return
+	}
+	if w.over++; w.over == memoryTwice {
+		w.child.doom(OOM, fmt.Errorf("its %d MiB are beyond the cap of %d MiB", size>>20, w.limit>>20))
+		return
+	}
+	w.timer.Reset(memoryAgain)
 }

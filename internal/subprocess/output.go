@@ -114,6 +114,14 @@ func (c *capture) last() string {
 // expect makes read end at t, whoever still holds the other end.
 func (c *capture) expect(t time.Time) { _ = c.file.SetReadDeadline(t) }
 
+// starved reports whether the lines say that the process ended because it was
+// refused memory. Capped tells that it could have been by its own limit.
+func (c *capture) starved(capped bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tail.refused || capped && c.tail.fault && !c.tail.foreign
+}
+
 // take reads what is there without waiting; errAgain is nothing.
 func (c *capture) take(fd uintptr) (int, error) {
 	n, err := readNow(fd, c.buf)
@@ -174,6 +182,10 @@ type tail struct {
 	size  int
 	crash string // the last line that opens a crash report, if the tail has lost it
 	after int    // lines since it
+
+	refused bool // the Go runtime says that it gets no more memory, or threads
+	fault   bool // the Go runtime itself has crashed, as it can when it is refused memory
+	foreign bool // or rather, C code has
 }
 
 func (t *tail) add(line string) {
@@ -181,6 +193,7 @@ func (t *tail) add(line string) {
 		line = line[:tailBytes/2]
 	}
 	t.after++
+	t.look(line)
 	for _, p := range []string{"panic: ", "fatal error: ", "SIG"} {
 		if strings.HasPrefix(line, p) {
 			t.crash, t.after = line, 0
@@ -192,6 +205,22 @@ func (t *tail) add(line string) {
 	for len(t.lines) > tailLines || t.size > tailBytes {
 		t.size -= len(t.lines[0]) + 1
 		t.lines = t.lines[1:]
+	}
+}
+
+// look recognises how a Go program ends that is refused memory.
+func (t *tail) look(line string) {
+	switch {
+	case strings.HasPrefix(line, "fatal error: "):
+		t.refused = t.refused || strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory")
+	case strings.Contains(line, "ThreadSanitizer failed to allocate"), // under the race detector
+		strings.HasPrefix(line, "runtime: failed to create new OS thread"),
+		strings.HasPrefix(line, "runtime/cgo: pthread_create failed"):
+		t.refused = true
+	case strings.HasPrefix(line, "SIGSEGV: "):
+		t.fault = true
+	case strings.HasPrefix(line, "signal arrived during cgo execution"):
+		t.foreign = true
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +14,8 @@ import (
 
 // Config says how a pool works. Its zero value works.
 type Config struct {
-	// Processes is how many children there may be at once. Defaults to
-	// GOMAXPROCS.
+	// Processes is how many children there may be at once, the successor of a
+	// worn one not counted. Defaults to GOMAXPROCS.
 	Processes int
 
 	// StartTimeout is how long a started child may take until its hello.
@@ -27,6 +25,50 @@ type Config struct {
 	// Grace is the time between asking a child to end its run, or itself, and
 	// killing it with its group. Defaults to 1 second.
 	Grace time.Duration
+
+	// Fresh gives each run a child of its own, which ends with it.
+	Fresh bool
+
+	// MaxRuns, MaxAge and MaxSize bound what a child lives through: after so
+	// many runs, that age or at that resident size in bytes (where the system
+	// tells it) between two runs, a successor is started and takes its place
+	// once it is ready. They default to 100,000 runs, 1 hour and 1 GiB;
+	// negative is no bound.
+	MaxRuns int
+	MaxAge  time.Duration
+	MaxSize int64
+
+	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
+	// negative is for as long as the pool.
+	Idle time.Duration
+
+	// Threads is the GOMAXPROCS of a child. Defaults to the parent's, divided
+	// among Processes children, but at least 2: one for the run and one for
+	// the garbage collector and the word that the run is to stop.
+	Threads int
+
+	// Nice is added to a child's scheduling priority value, 0 to 19, so that
+	// the parent renews leases while all children are busy. Defaults to 5;
+	// negative is 0.
+	Nice int
+
+	// OOMScore is a child's oom_score_adj, up to 1000: the system that runs out
+	// of memory ends a child before its parent. Defaults to 500; negative
+	// leaves it as it is.
+	OOMScore int
+
+	// Env lists the environment variables that a child gets, as names or as
+	// patterns of [path.Match], such as AWS_*. Nil stands for all but
+	// TASKGEN_BROKER, which a child has no use for.
+	Env []string
+
+	// Cgroup is a directory of a cgroup v2 hierarchy in which the pool may make
+	// a group for each child, with the memory controller enabled for them: a
+	// run's cap then holds for all processes of the child together, and also
+	// those that left its process group are killed. Defaults to the parent of
+	// the process's own group if that was delegated to it so, as by systemd's
+	// Delegate=memory with DelegateSubgroup=; else there are no groups.
+	Cgroup string
 
 	// MaxFrame is the size in bytes of the largest frame, and so nearly that
 	// of the largest run, result and call. It is at least 1 MiB and at most
@@ -52,8 +94,12 @@ type Request struct {
 	// Deadline is when the attempt has to be over. Defaults to ctx's, which
 	// holds too when it is earlier.
 	Deadline time.Time
-	// Memory is the resident size in bytes beyond which the child is killed,
-	// where the system tells it (Linux). 0 is no cap.
+	// Memory is the cap in bytes on what the child may have. Its garbage
+	// collector works harder from nine tenths on; where the system tells its
+	// resident size (Linux), it is killed when that stays beyond the cap, and
+	// refused address space from twice the cap or the cap and 256 MiB on. Both
+	// end as OOM. What it starts is not counted, but for a control group's. 0
+	// is no cap.
 	Memory int64
 }
 
@@ -69,7 +115,8 @@ type Response struct {
 // Pool is up to Config.Processes warm child processes. Its methods may be
 // called concurrently. It needs a Close.
 type Pool struct {
-	cfg Config
+	cfg    Config
+	groups *cgroups // nil without
 
 	slots   chan struct{} // holds one element for each child in use
 	starts  chan startRequest
@@ -77,21 +124,15 @@ type Pool struct {
 	closed  chan struct{} // closed when nothing is left
 	work    sync.WaitGroup
 
-	mu       sync.Mutex
-	idle     []*child // the last used at the end: it is the warmest
-	children map[*child]struct{}
-	killed   int // children killed because Close's ctx ended; -1 while it has not
-}
+	successors sync.WaitGroup // being started
 
-type startRequest struct {
-	argv  []string
-	attr  *os.ProcAttr
-	reply chan<- startReply
-}
-
-type startReply struct {
-	proc *os.Process
-	err  error
+	mu        sync.Mutex
+	idle      []*child // the last used at the end: it is the warmest
+	children  map[*child]struct{}
+	replacing bool // a successor is being started
+	breaker   breaker
+	limits    []string // that the last child said it has
+	killed    int      // children killed because Close's ctx ended; -1 while it has not
 }
 
 // NewPool returns a pool without children; they are started on demand.
@@ -109,42 +150,14 @@ func NewPool(cfg Config) (*Pool, error) {
 		children: make(map[*child]struct{}),
 		killed:   -1,
 	}
+	if p.groups, err = openCgroups(cfg.Cgroup); err != nil {
+		return nil, fmt.Errorf("make pool of child processes: %w", err)
+	}
 	p.work.Go(p.startProcesses)
+	if cfg.Idle > 0 || cfg.MaxAge > 0 {
+		p.work.Go(p.retireIdle)
+	}
 	return p, nil
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Processes == 0 {
-		c.Processes = runtime.GOMAXPROCS(0)
-	}
-	if c.StartTimeout == 0 {
-		c.StartTimeout = 10 * time.Second
-	}
-	if c.Grace == 0 {
-		c.Grace = time.Second
-	}
-	if c.MaxFrame == 0 {
-		c.MaxFrame = 16 << 20
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	if c.Call == nil {
-		c.Call = func(context.Context, *broker.TaskRun, string, []byte) ([]byte, error) {
-			return nil, errors.New("no calls are served")
-		}
-	}
-	switch {
-	case c.Processes < 0:
-		return c, fmt.Errorf("field Processes is %d, negative", c.Processes)
-	case c.StartTimeout < 0:
-		return c, fmt.Errorf("field StartTimeout is %v, negative", c.StartTimeout)
-	case c.Grace < 0:
-		return c, fmt.Errorf("field Grace is %v, negative", c.Grace)
-	case c.MaxFrame < 1<<20 || c.MaxFrame > 1<<30:
-		return c, fmt.Errorf("field MaxFrame is %d, outside 1 MiB to 1 GiB", c.MaxFrame)
-	}
-	return c, nil
 }
 
 // Run executes a run in a child process. It waits until one is free and starts
@@ -179,7 +192,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.execute(ctx, req.Run, deadline, req.Memory)
+		resp, err := c.execute(ctx, req, deadline)
 		if !errors.Is(err, errNotSent) {
 			p.release(c)
 			return resp, err
@@ -221,17 +234,17 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 		return c, nil
 	}
 	p.mu.Unlock()
-	c, err := p.start()
+	c, err := p.startChecked()
 	if err != nil {
 		<-p.slots
-		return nil, &StartError{Err: err}
+		return nil, err
 	}
 	select {
 	case <-ctx.Done():
 		// A short deadline must not kill each child before it is warm: this
 		// one becomes idle once it is, and keeps the slot until then.
 		p.work.Go(func() {
-			if err := c.awaitHello(); err != nil {
+			if p.greetedBy(c) != nil {
 				<-p.slots
 				return
 			}
@@ -241,7 +254,7 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	case <-c.ready:
 	case <-c.exited:
 	}
-	if err := c.awaitHello(); err != nil {
+	if err := p.greetedBy(c); err != nil {
 		<-p.slots
 		return nil, err
 	}
@@ -250,15 +263,32 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 
 // release makes a child idle, or waits until it is gone, and frees its slot.
 func (p *Pool) release(c *child) {
-	defer func() { <-p.slots }()
-	p.mu.Lock()
-	if c.usable() {
-		p.idle = append(p.idle, c)
-		p.mu.Unlock()
+	if p.cfg.Fresh && c.runs > 0 && c.usable() {
+		p.work.Go(func() { // the run's answer does not wait for it
+			defer func() { <-p.slots }()
+			c.dismiss()
+		})
 		return
 	}
+	defer func() { <-p.slots }()
+	if !c.usable() {
+		c.awaitGone()
+		return
+	}
+	now := time.Now()
+	worn := c.worn(now)
+	p.mu.Lock()
+	if c.retired {
+		p.mu.Unlock()
+		c.dismiss()
+		return
+	}
+	c.idleSince = now
+	p.idle = append(p.idle, c)
+	if worn {
+		p.replace(c)
+	}
 	p.mu.Unlock()
-	c.awaitGone()
 }
 
 // forget is told by a child that has ended.
@@ -276,100 +306,5 @@ func (p *Pool) adopt(c *child) {
 	p.children[c] = struct{}{}
 	if p.killed >= 0 && c.doom(Cancelled, ErrClosed) {
 		p.killed++
-	}
-}
-
-// startProcesses starts all of the pool's processes from one thread, which
-// lives as long as they do: the kernel sends the parent-death signal when the
-// thread that started a process ends, not when the parent does.
-func (p *Pool) startProcesses() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for r := range p.starts {
-		proc, err := startProcess(r.argv, r.attr)
-		r.reply <- startReply{proc, err}
-	}
-}
-
-// Close refuses new runs, lets those that execute end until ctx does, then
-// kills their children, and waits until every process and goroutine of the
-// pool has ended. It returns an error when it had to kill. Further calls wait
-// for the first.
-func (p *Pool) Close(ctx context.Context) error {
-	p.mu.Lock()
-	first := true
-	select {
-	case <-p.closing:
-		first = false
-	default:
-		close(p.closing)
-	}
-	p.mu.Unlock()
-
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		p.killAll()
-	})
-	if first {
-		p.shutdown()
-		close(p.closed)
-	}
-	<-p.closed
-	if !stop() {
-		<-done
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.killed > 0 {
-		return fmt.Errorf("close pool of child processes: killed %d of them", p.killed)
-	}
-	return nil
-}
-
-// shutdown waits for the runs, then ends the children and the starter.
-func (p *Pool) shutdown() {
-	for range cap(p.slots) {
-		p.slots <- struct{}{} // no run can take one any more
-	}
-	p.mu.Lock()
-	idle := slices.Clone(p.idle)
-	p.mu.Unlock()
-	var ends sync.WaitGroup
-	for _, c := range idle {
-		ends.Go(func() { c.dismiss(p.cfg.Grace) })
-	}
-	ends.Wait()
-	p.awaitChildren()
-	close(p.starts)
-	p.work.Wait()
-}
-
-// awaitChildren waits for children that ended by themselves just now.
-func (p *Pool) awaitChildren() {
-	p.mu.Lock()
-	rest := make([]*child, 0, len(p.children))
-	for c := range p.children {
-		rest = append(rest, c)
-	}
-	p.mu.Unlock()
-	for _, c := range rest {
-		c.awaitGone()
-	}
-}
-
-func (p *Pool) killAll() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	select {
-	case <-p.closed:
-		return
-	default:
-	}
-	p.killed = max(p.killed, 0)
-	for c := range p.children {
-		if c.doom(Cancelled, ErrClosed) {
-			p.killed++
-		}
 	}
 }

@@ -81,7 +81,7 @@ func TestWhatTheHandlerSaysArrives(t *testing.T) {
 
 	resp, err = pool.Run(t.Context(), request("goexit", ""))
 	require.NoError(t, err)
-	require.Equal(t, "the handler ended without an answer", resp.Failure.Message)
+	require.Equal(t, "the task called runtime.Goexit", resp.Failure.Message)
 	_, pid := run(t, pool, "echo", "")
 	require.Equal(t, resp.PID, pid)
 }
@@ -250,7 +250,7 @@ func TestSignalsForTheFamilyDoNotEndAChild(t *testing.T) {
 func TestCancelAgainstComplete(t *testing.T) {
 	pool := newPool(t, subprocess.Config{Processes: 1, Grace: time.Minute})
 	_, first := run(t, pool, "echo", "")
-	for i := range 2000 {
+	for i := range 10000 {
 		ctx, cancel := context.WithCancel(t.Context())
 		want := strconv.Itoa(i)
 		go cancel()

@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,7 +49,7 @@ func readPIDs(t *testing.T, r *bufio.Reader) []int {
 func TestDescendantsEndWithAKilledParent(t *testing.T) {
 	cmd, out := startParent(t, os.Args[0], "family,family")
 	pids := append(readPIDs(t, out), readPIDs(t, out)...)
-	require.Len(t, pids, 4)
+	require.Len(t, pids, 6, "two children, and two that each has started, one of them out of its group")
 	// One of the children cannot notice anything by itself.
 	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
 	require.NoError(t, cmd.Process.Kill())
@@ -99,7 +101,7 @@ func TestStartsLeaveNothing(t *testing.T) {
 	}
 	exit(t, pool, t.Context(), "exit", "3 ")
 	before := descriptors()
-	for range 200 {
+	for range soaked(200, 5000) {
 		exit(t, pool, t.Context(), "exit", "3 ")
 	}
 	require.Equal(t, before, descriptors())
@@ -113,15 +115,18 @@ func TestAGroupEndsWithItsCrashedChild(t *testing.T) {
 	requireGone(t, time.Second, told.pids(t)...)
 }
 
-func TestADescendantOutOfReachDoesNotHoldTheRun(t *testing.T) {
-	pool := newPool(t, subprocess.Config{Processes: 1})
-	left, _ := run(t, pool, "leave", "away")
-	pids := parsePIDs(t, left)
-	t.Cleanup(func() { _ = syscall.Kill(pids[0], syscall.SIGKILL) })
-	start := time.Now()
-	exit(t, pool, t.Context(), "exit", "3 ")
-	require.Less(t, time.Since(start), 2*time.Second)
-	require.False(t, isGone(pids[0]))
+func TestADescendantThatHoldsThePipesDoesNotHoldTheRun(t *testing.T) {
+	for _, how := range []string{"away", "away with 4"} {
+		pool := newPool(t, subprocess.Config{Processes: 1})
+		left, _ := run(t, pool, "leave", how)
+		pids := parsePIDs(t, left)
+		t.Cleanup(func() { _ = syscall.Kill(pids[0], syscall.SIGKILL) })
+		start := time.Now()
+		ended := exit(t, pool, t.Context(), "exit", "3 ")
+		require.Equal(t, subprocess.Crashed, ended.Kind)
+		require.Less(t, time.Since(start), 2*time.Second)
+		require.False(t, isGone(pids[0]), "it is out of reach once its parent has crashed")
+	}
 }
 
 func TestAChildThatDoesNotServe(t *testing.T) {
@@ -165,7 +170,7 @@ func TestAShortDeadlineDoesNotKillAStartingChild(t *testing.T) {
 
 func TestServeIsForChildren(t *testing.T) {
 	require.False(t, subprocess.InChild())
-	require.EqualError(t, subprocess.Serve(t.Context(), handle), "serve runs: this process was not started by a pool")
+	require.EqualError(t, subprocess.Serve(t.Context(), handler()), "serve runs: this process was not started by a pool")
 
 	// The mark alone makes no child.
 	cmd := exec.Command(os.Args[0], "-test.run=^TestConfigIsChecked$")
@@ -184,10 +189,12 @@ func TestNonsenseEndsTheChild(t *testing.T) {
 		"no array":      {"\x00\x00\x00\x01\xc0", "decode frame"},
 		"type":          {"\x00\x00\x00\x03\x92\x63\x01", "decode frame: type 99 with 2 fields"},
 		"sequence":      {"\x00\x00\x00\x04\x93\x09\x63\x01", "frame of type 9 for run number 99, which is not being executed"},
-		"second hello":  {"\x00\x00\x00\x05\x94\x02\x01\x01\x01", "frame of unexpected type 2"},
+		"second hello":  {"\x00\x00\x00\x07\x96\x02\x01\x01\x01\x01\x01", "frame of unexpected type 2"},
 		"short answer":  {"\x00\x00\x00\x09\x98\x06\x01\xc0\xc0\xc0\xc0\xc0\xc0", "decode answer"},
 		"short log":     {"\x00\x00\x00\x07\x96\x0a\x01\xc0\xc0\xc0\xc0", "decode log record"},
 		"long log":      {"\x00\x00\x00\x11\x96\x0a\x01\x00\xd6\xff\x00\x00\x00\x01\xa1x\xdd\x7f\xff\xff\xff", "decode log record"},
+		"short stack":   {"\x00\x00\x00\x04\x93\x0b\x01\xc0", "decode stack"},
+		"late hello":    {"\x00\x00\x00\x04\x93\x0b\x01\xa0\x00\x00\x00\x04\x93\x0b\x01\xa0\x00\x00\x00\x03\x92\x02\x01", "decode frame: type 2 with 2 fields"},
 		"short call":    {"\x00\x00\x00\x06\x95\x07\x01\xc0\xc0\xc0", "decode call"},
 		"closed stream": {"", "descriptor 4 was closed"},
 	} {
@@ -202,6 +209,32 @@ func TestNonsenseEndsTheChild(t *testing.T) {
 			require.ErrorContains(t, ended, "broke the protocol and was killed")
 		})
 	}
+}
+
+func TestADeclaredSizeIsNotAllocated(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1, MaxFrame: 1 << 30, Grace: time.Millisecond})
+	run(t, pool, "echo", "")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	exit(t, pool, ctx, "raw", "\x3f\xff\xff\xffand no more")
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
+}
+
+func TestWordsOutOfTurnCostTheChildNotTheNextRun(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	_, first := run(t, pool, "echo", "")
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/4", first), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString("\x00\x00\x00\x04\x93\x09\x01\x01")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	got, second := run(t, pool, "echo", "innocent")
+	require.Equal(t, "innocent", got)
+	require.NotEqual(t, first, second)
+	requireGone(t, time.Second, first)
 }
 
 func TestSizesAreBounded(t *testing.T) {

@@ -33,44 +33,52 @@ var inChild = sync.OnceValue(func() bool {
 func InChild() bool { return inChild() }
 
 // Handle executes a run in a child process. Its ctx ends when the run is to
-// stop, with a cause. Its panic ends the process.
+// stop, with a cause. Its panic ends the process; its Goexit fails the run.
+// Several runs may be executed on one goroutine, one after the other.
 type Handle = func(ctx context.Context, run *broker.TaskRun, parent *Parent) *Response
 
 // Serve executes the runs that the parent sends with handle, one after the
 // other, until the parent says that there are no more; then it returns nil and
 // the process is to exit. If the parent goes without saying so, Serve kills
-// the process and its group. It also returns when ctx ends, once the handler
-// has returned, and with an error when this is no child or the parent's frames
-// make no sense. It is called once, from main's goroutine, without delay.
+// the process and what it started. It returns an error when this is no child
+// or the parent's frames make no sense. The contexts of the runs are made from
+// ctx. Serve is called once, from main's goroutine, without delay.
 func Serve(ctx context.Context, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
 	settle()
-	defer holdSignals()()
-	in, err := openInherited(3, "from parent")
+	in, err := openInherited(3)
 	if err != nil {
 		return fmt.Errorf("serve runs: %w", err)
 	}
-	out, err := openInherited(4, "to parent")
+	out, err := openInherited(4)
 	if err != nil {
 		return fmt.Errorf("serve runs: %w", err)
 	}
-	s := &server{handle: handle, frames: newFrameReader(in), w: frameWriter{w: out, max: maxHandshake}}
 	ctx, cancel := context.WithCancel(ctx)
-	defer s.work.Wait()
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = in.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	err = s.serve(ctx)
+	s := &server{
+		handle: handle,
+		derive: func() (context.Context, context.CancelCauseFunc) { return context.WithCancelCause(ctx) },
+		frames: newFrameReader(in),
+		w:      frameWriter{w: out, max: maxHandshake},
+		ended:  make(chan error, 1),
+	}
+	asked, release := holdSignals()
+	defer release()
+	go s.tellStacks(asked) // until release
+	s.clock = time.AfterFunc(time.Hour, s.tick)
+	defer s.clock.Stop()
+	if err = s.introduce(); err == nil {
+		go s.lead() // this goroutine may be main's, and must not meet a Goexit
+		err = <-s.ended
+	}
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("serve runs: %w", context.Cause(ctx))
 	case errors.Is(err, errBye):
 		return nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		killOwnGroup()
+		killOwnTree()
 	}
 	return fmt.Errorf("serve runs: %w", err)
 }
@@ -78,19 +86,31 @@ func Serve(ctx context.Context, handle Handle) error {
 // errBye is the parent's goodbye.
 var errBye = errors.New("no more runs")
 
-// server is the child's end. The goroutine that reads frames owns it; a run is
-// executed on another.
+// server is the child's end. At any time one goroutine leads: it reads the
+// parent's frames, and executes a run itself when one comes. That saves a short
+// run all switches between goroutines. Meanwhile nobody reads; so when a run
+// takes long, or waits for the parent's word, another goroutine is started to
+// lead, and the run's own ends with it.
 type server struct {
 	handle Handle
-	frames *frameReader
+	derive func() (context.Context, context.CancelCauseFunc)
+	frames *frameReader // the leader's
 	w      frameWriter
-	work   sync.WaitGroup
+	ended  chan error // holds what ended the leading
 
-	mu  sync.Mutex
-	run *Parent // the one that is executed
+	mu      sync.Mutex
+	run     *Parent // the one that is executed
+	clock   *time.Timer
+	ticking bool    // the clock is set
+	seen    *Parent // the run at the last tick
 }
 
-func (s *server) serve(ctx context.Context) error {
+// leadFor is how long a run goes on before another goroutine leads, twice that
+// at most.
+const leadFor = 2 * time.Millisecond
+
+// introduce takes what the parent says first, and answers it.
+func (s *server) introduce() error {
 	body, err := s.frames.next()
 	if err != nil {
 		return err
@@ -102,29 +122,44 @@ func (s *server) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limit, err := readSetup(r)
+	setup, err := readSetup(r)
 	if err != nil {
 		return fmt.Errorf("decode setup: %w", err)
 	}
-	s.frames.max, s.w.max = limit, limit
-	if err := s.w.write(appendHello(nil), nil); err != nil {
+	s.frames.max, s.w.max = setup.maxFrame, setup.maxFrame
+	if err := s.w.write(setup.limits.apply().append(nil), nil); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
-	for {
+	return nil
+}
+
+// lead reads frames until they end or another goroutine leads.
+func (s *server) lead() {
+	var scratch []byte // for the answers
+	for leading := true; leading; {
 		body, err := s.frames.next()
 		if err == nil {
-			err = s.receive(ctx, body)
+			leading, err = s.receive(body, &scratch)
 		}
 		if err != nil {
-			return err
+			s.ended <- err
+			return
 		}
 	}
 }
 
-func (s *server) receive(ctx context.Context, body []byte) error {
+// receive handles one frame and reports whether the caller still leads.
+func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error) {
 	kind, seq, r, err := openFrame(body)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if kind == frameRun {
+		o, err := readOrder(r)
+		if err != nil {
+			return false, fmt.Errorf("decode run: %w", err)
+		}
+		return s.execute(seq, o, scratch)
 	}
 	s.mu.Lock()
 	run := s.run
@@ -133,88 +168,134 @@ func (s *server) receive(ctx context.Context, body []byte) error {
 		run = nil // late word for a run that is over
 	}
 	switch kind {
-	case frameRun:
-		o, err := readOrder(r)
-		if err != nil {
-			return fmt.Errorf("decode run: %w", err)
-		}
-		return s.begin(ctx, seq, o)
 	case frameCancel:
 		timeout, text := r.Bool(), r.String()
 		if err := r.Done(); err != nil {
-			return fmt.Errorf("decode cancellation: %w", err)
+			return false, fmt.Errorf("decode cancellation: %w", err)
 		}
 		// A deadline that passed is for the context's own timer to say, so
 		// that its Err is the right one.
 		if run != nil && !(timeout && run.limited) {
 			run.cancel(cancelCause(timeout, text))
 		}
-		return nil
+		return true, nil
 	case frameReply:
 		id, body, callErr, err := readReply(r)
 		if err != nil {
-			return fmt.Errorf("decode reply: %w", err)
+			return false, fmt.Errorf("decode reply: %w", err)
 		}
 		if run != nil {
 			run.reply(id, body, callErr)
 		}
-		return nil
+		return true, nil
 	case frameBye:
-		return errBye
+		return false, errBye
 	}
-	return fmt.Errorf("frame of unexpected type %d", kind)
+	return false, fmt.Errorf("frame of unexpected type %d", kind)
 }
 
-// begin starts executing a run.
-func (s *server) begin(ctx context.Context, seq uint64, o order) error {
+// execute calls the handler and sends its answer. It reports whether the
+// caller still leads.
+func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, err error) {
 	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), limited: o.limited, done: make(chan struct{})}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run != nil {
-		return fmt.Errorf("run number %d came while number %d is executed", seq, s.run.seq)
+	ctx, cancel := s.derive()
+	defer cancel(nil)
+	run.cancel = cancel
+	if err := s.begin(run); err != nil {
+		return false, err
 	}
-	ctx, run.cancel = context.WithCancelCause(ctx)
-	release := context.CancelFunc(func() {})
 	if o.limited {
+		var release context.CancelFunc
 		ctx, release = context.WithTimeout(ctx, o.left)
-	}
-	s.run = run
-	s.work.Go(func() {
-		defer run.cancel(nil)
 		defer release()
-		s.execute(ctx, run, o.run)
-	})
-	return nil
-}
-
-// execute calls the handler and sends its answer.
-func (s *server) execute(ctx context.Context, run *Parent, task *broker.TaskRun) {
+	}
+	restore := func() {}
+	if o.memory > 0 {
+		restore = capMemory(o.memory)
+	}
 	var answer *Response
 	defer func() {
+		goexit := false
 		if answer == nil {
 			if v := recover(); v != nil {
 				// As Go would end it, but not through a second panic.
 				fmt.Fprintf(os.Stderr, "panic: %v\n\n%s", v, debug.Stack())
 				os.Exit(2)
 			}
-			answer = &Response{Failure: &broker.Failure{Kind: "failed", Message: "the handler ended without an answer"}}
+			goexit = true // or nil was returned, which is as bad
+			answer = &Response{Failure: &broker.Failure{Kind: "failed", Message: "the task called runtime.Goexit"}}
 		}
-		s.answer(run, answer)
+		restore() // before the next run can begin
+		leading = s.answer(run, answer, scratch)
+		if goexit && leading {
+			leading = false
+			go s.lead() // this goroutine ends
+		}
 	}()
-	answer = s.handle(ctx, task, run)
+	answer = s.handle(ctx, o.run, run)
+	return // what the deferred function says
 }
 
-// answer sends a run's last frame. What comes of the run later is dropped
-// before it is written, so the parent never sees it.
-func (s *server) answer(run *Parent, a *Response) {
-	frame := a.append(nil, run.seq)
+// begin makes a run the one that is executed.
+func (s *server) begin(run *Parent) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run != nil {
+		return fmt.Errorf("run number %d came while number %d is executed", run.seq, s.run.seq)
+	}
+	s.run, run.leads = run, true
+	if !s.ticking {
+		s.ticking = true
+		s.clock.Reset(leadFor)
+	}
+	return nil
+}
+
+// tick has another goroutine lead when the run that executes did so at the
+// tick before. The clock is set by runs and not by each of them: setting it is
+// not for nothing.
+func (s *server) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	run := s.run
+	if run == nil || !run.leads {
+		s.ticking, s.seen = false, nil
+		return
+	}
+	if run == s.seen {
+		s.ticking, s.seen = false, nil
+		s.handOver(run)
+		return
+	}
+	s.seen = run
+	s.clock.Reset(leadFor)
+}
+
+// handOver has another goroutine lead than the run's. The caller holds the
+// lock.
+func (s *server) handOver(run *Parent) {
+	if run.leads && s.run == run {
+		run.leads = false
+		go s.lead() // the process ends with the last that leads
+	}
+}
+
+// answer sends a run's last frame, and reports whether the run's goroutine
+// leads. What comes of the run later is dropped before it is written, so the
+// parent never sees it.
+func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool) {
+	frame := a.append(*scratch, run.seq)
 	if err := s.w.check(frame); err != nil {
 		a = &Response{Permanent: true, Failure: &broker.Failure{
 			Kind: "failed", Message: fmt.Sprintf("send result: %v", err)}}
 		frame = a.append(nil, run.seq)
 	}
+	if cap(frame) <= keepBuffer {
+		*scratch = frame
+	}
 	s.mu.Lock()
 	s.run = nil // before the frame: the next run may follow it at once
+	leading = run.leads
 	s.mu.Unlock()
 	// Without a parent nobody is to be told; the reader sees its end too.
 	_ = s.w.write(frame, func() bool {
@@ -222,6 +303,7 @@ func (s *server) answer(run *Parent, a *Response) {
 		return true
 	})
 	close(run.done)
+	return leading
 }
 
 // cancelCause is the cause that a handler's context ends with.
@@ -241,74 +323,3 @@ type cause struct {
 
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.kind }
-
-// Parent is the parent process as one run sees it. Its methods may be called
-// concurrently, and return errors once the run is over.
-type Parent struct {
-	server  *server
-	seq     uint64
-	level   slog.Level
-	limited bool // the handler's context has a deadline
-	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when the run is over
-	over    bool          // no more frames of it; under the writer's lock
-
-	mu    sync.Mutex
-	last  uint64
-	calls map[uint64]chan<- callResult
-}
-
-type callResult struct {
-	body []byte
-	err  error
-}
-
-// Call asks the parent's Config.Call and returns its reply. It returns an
-// error when ctx or the run ends first, when body or reply is larger than a
-// frame may be, and the text of the error that Config.Call returned.
-func (p *Parent) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
-	result := make(chan callResult, 1)
-	p.mu.Lock()
-	if p.calls == nil {
-		p.calls = make(map[uint64]chan<- callResult)
-	}
-	p.last++
-	id := p.last
-	p.calls[id] = result
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.calls, id)
-	}()
-	if err := p.send(appendCall(p.seq, id, method, body)); err != nil {
-		return nil, fmt.Errorf("call parent process: %s: %w", method, err)
-	}
-	err := errRunOver
-	select {
-	case r := <-result:
-		if r.err == nil {
-			return r.body, nil
-		}
-		err = r.err
-	case <-ctx.Done():
-		_ = p.send(appendForget(p.seq, id)) // if the run is over, so is the call
-		err = context.Cause(ctx)
-	case <-p.done:
-	}
-	return nil, fmt.Errorf("call parent process: %s: %w", method, err)
-}
-
-// send writes a frame of the run unless it is over.
-func (p *Parent) send(frame []byte) error {
-	return p.server.w.write(frame, func() bool { return !p.over })
-}
-
-func (p *Parent) reply(id uint64, body []byte, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if result, ok := p.calls[id]; ok {
-		result <- callResult{body, err} // has room for the one reply
-		delete(p.calls, id)
-	}
-}

@@ -1,15 +1,31 @@
 package subprocess
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
-	"unsafe"
+)
+
+const (
+	prSetPdeathsig      = 1
+	prSetChildSubreaper = 36
+
+	hasOOMScore = true
 )
 
 // executable names the running binary, also after its file was replaced.
-func executable() (string, error) { return "/proc/self/exe", nil }
+func executable() (string, error) {
+	const self = "/proc/self/exe"
+	if _, err := os.Lstat(self); err != nil {
+		return os.Executable() // no /proc
+	}
+	return self, nil
+}
 
 // processAttributes gives the child a process group of its own, and has the
 // kernel kill it when the thread that starts it ends.
@@ -17,37 +33,94 @@ func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// awaitExit blocks until the process has ended, and leaves it to be waited
-// for: until then its id is nobody else's, so its group can be killed.
-func awaitExit(pid int, _ <-chan struct{}) {
-	const (
-		pPID    = 1
-		wExited = 0x4
-		wNoWait = 0x1000000
-	)
-	var info [128]byte // a siginfo_t, which nobody reads
-	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid),
-			uintptr(unsafe.Pointer(&info)), wExited|wNoWait, 0, 0)
-		if errno != syscall.EINTR {
-			return // another error means that somebody else has waited for it
-		}
-	}
-}
-
 // settle is what a child does before its hello. The parent-death signal of its
 // start would kill it before it could take its own children along; from here
 // on it does that itself at the end of descriptor 3, and the signal only has
 // to wake it if it is stopped. The setting is the main thread's own: on
 // another thread it stays as it was, and then only the child dies.
+//
+// What the child starts stays below it in the tree of processes, even if it
+// leaves the group and its own parent ends: so it can be found and killed.
 func settle() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if syscall.Gettid() == os.Getpid() {
-		const prSetPdeathsig = 1
 		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
 	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
 	// It was started as /proc/self/exe, and ps would call it exe. A name is
 	// no reason to end.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+}
+
+func capabilities() []string {
+	return []string{"process-group", "process-tree", "parent-death", "memory-watch", "rlimit-data", "gomemlimit", "nice", "oom-score"}
+}
+
+// limitData limits the address space that this process can write to, and
+// returns how to take that back.
+func limitData(size int64) (undo func()) {
+	const rlimitData = syscall.RLIMIT_DATA
+	var old syscall.Rlimit
+	if syscall.Getrlimit(rlimitData, &old) != nil || uint64(size) >= old.Cur {
+		return func() {}
+	}
+	if syscall.Setrlimit(rlimitData, &syscall.Rlimit{Cur: uint64(size), Max: old.Max}) != nil {
+		return func() {} // the watch remains
+	}
+	return func() { _ = syscall.Setrlimit(rlimitData, &old) } // up to what it may
+}
+
+func setOOMScore(score int) error {
+	return os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
+}
+
+// descendants returns the processes below one in the tree, those next to it
+// first.
+func descendants(pid int) []int {
+	var all []int
+	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", todo[0]))
+		for _, file := range tasks {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				continue // it has just ended
+			}
+			for _, field := range strings.Fields(string(b)) {
+				if n, err := strconv.Atoi(field); err == nil && !slices.Contains(all, n) {
+					all, todo = append(all, n), append(todo, n)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// killTree kills a process that leads its group, the group, and what is below
+// it in the tree, and returns the latter. The caller has not waited for the
+// process yet.
+func killTree(pid int) []int {
+	_ = syscall.Kill(-pid, syscall.SIGSTOP) // so that no more are started
+	below := killDescendants(pid)
+	killGroup(pid)
+	return below
+}
+
+// killDescendants kills what is below a process, and returns it. Each round can
+// bring to light what a killed one has started meanwhile.
+func killDescendants(pid int) []int {
+	var killed []int
+	for range 8 {
+		found := false
+		for _, d := range descendants(pid) {
+			if !slices.Contains(killed, d) {
+				killed, found = append(killed, d), true
+				_ = syscall.Kill(d, syscall.SIGKILL)
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	return killed
 }

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,8 +24,8 @@ import (
 
 type task = func(ctx context.Context, payload string, parent *subprocess.Parent) (string, error)
 
-// handle is what the children of the tests execute.
-func handle(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+// handler returns what the children of the tests execute.
+func handler() subprocess.Handle {
 	tasks := map[string]task{
 		"echo":     func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil },
 		"wait":     wait,
@@ -50,17 +52,24 @@ func handle(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent)
 		},
 		"fail":      func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return "", errors.New(p) },
 		"hold":      hold,
+		"nap":       nap,
+		"deaf":      deaf,
+		"grab":      grab,
+		"grow":      grow(),
+		"limits":    limits,
 		"callshort": callShort,
 	}
-	if run.Task == "verdict" {
-		return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
-			Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
+	return func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+		if run.Task == "verdict" {
+			return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
+				Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
+		}
+		result, err := tasks[run.Task](ctx, string(run.Payload), parent)
+		if err != nil {
+			return &subprocess.Response{Failure: &broker.Failure{Message: err.Error()}}
+		}
+		return &subprocess.Response{Result: []byte(result)}
 	}
-	result, err := tasks[run.Task](ctx, string(run.Payload), parent)
-	if err != nil {
-		return &subprocess.Response{Failure: &broker.Failure{Message: err.Error()}}
-	}
-	return &subprocess.Response{Result: []byte(result)}
 }
 
 func number(s string) int {
@@ -135,14 +144,24 @@ func printBig(_ context.Context, p string, _ *subprocess.Parent) (string, error)
 	return strings.Repeat("y", 1000), nil
 }
 
-// family starts a process in its group, tells both and runs the task named.
+// family starts a process in its group and, unless it is to crash, one that
+// leaves it, tells all of them and runs the task named.
 func family(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	cmd := exec.Command("sleep", "300")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // holds the descriptors
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	tell(ctx, parent, "%d %d", os.Getpid(), cmd.Process.Pid)
+	away := exec.Command("sleep", "300")
+	away.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // leaves the group
+	if p != "crash" {
+		if err := away.Start(); err != nil {
+			return "", err
+		}
+		tell(ctx, parent, "%d %d %d", os.Getpid(), cmd.Process.Pid, away.Process.Pid)
+	} else {
+		tell(ctx, parent, "%d %d", os.Getpid(), cmd.Process.Pid)
+	}
 	if p == "spin" {
 		return spin(ctx, "", parent)
 	}
@@ -156,9 +175,12 @@ func family(ctx context.Context, p string, parent *subprocess.Parent) (string, e
 // leave leaves a process behind.
 func leave(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 	cmd := exec.Command("sleep", "300")
-	if p == "away" { // out of reach, with the descriptors
+	if p != "" { // out of reach, with the descriptors
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	}
+	if p == "away with 4" {
+		cmd.ExtraFiles = []*os.File{os.NewFile(4, "")}
 	}
 	if err := cmd.Start(); err != nil {
 		return "", err
@@ -285,4 +307,66 @@ func callShort(ctx context.Context, _ string, parent *subprocess.Parent) (string
 	}
 	_, err = parent.Call(ctx, "ended", nil)
 	return "gave up", err
+}
+
+// nap takes a while and does not look at its context.
+func nap(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
+	tell(ctx, parent, "%d", os.Getpid())
+	timer := time.NewTimer(time.Duration(number(p)) * time.Millisecond)
+	<-timer.C
+	return "rested", nil
+}
+
+// deaf ignores all signals that it can, and its context.
+func deaf(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	for s := syscall.Signal(1); s < 32; s++ {
+		if s != syscall.SIGCHLD {
+			signal.Ignore(s)
+		}
+	}
+	return spin(ctx, "", parent)
+}
+
+// grab takes so many MiB and holds them.
+func grab(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
+	held := make([]byte, number(p)<<20)
+	for i := 0; i < len(held); i += 4096 {
+		held[i] = 1
+	}
+	if number(p) > 32 {
+		<-ctx.Done()
+	}
+	runtime.KeepAlive(held)
+	return "held", nil
+}
+
+// grow leaves MiBs behind in its process.
+func grow() task {
+	var held [][]byte
+	return func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+		b := make([]byte, number(p)<<20)
+		for i := range b {
+			b[i] = byte(i)
+		}
+		held = append(held, b)
+		return strconv.Itoa(len(held)), nil
+	}
+}
+
+// limits tells what this process is held to.
+func limits(context.Context, string, *subprocess.Parent) (string, error) {
+	nice, err := syscall.Getpriority(syscall.PRIO_PROCESS, os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	score, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return "", err
+	}
+	var core, data syscall.Rlimit
+	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_CORE, &core), syscall.Getrlimit(syscall.RLIMIT_DATA, &data)); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("nice %d oom %s core %d data %v memory %v threads %d", 20-nice, strings.TrimSpace(string(score)), core.Cur,
+		data.Cur < 1<<40, debug.SetMemoryLimit(-1) < 1<<40, runtime.GOMAXPROCS(0)), nil
 }

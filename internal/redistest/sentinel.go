@@ -1,0 +1,127 @@
+package redistest
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sentinels is how many watch; two have to agree that a master is dead.
+const sentinels = 3
+
+// masterName is how the sentinels call what they watch.
+const masterName = "main"
+
+// Sentinel is a master and a replica with three sentinels that watch them, all
+// of which end with the test.
+type Sentinel struct {
+	Servers  []*Server // as started, the first as master
+	watchers []*Server
+	tb       testing.TB
+}
+
+// StartSentinel starts them, with further arguments for the two servers. The
+// sentinels take a master for dead after a second.
+func StartSentinel(t testing.TB, args ...string) *Sentinel {
+	t.Helper()
+	args = append([]string{"--repl-diskless-sync-delay", "0"}, args...)
+	master := Start(t, args...)
+	host, port, _ := strings.Cut(master.Addr(), ":")
+	replica := Start(t, append([]string{"--replicaof", host + " " + port}, args...)...)
+	s := &Sentinel{Servers: []*Server{master, replica}, tb: t}
+	s.await("the replica is in step", func() error { return follows(replica) })
+	for range sentinels {
+		s.watchers = append(s.watchers, startWatcher(t, master))
+	}
+	s.await("the sentinels know each other", func() error {
+		for _, w := range s.watchers {
+			if err := watches(w); err != nil {
+				return fmt.Errorf("sentinel %s: %w", w.Addr(), err)
+			}
+		}
+		return nil
+	})
+	return s
+}
+
+func (s *Sentinel) await(what string, ask func() error) {
+	s.tb.Helper()
+	if err := await(clusterTimeout, ask); err != nil {
+		s.tb.Fatalf("wait until %s: %v", what, err)
+	}
+}
+
+func startWatcher(t testing.TB, master *Server) *Server {
+	t.Helper()
+	w := newServer(t, t.TempDir())
+	host, port, _ := strings.Cut(master.Addr(), ":")
+	file := filepath.Join(w.dir, "sentinel.conf") // which it writes to
+	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s\n"+
+		"sentinel monitor %[4]s %[5]s %[6]s 2\n"+
+		"sentinel down-after-milliseconds %[4]s 1000\n"+
+		"sentinel failover-timeout %[4]s 5000\n",
+		w.port, w.dir, w.log(), masterName, host, port)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatalf("write configuration of sentinel: %v", err)
+	}
+	w.args = []string{file, "--sentinel"}
+	w.Restart()
+	t.Cleanup(w.Stop)
+	return w
+}
+
+// watches reports nil once the sentinel knows the replica and the others.
+func watches(w *Server) error {
+	v, err := w.Do("SENTINEL", "MASTER", masterName)
+	if err != nil {
+		return err
+	}
+	list, _ := v.([]any)
+	got := map[any]any{}
+	for i := 0; i+1 < len(list); i += 2 {
+		got[list[i]] = list[i+1]
+	}
+	if got["flags"] != "master" || got["num-slaves"] != "1" || got["num-other-sentinels"] != fmt.Sprint(sentinels-1) {
+		return fmt.Errorf("it sees a master that is %v with %v replicas, and %v others",
+			got["flags"], got["num-slaves"], got["num-other-sentinels"])
+	}
+	return nil
+}
+
+// URL is the address of the sentinels as a broker's URL.
+func (s *Sentinel) URL() string {
+	addr := s.addrs()
+	options := url.Values{"master_name": {masterName}, "addr": addr[1:]}
+	return "redis+sentinel://" + addr[0] + "/0?" + options.Encode()
+}
+
+// addrs is the address of each sentinel.
+func (s *Sentinel) addrs() []string {
+	list := make([]string, len(s.watchers))
+	for i, w := range s.watchers {
+		list[i] = w.Addr()
+	}
+	return list
+}
+
+// Master is the server that most sentinels name as the master.
+func (s *Sentinel) Master() *Server {
+	s.tb.Helper()
+	votes := map[string]int{}
+	for _, w := range s.watchers {
+		v, err := w.Do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName)
+		if pair, ok := v.([]any); ok && err == nil && len(pair) == 2 {
+			votes[fmt.Sprintf("%v:%v", pair[0], pair[1])]++
+		}
+	}
+	for _, server := range s.Servers {
+		if votes[server.Addr()] > sentinels/2 {
+			return server
+		}
+	}
+	s.tb.Fatalf("find master: the sentinels name %v", votes)
+	return nil
+}

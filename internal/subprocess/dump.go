@@ -1,0 +1,51 @@
+package subprocess
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"slices"
+)
+
+const (
+	dumpRead = 1 << 20  // bytes of stacks that are looked at
+	dumpSend = 32 << 10 // bytes of them that are sent
+)
+
+// tellStacks answers each request for the stacks of this process's goroutines
+// while a run is executed.
+func (s *server) tellStacks(asked <-chan os.Signal) {
+	for range asked {
+		s.mu.Lock()
+		run := s.run
+		s.mu.Unlock()
+		if run == nil {
+			continue
+		}
+		frame := newFrame(nil, frameStack, run.seq)
+		frame = appendText(frame, string(stacks()), dumpSend)
+		_ = run.send(frame) // the run is over, or the parent gone
+	}
+}
+
+// stacks returns the stacks of this process's goroutines: first those that
+// run, which is what a reader looks for in a process that does not stop; then
+// those that wait; not the one that asks.
+func stacks() []byte {
+	buf := make([]byte, dumpRead)
+	parts := bytes.Split(buf[:runtime.Stack(buf, true)], []byte("\n\n"))[1:]
+	slices.SortStableFunc(parts, func(a, b []byte) int { return rank(a) - rank(b) })
+	return bytes.Join(parts, []byte("\n\n"))
+}
+
+// rank orders goroutines by the state that the first line of a stack tells.
+func rank(stack []byte) int {
+	head, _, _ := bytes.Cut(stack, []byte("\n"))
+	switch {
+	case bytes.Contains(head, []byte("[run")): // running, runnable
+		return 0
+	case bytes.Contains(stack, []byte("internal/subprocess.(*server).")) && !bytes.Contains(stack, []byte(".execute(")):
+		return 2
+	}
+	return 1
+}

@@ -1,0 +1,83 @@
+package subprocess
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+)
+
+// childLimits is what a child sets for itself before its hello.
+type childLimits struct {
+	threads  int // 0 leaves it
+	nice     int // 0 leaves it
+	oomScore int // negative or 0 leaves it
+}
+
+// apply sets the limits, and tells which hold now and which could not be set:
+// none of them is a reason not to serve.
+func (l childLimits) apply() hello {
+	var h hello
+	var failed []string
+	try := func(name string, f func() error) {
+		if err := f(); err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", name, err))
+			return
+		}
+		h.active = append(h.active, name)
+	}
+	if l.threads > 0 {
+		try(fmt.Sprintf("gomaxprocs=%d", l.threads), func() error {
+			if runtime.GOMAXPROCS(0) != l.threads { // setting it stops the world
+				runtime.GOMAXPROCS(l.threads)
+			}
+			return nil
+		})
+	}
+	try("core=0", noCore)
+	if l.nice > 0 {
+		try(fmt.Sprintf("nice=%d", l.nice), func() error { return addNice(l.nice) })
+	}
+	if l.oomScore > 0 && hasOOMScore {
+		try(fmt.Sprintf("oom_score_adj=%d", l.oomScore), func() error { return setOOMScore(l.oomScore) })
+	}
+	h.failed = strings.Join(failed, "; ")
+	return h
+}
+
+// addressHeadroom is how far beyond its cap a child's address space may grow.
+// It is ample: a Go program that is refused memory dies in ways that hardly say
+// why, so the watch is to come first, and this is for what outruns the watch.
+func addressHeadroom(limit int64) int64 { return max(limit, 256<<20) }
+
+// capMemory holds this process to limit bytes until the function it returns is
+// called. What earlier runs left behind is not this one's: it is given back
+// first if it is much.
+func capMemory(limit int64) (restore func()) {
+	before := debug.SetMemoryLimit(limit / 10 * 9)
+	resident, data := ownSize()
+	if resident > limit/2 {
+		debug.FreeOSMemory()
+		resident, data = ownSize()
+	}
+	undo := func() {}
+	if data > 0 {
+		// The limit is on address space that can be written to, of which some
+		// is there that will never be used: what may be added counts.
+		undo = limitData(data + max(limit-resident, 0) + addressHeadroom(limit))
+	}
+	return func() {
+		undo()
+		debug.SetMemoryLimit(before)
+	}
+}
+
+// Capabilities names what this system lets a pool do to hold its children:
+// what is missing here does not hold.
+func Capabilities() []string {
+	list := capabilities()
+	if groups, err := openCgroups(""); err == nil && groups != nil {
+		list = append(list, "cgroup")
+	}
+	return list
+}

@@ -1,0 +1,125 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// grabbed runs a task that takes so many MiB under a cap of so many.
+func grabbed(t *testing.T, pool *subprocess.Pool, size, limit int) (*subprocess.Response, error) {
+	t.Helper()
+	req := request("grab", strconv.Itoa(size))
+	req.Memory = int64(limit) << 20
+	return pool.Run(t.Context(), req)
+}
+
+func TestAGreedyRunEndsAsOOM(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	// The second one is refused before it can be seen to be too large.
+	for _, size := range []int{200, 4000} {
+		run(t, pool, "echo", "")
+		start := time.Now()
+		_, err := grabbed(t, pool, size, 64)
+		require.Less(t, time.Since(start), time.Second)
+		var ended *subprocess.ExitError
+		require.ErrorAs(t, err, &ended)
+		require.Equal(t, subprocess.OOM, ended.Kind, "%v\n%s", ended, ended.Stderr)
+		require.ErrorContains(t, err, "ran out of memory")
+		require.ErrorContains(t, err, "beyond the cap of 64 MiB")
+		require.True(t, isGone(ended.PID))
+	}
+	resp, err := grabbed(t, pool, 8, 64)
+	require.NoError(t, err)
+	require.Equal(t, "held", string(resp.Result))
+}
+
+func TestACapIsThatOfItsRunAlone(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	req := request("limits", "")
+	req.Memory = 64 << 20
+	for range 2 {
+		resp, err := pool.Run(t.Context(), req)
+		require.NoError(t, err)
+		require.Contains(t, string(resp.Result), "data true memory true")
+		got, pid := run(t, pool, "limits", "")
+		require.Contains(t, got, "data false memory false")
+		require.Equal(t, resp.PID, pid)
+	}
+	// What earlier runs took and left to the collector is not held against it.
+	for range 3 {
+		run(t, pool, "grab", "31")
+		run(t, pool, "result", "10000000")
+		resp, err := grabbed(t, pool, 8, 48*shadowed)
+		require.NoError(t, err)
+		require.Nil(t, resp.Failure)
+	}
+}
+
+func TestAKilledChildIsNoOOM(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	req := request("signal", strconv.Itoa(int(syscall.SIGKILL)))
+	req.Memory = 64 << 20
+	_, err := pool.Run(t.Context(), req)
+	var ended *subprocess.ExitError
+	require.ErrorAs(t, err, &ended)
+	require.Equal(t, subprocess.Crashed, ended.Kind)
+	require.Contains(t, ended.Detail(), "signal: killed, user ")
+}
+
+func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg    subprocess.Config
+		want   string
+		active []string
+	}{
+		"defaults": {subprocess.Config{Processes: runtime.GOMAXPROCS(0)}, "nice 5 oom 500 core 0 data false memory false threads 2",
+			[]string{"gomaxprocs=2", "core=0", "nice=5", "oom_score_adj=500"}},
+		"own": {subprocess.Config{Processes: 1, Nice: 7, OOMScore: 900, Threads: 1}, "nice 7 oom 900 core 0 data false memory false threads 1",
+			[]string{"gomaxprocs=1", "core=0", "nice=7", "oom_score_adj=900"}},
+		"none": {subprocess.Config{Processes: 1, Nice: -1, OOMScore: -1, Threads: 3}, "nice 0 oom 0 core 0 data false memory false threads 3",
+			[]string{"gomaxprocs=3", "core=0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newPool(t, c.cfg)
+			require.Nil(t, pool.Limits())
+			got, _ := run(t, pool, "limits", "")
+			require.Equal(t, c.want, got)
+			require.Equal(t, c.active, pool.Limits())
+		})
+	}
+	require.Subset(t, subprocess.Capabilities(), []string{"process-group", "parent-death", "memory-watch", "rlimit-data"})
+}
+
+func TestTheEnvironmentIsAnAllowList(t *testing.T) {
+	t.Setenv("TASKGEN_BROKER", "redis://:canary@127.0.0.1")
+	t.Setenv("SUBPROCESS_TEST_ONE", "first")
+	t.Setenv("SUBPROCESS_TEST_TWO", "second")
+	for name, c := range map[string]struct {
+		env           []string
+		with, without []string
+	}{
+		"default": {nil, []string{"SUBPROCESS_TEST_ONE=first", "SUBPROCESS_TEST_TWO=second"}, []string{"canary"}},
+		"list":    {[]string{"PATH", "SUBPROCESS_TEST_T*"}, []string{"SUBPROCESS_TEST_TWO=second"}, []string{"first", "HOME=", "canary"}},
+		"asked":   {[]string{"PATH", "TASKGEN_BROKER"}, []string{"canary"}, []string{"first", "second"}},
+		"one":     {[]string{"PATH"}, []string{"PATH="}, []string{"first", "second", "canary", "HOME="}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := run(t, newPool(t, subprocess.Config{Processes: 1, Env: c.env}), "environ", "")
+			for _, text := range c.with {
+				require.Contains(t, got, text)
+			}
+			for _, text := range c.without {
+				require.NotContains(t, got, text)
+			}
+		})
+	}
+}

@@ -1,0 +1,103 @@
+package subprocess
+
+import (
+	"slices"
+	"time"
+)
+
+// weighEvery is how often, at most, the size of a busy child is looked at
+// between its runs: it costs more than a short run does.
+const weighEvery = time.Second
+
+// worn reports whether the child has lived through what it may.
+func (c *child) worn(now time.Time) bool {
+	cfg := &c.pool.cfg
+	if cfg.MaxRuns > 0 && c.runs >= cfg.MaxRuns {
+		return true
+	}
+	if cfg.MaxAge > 0 && now.Sub(c.born) >= cfg.MaxAge {
+		return true
+	}
+	if cfg.MaxSize <= 0 || now.Sub(c.weighed) < weighEvery {
+		return false
+	}
+	c.weighed = now
+	return residentSize(c.pid) >= cfg.MaxSize
+}
+
+// replace starts a successor for the child, which takes runs until it is
+// there. One is started at a time. The caller holds the pool's lock.
+func (p *Pool) replace(old *child) {
+	select {
+	case <-p.closing:
+		return
+	default:
+	}
+	if p.replacing {
+		return // the next run's end asks again
+	}
+	p.replacing = true
+	p.successors.Go(func() {
+		next, err := p.startChecked()
+		if err == nil {
+			err = p.greetedBy(next)
+		}
+		p.mu.Lock()
+		p.replacing = false
+		if err != nil { // said already; the old one is better than none
+			p.mu.Unlock()
+			return
+		}
+		if _, alive := p.children[old]; !alive && len(p.children) > p.cfg.Processes {
+			p.mu.Unlock()
+			next.dismiss() // it ended by itself and has been succeeded
+			return
+		}
+		old.retired = true
+		next.idleSince = time.Now()
+		idle := slices.Contains(p.idle, old)
+		p.idle = slices.DeleteFunc(p.idle, func(c *child) bool { return c == old })
+		p.idle = append(p.idle, next)
+		p.mu.Unlock()
+		if idle {
+			old.dismiss() // else the end of its run does
+		}
+	})
+}
+
+// retireIdle ends children that had nothing to do for Config.Idle, and idle
+// ones of Config.MaxAge, until the pool is closed.
+func (p *Pool) retireIdle() {
+	every := p.cfg.MaxAge
+	if p.cfg.Idle > 0 && (every <= 0 || p.cfg.Idle < every) {
+		every = p.cfg.Idle
+	}
+	ticker := time.NewTicker(max(every/4, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.closing:
+			return
+		case now := <-ticker.C:
+			for _, c := range p.takeStale(now) {
+				c.dismiss()
+			}
+		}
+	}
+}
+
+// takeStale takes the children that are to be retired from the idle ones.
+func (p *Pool) takeStale(now time.Time) []*child {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var stale []*child
+	p.idle = slices.DeleteFunc(p.idle, func(c *child) bool {
+		old := p.cfg.Idle > 0 && now.Sub(c.idleSince) >= p.cfg.Idle ||
+			p.cfg.MaxAge > 0 && now.Sub(c.born) >= p.cfg.MaxAge
+		if old {
+			stale = append(stale, c)
+		}
+		return old
+	})
+	return stale
+}

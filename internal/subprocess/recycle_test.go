@@ -1,0 +1,115 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+func TestAWornChildIsSucceededAndNoRunFails(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 2, MaxRuns: 100})
+	var mu sync.Mutex
+	runs := map[int]int{}
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			for i := range 3000 {
+				resp, err := pool.Run(t.Context(), request("echo", strconv.Itoa(i)))
+				if err != nil || string(resp.Result) != strconv.Itoa(i) {
+					t.Errorf("run %d: %v", i, err)
+					return
+				}
+				mu.Lock()
+				runs[resp.PID]++
+				mu.Unlock()
+			}
+		})
+	}
+	both.Wait()
+	require.Greater(t, len(runs), 3)
+	for pid, n := range runs {
+		require.GreaterOrEqual(t, n, 1, "process %d", pid)
+	}
+	require.Eventually(t, func() bool { return len(childrenOf(t, os.Getpid())) <= 3 }, 5*time.Second, time.Millisecond)
+}
+
+func TestAChildIsReplacedForItsAgeAndSize(t *testing.T) {
+	for name, cfg := range map[string]subprocess.Config{
+		"age":  {Processes: 1, MaxAge: 500 * time.Millisecond},
+		"size": {Processes: 1, MaxSize: 60 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newPool(t, cfg)
+			got, first := run(t, pool, "grow", "64")
+			require.Equal(t, "1", got)
+			require.Eventually(t, func() bool {
+				_, pid := run(t, pool, "echo", "")
+				return pid != first
+			}, 10*time.Second, time.Millisecond)
+			requireGone(t, 5*time.Second, first)
+		})
+	}
+}
+
+func TestAnIdleChildIsRetired(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1, Idle: 50 * time.Millisecond})
+	_, first := run(t, pool, "echo", "")
+	requireGone(t, 5*time.Second, first)
+	_, second := run(t, pool, "echo", "")
+	require.NotEqual(t, first, second)
+}
+
+func TestEachRunCanHaveAFreshChild(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 2, Fresh: true})
+	seen := map[int]bool{}
+	for range 20 {
+		got, pid := run(t, pool, "grow", "1")
+		require.Equal(t, "1", got, "a run found what an earlier one left")
+		require.False(t, seen[pid])
+		seen[pid] = true
+		require.LessOrEqual(t, len(childrenOf(t, os.Getpid())), 2)
+	}
+}
+
+func TestACrashLoopAtTheStartOpensTheBreaker(t *testing.T) {
+	t.Setenv(badChild, "exit")
+	var s sink
+	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
+	for range 3 {
+		_, err := pool.Run(t.Context(), request("echo", ""))
+		require.ErrorContains(t, err, "exit status 1")
+		require.NotErrorIs(t, err, subprocess.ErrBreaker)
+	}
+	start := time.Now()
+	for range 100 {
+		_, err := pool.Run(t.Context(), request("echo", ""))
+		var failed *subprocess.StartError
+		require.ErrorAs(t, err, &failed)
+		require.ErrorIs(t, err, subprocess.ErrBreaker)
+		require.ErrorContains(t, err, "address already in use", "what was wrong is still said")
+	}
+	require.Less(t, time.Since(start), time.Second, "no process was started")
+	said := 0
+	for _, rec := range s.records(t) {
+		if rec["level"] == "ERROR" {
+			said++
+			require.Contains(t, rec["msg"], "CPU-bound runs wait")
+		}
+	}
+	require.Equal(t, 1, said)
+
+	// It closes by itself once children come up again.
+	require.NoError(t, os.Setenv(badChild, ""))
+	require.Eventually(t, func() bool {
+		_, err := pool.Run(t.Context(), request("echo", ""))
+		return err == nil
+	}, 5*time.Second, 20*time.Millisecond)
+}

@@ -1,0 +1,161 @@
+package subprocess
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+type startRequest struct {
+	argv  []string
+	attr  *os.ProcAttr
+	reply chan<- startReply
+}
+
+type startReply struct {
+	proc *os.Process
+	err  error
+}
+
+// start starts a process and its goroutines. It does not wait for its hello.
+func (p *Pool) start() (*child, error) {
+	c := &child{
+		pool:       p,
+		born:       time.Now(),
+		oomKills:   oomKills(),
+		parentPeak: peakSize(os.Getpid()),
+		ready:      make(chan struct{}),
+		exited:     make(chan struct{}),
+		gone:       make(chan struct{}),
+	}
+	var pipes pipes
+	defer pipes.closeTheirs()
+	var stdout, stderr *os.File
+	err := pipes.open(&c.in, &c.out, &stdout, &stderr)
+	if err == nil {
+		c.group, err = p.groups.add()
+	}
+	if err == nil {
+		c.proc, err = p.startProcess(pipes.theirs, c.group)
+	}
+	if err != nil {
+		pipes.closeOurs()
+		c.group.remove()
+		return nil, err
+	}
+	c.pid = c.proc.Pid
+	// SyscallConn of an open file has no error.
+	c.outConn, _ = c.out.SyscallConn()
+	c.stdout, _ = newCapture(stdout, p.cfg.Logger, "stdout", c.pid)
+	c.stderr, _ = newCapture(stderr, p.cfg.Logger, "stderr", c.pid)
+	c.w = frameWriter{w: c.in, max: p.cfg.MaxFrame}
+	c.frames = newFrameReader(c.out)
+
+	c.readers.Go(c.stdout.read)
+	c.readers.Go(c.stderr.read)
+	c.readers.Go(c.greet)
+	p.work.Go(c.wait)
+	p.adopt(c)
+	// The pipe is empty and holds it; an error shows as a missing hello.
+	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits()}.append(nil), nil)
+	return c, nil
+}
+
+// startProcess has the pool's starting thread start the binary.
+func (p *Pool) startProcess(files []*os.File, group *cgroup) (*os.Process, error) {
+	attributes := processAttributes()
+	group.put(attributes)
+	reply := make(chan startReply, 1)
+	p.starts <- startRequest{
+		argv:  []string{os.Args[0]},
+		attr:  &os.ProcAttr{Files: files, Env: childEnvironment(p.cfg.Env), Sys: attributes},
+		reply: reply,
+	}
+	r := <-reply
+	return r.proc, r.err
+}
+
+// startProcesses starts all of the pool's processes from one thread, which
+// lives as long as they do: the kernel sends the parent-death signal when the
+// thread that started a process ends, not when the parent does.
+func (p *Pool) startProcesses() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for r := range p.starts {
+		proc, err := startProcess(r.argv, r.attr)
+		r.reply <- startReply{proc, err}
+	}
+}
+
+func startProcess(argv []string, attr *os.ProcAttr) (*os.Process, error) {
+	path, err := executable()
+	if err != nil {
+		return nil, fmt.Errorf("find own binary: %w", err)
+	}
+	return os.StartProcess(path, argv, attr)
+}
+
+// childEnvironment is what a child finds in its environment: of the parent's
+// variables those that the list allows, and the mark.
+func childEnvironment(allowed []string) []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); name != childVariable && allows(allowed, name) {
+			env = append(env, v)
+		}
+	}
+	return append(env, childVariable+"=1")
+}
+
+// brokerVariable holds the broker's address and its password. A child talks to
+// the broker through its parent.
+const brokerVariable = "TASKGEN_BROKER"
+
+func allows(allowed []string, name string) bool {
+	if allowed == nil {
+		return name != brokerVariable
+	}
+	return slices.ContainsFunc(allowed, func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return ok && err == nil // withDefaults has refused bad patterns
+	})
+}
+
+// pipes are a child's standard streams and descriptors 3 and 4.
+type pipes struct{ ours, theirs []*os.File }
+
+func (p *pipes) open(in, out, stdout, stderr **os.File) error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return fmt.Errorf("open standard input: %w", err)
+	}
+	p.theirs = []*os.File{null}
+	for _, ours := range []**os.File{stdout, stderr, in, out} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fmt.Errorf("open pipe: %w", err)
+		}
+		if ours == in {
+			r, w = w, r
+		}
+		*ours = r
+		p.ours, p.theirs = append(p.ours, r), append(p.theirs, w)
+	}
+	return nil
+}
+
+func (p *pipes) closeOurs() {
+	for _, f := range p.ours {
+		_ = f.Close() // a pipe's end has nothing to lose
+	}
+}
+
+func (p *pipes) closeTheirs() {
+	for _, f := range p.theirs {
+		_ = f.Close()
+	}
+}

@@ -1,0 +1,151 @@
+//go:build linux
+
+package subprocess_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+func TestAChildThatDoesNotStopTellsItsStacks(t *testing.T) {
+	const grace = 100 * time.Millisecond
+	told := make(reports, 2)
+	pool := newPool(t, subprocess.Config{Processes: 1, Grace: grace, Call: told.call})
+	run(t, pool, "echo", "")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	ended := exit(t, pool, ctx, "spin", "")
+	require.Equal(t, subprocess.Timeout, ended.Kind)
+	require.LessOrEqual(t, len(ended.Stack), 32<<10)
+	first, _, _ := strings.Cut(ended.Stack, "\n\n")
+	require.Contains(t, first, "subprocess_test.spin(", "the busy goroutine stands first:\n%s", ended.Stack)
+	require.Contains(t, first, "tasks_test.go:")
+	require.Contains(t, ended.Detail(), "signal: killed, user ")
+	require.Greater(t, ended.UserTime, 100*time.Millisecond)
+	require.Positive(t, ended.PeakMemory)
+}
+
+func TestWhatIgnoresEverythingIsKilledInTime(t *testing.T) {
+	const grace = 100 * time.Millisecond
+	for name, start := range map[string]func(t *testing.T, pool *subprocess.Pool, ctx context.Context) *subprocess.ExitError{
+		"signals ignored": func(t *testing.T, pool *subprocess.Pool, ctx context.Context) *subprocess.ExitError {
+			return exit(t, pool, ctx, "deaf", "")
+		},
+		"stopped": func(t *testing.T, pool *subprocess.Pool, ctx context.Context) *subprocess.ExitError {
+			return exit(t, pool, ctx, "signal", strconv.Itoa(int(syscall.SIGSTOP)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := make(reports, 2)
+			pool := newPool(t, subprocess.Config{Processes: 1, Grace: grace, Call: told.call})
+			run(t, pool, "echo", "")
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			ended := start(t, pool, ctx)
+			deadline, _ := ctx.Deadline()
+			require.Less(t, time.Since(deadline), grace+500*time.Millisecond)
+			require.Equal(t, subprocess.Timeout, ended.Kind)
+			require.Equal(t, "killed", ended.Signal)
+		})
+	}
+}
+
+func TestProcessesThatLeftTheGroupAreKilledToo(t *testing.T) {
+	told := make(reports, 2)
+	pool := newPool(t, subprocess.Config{Processes: 1, Grace: 50 * time.Millisecond, Call: told.call})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	pids := make(chan []int, 1)
+	go func() {
+		pids <- told.pids(t)
+		<-told
+		cancel()
+	}()
+	exit(t, pool, ctx, "family", "spin")
+	family := <-pids
+	require.Len(t, family, 3)
+	requireGone(t, time.Second, family...)
+}
+
+// TestOrphansAreReaped runs a program that is the first process of its
+// namespace, as in a container without an init, or where that is not permitted
+// one to which orphans come just so.
+func TestOrphansAreReaped(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		t.Run(fmt.Sprintf("first=%v", first), func(t *testing.T) {
+			var out strings.Builder
+			start := func(attr *syscall.SysProcAttr) (*exec.Cmd, error) {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), role+"=first", fmt.Sprintf("SUBPROCESS_TEST_TASKS=%d", soaked(60, 1000)))
+				cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = &out, os.Stderr, attr
+				return cmd, cmd.Start()
+			}
+			cmd, err := start(nil)
+			if first {
+				require.NoError(t, cmd.Process.Kill())
+				_ = cmd.Wait()
+				cmd, err = start(&syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS})
+				if err != nil {
+					cmd, err = start(nil)
+				}
+			}
+			require.NoError(t, err)
+			require.NoError(t, cmd.Wait())
+			require.Regexp(t, `^pid \d+ left "" descriptors (\d|1[0-5])\n$`, out.String())
+		})
+	}
+}
+
+// startTerminal starts a program in a group of its own, which a terminal's
+// Ctrl-C would reach, and returns how to press it.
+func startTerminal(t *testing.T, task string) (*exec.Cmd, *bufio.Reader, func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), role+"=terminal", "SUBPROCESS_TEST_TASKS="+task)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it usually has ended
+		_ = cmd.Wait()
+	})
+	return cmd, bufio.NewReader(out), func() { require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)) }
+}
+
+func TestCtrlCLetsChildrenDrain(t *testing.T) {
+	cmd, out, press := startTerminal(t, "nap 300")
+	readPIDs(t, out)
+	press()
+	rest, err := io.ReadAll(out)
+	require.NoError(t, err)
+	require.Equal(t, "stopping\nrested\nclosed\n", string(rest))
+	require.NoError(t, cmd.Wait())
+}
+
+func TestASecondCtrlCForces(t *testing.T) {
+	cmd, out, press := startTerminal(t, "family spin")
+	pids := append(readPIDs(t, out), readPIDs(t, out)...)
+	press()
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "stopping\n", line)
+	require.False(t, isGone(pids[0]), "the first one ends no child")
+	press()
+	requireGone(t, time.Second, pids...)
+	require.ErrorContains(t, cmd.Wait(), "signal: interrupt")
+}

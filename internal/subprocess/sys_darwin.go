@@ -1,0 +1,28 @@
+package subprocess
+
+import (
+	"os"
+	"syscall"
+)
+
+const hasOOMScore = false
+
+func executable() (string, error) { return os.Executable() }
+
+func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+func settle() {}
+
+func capabilities() []string { return []string{"process-group", "gomemlimit", "nice"} }
+
+// limitData does nothing: the system does not hold Go's memory to RLIMIT_DATA.
+func limitData(int64) (undo func()) { return func() {} }
+
+func setOOMScore(int) error { return nil }
+
+func killTree(pid int) []int {
+	killGroup(pid)
+	return nil
+}
+
+func killDescendants(int) []int { return nil }

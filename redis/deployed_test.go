@@ -1,0 +1,225 @@
+package redis_test
+
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokertest"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// TestContractAsDeployed holds the broker to its contract on Redis as it is
+// run: a cluster, sentinels, TLS, a unix socket, a user of few rights, a
+// client of the caller's own. What differs only in how to connect takes turns
+// in one suite, check by check.
+func TestContractAsDeployed(t *testing.T) {
+	var lanes sync.WaitGroup // the suite waits much of its time
+	lanes.Go(func() {
+		holdToContract(t, "a user of few rights by a client with TLS and by a unix socket", func(t *testing.T) []opener {
+			s := redistest.StartTLS(t)
+			allow(t, s.Server)
+			t.Cleanup(func() { requireNothingRefused(t, s.Server) })
+			return []opener{
+				byURL("unix://app:pass@" + s.Socket()),
+				byClient(func() goredis.UniversalClient {
+					return goredis.NewClient(&goredis.Options{
+						Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: "app", Password: "pass",
+					})
+				}),
+			}
+		})
+	})
+	lanes.Go(func() {
+		holdToContract(t, "a cluster by its URL and by a client", func(t *testing.T) []opener {
+			c := redistest.StartCluster(t)
+			return []opener{
+				byURL(c.URL()),
+				byClient(func() goredis.UniversalClient {
+					return goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs()})
+				}),
+			}
+		})
+		holdToContract(t, "sentinels", func(t *testing.T) []opener {
+			return []opener{byURL(redistest.StartSentinel(t).URL())}
+		})
+	})
+	lanes.Wait()
+}
+
+// holdToContract runs the suite as a subtest, with brokers opened in turn.
+func holdToContract(t *testing.T, name string, connect func(t *testing.T) []opener) {
+	t.Run(name, func(t *testing.T) {
+		ways, turn := connect(t), 0
+		brokertest.Run(t, func(t *testing.T) broker.Broker {
+			turn++
+			return ways[turn%len(ways)](t)
+		})
+	})
+}
+
+// opener opens a broker with keys of the test's own.
+type opener func(t *testing.T) *redis.Broker
+
+func byURL(url string) opener {
+	return func(t *testing.T) *redis.Broker { return openURL(t, url, redis.Config{Prefix: "app:" + prefix(t)}) }
+}
+
+func byClient(client func() goredis.UniversalClient) opener {
+	return func(t *testing.T) *redis.Broker {
+		return openClient(t, client(), redis.Config{Prefix: "app:" + prefix(t)})
+	}
+}
+
+// openClient opens a broker like a client, which it closes before the broker:
+// that has connections of its own.
+func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) *redis.Broker {
+	t.Helper()
+	b, err := redis.New(client, cfg)
+	require.NoError(t, err)
+	require.NoError(t, client.Close())
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	return b
+}
+
+// rights is all that a user needs whose broker has a prefix that begins with
+// "app:": what it sends, and what its scripts call. A database other than 0
+// needs select too.
+var rights = strings.Fields(`
+	resetchannels resetkeys ~app:* -@all
+	+evalsha +eval
+	+get +set +del +exists +pexpire +rename
+	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +zadd +blmpop
+	+sadd +srem +smembers +sscan
+	+hset +hget +hmget +hgetall +hdel
+	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyrank
+	+setbit +getbit +bitcount +incrby
+	+time +ping +info`)
+
+// clusterRights is what it needs on each node of a cluster besides.
+var clusterRights = []string{"+cluster|slots", "+asking"}
+
+// allow makes a user "app" of a server who has these rights and no other.
+func allow(t testing.TB, server *redistest.Server, more ...string) {
+	t.Helper()
+	command := slices.Concat([]string{"ACL", "SETUSER", "app", "reset", "on", ">pass"}, rights, more)
+	_, err := server.Do(command...)
+	require.NoError(t, err)
+}
+
+// requireNothingRefused checks that no user has tried what it may not.
+func requireNothingRefused(t *testing.T, servers ...*redistest.Server) {
+	t.Helper()
+	for _, server := range servers {
+		refused, err := server.Do("ACL", "LOG")
+		require.NoError(t, err)
+		require.Empty(t, refused, "what %s refused", server.Addr())
+	}
+}
+
+// TestFewRights does all there is as a user of few rights.
+func TestFewRights(t *testing.T) {
+	s := redistest.Start(t)
+	allow(t, s)
+	url := "redis://app:pass@" + s.Addr()
+	useAll(t, openURL(t, url, redis.Config{Prefix: "app"}), someQueues(3))
+	requireNothingRefused(t, s)
+
+	err := openURL(t, url, redis.Config{Prefix: "other"}).QueueTasks(t.Context(), run("one", "q"))
+	require.ErrorContains(t, err, "NOPERM", "keys of another prefix")
+	require.NotErrorIs(t, err, broker.ErrOutcomeUnknown)
+}
+
+// testFewRightsOnACluster is the same with what a cluster needs besides.
+func testFewRightsOnACluster(t *testing.T, c *redistest.Cluster) {
+	for _, node := range c.Nodes {
+		allow(t, node, clusterRights...)
+	}
+	url := strings.Replace(c.URL(), "//", "//app:pass@", 1)
+	useAll(t, openURL(t, url, redis.Config{Prefix: "app"}), someQueues(6))
+	requireNothingRefused(t, c.Nodes...)
+}
+
+// useAll calls every method of a broker, with runs of every kind of end.
+func useAll(t *testing.T, b *redis.Broker, queues []string) {
+	t.Helper()
+	s, late := join(t, b, time.Minute), join(t, b, time.Millisecond)
+	for _, queue := range queues {
+		list := runs(queue, 10)
+		for i, r := range list {
+			r.OwnID, r.Keep = i%2 == 0, time.Duration(i%3)*time.Minute
+			r.Delay = time.Duration(i%2) * time.Millisecond
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), list...))
+		require.NoError(t, b.QueueTasks(t.Context(), run("plain", queue)))
+		require.ErrorIs(t, b.QueueTasks(t.Context(), list[0]), broker.ErrDuplicate)
+		require.NoError(t, b.QueueTick(t.Context(), run("tick", queue), time.Unix(1, 0)))
+		last, err := b.LastTick(t.Context(), queue, "task")
+		require.NoError(t, err)
+		require.Equal(t, time.Unix(1, 0).UTC(), last)
+
+		_, err = late.Take(within(t, 5*time.Second), broker.Want{Queues: []string{queue}, IO: 2})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			n, err := b.Recover(t.Context(), queues)
+			require.NoError(t, err)
+			return n == 2
+		}, 5*time.Second, 5*time.Millisecond)
+		require.ErrorIs(t, late.Renew(t.Context()), broker.ErrLeaseLost)
+	}
+	ended := 0
+	for ended < 12*len(queues) {
+		got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: queues, IO: 10, CPU: 1})
+		require.NoError(t, err)
+		require.NoError(t, s.Renew(t.Context()))
+		outcomes := make([]broker.Outcome, len(got))
+		for i, r := range got {
+			verdict := []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped, broker.Retry}[i%4]
+			outcomes[i] = broker.Outcome{Run: r, Verdict: verdict, Delay: time.Duration(i%8) * time.Millisecond / 4}
+			if verdict != broker.Retry {
+				ended++
+			}
+		}
+		fenced, err := s.Finish(t.Context(), outcomes...)
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+	}
+	for _, queue := range queues {
+		_, err := b.DeadLetters(t.Context(), queue, 10)
+		require.NoError(t, err)
+		_, err = b.WaitRecord(within(t, 5*time.Second), queue, "run-1")
+		require.NoError(t, err)
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), run("last", queues[0])))
+	_, err := b.GetTaskRuns(within(t, 5*time.Second), queues, 10)
+	require.NoError(t, err)
+	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[1], 3)...))
+	_, err = s.Take(within(t, 5*time.Second), broker.Want{Queues: queues, IO: 10})
+	require.NoError(t, err)
+	require.NoError(t, s.Leave(t.Context()))
+	lengths, err := b.QueueLength(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 3, lengths[queues[1]])
+}
+
+// TestTLSByURL has a server whose certificate nobody vouches for.
+func TestTLSByURL(t *testing.T) {
+	s := redistest.StartTLS(t)
+	allow(t, s.Server)
+	url := func(password string) string { return "rediss://app:" + password + "@" + s.TLSAddr() }
+	_, err := redis.Open(t.Context(), url("s3cr3t"), redis.Config{Prefix: "app"})
+	require.ErrorContains(t, err, "certificate signed by unknown authority")
+	require.NotContains(t, err.Error(), "s3cr3t")
+	b := openURL(t, url("pass")+"?skip_verify=true", redis.Config{Prefix: "app"})
+	require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
+	_, err = redis.Open(t.Context(), "redis://"+s.TLSAddr(), redis.Config{})
+	require.ErrorContains(t, err, "ping server", "without TLS")
+}

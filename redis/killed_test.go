@@ -1,0 +1,146 @@
+package redis_test
+
+import (
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// death is how a master can go, and come back when another has taken over.
+type death struct {
+	name        string
+	goes, comes func(s *redistest.Server)
+	// stale: when it comes back it takes itself for the master. In a cluster it
+	// refuses to serve then until it knows better. With sentinels it serves
+	// whom a sentinel that is late sends to it, and what it accepts is lost; it
+	// is for the server's min-replicas-to-write to forbid that.
+	stale bool
+}
+
+// inFlight is how late a reply of before a death may be noted. Nobody takes over
+// so soon.
+const inFlight = 500 * time.Millisecond
+
+func deaths() []death {
+	return []death{
+		{"killed", (*redistest.Server).Kill9, (*redistest.Server).Restart, false},
+		{"hung",
+			func(s *redistest.Server) { s.Signal(syscall.SIGSTOP) },
+			func(s *redistest.Server) { s.Signal(syscall.SIGCONT) }, true},
+	}
+}
+
+// TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied takes a master away under
+// load. Its replica takes over with what it has: replication is behind the
+// replies by a moment.
+func TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied(t *testing.T) {
+	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")
+	queues := someQueues(6)
+	for _, death := range deaths() {
+		t.Run(death.name, func(t *testing.T) {
+			c.Settle()
+			b := openClient(t, goredis.NewClusterClient(&goredis.ClusterOptions{
+				// A client that meets nothing but a dead node asks no other who
+				// has taken over but at this interval, by default a minute.
+				Addrs: c.Addrs(), ClusterStateReloadInterval: time.Second,
+			}), redis.Config{Prefix: prefix(t), Timeout: time.Second})
+			victim := c.Owner(slotOf(c, queues[0]))
+			var hit []string // queues on the victim
+			for _, queue := range queues {
+				if c.Owner(slotOf(c, queue)) == victim {
+					hit = append(hit, queue)
+				}
+			}
+			l := startLoad(t, b, queues...)
+			l.goesOn(100, hit...)
+			safe := l.copied(victim, hit)
+			death.goes(victim)
+			died := time.Now().Add(inFlight)
+			took := l.goesOn(20, hit...)
+			t.Logf("work goes on %v after the death", took)
+			require.Less(t, took, resumed)
+			death.comes(victim)
+			l.goesOn(20, hit...)
+			l.drain()
+			l.requireOnlyMissing(safe, died, hit)
+		})
+	}
+}
+
+// TestDeadMasterUnderSentinels is the same with sentinels.
+func TestDeadMasterUnderSentinels(t *testing.T) {
+	for _, death := range deaths() {
+		t.Run(death.name, func(t *testing.T) {
+			s := redistest.StartSentinel(t)
+			b := openURL(t, s.URL(), redis.Config{Prefix: prefix(t), Timeout: time.Second})
+			victim := s.Master()
+			l := startLoad(t, b, "a", "b")
+			l.goesOn(100)
+			safe := l.copied(victim, l.queues)
+			death.goes(victim)
+			died := time.Now().Add(inFlight)
+			took := l.goesOn(20)
+			t.Logf("work goes on %v after the death", took)
+			require.Less(t, took, resumed)
+			require.NotSame(t, victim, s.Master())
+			death.comes(victim)
+			l.goesOn(20)
+			l.drain()
+			if death.stale {
+				died = time.Now()
+			}
+			l.requireOnlyMissing(safe, died, l.queues)
+		})
+	}
+}
+
+// copied lets the load go on until the server's replica has confirmed what it
+// did up to then in the queues, and returns the fates of that time.
+func (l *load) copied(server *redistest.Server, queues []string) map[string]fate {
+	l.Helper()
+	conn := raw(l, server).Conn()
+	defer conn.Close()
+	ctx := within(l, resumed)
+	for {
+		safe := map[string]fate{}
+		l.mu.Lock()
+		for id, f := range l.fates {
+			if slices.Contains(queues, f.queue) {
+				safe[id] = *f
+			}
+		}
+		l.mu.Unlock()
+		// Replication is in order: what was done before this write is copied
+		// when it is.
+		require.NoError(l, conn.Set(ctx, "copied:{"+queues[0]+"}", "1", time.Minute).Err())
+		n, err := conn.Wait(ctx, 1, time.Second).Result()
+		require.NoError(l, err)
+		if n > 0 {
+			return safe
+		}
+	}
+}
+
+// requireOnlyMissing checks that the load lost nothing and repeated nothing but
+// of the queues hit, what was not safe yet and was accepted before an instant.
+func (l *load) requireOnlyMissing(safe map[string]fate, end time.Time, hit []string) {
+	l.Helper()
+	lost, repeated := l.wrong()
+	l.Logf("%d of the accepted runs are lost, %d were finished again", len(lost), len(repeated))
+	for _, id := range lost {
+		require.Contains(l, hit, l.fates[id].queue, "queue of the lost run %s", id)
+		require.False(l, safe[id].accepted, "run %s is lost, but was copied", id)
+		require.True(l, l.fates[id].at.Before(end), "run %s is lost, but was accepted after the death", id)
+	}
+	for _, id := range repeated {
+		require.Contains(l, hit, l.fates[id].queue, "queue of the repeated run %s", id)
+		require.Zero(l, safe[id].finishes, "run %s was finished again, but its end was copied", id)
+	}
+}

@@ -1,0 +1,268 @@
+package redis
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// line is a connection on which commands go without the client library's pool,
+// which costs a command of a lone caller as much as the wire does. The library
+// still dials it and says hello.
+type line struct {
+	client *goredis.Client // whose only connection it is; used for nothing more
+	conn   net.Conn
+	in     *bufio.Reader
+	out    []byte // the last command; its array is used again
+	used   time.Time
+}
+
+// lines are the lines of one purpose, each for one caller at a time.
+type lines struct {
+	b    *Broker
+	open func() *line
+	room chan struct{} // a token for each line there may be
+
+	mu     sync.Mutex
+	free   []*line
+	others map[*line]bool // in use, or being dialed
+	closed bool
+}
+
+// Sizes of a line.
+const (
+	maxLines    = 8
+	lineBuffer  = 32 << 10
+	maxKeptOut  = 1 << 20               // of out, between commands
+	idleTooLong = 10 * time.Millisecond // after which it is looked at before it is used
+)
+
+// newLines returns the lines to a server that opt names, nil where only the
+// library can keep them.
+func newLines(b *Broker, opt *goredis.Options) *lines {
+	if opt.StreamingCredentialsProvider != nil || opt.Limiter != nil {
+		return nil
+	}
+	return &lines{
+		b:      b,
+		room:   make(chan struct{}, maxLines),
+		others: map[*line]bool{},
+		open: func() *line {
+			l, own := new(line), *opt
+			own.PoolSize, own.Protocol = 1, 2
+			dial := own.Dialer
+			own.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				l.conn = conn
+				return conn, err
+			}
+			l.client = goredis.NewClient(&own)
+			return l
+		},
+	}
+}
+
+// get returns a line that nobody uses. Whatever error it returns, no command
+// was sent.
+func (ls *lines) get(ctx context.Context) (*line, error) {
+	select {
+	case ls.room <- struct{}{}:
+	default:
+		timer := time.NewTimer(ls.b.cfg.Timeout)
+		defer timer.Stop()
+		select {
+		case ls.room <- struct{}{}:
+		case <-timer.C:
+			return nil, unsent{errors.New("all connections are in use")}
+		case <-ctx.Done():
+			return nil, unsent{ctx.Err()}
+		case <-ls.b.closed:
+			return nil, unsent{broker.ErrClosed}
+		}
+	}
+	for tries := 0; ; tries++ {
+		l, err := ls.pick()
+		if l != nil || err != nil {
+			return l, err
+		}
+		if tries == maxLines {
+			<-ls.room
+			return nil, unsent{errors.New("other callers took the connections")}
+		}
+		// The line becomes free first, should ctx end while it is dialed.
+		_, err = promptly(ctx, ls.b, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
+		if err != nil {
+			<-ls.room
+			if reply := goredis.Error(nil); errors.As(err, &reply) {
+				return nil, err
+			}
+			return nil, unsent{err}
+		}
+	}
+}
+
+// pick returns a free line, nil when there is none.
+func (ls *lines) pick() (*line, error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for len(ls.free) > 0 {
+		last := len(ls.free) - 1
+		l := ls.free[last]
+		ls.free = ls.free[:last]
+		if time.Since(l.used) < idleTooLong || l.alive() {
+			ls.others[l] = true
+			return l, nil
+		}
+		l.close()
+	}
+	if ls.closed {
+		<-ls.room
+		return nil, unsent{broker.ErrClosed}
+	}
+	return nil, nil
+}
+
+func (ls *lines) dial(ctx context.Context) error {
+	l := ls.open()
+	ls.mu.Lock()
+	ls.others[l] = true
+	if ls.closed {
+		l.close()
+	}
+	ls.mu.Unlock()
+	err := l.client.Ping(ctx).Err()
+	ls.forget(l)
+	if err != nil {
+		l.close()
+		return err
+	}
+	l.in, l.used = bufio.NewReaderSize(l.conn, lineBuffer), time.Now()
+	ls.keep(l)
+	return nil
+}
+
+func (ls *lines) forget(l *line) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	delete(ls.others, l)
+}
+
+func (ls *lines) keep(l *line) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		l.close()
+		return
+	}
+	ls.free = append(ls.free, l)
+}
+
+// put ends the use of a line. One that is not intact is closed.
+func (ls *lines) put(l *line, intact bool) {
+	ls.forget(l)
+	if intact {
+		if cap(l.out) > maxKeptOut {
+			l.out = nil
+		}
+		l.used = time.Now()
+		ls.keep(l)
+	} else {
+		l.close()
+	}
+	<-ls.room
+}
+
+// close closes the lines. Commands on their way fail.
+func (ls *lines) close() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.closed = true
+	for _, l := range ls.free {
+		l.close()
+	}
+	ls.free = nil
+	for l := range ls.others {
+		l.close()
+	}
+}
+
+// alive reports whether the server has not closed the line while it was idle.
+func (l *line) alive() bool {
+	return l.conn.SetDeadline(time.Time{}) == nil && l.in.Buffered() == 0 && silent(l.conn)
+}
+
+func (l *line) close() { _ = l.client.Close() }
+
+// exec sends commands in one write and has their replies read. An error of which
+// unknown is true tells that the server may have executed some; an error that
+// the server replied is not exec's. When ctx ends it gives up a little later,
+// and with the commands the line.
+func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func(*bufio.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return unsent{err}
+	}
+	l, err := ls.get(ctx)
+	if err != nil {
+		return err
+	}
+	intact := false
+	defer func() { ls.put(l, intact) }()
+	l.out = encode(l.out[:0])
+	now := time.Now()
+	limit := now.Add(ls.b.cfg.Timeout)
+	if at, ok := ctx.Deadline(); ok && at.Add(grace).Before(limit) {
+		limit = at.Add(grace)
+	}
+	if err := l.conn.SetDeadline(limit); err != nil {
+		return unsent{err}
+	}
+	if ctx.Done() == nil {
+		err = l.roundTrip(read)
+	} else {
+		err = l.roundTripUntil(ctx, read)
+	}
+	intact = err == nil
+	return err
+}
+
+// roundTripUntil is roundTrip, but for little longer than ctx lasts.
+func (l *line) roundTripUntil(ctx context.Context, read func(*bufio.Reader) error) error {
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		if ctx.Err() == context.Canceled { // else the line's deadline is the context's
+			_ = l.conn.SetDeadline(time.Now().Add(grace))
+		}
+	})
+	err := l.roundTrip(read)
+	if !stop() {
+		<-cut // lest it hits the next command
+	}
+	return err
+}
+
+func (l *line) roundTrip(read func(*bufio.Reader) error) error {
+	if n, err := l.conn.Write(l.out); err != nil {
+		if n == 0 {
+			return unsent{err}
+		}
+		// The first of several commands may have arrived.
+		return fmt.Errorf("send command: %w", errors.Join(errPartly, err))
+	}
+	if err := read(l.in); err != nil {
+		return fmt.Errorf("read reply: %w", err)
+	}
+	return nil
+}
+
+// errPartly marks a write that was cut off: it hides from notSent that it was
+// one.
+var errPartly = errors.New("the connection broke while it was sent")

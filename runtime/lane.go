@@ -1,0 +1,278 @@
+package runtime
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A consumer takes more runs than it has free slots for, as many as its slots
+// used up lately in the time ahead, so that short runs do not wait for the
+// broker. What then waits longer than patience because its slots are held up
+// goes back to the queue, where another consumer may have room.
+const (
+	ahead    = 5 * time.Millisecond
+	patience = 20 * time.Millisecond
+	// longestAhead bounds what a consumer takes ahead, however short its runs.
+	longestAhead = 768
+	// rateWindow is how long completions are counted at least to know the rate.
+	rateWindow = time.Millisecond
+)
+
+// lane is what a consumer executes of one kind: so many slots, and the runs
+// that wait for one. Each slot in use is a worker, a goroutine that executes
+// one run after the other: they start when first needed, and their stacks stay
+// grown. All sessions of a consumer share its lanes, so a handler that outlives
+// its session still holds its slot.
+type lane struct {
+	size int
+
+	mu      sync.Mutex
+	ready   []job // from head on, in order
+	head    int
+	workers int             // goroutines, those parked included
+	parked  []chan struct{} // of workers that wait, the one that came last at the end
+	rousing bool            // a worker was roused and has not looked for a run yet
+	busy    int             // runs that execute
+	closed  bool
+
+	done    int       // completions since counted
+	counted time.Time // when the rate was last computed
+	rate    float64   // completions a nanosecond
+	moved   bool      // a run was started since lookAfter last looked
+
+	low  int    // while not negative: call room when at most so many runs are ready
+	room func() // wakes the taker; called with the lock held
+
+	watch    *time.Timer // looks for runs that wait too long
+	watching bool
+}
+
+// job is a run with the session that holds it.
+type job struct {
+	run     *broker.TaskRun
+	session *session
+}
+
+func newLane(size int) *lane {
+	l := &lane{size: size, low: -1}
+	l.watch = time.AfterFunc(time.Hour, l.lookAfter)
+	l.watch.Stop()
+	return l
+}
+
+// put adds runs that were taken, to be executed in their order.
+func (l *lane) put(jobs []job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.head == len(l.ready) {
+		l.ready, l.head = l.ready[:0], 0
+	}
+	l.ready = append(l.ready, jobs...)
+	l.rouse()
+	if !l.watching {
+		l.watching = true
+		l.watch.Reset(patience)
+	}
+}
+
+// lookAfter gives back the runs that wait too long, and looks again while any
+// wait.
+func (l *lane) lookAfter() {
+	l.mu.Lock()
+	l.watching = l.head < len(l.ready)
+	late := l.watching && l.busy >= l.size && !l.moved
+	l.moved = false
+	var jobs []job
+	if late {
+		jobs = slices.Clone(l.ready[l.head:])
+		clear(l.ready)
+		l.ready, l.head = l.ready[:0], 0
+		l.watching = false
+		l.rate = 0 // what was short has become long
+	}
+	if l.watching {
+		l.watch.Reset(patience)
+	}
+	l.mu.Unlock()
+	// The last first, as each goes to the head of its queue.
+	for _, j := range slices.Backward(jobs) {
+		j.session.finish(handBack(j.run, 0))
+	}
+}
+
+// rouse gets one more worker to look for a run, if there is one to find. Each
+// that finds one rouses the next, so short runs are executed by few workers and
+// long ones are started at once all the same. The lock is held.
+func (l *lane) rouse() {
+	switch {
+	case l.rousing || l.head == len(l.ready):
+	case len(l.parked) > 0:
+		l.rousing = true
+		last := len(l.parked) - 1
+		l.parked[last] <- struct{}{}
+		l.parked = l.parked[:last]
+	case l.workers < l.size:
+		l.rousing = true
+		l.workers++
+		go l.work()
+	}
+}
+
+// work is a worker. It ends with the lane, or with a task that ends its
+// goroutine.
+func (l *lane) work() {
+	wake := make(chan struct{}, 1)
+	l.mu.Lock()
+	l.rousing = false
+	for {
+		if j, ok := l.next(); ok {
+			l.mu.Unlock()
+			l.execute(j)
+			l.mu.Lock()
+			l.finished()
+			continue
+		}
+		if l.closed {
+			l.workers--
+			l.mu.Unlock()
+			return
+		}
+		l.parked = append(l.parked, wake)
+		l.mu.Unlock()
+		<-wake
+		l.mu.Lock()
+		l.rousing = false
+	}
+}
+
+// next takes the first run that is ready. The lock is held.
+func (l *lane) next() (job, bool) {
+	if l.head == len(l.ready) {
+		return job{}, false
+	}
+	j := l.ready[l.head]
+	l.ready[l.head] = job{}
+	l.head++
+	l.busy++
+	j.session.handlers.Add(1)
+	l.rouse()
+	l.moved = true
+	if waiting := len(l.ready) - l.head; waiting <= l.low {
+		l.call()
+	}
+	return j, true
+}
+
+// execute runs the job, and sees to it that a task which calls runtime.Goexit
+// takes no slot with it.
+func (l *lane) execute(j job) {
+	returned := false
+	defer func() {
+		j.session.handlers.Done()
+		if !returned {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.finished()
+			l.workers--
+			l.rouse()
+		}
+	}()
+	j.session.execute(j.run)
+	returned = true
+}
+
+// finished frees the slot of a run that has ended. The lock is held.
+func (l *lane) finished() {
+	l.busy--
+	l.done++
+	if l.low >= 0 && len(l.ready) == l.head {
+		l.call()
+	}
+}
+
+// call tells the taker that there is room. The lock is held.
+func (l *lane) call() {
+	l.low = -1
+	l.room()
+}
+
+// wanted returns how many runs to take, and how many of these are ahead of free
+// slots. While what is ready will do for now it returns 0, and room is called
+// when it will not.
+func (l *lane) wanted(now time.Time, room func()) (n, more int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := len(l.ready) - l.head
+	more = l.aheadOf(now)
+	free := l.size - l.busy - waiting
+	if free <= 0 && (waiting > more/2 || more == 0) {
+		l.low, l.room = more/2, room
+		return 0, 0
+	}
+	l.low = -1
+	if n = free + more; n <= 0 {
+		l.low, l.room = more/2, room
+		return 0, 0
+	}
+	return n, min(more, n)
+}
+
+// aheadOf updates the rate at which runs are completed, and returns how many
+// will be in the time ahead. The lock is held.
+func (l *lane) aheadOf(now time.Time) int {
+	if elapsed := now.Sub(l.counted); elapsed >= rateWindow {
+		rate := float64(l.done) / float64(elapsed)
+		l.rate = (l.rate + rate) / 2
+		l.counted, l.done = now, 0
+	}
+	return min(int(l.rate*float64(ahead)), longestAhead)
+}
+
+// takeBack returns the runs of a session that have not started, and no longer
+// keeps them.
+func (l *lane) takeBack(s *session) []*broker.TaskRun {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var runs []*broker.TaskRun
+	kept := l.ready[:0]
+	for _, j := range l.ready[l.head:] {
+		if j.session == s {
+			runs = append(runs, j.run)
+		} else {
+			kept = append(kept, j)
+		}
+	}
+	clear(l.ready[len(kept):])
+	l.ready, l.head = kept, 0
+	return runs
+}
+
+// running is how many runs execute.
+func (l *lane) running() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy
+}
+
+// open lets the lane be used again after close.
+func (l *lane) open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = false
+}
+
+// close ends the workers that execute nothing, and the others when their runs
+// have ended.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.watch.Stop()
+	for _, wake := range l.parked {
+		wake <- struct{}{}
+	}
+	l.parked = nil
+}
