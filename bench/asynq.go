@@ -9,43 +9,60 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// asynqSystem is github.com/hibiken/asynq with what its documentation names for
-// throughput: a pool as large as the number of callers, no retention unless
-// asked for, a quiet log.
-type asynqSystem struct{}
+// asynqSystem is github.com/hibiken/asynq. Unless its defaults are asked for it
+// gets what its documentation names for throughput: as many workers as the
+// other side, a pool as large as the number of callers, and a short interval
+// between two looks at an empty queue, which is otherwise a second.
+type asynqSystem struct{ defaults bool }
 
-func (asynqSystem) name() string { return "asynq" }
+// asynqCheck is that interval; asynq warns that less loads the server.
+const asynqCheck = 10 * time.Millisecond
 
-func asynqRedis(addr string, callers int) asynq.RedisClientOpt {
-	return asynq.RedisClientOpt{Addr: addr, PoolSize: callers + 10}
+func (s asynqSystem) name() string {
+	if s.defaults {
+		return "asynq, defaults"
+	}
+	return "asynq"
+}
+
+func (s asynqSystem) redis(addr string, callers int) asynq.RedisClientOpt {
+	opt := asynq.RedisClientOpt{Addr: addr}
+	if !s.defaults {
+		opt.PoolSize = callers + 10
+	}
+	return opt
 }
 
 type asynqProducer struct{ client *asynq.Client }
 
-func (asynqSystem) open(_ context.Context, addr string, callers int) (producer, error) {
-	return asynqProducer{asynq.NewClient(asynqRedis(addr, callers))}, nil
+func (s asynqSystem) open(_ context.Context, addr string, callers int) (producer, error) {
+	return asynqProducer{asynq.NewClient(s.redis(addr, callers))}, nil
 }
 
-// asynqTask carries the same id and number in 24 bytes.
-func asynqTask(n int64, opts ...asynq.Option) *asynq.Task {
-	payload := append(make([]byte, 0, 24), benchID[:]...)
-	return asynq.NewTask("counter_noop", binary.BigEndian.AppendUint64(payload, uint64(n)), opts...)
+// asynqTask carries as much as the other side's: the id and the number in 24
+// bytes, or a payload of the blob's size.
+func asynqTask(w work, n int64) *asynq.Task {
+	payload := make([]byte, blobSize)
+	if w != blob {
+		payload = append(payload[:0], benchID[:]...)
+		payload = binary.BigEndian.AppendUint64(payload, uint64(n))
+	}
+	var opts []asynq.Option
+	if w == kept {
+		opts = append(opts, asynq.Retention(time.Hour))
+	}
+	return asynq.NewTask("counter_noop", payload, opts...)
 }
 
-func (p asynqProducer) queue(ctx context.Context, n int64) error {
-	_, err := p.client.EnqueueContext(ctx, asynqTask(n))
-	return err
-}
-
-func (p asynqProducer) queueKept(ctx context.Context, n int64) error {
-	_, err := p.client.EnqueueContext(ctx, asynqTask(n, asynq.Retention(time.Hour)))
+func (p asynqProducer) queue(ctx context.Context, w work, n int64) error {
+	_, err := p.client.EnqueueContext(ctx, asynqTask(w, n))
 	return err
 }
 
 // queueBatch is one call a task: this version has no other.
 func (p asynqProducer) queueBatch(ctx context.Context, n, size int64) error {
 	for i := range size {
-		if err := p.queue(ctx, n+i); err != nil {
+		if err := p.queue(ctx, noop, n+i); err != nil {
 			return err
 		}
 	}
@@ -59,14 +76,15 @@ type asynqConsumer struct {
 	done   atomic.Int64
 }
 
-func (asynqSystem) consume(_ context.Context, addr string, o consumeOptions) (consumer, error) {
-	queues := make(map[string]int)
+func (s asynqSystem) consume(_ context.Context, addr string, o consumeOptions) (consumer, error) {
+	cfg := asynq.Config{Queues: make(map[string]int), LogLevel: asynq.FatalLevel}
 	for i := range o.queues {
-		queues[queueName(i)] = 1
+		cfg.Queues[queueName(i)] = 1
 	}
-	c := &asynqConsumer{server: asynq.NewServer(asynqRedis(addr, o.slots), asynq.Config{
-		Concurrency: o.slots, Queues: queues, LogLevel: asynq.FatalLevel,
-	})}
+	if !s.defaults {
+		cfg.Concurrency, cfg.TaskCheckInterval = o.slots, asynqCheck
+	}
+	c := &asynqConsumer{server: asynq.NewServer(s.redis(addr, o.slots), cfg)}
 	mux := asynq.NewServeMux()
 	mux.HandleFunc("counter_noop", func(context.Context, *asynq.Task) error {
 		if o.started != nil {

@@ -3,26 +3,37 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/taskgen/taskgen/broker/memory"
 )
 
 // sample is what one measurement gave, by the figure's name.
 type sample map[string]float64
 
-// scenario is one thing that is measured of each system in turn.
-type scenario struct {
+// subject is what one scenario measures of one system. When it fails it leaves
+// what it has started: the command ends, too.
+type subject struct {
 	name    string
-	systems []system
-	measure func(ctx context.Context, e *environment, s system) (sample, error)
+	measure func(ctx context.Context, e *environment) (sample, error)
+}
+
+// of makes the subjects of a scenario that does the same with each system.
+func of(measure func(context.Context, *environment, system) (sample, error), systems ...system) []subject {
+	subjects := make([]subject, len(systems))
+	for i, s := range systems {
+		subjects[i] = subject{s.name(), func(ctx context.Context, e *environment) (sample, error) { return measure(ctx, e, s) }}
+	}
+	return subjects
 }
 
 // environment is what the measurements share.
 type environment struct {
 	server *redisServer
+	rounds int
 	length time.Duration // of a measurement that is bounded by time
 	drain  int64         // tasks of one that is bounded by number
 }
@@ -31,45 +42,47 @@ type environment struct {
 // them busy, so little that both sides always work.
 const maxAhead = 4096
 
-// steady keeps producers and handler slots busy at the same time.
-func steady(producers, slots int, kept bool) func(context.Context, *environment, system) (sample, error) {
+// steady keeps producers and handler slots busy at the same time. It starts
+// when the first task has been handled.
+func steady(producers, slots int, w work) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
 		p, err := s.open(ctx, e.server.addr, producers)
 		if err != nil {
 			return nil, err
 		}
 		defer p.close()
-		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: slots, queues: 1, kept: kept})
+		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: slots, queues: 1})
 		if err != nil {
 			return nil, err
 		}
-		queue := p.queue
-		if kept {
-			queue = p.queueKept
+		if err = p.queue(ctx, w, 0); err == nil {
+			err = handled(ctx, c, 1)
+		}
+		if err != nil {
+			return nil, err
 		}
 		before, err := e.spent(ctx)
 		if err != nil {
 			return nil, err
 		}
 		var queued atomic.Int64
-		ahead := func() bool { return queued.Load()-c.handled() > maxAhead }
 		start := time.Now()
 		err = callers(ctx, producers, func(ctx context.Context) error {
 			for time.Since(start) < e.length {
-				if ahead() {
+				if queued.Load()-c.handled() > maxAhead {
 					time.Sleep(100 * time.Microsecond)
 					continue
 				}
-				if err := queue(ctx, queued.Add(1)); err != nil {
+				if err := p.queue(ctx, w, queued.Add(1)); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = handled(ctx, c, 1+queued.Load())
 		}
-		if err := handled(ctx, c, queued.Load()); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		took := time.Since(start)
@@ -77,7 +90,7 @@ func steady(producers, slots int, kept bool) func(context.Context, *environment,
 		if err != nil {
 			return nil, err
 		}
-		out["tasks/s"] = float64(queued.Load()) / took.Seconds()
+		out[tasksRate] = float64(queued.Load()) / took.Seconds()
 		return out, c.stop()
 	}
 }
@@ -86,15 +99,7 @@ func steady(producers, slots int, kept bool) func(context.Context, *environment,
 // executed to the end, from the start of the consumer on.
 func drain(slots int) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
-		memory, err := e.server.memory(ctx)
-		if err != nil {
-			return nil, err
-		}
 		if err := e.fill(ctx, s, e.drain); err != nil {
-			return nil, err
-		}
-		full, err := e.server.memory(ctx)
-		if err != nil {
 			return nil, err
 		}
 		before, err := e.spent(ctx)
@@ -114,12 +119,27 @@ func drain(slots int) func(context.Context, *environment, system) (sample, error
 		if err != nil {
 			return nil, err
 		}
-		out["tasks/s"] = float64(e.drain) / took.Seconds()
-		out["bytes/task"] = (full - memory) / float64(e.drain)
+		out[tasksRate] = float64(e.drain) / took.Seconds()
 		return out, c.stop()
 	}
 }
 
+// embedded measures this project without any server: producers and consumer
+// share the broker that lives in the process.
+func embedded(measure func(context.Context, *environment, system) (sample, error)) []subject {
+	return []subject{{"taskgen", func(ctx context.Context, e *environment) (sample, error) {
+		b := memory.New()
+		out, err := measure(ctx, e, taskgenSystem{embedded: b})
+		if err != nil {
+			return nil, err
+		}
+		delete(out, redisCPU) // there is none
+		delete(out, commands)
+		return out, b.Close()
+	}}}
+}
+
+// fill queues n noops as fast as the system can.
 func (e *environment) fill(ctx context.Context, s system, n int64) error {
 	const producers, batch = 64, 100
 	p, err := s.open(ctx, e.server.addr, producers)
@@ -160,7 +180,7 @@ func enqueue(producers int, batch int64) func(context.Context, *environment, sys
 				n := queued.Add(batch)
 				err := error(nil)
 				if batch == 1 {
-					err = p.queue(ctx, n)
+					err = p.queue(ctx, noop, n)
 				} else {
 					err = p.queueBatch(ctx, n, batch)
 				}
@@ -178,66 +198,8 @@ func enqueue(producers int, batch int64) func(context.Context, *environment, sys
 		if err != nil {
 			return nil, err
 		}
-		out["tasks/s"] = float64(queued.Load()) / took.Seconds()
+		out[tasksRate] = float64(queued.Load()) / took.Seconds()
 		return out, nil
-	}
-}
-
-// pickup measures how long after the call that queues it a task starts when
-// the consumer is idle.
-func pickup(ctx context.Context, e *environment, s system) (sample, error) {
-	const tasks = 200
-	started := make(chan time.Time, 1)
-	c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: 1, started: started})
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.open(ctx, e.server.addr, 1)
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
-	var waits []time.Duration
-	for end := time.Now().Add(2 * e.length); len(waits) < tasks && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond) // the consumer is to be idle again
-		before := time.Now()
-		if err := p.queue(ctx, int64(len(waits))); err != nil {
-			return nil, err
-		}
-		select {
-		case at := <-started:
-			waits = append(waits, at.Sub(before))
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	slices.Sort(waits)
-	ms := func(q float64) float64 {
-		return waits[int(q*float64(len(waits)-1))].Seconds() * 1e3
-	}
-	return sample{"p50 ms": ms(0.5), "p99 ms": ms(0.99)}, c.stop()
-}
-
-// idle measures what a consumer without work asks of the server.
-func idle(queues int) func(context.Context, *environment, system) (sample, error) {
-	return func(ctx context.Context, e *environment, s system) (sample, error) {
-		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: queues})
-		if err != nil {
-			return nil, err
-		}
-		time.Sleep(time.Second) // it settles
-		before, err := e.server.usage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		start := time.Now()
-		time.Sleep(2 * e.length)
-		after, err := e.server.usage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		seconds := time.Since(start).Seconds()
-		return sample{"commands/s": (after.commands - before.commands - 1) / seconds}, c.stop()
 	}
 }
 
@@ -294,8 +256,8 @@ func (e *environment) perTask(ctx context.Context, before spending, tasks int64)
 	}
 	n := float64(tasks)
 	return sample{
-		"Redis µs/task":  (after.server.cpu - before.server.cpu) * 1e6 / n,
-		"commands/task":  (after.server.commands - before.server.commands) / n,
-		"client µs/task": (after.client - before.client).Seconds() * 1e6 / n,
+		redisCPU:  (after.server.cpu - before.server.cpu) * 1e6 / n,
+		commands:  (after.server.commands - before.server.commands) / n,
+		clientCPU: (after.client - before.client).Seconds() * 1e6 / n,
 	}, nil
 }

@@ -22,14 +22,12 @@ func (rawSystem) open(_ context.Context, addr string, callers int) (producer, er
 	return rawProducer{goredis.NewClient(&goredis.Options{Addr: addr, PoolSize: callers + 10})}, nil
 }
 
-func (p rawProducer) queue(ctx context.Context, n int64) error {
+func (p rawProducer) queue(ctx context.Context, _ work, _ int64) error {
 	return p.client.RPush(ctx, rawKey, rawPayload).Err()
 }
 
-func (p rawProducer) queueKept(ctx context.Context, n int64) error { return p.queue(ctx, n) }
-
 // queueBatch is one command with all values.
-func (p rawProducer) queueBatch(ctx context.Context, n, size int64) error {
+func (p rawProducer) queueBatch(ctx context.Context, _, size int64) error {
 	values := make([]any, size)
 	for i := range values {
 		values[i] = rawPayload

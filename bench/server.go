@@ -81,11 +81,23 @@ func (s *redisServer) usage(ctx context.Context) (usage, error) {
 	return u, errors.Join(errs...)
 }
 
-// memory is how many bytes the server's data take.
+// memory is how many bytes the server's data take: without the buffers of its
+// clients, of which the systems have different numbers.
 func (s *redisServer) memory(ctx context.Context) (float64, error) {
 	info, err := s.client.InfoMap(ctx, "memory").Result()
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseFloat(strings.TrimSpace(info["Memory"]["used_memory"]), 64)
+	used, err := strconv.ParseFloat(strings.TrimSpace(info["Memory"]["used_memory"]), 64)
+	if err != nil {
+		return 0, err
+	}
+	clients, err := strconv.ParseFloat(strings.TrimSpace(info["Memory"]["mem_clients_normal"]), 64)
+	return used - clients, err
+}
+
+// version is the server's own.
+func (s *redisServer) version(ctx context.Context) (string, error) {
+	info, err := s.client.InfoMap(ctx, "server").Result()
+	return strings.TrimSpace(info["Server"]["redis_version"]), err
 }

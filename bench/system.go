@@ -17,17 +17,31 @@ type system interface {
 
 type consumeOptions struct {
 	slots, queues int
-	kept          bool           // the tasks keep their results for an hour
-	started       chan time.Time // gets the time of each start, unless it is nil
+	started       chan time.Time // gets the time of each start of a noop, unless it is nil
 }
 
-// producer queues no-op tasks with a 16-byte id and a number.
+// work is which task is queued. All of them do nothing but count.
+type work int
+
+const (
+	noop work = iota // carries a 16-byte id and a number
+	kept             // the same, and its outcome is kept for an hour
+	blob             // carries what is 100 bytes on the wire
+)
+
+// blobSize is the bytes of a blob's payload as it is stored, the MessagePack
+// around them included; blobData is what is left for the parameter itself.
+const (
+	blobSize = 100
+	blobData = blobSize - len("\x81\xa4data\xc4\x5c")
+)
+
+// producer queues tasks. Its methods may be called concurrently.
 type producer interface {
 	// queue queues one task with one call.
-	queue(ctx context.Context, n int64) error
-	// queueKept queues one whose result is kept for an hour.
-	queueKept(ctx context.Context, n int64) error
-	// queueBatch queues several with one call, or as the system does that best.
+	queue(ctx context.Context, w work, n int64) error
+	// queueBatch queues several noops with one call, or as the system does
+	// that best.
 	queueBatch(ctx context.Context, n, size int64) error
 	close()
 }

@@ -12,33 +12,51 @@ import (
 )
 
 // taskgenSystem is this project, with its defaults.
-type taskgenSystem struct{}
+type taskgenSystem struct {
+	embedded broker.Broker // used instead of the server, unless it is nil
+}
 
 func (taskgenSystem) name() string { return "taskgen" }
 
-type taskgenProducer struct {
-	broker broker.Broker
-	client *taskrt.Client
+// connect returns a broker and what closes it.
+func (s taskgenSystem) connect(ctx context.Context, addr string) (broker.Broker, func(), error) {
+	if s.embedded != nil {
+		return s.embedded, func() {}, nil // producers and consumer share it
+	}
+	b, err := taskrt.Open(ctx, "redis://"+addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, func() { b.(io.Closer).Close() }, nil
 }
 
-// benchID is the 16-byte id that every task carries.
+type taskgenProducer struct {
+	client *taskrt.Client
+	closer func()
+}
+
+// benchID is the 16-byte id that every noop carries.
 var benchID = [16]byte{0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
 
-func (taskgenSystem) open(ctx context.Context, addr string, _ int) (producer, error) {
-	b, err := taskrt.Open(ctx, "redis://"+addr)
+func (s taskgenSystem) open(ctx context.Context, addr string, _ int) (producer, error) {
+	b, closer, err := s.connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &taskgenProducer{b, taskrt.NewClient(b, taskrt.ClientConfig{})}, nil
+	return &taskgenProducer{taskrt.NewClient(b, taskrt.ClientConfig{}), closer}, nil
 }
 
-func (p *taskgenProducer) queue(ctx context.Context, n int64) error {
-	_, err := tasks.QueueCounterNoop(taskrt.WithClient(ctx, p.client), benchID, int(n))
-	return err
-}
-
-func (p *taskgenProducer) queueKept(ctx context.Context, n int64) error {
-	_, err := tasks.QueueCounterKept(taskrt.WithClient(ctx, p.client), benchID, int(n))
+func (p *taskgenProducer) queue(ctx context.Context, w work, n int64) error {
+	ctx = taskrt.WithClient(ctx, p.client)
+	var err error
+	switch w {
+	case kept:
+		_, err = tasks.QueueCounterKept(ctx, benchID, int(n))
+	case blob:
+		_, err = tasks.QueueCounterBlob(ctx, make([]byte, blobData))
+	default:
+		_, err = tasks.QueueCounterNoop(ctx, benchID, int(n))
+	}
 	return err
 }
 
@@ -51,33 +69,38 @@ func (p *taskgenProducer) queueBatch(ctx context.Context, n, size int64) error {
 	return err
 }
 
-func (p *taskgenProducer) close() { p.broker.(io.Closer).Close() }
+func (p *taskgenProducer) close() { p.closer() }
 
 type taskgenConsumer struct {
-	broker  broker.Broker
 	counter *tasks.Counter
 	cancel  context.CancelFunc
 	ended   chan error
+	closer  func()
 }
 
-func (taskgenSystem) consume(ctx context.Context, addr string, o consumeOptions) (consumer, error) {
-	b, err := taskrt.Open(ctx, "redis://"+addr)
+func (s taskgenSystem) consume(ctx context.Context, addr string, o consumeOptions) (consumer, error) {
+	return s.serve(ctx, addr, o, &tasks.Counter{Started: o.started})
+}
+
+// serve starts a consumer that counts in counter.
+func (s taskgenSystem) serve(ctx context.Context, addr string, o consumeOptions, counter *tasks.Counter) (consumer, error) {
+	b, closer, err := s.connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	counter := &tasks.Counter{Started: o.started}
 	cfg := taskrt.ConsumerConfig{Concurrency: o.slots, Logger: slog.New(slog.DiscardHandler), Queues: make(map[string]int)}
 	for i := range o.queues {
 		cfg.Queues[queueName(i)] = 1
 	}
 	c, err := taskrt.NewConsumer(b, cfg, tasks.Tasks(counter))
 	if err != nil {
+		closer()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	return &taskgenConsumer{b, counter, cancel, ended}, nil
+	return &taskgenConsumer{counter, cancel, ended, closer}, nil
 }
 
 func (c *taskgenConsumer) handled() int64 { return c.counter.Done.Load() }
@@ -85,14 +108,14 @@ func (c *taskgenConsumer) handled() int64 { return c.counter.Done.Load() }
 func (c *taskgenConsumer) stop() error {
 	c.cancel()
 	err := <-c.ended
-	c.broker.(io.Closer).Close()
+	c.closer()
 	return err
 }
 
 // queueName names the queues: the first is both systems' default.
 func queueName(i int) string {
 	if i == 0 {
-		return "default"
+		return taskrt.DefaultQueue
 	}
 	return fmt.Sprintf("queue%d", i)
 }

@@ -32,3 +32,20 @@ func (c *Counter) Kept(ctx context.Context, id [16]byte, n int) error {
 	c.Done.Add(1)
 	return nil
 }
+
+// Blob is Noop with more to carry.
+//
+//task:io
+func (c *Counter) Blob(ctx context.Context, data []byte) error {
+	c.Done.Add(1)
+	return nil
+}
+
+// Sleep takes the given time.
+//
+//task:io
+func (c *Counter) Sleep(ctx context.Context, d time.Duration) error {
+	time.Sleep(d)
+	c.Done.Add(1)
+	return nil
+}

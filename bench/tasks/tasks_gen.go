@@ -25,6 +25,12 @@ func Tasks(counter *Counter) []taskrt.Task {
 		taskrt.Bind(counterKeptTask, func(ctx context.Context, p *CounterKeptParams) (taskrt.None, error) {
 			return taskrt.None{}, counter.Kept(ctx, p.ID, p.N)
 		}),
+		taskrt.Bind(counterBlobTask, func(ctx context.Context, p *CounterBlobParams) (taskrt.None, error) {
+			return taskrt.None{}, counter.Blob(ctx, p.Data)
+		}),
+		taskrt.Bind(counterSleepTask, func(ctx context.Context, p *CounterSleepParams) (taskrt.None, error) {
+			return taskrt.None{}, counter.Sleep(ctx, p.D)
+		}),
 	}
 }
 
@@ -160,5 +166,127 @@ func (p CounterKeptParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterKeptParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// counterBlobTask describes [Counter.Blob].
+var counterBlobTask = &taskrt.Definition[CounterBlobParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "counter_blob",
+		Doc:    "Blob is Noop with more to carry.",
+		Kind:   taskrt.IO,
+		Params: "data bytes",
+	},
+	AppendParams: (*CounterBlobParams).AppendMsgpack,
+	ReadParams:   (*CounterBlobParams).ReadMsgpack,
+}
+
+// QueueCounterBlob queues [Counter.Blob]: it is Noop with more to carry.
+func QueueCounterBlob(ctx context.Context, data []byte, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterBlobTask, &CounterBlobParams{Data: data}, opts...)
+}
+
+// QueueCounterBlobBatch queues one run of [Counter.Blob] for each of params, all of them or none.
+func QueueCounterBlobBatch(ctx context.Context, params []CounterBlobParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterBlobTask, params, opts...)
+}
+
+// CounterBlobParams are the parameters of [Counter.Blob].
+type CounterBlobParams struct {
+	Data []byte
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *CounterBlobParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Data))
+	b = append(b, 0x81)
+	b = append(b, "\xa4data"...)
+	b = codec.AppendBytes(b, p.Data)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "data":
+			r.Once(&seen, 0)
+			p.Data = r.Bytes()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "data")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p CounterBlobParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *CounterBlobParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// counterSleepTask describes [Counter.Sleep].
+var counterSleepTask = &taskrt.Definition[CounterSleepParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "counter_sleep",
+		Doc:    "Sleep takes the given time.",
+		Kind:   taskrt.IO,
+		Params: "d duration",
+	},
+	AppendParams: (*CounterSleepParams).AppendMsgpack,
+	ReadParams:   (*CounterSleepParams).ReadMsgpack,
+}
+
+// QueueCounterSleep queues [Counter.Sleep]: it takes the given time.
+func QueueCounterSleep(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterSleepTask, &CounterSleepParams{D: d}, opts...)
+}
+
+// QueueCounterSleepBatch queues one run of [Counter.Sleep] for each of params, all of them or none.
+func QueueCounterSleepBatch(ctx context.Context, params []CounterSleepParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterSleepTask, params, opts...)
+}
+
+// CounterSleepParams are the parameters of [Counter.Sleep].
+type CounterSleepParams struct {
+	D time.Duration
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *CounterSleepParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 14)
+	b = append(b, 0x81)
+	b = append(b, "\xa1d"...)
+	b = codec.AppendDuration(b, p.D)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "d":
+			r.Once(&seen, 0)
+			p.D = r.Duration()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "d")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p CounterSleepParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *CounterSleepParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

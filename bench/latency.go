@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/bench/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// pickup measures how long after the call that queues it a task starts when
+// the consumer is idle.
+func pickup(ctx context.Context, e *environment, s system) (sample, error) {
+	const tasks = 200
+	started := make(chan time.Time, 1)
+	c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: 1, started: started})
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.open(ctx, e.server.addr, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	var waits []time.Duration
+	for end := time.Now().Add(2 * e.length); len(waits) < tasks && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond) // the consumer is to be idle again
+		before := time.Now()
+		if err := p.queue(ctx, noop, int64(len(waits))); err != nil {
+			return nil, err
+		}
+		select {
+		case at := <-started:
+			waits = append(waits, at.Sub(before))
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	slices.Sort(waits)
+	ms := func(q float64) float64 {
+		return waits[int(q*float64(len(waits)-1))].Seconds() * 1e3
+	}
+	return sample{median50: ms(0.5), median99: ms(0.99)}, c.stop()
+}
+
+// idle measures what a consumer without work asks of the server.
+func idle(queues int) func(context.Context, *environment, system) (sample, error) {
+	return func(ctx context.Context, e *environment, s system) (sample, error) {
+		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: queues})
+		if err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Second) // it settles
+		before, err := e.server.usage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		time.Sleep(2 * e.length)
+		after, err := e.server.usage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		seconds := time.Since(start).Seconds()
+		return sample{commandRate: (after.commands - before.commands - 1) / seconds}, c.stop()
+	}
+}
+
+// fleet is how many consumers share the uneven tasks.
+const fleet = 100
+
+// unevenTasks are what a fleet has to do: one in a hundred takes a hundred
+// times as long. The long ones are spread evenly over the first four fifths, so
+// that the ideal can be reached at all: one that starts at the very end would
+// be waited for by the whole fleet. ideal is the whole work shared evenly, as
+// if nothing but the work took time.
+func unevenTasks(length time.Duration) (params []tasks.CounterSleepParams, ideal time.Duration) {
+	short := shortTask(length)
+	long := 100 * short
+	n := int(fleet * 5 * length / (99*short + long)) // hundreds of tasks
+	params = make([]tasks.CounterSleepParams, 100*n)
+	for i := range params {
+		params[i].D = short
+	}
+	for i := range n {
+		params[80*i+40].D = long
+	}
+	return params, time.Duration(n) * (99*short + long) / fleet
+}
+
+// shortTask is the length of the shorter ones: a thousandth of the ideal.
+func shortTask(length time.Duration) time.Duration { return length / 200 }
+
+// uneven gives a burst of uneven tasks to a fleet of idle consumers with one
+// slot each, and measures from the first task queued to the last one done.
+func uneven(ctx context.Context, e *environment) (sample, error) {
+	params, ideal := unevenTasks(e.length)
+	ours, counter := taskgenSystem{}, new(tasks.Counter)
+	consumers := make([]consumer, fleet)
+	for i := range consumers {
+		var err error
+		if consumers[i], err = ours.serve(ctx, e.server.addr, consumeOptions{slots: 1, queues: 1}, counter); err != nil {
+			return nil, err
+		}
+	}
+	b, closer, err := ours.connect(ctx, e.server.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer closer()
+	time.Sleep(time.Second) // they settle
+	queueing := taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
+	start := time.Now()
+	for part := range slices.Chunk(params, 1000) {
+		if _, err := tasks.QueueCounterSleepBatch(queueing, part); err != nil {
+			return nil, err
+		}
+	}
+	if err := handled(ctx, consumers[0], int64(len(params))); err != nil { // they count together
+		return nil, err
+	}
+	took := time.Since(start)
+	var next atomic.Int64
+	err = callers(ctx, fleet, func(context.Context) error { return consumers[next.Add(1)-1].stop() })
+	return sample{makespan: took.Seconds(), overIdeal: took.Seconds() / ideal.Seconds()}, err
+}

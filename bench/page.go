@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// machine is where and with what a run was done.
+type machine struct {
+	Cores                             int
+	System, Go, Redis, Asynq, GoRedis string
+	Rounds                            int
+	Length                            time.Duration
+	Drain                             string
+	AsynqCheck                        time.Duration
+}
+
+func describeMachine(ctx context.Context, e *environment) (machine, error) {
+	m := machine{
+		Cores:      runtime.NumCPU(),
+		System:     runtime.GOOS + "/" + runtime.GOARCH,
+		Go:         strings.TrimPrefix(runtime.Version(), "go"),
+		Rounds:     e.rounds,
+		Length:     e.length,
+		Drain:      thousands(e.drain),
+		AsynqCheck: asynqCheck,
+	}
+	var err error
+	if m.Redis, err = e.server.version(ctx); err != nil {
+		return m, err
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return m, fmt.Errorf("read the versions of the modules: this binary has no build information")
+	}
+	for _, dep := range info.Deps {
+		switch dep.Path {
+		case "github.com/hibiken/asynq":
+			m.Asynq = strings.TrimPrefix(dep.Version, "v")
+		case "github.com/redis/go-redis/v9":
+			m.GoRedis = strings.TrimPrefix(dep.Version, "v")
+		}
+	}
+	return m, nil
+}
+
+//go:embed page.md.tmpl
+var pageText string
+
+// renderPage writes the page of which the chart is the picture.
+func renderPage(m machine, bars []bar, outcomes []outcome) ([]byte, error) {
+	t, err := template.New("page").Funcs(template.FuncMap{"row": row, "rule": rule}).Parse(pageText)
+	if err != nil {
+		return nil, err
+	}
+	type section struct {
+		Name, About string
+		Table       [][]string
+	}
+	data := struct {
+		machine
+		Alt      string
+		Verdicts [][]string
+		Reached  int
+		Sections []section
+	}{machine: m, Alt: chartText(bars)}
+	for _, o := range outcomes {
+		for _, v := range o.verdicts() {
+			mark := "**no**"
+			if v.reached {
+				mark = "yes"
+				data.Reached++
+			}
+			ratio := v.ratio
+			if ratio != "" {
+				ratio += " (" + v.lowest + " … " + v.upper + ")"
+			}
+			data.Verdicts = append(data.Verdicts, []string{v.what, v.figure, v.ours, v.theirs, ratio, v.target, mark})
+		}
+		data.Sections = append(data.Sections, section{o.name, o.about, o.table()})
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, data); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// row is a line of a Markdown table.
+func row(cells []string) string {
+	return "| " + strings.Join(cells, " | ") + " |"
+}
+
+// rule is the line below its head: the first column is text, the others are
+// numbers.
+func rule(cells []string) string {
+	return "|---|" + strings.Repeat("--:|", len(cells)-1)
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// outcome is what the rounds of a scenario gave: the samples of each subject,
+// by round.
+type outcome struct {
+	scenario
+	samples [][]sample
+}
+
+// spread is what the rounds gave for one figure.
+type spread struct{ median, min, max float64 }
+
+func spreadOf(values []float64) spread {
+	sorted := slices.Sorted(slices.Values(values))
+	if len(sorted) == 0 || slices.ContainsFunc(sorted, math.IsNaN) {
+		return spread{math.NaN(), math.NaN(), math.NaN()}
+	}
+	half := len(sorted) / 2
+	median := sorted[half]
+	if len(sorted)%2 == 0 {
+		median = (sorted[half-1] + sorted[half]) / 2
+	}
+	return spread{median, sorted[0], sorted[len(sorted)-1]}
+}
+
+// inverse is the spread of the same values, each under one.
+func (s spread) inverse() spread { return spread{1 / s.median, 1 / s.max, 1 / s.min} }
+
+// has tells whether a figure was measured.
+func (o *outcome) has(figure string) bool {
+	_, ok := o.samples[0][0][figure]
+	return ok
+}
+
+// of is the spread of a subject's figure.
+func (o *outcome) of(subject int, figure string) spread {
+	values := make([]float64, len(o.samples[subject]))
+	for round, s := range o.samples[subject] {
+		values[round] = s[figure]
+	}
+	return spreadOf(values)
+}
+
+// ratio is the spread of the first subject's figure over another's: each round
+// gives one ratio, so that what slows down a whole round does not count. It is
+// NaN when a figure is 0.
+func (o *outcome) ratio(subject int, figure string) spread {
+	values := make([]float64, len(o.samples[0]))
+	for round, ours := range o.samples[0] {
+		values[round] = math.NaN()
+		if theirs := o.samples[subject][round]; ours[figure] > 0 && theirs[figure] > 0 {
+			values[round] = ours[figure] / theirs[figure]
+		}
+	}
+	return spreadOf(values)
+}
+
+// find returns the index of a subject, -1 if it was not measured.
+func (o *outcome) find(name string) int {
+	return slices.IndexFunc(o.subjects, func(s subject) bool { return s.name == name })
+}
+
+// verdict is a goal beside what was measured.
+type verdict struct {
+	what, figure         string
+	ours, theirs         string // theirs is empty when the goal is for the figure itself
+	ratio, lowest, upper string // the same
+	target               string
+	reached              bool
+}
+
+// verdicts judges the goals of a scenario by its medians. Those against a
+// subject that was not measured are left out.
+func (o *outcome) verdicts() []verdict {
+	var all []verdict
+	for _, g := range o.goals {
+		ours := o.of(0, g.figure)
+		v := verdict{what: o.name, figure: g.figure, ours: number(ours.median)}
+		got := ours.median
+		if g.against != "" {
+			i := o.find(g.against)
+			if i < 0 {
+				continue
+			}
+			r := o.ratio(i, g.figure)
+			v.theirs = number(o.of(i, g.figure).median)
+			v.ratio, v.lowest, v.upper = times(r.median), times(r.min), times(r.max)
+			got = r.median
+		}
+		v.target = g.String()
+		v.reached = got >= g.atLeast && (g.atMost == 0 || got <= g.atMost)
+		all = append(all, v)
+	}
+	return all
+}
+
+func (g goal) String() string {
+	sign, bound := "≥", g.atLeast
+	if g.atMost != 0 {
+		sign, bound = "≤", g.atMost
+	}
+	if g.against == "" {
+		return sign + " " + strconv.FormatFloat(bound, 'g', -1, 64)
+	}
+	if bound < 0.2 { // as a fraction
+		return sign + " " + times(bound) + " of " + g.against
+	}
+	return sign + " " + times(bound) + " " + g.against
+}
+
+// table is the figures of a scenario: a head, a row for each subject and below
+// each but the first one the ratios to it.
+func (o *outcome) table() [][]string {
+	head := []string{""}
+	rows := make([][]string, len(o.subjects))
+	ratios := make([][]string, len(o.subjects))
+	for i, s := range o.subjects {
+		rows[i], ratios[i] = []string{s.name}, []string{"ratio"}
+	}
+	for _, f := range figures {
+		if !o.has(f.name) {
+			continue
+		}
+		head = append(head, f.name)
+		for i := range o.subjects {
+			rows[i] = append(rows[i], number(o.of(i, f.name).median))
+			r := o.ratio(i, f.name)
+			cell := times(r.median)
+			if !math.IsNaN(r.median) {
+				cell += " (" + times(r.min) + " … " + times(r.max) + ")"
+			}
+			ratios[i] = append(ratios[i], cell)
+		}
+	}
+	all := [][]string{head, rows[0]}
+	for i := 1; i < len(rows); i++ {
+		all = append(all, rows[i], ratios[i])
+	}
+	return all
+}
+
+// printOutcome prints the medians of a scenario.
+func printOutcome(out io.Writer, o *outcome) {
+	fmt.Fprintf(out, "%s\n", o.name)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, row := range o.table() {
+		fmt.Fprintf(w, "%s\t\n", strings.Join(row, "\t"))
+	}
+	w.Flush() // out is standard output
+	fmt.Fprintln(out)
+}
+
+// printGoals prints each goal and whether it was reached.
+func printGoals(out io.Writer, outcomes []outcome) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, o := range outcomes {
+		for _, v := range o.verdicts() {
+			mark, got := "MISSED", v.ours
+			if v.reached {
+				mark = "reached"
+			}
+			if v.ratio != "" {
+				got = fmt.Sprintf("%s (%s … %s)", v.ratio, v.lowest, v.upper)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", mark, v.what, v.figure, got, v.target)
+		}
+	}
+	w.Flush() // as above
+}
+
+// number writes a figure with three digits or a few more.
+func number(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "–"
+	case v >= 1000:
+		return thousands(int64(math.Round(v)))
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// times writes a ratio: 29×, 1.04×, 0.45×, 1/35.
+func times(r float64) string {
+	switch {
+	case math.IsNaN(r):
+		return "–"
+	case r >= 9.95:
+		return thousands(int64(math.Round(r))) + "×"
+	case r >= 2:
+		return strconv.FormatFloat(math.Round(r*10)/10, 'f', -1, 64) + "×"
+	case r >= 0.2:
+		return strconv.FormatFloat(math.Round(r*100)/100, 'f', -1, 64) + "×"
+	}
+	return "1/" + strings.TrimSuffix(times(1/r), "×")
+}
+
+// thousands writes a whole number in groups of three digits.
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}

@@ -1,0 +1,199 @@
+package main
+
+import "slices"
+
+// scenario is one thing that is measured of several subjects in turn.
+type scenario struct {
+	name     string
+	about    string // what is done and measured, for the page
+	subjects []subject
+	goals    []goal    // of the first subject
+	chart    []charted // what of it is in the chart
+}
+
+// charted is a figure's line in the chart.
+type charted struct{ figure, label string }
+
+// goal is what this project wants to reach: a bound for one figure of a
+// scenario's first subject, or for its ratio to the same figure of another.
+type goal struct {
+	figure  string
+	against string  // a subject; empty: the bound is for the figure itself
+	atLeast float64 // 0: there is no such bound
+	atMost  float64 // 0: there is no such bound
+}
+
+// Names of figures.
+const (
+	tasksRate   = "tasks/s"
+	redisCPU    = "Redis µs/task"
+	clientCPU   = "client µs/task"
+	commands    = "commands/task"
+	commandRate = "commands/s"
+	bytesRun    = "bytes/run"
+	median50    = "p50 ms"
+	median99    = "p99 ms"
+	makespan    = "makespan s"
+	overIdeal   = "× ideal"
+)
+
+// figures are the columns of the report, in order; of those marked more is
+// better.
+var figures = []struct {
+	name string
+	more bool
+}{
+	{tasksRate, true}, {median50, false}, {median99, false}, {makespan, false}, {overIdeal, false}, {commandRate, false},
+	{redisCPU, false}, {clientCPU, false}, {commands, false}, {bytesRun, false},
+}
+
+// scenarios are measured in this order. The first subject of each is this
+// project; the others are what it is compared with.
+func scenarios(e *environment) []scenario {
+	return slices.Concat(running(e), enqueueing(), waiting(e), costs(e), withoutServer(e))
+}
+
+// running keeps the handlers busy.
+func running(e *environment) []scenario {
+	ours, peer := taskgenSystem{}, asynqSystem{}
+	untuned := asynqSystem{defaults: true}
+	asynq := peer.name()
+	drained := "drain of " + thousands(e.drain)
+	return []scenario{
+		{
+			name:     "queue and run, 64 callers, 64 slots",
+			about:    "64 goroutines queue one task a call while 64 slots execute them; the callers stop for a moment when they are 4,096 tasks ahead.",
+			subjects: of(steady(64, 64, noop), ours, peer, untuned),
+			goals: []goal{
+				{figure: tasksRate, against: asynq, atLeast: 25},
+				{figure: redisCPU, atMost: 4},
+				{figure: redisCPU, against: asynq, atMost: 1. / 25},
+				{figure: clientCPU, atMost: 10},
+				{figure: clientCPU, against: asynq, atMost: 1. / 15},
+			},
+			chart: []charted{
+				{tasksRate, "queue and run, tasks/s"},
+				{redisCPU, "the same, Redis CPU a task"},
+				{clientCPU, "the same, client CPU a task"},
+			},
+		}, {
+			name:     "queue and run, results kept for 1h",
+			about:    "The same, and what became of each task can be asked for during an hour: `//task:result 1h` beside `asynq.Retention(time.Hour)`.",
+			subjects: of(steady(64, 64, kept), ours, peer),
+			goals:    []goal{{figure: tasksRate, against: asynq, atLeast: 12}},
+			chart:    []charted{{tasksRate, "queue and run, results kept"}},
+		}, {
+			name:     drained + ", 64 slots",
+			about:    "All tasks are queued first. Then one consumer of 64 slots starts, and the time runs until the last task has been executed.",
+			subjects: of(drain(64), ours, peer),
+			goals:    []goal{{figure: tasksRate, against: asynq, atLeast: 60}},
+			chart:    []charted{{tasksRate, "drain, 64 slots"}},
+		}, {
+			name:     drained + ", 10 slots",
+			about:    "The same with 10 slots.",
+			subjects: of(drain(10), ours, peer),
+			goals:    []goal{{figure: tasksRate, against: asynq, atLeast: 25}},
+			chart:    []charted{{tasksRate, "drain, 10 slots"}},
+		},
+	}
+}
+
+// enqueueing is what producers alone do.
+func enqueueing() []scenario {
+	ours, peer, raw := taskgenSystem{}, asynqSystem{}, rawSystem{}
+	return []scenario{
+		{
+			name:     "enqueue, 1 caller",
+			about:    "One goroutine queues one task a call; nobody consumes. go-redis does one `RPUSH` of 100 bytes: the bare round trip.",
+			subjects: of(enqueue(1, 1), ours, peer, raw),
+			goals:    []goal{{figure: tasksRate, against: raw.name(), atLeast: 0.85}},
+			chart:    []charted{{tasksRate, "enqueue, 1 caller"}},
+		}, {
+			name:     "enqueue, 64 callers",
+			about:    "The same with 64 goroutines at once.",
+			subjects: of(enqueue(64, 1), ours, peer, raw),
+			goals:    []goal{{figure: tasksRate, against: peer.name(), atLeast: 6}},
+			chart:    []charted{{tasksRate, "enqueue, 64 callers"}},
+		}, {
+			name:     "enqueue, 8 callers, batches of 100",
+			about:    "8 goroutines queue 100 tasks a call. asynq has no such call and queues them one by one; go-redis does one `RPUSH` of 100 values.",
+			subjects: of(enqueue(8, 100), ours, peer, raw),
+			goals:    []goal{{figure: tasksRate, against: raw.name(), atLeast: 0.7}},
+			chart:    []charted{{tasksRate, "enqueue, batches of 100"}},
+		},
+	}
+}
+
+// waiting is what consumers do that have no work.
+func waiting(e *environment) []scenario {
+	ours, peer, raw := taskgenSystem{}, asynqSystem{}, rawSystem{}
+	untuned := asynqSystem{defaults: true}
+	return []scenario{
+		{
+			name:     "pickup when idle",
+			about:    "One task at a time is queued while the consumer waits, 200 in a round or as many as fit into " + (2 * e.length).String() + "; the time runs from the call that queues it to its first line. go-redis hands a value over by `BLPOP`.",
+			subjects: of(pickup, ours, peer, untuned, raw),
+			goals: []goal{
+				{figure: median50, against: raw.name(), atMost: 1.5},
+				{figure: median99, against: raw.name(), atMost: 3},
+			},
+			chart: []charted{{median50, "pickup when idle, p50"}},
+		}, {
+			name:     "idle, 1 queue",
+			about:    "What a consumer without work asks of the server. asynq has its defaults here: they ask least.",
+			subjects: of(idle(1), ours, untuned),
+			goals:    []goal{{figure: commandRate, atMost: 2}},
+		}, {
+			name:     "idle, 10 queues",
+			about:    "The same consumer on ten queues.",
+			subjects: of(idle(10), ours, untuned),
+			goals:    []goal{{figure: commandRate, atMost: 2}},
+		},
+	}
+}
+
+// costs are what runs that wait cost the server, and sharing them out.
+func costs(e *environment) []scenario {
+	ours, peer := taskgenSystem{}, asynqSystem{}
+	const shallow = 1000
+	deep := subject{"with " + thousands(10*e.drain) + " queued", takeAndAck(10 * e.drain)}
+	flat := subject{"with " + thousands(shallow) + " queued", takeAndAck(shallow)}
+	return []scenario{
+		{
+			name:     "bytes in Redis, 100-byte payload",
+			about:    "By how much the server's memory grows with each of " + thousands(e.drain) + " tasks that wait, each with a payload of 100 bytes as stored; the buffers of clients are left out.",
+			subjects: of(bytesQueued, ours, peer),
+			goals:    []goal{{figure: bytesRun, atMost: 200}},
+			chart:    []charted{{bytesRun, "bytes a queued task"}},
+		}, {
+			name:     "take and ack, deep and shallow queue",
+			about:    "One session of the broker takes and finishes batches of 64 while this many tasks wait: no handlers, and the queue is filled up again outside the time measured.",
+			subjects: []subject{deep, flat},
+			goals: []goal{
+				{figure: tasksRate, against: flat.name, atLeast: 0.9},
+				{figure: redisCPU, against: flat.name, atMost: 1.1},
+			},
+		}, {
+			name: "100 consumers, uneven tasks",
+			about: "A burst of tasks of " + shortTask(e.length).String() + ", one in a hundred of " + (100 * shortTask(e.length)).String() + ", reaches 100 idle consumers of one slot each, all in one process, each with its own connections. " +
+				"The long ones are spread over the first four fifths. The time runs from the first task queued to the last one done; the ideal is the whole work shared evenly, at the nominal length of each task.",
+			subjects: []subject{{ours.name(), uneven}},
+			goals:    []goal{{figure: overIdeal, atMost: 1.15}},
+		},
+	}
+}
+
+// withoutServer is the first thing that a newcomer runs.
+func withoutServer(e *environment) []scenario {
+	return []scenario{
+		{
+			name:     "embedded broker, queue and run",
+			about:    "What the broker that needs no server does with 64 callers and 64 slots in one process.",
+			subjects: embedded(steady(64, 64, noop)),
+		}, {
+			name:     "embedded broker, drain of " + thousands(e.drain),
+			about:    "The same broker, filled first, then drained with 64 slots.",
+			subjects: embedded(drain(64)),
+		},
+	}
+}

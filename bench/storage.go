@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// bytesQueued measures by how much the server's memory grows with each task
+// that waits in a queue.
+func bytesQueued(ctx context.Context, e *environment, s system) (sample, error) {
+	const producers = 64
+	p, err := s.open(ctx, e.server.addr, producers)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if err := p.queue(ctx, blob, 0); err != nil { // what is there once is not counted
+		return nil, err
+	}
+	empty, err := e.server.memory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var next atomic.Int64
+	err = callers(ctx, producers, func(ctx context.Context) error {
+		for next.Add(1) <= e.drain {
+			if err := p.queue(ctx, blob, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	full, err := e.server.memory(ctx)
+	return sample{bytesRun: (full - empty) / float64(e.drain)}, err
+}
+
+// A session takes and finishes so many runs before the queue is filled up again.
+const (
+	depthBatch   = 64
+	depthBatches = 8
+)
+
+// takeAndAck measures what taking and finishing costs while so many runs wait.
+// It goes through the broker's own contract: no handler, one caller, batches of
+// 64. Filling up between the measurements is not counted.
+func takeAndAck(depth int64) func(context.Context, *environment) (sample, error) {
+	return func(ctx context.Context, e *environment) (sample, error) {
+		ours := taskgenSystem{}
+		if err := e.fill(ctx, ours, depth); err != nil {
+			return nil, err
+		}
+		p, err := ours.open(ctx, e.server.addr, 1)
+		if err != nil {
+			return nil, err
+		}
+		defer p.close()
+		b, closer, err := ours.connect(ctx, e.server.addr)
+		if err != nil {
+			return nil, err
+		}
+		defer closer()
+		leaser, ok := b.(broker.Leaser)
+		if !ok {
+			return nil, fmt.Errorf("use %T: it has no leases", b)
+		}
+		session, err := leaser.Join(ctx, time.Minute)
+		if err != nil {
+			return nil, err
+		}
+		var d depthSpent
+		for start := time.Now(); time.Since(start) < e.length; {
+			if err := d.round(ctx, e, session); err != nil {
+				return nil, err
+			}
+			if err := p.queueBatch(ctx, 0, depthBatch*depthBatches); err != nil {
+				return nil, err
+			}
+		}
+		return sample{tasksRate: d.tasks / d.took.Seconds(), redisCPU: d.cpu * 1e6 / d.tasks}, session.Leave(ctx)
+	}
+}
+
+// depthSpent is what the rounds have taken so far.
+type depthSpent struct {
+	tasks float64
+	took  time.Duration
+	cpu   float64 // seconds of the server
+}
+
+func (d *depthSpent) round(ctx context.Context, e *environment, session broker.Session) error {
+	var u [3]usage // asking costs, too: that is the first from the second
+	for i := range 2 {
+		var err error
+		if u[i], err = e.server.usage(ctx); err != nil {
+			return err
+		}
+	}
+	start := time.Now()
+	for range depthBatches {
+		runs, err := session.Take(ctx, broker.Want{Queues: []string{taskrt.DefaultQueue}, IO: depthBatch})
+		if err != nil {
+			return err
+		}
+		outcomes := make([]broker.Outcome, len(runs))
+		for i, r := range runs {
+			outcomes[i].Run = r
+		}
+		fenced, err := session.Finish(ctx, outcomes...)
+		if err != nil {
+			return err
+		}
+		d.tasks += float64(len(runs) - len(fenced))
+	}
+	d.took += time.Since(start)
+	var err error
+	if u[2], err = e.server.usage(ctx); err != nil {
+		return err
+	}
+	d.cpu += (u[2].cpu - u[1].cpu) - (u[1].cpu - u[0].cpu)
+	return nil
+}
