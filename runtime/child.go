@@ -71,10 +71,10 @@ type ChildConfig struct {
 	// stands for all but TASKGEN_BROKER: a child asks its parent.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
-	// controller enabled for the groups in it: each child gets one, and a
-	// task's memory cap holds for the processes it starts too. Defaults to the
-	// parent of this process's own group if that is such a directory; else
-	// there are no groups.
+	// controller enabled for the groups in it. Each child gets one: the kernel
+	// holds it and what it starts to the task's memory cap, and nothing that
+	// it has started escapes its end. Defaults to the parent of this process's
+	// own group if that is such a directory; else there are no groups.
 	Cgroup string
 }
 

@@ -275,3 +275,26 @@ func TestTheStopEndsABusyChildAndHandsItsRunBack(t *testing.T) {
 		require.Empty(t, strings.TrimSpace(string(pids)), "processes left")
 	}
 }
+
+func TestALostLeaseEndsABusyChild(t *testing.T) {
+	m := newMemory(t)
+	b := &unreliable{Broker: m, Leaser: m}
+	var log syncBuffer
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Lease: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), m)
+	handle, err := tasks.QueueMisbehave(ctx, "spin")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := handle.Status(ctx)
+		return err == nil && status.State == broker.StateRunning
+	}, 10*time.Second, time.Millisecond)
+	b.cut.Store(true)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "lease lost") }, 10*time.Second, time.Millisecond)
+	b.cut.Store(false)
+	_, err = handle.Wait(ctx)
+	var failure *taskrt.RunError
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, taskrt.Timeout, failure.Kind)
+	require.Equal(t, 2, failure.Attempt, "what a lost lease has ended is no attempt; what follows is, in the one child that there may be")
+	require.NotContains(t, log.String(), "go on unsupervised")
+}

@@ -56,7 +56,7 @@ type Spec struct {
 	Unique   time.Duration // one live run with the same key, for this long at most; 0: any number
 	Limit    Limit         // of what runs and starts across the fleet; the zero value: none
 	Fair     bool          // runs are taken round-robin over the values of a parameter
-	Memory   int64         // bytes of memory that a child process may have, on Linux; beyond it the run ends as oom; 0: no cap
+	Memory   int64         // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
 	Env      []string      // KEY=value, in the child process's environment while the task runs
 	Secrets  []string      // parameters that are shown as ***
 	Tags     []string

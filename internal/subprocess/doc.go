@@ -39,10 +39,11 @@
 // # What holds where
 //
 // Linux is complete. A run's cap on memory is the Go runtime's soft limit at
-// nine tenths of it, the parent's look at the resident size every 25 ms, a
-// limit on address space for what outruns that, and a control group's, with
-// what the run has started, if Config.Cgroup has them. [Capabilities] names
-// what there is, [Pool.Limits] what the last child has set.
+// nine tenths of it, the parent's look at the resident size every 25 ms and at
+// that of what the run has started every 100 ms, a limit on address space for
+// what outruns that, and a control group's if Config.Cgroup has them.
+// [Capabilities] names what there is, [Pool.Limits] what the last child has
+// set.
 //
 // macOS has process groups, stacks, niceness and the soft limit alone: the
 // resident size is not read, a child that has not reached Serve outlives a

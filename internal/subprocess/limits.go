@@ -50,24 +50,47 @@ func (l childLimits) apply() hello {
 // why, so the watch is to come first, and this is for what outruns the watch.
 func addressHeadroom(limit int64) int64 { return max(limit, 256<<20) }
 
-// capMemory holds this process to limit bytes until the function it returns is
-// called. What earlier runs left behind is not this one's: it is given back
-// first if it is much.
-func capMemory(limit int64) (restore func()) {
-	before := debug.SetMemoryLimit(limit / 10 * 9)
+// memoryCap is what a child's process is held to. It stays from run to run, as
+// long as their caps are the same: to change it takes longer than a short run.
+type memoryCap struct {
+	limit int64 // 0 for none
+	data  int64 // the address space that could be written to when it was set
+	undo  func()
+}
+
+// set holds this process to limit bytes, or with 0 to none. What earlier runs
+// left behind is not the next one's: it is given back first if it is much.
+func (m *memoryCap) set(limit int64) {
+	if limit != m.limit && m.undo != nil {
+		m.undo()
+		m.undo = nil
+	}
+	changed := limit != m.limit
+	m.limit = limit
+	if limit == 0 {
+		return
+	}
 	resident, data := ownSize()
 	if resident > limit/2 {
 		debug.FreeOSMemory()
 		resident, data = ownSize()
 	}
-	undo := func() {}
+	if !changed && data-m.data < limit/4 {
+		return
+	}
+	if m.undo != nil {
+		m.undo()
+	}
+	m.data = data
+	before := debug.SetMemoryLimit(limit / 10 * 9)
+	lift := func() {}
 	if data > 0 {
 		// The limit is on address space that can be written to, of which some
 		// is there that will never be used: what may be added counts.
-		undo = limitData(data + max(limit-resident, 0) + addressHeadroom(limit))
+		lift = limitData(data + max(limit-resident, 0) + addressHeadroom(limit))
 	}
-	return func() {
-		undo()
+	m.undo = func() {
+		lift()
 		debug.SetMemoryLimit(before)
 	}
 }

@@ -42,6 +42,19 @@ func TestAGreedyRunEndsAsOOM(t *testing.T) {
 	require.Equal(t, "held", string(resp.Result))
 }
 
+func TestACapHoldsForWhatARunStarts(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	req := request("feed", "")
+	req.Memory = 160 << 20
+	start := time.Now()
+	_, err := pool.Run(t.Context(), req)
+	require.Less(t, time.Since(start), 3*time.Second)
+	var ended *subprocess.ExitError
+	require.ErrorAs(t, err, &ended)
+	require.Equal(t, subprocess.OOM, ended.Kind)
+	require.ErrorContains(t, err, "are beyond the cap of 160 MiB")
+}
+
 func TestACapIsThatOfItsRunAlone(t *testing.T) {
 	pool := newPool(t, subprocess.Config{Processes: 1})
 	req := request("limits", "")

@@ -6,14 +6,17 @@ import (
 	"time"
 )
 
-// How a child's size is watched: not by one reading alone.
+// How a child's size is watched: not by one reading alone. To find what it has
+// started takes longer, so that is read less often.
 const (
 	memoryEvery = 25 * time.Millisecond
 	memoryAgain = 5 * time.Millisecond // after a reading beyond the cap
 	memoryTwice = 2
+	memoryBelow = 4 // readings between two of the processes below it
 )
 
-// memoryWatch kills a child that stays larger than its limit. It is a timer
+// memoryWatch kills a child that stays larger than its limit, with what it has
+// started. It is a timer
 // and not a goroutine, since most runs are over before it is due.
 type memoryWatch struct {
 	child *child
@@ -21,7 +24,9 @@ type memoryWatch struct {
 
 	mu    sync.Mutex
 	timer *time.Timer
-	over  int // readings beyond the limit in a row
+	over  int   // readings beyond the limit in a row
+	looks int   // readings in all
+	below int64 // what the processes below the child had
 	done  bool
 }
 
@@ -45,7 +50,10 @@ func (w *memoryWatch) look() {
 	if w.done {
 		return
 	}
-	size := residentSize(w.child.pid)
+	if w.looks++; w.looks%memoryBelow == 0 || w.over > 0 {
+		w.below = sizeBelow(w.child.pid)
+	}
+	size := residentSize(w.child.pid) + w.below
 	if size <= w.limit {
 		w.over = 0
 		w.timer.Reset(memoryEvery)

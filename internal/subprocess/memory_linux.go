@@ -15,6 +15,19 @@ func residentSize(pid int) int64 {
 	return resident
 }
 
+// sizeBelow is how many bytes of memory the processes below one have to
+// themselves, files and what is shared on purpose not counted.
+func sizeBelow(pid int) int64 {
+	var total int64
+	for _, d := range descendants(pid) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d))
+		if err == nil { // it may just have ended
+			total += pagesOf(b, 1) - pagesOf(b, 2)
+		}
+	}
+	return total
+}
+
 // ownSize is how many bytes of memory this process has, and how many of address
 // space that it may write to.
 func ownSize() (resident, data int64) { return sizes("/proc/self/statm") }
@@ -24,18 +37,21 @@ func sizes(path string) (resident, data int64) {
 	if err != nil {
 		return 0, 0
 	}
-	fields := strings.Fields(string(b)) // size resident shared text lib data dt
-	if len(fields) < 6 {
-		return 0, 0
+	return pagesOf(b, 1), pagesOf(b, 5)
+}
+
+// pagesOf is a field of a statm file (size resident shared text lib data dt)
+// in bytes, 0 if it cannot be told.
+func pagesOf(statm []byte, field int) int64 {
+	fields := strings.Fields(string(statm))
+	if len(fields) <= field {
+		return 0
 	}
-	pages := func(text string) int64 {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n * int64(os.Getpagesize())
+	n, err := strconv.ParseInt(fields[field], 10, 64)
+	if err != nil {
+		return 0
 	}
-	return pages(fields[1]), pages(fields[5])
+	return n * int64(os.Getpagesize())
 }
 
 // peakSize is the most bytes of memory that a process had so far, 0 if that

@@ -6,6 +6,8 @@ package subprocess
 
 func residentSize(int) int64 { return 0 }
 
+func sizeBelow(int) int64 { return 0 }
+
 func ownSize() (resident, data int64) { return 0, 0 }
 
 func peakSize(int) int64 { return 0 }

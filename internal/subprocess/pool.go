@@ -94,12 +94,11 @@ type Request struct {
 	// Deadline is when the attempt has to be over. Defaults to ctx's, which
 	// holds too when it is earlier.
 	Deadline time.Time
-	// Memory is the cap in bytes on what the child may have. Its garbage
-	// collector works harder from nine tenths on; where the system tells its
-	// resident size (Linux), it is killed when that stays beyond the cap, and
-	// refused address space from twice the cap or the cap and 256 MiB on. Both
-	// end as OOM. What it starts is not counted, but for a control group's. 0
-	// is no cap.
+	// Memory is the cap in bytes on what the child may have, with the processes
+	// that it starts. Its garbage collector works harder from nine tenths on;
+	// where the system tells sizes (Linux), it is killed when it stays beyond
+	// the cap, and refused address space from twice the cap or the cap and 256
+	// MiB on. Both end as OOM. 0 is no cap.
 	Memory int64
 }
 

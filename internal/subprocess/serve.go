@@ -96,6 +96,7 @@ type server struct {
 	derive func() (context.Context, context.CancelCauseFunc)
 	frames *frameReader // the leader's
 	w      frameWriter
+	cap    memoryCap  // the run's that is executed
 	ended  chan error // holds what ended the leading
 
 	mu      sync.Mutex
@@ -209,10 +210,7 @@ func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, er
 		ctx, release = context.WithTimeout(ctx, o.left)
 		defer release()
 	}
-	restore := func() {}
-	if o.memory > 0 {
-		restore = capMemory(o.memory)
-	}
+	s.cap.set(o.memory)
 	var answer *Response
 	defer func() {
 		goexit := false
@@ -225,7 +223,6 @@ func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, er
 			goexit = true // or nil was returned, which is as bad
 			answer = &Response{Failure: &broker.Failure{Kind: "failed", Message: "the task called runtime.Goexit"}}
 		}
-		restore() // before the next run can begin
 		leading = s.answer(run, answer, scratch)
 		if goexit && leading {
 			leading = false
