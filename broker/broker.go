@@ -139,4 +139,10 @@ var (
 	// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may
 	// or may not be stored: the request was sent and its reply has not come.
 	ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
+
+	// ErrNotReplicated is wrapped by the error of a QueueTasks or QueueTick
+	// whose runs are stored, but not as safely as the broker was asked to: they
+	// may run, and may still be lost. To queue them again may run them twice,
+	// or, with OwnID, be refused as ErrDuplicate.
+	ErrNotReplicated = errors.New("it is stored, but not as safely as asked")
 )

@@ -110,11 +110,15 @@ type Decoder struct{ task, queue string }
 // Decode sets the run to what b holds, the stored form of a run. The payload
 // shares b's memory, so b must not change afterwards. The error says what is
 // wrong with b and where.
-func (d *Decoder) Decode(b []byte, r *TaskRun) error {
+func (d *Decoder) Decode(b []byte, r *TaskRun) error { return d.DecodeWithID("", b, r) }
+
+// DecodeWithID is Decode for a run whose id is stored beside it, and was empty
+// when it was encoded. An id in b is kept.
+func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
 	if len(b) == 0 || b[0] != envelopeVersion {
 		return fmt.Errorf("decode run: not an envelope of version %d", envelopeVersion)
 	}
-	*r = TaskRun{}
+	*r = TaskRun{ID: id}
 	in := codec.NewReader(b[1:])
 	for n := in.MapLen(); n > 0 && in.More(); n-- {
 		d.field(in, r)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"time"
@@ -81,6 +82,7 @@ func (c *committer[T]) join(item T, weight int) *company[T] {
 // leader's context, nor the leader from theirs: a leader whose context can end
 // leaves the work to a goroutine.
 func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error {
+	goruntime.Gosched() // those whose work was just done may be about to bring more
 	c.mu.Lock()
 	c.waiting = c.waiting[1:]
 	g.started = true

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -17,45 +17,52 @@ import (
 // clients are the broker's connections, apart by purpose: none of these can
 // take the connections another needs.
 type clients struct {
-	queue link                    // QueueTasks and ticks
-	work  link                    // takes, recovery, records, counts
-	lease link                    // renewals and outcomes
-	block goredis.UniversalClient // blocking reads
+	queue link // QueueTasks and ticks
+	work  link // takes, recovery, records, counts
+	lease link // renewals and outcomes
+	block link // blocking reads
 	// cluster: keys of different queues can be on different nodes.
 	cluster bool
 	stop    context.CancelFunc // ends dials
 }
 
-// link is a way to the server: by the client library, and for the commands of
-// every run by lines, if there are any.
+// link is a way to the servers: by the client library, and for the commands of
+// every run by lines, if there can be any.
 type link struct {
 	goredis.UniversalClient
-	lines *lines
+	routes *routes
 }
 
 // dialer makes one client with a pool of the given size.
 type dialer struct {
 	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
-	server  *goredis.Options // of the one server there is; nil if that can change
 	cluster bool
+	// sentinel: the server is whom sentinels name as the master.
+	sentinel bool
 }
 
 func newClients(b *Broker, d dialer, cfg Config) clients {
 	dials, stop := context.WithCancel(context.Background())
-	dial := func() link {
-		l := link{UniversalClient: d.open(dials, cfg, 8)}
-		if d.server != nil {
-			opt := *d.server
-			tune(dials, &opt, cfg, 1)
-			l.lines = newLines(b, &opt)
-		}
+	master := new(atomic.Pointer[string])
+	dial := func(pool int, blocks time.Duration) link {
+		l := link{UniversalClient: d.open(dials, cfg, pool)}
+		l.routes = newRoutes(b, l.UniversalClient, func(opt *goredis.Options) *lines {
+			own := *opt
+			tune(dials, &own, cfg, 1)
+			ls := newLines(b, &own, pool)
+			ls.blocks = blocks
+			if d.sentinel {
+				ls.master = master
+			}
+			return ls
+		})
 		return l
 	}
 	return clients{
-		queue:   dial(),
-		work:    dial(),
-		lease:   dial(),
-		block:   d.open(dials, cfg, 256),
+		queue:   dial(8, 0),
+		work:    dial(8, 0),
+		lease:   dial(8, 0),
+		block:   dial(256, longestNap),
 		cluster: d.cluster,
 		stop:    stop,
 	}
@@ -63,9 +70,9 @@ func newClients(b *Broker, d dialer, cfg Config) clients {
 
 func (c clients) close() error {
 	c.stop()
-	for _, l := range []link{c.queue, c.work, c.lease} {
-		if l.lines != nil {
-			l.lines.close()
+	for _, l := range []link{c.queue, c.work, c.lease, c.block} {
+		if l.routes != nil {
+			l.routes.close()
 		}
 	}
 	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close())
@@ -107,23 +114,33 @@ func parseURL(raw string) (dialer, error) {
 	return dialer{}, errURL
 }
 
-// takePrefix moves the option prefix of a URL, which go-redis does not know,
-// into cfg, unless that has one already.
-func takePrefix(raw string, cfg *Config) string {
+// takeOptions moves the options of a URL that are the broker's, which go-redis
+// does not know, into cfg where that is at its default.
+func takeOptions(raw string, cfg *Config) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return raw // parseURL says what is wrong with it
+		return raw, nil // parseURL says what is wrong with it
 	}
 	options := u.Query()
-	if !options.Has("prefix") {
-		return raw
+	if !options.Has("prefix") && !options.Has("acknowledge") {
+		return raw, nil
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = options.Get("prefix")
 	}
+	if options.Has("acknowledge") {
+		level, err := parseAcknowledge(options.Get("acknowledge"))
+		if err != nil {
+			return "", fmt.Errorf("parse broker url: %w", err)
+		}
+		if cfg.Acknowledge == Memory {
+			cfg.Acknowledge = level
+		}
+	}
 	options.Del("prefix")
+	options.Del("acknowledge")
 	u.RawQuery = options.Encode()
-	return u.String()
+	return u.String(), nil
 }
 
 func likeClient(client goredis.UniversalClient) (dialer, error) {
@@ -156,7 +173,7 @@ func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
 }
 
 func single(base *goredis.Options) dialer {
-	return dialer{server: base, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		tune(dials, &opt, cfg, pool)
 		return goredis.NewClient(&opt)
@@ -183,7 +200,7 @@ func cluster(base *goredis.ClusterOptions) dialer {
 }
 
 func sentinel(base *goredis.FailoverOptions) dialer {
-	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{sentinel: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		server := &goredis.Options{Dialer: opt.Dialer, TLSConfig: opt.TLSConfig}
 		tune(dials, server, cfg, pool)
@@ -235,39 +252,6 @@ func (failedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (failedConn) SetDeadline(time.Time) error      { return nil }
 func (failedConn) SetReadDeadline(time.Time) error  { return nil }
 func (failedConn) SetWriteDeadline(time.Time) error { return nil }
-
-// grade refuses a server that cannot keep what it accepts. It asks only INFO,
-// which users without administration rights may.
-func (b *Broker) grade(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
-	defer cancel()
-	if err := b.ping(ctx); err != nil {
-		return err
-	}
-	text, err := promptly(ctx, b, func(ctx context.Context) (string, error) {
-		return b.clients.work.Info(ctx).Result()
-	})
-	if err != nil {
-		return b.fail(ctx, "read server info", err)
-	}
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[k] = v
-		}
-	}
-	version := info["redis_version"]
-	major, _, _ := strings.Cut(version, ".")
-	if n, err := strconv.Atoi(major); err != nil || n < 7 {
-		return fmt.Errorf("check server: its version is %.32q, 7.0 or newer is needed", version)
-	}
-	policy := info["maxmemory_policy"]
-	if policy != "noeviction" && !b.cfg.AllowEviction {
-		return fmt.Errorf("check server: its maxmemory-policy is %.32q, which may evict accepted runs; "+
-			"set it to noeviction, or Config.AllowEviction", policy)
-	}
-	return nil
-}
 
 // ping asks the server once whether it is there.
 func (b *Broker) ping(ctx context.Context) error {

@@ -139,7 +139,7 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 		out.step('i', q.owner(run.ID))
 	}
 	if run.Keep > 0 {
-		out.record(q, run, max(millis(run.Keep), 1), []any{"s", string(broker.StateRunning)})
+		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))
 	}
 	return out
 }

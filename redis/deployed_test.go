@@ -96,12 +96,12 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
-	+get +set +del +exists +pexpire +rename
-	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +zadd +blmpop
+	+get +getrange +set +setrange +del +exists +pexpire +rename
+	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +blmpop
 	+sadd +srem +smembers +sscan
-	+hset +hget +hmget +hgetall +hdel
+	+hset +hget +hmget +hdel
 	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyrank
-	+setbit +getbit +bitcount +incrby
+	+setbit +getbit +incrby
 	+time +ping +info`)
 
 // clusterRights is what it needs on each node of a cluster besides.

@@ -12,7 +12,7 @@ import (
 )
 
 // A stored run is a header, which scripts read and patch by offset, and the
-// run's envelope. The header:
+// run's envelope, without the id. The header:
 //
 //	0     version
 //	1     flags
@@ -57,7 +57,9 @@ func appendElement(b []byte, r *broker.TaskRun) ([]byte, error) {
 	b = append(b, elementVersion, flags, kind, priority)
 	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Deliveries, 0), math.MaxUint32)))
 	b = append(append(b, byte(len(r.ID))), r.ID...)
-	return r.AppendBinary(b)
+	named := *r
+	named.ID = "" // the header has it
+	return named.AppendBinary(b)
 }
 
 // scratch is where elements are encoded on their way into a command.
@@ -115,10 +117,11 @@ func parseElement(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	if err != nil {
 		return err
 	}
-	if err := names.Decode(e[h.size:], run); err != nil {
+	id := string(h.id)
+	if err := names.DecodeWithID(id, e[h.size:], run); err != nil {
 		return err
 	}
-	if run.ID != string(h.id) {
+	if run.ID != id {
 		return errors.New("decode stored run: its header names another id")
 	}
 	run.Deliveries = h.deliveries

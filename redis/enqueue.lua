@@ -8,14 +8,15 @@
 --       tick's task ('' for none), tick (20 digits), number of ids,
 --       number of ready lists, for each: lane 1-6, count, elements;
 --       number of delayed, for each: due, lane, element;
---       number of records, for each: task, attempt, due ('' for at once).
+--       number of records, for each: due, the record without its time; or ''
+--       for at once, the whole record.
 --       A due is milliseconds since the epoch, or '+' and milliseconds from now.
 -- Returns for each group 0 when it is stored (by this call or by an earlier one
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already. Refused by the server at maxmemory, before anything.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local token = ARGV[1]
+local token -- of the group in hand
 local p, k = 3, 13
 local woken, earliest, earliestLane = {}, nil, nil
 
@@ -58,6 +59,7 @@ end
 
 local reply = {}
 for g = 1, tonumber(ARGV[2]) do
+  token = ARGV[1] .. '.' .. g
   local task, tick, ids = ARGV[p], ARGV[p + 1], tonumber(ARGV[p + 2])
   p = p + 3
   local verdict = check(task, tick, ids)
@@ -101,13 +103,15 @@ for g = 1, tonumber(ARGV[2]) do
   local records = tonumber(ARGV[p])
   p = p + 1
   for _ = 1, records do
-    if store then
-      local at = ARGV[p + 2] ~= '' and due(ARGV[p + 2]) or 0
-      redis.call('DEL', KEYS[k])
-      redis.call('HSET', KEYS[k], 't', ARGV[p], 'a', ARGV[p + 1],
-        's', at > now and 'delayed' or 'queued', 'u', string.format('%.0f', at))
+    if not store then
+      -- it belongs to another
+    elseif ARGV[p] == '' then
+      redis.call('SET', KEYS[k], ARGV[p + 1])
+    else
+      local at = due(ARGV[p])
+      redis.call('SET', KEYS[k], string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(ARGV[p + 1], 2))
     end
-    p = p + 3
+    p = p + 2
     k = k + 1
   end
   reply[g] = verdict == -1 and 0 or verdict

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -14,9 +15,15 @@ import (
 type outcome struct {
 	run   *broker.TaskRun
 	at    *receipt
-	steps string // empty: the run is only forgotten
+	steps string // as the script has them; empty: the run is only forgotten
 	keys  []string
 	args  []any
+
+	// Without steps: the record of a run that has one, what is to be in it and
+	// for how many milliseconds.
+	record string
+	value  []byte
+	keep   int64
 }
 
 // finishing is one call's outcomes in one queue.
@@ -118,13 +125,11 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 		out.step('x', "", entry)
 	}
 	if run.Keep > 0 {
-		fields := []any{"s", string(broker.StateFailed), "t", run.Task, "a", run.Attempt}
+		state, result := broker.StateFailed, []byte(nil)
 		if o.Verdict == broker.Succeeded {
-			fields[1] = string(broker.StateSucceeded)
-			// A copy: the command may outlast the call.
-			fields = append(fields, "r", slices.Clone(o.Result))
+			state, result = broker.StateSucceeded, o.Result
 		}
-		out.record(q, run, max(millis(run.Keep), 1), withFailure(fields, o.Failure))
+		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, state), run, result, o.Failure))
 	}
 	return nil
 }
@@ -147,7 +152,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 		out.step('h', "", lane(run), element)
 	}
 	if run.Keep > 0 {
-		out.record(q, run, 0, withFailure([]any{"s", string(state), "t", run.Task, "a", run.Attempt}, o.Failure))
+		out.step('r', q.record(run.ID), letterOf(state), appendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
 }
@@ -160,17 +165,13 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 	out.args = append(out.args, args...)
 }
 
-// record sets fields of the run's record, which is kept so many milliseconds
-// from now on, unless that is 0.
-func (out *outcome) record(q *queue, run *broker.TaskRun, keep int64, fields []any) {
-	out.step('r', q.record(run.ID), append([]any{keep, len(fields)}, fields...)...)
-}
-
-func withFailure(fields []any, f *broker.Failure) []any {
-	if f == nil {
-		return fields
+// end sets the record of a run that has ended, after its other steps. To do only
+// that needs none: to do it twice is to do it once.
+func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
+	out.record, out.value, out.keep = q.record(id), record, max(millis(keep), 1)
+	if out.steps != "" {
+		out.step('e', out.record, out.value, out.keep)
 	}
-	return append(fields, "fk", f.Kind, "fm", f.Message, "fs", f.Stack)
 }
 
 // unreadable makes a dead letter of an entry's bytes.
@@ -187,15 +188,15 @@ func unreadable(at *receipt, element []byte, why error) *outcome {
 		out.step('i', q.owner(string(h.id)))
 	}
 	if h.record {
-		fields := withFailure([]any{"s", string(broker.StateFailed)}, failure)
-		out.step('r', q.record(string(h.id)), append([]any{unreadableKept, len(fields)}, fields...)...)
+		record := appendRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure)
+		out.end(q, string(h.id), unreadableKept, record)
 	}
 	return out
 }
 
-// unreadableKept is for how many milliseconds the record of a run is kept that
-// says no more how long.
-const unreadableKept = 24 * 60 * 60 * 1000
+// unreadableKept is how long the record of a run is kept that does not say it
+// any more.
+const unreadableKept = 24 * time.Hour
 
 // slotOutcomes is what one command applies to one slot.
 type slotOutcomes struct {
@@ -203,7 +204,7 @@ type slotOutcomes struct {
 	outcomes []*outcome
 	calls    []*finishing // whose each outcome is
 	whole    bool         // nothing is left of the slot afterwards
-	plain    []byte       // a bitmap of those that need no steps
+	plain    []byte       // a bitmap of those without steps
 	lost     bool         // all of those were fenced
 	fenced   map[int]bool // by index in the batch, of the others
 }
@@ -222,7 +223,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	if len(groups) == 0 {
 		return
 	}
-	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped), []any{s.b.cfg.MaxDead, len(groups)}
+	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped, h.q.waiters), []any{s.b.cfg.MaxDead, len(groups), len(h.q.record(""))}
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}
@@ -340,21 +341,34 @@ func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []
 	if g.whole {
 		whole = "1"
 	}
-	at, others := len(args)+3, 0
+	at, noted := len(args)+3, 0
 	args = append(args, g.slot.member, whole, nil, nil)
 	for _, o := range g.outcomes {
+		if o.steps != "" {
+			continue
+		}
+		if g.plain == nil {
+			g.plain = make([]byte, (len(g.slot.done)+7)/8)
+		}
+		g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
+		if o.record != "" {
+			noted++
+			keys, args = append(keys, o.record), append(args, o.value, o.keep)
+		}
+	}
+	args[at-1], args[at] = g.plain, noted
+	at = len(args)
+	args = append(args, nil)
+	others := 0
+	for _, o := range g.outcomes {
 		if o.steps == "" {
-			if g.plain == nil {
-				g.plain = make([]byte, (len(g.slot.done)+7)/8)
-			}
-			g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
 			continue
 		}
 		others++
 		keys = append(keys, o.keys...)
 		args = append(append(args, o.at.index, o.steps), o.args...)
 	}
-	args[at-1], args[at] = g.plain, others
+	args[at] = others
 	return keys, args
 }
 

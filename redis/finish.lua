@@ -4,24 +4,27 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 dead, 14 dropped; then for each slot its batch, its bitmap of
---       finished runs, and the keys that its steps name
--- ARGV  1 cap of the dead list, 2 number of slots; then for each slot
+--       13 dead, 14 dropped, 15 waiters; then for each slot its batch, its bitmap of
+--       finished runs, the records of those that need no steps, and the keys
+--       that its steps name
+-- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
+--       record's key come before the run's id; then for each slot
 --       "session:slot", '1' if nothing of the batch is left after this, a
---       bitmap of the runs that need no steps (as SETBIT has it), the number
---       of other runs; for each of these its index and its steps, a string of
---       letters, and for each letter:
+--       bitmap of the runs that need no steps (as SETBIT has it), how many of
+--       these have a record, for each: the record, ms to keep it; the number
+--       of other runs, for each: its index and its steps, a string of letters,
+--       and for each letter:
 --         i  an id's key: the id is free again. What is left of it for ten
 --            seconds tells a repeated enqueue, whose reply was lost, that it
 --            was stored.
 --         h  lane 1-6, element: back to the head of that ready list
 --         d  delay in ms, lane, element: back, due after the delay
 --         x  entry: a dead letter
---         r  a record's key; ms to keep it ('0': the run has not ended),
---            number of values, fields and values to set
+--         r  a record's key; its state, its map
+--         e  a record's key; the record of a run that has ended, ms to keep it
 -- Returns an array of the slot's ordinal and the index of each run that was
 --       fenced, where the index -1 means all that need no steps, and one of the
---       waiter and the record's key of each that is to be told of an end. A run
+--       waiter and the run's id of each that is to be told of an end. A run
 --       that needs no steps and is marked as finished already is not fenced:
 --       only this session can have marked it.
 local clock
@@ -33,7 +36,7 @@ local function now()
   return clock
 end
 local cap = tonumber(ARGV[1])
-local p, k = 3, 15
+local p, k = 4, 16
 local fenced, waiters, woken = {}, {}, {}
 
 local function kindOf(lane)
@@ -64,7 +67,7 @@ end
 
 function steps.d(apply)
   if apply then
-    due = string.format('%.0f', now() + tonumber(ARGV[p]))
+    due = string.format('%013.0f', now() + tonumber(ARGV[p]))
     redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
     if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
       woken[kindOf(tonumber(ARGV[p + 1]))] = true
@@ -86,26 +89,38 @@ function steps.x(apply)
 end
 
 function steps.r(apply)
-  local keep, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
   if apply then
-    redis.call('HSET', KEYS[k], unpack(ARGV, p + 2, p + 1 + n))
-    if due then
-      redis.call('HSET', KEYS[k], 'u', due)
-    end
-    if keep > 0 then
-      local waiting = redis.call('HGET', KEYS[k], 'w')
-      if waiting then
-        for waiter in string.gmatch(waiting, '%S+') do
-          waiters[#waiters + 1] = waiter
-          waiters[#waiters + 1] = KEYS[k]
-        end
-        redis.call('HDEL', KEYS[k], 'w')
+    redis.call('SET', KEYS[k], ARGV[p] .. (due or '0000000000000') .. ARGV[p + 1])
+  end
+  p, k = p + 2, k + 1
+end
+
+local awaited -- whether anybody waits for any run
+
+-- notes who is to be told that the run of a record has ended
+local function tell(record)
+  if awaited == nil then
+    awaited = redis.call('EXISTS', KEYS[15]) == 1
+  end
+  if awaited then
+    local id = string.sub(record, tonumber(ARGV[3]) + 1)
+    local waiting = redis.call('HGET', KEYS[15], id)
+    if waiting then
+      for waiter in string.gmatch(waiting, '%S+') do
+        waiters[#waiters + 1] = waiter
+        waiters[#waiters + 1] = id
       end
-      redis.call('PEXPIRE', KEYS[k], keep)
+      redis.call('HDEL', KEYS[15], id)
     end
   end
-  p = p + 2 + n
-  k = k + 1
+end
+
+function steps.e(apply)
+  if apply then
+    redis.call('SET', KEYS[k], ARGV[p], 'PX', ARGV[p + 1])
+    tell(KEYS[k])
+  end
+  p, k = p + 2, k + 1
 end
 
 -- the runs of either bitmap
@@ -118,7 +133,7 @@ local function either(a, b)
 end
 
 for slot = 1, tonumber(ARGV[2]) do
-  local member, whole, plain, others = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
+  local member, whole, plain, noted = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
   local batch, done = KEYS[k], KEYS[k + 1]
   p, k = p + 4, k + 2
   local held = redis.call('EXISTS', batch) == 1
@@ -126,6 +141,16 @@ for slot = 1, tonumber(ARGV[2]) do
     fenced[#fenced + 1] = slot
     fenced[#fenced + 1] = -1
   end
+  for _ = 1, noted do
+    if held then
+      -- To write it twice is to write it once.
+      redis.call('SET', KEYS[k], ARGV[p], 'PX', ARGV[p + 1])
+      tell(KEYS[k])
+    end
+    p, k = p + 2, k + 1
+  end
+  local others = tonumber(ARGV[p])
+  p = p + 1
   local marked = held and (others > 0 or not whole) and redis.call('GET', done)
   if held and not whole and #plain > 0 then
     redis.call('SET', done, marked and either(marked, plain) or plain)

@@ -5,8 +5,8 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 when some of what the session held was last recovered, 15 the slot's batch, 16 its bitmap of finished runs,
---       17 dead, 18 dropped, 19.. records
+--       13 leases, 14 when some of what the session held was last recovered,
+--       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped, 19.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
 --       list, 5 a failure for entries that cannot be read; then for each
 --       record the index of its run in the batch
@@ -56,8 +56,8 @@ for i = #elements, 1, -1 do
 end
 for i = 19, #KEYS do
   local index = tonumber(ARGV[i - 13])
-  if elements[index + 1] and not finished(index) and redis.call('EXISTS', KEYS[i]) == 1 then
-    redis.call('HSET', KEYS[i], 's', 'queued')
+  if elements[index + 1] and not finished(index) and redis.call('GETRANGE', KEYS[i], 0, 0) == 'r' then
+    redis.call('SETRANGE', KEYS[i], 0, 'q')
   end
 end
 redis.call('DEL', batch, done)

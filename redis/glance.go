@@ -18,15 +18,31 @@ type glances struct {
 	quiet map[string]time.Time // when nothing at all was in a set of queues
 }
 
-// freshGlance is how old a glance may be to spare another.
-const freshGlance = time.Second
+// How old a glance may be to spare another: at what waits, and at what is in
+// flight, which was taken since and whose lease takes its time to end.
+const (
+	freshGlance     = time.Second
+	freshGlanceBack = longestNap + 200*time.Millisecond
+)
+
+// note notes that a take found nothing at all in a queue.
+func (g *glances) note(q *queue, at time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.quiet[q.name] = at
+}
+
+// wasQuiet reports whether nothing at all was in the queues a moment ago.
+func (g *glances) wasQuiet(queues []*queue, fresh time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at, ok := g.quiet[setOf(queues)]
+	return ok && time.Since(at) < fresh
+}
 
 // waiting returns those of the queues in which a run waits, due or not.
 func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error) {
-	b.glances.mu.Lock()
-	at, ok := b.glances.quiet[setOf(queues)]
-	b.glances.mu.Unlock()
-	if ok && time.Since(at) < freshGlance {
+	if b.glances.wasQuiet(queues, freshGlance) {
 		return nil, nil
 	}
 	keys := func(q *queue) []string { return q.fixed[:7] }
@@ -38,6 +54,9 @@ func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error)
 
 // inFlight returns those of the queues of which runs are in flight.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
+	if len(queues) == 1 && b.glances.wasQuiet(queues, freshGlanceBack) {
+		return nil, nil
+	}
 	// With the runs that wait, as takes will ask for these.
 	start := time.Now()
 	quiet, err := b.noneHas(ctx, queues, func(q *queue) []string {
@@ -93,12 +112,14 @@ func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) 
 		for i, q := range queues {
 			counts[i] = pipe.Exists(ctx, keys(q)...)
 		}
-		if _, err := promptly(ctx, b, pipe.Exec); err != nil {
+		_, err := promptly(ctx, b, pipe.Exec)
+		if err != nil && (!b.clients.cluster || ctx.Err() != nil) {
 			return err
 		}
 		found = nil
 		for i, q := range queues {
-			if counts[i].Val() > 0 {
+			// Of a queue that cannot be asked its own commands tell why.
+			if err != nil && counts[i].Err() != nil || counts[i].Val() > 0 {
 				found = append(found, q)
 			}
 		}

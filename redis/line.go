@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -20,16 +21,25 @@ import (
 type line struct {
 	client *goredis.Client // whose only connection it is; used for nothing more
 	conn   net.Conn
+	addr   string // of its other end
 	in     *bufio.Reader
 	out    []byte // the last command; its array is used again
 	used   time.Time
 }
 
-// lines are the lines of one purpose, each for one caller at a time.
+// lines are the lines of one purpose to one server, each for one caller at a
+// time.
 type lines struct {
 	b    *Broker
+	addr string // of the server; with sentinels a word of the library's
 	open func() *line
 	room chan struct{} // a token for each line there may be
+	// blocks is how long the server may wait before it replies. A command that
+	// may wait is given up at once when its context ends.
+	blocks time.Duration
+	// master is the address of the last line that sentinels led to, whatever
+	// its purpose: what leads elsewhere is of no more use. Nil without sentinels.
+	master *atomic.Pointer[string]
 
 	mu     sync.Mutex
 	free   []*line
@@ -39,21 +49,17 @@ type lines struct {
 
 // Sizes of a line.
 const (
-	maxLines    = 8
 	lineBuffer  = 32 << 10
 	maxKeptOut  = 1 << 20               // of out, between commands
 	idleTooLong = 10 * time.Millisecond // after which it is looked at before it is used
 )
 
-// newLines returns the lines to a server that opt names, nil where only the
-// library can keep them.
-func newLines(b *Broker, opt *goredis.Options) *lines {
-	if opt.StreamingCredentialsProvider != nil || opt.Limiter != nil {
-		return nil
-	}
+// newLines returns the lines to the server that opt names.
+func newLines(b *Broker, opt *goredis.Options, most int) *lines {
 	return &lines{
 		b:      b,
-		room:   make(chan struct{}, maxLines),
+		addr:   opt.Addr,
+		room:   make(chan struct{}, most),
 		others: map[*line]bool{},
 		open: func() *line {
 			l, own := new(line), *opt
@@ -93,7 +99,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 		if l != nil || err != nil {
 			return l, err
 		}
-		if tries == maxLines {
+		if tries == cap(ls.room) {
 			<-ls.room
 			return nil, unsent{errors.New("other callers took the connections")}
 		}
@@ -104,10 +110,15 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 			if reply := goredis.Error(nil); errors.As(err, &reply) {
 				return nil, err
 			}
-			return nil, unsent{err}
+			return nil, unsent{undialed{err}}
 		}
 	}
 }
+
+// undialed is why there is no connection.
+type undialed struct{ error }
+
+func (u undialed) Unwrap() error { return u.error }
 
 // pick returns a free line, nil when there is none.
 func (ls *lines) pick() (*line, error) {
@@ -117,7 +128,7 @@ func (ls *lines) pick() (*line, error) {
 		last := len(ls.free) - 1
 		l := ls.free[last]
 		ls.free = ls.free[:last]
-		if time.Since(l.used) < idleTooLong || l.alive() {
+		if !ls.elsewhere(l) && (time.Since(l.used) < idleTooLong || l.alive()) {
 			ls.others[l] = true
 			return l, nil
 		}
@@ -145,8 +156,21 @@ func (ls *lines) dial(ctx context.Context) error {
 		return err
 	}
 	l.in, l.used = bufio.NewReaderSize(l.conn, lineBuffer), time.Now()
+	if ls.master != nil {
+		l.addr = l.conn.RemoteAddr().String()
+		ls.master.Store(&l.addr)
+	}
 	ls.keep(l)
 	return nil
+}
+
+// elsewhere reports whether another server is the master now.
+func (ls *lines) elsewhere(l *line) bool {
+	if ls.master == nil {
+		return false
+	}
+	addr := ls.master.Load()
+	return addr != nil && *addr != l.addr
 }
 
 func (ls *lines) forget(l *line) {
@@ -178,6 +202,17 @@ func (ls *lines) put(l *line, intact bool) {
 		l.close()
 	}
 	<-ls.room
+}
+
+// drop closes the lines that nobody uses. Those in use show by themselves what
+// has become of their server.
+func (ls *lines) drop() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, l := range ls.free {
+		l.close()
+	}
+	ls.free = nil
 }
 
 // close closes the lines. Commands on their way fail.
@@ -217,7 +252,7 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	defer func() { ls.put(l, intact) }()
 	l.out = encode(l.out[:0])
 	now := time.Now()
-	limit := now.Add(ls.b.cfg.Timeout)
+	limit := now.Add(ls.blocks + ls.b.cfg.Timeout)
 	if at, ok := ctx.Deadline(); ok && at.Add(grace).Before(limit) {
 		limit = at.Add(grace)
 	}
@@ -227,14 +262,22 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	if ctx.Done() == nil {
 		err = l.roundTrip(read)
 	} else {
-		err = l.roundTripUntil(ctx, read)
+		err = l.roundTripUntil(ctx, ls.grace(), read)
 	}
 	intact = err == nil
 	return err
 }
 
-// roundTripUntil is roundTrip, but for little longer than ctx lasts.
-func (l *line) roundTripUntil(ctx context.Context, read func(*bufio.Reader) error) error {
+// grace is how long after the end of its context a command may get its reply.
+func (ls *lines) grace() time.Duration {
+	if ls.blocks > 0 {
+		return 0
+	}
+	return grace
+}
+
+// roundTripUntil is roundTrip, but for no more than grace longer than ctx lasts.
+func (l *line) roundTripUntil(ctx context.Context, grace time.Duration, read func(*bufio.Reader) error) error {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)

@@ -3,6 +3,7 @@ package redis
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	goruntime "runtime"
 	"slices"
@@ -177,69 +178,72 @@ func (p *pusher) flush() {
 // ask first whether somebody does costs more. Should only the token be lost,
 // consumers look by themselves within three seconds.
 func (b *Broker) push(ctx context.Context, q *queue, lane int, elements []byte, n int) error {
-	kind := (lane - 1) / 3
-	ready, wake := q.fixed[lane], q.wake[kind]
+	ready, wake := q.fixed[lane], q.wake[(lane-1)/3]
+	then := b.confirming()
 	err := b.persist(ctx, transient, func() error {
-		if ls := b.clients.queue.lines; ls != nil {
-			return pushOn(ctx, ls, ready, wake, elements, n)
+		if r := b.clients.queue.routes; r != nil {
+			return pushOn(ctx, r, ready, wake, elements, n, then)
 		}
 		args, err := bulks(slices.Clone(elements), n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
-		if b.clients.cluster {
-			// The client might send a pipeline twice.
-			_, err = b.run(ctx, b.scripts.push, b.clients.queue, []string{ready, q.fixed[7+kind], wake}, args...)
-			return err
-		}
-		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return pushPlainly(ctx, b.clients.queue, ready, wake, args)
+		_, err = promptly(ctx, b, func(ctx context.Context) (any, error) {
+			return nil, pushPlainly(ctx, b.clients.queue, ready, wake, args)
 		})
 		return err
 	})
-	switch {
-	case unknown(err):
-		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-	case err != nil:
-		return b.fail(ctx, "queue tasks", err)
+	if err == nil {
+		err = then.result()
 	}
-	return nil
+	return b.notQueued(ctx, err, unknown(err))
 }
 
-func pushOn(ctx context.Context, ls *lines, ready, wake string, elements []byte, n int) error {
-	var stored any
-	err := ls.exec(ctx, func(b []byte) []byte {
+func pushOn(ctx context.Context, r *routes, ready, wake string, elements []byte, n int, then *confirmation) error {
+	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
 		b = appendArray(b, 2+n)
 		b = appendBulk(appendBulk(b, "RPUSH"), ready)
 		b = append(b, elements...)
 		b = appendArray(b, 4)
 		b = appendBulk(appendBulk(b, "ZADD"), wake)
 		return appendBulk(appendBulk(b, "0"), "1")
-	}, func(in *bufio.Reader) (err error) {
-		if stored, err = readReply(in, 0); err == nil {
+	}, func(in *bufio.Reader) (any, error) {
+		stored, err := readReply(in, 0)
+		if err == nil {
 			_, err = readReply(in, 0)
 		}
-		return err
-	})
-	if refused, ok := stored.(serverError); ok {
-		return refused
-	}
+		return stored, err
+	}, then)
 	if stored != nil {
 		return nil // what became of the token does not matter
 	}
 	return err
 }
 
-// pushPlainly is pushOn by the client library.
-func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake string, elements []any) (int64, error) {
+// pushPlainly is pushOn by the client library, which might send a pipeline
+// twice.
+func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake string, elements []any) error {
 	line := make([]any, 0, 2+len(elements))
-	push := goredis.NewIntCmd(ctx, append(append(line, "rpush", ready), elements...)...)
-	pipe := c.Pipeline()
-	_ = pipe.Process(ctx, push)
-	pipe.ZAdd(ctx, wake, goredis.Z{Member: "1"})
-	_, err := pipe.Exec(ctx)
-	if push.Err() == nil && push.Val() > 0 {
-		return push.Val(), nil // what became of the token does not matter
+	push := once{goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
+	push.SetFirstKeyPos(1)
+	if err := c.Process(ctx, push); err != nil {
+		return err
 	}
-	return 0, err
+	_ = c.ZAdd(ctx, wake, goredis.Z{Member: "1"})
+	return nil
+}
+
+// notQueued makes the error of a call that queues; nil stays nil.
+func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, broker.ErrNotReplicated):
+		return fmt.Errorf("queue tasks: %w", err)
+	case doubtful:
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
+	case goredis.HasErrorPrefix(err, "NOREPLICAS"):
+		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write", broker.ErrQueueFull)
+	}
+	return b.fail(ctx, "queue tasks", err)
 }

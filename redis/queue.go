@@ -18,7 +18,7 @@ type group struct {
 	lanes    [7][]any // elements due at once, by lane
 	delayed  []any    // due, lane and element of each other
 	records  []string // keys
-	values   []any    // task, attempt and due of each record
+	values   []any    // due and map of each record
 	task     string   // of the tick this is, if it is one
 	tick     string
 	result   error
@@ -30,7 +30,9 @@ type group struct {
 // calls for the same queue share. At most 100,000 runs can be queued in one
 // call. Runs without OwnID are not sent again when the reply to them is lost:
 // the error then wraps [broker.ErrOutcomeUnknown]. When the server has reached its
-// maxmemory the error wraps [broker.ErrQueueFull].
+// maxmemory, or has fewer replicas than its min-replicas-to-write, the error
+// wraps [broker.ErrQueueFull]; when the runs are stored, but not confirmed as
+// Config.Acknowledge asks, [broker.ErrNotReplicated].
 func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(runs) == 0 {
 		return nil
@@ -132,7 +134,11 @@ func (g *group) add(q *queue, run *broker.TaskRun) error {
 	}
 	if run.Keep > 0 {
 		g.records = append(g.records, q.record(run.ID))
-		g.values = append(g.values, run.Task, run.Attempt, due)
+		record := startRecord(nil, broker.StateQueued)
+		if due != "" {
+			record = record[:1]
+		}
+		g.values = append(g.values, due, appendRecord(record, run, nil, nil))
 	}
 	return nil
 }
@@ -236,19 +242,19 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 		defer cancel()
 	}
 	var v any
-	unheard := false
+	unheard, then := false, b.confirming()
 	err := b.persist(limited, again, func() (err error) {
-		v, err = b.run(limited, b.scripts.enqueue, b.clients.queue, keys, args...)
+		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
+		if unheard && then != nil {
+			then.mark = q.base + "confirmed"
+		}
 		return err
 	})
-	if err != nil && unheard {
-		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-	}
 	if err != nil {
-		return b.fail(ctx, "queue tasks", err)
+		return b.notQueued(ctx, err, unheard)
 	}
-	return setResults(v, groups)
+	return setResults(v, groups, then.result())
 }
 
 // repeatFor is how long after it a lost reply to runs with OwnID may be asked
@@ -272,7 +278,9 @@ func (g *group) appendArgs(args []any) []any {
 	return append(append(args, len(g.records)), g.values...)
 }
 
-func setResults(reply any, groups []*group) error {
+// setResults sets each group's result, that of a stored one to what became of
+// its confirmation.
+func setResults(reply any, groups []*group, confirmed error) error {
 	verdicts, ok := reply.([]any)
 	if !ok || len(verdicts) != len(groups) {
 		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
@@ -280,6 +288,9 @@ func setResults(reply any, groups []*group) error {
 	for i, g := range groups {
 		switch verdicts[i] {
 		case int64(0):
+			if confirmed != nil {
+				g.result = fmt.Errorf("queue tasks: %w", confirmed)
+			}
 		case int64(1):
 			g.result = fmt.Errorf("queue tasks: %w", broker.ErrDuplicate)
 		default:

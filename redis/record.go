@@ -5,23 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 )
 
-// Record returns what is known of a run that has Keep set.
+// Record returns what is known of a run that has Keep set. That a run is running
+// in another process shows 10 milliseconds after it was taken.
 func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Record, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	return b.readRecord(ctx, q, id, "")
+	record, err := b.readRecord(ctx, q, id, "")
+	if err == nil && !record.State.Ended() && b.sessions.runs(q, id) {
+		record.State = broker.StateRunning
+	}
+	return record, err
 }
 
 // WaitRecord blocks until the run has ended. All waits of this process in one
@@ -66,28 +70,99 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id)}, waiter)
+	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters}, waiter, id)
 	if err != nil {
 		return nil, b.fail(ctx, "read record", err)
 	}
-	fields, _ := v.([]any)
-	if len(fields) == 0 {
+	stored, ok := v.(string)
+	if !ok {
 		return nil, fmt.Errorf("read record: %w", broker.ErrNoRecord)
 	}
-	values := make(map[string]string, len(fields)/2)
-	for i := 0; i+1 < len(fields); i += 2 {
-		k, _ := fields[i].(string)
-		values[k], _ = fields[i+1].(string)
-	}
-	record := &broker.Record{ID: id, Task: values["t"], Queue: q.name, State: broker.State(values["s"])}
-	record.Attempt, _ = strconv.Atoi(values["a"])
-	if r, ok := values["r"]; ok && r != "" {
-		record.Result = []byte(r)
-	}
-	if kind, ok := values["fk"]; ok {
-		record.Failure = &broker.Failure{Kind: kind, Message: values["fm"], Stack: values["fs"]}
+	record := &broker.Record{ID: id, Queue: q.name}
+	if err := parseRecord([]byte(stored), record); err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
 	}
 	return record, nil
+}
+
+// states are the letters that open a stored record.
+var states = map[byte]broker.State{
+	'd': broker.StateDelayed, 'q': broker.StateQueued, 'r': broker.StateRunning,
+	's': broker.StateSucceeded, 'f': broker.StateFailed,
+}
+
+func letterOf(state broker.State) string { return string(state[:1]) }
+
+// recordHeader is the length of the letter and the time before the map.
+const recordHeader = 1 + timeDigits
+
+// startRecord appends what opens a record that needs no time.
+func startRecord(b []byte, state broker.State) []byte {
+	b = slices.Grow(b, 64)
+	return append(append(b, state[0]), "0000000000000"...)
+}
+
+// appendRecord appends what is known of a run as its record has it, the state
+// and when it is due left out.
+func appendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
+	n := 2
+	if len(result) > 0 {
+		n++
+	}
+	if f != nil {
+		n += 3
+	}
+	b = codec.AppendMapLen(b, n)
+	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
+	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
+	if len(result) > 0 {
+		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
+	}
+	if f != nil {
+		// Bytes: an error's text can be anything.
+		b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
+		b = codec.AppendBytes(codec.AppendString(b, "fm"), []byte(f.Message))
+		b = codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
+	}
+	return b
+}
+
+func parseRecord(b []byte, record *broker.Record) error {
+	if len(b) < recordHeader {
+		return errors.New("decode record: too short")
+	}
+	var known bool
+	if record.State, known = states[b[0]]; !known {
+		return fmt.Errorf("decode record: unknown state %q", b[0])
+	}
+	r := codec.NewReader(b[recordHeader:])
+	var f broker.Failure
+	failed := false
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "t":
+			record.Task = r.String()
+		case "a":
+			record.Attempt = r.Int()
+		case "r":
+			record.Result = r.Bytes()
+		case "fk":
+			f.Kind, failed = string(r.Bytes()), true
+		case "fm":
+			f.Message = string(r.Bytes())
+		case "fs":
+			f.Stack = string(r.Bytes())
+		default:
+			r.Skip() // written by a newer version
+		}
+	}
+	if failed {
+		record.Failure = &f
+	}
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	return nil
 }
 
 // DeadLetters returns up to max of the queue's dead letters, the newest first.
@@ -121,12 +196,10 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 	if len(waiters) < 2 {
 		return
 	}
-	prefix := q.record("")
 	ids := map[string][]any{}
 	for i := 0; i+1 < len(waiters); i += 2 {
 		waiter, _ := waiters[i].(string)
-		key, _ := waiters[i+1].(string)
-		ids[waiter] = append(ids[waiter], strings.TrimPrefix(key, prefix))
+		ids[waiter] = append(ids[waiter], waiters[i+1])
 	}
 	pipe := b.clients.lease.Pipeline()
 	for waiter, list := range ids {

@@ -1,34 +1,30 @@
 #!lua flags=allow-oom
 -- Reads a run's record, and notes who is to be told of the run's end.
 --
--- KEYS  1 the record
--- ARGV  1 the waiter, '' for none
--- Returns the record's fields and values, an empty array when there is none.
-local fields = redis.call('HGETALL', KEYS[1])
-if #fields == 0 then
-  return fields
+-- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it
+-- ARGV  1 the waiter, '' for none, 2 the run's id
+-- Returns the record, nil when there is none. It is a letter for the state (d
+--       delayed, q queued, r running, s succeeded, f failed), 13 digits that
+--       say when a delayed run is due in milliseconds since the epoch, and a
+--       MessagePack map.
+local record = redis.call('GET', KEYS[1])
+if not record then
+  return false
 end
-local state, due, waiting, at
-for i = 1, #fields, 2 do
-  if fields[i] == 's' then
-    state, at = fields[i + 1], i + 1
-  elseif fields[i] == 'u' then
-    due = tonumber(fields[i + 1])
-  elseif fields[i] == 'w' then
-    waiting = fields[i + 1]
-  end
-end
-if state == 'delayed' and due then
+local state = string.sub(record, 1, 1)
+if state == 'd' then
   local time = redis.call('TIME')
-  if due <= time[1] * 1000 + math.floor(time[2] / 1000) then
-    fields[at] = 'queued'
+  if tonumber(string.sub(record, 2, 14)) <= time[1] * 1000 + math.floor(time[2] / 1000) then
+    record = 'q' .. string.sub(record, 2)
   end
 end
-if ARGV[1] ~= '' and state ~= 'succeeded' and state ~= 'failed' then
+if ARGV[1] ~= '' and state ~= 's' and state ~= 'f' then
+  local waiting = redis.call('HGET', KEYS[2], ARGV[2])
   if not waiting then
-    redis.call('HSET', KEYS[1], 'w', ARGV[1])
+    redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
   elseif not string.find(waiting, ARGV[1], 1, true) then
-    redis.call('HSET', KEYS[1], 'w', waiting .. ' ' .. ARGV[1])
+    redis.call('HSET', KEYS[2], ARGV[2], waiting .. ' ' .. ARGV[1])
   end
+  redis.call('PEXPIRE', KEYS[2], 60000) -- who still waits asks again before that
 end
-return fields
+return record

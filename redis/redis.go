@@ -10,6 +10,9 @@
 //
 // How safe a queued run is, is up to the server: with appendfsync always it
 // survives the server's crash, with everysec all but the last second does.
+// [Config.Acknowledge] has queueing wait for replicas or for the disk,
+// [Broker.Durability] tells what the server does, and [Broker.Audit] finds and
+// mends what does not fit together after all.
 package redis
 
 import (
@@ -48,6 +51,20 @@ type Config struct {
 	// full, and with them runs that were accepted. Defaults to false: such a
 	// server is refused.
 	AllowEviction bool
+
+	// Acknowledge is how safe a run has to be before its queueing returns nil.
+	// Stored, but not confirmed as safe within three quarters of Timeout, or by
+	// the end of the caller's context, the error wraps
+	// [broker.ErrNotReplicated]. Defaults to Memory.
+	Acknowledge Acknowledge
+
+	// Replicas is how many replicas have to confirm what is queued. Defaults to
+	// 1 with Acknowledge Replica, else to none.
+	Replicas int
+
+	// RequireDurable has Open refuse a server without append-only file: one
+	// that keeps nothing, or snapshots only, loses accepted runs in a crash.
+	RequireDurable bool
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -71,7 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxDead == 0:
 		c.MaxDead = 10_000
 	}
-	return c, nil
+	return c.withAcknowledge()
 }
 
 // Broker is a [broker.Broker], [broker.Leaser], [broker.Records] and
@@ -86,6 +103,7 @@ type Broker struct {
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
+	sessions sessions
 	glances  glances
 	closed   chan struct{} // closed by Close
 	close    sync.Once
@@ -109,13 +127,16 @@ var (
 //	redis+cluster://[user:password@]host:port[?addr=host:port…]
 //	redis+sentinel://[user:password@]host:port[/db]?master_name=name
 //
-// with further options as go-redis takes them, and prefix=name, which sets
-// Config.Prefix where cfg leaves it empty. ctx bounds the connecting. The
-// broker's connections are closed by Close. No error shows the password.
+// with further options as go-redis takes them, and two that set what cfg leaves
+// at its default: prefix=name for Config.Prefix, and acknowledge=replica or
+// fsync for Config.Acknowledge. ctx bounds the connecting. The broker's
+// connections are closed by Close. No error shows the password.
 func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
-	url = takePrefix(url, &cfg)
-	cfg, err := cfg.withDefaults()
+	url, err := takeOptions(url, &cfg)
 	if err != nil {
+		return nil, fmt.Errorf("open redis broker: %w", err)
+	}
+	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
 	dial, err := parseURL(url)
@@ -165,6 +186,11 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 		closed:  make(chan struct{}),
 	}
 	b.clients = newClients(b, dial, cfg)
+	if b.clients.queue.routes == nil && cfg.Acknowledge != Memory {
+		_ = b.clients.close()
+		return nil, fmt.Errorf("config Acknowledge: %v cannot be had with a client that has a Limiter "+
+			"or a StreamingCredentialsProvider", cfg.Acknowledge)
+	}
 	b.bad = string(appendFailure(nil, &broker.Failure{
 		Kind: "schema", Message: "the stored entry is not one of a run",
 	}))
@@ -286,6 +312,7 @@ type queue struct {
 	ops     string
 	dead    string
 	dropped string
+	waiters string
 	ticks   string
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
@@ -320,6 +347,7 @@ func (b *Broker) keysOf(name string) *queue {
 		ops:     base + "ops",
 		dead:    base + "dead",
 		dropped: base + "dropped",
+		waiters: base + "waiters",
 		ticks:   base + "ticks",
 	}
 	q.fixed = []string{

@@ -19,8 +19,6 @@ import (
 var (
 	//go:embed enqueue.lua
 	enqueueLua string
-	//go:embed push.lua
-	pushLua string
 	//go:embed take.lua
 	takeLua string
 	//go:embed started.lua
@@ -35,16 +33,17 @@ var (
 	givebackLua string
 	//go:embed record.lua
 	recordLua string
+	//go:embed audit.lua
+	auditLua string
 )
 
 type scripts struct {
-	enqueue, push, take, started, finish, renew, expired, giveback, record script
+	enqueue, take, started, finish, renew, expired, giveback, record, audit script
 }
 
 func newScripts() scripts {
 	return scripts{
 		enqueue:  newScript(enqueueLua),
-		push:     newScript(pushLua),
 		take:     newScript(takeLua),
 		started:  newScript(startedLua),
 		finish:   newScript(finishLua),
@@ -52,6 +51,7 @@ func newScripts() scripts {
 		expired:  newScript(expiredLua),
 		giveback: newScript(givebackLua),
 		record:   newScript(recordLua),
+		audit:    newScript(auditLua),
 	}
 }
 
@@ -84,18 +84,17 @@ func readAny(in *bufio.Reader) (any, error) { return readReply(in, 0) }
 
 // runReading is run with a reader of its own for replies on a line.
 func (b *Broker) runReading(ctx context.Context, s script, c link, read reader, keys []string, args []any) (any, error) {
-	send := func(name, what string) (v any, err error) {
-		if c.lines == nil {
+	return b.runConfirmed(ctx, s, c, read, nil, keys, args)
+}
+
+// runConfirmed is runReading, and has what the script wrote confirmed, unless
+// then is nil.
+func (b *Broker) runConfirmed(ctx context.Context, s script, c link, read reader, then *confirmation, keys []string, args []any) (any, error) {
+	send := func(name, what string) (any, error) {
+		if c.routes == nil {
 			return promptly(ctx, b, func(ctx context.Context) (any, error) { return s.send(ctx, c, name, what, keys, args) })
 		}
-		err = c.lines.exec(ctx, s.encode(name, what, keys, args), func(in *bufio.Reader) (err error) {
-			v, err = read(in)
-			return err
-		})
-		if refused, ok := v.(serverError); ok && err == nil {
-			return nil, refused
-		}
-		return v, err
+		return c.routes.exec(ctx, keys[0], s.encode(name, what, keys, args), read, then)
 	}
 	v, err := send("evalsha", s.digest)
 	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -129,7 +128,7 @@ func (s script) send(ctx context.Context, c goredis.UniversalClient, name, what 
 	line = append(line, args...)
 	cmd := once{goredis.NewCmd(ctx, line...)}
 	cmd.SetFirstKeyPos(3)
-	if err := c.Process(ctx, cmd); err != nil {
+	if err := c.Process(ctx, cmd); err != nil && !errors.Is(err, goredis.Nil) {
 		return nil, err
 	}
 	return cmd.Val(), nil

@@ -22,6 +22,8 @@ type session struct {
 	lost  bool // something was found recovered that Renew has not told of
 	left  bool
 
+	running running
+
 	// Take's own: the queues that it last found nothing in, as setOf names
 	// them. While it says so to producers, a glance is enough to go on waiting.
 	emptySet string
@@ -52,6 +54,7 @@ type slot struct {
 	doubts map[int]bool  // indexes of which it is unknown whether they were
 	untold map[int]bool  // indexes that were finished by a call that returned an error
 	gone   bool          // what was left of it was recovered
+	kept   []kept        // those of its runs that have records
 	group  *slotOutcomes // while outcomes are sorted
 }
 
@@ -90,7 +93,9 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	return &session{b: b, id: id + second, lease: lease, holds: map[*queue]*hold{}}, nil
+	s := &session{b: b, id: id + second, lease: lease, holds: map[*queue]*hold{}}
+	b.sessions.add(s)
+	return s, nil
 }
 
 // ID names the session.
@@ -234,6 +239,7 @@ func (sl *slot) doubted() int {
 func (s *session) Leave(ctx context.Context) error {
 	s.mu.Lock()
 	s.left = true
+	s.b.sessions.remove(s)
 	holds := make([]*hold, 0, len(s.holds))
 	for _, h := range s.holds {
 		holds = append(holds, h)

@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +50,35 @@ func (s *sleepers) wait(ctx context.Context, queues []*queue, r room, nap time.D
 	case <-s.b.closed:
 		return false, broker.ErrClosed
 	}
+}
+
+// runAfterWait executes a script when there is a token in one of the wake sets,
+// or none has come for the given time. Both are one write: the server goes on
+// from the one to the other by itself, so whoever waits gets what the script
+// returns as soon as it could get the token.
+func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
+	script := s.encode("evalsha", s.digest, keys, args)
+	return b.clients.block.routes.exec(ctx, keys[0], func(to []byte) []byte {
+		to = appendArray(to, 6+len(wake))
+		to = appendBulk(to, "BZMPOP")
+		to = appendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
+		to = appendNumber(to, int64(len(wake)))
+		for _, key := range wake {
+			to = appendBulk(to, key)
+		}
+		to = appendBulk(appendBulk(appendBulk(to, "MIN"), "COUNT"), "1")
+		return script(to)
+	}, func(in *bufio.Reader) (any, error) {
+		token, err := readReply(in, 0)
+		if err != nil {
+			return nil, err
+		}
+		v, err := read(in)
+		if refused, ok := token.(serverError); ok && err == nil {
+			return refused, nil
+		}
+		return v, err
+	}, nil)
 }
 
 // wakeKeys returns the lists to wait for, those together that one command can

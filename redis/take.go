@@ -85,6 +85,12 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 			sleepy = !told
 			continue
 		}
+		if len(queues) == 1 && s.b.clients.block.routes != nil {
+			if runs, err := s.takeWaiting(ctx, queues[0], r, nap); err != nil || len(runs) > 0 {
+				return runs, err
+			}
+			continue
+		}
 		s.emptySet = set
 		woken, err := s.b.sleep.wait(ctx, queues, r, nap)
 		if err != nil {
@@ -94,6 +100,55 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 			s.emptySet = ""
 		}
 	}
+}
+
+// takeWaiting waits in the only queue for something to take, and takes it. It
+// returns nothing when it is time to look by ordinary means.
+func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Duration) ([]*broker.TaskRun, error) {
+	h := s.hold(q)
+	for nap > 0 && s.hasTold([]*queue{q}, r) {
+		start := time.Now()
+		nap = min(nap, longestNap)
+		if at, ok := ctx.Deadline(); ok {
+			nap = min(nap, max(time.Until(at), time.Millisecond)) // to end in time by itself
+		}
+		runs, next, err := s.takeSlot(ctx, h, r, false, nap)
+		switch {
+		case err == nil && len(runs) > 0:
+			if time.Since(start) >= nap {
+				s.forgetTold([]*queue{q}) // nobody woke it: the server may have lost the word
+			}
+			return runs, nil
+		case err == nil && ctxErr(ctx) != nil:
+			return nil, ctxErr(ctx)
+		case ctx.Err() != nil:
+			return s.revoke(ctx, h, r)
+		case s.b.isClosed():
+			return nil, broker.ErrClosed
+		case err != nil:
+			return nil, nil // what is wrong shows then
+		}
+		if nap = longestNap; next >= 0 {
+			nap = min(nap, next)
+		}
+	}
+	return nil, nil
+}
+
+// revoke ends a take that waits, of a caller whose context has ended. What it
+// took all the same is the caller's; else it will take nothing any more, and
+// another that waits looks, in case it had the token.
+func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRun, error) {
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	runs, _, err := s.recall(soon, h)
+	if err == nil && len(runs) > 0 {
+		return runs, nil
+	}
+	for _, key := range wakeKeys([]*queue{h.q}, r, false)[0] {
+		s.b.sleep.giveOn(nil, key)
+	}
+	return nil, ctxErr(ctx) // without an answer the next take asks again
 }
 
 // where returns the queues to look into: all, but where nothing was a moment
@@ -139,26 +194,29 @@ func (s *session) pass(ctx context.Context, queues []*queue, r room, sleepy bool
 		runs []*broker.TaskRun
 		nap  = longestNap
 	)
+	var failed error // of queues whose node is down, which others may outlive
 	for _, q := range s.unheard() {
 		found, _, err := s.recall(ctx, s.hold(q))
-		if err != nil {
+		if err != nil && !s.b.clients.cluster {
 			return nil, 0, err
 		}
+		failed = errors.Join(failed, err)
 		runs = append(runs, found...)
 	}
 	if len(runs) > 0 {
 		return runs, 0, nil
 	}
 	for _, q := range queues {
-		if r.none() {
+		if r.none() || ctx.Err() != nil {
 			break
 		}
 		found, next, err := s.takeFrom(ctx, s.hold(q), r, sleepy)
-		if err != nil && len(runs) == 0 {
-			return nil, 0, err
+		failed = errors.Join(failed, err)
+		if err != nil && !s.b.clients.cluster {
+			break
 		}
 		if err != nil {
-			return runs, 0, nil // the next call meets the error again
+			continue
 		}
 		runs = append(runs, found...)
 		r.fill(found)
@@ -166,7 +224,10 @@ func (s *session) pass(ctx context.Context, queues []*queue, r room, sleepy bool
 			nap = min(nap, next)
 		}
 	}
-	return runs, nap, nil
+	if len(runs) > 0 {
+		return runs, nap, nil // the next call meets the error again
+	}
+	return nil, nap, failed
 }
 
 // unheard returns the queues in which a batch may be there whose reply was
@@ -192,17 +253,18 @@ func (s *session) takeFrom(ctx context.Context, h *hold, r room, sleepy bool) (r
 		return nil, 0, errors.New("the session has left")
 	}
 	s.mu.Unlock()
-	return s.takeSlot(ctx, h, r, sleepy)
+	return s.takeSlot(ctx, h, r, sleepy, 0)
 }
 
 // recall asks for a batch that was taken unheard, and for nothing new.
 func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeSlot(ctx, h, room{}, false)
+	return s.takeSlot(ctx, h, room{}, false, 0)
 }
 
-// takeSlot takes the next batch. When it cannot be excluded that a take whose
-// reply was not heard will still be executed, the queue stays asked.
-func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (runs []*broker.TaskRun, next time.Duration, err error) {
+// takeSlot takes the next batch, after waiting for up to wait for a token. When
+// it cannot be excluded that a take whose reply was not heard will still be
+// executed, the queue stays asked.
+func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	number := h.next
 	h.asked = true
@@ -214,10 +276,19 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 		asleep = "1"
 	}
 	q, start := h.q, time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work, readBatch,
-		q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped),
-		s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep, s.b.cfg.MaxDead, s.b.bad,
-		r.aheadIO, r.aheadCPU)
+	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped)
+	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep,
+		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU}
+	var (
+		v       any
+		unheard bool
+	)
+	if wait > 0 {
+		v, err = s.b.runAfterWait(ctx, s.b.scripts.take, wakeKeys([]*queue{q}, r, false)[0], wait, readBatch, keys, args)
+		unheard = unknown(err)
+	} else {
+		v, unheard, err = s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work, readBatch, keys, args...)
+	}
 	if unheard {
 		s.mu.Lock()
 		h.doubt = true
@@ -241,6 +312,9 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 	if ms < 0 {
 		next = -1
 	}
+	if ms == -3 {
+		s.b.glances.note(q, start)
+	}
 	if len(reply.elements) == 0 {
 		s.mu.Lock()
 		h.asked = unheard
@@ -259,18 +333,12 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool) (r
 // receive makes runs of a batch. What cannot be read is made a dead letter.
 func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements [][]byte) []*broker.TaskRun {
 	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
-	s.mu.Lock()
-	h.slots[number] = sl
-	h.next, h.asked = number+1, false
-	s.mu.Unlock()
-
 	var (
 		names    broker.Decoder
 		receipts = make([]receipt, len(elements))
 		made     = make([]broker.TaskRun, len(elements))
 		runs     = make([]*broker.TaskRun, 0, len(elements))
 		bad      []*outcome
-		records  []string
 	)
 	for i, element := range elements {
 		run := &made[i]
@@ -286,17 +354,19 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		run.Deliveries++
 		run.Receipt = &receipts[i]
 		if run.Keep > 0 {
-			records = append(records, h.q.record(run.ID))
+			sl.kept = append(sl.kept, kept{i, run.ID})
 		}
 		runs = append(runs, run)
 	}
+	s.mu.Lock()
+	h.slots[number] = sl
+	h.next, h.asked = number+1, false
+	s.mu.Unlock()
 	if len(bad) > 0 {
 		s.bury(ctx, h, bad)
 	}
-	if len(records) > 0 {
-		// A state for people: the runs are taken whether it is noted or not.
-		_, _ = s.b.run(ctx, s.b.scripts.started, s.b.clients.work,
-			append([]string{h.q.batch(member)}, records...))
+	if len(sl.kept) > 0 {
+		s.noteLater(sl)
 	}
 	return runs
 }

@@ -14,7 +14,8 @@
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some
 -- Returns an array: first the milliseconds until the next delayed run is due
---       (-1: there is none; -2: this slot can be used no more), then
+--       (-1: there is none; -2: this slot can be used no more; -3: there is
+--       none, and nothing in flight either), then
 --       the elements of the batch.
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
@@ -36,10 +37,10 @@ local function wake(lane)
   end
 end
 
-if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], batch) == 0
-  and total > 0 then
+-- the common case of nothing at all, in as little as possible
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12]) == 0 then
   sleep()
-  return {-1} -- the common case of nothing at all, in as little as possible
+  return {-3}
 end
 
 local time = redis.call('TIME')

@@ -13,7 +13,7 @@ import (
 // broker. What then waits longer than patience because its slots are held up
 // goes back to the queue, where another consumer may have room.
 const (
-	ahead    = 5 * time.Millisecond
+	ahead    = 20 * time.Millisecond
 	patience = 20 * time.Millisecond
 	// longestAhead bounds what a consumer takes ahead, however short its runs.
 	longestAhead = 768
@@ -208,13 +208,13 @@ func (l *lane) wanted(now time.Time, room func()) (n, more int) {
 	waiting := len(l.ready) - l.head
 	more = l.aheadOf(now)
 	free := l.size - l.busy - waiting
-	if free <= 0 && (waiting > more/2 || more == 0) {
-		l.low, l.room = more/2, room
+	if free <= 0 && (waiting > more/4 || more == 0) {
+		l.low, l.room = more/4, room
 		return 0, 0
 	}
 	l.low = -1
 	if n = free + more; n <= 0 {
-		l.low, l.room = more/2, room
+		l.low, l.room = more/4, room
 		return 0, 0
 	}
 	return n, min(more, n)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -213,6 +214,7 @@ func (s *session) takeLoop(ctx context.Context) {
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.take(ctx)
 		s.begin(runs)
+		goruntime.Gosched() // the runs first, then the request for more
 		switch {
 		case err == nil:
 			wait.reset()

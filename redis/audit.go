@@ -1,0 +1,395 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// AuditReport is how much of what one queue's keys hold does not fit together.
+// All of it is zero unless somebody else wrote to them, or a failover or a crash
+// lost a part of what was written.
+type AuditReport struct {
+	Mended bool // what was found is mended, else only counted
+	Runs   int  // that wait or are in flight
+
+	UnlistedBatches int // in flight, but recovery could not know of them; listed
+	EmptyFlights    int // listed as in flight, but not there; removed
+	StrayBitmaps    int // of batches that are not there; removed
+	Unreadable      int // waiting entries that are no runs; made dead letters
+	Copies          int // of runs that are elsewhere too, in flight first; removed
+	StrayIDs        int // held by runs that are nowhere; released
+	LostRecords     int // of runs that are nowhere, but not ended; ended as failed, of kind lost
+}
+
+// Faults is how much does not fit.
+func (r AuditReport) Faults() int {
+	return r.UnlistedBatches + r.EmptyFlights + r.StrayBitmaps + r.Unreadable + r.Copies + r.StrayIDs + r.LostRecords
+}
+
+// Of an audit.
+const (
+	auditPage  = 100
+	auditGrace = time.Second // for which a run has to be nowhere
+	lostKept   = time.Hour   // the record of a run that was lost
+)
+
+// Audit reads all that is stored of a queue, while it is worked, and reports
+// what does not fit together; with mend it mends that. It is not for every
+// minute: it goes through all keys of the database (SCAN), in pages, and keeps
+// the ids of the queue's runs in memory. Where something seems to be missing it
+// looks again a second later; what it then cannot be sure of, as in a queue of
+// megabytes in flight, it leaves alone. Leases that nobody holds need no audit,
+// they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,
+// TYPE, GETRANGE, PTTL, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX. An error
+// can leave a part mended.
+func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (AuditReport, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return AuditReport{}, fmt.Errorf("audit queue: %w", err)
+	}
+	a := &audit{b: b, q: q, report: AuditReport{Mended: mend}}
+	if err := a.run(ctx); err != nil {
+		return a.report, b.fail(ctx, "audit queue "+q.name, err)
+	}
+	return a.report, nil
+}
+
+// audit is one audit of one queue.
+type audit struct {
+	b      *Broker
+	q      *queue
+	node   *goredis.Client // which has the queue
+	report AuditReport
+
+	keys    map[string]bool // of the queue
+	members map[string]bool // "session:slot" of what is or may be in flight
+	seen    map[string]bool // ids of runs
+	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
+}
+
+func (a *audit) run(ctx context.Context) error {
+	var err error
+	if a.node, err = a.b.nodeOf(ctx, a.q); err != nil {
+		return err
+	}
+	if err := a.scan(ctx); err != nil {
+		return err
+	}
+	if err := a.checkFlights(ctx); err != nil {
+		return err
+	}
+	if err := a.firstLook(ctx); err != nil {
+		return err
+	}
+	ids, err := a.missing(ctx, a.q.owner(""), "ended:")
+	if err != nil {
+		return err
+	}
+	records, err := a.missing(ctx, a.q.record(""), "s", "f")
+	if err != nil {
+		return err
+	}
+	if len(ids)+len(records)+len(a.twice) == 0 {
+		return nil
+	}
+	if !a.b.pause(ctx, auditGrace) {
+		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
+	}
+	return a.secondLook(ctx, ids, records)
+}
+
+// nodeOf returns the client of the server that has the queue.
+func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
+	switch c := b.clients.work.UniversalClient.(type) {
+	case *goredis.Client:
+		return c, nil
+	case *goredis.ClusterClient:
+		return promptly(ctx, b, func(ctx context.Context) (*goredis.Client, error) { return c.MasterForKey(ctx, q.flights) })
+	}
+	return nil, errors.New("the client is of no kind that is known")
+}
+
+// page is one reply of a scan.
+type page struct {
+	entries []string
+	cursor  uint64
+}
+
+// pages reads all pages of a scan.
+func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
+	cursor := uint64(0)
+	for {
+		got, err := promptly(ctx, a.b, func(ctx context.Context) (page, error) {
+			entries, next, err := read(ctx, cursor).Result()
+			return page{entries, next}, err
+		})
+		if err != nil {
+			return err
+		}
+		f(got.entries)
+		if cursor = got.cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// scan finds the queue's keys.
+func (a *audit) scan(ctx context.Context) error {
+	a.keys = map[string]bool{}
+	pattern := strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(a.q.base) + "*"
+	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+		return a.node.Scan(ctx, cursor, pattern, 1000)
+	}, func(keys []string) {
+		for _, key := range keys {
+			a.keys[key] = true
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("find keys: %w", err)
+	}
+	return nil
+}
+
+// flights adds to the members what is listed as in flight.
+func (a *audit) flights(ctx context.Context) error {
+	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+		return a.node.SScan(ctx, a.q.flights, cursor, "", 1000)
+	}, func(list []string) {
+		for _, member := range list {
+			a.members[member] = true
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read flights: %w", err)
+	}
+	return nil
+}
+
+// checkFlights has batches, their list and their bitmaps fit together.
+func (a *audit) checkFlights(ctx context.Context) error {
+	a.members = map[string]bool{}
+	for key := range a.keys {
+		for _, opens := range []string{a.q.batch(""), a.q.done("")} {
+			if member, ok := strings.CutPrefix(key, opens); ok {
+				a.members[member] = true
+			}
+		}
+	}
+	if err := a.flights(ctx); err != nil {
+		return err
+	}
+	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
+		var keys []string
+		var args []any
+		for _, member := range members {
+			keys = append(keys, a.q.batch(member), a.q.done(member))
+			args = append(args, member)
+		}
+		v, err := a.script(ctx, "flights", keys, args...)
+		if err != nil {
+			return fmt.Errorf("check batches: %w", err)
+		}
+		counts, _ := v.([]any)
+		for i, n := range []*int{&a.report.UnlistedBatches, &a.report.EmptyFlights, &a.report.StrayBitmaps} {
+			if i < len(counts) {
+				found, _ := counts[i].(int64)
+				*n += int(found)
+			}
+		}
+	}
+	return nil
+}
+
+// script runs the audit script, which is safe to repeat but for what it counts.
+func (a *audit) script(ctx context.Context, mode string, keys []string, args ...any) (any, error) {
+	mend := "0"
+	if a.report.Mended {
+		mend = "1"
+	}
+	return a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
+		append([]string{a.q.flights, a.q.dead, a.q.dropped}, keys...),
+		append([]any{mode, mend, a.b.cfg.MaxDead, a.b.bad}, args...)...)
+}
+
+func (a *audit) count(n *int, v any) {
+	found, _ := v.(int64)
+	*n += int(found)
+}
+
+// firstLook notes which runs are there, and makes dead letters of what is none.
+func (a *audit) firstLook(ctx context.Context) error {
+	a.seen, a.twice = map[string]bool{}, map[string]bool{}
+	bad := map[string][]any{} // by the list they are in
+	names := new(broker.Decoder)
+	err := a.look(ctx, func(s spot, mine bool) {
+		h, err := parseHeader([]byte(s.element))
+		if err == nil {
+			id := string(h.id)
+			if mine && !s.finished && a.seen[id] {
+				a.twice[id] = true
+			}
+			a.seen[id] = true
+		}
+		if !mine || s.index >= 0 {
+			return
+		}
+		run := new(broker.TaskRun)
+		if err = parseElement(names, []byte(s.element), run); err != nil || run.Queue != a.q.name {
+			bad[s.key] = append(bad[s.key], s.element)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	a.report.Runs = len(a.seen)
+	for key, elements := range bad {
+		for list := range slices.Chunk(elements, auditPage) {
+			v, err := a.script(ctx, "bury", []string{key}, list...)
+			if err != nil {
+				return fmt.Errorf("bury unreadable entries: %w", err)
+			}
+			a.count(&a.report.Unreadable, v)
+		}
+	}
+	return nil
+}
+
+// missing returns the values of keys that were there before the first look and
+// whose runs it has not seen, but for those that expire, and those that open as
+// one whose run has ended does.
+func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map[string]string, error) {
+	var keys []string
+	for key := range a.keys {
+		if id, ok := strings.CutPrefix(key, opens); ok && !a.seen[id] {
+			keys = append(keys, key)
+		}
+	}
+	found := map[string]string{}
+	for list := range slices.Chunk(keys, auditPage) {
+		err := a.b.persist(ctx, idempotent, func() error {
+			pipe := a.node.Pipeline()
+			for _, key := range list {
+				pipe.PTTL(ctx, key)
+				pipe.GetRange(ctx, key, 0, 5)
+			}
+			replies, err := promptly(ctx, a.b, pipe.Exec)
+			if err != nil && !goredis.HasErrorPrefix(err, "WRONGTYPE") {
+				return err
+			}
+			for i, key := range list {
+				ttl, _ := replies[2*i].(*goredis.DurationCmd)
+				start, _ := replies[2*i+1].(*goredis.StringCmd)
+				over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(start.Val(), word) })
+				if ttl.Val() == -1 && start.Err() == nil && !over {
+					found[key] = ""
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read %s*: %w", opens, err)
+		}
+	}
+	for key := range found {
+		value, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
+		if err != nil && !errors.Is(err, goredis.Nil) {
+			return nil, fmt.Errorf("read %s: %w", key, err)
+		}
+		found[key] = value
+	}
+	return found, nil
+}
+
+// secondLook mends what is as it was at the first: runs that are there twice,
+// ids and records of runs that are nowhere.
+func (a *audit) secondLook(ctx context.Context, ids, records map[string]string) error {
+	a.seen = map[string]bool{}
+	copies := map[string][]spot{}
+	err := a.look(ctx, func(s spot, mine bool) {
+		h, err := parseHeader([]byte(s.element))
+		if err != nil {
+			return
+		}
+		id := string(h.id)
+		a.seen[id] = true
+		if a.twice[id] && mine && !s.finished {
+			copies[id] = append(copies[id], s)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, spots := range copies {
+		slices.Reverse(spots) // what is in flight was looked at last
+		for _, other := range spots[1:] {
+			v, err := a.removeCopy(ctx, spots[0], other)
+			if err != nil {
+				return fmt.Errorf("remove copy of run: %w", err)
+			}
+			a.count(&a.report.Copies, v)
+		}
+	}
+	if err := a.swap(ctx, a.q.owner(""), ids, &a.report.StrayIDs, nil); err != nil {
+		return fmt.Errorf("release ids: %w", err)
+	}
+	if err := a.swap(ctx, a.q.record(""), records, &a.report.LostRecords, lostRecord); err != nil {
+		return fmt.Errorf("end records: %w", err)
+	}
+	return nil
+}
+
+// removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
+// as those behind it are known by their index: it is marked as finished.
+func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
+	return a.script(ctx, "copy", []string{kept.key, kept.done, other.key, other.done},
+		kept.element, kept.index, other.element, other.index)
+}
+
+// swap replaces values of keys whose runs are nowhere still, or deletes the keys
+// if there is nothing instead. A run that moves as fast as the looks go can hide
+// from both: the script looks once more, at all in one go where runs move.
+func (a *audit) swap(ctx context.Context, opens string, values map[string]string, n *int, instead func(string) string) error {
+	maps.DeleteFunc(values, func(key, value string) bool {
+		return value == "" || a.seen[strings.TrimPrefix(key, opens)]
+	})
+	places := slices.Concat(a.others(), a.q.fixed[:7])
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
+		args := []any{len(places), a.q.batch("")}
+		for _, key := range keys {
+			next := ""
+			if instead != nil {
+				next = instead(values[key])
+			}
+			args = append(args, strings.TrimPrefix(key, opens), values[key], next, lostKept.Milliseconds())
+		}
+		v, err := a.script(ctx, "swap", slices.Concat(places, keys), args...)
+		if err != nil {
+			return err
+		}
+		if v != int64(-1) {
+			a.count(n, v)
+		}
+	}
+	return nil
+}
+
+// lostRecord is what a record is to be whose run is nowhere, "" if it cannot be
+// read.
+func lostRecord(value string) string {
+	var was broker.Record
+	if err := parseRecord([]byte(value), &was); err != nil {
+		return ""
+	}
+	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
+	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt}, nil,
+		&broker.Failure{Kind: "lost", Message: "the run was neither queued nor in flight any more"}))
+}

@@ -1,0 +1,172 @@
+#!lua flags=allow-oom
+-- Looks at what the auditor found wrong in a queue, and mends it where it still
+-- is: between the auditor's look and this call all may have changed.
+--
+-- KEYS  1 flights, 2 dead, 3 dropped; then as the mode says
+-- ARGV  1 mode, 2 '1' to mend, '0' to count only, 3 cap of the dead list,
+--       4 a failure for entries that cannot be read; then as the mode says
+--   flights  KEYS a batch and its bitmap of finished runs for each ARGV
+--            "session:slot"; returns how many batches are not in flights, how
+--            many in flights have no batch, how many bitmaps have none
+--   bury     KEYS a list or sorted set, ARGV entries of it that cannot be read;
+--            returns how many became dead letters
+--   copy     KEYS where a run is, its bitmap, where it is too, the bitmap there;
+--            ARGV for each of both its element and its index in a batch (-1: it
+--            is in none); returns 1 when both are there: the second goes
+--   swap     KEYS places of runs and behind them strings that do not expire;
+--            ARGV the number of places, what the keys of batches open with, and
+--            for each string the id of its run, its value, the value instead of
+--            it ('' for none), ms to keep that; returns how many are as they
+--            were and of runs that are in none of the places near its ends, and
+--            in no batch; -1 when that is too much to look at in one go
+-- The batches are those that are in flights now, which nobody can name before;
+-- their keys have the queue's hash tag.
+local mend = ARGV[2] == '1'
+
+local function kind(place)
+  return redis.call('TYPE', place).ok
+end
+
+-- takes one such element away; true if there was one
+local function take(place, element)
+  if kind(place) == 'list' then
+    return redis.call('LREM', place, -1, element) > 0
+  end
+  return kind(place) == 'zset' and redis.call('ZREM', place, element) > 0
+end
+
+-- how often it is there, as far as two are counted
+local function count(place, done, element, index)
+  if index >= 0 then
+    local there = redis.call('LINDEX', place, index) == element
+    return there and redis.call('GETBIT', done, index) == 0 and 1 or 0
+  end
+  if kind(place) == 'list' then
+    return #redis.call('LPOS', place, element, 'COUNT', 2)
+  end
+  return kind(place) == 'zset' and redis.call('ZSCORE', place, element) and 1 or 0
+end
+
+local modes = {}
+
+function modes.flights()
+  local unlisted, empty, alone = 0, 0, 0
+  for i = 5, #ARGV do
+    local batch, done = KEYS[i * 2 - 6], KEYS[i * 2 - 5]
+    local held = redis.call('EXISTS', batch) == 1
+    local listed = redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1
+    if held and not listed then
+      unlisted = unlisted + 1
+      if mend then
+        redis.call('SADD', KEYS[1], ARGV[i])
+      end
+    elseif listed and not held then
+      empty = empty + 1
+      if mend then
+        redis.call('SREM', KEYS[1], ARGV[i])
+      end
+    end
+    if not held and redis.call('EXISTS', done) == 1 then
+      alone = alone + 1
+      if mend then
+        redis.call('DEL', done)
+      end
+    end
+  end
+  return {unlisted, empty, alone}
+end
+
+function modes.bury()
+  local n = 0
+  for i = 5, #ARGV do
+    if not mend then
+      n = n + math.min(1, count(KEYS[4], '', ARGV[i], -1))
+    elseif take(KEYS[4], ARGV[i]) then
+      n = n + 1
+      local time = redis.call('TIME')
+      local now = time[1] * 1000 + math.floor(time[2] / 1000)
+      redis.call('LPUSH', KEYS[2], string.format('%013.0f', now) .. ARGV[4] .. ARGV[i])
+    end
+  end
+  local over = redis.call('LLEN', KEYS[2]) - tonumber(ARGV[3])
+  if mend and over > 0 then
+    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[3]) - 1)
+    redis.call('INCRBY', KEYS[3], over)
+  end
+  return n
+end
+
+function modes.copy()
+  local first, second = tonumber(ARGV[6]), tonumber(ARGV[8])
+  local needed = KEYS[4] == KEYS[6] and ARGV[5] == ARGV[7] and first == second and 2 or 1
+  if count(KEYS[4], KEYS[5], ARGV[5], first) < needed or count(KEYS[6], KEYS[7], ARGV[7], second) < needed then
+    return 0
+  end
+  if mend and second >= 0 then
+    redis.call('SETBIT', KEYS[7], second, 1)
+  elseif mend then
+    take(KEYS[6], ARGV[7])
+  end
+  return 1
+end
+
+-- how much swap looks at: elements at each end of a place, and bytes in all
+local ends, most = 1000, 16777216
+
+function modes.swap()
+  local places, from, wanted, read = tonumber(ARGV[5]), ARGV[6], {}, 0
+  for p = 7, #ARGV, 4 do
+    wanted[ARGV[p]] = true
+  end
+  local function look(elements)
+    for _, element in ipairs(elements) do
+      read = read + #element
+      if #element > 9 then
+        wanted[string.sub(element, 10, 9 + string.byte(element, 9))] = nil
+      end
+    end
+    return read <= most
+  end
+  -- reads a part in pages, as its elements can be large
+  local function range(command, key, first, last)
+    for i = first, last, 100 do
+      if not look(redis.call(command, key, i, math.min(i + 99, last))) then
+        return false
+      end
+    end
+    return true
+  end
+  local function both(length, read, key)
+    local n = redis.call(length, key)
+    local half = math.min(n, ends)
+    return range(read, key, 0, half - 1) and range(read, key, math.max(half, n - ends), n - 1)
+  end
+  for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    local batch = from .. member
+    if not range('LRANGE', batch, 0, redis.call('LLEN', batch) - 1) then
+      return -1
+    end
+  end
+  for i = 4, 3 + places do
+    local what = kind(KEYS[i])
+    if what == 'list' and not both('LLEN', 'LRANGE', KEYS[i])
+      or what == 'zset' and not both('ZCARD', 'ZRANGE', KEYS[i]) then
+      return -1
+    end
+  end
+  local n = 0
+  for i = 4 + places, #KEYS do
+    local p = (i - 4 - places) * 4 + 7
+    if wanted[ARGV[p]] and redis.call('GET', KEYS[i]) == ARGV[p + 1] and redis.call('PTTL', KEYS[i]) == -1 then
+      n = n + 1
+      if mend and ARGV[p + 2] == '' then
+        redis.call('DEL', KEYS[i])
+      elseif mend then
+        redis.call('SET', KEYS[i], ARGV[p + 2], 'PX', ARGV[p + 3])
+      end
+    end
+  end
+  return n
+end
+
+return modes[ARGV[1]]()

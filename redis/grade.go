@@ -1,0 +1,237 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// Durability is how safe what a server accepted is. Of a cluster it is that of
+// the weakest of its masters.
+type Durability struct {
+	Server      string // address of the one described
+	Version     string // of Redis, as INFO has it
+	Persistence Persistence
+	Fsync       string // of the append-only file: always, everysec or no; "" if that may not be asked
+	Eviction    string // maxmemory-policy; anything but noeviction may lose accepted runs
+	Replicas    int    // connected
+	Failing     bool   // the last write of the append-only file, or the last snapshot, failed
+}
+
+// Persistence is what a server keeps on its disk.
+type Persistence int8
+
+// What a server keeps on its disk, the least first.
+const (
+	NoPersistence      Persistence = iota // nothing: a restart loses all
+	UnknownPersistence                    // no append-only file; whether snapshots are made may not be asked
+	Snapshots                             // a restart loses what is newer than the last one
+	AppendOnly                            // a restart loses what Durability.Fsync allows
+)
+
+func (p Persistence) String() string {
+	switch p {
+	case Snapshots:
+		return "snapshots only"
+	case AppendOnly:
+		return "append-only file"
+	case UnknownPersistence:
+		return "no append-only file, perhaps snapshots (CONFIG GET is not permitted)"
+	}
+	return "none"
+}
+
+// Durable reports whether the server writes what it accepts to its disk, and
+// does not evict it.
+func (d Durability) Durable() bool {
+	return d.Persistence == AppendOnly && d.Eviction == noEviction && !d.Failing
+}
+
+// String is one line for people: "redis 7.0.15: append-only file, appendfsync
+// everysec, noeviction, 1 replica".
+func (d Durability) String() string {
+	parts := []string{d.Persistence.String()}
+	if d.Persistence == AppendOnly {
+		fsync := d.Fsync
+		if fsync == "" {
+			fsync = "unknown (CONFIG GET is not permitted)"
+		}
+		parts = append(parts, "appendfsync "+fsync)
+	}
+	if d.Failing {
+		parts = append(parts, "the last write to disk failed")
+	}
+	parts = append(parts, d.Eviction)
+	switch d.Replicas {
+	case 0:
+		parts = append(parts, "no replica")
+	case 1:
+		parts = append(parts, "1 replica")
+	default:
+		parts = append(parts, strconv.Itoa(d.Replicas)+" replicas")
+	}
+	return fmt.Sprintf("redis %s: %s", d.Version, strings.Join(parts, ", "))
+}
+
+// noEviction is the maxmemory-policy of a server that loses nothing to it.
+const noEviction = "noeviction"
+
+// weaker reports whether less is safe than with another.
+func (d Durability) weaker(than Durability) bool {
+	switch {
+	case d.Durable() != than.Durable():
+		return !d.Durable()
+	case d.Persistence != than.Persistence:
+		return d.Persistence < than.Persistence
+	case d.Fsync != than.Fsync:
+		order := map[string]int{"no": 0, "": 1, "everysec": 2, "always": 3}
+		return order[d.Fsync] < order[than.Fsync]
+	}
+	return d.Replicas < than.Replicas
+}
+
+// Durability asks the server, or every master of a cluster, how safe what it
+// accepted is. It can change at any time: who wants to know asks now and then.
+// The user needs the right to INFO; without that to CONFIG GET, what only that
+// tells is left unknown.
+func (b *Broker) Durability(ctx context.Context) (Durability, error) {
+	d, err := b.durability(ctx, true)
+	if err != nil {
+		return Durability{}, b.fail(ctx, "read durability", err)
+	}
+	return d, nil
+}
+
+// grade refuses a server that cannot keep what it accepts. It asks only INFO,
+// which users without administration rights may.
+func (b *Broker) grade(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
+	defer cancel()
+	if err := b.ping(ctx); err != nil {
+		return err
+	}
+	d, err := b.durability(ctx, false)
+	if d.Version == "" && err != nil { // of a cluster one that answers is enough
+		if goredis.HasErrorPrefix(err, "NOPERM") {
+			return fmt.Errorf("check server: the user has no right to INFO, which tells the version and "+
+				"whether runs are kept; grant it with ACL SETUSER … +info: %w", err)
+		}
+		return b.fail(ctx, "read server info", err)
+	}
+	return b.refuse(d)
+}
+
+// refuse returns why a server is not good enough, and what to do about it.
+func (b *Broker) refuse(d Durability) error {
+	at := ""
+	if b.clients.cluster {
+		at = " " + d.Server
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(d.Version, "%d.%d", &major, &minor); err != nil || major < 7 {
+		return fmt.Errorf("check server%s: its version is %.32q, 7.0 or newer is needed", at, d.Version)
+	}
+	if b.cfg.Acknowledge == Fsync && major == 7 && minor < 2 {
+		return fmt.Errorf("check server%s: its version is %.32q, Config.Acknowledge Fsync needs 7.2 or newer; "+
+			"upgrade it, or ask for Replica", at, d.Version)
+	}
+	if d.Eviction != noEviction && !b.cfg.AllowEviction {
+		return fmt.Errorf("check server%s: its maxmemory-policy is %.32q, which may evict accepted runs; "+
+			"set it to noeviction, or Config.AllowEviction", at, d.Eviction)
+	}
+	if d.Persistence != AppendOnly && (b.cfg.RequireDurable || b.cfg.Acknowledge == Fsync) {
+		why := "Config.RequireDurable"
+		if b.cfg.Acknowledge == Fsync {
+			why = "Config.Acknowledge Fsync"
+		}
+		return fmt.Errorf("check server%s: it has no append-only file, so a crash loses accepted runs, and %s is set; "+
+			"CONFIG SET appendonly yes, and keep that by CONFIG REWRITE", at, why)
+	}
+	return nil
+}
+
+// durability returns that of the weakest server of those that answered, and
+// what kept the others from it.
+func (b *Broker) durability(ctx context.Context, config bool) (Durability, error) {
+	ask := func(ctx context.Context, c *goredis.Client) (Durability, error) {
+		d, err := durabilityOf(ctx, c, config)
+		d.Server = c.Options().Addr
+		if err != nil && b.clients.cluster {
+			err = fmt.Errorf("ask %s: %w", d.Server, err)
+		}
+		return d, err
+	}
+	return promptly(ctx, b, func(ctx context.Context) (weakest Durability, err error) {
+		switch c := b.clients.work.UniversalClient.(type) {
+		case *goredis.Client:
+			return ask(ctx, c)
+		case *goredis.ClusterClient:
+			var (
+				mu   sync.Mutex
+				errs []error
+			)
+			failed := c.ForEachMaster(ctx, func(ctx context.Context, c *goredis.Client) error {
+				d, err := ask(ctx, c)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					errs = append(errs, err)
+				} else if weakest.Version == "" || b.refuse(weakest) == nil && (b.refuse(d) != nil || d.weaker(weakest)) {
+					weakest = d
+				}
+				return nil
+			})
+			return weakest, errors.Join(append(errs, failed)...)
+		}
+		return weakest, errors.New("the client is of no kind that is known")
+	})
+}
+
+// durabilityOf asks one server.
+func durabilityOf(ctx context.Context, c *goredis.Client, config bool) (Durability, error) {
+	text, err := c.Info(ctx).Result()
+	if err != nil {
+		return Durability{}, err
+	}
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[k] = v
+		}
+	}
+	d := Durability{Version: info["redis_version"], Eviction: info["maxmemory_policy"], Persistence: UnknownPersistence}
+	d.Replicas, _ = strconv.Atoi(info["connected_slaves"])
+	aof := info["aof_enabled"] == "1"
+	if aof {
+		d.Persistence = AppendOnly
+		d.Failing = info["aof_last_write_status"] == "err"
+	}
+	if !config {
+		return d, nil
+	}
+	values, err := c.ConfigGet(ctx, "appendfsync").Result()
+	if reply := goredis.Error(nil); errors.As(err, &reply) {
+		return d, nil // no right to it, or the provider has taken the command away
+	}
+	if err != nil {
+		return Durability{}, err
+	}
+	if aof {
+		d.Fsync = values["appendfsync"]
+		return d, nil
+	}
+	if values, err = c.ConfigGet(ctx, "save").Result(); err != nil {
+		return Durability{}, err
+	}
+	d.Persistence = NoPersistence
+	if values["save"] != "" {
+		d.Persistence = Snapshots
+		d.Failing = info["rdb_last_bgsave_status"] == "err"
+	}
+	return d, nil
+}

@@ -1,0 +1,128 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// spot is where an element was seen.
+type spot struct {
+	key, done string
+	index     int // in a batch, else -1
+	element   string
+	finished  bool // it is marked as finished in its batch: nothing waits there
+}
+
+// look shows all elements of the queue, the way they move: what is delayed or
+// kept by what this version does not know, what is ready, what is in flight. An
+// element can be shown again. It is mine if it is where this version puts runs.
+func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
+	others := a.others()
+	places := slices.Concat(others, a.q.fixed[:7])
+	for i, key := range places {
+		f := func(element string) {
+			show(spot{key: key, done: a.q.flights, index: -1, element: element}, i >= len(others))
+		}
+		if err := a.lookInto(ctx, key, f); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+	}
+	if err := a.flights(ctx); err != nil {
+		return err
+	}
+	for member := range a.members {
+		if err := a.lookAtBatch(ctx, member, show); err != nil {
+			return fmt.Errorf("read batch %s: %w", member, err)
+		}
+	}
+	return nil
+}
+
+// others returns the queue's keys of which it is not known what they hold.
+func (a *audit) others() (list []string) {
+	for key := range a.keys {
+		if a.unknown(key) {
+			list = append(list, key)
+		}
+	}
+	return list
+}
+
+// unknown reports whether a key of the queue is of no kind that is known here:
+// another version may keep runs in it.
+func (a *audit) unknown(key string) bool {
+	if slices.Contains(a.q.fixed, key) {
+		return false
+	}
+	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
+	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed":
+		return several
+	case "f", "d", "id", "rec", "lost", "wait":
+		return !several
+	}
+	return true
+}
+
+// lookInto shows the elements of a list, sorted set or hash. A list is read from
+// its tail: what is taken from its head meanwhile then moves nothing out of the
+// next page.
+func (a *audit) lookInto(ctx context.Context, key string, f func(element string)) error {
+	kind, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
+	if err != nil {
+		return err
+	}
+	odd := func(list []string, from int) {
+		for i := from; i < len(list); i += 2 {
+			f(list[i])
+		}
+	}
+	switch kind {
+	case "list":
+		for last := int64(-1); ; last -= auditPage {
+			list, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) {
+				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
+			})
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			for _, element := range list {
+				f(element)
+			}
+		}
+	case "zset":
+		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+			return a.node.ZScan(ctx, key, cursor, "", auditPage)
+		}, func(list []string) { odd(list, 0) })
+	case "hash":
+		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+			return a.node.HScan(ctx, key, cursor, "", auditPage)
+		}, func(list []string) { odd(list, 1) })
+	}
+	return nil
+}
+
+// lookAtBatch shows a batch. It is read before its bitmap, so that a run that
+// ends in between is seen as one that is there no more.
+func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
+	key, done := a.q.batch(member), a.q.done(member)
+	elements, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) {
+		return a.node.LRange(ctx, key, 0, -1).Result()
+	})
+	if err != nil || len(elements) == 0 {
+		return err
+	}
+	bitmap, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return err
+	}
+	for i, element := range elements {
+		finished := i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
+		show(spot{key: key, done: done, index: i, element: element, finished: finished}, true)
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package redis
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// routes lead to the lines of one purpose that a command has to go on: those to
+// the only server, those to the master that sentinels name, or those to the node
+// of a cluster that has the command's keys.
+type routes struct {
+	b       *Broker
+	open    func(*goredis.Options) *lines
+	only    *lines
+	cluster *goredis.ClusterClient // knows who has which keys; nil without a cluster
+	known   atomic.Bool            // it has learned that once
+	asked   atomic.Int64           // when it was last told to ask again, Unix nanoseconds
+
+	mu     sync.Mutex
+	like   *goredis.Options  // of some node
+	nodes  map[string]*lines // by address
+	closed bool
+}
+
+// Limits of ways through a cluster.
+const (
+	maxHops   = 3 // redirections of one command
+	reaskWait = 100 * time.Millisecond
+)
+
+// newRoutes returns the routes for what a client of the library connects to,
+// nil where only the library can keep connections.
+func newRoutes(b *Broker, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
+	r := &routes{b: b, open: open, nodes: map[string]*lines{}}
+	switch c := client.(type) {
+	case *goredis.Client:
+		opt := c.Options()
+		if opt.StreamingCredentialsProvider != nil || opt.Limiter != nil {
+			return nil
+		}
+		r.only = open(opt)
+	case *goredis.ClusterClient:
+		if c.Options().StreamingCredentialsProvider != nil {
+			return nil
+		}
+		r.cluster = c
+	default:
+		return nil
+	}
+	return r
+}
+
+// exec sends a command whose keys are where the given one is, in one write with
+// what has it confirmed unless then is nil, and reads the reply. An error of
+// which unknown is true tells that a server may have executed it; what a server
+// refused is a [serverError]. It gives up a little after ctx has ended.
+func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byte, read reader, then *confirmation) (any, error) {
+	ls, err := r.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	asking := false
+	for hops := 0; ; hops++ {
+		v, err := r.execOn(ctx, ls, asking, encode, read, then)
+		if err != nil {
+			r.doubt(ctx, ls, err)
+			if v != nil && then != nil { // stored, but who knows how safely
+				then.lost(err)
+				err = nil
+			}
+			return v, err
+		}
+		refused, ok := v.(serverError)
+		if !ok {
+			return v, nil
+		}
+		next, ask := r.redirect(ctx, ls, string(refused))
+		if next == nil || hops == maxHops {
+			return nil, refused
+		}
+		ls, asking = next, ask
+	}
+}
+
+// execOn is exec on given lines, and returns a refusal as a value. Beside an
+// error it returns the command's reply where that is known.
+func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func([]byte) []byte, read reader, then *confirmation) (v any, err error) {
+	err = ls.exec(ctx, func(b []byte) []byte {
+		if asking {
+			b = appendBulk(appendArray(b, 1), "ASKING")
+		}
+		if b = encode(b); then != nil {
+			b = then.append(ctx, b)
+		}
+		return b
+	}, func(in *bufio.Reader) (err error) {
+		if asking {
+			if _, err := readReply(in, 0); err != nil {
+				return err
+			}
+		}
+		if v, err = read(in); err == nil && then != nil {
+			err = then.read(in)
+		}
+		return err
+	})
+	if _, refused := v.(serverError); refused {
+		return v, nil // whatever became of the connection after that
+	}
+	return v, err
+}
+
+// find returns the lines to the server that has a key.
+func (r *routes) find(ctx context.Context, key string) (*lines, error) {
+	if r.cluster == nil {
+		return r.only, nil
+	}
+	ask := func(ctx context.Context) (*goredis.Client, error) { return r.cluster.MasterForKey(ctx, key) }
+	var (
+		node *goredis.Client
+		err  error
+	)
+	if r.known.Load() {
+		node, err = ask(ctx)
+	} else if node, err = promptly(ctx, r.b, ask); err == nil {
+		r.known.Store(true)
+	}
+	if err != nil {
+		if reply := goredis.Error(nil); errors.As(err, &reply) {
+			return nil, err
+		}
+		return nil, unsent{err}
+	}
+	return r.to(node.Options(), node.Options().Addr), nil
+}
+
+// to returns the lines to a node.
+func (r *routes) to(like *goredis.Options, addr string) *lines {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.like == nil {
+		r.like = like
+	}
+	ls := r.nodes[addr]
+	if ls == nil {
+		opt := *r.like
+		opt.Addr = addr
+		ls = r.open(&opt)
+		if r.closed {
+			ls.close()
+		}
+		r.nodes[addr] = ls
+	}
+	return ls
+}
+
+// redirect returns where a command is to be sent instead of to a server that
+// refused it, nil if nowhere, and whether it has to be asked for as one that is
+// on its way there.
+func (r *routes) redirect(ctx context.Context, from *lines, refusal string) (to *lines, ask bool) {
+	word, rest, _ := strings.Cut(refusal, " ")
+	switch word {
+	case "READONLY", "CLUSTERDOWN", "MASTERDOWN": // it is the master no more
+		r.leave(ctx, from)
+	case "MOVED", "ASK":
+		if word == "MOVED" {
+			r.leave(ctx, from)
+		}
+		_, addr, _ := strings.Cut(rest, " ")
+		colon := strings.LastIndexByte(addr, ':')
+		if r.cluster == nil || colon < 0 {
+			return nil, false
+		}
+		host, port := strings.Trim(addr[:colon], "[]"), addr[colon+1:]
+		if host == "" { // the one that was asked
+			var err error
+			if host, _, err = net.SplitHostPort(from.addr); err != nil {
+				return nil, false
+			}
+		}
+		return r.to(nil, net.JoinHostPort(host, port)), word == "ASK"
+	}
+	return nil, false
+}
+
+// doubt is told of commands that failed on the way: another server may be the
+// master now.
+func (r *routes) doubt(ctx context.Context, ls *lines, err error) {
+	var (
+		dial undialed
+		op   *net.OpError // of a write
+	)
+	if unknown(err) || errors.As(err, &dial) || errors.As(err, &op) {
+		r.leave(ctx, ls)
+	}
+}
+
+// leave gives up what leads to a server that may be the master no more, if there
+// can be another.
+func (r *routes) leave(ctx context.Context, ls *lines) {
+	if ls.master == nil && r.cluster == nil {
+		return
+	}
+	ls.drop()
+	if r.cluster == nil {
+		return
+	}
+	now, last := time.Now().UnixNano(), r.asked.Load()
+	if now-last > int64(reaskWait) && r.asked.CompareAndSwap(last, now) {
+		r.cluster.ReloadState(ctx)
+	}
+}
+
+func (r *routes) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.only != nil {
+		r.only.close()
+	}
+	for _, ls := range r.nodes {
+		ls.close()
+	}
+}

@@ -1,0 +1,132 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// To note in the record of each run that it is running would cost the server as
+// much as to run it does, and most runs are over before anybody can ask. So it
+// is noted of those only that still run a moment later; who asks this process
+// in the meantime learns it from here.
+
+// noteAfter is how long a run has been in flight when that is noted in its
+// record.
+const noteAfter = 10 * time.Millisecond
+
+// kept is a run of a batch that has a record.
+type kept struct {
+	index int // in the batch
+	id    string
+}
+
+// running are the batches of a session of whose runs nothing is noted yet.
+type running struct {
+	mu    sync.Mutex
+	slots []*slot
+	noter bool // somebody will look at them
+}
+
+// noteLater has those of the slot's runs noted as running that still are in a
+// moment.
+func (s *session) noteLater(sl *slot) {
+	r := &s.running
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slots = append(r.slots, sl)
+	if !r.noter {
+		r.noter = s.b.spawn(s.noteRunning)
+	}
+}
+
+// noteRunning notes until there is nothing left to note.
+func (s *session) noteRunning() {
+	r := &s.running
+	for {
+		s.b.pause(context.Background(), noteAfter)
+		r.mu.Lock()
+		slots := r.slots
+		r.slots = nil
+		if len(slots) == 0 || s.b.isClosed() {
+			r.noter = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		for _, sl := range slots {
+			if keys := s.unfinishedRecords(sl); len(keys) > 1 {
+				// A state for people: the runs are taken whether it is noted or not.
+				_, _ = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys)
+			}
+			s.mu.Lock()
+			sl.kept = nil // from now on the records tell
+			s.mu.Unlock()
+		}
+	}
+}
+
+// unfinishedRecords returns the slot's batch and the records of its runs that
+// are not finished.
+func (s *session) unfinishedRecords(sl *slot) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := sl.hold.q
+	keys := []string{q.batch(sl.member)}
+	for _, k := range sl.kept {
+		if !sl.gone && !sl.done[k.index] {
+			keys = append(keys, q.record(k.id))
+		}
+	}
+	return keys
+}
+
+// sessions are those of a broker that have not left.
+type sessions struct {
+	mu   sync.Mutex
+	list map[*session]bool
+}
+
+func (l *sessions) add(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list == nil {
+		l.list = map[*session]bool{}
+	}
+	l.list[s] = true
+}
+
+func (l *sessions) remove(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.list, s)
+}
+
+// runs reports whether a session of this process holds a run.
+func (l *sessions) runs(q *queue, id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.list {
+		if s.runs(q, id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *session) runs(q *queue, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.holds[q]
+	if h == nil {
+		return false
+	}
+	for _, sl := range h.slots {
+		for _, k := range sl.kept {
+			if k.id == id && !sl.gone && !sl.done[k.index] {
+				return true
+			}
+		}
+	}
+	return false
+}
