@@ -66,9 +66,12 @@ type ChildConfig struct {
 	// OOMScore is a child's oom_score_adj on Linux, up to 1000. Defaults to
 	// 500; negative leaves it.
 	OOMScore int
-	// Env lists the environment variables that children get, as names or
-	// patterns such as AWS_*, besides those of a task's own //task:env. Nil
-	// stands for all but TASKGEN_BROKER: a child asks its parent.
+	// Env lists the environment variables that children get besides those of a
+	// task's own //task:env: names, patterns such as AWS_*, and KEY=value; "*"
+	// is all but TASKGEN_BROKER, since a child asks its parent. Without it they
+	// are PATH, HOME, USER, LOGNAME, TMPDIR, LANG, LANGUAGE, LC_*, TZ, ZONEINFO,
+	// SSL_CERT_FILE and SSL_CERT_DIR, those of the Go runtime such as GODEBUG and
+	// GOMEMLIMIT, and LD_LIBRARY_PATH.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
 	// controller enabled for the groups in it. Each child gets one: the kernel
@@ -109,9 +112,20 @@ func serveChild(sets [][]Task) error {
 	if err != nil {
 		return fmt.Errorf("serve as a child process: %w", err)
 	}
-	return subprocess.Serve(context.Background(), func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+	return subprocess.Serve(context.Background(), tasks.childSchema(), func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
 		return tasks.serve(ctx, run, parent)
 	})
+}
+
+// childSchema is what a child process has to know, for both ends to compare.
+func (s taskSet) childSchema() []string {
+	var schema []string
+	for _, t := range s.list {
+		if t.spec.Kind == CPU {
+			schema = append(schema, fmt.Sprintf("%s %q %s -> %s", t.spec.Name, t.spec.Aliases, t.spec.Params, t.spec.Result))
+		}
+	}
+	return schema
 }
 
 // serve executes a run in the child process. What the run queues or waits for

@@ -190,6 +190,42 @@ func TestATasksEnvironmentIsItsOwn(t *testing.T) {
 	}
 }
 
+func TestAChildsEnvironmentIsAnAllowList(t *testing.T) {
+	t.Setenv("TESTAPP_GREETING", "of the parent")
+	for _, test := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"TESTAPP_*"}, "of the parent"},
+		{[]string{"*"}, "of the parent"},
+		{[]string{"TESTAPP_GREETING=given"}, "given"},
+	} {
+		b := newMemory(t)
+		stop := consume(t, b, taskrt.ConsumerConfig{Processes: 1, Children: taskrt.ChildConfig{Env: test.env}}, tasks.Tasks(nil))
+		ctx := clientContext(childContext(t), b)
+		handle, err := tasks.QueueUngreeted(ctx)
+		require.NoError(t, err)
+		got, err := handle.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, test.want, got)
+		require.NoError(t, stop())
+	}
+}
+
+func TestAChildHasToKnowTheConsumersTasks(t *testing.T) {
+	b := newMemory(t)
+	var log syncBuffer
+	unknown := taskrt.Bind(&taskrt.Definition[taskrt.None, taskrt.None]{Spec: taskrt.Spec{Name: "only_here", Kind: taskrt.CPU}},
+		func(context.Context, *taskrt.None) (taskrt.None, error) { return taskrt.None{}, nil })
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil), []taskrt.Task{unknown})
+	_, err := tasks.QueueSquare(clientContext(childContext(t), b), 2)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return strings.Contains(log.String(), "the child process does not know only_here: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer")
+	}, 20*time.Second, 5*time.Millisecond)
+}
+
 func TestTheParentHoldsAChildsRunsToItsPayloadLimit(t *testing.T) {
 	b := newMemory(t)
 	consume(t, b, taskrt.ConsumerConfig{MaxPayload: 1000}, tasks.Tasks(nil))

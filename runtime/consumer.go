@@ -177,7 +177,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	c.warnOfQueues()
 	children := c.cfg.Children.pool(&c.cfg)
-	children.Call = callServer{c.client}.serve
+	children.Call, children.Schema = callServer{c.client}.serve, c.tasks.childSchema()
 	pool, err := subprocess.NewPool(children)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

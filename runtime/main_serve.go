@@ -69,6 +69,7 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 		o.consumer.Queues, err = parseQueues(text)
 		return err
 	})
+	childEnvVar(set, &o.consumer.Children.Env)
 	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
@@ -83,6 +84,14 @@ func (o *serveOptions) logger(a *app) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(a.stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// childEnvVar defines the flag for [ChildConfig].Env.
+func childEnvVar(set *flag.FlagSet, env *[]string) {
+	set.Func("child-env", "an environment variable for child processes, besides PATH and its like: a name, a pattern such as AWS_* or *, or KEY=value; repeatable", func(text string) error {
+		*env = append(*env, text)
+		return nil
+	})
 }
 
 // parseQueues reads name=weight,name=weight; a weight left out is 1.

@@ -20,6 +20,7 @@ type taskOptions struct {
 	delay  time.Duration // queue only
 	wait   bool          // queue only
 	id     string        // queue only
+	env    []string      // exec only
 }
 
 // parseTask reads "TASK --param value…" into the task and its encoded
@@ -61,6 +62,7 @@ func (o *taskOptions) addTo(set *flag.FlagSet, command string) {
 	add("broker", func() { set.StringVar(&o.broker, "broker", "", "URL of the broker") })
 	add("json", func() { set.BoolVar(&o.json, "json", false, "print JSON") })
 	if command != "queue" {
+		add("child-env", func() { childEnvVar(set, &o.env) })
 		return
 	}
 	add("delay", func() { durationVar(set, &o.delay, "delay", "not before this time from now, such as 10m") })
@@ -88,7 +90,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	}
 	run.Deliveries = 1
 	logger := slog.New(slog.NewTextHandler(a.stderr, nil))
-	result, err := execute(ctx, t, run, client, logger)
+	result, err := o.execute(ctx, t, run, client, logger)
 	if err != nil {
 		failure := failureOf(ctx, err)
 		return fmt.Errorf("task %s %s: %s", t.spec.Name, failure.Kind, failure.Message)
@@ -100,7 +102,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 }
 
 // execute runs one attempt without a consumer around it.
-func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, logger *slog.Logger) ([]byte, error) {
+func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, logger *slog.Logger) ([]byte, error) {
 	deadline := time.Now().Add(t.spec.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -108,7 +110,7 @@ func execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, 
 		ctx = newRunContext(ctx, run, deadline, client, logger)
 		return protect(ctx, t, run.Payload)
 	}
-	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Call: callServer{client}.serve})
+	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, Call: callServer{client}.serve})
 	if err != nil {
 		return nil, err
 	}

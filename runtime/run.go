@@ -97,7 +97,7 @@ func (c *runContext) ending() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inner == nil {
-		if c.deadline.IsZero() {
+		if c.deadline.IsZero() || c.ended { // ended before the deadline
 			c.inner, c.cancel = context.WithCancel(c.base)
 		} else {
 			c.inner, c.cancel = context.WithDeadline(c.base, c.deadline)

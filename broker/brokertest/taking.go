@@ -17,6 +17,7 @@ func takeChecks() []check {
 		{"a leased run has every field and its deliveries counted from 1", leasedFields},
 		{"a session takes no more of a kind than it wants", lanesRespected},
 		{"a backlog of one kind does not hold up the other", lanesIndependent},
+		{"what a session takes ahead leaves others their share", aheadShared},
 		{"a session takes by preference, priority and order", leasedOrder},
 		{"QueueLength does not count what is leased", leasedNotCounted},
 		{"two sessions never hold the same run", neverShared},
@@ -41,6 +42,20 @@ func leasedFields(f *fixture) {
 		f.requireSame(w, got[w.ID], "a leased run")
 		require.Equal(f, 1, got[w.ID].Deliveries, "deliveries of a run's first delivery")
 	}
+}
+
+func aheadShared(f *fixture) {
+	f.queueNew("q", 12)
+	first, second := f.join(longHold), f.join(longHold)
+	held := len(f.take(first, 1, "q")) + len(f.take(second, 1, "q"))
+	require.Equal(f, 2, held)
+	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, AheadIO: 9})
+	require.NoError(f, err)
+	require.NotEmpty(f, runs, "a Take with a free slot")
+	require.LessOrEqual(f, len(runs), 5, "runs of 10 that one of two sessions took, with one free slot and 9 wanted ahead")
+	more, err := second.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10})
+	require.NoError(f, err)
+	require.Len(f, more, 10-len(runs), "runs for free slots, which are nobody's share")
 }
 
 func lanesRespected(f *fixture) {
