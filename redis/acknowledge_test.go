@@ -282,6 +282,18 @@ func TestAcknowledgeOfAURL(t *testing.T) {
 	}
 }
 
+func TestAcknowledgeByAUserOfFewRights(t *testing.T) {
+	s := redistest.Start(t)
+	allow(t, s)
+	cfg := redis.Config{Prefix: "app", Acknowledge: redis.Replica, Timeout: 100 * time.Millisecond}
+	b := openURL(t, "redis://app:pass@"+s.Addr(), cfg)
+	err := b.QueueTasks(t.Context(), run("one", "q"))
+	require.ErrorIs(t, err, broker.ErrNotReplicated)
+	require.ErrorContains(t, err, "NOPERM")
+	allow(t, s, "+wait")
+	require.ErrorContains(t, b.QueueTasks(t.Context(), run("two", "q")), "0 of 1 replicas")
+}
+
 func TestAcknowledgeIsRefusedToAClientWithALimiter(t *testing.T) {
 	client := goredis.NewClient(&goredis.Options{Addr: shared.Addr(), Limiter: unlimited{}})
 	defer client.Close()

@@ -224,6 +224,23 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditByAUserOfFewRights needs the rights that its doc names.
+func TestAuditByAUserOfFewRights(t *testing.T) {
+	s := redistest.Start(t)
+	allow(t, s, "+scan", "+type", "+getrange", "+pttl", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex")
+	for _, d := range damages {
+		t.Run(d.name, func(t *testing.T) {
+			b := openURL(t, "redis://app:pass@"+s.Addr(), redis.Config{Prefix: "app:" + prefix(t)})
+			q := breakable(t, b, raw(t, s))
+			q.base = "app:" + q.base
+			d.damage(t, q)
+			require.Equal(t, d.want.Faults(), q.audit(t, true).Faults())
+			require.Zero(t, q.audit(t, false).Faults())
+		})
+	}
+	requireNothingRefused(t, s)
+}
+
 // testAuditOnACluster finds the queue's node, and its keys
 // whatever they are called.
 func testAuditOnACluster(t *testing.T, c *redistest.Cluster) {

@@ -96,7 +96,7 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
-	+get +getrange +set +setrange +del +exists +pexpire +rename
+	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +blmpop
 	+sadd +srem +smembers +sscan
 	+hset +hget +hmget +hdel

@@ -62,29 +62,40 @@ func appendElement(b []byte, r *broker.TaskRun) ([]byte, error) {
 	return named.AppendBinary(b)
 }
 
-// scratch is where elements are encoded on their way into a command.
-type scratch struct{ element, out []byte }
-
-func newScratch() *scratch {
-	return &scratch{element: make([]byte, 0, 512), out: make([]byte, 0, 1024)}
+// scratch is where a load is encoded on its way into a command.
+type scratch struct {
+	load    load
+	element []byte
+	record  []byte
 }
 
-// bulks returns the runs' elements as bulk strings. They are valid until its
-// next call.
-func (s *scratch) bulks(runs []*broker.TaskRun) ([]byte, error) {
-	if cap(s.out) > maxWeight {
-		s.out = nil
+func newScratch() *scratch {
+	return &scratch{load: load{elements: make([]byte, 0, 1024)}, element: make([]byte, 0, 512)}
+}
+
+// encode makes the load of runs. It is valid until the next call.
+func (s *scratch) encode(q *queue, lane int, runs []*broker.TaskRun) error {
+	if s.load.weight() > maxWeight {
+		s.load = load{}
 	}
-	s.out = s.out[:0]
+	l := &s.load
+	*l = load{lane: lane, n: len(runs), elements: l.elements[:0], records: l.records[:0]}
 	for _, run := range runs {
 		element, err := appendElement(s.element[:0], run)
 		if err != nil {
-			return nil, fmt.Errorf("encode run %s: %w", run.ID, err)
+			return fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
 		s.element = element
-		s.out = appendBulk(s.out, element)
+		l.elements = appendBulk(l.elements, element)
+		if run.Keep > 0 {
+			s.record = append(append(append(s.record[:0], q.base...), "rec:"...), run.ID...)
+			l.records = appendBulk(l.records, s.record)
+			s.record = appendRecord(startRecord(s.record[:0], broker.StateQueued), run, nil, nil)
+			l.records = appendBulk(l.records, s.record)
+			l.kept++
+		}
 	}
-	return s.out, nil
+	return nil
 }
 
 // header is what scripts know of a stored run.

@@ -21,6 +21,7 @@ import (
 type line struct {
 	client *goredis.Client // whose only connection it is; used for nothing more
 	conn   net.Conn
+	dialed bool   // conn is set, and does not change any more
 	addr   string // of its other end
 	in     *bufio.Reader
 	out    []byte // the last command; its array is used again
@@ -182,6 +183,7 @@ func (ls *lines) forget(l *line) {
 func (ls *lines) keep(l *line) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	l.dialed = true
 	if ls.closed {
 		l.close()
 		return
@@ -234,7 +236,14 @@ func (l *line) alive() bool {
 	return l.conn.SetDeadline(time.Time{}) == nil && l.in.Buffered() == 0 && silent(l.conn)
 }
 
-func (l *line) close() { _ = l.client.Close() }
+// close closes the connection before the library does, which looks at it first,
+// and to look at it waits for who reads.
+func (l *line) close() {
+	if l.dialed {
+		_ = l.conn.Close()
+	}
+	_ = l.client.Close()
+}
 
 // exec sends commands in one write and has their replies read. An error of which
 // unknown is true tells that the server may have executed some; an error that

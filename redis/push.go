@@ -15,7 +15,7 @@ import (
 )
 
 // pusher queues runs that nothing can refuse: due at once, without an id of
-// their own or a record. Most are, and they need no script. A caller that finds
+// their own. Most are, and they need no script. A caller that finds
 // the way free sends at once, in its own goroutine. Those who arrive meanwhile
 // write their elements one behind the other, and one command takes them all.
 type pusher struct {
@@ -25,16 +25,24 @@ type pusher struct {
 	mu      sync.Mutex
 	busy    bool // someone sends, or the flusher was told to
 	waiting []*gathering
-	spare   []byte // of a gathering that was sent
-	flusher bool   // it runs
+	spare   load // of a gathering that was sent: its arrays are used again
+	flusher bool // it runs
 	turn    chan struct{}
 }
 
-// gathering is what will be one command: elements of one ready list.
+// load is elements of one ready list, and the records of those that have one,
+// as the command takes them: bulk strings one behind the other.
+type load struct {
+	lane     int
+	elements []byte
+	n        int    // elements
+	records  []byte // keys and values
+	kept     int    // records
+}
+
+// gathering is the load of one command.
 type gathering struct {
-	lane    int
-	buf     []byte // bulk strings
-	n       int    // how many
+	load
 	parts   []*part
 	started bool
 	done    chan struct{} // closed when err is the command's
@@ -42,7 +50,23 @@ type gathering struct {
 }
 
 // part is what one caller has in a gathering.
-type part struct{ from, to, n int }
+type part struct {
+	elements, records span
+	n, kept           int
+}
+
+// span is a part of a buffer.
+type span struct{ from, to int }
+
+// cut removes the span from the buffer, and moves the others that follow it.
+func (s span) cut(buf []byte, others ...*span) []byte {
+	for _, other := range others {
+		if other.from >= s.to {
+			other.from, other.to = other.from-(s.to-s.from), other.to-(s.to-s.from)
+		}
+	}
+	return slices.Delete(buf, s.from, s.to)
+}
 
 // Sizes of commands.
 const (
@@ -51,29 +75,31 @@ const (
 	enough      = 8 << 10 // bytes of one caller, which gain nothing by company
 )
 
-// plainLane returns the ready list of runs of which nothing but their place in
-// it has to be stored, 0 if there is none.
-func plainLane(runs []*broker.TaskRun) int {
+// plainLane returns the ready list of runs that need no script, 0 if there is
+// none.
+func (b *Broker) plainLane(runs []*broker.TaskRun) int {
 	n := lane(runs[0])
 	for _, run := range runs {
-		if run.OwnID || run.Keep > 0 || run.Delay > 0 || !run.Due.IsZero() || lane(run) != n {
+		if run.Keep > 0 && b.clients.queue.routes == nil {
+			return 0 // the library would need more than one command
+		}
+		if run.OwnID || run.Delay > 0 || !run.Due.IsZero() || lane(run) != n {
 			return 0
 		}
 	}
 	return n
 }
 
-// push stores bulk strings of n elements, alone or together with those of
-// others.
-func (p *pusher) push(ctx context.Context, lane int, elements []byte, n int) error {
+// push stores a load, alone or together with those of others.
+func (p *pusher) push(ctx context.Context, l *load) error {
 	p.mu.Lock()
 	if !p.busy {
 		p.busy = true
 		p.mu.Unlock()
 		defer p.next()
-		return p.b.push(ctx, p.q, lane, elements, n)
+		return p.b.push(ctx, p.q, l)
 	}
-	g, own := p.join(lane, elements, n)
+	g, own := p.join(l)
 	p.mu.Unlock()
 	select {
 	case <-g.done:
@@ -85,23 +111,29 @@ func (p *pusher) push(ctx context.Context, lane int, elements []byte, n int) err
 	}
 }
 
-// join adds elements to the last gathering, or starts one. The lock is held.
-func (p *pusher) join(lane int, elements []byte, n int) (*gathering, *part) {
+// join adds a load to the last gathering, or starts one. The lock is held.
+func (p *pusher) join(l *load) (*gathering, *part) {
 	var g *gathering
 	if last := len(p.waiting) - 1; last >= 0 {
 		g = p.waiting[last]
 	}
-	if g == nil || g.lane != lane || g.n+n > maxGathered || len(g.buf)+len(elements) > maxWeight {
-		g = &gathering{lane: lane, done: make(chan struct{}), buf: p.spare}
-		p.spare = nil
+	if g == nil || g.lane != l.lane || g.n+l.n > maxGathered || g.weight()+l.weight() > maxWeight {
+		g = &gathering{load: p.spare, done: make(chan struct{})}
+		g.lane, p.spare = l.lane, load{}
 		p.waiting = append(p.waiting, g)
 	}
-	own := &part{from: len(g.buf), to: len(g.buf) + len(elements), n: n}
-	g.buf = append(g.buf, elements...)
-	g.n += n
+	own := &part{
+		elements: span{len(g.elements), len(g.elements) + len(l.elements)}, n: l.n,
+		records: span{len(g.records), len(g.records) + len(l.records)}, kept: l.kept,
+	}
+	g.elements = append(g.elements, l.elements...)
+	g.records = append(g.records, l.records...)
+	g.n, g.kept = g.n+l.n, g.kept+l.kept
 	g.parts = append(g.parts, own)
 	return g, own
 }
+
+func (l *load) weight() int { return len(l.elements) + len(l.records) }
 
 // abandon ends a caller's waiting with err. What was not sent yet never is.
 func (p *pusher) abandon(g *gathering, own *part, err error) error {
@@ -111,15 +143,13 @@ func (p *pusher) abandon(g *gathering, own *part, err error) error {
 		return outwait(g.done, &g.err, err)
 	}
 	defer p.mu.Unlock()
-	size := own.to - own.from
-	g.buf = slices.Delete(g.buf, own.from, own.to)
-	g.n -= own.n
-	g.parts = slices.DeleteFunc(g.parts, func(other *part) bool {
-		if other.from > own.from {
-			other.from, other.to = other.from-size, other.to-size
-		}
-		return other == own
-	})
+	g.parts = slices.DeleteFunc(g.parts, func(other *part) bool { return other == own })
+	elements, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
+	for i, other := range g.parts {
+		elements[i], records[i] = &other.elements, &other.records
+	}
+	g.elements, g.n = own.elements.cut(g.elements, elements...), g.n-own.n
+	g.records, g.kept = own.records.cut(g.records, records...), g.kept-own.kept
 	return err
 }
 
@@ -164,27 +194,27 @@ func (p *pusher) flush() {
 			g.started = true
 			p.mu.Unlock()
 			if g.n > 0 {
-				g.err = p.b.push(context.Background(), p.q, g.lane, g.buf, g.n)
+				g.err = p.b.push(context.Background(), p.q, &g.load)
 			}
 			p.mu.Lock()
-			p.spare, g.buf = g.buf[:0], nil
+			p.spare, g.load = load{elements: g.elements[:0], records: g.records[:0]}, load{}
 			p.mu.Unlock()
 			close(g.done)
 		}
 	}
 }
 
-// push sends elements of one ready list, and a token for who waits for some: to
-// ask first whether somebody does costs more. Should only the token be lost,
-// consumers look by themselves within three seconds.
-func (b *Broker) push(ctx context.Context, q *queue, lane int, elements []byte, n int) error {
-	ready, wake := q.fixed[lane], q.wake[(lane-1)/3]
+// push sends a load, and a token for who waits for some of it: to ask first
+// whether somebody does costs more. Should only the token be lost, consumers
+// look by themselves within three seconds.
+func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
+	ready, wake := q.fixed[l.lane], q.wake[(l.lane-1)/3]
 	then := b.confirming()
 	err := b.persist(ctx, transient, func() error {
 		if r := b.clients.queue.routes; r != nil {
-			return pushOn(ctx, r, ready, wake, elements, n, then)
+			return pushOn(ctx, r, ready, wake, l, then)
 		}
-		args, err := bulks(slices.Clone(elements), n) // the command may outlast the call
+		args, err := bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
@@ -199,25 +229,71 @@ func (b *Broker) push(ctx context.Context, q *queue, lane int, elements []byte, 
 	return b.notQueued(ctx, err, unknown(err))
 }
 
-func pushOn(ctx context.Context, r *routes, ready, wake string, elements []byte, n int, then *confirmation) error {
+func pushOn(ctx context.Context, r *routes, ready, wake string, l *load, then *confirmation) error {
+	read := readPushed
+	if l.kept > 0 {
+		read = readPushedWithRecords
+	}
 	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
-		b = appendArray(b, 2+n)
+		if l.kept > 0 {
+			b = appendBulk(appendArray(b, 1), "MULTI")
+			b = appendBulk(appendArray(b, 1+2*l.kept), "MSET")
+			b = append(b, l.records...)
+		}
+		b = appendArray(b, 2+l.n)
 		b = appendBulk(appendBulk(b, "RPUSH"), ready)
-		b = append(b, elements...)
+		b = append(b, l.elements...)
 		b = appendArray(b, 4)
 		b = appendBulk(appendBulk(b, "ZADD"), wake)
-		return appendBulk(appendBulk(b, "0"), "1")
-	}, func(in *bufio.Reader) (any, error) {
-		stored, err := readReply(in, 0)
-		if err == nil {
-			_, err = readReply(in, 0)
+		b = appendBulk(appendBulk(b, "0"), "1")
+		if l.kept > 0 {
+			b = appendBulk(appendArray(b, 1), "EXEC")
 		}
-		return stored, err
-	}, then)
+		return b
+	}, read, then)
 	if stored != nil {
 		return nil // what became of the token does not matter
 	}
 	return err
+}
+
+// readPushed reads what is replied to a push: what matters, and to its token.
+func readPushed(in *bufio.Reader) (any, error) {
+	stored, err := readReply(in, 0)
+	if err == nil {
+		_, err = readReply(in, 0)
+	}
+	return stored, err
+}
+
+// readPushedWithRecords reads what is replied to a push in a transaction: the
+// first refusal, if there is any, for then nothing was stored.
+func readPushedWithRecords(in *bufio.Reader) (any, error) {
+	var refused any
+	for range 4 { // MULTI and what it queues
+		v, err := readReply(in, 0)
+		if err != nil {
+			return nil, err
+		}
+		if e, ok := v.(serverError); ok && refused == nil {
+			refused = e
+		}
+	}
+	v, err := readReply(in, 0)
+	if err != nil {
+		return nil, err
+	}
+	done, ok := v.([]any)
+	switch {
+	case refused != nil:
+		return refused, nil
+	case !ok || len(done) != 3:
+		if e, ok := v.(serverError); ok {
+			return e, nil
+		}
+		return nil, errProtocol
+	}
+	return done[1], nil
 }
 
 // pushPlainly is pushOn by the client library, which might send a pipeline

@@ -44,7 +44,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	if lane := plainLane(runs); lane > 0 {
+	if lane := b.plainLane(runs); lane > 0 {
 		return b.pushRuns(ctx, q, lane, runs)
 	}
 	g, err := newGroup(q, runs)
@@ -64,14 +64,13 @@ func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broke
 		scratch = newScratch()
 	}
 	defer b.scratch.Put(scratch)
-	elements, err := scratch.bulks(runs)
-	if err != nil {
+	if err := scratch.encode(q, lane, runs); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
-	if len(elements) > enough {
-		return b.push(ctx, q, lane, elements, len(runs))
+	if scratch.load.weight() > enough {
+		return b.push(ctx, q, &scratch.load)
 	}
-	return q.push.push(ctx, lane, elements, len(runs))
+	return q.push.push(ctx, &scratch.load)
 }
 
 // check refuses runs that cannot be stored together, and returns their queue.

@@ -192,8 +192,11 @@ func (r *routes) redirect(ctx context.Context, from *lines, refusal string) (to 
 }
 
 // doubt is told of commands that failed on the way: another server may be the
-// master now.
+// master now. That a caller has given up says nothing of the server.
 func (r *routes) doubt(ctx context.Context, ls *lines, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
 	var (
 		dial undialed
 		op   *net.OpError // of a write

@@ -190,6 +190,9 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 	if !run.OwnID {
 		run.ID = newID(now)
 	}
+	if len(opts) == 0 && parent == nil {
+		return nil // what is in it is the task's; the broker looks at all
+	}
 	return run.Validate()
 }
 

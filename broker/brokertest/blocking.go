@@ -145,10 +145,15 @@ func cancelsLoseNothing(f *fixture) {
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
+	var queued atomic.Bool // all: what is left can be taken in peace
 	stop := f.within(patience)
 	taken := f.start(takers, func(int) error {
 		for seen.len() < total && stop.Err() == nil {
-			ctx, cancel := context.WithTimeout(stop, rand.N(500*time.Microsecond))
+			limit := rand.N(500 * time.Microsecond)
+			if queued.Load() {
+				limit = 50 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(stop, limit)
 			got, err := f.b.GetTaskRuns(ctx, []string{"q"}, 3)
 			cancel()
 			seen.add(got...)
@@ -165,6 +170,7 @@ func cancelsLoseNothing(f *fixture) {
 		f.pass(rand.N(200 * time.Microsecond)) // so that takes block now and then
 		f.queue(r)
 	}
+	queued.Store(true)
 	require.NoError(f, taken(), "takes")
 	f.requireOnce(&seen, runs, "runs queued while takes were cancelled")
 	require.NotZero(f, cancelled.Load(), "takes that were cancelled")

@@ -39,9 +39,10 @@ func dueAt(f *fixture) {
 }
 
 func dueOrder(f *fixture) {
-	last := f.newRun("q", delay(300*time.Millisecond))
+	// Far apart, as the one instant counts from before the call.
+	last := f.newRun("q", delay(1200*time.Millisecond))
 	first := f.newRun("q", delay(100*time.Millisecond))
-	middle := f.newRun("q", due(time.Now().Add(200*time.Millisecond)))
+	middle := f.newRun("q", due(time.Now().Add(650*time.Millisecond)))
 	f.queue(last, first, middle)
 	require.Equal(f, ids([]*broker.TaskRun{first, middle, last}), ids(f.get(3, "q")), "runs taken as they became due")
 

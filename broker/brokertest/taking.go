@@ -175,6 +175,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
+	var queued atomic.Bool // all: what is left can be taken in peace
 	stop := f.within(patience)
 	taken := f.start(sessions, func(int) error {
 		s, err := f.leaser().Join(stop, longHold)
@@ -182,7 +183,11 @@ func cancelledTakeLosesNothing(f *fixture) {
 			return err
 		}
 		for seen.len() < total && stop.Err() == nil {
-			ctx, cancel := context.WithTimeout(stop, rand.N(500*time.Microsecond))
+			limit := rand.N(500 * time.Microsecond)
+			if queued.Load() {
+				limit = 50 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(stop, limit)
 			got, err := s.Take(ctx, anyOf(2, "q"))
 			cancel()
 			seen.add(got...)
@@ -202,6 +207,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 		f.pass(rand.N(200 * time.Microsecond)) // so that takes block now and then
 		f.queue(r)
 	}
+	queued.Store(true)
 	require.NoError(f, taken(), "sessions")
 	f.requireOnce(&seen, runs, "runs queued while sessions' takes were cancelled")
 	require.NotZero(f, cancelled.Load(), "takes that were cancelled")

@@ -1,0 +1,311 @@
+package redis_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+var updateWire = flag.Bool("update", false, "write what is stored now into testdata/wire")
+
+// The vectors of testdata/wire. What they leave out is zero; times and durations
+// are nanoseconds as text, payloads and results are hexadecimal.
+type (
+	elementVector struct {
+		Name     string  `json:"name"`
+		ReadOnly bool    `json:"read_only,omitempty"` // these bytes are read, but not written
+		Key      string  `json:"key"`
+		Run      wireRun `json:"run"`
+		Hex      string  `json:"hex"`
+	}
+	recordVector struct {
+		Name   string     `json:"name"`
+		Record wireRecord `json:"record"`
+		Hex    string     `json:"hex"`
+	}
+	deadVector struct {
+		Name string   `json:"name"`
+		Dead wireDead `json:"dead"`
+		Hex  string   `json:"hex"`
+	}
+	refusedVector struct {
+		Name string `json:"name"`
+		Hex  string `json:"hex"`
+	}
+
+	wireRun struct {
+		ID         string            `json:"id"`
+		Task       string            `json:"task"`
+		Queue      string            `json:"queue"`
+		Kind       broker.Kind       `json:"kind,omitempty"`
+		Priority   broker.Priority   `json:"priority,omitempty"`
+		QueuedAt   int64             `json:"queued_at,omitempty,string"`
+		Due        int64             `json:"due,omitempty,string"`
+		Delay      time.Duration     `json:"delay,omitempty,string"`
+		Expire     time.Duration     `json:"expire,omitempty,string"`
+		Keep       time.Duration     `json:"keep,omitempty,string"`
+		OwnID      bool              `json:"own_id,omitempty"`
+		Attempt    int               `json:"attempt,omitempty"`
+		Deliveries int               `json:"deliveries,omitempty"`
+		ParentID   string            `json:"parent_id,omitempty"`
+		RootID     string            `json:"root_id,omitempty"`
+		Headers    map[string]string `json:"headers,omitempty"`
+		Payload    string            `json:"payload,omitempty"`
+	}
+	wireRecord struct {
+		State   broker.State `json:"state"`
+		Due     int64        `json:"due_ms,omitempty"`
+		Task    string       `json:"task"`
+		Attempt int          `json:"attempt,omitempty"`
+		Result  string       `json:"result,omitempty"`
+		Failure *wireFailure `json:"failure,omitempty"`
+	}
+	wireFailure struct {
+		Kind    string `json:"kind"`
+		Message string `json:"message"`
+		Stack   string `json:"stack,omitempty"`
+	}
+	wireDead struct {
+		At      int64       `json:"at_ms"`
+		Failure wireFailure `json:"failure"`
+		Run     wireRun     `json:"run"`
+	}
+)
+
+func (w *wireRun) run(t *testing.T) *broker.TaskRun {
+	instant := func(ns int64) time.Time {
+		if ns == 0 {
+			return time.Time{}
+		}
+		return time.Unix(0, ns).UTC()
+	}
+	return &broker.TaskRun{
+		ID: w.ID, Task: w.Task, Queue: w.Queue, Kind: w.Kind, Priority: w.Priority,
+		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
+		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
+		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
+	}
+}
+
+func (f *wireFailure) failure() *broker.Failure {
+	if f == nil {
+		return nil
+	}
+	return &broker.Failure{Kind: f.Kind, Message: f.Message, Stack: f.Stack}
+}
+
+// unhex returns nil for nothing.
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	if s == "" {
+		return nil
+	}
+	b, err := hex.DecodeString(s)
+	require.NoError(t, err)
+	return b
+}
+
+// wireVectors runs check for each vector of a file, on a broker of its own. With
+// -update the file then has the bytes that check left in the vectors.
+func wireVectors[V any](t *testing.T, file string, name func(*V) string, check func(t *testing.T, b *redis.Broker, c *goredis.Client, v *V)) {
+	path := filepath.Join("..", "testdata", "wire", file)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var all []V
+	require.NoError(t, json.Unmarshal(text, &all))
+	require.NotEmpty(t, all)
+	c := raw(t, shared)
+	for i := range all {
+		t.Run(name(&all[i]), func(t *testing.T) {
+			check(t, open(t, shared, redis.Config{}), c, &all[i])
+		})
+	}
+	if !*updateWire {
+		return
+	}
+	lines := make([]string, len(all))
+	for i, v := range all {
+		var line strings.Builder
+		enc := json.NewEncoder(&line)
+		enc.SetEscapeHTML(false)
+		require.NoError(t, enc.Encode(v))
+		lines[i] = "  " + strings.TrimSpace(line.String())
+	}
+	require.NoError(t, os.WriteFile(path, []byte("[\n"+strings.Join(lines, ",\n")+"\n]\n"), 0o644))
+}
+
+// requireBytes compares what is stored with a vector, or sets the vector to it.
+func requireBytes(t *testing.T, want *string, stored string) {
+	t.Helper()
+	if *updateWire {
+		*want = hex.EncodeToString([]byte(stored))
+	}
+	require.Equal(t, *want, hex.EncodeToString([]byte(stored)))
+}
+
+// elementsAt returns what a list, or the only member of a sorted set, holds.
+func elementsAt(t *testing.T, c *goredis.Client, key string) []string {
+	t.Helper()
+	read := c.LRange
+	if strings.HasSuffix(key, ":delayed") {
+		read = c.ZRange
+	}
+	elements, err := read(t.Context(), key, 0, -1).Result()
+	require.NoError(t, err)
+	return elements
+}
+
+func TestWireElements(t *testing.T) {
+	wireVectors(t, "elements.json", func(v *elementVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *elementVector) {
+			run := v.Run.run(t)
+			key := strings.Replace(v.Key, "taskgen:", prefix(t)+":", 1)
+			require.NoError(t, b.QueueTasks(t.Context(), run))
+			stored := elementsAt(t, c, key)
+			require.Len(t, stored, 1, "%s in %s", run.ID, key)
+			if v.ReadOnly {
+				require.NotEqual(t, v.Hex, hex.EncodeToString([]byte(stored[0])), "these are the bytes that are written")
+			} else {
+				requireBytes(t, &v.Hex, stored[0])
+			}
+
+			// The same bytes, as a program in another language leaves them.
+			ready := strings.Replace(key, ":delayed", ":io:1", 1)
+			require.NoError(t, c.Del(t.Context(), key).Err())
+			require.NoError(t, c.RPush(t.Context(), ready, unhex(t, v.Hex)).Err())
+			got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{run.Queue}, 1)
+			require.NoError(t, err)
+			require.Len(t, got, 1)
+			run.Deliveries++
+			if len(got[0].Payload) == 0 {
+				got[0].Payload = nil // empty and nil are the same
+			}
+			require.Equal(t, run, got[0])
+		})
+}
+
+func TestWireRefused(t *testing.T) {
+	wireVectors(t, "refused.json", func(v *refusedVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *refusedVector) {
+			bad := string(unhex(t, v.Hex))
+			require.NoError(t, c.RPush(t.Context(), prefix(t)+":{q}:io:1", bad).Err())
+			require.NoError(t, b.QueueTasks(t.Context(), run("good", "q")))
+			got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{"q"}, 1)
+			require.NoError(t, err)
+			require.Equal(t, []string{"good"}, ids(got))
+			dead, err := b.DeadLetters(t.Context(), "q", 10)
+			require.NoError(t, err)
+			require.Len(t, dead, 1)
+			require.Equal(t, "schema", dead[0].Failure.Kind)
+			require.True(t, strings.HasSuffix(elementsAt(t, c, prefix(t)+":{q}:dead")[0], bad), "its bytes are kept")
+		})
+}
+
+// takeOne queues a run and takes it.
+func takeOne(t *testing.T, b *redis.Broker, r *broker.TaskRun) (broker.Session, *broker.TaskRun) {
+	t.Helper()
+	s, err := b.Join(t.Context(), time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, b.QueueTasks(t.Context(), r))
+	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{r.Queue}, IO: 1, CPU: 1})
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	return s, got[0]
+}
+
+// finish ends what takeOne took.
+func finish(t *testing.T, s broker.Session, o broker.Outcome) {
+	t.Helper()
+	fenced, err := s.Finish(t.Context(), o)
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+	require.NoError(t, s.Leave(t.Context()))
+}
+
+func TestWireRecords(t *testing.T) {
+	wireVectors(t, "records.json", func(v *recordVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *recordVector) {
+			r := &broker.TaskRun{ID: "a", Task: v.Record.Task, Queue: "q", Keep: time.Hour, Payload: []byte{0x80}}
+			result := unhex(t, v.Record.Result)
+			key := prefix(t) + ":{q}:rec:a"
+			stored := func() string {
+				s, err := c.Get(t.Context(), key).Result()
+				require.NoError(t, err)
+				return s
+			}
+			outcome := broker.Outcome{Verdict: broker.Retry, Failure: v.Record.Failure.failure(), Result: result}
+			switch v.Record.State {
+			case broker.StateDelayed:
+				r.Due = time.UnixMilli(v.Record.Due)
+			case broker.StateSucceeded:
+				outcome.Verdict = broker.Succeeded
+			case broker.StateFailed:
+				outcome.Verdict = broker.Dead
+			}
+			switch {
+			case v.Record.State == broker.StateRunning:
+				s, _ := takeOne(t, b, r)
+				require.Eventually(t, func() bool { return stored()[0] == 'r' }, 5*time.Second, 2*time.Millisecond)
+				requireBytes(t, &v.Hex, stored())
+				require.NoError(t, s.Leave(t.Context()))
+			case v.Record.State == broker.StateDelayed, v.Record.State == broker.StateQueued && outcome.Failure == nil:
+				require.NoError(t, b.QueueTasks(t.Context(), r))
+				requireBytes(t, &v.Hex, stored())
+			default:
+				var s broker.Session
+				s, outcome.Run = takeOne(t, b, r)
+				outcome.Run.Attempt = v.Record.Attempt
+				finish(t, s, outcome)
+				requireBytes(t, &v.Hex, stored())
+			}
+
+			require.NoError(t, c.Set(t.Context(), key, unhex(t, v.Hex), 0).Err())
+			got, err := b.Record(t.Context(), "q", "a")
+			require.NoError(t, err)
+			want := &broker.Record{
+				ID: "a", Queue: "q", Task: v.Record.Task, State: v.Record.State, Attempt: v.Record.Attempt,
+				Result: result, Failure: v.Record.Failure.failure(),
+			}
+			require.Equal(t, want, got)
+		})
+}
+
+func TestWireDeadLetters(t *testing.T) {
+	wireVectors(t, "dead.json", func(v *deadVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *deadVector) {
+			want := v.Dead.Run.run(t)
+			fresh := *want
+			fresh.Attempt, fresh.Deliveries = 0, want.Deliveries-1
+			s, taken := takeOne(t, b, &fresh)
+			taken.Attempt = want.Attempt
+			finish(t, s, broker.Outcome{Run: taken, Verdict: broker.Dead, Failure: v.Dead.Failure.failure()})
+
+			key := prefix(t) + ":{q}:dead"
+			stored := elementsAt(t, c, key)
+			require.Len(t, stored, 1)
+			require.Regexp(t, regexp.MustCompile(`^\d{13}`), stored[0])
+			at := strconv.FormatInt(v.Dead.At, 10)
+			requireBytes(t, &v.Hex, at+stored[0][len(at):])
+
+			require.NoError(t, c.Del(t.Context(), key).Err())
+			require.NoError(t, c.LPush(t.Context(), key, unhex(t, v.Hex)).Err())
+			dead, err := b.DeadLetters(t.Context(), "q", 1)
+			require.NoError(t, err)
+			require.Equal(t, []*broker.DeadLetter{{
+				Run: want, Failure: *v.Dead.Failure.failure(), At: time.UnixMilli(v.Dead.At).UTC(),
+			}}, dead)
+		})
+}
