@@ -36,8 +36,8 @@ lint: bin/staticcheck ## gofmt, vet and staticcheck
 check-generate: generate ## fail if the generated code in git is not what taskgen writes
 	@test -z "$$(git status --porcelain -- '*_gen.go')" || { echo "make generate changed files; commit them:"; git status --short -- '*_gen.go'; exit 1; }
 
-bench: redis-server ## compare with other task queues, interleaved in one run
-	cd bench && $(GO) run . && $(GO) run ./codec
+bench: redis-server ## compare with other task queues, and write docs/benchmarks.md
+	cd bench && $(GO) run . -write ../docs && $(GO) run ./codec
 
 bench-generate: ## how long taskgen takes, as whole processes
 	$(GO) test -run '^$$' -bench Generate -benchtime 9x ./cmd/taskgen

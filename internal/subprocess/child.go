@@ -299,6 +299,9 @@ func (c *child) greet() {
 		c.doom(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
 	case err != nil:
 		c.distrust(err)
+	case h.missing > 0:
+		c.doom(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
+			schemaName(c.pool.cfg.Schema, h.missing)))
 	default:
 		c.pool.greeted(h)
 		level, attrs := slog.LevelDebug, []any{"pid", c.pid, "limits", h.active}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
 	"runtime"
 	"time"
 
@@ -45,12 +44,10 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MaxFrame < 1<<20 || c.MaxFrame > 1<<30:
 		return c, fmt.Errorf("field MaxFrame is %d, outside 1 MiB to 1 GiB", c.MaxFrame)
 	}
-	for _, pattern := range c.Env {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return c, fmt.Errorf("field Env: pattern %q: %w", pattern, err)
-		}
+	if len(c.Schema) > maxSchema {
+		return c, fmt.Errorf("field Schema has %d entries, more than %d", len(c.Schema), maxSchema)
 	}
-	return c, nil
+	return c, checkEnv(c.Env)
 }
 
 func (c *Config) setCounts() {

@@ -18,13 +18,14 @@ import (
 // that belongs to somebody else.
 const (
 	magic    = "taskgen-child"
-	protocol = 2
+	protocol = 3
 )
 
 const (
-	maxHandshake = 4 << 10  // bytes of a frame before both sides know each other
-	maxText      = 64 << 10 // bytes of an error text, a stack, a log value
-	keepBuffer   = 64 << 10 // a larger buffer is not kept for the next frame
+	maxHello   = 4 << 10  // bytes of the first frame to the parent
+	maxSetup   = 60 << 10 // and of that to the child, with the schema
+	maxText    = 64 << 10 // bytes of an error text, a stack, a log value
+	keepBuffer = 64 << 10 // a larger buffer is not kept for the next frame
 )
 
 type frameKind uint8
@@ -32,8 +33,8 @@ type frameKind uint8
 // The frames of the protocol. Those of a run carry its sequence number, others
 // carry 0.
 const (
-	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits
-	frameHello                       // to the parent, first: magic, version
+	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
+	frameHello                       // to the parent, first: magic, version, limits, what failed, what is missing
 	frameRun                         // to the child: time left, log level, cap on memory, the run
 	frameCancel                      // to the child: timeout or not, why
 	frameBye                         // to the child: no more runs will come
@@ -56,10 +57,14 @@ func (k frameKind) fields() int {
 		return 4
 	case frameCall, frameReply:
 		return 5
-	case frameRun, frameHello, frameLog:
+	case frameRun, frameLog:
 		return 6
-	case frameAnswer, frameSetup:
+	case frameHello:
+		return 7
+	case frameAnswer:
 		return 8
+	case frameSetup:
+		return 9
 	}
 	return -1
 }
@@ -136,8 +141,8 @@ type frameReader struct {
 	buf  []byte // of the last large frame
 }
 
-func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, 16<<10), max: maxHandshake}
+func newFrameReader(r io.Reader, max int) *frameReader {
+	return &frameReader{r: bufio.NewReaderSize(r, 16<<10), max: max}
 }
 
 // errBadLength marks a declared length that no frame has.
@@ -208,6 +213,7 @@ func cutShort(err error) error {
 type setup struct {
 	maxFrame int
 	limits   childLimits
+	schema   []byte // the fingerprints of what it has to know
 }
 
 func (s setup) append(b []byte) []byte {
@@ -216,7 +222,8 @@ func (s setup) append(b []byte) []byte {
 	b = codec.AppendInt(b, int64(s.maxFrame))
 	b = codec.AppendInt(b, int64(s.limits.threads))
 	b = codec.AppendInt(b, int64(s.limits.nice))
-	return codec.AppendInt(b, int64(s.limits.oomScore))
+	b = codec.AppendInt(b, int64(s.limits.oomScore))
+	return codec.AppendBytes(b, s.schema)
 }
 
 func readSetup(r *codec.Reader) (setup, error) {
@@ -226,19 +233,21 @@ func readSetup(r *codec.Reader) (setup, error) {
 	}
 	s.maxFrame = r.Int()
 	s.limits = childLimits{threads: r.Int(), nice: r.Int(), oomScore: r.Int()}
+	s.schema = r.Bytes()
 	return s, r.Done()
 }
 
 // hello is how a child says that it is ready: with what of its limits holds.
 type hello struct {
-	active []string
-	failed string // what did not work, and why; empty when all did
+	active  []string
+	failed  string // what did not work, and why; empty when all did
+	missing int    // which entry of the schema it does not know, from 1; 0 for none
 }
 
 func (h hello) append(b []byte) []byte {
 	b = codec.AppendUint(codec.AppendString(newFrame(b, frameHello, 0), magic), protocol)
 	b = appendText(b, strings.Join(h.active, ","), maxText)
-	return appendText(b, h.failed, maxText)
+	return codec.AppendInt(appendText(b, h.failed, maxText), int64(h.missing))
 }
 
 func readHello(r *codec.Reader) (hello, error) {
@@ -249,7 +258,7 @@ func readHello(r *codec.Reader) (hello, error) {
 	if active := r.String(); active != "" {
 		h.active = strings.Split(active, ",")
 	}
-	h.failed = r.String()
+	h.failed, h.missing = r.String(), r.Int()
 	return h, r.Done()
 }
 

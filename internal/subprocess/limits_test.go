@@ -114,16 +114,20 @@ func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 
 func TestTheEnvironmentIsAnAllowList(t *testing.T) {
 	t.Setenv("TASKGEN_BROKER", "redis://:canary@127.0.0.1")
+	t.Setenv("LC_TIME", "C")
+	t.Setenv("GOTRACEBACK", "all")
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "/etc/secret.json")
 	t.Setenv("SUBPROCESS_TEST_ONE", "first")
 	t.Setenv("SUBPROCESS_TEST_TWO", "second")
 	for name, c := range map[string]struct {
 		env           []string
 		with, without []string
 	}{
-		"default": {nil, []string{"SUBPROCESS_TEST_ONE=first", "SUBPROCESS_TEST_TWO=second"}, []string{"canary"}},
-		"list":    {[]string{"PATH", "SUBPROCESS_TEST_T*"}, []string{"SUBPROCESS_TEST_TWO=second"}, []string{"first", "HOME=", "canary"}},
-		"asked":   {[]string{"PATH", "TASKGEN_BROKER"}, []string{"canary"}, []string{"first", "second"}},
-		"one":     {[]string{"PATH"}, []string{"PATH="}, []string{"first", "second", "canary", "HOME="}},
+		"default": {nil, []string{"PATH=", "LC_TIME=C", "GOTRACEBACK=all"}, []string{"first", "second", "canary", "GOOGLE"}},
+		"list":    {[]string{"SUBPROCESS_TEST_T*"}, []string{"PATH=", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary"}},
+		"values":  {[]string{"*", "SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_TWO="}, []string{"SUBPROCESS_TEST_ONE=a,b=c"}, []string{"first", "second", "canary"}},
+		"asked":   {[]string{"TASKGEN_BROKER"}, []string{"canary"}, []string{"first", "second"}},
+		"all":     {[]string{"*"}, []string{"SUBPROCESS_TEST_ONE=first", "SUBPROCESS_TEST_TWO=second", "GOOGLE"}, []string{"canary"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := run(t, newPool(t, subprocess.Config{Processes: 1, Env: c.env}), "environ", "")

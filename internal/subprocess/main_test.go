@@ -31,6 +31,7 @@ import (
 const (
 	badChild = "SUBPROCESS_TEST_BAD_CHILD"
 	role     = "SUBPROCESS_TEST_ROLE"
+	schema   = "SUBPROCESS_TEST_SCHEMA" // what its children know
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 		misbehave(how)
 	}
 	if subprocess.InChild() {
-		if err := subprocess.Serve(context.Background(), handler()); err != nil {
+		if err := subprocess.Serve(context.Background(), strings.Split(os.Getenv(schema), ","), handler()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -57,10 +57,16 @@ type Config struct {
 	// leaves it as it is.
 	OOMScore int
 
-	// Env lists the environment variables that a child gets, as names or as
-	// patterns of [path.Match], such as AWS_*. Nil stands for all but
-	// TASKGEN_BROKER, which a child has no use for.
+	// Env lists what a child finds in its environment besides [DefaultEnv]: of
+	// the parent's variables those with these names or of these patterns of
+	// [path.Match], such as AWS_* or * for all, and as KEY=value others, which
+	// win. No pattern stands for TASKGEN_BROKER, which a child has no use for.
 	Env []string
+
+	// Schema lists what a child has to know, each with its name as the first
+	// word: one whose Serve does not have all of them does not come up. It may
+	// have 7,000 entries.
+	Schema []string
 
 	// Cgroup is a directory of a cgroup v2 hierarchy in which the pool may make
 	// a group for each child, with the memory controller enabled for them: a

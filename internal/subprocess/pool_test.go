@@ -324,6 +324,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"StartTimeout": {StartTimeout: -1},
 		"Grace":        {Grace: -1},
 		"MaxFrame":     {MaxFrame: 1},
+		"Schema":       {Schema: make([]string, 7001)},
+		"Env: pattern": {Env: []string{"A["}},
+		`Env: "=B"`:    {Env: []string{"=B"}},
 	} {
 		_, err := subprocess.NewPool(cfg)
 		require.ErrorContains(t, err, "make pool of child processes: field "+field)

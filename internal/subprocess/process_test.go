@@ -82,14 +82,13 @@ func TestAReplacedBinaryStillStartsChildren(t *testing.T) {
 
 func TestArgumentsAndEnvironmentTellNothing(t *testing.T) {
 	t.Setenv("SUBPROCESS_TEST_INHERITED", "yes")
-	pool := newPool(t, subprocess.Config{Processes: 1})
+	pool := newPool(t, subprocess.Config{Processes: 1, Env: []string{"SUBPROCESS_TEST_*"}})
 	got, _ := run(t, pool, "environ", "the payload")
 	require.Contains(t, got, "argv \""+os.Args[0]+"\\x00\"\n")
 	require.Contains(t, got, "SUBPROCESS_TEST_INHERITED=yes")
 	require.NotContains(t, got, "TASKGEN_CHILD")
 	require.NotContains(t, got, "the payload")
-	require.NotContains(t, got, " 4 -> pipe")
-	require.NotContains(t, got, " 3 -> pipe")
+	require.Regexp(t, `(?s) 0 -> /dev/null\n[^\n]* 1 -> pipe:\S+\n[^\n]* 2 -> pipe:\S+\n[^\n]* 3 -> /proc/\d+/fd\n$`, got, "and no more descriptors")
 }
 
 func TestStartsLeaveNothing(t *testing.T) {
@@ -139,7 +138,7 @@ func TestAChildThatDoesNotServe(t *testing.T) {
 	} {
 		t.Run(c.how, func(t *testing.T) {
 			t.Setenv(badChild, c.how)
-			cfg := subprocess.Config{Processes: 1, StartTimeout: 10 * time.Second}
+			cfg := subprocess.Config{Processes: 1, StartTimeout: 10 * time.Second, Env: []string{badChild}}
 			if c.how == "hang" {
 				cfg.StartTimeout = 300 * time.Millisecond
 			}
@@ -152,6 +151,34 @@ func TestAChildThatDoesNotServe(t *testing.T) {
 
 			require.NoError(t, os.Setenv(badChild, ""))
 			run(t, pool, "echo", "")
+		})
+	}
+}
+
+func TestAChildThatKnowsLessThanItsParentServesNothing(t *testing.T) {
+	const add, sum = "add (int) -> int", "sum [int] -> int"
+	for name, c := range map[string]struct {
+		known   string
+		wanted  []string
+		missing string
+	}{
+		"more":    {add + "," + sum, []string{sum}, ""},
+		"less":    {add, []string{add, sum}, "sum"},
+		"other":   {add + ",sum [string] -> int", []string{add, sum}, "sum"},
+		"nothing": {"", []string{add, sum}, "add"},
+		"many":    {"", make([]string, 7000), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newPool(t, subprocess.Config{Processes: 1, Schema: c.wanted, Env: []string{schema + "=" + c.known}})
+			_, err := pool.Run(t.Context(), request("echo", ""))
+			if c.missing == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.EqualError(t, err, "start child process: the child process does not know "+c.missing+
+				": pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer")
+			var start *subprocess.StartError
+			require.ErrorAs(t, err, &start)
 		})
 	}
 }
@@ -170,7 +197,7 @@ func TestAShortDeadlineDoesNotKillAStartingChild(t *testing.T) {
 
 func TestServeIsForChildren(t *testing.T) {
 	require.False(t, subprocess.InChild())
-	require.EqualError(t, subprocess.Serve(t.Context(), handler()), "serve runs: this process was not started by a pool")
+	require.EqualError(t, subprocess.Serve(t.Context(), nil, handler()), "serve runs: this process was not started by a pool")
 
 	// The mark alone makes no child.
 	cmd := exec.Command(os.Args[0], "-test.run=^TestConfigIsChecked$")
@@ -189,7 +216,7 @@ func TestNonsenseEndsTheChild(t *testing.T) {
 		"no array":      {"\x00\x00\x00\x01\xc0", "decode frame"},
 		"type":          {"\x00\x00\x00\x03\x92\x63\x01", "decode frame: type 99 with 2 fields"},
 		"sequence":      {"\x00\x00\x00\x04\x93\x09\x63\x01", "frame of type 9 for run number 99, which is not being executed"},
-		"second hello":  {"\x00\x00\x00\x07\x96\x02\x01\x01\x01\x01\x01", "frame of unexpected type 2"},
+		"second hello":  {"\x00\x00\x00\x08\x97\x02\x01\x01\x01\x01\x01\x01", "frame of unexpected type 2"},
 		"short answer":  {"\x00\x00\x00\x09\x98\x06\x01\xc0\xc0\xc0\xc0\xc0\xc0", "decode answer"},
 		"short log":     {"\x00\x00\x00\x07\x96\x0a\x01\xc0\xc0\xc0\xc0", "decode log record"},
 		"long log":      {"\x00\x00\x00\x11\x96\x0a\x01\x00\xd6\xff\x00\x00\x00\x01\xa1x\xdd\x7f\xff\xff\xff", "decode log record"},

@@ -82,7 +82,7 @@ func TestEachRunCanHaveAFreshChild(t *testing.T) {
 func TestACrashLoopAtTheStartOpensTheBreaker(t *testing.T) {
 	t.Setenv(badChild, "exit")
 	var s sink
-	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
+	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger(), Env: []string{badChild}})
 	for range 3 {
 		_, err := pool.Run(t.Context(), request("echo", ""))
 		require.ErrorContains(t, err, "exit status 1")

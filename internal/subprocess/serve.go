@@ -43,7 +43,10 @@ type Handle = func(ctx context.Context, run *broker.TaskRun, parent *Parent) *Re
 // the process and what it started. It returns an error when this is no child
 // or the parent's frames make no sense. The contexts of the runs are made from
 // ctx. Serve is called once, from main's goroutine, without delay.
-func Serve(ctx context.Context, handle Handle) error {
+//
+// With a schema that lacks an entry of the parent's Config.Schema the parent
+// ends the process and sends it no runs.
+func Serve(ctx context.Context, schema []string, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
@@ -61,8 +64,8 @@ func Serve(ctx context.Context, handle Handle) error {
 	s := &server{
 		handle: handle,
 		derive: func() (context.Context, context.CancelCauseFunc) { return context.WithCancelCause(ctx) },
-		frames: newFrameReader(in),
-		w:      frameWriter{w: out, max: maxHandshake},
+		frames: newFrameReader(in, maxSetup),
+		w:      frameWriter{w: out, max: maxHello},
 		ended:  make(chan error, 1),
 	}
 	asked, release := holdSignals()
@@ -70,7 +73,7 @@ func Serve(ctx context.Context, handle Handle) error {
 	go s.tellStacks(asked) // until release
 	s.clock = time.AfterFunc(time.Hour, s.tick)
 	defer s.clock.Stop()
-	if err = s.introduce(); err == nil {
+	if err = s.introduce(schema); err == nil {
 		go s.lead() // this goroutine may be main's, and must not meet a Goexit
 		err = <-s.ended
 	}
@@ -111,7 +114,7 @@ type server struct {
 const leadFor = 2 * time.Millisecond
 
 // introduce takes what the parent says first, and answers it.
-func (s *server) introduce() error {
+func (s *server) introduce(schema []string) error {
 	body, err := s.frames.next()
 	if err != nil {
 		return err
@@ -128,10 +131,12 @@ func (s *server) introduce() error {
 		return fmt.Errorf("decode setup: %w", err)
 	}
 	s.frames.max, s.w.max = setup.maxFrame, setup.maxFrame
-	if err := s.w.write(setup.limits.apply().append(nil), nil); err != nil {
+	h := setup.limits.apply()
+	h.missing = firstMissing(setup.schema, fingerprints(schema))
+	if err := s.w.write(h.append(nil), nil); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
-	return nil
+	return nil // with something missing the parent says so, and ends this process
 }
 
 // lead reads frames until they end or another goroutine leads.

@@ -3,10 +3,7 @@ package subprocess
 import (
 	"fmt"
 	"os"
-	"path"
 	"runtime"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -53,7 +50,7 @@ func (p *Pool) start() (*child, error) {
 	c.stdout, _ = newCapture(stdout, p.cfg.Logger, "stdout", c.pid)
 	c.stderr, _ = newCapture(stderr, p.cfg.Logger, "stderr", c.pid)
 	c.w = frameWriter{w: c.in, max: p.cfg.MaxFrame}
-	c.frames = newFrameReader(c.out)
+	c.frames = newFrameReader(c.out, maxHello)
 
 	c.readers.Go(c.stdout.read)
 	c.readers.Go(c.stderr.read)
@@ -61,7 +58,7 @@ func (p *Pool) start() (*child, error) {
 	p.work.Go(c.wait)
 	p.adopt(c)
 	// The pipe is empty and holds it; an error shows as a missing hello.
-	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits()}.append(nil), nil)
+	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits(), schema: fingerprints(p.cfg.Schema)}.append(nil), nil)
 	return c, nil
 }
 
@@ -97,32 +94,6 @@ func startProcess(argv []string, attr *os.ProcAttr) (*os.Process, error) {
 		return nil, fmt.Errorf("find own binary: %w", err)
 	}
 	return os.StartProcess(path, argv, attr)
-}
-
-// childEnvironment is what a child finds in its environment: of the parent's
-// variables those that the list allows, and the mark.
-func childEnvironment(allowed []string) []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); name != childVariable && allows(allowed, name) {
-			env = append(env, v)
-		}
-	}
-	return append(env, childVariable+"=1")
-}
-
-// brokerVariable holds the broker's address and its password. A child talks to
-// the broker through its parent.
-const brokerVariable = "TASKGEN_BROKER"
-
-func allows(allowed []string, name string) bool {
-	if allowed == nil {
-		return name != brokerVariable
-	}
-	return slices.ContainsFunc(allowed, func(pattern string) bool {
-		ok, err := path.Match(pattern, name)
-		return ok && err == nil // withDefaults has refused bad patterns
-	})
 }
 
 // pipes are a child's standard streams and descriptors 3 and 4.

@@ -2,6 +2,7 @@ package subprocess
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +15,9 @@ import (
 const (
 	prSetPdeathsig      = 1
 	prSetChildSubreaper = 36
+
+	sysCloseRange     = 436 // on every architecture
+	closeRangeCloexec = 4
 
 	hasOOMScore = true
 )
@@ -48,6 +52,9 @@ func settle() {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
 	}
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
+	// What the parent itself was started with, such as a service manager's
+	// sockets, goes no further. Kernels before 5.11 refuse it.
+	_, _, _ = syscall.RawSyscall(sysCloseRange, 3, math.MaxUint32, closeRangeCloexec)
 	// It was started as /proc/self/exe, and ps would call it exe. A name is
 	// no reason to end.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)

@@ -109,9 +109,9 @@ func peakOf(state *os.ProcessState) int64 {
 	case !ok:
 		return 0
 	case runtime.GOOS == "darwin":
-		return usage.Maxrss
+		return int64(usage.Maxrss) // 32 bits on some
 	}
-	return usage.Maxrss << 10
+	return int64(usage.Maxrss) << 10
 }
 
 // noCore keeps a crash from writing the task's data to disk.
