@@ -263,11 +263,11 @@ func (c *cutConn) Read(b []byte) (int, error) {
 func TestAcknowledgeOfAURL(t *testing.T) {
 	clean(t, shared)
 	url := shared.URL() + "?prefix=" + prefix(t) + "&acknowledge="
-	b := openURL(t, url+"replica", redis.Config{Timeout: 100 * time.Millisecond})
-	require.ErrorContains(t, b.QueueTasks(t.Context(), run("one", "q")), "0 of 1 replicas confirmed it within 75ms")
+	b := openURL(t, url+"replica", redis.Config{Timeout: 600 * time.Millisecond})
+	require.ErrorContains(t, b.QueueTasks(t.Context(), run("one", "q")), "0 of 1 replicas confirmed it within 450ms")
 	b = openURL(t, url+"memory", redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), run("two", "q")))
-	b = openURL(t, url+"memory", redis.Config{Acknowledge: redis.Replica, Replicas: 2, Timeout: 100 * time.Millisecond})
+	b = openURL(t, url+"memory", redis.Config{Acknowledge: redis.Replica, Replicas: 2, Timeout: 600 * time.Millisecond})
 	require.ErrorContains(t, b.QueueTasks(t.Context(), run("three", "q")), "0 of 2 replicas", "cfg comes first")
 
 	_, err := redis.Open(t.Context(), url+"disk", redis.Config{})
@@ -285,7 +285,7 @@ func TestAcknowledgeOfAURL(t *testing.T) {
 func TestAcknowledgeByAUserOfFewRights(t *testing.T) {
 	s := redistest.Start(t)
 	allow(t, s)
-	cfg := redis.Config{Prefix: "app", Acknowledge: redis.Replica, Timeout: 100 * time.Millisecond}
+	cfg := redis.Config{Prefix: "app", Acknowledge: redis.Replica, Timeout: 600 * time.Millisecond}
 	b := openURL(t, "redis://app:pass@"+s.Addr(), cfg)
 	err := b.QueueTasks(t.Context(), run("one", "q"))
 	require.ErrorIs(t, err, broker.ErrNotReplicated)

@@ -270,7 +270,7 @@ func (b *Broker) ping(ctx context.Context) error {
 // that may go through a moment later, and certainly did not execute it.
 func transient(err error) bool {
 	for _, prefix := range []string{
-		"LOADING", "BUSY ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
+		"LOADING", "BUSY ", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
 		"ERR max number of clients",
 	} {
 		if goredis.HasErrorPrefix(err, prefix) {

@@ -4,9 +4,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -296,7 +297,7 @@ func TestWireDeadLetters(t *testing.T) {
 			key := prefix(t) + ":{q}:dead"
 			stored := elementsAt(t, c, key)
 			require.Len(t, stored, 1)
-			require.Regexp(t, regexp.MustCompile(`^\d{13}`), stored[0])
+			require.Regexp(t, `^\d{13}`, stored[0])
 			at := strconv.FormatInt(v.Dead.At, 10)
 			requireBytes(t, &v.Hex, at+stored[0][len(at):])
 
@@ -308,4 +309,59 @@ func TestWireDeadLetters(t *testing.T) {
 				Run: want, Failure: *v.Dead.Failure.failure(), At: time.UnixMilli(v.Dead.At).UTC(),
 			}}, dead)
 		})
+}
+
+// TestWireIsDocumented: whoever adds a script or a kind of key says so there.
+func TestWireIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/wire.md")
+	require.NoError(t, err)
+	files, err := filepath.Glob("*.lua")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		require.True(t, strings.Contains(string(text), "**`"+file+"`**"), "the contract of %s is missing", file)
+	}
+
+	// All that a queue goes through, with its keys at each step.
+	b, c := open(t, shared, redis.Config{MaxDead: 1}), raw(t, shared)
+	kinds := map[string]bool{}
+	note := func() {
+		for _, key := range keysOf(t, c, prefix(t)) {
+			rest, ok := strings.CutPrefix(key, prefix(t)+":{q}:")
+			if !ok {
+				require.Equal(t, prefix(t)+":queues", key)
+				continue
+			}
+			kind, _, several := strings.Cut(rest, ":")
+			if several && !slices.Contains([]string{"io", "cpu", "idle", "wake"}, kind) {
+				rest = kind + ":<" // what follows names one thing
+			}
+			kinds[rest] = true
+		}
+	}
+	for _, priority := range []broker.Priority{broker.Low, broker.Medium, broker.High} {
+		for _, kind := range []broker.Kind{broker.IO, broker.CPU} {
+			r := run(fmt.Sprintf("%s-%s", priority, kind), "q")
+			r.Kind, r.Priority, r.Keep, r.OwnID = kind, priority, time.Hour, true
+			require.NoError(t, b.QueueTasks(t.Context(), r))
+		}
+	}
+	later := run("later", "q")
+	later.Delay = time.Hour
+	require.NoError(t, b.QueueTick(t.Context(), later, time.Now()))
+	note()
+	s, err := b.Join(t.Context(), time.Minute)
+	require.NoError(t, err)
+	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 3, CPU: 3})
+	require.NoError(t, err)
+	for _, r := range got[:2] {
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		require.NoError(t, err)
+	}
+	note()
+	require.NoError(t, s.Leave(t.Context()))
+	require.Greater(t, len(kinds), 15, "%v", kinds)
+	for kind := range kinds {
+		require.True(t, strings.Contains(string(text), "`"+kind), "the key %s is missing", kind)
+	}
 }
