@@ -49,6 +49,9 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	if o.consume && a.tasks.has(CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
 	}
+	if d, err := durability(ctx, b); err == nil {
+		attrs = append(attrs, "durability", d)
+	}
 	logger.Info("serving", attrs...)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")

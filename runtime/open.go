@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -24,7 +25,8 @@ const memoryScheme = "memory"
 //	memory:                              embedded, gone with the process
 //	redis://user:password@host:6379/0    Redis; rediss: with TLS, unix: on a socket,
 //	                                     redis+cluster: and redis+sentinel: as redis.Open says;
-//	                                     ?prefix=app keeps applications on one database apart
+//	                                     ?prefix=app keeps applications on one database apart,
+//	                                     ?acknowledge=replica or fsync has enqueues wait for more
 //
 // An empty URL means the one in the environment variable TASKGEN_BROKER, and
 // memory: if that is empty too. Brokers are also io.Closers: close one when
@@ -71,4 +73,14 @@ func redact(rawURL string) string {
 		return u.Scheme + ":"
 	}
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// durability tells how safe the broker keeps runs, if it can tell.
+func durability(ctx context.Context, b broker.Broker) (string, error) {
+	graded, ok := b.(*redis.Broker)
+	if !ok {
+		return "", errors.ErrUnsupported
+	}
+	d, err := graded.Durability(ctx)
+	return d.String(), err
 }

@@ -1,0 +1,145 @@
+// What docs/wire.md says, in JavaScript: keys, elements, records, and enough of
+// Redis' protocol to send them. It needs Node.js 18 and no package.
+
+import crypto from "node:crypto";
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { pack, unpack } from "./msgpack.mjs";
+
+// Queue names the keys of a queue.
+export class Queue {
+  constructor(prefix, name) {
+    const escaped = name.replace(/[{}:%]/g, (c) => "%" + c.charCodeAt(0).toString(16).toUpperCase());
+    this.base = `${prefix}:{${escaped}}:`;
+  }
+  key(rest) { return this.base + rest; }
+  // fixed opens the KEYS of most scripts.
+  get fixed() {
+    return ["delayed", "io:2", "io:1", "io:0", "cpu:2", "cpu:1", "cpu:0", "idle:io", "idle:cpu", "wake:io", "wake:cpu"].map((k) => this.key(k));
+  }
+}
+
+// lane is a run's ready list, 1 to 6, its index in fixed.
+export const lane = (run) => (run.kind ?? 0) * 3 + 2 - (run.priority ?? 0);
+
+// ulid returns an id that sorts by time (https://github.com/ulid/spec).
+export function ulid() {
+  const bits = (BigInt(Date.now()) << 80n) | BigInt("0x" + crypto.randomBytes(10).toString("hex"));
+  let id = "";
+  for (let shift = 125n; shift >= 0n; shift -= 5n) id += "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[Number((bits >> shift) & 31n)];
+  return id;
+}
+
+// element encodes a run as it is stored. Its fields are those of elements.json,
+// but the payload is bytes; zero ones can be missing.
+export function element(run) {
+  const id = Buffer.from(run.id), keep = BigInt(run.keep ?? 0);
+  const head = Buffer.from([1, (keep > 0n ? 1 : 0) | (run.own_id ? 2 : 0), run.kind ?? 0, 1 + (run.priority ?? 0), 0, 0, 0, 0, id.length]);
+  head.writeUInt32BE(run.deliveries ?? 0, 4);
+  const fields = [
+    ["t", run.task], ["q", run.queue], ["k", run.kind], ["p", run.priority],
+    ["c", BigInt(run.queued_at ?? 0)], ["u", BigInt(run.due ?? 0)], ["y", BigInt(run.delay ?? 0)],
+    ["x", BigInt(run.expire ?? 0)], ["e", keep], ["o", run.own_id ? 1 : 0], ["a", run.attempt],
+    ["d", run.deliveries], ["f", run.parent_id], ["r", run.root_id],
+  ].filter(([, v]) => v);
+  const headers = Object.entries(run.headers ?? {}).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  if (headers.length > 0) fields.push(["h", new Map(headers)]);
+  fields.push(["b", run.payload]);
+  return Buffer.concat([head, id, Buffer.from([1]), pack(new Map(fields))]);
+}
+
+// parse decodes an element into the fields that element takes.
+export function parse(e) {
+  if (e.length <= 9 || e[0] !== 1 || e.length < 10 + e[8] || e[9 + e[8]] !== 1) throw new Error("no element of version 1");
+  const m = unpack(e.subarray(10 + e[8]));
+  return {
+    id: e.subarray(9, 9 + e[8]).toString(), deliveries: e.readUInt32BE(4),
+    task: m.t, queue: m.q, kind: m.k, priority: m.p, queued_at: m.c, due: m.u, delay: m.y, expire: m.x,
+    keep: m.e, own_id: Boolean(m.o), attempt: m.a, parent_id: m.f, root_id: m.r, headers: m.h, payload: m.b,
+  };
+}
+
+// record encodes what is known of a run; due is in milliseconds.
+export function record(letter, due, map) {
+  return Buffer.concat([Buffer.from(letter + String(due).padStart(13, "0")), pack(map)]);
+}
+
+export function parseRecord(b) {
+  return { state: b.subarray(0, 1).toString(), due: Number(b.subarray(1, 14)), ...unpack(b.subarray(14)) };
+}
+
+// Redis is one connection. Strings in replies are Buffers.
+export class Redis {
+  #waiting = [];
+  #in = Buffer.alloc(0);
+
+  static connect(addr) {
+    const [host, port] = addr.split(":");
+    return new Promise((resolve, reject) => {
+      const redis = new Redis();
+      redis.socket = net.connect(Number(port), host, () => resolve(redis));
+      redis.socket.once("error", reject);
+      redis.socket.on("data", (data) => redis.#receive(data));
+      redis.socket.on("close", () => redis.#waiting.splice(0).forEach((w) => w.reject(new Error("connection closed"))));
+    });
+  }
+  close() { this.socket.end(); }
+
+  // send sends a command. Several can be on their way.
+  send(...args) {
+    const parts = [Buffer.from(`*${args.length}\r\n`)];
+    for (const arg of args) {
+      const b = arg instanceof Uint8Array ? arg : Buffer.from(String(arg));
+      parts.push(Buffer.from(`$${b.length}\r\n`), b, Buffer.from("\r\n"));
+    }
+    this.socket.write(Buffer.concat(parts));
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  // script executes dir/name.lua by its digest, and by its source where the
+  // server does not know that.
+  async script(dir, name, keys, args) {
+    const source = fs.readFileSync(path.join(dir, name + ".lua"));
+    const digest = crypto.createHash("sha1").update(source).digest("hex");
+    try {
+      return await this.send("EVALSHA", digest, keys.length, ...keys, ...args);
+    } catch (err) {
+      if (!err.message.startsWith("NOSCRIPT")) throw err;
+      return this.send("EVAL", source, keys.length, ...keys, ...args);
+    }
+  }
+
+  #receive(data) {
+    this.#in = Buffer.concat([this.#in, data]);
+    for (;;) {
+      const reply = parseReply(this.#in, 0);
+      if (!reply) return;
+      this.#in = this.#in.subarray(reply.end);
+      const { resolve, reject } = this.#waiting.shift();
+      reply.value instanceof Error ? reject(reply.value) : resolve(reply.value);
+    }
+  }
+}
+
+// parseReply returns a whole reply and where it ends, undefined if a part of it
+// is still to come.
+function parseReply(b, at) {
+  const eol = b.indexOf("\r\n", at);
+  if (eol < 0) return undefined;
+  const kind = String.fromCharCode(b[at]), text = b.subarray(at + 1, eol).toString(), n = Number(text);
+  let end = eol + 2;
+  if (kind === "+") return { value: text, end };
+  if (kind === "-") return { value: new Error(text), end };
+  if (kind === ":") return { value: n, end };
+  if (n < 0) return { value: null, end };
+  if (kind === "$") return b.length < end + n + 2 ? undefined : { value: b.subarray(end, end + n), end: end + n + 2 };
+  const value = [];
+  while (value.length < n) {
+    const item = parseReply(b, end);
+    if (!item) return undefined;
+    value.push(item.value);
+    end = item.end;
+  }
+  return { value, end };
+}
