@@ -99,8 +99,9 @@ type Want struct {
 	AheadIO, AheadCPU int
 }
 
-// Records is a broker that can tell what became of a run that has Keep set, or
-// ended in a dead letter. All methods may be called concurrently.
+// Records is a broker that can tell what became of a run that has Keep set, and
+// keeps runs that ended without success as dead letters. All methods may be
+// called concurrently.
 type Records interface {
 	// Record returns what is known of a run. It returns [ErrNoRecord] for an
 	// unknown id, a run without Keep, and one whose record has expired.
