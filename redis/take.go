@@ -301,33 +301,46 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 	if err != nil {
 		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
 	}
-	ms := reply.due
-	if ms == -2 {
-		s.mu.Lock()
-		h.next, h.asked = number+1, false
-		s.mu.Unlock()
-		return nil, 0, nil // to be asked again at once
+	if reply.due == usedUp || len(reply.elements) == 0 {
+		return nil, s.tookNothing(h, r, reply.due, sleepy, unheard, start), nil
 	}
-	next = time.Duration(ms) * time.Millisecond
+	return s.receive(ctx, h, number, member, reply.elements), untilDue(reply.due), nil
+}
+
+// What the take script returns instead of when a delayed run is due.
+const (
+	usedUp = -2 // the slot can be used no more
+	quiet  = -3 // there is none, and nothing in flight either
+)
+
+// untilDue is the time until the next delayed run is due, -1 if there is none.
+func untilDue(ms int64) time.Duration {
 	if ms < 0 {
-		next = -1
+		return -1
 	}
-	if ms == -3 {
-		s.b.glances.note(q, start)
+	return time.Duration(ms) * time.Millisecond
+}
+
+// tookNothing notes the reply to a take that was sent at start and found
+// nothing, and returns when to ask again at the latest.
+func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
+	if due == quiet {
+		s.b.glances.note(h.q, start)
 	}
-	if len(reply.elements) == 0 {
-		s.mu.Lock()
-		h.asked = unheard
-		if sleepy && r.io > 0 {
-			h.told[0] = start
-		}
-		if sleepy && r.cpu > 0 {
-			h.told[1] = start
-		}
-		s.mu.Unlock()
-		return nil, next, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if due == usedUp {
+		h.next, h.asked = h.next+1, false
+		return 0 // at once
 	}
-	return s.receive(ctx, h, number, member, reply.elements), next, nil
+	h.asked = unheard
+	if sleepy && r.io > 0 {
+		h.told[0] = start
+	}
+	if sleepy && r.cpu > 0 {
+		h.told[1] = start
+	}
+	return untilDue(due)
 }
 
 // receive makes runs of a batch. What cannot be read is made a dead letter.

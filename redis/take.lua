@@ -99,15 +99,13 @@ if first and tonumber(first) <= now then
 end
 
 reply[1] = -1
-local sessions = 1
-if free[1] < room[1] or free[2] < room[2] then
-  sessions = math.max(1, redis.call('ZCARD', KEYS[13]))
-end
+local sessions -- that hold something
 local size = 1
 local function take(lane, list)
   local length = redis.call('LLEN', list)
   local n = math.min(room[lane], total, length)
   if n > free[lane] then
+    sessions = sessions or math.max(1, redis.call('ZCARD', KEYS[13]))
     n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
   end
   if n < length then
