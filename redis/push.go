@@ -319,7 +319,7 @@ func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error 
 	case doubtful:
 		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
 	case goredis.HasErrorPrefix(err, "NOREPLICAS"):
-		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write", broker.ErrQueueFull)
+		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write: start one, or lower that", broker.ErrQueueFull)
 	}
 	return b.fail(ctx, "queue tasks", err)
 }

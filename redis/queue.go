@@ -172,7 +172,7 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 		return err
 	})
 	if err != nil {
-		return b.fail(ctx, "add name of queue", err)
+		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.name, err), false)
 	}
 	q.named.Store(now)
 	return nil

@@ -279,7 +279,7 @@ func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	case ctxErr(ctx) != nil:
 		return fmt.Errorf("%s: %w", op, ctxErr(ctx))
 	case goredis.HasErrorPrefix(err, "OOM"):
-		return fmt.Errorf("%s: %w: the server's memory is full", op, broker.ErrQueueFull)
+		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
 	}
 	return fmt.Errorf("%s: %w", op, err)
 }

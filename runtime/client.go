@@ -19,8 +19,15 @@ var (
 	ErrCancelled       = errors.New("run cancelled")
 
 	ErrDuplicate = broker.ErrDuplicate
-	ErrQueueFull = broker.ErrQueueFull
-	ErrNoRecord  = broker.ErrNoRecord
+	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have
+	// confirmed it than the broker's URL or configuration asks for. To queue it
+	// again may run it twice, unless it has an ID of its own.
+	ErrNotReplicated = broker.ErrNotReplicated
+	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the
+	// run may or may not be queued. With an ID of its own it can be queued again.
+	ErrOutcomeUnknown = broker.ErrOutcomeUnknown
+	ErrQueueFull      = broker.ErrQueueFull
+	ErrNoRecord       = broker.ErrNoRecord
 )
 
 // ClientConfig tunes a client; its zero value works.
@@ -81,7 +88,8 @@ func clientOf(ctx context.Context) (*Client, error) {
 }
 
 // Queue queues one run of a task: what a generated stub calls. The handle is
-// also returned with [ErrDuplicate], for the run that is there already.
+// also returned with [ErrDuplicate], for the run that is there already, and with
+// [ErrNotReplicated].
 func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...QueueOption) (*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -92,6 +100,9 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		err = c.queue(ctx, run)
 	}
 	if errors.Is(err, ErrDuplicate) {
+		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
+	}
+	if errors.Is(err, ErrNotReplicated) {
 		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
 	}
 	if err != nil {
@@ -121,6 +132,9 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	parent, _ := CurrentRun(ctx)
 	now := time.Now()
 	for i := range params {
+		if made[0].OwnID && i > 0 {
+			return nil, fmt.Errorf("queue %d runs of task %s: the option ID names one run; queue them one by one, each with its own", len(params), d.Spec.Name)
+		}
 		from := len(payload)
 		if payload, err = d.AppendParams(&params[i], payload); err != nil {
 			err = fmt.Errorf("encode parameters: %w", err)

@@ -169,6 +169,18 @@ func TestBatchIsQueuedWholeOrNotAtAll(t *testing.T) {
 	require.Empty(t, handles)
 }
 
+func TestABatchOfSeveralHasNoIDOfItsOwn(t *testing.T) {
+	b := newMemory(t)
+	ctx := clientContext(context.Background(), b)
+	params := []tasks.RecorderRecordParams{{Note: "a"}, {Note: "b"}}
+	_, err := tasks.QueueRecorderRecordBatch(ctx, params, taskrt.ID("mine"))
+	require.ErrorContains(t, err, "the option ID names one run")
+	require.NotErrorIs(t, err, taskrt.ErrDuplicate)
+	handles, err := tasks.QueueRecorderRecordBatch(ctx, params[:1], taskrt.ID("mine"))
+	require.NoError(t, err)
+	require.Equal(t, "mine", handles[0].ID)
+}
+
 func TestWaitWithoutARecordSaysSoAtOnce(t *testing.T) {
 	ctx := clientContext(context.Background(), newMemory(t))
 	handle, err := tasks.QueueRecorderRecord(ctx, "no result")

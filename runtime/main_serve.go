@@ -49,8 +49,8 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	if o.consume && a.tasks.has(CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
 	}
-	if d, err := durability(ctx, b); err == nil {
-		attrs = append(attrs, "durability", d)
+	if durability := warnIfVolatile(ctx, b, logger); durability != "" {
+		attrs = append(attrs, "durability", durability)
 	}
 	logger.Info("serving", attrs...)
 	err = runAll(ctx, roles)

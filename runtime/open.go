@@ -2,8 +2,8 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -45,7 +45,7 @@ func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
 		}
 		return b, nil
 	}
-	if _, _, err := net.SplitHostPort(rawURL); err == nil {
+	if _, _, err := net.SplitHostPort(rawURL); err == nil && !strings.Contains(rawURL, "/") {
 		return nil, fmt.Errorf("open broker: a host and a port are no URL; write redis://%s", rawURL)
 	}
 	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss:, unix:, redis+cluster: or redis+sentinel: URL", redact(rawURL))
@@ -75,12 +75,19 @@ func redact(rawURL string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// durability tells how safe the broker keeps runs, if it can tell.
-func durability(ctx context.Context, b broker.Broker) (string, error) {
+// warnIfVolatile says so when the broker's server may lose what it accepts, and
+// returns how safe it keeps it, "" if that cannot be told.
+func warnIfVolatile(ctx context.Context, b broker.Broker, logger *slog.Logger) string {
 	graded, ok := b.(*redis.Broker)
 	if !ok {
-		return "", errors.ErrUnsupported
+		return ""
 	}
 	d, err := graded.Durability(ctx)
-	return d.String(), err
+	if err != nil {
+		return ""
+	}
+	if !d.Durable() {
+		logger.Warn("the server does not write what it accepts to its disk: a restart of it loses queued runs; set appendonly yes", "durability", d)
+	}
+	return d.String()
 }

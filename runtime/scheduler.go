@@ -162,11 +162,18 @@ func (s *Scheduler) queueDue(ctx context.Context, e *entry) error {
 }
 
 func (s *Scheduler) queueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
+	var err error
 	if schedules, ok := s.broker.(broker.Schedules); ok {
-		return schedules.QueueTick(ctx, run, tick)
+		err = schedules.QueueTick(ctx, run, tick)
+	} else {
+		run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
+		err = s.broker.QueueTasks(ctx, run)
 	}
-	run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
-	return s.broker.QueueTasks(ctx, run)
+	if errors.Is(err, ErrNotReplicated) { // it is queued all the same
+		s.logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
+		return nil
+	}
+	return err
 }
 
 // due returns the ticks after the last one that is dealt with whose time has
