@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test fuzz lint check-generate bench bench-generate compat check redis-server
+.PHONY: help generate build test soak fuzz lint check-generate bench bench-generate compat check redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ build: ## compile everything, for Linux and for the other systems
 
 test: redis-server ## run all tests with the race detector
 	$(GO) test -race -timeout 20m $(PKG)
+
+soak: ## start 5,000 child processes and more, and see that nothing of them is left
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped' ./internal/subprocess
 
 fuzz: ## fuzz every fuzz target for 20s
 	@for pkg in $$($(GO) list ./...); do \

@@ -16,9 +16,13 @@ import (
 	"runtime/pprof"
 	"slices"
 	"time"
+
+	"github.com/taskgen/taskgen/bench/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 func main() {
+	taskrt.ServeChild(tasks.Tasks(&tasks.Counter{})) // a child process ends here
 	if err := bench(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

@@ -46,7 +46,11 @@ func (o *outcome) has(figure string) bool {
 func (o *outcome) of(subject int, figure string) spread {
 	values := make([]float64, len(o.samples[subject]))
 	for round, s := range o.samples[subject] {
-		values[round] = s[figure]
+		v, ok := s[figure]
+		if !ok {
+			v = math.NaN()
+		}
+		values[round] = v
 	}
 	return spreadOf(values)
 }

@@ -35,6 +35,9 @@ const (
 	median99    = "p99 ms"
 	makespan    = "makespan s"
 	overIdeal   = "× ideal"
+	dispatched  = "dispatch µs"
+	endedAfter  = "ended after s"
+	grown       = "consumer grown by MiB"
 )
 
 // figures are the columns of the report, in order; of those marked more is
@@ -44,13 +47,14 @@ var figures = []struct {
 	more bool
 }{
 	{tasksRate, true}, {median50, false}, {median99, false}, {makespan, false}, {overIdeal, false}, {commandRate, false},
+	{dispatched, false}, {endedAfter, false}, {grown, false},
 	{redisCPU, false}, {clientCPU, false}, {commands, false}, {bytesRun, false},
 }
 
 // scenarios are measured in this order. The first subject of each is this
 // project; the others are what it is compared with.
 func scenarios(e *environment) []scenario {
-	return slices.Concat(running(e), enqueueing(), waiting(e), costs(e), withoutServer(e))
+	return slices.Concat(running(e), enqueueing(), waiting(e), costs(e), withoutServer(e), children())
 }
 
 // running keeps the handlers busy.
@@ -194,6 +198,50 @@ func withoutServer(e *environment) []scenario {
 			name:     "embedded broker, drain of " + thousands(e.drain),
 			about:    "The same broker, filled first, then drained with 64 slots.",
 			subjects: embedded(drain(64)),
+		},
+	}
+}
+
+// children are what CPU-bound tasks cost, which run in child processes.
+func children() []scenario {
+	const ours, pipes, process, idle = "taskgen", "bare pipes", "a Go process", "children idle"
+	const consumer = "taskgen, whole consumer"
+	trips, rate := &poolBenchmark{name: "BenchmarkDispatch", operations: "20x"}, &poolBenchmark{name: "BenchmarkTwoChildren", operations: "13x"}
+	return []scenario{
+		{
+			name: "dispatch to a warm child",
+			about: "What it takes to have a warm child do nothing: the pool of children by itself, as `go test -bench Dispatch ./internal/subprocess` measures it, in turns with as many bytes through bare pipes to a process that sends them back. " +
+				"A Go process is a program that does nothing, started and waited for. The whole consumer is the time from its first middleware to the answer while it works through a queue of the embedded broker.",
+			subjects: []subject{
+				{ours, trips.of(dispatched, "warm-ns", 1e-3)}, {pipes, trips.of(dispatched, "raw-ns", 1e-3)},
+				{process, goProcess}, {consumer, dispatch},
+			},
+			goals: []goal{
+				{figure: dispatched, against: pipes, atMost: 2.5},
+				{figure: dispatched, against: process, atMost: 1. / 20},
+			},
+		}, {
+			name: "10,000 CPU-bound tasks, 2 children",
+			about: "Tasks that do nothing, as fast as two children take them, measured likewise, beside bare pipes to two processes. " +
+				"The whole consumer: from the first one queued over the embedded broker to the last one done. The target is 15,000 tasks/s where the pipes do twice that.",
+			subjects: []subject{{ours, rate.of(tasksRate, "warm/s", 1)}, {pipes, rate.of(tasksRate, "raw/s", 1)}, {consumer, childRate(2, 10_000)}},
+			goals:    []goal{{figure: tasksRate, against: pipes, atLeast: 0.5}},
+		}, {
+			name:     "two CPU-bound tasks of 1s, 2 children",
+			about:    "Each uses a processor for a second, and meanwhile io tasks are queued through Redis, one at a time, to the same consumer. The makespan is that of the two; the pickup is that of the io tasks, beside the same with nothing else to do.",
+			subjects: []subject{{ours, pickupWhile(true)}, {idle, pickupWhile(false)}},
+			goals: []goal{
+				{figure: makespan, atMost: 1.15},
+				{figure: median99, against: idle, atMost: 5},
+			},
+		}, {
+			name:     "200 MB against a cap of 64 MiB",
+			about:    "A task takes more memory than it may: the time from the call that queues it until its end as oom is known, and by how much the consumer's resident size has grown.",
+			subjects: []subject{{ours, greed}},
+			goals: []goal{
+				{figure: endedAfter, atMost: 1},
+				{figure: grown, atMost: 8},
+			},
 		},
 	}
 }

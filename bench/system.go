@@ -17,6 +17,7 @@ type system interface {
 
 type consumeOptions struct {
 	slots, queues int
+	processes     int            // child processes; 0 is the default
 	started       chan time.Time // gets the time of each start of a noop, unless it is nil
 }
 

@@ -88,7 +88,7 @@ func (s taskgenSystem) serve(ctx context.Context, addr string, o consumeOptions,
 	if err != nil {
 		return nil, err
 	}
-	cfg := taskrt.ConsumerConfig{Concurrency: o.slots, Logger: slog.New(slog.DiscardHandler), Queues: make(map[string]int)}
+	cfg := taskrt.ConsumerConfig{Concurrency: o.slots, Processes: o.processes, Logger: slog.New(slog.DiscardHandler), Queues: make(map[string]int)}
 	for i := range o.queues {
 		cfg.Queues[queueName(i)] = 1
 	}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,23 +125,29 @@ func (u undialed) Unwrap() error { return u.error }
 
 // pick returns a free line, nil when there is none.
 func (ls *lines) pick() (*line, error) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for len(ls.free) > 0 {
+	for {
+		ls.mu.Lock()
 		last := len(ls.free) - 1
+		if last < 0 {
+			closed := ls.closed
+			ls.mu.Unlock()
+			if closed {
+				<-ls.room
+				return nil, unsent{broker.ErrClosed}
+			}
+			return nil, nil
+		}
 		l := ls.free[last]
 		ls.free = ls.free[:last]
+		ls.others[l] = true
+		ls.mu.Unlock()
+		// Looked at and closed without the lock: both may take time.
 		if !ls.elsewhere(l) && (time.Since(l.used) < idleTooLong || l.alive()) {
-			ls.others[l] = true
 			return l, nil
 		}
+		ls.forget(l)
 		l.close()
 	}
-	if ls.closed {
-		<-ls.room
-		return nil, unsent{broker.ErrClosed}
-	}
-	return nil, nil
 }
 
 func (ls *lines) dial(ctx context.Context) error {
@@ -184,8 +192,9 @@ func (ls *lines) keep(l *line) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	l.dialed = true
-	if ls.closed {
-		l.close()
+	if ls.closed || len(ls.free) >= cap(ls.room) {
+		// Of callers that did not stay for their dial there can be many.
+		go l.close()
 		return
 	}
 	ls.free = append(ls.free, l)
@@ -210,23 +219,22 @@ func (ls *lines) put(l *line, intact bool) {
 // has become of their server.
 func (ls *lines) drop() {
 	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for _, l := range ls.free {
+	free := ls.free
+	ls.free = nil
+	ls.mu.Unlock()
+	for _, l := range free {
 		l.close()
 	}
-	ls.free = nil
 }
 
 // close closes the lines. Commands on their way fail.
 func (ls *lines) close() {
 	ls.mu.Lock()
-	defer ls.mu.Unlock()
 	ls.closed = true
-	for _, l := range ls.free {
-		l.close()
-	}
+	all := slices.AppendSeq(ls.free, maps.Keys(ls.others))
 	ls.free = nil
-	for l := range ls.others {
+	ls.mu.Unlock()
+	for _, l := range all {
 		l.close()
 	}
 }

@@ -269,8 +269,11 @@ func readPushed(in *bufio.Reader) (any, error) {
 // readPushedWithRecords reads what is replied to a push in a transaction: the
 // first refusal, if there is any, for then nothing was stored.
 func readPushedWithRecords(in *bufio.Reader) (any, error) {
-	var refused any
-	for range 4 { // MULTI and what it queues
+	var (
+		refused any
+		replies [5]any // MULTI, the records, the elements, the token, EXEC
+	)
+	for i := range replies {
 		v, err := readReply(in, 0)
 		if err != nil {
 			return nil, err
@@ -278,11 +281,12 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 		if e, ok := v.(serverError); ok && refused == nil {
 			refused = e
 		}
+		replies[i] = v
 	}
-	v, err := readReply(in, 0)
-	if err != nil {
-		return nil, err
+	if n, alone := replies[2].(int64); alone {
+		return n, nil // MULTI was refused, and each was executed by itself
 	}
+	v := replies[4]
 	done, ok := v.([]any)
 	switch {
 	case refused != nil:

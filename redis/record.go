@@ -273,7 +273,7 @@ func (e *endings) listen(eq *endingQueue) {
 		case errors.Is(err, goredis.Nil):
 			wait = backoff{}
 		default:
-			wait.sleep(e.b)
+			wait.sleep(context.Background(), e.b)
 		}
 	}
 }

@@ -55,9 +55,9 @@ func (s *session) noteRunning() {
 		}
 		r.mu.Unlock()
 		for _, sl := range slots {
-			if keys := s.unfinishedRecords(sl); len(keys) > 1 {
+			if keys, indexes := s.unfinishedRecords(sl); len(indexes) > 0 {
 				// A state for people: the runs are taken whether it is noted or not.
-				_, _ = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys)
+				_, _ = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys, indexes...)
 			}
 			s.mu.Lock()
 			sl.kept = nil // from now on the records tell
@@ -66,19 +66,19 @@ func (s *session) noteRunning() {
 	}
 }
 
-// unfinishedRecords returns the slot's batch and the records of its runs that
-// are not finished.
-func (s *session) unfinishedRecords(sl *slot) []string {
+// unfinishedRecords returns the slot's batch and bitmap and the records of its
+// runs that are not finished, and those runs' indexes.
+func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := sl.hold.q
-	keys := []string{q.batch(sl.member)}
+	keys = []string{q.batch(sl.member), q.done(sl.member)}
 	for _, k := range sl.kept {
 		if !sl.gone && !sl.done[k.index] {
-			keys = append(keys, q.record(k.id))
+			keys, indexes = append(keys, q.record(k.id)), append(indexes, k.index)
 		}
 	}
-	return keys
+	return keys, indexes
 }
 
 // sessions are those of a broker that have not left.

@@ -24,6 +24,7 @@ type session struct {
 
 	running running
 
+	troubles backoff // Take's own, of waits that fail
 	// Take's own: the queues that it last found nothing in, as setOf names
 	// them. While it says so to producers, a glance is enough to go on waiting.
 	emptySet string
@@ -237,9 +238,9 @@ func (sl *slot) doubted() int {
 // Leave gives back what the session holds, unfinished runs at the head of their
 // queue, and ends it. Called again it tries again what failed.
 func (s *session) Leave(ctx context.Context) error {
+	s.b.sessions.remove(s)
 	s.mu.Lock()
 	s.left = true
-	s.b.sessions.remove(s)
 	holds := make([]*hold, 0, len(s.holds))
 	for _, h := range s.holds {
 		holds = append(holds, h)

@@ -191,7 +191,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 		case errors.Is(err, goredis.Nil):
 			wait = backoff{}
 		default:
-			wait.sleep(s.b)
+			wait.sleep(context.Background(), s.b)
 		}
 	}
 }
@@ -199,9 +199,15 @@ func (s *sleepers) listen(g *sleepGroup) {
 // backoff paces tries against a server that fails.
 type backoff struct{ last time.Duration }
 
-func (w *backoff) sleep(b *Broker) {
+func (w *backoff) sleep(ctx context.Context, b *Broker) {
 	w.last = min(max(2*w.last, 50*time.Millisecond), longestNap)
-	b.pause(context.Background(), w.last)
+	timer := time.NewTimer(w.last)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-b.closed:
+	}
 }
 
 // spawn starts a goroutine that Close waits for. It reports false when the

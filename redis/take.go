@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/taskgen/taskgen/broker"
 )
 
@@ -126,13 +128,27 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		case s.b.isClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
-			return nil, nil // what is wrong shows then
+			return nil, s.waitedInVain(ctx, err)
 		}
+		s.troubles = backoff{}
 		if nap = longestNap; next >= 0 {
 			nap = min(nap, next)
 		}
 	}
 	return nil, nil
+}
+
+// waitedInVain paces the takes after one that could not wait, and returns what
+// will not pass by itself.
+func (s *session) waitedInVain(ctx context.Context, err error) error {
+	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		return nil
+	}
+	if !idempotent(err) {
+		return err
+	}
+	s.troubles.sleep(ctx, s.b)
+	return nil // what is wrong shows then
 }
 
 // revoke ends a take that waits, of a caller whose context has ended. What it
@@ -266,7 +282,7 @@ func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.
 // executed, the queue stays asked.
 func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
-	number := h.next
+	number, asked := h.next, h.asked
 	h.asked = true
 	s.mu.Unlock()
 
@@ -295,6 +311,11 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 		s.mu.Unlock()
 	}
 	if err != nil {
+		if !unheard && notSent(err) {
+			s.mu.Lock()
+			h.asked = asked
+			s.mu.Unlock()
+		}
 		return nil, 0, s.b.fail(ctx, "take from queue "+q.name, err)
 	}
 	reply, err := batchOf(v)

@@ -6,7 +6,7 @@
 -- call that is still on its way then takes nothing.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake lists io, cpu, 12 flights,
+--       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,

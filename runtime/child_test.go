@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -267,6 +268,29 @@ func TestIOTasksGoOnWhenChildrenDoNotComeUp(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, i*i, square)
 	}
+}
+
+func TestBusyChildrenDoNotDelayIOTasks(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Grace: time.Millisecond}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	busy, err := tasks.QueueMisbehave(ctx, "spin")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := busy.Status(ctx)
+		return err == nil && status.State == broker.StateRunning
+	}, 20*time.Second, time.Millisecond)
+	var took []time.Duration
+	for range 21 {
+		start := time.Now()
+		handle, err := tasks.QueueEcho(ctx, "still", 1)
+		require.NoError(t, err)
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	require.Less(t, took[len(took)/2], 12*time.Millisecond, "the taker waits for room in the child: %v", took)
 }
 
 func TestChildConfigIsChecked(t *testing.T) {

@@ -23,11 +23,12 @@ func (s coreSession) Leave(context.Context) error { return nil }
 
 // Take asks for as many runs as any mix of kinds has room for: the broker
 // cannot tell them apart. While one kind has no room it asks for one run, which
-// waits for its slot if it is of that kind.
+// waits for its slot if it is of that kind, and nothing is taken meanwhile.
 func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
-	n := max(want.IO, want.CPU)
+	io, cpu := want.IO-want.AheadIO, want.CPU-want.AheadCPU
+	n := max(io, cpu, 1)
 	if s.kinds[IO] && s.kinds[CPU] {
-		n = max(min(want.IO, want.CPU), 1)
+		n = max(min(io, cpu), 1)
 	}
 	runs, err := s.broker.GetTaskRuns(ctx, want.Queues, n)
 	for _, run := range runs {

@@ -35,6 +35,10 @@ type execution struct {
 // execute runs one run to its outcome. It returns when the task's function has
 // really returned.
 func (s *session) execute(run *broker.TaskRun) {
+	if s.base.Err() != nil { // the lease is lost, or the consumer stops
+		s.finish(handBack(run, 0))
+		return
+	}
 	now := time.Now()
 	task, o := s.admit(run, now)
 	if task == nil {

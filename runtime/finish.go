@@ -27,6 +27,15 @@ func (s *session) finish(o broker.Outcome) {
 	s.outcomes.put(o)
 }
 
+// giveBack hands runs back that have not started, without waiting for anything.
+func (s *session) giveBack(runs []*broker.TaskRun) {
+	items := make([]broker.Outcome, 0, len(runs))
+	for _, run := range slices.Backward(runs) { // as each goes to the head of its queue
+		items = append(items, handBack(run, 0))
+	}
+	s.outcomes.add(items)
+}
+
 // outbox holds outcomes on their way to the broker.
 type outbox struct {
 	limit int
@@ -62,6 +71,16 @@ func (o *outbox) put(item broker.Outcome) {
 	if first {
 		o.signal()
 	}
+}
+
+// add is put for many, however many there are already.
+func (o *outbox) add(items []broker.Outcome) {
+	o.mu.Lock()
+	if !o.closed {
+		o.items = append(o.items, items...)
+	}
+	o.mu.Unlock()
+	o.signal()
 }
 
 func (o *outbox) signal() {

@@ -83,7 +83,7 @@ func (l *lane) put(jobs []job) {
 func (l *lane) lookAfter() {
 	l.mu.Lock()
 	l.watching = l.head < len(l.ready)
-	late := l.watching && l.busy >= l.size && !l.moved
+	late := l.watching && l.busy >= l.size && !l.moved && !l.ready[l.head].session.core
 	l.moved = false
 	var jobs []job
 	if late {
@@ -97,9 +97,8 @@ func (l *lane) lookAfter() {
 		l.watch.Reset(patience)
 	}
 	l.mu.Unlock()
-	// The last first, as each goes to the head of its queue.
-	for _, j := range slices.Backward(jobs) {
-		j.session.finish(handBack(j.run, 0))
+	for _, same := range bySession(jobs) {
+		same[0].session.giveBack(runsOf(same))
 	}
 }
 
@@ -229,6 +228,39 @@ func (l *lane) aheadOf(now time.Time) int {
 		l.counted, l.done = now, 0
 	}
 	return min(int(l.rate*float64(ahead)), longestAhead)
+}
+
+// bySession parts jobs by the session that holds them, in their order.
+func bySession(jobs []job) (parts [][]job) {
+	for _, j := range jobs {
+		n := slices.IndexFunc(parts, func(part []job) bool { return part[0].session == j.session })
+		if n < 0 {
+			parts = append(parts, []job{j})
+			continue
+		}
+		parts[n] = append(parts[n], j)
+	}
+	return parts
+}
+
+func runsOf(jobs []job) []*broker.TaskRun {
+	runs := make([]*broker.TaskRun, len(jobs))
+	for i, j := range jobs {
+		runs[i] = j.run
+	}
+	return runs
+}
+
+// unstarted is how many runs are ready. Unless it is 0, room is called when it
+// is.
+func (l *lane) unstarted(room func()) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.ready) - l.head
+	if n > 0 {
+		l.low, l.room = 0, room
+	}
+	return n
 }
 
 // takeBack returns the runs of a session that have not started, and no longer

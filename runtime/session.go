@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	goruntime "runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +35,7 @@ const (
 type session struct {
 	*Consumer
 	lease    broker.Session
+	core     bool // the broker has only three methods: what was taken is gone from it
 	pool     *subprocess.Pool
 	base     context.Context // of all runs
 	outcomes outbox
@@ -43,6 +43,7 @@ type session struct {
 	handlers sync.WaitGroup
 
 	lookedForOther time.Time                          // the taker's own
+	settledInVain  bool                               // the taker waited for room for both kinds lately, and there came none
 	roomy          chan struct{}                      // has a token when a lane has told of room
 	onRoom         atomic.Pointer[context.CancelFunc] // ends the taker's request for runs
 
@@ -76,6 +77,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 
 			lookedForOther: time.Now(),
 		}
+		_, s.core = lease.(coreSession)
 		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes) + longestAhead)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(func() { s.finishLoop(finishing) })
@@ -224,10 +226,7 @@ func (s *session) takeLoop(ctx context.Context) {
 		}
 	}
 	for _, l := range s.lanes {
-		// The last first, as each goes to the head of its queue.
-		for _, run := range slices.Backward(l.takeBack(s)) {
-			s.finish(handBack(run, 0))
-		}
+		s.giveBack(l.takeBack(s))
 	}
 }
 
@@ -288,14 +287,19 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 
 // settle is how long the taker waits for room for one kind before it asks for
 // runs of the other alone: short runs make room in that time, and one request
-// then serves both kinds.
+// then serves both kinds. Once that was in vain it does not wait again until
+// there has been room for all: io tasks are not to wait at each CPU-bound run
+// that takes long.
 const settle = 20 * time.Millisecond
 
 // room blocks until there is room, for all kinds of the consumer's tasks if
 // that does not take long. It reports false when ctx ends first.
 func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 	var settled <-chan time.Time
-	for patient := true; ; {
+	for patient := !s.settledInVain; ; {
+		if s.core && !s.startedAll(ctx) {
+			return want, false
+		}
 		now := time.Now()
 		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.noteRoom)
 		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.noteRoom)
@@ -303,6 +307,7 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
 		if some && (all || !patient) {
+			s.settledInVain = !all
 			return want, true
 		}
 		if some && settled == nil {
@@ -318,6 +323,20 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 			return want, false
 		}
 	}
+}
+
+// startedAll waits until every run that was taken has started: what a broker of
+// three methods handed out is lost with this process. It reports false when ctx
+// ends first.
+func (s *session) startedAll(ctx context.Context) bool {
+	for s.lanes[IO].unstarted(s.noteRoom)+s.lanes[CPU].unstarted(s.noteRoom) > 0 {
+		select {
+		case <-s.roomy:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // noteRoom wakes the taker, whether it waits for room or for runs of a kind.

@@ -3,7 +3,9 @@ package tasks
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -47,5 +49,46 @@ func (c *Counter) Blob(ctx context.Context, data []byte) error {
 func (c *Counter) Sleep(ctx context.Context, d time.Duration) error {
 	time.Sleep(d)
 	c.Done.Add(1)
+	return nil
+}
+
+// Nothing does nothing, in a child process.
+//
+//task:cpu
+func Nothing(ctx context.Context, id [16]byte, n int) error { return nil }
+
+// Burn uses a processor for so long, its process's time counted.
+//
+//task:cpu
+func Burn(ctx context.Context, d time.Duration) error {
+	var from, now syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &from); err != nil {
+		return err
+	}
+	spent := func(r *syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
+	for spent(&now)-spent(&from) < int64(d) {
+		for range 1000 {
+			runtime.KeepAlive(d)
+		}
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Grab takes so many bytes of memory, and holds them until it is stopped.
+//
+//task:cpu
+//task:memory 64MiB
+//task:retry 0
+//task:result 1h
+func Grab(ctx context.Context, size int) error {
+	held := make([]byte, size)
+	for i := 0; i < len(held); i += 4096 {
+		held[i] = 1
+	}
+	<-ctx.Done()
+	runtime.KeepAlive(held)
 	return nil
 }

@@ -31,6 +31,15 @@ func Tasks(counter *Counter) []taskrt.Task {
 		taskrt.Bind(counterSleepTask, func(ctx context.Context, p *CounterSleepParams) (taskrt.None, error) {
 			return taskrt.None{}, counter.Sleep(ctx, p.D)
 		}),
+		taskrt.Bind(nothingTask, func(ctx context.Context, p *NothingParams) (taskrt.None, error) {
+			return taskrt.None{}, Nothing(ctx, p.ID, p.N)
+		}),
+		taskrt.Bind(burnTask, func(ctx context.Context, p *BurnParams) (taskrt.None, error) {
+			return taskrt.None{}, Burn(ctx, p.D)
+		}),
+		taskrt.Bind(grabTask, func(ctx context.Context, p *GrabParams) (taskrt.None, error) {
+			return taskrt.None{}, Grab(ctx, p.Size)
+		}),
 	}
 }
 
@@ -288,5 +297,197 @@ func (p CounterSleepParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterSleepParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// nothingTask describes [Nothing].
+var nothingTask = &taskrt.Definition[NothingParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "nothing",
+		Doc:    "Nothing does nothing, in a child process.",
+		Kind:   taskrt.CPU,
+		Params: "id bytes(16), n int",
+	},
+	AppendParams: (*NothingParams).AppendMsgpack,
+	ReadParams:   (*NothingParams).ReadMsgpack,
+}
+
+// QueueNothing queues [Nothing]: it does nothing, in a child process.
+func QueueNothing(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, nothingTask, &NothingParams{ID: id, N: n}, opts...)
+}
+
+// QueueNothingBatch queues one run of [Nothing] for each of params, all of them or none.
+func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
+}
+
+// NothingParams are the parameters of [Nothing].
+type NothingParams struct {
+	ID [16]byte
+	N  int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 38)
+	b = append(b, 0x82)
+	b = append(b, "\xa2id"...)
+	b = codec.AppendBytes(b, p.ID[:])
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "id":
+			r.Once(&seen, 0)
+			r.BytesInto(p.ID[:])
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "id", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// burnTask describes [Burn].
+var burnTask = &taskrt.Definition[BurnParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "burn",
+		Doc:    "Burn uses a processor for so long, its process's time counted.",
+		Kind:   taskrt.CPU,
+		Params: "d duration",
+	},
+	AppendParams: (*BurnParams).AppendMsgpack,
+	ReadParams:   (*BurnParams).ReadMsgpack,
+}
+
+// QueueBurn queues [Burn]: it uses a processor for so long, its process's time counted.
+func QueueBurn(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, burnTask, &BurnParams{D: d}, opts...)
+}
+
+// QueueBurnBatch queues one run of [Burn] for each of params, all of them or none.
+func QueueBurnBatch(ctx context.Context, params []BurnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, burnTask, params, opts...)
+}
+
+// BurnParams are the parameters of [Burn].
+type BurnParams struct {
+	D time.Duration
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *BurnParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 14)
+	b = append(b, 0x81)
+	b = append(b, "\xa1d"...)
+	b = codec.AppendDuration(b, p.D)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "d":
+			r.Once(&seen, 0)
+			p.D = r.Duration()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "d")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p BurnParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *BurnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// grabTask describes [Grab].
+var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "grab",
+		Doc:    "Grab takes so many bytes of memory, and holds them until it is stopped.",
+		Kind:   taskrt.CPU,
+		Retry:  taskrt.RetryPolicy{Attempts: 1},
+		Keep:   time.Hour,
+		Memory: 64 << 20,
+		Params: "size int",
+	},
+	AppendParams: (*GrabParams).AppendMsgpack,
+	ReadParams:   (*GrabParams).ReadMsgpack,
+}
+
+// QueueGrab queues [Grab]: it takes so many bytes of memory, and holds them until it is stopped.
+func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
+}
+
+// QueueGrabBatch queues one run of [Grab] for each of params, all of them or none.
+func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
+}
+
+// GrabParams are the parameters of [Grab].
+type GrabParams struct {
+	Size int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 17)
+	b = append(b, 0x81)
+	b = append(b, "\xa4size"...)
+	b = codec.AppendInt(b, int64(p.Size))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "size":
+			r.Once(&seen, 0)
+			p.Size = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "size")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

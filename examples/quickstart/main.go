@@ -58,7 +58,10 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 	defer b.(io.Closer).Close()
 	client := taskrt.NewClient(b, taskrt.ClientConfig{})
 	logger := newLogger()
-	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{Processes: 2, Lease: 2 * time.Second, Logger: logger}, tasks.Tasks(store))
+	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{
+		Processes: 2, Lease: 2 * time.Second, Logger: logger,
+		Children: taskrt.ChildConfig{Env: []string{dirEnv}}, // they get only what is named
+	}, tasks.Tasks(store))
 	if err != nil {
 		return err
 	}

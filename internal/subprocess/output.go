@@ -14,6 +14,7 @@ import (
 
 const (
 	maxLine   = 64 << 10 // bytes of a captured line; the rest of it is dropped
+	maxOutput = 16 << 20 // bytes of a run's lines that are logged; of the others only the last are kept
 	maxDrain  = 1 << 20  // bytes taken at a run's end: more than a pipe holds
 	tailLines = 20
 	tailBytes = 8 << 10
@@ -37,7 +38,10 @@ type capture struct {
 	run, task string // empty between runs
 	buf       []byte
 	line      []byte
-	dropped   int // bytes of the line beyond maxLine
+	dropped   int  // bytes of the line beyond maxLine
+	output    int  // bytes of the run's lines
+	cut       int  // those of them that are not logged
+	closed    bool // by the child, which has nothing to write to any more
 	tail      tail
 }
 
@@ -80,7 +84,7 @@ func (c *capture) begin(run, task string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
-	c.run, c.task = run, task
+	c.run, c.task, c.output, c.cut = run, task, 0, 0
 	c.tail = tail{}
 }
 
@@ -101,7 +105,17 @@ func (c *capture) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
-	c.run, c.task = "", ""
+	if c.cut > 0 {
+		c.log("the run wrote more than is logged", c.cut)
+	}
+	c.run, c.task, c.output, c.cut = "", "", 0, 0
+}
+
+// ended reports whether the child has closed the stream.
+func (c *capture) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // last returns the last lines.
@@ -129,6 +143,7 @@ func (c *capture) take(fd uintptr) (int, error) {
 		return 0, err
 	}
 	if n == 0 {
+		c.closed = true
 		return 0, io.EOF
 	}
 	c.feed(c.buf[:n])
@@ -159,6 +174,15 @@ func (c *capture) emit() {
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
 	c.tail.add(line)
+	size := len(line) + dropped
+	if c.output += size; c.output > maxOutput {
+		c.cut += size
+		return
+	}
+	c.log(line, dropped)
+}
+
+func (c *capture) log(line string, cut int) {
 	ctx := context.Background() // a line belongs to no call
 	if !c.logger.Enabled(ctx, c.level) {
 		return
@@ -168,8 +192,8 @@ func (c *capture) emit() {
 		attrs = append(attrs, slog.String("run", c.run), slog.String("task", c.task))
 	}
 	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
-	if dropped > 0 {
-		attrs = append(attrs, slog.Int("bytes_cut", dropped))
+	if cut > 0 {
+		attrs = append(attrs, slog.Int("bytes_cut", cut))
 	}
 	c.logger.LogAttrs(ctx, c.level, line, attrs...)
 }

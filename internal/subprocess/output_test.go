@@ -77,6 +77,38 @@ func TestLongLinesAreCut(t *testing.T) {
 	require.Equal(t, line("INFO", "after", "big", "stdout", pid), recs[1])
 }
 
+func TestTheOutputOfARunIsBounded(t *testing.T) {
+	var s sink
+	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
+	for range 2 {
+		run(t, pool, "lines", "320")
+	}
+	logged, cut := 0, 0
+	for _, rec := range s.records(t) {
+		switch rec["msg"] {
+		case "the run wrote more than is logged":
+			cut++
+			require.EqualValues(t, (320-16<<20/60_000)*60_000, rec["bytes_cut"])
+		case strings.Repeat("x", 60_000):
+			logged++
+		}
+	}
+	require.Equal(t, 2*(16<<20/60_000), logged)
+	require.Equal(t, 2, cut)
+}
+
+func TestAChildThatClosedItsOutputIsNotUsedAgain(t *testing.T) {
+	for _, stream := range []string{"1", "2"} {
+		pool := newPool(t, subprocess.Config{Processes: 1})
+		_, first := run(t, pool, "mute", stream)
+		_, second := run(t, pool, "echo", "")
+		require.NotEqual(t, first, second)
+		_, third := run(t, pool, "echo", "")
+		require.Equal(t, second, third)
+		require.NoError(t, pool.Close(t.Context()))
+	}
+}
+
 func TestTheLastLinesAreThoseOfTheRun(t *testing.T) {
 	pool := newPool(t, subprocess.Config{Processes: 1})
 	run(t, pool, "print", "5")

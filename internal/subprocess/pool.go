@@ -84,7 +84,8 @@ type Config struct {
 	// Logger gets the children's output, a record a line with the attributes
 	// run, task, pid and stream (standard output at Info, standard error at
 	// Warn), and the records of Parent.Handler with the attribute pid. A
-	// slow one slows the children down. Defaults to slog.Default.
+	// slow one slows the children down. It gets 64 KiB of a line and 16 MiB of
+	// each stream of a run. Defaults to slog.Default.
 	Logger *slog.Logger
 
 	// Call serves a request that a run makes while it executes; method and
@@ -283,7 +284,7 @@ func (p *Pool) release(c *child) {
 	now := time.Now()
 	worn := c.worn(now)
 	p.mu.Lock()
-	if c.retired {
+	if c.retired || c.mute() {
 		p.mu.Unlock()
 		c.dismiss()
 		return

@@ -38,19 +38,28 @@ func handler() subprocess.Handle {
 		"signal":   signalSelf,
 		"print":    printLines,
 		"big":      printBig,
-		"partial":  func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { fmt.Print(p); return "", nil },
-		"family":   family,
-		"leave":    leave,
-		"environ":  environ,
-		"calls":    manyCalls,
-		"call":     oneCall,
-		"late":     lateCall,
-		"raw":      raw,
-		"log":      logRecords,
+		"lines": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+			for range number(p) {
+				fmt.Println(strings.Repeat("x", 60_000))
+			}
+			return "", nil
+		},
+		"partial": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { fmt.Print(p); return "", nil },
+		"family":  family,
+		"leave":   leave,
+		"environ": environ,
+		"calls":   manyCalls,
+		"call":    oneCall,
+		"late":    lateCall,
+		"raw":     raw,
+		"log":     logRecords,
 		"result": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
 			return strings.Repeat("x", number(p)), nil
 		},
-		"fail":      func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return "", errors.New(p) },
+		"fail": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return "", errors.New(p) },
+		"mute": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+			return "", syscall.Close(number(p))
+		},
 		"hold":      hold,
 		"nap":       nap,
 		"deaf":      deaf,

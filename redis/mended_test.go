@@ -1,0 +1,101 @@
+package redis_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// TestRecordsOfLiveRunsWhileSessionsLeave asks this process's sessions for a
+// run while others of them come and go.
+func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	held := run("held", "q")
+	held.Keep = time.Hour
+	require.NoError(t, b.QueueTasks(t.Context(), held))
+	_, err := join(t, b, time.Minute).Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 1})
+	require.NoError(t, err)
+	ctx := within(t, 20*time.Second)
+	asked := make(chan error, 1)
+	go func() {
+		for range 300 {
+			if record, err := b.Record(ctx, "q", "held"); err != nil || record.State != broker.StateRunning {
+				asked <- err
+				return
+			}
+		}
+		asked <- nil
+	}()
+	for range 300 {
+		s, err := b.Join(ctx, time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, s.Leave(ctx))
+	}
+	select {
+	case err := <-asked:
+		require.NoError(t, err)
+	case <-ctx.Done():
+		t.Fatal("Record hangs beside sessions that leave")
+	}
+}
+
+// restricted is a broker whose user may not use some commands.
+func restricted(t *testing.T, commands ...string) *redis.Broker {
+	t.Helper()
+	server := redistest.Start(t)
+	args := []any{"ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all"}
+	for _, c := range commands {
+		args = append(args, "-"+c)
+	}
+	require.NoError(t, raw(t, server).Do(t.Context(), args...).Err())
+	return openURL(t, "redis://few:secret@"+server.Addr(), redis.Config{})
+}
+
+func TestWhatIsStoredWithoutATransactionIsNotRefused(t *testing.T) {
+	b := restricted(t, "multi")
+	kept := run("kept", "q")
+	kept.Keep = time.Hour
+	err := b.QueueTasks(t.Context(), kept)
+	lengths, lengthErr := b.QueueLength(t.Context())
+	require.NoError(t, lengthErr)
+	require.Equal(t, err == nil, lengths["q"] == 1, "error %v with %d runs stored", err, lengths["q"])
+}
+
+func TestATakeThatMayNotWaitSaysSo(t *testing.T) {
+	b := restricted(t, "bzmpop")
+	_, err := join(t, b, time.Minute).Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 1})
+	require.ErrorContains(t, err, "NOPERM")
+}
+
+// TestARunThatWaitsForItsRetryIsNotSaidToBeRunning: it fails about when runs of
+// its batch are noted as running.
+func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	for i := range 30 {
+		list := runs("q", 2)
+		for j, r := range list {
+			r.ID, r.Keep = r.ID+string(rune('a'+i)), time.Hour
+			require.NoError(t, b.QueueTasks(t.Context(), list[j]))
+		}
+		got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 2})
+		require.NoError(t, err)
+		timer := time.NewTimer(9*time.Millisecond + time.Duration(i)*100*time.Microsecond)
+		<-timer.C
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Retry, Delay: time.Hour})
+		require.NoError(t, err)
+		record, err := b.Record(context.WithoutCancel(t.Context()), "q", got[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateDelayed, record.State)
+		for _, r := range got[1:] {
+			_, err = s.Finish(t.Context(), broker.Outcome{Run: r})
+			require.NoError(t, err)
+		}
+	}
+}
