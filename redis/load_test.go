@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type load struct {
 	ended   chan struct{} // closed when no more is to be consumed
 	making  sync.WaitGroup
 	working sync.WaitGroup
+	lapsing atomic.Bool // a session was left to its lease's end
 
 	mu       sync.Mutex
 	fates    map[string]*fate
@@ -130,9 +132,14 @@ func (l *load) consume(s broker.Session) {
 			}
 		}
 	}()
+	open := false // runs that it started and could not finish
 	defer func() {
 		close(stop)
 		<-renewing
+		if open { // to leave would give them back as if they had not started
+			l.lapsing.Store(true)
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), resumed)
 		defer cancel()
 		l.note(s.Leave(ctx))
@@ -143,7 +150,7 @@ func (l *load) consume(s broker.Session) {
 			return
 		default:
 		}
-		l.finish(s, l.take(s))
+		open = !l.finish(s, l.take(s)) || open
 	}
 }
 
@@ -166,9 +173,10 @@ func (l *load) take(s broker.Session) []*broker.TaskRun {
 	return got
 }
 
-func (l *load) finish(s broker.Session, got []*broker.TaskRun) {
+// finish reports false when it gave up.
+func (l *load) finish(s broker.Session, got []*broker.TaskRun) bool {
 	if len(got) == 0 {
-		return
+		return true
 	}
 	for until := time.Now().Add(2 * loadLease); time.Now().Before(until); {
 		ctx, cancel := context.WithTimeout(context.Background(), loadLease)
@@ -188,9 +196,10 @@ func (l *load) finish(s broker.Session, got []*broker.TaskRun) {
 		}
 		l.mu.Unlock()
 		if err == nil {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // recover gives back what dead or cut off sessions hold.
@@ -283,6 +292,9 @@ func (l *load) drain() {
 		return err == nil && n == 0 && l.waiting() == 0
 	})
 	l.stop(l.ended, &l.working)
+	if l.lapsing.Load() {
+		<-time.After(2 * loadLease)
+	}
 	last := join(l, l.b, loadLease)
 	l.await("it is empty", func() bool {
 		n, err := l.b.Recover(context.Background(), l.queues)
