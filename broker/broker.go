@@ -9,7 +9,12 @@
 //     dies, so they are delivered at least once;
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
 //   - [Schedules]: a schedule's tick is claimed and queued in one step, so any
-//     number of schedulers queue it once.
+//     number of schedulers queue it once;
+//   - [Policies]: it keeps what a run's Unique, Limits, Fair and an outcome's
+//     Next say;
+//   - [Groups]: a run is queued when the last of a group has ended;
+//   - [Controls]: runs and dead letters can be looked at, cancelled, queued
+//     again and deleted, and queues and tasks stopped, while all is in use.
 //
 // Package brokertest is this contract as a test suite.
 package broker
@@ -27,8 +32,9 @@ type Broker interface {
 	// QueueTasks stores runs, all of them or none, and returns once they are
 	// as safe as the backend makes them. The runs of one call are for one
 	// queue. It returns an error that wraps [ErrDuplicate], and stores none,
-	// when a run with OwnID has the id of a live one. The runs are not kept or
-	// changed after the call.
+	// when a run with OwnID has the id of a live one, and a [DuplicateError]
+	// when the Unique of some is that of a live one, or of an earlier one of the
+	// call. The runs are not kept or changed after the call.
 	QueueTasks(ctx context.Context, runs ...*TaskRun) error
 
 	// GetTaskRuns takes up to max due runs of the queues, the higher priority
@@ -121,12 +127,81 @@ type Records interface {
 type Schedules interface {
 	// QueueTick queues run as the tick of its task at the instant given. It
 	// returns [ErrDuplicate], and queues nothing, when that tick or a later
-	// one was claimed already.
+	// one was claimed already. When the run's Unique is that of a live one the
+	// tick is claimed, nothing is queued, and the error is a [DuplicateError].
 	QueueTick(ctx context.Context, run *TaskRun, tick time.Time) error
 
 	// LastTick returns the last claimed tick of a task, the zero time if
 	// there was none.
 	LastTick(ctx context.Context, queue, task string) (time.Time, error)
+}
+
+// Policies is a broker that keeps what a run's Unique, Limits and Fair and an
+// outcome's Next say. A limit counts runs from their taking until they are
+// finished, given back or recovered, so that those of a dead session count no
+// longer once its lease has ended. Runs with other values of Fair, those without
+// one counting as one value, are taken in turn, each value's in the order queued.
+type Policies interface {
+	// Policed reports that the broker does so.
+	Policed() bool
+}
+
+// Groups is a broker that queues a run once a group of others has ended. Its
+// methods may be called concurrently.
+type Groups interface {
+	// QueueGroup stores members, runs for one queue that name the group then
+	// Gathers, all of them or none, as QueueTasks does. It queues then, which may
+	// be for another queue, in the step that ends the last of them, in whatever
+	// way it ends. A member that becomes a dead letter has ended; queued again it
+	// counts no more.
+	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
+
+	// Members returns how the members of a group ended, in their order, nil for
+	// one that has not, as long as the run that gathers it lives. It returns
+	// [ErrNoRecord] for an unknown group.
+	Members(ctx context.Context, group Gather) ([]*Record, error)
+}
+
+// Controls is a broker that people can look into and steer while it is in use.
+// All methods may be called concurrently.
+type Controls interface {
+	// Pause has no run of the queue handed out from now on, or again those that
+	// wait. What was taken already goes on.
+	Pause(ctx context.Context, queue string, paused bool) error
+
+	// Disable has no run of the task handed out from now on, though they are
+	// queued and wait in their order, and none of its ticks claimed, or enables
+	// it again.
+	Disable(ctx context.Context, queue, task string, disabled bool) error
+
+	// Cancel ends a run with the given failure. One that waits ends at once, as
+	// dropped. One that a session holds is told to the session by
+	// [Attender.Attend], and dropped when it is given back, retried or
+	// recovered instead of finished. It returns [ErrNoRecord] when no live run
+	// has the id.
+	Cancel(ctx context.Context, queue, id string, failure Failure) error
+
+	// Queue tells about a queue.
+	Queue(ctx context.Context, queue string) (*QueueInfo, error)
+
+	// Runs returns up to max runs of the queue in a state. Of those that have
+	// ended it knows the ones that have a record.
+	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
+
+	// Redo queues dead letters again, each as a new run would be, with its
+	// attempts and deliveries at zero, or deletes them, and returns how many it
+	// dealt with. Ids without a dead letter are passed over. One whose Unique or
+	// own id is that of a live run stays where it is.
+	Redo(ctx context.Context, queue string, what Redo, ids ...string) (int, error)
+}
+
+// Attender is a [Session] that hears, and tells, of runs while they go on.
+type Attender interface {
+	// Attend stores what the report says, and returns the runs that the session
+	// holds and whose end was asked for by [Controls.Cancel], again at each call
+	// until they are finished. It is called a few times a second at most, and
+	// only while something is to be told or runs have been going on for a while.
+	Attend(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
 }
 
 // Sentinels that callers decide on with errors.Is.

@@ -16,6 +16,9 @@ const (
 	MaxName    = 128 // bytes of a task's or queue's name
 	MaxHeaders = 32
 	MaxHeader  = 1024 // bytes of a header's key and value together
+	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
+	MaxLimits  = 4    // of one run
+	MaxGroup   = 10_000
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not
@@ -59,6 +62,18 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	num("d", int64(r.Deliveries))
 	str("f", r.ParentID)
 	str("r", r.RootID)
+	str("n", r.Unique)
+	num("m", int64(r.UniqueFor))
+	if len(r.Limits) > 0 {
+		b = appendLimits(codec.AppendString(b, "l"), r.Limits)
+		n++
+	}
+	str("g", r.Fair)
+	str("w", r.Group)
+	num("v", int64(r.Member))
+	str("z", r.Gathers.Group)
+	str("zq", r.Gathers.Queue)
+	num("zn", int64(r.Gathers.Size))
 	if len(r.Headers) > 0 {
 		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
 		n++
@@ -88,6 +103,16 @@ func appendHeaders(b []byte, headers map[string]string) []byte {
 	b = codec.AppendMapLen(b, len(keys))
 	for _, k := range keys {
 		b = codec.AppendString(codec.AppendString(b, k), headers[k])
+	}
+	return b
+}
+
+// appendLimits appends an array of key, maximum and time of each.
+func appendLimits(b []byte, limits []Limit) []byte {
+	b = codec.AppendArrayLen(b, 3*len(limits))
+	for _, l := range limits {
+		b = codec.AppendInt(codec.AppendString(b, l.Key), int64(l.Max))
+		b = codec.AppendInt(b, int64(l.Per))
 	}
 	return b
 }
@@ -172,6 +197,24 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.ParentID = in.String()
 	case "r":
 		r.RootID = in.String()
+	case "n":
+		r.Unique = in.String()
+	case "m":
+		r.UniqueFor = in.Duration()
+	case "l":
+		r.Limits = readLimits(in)
+	case "g":
+		r.Fair = in.String()
+	case "w":
+		r.Group = in.String()
+	case "v":
+		r.Member = in.Int()
+	case "z":
+		r.Gathers.Group = in.String()
+	case "zq":
+		r.Gathers.Queue = in.String()
+	case "zn":
+		r.Gathers.Size = in.Int()
 	case "h":
 		r.Headers = readHeaders(in)
 	case "b":
@@ -179,6 +222,19 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	default:
 		in.Skip() // written by a newer version
 	}
+}
+
+func readLimits(in *codec.Reader) []Limit {
+	n := in.ArrayLen()
+	if n%3 != 0 || n > 3*MaxLimits {
+		in.Fail(fmt.Errorf("limits of %d values, at most %d times 3 are allowed", n, MaxLimits))
+		return nil
+	}
+	limits := make([]Limit, 0, n/3)
+	for ; n > 0 && in.More(); n -= 3 {
+		limits = append(limits, Limit{Key: in.String(), Max: in.Int(), Per: in.Duration()})
+	}
+	return limits
 }
 
 func readHeaders(d *codec.Reader) map[string]string {
@@ -211,8 +267,8 @@ func fromUnixNano(n int64) time.Time {
 
 // Validate says what in the run a broker could not store safely: an id or name
 // that is empty, too long or not printable ASCII, a header that is too long,
-// has no key or is not UTF-8, an unknown kind or priority, or a time or count
-// outside the range of the stored form.
+// has no key or is not UTF-8, a policy's key or number that is none, an unknown
+// kind or priority, or a time or count outside the range of the stored form.
 func (r *TaskRun) Validate() error {
 	if err := checkName("id", r.ID, MaxID, false); err != nil {
 		return err
@@ -240,7 +296,43 @@ func (r *TaskRun) Validate() error {
 			return fmt.Errorf("header %.32q has no key or is not UTF-8", k)
 		}
 	}
+	if err := r.validatePolicies(); err != nil {
+		return err
+	}
 	return r.validateNumbers()
+}
+
+func (r *TaskRun) validatePolicies() error {
+	if err := checkName("unique key", r.Unique, MaxKey, true); err != nil {
+		return err
+	}
+	if err := checkName("fair key", r.Fair, MaxKey, true); err != nil {
+		return err
+	}
+	if err := checkName("group", r.Group, MaxID, true); err != nil {
+		return err
+	}
+	if err := checkName("gathered group", r.Gathers.Group, MaxID, true); err != nil {
+		return err
+	}
+	if err := checkName("gathered group's queue name", r.Gathers.Queue, MaxName, r.Gathers.Group == ""); err != nil {
+		return err
+	}
+	if r.Member < 0 || r.Member >= MaxGroup || r.Gathers.Size < 0 || r.Gathers.Size > MaxGroup {
+		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", r.Member, r.Gathers.Size, MaxGroup)
+	}
+	if len(r.Limits) > MaxLimits {
+		return fmt.Errorf("%d limits, at most %d are allowed", len(r.Limits), MaxLimits)
+	}
+	for _, l := range r.Limits {
+		if err := checkName("limit key", l.Key, MaxKey, false); err != nil {
+			return err
+		}
+		if l.Max < 1 || l.Per < 0 {
+			return fmt.Errorf("the limit %.64q of %d in %v is not a positive number in a time that is not negative", l.Key, l.Max, l.Per)
+		}
+	}
+	return nil
 }
 
 func (r *TaskRun) validateNumbers() error {
@@ -249,8 +341,8 @@ func (r *TaskRun) validateNumbers() error {
 		return fmt.Errorf("unknown kind %d", int8(r.Kind))
 	case r.Priority < Low || r.Priority > High:
 		return fmt.Errorf("unknown priority %d", int8(r.Priority))
-	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0:
-		return fmt.Errorf("a delay, expiry or keeping time is negative")
+	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0 || r.UniqueFor < 0:
+		return fmt.Errorf("a delay, expiry, keeping or unique time is negative")
 	case r.Attempt < 0 || r.Deliveries < 0:
 		return fmt.Errorf("the number of attempts or deliveries is negative")
 	}

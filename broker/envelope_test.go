@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +24,17 @@ func full() broker.TaskRun {
 		Due:      time.Date(2200, 12, 31, 23, 59, 59, 999999999, time.UTC),
 		Delay:    1, Expire: math.MaxInt64, Keep: time.Hour, OwnID: true,
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
+		Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
+		Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}},
+		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup},
 		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
 	}
+}
+
+// noPolicies takes the keys of policies and groups out.
+func noPolicies(r *broker.TaskRun) {
+	r.Unique, r.UniqueFor, r.Fair, r.Limits = "", 0, "", nil
+	r.Group, r.Member, r.Gathers = "", 0, broker.Gather{}
 }
 
 func TestEnvelopeRoundTrip(t *testing.T) {
@@ -36,11 +46,14 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 	for name, want := range map[string]broker.TaskRun{
 		"every field":         full(),
 		"only what it needs":  {ID: "i", Task: "t", Queue: "q"},
-		"fewer than 16 keys":  with(func(r *broker.TaskRun) { r.Delay, r.Expire = 0, 0 }),
-		"16 keys":             with(func(r *broker.TaskRun) { r.Delay = 0 }),
+		"fewer than 16 keys":  with(func(r *broker.TaskRun) { noPolicies(r); r.Delay, r.Expire = 0, 0 }),
+		"16 keys":             with(func(r *broker.TaskRun) { noPolicies(r); r.Delay = 0 }),
 		"an empty payload":    {ID: "i", Task: "t", Queue: "q", Payload: []byte{}},
 		"a payload of 64 KiB": {ID: "i", Task: "t", Queue: "q", Payload: bytes.Repeat([]byte{0xc1}, 1<<16)},
 		"the epoch and a bit": {ID: "i", Task: "t", Queue: "q", Due: time.Unix(0, 1).UTC()},
+		"the most limits": with(func(r *broker.TaskRun) {
+			r.Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
+		}),
 		"32 headers": with(func(r *broker.TaskRun) {
 			r.Headers = map[string]string{}
 			for i := range broker.MaxHeaders {
@@ -81,7 +94,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 17, "keys of a run with every field set")
+	require.Len(t, m, 26, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 
@@ -107,6 +120,9 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 		"4 GiB of pairs":      "\x01\xdf\xff\xff\xff\xff",
 		"4 GiB of payload":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
 		"4 GiB of id":         "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
+		"4 GiB of limits":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\xdd\xff\xff\xff\xff",
+		"limits not by 3":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
+		"a limit of none":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
 		"4 GiB of headers":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
 		"33 headers":          headers(broker.MaxHeaders + 1),
 		"nested very deep":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
@@ -156,12 +172,21 @@ func TestValidate(t *testing.T) {
 		"delete in root":    {func(r *broker.TaskRun) { r.RootID = "\x7f" }, `the root id "\x7f" is not printable`},
 		"long header": {func(r *broker.TaskRun) { r.Headers = map[string]string{"k": strings.Repeat("v", 1024)} },
 			`header "k" has 1025 bytes, at most 1024 are allowed`},
-		"header without key":   {func(r *broker.TaskRun) { r.Headers = map[string]string{"": "v"} }, `header "" has no key`},
-		"header not UTF-8":     {func(r *broker.TaskRun) { r.Headers = map[string]string{"k": "\xff"} }, `header "k" has no key or is not UTF-8`},
-		"unknown kind":         {func(r *broker.TaskRun) { r.Kind = 2 }, "unknown kind 2"},
-		"unknown priority":     {func(r *broker.TaskRun) { r.Priority = -2 }, "unknown priority -2"},
-		"negative delay":       {func(r *broker.TaskRun) { r.Delay = math.MinInt64 }, "is negative"},
-		"negative attempt":     {func(r *broker.TaskRun) { r.Attempt = -1 }, "attempts or deliveries is negative"},
+		"header without key": {func(r *broker.TaskRun) { r.Headers = map[string]string{"": "v"} }, `header "" has no key`},
+		"header not UTF-8":   {func(r *broker.TaskRun) { r.Headers = map[string]string{"k": "\xff"} }, `header "k" has no key or is not UTF-8`},
+		"unknown kind":       {func(r *broker.TaskRun) { r.Kind = 2 }, "unknown kind 2"},
+		"unknown priority":   {func(r *broker.TaskRun) { r.Priority = -2 }, "unknown priority -2"},
+		"negative delay":     {func(r *broker.TaskRun) { r.Delay = math.MinInt64 }, "is negative"},
+		"negative attempt":   {func(r *broker.TaskRun) { r.Attempt = -1 }, "attempts or deliveries is negative"},
+		"long unique key": {func(r *broker.TaskRun) { r.Unique = strings.Repeat("x", broker.MaxKey+1) },
+			fmt.Sprintf("the unique key has %d bytes, at most %d are allowed", broker.MaxKey+1, broker.MaxKey)},
+		"newline in fair key":  {func(r *broker.TaskRun) { r.Fair = "\n" }, "the fair key"},
+		"limit without key":    {func(r *broker.TaskRun) { r.Limits[0].Key = "" }, "the limit key is empty"},
+		"limit of nothing":     {func(r *broker.TaskRun) { r.Limits[1].Max = 0 }, "is not a positive number"},
+		"too many limits":      {func(r *broker.TaskRun) { r.Limits = make([]broker.Limit, broker.MaxLimits+1) }, "5 limits, at most 4 are allowed"},
+		"negative unique time": {func(r *broker.TaskRun) { r.UniqueFor = -1 }, "unique time is negative"},
+		"member out of range":  {func(r *broker.TaskRun) { r.Member = broker.MaxGroup }, "member 10000 of a group"},
+		"group of no queue":    {func(r *broker.TaskRun) { r.Gathers.Queue = "" }, "the gathered group's queue name is empty"},
 		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
 		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
 		"due in 1969 up there": {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},

@@ -57,8 +57,17 @@ type TaskRun struct {
 	Keep     time.Duration // how long its record is kept after its end; 0: none is kept of a success
 	OwnID    bool          // the producer chose the id: a live run with the same id is a duplicate
 
+	Unique    string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
+	UniqueFor time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
+	Limits    []Limit       // what holds back its start, at most MaxLimits
+	Fair      string        // runs of one queue, kind and priority are taken in turn over the values of this
+
 	Attempt    int // attempts that have ended; the first execution sees 0
 	Deliveries int // how often it was taken, this time included, once it was taken
+
+	Group   string // the group it is a member of, if of one
+	Member  int    // its place in the group, from 0
+	Gathers Gather // the group whose end it waited for, if it did
 
 	ParentID string // the run that queued it, if one did
 	RootID   string // the first of that line; empty: this one is
@@ -67,6 +76,22 @@ type TaskRun struct {
 	// Receipt is how the broker recognises this delivery; it is the session's
 	// own, set by Take, and not stored.
 	Receipt any
+}
+
+// Limit bounds the runs of a queue that share its key. A run that is over one of
+// its limits when its turn comes waits, unpunished, behind those of its key that
+// wait already, and holds up no others.
+type Limit struct {
+	Key string        // shared by the runs that count together
+	Max int           // at least 1
+	Per time.Duration // zero: at most Max are held by sessions at once; else at most Max are taken within any time this long, by the broker's clock
+}
+
+// Gather names a group of runs.
+type Gather struct {
+	Group string // empty: none
+	Queue string // of its members
+	Size  int    // how many there are
 }
 
 // Verdict says what a session is to do with a run.
@@ -87,6 +112,11 @@ type Outcome struct {
 	Result  []byte        // of a success, kept for Run.Keep
 	Failure *Failure      // of anything else; for Retry what the record shows meanwhile
 	Delay   time.Duration // of a Retry, by the broker's clock; 0 puts it at the head of its queue
+
+	// Next are runs that a success queues, in the same step, so that they are
+	// queued if and only if it counts. They may be for other queues. One that is
+	// a duplicate is left out.
+	Next []*TaskRun
 }
 
 // Failure is why a run did not succeed.
@@ -120,10 +150,19 @@ type Record struct {
 	Attempt int      // attempts that have ended
 	Result  []byte   // of StateSucceeded
 	Failure *Failure // the last one, nil if there was none
+
+	Progress *Progress // what the run said last of how far it is, nil if it said nothing
+}
+
+// Progress is how far a run says it is.
+type Progress struct {
+	Done, Total int64 // Total 0: unknown
+	Note        string
 }
 
 // DeadLetter is a run that has ended without success, kept for people.
 type DeadLetter struct {
+	ID      string   // the run's; of bytes that could not be read, one made from them
 	Run     *TaskRun // nil when its bytes could not be read
 	Raw     []byte   // those bytes
 	Failure Failure
