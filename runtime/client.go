@@ -18,6 +18,9 @@ var (
 	ErrPayloadTooLarge = errors.New("payload too large")
 	ErrCancelled       = errors.New("run cancelled")
 
+	// ErrDuplicate: a run with this ID, or with the same parameters of a task that
+	// is //task:unique, is queued or running. Of the latter the error is a
+	// *DuplicateError too.
 	ErrDuplicate = broker.ErrDuplicate
 	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have
 	// confirmed it than the broker's URL or configuration asks for. To queue it
@@ -29,6 +32,10 @@ var (
 	ErrQueueFull      = broker.ErrQueueFull
 	ErrNoRecord       = broker.ErrNoRecord
 )
+
+// DuplicateError is [ErrDuplicate] with the runs of a call that were refused by
+// //task:unique, and for each the run that is in its way.
+type DuplicateError = broker.DuplicateError
 
 // ClientConfig tunes a client; its zero value works.
 type ClientConfig struct {
@@ -42,6 +49,7 @@ const defaultMaxPayload = 1 << 20
 // Client queues runs. It may be used concurrently.
 type Client struct {
 	broker     broker.Broker
+	policed    bool // it keeps policies
 	maxPayload int
 	closed     atomic.Bool
 }
@@ -51,7 +59,8 @@ func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	if cfg.MaxPayload <= 0 {
 		cfg.MaxPayload = defaultMaxPayload
 	}
-	return &Client{broker: b, maxPayload: cfg.MaxPayload}
+	p, ok := b.(broker.Policies)
+	return &Client{broker: b, policed: ok && p.Policed(), maxPayload: cfg.MaxPayload}
 }
 
 // Close makes later calls through the client fail. The broker stays open: it
@@ -100,6 +109,9 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		err = c.queue(ctx, run)
 	}
 	if errors.Is(err, ErrDuplicate) {
+		if dup := (*DuplicateError)(nil); errors.As(err, &dup) && len(dup.Runs) > 0 {
+			run.ID = dup.Runs[0].ID
+		}
 		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
 	}
 	if errors.Is(err, ErrNotReplicated) {
@@ -141,6 +153,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		}
 		if err == nil {
 			made[i].Payload = payload[from:len(payload):len(payload)]
+			d.police(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
 		}
 		if err != nil {
@@ -159,6 +172,13 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
+	if !c.policed {
+		for _, run := range runs {
+			if err := refusePolicies(run); err != nil {
+				return err
+			}
+		}
+	}
 	return c.broker.QueueTasks(ctx, runs...)
 }
 
@@ -175,20 +195,24 @@ func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []Q
 	if err != nil {
 		return nil, fmt.Errorf("encode parameters: %w", err)
 	}
-	return c.newRun(ctx, &d.Spec, payload, opts)
-}
-
-func (c *Client) newRun(ctx context.Context, spec *Spec, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
 	run := &broker.TaskRun{Payload: payload}
+	d.police(p, run)
 	parent, _ := CurrentRun(ctx)
-	return run, c.fill(run, spec, time.Now(), parent, opts)
+	return run, c.fill(run, &d.Spec, time.Now(), parent, opts)
 }
 
-// fill makes a run with a payload complete.
-func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
-	if err := spec.check(); err != nil {
-		return err
+// newRun makes a run of a task whose parameters are encoded.
+func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
+	run := &broker.TaskRun{Payload: payload}
+	if err := t.police(run); err != nil {
+		return nil, err
 	}
+	parent, _ := CurrentRun(ctx)
+	return run, c.fill(run, &t.spec, time.Now(), parent, opts)
+}
+
+// fill makes a run with a payload and policies complete.
+func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
 	if err := c.checkPayload(run.Payload); err != nil {
 		return err
 	}

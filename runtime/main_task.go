@@ -84,7 +84,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	}
 	defer closeBroker()
 	client := NewClient(b, ClientConfig{})
-	run, err := client.newRun(ctx, &t.spec, payload, nil)
+	run, err := client.newRun(ctx, t, payload, nil)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	if o.wait && t.spec.Keep == 0 {
 		options = append(options, Keep(time.Minute)) // there has to be something to wait for
 	}
-	run, err := client.newRun(ctx, &t.spec, payload, options)
+	run, err := client.newRun(ctx, t, payload, options)
 	if err == nil {
 		err = client.queue(ctx, run)
 	}

@@ -36,6 +36,7 @@ type Scheduler struct {
 // entry is one schedule and the last of its ticks that is dealt with.
 type entry struct {
 	spec  Spec
+	task  *Task
 	table timetable
 	last  time.Time
 }
@@ -68,7 +69,7 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 			return nil, fmt.Errorf("make a scheduler: schedule of task %s: %w", t.spec.Name, err)
 		}
 		if table != nil {
-			s.entries = append(s.entries, &entry{spec: t.spec, table: table})
+			s.entries = append(s.entries, &entry{spec: t.spec, task: t, table: table})
 		}
 	}
 	return s, nil
@@ -223,6 +224,8 @@ func (e *entry) wake(now time.Time) time.Time {
 func (e *entry) run(now time.Time) *broker.TaskRun {
 	run := e.spec.newRun(now)
 	run.Payload = []byte(emptyPayload)
+	// Without a default for a parameter it ends as a schema failure anyway.
+	_ = e.task.police(run)
 	return run
 }
 

@@ -217,13 +217,13 @@ func TestImpossibleSchedulesAreRefused(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatAreNotEnforcedAreRefused(t *testing.T) {
+// TestPoliciesThatAreNotKeptAreRefused: a broker of three methods keeps none.
+func TestPoliciesThatAreNotKeptAreRefused(t *testing.T) {
 	for directive, spec := range map[string]taskrt.Spec{
-		"overlap skip": {Schedule: taskrt.Schedule{Every: time.Hour, SkipOverlap: true}},
-		"unique":       {Unique: time.Minute},
-		"concurrency":  {Limit: taskrt.Limit{Concurrency: 1}},
-		"rate":         {Limit: taskrt.Limit{Rate: 1, Per: time.Minute}},
-		"fair":         {Fair: true},
+		"unique":      {Unique: time.Minute},
+		"concurrency": {Limit: taskrt.Limit{Concurrency: 1}},
+		"rate":        {Limit: taskrt.Limit{Rate: 1, Per: time.Minute}},
+		"fair":        {Fair: true},
 	} {
 		type none struct{}
 		spec.Name = "task"
@@ -231,15 +231,13 @@ func TestPoliciesThatAreNotEnforcedAreRefused(t *testing.T) {
 			Spec:         spec,
 			AppendParams: func(_ *none, b []byte) ([]byte, error) { return append(b, 0x80), nil },
 			ReadParams:   func(_ *none, r *codec.Reader) { r.Skip() },
+			Keys:         taskrt.Keys[none]{Fair: func(_ *none, b []byte) []byte { return append(b, 'k') }},
 		}
-		want := "task task: this version of the runtime does not support //task:" + directive + " yet"
-		b := newMemory(t)
+		want := "task task has //task:" + directive + ", which this broker does not keep"
+		b := core{newMemory(t)}
 		_, err := taskrt.Queue(clientContext(context.Background(), b), d, &none{})
 		require.ErrorContains(t, err, want)
-		task := taskrt.Bind(d, func(context.Context, *none) (taskrt.None, error) { return taskrt.None{}, nil })
-		_, err = taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, []taskrt.Task{task})
-		require.ErrorContains(t, err, want)
-		_, err = taskrt.NewScheduler(b, taskrt.SchedulerConfig{}, []taskrt.Task{task})
+		_, err = taskrt.QueueBatch(clientContext(context.Background(), b), d, make([]none, 2))
 		require.ErrorContains(t, err, want)
 	}
 }

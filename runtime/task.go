@@ -53,7 +53,7 @@ type Spec struct {
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
 	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
-	Unique   time.Duration // one live run with the same key, for this long at most; 0: any number
+	Unique   time.Duration // one live run with the same key, until this long after it was due at most; 0: any number
 	Limit    Limit         // of what runs and starts across the fleet; the zero value: none
 	Fair     bool          // runs are taken round-robin over the values of a parameter
 	Memory   int64         // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
@@ -139,6 +139,8 @@ type Task struct {
 	encode       func(params any) ([]byte, error)
 	decodeResult func(b []byte) (any, error)
 	hasResult    bool
+	// police sets what the task's policies say of a run with this payload.
+	police func(run *broker.TaskRun) error
 }
 
 // Name returns the task's name on the wire.
@@ -174,6 +176,14 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			return b, nil
 		},
 		hasResult: d.AppendResult != nil,
+		police: func(run *broker.TaskRun) error {
+			p := new(P)
+			if err := d.decodeParams(new(codec.Reader), run.Payload, p); err != nil {
+				return err
+			}
+			d.police(p, run)
+			return nil
+		},
 		newParams: func() any { return new(P) },
 		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
 		decodeResult: func(b []byte) (any, error) {
@@ -227,23 +237,10 @@ func (s Spec) withDefaults() Spec {
 	return s
 }
 
-// check refuses what the generator already knows and this runtime does not do:
-// a policy that is silently left out is worse than none.
+// check refuses what the generator already knows and this runtime does not do.
 func (s *Spec) check() error {
-	var directive string
-	switch {
-	case s.Schedule.SkipOverlap:
-		directive = "overlap skip"
-	case s.Unique != 0:
-		directive = "unique"
-	case s.Limit.Concurrency != 0:
-		directive = "concurrency"
-	case s.Limit.Rate != 0:
-		directive = "rate"
-	case s.Fair:
-		directive = "fair"
-	default:
-		return nil
+	if s.Schedule.SkipOverlap {
+		return fmt.Errorf("task %s: this version of the runtime does not support //task:overlap skip yet", s.Name)
 	}
-	return fmt.Errorf("task %s: this version of the runtime does not support //task:%s yet", s.Name, directive)
+	return nil
 }

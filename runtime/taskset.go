@@ -13,7 +13,7 @@ type taskSet struct {
 	byName map[string]*Task // aliases included
 }
 
-// newTaskSet refuses two tasks under one name, and what the runtime cannot do.
+// newTaskSet refuses two tasks under one name.
 func newTaskSet(sets [][]Task) (taskSet, error) {
 	s := taskSet{byName: make(map[string]*Task)}
 	for _, set := range sets {
