@@ -16,6 +16,8 @@ const (
 	callQueue  = "queue"
 	callRecord = "record"
 	callWait   = "wait"
+	callCancel = "cancel"
+	callTell   = "tell" // of progress
 )
 
 // wireErrors are the sentinels that keep their identity between child and
@@ -38,6 +40,14 @@ func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) e
 		body = codec.AppendBytes(body, env)
 	}
 	_, err := b.call(ctx, callQueue, body)
+	return err
+}
+
+// Policed leaves it to the parent's broker, which is asked when a run is queued.
+func (b parentBroker) Policed() bool { return true }
+
+func (b parentBroker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
+	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
 }
 
@@ -70,8 +80,8 @@ func (b parentBroker) record(ctx context.Context, method, queue, id string) (*br
 }
 
 // call asks the parent and returns a reader of its answer, which opens with
-// whether that is an error, and then its number in wireErrors, or 0, and its
-// text.
+// whether that is an error, and then its number in wireErrors, or 0, its text,
+// and the index and id of each run that a [DuplicateError] names.
 func (b parentBroker) call(ctx context.Context, method string, body []byte) (*codec.Reader, error) {
 	answer, err := b.parent.Call(ctx, method, body)
 	if err != nil {
@@ -83,8 +93,15 @@ func (b parentBroker) call(ctx context.Context, method string, body []byte) (*co
 		return r, nil
 	}
 	n, message := r.Int(), r.String()
+	var duplicates DuplicateError
+	for left := r.ArrayLen(); left > 0 && r.More(); left -= 2 {
+		duplicates.Runs = append(duplicates.Runs, broker.Duplicate{Index: r.Int(), ID: r.String()})
+	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read the parent's answer: %w", err)
+	}
+	if len(duplicates.Runs) > 0 {
+		return nil, &duplicates
 	}
 	if n > 0 && n <= len(wireErrors) {
 		return nil, &wireError{message, wireErrors[n-1]}
@@ -112,7 +129,16 @@ func (s callServer) serve(ctx context.Context, run *broker.TaskRun, method strin
 	}
 	n := 1 + slices.IndexFunc(wireErrors, func(sentinel error) bool { return errors.Is(err, sentinel) })
 	b := codec.AppendInt(codec.AppendBool(nil, true), int64(n))
-	return codec.AppendString(b, truncate(err.Error(), maxMessage)), nil
+	b = codec.AppendString(b, truncate(err.Error(), maxMessage))
+	var duplicates *DuplicateError
+	if !errors.As(err, &duplicates) {
+		return codec.AppendArrayLen(b, 0), nil
+	}
+	b = codec.AppendArrayLen(b, 2*len(duplicates.Runs))
+	for _, d := range duplicates.Runs {
+		b = codec.AppendString(codec.AppendInt(b, int64(d.Index)), d.ID)
+	}
+	return b, nil
 }
 
 func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {
@@ -129,9 +155,20 @@ func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method stri
 		}
 		return nil, s.client.queue(ctx, runs...)
 	}
+	if method == callTell {
+		done, total, note := r.Int64(), r.Int64(), r.String()
+		if err := r.Done(); err != nil {
+			return nil, fmt.Errorf("read progress: %w", err)
+		}
+		Progress(ctx, done, total, note) // ctx is the run's, made by the consumer
+		return nil, nil
+	}
 	queue, id := r.String(), r.String()
 	if err := r.Done(); err != nil {
-		return nil, fmt.Errorf("read a request for a record: %w", err)
+		return nil, fmt.Errorf("read a request about a run: %w", err)
+	}
+	if method == callCancel {
+		return nil, s.client.cancel(ctx, queue, id)
 	}
 	records, ok := s.client.broker.(broker.Records)
 	if !ok {
@@ -174,11 +211,13 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 	}
 	b = codec.AppendInt(b, int64(record.Attempt))
 	b = codec.AppendBytes(b, record.Result)
-	if record.Failure == nil {
-		return codec.AppendNil(b)
+	b = codec.AppendBool(b, record.Failure != nil)
+	if f := record.Failure; f != nil {
+		b = codec.AppendString(codec.AppendString(codec.AppendString(b, f.Kind), f.Message), f.Stack)
 	}
-	for _, s := range []string{record.Failure.Kind, record.Failure.Message, record.Failure.Stack} {
-		b = codec.AppendString(b, s)
+	b = codec.AppendBool(b, record.Progress != nil)
+	if p := record.Progress; p != nil {
+		b = codec.AppendString(codec.AppendInt(codec.AppendInt(b, p.Done), p.Total), p.Note)
 	}
 	return b
 }
@@ -186,8 +225,11 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 func readRecord(r *codec.Reader) (*broker.Record, error) {
 	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), State: broker.State(r.String())}
 	record.Attempt, record.Result = r.Int(), r.Bytes()
-	if !r.Nil() {
+	if r.Bool() {
 		record.Failure = &broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}
+	}
+	if r.Bool() {
+		record.Progress = &broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}
 	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read a record: %w", err)

@@ -137,10 +137,12 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	}
 	deadline, _ := ctx.Deadline()
 	client := NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
-	ctx = newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
+	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
+	progress := newProgressTeller(ctx, parent, x)
+	defer progress.end()
 	defer task.spec.surround()()
-	result, err := protect(ctx, task, run.Payload)
-	return respond(ctx, result, err)
+	result, err := protect(x, task, run.Payload)
+	return respond(x, result, err)
 }
 
 // surround gives the child process the environment that the task asks for, and

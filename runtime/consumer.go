@@ -112,6 +112,7 @@ type Consumer struct {
 	queues  []weighted // sorted by weight, highest first
 	client  *Client
 	lanes   [2]*lane // by kind
+	last    map[*Task]*lastRun
 	logger  *slog.Logger
 	running atomic.Bool
 }
@@ -143,6 +144,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		lanes:  [2]*lane{IO: newLane(cfg.Concurrency), CPU: newLane(cfg.Processes)},
+		last:   make(map[*Task]*lastRun),
 		logger: cfg.Logger,
 	}
 	weights := cfg.Queues
@@ -151,6 +153,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	}
 	for _, t := range tasks.list {
 		c.kinds[t.spec.Kind] = true
+		c.last[t] = new(lastRun)
 		if len(cfg.Queues) == 0 {
 			weights[t.spec.Queue] = 1
 		}

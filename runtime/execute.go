@@ -25,16 +25,21 @@ var errGoexit = errors.New("the task called runtime.Goexit")
 type execution struct {
 	runContext
 	session *session
+	started time.Time
 	task    *Task
 	stored  *broker.TaskRun
 	called  bool // the task itself was reached
 	result  []byte
 	err     error
+
+	// The attending loop's own.
+	told    *broker.Progress // what the broker knows of its progress
+	overdue bool             // that it is was said
 }
 
 // execute runs one run to its outcome. It returns when the task's function has
 // really returned.
-func (s *session) execute(run *broker.TaskRun) {
+func (s *session) execute(w *worker, run *broker.TaskRun) {
 	if s.base.Err() != nil { // the lease is lost, or the consumer stops
 		s.finish(handBack(run, 0))
 		return
@@ -45,9 +50,10 @@ func (s *session) execute(run *broker.TaskRun) {
 		s.finish(o)
 		return
 	}
-	x := &execution{session: s, task: task, stored: run, err: errGoexit} // unless it returns
+	x := &execution{session: s, task: task, stored: run, started: now, err: errGoexit} // unless it returns
 	x.base, x.deadline, x.client, x.logger = s.base, now.Add(task.spec.Timeout), s.client, s.logger
 	x.info.init(run, x.deadline)
+	w.current.Store(x)
 	defer x.end()
 	if len(s.cfg.Middleware) == 0 {
 		x.result, x.err = x.call(x)
@@ -66,6 +72,7 @@ func (x *execution) end() {
 		x.err = &panicError{v, debug.Stack()}
 	}
 	if o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err); ok {
+		x.session.noteLast(x, &o)
 		x.session.finish(o)
 	}
 	x.runContext.end()
@@ -178,6 +185,15 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 		case errors.Is(cause, errStopping):
 			s.logger.Warn("run interrupted by the stop, handing it back", "task", run.Task, "run", run.ID)
 			return handBack(run, 0), true
+		case errors.Is(cause, ErrCancelled):
+			failure := failureOf(ctx, err)
+			failure.Kind = string(Cancelled)
+			if errors.Is(err, context.Canceled) {
+				failure.Message = cause.Error()
+			}
+			run.Attempt++
+			s.log(slog.LevelWarn, "run cancelled", run, failure)
+			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 		}
 	}
 	failure := failureOf(ctx, err)

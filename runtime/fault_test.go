@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
@@ -117,14 +118,22 @@ func total(counts map[string]int) int {
 // that nothing died.
 func (f *fleet) drained(n int, within time.Duration) {
 	f.t.Helper()
-	require.Eventually(f.t, func() bool {
+	ended := assert.Eventually(f.t, func() bool {
 		_, ends := f.counts()
 		lengths, err := f.broker.QueueLength(f.ctx)
 		return len(ends) == n && err == nil && lengths["default"] == 0
 	}, within, 20*time.Millisecond, "not every run has ended")
+	if !ended {
+		_, ends := f.counts()
+		lengths, err := f.broker.QueueLength(f.ctx)
+		f.t.Logf("%d of %d ended; lengths %v, %v", len(ends), n, lengths, err)
+	}
 	dead, err := f.broker.(broker.Records).DeadLetters(f.ctx, "default", 10)
 	require.NoError(f.t, err)
-	require.Empty(f.t, dead)
+	for _, letter := range dead {
+		assert.Fail(f.t, "a run is dead", "%+v: %+v", letter.Run, letter.Failure)
+	}
+	require.True(f.t, ended)
 }
 
 func TestAKilledConsumersRunsStartElsewhere(t *testing.T) {

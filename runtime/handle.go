@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/taskgen/taskgen/broker"
@@ -56,10 +57,36 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("ask for the status of run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	s := Status{ID: record.ID, Task: record.Task, Queue: record.Queue, State: record.State, Attempt: record.Attempt}
+	if record.Progress != nil {
+		s.Progress = *record.Progress
+	}
 	if record.Failure != nil && record.State != broker.StateSucceeded {
 		s.Err = runError(record)
 	}
 	return s, nil
+}
+
+// Cancel asks for the end of the run. One that waits ends at once; the context
+// of one that runs is cancelled within a second, with the cause [ErrCancelled],
+// and a CPU-bound one is killed if it goes on. What it returns after that is its
+// outcome only if it is a success; else it ends as cancelled and is not retried.
+// Cancel does not wait for that end. It returns [ErrNoRecord] when the run has
+// ended, and an error when the broker cannot cancel.
+func (h *Handle[R]) Cancel(ctx context.Context) error {
+	if err := h.client.cancel(ctx, h.queue, h.ID); err != nil {
+		return fmt.Errorf("cancel run %s of task %s: %w", h.ID, h.def.name(), err)
+	}
+	return nil
+}
+
+func (c *Client) cancel(ctx context.Context, queue, id string) error {
+	controls, ok := c.broker.(interface {
+		Cancel(ctx context.Context, queue, id string, failure broker.Failure) error
+	})
+	if !ok {
+		return errors.New("this broker has no broker.Controls, so it cannot cancel")
+	}
+	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: string(Cancelled), Message: "cancelled on request"})
 }
 
 func (h *Handle[R]) record(ctx context.Context, get func(broker.Records, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
@@ -82,7 +109,13 @@ type Status struct {
 	State   State
 	Attempt int       // attempts that have ended
 	Err     *RunError // why the last attempt failed; nil if none did, or the run succeeded
+
+	Progress RunProgress // what the run told last with [Progress]
 }
+
+// RunProgress is how far a run says it is: Done of Total, which is 0 if it does
+// not know, and a Note.
+type RunProgress = broker.Progress
 
 // FailureKind tells how a run failed.
 type FailureKind string

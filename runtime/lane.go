@@ -3,6 +3,7 @@ package runtime
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -32,7 +33,7 @@ type lane struct {
 	mu      sync.Mutex
 	ready   []job // from head on, in order
 	head    int
-	workers int             // goroutines, those parked included
+	workers []*worker       // those parked included
 	parked  []chan struct{} // of workers that wait, the one that came last at the end
 	rousing bool            // a worker was roused and has not looked for a run yet
 	busy    int             // runs that execute
@@ -48,6 +49,12 @@ type lane struct {
 
 	watch    *time.Timer // looks for runs that wait too long
 	watching bool
+}
+
+// worker is the goroutine of a slot in use.
+type worker struct {
+	wake    chan struct{}
+	current atomic.Pointer[execution] // what it executes
 }
 
 // job is a run with the session that holds it.
@@ -113,35 +120,35 @@ func (l *lane) rouse() {
 		last := len(l.parked) - 1
 		l.parked[last] <- struct{}{}
 		l.parked = l.parked[:last]
-	case l.workers < l.size:
+	case len(l.workers) < l.size:
 		l.rousing = true
-		l.workers++
-		go l.work()
+		w := &worker{wake: make(chan struct{}, 1)}
+		l.workers = append(l.workers, w)
+		go l.work(w)
 	}
 }
 
 // work is a worker. It ends with the lane, or with a task that ends its
 // goroutine.
-func (l *lane) work() {
-	wake := make(chan struct{}, 1)
+func (l *lane) work(w *worker) {
 	l.mu.Lock()
 	l.rousing = false
 	for {
 		if j, ok := l.next(); ok {
 			l.mu.Unlock()
-			l.execute(j)
+			l.execute(w, j)
 			l.mu.Lock()
 			l.finished()
 			continue
 		}
 		if l.closed {
-			l.workers--
+			l.dismiss(w)
 			l.mu.Unlock()
 			return
 		}
-		l.parked = append(l.parked, wake)
+		l.parked = append(l.parked, w.wake)
 		l.mu.Unlock()
-		<-wake
+		<-w.wake
 		l.mu.Lock()
 		l.rousing = false
 	}
@@ -167,20 +174,42 @@ func (l *lane) next() (job, bool) {
 
 // execute runs the job, and sees to it that a task which calls runtime.Goexit
 // takes no slot with it.
-func (l *lane) execute(j job) {
+func (l *lane) execute(w *worker, j job) {
 	returned := false
 	defer func() {
+		w.current.Store(nil)
 		j.session.handlers.Done()
 		if !returned {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.finished()
-			l.workers--
+			l.dismiss(w)
 			l.rouse()
 		}
 	}()
-	j.session.execute(j.run)
+	j.session.execute(w, j.run)
 	returned = true
+}
+
+// dismiss forgets a worker that ends. The lock is held.
+func (l *lane) dismiss(w *worker) {
+	l.workers = slices.DeleteFunc(l.workers, func(other *worker) bool { return other == w })
+}
+
+// executions returns what a session's runs of this lane execute now.
+func (l *lane) executions(s *session) []*execution {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy == 0 {
+		return nil
+	}
+	var all []*execution
+	for _, w := range l.workers {
+		if x := w.current.Load(); x != nil && x.session == s {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // finished frees the slot of a run that has ended. The lock is held.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -58,6 +59,7 @@ func rootID(run *broker.TaskRun) string {
 
 type runKey struct{}
 type loggerKey struct{}
+type progressKey struct{}
 
 // runContext is the context of a task: it ends with its session's or at the
 // run's deadline, and carries what the task may ask for. Most tasks are over
@@ -70,10 +72,14 @@ type runContext struct {
 	client   *Client
 	logger   *slog.Logger
 
-	mu     sync.Mutex
-	inner  context.Context // ends as this one does; nil: not asked for
-	cancel context.CancelFunc
-	ended  bool
+	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
+	tell     func()                          // called when it said something; may be nil
+
+	mu      sync.Mutex
+	inner   context.Context // ends as this one does; nil: not asked for
+	cancel  context.CancelCauseFunc
+	release context.CancelFunc // of the deadline's timer
+	ended   bool
 }
 
 func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
@@ -87,24 +93,33 @@ func (c *runContext) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
-	if c.cancel != nil {
-		c.cancel()
+	if c.inner != nil {
+		c.release()
 	}
+}
+
+// stop cancels the context while the task runs.
+func (c *runContext) stop(cause error) {
+	c.ending()
+	c.cancel(cause)
 }
 
 // ending makes the machinery.
 func (c *runContext) ending() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inner == nil {
-		if c.deadline.IsZero() || c.ended { // ended before the deadline
-			c.inner, c.cancel = context.WithCancel(c.base)
-		} else {
-			c.inner, c.cancel = context.WithDeadline(c.base, c.deadline)
-		}
-		if c.ended {
-			c.cancel()
-		}
+	if c.inner != nil {
+		return c.inner
+	}
+	var limited context.Context
+	if c.deadline.IsZero() || c.ended { // ended before the deadline
+		limited, c.release = context.WithCancel(c.base)
+	} else {
+		limited, c.release = context.WithDeadline(c.base, c.deadline)
+	}
+	c.inner, c.cancel = context.WithCancelCause(limited)
+	if c.ended {
+		c.release()
 	}
 	return c.inner
 }
@@ -136,6 +151,8 @@ func (c *runContext) Value(key any) any {
 		return c.client
 	case loggerKey:
 		return c.logger
+	case progressKey:
+		return c
 	}
 	c.mu.Lock()
 	inner := c.inner
@@ -152,6 +169,23 @@ func CurrentRun(ctx context.Context) (*Run, bool) {
 	run, ok := ctx.Value(runKey{}).(*Run)
 	return run, ok
 }
+
+// Progress tells how far the run that ctx belongs to is: done of total, 0 for
+// an unknown one, with a note of at most 1,024 bytes. [Handle.Status] shows what
+// was told last, a few times a second, if the run has a record. It costs next to
+// nothing, also in a child process, from where it travels to the consumer.
+// Outside of a task it does nothing.
+func Progress(ctx context.Context, done, total int64, note string) {
+	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
+		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: truncate(note, maxNote)})
+		if c.tell != nil {
+			c.tell()
+		}
+	}
+}
+
+// maxNote is how many bytes of a note of progress are kept.
+const maxNote = 1024
 
 // Logger returns the consumer's logger with the run's id, task and attempt,
 // also in a child process, from where the records travel to the consumer's

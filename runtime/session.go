@@ -81,6 +81,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes) + longestAhead)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(func() { s.finishLoop(finishing) })
+		loops.Go(func() { s.attendLoop(trust) })
 		s.takeLoop(ctx)
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
@@ -151,6 +152,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancel()
+	s.tellLast(leaving)
 	if leaveErr := s.lease.Leave(leaving); leaveErr != nil && !errors.Is(leaveErr, broker.ErrLeaseLost) {
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}

@@ -1,0 +1,145 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	attendEvery   = 400 * time.Millisecond // how often a session looks at what it executes
+	attendTimeout = 2 * time.Second        // of one request
+	// attended is how long a run has to go on before anybody can ask for its
+	// end. Shorter ones cost no request.
+	attended = 200 * time.Millisecond
+	// overdueAfter is how long a run may go on after its context has ended before
+	// that is said.
+	overdueAfter = time.Second
+)
+
+// lastRun is the latest run of a task that has ended here.
+type lastRun struct {
+	mu   sync.Mutex
+	run  broker.LastRun
+	news bool // the broker does not know it yet
+}
+
+// noteLast keeps what became of a run that has ended, for the next report.
+func (s *session) noteLast(x *execution, o *broker.Outcome) {
+	if o.Verdict == broker.Retry {
+		return
+	}
+	took, failure := time.Since(x.started), ""
+	if o.Verdict != broker.Succeeded {
+		failure = o.Failure.Kind
+	}
+	l := s.last[x.task]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.news = true
+	l.run = broker.LastRun{Queue: x.stored.Queue, Task: x.task.spec.Name, ID: x.stored.ID, Started: x.started, Took: took, Failure: failure}
+}
+
+// news returns the last runs that the broker does not know yet.
+func (s *session) news() []broker.LastRun {
+	var runs []broker.LastRun
+	for _, l := range s.last {
+		l.mu.Lock()
+		if l.news {
+			runs = append(runs, l.run)
+			l.news = false
+		}
+		l.mu.Unlock()
+	}
+	return runs
+}
+
+// attendLoop tells the broker how runs get on, and ends those whose end was
+// asked for, until ctx ends. While nothing has run for long and there is no
+// news it asks for nothing.
+func (s *session) attendLoop(ctx context.Context) {
+	attender, ok := s.lease.(broker.Attender)
+	if !ok {
+		attender = unattended{}
+	}
+	ticker := time.NewTicker(attendEvery)
+	defer ticker.Stop()
+	for failing := false; ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.attend(ctx, attender)
+		if err != nil && ctx.Err() == nil && !failing {
+			s.logger.Warn("cannot tell the broker of progress, nor hear which runs are cancelled, trying again", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
+func (s *session) attend(ctx context.Context, attender broker.Attender) error {
+	now := time.Now()
+	executions := append(s.lanes[IO].executions(s), s.lanes[CPU].executions(s)...)
+	var report broker.Report
+	long := false
+	for _, x := range executions {
+		s.warnOverdue(x, now)
+		long = long || now.Sub(x.started) >= attended
+		if p := x.progress.Load(); p != x.told && x.stored.Keep > 0 {
+			report.Progress = append(report.Progress, broker.ProgressOf{Run: x.stored, Progress: *p})
+			x.told = p
+		}
+	}
+	report.Last = s.news()
+	if !long && len(report.Last) == 0 && len(report.Progress) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
+	defer cancel()
+	cancelled, err := attender.Attend(ctx, report)
+	if err != nil {
+		for _, x := range executions {
+			x.told = nil // to be told again
+		}
+		return err
+	}
+	for _, run := range cancelled {
+		for _, x := range executions {
+			if x.stored.ID == run.ID && x.stored.Queue == run.Queue {
+				x.stop(fmt.Errorf("%w on request", ErrCancelled))
+			}
+		}
+	}
+	return nil
+}
+
+// warnOverdue says once of a run that it goes on although it was to end.
+func (s *session) warnOverdue(x *execution, now time.Time) {
+	if late := now.Sub(x.deadline); late > overdueAfter && !x.overdue {
+		x.overdue = true
+		s.logger.Warn("run is overdue: it goes on after its timeout and keeps its slot", "task", x.stored.Task, "run", x.stored.ID, "late", late.Round(time.Millisecond))
+	}
+}
+
+// tellLast tells the broker what it does not know yet of what has ended.
+func (s *session) tellLast(ctx context.Context) {
+	attender, ok := s.lease.(broker.Attender)
+	if !ok {
+		return
+	}
+	if runs := s.news(); len(runs) > 0 {
+		if _, err := attender.Attend(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
+			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
+		}
+	}
+}
+
+// unattended is for brokers whose sessions hear nothing while runs go on.
+type unattended struct{}
+
+func (unattended) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }
