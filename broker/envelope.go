@@ -19,6 +19,7 @@ const (
 	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
 	MaxLimits  = 4    // of one run
 	MaxGroup   = 10_000
+	MaxThen    = 16 // continuations of one run, and how many follow each other
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not
@@ -78,6 +79,13 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
 		n++
 	}
+	if len(r.Then) > 0 {
+		var err error
+		if b, err = appendThen(codec.AppendString(b, "s"), r.Then); err != nil {
+			return nil, err
+		}
+		n++
+	}
 	b = codec.AppendBytes(codec.AppendString(b, "b"), r.Payload)
 	n++
 	if n < 16 {
@@ -117,6 +125,19 @@ func appendLimits(b []byte, limits []Limit) []byte {
 	return b
 }
 
+// appendThen appends an array of parameter and run of each.
+func appendThen(b []byte, then []Continuation) ([]byte, error) {
+	b = codec.AppendArrayLen(b, 2*len(then))
+	for _, c := range then {
+		run, err := c.Run.MarshalBinary()
+		if err != nil {
+			return nil, err
+		}
+		b = codec.AppendBytes(codec.AppendString(b, c.Param), run)
+	}
+	return b, nil
+}
+
 // UnmarshalBinary sets the run to what b holds, the stored form of a run. It
 // copies what it keeps. The error says what is wrong with b and where.
 func (r *TaskRun) UnmarshalBinary(b []byte) error {
@@ -130,7 +151,10 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 
 // Decoder decodes stored runs with little memory, many of the same few tasks
 // and queues. It is for one goroutine; its zero value is ready.
-type Decoder struct{ task, queue string }
+type Decoder struct {
+	task, queue string
+	depth       int // of a run in the continuations of others
+}
 
 // Decode sets the run to what b holds, the stored form of a run. The payload
 // shares b's memory, so b must not change afterwards. The error says what is
@@ -215,6 +239,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.Gathers.Queue = in.String()
 	case "zn":
 		r.Gathers.Size = in.Int()
+	case "s":
+		r.Then = d.readThen(in)
 	case "h":
 		r.Headers = readHeaders(in)
 	case "b":
@@ -235,6 +261,24 @@ func readLimits(in *codec.Reader) []Limit {
 		limits = append(limits, Limit{Key: in.String(), Max: in.Int(), Per: in.Duration()})
 	}
 	return limits
+}
+
+func (d *Decoder) readThen(in *codec.Reader) []Continuation {
+	n := in.ArrayLen()
+	if n%2 != 0 || n > 2*MaxThen || d.depth >= MaxThen {
+		in.Fail(fmt.Errorf("continuations of %d values, %d deep: at most %d times 2 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
+		return nil
+	}
+	inner := Decoder{depth: d.depth + 1}
+	then := make([]Continuation, 0, n/2)
+	for ; n > 0 && in.More(); n -= 2 {
+		c := Continuation{Param: in.String(), Run: new(TaskRun)}
+		if err := inner.Decode(in.Bytes(), c.Run); err != nil && in.More() {
+			in.Fail(err)
+		}
+		then = append(then, c)
+	}
+	return then
 }
 
 func readHeaders(d *codec.Reader) map[string]string {
@@ -321,6 +365,9 @@ func (r *TaskRun) validatePolicies() error {
 	if r.Member < 0 || r.Member >= MaxGroup || r.Gathers.Size < 0 || r.Gathers.Size > MaxGroup {
 		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", r.Member, r.Gathers.Size, MaxGroup)
 	}
+	if err := r.validateThen(1); err != nil {
+		return err
+	}
 	if len(r.Limits) > MaxLimits {
 		return fmt.Errorf("%d limits, at most %d are allowed", len(r.Limits), MaxLimits)
 	}
@@ -330,6 +377,24 @@ func (r *TaskRun) validatePolicies() error {
 		}
 		if l.Max < 1 || l.Per < 0 {
 			return fmt.Errorf("the limit %.64q of %d in %v is not a positive number in a time that is not negative", l.Key, l.Max, l.Per)
+		}
+	}
+	return nil
+}
+
+func (r *TaskRun) validateThen(depth int) error {
+	if len(r.Then) > MaxThen || len(r.Then) > 0 && depth > MaxThen {
+		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(r.Then), depth, MaxThen, MaxThen)
+	}
+	for _, c := range r.Then {
+		if c.Run == nil {
+			return fmt.Errorf("a continuation without a run")
+		}
+		if err := c.Run.validateThen(depth + 1); err != nil {
+			return err
+		}
+		if err := c.Run.Validate(); err != nil {
+			return fmt.Errorf("continuation %.64q: %w", c.Run.ID, err)
 		}
 	}
 	return nil

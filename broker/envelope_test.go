@@ -27,6 +27,10 @@ func full() broker.TaskRun {
 		Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 		Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}},
 		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup},
+		Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
+			ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
+			Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}},
+		}}},
 		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
 	}
 }
@@ -34,7 +38,7 @@ func full() broker.TaskRun {
 // noPolicies takes the keys of policies and groups out.
 func noPolicies(r *broker.TaskRun) {
 	r.Unique, r.UniqueFor, r.Fair, r.Limits = "", 0, "", nil
-	r.Group, r.Member, r.Gathers = "", 0, broker.Gather{}
+	r.Group, r.Member, r.Gathers, r.Then = "", 0, broker.Gather{}, nil
 }
 
 func TestEnvelopeRoundTrip(t *testing.T) {
@@ -94,7 +98,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 26, "keys of a run with every field set")
+	require.Len(t, m, 27, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 
@@ -106,29 +110,40 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 		}
 		return s
 	}
+	deep := func(n int) string {
+		s := "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q"
+		for range n {
+			s = "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x92\xa0\xc5" + string([]byte{byte(len(s) >> 8), byte(len(s))}) + s
+		}
+		return s
+	}
+	require.NoError(t, new(broker.TaskRun).UnmarshalBinary([]byte(deep(broker.MaxThen))), "continuations as deep as is allowed")
 	for name, b := range map[string]string{
-		"nothing":             "",
-		"another version":     "\x02\x80",
-		"only a version":      "\x01",
-		"not a map":           "\x01\x90",
-		"no id":               "\x01\x82\xa1t\xa1t\xa1q\xa1q",
-		"empty id":            "\x01\x83\xa1i\xa0\xa1t\xa1t\xa1q\xa1q",
-		"a key no string":     "\x01\x81\x01\x01",
-		"id no string":        "\x01\x83\xa1i\x01\xa1t\xa1t\xa1q\xa1q",
-		"kind out of range":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\xcd\x01\x00",
-		"bytes left over":     "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\x00",
-		"4 GiB of pairs":      "\x01\xdf\xff\xff\xff\xff",
-		"4 GiB of payload":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
-		"4 GiB of id":         "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
-		"4 GiB of limits":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\xdd\xff\xff\xff\xff",
-		"limits not by 3":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
-		"a limit of none":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
-		"4 GiB of headers":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
-		"33 headers":          headers(broker.MaxHeaders + 1),
-		"nested very deep":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
-		"nested and cut":      "\x01\x81\xa1z" + strings.Repeat("\x81\xa1a", 1000),
-		"a reserved byte":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z\xc1",
-		"a timestamp as time": "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1u\xd6\xff\x00\x00\x00\x01",
+		"nothing":                 "",
+		"another version":         "\x02\x80",
+		"only a version":          "\x01",
+		"not a map":               "\x01\x90",
+		"no id":                   "\x01\x82\xa1t\xa1t\xa1q\xa1q",
+		"empty id":                "\x01\x83\xa1i\xa0\xa1t\xa1t\xa1q\xa1q",
+		"a key no string":         "\x01\x81\x01\x01",
+		"id no string":            "\x01\x83\xa1i\x01\xa1t\xa1t\xa1q\xa1q",
+		"kind out of range":       "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\xcd\x01\x00",
+		"bytes left over":         "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\x00",
+		"4 GiB of pairs":          "\x01\xdf\xff\xff\xff\xff",
+		"4 GiB of payload":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
+		"4 GiB of id":             "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
+		"4 GiB of limits":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\xdd\xff\xff\xff\xff",
+		"limits not by 3":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
+		"a limit of none":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
+		"4 GiB of continuations":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\xdd\xff\xff\xff\xff",
+		"an empty continuation":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x92\xa0\xc4\x00",
+		"continuations very deep": deep(broker.MaxThen + 1),
+		"4 GiB of headers":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
+		"33 headers":              headers(broker.MaxHeaders + 1),
+		"nested very deep":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
+		"nested and cut":          "\x01\x81\xa1z" + strings.Repeat("\x81\xa1a", 1000),
+		"a reserved byte":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z\xc1",
+		"a timestamp as time":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1u\xd6\xff\x00\x00\x00\x01",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r broker.TaskRun
@@ -187,9 +202,14 @@ func TestValidate(t *testing.T) {
 		"negative unique time": {func(r *broker.TaskRun) { r.UniqueFor = -1 }, "unique time is negative"},
 		"member out of range":  {func(r *broker.TaskRun) { r.Member = broker.MaxGroup }, "member 10000 of a group"},
 		"group of no queue":    {func(r *broker.TaskRun) { r.Gathers.Queue = "" }, "the gathered group's queue name is empty"},
-		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
-		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
-		"due in 1969 up there": {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
+		"too many continuations": {func(r *broker.TaskRun) {
+			r.Then = slices.Repeat([]broker.Continuation{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
+		}, "17 continuations"},
+		"continuation of nothing": {func(r *broker.TaskRun) { r.Then[0].Run = nil }, "a continuation without a run"},
+		"bad continuation":        {func(r *broker.TaskRun) { r.Then[0].Run.Then[0].Run.Task = "" }, `continuation "last": the task name is empty`},
+		"due in year 9999":        {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
+		"queued in year -1":       {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
+		"due in 1969 up there":    {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := full()

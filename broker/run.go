@@ -69,6 +69,8 @@ type TaskRun struct {
 	Member  int    // its place in the group, from 0
 	Gathers Gather // the group whose end it waited for, if it did
 
+	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+
 	ParentID string // the run that queued it, if one did
 	RootID   string // the first of that line; empty: this one is
 	Headers  map[string]string
@@ -85,6 +87,12 @@ type Limit struct {
 	Key string        // shared by the runs that count together
 	Max int           // at least 1
 	Per time.Duration // zero: at most Max are held by sessions at once; else at most Max are taken within any time this long, by the broker's clock
+}
+
+// Continuation is a run that waits for another's success.
+type Continuation struct {
+	Run   *TaskRun
+	Param string // its parameter that gets the other's result; empty: none does
 }
 
 // Gather names a group of runs.
