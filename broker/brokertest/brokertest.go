@@ -42,7 +42,15 @@ func parts() []part {
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
+		{"Policies", policed, slices.Concat(uniqueChecks())},
 	}
+}
+
+// policed reports whether the broker keeps policies. They are tested through
+// leases.
+func policed(b broker.Broker) bool {
+	p, ok := b.(broker.Policies)
+	return ok && p.Policed() && is[broker.Leaser](b)
 }
 
 func is[I any](b broker.Broker) bool {
@@ -51,22 +59,21 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Records] and [broker.Schedules] where the broker has
-// the interface. Records are tested through leases, so a broker that has only
-// Records is not tested for them. It logs which parts ran.
+// [broker.Leaser], [broker.Records], [broker.Schedules] and [broker.Policies]
+// where the broker has the interface. All but Schedules are tested through
+// leases, so a broker without Leaser is not tested for them. It logs which parts
+// ran.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is
 // given; it is called once for each subtest. The suite runs in real time, for
 // some twenty seconds, and calls the broker from many goroutines at once.
 func Run(t *testing.T, open func(t *testing.T) broker.Broker) {
 	t.Helper()
-	var run []part
 	t.Run("Opens", func(t *testing.T) {
 		b := open(t)
 		var ran, left []string
 		for _, p := range parts() {
 			if p.has(b) {
-				run = append(run, p)
 				ran = append(ran, p.name)
 			} else {
 				left = append(left, p.name)
@@ -75,8 +82,11 @@ func Run(t *testing.T, open func(t *testing.T) broker.Broker) {
 		t.Logf("%T: parts that run: %s; parts it does not have: %s",
 			b, strings.Join(ran, ", "), orNone(left))
 	})
-	for _, p := range run {
+	for _, p := range parts() {
 		t.Run(p.name, func(t *testing.T) {
+			if b := open(t); !p.has(b) {
+				t.Skipf("%T does not have it", b)
+			}
 			for _, c := range p.checks {
 				t.Run(c.promise, func(t *testing.T) { c.test(newFixture(t, open(t))) })
 			}

@@ -286,6 +286,9 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 	if len(c.Headers) == 0 {
 		c.Headers = nil
 	}
+	if len(c.Limits) == 0 {
+		c.Limits = nil
+	}
 	return c
 }
 

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,7 @@ func recoveredUnchanged(f *fixture) {
 	for _, w := range want {
 		c := *w
 		c.Payload, c.Headers = bytes.Clone(w.Payload), cloneMap(w.Headers)
+		c.Limits = slices.Clone(w.Limits)
 		before[w.ID] = c
 	}
 	for _, r := range f.take(f.join(shortHold), len(want), "q") {

@@ -32,6 +32,8 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 			Payload:  []byte("\x81\xa3url\xa3a b"),
 			QueuedAt: time.Unix(1_700_000_000, 123_456_789),
 			Expire:   time.Hour + 1, Keep: 2*time.Hour + 3, OwnID: true,
+			Unique: "unique-" + r.ID, UniqueFor: 4*time.Hour + 5, Fair: "fair",
+			Limits:  []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
 			Headers: map[string]string{"traceparent": "00-ab-cd-01", "k": "v w", "empty": ""},
 		}
@@ -61,6 +63,7 @@ func notKept(f *fixture) {
 	for _, given := range fullRuns(f, "q") {
 		before := *given
 		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
+		before.Limits = slices.Clone(given.Limits)
 		f.queue(given)
 		f.requireSame(&before, given, "the caller's run after QueueTasks")
 		scribble(given)
@@ -76,7 +79,12 @@ func scribble(r *broker.TaskRun) {
 	for k := range r.Headers {
 		r.Headers[k] = "changed"
 	}
-	*r = broker.TaskRun{ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers}
+	for i := range r.Limits {
+		r.Limits[i] = broker.Limit{Key: "changed", Max: 1}
+	}
+	*r = broker.TaskRun{
+		ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers, Limits: r.Limits,
+	}
 }
 
 func cloneMap(m map[string]string) map[string]string {
@@ -109,13 +117,26 @@ func unsafeRefused(f *fixture) {
 				r.Headers[strings.Repeat("h", i+1)] = ""
 			}
 		},
-		"long header":      func(r *broker.TaskRun) { r.Headers = map[string]string{"h": long[:broker.MaxHeader]} },
-		"header not UTF-8": func(r *broker.TaskRun) { r.Headers = map[string]string{"h": "\xff"} },
-		"unknown kind":     func(r *broker.TaskRun) { r.Kind = 2 },
-		"unknown priority": func(r *broker.TaskRun) { r.Priority = 2 },
-		"negative delay":   func(r *broker.TaskRun) { r.Delay = -1 },
-		"negative keep":    func(r *broker.TaskRun) { r.Keep = -time.Hour },
-		"due in 9999":      func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"long header":                 func(r *broker.TaskRun) { r.Headers = map[string]string{"h": long[:broker.MaxHeader]} },
+		"header not UTF-8":            func(r *broker.TaskRun) { r.Headers = map[string]string{"h": "\xff"} },
+		"unknown kind":                func(r *broker.TaskRun) { r.Kind = 2 },
+		"unknown priority":            func(r *broker.TaskRun) { r.Priority = 2 },
+		"negative delay":              func(r *broker.TaskRun) { r.Delay = -1 },
+		"negative unique":             func(r *broker.TaskRun) { r.UniqueFor = -1 },
+		"unique key with space":       func(r *broker.TaskRun) { r.Unique = "a b" },
+		"unique key too long":         func(r *broker.TaskRun) { r.Unique = long[:broker.MaxKey+1] },
+		"fair key with newline":       func(r *broker.TaskRun) { r.Fair = "a\nb" },
+		"fair key of 1 MiB":           func(r *broker.TaskRun) { r.Fair = long },
+		"limit without key":           func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Max: 1}} },
+		"limit of none":               func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Key: "k"}} },
+		"limit per less than no time": func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Key: "k", Max: 1, Per: -1}} },
+		"5 limits": func(r *broker.TaskRun) {
+			r.Limits = slices.Repeat([]broker.Limit{{Key: "k", Max: 1}}, broker.MaxLimits+1)
+		},
+		"group with tab":  func(r *broker.TaskRun) { r.Group = "a\tb" },
+		"member before 0": func(r *broker.TaskRun) { r.Member = -1 },
+		"negative keep":   func(r *broker.TaskRun) { r.Keep = -time.Hour },
+		"due in 9999":     func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		bad := f.newRun("q", spoil)
 		require.Error(f, bad.Validate(), "Validate of a run with %s", what)

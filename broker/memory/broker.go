@@ -90,7 +90,8 @@ func (b *Broker) enter(ctx context.Context) error {
 
 // QueueTasks stores copies of the runs, all of them or none. It returns an
 // error that wraps [broker.ErrDuplicate] for a run with OwnID or Keep that has
-// the id of a live one with OwnID or Keep.
+// the id of a live one with OwnID or Keep, and else a [broker.DuplicateError]
+// that names every run whose Unique is taken.
 func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(runs) == 0 {
 		return nil
@@ -109,7 +110,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 func (b *Broker) store(slabs [][]entry, n int, now clock) error {
 	b.expire(now, n)
 	q := b.queue(slabs[0][0].run.Queue)
-	if err := q.claim(slabs); err != nil {
+	if err := q.claim(slabs, now); err != nil {
 		return err
 	}
 	q.used = true
@@ -140,12 +141,9 @@ func validate(runs []*broker.TaskRun) error {
 
 // place puts a run that was just stored where it belongs.
 func (b *Broker) place(q *queue, e *entry, now clock) {
-	switch {
-	case e.run.Delay > 0:
-		b.delay(q, e, now.after(e.run.Delay))
-	case !e.run.Due.IsZero() && e.run.Due.UnixNano() > now.wall:
-		b.delay(q, e, instant{wall: true, at: e.run.Due.UnixNano()})
-	default:
+	if due := now.due(&e.run); now.until(due) > 0 {
+		b.delay(q, e, due)
+	} else {
 		q.pushBack(e)
 	}
 }
@@ -248,17 +246,26 @@ func (b *Broker) now() clock {
 }
 
 // after returns the instant d from now, the last one there is if d is beyond it.
-func (c clock) after(d time.Duration) instant {
-	if int64(d) > math.MaxInt64-c.mono {
-		return instant{at: math.MaxInt64}
+func (c clock) after(d time.Duration) instant { return instant{at: c.mono}.plus(d) }
+
+// due returns when a run that is queued now is due.
+func (c clock) due(r *broker.TaskRun) instant {
+	if r.Delay == 0 && !r.Due.IsZero() {
+		return instant{wall: true, at: r.Due.UnixNano()}
 	}
-	return instant{at: c.mono + int64(d)}
+	return c.after(r.Delay)
 }
 
 // instant is a reading of one of the clocks.
 type instant struct {
 	at   int64
 	wall bool
+}
+
+// plus returns the instant d later, the last one there is if that is beyond it.
+func (i instant) plus(d time.Duration) instant {
+	i.at += min(int64(d), math.MaxInt64-i.at)
+	return i
 }
 
 // until returns the nanoseconds from now to the instant, 0 or less if it is there.

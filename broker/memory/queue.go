@@ -19,9 +19,22 @@ type entry struct {
 	order   int64           // among all that wait in the queue
 	due     instant         // while delayed
 	seq     uint64          // tells delayed runs of one instant apart
+	rare    *rare           // nil for most
 
 	ended chan struct{}  // made by the first that waits for the end, closed there
 	final *broker.Record // set before ended is closed; nil if no record is kept
+}
+
+// rare is what only few runs have.
+type rare struct {
+	lock *lock // on its unique key
+}
+
+func (e *entry) getRare() *rare {
+	if e.rare == nil {
+		e.rare = &rare{}
+	}
+	return e.rare
 }
 
 // slabSize is how many runs of one call share an allocation. It is small, for
@@ -52,7 +65,7 @@ func copyIn(runs []*broker.TaskRun) [][]entry {
 func detach(r *broker.TaskRun, payloads []byte) []byte {
 	r.Receipt = nil
 	r.QueuedAt, r.Due = r.QueuedAt.Round(0).UTC(), r.Due.Round(0).UTC()
-	r.Headers = maps.Clone(r.Headers)
+	r.Headers, r.Limits = maps.Clone(r.Headers), slices.Clone(r.Limits)
 	if r.Payload != nil {
 		from := len(payloads)
 		payloads = append(payloads, r.Payload...)
@@ -97,6 +110,7 @@ type queue struct {
 	waiters [2]waitList
 
 	live    map[string]*entry // by id, of runs with OwnID or Keep
+	unique  map[string]*lock  // by key
 	records map[string]*kept  // of those that have ended
 	holds   map[*Session]*hold
 	dead    deadList
@@ -106,6 +120,7 @@ type queue struct {
 func newQueue() *queue {
 	return &queue{
 		live:    make(map[string]*entry),
+		unique:  make(map[string]*lock),
 		records: make(map[string]*kept),
 		holds:   make(map[*Session]*hold),
 		ticks:   make(map[string]int64),
@@ -117,11 +132,13 @@ func (q *queue) waits() int { return q.ready[broker.IO] + q.ready[broker.CPU] }
 
 func indexed(r *broker.TaskRun) bool { return r.OwnID || r.Keep > 0 }
 
-// claim takes the ids of a call's runs, all or none.
-func (q *queue) claim(slabs [][]entry) error {
+// claim takes the ids and unique keys of a call's runs, all or none.
+func (q *queue) claim(slabs [][]entry, now clock) error {
+	unique := false
 	for i, slab := range slabs {
 		for j := range slab {
 			e := &slab[j]
+			unique = unique || e.run.Unique != ""
 			if !indexed(&e.run) {
 				continue
 			}
@@ -129,20 +146,25 @@ func (q *queue) claim(slabs [][]entry) error {
 				q.live[e.run.ID] = e
 				continue
 			}
-			for _, done := range slabs[:i] {
-				q.disclaim(done)
-			}
-			q.disclaim(slab[:j])
+			q.disclaim(append(slabs[:i:i], slab[:j]))
 			return fmt.Errorf("queue run %s in queue %s: %w", e.run.ID, e.run.Queue, broker.ErrDuplicate)
+		}
+	}
+	if unique {
+		if err := q.lockKeys(slabs, now); err != nil {
+			q.disclaim(slabs)
+			return err
 		}
 	}
 	return nil
 }
 
-func (q *queue) disclaim(slab []entry) {
-	for i := range slab {
-		if e := &slab[i]; q.live[e.run.ID] == e {
-			delete(q.live, e.run.ID)
+func (q *queue) disclaim(slabs [][]entry) {
+	for _, slab := range slabs {
+		for i := range slab {
+			if e := &slab[i]; q.live[e.run.ID] == e {
+				delete(q.live, e.run.ID)
+			}
 		}
 	}
 }
@@ -152,11 +174,14 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 	if indexed(&e.run) && q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
 	}
+	if e.rare != nil {
+		q.unlockKey(e)
+	}
 	e.final = final
 	if e.ended != nil {
 		close(e.ended)
 	}
-	e.run = broker.TaskRun{} // others of its slab may live on
+	e.run, e.rare = broker.TaskRun{}, nil // others of its slab may live on
 }
 
 func (q *queue) pushBack(e *entry) {

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 )
 
 // QueueTick claims a tick and queues its run, as [broker.Schedules] says. A
-// run that cannot be queued leaves its tick unclaimed.
+// run that cannot be queued leaves its tick unclaimed, unless it is for its
+// Unique.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
 	runs := []*broker.TaskRun{run}
 	if err := validate(runs); err != nil {
@@ -27,11 +29,11 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 			tick.UTC().Format(time.RFC3339Nano), run.Task, broker.ErrDuplicate)
 	}
 	task := run.Task
-	if err := b.store(slabs, 1, b.now()); err != nil {
-		return err
+	err := b.store(slabs, 1, b.now())
+	if _, unique := errors.AsType[*broker.DuplicateError](err); err == nil || unique {
+		q.ticks[task] = at
 	}
-	q.ticks[task] = at
-	return nil
+	return err
 }
 
 // LastTick returns the last claimed tick of a task in UTC, the zero time if

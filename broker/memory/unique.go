@@ -1,0 +1,62 @@
+package memory
+
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// lock is a run's hold on its unique key.
+type lock struct {
+	key   string
+	e     *entry
+	timed bool    // it ends before the run does
+	ends  instant // if timed
+}
+
+// Policed reports that the broker keeps unique keys, limits and turns: true.
+func (b *Broker) Policed() bool { return true }
+
+// lockKeys takes the unique keys of a call's runs, all or none.
+func (q *queue) lockKeys(slabs [][]entry, now clock) error {
+	taken := make(map[string]*entry)
+	var conflict broker.DuplicateError
+	index := 0
+	for _, slab := range slabs {
+		for i := range slab {
+			e := &slab[i]
+			if key := e.run.Unique; key != "" {
+				owner := taken[key]
+				if l := q.unique[key]; l != nil && !l.over(now) {
+					owner = l.e
+				}
+				if owner != nil {
+					conflict.Runs = append(conflict.Runs, broker.Duplicate{Index: index, ID: owner.run.ID})
+				} else {
+					taken[key] = e
+				}
+			}
+			index++
+		}
+	}
+	if len(conflict.Runs) > 0 {
+		return fmt.Errorf("queue %d runs in queue %s: %w", index, slabs[0][0].run.Queue, &conflict)
+	}
+	for key, e := range taken {
+		l := &lock{key: key, e: e}
+		if e.run.UniqueFor > 0 {
+			l.timed, l.ends = true, now.due(&e.run).plus(e.run.UniqueFor)
+		}
+		e.getRare().lock, q.unique[key] = l, l
+	}
+	return nil
+}
+
+func (l *lock) over(now clock) bool { return l.timed && now.until(l.ends) <= 0 }
+
+// unlockKey frees the key of a run that has ended, unless another has it since.
+func (q *queue) unlockKey(e *entry) {
+	if l := e.rare.lock; l != nil && q.unique[l.key] == l {
+		delete(q.unique, l.key)
+	}
+}
