@@ -377,11 +377,18 @@ func newBackoff(minimum, maximum time.Duration) *backoff {
 
 func (b *backoff) reset() { b.next = b.min }
 
-// sleep waits between half and the whole of the current wait, less if ctx ends.
-func (b *backoff) sleep(ctx context.Context) {
-	timer := time.NewTimer(b.next/2 + rand.N(b.next/2+1))
-	defer timer.Stop()
+// draw returns between half and the whole of the current wait; the next one is
+// twice as long.
+func (b *backoff) draw() time.Duration {
+	d := b.next/2 + rand.N(b.next/2+1)
 	b.next = min(2*b.next, b.max)
+	return d
+}
+
+// sleep waits for as long as draw says, less if ctx ends.
+func (b *backoff) sleep(ctx context.Context) {
+	timer := time.NewTimer(b.draw())
+	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():

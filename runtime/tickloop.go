@@ -1,0 +1,236 @@
+package runtime
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// line is the schedules of one queue, which one loop deals with, so that a
+// queue that is slow delays no other's ticks.
+type line struct {
+	scheduler *Scheduler
+	queue     string
+	entries   []*entry
+	agenda    agenda    // of the entries that are not dealt with just now
+	wait      *backoff  // while nothing works
+	quiet     time.Time // until when failures are not logged
+
+	size    atomic.Int64 // schedules
+	success atomic.Int64 // when all was last done that was to do, Unix nanoseconds
+}
+
+const (
+	maxSleep    = 30 * time.Second // the clock may jump meanwhile
+	tickTimeout = 10 * time.Second // of the requests for one schedule
+	maxAtOnce   = 128              // schedules of a queue that are dealt with at once
+	heldFor     = 5 * time.Second  // until it is seen whether a task is enabled again
+	quietFor    = 30 * time.Second // between two lines of log about what does not work
+)
+
+func (l *line) add(e *entry) {
+	l.entries = append(l.entries, e)
+	l.size.Add(1)
+}
+
+func (l *line) succeeded() { l.success.Store(time.Now().UnixNano()) }
+
+// loop deals with what is due until ctx ends.
+func (l *line) loop(ctx context.Context) {
+	l.agenda = slices.Clone(l.entries)
+	heap.Init(&l.agenda)
+	for ctx.Err() == nil {
+		now := time.Now().Round(0) // by the wall's clock, to notice when it jumps
+		due := l.agenda.take(now)
+		if len(due) == 0 {
+			l.succeeded()
+			sleepUntil(ctx, l.nextWake(now))
+			continue
+		}
+		l.dealWith(ctx, due, now)
+	}
+}
+
+func (l *line) nextWake(now time.Time) time.Time {
+	if len(l.agenda) == 0 {
+		return now.Add(maxSleep)
+	}
+	return l.agenda[0].wake
+}
+
+// dealWith deals with entries, a bounded number at once. When none of those
+// tried works, it leaves the rest and waits: the broker is likely out of reach.
+func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
+	var done, failed, next atomic.Int64
+	var first struct {
+		sync.Mutex
+		entry *entry
+		err   error
+	}
+	work := func() {
+		for i := next.Add(1) - 1; i < int64(len(due)); i = next.Add(1) - 1 {
+			e := due[i]
+			if ctx.Err() != nil || done.Load() == 0 && failed.Load() >= maxAtOnce {
+				return // it is still due
+			}
+			err := l.deal(ctx, e)
+			if err == nil {
+				done.Add(1)
+				e.retry = nil
+				continue
+			}
+			if failed.Add(1); e.retry == nil {
+				e.retry = newBackoff(100*time.Millisecond, 5*time.Second)
+			}
+			first.Lock()
+			if first.entry == nil {
+				first.entry, first.err = e, err
+			}
+			first.Unlock()
+		}
+	}
+	var others sync.WaitGroup
+	for range min(len(due), maxAtOnce) - 1 {
+		others.Go(work)
+	}
+	work() // most often there is one entry, which needs no goroutine
+	others.Wait()
+	for _, e := range due {
+		l.put(e, now)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case first.entry == nil:
+		l.wait.reset()
+		l.succeeded()
+	default:
+		l.logFailure(first.entry, first.err, int(failed.Load()))
+		if done.Load() == 0 && len(due) > 1 {
+			l.wait.sleep(ctx)
+		}
+	}
+}
+
+// put has an entry wait for its next tick, or for the next try.
+func (l *line) put(e *entry, now time.Time) {
+	wake, ok := e.next(now)
+	if !ok {
+		wake = now.AddDate(1, 0, 0) // there may be more when it has come nearer
+	}
+	switch {
+	case e.retry != nil:
+		wake = now.Add(e.retry.draw())
+	case e.held:
+		wake = now.Add(heldFor)
+	case !e.begun || len(e.due(now)) > 0:
+		wake = now // it was not tried, or there was more than one tick
+	}
+	e.wake = wake.Round(0)
+	heap.Push(&l.agenda, e)
+}
+
+// logFailure reports what does not work, and not again for a while.
+func (l *line) logFailure(e *entry, err error, failed int) {
+	if now := time.Now(); now.After(l.quiet) {
+		l.quiet = now.Add(quietFor)
+		l.scheduler.logger.Warn("cannot queue ticks, trying again", "queue", l.queue, "schedules", failed, "task", e.spec.Name, "error", err)
+	}
+}
+
+// deal does all that is to do for an entry now.
+func (l *line) deal(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
+	defer cancel()
+	return guarded(func() error {
+		if !e.begun {
+			if err := l.begin(ctx, e); err != nil {
+				return err
+			}
+			e.begun = true
+		}
+		return l.queueDue(ctx, e)
+	})
+}
+
+// begin finds out up to where the ticks are dealt with.
+func (l *line) begin(ctx context.Context, e *entry) error {
+	if e.last.IsZero() {
+		e.last = time.Now()
+	}
+	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
+		last, err := schedules.LastTick(ctx, e.spec.Queue, e.spec.Name)
+		if err != nil {
+			return err
+		}
+		if !last.IsZero() {
+			e.last = last
+		}
+	}
+	if !e.spec.Schedule.Start {
+		return nil
+	}
+	run := e.run(time.Now())
+	if e.start == "" {
+		e.start = newID(run.QueuedAt)
+	}
+	run.ID, run.OwnID = e.start, true // it may have to be tried again
+	err := l.scheduler.broker.QueueTasks(ctx, run)
+	if errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrDuplicate) {
+		return nil
+	}
+	return err
+}
+
+// queueDue queues the ticks that are due, those that nobody else has.
+func (l *line) queueDue(ctx context.Context, e *entry) error {
+	now := time.Now()
+	due := e.due(now)
+	for i, tick := range due {
+		if !e.skips(tick, now, i == len(due)-1) {
+			if err := l.queueTick(ctx, e, tick, now); err != nil {
+				return err
+			}
+		}
+		e.last = tick
+	}
+	return nil
+}
+
+// queueTick queues a tick unless it is somebody else's.
+func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) error {
+	s := l.scheduler
+	run := e.run(now)
+	run.ID = e.spec.Name + "@" + tick.UTC().Format(time.RFC3339Nano)
+	var err error
+	if schedules, ok := s.broker.(broker.Schedules); ok {
+		err = schedules.QueueTick(ctx, run, tick)
+	} else {
+		run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
+		err = s.broker.QueueTasks(ctx, run)
+	}
+	switch {
+	case errors.Is(err, ErrDuplicate):
+		return nil
+	case errors.Is(err, ErrNotReplicated): // it is queued all the same
+		s.logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
+		return nil
+	}
+	return err
+}
+
+// sleepUntil waits for an instant of the wall clock, for maxSleep at most, so
+// that jumps of the clock and suspends are noticed.
+func sleepUntil(ctx context.Context, t time.Time) {
+	timer := time.NewTimer(min(time.Until(t.Round(0)), maxSleep))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
