@@ -134,6 +134,11 @@ type Schedules interface {
 	// LastTick returns the last claimed tick of a task, the zero time if
 	// there was none.
 	LastTick(ctx context.Context, queue, task string) (time.Time, error)
+
+	// BeginTicks returns what LastTick does, and where that is the zero time
+	// claims the tick since, without a run, and returns that: so the task's
+	// schedule is known to begin there, though its first tick be missed.
+	BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error)
 }
 
 // Policies is a broker that keeps what a run's Unique, Limits and Fair and an

@@ -99,7 +99,7 @@ var rights = strings.Fields(`
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +blmpop
 	+sadd +srem +smembers +sscan
-	+hset +hget +hmget +hdel
+	+hset +hsetnx +hget +hmget +hdel
 	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyrank
 	+setbit +getbit +incrby
 	+time +ping +info`)
@@ -165,6 +165,8 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 		last, err := b.LastTick(t.Context(), queue, "task")
 		require.NoError(t, err)
 		require.Equal(t, time.Unix(1, 0).UTC(), last)
+		_, err = b.BeginTicks(t.Context(), queue, "another", last)
+		require.NoError(t, err)
 
 		_, err = late.Take(within(t, 5*time.Second), broker.Want{Queues: []string{queue}, IO: 2})
 		require.NoError(t, err)

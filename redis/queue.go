@@ -302,9 +302,9 @@ func setResults(reply any, groups []*group, confirmed error) error {
 // QueueTick queues run as the tick of its task. Ticks before 1970 are refused.
 // It can be called again when an error leaves open whether it was stored.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
-	ns := tick.UnixNano()
-	if ns < 0 || tick.Year() > 2200 {
-		return fmt.Errorf("queue tick of %s: the year %d is outside 1970 to 2200", run.Task, tick.Year())
+	text, err := tickText(tick)
+	if err != nil {
+		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
 	runs := []*broker.TaskRun{run}
 	q, err := b.check(runs)
@@ -315,7 +315,7 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
-	g.task, g.tick, g.canRetry = run.Task, fmt.Sprintf("%020d", ns), true
+	g.task, g.tick, g.canRetry = run.Task, text, true
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
@@ -347,4 +347,39 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
 	return time.Unix(0, ns).UTC(), nil
+}
+
+// BeginTicks returns the last claimed tick of a task, and claims since where
+// there was none.
+func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since time.Time) (time.Time, error) {
+	text, err := tickText(since)
+	if err == nil {
+		err = (&broker.TaskRun{ID: "-", Queue: queueName, Task: task}).Validate()
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("begin ticks of %.64q: %w", task, err)
+	}
+	q, err := b.queue(queueName)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
+	}
+	began, err := promptly(ctx, b, func(ctx context.Context) (bool, error) {
+		return b.clients.work.HSetNX(ctx, q.ticks, task, text).Result()
+	})
+	switch {
+	case err != nil:
+		return time.Time{}, b.fail(ctx, "begin ticks of "+task, err)
+	case began:
+		return since.UTC().Round(0), nil
+	}
+	return b.LastTick(ctx, queueName, task)
+}
+
+// tickText is a tick as scripts compare it.
+func tickText(tick time.Time) (string, error) {
+	ns := tick.UnixNano()
+	if ns < 0 || tick.Year() > 2200 {
+		return "", fmt.Errorf("the year %d is outside 1970 to 2200", tick.Year())
+	}
+	return fmt.Sprintf("%020d", ns), nil
 }

@@ -23,7 +23,8 @@ type entry struct {
 }
 
 const (
-	onTime           = time.Minute // after its instant a tick counts as missed
+	onTime           = time.Minute     // after its instant a tick counts as missed
+	heldFor          = 5 * time.Second // until it is seen whether a task is enabled again
 	defaultMissedMax = 100
 	emptyPayload     = "\x80" // an empty map: parameters have their defaults
 )
@@ -70,6 +71,27 @@ func (e *entry) next(now time.Time) (time.Time, bool) {
 		}
 	}
 	return first, !first.IsZero()
+}
+
+// plan sets when there is something to do again, after what there was at an
+// instant was done or, with an error, was not.
+func (e *entry) plan(now time.Time, err error) {
+	next, ok := e.next(now)
+	switch {
+	case err != nil:
+		if e.retry == nil {
+			e.retry = newBackoff(100*time.Millisecond, 5*time.Second)
+		}
+		next = now.Add(e.retry.draw())
+	case e.held:
+		next = now.Add(heldFor)
+	case !ok:
+		next = now.AddDate(1, 0, 0) // there may be one when it has come nearer
+	}
+	if err == nil {
+		e.retry = nil
+	}
+	e.wake = next.Round(0)
 }
 
 // run makes the run of a tick, or of the scheduler's start.

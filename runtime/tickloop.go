@@ -19,6 +19,7 @@ type line struct {
 	queue     string
 	entries   []*entry
 	agenda    agenda    // of the entries that are not dealt with just now
+	failing   int       // schedules whose last try failed
 	wait      *backoff  // while nothing works
 	quiet     time.Time // until when failures are not logged
 
@@ -30,7 +31,6 @@ const (
 	maxSleep    = 30 * time.Second // the clock may jump meanwhile
 	tickTimeout = 10 * time.Second // of the requests for one schedule
 	maxAtOnce   = 128              // schedules of a queue that are dealt with at once
-	heldFor     = 5 * time.Second  // until it is seen whether a task is enabled again
 	quietFor    = 30 * time.Second // between two lines of log about what does not work
 )
 
@@ -49,7 +49,9 @@ func (l *line) loop(ctx context.Context) {
 		now := time.Now().Round(0) // by the wall's clock, to notice when it jumps
 		due := l.agenda.take(now)
 		if len(due) == 0 {
-			l.succeeded()
+			if l.failing == 0 {
+				l.succeeded()
+			}
 			sleepUntil(ctx, l.nextWake(now))
 			continue
 		}
@@ -67,6 +69,7 @@ func (l *line) nextWake(now time.Time) time.Time {
 // dealWith deals with entries, a bounded number at once. When none of those
 // tried works, it leaves the rest and waits: the broker is likely out of reach.
 func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
+	l.failing -= failing(due)
 	var done, failed, next atomic.Int64
 	var first struct {
 		sync.Mutex
@@ -80,14 +83,12 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 				return // it is still due
 			}
 			err := l.deal(ctx, e)
+			e.plan(now, err)
 			if err == nil {
 				done.Add(1)
-				e.retry = nil
 				continue
 			}
-			if failed.Add(1); e.retry == nil {
-				e.retry = newBackoff(100*time.Millisecond, 5*time.Second)
-			}
+			failed.Add(1)
 			first.Lock()
 			if first.entry == nil {
 				first.entry, first.err = e, err
@@ -102,13 +103,13 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	work() // most often there is one entry, which needs no goroutine
 	others.Wait()
 	for _, e := range due {
-		l.put(e, now)
+		heap.Push(&l.agenda, e)
 	}
+	l.failing += failing(due)
 	switch {
 	case ctx.Err() != nil:
 	case first.entry == nil:
 		l.wait.reset()
-		l.succeeded()
 	default:
 		l.logFailure(first.entry, first.err, int(failed.Load()))
 		if done.Load() == 0 && len(due) > 1 {
@@ -117,22 +118,13 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	}
 }
 
-// put has an entry wait for its next tick, or for the next try.
-func (l *line) put(e *entry, now time.Time) {
-	wake, ok := e.next(now)
-	if !ok {
-		wake = now.AddDate(1, 0, 0) // there may be more when it has come nearer
+func failing(entries []*entry) (n int) {
+	for _, e := range entries {
+		if e.retry != nil {
+			n++
+		}
 	}
-	switch {
-	case e.retry != nil:
-		wake = now.Add(e.retry.draw())
-	case e.held:
-		wake = now.Add(heldFor)
-	case !e.begun || len(e.due(now)) > 0:
-		wake = now // it was not tried, or there was more than one tick
-	}
-	e.wake = wake.Round(0)
-	heap.Push(&l.agenda, e)
+	return n
 }
 
 // logFailure reports what does not work, and not again for a while.
@@ -164,13 +156,11 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 		e.last = time.Now()
 	}
 	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
-		last, err := schedules.LastTick(ctx, e.spec.Queue, e.spec.Name)
+		last, err := schedules.BeginTicks(ctx, e.spec.Queue, e.spec.Name, e.last)
 		if err != nil {
 			return err
 		}
-		if !last.IsZero() {
-			e.last = last
-		}
+		e.last = last
 	}
 	if !e.spec.Schedule.Start {
 		return nil

@@ -17,6 +17,7 @@ func scheduleChecks() []check {
 		{"ticks of two tasks are independent", tickTasks},
 		{"a tick whose run cannot be stored is not claimed", tickUnsafe},
 		{"a tick's run is taken as any other", tickTaken},
+		{"ticks begin once, after which older ones are refused", tickBegun},
 	}
 }
 
@@ -93,4 +94,20 @@ func tickTaken(f *fixture) {
 	require.NoError(f, a.err, "blocked take")
 	f.requireSame(want, a.run, "a tick's run")
 	require.Less(f, a.at.Sub(start), prompt, "time from the tick to the blocked take's return")
+}
+
+func tickBegun(f *fixture) {
+	begin := func(since time.Time) time.Time {
+		at, err := f.schedules().BeginTicks(f.ctx(), "q", theTask, since)
+		require.NoError(f, err, "BeginTicks")
+		return at
+	}
+	require.True(f, midnight.Equal(begin(midnight)), "the first BeginTicks returns its instant")
+	require.True(f, midnight.Equal(begin(midnight.Add(time.Hour))), "a later one that of the first")
+	f.requireLastTick("q", theTask, midnight)
+	require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDuplicate, "QueueTick of the begin")
+	tick := midnight.Add(time.Minute)
+	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
+	require.True(f, tick.Equal(begin(midnight.Add(time.Hour))), "BeginTicks returns the last claimed tick")
+	require.Equal(f, 1, f.length("q"), "runs queued")
 }

@@ -50,3 +50,26 @@ func (b *Broker) LastTick(ctx context.Context, queue, task string) (time.Time, e
 	}
 	return time.Time{}, nil
 }
+
+// BeginTicks returns the last claimed tick of a task, and claims since where
+// there was none.
+func (b *Broker) BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error) {
+	if err := checkNames(queue, task); err != nil {
+		return time.Time{}, fmt.Errorf("begin ticks: %w", err)
+	}
+	if err := b.enter(ctx); err != nil {
+		return time.Time{}, fmt.Errorf("begin ticks of task %s: %w", task, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queue(queue)
+	at, ok := q.ticks[task]
+	if !ok {
+		at = since.UnixNano()
+		q.ticks[task] = at
+	}
+	return time.Unix(0, at).UTC(), nil
+}
+
+func checkNames(queue, task string) error {
+	return (&broker.TaskRun{ID: "-", Queue: queue, Task: task}).Validate()
+}
