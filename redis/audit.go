@@ -145,9 +145,8 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 // scan finds the queue's keys.
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
-	pattern := strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(a.q.base) + "*"
 	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.Scan(ctx, cursor, pattern, 1000)
+		return a.node.Scan(ctx, cursor, globOf(a.q.base), 1000)
 	}, func(keys []string) {
 		for _, key := range keys {
 			a.keys[key] = true
@@ -361,7 +360,7 @@ func (a *audit) swap(ctx context.Context, opens string, values map[string]string
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[strings.TrimPrefix(key, opens)]
 	})
-	places := slices.Concat(a.others(), a.q.fixed[:7])
+	places := slices.Concat(a.others(), a.q.waits())
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
 		args := []any{len(places), a.q.batch("")}
 		for _, key := range keys {

@@ -97,11 +97,11 @@ var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +rename
-	+rpush +lpush +lpop +lrange +llen +ltrim +bzmpop +blmpop
-	+sadd +srem +smembers +sscan
-	+hset +hsetnx +hget +hmget +hdel
-	+zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyrank
-	+setbit +getbit +incrby
+	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
+	+sadd +srem +smembers +sscan +sismember
+	+hset +hsetnx +hget +hmget +hdel +hgetall
+	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zremrangebyrank
+	+setbit +getbit +bitcount +incrby +mget +scan
 	+time +ping +info`)
 
 // clusterRights is what it needs on each node of a cluster besides.
@@ -195,6 +195,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 		require.Empty(t, fenced)
 	}
 	for _, queue := range queues {
+		useControls(t, b, queue)
 		_, err := b.DeadLetters(t.Context(), queue, 10)
 		require.NoError(t, err)
 		_, err = b.WaitRecord(within(t, 5*time.Second), queue, "run-1")
@@ -210,6 +211,28 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 	lengths, err := b.QueueLength(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 3, lengths[queues[1]])
+}
+
+// useControls calls what looks into a queue and steers it.
+func useControls(t *testing.T, b *redis.Broker, queue string) {
+	t.Helper()
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.Pause(t.Context(), queue, true))
+	require.NoError(t, b.Pause(t.Context(), queue, false))
+	require.NoError(t, b.Disable(t.Context(), queue, "other", true))
+	require.NoError(t, b.QueueTasks(t.Context(), runOf("other", "disabled", queue)))
+	takesNothing(t, s, queue)
+	for _, state := range []broker.State{
+		broker.StateQueued, broker.StateDelayed, broker.StateRunning, broker.StateSucceeded, broker.StateFailed,
+	} {
+		_, err := b.Runs(t.Context(), queue, state, 10)
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, queueInfo(t, b, queue).Queued)
+	require.NoError(t, b.Disable(t.Context(), queue, "other", false))
+	got := takeAll(t, s, queue, 1)
+	_, err := s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
 }
 
 // TestTLSByURL has a server whose certificate nobody vouches for.

@@ -2,10 +2,12 @@
 -- Queues groups of runs; each group is stored whole or not at all.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks; then
---       for each group its id keys and after them its record keys
+--       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks,
+--       13 disabled, 14 dead, 15 outbox; then for each group its id keys and
+--       after them its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
---       tick's task ('' for none), tick (20 digits), number of ids,
+--       what it is stored instead of: '' for nothing, d and an entry of dead, o
+--       and one of outbox; tick's task ('' for none), tick (20 digits), number of ids,
 --       number of ready lists, for each: lane 1-6, count, elements;
 --       number of delayed, for each: due, lane, element;
 --       number of records, for each: due, the record without its time; or ''
@@ -13,11 +15,12 @@
 --       A due is milliseconds since the epoch, or '+' and milliseconds from now.
 -- Returns for each group 0 when it is stored (by this call or by an earlier one
 --       with the same token), 1 when an id is live already, 2 when the tick was
---       claimed already. Refused by the server at maxmemory, before anything.
+--       claimed already, 3 when the task of the tick is disabled, 4 when what it
+--       was to be stored instead of is not there. Refused by the server at maxmemory, before anything.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token -- of the group in hand
-local p, k = 3, 13
+local p, k = 3, 16
 local woken, earliest, earliestLane = {}, nil, nil
 
 local function due(spec)
@@ -33,10 +36,12 @@ local function push(key, first, last)
   end
 end
 
--- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 or 2 refuse
+local places = {d = KEYS[14], o = KEYS[15]}
+
+-- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 to 4 refuse
 -- it, -1 it was stored by an earlier call with this token, though its runs may
 -- have ended since.
-local function check(task, tick, ids)
+local function check(source, task, tick, ids)
   local live = false
   for i = k, k + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
@@ -52,7 +57,12 @@ local function check(task, tick, ids)
     local last = redis.call('HGET', KEYS[12], task)
     if last and last >= tick then
       return 2
+    elseif redis.call('SISMEMBER', KEYS[13], task) == 1 then
+      return 3
     end
+  end
+  if source ~= '' and redis.call('LREM', places[string.sub(source, 1, 1)], 1, string.sub(source, 2)) == 0 then
+    return 4
   end
   return 0
 end
@@ -60,9 +70,9 @@ end
 local reply = {}
 for g = 1, tonumber(ARGV[2]) do
   token = ARGV[1] .. '.' .. g
-  local task, tick, ids = ARGV[p], ARGV[p + 1], tonumber(ARGV[p + 2])
-  p = p + 3
-  local verdict = check(task, tick, ids)
+  local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
+  p = p + 4
+  local verdict = check(source, task, tick, ids)
   local store = verdict == 0
   if store then
     for i = k, k + ids - 1 do

@@ -45,7 +45,7 @@ func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error)
 	if b.glances.wasQuiet(queues, freshGlance) {
 		return nil, nil
 	}
-	keys := func(q *queue) []string { return q.fixed[:7] }
+	keys := func(q *queue) []string { return append(q.fixed[:7:7], q.enabling) }
 	if quiet, err := b.noneHas(ctx, queues, keys); quiet || err != nil {
 		return nil, err
 	}

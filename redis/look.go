@@ -23,7 +23,7 @@ type spot struct {
 // element can be shown again. It is mine if it is where this version puts runs.
 func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	others := a.others()
-	places := slices.Concat(others, a.q.fixed[:7])
+	places := slices.Concat(others, a.q.waits())
 	for i, key := range places {
 		f := func(element string) {
 			show(spot{key: key, done: a.q.flights, index: -1, element: element}, i >= len(others))
@@ -43,6 +43,9 @@ func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	return nil
 }
 
+// waits returns the keys of runs that wait, the way they move.
+func (q *queue) waits() []string { return append([]string{q.aside}, q.fixed[:7]...) }
+
 // others returns the queue's keys of which it is not known what they hold.
 func (a *audit) others() (list []string) {
 	for key := range a.keys {
@@ -56,11 +59,12 @@ func (a *audit) others() (list []string) {
 // unknown reports whether a key of the queue is of no kind that is known here:
 // another version may keep runs in it.
 func (a *audit) unknown(key string) bool {
-	if slices.Contains(a.q.fixed, key) {
+	if slices.Contains(a.q.fixed, key) || key == a.q.aside {
 		return false
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
-	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed":
+	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
+		"paused", "disabled", "enabling", "last":
 		return several
 	case "f", "d", "id", "rec", "lost", "wait":
 		return !several

@@ -19,8 +19,10 @@ type group struct {
 	delayed  []any    // due, lane and element of each other
 	records  []string // keys
 	values   []any    // due and map of each record
+	source   []byte   // what it is stored instead of, as the script takes it
 	task     string   // of the tick this is, if it is one
 	tick     string
+	verdict  int64 // as the script returns it
 	result   error
 	bytes    int
 	canRetry bool // repeating it cannot store it twice
@@ -180,7 +182,7 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 
 // plain reports whether nothing can refuse the group, so that it can be stored
 // as one with others.
-func (g *group) plain() bool { return len(g.owners) == 0 && g.task == "" }
+func (g *group) plain() bool { return len(g.owners) == 0 && g.task == "" && g.source == nil }
 
 // merge adds the runs of another plain group.
 func (g *group) merge(other *group) {
@@ -223,7 +225,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 // sent again. Each group's own refusal is its result.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
-	keys := q.keys(q.ticks)
+	keys := q.keys(q.ticks, q.disabled, q.dead, q.outbox)
 	args := make([]any, 0, 64)
 	args = append(args, token, len(groups))
 	canRetry := true
@@ -263,7 +265,7 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 const repeatFor = 8 * time.Second
 
 func (g *group) appendArgs(args []any) []any {
-	args = append(args, g.task, g.tick, len(g.owners))
+	args = append(args, g.source, g.task, g.tick, len(g.owners))
 	at, lists := len(args), 0
 	args = append(args, nil)
 	for n, elements := range g.lanes {
@@ -277,6 +279,15 @@ func (g *group) appendArgs(args []any) []any {
 	return append(append(args, len(g.records)), g.values...)
 }
 
+// What the enqueue script returns of a group.
+const (
+	isStored     = 0
+	idLives      = 1
+	tickClaimed  = 2
+	taskDisabled = 3
+	sourceGone   = 4
+)
+
 // setResults sets each group's result, that of a stored one to what became of
 // its confirmation.
 func setResults(reply any, groups []*group, confirmed error) error {
@@ -285,21 +296,28 @@ func setResults(reply any, groups []*group, confirmed error) error {
 		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
 	}
 	for i, g := range groups {
-		switch verdicts[i] {
-		case int64(0):
+		g.verdict, _ = verdicts[i].(int64)
+		switch g.verdict {
+		case isStored:
 			if confirmed != nil {
 				g.result = fmt.Errorf("queue tasks: %w", confirmed)
 			}
-		case int64(1):
+		case idLives:
 			g.result = fmt.Errorf("queue tasks: %w", broker.ErrDuplicate)
-		default:
+		case taskDisabled, sourceGone:
+			// Nothing is stored, as it should be.
+		case tickClaimed:
 			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
+		default:
+			g.result = fmt.Errorf("queue tasks: unexpected verdict %v of the enqueue script", verdicts[i])
 		}
 	}
 	return nil
 }
 
 // QueueTick queues run as the tick of its task. Ticks before 1970 are refused.
+// That of a task that is disabled is neither claimed nor queued, which is no
+// error.
 // It can be called again when an error leaves open whether it was stored.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
 	text, err := tickText(tick)

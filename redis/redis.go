@@ -258,7 +258,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		for _, list := range q.ready {
 			counts[i] = append(counts[i], pipe.LLen(ctx, list))
 		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed))
+		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.aside))
 	}
 	if _, err := promptly(ctx, b, pipe.Exec); err != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
@@ -315,6 +315,13 @@ type queue struct {
 	waiters string
 	ticks   string
 
+	paused   string
+	disabled string
+	aside    string
+	enabling string
+	outbox   string
+	last     string
+
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	enqueue committer[*group]
 	push    pusher
@@ -349,6 +356,13 @@ func (b *Broker) keysOf(name string) *queue {
 		dropped: base + "dropped",
 		waiters: base + "waiters",
 		ticks:   base + "ticks",
+
+		paused:   base + "paused",
+		disabled: base + "disabled",
+		aside:    base + "aside",
+		enabling: base + "enabling",
+		outbox:   base + "outbox",
+		last:     base + "last",
 	}
 	q.fixed = []string{
 		q.delayed,

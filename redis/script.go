@@ -35,10 +35,12 @@ var (
 	recordLua string
 	//go:embed audit.lua
 	auditLua string
+	//go:embed control.lua
+	controlLua string
 )
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record, audit script
+	enqueue, take, started, finish, renew, expired, giveback, record, audit, control script
 }
 
 func newScripts() scripts {
@@ -52,6 +54,7 @@ func newScripts() scripts {
 		giveback: newScript(givebackLua),
 		record:   newScript(recordLua),
 		audit:    newScript(auditLua),
+		control:  newScript(controlLua),
 	}
 }
 

@@ -7,16 +7,19 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped
+--       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped,
+--       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
+--       21 enabling: tasks whose runs are to come back from there, and up to
+--       which one that is not done
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,
 --       8 cap of the dead list, 9 a failure for entries that cannot be read,
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some
 -- Returns an array: first the milliseconds until the next delayed run is due
---       (-1: there is none; -2: this slot can be used no more; -3: there is
---       none, and nothing in flight either), then
---       the elements of the batch.
+--       (0: call again at once; -1: there is none, or the queue is paused; -2:
+--       this slot can be used no more; -3: there is none, and nothing in flight
+--       either), then the elements of the batch.
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
 local wanted = {room[1] > 0, room[2] > 0}
@@ -38,7 +41,7 @@ local function wake(lane)
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12]) == 0 then
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21]) == 0 then
   sleep()
   return {-3}
 end
@@ -64,6 +67,12 @@ if total <= 0 then
   return {-2}
 end
 
+local steered = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21]) > 0
+if steered and redis.call('EXISTS', KEYS[18]) == 1 then
+  sleep()
+  return {-1}
+end
+
 local function bury(element)
   redis.call('LPUSH', KEYS[16], string.format('%013.0f', now) .. ARGV[9] .. element)
   local over = redis.call('LLEN', KEYS[16]) - tonumber(ARGV[8])
@@ -82,6 +91,129 @@ local function laneOf(element)
 end
 
 local arrived = {}
+
+-- what is looked at for its task in one call: elements and bytes
+local looks, bytes = 2000, 16777216
+local sift -- while tasks are disabled
+if steered then
+  -- how many bytes of length or value follow the types of MessagePack that open
+  -- with 0xc0 to 0xdf, negative if it is a length; of arrays and maps it counts
+  -- values
+  local follow = {[0] = 0, 0, 0, 0, -1, -2, -4, -1, -2, -4, 4, 8, 1, 2, 4, 8,
+    1, 2, 4, 8, 2, 3, 5, 9, 17, -1, -2, -4, -2, -4, -2, -4}
+
+  -- the place behind the value at a place of an element, nil when it is cut off
+  local function skip(element, at)
+    local values = 1
+    while values > 0 do
+      local kind = string.byte(element, at)
+      if not kind then
+        return nil
+      end
+      at, values = at + 1, values - 1
+      local n = kind >= 0xc0 and kind < 0xe0 and follow[kind - 0xc0] or 0
+      if n < 0 then
+        if #element < at - n then
+          return nil
+        end
+        local size = struct.unpack('>I' .. -n, element, at)
+        at = at - n
+        if kind >= 0xdc then
+          values = values + size * (kind >= 0xde and 2 or 1)
+        else
+          at = at + size + (kind >= 0xc7 and kind <= 0xc9 and 1 or 0)
+        end
+      elseif kind >= 0x80 and kind < 0xa0 then
+        values = values + (kind < 0x90 and 2 * (kind - 0x80) or kind - 0x90)
+      elseif kind >= 0xa0 and kind < 0xc0 then
+        at = at + kind - 0xa0
+      else
+        at = at + n
+      end
+    end
+    return at
+  end
+
+  -- the task that an element's envelope names, nil if it cannot be found
+  local function taskOf(element)
+    local at = 11 + string.byte(element, 9)
+    at = at + (string.byte(element, at) == 0xde and 3 or 1)
+    while at and at < #element do
+      if string.sub(element, at, at + 1) == '\161t' then -- taskgen writes it first
+        local behind = skip(element, at + 2)
+        local long = string.byte(element, at + 2) == 0xd9 and 1 or 0
+        return behind and string.sub(element, at + 3 + long, behind - 1)
+      end
+      at = skip(element, at)
+      at = at and skip(element, at)
+    end
+  end
+
+  local function look(element)
+    looks, bytes = looks - 1, bytes - #element
+    return laneOf(element) and taskOf(element)
+  end
+
+  -- Brings back runs of a task that is enabled again, from the last one on, so
+  -- that they are at the heads of their lists in their order.
+  local function bringBack(task, from)
+    while looks > 0 and bytes > 0 do
+      local page = redis.call('ZRANGE', KEYS[20], '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
+      if #page == 0 then
+        redis.call('ZREM', KEYS[21], task)
+        return true
+      end
+      for i = 1, #page, 2 do
+        if look(page[i]) == task then
+          local lane = laneOf(page[i])
+          redis.call('LPUSH', KEYS[1 + lane], page[i])
+          redis.call('ZREM', KEYS[20], page[i])
+          arrived[lane <= 3 and 1 or 2] = true
+        end
+      end
+      from = page[#page]
+    end
+    redis.call('ZADD', KEYS[21], from, task)
+  end
+
+  local enabling = redis.call('ZRANGE', KEYS[21], 0, 0, 'WITHSCORES')
+  while #enabling > 0 do
+    if not bringBack(enabling[1], enabling[2]) then
+      return {0}
+    end
+    enabling = redis.call('ZRANGE', KEYS[21], 0, 0, 'WITHSCORES')
+  end
+
+  local disabled, last = {}, nil
+  for _, task in ipairs(redis.call('SMEMBERS', KEYS[19])) do
+    disabled[task] = true
+  end
+
+  -- Moves runs of disabled tasks at the head of a list aside. Returns how many of
+  -- those that are there then, up to n, are to be taken.
+  function sift(list, n)
+    local kept = {}
+    while #kept < n and looks > 0 and bytes > 0 do
+      local page = redis.call('LPOP', list, math.min(n - #kept, 50))
+      if not page then
+        break
+      end
+      for _, element in ipairs(page) do
+        if disabled[look(element)] then
+          last = (last or tonumber(redis.call('ZRANGE', KEYS[20], -1, -1, 'WITHSCORES')[2] or 0)) + 1
+          redis.call('ZADD', KEYS[20], string.format('%.0f', last), element)
+        else
+          kept[#kept + 1] = element
+        end
+      end
+    end
+    for i = #kept, 1, -1 do
+      redis.call('LPUSH', list, kept[i])
+    end
+    return #kept
+  end
+end
+
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if first and tonumber(first) <= now then
   local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200)
@@ -102,8 +234,12 @@ reply[1] = -1
 local sessions -- that hold something
 local size = 1
 local function take(lane, list)
+  local n = math.min(room[lane], total)
+  if sift and n > 0 then
+    n = sift(list, n)
+  end
   local length = redis.call('LLEN', list)
-  local n = math.min(room[lane], total, length)
+  n = math.min(n, length)
   if n > free[lane] then
     sessions = sessions or math.max(1, redis.call('ZCARD', KEYS[13]))
     n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
@@ -151,7 +287,9 @@ if size > 1 then
 else
   sleep()
 end
-if first then
+if size == 1 and (looks <= 0 or bytes <= 0) then
+  reply[1] = 0
+elseif first then
   reply[1] = math.max(0, tonumber(first) - now)
 end
 return reply

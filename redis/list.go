@@ -1,0 +1,277 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	// maxListed is how many runs are listed at most.
+	maxListed = 10_000
+	// listPage is how many elements are read in one command, as they can be large.
+	listPage = 200
+	// maxScans is how many pages of a thousand keys are looked through for
+	// records.
+	maxScans = 200
+)
+
+// Runs returns up to max runs of the queue in a state, at most 10,000: the
+// queued ones in the order they will be taken, those of disabled tasks last, the
+// delayed ones the soonest first, the others in no order. What moves while it is
+// read can be missing or there twice. Runs that have ended are found by looking
+// through the keys of the server, up to 200,000 of them: it is for people, and
+// on a server with many keys it may miss some.
+func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State, max int) ([]*broker.RunInfo, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	l := &listing{b: b, q: q, state: state, max: min(max, maxListed)}
+	switch state {
+	case broker.StateQueued:
+		err = l.queued(ctx)
+	case broker.StateDelayed:
+		err = l.delayed(ctx, "(", "+inf")
+	case broker.StateRunning:
+		err = l.running(ctx)
+	case broker.StateSucceeded, broker.StateFailed:
+		err = l.ended(ctx)
+	default:
+		return nil, fmt.Errorf("list runs: unknown state %.32q", string(state))
+	}
+	if err == nil && !state.Ended() {
+		err = l.readFailures(ctx)
+	}
+	if err != nil {
+		return nil, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, err)
+	}
+	return l.found, nil
+}
+
+// listing is one list of runs in the making.
+type listing struct {
+	b     *Broker
+	q     *queue
+	state broker.State
+	max   int
+	names broker.Decoder
+	found []*broker.RunInfo
+}
+
+func (l *listing) full() bool { return len(l.found) >= l.max }
+
+// add adds the run of an element. What is none is left out: whoever takes it
+// makes a dead letter of it.
+func (l *listing) add(element string) *broker.RunInfo {
+	run := new(broker.TaskRun)
+	if l.full() || parseElement(&l.names, []byte(element), run) != nil {
+		return nil
+	}
+	info := &broker.RunInfo{Run: run, State: l.state}
+	l.found = append(l.found, info)
+	return info
+}
+
+// queued lists what is ready, what is due, and what was moved aside.
+func (l *listing) queued(ctx context.Context) error {
+	for _, n := range []int{0, 3, 1, 4, 2, 5} { // io and cpu of each priority
+		for from := int64(0); !l.full(); from += listPage {
+			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.work.LRange(ctx, l.q.ready[n], from, from+listPage-1).Result()
+			})
+			if err != nil {
+				return err
+			}
+			for _, element := range list {
+				l.add(element)
+			}
+			if len(list) < listPage {
+				break
+			}
+		}
+	}
+	if err := l.delayed(ctx, "-inf", ""); err != nil {
+		return err
+	}
+	for from := int64(0); !l.full(); from += listPage {
+		list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
+			return l.b.clients.work.ZRange(ctx, l.q.aside, from, from+listPage-1).Result()
+		})
+		if err != nil {
+			return err
+		}
+		for _, element := range list {
+			l.add(element)
+		}
+		if len(list) < listPage {
+			break
+		}
+	}
+	return nil
+}
+
+// delayed lists elements by when they are due; now is put behind the bounds.
+func (l *listing) delayed(ctx context.Context, from, to string) error {
+	now, err := promptly(ctx, l.b, func(ctx context.Context) (time.Time, error) { return l.b.clients.work.Time(ctx).Result() })
+	if err != nil {
+		return err
+	}
+	ms := strconv.FormatInt(now.UnixMilli(), 10)
+	if to == "" {
+		to = ms
+	} else {
+		from += ms
+	}
+	for at := int64(0); !l.full(); at += listPage {
+		list, err := promptly(ctx, l.b, func(ctx context.Context) ([]goredis.Z, error) {
+			by := &goredis.ZRangeBy{Min: from, Max: to, Offset: at, Count: listPage}
+			return l.b.clients.work.ZRangeByScoreWithScores(ctx, l.q.delayed, by).Result()
+		})
+		if err != nil {
+			return err
+		}
+		for _, z := range list {
+			element, _ := z.Member.(string)
+			if info := l.add(element); info != nil && l.state == broker.StateDelayed {
+				info.Due = time.UnixMilli(int64(z.Score)).UTC()
+			}
+		}
+		if len(list) < listPage {
+			break
+		}
+	}
+	return nil
+}
+
+// running lists what sessions hold.
+func (l *listing) running(ctx context.Context) error {
+	members, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
+		return l.b.clients.work.SMembers(ctx, l.q.flights).Result()
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(members)
+	for _, member := range members {
+		if l.full() {
+			break
+		}
+		pipe := l.b.clients.work.Pipeline()
+		batch, done := pipe.LRange(ctx, l.q.batch(member), 0, -1), pipe.Get(ctx, l.q.done(member))
+		if err := l.b.readAll(ctx, pipe); err != nil {
+			return err
+		}
+		session, _, _ := strings.Cut(member, ":")
+		bitmap := done.Val()
+		for i, element := range batch.Val() {
+			if isSet(bitmap, i) {
+				continue
+			}
+			if info := l.add(element); info != nil {
+				info.Session = session
+				info.Run.Deliveries++
+			}
+		}
+	}
+	return nil
+}
+
+// isSet reads a bitmap as SETBIT writes it.
+func isSet(bitmap string, i int) bool {
+	return i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
+}
+
+// readFailures reads the last failures of those that have a record.
+func (l *listing) readFailures(ctx context.Context) error {
+	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return info.Run.Keep <= 0 || info.Run.Attempt == 0 })
+	for page := range slices.Chunk(kept, listPage) {
+		keys := make([]string, len(page))
+		for i, info := range page {
+			keys[i] = l.q.record(info.Run.ID)
+		}
+		values, err := promptly(ctx, l.b, func(ctx context.Context) ([]any, error) { return l.b.clients.work.MGet(ctx, keys...).Result() })
+		if err != nil {
+			return err
+		}
+		for i, info := range page {
+			var record broker.Record
+			if stored, ok := values[i].(string); ok && parseRecord([]byte(stored), &record) == nil {
+				info.Failure = record.Failure
+			}
+		}
+	}
+	return nil
+}
+
+// ended lists records of runs that have ended.
+func (l *listing) ended(ctx context.Context) error {
+	node, err := l.b.nodeOf(ctx, l.q)
+	if err != nil {
+		return err
+	}
+	opens, cursor := l.q.record(""), uint64(0)
+	for range maxScans {
+		got, err := promptly(ctx, l.b, func(ctx context.Context) (page, error) {
+			keys, next, err := node.Scan(ctx, cursor, globOf(opens), 1000).Result()
+			return page{keys, next}, err
+		})
+		if err != nil {
+			return err
+		}
+		for keys := range slices.Chunk(got.entries, listPage) {
+			if err := l.addEnded(ctx, node, keys); err != nil || l.full() {
+				return err
+			}
+		}
+		if cursor = got.cursor; cursor == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []string) error {
+	states := make([]*goredis.StringCmd, len(keys))
+	pipe := node.Pipeline()
+	for i, key := range keys {
+		states[i] = pipe.GetRange(ctx, key, 0, 0)
+	}
+	if err := l.b.readAll(ctx, pipe); err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if states[i].Val() != letterOf(l.state) || l.full() {
+			continue
+		}
+		stored, err := promptly(ctx, l.b, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
+		if errors.Is(err, goredis.Nil) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		record := broker.Record{ID: strings.TrimPrefix(key, l.q.record(""))}
+		if parseRecord([]byte(stored), &record) != nil || record.State != l.state {
+			continue
+		}
+		l.found = append(l.found, &broker.RunInfo{
+			Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: l.q.name, Attempt: record.Attempt},
+			State: record.State, Failure: record.Failure,
+		})
+	}
+	return nil
+}
+
+// globOf is the pattern of keys that open so.
+func globOf(opens string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(opens) + "*"
+}
