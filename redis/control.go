@@ -126,14 +126,6 @@ func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
 // nanoseconds since the epoch, and an array.
 const lastDigits = 20
 
-func appendLast(b []byte, l *broker.LastRun) []byte {
-	b = fmt.Appendf(b, "%0*d", lastDigits, max(l.Started.UnixNano(), 0))
-	b = codec.AppendArrayLen(b, 3)
-	b = codec.AppendString(b, l.ID)
-	b = codec.AppendInt(b, int64(l.Took))
-	return codec.AppendBytes(b, []byte(l.Failure)) // of any text
-}
-
 // parseLast leaves out what cannot be read.
 func parseLast(q *queue, stored map[string]string) map[string]broker.LastRun {
 	last := make(map[string]broker.LastRun, len(stored))
