@@ -108,7 +108,7 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 	defer cancel()
 	if t.spec.Kind == IO {
 		ctx = newRunContext(ctx, run, deadline, client, logger)
-		return protect(ctx, t, run.Payload)
+		return protectGoroutine(ctx, t, run.Payload)
 	}
 	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, Call: callServer{client}.serve})
 	if err != nil {
@@ -123,6 +123,19 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 		return nil, &childError{response}
 	}
 	return response.Result, nil
+}
+
+// protectGoroutine is protect in a goroutine of its own, for which it waits: a
+// task that calls runtime.Goexit ends that one, not the caller's.
+func protectGoroutine(ctx context.Context, t *Task, payload []byte) (result []byte, err error) {
+	err = errGoexit // unless it returns
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		result, err = protect(ctx, t, payload)
+	}()
+	<-done
+	return result, err
 }
 
 func (a *app) queue(ctx context.Context, args []string) error {

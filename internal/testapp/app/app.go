@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
@@ -23,8 +24,15 @@ func Main() {
 }
 
 // appendLedger writes "START note id delivery pid" and "END note id delivery
-// pid", each in one write, so that lines of several processes do not mix.
+// pid", each in one write, so that lines of several processes do not mix. The
+// notes goexit and panic have it do that instead.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
+	switch note {
+	case "goexit":
+		runtime.Goexit()
+	case "panic":
+		panic("told to panic")
+	}
 	path := os.Getenv(LedgerEnv)
 	if path == "" {
 		return nil
