@@ -18,22 +18,28 @@ const (
 // finish hands an outcome to the finish loop. It blocks while the broker is
 // behind, which keeps the slot and so takes no more runs.
 func (s *session) finish(o broker.Outcome) {
-	if o.Verdict == broker.Retry {
-		if err := o.Run.Validate(); err != nil {
-			// No broker would take it back, however often it is offered.
-			o = s.dead(o.Run, broker.Failure{Kind: string(Failed), Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
-		}
-	}
-	s.outcomes.put(o)
+	s.outcomes.put(s.storable(o))
 }
 
 // giveBack hands runs back that have not started, without waiting for anything.
 func (s *session) giveBack(runs []*broker.TaskRun) {
 	items := make([]broker.Outcome, 0, len(runs))
 	for _, run := range slices.Backward(runs) { // as each goes to the head of its queue
-		items = append(items, handBack(run, 0))
+		items = append(items, s.storable(handBack(run, 0)))
 	}
 	s.outcomes.add(items)
+}
+
+// storable returns the outcome, or a dead letter instead of a run that no
+// broker would take back, however often it is offered.
+func (s *session) storable(o broker.Outcome) broker.Outcome {
+	if o.Verdict != broker.Retry {
+		return o
+	}
+	if err := o.Run.Validate(); err != nil {
+		return s.dead(o.Run, broker.Failure{Kind: string(Failed), Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+	}
+	return o
 }
 
 // outbox holds outcomes on their way to the broker.

@@ -87,20 +87,49 @@ func TestARunGrownTooLargeForItsRetryIsADeadLetter(t *testing.T) {
 	})
 }
 
-// growing adds a header that is too large to every run it hands out.
+func TestARunGrownTooLargeToBeGivenBackIsADeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &growing{Broker: newMemory(t), more: 2}
+		b.Leaser = b.Broker.(broker.Leaser)
+		ctx := clientContext(context.Background(), b.Broker)
+		for _, note := range []string{"long", "behind", "behind"} {
+			_, err := tasks.QueueRecorderRecord(ctx, note)
+			require.NoError(t, err)
+		}
+		var j journal
+		consume(t, b, taskrt.ConsumerConfig{Concurrency: 1}, tasks.Tasks(j.recorder(func(context.Context, *taskrt.Run, string) error {
+			time.Sleep(time.Second)
+			return nil
+		})))
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"long"}, j.notes())
+		dead, err := b.Broker.(broker.Records).DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Len(t, dead, 2, "those that waited behind it")
+		require.Contains(t, dead[0].Failure.Message, "the run cannot be stored for its retry: header")
+	})
+}
+
+// growing adds a header that is too large to every run it hands out, and hands
+// out more than it was asked for.
 type growing struct {
 	broker.Broker
 	broker.Leaser
+	more int
 }
 
-type growingSession struct{ broker.Session }
+type growingSession struct {
+	broker.Session
+	more int
+}
 
 func (g *growing) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	s, err := g.Leaser.Join(ctx, lease)
-	return growingSession{s}, err
+	return growingSession{s, g.more}, err
 }
 
 func (s growingSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	want.IO += s.more
 	runs, err := s.Session.Take(ctx, want)
 	for _, run := range runs {
 		run.Headers = map[string]string{"trace": strings.Repeat("x", 2*broker.MaxHeader)}
