@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	goruntime "runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -77,6 +79,52 @@ func TestATaskThatEndsItsGoroutineCostsNoSlot(t *testing.T) {
 		}
 		time.Sleep(time.Hour) // the bubble's clock: past all retries
 		require.EqualValues(t, 400, ended.Load(), "each run has four attempts")
+	})
+}
+
+// stuck is a broker whose Finish does not return in time.
+type stuck struct {
+	broker.Broker
+	broker.Leaser
+}
+
+type stuckSession struct{ broker.Session }
+
+func (b stuck) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := b.Leaser.Join(ctx, lease)
+	return stuckSession{s}, err
+}
+
+func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) ([]*broker.TaskRun, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver: that waits while the
+// broker is behind by more outcomes than a consumer keeps.
+func TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		var (
+			mu   sync.Mutex
+			last context.Context
+			runs int
+		)
+		const queued = 3000
+		consume(t, stuck{m, m}, taskrt.ConsumerConfig{Concurrency: 1, Processes: 1}, tasks.Tasks(&tasks.Recorder{Do: func(ctx context.Context, _ *taskrt.Run, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			last = ctx
+			runs++
+			return nil
+		}}))
+		_, err := tasks.QueueRecorderRecordBatch(clientContext(context.Background(), m), make([]tasks.RecorderRecordParams, queued))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Greater(t, runs, 700)
+		require.Less(t, runs, queued, "it did not wait")
+		require.ErrorIs(t, last.Err(), context.Canceled)
 	})
 }
 

@@ -71,11 +71,12 @@ func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
 	}
-	if o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err); ok {
+	o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err)
+	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
+	if ok {
 		x.session.noteLast(x, &o)
 		x.session.finish(o)
 	}
-	x.runContext.end()
 }
 
 // handle is the innermost handler. It makes errors of panics already, so that
