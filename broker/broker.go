@@ -223,7 +223,7 @@ var (
 
 	// ErrNotReplicated is wrapped by the error of a QueueTasks or QueueTick
 	// whose runs are stored, but not as safely as the broker was asked to: they
-	// may run, and may still be lost. To queue them again may run them twice,
-	// or, with OwnID, be refused as ErrDuplicate.
+	// may run, and may still be lost. To queue them again may run them twice, or,
+	// with OwnID and while they live, be refused as ErrDuplicate.
 	ErrNotReplicated = errors.New("it is stored, but not as safely as asked")
 )

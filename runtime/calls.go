@@ -21,10 +21,10 @@ const (
 )
 
 // wireErrors are the sentinels that keep their identity between child and
-// parent, by their place in this list from 1.
+// parent, by their place in this list from 1, so new ones come last.
 var wireErrors = []error{
 	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
-	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded,
+	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotReplicated,
 }
 
 // parentBroker is the broker that a child process sees: its parent's.

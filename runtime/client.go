@@ -23,8 +23,9 @@ var (
 	// *DuplicateError too.
 	ErrDuplicate = broker.ErrDuplicate
 	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have
-	// confirmed it than the broker's URL or configuration asks for. To queue it
-	// again may run it twice, unless it has an ID of its own.
+	// confirmed it than the broker's URL or configuration asks for. It runs
+	// unless the server loses it, so to queue it again may run it twice. With an
+	// ID of its own that is refused as ErrDuplicate, but only until it has ended.
 	ErrNotReplicated = broker.ErrNotReplicated
 	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the
 	// run may or may not be queued. With an ID of its own it can be queued again.
@@ -108,14 +109,11 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 	if err == nil {
 		err = c.queue(ctx, run)
 	}
-	if errors.Is(err, ErrDuplicate) {
-		if dup := (*DuplicateError)(nil); errors.As(err, &dup) && len(dup.Runs) > 0 {
-			run.ID = dup.Runs[0].ID
-		}
-		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
+	if dup := (*DuplicateError)(nil); errors.As(err, &dup) && len(dup.Runs) > 0 {
+		run.ID = dup.Runs[0].ID
 	}
-	if errors.Is(err, ErrNotReplicated) {
-		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, err)
+	if errors.Is(err, ErrDuplicate) || errors.Is(err, ErrNotReplicated) {
+		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, advise(err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
@@ -124,7 +122,8 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 }
 
 // QueueBatch queues one run for each of params, all of them or none: what a
-// generated batch stub calls. The option ID fits no batch of several.
+// generated batch stub calls. The option ID fits no batch of several. The
+// handles are also returned with [ErrNotReplicated].
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -162,7 +161,11 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		runs[i], handles[i] = &made[i], &shown[i]
 		setHandle(&shown[i], c, d, &made[i])
 	}
-	if err := c.queue(ctx, runs...); err != nil {
+	err = c.queue(ctx, runs...)
+	if errors.Is(err, ErrNotReplicated) {
+		return handles, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, advise(err))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
 	}
 	return handles, nil
@@ -180,6 +183,15 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 		}
 	}
 	return c.broker.QueueTasks(ctx, runs...)
+}
+
+// advise adds to the error of an enqueue what to do about it, where that is not
+// what one would do at first.
+func advise(err error) error {
+	if !errors.Is(err, ErrNotReplicated) {
+		return err
+	}
+	return fmt.Errorf("%w; it runs unless the server loses it, so queue it again only if it may run twice", err)
 }
 
 func (c *Client) checkPayload(payload []byte) error {

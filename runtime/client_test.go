@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,52 @@ func TestBatchIsQueuedWholeOrNotAtAll(t *testing.T) {
 	handles, err = tasks.QueueEchoBatch(ctx, nil)
 	require.NoError(t, err)
 	require.Empty(t, handles)
+}
+
+// unconfirmed is a broker that stores runs less safely than it was asked to.
+type unconfirmed struct {
+	broker.Broker
+	broker.Leaser
+	broker.Records
+}
+
+func (b unconfirmed) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
+	if err := b.Broker.QueueTasks(ctx, runs...); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: 0 of 1 replicas confirmed it", broker.ErrNotReplicated)
+}
+
+func TestWhatIsQueuedButNotSafeHasItsHandle(t *testing.T) {
+	m := newMemory(t)
+	b := unconfirmed{m, m, m}
+	ctx := clientContext(childContext(t), b)
+	var j journal
+	consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(j.recorder(nil)))
+	requireUnsafe := func(err error, what string) {
+		t.Helper()
+		require.ErrorIs(t, err, taskrt.ErrNotReplicated)
+		require.EqualError(t, err, what+": it is stored, but not as safely as asked: 0 of 1 replicas confirmed it; "+
+			"it runs unless the server loses it, so queue it again only if it may run twice")
+	}
+	one, err := tasks.QueueEcho(ctx, "one", 1)
+	require.NotNil(t, one)
+	requireUnsafe(err, "queue task echo as "+one.ID)
+	two, err := tasks.QueueEchoBatch(ctx, []tasks.EchoParams{{Text: "two", Times: 1}, {Text: "three", Times: 1}})
+	requireUnsafe(err, "queue 2 runs of task echo")
+	require.Len(t, two, 2)
+	for _, handle := range append(two, one) {
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+	}
+
+	// The same in a child process, which asks its parent.
+	parent, err := tasks.QueueDescend(ctx)
+	require.ErrorIs(t, err, taskrt.ErrNotReplicated)
+	id, err := parent.Wait(ctx)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(j.all()) == 1 }, time.Minute, time.Millisecond)
+	require.Equal(t, id, j.all()[0].run.ID)
 }
 
 func TestABatchOfSeveralHasNoIDOfItsOwn(t *testing.T) {

@@ -166,10 +166,10 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	}
 	if err != nil {
 		what := t.spec.Name
-		if o.id != "" {
-			what += " as " + o.id
+		if o.id != "" || errors.Is(err, ErrNotReplicated) {
+			what += " as " + run.ID
 		}
-		return fmt.Errorf("queue task %s: %w", what, err)
+		return fmt.Errorf("queue task %s: %w", what, advise(err))
 	}
 	if !o.wait {
 		if o.json {

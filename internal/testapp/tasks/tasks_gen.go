@@ -687,7 +687,7 @@ func (p *RelayParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 var descendTask = &taskrt.Definition[DescendParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "descend",
-		Doc:    "Descend queues Record and reports its own place in the line.",
+		Doc:    "Descend queues Record and reports its own place in the line. It is content\nwith a run that is not safe yet.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Result: "string",
@@ -702,7 +702,8 @@ var descendTask = &taskrt.Definition[DescendParams, string]{
 	},
 }
 
-// QueueDescend queues [Descend]: it queues Record and reports its own place in the line.
+// QueueDescend queues [Descend]: it queues Record and reports its own place in the line. It is content
+// with a run that is not safe yet.
 func QueueDescend(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
 	return taskrt.Queue(ctx, descendTask, &DescendParams{}, opts...)
 }
