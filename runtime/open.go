@@ -84,10 +84,26 @@ func warnIfVolatile(ctx context.Context, b broker.Broker, logger *slog.Logger) s
 	}
 	d, err := graded.Durability(ctx)
 	if err != nil {
+		logger.Warn("cannot tell how safe the server keeps what it accepts", "error", err)
 		return ""
 	}
-	if !d.Durable() {
-		logger.Warn("the server does not write what it accepts to its disk: a restart of it loses queued runs; set appendonly yes", "durability", d)
+	for _, risk := range risks(d) {
+		logger.Warn(risk, "durability", d.String())
 	}
 	return d.String()
+}
+
+// risks returns how the server may lose what it accepts, and what to do about
+// each: none when d.Durable.
+func risks(d redis.Durability) (risks []string) {
+	switch {
+	case d.Persistence != redis.AppendOnly:
+		risks = append(risks, "the server does not write what it accepts to its disk: a restart of it loses queued runs; set appendonly yes")
+	case d.Failing:
+		risks = append(risks, "the server cannot write what it accepts to its disk: a restart of it loses queued runs; see its log, and whether its disk is full")
+	}
+	if d.Eviction != "noeviction" {
+		risks = append(risks, "the server may drop queued runs when its memory is full; set maxmemory-policy noeviction")
+	}
+	return risks
 }
