@@ -23,8 +23,8 @@ import (
 type line struct {
 	client *goredis.Client // whose only connection it is; used for nothing more
 	conn   net.Conn
-	dialed bool   // conn is set, and does not change any more
-	addr   string // of its other end
+	dialed atomic.Bool // conn is set, and does not change any more
+	addr   string      // of its other end
 	in     *bufio.Reader
 	out    []byte // the last command; its array is used again
 	used   time.Time
@@ -169,6 +169,7 @@ func (ls *lines) dial(ctx context.Context) error {
 		l.addr = l.conn.RemoteAddr().String()
 		ls.master.Store(&l.addr)
 	}
+	l.dialed.Store(true)
 	ls.keep(l)
 	return nil
 }
@@ -190,14 +191,15 @@ func (ls *lines) forget(l *line) {
 
 func (ls *lines) keep(l *line) {
 	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	l.dialed = true
-	if ls.closed || len(ls.free) >= cap(ls.room) {
-		// Of callers that did not stay for their dial there can be many.
-		go l.close()
-		return
+	// Of callers that did not stay for their dial there can be many.
+	tooMany := ls.closed || len(ls.free) >= cap(ls.room)
+	if !tooMany {
+		ls.free = append(ls.free, l)
 	}
-	ls.free = append(ls.free, l)
+	ls.mu.Unlock()
+	if tooMany {
+		l.close()
+	}
 }
 
 // put ends the use of a line. One that is not intact is closed.
@@ -247,7 +249,7 @@ func (l *line) alive() bool {
 // close closes the connection before the library does, which looks at it first,
 // and to look at it waits for who reads.
 func (l *line) close() {
-	if l.dialed {
+	if l.dialed.Load() {
 		_ = l.conn.Close()
 	}
 	_ = l.client.Close()
