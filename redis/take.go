@@ -115,6 +115,9 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 			nap = min(nap, max(time.Until(at), time.Millisecond)) // to end in time by itself
 		}
 		runs, next, err := s.takeSlot(ctx, h, r, false, nap)
+		if err == nil {
+			s.troubles = backoff{}
+		}
 		switch {
 		case err == nil && len(runs) > 0:
 			if time.Since(start) >= nap {
@@ -130,7 +133,6 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		case err != nil:
 			return nil, s.waitedInVain(ctx, err)
 		}
-		s.troubles = backoff{}
 		if nap = longestNap; next >= 0 {
 			nap = min(nap, next)
 		}
