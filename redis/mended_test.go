@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,7 +26,11 @@ func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	asked := make(chan error, 1)
 	go func() {
 		for range 300 {
-			if record, err := b.Record(ctx, "q", "held"); err != nil || record.State != broker.StateRunning {
+			record, err := b.Record(ctx, "q", "held")
+			if err == nil && record.State != broker.StateRunning {
+				err = fmt.Errorf("the run is %s, not running", record.State)
+			}
+			if err != nil {
 				asked <- err
 				return
 			}
@@ -78,6 +83,13 @@ func TestATakeThatMayNotWaitSaysSo(t *testing.T) {
 func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
+	var waiting []string
+	requireDelayed := func(id string) {
+		t.Helper()
+		record, err := b.Record(context.WithoutCancel(t.Context()), "q", id)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateDelayed, record.State, "run %s", id)
+	}
 	for i := range 30 {
 		list := runs("q", 2)
 		for j, r := range list {
@@ -90,12 +102,14 @@ func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
 		<-timer.C
 		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Retry, Delay: time.Hour})
 		require.NoError(t, err)
-		record, err := b.Record(context.WithoutCancel(t.Context()), "q", got[0].ID)
-		require.NoError(t, err)
-		require.Equal(t, broker.StateDelayed, record.State)
+		requireDelayed(got[0].ID)
+		waiting = append(waiting, got[0].ID)
 		for _, r := range got[1:] {
 			_, err = s.Finish(t.Context(), broker.Outcome{Run: r})
 			require.NoError(t, err)
 		}
+	}
+	for _, id := range waiting { // what was noted late
+		requireDelayed(id)
 	}
 }
