@@ -26,7 +26,7 @@
 --       fenced, where the index -1 means all that need no steps, and one of the
 --       waiter and the run's id of each that is to be told of an end. A run
 --       that needs no steps and is marked as finished already is not fenced:
---       only this session can have marked it.
+--       this session marked it, or the auditor that found the run elsewhere.
 local clock
 local function now()
   if not clock then

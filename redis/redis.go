@@ -5,8 +5,9 @@
 // transition of a run is one script, or one command where that is enough. A run
 // waits as one element of a list or sorted set, a batch that a consumer took is
 // one list, and the lease of all a consumer holds in a queue is one entry.
-// Consumers that find nothing block on the server, and have a glance at all
-// their queues every two seconds, should a wake-up be lost.
+// Consumers that find nothing block on the server and look again every two
+// seconds, should a wake-up be lost: one of several queues has a glance at all
+// of them, one of a single queue tries to take.
 //
 // How safe a queued run is, is up to the server: with appendfsync always it
 // survives the server's crash, with everysec all but the last second does.
