@@ -292,14 +292,11 @@ func (l *load) drain() {
 		return err == nil && n == 0 && l.waiting() == 0
 	})
 	l.stop(l.ended, &l.working)
-	if l.lapsing.Load() {
-		<-time.After(2 * loadLease)
-	}
 	last := join(l, l.b, loadLease)
 	l.await("it is empty", func() bool {
 		n, err := l.b.Recover(context.Background(), l.queues)
 		if err != nil || n == 0 && l.waiting() == 0 {
-			return err == nil
+			return err == nil && (!l.lapsing.Load() || l.noneLeft())
 		}
 		l.finish(last, l.take(last))
 		return false
@@ -318,6 +315,18 @@ func (l *load) drain() {
 	for text, n := range l.failures {
 		l.Logf("%5d times: %s", n, text)
 	}
+}
+
+// noneLeft reports whether nothing waits or is in flight, as the auditor sees it.
+func (l *load) noneLeft() bool {
+	for _, queue := range l.queues {
+		report, err := l.b.Audit(context.Background(), queue, false)
+		if err != nil || report.Runs > 0 {
+			l.note(err)
+			return false
+		}
+	}
+	return true
 }
 
 // waiting is how many runs are queued, -1 if that cannot be asked.
