@@ -17,9 +17,11 @@ import (
 // run while others of them come and go.
 func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	b := open(t, shared, redis.Config{})
-	held := run("held", "q")
-	held.Keep = time.Hour
-	require.NoError(t, b.QueueTasks(t.Context(), held))
+	for id, queue := range map[string]string{"held": "q", "handed-on": "other"} {
+		r := run(id, queue)
+		r.Keep = time.Hour
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+	}
 	_, err := join(t, b, time.Minute).Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 1})
 	require.NoError(t, err)
 	ctx := within(t, 20*time.Second)
@@ -40,6 +42,9 @@ func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	for range 300 {
 		s, err := b.Join(ctx, time.Minute)
 		require.NoError(t, err)
+		got, err := s.Take(ctx, broker.Want{Queues: []string{"other"}, IO: 1})
+		require.NoError(t, err)
+		require.Len(t, got, 1)
 		require.NoError(t, s.Leave(ctx))
 	}
 	select {

@@ -36,6 +36,7 @@ func (s *session) noteLater(sl *slot) {
 	defer r.mu.Unlock()
 	r.slots = append(r.slots, sl)
 	if !r.noter {
+		s.b.sessions.add(s)
 		r.noter = s.b.spawn(s.noteRunning)
 	}
 }
@@ -50,6 +51,7 @@ func (s *session) noteRunning() {
 		r.slots = nil
 		if len(slots) == 0 || s.b.isClosed() {
 			r.noter = false
+			s.b.sessions.remove(s)
 			r.mu.Unlock()
 			return
 		}
@@ -81,7 +83,7 @@ func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	return keys, indexes
 }
 
-// sessions are those of a broker that have not left.
+// sessions are those of a broker that hold runs of which nothing is noted yet.
 type sessions struct {
 	mu   sync.Mutex
 	list map[*session]bool

@@ -94,9 +94,7 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	s := &session{b: b, id: id + second, lease: lease, holds: map[*queue]*hold{}}
-	b.sessions.add(s)
-	return s, nil
+	return &session{b: b, id: id + second, lease: lease, holds: map[*queue]*hold{}}, nil
 }
 
 // ID names the session.
@@ -238,7 +236,6 @@ func (sl *slot) doubted() int {
 // Leave gives back what the session holds, unfinished runs at the head of their
 // queue, and ends it. Called again it tries again what failed.
 func (s *session) Leave(ctx context.Context) error {
-	s.b.sessions.remove(s)
 	s.mu.Lock()
 	s.left = true
 	holds := make([]*hold, 0, len(s.holds))
