@@ -21,9 +21,15 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
+	held := b.sessions.runs(q, id)
 	record, err := b.readRecord(ctx, q, id, "")
-	if err == nil && !record.State.Ended() && b.sessions.runs(q, id) {
+	switch {
+	case err != nil || record.State.Ended():
+	case b.sessions.runs(q, id):
 		record.State = broker.StateRunning
+	case held:
+		// It was noted, or given back, perhaps after the record was read.
+		return b.readRecord(ctx, q, id, "")
 	}
 	return record, err
 }
