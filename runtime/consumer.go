@@ -169,7 +169,8 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 // first without taking more for up to Grace, then with the contexts of what
 // still runs cancelled, and hands back what has not ended. It returns nil
 // after a full stop, an error when the broker could not be reached at the
-// start, or when tasks ignored the end of their contexts.
+// start, when tasks ignored the end of their contexts, or when the broker could
+// not be told what became of runs, which may then start again.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("run consumer: it runs already")

@@ -329,19 +329,20 @@ func TestRunsEndBeforeAnUnrenewedLeaseDoes(t *testing.T) {
 		b := &unreliable{Broker: m, Leaser: m}
 		const lease = 10 * time.Second
 		type end struct {
-			after time.Duration
-			cause error
+			after    time.Duration
+			cause    error
+			delivery int
 		}
 		var cut time.Time
 		var starts atomic.Int64
 		ends := make(chan end, 10)
-		consume(t, b, taskrt.ConsumerConfig{Lease: lease, Concurrency: 1}, tasks.Tasks(&tasks.Recorder{Do: func(ctx context.Context, _ *taskrt.Run, _ string) error {
+		consume(t, b, taskrt.ConsumerConfig{Lease: lease, Concurrency: 1}, tasks.Tasks(&tasks.Recorder{Do: func(ctx context.Context, run *taskrt.Run, _ string) error {
 			if starts.Add(1) == 1 {
 				<-ctx.Done()
-				ends <- end{time.Since(cut), context.Cause(ctx)}
+				ends <- end{time.Since(cut), context.Cause(ctx), run.Delivery}
 				return ctx.Err()
 			}
-			ends <- end{time.Since(cut), nil}
+			ends <- end{time.Since(cut), nil, run.Delivery}
 			return nil
 		}}))
 		ctx := clientContext(context.Background(), b)
@@ -357,6 +358,7 @@ func TestRunsEndBeforeAnUnrenewedLeaseDoes(t *testing.T) {
 		second := <-ends
 		require.NoError(t, second.cause)
 		require.Less(t, second.after, lease+2*time.Second+time.Second/2, "started elsewhere in time")
+		require.Equal(t, first.delivery+1, second.delivery, "each start is a delivery of its own")
 	})
 }
 

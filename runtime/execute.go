@@ -73,10 +73,12 @@ func (x *execution) end() {
 	}
 	o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err)
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
-	if ok {
-		x.session.noteLast(x, &o)
-		x.session.finish(o)
+	if !ok {
+		x.session.unfinished.Add(1)
+		return
 	}
+	x.session.noteLast(x, &o)
+	x.session.finish(o)
 }
 
 // handle is the innermost handler. It makes errors of panics already, so that

@@ -153,7 +153,9 @@ func (s *session) apply(ctx context.Context, batch []broker.Outcome) {
 			return
 		}
 		if ctx.Err() != nil {
-			s.logger.Error("cannot record the outcome of runs, they will run again", "runs", len(batch), "error", err)
+			s.unrecorded += len(batch)
+			s.why = err
+			s.logger.Error("cannot record the outcome of runs, they may run again", "runs", len(batch), "error", err)
 			return
 		}
 		again = true

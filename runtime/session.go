@@ -42,6 +42,10 @@ type session struct {
 	finished chan struct{} // closed by finishLoop: the last outcome was applied
 	handlers sync.WaitGroup
 
+	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
+	why        error        // of the last of these
+	unfinished atomic.Int64 // runs that started and have no outcome, as the lease was lost
+
 	lookedForOther time.Time                          // the taker's own
 	settledInVain  bool                               // the taker waited for room for both kinds lately, and there came none
 	roomy          chan struct{}                      // has a token when a lane has told of room
@@ -153,10 +157,43 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancel()
 	s.tellLast(leaving)
-	if leaveErr := s.lease.Leave(leaving); leaveErr != nil && !errors.Is(leaveErr, broker.ErrLeaseLost) {
+	leaveErr := s.leave(leaving)
+	switch {
+	case s.open() > 0:
+		err = errors.Join(err, s.errOpen())
+	case leaveErr == nil || errors.Is(leaveErr, broker.ErrLeaseLost):
+	case err == nil: // nothing is held that is known of
+		s.logger.Warn("cannot tell the broker that the consumer stops; what it may have handed out unheard starts elsewhere when the lease ends", "error", leaveErr)
+	default:
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}
 	return err
+}
+
+// open is how many runs have started and are not known to the broker to have
+// ended, when all loops have.
+func (s *session) open() int { return s.unrecorded + int(s.unfinished.Load()) }
+
+// errOpen says what becomes of them.
+func (s *session) errOpen() error {
+	why, next := s.why, "they may start again when the lease ends"
+	if why == nil {
+		why = errLeaseLost
+	}
+	if s.core {
+		next = "this broker has no leases, so those that were to start again are lost"
+	}
+	return fmt.Errorf("record what became of %s: %w; %s", count(s.open(), "run"), why, next)
+}
+
+// leave gives back what is held, unless runs are open: to give these back would
+// take their delivery back. The end of the lease gives them to another consumer
+// and counts it.
+func (s *session) leave(ctx context.Context) error {
+	if s.open() > 0 {
+		return nil
+	}
+	return s.lease.Leave(ctx)
 }
 
 // windUp ends a session whose lease was lost. Its outcomes are still offered to
@@ -169,6 +206,7 @@ func (s *session) windUp(ctx context.Context) {
 	select {
 	case <-done:
 	case <-patience.Done():
+		s.unfinished.Add(1) // at least, or it ends just now
 	}
 	s.outcomes.close()
 	stop := context.AfterFunc(patience, s.abandon)
@@ -177,7 +215,7 @@ func (s *session) windUp(ctx context.Context) {
 	s.abandon()
 	leaving, cancelLeave := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancelLeave()
-	_ = s.lease.Leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
+	_ = s.leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
 }
 
 // idle returns a channel that is closed once no handler runs.

@@ -1,0 +1,117 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// down is a broker that answers no session while it is down.
+type down struct {
+	broker.Broker
+	broker.Leaser
+	now atomic.Bool
+	// leaves: it can be left all the same.
+	leaves bool
+}
+
+type downSession struct {
+	broker.Session
+	d *down
+}
+
+var errDown = errors.New("the server is down")
+
+func (d *down) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := d.Leaser.Join(ctx, lease)
+	return downSession{s, d}, err
+}
+
+func (s downSession) Renew(ctx context.Context) error {
+	if s.d.now.Load() {
+		return errDown
+	}
+	return s.Session.Renew(ctx)
+}
+
+func (s downSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	if s.d.now.Load() {
+		return nil, errDown
+	}
+	return s.Session.Finish(ctx, outcomes...)
+}
+
+func (s downSession) Leave(ctx context.Context) error {
+	if s.d.now.Load() && !s.d.leaves {
+		return errDown
+	}
+	return s.Session.Leave(ctx)
+}
+
+// TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease: to give it back would count
+// its start as none.
+func TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease(t *testing.T) {
+	for name, hold := range map[string]time.Duration{"done": 0, "cancelled": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory(t)
+				b := &down{Broker: m, Leaser: m, leaves: true}
+				var j journal
+				do := j.recorder(func(ctx context.Context, run *taskrt.Run, _ string) error {
+					if run.Delivery > 1 {
+						return nil
+					}
+					b.now.Store(true)
+					select {
+					case <-time.After(hold):
+					case <-ctx.Done():
+					}
+					return ctx.Err()
+				})
+				const lease = 10 * time.Second
+				stop := consume(t, b, taskrt.ConsumerConfig{Lease: lease, Grace: time.Second}, tasks.Tasks(do))
+				_, err := tasks.QueueRecorderRecord(clientContext(context.Background(), m), "x")
+				require.NoError(t, err)
+				synctest.Wait()
+				start := time.Now()
+				err = stop()
+				require.ErrorIs(t, err, errDown)
+				require.ErrorContains(t, err, "record what became of 1 run: the server is down; they may start again when the lease ends")
+				require.LessOrEqual(t, time.Since(start), 3*time.Second, "grace and two seconds")
+
+				consume(t, m, taskrt.ConsumerConfig{Lease: lease}, tasks.Tasks(do))
+				time.Sleep(time.Minute)
+				entries := j.all()
+				require.Len(t, entries, 2)
+				require.Equal(t, 2, entries[1].run.Delivery, "each start is a delivery of its own")
+			})
+		})
+	}
+}
+
+func TestAnIdleConsumerStopsCleanlyWhileTheServerIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		b := &down{Broker: m, Leaser: m}
+		var log syncBuffer
+		var j journal
+		stop := consume(t, b, taskrt.ConsumerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(j.recorder(nil)))
+		_, err := tasks.QueueRecorderRecord(clientContext(context.Background(), m), "x")
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, j.all(), 1)
+		b.now.Store(true)
+		require.NoError(t, stop(), "it held nothing")
+		require.Contains(t, log.String(), errDown.Error())
+	})
+}
