@@ -75,6 +75,10 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	str("z", r.Gathers.Group)
 	str("zq", r.Gathers.Queue)
 	num("zn", int64(r.Gathers.Size))
+	str("zk", r.Gathers.Param)
+	if r.Gathers.Partial {
+		num("zp", 1)
+	}
 	if len(r.Headers) > 0 {
 		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
 		n++
@@ -239,6 +243,10 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.Gathers.Queue = in.String()
 	case "zn":
 		r.Gathers.Size = in.Int()
+	case "zk":
+		r.Gathers.Param = in.String()
+	case "zp":
+		r.Gathers.Partial = in.Int() != 0
 	case "s":
 		r.Then = d.readThen(in)
 	case "h":

@@ -26,7 +26,7 @@ func full() broker.TaskRun {
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
 		Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 		Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}},
-		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup},
+		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
 		Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
 			ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
 			Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}},
@@ -98,7 +98,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 27, "keys of a run with every field set")
+	require.Len(t, m, 29, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 

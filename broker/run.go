@@ -100,6 +100,9 @@ type Gather struct {
 	Group string // empty: none
 	Queue string // of its members
 	Size  int    // how many there are
+
+	Param   string // the run's parameter that gets their results; empty: none does
+	Partial bool   // the run takes what the members that succeeded have; else it fails when one failed
 }
 
 // Verdict says what a session is to do with a run.

@@ -18,6 +18,7 @@ const (
 	callWait   = "wait"
 	callCancel = "cancel"
 	callTell   = "tell" // of progress
+	callGroup  = "group"
 )
 
 // wireErrors are the sentinels that keep their identity between child and
@@ -31,6 +32,19 @@ var wireErrors = []error{
 type parentBroker struct{ parent *subprocess.Parent }
 
 func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
+	return b.queue(ctx, callQueue, runs)
+}
+
+// QueueGroup sends the gathering run before the members.
+func (b parentBroker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
+	return b.queue(ctx, callGroup, append([]*broker.TaskRun{then}, members...))
+}
+
+func (b parentBroker) Members(context.Context, broker.Gather) ([]*broker.Record, error) {
+	return nil, errors.New("ask for the members of a group: the consumer does that before a child process starts")
+}
+
+func (b parentBroker) queue(ctx context.Context, method string, runs []*broker.TaskRun) error {
 	body := codec.AppendArrayLen(nil, len(runs))
 	for _, run := range runs {
 		env, err := run.MarshalBinary()
@@ -39,7 +53,7 @@ func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) e
 		}
 		body = codec.AppendBytes(body, env)
 	}
-	_, err := b.call(ctx, callQueue, body)
+	_, err := b.call(ctx, method, body)
 	return err
 }
 
@@ -142,7 +156,7 @@ func (s callServer) serve(ctx context.Context, run *broker.TaskRun, method strin
 }
 
 func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {
-	if method == callQueue {
+	if method == callQueue || method == callGroup {
 		runs, err := readRuns(r)
 		if err != nil {
 			return nil, err
@@ -153,7 +167,10 @@ func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method stri
 				return nil, err
 			}
 		}
-		return nil, s.client.queue(ctx, runs...)
+		if method == callQueue || len(runs) == 0 {
+			return nil, s.client.queue(ctx, runs...)
+		}
+		return nil, s.client.queueStep(ctx, step{then: runs[0], runs: runs[1:]})
 	}
 	if method == callTell {
 		done, total, note := r.Int64(), r.Int64(), r.String()

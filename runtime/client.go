@@ -175,6 +175,9 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
+	if addToPlan(ctx, step{runs: runs}) {
+		return nil
+	}
 	if !c.policed {
 		for _, run := range runs {
 			if err := refusePolicies(run); err != nil {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -39,6 +40,15 @@ func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.Task
 
 func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
 	for _, o := range outcomes {
+		for i, next := range o.Next {
+			if next == nil {
+				continue
+			}
+			if err := s.broker.QueueTasks(ctx, next); err != nil && !errors.Is(err, broker.ErrDuplicate) {
+				return nil, err
+			}
+			o.Next[i] = nil // for when Finish is tried again because of another
+		}
 		if o.Verdict != broker.Retry || o.Run.Receipt == queuedAgain {
 			continue
 		}

@@ -104,10 +104,20 @@ func (s *session) wrap(handler Handler) Handler {
 
 // call executes a run where its task's kind says.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
-	if x.task.spec.Kind == IO {
-		return x.task.run(ctx, x.stored.Payload)
+	run := x.stored
+	if run.Gathers.Group != "" {
+		payload, err := x.session.gather(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		gathered := *run // the stored one keeps its own
+		gathered.Payload = payload
+		run = &gathered
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory})
+	if x.task.spec.Kind == IO {
+		return x.task.run(ctx, run.Payload)
+	}
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory})
 	if err != nil {
 		return nil, err
 	}
@@ -174,12 +184,18 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 	if err == nil && len(result) > s.cfg.MaxResult {
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
 	}
+	var next []*broker.TaskRun
+	if err == nil {
+		if next, err = nextRuns(run, result); err != nil {
+			err = Permanent(err)
+		}
+	}
 	if err == nil {
 		if late := time.Since(deadline(ctx)); late > 0 {
 			s.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
-		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result}, true
+		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}, true
 	}
 	if ctx.Err() != nil {
 		switch cause := context.Cause(ctx); {

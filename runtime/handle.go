@@ -14,10 +14,12 @@ type Handle[R any] struct {
 
 	queue  string
 	keep   bool
+	after  predecessor // whose success queues the run; nil: it is queued
 	client *Client
 	def    interface {
 		decode(b []byte, result *R) error
 		name() string
+		spec() *Spec
 	}
 }
 
@@ -33,13 +35,16 @@ func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *brok
 
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }
 func (d *Definition[P, R]) name() string                     { return d.Spec.Name }
+func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
+
+func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
 // Wait blocks until the run has ended or ctx ends, and returns its result. A
 // run that ended without success is a [*RunError]. [ErrNoRecord] tells, at
 // once, that none is kept of it, or that it has expired.
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
-	record, err := h.record(ctx, broker.Records.WaitRecord)
+	record, err := h.ended(ctx)
 	if err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
@@ -53,6 +58,11 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 // record is kept of it, or that it has expired.
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 	record, err := h.record(ctx, broker.Records.Record)
+	if errors.Is(err, ErrNoRecord) && h.after != nil {
+		if s, err := h.statusAfter(ctx, err); err == nil {
+			return s, nil
+		}
+	}
 	if err != nil {
 		return Status{}, fmt.Errorf("ask for the status of run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
@@ -73,7 +83,11 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 // Cancel does not wait for that end. It returns [ErrNoRecord] when the run has
 // ended, and an error when the broker cannot cancel.
 func (h *Handle[R]) Cancel(ctx context.Context) error {
-	if err := h.client.cancel(ctx, h.queue, h.ID); err != nil {
+	err := h.client.cancel(ctx, h.queue, h.ID)
+	if errors.Is(err, ErrNoRecord) && h.after != nil {
+		err = h.after.Cancel(ctx) // that it may never be queued
+	}
+	if err != nil {
 		return fmt.Errorf("cancel run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	return nil

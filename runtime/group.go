@@ -1,0 +1,149 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// Group queues runs of one task, and has another queued with all their results,
+// in their order, once the last of them has ended:
+//
+//	total, err := taskrt.Group(ctx,
+//		func(ctx context.Context) ([]*taskrt.Handle[Summary], error) {
+//			return QueueHeavyCalculationBatch(ctx, params)
+//		},
+//		QueueMerge) // func(context.Context, []Summary, ...taskrt.QueueOption) (*taskrt.Handle[Total], error)
+//
+// The members are queued all or none, at most 10,000, in one queue; the run that
+// gathers them in the step that records the last one's end. When a member has
+// failed for good it fails too, at once; with the option [SkipFailed] it gets
+// the results of the others. members and next are as first and next of [Then],
+// next's parameter a slice of results. opts are those of the gathering run.
+func Group[A, B any](ctx context.Context,
+	members func(ctx context.Context) ([]*Handle[A], error),
+	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
+	opts ...QueueOption,
+) (*Handle[B], error) {
+	handle, err := group(ctx, members, next, opts)
+	if err != nil {
+		return handle, fmt.Errorf("queue a group of runs: %w", err)
+	}
+	return handle, nil
+}
+
+// SkipFailed makes the run that gathers a [Group] run when members failed, with
+// the results of those that succeeded.
+func SkipFailed() QueueOption {
+	return func(run *broker.TaskRun) error {
+		run.Gathers.Partial = true
+		return nil
+	}
+}
+
+func group[A, B any](ctx context.Context,
+	members func(ctx context.Context) ([]*Handle[A], error),
+	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
+	opts []QueueOption,
+) (*Handle[B], error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	handles, p, err := planned(ctx, members)
+	if err != nil {
+		return nil, err
+	}
+	if len(handles) == 0 || len(handles) > broker.MaxGroup {
+		return nil, fmt.Errorf("the group has %d members, between 1 and %d are allowed", len(handles), broker.MaxGroup)
+	}
+	form := ""
+	if _, spec := handles[0].run(); spec.Result != "" {
+		form = "[" + spec.Result + "]"
+	}
+	handle, after, err := template(ctx, form, func(ctx context.Context) (*Handle[B], error) {
+		return next(ctx, nil, opts...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := step{then: after.Run, runs: make([]*broker.TaskRun, 0, len(handles))}
+	id := newID(time.Now())
+	planned := p.byID()
+	for i, h := range handles {
+		run := planned[h.ID]
+		if run == nil {
+			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given", i, h.ID)
+		}
+		if run.Queue != handles[0].queue {
+			return nil, fmt.Errorf("member %d is for queue %s, others are for queue %s; a group is in one queue", i, run.Queue, handles[0].queue)
+		}
+		run.Group, run.Member = id, i
+		s.runs = append(s.runs, run)
+	}
+	after.Run.Gathers = broker.Gather{
+		Group: id, Queue: handles[0].queue, Size: len(handles),
+		Param: after.Param, Partial: after.Run.Gathers.Partial,
+	}
+	p.steps = []step{s}
+	return handle, c.submit(ctx, p)
+}
+
+// byID returns the runs of the plan that are followed by nothing.
+func (p *plan) byID() map[string]*broker.TaskRun {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	runs := make(map[string]*broker.TaskRun)
+	for _, s := range p.steps {
+		if s.then != nil {
+			continue
+		}
+		for _, run := range s.runs {
+			if len(run.Then) == 0 {
+				runs[run.ID] = run
+			}
+		}
+	}
+	return runs
+}
+
+// gather returns the payload of a run with the results of the group that it
+// gathers, in its first parameter.
+func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, error) {
+	groups, ok := s.broker.(broker.Groups)
+	if !ok {
+		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
+	}
+	members, err := groups.Members(ctx, run.Gathers)
+	if errors.Is(err, ErrNoRecord) {
+		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err)
+	}
+	var results []byte
+	var failed *broker.Record
+	succeeded := 0
+	for i, m := range members {
+		switch {
+		case m == nil:
+			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", run.Gathers.Group, i))
+		case m.State == broker.StateSucceeded:
+			succeeded++
+			results = append(results, m.Result...)
+		case failed == nil:
+			failed = m
+		}
+	}
+	if failed != nil && !run.Gathers.Partial {
+		return nil, Permanent(fmt.Errorf("%d of %d members of the group failed, the first: %w", len(members)-succeeded, len(members), runError(failed)))
+	}
+	if run.Gathers.Param == "" {
+		return run.Payload, nil
+	}
+	return withParam(run.Payload, run.Gathers.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
+}

@@ -1,0 +1,215 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// plan is what stubs that are called with its context would queue. It is queued
+// once what follows it is known.
+type plan struct {
+	mu    sync.Mutex
+	steps []step
+}
+
+// step is one call's runs.
+type step struct {
+	runs []*broker.TaskRun
+	then *broker.TaskRun // of a group, whose members the runs are; nil of others
+}
+
+type planKey struct{}
+
+// planned calls f with a context whose runs are not queued, and returns them.
+func planned[R any](ctx context.Context, f func(ctx context.Context) (R, error)) (R, *plan, error) {
+	p := new(plan)
+	r, err := f(context.WithValue(ctx, planKey{}, p))
+	return r, p, err
+}
+
+// add takes the steps of a context's plan. It is false for a context without.
+func addToPlan(ctx context.Context, steps ...step) bool {
+	p, ok := ctx.Value(planKey{}).(*plan)
+	if !ok {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.steps = append(p.steps, steps...)
+	return true
+}
+
+// find returns the run with an id, also of what follows others; nil if there is
+// none.
+func (p *plan) find(id string) *broker.TaskRun {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.steps {
+		if s.then != nil { // its members cannot be followed up
+			if run := findRun(s.then, id); run != nil {
+				return run
+			}
+			continue
+		}
+		for _, run := range s.runs {
+			if found := findRun(run, id); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
+}
+
+func findRun(run *broker.TaskRun, id string) *broker.TaskRun {
+	if run.ID == id {
+		return run
+	}
+	for _, c := range run.Then {
+		if found := findRun(c.Run, id); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// submit queues the steps of a plan, or adds them to the plan of ctx.
+func (c *Client) submit(ctx context.Context, p *plan) error {
+	if addToPlan(ctx, p.steps...) {
+		return nil
+	}
+	for _, s := range p.steps {
+		for _, run := range s.runs {
+			if size := planSize(run); size > c.maxPayload {
+				return fmt.Errorf("%w: the parameters of run %s and of what follows it take %d bytes, at most %d are allowed", ErrPayloadTooLarge, run.ID, size, c.maxPayload)
+			}
+		}
+		if err := c.queueStep(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) queueStep(ctx context.Context, s step) error {
+	if s.then == nil {
+		return c.queue(ctx, s.runs...)
+	}
+	groups, ok := c.broker.(broker.Groups)
+	if !ok {
+		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
+	}
+	if c.closed.Load() {
+		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	return groups.QueueGroup(ctx, s.then, s.runs...)
+}
+
+// planSize is how many bytes the parameters of a run and of what follows it take.
+func planSize(run *broker.TaskRun) int {
+	size := len(run.Payload)
+	for _, c := range run.Then {
+		size += planSize(c.Run)
+	}
+	return size
+}
+
+// template makes the run that follows: the one that next queues, and the key of
+// the parameter, its first, that is to get a value of the given wire form. Without
+// a form it gets none.
+func template[B any](ctx context.Context, form string, next func(ctx context.Context) (*Handle[B], error)) (*Handle[B], broker.Continuation, error) {
+	var none broker.Continuation
+	handle, p, err := planned(ctx, next)
+	if err != nil {
+		return nil, none, err
+	}
+	if handle == nil || len(p.steps) != 1 || p.steps[0].then != nil || len(p.steps[0].runs) != 1 || p.steps[0].runs[0].ID != handle.ID {
+		return nil, none, errors.New("what follows has to be one call of a generated Queue… function, whose handle is returned")
+	}
+	c := broker.Continuation{Run: p.steps[0].runs[0]}
+	if form == "" {
+		return handle, c, nil
+	}
+	_, spec := handle.run()
+	if got := firstParam(spec.Params); !sameForm(got, form) {
+		return nil, none, fmt.Errorf("the first parameter of task %s travels as %s, but what it is to get as %s; pass the result on as its first parameter, as it is", spec.Name, orNothing(got), form)
+	}
+	r := codec.NewReader(c.Run.Payload)
+	if r.MapLen() > 0 {
+		c.Param = string(r.Key())
+	}
+	if r.Err() != nil || c.Param == "" {
+		return nil, none, fmt.Errorf("task %s has no parameter for the result", spec.Name)
+	}
+	return handle, c, nil
+}
+
+func orNothing(form string) string {
+	if form == "" {
+		return "nothing"
+	}
+	return form
+}
+
+// sameForm compares wire forms. Names that stand for types are not resolved:
+// where there are any, the compiler's check has to do.
+func sameForm(a, b string) bool {
+	return a == b || strings.Contains(a, "@") || strings.Contains(b, "@")
+}
+
+// firstParam returns the wire form of the first of a task's parameters, in the
+// grammar of internal/schema's package doc.
+func firstParam(params string) string {
+	depth, quoted, from := 0, false, -1
+	for i := 0; i < len(params); i++ {
+		switch c := params[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == ' ' && from < 0:
+			from = i + 1
+		case c == '{' || c == '[' || c == '(':
+			depth++
+		case c == '}' || c == ']' || c == ')':
+			depth--
+		case c == ',' && depth == 0:
+			params = params[:i]
+		}
+	}
+	if from < 0 {
+		return ""
+	}
+	return strings.TrimRight(params[from:], "=?")
+}
+
+// withParam returns a payload with the value of one parameter, already encoded,
+// in place of the one it has.
+func withParam(payload []byte, param string, value []byte) ([]byte, error) {
+	r := codec.NewReader(payload)
+	n := r.MapLen()
+	out := codec.AppendMapLen(make([]byte, 0, len(payload)+len(value)), n)
+	found := false
+	for ; n > 0 && r.More(); n-- {
+		key := r.Key()
+		out = codec.AppendString(out, string(key))
+		old := r.Raw()
+		if string(key) == param {
+			old, found = value, true
+		}
+		out = append(out, old...)
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("set parameter %s: %w", param, err)
+	}
+	if !found {
+		return nil, fmt.Errorf("set parameter %s: there is none", param)
+	}
+	return out, nil
+}

@@ -1,0 +1,158 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// Then queues a run, and has another queued with its result once it has
+// succeeded:
+//
+//	report, err := taskrt.Then(ctx,
+//		func(ctx context.Context) (*taskrt.Handle[Summary], error) {
+//			return QueueHeavyCalculation(ctx, dataID)
+//		},
+//		QueueReport) // func(context.Context, Summary, ...taskrt.QueueOption) (*taskrt.Handle[URL], error)
+//
+// The second is queued in the step that records the first's success, so that
+// neither is there without the other, whatever crashes. It does not run when the
+// first fails for good: waiting for it then returns the first's [*RunError].
+//
+// first calls one generated Queue… function, or Then or [Group] again, and
+// returns its handle. next is a generated Queue… function whose parameter is of
+// the result's type, or a function that passes the result on as the first
+// parameter of one, with others of its own; it is called here, once, with the
+// zero value in place of the result. A first task without a result has next
+// called with [None], which it leaves. opts are those of the second run; its
+// Delay counts from the first's success. So that the second can be waited for,
+// the record of the first is kept as long as that of the second.
+func Then[A, B any](ctx context.Context,
+	first func(ctx context.Context) (*Handle[A], error),
+	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
+	opts ...QueueOption,
+) (*Handle[B], error) {
+	handle, err := then(ctx, first, next, opts)
+	if err != nil {
+		return handle, fmt.Errorf("queue runs that follow each other: %w", err)
+	}
+	return handle, nil
+}
+
+func then[A, B any](ctx context.Context,
+	first func(ctx context.Context) (*Handle[A], error),
+	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
+	opts []QueueOption,
+) (*Handle[B], error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before, p, err := planned(ctx, first)
+	if err != nil {
+		return nil, err
+	}
+	if before == nil {
+		return nil, errors.New("the first function returned no handle")
+	}
+	run := p.find(before.ID)
+	if run == nil {
+		return nil, fmt.Errorf("run %s was not queued by the first function with the context it was given", before.ID)
+	}
+	var zero A
+	_, spec := before.run()
+	handle, after, err := template(ctx, spec.Result, func(ctx context.Context) (*Handle[B], error) {
+		return next(ctx, zero, opts...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	run.Then = append(run.Then, after)
+	run.Keep = max(run.Keep, after.Run.Keep)
+	before.keep = run.Keep > 0
+	handle.after = before
+	if err := run.Validate(); err != nil {
+		return nil, err
+	}
+	return handle, c.submit(ctx, p)
+}
+
+// nextRuns makes the runs that follow one that has succeeded.
+func nextRuns(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
+	if len(run.Then) == 0 {
+		return nil, nil
+	}
+	if result == nil {
+		result = codec.AppendNil(nil)
+	}
+	next := make([]*broker.TaskRun, len(run.Then))
+	for i, c := range run.Then {
+		after := *c.Run
+		after.ParentID, after.RootID, after.QueuedAt = run.ID, rootID(run), time.Now()
+		if c.Param != "" {
+			payload, err := withParam(after.Payload, c.Param, result)
+			if err != nil {
+				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
+			}
+			after.Payload = payload
+		}
+		next[i] = &after
+	}
+	return next, nil
+}
+
+// predecessor is the handle of a run that another follows.
+type predecessor interface {
+	// ended waits until the run has ended and returns its record.
+	ended(ctx context.Context) (*broker.Record, error)
+	Status(ctx context.Context) (Status, error)
+	Cancel(ctx context.Context) error
+}
+
+func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
+	get := func() (*broker.Record, error) { return h.record(ctx, broker.Records.WaitRecord) }
+	record, err := get()
+	if errors.Is(err, ErrNoRecord) && h.after != nil && h.keep {
+		return h.awaitAfter(ctx, get)
+	}
+	return record, err
+}
+
+// longestMove is how long the first's success and the second's being queued can
+// lie apart for one who asks: they may be on different servers.
+const longestMove = 5 * time.Second
+
+// awaitAfter waits for a run that is queued once another has succeeded.
+func (h *Handle[R]) awaitAfter(ctx context.Context, get func() (*broker.Record, error)) (*broker.Record, error) {
+	before, err := h.after.ended(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if before.State != broker.StateSucceeded {
+		return before, nil
+	}
+	limit := time.Now().Add(longestMove)
+	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; wait.sleep(ctx) {
+		record, err := get()
+		if !errors.Is(err, ErrNoRecord) || ctx.Err() != nil || time.Now().After(limit) {
+			return record, err
+		}
+	}
+}
+
+// statusAfter is the status of a run that is queued once another has succeeded.
+func (h *Handle[R]) statusAfter(ctx context.Context, err error) (Status, error) {
+	before, beforeErr := h.after.Status(ctx)
+	if beforeErr != nil || before.State == broker.StateSucceeded {
+		return Status{}, err
+	}
+	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
+	if before.State == broker.StateFailed {
+		s.State, s.Err = broker.StateFailed, before.Err
+	}
+	return s, nil
+}
