@@ -43,7 +43,18 @@ type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters
 	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB.
 	MaxPayload int
+	// Middleware wraps the queueing of runs, the first outermost. A consumer's
+	// tasks queue through it too when the client is in the context of its Run.
+	Middleware []QueueMiddleware
 }
+
+// QueueHandler queues runs: those of one call of a generated function, or the
+// members of a [Group] and after them the run that gathers them.
+type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
+
+// QueueMiddleware wraps the queueing of runs. It may change their headers, and
+// refuse them by an error.
+type QueueMiddleware func(next QueueHandler) QueueHandler
 
 const defaultMaxPayload = 1 << 20
 
@@ -52,6 +63,7 @@ type Client struct {
 	broker     broker.Broker
 	policed    bool // it keeps policies
 	maxPayload int
+	middleware []QueueMiddleware
 	closed     atomic.Bool
 }
 
@@ -61,7 +73,7 @@ func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 		cfg.MaxPayload = defaultMaxPayload
 	}
 	p, ok := b.(broker.Policies)
-	return &Client{broker: b, policed: ok && p.Policed(), maxPayload: cfg.MaxPayload}
+	return &Client{broker: b, policed: ok && p.Policed(), maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
 }
 
 // Close makes later calls through the client fail. The broker stays open: it
@@ -172,20 +184,40 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 }
 
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if c.closed.Load() {
-		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
-	}
 	if addToPlan(ctx, step{runs: runs}) {
 		return nil
 	}
-	if !c.policed {
-		for _, run := range runs {
-			if err := refusePolicies(run); err != nil {
-				return err
-			}
+	if err := c.check(runs); err != nil {
+		return err
+	}
+	if len(c.middleware) == 0 {
+		return c.broker.QueueTasks(ctx, runs...) // the usual case, without the function value
+	}
+	return c.wrap(c.broker.QueueTasks)(ctx, runs...)
+}
+
+// check refuses runs that cannot be queued by way of this client.
+func (c *Client) check(runs []*broker.TaskRun) error {
+	if c.closed.Load() {
+		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	if c.policed {
+		return nil
+	}
+	for _, run := range runs {
+		if err := refusePolicies(run); err != nil {
+			return err
 		}
 	}
-	return c.broker.QueueTasks(ctx, runs...)
+	return nil
+}
+
+// wrap puts the middleware around what queues.
+func (c *Client) wrap(queue QueueHandler) QueueHandler {
+	for i := len(c.middleware) - 1; i >= 0; i-- {
+		queue = c.middleware[i](queue)
+	}
+	return queue
 }
 
 // advise adds to the error of an enqueue what to do about it, where that is not

@@ -50,6 +50,15 @@ type ConsumerConfig struct {
 	MaxPayload int
 	// Middleware wraps every run, the first outermost.
 	Middleware []Middleware
+	// Retry, if set, decides after a failed attempt instead of the tasks' own
+	// retry policies: how long to wait before the next attempt, or, if it is
+	// negative, that there is none. What a task returned as Permanent or with
+	// RetryAfter, a crash of its process and a panic of Retry are not asked about.
+	// It may be called concurrently. Defaults to the tasks' policies.
+	Retry func(run *Run, err error) time.Duration
+	// OnEvent, if set, is told when runs start and end here. It is called on the
+	// goroutine of the run, so it should be quick, and concurrently.
+	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
 }

@@ -47,6 +47,7 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	now := time.Now()
 	task, o := s.admit(run, now)
 	if task == nil {
+		s.tellEnd(&o, nil, 0)
 		s.finish(o)
 		return
 	}
@@ -55,6 +56,7 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	x.info.init(run, x.deadline)
 	w.current.Store(x)
 	defer x.end()
+	s.tellStart(&x.info)
 	if len(s.cfg.Middleware) == 0 {
 		x.result, x.err = x.call(x)
 		return
@@ -71,13 +73,14 @@ func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
 	}
-	o, ok := x.session.outcome(x, x.task, x.stored, x.result, x.err)
+	o, ok := x.session.outcome(x, &x.info, x.task, x.stored, x.result, x.err)
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	if !ok {
 		x.session.unfinished.Add(1)
 		return
 	}
 	x.session.noteLast(x, &o)
+	x.session.tellEnd(&o, &x.info, time.Since(x.started))
 	x.session.finish(o)
 }
 
@@ -180,7 +183,7 @@ func handBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 // outcome decides what becomes of a run that was executed. It is false when
 // the lease was lost and the error may come from that alone: the run starts
 // elsewhere.
-func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, result []byte, err error) (broker.Outcome, bool) {
+func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broker.TaskRun, result []byte, err error) (broker.Outcome, bool) {
 	if err == nil && len(result) > s.cfg.MaxResult {
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
 	}
@@ -215,8 +218,12 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 		}
 	}
+	return s.failed(ctx, info, task, run, err), true
+}
+
+// failed decides what becomes of a run whose attempt failed by its own doing.
+func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker.TaskRun, err error) broker.Outcome {
 	failure := failureOf(ctx, err)
-	var wait time.Duration
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
 		level := slog.LevelError
@@ -224,29 +231,46 @@ func (s *session) outcome(ctx context.Context, task *Task, run *broker.TaskRun, 
 			level = slog.LevelDebug // said once for all of them
 		}
 		s.log(level, "run cannot start, handing it back", run, failure)
-		return handBack(run, 5*time.Second+rand.N(5*time.Second)), true
+		return handBack(run, 5*time.Second+rand.N(5*time.Second))
 	}
+	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
 		// The delivery is spent, not the attempt.
 		crashes := run.Deliveries - run.Attempt
 		if crashes >= s.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", count(crashes, "time"))
-			return s.dead(run, failure), true
+			return s.dead(run, failure)
 		}
 		wait = task.spec.Retry.wait(crashes)
 	} else {
 		run.Attempt++
-		permanent, after := verdict(err)
-		if permanent || run.Attempt >= task.spec.Retry.Attempts {
-			return s.dead(run, failure), true
-		}
-		wait = task.spec.Retry.wait(run.Attempt)
-		if after > 0 {
-			wait = after
+		var again bool
+		if wait, again = s.again(info, task, run, err); !again {
+			return s.dead(run, failure)
 		}
 	}
 	s.log(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
-	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}, true
+	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}
+}
+
+// again decides whether there is another attempt, and after which wait.
+func (s *session) again(info *Run, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
+	permanent, after := verdict(err)
+	if permanent {
+		return 0, false
+	}
+	if after == 0 {
+		if wait, asked := s.ask(info, err); asked {
+			return min(max(wait, 1), maxDelay), wait >= 0
+		}
+	}
+	if run.Attempt >= task.spec.Retry.Attempts {
+		return 0, false
+	}
+	if after > 0 {
+		return after, true
+	}
+	return task.spec.Retry.wait(run.Attempt), true
 }
 
 func deadline(ctx context.Context) time.Time {

@@ -82,3 +82,16 @@ func Keep(d time.Duration) QueueOption {
 		return nil
 	}
 }
+
+// Header gives the run a header, which travels with it to its middleware and, as
+// [Run].Headers, to its task. A run has at most 32; key and value together have
+// at most 1,024 bytes.
+func Header(key, value string) QueueOption {
+	return func(run *broker.TaskRun) error {
+		if run.Headers == nil {
+			run.Headers = make(map[string]string)
+		}
+		run.Headers[key] = value
+		return nil
+	}
+}

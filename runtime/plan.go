@@ -104,10 +104,17 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 	if !ok {
 		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
 	}
-	if c.closed.Load() {
-		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	queue := func(ctx context.Context, runs ...*broker.TaskRun) error {
+		if len(runs) != len(s.runs)+1 {
+			return errors.New("a middleware added or left out runs of a group")
+		}
+		return groups.QueueGroup(ctx, runs[len(s.runs)], runs[:len(s.runs)]...)
 	}
-	return groups.QueueGroup(ctx, s.then, s.runs...)
+	runs := append(s.runs[:len(s.runs):len(s.runs)], s.then)
+	if err := c.check(runs); err != nil {
+		return err
+	}
+	return c.wrap(queue)(ctx, runs...)
 }
 
 // planSize is how many bytes the parameters of a run and of what follows it take.

@@ -19,6 +19,27 @@ const _ = taskrt.SupportsGeneratedV1
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
 	return []taskrt.Task{
+		taskrt.Bind(recorderOnceTask, func(ctx context.Context, p *RecorderOnceParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Once(ctx, p.Note, p.N)
+		}),
+		taskrt.Bind(recorderLimitedTask, func(ctx context.Context, p *RecorderLimitedParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Limited(ctx, p.Tenant, p.N)
+		}),
+		taskrt.Bind(recorderRatedTask, func(ctx context.Context, p *RecorderRatedParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Rated(ctx, p.Note)
+		}),
+		taskrt.Bind(recorderSharedTask, func(ctx context.Context, p *RecorderSharedParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Shared(ctx, p.Tenant, p.N)
+		}),
+		taskrt.Bind(halfTask, func(ctx context.Context, p *HalfParams) (int64, error) {
+			return Half(ctx, p.N)
+		}),
+		taskrt.Bind(sumTask, func(ctx context.Context, p *SumParams) (string, error) {
+			return Sum(ctx, p.Parts, p.Title)
+		}),
+		taskrt.Bind(workTask, func(ctx context.Context, p *WorkParams) (taskrt.None, error) {
+			return taskrt.None{}, Work(ctx, p.Steps)
+		}),
 		taskrt.Bind(echoTask, func(ctx context.Context, p *EchoParams) (Answer, error) {
 			return Echo(ctx, p.Text, p.Times)
 		}),
@@ -65,6 +86,504 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 			return taskrt.None{}, Login(ctx, p.User, p.Pin)
 		}),
 	}
+}
+
+// recorderOnceTask describes [Recorder.Once].
+var recorderOnceTask = &taskrt.Definition[RecorderOnceParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_once",
+		Doc:    "Once is Record, for each note once at a time.",
+		Kind:   taskrt.IO,
+		Unique: 10 * time.Minute,
+		Params: "note string, n int",
+	},
+	AppendParams: (*RecorderOnceParams).AppendMsgpack,
+	ReadParams:   (*RecorderOnceParams).ReadMsgpack,
+	Keys: taskrt.Keys[RecorderOnceParams]{
+		Unique: func(p *RecorderOnceParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Note)
+			return b
+		},
+	},
+}
+
+// QueueRecorderOnce queues [Recorder.Once]: it is Record, for each note once at a time.
+func QueueRecorderOnce(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderOnceTask, &RecorderOnceParams{Note: note, N: n}, opts...)
+}
+
+// QueueRecorderOnceBatch queues one run of [Recorder.Once] for each of params, all of them or none.
+func QueueRecorderOnceBatch(ctx context.Context, params []RecorderOnceParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderOnceTask, params, opts...)
+}
+
+// RecorderOnceParams are the parameters of [Recorder.Once].
+type RecorderOnceParams struct {
+	Note string
+	N    int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderOnceParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 24+len(p.Note))
+	b = append(b, 0x82)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderOnceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderOnceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderLimitedTask describes [Recorder.Limited].
+var recorderLimitedTask = &taskrt.Definition[RecorderLimitedParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_limited",
+		Doc:    "Limited is Record, two at once for each tenant.",
+		Kind:   taskrt.IO,
+		Limit:  taskrt.Limit{Concurrency: 2},
+		Params: "tenant string, n int",
+	},
+	AppendParams: (*RecorderLimitedParams).AppendMsgpack,
+	ReadParams:   (*RecorderLimitedParams).ReadMsgpack,
+	Keys: taskrt.Keys[RecorderLimitedParams]{
+		Concurrency: func(p *RecorderLimitedParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Tenant)
+			return b
+		},
+	},
+}
+
+// QueueRecorderLimited queues [Recorder.Limited]: it is Record, two at once for each tenant.
+func QueueRecorderLimited(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderLimitedTask, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// QueueRecorderLimitedBatch queues one run of [Recorder.Limited] for each of params, all of them or none.
+func QueueRecorderLimitedBatch(ctx context.Context, params []RecorderLimitedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderLimitedTask, params, opts...)
+}
+
+// RecorderLimitedParams are the parameters of [Recorder.Limited].
+type RecorderLimitedParams struct {
+	Tenant string
+	N      int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderLimitedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 26+len(p.Tenant))
+	b = append(b, 0x82)
+	b = append(b, "\xa6tenant"...)
+	b = codec.AppendString(b, p.Tenant)
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "tenant":
+			r.Once(&seen, 0)
+			p.Tenant = r.String()
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "tenant", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderLimitedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderLimitedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderRatedTask describes [Recorder.Rated].
+var recorderRatedTask = &taskrt.Definition[RecorderRatedParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_rated",
+		Doc:    "Rated is Record, three in a second.",
+		Kind:   taskrt.IO,
+		Limit:  taskrt.Limit{Rate: 3, Per: time.Second},
+		Params: "note string",
+	},
+	AppendParams: (*RecorderRatedParams).AppendMsgpack,
+	ReadParams:   (*RecorderRatedParams).ReadMsgpack,
+}
+
+// QueueRecorderRated queues [Recorder.Rated]: it is Record, three in a second.
+func QueueRecorderRated(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderRatedTask, &RecorderRatedParams{Note: note}, opts...)
+}
+
+// QueueRecorderRatedBatch queues one run of [Recorder.Rated] for each of params, all of them or none.
+func QueueRecorderRatedBatch(ctx context.Context, params []RecorderRatedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderRatedTask, params, opts...)
+}
+
+// RecorderRatedParams are the parameters of [Recorder.Rated].
+type RecorderRatedParams struct {
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderRatedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
+	b = append(b, 0x81)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderRatedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderRatedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderSharedTask describes [Recorder.Shared].
+var recorderSharedTask = &taskrt.Definition[RecorderSharedParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_shared",
+		Doc:    "Shared is Record, with tenants taking turns.",
+		Kind:   taskrt.IO,
+		Queue:  "shared",
+		Fair:   true,
+		Params: "tenant string, n int",
+	},
+	AppendParams: (*RecorderSharedParams).AppendMsgpack,
+	ReadParams:   (*RecorderSharedParams).ReadMsgpack,
+	Keys: taskrt.Keys[RecorderSharedParams]{
+		Fair: func(p *RecorderSharedParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Tenant)
+			return b
+		},
+	},
+}
+
+// QueueRecorderShared queues [Recorder.Shared]: it is Record, with tenants taking turns.
+func QueueRecorderShared(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderSharedTask, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// QueueRecorderSharedBatch queues one run of [Recorder.Shared] for each of params, all of them or none.
+func QueueRecorderSharedBatch(ctx context.Context, params []RecorderSharedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderSharedTask, params, opts...)
+}
+
+// RecorderSharedParams are the parameters of [Recorder.Shared].
+type RecorderSharedParams struct {
+	Tenant string
+	N      int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderSharedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 26+len(p.Tenant))
+	b = append(b, 0x82)
+	b = append(b, "\xa6tenant"...)
+	b = codec.AppendString(b, p.Tenant)
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "tenant":
+			r.Once(&seen, 0)
+			p.Tenant = r.String()
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "tenant", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderSharedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderSharedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// halfTask describes [Half].
+var halfTask = &taskrt.Definition[HalfParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "half",
+		Doc:    "Half halves a number, which has to be even.",
+		Kind:   taskrt.IO,
+		Retry:  taskrt.RetryPolicy{Attempts: 1},
+		Keep:   time.Hour,
+		Params: "n int64",
+		Result: "int64",
+	},
+	AppendParams: (*HalfParams).AppendMsgpack,
+	ReadParams:   (*HalfParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) {
+		return codec.AppendInt(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *int64) {
+		*v = r.Int64()
+	},
+}
+
+// QueueHalf queues [Half]: it halves a number, which has to be even.
+func QueueHalf(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, halfTask, &HalfParams{N: n}, opts...)
+}
+
+// QueueHalfBatch queues one run of [Half] for each of params, all of them or none.
+func QueueHalfBatch(ctx context.Context, params []HalfParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, halfTask, params, opts...)
+}
+
+// HalfParams are the parameters of [Half].
+type HalfParams struct {
+	N int64
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *HalfParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 14)
+	b = append(b, 0x81)
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, p.N)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "n":
+			r.Once(&seen, 0)
+			p.N = r.Int64()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p HalfParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *HalfParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// sumTask describes [Sum].
+var sumTask = &taskrt.Definition[SumParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "sum",
+		Doc:    "Sum adds numbers up.",
+		Kind:   taskrt.IO,
+		Queue:  "sums",
+		Keep:   time.Hour,
+		Params: "parts [int64], title string",
+		Result: "string",
+	},
+	AppendParams: (*SumParams).AppendMsgpack,
+	ReadParams:   (*SumParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueSum queues [Sum]: it adds numbers up.
+func QueueSum(ctx context.Context, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, sumTask, &SumParams{Parts: parts, Title: title}, opts...)
+}
+
+// QueueSumBatch queues one run of [Sum] for each of params, all of them or none.
+func QueueSumBatch(ctx context.Context, params []SumParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, sumTask, params, opts...)
+}
+
+// SumParams are the parameters of [Sum].
+type SumParams struct {
+	Parts []int64
+	Title string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *SumParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 48+len(p.Title))
+	b = append(b, 0x82)
+	b = append(b, "\xa5parts"...)
+	b = codec.AppendSliceHeader(b, p.Parts)
+	for _, e := range p.Parts {
+		b = codec.AppendInt(b, e)
+	}
+	b = append(b, "\xa5title"...)
+	b = codec.AppendString(b, p.Title)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *SumParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "parts":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Parts); left > 0 && r.More(); left-- {
+				p.Parts = append(p.Parts, r.Int64())
+			}
+		case "title":
+			r.Once(&seen, 1)
+			p.Title = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "parts", "title")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p SumParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *SumParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// workTask describes [Work].
+var workTask = &taskrt.Definition[WorkParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "work",
+		Doc:    "Work says how far it is and goes on until it is stopped.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Minute,
+		Params: "steps int64",
+	},
+	AppendParams: (*WorkParams).AppendMsgpack,
+	ReadParams:   (*WorkParams).ReadMsgpack,
+}
+
+// QueueWork queues [Work]: it says how far it is and goes on until it is stopped.
+func QueueWork(ctx context.Context, steps int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, workTask, &WorkParams{Steps: steps}, opts...)
+}
+
+// QueueWorkBatch queues one run of [Work] for each of params, all of them or none.
+func QueueWorkBatch(ctx context.Context, params []WorkParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, workTask, params, opts...)
+}
+
+// WorkParams are the parameters of [Work].
+type WorkParams struct {
+	Steps int64
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *WorkParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 18)
+	b = append(b, 0x81)
+	b = append(b, "\xa5steps"...)
+	b = codec.AppendInt(b, p.Steps)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "steps":
+			r.Once(&seen, 0)
+			p.Steps = r.Int64()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "steps")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p WorkParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *WorkParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
 // echoTask describes [Echo].

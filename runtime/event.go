@@ -1,0 +1,93 @@
+package runtime
+
+import (
+	"runtime/debug"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// EventKind tells what happened to a run.
+type EventKind string
+
+// What can happen to a run at a consumer.
+const (
+	RunStarted   EventKind = "started"   // an attempt begins
+	RunSucceeded EventKind = "succeeded" // it has ended well
+	RunRetried   EventKind = "retried"   // the attempt failed, or its process died; there will be another
+	RunFailed    EventKind = "failed"    // it has failed for good and is a dead letter
+	RunDropped   EventKind = "dropped"   // it has ended as cancelled or expired
+	RunReturned  EventKind = "returned"  // it goes back to its queue, unpunished
+)
+
+// Event is something that happened to a run, as a consumer saw it. The broker
+// hears of an end a little later, and may then no longer count it, when the lease
+// was lost meanwhile.
+type Event struct {
+	Kind EventKind
+	Run  *Run
+	Err  *RunError     // of RunRetried, RunFailed and RunDropped
+	Took time.Duration // of the attempt, if there was one
+	Wait time.Duration // of RunRetried: until the next attempt
+}
+
+// tellStart tells the application that an attempt begins.
+func (s *session) tellStart(run *Run) {
+	if s.cfg.OnEvent != nil {
+		s.tell(Event{Kind: RunStarted, Run: run})
+	}
+}
+
+// tellEnd tells the application what becomes of a run. Without an attempt, run
+// is nil and took zero.
+func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
+	if s.cfg.OnEvent == nil {
+		return
+	}
+	if run == nil {
+		run = new(Run)
+		run.init(o.Run, time.Time{})
+	}
+	e := Event{Run: run, Took: took}
+	switch o.Verdict {
+	case broker.Succeeded:
+		e.Kind = RunSucceeded
+	case broker.Dead:
+		e.Kind = RunFailed
+	case broker.Dropped:
+		e.Kind = RunDropped
+	default:
+		e.Kind, e.Wait = RunRetried, o.Delay
+		if o.Failure == nil {
+			e.Kind = RunReturned
+		}
+	}
+	if f := o.Failure; f != nil {
+		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: FailureKind(f.Kind), Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
+	}
+	s.tell(e)
+}
+
+// tell calls the application's function. That it panics is not the run's fault.
+func (s *session) tell(e Event) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	s.cfg.OnEvent(e)
+}
+
+// ask asks the application's retry policy. When it panics the task's own decides.
+func (s *session) ask(run *Run, err error) (wait time.Duration, ok bool) {
+	if s.cfg.Retry == nil {
+		return 0, false
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.logger.Error("Retry panicked", "run", run.ID, "panic", v, "stack", string(debug.Stack()))
+			ok = false
+		}
+	}()
+	return s.cfg.Retry(run, err), true
+}
