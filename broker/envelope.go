@@ -51,6 +51,7 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	str("q", r.Queue)
 	num("k", int64(r.Kind))
 	num("p", int64(r.Priority))
+	num("j", int64(r.Schema))
 	num("c", unixNano(r.QueuedAt))
 	num("u", unixNano(r.Due))
 	num("y", int64(r.Delay))
@@ -205,6 +206,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.Kind = Kind(in.Int8())
 	case "p":
 		r.Priority = Priority(in.Int8())
+	case "j":
+		r.Schema = in.Uint32()
 	case "c":
 		r.QueuedAt = fromUnixNano(in.Int64())
 	case "u":

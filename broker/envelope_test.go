@@ -18,7 +18,7 @@ import (
 
 func full() broker.TaskRun {
 	return broker.TaskRun{
-		ID: "id", Task: "task", Queue: "queue", Kind: broker.CPU, Priority: broker.Low,
+		ID: "id", Task: "task", Queue: "queue", Kind: broker.CPU, Priority: broker.Low, Schema: math.MaxUint32,
 		Payload:  []byte{0x81, 0xa1, 'k', 0x01},
 		QueuedAt: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC),
 		Due:      time.Date(2200, 12, 31, 23, 59, 59, 999999999, time.UTC),
@@ -38,6 +38,7 @@ func full() broker.TaskRun {
 // noPolicies takes the keys of policies and groups out.
 func noPolicies(r *broker.TaskRun) {
 	r.Unique, r.UniqueFor, r.Fair, r.Limits = "", 0, "", nil
+	r.Schema = 0
 	r.Group, r.Member, r.Gathers, r.Then = "", 0, broker.Gather{}, nil
 }
 
@@ -98,7 +99,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 29, "keys of a run with every field set")
+	require.Len(t, m, 30, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 

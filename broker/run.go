@@ -49,6 +49,7 @@ type TaskRun struct {
 	Kind     Kind
 	Priority Priority
 	Payload  []byte // the parameters as a MessagePack map keyed by their names
+	Schema   uint32 // a digest of their wire form as the producer knew it; 0: unknown
 
 	QueuedAt time.Time     // by the producer's clock
 	Due      time.Time     // not before this instant by the broker's clock; zero: at once

@@ -295,6 +295,20 @@ func (s *Spec) fill(run *broker.TaskRun, now time.Time) {
 		run.Queue = DefaultQueue
 	}
 	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
+	run.Schema = s.schema()
+}
+
+// schema is a digest of the parameters' wire form (32-bit FNV-1a), 0 if that is
+// unknown.
+func (s *Spec) schema() uint32 {
+	if s.Params == "" {
+		return 0
+	}
+	h := uint32(2166136261)
+	for i := range len(s.Params) {
+		h = (h ^ uint32(s.Params[i])) * 16777619
+	}
+	return max(h, 1)
 }
 
 // crockford is the alphabet of base 32 that ULIDs use; it sorts as the bits do.

@@ -158,6 +158,10 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outco
 	return task, broker.Outcome{}
 }
 
+// longestPark is for how long after its queueing a run of another version of its
+// task is left to others before it becomes a dead letter.
+const longestPark = time.Hour
+
 // parkingTime is after how long a run that nobody here knows is handed out
 // again: soon at first, for a consumer that knows it may be there, and ever
 // more seldom, for one may have to come first.
@@ -224,6 +228,12 @@ func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broke
 // failed decides what becomes of a run whose attempt failed by its own doing.
 func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker.TaskRun, err error) broker.Outcome {
 	failure := failureOf(ctx, err)
+	age := time.Since(run.QueuedAt)
+	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
+		// While versions are deployed side by side another consumer can read it.
+		s.log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, failure)
+		return handBack(run, parkingTime(age))
+	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
 		level := slog.LevelError

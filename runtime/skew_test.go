@@ -1,0 +1,71 @@
+package runtime_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// otherVersion is recorder_record as another version of the program has it, with
+// a number for a note.
+type otherVersion struct{ Note int }
+
+func other() *taskrt.Definition[otherVersion, taskrt.None] {
+	return &taskrt.Definition[otherVersion, taskrt.None]{
+		Spec: taskrt.Spec{Name: "recorder_record", Keep: time.Minute, Params: "note int"},
+		AppendParams: func(p *otherVersion, b []byte) ([]byte, error) {
+			return codec.AppendInt(codec.AppendString(codec.AppendMapLen(b, 1), "note"), int64(p.Note)), nil
+		},
+		ReadParams: func(p *otherVersion, r *codec.Reader) {
+			for n := r.MapLen(); n > 0 && r.More(); n-- {
+				_, p.Note = r.Key(), r.Int()
+			}
+		},
+	}
+}
+
+// TestRunsOfAnotherVersionAreLeftToIt: who cannot read a run of another version
+// of its task leaves it, attempts unspent, for an hour.
+func TestRunsOfAnotherVersionAreLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx := clientContext(context.Background(), b)
+		first, err := taskrt.Queue(ctx, other(), &otherVersion{7})
+		require.NoError(t, err)
+		time.Sleep(30 * time.Minute)
+		status, err := first.Status(ctx)
+		require.NoError(t, err)
+		require.False(t, status.State.Ended(), "state after half an hour: %s", status.State)
+		require.Zero(t, status.Attempt)
+
+		var got otherVersion
+		var run *taskrt.Run
+		stop := consume(t, b, taskrt.ConsumerConfig{}, []taskrt.Task{taskrt.Bind(other(), func(ctx context.Context, p *otherVersion) (taskrt.None, error) {
+			got = *p
+			run, _ = taskrt.CurrentRun(ctx)
+			return taskrt.None{}, nil
+		})})
+		_, err = first.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, otherVersion{7}, got)
+		require.Equal(t, 1, run.Attempt)
+		require.NoError(t, stop())
+
+		second, err := taskrt.Queue(ctx, other(), &otherVersion{8})
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = second.Wait(ctx)
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, taskrt.Schema, failure.Kind)
+		require.InDelta(t, time.Hour, time.Since(began), float64(time.Minute), "when nobody came")
+	})
+}
