@@ -42,7 +42,7 @@ func parts() []part {
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
-		{"Policies", policed, slices.Concat(uniqueChecks())},
+		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks())},
 	}
 }
 

@@ -78,7 +78,7 @@ func retryStoredAsNow(f *fixture) {
 	f.finish(s, broker.Outcome{Run: &now, Verdict: broker.Retry, Failure: failure("again")})
 	want := now
 	want.Headers, want.Payload = cloneMap(now.Headers), slices.Clone(now.Payload)
-	want.Limits = slices.Clone(now.Limits)
+	want.Limits, want.Then = slices.Clone(now.Limits), cloneThen(now.Then)
 	scribble(&now)
 
 	runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 1})

@@ -289,6 +289,11 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 	if len(c.Limits) == 0 {
 		c.Limits = nil
 	}
+	c.Then = cloneThen(c.Then)
+	for i := range c.Then {
+		next := stored(c.Then[i].Run)
+		c.Then[i].Run = &next
+	}
 	return c
 }
 

@@ -76,7 +76,7 @@ func recoveredUnchanged(f *fixture) {
 	for _, w := range want {
 		c := *w
 		c.Payload, c.Headers = bytes.Clone(w.Payload), cloneMap(w.Headers)
-		c.Limits = slices.Clone(w.Limits)
+		c.Limits, c.Then = slices.Clone(w.Limits), cloneThen(w.Then)
 		before[w.ID] = c
 	}
 	for _, r := range f.take(f.join(shortHold), len(want), "q") {

@@ -36,6 +36,9 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 			Limits:  []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
 			Headers: map[string]string{"traceparent": "00-ab-cd-01", "k": "v w", "empty": ""},
+			Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
+				ID: r.ID + "-next", Task: "next_task", Queue: "next-queue", Payload: []byte("\x80"), Keep: time.Hour,
+			}}},
 		}
 	}
 	return []*broker.TaskRun{
@@ -63,7 +66,7 @@ func notKept(f *fixture) {
 	for _, given := range fullRuns(f, "q") {
 		before := *given
 		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
-		before.Limits = slices.Clone(given.Limits)
+		before.Limits, before.Then = slices.Clone(given.Limits), cloneThen(given.Then)
 		f.queue(given)
 		f.requireSame(&before, given, "the caller's run after QueueTasks")
 		scribble(given)
@@ -79,12 +82,25 @@ func scribble(r *broker.TaskRun) {
 	for k := range r.Headers {
 		r.Headers[k] = "changed"
 	}
+	for _, c := range r.Then {
+		scribble(c.Run)
+	}
 	for i := range r.Limits {
 		r.Limits[i] = broker.Limit{Key: "changed", Max: 1}
 	}
 	*r = broker.TaskRun{
-		ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers, Limits: r.Limits,
+		ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers, Limits: r.Limits, Then: r.Then,
 	}
+}
+
+func cloneThen(then []broker.Continuation) []broker.Continuation {
+	var c []broker.Continuation
+	for _, next := range then {
+		run := *next.Run
+		run.Payload, run.Then = bytes.Clone(run.Payload), cloneThen(run.Then)
+		c = append(c, broker.Continuation{Run: &run, Param: next.Param})
+	}
+	return c
 }
 
 func cloneMap(m map[string]string) map[string]string {

@@ -38,7 +38,7 @@ type Broker struct {
 	mu     sync.Mutex
 	closed bool
 	queues map[string]*queue
-	seq    uint64 // of the last run that was delayed
+	seq    int64 // of the last run that was delayed
 	alarm  alarm
 	expiry expiryHeap
 }
@@ -150,7 +150,7 @@ func (b *Broker) place(q *queue, e *entry, now clock) {
 
 func (b *Broker) delay(q *queue, e *entry, due instant) {
 	b.seq++
-	e.due, e.seq, e.state = due, b.seq, broker.StateDelayed
+	e.due, e.order = due, b.seq
 	q.delayed.push(e)
 }
 
@@ -204,15 +204,15 @@ func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entr
 			continue
 		}
 		q.promote(now)
-		if n := min(want.total, q.waits()); picked == nil && n > 0 {
+		if n := min(want.total, q.ready[broker.IO]+q.ready[broker.CPU]); picked == nil && n > 0 {
 			picked = make([]*entry, 0, n)
 		}
-		share := q.fair(want, s)
+		share := q.share(want, s)
 		kept := room{total: want.total - share.total}
 		for k := range want.kind {
 			kept.kind[k] = want.kind[k] - share.kind[k]
 		}
-		for e := q.pop(&share); e != nil; e = q.pop(&share) {
+		for e := q.pop(&share, s != nil, now); e != nil; e = q.pop(&share, s != nil, now) {
 			picked = append(picked, e)
 		}
 		want = share.plus(kept)
@@ -230,7 +230,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	lengths := make(map[string]int64, len(b.queues))
 	for name, q := range b.queues {
 		if q.used {
-			lengths[name] = int64(q.waits() + q.delayed.len())
+			lengths[name] = int64(q.waits())
 		}
 	}
 	return lengths, nil

@@ -82,6 +82,10 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 	if h.head == nil {
 		delete(q.holds, f.s)
 	}
+	if len(e.run.Limits) > 0 {
+		q.countEnd(e, now)
+		b.wake(q, now)
+	}
 	if o.Verdict == broker.Retry {
 		b.retry(q, e, o, now)
 		return
@@ -124,9 +128,7 @@ func (b *Broker) retry(q *queue, e *entry, o *broker.Outcome, now clock) {
 }
 
 func letter(o *broker.Outcome) *broker.DeadLetter {
-	run := *o.Run
-	detach(&run, make([]byte, 0, len(run.Payload)))
-	l := &broker.DeadLetter{Run: &run, At: time.Now().UTC()}
+	l := &broker.DeadLetter{Run: cloneRun(o.Run), At: time.Now().UTC()}
 	if o.Failure != nil {
 		l.Failure = *o.Failure
 	}

@@ -12,22 +12,29 @@ import (
 
 // entry is a run the broker holds, from its queueing to its end.
 type entry struct {
-	run     broker.TaskRun // never changed in place but for Deliveries; Take copies its payload without the lock
-	state   broker.State
+	run     broker.TaskRun  // never changed in place but for Deliveries; Take copies its payload without the lock
 	failure *broker.Failure // of the last attempt
-	next    *entry          // in its lane
-	order   int64           // among all that wait in the queue
-	due     instant         // while delayed
-	seq     uint64          // tells delayed runs of one instant apart
-	rare    *rare           // nil for most
 
-	ended chan struct{}  // made by the first that waits for the end, closed there
-	final *broker.Record // set before ended is closed; nil if no record is kept
+	in         *strand // while it waits and is due
+	prev, next *entry  // in its strand
+	order      int64   // among all of the queue that wait and are due; while delayed, among those of one instant
+	due        instant // while delayed
+	at         int     // its place in the heap of those delayed, from 1; else 0
+
+	rare *rare // nil for most
+	end  *end  // made by the first that waits for it
 }
 
 // rare is what only few runs have.
 type rare struct {
 	lock *lock // on its unique key
+	let  bool  // it was let out of its line, and is not yet taken
+}
+
+// end is the end of a run as those who wait for it see it.
+type end struct {
+	came  chan struct{}
+	final *broker.Record // set before came is closed; nil if no record is kept
 }
 
 func (e *entry) getRare() *rare {
@@ -35,6 +42,16 @@ func (e *entry) getRare() *rare {
 		e.rare = &rare{}
 	}
 	return e.rare
+}
+
+func (e *entry) state() broker.State {
+	switch {
+	case e.in != nil:
+		return broker.StateQueued
+	case e.at > 0:
+		return broker.StateDelayed
+	}
+	return broker.StateRunning
 }
 
 // slabSize is how many runs of one call share an allocation. It is small, for
@@ -71,31 +88,25 @@ func detach(r *broker.TaskRun, payloads []byte) []byte {
 		payloads = append(payloads, r.Payload...)
 		r.Payload = payloads[from:len(payloads):len(payloads)]
 	}
+	if len(r.Then) > 0 {
+		r.Then = cloneThen(r.Then)
+	}
 	return payloads
 }
 
-// lane is a list of runs of one kind and priority, in order.
-type lane struct{ head, tail *entry }
-
-const priorities = 3
-
-// level is the lane of a priority, the first to be taken being 0.
-func level(p broker.Priority) int {
-	switch {
-	case p > broker.Medium:
-		return 0
-	case p < broker.Medium:
-		return 2
+func cloneThen(then []broker.Continuation) []broker.Continuation {
+	then = slices.Clone(then)
+	for i := range then {
+		then[i].Run = cloneRun(then[i].Run)
 	}
-	return 1
+	return then
 }
 
-// lower makes one of the two kinds of what may be any number.
-func lower(k broker.Kind) broker.Kind {
-	if k == broker.CPU {
-		return broker.CPU
-	}
-	return broker.IO
+// cloneRun copies a run with all it refers to but its receipt.
+func cloneRun(r *broker.TaskRun) *broker.TaskRun {
+	c := *r
+	detach(&c, make([]byte, 0, len(c.Payload)))
+	return &c
 }
 
 // queue is what the broker holds of one queue.
@@ -103,6 +114,7 @@ type queue struct {
 	used    bool // it ever held a run
 	lanes   [2][priorities]lane
 	ready   [2]int // runs in the lanes of each kind
+	aside   int    // runs that are due, and held back
 	fresh   [2]int // of them, those nobody was woken for
 	front   int64  // order of the run put first last
 	back    int64  // order of the run put last last
@@ -111,6 +123,9 @@ type queue struct {
 
 	live    map[string]*entry // by id, of runs with OwnID or Keep
 	unique  map[string]*lock  // by key
+	limits  map[string]*limit // by key; nil until there is one
+	lines   map[string]*line  // by name, those that have runs
+	windows windowHeap        // the limits that time changes
 	records map[string]*kept  // of those that have ended
 	holds   map[*Session]*hold
 	dead    deadList
@@ -127,8 +142,10 @@ func newQueue() *queue {
 	}
 }
 
-// waits is the number of runs that could be taken now.
-func (q *queue) waits() int { return q.ready[broker.IO] + q.ready[broker.CPU] }
+// waits is the number of runs that wait.
+func (q *queue) waits() int {
+	return q.ready[broker.IO] + q.ready[broker.CPU] + q.aside + q.delayed.len()
+}
 
 func indexed(r *broker.TaskRun) bool { return r.OwnID || r.Keep > 0 }
 
@@ -177,37 +194,41 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 	if e.rare != nil {
 		q.unlockKey(e)
 	}
-	e.final = final
-	if e.ended != nil {
-		close(e.ended)
+	if e.end != nil {
+		e.end.final = final
+		close(e.end.came)
 	}
 	e.run, e.rare = broker.TaskRun{}, nil // others of its slab may live on
 }
 
+// pushBack puts a run that is due behind all others of its lane.
 func (q *queue) pushBack(e *entry) {
 	k, l := q.laneOf(e)
 	q.back++
-	e.order, e.state, e.next = q.back, broker.StateQueued, nil
-	if l.tail == nil {
-		l.head = e
-	} else {
-		l.tail.next = e
-	}
-	l.tail = e
+	e.order = q.back
+	l.add(e)
 	q.ready[k]++
 	q.fresh[k]++
 }
 
+// pushFront makes a run the next of its lane.
 func (q *queue) pushFront(e *entry) {
 	k, l := q.laneOf(e)
 	q.front--
-	e.order, e.state, e.next = q.front, broker.StateQueued, l.head
-	if l.tail == nil {
-		l.tail = e
-	}
-	l.head = e
+	e.order = q.front
+	l.addAhead(e)
 	q.ready[k]++
 	q.fresh[k]++
+}
+
+// removeReady takes a run out of its lane, not in its turn.
+func (q *queue) removeReady(e *entry) {
+	k, l := q.laneOf(e)
+	l.remove(e)
+	q.ready[k]--
+	if e.rare != nil && e.rare.let {
+		q.unlet(e)
+	}
 }
 
 func (q *queue) laneOf(e *entry) (broker.Kind, *lane) {
@@ -223,9 +244,9 @@ type room struct {
 	total int
 }
 
-// fair reduces the room of a session to its free slots or, if that is more, to
+// share reduces the room of a session to its free slots or, if that is more, to
 // an equal share of what waits among the sessions that hold runs of the queue.
-func (q *queue) fair(want room, s *Session) room {
+func (q *queue) share(want room, s *Session) room {
 	sessions := len(q.holds)
 	if q.holds[s] == nil {
 		sessions++
@@ -251,42 +272,72 @@ func (r room) plus(more room) room {
 	return r
 }
 
+// drop leaves no room for a kind.
+func (r *room) drop(k broker.Kind) {
+	r.total -= r.kind[k]
+	r.kind[k], r.ahead[k] = 0, 0
+}
+
 // pop removes the next run there is room for: of the highest priority, and
-// there the one that was queued first, whatever its kind.
-func (q *queue) pop(want *room) *entry {
-	if want.total == 0 {
-		return nil
-	}
-	for p := range priorities {
-		best := broker.Kind(-1)
-		for k := range broker.CPU + 1 {
-			head := q.lanes[k][p].head
-			if head != nil && want.kind[k] > 0 && (best < 0 || head.order < q.lanes[best][p].head.order) {
-				best = k
-			}
+// there the one that was queued first, whatever its kind. What is held back
+// steps aside. What has limits is not taken ahead, for it would count against
+// them while it waits for a slot.
+func (q *queue) pop(want *room, held bool, now clock) *entry {
+	for want.total > 0 {
+		k, l := q.next(want)
+		if l == nil {
+			return nil
 		}
-		if best < 0 {
+		e := l.head()
+		limited := len(e.run.Limits) > 0
+		if limited && q.stepAside(e, now) {
 			continue
 		}
-		l := &q.lanes[best][p]
-		e := l.head
-		l.head, e.next = e.next, nil
-		if l.head == nil {
-			l.tail = nil
+		if limited && want.ahead[k] >= want.kind[k] {
+			want.drop(k)
+			continue
 		}
-		q.ready[best]--
-		want.kind[best]--
-		want.ahead[best] = min(want.ahead[best], want.kind[best])
+		l.removeInTurn(e)
+		q.ready[k]--
+		want.kind[k]--
+		want.ahead[k] = min(want.ahead[k], want.kind[k])
 		want.total--
+		if limited {
+			if e.rare != nil && e.rare.let {
+				q.unlet(e)
+			}
+			q.countStart(e, held, now)
+		}
 		return e
 	}
 	return nil
 }
 
-// promote moves the runs that have become due to their lanes.
+// next returns the lane of the next run there is room for, nil if there is none.
+func (q *queue) next(want *room) (broker.Kind, *lane) {
+	for p := range priorities {
+		best, order := broker.Kind(-1), int64(0)
+		for k := range broker.CPU + 1 {
+			head := q.lanes[k][p].head()
+			if head != nil && want.kind[k] > 0 && (best < 0 || head.order < order) {
+				best, order = k, head.order
+			}
+		}
+		if best >= 0 {
+			return best, &q.lanes[best][p]
+		}
+	}
+	return 0, nil
+}
+
+// promote moves the runs that have become due to their lanes, and lets out what
+// a limit no longer holds back.
 func (q *queue) promote(now clock) {
+	if len(q.windows) > 0 {
+		q.openWindows(now)
+	}
 	for e := q.delayed.first(now); e != nil && now.until(e.due) <= 0; e = q.delayed.first(now) {
-		q.delayed.pop(e)
+		q.delayed.remove(e)
 		q.pushBack(e)
 	}
 }
@@ -303,8 +354,8 @@ func (d *delayed) of(e *entry) *dueHeap {
 	return &d.mono
 }
 
-func (d *delayed) push(e *entry) { heap.Push(d.of(e), e) }
-func (d *delayed) pop(e *entry)  { heap.Pop(d.of(e)) }
+func (d *delayed) push(e *entry)   { heap.Push(d.of(e), e) }
+func (d *delayed) remove(e *entry) { heap.Remove(d.of(e), e.at-1) }
 
 // first returns the run that is due next, nil if there is none.
 func (d *delayed) first(now clock) *entry {
@@ -317,7 +368,7 @@ func (d *delayed) first(now clock) *entry {
 		return d.wall[0]
 	}
 	m, w := d.mono[0], d.wall[0]
-	if c := cmp.Or(cmp.Compare(now.until(m.due), now.until(w.due)), cmp.Compare(m.seq, w.seq)); c < 0 {
+	if c := cmp.Or(cmp.Compare(now.until(m.due), now.until(w.due)), cmp.Compare(m.order, w.order)); c < 0 {
 		return m
 	}
 	return w
@@ -327,16 +378,23 @@ func (d *delayed) first(now clock) *entry {
 // the order queued.
 type dueHeap []*entry
 
-func (h dueHeap) Len() int      { return len(h) }
-func (h dueHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h dueHeap) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(h[i].due.at, h[j].due.at), cmp.Compare(h[i].seq, h[j].seq)) < 0
+func (h dueHeap) Len() int { return len(h) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i+1, j+1
 }
-func (h *dueHeap) Push(e any) { *h = append(*h, e.(*entry)) }
+func (h dueHeap) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(h[i].due.at, h[j].due.at), cmp.Compare(h[i].order, h[j].order)) < 0
+}
+func (h *dueHeap) Push(e any) {
+	*h = append(*h, e.(*entry))
+	e.(*entry).at = len(*h)
+}
 func (h *dueHeap) Pop() any {
 	last := len(*h) - 1
 	e := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
+	e.at = 0
 	return e
 }

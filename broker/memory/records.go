@@ -73,7 +73,7 @@ func (b *Broker) lookUp(queue, id string) (*entry, *broker.Record, error) {
 	if e := q.live[id]; e != nil && e.run.Keep > 0 {
 		return e, &broker.Record{
 			ID: id, Task: e.run.Task, Queue: queue,
-			State: e.state, Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
+			State: e.state(), Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
 		}, nil
 	}
 	if k := q.records[id]; k != nil && now.until(k.ends) > 0 {
@@ -101,22 +101,22 @@ func (b *Broker) waitRecord(ctx context.Context, queue, id string) (*broker.Reco
 		b.mu.Unlock()
 		return rec, err
 	}
-	if e.ended == nil {
-		e.ended = make(chan struct{})
+	if e.end == nil {
+		e.end = &end{came: make(chan struct{})}
 	}
-	ended := e.ended
+	end := e.end
 	b.mu.Unlock()
 	select {
-	case <-ended:
+	case <-end.came:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-b.done:
 		return nil, broker.ErrClosed
 	}
-	if e.final == nil {
+	if end.final == nil {
 		return nil, broker.ErrNoRecord
 	}
-	return cloneRecord(e.final), nil
+	return cloneRecord(end.final), nil
 }
 
 // deadList is a queue's dead letters, a ring once it is full.
@@ -150,9 +150,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*bro
 	var list []*broker.DeadLetter
 	for i := range min(n, max) {
 		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n]
-		run := *l.Run
-		detach(&run, make([]byte, 0, len(run.Payload)))
-		l.Run = &run
+		l.Run = cloneRun(l.Run)
 		list = append(list, &l)
 	}
 	return list, nil

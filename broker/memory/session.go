@@ -103,7 +103,6 @@ func (s *Session) lift(picked []*entry) []broker.TaskRun {
 	flights := make([]flight, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
-		e.state = broker.StateRunning
 		e.run.Deliveries++
 		q := s.b.queues[e.run.Queue]
 		h := q.holds[s]
@@ -174,6 +173,7 @@ func (s *Session) Leave(ctx context.Context) error {
 				e := f.remove()
 				e.run.Deliveries--
 				q.pushFront(e)
+				q.countEnd(e, now)
 			}
 			delete(q.holds, s)
 			b.wake(q, now)
@@ -207,7 +207,9 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 		for f := h.tail; f != nil; f = h.tail {
 			f.lost = true
 			s.lost++
-			q.pushFront(f.remove())
+			e := f.remove()
+			q.pushFront(e)
+			q.countEnd(e, now)
 			back++
 		}
 		delete(q.holds, s)

@@ -14,6 +14,7 @@ import (
 // has room for, and is taken out of all of them when it is woken.
 type waiter struct {
 	woken chan struct{}
+	free  [2]bool // of each kind it has a slot for a run, and not only room ahead
 	nodes []waitNode
 }
 
@@ -89,10 +90,13 @@ func (b *Broker) await(ctx context.Context, queues []string, want room, s *Sessi
 		}
 		now := b.now()
 		took := try(now)
-		b.passOn(queues, relay)
+		b.passOn(queues, relay && took)
 		if took {
 			b.mu.Unlock()
 			return nil
+		}
+		if relay {
+			b.leaveLimited(queues, want)
 		}
 		w := b.block(queues, want, now)
 		if s != nil {
@@ -132,6 +136,9 @@ func (b *Broker) sleep(ctx context.Context, w *waiter, queues []string) error {
 // block enters a waiter in the lists of what it has room for.
 func (b *Broker) block(queues []string, want room, now clock) *waiter {
 	w := &waiter{woken: make(chan struct{}), nodes: make([]waitNode, 0, 2*len(queues))}
+	for k := range w.free {
+		w.free[k] = want.kind[k] > want.ahead[k]
+	}
 	for _, name := range queues {
 		q := b.queue(name)
 		for k := range q.waiters {
@@ -175,6 +182,29 @@ func (b *Broker) passOn(queues []string, relay bool) {
 			}
 		}
 		q.wakeWaiters()
+		if len(q.windows) > 0 {
+			b.alarmFor(q, b.now())
+		}
+	}
+}
+
+// leaveLimited wakes others for the runs that a woken taker left behind because
+// they have limits and it has only room ahead. Of those others each has a slot,
+// so that no two of its like wake one another for ever.
+func (b *Broker) leaveLimited(queues []string, want room) {
+	for _, name := range queues {
+		q := b.queues[name]
+		for k := range want.kind {
+			if q == nil || q.ready[k] == 0 || want.kind[k] == 0 {
+				continue
+			}
+			for n := q.waiters[k].head; n != nil; n = n.next {
+				if n.w.free[k] {
+					n.w.wake()
+					break
+				}
+			}
+		}
 	}
 }
 
@@ -191,14 +221,21 @@ type alarm struct {
 // the wall's may have been set.
 const maxSleep = 30 * time.Second
 
-// alarmFor sets the alarm for the run of the queue that is due next, if
-// someone waits for it and it does not ring before.
+// alarmFor sets the alarm for the run of the queue that is due next, or the
+// limit that may open next, if someone waits for it and it does not ring before.
 func (b *Broker) alarmFor(q *queue, now clock) {
 	first := q.delayed.first(now)
-	if first == nil || q.waiters[broker.IO].head == nil && q.waiters[broker.CPU].head == nil {
+	if first == nil && len(q.windows) == 0 || q.waiters[broker.IO].head == nil && q.waiters[broker.CPU].head == nil {
 		return
 	}
-	d := time.Duration(min(max(now.until(first.due), 1), int64(maxSleep)))
+	until := int64(math.MaxInt64)
+	if first != nil {
+		until = now.until(first.due)
+	}
+	if len(q.windows) > 0 {
+		until = min(until, q.windows[0].rings-now.mono)
+	}
+	d := time.Duration(min(max(until, 1), int64(maxSleep)))
 	a := &b.alarm
 	at := now.mono + int64(d)
 	if a.set && a.at <= at {
@@ -219,7 +256,8 @@ func (a *alarm) stop() {
 	}
 }
 
-// ring wakes whom the runs that have become due are for.
+// ring wakes whom the runs are for that have become due, or are no longer held
+// back.
 func (b *Broker) ring() {
 	defer b.alarm.rings.Done()
 	b.mu.Lock()
@@ -227,7 +265,7 @@ func (b *Broker) ring() {
 	b.alarm.set, b.alarm.at = false, math.MaxInt64
 	now := b.now()
 	for _, q := range b.queues {
-		if q.delayed.len() > 0 {
+		if q.delayed.len() > 0 || len(q.windows) > 0 {
 			q.promote(now)
 			b.wake(q, now)
 		}

@@ -1,0 +1,317 @@
+package brokertest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func limitChecks() []check {
+	return []check{
+		{"no more runs of a key are held at once than its limit allows", limitHolds},
+		{"runs that a limit holds back do not hold up others", limitPassed},
+		{"runs that a limit holds back are counted as waiting", limitCounted},
+		{"runs of a key that wait go before those queued since", limitOrder},
+		{"a limit counts a run until it is finished, retried, recovered or given back", limitUntil},
+		{"a blocked Take wakes when a limit lets a run go", limitWakes},
+		{"a run with several limits starts when all allow it and counts for none before", limitsTogether},
+		{"each run brings its own limit", limitOwn},
+		{"a rate lets no more runs start within any time that long", rateHolds},
+		{"a blocked Take wakes when a rate lets a run go, and no earlier", rateWakes},
+		{"a run with a limit is not taken ahead", limitNotAhead},
+		{"limits hold while runs are retried, given back and finished by many", limitChurn},
+	}
+}
+
+// limit adds a limit to a new run. A zero time is one on how many are held.
+func limit(key string, most int, per time.Duration) func(*broker.TaskRun) {
+	return func(r *broker.TaskRun) { r.Limits = append(r.Limits, broker.Limit{Key: key, Max: most, Per: per}) }
+}
+
+// requireNext checks which runs can be taken now, and that no more can.
+func (f *fixture) requireNext(s broker.Session, what string, want ...*broker.TaskRun) []*broker.TaskRun {
+	f.Helper()
+	got := f.take(s, len(want), "q")
+	require.Equal(f, ids(want), ids(got), what)
+	f.takesNothing(s, "q")
+	return got
+}
+
+func limitHolds(f *fixture) {
+	runs := f.queueNew("q", 5, limit("key", 2, 0))
+	other := f.queueNew("other", 1, limit("key", 2, 0))
+	s := f.join(longHold)
+	held := f.requireNext(s, "runs of 5 that a limit of 2 lets go", runs[:2]...)
+	require.Equal(f, ids(other), ids(f.take(s, 1, "other")), "a run with the key in another queue")
+	f.takesNothing(f.join(longHold), "q")
+	f.finish(s, succeeded(held[1])...)
+	next := f.requireNext(s, "runs after one of two has ended", runs[2])
+	f.finish(s, succeeded(held[0], next[0])...)
+	f.requireNext(s, "runs after both have ended", runs[3], runs[4])
+}
+
+func limitPassed(f *fixture) {
+	first := f.queueNew("q", 50, limit("a", 1, 0), priority(broker.High))
+	others := f.queueNew("q", 2, limit("b", 2, 0))
+	plain := f.queueNew("q", 2)
+	cpu := f.queueNew("q", 1, kind(broker.CPU), priority(broker.Low))
+	s := f.join(longHold)
+	f.requireNext(s, "runs with 49 of 50 held back",
+		first[0], others[0], others[1], plain[0], plain[1], cpu[0])
+}
+
+func limitCounted(f *fixture) {
+	f.queueNew("q", 10, limit("key", 3, 0))
+	s := f.join(longHold)
+	held := f.take(s, 3, "q")
+	f.takesNothing(s, "q")
+	require.Equal(f, 7, f.length("q"), "length with 3 of 10 taken and the rest held back")
+	f.finish(s, succeeded(held...)...)
+	require.Equal(f, 7, f.length("q"), "length after these have ended")
+	f.take(s, 3, "q")
+	require.Equal(f, 4, f.length("q"), "length after three more were taken")
+}
+
+func limitOrder(f *fixture) {
+	runs := f.queueNew("q", 4, limit("key", 1, 0))
+	s := f.join(longHold)
+	held := f.requireNext(s, "the first of its key", runs[0])
+	since := f.queueNew("q", 2, limit("key", 1, 0))
+	for _, want := range append(runs[1:], since...) {
+		f.finish(s, succeeded(held...)...)
+		held = f.requireNext(s, "the next of its key", want)
+	}
+}
+
+func limitUntil(f *fixture) {
+	const key = "key"
+	runs := f.queueNew("q", 4, limit(key, 1, 0))
+	s := f.join(longHold)
+	held := f.requireNext(s, "the first of its key", runs[0])
+	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.requireNext(s, "the next of its key after a retry", runs[1])
+	require.NoError(f, s.Leave(f.ctx()), "Leave")
+
+	s = f.join(shortHold)
+	first := f.take(s, 1, "q")[0]
+	f.lapse(1, "q")
+	s = f.join(longHold)
+	second := f.take(s, 1, "q")[0]
+	f.takesNothing(s, "q")
+	f.finish(s, broker.Outcome{Run: second, Verdict: broker.Dead, Failure: failure("bad")})
+	third := f.take(s, 1, "q")[0]
+	f.takesNothing(s, "q")
+	f.finish(s, broker.Outcome{Run: third, Verdict: broker.Dropped, Failure: failure("expired")})
+	fourth := f.take(s, 1, "q")[0]
+	require.ElementsMatch(f, ids(runs[1:]), ids([]*broker.TaskRun{second, third, fourth}), "runs after one was given back and recovered")
+	require.Contains(f, ids(runs[1:]), first.ID, "run after Leave")
+	f.finish(s, succeeded(fourth)...)
+	require.Equal(f, 1, f.length("q"), "length: the retry waits")
+}
+
+func limitWakes(f *fixture) {
+	s := f.join(longHold)
+	for i, o := range []broker.Outcome{
+		{Verdict: broker.Succeeded},
+		{Verdict: broker.Dead, Failure: failure("bad")},
+		{Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")},
+	} {
+		queue := fmt.Sprint("q", i)
+		runs := f.queueNew(queue, 2, limit("key", 1, 0))
+		o.Run = f.take(s, 1, queue)[0]
+		arrived := f.receiveLeased(f.join(longHold), queue)
+		f.pass(50 * time.Millisecond)
+		start := time.Now()
+		f.finish(s, o)
+		f.requireArrival(arrived, runs[1], start)
+	}
+	runs := f.queueNew("q", 2, limit("key", 1, 0))
+	f.take(f.join(shortHold), 1, "q")
+	arrived := f.receiveLeased(s, "q")
+	f.lapse(1, "q")
+	a := <-arrived
+	require.NoError(f, a.err, "a blocked Take after the holder's lease ended")
+	require.Contains(f, ids(runs), a.run.ID, "run taken after the holder's lease ended")
+}
+
+func limitsTogether(f *fixture) {
+	ab := f.queueNew("q", 2, limit("a", 1, 0), limit("b", 2, 0))
+	s := f.join(longHold)
+	held := f.requireNext(s, "the first of two with both limits", ab[0])
+	// The second waits for a, so that it does not count for b.
+	b := f.queueNew("q", 2, limit("b", 2, 0))
+	heldB := f.requireNext(s, "the first of two with the other limit", b[0])
+	f.finish(s, succeeded(held...)...)
+	got := f.take(s, 1, "q")
+	f.takesNothing(s, "q")
+	f.finish(s, succeeded(got...)...)
+	got = append(got, f.take(s, 1, "q")...)
+	require.ElementsMatch(f, []string{ab[1].ID, b[1].ID}, ids(got), "runs as the limit they share lets them go")
+	f.finish(s, succeeded(got[1], heldB[0])...)
+	require.Zero(f, f.length("q"), "length after all have ended")
+}
+
+func limitOwn(f *fixture) {
+	first := f.queueNew("q", 1, limit("key", 1, 0))
+	s := f.join(longHold)
+	held := f.requireNext(s, "the first of its key", first...)
+	wide := f.queueNew("q", 1, limit("key", 2, 0))
+	held = append(held, f.requireNext(s, "a run with a higher limit", wide...)...)
+	narrow := f.queueNew("q", 1, limit("key", 1, 0))
+	f.takesNothing(s, "q")
+	f.finish(s, succeeded(held[0])...)
+	f.takesNothing(s, "q")
+	f.finish(s, succeeded(held[1])...)
+	f.requireNext(s, "a run with a lower limit", narrow...)
+}
+
+func rateHolds(f *fixture) {
+	const most, total, per = 3, 10, 300 * time.Millisecond
+	runs := f.queueNew("q", total, limit("key", most, per))
+	free := f.queueNew("q", 1)
+	s := f.join(longHold)
+	var got []*broker.TaskRun
+	var early, late []time.Time // bounds on when each was taken
+	start := time.Now()
+	for stop := f.ctx(); len(got) < total+1; {
+		before := time.Now()
+		taken, err := s.Take(stop, anyOf(1+rand.N(5), "q"))
+		require.NoError(f, err, "Take after %d of %d runs", len(got), total)
+		f.finish(s, succeeded(taken...)...)
+		for range taken {
+			early, late = append(early, before), append(late, time.Now())
+		}
+		got = append(got, taken...)
+	}
+	require.Less(f, time.Since(start), (total-1)/most*per+prompt, "time until %d runs with at most %d in %v were taken", total, most, per)
+	require.Equal(f, ids(append(runs[:most:most], append(free, runs[most:]...)...)), ids(got), "runs, those held back behind the one without a rate")
+	early, late = append(early[:most], early[most+1:]...), append(late[:most], late[most+1:]...)
+	for i := range total - most {
+		// The take of one blocked since before the other's window opened.
+		require.GreaterOrEqual(f, late[i+most].Sub(early[i]), per-slack, "time between the start of run %d and that of run %d, with at most %d in %v", i, i+most, most, per)
+	}
+}
+
+func rateWakes(f *fixture) {
+	const per = 300 * time.Millisecond
+	runs := f.queueNew("q", 2, limit("key", 1, per))
+	s := f.join(longHold)
+	start := time.Now()
+	held := f.take(s, 1, "q")
+	taken := time.Now()
+	f.finish(s, succeeded(held...)...)
+	arrived := f.receiveLeased(f.join(longHold), "q")
+	f.requireArrival(arrived, runs[1], taken.Add(per))
+	require.GreaterOrEqual(f, time.Since(start), per-slack, "time until a run at most once in %v was taken again", per)
+}
+
+func limitNotAhead(f *fixture) {
+	runs := f.queueNew("q", 8, limit("key", 5, 0))
+	s := f.join(longHold)
+	take := func(io, ahead int) []*broker.TaskRun {
+		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, AheadIO: ahead})
+		require.NoError(f, ignoreTimeout(err), "Take")
+		return got
+	}
+	got := take(6, 4)
+	require.Equal(f, ids(runs[:2]), ids(got), "runs with limits for 2 free slots and 4 ahead")
+	require.Empty(f, ids(take(3, 3)), "runs with limits for no slot and 3 ahead")
+	require.Equal(f, 6, f.length("q"), "length after runs with limits were not taken ahead")
+	require.Equal(f, ids(runs[2:5]), ids(take(10, 1)), "runs with limits for 9 free slots")
+	plain := f.queueNew("q", 4)
+	require.Equal(f, ids(plain), ids(take(4, 3)), "runs without limits for a slot and 3 ahead, behind those held back")
+}
+
+// limitChurn has sessions hold runs in all the ways there are, and counts how
+// many of each key are held, never more than are.
+func limitChurn(f *fixture) {
+	const keys, each, most, sessions = 4, 60, 2, 5
+	var all []*broker.TaskRun
+	for i := range keys * each {
+		r := f.newRun("q", limit(fmt.Sprint("key-", i%keys), most, 0))
+		if i%3 == 0 {
+			limit("all", sessions, 0)(r)
+		}
+		if i%5 == 0 {
+			limit("rate", 40, 50*time.Millisecond)(r)
+		}
+		all = append(all, r)
+	}
+	f.queue(all...)
+	var ended tally
+	var held holding
+	stop := f.within(patience)
+	f.each(sessions, func(int) error {
+		for ended.len() < len(all) && stop.Err() == nil {
+			if err := f.holdSome(&ended, &held); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.requireOnce(&ended, all, "ends of runs with limits")
+	require.Zero(f, f.length("q"), "length after all have ended")
+	for key, n := range held.most {
+		if key != "rate" && key != "all" {
+			require.LessOrEqual(f, n, most, "runs of %s held at once", key)
+		}
+	}
+	require.LessOrEqual(f, held.most["all"], sessions, "runs held at once with the limit they share")
+}
+
+// holding counts the runs of each key that are surely held at the same time.
+type holding struct {
+	mu        sync.Mutex
+	now, most map[string]int
+}
+
+func (h *holding) add(n int, runs ...*broker.TaskRun) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.now == nil {
+		h.now, h.most = make(map[string]int), make(map[string]int)
+	}
+	for _, r := range runs {
+		for _, l := range r.Limits {
+			h.now[l.Key] += n
+			h.most[l.Key] = max(h.most[l.Key], h.now[l.Key])
+		}
+	}
+}
+
+// holdSome is one session's life: it takes, retries or finishes, and leaves
+// with some it has not started.
+func (f *fixture) holdSome(ended *tally, held *holding) error {
+	s, err := f.leaser().Join(f.ctx(), longHold)
+	if err != nil {
+		return err
+	}
+	for range 4 {
+		runs, err := s.Take(f.within(quiet), anyOf(1+rand.N(4), "q"))
+		if err != nil {
+			return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+		}
+		held.add(1, runs...)
+		f.pass(rand.N(2 * time.Millisecond))
+		held.add(-1, runs...) // before it is so
+		for _, r := range runs {
+			o := broker.Outcome{Run: r, Verdict: broker.Succeeded}
+			switch rand.N(6) {
+			case 0:
+				continue // for Leave
+			case 1:
+				o.Verdict, o.Failure, o.Delay = broker.Retry, failure("again"), rand.N(5*time.Millisecond)
+			}
+			if err := ends(f.ctx(), s, ended, o); err != nil {
+				return err
+			}
+		}
+	}
+	return s.Leave(f.ctx())
+}

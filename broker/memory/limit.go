@@ -1,0 +1,390 @@
+package memory
+
+import (
+	"container/heap"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// limit is what the broker knows of one key of [broker.Limit]. It exists while
+// runs count against it or wait for it.
+type limit struct {
+	key    string
+	held   int                // runs that sessions hold
+	starts []int64            // when runs were taken, by the monotonic clock, for as long as keep
+	keep   time.Duration      // the longest time asked for
+	let    [2][priorities]int // runs let out of their lines, and not yet taken
+	lines  []*line            // whose heads this limit holds back
+	turns  map[string]uint64  // when the values of Fair had their turn; nil while there are none
+	turn   uint64             // the last one
+
+	rings int64 // when to look at it again, by the monotonic clock
+	at    int   // in the queue's windows; -1: not there
+}
+
+// line is runs of one kind and with the same limits that are held back. It is
+// in the care of the limit that holds back its head, so that a limit looks at
+// one run for each line, however many wait.
+type line struct {
+	name  string // its kind and keys
+	kind  broker.Kind
+	lanes [priorities]lane
+	n     int
+	limit *limit
+}
+
+// head returns the run of the line that is to start next.
+func (ln *line) head() *entry {
+	for p := range ln.lanes {
+		if e := ln.lanes[p].head(); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// lineName returns what runs of one line have in common. No key has a space.
+func lineName(r *broker.TaskRun) []byte {
+	name := make([]byte, 0, 64)
+	name = append(name, '0'+byte(lower(r.Kind)))
+	for i := range r.Limits {
+		name = append(append(name, ' '), r.Limits[i].Key...)
+	}
+	return name
+}
+
+// blocks reports whether the limit holds back a run. A run that was let out of
+// its line counts among those that were.
+func (l *limit) blocks(e *entry, now clock) bool {
+	let := 0
+	if e.rare == nil || !e.rare.let {
+		for _, n := range l.let[lower(e.run.Kind)][:level(e.run.Priority)+1] {
+			let += n // these come before it
+		}
+	}
+	for i := range e.run.Limits {
+		asked := &e.run.Limits[i]
+		if asked.Key != l.key {
+			continue
+		}
+		n := l.held
+		if asked.Per > 0 {
+			n = l.within(asked.Per, now)
+		}
+		if n+let >= asked.Max {
+			return true
+		}
+	}
+	return false
+}
+
+// within returns how many runs were taken in the time before now.
+func (l *limit) within(d time.Duration, now clock) int {
+	n, _ := slices.BinarySearch(l.starts, now.mono-int64(d)+1)
+	return len(l.starts) - n
+}
+
+// opens returns when time alone lets a run start that the limit holds back, the
+// end of time if it does not.
+func (l *limit) opens(e *entry, now clock) int64 {
+	at := int64(0)
+	for i := range e.run.Limits {
+		asked := &e.run.Limits[i]
+		if asked.Key != l.key {
+			continue
+		}
+		switch {
+		case asked.Per == 0 && l.held >= asked.Max:
+			return math.MaxInt64
+		case asked.Per > 0 && l.within(asked.Per, now) >= asked.Max:
+			at = max(at, instant{at: l.starts[len(l.starts)-asked.Max]}.plus(asked.Per).at)
+		}
+	}
+	if at == 0 {
+		return math.MaxInt64 // for those let out before it: they will be taken, or held back again
+	}
+	return at
+}
+
+// forget drops what is too old to count.
+func (l *limit) forget(now clock) {
+	n, _ := slices.BinarySearch(l.starts, now.mono-int64(l.keep)+1)
+	l.starts = l.starts[n:]
+	if len(l.starts) == 0 {
+		l.starts, l.keep = nil, 0
+	}
+}
+
+// next returns the line whose head this limit lets go next: by priority, then
+// by turn, then by order.
+func (l *limit) next(now clock) *line {
+	var best *line
+	for _, ln := range l.lines {
+		e := ln.head()
+		if !l.blocks(e, now) && (best == nil || l.before(e, best.head())) {
+			best = ln
+		}
+	}
+	return best
+}
+
+func (l *limit) before(a, b *entry) bool {
+	if la, lb := level(a.run.Priority), level(b.run.Priority); la != lb {
+		return la < lb
+	}
+	if a.run.Fair != b.run.Fair {
+		return l.turnOf(a.run.Fair) < l.turnOf(b.run.Fair)
+	}
+	return a.order < b.order
+}
+
+// turnOf returns when a value last had its turn. A new one is as if it just had.
+func (l *limit) turnOf(fair string) uint64 {
+	at, ok := l.turns[fair]
+	if !ok {
+		at = l.hadTurn(fair)
+	}
+	return at
+}
+
+func (l *limit) hadTurn(fair string) uint64 {
+	if l.turns == nil {
+		l.turns = make(map[string]uint64)
+	}
+	if len(l.turns) > 4*len(l.lines)+64 { // most are gone
+		waiting := make(map[string]uint64, len(l.lines))
+		for _, ln := range l.lines {
+			v := ln.head().run.Fair
+			waiting[v] = l.turns[v]
+		}
+		l.turns = waiting
+	}
+	l.turn++
+	l.turns[fair] = l.turn
+	return l.turn
+}
+
+func (l *limit) park(ln *line) {
+	ln.limit = l
+	l.lines = append(l.lines, ln)
+}
+
+func (l *limit) unpark(ln *line) {
+	i := slices.Index(l.lines, ln)
+	l.lines = slices.Delete(l.lines, i, i+1)
+	ln.limit = nil
+	if len(l.lines) == 0 {
+		l.turns = nil
+	}
+}
+
+// limitOf returns the limit of a key, which it makes if need be.
+func (q *queue) limitOf(key string) *limit {
+	l := q.limits[key]
+	if l == nil {
+		if q.limits == nil {
+			q.limits, q.lines = make(map[string]*limit), make(map[string]*line)
+		}
+		l = &limit{key: key, at: -1}
+		q.limits[key] = l
+	}
+	return l
+}
+
+// eachLimit calls fn for each key of the run, once for one it has twice.
+func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
+	for i := range e.run.Limits {
+		key := e.run.Limits[i].Key
+		if !slices.ContainsFunc(e.run.Limits[:i], func(o broker.Limit) bool { return o.Key == key }) {
+			fn(q.limitOf(key))
+		}
+	}
+}
+
+// blocking returns a limit that holds back the run, nil if none does.
+func (q *queue) blocking(e *entry, now clock) *limit {
+	for i := range e.run.Limits {
+		if l := q.limits[e.run.Limits[i].Key]; l != nil && l.blocks(e, now) {
+			return l
+		}
+	}
+	return nil
+}
+
+// stepAside moves a run that is next in its lane to its line, if a limit holds
+// it back.
+func (q *queue) stepAside(e *entry, now clock) bool {
+	by := q.blocking(e, now)
+	if by == nil {
+		return false
+	}
+	again := e.rare != nil && e.rare.let
+	q.removeReady(e)
+	ln := q.lineOf(e)
+	if lane := &ln.lanes[level(e.run.Priority)]; again {
+		lane.addAhead(e)
+	} else {
+		lane.add(e)
+	}
+	ln.n++
+	q.aside++
+	if ln.head() == e && ln.limit != by {
+		if ln.limit != nil {
+			ln.limit.unpark(ln)
+		}
+		by.park(ln)
+	}
+	q.arm(by, now)
+	if again {
+		q.eachLimit(e, func(l *limit) { q.tend(l, now) })
+	}
+	return true
+}
+
+// lineOf returns the line of a run, which it makes if need be. A new one is in
+// no limit's care.
+func (q *queue) lineOf(e *entry) *line {
+	name := lineName(&e.run)
+	ln := q.lines[string(name)]
+	if ln == nil {
+		ln = &line{name: string(name), kind: lower(e.run.Kind)}
+		for p := range ln.lanes {
+			ln.lanes[p].aside, ln.lanes[p].line = true, ln
+		}
+		q.lines[ln.name] = ln
+	}
+	return ln
+}
+
+// tend lets runs out of the lines in a limit's care, to the head of their
+// lanes, as far as their limits allow. It is called whenever something about
+// the limit has changed.
+func (q *queue) tend(l *limit, now clock) {
+	for ln := l.next(now); ln != nil; ln = l.next(now) {
+		e := ln.head()
+		if other := q.blocking(e, now); other != nil {
+			l.unpark(ln)
+			other.park(ln)
+			q.arm(other, now)
+			continue
+		}
+		if e.run.Fair != "" || l.turns != nil {
+			l.hadTurn(e.run.Fair)
+		}
+		e.in.lane.removeInTurn(e)
+		q.leftLine(ln)
+		e.getRare().let = true
+		q.eachLimit(e, func(l *limit) { l.let[ln.kind][level(e.run.Priority)]++ })
+		q.lanes[ln.kind][level(e.run.Priority)].addAhead(e)
+		q.ready[ln.kind]++
+		q.fresh[ln.kind]++
+	}
+	q.arm(l, now)
+}
+
+// leftLine notes that a run is no longer in the line.
+func (q *queue) leftLine(ln *line) {
+	q.aside--
+	if ln.n--; ln.n == 0 {
+		ln.limit.unpark(ln)
+		delete(q.lines, ln.name)
+	}
+}
+
+// unlet notes that a run that was let out of its line is taken, or gone from
+// its lane. The caller tends its limits.
+func (q *queue) unlet(e *entry) {
+	e.rare.let = false
+	q.eachLimit(e, func(l *limit) { l.let[lower(e.run.Kind)][level(e.run.Priority)]-- })
+}
+
+// countStart counts a run that was taken against its limits: for now, if a
+// session holds it, and for as long as they ask.
+func (q *queue) countStart(e *entry, held bool, now clock) {
+	q.eachLimit(e, func(l *limit) {
+		if held {
+			l.held++
+		}
+		for i := range e.run.Limits {
+			if asked := &e.run.Limits[i]; asked.Key == l.key {
+				l.keep = max(l.keep, asked.Per)
+			}
+		}
+		if l.keep > 0 {
+			l.starts = append(l.starts, now.mono)
+		}
+		q.tend(l, now)
+	})
+}
+
+// countEnd notes that a session no longer holds the run.
+func (q *queue) countEnd(e *entry, now clock) {
+	if len(e.run.Limits) == 0 {
+		return
+	}
+	q.eachLimit(e, func(l *limit) {
+		l.held--
+		q.tend(l, now)
+	})
+}
+
+// arm sees to it that the limit is looked at when time has changed it, and lets
+// go of one that nothing counts against.
+func (q *queue) arm(l *limit, now clock) {
+	l.forget(now)
+	at := int64(math.MaxInt64)
+	for _, ln := range l.lines {
+		at = min(at, l.opens(ln.head(), now))
+	}
+	if len(l.lines) == 0 && l.held == 0 && l.let == [2][priorities]int{} {
+		if len(l.starts) == 0 {
+			delete(q.limits, l.key)
+		} else {
+			at = instant{at: l.starts[len(l.starts)-1]}.plus(l.keep).at
+		}
+	}
+	switch {
+	case l.at >= 0 && l.rings <= at && at < math.MaxInt64:
+		// It looks earlier, and then again.
+	case l.at >= 0 && at == math.MaxInt64:
+		heap.Remove(&q.windows, l.at)
+	case l.at >= 0:
+		l.rings = at
+		heap.Fix(&q.windows, l.at)
+	case at < math.MaxInt64:
+		l.rings = at
+		heap.Push(&q.windows, l)
+	}
+}
+
+// openWindows looks at the limits that time has changed.
+func (q *queue) openWindows(now clock) {
+	for len(q.windows) > 0 && q.windows[0].rings <= now.mono {
+		q.tend(heap.Pop(&q.windows).(*limit), now)
+	}
+}
+
+// windowHeap has the limit that is to be looked at first at its head.
+type windowHeap []*limit
+
+func (h windowHeap) Len() int           { return len(h) }
+func (h windowHeap) Less(i, j int) bool { return h[i].rings < h[j].rings }
+func (h windowHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+func (h *windowHeap) Push(l any) {
+	l.(*limit).at = len(*h)
+	*h = append(*h, l.(*limit))
+}
+func (h *windowHeap) Pop() any {
+	last := len(*h) - 1
+	l := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	l.at = -1
+	return l
+}
