@@ -10,6 +10,7 @@
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
 //   - [Schedules]: a schedule's tick is claimed and queued in one step, so any
 //     number of schedulers queue it once;
+//   - [Timetable]: schedules can be made at run time;
 //   - [Policies]: it keeps what a run's Unique, Limits, Fair and an outcome's
 //     Next say;
 //   - [Groups]: a run is queued when the last of a group has ended;
@@ -129,6 +130,8 @@ type Schedules interface {
 	// returns [ErrDuplicate], and queues nothing, when that tick or a later
 	// one was claimed already. When the run's Unique is that of a live one the
 	// tick is claimed, nothing is queued, and the error is a [DuplicateError].
+	// While the task is disabled nothing is claimed or queued, and the error is
+	// [ErrDisabled].
 	QueueTick(ctx context.Context, run *TaskRun, tick time.Time) error
 
 	// LastTick returns the last claimed tick of a task, the zero time if
@@ -216,6 +219,7 @@ var (
 	ErrNoRecord  = errors.New("no record of this run is kept")
 	ErrQueueFull = errors.New("the broker refuses more runs")
 	ErrClosed    = errors.New("the broker is closed")
+	ErrDisabled  = errors.New("the task is disabled")
 
 	// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may
 	// or may not be stored: the request was sent and its reply has not come.

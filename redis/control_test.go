@@ -155,13 +155,26 @@ func TestDisabledTaskOfAnotherWriter(t *testing.T) {
 func TestTickOfDisabledTaskIsNotClaimed(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.Disable(t.Context(), "q", "task", true))
-	require.NoError(t, b.QueueTick(t.Context(), run("tick", "q"), time.Unix(1, 0)))
+	require.ErrorIs(t, b.QueueTick(t.Context(), run("tick", "q"), time.Unix(1, 0)), broker.ErrDisabled)
 	last, err := b.LastTick(t.Context(), "q", "task")
 	require.NoError(t, err)
 	require.Zero(t, last)
 	require.Zero(t, length(t, b, "q"))
 	require.NoError(t, b.Disable(t.Context(), "q", "task", false))
 	require.NoError(t, b.QueueTick(t.Context(), run("tick", "q"), time.Unix(1, 0)))
+	require.Equal(t, 1, length(t, b, "q"))
+}
+
+func TestTickOfAScheduleOfADisabledTaskIsNotClaimed(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	e := &broker.Entry{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
+	require.NoError(t, b.PutEntry(t.Context(), e))
+	require.NoError(t, b.Disable(t.Context(), "q", "task", true))
+	tick := e.Since.Add(time.Second)
+	require.ErrorIs(t, b.QueueEntry(t.Context(), e, run("tick", "q"), tick), broker.ErrDisabled)
+	require.Zero(t, length(t, b, "q"))
+	require.NoError(t, b.Disable(t.Context(), "q", "task", false))
+	require.NoError(t, b.QueueEntry(t.Context(), e, run("tick", "q"), tick))
 	require.Equal(t, 1, length(t, b, "q"))
 }
 

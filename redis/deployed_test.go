@@ -99,7 +99,7 @@ var rights = strings.Fields(`
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
 	+sadd +srem +smembers +sscan +sismember
-	+hset +hsetnx +hget +hmget +hdel +hgetall
+	+hset +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zremrangebyrank
 	+setbit +getbit +bitcount +incrby +mget +scan
 	+time +ping +info`)
@@ -219,6 +219,14 @@ func useControls(t *testing.T, b *redis.Broker, queue string) {
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.Pause(t.Context(), queue, true))
 	require.NoError(t, b.Pause(t.Context(), queue, false))
+	e := &broker.Entry{ID: "entry", Spec: "@daily", Run: run("entry", queue)}
+	require.NoError(t, b.PutEntry(t.Context(), e))
+	require.NoError(t, b.PutEntry(t.Context(), e))
+	_, err := b.Entries(t.Context())
+	require.NoError(t, err)
+	_, err = b.EntryChanges(t.Context(), queue)
+	require.NoError(t, err)
+	require.NoError(t, b.DeleteEntry(t.Context(), queue, "entry"))
 	require.NoError(t, b.Disable(t.Context(), queue, "other", true))
 	require.NoError(t, b.QueueTasks(t.Context(), runOf("other", "disabled", queue)))
 	takesNothing(t, s, queue)
@@ -231,7 +239,7 @@ func useControls(t *testing.T, b *redis.Broker, queue string) {
 	require.EqualValues(t, 1, queueInfo(t, b, queue).Queued)
 	require.NoError(t, b.Disable(t.Context(), queue, "other", false))
 	got := takeAll(t, s, queue, 1)
-	_, err := s.Finish(t.Context(), succeeded(got)...)
+	_, err = s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
 }
 

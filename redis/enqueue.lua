@@ -7,7 +7,9 @@
 --       after them its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
---       and one of outbox; tick's task ('' for none), tick (20 digits), number of ids,
+--       and one of outbox; where ticks has the last tick ('' for no tick: the
+--       task, for an entry with a space and its id), tick (20 digits, for an
+--       entry with its 16 of revision), number of ids,
 --       number of ready lists, for each: lane 1-6, count, elements;
 --       number of delayed, for each: due, lane, element;
 --       number of records, for each: due, the record without its time; or ''
@@ -16,7 +18,8 @@
 -- Returns for each group 0 when it is stored (by this call or by an earlier one
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
---       was to be stored instead of is not there. Refused by the server at maxmemory, before anything.
+--       was to be stored instead of is not there, 5 when the entry is not there
+--       with that revision. Refused by the server at maxmemory, before anything.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token -- of the group in hand
@@ -38,7 +41,7 @@ end
 
 local places = {d = KEYS[14], o = KEYS[15]}
 
--- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 to 4 refuse
+-- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 to 5 refuse
 -- it, -1 it was stored by an earlier call with this token, though its runs may
 -- have ended since.
 local function check(source, task, tick, ids)
@@ -55,9 +58,11 @@ local function check(source, task, tick, ids)
   end
   if task ~= '' then
     local last = redis.call('HGET', KEYS[12], task)
-    if last and last >= tick then
+    if #tick > 20 and (not last or string.sub(last, 21) ~= string.sub(tick, 21)) then
+      return 5
+    elseif last and last >= tick then
       return 2
-    elseif redis.call('SISMEMBER', KEYS[13], task) == 1 then
+    elseif redis.call('SISMEMBER', KEYS[13], string.match(task, '^[^ ]*')) == 1 then
       return 3
     end
   end

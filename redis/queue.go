@@ -286,6 +286,7 @@ const (
 	tickClaimed  = 2
 	taskDisabled = 3
 	sourceGone   = 4
+	entryGone    = 5
 )
 
 // setResults sets each group's result, that of a stored one to what became of
@@ -304,8 +305,12 @@ func setResults(reply any, groups []*group, confirmed error) error {
 			}
 		case idLives:
 			g.result = fmt.Errorf("queue tasks: %w", broker.ErrDuplicate)
-		case taskDisabled, sourceGone:
+		case sourceGone:
 			// Nothing is stored, as it should be.
+		case taskDisabled:
+			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
+		case entryGone:
+			g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoEntry)
 		case tickClaimed:
 			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
 		default:
@@ -315,15 +320,19 @@ func setResults(reply any, groups []*group, confirmed error) error {
 	return nil
 }
 
-// QueueTick queues run as the tick of its task. Ticks before 1970 are refused.
-// That of a task that is disabled is neither claimed nor queued, which is no
-// error.
-// It can be called again when an error leaves open whether it was stored.
+// QueueTick queues run as the tick of its task, in one command with what is
+// queued at the same time. Ticks before 1970 are refused. It can be called again
+// when an error leaves open whether it was stored.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
 	text, err := tickText(tick)
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
+	return b.queueTick(ctx, run, run.Task, text)
+}
+
+// queueTick queues the run of a tick, as the enqueue script takes it.
+func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, ticksOf, tick string) error {
 	runs := []*broker.TaskRun{run}
 	q, err := b.check(runs)
 	if err != nil {
@@ -333,12 +342,12 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
-	g.task, g.tick, g.canRetry = run.Task, text, true
+	g.task, g.tick, g.canRetry = ticksOf, tick, true
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	if err := b.store(ctx, q, []*group{g}); err != nil {
-		return err
+	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
+		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
 	return g.result
 }

@@ -119,6 +119,7 @@ var (
 	_ broker.Leaser    = (*Broker)(nil)
 	_ broker.Records   = (*Broker)(nil)
 	_ broker.Schedules = (*Broker)(nil)
+	_ broker.Timetable = (*Broker)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:
@@ -318,6 +319,8 @@ type queue struct {
 
 	paused   string
 	disabled string
+	entries  string
+	changes  string
 	aside    string
 	enabling string
 	outbox   string
@@ -360,6 +363,8 @@ func (b *Broker) keysOf(name string) *queue {
 
 		paused:   base + "paused",
 		disabled: base + "disabled",
+		entries:  base + "entries",
+		changes:  base + "entries:changes",
 		aside:    base + "aside",
 		enabling: base + "enabling",
 		outbox:   base + "outbox",

@@ -37,10 +37,15 @@ var (
 	auditLua string
 	//go:embed control.lua
 	controlLua string
+	//go:embed putentry.lua
+	putEntryLua string
+	//go:embed deleteentry.lua
+	deleteEntryLua string
 )
 
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit, control script
+	putEntry, deleteEntry                                                            script
 }
 
 func newScripts() scripts {
@@ -55,6 +60,9 @@ func newScripts() scripts {
 		record:   newScript(recordLua),
 		audit:    newScript(auditLua),
 		control:  newScript(controlLua),
+
+		putEntry:    newScript(putEntryLua),
+		deleteEntry: newScript(deleteEntryLua),
 	}
 }
 

@@ -42,6 +42,7 @@ func parts() []part {
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
+		{"Timetable", is[broker.Timetable], timetableChecks()},
 		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks())},
 	}
 }
@@ -59,9 +60,9 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Records], [broker.Schedules] and [broker.Policies]
-// where the broker has the interface. All but Schedules are tested through
-// leases, so a broker without Leaser is not tested for them. It logs which parts
+// [broker.Leaser], [broker.Records], [broker.Schedules], [broker.Timetable] and
+// [broker.Policies] where the broker has the interface. All but the schedules'
+// are tested through leases, so a broker without Leaser is not tested for them. It logs which parts
 // ran.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is

@@ -129,7 +129,9 @@ type queue struct {
 	records map[string]*kept  // of those that have ended
 	holds   map[*Session]*hold
 	dead    deadList
-	ticks   map[string]int64 // last claimed, by task
+	ticks   map[string]int64 // last claimed, by task, or by entryTicks
+	entries map[string]*broker.Entry
+	changes int64 // of entries
 }
 
 func newQueue() *queue {
@@ -139,6 +141,7 @@ func newQueue() *queue {
 		records: make(map[string]*kept),
 		holds:   make(map[*Session]*hold),
 		ticks:   make(map[string]int64),
+		entries: make(map[string]*broker.Entry),
 	}
 }
 

@@ -22,16 +22,21 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 		return fmt.Errorf("queue tick of task %s: %w", run.Task, err)
 	}
 	defer b.mu.Unlock()
+	return b.claimTick(slabs, run.Task, tick)
+}
+
+// claimTick stores the run of a tick unless it is claimed.
+func (b *Broker) claimTick(slabs [][]entry, ticksOf string, tick time.Time) error {
+	run := &slabs[0][0].run
 	q := b.queue(run.Queue)
 	at := tick.UnixNano()
-	if last, ok := q.ticks[run.Task]; ok && at <= last {
+	if last, ok := q.ticks[ticksOf]; ok && at <= last {
 		return fmt.Errorf("queue tick %s of task %s: it or a later one was claimed: %w",
 			tick.UTC().Format(time.RFC3339Nano), run.Task, broker.ErrDuplicate)
 	}
-	task := run.Task
 	err := b.store(slabs, 1, b.now())
 	if _, unique := errors.AsType[*broker.DuplicateError](err); err == nil || unique {
-		q.ticks[task] = at
+		q.ticks[ticksOf] = at
 	}
 	return err
 }

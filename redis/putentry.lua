@@ -1,0 +1,35 @@
+#!lua
+-- Stores a schedule made at run time.
+--
+-- KEYS  1 entries, 2 number of their changes, 3 ticks
+-- ARGV  1 id, 2 task, 3 rule, 4 run, 5 how many entries there may be
+-- Returns {revision, since, last}, numbers as texts; 0 when there are that many
+--       entries, 1 when the id is that of another task's entry. Refused by the
+--       server at maxmemory, before anything.
+--
+-- An entry is its revision (16 digits), since (microseconds, 16 digits), length
+-- of the task (4 digits), task, length of the rule (4 digits), rule, run. In
+-- ticks, under the task, a space and the id, it has its last claimed tick (20
+-- digits) and the revision.
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+local time = redis.call('TIME')
+local since = string.format('%010.0f%06.0f', time[1], time[2])
+local task = string.format('%04d', #ARGV[2]) .. ARGV[2]
+local rule = string.format('%04d', #ARGV[3]) .. ARGV[3]
+local field, last = ARGV[2] .. ' ' .. ARGV[1], nil
+if old then
+  if string.sub(old, 33, 32 + #task) ~= task then
+    return 1
+  end
+  if string.sub(old, 33 + #task, 32 + #task + #rule) == rule then
+    since = string.sub(old, 17, 32)
+  end
+  last = redis.call('HGET', KEYS[3], field)
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+  return 0
+end
+local revision = string.format('%016.0f', redis.call('INCRBY', KEYS[2], 1))
+last = last and string.sub(last, 1, 20) or string.rep('0', 20)
+redis.call('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
+redis.call('HSET', KEYS[3], field, last .. revision)
+return {revision, since, last}

@@ -1,0 +1,293 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// entryPage is about how many schedules one command reads.
+const entryPage = 1000
+
+// entryTicks is where ticks has the last one of an entry: no task's name has a
+// space.
+func entryTicks(e *broker.Entry) string { return e.Run.Task + " " + e.ID }
+
+// PutEntry stores a schedule, as [broker.Timetable] says. It can be called
+// again when an error leaves open whether it was stored.
+func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
+	if err := e.Validate(); err != nil {
+		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
+	}
+	q, err := b.queue(e.Run.Queue)
+	if err != nil {
+		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+	}
+	run, err := e.Run.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+	}
+	if err := b.announce(ctx, q); err != nil {
+		return err
+	}
+	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
+	keys := []string{q.entries, q.changes, q.ticks}
+	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, keys, e.ID, e.Run.Task, rule, run, broker.MaxEntries)
+	if err != nil {
+		return b.fail(ctx, "put schedule "+e.ID, err)
+	}
+	switch v {
+	case int64(0):
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.name, broker.MaxEntries, broker.ErrQueueFull)
+	case int64(1):
+		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
+	}
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 3 {
+		return fmt.Errorf("put schedule %s: unexpected reply %T", e.ID, v)
+	}
+	revision, since, last := fmt.Sprint(reply[0]), fmt.Sprint(reply[1]), fmt.Sprint(reply[2])
+	if e.Revision, err = strconv.ParseInt(revision, 10, 64); err == nil {
+		e.Since, err = readMicros(since)
+	}
+	if err == nil {
+		e.Last, err = readTick(last)
+	}
+	if err != nil {
+		return fmt.Errorf("put schedule %s: read reply: %w", e.ID, err)
+	}
+	return nil
+}
+
+// DeleteEntry deletes a schedule and what is known of its ticks. After an error
+// that leaves open whether it was deleted, another call may return
+// [broker.ErrNoEntry].
+func (b *Broker) DeleteEntry(ctx context.Context, queueName, id string) error {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return fmt.Errorf("delete schedule %.64q: %w", id, err)
+	}
+	keys := []string{q.entries, q.changes, q.ticks}
+	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.queue, readAny, keys, id)
+	switch {
+	case err != nil:
+		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
+	case v == int64(0) && !unheard: // else an earlier try deleted it
+		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.name, broker.ErrNoEntry)
+	}
+	return nil
+}
+
+// Entries returns the schedules of the queues, of all when none is named. It
+// reads them in pages: one that is put or deleted meanwhile may be among them or
+// not, and then counts as a change that came later.
+func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+	if len(queues) == 0 {
+		names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+			return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+		})
+		if err != nil {
+			return nil, b.fail(ctx, "read names of queues", err)
+		}
+		queues = names
+	}
+	var all []*broker.Entry
+	for _, name := range queues {
+		q, err := b.queue(name)
+		if err != nil {
+			return nil, fmt.Errorf("read schedules: %w", err)
+		}
+		if all, err = b.appendEntries(ctx, all, q); err != nil {
+			return nil, b.fail(ctx, "read schedules of queue "+name, err)
+		}
+	}
+	slices.SortFunc(all, func(a, b *broker.Entry) int {
+		return cmp.Or(cmp.Compare(a.Run.Queue, b.Run.Queue), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// appendEntries appends the schedules of one queue.
+func (b *Broker) appendEntries(ctx context.Context, all []*broker.Entry, q *queue) ([]*broker.Entry, error) {
+	seen := map[string]bool{} // a page may have what another had
+	for cursor := uint64(0); ; {
+		type page struct {
+			pairs  []string
+			cursor uint64
+		}
+		p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
+			pairs, next, err := b.clients.work.HScan(ctx, q.entries, cursor, "", entryPage).Result()
+			return page{pairs, next}, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		var fresh []*broker.Entry
+		var fields []string
+		for pair := range slices.Chunk(p.pairs, 2) {
+			if id := pair[0]; !seen[id] {
+				seen[id] = true
+				e := readEntry(q.name, id, pair[1])
+				fresh, fields = append(fresh, e), append(fields, entryTicks(e))
+			}
+		}
+		if err := b.readTicks(ctx, q, fresh, fields); err != nil {
+			return nil, err
+		}
+		all = append(all, fresh...)
+		if cursor = p.cursor; cursor == 0 {
+			return all, nil
+		}
+	}
+}
+
+// readTicks sets the last ticks of entries.
+func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Entry, fields []string) error {
+	if len(fields) == 0 {
+		return nil
+	}
+	ticks, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+		return b.clients.work.HMGet(ctx, q.ticks, fields...).Result()
+	})
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if text, ok := ticks[i].(string); ok && len(text) > 20 {
+			e.Last, _ = readTick(text[:20]) // what is not a tick is none
+		}
+	}
+	return nil
+}
+
+// readEntry reads what the script stored. Of what it cannot read it returns the
+// id and the queue.
+func readEntry(queue, id, text string) *broker.Entry {
+	e, err := parseEntry(id, text)
+	if err != nil || e.Run.Queue != queue || e.Run.ID != id {
+		return &broker.Entry{ID: id, Run: &broker.TaskRun{ID: id, Queue: queue}}
+	}
+	return e
+}
+
+func parseEntry(id, text string) (*broker.Entry, error) {
+	e := &broker.Entry{ID: id, Run: new(broker.TaskRun)}
+	cut := func(n int) (piece string) {
+		n = max(0, min(n, len(text)))
+		piece, text = text[:n], text[n:]
+		return piece
+	}
+	var err error
+	if e.Revision, err = strconv.ParseInt(cut(16), 10, 64); err != nil {
+		return nil, err
+	}
+	if e.Since, err = readMicros(cut(16)); err != nil {
+		return nil, err
+	}
+	for i := range 2 { // the task, which the run has too, and the rule
+		n, err := strconv.Atoi(cut(4))
+		if err != nil {
+			return nil, err
+		}
+		piece := cut(n)
+		if i == 0 {
+			continue
+		}
+		rule := codec.NewReader([]byte(piece))
+		e.Spec, e.Zone = rule.String(), rule.String()
+		if err := rule.Done(); err != nil {
+			return nil, err
+		}
+	}
+	return e, e.Run.UnmarshalBinary([]byte(text))
+}
+
+func readTick(text string) (time.Time, error) {
+	ns, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ns == 0 {
+		return time.Time{}, err
+	}
+	return time.Unix(0, ns).UTC(), nil
+}
+
+func readMicros(text string) (time.Time, error) {
+	us, err := strconv.ParseInt(text, 10, 64)
+	return time.UnixMicro(us).UTC(), err
+}
+
+// EntryChanges returns how often schedules of each queue were put or deleted.
+// On a single server it is one command, on a cluster one for each queue.
+func (b *Broker) EntryChanges(ctx context.Context, queues ...string) ([]int64, error) {
+	keys := make([]string, len(queues))
+	for i, name := range queues {
+		q, err := b.queue(name)
+		if err != nil {
+			return nil, fmt.Errorf("ask for changes of schedules: %w", err)
+		}
+		keys[i] = q.changes
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+		if !b.clients.cluster {
+			return b.clients.work.MGet(ctx, keys...).Result()
+		}
+		return getEach(ctx, b.clients.work, keys)
+	})
+	if err != nil {
+		return nil, b.fail(ctx, "ask for changes of schedules", err)
+	}
+	changes := make([]int64, len(queues))
+	for i, v := range values {
+		if text, ok := v.(string); ok {
+			if changes[i], err = strconv.ParseInt(text, 10, 64); err != nil {
+				return nil, fmt.Errorf("ask for changes of schedules of queue %s: %w", queues[i], err)
+			}
+		}
+	}
+	return changes, nil
+}
+
+// getEach is MGET of keys that different nodes may have.
+func getEach(ctx context.Context, c goredis.UniversalClient, keys []string) ([]any, error) {
+	pipe := c.Pipeline()
+	gets := make([]*goredis.StringCmd, len(keys))
+	for i, key := range keys {
+		gets[i] = pipe.Get(ctx, key)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, goredis.Nil) {
+		return nil, err
+	}
+	values := make([]any, len(keys))
+	for i, get := range gets {
+		if v, err := get.Result(); err == nil {
+			values[i] = v
+		} else if !errors.Is(err, goredis.Nil) {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// QueueEntry queues run as a tick of a schedule, as [broker.Timetable] says. It
+// can be called again when an error leaves open whether it was stored.
+func (b *Broker) QueueEntry(ctx context.Context, e *broker.Entry, run *broker.TaskRun, tick time.Time) error {
+	text, err := tickText(tick)
+	if err == nil && (e.Run == nil || run.Task != e.Run.Task || run.Queue != e.Run.Queue) {
+		err = errors.New("the run is not one of the schedule's task and queue")
+	}
+	if err != nil {
+		return fmt.Errorf("queue tick of schedule %.64q: %w", e.ID, err)
+	}
+	return b.queueTick(ctx, run, entryTicks(e), fmt.Sprintf("%s%016d", text, e.Revision))
+}
