@@ -2,18 +2,18 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -43,19 +43,52 @@ type app struct {
 
 // command is one of the words after the program's name.
 type command struct {
-	name    string
+	name    string // several ones that share what they say of themselves: a|b
 	args    string
 	summary string
-	run     func(a *app, ctx context.Context, args []string) error
+	run     func(a *app, ctx context.Context, name string, args []string) error
 }
 
-func commands() []command {
-	return []command{
-		{"serve", "", "execute queued tasks and queue the periodic ones, until interrupted", (*app).serve},
-		{"exec", "TASK [--param value…]", "execute one task here and now", (*app).exec},
-		{"queue", "TASK [--param value…]", "queue one run of a task", (*app).queue},
-		{"list", "", "list the tasks", (*app).list},
+// named reports whether the command goes by the word.
+func (c command) named(word string) bool { return slices.Contains(strings.Split(c.name, "|"), word) }
+
+// commandGroup is commands that help shows together.
+type commandGroup struct {
+	title    string
+	commands []command
+}
+
+func commandGroups() []commandGroup {
+	plain := func(f func(a *app, ctx context.Context, args []string) error) func(*app, context.Context, string, []string) error {
+		return func(a *app, ctx context.Context, _ string, args []string) error { return f(a, ctx, args) }
 	}
+	return []commandGroup{
+		{"Run", []command{
+			{"serve", "", "execute queued tasks and queue the periodic ones, until interrupted", plain((*app).serve)},
+			{"exec", "TASK [--param value…]", "execute one task here and now", plain((*app).exec)},
+			{"queue", "TASK [--param value…]", "queue one run of a task", plain((*app).queue)},
+		}},
+		{"Look", []command{
+			{"list", "", "list the tasks", plain((*app).list)},
+			{"status", "", "show the queues, and how each task ended last", plain((*app).status)},
+			{"runs", "", "list the runs that wait, run or have ended", plain((*app).runs)},
+			{"run", "ID", "show all that is known of one run", plain((*app).run)},
+		}},
+		{"Steer", []command{
+			{"cancel", "ID", "end a run", plain((*app).cancel)},
+			{"dead", "list|retry|delete [ID…]", "deal with runs that have ended without success", plain((*app).dead)},
+			{"pause|resume", "QUEUE", "hand out no run of a queue, or again", (*app).pause},
+			{"enable|disable", "TASK", "hand out runs of a task again, or none", (*app).disable},
+		}},
+	}
+}
+
+// commands are those of all groups.
+func commands() (all []command) {
+	for _, group := range commandGroups() {
+		all = append(all, group.commands...)
+	}
+	return all
 }
 
 // usageError is the caller's mistake in the command line: exit status 2.
@@ -90,7 +123,7 @@ func (a *app) main(ctx context.Context, args []string, sets [][]Task) int {
 
 // oneLine keeps an error on one line, whatever a task put into its text.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return shown(strings.Join(strings.Fields(err.Error()), " "))
 }
 
 func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err error) {
@@ -98,7 +131,7 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 		return err
 	}
 	if len(args) == 0 {
-		return usagef("", "no command; one of serve, exec, queue, list is needed")
+		return usagef("", "no command; one of %s is needed", strings.Join(commandNames(), ", "))
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
@@ -109,24 +142,33 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 		return nil
 	}
 	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(a, ctx, args[1:])
+		if c.named(args[0]) {
+			return c.run(a, ctx, args[0], args[1:])
 		}
 	}
-	return usagef("", "unknown command %q", args[0])
+	return usagef("", "unknown command %q%s", args[0], didYouMean(args[0], commandNames(), ""))
+}
+
+func commandNames() (names []string) {
+	for _, c := range commands() {
+		names = append(names, strings.Split(c.name, "|")...)
+	}
+	return names
 }
 
 func (a *app) help() {
-	fmt.Fprintf(a.stdout, "%s runs background tasks.\n\nUsage:\n", a.name)
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %s %s\t%s\n", a.name, strings.TrimSpace(c.name+" "+c.args), c.summary)
+	fmt.Fprintf(a.stdout, "%s runs background tasks.\n", a.name)
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, group := range commandGroups() {
+		fmt.Fprintf(w, "\n%s:\n", group.title)
+		for _, c := range group.commands {
+			fmt.Fprintf(w, "  %s %s\t%s\n", a.name, strings.TrimSpace(c.name+" "+c.args), c.summary)
+		}
 	}
 	w.Flush()
 	fmt.Fprintf(a.stdout, `
-Each command takes --help. serve, exec and queue take --broker URL: memory:
-(embedded, gone with the process) or redis://host:port. The default is
-$%s, else memory:.
+Each command takes --help and --json. --broker URL, by default $%s,
+names a broker: redis://host:port, or memory: (embedded, gone with the process).
 `, BrokerEnv)
 	if tasks := a.tasks.list; len(tasks) > 0 {
 		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(tasks[0]))
@@ -141,44 +183,6 @@ func exampleFlags(t *Task) string {
 	return b.String()
 }
 
-// flags returns the flag set of a command, which writes nothing itself.
-func (a *app) flags(name string) *flag.FlagSet {
-	set := flag.NewFlagSet(name, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	set.Usage = func() {}
-	return set
-}
-
-// parse reads a command's flags; nothing may follow them. Asked for help it
-// prints intro and the flags, and returns flag.ErrHelp.
-func (a *app) parse(set *flag.FlagSet, args []string, usage, intro string) error {
-	err := set.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(a.stdout, "Usage: %s %s\n\n%s\n\nFlags:\n", a.name, usage, strings.TrimSpace(intro))
-		a.printFlags(set)
-		return err
-	case err != nil:
-		message := strings.ReplaceAll(err.Error(), "flag provided but not defined: -", "unknown flag --")
-		return usagef(set.Name(), "%s", strings.ReplaceAll(message, " for flag -", " for flag --"))
-	case set.NArg() > 0:
-		return usagef(set.Name(), "unexpected argument %q", set.Arg(0))
-	}
-	return nil
-}
-
-func (a *app) printFlags(set *flag.FlagSet) {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
-	set.VisitAll(func(f *flag.Flag) {
-		def := ""
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
-			def = fmt.Sprintf(" (default %s)", strings.ToLower(f.DefValue))
-		}
-		fmt.Fprintf(w, "  --%s\t%s%s\n", f.Name, f.Usage, def)
-	})
-	w.Flush()
-}
-
 // task takes the task's name from a command's arguments; it may be written
 // with hyphens.
 func (a *app) task(command string, args []string) (*Task, []string, error) {
@@ -189,12 +193,26 @@ func (a *app) task(command string, args []string) (*Task, []string, error) {
 		}
 		return nil, nil, usagef(command, "the name of a task is needed; %s list shows them", a.name)
 	}
-	for _, name := range []string{args[0], strings.ReplaceAll(args[0], "-", "_")} {
-		if t, ok := a.tasks.byName[name]; ok {
-			return t, args[1:], nil
-		}
+	t := a.taskNamed(args[0])
+	if t == nil {
+		return nil, nil, a.unknownTask(command, args[0])
 	}
-	return nil, nil, usagef(command, "no task is named %q; %s list shows them", args[0], a.name)
+	return t, args[1:], nil
+}
+
+// taskNamed returns the task of a name that may be written with hyphens, nil if
+// there is none.
+func (a *app) taskNamed(name string) *Task {
+	if t, ok := a.tasks.byName[name]; ok {
+		return t
+	}
+	return a.tasks.byName[strings.ReplaceAll(name, "-", "_")]
+}
+
+func (a *app) unknownTask(command, name string) error {
+	known := slices.Sorted(maps.Keys(a.tasks.byName))
+	hint := didYouMean(strings.ReplaceAll(name, "-", "_"), known, fmt.Sprintf("; %s list shows them", a.name))
+	return usagef(command, "no task is named %q%s", name, hint)
 }
 
 // openBroker opens the broker of a command and returns how to close it.
@@ -208,21 +226,4 @@ func openBroker(ctx context.Context, url string) (broker.Broker, func(), error) 
 			c.Close()
 		}
 	}, nil
-}
-
-func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
-// durationVar adds a flag whose error says how a duration is written.
-func durationVar(set *flag.FlagSet, d *time.Duration, name, usage string) {
-	set.Func(name, usage, func(text string) (err error) {
-		*d, err = time.ParseDuration(text)
-		if err != nil {
-			return errors.New("not a duration such as 1m30s")
-		}
-		return nil
-	})
 }

@@ -34,7 +34,9 @@ func (a *app) list(_ context.Context, args []string) error {
 	next := set.Int("next", 0, "print so many coming ticks of each periodic task instead")
 	var from time.Time
 	set.TextVar(&from, "from", time.Time{}, "time from which ticks are printed, such as 2006-01-02T15:04:05Z (default now)")
-	if err := a.parse(set, args, "list [flags]", "Lists the tasks of this program, or when the periodic ones will run."); err != nil {
+	if err := a.parse(set, args, manual{
+		usage: "list [flags]", intro: "Lists the tasks of this program, or when the periodic ones will run.", example: "list --next 3",
+	}); err != nil {
 		return err
 	}
 	if *next > 0 {

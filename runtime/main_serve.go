@@ -27,7 +27,11 @@ type serveOptions struct {
 
 func (a *app) serve(ctx context.Context, args []string) error {
 	o := &serveOptions{}
-	if err := a.parse(o.flags(a), args, "serve [flags]", "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that."); err != nil {
+	if err := a.parse(o.flags(a), args, manual{
+		usage:   "serve [flags]",
+		intro:   "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
+		example: "serve --consume --queues critical=6,default=3",
+	}); err != nil {
 		return err
 	}
 	if !o.consume && !o.schedule {

@@ -34,8 +34,7 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 	params := t.newParams()
 	given := t.paramFlags(set, params)
 	o.addTo(set, command)
-	usage := fmt.Sprintf("%s %s [flags]", command, t.spec.Name)
-	if err := a.parse(set, args, usage, t.spec.Doc); err != nil {
+	if err := a.parse(set, args, manual{set.Name() + " [flags]", t.spec.Doc, set.Name() + exampleFlags(t)}); err != nil {
 		return nil, nil, err
 	}
 	for _, f := range given {

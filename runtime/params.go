@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ func (t *Task) paramFlags(set *flag.FlagSet, params any) []*paramFlag {
 	for i := range v.NumField() {
 		field := v.Type().Field(i).Name
 		f := &paramFlag{name: kebab(field), value: v.Field(i), kind: kindOf(v.Field(i).Type())}
-		f.secret = slices.ContainsFunc(t.spec.Secrets, func(name string) bool { return strings.EqualFold(name, field) })
+		f.secret = t.isSecret(field)
 		set.Var(f, f.name, f.kind)
 		flags = append(flags, f)
 	}

@@ -133,10 +133,11 @@ type Task struct {
 	spec Spec
 	// run decodes payload, calls the function and returns its encoded result.
 	run func(ctx context.Context, payload []byte) ([]byte, error)
-	// newParams, encode and decodeResult are for the command line, which
-	// fills parameters from flags and prints results.
+	// newParams, encode, decode and decodeResult are for the command line, which
+	// fills parameters from flags, and prints them and results.
 	newParams    func() any
 	encode       func(params any) ([]byte, error)
+	decode       func(payload []byte) (params any, err error)
 	decodeResult func(b []byte) (any, error)
 	hasResult    bool
 	// police sets what the task's policies say of a run with this payload.
@@ -186,6 +187,10 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 		},
 		newParams: func() any { return new(P) },
 		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
+		decode: func(payload []byte) (any, error) {
+			p := new(P)
+			return p, d.decodeParams(new(codec.Reader), payload, p)
+		},
 		decodeResult: func(b []byte) (any, error) {
 			var result R
 			err := d.decodeResult(b, &result)

@@ -1,0 +1,183 @@
+package runtime
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// letterPage is how many dead letters are dealt with at once.
+const letterPage = 200
+
+// failureKinds are how a run can fail.
+var failureKinds = []string{
+	string(Failed), string(Timeout), string(Crashed), string(OOM), string(Cancelled), string(Expired), string(Schema),
+}
+
+// deadOptions are the flags of the commands of dead.
+type deadOptions struct {
+	controlOptions
+	task, kind string
+	older      time.Duration
+	limit      int  // list only
+	all        bool // retry and delete only
+}
+
+func (a *app) dead(ctx context.Context, args []string) error {
+	commands := []string{"list", "retry", "delete"}
+	needed := "; one of " + strings.Join(commands, ", ") + " is needed"
+	switch {
+	case len(args) == 0:
+		return usagef("dead", "no command%s", needed)
+	case args[0] == "-h", args[0] == "-help", args[0] == "--help":
+		_, err := fmt.Fprintf(a.stdout, `Usage: %[1]s dead list|retry|delete [ID…] [flags]
+
+Runs that have ended without success are kept as dead letters. list shows them,
+retry queues them again as new runs, delete forgets them. Each takes --help.
+
+Example: %[1]s dead retry --kind timeout --older 1h
+`, a.name)
+		return err
+	case args[0] == "list":
+		return a.deadList(ctx, args[1:])
+	case args[0] == "retry":
+		return a.redo(ctx, "dead retry", broker.RedoRetry, args[1:])
+	case args[0] == "delete":
+		return a.redo(ctx, "dead delete", broker.RedoDelete, args[1:])
+	}
+	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], commands, needed))
+}
+
+func (o *deadOptions) addTo(set *flag.FlagSet) {
+	o.controlOptions.addTo(set)
+	set.StringVar(&o.queue, "queue", "", "only those of this queue")
+	set.StringVar(&o.task, "task", "", "only those of this task")
+	set.StringVar(&o.kind, "kind", "", "only those that ended as "+strings.Join(failureKinds, ", "))
+	durationVar(set, &o.older, "older", "only those that ended longer ago than this, such as 1h")
+}
+
+func (o *deadOptions) check(command string) error {
+	if o.kind != "" && !slices.Contains(failureKinds, o.kind) {
+		return usagef(command, "no kind is named %q%s", o.kind, didYouMean(o.kind, failureKinds, "; one of "+strings.Join(failureKinds, ", ")))
+	}
+	if o.older < 0 {
+		return usagef(command, "--older is %v; it cannot be negative", o.older)
+	}
+	return nil
+}
+
+// filter returns what the flags choose.
+func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
+	names := a.namesOf(o.task)
+	before := time.Now().Add(-o.older)
+	return func(l *broker.DeadLetter) bool {
+		switch {
+		case o.task != "" && (l.Run == nil || !slices.Contains(names, l.Run.Task)):
+			return false
+		case o.kind != "" && l.Failure.Kind != o.kind:
+			return false
+		}
+		return o.older == 0 || l.At.Before(before)
+	}
+}
+
+// checkTask refuses a task's name that is neither the program's nor that of
+// anything that was found.
+func (o *deadOptions) checkTask(a *app, command string, found int) error {
+	if found == 0 && o.task != "" && a.taskNamed(o.task) == nil {
+		return a.unknownTask(command, o.task)
+	}
+	return nil
+}
+
+func newLetterView(queue string, l *broker.DeadLetter) runView {
+	v := runView{ID: l.ID, Queue: queue, State: string(broker.StateFailed), EndedAt: l.At, Failure: newFailureView(&l.Failure)}
+	if run := l.Run; run != nil {
+		v.Task, v.Attempts, v.Deliveries, v.Priority, v.QueuedAt = run.Task, run.Attempt, run.Deliveries, run.Priority.String(), run.QueuedAt
+	}
+	return v
+}
+
+func (a *app) deadList(ctx context.Context, args []string) error {
+	o := &deadOptions{}
+	set := a.flags("dead list")
+	o.addTo(set)
+	set.IntVar(&o.limit, "limit", 50, "so many at most")
+	err := a.parse(set, args, manual{
+		usage:   "dead list [flags]",
+		intro:   "Lists the runs that have ended without success, the newest first.",
+		example: "dead list --kind crashed --limit 10",
+	})
+	if err == nil {
+		err = o.check("dead list")
+	}
+	if err == nil {
+		err = checkLimit("dead list", o.limit)
+	}
+	if err != nil {
+		return err
+	}
+	c, closeBroker, err := a.openControl(ctx, "dead list", &o.controlOptions)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	views := []runView{}
+	for _, queue := range c.queues {
+		letters, err := c.letters(ctx, queue, o.limit+1, o.filter(a))
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			views = append(views, newLetterView(queue, l))
+		}
+	}
+	if err := o.checkTask(a, "dead list", len(views)); err != nil {
+		return err
+	}
+	slices.SortStableFunc(views, func(a, b runView) int { return b.EndedAt.Compare(a.EndedAt) })
+	more := len(views) > o.limit
+	views = views[:min(len(views), o.limit)]
+	if o.json {
+		return a.printJSON(views)
+	}
+	return a.printDead(views, more)
+}
+
+func (a *app) printDead(views []runView, more bool) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tKIND\tENDED\tMESSAGE")
+	for _, v := range views {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s ago\t%s\n", shown(v.ID), orDash(shown(v.Task)), shown(v.Queue),
+			shown(v.Failure.Kind), age(v.EndedAt), brief(v.Failure.Message, 100))
+	}
+	if err := w.Flush(); err != nil || !more {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout, "There are more; --limit, --queue, --task, --kind and --older choose which are shown.")
+	return err
+}
+
+// letters returns the newest of a queue's dead letters that are wanted.
+func (c *control) letters(ctx context.Context, queue string, most int, want func(*broker.DeadLetter) bool) ([]*broker.DeadLetter, error) {
+	info, err := c.controls.Queue(ctx, queue)
+	if err != nil || info.Dead == 0 {
+		return nil, err
+	}
+	for n := letterPage; ; n *= 4 {
+		letters, err := c.records.DeadLetters(ctx, queue, n)
+		if err != nil {
+			return nil, err
+		}
+		found := slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return !want(l) })
+		if len(found) >= most || int64(n) >= info.Dead {
+			return found[:min(len(found), most)], nil
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// How far runs are looked through for those of one task or one id.
+const (
+	lookFirst = 500
+	lookMost  = 10_000 // of one state and queue
+)
+
+// states are those of runs, in the order in which they are shown.
+var states = []string{
+	string(broker.StateRunning), string(broker.StateQueued), string(broker.StateDelayed),
+	string(broker.StateFailed), string(broker.StateSucceeded),
+}
+
+// runView is a run as runs, run and dead list print it.
+type runView struct {
+	ID         string       `json:"id"`
+	Task       string       `json:"task"`
+	Queue      string       `json:"queue"`
+	State      string       `json:"state"`
+	Attempts   int          `json:"attempts"` // that have ended
+	Deliveries int          `json:"deliveries,omitempty"`
+	Priority   string       `json:"priority,omitempty"`
+	QueuedAt   time.Time    `json:"queued_at,omitzero"`
+	Due        time.Time    `json:"due,omitzero"`      // of a delayed one
+	EndedAt    time.Time    `json:"ended_at,omitzero"` // of a dead one
+	Session    string       `json:"session,omitempty"` // that holds it
+	Failure    *failureView `json:"failure,omitempty"` // the last one
+}
+
+type failureView struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Stack   string `json:"stack,omitempty"`
+}
+
+func newFailureView(f *broker.Failure) *failureView {
+	if f == nil {
+		return nil
+	}
+	return &failureView{f.Kind, f.Message, f.Stack}
+}
+
+func newRunView(i *broker.RunInfo) runView {
+	v := runView{ID: i.Run.ID, Task: i.Run.Task, Queue: i.Run.Queue, State: string(i.State), Attempts: i.Run.Attempt, Failure: newFailureView(i.Failure)}
+	if i.State.Ended() {
+		return v // no more is known
+	}
+	v.Deliveries, v.Priority, v.QueuedAt, v.Session = i.Run.Deliveries, i.Run.Priority.String(), i.Run.QueuedAt, i.Session
+	if i.State == broker.StateDelayed {
+		v.Due = i.Due
+	}
+	return v
+}
+
+// runsOptions are the flags of runs.
+type runsOptions struct {
+	controlOptions
+	state, task string
+	limit       int
+}
+
+func (a *app) runs(ctx context.Context, args []string) error {
+	o := &runsOptions{}
+	set := a.flags("runs")
+	o.addTo(set)
+	set.StringVar(&o.queue, "queue", "", "only those of this queue")
+	set.StringVar(&o.state, "state", "", "only those that are "+strings.Join(states, ", "))
+	set.StringVar(&o.task, "task", "", "only those of this task")
+	set.IntVar(&o.limit, "limit", 50, "so many at most")
+	if err := a.parse(set, args, manual{
+		usage: "runs [flags]",
+		intro: `Lists runs: those that run, then those that wait in their order, then those that
+have ended and have a record (//task:result).`,
+		example: "runs --state failed --queue default",
+	}); err != nil {
+		return err
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	c, closeBroker, err := a.openControl(ctx, "runs", &o.controlOptions)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	views, more, err := c.list(ctx, o)
+	switch {
+	case err != nil:
+		return err
+	case o.json:
+		return a.printJSON(views)
+	}
+	return a.printRuns(views, more)
+}
+
+func (o *runsOptions) check() error {
+	if o.state != "" && !slices.Contains(states, o.state) {
+		return usagef("runs", "no state is named %q%s", o.state, didYouMean(o.state, states, "; one of "+strings.Join(states, ", ")))
+	}
+	return checkLimit("runs", o.limit)
+}
+
+func checkLimit(command string, n int) error {
+	if n < 1 {
+		return usagef(command, "--limit is %d; at least 1 is needed", n)
+	}
+	return nil
+}
+
+// list returns the runs that the flags ask for, and whether there are more.
+func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, more bool, err error) {
+	views = []runView{}
+	var want func(*broker.RunInfo) bool
+	if o.task != "" {
+		names := c.app.namesOf(o.task)
+		want = func(i *broker.RunInfo) bool { return slices.Contains(names, i.Run.Task) }
+	}
+	for _, state := range states {
+		if o.state != "" && o.state != state {
+			continue
+		}
+		for _, queue := range c.queues {
+			found, all, err := c.look(ctx, queue, broker.State(state), o.limit-len(views)+1, want)
+			if err != nil {
+				return nil, false, err
+			}
+			more = more || !all
+			if broker.State(state).Ended() {
+				// The newest first, as far as ids tell.
+				slices.SortFunc(found, func(a, b *broker.RunInfo) int { return -cmp.Compare(a.Run.ID, b.Run.ID) })
+			}
+			for _, i := range found {
+				views = append(views, newRunView(i))
+			}
+			if len(views) > o.limit {
+				return views[:o.limit], true, nil
+			}
+		}
+	}
+	if len(views) == 0 && o.task != "" && c.app.taskNamed(o.task) == nil {
+		return nil, false, c.app.unknownTask("runs", o.task)
+	}
+	return views, more, nil
+}
+
+// namesOf returns the names under which runs of a task can be queued. It may be
+// one that the program does not know, whose runs are still there.
+func (a *app) namesOf(task string) []string {
+	if t := a.taskNamed(task); t != nil {
+		return append([]string{t.spec.Name}, t.spec.Aliases...)
+	}
+	return []string{task}
+}
+
+// look returns the first runs of a queue in a state that are wanted, all if want
+// is nil, and whether it has seen all there are.
+func (c *control) look(ctx context.Context, queue string, state broker.State, most int, want func(*broker.RunInfo) bool) (found []*broker.RunInfo, all bool, err error) {
+	n := min(most, lookMost)
+	if want != nil {
+		n = lookFirst
+	}
+	for ; ; n = min(5*n, lookMost) {
+		infos, err := c.controls.Runs(ctx, queue, state, n)
+		if err != nil {
+			return nil, false, err
+		}
+		found = infos
+		if want != nil {
+			found = slices.DeleteFunc(slices.Clone(infos), func(i *broker.RunInfo) bool { return !want(i) })
+		}
+		if all = len(infos) < n; all || n == lookMost || want == nil || len(found) >= most {
+			return found[:min(len(found), most)], all, nil
+		}
+	}
+}
+
+func (a *app) printRuns(views []runView, more bool) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSTATE\tAGE\tDUE\tATTEMPTS\tFAILURE")
+	for _, v := range views {
+		due, failure := "-", "-"
+		if !v.Due.IsZero() {
+			due = "in " + span(max(time.Until(v.Due), 0))
+		}
+		if v.Failure != nil {
+			failure = v.Failure.Kind
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", shown(v.ID), shown(v.Task), shown(v.Queue), v.State, age(v.QueuedAt), due, v.Attempts, shown(failure))
+	}
+	if err := w.Flush(); err != nil || !more {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout, "There are more; --limit, --state, --queue and --task choose which are shown.")
+	return err
+}
