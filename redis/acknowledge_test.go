@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +24,7 @@ func startPair(t *testing.T, args ...string) (master, replica *redistest.Server)
 	args = append([]string{"--repl-diskless-sync-delay", "0"}, args...)
 	master = redistest.Start(t, args...)
 	replica = redistest.Start(t, append([]string{"--replicaof", strings.Replace(master.Addr(), ":", " ", 1)}, args...)...)
-	t.Cleanup(func() { replica.Signal(syscall.SIGCONT) })
+	t.Cleanup(func() { replica.Thaw() })
 	requireConfirmed(t, master)
 	return master, replica
 }
@@ -78,7 +77,7 @@ func TestAcknowledgeByReplica(t *testing.T) {
 			require.NoError(t, queue(t.Context(), id("-1")))
 			require.Equal(t, before+1, storedOn(t, replica), "it is on the replica")
 
-			replica.Signal(syscall.SIGSTOP)
+			replica.Freeze()
 			start := time.Now()
 			err := queue(within(t, 50*time.Millisecond), id("-2"))
 			require.ErrorIs(t, err, broker.ErrNotReplicated)
@@ -86,7 +85,7 @@ func TestAcknowledgeByReplica(t *testing.T) {
 			require.Less(t, time.Since(start), 250*time.Millisecond)
 			require.Equal(t, before+2, length(t, b, "q"), "it is stored")
 
-			replica.Signal(syscall.SIGCONT)
+			replica.Thaw()
 			requireConfirmed(t, master)
 			require.NoError(t, queue(t.Context(), id("-3")))
 			require.Equal(t, before+3, storedOn(t, replica))
@@ -127,11 +126,11 @@ func TestMasterKilledWhileItsReplicaIsStopped(t *testing.T) {
 		}
 	}
 	queue("copied")
-	replica.Signal(syscall.SIGSTOP)
+	replica.Freeze()
 	queue("stopped")
 	master.Kill9()
 	queue("killed")
-	replica.Signal(syscall.SIGCONT)
+	replica.Thaw()
 	_, err := replica.Do("REPLICAOF", "NO", "ONE")
 	require.NoError(t, err)
 
@@ -192,7 +191,7 @@ func TestRepeatedEnqueueIsConfirmed(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), own))
 	for id, stopped := range map[string]bool{"second": true, "third": false} {
 		if stopped {
-			replica.Signal(syscall.SIGSTOP)
+			replica.Freeze()
 		}
 		own = run(id, "q")
 		own.OwnID = true
@@ -205,7 +204,7 @@ func TestRepeatedEnqueueIsConfirmed(t *testing.T) {
 		} else {
 			require.NoError(t, err)
 		}
-		replica.Signal(syscall.SIGCONT)
+		replica.Thaw()
 		requireConfirmed(t, master)
 	}
 	require.Equal(t, 3, length(t, b, "q"))

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -89,7 +88,7 @@ func TestHungServerHoldsNobody(t *testing.T) {
 			server := redistest.Start(t)
 			b := open(t, server, redis.Config{})
 			s, held, calls := allCalls(t, b)
-			server.Signal(syscall.SIGSTOP)
+			server.Freeze()
 			var waiting sync.WaitGroup
 			for _, call := range calls {
 				ctx, start := c.end(t), time.Now()
@@ -101,7 +100,7 @@ func TestHungServerHoldsNobody(t *testing.T) {
 				})
 			}
 			waiting.Wait()
-			server.Signal(syscall.SIGCONT)
+			server.Thaw()
 
 			_, err := s.Finish(t.Context(), succeeded(held)...)
 			require.NoError(t, err)
@@ -118,8 +117,8 @@ func TestHungServerDoesNotHoldClose(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{})
 	_, _, calls := allCalls(t, b)
-	server.Signal(syscall.SIGSTOP)
-	defer server.Signal(syscall.SIGCONT)
+	server.Freeze()
+	defer server.Thaw()
 	var waiting sync.WaitGroup
 	for _, call := range calls {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -136,8 +135,8 @@ func TestHungServerDoesNotHoldClose(t *testing.T) {
 // cancelled in the middle of its command. The server goes on then.
 func hungTake(t *testing.T, server *redistest.Server, s broker.Session, queue string) {
 	t.Helper()
-	server.Signal(syscall.SIGSTOP)
-	defer server.Signal(syscall.SIGCONT)
+	server.Freeze()
+	defer server.Thaw()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
 	_, err := s.Take(ctx, broker.Want{Queues: []string{queue}, IO: 3})
@@ -174,12 +173,12 @@ func TestLateReplyToCancelledTake(t *testing.T) {
 func TestJoinNeedsAServer(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{Timeout: 300 * time.Millisecond})
-	server.Signal(syscall.SIGSTOP)
+	server.Freeze()
 	start := time.Now()
 	_, err := b.Join(t.Context(), time.Minute)
 	require.ErrorContains(t, err, "join: ping server: ", "hung")
 	require.Less(t, time.Since(start), time.Second)
-	server.Signal(syscall.SIGCONT)
+	server.Thaw()
 	_, err = b.Join(t.Context(), time.Minute)
 	require.NoError(t, err)
 	server.Kill9()

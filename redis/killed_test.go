@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,8 +31,8 @@ func deaths() []death {
 	return []death{
 		{"killed", (*redistest.Server).Kill9, (*redistest.Server).Restart, false},
 		{"hung",
-			func(s *redistest.Server) { s.Signal(syscall.SIGSTOP) },
-			func(s *redistest.Server) { s.Signal(syscall.SIGCONT) }, true},
+			func(s *redistest.Server) { s.Freeze() },
+			func(s *redistest.Server) { s.Thaw() }, true},
 	}
 }
 

@@ -180,8 +180,14 @@ func (s *Server) Kill9() { s.finish(syscall.SIGKILL) }
 // Stop ends the server in order.
 func (s *Server) Stop() { s.finish(syscall.SIGTERM) }
 
-// Signal sends a signal to the server: SIGSTOP and SIGCONT make it hang.
-func (s *Server) Signal(sig syscall.Signal) {
+// Freeze makes the server hang, with its connections open, until Thaw. Only
+// Unix can do that.
+func (s *Server) Freeze() { s.signal(freeze) }
+
+// Thaw has a server go on that hangs.
+func (s *Server) Thaw() { s.signal(thaw) }
+
+func (s *Server) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd != nil {
