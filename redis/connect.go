@@ -122,8 +122,14 @@ func takeOptions(raw string, cfg *Config) (string, error) {
 		return raw, nil // parseURL says what is wrong with it
 	}
 	options := u.Query()
-	if !options.Has("prefix") && !options.Has("acknowledge") {
+	if !options.Has("prefix") && !options.Has("acknowledge") && !options.Has("durable") {
 		return raw, nil
+	}
+	if options.Has("durable") {
+		if word := options.Get("durable"); word != "required" {
+			return "", fmt.Errorf("parse broker url: option durable: %.32q is not required; write durable=required, or leave it out", word)
+		}
+		cfg.RequireDurable = true
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = options.Get("prefix")
@@ -139,6 +145,7 @@ func takeOptions(raw string, cfg *Config) (string, error) {
 	}
 	options.Del("prefix")
 	options.Del("acknowledge")
+	options.Del("durable")
 	u.RawQuery = options.Encode()
 	return u.String(), nil
 }

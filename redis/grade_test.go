@@ -19,7 +19,7 @@ func durability(t *testing.T, b *redis.Broker) redis.Durability {
 
 func TestDurability(t *testing.T) {
 	s := redistest.Start(t)
-	b := openURL(t, s.URL(), redis.Config{RequireDurable: true})
+	b := openURL(t, s.URL()+"?durable=required", redis.Config{})
 	d := durability(t, b)
 	require.Equal(t, redis.AppendOnly, d.Persistence)
 	require.Equal(t, "redis "+d.Version+": append-only file, appendfsync everysec, noeviction, no replica", d.String())
@@ -49,6 +49,10 @@ func TestDurability(t *testing.T) {
 		_, err = redis.Open(t.Context(), s.URL(), redis.Config{RequireDurable: true})
 		require.ErrorContains(t, err, "no append-only file, so a crash loses accepted runs, and Config.RequireDurable is set; "+
 			"CONFIG SET appendonly yes")
+		_, err = redis.Open(t.Context(), s.URL()+"?durable=required", redis.Config{})
+		require.ErrorContains(t, err, "Config.RequireDurable is set")
+		_, err = redis.Open(t.Context(), s.URL()+"?durable=perhaps", redis.Config{})
+		require.ErrorContains(t, err, `option durable: "perhaps" is not required; write durable=required`)
 		openURL(t, s.URL(), redis.Config{})
 	}
 }

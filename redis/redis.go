@@ -129,9 +129,9 @@ var (
 //	redis+cluster://[user:password@]host:port[?addr=host:port…]
 //	redis+sentinel://[user:password@]host:port[/db]?master_name=name
 //
-// with further options as go-redis takes them, and two that set what cfg leaves
-// at its default: prefix=name for Config.Prefix, and acknowledge=replica or
-// fsync for Config.Acknowledge. ctx bounds the connecting. The broker's
+// with further options as go-redis takes them, and three that set what cfg leaves
+// at its default: prefix=name for Config.Prefix, acknowledge=replica or fsync for
+// Config.Acknowledge, and durable=required for Config.RequireDurable. ctx bounds the connecting. The broker's
 // connections are closed by Close. No error shows the password.
 func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	url, err := takeOptions(url, &cfg)

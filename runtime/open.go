@@ -26,7 +26,8 @@ const memoryScheme = "memory"
 //	redis://user:password@host:6379/0    Redis; rediss: with TLS, unix: on a socket,
 //	                                     redis+cluster: and redis+sentinel: as redis.Open says;
 //	                                     ?prefix=app keeps applications on one database apart,
-//	                                     ?acknowledge=replica or fsync has enqueues wait for more
+//	                                     ?acknowledge=replica or fsync has enqueues wait for more,
+//	                                     ?durable=required refuses a server without append-only file
 //
 // An empty URL means the one in the environment variable TASKGEN_BROKER, and
 // memory: if that is empty too. Brokers are also io.Closers: close one when
