@@ -19,6 +19,7 @@ build: ## compile everything, for Linux and for the other systems
 
 test: redis-server ## run all tests with the race detector
 	$(GO) test -race -timeout 20m $(PKG)
+	cd bench && $(GO) test ./...
 
 soak: ## start 5,000 child processes and more, and see that nothing of them is left
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped' ./internal/subprocess
