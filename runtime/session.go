@@ -436,7 +436,7 @@ func (b *backoff) sleep(ctx context.Context) {
 // logFenced reports outcomes that came too late to count. After a try whose
 // reply was lost they may be those that the try applied.
 func logFenced(logger *slog.Logger, fenced []*broker.TaskRun, again bool) {
-	level, message := slog.LevelWarn, "run finished after its lease was lost: its outcome does not count"
+	level, message := slog.LevelWarn, "outcome of the run was not applied: its lease was lost, or the broker had it from a try whose reply was lost"
 	if again {
 		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
 	}
