@@ -1,0 +1,32 @@
+// Package examples_test runs the examples that have no tests of their own.
+package examples_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestExamples(t *testing.T) {
+	for name, want := range map[string][]string{
+		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
+		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
+		"retries":    {"attempt 1 retried: it is busy\n", "attempt 2 retried: it is broken\n", "attempt 3 succeeded\n", "closed is a dead letter: it says no\n"},
+		"unique":     {"refused: true - the same run: true\n", "in its way: 1\nrebuilding toys because of a new price\nrebuilding toys because of a late price\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bin := filepath.Join(t.TempDir(), name)
+			build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./"+name)
+			out, err := build.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			out, err = exec.CommandContext(t.Context(), bin).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			for _, part := range want {
+				require.Contains(t, string(out), part)
+			}
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+func TestUniqueTasksNameTheRunInTheirWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		gate := make(chan struct{})
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
+			<-gate
+			return nil
+		})))
+		ctx := clientContext(context.Background(), b)
+		first, err := tasks.QueueRecorderOnce(ctx, "a", 1, taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		_, err = tasks.QueueRecorderOnce(ctx, "b", 1)
+		require.NoError(t, err, "another note")
+		again, err := tasks.QueueRecorderOnce(ctx, "a", 2)
+		require.ErrorIs(t, err, taskrt.ErrDuplicate)
+		require.Equal(t, first.ID, again.ID, "the run that is there")
+
+		_, err = tasks.QueueRecorderOnceBatch(ctx, []tasks.RecorderOnceParams{{Note: "c"}, {Note: "a"}, {Note: "c"}, {Note: "d"}})
+		var duplicates *taskrt.DuplicateError
+		require.ErrorAs(t, err, &duplicates)
+		require.Len(t, duplicates.Runs, 2)
+		require.Equal(t, broker.Duplicate{Index: 1, ID: first.ID}, duplicates.Runs[0])
+		require.Equal(t, 2, duplicates.Runs[1].Index)
+		_, err = tasks.QueueRecorderOnceBatch(ctx, []tasks.RecorderOnceParams{{Note: "c"}, {Note: "d"}})
+		require.NoError(t, err, "the refused batch left no lock")
+
+		close(gate)
+		_, err = first.Wait(ctx)
+		require.NoError(t, err)
+		_, err = tasks.QueueRecorderOnce(ctx, "a", 3)
+		require.NoError(t, err, "after the end of the first")
+	})
+}
+
+func TestLimitsHoldAcrossConsumers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var j journal
+		running, most := map[string]int{}, map[string]int{}
+		lock := make(chan struct{}, 1)
+		recorder := j.recorder(func(_ context.Context, _ *taskrt.Run, note string) error {
+			lock <- struct{}{}
+			running[note]++
+			most[note] = max(most[note], running[note])
+			<-lock
+			time.Sleep(100 * time.Millisecond)
+			lock <- struct{}{}
+			running[note]--
+			<-lock
+			return nil
+		})
+		for range 3 {
+			consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(recorder))
+		}
+		ctx := clientContext(context.Background(), b)
+		began := time.Now()
+		for i := range 20 {
+			for _, tenant := range []string{"a", "b"} {
+				_, err := tasks.QueueRecorderLimited(ctx, tenant, i)
+				require.NoError(t, err)
+			}
+		}
+		for range 7 {
+			_, err := tasks.QueueRecorderRated(ctx, "rated")
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Minute)
+		require.Equal(t, map[string]int{"a": 2, "b": 2, "rated": 3}, most)
+		entries := j.all()
+		require.Len(t, entries, 47)
+		last, starts := time.Time{}, []time.Time(nil)
+		for _, e := range entries {
+			if e.note == "rated" {
+				starts = append(starts, e.at)
+			} else {
+				last = e.at
+			}
+		}
+		require.Less(t, last.Sub(began), 1100*time.Millisecond, "when the last limited run started: slots were never idle")
+		for i, at := range starts[3:] {
+			require.GreaterOrEqual(t, at.Sub(starts[i]), time.Second, "from a start to the third after it")
+		}
+	})
+}
+
+func TestTenantsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		ctx := clientContext(context.Background(), b)
+		for _, tenant := range []string{"a", "a", "a", "a", "b", "c", "c"} {
+			_, err := tasks.QueueRecorderShared(ctx, tenant, 1)
+			require.NoError(t, err)
+		}
+		var j journal
+		consume(t, b, taskrt.ConsumerConfig{Concurrency: 1}, tasks.Tasks(j.recorder(nil)))
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"a", "b", "c", "a", "c", "a", "a"}, j.notes())
+	})
+}
+
+func TestQueueMiddlewareWrapsQueueing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var j journal
+		stamp := func(value string) taskrt.QueueMiddleware {
+			return func(next taskrt.QueueHandler) taskrt.QueueHandler {
+				return func(ctx context.Context, runs ...*broker.TaskRun) error {
+					for _, run := range runs {
+						if run.Headers == nil {
+							run.Headers = map[string]string{}
+						}
+						run.Headers["by"] += value
+					}
+					if runs[0].Task == "echo" {
+						return errors.New("no echo today")
+					}
+					return next(ctx, runs...)
+				}
+			}
+		}
+		client := taskrt.NewClient(b, taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{stamp("1"), stamp("2")}})
+		ctx := taskrt.WithClient(context.Background(), client)
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(j.recorder(nil)))
+		_, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Header("by", "0"))
+		require.NoError(t, err)
+		_, err = tasks.QueueRecorderRecordBatch(ctx, []tasks.RecorderRecordParams{{Note: "y"}})
+		require.NoError(t, err)
+		_, err = tasks.QueueEcho(ctx, "x", 1)
+		require.ErrorContains(t, err, "queue task echo: no echo today")
+		time.Sleep(time.Second)
+		entries := j.all()
+		require.Len(t, entries, 2)
+		require.Equal(t, "012", entries[0].run.Headers["by"])
+		require.Equal(t, "12", entries[1].run.Headers["by"])
+	})
+}
