@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	goruntime "runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +25,10 @@ type ConsumerConfig struct {
 	Children ChildConfig
 	// Queues are the queues to take from, with their weights: of two queues
 	// with runs, one with weight 6 is asked first twice as often as one with
-	// weight 3. Defaults to the queues of the consumer's tasks, with weight 1.
+	// weight 3. A name with * is a pattern, in which each * stands for any
+	// characters: the queues that match, those that come later within 3 seconds,
+	// are taken from too, each with that weight; the longest pattern counts.
+	// Defaults to the queues of the consumer's tasks, with weight 1.
 	Queues map[string]int
 	// Strict makes the weights an order: a queue is asked only when those with
 	// higher weights are empty.
@@ -94,13 +95,8 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	if cfg.Lease < 100*time.Millisecond {
 		return fmt.Errorf("field Lease is %s, it must be at least 100ms", cfg.Lease)
 	}
-	for name, weight := range cfg.Queues {
-		if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate(); err != nil {
-			return fmt.Errorf("field Queues: %w", err)
-		}
-		if weight < 1 {
-			return fmt.Errorf("field Queues gives queue %q the weight %d, it must be at least 1", name, weight)
-		}
+	if err := checkQueues(cfg.Queues); err != nil {
+		return fmt.Errorf("field Queues: %w", err)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -117,18 +113,14 @@ type Consumer struct {
 	broker  broker.Broker
 	cfg     ConsumerConfig
 	tasks   taskSet
-	kinds   [2]bool    // which kinds its tasks are of
-	queues  []weighted // sorted by weight, highest first
+	kinds   [2]bool // which kinds its tasks are of
+	queues  *queueSet
+	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
 	client  *Client
 	lanes   [2]*lane // by kind
 	last    map[*Task]*lastRun
 	logger  *slog.Logger
 	running atomic.Bool
-}
-
-type weighted struct {
-	queue  string
-	weight int
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field
@@ -167,10 +159,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 			weights[t.spec.Queue] = 1
 		}
 	}
-	for queue, weight := range weights {
-		c.queues = append(c.queues, weighted{queue, weight})
-	}
-	slices.SortFunc(c.queues, func(a, b weighted) int { return b.weight - a.weight })
+	c.queues = newQueueSet(weights, cfg.Strict)
 	return c, nil
 }
 
@@ -202,6 +191,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	recovering, stopRecovery := context.WithCancel(ctx)
 	loops.Go(func() { c.recoverLoop(recovering) })
+	if len(c.queues.patterns) > 0 {
+		c.discover(ctx)
+		loops.Go(func() { c.discoverLoop(recovering) })
+	}
 	err = c.sessions(ctx, pool, &loops)
 	stopRecovery()
 	loops.Wait()
@@ -225,41 +218,14 @@ func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) 
 // warnOfQueues reports what looks like a mistake in the names of queues.
 func (c *Consumer) warnOfQueues() {
 	taken := make(map[string]bool)
-	for _, q := range c.queues {
-		taken[q.queue] = true
+	for _, queue := range c.queues.names() {
+		taken[queue] = true
 	}
 	for _, t := range c.tasks.list {
-		if !taken[t.spec.Queue] {
+		if !taken[t.spec.Queue] && !c.queues.matches(t.spec.Queue) {
 			c.logger.Warn("this consumer does not take from the queue of one of its tasks", "task", t.spec.Name, "queue", t.spec.Queue)
 		}
 	}
-}
-
-// order returns the queues in the order in which to ask them this time: by
-// weight if Strict, else drawn by weight, so that none starves.
-func (c *Consumer) order() []string {
-	names := make([]string, len(c.queues))
-	if c.cfg.Strict || len(c.queues) == 1 {
-		for i, q := range c.queues {
-			names[i] = q.queue
-		}
-		return names
-	}
-	rest := slices.Clone(c.queues)
-	for i := range names {
-		total := 0
-		for _, q := range rest {
-			total += q.weight
-		}
-		n, k := rand.IntN(total), 0
-		for n >= rest[k].weight {
-			n -= rest[k].weight
-			k++
-		}
-		names[i] = rest[k].queue
-		rest = slices.Delete(rest, k, k+1)
-	}
-	return names
 }
 
 // busy is how many runs execute.

@@ -541,7 +541,7 @@ func TestConsumerRefusesWhatIsWrong(t *testing.T) {
 		{taskrt.ConsumerConfig{Concurrency: -1}, [][]taskrt.Task{tasks.Tasks(nil)}, "make a consumer: field Concurrency is -1, it cannot be negative"},
 		{taskrt.ConsumerConfig{Lease: time.Millisecond}, [][]taskrt.Task{tasks.Tasks(nil)}, "field Lease is 1ms, it must be at least 100ms"},
 		{taskrt.ConsumerConfig{Grace: -1}, [][]taskrt.Task{tasks.Tasks(nil)}, "field Grace is -1ns"},
-		{taskrt.ConsumerConfig{Queues: map[string]int{"a": 0}}, [][]taskrt.Task{tasks.Tasks(nil)}, `field Queues gives queue "a" the weight 0`},
+		{taskrt.ConsumerConfig{Queues: map[string]int{"a": 0}}, [][]taskrt.Task{tasks.Tasks(nil)}, `field Queues: queue "a" has the weight 0`},
 	} {
 		_, err := taskrt.NewConsumer(b, test.cfg, test.sets...)
 		require.ErrorContains(t, err, test.want)

@@ -18,10 +18,6 @@ func (c *Consumer) recoverLoop(ctx context.Context) {
 	if !ok {
 		return
 	}
-	queues := make([]string, len(c.queues))
-	for i, q := range c.queues {
-		queues[i] = q.queue
-	}
 	for {
 		// Jitter keeps consumers that started together apart.
 		timer := time.NewTimer(recoverEvery/2 + rand.N(recoverEvery))
@@ -31,7 +27,7 @@ func (c *Consumer) recoverLoop(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		n, err := leaser.Recover(ctx, queues)
+		n, err := leaser.Recover(ctx, c.queues.names())
 		if n > 0 {
 			c.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
 		}

@@ -317,7 +317,17 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 		default:
 		}
 	}
-	want.Queues = s.order()
+	if len(s.queues.patterns) > 0 {
+		var forget context.CancelFunc
+		ctx, forget = context.WithCancel(ctx)
+		defer forget()
+		s.retake.Store(&forget)
+	}
+	want.Queues = s.queues.order()
+	if len(want.Queues) == 0 {
+		<-ctx.Done() // until there is a queue that matches
+		return nil, nil
+	}
 	runs, err := s.lease.Take(ctx, want)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // there is something else to ask for, or nothing any more
