@@ -196,10 +196,11 @@ type Controls interface {
 	// ended it knows the ones that have a record.
 	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
 
-	// Redo queues dead letters again, each as a new run would be, with its
-	// attempts and deliveries at zero, or deletes them, and returns how many it
-	// dealt with. Ids without a dead letter are passed over. One whose Unique or
-	// own id is that of a live run stays where it is.
+	// Redo queues dead letters again, each as a new run would be and due at
+	// once, with its attempts and deliveries at zero, or deletes them, and
+	// returns how many it dealt with. Ids without a dead letter are passed over,
+	// and without ids nothing is done. One whose Unique or own id is that of a
+	// live run stays where it is.
 	Redo(ctx context.Context, queue string, what Redo, ids ...string) (int, error)
 }
 

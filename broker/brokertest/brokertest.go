@@ -13,6 +13,7 @@
 package brokertest
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,10 @@ func parts() []part {
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
 		{"Timetable", is[broker.Timetable], timetableChecks()},
 		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks())},
+		{"Attender", attends, attendChecks()},
+		{"Controls", func(b broker.Broker) bool {
+			return is[broker.Controls](b) && is[broker.Records](b) && attends(b)
+		}, slices.Concat(controlChecks(), cancelChecks(), redoChecks())},
 	}
 }
 
@@ -54,16 +59,32 @@ func policed(b broker.Broker) bool {
 	return ok && p.Policed() && is[broker.Leaser](b)
 }
 
+// attends reports whether the broker's sessions are Attenders, and it has
+// records for what they are told.
+func attends(b broker.Broker) bool {
+	l, ok := b.(broker.Leaser)
+	if !ok || !is[broker.Records](b) {
+		return false
+	}
+	s, err := l.Join(context.Background(), longHold)
+	if err != nil {
+		return false
+	}
+	_, ok = s.(broker.Attender)
+	return ok && s.Leave(context.Background()) == nil
+}
+
 func is[I any](b broker.Broker) bool {
 	_, ok := b.(I)
 	return ok
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Records], [broker.Schedules], [broker.Timetable] and
-// [broker.Policies] where the broker has the interface. All but the schedules'
-// are tested through leases, so a broker without Leaser is not tested for them. It logs which parts
-// ran.
+// [broker.Leaser], [broker.Records], [broker.Schedules], [broker.Timetable],
+// [broker.Policies], [broker.Attender] and [broker.Controls] where the broker
+// has the interface. All but the schedules' are tested through leases, and the
+// last two through records, so a broker without these is not tested for them. It
+// logs which parts ran.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is
 // given; it is called once for each subtest. The suite runs in real time, for

@@ -39,6 +39,7 @@ func newFixture(t *testing.T, b broker.Broker) *fixture { return &fixture{T: t, 
 func (f *fixture) leaser() broker.Leaser       { return f.b.(broker.Leaser) }
 func (f *fixture) records() broker.Records     { return f.b.(broker.Records) }
 func (f *fixture) schedules() broker.Schedules { return f.b.(broker.Schedules) }
+func (f *fixture) controls() broker.Controls   { return f.b.(broker.Controls) }
 
 // ctx returns a context for one step that must come to an end.
 func (f *fixture) ctx() context.Context { return f.within(patience) }
@@ -318,6 +319,12 @@ func (c *tally) len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.seen)
+}
+
+func (c *tally) count(id string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[id]
 }
 
 // requireOnce checks that each of the runs was seen once, and no other.

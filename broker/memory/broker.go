@@ -204,6 +204,9 @@ func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entr
 			continue
 		}
 		q.promote(now)
+		if q.paused {
+			continue
+		}
 		if n := min(want.total, q.ready[broker.IO]+q.ready[broker.CPU]); picked == nil && n > 0 {
 			picked = make([]*entry, 0, n)
 		}

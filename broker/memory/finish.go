@@ -77,19 +77,27 @@ func checkOutcome(o *broker.Outcome) error {
 // apply does to the run of a delivery what its outcome says.
 func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 	q := b.queues[f.e.run.Queue]
-	h := f.h
+	s, h := f.s, f.h
 	e := f.remove()
 	if h.head == nil {
-		delete(q.holds, f.s)
+		delete(q.holds, s)
 	}
 	if len(e.run.Limits) > 0 {
 		q.countEnd(e, now)
 		b.wake(q, now)
 	}
-	if o.Verdict == broker.Retry {
+	switch {
+	case o.Verdict == broker.Retry && e.cancelled() != nil:
+		b.conclude(q, e, &broker.Outcome{Run: o.Run, Verdict: broker.Dropped, Failure: e.cancelled()}, now)
+	case o.Verdict == broker.Retry:
 		b.retry(q, e, o, now)
-		return
+	default:
+		b.conclude(q, e, o, now)
 	}
+}
+
+// conclude ends a run that no session holds and that waits nowhere.
+func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
 		q.dead.add(letter(o), b.maxDead)
 	}
@@ -97,7 +105,7 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 	if o.Run.Keep > 0 {
 		rec = &broker.Record{
 			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, Attempt: o.Run.Attempt,
-			State: broker.StateFailed, Failure: cloneFailure(o.Failure),
+			State: broker.StateFailed, Failure: cloneFailure(o.Failure), Progress: e.progress(),
 		}
 		if o.Verdict == broker.Succeeded {
 			rec.State, rec.Result, rec.Failure = broker.StateSucceeded, slices.Clone(o.Result), e.failure
@@ -128,7 +136,7 @@ func (b *Broker) retry(q *queue, e *entry, o *broker.Outcome, now clock) {
 }
 
 func letter(o *broker.Outcome) *broker.DeadLetter {
-	l := &broker.DeadLetter{Run: cloneRun(o.Run), At: time.Now().UTC()}
+	l := &broker.DeadLetter{ID: o.Run.ID, Run: cloneRun(o.Run), At: time.Now().UTC()}
 	if o.Failure != nil {
 		l.Failure = *o.Failure
 	}
@@ -145,6 +153,14 @@ func cloneFailure(f *broker.Failure) *broker.Failure {
 
 func cloneRecord(r *broker.Record) *broker.Record {
 	c := *r
-	c.Result, c.Failure = slices.Clone(r.Result), cloneFailure(r.Failure)
+	c.Result, c.Failure, c.Progress = slices.Clone(r.Result), cloneFailure(r.Failure), cloneProgress(r.Progress)
+	return &c
+}
+
+func cloneProgress(p *broker.Progress) *broker.Progress {
+	if p == nil {
+		return nil
+	}
+	c := *p
 	return &c
 }

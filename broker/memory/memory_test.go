@@ -21,6 +21,8 @@ var (
 	_ broker.Records   = (*memory.Broker)(nil)
 	_ broker.Schedules = (*memory.Broker)(nil)
 	_ broker.Policies  = (*memory.Broker)(nil)
+	_ broker.Controls  = (*memory.Broker)(nil)
+	_ broker.Attender  = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

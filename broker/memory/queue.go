@@ -27,8 +27,10 @@ type entry struct {
 
 // rare is what only few runs have.
 type rare struct {
-	lock *lock // on its unique key
-	let  bool  // it was let out of its line, and is not yet taken
+	lock     *lock            // on its unique key
+	let      bool             // it was let out of its line, and is not yet taken
+	cancel   *broker.Failure  // how it is to end, since a session held it when that was asked
+	progress *broker.Progress // what it said last
 }
 
 // end is the end of a run as those who wait for it see it.
@@ -42,6 +44,22 @@ func (e *entry) getRare() *rare {
 		e.rare = &rare{}
 	}
 	return e.rare
+}
+
+// cancelled returns how the run is to end unless its session ends it, nil if
+// nobody asked for that.
+func (e *entry) cancelled() *broker.Failure {
+	if e.rare == nil {
+		return nil
+	}
+	return e.rare.cancel
+}
+
+func (e *entry) progress() *broker.Progress {
+	if e.rare == nil {
+		return nil
+	}
+	return e.rare.progress
 }
 
 func (e *entry) state() broker.State {
@@ -121,17 +139,22 @@ type queue struct {
 	delayed delayed
 	waiters [2]waitList
 
+	paused   bool
+	disabled map[string]*shelf // by task; nil until one is
+
 	live    map[string]*entry // by id, of runs with OwnID or Keep
 	unique  map[string]*lock  // by key
 	limits  map[string]*limit // by key; nil until there is one
 	lines   map[string]*line  // by name, those that have runs
 	windows windowHeap        // the limits that time changes
 	records map[string]*kept  // of those that have ended
+	newest  *kept             // of them, the one that ended last
 	holds   map[*Session]*hold
 	dead    deadList
 	ticks   map[string]int64 // last claimed, by task, or by entryTicks
 	entries map[string]*broker.Entry
-	changes int64 // of entries
+	changes int64                     // of entries
+	last    map[string]broker.LastRun // by task; nil until a session told of one
 }
 
 func newQueue() *queue {
@@ -292,6 +315,9 @@ func (q *queue) pop(want *room, held bool, now clock) *entry {
 			return nil
 		}
 		e := l.head()
+		if len(q.disabled) > 0 && q.shelve(e, now) {
+			continue
+		}
 		limited := len(e.run.Limits) > 0
 		if limited && q.stepAside(e, now) {
 			continue

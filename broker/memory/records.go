@@ -13,6 +13,8 @@ type kept struct {
 	rec  *broker.Record
 	q    *queue
 	ends instant
+
+	older, newer *kept // of the same queue
 }
 
 // expiryHeap has the record that expires first at its head.
@@ -31,9 +33,31 @@ func (h *expiryHeap) Pop() any {
 }
 
 func (b *Broker) keep(q *queue, rec *broker.Record, until instant) {
-	k := &kept{rec: rec, q: q, ends: until}
+	q.dropRecord(q.records[rec.ID])
+	k := &kept{rec: rec, q: q, ends: until, older: q.newest}
+	if q.newest != nil {
+		q.newest.newer = k
+	}
+	q.newest = k
 	q.records[rec.ID] = k
 	heap.Push(&b.expiry, k)
+}
+
+// dropRecord takes a record that is kept, if it is one, out of its queue.
+func (q *queue) dropRecord(k *kept) {
+	if k == nil {
+		return
+	}
+	if k.newer == nil {
+		q.newest = k.older
+	} else {
+		k.newer.older = k.older
+	}
+	if k.older != nil {
+		k.older.newer = k.newer
+	}
+	k.older, k.newer = nil, nil
+	delete(q.records, k.rec.ID)
 }
 
 // expire drops expired records, a bounded number a call so that no caller pays
@@ -43,7 +67,7 @@ func (b *Broker) expire(now clock, n int) {
 	for n = 2*n + 16; n > 0 && len(b.expiry) > 0 && now.until(b.expiry[0].ends) <= 0; n-- {
 		k := heap.Pop(&b.expiry).(*kept)
 		if k.q.records[k.rec.ID] == k {
-			delete(k.q.records, k.rec.ID)
+			k.q.dropRecord(k)
 		}
 	}
 }
@@ -74,6 +98,7 @@ func (b *Broker) lookUp(queue, id string) (*entry, *broker.Record, error) {
 		return e, &broker.Record{
 			ID: id, Task: e.run.Task, Queue: queue,
 			State: e.state(), Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
+			Progress: cloneProgress(e.progress()),
 		}, nil
 	}
 	if k := q.records[id]; k != nil && now.until(k.ends) > 0 {
@@ -117,52 +142,4 @@ func (b *Broker) waitRecord(ctx context.Context, queue, id string) (*broker.Reco
 		return nil, broker.ErrNoRecord
 	}
 	return cloneRecord(end.final), nil
-}
-
-// deadList is a queue's dead letters, a ring once it is full.
-type deadList struct {
-	letters []*broker.DeadLetter
-	oldest  int
-	dropped int64
-}
-
-func (d *deadList) add(l *broker.DeadLetter, most int) {
-	if len(d.letters) < most {
-		d.letters = append(d.letters, l)
-		return
-	}
-	d.letters[d.oldest] = l
-	d.oldest = (d.oldest + 1) % most
-	d.dropped++
-}
-
-// DeadLetters returns up to max of the queue's dead letters, the newest first.
-func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*broker.DeadLetter, error) {
-	if err := b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("read dead letters of queue %.64q: %w", queue, err)
-	}
-	defer b.mu.Unlock()
-	q := b.queues[queue]
-	if q == nil {
-		return nil, nil
-	}
-	n := len(q.dead.letters)
-	var list []*broker.DeadLetter
-	for i := range min(n, max) {
-		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n]
-		l.Run = cloneRun(l.Run)
-		list = append(list, &l)
-	}
-	return list, nil
-}
-
-// DroppedDeadLetters returns how many of the queue's dead letters were dropped
-// because there were more than Config.MaxDead.
-func (b *Broker) DroppedDeadLetters(queue string) int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if q := b.queues[queue]; q != nil {
-		return q.dead.dropped
-	}
-	return 0
 }

@@ -29,6 +29,9 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 func (b *Broker) claimTick(slabs [][]entry, ticksOf string, tick time.Time) error {
 	run := &slabs[0][0].run
 	q := b.queue(run.Queue)
+	if q.disabled[run.Task] != nil {
+		return fmt.Errorf("queue tick of task %s: %w", run.Task, broker.ErrDisabled)
+	}
 	at := tick.UnixNano()
 	if last, ok := q.ticks[ticksOf]; ok && at <= last {
 		return fmt.Errorf("queue tick %s of task %s: it or a later one was claimed: %w",
@@ -75,6 +78,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queue, task string, since time.
 	return time.Unix(0, at).UTC(), nil
 }
 
+// checkNames says what is wrong with the name of a queue or of a task.
 func checkNames(queue, task string) error {
 	return (&broker.TaskRun{ID: "-", Queue: queue, Task: task}).Validate()
 }

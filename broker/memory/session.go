@@ -21,7 +21,8 @@ type Session struct {
 	ends    instant // of the lease
 	lost    int     // deliveries recovered that it has not tried to finish since
 	left    bool
-	blocked *waiter // its last blocked Take
+	asked   []*flight // those it held whose end was asked for
+	blocked *waiter   // its last blocked Take
 }
 
 // flight is one delivery of a run, which its receipt points to.
@@ -34,9 +35,13 @@ type flight struct {
 }
 
 // hold is what one session holds of one queue, in the order taken.
-type hold struct{ head, tail *flight }
+type hold struct {
+	head, tail *flight
+	n          int
+}
 
 func (h *hold) push(f *flight) {
+	h.n++
 	f.h, f.prev = h, h.tail
 	if h.tail == nil {
 		h.head = f
@@ -48,6 +53,7 @@ func (h *hold) push(f *flight) {
 
 // remove takes the flight out of its hold and returns the run it carried.
 func (f *flight) remove() *entry {
+	f.h.n--
 	if f.prev == nil {
 		f.h.head = f.next
 	} else {
@@ -172,8 +178,7 @@ func (s *Session) Leave(ctx context.Context) error {
 			for f := h.tail; f != nil; f = h.tail {
 				e := f.remove()
 				e.run.Deliveries--
-				q.pushFront(e)
-				q.countEnd(e, now)
+				b.giveBack(q, e, now)
 			}
 			delete(q.holds, s)
 			b.wake(q, now)
@@ -199,7 +204,7 @@ func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
 }
 
 func (b *Broker) recoverQueue(q *queue, now clock) int {
-	back := 0
+	back, ended := 0, false
 	for s, h := range q.holds {
 		if now.until(s.ends) > 0 {
 			continue
@@ -207,15 +212,28 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 		for f := h.tail; f != nil; f = h.tail {
 			f.lost = true
 			s.lost++
-			e := f.remove()
-			q.pushFront(e)
-			q.countEnd(e, now)
-			back++
+			if b.giveBack(q, f.remove(), now) {
+				back++
+			} else {
+				ended = true
+			}
 		}
 		delete(q.holds, s)
 	}
-	if back > 0 {
+	if back > 0 || ended {
 		b.wake(q, now)
 	}
 	return back
+}
+
+// giveBack puts a run that a session held at the head of its lane, unless its
+// end was asked for. It reports which.
+func (b *Broker) giveBack(q *queue, e *entry, now clock) bool {
+	q.countEnd(e, now)
+	if cancel := e.cancelled(); cancel != nil {
+		b.conclude(q, e, &broker.Outcome{Run: &e.run, Verdict: broker.Dropped, Failure: cancel}, now)
+		return false
+	}
+	q.pushFront(e)
+	return true
 }

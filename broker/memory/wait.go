@@ -160,6 +160,9 @@ func (b *Broker) wake(q *queue, now clock) {
 }
 
 func (q *queue) wakeWaiters() {
+	if q.paused {
+		return
+	}
 	for k := range q.waiters {
 		for n := min(q.fresh[k], q.ready[k]); n > 0 && q.waiters[k].head != nil; n-- {
 			q.waiters[k].head.w.wake()
@@ -195,7 +198,7 @@ func (b *Broker) leaveLimited(queues []string, want room) {
 	for _, name := range queues {
 		q := b.queues[name]
 		for k := range want.kind {
-			if q == nil || q.ready[k] == 0 || want.kind[k] == 0 {
+			if q == nil || q.paused || q.ready[k] == 0 || want.kind[k] == 0 {
 				continue
 			}
 			for n := q.waiters[k].head; n != nil; n = n.next {

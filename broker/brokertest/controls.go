@@ -1,0 +1,245 @@
+package brokertest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func controlChecks() []check {
+	return []check{
+		{"a paused queue hands nothing out until it is resumed", pauseHolds},
+		{"resuming a queue wakes a blocked Take", resumeWakes},
+		{"what was taken before a pause goes on", pauseLetsFinish},
+		{"runs of a disabled task wait in their order and hold up no others", disableHolds},
+		{"enabling a task wakes a blocked Take", enableWakes},
+		{"a tick of a disabled task is neither claimed nor queued", disabledTick},
+		{"Queue counts what waits, is delayed, held and dead", queueCounts},
+		{"Runs lists the runs in each state", runsListed},
+	}
+}
+
+func (f *fixture) pause(queue string, paused bool) {
+	f.Helper()
+	require.NoError(f, f.controls().Pause(f.ctx(), queue, paused), "Pause of %s: %v", queue, paused)
+}
+
+func (f *fixture) disable(queue, task string, disabled bool) {
+	f.Helper()
+	require.NoError(f, f.controls().Disable(f.ctx(), queue, task, disabled), "Disable of %s: %v", task, disabled)
+}
+
+func (f *fixture) queueInfo(queue string) broker.QueueInfo {
+	f.Helper()
+	info, err := f.controls().Queue(f.ctx(), queue)
+	require.NoError(f, err, "Queue")
+	require.Equal(f, queue, info.Queue, "name of the queue")
+	return *info
+}
+
+func pauseHolds(f *fixture) {
+	s := f.join(longHold)
+	first := f.queueNew("q", 2)
+	f.pause("q", true)
+	f.pause("q", true)
+	require.True(f, f.queueInfo("q").Paused, "Paused of a queue that is")
+	later := f.queueNew("q", 1, delay(quiet/3))
+	f.queueNew("other", 1)
+	f.take(s, 1, "q", "other")
+	f.takesNothing(s, "q", "other")
+	f.nothing("q")
+	require.Equal(f, 3, f.length("q"), "length of a paused queue")
+	info := f.queueInfo("q")
+	require.EqualValues(f, 3, info.Queued, "runs of a paused queue that are due")
+	f.pause("q", false)
+	require.False(f, f.queueInfo("q").Paused, "Paused of a queue that was resumed")
+	require.Equal(f, ids(append(first, later...)), ids(f.take(s, 3, "q")), "runs after the queue was resumed")
+}
+
+func resumeWakes(f *fixture) {
+	f.pause("q", true)
+	runs := f.queueNew("q", 2)
+	one := f.receiveLeased(f.join(longHold), "q")
+	two := f.receive(1, "other", "q")
+	f.pass(quiet)
+	require.Empty(f, one, "runs taken of a paused queue")
+	require.Empty(f, two, "runs taken for good of a paused queue")
+	start := time.Now()
+	f.pause("q", false)
+	a, b := <-one, <-two
+	require.NoError(f, a.err, "a blocked Take of a queue that was resumed")
+	require.NoError(f, b.err, "a blocked GetTaskRuns of a queue that was resumed")
+	require.ElementsMatch(f, ids(runs), ids([]*broker.TaskRun{a.run, b.run}), "runs taken")
+	require.Less(f, a.at.Sub(start), prompt, "time from the resumption to the Take's return")
+	require.Less(f, b.at.Sub(start), prompt, "time from the resumption to the return of GetTaskRuns")
+}
+
+func pauseLetsFinish(f *fixture) {
+	f.queueNew("q", 3)
+	s := f.join(longHold)
+	runs := f.take(s, 3, "q")
+	f.pause("q", true)
+	require.NoError(f, s.Renew(f.ctx()), "Renew while the queue is paused")
+	f.finish(s, succeeded(runs[0])...)
+	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Failure: failure("again")})
+	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	f.takesNothing(f.join(longHold), "q")
+	require.Equal(f, 2, f.length("q"), "length after a retry and giving back")
+}
+
+func disableHolds(f *fixture) {
+	var runs []*broker.TaskRun
+	for i := range 12 {
+		r := f.newRun("q", func(r *broker.TaskRun) { r.ID, r.Task = fmt.Sprint("on", i), "on" })
+		if i%2 == 0 {
+			r.ID, r.Task = fmt.Sprint("off", i), "off"
+		}
+		runs = append(runs, r)
+	}
+	f.queue(runs[:8]...)
+	f.disable("q", "off", true)
+	f.disable("q", "off", true)
+	f.disable("other", "on", true)
+	f.queue(runs[8:10]...)
+	s := f.join(longHold)
+	require.Equal(f, "on1 on3 on5 on7 on9", strings.Join(ids(f.take(s, 5, "q")), " "), "runs with a task disabled")
+	f.takesNothing(s, "q")
+	f.nothing("q")
+	require.Equal(f, 5, f.length("q"), "length with only runs of a disabled task")
+	require.Equal(f, []string{"off"}, f.queueInfo("q").Disabled, "disabled tasks")
+	require.EqualValues(f, 5, f.queueInfo("q").Queued, "runs of a disabled task that are due")
+
+	f.queue(runs[10:]...)
+	f.disable("q", "off", false)
+	require.Empty(f, f.queueInfo("q").Disabled, "disabled tasks")
+	var off []string
+	for _, r := range f.take(s, 7, "q") {
+		if r.Task == "off" {
+			off = append(off, r.ID)
+		}
+	}
+	require.Equal(f, "off0 off2 off4 off6 off8 off10", strings.Join(off, " "), "runs of a task that was enabled")
+}
+
+func enableWakes(f *fixture) {
+	f.disable("q", theTask, true)
+	run := f.queueNew("q", 1)[0]
+	arrived := f.receiveLeased(f.join(longHold), "q")
+	f.pass(quiet)
+	require.Empty(f, arrived, "runs taken of a disabled task")
+	start := time.Now()
+	f.disable("q", theTask, false)
+	f.requireArrival(arrived, run, start)
+}
+
+func disabledTick(f *fixture) {
+	if !is[broker.Schedules](f.b) {
+		f.Skip("the broker has no schedules")
+	}
+	f.disable("q", theTask, true)
+	require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDisabled, "QueueTick of a disabled task")
+	f.requireLastTick("q", theTask, time.Time{})
+	require.Zero(f, f.length("q"), "length after a tick of a disabled task")
+	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q", task("other")), midnight), "QueueTick of another task")
+	f.disable("q", theTask, false)
+	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of a task that was enabled")
+	require.Equal(f, 2, f.length("q"), "length after two ticks")
+}
+
+func queueCounts(f *fixture) {
+	none := f.queueInfo("unused")
+	none.Last = nil
+	require.Empty(f, none.Disabled, "disabled tasks of a queue never used")
+	none.Disabled = nil
+	require.Equal(f, broker.QueueInfo{Queue: "unused"}, none, "a queue never used")
+
+	s := f.join(longHold)
+	f.queueNew("q", 6)
+	runs := f.take(s, 5, "q")
+	f.queueNew("q", 2, delay(time.Hour))
+	f.queueNew("q", 1, delay(1))
+	f.finish(s, succeeded(runs[0])...)
+	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Dead, Failure: failure("bad")})
+	f.finish(s, broker.Outcome{Run: runs[2], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.disable("q", "b", true)
+	f.disable("q", "a", true)
+	f.pass(2 * time.Millisecond)
+	got := f.queueInfo("q")
+	got.Last = nil
+	require.Equal(f, broker.QueueInfo{
+		Queue: "q", Disabled: []string{"a", "b"}, Queued: 2, Delayed: 3, Running: 2, Dead: 1,
+	}, got, "what Queue tells")
+}
+
+func (f *fixture) list(state broker.State, most int) []*broker.RunInfo {
+	f.Helper()
+	list, err := f.controls().Runs(f.ctx(), "q", state, most)
+	require.NoError(f, err, "Runs that are %s", state)
+	require.LessOrEqual(f, len(list), most, "Runs that are %s", state)
+	for _, info := range list {
+		require.NotNil(f, info.Run, "run of a list")
+		require.Equal(f, state, info.State, "state of run %s in the list of those %s", info.Run.ID, state)
+	}
+	return list
+}
+
+func infoIDs(list []*broker.RunInfo) []string {
+	var got []string
+	for _, info := range list {
+		got = append(got, info.Run.ID)
+	}
+	return got
+}
+
+func runsListed(f *fixture) {
+	for _, state := range []broker.State{
+		broker.StateQueued, broker.StateDelayed, broker.StateRunning, broker.StateSucceeded, broker.StateFailed,
+	} {
+		require.Empty(f, f.list(state, aLot), "runs %s of a queue never used", state)
+	}
+	s := f.join(longHold)
+	f.queueNew("q", 4, keep(time.Hour), task("kept"))
+	held := f.take(s, 4, "q")
+	held[0].Attempt, held[1].Attempt, held[2].Attempt = 1, 2, 3
+	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded})
+	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: failure("expired")})
+	low := f.queueNew("q", 2, priority(broker.Low))
+	high := f.queueNew("q", 2, priority(broker.High), kind(broker.CPU))
+	start := time.Now()
+	late := f.queueNew("q", 1, delay(2*time.Hour))
+	soon := f.queueNew("q", 1, due(start.Add(time.Hour)))
+
+	queued := f.list(broker.StateQueued, aLot)
+	require.Equal(f, ids(append(high, low...)), infoIDs(queued), "runs that are queued")
+	f.requireSame(high[0], queued[0].Run, "a run that is listed")
+	require.Len(f, f.list(broker.StateQueued, 3), 3, "at most 3 runs that are queued")
+	delayed := f.list(broker.StateDelayed, aLot)
+	require.Equal(f, ids(append(soon, late...)), infoIDs(delayed), "runs that are delayed")
+	require.WithinDuration(f, start.Add(time.Hour), delayed[0].Due, time.Minute, "when a run with Due is")
+	require.WithinDuration(f, start.Add(2*time.Hour), delayed[1].Due, time.Minute, "when a run with Delay is due")
+	require.Equal(f, ids(soon), infoIDs(f.list(broker.StateDelayed, 1)), "the run due next")
+	running := f.list(broker.StateRunning, aLot)
+	require.Equal(f, ids(held[3:]), infoIDs(running), "runs that are held")
+	require.Equal(f, s.ID(), running[0].Session, "session that holds a run")
+
+	ended := append(f.list(broker.StateSucceeded, aLot), f.list(broker.StateFailed, aLot)...)
+	slices.SortFunc(ended, func(a, b *broker.RunInfo) int { return a.Run.Attempt - b.Run.Attempt })
+	require.Equal(f, ids(held[:3]), infoIDs(ended), "runs that have ended, by their attempts")
+	require.Equal(f, []string{"kept", "q"}, []string{ended[1].Run.Task, ended[1].Run.Queue}, "task and queue of a run that has ended")
+	require.Nil(f, ended[0].Failure, "failure of a success")
+	require.Equal(f, failure("bad").Message, ended[1].Failure.Message, "failure of a dead run")
+
+	ctx, cancel := context.WithCancel(f.Context())
+	cancel()
+	_, err := f.controls().Runs(ctx, "q", broker.StateQueued, 1)
+	require.ErrorIs(f, err, context.Canceled, "Runs with an ended context")
+	_, err = f.controls().Runs(f.ctx(), "q", "odd", 1)
+	require.Error(f, err, "Runs in a state there is not")
+}

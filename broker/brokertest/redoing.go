@@ -1,0 +1,132 @@
+package brokertest
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func redoChecks() []check {
+	return []check{
+		{"a dead letter that is queued again is a new run", redoRetries},
+		{"a dead letter that is deleted is gone", redoDeletes},
+		{"dead letters that are not named stay", redoOthers},
+		{"a dead letter whose id or unique key is taken stays", redoTaken},
+		{"a dead letter that is queued again wakes a blocked Take", redoWakes},
+	}
+}
+
+// die queues runs and ends them dead.
+func (f *fixture) die(runs ...*broker.TaskRun) {
+	f.Helper()
+	f.queue(runs...)
+	s := f.join(longHold)
+	for _, r := range f.take(s, len(runs), runs[0].Queue) {
+		r.Attempt += 3
+		f.finish(s, broker.Outcome{Run: r, Verdict: broker.Dead, Failure: failure("bad")})
+	}
+}
+
+func (f *fixture) redo(what broker.Redo, want int, ids ...string) {
+	f.Helper()
+	n, err := f.controls().Redo(f.ctx(), "q", what, ids...)
+	require.NoError(f, err, "Redo of %v", ids)
+	require.Equal(f, want, n, "dead letters Redo of %v dealt with", ids)
+}
+
+func letterIDs(letters []*broker.DeadLetter) []string {
+	var list []string
+	for _, l := range letters {
+		list = append(list, l.ID)
+	}
+	return list
+}
+
+func redoRetries(f *fixture) {
+	given := fullRuns(f, "q")[:2] // one with Due and one with Delay
+	f.die(given...)
+	letters := f.deadLetters("q", aLot)
+	require.ElementsMatch(f, ids(given), letterIDs(letters), "ids of dead letters")
+	f.redo(broker.RedoRetry, 2, ids(given)...)
+	require.Empty(f, f.deadLetters("q", aLot), "dead letters after all were queued again")
+	s := f.join(longHold)
+	again := make(map[string]*broker.TaskRun)
+	for _, r := range given {
+		f.requireRecord(r, broker.Record{State: broker.StateQueued})
+	}
+	for _, r := range f.take(s, 2, "q") {
+		require.Equal(f, 1, r.Deliveries, "deliveries of a run that was queued again")
+		again[r.ID] = r
+	}
+	for _, r := range given {
+		want := *r
+		want.Attempt, want.Due, want.Delay = 0, time.Time{}, 0
+		require.Contains(f, again, r.ID, "runs that were queued again")
+		f.requireSame(&want, again[r.ID], "a run that was queued again")
+	}
+	f.finish(s, succeeded(again[given[0].ID])...)
+	f.requireRecord(given[0], broker.Record{State: broker.StateSucceeded})
+	f.finish(s, broker.Outcome{Run: again[given[1].ID], Verdict: broker.Dead, Failure: failure("again")})
+	require.Equal(f, ids(given[1:]), letterIDs(f.deadLetters("q", aLot)), "dead letters after one died again")
+}
+
+func redoDeletes(f *fixture) {
+	runs := f.newRuns("q", 3)
+	f.die(runs...)
+	f.redo(broker.RedoDelete, 2, runs[0].ID, runs[2].ID)
+	f.redo(broker.RedoDelete, 0, runs[0].ID)
+	f.redo(broker.RedoRetry, 0, runs[0].ID)
+	require.Equal(f, ids(runs[1:2]), letterIDs(f.deadLetters("q", aLot)), "dead letters left of three")
+	require.Zero(f, f.length("q"), "length after dead letters were deleted")
+	require.EqualValues(f, 1, f.queueInfo("q").Dead, "count of dead letters")
+}
+
+func redoOthers(f *fixture) {
+	runs := f.newRuns("q", 5)
+	f.die(runs...)
+	f.redo(broker.RedoRetry, 0)
+	f.redo(broker.RedoDelete, 0)
+	f.redo(broker.RedoRetry, 0, "unknown")
+	n, err := f.controls().Redo(f.ctx(), "other", broker.RedoDelete, runs[0].ID)
+	require.NoError(f, err, "Redo of another queue")
+	require.Zero(f, n, "dead letters of another queue")
+	f.redo(broker.RedoRetry, 2, "unknown", runs[3].ID, runs[1].ID, "unknown too")
+	require.Equal(f, ids([]*broker.TaskRun{runs[4], runs[2], runs[0]}), letterIDs(f.deadLetters("q", aLot)), "dead letters left of five")
+	require.ElementsMatch(f, []string{runs[1].ID, runs[3].ID}, ids(f.get(2, "q")), "runs queued again")
+}
+
+func redoTaken(f *fixture) {
+	own := f.newRun("q", ownID("own"))
+	f.die(own)
+	f.queue(f.newRun("q", ownID("own")))
+	f.redo(broker.RedoRetry, 0, "own")
+	f.get(1, "q")
+	f.redo(broker.RedoRetry, 1, "own")
+	f.queueDuplicate("queued again", f.newRun("q", ownID("own")))
+	f.get(1, "q")
+	if !policed(f.b) {
+		return
+	}
+	first := f.newRun("q", unique("key"))
+	f.die(first)
+	second := f.newRun("q", unique("key"))
+	f.die(second)
+	f.redo(broker.RedoRetry, 1, first.ID, second.ID)
+	f.redo(broker.RedoRetry, 0, first.ID, second.ID)
+	live := f.list(broker.StateQueued, aLot)
+	require.Len(f, live, 1, "runs queued again of two with one unique key")
+	f.queueConflict("queued again", held(live[0].Run), f.newRun("q", unique("key")))
+	require.Len(f, f.deadLetters("q", aLot), 1, "dead letters left of two with one unique key")
+}
+
+func redoWakes(f *fixture) {
+	run := f.newRun("q")
+	f.die(run)
+	arrived := f.receiveLeased(f.join(longHold), "q")
+	f.pass(50 * time.Millisecond)
+	start := time.Now()
+	f.redo(broker.RedoRetry, 1, run.ID)
+	f.requireArrival(arrived, run, start)
+}

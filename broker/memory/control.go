@@ -1,0 +1,318 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// shelf is the runs of a disabled task, as they were in the lanes of its queue.
+type shelf [2][priorities]lane
+
+// Pause has no run of the queue handed out, also by GetTaskRuns, until it is
+// resumed. What becomes due meanwhile waits.
+func (b *Broker) Pause(ctx context.Context, queue string, paused bool) error {
+	if err := checkNames(queue, "task"); err != nil {
+		return fmt.Errorf("pause queue %.64q: %w", queue, err)
+	}
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("pause queue %s: %w", queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queue(queue)
+	q.paused = paused
+	if !paused {
+		q.fresh = q.ready
+		b.wake(q, b.now())
+	}
+	return nil
+}
+
+// Disable has no run of the task handed out, also by GetTaskRuns, and none of
+// its ticks claimed, until it is enabled again.
+func (b *Broker) Disable(ctx context.Context, queue, task string, disabled bool) error {
+	if err := checkNames(queue, task); err != nil {
+		return fmt.Errorf("disable task %.64q of queue %.64q: %w", task, queue, err)
+	}
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("disable task %s of queue %s: %w", task, queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queue(queue)
+	switch {
+	case disabled && q.disabled[task] == nil:
+		if q.disabled == nil {
+			q.disabled = make(map[string]*shelf)
+		}
+		q.disabled[task] = newShelf()
+	case !disabled && q.disabled[task] != nil:
+		q.unshelve(task)
+		b.wake(q, b.now())
+	}
+	return nil
+}
+
+func newShelf() *shelf {
+	s := &shelf{}
+	for k := range s {
+		for p := range s[k] {
+			s[k][p].aside = true
+		}
+	}
+	return s
+}
+
+// shelve moves a run that is next in its lane to the shelf of its task, if that
+// is disabled.
+func (q *queue) shelve(e *entry, now clock) bool {
+	s := q.disabled[e.run.Task]
+	if s == nil {
+		return false
+	}
+	q.removeReady(e)
+	s[lower(e.run.Kind)][level(e.run.Priority)].add(e)
+	q.aside++
+	q.eachLimit(e, func(l *limit) { q.tend(l, now) })
+	return true
+}
+
+// unshelve puts the runs of a disabled task back where they were.
+func (q *queue) unshelve(task string) {
+	var back []*entry
+	s := q.disabled[task]
+	for k := range s {
+		for p := range s[k] {
+			s[k][p].each(func(e *entry) bool {
+				back = append(back, e)
+				return true
+			})
+		}
+	}
+	delete(q.disabled, task)
+	slices.SortFunc(back, func(a, b *entry) int { return int(b.order - a.order) })
+	for _, e := range back {
+		e.in.lane.remove(e)
+		q.aside--
+		k, l := q.laneOf(e)
+		l.addAhead(e)
+		q.ready[k]++
+		q.fresh[k]++
+	}
+}
+
+// Cancel ends a run, as [broker.Controls] says. Of a run that was cancelled
+// before and is held still, the first failure stays.
+func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Failure) error {
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil {
+		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, broker.ErrNoRecord)
+	}
+	e := q.find(id)
+	if e == nil {
+		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, broker.ErrNoRecord)
+	}
+	now := b.now()
+	switch e.state() {
+	case broker.StateRunning:
+		if e.cancelled() == nil {
+			e.getRare().cancel = &failure
+			f := q.flightOf(e)
+			f.s.asked = append(f.s.asked, f)
+		}
+		return nil
+	case broker.StateDelayed:
+		q.delayed.remove(e)
+	default:
+		q.removeWaiting(e, now)
+	}
+	b.conclude(q, e, &broker.Outcome{Run: &e.run, Verdict: broker.Dropped, Failure: &failure}, now)
+	b.wake(q, now)
+	return nil
+}
+
+// removeWaiting takes a run that is due out of where it waits.
+func (q *queue) removeWaiting(e *entry, now clock) {
+	l := e.in.lane
+	if !l.aside {
+		q.removeReady(e)
+		q.eachLimit(e, func(l *limit) { q.tend(l, now) })
+		return
+	}
+	l.remove(e)
+	if l.line == nil {
+		q.aside--
+		return
+	}
+	by := l.line.limit
+	q.leftLine(l.line)
+	q.tend(by, now)
+}
+
+// find returns the live run with the id, nil if there is none. Of those that
+// nobody asks for by id there is no index, so that they cost nothing.
+func (q *queue) find(id string) *entry {
+	found := q.live[id]
+	look := func(e *entry) bool {
+		if e.run.ID == id {
+			found = e
+		}
+		return found == nil
+	}
+	if found == nil {
+		q.eachWaiting(look)
+	}
+	for _, h := range []dueHeap{q.delayed.mono, q.delayed.wall} {
+		for i := 0; found == nil && i < len(h); i++ {
+			look(h[i])
+		}
+	}
+	for _, h := range q.holds {
+		for f := h.head; found == nil && f != nil; f = f.next {
+			look(f.e)
+		}
+	}
+	return found
+}
+
+// eachWaiting calls fn for the runs that are due, lane by lane, until it
+// returns false.
+func (q *queue) eachWaiting(fn func(e *entry) bool) {
+	q.eachLane(func(l *lane) bool { return l.each(fn) })
+}
+
+// eachLane calls fn for the lanes of runs that are due, held back or not, until
+// it returns false.
+func (q *queue) eachLane(fn func(l *lane) bool) {
+	for k := range q.lanes {
+		for p := range q.lanes[k] {
+			if !fn(&q.lanes[k][p]) {
+				return
+			}
+		}
+	}
+	for _, ln := range q.lines {
+		for p := range ln.lanes {
+			if !fn(&ln.lanes[p]) {
+				return
+			}
+		}
+	}
+	for _, s := range q.disabled {
+		for k := range s {
+			for p := range s[k] {
+				if !fn(&s[k][p]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// each calls fn for the runs of a lane, value by value, until it returns false,
+// and reports whether it never did.
+func (l *lane) each(fn func(e *entry) bool) bool {
+	for s := l.first; s != nil; s = s.next {
+		for e := s.head; e != nil; e = e.next {
+			if !fn(e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// flightOf returns the delivery of a run that a session holds.
+func (q *queue) flightOf(e *entry) *flight {
+	for _, h := range q.holds {
+		for f := h.head; f != nil; f = f.next {
+			if f.e == e {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// Attend stores what the report says and returns the runs that are to end, as
+// [broker.Attender] says. Of a run that the session holds no longer, or that
+// has no record, it stores nothing. It returns an error that wraps
+// [broker.ErrLeaseLost] after Leave.
+func (s *Session) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+	for i := range report.Last {
+		if err := checkNames(report.Last[i].Queue, report.Last[i].Task); err != nil {
+			return nil, fmt.Errorf("store last run %.64q: %w", report.Last[i].ID, err)
+		}
+	}
+	cancelled, err := s.attend(ctx, report)
+	if err != nil {
+		return nil, fmt.Errorf("attend to runs: %w", err)
+	}
+	return copyOut(cancelled), nil
+}
+
+func (s *Session) attend(ctx context.Context, report broker.Report) ([]broker.TaskRun, error) {
+	if err := s.b.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.b.mu.Unlock()
+	if s.left {
+		return nil, s.errLeft()
+	}
+	for i := range report.Progress {
+		p := &report.Progress[i]
+		if f := s.holds(p.Run); f != nil && f.e.run.Keep > 0 {
+			f.e.getRare().progress = cloneProgress(&p.Progress)
+		}
+	}
+	for _, l := range report.Last {
+		q := s.b.queue(l.Queue)
+		if known, ok := q.last[l.Task]; ok && !l.Started.After(known.Started) {
+			continue
+		}
+		if q.last == nil {
+			q.last = make(map[string]broker.LastRun)
+		}
+		l.Started = l.Started.Round(0).UTC()
+		q.last[l.Task] = l
+	}
+	s.asked = slices.DeleteFunc(s.asked, func(f *flight) bool { return f.e == nil })
+	cancelled := make([]broker.TaskRun, len(s.asked))
+	for i, f := range s.asked {
+		cancelled[i] = f.e.run
+		cancelled[i].Receipt = f
+	}
+	return cancelled, nil
+}
+
+// Queue tells about a queue. Of one never used it knows only its name.
+func (b *Broker) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("look at queue %.64q: %w", queue, err)
+	}
+	defer b.mu.Unlock()
+	info := &broker.QueueInfo{Queue: queue}
+	q := b.queues[queue]
+	if q == nil {
+		return info, nil
+	}
+	now := b.now()
+	q.promote(now)
+	b.wake(q, now)
+	info.Paused = q.paused
+	info.Disabled = slices.Sorted(maps.Keys(q.disabled))
+	info.Delayed = int64(q.delayed.len())
+	info.Queued = int64(q.waits()) - info.Delayed
+	for _, h := range q.holds {
+		info.Running += int64(h.n)
+	}
+	info.Dead, info.Dropped = int64(len(q.dead.letters)), q.dead.dropped
+	info.Last = maps.Clone(q.last)
+	return info, nil
+}

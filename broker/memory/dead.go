@@ -1,0 +1,111 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// deadList is a queue's dead letters, a ring once it is full.
+type deadList struct {
+	letters []*broker.DeadLetter
+	oldest  int
+	dropped int64
+}
+
+func (d *deadList) add(l *broker.DeadLetter, most int) {
+	if len(d.letters) < most {
+		d.letters = append(d.letters, l)
+		return
+	}
+	d.letters[d.oldest] = l
+	d.oldest = (d.oldest + 1) % most
+	d.dropped++
+}
+
+// list returns the letters, the oldest first.
+func (d *deadList) list() []*broker.DeadLetter {
+	return slices.Concat(d.letters[d.oldest:], d.letters[:d.oldest])
+}
+
+// DeadLetters returns up to max of the queue's dead letters, the newest first.
+func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*broker.DeadLetter, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read dead letters of queue %.64q: %w", queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil {
+		return nil, nil
+	}
+	n := len(q.dead.letters)
+	var list []*broker.DeadLetter
+	for i := range min(n, max) {
+		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n]
+		l.Run = cloneRun(l.Run)
+		list = append(list, &l)
+	}
+	return list, nil
+}
+
+// DroppedDeadLetters returns how many of the queue's dead letters were dropped
+// because there were more than Config.MaxDead.
+func (b *Broker) DroppedDeadLetters(queue string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q := b.queues[queue]; q != nil {
+		return q.dead.dropped
+	}
+	return 0
+}
+
+// Redo queues dead letters again, or deletes them, as [broker.Controls] says:
+// the oldest first, and all of one id.
+func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids ...string) (int, error) {
+	if what != broker.RedoRetry && what != broker.RedoDelete {
+		return 0, fmt.Errorf("redo %d dead letters of queue %.64q: there is no Redo %d", len(ids), queue, what)
+	}
+	if err := b.enter(ctx); err != nil {
+		return 0, fmt.Errorf("redo %d dead letters of queue %.64q: %w", len(ids), queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil || len(ids) == 0 {
+		return 0, nil
+	}
+	asked := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		asked[id] = true
+	}
+	now := b.now()
+	done := 0
+	var left []*broker.DeadLetter
+	for _, l := range q.dead.list() {
+		if asked[l.ID] && (what == broker.RedoDelete || b.requeue(q, l.Run, now)) {
+			done++
+		} else {
+			left = append(left, l)
+		}
+	}
+	q.dead.letters, q.dead.oldest = left, 0
+	b.wake(q, now)
+	return done, nil
+}
+
+// requeue begins a new life of a dead run, which is the broker's own, unless
+// its id or unique key is taken.
+func (b *Broker) requeue(q *queue, r *broker.TaskRun, now clock) bool {
+	slabs := [][]entry{{{run: *r}}}
+	e := &slabs[0][0]
+	e.run.Attempt, e.run.Deliveries = 0, 0
+	e.run.Due, e.run.Delay = time.Time{}, 0
+	if q.claim(slabs, now) != nil {
+		return false
+	}
+	q.dropRecord(q.records[r.ID])
+	q.pushBack(e)
+	return true
+}

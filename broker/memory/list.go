@@ -1,0 +1,150 @@
+package memory
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Runs returns up to max runs of the queue in a state: those that wait in their
+// order, by priority, those held back among the others and turns not looked at;
+// the delayed as they will be due; those that have a record, the latest end
+// first.
+func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max int) ([]*broker.RunInfo, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("list %.64q runs of queue %.64q: %w", state, queue, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil || max <= 0 {
+		return nil, nil
+	}
+	now := b.now()
+	q.promote(now)
+	b.wake(q, now)
+	switch state {
+	case broker.StateQueued:
+		return q.listQueued(max), nil
+	case broker.StateDelayed:
+		return q.listDelayed(max, now), nil
+	case broker.StateRunning:
+		return q.listRunning(max), nil
+	case broker.StateSucceeded, broker.StateFailed:
+		return q.listEnded(state, max, now), nil
+	}
+	return nil, fmt.Errorf("list %.64q runs of queue %.64q: there is no such state", state, queue)
+}
+
+// info tells of a run that has not ended.
+func (e *entry) info() *broker.RunInfo {
+	return &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
+}
+
+func (q *queue) listQueued(max int) []*broker.RunInfo {
+	var some []*entry
+	q.eachLane(func(l *lane) bool {
+		for s := l.first; s != nil; s = s.next {
+			for e, n := s.head, 0; e != nil && n < max; e, n = e.next, n+1 {
+				some = append(some, e)
+			}
+		}
+		return true
+	})
+	slices.SortFunc(some, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(b.run.Priority, a.run.Priority), cmp.Compare(a.order, b.order))
+	})
+	var list []*broker.RunInfo
+	for _, e := range some[:min(max, len(some))] {
+		list = append(list, e.info())
+	}
+	return list
+}
+
+// listDelayed looks into the heaps from their heads, and no further than it
+// must.
+func (q *queue) listDelayed(max int, now clock) []*broker.RunInfo {
+	ahead := &frontier{now: now}
+	ahead.add(q.delayed.mono, 0)
+	ahead.add(q.delayed.wall, 0)
+	var list []*broker.RunInfo
+	for len(list) < max && ahead.Len() > 0 {
+		n := heap.Pop(ahead).(heapNode)
+		ahead.add(n.of, 2*n.at+1)
+		ahead.add(n.of, 2*n.at+2)
+		e := n.of[n.at]
+		info := e.info()
+		info.Due = now.time(e.due)
+		list = append(list, info)
+	}
+	return list
+}
+
+// time returns what the wall's clock shows at the instant.
+func (c clock) time(i instant) time.Time {
+	if i.wall {
+		return time.Unix(0, i.at).UTC()
+	}
+	return time.Unix(0, c.wall+min(i.at-c.mono, math.MaxInt64-c.wall)).UTC()
+}
+
+type heapNode struct {
+	of dueHeap
+	at int
+}
+
+// frontier is the runs of heaps whose parents were looked at, as a heap.
+type frontier struct {
+	now   clock
+	nodes []heapNode
+}
+
+func (f *frontier) add(h dueHeap, at int) {
+	if at < len(h) {
+		heap.Push(f, heapNode{h, at})
+	}
+}
+
+func (f *frontier) Len() int      { return len(f.nodes) }
+func (f *frontier) Swap(i, j int) { f.nodes[i], f.nodes[j] = f.nodes[j], f.nodes[i] }
+func (f *frontier) Less(i, j int) bool {
+	a, b := f.nodes[i].of[f.nodes[i].at], f.nodes[j].of[f.nodes[j].at]
+	return cmp.Or(cmp.Compare(f.now.until(a.due), f.now.until(b.due)), cmp.Compare(a.order, b.order)) < 0
+}
+func (f *frontier) Push(n any) { f.nodes = append(f.nodes, n.(heapNode)) }
+func (f *frontier) Pop() any {
+	last := len(f.nodes) - 1
+	n := f.nodes[last]
+	f.nodes = f.nodes[:last]
+	return n
+}
+
+func (q *queue) listRunning(max int) []*broker.RunInfo {
+	var list []*broker.RunInfo
+	for s, h := range q.holds {
+		for f := h.head; f != nil && len(list) < max; f = f.next {
+			info := f.e.info()
+			info.Session = s.id
+			list = append(list, info)
+		}
+	}
+	return list
+}
+
+func (q *queue) listEnded(state broker.State, max int, now clock) []*broker.RunInfo {
+	var list []*broker.RunInfo
+	for k := q.newest; k != nil && len(list) < max; k = k.older {
+		if k.rec.State == state && now.until(k.ends) > 0 {
+			list = append(list, &broker.RunInfo{
+				Run:   &broker.TaskRun{ID: k.rec.ID, Task: k.rec.Task, Queue: k.rec.Queue, Attempt: k.rec.Attempt},
+				State: state, Failure: cloneFailure(k.rec.Failure),
+			})
+		}
+	}
+	return list
+}
