@@ -180,10 +180,17 @@ func protect(ctx context.Context, task *Task, payload []byte) (result []byte, er
 	return task.run(ctx, payload)
 }
 
-func respond(ctx context.Context, result []byte, err error) *subprocess.Response {
+// respond asks the error what it is, as execution.outcome does in the parent.
+func respond(ctx context.Context, result []byte, err error) (r *subprocess.Response) {
 	if err == nil {
 		return &subprocess.Response{Result: result}
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			failure := failureOf(ctx, newBrokenError(err, v))
+			r = &subprocess.Response{Failure: &failure}
+		}
+	}()
 	failure := failureOf(ctx, err)
 	permanent, after := verdict(err)
 	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after}

@@ -61,6 +61,7 @@ func TestFailuresOfAChildAreToldApart(t *testing.T) {
 		{"error", taskrt.Failed, 2, "told to fail", ""},
 		{"permanent", taskrt.Failed, 1, "told to fail for good", ""},
 		{"panic", taskrt.Failed, 2, "panic: told to panic", "tasks.go"},
+		{"broken", taskrt.Failed, 2, "the Error method of type *tasks.BrokenError panicked: runtime error: invalid memory address", "tasks.go"},
 		{"goexit", taskrt.Failed, 2, "the task called runtime.Goexit", ""},
 		{"exit", taskrt.Crashed, 0, "exit status 3", "last words"},
 		{"spin", taskrt.Timeout, 2, "timeout", "tasks.Misbehave("},

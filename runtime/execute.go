@@ -73,7 +73,7 @@ func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
 	}
-	o, ok := x.session.outcome(x, &x.info, x.task, x.stored, x.result, x.err)
+	o, ok := x.outcome()
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	if !ok {
 		x.session.unfinished.Add(1)
@@ -82,6 +82,19 @@ func (x *execution) end() {
 	x.session.noteLast(x, &o)
 	x.session.tellEnd(&o, &x.info, time.Since(x.started))
 	x.session.finish(o)
+}
+
+// outcome decides what became of the run. The decision asks the error, whose
+// methods are the application's: when one panics, that is the error.
+func (x *execution) outcome() (o broker.Outcome, ok bool) {
+	attempt, deliveries := x.stored.Attempt, x.stored.Deliveries
+	defer func() {
+		if v := recover(); v != nil {
+			x.stored.Attempt, x.stored.Deliveries = attempt, deliveries
+			o, ok = x.session.outcome(x, &x.info, x.task, x.stored, nil, newBrokenError(x.err, v))
+		}
+	}()
+	return x.session.outcome(x, &x.info, x.task, x.stored, x.result, x.err)
 }
 
 // handle is the innermost handler. It makes errors of panics already, so that
@@ -321,6 +334,7 @@ func failureOf(ctx context.Context, err error) broker.Failure {
 		exit   *subprocess.ExitError
 		schema *schemaError
 		caught *panicError
+		broken *brokenError
 	)
 	switch {
 	case errors.As(err, &child):
@@ -331,6 +345,8 @@ func failureOf(ctx context.Context, err error) broker.Failure {
 		f.Kind = string(Schema)
 	case errors.As(err, &caught):
 		f.Stack = string(caught.stack)
+	case errors.As(err, &broken):
+		f.Stack = string(broken.stack)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		f.Kind = string(Timeout)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 )
 
@@ -89,6 +90,37 @@ type panicError struct {
 }
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// newBrokenError is what stands for an error one of whose methods panicked with
+// v: the function that recovered calls it. What [Permanent] or [RetryAfter] said
+// of the error holds of it too.
+func newBrokenError(err error, v any) error {
+	switch marked := err.(type) {
+	case *permanentError:
+		return Permanent(newBrokenError(marked.err, v))
+	case *retryAfterError:
+		return RetryAfter(marked.after, newBrokenError(marked.err, v))
+	}
+	method := "Error method"
+	if canSay(err) {
+		method = "Unwrap, Is or As method"
+	}
+	return &brokenError{fmt.Sprintf("the %s of type %T panicked: %v", method, err, v), debug.Stack()}
+}
+
+// canSay reports whether an error's text can be had.
+func canSay(err error) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	_ = err.Error()
+	return
+}
+
+type brokenError struct {
+	message string
+	stack   []byte
+}
+
+func (e *brokenError) Error() string { return e.message }
 
 // isPermanent reports whether trying again cannot help.
 func isPermanent(err error) bool {

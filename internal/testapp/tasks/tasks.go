@@ -92,6 +92,8 @@ func Misbehave(ctx context.Context, how string) error {
 		return taskrt.Permanent(errors.New("told to fail for good"))
 	case "panic":
 		panic("told to panic")
+	case "broken":
+		return (*BrokenError)(nil)
 	case "goexit":
 		runtime.Goexit()
 	case "exit":
@@ -104,6 +106,11 @@ func Misbehave(ctx context.Context, how string) error {
 	}
 	return fmt.Errorf("no such way to misbehave: %s", how)
 }
+
+// BrokenError cannot be asked for its text when it is nil.
+type BrokenError struct{ text string }
+
+func (e *BrokenError) Error() string { return e.text }
 
 // Relay queues Echo from a child process and waits for its result there.
 //

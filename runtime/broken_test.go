@@ -1,0 +1,76 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// unsayable is an error whose methods panic as its fields say.
+type unsayable struct{ text, is bool }
+
+func (e unsayable) Error() string {
+	if e.text {
+		panic("speechless")
+	}
+	return "unsayable"
+}
+
+func (e unsayable) Is(error) bool {
+	if e.is {
+		panic("without identity")
+	}
+	return false
+}
+
+// TestErrorsThatPanicAreFailedAttempts: an error is the application's code too.
+func TestErrorsThatPanicAreFailedAttempts(t *testing.T) {
+	const wanting = "the Error method of type runtime_test.unsayable panicked: speechless"
+	for _, test := range []struct {
+		name     string
+		err      error
+		attempts int
+		message  string
+	}{
+		{"its text", unsayable{text: true}, 4, wanting},
+		{"permanent", taskrt.Permanent(unsayable{text: true}), 1, wanting},
+		{"after a while", taskrt.RetryAfter(time.Second, unsayable{text: true}), 4, wanting},
+		{"joined", errors.Join(errors.New("a"), unsayable{text: true}), 4, "the Error method of type *errors.joinError panicked: speechless"},
+		{"what it is", unsayable{is: true}, 4, "the Unwrap, Is or As method of type runtime_test.unsayable panicked: without identity"},
+		{"nil", (*tasks.BrokenError)(nil), 4, "the Error method of type *tasks.BrokenError panicked: runtime error: invalid memory address or nil pointer dereference"},
+	} {
+		for _, by := range []string{"task", "middleware"} {
+			t.Run(test.name+" by "+by, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newMemory(t)
+					var cfg taskrt.ConsumerConfig
+					task := func(context.Context, *taskrt.Run, string) error { return test.err }
+					if by == "middleware" {
+						task = nil
+						cfg.Middleware = []taskrt.Middleware{func(taskrt.Handler) taskrt.Handler {
+							return func(context.Context, *taskrt.Run) error { return test.err }
+						}}
+					}
+					consume(t, b, cfg, tasks.Tasks(new(journal).recorder(task)))
+					ctx := clientContext(context.Background(), b)
+					handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Minute))
+					require.NoError(t, err)
+					_, err = handle.Wait(ctx)
+					var failure *taskrt.RunError
+					require.ErrorAs(t, err, &failure)
+					require.Equal(t, taskrt.Failed, failure.Kind)
+					require.Equal(t, test.message, failure.Message)
+					require.Equal(t, test.attempts, failure.Attempt)
+					require.Contains(t, failure.Stack, "panic(")
+				})
+			})
+		}
+	}
+}
