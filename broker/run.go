@@ -127,7 +127,7 @@ type Outcome struct {
 
 	// Next are runs that a success queues, in the same step, so that they are
 	// queued if and only if it counts. They may be for other queues. One that is
-	// a duplicate is left out.
+	// a duplicate is left out; of the run itself, which has ended, none is.
 	Next []*TaskRun
 }
 

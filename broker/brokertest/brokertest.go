@@ -44,7 +44,7 @@ func parts() []part {
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
 		{"Timetable", is[broker.Timetable], timetableChecks()},
-		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks())},
+		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
 		{"Attender", attends, attendChecks()},
 		{"Controls", func(b broker.Broker) bool {
 			return is[broker.Controls](b) && is[broker.Records](b) && attends(b)

@@ -70,6 +70,15 @@ func checkOutcome(o *broker.Outcome) error {
 		if err := o.Run.Validate(); err != nil {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
 		}
+	case o.Verdict == broker.Succeeded:
+		for _, next := range o.Next {
+			if next == nil {
+				return fmt.Errorf("run %.64q queues a run that is nil", o.Run.ID)
+			}
+			if err := next.Validate(); err != nil {
+				return fmt.Errorf("run %.64q queues run %.64q: %w", o.Run.ID, next.ID, err)
+			}
+		}
 	}
 	return nil
 }
@@ -113,6 +122,23 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 		b.keep(q, rec, now.after(o.Run.Keep))
 	}
 	q.forget(e, rec)
+	if o.Verdict == broker.Succeeded && len(o.Next) > 0 {
+		b.queueNext(o.Next, now)
+	}
+}
+
+// queueNext queues what a success queues. A duplicate is left out.
+func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
+	for _, slab := range copyIn(next) {
+		for i := range slab {
+			q := b.queue(slab[i].run.Queue)
+			if q.claim([][]entry{slab[i : i+1]}, now) == nil {
+				q.used = true
+				b.place(q, &slab[i], now)
+				b.wake(q, now)
+			}
+		}
+	}
 }
 
 // retry stores the run as it is now.

@@ -110,6 +110,13 @@ func TestCallsAfterClose(t *testing.T) {
 		"WaitRecord":  func() error { _, err := b.WaitRecord(ctx, "q", "x"); return err },
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
 		"QueueTick":   func() error { return b.QueueTick(ctx, newRuns(1)[0], time.Unix(1, 0)) },
+		"Pause":       func() error { return b.Pause(ctx, "q", true) },
+		"Disable":     func() error { return b.Disable(ctx, "q", "task", true) },
+		"Cancel":      func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
+		"Queue":       func() error { _, err := b.Queue(ctx, "q"); return err },
+		"Runs":        func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
+		"Redo":        func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
+		"Attend":      func() error { _, err := s.(broker.Attender).Attend(ctx, broker.Report{}); return err },
 		"LastTick":    func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
@@ -143,7 +150,14 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"no run":       {finish(broker.Outcome{}), "finish run 1 of 1: the outcome has no run"},
 		"odd verdict":  {finish(broker.Outcome{Run: taken[0], Verdict: 9}), "unknown verdict 9"},
 		"other queue":  {finish(broker.Outcome{Run: taken[1]}, broker.Outcome{Run: &renamed, Verdict: broker.Retry}), `it is now run "run-0" of queue "other"`},
+		"odd pause":    {b.Pause(ctx, "a b", true), "pause queue \"a b\": the queue name"},
+		"odd disable":  {b.Disable(ctx, "q", "", true), "the task name is empty"},
+		"odd redo":     {errOf(b.Redo(ctx, "q", 9, "x")), "there is no Redo 9"},
+		"odd state":    {errOf(b.Runs(ctx, "q", "odd", 1)), "there is no such state"},
+		"odd last run": {errOf(s.(broker.Attender).Attend(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
 		"unsafe retry": {finish(broker.Outcome{Run: taken[0]}, broker.Outcome{Run: &spoilt, Verdict: broker.Retry}), "finish run 2 of 2: run \"run-1\": the task name is empty"},
+		"nil next":     {finish(broker.Outcome{Run: taken[0], Next: []*broker.TaskRun{nil}}), "queues a run that is nil"},
+		"unsafe next":  {finish(broker.Outcome{Run: taken[0], Next: []*broker.TaskRun{&spoilt}}), "queues run \"run-1\": the task name is empty"},
 		"retry before": {finish(broker.Outcome{Run: taken[0], Verdict: broker.Retry, Delay: -1}), "negative delay"},
 	} {
 		require.ErrorContains(t, c.err, c.want, name)

@@ -1,0 +1,157 @@
+package brokertest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func nextChecks() []check {
+	return []check{
+		{"what a success queues can be taken, of other queues too", nextQueued},
+		{"what a success queues wakes a blocked Take", nextWakes},
+		{"a success that does not count queues nothing", nextFenced},
+		{"only a success queues what comes next", nextOfOthers},
+		{"a duplicate among what a success queues is left out", nextDuplicate},
+		{"a success may queue a run with its own id and unique key", nextOfItself},
+		{"of a run that many finish at once what comes next is queued once", nextRace},
+	}
+}
+
+// then is a success that queues runs.
+func then(r *broker.TaskRun, next ...*broker.TaskRun) broker.Outcome {
+	return broker.Outcome{Run: r, Verdict: broker.Succeeded, Next: next}
+}
+
+func nextQueued(f *fixture) {
+	s := f.join(longHold)
+	f.queueNew("q", 2)
+	held := f.take(s, 2, "q")
+	full := fullRuns(f, "other")[:3]
+	var before []broker.TaskRun
+	for _, r := range full {
+		c := *r
+		c.Payload, c.Headers = append([]byte(nil), r.Payload...), cloneMap(r.Headers)
+		c.Limits, c.Then = append([]broker.Limit(nil), r.Limits...), cloneThen(r.Then)
+		before = append(before, c)
+	}
+	here := f.newRuns("q", 3)
+	f.finish(s, then(held[0], here[0], full[0], full[1]), then(held[1], here[1], full[2], here[2]))
+	for _, r := range full {
+		scribble(r) // the broker has its own
+	}
+	f.requireNext(s, "runs that successes queued in their own queue", here...)
+	got := make(map[string]*broker.TaskRun)
+	for _, r := range f.take(s, 3, "other") {
+		require.Equal(f, 1, r.Deliveries, "deliveries of a run that a success queued")
+		got[r.ID] = r
+	}
+	for _, want := range before {
+		require.Contains(f, got, want.ID, "runs that successes queued in another queue")
+		f.requireSame(&want, got[want.ID], "a run that a success queued")
+	}
+	last := f.newRun("q", delay(time.Hour), keep(time.Hour))
+	f.finish(s, then(got[before[0].ID], last))
+	f.eventually(func() bool { return f.length("q") == 1 }, "a success has queued a delayed run")
+	f.takesNothing(s, "q")
+}
+
+func nextWakes(f *fixture) {
+	s := f.join(longHold)
+	for _, queue := range []string{"q", "other"} {
+		f.queueNew("q", 1)
+		held := f.take(s, 1, "q")[0]
+		arrived := f.receiveLeased(f.join(longHold), queue)
+		f.pass(50 * time.Millisecond)
+		next := f.newRun(queue)
+		start := time.Now()
+		f.finish(s, then(held, next))
+		f.requireArrival(arrived, next, start)
+	}
+}
+
+func nextFenced(f *fixture) {
+	f.queueNew("q", 2)
+	stale := f.join(shortHold)
+	held := f.take(stale, 2, "q")
+	f.finish(stale, succeeded(held[0])...)
+	f.lapse(1, "q")
+	f.finishFenced(stale, then(held[0], f.newRun("q")), then(held[1], f.newRun("q"), f.newRun("other")))
+	s := f.join(longHold)
+	again := f.requireNext(s, "the run that was recovered, and nothing of a stale success", held[1])
+	f.takesNothing(s, "other")
+	next := f.newRun("q")
+	f.finish(s, then(again[0], next))
+	f.finishFenced(s, then(again[0], f.newRun("q")))
+	f.requireNext(s, "what the success that counts queued", next)
+}
+
+func nextOfOthers(f *fixture) {
+	s := f.join(longHold)
+	for _, v := range []broker.Verdict{broker.Dead, broker.Dropped, broker.Retry} {
+		f.queueNew("q", 1)
+		o := then(f.take(s, 1, "q")[0], f.newRun("q"), f.newRun("other"))
+		o.Verdict, o.Failure, o.Delay = v, failure("over"), time.Hour
+		f.finish(s, o)
+	}
+	f.takesNothing(s, "q", "other")
+}
+
+func nextDuplicate(f *fixture) {
+	s := f.join(longHold)
+	f.queueNew("q", 1)
+	held := f.take(s, 1, "q")[0]
+	f.queueNew("q", 1, ownID("own"), delay(time.Hour))
+	f.queueNew("q", 1, unique("key"), delay(time.Hour))
+	f.queueNew("other", 1, unique("key"), delay(time.Hour))
+	first, second, last := f.newRun("q", unique("new")), f.newRun("other", unique("new")), f.newRun("q")
+	f.finish(s, then(held, f.newRun("q", ownID("own")), first, f.newRun("q", unique("key")),
+		f.newRun("q", unique("new")), second, f.newRun("other", unique("key")), last))
+	f.requireNext(s, "what a success queued besides duplicates", first, last)
+	require.Equal(f, ids([]*broker.TaskRun{second}), ids(f.take(s, 1, "other")), "what a success queued in another queue besides duplicates")
+	f.takesNothing(s, "other")
+}
+
+func nextOfItself(f *fixture) {
+	s := f.join(longHold)
+	f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour))
+	for range 3 {
+		held := f.take(s, 1, "q")[0]
+		require.Equal(f, "own", held.ID, "run that queued itself")
+		f.finish(s, then(held, f.newRun("q", ownID("own"), unique("key"), keep(time.Hour))))
+	}
+	f.queueDuplicate("queued by itself", f.newRun("q", ownID("own")))
+}
+
+func nextRace(f *fixture) {
+	const total = 100
+	f.queueNew("q", total)
+	s := f.join(longHold)
+	var outcomes []broker.Outcome
+	var all []*broker.TaskRun
+	for i, r := range f.take(s, total, "q") {
+		queue := "next"
+		if i%2 == 0 {
+			queue = "q"
+		}
+		next := f.newRun(queue, func(n *broker.TaskRun) { n.ID = fmt.Sprint("after-", r.ID) })
+		all = append(all, next)
+		outcomes = append(outcomes, then(r, next))
+	}
+	stop := f.within(patience)
+	f.each(4, func(int) error {
+		for _, o := range outcomes {
+			if _, err := s.Finish(stop, o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var seen tally
+	seen.add(f.take(s, total, "q", "next")...)
+	f.requireOnce(&seen, all, "runs that successes queued, each finished by four goroutines")
+	f.takesNothing(s, "q", "next")
+}
