@@ -183,6 +183,14 @@ func costs(e *environment) []scenario {
 				"The long ones are spread over the first four fifths. The time runs from the first task queued to the last one done; the ideal is the whole work shared evenly, at the nominal length of each task.",
 			subjects: []subject{{ours.name(), uneven}},
 			goals:    []goal{{figure: overIdeal, atMost: 1.15}},
+		}, {
+			name:     "drain beside runs over their limit",
+			about:    "What tasks without a limit cost while 10,000 runs of one with `//task:concurrency 2` wait in the same queue, in front of them. The queue is paused while it is filled, and 64 slots are free in both.",
+			subjects: []subject{{"with 10,000 held back", drainBeside(10_000)}, {"alone", drainBeside(0)}},
+			goals: []goal{
+				{figure: tasksRate, against: "alone", atLeast: 0.9},
+				{figure: redisCPU, against: "alone", atMost: 1.1},
+			},
 		},
 	}
 }

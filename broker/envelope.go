@@ -130,15 +130,16 @@ func appendLimits(b []byte, limits []Limit) []byte {
 	return b
 }
 
-// appendThen appends an array of parameter and run of each.
+// appendThen appends an array of parameter, whether it is keyed, and run of each.
 func appendThen(b []byte, then []Continuation) ([]byte, error) {
-	b = codec.AppendArrayLen(b, 2*len(then))
+	b = codec.AppendArrayLen(b, 3*len(then))
 	for _, c := range then {
 		run, err := c.Run.MarshalBinary()
 		if err != nil {
 			return nil, err
 		}
-		b = codec.AppendBytes(codec.AppendString(b, c.Param), run)
+		b = codec.AppendBool(codec.AppendString(b, c.Param), c.Keyed)
+		b = codec.AppendBytes(b, run)
 	}
 	return b, nil
 }
@@ -276,14 +277,14 @@ func readLimits(in *codec.Reader) []Limit {
 
 func (d *Decoder) readThen(in *codec.Reader) []Continuation {
 	n := in.ArrayLen()
-	if n%2 != 0 || n > 2*MaxThen || d.depth >= MaxThen {
-		in.Fail(fmt.Errorf("continuations of %d values, %d deep: at most %d times 2 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
+	if n%3 != 0 || n > 3*MaxThen || d.depth >= MaxThen {
+		in.Fail(fmt.Errorf("continuations of %d values, %d deep: at most %d times 3 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
 		return nil
 	}
 	inner := Decoder{depth: d.depth + 1}
-	then := make([]Continuation, 0, n/2)
-	for ; n > 0 && in.More(); n -= 2 {
-		c := Continuation{Param: in.String(), Run: new(TaskRun)}
+	then := make([]Continuation, 0, n/3)
+	for ; n > 0 && in.More(); n -= 3 {
+		c := Continuation{Param: in.String(), Keyed: in.Bool(), Run: new(TaskRun)}
 		if err := inner.Decode(in.Bytes(), c.Run); err != nil && in.More() {
 			in.Fail(err)
 		}

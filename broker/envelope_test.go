@@ -27,7 +27,7 @@ func full() broker.TaskRun {
 		Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 		Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}},
 		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
-		Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
+		Then: []broker.Continuation{{Param: "p", Keyed: true, Run: &broker.TaskRun{
 			ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
 			Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}},
 		}}},
@@ -114,7 +114,7 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 	deep := func(n int) string {
 		s := "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q"
 		for range n {
-			s = "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x92\xa0\xc5" + string([]byte{byte(len(s) >> 8), byte(len(s))}) + s
+			s = "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x93\xa0\xc2\xc5" + string([]byte{byte(len(s) >> 8), byte(len(s))}) + s
 		}
 		return s
 	}
@@ -137,7 +137,7 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 		"limits not by 3":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
 		"a limit of none":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
 		"4 GiB of continuations":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\xdd\xff\xff\xff\xff",
-		"an empty continuation":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x92\xa0\xc4\x00",
+		"an empty continuation":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x93\xa0\xc2\xc4\x00",
 		"continuations very deep": deep(broker.MaxThen + 1),
 		"4 GiB of headers":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
 		"33 headers":              headers(broker.MaxHeaders + 1),

@@ -94,6 +94,7 @@ type Limit struct {
 type Continuation struct {
 	Run   *TaskRun
 	Param string // its parameter that gets the other's result; empty: none does
+	Keyed bool   // its policies go by parameters, so they are to be made anew with the result
 }
 
 // Gather names a group of runs.

@@ -206,7 +206,7 @@ func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broke
 	}
 	var next []*broker.TaskRun
 	if err == nil {
-		if next, err = nextRuns(run, result); err != nil {
+		if next, err = s.tasks.next(run, result); err != nil {
 			err = Permanent(err)
 		}
 	}

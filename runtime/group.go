@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -71,6 +72,18 @@ func group[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+	if after.Keyed {
+		// What it goes by has to be known now: do other results make another key?
+		_, other, err := template(ctx, form, func(ctx context.Context) (*Handle[B], error) {
+			return next(ctx, make([]A, 1), opts...)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if !samePolicies(after.Run, other.Run) {
+			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued", after.Run.Task)
+		}
+	}
 	s := step{then: after.Run, runs: make([]*broker.TaskRun, 0, len(handles))}
 	id := newID(time.Now())
 	planned := p.byID()
@@ -91,6 +104,10 @@ func group[A, B any](ctx context.Context,
 	}
 	p.steps = []step{s}
 	return handle, c.submit(ctx, p)
+}
+
+func samePolicies(a, b *broker.TaskRun) bool {
+	return a.Unique == b.Unique && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
 }
 
 // byID returns the runs of the plan that are followed by nothing.

@@ -20,6 +20,7 @@ type Handle[R any] struct {
 		decode(b []byte, result *R) error
 		name() string
 		spec() *Spec
+		keyed() bool
 	}
 }
 
@@ -36,6 +37,12 @@ func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *brok
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }
 func (d *Definition[P, R]) name() string                     { return d.Spec.Name }
 func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
+
+// keyed reports whether a policy of the task goes by parameters.
+func (d *Definition[P, R]) keyed() bool {
+	k := &d.Keys
+	return k.Unique != nil || k.Concurrency != nil || k.Rate != nil || k.Fair != nil
+}
 
 func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 

@@ -153,6 +153,7 @@ func template[B any](ctx context.Context, form string, next func(ctx context.Con
 	if r.Err() != nil || c.Param == "" {
 		return nil, none, fmt.Errorf("task %s has no parameter for the result", spec.Name)
 	}
+	c.Keyed = handle.def.keyed()
 	return handle, c, nil
 }
 

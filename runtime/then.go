@@ -81,8 +81,8 @@ func then[A, B any](ctx context.Context,
 	return handle, c.submit(ctx, p)
 }
 
-// nextRuns makes the runs that follow one that has succeeded.
-func nextRuns(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
+// next makes the runs that follow one that has succeeded.
+func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
 	if len(run.Then) == 0 {
 		return nil, nil
 	}
@@ -100,9 +100,24 @@ func nextRuns(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
 			}
 			after.Payload = payload
 		}
+		if c.Keyed {
+			if err := s.policeAgain(&after); err != nil {
+				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
+			}
+		}
 		next[i] = &after
 	}
 	return next, nil
+}
+
+// policeAgain makes the policies of a run whose parameters have changed.
+func (s taskSet) policeAgain(run *broker.TaskRun) error {
+	task, ok := s.byName[run.Task]
+	if !ok {
+		return errors.New("its policies go by its parameters, and this consumer does not know the task; give its tasks to this consumer too")
+	}
+	run.Unique, run.UniqueFor, run.Limits, run.Fair = "", 0, nil, ""
+	return task.police(run)
 }
 
 // predecessor is the handle of a run that another follows.

@@ -12,6 +12,8 @@ import (
 // Counter is what the tasks work on.
 type Counter struct {
 	Done    atomic.Int64
+	Holding atomic.Int64   // runs of Held that have started
+	Release chan struct{}  // closed when they are to end
 	Started chan time.Time // gets the time of each start unless it is nil
 }
 
@@ -90,5 +92,15 @@ func Grab(ctx context.Context, size int) error {
 	}
 	<-ctx.Done()
 	runtime.KeepAlive(held)
+	return nil
+}
+
+// Held holds its slot until all are released. Two at most run at once.
+//
+//task:io
+//task:concurrency 2
+func (c *Counter) Held(ctx context.Context) error {
+	c.Holding.Add(1)
+	<-c.Release
 	return nil
 }

@@ -40,6 +40,9 @@ func Tasks(counter *Counter) []taskrt.Task {
 		taskrt.Bind(grabTask, func(ctx context.Context, p *GrabParams) (taskrt.None, error) {
 			return taskrt.None{}, Grab(ctx, p.Size)
 		}),
+		taskrt.Bind(counterHeldTask, func(ctx context.Context, _ *CounterHeldParams) (taskrt.None, error) {
+			return taskrt.None{}, counter.Held(ctx)
+		}),
 	}
 }
 
@@ -489,5 +492,53 @@ func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// counterHeldTask describes [Counter.Held].
+var counterHeldTask = &taskrt.Definition[CounterHeldParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:  "counter_held",
+		Doc:   "Held holds its slot until all are released. Two at most run at once.",
+		Kind:  taskrt.IO,
+		Limit: taskrt.Limit{Concurrency: 2},
+	},
+	AppendParams: (*CounterHeldParams).AppendMsgpack,
+	ReadParams:   (*CounterHeldParams).ReadMsgpack,
+}
+
+// QueueCounterHeld queues [Counter.Held]: it holds its slot until all are released. Two at most run at once.
+func QueueCounterHeld(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterHeldTask, &CounterHeldParams{}, opts...)
+}
+
+// QueueCounterHeldBatch queues one run of [Counter.Held] for each of params, all of them or none.
+func QueueCounterHeldBatch(ctx context.Context, params []CounterHeldParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterHeldTask, params, opts...)
+}
+
+// CounterHeldParams are the parameters of [Counter.Held].
+type CounterHeldParams struct{}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (*CounterHeldParams) AppendMsgpack(b []byte) ([]byte, error) {
+	return append(b, 0x80), nil
+}
+
+// ReadMsgpack reads a map from r and skips what it holds.
+func (*CounterHeldParams) ReadMsgpack(r *codec.Reader) {
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		r.Key()
+		r.Skip()
+	}
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p CounterHeldParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *CounterHeldParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/bench/tasks"
+	"github.com/taskgen/taskgen/broker"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// drainBeside measures a drain while so many runs of a task that is limited to
+// two at once wait in the same queue.
+func drainBeside(limited int) func(context.Context, *environment) (sample, error) {
+	const slots, held = 64, 2
+	return func(ctx context.Context, e *environment) (sample, error) {
+		ours := taskgenSystem{}
+		b, closer, err := ours.connect(ctx, e.server.addr)
+		if err != nil {
+			return nil, err
+		}
+		defer closer()
+		controls, ok := b.(broker.Controls)
+		if !ok {
+			return nil, fmt.Errorf("use %T: it has no controls", b)
+		}
+		counter := &tasks.Counter{Release: make(chan struct{})}
+		used := slots
+		if limited > 0 {
+			used += held
+			queue := taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
+			if _, err := tasks.QueueCounterHeldBatch(queue, make([]tasks.CounterHeldParams, limited)); err != nil {
+				return nil, err
+			}
+		}
+		c, err := ours.serve(ctx, e.server.addr, consumeOptions{slots: used, queues: 1}, counter)
+		if err != nil {
+			return nil, err
+		}
+		for limited > 0 && counter.Holding.Load() < held {
+			time.Sleep(time.Millisecond)
+		}
+		if err := controls.Pause(ctx, taskrt.DefaultQueue, true); err != nil {
+			return nil, err
+		}
+		if err := e.fill(ctx, ours, e.drain); err != nil {
+			return nil, err
+		}
+		before, err := e.spent(ctx)
+		if err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		if err := controls.Pause(ctx, taskrt.DefaultQueue, false); err != nil {
+			return nil, err
+		}
+		if err := handled(ctx, c, e.drain); err != nil {
+			return nil, err
+		}
+		took := time.Since(start)
+		out, err := e.perTask(ctx, before, e.drain)
+		if err != nil {
+			return nil, err
+		}
+		out[tasksRate] = float64(e.drain) / took.Seconds()
+		close(counter.Release) // what starts until the stop ends at once
+		return out, c.stop()
+	}
+}
