@@ -13,6 +13,7 @@ func TestExamples(t *testing.T) {
 	for name, want := range map[string][]string{
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
+		"progress":   {"running: ", "cancelled: true\n"},
 		"retries":    {"attempt 1 retried: it is busy\n", "attempt 2 retried: it is broken\n", "attempt 3 succeeded\n", "closed is a dead letter: it says no\n"},
 		"unique":     {"refused: true - the same run: true\n", "in its way: 1\nrebuilding toys because of a new price\nrebuilding toys because of a late price\n"},
 	} {

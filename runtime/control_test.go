@@ -1,0 +1,119 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+func TestCancelEndsARunWhereverItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var cause error
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(func(ctx context.Context, _ *taskrt.Run, note string) error {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return errors.Join(errors.New(note), ctx.Err())
+		})))
+		ctx := clientContext(context.Background(), b)
+		ended := func(handle *taskrt.Handle[taskrt.None]) *taskrt.RunError {
+			t.Helper()
+			_, err := handle.Wait(ctx)
+			require.ErrorIs(t, err, taskrt.ErrCancelled)
+			var failure *taskrt.RunError
+			require.ErrorAs(t, err, &failure)
+			require.Equal(t, taskrt.Cancelled, failure.Kind)
+			require.ErrorIs(t, handle.Cancel(ctx), taskrt.ErrNoRecord, "cancelling what has ended")
+			return failure
+		}
+
+		delayed, err := tasks.QueueRecorderRecord(ctx, "delayed", taskrt.Keep(time.Hour), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		require.NoError(t, delayed.Cancel(ctx))
+		require.Equal(t, "cancelled on request", ended(delayed).Message)
+
+		running, err := tasks.QueueRecorderRecord(ctx, "running", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		time.Sleep(time.Second) // the bubble's clock
+		began := time.Now()
+		require.NoError(t, running.Cancel(ctx))
+		failure := ended(running)
+		require.Equal(t, 1, failure.Attempt)
+		require.Contains(t, failure.Message, "cancelled on request")
+		require.LessOrEqual(t, time.Since(began), time.Second)
+		require.ErrorIs(t, cause, taskrt.ErrCancelled)
+		dead, err := b.DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Empty(t, dead, "a cancelled run is no dead letter")
+	})
+}
+
+// TestSuccessOfACancelledRunCounts: who ignores the cancelling and succeeds has succeeded.
+func TestSuccessOfACancelledRunCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(func(ctx context.Context, _ *taskrt.Run, _ string) error {
+			<-ctx.Done()
+			return nil
+		})))
+		ctx := clientContext(context.Background(), b)
+		handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.NoError(t, handle.Cancel(ctx))
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+	})
+}
+
+// TestCPURunsTellProgressAndAreStopped: both ways across the processes.
+func TestCPURunsTellProgressAndAreStopped(t *testing.T) {
+	b := newMemory(t)
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1}, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	handle, err := tasks.QueueWork(ctx, 9)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := handle.Status(ctx)
+		require.NoError(t, err)
+		return status.Progress == taskrt.RunProgress{Done: 1, Total: 9, Note: "begun"}
+	}, 30*time.Second, 10*time.Millisecond, "progress that the child told")
+	require.NoError(t, handle.Cancel(ctx))
+	_, err = handle.Wait(ctx)
+	require.ErrorIs(t, err, taskrt.ErrCancelled)
+}
+
+func TestProgressIsSeenInStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		next := make(chan struct{})
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(func(ctx context.Context, _ *taskrt.Run, _ string) error {
+			for i := range int64(3) {
+				taskrt.Progress(ctx, i, 3, "step")
+				<-next
+			}
+			return nil
+		})))
+		ctx := clientContext(context.Background(), b)
+		handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		for i := range int64(3) {
+			time.Sleep(time.Second)
+			status, err := handle.Status(ctx)
+			require.NoError(t, err)
+			require.Equal(t, taskrt.RunProgress{Done: i, Total: 3, Note: "step"}, status.Progress)
+			require.EqualValues(t, "running", status.State)
+			next <- struct{}{}
+		}
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+	})
+}
+
