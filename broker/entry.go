@@ -25,10 +25,11 @@ type Timetable interface {
 	// named, sorted by queue and ID.
 	Entries(ctx context.Context, queues ...string) ([]*Entry, error)
 
-	// EntryChanges returns for each queue a number that is another one once an
-	// entry was put or deleted there. It is cheap: schedulers ask every two
-	// seconds.
-	EntryChanges(ctx context.Context, queues ...string) ([]int64, error)
+	// EntryChanges returns for each queue that has or had entries a number that
+	// is another one once an entry was put or deleted there. A queue that has its
+	// first entry may be missing for some seconds. It is cheap: schedulers ask
+	// every two seconds.
+	EntryChanges(ctx context.Context) (map[string]int64, error)
 
 	// QueueEntry queues run, which is for the entry's queue, as the entry's tick
 	// at the instant given, as QueueTick does for a task. It returns

@@ -224,7 +224,7 @@ func useControls(t *testing.T, b *redis.Broker, queue string) {
 	require.NoError(t, b.PutEntry(t.Context(), e))
 	_, err := b.Entries(t.Context())
 	require.NoError(t, err)
-	_, err = b.EntryChanges(t.Context(), queue)
+	_, err = b.EntryChanges(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, b.DeleteEntry(t.Context(), queue, "entry"))
 	require.NoError(t, b.Disable(t.Context(), queue, "other", true))

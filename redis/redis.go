@@ -106,6 +106,7 @@ type Broker struct {
 	takers   takers
 	sessions sessions
 	glances  glances
+	names    queueNames
 	closed   chan struct{} // closed by Close
 	close    sync.Once
 	running  sync.WaitGroup // goroutines of this broker

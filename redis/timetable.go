@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -224,19 +225,46 @@ func readMicros(text string) (time.Time, error) {
 	return time.UnixMicro(us).UTC(), err
 }
 
-// EntryChanges returns how often schedules of each queue were put or deleted.
-// On a single server it is one command, on a cluster one for each queue.
-func (b *Broker) EntryChanges(ctx context.Context, queues ...string) ([]int64, error) {
+// namesFor is how long EntryChanges goes by the names of queues that it read.
+const namesFor = 10 * time.Second
+
+// queueNames is the names of all queues, as they were read last.
+type queueNames struct {
+	mu    sync.Mutex
+	names []string
+	until time.Time
+}
+
+func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Now().Before(n.until) {
+		return n.names, nil
+	}
+	names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+	})
+	if err == nil {
+		n.names, n.until = names, time.Now().Add(namesFor)
+	}
+	return names, err
+}
+
+// EntryChanges returns how often schedules of each queue were put or deleted. On
+// a single server it is one command, on a cluster one for each queue, and every
+// ten seconds one more that reads the names of the queues.
+func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
+	queues, err := b.names.get(ctx, b)
+	if err != nil {
+		return nil, b.fail(ctx, "read names of queues", err)
+	}
 	keys := make([]string, len(queues))
 	for i, name := range queues {
-		q, err := b.queue(name)
-		if err != nil {
-			return nil, fmt.Errorf("ask for changes of schedules: %w", err)
-		}
-		keys[i] = q.changes
+		keys[i] = b.keysOf(name).changes
 	}
+	changes := make(map[string]int64)
 	if len(keys) == 0 {
-		return nil, nil
+		return changes, nil
 	}
 	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
 		if !b.clients.cluster {
@@ -247,10 +275,9 @@ func (b *Broker) EntryChanges(ctx context.Context, queues ...string) ([]int64, e
 	if err != nil {
 		return nil, b.fail(ctx, "ask for changes of schedules", err)
 	}
-	changes := make([]int64, len(queues))
 	for i, v := range values {
 		if text, ok := v.(string); ok {
-			if changes[i], err = strconv.ParseInt(text, 10, 64); err != nil {
+			if changes[queues[i]], err = strconv.ParseInt(text, 10, 64); err != nil {
 				return nil, fmt.Errorf("ask for changes of schedules of queue %s: %w", queues[i], err)
 			}
 		}

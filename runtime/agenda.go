@@ -18,6 +18,9 @@ type entry struct {
 	start string // the id of the run at the scheduler's start, once it has one
 	held  bool   // its task is disabled
 
+	made *broker.Entry // the schedule made at run time that it is; nil: it is the task's
+	gone bool          // that was changed or deleted
+
 	wake  time.Time // when there is something to do
 	retry *backoff  // nil unless the last try failed
 }
@@ -57,7 +60,7 @@ func (e *entry) skips(tick, now time.Time, latest bool) bool {
 
 // at is when a tick's run is queued.
 func (e *entry) at(tick time.Time) time.Time {
-	return tick.Add(jitter(e.spec.Name, tick, e.spec.Schedule.Jitter))
+	return tick.Add(jitter(e.name(), tick, e.spec.Schedule.Jitter))
 }
 
 // next is when the next tick is due if none is now, false if there is none.
@@ -96,11 +99,32 @@ func (e *entry) plan(now time.Time, err error) {
 
 // run makes the run of a tick, or of the scheduler's start.
 func (e *entry) run(now time.Time) *broker.TaskRun {
-	run := e.spec.newRun(now)
-	run.Payload = []byte(emptyPayload)
-	// Without a default for a parameter it ends as a schema failure anyway.
-	_ = e.task.police(run)
+	var run *broker.TaskRun
+	if e.made != nil {
+		run = e.madeRun(now)
+	} else {
+		run = e.spec.newRun(now)
+		run.Payload = []byte(emptyPayload)
+		// Without a default for a parameter it ends as a schema failure anyway.
+		_ = e.task.police(run)
+	}
+	if e.spec.Schedule.SkipOverlap {
+		// A key that //task:unique has made serves both, if it lasts as long as
+		// the run.
+		run.UniqueFor = 0
+		if run.Unique == "" {
+			run.Unique = "tick/" + e.name()
+		}
+	}
 	return run
+}
+
+// name is what a tick's run is named by.
+func (e *entry) name() string {
+	if e.made != nil {
+		return "entry/" + e.made.ID
+	}
+	return e.spec.Name
 }
 
 // agenda is entries in the order in which there is something to do.

@@ -19,6 +19,10 @@ const (
 	callCancel = "cancel"
 	callTell   = "tell" // of progress
 	callGroup  = "group"
+
+	callPutEntry    = "put schedule"
+	callDeleteEntry = "delete schedule"
+	callEntries     = "schedules"
 )
 
 // wireErrors are the sentinels that keep their identity between child and
@@ -26,6 +30,7 @@ const (
 var wireErrors = []error{
 	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
 	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotReplicated,
+	broker.ErrNoEntry,
 }
 
 // parentBroker is the broker that a child process sees: its parent's.
@@ -171,6 +176,10 @@ func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method stri
 			return nil, s.client.queue(ctx, runs...)
 		}
 		return nil, s.client.queueStep(ctx, step{then: runs[0], runs: runs[1:]})
+	}
+	switch method {
+	case callPutEntry, callDeleteEntry, callEntries:
+		return s.answerSchedules(ctx, run, method, r)
 	}
 	if method == callTell {
 		done, total, note := r.Int64(), r.Int64(), r.String()

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -38,15 +39,27 @@ type SchedulerConfig struct {
 // that a new version does not have ends with the last scheduler of an old one.
 // A task that moves to another queue has no earlier ticks there.
 //
+// Schedules made at run time (see [ScheduleTask]) it reads from the broker, and
+// looks after those of the tasks it knows, whatever their queue. What is changed
+// or ended is so at once; what is new is noticed within some two seconds.
+//
+// While a task is disabled none of its ticks are queued. Once it is enabled they
+// count as missed.
+//
 // Instants are those of the scheduler's own clock, which is read again at least
 // every 30 seconds. Put back, it repeats no tick: there are none until it has
 // passed the last one claimed. So one that runs ahead by a day, and is then put
 // right, leaves the schedules it claimed ticks of alone for that day.
 type Scheduler struct {
 	broker   broker.Broker
-	lines    []*line
+	tasks    taskSet
 	logger   *slog.Logger
+	running  atomic.Bool
 	restarts atomic.Int64
+	watched  atomic.Int64 // when it was last known which schedules were made at run time, Unix nanoseconds
+
+	mu    sync.Mutex
+	lines []*line
 }
 
 // NewScheduler returns a scheduler of those of the given tasks that have a
@@ -62,15 +75,21 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Scheduler{broker: b, logger: cfg.Logger}
+	s := &Scheduler{broker: b, tasks: tasks, logger: cfg.Logger}
 	for _, t := range tasks.list {
 		table, err := t.spec.Schedule.timetable()
 		if err != nil {
 			return nil, fmt.Errorf("make a scheduler: schedule of task %s: %w", t.spec.Name, err)
 		}
-		if table != nil {
-			s.line(t.spec.Queue).add(&entry{spec: t.spec, task: t, table: table})
+		if table == nil {
+			continue
 		}
+		e := &entry{spec: t.spec, task: t, table: table}
+		if err := s.checkPolicies(e); err != nil {
+			return nil, fmt.Errorf("make a scheduler: %w", err)
+		}
+		l := s.line(t.spec.Queue)
+		l.setEntries(append(l.entries, e))
 	}
 	return s, nil
 }
@@ -82,7 +101,7 @@ func (s *Scheduler) line(queue string) *line {
 			return l
 		}
 	}
-	l := &line{scheduler: s, queue: queue, wait: newBackoff(100*time.Millisecond, 5*time.Second)}
+	l := &line{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: newBackoff(100*time.Millisecond, 5*time.Second)}
 	s.lines = append(s.lines, l)
 	return l
 }
@@ -91,10 +110,25 @@ func (s *Scheduler) line(queue string) *line {
 // not answer it tries again: what was missed meanwhile is dealt with as the
 // task's schedule says.
 func (s *Scheduler) Run(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("run scheduler: it runs already")
+	}
+	defer s.running.Store(false)
 	var loops sync.WaitGroup
-	for _, l := range s.lines {
+	start := func(l *line) {
 		l.succeeded()
 		loops.Go(func() { s.keepUp(ctx, "the ticks of queue "+l.queue, l.loop) })
+	}
+	s.mu.Lock()
+	for _, l := range s.lines {
+		start(l)
+	}
+	s.mu.Unlock()
+	if t, ok := s.broker.(broker.Timetable); ok && len(s.tasks.list) > 0 {
+		s.watched.Store(time.Now().UnixNano())
+		loops.Go(func() {
+			s.keepUp(ctx, "schedules made at run time", func(ctx context.Context) { s.watchEntries(ctx, t, start) })
+		})
 	}
 	<-ctx.Done()
 	loops.Wait()
@@ -126,7 +160,7 @@ func guarded(f func() error) (err error) {
 
 // SchedulerStatus is what a scheduler tells of itself.
 type SchedulerStatus struct {
-	// Schedules is how many it looks after.
+	// Schedules is how many it looks after, those made at run time included.
 	Schedules int
 	// LastSuccess is when the slowest of its loops last did all there was to do,
 	// which each does at least every 30 seconds; the zero time before Run, and
@@ -139,15 +173,17 @@ type SchedulerStatus struct {
 // Status tells how the scheduler is. It may be called at any time.
 func (s *Scheduler) Status() SchedulerStatus {
 	status := SchedulerStatus{Restarts: int(s.restarts.Load())}
-	for i, l := range s.lines {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := s.watched.Load() // 0: there is no such loop
+	for _, l := range s.lines {
 		status.Schedules += int(l.size.Load())
-		var at time.Time
-		if ns := l.success.Load(); ns != 0 {
-			at = time.Unix(0, ns)
+		if at := l.success.Load(); oldest == 0 || at < oldest {
+			oldest = at
 		}
-		if i == 0 || at.Before(status.LastSuccess) {
-			status.LastSuccess = at
-		}
+	}
+	if oldest != 0 {
+		status.LastSuccess = time.Unix(0, oldest)
 	}
 	return status
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
 	"github.com/taskgen/taskgen/internal/cron"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -29,6 +30,12 @@ func TestThirtyDaysOfFiftySchedules(t *testing.T) {
 			end   = begin.AddDate(0, 0, 30)
 		)
 		b := newMemory(t)
+		// Without schedules made at run time, of which each scheduler asks every
+		// two seconds: a month has many of these.
+		ticks := struct {
+			broker.Broker
+			broker.Schedules
+		}{b, b}
 		schedules := fiftySchedules()
 		var set []taskrt.Task
 		for name, s := range schedules {
@@ -42,13 +49,13 @@ func TestThirtyDaysOfFiftySchedules(t *testing.T) {
 		stretch := func(to time.Time) {
 			var stops []func() error
 			for range 3 {
-				stops = append(stops, schedule(t, b, set))
+				stops = append(stops, schedule(t, ticks, set))
 			}
 			for i := 0; time.Until(to) > 4*time.Hour; i++ {
 				time.Sleep(3 * time.Hour)
 				require.NoError(t, stops[i%3]())
 				time.Sleep(10 * time.Minute)
-				stops[i%3] = schedule(t, b, set)
+				stops[i%3] = schedule(t, ticks, set)
 			}
 			until(to)
 			for _, stop := range stops {

@@ -241,11 +241,3 @@ func (s Spec) withDefaults() Spec {
 	s.Retry = s.Retry.withDefaults()
 	return s
 }
-
-// check refuses what the generator already knows and this runtime does not do.
-func (s *Spec) check() error {
-	if s.Schedule.SkipOverlap {
-		return fmt.Errorf("task %s: this version of the runtime does not support //task:overlap skip yet", s.Name)
-	}
-	return nil
-}

@@ -19,9 +19,6 @@ func newTaskSet(sets [][]Task) (taskSet, error) {
 	for _, set := range sets {
 		for i := range set {
 			t := &set[i]
-			if err := t.spec.check(); err != nil {
-				return taskSet{}, err
-			}
 			for _, name := range append([]string{t.spec.Name}, t.spec.Aliases...) {
 				if other, ok := s.byName[name]; ok {
 					return taskSet{}, fmt.Errorf("two tasks are named %q: %q and %q; give one another //task:name", name, summary(other), summary(t))

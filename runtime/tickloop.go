@@ -23,6 +23,11 @@ type line struct {
 	wait      *backoff  // while nothing works
 	quiet     time.Time // until when failures are not logged
 
+	mu      sync.Mutex
+	offered []*broker.Entry // all that were made at run time
+	news    bool            // they were offered and not accepted
+	wake    chan struct{}   // has a value when there is news
+
 	size    atomic.Int64 // schedules
 	success atomic.Int64 // when all was last done that was to do, Unix nanoseconds
 }
@@ -34,25 +39,28 @@ const (
 	quietFor    = 30 * time.Second // between two lines of log about what does not work
 )
 
-func (l *line) add(e *entry) {
-	l.entries = append(l.entries, e)
-	l.size.Add(1)
+// setEntries has the loop deal with these.
+func (l *line) setEntries(entries []*entry) {
+	l.entries, l.agenda = entries, slices.Clone(entries)
+	heap.Init(&l.agenda)
+	l.failing = failing(entries)
+	l.size.Store(int64(len(entries)))
 }
 
 func (l *line) succeeded() { l.success.Store(time.Now().UnixNano()) }
 
 // loop deals with what is due until ctx ends.
 func (l *line) loop(ctx context.Context) {
-	l.agenda = slices.Clone(l.entries)
-	heap.Init(&l.agenda)
+	l.setEntries(l.entries)
 	for ctx.Err() == nil {
+		l.accept()
 		now := time.Now().Round(0) // by the wall's clock, to notice when it jumps
 		due := l.agenda.take(now)
 		if len(due) == 0 {
 			if l.failing == 0 {
 				l.succeeded()
 			}
-			sleepUntil(ctx, l.nextWake(now))
+			sleepUntil(ctx, l.nextWake(now), l.wake)
 			continue
 		}
 		l.dealWith(ctx, due, now)
@@ -103,7 +111,9 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	work() // most often there is one entry, which needs no goroutine
 	others.Wait()
 	for _, e := range due {
-		heap.Push(&l.agenda, e)
+		if !e.gone {
+			heap.Push(&l.agenda, e)
+		}
 	}
 	l.failing += failing(due)
 	switch {
@@ -183,7 +193,7 @@ func (l *line) queueDue(ctx context.Context, e *entry) error {
 	due := e.due(now)
 	for i, tick := range due {
 		if !e.skips(tick, now, i == len(due)-1) {
-			if err := l.queueTick(ctx, e, tick, now); err != nil {
+			if ok, err := l.queueTick(ctx, e, tick, now); !ok {
 				return err
 			}
 		}
@@ -192,35 +202,54 @@ func (l *line) queueDue(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// queueTick queues a tick unless it is somebody else's.
-func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) error {
-	s := l.scheduler
+// queueTick queues a tick unless it is somebody else's. It is false for one that
+// nobody shall have for now.
+func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bool, error) {
 	run := e.run(now)
-	run.ID = e.spec.Name + "@" + tick.UTC().Format(time.RFC3339Nano)
-	var err error
-	if schedules, ok := s.broker.(broker.Schedules); ok {
-		err = schedules.QueueTick(ctx, run, tick)
-	} else {
-		run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
-		err = s.broker.QueueTasks(ctx, run)
+	run.ID = e.name() + "@" + tick.UTC().Format(time.RFC3339Nano)
+	err := l.send(ctx, e, run, tick)
+	logger := l.scheduler.logger
+	if e.held != errors.Is(err, broker.ErrDisabled) {
+		e.held = !e.held
+		logger.Info("the task of a schedule was disabled or enabled", "task", run.Task, "disabled", e.held)
 	}
+	var overlap *DuplicateError
 	switch {
+	case e.held:
+		return false, nil
+	case errors.Is(err, broker.ErrNoEntry):
+		e.gone = true // what it is now, if anything, will be read
+		return false, nil
+	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
+		logger.Debug("a tick is left out: the run of an earlier one lives", "task", run.Task, "tick", run.ID, "run", overlap.Runs[0].ID)
 	case errors.Is(err, ErrDuplicate):
-		return nil
 	case errors.Is(err, ErrNotReplicated): // it is queued all the same
-		s.logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
-		return nil
+		logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
+	case err != nil:
+		return false, err
 	}
-	return err
+	return true, nil
+}
+
+func (l *line) send(ctx context.Context, e *entry, run *broker.TaskRun, tick time.Time) error {
+	if e.made != nil {
+		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.made, run, tick)
+	}
+	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
+		return schedules.QueueTick(ctx, run, tick)
+	}
+	run.OwnID = true // so that a second scheduler's is a duplicate while this one lives
+	return l.scheduler.broker.QueueTasks(ctx, run)
 }
 
 // sleepUntil waits for an instant of the wall clock, for maxSleep at most, so
-// that jumps of the clock and suspends are noticed.
-func sleepUntil(ctx context.Context, t time.Time) {
+// that jumps of the clock and suspends are noticed, or for what is sent on wake.
+func sleepUntil(ctx context.Context, t time.Time, wake <-chan struct{}) {
 	timer := time.NewTimer(min(time.Until(t.Round(0)), maxSleep))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-wake:
 	case <-ctx.Done():
 	}
 }

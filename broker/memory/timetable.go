@@ -106,15 +106,15 @@ func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry
 }
 
 // EntryChanges returns how often schedules of each queue were put or deleted.
-func (b *Broker) EntryChanges(ctx context.Context, queues ...string) ([]int64, error) {
+func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("ask for changes of schedules: %w", err)
 	}
 	defer b.mu.Unlock()
-	changes := make([]int64, len(queues))
-	for i, name := range queues {
-		if q := b.queues[name]; q != nil {
-			changes[i] = q.changes
+	changes := make(map[string]int64)
+	for name, q := range b.queues {
+		if q.changes > 0 {
+			changes[name] = q.changes
 		}
 	}
 	return changes, nil

@@ -1,0 +1,164 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// errOnlyScheduler is for what schedulers ask, of which a child process is none.
+var errOnlyScheduler = errors.New("not possible in a child process")
+
+// PutEntry has the parent store a schedule.
+func (b parentBroker) PutEntry(ctx context.Context, e *broker.Entry) error {
+	body, err := appendEntry(nil, e)
+	if err != nil {
+		return err
+	}
+	r, err := b.call(ctx, callPutEntry, body)
+	if err != nil {
+		return err
+	}
+	stored, err := readEntry(r)
+	if err == nil {
+		err = r.Done()
+	}
+	if err != nil {
+		return fmt.Errorf("read the parent's answer: %w", err)
+	}
+	e.Since, e.Last, e.Revision = stored.Since, stored.Last, stored.Revision
+	return nil
+}
+
+// DeleteEntry has the parent delete a schedule.
+func (b parentBroker) DeleteEntry(ctx context.Context, queue, id string) error {
+	_, err := b.call(ctx, callDeleteEntry, codec.AppendString(codec.AppendString(nil, queue), id))
+	return err
+}
+
+// Entries asks the parent for schedules.
+func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+	body := codec.AppendArrayLen(nil, len(queues))
+	for _, queue := range queues {
+		body = codec.AppendString(body, queue)
+	}
+	r, err := b.call(ctx, callEntries, body)
+	if err != nil {
+		return nil, err
+	}
+	n := r.ArrayLen()
+	entries := make([]*broker.Entry, 0, codec.Prealloc(n))
+	for ; n > 0 && r.More(); n-- {
+		e, err := readEntry(r)
+		if err != nil {
+			return nil, fmt.Errorf("read the parent's answer: %w", err)
+		}
+		entries = append(entries, e)
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("read the parent's answer: %w", err)
+	}
+	return entries, nil
+}
+
+// EntryChanges is not for child processes.
+func (b parentBroker) EntryChanges(context.Context) (map[string]int64, error) {
+	return nil, fmt.Errorf("ask for changes of schedules: %w", errOnlyScheduler)
+}
+
+// QueueEntry is not for child processes.
+func (b parentBroker) QueueEntry(context.Context, *broker.Entry, *broker.TaskRun, time.Time) error {
+	return fmt.Errorf("queue a tick: %w", errOnlyScheduler)
+}
+
+// answerSchedules does at the parent's end what a run in a child process asks
+// for.
+func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {
+	t, err := s.client.timetable()
+	if err != nil {
+		return nil, err
+	}
+	switch method {
+	case callPutEntry:
+		e, err := readEntry(r)
+		if err == nil {
+			err = r.Done()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read a schedule: %w", err)
+		}
+		// The lineage and the limits are the parent's word, not the child's.
+		e.Run.ParentID, e.Run.RootID = run.ID, rootID(run)
+		if err := s.client.checkPayload(e.Run.Payload); err != nil {
+			return nil, err
+		}
+		if err := t.PutEntry(ctx, e); err != nil {
+			return nil, err
+		}
+		return appendEntry(nil, e)
+	case callDeleteEntry:
+		queue, id := r.String(), r.String()
+		if err := r.Done(); err != nil {
+			return nil, fmt.Errorf("read the id of a schedule: %w", err)
+		}
+		return nil, t.DeleteEntry(ctx, queue, id)
+	}
+	var queues []string
+	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
+		queues = append(queues, r.String())
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("read names of queues: %w", err)
+	}
+	entries, err := t.Entries(ctx, queues...)
+	if err != nil {
+		return nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e *broker.Entry) bool { return e.Run.Task == "" }) // it could not be read
+	b := codec.AppendArrayLen(nil, len(entries))
+	for _, e := range entries {
+		if b, err = appendEntry(b, e); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func appendEntry(b []byte, e *broker.Entry) ([]byte, error) {
+	run, err := e.Run.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	b = codec.AppendBytes(codec.AppendString(codec.AppendString(codec.AppendString(b, e.ID), e.Spec), e.Zone), run)
+	for _, at := range []time.Time{e.Since, e.Last} {
+		ns := int64(0)
+		if !at.IsZero() {
+			ns = at.UnixNano()
+		}
+		b = codec.AppendInt(b, ns)
+	}
+	return codec.AppendInt(b, e.Revision), nil
+}
+
+func readEntry(r *codec.Reader) (*broker.Entry, error) {
+	e := &broker.Entry{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
+	run := r.Bytes()
+	for _, at := range []*time.Time{&e.Since, &e.Last} {
+		if ns := r.Int64(); ns != 0 {
+			*at = time.Unix(0, ns).UTC()
+		}
+	}
+	e.Revision = r.Int64()
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	if err := e.Run.UnmarshalBinary(run); err != nil {
+		return nil, err
+	}
+	return e, nil
+}

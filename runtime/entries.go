@@ -1,0 +1,149 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// How often a scheduler asks whether schedules made at run time have changed.
+const entriesEvery = 2 * time.Second
+
+// watchEntries hands schedules made at run time to the lines of their queues,
+// whenever they have changed.
+func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*line)) {
+	known := make(map[string]int64) // changes of each queue
+	wait := newBackoff(100*time.Millisecond, 5*time.Second)
+	var quiet time.Time
+	for ctx.Err() == nil {
+		err := guarded(func() error { return s.readEntries(ctx, t, known, start) })
+		if err == nil {
+			wait.reset()
+			s.watched.Store(time.Now().UnixNano())
+			sleepUntil(ctx, time.Now().Add(entriesEvery), nil)
+			continue
+		}
+		if now := time.Now(); ctx.Err() == nil && now.After(quiet) {
+			quiet = now.Add(quietFor)
+			s.logger.Warn("cannot look for schedules made at run time, trying again", "error", err)
+		}
+		wait.sleep(ctx)
+	}
+}
+
+func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*line)) error {
+	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
+	defer cancel()
+	changes, err := t.EntryChanges(ctx)
+	if err != nil {
+		return err
+	}
+	for queue, n := range changes {
+		if last, ok := known[queue]; ok && last == n {
+			continue
+		}
+		entries, err := t.Entries(ctx, queue)
+		if err != nil {
+			return err
+		}
+		s.lineOf(queue, start).offer(entries)
+		known[queue] = n
+	}
+	return nil
+}
+
+// lineOf returns the line of a queue, whose loop it starts if it makes it.
+func (s *Scheduler) lineOf(queue string, start func(*line)) *line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.lines)
+	l := s.line(queue)
+	if len(s.lines) > n {
+		start(l)
+	}
+	return l
+}
+
+// offer tells the line's loop which schedules made at run time its queue has.
+func (l *line) offer(entries []*broker.Entry) {
+	l.mu.Lock()
+	l.offered, l.news = entries, true
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default: // it was told already
+	}
+}
+
+// accept takes what was offered last.
+func (l *line) accept() {
+	l.mu.Lock()
+	entries, news := l.offered, l.news
+	l.offered, l.news = nil, false
+	l.mu.Unlock()
+	if !news {
+		return
+	}
+	old := make(map[string]*entry)
+	kept := l.entries[:0:0]
+	for _, e := range l.entries {
+		if e.made == nil {
+			kept = append(kept, e)
+		} else {
+			old[e.made.ID] = e
+		}
+	}
+	for _, made := range entries {
+		if e := old[made.ID]; e != nil && e.made.Revision == made.Revision {
+			kept = append(kept, e)
+		} else if e, err := l.scheduler.entryOf(made); err != nil {
+			l.scheduler.logger.Warn("a schedule made at run time cannot be read and is left alone", "queue", l.queue, "schedule", made.ID, "error", err)
+		} else if e != nil {
+			kept = append(kept, e)
+		}
+	}
+	l.setEntries(kept)
+}
+
+// entryOf returns what a scheduler knows of a schedule made at run time, nil if
+// its task is unknown here: others may know it.
+func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
+	t := s.tasks.byName[made.Run.Task]
+	if t == nil {
+		return nil, nil
+	}
+	table, err := parseRule(made.Spec, made.Zone)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{spec: t.spec, task: t, table: table, made: made, begun: true, last: later(made.Since, made.Last)}
+	rules := t.spec.Schedule
+	e.spec.Queue = made.Run.Queue
+	e.spec.Schedule = Schedule{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
+	return e, nil
+}
+
+// madeRun makes the run of a tick of a schedule made at run time. The policies
+// are those of the task as it is now.
+func (e *entry) madeRun(now time.Time) *broker.TaskRun {
+	run := *e.made.Run
+	run.QueuedAt, run.OwnID = now, false
+	fresh := broker.TaskRun{Payload: run.Payload}
+	if e.task.police(&fresh) == nil { // else they stay as they were
+		run.Unique, run.UniqueFor, run.Limits, run.Fair = fresh.Unique, fresh.UniqueFor, fresh.Limits, fresh.Fair
+	}
+	return &run
+}
+
+// checkPolicies refuses a task whose policies the broker does not keep.
+func (s *Scheduler) checkPolicies(e *entry) error {
+	if p, ok := s.broker.(broker.Policies); ok && p.Policed() {
+		return nil
+	}
+	if e.spec.Schedule.SkipOverlap {
+		return fmt.Errorf("task %s has //task:overlap skip, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", e.spec.Name)
+	}
+	return refusePolicies(e.run(time.Now()))
+}

@@ -1,0 +1,204 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// ErrNoSchedule: the queue has no schedule made at run time with this id.
+var ErrNoSchedule = broker.ErrNoEntry
+
+// minEvery is the shortest interval of a schedule made at run time.
+const minEvery = time.Second
+
+// Scheduled is a schedule that was made at run time.
+type Scheduled struct {
+	ID    string
+	Queue string
+	Next  time.Time // its first tick from now on, in its zone
+
+	client *Client
+}
+
+// Unschedule ends the schedule: once it has returned nil no more runs of it are
+// queued. It returns [ErrNoSchedule] when it has ended already.
+func (s *Scheduled) Unschedule(ctx context.Context) error {
+	return s.client.unschedule(ctx, s.Queue, s.ID)
+}
+
+// ScheduleTask has a task run with these parameters at the instants that spec
+// names, from now on: what a generated Schedule function calls.
+//
+// spec is a cron expression in the time zone tz, UTC if that is empty, or
+// "@every" and a duration of at least a second, such as "@every 10m", which runs
+// at the multiples of it since the Unix epoch. A spec that says no instants is
+// refused before anything is stored.
+//
+// The option [ID] names the schedule within its queue, by at most 160 characters
+// of printable ASCII; without it the id is a new ULID. Scheduling again under an
+// id changes the schedule: its parameters from the next tick on, and with
+// another spec or zone its ticks from now on. An id that is taken by another
+// task is [ErrDuplicate]. The other options are those of each run; [At] fits no
+// schedule. Ticks that nobody was up for, and overlaps, are dealt with as the
+// task's own directives missed and overlap say.
+//
+// The schedule lives in the broker. Each scheduler that knows the task looks
+// after it, within some two seconds of a change, and each of its ticks is queued
+// once, as the run "entry/<id>@<instant>".
+func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
+	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
+	if err != nil {
+		return nil, fmt.Errorf("schedule task %s: %w", d.Spec.Name, err)
+	}
+	return s, nil
+}
+
+func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts []QueueOption) (*Scheduled, error) {
+	table, err := parseRule(spec, tz)
+	if err != nil {
+		return nil, err
+	}
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	run, err := d.newRun(ctx, c, p, opts)
+	if err != nil {
+		return nil, err
+	}
+	if !run.Due.IsZero() {
+		return nil, errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
+	}
+	run.OwnID = false // each tick's run has another
+	t, err := c.timetable()
+	if err != nil {
+		return nil, err
+	}
+	e := &broker.Entry{ID: run.ID, Spec: spec, Zone: tz, Run: run}
+	if err := t.PutEntry(ctx, e); err != nil {
+		return nil, err
+	}
+	next, _ := table.next(later(e.Since, e.Last))
+	if now := time.Now(); next.Before(now) {
+		next, _ = table.next(now)
+	}
+	return &Scheduled{ID: e.ID, Queue: run.Queue, Next: next, client: c}, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// timetable returns what keeps schedules made at run time.
+func (c *Client) timetable() (broker.Timetable, error) {
+	if c.closed.Load() {
+		return nil, fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	t, ok := c.broker.(broker.Timetable)
+	if !ok {
+		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.Timetable, such as the embedded one or Redis")
+	}
+	return t, nil
+}
+
+// parseRule reads when a schedule made at run time has its ticks.
+func parseRule(spec, zone string) (timetable, error) {
+	if len(spec) > broker.MaxSpec {
+		return nil, fmt.Errorf("the schedule has %d bytes, at most %d are allowed", len(spec), broker.MaxSpec)
+	}
+	rest, ok := strings.CutPrefix(spec, "@every ")
+	if !ok {
+		s := Schedule{Cron: spec, Zone: zone}
+		if zone == "Local" {
+			return nil, errors.New("the time zone Local is another one on each machine; name it, such as Europe/Rome")
+		}
+		table, err := s.timetable()
+		if table == nil && err == nil {
+			err = errors.New(`the schedule is empty; write a cron expression, or "@every" and a duration such as 10m`)
+		}
+		return table, err
+	}
+	every, err := time.ParseDuration(strings.TrimSpace(rest))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is not \"@every\" and a duration such as 10m", spec)
+	case every < minEvery:
+		return nil, fmt.Errorf("the interval %s is shorter than %s", every, minEvery)
+	case zone != "":
+		return nil, fmt.Errorf("an interval has no time zone; leave %q out, or use a cron expression", zone)
+	}
+	return interval(every), nil
+}
+
+// ScheduledInfo is a schedule that was made at run time, as it is now.
+type ScheduledInfo struct {
+	ID    string
+	Queue string
+	Task  string
+	Spec  string // a cron expression, or "@every" and a duration
+	Zone  string // of a cron expression; empty: UTC
+	Since time.Time
+	Last  time.Time // the last tick that was queued, the zero time if there was none
+	Next  time.Time // the next tick, in its zone; the zero time if there is none
+}
+
+// Schedules returns the schedules made at run time in all queues, in the order
+// of queues and ids.
+func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list schedules: %w", err)
+	}
+	t, err := c.timetable()
+	if err != nil {
+		return nil, fmt.Errorf("list schedules: %w", err)
+	}
+	entries, err := t.Entries(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list schedules: %w", err)
+	}
+	list := make([]ScheduledInfo, len(entries))
+	now := time.Now()
+	for i, e := range entries {
+		list[i] = ScheduledInfo{
+			ID: e.ID, Queue: e.Run.Queue, Task: e.Run.Task, Spec: e.Spec, Zone: e.Zone, Since: e.Since, Last: e.Last,
+		}
+		if table, err := parseRule(e.Spec, e.Zone); err == nil {
+			list[i].Next, _ = table.next(later(now, e.Last))
+		}
+	}
+	return list, nil
+}
+
+// Unschedule ends a schedule made at run time: once it has returned nil no more
+// runs of it are queued. An empty queue is "default". It returns
+// [ErrNoSchedule] when there is none with the id.
+func Unschedule(ctx context.Context, queue, id string) error {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return fmt.Errorf("end schedule %.64q: %w", id, err)
+	}
+	if queue == "" {
+		queue = DefaultQueue
+	}
+	return c.unschedule(ctx, queue, id)
+}
+
+func (c *Client) unschedule(ctx context.Context, queue, id string) error {
+	t, err := c.timetable()
+	if err == nil {
+		err = t.DeleteEntry(ctx, queue, id)
+	}
+	if err != nil {
+		return fmt.Errorf("end schedule %.64q of queue %s: %w", id, queue, err)
+	}
+	return nil
+}
