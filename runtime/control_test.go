@@ -116,4 +116,3 @@ func TestProgressIsSeenInStatus(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
-

@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,16 +54,17 @@ func TestLimitsHoldAcrossConsumers(t *testing.T) {
 		b := newMemory(t)
 		var j journal
 		running, most := map[string]int{}, map[string]int{}
-		lock := make(chan struct{}, 1)
-		recorder := j.recorder(func(_ context.Context, _ *taskrt.Run, note string) error {
-			lock <- struct{}{}
-			running[note]++
+		var mu sync.Mutex
+		count := func(note string, by int) {
+			mu.Lock()
+			defer mu.Unlock()
+			running[note] += by
 			most[note] = max(most[note], running[note])
-			<-lock
+		}
+		recorder := j.recorder(func(_ context.Context, _ *taskrt.Run, note string) error {
+			count(note, 1)
 			time.Sleep(100 * time.Millisecond)
-			lock <- struct{}{}
-			running[note]--
-			<-lock
+			count(note, -1)
 			return nil
 		})
 		for range 3 {
@@ -81,6 +83,8 @@ func TestLimitsHoldAcrossConsumers(t *testing.T) {
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		require.Equal(t, map[string]int{"a": 2, "b": 2, "rated": 3}, most)
 		entries := j.all()
 		require.Len(t, entries, 47)
