@@ -44,8 +44,7 @@ func (a *app) parseWords(set *flag.FlagSet, args []string, m manual) (words []st
 			a.printFlags(set)
 			return nil, err
 		} else if err != nil {
-			message := strings.ReplaceAll(err.Error(), "flag provided but not defined: -", "unknown flag --")
-			return nil, usagef(set.Name(), "%s", strings.ReplaceAll(message, " for flag -", " for flag --"))
+			return nil, flagError(set, err)
 		}
 		rest := set.Args()
 		read := args[:len(args)-len(rest)]
@@ -54,6 +53,20 @@ func (a *app) parseWords(set *flag.FlagSet, args []string, m manual) (words []st
 		}
 		words, args = append(words, rest[0]), rest[1:]
 	}
+}
+
+// flagError says what package flag says of a flag as it is written here.
+func flagError(set *flag.FlagSet, err error) error {
+	if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+		var known []string
+		set.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+		hint := ""
+		if near := closest(name, known); near != "" {
+			hint = "; did you mean --" + near + "?"
+		}
+		return usagef(set.Name(), "unknown flag --%s%s", name, hint)
+	}
+	return usagef(set.Name(), "%s", strings.ReplaceAll(err.Error(), " for flag -", " for flag --"))
 }
 
 func (a *app) printFlags(set *flag.FlagSet) {

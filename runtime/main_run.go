@@ -86,10 +86,10 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 		queues = []string{r.Queue}
 	}
 	for _, queue := range queues {
-		if detail != nil && broker.State(detail.State).Ended() {
+		if detail.state().Ended() {
 			break
 		}
-		info, err := c.live(ctx, queue, id)
+		info, err := c.live(ctx, queue, id, detail.state())
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 		}
 	}
 	for _, queue := range queues {
-		if detail != nil && detail.State != string(broker.StateFailed) {
+		if detail != nil && detail.state() != broker.StateFailed {
 			break
 		}
 		letters, err := c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
@@ -115,16 +115,30 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 	return nil, fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each", id, c.places(), lookMost)
 }
 
-// live returns a run that waits or runs, nil if it is not found. A run that
-// moves on meanwhile is met in its next state.
-func (c *control) live(ctx context.Context, queue, id string) (*broker.RunInfo, error) {
-	for _, state := range []broker.State{broker.StateDelayed, broker.StateQueued, broker.StateRunning} {
+// live returns a run that waits or runs, nil if it is not found. It is probably
+// in the first state; a run that moves on meanwhile is met in its next one.
+func (c *control) live(ctx context.Context, queue, id string, first broker.State) (*broker.RunInfo, error) {
+	for _, state := range []broker.State{first, broker.StateDelayed, broker.StateQueued, broker.StateRunning} {
+		if state == "" {
+			continue
+		}
 		found, _, err := c.look(ctx, queue, state, 1, func(i *broker.RunInfo) bool { return i.Run.ID == id })
-		if err != nil || len(found) > 0 {
-			return append(found, nil)[0], err
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return found[0], nil
 		}
 	}
 	return nil, nil
+}
+
+// state is the run's, "" if there is no record of it.
+func (d *runDetail) state() broker.State {
+	if d == nil {
+		return ""
+	}
+	return broker.State(d.State)
 }
 
 func (d *runDetail) addRecord(a *app, r *broker.Record) {

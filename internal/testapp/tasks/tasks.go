@@ -173,3 +173,19 @@ func Ungreeted(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_
 //task:io
 //task:secret pin
 func Login(ctx context.Context, user string, pin int) error { return nil }
+
+// Linger says how far it is, and goes on until it is stopped.
+//
+//task:io
+//task:result 1h
+func Linger(ctx context.Context, note string) error {
+	taskrt.Progress(ctx, 1, 4, note)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Brood is Linger in a child process.
+//
+//task:cpu
+//task:result 1h
+func Brood(ctx context.Context, note string) error { return Linger(ctx, note) }

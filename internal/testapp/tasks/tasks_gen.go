@@ -85,6 +85,12 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(loginTask, func(ctx context.Context, p *LoginParams) (taskrt.None, error) {
 			return taskrt.None{}, Login(ctx, p.User, p.Pin)
 		}),
+		taskrt.Bind(lingerTask, func(ctx context.Context, p *LingerParams) (taskrt.None, error) {
+			return taskrt.None{}, Linger(ctx, p.Note)
+		}),
+		taskrt.Bind(broodTask, func(ctx context.Context, p *BroodParams) (taskrt.None, error) {
+			return taskrt.None{}, Brood(ctx, p.Note)
+		}),
 	}
 }
 
@@ -1499,6 +1505,130 @@ func (p LoginParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LoginParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// lingerTask describes [Linger].
+var lingerTask = &taskrt.Definition[LingerParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "linger",
+		Doc:    "Linger says how far it is, and goes on until it is stopped.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "note string",
+	},
+	AppendParams: (*LingerParams).AppendMsgpack,
+	ReadParams:   (*LingerParams).ReadMsgpack,
+}
+
+// QueueLinger queues [Linger]: it says how far it is, and goes on until it is stopped.
+func QueueLinger(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, lingerTask, &LingerParams{Note: note}, opts...)
+}
+
+// QueueLingerBatch queues one run of [Linger] for each of params, all of them or none.
+func QueueLingerBatch(ctx context.Context, params []LingerParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, lingerTask, params, opts...)
+}
+
+// LingerParams are the parameters of [Linger].
+type LingerParams struct {
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *LingerParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
+	b = append(b, 0x81)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p LingerParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *LingerParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// broodTask describes [Brood].
+var broodTask = &taskrt.Definition[BroodParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "brood",
+		Doc:    "Brood is Linger in a child process.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Params: "note string",
+	},
+	AppendParams: (*BroodParams).AppendMsgpack,
+	ReadParams:   (*BroodParams).ReadMsgpack,
+}
+
+// QueueBrood queues [Brood]: it is Linger in a child process.
+func QueueBrood(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, broodTask, &BroodParams{Note: note}, opts...)
+}
+
+// QueueBroodBatch queues one run of [Brood] for each of params, all of them or none.
+func QueueBroodBatch(ctx context.Context, params []BroodParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, broodTask, params, opts...)
+}
+
+// BroodParams are the parameters of [Brood].
+type BroodParams struct {
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *BroodParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
+	b = append(b, 0x81)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p BroodParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *BroodParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
