@@ -147,8 +147,10 @@ type Schedules interface {
 // Policies is a broker that keeps what a run's Unique, Limits and Fair and an
 // outcome's Next say. A limit counts runs from their taking until they are
 // finished, given back or recovered, so that those of a dead session count no
-// longer once its lease has ended. Runs with other values of Fair, those without
-// one counting as one value, are taken in turn, each value's in the order queued.
+// longer once its lease has ended. Runs that it holds back still count as waiting,
+// and a run that has any is not taken ahead (Want.AheadIO, AheadCPU). Runs with
+// other values of Fair, those without one counting as one value, are taken in
+// turn, each value's in the order queued, also among those that wait for a limit.
 type Policies interface {
 	// Policed reports that the broker does so.
 	Policed() bool
@@ -158,10 +160,13 @@ type Policies interface {
 // methods may be called concurrently.
 type Groups interface {
 	// QueueGroup stores members, runs for one queue that name the group then
-	// Gathers, all of them or none, as QueueTasks does. It queues then, which may
-	// be for another queue, in the step that ends the last of them, in whatever
-	// way it ends. A member that becomes a dead letter has ended; queued again it
-	// counts no more.
+	// Gathers and their place in it, all of them or none, as QueueTasks does. It
+	// queues then, which may be for another queue, in the step that ends the last
+	// of them, in whatever way it ends. A member that becomes a dead letter has
+	// ended; queued again it counts no more. Until it is queued, then is counted
+	// and listed nowhere, but holds its id and unique key, has a record if it has
+	// Keep, which is delayed, and can be cancelled: its group is then gathered by
+	// none. Its Delay counts from when it is queued.
 	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
 
 	// Members returns how the members of a group ended, in their order, nil for

@@ -45,6 +45,9 @@ func parts() []part {
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
 		{"Timetable", is[broker.Timetable], timetableChecks()},
 		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
+		{"Groups", func(b broker.Broker) bool {
+			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
+		}, groupChecks()},
 		{"Attender", attends, attendChecks()},
 		{"Controls", func(b broker.Broker) bool {
 			return is[broker.Controls](b) && is[broker.Records](b) && attends(b)
@@ -81,10 +84,10 @@ func is[I any](b broker.Broker) bool {
 
 // Run tests a broker against the contract: the core part always, and those of
 // [broker.Leaser], [broker.Records], [broker.Schedules], [broker.Timetable],
-// [broker.Policies], [broker.Attender] and [broker.Controls] where the broker
-// has the interface. All but the schedules' are tested through leases, and the
-// last two through records, so a broker without these is not tested for them. It
-// logs which parts ran.
+// [broker.Policies], [broker.Groups], [broker.Attender] and [broker.Controls]
+// where the broker has the interface. All but the schedules' are tested through
+// leases, and the last three through records, so a broker without these is not
+// tested for them. It logs which parts ran.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is
 // given; it is called once for each subtest. The suite runs in real time, for

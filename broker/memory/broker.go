@@ -190,6 +190,12 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 		runs[i] = e.run // handed over, so not copied
 		runs[i].Deliveries++
 		out[i] = &runs[i]
+		if e.rare != nil && e.rare.group != nil {
+			b.endMember(e.rare.group, e.rare.member, &broker.Record{
+				ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, Attempt: e.run.Attempt,
+				State: broker.StateFailed, Failure: &errTaken,
+			}, now)
+		}
 		b.queues[e.run.Queue].forget(e, nil)
 	}
 	return out

@@ -128,7 +128,11 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 		}
 		return nil
 	case broker.StateDelayed:
-		q.delayed.remove(e)
+		if e.at > 0 {
+			q.delayed.remove(e)
+		} else {
+			delete(q.gathering, e)
+		}
 	default:
 		q.removeWaiting(e, now)
 	}
@@ -171,6 +175,11 @@ func (q *queue) find(id string) *entry {
 	for _, h := range []dueHeap{q.delayed.mono, q.delayed.wall} {
 		for i := 0; found == nil && i < len(h); i++ {
 			look(h[i])
+		}
+	}
+	for e := range q.gathering {
+		if found == nil {
+			look(e)
 		}
 	}
 	for _, h := range q.holds {

@@ -110,8 +110,13 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
 		q.dead.add(letter(o), b.maxDead)
 	}
-	var rec *broker.Record
-	if o.Run.Keep > 0 {
+	var g *group
+	member := 0
+	if e.rare != nil {
+		g, member = e.rare.group, e.rare.member
+	}
+	var rec, final *broker.Record
+	if o.Run.Keep > 0 || g != nil {
 		rec = &broker.Record{
 			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, Attempt: o.Run.Attempt,
 			State: broker.StateFailed, Failure: cloneFailure(o.Failure), Progress: e.progress(),
@@ -119,9 +124,15 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 		if o.Verdict == broker.Succeeded {
 			rec.State, rec.Result, rec.Failure = broker.StateSucceeded, slices.Clone(o.Result), e.failure
 		}
+	}
+	if o.Run.Keep > 0 {
+		final = rec
 		b.keep(q, rec, now.after(o.Run.Keep))
 	}
-	q.forget(e, rec)
+	q.forget(e, final)
+	if g != nil {
+		b.endMember(g, member, rec, now)
+	}
 	if o.Verdict == broker.Succeeded && len(o.Next) > 0 {
 		b.queueNext(o.Next, now)
 	}

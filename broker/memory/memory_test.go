@@ -22,6 +22,7 @@ var (
 	_ broker.Schedules = (*memory.Broker)(nil)
 	_ broker.Policies  = (*memory.Broker)(nil)
 	_ broker.Controls  = (*memory.Broker)(nil)
+	_ broker.Groups    = (*memory.Broker)(nil)
 	_ broker.Attender  = (*memory.Session)(nil)
 )
 
@@ -110,14 +111,18 @@ func TestCallsAfterClose(t *testing.T) {
 		"WaitRecord":  func() error { _, err := b.WaitRecord(ctx, "q", "x"); return err },
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
 		"QueueTick":   func() error { return b.QueueTick(ctx, newRuns(1)[0], time.Unix(1, 0)) },
-		"Pause":       func() error { return b.Pause(ctx, "q", true) },
-		"Disable":     func() error { return b.Disable(ctx, "q", "task", true) },
-		"Cancel":      func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
-		"Queue":       func() error { _, err := b.Queue(ctx, "q"); return err },
-		"Runs":        func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
-		"Redo":        func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
-		"Attend":      func() error { _, err := s.(broker.Attender).Attend(ctx, broker.Report{}); return err },
-		"LastTick":    func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
+		"QueueGroup": func() error {
+			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Gathers: broker.Gather{Group: "g", Queue: "q"}})
+		},
+		"Members":  func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
+		"Pause":    func() error { return b.Pause(ctx, "q", true) },
+		"Disable":  func() error { return b.Disable(ctx, "q", "task", true) },
+		"Cancel":   func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
+		"Queue":    func() error { _, err := b.Queue(ctx, "q"); return err },
+		"Runs":     func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
+		"Redo":     func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
+		"Attend":   func() error { _, err := s.(broker.Attender).Attend(ctx, broker.Report{}); return err },
+		"LastTick": func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
 	}

@@ -31,6 +31,10 @@ type rare struct {
 	let      bool             // it was let out of its line, and is not yet taken
 	cancel   *broker.Failure  // how it is to end, since a session held it when that was asked
 	progress *broker.Progress // what it said last
+	group    *group           // it is a member of
+	member   int              // its place in it
+	gathers  *group           // it waits, or has waited, for
+	waits    bool             // it does still
 }
 
 // end is the end of a run as those who wait for it see it.
@@ -66,7 +70,7 @@ func (e *entry) state() broker.State {
 	switch {
 	case e.in != nil:
 		return broker.StateQueued
-	case e.at > 0:
+	case e.at > 0 || e.rare != nil && e.rare.waits:
 		return broker.StateDelayed
 	}
 	return broker.StateRunning
@@ -139,6 +143,9 @@ type queue struct {
 	delayed delayed
 	waiters [2]waitList
 
+	groups    map[string]*group // of members here, by id; nil until there is one
+	gathering map[*entry]bool   // runs for here that wait for a group
+
 	paused   bool
 	disabled map[string]*shelf // by task; nil until one is
 
@@ -202,6 +209,16 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 	return nil
 }
 
+// unclaim gives up the id and unique key of one run.
+func (q *queue) unclaim(e *entry) {
+	if q.live[e.run.ID] == e {
+		delete(q.live, e.run.ID)
+	}
+	if e.rare != nil {
+		q.unlockKey(e)
+	}
+}
+
 func (q *queue) disclaim(slabs [][]entry) {
 	for _, slab := range slabs {
 		for i := range slab {
@@ -219,6 +236,7 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 	}
 	if e.rare != nil {
 		q.unlockKey(e)
+		e.gathered()
 	}
 	if e.end != nil {
 		e.end.final = final

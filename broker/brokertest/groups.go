@@ -1,0 +1,368 @@
+package brokertest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+func groupChecks() []check {
+	return []check{
+		{"the last end of a group queues the run that gathers it", groupGathered},
+		{"a group is gathered in another queue too, and wakes a blocked Take", groupElsewhere},
+		{"Members tells how each has ended while the run that gathers them lives", groupMembers},
+		{"a retry, a recovery and a giving back do not end a member", groupLives},
+		{"a group is stored whole or not at all", groupWhole},
+		{"a group without members is gathered at once", groupEmpty},
+		{"a run that waits for its group has a record and can be waited for", groupWaited},
+		{"a run that waits for its group can be cancelled", groupCancelled},
+		{"a member that is cancelled has ended", groupMemberCancelled},
+		{"a dead member that is queued again counts no more", groupRedone},
+		{"a group that many finish at once is gathered once", groupRace},
+		{"a group of ten thousand is gathered as any other", groupBig},
+	}
+}
+
+// newGroup makes a run for the queue and the members in queue q that it gathers.
+func (f *fixture) newGroup(queue string, n int, edits ...func(*broker.TaskRun)) (then *broker.TaskRun, members []*broker.TaskRun) {
+	then = f.newRun(queue)
+	then.Gathers = broker.Gather{Group: "group-of-" + then.ID, Queue: "q", Size: n}
+	members = f.newRuns("q", n, edits...)
+	for i, m := range members {
+		m.Group, m.Member = then.Gathers.Group, i
+	}
+	return then, members
+}
+
+func (f *fixture) queueGroup(then *broker.TaskRun, members ...*broker.TaskRun) {
+	f.Helper()
+	require.NoError(f, f.groups().QueueGroup(f.ctx(), then, members...), "QueueGroup of %d", len(members))
+}
+
+func (f *fixture) requireNoMembers(of broker.Gather, what string) {
+	f.Helper()
+	recs, err := f.groups().Members(f.ctx(), of)
+	require.ErrorIs(f, err, broker.ErrNoRecord, "Members of %s; it returned %d", what, len(recs))
+}
+
+func groupGathered(f *fixture) {
+	then, members := f.newGroup("q", 4)
+	then.Priority, then.Headers = broker.High, map[string]string{"k": "v"}
+	f.queueGroup(then, members...)
+	require.Equal(f, 4, f.length("q"), "length with a group of 4")
+	s := f.join(longHold)
+	held := f.requireNext(s, "members", members...)
+	for i, m := range members {
+		f.requireSame(m, held[i], "a member")
+	}
+	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Succeeded})
+	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")},
+		broker.Outcome{Run: held[3], Verdict: broker.Dropped, Failure: failure("expired")})
+	require.Zero(f, f.length("q"), "length before the last member has ended")
+	f.takesNothing(s, "q")
+	f.finish(s, succeeded(held[1])...)
+	got := f.requireNext(s, "the run that gathers the group", then)
+	f.requireSame(then, got[0], "the run that gathers the group")
+	require.Equal(f, 1, got[0].Deliveries, "its deliveries")
+	f.finishFenced(s, succeeded(held...)...)
+	f.finish(s, succeeded(got...)...)
+	f.takesNothing(s, "q")
+}
+
+func groupElsewhere(f *fixture) {
+	then, members := f.newGroup("other", 2)
+	f.queueGroup(then, members...)
+	s := f.join(longHold)
+	held := f.take(s, 2, "q")
+	f.finish(s, succeeded(held[0])...)
+	arrived := f.receiveLeased(f.join(longHold), "other")
+	f.pass(50 * time.Millisecond)
+	start := time.Now()
+	f.finish(s, succeeded(held[1])...)
+	f.requireArrival(arrived, then, start)
+
+	then, members = f.newGroup("other", 1)
+	then.Delay = 2 * quiet
+	f.queueGroup(then, members...)
+	f.pass(then.Delay)
+	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
+	start = time.Now()
+	f.requireArrival(f.receiveLeased(s, "other"), then, start.Add(then.Delay))
+	require.GreaterOrEqual(f, time.Since(start), then.Delay-slack, "time from the group's end until the run with a delay was taken")
+}
+
+func groupMembers(f *fixture) {
+	then, members := f.newGroup("other", 4)
+	members[1].Keep = time.Hour
+	f.queueGroup(then, members...)
+	f.requireNoMembers(broker.Gather{Group: "unknown", Queue: "q", Size: 1}, "an unknown group")
+	s := f.join(longHold)
+	held := f.take(s, 4, "q")
+	want := make([]*broker.Record, 4)
+	requireMembers := func(what string) {
+		f.Helper()
+		got, err := f.groups().Members(f.ctx(), then.Gathers)
+		require.NoError(f, err, "Members %s", what)
+		require.Len(f, got, 4, "members %s", what)
+		for i, w := range want {
+			require.Equal(f, w == nil, got[i] == nil, "whether member %d has not ended, %s", i, what)
+			if w != nil {
+				w.ID, w.Task, w.Queue = members[i].ID, theTask, "q"
+				f.equalRecord(w, got[i])
+			}
+		}
+	}
+	requireMembers("before any has ended")
+	held[3].Attempt = 1
+	f.finish(s, broker.Outcome{Run: held[3], Verdict: broker.Succeeded, Result: []byte("three")})
+	want[3] = &broker.Record{State: broker.StateSucceeded, Attempt: 1, Result: []byte("three")}
+	requireMembers("after one has ended")
+	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Succeeded, Result: []byte("one")},
+		broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")},
+		broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: failure("expired")})
+	want[1] = &broker.Record{State: broker.StateSucceeded, Result: []byte("one")}
+	want[0] = &broker.Record{State: broker.StateFailed, Failure: failure("bad")}
+	want[2] = &broker.Record{State: broker.StateFailed, Failure: failure("expired")}
+	requireMembers("after all have ended")
+	f.requireRecord(members[1], *want[1])
+	f.requireNoRecord("q", members[3].ID, "a member without Keep")
+
+	run := f.take(s, 1, "other")[0]
+	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	requireMembers("after the run that gathers them was retried")
+	run = f.take(s, 1, "other")[0]
+	requireMembers("while the run that gathers them goes on")
+	f.finish(s, succeeded(run)...)
+	f.requireNoMembers(then.Gathers, "a group that was gathered")
+}
+
+func groupLives(f *fixture) {
+	then, members := f.newGroup("q", 1)
+	f.queueGroup(then, members...)
+	f.take(f.join(shortHold), 1, "q")
+	f.lapse(1, "q")
+	s := f.join(longHold)
+	f.take(s, 1, "q")
+	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	s = f.join(longHold)
+	for _, d := range []time.Duration{0, quiet} {
+		held := f.take(s, 1, "q")[0]
+		f.finish(s, broker.Outcome{Run: held, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+	}
+	f.finish(s, succeeded(f.requireNext(s, "the member, and not the run that gathers it", members...)...)...)
+	f.requireNext(s, "the run that gathers it", then)
+}
+
+func groupWhole(f *fixture) {
+	f.queueNew("q", 1, ownID("own"), delay(time.Hour))
+	refused := func(what string, is error, spoil func(then *broker.TaskRun, members []*broker.TaskRun)) {
+		f.Helper()
+		then, members := f.newGroup("q", 3)
+		then.Keep = time.Hour
+		spoil(then, members)
+		err := f.groups().QueueGroup(f.ctx(), then, members...)
+		require.Error(f, err, "QueueGroup of %s", what)
+		if is != nil {
+			require.ErrorIs(f, err, is, "QueueGroup of %s", what)
+		}
+		require.Equal(f, 1, f.length("q"), "length after QueueGroup of %s", what)
+		f.requireNoMembers(then.Gathers, what)
+		_, err = f.records().Record(f.ctx(), "q", then.ID)
+		require.ErrorIs(f, err, broker.ErrNoRecord, "Record of the run that would gather %s", what)
+	}
+	refused("a member with the own id of a live run", broker.ErrDuplicate,
+		func(_ *broker.TaskRun, m []*broker.TaskRun) { ownID("own")(m[1]) })
+	refused("a gathering run with the own id of a live run", broker.ErrDuplicate,
+		func(then *broker.TaskRun, _ []*broker.TaskRun) { then.ID, then.OwnID, then.Keep = "own", true, 0 })
+	refused("a member with an unsafe id", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[2].ID = "a b" })
+	refused("a gathering run with an unsafe task", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.Task = "a b" })
+	refused("a member of another queue", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].Queue = "other" })
+	refused("a member of another group", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].Group = "other" })
+	refused("two members of one place", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[1].Member = 0 })
+	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.Gathers.Size = 4 })
+	if policed(f.b) {
+		live := f.queueNew("other", 1, unique("key"))[0]
+		then, members := f.newGroup("q", 3)
+		then.Gathers.Queue = "other"
+		for _, m := range members {
+			m.Queue = "other"
+		}
+		members[1].Unique = "key"
+		f.requireConflict(f.groups().QueueGroup(f.ctx(), then, members...), []broker.Duplicate{{Index: 1, ID: live.ID}},
+			"QueueGroup of a member with the unique key of a live run")
+		require.Equal(f, 1, f.length("other"), "length after QueueGroup of a duplicate")
+		f.requireNoMembers(then.Gathers, "a group with a duplicate")
+		members[1].Unique = ""
+		f.queueGroup(then, members...) // of a group that was refused nothing is left
+	}
+}
+
+func groupEmpty(f *fixture) {
+	then, _ := f.newGroup("q", 0)
+	f.queueGroup(then)
+	s := f.join(longHold)
+	held := f.requireNext(s, "the run that gathers nothing", then)
+	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	require.NoError(f, err, "Members of a group without any")
+	require.Empty(f, recs, "members of a group without any")
+	f.finish(s, succeeded(held...)...)
+}
+
+func groupWaited(f *fixture) {
+	then, members := f.newGroup("other", 1)
+	then.Keep, then.OwnID = time.Hour, true
+	f.queueGroup(then, members...)
+	f.requireRecord(then, broker.Record{State: broker.StateDelayed})
+	require.Zero(f, f.length("other"), "length of the queue of a run that waits for its group")
+	f.queueDuplicate("waiting for its group", f.newRun("other", ownID(then.ID)))
+	recs, wait := f.waiters(2, then)
+	s := f.join(longHold)
+	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
+	held := f.take(s, 1, "other")[0]
+	f.requireRecord(then, broker.Record{State: broker.StateRunning})
+	f.finish(s, broker.Outcome{Run: held, Verdict: broker.Succeeded, Result: []byte("all")})
+	require.NoError(f, wait(), "WaitRecord of a run that waited for its group")
+	for _, rec := range recs {
+		require.Equal(f, []byte("all"), rec.Result, "result")
+	}
+}
+
+func (f *fixture) needControls() {
+	if !is[broker.Controls](f.b) {
+		f.Skip("the broker has no controls")
+	}
+}
+
+func groupCancelled(f *fixture) {
+	f.needControls()
+	then, members := f.newGroup("other", 2)
+	then.Keep = time.Hour
+	bare, others := f.newGroup("q", 1)
+	f.queueGroup(then, members...)
+	f.queueGroup(bare, others...)
+	_, wait := f.waiters(1, then)
+	f.cancel("other", then.ID)
+	f.cancel("q", bare.ID)
+	require.NoError(f, wait(), "WaitRecord of a run that was cancelled before its group has ended")
+	f.requireCancelled(then)
+	f.requireNotCancelled("other", then.ID, "a run that was cancelled")
+	f.requireNoMembers(then.Gathers, "a group whose gathering run was cancelled")
+	s := f.join(longHold)
+	f.finish(s, succeeded(f.take(s, 3, "q")...)...)
+	f.takesNothing(s, "q", "other")
+}
+
+func groupMemberCancelled(f *fixture) {
+	f.needControls()
+	then, members := f.newGroup("q", 3)
+	f.queueGroup(then, members...)
+	f.cancel("q", members[1].ID)
+	s := f.join(longHold)
+	held := f.take(s, 2, "q")
+	f.cancel("q", members[2].ID)
+	f.finish(s, succeeded(held[0])...)
+	f.takesNothing(s, "q")
+	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Retry, Failure: failure("again")})
+	f.requireNext(s, "the run that gathers a group two of which were cancelled", then)
+	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	require.NoError(f, err, "Members")
+	require.Equal(f, broker.StateSucceeded, recs[0].State, "state of the member that was not cancelled")
+	for _, rec := range recs[1:] {
+		require.Equal(f, &cancelled, rec.Failure, "failure of a member that was cancelled")
+	}
+}
+
+func groupRedone(f *fixture) {
+	f.needControls()
+	then, members := f.newGroup("other", 2)
+	f.queueGroup(then, members...)
+	s := f.join(longHold)
+	held := f.take(s, 2, "q")
+	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")})
+	f.redo(broker.RedoRetry, 1, held[0].ID)
+	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
+	f.takesNothing(s, "q", "other")
+	f.finish(s, succeeded(held[1])...)
+	require.Equal(f, then.ID, f.take(s, 1, "other")[0].ID, "run that gathers the group")
+	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	require.NoError(f, err, "Members")
+	require.Equal(f, broker.StateFailed, recs[0].State, "state of the member that died and succeeded later")
+}
+
+func groupRace(f *fixture) {
+	const groups, size = 20, 15
+	var all, members []*broker.TaskRun
+	for i := range groups {
+		queue := "q"
+		if i%2 == 0 {
+			queue = "other"
+		}
+		then, of := f.newGroup(queue, size)
+		f.queueGroup(then, of...)
+		all, members = append(all, then), append(members, of...)
+	}
+	s := f.join(longHold)
+	held := f.take(s, len(members), "q")
+	stop := f.within(patience)
+	f.each(4, func(int) error {
+		mine := slices.Clone(held)
+		rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+		for part := range slices.Chunk(mine, 7) {
+			if _, err := s.Finish(stop, succeeded(part...)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var seen tally
+	seen.add(f.take(s, groups, "q", "other")...)
+	f.requireOnce(&seen, all, "runs that gather groups whose members four goroutines finished")
+	f.takesNothing(s, "q", "other")
+}
+
+func groupBig(f *fixture) {
+	then, members := f.newGroup("q", broker.MaxGroup)
+	f.queueGroup(then, members...)
+	var seen tally
+	stop := f.within(patience)
+	f.each(4, func(i int) error {
+		s, err := f.leaser().Join(stop, longHold)
+		if err != nil {
+			return err
+		}
+		for seen.len() < len(members) && stop.Err() == nil {
+			runs, err := s.Take(f.within(quiet), anyOf(500, "q"))
+			if err != nil {
+				return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+			}
+			var outcomes []broker.Outcome
+			for _, r := range runs {
+				if r.ID == then.ID {
+					return s.Leave(f.ctx())
+				}
+				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Member)})
+			}
+			seen.add(runs...)
+			if fenced, err := s.Finish(stop, outcomes...); err != nil || len(fenced) > 0 {
+				return errors.Join(err, errFenced(fenced))
+			}
+		}
+		return nil
+	})
+	f.requireOnce(&seen, members, "members of a group of ten thousand")
+	s := f.join(longHold)
+	f.requireNext(s, "the run that gathers ten thousand", then)
+	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	require.NoError(f, err, "Members")
+	require.Len(f, recs, len(members), "members")
+	for i, rec := range recs {
+		require.NotNil(f, rec, "record of member %d", i)
+		require.Equal(f, fmt.Sprint(i), string(rec.Result), "result of member %d", i)
+	}
+}

@@ -1,0 +1,161 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// group is runs of one queue for whose end another run waits.
+type group struct {
+	id   string
+	of   *queue // its members'
+	then *entry
+	ends []*broker.Record // by member, nil of one that lives; nil once then has ended
+	left int              // members that live
+}
+
+// QueueGroup stores copies of members, and of then for when they have ended, as
+// [broker.Groups] says. It returns an error that wraps [broker.ErrDuplicate]
+// when then, or the group, has the id of a live one. The unique key of then is
+// taken at once; it is the run -1 of a [broker.DuplicateError].
+func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
+	if err := checkGroup(then, members); err != nil {
+		return err
+	}
+	last := copyIn([]*broker.TaskRun{then})
+	slabs := copyIn(members)
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+	}
+	defer b.mu.Unlock()
+	now := b.now()
+	b.expire(now, 1+len(members))
+	q, of := b.queue(then.Queue), b.queue(then.Gathers.Queue)
+	if of.groups[then.Gathers.Group] != nil {
+		return fmt.Errorf("queue group %s in queue %s: one with this id lives: %w",
+			then.Gathers.Group, then.Gathers.Queue, broker.ErrDuplicate)
+	}
+	if err := q.claim(last, now); err != nil {
+		if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
+			conflict.Runs[0].Index = -1
+		}
+		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+	}
+	if err := of.claim(slabs, now); err != nil {
+		q.unclaim(&last[0][0])
+		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+	}
+	g := gather(q, of, &last[0][0], len(members))
+	of.used = true
+	for _, slab := range slabs {
+		for i := range slab {
+			r := slab[i].getRare()
+			r.group, r.member = g, slab[i].run.Member
+			b.place(of, &slab[i], now)
+		}
+	}
+	b.wake(of, now)
+	if len(members) == 0 {
+		b.queueGathering(g, now)
+	}
+	return nil
+}
+
+// checkGroup checks what can be checked without the lock.
+func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
+	if err := validate([]*broker.TaskRun{then}); err != nil {
+		return err
+	}
+	if err := validate(members); err != nil {
+		return err
+	}
+	g := then.Gathers
+	if g.Group == "" || g.Size != len(members) {
+		return fmt.Errorf("queue group %.64q: run %s gathers %d runs, and not the %d there are", g.Group, then.ID, g.Size, len(members))
+	}
+	for i, r := range members {
+		if r.Queue != g.Queue || r.Group != g.Group || r.Member != i {
+			return fmt.Errorf("queue group %s: run %s is not its member %d in queue %s, but %d of group %.64q in queue %s",
+				g.Group, r.ID, i, g.Queue, r.Member, r.Group, r.Queue)
+		}
+	}
+	return nil
+}
+
+// gather has a run wait for a new group of n members.
+func gather(q, of *queue, e *entry, n int) *group {
+	g := &group{id: e.run.Gathers.Group, of: of, then: e, ends: make([]*broker.Record, n), left: n}
+	r := e.getRare()
+	r.gathers, r.waits = g, true
+	if r.lock != nil {
+		r.lock.timed = false // it is not yet due
+	}
+	if of.groups == nil {
+		of.groups = make(map[string]*group)
+	}
+	of.groups[g.id] = g
+	if q.gathering == nil {
+		q.gathering = make(map[*entry]bool)
+	}
+	q.gathering[e] = true
+	return g
+}
+
+// queueGathering queues the run that waited for a group.
+func (b *Broker) queueGathering(g *group, now clock) {
+	e := g.then
+	q := b.queues[e.run.Queue]
+	delete(q.gathering, e)
+	e.rare.waits = false
+	if l := e.rare.lock; l != nil && e.run.UniqueFor > 0 {
+		l.timed, l.ends = true, now.due(&e.run).plus(e.run.UniqueFor)
+	}
+	q.used = true
+	b.place(q, e, now)
+	b.wake(q, now)
+}
+
+// endMember notes how a member has ended, unless nobody waits for that any more.
+func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) {
+	if g.ends == nil || g.ends[member] != nil {
+		return
+	}
+	g.ends[member] = rec
+	if g.left--; g.left == 0 {
+		b.queueGathering(g, now)
+	}
+}
+
+// gathered forgets the group that a run waited for, once that has ended.
+func (e *entry) gathered() {
+	if g := e.rare.gathers; g != nil {
+		delete(g.of.groups, g.id)
+		g.ends, g.then = nil, nil
+	}
+}
+
+// errTaken is how a member ends that GetTaskRuns took.
+var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+
+// Members returns how the members of a group ended, as [broker.Groups] says.
+func (b *Broker) Members(ctx context.Context, of broker.Gather) ([]*broker.Record, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read members of group %.64q: %w", of.Group, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[of.Queue]
+	if q == nil || q.groups[of.Group] == nil {
+		return nil, fmt.Errorf("read members of group %.64q of queue %.64q: %w", of.Group, of.Queue, broker.ErrNoRecord)
+	}
+	ends := q.groups[of.Group].ends
+	recs := make([]*broker.Record, len(ends))
+	for i, rec := range ends {
+		if rec != nil {
+			recs[i] = cloneRecord(rec)
+		}
+	}
+	return recs, nil
+}
