@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,6 +66,7 @@ type Client struct {
 	maxPayload int
 	middleware []QueueMiddleware
 	closed     atomic.Bool
+	spare      sync.Pool // of *broker.TaskRun
 }
 
 // NewClient returns a client that queues on b.
@@ -117,20 +119,51 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 	if err != nil {
 		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
 	}
-	run, err := d.newRun(ctx, c, p, opts)
-	if err == nil {
+	run := c.spareRun()
+	if err = d.fillRun(ctx, c, run, p, opts); err == nil {
 		err = c.queue(ctx, run)
 	}
-	if dup := (*DuplicateError)(nil); errors.As(err, &dup) && len(dup.Runs) > 0 {
-		run.ID = dup.Runs[0].ID
+	if err != nil {
+		return notQueued(c, d, run, err)
+	}
+	handle := newHandle(c, d, run)
+	c.reuse(ctx, run)
+	return handle, nil
+}
+
+// notQueued makes what Queue returns of an error.
+func notQueued[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun, err error) (*Handle[R], error) {
+	var duplicates *DuplicateError
+	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 {
+		run.ID = duplicates.Runs[0].ID
 	}
 	if errors.Is(err, ErrDuplicate) || errors.Is(err, ErrNotReplicated) {
 		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, advise(err))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
+	return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
+}
+
+// spareRun returns an empty run, with room for a payload if it was used before.
+func (c *Client) spareRun() *broker.TaskRun {
+	if run, ok := c.spare.Get().(*broker.TaskRun); ok {
+		return run
 	}
-	return newHandle(c, d, run), nil
+	return new(broker.TaskRun)
+}
+
+// maxSpare is the size in bytes of the largest payload whose memory is used
+// again.
+const maxSpare = 16 << 10
+
+// reuse keeps a run that was queued for the next call. A plan and a middleware
+// may still have it; a broker has not, by its contract, but of one of three
+// methods that somebody wrote in a minute that is not relied upon.
+func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
+	if !c.policed || len(c.middleware) > 0 || cap(run.Payload) > maxSpare || ctx.Value(planKey{}) != nil {
+		return
+	}
+	*run = broker.TaskRun{Payload: run.Payload[:0]}
+	c.spare.Put(run)
 }
 
 // QueueBatch queues one run for each of params, all of them or none: what a
@@ -238,14 +271,18 @@ func (c *Client) checkPayload(payload []byte) error {
 
 // newRun makes the run that a call of a stub queues.
 func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []QueueOption) (*broker.TaskRun, error) {
-	payload, err := d.AppendParams(p, nil)
-	if err != nil {
-		return nil, fmt.Errorf("encode parameters: %w", err)
+	run := new(broker.TaskRun)
+	return run, d.fillRun(ctx, c, run, p, opts)
+}
+
+// fillRun makes an empty run the one that a call of a stub queues.
+func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.TaskRun, p *P, opts []QueueOption) (err error) {
+	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
+		return fmt.Errorf("encode parameters: %w", err)
 	}
-	run := &broker.TaskRun{Payload: payload}
 	d.police(p, run)
 	parent, _ := CurrentRun(ctx)
-	return run, c.fill(run, &d.Spec, time.Now(), parent, opts)
+	return c.fill(run, &d.Spec, time.Now(), parent, opts)
 }
 
 // newRun makes a run of a task whose parameters are encoded.
