@@ -39,6 +39,10 @@ type dialer struct {
 	cluster bool
 	// sentinel: the server is whom sentinels name as the master.
 	sentinel bool
+
+	// What a mistake in its URL is told by: the first server it names.
+	scheme, network, addr, master string
+	tls                           bool
 }
 
 func newClients(b *Broker, d dialer, cfg Config) clients {
@@ -84,34 +88,54 @@ var errURL = errors.New("parse broker url: not a url of redis:, rediss:, unix:, 
 	"like redis://user:password@host:6379/0 (special characters of a password are percent-encoded)")
 
 func parseURL(raw string) (dialer, error) {
-	scheme, rest, _ := strings.Cut(raw, ":")
 	if _, err := url.Parse(raw); err != nil {
 		return dialer{}, errURL
 	}
+	d, err := dialerOf(raw)
+	switch {
+	case err != nil:
+		return dialer{}, mistaken(raw)
+	case d.sentinel && d.master == "":
+		return dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
+	}
+	return d, nil
+}
+
+// dialerOf is parseURL with errors that may show a password.
+func dialerOf(raw string) (d dialer, err error) {
+	scheme, rest, _ := strings.Cut(raw, ":")
+	secure, addrs := false, []string(nil)
 	switch scheme {
 	case "redis", "rediss", "unix":
 		opt, err := goredis.ParseURL(raw)
 		if err != nil {
-			return dialer{}, errURL
+			return dialer{}, err
 		}
-		return single(opt), nil
+		d, secure, addrs = single(opt), opt.TLSConfig != nil, []string{opt.Addr}
 	case "redis+cluster", "rediss+cluster":
 		opt, err := goredis.ParseClusterURL(strings.TrimSuffix(scheme, "+cluster") + ":" + rest)
 		if err != nil {
-			return dialer{}, errURL
+			return dialer{}, err
 		}
-		return cluster(opt), nil
+		d, secure, addrs = cluster(opt), opt.TLSConfig != nil, opt.Addrs
 	case "redis+sentinel", "rediss+sentinel":
 		opt, err := goredis.ParseFailoverURL(strings.TrimSuffix(scheme, "+sentinel") + ":" + rest)
 		if err != nil {
-			return dialer{}, errURL
+			return dialer{}, err
 		}
-		if opt.MasterName == "" {
-			return dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
-		}
-		return sentinel(opt), nil
+		d, secure, addrs = sentinel(opt), opt.TLSConfig != nil, opt.SentinelAddrs
+		d.master = opt.MasterName
+	default:
+		return dialer{}, errURL
 	}
-	return dialer{}, errURL
+	d.scheme, d.network, d.tls = scheme, "tcp", secure
+	if scheme == "unix" {
+		d.network = "unix"
+	}
+	if len(addrs) > 0 {
+		d.addr = addrs[0]
+	}
+	return d, nil
 }
 
 // takeOptions moves the options of a URL that are the broker's, which go-redis

@@ -109,11 +109,11 @@ func (b *Broker) Durability(ctx context.Context) (Durability, error) {
 
 // grade refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
-func (b *Broker) grade(ctx context.Context) error {
+func (b *Broker) grade(ctx context.Context, dial dialer) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
 	defer cancel()
 	if err := b.ping(ctx); err != nil {
-		return err
+		return dial.advise(ctx, err)
 	}
 	d, err := b.durability(ctx, false)
 	if d.Version == "" && err != nil { // of a cluster one that answers is enough

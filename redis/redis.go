@@ -150,7 +150,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
-	if err := b.grade(ctx); err != nil {
+	if err := b.grade(ctx, dial); err != nil {
 		_ = b.Close()
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}

@@ -1,0 +1,162 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// mistaken returns what is wrong with a URL that does not parse. It shows no
+// part of it but the names of known options, and words near them: anything
+// else may be of a password that was not encoded.
+func mistaken(raw string) error {
+	known := []string{"prefix", "acknowledge", "durable", "addr", "client_name", "db", "master_name", "protocol", "skip_verify"}
+	base, query, found := strings.Cut(raw, "?")
+	options, err := url.ParseQuery(query)
+	if !found || err != nil {
+		return errURL
+	}
+	if _, err := dialerOf(base); err != nil {
+		return errURL
+	}
+	scheme, _, _ := strings.Cut(base, ":")
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		_, err := dialerOf(base + "?" + url.Values{name: options[name]}.Encode())
+		if err == nil {
+			continue
+		}
+		near := slices.IndexFunc(known, func(k string) bool { return nearly(name, k) })
+		switch {
+		case slices.Contains(known, name) && strings.Contains(err.Error(), "unexpected option"):
+			return fmt.Errorf("parse broker url: option %s does not go with %s:; leave it out, or check the scheme", name, scheme)
+		case slices.Contains(known, name):
+			return fmt.Errorf("parse broker url: option %s cannot have the value it has; correct it, or leave it out", name)
+		case near >= 0:
+			return fmt.Errorf("parse broker url: unknown option %q; write %s", name, known[near])
+		}
+		return fmt.Errorf("parse broker url: one of its options is unknown, or has a value that it cannot have; "+
+			"there are %s and some of go-redis", strings.Join(known, ", "))
+	}
+	return errURL
+}
+
+// nearly reports whether a letter too many, a missing or a wrong one, or two
+// that are swapped, make all the difference between two words.
+func nearly(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	n := 0
+	for n < len(a) && a[n] == b[n] {
+		n++
+	}
+	a, b = a[n:], b[n:]
+	switch {
+	case b == "":
+		return true
+	case a == b[1:]:
+		return true
+	case len(a) < len(b) || a == "":
+		return false
+	}
+	return a[1:] == b[1:] || len(a) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
+}
+
+// advised is an error with what to do about it.
+type advised struct {
+	error
+	advice string
+}
+
+func (a advised) Error() string {
+	return strings.ReplaceAll(strings.TrimRight(a.error.Error(), ". "), "\n", "; ") + ": " + a.advice
+}
+func (a advised) Unwrap() error { return a.error }
+
+// advise says what is wrong about the URL when the first command failed, as far
+// as that can be told, and what to do about it. What a server that is no Redis
+// said is left out: it may be what it was sent.
+func (d dialer) advise(ctx context.Context, err error) error {
+	for _, known := range []struct{ symptom, advice string }{
+		{"WRONGPASS", "check both in the URL (special characters are percent-encoded); with requirepass alone there is no user but default, so leave it out"},
+		{"NOAUTH", "write both into the URL, redis://user:password@host, or redis://:password@host if the server knows no users"},
+		{"DB index is out of range", "name a smaller number; ?prefix= keeps applications apart in one database"},
+		{"cluster support disabled", "write " + strings.TrimSuffix(d.scheme, "+cluster") + ": instead of " + d.scheme + ":"},
+		{"unknown command 'sentinel'", "name the host and port of a sentinel, often 26379, or write " + strings.TrimSuffix(d.scheme, "+sentinel") + ": instead of " + d.scheme + ":"},
+		{"unreachable: redis: nil", "the sentinels know no master of that name: check master_name"},
+		{"failed to verify certificate", "name a file with its authority in SSL_CERT_FILE, and the host as the certificate does; skip_verify=true checks neither"},
+		{"connection refused", "check the host and the port, and that the server runs"},
+		{"no such host", "check the host"},
+		{"connect: no such file", "check the path of the socket, and that the server runs"},
+	} {
+		if strings.Contains(err.Error(), known.symptom) {
+			return advised{err, known.advice}
+		}
+	}
+	if reply := goredis.Error(nil); errors.As(err, &reply) || ctxErr(ctx) != nil || d.addr == "" {
+		return err
+	}
+	switch d.probe(ctx) {
+	case plainly:
+		if d.tls {
+			return fmt.Errorf("ping server: %s does not speak TLS: write %s: instead of %s: in the URL", d.addr, strings.Replace(d.scheme, "rediss", "redis", 1), d.scheme)
+		}
+	case overTLS:
+		if !d.tls {
+			return fmt.Errorf("ping server: %s speaks TLS: write %s: instead of %s: in the URL", d.addr, strings.Replace(d.scheme, "redis", "rediss", 1), d.scheme)
+		}
+	default:
+		return fmt.Errorf("ping server: nothing at %s answers as Redis does: check the host and the port, and that the server runs", d.addr)
+	}
+	return err
+}
+
+// language is what is spoken at an address.
+type language int8
+
+const (
+	otherwise language = iota // or nothing
+	plainly                   // Redis
+	overTLS
+)
+
+// probePatience bounds each of the two questions of a probe.
+const probePatience = time.Second
+
+// probe tells what is spoken at the address, by connections of its own that
+// carry no secret.
+func (d dialer) probe(ctx context.Context) language {
+	ctx, cancel := context.WithTimeout(ctx, 2*probePatience)
+	defer cancel()
+	network := &net.Dialer{Timeout: probePatience}
+	// Nothing is sent over it, so nobody has to vouch for the other end.
+	secure := &tls.Dialer{NetDialer: network, Config: &tls.Config{InsecureSkipVerify: true}}
+	if conn, err := secure.DialContext(ctx, d.network, d.addr); err == nil {
+		_ = conn.Close()
+		return overTLS
+	}
+	conn, err := network.DialContext(ctx, d.network, d.addr)
+	if err != nil {
+		return otherwise
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(probePatience))
+	answer := make([]byte, 5)
+	if _, err = io.WriteString(conn, "PING\r\n"); err == nil {
+		_, err = io.ReadFull(conn, answer)
+	}
+	if err == nil && (string(answer) == "+PONG" || answer[0] == '-') {
+		return plainly
+	}
+	return otherwise
+}
