@@ -27,12 +27,16 @@ type AuditReport struct {
 	Unreadable      int // waiting entries that are no runs; made dead letters
 	Copies          int // of runs that are elsewhere too, in flight first; removed
 	StrayIDs        int // held by runs that are nowhere; released
+	StrayKeys       int // unique keys, the same
+	WrongCounts     int // limits of which it is wrong how many runs count; counted again
+	LostLines       int // of runs that wait, which nobody would look at; they are again
 	LostRecords     int // of runs that are nowhere, but not ended; ended as failed, of kind lost
 }
 
 // Faults is how much does not fit.
 func (r AuditReport) Faults() int {
-	return r.UnlistedBatches + r.EmptyFlights + r.StrayBitmaps + r.Unreadable + r.Copies + r.StrayIDs + r.LostRecords
+	return r.UnlistedBatches + r.EmptyFlights + r.StrayBitmaps + r.Unreadable + r.Copies + r.StrayIDs + r.LostRecords +
+		r.StrayKeys + r.WrongCounts + r.LostLines
 }
 
 // Of an audit.
@@ -98,13 +102,20 @@ func (a *audit) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(ids)+len(records)+len(a.twice) == 0 {
+	keys, err := a.strayKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.checkLimits(ctx); err != nil {
+		return err
+	}
+	if len(ids)+len(records)+len(keys)+len(a.twice) == 0 {
 		return nil
 	}
 	if !a.b.pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
-	return a.secondLook(ctx, ids, records)
+	return a.secondLook(ctx, ids, records, keys)
 }
 
 // nodeOf returns the client of the server that has the queue.
@@ -215,7 +226,7 @@ func (a *audit) script(ctx context.Context, mode string, keys []string, args ...
 		mend = "1"
 	}
 	return a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
-		append([]string{a.q.flights, a.q.dead, a.q.dropped}, keys...),
+		append([]string{a.q.flights, a.q.dead, a.q.dropped, a.q.lines, a.q.turns, a.q.policy, a.q.opens, a.q.held}, keys...),
 		append([]any{mode, mend, a.b.cfg.MaxDead, a.b.bad}, args...)...)
 }
 
@@ -243,16 +254,20 @@ func (a *audit) firstLook(ctx context.Context) error {
 		}
 		run := new(broker.TaskRun)
 		if err = parseElement(names, []byte(s.element), run); err != nil || run.Queue != a.q.name {
-			bad[s.key] = append(bad[s.key], s.element)
+			bad[s.key] = append(bad[s.key], s.entry)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	a.report.Runs = len(a.seen)
-	for key, elements := range bad {
-		for list := range slices.Chunk(elements, auditPage) {
-			v, err := a.script(ctx, "bury", []string{key}, list...)
+	for key, entries := range bad {
+		skip := any(0)
+		if key == a.q.lines {
+			skip = linePrefix
+		}
+		for list := range slices.Chunk(entries, auditPage) {
+			v, err := a.script(ctx, "bury", []string{key}, append([]any{skip}, list...)...)
 			if err != nil {
 				return fmt.Errorf("bury unreadable entries: %w", err)
 			}
@@ -310,7 +325,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 
 // secondLook mends what is as it was at the first: runs that are there twice,
 // ids and records of runs that are nowhere.
-func (a *audit) secondLook(ctx context.Context, ids, records map[string]string) error {
+func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]string) error {
 	a.seen = map[string]bool{}
 	copies := map[string][]spot{}
 	err := a.look(ctx, func(s spot, mine bool) {
@@ -337,11 +352,18 @@ func (a *audit) secondLook(ctx context.Context, ids, records map[string]string) 
 			a.count(&a.report.Copies, v)
 		}
 	}
-	if err := a.swap(ctx, a.q.owner(""), ids, &a.report.StrayIDs, nil); err != nil {
+	after := func(opens string) func(key, value string) string {
+		return func(key, _ string) string { return strings.TrimPrefix(key, opens) }
+	}
+	if err := a.swap(ctx, ids, after(a.q.owner("")), &a.report.StrayIDs, nil); err != nil {
 		return fmt.Errorf("release ids: %w", err)
 	}
-	if err := a.swap(ctx, a.q.record(""), records, &a.report.LostRecords, lostRecord); err != nil {
+	if err := a.swap(ctx, records, after(a.q.record("")), &a.report.LostRecords, lostRecord); err != nil {
 		return fmt.Errorf("end records: %w", err)
+	}
+	ofKey := func(_, value string) string { return ownerOf(value) }
+	if err := a.swap(ctx, keys, ofKey, &a.report.StrayKeys, nil); err != nil {
+		return fmt.Errorf("release unique keys: %w", err)
 	}
 	return nil
 }
@@ -350,25 +372,29 @@ func (a *audit) secondLook(ctx context.Context, ids, records map[string]string) 
 // as those behind it are known by their index: it is marked as finished.
 func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
 	return a.script(ctx, "copy", []string{kept.key, kept.done, other.key, other.done},
-		kept.element, kept.index, other.element, other.index)
+		kept.entry, kept.index, other.entry, other.index)
 }
 
 // swap replaces values of keys whose runs are nowhere still, or deletes the keys
 // if there is nothing instead. A run that moves as fast as the looks go can hide
 // from both: the script looks once more, at all in one go where runs move.
-func (a *audit) swap(ctx context.Context, opens string, values map[string]string, n *int, instead func(string) string) error {
+func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(key, value string) string, n *int, instead func(string) string) error {
 	maps.DeleteFunc(values, func(key, value string) bool {
-		return value == "" || a.seen[strings.TrimPrefix(key, opens)]
+		return value == "" || a.seen[idOf(key, value)]
 	})
-	places := slices.Concat(a.others(), a.q.waits())
+	places := slices.Concat(a.others(), a.q.waits(), []string{a.q.lines})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
 		args := []any{len(places), a.q.batch("")}
 		for _, key := range keys {
 			next := ""
+			var keep any = lostKept.Milliseconds()
 			if instead != nil {
 				next = instead(values[key])
 			}
-			args = append(args, strings.TrimPrefix(key, opens), values[key], next, lostKept.Milliseconds())
+			if strings.HasPrefix(key, a.q.unique("")) {
+				keep = "" // it may be one that expires
+			}
+			args = append(args, idOf(key, values[key]), values[key], next, keep)
 		}
 		v, err := a.script(ctx, "swap", slices.Concat(places, keys), args...)
 		if err != nil {
@@ -379,6 +405,55 @@ func (a *audit) swap(ctx context.Context, opens string, values map[string]string
 		}
 	}
 	return nil
+}
+
+// strayKeys returns the values of unique keys whose runs the first look has not
+// seen.
+func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
+	var keys []string
+	for key := range a.keys {
+		if strings.HasPrefix(key, a.q.unique("")) {
+			keys = append(keys, key)
+		}
+	}
+	found := map[string]string{}
+	for list := range slices.Chunk(keys, auditPage) {
+		values, err := promptly(ctx, a.b, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		if err != nil {
+			return nil, fmt.Errorf("read unique keys: %w", err)
+		}
+		for i, key := range list {
+			if id := ownerOf(values[i]); id != "" && !a.seen[id] {
+				found[key], _ = values[i].(string)
+			}
+		}
+	}
+	return found, nil
+}
+
+// checkLimits has the counts of runs in flight right, and each line in turn.
+func (a *audit) checkLimits(ctx context.Context) error {
+	v, err := a.script(ctx, "counts", nil, a.q.batch(""), a.q.done(""))
+	if err != nil {
+		return fmt.Errorf("count runs in flight: %w", err)
+	}
+	if v != int64(-1) {
+		a.count(&a.report.WrongCounts, v)
+	}
+	for at := ""; ; {
+		v, err := a.script(ctx, "turns", nil, at)
+		if err != nil {
+			return fmt.Errorf("check lines: %w", err)
+		}
+		reply, _ := v.([]any)
+		if len(reply) != 2 {
+			return fmt.Errorf("check lines: unexpected reply %T of the audit script", v)
+		}
+		a.count(&a.report.LostLines, reply[0])
+		if at, _ = reply[1].(string); at == "" {
+			return nil
+		}
+	}
 }
 
 // lostRecord is what a record is to be whose run is nowhere, "" if it cannot be

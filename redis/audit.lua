@@ -2,26 +2,37 @@
 -- Looks at what the auditor found wrong in a queue, and mends it where it still
 -- is: between the auditor's look and this call all may have changed.
 --
--- KEYS  1 flights, 2 dead, 3 dropped; then as the mode says
+-- KEYS  1 flights, 2 dead, 3 dropped, 4 lines, 5 turns, 6 policy, 7 opens,
+--       8 held; then as the mode says
 -- ARGV  1 mode, 2 '1' to mend, '0' to count only, 3 cap of the dead list,
 --       4 a failure for entries that cannot be read; then as the mode says
 --   flights  KEYS a batch and its bitmap of finished runs for each ARGV
 --            "session:slot"; returns how many batches are not in flights, how
 --            many in flights have no batch, how many bitmaps have none
---   bury     KEYS a list or sorted set, ARGV entries of it that cannot be read;
---            returns how many became dead letters
+--   bury     KEYS a list or sorted set, ARGV how many bytes of an entry come
+--            before its element, entries of it that cannot be read; returns how
+--            many became dead letters
 --   copy     KEYS where a run is, its bitmap, where it is too, the bitmap there;
---            ARGV for each of both its element and its index in a batch (-1: it
+--            ARGV for each of both its entry and its index in a batch (-1: it
 --            is in none); returns 1 when both are there: the second goes
---   swap     KEYS places of runs and behind them strings that do not expire;
+--   swap     KEYS places of runs, lines the last, and behind them strings;
 --            ARGV the number of places, what the keys of batches open with, and
 --            for each string the id of its run, its value, the value instead of
---            it ('' for none), ms to keep that; returns how many are as they
+--            it ('' for none), ms to keep that ('' if it may be one that expires,
+--            which others are not touched); returns how many are as they
 --            were and of runs that are in none of the places near its ends, and
 --            in no batch; -1 when that is too much to look at in one go
+--   counts   ARGV what the keys of batches and of their bitmaps open with; returns
+--            of how many limits it is wrong how many runs are in flight; -1 when
+--            those are too many to look at in one go
+--   turns    ARGV the line to begin behind, '' at first; returns how many lines
+--            nobody would look at, and the last line it came to, '' at the end
 -- The batches are those that are in flights now, which nobody can name before;
 -- their keys have the queue's hash tag.
+-- include lines.lua
 local mend = ARGV[2] == '1'
+
+local lines = policies(KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
 local function kind(place)
   return redis.call('TYPE', place).ok
@@ -31,6 +42,9 @@ end
 local function take(place, element)
   if kind(place) == 'list' then
     return redis.call('LREM', place, -1, element) > 0
+  end
+  if place == KEYS[4] then
+    return lines.remove(element)
   end
   return kind(place) == 'zset' and redis.call('ZREM', place, element) > 0
 end
@@ -52,7 +66,7 @@ local modes = {}
 function modes.flights()
   local unlisted, empty, alone = 0, 0, 0
   for i = 5, #ARGV do
-    local batch, done = KEYS[i * 2 - 6], KEYS[i * 2 - 5]
+    local batch, done = KEYS[i * 2 - 1], KEYS[i * 2]
     local held = redis.call('EXISTS', batch) == 1
     local listed = redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1
     if held and not listed then
@@ -78,14 +92,15 @@ end
 
 function modes.bury()
   local n = 0
-  for i = 5, #ARGV do
+  for i = 6, #ARGV do
     if not mend then
-      n = n + math.min(1, count(KEYS[4], '', ARGV[i], -1))
-    elseif take(KEYS[4], ARGV[i]) then
+      n = n + math.min(1, count(KEYS[9], '', ARGV[i], -1))
+    elseif take(KEYS[9], ARGV[i]) then
       n = n + 1
       local time = redis.call('TIME')
       local now = time[1] * 1000 + math.floor(time[2] / 1000)
-      redis.call('LPUSH', KEYS[2], string.format('%013.0f', now) .. ARGV[4] .. ARGV[i])
+      local element = string.sub(ARGV[i], tonumber(ARGV[5]) + 1)
+      redis.call('LPUSH', KEYS[2], string.format('%013.0f', now) .. ARGV[4] .. element)
     end
   end
   local over = redis.call('LLEN', KEYS[2]) - tonumber(ARGV[3])
@@ -98,19 +113,19 @@ end
 
 function modes.copy()
   local first, second = tonumber(ARGV[6]), tonumber(ARGV[8])
-  local needed = KEYS[4] == KEYS[6] and ARGV[5] == ARGV[7] and first == second and 2 or 1
-  if count(KEYS[4], KEYS[5], ARGV[5], first) < needed or count(KEYS[6], KEYS[7], ARGV[7], second) < needed then
+  local needed = KEYS[9] == KEYS[11] and ARGV[5] == ARGV[7] and first == second and 2 or 1
+  if count(KEYS[9], KEYS[10], ARGV[5], first) < needed or count(KEYS[11], KEYS[12], ARGV[7], second) < needed then
     return 0
   end
   if mend and second >= 0 then
-    redis.call('SETBIT', KEYS[7], second, 1)
+    redis.call('SETBIT', KEYS[12], second, 1)
   elseif mend then
-    take(KEYS[6], ARGV[7])
+    take(KEYS[11], ARGV[7])
   end
   return 1
 end
 
--- how much swap looks at: elements at each end of a place, and bytes in all
+-- how much is looked at: elements at each end of a place, and bytes in all
 local ends, most = 1000, 16777216
 
 function modes.swap()
@@ -118,9 +133,11 @@ function modes.swap()
   for p = 7, #ARGV, 4 do
     wanted[ARGV[p]] = true
   end
+  local skip = 0 -- bytes before an element
   local function look(elements)
     for _, element in ipairs(elements) do
       read = read + #element
+      element = skip > 0 and string.sub(element, skip + 1) or element
       if #element > 9 then
         wanted[string.sub(element, 10, 9 + string.byte(element, 9))] = nil
       end
@@ -147,17 +164,19 @@ function modes.swap()
       return -1
     end
   end
-  for i = 4, 3 + places do
+  for i = 9, 8 + places do
     local what = kind(KEYS[i])
+    skip = KEYS[i] == KEYS[4] and 49 or 0
     if what == 'list' and not both('LLEN', 'LRANGE', KEYS[i])
       or what == 'zset' and not both('ZCARD', 'ZRANGE', KEYS[i]) then
       return -1
     end
   end
   local n = 0
-  for i = 4 + places, #KEYS do
-    local p = (i - 4 - places) * 4 + 7
-    if wanted[ARGV[p]] and redis.call('GET', KEYS[i]) == ARGV[p + 1] and redis.call('PTTL', KEYS[i]) == -1 then
+  for i = 9 + places, #KEYS do
+    local p = (i - 9 - places) * 4 + 7
+    if wanted[ARGV[p]] and redis.call('GET', KEYS[i]) == ARGV[p + 1] 
+      and (ARGV[p + 3] == '' or redis.call('PTTL', KEYS[i]) == -1) then
       n = n + 1
       if mend and ARGV[p + 2] == '' then
         redis.call('DEL', KEYS[i])
@@ -167,6 +186,73 @@ function modes.swap()
     end
   end
   return n
+end
+
+function modes.counts()
+  local n, read, is = 0, 0, {}
+  for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    local batch, done = ARGV[5] .. member, ARGV[6] .. member
+    local partly = redis.call('EXISTS', done) == 1
+    for at = 0, redis.call('LLEN', batch) - 1, 100 do
+      for i, element in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
+        read = read + #element
+        local run = lines.read(element)
+        if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
+          for _, limit in ipairs(run.limits) do
+            if limit.per == 0 and limit.counts then
+              is[limit.key] = is[limit.key] or {n = 0, hash = limit.hash}
+              is[limit.key].n = is[limit.key].n + 1
+            end
+          end
+        end
+      end
+      if read > most then
+        return -1
+      end
+    end
+  end
+  local noted = redis.call('HGETALL', KEYS[8])
+  for i = 1, #noted, 2 do
+    is[noted[i]] = is[noted[i]] or {n = 0, hash = lines.hash('c' .. noted[i])}
+    is[noted[i]].noted = tonumber(noted[i + 1])
+  end
+  for key, limit in pairs(is) do
+    if limit.n ~= limit.noted then
+      n = n + 1
+      if mend then
+        if limit.n == 0 then
+          redis.call('HDEL', KEYS[8], key)
+        else
+          redis.call('HSET', KEYS[8], key, limit.n)
+        end
+        redis.call('ZADD', KEYS[7], 0, limit.hash)
+      end
+    end
+  end
+  return n
+end
+
+function modes.turns()
+  local n, at = 0, ARGV[5]
+  for _ = 1, 500 do
+    local entry = redis.call('ZRANGEBYLEX', KEYS[4], '(' .. at, '+', 'LIMIT', 0, 1)[1]
+    if not entry then
+      return {n, ''}
+    end
+    local line = string.sub(entry, 1, 33)
+    local turn = redis.call('HGET', KEYS[6], 'l' .. line)
+    local listed = turn and redis.call('ZSCORE', KEYS[5], turn)
+    if not listed then
+      n = n + 1
+      if mend then
+        lines.list(line, 'r', string.sub(entry, 34, 49))
+      end
+    elseif mend and string.sub(turn, 1, 1) == 'k' then
+      redis.call('ZADD', KEYS[7], 'NX', 0, string.sub(turn, 2, 17)) -- should nobody be about to
+    end
+    at = line .. '~'
+  end
+  return {n, at}
 end
 
 return modes[ARGV[1]]()

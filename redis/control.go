@@ -74,7 +74,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	pipe := b.clients.work.Pipeline()
 	now := pipe.Time(ctx)
 	paused, disabled := pipe.Exists(ctx, q.paused), pipe.SMembers(ctx, q.disabled)
-	ready := []*goredis.IntCmd{pipe.ZCard(ctx, q.aside)}
+	ready := []*goredis.IntCmd{pipe.ZCard(ctx, q.aside), pipe.ZCard(ctx, q.lines)}
 	for _, list := range q.ready {
 		ready = append(ready, pipe.LLen(ctx, list))
 	}

@@ -135,9 +135,7 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 // forget ends a run of which nothing more will be heard.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.slot.hold.q
-	if run.OwnID {
-		out.step('i', q.owner(run.ID))
-	}
+	out.free(q, run)
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))
 	}

@@ -99,8 +99,8 @@ var rights = strings.Fields(`
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
 	+sadd +srem +smembers +sscan +sismember
-	+hset +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan
-	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zremrangebyrank
+	+hset +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hincrby
+	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
 	+setbit +getbit +bitcount +incrby +mget +scan
 	+time +ping +info`)
 

@@ -21,12 +21,16 @@ import (
 //	4..7  deliveries that have ended, big endian; the envelope's do not count
 //	8     length of the id
 //	9..   the id
+//
+// and behind it, if flagUnique or flagLine is set, the extension (policies.go).
 const (
 	elementVersion = 1
 	headerSize     = 9
 
 	flagRecord = 1 // the run has a record
 	flagOwnID  = 2 // the run's id has a key
+	flagUnique = 4 // the run has a unique key
+	flagLine   = 8 // the run has a fair value or limits
 )
 
 // lane is the run's ready list, 1 to 6: io high, medium, low, cpu high, medium,
@@ -54,9 +58,13 @@ func appendElement(b []byte, r *broker.TaskRun) ([]byte, error) {
 	if r.OwnID {
 		flags |= flagOwnID
 	}
+	flags |= policyFlags(r)
 	b = append(b, elementVersion, flags, kind, priority)
 	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Deliveries, 0), math.MaxUint32)))
 	b = append(append(b, byte(len(r.ID))), r.ID...)
+	if flags&(flagUnique|flagLine) != 0 {
+		b = appendExtension(b, r)
+	}
 	named := *r
 	named.ID = "" // the header has it
 	return named.AppendBinary(b)
@@ -104,6 +112,8 @@ type header struct {
 	record     bool
 	ownID      bool
 	deliveries int
+	extension  []byte // nil if it has none
+	flags      byte
 	size       int
 }
 
@@ -112,13 +122,22 @@ func parseHeader(e []byte) (header, error) {
 		return header{}, errors.New("decode stored run: not an element of version 1")
 	}
 	size := headerSize + int(e[8])
-	return header{
+	h := header{
 		id:         e[headerSize:size:size],
 		record:     e[1]&flagRecord != 0,
 		ownID:      e[1]&flagOwnID != 0,
 		deliveries: int(binary.BigEndian.Uint32(e[4:8])),
+		flags:      e[1],
 		size:       size,
-	}, nil
+	}
+	if e[1]&(flagUnique|flagLine) != 0 {
+		end, ok := extensionEnd(e, size)
+		if !ok {
+			return header{}, errors.New("decode stored run: its extension is cut off")
+		}
+		h.extension, h.size = e[size:end:end], end
+	}
+	return h, nil
 }
 
 // parseElement sets run to the run of a stored element, its Deliveries as
@@ -134,6 +153,9 @@ func parseElement(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	}
 	if run.ID != id {
 		return errors.New("decode stored run: its header names another id")
+	}
+	if err := h.checkPolicies(run); err != nil {
+		return err
 	}
 	run.Deliveries = h.deliveries
 	return nil

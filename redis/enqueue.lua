@@ -3,15 +3,18 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks,
---       13 disabled, 14 dead, 15 outbox; then for each group its id keys and
---       after them its record keys
+--       13 disabled, 14 dead, 15 outbox, 16 lines, 17 turns, 18 policy; then for
+--       each group its id keys, after them its unique keys and its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
 --       and one of outbox; where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
 --       entry with its 16 of revision), number of ids,
+--       number of unique keys, for each: the run's id, due, ms after that in
+--       which it is free again ('' for at the run's end);
 --       number of ready lists, for each: lane 1-6, count, elements;
---       number of delayed, for each: due, lane, element;
+--       number of delayed, for each: due, lane, element; so are those with
+--       limits or a fair value, with a due of '' if it is at once;
 --       number of records, for each: due, the record without its time; or ''
 --       for at once, the whole record.
 --       A due is milliseconds since the epoch, or '+' and milliseconds from now.
@@ -19,18 +22,33 @@
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
 --       was to be stored instead of is not there, 5 when the entry is not there
---       with that revision. Refused by the server at maxmemory, before anything.
+--       with that revision, or an array: of each run whose unique key is a live
+--       one's, its place among the group's unique keys, from 1, and the id of the
+--       live one; the tick is claimed then. Refused by the server at maxmemory,
+--       before anything.
+-- include lines.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token -- of the group in hand
-local p, k = 3, 16
+local p, k = 3, 19
 local woken, earliest, earliestLane = {}, nil, nil
 
 local function due(spec)
   if string.sub(spec, 1, 1) == '+' then
     return now + tonumber(string.sub(spec, 2))
   end
-  return tonumber(spec)
+  return spec == '' and now or tonumber(spec)
+end
+
+-- has a run wait that is due
+local lines
+local function arrive(lane, element)
+  if bit.band(string.byte(element, 2) or 0, 8) == 0 then
+    redis.call('RPUSH', KEYS[1 + lane], element)
+  else
+    lines = lines or policies(KEYS[16], KEYS[17], KEYS[18])
+    lines.arrive(lane, KEYS[1 + lane], element)
+  end
 end
 
 local function push(key, first, last)
@@ -41,11 +59,11 @@ end
 
 local places = {d = KEYS[14], o = KEYS[15]}
 
--- verdict of a group whose ids are KEYS[k..k+ids-1]: 0 store it, 1 to 5 refuse
--- it, -1 it was stored by an earlier call with this token, though its runs may
--- have ended since.
-local function check(source, task, tick, ids)
-  local live = false
+-- verdict of a group whose ids are KEYS[k..k+ids-1] and whose unique keys
+-- follow: 0 store it, 1 to 5 or an array refuse it, -1 it was stored by an earlier
+-- call with this token, though its runs may have ended since.
+local function check(source, task, tick, ids, uniques)
+  local live, others = false, {}
   for i = k, k + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
     if owner == token or owner == 'ended:' .. token then
@@ -53,7 +71,20 @@ local function check(source, task, tick, ids)
     end
     live = live or owner and string.sub(owner, 1, 6) ~= 'ended:'
   end
-  if live then
+  for i = 1, uniques do
+    local owner = redis.call('GET', KEYS[k + ids + i - 1])
+    if owner then
+      local id, by = string.match(owner, '^(.*) (.*)$')
+      if by == token then
+        return -1
+      end
+      if string.sub(owner, 1, 1) ~= ' ' then -- else its run has ended
+        others[#others + 1] = i
+        others[#others + 1] = id
+      end
+    end
+  end
+  if live and #others == 0 then
     return 1
   end
   if task ~= '' then
@@ -66,6 +97,9 @@ local function check(source, task, tick, ids)
       return 3
     end
   end
+  if #others > 0 then
+    return others
+  end
   if source ~= '' and redis.call('LREM', places[string.sub(source, 1, 1)], 1, string.sub(source, 2)) == 0 then
     return 4
   end
@@ -76,18 +110,28 @@ local reply = {}
 for g = 1, tonumber(ARGV[2]) do
   token = ARGV[1] .. '.' .. g
   local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
-  p = p + 4
-  local verdict = check(source, task, tick, ids)
+  local uniques = tonumber(ARGV[p + 4])
+  p = p + 5
+  local verdict = check(source, task, tick, ids, uniques)
   local store = verdict == 0
+  if task ~= '' and (store or type(verdict) == 'table') then
+    redis.call('HSET', KEYS[12], task, tick)
+  end
   if store then
     for i = k, k + ids - 1 do
       redis.call('SET', KEYS[i], token)
     end
-    if task ~= '' then
-      redis.call('HSET', KEYS[12], task, tick)
-    end
   end
   k = k + ids
+  for _ = 1, uniques do
+    if store and ARGV[p + 2] == '' then
+      redis.call('SET', KEYS[k], ARGV[p] .. ' ' .. token)
+    elseif store then
+      local ms = math.max(1, due(ARGV[p + 1]) - now + tonumber(ARGV[p + 2]))
+      redis.call('SET', KEYS[k], ARGV[p] .. ' ' .. token, 'PX', string.format('%.0f', ms))
+    end
+    p, k = p + 3, k + 1
+  end
   local lists = tonumber(ARGV[p])
   p = p + 1
   for _ = 1, lists do
@@ -104,7 +148,7 @@ for g = 1, tonumber(ARGV[2]) do
     if store then
       local at, lane = due(ARGV[p]), tonumber(ARGV[p + 1])
       if at <= now then
-        redis.call('RPUSH', KEYS[1 + lane], ARGV[p + 2])
+        arrive(lane, ARGV[p + 2])
         woken[lane <= 3 and 1 or 2] = true
       else
         redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[p + 2])

@@ -113,9 +113,7 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	if o.Verdict == broker.Retry {
 		return out.retry(q, o)
 	}
-	if run.OwnID {
-		out.step('i', q.owner(run.ID))
-	}
+	out.free(q, run)
 	if o.Verdict == broker.Dead {
 		entry := appendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
 		entry, err := appendElement(entry, run)
@@ -134,6 +132,19 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	return nil
 }
 
+// free gives back what a run held: its id, its unique key, its places at limits.
+func (out *outcome) free(q *queue, run *broker.TaskRun) {
+	if run.OwnID {
+		out.step('i', q.owner(run.ID))
+	}
+	if run.Unique != "" {
+		out.step('u', q.unique(run.Unique), run.ID)
+	}
+	if held(run) {
+		out.step('l', "")
+	}
+}
+
 // retry puts the run back as it is now.
 func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	run := o.Run
@@ -143,6 +154,9 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	element, err := appendElement(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
+	}
+	if held(run) {
+		out.step('l', "")
 	}
 	state := broker.StateQueued
 	if o.Delay > 0 {
@@ -187,6 +201,12 @@ func unreadable(at *receipt, element []byte, why error) *outcome {
 	if h.ownID {
 		out.step('i', q.owner(string(h.id)))
 	}
+	if key := h.unique(); key != "" {
+		out.step('u', q.unique(key), string(h.id))
+	}
+	if h.flags&flagLine != 0 {
+		out.step('l', "")
+	}
 	if h.record {
 		record := appendRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure)
 		out.end(q, string(h.id), unreadableKept, record)
@@ -223,7 +243,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	if len(groups) == 0 {
 		return
 	}
-	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped, h.q.waiters), []any{s.b.cfg.MaxDead, len(groups), len(h.q.record(""))}
+	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped, h.q.waiters, h.q.lines, h.q.turns, h.q.policy, h.q.opens, h.q.held), []any{s.b.cfg.MaxDead, len(groups), len(h.q.record(""))}
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}

@@ -4,8 +4,8 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 dead, 14 dropped, 15 waiters; then for each slot its batch, its bitmap of
---       finished runs, the records of those that need no steps, and the keys
+--       13 dead, 14 dropped, 15 waiters, 16 lines, 17 turns, 18 policy, 19 opens,
+--       20 held; then for each slot its batch, its bitmap of finished runs, the records of those that need no steps, and the keys
 --       that its steps name
 -- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
 --       record's key come before the run's id; then for each slot
@@ -17,7 +17,11 @@
 --         i  an id's key: the id is free again. What is left of it for ten
 --            seconds tells a repeated enqueue, whose reply was lost, that it
 --            was stored.
---         h  lane 1-6, element: back to the head of that ready list
+--         u  a unique key, the run's id: the key is free again if it is this
+--            run's. What is left of it is as of an id's.
+--         l  the run counts no more at its limits
+--         h  lane 1-6, element: back to the head of that ready list, or of its
+--            line
 --         d  delay in ms, lane, element: back, due after the delay
 --         x  entry: a dead letter
 --         r  a record's key; its state, its map
@@ -27,6 +31,7 @@
 --       waiter and the run's id of each that is to be told of an end. A run
 --       that needs no steps and is marked as finished already is not fenced:
 --       this session marked it, or the auditor that found the run elsewhere.
+-- include lines.lua
 local clock
 local function now()
   if not clock then
@@ -36,7 +41,7 @@ local function now()
   return clock
 end
 local cap = tonumber(ARGV[1])
-local p, k = 4, 16
+local p, k = 4, 21
 local fenced, waiters, woken = {}, {}, {}
 
 local function kindOf(lane)
@@ -45,6 +50,13 @@ end
 
 local steps = {}
 local due -- of the retry in hand
+local batch, index -- of the run in hand
+
+local lines
+local function inLines()
+  lines = lines or policies(KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20])
+  return lines
+end
 
 function steps.i(apply)
   if apply then
@@ -56,10 +68,31 @@ function steps.i(apply)
   k = k + 1
 end
 
+function steps.u(apply)
+  if apply then
+    local owner = redis.call('GET', KEYS[k])
+    if owner and string.sub(owner, 1, #ARGV[p] + 1) == ARGV[p] .. ' ' then
+      redis.call('SET', KEYS[k], ' ' .. owner, 'PX', 10000)
+    end
+  end
+  p, k = p + 1, k + 1
+end
+
+function steps.l(apply)
+  local element = apply and redis.call('LRANGE', batch, index, index)[1]
+  if element and inLines().release(element) then
+    woken[1], woken[2] = true, true
+  end
+end
+
 function steps.h(apply)
   if apply then
     local lane = tonumber(ARGV[p])
-    redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
+    if bit.band(string.byte(ARGV[p + 1], 2) or 0, 8) == 0 then
+      redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
+    else
+      inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
+    end
     woken[kindOf(lane)] = true
   end
   p = p + 2
@@ -134,7 +167,8 @@ end
 
 for slot = 1, tonumber(ARGV[2]) do
   local member, whole, plain, noted = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
-  local batch, done = KEYS[k], KEYS[k + 1]
+  local done = KEYS[k + 1]
+  batch = KEYS[k]
   p, k = p + 4, k + 2
   local held = redis.call('EXISTS', batch) == 1
   if not held and #plain > 0 then
@@ -157,7 +191,7 @@ for slot = 1, tonumber(ARGV[2]) do
   end
 
   -- true if the run's outcome is to be applied; it is marked as finished then
-  local function claim(index)
+  local function claim()
     if not held or marked and redis.call('GETBIT', done, index) == 1 then
       fenced[#fenced + 1] = slot
       fenced[#fenced + 1] = index
@@ -171,9 +205,10 @@ for slot = 1, tonumber(ARGV[2]) do
   end
 
   for _ = 1, others do
-    local index, letters = tonumber(ARGV[p]), ARGV[p + 1]
+    local letters = ARGV[p + 1]
+    index = tonumber(ARGV[p])
     p = p + 2
-    local apply = claim(index)
+    local apply = claim()
     due = nil
     for letter in string.gmatch(letters, '.') do
       steps[letter](apply)

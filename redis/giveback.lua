@@ -1,16 +1,18 @@
 #!lua flags=allow-oom
--- Puts the unfinished runs of a batch back at the heads of their ready lists,
--- in their order: because the session's lease has ended (deliveries raised by
+-- Puts the unfinished runs of a batch back at the heads of their ready lists or
+-- lines, in their order, where they count no more at their limits: because the session's lease has ended (deliveries raised by
 -- one), or because the session leaves.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 leases, 14 when some of what the session held was last recovered,
---       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped, 19.. records
+--       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped,
+--       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
 --       list, 5 a failure for entries that cannot be read; then for each
 --       record the index of its run in the batch
 -- Returns the number of runs put back, -1 when the lease has not ended.
+-- include lines.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local recover = ARGV[3] == 'recover'
@@ -37,16 +39,30 @@ local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
 local n, woken = 0, {}
+local lines
+local function inLines()
+  lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
+  return lines
+end
 for i = #elements, 1, -1 do
   local element = elements[i]
   if not finished(i - 1) then
-    local version, _, kind, priority = string.byte(element, 1, 4)
+    local version, flags, kind, priority = string.byte(element, 1, 4)
+    local policed = bit.band(flags or 0, 8) == 8
+    if policed and inLines().release(element) then
+      woken[1], woken[2] = true, true
+    end
     if version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
       if recover then
         local deliveries = struct.unpack('>I4', element, 5)
         element = string.sub(element, 1, 4) .. struct.pack('>I4', deliveries + 1) .. string.sub(element, 9)
       end
-      redis.call('LPUSH', KEYS[1 + kind * 3 + 3 - priority], element)
+      local lane = kind * 3 + 3 - priority
+      if policed then
+        inLines().back(lane, KEYS[1 + lane], element)
+      else
+        redis.call('LPUSH', KEYS[1 + lane], element)
+      end
       woken[kind + 1] = true
       n = n + 1
     else
@@ -54,8 +70,8 @@ for i = #elements, 1, -1 do
     end
   end
 end
-for i = 19, #KEYS do
-  local index = tonumber(ARGV[i - 13])
+for i = 24, #KEYS do
+  local index = tonumber(ARGV[i - 18])
   if elements[index + 1] and not finished(index) and redis.call('GETRANGE', KEYS[i], 0, 0) == 'r' then
     redis.call('SETRANGE', KEYS[i], 0, 'q')
   end

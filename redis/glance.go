@@ -45,7 +45,7 @@ func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error)
 	if b.glances.wasQuiet(queues, freshGlance) {
 		return nil, nil
 	}
-	keys := func(q *queue) []string { return append(q.fixed[:7:7], q.enabling) }
+	keys := func(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling) }
 	if quiet, err := b.noneHas(ctx, queues, keys); quiet || err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 	// With the runs that wait, as takes will ask for these.
 	start := time.Now()
 	quiet, err := b.noneHas(ctx, queues, func(q *queue) []string {
-		return append(q.fixed[:7:7], q.flights)
+		return append(q.fixed[:7:7], q.lines, q.flights)
 	})
 	if err != nil {
 		return nil, err

@@ -25,8 +25,8 @@ const (
 )
 
 // Runs returns up to max runs of the queue in a state, at most 10,000: the
-// queued ones in the order they will be taken, those of disabled tasks last, the
-// delayed ones the soonest first, the others in no order. What moves while it is
+// queued ones in the order they will be taken, behind them those that have limits
+// or a fair value and those of disabled tasks, the delayed ones the soonest first, the others in no order. What moves while it is
 // read can be missing or there twice. Runs that have ended are found by looking
 // through the keys of the server, up to 200,000 of them: it is for people, and
 // on a server with many keys it may miss some.
@@ -81,7 +81,8 @@ func (l *listing) add(element string) *broker.RunInfo {
 	return info
 }
 
-// queued lists what is ready, what is due, and what was moved aside.
+// queued lists what is ready, what is due, what waits in lines, and what was
+// moved aside.
 func (l *listing) queued(ctx context.Context) error {
 	for _, n := range []int{0, 3, 1, 4, 2, 5} { // io and cpu of each priority
 		for from := int64(0); !l.full(); from += listPage {
@@ -102,18 +103,20 @@ func (l *listing) queued(ctx context.Context) error {
 	if err := l.delayed(ctx, "-inf", ""); err != nil {
 		return err
 	}
-	for from := int64(0); !l.full(); from += listPage {
-		list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
-			return l.b.clients.work.ZRange(ctx, l.q.aside, from, from+listPage-1).Result()
-		})
-		if err != nil {
-			return err
-		}
-		for _, element := range list {
-			l.add(element)
-		}
-		if len(list) < listPage {
-			break
+	for _, key := range []string{l.q.lines, l.q.aside} {
+		for from := int64(0); !l.full(); from += listPage {
+			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.work.ZRange(ctx, key, from, from+listPage-1).Result()
+			})
+			if err != nil {
+				return err
+			}
+			for _, entry := range list {
+				l.add(elementOf(l.q, key, entry))
+			}
+			if len(list) < listPage {
+				break
+			}
 		}
 	}
 	return nil

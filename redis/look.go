@@ -15,18 +15,30 @@ type spot struct {
 	key, done string
 	index     int // in a batch, else -1
 	element   string
-	finished  bool // it is marked as finished in its batch: nothing waits there
+	entry     string // what is there: the element, in a line more than that
+	finished  bool   // it is marked as finished in its batch: nothing waits there
+}
+
+// linePrefix is how many bytes of an entry of the lines come before its element.
+const linePrefix = 49
+
+// elementOf returns the element of an entry of one of the queue's keys.
+func elementOf(q *queue, key, entry string) string {
+	if key == q.lines {
+		return entry[min(linePrefix, len(entry)):]
+	}
+	return entry
 }
 
 // look shows all elements of the queue, the way they move: what is delayed or
-// kept by what this version does not know, what is ready, what is in flight. An
+// kept by what this version does not know, what is ready, in lines, in flight. An
 // element can be shown again. It is mine if it is where this version puts runs.
 func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	others := a.others()
-	places := slices.Concat(others, a.q.waits())
+	places := slices.Concat(others, a.q.waits(), []string{a.q.lines})
 	for i, key := range places {
-		f := func(element string) {
-			show(spot{key: key, done: a.q.flights, index: -1, element: element}, i >= len(others))
+		f := func(entry string) {
+			show(spot{key: key, done: a.q.flights, index: -1, element: elementOf(a.q, key, entry), entry: entry}, i >= len(others))
 		}
 		if err := a.lookInto(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
@@ -64,9 +76,10 @@ func (a *audit) unknown(key string) bool {
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
 	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last":
+		"paused", "disabled", "enabling", "last",
+		"lines", "turns", "policy", "opens", "held", "starts", "rates":
 		return several
-	case "f", "d", "id", "rec", "lost", "wait":
+	case "f", "d", "id", "u", "rec", "lost", "wait":
 		return !several
 	}
 	return true
@@ -126,7 +139,7 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 	}
 	for i, element := range elements {
 		finished := i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
-		show(spot{key: key, done: done, index: i, element: element, finished: finished}, true)
+		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
 	}
 	return nil
 }

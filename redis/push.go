@@ -83,7 +83,7 @@ func (b *Broker) plainLane(runs []*broker.TaskRun) int {
 		if run.Keep > 0 && b.clients.queue.routes == nil {
 			return 0 // the library would need more than one command
 		}
-		if run.OwnID || run.Delay > 0 || !run.Due.IsZero() || lane(run) != n {
+		if run.OwnID || policed(run) || run.Delay > 0 || !run.Due.IsZero() || lane(run) != n {
 			return 0
 		}
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,8 +16,9 @@ const maxRuns = 100_000
 // group is what one call queues, as the enqueue script takes it.
 type group struct {
 	owners   []string // keys of ids that must be free
+	claims   claims
 	lanes    [7][]any // elements due at once, by lane
-	delayed  []any    // due, lane and element of each other
+	delayed  []any    // due, lane and element of each other, and of those for a line
 	records  []string // keys
 	values   []any    // due and map of each record
 	source   []byte   // what it is stored instead of, as the script takes it
@@ -52,6 +54,9 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	g, err := newGroup(q, runs)
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
+	}
+	if len(g.claims.refused) > 0 {
+		return b.refuseTwice(ctx, &g.claims, runs)
 	}
 	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
@@ -99,7 +104,11 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
 	g := new(group)
 	var own map[string]bool
-	for _, run := range runs {
+	for i, run := range runs {
+		if run.Unique != "" {
+			g.claims.add(q, i, run)
+			g.canRetry = true
+		}
 		if run.OwnID {
 			if own[run.ID] {
 				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
@@ -124,7 +133,7 @@ func (g *group) add(q *queue, run *broker.TaskRun) error {
 	}
 	g.bytes += len(element)
 	due := dueOf(run)
-	if due == "" {
+	if due == "" && policyFlags(run)&flagLine == 0 {
 		n := lane(run)
 		g.lanes[n] = append(g.lanes[n], element)
 	} else {
@@ -182,7 +191,9 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 
 // plain reports whether nothing can refuse the group, so that it can be stored
 // as one with others.
-func (g *group) plain() bool { return len(g.owners) == 0 && g.task == "" && g.source == nil }
+func (g *group) plain() bool {
+	return len(g.owners) == 0 && len(g.claims.keys) == 0 && g.task == "" && g.source == nil
+}
 
 // merge adds the runs of another plain group.
 func (g *group) merge(other *group) {
@@ -225,12 +236,12 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 // sent again. Each group's own refusal is its result.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
-	keys := q.keys(q.ticks, q.disabled, q.dead, q.outbox)
+	keys := q.keys(q.ticks, q.disabled, q.dead, q.outbox, q.lines, q.turns, q.policy)
 	args := make([]any, 0, 64)
 	args = append(args, token, len(groups))
 	canRetry := true
 	for _, g := range groups {
-		keys = append(append(keys, g.owners...), g.records...)
+		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
 		args = g.appendArgs(args)
 		canRetry = canRetry && g.canRetry
 	}
@@ -265,7 +276,8 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 const repeatFor = 8 * time.Second
 
 func (g *group) appendArgs(args []any) []any {
-	args = append(args, g.source, g.task, g.tick, len(g.owners))
+	args = append(args, g.source, g.task, g.tick, len(g.owners), len(g.claims.keys))
+	args = append(args, g.claims.args...)
 	at, lists := len(args), 0
 	args = append(args, nil)
 	for n, elements := range g.lanes {
@@ -287,6 +299,7 @@ const (
 	taskDisabled = 3
 	sourceGone   = 4
 	entryGone    = 5
+	keyLives     = 6 // that is, an array
 )
 
 // setResults sets each group's result, that of a stored one to what became of
@@ -297,6 +310,10 @@ func setResults(reply any, groups []*group, confirmed error) error {
 		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
 	}
 	for i, g := range groups {
+		if others, ok := verdicts[i].([]any); ok {
+			g.verdict, g.result = keyLives, fmt.Errorf("queue tasks: %w", g.claims.duplicates(others))
+			continue
+		}
 		g.verdict, _ = verdicts[i].(int64)
 		switch g.verdict {
 		case isStored:

@@ -85,7 +85,8 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.name, err)
 	}
-	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped)
+	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
+		q.lines, q.turns, q.policy, q.opens, q.held)
 	args := []any{session, member, mode, b.cfg.MaxDead, b.bad}
 	for i, e := range elements {
 		if h, err := parseHeader([]byte(e)); err == nil && h.record {

@@ -261,7 +261,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		for _, list := range q.ready {
 			counts[i] = append(counts[i], pipe.LLen(ctx, list))
 		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.aside))
+		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.lines), pipe.ZCard(ctx, q.aside))
 	}
 	if _, err := promptly(ctx, b, pipe.Exec); err != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
@@ -327,6 +327,9 @@ type queue struct {
 	outbox   string
 	last     string
 
+	// What runs with limits or a fair value need (lines.lua, turns.lua).
+	lines, turns, policy, opens, held, starts, rates string
+
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	enqueue committer[*group]
 	push    pusher
@@ -370,6 +373,14 @@ func (b *Broker) keysOf(name string) *queue {
 		enabling: base + "enabling",
 		outbox:   base + "outbox",
 		last:     base + "last",
+
+		lines:  base + "lines",
+		turns:  base + "turns",
+		policy: base + "policy",
+		opens:  base + "opens",
+		held:   base + "held",
+		starts: base + "starts",
+		rates:  base + "rates",
 	}
 	q.fixed = []string{
 		q.delayed,
@@ -392,6 +403,7 @@ func (q *queue) batch(member string) string   { return q.base + "f:" + member }
 func (q *queue) done(member string) string    { return q.base + "d:" + member }
 func (q *queue) lost(session string) string   { return q.base + "lost:" + session }
 func (q *queue) owner(id string) string       { return q.base + "id:" + id }
+func (q *queue) unique(key string) string     { return q.base + "u:" + key }
 func (q *queue) record(id string) string      { return q.base + "rec:" + id }
 func (q *queue) ended(instance string) string { return q.base + "wait:" + instance }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -41,6 +42,12 @@ var (
 	putEntryLua string
 	//go:embed deleteentry.lua
 	deleteEntryLua string
+
+	// What several scripts have in common.
+	//go:embed lines.lua
+	linesLua string
+	//go:embed turns.lua
+	turnsLua string
 )
 
 type scripts struct {
@@ -70,7 +77,10 @@ func newScripts() scripts {
 // it once it has seen it.
 type script struct{ source, digest string }
 
+// newScript makes a script of a file, with the files that its lines
+// "-- include <file>" name.
 func newScript(source string) script {
+	source = strings.NewReplacer("-- include lines.lua\n", linesLua, "-- include turns.lua\n", turnsLua).Replace(source)
 	sum := sha1.Sum([]byte(source))
 	return script{source, hex.EncodeToString(sum[:])}
 }

@@ -295,7 +295,8 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 	}
 	q, start := h.q, time.Now()
 	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped,
-		q.paused, q.disabled, q.aside, q.enabling)
+		q.paused, q.disabled, q.aside, q.enabling,
+		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates)
 	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep,
 		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU}
 	var (

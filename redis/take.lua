@@ -10,16 +10,20 @@
 --       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped,
 --       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
 --       21 enabling: tasks whose runs are to come back from there, and up to
---       which one that is not done
+--       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
+--       26 held, 27 starts, 28 rates
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,
 --       8 cap of the dead list, 9 a failure for entries that cannot be read,
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some
--- Returns an array: first the milliseconds until the next delayed run is due
+-- Returns an array: first the milliseconds until the next delayed run is due, or
+--       one that waits for a rate may start
 --       (0: call again at once; -1: there is none, or the queue is paused; -2:
 --       this slot can be used no more; -3: there is none, and nothing in flight
 --       either), then the elements of the batch.
+-- include lines.lua
+-- include turns.lua
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
 local wanted = {room[1] > 0, room[2] > 0}
@@ -41,7 +45,7 @@ local function wake(lane)
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21]) == 0 then
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22]) == 0 then
   sleep()
   return {-3}
 end
@@ -67,7 +71,8 @@ if total <= 0 then
   return {-2}
 end
 
-local steered = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21]) > 0
+local special = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21], KEYS[24]) > 0
+local steered = special and redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21]) > 0
 if steered and redis.call('EXISTS', KEYS[18]) == 1 then
   sleep()
   return {-1}
@@ -90,11 +95,21 @@ local function laneOf(element)
   end
 end
 
+local lines -- how runs with limits or a fair value wait, where there are any
+local function inLines()
+  if not lines then
+    local micros = time[1] * 1000000 + time[2]
+    lines = policies(KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26])
+    turning(lines, KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27], KEYS[28], micros)
+  end
+  return lines
+end
+
 local arrived = {}
 
 -- what is looked at for its task in one call: elements and bytes
 local looks, bytes = 2000, 16777216
-local sift -- while tasks are disabled
+local sift, setAside -- while tasks are disabled
 if steered then
   -- how many bytes of length or value follow the types of MessagePack that open
   -- with 0xc0 to 0xdf, negative if it is a length; of arrays and maps it counts
@@ -137,6 +152,9 @@ if steered then
   -- the task that an element's envelope names, nil if it cannot be found
   local function taskOf(element)
     local at = 11 + string.byte(element, 9)
+    if bit.band(string.byte(element, 2), 12) ~= 0 and #element > at then
+      at = at + 2 + struct.unpack('>I2', element, at - 1) -- behind its extension
+    end
     at = at + (string.byte(element, at) == 0xde and 3 or 1)
     while at and at < #element do
       if string.sub(element, at, at + 1) == '\161t' then -- taskgen writes it first
@@ -166,7 +184,11 @@ if steered then
       for i = 1, #page, 2 do
         if look(page[i]) == task then
           local lane = laneOf(page[i])
-          redis.call('LPUSH', KEYS[1 + lane], page[i])
+          if bit.band(string.byte(page[i], 2), 8) == 0 then
+            redis.call('LPUSH', KEYS[1 + lane], page[i])
+          else
+            inLines().back(lane, KEYS[1 + lane], page[i])
+          end
           redis.call('ZREM', KEYS[20], page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end
@@ -189,6 +211,15 @@ if steered then
     disabled[task] = true
   end
 
+  -- keeps a run aside if its task is disabled, and returns whether it is
+  function setAside(element)
+    if disabled[look(element)] then
+      last = (last or tonumber(redis.call('ZRANGE', KEYS[20], -1, -1, 'WITHSCORES')[2] or 0)) + 1
+      redis.call('ZADD', KEYS[20], string.format('%.0f', last), element)
+      return true
+    end
+  end
+
   -- Moves runs of disabled tasks at the head of a list aside. Returns how many of
   -- those that are there then, up to n, are to be taken.
   function sift(list, n)
@@ -199,10 +230,7 @@ if steered then
         break
       end
       for _, element in ipairs(page) do
-        if disabled[look(element)] then
-          last = (last or tonumber(redis.call('ZRANGE', KEYS[20], -1, -1, 'WITHSCORES')[2] or 0)) + 1
-          redis.call('ZADD', KEYS[20], string.format('%.0f', last), element)
-        else
+        if not setAside(element) then
           kept[#kept + 1] = element
         end
       end
@@ -220,7 +248,11 @@ if first and tonumber(first) <= now then
   for _, element in ipairs(page) do
     local lane = laneOf(element)
     if lane then
-      redis.call('RPUSH', KEYS[1 + lane], element)
+      if bit.band(string.byte(element, 2), 8) == 0 then
+        redis.call('RPUSH', KEYS[1 + lane], element)
+      else
+        inLines().arrive(lane, KEYS[1 + lane], element)
+      end
       arrived[lane <= 3 and 1 or 2] = true
     else
       bury(element)
@@ -233,8 +265,10 @@ end
 reply[1] = -1
 local sessions -- that hold something
 local size = 1
-local function take(lane, list)
-  local n = math.min(room[lane], total)
+
+-- how many of a ready list to take, and how many are in it
+local function share(lane, list, most)
+  local n = math.min(room[lane], total, most)
   if sift and n > 0 then
     n = sift(list, n)
   end
@@ -244,6 +278,16 @@ local function take(lane, list)
     sessions = sessions or math.max(1, redis.call('ZCARD', KEYS[13]))
     n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
   end
+  return n, length
+end
+
+local function taken(lane, n)
+  room[lane], free[lane] = room[lane] - n, math.max(free[lane] - n, 0)
+  total = total - n
+end
+
+local function take(lane, list)
+  local n, length = share(lane, list, total)
   if n < length then
     left[lane] = true
   end
@@ -264,17 +308,90 @@ local function take(lane, list)
     reply[size + i] = moved[i]
   end
   size = size + n
-  room[lane], free[lane] = room[lane] - n, math.max(free[lane] - n, 0)
-  total = total - n
+  taken(lane, n)
 end
-for priority = 2, 4 do
-  for lane = 1, 2 do
-    if wanted[lane] then
-      take(lane, KEYS[(lane - 1) * 3 + priority])
+
+local skipped = {} -- kinds of which a line waits for a slot that is free
+
+-- takes where there are lines: one run a turn, or what is next in the ready list
+local function takeInTurn(lane, list)
+  local ready = (lane - 1) * 3 + list
+  local function add(element)
+    redis.call('RPUSH', batch, element)
+    size = size + 1
+    reply[size] = element
+    taken(lane, 1)
+  end
+  while room[lane] > 0 and total > 0 and lines.budget() > 0 do
+    local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
+    if not waiting and not plain then
+      return
     end
+    if waiting and free[lane] <= 0 then
+      skipped[lane] = true
+      return
+    end
+    local line = waiting and lines.turn(ready, plain)
+    if line then
+      local element = lines.start(line, setAside)
+      if element then
+        add(element)
+      end
+    else
+      local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
+      if n <= 0 then
+        break
+      end
+      for _, element in ipairs(redis.call('LPOP', KEYS[1 + ready], n)) do
+        local run = lines.read(element)
+        if not run then
+          add(element)
+        else
+          local started = lines.come(ready, element, run, free[lane] > 0)
+          if started then
+            add(started)
+          end
+        end
+      end
+    end
+  end
+  if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
+    left[lane] = true
   end
 end
 
+local more = false -- to look at
+if lines or special and redis.call('EXISTS', KEYS[24]) == 1 then
+  more = inLines().wake()
+end
+for priority = 1, 3 do
+  for lane = 1, 2 do
+    if wanted[lane] and lines then
+      takeInTurn(lane, priority)
+    elseif wanted[lane] then
+      take(lane, KEYS[(lane - 1) * 3 + priority + 1])
+    end
+  end
+end
+if lines then
+  for ready in pairs(lines.promoted) do
+    arrived[ready <= 3 and 1 or 2] = true
+  end
+  for ready in pairs(size > 1 and lines.later or {}) do
+    left[ready <= 3 and 1 or 2] = true -- another has to learn when to look
+  end
+  more = more or lines.budget() <= 0
+  for lane = 1, 2 do
+    -- Who has only slots that are not free yet must not wake itself again and again.
+    if skipped[lane] and (size > 1 or redis.call('HGET', KEYS[24], 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
+      redis.call('HSET', KEYS[24], 'skipped' .. lane, string.format('%.0f', now / 500))
+      left[lane] = true
+    end
+  end
+  if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[22]) == 0 then
+    redis.call('DEL', KEYS[23], KEYS[24], KEYS[25])
+  end
+end
 for lane = 1, 2 do
   if wanted[lane] and left[lane] or not wanted[lane] and arrived[lane] then
     wake(lane)
@@ -287,9 +404,11 @@ if size > 1 then
 else
   sleep()
 end
-if size == 1 and (looks <= 0 or bytes <= 0) then
+local opens = lines and lines.due()
+first = tonumber(first)
+if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
-elseif first then
-  reply[1] = math.max(0, tonumber(first) - now)
+elseif first or opens then
+  reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
 end
 return reply

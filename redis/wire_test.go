@@ -63,8 +63,17 @@ type (
 		Deliveries int               `json:"deliveries,omitempty"`
 		ParentID   string            `json:"parent_id,omitempty"`
 		RootID     string            `json:"root_id,omitempty"`
+		Unique     string            `json:"unique,omitempty"`
+		UniqueFor  time.Duration     `json:"unique_for,omitempty,string"`
+		Limits     []wireLimit       `json:"limits,omitempty"`
+		Fair       string            `json:"fair,omitempty"`
 		Headers    map[string]string `json:"headers,omitempty"`
 		Payload    string            `json:"payload,omitempty"`
+	}
+	wireLimit struct {
+		Key string        `json:"key"`
+		Max int           `json:"max"`
+		Per time.Duration `json:"per,omitempty,string"`
 	}
 	wireRecord struct {
 		State   broker.State `json:"state"`
@@ -93,11 +102,16 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 		}
 		return time.Unix(0, ns).UTC()
 	}
+	var limits []broker.Limit
+	for _, l := range w.Limits {
+		limits = append(limits, broker.Limit(l))
+	}
 	return &broker.TaskRun{
 		ID: w.ID, Task: w.Task, Queue: w.Queue, Kind: w.Kind, Priority: w.Priority,
 		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
 		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
+		Unique: w.Unique, UniqueFor: w.UniqueFor, Limits: limits, Fair: w.Fair,
 	}
 }
 
@@ -161,11 +175,18 @@ func requireBytes(t *testing.T, want *string, stored string) {
 func elementsAt(t *testing.T, c *goredis.Client, key string) []string {
 	t.Helper()
 	read := c.LRange
-	if strings.HasSuffix(key, ":delayed") {
+	skip := 0
+	if strings.HasSuffix(key, ":delayed") || strings.HasSuffix(key, ":lines") {
 		read = c.ZRange
+	}
+	if strings.HasSuffix(key, ":lines") {
+		skip = 49
 	}
 	elements, err := read(t.Context(), key, 0, -1).Result()
 	require.NoError(t, err)
+	for i := range elements {
+		elements[i] = elements[i][skip:]
+	}
 	return elements
 }
 
@@ -184,7 +205,7 @@ func TestWireElements(t *testing.T) {
 			}
 
 			// The same bytes, as a program in another language leaves them.
-			ready := strings.Replace(key, ":delayed", ":io:1", 1)
+			ready := strings.NewReplacer(":delayed", ":io:1", ":lines", ":io:1").Replace(key)
 			require.NoError(t, c.Del(t.Context(), key).Err())
 			require.NoError(t, c.RPush(t.Context(), ready, unhex(t, v.Hex)).Err())
 			got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{run.Queue}, 1)
@@ -343,6 +364,8 @@ func TestWireIsDocumented(t *testing.T) {
 		for _, kind := range []broker.Kind{broker.IO, broker.CPU} {
 			r := run(fmt.Sprintf("%s-%s", priority, kind), "q")
 			r.Kind, r.Priority, r.Keep, r.OwnID = kind, priority, time.Hour, true
+			r.Unique, r.Fair = r.ID, "value"
+			r.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 5, Per: time.Hour}}
 			require.NoError(t, b.QueueTasks(t.Context(), r))
 		}
 	}

@@ -35,24 +35,41 @@ export function ulid() {
 // but the payload is bytes; zero ones can be missing.
 export function element(run) {
   const id = Buffer.from(run.id), keep = BigInt(run.keep ?? 0);
-  const head = Buffer.from([1, (keep > 0n ? 1 : 0) | (run.own_id ? 2 : 0), run.kind ?? 0, 1 + (run.priority ?? 0), 0, 0, 0, 0, id.length]);
+  const limits = run.limits ?? [], lined = run.fair || limits.length > 0;
+  const flags = (keep > 0n ? 1 : 0) | (run.own_id ? 2 : 0) | (run.unique ? 4 : 0) | (lined ? 8 : 0);
+  const head = Buffer.from([1, flags, run.kind ?? 0, 1 + (run.priority ?? 0), 0, 0, 0, 0, id.length]);
   head.writeUInt32BE(run.deliveries ?? 0, 4);
   const fields = [
     ["t", run.task], ["q", run.queue], ["k", run.kind], ["p", run.priority],
     ["c", BigInt(run.queued_at ?? 0)], ["u", BigInt(run.due ?? 0)], ["y", BigInt(run.delay ?? 0)],
     ["x", BigInt(run.expire ?? 0)], ["e", keep], ["o", run.own_id ? 1 : 0], ["a", run.attempt],
     ["d", run.deliveries], ["f", run.parent_id], ["r", run.root_id],
+    ["n", run.unique], ["m", BigInt(run.unique_for ?? 0)],
+    ["l", limits.length > 0 && limits.flatMap((l) => [l.key, l.max, BigInt(l.per ?? 0)])], ["g", run.fair],
   ].filter(([, v]) => v);
   const headers = Object.entries(run.headers ?? {}).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   if (headers.length > 0) fields.push(["h", new Map(headers)]);
   fields.push(["b", run.payload]);
-  return Buffer.concat([head, id, Buffer.from([1]), pack(new Map(fields))]);
+  return Buffer.concat([head, id, flags & 12 ? extension(run, limits) : "", Buffer.from([1]), pack(new Map(fields))].map((b) => Buffer.from(b)));
+}
+
+// extension encodes what scripts are to know of a run.
+function extension(run, limits) {
+  const text = (s) => Buffer.concat([Buffer.from([s.length]), Buffer.from(s)]);
+  const number = (n) => { const b = Buffer.alloc(8); b.writeBigUInt64BE(n); return b; };
+  const body = Buffer.concat([text(run.fair ?? ""), text(run.unique ?? ""), Buffer.from([limits.length]),
+    ...limits.flatMap((l) => [text(l.key), number(BigInt(l.max)), number((BigInt(l.per ?? 0) + 999n) / 1000n)])]);
+  const size = Buffer.alloc(2);
+  size.writeUInt16BE(body.length);
+  return Buffer.concat([size, body]);
 }
 
 // parse decodes an element into the fields that element takes.
 export function parse(e) {
-  if (e.length <= 9 || e[0] !== 1 || e.length < 10 + e[8] || e[9 + e[8]] !== 1) throw new Error("no element of version 1");
-  const m = unpack(e.subarray(10 + e[8]));
+  let at = 9 + e[8];
+  if (e[1] & 12) at += 2 + e.readUInt16BE(at);
+  if (e.length <= at || e[0] !== 1 || e[at] !== 1) throw new Error("no element of version 1");
+  const m = unpack(e.subarray(at + 1));
   return {
     id: e.subarray(9, 9 + e[8]).toString(), deliveries: e.readUInt32BE(4),
     task: m.t, queue: m.q, kind: m.k, priority: m.p, queued_at: m.c, due: m.u, delay: m.y, expire: m.x,
@@ -100,7 +117,8 @@ export class Redis {
   // script executes dir/name.lua by its digest, and by its source where the
   // server does not know that.
   async script(dir, name, keys, args) {
-    const source = fs.readFileSync(path.join(dir, name + ".lua"));
+    const read = (file) => fs.readFileSync(path.join(dir, file), "utf8");
+    const source = read(name + ".lua").replace(/^-- include (\S+)\n/gm, (_, file) => read(file));
     const digest = crypto.createHash("sha1").update(source).digest("hex");
     try {
       return await this.send("EVALSHA", digest, keys.length, ...keys, ...args);

@@ -1,0 +1,200 @@
+-- The lines in which runs with limits or a fair value wait, and their turns. This
+-- is no script: it stands in scripts instead of the comment that includes it.
+--
+-- A line is the waiting runs of one lane, fair value and list of limits; all of
+-- them are held back by the same. Its name is the lane, the hash of the value
+-- and that of the limits, 33 characters. The keys:
+--   lines   a sorted set, all scores 0: line, number (16 digits), element
+--   turns   a sorted set, all scores 0. One member a line: its group, which is 'r'
+--           when its first run can be looked at, else 'k' and the hash of the limit
+--           that holds that back; lane, value, number of the first, limits. And for
+--           the lines of one group, lane and value: 'v', group, lane, turn (16
+--           digits), value
+--   policy  a hash that is there while a run with limits may be in a ready list
+--           or a line: l<line> its member of turns; t<group><lane><value> its turn;
+--           front, back, turn, started: the numbers last given
+--   opens   a sorted set: hash of a limit; score: when to look at what it holds
+--           back, in ms since the epoch
+--   held    a hash: limit's key to how many runs with it are in flight
+-- A limit that has room and holds back a line has another among the lines of 'r',
+-- or is in opens: who looks at a line passes the turn on (take.lua).
+local function policies(lines, turns, policy, opens, held)
+  local self = {none = '0000000000000000'}
+
+  function self.hash(text)
+    return text == '' and self.none or string.sub(redis.sha1hex(text), 1, 16)
+  end
+
+  -- the first member from prefix .. from on that opens with the prefix
+  function self.first(key, prefix, from)
+    return redis.call('ZRANGEBYLEX', key, '[' .. prefix .. (from or ''), '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
+  end
+
+  -- what an element's extension says: its fair value and its limits
+  local function decode(element)
+    local at = 12 + string.byte(element, 9)
+    local function text()
+      local size = string.byte(element, at)
+      at = at + 1 + size
+      return string.sub(element, at - size, at - 1)
+    end
+    local run = {fair = text(), limits = {}}
+    text() -- its unique key
+    local names, seen = {}, {}
+    at = at + 1
+    for i = 1, string.byte(element, at - 1) do
+      local limit = {key = text()}
+      limit.max, limit.per = struct.unpack('>I8I8', element, at)
+      limit.hash = self.hash((limit.per > 0 and 'r' or 'c') .. limit.key)
+      limit.counts = not seen[limit.hash] -- a key that stands twice counts once
+      seen[limit.hash] = true
+      names[i] = limit.hash .. string.sub(element, at, at + 15)
+      at = at + 16
+      run.limits[i] = limit
+    end
+    run.held = self.hash(table.concat(names))
+    return run
+  end
+
+  -- the same, nil where there is none, or none that can be read
+  function self.read(element)
+    if bit.band(string.byte(element, 2) or 0, 8) == 8 then
+      local ok, run = pcall(decode, element)
+      return ok and run or nil
+    end
+  end
+
+  local function digits(n)
+    return string.format('%016.0f', n)
+  end
+
+  -- has a value of a group and lane join the end of the round
+  function self.join(value)
+    if not redis.call('HGET', policy, 't' .. value) then
+      local turn = digits(redis.call('HINCRBY', policy, 'turn', 1))
+      redis.call('ZADD', turns, 0, 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16))
+      redis.call('HSET', policy, 't' .. value, turn)
+    end
+  end
+
+  local function drop(value)
+    local turn = redis.call('HGET', policy, 't' .. value)
+    if turn then
+      redis.call('ZREM', turns, 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16))
+      redis.call('HDEL', policy, 't' .. value)
+    end
+    return turn
+  end
+
+  -- takes a value out of the round that has no lines any more
+  function self.quit(value)
+    if not self.first(turns, value) then
+      drop(value)
+    end
+  end
+
+  -- has a value go to the end of the round, if it is in it
+  function self.rotate(value)
+    if drop(value) then
+      self.join(value)
+    end
+  end
+
+  -- puts a line into a group, by the number of its first run
+  function self.list(line, group, number)
+    local was = redis.call('HGET', policy, 'l' .. line)
+    local value = group .. string.sub(line, 1, 17)
+    local member = value .. number .. string.sub(line, 18)
+    if was == member then
+      return
+    end
+    if was then
+      redis.call('ZREM', turns, was)
+    end
+    redis.call('ZADD', turns, 0, member)
+    redis.call('HSET', policy, 'l' .. line, member)
+    self.join(value)
+    if was and string.sub(was, 1, -33) ~= value then
+      self.quit(string.sub(was, 1, -33))
+    end
+  end
+
+  function self.unlist(line)
+    local was = redis.call('HGET', policy, 'l' .. line)
+    if was then
+      redis.call('ZREM', turns, was)
+      redis.call('HDEL', policy, 'l' .. line)
+      self.quit(string.sub(was, 1, -33))
+    end
+  end
+
+  -- puts a run into its line, at its end or its front; returns the line and
+  -- whether there was none
+  function self.file(lane, element, run, front)
+    local line = lane .. self.hash(run.fair) .. run.held
+    local number = front and redis.call('HINCRBY', policy, 'front', -1) or redis.call('HINCRBY', policy, 'back', 1)
+    number = digits(5e15 + number)
+    redis.call('ZADD', lines, 0, line .. number .. element)
+    local new = not redis.call('HGET', policy, 'l' .. line)
+    if new or front then
+      self.list(line, 'r', number)
+    end
+    return line, new
+  end
+
+  -- has a run wait that is due now
+  function self.arrive(lane, ready, element)
+    local run = self.read(element)
+    if run and run.fair ~= '' then
+      if redis.call('EXISTS', ready) == 1 then
+        self.join('r' .. lane .. self.none) -- they came before
+      end
+      self.file(lane, element, run)
+      return
+    end
+    redis.call('RPUSH', ready, element)
+    redis.call('HINCRBY', policy, 'back', 0) -- which makes it, should it not be there
+  end
+
+  -- puts a run back that was taken
+  function self.back(lane, ready, element)
+    local run = self.read(element)
+    if run then
+      self.file(lane, element, run, true)
+    else
+      redis.call('LPUSH', ready, element)
+    end
+  end
+
+  -- counts a run no more that is not in flight any longer; returns whether
+  -- another may start for it
+  function self.release(element)
+    local run, opened = self.read(element), false
+    for _, limit in ipairs(run and run.limits or {}) do
+      if limit.per == 0 and limit.counts then
+        if redis.call('HINCRBY', held, limit.key, -1) <= 0 then
+          redis.call('HDEL', held, limit.key)
+        end
+        if redis.call('EXISTS', turns) == 1 then
+          redis.call('ZADD', opens, 0, limit.hash)
+          opened = true
+        end
+      end
+    end
+    return opened
+  end
+
+  -- takes an entry of the lines away, and has what waits behind it looked at
+  function self.remove(entry)
+    if redis.call('ZREM', lines, entry) == 0 then
+      return false
+    end
+    local run = self.read(string.sub(entry, 50))
+    for _, limit in ipairs(run and run.limits or {}) do
+      redis.call('ZADD', opens, 0, limit.hash)
+    end
+    return true
+  end
+
+  return self
+end

@@ -1,0 +1,322 @@
+package redis_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// policed are runs of the queue q, one for each of the ids.
+func policed(change func(*broker.TaskRun), ids ...string) []*broker.TaskRun {
+	list := make([]*broker.TaskRun, len(ids))
+	for i, id := range ids {
+		list[i] = run(id, "q")
+		change(list[i])
+	}
+	return list
+}
+
+func limits(l ...broker.Limit) func(*broker.TaskRun) {
+	return func(r *broker.TaskRun) { r.Limits = l }
+}
+
+func fair(value string) func(*broker.TaskRun) {
+	return func(r *broker.TaskRun) { r.Fair = value }
+}
+
+// now takes what can be taken at once.
+func now(t *testing.T, s broker.Session, n int) []*broker.TaskRun {
+	t.Helper()
+	got, err := s.Take(within(t, 150*time.Millisecond), broker.Want{Queues: []string{"q"}, IO: n, CPU: n})
+	if err != nil {
+		require.ErrorIs(t, err, within(t, 0).Err())
+	}
+	return got
+}
+
+func finishAll(t *testing.T, s broker.Session, list []*broker.TaskRun) {
+	t.Helper()
+	fenced, err := s.Finish(t.Context(), succeeded(list)...)
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+}
+
+// requireEmpty: of what is kept for lines, nothing is left once all has ended.
+func requireEmpty(t *testing.T) {
+	t.Helper()
+	for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
+		kind, _, _ := strings.Cut(strings.TrimPrefix(key, prefix(t)+":{q}:"), ":")
+		require.NotContains(t, []string{"lines", "turns", "policy", "opens", "held"}, kind, key)
+	}
+}
+
+func TestConcurrencyLimits(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	two := limits(broker.Limit{Key: "k", Max: 2})
+	require.NoError(t, b.QueueTasks(t.Context(), policed(two, "a", "b", "c", "d", "e")...))
+	require.NoError(t, b.QueueTasks(t.Context(), run("free", "q")))
+	got := now(t, s, 10)
+	require.Equal(t, []string{"a", "b", "free"}, ids(got), "the others hold up none")
+	require.Equal(t, 3, length(t, b, "q"), "those wait")
+	require.Empty(t, now(t, s, 10))
+	finishAll(t, s, got[2:])
+
+	require.NoError(t, b.QueueTasks(t.Context(), policed(two, "f")...))
+	finishAll(t, s, got[:1])
+	require.Equal(t, []string{"c"}, ids(now(t, s, 10)))
+
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: "failed"}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"b"}, ids(now(t, s, 10)), "a retry without delay is first of its line")
+	require.NoError(t, s.Leave(t.Context()))
+
+	s = join(t, b, time.Minute)
+	var order []string
+	for length(t, b, "q") > 0 {
+		got := now(t, s, 10)
+		require.Len(t, got, min(2, length(t, b, "q")+len(got)))
+		order = append(order, ids(got)...)
+		finishAll(t, s, got)
+	}
+	require.Equal(t, []string{"b", "c", "d", "e", "f"}, slices.Sorted(slices.Values(order)))
+	require.Equal(t, []string{"d", "e", "f"}, order[2:])
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}
+
+func TestALimitedRunConsumesNothingWhileAnotherLimitHoldsIt(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	one := func(keys ...string) func(*broker.TaskRun) {
+		return func(r *broker.TaskRun) {
+			for _, key := range keys {
+				r.Limits = append(r.Limits, broker.Limit{Key: key, Max: 1})
+			}
+		}
+	}
+	queue := func(change func(*broker.TaskRun), ids ...string) {
+		require.NoError(t, b.QueueTasks(t.Context(), policed(change, ids...)...))
+	}
+	queue(one("y"), "y1")
+	queue(one("x", "y"), "xy1", "xy2")
+	queue(one("x"), "x1", "x2")
+	got := now(t, s, 10)
+	require.Equal(t, []string{"y1", "x1"}, ids(got), "x is free for others while y holds back")
+	finishAll(t, s, got[:1])
+	require.Empty(t, now(t, s, 10), "now x holds back")
+	queue(one("y"), "y2")
+	y2 := now(t, s, 10)
+	require.Equal(t, []string{"y2"}, ids(y2))
+	finishAll(t, s, append(y2, got[1]))
+	got = now(t, s, 10)
+	require.Equal(t, []string{"xy1"}, ids(got))
+	finishAll(t, s, got)
+	for _, want := range []string{"xy2", "x2"} {
+		got = now(t, s, 10)
+		require.Equal(t, []string{want}, ids(got))
+		finishAll(t, s, got)
+	}
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}
+
+func TestARateIsNeverAboveItsMaximum(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	const per, most = 300 * time.Millisecond, 5
+	list := policed(limits(broker.Limit{Key: "r", Max: most, Per: per}), ids(runs("q", 22))...)
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	var (
+		mu     sync.Mutex
+		before []time.Time // each taking
+		after  []time.Time
+		all    sync.WaitGroup
+	)
+	for range 3 {
+		all.Go(func() {
+			s := join(t, b, time.Minute)
+			for {
+				asked := time.Now()
+				got, err := s.Take(within(t, 2*time.Second), broker.Want{Queues: []string{"q"}, IO: 2})
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for range got {
+					before, after = append(before, asked), append(after, time.Now())
+				}
+				done := len(after) == len(list)
+				mu.Unlock()
+				finishAll(t, s, got)
+				if done {
+					return
+				}
+			}
+		})
+	}
+	start := time.Now()
+	all.Wait()
+	require.Len(t, after, len(list))
+	slices.SortFunc(after, time.Time.Compare)
+	slices.SortFunc(before, time.Time.Compare)
+	// A start is between the two: the last of a window's end against the next's begin.
+	for i := range len(after) - most {
+		require.GreaterOrEqual(t, after[i+most].Sub(before[i]), per, "starts %d and %d", i, i+most)
+	}
+	require.GreaterOrEqual(t, after[len(after)-1].Sub(start), 4*per-50*time.Millisecond)
+	require.Less(t, after[len(after)-1].Sub(start), 8*per, "who sleeps wakes when there is room")
+	c := raw(t, shared)
+	for _, key := range []string{"starts", "rates"} {
+		left, err := c.PTTL(t.Context(), prefix(t)+":{q}:"+key).Result()
+		require.NoError(t, err)
+		require.NotEqualValues(t, -1, left, "an idle rate goes by itself")
+	}
+}
+
+func TestFairTurns(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), policed(fair("a"), "a0", "a1", "a2", "a3")...))
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	require.NoError(t, b.QueueTasks(t.Context(), policed(fair("b"), "b0", "b1")...))
+	require.Equal(t, 9, length(t, b, "q"))
+	var order []string
+	for range 9 {
+		order = append(order, ids(now(t, s, 1))...)
+	}
+	require.ElementsMatch(t, []byte("abr"), []byte{order[0][0], order[1][0], order[2][0]}, "%v", order)
+	require.ElementsMatch(t, []byte("abr"), []byte{order[3][0], order[4][0], order[5][0]}, "%v", order)
+	for _, value := range []string{"a", "b", "r"} {
+		own := slices.DeleteFunc(slices.Clone(order), func(id string) bool { return !strings.HasPrefix(id, value) })
+		require.True(t, slices.IsSorted(own), "each value's in the order queued: %v", own)
+	}
+	require.NoError(t, s.Leave(t.Context()))
+	require.Equal(t, 9, length(t, b, "q"))
+	require.Len(t, takeAll(t, join(t, b, time.Minute), "q", 9), 9)
+}
+
+func TestWaitersOfALimitTakeTurns(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	both := func(value string) func(*broker.TaskRun) {
+		return func(r *broker.TaskRun) { r.Fair, r.Limits = value, []broker.Limit{{Key: "k", Max: 1}} }
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), policed(both("a"), "a0", "a1", "a2")...))
+	require.NoError(t, b.QueueTasks(t.Context(), policed(both("b"), "b0", "b1", "b2")...))
+	var order []string
+	for range 6 {
+		got := now(t, s, 10)
+		require.Len(t, got, 1)
+		order = append(order, ids(got)...)
+		finishAll(t, s, got)
+	}
+	for i := range 3 {
+		require.NotEqual(t, order[i+1][0], order[i+2][0], "%v", order)
+	}
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}
+
+func TestALapsedSessionsPlacesComeBack(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s, dead := join(t, b, time.Minute), join(t, b, 20*time.Millisecond)
+	require.NoError(t, b.QueueTasks(t.Context(), policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
+	require.Equal(t, []string{"a", "b"}, ids(now(t, dead, 5)))
+	require.Eventually(t, func() bool {
+		n, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		return n == 2
+	}, 5*time.Second, 5*time.Millisecond)
+	got := now(t, s, 5)
+	require.Equal(t, []string{"a", "b"}, ids(got), "they are the first of their line again")
+	require.Equal(t, 2, got[0].Deliveries)
+	finishAll(t, s, got)
+	got = now(t, s, 5)
+	require.Equal(t, []string{"c"}, ids(got))
+	finishAll(t, s, got)
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}
+
+func TestUniqueRuns(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	unique := func(key string) func(*broker.TaskRun) {
+		return func(r *broker.TaskRun) { r.Unique = key }
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), policed(unique("u"), "a")...))
+	list := append(runs("q", 1), policed(unique("u"), "b")...)
+	list = append(list, policed(unique("v"), "c", "d")...)
+	requireDuplicates(t, b.QueueTasks(t.Context(), list...), broker.Duplicate{Index: 1, ID: "a"}, broker.Duplicate{Index: 3, ID: "c"})
+	requireDuplicates(t, b.QueueTasks(t.Context(), list[:3]...), broker.Duplicate{Index: 1, ID: "a"})
+	require.Equal(t, 1, length(t, b, "q"), "a refused call stores nothing")
+	require.NoError(t, b.QueueTasks(t.Context(), list[2]), "and leaves no lock")
+
+	got := now(t, s, 5)
+	require.Equal(t, []string{"a", "c"}, ids(got))
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Retry})
+	require.NoError(t, err)
+	requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "a"})
+	for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
+		got = now(t, s, 1)
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: "failed"}})
+		require.NoError(t, err)
+		require.NoError(t, b.QueueTasks(t.Context(), list[1]))
+		requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "b"})
+	}
+
+	tick := time.Now()
+	requireDuplicates(t, b.QueueTick(t.Context(), list[1], tick), broker.Duplicate{ID: "b"})
+	last, err := b.LastTick(t.Context(), "q", "task")
+	require.NoError(t, err)
+	require.True(t, last.Equal(tick), "the tick is claimed")
+
+	short := policed(func(r *broker.TaskRun) { r.Unique, r.UniqueFor = "w", 100*time.Millisecond }, "e", "f")
+	require.NoError(t, b.QueueTasks(t.Context(), short[0]))
+	requireDuplicates(t, b.QueueTasks(t.Context(), short[1]), broker.Duplicate{ID: "e"})
+	require.Eventually(t, func() bool { return b.QueueTasks(t.Context(), short[1]) == nil }, 5*time.Second, 5*time.Millisecond)
+	require.Equal(t, []string{"b", "e"}, ids(now(t, s, 2)))
+	e := now(t, s, 1) // f
+	require.Equal(t, []string{"f"}, ids(e))
+}
+
+func requireDuplicates(t *testing.T, err error, want ...broker.Duplicate) {
+	t.Helper()
+	var refused *broker.DuplicateError
+	require.ErrorAs(t, err, &refused)
+	require.ErrorIs(t, err, broker.ErrDuplicate)
+	require.Equal(t, want, refused.Runs)
+}
+
+func TestThousandRacersOnAUniqueKey(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	var (
+		all  sync.WaitGroup
+		errs = make([]error, 1000)
+	)
+	for i := range errs {
+		r := run(fmt.Sprintf("racer-%d", i), "q")
+		r.Unique = "u"
+		all.Go(func() { errs[i] = b.QueueTasks(t.Context(), r) })
+	}
+	all.Wait()
+	winner := slices.Index(errs, nil)
+	require.GreaterOrEqual(t, winner, 0)
+	for i, err := range errs {
+		var refused *broker.DuplicateError
+		if i != winner {
+			require.True(t, errors.As(err, &refused), "%v", err)
+			require.Equal(t, fmt.Sprintf("racer-%d", winner), refused.Runs[0].ID)
+		}
+	}
+	require.Equal(t, 1, length(t, b, "q"))
+}

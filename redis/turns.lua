@@ -1,0 +1,224 @@
+-- Whose turn it is, and what a limit allows. This is no script: it stands in
+-- take.lua instead of the comment that includes it, behind lines.lua. Two more keys:
+--   starts  a sorted set, all scores 0: hash of a rate, instant of a start (16
+--           digits, in µs since the epoch), number (16 digits); and for each rate
+--           one of hash, 'p' and its longest time (16 digits, in µs)
+--   rates   a sorted set: hash of a rate; score: when none of its starts counts
+--           any more, in ms since the epoch
+local function turning(self, lines, turns, policy, opens, held, starts, rates, micros)
+  local now = math.floor(micros / 1000)
+  local budget = 500 -- lines and runs to look at in one call
+  local function digits(n)
+    return string.format('%016.0f', math.max(n, 0))
+  end
+
+  -- nil when the limit has room; else true, or for a rate when it will have some
+  local function closed(limit)
+    if limit.per == 0 then
+      return tonumber(redis.call('HGET', held, limit.key) or 0) >= limit.max or nil
+    end
+    local from = limit.hash .. digits(micros - limit.per + 1)
+    local n = redis.call('ZLEXCOUNT', starts, '[' .. from, '(' .. limit.hash .. 'p')
+    if n >= limit.max then
+      local oldest = redis.call('ZRANGEBYLEX', starts, '[' .. from, '(' .. limit.hash .. 'p', 'LIMIT', n - limit.max, 1)[1]
+      return math.ceil((tonumber(string.sub(oldest, 17, 32)) + limit.per) / 1000)
+    end
+  end
+
+  local function keepFor(key, ms)
+    redis.call('PEXPIRE', key, string.format('%.0f', ms), 'NX')
+    redis.call('PEXPIRE', key, string.format('%.0f', ms), 'GT')
+  end
+
+  -- counts a run that starts
+  local function count(limit)
+    if limit.per == 0 then
+      redis.call('HINCRBY', held, limit.key, 1)
+      return
+    end
+    local noted = self.first(starts, limit.hash, 'p')
+    local per = noted and tonumber(string.sub(noted, 18)) or 0
+    if per < limit.per then
+      if noted then
+        redis.call('ZREM', starts, noted)
+      end
+      per = limit.per
+      redis.call('ZADD', starts, 0, limit.hash .. 'p' .. digits(per))
+    end
+    local number = digits(redis.call('HINCRBY', policy, 'started', 1))
+    redis.call('ZADD', starts, 0, limit.hash .. digits(micros) .. number)
+    local old = redis.call('ZRANGEBYLEX', starts, '[' .. limit.hash, '(' .. limit.hash .. digits(micros - per), 'LIMIT', 0, 100)
+    if #old > 0 then
+      redis.call('ZREM', starts, unpack(old))
+    end
+    local ms = math.ceil(per / 1000)
+    redis.call('ZADD', rates, string.format('%.0f', now + ms), limit.hash)
+    keepFor(starts, ms)
+    keepFor(rates, ms)
+  end
+
+  -- forgets the starts of rates that are idle
+  local function sweep()
+    for _, hash in ipairs(redis.call('ZRANGEBYSCORE', rates, '-inf', string.format('%.0f', now), 'LIMIT', 0, 3)) do
+      local old = redis.call('ZRANGEBYLEX', starts, '[' .. hash, '(' .. hash .. '~', 'LIMIT', 0, 500)
+      if #old > 0 then
+        redis.call('ZREM', starts, unpack(old))
+      end
+      if #old < 500 then
+        redis.call('ZREM', rates, hash)
+      end
+    end
+  end
+
+  local function lineOf(member)
+    return string.sub(member, -49, -33) .. string.sub(member, -16)
+  end
+
+  self.promoted = {} -- lanes of which lines can be looked at now
+  self.later = {} -- lanes of which lines wait for a rate
+
+  -- has one line of each lane looked at that a limit holds back
+  local function promote(hash)
+    local group, lane = 'k' .. hash, 1
+    while lane <= 6 do
+      local turn = self.first(turns, 'v' .. group, tostring(lane))
+      if not turn then
+        return
+      end
+      lane = tonumber(string.sub(turn, 19, 19))
+      local value = group .. lane .. string.sub(turn, -16)
+      local member = self.first(turns, value)
+      local line = member and lineOf(member)
+      local there = line and self.first(lines, line)
+      if not member then
+        self.quit(value)
+      elseif there then
+        self.list(line, 'r', string.sub(there, 34, 49))
+        self.rotate(value)
+        self.promoted[lane] = true
+        lane = lane + 1
+      else
+        self.unlist(line) -- what was in it was removed
+      end
+    end
+  end
+
+  -- looks at what has room now; returns whether there is more to look at
+  function self.wake()
+    sweep()
+    local due = redis.call('ZRANGEBYSCORE', opens, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
+    for _, hash in ipairs(due) do
+      redis.call('ZREM', opens, hash)
+      promote(hash)
+    end
+    return #due == 100
+  end
+
+  -- the hash of a limit that keeps a run from starting, nil if there is none
+  local function closing(run)
+    for _, limit in ipairs(run.limits) do
+      if closed(limit) then
+        return limit.hash
+      end
+    end
+  end
+
+  -- passes the turn on to others that the limits of a run hold back
+  local function pass(run, lane)
+    for _, limit in ipairs(run.limits) do
+      local at = closed(limit)
+      if not at then
+        promote(limit.hash)
+      elseif limit.per > 0 and self.first(turns, 'k' .. limit.hash) then
+        redis.call('ZADD', opens, string.format('%.0f', at), limit.hash)
+        self.later[lane] = true
+      end
+    end
+  end
+
+  -- takes the first run of a line out if its limits allow it to start; aside
+  -- takes it out if it is not to start at all
+  function self.start(line, aside)
+    budget = budget - 1
+    local member = self.first(lines, line)
+    if not member then
+      self.unlist(line)
+      return
+    end
+    local element = string.sub(member, 50)
+    local run = self.read(element) or {limits = {}}
+    local gone = aside and aside(element)
+    local by = not gone and closing(run)
+    if by then
+      self.list(line, 'k' .. by, string.sub(member, 34, 49))
+    else
+      redis.call('ZREM', lines, member)
+      for _, limit in ipairs(gone and {} or run.limits) do
+        if limit.counts then
+          count(limit)
+        end
+      end
+      local following = self.first(lines, line)
+      if following then
+        local next = closing(run)
+        self.list(line, next and 'k' .. next or 'r', string.sub(following, 34, 49))
+      else
+        self.unlist(line)
+      end
+    end
+    pass(run, tonumber(string.sub(line, 1, 1)))
+    return not by and not gone and element or nil
+  end
+
+  -- puts a run that comes from the ready list behind those of its line, and
+  -- takes it if there are none and it may start
+  function self.come(lane, element, run, free)
+    local line, new = self.file(lane, element, run)
+    if new and free then
+      return self.start(line)
+    end
+    budget = budget - 1
+  end
+
+  -- the line whose turn it is in a lane, nil when there is none or, as some wait
+  -- in the ready list, it is theirs
+  function self.turn(lane, plain)
+    local without = 'r' .. lane .. self.none
+    if plain then
+      self.join(without)
+    end
+    while true do
+      local turn = self.first(turns, 'vr' .. lane)
+      if not turn then
+        return
+      end
+      local value = 'r' .. lane .. string.sub(turn, -16)
+      local member = self.first(turns, value)
+      self.rotate(value)
+      if member then
+        return lineOf(member)
+      elseif plain and value == without then
+        return
+      end
+      self.quit(value)
+    end
+  end
+
+  -- whether a line of the lane can be looked at
+  function self.waits(lane)
+    return self.first(turns, 'r' .. lane) ~= nil
+  end
+
+  -- when to look at what limits hold back, in ms; nil when they hold back nothing
+  function self.due()
+    local next = redis.call('ZRANGE', opens, 0, 0, 'WITHSCORES')[2]
+    return next and tonumber(next)
+  end
+
+  -- how much more may be looked at
+  function self.budget()
+    return budget
+  end
+
+  return self
+end
