@@ -1,0 +1,66 @@
+package memory
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// TestNothingIsLeftOfRuns: what the broker keeps for limits, turns, keys and
+// groups goes with the runs it was for.
+func TestNothingIsLeftOfRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New()
+		s, err := b.Join(t.Context(), time.Hour)
+		require.NoError(t, err)
+		const total = 200
+		var runs []*broker.TaskRun
+		for i := range total {
+			runs = append(runs, &broker.TaskRun{
+				ID: fmt.Sprint(i), Task: "task", Queue: "q", Fair: fmt.Sprint("value", i%50), Unique: fmt.Sprint("key", i), Group: "g", Member: i,
+				Limits: []broker.Limit{{Key: fmt.Sprint("held", i%40), Max: 1}, {Key: fmt.Sprint("rate", i%30), Max: 2, Per: time.Minute}},
+			})
+		}
+		require.NoError(t, b.QueueGroup(t.Context(), &broker.TaskRun{
+			ID: "then", Task: "task", Queue: "other", Gathers: broker.Gather{Group: "g", Queue: "q", Size: total},
+		}, runs...))
+		for n := 0; n < total+1; {
+			got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q", "other"}, IO: 7})
+			require.NoError(t, err)
+			for i, r := range got {
+				o := broker.Outcome{Run: r, Verdict: broker.Verdict(i % 3)}
+				if i%4 == 3 {
+					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: "cancelled"}))
+					o.Verdict = broker.Retry
+				}
+				fenced, err := s.Finish(t.Context(), o)
+				require.NoError(t, err)
+				require.Empty(t, fenced)
+			}
+			n += len(got)
+		}
+		q := b.queues["q"]
+		require.NotEmpty(t, q.limits, "limits while their times go on")
+		<-time.After(time.Minute)
+		_, err = b.Queue(t.Context(), "q")
+		require.NoError(t, err)
+		require.Empty(t, q.limits, "limits")
+		require.Empty(t, q.lines, "lines")
+		require.Empty(t, q.windows, "windows")
+		require.Empty(t, q.unique, "unique keys")
+		require.Empty(t, q.groups, "groups")
+		require.Empty(t, b.queues["other"].gathering, "runs that wait for a group")
+		require.Zero(t, q.waits(), "runs that wait")
+		for k := range q.lanes {
+			for p := range q.lanes[k] {
+				require.Empty(t, q.lanes[k][p].others, "values of Fair")
+			}
+		}
+		require.NoError(t, b.Close())
+	})
+}
