@@ -11,6 +11,7 @@ import (
 
 func TestExamples(t *testing.T) {
 	for name, want := range map[string][]string{
+		"chain":      {"three lines: 14 words\n"},
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
 		"progress":   {"running: ", "cancelled: true\n"},

@@ -1,0 +1,85 @@
+// Chain counts the words of documents: one run for each, then one that adds up
+// what they found, then one that reports it. Each is queued in the step that
+// records the end of what it waits for.
+//
+//	go run ./examples/chain
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/taskgen/taskgen/broker/memory"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+//go:generate go tool taskgen
+
+// CountWords counts the words of a text.
+//
+//task:io
+func CountWords(ctx context.Context, text string) (int, error) { return len(strings.Fields(text)), nil }
+
+// Add adds numbers up.
+//
+//task:io
+func Add(ctx context.Context, numbers []int) (int, error) {
+	sum := 0
+	for _, n := range numbers {
+		sum += n
+	}
+	return sum, nil
+}
+
+// Report says what was found.
+//
+//task:io
+func Report(ctx context.Context, words int, title string) (string, error) {
+	return fmt.Sprintf("%s: %d words", title, words), nil
+}
+
+// queue queues all of it. That Add takes what Count returns, and Report what Add
+// returns, the compiler checks.
+func queue(ctx context.Context, title string, texts ...string) (*taskrt.Handle[string], error) {
+	counts := func(ctx context.Context) ([]*taskrt.Handle[int], error) {
+		params := make([]CountWordsParams, len(texts))
+		for i, text := range texts {
+			params[i].Text = text
+		}
+		return QueueCountWordsBatch(ctx, params)
+	}
+	sum := func(ctx context.Context) (*taskrt.Handle[int], error) { return taskrt.Group(ctx, counts, QueueAdd) }
+	report := func(ctx context.Context, words int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+		return QueueReport(ctx, words, title, opts...)
+	}
+	return taskrt.Then(ctx, sum, report)
+}
+
+func run() error {
+	b := memory.New()
+	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, Tasks())
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(taskrt.WithClient(context.Background(), taskrt.NewClient(b, taskrt.ClientConfig{})))
+	stopped := make(chan error, 1)
+	go func() { stopped <- consumer.Run(ctx) }()
+	defer func() { stop(); <-stopped }()
+
+	report, err := queue(ctx, "three lines", "So long as men can breathe", "or eyes can see", "so long lives this")
+	if err != nil {
+		return err
+	}
+	text, err := report.Wait(ctx)
+	fmt.Println(text)
+	return err
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "chain:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,68 @@
+package runtime_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+func TestGroupGathersResultsInOrder(t *testing.T) {
+	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
+		halves := func(numbers ...int64) func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			return func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+				params := make([]tasks.HalfParams, len(numbers))
+				for i, n := range numbers {
+					params[i].N = n
+				}
+				return tasks.QueueHalfBatch(ctx, params)
+			}
+		}
+		sum := func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+			return tasks.QueueSum(ctx, parts, "halves", opts...)
+		}
+		total, err := taskrt.Group(ctx, halves(2, 40, 600), sum)
+		require.NoError(t, err)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "halves: 321 of 3", text)
+
+		failing, err := taskrt.Group(ctx, halves(2, 3, 4, 5), sum)
+		require.NoError(t, err)
+		_, err = failing.Wait(ctx)
+		require.ErrorContains(t, err, "2 of 4 members of the group failed, the first: ")
+		require.ErrorContains(t, err, "3 is odd")
+
+		partial, err := taskrt.Group(ctx, halves(2, 3, 4, 5), sum, taskrt.SkipFailed())
+		require.NoError(t, err)
+		text, err = partial.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "halves: 3 of 2", text)
+
+		_, err = taskrt.Group(ctx, halves(), sum)
+		require.ErrorContains(t, err, "the group has 0 members")
+	})
+}
+
+// TestGroupInTheMiddle: a group can be followed, its gathering run as any other.
+func TestGroupInTheMiddle(t *testing.T) {
+	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
+		gathered := func(ctx context.Context) (*taskrt.Handle[string], error) {
+			return taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+				return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
+			}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+				return tasks.QueueSum(ctx, parts, "s", opts...)
+			})
+		}
+		echo, err := taskrt.Then(ctx, gathered, func(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[tasks.Answer], error) {
+			return tasks.QueueEcho(ctx, text, 1, opts...)
+		})
+		require.NoError(t, err)
+		answer, err := echo.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 3 of 2", answer.Text)
+	})
+}
