@@ -10,12 +10,17 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
+// SupportsGeneratedV2 is defined by every runtime that runs what taskgen
 // generates today. Generated code refers to it, so that code and runtime that
 // do not fit fail to build on that line, whichever of the two is older: a
-// change of what generated code may use or do defines SupportsGeneratedV2,
-// which taskgen then writes, and V1 stays as long as the code that refers to it
-// runs as before. A runtime that no longer runs it must drop V1.
+// change of what generated code may use or do defines SupportsGeneratedV3,
+// which taskgen then writes, and V2 stays as long as the code that refers to it
+// runs as before. A runtime that no longer runs it must drop V2.
+//
+// V2 has [ScheduleTask].
+const SupportsGeneratedV2 = true
+
+// SupportsGeneratedV1 is for code that was generated before V2.
 const SupportsGeneratedV1 = true
 
 // None is the result of a task that returns only an error.

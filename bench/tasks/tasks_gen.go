@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(counter *Counter) []taskrt.Task {
@@ -66,6 +66,11 @@ func QueueCounterNoop(ctx context.Context, id [16]byte, n int, opts ...taskrt.Qu
 // QueueCounterNoopBatch queues one run of [Counter.Noop] for each of params, all of them or none.
 func QueueCounterNoopBatch(ctx context.Context, params []CounterNoopParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, counterNoopTask, params, opts...)
+}
+
+// ScheduleCounterNoop has [Counter.Noop] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterNoop(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterNoopTask, spec, tz, &CounterNoopParams{ID: id, N: n}, opts...)
 }
 
 // CounterNoopParams are the parameters of [Counter.Noop].
@@ -136,6 +141,11 @@ func QueueCounterKeptBatch(ctx context.Context, params []CounterKeptParams, opts
 	return taskrt.QueueBatch(ctx, counterKeptTask, params, opts...)
 }
 
+// ScheduleCounterKept has [Counter.Kept] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterKept(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterKeptTask, spec, tz, &CounterKeptParams{ID: id, N: n}, opts...)
+}
+
 // CounterKeptParams are the parameters of [Counter.Kept].
 type CounterKeptParams struct {
 	ID [16]byte
@@ -203,6 +213,11 @@ func QueueCounterBlobBatch(ctx context.Context, params []CounterBlobParams, opts
 	return taskrt.QueueBatch(ctx, counterBlobTask, params, opts...)
 }
 
+// ScheduleCounterBlob has [Counter.Blob] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterBlob(ctx context.Context, spec, tz string, data []byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterBlobTask, spec, tz, &CounterBlobParams{Data: data}, opts...)
+}
+
 // CounterBlobParams are the parameters of [Counter.Blob].
 type CounterBlobParams struct {
 	Data []byte
@@ -264,6 +279,11 @@ func QueueCounterSleepBatch(ctx context.Context, params []CounterSleepParams, op
 	return taskrt.QueueBatch(ctx, counterSleepTask, params, opts...)
 }
 
+// ScheduleCounterSleep has [Counter.Sleep] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterSleep(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterSleepTask, spec, tz, &CounterSleepParams{D: d}, opts...)
+}
+
 // CounterSleepParams are the parameters of [Counter.Sleep].
 type CounterSleepParams struct {
 	D time.Duration
@@ -323,6 +343,11 @@ func QueueNothing(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueO
 // QueueNothingBatch queues one run of [Nothing] for each of params, all of them or none.
 func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
+}
+
+// ScheduleNothing has [Nothing] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNothing(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{ID: id, N: n}, opts...)
 }
 
 // NothingParams are the parameters of [Nothing].
@@ -392,6 +417,11 @@ func QueueBurnBatch(ctx context.Context, params []BurnParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, burnTask, params, opts...)
 }
 
+// ScheduleBurn has [Burn] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleBurn(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, burnTask, spec, tz, &BurnParams{D: d}, opts...)
+}
+
 // BurnParams are the parameters of [Burn].
 type BurnParams struct {
 	D time.Duration
@@ -456,6 +486,11 @@ func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
 }
 
+// ScheduleGrab has [Grab] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
+}
+
 // GrabParams are the parameters of [Grab].
 type GrabParams struct {
 	Size int
@@ -515,6 +550,11 @@ func QueueCounterHeld(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.
 // QueueCounterHeldBatch queues one run of [Counter.Held] for each of params, all of them or none.
 func QueueCounterHeldBatch(ctx context.Context, params []CounterHeldParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, counterHeldTask, params, opts...)
+}
+
+// ScheduleCounterHeld has [Counter.Held] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterHeld(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterHeldTask, spec, tz, &CounterHeldParams{}, opts...)
 }
 
 // CounterHeldParams are the parameters of [Counter.Held].

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(mailer *Mailer) []taskrt.Task {
@@ -57,6 +57,11 @@ func QueueMailerSend(ctx context.Context, customer string, n int, opts ...taskrt
 // QueueMailerSendBatch queues one run of [Mailer.Send] for each of params, all of them or none.
 func QueueMailerSendBatch(ctx context.Context, params []MailerSendParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, mailerSendTask, params, opts...)
+}
+
+// ScheduleMailerSend has [Mailer.Send] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleMailerSend(ctx context.Context, spec, tz string, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, mailerSendTask, spec, tz, &MailerSendParams{Customer: customer, N: n}, opts...)
 }
 
 // MailerSendParams are the parameters of [Mailer.Send].

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -46,6 +46,11 @@ func QueueHello(ctx context.Context, name string, back bool, opts ...taskrt.Queu
 // QueueHelloBatch queues one run of [Hello] for each of params, all of them or none.
 func QueueHelloBatch(ctx context.Context, params []HelloParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, helloTask, params, opts...)
+}
+
+// ScheduleHello has [Hello] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleHello(ctx context.Context, spec, tz string, name string, back bool, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, helloTask, spec, tz, &HelloParams{Name: name, Back: back}, opts...)
 }
 
 // HelloParams are the parameters of [Hello].

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -46,6 +46,11 @@ func QueueCopy(ctx context.Context, files int64, opts ...taskrt.QueueOption) (*t
 // QueueCopyBatch queues one run of [Copy] for each of params, all of them or none.
 func QueueCopyBatch(ctx context.Context, params []CopyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, copyTask, params, opts...)
+}
+
+// ScheduleCopy has [Copy] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCopy(ctx context.Context, spec, tz string, files int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, copyTask, spec, tz, &CopyParams{Files: files}, opts...)
 }
 
 // CopyParams are the parameters of [Copy].

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -48,6 +48,11 @@ func QueueCall(ctx context.Context, service string, opts ...taskrt.QueueOption) 
 // QueueCallBatch queues one run of [Call] for each of params, all of them or none.
 func QueueCallBatch(ctx context.Context, params []CallParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, callTask, params, opts...)
+}
+
+// ScheduleCall has [Call] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCall(ctx context.Context, spec, tz string, service string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, callTask, spec, tz, &CallParams{Service: service}, opts...)
 }
 
 // CallParams are the parameters of [Call].

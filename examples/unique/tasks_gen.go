@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -53,6 +53,11 @@ func QueueRebuild(ctx context.Context, shop string, why string, opts ...taskrt.Q
 // QueueRebuildBatch queues one run of [Rebuild] for each of params, all of them or none.
 func QueueRebuildBatch(ctx context.Context, params []RebuildParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, rebuildTask, params, opts...)
+}
+
+// ScheduleRebuild has [Rebuild] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRebuild(ctx context.Context, spec, tz string, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, rebuildTask, spec, tz, &RebuildParams{Shop: shop, Why: why}, opts...)
 }
 
 // RebuildParams are the parameters of [Rebuild].

@@ -16,7 +16,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -85,6 +85,11 @@ func QueueScalars(ctx context.Context, yes bool, i int, i8 int8, i16 int16, i32 
 // QueueScalarsBatch queues one run of [Scalars] for each of params, all of them or none.
 func QueueScalarsBatch(ctx context.Context, params []ScalarsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, scalarsTask, params, opts...)
+}
+
+// ScheduleScalars has [Scalars] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleScalars(ctx context.Context, spec, tz string, yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, scalarsTask, spec, tz, &ScalarsParams{Yes: yes, I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text}, opts...)
 }
 
 // ScalarsParams are the parameters of [Scalars].
@@ -234,6 +239,11 @@ func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
 }
 
+// ScheduleNamed has [Named] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNamed(ctx context.Context, spec, tz string, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
+}
+
 // NamedParams are the parameters of [Named].
 type NamedParams struct {
 	Level Level
@@ -331,6 +341,11 @@ func QueueBinary(ctx context.Context, data []byte, blob Blob, key [16]byte, octe
 // QueueBinaryBatch queues one run of [Binary] for each of params, all of them or none.
 func QueueBinaryBatch(ctx context.Context, params []BinaryParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]byte], error) {
 	return taskrt.QueueBatch(ctx, binaryTask, params, opts...)
+}
+
+// ScheduleBinary has [Binary] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleBinary(ctx context.Context, spec, tz string, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, binaryTask, spec, tz, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
 }
 
 // BinaryParams are the parameters of [Binary].
@@ -441,6 +456,11 @@ func QueueLists(ctx context.Context, words []string, grid [][]int32, fixed [3]in
 // QueueListsBatch queues one run of [Lists] for each of params, all of them or none.
 func QueueListsBatch(ctx context.Context, params []ListsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]Item], error) {
 	return taskrt.QueueBatch(ctx, listsTask, params, opts...)
+}
+
+// ScheduleLists has [Lists] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLists(ctx context.Context, spec, tz string, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, listsTask, spec, tz, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
 }
 
 // ListsParams are the parameters of [Lists].
@@ -673,6 +693,11 @@ func QueueMapsBatch(ctx context.Context, params []MapsParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, mapsTask, params, opts...)
 }
 
+// ScheduleMaps has [Maps] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleMaps(ctx context.Context, spec, tz string, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, mapsTask, spec, tz, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
+}
+
 // MapsParams are the parameters of [Maps].
 type MapsParams struct {
 	Counts map[string]int
@@ -873,6 +898,11 @@ func QueuePointersBatch(ctx context.Context, params []PointersParams, opts ...ta
 	return taskrt.QueueBatch(ctx, pointersTask, params, opts...)
 }
 
+// SchedulePointers has [Pointers] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func SchedulePointers(ctx context.Context, spec, tz string, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, pointersTask, spec, tz, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
+}
+
 // PointersParams are the parameters of [Pointers].
 type PointersParams struct {
 	Number *int
@@ -1061,6 +1091,14 @@ func QueueStructsBatch(ctx context.Context, params []StructsParams, opts ...task
 	return taskrt.QueueBatch(ctx, structsTask, params, opts...)
 }
 
+// ScheduleStructs has [Structs] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleStructs(ctx context.Context, spec, tz string, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
+	X int32
+	Y int32
+}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, structsTask, spec, tz, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
+}
+
 // StructsParams are the parameters of [Structs].
 type StructsParams struct {
 	Item      Item
@@ -1161,6 +1199,11 @@ func QueueTreesBatch(ctx context.Context, params []TreesParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, treesTask, params, opts...)
 }
 
+// ScheduleTrees has [Trees] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleTrees(ctx context.Context, spec, tz string, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, treesTask, spec, tz, &TreesParams{Tree: tree, Chain: chain}, opts...)
+}
+
 // TreesParams are the parameters of [Trees].
 type TreesParams struct {
 	Tree  Tree
@@ -1250,6 +1293,11 @@ func QueueOwn(ctx context.Context, addr netip.Addr, link url.URL, heat Celsius, 
 // QueueOwnBatch queues one run of [Own] for each of params, all of them or none.
 func QueueOwnBatch(ctx context.Context, params []OwnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Duo], error) {
 	return taskrt.QueueBatch(ctx, ownTask, params, opts...)
+}
+
+// ScheduleOwn has [Own] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleOwn(ctx context.Context, spec, tz string, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ownTask, spec, tz, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
 }
 
 // OwnParams are the parameters of [Own].
@@ -1356,6 +1404,11 @@ func QueueManyBatch(ctx context.Context, params []ManyParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, manyTask, params, opts...)
 }
 
+// ScheduleMany has [Many] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleMany(ctx context.Context, spec, tz string, many Wide, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, manyTask, spec, tz, &ManyParams{Many: many}, opts...)
+}
+
 // ManyParams are the parameters of [Many].
 type ManyParams struct {
 	Many Wide
@@ -1437,6 +1490,11 @@ func QueueNothing(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Hand
 // QueueNothingBatch queues one run of [Nothing] for each of params, all of them or none.
 func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[string][]string], error) {
 	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
+}
+
+// ScheduleNothing has [Nothing] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNothing(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{}, opts...)
 }
 
 // NothingParams are the parameters of [Nothing].

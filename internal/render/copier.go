@@ -72,7 +72,7 @@ func (c *copier) collect() {
 }
 
 func (c *copier) task(path string, t *scan.Task) {
-	for _, name := range []string{t.StubName(), t.BatchName(), t.ParamsName(), t.DefinitionName()} {
+	for _, name := range t.GeneratedNames() {
 		if !c.claim(t, name, path) {
 			break // the others are made of the same name
 		}

@@ -49,7 +49,7 @@ func newNames(file *jen.File, pkg *scan.Package) *names {
 		n.taken[name] = true
 	}
 	for _, t := range pkg.Tasks {
-		for _, name := range []string{"Tasks", t.StubName(), t.BatchName(), t.ParamsName(), t.DefinitionName()} {
+		for _, name := range append(t.GeneratedNames(), "Tasks") {
 			n.declared[name], n.taken[name] = true, true
 		}
 		for _, p := range t.Params {

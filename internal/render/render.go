@@ -62,6 +62,7 @@ func (g *generator) task(t *scan.Task) {
 	g.definition(t)
 	g.stub(t)
 	g.batch(t)
+	g.scheduleStub(t)
 	g.params(t)
 }
 
@@ -115,7 +116,7 @@ func groupImports(src []byte) []byte {
 func (g *generator) handshake() {
 	g.file.Comment("If this constant is undefined, taskgen and the runtime in go.mod do not fit:")
 	g.file.Comment("go get github.com/taskgen/taskgen@latest, then go generate ./... again.")
-	g.file.Const().Id("_").Op("=").Add(g.runtime("SupportsGeneratedV1"))
+	g.file.Const().Id("_").Op("=").Add(g.runtime("SupportsGeneratedV2"))
 	g.file.Line()
 }
 

@@ -148,29 +148,58 @@ func lines(fields []field) []jen.Code {
 
 // stub renders the function that queues one run.
 func (g *generator) stub(t *scan.Task) {
-	used := map[string]bool{}
-	for _, p := range t.Params {
-		used[p.Name] = true
-	}
-	free := func(name string) bool { return !used[name] && !g.names.declared[name] && !g.names.used[name] }
-	ctx := fresh(free, "ctx", "runCtx")
-	opts := fresh(free, "opts", "queueOpts")
-	args := []jen.Code{jen.Id(ctx).Add(g.context())}
-	var values []jen.Code
-	for _, p := range t.Params {
-		name := p.Name
-		if name == t.ParamsName() || name == t.DefinitionName() {
-			name = fresh(free, name+"Value")
-		}
-		args = append(args, jen.Id(name).Add(g.typ(p.Type.Go)))
-		values = append(values, jen.Id(p.Field).Op(":").Id(name))
-	}
+	free := g.freeIn(t)
+	ctx, opts := fresh(free, "ctx", "runCtx"), fresh(free, "opts", "queueOpts")
+	params, values := g.stubParams(t, free)
+	args := append([]jen.Code{jen.Id(ctx).Add(g.context())}, params...)
 	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
 	g.comment(g.stubDoc(t))
 	g.file.Func().Id(t.StubName()).Params(args...).
 		Params(jen.Op("*").Add(g.runtime("Handle")).Types(g.result(t)), jen.Error()).
 		Block(jen.Return(g.runtime("Queue").Call(
 			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Op("&").Id(t.ParamsName()).Values(values...), jen.Id(opts).Op("..."),
+		)))
+	g.file.Line()
+}
+
+// freeIn reports of a name whether a stub of the task can use it besides the
+// task's parameters.
+func (g *generator) freeIn(t *scan.Task) func(name string) bool {
+	used := map[string]bool{}
+	for _, p := range t.Params {
+		used[p.Name] = true
+	}
+	return func(name string) bool { return !used[name] && !g.names.declared[name] && !g.names.used[name] }
+}
+
+// stubParams renders the task's parameters as those of a stub, and what makes
+// a value of the generated type of them.
+func (g *generator) stubParams(t *scan.Task, free func(name string) bool) (params, values []jen.Code) {
+	for _, p := range t.Params {
+		name := p.Name
+		if name == t.ParamsName() || name == t.DefinitionName() {
+			name = fresh(free, name+"Value")
+		}
+		params = append(params, jen.Id(name).Add(g.typ(p.Type.Go)))
+		values = append(values, jen.Id(p.Field).Op(":").Id(name))
+	}
+	return params, values
+}
+
+// scheduleStub renders the function that makes a schedule of runs.
+func (g *generator) scheduleStub(t *scan.Task) {
+	free := g.freeIn(t)
+	ctx, opts := fresh(free, "ctx", "runCtx"), fresh(free, "opts", "queueOpts")
+	spec, zone := fresh(free, "spec", "cronSpec"), fresh(free, "tz", "zone", "timeZone")
+	params, values := g.stubParams(t, free)
+	args := append([]jen.Code{jen.Id(ctx).Add(g.context()), jen.List(jen.Id(spec), jen.Id(zone)).String()}, params...)
+	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
+	g.comment(t.ScheduleName() + " has " + g.link(t) + " run by the cron expression spec in the time zone tz, or \"@every 10m\" without one: see taskrt.ScheduleTask.")
+	g.file.Func().Id(t.ScheduleName()).Params(args...).
+		Params(jen.Op("*").Add(g.runtime("Scheduled")), jen.Error()).
+		Block(jen.Return(g.runtime("ScheduleTask").Call(
+			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Id(spec), jen.Id(zone),
+			jen.Op("&").Id(t.ParamsName()).Values(values...), jen.Id(opts).Op("..."),
 		)))
 	g.file.Line()
 }

@@ -146,10 +146,10 @@ func (s *pass) checkGenerated(src *source) {
 		owner[name] = t
 	}
 	for _, t := range src.Tasks {
-		for _, name := range []string{"Tasks", t.StubName(), t.BatchName(), t.ParamsName(), t.DefinitionName()} {
-			if name == "Tasks" && owner[name] != nil {
-				continue
-			}
+		if owner["Tasks"] == nil {
+			claim(t, "Tasks")
+		}
+		for _, name := range t.GeneratedNames() {
 			claim(t, name)
 		}
 	}

@@ -117,15 +117,25 @@ func (k *Key) Type() *Type {
 }
 
 // StubName is the name of the generated function that queues one run.
-func (t *Task) StubName() string {
+func (t *Task) StubName() string { return t.stub("Queue") }
+
+func (t *Task) stub(verb string) string {
 	if t.Exported {
-		return "Queue" + t.GoName
+		return verb + t.GoName
 	}
-	return "queue" + upperFirst(t.GoName)
+	return lowerFirst(verb) + upperFirst(t.GoName)
 }
 
 // BatchName is the name of the generated function that queues many runs.
 func (t *Task) BatchName() string { return t.StubName() + "Batch" }
+
+// ScheduleName is the name of the generated function that makes a schedule.
+func (t *Task) ScheduleName() string { return t.stub("Schedule") }
+
+// GeneratedNames is all that the task's generated code declares in its package.
+func (t *Task) GeneratedNames() []string {
+	return []string{t.StubName(), t.BatchName(), t.ScheduleName(), t.ParamsName(), t.DefinitionName()}
+}
 
 // ParamsName is the name of the generated type that holds the parameters.
 func (t *Task) ParamsName() string { return t.GoName + "Params" }

@@ -13,7 +13,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -44,6 +44,11 @@ func QueueStore(ctx context.Context, record Record, opts ...taskrt.QueueOption) 
 // QueueStoreBatch queues one run of [Store] for each of params, all of them or none.
 func QueueStoreBatch(ctx context.Context, params []StoreParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, storeTask, params, opts...)
+}
+
+// ScheduleStore has [Store] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleStore(ctx context.Context, spec, tz string, record Record, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeTask, spec, tz, &StoreParams{Record: record}, opts...)
 }
 
 // StoreParams are the parameters of [Store].

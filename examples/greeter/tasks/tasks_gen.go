@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -60,6 +60,11 @@ func QueueGreet(ctx context.Context, name string, opts ...taskrt.QueueOption) (*
 // QueueGreetBatch queues one run of [Greet] for each of params, all of them or none.
 func QueueGreetBatch(ctx context.Context, params []GreetParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, greetTask, params, opts...)
+}
+
+// ScheduleGreet has [Greet] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleGreet(ctx context.Context, spec, tz string, name string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, greetTask, spec, tz, &GreetParams{Name: name}, opts...)
 }
 
 // GreetParams are the parameters of [Greet].
@@ -132,6 +137,11 @@ func QueueCountBatch(ctx context.Context, params []CountParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, countTask, params, opts...)
 }
 
+// ScheduleCount has [Count] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCount(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, countTask, spec, tz, &CountParams{Text: text}, opts...)
+}
+
 // CountParams are the parameters of [Count].
 type CountParams struct {
 	Text string
@@ -191,6 +201,11 @@ func QueueRemind(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handl
 // QueueRemindBatch queues one run of [Remind] for each of params, all of them or none.
 func QueueRemindBatch(ctx context.Context, params []RemindParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, remindTask, params, opts...)
+}
+
+// ScheduleRemind has [Remind] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRemind(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, remindTask, spec, tz, &RemindParams{}, opts...)
 }
 
 // RemindParams are the parameters of [Remind].

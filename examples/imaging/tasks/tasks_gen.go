@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -54,6 +54,11 @@ func QueueThumbnail(ctx context.Context, picture string, dir string, opts ...tas
 // QueueThumbnailBatch queues one run of [Thumbnail] for each of params, all of them or none.
 func QueueThumbnailBatch(ctx context.Context, params []ThumbnailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Thumb], error) {
 	return taskrt.QueueBatch(ctx, thumbnailTask, params, opts...)
+}
+
+// ScheduleThumbnail has [Thumbnail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleThumbnail(ctx context.Context, spec, tz string, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, thumbnailTask, spec, tz, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
 }
 
 // ThumbnailParams are the parameters of [Thumbnail].

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(store *Store) []taskrt.Task {
@@ -53,6 +53,11 @@ func QueueStoreFetchData(ctx context.Context, url string, opts ...taskrt.QueueOp
 // QueueStoreFetchDataBatch queues one run of [Store.FetchData] for each of params, all of them or none.
 func QueueStoreFetchDataBatch(ctx context.Context, params []StoreFetchDataParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, storeFetchDataTask, params, opts...)
+}
+
+// ScheduleStoreFetchData has [Store.FetchData] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleStoreFetchData(ctx context.Context, spec, tz string, url string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeFetchDataTask, spec, tz, &StoreFetchDataParams{URL: url}, opts...)
 }
 
 // StoreFetchDataParams are the parameters of [Store.FetchData].
@@ -124,6 +129,11 @@ func QueueStoreHeavyCalculationBatch(ctx context.Context, params []StoreHeavyCal
 	return taskrt.QueueBatch(ctx, storeHeavyCalculationTask, params, opts...)
 }
 
+// ScheduleStoreHeavyCalculation has [Store.HeavyCalculation] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleStoreHeavyCalculation(ctx context.Context, spec, tz string, dataID string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeHeavyCalculationTask, spec, tz, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
+}
+
 // StoreHeavyCalculationParams are the parameters of [Store.HeavyCalculation].
 type StoreHeavyCalculationParams struct {
 	DataID string
@@ -191,6 +201,11 @@ func QueueScheduled(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Ha
 // QueueScheduledBatch queues one run of [Scheduled] for each of params, all of them or none.
 func QueueScheduledBatch(ctx context.Context, params []ScheduledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, scheduledTask, params, opts...)
+}
+
+// ScheduleScheduled has [Scheduled] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleScheduled(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, scheduledTask, spec, tz, &ScheduledParams{}, opts...)
 }
 
 // ScheduledParams are the parameters of [Scheduled].

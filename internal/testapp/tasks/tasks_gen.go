@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
@@ -123,6 +123,11 @@ func QueueRecorderOnceBatch(ctx context.Context, params []RecorderOnceParams, op
 	return taskrt.QueueBatch(ctx, recorderOnceTask, params, opts...)
 }
 
+// ScheduleRecorderOnce has [Recorder.Once] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderOnce(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderOnceTask, spec, tz, &RecorderOnceParams{Note: note, N: n}, opts...)
+}
+
 // RecorderOnceParams are the parameters of [Recorder.Once].
 type RecorderOnceParams struct {
 	Note string
@@ -197,6 +202,11 @@ func QueueRecorderLimitedBatch(ctx context.Context, params []RecorderLimitedPara
 	return taskrt.QueueBatch(ctx, recorderLimitedTask, params, opts...)
 }
 
+// ScheduleRecorderLimited has [Recorder.Limited] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderLimited(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderLimitedTask, spec, tz, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
+}
+
 // RecorderLimitedParams are the parameters of [Recorder.Limited].
 type RecorderLimitedParams struct {
 	Tenant string
@@ -263,6 +273,11 @@ func QueueRecorderRated(ctx context.Context, note string, opts ...taskrt.QueueOp
 // QueueRecorderRatedBatch queues one run of [Recorder.Rated] for each of params, all of them or none.
 func QueueRecorderRatedBatch(ctx context.Context, params []RecorderRatedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, recorderRatedTask, params, opts...)
+}
+
+// ScheduleRecorderRated has [Recorder.Rated] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderRated(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderRatedTask, spec, tz, &RecorderRatedParams{Note: note}, opts...)
 }
 
 // RecorderRatedParams are the parameters of [Recorder.Rated].
@@ -332,6 +347,11 @@ func QueueRecorderShared(ctx context.Context, tenant string, n int, opts ...task
 // QueueRecorderSharedBatch queues one run of [Recorder.Shared] for each of params, all of them or none.
 func QueueRecorderSharedBatch(ctx context.Context, params []RecorderSharedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, recorderSharedTask, params, opts...)
+}
+
+// ScheduleRecorderShared has [Recorder.Shared] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderShared(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderSharedTask, spec, tz, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
 }
 
 // RecorderSharedParams are the parameters of [Recorder.Shared].
@@ -410,6 +430,11 @@ func QueueHalfBatch(ctx context.Context, params []HalfParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, halfTask, params, opts...)
 }
 
+// ScheduleHalf has [Half] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleHalf(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, halfTask, spec, tz, &HalfParams{N: n}, opts...)
+}
+
 // HalfParams are the parameters of [Half].
 type HalfParams struct {
 	N int64
@@ -478,6 +503,11 @@ func QueueSum(ctx context.Context, parts []int64, title string, opts ...taskrt.Q
 // QueueSumBatch queues one run of [Sum] for each of params, all of them or none.
 func QueueSumBatch(ctx context.Context, params []SumParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, sumTask, params, opts...)
+}
+
+// ScheduleSum has [Sum] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSum(ctx context.Context, spec, tz string, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sumTask, spec, tz, &SumParams{Parts: parts, Title: title}, opts...)
 }
 
 // SumParams are the parameters of [Sum].
@@ -553,6 +583,11 @@ func QueueWorkBatch(ctx context.Context, params []WorkParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, workTask, params, opts...)
 }
 
+// ScheduleWork has [Work] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleWork(ctx context.Context, spec, tz string, steps int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, workTask, spec, tz, &WorkParams{Steps: steps}, opts...)
+}
+
 // WorkParams are the parameters of [Work].
 type WorkParams struct {
 	Steps int64
@@ -619,6 +654,11 @@ func QueueEcho(ctx context.Context, text string, times int, opts ...taskrt.Queue
 // QueueEchoBatch queues one run of [Echo] for each of params, all of them or none.
 func QueueEchoBatch(ctx context.Context, params []EchoParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
 	return taskrt.QueueBatch(ctx, echoTask, params, opts...)
+}
+
+// ScheduleEcho has [Echo] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleEcho(ctx context.Context, spec, tz string, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, echoTask, spec, tz, &EchoParams{Text: text, Times: times}, opts...)
 }
 
 // EchoParams are the parameters of [Echo].
@@ -690,6 +730,11 @@ func QueueRecorderRecordBatch(ctx context.Context, params []RecorderRecordParams
 	return taskrt.QueueBatch(ctx, recorderRecordTask, params, opts...)
 }
 
+// ScheduleRecorderRecord has [Recorder.Record] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderRecord(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderRecordTask, spec, tz, &RecorderRecordParams{Note: note}, opts...)
+}
+
 // RecorderRecordParams are the parameters of [Recorder.Record].
 type RecorderRecordParams struct {
 	Note string
@@ -753,6 +798,11 @@ func QueueRecorderMailBatch(ctx context.Context, params []RecorderMailParams, op
 	return taskrt.QueueBatch(ctx, recorderMailTask, params, opts...)
 }
 
+// ScheduleRecorderMail has [Recorder.Mail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderMail(ctx context.Context, spec, tz string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderMailTask, spec, tz, &RecorderMailParams{To: to}, opts...)
+}
+
 // RecorderMailParams are the parameters of [Recorder.Mail].
 type RecorderMailParams struct {
 	To string
@@ -814,6 +864,11 @@ func QueueRecorderTickBatch(ctx context.Context, params []RecorderTickParams, op
 	return taskrt.QueueBatch(ctx, recorderTickTask, params, opts...)
 }
 
+// ScheduleRecorderTick has [Recorder.Tick] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderTickTask, spec, tz, &RecorderTickParams{}, opts...)
+}
+
 // RecorderTickParams are the parameters of [Recorder.Tick].
 type RecorderTickParams struct{}
 
@@ -860,6 +915,11 @@ func QueueRecorderHourly(ctx context.Context, opts ...taskrt.QueueOption) (*task
 // QueueRecorderHourlyBatch queues one run of [Recorder.Hourly] for each of params, all of them or none.
 func QueueRecorderHourlyBatch(ctx context.Context, params []RecorderHourlyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, recorderHourlyTask, params, opts...)
+}
+
+// ScheduleRecorderHourly has [Recorder.Hourly] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderHourly(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderHourlyTask, spec, tz, &RecorderHourlyParams{}, opts...)
 }
 
 // RecorderHourlyParams are the parameters of [Recorder.Hourly].
@@ -910,6 +970,11 @@ func QueueRecorderExpiring(ctx context.Context, note string, opts ...taskrt.Queu
 // QueueRecorderExpiringBatch queues one run of [Recorder.Expiring] for each of params, all of them or none.
 func QueueRecorderExpiringBatch(ctx context.Context, params []RecorderExpiringParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, recorderExpiringTask, params, opts...)
+}
+
+// ScheduleRecorderExpiring has [Recorder.Expiring] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderExpiring(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderExpiringTask, spec, tz, &RecorderExpiringParams{Note: note}, opts...)
 }
 
 // RecorderExpiringParams are the parameters of [Recorder.Expiring].
@@ -982,6 +1047,11 @@ func QueueSquareBatch(ctx context.Context, params []SquareParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, squareTask, params, opts...)
 }
 
+// ScheduleSquare has [Square] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSquare(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, squareTask, spec, tz, &SquareParams{N: n}, opts...)
+}
+
 // SquareParams are the parameters of [Square].
 type SquareParams struct {
 	N int64
@@ -1050,6 +1120,11 @@ func QueueWhereBatch(ctx context.Context, params []WhereParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, whereTask, params, opts...)
 }
 
+// ScheduleWhere has [Where] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleWhere(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, whereTask, spec, tz, &WhereParams{}, opts...)
+}
+
 // WhereParams are the parameters of [Where].
 type WhereParams struct{}
 
@@ -1100,6 +1175,11 @@ func QueueMisbehave(ctx context.Context, how string, opts ...taskrt.QueueOption)
 // QueueMisbehaveBatch queues one run of [Misbehave] for each of params, all of them or none.
 func QueueMisbehaveBatch(ctx context.Context, params []MisbehaveParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, misbehaveTask, params, opts...)
+}
+
+// ScheduleMisbehave has [Misbehave] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleMisbehave(ctx context.Context, spec, tz string, how string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, misbehaveTask, spec, tz, &MisbehaveParams{How: how}, opts...)
 }
 
 // MisbehaveParams are the parameters of [Misbehave].
@@ -1167,6 +1247,11 @@ func QueueRelay(ctx context.Context, text string, opts ...taskrt.QueueOption) (*
 // QueueRelayBatch queues one run of [Relay] for each of params, all of them or none.
 func QueueRelayBatch(ctx context.Context, params []RelayParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
 	return taskrt.QueueBatch(ctx, relayTask, params, opts...)
+}
+
+// ScheduleRelay has [Relay] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRelay(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, relayTask, spec, tz, &RelayParams{Text: text}, opts...)
 }
 
 // RelayParams are the parameters of [Relay].
@@ -1238,6 +1323,11 @@ func QueueDescendBatch(ctx context.Context, params []DescendParams, opts ...task
 	return taskrt.QueueBatch(ctx, descendTask, params, opts...)
 }
 
+// ScheduleDescend has [Descend] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleDescend(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, descendTask, spec, tz, &DescendParams{}, opts...)
+}
+
 // DescendParams are the parameters of [Descend].
 type DescendParams struct{}
 
@@ -1288,6 +1378,11 @@ func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*task
 // QueueGrabBatch queues one run of [Grab] for each of params, all of them or none.
 func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
+}
+
+// ScheduleGrab has [Grab] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
 }
 
 // GrabParams are the parameters of [Grab].
@@ -1359,6 +1454,11 @@ func QueueGreetingBatch(ctx context.Context, params []GreetingParams, opts ...ta
 	return taskrt.QueueBatch(ctx, greetingTask, params, opts...)
 }
 
+// ScheduleGreeting has [Greeting] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleGreeting(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, greetingTask, spec, tz, &GreetingParams{}, opts...)
+}
+
 // GreetingParams are the parameters of [Greeting].
 type GreetingParams struct{}
 
@@ -1414,6 +1514,11 @@ func QueueUngreetedBatch(ctx context.Context, params []UngreetedParams, opts ...
 	return taskrt.QueueBatch(ctx, ungreetedTask, params, opts...)
 }
 
+// ScheduleUngreeted has [Ungreeted] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleUngreeted(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ungreetedTask, spec, tz, &UngreetedParams{}, opts...)
+}
+
 // UngreetedParams are the parameters of [Ungreeted].
 type UngreetedParams struct{}
 
@@ -1461,6 +1566,11 @@ func QueueLogin(ctx context.Context, user string, pin int, opts ...taskrt.QueueO
 // QueueLoginBatch queues one run of [Login] for each of params, all of them or none.
 func QueueLoginBatch(ctx context.Context, params []LoginParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, loginTask, params, opts...)
+}
+
+// ScheduleLogin has [Login] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLogin(ctx context.Context, spec, tz string, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, loginTask, spec, tz, &LoginParams{User: user, Pin: pin}, opts...)
 }
 
 // LoginParams are the parameters of [Login].
