@@ -359,3 +359,31 @@ func TestALostLeaseEndsABusyChild(t *testing.T) {
 	require.Equal(t, 2, failure.Attempt, "what a lost lease has ended is no attempt; what follows is, in the one child that there may be")
 	require.NotContains(t, log.String(), "go on unsupervised")
 }
+
+func TestChildProcessesMakeAndEndSchedules(t *testing.T) {
+	b := newMemory(t)
+	var j journal
+	set := tasks.Tasks(j.recorder(nil))
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1}, set)
+	schedule(t, b, set)
+	ctx := clientContext(childContext(t), b)
+	plan := func(id, note string) ([]string, error) {
+		handle, err := tasks.QueuePlan(ctx, id, note)
+		require.NoError(t, err)
+		return handle.Wait(ctx)
+	}
+	ids, err := plan("mine", "planned")
+	require.NoError(t, err)
+	require.Equal(t, []string{"mine @every 1s"}, ids)
+	require.Eventually(t, func() bool { return count(j.notes(), "planned") >= 2 }, 30*time.Second, 10*time.Millisecond)
+	for _, e := range j.all() {
+		if e.note == "planned" {
+			require.NotEmpty(t, e.run.ParentID, "the run that made the schedule")
+		}
+	}
+	ids, err = plan("mine", "")
+	require.NoError(t, err)
+	require.Empty(t, ids)
+	_, err = plan("mine", "")
+	require.ErrorContains(t, err, taskrt.ErrNoSchedule.Error())
+}

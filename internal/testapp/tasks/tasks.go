@@ -189,3 +189,23 @@ func Linger(ctx context.Context, note string) error {
 //task:cpu
 //task:result 1h
 func Brood(ctx context.Context, note string) error { return Linger(ctx, note) }
+
+// Plan has Record run every second from now on, or no more if the note is
+// empty, and returns the ids of all schedules there are.
+//
+//task:cpu
+func Plan(ctx context.Context, id, note string) ([]string, error) {
+	if note == "" {
+		if err := taskrt.Unschedule(ctx, "", id); err != nil {
+			return nil, taskrt.Permanent(err)
+		}
+	} else if _, err := ScheduleRecorderRecord(ctx, "@every 1s", "", note, taskrt.ID(id)); err != nil {
+		return nil, err
+	}
+	list, err := taskrt.Schedules(ctx)
+	ids := []string{}
+	for _, s := range list {
+		ids = append(ids, s.ID+" "+s.Spec)
+	}
+	return ids, err
+}

@@ -91,6 +91,9 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(broodTask, func(ctx context.Context, p *BroodParams) (taskrt.None, error) {
 			return taskrt.None{}, Brood(ctx, p.Note)
 		}),
+		taskrt.Bind(planTask, func(ctx context.Context, p *PlanParams) ([]string, error) {
+			return Plan(ctx, p.ID, p.Note)
+		}),
 	}
 }
 
@@ -1641,6 +1644,11 @@ func QueueLingerBatch(ctx context.Context, params []LingerParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, lingerTask, params, opts...)
 }
 
+// ScheduleLinger has [Linger] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLinger(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, lingerTask, spec, tz, &LingerParams{Note: note}, opts...)
+}
+
 // LingerParams are the parameters of [Linger].
 type LingerParams struct {
 	Note string
@@ -1703,6 +1711,11 @@ func QueueBroodBatch(ctx context.Context, params []BroodParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, broodTask, params, opts...)
 }
 
+// ScheduleBrood has [Brood] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleBrood(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, broodTask, spec, tz, &BroodParams{Note: note}, opts...)
+}
+
 // BroodParams are the parameters of [Brood].
 type BroodParams struct {
 	Note string
@@ -1739,6 +1752,93 @@ func (p BroodParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *BroodParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// planTask describes [Plan].
+var planTask = &taskrt.Definition[PlanParams, []string]{
+	Spec: taskrt.Spec{
+		Name:   "plan",
+		Doc:    "Plan has Record run every second from now on, or no more if the note is\nempty, and returns the ids of all schedules there are.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Params: "id string, note string",
+		Result: "[string]",
+	},
+	AppendParams: (*PlanParams).AppendMsgpack,
+	ReadParams:   (*PlanParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *[]string) ([]byte, error) {
+		b = codec.AppendSliceHeader(b, *v)
+		for _, e := range *v {
+			b = codec.AppendString(b, e)
+		}
+		return b, nil
+	},
+	ReadResult: func(r *codec.Reader, v *[]string) {
+		for left := codec.ReadSlice(r, v); left > 0 && r.More(); left-- {
+			*v = append(*v, r.String())
+		}
+	},
+}
+
+// QueuePlan queues [Plan]: it has Record run every second from now on, or no more if the note is
+// empty, and returns the ids of all schedules there are.
+func QueuePlan(ctx context.Context, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[[]string], error) {
+	return taskrt.Queue(ctx, planTask, &PlanParams{ID: id, Note: note}, opts...)
+}
+
+// QueuePlanBatch queues one run of [Plan] for each of params, all of them or none.
+func QueuePlanBatch(ctx context.Context, params []PlanParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]string], error) {
+	return taskrt.QueueBatch(ctx, planTask, params, opts...)
+}
+
+// SchedulePlan has [Plan] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func SchedulePlan(ctx context.Context, spec, tz string, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, planTask, spec, tz, &PlanParams{ID: id, Note: note}, opts...)
+}
+
+// PlanParams are the parameters of [Plan].
+type PlanParams struct {
+	ID   string
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *PlanParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 21+len(p.ID)+len(p.Note))
+	b = append(b, 0x82)
+	b = append(b, "\xa2id"...)
+	b = codec.AppendString(b, p.ID)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "id":
+			r.Once(&seen, 0)
+			p.ID = r.String()
+		case "note":
+			r.Once(&seen, 1)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "id", "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p PlanParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *PlanParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
