@@ -1,0 +1,210 @@
+package runtime_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/redistest"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// commands returns how many commands clients have sent, those of scripts left
+// out, and those that ask for these numbers.
+func commands(t *testing.T, s *redistest.Server) map[string]int {
+	t.Helper()
+	reply, err := s.Do("INFO", "commandstats")
+	require.NoError(t, err)
+	n := map[string]int{}
+	for line := range strings.Lines(fmt.Sprint(reply)) {
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if !ok {
+			continue
+		}
+		calls, _, _ := strings.Cut(rest, ",")
+		n[name], err = strconv.Atoi(calls)
+		require.NoError(t, err)
+	}
+	return n
+}
+
+func openRedis(t *testing.T, s *redistest.Server) broker.Broker {
+	t.Helper()
+	b, err := taskrt.Open(t.Context(), s.URL())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.(interface{ Close() error }).Close()) })
+	return b
+}
+
+// TestTenThousandTicksAtOnce has them made at run time, of one interval, so that
+// all are due in one second; two schedulers look after them.
+func TestTenThousandTicksAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	b := openRedis(t, server)
+	d := reportTask(taskrt.Spec{})
+	ctx := clientContext(t.Context(), b)
+	const n = 10_000
+	put := make(chan error, 100)
+	for i := range 100 {
+		go func() {
+			var err error
+			for k := i; k < n && err == nil; k += 100 {
+				_, err = taskrt.ScheduleTask(ctx, d, "@every 20s", "", &report{"x"}, taskrt.ID(fmt.Sprintf("entry-%05d", k)))
+			}
+			put <- err
+		}()
+	}
+	for range 100 {
+		require.NoError(t, <-put)
+	}
+	before := commands(t, server)
+	set := bindReport(d, new(journal))
+	for range 2 {
+		schedule(t, b, set)
+	}
+	var length int64
+	var first time.Time
+	require.Eventually(t, func() bool {
+		lengths, err := b.QueueLength(t.Context())
+		require.NoError(t, err)
+		length = lengths["default"]
+		if length > 0 && first.IsZero() {
+			first = time.Now()
+		}
+		return length >= n
+	}, time.Minute, 50*time.Millisecond, "queued in the end")
+	t.Logf("%d ticks are queued %v after the first", length, time.Since(first))
+	require.EqualValues(t, n, length, "each once")
+	after := commands(t, server)
+	sent := after["evalsha"] + after["eval"] - before["evalsha"] - before["eval"]
+	t.Logf("%d scripts were executed for them", sent)
+	require.Less(t, sent, n/5, "ticks that are due at once share commands")
+}
+
+// TestAnIdleSchedulerAsksSeldom counts what a scheduler of 50 tasks with a
+// schedule, and 50 made at run time, sends while none is due.
+func TestAnIdleSchedulerAsksSeldom(t *testing.T) {
+	server := redistest.Start(t)
+	b := openRedis(t, server)
+	d := reportTask(taskrt.Spec{})
+	ctx := clientContext(t.Context(), b)
+	set := bindReport(d, new(journal))
+	for i := range 50 {
+		_, err := taskrt.ScheduleTask(ctx, d, "0 0 1 1 *", "", &report{"x"}, taskrt.ID(fmt.Sprint("entry-", i)))
+		require.NoError(t, err)
+		set = append(set, scheduled(fmt.Sprint("task-", i), taskrt.Schedule{Cron: "0 0 1 1 *"}, new(journal)))
+	}
+	s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: quiet}, set)
+	require.NoError(t, err)
+	start(t, s.Run)
+	asked := func() int { return commands(t, server)["mget"] }
+	require.Eventually(t, func() bool { return s.Status().Schedules == 100 && asked() >= 2 }, 20*time.Second, 10*time.Millisecond)
+	before, from := commands(t, server), time.Now()
+	require.Eventually(t, func() bool { return asked() >= before["mget"]+4 }, time.Minute, 10*time.Millisecond)
+	after, passed := commands(t, server), time.Since(from)
+	sent := 0
+	for name, n := range after {
+		if name != "info" {
+			sent += n - before[name]
+		}
+	}
+	t.Logf("%d commands in %v", sent, passed)
+	require.LessOrEqual(t, float64(sent), passed.Seconds()+1, "commands: one a second at most")
+}
+
+// TestOverlapsOnRedis is TestATickIsLeftOutWhileAnEarlierRunLives there.
+func TestOverlapsOnRedis(t *testing.T) {
+	b := openRedis(t, redistest.Start(t))
+	if p, ok := b.(broker.Policies); !ok || !p.Policed() {
+		t.Skip("the broker keeps no policies")
+	}
+	d := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Every: time.Second, SkipOverlap: true}})
+	d.ReadParams = func(p *report, r *codec.Reader) { r.Skip() }
+	started, release := make(chan string, 100), make(chan struct{})
+	set := []taskrt.Task{taskrt.Bind(d, func(ctx context.Context, _ *report) (taskrt.None, error) {
+		run, _ := taskrt.CurrentRun(ctx)
+		started <- run.ID
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return taskrt.None{}, ctx.Err()
+	})}
+	consume(t, b, taskrt.ConsumerConfig{}, set)
+	for range 3 {
+		schedule(t, b, set)
+	}
+	first := <-started
+	last := func() time.Time {
+		at, err := b.(broker.Schedules).LastTick(t.Context(), "default", "send_report")
+		require.NoError(t, err)
+		return at
+	}
+	claimed := last()
+	require.Eventually(t, func() bool { return last().Sub(claimed) >= 3*time.Second }, 30*time.Second, 10*time.Millisecond, "ticks are claimed meanwhile")
+	require.Empty(t, started, "and left out")
+	close(release)
+	second := <-started
+	require.NotEqual(t, first, second, "the first tick after the end runs")
+}
+
+// TestSchedulersKilledAtRandomQueueEachTickOnce has five processes queue a tick
+// each second, one of which is killed, and started again, every now and then:
+// for 12 seconds, or a minute with TASKGEN_SOAK.
+func TestSchedulersKilledAtRandomQueueEachTickOnce(t *testing.T) {
+	ticks, every := 12, 2
+	if os.Getenv("TASKGEN_SOAK") != "" {
+		ticks, every = 60, 5
+	}
+	f := newFleet(t)
+	f.serve(0, "--consume")
+	fleet := make([]*process, 5)
+	for i := range fleet {
+		fleet[i] = f.serve(0, "--schedule")
+	}
+	read := func() []string {
+		ids := []string{}
+		b, _ := os.ReadFile(f.ledger)
+		for line := range strings.Lines(string(b)) {
+			if id, ok := strings.CutPrefix(line, "START tick recorder_tick@"); ok {
+				ids = append(ids, strings.Fields(id)[0])
+			}
+		}
+		return ids
+	}
+	kills := 0
+	require.Eventually(t, func() bool {
+		n := len(read())
+		if n >= (kills+1)*every {
+			i := kills % len(fleet)
+			fleet[i].end(syscall.SIGKILL)
+			fleet[i] = f.serve(0, "--schedule")
+			kills++
+		}
+		return n >= ticks
+	}, time.Duration(ticks)*5*time.Second, 20*time.Millisecond)
+	ids := read()
+	slices.Sort(ids)
+	for i, id := range ids {
+		if i == 0 {
+			continue
+		}
+		last, err := time.Parse(time.RFC3339, ids[i-1])
+		require.NoError(t, err)
+		this, err := time.Parse(time.RFC3339, id)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, this.Sub(last), "each tick once, and none missing: %s after %s", id, ids[i-1])
+	}
+	t.Logf("%d ticks, %d schedulers killed", len(ids), kills)
+	require.GreaterOrEqual(t, kills, ticks/every-1)
+}
