@@ -6,4 +6,6 @@
 // [github.com/taskgen/taskgen/broker] describes. Start with README.md.
 package taskgen
 
-//go:generate go tool taskgen ./examples/... ./internal/testapp/... ./internal/codectest
+//go:generate go tool taskgen ./examples/... ./internal/testapp/tasks ./internal/codectest
+//go:generate go tool taskgen ./internal/testapp/skew/v1
+//go:generate go tool taskgen ./internal/testapp/skew/v2
