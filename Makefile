@@ -21,8 +21,9 @@ test: redis-server ## run all tests with the race detector
 	$(GO) test -race -timeout 20m $(PKG)
 	cd bench && $(GO) test ./...
 
-soak: ## start 5,000 child processes and more, and see that nothing of them is left
+soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped' ./internal/subprocess
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom' ./runtime
 
 fuzz: ## fuzz every fuzz target for 20s
 	@for pkg in $$($(GO) list ./...); do \

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,11 +39,55 @@ func pickup(ctx context.Context, e *environment, s system) (sample, error) {
 			return nil, ctx.Err()
 		}
 	}
+	return percentiles(waits), c.stop()
+}
+
+func percentiles(waits []time.Duration) sample {
 	slices.Sort(waits)
 	ms := func(q float64) float64 {
 		return waits[int(q*float64(len(waits)-1))].Seconds() * 1e3
 	}
-	return sample{median50: ms(0.5), median99: ms(0.99)}, c.stop()
+	return sample{median50: ms(0.5), median99: ms(0.99)}
+}
+
+// tickLateness measures how long after its instant a scheduled task starts when
+// nothing else is to be done.
+func tickLateness(ctx context.Context, e *environment) (sample, error) {
+	ours, counter := taskgenSystem{}, &tasks.Counter{Late: make(chan time.Duration, 1000)}
+	c, err := ours.serve(ctx, e.server.addr, consumeOptions{slots: 10, queues: 1}, counter)
+	if err != nil {
+		return nil, err
+	}
+	b, closer, err := ours.connect(ctx, e.server.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer closer()
+	s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{}, tasks.Tasks(counter))
+	if err != nil {
+		return nil, err
+	}
+	scheduling, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(scheduling) }()
+	end := time.After(2 * e.length)
+	var late []time.Duration
+	for running := true; running; {
+		select {
+		case d := <-counter.Late:
+			late = append(late, d)
+		case <-end:
+			running = false
+		}
+	}
+	stop()
+	if err := errors.Join(<-ended, c.stop()); err != nil {
+		return nil, err
+	}
+	if len(late) == 0 {
+		return nil, errors.New("no tick was seen: give it more -time")
+	}
+	return percentiles(late), nil
 }
 
 // idle measures what a consumer without work asks of the server.

@@ -143,6 +143,11 @@ func waiting(e *environment) []scenario {
 			},
 			chart: []charted{{median50, "pickup when idle, p50"}},
 		}, {
+			name:     "ticks when idle",
+			about:    "A task that runs every 100 ms by its schedule, with one scheduler and one consumer: the time from each tick's instant to the task's first line, " + (2 * e.length).String() + " a round.",
+			subjects: []subject{{ours.name(), tickLateness}},
+			goals:    []goal{{figure: median99, atMost: 20}},
+		}, {
 			name:     "idle, 1 queue",
 			about:    "What a consumer without work asks of the server. asynq has its defaults here: they ask least.",
 			subjects: of(idle(1), ours, untuned),

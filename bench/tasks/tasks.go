@@ -4,17 +4,21 @@ package tasks
 import (
 	"context"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // Counter is what the tasks work on.
 type Counter struct {
 	Done    atomic.Int64
-	Holding atomic.Int64   // runs of Held that have started
-	Release chan struct{}  // closed when they are to end
-	Started chan time.Time // gets the time of each start unless it is nil
+	Holding atomic.Int64       // runs of Held that have started
+	Release chan struct{}      // closed when they are to end
+	Started chan time.Time     // gets the time of each start unless it is nil
+	Late    chan time.Duration // gets by how much each tick was late unless it is nil
 }
 
 // Noop does nothing but count: a task with all defaults.
@@ -26,6 +30,24 @@ func (c *Counter) Noop(ctx context.Context, id [16]byte, n int) error {
 	}
 	c.Done.Add(1)
 	return nil
+}
+
+// Tick tells how late it is.
+//
+//task:io
+//task:every 100ms
+func (c *Counter) Tick(ctx context.Context) error {
+	now := time.Now()
+	if c.Late == nil {
+		return nil
+	}
+	run, _ := taskrt.CurrentRun(ctx)
+	_, due, _ := strings.Cut(run.ID, "@")
+	at, err := time.Parse(time.RFC3339Nano, due)
+	if err == nil {
+		c.Late <- now.Sub(at)
+	}
+	return err
 }
 
 // Kept is Noop with its result kept for an hour.

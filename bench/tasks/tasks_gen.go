@@ -22,6 +22,9 @@ func Tasks(counter *Counter) []taskrt.Task {
 		taskrt.Bind(counterNoopTask, func(ctx context.Context, p *CounterNoopParams) (taskrt.None, error) {
 			return taskrt.None{}, counter.Noop(ctx, p.ID, p.N)
 		}),
+		taskrt.Bind(counterTickTask, func(ctx context.Context, _ *CounterTickParams) (taskrt.None, error) {
+			return taskrt.None{}, counter.Tick(ctx)
+		}),
 		taskrt.Bind(counterKeptTask, func(ctx context.Context, p *CounterKeptParams) (taskrt.None, error) {
 			return taskrt.None{}, counter.Kept(ctx, p.ID, p.N)
 		}),
@@ -115,6 +118,59 @@ func (p CounterNoopParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterNoopParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// counterTickTask describes [Counter.Tick].
+var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:     "counter_tick",
+		Doc:      "Tick tells how late it is.",
+		Kind:     taskrt.IO,
+		Schedule: taskrt.Schedule{Every: 100 * time.Millisecond},
+	},
+	AppendParams: (*CounterTickParams).AppendMsgpack,
+	ReadParams:   (*CounterTickParams).ReadMsgpack,
+}
+
+// QueueCounterTick queues [Counter.Tick]: it tells how late it is.
+func QueueCounterTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterTickTask, &CounterTickParams{}, opts...)
+}
+
+// QueueCounterTickBatch queues one run of [Counter.Tick] for each of params, all of them or none.
+func QueueCounterTickBatch(ctx context.Context, params []CounterTickParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterTickTask, params, opts...)
+}
+
+// ScheduleCounterTick has [Counter.Tick] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCounterTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterTickTask, spec, tz, &CounterTickParams{}, opts...)
+}
+
+// CounterTickParams are the parameters of [Counter.Tick].
+type CounterTickParams struct{}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (*CounterTickParams) AppendMsgpack(b []byte) ([]byte, error) {
+	return append(b, 0x80), nil
+}
+
+// ReadMsgpack reads a map from r and skips what it holds.
+func (*CounterTickParams) ReadMsgpack(r *codec.Reader) {
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		r.Key()
+		r.Skip()
+	}
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p CounterTickParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *CounterTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 

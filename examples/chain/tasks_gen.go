@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -59,6 +59,11 @@ func QueueCountWords(ctx context.Context, text string, opts ...taskrt.QueueOptio
 // QueueCountWordsBatch queues one run of [CountWords] for each of params, all of them or none.
 func QueueCountWordsBatch(ctx context.Context, params []CountWordsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
 	return taskrt.QueueBatch(ctx, countWordsTask, params, opts...)
+}
+
+// ScheduleCountWords has [CountWords] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleCountWords(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, countWordsTask, spec, tz, &CountWordsParams{Text: text}, opts...)
 }
 
 // CountWordsParams are the parameters of [CountWords].
@@ -128,6 +133,11 @@ func QueueAdd(ctx context.Context, numbers []int, opts ...taskrt.QueueOption) (*
 // QueueAddBatch queues one run of [Add] for each of params, all of them or none.
 func QueueAddBatch(ctx context.Context, params []AddParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
 	return taskrt.QueueBatch(ctx, addTask, params, opts...)
+}
+
+// ScheduleAdd has [Add] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleAdd(ctx context.Context, spec, tz string, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, addTask, spec, tz, &AddParams{Numbers: numbers}, opts...)
 }
 
 // AddParams are the parameters of [Add].
@@ -202,6 +212,11 @@ func QueueReport(ctx context.Context, words int, title string, opts ...taskrt.Qu
 // QueueReportBatch queues one run of [Report] for each of params, all of them or none.
 func QueueReportBatch(ctx context.Context, params []ReportParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, reportTask, params, opts...)
+}
+
+// ScheduleReport has [Report] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleReport(ctx context.Context, spec, tz string, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, reportTask, spec, tz, &ReportParams{Words: words, Title: title}, opts...)
 }
 
 // ReportParams are the parameters of [Report].
