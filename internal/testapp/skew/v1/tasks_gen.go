@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -67,6 +67,11 @@ func QueueSame(ctx context.Context, note string, opts ...taskrt.QueueOption) (*t
 // QueueSameBatch queues one run of [Same] for each of params, all of them or none.
 func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
+}
+
+// ScheduleSame has [Same] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
 }
 
 // SameParams are the parameters of [Same].
@@ -131,6 +136,11 @@ func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, needTask, params, opts...)
 }
 
+// ScheduleNeed has [Need] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNeed(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note}, opts...)
+}
+
 // NeedParams are the parameters of [Need].
 type NeedParams struct {
 	Note string
@@ -191,6 +201,11 @@ func QueueNeedMuch(ctx context.Context, note string, opts ...taskrt.QueueOption)
 // QueueNeedMuchBatch queues one run of [NeedMuch] for each of params, all of them or none.
 func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
+}
+
+// ScheduleNeedMuch has [NeedMuch] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note}, opts...)
 }
 
 // NeedMuchParams are the parameters of [NeedMuch].
@@ -255,6 +270,11 @@ func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...task
 	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
 }
 
+// ScheduleDefault has [Default] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleDefault(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note}, opts...)
+}
+
 // DefaultParams are the parameters of [Default].
 type DefaultParams struct {
 	Note string
@@ -317,6 +337,11 @@ func QueueBeforeBatch(ctx context.Context, params []BeforeParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, beforeTask, params, opts...)
 }
 
+// ScheduleBefore has [Before] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleBefore(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, beforeTask, spec, tz, &BeforeParams{Note: note}, opts...)
+}
+
 // BeforeParams are the parameters of [Before].
 type BeforeParams struct {
 	Note string
@@ -377,6 +402,11 @@ func QueueRetype(ctx context.Context, note string, n int, opts ...taskrt.QueueOp
 // QueueRetypeBatch queues one run of [Retype] for each of params, all of them or none.
 func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
+}
+
+// ScheduleRetype has [Retype] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRetype(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
 }
 
 // RetypeParams are the parameters of [Retype].
@@ -447,6 +477,11 @@ func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
 }
 
+// ScheduleHarden has [Harden] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
+}
+
 // HardenParams are the parameters of [Harden].
 type HardenParams struct {
 	Note string
@@ -507,6 +542,11 @@ func QueueSoften(ctx context.Context, note string, opts ...taskrt.QueueOption) (
 // QueueSoftenBatch queues one run of [Soften] for each of params, all of them or none.
 func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
+}
+
+// ScheduleSoften has [Soften] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
 }
 
 // SoftenParams are the parameters of [Soften].

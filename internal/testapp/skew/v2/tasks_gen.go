@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV1
+const _ = taskrt.SupportsGeneratedV2
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -70,6 +70,11 @@ func QueueSame(ctx context.Context, note string, opts ...taskrt.QueueOption) (*t
 // QueueSameBatch queues one run of [Same] for each of params, all of them or none.
 func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
+}
+
+// ScheduleSame has [Same] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
 }
 
 // SameParams are the parameters of [Same].
@@ -132,6 +137,11 @@ func QueueNeed(ctx context.Context, note string, tenant string, opts ...taskrt.Q
 // QueueNeedBatch queues one run of [Need] for each of params, all of them or none.
 func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, needTask, params, opts...)
+}
+
+// ScheduleNeed has [Need] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNeed(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note, Tenant: tenant}, opts...)
 }
 
 // NeedParams are the parameters of [Need].
@@ -202,6 +212,11 @@ func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...ta
 	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
 }
 
+// ScheduleNeedMuch has [NeedMuch] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
+}
+
 // NeedMuchParams are the parameters of [NeedMuch].
 type NeedMuchParams struct {
 	Note   string
@@ -268,6 +283,11 @@ func QueueDefault(ctx context.Context, note string, tenant string, opts ...taskr
 // QueueDefaultBatch queues one run of [Default] for each of params, all of them or none.
 func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
+}
+
+// ScheduleDefault has [Default] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleDefault(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note, Tenant: tenant}, opts...)
 }
 
 // DefaultParams are the parameters of [Default].
@@ -342,6 +362,11 @@ func QueueAfterBatch(ctx context.Context, params []AfterParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, afterTask, params, opts...)
 }
 
+// ScheduleAfter has [After] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleAfter(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, afterTask, spec, tz, &AfterParams{Note: note}, opts...)
+}
+
 // AfterParams are the parameters of [After].
 type AfterParams struct {
 	Note string
@@ -402,6 +427,11 @@ func QueueRetype(ctx context.Context, note string, n string, opts ...taskrt.Queu
 // QueueRetypeBatch queues one run of [Retype] for each of params, all of them or none.
 func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
+}
+
+// ScheduleRetype has [Retype] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRetype(ctx context.Context, spec, tz string, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
 }
 
 // RetypeParams are the parameters of [Retype].
@@ -472,6 +502,11 @@ func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
 }
 
+// ScheduleHarden has [Harden] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
+}
+
 // HardenParams are the parameters of [Harden].
 type HardenParams struct {
 	Note string
@@ -534,6 +569,11 @@ func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
 }
 
+// ScheduleSoften has [Soften] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
+}
+
 // SoftenParams are the parameters of [Soften].
 type SoftenParams struct {
 	Note string
@@ -594,6 +634,11 @@ func QueueAdded(ctx context.Context, note string, opts ...taskrt.QueueOption) (*
 // QueueAddedBatch queues one run of [Added] for each of params, all of them or none.
 func QueueAddedBatch(ctx context.Context, params []AddedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, addedTask, params, opts...)
+}
+
+// ScheduleAdded has [Added] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleAdded(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, addedTask, spec, tz, &AddedParams{Note: note}, opts...)
 }
 
 // AddedParams are the parameters of [Added].
