@@ -212,3 +212,23 @@ func TestALoopThatPanicsStartsAgain(t *testing.T) {
 		require.Equal(t, []string{"01:00", "02:00", "03:00"}, instants(t, got()["good"]))
 	})
 }
+
+// TestAClockThatRanAheadRepeatsNothing: a scheduler two hours ahead has claimed
+// a tick, and its clock was put right since.
+func TestAClockThatRanAheadRepeatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		got := drain(t, b, "default")
+		set := []taskrt.Task{scheduled("task", taskrt.Schedule{Every: 30 * time.Minute, Missed: taskrt.MissedAll}, new(journal))}
+		schedule(t, b, set)
+		at("01:10:00")
+		require.Len(t, got()["task"], 2)
+		ahead := at("01:10:00").Add(110 * time.Minute)
+		require.NoError(t, b.QueueTick(t.Context(), &broker.TaskRun{ID: "task@" + ahead.Format(time.RFC3339), Task: "task", Queue: "default"}, ahead))
+		schedule(t, b, set) // begins where that one was; the other finds out
+		at("03:10:00")
+		require.Len(t, got()["task"], 3, "none of what lies before the claimed tick, and it once")
+		at("04:10:00")
+		require.Equal(t, []string{"00:00", "00:00", "00:00", "30:00", "30:00"}, instants(t, got()["task"]))
+	})
+}
