@@ -114,6 +114,7 @@ type Consumer struct {
 	cfg     ConsumerConfig
 	tasks   taskSet
 	kinds   [2]bool // which kinds its tasks are of
+	limited [2]bool // of which kinds it has tasks with a limit
 	queues  *queueSet
 	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
 	client  *Client
@@ -154,6 +155,9 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	}
 	for _, t := range tasks.list {
 		c.kinds[t.spec.Kind] = true
+		if t.spec.Limit != (Limit{}) {
+			c.limited[t.spec.Kind] = true
+		}
 		c.last[t] = new(lastRun)
 		if len(cfg.Queues) == 0 {
 			weights[t.spec.Queue] = 1

@@ -45,6 +45,7 @@ type lane struct {
 	moved   bool      // a run was started since lookAfter last looked
 
 	low  int    // while not negative: call room when at most so many runs are ready
+	slot bool   // call room when a slot is free
 	room func() // wakes the taker; called with the lock held
 
 	watch    *time.Timer // looks for runs that wait too long
@@ -216,21 +217,22 @@ func (l *lane) executions(s *session) []*execution {
 func (l *lane) finished() {
 	l.busy--
 	l.done++
-	if l.low >= 0 && len(l.ready) == l.head {
+	if (l.low >= 0 || l.slot) && len(l.ready) == l.head {
 		l.call()
 	}
 }
 
 // call tells the taker that there is room. The lock is held.
 func (l *lane) call() {
-	l.low = -1
+	l.low, l.slot = -1, false
 	l.room()
 }
 
 // wanted returns how many runs to take, and how many of these are ahead of free
 // slots. While what is ready will do for now it returns 0, and room is called
-// when it will not.
-func (l *lane) wanted(now time.Time, room func()) (n, more int) {
+// when it will not. With limited it is also called when there was no free slot
+// and then is one: runs with a limit are handed out for those only.
+func (l *lane) wanted(now time.Time, limited bool, room func()) (n, more int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := len(l.ready) - l.head
@@ -240,10 +242,13 @@ func (l *lane) wanted(now time.Time, room func()) (n, more int) {
 		l.low, l.room = more/4, room
 		return 0, 0
 	}
-	l.low = -1
+	l.low, l.slot = -1, false
 	if n = free + more; n <= 0 {
 		l.low, l.room = more/4, room
 		return 0, 0
+	}
+	if free <= 0 && limited {
+		l.slot, l.room = true, room
 	}
 	return n, min(more, n)
 }

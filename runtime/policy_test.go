@@ -154,3 +154,27 @@ func TestQueueMiddlewareWrapsQueueing(t *testing.T) {
 		require.Equal(t, "12", entries[1].run.Headers["by"])
 	})
 }
+
+// TestLimitedRunsGetSlotsThatComeFree: a consumer whose slots were all in use
+// when it asked for more asks again once one is free.
+func TestLimitedRunsGetSlotsThatComeFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		ctx := clientContext(context.Background(), b)
+		var j journal
+		consume(t, b, taskrt.ConsumerConfig{Concurrency: 1}, tasks.Tasks(j.recorder(func(_ context.Context, _ *taskrt.Run, note string) error {
+			time.Sleep(5 * time.Millisecond) // so short that it takes ahead
+			return nil
+		})))
+		for range 40 {
+			_, err := tasks.QueueRecorderRecord(ctx, "plain")
+			require.NoError(t, err)
+		}
+		for i := range 5 {
+			_, err := tasks.QueueRecorderLimited(ctx, "limited", i)
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Second)
+		require.Len(t, j.all(), 45)
+	})
+}

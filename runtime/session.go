@@ -308,7 +308,10 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 		defer cancel()
 		s.otherKind(&want)
 	}
-	if want.IO == 0 && s.kinds[IO] || want.CPU == 0 && s.kinds[CPU] {
+	slotless := func(kind Kind, n, ahead int) bool {
+		return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
+	}
+	if slotless(IO, want.IO, want.AheadIO) || slotless(CPU, want.CPU, want.AheadCPU) {
 		s.onRoom.Store(&cancel)
 		defer s.onRoom.Store(nil)
 		select {
@@ -351,8 +354,8 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 			return want, false
 		}
 		now := time.Now()
-		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.noteRoom)
-		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.noteRoom)
+		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.limited[IO], s.noteRoom)
+		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.limited[CPU], s.noteRoom)
 		io, cpu := want.IO > 0, want.CPU > 0
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
