@@ -49,7 +49,8 @@ const (
 // Audit reads all that is stored of a queue, while it is worked, and reports
 // what does not fit together; with mend it mends that. It is not for every
 // minute: it goes through all keys of the database (SCAN), in pages, and keeps
-// the ids of the queue's runs in memory. Where something seems to be missing it
+// the ids of the queue's runs in memory. How many runs count at each limit is
+// counted in one go, unless the queue has megabytes in flight. Where something seems to be missing it
 // looks again a second later; what it then cannot be sure of, as in a queue of
 // megabytes in flight, it leaves alone. Leases that nobody holds need no audit,
 // they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,

@@ -31,6 +31,8 @@ type taker struct {
 // GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at
 // once: they are delivered at most once. Of equal priority, runs of kind IO
 // come before those of kind CPU; the order of queueing is that within a kind.
+// Unique keys, limits and Fair are kept, but as the runs are forgotten, those of a
+// limit on how many are held count only until they are returned.
 // Runs that were on their way when the process died are given back by
 // [Broker.Recover] a minute later.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {

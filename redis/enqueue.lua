@@ -13,8 +13,8 @@
 --       number of unique keys, for each: the run's id, due, ms after that in
 --       which it is free again ('' for at the run's end);
 --       number of ready lists, for each: lane 1-6, count, elements;
---       number of delayed, for each: due, lane, element; so are those with
---       limits or a fair value, with a due of '' if it is at once;
+--       number of delayed, for each: due, lane, element; so are those with a
+--       fair value, with a due of '' if it is at once;
 --       number of records, for each: due, the record without its time; or ''
 --       for at once, the whole record.
 --       A due is milliseconds since the epoch, or '+' and milliseconds from now.
@@ -42,12 +42,25 @@ end
 
 -- has a run wait that is due
 local lines
+local function inLines()
+  lines = lines or policies(KEYS[16], KEYS[17], KEYS[18])
+  return lines
+end
+
 local function arrive(lane, element)
   if bit.band(string.byte(element, 2) or 0, 8) == 0 then
     redis.call('RPUSH', KEYS[1 + lane], element)
   else
-    lines = lines or policies(KEYS[16], KEYS[17], KEYS[18])
-    lines.arrive(lane, KEYS[1 + lane], element)
+    inLines().arrive(lane, KEYS[1 + lane], element)
+  end
+end
+
+-- whether some of ARGV have limits
+local function limited(first, last)
+  for i = first, last do
+    if bit.band(string.byte(ARGV[i], 2) or 0, 8) == 8 then
+      return true
+    end
   end
 end
 
@@ -138,6 +151,9 @@ for g = 1, tonumber(ARGV[2]) do
     local lane, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
     if store then
       push(KEYS[1 + lane], p + 2, p + 1 + n)
+      if limited(p + 2, p + 1 + n) then
+        inLines().mark()
+      end
       woken[lane <= 3 and 1 or 2] = true
     end
     p = p + 2 + n

@@ -52,17 +52,30 @@ local function policies(lines, turns, policy, opens, held)
       at = at + 16
       run.limits[i] = limit
     end
-    run.held = self.hash(table.concat(names))
+    run.name = self.hash(run.fair) .. self.hash(table.concat(names)) -- of its line, without the lane
     return run
   end
 
+  local known = {} -- what was read, by the extension's bytes
+
   -- the same, nil where there is none, or none that can be read
   function self.read(element)
-    if bit.band(string.byte(element, 2) or 0, 8) == 8 then
-      local ok, run = pcall(decode, element)
-      return ok and run or nil
+    if bit.band(string.byte(element, 2) or 0, 8) == 8 and #element > 9 then
+      local at = 10 + string.byte(element, 9)
+      local high, low = string.byte(element, at, at + 1)
+      local extension = low and string.sub(element, at, at + 1 + high * 256 + low) or ''
+      local run = known[extension]
+      if not run then
+        local ok
+        ok, run = pcall(decode, element)
+        run = ok and run or nil
+        known[extension] = run
+      end
+      return run
     end
   end
+
+  local listed = {} -- lines that are in a group, as far as that is known
 
   local function digits(n)
     return string.format('%016.0f', n)
@@ -100,6 +113,10 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
+  function self.has(line)
+    return listed[line] or redis.call('HGET', policy, 'l' .. line)
+  end
+
   -- puts a line into a group, by the number of its first run
   function self.list(line, group, number)
     local was = redis.call('HGET', policy, 'l' .. line)
@@ -113,13 +130,18 @@ local function policies(lines, turns, policy, opens, held)
     end
     redis.call('ZADD', turns, 0, member)
     redis.call('HSET', policy, 'l' .. line, member)
-    self.join(value)
-    if was and string.sub(was, 1, -33) ~= value then
-      self.quit(string.sub(was, 1, -33))
+    listed[line] = true
+    local before = was and string.sub(was, 1, -33)
+    if before ~= value then
+      self.join(value)
+      if was then
+        self.quit(before)
+      end
     end
   end
 
   function self.unlist(line)
+    listed[line] = nil
     local was = redis.call('HGET', policy, 'l' .. line)
     if was then
       redis.call('ZREM', turns, was)
@@ -128,32 +150,41 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
-  -- puts a run into its line, at its end or its front; returns the line and
-  -- whether there was none
-  function self.file(lane, element, run, front)
-    local line = lane .. self.hash(run.fair) .. run.held
+  -- puts a run into its line, at its end or its front; one that is new, or has
+  -- another front, into the group, or that of lines that can be looked at
+  function self.file(lane, element, run, front, group)
+    local line = lane .. run.name
     local number = front and redis.call('HINCRBY', policy, 'front', -1) or redis.call('HINCRBY', policy, 'back', 1)
     number = digits(5e15 + number)
     redis.call('ZADD', lines, 0, line .. number .. element)
-    local new = not redis.call('HGET', policy, 'l' .. line)
-    if new or front then
-      self.list(line, 'r', number)
+    if front or not self.has(line) then
+      self.list(line, group or 'r', number)
     end
-    return line, new
+  end
+
+  local marked, looked = false, {}
+
+  -- notes that runs with limits may be in a ready list
+  function self.mark()
+    if not marked then
+      redis.call('HINCRBY', policy, 'back', 0) -- which makes it, should it not be there
+      marked = true
+    end
   end
 
   -- has a run wait that is due now
   function self.arrive(lane, ready, element)
     local run = self.read(element)
     if run and run.fair ~= '' then
-      if redis.call('EXISTS', ready) == 1 then
+      if not looked[lane] and redis.call('EXISTS', ready) == 1 then
         self.join('r' .. lane .. self.none) -- they came before
       end
+      looked[lane] = true
       self.file(lane, element, run)
       return
     end
     redis.call('RPUSH', ready, element)
-    redis.call('HINCRBY', policy, 'back', 0) -- which makes it, should it not be there
+    self.mark()
   end
 
   -- puts a run back that was taken

@@ -320,3 +320,67 @@ func TestThousandRacersOnAUniqueKey(t *testing.T) {
 	}
 	require.Equal(t, 1, length(t, b, "q"))
 }
+
+func TestAuditOfPolicies(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	list := policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c", "d")
+	for _, r := range list {
+		r.Unique = r.ID
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	s := join(t, b, time.Minute)
+	held := now(t, s, 10)
+	require.Equal(t, []string{"a", "b"}, ids(held))
+	audit := func(mend bool) redis.AuditReport {
+		report, err := b.Audit(t.Context(), "q", mend)
+		require.NoError(t, err)
+		return report
+	}
+	require.Equal(t, redis.AuditReport{Runs: 4}, audit(false))
+
+	require.NoError(t, c.HSet(t.Context(), base+"held", "k", 7, "gone", 3).Err())
+	require.NoError(t, c.Set(t.Context(), base+"u:stray", "nobody token", time.Hour).Err())
+	require.NoError(t, c.Set(t.Context(), base+"u:ended", " nobody token", time.Hour).Err())
+	require.NoError(t, c.Del(t.Context(), base+"turns", base+"policy").Err())
+	want := redis.AuditReport{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
+	require.Equal(t, want, audit(false))
+	want.Mended = true
+	require.Equal(t, want, audit(true))
+	require.Zero(t, audit(false).Faults())
+	require.Equal(t, map[string]string{"k": "2"}, c.HGetAll(t.Context(), base+"held").Val())
+	require.NoError(t, c.Del(t.Context(), base+"u:ended").Err())
+
+	require.Empty(t, now(t, s, 10))
+	finishAll(t, s, held)
+	held = now(t, s, 10)
+	require.Equal(t, []string{"c", "d"}, ids(held))
+	finishAll(t, s, held)
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}
+
+// TestDisabledRunsOfLinesWaitAside: a task that is disabled holds up no others
+// of its limit or value.
+func TestDisabledRunsOfLinesWaitAside(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	for i, edit := range []func(*broker.TaskRun){limits(broker.Limit{Key: "k", Max: 1}), fair("v")} {
+		held := policed(edit, "off-1", "off-2", "on-1")
+		held[2].Task = "other"
+		require.NoError(t, b.QueueTasks(t.Context(), held...))
+		require.NoError(t, b.Disable(t.Context(), "q", "task", true))
+		got := now(t, s, 10)
+		require.Equal(t, []string{"on-1"}, ids(got), "round %d", i)
+		require.Equal(t, 2, length(t, b, "q"))
+		finishAll(t, s, got)
+		require.NoError(t, b.Disable(t.Context(), "q", "task", false))
+		for _, want := range []string{"off-1", "off-2"} {
+			got = now(t, s, 1)
+			require.Equal(t, []string{want}, ids(got), "round %d", i)
+			finishAll(t, s, got)
+		}
+	}
+	require.Empty(t, now(t, s, 1))
+	requireEmpty(t)
+}

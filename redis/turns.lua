@@ -7,7 +7,7 @@
 --           any more, in ms since the epoch
 local function turning(self, lines, turns, policy, opens, held, starts, rates, micros)
   local now = math.floor(micros / 1000)
-  local budget = 500 -- lines and runs to look at in one call
+  local budget = 300 -- lines and runs to look at in one call
   local function digits(n)
     return string.format('%016.0f', math.max(n, 0))
   end
@@ -114,25 +114,30 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     return #due == 100
   end
 
-  -- the hash of a limit that keeps a run from starting, nil if there is none
+  -- the first of a run's limits that keeps it from starting, nil if there is
+  -- none, and of each limit what closed says
   local function closing(run)
+    local by, at = nil, {}
+    for i, limit in ipairs(run.limits) do
+      at[i] = closed(limit)
+      by = by or at[i] and limit
+    end
+    return by, at
+  end
+
+  local function begin(run)
     for _, limit in ipairs(run.limits) do
-      if closed(limit) then
-        return limit.hash
+      if limit.counts then
+        count(limit)
       end
     end
   end
 
-  -- passes the turn on to others that the limits of a run hold back
-  local function pass(run, lane)
-    for _, limit in ipairs(run.limits) do
-      local at = closed(limit)
-      if not at then
-        promote(limit.hash)
-      elseif limit.per > 0 and self.first(turns, 'k' .. limit.hash) then
-        redis.call('ZADD', opens, string.format('%.0f', at), limit.hash)
-        self.later[lane] = true
-      end
+  -- has a rate looked at when it has room, if it holds back lines
+  local function await(limit, at, lane)
+    if limit.per > 0 and self.first(turns, 'k' .. limit.hash) then
+      redis.call('ZADD', opens, string.format('%.0f', at), limit.hash)
+      self.later[lane] = true
     end
   end
 
@@ -148,36 +153,55 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     local element = string.sub(member, 50)
     local run = self.read(element) or {limits = {}}
     local gone = aside and aside(element)
-    local by = not gone and closing(run)
+    local by, at
+    if not gone then
+      by, at = closing(run)
+    end
+    local started = not gone and not by
     if by then
-      self.list(line, 'k' .. by, string.sub(member, 34, 49))
+      self.list(line, 'k' .. by.hash, string.sub(member, 34, 49))
     else
       redis.call('ZREM', lines, member)
-      for _, limit in ipairs(gone and {} or run.limits) do
-        if limit.counts then
-          count(limit)
-        end
+      if started then
+        begin(run)
       end
+      local next
+      next, at = closing(run)
       local following = self.first(lines, line)
       if following then
-        local next = closing(run)
-        self.list(line, next and 'k' .. next or 'r', string.sub(following, 34, 49))
+        self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49))
       else
         self.unlist(line)
       end
     end
-    pass(run, tonumber(string.sub(line, 1, 1)))
-    return not by and not gone and element or nil
+    for i, limit in ipairs(run.limits) do
+      if not at[i] then
+        promote(limit.hash)
+      else
+        await(limit, at[i], tonumber(string.sub(line, 1, 1)))
+      end
+    end
+    return started and element or nil
   end
 
-  -- puts a run that comes from the ready list behind those of its line, and
-  -- takes it if there are none and it may start
+  -- takes a run that comes from the ready list if it may start, else puts it
+  -- behind those of its line
   function self.come(lane, element, run, free)
-    local line, new = self.file(lane, element, run)
-    if new and free then
-      return self.start(line)
-    end
     budget = budget - 1
+    local by, at
+    if not self.has(lane .. run.name) then
+      by, at = closing(run)
+      if not by and free then
+        begin(run)
+        return element
+      end
+    end
+    self.file(lane, element, run, false, by and 'k' .. by.hash)
+    for i, limit in ipairs(by and run.limits or {}) do
+      if limit == by then
+        await(limit, at[i], lane)
+      end
+    end
   end
 
   -- the line whose turn it is in a lane, nil when there is none or, as some wait
@@ -188,13 +212,15 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
       self.join(without)
     end
     while true do
-      local turn = self.first(turns, 'vr' .. lane)
-      if not turn then
+      local round = redis.call('ZRANGEBYLEX', turns, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
+      if #round == 0 then
         return
       end
-      local value = 'r' .. lane .. string.sub(turn, -16)
+      local value = 'r' .. lane .. string.sub(round[1], -16)
       local member = self.first(turns, value)
-      self.rotate(value)
+      if #round > 1 then
+        self.rotate(value)
+      end
       if member then
         return lineOf(member)
       elseif plain and value == without then
