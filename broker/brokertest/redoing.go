@@ -64,6 +64,8 @@ func redoRetries(f *fixture) {
 		want := *r
 		want.Attempt, want.Due, want.Delay = 0, time.Time{}, 0
 		require.Contains(f, again, r.ID, "runs that were queued again")
+		want.QueuedAt = again[r.ID].QueuedAt
+		require.True(f, want.QueuedAt.After(r.QueuedAt), "queued at %v, the first time at %v: it would be expired", want.QueuedAt, r.QueuedAt)
 		f.requireSame(&want, again[r.ID], "a run that was queued again")
 	}
 	f.finish(s, succeeded(again[given[0].ID])...)

@@ -101,7 +101,7 @@ func (b *Broker) requeue(q *queue, r *broker.TaskRun, now clock) bool {
 	slabs := [][]entry{{{run: *r}}}
 	e := &slabs[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
-	e.run.Due, e.run.Delay = time.Time{}, 0
+	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
 	if q.claim(slabs, now) != nil {
 		return false
 	}
