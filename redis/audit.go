@@ -238,7 +238,7 @@ func (a *audit) count(n *int, v any) {
 
 // firstLook notes which runs are there, and makes dead letters of what is none.
 func (a *audit) firstLook(ctx context.Context) error {
-	a.seen, a.twice = map[string]bool{}, map[string]bool{}
+	a.seen, a.twice = a.parked(), map[string]bool{}
 	bad := map[string][]any{} // by the list they are in
 	names := new(broker.Decoder)
 	err := a.look(ctx, func(s spot, mine bool) {
@@ -276,6 +276,17 @@ func (a *audit) firstLook(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// parked returns the ids of runs that wait for a group.
+func (a *audit) parked() map[string]bool {
+	ids := map[string]bool{}
+	for key := range a.keys {
+		if id, ok := strings.CutPrefix(key, a.q.parked("")); ok {
+			ids[id] = true
+		}
+	}
+	return ids
 }
 
 // missing returns the values of keys that were there before the first look and
@@ -327,7 +338,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 // secondLook mends what is as it was at the first: runs that are there twice,
 // ids and records of runs that are nowhere.
 func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]string) error {
-	a.seen = map[string]bool{}
+	a.seen = a.parked()
 	copies := map[string][]spot{}
 	err := a.look(ctx, func(s spot, mine bool) {
 		h, err := parseHeader([]byte(s.element))

@@ -205,8 +205,10 @@ func parseDead(s string) (*broker.DeadLetter, error) {
 	element := []byte(s[size:])
 	dead.Run = new(broker.TaskRun)
 	if err := parseElement(new(broker.Decoder), element, dead.Run); err != nil {
-		dead.Run, dead.Raw = nil, element
+		dead.ID, dead.Run, dead.Raw = rawID(element), nil, element
+		return dead, nil
 	}
+	dead.ID = dead.Run.ID
 	return dead, nil
 }
 

@@ -7,7 +7,8 @@
 --       each group its id keys, after them its unique keys and its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
---       and one of outbox; where ticks has the last tick ('' for no tick: the
+--       and one of outbox, p and the token of a run that waited for a group, g and
+--       both (of these two the first id key is the run's parked); where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
 --       entry with its 16 of revision), number of ids,
 --       number of unique keys, for each: the run's id, due, ms after that in
@@ -77,12 +78,19 @@ local places = {d = KEYS[14], o = KEYS[15]}
 -- call with this token, though its runs may have ended since.
 local function check(source, task, tick, ids, uniques)
   local live, others = false, {}
+  local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
+  local parked = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
   for i = k, k + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
-    if owner == token or owner == 'ended:' .. token then
+    if parked and i == k then
+      if not owner or string.sub(owner, 1, 16) ~= parked then
+        return 4
+      end
+    elseif owner == token or owner == 'ended:' .. token then
       return -1
+    else
+      live = live or owner and string.sub(owner, 1, 6) ~= 'ended:' and owner ~= 'parked:' .. (parked or '')
     end
-    live = live or owner and string.sub(owner, 1, 6) ~= 'ended:'
   end
   for i = 1, uniques do
     local owner = redis.call('GET', KEYS[k + ids + i - 1])
@@ -91,7 +99,7 @@ local function check(source, task, tick, ids, uniques)
       if by == token then
         return -1
       end
-      if string.sub(owner, 1, 1) ~= ' ' then -- else its run has ended
+      if string.sub(owner, 1, 1) ~= ' ' and by ~= 'parked:' .. (parked or '') then -- else its run has ended, or it is this
         others[#others + 1] = i
         others[#others + 1] = id
       end
@@ -113,7 +121,9 @@ local function check(source, task, tick, ids, uniques)
   if #others > 0 then
     return others
   end
-  if source ~= '' and redis.call('LREM', places[string.sub(source, 1, 1)], 1, string.sub(source, 2)) == 0 then
+  if from == 'g' then
+    redis.call('LREM', KEYS[15], 1, '+' .. rest)
+  elseif places[from] and redis.call('LREM', places[from], 1, rest) == 0 then
     return 4
   end
   return 0
@@ -132,7 +142,11 @@ for g = 1, tonumber(ARGV[2]) do
   end
   if store then
     for i = k, k + ids - 1 do
-      redis.call('SET', KEYS[i], token)
+      if i == k and string.find(source, '^[pg]') then
+        redis.call('DEL', KEYS[i])
+      else
+        redis.call('SET', KEYS[i], token)
+      end
     end
   end
   k = k + ids

@@ -2,9 +2,10 @@
 -- Finds batches whose session's lease has ended, a page at a time, and forgets
 -- leases that ended a minute ago: an ended lease and none mean the same.
 --
--- KEYS  1 flights, 2 leases, 3 ops
+-- KEYS  1 flights, 2 leases, 3 ops, 4 outbox
 -- ARGV  1 cursor, '0' to begin, 2 size of a page
--- Returns the next cursor, '0' at the end, and an array of "session:slot".
+-- Returns the next cursor, '0' at the end, an array of "session:slot", and how
+-- much is in the outbox.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[1] == '0' then
@@ -23,4 +24,4 @@ for _, member in ipairs(page[2]) do
     found[#found + 1] = member
   end
 end
-return {page[1], found}
+return {page[1], found, redis.call('LLEN', KEYS[4])}

@@ -84,6 +84,12 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	for _, f := range calls {
 		fenced = append(fenced, f.fenced...)
 	}
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.Run.Gathers.Group != "" && (o.Verdict == broker.Succeeded || o.Verdict == broker.Dropped) && !slices.Contains(fenced, o.Run) {
+			s.b.forgetGroup(ctx, o.Run.Gathers)
+		}
+	}
 	return fenced, nil
 }
 
@@ -113,6 +119,12 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	if o.Verdict == broker.Retry {
 		return out.retry(q, o)
 	}
+	return out.over(q, o)
+}
+
+// over makes the steps of a run's end.
+func (out *outcome) over(q *queue, o *broker.Outcome) error {
+	run := o.Run
 	out.free(q, run)
 	if o.Verdict == broker.Dead {
 		entry := appendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
@@ -122,12 +134,22 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 		}
 		out.step('x', "", entry)
 	}
-	if run.Keep > 0 {
-		state, result := broker.StateFailed, []byte(nil)
-		if o.Verdict == broker.Succeeded {
-			state, result = broker.StateSucceeded, o.Result
+	state, result := broker.StateFailed, []byte(nil)
+	if o.Verdict == broker.Succeeded {
+		state, result = broker.StateSucceeded, o.Result
+		if err := out.next(o.Next); err != nil {
+			return err
 		}
-		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, state), run, result, o.Failure))
+	}
+	if run.Keep <= 0 && run.Group == "" {
+		return nil
+	}
+	record := appendRecord(startRecord(nil, state), run, result, o.Failure)
+	if run.Group != "" {
+		out.step('g', q.group(run.Group), run.Member, memberEntry(run.ID, record))
+	}
+	if run.Keep > 0 {
+		out.end(q, run.ID, run.Keep, record)
 	}
 	return nil
 }
@@ -145,6 +167,23 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	}
 }
 
+// unlessCancelled has the end of the run come instead of the steps that follow,
+// if it was asked for. Scripts put the failure behind the records.
+func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) {
+	var end outcome
+	end.free(q, run)
+	record := openRecord(startRecord(nil, broker.StateFailed), run)
+	if run.Group != "" {
+		end.step('g', q.group(run.Group), run.Member, memberEntry(run.ID, record))
+	}
+	if run.Keep > 0 {
+		end.step('e', q.record(run.ID), record, max(millis(run.Keep), 1))
+	}
+	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.steps += end.steps
+	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
+}
+
 // retry puts the run back as it is now.
 func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	run := o.Run
@@ -155,6 +194,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if err != nil {
 		return err
 	}
+	out.unlessCancelled(q, out.at, run)
 	if held(run) {
 		out.step('l', "")
 	}
@@ -189,7 +229,7 @@ func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) 
 }
 
 // unreadable makes a dead letter of an entry's bytes.
-func unreadable(at *receipt, element []byte, why error) *outcome {
+func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: "schema", Message: why.Error()}
 	out.step('x', "", append(appendFailure(nil, failure), element...))
@@ -197,7 +237,6 @@ func unreadable(at *receipt, element []byte, why error) *outcome {
 	if err != nil {
 		return out
 	}
-	q := at.slot.hold.q
 	if h.ownID {
 		out.step('i', q.owner(string(h.id)))
 	}
@@ -243,14 +282,14 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	if len(groups) == 0 {
 		return
 	}
-	keys, args := h.q.keys(h.q.flights, h.q.dead, h.q.dropped, h.q.waiters, h.q.lines, h.q.turns, h.q.policy, h.q.opens, h.q.held), []any{s.b.cfg.MaxDead, len(groups), len(h.q.record(""))}
+	keys, args := s.b.finishing(h.q, len(groups))
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}
 	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
-	var waiters []any
+	var ends ends
 	if err == nil {
-		waiters, err = noteFenced(v, groups)
+		ends, err = noteFenced(v, groups)
 	}
 	if err != nil {
 		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
@@ -263,7 +302,26 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		return
 	}
 	s.settle(groups, unheard)
-	s.b.tellWaiters(ctx, h.q, waiters)
+	s.b.follow(ctx, h.q, ends)
+}
+
+// finishing starts the keys and arguments of the finish script.
+func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
+	return q.keys(q.flights, q.dead, q.dropped, q.waiters, q.lines, q.turns, q.policy, q.opens, q.held, q.outbox), []any{b.cfg.MaxDead, slots, len(q.record(""))}
+}
+
+// ends is what follows from runs that have ended.
+type ends struct {
+	waiters []any // and ids, of whom to tell
+	sent    bool  // something was put into the outbox
+}
+
+func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
+	b.tellWaiters(ctx, q, e.waiters)
+	if e.sent {
+		// Should this fail, the next recovery does it.
+		_, _ = b.moveOn(ctx, q)
+	}
 }
 
 // claim sorts outcomes by slot, and fences at once those of which it is known.
@@ -393,18 +451,18 @@ func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []
 }
 
 // noteFenced reads the reply of the finish script: which runs were fenced, and
-// whom to tell of an end.
-func noteFenced(v any, groups []*slotOutcomes) (waiters []any, err error) {
+// what follows from the others' ends.
+func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 	reply, ok := v.([]any)
-	if !ok || len(reply) != 2 {
-		return nil, fmt.Errorf("unexpected reply %T of the finish script", v)
+	if !ok || len(reply) != 3 {
+		return e, fmt.Errorf("unexpected reply %T of the finish script", v)
 	}
 	fenced, _ := reply[0].([]any)
 	for i := 0; i+1 < len(fenced); i += 2 {
 		n, _ := fenced[i].(int64)
 		index, _ := fenced[i+1].(int64)
 		if n < 1 || int(n) > len(groups) {
-			return nil, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
+			return e, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
 		}
 		g := groups[n-1]
 		if index < 0 {
@@ -416,6 +474,8 @@ func noteFenced(v any, groups []*slotOutcomes) (waiters []any, err error) {
 		}
 		g.fenced[int(index)] = true
 	}
-	waiters, _ = reply[1].([]any)
-	return waiters, nil
+	e.waiters, _ = reply[1].([]any)
+	sent, _ := reply[2].(int64)
+	e.sent = sent > 0
+	return e, nil
 }

@@ -5,7 +5,8 @@
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 dead, 14 dropped, 15 waiters, 16 lines, 17 turns, 18 policy, 19 opens,
---       20 held; then for each slot its batch, its bitmap of finished runs, the records of those that need no steps, and the keys
+--       20 held, 21 outbox; then for each slot its batch, its bitmap of finished
+--       runs, the records of those that need no steps, and the keys
 --       that its steps name
 -- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
 --       record's key come before the run's id; then for each slot
@@ -26,9 +27,19 @@
 --         x  entry: a dead letter
 --         r  a record's key; its state, its map
 --         e  a record's key; the record of a run that has ended, ms to keep it
+--         o  entry: into the outbox
+--         g  a group's key; member, and length of its id in a byte, id and record:
+--            it has ended. The last one's end puts what waits for it into the outbox.
+--         c  cancels of the session; "slot:index", number of steps: if the run is
+--            among them these steps follow, in which the failure noted there is
+--            put behind records, else those behind them
+--       Where "session:slot" is '' the slot's two keys are a place where a run
+--       waits and one that is not there, the bitmap is an element, and the only
+--       run, of index 0, is held if the element is there, from where it goes.
 -- Returns an array of the slot's ordinal and the index of each run that was
---       fenced, where the index -1 means all that need no steps, and one of the
---       waiter and the run's id of each that is to be told of an end. A run
+--       fenced, where the index -1 means all that need no steps, one of the
+--       waiter and the run's id of each that is to be told of an end, and how much
+--       was put into the outbox. A run
 --       that needs no steps and is marked as finished already is not fenced:
 --       this session marked it, or the auditor that found the run elsewhere.
 -- include lines.lua
@@ -41,8 +52,8 @@ local function now()
   return clock
 end
 local cap = tonumber(ARGV[1])
-local p, k = 4, 21
-local fenced, waiters, woken = {}, {}, {}
+local p, k = 4, 22
+local fenced, waiters, woken, sent = {}, {}, {}, 0
 
 local function kindOf(lane)
   return lane <= 3 and 1 or 2
@@ -57,6 +68,7 @@ local function inLines()
   lines = lines or policies(KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20])
   return lines
 end
+local failure = '' -- of the cancel in hand
 
 function steps.i(apply)
   if apply then
@@ -150,10 +162,71 @@ end
 
 function steps.e(apply)
   if apply then
-    redis.call('SET', KEYS[k], ARGV[p], 'PX', ARGV[p + 1])
+    redis.call('SET', KEYS[k], ARGV[p] .. failure, 'PX', ARGV[p + 1])
     tell(KEYS[k])
   end
   p, k = p + 2, k + 1
+end
+
+local function send(entry)
+  redis.call('RPUSH', KEYS[21], entry)
+  sent = sent + 1
+end
+
+function steps.o(apply)
+  if apply then
+    send(ARGV[p])
+  end
+  p = p + 1
+end
+
+function steps.g(apply)
+  local group = KEYS[k]
+  if apply and redis.call('HEXISTS', group, 'left') == 1
+    and redis.call('HSETNX', group, ARGV[p], ARGV[p + 1] .. failure) == 1
+    and redis.call('HINCRBY', group, 'left', -1) == 0 then
+    local last = redis.call('HMGET', group, 'then', 'keep')
+    if last[1] then
+      send(last[1])
+    end
+    redis.call('HDEL', group, 'then')
+    redis.call('PEXPIRE', group, last[2])
+  end
+  p, k = p + 2, k + 1
+end
+
+-- does steps; of those of a retry that begin with c only what is to be done
+local function follow(letters, apply)
+  if string.sub(letters, 1, 1) ~= 'c' then
+    for letter in string.gmatch(letters, '.') do
+      steps[letter](apply)
+    end
+    return
+  end
+  local cancels, field, n = KEYS[k], ARGV[p], tonumber(ARGV[p + 1])
+  p, k = p + 2, k + 1
+  local marked = apply and redis.call('HGET', cancels, field)
+  failure = marked or ''
+  follow(string.sub(letters, 2, 1 + n), marked)
+  failure = ''
+  if marked then
+    redis.call('HDEL', cancels, field)
+  end
+  follow(string.sub(letters, 2 + n), apply and not marked)
+end
+
+-- takes an element away from where it waits; true if it was there
+local function remove(place, element)
+  if place == KEYS[16] then
+    return inLines().remove(element)
+  end
+  local kind = redis.call('TYPE', place).ok
+  if kind == 'list' then
+    return redis.call('LREM', place, -1, element) > 0
+  elseif kind == 'string' then
+    return redis.call('GET', place) == element and redis.call('DEL', place) > 0
+  end
+  return redis.call('ZREM', place, element) > 0
 end
 
 -- the runs of either bitmap
@@ -170,7 +243,12 @@ for slot = 1, tonumber(ARGV[2]) do
   local done = KEYS[k + 1]
   batch = KEYS[k]
   p, k = p + 4, k + 2
-  local held = redis.call('EXISTS', batch) == 1
+  local held
+  if member == '' then
+    held, plain, whole, batch = remove(batch, plain), '', true, nil
+  else
+    held = redis.call('EXISTS', batch) == 1
+  end
   if not held and #plain > 0 then
     fenced[#fenced + 1] = slot
     fenced[#fenced + 1] = -1
@@ -210,11 +288,9 @@ for slot = 1, tonumber(ARGV[2]) do
     p = p + 2
     local apply = claim()
     due = nil
-    for letter in string.gmatch(letters, '.') do
-      steps[letter](apply)
-    end
+    follow(letters, apply)
   end
-  if not held or whole then
+  if member ~= '' and (not held or whole) then
     redis.call('DEL', batch, done)
     redis.call('SREM', KEYS[12], member)
   end
@@ -224,4 +300,4 @@ for lane in pairs(woken) do
     redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
-return {fenced, waiters}
+return {fenced, waiters, sent}

@@ -7,11 +7,14 @@
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
 --       13 leases, 14 when some of what the session held was last recovered,
 --       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped,
---       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24.. records
+--       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24 the session's
+--       cancels, 25 outbox, 26.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
 --       list, 5 a failure for entries that cannot be read; then for each
 --       record the index of its run in the batch
--- Returns the number of runs put back, -1 when the lease has not ended.
+-- Returns the number of runs put back, -1 when the lease has not ended, and how
+--       many went into the outbox instead, as their end was asked for: '-', the
+--       failure with its length, the element.
 -- include lines.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,7 +23,7 @@ local batch, done = KEYS[15], KEYS[16]
 if recover then
   local lease = redis.call('ZSCORE', KEYS[13], ARGV[1])
   if lease and tonumber(lease) > now then
-    return -1
+    return {-1, 0}
   end
 end
 
@@ -38,7 +41,9 @@ local partly = redis.call('EXISTS', done) == 1
 local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
-local n, woken = 0, {}
+local n, woken, cancelled = 0, {}, 0
+local slot = string.match(ARGV[2], ':(.*)$')
+local asked = redis.call('EXISTS', KEYS[24]) == 1 -- for the end of any
 local lines
 local function inLines()
   lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
@@ -52,7 +57,13 @@ for i = #elements, 1, -1 do
     if policed and inLines().release(element) then
       woken[1], woken[2] = true, true
     end
-    if version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
+    local field = asked and slot .. ':' .. (i - 1)
+    local failure = field and redis.call('HGET', KEYS[24], field)
+    if failure then
+      redis.call('RPUSH', KEYS[25], '-' .. struct.pack('>I4', #failure) .. failure .. element)
+      redis.call('HDEL', KEYS[24], field)
+      cancelled = cancelled + 1
+    elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
       if recover then
         local deliveries = struct.unpack('>I4', element, 5)
         element = string.sub(element, 1, 4) .. struct.pack('>I4', deliveries + 1) .. string.sub(element, 9)
@@ -70,8 +81,8 @@ for i = #elements, 1, -1 do
     end
   end
 end
-for i = 24, #KEYS do
-  local index = tonumber(ARGV[i - 18])
+for i = 26, #KEYS do
+  local index = tonumber(ARGV[i - 20])
   if elements[index + 1] and not finished(index) and redis.call('GETRANGE', KEYS[i], 0, 0) == 'r' then
     redis.call('SETRANGE', KEYS[i], 0, 'q')
   end
@@ -86,4 +97,4 @@ for lane in pairs(woken) do
     redis.call('ZADD', KEYS[9 + lane], 0, '1')
   end
 end
-return n
+return {n, cancelled}

@@ -52,7 +52,8 @@ func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error)
 	return b.having(ctx, queues, keys)
 }
 
-// inFlight returns those of the queues of which runs are in flight.
+// inFlight returns those of the queues of which runs are in flight, or in the
+// outbox.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
 	if len(queues) == 1 && b.glances.wasQuiet(queues, freshGlanceBack) {
 		return nil, nil
@@ -60,7 +61,7 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 	// With the runs that wait, as takes will ask for these.
 	start := time.Now()
 	quiet, err := b.noneHas(ctx, queues, func(q *queue) []string {
-		return append(q.fixed[:7:7], q.lines, q.flights)
+		return append(q.fixed[:7:7], q.lines, q.flights, q.outbox)
 	})
 	if err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 	if quiet {
 		return nil, nil
 	}
-	return b.having(ctx, queues, func(q *queue) []string { return []string{q.flights} })
+	return b.having(ctx, queues, func(q *queue) []string { return []string{q.flights, q.outbox} })
 }
 
 // noneHas reports whether there is no such key in any of the queues, in one

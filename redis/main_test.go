@@ -130,3 +130,6 @@ func within(t testing.TB, d time.Duration) context.Context {
 func TestBrokerContract(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) broker.Broker { return open(t, shared, redis.Config{}) })
 }
+
+// z is a member of a sorted set.
+func z(score float64, member string) goredis.Z { return goredis.Z{Score: score, Member: member} }

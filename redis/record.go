@@ -31,6 +31,9 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 		// It was noted, or given back, perhaps after the record was read.
 		return b.readRecord(ctx, q, id, "")
 	}
+	if err == nil && record.Attempt == 0 && (record.State == broker.StateQueued || record.State == broker.StateDelayed) {
+		record.Progress = nil // it is that of an earlier run with this id
+	}
 	return record, err
 }
 
@@ -76,18 +79,21 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters}, waiter, id)
+	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters, q.progress(id)}, waiter, id)
 	if err != nil {
 		return nil, b.fail(ctx, "read record", err)
 	}
-	stored, ok := v.(string)
-	if !ok {
+	reply, _ := v.([]any)
+	if len(reply) != 2 {
 		return nil, fmt.Errorf("read record: %w", broker.ErrNoRecord)
 	}
 	record := &broker.Record{ID: id, Queue: q.name}
+	stored, _ := reply[0].(string)
 	if err := parseRecord([]byte(stored), record); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
+	progress, _ := reply[1].(string)
+	record.Progress = parseProgress(progress)
 	return record, nil
 }
 
@@ -116,7 +122,7 @@ func appendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failur
 		n++
 	}
 	if f != nil {
-		n += 3
+		n += failureFields
 	}
 	b = codec.AppendMapLen(b, n)
 	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
@@ -125,12 +131,48 @@ func appendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failur
 		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
 	}
 	if f != nil {
-		// Bytes: an error's text can be anything.
-		b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
-		b = codec.AppendBytes(codec.AppendString(b, "fm"), []byte(f.Message))
-		b = codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
+		b = appendFailureFields(b, f)
 	}
 	return b
+}
+
+// failureFields is how many fields a failure has in a record.
+const failureFields = 3
+
+func appendFailureFields(b []byte, f *broker.Failure) []byte {
+	// Bytes: an error's text can be anything.
+	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
+	b = codec.AppendBytes(codec.AppendString(b, "fm"), []byte(f.Message))
+	return codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
+}
+
+// parseFailureFields reads what appendFailureFields has written.
+func parseFailureFields(b []byte, f *broker.Failure) error {
+	r := codec.NewReader(b)
+	for range failureFields {
+		switch string(r.Key()) {
+		case "fk":
+			f.Kind = string(r.Bytes())
+		case "fm":
+			f.Message = string(r.Bytes())
+		case "fs":
+			f.Stack = string(r.Bytes())
+		default:
+			r.Skip()
+		}
+	}
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode failure: %w", err)
+	}
+	return nil
+}
+
+// openRecord is appendRecord without the fields of its failure, which are put
+// behind it.
+func openRecord(b []byte, run *broker.TaskRun) []byte {
+	b = codec.AppendMapLen(b, 2+failureFields)
+	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
+	return codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
 }
 
 func parseRecord(b []byte, record *broker.Record) error {

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Reads a run's record, and notes who is to be told of the run's end.
 --
--- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it
+-- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it,
+--       3 the run's progress
 -- ARGV  1 the waiter, '' for none, 2 the run's id
--- Returns the record, nil when there is none. It is a letter for the state (d
+-- Returns the record and the progress ('' for none), nil when there is no
+-- record. That is a letter for the state (d
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
 --       say when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
@@ -27,4 +29,4 @@ if ARGV[1] ~= '' and state ~= 's' and state ~= 'f' then
   end
   redis.call('PEXPIRE', KEYS[2], 60000) -- who still waits asks again before that
 end
-return record
+return {record, redis.call('GET', KEYS[3]) or ''}

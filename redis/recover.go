@@ -10,7 +10,8 @@ import (
 // recoverPage is how many batches are looked at in one command.
 const recoverPage = 100
 
-// Recover gives back what sessions whose lease has ended hold in the queues.
+// Recover gives back what sessions whose lease has ended hold in the queues, and
+// queues what their ends left in outboxes.
 // It costs one command while nothing is in flight, else one a queue, one for
 // each 100 batches in flight and two for each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
@@ -50,12 +51,12 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 	var failed error // of one batch, which must not stop the others
 	for {
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
-			[]string{q.flights, q.leases, q.ops}, cursor, recoverPage)
+			[]string{q.flights, q.leases, q.ops, q.outbox}, cursor, recoverPage)
 		if err != nil {
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
 		}
 		reply, ok := v.([]any)
-		if !ok || len(reply) != 2 {
+		if !ok || len(reply) != 3 {
 			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
 		}
 		members, _ := reply[1].([]any)
@@ -70,14 +71,18 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 			}
 		}
 		if cursor, ok = reply[0].(string); !ok || cursor == "0" {
+			if n, _ := reply[2].(int64); n > 0 {
+				_, err := b.moveOn(ctx, q)
+				failed = errors.Join(failed, err)
+			}
 			return total, failed
 		}
 	}
 }
 
-// giveBack puts the unfinished runs of a batch back into their queue. A batch
-// does not change but by being given back or finished, so what its records are
-// can be read before.
+// giveBack puts the unfinished runs of a batch back into their queue, but for
+// those whose end was asked for. A batch does not change but by being given back
+// or finished, so what its records are can be read before.
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
@@ -86,7 +91,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return 0, b.fail(ctx, "read batch of queue "+q.name, err)
 	}
 	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
-		q.lines, q.turns, q.policy, q.opens, q.held)
+		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox)
 	args := []any{session, member, mode, b.cfg.MaxDead, b.bad}
 	for i, e := range elements {
 		if h, err := parseHeader([]byte(e)); err == nil && h.record {
@@ -98,6 +103,14 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.name, err)
 	}
-	n, _ := v.(int64)
+	reply, _ := v.([]any)
+	if len(reply) != 2 {
+		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.name, v)
+	}
+	n, _ := reply[0].(int64)
+	if reply[1] != int64(0) {
+		// Should this fail, the next recovery does it.
+		_, _ = b.moveOn(ctx, q)
+	}
 	return int(n), nil
 }

@@ -92,8 +92,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c.withAcknowledge()
 }
 
-// Broker is a [broker.Broker], [broker.Leaser], [broker.Records] and
-// [broker.Schedules] over Redis. All methods may be called concurrently.
+// Broker is a [broker.Broker], [broker.Leaser], [broker.Records],
+// [broker.Schedules], [broker.Groups] and [broker.Controls] over Redis. All methods may be called concurrently.
 type Broker struct {
 	cfg      Config
 	clients  clients
@@ -121,6 +121,9 @@ var (
 	_ broker.Records   = (*Broker)(nil)
 	_ broker.Schedules = (*Broker)(nil)
 	_ broker.Timetable = (*Broker)(nil)
+	_ broker.Groups    = (*Broker)(nil)
+	_ broker.Controls  = (*Broker)(nil)
+	_ broker.Attender  = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:
@@ -399,13 +402,17 @@ func (q *queue) keys(more ...string) []string {
 	return append(q.fixed[:len(q.fixed):len(q.fixed)], more...)
 }
 
-func (q *queue) batch(member string) string   { return q.base + "f:" + member }
-func (q *queue) done(member string) string    { return q.base + "d:" + member }
-func (q *queue) lost(session string) string   { return q.base + "lost:" + session }
-func (q *queue) owner(id string) string       { return q.base + "id:" + id }
-func (q *queue) unique(key string) string     { return q.base + "u:" + key }
-func (q *queue) record(id string) string      { return q.base + "rec:" + id }
-func (q *queue) ended(instance string) string { return q.base + "wait:" + instance }
+func (q *queue) batch(member string) string    { return q.base + "f:" + member }
+func (q *queue) done(member string) string     { return q.base + "d:" + member }
+func (q *queue) lost(session string) string    { return q.base + "lost:" + session }
+func (q *queue) owner(id string) string        { return q.base + "id:" + id }
+func (q *queue) record(id string) string       { return q.base + "rec:" + id }
+func (q *queue) cancels(session string) string { return q.base + "cancel:" + session }
+func (q *queue) progress(id string) string     { return q.base + "progress:" + id }
+func (q *queue) parked(id string) string       { return q.base + "parked:" + id }
+func (q *queue) group(id string) string        { return q.base + "group:" + id }
+func (q *queue) ended(instance string) string  { return q.base + "wait:" + instance }
+func (q *queue) unique(key string) string      { return q.base + "u:" + key }
 
 // escape makes a queue's name safe inside a hash tag and before a colon. It is
 // reversible, so distinct names have distinct keys.

@@ -42,6 +42,16 @@ var (
 	putEntryLua string
 	//go:embed deleteentry.lua
 	deleteEntryLua string
+	//go:embed find.lua
+	findLua string
+	//go:embed mark.lua
+	markLua string
+	//go:embed attend.lua
+	attendLua string
+	//go:embed group.lua
+	groupLua string
+	//go:embed parked.lua
+	parkedLua string
 
 	// What several scripts have in common.
 	//go:embed lines.lua
@@ -51,25 +61,29 @@ var (
 )
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record, audit, control script
-	putEntry, deleteEntry                                                            script
+	enqueue, take, started, finish, renew, expired, giveback, record, audit script
+	control, find, mark, attend, group, parked, putEntry, deleteEntry       script
 }
 
 func newScripts() scripts {
 	return scripts{
-		enqueue:  newScript(enqueueLua),
-		take:     newScript(takeLua),
-		started:  newScript(startedLua),
-		finish:   newScript(finishLua),
-		renew:    newScript(renewLua),
-		expired:  newScript(expiredLua),
-		giveback: newScript(givebackLua),
-		record:   newScript(recordLua),
-		audit:    newScript(auditLua),
-		control:  newScript(controlLua),
-
+		enqueue:     newScript(enqueueLua),
+		take:        newScript(takeLua),
+		started:     newScript(startedLua),
+		finish:      newScript(finishLua),
+		renew:       newScript(renewLua),
+		expired:     newScript(expiredLua),
+		giveback:    newScript(givebackLua),
+		record:      newScript(recordLua),
+		audit:       newScript(auditLua),
+		control:     newScript(controlLua),
 		putEntry:    newScript(putEntryLua),
 		deleteEntry: newScript(deleteEntryLua),
+		find:        newScript(findLua),
+		mark:        newScript(markLua),
+		attend:      newScript(attendLua),
+		group:       newScript(groupLua),
+		parked:      newScript(parkedLua),
 	}
 }
 

@@ -47,16 +47,17 @@ type hold struct {
 type slot struct {
 	hold   *hold
 	number int64
-	member string        // "session:slot"
-	done   []bool        // by index in the batch
-	left   int           // not done
-	busy   int           // outcomes are being applied
-	turn   int           // how often that was begun
-	doubts map[int]bool  // indexes of which it is unknown whether they were
-	untold map[int]bool  // indexes that were finished by a call that returned an error
-	gone   bool          // what was left of it was recovered
-	kept   []kept        // those of its runs that have records
-	group  *slotOutcomes // while outcomes are sorted
+	member string           // "session:slot"
+	done   []bool           // by index in the batch
+	left   int              // not done
+	busy   int              // outcomes are being applied
+	turn   int              // how often that was begun
+	doubts map[int]bool     // indexes of which it is unknown whether they were
+	untold map[int]bool     // indexes that were finished by a call that returned an error
+	gone   bool             // what was left of it was recovered
+	kept   []kept           // those of its runs that have records
+	runs   []broker.TaskRun // by index; what could not be read has no receipt
+	group  *slotOutcomes    // while outcomes are sorted
 }
 
 // receipt is how a delivery is recognised.
@@ -286,7 +287,7 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 	doubt := h.doubt
 	s.mu.Unlock()
 	pipe := s.b.clients.lease.Pipeline()
-	pipe.Del(ctx, h.q.lost(s.id))
+	pipe.Del(ctx, h.q.lost(s.id), h.q.cancels(s.id))
 	if !doubt { // else these keep a late take from taking, and go by themselves
 		pipe.ZRem(ctx, h.q.leases, s.id)
 		pipe.HDel(ctx, h.q.ops, s.id)

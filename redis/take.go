@@ -296,7 +296,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 	q, start := h.q, time.Now()
 	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped,
 		q.paused, q.disabled, q.aside, q.enabling,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates)
+		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox)
 	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep,
 		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU}
 	var (
@@ -378,6 +378,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		runs     = make([]*broker.TaskRun, 0, len(elements))
 		bad      []*outcome
 	)
+	sl.runs = made
 	for i, element := range elements {
 		run := &made[i]
 		receipts[i] = receipt{s, sl, i}
@@ -386,7 +387,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
 		if err != nil {
-			bad = append(bad, unreadable(&receipts[i], element, err))
+			bad = append(bad, unreadable(&receipts[i], h.q, element, err))
 			continue
 		}
 		run.Deliveries++

@@ -11,7 +11,7 @@
 --       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
 --       21 enabling: tasks whose runs are to come back from there, and up to
 --       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
---       26 held, 27 starts, 28 rates
+--       26 held, 27 starts, 28 rates, 29 outbox
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,
 --       8 cap of the dead list, 9 a failure for entries that cannot be read,
@@ -45,7 +45,7 @@ local function wake(lane)
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22]) == 0 then
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22], KEYS[29]) == 0 then
   sleep()
   return {-3}
 end

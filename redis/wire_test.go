@@ -327,7 +327,7 @@ func TestWireDeadLetters(t *testing.T) {
 			dead, err := b.DeadLetters(t.Context(), "q", 1)
 			require.NoError(t, err)
 			require.Equal(t, []*broker.DeadLetter{{
-				Run: want, Failure: *v.Dead.Failure.failure(), At: time.UnixMilli(v.Dead.At).UTC(),
+				ID: want.ID, Run: want, Failure: *v.Dead.Failure.failure(), At: time.UnixMilli(v.Dead.At).UTC(),
 			}}, dead)
 		})
 }

@@ -58,9 +58,9 @@ async function queueByScript(run) {
 async function ended(queue, id) {
   const q = new Queue(prefix, queue), waiter = crypto.randomBytes(8).toString("hex");
   for (;;) {
-    const stored = await redis.script(scripts, "record", [q.key("rec:" + id), q.key("waiters")], [waiter, id]);
+    const stored = await redis.script(scripts, "record", [q.key("rec:" + id), q.key("waiters"), q.key("progress:" + id)], [waiter, id]);
     assert.ok(stored, "the run has no record");
-    const r = parseRecord(stored);
+    const r = parseRecord(stored[0]);
     if (r.state === "s" || r.state === "f") return r;
     await redis.send("BLPOP", q.key("wait:" + waiter), 2);
   }

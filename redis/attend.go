@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// attending is what a session tells of one queue.
+type attending struct {
+	q     *queue
+	keys  []string
+	last  []any
+	ran   int // tasks of which it tells how the last run ended
+	runs  []any
+	heard []*broker.TaskRun
+	err   error
+}
+
+// Attend stores what the report says, and returns the runs that are to end, in
+// one command for each queue in which the session holds something or that the
+// report is about. What is known of the others is returned with an error.
+func (s *session) Attend(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
+	queues, err := s.attending(&report)
+	if err != nil {
+		return nil, fmt.Errorf("attend: %w", err)
+	}
+	var all sync.WaitGroup
+	for _, a := range queues {
+		all.Go(func() { s.attend(ctx, a) })
+	}
+	all.Wait()
+	for _, a := range queues {
+		cancelled = append(cancelled, a.heard...)
+		err = errors.Join(err, a.err)
+	}
+	if err != nil {
+		return cancelled, fmt.Errorf("attend: %w", err)
+	}
+	return cancelled, nil
+}
+
+// attending sorts a report by queue.
+func (s *session) attending(report *broker.Report) (map[*queue]*attending, error) {
+	queues := map[*queue]*attending{}
+	of := func(q *queue) *attending {
+		if queues[q] == nil {
+			queues[q] = &attending{q: q}
+		}
+		return queues[q]
+	}
+	for i := range report.Last {
+		l := &report.Last[i]
+		probe := broker.TaskRun{ID: l.ID, Task: l.Task, Queue: l.Queue}
+		if err := probe.Validate(); err != nil {
+			return nil, err
+		}
+		q, err := s.b.queue(l.Queue)
+		if err != nil {
+			return nil, err
+		}
+		a := of(q)
+		a.last = append(a.last, l.Task, appendLast(nil, l))
+		a.ran++
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for q, h := range s.holds {
+		if len(h.slots) > 0 {
+			of(q)
+		}
+	}
+	for i := range report.Progress {
+		p := &report.Progress[i]
+		at, ok := p.Run.Receipt.(*receipt)
+		if !ok || at.session != s || p.Run.Keep <= 0 || at.slot.gone || at.slot.done[at.index] {
+			continue
+		}
+		a := of(at.slot.hold.q)
+		a.keys = append(a.keys, a.q.batch(at.slot.member), a.q.done(at.slot.member), a.q.record(p.Run.ID), a.q.progress(p.Run.ID))
+		a.runs = append(a.runs, at.index, appendProgress(nil, &p.Progress))
+	}
+	return queues, nil
+}
+
+// attend tells of one queue, and hears which runs are to end.
+func (s *session) attend(ctx context.Context, a *attending) {
+	keys := append([]string{a.q.last, a.q.cancels(s.id)}, a.keys...)
+	args := append(append([]any{cancelKept.Milliseconds(), a.ran}, a.last...), a.runs...)
+	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.work, keys, args...)
+	if err != nil {
+		a.err = s.b.fail(ctx, "attend to queue "+a.q.name, err)
+		return
+	}
+	fields, _ := v.([]any)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range fields {
+		field, _ := f.(string)
+		if run := s.runAt(a.q, field); run != nil {
+			a.heard = append(a.heard, run)
+		}
+	}
+}
+
+// runAt returns the run of a field of the session's cancels, nil when the
+// session holds it no longer. The lock is held.
+func (s *session) runAt(q *queue, field string) *broker.TaskRun {
+	slotName, indexName, _ := strings.Cut(field, ":")
+	number, err := strconv.ParseInt(slotName, 10, 64)
+	index, err2 := strconv.Atoi(indexName)
+	h := s.holds[q]
+	if err != nil || err2 != nil || h == nil {
+		return nil
+	}
+	sl := h.slots[number]
+	if sl == nil || sl.gone || index < 0 || index >= len(sl.runs) || sl.done[index] || sl.runs[index].Receipt == nil {
+		return nil
+	}
+	return &sl.runs[index]
+}
+
+// appendLast appends how the latest run of a task ended as it is stored.
+func appendLast(b []byte, l *broker.LastRun) []byte {
+	b = fmt.Appendf(b, "%0*d", lastDigits, max(l.Started.UnixNano(), 0))
+	b = codec.AppendArrayLen(b, 3)
+	b = codec.AppendString(b, l.ID)
+	b = codec.AppendInt(b, int64(l.Took))
+	return codec.AppendBytes(b, []byte(l.Failure)) // of any text
+}
+
+// appendProgress appends what a run says of how far it is, as it is stored: an
+// array.
+func appendProgress(b []byte, p *broker.Progress) []byte {
+	b = codec.AppendArrayLen(b, 3)
+	b = codec.AppendInt(codec.AppendInt(b, p.Done), p.Total)
+	return codec.AppendBytes(b, []byte(p.Note)) // of any text
+}
+
+// parseProgress returns nil when there is none, or none that can be read.
+func parseProgress(stored string) *broker.Progress {
+	if stored == "" {
+		return nil
+	}
+	in := codec.NewReader([]byte(stored))
+	if in.ArrayLen() != 3 {
+		return nil
+	}
+	p := &broker.Progress{Done: in.Int64(), Total: in.Int64(), Note: string(in.Bytes())}
+	if in.Done() != nil {
+		return nil
+	}
+	return p
+}

@@ -1,0 +1,265 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	// cancelKept is how long it is kept that the end of a run in flight was asked
+	// for, from when its session last attended.
+	cancelKept = 24 * time.Hour
+	// cancelPage is how many batches in flight are looked at in one command.
+	cancelPage = 50
+	// cancelLooks is how often a run is looked for that is nowhere, or moves as it
+	// is found: it can have moved to where was looked already.
+	cancelLooks, cancelMoves = 2, 20
+)
+
+// Cancel ends a run with the given failure. A run that waits is found by looking
+// at all that do, a thousand in each command. One that a session holds has it
+// noted for this delivery alone.
+func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broker.Failure) error {
+	probe := broker.TaskRun{ID: id, Task: "-", Queue: queueName}
+	if err := probe.Validate(); err != nil {
+		return fmt.Errorf("cancel run: %w", err)
+	}
+	q, err := b.queue(queueName)
+	if err != nil {
+		return fmt.Errorf("cancel run: %w", err)
+	}
+	c := &cancelling{b: b, q: q, id: id, failure: failure}
+	over, err := c.isOver(ctx)
+	for look := 0; err == nil && !over && look < cancelLooks; {
+		var found bool
+		if found, err = c.look(ctx); err == nil && found {
+			return nil
+		}
+		if c.moved > 0 && c.moved <= cancelMoves {
+			c.moved++
+		} else {
+			look++
+		}
+	}
+	switch {
+	case err != nil:
+		return b.fail(ctx, "cancel run "+id, err)
+	case c.doubt:
+		return nil // it was found, and ended by what had no reply
+	}
+	return fmt.Errorf("cancel run %s: %w", id, broker.ErrNoRecord)
+}
+
+// cancelling is one call of Cancel.
+type cancelling struct {
+	b       *Broker
+	q       *queue
+	id      string
+	failure broker.Failure
+	moved   int  // how often it moved between its finding and its end
+	doubt   bool // it may have been ended by a command without reply
+}
+
+// isOver reports whether the run's record says that it has ended, which spares
+// the looking.
+func (c *cancelling) isOver(ctx context.Context) (bool, error) {
+	pipe := c.b.clients.work.Pipeline()
+	state, owner := pipe.GetRange(ctx, c.q.record(c.id), 0, 0), pipe.Get(ctx, c.q.owner(c.id))
+	if err := c.b.readAll(ctx, pipe); err != nil {
+		return false, err
+	}
+	live := owner.Val() != "" && !strings.HasPrefix(owner.Val(), "ended:")
+	return states[firstByte(state.Val())].Ended() && !live, nil
+}
+
+func firstByte(s string) byte {
+	if s == "" {
+		return 0
+	}
+	return s[0]
+}
+
+// look looks for the run once, the way runs move.
+func (c *cancelling) look(ctx context.Context) (found bool, err error) {
+	if found, err = c.endParked(ctx); err != nil || found {
+		return found, err
+	}
+	for _, key := range append(c.q.waits(), c.q.lines) {
+		entry, err := c.find(ctx, key)
+		if err != nil {
+			return false, err
+		}
+		if entry == "" {
+			continue
+		}
+		if found, err = c.end(ctx, key, entry); err != nil || found {
+			return found, err
+		}
+	}
+	return c.mark(ctx)
+}
+
+// endParked ends the run if it waits for a group.
+func (c *cancelling) endParked(ctx context.Context) (bool, error) {
+	key := c.q.parked(c.id)
+	parked, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) { return c.b.clients.work.Get(ctx, key).Result() })
+	if err != nil || len(parked) < tokenDigits {
+		if errors.Is(err, goredis.Nil) {
+			err = nil
+		}
+		return false, err
+	}
+	queueName, group, _ := strings.Cut(parked[tokenDigits:], " ")
+	q, err := c.b.queue(queueName)
+	if err != nil {
+		return false, err
+	}
+	entry, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) {
+		return c.b.clients.work.HGet(ctx, q.group(group), "then").Result()
+	})
+	element, there := strings.CutPrefix(entry, gatheringOpens+parked[:tokenDigits])
+	switch {
+	case err != nil && !errors.Is(err, goredis.Nil):
+		return false, err
+	case there:
+		over, doubt, err := c.b.endWaiting(ctx, c.q, key, parked, element, &c.failure)
+		c.doubt = c.doubt || doubt
+		return over, err
+	}
+	_, err = c.b.moveOn(ctx, q) // it is in the outbox
+	return false, err
+}
+
+// find returns the run's entry in a list or sorted set, "" if it is not there.
+func (c *cancelling) find(ctx context.Context, key string) (string, error) {
+	before := 0 // an element
+	if key == c.q.lines {
+		before = linePrefix
+	}
+	for from := int64(0); ; {
+		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.work, []string{key}, c.id, from, before)
+		if err != nil {
+			return "", err
+		}
+		reply, _ := v.([]any)
+		if len(reply) != 2 {
+			return "", fmt.Errorf("unexpected reply %T of the find script", v)
+		}
+		entry, _ := reply[1].(string)
+		if from, _ = reply[0].(int64); entry != "" || from <= 0 {
+			return entry, nil
+		}
+		if err := ctxErr(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+// end ends the run if the entry still is where it was.
+func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
+	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, elementOf(c.q, key, entry), &c.failure)
+	c.doubt = c.doubt || doubt
+	if err == nil && !over {
+		c.moved++
+	}
+	return over, err
+}
+
+// endWaiting ends the run of an element that is somewhere as an entry, and
+// reports false if it is there no more; doubtful, if it was this call that
+// ended it unheard.
+func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element string, failure *broker.Failure) (over, doubtful bool, err error) {
+	run := new(broker.TaskRun)
+	out := &outcome{run: run}
+	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
+		out = unreadable(nil, q, []byte(element), err)
+	} else if err := out.over(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
+		return false, false, err
+	}
+	if out.steps == "" && out.record != "" {
+		out.step('e', out.record, out.value, out.keep)
+	}
+	keys, args := b.finishing(q, 1)
+	keys = append(append(keys, key, q.done("")), out.keys...)
+	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.finish, b.clients.work, readAny, keys, args...)
+	if err != nil {
+		return false, unheard, err
+	}
+	g := new(slotOutcomes)
+	ends, err := noteFenced(v, []*slotOutcomes{g})
+	if err != nil || g.fenced[0] {
+		return false, unheard, err
+	}
+	b.forgetGroup(ctx, run.Gathers)
+	b.follow(ctx, q, ends)
+	return true, unheard, nil
+}
+
+// cancelledOpens opens an entry of the outbox that is a run whose end was asked
+// for while a session held it that is gone: behind it are the failure with its
+// length, and the element.
+const cancelledOpens = "-"
+
+// parseCancelled reads such an entry.
+func parseCancelled(entry string) (failure *broker.Failure, element string, err error) {
+	const head = 1 + 4
+	size := 0
+	if len(entry) >= head {
+		size = int(binary.BigEndian.Uint32([]byte(entry[1:head])))
+	}
+	if len(entry) < head || size > len(entry)-head {
+		return nil, "", errors.New("decode entry of the outbox: cut off")
+	}
+	failure = new(broker.Failure)
+	return failure, entry[head+size:], parseFailureFields([]byte(entry[head:head+size]), failure)
+}
+
+// mark notes for the session that holds the run that it is to end.
+func (c *cancelling) mark(ctx context.Context) (bool, error) {
+	members, err := promptly(ctx, c.b, func(ctx context.Context) ([]string, error) {
+		return c.b.clients.work.SMembers(ctx, c.q.flights).Result()
+	})
+	if err != nil {
+		return false, err
+	}
+	failure := appendFailureFields(nil, &c.failure)
+	for len(members) > 0 {
+		page := members[:min(len(members), cancelPage)]
+		var keys []string
+		args := []any{c.id, failure, cancelKept.Milliseconds()}
+		for _, member := range page {
+			session, slot, _ := strings.Cut(member, ":")
+			keys = append(keys, c.q.batch(member), c.q.done(member), c.q.cancels(session))
+			args = append(args, slot)
+		}
+		v, err := c.b.repeat(ctx, c.b.scripts.mark, c.b.clients.work, keys, args...)
+		if err != nil {
+			return false, err
+		}
+		reply, _ := v.([]any)
+		if len(reply) != 2 {
+			return false, fmt.Errorf("unexpected reply %T of the mark script", v)
+		}
+		if reply[1] == int64(1) {
+			return true, nil
+		}
+		looked, _ := reply[0].(int64)
+		members = members[min(max(int(looked), 1), len(page)):]
+	}
+	return false, nil
+}
+
+// cancelField is a run's field among the cancels of its session.
+func cancelField(slot int64, index int) string {
+	return strconv.FormatInt(slot, 10) + ":" + strconv.Itoa(index)
+}

@@ -1,0 +1,28 @@
+#!lua
+-- Finds a run where runs wait, from the tail on, which what is taken from the
+-- head meanwhile does not move.
+--
+-- KEYS  1 a list or sorted set
+-- ARGV  1 the run's id, 2 how many elements at the tail were looked at before,
+--       3 how many bytes of an entry come before the element
+-- Returns how many elements are looked at then, -1 when it were all, and the
+--       entry, '' for none. One call looks at 1,000 elements at most.
+local id = string.char(#ARGV[1]) .. ARGV[1]
+local from, at = tonumber(ARGV[2]), tonumber(ARGV[3]) + 9
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'list' and kind ~= 'zset' then
+  return {-1, ''}
+end
+local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', KEYS[1])
+local last, read = math.min(length, from + 1000), 0
+while from < last and read < 16777216 do
+  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', KEYS[1], -from - 50, -from - 1)
+  for i = #page, 1, -1 do
+    read = read + #page[i]
+    if string.sub(page[i], at, at + #id - 1) == id then
+      return {from, page[i]}
+    end
+  end
+  from = from + 50
+end
+return {from < length and from or -1, ''}

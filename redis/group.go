@@ -1,0 +1,238 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	// groupKept is how long a group is kept whose members may not have been
+	// stored, and how long after their end what they ended with, on top of the
+	// delay of the run that gathers it.
+	groupKept = 30 * 24 * time.Hour
+	// memberPage is how many members' ends are read in one command.
+	memberPage = 100
+)
+
+// gatheringOpens opens an entry of the outbox that is the run that gathers a group.
+// While it waits there is a key in its own queue with the entry's token, and
+// where its group is: it is queued, or cancelled, in the step that deletes that.
+const gatheringOpens = "+"
+
+// parking is a run on its way to wait for a group.
+type parking struct {
+	b     *Broker
+	q, to *queue // of the members, and the run's own
+	then  *broker.TaskRun
+	group []string // its key
+	keys  []string // of the run, in its own queue
+	token string
+	entry []byte
+}
+
+// QueueGroup stores members, and the run that gathers their ends beside them. A
+// group whose name is that of another that lives is refused with an error that
+// wraps [broker.ErrDuplicate].
+func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
+	p, err := b.newParking(then, members)
+	if err != nil {
+		return fmt.Errorf("queue group: %w", err)
+	}
+	if err := b.announce(ctx, p.to); err != nil {
+		return err
+	}
+	if len(members) == 0 {
+		return p.gatherNone(ctx)
+	}
+	if err := p.park(ctx, len(members)); err != nil {
+		return fmt.Errorf("queue group: %w", err)
+	}
+	// The members come last: where they are, all that their ends need is there.
+	err = b.QueueTasks(ctx, members...)
+	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotReplicated) {
+		p.each(ctx, "drop")
+		return fmt.Errorf("queue group: %w", err)
+	}
+	p.each(ctx, "stay") // should this fail, they stay for thirty days
+	if err != nil {
+		return fmt.Errorf("queue group: %w", err)
+	}
+	return nil
+}
+
+func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*parking, error) {
+	q, to, err := b.checkGroup(then, members)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := outboxEntry(then)
+	if err != nil {
+		return nil, err
+	}
+	keys := []string{to.parked(then.ID), to.owner(then.ID), to.record(then.ID)}
+	if then.Unique != "" {
+		keys = append(keys, to.unique(then.Unique))
+	}
+	return &parking{
+		b: b, q: q, to: to, then: then,
+		group: []string{q.group(then.Gathers.Group)},
+		keys:  keys,
+		token: string(entry[:tokenDigits]),
+		entry: append([]byte(gatheringOpens), entry...),
+	}, nil
+}
+
+// park stores what waits, first in its own queue, then beside its members.
+func (p *parking) park(ctx context.Context, size int) error {
+	own, record := "0", []byte(nil)
+	if p.then.OwnID {
+		own = "1"
+	}
+	if p.then.Keep > 0 { // delayed, until nobody knows when
+		record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
+	}
+	v, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys,
+		"park", p.token, p.q.name+" "+p.then.Gathers.Group, own, record, millis(groupKept), p.then.ID)
+	if err != nil {
+		return p.b.fail(ctx, "park run "+p.then.ID, err)
+	}
+	if id, refused := v.(string); refused {
+		return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: id}}})
+	}
+	if v == int64(1) {
+		return fmt.Errorf("run %s: %w", p.then.ID, broker.ErrDuplicate)
+	}
+	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
+	v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
+		"park", size, p.entry, millis(groupKept), millis(after))
+	if err == nil && v != int64(1) {
+		return nil
+	}
+	_, _ = p.b.repeat(context.WithoutCancel(ctx), p.b.scripts.parked, p.b.clients.work, p.keys, "drop", p.token)
+	if err != nil {
+		return p.b.fail(ctx, "park run "+p.then.ID, err)
+	}
+	return fmt.Errorf("group %s: %w", p.then.Gathers.Group, broker.ErrDuplicate)
+}
+
+// each has what was parked stay or go.
+func (p *parking) each(ctx context.Context, what string) {
+	ctx = context.WithoutCancel(ctx)
+	_, _ = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, what)
+	_, _ = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys, what, p.token)
+}
+
+// gatherNone queues what waits for nobody.
+func (p *parking) gatherNone(ctx context.Context) error {
+	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, "park", 0, "", millis(groupKept), 0)
+	if err != nil {
+		return p.b.fail(ctx, "queue group", err)
+	}
+	if v == int64(1) {
+		return fmt.Errorf("queue group %s: %w", p.then.Gathers.Group, broker.ErrDuplicate)
+	}
+	return p.b.QueueTasks(ctx, p.then)
+}
+
+// checkGroup refuses what is no group, and returns the members' queue and that of
+// the run that gathers them.
+func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q, to *queue, err error) {
+	if then == nil || len(members) > broker.MaxGroup {
+		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)
+	}
+	if q, err = b.queue(then.Gathers.Queue); err != nil {
+		return nil, nil, err
+	}
+	if len(members) > 0 {
+		if q, err = b.check(members); err != nil {
+			return nil, nil, err
+		}
+	}
+	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
+		return nil, nil, err
+	}
+	if then.Gathers.Group == "" || then.Gathers.Queue != q.name || then.Gathers.Size != len(members) {
+		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.name)
+	}
+	seen := make([]bool, len(members))
+	for _, m := range members {
+		if m.Group != then.Gathers.Group || m.Member >= len(members) || seen[m.Member] {
+			return nil, nil, fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, m.Member)
+		}
+		seen[m.Member] = true
+	}
+	return q, to, nil
+}
+
+// memberEntry is how a member ended as its group has it.
+func memberEntry(id string, record []byte) []byte {
+	return append(append([]byte{byte(len(id))}, id...), record...)
+}
+
+// Members returns how the members of a group ended, a hundred in each command.
+func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Gathers: group}
+	if err := probe.Validate(); err != nil {
+		return nil, fmt.Errorf("read group: %w", err)
+	}
+	q, err := b.queue(group.Queue)
+	if err != nil {
+		return nil, fmt.Errorf("read group: %w", err)
+	}
+	key := q.group(group.Group)
+	members := make([]*broker.Record, group.Size)
+	for from := 0; from == 0 || from < group.Size; from += memberPage {
+		fields := []string{"left"}
+		for i := from; i < min(from+memberPage, group.Size); i++ {
+			fields = append(fields, strconv.Itoa(i))
+		}
+		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+			return b.clients.work.HMGet(ctx, key, fields...).Result()
+		})
+		if err != nil {
+			return nil, b.fail(ctx, "read group "+group.Group, err)
+		}
+		if values[0] == nil {
+			return nil, fmt.Errorf("read group %s: %w", group.Group, broker.ErrNoRecord)
+		}
+		for i, v := range values[1:] {
+			stored, _ := v.(string)
+			if members[from+i], err = parseMember(q, stored); err != nil {
+				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.Group, err)
+			}
+		}
+	}
+	return members, nil
+}
+
+// parseMember returns nil of a member that has not ended.
+func parseMember(q *queue, stored string) (*broker.Record, error) {
+	if stored == "" {
+		return nil, nil
+	}
+	size := 1 + int(stored[0])
+	if len(stored) < size {
+		return nil, errors.New("decode member: too short")
+	}
+	record := &broker.Record{ID: stored[1:size], Queue: q.name}
+	return record, parseRecord([]byte(stored[size:]), record)
+}
+
+// forgetGroup forgets how the members ended, as the run that gathers them has.
+// Should it fail, the group goes by itself.
+func (b *Broker) forgetGroup(ctx context.Context, group broker.Gather) {
+	if group.Group == "" {
+		return
+	}
+	if q, err := b.queue(group.Queue); err == nil {
+		_, _ = promptly(ctx, b, func(ctx context.Context) (int64, error) {
+			return b.clients.work.Del(ctx, q.group(group.Group)).Result()
+		})
+	}
+}

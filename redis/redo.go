@@ -1,0 +1,125 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// redoPage is how many dead letters are read, and dealt with, in one command.
+const redoPage = 100
+
+// rawID names bytes that are no run.
+func rawID(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "raw-" + hex.EncodeToString(sum[:12])
+}
+
+// Redo queues dead letters again, due at once, or deletes them. Each goes in the
+// step that stores it. What could not be read can only be deleted.
+func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, ids ...string) (int, error) {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return 0, fmt.Errorf("redo dead letters: %w", err)
+	}
+	if what != broker.RedoRetry && what != broker.RedoDelete {
+		return 0, fmt.Errorf("redo dead letters: unknown way %d", int8(what))
+	}
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	total := 0
+	// From the tail: what dies meanwhile moves nothing there.
+	for passed := int64(0); len(wanted) > 0; {
+		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+			return b.clients.work.LRange(ctx, q.dead, -passed-redoPage, -passed-1).Result()
+		})
+		if err != nil {
+			return total, b.fail(ctx, "read dead letters of queue "+q.name, err)
+		}
+		n := 0
+		if what == broker.RedoRetry {
+			n, err = b.retryDead(ctx, q, entries, wanted)
+		} else {
+			n, err = b.deleteDead(ctx, q, entries, wanted)
+		}
+		total += n
+		if err != nil {
+			return total, b.fail(ctx, "redo dead letters of queue "+q.name, err)
+		}
+		if len(entries) < redoPage {
+			break
+		}
+		passed += int64(len(entries) - n)
+	}
+	return total, nil
+}
+
+func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
+	pipe := b.clients.work.Pipeline()
+	var removed []*goredis.IntCmd
+	for _, entry := range entries {
+		if letter, err := parseDead(entry); err == nil && wanted[letter.ID] {
+			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
+		}
+	}
+	if len(removed) == 0 {
+		return 0, nil
+	}
+	_, err := promptly(ctx, b, pipe.Exec)
+	if err != nil && ctx.Err() != nil {
+		return 0, err // the replies are not to be read: they may still come
+	}
+	n := 0
+	for _, cmd := range removed {
+		n += int(cmd.Val())
+	}
+	return n, err
+}
+
+func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
+	var groups []*group
+	for _, entry := range entries {
+		letter, err := parseDead(entry)
+		if err != nil || !wanted[letter.ID] || letter.Run == nil {
+			continue
+		}
+		run := letter.Run
+		run.Attempt, run.Deliveries = 0, 0
+		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
+		g, err := newGroup(q, []*broker.TaskRun{run})
+		if err != nil {
+			return 0, err
+		}
+		g.source, g.canRetry = append([]byte{'d'}, entry...), true
+		groups = append(groups, g)
+	}
+	if len(groups) == 0 {
+		return 0, nil
+	}
+	if err := b.announce(ctx, q); err != nil {
+		return 0, err
+	}
+	if err := b.store(ctx, q, groups); err != nil {
+		return 0, err
+	}
+	n := 0
+	var failed error
+	for _, g := range groups {
+		if g.verdict == isStored {
+			n++
+		}
+		if !errors.Is(g.result, broker.ErrDuplicate) {
+			failed = errors.Join(failed, g.result)
+		}
+	}
+	return n, failed
+}
