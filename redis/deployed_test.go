@@ -157,6 +157,11 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 		for i, r := range list {
 			r.OwnID, r.Keep = i%2 == 0, time.Duration(i%3)*time.Minute
 			r.Delay = time.Duration(i%2) * time.Millisecond
+			if i%3 == 1 {
+				r.Unique, r.UniqueFor = r.ID, time.Duration(i%4)*time.Hour
+				r.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 100, Per: time.Minute}}
+				r.Fair = []string{"", "value"}[i%2]
+			}
 		}
 		require.NoError(t, b.QueueTasks(t.Context(), list...))
 		require.NoError(t, b.QueueTasks(t.Context(), run("plain", queue)))

@@ -150,31 +150,37 @@ func TestLostReplyToQueueTasksWithOwnIDIsRepeated(t *testing.T) {
 // TestLostReplyToQueueTasksOfARunThatEndedMeanwhile loses the reply, and has
 // the run executed to its end before the broker asks again.
 func TestLostReplyToQueueTasksOfARunThatEndedMeanwhile(t *testing.T) {
+	claims := map[string]func(*broker.TaskRun){
+		"own id":     func(r *broker.TaskRun) { r.OwnID = true },
+		"unique key": func(r *broker.TaskRun) { r.Unique = "key" },
+	}
 	for name, verdict := range map[string]broker.Verdict{
 		"succeeded": broker.Succeeded, "dropped": broker.Dropped, "dead": broker.Dead,
 	} {
-		t.Run(name, func(t *testing.T) {
-			b, l := openLossy(t, shared)
-			s := join(t, open(t, shared, redis.Config{}), time.Minute)
-			end := func() error {
-				got, err := s.Take(within(t, time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
-				if err == nil {
-					_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict})
+		for what, claim := range claims {
+			t.Run(name+" with "+what, func(t *testing.T) {
+				b, l := openLossy(t, shared)
+				s := join(t, open(t, shared, redis.Config{}), time.Minute)
+				end := func() error {
+					got, err := s.Take(within(t, time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
+					if err == nil {
+						_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict})
+					}
+					return err
 				}
-				return err
-			}
-			own := run("mine", "q")
-			own.OwnID = true
-			ended := make(chan error, 1)
-			l.loseAfter("payload of mine", func() { ended <- end() })
-			require.NoError(t, b.QueueTasks(t.Context(), own))
-			require.NoError(t, <-ended)
-			require.Equal(t, 1, l.count())
-			require.Zero(t, length(t, b, "q"), "it was stored and has ended")
-			require.NoError(t, b.QueueTasks(t.Context(), own), "the id is free")
-			require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrDuplicate)
-			require.NoError(t, end())
-		})
+				own := run("mine", "q")
+				claim(own)
+				ended := make(chan error, 1)
+				l.loseAfter("payload of mine", func() { ended <- end() })
+				require.NoError(t, b.QueueTasks(t.Context(), own))
+				require.NoError(t, <-ended)
+				require.Equal(t, 1, l.count())
+				require.Zero(t, length(t, b, "q"), "it was stored and has ended")
+				require.NoError(t, b.QueueTasks(t.Context(), own), "the %s is free", what)
+				require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrDuplicate)
+				require.NoError(t, end())
+			})
+		}
 	}
 }
 
