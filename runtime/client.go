@@ -241,6 +241,11 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 		if err := refusePolicies(run); err != nil {
 			return err
 		}
+		// Without leases the consumer itself queues what follows.
+		if _, leased := c.broker.(broker.Leaser); leased && len(run.Then) > 0 {
+			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
+				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
+		}
 	}
 	return nil
 }

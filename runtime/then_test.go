@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -183,4 +184,22 @@ func TestEventsAndRetriesOfTheApplication(t *testing.T) {
 		require.ErrorContains(t, err, "failed after 2 attempts: no luck")
 		require.Equal(t, []string{"started 1", "retried 1 no luck 1h30m0s", "started 2", "failed 2 no luck"}, events)
 	})
+}
+
+// TestWhatFollowsIsRefusedWhereItIsNotKept: a broker that has leases, but no
+// policies, would forget what is to follow.
+func TestWhatFollowsIsRefusedWhereItIsNotKept(t *testing.T) {
+	b := newMemory(t)
+	leased := struct {
+		broker.Broker
+		broker.Leaser
+	}{b, b}
+	ctx := clientContext(t.Context(), leased)
+	_, err := taskrt.Then(ctx, half(4), tasks.QueueHalf)
+	require.ErrorContains(t, err, "task half is followed by another, which this broker does not keep; use one that has broker.Policies")
+	lengths, err := b.QueueLength(ctx)
+	require.NoError(t, err)
+	require.Zero(t, lengths["default"])
+	_, err = half(4)(ctx)
+	require.NoError(t, err, "alone")
 }
