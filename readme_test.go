@@ -2,6 +2,7 @@ package taskgen_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,21 +10,64 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// shown finds the code that a document shows, with the file that it is from.
+var shown = regexp.MustCompile("(?s)<!-- from (\\S+) -->\n```go\n(.*?)```")
+
 // TestReadmeShowsCompiledCode: what the README tells its reader to type is what
 // the example holds, but for the module's path and the line that generates.
 func TestReadmeShowsCompiledCode(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)<!-- from (\\S+) -->\n```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	blocks := shown.FindAllStringSubmatch(string(readme), -1)
 	require.Len(t, blocks, 2)
 	for _, block := range blocks {
-		path, shown := block[1], block[2]
+		path, text := block[1], block[2]
 		example, err := os.ReadFile(path)
 		require.NoError(t, err)
-		want := strings.ReplaceAll(shown, "example.com/app/", module+"/examples/greeter/")
+		want := strings.ReplaceAll(text, "example.com/app/", module+"/examples/greeter/")
 		want = strings.ReplaceAll(want, "//go:generate go tool taskgen\n\n", "")
 		_, got, _ := strings.Cut(string(example), "\npackage ")
 		_, want, _ = strings.Cut("\n"+want, "\npackage ")
 		require.Equal(t, want, got, "%s and the README differ", path)
+	}
+}
+
+// TestGuideShowsCompiledCode: all Go in the guide is a part of an example.
+func TestGuideShowsCompiledCode(t *testing.T) {
+	guide, err := os.ReadFile("docs/guide.md")
+	require.NoError(t, err)
+	blocks := shown.FindAllStringSubmatch(string(guide), -1)
+	require.Len(t, blocks, strings.Count(string(guide), "```go\n"), "each block names its example")
+	require.NotEmpty(t, blocks)
+	for _, block := range blocks {
+		path, text := block[1], block[2]
+		require.True(t, strings.HasPrefix(path, "examples/"), path)
+		example, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Contains(t, string(example), text, "%s and the guide differ", path)
+	}
+}
+
+// TestLinksOfDocumentsLead: what the documents link to in the repository is there.
+func TestLinksOfDocumentsLead(t *testing.T) {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		links := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(string(text), -1)
+		for _, link := range links {
+			target := path
+			if link[1] != "" {
+				target = filepath.Join(filepath.Dir(path), link[1])
+			}
+			_, err := os.Stat(target)
+			require.NoError(t, err, "%s links to it", path)
+			if link[2] == "" {
+				continue
+			}
+			linked, err := os.ReadFile(target)
+			require.NoError(t, err)
+			heading := "## " + strings.ReplaceAll(link[2], "-", " ") + "\n"
+			require.Contains(t, strings.ToLower(string(linked)), heading, "%s links to it in %s", path, target)
+		}
 	}
 }
