@@ -61,7 +61,7 @@ end
 
 local steps = {}
 local due -- of the retry in hand
-local batch, index -- of the run in hand
+local batch, index -- of the run in hand; one that waits is in no batch
 
 local lines
 local function inLines()
@@ -91,7 +91,7 @@ function steps.u(apply)
 end
 
 function steps.l(apply)
-  local element = apply and redis.call('LRANGE', batch, index, index)[1]
+  local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
   if element and inLines().release(element) then
     woken[1], woken[2] = true, true
   end

@@ -27,6 +27,9 @@ import (
 // maxExact is up to where scripts, whose numbers are doubles, count exactly.
 const maxExact = 1 << 53
 
+// Policed reports that runs' policies are kept, and what a success queues.
+func (b *Broker) Policed() bool { return true }
+
 func policyFlags(r *broker.TaskRun) (flags byte) {
 	if r.Unique != "" {
 		flags |= flagUnique

@@ -93,7 +93,8 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // Broker is a [broker.Broker], [broker.Leaser], [broker.Records],
-// [broker.Schedules], [broker.Groups] and [broker.Controls] over Redis. All methods may be called concurrently.
+// [broker.Schedules], [broker.Policies], [broker.Groups] and [broker.Controls]
+// over Redis. All methods may be called concurrently.
 type Broker struct {
 	cfg      Config
 	clients  clients
@@ -121,6 +122,7 @@ var (
 	_ broker.Records   = (*Broker)(nil)
 	_ broker.Schedules = (*Broker)(nil)
 	_ broker.Timetable = (*Broker)(nil)
+	_ broker.Policies  = (*Broker)(nil)
 	_ broker.Groups    = (*Broker)(nil)
 	_ broker.Controls  = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
