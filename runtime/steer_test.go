@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ type (
 func (f *fleet) await(what string, so func() bool) {
 	f.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !so() {
 		require.True(f.t, time.Now().Before(deadline), "wait until %s", what)
@@ -130,30 +131,40 @@ func (f *fleet) await(what string, so func() bool) {
 	}
 }
 
-// state waits until a run is in a state.
-func (f *fleet) state(id, state string) {
+// state waits until a run that has a record is in a state.
+func (f *fleet) state(id string, want taskrt.State, queue string) {
 	f.t.Helper()
-	f.await("run "+id+" is "+state, func() bool {
-		var d shownDetail
-		a := f.app("run", id, "--json")
-		return a.code == 0 && json.Unmarshal([]byte(a.stdout), &d) == nil && d.State == state
+	f.await(fmt.Sprintf("run %s is %s", id, want), func() bool {
+		record, err := f.broker.(broker.Records).Record(f.ctx, queue, id)
+		require.NoError(f.t, err)
+		return record.State == want
 	})
 }
 
-// last waits until status knows how a task ended last, and returns that.
+// progress waits until a run that has a record has said how far it is.
+func (f *fleet) progress(id, queue string) {
+	f.t.Helper()
+	f.await("run "+id+" has said how far it is", func() bool {
+		record, err := f.broker.(broker.Records).Record(f.ctx, queue, id)
+		require.NoError(f.t, err)
+		return record.Progress != nil
+	})
+}
+
+// last waits until the broker knows how a task ended last, and returns what
+// status says of it.
 func (f *fleet) last(task string) (last shownTask) {
 	f.t.Helper()
-	f.await("task "+task+" has ended once", func() bool {
-		var s shownStatus
-		f.tells(&s, "status")
-		for _, t := range s.Tasks {
-			if t.Task == task && t.Last != nil {
-				last = t
-			}
-		}
-		return last.Last != nil
+	f.await("it is known how task "+task+" ended", func() bool {
+		info, err := f.broker.(broker.Controls).Queue(f.ctx, "default")
+		require.NoError(f.t, err)
+		return info.Last[task].ID != ""
 	})
-	return last
+	var s shownStatus
+	f.tells(&s, "status")
+	i := slices.IndexFunc(s.Tasks, func(t shownTask) bool { return t.Task == task && t.Last != nil })
+	require.GreaterOrEqual(f.t, i, 0, task)
+	return s.Tasks[i]
 }
 
 func TestStatusShowsQueuesAndHowTasksEnded(t *testing.T) {
@@ -242,14 +253,14 @@ func TestOneRunIsShownThroughItsLife(t *testing.T) {
 	panics, err := tasks.QueueMisbehave(f.ctx, "panic")
 	require.NoError(t, err)
 	f.serve(0, "--consume")
-	f.state(echo.ID, "succeeded")
+	f.state(echo.ID, broker.StateSucceeded, "default")
 	d = shownDetail{}
 	f.tells(&d, "run", echo.ID)
 	require.Equal(t, "hi", d.Result.(map[string]any)["Text"])
 	require.Nil(t, d.Failure)
 	require.Regexp(t, `(?m)^result +\{"Text":"hi","Parts":\["hi","hi"\]`, f.says("run", echo.ID))
 
-	f.state(panics.ID, "failed")
+	f.state(panics.ID, broker.StateFailed, "default")
 	d = shownDetail{}
 	f.tells(&d, "run", panics.ID)
 	require.Equal(t, "failed", d.Failure.Kind)
@@ -262,12 +273,10 @@ func TestOneRunIsShownThroughItsLife(t *testing.T) {
 	require.Regexp(t, `(?m)^failure +failed: .*told to panic`, out)
 	require.Regexp(t, `(?s)\nstack\n  .*tasks\.Misbehave`, out)
 
-	f.state(linger.ID, "running")
-	f.await("progress is shown", func() bool {
-		d = shownDetail{}
-		f.tells(&d, "run", linger.ID)
-		return d.Progress != nil
-	})
+	f.state(linger.ID, broker.StateRunning, "default")
+	f.progress(linger.ID, "default")
+	d = shownDetail{}
+	f.tells(&d, "run", linger.ID)
 	require.Equal(t, "so far", d.Progress.Note)
 	require.EqualValues(t, 1, d.Progress.Done)
 	require.EqualValues(t, 4, d.Progress.Total)
@@ -297,9 +306,9 @@ func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
 	require.NoError(t, err)
 	f.serve(0, "--consume")
 	for _, id := range []string{io.ID, cpu.ID} {
-		f.state(id, "running")
+		f.state(id, broker.StateRunning, "default")
 		require.Equal(t, fmt.Sprintf("run %s of queue default: it runs, and its consumer was asked to end it\n", id), f.says("cancel", id))
-		f.state(id, "failed")
+		f.state(id, broker.StateFailed, "default")
 		var d shownDetail
 		f.tells(&d, "run", id)
 		require.Equal(t, "cancelled", d.Failure.Kind)
@@ -342,7 +351,7 @@ func TestPauseAndDisableSayWhatIsNowSo(t *testing.T) {
 	require.NoError(t, err)
 	echo, err := tasks.QueueEcho(f.ctx, "x", 1, taskrt.OnQueue("mail"))
 	require.NoError(t, err)
-	f.state(echo.ID, "succeeded") // so mail is consumed, and was when this was queued
+	f.state(echo.ID, broker.StateSucceeded, "mail") // so mail is consumed, and was when this was queued
 	starts, _ := f.counts()
 	require.Empty(t, starts, "what is stopped is not handed out")
 	require.Regexp(t, `(?m)^`+mail.ID+` +recorder_mail +mail +queued `, f.says("runs", "--queue", "mail"))
@@ -489,13 +498,14 @@ func TestNothingStoredReachesTheTerminalRaw(t *testing.T) {
 	shows(`a\x1b[2J\u009b31m\u202e\a\r\n\tb\U000e0041`, "run", "strange")
 	shows("bytes of a task that this program does not have", "run", "strange")
 	f.serve(0, "--consume")
-	f.state("bad", "failed")
-	f.state("echo", "succeeded")
-	f.state("linger", "running")
+	f.state("bad", broker.StateFailed, "default")
+	f.state("echo", broker.StateSucceeded, "mail")
+	f.state("linger", broker.StateRunning, "mail")
 	shows(`no such way to misbehave: a\x1b[2J`, "dead", "list")
 	shows(`no such way to misbehave: a\x1b[2J`, "run", "bad")
 	shows(`"Text":"a\u001b[2J`, "run", "echo")
-	f.await("progress is shown", func() bool { return strings.Contains(f.says("run", "linger"), `1 of 4 a\x1b[2J`) })
+	f.progress("linger", "mail")
+	shows(`1 of 4 a\x1b[2J`, "run", "linger")
 	require.Contains(t, f.refuses(2, "run", hostile), "not printable ASCII")
 	require.Contains(t, f.refuses(2, hostile), "unknown command")
 	require.Contains(t, f.refuses(2, "pause", hostile), "no queue is named")
