@@ -64,7 +64,7 @@ func commandGroups() []commandGroup {
 	}
 	return []commandGroup{
 		{"Run", []command{
-			{"serve", "", "execute queued tasks and queue the periodic ones, until interrupted", plain((*app).serve)},
+			{"serve", "", "execute and schedule tasks until interrupted", plain((*app).serve)},
 			{"exec", "TASK [--param value…]", "execute one task here and now", plain((*app).exec)},
 			{"queue", "TASK [--param value…]", "queue one run of a task", plain((*app).queue)},
 		}},
@@ -76,9 +76,9 @@ func commandGroups() []commandGroup {
 		}},
 		{"Steer", []command{
 			{"cancel", "ID", "end a run", plain((*app).cancel)},
-			{"dead", "list|retry|delete [ID…]", "deal with runs that have ended without success", plain((*app).dead)},
-			{"pause|resume", "QUEUE", "hand out no run of a queue, or again", (*app).pause},
-			{"enable|disable", "TASK", "hand out runs of a task again, or none", (*app).disable},
+			{"dead", "list|retry|delete [ID…]", "runs that have ended without success", plain((*app).dead)},
+			{"pause|resume", "QUEUE", "stop handing out runs of a queue, or go on", (*app).pause},
+			{"enable|disable", "TASK", "go on handing out runs of a task, or stop", (*app).disable},
 		}},
 	}
 }

@@ -489,6 +489,12 @@ func TestNothingStoredReachesTheTerminalRaw(t *testing.T) {
 	require.NoError(t, f.broker.QueueTasks(f.ctx, &broker.TaskRun{
 		ID: "strange", Task: "unknown", Queue: "other", Payload: []byte(hostile), Headers: map[string]string{hostile: hostile}, QueuedAt: time.Now(),
 	}))
+	// Parameters that do not fit, with a secret among them, and what is no run.
+	require.NoError(t, f.broker.QueueTasks(f.ctx, &broker.TaskRun{
+		ID: "misfit", Task: "login", Queue: "other", Payload: []byte("\x82\xa4user\xa3ada\xa3pin\xa6271828"), QueuedAt: time.Now(),
+	}))
+	_, err = f.server.Do("RPUSH", "taskgen:{default}:io:1", hostile)
+	require.NoError(t, err)
 	shows := func(want string, args ...string) {
 		t.Helper()
 		require.Contains(t, f.says(args...), want, args)
@@ -497,12 +503,18 @@ func TestNothingStoredReachesTheTerminalRaw(t *testing.T) {
 	shows(`user: "a\u001b[2J\u009b31m\u202e\u0007\r\n\tb\udb40\udc41"`, "run", "login")
 	shows(`a\x1b[2J\u009b31m\u202e\a\r\n\tb\U000e0041`, "run", "strange")
 	shows("bytes of a task that this program does not have", "run", "strange")
+	shows("params    they do not fit the task\n", "run", "misfit")
+	require.NotContains(t, f.says("run", "misfit", "--json"), "271828")
 	f.serve(0, "--consume")
 	f.state("bad", broker.StateFailed, "default")
 	f.state("echo", broker.StateSucceeded, "mail")
 	f.state("linger", broker.StateRunning, "mail")
 	shows(`no such way to misbehave: a\x1b[2J`, "dead", "list")
 	shows(`no such way to misbehave: a\x1b[2J`, "run", "bad")
+	var dead []shownRun
+	f.await("what is no run is dead", func() bool { f.tells(&dead, "dead", "list", "--kind", "schema"); return len(dead) == 1 })
+	shows(fmt.Sprintf("the run is %d bytes that cannot be read", len(hostile)), "run", dead[0].ID)
+	shows("-     default  schema", "dead", "list", "--kind", "schema")
 	shows(`"Text":"a\u001b[2J`, "run", "echo")
 	f.progress("linger", "mail")
 	shows(`1 of 4 a\x1b[2J`, "run", "linger")
