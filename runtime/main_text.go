@@ -101,20 +101,22 @@ func age(t time.Time) string {
 	return span(max(time.Since(t), 0))
 }
 
-// span is a time for people: its largest unit, or milliseconds where these
-// matter.
+// span is a time for people: so many of its largest unit.
 func span(d time.Duration) string {
 	switch {
+	case d < time.Millisecond:
+		return "<1ms"
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:
 		return strconv.FormatFloat(d.Truncate(100*time.Millisecond).Seconds(), 'f', -1, 64) + "s"
 	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
+		return fmt.Sprintf("%ds", d.Round(time.Second)/time.Second)
 	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
+		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
+		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
 	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
+	const day = 24 * time.Hour
+	return fmt.Sprintf("%dd", d.Round(day)/day)
 }
