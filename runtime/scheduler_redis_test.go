@@ -227,9 +227,7 @@ func TestTicksWhileRedisIsDown(t *testing.T) {
 		scheduled("latest", taskrt.Schedule{Every: time.Second}, &j),
 	}
 	consume(t, b, taskrt.ConsumerConfig{Lease: time.Second}, set)
-	for range 3 {
-		schedule(t, b, set)
-	}
+	schedule(t, b, set) // one: each of several may be sending another tick
 	ticks := func(task string) []time.Time {
 		seen := map[string]bool{} // a run may repeat whose end could not be recorded
 		var list []time.Time
