@@ -92,15 +92,7 @@ func TestVersionsSideBySide(t *testing.T) {
 			d := deploy(t)
 			next := d.serve(test.new)
 			runs := d.queue(test.old, 2)
-			require.Eventually(t, func() bool {
-				ended, log := d.ended(), next.log.String()
-				for id := range runs {
-					if len(ended[id]) == 0 && !regexp.MustCompile(`leaving.* run=`+id).MatchString(log) {
-						return false
-					}
-				}
-				return true
-			}, time.Minute, 20*time.Millisecond, "each run is executed or left\n%s", &next.log)
+			d.settled(runs, next)
 			var left []string
 			for id, task := range runs {
 				if len(d.ended()[id]) == 0 && !slices.Contains(left, task) {
@@ -109,9 +101,20 @@ func TestVersionsSideBySide(t *testing.T) {
 			}
 			require.ElementsMatch(t, test.left, left, "what a consumer of %s left", test.new)
 
-			d.serve(test.old)
+			prev := d.serve(test.old)
 			maps.Copy(runs, d.queue(test.old, 5))
+			olds := d.waits
+			d.waits = nil
 			maps.Copy(runs, d.queue(test.new, 5))
+			d.settled(runs, prev, next)
+			// Which of them takes a run again is chance: that it comes to an end soon
+			// is certain only once the other has stopped.
+			next.stop()
+			for _, wait := range olds {
+				require.NoError(t, wait())
+			}
+			prev.stop()
+			d.serve(test.new)
 			for _, wait := range d.waits {
 				require.NoError(t, wait())
 			}
@@ -149,8 +152,28 @@ func deploy(t *testing.T) *deployment {
 	return &deployment{t: t, server: server, broker: b, ctx: ctx, ledger: filepath.Join(t.TempDir(), "ledger")}
 }
 
+// settled waits until each run is executed, or left by one of the builds.
+func (d *deployment) settled(runs map[string]string, builds ...*process) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
+		ended, log := d.ended(), ""
+		for _, p := range builds {
+			log += p.log.String()
+		}
+		for id := range runs {
+			if len(ended[id]) == 0 && !regexp.MustCompile(`leaving.* run=`+id).MatchString(log) {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 50*time.Millisecond, "each run is executed or left")
+}
+
 // process is one running build.
-type process struct{ log logged }
+type process struct {
+	log  logged
+	stop func() // gracefully; again it does nothing
+}
 
 // serve starts a consumer of a version.
 func (d *deployment) serve(version string) *process {
@@ -160,10 +183,11 @@ func (d *deployment) serve(version string) *process {
 	cmd.Env = append(os.Environ(), versionEnv+"="+version, skew.LedgerEnv+"="+d.ledger)
 	cmd.Stderr = &p.log
 	require.NoError(d.t, cmd.Start())
-	d.t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 		require.NoError(d.t, cmd.Wait(), "%s: %s", version, &p.log)
 	})
+	d.t.Cleanup(p.stop)
 	return p
 }
 
