@@ -131,9 +131,6 @@ func TestAnIdleSchedulerAsksSeldom(t *testing.T) {
 // TestOverlapsOnRedis is TestATickIsLeftOutWhileAnEarlierRunLives there.
 func TestOverlapsOnRedis(t *testing.T) {
 	b := openRedis(t, redistest.Start(t))
-	if p, ok := b.(broker.Policies); !ok || !p.Policed() {
-		t.Skip("the broker keeps no policies")
-	}
 	d := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Every: time.Second, SkipOverlap: true}})
 	d.ReadParams = func(p *report, r *codec.Reader) { r.Skip() }
 	started, release := make(chan string, 100), make(chan struct{})
