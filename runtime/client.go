@@ -217,8 +217,8 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 }
 
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if addToPlan(ctx, step{runs: runs}) {
-		return nil
+	if added, err := addToPlan(ctx, step{runs: runs}); added {
+		return err
 	}
 	if err := c.check(runs); err != nil {
 		return err

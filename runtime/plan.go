@@ -16,6 +16,7 @@ import (
 type plan struct {
 	mu    sync.Mutex
 	steps []step
+	over  bool // the function that was called with its context has returned
 }
 
 // step is one call's runs.
@@ -29,20 +30,31 @@ type planKey struct{}
 // planned calls f with a context whose runs are not queued, and returns them.
 func planned[R any](ctx context.Context, f func(ctx context.Context) (R, error)) (R, *plan, error) {
 	p := new(plan)
+	defer p.end()
 	r, err := f(context.WithValue(ctx, planKey{}, p))
 	return r, p, err
 }
 
-// add takes the steps of a context's plan. It is false for a context without.
-func addToPlan(ctx context.Context, steps ...step) bool {
+// end has the plan take no more steps: nobody would queue them.
+func (p *plan) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
+// addToPlan adds steps to a context's plan. It is false for a context without.
+func addToPlan(ctx context.Context, steps ...step) (bool, error) {
 	p, ok := ctx.Value(planKey{}).(*plan)
 	if !ok {
-		return false
+		return false, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return true, errors.New("the function that Then or Group called with this context has returned; queue with the context that Then or Group was given")
+	}
 	p.steps = append(p.steps, steps...)
-	return true
+	return true, nil
 }
 
 // find returns the run with an id, also of what follows others; nil if there is
@@ -80,8 +92,8 @@ func findRun(run *broker.TaskRun, id string) *broker.TaskRun {
 
 // submit queues the steps of a plan, or adds them to the plan of ctx.
 func (c *Client) submit(ctx context.Context, p *plan) error {
-	if addToPlan(ctx, p.steps...) {
-		return nil
+	if added, err := addToPlan(ctx, p.steps...); added {
+		return err
 	}
 	for _, s := range p.steps {
 		for _, run := range s.runs {

@@ -203,3 +203,28 @@ func TestWhatFollowsIsRefusedWhereItIsNotKept(t *testing.T) {
 	_, err = half(4)(ctx)
 	require.NoError(t, err, "alone")
 }
+
+// TestAContextKeptFromThenQueuesNothing: nobody would queue what is added to a
+// plan that was submitted, so the stub must not say that it is.
+func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
+	ctx := clientContext(context.Background(), newMemory(t))
+	var kept []context.Context
+	keep := func(ctx context.Context) context.Context {
+		kept = append(kept, ctx)
+		return ctx
+	}
+	_, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
+		return tasks.QueueHalf(keep(ctx), 2)
+	}, func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+		return tasks.QueueHalf(keep(ctx), n, opts...)
+	})
+	require.NoError(t, err)
+	require.Len(t, kept, 2)
+	for _, late := range kept {
+		handle, err := tasks.QueueHalf(late, 2)
+		require.ErrorContains(t, err, "has returned; queue with the context that Then or Group was given")
+		require.Nil(t, handle)
+		_, err = taskrt.Then(late, half(2), tasks.QueueHalf)
+		require.ErrorContains(t, err, "has returned; queue with the context that Then or Group was given")
+	}
+}
