@@ -62,6 +62,9 @@ func group[A, B any](ctx context.Context,
 	if len(handles) == 0 || len(handles) > broker.MaxGroup {
 		return nil, fmt.Errorf("the group has %d members, between 1 and %d are allowed", len(handles), broker.MaxGroup)
 	}
+	if i := slices.Index(handles, nil); i >= 0 {
+		return nil, fmt.Errorf("member %d has no handle", i)
+	}
 	form := ""
 	if _, spec := handles[0].run(); spec.Result != "" {
 		form = "[" + spec.Result + "]"
@@ -84,30 +87,58 @@ func group[A, B any](ctx context.Context,
 			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued", after.Run.Task)
 		}
 	}
-	s := step{then: after.Run, runs: make([]*broker.TaskRun, 0, len(handles))}
 	id := newID(time.Now())
-	planned := p.byID()
-	for i, h := range handles {
-		run := planned[h.ID]
-		if run == nil {
-			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given", i, h.ID)
-		}
-		if run.Queue != handles[0].queue {
-			return nil, fmt.Errorf("member %d is for queue %s, others are for queue %s; a group is in one queue", i, run.Queue, handles[0].queue)
-		}
-		run.Group, run.Member = id, i
-		s.runs = append(s.runs, run)
+	runs, err := membersOf(p, id, handles)
+	if err != nil {
+		return nil, err
 	}
 	after.Run.Gathers = broker.Gather{
 		Group: id, Queue: handles[0].queue, Size: len(handles),
 		Param: after.Param, Partial: after.Run.Gathers.Partial,
 	}
-	p.steps = []step{s}
+	p.steps = []step{{then: after.Run, runs: runs}}
 	return handle, c.submit(ctx, p)
+}
+
+// membersOf makes the runs of a plan the members of a group, in the order of
+// their handles.
+func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.TaskRun, error) {
+	runs := make([]*broker.TaskRun, 0, len(handles))
+	byID := p.byID()
+	for i, h := range handles {
+		run := byID[h.ID]
+		if run == nil {
+			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given, or is one twice", i, h.ID)
+		}
+		delete(byID, h.ID)
+		if run.Queue != handles[0].queue {
+			return nil, fmt.Errorf("member %d is for queue %s, others are for queue %s; a group is in one queue", i, run.Queue, handles[0].queue)
+		}
+		run.Group, run.Member = group, i
+		runs = append(runs, run)
+	}
+	if n := p.count(); n != len(handles) {
+		return nil, fmt.Errorf("the function that makes the members queued %s and returned %s; return that of each", count(n, "run"), count(len(handles), "handle"))
+	}
+	return runs, nil
 }
 
 func samePolicies(a, b *broker.TaskRun) bool {
 	return a.Unique == b.Unique && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
+}
+
+// count returns how many runs there are.
+func (p *plan) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, s := range p.steps {
+		n += len(s.runs)
+		if s.then != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // byID returns the runs of the plan that are followed by nothing.

@@ -66,3 +66,37 @@ func TestGroupInTheMiddle(t *testing.T) {
 		require.Equal(t, "s: 3 of 2", answer.Text)
 	})
 }
+
+// TestAGroupIsAllThatItsMembersFunctionQueues: what is left out would be lost,
+// and what is in it twice would be waited for for ever.
+func TestAGroupIsAllThatItsMembersFunctionQueues(t *testing.T) {
+	b := newMemory(t)
+	ctx := clientContext(context.Background(), b)
+	type handles = []*taskrt.Handle[int64]
+	for want, members := range map[string]func(context.Context) (handles, error){
+		"queued 2 runs and returned 1 handle": func(ctx context.Context) (handles, error) {
+			if _, err := tasks.QueueEcho(ctx, "by the way", 1); err != nil {
+				return nil, err
+			}
+			h, err := tasks.QueueHalf(ctx, 2)
+			return handles{h}, err
+		},
+		"or is one twice": func(ctx context.Context) (handles, error) {
+			h, err := tasks.QueueHalf(ctx, 2)
+			return handles{h, h}, err
+		},
+		"member 1 has no handle": func(ctx context.Context) (handles, error) {
+			h, err := tasks.QueueHalf(ctx, 2)
+			return handles{h, nil}, err
+		},
+	} {
+		handle, err := taskrt.Group(ctx, members, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+			return tasks.QueueSum(ctx, parts, "s", opts...)
+		})
+		require.ErrorContains(t, err, want)
+		require.Nil(t, handle)
+	}
+	lengths, err := b.QueueLength(ctx)
+	require.NoError(t, err)
+	require.Empty(t, lengths)
+}
