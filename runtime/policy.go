@@ -40,8 +40,13 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 }
 
 // refusePolicies is for brokers that keep none: a policy that is silently left
-// out is worse than none.
+// out is worse than none. Those of what follows are the broker's to keep too.
 func refusePolicies(run *broker.TaskRun) error {
+	for _, c := range run.Then {
+		if err := refusePolicies(c.Run); err != nil {
+			return err
+		}
+	}
 	var directive string
 	switch {
 	case run.Unique != "":

@@ -228,3 +228,22 @@ func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
 		require.ErrorContains(t, err, "has returned; queue with the context that Then or Group was given")
 	}
 }
+
+// TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept: to leave them out
+// silently is worse.
+func TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept(t *testing.T) {
+	b := newMemory(t)
+	ctx := clientContext(t.Context(), core{b})
+	sum := func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, "s") }
+	_, err := taskrt.Then(ctx, sum, func(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+		return tasks.QueueRecorderOnce(ctx, note, 1, opts...)
+	})
+	require.ErrorContains(t, err, "task recorder_once has //task:unique, which this broker does not keep")
+	lengths, err := b.QueueLength(ctx)
+	require.NoError(t, err)
+	require.Empty(t, lengths)
+	_, err = taskrt.Then(ctx, sum, func(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[tasks.Answer], error) {
+		return tasks.QueueEcho(ctx, text, 1, opts...)
+	})
+	require.NoError(t, err, "without policies; the consumer queues what follows")
+}
