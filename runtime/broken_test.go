@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,5 +73,60 @@ func TestErrorsThatPanicAreFailedAttempts(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAGoexitOfTheApplicationLosesNoOutcome: what OnEvent and Retry do, which a
+// test's FailNow is enough for, keeps no run from its end.
+func TestAGoexitOfTheApplicationLosesNoOutcome(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		event    taskrt.EventKind // at which OnEvent exits
+		retry    bool             // Retry does
+		attempts int
+		message  string
+	}{
+		{"at the success", taskrt.RunSucceeded, false, 1, ""},
+		{"at the retry", taskrt.RunRetried, false, 4, "no luck"},
+		{"at the failure", taskrt.RunFailed, false, 4, "no luck"},
+		{"in Retry", "", true, 1, "the application's Retry, or a method of its error, called runtime.Goexit"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := taskrt.ConsumerConfig{Concurrency: 1, OnEvent: func(e taskrt.Event) {
+					if e.Kind == test.event {
+						goruntime.Goexit()
+					}
+				}}
+				if test.retry {
+					cfg.Retry = func(*taskrt.Run, error) time.Duration {
+						goruntime.Goexit()
+						return 0
+					}
+				}
+				b := newMemory(t)
+				consume(t, b, cfg, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
+					if test.message == "" {
+						return nil
+					}
+					return errors.New("no luck")
+				})))
+				ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+				defer cancel()
+				handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Minute))
+				require.NoError(t, err)
+				_, err = handle.Wait(ctx)
+				status, statusErr := handle.Status(ctx)
+				require.NoError(t, statusErr)
+				require.Equal(t, test.attempts, status.Attempt)
+				if test.message == "" {
+					require.NoError(t, err)
+					return
+				}
+				var failure *taskrt.RunError
+				require.ErrorAs(t, err, &failure)
+				require.Equal(t, test.message, failure.Message)
+			})
+		})
 	}
 }

@@ -19,7 +19,10 @@ const (
 	maxStack   = 64 << 10 // bytes kept of a stack
 )
 
-var errGoexit = errors.New("the task called runtime.Goexit")
+var (
+	errGoexit         = errors.New("the task called runtime.Goexit")
+	errDecisionGoexit = errors.New("the application's Retry, or a method of its error, called runtime.Goexit")
+)
 
 // execution is one run on its way through its task.
 type execution struct {
@@ -47,8 +50,8 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	now := time.Now()
 	task, o := s.admit(run, now)
 	if task == nil {
+		defer s.finish(o) // also when OnEvent calls runtime.Goexit
 		s.tellEnd(&o, nil, 0)
-		s.finish(o)
 		return
 	}
 	x := &execution{session: s, task: task, stored: run, started: now, err: errGoexit} // unless it returns
@@ -68,12 +71,24 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 }
 
 // end hands over what became of the run, also when its task panicked or called
-// runtime.Goexit.
+// runtime.Goexit, or what of the application is asked and told here did.
 func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
 	}
-	o, ok := x.outcome()
+	var o broker.Outcome
+	ok, decided := false, false
+	defer func() {
+		if !decided {
+			o, ok = x.session.dead(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()}), true
+			x.runContext.end()
+		}
+		if ok {
+			x.session.finish(o)
+		}
+	}()
+	o, ok = x.outcome()
+	decided = true
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	if !ok {
 		x.session.unfinished.Add(1)
@@ -81,7 +96,6 @@ func (x *execution) end() {
 	}
 	x.session.noteLast(x, &o)
 	x.session.tellEnd(&o, &x.info, time.Since(x.started))
-	x.session.finish(o)
 }
 
 // outcome decides what became of the run. The decision asks the error, whose
