@@ -44,6 +44,16 @@ func (s *session) noteLast(x *execution, o *broker.Outcome) {
 	l.run = broker.LastRun{Queue: x.stored.Queue, Task: x.task.spec.Name, ID: x.stored.ID, Started: x.started, Took: took, Failure: failure}
 }
 
+// retell has the broker told again of last runs, as it was not.
+func (s *session) retell(runs []broker.LastRun) {
+	for _, run := range runs {
+		l := s.last[s.tasks.byName[run.Task]]
+		l.mu.Lock()
+		l.news = true
+		l.mu.Unlock()
+	}
+}
+
 // news returns the last runs that the broker does not know yet.
 func (s *session) news() []broker.LastRun {
 	var runs []broker.LastRun
@@ -106,6 +116,7 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 		for _, x := range executions {
 			x.told = nil // to be told again
 		}
+		s.retell(report.Last)
 		return err
 	}
 	for _, run := range cancelled {

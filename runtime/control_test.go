@@ -3,12 +3,14 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -114,5 +116,43 @@ func TestProgressIsSeenInStatus(t *testing.T) {
 		}
 		_, err = handle.Wait(ctx)
 		require.NoError(t, err)
+	})
+}
+
+// mute is a broker that does not hear the first report of a session.
+type mute struct {
+	broker.Broker
+	broker.Leaser
+}
+
+type muteSession struct {
+	broker.Session
+	broker.Attender
+	heard atomic.Int64
+}
+
+func (m mute) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := m.Leaser.Join(ctx, lease)
+	return &muteSession{Session: s, Attender: s.(broker.Attender)}, err
+}
+
+func (s *muteSession) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+	if s.heard.Add(1) == 1 {
+		return nil, errors.New("pardon?")
+	}
+	return s.Attender.Attend(ctx, report)
+}
+
+func TestLastRunsAreToldAgainUntilTheyAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		consume(t, mute{b, b}, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx := clientContext(context.Background(), b)
+		handle, err := tasks.QueueRecorderRecord(ctx, "x")
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		info, err := b.Queue(ctx, "default")
+		require.NoError(t, err)
+		require.Equal(t, handle.ID, info.Last["recorder_record"].ID)
 	})
 }
