@@ -127,7 +127,9 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		return notQueued(c, d, run, err)
 	}
 	handle := newHandle(c, d, run)
-	c.reuse(ctx, run)
+	if len(opts) == 0 {
+		c.reuse(ctx, run)
+	}
 	return handle, nil
 }
 
@@ -155,9 +157,10 @@ func (c *Client) spareRun() *broker.TaskRun {
 // again.
 const maxSpare = 16 << 10
 
-// reuse keeps a run that was queued for the next call. A plan and a middleware
-// may still have it; a broker has not, by its contract, but of one of three
-// methods that somebody wrote in a minute that is not relied upon.
+// reuse keeps a run that was queued for the next call. A plan, a middleware and an
+// option of the application's own may still have it, or have given it memory; a
+// broker has not, by its contract, but of one of three methods that somebody
+// wrote in a minute that is not relied upon.
 func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
 	if !c.policed || len(c.middleware) > 0 || cap(run.Payload) > maxSpare || ctx.Value(planKey{}) != nil {
 		return

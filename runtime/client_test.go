@@ -250,3 +250,24 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, taskrt.State("queued"), status.State)
 }
+
+// TestARunThatAnOptionKeepsIsItsOwn: options of the application see the run that
+// the client would use again.
+func TestARunThatAnOptionKeepsIsItsOwn(t *testing.T) {
+	b := newMemory(t)
+	ctx := clientContext(t.Context(), b)
+	payload := []byte("\x81\xa4note\xa3own") // the application's memory
+	var kept *broker.TaskRun
+	own := func(run *broker.TaskRun) error {
+		run.Payload, kept = payload, run
+		return nil
+	}
+	handle, err := tasks.QueueRecorderRecord(ctx, "x", own)
+	require.NoError(t, err)
+	for range 10 {
+		_, err = tasks.QueueRecorderRecord(ctx, "another")
+		require.NoError(t, err)
+	}
+	require.Equal(t, "\x81\xa4note\xa3own", string(payload))
+	require.Equal(t, handle.ID, kept.ID)
+}
