@@ -291,10 +291,13 @@ func isGone(pid int) bool {
 	return state == 'X' || state == 'Z' && parent != os.Getpid()
 }
 
+// requireGone waits for the end of processes, ten times as long as it is to take:
+// on a busy machine they have no processor for a while, and what is not stopped
+// goes on for ever.
 func requireGone(t testing.TB, within time.Duration, pids ...int) {
 	t.Helper()
 	for _, pid := range pids {
-		require.Eventually(t, func() bool { return isGone(pid) }, within, 5*time.Millisecond, "process %d", pid)
+		require.Eventually(t, func() bool { return isGone(pid) }, 10*within, 5*time.Millisecond, "process %d", pid)
 	}
 }
 
