@@ -99,14 +99,32 @@ func (s *session) attend(ctx context.Context, a *attending) {
 		return
 	}
 	fields, _ := v.([]any)
+	var over []string
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, f := range fields {
 		field, _ := f.(string)
 		if run := s.runAt(a.q, field); run != nil {
 			a.heard = append(a.heard, run)
+		} else if s.isOver(a.q, field) {
+			over = append(over, field)
 		}
 	}
+	s.mu.Unlock()
+	if len(over) > 0 {
+		// Should this fail, the next call does it.
+		_, _ = promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
+			return s.b.clients.work.HDel(ctx, a.q.cancels(s.id), over...).Result()
+		})
+	}
+}
+
+// isOver reports whether a field of the session's cancels is of a batch of which
+// nothing is left, so that nobody will look for it any more. The lock is held.
+func (s *session) isOver(q *queue, field string) bool {
+	slotName, _, _ := strings.Cut(field, ":")
+	number, err := strconv.ParseInt(slotName, 10, 64)
+	h := s.holds[q]
+	return err == nil && h != nil && number < h.next && h.slots[number] == nil
 }
 
 // runAt returns the run of a field of the session's cancels, nil when the

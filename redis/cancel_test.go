@@ -203,6 +203,34 @@ func TestCancelRaces(t *testing.T) {
 	}
 }
 
+// TestCancelsOfEndedRunsAreForgotten has a session that lives on keep none of the
+// cancels that came as their runs ended otherwise.
+func TestCancelsOfEndedRunsAreForgotten(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	noted := func() int64 { return client.HLen(t.Context(), prefix(t)+":{q}:cancel:"+s.ID()).Val() }
+	for range 2 {
+		require.NoError(t, b.QueueTasks(t.Context(), run("it", "q"), run("other", "q")))
+		got := takeAll(t, s, "q", 2)
+		require.NoError(t, b.Cancel(t.Context(), "q", "it", stopped))
+		finishAll(t, s, got[:1])
+		require.Empty(t, attend(t, s, broker.Report{}))
+		require.EqualValues(t, 1, noted(), "as long as something of its batch is left")
+		finishAll(t, s, got[1:])
+		require.NoError(t, b.QueueTasks(t.Context(), run("live", "q")))
+		live := takeAll(t, s, "q", 1)
+		require.NoError(t, b.Cancel(t.Context(), "q", "live", stopped))
+		require.Equal(t, []string{"live"}, attend(t, s, broker.Report{}))
+		require.EqualValues(t, 1, noted(), "that of the run it holds")
+		finishAll(t, s, live)
+		require.NoError(t, b.QueueTasks(t.Context(), run("last", "q")))
+		live = takeAll(t, s, "q", 1)
+		require.Empty(t, attend(t, s, broker.Report{}))
+		require.Zero(t, noted())
+		finishAll(t, s, live)
+	}
+}
+
 // TestAttend stores progress and the last runs, but nothing of runs that have
 // ended.
 func TestAttend(t *testing.T) {
