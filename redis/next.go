@@ -22,8 +22,10 @@ const (
 	// before the element.
 	tokenDigits = 16
 	// movedKept is for how long a queue knows that it has got an entry, after that
-	// was removed where it came from.
-	movedKept = 5 * time.Minute
+	// was removed where it came from; stayedKept until that has been done, which
+	// it may not be while the node of the one is down.
+	movedKept  = 5 * time.Minute
+	stayedKept = 7 * 24 * time.Hour
 )
 
 // outboxEntry makes an entry of a run.
@@ -188,21 +190,31 @@ func (b *Broker) send(ctx context.Context, from *queue, s *sending) (int, error)
 			failed = errors.Join(failed, g.result)
 		}
 	}
-	if len(s.moved) > 0 {
-		pipe := b.clients.work.Pipeline()
-		for _, key := range s.moved {
-			pipe.PExpire(ctx, key, movedKept)
-		}
-		if _, err := promptly(ctx, b, pipe.Exec); err != nil {
-			return n, errors.Join(failed, err)
-		}
+	if err := b.keepMoved(ctx, s.moved, stayedKept); err != nil {
+		return n, errors.Join(failed, err)
 	}
 	pipe := b.clients.work.Pipeline()
 	for _, entry := range over {
 		pipe.LRem(ctx, from.outbox, 1, entry)
 	}
 	if _, err := promptly(ctx, b, pipe.Exec); err != nil {
-		failed = errors.Join(failed, err)
+		return n, errors.Join(failed, err)
+	}
+	if failed == nil {
+		failed = b.keepMoved(ctx, s.moved, movedKept)
 	}
 	return n, failed
+}
+
+// keepMoved has a queue know for a time that it has got entries.
+func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	pipe := b.clients.work.Pipeline()
+	for _, key := range keys {
+		pipe.PExpire(ctx, key, d)
+	}
+	_, err := promptly(ctx, b, pipe.Exec)
+	return err
 }

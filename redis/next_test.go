@@ -76,6 +76,11 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 				require.NoError(t, err, "what follows the end is no matter of its own")
 				require.Equal(t, step == "pexpire" && queue == "q", l.count() == 0, "replies lost")
 				l.lose(0, "none")
+				for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
+					if step == "lrem" && strings.Contains(key, "}:moved:") {
+						require.Greater(t, raw(t, shared).PTTL(t.Context(), key).Val(), 24*time.Hour, "the entry may be there for long")
+					}
+				}
 				for range 3 {
 					_, err := b.Recover(t.Context(), []string{"q"})
 					require.NoError(t, err)
