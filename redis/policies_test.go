@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
@@ -224,6 +226,51 @@ func TestWaitersOfALimitTakeTurns(t *testing.T) {
 	}
 	require.Empty(t, now(t, s, 1))
 	requireEmpty(t)
+}
+
+// TestLinesThatWereCancelledAreForgottenInParts has a limit open behind which
+// nearly all lines have become empty: no call of the script goes through all.
+func TestLinesThatWereCancelledAreForgottenInParts(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	list := make([]*broker.TaskRun, 1200)
+	for i := range list {
+		list[i] = run(fmt.Sprintf("it-%d", i), "q")
+		list[i].Fair, list[i].Limits = list[i].ID, []broker.Limit{{Key: "k", Max: 1}}
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	got := now(t, s, 10)
+	require.Len(t, got, 1)
+	lines, turns := prefix(t)+":{q}:lines", prefix(t)+":{q}:turns"
+	for client.ZLexCount(t.Context(), turns, "[r", "(s").Val() > 0 || client.ZCard(t.Context(), lines).Val() < 1199 {
+		require.Empty(t, now(t, s, 10), "until all wait behind the limit")
+	}
+	require.EqualValues(t, 2398, client.ZCard(t.Context(), turns).Val(), "a line and a turn each")
+	require.NoError(t, client.ZRemRangeByRank(t.Context(), lines, 0, -2).Err())
+	finishAll(t, s, got)
+
+	taker := join(t, b, time.Minute)
+	before := calls(t, client, "zrem", "evalsha")
+	last := takeAll(t, taker, "q", 1)
+	after := calls(t, client, "zrem", "evalsha")
+	perCall := (after[0] - before[0]) / max(after[1]-before[1], 1)
+	require.Less(t, perCall, 1000, "members removed in each script")
+	finishAll(t, taker, last)
+	require.Empty(t, now(t, taker, 1))
+	requireEmpty(t)
+}
+
+// calls is how often the server executed commands.
+func calls(t *testing.T, client *goredis.Client, names ...string) []int {
+	t.Helper()
+	stats := client.Info(t.Context(), "commandstats").Val()
+	counts := make([]int, len(names))
+	for i, name := range names {
+		_, rest, _ := strings.Cut(stats, "cmdstat_"+name+":calls=")
+		n, _, _ := strings.Cut(rest, ",")
+		counts[i], _ = strconv.Atoi(n)
+	}
+	return counts
 }
 
 func TestALapsedSessionsPlacesComeBack(t *testing.T) {

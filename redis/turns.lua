@@ -90,15 +90,22 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
       local member = self.first(turns, value)
       local line = member and lineOf(member)
       local there = line and self.first(lines, line)
-      if not member then
-        self.quit(value)
-      elseif there then
+      if there then
         self.list(line, 'r', string.sub(there, 34, 49))
         self.rotate(value)
         self.promoted[lane] = true
         lane = lane + 1
       else
-        self.unlist(line) -- what was in it was removed
+        if member then
+          self.unlist(line) -- what was in it was removed
+        else
+          self.quit(value)
+        end
+        budget = budget - 1
+        if budget <= 0 then
+          redis.call('ZADD', opens, 0, hash) -- the next call goes on
+          return
+        end
       end
     end
   end
