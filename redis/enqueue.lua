@@ -58,8 +58,10 @@ end
 
 -- whether some of ARGV have limits
 local function limited(first, last)
+  local byte, argv = string.byte, ARGV
   for i = first, last do
-    if bit.band(string.byte(ARGV[i], 2) or 0, 8) == 8 then
+    local flags = byte(argv[i], 2)
+    if flags and flags % 16 >= 8 then
       return true
     end
   end
