@@ -53,11 +53,13 @@ var (
 	//go:embed parked.lua
 	parkedLua string
 
-	// What several scripts have in common.
+	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
 	linesLua string
 	//go:embed turns.lua
 	turnsLua string
+	//go:embed steer.lua
+	steerLua string
 )
 
 type scripts struct {
@@ -94,7 +96,11 @@ type script struct{ source, digest string }
 // newScript makes a script of a file, with the files that its lines
 // "-- include <file>" name.
 func newScript(source string) script {
-	source = strings.NewReplacer("-- include lines.lua\n", linesLua, "-- include turns.lua\n", turnsLua).Replace(source)
+	source = strings.NewReplacer(
+		"-- include lines.lua\n", linesLua,
+		"-- include turns.lua\n", turnsLua,
+		"-- include steer.lua\n", steerLua,
+	).Replace(source)
 	sum := sha1.Sum([]byte(source))
 	return script{source, hex.EncodeToString(sum[:])}
 }
