@@ -261,6 +261,10 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 		s.log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, failure)
 		return handBack(run, parkingTime(age))
 	}
+	if unread := (*gatherError)(nil); errors.As(err, &unread) {
+		s.log(slog.LevelWarn, "run cannot start, handing it back", run, failure)
+		return handBack(run, 5*time.Second+rand.N(5*time.Second))
+	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
 		level := slog.LevelError

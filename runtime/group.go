@@ -159,6 +159,13 @@ func (p *plan) byID() map[string]*broker.TaskRun {
 	return runs
 }
 
+// gatherError is a broker that could not be asked for results: the run never
+// started, and the reason is not in it.
+type gatherError struct{ err error }
+
+func (e *gatherError) Error() string { return e.err.Error() }
+func (e *gatherError) Unwrap() error { return e.err }
+
 // gather returns the payload of a run with the results of the group that it
 // gathers, in its first parameter.
 func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, error) {
@@ -171,7 +178,7 @@ func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, erro
 		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err)
+		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err)}
 	}
 	var results []byte
 	var failed *broker.Record

@@ -2,10 +2,15 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/memory"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -99,4 +104,40 @@ func TestAGroupIsAllThatItsMembersFunctionQueues(t *testing.T) {
 	lengths, err := b.QueueLength(ctx)
 	require.NoError(t, err)
 	require.Empty(t, lengths)
+}
+
+// forgetful is a broker that cannot be asked for the members of a group at
+// first.
+type forgetful struct {
+	*memory.Broker
+	asked int
+}
+
+func (f *forgetful) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
+	if f.asked++; f.asked <= 10 {
+		return nil, errors.New("the server is down")
+	}
+	return f.Broker.Members(ctx, group)
+}
+
+// TestAnOutageSpendsNoAttemptOfAGatheringRun: it has not started.
+func TestAnOutageSpendsNoAttemptOfAGatheringRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &forgetful{Broker: newMemory(t)}
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+		defer cancel()
+		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
+		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+			return tasks.QueueSum(ctx, parts, "s", opts...)
+		})
+		require.NoError(t, err)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 3 of 2", text)
+		status, err := total.Status(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, status.Attempt)
+	})
 }
