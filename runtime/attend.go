@@ -100,9 +100,9 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 	for _, x := range executions {
 		s.warnOverdue(x, now)
 		long = long || now.Sub(x.started) >= attended
-		if p := x.progress.Load(); p != x.told && x.stored.Keep > 0 {
+		if p := x.untold(); p != nil {
 			report.Progress = append(report.Progress, broker.ProgressOf{Run: x.stored, Progress: *p})
-			x.told = p
+			x.told.Store(p)
 		}
 	}
 	report.Last = s.news()
@@ -114,7 +114,7 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 	cancelled, err := attender.Attend(ctx, report)
 	if err != nil {
 		for _, x := range executions {
-			x.told = nil // to be told again
+			x.told.Store(nil) // to be told again
 		}
 		s.retell(report.Last)
 		return err
@@ -127,6 +127,32 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 		}
 	}
 	return nil
+}
+
+// untold returns what a run said of its progress that the broker does not know;
+// nil if there is nothing.
+func (x *execution) untold() *broker.Progress {
+	p := x.progress.Load()
+	if p == nil || x.stored.Keep == 0 || p == x.told.Load() {
+		return nil
+	}
+	return p
+}
+
+// tellProgress tells the broker the last of a run's progress before its end: the
+// loop does not come to it any more.
+func (x *execution) tellProgress() {
+	p := x.untold()
+	attender, ok := x.session.lease.(broker.Attender)
+	if p == nil || !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.base), attendTimeout)
+	defer cancel()
+	report := broker.Report{Progress: []broker.ProgressOf{{Run: x.stored, Progress: *p}}}
+	if _, err := attender.Attend(ctx, report); err != nil {
+		x.session.logger.Debug("cannot tell the broker of a run's last progress", "run", x.stored.ID, "error", err)
+	}
 }
 
 // warnOverdue says once of a run that it goes on although it was to end.

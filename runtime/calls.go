@@ -168,7 +168,7 @@ func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method stri
 		}
 		for _, queued := range runs { // the lineage is the parent's word, not the child's
 			queued.ParentID, queued.RootID = run.ID, rootID(run)
-			if err := s.client.checkPayload(queued.Payload); err != nil { // the child did not
+			if err := s.client.checkSize(queued); err != nil { // the child did not
 				return nil, err
 			}
 		}

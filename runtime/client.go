@@ -312,7 +312,10 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 	if parent != nil {
 		run.ParentID, run.RootID = parent.ID, parent.RootID
 	}
-	for _, opt := range opts {
+	for i, opt := range opts {
+		if opt == nil {
+			return fmt.Errorf("option %d is nil", i+1)
+		}
 		if err := opt(run); err != nil {
 			return err
 		}

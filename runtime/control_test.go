@@ -101,6 +101,7 @@ func TestProgressIsSeenInStatus(t *testing.T) {
 				taskrt.Progress(ctx, i, 3, "step")
 				<-next
 			}
+			taskrt.Progress(ctx, 3, 3, "done")
 			return nil
 		})))
 		ctx := clientContext(context.Background(), b)
@@ -116,6 +117,9 @@ func TestProgressIsSeenInStatus(t *testing.T) {
 		}
 		_, err = handle.Wait(ctx)
 		require.NoError(t, err)
+		status, err := handle.Status(ctx)
+		require.NoError(t, err)
+		require.Equal(t, taskrt.RunProgress{Done: 3, Total: 3, Note: "done"}, status.Progress, "what it said last, at its end")
 	})
 }
 

@@ -17,7 +17,7 @@ const (
 	RunRetried   EventKind = "retried"   // the attempt failed, or its process died; there will be another
 	RunFailed    EventKind = "failed"    // it has failed for good and is a dead letter
 	RunDropped   EventKind = "dropped"   // it has ended as cancelled or expired
-	RunReturned  EventKind = "returned"  // it goes back to its queue, unpunished
+	RunReturned  EventKind = "returned"  // it goes back to its queue, unpunished, or starts elsewhere as the lease was lost
 )
 
 // Event is something that happened to a run, as a consumer saw it. The broker
@@ -66,6 +66,14 @@ func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
 		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: FailureKind(f.Kind), Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
 	s.tell(e)
+}
+
+// tellLost tells the application that an attempt ended without an outcome here:
+// the lease was lost, and the run starts elsewhere.
+func (s *session) tellLost(x *execution) {
+	if s.cfg.OnEvent != nil {
+		s.tell(Event{Kind: RunReturned, Run: &x.info, Took: time.Since(x.started)})
+	}
 }
 
 // tell calls the application's function. That it panics is not the run's fault.

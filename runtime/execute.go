@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -36,8 +37,9 @@ type execution struct {
 	err     error
 
 	// The attending loop's own.
-	told    *broker.Progress // what the broker knows of its progress
-	overdue bool             // that it is was said
+	overdue bool // that it is was said
+
+	told atomic.Pointer[broker.Progress] // what the broker knows of its progress
 }
 
 // execute runs one run to its outcome. It returns when the task's function has
@@ -92,8 +94,10 @@ func (x *execution) end() {
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	if !ok {
 		x.session.unfinished.Add(1)
+		x.session.tellLost(x)
 		return
 	}
+	x.tellProgress()
 	x.session.noteLast(x, &o)
 	x.session.tellEnd(&o, &x.info, time.Since(x.started))
 }

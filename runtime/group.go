@@ -21,9 +21,9 @@ import (
 //		QueueMerge) // func(context.Context, []Summary, ...taskrt.QueueOption) (*taskrt.Handle[Total], error)
 //
 // The members are queued all or none, at most 10,000, in one queue; the run that
-// gathers them in the step that records the last one's end. When a member has
-// failed for good it fails too, at once; with the option [SkipFailed] it gets
-// the results of the others. members and next are as first and next of [Then],
+// gathers them in the step that records the last one's end. If a member failed
+// for good it then fails too, without being executed; with the option
+// [SkipFailed] it gets the results of the others. members and next are as first and next of [Then],
 // next's parameter a slice of results. opts are those of the gathering run.
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),

@@ -87,7 +87,8 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 // of one that runs is cancelled within a second, with the cause [ErrCancelled],
 // and a CPU-bound one is killed if it goes on. What it returns after that is its
 // outcome only if it is a success; else it ends as cancelled and is not retried.
-// Cancel does not wait for that end. It returns [ErrNoRecord] when the run has
+// Cancel does not wait for that end. Of a run that is to follow another with
+// [Then] and is not queued yet, it cancels the other. It returns [ErrNoRecord] when the run has
 // ended, and an error when the broker cannot cancel.
 func (h *Handle[R]) Cancel(ctx context.Context) error {
 	err := h.client.cancel(ctx, h.queue, h.ID)

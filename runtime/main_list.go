@@ -39,6 +39,9 @@ func (a *app) list(_ context.Context, args []string) error {
 	}); err != nil {
 		return err
 	}
+	if *next < 0 {
+		return usagef("list", "--next %d: a number of ticks cannot be negative", *next)
+	}
 	if *next > 0 {
 		if from.IsZero() {
 			from = time.Now()

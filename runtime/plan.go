@@ -96,9 +96,13 @@ func (c *Client) submit(ctx context.Context, p *plan) error {
 		return err
 	}
 	for _, s := range p.steps {
-		for _, run := range s.runs {
-			if size := planSize(run); size > c.maxPayload {
-				return fmt.Errorf("%w: the parameters of run %s and of what follows it take %d bytes, at most %d are allowed", ErrPayloadTooLarge, run.ID, size, c.maxPayload)
+		runs := s.runs
+		if s.then != nil {
+			runs = append(runs[:len(runs):len(runs)], s.then)
+		}
+		for _, run := range runs {
+			if err := c.checkSize(run); err != nil {
+				return err
 			}
 		}
 		if err := c.queueStep(ctx, s); err != nil {
@@ -127,6 +131,17 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 		return err
 	}
 	return c.wrap(queue)(ctx, runs...)
+}
+
+// checkSize refuses a run that carries too much, what follows it included.
+func (c *Client) checkSize(run *broker.TaskRun) error {
+	if len(run.Then) == 0 {
+		return c.checkPayload(run.Payload)
+	}
+	if size := planSize(run); size > c.maxPayload {
+		return fmt.Errorf("%w: the parameters of run %s and of what follows it take %d bytes, at most %d are allowed", ErrPayloadTooLarge, run.ID, size, c.maxPayload)
+	}
+	return nil
 }
 
 // planSize is how many bytes the parameters of a run and of what follows it take.

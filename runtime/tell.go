@@ -69,9 +69,7 @@ func (t *progressTeller) send() {
 	if !news {
 		return
 	}
-	p := t.run.progress.Load()
-	body := codec.AppendString(codec.AppendInt(codec.AppendInt(nil, p.Done), p.Total), p.Note)
-	_, _ = t.parent.Call(t.ctx, callTell, body) // it fails when the run is over
+	t.call()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.over {
@@ -79,16 +77,30 @@ func (t *progressTeller) send() {
 	}
 }
 
-// end stops the telling and waits for it.
+// end tells what is not told yet, stops the telling and waits for it.
 func (t *progressTeller) end() {
 	t.mu.Lock()
 	t.over = true
-	if t.cancel != nil {
-		t.cancel()
-	}
 	if t.timer != nil && t.timer.Stop() {
 		t.telling.Done()
 	}
+	last := t.news && t.base.Err() == nil
+	if t.cancel != nil && !last {
+		t.cancel()
+	}
 	t.mu.Unlock()
 	t.telling.Wait()
+	if last {
+		t.call()
+	}
+	if t.cancel != nil {
+		t.cancel()
+	}
+}
+
+// call tells the parent what was said last. It fails when the run is over.
+func (t *progressTeller) call() {
+	p := t.run.progress.Load()
+	body := codec.AppendString(codec.AppendInt(codec.AppendInt(nil, p.Done), p.Total), p.Note)
+	_, _ = t.parent.Call(t.ctx, callTell, body)
 }

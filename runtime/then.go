@@ -21,7 +21,10 @@ import (
 //
 // The second is queued in the step that records the first's success, so that
 // neither is there without the other, whatever crashes. It does not run when the
-// first fails for good: waiting for it then returns the first's [*RunError].
+// first fails for good: waiting for it then returns the first's [*RunError]. Nor
+// does it when its own [ID], or its key of //task:unique, is that of a live run by
+// then: that run is there already. To cancel it before it is queued is to cancel
+// the first.
 //
 // first calls one generated Queue… function, or Then or [Group] again, and
 // returns its handle. next is a generated Queue… function whose parameter is of
