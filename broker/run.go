@@ -126,6 +126,12 @@ type Outcome struct {
 	Failure *Failure      // of anything else; for Retry what the record shows meanwhile
 	Delay   time.Duration // of a Retry, by the broker's clock; 0 puts it at the head of its queue
 
+	// ForOthers says of a Retry with a Delay that this session cannot execute the
+	// run, and another perhaps can. Once it is due, the broker should hand it to
+	// another session that waits, if there is one, lest it be this one again and
+	// again.
+	ForOthers bool
+
 	// Next are runs that a success queues, in the same step, so that they are
 	// queued if and only if it counts. They may be for other queues. One that is
 	// a duplicate is left out; of the run itself, which has ended, none is.

@@ -63,6 +63,9 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 			calls = append(calls, &finishing{outcomes: make([]*outcome, 0, len(outcomes)-i)})
 		}
 		calls[n].outcomes = append(calls[n].outcomes, &made[i])
+		if o := &outcomes[i]; o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
+			s.noteParked(at.slot.hold, o.Delay) // before the script, whose effect a take may see before its reply
+		}
 	}
 	errs := make([]error, len(holds))
 	each(holds, func(i int, h *hold) {
@@ -202,6 +205,9 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if o.Delay > 0 {
 		state = broker.StateDelayed
 		out.step('d', "", millis(o.Delay), lane(run), element)
+		if o.ForOthers {
+			out.step('w', "", lane(run))
+		}
 	} else {
 		out.step('h', "", lane(run), element)
 	}

@@ -24,6 +24,8 @@
 --         h  lane 1-6, element: back to the head of that ready list, or of its
 --            line
 --         d  delay in ms, lane, element: back, due after the delay
+--         w  lane: one that waits for runs of its kind is woken, to learn when
+--            the first is due
 --         x  entry: a dead letter
 --         r  a record's key; its state, its map
 --         e  a record's key; the record of a run that has ended, ms to keep it
@@ -119,6 +121,13 @@ function steps.d(apply)
     end
   end
   p = p + 3
+end
+
+function steps.w(apply)
+  if apply then
+    woken[kindOf(tonumber(ARGV[p]))] = true
+  end
+  p = p + 1
 end
 
 function steps.x(apply)

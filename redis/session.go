@@ -39,7 +39,8 @@ type hold struct {
 	told   [2]time.Time // when producers were last told that it waits: for io, for cpu
 	mark   string       // when, by the server, some of it was last recovered
 	slots  map[int64]*slot
-	bad    []*outcome // entries that cannot be read, whose dead letter could not be written
+	parked []time.Time // when runs are due that it handed back for others
+	bad    []*outcome  // entries that cannot be read, whose dead letter could not be written
 	finish committer[*finishing]
 }
 

@@ -365,7 +365,7 @@ func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, 
 	if sleepy && r.cpu > 0 {
 		h.told[1] = start
 	}
-	return untilDue(due)
+	return h.afterOthers(time.Now(), untilDue(due))
 }
 
 // receive makes runs of a batch. What cannot be read is made a dead letter.

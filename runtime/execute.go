@@ -174,7 +174,7 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outco
 	case !ok:
 		// Another consumer may know it: a newer one, or one that is to come.
 		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
-		return nil, handBack(run, parkingTime(now.Sub(run.QueuedAt)))
+		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
@@ -213,6 +213,13 @@ func dueTime(run *broker.TaskRun) time.Time {
 func handBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 	run.Deliveries = max(run.Deliveries-1, 0)
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
+}
+
+// leaveToOthers hands a run back that cannot be executed here.
+func leaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+	o := handBack(run, delay)
+	o.ForOthers = true
+	return o
 }
 
 // outcome decides what becomes of a run that was executed. It is false when
@@ -263,7 +270,7 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
 		// While versions are deployed side by side another consumer can read it.
 		s.log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, failure)
-		return handBack(run, parkingTime(age))
+		return leaveToOthers(run, parkingTime(age))
 	}
 	if unread := (*gatherError)(nil); errors.As(err, &unread) {
 		s.log(slog.LevelWarn, "run cannot start, handing it back", run, failure)
@@ -276,7 +283,7 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 			level = slog.LevelDebug // said once for all of them
 		}
 		s.log(level, "run cannot start, handing it back", run, failure)
-		return handBack(run, 5*time.Second+rand.N(5*time.Second))
+		return leaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {

@@ -2,12 +2,17 @@ package runtime_test
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -68,4 +73,63 @@ func TestRunsOfAnotherVersionAreLeftToIt(t *testing.T) {
 		require.Equal(t, taskrt.Schema, failure.Kind)
 		require.InDelta(t, time.Hour, time.Since(began), float64(time.Minute), "when nobody came")
 	})
+}
+
+// strangers are task sets of consumers that cannot execute the runs of other.
+func strangers() map[string][]taskrt.Task {
+	return map[string][]taskrt.Task{
+		"unknown":    {taskrt.Bind(reportTask(taskrt.Spec{}), func(context.Context, *report) (taskrt.None, error) { return taskrt.None{}, nil })},
+		"unreadable": tasks.Tasks(new(journal).recorder(nil)),
+	}
+}
+
+// reachReader has two consumers wait side by side, of which one cannot execute
+// the runs of other, and queues these one after the other. Were it chance which of
+// the two takes a run, they would be handed back more than 70 times in less than
+// one of a million tests.
+func reachReader(t *testing.T, right, wrong broker.Broker, strange []taskrt.Task) {
+	const runs, most = 20, 70
+	var mu sync.Mutex
+	left := make(map[string]int)
+	consume(t, wrong, taskrt.ConsumerConfig{OnEvent: func(e taskrt.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == taskrt.RunReturned {
+			left[e.Run.ID]++
+		}
+	}}, strange)
+	consume(t, right, taskrt.ConsumerConfig{}, []taskrt.Task{taskrt.Bind(other(), func(ctx context.Context, p *otherVersion) (taskrt.None, error) {
+		if run, _ := taskrt.CurrentRun(ctx); run.Attempt != 1 || run.Delivery != 1 {
+			return taskrt.None{}, fmt.Errorf("attempt %d, delivery %d", run.Attempt, run.Delivery)
+		}
+		return taskrt.None{}, nil
+	})})
+	ctx := clientContext(t.Context(), right)
+	for range runs {
+		handle, err := taskrt.Queue(ctx, other(), &otherVersion{7})
+		require.NoError(t, err)
+		_, err = handle.Wait(ctx)
+		require.NoError(t, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	total := 0
+	for _, n := range left {
+		total += n
+	}
+	t.Logf("handed back: %v", slices.Sorted(maps.Values(left)))
+	require.LessOrEqual(t, total, most, "times that runs were handed back: %v", slices.Sorted(maps.Values(left)))
+}
+
+// TestRunsReachWhoCanReadThem: who cannot execute a run leaves it to another that
+// waits, and does not take it again and again.
+func TestRunsReachWhoCanReadThem(t *testing.T) {
+	for name, wrong := range strangers() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newMemory(t)
+				reachReader(t, b, b, wrong)
+			})
+		})
+	}
 }

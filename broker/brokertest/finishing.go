@@ -1,7 +1,9 @@
 package brokertest
 
 import (
+	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +16,7 @@ func finishChecks() []check {
 		{"a run that ended is gone", endedIsGone},
 		{"a retry without delay goes to the head of its queue", retryAtHead},
 		{"a retry with a delay is due after it", retryDelayed},
+		{"a run left to others goes to another session that waits", leftToOthers},
 		{"a retry is stored as it is now", retryStoredAsNow},
 		{"a retry wakes a blocked Take", retryWakes},
 		{"one Finish applies every outcome, of several queues too", finishMixed},
@@ -152,4 +155,47 @@ func finishForeign(f *fixture) {
 	f.finishFenced(other, succeeded(&bare)...)
 	f.finishFenced(holder, succeeded(f.newRun("q"))...)
 	f.finish(holder, succeeded(run)...)
+}
+
+// leftToOthers has a session that leaves every run it takes and one that takes
+// them. Were it chance who gets a run, they would be left more often in less than
+// one of a million tests.
+func leftToOthers(f *fixture) {
+	const runs, most = 5, 40
+	var left atomic.Int64
+	leaver, taker := f.join(longHold), f.join(longHold)
+	ctx, cancel := context.WithCancel(f.ctx())
+	done := f.start(1, func(int) error {
+		for {
+			got, err := leaver.Take(ctx, anyOf(1, "q"))
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			for _, run := range got {
+				left.Add(1)
+				run.Deliveries--
+				o := broker.Outcome{Run: run, Verdict: broker.Retry, Delay: 50 * time.Millisecond, ForOthers: true}
+				if _, err := leaver.Finish(f.ctx(), o); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	defer func() {
+		cancel()
+		require.NoError(f, done())
+	}()
+	for range runs {
+		before := left.Load()
+		run := f.queueNew("q", 1)[0]
+		f.eventually(func() bool { return left.Load() > before }, "the run is taken by the only one that waits")
+		got := f.take(taker, 1, "q")
+		require.Equal(f, []string{run.ID}, ids(got))
+		require.Equal(f, []int{1}, deliveries(got), "deliveries of a run that was left")
+		f.finish(taker, succeeded(got...)...)
+	}
+	require.LessOrEqual(f, left.Load(), int64(most), "times that %d runs were left", runs)
 }
