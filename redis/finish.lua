@@ -45,109 +45,10 @@
 --       that needs no steps and is marked as finished already is not fenced:
 --       this session marked it, or the auditor that found the run elsewhere.
 -- include lines.lua
-local clock
-local function now()
-  if not clock then
-    local time = redis.call('TIME')
-    clock = time[1] * 1000 + math.floor(time[2] / 1000)
-  end
-  return clock
-end
-local cap = tonumber(ARGV[1])
 local p, k = 4, 22
 local fenced, waiters, woken, sent = {}, {}, {}, 0
-
-local function kindOf(lane)
-  return lane <= 3 and 1 or 2
-end
-
-local steps = {}
 local due -- of the retry in hand
 local batch, index -- of the run in hand; one that waits is in no batch
-
-local lines
-local function inLines()
-  lines = lines or policies(KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20])
-  return lines
-end
-local failure = '' -- of the cancel in hand
-
-function steps.i(apply)
-  if apply then
-    local owner = redis.call('GET', KEYS[k])
-    if owner and string.sub(owner, 1, 6) ~= 'ended:' then
-      redis.call('SET', KEYS[k], 'ended:' .. owner, 'PX', 10000)
-    end
-  end
-  k = k + 1
-end
-
-function steps.u(apply)
-  if apply then
-    local owner = redis.call('GET', KEYS[k])
-    if owner and string.sub(owner, 1, #ARGV[p] + 1) == ARGV[p] .. ' ' then
-      redis.call('SET', KEYS[k], ' ' .. owner, 'PX', 10000)
-    end
-  end
-  p, k = p + 1, k + 1
-end
-
-function steps.l(apply)
-  local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
-  if element and inLines().release(element) then
-    woken[1], woken[2] = true, true
-  end
-end
-
-function steps.h(apply)
-  if apply then
-    local lane = tonumber(ARGV[p])
-    if bit.band(string.byte(ARGV[p + 1], 2) or 0, 8) == 0 then
-      redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
-    else
-      inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
-    end
-    woken[kindOf(lane)] = true
-  end
-  p = p + 2
-end
-
-function steps.d(apply)
-  if apply then
-    due = string.format('%013.0f', now() + tonumber(ARGV[p]))
-    redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
-    if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
-      woken[kindOf(tonumber(ARGV[p + 1]))] = true
-    end
-  end
-  p = p + 3
-end
-
-function steps.w(apply)
-  if apply then
-    woken[kindOf(tonumber(ARGV[p]))] = true
-  end
-  p = p + 1
-end
-
-function steps.x(apply)
-  if apply then
-    redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
-    local over = redis.call('LLEN', KEYS[13]) - cap
-    if over > 0 then
-      redis.call('LTRIM', KEYS[13], 0, cap - 1)
-      redis.call('INCRBY', KEYS[14], over)
-    end
-  end
-  p = p + 1
-end
-
-function steps.r(apply)
-  if apply then
-    redis.call('SET', KEYS[k], ARGV[p] .. (due or '0000000000000') .. ARGV[p + 1])
-  end
-  p, k = p + 2, k + 1
-end
 
 local awaited -- whether anybody waits for any run
 
@@ -169,73 +70,178 @@ local function tell(record)
   end
 end
 
-function steps.e(apply)
-  if apply then
-    redis.call('SET', KEYS[k], ARGV[p] .. failure, 'PX', ARGV[p + 1])
-    tell(KEYS[k])
-  end
-  p, k = p + 2, k + 1
-end
-
-local function send(entry)
-  redis.call('RPUSH', KEYS[21], entry)
-  sent = sent + 1
-end
-
-function steps.o(apply)
-  if apply then
-    send(ARGV[p])
-  end
-  p = p + 1
-end
-
-function steps.g(apply)
-  local group = KEYS[k]
-  if apply and redis.call('HEXISTS', group, 'left') == 1
-    and redis.call('HSETNX', group, ARGV[p], ARGV[p + 1] .. failure) == 1
-    and redis.call('HINCRBY', group, 'left', -1) == 0 then
-    local last = redis.call('HMGET', group, 'then', 'keep')
-    if last[1] then
-      send(last[1])
+-- What runs need that end in more than one step, made for the first of them: most
+-- calls have none.
+local follow, remove
+local function prepare()
+  local cap = tonumber(ARGV[1])
+  local clock
+  local function now()
+    if not clock then
+      local time = redis.call('TIME')
+      clock = time[1] * 1000 + math.floor(time[2] / 1000)
     end
-    redis.call('HDEL', group, 'then')
-    redis.call('PEXPIRE', group, last[2])
+    return clock
   end
-  p, k = p + 2, k + 1
-end
 
--- does steps; of those of a retry that begin with c only what is to be done
-local function follow(letters, apply)
-  if string.sub(letters, 1, 1) ~= 'c' then
-    for letter in string.gmatch(letters, '.') do
-      steps[letter](apply)
+  local function kindOf(lane)
+    return lane <= 3 and 1 or 2
+  end
+
+  local steps = {}
+
+  local lines
+  local function inLines()
+    lines = lines or policies(KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20])
+    return lines
+  end
+  local failure = '' -- of the cancel in hand
+
+  function steps.i(apply)
+    if apply then
+      local owner = redis.call('GET', KEYS[k])
+      if owner and string.sub(owner, 1, 6) ~= 'ended:' then
+        redis.call('SET', KEYS[k], 'ended:' .. owner, 'PX', 10000)
+      end
     end
-    return
+    k = k + 1
   end
-  local cancels, field, n = KEYS[k], ARGV[p], tonumber(ARGV[p + 1])
-  p, k = p + 2, k + 1
-  local marked = apply and redis.call('HGET', cancels, field)
-  failure = marked or ''
-  follow(string.sub(letters, 2, 1 + n), marked)
-  failure = ''
-  if marked then
-    redis.call('HDEL', cancels, field)
-  end
-  follow(string.sub(letters, 2 + n), apply and not marked)
-end
 
--- takes an element away from where it waits; true if it was there
-local function remove(place, element)
-  if place == KEYS[16] then
-    return inLines().remove(element)
+  function steps.u(apply)
+    if apply then
+      local owner = redis.call('GET', KEYS[k])
+      if owner and string.sub(owner, 1, #ARGV[p] + 1) == ARGV[p] .. ' ' then
+        redis.call('SET', KEYS[k], ' ' .. owner, 'PX', 10000)
+      end
+    end
+    p, k = p + 1, k + 1
   end
-  local kind = redis.call('TYPE', place).ok
-  if kind == 'list' then
-    return redis.call('LREM', place, -1, element) > 0
-  elseif kind == 'string' then
-    return redis.call('GET', place) == element and redis.call('DEL', place) > 0
+
+  function steps.l(apply)
+    local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
+    if element and inLines().release(element) then
+      woken[1], woken[2] = true, true
+    end
   end
-  return redis.call('ZREM', place, element) > 0
+
+  function steps.h(apply)
+    if apply then
+      local lane = tonumber(ARGV[p])
+      if bit.band(string.byte(ARGV[p + 1], 2) or 0, 8) == 0 then
+        redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
+      else
+        inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
+      end
+      woken[kindOf(lane)] = true
+    end
+    p = p + 2
+  end
+
+  function steps.d(apply)
+    if apply then
+      due = string.format('%013.0f', now() + tonumber(ARGV[p]))
+      redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
+      if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
+        woken[kindOf(tonumber(ARGV[p + 1]))] = true
+      end
+    end
+    p = p + 3
+  end
+
+  function steps.w(apply)
+    if apply then
+      woken[kindOf(tonumber(ARGV[p]))] = true
+    end
+    p = p + 1
+  end
+
+  function steps.x(apply)
+    if apply then
+      redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
+      local over = redis.call('LLEN', KEYS[13]) - cap
+      if over > 0 then
+        redis.call('LTRIM', KEYS[13], 0, cap - 1)
+        redis.call('INCRBY', KEYS[14], over)
+      end
+    end
+    p = p + 1
+  end
+
+  function steps.r(apply)
+    if apply then
+      redis.call('SET', KEYS[k], ARGV[p] .. (due or '0000000000000') .. ARGV[p + 1])
+    end
+    p, k = p + 2, k + 1
+  end
+
+  function steps.e(apply)
+    if apply then
+      redis.call('SET', KEYS[k], ARGV[p] .. failure, 'PX', ARGV[p + 1])
+      tell(KEYS[k])
+    end
+    p, k = p + 2, k + 1
+  end
+
+  local function send(entry)
+    redis.call('RPUSH', KEYS[21], entry)
+    sent = sent + 1
+  end
+
+  function steps.o(apply)
+    if apply then
+      send(ARGV[p])
+    end
+    p = p + 1
+  end
+
+  function steps.g(apply)
+    local group = KEYS[k]
+    if apply and redis.call('HEXISTS', group, 'left') == 1
+      and redis.call('HSETNX', group, ARGV[p], ARGV[p + 1] .. failure) == 1
+      and redis.call('HINCRBY', group, 'left', -1) == 0 then
+      local last = redis.call('HMGET', group, 'then', 'keep')
+      if last[1] then
+        send(last[1])
+      end
+      redis.call('HDEL', group, 'then')
+      redis.call('PEXPIRE', group, last[2])
+    end
+    p, k = p + 2, k + 1
+  end
+
+  -- does steps; of those of a retry that begin with c only what is to be done
+  function follow(letters, apply)
+    if string.sub(letters, 1, 1) ~= 'c' then
+      for letter in string.gmatch(letters, '.') do
+        steps[letter](apply)
+      end
+      return
+    end
+    local cancels, field, n = KEYS[k], ARGV[p], tonumber(ARGV[p + 1])
+    p, k = p + 2, k + 1
+    local marked = apply and redis.call('HGET', cancels, field)
+    failure = marked or ''
+    follow(string.sub(letters, 2, 1 + n), marked)
+    failure = ''
+    if marked then
+      redis.call('HDEL', cancels, field)
+    end
+    follow(string.sub(letters, 2 + n), apply and not marked)
+  end
+
+  -- takes an element away from where it waits; true if it was there
+  function remove(place, element)
+    if place == KEYS[16] then
+      return inLines().remove(element)
+    end
+    local kind = redis.call('TYPE', place).ok
+    if kind == 'list' then
+      return redis.call('LREM', place, -1, element) > 0
+    elseif kind == 'string' then
+      return redis.call('GET', place) == element and redis.call('DEL', place) > 0
+    end
+    return redis.call('ZREM', place, element) > 0
+  end
 end
 
 -- the runs of either bitmap
@@ -254,6 +260,9 @@ for slot = 1, tonumber(ARGV[2]) do
   p, k = p + 4, k + 2
   local held
   if member == '' then
+    if not follow then
+      prepare()
+    end
     held, plain, whole, batch = remove(batch, plain), '', true, nil
   else
     held = redis.call('EXISTS', batch) == 1
@@ -272,6 +281,9 @@ for slot = 1, tonumber(ARGV[2]) do
   end
   local others = tonumber(ARGV[p])
   p = p + 1
+  if others > 0 and not follow then
+    prepare()
+  end
   local marked = held and (others > 0 or not whole) and redis.call('GET', done)
   if held and not whole and #plain > 0 then
     redis.call('SET', done, marked and either(marked, plain) or plain)
