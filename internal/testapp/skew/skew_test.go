@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
@@ -175,9 +176,11 @@ func (d *deployment) serve(version string) *process {
 	require.NoError(d.t, cmd.Start())
 	p.stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
-		require.NoError(d.t, cmd.Wait(), "%s: %s", version, &p.log)
+		assert.NoError(d.t, cmd.Wait(), "%s: %s", version, &p.log)
 	})
 	d.t.Cleanup(p.stop)
+	require.Eventually(d.t, func() bool { return strings.Contains(p.log.String(), "msg=serving") },
+		time.Minute, 10*time.Millisecond, "%s serves, and stops gracefully from then on", version)
 	return p
 }
 
