@@ -15,6 +15,7 @@ func TestExamples(t *testing.T) {
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
 		"progress":   {"running: ", "cancelled: true\n"},
+		"queues":     {"alarm: the shop is on fire\ninvoice 1\ninvoice 2\ninvoice 3\nnewsletter 1\n"},
 		"reports":    {"refused: ", "report-ada runs send_report @every 1s\nsent to ada\nsent to ada\n"},
 		"retries":    {"attempt 1 retried: it is busy\n", "attempt 2 retried: it is broken\n", "attempt 3 succeeded\n", "closed is a dead letter: it says no\n"},
 		"unique":     {"refused: true - the same run: true\n", "in its way: 1\nrebuilding toys because of a new price\nrebuilding toys because of a late price\n"},
