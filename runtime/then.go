@@ -24,7 +24,9 @@ import (
 // first fails for good: waiting for it then returns the first's [*RunError]. Nor
 // does it when its own [ID], or its key of //task:unique, is that of a live run by
 // then: that run is there already. To cancel it before it is queued is to cancel
-// the first.
+// the first. When a policy of the second goes by its parameters, the consumers of
+// the first have to know the second's task too: the first fails for good in one
+// that does not.
 //
 // first calls one generated Queue… function, or Then or [Group] again, and
 // returns its handle. next is a generated Queue… function whose parameter is of
