@@ -42,6 +42,10 @@ type ConsumerConfig struct {
 	// MaxCrashes is how often a run may be handed out without coming to an end
 	// (its process died) before it becomes a dead letter. Defaults to 3.
 	MaxCrashes int
+	// DeadAge is how long dead letters of the consumer's queues are kept; older
+	// ones are deleted within an hour, and how many is logged. Defaults to 0: as
+	// many as the broker keeps, however old.
+	DeadAge time.Duration
 	// MaxResult is the size in bytes beyond which a run's encoded result makes
 	// the run fail for good. Defaults to 1 MiB.
 	MaxResult int
@@ -91,6 +95,9 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	}
 	if cfg.Grace < 0 {
 		return fmt.Errorf("field Grace is %s, it cannot be negative", cfg.Grace)
+	}
+	if cfg.DeadAge < 0 {
+		return fmt.Errorf("field DeadAge is %s, it cannot be negative", cfg.DeadAge)
 	}
 	if cfg.Lease < 100*time.Millisecond {
 		return fmt.Errorf("field Lease is %s, it must be at least 100ms", cfg.Lease)
@@ -195,6 +202,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	recovering, stopRecovery := context.WithCancel(ctx)
 	loops.Go(func() { c.recoverLoop(recovering) })
+	if c.cfg.DeadAge > 0 {
+		loops.Go(func() { c.trimLoop(recovering) })
+	}
 	if len(c.queues.patterns) > 0 {
 		c.discover(ctx)
 		loops.Go(func() { c.discoverLoop(recovering) })
