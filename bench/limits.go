@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,6 +42,10 @@ func drainBeside(limited int) func(context.Context, *environment) (sample, error
 		for limited > 0 && counter.Holding.Load() < held {
 			time.Sleep(time.Millisecond)
 		}
+		// One that is queued behind them is done when all of them have been held back.
+		if err := errors.Join(e.fill(ctx, ours, 1), handled(ctx, c, 1)); err != nil {
+			return nil, err
+		}
 		if err := controls.Pause(ctx, taskrt.DefaultQueue, true); err != nil {
 			return nil, err
 		}
@@ -55,7 +60,7 @@ func drainBeside(limited int) func(context.Context, *environment) (sample, error
 		if err := controls.Pause(ctx, taskrt.DefaultQueue, false); err != nil {
 			return nil, err
 		}
-		if err := handled(ctx, c, e.drain); err != nil {
+		if err := handled(ctx, c, 1+e.drain); err != nil {
 			return nil, err
 		}
 		took := time.Since(start)

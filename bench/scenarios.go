@@ -190,7 +190,7 @@ func costs(e *environment) []scenario {
 			goals:    []goal{{figure: overIdeal, atMost: 1.15}},
 		}, {
 			name:     "drain beside runs over their limit",
-			about:    "What tasks without a limit cost while 10,000 runs of one with `//task:concurrency 2` wait in the same queue, in front of them. The queue is paused while it is filled, and 64 slots are free in both.",
+			about:    "What tasks without a limit cost while 10,000 runs of one with `//task:concurrency 2` wait in the same queue, held back before. The queue is paused while it is filled, and 64 slots are free in both.",
 			subjects: []subject{{"with 10,000 held back", drainBeside(10_000)}, {"alone", drainBeside(0)}},
 			goals: []goal{
 				{figure: tasksRate, against: "alone", atLeast: 0.9},

@@ -114,7 +114,8 @@ local function policies(lines, turns, policy, opens, held)
   end
 
   function self.has(line)
-    return listed[line] or redis.call('HGET', policy, 'l' .. line)
+    listed[line] = listed[line] or redis.call('HGET', policy, 'l' .. line) and true
+    return listed[line]
   end
 
   -- puts a line into a group, by the number of its first run
@@ -160,6 +161,31 @@ local function policies(lines, turns, policy, opens, held)
     if front or not self.has(line) then
       self.list(line, group or 'r', number)
     end
+  end
+
+  local gathered = {} -- lines that are there, and behind each an element
+
+  -- puts a run into a line that is there, at its end, with the next flush
+  function self.gather(line, element)
+    gathered[#gathered + 1] = line
+    gathered[#gathered + 1] = element
+  end
+
+  function self.flush()
+    if #gathered == 0 then
+      return
+    end
+    local number = 5e15 + redis.call('HINCRBY', policy, 'back', #gathered / 2) - #gathered / 2
+    local members = {}
+    for i = 1, #gathered, 2 do
+      number = number + 1
+      members[#members + 1] = 0
+      members[#members + 1] = gathered[i] .. digits(number) .. gathered[i + 1]
+    end
+    for i = 1, #members, 4000 do
+      redis.call('ZADD', lines, unpack(members, i, math.min(i + 3999, #members)))
+    end
+    gathered = {}
   end
 
   local marked, looked = false, {}

@@ -192,17 +192,20 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   end
 
   -- takes a run that comes from the ready list if it may start, else puts it
-  -- behind those of its line
+  -- behind those of its line, for which flush is to be called
   function self.come(lane, element, run, free)
     budget = budget - 1
-    local by, at
-    if not self.has(lane .. run.name) then
-      by, at = closing(run)
-      if not by and free then
-        begin(run)
-        return element
-      end
+    local line = lane .. run.name
+    if self.has(line) then
+      self.gather(line, element)
+      return
     end
+    local by, at = closing(run)
+    if not by and free then
+      begin(run)
+      return element
+    end
+    self.flush() -- they came before
     self.file(lane, element, run, false, by and 'k' .. by.hash)
     for i, limit in ipairs(by and run.limits or {}) do
       if limit == by then
