@@ -3,6 +3,7 @@
 package subprocess_test
 
 import (
+	"fmt"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -89,6 +90,9 @@ func TestAKilledChildIsNoOOM(t *testing.T) {
 }
 
 func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
+	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	require.NoError(t, err)
+	own := 20 - priority // as the system call has it
 	for name, c := range map[string]struct {
 		cfg    subprocess.Config
 		want   string
@@ -98,7 +102,7 @@ func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 			[]string{"gomaxprocs=2", "core=0", "nice=5", "oom_score_adj=500"}},
 		"own": {subprocess.Config{Processes: 1, Nice: 7, OOMScore: 900, Threads: 1}, "nice 7 oom 900 core 0 data false memory false threads 1",
 			[]string{"gomaxprocs=1", "core=0", "nice=7", "oom_score_adj=900"}},
-		"none": {subprocess.Config{Processes: 1, Nice: -1, OOMScore: -1, Threads: 3}, "nice 0 oom 0 core 0 data false memory false threads 3",
+		"none": {subprocess.Config{Processes: 1, Nice: -1, OOMScore: -1, Threads: 3}, fmt.Sprintf("nice %d oom 0 core 0 data false memory false threads 3", own),
 			[]string{"gomaxprocs=3", "core=0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
