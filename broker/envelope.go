@@ -64,29 +64,33 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	num("d", int64(r.Deliveries))
 	str("f", r.ParentID)
 	str("r", r.RootID)
-	str("n", r.Unique)
-	num("m", int64(r.UniqueFor))
-	if len(r.Limits) > 0 {
-		b = appendLimits(codec.AppendString(b, "l"), r.Limits)
-		n++
+	if rules := r.Rules; rules != nil {
+		str("n", rules.Unique)
+		num("m", int64(rules.UniqueFor))
+		if len(rules.Limits) > 0 {
+			b = appendLimits(codec.AppendString(b, "l"), rules.Limits)
+			n++
+		}
+		str("g", rules.Fair)
 	}
-	str("g", r.Fair)
-	str("w", r.Group)
-	num("v", int64(r.Member))
-	str("z", r.Gathers.Group)
-	str("zq", r.Gathers.Queue)
-	num("zn", int64(r.Gathers.Size))
-	str("zk", r.Gathers.Param)
-	if r.Gathers.Partial {
-		num("zp", 1)
+	if links := r.Links; links != nil {
+		str("w", links.Group)
+		num("v", int64(links.Member))
+		str("z", links.Gathers.Group)
+		str("zq", links.Gathers.Queue)
+		num("zn", int64(links.Gathers.Size))
+		str("zk", links.Gathers.Param)
+		if links.Gathers.Partial {
+			num("zp", 1)
+		}
 	}
 	if len(r.Headers) > 0 {
 		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
 		n++
 	}
-	if len(r.Then) > 0 {
+	if r.Links != nil && len(r.Links.Then) > 0 {
 		var err error
-		if b, err = appendThen(codec.AppendString(b, "s"), r.Then); err != nil {
+		if b, err = appendThen(codec.AppendString(b, "s"), r.Links.Then); err != nil {
 			return nil, err
 		}
 		n++
@@ -181,10 +185,21 @@ func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
 	if err := in.Done(); err != nil {
 		return fmt.Errorf("decode run: %w", err)
 	}
+	r.dropEmpty()
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("decode run: %w", err)
 	}
 	return nil
+}
+
+// dropEmpty drops rules and links that say nothing, which others may have written.
+func (r *TaskRun) dropEmpty() {
+	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && len(s.Limits) == 0 && s.Fair == "" {
+		r.Rules = nil
+	}
+	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Gathers == (Gather{}) && len(l.Then) == 0 {
+		r.Links = nil
+	}
 }
 
 // known returns the text of b, as before if it was the same before.
@@ -230,29 +245,29 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	case "r":
 		r.RootID = in.String()
 	case "n":
-		r.Unique = in.String()
+		r.EnsureRules().Unique = in.String()
 	case "m":
-		r.UniqueFor = in.Duration()
+		r.EnsureRules().UniqueFor = in.Duration()
 	case "l":
-		r.Limits = readLimits(in)
+		r.EnsureRules().Limits = readLimits(in)
 	case "g":
-		r.Fair = in.String()
+		r.EnsureRules().Fair = in.String()
 	case "w":
-		r.Group = in.String()
+		r.EnsureLinks().Group = in.String()
 	case "v":
-		r.Member = in.Int()
+		r.EnsureLinks().Member = in.Int()
 	case "z":
-		r.Gathers.Group = in.String()
+		r.EnsureLinks().Gathers.Group = in.String()
 	case "zq":
-		r.Gathers.Queue = in.String()
+		r.EnsureLinks().Gathers.Queue = in.String()
 	case "zn":
-		r.Gathers.Size = in.Int()
+		r.EnsureLinks().Gathers.Size = in.Int()
 	case "zk":
-		r.Gathers.Param = in.String()
+		r.EnsureLinks().Gathers.Param = in.String()
 	case "zp":
-		r.Gathers.Partial = in.Int() != 0
+		r.EnsureLinks().Gathers.Partial = in.Int() != 0
 	case "s":
-		r.Then = d.readThen(in)
+		r.EnsureLinks().Then = d.readThen(in)
 	case "h":
 		r.Headers = readHeaders(in)
 	case "b":
@@ -325,7 +340,10 @@ func fromUnixNano(n int64) time.Time {
 // that is empty, too long or not printable ASCII, a header that is too long,
 // has no key or is not UTF-8, a policy's key or number that is none, an unknown
 // kind or priority, or a time or count outside the range of the stored form.
-func (r *TaskRun) Validate() error {
+func (r *TaskRun) Validate() error { return r.validate(0) }
+
+// validate is Validate for a run that so many others precede.
+func (r *TaskRun) validate(depth int) error {
 	if err := checkName("id", r.ID, MaxID, false); err != nil {
 		return err
 	}
@@ -352,33 +370,28 @@ func (r *TaskRun) Validate() error {
 			return fmt.Errorf("header %.32q has no key or is not UTF-8", k)
 		}
 	}
-	if err := r.validatePolicies(); err != nil {
-		return err
+	if r.Rules != nil {
+		if err := r.Rules.validate(); err != nil {
+			return err
+		}
+	}
+	if r.Links != nil {
+		if err := r.Links.validate(depth); err != nil {
+			return err
+		}
 	}
 	return r.validateNumbers()
 }
 
-func (r *TaskRun) validatePolicies() error {
+func (r *Rules) validate() error {
 	if err := checkName("unique key", r.Unique, MaxKey, true); err != nil {
 		return err
 	}
 	if err := checkName("fair key", r.Fair, MaxKey, true); err != nil {
 		return err
 	}
-	if err := checkName("group", r.Group, MaxID, true); err != nil {
-		return err
-	}
-	if err := checkName("gathered group", r.Gathers.Group, MaxID, true); err != nil {
-		return err
-	}
-	if err := checkName("gathered group's queue name", r.Gathers.Queue, MaxName, r.Gathers.Group == ""); err != nil {
-		return err
-	}
-	if r.Member < 0 || r.Member >= MaxGroup || r.Gathers.Size < 0 || r.Gathers.Size > MaxGroup {
-		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", r.Member, r.Gathers.Size, MaxGroup)
-	}
-	if err := r.validateThen(1); err != nil {
-		return err
+	if r.UniqueFor < 0 {
+		return fmt.Errorf("the unique time is negative")
 	}
 	if len(r.Limits) > MaxLimits {
 		return fmt.Errorf("%d limits, at most %d are allowed", len(r.Limits), MaxLimits)
@@ -394,18 +407,28 @@ func (r *TaskRun) validatePolicies() error {
 	return nil
 }
 
-func (r *TaskRun) validateThen(depth int) error {
-	if len(r.Then) > MaxThen || len(r.Then) > 0 && depth > MaxThen {
-		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(r.Then), depth, MaxThen, MaxThen)
+// validate is for the links of a run that so many others precede.
+func (l *Links) validate(depth int) error {
+	if err := checkName("group", l.Group, MaxID, true); err != nil {
+		return err
 	}
-	for _, c := range r.Then {
+	if err := checkName("gathered group", l.Gathers.Group, MaxID, true); err != nil {
+		return err
+	}
+	if err := checkName("gathered group's queue name", l.Gathers.Queue, MaxName, l.Gathers.Group == ""); err != nil {
+		return err
+	}
+	if l.Member < 0 || l.Member >= MaxGroup || l.Gathers.Size < 0 || l.Gathers.Size > MaxGroup {
+		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Gathers.Size, MaxGroup)
+	}
+	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
+		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)
+	}
+	for _, c := range l.Then {
 		if c.Run == nil {
 			return fmt.Errorf("a continuation without a run")
 		}
-		if err := c.Run.validateThen(depth + 1); err != nil {
-			return err
-		}
-		if err := c.Run.Validate(); err != nil {
+		if err := c.Run.validate(depth + 1); err != nil {
 			return fmt.Errorf("continuation %.64q: %w", c.Run.ID, err)
 		}
 	}
@@ -418,8 +441,8 @@ func (r *TaskRun) validateNumbers() error {
 		return fmt.Errorf("unknown kind %d", int8(r.Kind))
 	case r.Priority < Low || r.Priority > High:
 		return fmt.Errorf("unknown priority %d", int8(r.Priority))
-	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0 || r.UniqueFor < 0:
-		return fmt.Errorf("a delay, expiry, keeping or unique time is negative")
+	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0:
+		return fmt.Errorf("a delay, expiry or keeping time is negative")
 	case r.Attempt < 0 || r.Deliveries < 0:
 		return fmt.Errorf("the number of attempts or deliveries is negative")
 	}

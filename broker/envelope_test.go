@@ -24,22 +24,20 @@ func full() broker.TaskRun {
 		Due:      time.Date(2200, 12, 31, 23, 59, 59, 999999999, time.UTC),
 		Delay:    1, Expire: math.MaxInt64, Keep: time.Hour, OwnID: true,
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
-		Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
-		Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}},
-		Group:  "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
-		Then: []broker.Continuation{{Param: "p", Keyed: true, Run: &broker.TaskRun{
-			ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
-			Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}},
-		}}},
+		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
+			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
+		Links: &broker.Links{Group: "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
+			Then: []broker.Continuation{{Param: "p", Keyed: true, Run: &broker.TaskRun{
+				ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
+				Links: &broker.Links{Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}}},
+			}}}},
 		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
 	}
 }
 
 // noPolicies takes the keys of policies and groups out.
 func noPolicies(r *broker.TaskRun) {
-	r.Unique, r.UniqueFor, r.Fair, r.Limits = "", 0, "", nil
-	r.Schema = 0
-	r.Group, r.Member, r.Gathers, r.Then = "", 0, broker.Gather{}, nil
+	r.Rules, r.Links, r.Schema = nil, nil, 0
 }
 
 func TestEnvelopeRoundTrip(t *testing.T) {
@@ -57,7 +55,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		"a payload of 64 KiB": {ID: "i", Task: "t", Queue: "q", Payload: bytes.Repeat([]byte{0xc1}, 1<<16)},
 		"the epoch and a bit": {ID: "i", Task: "t", Queue: "q", Due: time.Unix(0, 1).UTC()},
 		"the most limits": with(func(r *broker.TaskRun) {
-			r.Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
+			r.EnsureRules().Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
 		}),
 		"32 headers": with(func(r *broker.TaskRun) {
 			r.Headers = map[string]string{}
@@ -194,20 +192,20 @@ func TestValidate(t *testing.T) {
 		"unknown priority":   {func(r *broker.TaskRun) { r.Priority = -2 }, "unknown priority -2"},
 		"negative delay":     {func(r *broker.TaskRun) { r.Delay = math.MinInt64 }, "is negative"},
 		"negative attempt":   {func(r *broker.TaskRun) { r.Attempt = -1 }, "attempts or deliveries is negative"},
-		"long unique key": {func(r *broker.TaskRun) { r.Unique = strings.Repeat("x", broker.MaxKey+1) },
+		"long unique key": {func(r *broker.TaskRun) { r.EnsureRules().Unique = strings.Repeat("x", broker.MaxKey+1) },
 			fmt.Sprintf("the unique key has %d bytes, at most %d are allowed", broker.MaxKey+1, broker.MaxKey)},
-		"newline in fair key":  {func(r *broker.TaskRun) { r.Fair = "\n" }, "the fair key"},
-		"limit without key":    {func(r *broker.TaskRun) { r.Limits[0].Key = "" }, "the limit key is empty"},
-		"limit of nothing":     {func(r *broker.TaskRun) { r.Limits[1].Max = 0 }, "is not a positive number"},
-		"too many limits":      {func(r *broker.TaskRun) { r.Limits = make([]broker.Limit, broker.MaxLimits+1) }, "5 limits, at most 4 are allowed"},
-		"negative unique time": {func(r *broker.TaskRun) { r.UniqueFor = -1 }, "unique time is negative"},
-		"member out of range":  {func(r *broker.TaskRun) { r.Member = broker.MaxGroup }, "member 10000 of a group"},
-		"group of no queue":    {func(r *broker.TaskRun) { r.Gathers.Queue = "" }, "the gathered group's queue name is empty"},
+		"newline in fair key":  {func(r *broker.TaskRun) { r.EnsureRules().Fair = "\n" }, "the fair key"},
+		"limit without key":    {func(r *broker.TaskRun) { r.Rules.OrZero().Limits[0].Key = "" }, "the limit key is empty"},
+		"limit of nothing":     {func(r *broker.TaskRun) { r.Rules.OrZero().Limits[1].Max = 0 }, "is not a positive number"},
+		"too many limits":      {func(r *broker.TaskRun) { r.EnsureRules().Limits = make([]broker.Limit, broker.MaxLimits+1) }, "5 limits, at most 4 are allowed"},
+		"negative unique time": {func(r *broker.TaskRun) { r.EnsureRules().UniqueFor = -1 }, "unique time is negative"},
+		"member out of range":  {func(r *broker.TaskRun) { r.EnsureLinks().Member = broker.MaxGroup }, "member 10000 of a group"},
+		"group of no queue":    {func(r *broker.TaskRun) { r.EnsureLinks().Gathers.Queue = "" }, "the gathered group's queue name is empty"},
 		"too many continuations": {func(r *broker.TaskRun) {
-			r.Then = slices.Repeat([]broker.Continuation{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
+			r.EnsureLinks().Then = slices.Repeat([]broker.Continuation{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
 		}, "17 continuations"},
-		"continuation of nothing": {func(r *broker.TaskRun) { r.Then[0].Run = nil }, "a continuation without a run"},
-		"bad continuation":        {func(r *broker.TaskRun) { r.Then[0].Run.Then[0].Run.Task = "" }, `continuation "last": the task name is empty`},
+		"continuation of nothing": {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run = nil }, "a continuation without a run"},
+		"bad continuation":        {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run.Links.OrZero().Then[0].Run.Task = "" }, `continuation "last": the task name is empty`},
 		"due in year 9999":        {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
 		"queued in year -1":       {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
 		"due in 1969 up there":    {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},

@@ -48,29 +48,23 @@ type TaskRun struct {
 	Queue    string
 	Kind     Kind
 	Priority Priority
+	OwnID    bool   // the producer chose the id: a live run with the same id is a duplicate
+	Schema   uint32 // a digest of the parameters' wire form as the producer knew it; 0: unknown
 	Payload  []byte // the parameters as a MessagePack map keyed by their names
-	Schema   uint32 // a digest of their wire form as the producer knew it; 0: unknown
 
 	QueuedAt time.Time     // by the producer's clock
 	Due      time.Time     // not before this instant by the broker's clock; zero: at once
 	Delay    time.Duration // not before this time after the queueing, by the broker's clock; instead of Due
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
 	Keep     time.Duration // how long its record is kept after its end; 0: none is kept of a success
-	OwnID    bool          // the producer chose the id: a live run with the same id is a duplicate
-
-	Unique    string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
-	UniqueFor time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
-	Limits    []Limit       // what holds back its start, at most MaxLimits
-	Fair      string        // runs of one queue, kind and priority are taken in turn over the values of this
 
 	Attempt    int // attempts that have ended; the first execution sees 0
 	Deliveries int // how often it was taken, this time included, once it was taken
 
-	Group   string // the group it is a member of, if of one
-	Member  int    // its place in the group, from 0
-	Gathers Gather // the group whose end it waited for, if it did
-
-	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+	// Most runs have neither of these, and a run is made, copied and collected so
+	// often that its size is felt: so they are apart.
+	Rules *Rules // what holds it back; nil: nothing does
+	Links *Links // the runs that it belongs together with; nil: none
 
 	ParentID string // the run that queued it, if one did
 	RootID   string // the first of that line; empty: this one is
@@ -79,6 +73,57 @@ type TaskRun struct {
 	// Receipt is how the broker recognises this delivery; it is the session's
 	// own, set by Take, and not stored.
 	Receipt any
+}
+
+// Rules are what holds back a run, or keeps it out. Runs may share them: who
+// changes those of a copy replaces them.
+type Rules struct {
+	Unique    string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
+	UniqueFor time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
+	Limits    []Limit       // what holds back its start, at most MaxLimits
+	Fair      string        // runs of one queue, kind and priority are taken in turn over the values of this
+}
+
+// OrZero returns the rules, the zero value for nil.
+func (r *Rules) OrZero() Rules {
+	if r == nil {
+		return Rules{}
+	}
+	return *r
+}
+
+// EnsureRules returns the run's rules, which it makes where there are none.
+func (r *TaskRun) EnsureRules() *Rules {
+	if r.Rules == nil {
+		r.Rules = new(Rules)
+	}
+	return r.Rules
+}
+
+// Links are what ties a run to others. Runs may share them: who changes those of a
+// copy replaces them.
+type Links struct {
+	Group   string // the group it is a member of, if of one
+	Member  int    // its place in the group, from 0
+	Gathers Gather // the group whose end it waited for, if it did
+
+	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+}
+
+// OrZero returns the links, the zero value for nil.
+func (l *Links) OrZero() Links {
+	if l == nil {
+		return Links{}
+	}
+	return *l
+}
+
+// EnsureLinks returns the run's links, which it makes where there are none.
+func (r *TaskRun) EnsureLinks() *Links {
+	if r.Links == nil {
+		r.Links = new(Links)
+	}
+	return r.Links
 }
 
 // Limit bounds the runs of a queue that share its key. A run that is over one of
@@ -122,15 +167,16 @@ const (
 type Outcome struct {
 	Run     *TaskRun
 	Verdict Verdict
-	Result  []byte        // of a success, kept for Run.Keep
-	Failure *Failure      // of anything else; for Retry what the record shows meanwhile
-	Delay   time.Duration // of a Retry, by the broker's clock; 0 puts it at the head of its queue
 
 	// ForOthers says of a Retry with a Delay that this session cannot execute the
 	// run, and another perhaps can. Once it is due, the broker should hand it to
 	// another session that waits, if there is one, lest it be this one again and
 	// again.
 	ForOthers bool
+
+	Result  []byte        // of a success, kept for Run.Keep
+	Failure *Failure      // of anything else; for Retry what the record shows meanwhile
+	Delay   time.Duration // of a Retry, by the broker's clock; 0 puts it at the head of its queue
 
 	// Next are runs that a success queues, in the same step, so that they are
 	// queued if and only if it counts. They may be for other queues. One that is

@@ -200,7 +200,7 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 	if err != nil || g.fenced[0] {
 		return false, unheard, err
 	}
-	b.forgetGroup(ctx, run.Gathers)
+	b.forgetGroup(ctx, run.Links.OrZero().Gathers)
 	b.follow(ctx, q, ends)
 	return true, unheard, nil
 }

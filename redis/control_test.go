@@ -137,7 +137,7 @@ func TestDisabledTaskOfAnotherWriter(t *testing.T) {
 	many := runOf(long, "many", "q")
 	many.Kind, many.Priority, many.QueuedAt, many.Expire = broker.CPU, broker.High, time.Now(), time.Hour
 	many.Keep, many.OwnID, many.Attempt, many.ParentID, many.RootID = time.Hour, true, 1, "p", "r"
-	many.Unique, many.UniqueFor, many.Fair, many.Headers = "u", time.Hour, "f", map[string]string{"a": "b"}
+	many.Rules, many.Headers = &broker.Rules{Unique: "u", UniqueFor: time.Hour, Fair: "f"}, map[string]string{"a": "b"}
 	require.NoError(t, b.QueueTasks(t.Context(), many, runOf(long, "few", "q")))
 	other := "\x01\x00\x00\x01\x00\x00\x00\x00\x05other\x01\x85\xa1h\x81\xa1h\xd9\x01h\xa2zz\x92\xcd\x01\x02\xc7\x01\x05t\xa1q\xa1q\xa1b\xc4\x01\x80\xa1t\xd9\x05other"
 	require.NoError(t, client.RPush(t.Context(), prefix(t)+":{q}:io:1", other).Err())

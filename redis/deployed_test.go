@@ -158,9 +158,9 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 			r.OwnID, r.Keep = i%2 == 0, time.Duration(i%3)*time.Minute
 			r.Delay = time.Duration(i%2) * time.Millisecond
 			if i%3 == 1 {
-				r.Unique, r.UniqueFor = r.ID, time.Duration(i%4)*time.Hour
-				r.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 100, Per: time.Minute}}
-				r.Fair = []string{"", "value"}[i%2]
+				r.Rules = &broker.Rules{Unique: r.ID, UniqueFor: time.Duration(i%4) * time.Hour}
+				r.EnsureRules().Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 100, Per: time.Minute}}
+				r.EnsureRules().Fair = []string{"", "value"}[i%2]
 			}
 		}
 		require.NoError(t, b.QueueTasks(t.Context(), list...))

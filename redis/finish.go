@@ -89,8 +89,8 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	}
 	for i := range outcomes {
 		o := &outcomes[i]
-		if o.Run.Gathers.Group != "" && (o.Verdict == broker.Succeeded || o.Verdict == broker.Dropped) && !slices.Contains(fenced, o.Run) {
-			s.b.forgetGroup(ctx, o.Run.Gathers)
+		if links := o.Run.Links; links != nil && links.Gathers.Group != "" && (o.Verdict == broker.Succeeded || o.Verdict == broker.Dropped) && !slices.Contains(fenced, o.Run) {
+			s.b.forgetGroup(ctx, links.Gathers)
 		}
 	}
 	return fenced, nil
@@ -144,12 +144,13 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 			return err
 		}
 	}
-	if run.Keep <= 0 && run.Group == "" {
+	links := run.Links.OrZero()
+	if run.Keep <= 0 && links.Group == "" {
 		return nil
 	}
 	record := appendRecord(startRecord(nil, state), run, result, o.Failure)
-	if run.Group != "" {
-		out.step('g', q.group(run.Group), run.Member, memberEntry(run.ID, record))
+	if links.Group != "" {
+		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, record)
@@ -162,8 +163,8 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
 		out.step('i', q.owner(run.ID))
 	}
-	if run.Unique != "" {
-		out.step('u', q.unique(run.Unique), run.ID)
+	if run.Rules != nil && run.Rules.Unique != "" {
+		out.step('u', q.unique(run.Rules.Unique), run.ID)
 	}
 	if held(run) {
 		out.step('l', "")
@@ -176,8 +177,8 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	var end outcome
 	end.free(q, run)
 	record := openRecord(startRecord(nil, broker.StateFailed), run)
-	if run.Group != "" {
-		end.step('g', q.group(run.Group), run.Member, memberEntry(run.ID, record))
+	if links := run.Links.OrZero(); links.Group != "" {
+		end.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
 	}
 	if run.Keep > 0 {
 		end.step('e', q.record(run.ID), record, max(millis(run.Keep), 1))

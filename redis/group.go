@@ -76,12 +76,12 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 		return nil, err
 	}
 	keys := []string{to.parked(then.ID), to.owner(then.ID), to.record(then.ID)}
-	if then.Unique != "" {
-		keys = append(keys, to.unique(then.Unique))
+	if key := then.Rules.OrZero().Unique; key != "" {
+		keys = append(keys, to.unique(key))
 	}
 	return &parking{
 		b: b, q: q, to: to, then: then,
-		group: []string{q.group(then.Gathers.Group)},
+		group: []string{q.group(then.Links.Gathers.Group)},
 		keys:  keys,
 		token: string(entry[:tokenDigits]),
 		entry: append([]byte(gatheringOpens), entry...),
@@ -98,7 +98,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 		record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
 	}
 	v, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys,
-		"park", p.token, p.q.name+" "+p.then.Gathers.Group, own, record, millis(groupKept), p.then.ID)
+		"park", p.token, p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.then.ID)
 	if err != nil {
 		return p.b.fail(ctx, "park run "+p.then.ID, err)
 	}
@@ -118,7 +118,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 	if err != nil {
 		return p.b.fail(ctx, "park run "+p.then.ID, err)
 	}
-	return fmt.Errorf("group %s: %w", p.then.Gathers.Group, broker.ErrDuplicate)
+	return fmt.Errorf("group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
 }
 
 // each has what was parked stay or go.
@@ -135,7 +135,7 @@ func (p *parking) gatherNone(ctx context.Context) error {
 		return p.b.fail(ctx, "queue group", err)
 	}
 	if v == int64(1) {
-		return fmt.Errorf("queue group %s: %w", p.then.Gathers.Group, broker.ErrDuplicate)
+		return fmt.Errorf("queue group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
 	}
 	return p.b.QueueTasks(ctx, p.then)
 }
@@ -146,7 +146,8 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if then == nil || len(members) > broker.MaxGroup {
 		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)
 	}
-	if q, err = b.queue(then.Gathers.Queue); err != nil {
+	gathers := then.Links.OrZero().Gathers
+	if q, err = b.queue(gathers.Queue); err != nil {
 		return nil, nil, err
 	}
 	if len(members) > 0 {
@@ -157,15 +158,16 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
 		return nil, nil, err
 	}
-	if then.Gathers.Group == "" || then.Gathers.Queue != q.name || then.Gathers.Size != len(members) {
+	if gathers.Group == "" || gathers.Queue != q.name || gathers.Size != len(members) {
 		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.name)
 	}
 	seen := make([]bool, len(members))
 	for _, m := range members {
-		if m.Group != then.Gathers.Group || m.Member >= len(members) || seen[m.Member] {
-			return nil, nil, fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, m.Member)
+		links := m.Links.OrZero()
+		if links.Group != gathers.Group || links.Member >= len(members) || seen[links.Member] {
+			return nil, nil, fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, links.Member)
 		}
-		seen[m.Member] = true
+		seen[links.Member] = true
 	}
 	return q, to, nil
 }
@@ -177,7 +179,7 @@ func memberEntry(id string, record []byte) []byte {
 
 // Members returns how the members of a group ended, a hundred in each command.
 func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
-	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Gathers: group}
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Links: &broker.Links{Gathers: group}}
 	if err := probe.Validate(); err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}

@@ -52,10 +52,10 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 	var list []*broker.TaskRun
 	for i := range keys * each {
 		r := run(fmt.Sprintf("run-%d", i), "q")
-		r.Limits = []broker.Limit{{Key: fmt.Sprint("key-", i%keys), Max: most}}
+		r.EnsureRules().Limits = []broker.Limit{{Key: fmt.Sprint("key-", i%keys), Max: most}}
 		if i%2 == 0 {
-			r.Limits = append(r.Limits, broker.Limit{Key: "all", Max: 4})
-			r.Fair = fmt.Sprint("value-", i%4)
+			r.EnsureRules().Limits = append(r.EnsureRules().Limits, broker.Limit{Key: "all", Max: 4})
+			r.EnsureRules().Fair = fmt.Sprint("value-", i%4)
 		}
 		list = append(list, r)
 	}
@@ -93,7 +93,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 					mu.Lock()
 					for _, r := range got {
 						ended[r.ID]++
-						all = append(all, holding{r.Limits[0].Key, from, to})
+						all = append(all, holding{r.Rules.OrZero().Limits[0].Key, from, to})
 					}
 					for _, r := range fenced {
 						ended[r.ID]--
@@ -105,7 +105,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 				} else if err == nil {
 					mu.Lock()
 					for _, r := range got { // this one falls silent; its lease ends later than this
-						all = append(all, holding{r.Limits[0].Key, from, asked.Add(lease)})
+						all = append(all, holding{r.Rules.OrZero().Limits[0].Key, from, asked.Add(lease)})
 					}
 					mu.Unlock()
 				}

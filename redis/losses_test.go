@@ -152,7 +152,7 @@ func TestLostReplyToQueueTasksWithOwnIDIsRepeated(t *testing.T) {
 func TestLostReplyToQueueTasksOfARunThatEndedMeanwhile(t *testing.T) {
 	claims := map[string]func(*broker.TaskRun){
 		"own id":     func(r *broker.TaskRun) { r.OwnID = true },
-		"unique key": func(r *broker.TaskRun) { r.Unique = "key" },
+		"unique key": func(r *broker.TaskRun) { r.EnsureRules().Unique = "key" },
 	}
 	for name, verdict := range map[string]broker.Verdict{
 		"succeeded": broker.Succeeded, "dropped": broker.Dropped, "dead": broker.Dead,

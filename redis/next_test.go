@@ -155,10 +155,10 @@ func group(queue, then string, size int) (*broker.TaskRun, []*broker.TaskRun) {
 	members := make([]*broker.TaskRun, size)
 	for i := range members {
 		members[i] = run(fmt.Sprintf("member-%d", i), queue)
-		members[i].Group, members[i].Member = "g", i
+		members[i].Links = &broker.Links{Group: "g", Member: i}
 	}
 	gathering := ownKept("gathering", then)
-	gathering.Gathers = broker.Gather{Group: "g", Queue: queue, Size: size}
+	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g", Queue: queue, Size: size}
 	return gathering, members
 }
 
@@ -176,7 +176,7 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateDelayed, record(t, b, then, "gathering").State)
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 6)
-			list, err := b.Members(t.Context(), gathering.Gathers)
+			list, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
 			require.NoError(t, err)
 			require.Equal(t, make([]*broker.Record, 7), list)
 
@@ -205,8 +205,8 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateQueued, record(t, b, then, "gathering").State)
 
 			got = takeAll(t, s, then, 1)
-			require.Equal(t, gathering.Gathers, got[0].Gathers)
-			list, err = b.Members(t.Context(), got[0].Gathers)
+			require.Equal(t, gathering.Links.OrZero().Gathers, got[0].Links.OrZero().Gathers)
+			list, err = b.Members(t.Context(), got[0].Links.OrZero().Gathers)
 			require.NoError(t, err)
 			var kinds, results []string
 			for i, r := range list {
@@ -223,7 +223,7 @@ func TestGroupEnds(t *testing.T) {
 			require.Positive(t, client.TTL(t.Context(), prefix(t)+":{q}:group:g").Val())
 			_, err = s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			_, err = b.Members(t.Context(), gathering.Gathers)
+			_, err = b.Members(t.Context(), gathering.Links.OrZero().Gathers)
 			require.ErrorIs(t, err, broker.ErrNoRecord)
 		})
 	}
@@ -237,15 +237,15 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("member-1", "q")))
 	require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate)
 	require.Equal(t, 1, length(t, b, "q"))
-	_, err := b.Members(t.Context(), gathering.Gathers)
+	_, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	_, err = b.Record(t.Context(), "q", "gathering")
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:group:g").Val())
-	gathering.Gathers.Size = 2
+	gathering.EnsureLinks().Gathers.Size = 2
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "does not gather")
 	_, members = group("q", "q", 2)
-	members[1].Member = 0
+	members[1].EnsureLinks().Member = 0
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "is not member")
 }
 

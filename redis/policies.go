@@ -31,10 +31,13 @@ const maxExact = 1 << 53
 func (b *Broker) Policed() bool { return true }
 
 func policyFlags(r *broker.TaskRun) (flags byte) {
-	if r.Unique != "" {
+	if r.Rules == nil {
+		return 0
+	}
+	if r.Rules.Unique != "" {
 		flags |= flagUnique
 	}
-	if r.Fair != "" || len(r.Limits) > 0 {
+	if r.Rules.Fair != "" || len(r.Rules.Limits) > 0 {
 		flags |= flagLine
 	}
 	return flags
@@ -45,7 +48,10 @@ func policed(r *broker.TaskRun) bool { return policyFlags(r) != 0 }
 
 // held reports whether a run counts at limits while it is in flight.
 func held(r *broker.TaskRun) bool {
-	for _, l := range r.Limits {
+	if r.Rules == nil {
+		return false
+	}
+	for _, l := range r.Rules.Limits {
 		if l.Per == 0 {
 			return true
 		}
@@ -57,10 +63,11 @@ func appendExtension(b []byte, r *broker.TaskRun) []byte {
 	at := len(b)
 	b = append(b, 0, 0)
 	text := func(s string) { b = append(append(b, byte(len(s))), s...) }
-	text(r.Fair)
-	text(r.Unique)
-	b = append(b, byte(len(r.Limits)))
-	for _, l := range r.Limits {
+	rules := r.Rules.OrZero()
+	text(rules.Fair)
+	text(rules.Unique)
+	b = append(b, byte(len(rules.Limits)))
+	for _, l := range rules.Limits {
 		text(l.Key)
 		b = binary.BigEndian.AppendUint64(b, uint64(min(int64(l.Max), maxExact)))
 		b = binary.BigEndian.AppendUint64(b, uint64(micros(l.Per)))
@@ -124,19 +131,20 @@ type claims struct {
 
 // add claims a run's unique key.
 func (c *claims) add(q *queue, index int, run *broker.TaskRun) {
-	if _, taken := c.first[run.Unique]; taken {
+	rules := run.Rules.OrZero()
+	if _, taken := c.first[rules.Unique]; taken {
 		c.refused = append(c.refused, index)
 		return
 	}
 	if c.first == nil {
 		c.first = map[string]int{}
 	}
-	c.first[run.Unique] = index
+	c.first[rules.Unique] = index
 	var keep any = ""
-	if run.UniqueFor > 0 {
-		keep = max(millis(run.UniqueFor), 1)
+	if rules.UniqueFor > 0 {
+		keep = max(millis(rules.UniqueFor), 1)
 	}
-	c.keys = append(c.keys, q.unique(run.Unique))
+	c.keys = append(c.keys, q.unique(rules.Unique))
 	c.args = append(c.args, run.ID, dueOf(run), keep)
 	c.runs = append(c.runs, index)
 }
@@ -154,16 +162,17 @@ func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.Task
 	live := map[string]string{}
 	for i, index := range c.runs {
 		if id := ownerOf(owners[i]); id != "" {
-			live[runs[index].Unique] = id
+			live[runs[index].Rules.OrZero().Unique] = id
 		}
 	}
 	for i, run := range runs {
-		if run.Unique == "" {
+		key := run.Rules.OrZero().Unique
+		if key == "" {
 			continue
 		}
-		if id := live[run.Unique]; id != "" {
+		if id := live[key]; id != "" {
 			refused.Runs = append(refused.Runs, broker.Duplicate{Index: i, ID: id})
-		} else if first := c.first[run.Unique]; first != i {
+		} else if first := c.first[key]; first != i {
 			refused.Runs = append(refused.Runs, broker.Duplicate{Index: i, ID: runs[first].ID})
 		}
 	}

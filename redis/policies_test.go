@@ -28,11 +28,11 @@ func policed(change func(*broker.TaskRun), ids ...string) []*broker.TaskRun {
 }
 
 func limits(l ...broker.Limit) func(*broker.TaskRun) {
-	return func(r *broker.TaskRun) { r.Limits = l }
+	return func(r *broker.TaskRun) { r.EnsureRules().Limits = l }
 }
 
 func fair(value string) func(*broker.TaskRun) {
-	return func(r *broker.TaskRun) { r.Fair = value }
+	return func(r *broker.TaskRun) { r.EnsureRules().Fair = value }
 }
 
 // now takes what can be taken at once.
@@ -102,7 +102,7 @@ func TestALimitedRunConsumesNothingWhileAnotherLimitHoldsIt(t *testing.T) {
 	one := func(keys ...string) func(*broker.TaskRun) {
 		return func(r *broker.TaskRun) {
 			for _, key := range keys {
-				r.Limits = append(r.Limits, broker.Limit{Key: key, Max: 1})
+				r.EnsureRules().Limits = append(r.EnsureRules().Limits, broker.Limit{Key: key, Max: 1})
 			}
 		}
 	}
@@ -210,7 +210,9 @@ func TestWaitersOfALimitTakeTurns(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	both := func(value string) func(*broker.TaskRun) {
-		return func(r *broker.TaskRun) { r.Fair, r.Limits = value, []broker.Limit{{Key: "k", Max: 1}} }
+		return func(r *broker.TaskRun) {
+			r.Rules = &broker.Rules{Fair: value, Limits: []broker.Limit{{Key: "k", Max: 1}}}
+		}
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), policed(both("a"), "a0", "a1", "a2")...))
 	require.NoError(t, b.QueueTasks(t.Context(), policed(both("b"), "b0", "b1", "b2")...))
@@ -236,7 +238,7 @@ func TestLinesThatWereCancelledAreForgottenInParts(t *testing.T) {
 	list := make([]*broker.TaskRun, 1200)
 	for i := range list {
 		list[i] = run(fmt.Sprintf("it-%d", i), "q")
-		list[i].Fair, list[i].Limits = list[i].ID, []broker.Limit{{Key: "k", Max: 1}}
+		list[i].Rules = &broker.Rules{Fair: list[i].ID, Limits: []broker.Limit{{Key: "k", Max: 1}}}
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), list...))
 	got := now(t, s, 10)
@@ -298,7 +300,7 @@ func TestUniqueRuns(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	unique := func(key string) func(*broker.TaskRun) {
-		return func(r *broker.TaskRun) { r.Unique = key }
+		return func(r *broker.TaskRun) { r.EnsureRules().Unique = key }
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), policed(unique("u"), "a")...))
 	list := append(runs("q", 1), policed(unique("u"), "b")...)
@@ -327,7 +329,7 @@ func TestUniqueRuns(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, last.Equal(tick), "the tick is claimed")
 
-	short := policed(func(r *broker.TaskRun) { r.Unique, r.UniqueFor = "w", 100*time.Millisecond }, "e", "f")
+	short := policed(func(r *broker.TaskRun) { r.Rules = &broker.Rules{Unique: "w", UniqueFor: 100 * time.Millisecond} }, "e", "f")
 	require.NoError(t, b.QueueTasks(t.Context(), short[0]))
 	requireDuplicates(t, b.QueueTasks(t.Context(), short[1]), broker.Duplicate{ID: "e"})
 	require.Eventually(t, func() bool { return b.QueueTasks(t.Context(), short[1]) == nil }, 5*time.Second, 5*time.Millisecond)
@@ -352,7 +354,7 @@ func TestThousandRacersOnAUniqueKey(t *testing.T) {
 	)
 	for i := range errs {
 		r := run(fmt.Sprintf("racer-%d", i), "q")
-		r.Unique = "u"
+		r.EnsureRules().Unique = "u"
 		all.Go(func() { errs[i] = b.QueueTasks(t.Context(), r) })
 	}
 	all.Wait()
@@ -373,7 +375,7 @@ func TestAuditOfPolicies(t *testing.T) {
 	base := prefix(t) + ":{q}:"
 	list := policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c", "d")
 	for _, r := range list {
-		r.Unique = r.ID
+		r.EnsureRules().Unique = r.ID
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), list...))
 	s := join(t, b, time.Minute)

@@ -107,7 +107,7 @@ func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
 	g := new(group)
 	var own map[string]bool
 	for i, run := range runs {
-		if run.Unique != "" {
+		if run.Rules.OrZero().Unique != "" {
 			g.claims.add(q, i, run)
 			g.canRetry = true
 		}
@@ -135,7 +135,7 @@ func (g *group) add(q *queue, run *broker.TaskRun) error {
 	}
 	g.bytes += len(element)
 	due := dueOf(run)
-	if due == "" && run.Fair == "" {
+	if due == "" && run.Rules.OrZero().Fair == "" {
 		n := lane(run)
 		g.lanes[n] = append(g.lanes[n], element)
 	} else {

@@ -111,7 +111,7 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
 		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
-		Unique: w.Unique, UniqueFor: w.UniqueFor, Limits: limits, Fair: w.Fair,
+		Rules: &broker.Rules{Unique: w.Unique, UniqueFor: w.UniqueFor, Limits: limits, Fair: w.Fair},
 	}
 }
 
@@ -364,8 +364,8 @@ func TestWireIsDocumented(t *testing.T) {
 		for _, kind := range []broker.Kind{broker.IO, broker.CPU} {
 			r := run(fmt.Sprintf("%s-%s", priority, kind), "q")
 			r.Kind, r.Priority, r.Keep, r.OwnID = kind, priority, time.Hour, true
-			r.Unique, r.Fair = r.ID, "value"
-			r.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 5, Per: time.Hour}}
+			r.Rules = &broker.Rules{Unique: r.ID, Fair: "value"}
+			r.Rules.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 5, Per: time.Hour}}
 			require.NoError(t, b.QueueTasks(t.Context(), r))
 		}
 	}

@@ -111,10 +111,12 @@ func (e *entry) run(now time.Time) *broker.TaskRun {
 	if e.spec.Schedule.SkipOverlap {
 		// A key that //task:unique has made serves both, if it lasts as long as
 		// the run.
-		run.UniqueFor = 0
-		if run.Unique == "" {
-			run.Unique = "tick/" + e.name()
+		rules := run.Rules.OrZero()
+		rules.UniqueFor = 0
+		if rules.Unique == "" {
+			rules.Unique = "tick/" + e.name()
 		}
+		run.Rules = &rules
 	}
 	return run
 }

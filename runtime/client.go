@@ -245,7 +245,7 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 			return err
 		}
 		// Without leases the consumer itself queues what follows.
-		if _, leased := c.broker.(broker.Leaser); leased && len(run.Then) > 0 {
+		if _, leased := c.broker.(broker.Leaser); leased && len(run.Links.OrZero().Then) > 0 {
 			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
 				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 		}

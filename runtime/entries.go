@@ -132,7 +132,7 @@ func (e *entry) madeRun(now time.Time) *broker.TaskRun {
 	run.QueuedAt, run.OwnID = now, false
 	fresh := broker.TaskRun{Payload: run.Payload}
 	if e.task.police(&fresh) == nil { // else they stay as they were
-		run.Unique, run.UniqueFor, run.Limits, run.Fair = fresh.Unique, fresh.UniqueFor, fresh.Limits, fresh.Fair
+		run.Rules = fresh.Rules
 	}
 	return &run
 }

@@ -139,7 +139,7 @@ func (s *session) wrap(handler Handler) Handler {
 // call executes a run where its task's kind says.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.stored
-	if run.Gathers.Group != "" {
+	if run.Links != nil && run.Links.Gathers.Group != "" {
 		payload, err := x.session.gather(ctx, run)
 		if err != nil {
 			return nil, err

@@ -41,7 +41,7 @@ func Group[A, B any](ctx context.Context,
 // the results of those that succeeded.
 func SkipFailed() QueueOption {
 	return func(run *broker.TaskRun) error {
-		run.Gathers.Partial = true
+		run.EnsureLinks().Gathers.Partial = true
 		return nil
 	}
 }
@@ -83,7 +83,7 @@ func group[A, B any](ctx context.Context,
 		if err != nil {
 			return nil, err
 		}
-		if !samePolicies(after.Run, other.Run) {
+		if !samePolicies(after.Run.Rules.OrZero(), other.Run.Rules.OrZero()) {
 			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued", after.Run.Task)
 		}
 	}
@@ -92,10 +92,8 @@ func group[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	after.Run.Gathers = broker.Gather{
-		Group: id, Queue: handles[0].queue, Size: len(handles),
-		Param: after.Param, Partial: after.Run.Gathers.Partial,
-	}
+	gathers := &after.Run.EnsureLinks().Gathers
+	gathers.Group, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
 	p.steps = []step{{then: after.Run, runs: runs}}
 	return handle, c.submit(ctx, p)
 }
@@ -114,7 +112,8 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 		if run.Queue != handles[0].queue {
 			return nil, fmt.Errorf("member %d is for queue %s, others are for queue %s; a group is in one queue", i, run.Queue, handles[0].queue)
 		}
-		run.Group, run.Member = group, i
+		links := run.EnsureLinks()
+		links.Group, links.Member = group, i
 		runs = append(runs, run)
 	}
 	if n := p.count(); n != len(handles) {
@@ -123,7 +122,7 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 	return runs, nil
 }
 
-func samePolicies(a, b *broker.TaskRun) bool {
+func samePolicies(a, b broker.Rules) bool {
 	return a.Unique == b.Unique && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
 }
 
@@ -151,7 +150,7 @@ func (p *plan) byID() map[string]*broker.TaskRun {
 			continue
 		}
 		for _, run := range s.runs {
-			if len(run.Then) == 0 {
+			if len(run.Links.OrZero().Then) == 0 {
 				runs[run.ID] = run
 			}
 		}
@@ -173,12 +172,13 @@ func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, erro
 	if !ok {
 		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
 	}
-	members, err := groups.Members(ctx, run.Gathers)
+	group := run.Links.Gathers
+	members, err := groups.Members(ctx, group)
 	if errors.Is(err, ErrNoRecord) {
-		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err))
+		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.Group, err))
 	}
 	if err != nil {
-		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", run.Gathers.Group, err)}
+		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", group.Group, err)}
 	}
 	var results []byte
 	var failed *broker.Record
@@ -186,7 +186,7 @@ func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, erro
 	for i, m := range members {
 		switch {
 		case m == nil:
-			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", run.Gathers.Group, i))
+			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", group.Group, i))
 		case m.State == broker.StateSucceeded:
 			succeeded++
 			results = append(results, m.Result...)
@@ -194,11 +194,11 @@ func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, erro
 			failed = m
 		}
 	}
-	if failed != nil && !run.Gathers.Partial {
+	if failed != nil && !group.Partial {
 		return nil, Permanent(fmt.Errorf("%d of %d members of the group failed, the first: %w", len(members)-succeeded, len(members), runError(failed)))
 	}
-	if run.Gathers.Param == "" {
+	if group.Param == "" {
 		return run.Payload, nil
 	}
-	return withParam(run.Payload, run.Gathers.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
+	return withParam(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
 }

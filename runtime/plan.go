@@ -82,7 +82,7 @@ func findRun(run *broker.TaskRun, id string) *broker.TaskRun {
 	if run.ID == id {
 		return run
 	}
-	for _, c := range run.Then {
+	for _, c := range run.Links.OrZero().Then {
 		if found := findRun(c.Run, id); found != nil {
 			return found
 		}
@@ -135,7 +135,7 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 
 // checkSize refuses a run that carries too much, what follows it included.
 func (c *Client) checkSize(run *broker.TaskRun) error {
-	if len(run.Then) == 0 {
+	if len(run.Links.OrZero().Then) == 0 {
 		return c.checkPayload(run.Payload)
 	}
 	if size := planSize(run); size > c.maxPayload {
@@ -147,7 +147,7 @@ func (c *Client) checkSize(run *broker.TaskRun) error {
 // planSize is how many bytes the parameters of a run and of what follows it take.
 func planSize(run *broker.TaskRun) int {
 	size := len(run.Payload)
-	for _, c := range run.Then {
+	for _, c := range run.Links.OrZero().Then {
 		size += planSize(c.Run)
 	}
 	return size

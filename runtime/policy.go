@@ -12,20 +12,23 @@ import (
 func (d *Definition[P, R]) police(p *P, run *broker.TaskRun) {
 	s := &d.Spec
 	if s.Unique > 0 {
-		run.Unique, run.UniqueFor = policyKey(s.Name, p, d.Keys.Unique), s.Unique
+		rules := run.EnsureRules()
+		rules.Unique, rules.UniqueFor = policyKey(s.Name, p, d.Keys.Unique), s.Unique
 	}
 	if s.Limit.Concurrency > 0 {
-		run.Limits = append(run.Limits, broker.Limit{
+		rules := run.EnsureRules()
+		rules.Limits = append(rules.Limits, broker.Limit{
 			Key: policyKey(s.Name+"/running", p, d.Keys.Concurrency), Max: s.Limit.Concurrency,
 		})
 	}
 	if s.Limit.Rate > 0 {
-		run.Limits = append(run.Limits, broker.Limit{
+		rules := run.EnsureRules()
+		rules.Limits = append(rules.Limits, broker.Limit{
 			Key: policyKey(s.Name+"/rate", p, d.Keys.Rate), Max: s.Limit.Rate, Per: s.Limit.Per,
 		})
 	}
 	if s.Fair && d.Keys.Fair != nil {
-		run.Fair = policyKey("", p, d.Keys.Fair) // one tenant's turn is one for all tasks of the queue
+		run.EnsureRules().Fair = policyKey("", p, d.Keys.Fair) // one tenant's turn is one for all tasks of the queue
 	}
 }
 
@@ -42,20 +45,20 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 // refusePolicies is for brokers that keep none: a policy that is silently left
 // out is worse than none. Those of what follows are the broker's to keep too.
 func refusePolicies(run *broker.TaskRun) error {
-	for _, c := range run.Then {
+	for _, c := range run.Links.OrZero().Then {
 		if err := refusePolicies(c.Run); err != nil {
 			return err
 		}
 	}
 	var directive string
-	switch {
-	case run.Unique != "":
+	switch rules := run.Rules.OrZero(); {
+	case rules.Unique != "":
 		directive = "unique"
-	case len(run.Limits) > 0 && run.Limits[0].Per == 0:
+	case len(rules.Limits) > 0 && rules.Limits[0].Per == 0:
 		directive = "concurrency"
-	case len(run.Limits) > 0:
+	case len(rules.Limits) > 0:
 		directive = "rate"
-	case run.Fair != "":
+	case rules.Fair != "":
 		directive = "fair"
 	default:
 		return nil

@@ -76,7 +76,8 @@ func then[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	run.Then = append(run.Then, after)
+	links := run.EnsureLinks()
+	links.Then = append(links.Then, after)
 	run.Keep = max(run.Keep, after.Run.Keep)
 	before.keep = run.Keep > 0
 	handle.after = before
@@ -88,14 +89,15 @@ func then[A, B any](ctx context.Context,
 
 // next makes the runs that follow one that has succeeded.
 func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
-	if len(run.Then) == 0 {
+	then := run.Links.OrZero().Then
+	if len(then) == 0 {
 		return nil, nil
 	}
 	if result == nil {
 		result = codec.AppendNil(nil)
 	}
-	next := make([]*broker.TaskRun, len(run.Then))
-	for i, c := range run.Then {
+	next := make([]*broker.TaskRun, len(then))
+	for i, c := range then {
 		after := *c.Run
 		after.ParentID, after.RootID, after.QueuedAt = run.ID, rootID(run), time.Now()
 		if c.Param != "" {
@@ -121,7 +123,7 @@ func (s taskSet) policeAgain(run *broker.TaskRun) error {
 	if !ok {
 		return errors.New("its policies go by its parameters, and this consumer does not know the task; give its tasks to this consumer too")
 	}
-	run.Unique, run.UniqueFor, run.Limits, run.Fair = "", 0, nil, ""
+	run.Rules = nil
 	return task.police(run)
 }
 

@@ -29,9 +29,9 @@ func (f *fixture) queueFair(list string, edits ...func(*broker.TaskRun)) {
 	var runs []*broker.TaskRun
 	for _, id := range strings.Fields(list) {
 		runs = append(runs, f.newRun("q", append(edits, func(r *broker.TaskRun) {
-			r.ID, r.Fair = id, strings.TrimRight(id, "0123456789")
-			if r.Fair == "-" {
-				r.Fair = ""
+			r.ID, r.EnsureRules().Fair = id, strings.TrimRight(id, "0123456789")
+			if r.Rules.OrZero().Fair == "-" {
+				r.EnsureRules().Fair = ""
 			}
 		})...))
 	}
@@ -92,7 +92,7 @@ func fairMany(f *fixture) {
 	}
 	var runs []*broker.TaskRun
 	for _, id := range list {
-		runs = append(runs, f.newRun("q", func(r *broker.TaskRun) { r.ID, r.Fair = id, id[:4] }))
+		runs = append(runs, f.newRun("q", func(r *broker.TaskRun) { r.ID, r.EnsureRules().Fair = id, id[:4] }))
 	}
 	f.queue(runs...)
 	s := f.join(longHold)
@@ -118,7 +118,7 @@ func fairBack(f *fixture) {
 	for _, v := range []string{"a", "b"} {
 		var of []string
 		for _, r := range got {
-			if r.Fair == v {
+			if r.Rules.OrZero().Fair == v {
 				of = append(of, r.ID)
 			}
 		}

@@ -81,7 +81,7 @@ func retryStoredAsNow(f *fixture) {
 	f.finish(s, broker.Outcome{Run: &now, Verdict: broker.Retry, Failure: failure("again")})
 	want := now
 	want.Headers, want.Payload = cloneMap(now.Headers), slices.Clone(now.Payload)
-	want.Limits, want.Then = slices.Clone(now.Limits), cloneThen(now.Then)
+	want.Rules, want.Links = cloneRules(now.Rules), cloneLinks(now.Links)
 	scribble(&now)
 
 	runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 1})

@@ -288,14 +288,16 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 	if len(c.Headers) == 0 {
 		c.Headers = nil
 	}
-	if len(c.Limits) == 0 {
-		c.Limits = nil
+	rules, links := c.Rules.OrZero(), c.Links.OrZero()
+	if len(rules.Limits) == 0 {
+		rules.Limits = nil
 	}
-	c.Then = cloneThen(c.Then)
-	for i := range c.Then {
-		next := stored(c.Then[i].Run)
-		c.Then[i].Run = &next
+	links.Then = cloneThen(links.Then)
+	for i := range links.Then {
+		next := stored(links.Then[i].Run)
+		links.Then[i].Run = &next
 	}
+	c.Rules, c.Links = &rules, &links // nil is as good as the zero value
 	return c
 }
 

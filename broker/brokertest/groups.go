@@ -32,10 +32,11 @@ func groupChecks() []check {
 // newGroup makes a run for the queue and the members in queue q that it gathers.
 func (f *fixture) newGroup(queue string, n int, edits ...func(*broker.TaskRun)) (then *broker.TaskRun, members []*broker.TaskRun) {
 	then = f.newRun(queue)
-	then.Gathers = broker.Gather{Group: "group-of-" + then.ID, Queue: "q", Size: n}
+	then.EnsureLinks().Gathers = broker.Gather{Group: "group-of-" + then.ID, Queue: "q", Size: n}
 	members = f.newRuns("q", n, edits...)
 	for i, m := range members {
-		m.Group, m.Member = then.Gathers.Group, i
+		links := m.EnsureLinks()
+		links.Group, links.Member = then.Links.Gathers.Group, i
 	}
 	return then, members
 }
@@ -107,7 +108,7 @@ func groupMembers(f *fixture) {
 	want := make([]*broker.Record, 4)
 	requireMembers := func(what string) {
 		f.Helper()
-		got, err := f.groups().Members(f.ctx(), then.Gathers)
+		got, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 		require.NoError(f, err, "Members %s", what)
 		require.Len(f, got, 4, "members %s", what)
 		for i, w := range want {
@@ -139,7 +140,7 @@ func groupMembers(f *fixture) {
 	run = f.take(s, 1, "other")[0]
 	requireMembers("while the run that gathers them goes on")
 	f.finish(s, succeeded(run)...)
-	f.requireNoMembers(then.Gathers, "a group that was gathered")
+	f.requireNoMembers(then.Links.Gathers, "a group that was gathered")
 }
 
 func groupLives(f *fixture) {
@@ -172,7 +173,7 @@ func groupWhole(f *fixture) {
 			require.ErrorIs(f, err, is, "QueueGroup of %s", what)
 		}
 		require.Equal(f, 1, f.length("q"), "length after QueueGroup of %s", what)
-		f.requireNoMembers(then.Gathers, what)
+		f.requireNoMembers(then.Links.Gathers, what)
 		_, err = f.records().Record(f.ctx(), "q", then.ID)
 		require.ErrorIs(f, err, broker.ErrNoRecord, "Record of the run that would gather %s", what)
 	}
@@ -183,22 +184,22 @@ func groupWhole(f *fixture) {
 	refused("a member with an unsafe id", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[2].ID = "a b" })
 	refused("a gathering run with an unsafe task", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.Task = "a b" })
 	refused("a member of another queue", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].Queue = "other" })
-	refused("a member of another group", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].Group = "other" })
-	refused("two members of one place", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[1].Member = 0 })
-	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.Gathers.Size = 4 })
+	refused("a member of another group", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].EnsureLinks().Group = "other" })
+	refused("two members of one place", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[1].EnsureLinks().Member = 0 })
+	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.EnsureLinks().Gathers.Size = 4 })
 	if policed(f.b) {
 		live := f.queueNew("other", 1, unique("key"))[0]
 		then, members := f.newGroup("q", 3)
-		then.Gathers.Queue = "other"
+		then.EnsureLinks().Gathers.Queue = "other"
 		for _, m := range members {
 			m.Queue = "other"
 		}
-		members[1].Unique = "key"
+		members[1].EnsureRules().Unique = "key"
 		f.requireConflict(f.groups().QueueGroup(f.ctx(), then, members...), []broker.Duplicate{{Index: 1, ID: live.ID}},
 			"QueueGroup of a member with the unique key of a live run")
 		require.Equal(f, 1, f.length("other"), "length after QueueGroup of a duplicate")
-		f.requireNoMembers(then.Gathers, "a group with a duplicate")
-		members[1].Unique = ""
+		f.requireNoMembers(then.Links.Gathers, "a group with a duplicate")
+		members[1].EnsureRules().Unique = ""
 		f.queueGroup(then, members...) // of a group that was refused nothing is left
 	}
 }
@@ -208,7 +209,7 @@ func groupEmpty(f *fixture) {
 	f.queueGroup(then)
 	s := f.join(longHold)
 	held := f.requireNext(s, "the run that gathers nothing", then)
-	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members of a group without any")
 	require.Empty(f, recs, "members of a group without any")
 	f.finish(s, succeeded(held...)...)
@@ -252,7 +253,7 @@ func groupCancelled(f *fixture) {
 	require.NoError(f, wait(), "WaitRecord of a run that was cancelled before its group has ended")
 	f.requireCancelled(then)
 	f.requireNotCancelled("other", then.ID, "a run that was cancelled")
-	f.requireNoMembers(then.Gathers, "a group whose gathering run was cancelled")
+	f.requireNoMembers(then.Links.Gathers, "a group whose gathering run was cancelled")
 	s := f.join(longHold)
 	f.finish(s, succeeded(f.take(s, 3, "q")...)...)
 	f.takesNothing(s, "q", "other")
@@ -270,7 +271,7 @@ func groupMemberCancelled(f *fixture) {
 	f.takesNothing(s, "q")
 	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Retry, Failure: failure("again")})
 	f.requireNext(s, "the run that gathers a group two of which were cancelled", then)
-	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
 	require.Equal(f, broker.StateSucceeded, recs[0].State, "state of the member that was not cancelled")
 	for _, rec := range recs[1:] {
@@ -290,7 +291,7 @@ func groupRedone(f *fixture) {
 	f.takesNothing(s, "q", "other")
 	f.finish(s, succeeded(held[1])...)
 	require.Equal(f, then.ID, f.take(s, 1, "other")[0].ID, "run that gathers the group")
-	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
 	require.Equal(f, broker.StateFailed, recs[0].State, "state of the member that died and succeeded later")
 }
@@ -346,7 +347,7 @@ func groupBig(f *fixture) {
 				if r.ID == then.ID {
 					return s.Leave(f.ctx())
 				}
-				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Member)})
+				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Links.OrZero().Member)})
 			}
 			seen.add(runs...)
 			if fenced, err := s.Finish(stop, outcomes...); err != nil || len(fenced) > 0 {
@@ -358,7 +359,7 @@ func groupBig(f *fixture) {
 	f.requireOnce(&seen, members, "members of a group of ten thousand")
 	s := f.join(longHold)
 	f.requireNext(s, "the run that gathers ten thousand", then)
-	recs, err := f.groups().Members(f.ctx(), then.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
 	require.Len(f, recs, len(members), "members")
 	for i, rec := range recs {

@@ -31,7 +31,9 @@ func limitChecks() []check {
 
 // limit adds a limit to a new run. A zero time is one on how many are held.
 func limit(key string, most int, per time.Duration) func(*broker.TaskRun) {
-	return func(r *broker.TaskRun) { r.Limits = append(r.Limits, broker.Limit{Key: key, Max: most, Per: per}) }
+	return func(r *broker.TaskRun) {
+		r.EnsureRules().Limits = append(r.EnsureRules().Limits, broker.Limit{Key: key, Max: most, Per: per})
+	}
 }
 
 // requireNext checks which runs can be taken now, and that no more can.
@@ -278,7 +280,7 @@ func (h *holding) add(n int, runs ...*broker.TaskRun) {
 		h.now, h.most = make(map[string]int), make(map[string]int)
 	}
 	for _, r := range runs {
-		for _, l := range r.Limits {
+		for _, l := range r.Rules.OrZero().Limits {
 			h.now[l.Key] += n
 			h.most[l.Key] = max(h.most[l.Key], h.now[l.Key])
 		}

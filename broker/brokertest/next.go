@@ -35,7 +35,7 @@ func nextQueued(f *fixture) {
 	for _, r := range full {
 		c := *r
 		c.Payload, c.Headers = append([]byte(nil), r.Payload...), cloneMap(r.Headers)
-		c.Limits, c.Then = append([]broker.Limit(nil), r.Limits...), cloneThen(r.Then)
+		c.Rules, c.Links = cloneRules(r.Rules), cloneLinks(r.Links)
 		before = append(before, c)
 	}
 	here := f.newRuns("q", 3)

@@ -2,7 +2,6 @@ package brokertest
 
 import (
 	"bytes"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -76,7 +75,7 @@ func recoveredUnchanged(f *fixture) {
 	for _, w := range want {
 		c := *w
 		c.Payload, c.Headers = bytes.Clone(w.Payload), cloneMap(w.Headers)
-		c.Limits, c.Then = slices.Clone(w.Limits), cloneThen(w.Then)
+		c.Rules, c.Links = cloneRules(w.Rules), cloneLinks(w.Links)
 		before[w.ID] = c
 	}
 	for _, r := range f.take(f.join(shortHold), len(want), "q") {

@@ -32,13 +32,13 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 			Payload:  []byte("\x81\xa3url\xa3a b"),
 			QueuedAt: time.Unix(1_700_000_000, 123_456_789),
 			Expire:   time.Hour + 1, Keep: 2*time.Hour + 3, OwnID: true,
-			Unique: "unique-" + r.ID, UniqueFor: 4*time.Hour + 5, Fair: "fair",
-			Limits:  []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}},
+			Rules: &broker.Rules{Unique: "unique-" + r.ID, UniqueFor: 4*time.Hour + 5, Fair: "fair",
+				Limits: []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
 			Headers: map[string]string{"traceparent": "00-ab-cd-01", "k": "v w", "empty": ""},
-			Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
+			Links: &broker.Links{Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
 				ID: r.ID + "-next", Task: "next_task", Queue: "next-queue", Payload: []byte("\x80"), Keep: time.Hour,
-			}}},
+			}}}},
 		}
 	}
 	return []*broker.TaskRun{
@@ -66,7 +66,7 @@ func notKept(f *fixture) {
 	for _, given := range fullRuns(f, "q") {
 		before := *given
 		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
-		before.Limits, before.Then = slices.Clone(given.Limits), cloneThen(given.Then)
+		before.Rules, before.Links = cloneRules(given.Rules), cloneLinks(given.Links)
 		f.queue(given)
 		f.requireSame(&before, given, "the caller's run after QueueTasks")
 		scribble(given)
@@ -82,22 +82,46 @@ func scribble(r *broker.TaskRun) {
 	for k := range r.Headers {
 		r.Headers[k] = "changed"
 	}
-	for _, c := range r.Then {
-		scribble(c.Run)
+	if r.Rules != nil {
+		for i := range r.Rules.Limits {
+			r.Rules.Limits[i] = broker.Limit{Key: "changed", Max: 1}
+		}
+		*r.Rules = broker.Rules{Unique: "changed", Fair: "changed", Limits: r.Rules.Limits}
 	}
-	for i := range r.Limits {
-		r.Limits[i] = broker.Limit{Key: "changed", Max: 1}
+	if r.Links != nil {
+		for _, c := range r.Links.Then {
+			scribble(c.Run)
+		}
+		*r.Links = broker.Links{Group: "changed", Then: r.Links.Then}
 	}
 	*r = broker.TaskRun{
-		ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers, Limits: r.Limits, Then: r.Then,
+		ID: "changed", Task: "changed", Queue: "changed", Payload: r.Payload, Headers: r.Headers, Rules: r.Rules, Links: r.Links,
 	}
+}
+
+func cloneRules(r *broker.Rules) *broker.Rules {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Limits = slices.Clone(c.Limits)
+	return &c
+}
+
+func cloneLinks(l *broker.Links) *broker.Links {
+	if l == nil {
+		return nil
+	}
+	c := *l
+	c.Then = cloneThen(c.Then)
+	return &c
 }
 
 func cloneThen(then []broker.Continuation) []broker.Continuation {
 	var c []broker.Continuation
 	for _, next := range then {
 		run := *next.Run
-		run.Payload, run.Then = bytes.Clone(run.Payload), cloneThen(run.Then)
+		run.Payload, run.Rules, run.Links = bytes.Clone(run.Payload), cloneRules(run.Rules), cloneLinks(run.Links)
 		c = append(c, broker.Continuation{Run: &run, Param: next.Param})
 	}
 	return c
@@ -138,19 +162,19 @@ func unsafeRefused(f *fixture) {
 		"unknown kind":                func(r *broker.TaskRun) { r.Kind = 2 },
 		"unknown priority":            func(r *broker.TaskRun) { r.Priority = 2 },
 		"negative delay":              func(r *broker.TaskRun) { r.Delay = -1 },
-		"negative unique":             func(r *broker.TaskRun) { r.UniqueFor = -1 },
-		"unique key with space":       func(r *broker.TaskRun) { r.Unique = "a b" },
-		"unique key too long":         func(r *broker.TaskRun) { r.Unique = long[:broker.MaxKey+1] },
-		"fair key with newline":       func(r *broker.TaskRun) { r.Fair = "a\nb" },
-		"fair key of 1 MiB":           func(r *broker.TaskRun) { r.Fair = long },
-		"limit without key":           func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Max: 1}} },
-		"limit of none":               func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Key: "k"}} },
-		"limit per less than no time": func(r *broker.TaskRun) { r.Limits = []broker.Limit{{Key: "k", Max: 1, Per: -1}} },
+		"negative unique":             func(r *broker.TaskRun) { r.EnsureRules().UniqueFor = -1 },
+		"unique key with space":       func(r *broker.TaskRun) { r.EnsureRules().Unique = "a b" },
+		"unique key too long":         func(r *broker.TaskRun) { r.EnsureRules().Unique = long[:broker.MaxKey+1] },
+		"fair key with newline":       func(r *broker.TaskRun) { r.EnsureRules().Fair = "a\nb" },
+		"fair key of 1 MiB":           func(r *broker.TaskRun) { r.EnsureRules().Fair = long },
+		"limit without key":           func(r *broker.TaskRun) { r.EnsureRules().Limits = []broker.Limit{{Max: 1}} },
+		"limit of none":               func(r *broker.TaskRun) { r.EnsureRules().Limits = []broker.Limit{{Key: "k"}} },
+		"limit per less than no time": func(r *broker.TaskRun) { r.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1, Per: -1}} },
 		"5 limits": func(r *broker.TaskRun) {
-			r.Limits = slices.Repeat([]broker.Limit{{Key: "k", Max: 1}}, broker.MaxLimits+1)
+			r.EnsureRules().Limits = slices.Repeat([]broker.Limit{{Key: "k", Max: 1}}, broker.MaxLimits+1)
 		},
-		"group with tab":  func(r *broker.TaskRun) { r.Group = "a\tb" },
-		"member before 0": func(r *broker.TaskRun) { r.Member = -1 },
+		"group with tab":  func(r *broker.TaskRun) { r.EnsureLinks().Group = "a\tb" },
+		"member before 0": func(r *broker.TaskRun) { r.EnsureLinks().Member = -1 },
 		"negative keep":   func(r *broker.TaskRun) { r.Keep = -time.Hour },
 		"due in 9999":     func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {

@@ -25,10 +25,15 @@ func uniqueChecks() []check {
 	}
 }
 
-func unique(key string) func(*broker.TaskRun) { return func(r *broker.TaskRun) { r.Unique = key } }
+func unique(key string) func(*broker.TaskRun) {
+	return func(r *broker.TaskRun) { r.EnsureRules().Unique = key }
+}
 
 func uniqueFor(key string, d time.Duration) func(*broker.TaskRun) {
-	return func(r *broker.TaskRun) { r.Unique, r.UniqueFor = key, d }
+	return func(r *broker.TaskRun) {
+		rules := r.EnsureRules()
+		rules.Unique, rules.UniqueFor = key, d
+	}
 }
 
 // queueConflict queues runs that must be refused for their unique keys.

@@ -83,7 +83,7 @@ func (l *lane) addAhead(e *entry) {
 // round if it is not in it.
 func (l *lane) strandOf(e *entry) *strand {
 	s := &l.plain
-	if v := e.run.Fair; v != "" {
+	if v := e.fair(); v != "" {
 		if s = l.others[v]; s == nil {
 			if l.others == nil {
 				l.others = make(map[string]*strand)
@@ -130,7 +130,7 @@ func (l *lane) remove(e *entry) {
 	if s.head == nil {
 		l.leave(s)
 		if s != &l.plain {
-			delete(l.others, e.run.Fair)
+			delete(l.others, e.fair())
 		}
 	}
 	e.in, e.prev, e.next = nil, nil, nil

@@ -91,7 +91,7 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 	if h.head == nil {
 		delete(q.holds, s)
 	}
-	if len(e.run.Limits) > 0 {
+	if len(e.limits()) > 0 {
 		q.countEnd(e, now)
 		b.wake(q, now)
 	}

@@ -25,35 +25,36 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err := checkGroup(then, members); err != nil {
 		return err
 	}
+	gathers := then.Links.Gathers
 	last := copyIn([]*broker.TaskRun{then})
 	slabs := copyIn(members)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
 	}
 	defer b.mu.Unlock()
 	now := b.now()
 	b.expire(now, 1+len(members))
-	q, of := b.queue(then.Queue), b.queue(then.Gathers.Queue)
-	if of.groups[then.Gathers.Group] != nil {
+	q, of := b.queue(then.Queue), b.queue(gathers.Queue)
+	if of.groups[gathers.Group] != nil {
 		return fmt.Errorf("queue group %s in queue %s: one with this id lives: %w",
-			then.Gathers.Group, then.Gathers.Queue, broker.ErrDuplicate)
+			gathers.Group, gathers.Queue, broker.ErrDuplicate)
 	}
 	if err := q.claim(last, now); err != nil {
 		if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
 			conflict.Runs[0].Index = -1
 		}
-		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
 	}
 	if err := of.claim(slabs, now); err != nil {
 		q.unclaim(&last[0][0])
-		return fmt.Errorf("queue group %s: %w", then.Gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
 	}
 	g := gather(q, of, &last[0][0], len(members))
 	of.used = true
 	for _, slab := range slabs {
 		for i := range slab {
 			r := slab[i].getRare()
-			r.group, r.member = g, slab[i].run.Member
+			r.group, r.member = g, slab[i].run.Links.Member
 			b.place(of, &slab[i], now)
 		}
 	}
@@ -72,14 +73,15 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	if err := validate(members); err != nil {
 		return err
 	}
-	g := then.Gathers
+	g := then.Links.OrZero().Gathers
 	if g.Group == "" || g.Size != len(members) {
 		return fmt.Errorf("queue group %.64q: run %s gathers %d runs, and not the %d there are", g.Group, then.ID, g.Size, len(members))
 	}
 	for i, r := range members {
-		if r.Queue != g.Queue || r.Group != g.Group || r.Member != i {
+		links := r.Links.OrZero()
+		if r.Queue != g.Queue || links.Group != g.Group || links.Member != i {
 			return fmt.Errorf("queue group %s: run %s is not its member %d in queue %s, but %d of group %.64q in queue %s",
-				g.Group, r.ID, i, g.Queue, r.Member, r.Group, r.Queue)
+				g.Group, r.ID, i, g.Queue, links.Member, links.Group, r.Queue)
 		}
 	}
 	return nil
@@ -87,7 +89,7 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 
 // gather has a run wait for a new group of n members.
 func gather(q, of *queue, e *entry, n int) *group {
-	g := &group{id: e.run.Gathers.Group, of: of, then: e, ends: make([]*broker.Record, n), left: n}
+	g := &group{id: e.run.Links.Gathers.Group, of: of, then: e, ends: make([]*broker.Record, n), left: n}
 	r := e.getRare()
 	r.gathers, r.waits = g, true
 	if r.lock != nil {
@@ -110,8 +112,8 @@ func (b *Broker) queueGathering(g *group, now clock) {
 	q := b.queues[e.run.Queue]
 	delete(q.gathering, e)
 	e.rare.waits = false
-	if l := e.rare.lock; l != nil && e.run.UniqueFor > 0 {
-		l.timed, l.ends = true, now.due(&e.run).plus(e.run.UniqueFor)
+	if l := e.rare.lock; l != nil && e.run.Rules.UniqueFor > 0 {
+		l.timed, l.ends = true, now.due(&e.run).plus(e.run.Rules.UniqueFor)
 	}
 	q.used = true
 	b.place(q, e, now)

@@ -50,8 +50,8 @@ func (ln *line) head() *entry {
 func lineName(r *broker.TaskRun) []byte {
 	name := make([]byte, 0, 64)
 	name = append(name, '0'+byte(lower(r.Kind)))
-	for i := range r.Limits {
-		name = append(append(name, ' '), r.Limits[i].Key...)
+	for _, l := range r.Rules.OrZero().Limits {
+		name = append(append(name, ' '), l.Key...)
 	}
 	return name
 }
@@ -65,8 +65,8 @@ func (l *limit) blocks(e *entry, now clock) bool {
 			let += n // these come before it
 		}
 	}
-	for i := range e.run.Limits {
-		asked := &e.run.Limits[i]
+	for i := range e.limits() {
+		asked := &e.limits()[i]
 		if asked.Key != l.key {
 			continue
 		}
@@ -91,8 +91,8 @@ func (l *limit) within(d time.Duration, now clock) int {
 // end of time if it does not.
 func (l *limit) opens(e *entry, now clock) int64 {
 	at := int64(0)
-	for i := range e.run.Limits {
-		asked := &e.run.Limits[i]
+	for i := range e.limits() {
+		asked := &e.limits()[i]
 		if asked.Key != l.key {
 			continue
 		}
@@ -135,8 +135,8 @@ func (l *limit) before(a, b *entry) bool {
 	if la, lb := level(a.run.Priority), level(b.run.Priority); la != lb {
 		return la < lb
 	}
-	if a.run.Fair != b.run.Fair {
-		return l.turnOf(a.run.Fair) < l.turnOf(b.run.Fair)
+	if a.fair() != b.fair() {
+		return l.turnOf(a.fair()) < l.turnOf(b.fair())
 	}
 	return a.order < b.order
 }
@@ -157,7 +157,7 @@ func (l *limit) hadTurn(fair string) uint64 {
 	if len(l.turns) > 4*len(l.lines)+64 { // most are gone
 		waiting := make(map[string]uint64, len(l.lines))
 		for _, ln := range l.lines {
-			v := ln.head().run.Fair
+			v := ln.head().fair()
 			waiting[v] = l.turns[v]
 		}
 		l.turns = waiting
@@ -196,9 +196,9 @@ func (q *queue) limitOf(key string) *limit {
 
 // eachLimit calls fn for each key of the run, once for one it has twice.
 func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
-	for i := range e.run.Limits {
-		key := e.run.Limits[i].Key
-		if !slices.ContainsFunc(e.run.Limits[:i], func(o broker.Limit) bool { return o.Key == key }) {
+	for i := range e.limits() {
+		key := e.limits()[i].Key
+		if !slices.ContainsFunc(e.limits()[:i], func(o broker.Limit) bool { return o.Key == key }) {
 			fn(q.limitOf(key))
 		}
 	}
@@ -206,8 +206,8 @@ func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
 
 // blocking returns a limit that holds back the run, nil if none does.
 func (q *queue) blocking(e *entry, now clock) *limit {
-	for i := range e.run.Limits {
-		if l := q.limits[e.run.Limits[i].Key]; l != nil && l.blocks(e, now) {
+	for i := range e.limits() {
+		if l := q.limits[e.limits()[i].Key]; l != nil && l.blocks(e, now) {
 			return l
 		}
 	}
@@ -271,8 +271,8 @@ func (q *queue) tend(l *limit, now clock) {
 			q.arm(other, now)
 			continue
 		}
-		if e.run.Fair != "" || l.turns != nil {
-			l.hadTurn(e.run.Fair)
+		if e.fair() != "" || l.turns != nil {
+			l.hadTurn(e.fair())
 		}
 		e.in.lane.removeInTurn(e)
 		q.leftLine(ln)
@@ -308,8 +308,8 @@ func (q *queue) countStart(e *entry, held bool, now clock) {
 		if held {
 			l.held++
 		}
-		for i := range e.run.Limits {
-			if asked := &e.run.Limits[i]; asked.Key == l.key {
+		for i := range e.limits() {
+			if asked := &e.limits()[i]; asked.Key == l.key {
 				l.keep = max(l.keep, asked.Per)
 			}
 		}
@@ -322,7 +322,7 @@ func (q *queue) countStart(e *entry, held bool, now clock) {
 
 // countEnd notes that a session no longer holds the run.
 func (q *queue) countEnd(e *entry, now clock) {
-	if len(e.run.Limits) == 0 {
+	if len(e.limits()) == 0 {
 		return
 	}
 	q.eachLimit(e, func(l *limit) {

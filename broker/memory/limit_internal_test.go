@@ -22,12 +22,15 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 		var runs []*broker.TaskRun
 		for i := range total {
 			runs = append(runs, &broker.TaskRun{
-				ID: fmt.Sprint(i), Task: "task", Queue: "q", Fair: fmt.Sprint("value", i%50), Unique: fmt.Sprint("key", i), Group: "g", Member: i,
-				Limits: []broker.Limit{{Key: fmt.Sprint("held", i%40), Max: 1}, {Key: fmt.Sprint("rate", i%30), Max: 2, Per: time.Minute}},
+				ID: fmt.Sprint(i), Task: "task", Queue: "q", Links: &broker.Links{Group: "g", Member: i},
+				Rules: &broker.Rules{
+					Fair: fmt.Sprint("value", i%50), Unique: fmt.Sprint("key", i),
+					Limits: []broker.Limit{{Key: fmt.Sprint("held", i%40), Max: 1}, {Key: fmt.Sprint("rate", i%30), Max: 2, Per: time.Minute}},
+				},
 			})
 		}
 		require.NoError(t, b.QueueGroup(t.Context(), &broker.TaskRun{
-			ID: "then", Task: "task", Queue: "other", Gathers: broker.Gather{Group: "g", Queue: "q", Size: total},
+			ID: "then", Task: "task", Queue: "other", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q", Size: total}},
 		}, runs...))
 		for n := 0; n < total+1; {
 			got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q", "other"}, IO: 7})

@@ -14,7 +14,9 @@ import (
 )
 
 func limit(key string, most int, per time.Duration) func(*broker.TaskRun) {
-	return func(r *broker.TaskRun) { r.Limits = append(r.Limits, broker.Limit{Key: key, Max: most, Per: per}) }
+	return func(r *broker.TaskRun) {
+		r.EnsureRules().Limits = append(r.EnsureRules().Limits, broker.Limit{Key: key, Max: most, Per: per})
+	}
 }
 
 // drainLimited takes and finishes runs until n have ended, and returns how many

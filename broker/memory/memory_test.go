@@ -112,7 +112,7 @@ func TestCallsAfterClose(t *testing.T) {
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
 		"QueueTick":   func() error { return b.QueueTick(ctx, newRuns(1)[0], time.Unix(1, 0)) },
 		"QueueGroup": func() error {
-			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Gathers: broker.Gather{Group: "g", Queue: "q"}})
+			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q"}}})
 		},
 		"Members":  func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
 		"Pause":    func() error { return b.Pause(ctx, "q", true) },

@@ -43,6 +43,20 @@ type end struct {
 	final *broker.Record // set before came is closed; nil if no record is kept
 }
 
+func (e *entry) limits() []broker.Limit {
+	if e.run.Rules == nil {
+		return nil
+	}
+	return e.run.Rules.Limits
+}
+
+func (e *entry) fair() string {
+	if e.run.Rules == nil {
+		return ""
+	}
+	return e.run.Rules.Fair
+}
+
 func (e *entry) getRare() *rare {
 	if e.rare == nil {
 		e.rare = &rare{}
@@ -104,24 +118,34 @@ func copyIn(runs []*broker.TaskRun) [][]entry {
 func detach(r *broker.TaskRun, payloads []byte) []byte {
 	r.Receipt = nil
 	r.QueuedAt, r.Due = r.QueuedAt.Round(0).UTC(), r.Due.Round(0).UTC()
-	r.Headers, r.Limits = maps.Clone(r.Headers), slices.Clone(r.Limits)
+	r.Headers, r.Rules, r.Links = maps.Clone(r.Headers), cloneRules(r.Rules), cloneLinks(r.Links)
 	if r.Payload != nil {
 		from := len(payloads)
 		payloads = append(payloads, r.Payload...)
 		r.Payload = payloads[from:len(payloads):len(payloads)]
 	}
-	if len(r.Then) > 0 {
-		r.Then = cloneThen(r.Then)
-	}
 	return payloads
 }
 
-func cloneThen(then []broker.Continuation) []broker.Continuation {
-	then = slices.Clone(then)
-	for i := range then {
-		then[i].Run = cloneRun(then[i].Run)
+func cloneRules(rules *broker.Rules) *broker.Rules {
+	if rules == nil {
+		return nil
 	}
-	return then
+	c := *rules
+	c.Limits = slices.Clone(c.Limits)
+	return &c
+}
+
+func cloneLinks(links *broker.Links) *broker.Links {
+	if links == nil {
+		return nil
+	}
+	c := *links
+	c.Then = slices.Clone(c.Then)
+	for i := range c.Then {
+		c.Then[i].Run = cloneRun(c.Then[i].Run)
+	}
+	return &c
 }
 
 // cloneRun copies a run with all it refers to but its receipt.
@@ -188,7 +212,7 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 	for i, slab := range slabs {
 		for j := range slab {
 			e := &slab[j]
-			unique = unique || e.run.Unique != ""
+			unique = unique || e.run.Rules.OrZero().Unique != ""
 			if !indexed(&e.run) {
 				continue
 			}
@@ -336,7 +360,7 @@ func (q *queue) pop(want *room, held bool, now clock) *entry {
 		if len(q.disabled) > 0 && q.shelve(e, now) {
 			continue
 		}
-		limited := len(e.run.Limits) > 0
+		limited := len(e.limits()) > 0
 		if limited && q.stepAside(e, now) {
 			continue
 		}

@@ -25,7 +25,7 @@ func (q *queue) lockKeys(slabs [][]entry, now clock) error {
 	for _, slab := range slabs {
 		for i := range slab {
 			e := &slab[i]
-			if key := e.run.Unique; key != "" {
+			if key := e.run.Rules.OrZero().Unique; key != "" {
 				owner := taken[key]
 				if l := q.unique[key]; l != nil && !l.over(now) {
 					owner = l.e
@@ -44,8 +44,8 @@ func (q *queue) lockKeys(slabs [][]entry, now clock) error {
 	}
 	for key, e := range taken {
 		l := &lock{key: key, e: e}
-		if e.run.UniqueFor > 0 {
-			l.timed, l.ends = true, now.due(&e.run).plus(e.run.UniqueFor)
+		if rules := e.run.Rules; rules.UniqueFor > 0 {
+			l.timed, l.ends = true, now.due(&e.run).plus(rules.UniqueFor)
 		}
 		e.getRare().lock, q.unique[key] = l, l
 	}
