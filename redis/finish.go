@@ -42,7 +42,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	var (
 		holds []*hold
 		calls []*finishing
-		made  = make([]outcome, len(outcomes))
+		made  = s.b.outcomes(len(outcomes))
 	)
 	for i := range outcomes {
 		if outcomes[i].Run == nil {
@@ -87,6 +87,8 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	for _, f := range calls {
 		fenced = append(fenced, f.fenced...)
 	}
+	clear(made)
+	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
 		o := &outcomes[i]
 		if links := o.Run.Links; links != nil && links.Gathers.Group != "" && (o.Verdict == broker.Succeeded || o.Verdict == broker.Dropped) && !slices.Contains(fenced, o.Run) {
@@ -94,6 +96,14 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 		}
 	}
 	return fenced, nil
+}
+
+// outcomes returns memory for n outcomes.
+func (b *Broker) outcomes(n int) []outcome {
+	if made, ok := b.made.Get().(*[]outcome); ok && cap(*made) >= n {
+		return (*made)[:n]
+	}
+	return make([]outcome, n)
 }
 
 // noteUntold keeps in mind what a call applied that returns an error because of

@@ -25,7 +25,7 @@ type pusher struct {
 	mu      sync.Mutex
 	busy    bool // someone sends, or the flusher was told to
 	waiting []*gathering
-	spare   load // of a gathering that was sent: its arrays are used again
+	spare   []spare // of gatherings that were sent, to be used again
 	flusher bool // it runs
 	turn    chan struct{}
 }
@@ -40,10 +40,16 @@ type load struct {
 	kept     int    // records
 }
 
+// spare is the memory of a gathering.
+type spare struct {
+	elements, records []byte
+	parts             []part
+}
+
 // gathering is the load of one command.
 type gathering struct {
 	load
-	parts   []*part
+	parts   []part // by the order in which their callers came
 	started bool
 	done    chan struct{} // closed when err is the command's
 	err     error
@@ -71,6 +77,7 @@ func (s span) cut(buf []byte, others ...*span) []byte {
 // Sizes of commands.
 const (
 	maxGathered = 8192    // elements of several callers
+	maxSpare    = 3       // gatherings whose memory is kept: one is sent while others gather
 	maxWeight   = 1 << 20 // their bytes
 	enough      = 8 << 10 // bytes of one caller, which gain nothing by company
 )
@@ -111,18 +118,23 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 	}
 }
 
-// join adds a load to the last gathering, or starts one. The lock is held.
-func (p *pusher) join(l *load) (*gathering, *part) {
+// join adds a load to the last gathering, or starts one, and returns which part
+// of it that is. The lock is held.
+func (p *pusher) join(l *load) (*gathering, int) {
 	var g *gathering
 	if last := len(p.waiting) - 1; last >= 0 {
 		g = p.waiting[last]
 	}
 	if g == nil || g.lane != l.lane || g.n+l.n > maxGathered || g.weight()+l.weight() > maxWeight {
-		g = &gathering{load: p.spare, done: make(chan struct{})}
-		g.lane, p.spare = l.lane, load{}
+		g = &gathering{done: make(chan struct{})}
+		g.lane = l.lane
+		if last := len(p.spare) - 1; last >= 0 {
+			g.elements, g.records, g.parts = p.spare[last].elements, p.spare[last].records, p.spare[last].parts
+			p.spare = p.spare[:last]
+		}
 		p.waiting = append(p.waiting, g)
 	}
-	own := &part{
+	own := part{
 		elements: span{len(g.elements), len(g.elements) + len(l.elements)}, n: l.n,
 		records: span{len(g.records), len(g.records) + len(l.records)}, kept: l.kept,
 	}
@@ -130,23 +142,32 @@ func (p *pusher) join(l *load) (*gathering, *part) {
 	g.records = append(g.records, l.records...)
 	g.n, g.kept = g.n+l.n, g.kept+l.kept
 	g.parts = append(g.parts, own)
-	return g, own
+	return g, len(g.parts) - 1
+}
+
+// reuse keeps the memory of a gathering that was sent. The lock is held.
+func (p *pusher) reuse(g *gathering) {
+	if len(p.spare) < maxSpare {
+		p.spare = append(p.spare, spare{g.elements[:0], g.records[:0], g.parts[:0]})
+	}
+	g.load, g.parts = load{}, nil
 }
 
 func (l *load) weight() int { return len(l.elements) + len(l.records) }
 
 // abandon ends a caller's waiting with err. What was not sent yet never is.
-func (p *pusher) abandon(g *gathering, own *part, err error) error {
+func (p *pusher) abandon(g *gathering, at int, err error) error {
 	p.mu.Lock()
 	if g.started {
 		p.mu.Unlock()
 		return outwait(g.done, &g.err, err)
 	}
 	defer p.mu.Unlock()
-	g.parts = slices.DeleteFunc(g.parts, func(other *part) bool { return other == own })
+	own := g.parts[at]
+	g.parts[at] = part{} // the others keep their places
 	elements, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
-	for i, other := range g.parts {
-		elements[i], records[i] = &other.elements, &other.records
+	for i := range g.parts {
+		elements[i], records[i] = &g.parts[i].elements, &g.parts[i].records
 	}
 	g.elements, g.n = own.elements.cut(g.elements, elements...), g.n-own.n
 	g.records, g.kept = own.records.cut(g.records, records...), g.kept-own.kept
@@ -197,7 +218,7 @@ func (p *pusher) flush() {
 				g.err = p.b.push(context.Background(), p.q, &g.load)
 			}
 			p.mu.Lock()
-			p.spare, g.load = load{elements: g.elements[:0], records: g.records[:0]}, load{}
+			p.reuse(g)
 			p.mu.Unlock()
 			close(g.done)
 		}

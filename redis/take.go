@@ -441,7 +441,7 @@ func readBatch(in *bufio.Reader) (any, error) {
 		into := []byte(nil)
 		if size <= small {
 			if cap(shared)-len(shared) < int(size) {
-				shared = make([]byte, 0, min(piece, int(size)*(len(b.elements)-i)+small))
+				shared = make([]byte, 0, max(int(size), min(piece, (int(size)+8)*(len(b.elements)-i))))
 			}
 			into = shared
 		}

@@ -32,12 +32,11 @@ type execution struct {
 	started time.Time
 	task    *Task
 	stored  *broker.TaskRun
-	called  bool // the task itself was reached
 	result  []byte
 	err     error
 
-	// The attending loop's own.
-	overdue bool // that it is was said
+	called  bool // the task itself was reached
+	overdue bool // that it is was said; the attending loop's own
 
 	told atomic.Pointer[broker.Progress] // what the broker knows of its progress
 }

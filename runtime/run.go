@@ -75,11 +75,16 @@ type runContext struct {
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
 	tell     func()                          // called when it said something; may be nil
 
-	mu      sync.Mutex
-	inner   context.Context // ends as this one does; nil: not asked for
-	cancel  context.CancelCauseFunc
-	release context.CancelFunc // of the deadline's timer
-	ended   bool
+	mu    sync.Mutex
+	ended bool
+	ways  *ways // to end; nil: not asked for
+}
+
+// ways are the machinery with which a context ends.
+type ways struct {
+	context.Context // ends as the one does
+	cancel          context.CancelCauseFunc
+	release         context.CancelFunc // of the deadline's timer
 }
 
 func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
@@ -93,35 +98,36 @@ func (c *runContext) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
-	if c.inner != nil {
-		c.release()
+	if c.ways != nil {
+		c.ways.release()
 	}
 }
 
 // stop cancels the context while the task runs.
 func (c *runContext) stop(cause error) {
-	c.ending()
-	c.cancel(cause)
+	c.ending().cancel(cause)
 }
 
 // ending makes the machinery.
-func (c *runContext) ending() context.Context {
+func (c *runContext) ending() *ways {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inner != nil {
-		return c.inner
+	if c.ways != nil {
+		return c.ways
 	}
+	w := new(ways)
 	var limited context.Context
 	if c.deadline.IsZero() || c.ended { // ended before the deadline
-		limited, c.release = context.WithCancel(c.base)
+		limited, w.release = context.WithCancel(c.base)
 	} else {
-		limited, c.release = context.WithDeadline(c.base, c.deadline)
+		limited, w.release = context.WithDeadline(c.base, c.deadline)
 	}
-	c.inner, c.cancel = context.WithCancelCause(limited)
+	w.Context, w.cancel = context.WithCancelCause(limited)
 	if c.ended {
-		c.release()
+		w.release()
 	}
-	return c.inner
+	c.ways = w
+	return w
 }
 
 func (c *runContext) Deadline() (time.Time, bool) {
@@ -135,9 +141,9 @@ func (c *runContext) Done() <-chan struct{} { return c.ending().Done() }
 
 func (c *runContext) Err() error {
 	c.mu.Lock()
-	inner, ended := c.inner, c.ended
+	asked, ended := c.ways != nil, c.ended
 	c.mu.Unlock()
-	if inner == nil && !ended && c.base.Err() == nil && (c.deadline.IsZero() || time.Now().Before(c.deadline)) {
+	if !asked && !ended && c.base.Err() == nil && (c.deadline.IsZero() || time.Now().Before(c.deadline)) {
 		return nil
 	}
 	return c.ending().Err()
@@ -155,13 +161,13 @@ func (c *runContext) Value(key any) any {
 		return c
 	}
 	c.mu.Lock()
-	inner := c.inner
+	ways := c.ways
 	c.mu.Unlock()
-	if inner == nil {
-		inner = c.base
+	if ways == nil {
+		return c.base.Value(key)
 	}
 	// Not the base: package context finds by its own key what ends.
-	return inner.Value(key)
+	return ways.Value(key)
 }
 
 // CurrentRun returns the run that ctx belongs to, false outside of a task.
