@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/taskgen/taskgen/bench/tasks"
@@ -213,6 +215,23 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 		out[median99] = waits[int(0.99*float64(len(waits)-1))].Seconds() * 1e3
 		return out, c.stop()
 	}
+}
+
+// burnBare has two threads of this process use a processor for a second each:
+// what the machine allows at best, as it is right now.
+func burnBare(context.Context, *environment) (sample, error) {
+	var burning sync.WaitGroup
+	errs := make([]error, 2)
+	start := time.Now()
+	for i := range errs {
+		burning.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			errs[i] = tasks.Use(syscall.RUSAGE_THREAD, time.Second)
+		})
+	}
+	burning.Wait()
+	return sample{makespan: time.Since(start).Seconds()}, errors.Join(errs...)
 }
 
 // pickups queues one task at a time until ctx ends, and returns how long after

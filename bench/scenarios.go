@@ -218,6 +218,7 @@ func withoutServer(e *environment) []scenario {
 // children are what CPU-bound tasks cost, which run in child processes.
 func children() []scenario {
 	const ours, pipes, process, idle = "taskgen", "bare pipes", "a Go process", "children idle"
+	const threads = "two threads"
 	const consumer = "taskgen, whole consumer"
 	trips, rate := &poolBenchmark{name: "BenchmarkDispatch", operations: "20x"}, &poolBenchmark{name: "BenchmarkTwoChildren", operations: "13x"}
 	return []scenario{
@@ -241,10 +242,11 @@ func children() []scenario {
 			goals:    []goal{{figure: tasksRate, against: pipes, atLeast: 0.5}},
 		}, {
 			name:     "two CPU-bound tasks of 1s, 2 children",
-			about:    "Each uses a processor for a second, and meanwhile io tasks are queued through Redis, one at a time, to the same consumer. The makespan is that of the two; the pickup is that of the io tasks, beside the same with nothing else to do.",
-			subjects: []subject{{ours, pickupWhile(true)}, {idle, pickupWhile(false)}},
+			about:    "Each uses a processor for a second, and meanwhile io tasks are queued through Redis, one at a time, to the same consumer. The makespan is that of the two, beside that of two threads of one process that do the same with nothing else to do; the pickup is that of the io tasks, beside the same with nothing else to do.",
+			subjects: []subject{{ours, pickupWhile(true)}, {idle, pickupWhile(false)}, {threads, burnBare}},
 			goals: []goal{
 				{figure: makespan, atMost: 1.15},
+				{figure: makespan, against: threads, atMost: 1.15},
 				{figure: median99, against: idle, atMost: 5},
 			},
 		}, {

@@ -26,7 +26,7 @@ type pusher struct {
 	busy    bool // someone sends, or the flusher was told to
 	waiting []*gathering
 	spare   []spare // of gatherings that were sent, to be used again
-	flusher bool // it runs
+	flusher bool    // it runs
 	turn    chan struct{}
 }
 

@@ -112,7 +112,7 @@ type Broker struct {
 	close    sync.Once
 	running  sync.WaitGroup // goroutines of this broker
 	spawning sync.Mutex     // no goroutine is started once closed is
-	made     sync.Pool // of *[]outcome
+	made     sync.Pool      // of *[]outcome
 	scratch  sync.Pool
 	bad      string // the failure of entries that cannot be read, as scripts store it
 }

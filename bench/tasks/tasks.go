@@ -85,8 +85,13 @@ func Nothing(ctx context.Context, id [16]byte, n int) error { return nil }
 //
 //task:cpu
 func Burn(ctx context.Context, d time.Duration) error {
+	return Use(syscall.RUSAGE_SELF, d)
+}
+
+// Use uses a processor for so long, by the time of who (as getrusage has it).
+func Use(who int, d time.Duration) error {
 	var from, now syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &from); err != nil {
+	if err := syscall.Getrusage(who, &from); err != nil {
 		return err
 	}
 	spent := func(r *syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
@@ -94,7 +99,7 @@ func Burn(ctx context.Context, d time.Duration) error {
 		for range 1000 {
 			runtime.KeepAlive(d)
 		}
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &now); err != nil {
+		if err := syscall.Getrusage(who, &now); err != nil {
 			return err
 		}
 	}
