@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/app"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
@@ -83,24 +85,46 @@ func (f *fleet) queue(n int) {
 	require.NoError(f.t, err)
 }
 
-// counts returns how often each note was started and ended.
-func (f *fleet) counts() (starts, ends map[string]int) {
-	starts, ends = make(map[string]int), make(map[string]int)
+// event is a line of the ledger.
+type event struct {
+	what     string // START, END, or KILL of a process
+	note, id string // of the run
+	delivery int
+	pid      int
+}
+
+// events returns the ledger so far, in the order in which it was written. Half
+// a line is of a process that still writes it, or was killed doing so.
+func (f *fleet) events() (all []event) {
 	b, err := os.ReadFile(f.ledger)
 	if os.IsNotExist(err) {
-		return starts, ends
+		return nil
 	}
 	require.NoError(f.t, err)
 	for line := range strings.Lines(string(b)) {
 		fields := strings.Fields(line)
-		if fields[1] == "tick" || fields[1] == "hourly" {
+		if len(fields) != 5 || !strings.HasSuffix(line, "\n") {
 			continue
 		}
-		switch fields[0] {
-		case "START":
-			starts[fields[1]]++
-		case "END":
-			ends[fields[1]]++
+		delivery, err := strconv.Atoi(fields[3])
+		require.NoError(f.t, err, line)
+		pid, err := strconv.Atoi(fields[4])
+		require.NoError(f.t, err, line)
+		all = append(all, event{fields[0], fields[1], fields[2], delivery, pid})
+	}
+	return all
+}
+
+// counts returns how often each note was started and ended.
+func (f *fleet) counts() (starts, ends map[string]int) {
+	starts, ends = make(map[string]int), make(map[string]int)
+	for _, e := range f.events() {
+		switch {
+		case e.note == "tick" || e.note == "hourly":
+		case e.what == "START":
+			starts[e.note]++
+		case e.what == "END":
+			ends[e.note]++
 		}
 	}
 	return starts, ends
@@ -118,22 +142,35 @@ func total(counts map[string]int) int {
 // that nothing died.
 func (f *fleet) drained(n int, within time.Duration) {
 	f.t.Helper()
-	ended := assert.Eventually(f.t, func() bool {
+	f.settled(within, func() int {
 		_, ends := f.counts()
-		lengths, err := f.broker.QueueLength(f.ctx)
-		return len(ends) == n && err == nil && lengths["default"] == 0
-	}, within, 20*time.Millisecond, "not every run has ended")
-	if !ended {
-		_, ends := f.counts()
-		lengths, err := f.broker.QueueLength(f.ctx)
-		f.t.Logf("%d of %d ended; lengths %v, %v", len(ends), n, lengths, err)
-	}
-	dead, err := f.broker.(broker.Records).DeadLetters(f.ctx, "default", 10)
-	require.NoError(f.t, err)
-	for _, letter := range dead {
+		return len(ends)
+	}, n)
+	for _, letter := range f.deadLetters() {
 		assert.Fail(f.t, "a run is dead", "%+v: %+v", letter.Run, letter.Failure)
 	}
-	require.True(f.t, ended)
+	require.False(f.t, f.t.Failed())
+}
+
+// settled waits until count returns n, nothing is queued and nobody holds a run.
+func (f *fleet) settled(within time.Duration, count func() int, n int) {
+	f.t.Helper()
+	got, info, err := 0, (*broker.QueueInfo)(nil), error(nil)
+	settled := assert.Eventually(f.t, func() bool {
+		got = count()
+		info, err = f.broker.(broker.Controls).Queue(f.ctx, "default")
+		return got == n && err == nil && info.Queued+info.Delayed+info.Running == 0
+	}, within, 20*time.Millisecond, "not every run has ended")
+	if !settled {
+		f.t.Logf("%d of %d ended; the queue is %+v, %v", got, n, info, err)
+	}
+}
+
+func (f *fleet) deadLetters() []*broker.DeadLetter {
+	f.t.Helper()
+	dead, err := f.broker.(broker.Records).DeadLetters(f.ctx, "default", 1000)
+	require.NoError(f.t, err)
+	return dead
 }
 
 func TestAKilledConsumersRunsStartElsewhere(t *testing.T) {
@@ -152,29 +189,117 @@ func TestAKilledConsumersRunsStartElsewhere(t *testing.T) {
 	require.Equal(t, 200, total(ends))
 }
 
+// TestConsumersKilledAtRandomLoseNothing kills consumers while they execute.
+// Which runs that hits is chance: one that it hits three times is a dead letter,
+// as it should be, and runs when it is queued again.
 func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	f := newFleet(t)
-	const runs = 1500
+	const runs = 2000
 	f.queue(runs)
-	args := []string{"--concurrency", "10", "--consume"}
-	fleet := make([]*process, 3)
-	for i := range fleet {
-		fleet[i] = f.serve(30*time.Millisecond, args...)
+	var all, alive []*process
+	serve := func() {
+		p := f.serve(30*time.Millisecond, "--concurrency", "10", "--consume")
+		all, alive = append(all, p), append(alive, p)
 	}
-	kills := 0
-	for every := time.NewTicker(400 * time.Millisecond); kills < 12; <-every.C {
-		if _, ends := f.counts(); len(ends) == 0 {
+	for range 3 {
+		serve()
+	}
+	var killed []int
+	for every := time.NewTicker(100 * time.Millisecond); len(killed) < 12; <-every.C {
+		if _, ends := f.counts(); len(ends) == runs {
+			break // as fast as that may a machine be
+		}
+		require.NoError(t, f.ctx.Err(), "%d kills", len(killed))
+		working := f.working(alive)
+		if len(working) == 0 {
 			continue // still starting
 		}
-		i := rand.IntN(len(fleet))
-		fleet[i].end(syscall.SIGKILL)
-		fleet[i] = f.serve(30*time.Millisecond, args...)
-		kills++
+		victim := working[rand.IntN(len(working))]
+		require.Error(t, victim.end(syscall.SIGKILL))
+		alive = slices.DeleteFunc(alive, func(p *process) bool { return p == victim })
+		killed = append(killed, victim.cmd.Process.Pid)
+		serve()
 	}
-	f.drained(runs, 90*time.Second)
-	starts, _ := f.counts()
-	require.Greater(t, total(starts), runs, "the kills have hit running tasks")
-	require.LessOrEqual(t, total(starts), runs+kills*10, "no more than was in flight at a kill ran again")
+	f.settled(90*time.Second, func() int {
+		_, known := f.counts()
+		for _, letter := range f.deadLetters() {
+			known[f.noteOf(letter.Run)]++
+		}
+		return len(known)
+	}, runs)
+	repeats := requireRepeatsAreOf(t, f.events(), append(killed, f.lostLease(all)...))
+	require.NotZero(t, repeats, "the kills have hit running tasks")
+
+	var again []string
+	for _, letter := range f.deadLetters() {
+		require.EqualValues(t, taskrt.Crashed, letter.Failure.Kind, letter.Failure.Message)
+		require.Equal(t, 4, letter.Run.Deliveries, "the consumers that had it died each time: %+v", letter.Run)
+		again = append(again, letter.Run.ID)
+	}
+	t.Logf("%d kills, %d runs were started again, %d are dead letters", len(killed), repeats, len(again))
+	n, err := f.broker.(broker.Controls).Redo(f.ctx, "default", broker.RedoRetry, again...)
+	require.NoError(t, err)
+	require.Len(t, again, n)
+	f.drained(runs, 20*time.Second)
+}
+
+// working is those of the processes that have started runs and not ended them.
+func (f *fleet) working(processes []*process) (some []*process) {
+	n := make(map[int]int)
+	for _, e := range f.events() {
+		switch e.what {
+		case "START":
+			n[e.pid]++
+		case "END":
+			n[e.pid]--
+		}
+	}
+	for _, p := range processes {
+		if n[p.cmd.Process.Pid] > 0 {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+func (f *fleet) noteOf(run *broker.TaskRun) string {
+	var p tasks.RecorderRecordParams
+	r := codec.NewReader(run.Payload)
+	p.ReadMsgpack(r)
+	require.NoError(f.t, r.Done())
+	return p.Note
+}
+
+// lostLease is the processes that were stopped for so long, on a busy machine,
+// that they lost their lease.
+func (f *fleet) lostLease(all []*process) (pids []int) {
+	for _, p := range all {
+		if strings.Contains(p.log.String(), "lease lost") {
+			pids = append(pids, p.cmd.Process.Pid)
+		}
+	}
+	return pids
+}
+
+// requireRepeatsAreOf checks that a run was only started again when the process
+// that had it was one of these, each time with a delivery of its own, and
+// returns how many there are.
+func requireRepeatsAreOf(t *testing.T, events []event, pids []int) (repeats int) {
+	t.Helper()
+	last := make(map[string]event)
+	for _, e := range events {
+		if e.what != "START" {
+			continue
+		}
+		if before, ok := last[e.id]; ok {
+			repeats++
+			require.Greater(t, e.delivery, before.delivery, "deliveries of run %s", e.id)
+			require.Contains(t, pids, before.pid, "processes that lost run %s", e.id)
+		}
+		last[e.id] = e
+	}
+	return repeats
 }
 
 func TestAStoppedConsumerIsFenced(t *testing.T) {
@@ -247,6 +372,7 @@ func TestRedisKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 }
 
 func TestSchedulerProcessesQueueEachTickOnce(t *testing.T) {
+	t.Parallel() // it mostly waits
 	f := newFleet(t)
 	f.serve(0, "--consume")
 	for range 3 {
