@@ -26,6 +26,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(appEnv) != "" {
 		app.Main()
 	}
+	// A process of the race detector that has goroutines sleeps for a second
+	// before it exits; those that tests start need not.
+	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
+		os.Exit(1)
+	}
 	testscript.Main(leakChecked{m}, map[string]func(){"app": app.Main})
 }
 
@@ -46,7 +51,10 @@ func (l leakChecked) Run() int {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(env *testscript.Env) error {
+		env.Setenv("GORACE", os.Getenv("GORACE"))
+		return nil
+	}})
 }
 
 // journal records the runs that a Recorder saw.

@@ -13,6 +13,7 @@ import (
 func TestRunsReachWhoCanReadThemOnRedis(t *testing.T) {
 	for name, wrong := range strangers() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			server := redistest.Start(t)
 			reachReader(t, openRedis(t, server), openRedis(t, server), wrong)
 		})

@@ -16,7 +16,7 @@ import (
 func TestOldDeadLettersAreDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
-		consume(t, b, taskrt.ConsumerConfig{DeadAge: 8 * time.Hour}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
+		consume(t, b, taskrt.ConsumerConfig{DeadAge: 3 * time.Hour}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
 			return taskrt.Permanent(errors.New("no"))
 		})))
 		ctx := clientContext(context.Background(), b)
@@ -32,14 +32,14 @@ func TestOldDeadLettersAreDeleted(t *testing.T) {
 		for i, id := range []string{"first", "second", "third", "second"} { // an id can be used again
 			_, err := tasks.QueueRecorderRecord(ctx, id, taskrt.ID(id))
 			require.NoError(t, err)
-			time.Sleep(4 * time.Hour)
+			time.Sleep(90 * time.Minute)
 			if i == 1 {
 				require.Equal(t, []string{"second", "first"}, dead())
 			}
 		}
 		time.Sleep(time.Hour)
 		require.Equal(t, []string{"second", "second"}, dead(), "an old one goes with the last of its id")
-		time.Sleep(8 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		require.Empty(t, dead())
 	})
 }
