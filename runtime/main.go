@@ -135,11 +135,18 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		if len(args) > 1 {
-			return a.dispatch(ctx, append(args[1:], "--help"), sets)
+		words := args[1:]
+		if i := slices.IndexFunc(words, isFlag); i >= 0 {
+			words = words[:i] // nothing is executed that is not asked for
+		}
+		if len(words) > 0 && words[0] != "help" {
+			return a.dispatch(ctx, append(slices.Clone(words), "--help"), sets)
 		}
 		a.help()
 		return nil
+	}
+	if isFlag(args[0]) {
+		return usagef("", "flag %s before a command; flags stand behind it", args[0])
 	}
 	for _, c := range commands() {
 		if c.named(args[0]) {
@@ -148,6 +155,9 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 	}
 	return usagef("", "unknown command %q%s", args[0], didYouMean(args[0], commandNames(), ""))
 }
+
+// isFlag reports whether an argument is like a flag.
+func isFlag(arg string) bool { return strings.HasPrefix(arg, "-") }
 
 func commandNames() (names []string) {
 	for _, c := range commands() {
@@ -171,26 +181,19 @@ Each command takes --help and --json. --broker URL, by default $%s,
 names a broker: redis://host:port, or memory: (embedded, gone with the process).
 `, BrokerEnv)
 	if tasks := a.tasks.list; len(tasks) > 0 {
-		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(tasks[0]))
+		params, _ := tasks[0].paramFlags()
+		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(params))
 	}
-}
-
-func exampleFlags(t *Task) string {
-	var b strings.Builder
-	for _, f := range t.paramFlags(flag.NewFlagSet("", flag.ContinueOnError), t.newParams()) {
-		fmt.Fprintf(&b, " --%s …", f.name)
-	}
-	return b.String()
 }
 
 // task takes the task's name from a command's arguments; it may be written
 // with hyphens.
 func (a *app) task(command string, args []string) (*Task, []string, error) {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		if len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help") {
-			fmt.Fprintf(a.stdout, "Usage: %s %s TASK [--param value…]\n\nThe tasks are:\n", a.name, command)
-			return nil, nil, errors.Join(a.list(context.Background(), nil), flag.ErrHelp)
-		}
+	if len(args) > 0 && isHelp(args[0]) {
+		fmt.Fprintf(a.stdout, "Usage: %[1]s %[2]s TASK [--param value…] [flags]\n\n%[1]s %[2]s TASK --help shows the flags of a task. The tasks are:\n\n", a.name, command)
+		return nil, nil, errors.Join(a.printTasks(), flag.ErrHelp)
+	}
+	if len(args) == 0 || isFlag(args[0]) {
 		return nil, nil, usagef(command, "the name of a task is needed; %s list shows them", a.name)
 	}
 	t := a.taskNamed(args[0])

@@ -21,7 +21,7 @@ func (a *app) cancel(ctx context.Context, args []string) error {
 	o := &controlOptions{}
 	set := a.flags("cancel")
 	o.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "the run's queue (default all that are known)")
+	textVar(set, &o.queue, "queue", "the run's queue (default all that are known)")
 	id, err := a.word(set, args, "the id of a run", manual{
 		usage: "cancel ID [flags]",
 		intro: `Ends a run as cancelled. One that waits ends at once; the consumer of one that
@@ -104,8 +104,12 @@ func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 	if ended != "" {
 		return nil, fmt.Errorf("cancel run %s: %s", id, ended)
 	}
-	return nil, fmt.Errorf("cancel run %s: no run of this id waits or runs in %s", id, c.places())
+	return nil, fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel those", id, c.places(), notYet)
 }
+
+// notYet is what to think of when a run is not found: brokers know a run that is
+// to follow others (Then, Group) only as a part of these.
+const notYet = "one that is to follow others is not known before they have ended"
 
 // running reports whether a session holds the run.
 func (c *control) running(ctx context.Context, queue, id string) (bool, error) {

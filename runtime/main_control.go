@@ -38,7 +38,7 @@ type control struct {
 
 // openControl opens the broker for a command, and returns how to close it.
 func (a *app) openControl(ctx context.Context, command string, o *controlOptions) (*control, func(), error) {
-	if scheme, _, _ := strings.Cut(brokerURL(o.broker), ":"); strings.EqualFold(scheme, memoryScheme) {
+	if isMemory(o.broker) {
 		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", BrokerEnv)
 	}
 	b, closeBroker, err := openBroker(ctx, o.broker)
@@ -137,7 +137,7 @@ func (a *app) disable(ctx context.Context, name string, args []string) error {
 	o := &controlOptions{}
 	set := a.flags(name)
 	o.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "another queue than the task's own")
+	textVar(set, &o.queue, "queue", "another queue than the task's own")
 	m := manual{
 		usage:   "disable TASK [flags]",
 		intro:   "Hands out no run of the task from now on: they are queued, and wait, and none\nof its ticks is claimed. What was handed out goes on. enable ends that.",

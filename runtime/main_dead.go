@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -56,9 +55,9 @@ Example: %[1]s dead retry --kind timeout --older 1h
 
 func (o *deadOptions) addTo(set *flag.FlagSet) {
 	o.controlOptions.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "only those of this queue")
-	set.StringVar(&o.task, "task", "", "only those of this task")
-	set.StringVar(&o.kind, "kind", "", "only those that ended as "+strings.Join(failureKinds, ", "))
+	textVar(set, &o.queue, "queue", "only those of this queue")
+	textVar(set, &o.task, "task", "only those of this task")
+	textVar(set, &o.kind, "kind", "only those that ended as "+strings.Join(failureKinds, ", "))
 	durationVar(set, &o.older, "older", "only those that ended longer ago than this, such as 1h")
 }
 
@@ -108,7 +107,8 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 	o := &deadOptions{}
 	set := a.flags("dead list")
 	o.addTo(set)
-	set.IntVar(&o.limit, "limit", 50, "so many at most")
+	o.limit = defaultLimit
+	intVar(set, &o.limit, "limit", limitUsage)
 	err := a.parse(set, args, manual{
 		usage:   "dead list [flags]",
 		intro:   "Lists the runs that have ended without success, the newest first.",
@@ -151,7 +151,7 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 }
 
 func (a *app) printDead(views []runView, more bool) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := a.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tKIND\tENDED\tMESSAGE")
 	for _, v := range views {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s ago\t%s\n", shown(v.ID), orDash(shown(v.Task)), shown(v.Queue),

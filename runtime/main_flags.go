@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"reflect"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,8 +42,11 @@ func (a *app) parse(set *flag.FlagSet, args []string, m manual) error {
 func (a *app) parseWords(set *flag.FlagSet, args []string, m manual) (words []string, err error) {
 	for {
 		if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(a.stdout, "Usage: %s %s\n\n%s\n\nExample: %s %s\n\nFlags:\n", a.name, m.usage, strings.TrimSpace(m.intro), a.name, m.example)
-			a.printFlags(set)
+			a.printManual(m)
+			fmt.Fprintln(a.stdout, "\nFlags:")
+			w := a.table()
+			set.VisitAll(func(f *flag.Flag) { printFlag(w, f.Name, f) })
+			w.Flush()
 			return nil, err
 		} else if err != nil {
 			return nil, flagError(set, err)
@@ -57,7 +62,8 @@ func (a *app) parseWords(set *flag.FlagSet, args []string, m manual) (words []st
 
 // flagError says what package flag says of a flag as it is written here.
 func flagError(set *flag.FlagSet, err error) error {
-	if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+	text := err.Error()
+	if name, unknown := strings.CutPrefix(text, "flag provided but not defined: -"); unknown {
 		var known []string
 		set.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
 		hint := ""
@@ -66,19 +72,36 @@ func flagError(set *flag.FlagSet, err error) error {
 		}
 		return usagef(set.Name(), "unknown flag --%s%s", name, hint)
 	}
-	return usagef(set.Name(), "%s", strings.ReplaceAll(err.Error(), " for flag -", " for flag --"))
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return usagef(set.Name(), "flag --%s needs a value", name)
+	}
+	if rest, ok := strings.CutPrefix(text, "invalid boolean value "); ok {
+		text = "invalid value " + strings.Replace(rest, " for -", " for flag -", 1)
+	}
+	if rest, ok := strings.CutSuffix(text, ": parse error"); ok { // the one of its own flags that are used here
+		text = rest + ": neither true nor false"
+	}
+	return usagef(set.Name(), "%s", strings.Replace(text, " for flag -", " for flag --", 1))
 }
 
-func (a *app) printFlags(set *flag.FlagSet) {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
-	set.VisitAll(func(f *flag.Flag) {
-		def := ""
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
-			def = fmt.Sprintf(" (default %s)", strings.ToLower(f.DefValue))
-		}
-		fmt.Fprintf(w, "  --%s\t%s%s\n", f.Name, f.Usage, def)
-	})
-	w.Flush()
+func (a *app) printManual(m manual) {
+	fmt.Fprintf(a.stdout, "Usage: %s %s\n\n", a.name, m.usage)
+	if intro := strings.TrimSpace(m.intro); intro != "" {
+		fmt.Fprintf(a.stdout, "%s\n\n", intro)
+	}
+	fmt.Fprintf(a.stdout, "Example: %s %s\n", a.name, m.example)
+}
+
+// table returns what lines up the columns of what is printed.
+func (a *app) table() *tabwriter.Writer { return tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0) }
+
+// printFlag prints a flag under a name that it has.
+func printFlag(w io.Writer, name string, f *flag.Flag) {
+	def := ""
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
+		def = fmt.Sprintf(" (default %s)", strings.ToLower(f.DefValue))
+	}
+	fmt.Fprintf(w, "  --%s\t%s%s\n", name, f.Usage, def)
 }
 
 // word reads the flags of a command that takes one word.
@@ -95,13 +118,44 @@ func (a *app) word(set *flag.FlagSet, args []string, what string, m manual) (str
 	return words[0], nil
 }
 
+// given reports whether a flag was among the arguments.
+func given(set *flag.FlagSet, name string) (found bool) {
+	set.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
 // durationVar adds a flag whose error says how a duration is written.
 func durationVar(set *flag.FlagSet, d *time.Duration, name, usage string) {
 	set.Func(name, usage, func(text string) (err error) {
-		*d, err = time.ParseDuration(text)
-		if err != nil {
-			return errors.New("not a duration such as 1m30s")
+		*d, err = parseDuration(text)
+		return err
+	})
+}
+
+// timeVar adds a flag for an instant.
+func timeVar(set *flag.FlagSet, t *time.Time, name, usage string) {
+	set.Func(name, usage, func(text string) (err error) {
+		*t, err = parseTime(text)
+		return err
+	})
+}
+
+// textVar adds a flag that is not to be empty: to choose by a variable that is
+// not set would be to choose all.
+func textVar(set *flag.FlagSet, s *string, name, usage string) {
+	set.Func(name, usage, func(text string) error {
+		if text == "" {
+			return errors.New("it is empty")
 		}
+		*s = text
 		return nil
+	})
+}
+
+// intVar adds a flag whose error says that a number is needed.
+func intVar(set *flag.FlagSet, n *int, name, usage string) {
+	set.Func(name, usage, func(text string) (err error) {
+		*n, err = strconv.Atoi(text)
+		return numberError(err, "a whole number", reflect.TypeFor[int]())
 	})
 }

@@ -85,7 +85,11 @@ func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o
 	if err := c.printRedo(what, done, stayed, o.json); err != nil || stayed == 0 {
 		return err
 	}
-	return fmt.Errorf("%s: %d of %s: in %s there is no dead letter of that id, or a run that is queued or running is in its way", c.command, stayed, count(len(ids), "id"), c.places())
+	way := ""
+	if what == broker.RedoRetry {
+		way = ", or a run that is queued or running is in its way"
+	}
+	return fmt.Errorf("%s: %d of %s: no such dead letter in %s%s", c.command, stayed, count(len(ids), "id"), c.places(), way)
 }
 
 // redoAll deals with all dead letters that are wanted, a page at a time, and

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -41,7 +40,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 	o := &controlOptions{}
 	set := a.flags("run")
 	o.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "the run's queue (default all that are known)")
+	textVar(set, &o.queue, "queue", "the run's queue (default all that are known)")
 	id, err := a.word(set, args, "the id of a run", manual{
 		usage: "run ID [flags]",
 		intro: `Shows all that is known of a run that waits, runs, is dead or has a record
@@ -112,7 +111,7 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 	if detail != nil {
 		return detail, nil
 	}
-	return nil, fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each", id, c.places(), lookMost)
+	return nil, fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s", id, c.places(), lookMost, notYet)
 }
 
 // live returns a run that waits or runs, nil if it is not found. It is probably
@@ -207,7 +206,7 @@ func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
 }
 
 func (a *app) printRun(d *runDetail) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := a.table()
 	line := func(name, text string) {
 		if text != "" {
 			fmt.Fprintf(w, "%s\t%s\n", name, shown(text))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -16,6 +15,12 @@ import (
 const (
 	lookFirst = 500
 	lookMost  = 10_000 // of one state and queue
+)
+
+// What --limit is without the flag, and says of itself.
+const (
+	defaultLimit = 50
+	limitUsage   = "so many at most (default 50)"
 )
 
 // states are those of runs, in the order in which they are shown.
@@ -76,10 +81,11 @@ func (a *app) runs(ctx context.Context, args []string) error {
 	o := &runsOptions{}
 	set := a.flags("runs")
 	o.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "only those of this queue")
-	set.StringVar(&o.state, "state", "", "only those that are "+strings.Join(states, ", "))
-	set.StringVar(&o.task, "task", "", "only those of this task")
-	set.IntVar(&o.limit, "limit", 50, "so many at most")
+	textVar(set, &o.queue, "queue", "only those of this queue")
+	textVar(set, &o.state, "state", "only those that are "+strings.Join(states, ", "))
+	textVar(set, &o.task, "task", "only those of this task")
+	o.limit = defaultLimit
+	intVar(set, &o.limit, "limit", limitUsage)
 	if err := a.parse(set, args, manual{
 		usage: "runs [flags]",
 		intro: `Lists runs: those that run, then those that wait in their order, then those that
@@ -188,7 +194,7 @@ func (c *control) look(ctx context.Context, queue string, state broker.State, mo
 }
 
 func (a *app) printRuns(views []runView, more bool) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := a.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSTATE\tAGE\tDUE\tATTEMPTS\tFAILURE")
 	for _, v := range views {
 		due, failure := "-", "-"

@@ -59,7 +59,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	logger.Info("serving", attrs...)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
-	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+	if isMemory(o.broker) {
 		logBacklog(logger, b)
 	}
 	return err
@@ -95,7 +95,7 @@ func (o *serveOptions) logger(a *app) *slog.Logger {
 
 // childEnvVar defines the flag for [ChildConfig].Env.
 func childEnvVar(set *flag.FlagSet, env *[]string) {
-	set.Func("child-env", "an environment variable for child processes, besides PATH and its like: a name, a pattern such as AWS_* or *, or KEY=value; repeatable", func(text string) error {
+	set.Func("child-env", "environment variable for child processes: a name, a pattern such as AWS_* or *, or KEY=value; repeatable", func(text string) error {
 		*env = append(*env, text)
 		return nil
 	})

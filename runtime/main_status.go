@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -61,7 +60,7 @@ func (a *app) status(ctx context.Context, args []string) error {
 	o := &controlOptions{}
 	set := a.flags("status")
 	o.addTo(set)
-	set.StringVar(&o.queue, "queue", "", "only this queue")
+	textVar(set, &o.queue, "queue", "only this queue")
 	if err := a.parse(set, args, manual{
 		usage: "status [flags]",
 		intro: `Shows of each queue how many runs are due, delayed, running and dead, how many
@@ -110,7 +109,7 @@ func (c *control) status(ctx context.Context) (*statusView, error) {
 }
 
 func (a *app) printStatus(view *statusView) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := a.table()
 	fmt.Fprintln(w, "QUEUE\tQUEUED\tDELAYED\tRUNNING\tDEAD\tDROPPED\tPAUSED\tDISABLED")
 	for _, q := range view.Queues {
 		paused := "-"

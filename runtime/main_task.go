@@ -2,11 +2,12 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -24,26 +25,18 @@ type taskOptions struct {
 }
 
 // parseTask reads "TASK --param value…" into the task and its encoded
-// parameters. A parameter wins over an option of the same name.
+// parameters.
 func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, []byte, error) {
 	t, args, err := a.task(command, args)
 	if err != nil {
 		return nil, nil, err
 	}
-	set := a.flags(command + " " + t.spec.Name)
-	params := t.newParams()
-	given := t.paramFlags(set, params)
-	o.addTo(set, command)
-	if err := a.parse(set, args, manual{set.Name() + " [flags]", t.spec.Doc, set.Name() + exampleFlags(t)}); err != nil {
+	flags, params := a.newTaskFlags(command, t, o)
+	if err = flags.parse(a, args); err == nil {
+		err = o.check(flags.set.Name())
+	}
+	if err != nil {
 		return nil, nil, err
-	}
-	for _, f := range given {
-		if f.err != nil {
-			return nil, nil, usagef(set.Name(), "%v", f.err)
-		}
-	}
-	if missing := missingParams(given); len(missing) > 0 {
-		return nil, nil, usagef(set.Name(), "missing %s", strings.Join(missing, ", "))
 	}
 	payload, err := t.encode(params)
 	if err != nil {
@@ -53,20 +46,34 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 }
 
 func (o *taskOptions) addTo(set *flag.FlagSet, command string) {
-	add := func(name string, define func()) {
-		if set.Lookup(name) == nil {
-			define()
-		}
-	}
-	add("broker", func() { set.StringVar(&o.broker, "broker", "", "URL of the broker") })
-	add("json", func() { set.BoolVar(&o.json, "json", false, "print JSON") })
+	set.StringVar(&o.broker, "broker", "", "URL of the broker")
+	set.BoolVar(&o.json, "json", false, "print JSON")
 	if command != "queue" {
-		add("child-env", func() { childEnvVar(set, &o.env) })
+		childEnvVar(set, &o.env)
 		return
 	}
-	add("delay", func() { durationVar(set, &o.delay, "delay", "not before this time from now, such as 10m") })
-	add("wait", func() { set.BoolVar(&o.wait, "wait", false, "wait for the end and print the result") })
-	add("id", func() { set.StringVar(&o.id, "id", "", "id of the run (default a new one)") })
+	durationVar(set, &o.delay, "delay", "not before this time from now, such as 10m")
+	set.BoolVar(&o.wait, "wait", false, "wait for the end and print the result")
+	textVar(set, &o.id, "id", "id of the run (default a new one)")
+}
+
+func (o *taskOptions) check(command string) error {
+	switch {
+	case o.delay < 0:
+		return usagef(command, "the delay is %v; it cannot be negative", o.delay)
+	case o.id != "":
+		return checkID(command, o.id)
+	}
+	return nil
+}
+
+// outcomeView is how a run ended, as exec and queue --wait print it.
+type outcomeView struct {
+	ID      string          `json:"id"`
+	Task    string          `json:"task"`
+	State   string          `json:"state"`            // succeeded or failed
+	Result  json.RawMessage `json:"result,omitempty"` // of a success, if the task has one
+	Failure *failureView    `json:"failure,omitempty"`
 }
 
 // exec executes one attempt of a task in this process, a CPU-bound one in a
@@ -89,39 +96,56 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	}
 	run.Deliveries = 1
 	logger := slog.New(slog.NewTextHandler(a.stderr, nil))
-	result, err := o.execute(ctx, t, run, client, logger)
-	if err != nil {
-		failure := failureOf(ctx, err)
-		return fmt.Errorf("task %s %s: %s", t.spec.Name, failure.Kind, failure.Message)
+	if o.json {
+		// What the task prints is not to stand among the JSON.
+		defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
+		os.Stdout = os.Stderr
 	}
-	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+	result, failure, err := o.execute(ctx, t, run, client, logger)
+	if err != nil {
+		return fmt.Errorf("execute task %s: %w", t.spec.Name, err)
+	}
+	if isMemory(o.broker) {
 		logBacklog(logger, b)
+	}
+	if failure != nil {
+		err = fmt.Errorf("task %s %s: %s", t.spec.Name, failure.Kind, failure.Message)
+		return a.printFailure(run.ID, t.spec.Name, failure, err, o.json)
 	}
 	return a.printResult(t, run.ID, result, o.json)
 }
 
-// execute runs one attempt without a consumer around it.
-func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, logger *slog.Logger) ([]byte, error) {
+// execute runs one attempt without a consumer around it. The error is of what
+// kept it from that.
+func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun, client *Client, logger *slog.Logger) (result []byte, failure *broker.Failure, err error) {
 	deadline := time.Now().Add(t.spec.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if t.spec.Kind == IO {
-		ctx = newRunContext(ctx, run, deadline, client, logger)
-		return protectGoroutine(ctx, t, run.Payload)
+		runCtx := newRunContext(ctx, run, deadline, client, logger)
+		defer runCtx.end()
+		ctx = runCtx // what ended it tells a timeout from a failure
+		result, err = protectGoroutine(ctx, t, run.Payload)
+	} else {
+		pool, poolErr := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, Call: callServer{client}.serve})
+		if poolErr != nil {
+			return nil, nil, poolErr
+		}
+		defer closePool(ctx, pool, logger)
+		var response *subprocess.Response
+		response, err = pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory})
+		if err == nil {
+			return response.Result, response.Failure, nil
+		}
 	}
-	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, Call: callServer{client}.serve})
-	if err != nil {
-		return nil, err
+	response := respond(ctx, result, err)
+	if failure = response.Failure; failure != nil && errors.Is(ctx.Err(), context.Canceled) {
+		failure.Kind = string(Cancelled) // by a signal
+		if errors.Is(err, context.Canceled) {
+			failure.Message = "interrupted"
+		}
 	}
-	defer closePool(ctx, pool, logger)
-	response, err := pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory})
-	if err != nil {
-		return nil, err
-	}
-	if response.Failure != nil {
-		return nil, &childError{response}
-	}
-	return response.Result, nil
+	return response.Result, failure, nil
 }
 
 // protectGoroutine is protect in a goroutine of its own, for which it waits: a
@@ -143,7 +167,7 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(brokerURL(o.broker), memoryScheme+":") {
+	if isMemory(o.broker) {
 		return usagef("queue "+t.spec.Name, "the embedded broker ends with this process; name one with --broker or $%s, or use exec", BrokerEnv)
 	}
 	b, closeBroker, err := openBroker(ctx, o.broker)
@@ -151,6 +175,21 @@ func (a *app) queue(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeBroker()
+	run, err := o.queue(ctx, t, payload, b)
+	if err != nil && !errors.Is(err, ErrNotReplicated) {
+		return err
+	}
+	if err == nil && o.wait {
+		return a.await(ctx, b, t, run, o.json)
+	}
+	if o.json || !o.wait {
+		err = errors.Join(err, a.printQueued(run, o.json))
+	}
+	return err
+}
+
+// queue queues a run of the task. It is also returned with [ErrNotReplicated].
+func (o *taskOptions) queue(ctx context.Context, t *Task, payload []byte, b broker.Broker) (*broker.TaskRun, error) {
 	client := NewClient(b, ClientConfig{})
 	options := []QueueOption{Delay(o.delay)}
 	if o.id != "" {
@@ -165,46 +204,68 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	}
 	if err != nil {
 		what := t.spec.Name
-		if o.id != "" || errors.Is(err, ErrNotReplicated) {
+		if o.id != "" || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOutcomeUnknown) {
 			what += " as " + run.ID
 		}
-		return fmt.Errorf("queue task %s: %w", what, advise(err))
+		return run, fmt.Errorf("queue task %s: %w", what, advise(err))
 	}
-	if !o.wait {
-		if o.json {
-			return a.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})
-		}
-		_, err = fmt.Fprintln(a.stdout, run.ID)
-		return err
+	return run, nil
+}
+
+// printQueued prints what is known of a run that was queued.
+func (a *app) printQueued(run *broker.TaskRun, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})
 	}
+	_, err := fmt.Fprintln(a.stdout, run.ID)
+	return err
+}
+
+// await waits for the end of a run and prints it.
+func (a *app) await(ctx context.Context, b broker.Broker, t *Task, run *broker.TaskRun, asJSON bool) error {
 	records, ok := b.(broker.Records)
 	if !ok {
 		return errors.New("wait for the run: this broker keeps no records")
 	}
 	record, err := records.WaitRecord(ctx, run.Queue, run.ID)
-	if err != nil {
-		return fmt.Errorf("wait for run %s: %w", run.ID, err)
+	switch {
+	case err == nil && record.State == broker.StateSucceeded:
+		return a.printResult(t, run.ID, record.Result, asJSON)
+	case err == nil:
+		return a.printFailure(run.ID, run.Task, record.Failure, runError(record), asJSON)
+	case ctx.Err() != nil:
+		err = errors.New("interrupted; the run stays queued, or goes on")
 	}
-	if record.State != broker.StateSucceeded {
-		return runError(record)
+	err = fmt.Errorf("wait for run %s: %w", run.ID, err)
+	if asJSON {
+		err = errors.Join(err, a.printQueued(run, true)) // that much is known
 	}
-	return a.printResult(t, run.ID, record.Result, o.json)
+	return err
+}
+
+// printFailure prints how a run failed, if JSON was asked for, and returns the
+// error that says so.
+func (a *app) printFailure(id, task string, f *broker.Failure, failed error, asJSON bool) error {
+	if !asJSON {
+		return failed
+	}
+	if f == nil {
+		f = &broker.Failure{Kind: string(Failed)}
+	}
+	view := outcomeView{ID: id, Task: task, State: string(broker.StateFailed), Failure: newFailureView(f)}
+	return errors.Join(failed, a.printJSON(view))
 }
 
 // printResult prints a task's result as JSON; a task without one prints
 // nothing unless JSON was asked for.
 func (a *app) printResult(t *Task, id string, b []byte, asJSON bool) error {
-	result, err := t.decodeResult(b)
-	if err != nil {
-		return err
-	}
-	_, none := result.(None)
+	result, err := t.showResult(b)
 	switch {
-	case asJSON && none:
-		return a.printJSON(map[string]any{"id": id, "task": t.spec.Name})
+	case err != nil:
+		return err
 	case asJSON:
-		return a.printJSON(map[string]any{"id": id, "task": t.spec.Name, "result": result})
-	case none:
+		return a.printJSON(outcomeView{ID: id, Task: t.spec.Name, State: string(broker.StateSucceeded), Result: result})
+	case result == nil:
 		return nil
 	}
 	return a.printJSON(result)

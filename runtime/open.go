@@ -62,6 +62,12 @@ func brokerURL(rawURL string) string {
 	return rawURL
 }
 
+// isMemory reports whether a URL names the embedded broker.
+func isMemory(rawURL string) bool {
+	scheme, _, found := strings.Cut(brokerURL(rawURL), ":")
+	return found && strings.EqualFold(scheme, memoryScheme)
+}
+
 // redact shows of a URL what cannot hold a secret: scheme, host and path.
 func redact(rawURL string) string {
 	u, err := url.Parse(rawURL)

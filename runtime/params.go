@@ -4,63 +4,72 @@ import (
 	"encoding"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/taskgen/taskgen/codec"
 )
 
 // paramFlag fills one parameter of a task from a command-line flag. Only the
 // command line uses reflection; queueing and running do not.
 type paramFlag struct {
-	name  string // kebab-case
+	param
 	kind  string // how to write the value, for people
 	value reflect.Value
 	given bool
 
-	secret bool
-	err    error // of a secret's value: package flag would show it with the value
+	err error // of a secret's value: package flag would show it with the value
 }
 
-// paramFlags adds a flag for each field of params, a pointer to the generated
-// parameter struct of a task.
-func (t *Task) paramFlags(set *flag.FlagSet, params any) []*paramFlag {
+// paramPrefix stands before the name of a parameter that cannot be taken for
+// anything else.
+const paramPrefix = "param."
+
+// paramFlags returns a flag for each parameter of the task, and the generated
+// struct that they fill, in which the defaults are set.
+func (t *Task) paramFlags() (flags []*paramFlag, params any) {
+	params, _ = t.decode(codec.AppendMapLen(nil, 0)) // the error is of those without a default
 	v := reflect.ValueOf(params).Elem()
-	flags := make([]*paramFlag, 0, v.NumField())
-	for i := range v.NumField() {
-		field := v.Type().Field(i).Name
-		f := &paramFlag{name: kebab(field), value: v.Field(i), kind: kindOf(v.Field(i).Type())}
-		f.secret = t.isSecret(field)
-		set.Var(f, f.name, f.kind)
-		flags = append(flags, f)
+	for _, p := range t.params() {
+		flags = append(flags, &paramFlag{param: p, value: v.Field(p.field), kind: kindOf(v.Field(p.field).Type())})
 	}
-	return flags
+	return flags, params
 }
 
-func (f *paramFlag) optional() bool   { return f.value.Kind() == reflect.Pointer }
 func (f *paramFlag) IsBoolFlag() bool { return f.kind == "bool" }
 
 // String is called by package flag also on a zero paramFlag.
 func (f *paramFlag) String() string { return "" }
 
 func (f *paramFlag) Set(text string) error {
-	target := f.value
+	target := reflect.New(f.value.Type()).Elem()
+	elem := target
 	if target.Kind() == reflect.Pointer {
-		target = reflect.New(f.value.Type().Elem()).Elem()
+		target.Set(reflect.New(target.Type().Elem()))
+		elem = target.Elem()
 	}
-	if err := setValue(target, text); f.secret && err != nil {
-		f.err = fmt.Errorf("the value of flag --%s is not a valid %s", f.name, f.kind)
+	if err := setValue(elem, text); f.secret && err != nil {
+		f.err = fmt.Errorf("the value of flag --%s is not a valid %s", f.flag, f.kind)
 	} else if err != nil {
 		return err
 	}
-	if f.optional() {
-		f.value.Set(target.Addr())
-	}
+	f.value.Set(target)
 	f.given = true
 	return nil
+}
+
+// usage says how the flag's value is written, and what it is without the flag.
+func (f *paramFlag) usage() string {
+	switch {
+	case !f.optional:
+		return f.kind
+	case f.value.Kind() == reflect.Pointer && f.value.IsNil():
+		return f.kind + ", optional"
+	}
+	return f.kind + " (default " + brief(string(f.show(f.value)), 60) + ")"
 }
 
 var (
@@ -100,15 +109,19 @@ func kindOf(t reflect.Type) string {
 	return "JSON"
 }
 
-func setValue(v reflect.Value, text string) error {
+// setValue sets v to what the text says. A type of the application's own may
+// read it, and panic.
+func setValue(v reflect.Value, text string) (err error) {
+	defer recovered(&err)
 	switch t := v.Type(); {
 	case t == durationType:
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return errors.New("not a duration such as 1m30s")
-		}
+		d, err := parseDuration(text)
 		v.SetInt(int64(d))
-		return nil
+		return err
+	case t == timeType:
+		at, err := parseTime(text)
+		v.Set(reflect.ValueOf(at))
+		return err
 	case t == bytesType:
 		v.SetBytes([]byte(text))
 		return nil
@@ -120,20 +133,22 @@ func setValue(v reflect.Value, text string) error {
 		v.SetString(text)
 	case reflect.Bool:
 		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("neither true nor false")
+		}
 		v.SetBool(b)
-		return err
 	case reflect.Float32, reflect.Float64:
 		f, err := strconv.ParseFloat(text, v.Type().Bits())
 		v.SetFloat(f)
-		return numberError(err)
+		return numberError(err, "a number", v.Type())
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		n, err := strconv.ParseInt(text, 0, v.Type().Bits())
 		v.SetInt(n)
-		return numberError(err)
+		return numberError(err, "a whole number", v.Type())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(text, 0, v.Type().Bits())
 		v.SetUint(n)
-		return numberError(err)
+		return numberError(err, "a whole number from 0", v.Type())
 	default:
 		d := json.NewDecoder(strings.NewReader(text))
 		d.DisallowUnknownFields()
@@ -147,34 +162,44 @@ func setValue(v reflect.Value, text string) error {
 	return nil
 }
 
-// numberError leaves strconv's function name out of what people read.
-func numberError(err error) error {
-	if e, ok := err.(*strconv.NumError); ok {
-		return e.Err
+// numberError says of a number that could not be read what it should be.
+func numberError(err error, what string, t reflect.Type) error {
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("beyond the range of %s", t.Kind())
+	case err != nil:
+		return errors.New("not " + what)
 	}
-	return err
+	return nil
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("not a duration such as 1m30s")
+	}
+	return d, nil
+}
+
+// parseTime reads an instant, or a day, which stands for its start in UTC.
+func parseTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		t, err = time.Parse(time.DateOnly, text)
+	}
+	if err != nil {
+		return time.Time{}, errors.New("not a time such as 2006-01-02T15:04:05Z, or a day such as 2006-01-02")
+	}
+	return t, nil
 }
 
 // missingParams returns the flags that must be given and were not.
 func missingParams(flags []*paramFlag) []string {
 	var missing []string
 	for _, f := range flags {
-		if !f.given && !f.optional() {
-			missing = append(missing, fmt.Sprintf("--%s (%s)", f.name, f.kind))
+		if !f.given && !f.optional {
+			missing = append(missing, fmt.Sprintf("--%s (%s)", f.flag, f.kind))
 		}
 	}
 	return missing
-}
-
-// kebab writes a Go name with hyphens: DataID is data-id, URLPath url-path.
-func kebab(name string) string {
-	var b strings.Builder
-	runes := []rune(name)
-	for i, r := range runes {
-		if i > 0 && unicode.IsUpper(r) && (!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
-			b.WriteByte('-')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }

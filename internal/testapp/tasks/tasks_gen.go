@@ -19,6 +19,15 @@ const _ = taskrt.SupportsGeneratedV2
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
 	return []taskrt.Task{
+		taskrt.Bind(namedTask, func(ctx context.Context, p *NamedParams) (string, error) {
+			return Named(ctx, p.ID, p.Wait, p.JSON, p.Help, p.DataIDs, p.Note, p.Times, p.Title)
+		}),
+		taskrt.Bind(twinsTask, func(ctx context.Context, p *TwinsParams) (string, error) {
+			return Twins(ctx, p.DataID, p.DataId, p.User_name, p.H)
+		}),
+		taskrt.Bind(ratioTask, func(ctx context.Context, p *RatioParams) (float64, error) {
+			return Ratio(ctx, p.A, p.B)
+		}),
 		taskrt.Bind(recorderOnceTask, func(ctx context.Context, p *RecorderOnceParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Once(ctx, p.Note, p.N)
 		}),
@@ -95,6 +104,316 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 			return Plan(ctx, p.ID, p.Note)
 		}),
 	}
+}
+
+// namedTask describes [Named].
+var namedTask = &taskrt.Definition[NamedParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "named",
+		Doc:    "Named returns what it is given. Its parameters are called like flags of the\ncommand line, and some may be left out.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "id string, wait bool, json string, help string, dataIDs [string], note string=, times int=, title *string",
+		Result: "string",
+	},
+	AppendParams: (*NamedParams).AppendMsgpack,
+	ReadParams:   (*NamedParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueNamed queues [Named]: it returns what it is given. Its parameters are called like flags of the
+// command line, and some may be left out.
+func QueueNamed(ctx context.Context, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, namedTask, &NamedParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+}
+
+// QueueNamedBatch queues one run of [Named] for each of params, all of them or none.
+func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
+}
+
+// ScheduleNamed has [Named] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleNamed(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+}
+
+// NamedParams are the parameters of [Named].
+type NamedParams struct {
+	ID      string
+	Wait    bool
+	JSON    string
+	Help    string
+	DataIDs []string
+	Note    string
+	Times   int
+	Title   *string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 121+len(p.ID)+len(p.JSON)+len(p.Help)+len(p.Note))
+	b = append(b, 0x88)
+	b = append(b, "\xa2id"...)
+	b = codec.AppendString(b, p.ID)
+	b = append(b, "\xa4wait"...)
+	b = codec.AppendBool(b, p.Wait)
+	b = append(b, "\xa4json"...)
+	b = codec.AppendString(b, p.JSON)
+	b = append(b, "\xa4help"...)
+	b = codec.AppendString(b, p.Help)
+	b = append(b, "\xa7dataIDs"...)
+	b = codec.AppendSliceHeader(b, p.DataIDs)
+	for _, e := range p.DataIDs {
+		b = codec.AppendString(b, e)
+	}
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	b = append(b, "\xa5times"...)
+	b = codec.AppendInt(b, int64(p.Times))
+	b = append(b, "\xa5title"...)
+	if p.Title == nil {
+		b = codec.AppendNil(b)
+	} else {
+		b = codec.AppendString(b, *p.Title)
+	}
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
+func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "id":
+			r.Once(&seen, 0)
+			p.ID = r.String()
+		case "wait":
+			r.Once(&seen, 1)
+			p.Wait = r.Bool()
+		case "json":
+			r.Once(&seen, 2)
+			p.JSON = r.String()
+		case "help":
+			r.Once(&seen, 3)
+			p.Help = r.String()
+		case "dataIDs":
+			r.Once(&seen, 4)
+			for left := codec.ReadSlice(r, &p.DataIDs); left > 0 && r.More(); left-- {
+				p.DataIDs = append(p.DataIDs, r.String())
+			}
+		case "note":
+			r.Once(&seen, 5)
+			p.Note = r.String()
+		case "times":
+			r.Once(&seen, 6)
+			p.Times = r.Int()
+		case "title":
+			r.Once(&seen, 7)
+			if r.Nil() {
+				p.Title = nil
+			} else {
+				p.Title = new(string)
+				*p.Title = r.String()
+			}
+		default:
+			r.Skip()
+		}
+	}
+	if seen&(1<<5) == 0 {
+		p.Note = "none"
+	}
+	if seen&(1<<6) == 0 {
+		p.Times = 3
+	}
+	r.Require(seen, "id", "wait", "json", "help", "dataIDs")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p NamedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *NamedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// twinsTask describes [Twins].
+var twinsTask = &taskrt.Definition[TwinsParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "twins",
+		Doc:    "Twins has parameters whose flags would be the same.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "dataID string, dataId string, user_name string, h int",
+		Result: "string",
+	},
+	AppendParams: (*TwinsParams).AppendMsgpack,
+	ReadParams:   (*TwinsParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueTwins queues [Twins]: it has parameters whose flags would be the same.
+func QueueTwins(ctx context.Context, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, twinsTask, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
+}
+
+// QueueTwinsBatch queues one run of [Twins] for each of params, all of them or none.
+func QueueTwinsBatch(ctx context.Context, params []TwinsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, twinsTask, params, opts...)
+}
+
+// ScheduleTwins has [Twins] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleTwins(ctx context.Context, spec, tz string, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, twinsTask, spec, tz, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
+}
+
+// TwinsParams are the parameters of [Twins].
+type TwinsParams struct {
+	DataID    string
+	DataId    string
+	User_name string
+	H         int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *TwinsParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 53+len(p.DataID)+len(p.DataId)+len(p.User_name))
+	b = append(b, 0x84)
+	b = append(b, "\xa6dataID"...)
+	b = codec.AppendString(b, p.DataID)
+	b = append(b, "\xa6dataId"...)
+	b = codec.AppendString(b, p.DataId)
+	b = append(b, "\xa9user_name"...)
+	b = codec.AppendString(b, p.User_name)
+	b = append(b, "\xa1h"...)
+	b = codec.AppendInt(b, int64(p.H))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "dataID":
+			r.Once(&seen, 0)
+			p.DataID = r.String()
+		case "dataId":
+			r.Once(&seen, 1)
+			p.DataId = r.String()
+		case "user_name":
+			r.Once(&seen, 2)
+			p.User_name = r.String()
+		case "h":
+			r.Once(&seen, 3)
+			p.H = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "dataID", "dataId", "user_name", "h")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p TwinsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *TwinsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// ratioTask describes [Ratio].
+var ratioTask = &taskrt.Definition[RatioParams, float64]{
+	Spec: taskrt.Spec{
+		Name:    "ratio",
+		Doc:     "Ratio returns a result that JSON has no form for, and prints.",
+		Kind:    taskrt.IO,
+		Timeout: 200 * time.Millisecond,
+		Keep:    time.Hour,
+		Params:  "a float64, b float64",
+		Result:  "float64",
+	},
+	AppendParams: (*RatioParams).AppendMsgpack,
+	ReadParams:   (*RatioParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *float64) ([]byte, error) {
+		return codec.AppendFloat64(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *float64) {
+		*v = r.Float64()
+	},
+}
+
+// QueueRatio queues [Ratio]: it returns a result that JSON has no form for, and prints.
+func QueueRatio(ctx context.Context, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Handle[float64], error) {
+	return taskrt.Queue(ctx, ratioTask, &RatioParams{A: a, B: b}, opts...)
+}
+
+// QueueRatioBatch queues one run of [Ratio] for each of params, all of them or none.
+func QueueRatioBatch(ctx context.Context, params []RatioParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[float64], error) {
+	return taskrt.QueueBatch(ctx, ratioTask, params, opts...)
+}
+
+// ScheduleRatio has [Ratio] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRatio(ctx context.Context, spec, tz string, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ratioTask, spec, tz, &RatioParams{A: a, B: b}, opts...)
+}
+
+// RatioParams are the parameters of [Ratio].
+type RatioParams struct {
+	A float64
+	B float64
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RatioParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 25)
+	b = append(b, 0x82)
+	b = append(b, "\xa1a"...)
+	b = codec.AppendFloat64(b, p.A)
+	b = append(b, "\xa1b"...)
+	b = codec.AppendFloat64(b, p.B)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "a":
+			r.Once(&seen, 0)
+			p.A = r.Float64()
+		case "b":
+			r.Once(&seen, 1)
+			p.B = r.Float64()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "a", "b")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RatioParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RatioParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
 // recorderOnceTask describes [Recorder.Once].
