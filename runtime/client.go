@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,8 @@ type ClientConfig struct {
 }
 
 // QueueHandler queues runs: those of one call of a generated function, or the
-// members of a [Group] and after them the run that gathers them.
+// members of a [Group] and after them the run that gathers them. Behind these come
+// the runs that are to follow them, see [Then].
 type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
 
 // QueueMiddleware wraps the queueing of runs. It may change their headers, and
@@ -220,7 +222,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 }
 
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if added, err := addToPlan(ctx, step{runs: runs}); added {
+	if added, err := addToPlan(ctx, c, step{runs: runs}); added {
 		return err
 	}
 	if err := c.check(runs); err != nil {
@@ -229,7 +231,7 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(c.middleware) == 0 {
 		return c.broker.QueueTasks(ctx, runs...) // the usual case, without the function value
 	}
-	return c.wrap(c.broker.QueueTasks)(ctx, runs...)
+	return c.wrap(c.broker.QueueTasks, runs)(ctx)
 }
 
 // check refuses runs that cannot be queued by way of this client.
@@ -253,12 +255,37 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	return nil
 }
 
-// wrap puts the middleware around what queues.
-func (c *Client) wrap(queue QueueHandler) QueueHandler {
-	for i := len(c.middleware) - 1; i >= 0; i-- {
-		queue = c.middleware[i](queue)
+// wrap puts the middleware around the queueing of runs. It sees those that follow
+// them, which are queued inside them.
+func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx context.Context) error {
+	if len(c.middleware) == 0 {
+		return func(ctx context.Context) error { return queue(ctx, runs...) }
 	}
-	return queue
+	all := runs[:len(runs):len(runs)]
+	for _, run := range runs {
+		all = appendFollowing(all, run)
+	}
+	handler := queue
+	if len(all) > len(runs) {
+		handler = func(ctx context.Context, given ...*broker.TaskRun) error {
+			if !slices.Equal(given, all) {
+				return errors.New("a middleware added, left out or replaced runs that follow each other; it may change their headers, or refuse them all by an error")
+			}
+			return queue(ctx, runs...)
+		}
+	}
+	for i := len(c.middleware) - 1; i >= 0; i-- {
+		handler = c.middleware[i](handler)
+	}
+	return func(ctx context.Context) error { return handler(ctx, all...) }
+}
+
+// appendFollowing appends the runs that are to follow a run.
+func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
+	for _, c := range run.Links.OrZero().Then {
+		runs = appendFollowing(append(runs, c.Run), c.Run)
+	}
+	return runs
 }
 
 // advise adds to the error of an enqueue what to do about it, where that is not

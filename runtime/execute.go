@@ -169,11 +169,18 @@ func (e *childError) Error() string { return e.Failure.Message }
 // outcome says what is to become of the run.
 func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outcome) {
 	task, ok := s.tasks.byName[run.Task]
+	follow := s.tasks.follow(run)
+	age := now.Sub(run.QueuedAt)
 	switch {
 	case !ok:
 		// Another consumer may know it: a newer one, or one that is to come.
 		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
-		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
+		return nil, leaveToOthers(run, parkingTime(age))
+	case errors.Is(follow, errStranger), follow != nil && age < longestPark:
+		s.logger.Warn("what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", "task", run.Task, "run", run.ID, "queue", run.Queue, "error", follow)
+		return nil, leaveToOthers(run, parkingTime(age))
+	case follow != nil:
+		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: truncate(follow.Error(), maxMessage)})
 	case task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU

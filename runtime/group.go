@@ -55,12 +55,15 @@ func group[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	handles, p, err := planned(ctx, members)
+	handles, p, err := planned(ctx, c, members)
 	if err != nil {
 		return nil, err
 	}
-	if len(handles) == 0 || len(handles) > broker.MaxGroup {
-		return nil, fmt.Errorf("the group has %d members, between 1 and %d are allowed", len(handles), broker.MaxGroup)
+	switch n := len(handles); {
+	case n == 0:
+		return nil, errors.New("the function that makes the members returned no handle; where there is nothing to wait for, queue what gathers by itself")
+	case n > broker.MaxGroup:
+		return nil, fmt.Errorf("the group has %d members, at most %d are allowed; let each do more, or gather groups of them in a task that waits for their gathering runs", n, broker.MaxGroup)
 	}
 	if i := slices.Index(handles, nil); i >= 0 {
 		return nil, fmt.Errorf("member %d has no handle", i)
@@ -69,7 +72,7 @@ func group[A, B any](ctx context.Context,
 	if _, spec := handles[0].run(); spec.Result != "" {
 		form = "[" + spec.Result + "]"
 	}
-	handle, after, err := template(ctx, form, func(ctx context.Context) (*Handle[B], error) {
+	handle, after, err := template(ctx, c, form, func(ctx context.Context) (*Handle[B], error) {
 		return next(ctx, nil, opts...)
 	})
 	if err != nil {
@@ -77,7 +80,7 @@ func group[A, B any](ctx context.Context,
 	}
 	if after.Keyed {
 		// What it goes by has to be known now: do other results make another key?
-		_, other, err := template(ctx, form, func(ctx context.Context) (*Handle[B], error) {
+		_, other, err := template(ctx, c, form, func(ctx context.Context) (*Handle[B], error) {
 			return next(ctx, make([]A, 1), opts...)
 		})
 		if err != nil {
@@ -94,8 +97,7 @@ func group[A, B any](ctx context.Context,
 	}
 	gathers := &after.Run.EnsureLinks().Gathers
 	gathers.Group, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
-	p.steps = []step{{then: after.Run, runs: runs}}
-	return handle, c.submit(ctx, p)
+	return handle, c.submit(ctx, step{then: after.Run, runs: runs})
 }
 
 // membersOf makes the runs of a plan the members of a group, in the order of
@@ -105,8 +107,11 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 	byID := p.byID()
 	for i, h := range handles {
 		run := byID[h.ID]
+		if run == nil && h.after != nil {
+			return nil, fmt.Errorf("member %d, run %s, follows another, and a group waits for single runs; have its task do the steps of both, or gather the first runs and let what gathers do the rest", i, h.ID)
+		}
 		if run == nil {
-			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given, or is one twice", i, h.ID)
+			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given, or is one twice, or is followed by another", i, h.ID)
 		}
 		delete(byID, h.ID)
 		if run.Queue != handles[0].queue {

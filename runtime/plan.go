@@ -14,6 +14,8 @@ import (
 // plan is what stubs that are called with its context would queue. It is queued
 // once what follows it is known.
 type plan struct {
+	client *Client // that is to queue it
+
 	mu    sync.Mutex
 	steps []step
 	over  bool // the function that was called with its context has returned
@@ -28,8 +30,8 @@ type step struct {
 type planKey struct{}
 
 // planned calls f with a context whose runs are not queued, and returns them.
-func planned[R any](ctx context.Context, f func(ctx context.Context) (R, error)) (R, *plan, error) {
-	p := new(plan)
+func planned[R any](ctx context.Context, c *Client, f func(ctx context.Context) (R, error)) (R, *plan, error) {
+	p := &plan{client: c}
 	defer p.end()
 	r, err := f(context.WithValue(ctx, planKey{}, p))
 	return r, p, err
@@ -42,19 +44,43 @@ func (p *plan) end() {
 	p.over = true
 }
 
-// addToPlan adds steps to a context's plan. It is false for a context without.
-func addToPlan(ctx context.Context, steps ...step) (bool, error) {
+// addToPlan adds what a client would queue to a context's plan. It is false for a
+// context without.
+func addToPlan(ctx context.Context, c *Client, s step) (bool, error) {
 	p, ok := ctx.Value(planKey{}).(*plan)
 	if !ok {
 		return false, nil
+	}
+	if c != p.client {
+		return true, errors.New("runs that belong together are queued by one client, and this context has another than Then or Group was given; give Then or Group the context of WithClient, and not the stub")
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
 		return true, errors.New("the function that Then or Group called with this context has returned; queue with the context that Then or Group was given")
 	}
-	p.steps = append(p.steps, steps...)
+	p.steps = append(p.steps, s)
 	return true, nil
+}
+
+// refusePlanned is for what takes effect at once, though its context is that of a
+// plan, of which nothing may come.
+func refusePlanned(ctx context.Context) error {
+	if ctx.Value(planKey{}) != nil {
+		return errors.New("the functions given to Then and Group only queue runs; do this outside of them")
+	}
+	return nil
+}
+
+// only returns the plan's one step, which is what one call queues. A second would
+// be queued apart from it: without it, should that fail.
+func (p *plan) only(id string) (step, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.steps) != 1 || p.steps[0].then == nil && len(p.steps[0].runs) != 1 {
+		return step{}, fmt.Errorf("the first function queued more than run %s, whose handle it returned; queue the others outside of it", id)
+	}
+	return p.steps[0], nil
 }
 
 // find returns the run with an id, also of what follows others; nil if there is
@@ -90,26 +116,25 @@ func findRun(run *broker.TaskRun, id string) *broker.TaskRun {
 	return nil
 }
 
-// submit queues the steps of a plan, or adds them to the plan of ctx.
-func (c *Client) submit(ctx context.Context, p *plan) error {
-	if added, err := addToPlan(ctx, p.steps...); added {
+// submit queues what a plan came to, or adds it to the plan of ctx.
+func (c *Client) submit(ctx context.Context, s step) error {
+	if added, err := addToPlan(ctx, c, s); added {
 		return err
 	}
-	for _, s := range p.steps {
-		runs := s.runs
-		if s.then != nil {
-			runs = append(runs[:len(runs):len(runs)], s.then)
-		}
-		for _, run := range runs {
-			if err := c.checkSize(run); err != nil {
-				return err
-			}
-		}
-		if err := c.queueStep(ctx, s); err != nil {
+	for _, run := range s.all() {
+		if err := c.checkSize(run); err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.queueStep(ctx, s)
+}
+
+// all returns the runs of a call, that which gathers the others last.
+func (s step) all() []*broker.TaskRun {
+	if s.then == nil {
+		return s.runs
+	}
+	return append(s.runs[:len(s.runs):len(s.runs)], s.then)
 }
 
 func (c *Client) queueStep(ctx context.Context, s step) error {
@@ -126,11 +151,11 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 		}
 		return groups.QueueGroup(ctx, runs[len(s.runs)], runs[:len(s.runs)]...)
 	}
-	runs := append(s.runs[:len(s.runs):len(s.runs)], s.then)
+	runs := s.all()
 	if err := c.check(runs); err != nil {
 		return err
 	}
-	return c.wrap(queue)(ctx, runs...)
+	return c.wrap(queue, runs)(ctx)
 }
 
 // checkSize refuses a run that carries too much, what follows it included.
@@ -156,9 +181,9 @@ func planSize(run *broker.TaskRun) int {
 // template makes the run that follows: the one that next queues, and the key of
 // the parameter, its first, that is to get a value of the given wire form. Without
 // a form it gets none.
-func template[B any](ctx context.Context, form string, next func(ctx context.Context) (*Handle[B], error)) (*Handle[B], broker.Continuation, error) {
+func template[B any](ctx context.Context, client *Client, form string, next func(ctx context.Context) (*Handle[B], error)) (*Handle[B], broker.Continuation, error) {
 	var none broker.Continuation
-	handle, p, err := planned(ctx, next)
+	handle, p, err := planned(ctx, client, next)
 	if err != nil {
 		return nil, none, err
 	}

@@ -24,12 +24,12 @@ import (
 // first fails for good: waiting for it then returns the first's [*RunError]. Nor
 // does it when its own [ID], or its key of //task:unique, is that of a live run by
 // then: that run is there already. To cancel it before it is queued is to cancel
-// the first. When a policy of the second goes by its parameters, the consumers of
-// the first have to know the second's task too: the first fails for good in one
-// that does not.
+// the first. When a policy of the second goes by its parameters, the first starts
+// only at a consumer that knows the tasks of both, and waits until there is one.
 //
 // first calls one generated Queue… function, or Then or [Group] again, and
-// returns its handle. next is a generated Queue… function whose parameter is of
+// returns its handle; it queues nothing else. All of it is queued with one request
+// to the broker, or not at all. next is a generated Queue… function whose parameter is of
 // the result's type, or a function that passes the result on as the first
 // parameter of one, with others of its own; it is called here, once, with the
 // zero value in place of the result. A first task without a result has next
@@ -57,7 +57,7 @@ func then[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	before, p, err := planned(ctx, first)
+	before, p, err := planned(ctx, c, first)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +68,13 @@ func then[A, B any](ctx context.Context,
 	if run == nil {
 		return nil, fmt.Errorf("run %s was not queued by the first function with the context it was given", before.ID)
 	}
+	call, err := p.only(before.ID)
+	if err != nil {
+		return nil, err
+	}
 	var zero A
 	_, spec := before.run()
-	handle, after, err := template(ctx, spec.Result, func(ctx context.Context) (*Handle[B], error) {
+	handle, after, err := template(ctx, c, spec.Result, func(ctx context.Context) (*Handle[B], error) {
 		return next(ctx, zero, opts...)
 	})
 	if err != nil {
@@ -84,7 +88,7 @@ func then[A, B any](ctx context.Context,
 	if err := run.Validate(); err != nil {
 		return nil, err
 	}
-	return handle, c.submit(ctx, p)
+	return handle, c.submit(ctx, call)
 }
 
 // next makes the runs that follow one that has succeeded.
@@ -117,14 +121,36 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 	return next, nil
 }
 
+// errStranger is of a run whose policies go by its parameters, of a task that this
+// consumer does not have.
+var errStranger = errors.New("its policies go by its parameters, and this consumer does not know the task")
+
 // policeAgain makes the policies of a run whose parameters have changed.
 func (s taskSet) policeAgain(run *broker.TaskRun) error {
 	task, ok := s.byName[run.Task]
 	if !ok {
-		return errors.New("its policies go by its parameters, and this consumer does not know the task; give its tasks to this consumer too")
+		return errStranger
 	}
 	run.Rules = nil
 	return task.police(run)
+}
+
+// follow reports whether this consumer can make what is to follow a run, should
+// it succeed. It is asked before the run starts, for a success must not fail of it.
+func (s taskSet) follow(run *broker.TaskRun) error {
+	if run.Links == nil {
+		return nil
+	}
+	for _, c := range run.Links.Then {
+		if !c.Keyed {
+			continue
+		}
+		after := *c.Run
+		if err := s.policeAgain(&after); err != nil {
+			return fmt.Errorf("run %s of task %s is to follow: %w", after.ID, after.Task, err)
+		}
+	}
+	return nil
 }
 
 // predecessor is the handle of a run that another follows.
