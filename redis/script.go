@@ -91,7 +91,10 @@ func newScripts() scripts {
 
 // script is one transition's source and its digest, by which the server knows
 // it once it has seen it.
-type script struct{ source, digest string }
+type script struct {
+	source, digest string
+	behind         []byte // a command that is sent with it, whose reply the reader reads too
+}
 
 // newScript makes a script of a file, with the files that its lines
 // "-- include <file>" name.
@@ -102,7 +105,7 @@ func newScript(source string) script {
 		"-- include steer.lua\n", steerLua,
 	).Replace(source)
 	sum := sha1.Sum([]byte(source))
-	return script{source, hex.EncodeToString(sum[:])}
+	return script{source: source, digest: hex.EncodeToString(sum[:])}
 }
 
 // once is a command that go-redis must not repeat by itself.
@@ -156,7 +159,7 @@ func (s script) encode(name, what string, keys []string, args []any) func([]byte
 		for _, arg := range args {
 			b = appendArg(b, arg)
 		}
-		return b
+		return append(b, s.behind...)
 	}
 }
 

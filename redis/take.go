@@ -1,12 +1,9 @@
 package redis
 
 import (
-	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -298,16 +295,22 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 		q.paused, q.disabled, q.aside, q.enabling,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox)
 	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep,
-		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU}
+		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU, ""}
+	take := s.b.scripts.take
+	if s.b.clients.work.routes != nil {
+		args[len(args)-1] = "1"
+		take.behind = appendBulk(appendBulk(appendArray(nil, 4), "LRANGE"), q.batch(member))
+		take.behind = appendBulk(appendBulk(take.behind, "0"), "-1")
+	}
 	var (
 		v       any
 		unheard bool
 	)
 	if wait > 0 {
-		v, err = s.b.runAfterWait(ctx, s.b.scripts.take, wakeKeys([]*queue{q}, r, false)[0], wait, readBatch, keys, args)
+		v, err = s.b.runAfterWait(ctx, take, wakeKeys([]*queue{q}, r, false)[0], wait, readBatch, keys, args)
 		unheard = unknown(err)
 	} else {
-		v, unheard, err = s.b.repeatTold(ctx, s.b.scripts.take, s.b.clients.work, readBatch, keys, args...)
+		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.work, readBatch, keys, args...)
 	}
 	if unheard {
 		s.mu.Lock()
@@ -408,71 +411,6 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		s.noteLater(sl)
 	}
 	return runs
-}
-
-// batch is the reply of the take script.
-type batch struct {
-	due      int64 // milliseconds until the next delayed run is due, or a code
-	elements [][]byte
-}
-
-// readBatch reads a batch into little memory: small elements share a piece of
-// it, large ones do not, lest one run keeps the memory of others.
-func readBatch(in *bufio.Reader) (any, error) {
-	const small, piece = 4 << 10, 64 << 10
-	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {
-		return readReply(in, 0)
-	}
-	n, err := readSize(in, '*')
-	if err != nil || n < 1 || n > 2*maxTake+1 {
-		return nil, cmp.Or(err, errProtocol)
-	}
-	var b batch
-	if b.due, err = readSize(in, ':'); err != nil {
-		return nil, err
-	}
-	b.elements = make([][]byte, n-1)
-	var shared []byte
-	for i := range b.elements {
-		size, err := readSize(in, '$')
-		if err != nil {
-			return nil, err
-		}
-		into := []byte(nil)
-		if size <= small {
-			if cap(shared)-len(shared) < int(size) {
-				shared = make([]byte, 0, max(int(size), min(piece, (int(size)+8)*(len(b.elements)-i))))
-			}
-			into = shared
-		}
-		got, err := appendRead(into, in, size)
-		if err != nil {
-			return nil, err
-		}
-		if size <= small {
-			shared = got
-		}
-		b.elements[i] = slices.Clip(got[len(into):])
-	}
-	return &b, nil
-}
-
-// batchOf returns the batch of a reply, whoever read it.
-func batchOf(v any) (*batch, error) {
-	if b, ok := v.(*batch); ok {
-		return b, nil
-	}
-	reply, ok := v.([]any)
-	if !ok || len(reply) == 0 {
-		return nil, fmt.Errorf("unexpected reply %T of the take script", v)
-	}
-	b := &batch{elements: make([][]byte, len(reply)-1)}
-	b.due, _ = reply[0].(int64)
-	for i, e := range reply[1:] {
-		element, _ := e.(string)
-		b.elements[i] = []byte(element)
-	}
-	return b, nil
 }
 
 // bury makes dead letters of entries that cannot be read. What fails is tried

@@ -16,12 +16,14 @@
 --       both together, 7 '1' if the caller will sleep when there is nothing,
 --       8 cap of the dead list, 9 a failure for entries that cannot be read,
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
---       they are not more than an equal share of the sessions that hold some
+--       they are not more than an equal share of the sessions that hold some,
+--       12 '1' if the caller reads the batch itself, with the command it sends
+--       behind this one: the server is faster at that than a script
 -- Returns an array: first the milliseconds until the next delayed run is due, or
 --       one that waits for a rate may start
 --       (0: call again at once; -1: there is none, or the queue is paused; -2:
 --       this slot can be used no more; -3: there is none, and nothing in flight
---       either), then the elements of the batch.
+--       either), then the elements of the batch, unless the caller reads them.
 -- include lines.lua
 -- include turns.lua
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
@@ -54,16 +56,19 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
 
-local reply = {}
+local reply, apart = {}, ARGV[12] == '1'
 local used = redis.call('HGET', KEYS[14], session)
 if used and tonumber(used) >= slot then
-  reply = redis.call('LRANGE', batch, 0, -1)
-  if #reply == 0 then
+  if redis.call('EXISTS', batch) == 0 then
     return {-2}
   end
   redis.call('ZADD', KEYS[13], leaseEnd, session)
-  table.insert(reply, 1, -1)
-  return reply
+  if not apart then
+    reply = redis.call('LRANGE', batch, 0, -1)
+    table.insert(reply, 1, -1)
+    return reply
+  end
+  return {-1}
 end
 if total <= 0 then
   redis.call('HSET', KEYS[14], session, ARGV[2])
@@ -164,14 +169,14 @@ local function take(lane, list)
   local moved
   if n == length and size == 1 then
     redis.call('RENAME', list, batch)
-    moved = redis.call('LRANGE', batch, 0, -1)
+    moved = apart and {} or redis.call('LRANGE', batch, 0, -1)
   else
     moved = redis.call('LPOP', list, n)
     for i = 1, n, 4000 do
       redis.call('RPUSH', batch, unpack(moved, i, math.min(i + 3999, n)))
     end
   end
-  for i = 1, n do
+  for i = 1, apart and 0 or n do
     reply[size + i] = moved[i]
   end
   size = size + n
@@ -288,5 +293,8 @@ if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
 elseif first or opens then
   reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
+end
+if apart then
+  return {reply[1]}
 end
 return reply

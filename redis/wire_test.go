@@ -102,16 +102,19 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 		}
 		return time.Unix(0, ns).UTC()
 	}
-	var limits []broker.Limit
+	var rules *broker.Rules
+	if w.Unique != "" || len(w.Limits) > 0 || w.Fair != "" {
+		rules = &broker.Rules{Unique: w.Unique, UniqueFor: w.UniqueFor, Fair: w.Fair}
+	}
 	for _, l := range w.Limits {
-		limits = append(limits, broker.Limit(l))
+		rules.Limits = append(rules.Limits, broker.Limit(l))
 	}
 	return &broker.TaskRun{
 		ID: w.ID, Task: w.Task, Queue: w.Queue, Kind: w.Kind, Priority: w.Priority,
 		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
 		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
-		Rules: &broker.Rules{Unique: w.Unique, UniqueFor: w.UniqueFor, Limits: limits, Fair: w.Fair},
+		Rules: rules,
 	}
 }
 

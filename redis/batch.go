@@ -1,0 +1,96 @@
+package redis
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// batch is the reply of the take script.
+type batch struct {
+	due      int64 // milliseconds until the next delayed run is due, or a code
+	elements [][]byte
+}
+
+// readBatch reads what is replied to a take and to the command behind it, which
+// reads the batch.
+func readBatch(in *bufio.Reader) (any, error) {
+	v, err := readReply(in, 0)
+	if err != nil {
+		return nil, err
+	}
+	elements, err := readElements(in)
+	if err != nil {
+		return nil, err
+	}
+	if _, refused := v.(serverError); refused {
+		return v, nil
+	}
+	if refused, ok := elements.(serverError); ok {
+		return refused, nil // the next take of the slot gets the batch
+	}
+	b := new(batch)
+	reply, _ := v.([]any)
+	if len(reply) == 1 {
+		b.due, _ = reply[0].(int64)
+		b.elements, _ = elements.([][]byte)
+		return b, nil
+	}
+	return nil, errProtocol
+}
+
+// readElements reads an array of elements into little memory: small ones share a
+// piece of it, large ones do not, lest one run keeps the memory of others.
+func readElements(in *bufio.Reader) (any, error) {
+	const small, piece = 4 << 10, 64 << 10
+	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {
+		return readReply(in, 0)
+	}
+	n, err := readSize(in, '*')
+	if err != nil || n < 0 || n > 2*maxTake {
+		return nil, cmp.Or(err, errProtocol)
+	}
+	elements := make([][]byte, n)
+	var shared []byte
+	for i := range elements {
+		size, err := readSize(in, '$')
+		if err != nil {
+			return nil, err
+		}
+		into := []byte(nil)
+		if size <= small {
+			if cap(shared)-len(shared) < int(size) {
+				shared = make([]byte, 0, max(int(size), min(piece, (int(size)+8)*(len(elements)-i))))
+			}
+			into = shared
+		}
+		got, err := appendRead(into, in, size)
+		if err != nil {
+			return nil, err
+		}
+		if size <= small {
+			shared = got
+		}
+		elements[i] = slices.Clip(got[len(into):])
+	}
+	return elements, nil
+}
+
+// batchOf returns the batch of a reply, whoever read it.
+func batchOf(v any) (*batch, error) {
+	if b, ok := v.(*batch); ok {
+		return b, nil
+	}
+	reply, ok := v.([]any)
+	if !ok || len(reply) == 0 {
+		return nil, fmt.Errorf("unexpected reply %T of the take script", v)
+	}
+	b := &batch{elements: make([][]byte, len(reply)-1)}
+	b.due, _ = reply[0].(int64)
+	for i, e := range reply[1:] {
+		element, _ := e.(string)
+		b.elements[i] = []byte(element)
+	}
+	return b, nil
+}
