@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,7 @@ type Client struct {
 	middleware []QueueMiddleware
 	closed     atomic.Bool
 	spare      sync.Pool // of *broker.TaskRun
+	slabs      sync.Pool // of *slab
 }
 
 // NewClient returns a client that queues on b.
@@ -159,16 +161,45 @@ func (c *Client) spareRun() *broker.TaskRun {
 // again.
 const maxSpare = 16 << 10
 
-// reuse keeps a run that was queued for the next call. A plan, a middleware and an
-// option of the application's own may still have it, or have given it memory; a
-// broker has not, by its contract, but of one of three methods that somebody
-// wrote in a minute that is not relied upon.
+// reuse keeps a run that was queued for the next call.
 func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
-	if !c.policed || len(c.middleware) > 0 || cap(run.Payload) > maxSpare || ctx.Value(planKey{}) != nil {
-		return
+	if c.mine(ctx) && cap(run.Payload) <= maxSpare {
+		*run = broker.TaskRun{Payload: run.Payload[:0]}
+		c.spare.Put(run)
 	}
-	*run = broker.TaskRun{Payload: run.Payload[:0]}
-	c.spare.Put(run)
+}
+
+// mine reports whether nobody has a run any more that was queued. A plan, a
+// middleware and an option of the application's own may still have it, or have
+// given it memory; a broker has not, by its contract, but of one of three methods
+// that somebody wrote in a minute that is not relied upon.
+func (c *Client) mine(ctx context.Context) bool {
+	return c.policed && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
+}
+
+// slab is the runs of a batch.
+type slab struct {
+	runs    []*broker.TaskRun
+	made    []broker.TaskRun // what they are, all zero
+	payload []byte           // of all
+}
+
+const maxSlab = 1000 // runs of the largest batch whose memory is used again
+
+func (c *Client) spareSlab(n int) *slab {
+	if s, ok := c.slabs.Get().(*slab); ok && cap(s.made) >= n {
+		s.runs, s.made = s.runs[:n], s.made[:n]
+		return s
+	}
+	return &slab{runs: make([]*broker.TaskRun, n), made: make([]broker.TaskRun, n)}
+}
+
+func (c *Client) reuseSlab(ctx context.Context, s *slab) {
+	if c.mine(ctx) && cap(s.made) <= maxSlab && cap(s.payload) <= maxSlab*maxSpare/16 {
+		clear(s.made)
+		s.payload = s.payload[:0]
+		c.slabs.Put(s)
+	}
 }
 
 // QueueBatch queues one run for each of params, all of them or none: what a
@@ -184,14 +215,16 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	}
 	// One piece of memory for each kind of thing, not one for each thing.
 	var (
-		runs    = make([]*broker.TaskRun, len(params))
-		handles = make([]*Handle[R], len(params))
-		made    = make([]broker.TaskRun, len(params))
-		shown   = make([]Handle[R], len(params))
-		payload []byte
+		handles   = make([]*Handle[R], len(params))
+		shown     = make([]Handle[R], len(params))
+		slab      = c.spareSlab(len(params))
+		made      = slab.made
+		payload   = slab.payload
+		now       = time.Now()
+		ids       = newIDs(now, len(params))
+		schema    = d.Spec.schema()
+		parent, _ = CurrentRun(ctx)
 	)
-	parent, _ := CurrentRun(ctx)
-	now := time.Now()
 	for i := range params {
 		if made[0].OwnID && i > 0 {
 			return nil, fmt.Errorf("queue %d runs of task %s: the option ID names one run; queue them one by one, each with its own", len(params), d.Spec.Name)
@@ -201,6 +234,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 			err = fmt.Errorf("encode parameters: %w", err)
 		}
 		if err == nil {
+			made[i].ID, made[i].Schema = ids[i*idSize:(i+1)*idSize], schema
 			made[i].Payload = payload[from:len(payload):len(payload)]
 			d.police(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
@@ -208,15 +242,19 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		if err != nil {
 			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(params), d.Spec.Name, err)
 		}
-		runs[i], handles[i] = &made[i], &shown[i]
+		slab.runs[i], handles[i] = &made[i], &shown[i]
 		setHandle(&shown[i], c, d, &made[i])
 	}
-	err = c.queue(ctx, runs...)
+	slab.payload = payload
+	err = c.queue(ctx, slab.runs...)
 	if errors.Is(err, ErrNotReplicated) {
 		return handles, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, advise(err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
+	}
+	if len(opts) == 0 {
+		c.reuseSlab(ctx, slab)
 	}
 	return handles, nil
 }
@@ -347,7 +385,7 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 			return err
 		}
 	}
-	if !run.OwnID {
+	if run.ID == "" && !run.OwnID {
 		run.ID = newID(now)
 	}
 	if len(opts) == 0 && parent == nil {
@@ -370,7 +408,9 @@ func (s *Spec) fill(run *broker.TaskRun, now time.Time) {
 		run.Queue = DefaultQueue
 	}
 	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
-	run.Schema = s.schema()
+	if run.Schema == 0 {
+		run.Schema = s.schema()
+	}
 }
 
 // schema is a digest of the parameters' wire form (32-bit FNV-1a), 0 if that is
@@ -392,13 +432,31 @@ const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 // newID returns a ULID (https://github.com/ulid/spec): 48 bits of
 // milliseconds and 80 random bits, in 26 characters that sort by time.
 func newID(now time.Time) string {
+	var id [idSize]byte
+	putID(id[:], now)
+	return string(id[:])
+}
+
+// newIDs returns n ids, one behind the other.
+func newIDs(now time.Time, n int) string {
+	var ids strings.Builder
+	ids.Grow(n * idSize)
+	var id [idSize]byte
+	for range n {
+		putID(id[:], now)
+		ids.Write(id[:])
+	}
+	return ids.String()
+}
+
+const idSize = 26
+
+func putID(id []byte, now time.Time) {
 	high := uint64(now.UnixMilli())<<16 | rand.Uint64()>>48
 	low := rand.Uint64()
-	var id [26]byte
-	for i := len(id) - 1; i >= 0; i-- {
+	for i := idSize - 1; i >= 0; i-- {
 		id[i] = crockford[low&31]
 		low = low>>5 | high<<59
 		high >>= 5
 	}
-	return string(id[:])
 }
