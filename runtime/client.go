@@ -431,19 +431,17 @@ const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 // newID returns a ULID (https://github.com/ulid/spec): 48 bits of
 // milliseconds and 80 random bits, in 26 characters that sort by time.
-func newID(now time.Time) string {
-	var id [idSize]byte
-	putID(id[:], now)
-	return string(id[:])
-}
+func newID(now time.Time) string { return newIDs(now, 1) }
 
 // newIDs returns n ids, one behind the other.
 func newIDs(now time.Time, n int) string {
 	var ids strings.Builder
 	ids.Grow(n * idSize)
 	var id [idSize]byte
+	putBase32(id[:10], uint64(now.UnixMilli()))
 	for range n {
-		putID(id[:], now)
+		putBase32(id[10:18], rand.Uint64())
+		putBase32(id[18:], rand.Uint64())
 		ids.Write(id[:])
 	}
 	return ids.String()
@@ -451,12 +449,10 @@ func newIDs(now time.Time, n int) string {
 
 const idSize = 26
 
-func putID(id []byte, now time.Time) {
-	high := uint64(now.UnixMilli())<<16 | rand.Uint64()>>48
-	low := rand.Uint64()
-	for i := idSize - 1; i >= 0; i-- {
-		id[i] = crockford[low&31]
-		low = low>>5 | high<<59
-		high >>= 5
+// putBase32 fills b with the last bits of v.
+func putBase32(b []byte, v uint64) {
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = crockford[v&31]
+		v >>= 5
 	}
 }
