@@ -70,17 +70,21 @@ func holdToContract(t *testing.T, name string, connect func(t *testing.T) []open
 type opener func(t *testing.T) *redis.Broker
 
 func byURL(url string) opener {
-	return func(t *testing.T) *redis.Broker { return openURL(t, url, redis.Config{Prefix: "app:" + prefix(t)}) }
+	return func(t *testing.T) *redis.Broker { return openURL(t, url, redis.Config{Prefix: "app:" + prefix(t), Timeout: patience}) }
 }
 
 func byClient(client func() goredis.UniversalClient) opener {
 	return func(t *testing.T) *redis.Broker {
-		return openClient(t, client(), redis.Config{Prefix: "app:" + prefix(t)})
+		return openClient(t, client(), redis.Config{Prefix: "app:" + prefix(t), Timeout: patience})
 	}
 }
 
 // openClient opens a broker like a client, which it closes before the broker:
 // that has connections of its own.
+// patience is for a thousand calls at once that each need a connection, which
+// sentinels are asked about, on a busy machine.
+const patience = 15 * time.Second
+
 func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) *redis.Broker {
 	t.Helper()
 	b, err := redis.New(client, cfg)
