@@ -146,7 +146,7 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 		return nil
 	}
 	if isFlag(args[0]) {
-		return usagef("", "flag %s before a command; flags stand behind it", args[0])
+		return usagef("", "flag %s before the command; flags stand behind it", args[0])
 	}
 	for _, c := range commands() {
 		if c.named(args[0]) {

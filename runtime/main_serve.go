@@ -27,11 +27,16 @@ type serveOptions struct {
 
 func (a *app) serve(ctx context.Context, args []string) error {
 	o := &serveOptions{}
-	if err := a.parse(o.flags(a), args, manual{
+	set := o.flags(a)
+	err := a.parse(set, args, manual{
 		usage:   "serve [flags]",
 		intro:   "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
 		example: "serve --consume --queues critical=6,default=3",
-	}); err != nil {
+	})
+	if err == nil {
+		err = o.check(set)
+	}
+	if err != nil {
 		return err
 	}
 	if !o.consume && !o.schedule {
@@ -70,8 +75,8 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.consume, "consume", false, "execute queued tasks")
 	set.BoolVar(&o.schedule, "schedule", false, "queue the periodic tasks")
-	set.IntVar(&o.consumer.Concurrency, "concurrency", 0, "io tasks at once (0: 10 for each CPU)")
-	set.IntVar(&o.consumer.Processes, "processes", 0, "child processes for CPU-bound tasks (0: one for each CPU)")
+	intVar(set, &o.consumer.Concurrency, "concurrency", "io tasks at once (0: 10 for each CPU)")
+	intVar(set, &o.consumer.Processes, "processes", "child processes for CPU-bound tasks (0: one for each CPU)")
 	set.Func("queues", "queues to take from with their weights, such as critical=6,default=3 (default those of the tasks)", func(text string) (err error) {
 		o.consumer.Queues, err = parseQueues(text)
 		return err
@@ -80,9 +85,31 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
-	set.TextVar(&o.level, "log", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
+	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
+		if o.level.UnmarshalText([]byte(text)) != nil {
+			return errors.New("none of debug, info, warn and error")
+		}
+		return nil
+	})
 	set.BoolVar(&o.json, "json", false, "log JSON")
 	return set
+}
+
+// check refuses what no consumer can be told.
+func (o *serveOptions) check(set *flag.FlagSet) error {
+	if given(set, "grace") && o.consumer.Grace == 0 {
+		o.consumer.Grace = 1 // none; the zero value is the default
+	}
+	if given(set, "lease") && o.consumer.Lease == 0 {
+		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
+	}
+	cfg := o.consumer
+	err := cfg.setDefaults()
+	if err == nil {
+		return nil
+	}
+	field, problem, _ := strings.Cut(strings.TrimPrefix(err.Error(), "field "), " ")
+	return usagef("serve", "--%s %s", strings.Replace(strings.ToLower(field), "children", "child-env", 1), problem)
 }
 
 func (o *serveOptions) logger(a *app) *slog.Logger {
@@ -96,6 +123,9 @@ func (o *serveOptions) logger(a *app) *slog.Logger {
 // childEnvVar defines the flag for [ChildConfig].Env.
 func childEnvVar(set *flag.FlagSet, env *[]string) {
 	set.Func("child-env", "environment variable for child processes: a name, a pattern such as AWS_* or *, or KEY=value; repeatable", func(text string) error {
+		if text == "" || text[0] == '=' {
+			return errors.New("it names nothing")
+		}
 		*env = append(*env, text)
 		return nil
 	})
@@ -108,6 +138,9 @@ func parseQueues(text string) (map[string]int, error) {
 		name, weight, found := strings.Cut(strings.TrimSpace(part), "=")
 		if name == "" {
 			return nil, errors.New("a queue has no name")
+		}
+		if _, twice := queues[name]; twice {
+			return nil, fmt.Errorf("queue %s stands twice", name)
 		}
 		queues[name] = 1
 		if !found {
