@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,5 +148,74 @@ func TestSchedulesMadeAtRunTimeAreListed(t *testing.T) {
 	f.tells(&ticks, "list", "--from", "2001-01-01")
 	for _, tick := range ticks {
 		require.Equal(t, tick.ID != "", tick.At.After(digest.Since), tick)
+	}
+}
+
+// TestJSONHasTheFieldsThatAreDocumented: programs rely on what docs/commands.md
+// says, so nothing is printed that it does not name.
+func TestJSONHasTheFieldsThatAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/commands.md")
+	require.NoError(t, err)
+	_, documented, found := strings.Cut(string(doc), "\n## JSON\n")
+	require.True(t, found)
+	f := newFleet(t)
+	_, err = tasks.ScheduleRecorderMail(f.ctx, "0 9 * * *", "Europe/Rome", "ada")
+	require.NoError(t, err)
+	late, err := tasks.QueueEcho(f.ctx, "x", 1, taskrt.Delay(time.Hour), taskrt.Keep(time.Hour), taskrt.Header("k", "v"))
+	require.NoError(t, err)
+	dead := f.die(2, "timeout")
+	f.serve(0, "--consume")
+	linger, err := tasks.QueueLinger(f.ctx, "so far")
+	require.NoError(t, err)
+	f.progress(linger.ID, "default")
+
+	var check func(v any, args []string)
+	check = func(v any, args []string) {
+		switch v := v.(type) {
+		case []any:
+			for _, one := range v {
+				check(one, args)
+			}
+		case map[string]any:
+			for key, one := range v {
+				require.Contains(t, documented, "`"+key+"`", "%q prints it", args)
+				if key != "params" && key != "result" && key != "headers" { // the application's own
+					check(one, args)
+				}
+			}
+		}
+	}
+	for _, c := range []struct {
+		code int
+		args []string
+	}{
+		{0, []string{"list"}},
+		{0, []string{"list", "--next", "1"}},
+		{0, []string{"exec", "echo", "--text", "x", "--times", "1"}},
+		{1, []string{"exec", "misbehave", "--how", "panic"}},
+		{0, []string{"queue", "echo", "--text", "x", "--times", "1", "--delay", "1h"}},
+		{0, []string{"queue", "echo", "--text", "x", "--times", "1", "--wait"}},
+		{1, []string{"queue", "misbehave", "--how", "permanent", "--wait"}},
+		{0, []string{"status"}},
+		{0, []string{"runs"}},
+		{0, []string{"run", late.ID}},
+		{0, []string{"run", linger.ID}},
+		{0, []string{"run", dead[0]}},
+		{0, []string{"cancel", late.ID}},
+		{0, []string{"dead", "list"}},
+		{0, []string{"dead", "retry", dead[0]}},
+		{0, []string{"dead", "delete", dead[1]}},
+		{0, []string{"pause", "mail"}},
+		{0, []string{"resume", "mail"}},
+		{0, []string{"disable", "echo"}},
+		{0, []string{"enable", "echo"}},
+	} {
+		a := f.app(append(c.args, "--json")...)
+		require.Equal(t, c.code, a.code, "%q: %s", c.args, a.stderr)
+		require.Equal(t, c.code, strings.Count(a.stderr, "\n"), "%q: %s", c.args, a.stderr)
+		require.Equal(t, 1, strings.Count(a.stdout, "\n"), "%q: %s", c.args, a.stdout)
+		var v any
+		require.NoError(t, json.Unmarshal([]byte(a.stdout), &v), c.args)
+		check(v, c.args)
 	}
 }

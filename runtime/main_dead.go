@@ -43,6 +43,8 @@ retry queues them again as new runs, delete forgets them. Each takes --help.
 Example: %[1]s dead retry --kind timeout --older 1h
 `, a.name)
 		return err
+	case isFlag(args[0]):
+		return usagef("dead", "flag %s before the command; flags stand behind it", args[0])
 	case args[0] == "list":
 		return a.deadList(ctx, args[1:])
 	case args[0] == "retry":

@@ -20,6 +20,7 @@ const (
 // What --limit is without the flag, and says of itself.
 const (
 	defaultLimit = 50
+	maxLimit     = 1_000_000
 	limitUsage   = "so many at most (default 50)"
 )
 
@@ -122,6 +123,9 @@ func (o *runsOptions) check() error {
 func checkLimit(command string, n int) error {
 	if n < 1 {
 		return usagef(command, "--limit is %d; at least 1 is needed", n)
+	}
+	if n > maxLimit {
+		return usagef(command, "--limit is %d; at most %d are printed", n, maxLimit)
 	}
 	return nil
 }

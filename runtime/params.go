@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strconv"
 	"strings"
@@ -142,11 +143,11 @@ func setValue(v reflect.Value, text string) (err error) {
 		v.SetFloat(f)
 		return numberError(err, "a number", v.Type())
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		n, err := strconv.ParseInt(text, 0, v.Type().Bits())
+		n, err := strconv.ParseInt(text, base(text), v.Type().Bits())
 		v.SetInt(n)
 		return numberError(err, "a whole number", v.Type())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		n, err := strconv.ParseUint(text, 0, v.Type().Bits())
+		n, err := strconv.ParseUint(text, base(text), v.Type().Bits())
 		v.SetUint(n)
 		return numberError(err, "a whole number from 0", v.Type())
 	default:
@@ -155,11 +156,21 @@ func setValue(v reflect.Value, text string) (err error) {
 		if err := d.Decode(v.Addr().Interface()); err != nil {
 			return fmt.Errorf("as JSON: %w", err)
 		}
-		if d.More() {
+		if _, err := d.Token(); err != io.EOF {
 			return errors.New("as JSON: there is more after the value")
 		}
 	}
 	return nil
+}
+
+// base is that of a number: as Go writes it, but that zeros before a decimal one
+// do not make it octal.
+func base(text string) int {
+	digits := strings.TrimLeft(text, "+-")
+	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
+		return 10
+	}
+	return 0
 }
 
 // numberError says of a number that could not be read what it should be.
