@@ -227,6 +227,11 @@ var (
 	ErrClosed    = errors.New("the broker is closed")
 	ErrDisabled  = errors.New("the task is disabled")
 
+	// ErrNewer is wrapped by the error of reading a run that a newer version of
+	// this package has stored. A broker should leave it as it is to consumers that
+	// can read it, for some time.
+	ErrNewer = errors.New("a newer version of taskgen wrote it")
+
 	// ErrOutcomeUnknown is wrapped by the error of a QueueTasks whose runs may
 	// or may not be stored: the request was sent and its reply has not come.
 	ErrOutcomeUnknown = errors.New("whether it was stored is unknown")

@@ -23,8 +23,13 @@ const (
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not
-// know; fields can be added to the map without a new version.
-const envelopeVersion = 1
+// know, as [ErrNewer] if it is a later one; fields can be added to the map without
+// a new version. Versions go up to lastVersion: what opens with a greater byte, as
+// text does, is no envelope.
+const (
+	envelopeVersion = 1
+	lastVersion     = 31
+)
 
 // AppendBinary appends the run's stored form to b: a version byte and a
 // MessagePack map with short keys, zero values left out. Receipt is not part
@@ -174,8 +179,11 @@ func (d *Decoder) Decode(b []byte, r *TaskRun) error { return d.DecodeWithID("",
 // DecodeWithID is Decode for a run whose id is stored beside it, and was empty
 // when it was encoded. An id in b is kept.
 func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
-	if len(b) == 0 || b[0] != envelopeVersion {
+	switch {
+	case len(b) == 0 || b[0] < envelopeVersion || b[0] > lastVersion:
 		return fmt.Errorf("decode run: not an envelope of version %d", envelopeVersion)
+	case b[0] > envelopeVersion:
+		return fmt.Errorf("decode run: an envelope of version %d, this build reads those up to %d: %w", b[0], envelopeVersion, ErrNewer)
 	}
 	*r = TaskRun{ID: id}
 	in := codec.NewReader(b[1:])

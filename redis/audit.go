@@ -54,7 +54,7 @@ const (
 // looks again a second later; what it then cannot be sure of, as in a queue of
 // megabytes in flight, it leaves alone. Leases that nobody holds need no audit,
 // they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,
-// TYPE, GETRANGE, PTTL, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX. An error
+// TYPE, GETRANGE, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX. An error
 // can leave a part mended.
 func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (AuditReport, error) {
 	q, err := b.queue(queueName)
@@ -254,7 +254,11 @@ func (a *audit) firstLook(ctx context.Context) error {
 			return
 		}
 		run := new(broker.TaskRun)
-		if err = parseElement(names, []byte(s.element), run); err != nil || run.Queue != a.q.name {
+		err = parseElement(names, []byte(s.element), run)
+		if _, newer := newerID([]byte(s.element), err); newer {
+			return
+		}
+		if err != nil || run.Queue != a.q.name {
 			bad[s.key] = append(bad[s.key], s.entry)
 		}
 	})

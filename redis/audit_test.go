@@ -227,7 +227,7 @@ func TestAudit(t *testing.T) {
 // TestAuditByAUserOfFewRights needs the rights that its doc names.
 func TestAuditByAUserOfFewRights(t *testing.T) {
 	s := redistest.Start(t)
-	allow(t, s, "+scan", "+type", "+getrange", "+pttl", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex")
+	allow(t, s, "+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex")
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			b := openURL(t, "redis://app:pass@"+s.Addr(), redis.Config{Prefix: "app:" + prefix(t)})

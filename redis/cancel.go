@@ -181,13 +181,15 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 	run := new(broker.TaskRun)
 	out := &outcome{run: run}
 	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
-		out = unreadable(nil, q, []byte(element), err)
+		if h, bad := parseHeader([]byte(element)); bad == nil && errors.Is(err, broker.ErrNewer) {
+			out.byHeader(q, h, []byte(element), appendRecord(startRecord(nil, broker.StateFailed), run, nil, failure))
+		} else {
+			out = unreadable(nil, q, []byte(element), err)
+		}
 	} else if err := out.over(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
 		return false, false, err
 	}
-	if out.steps == "" && out.record != "" {
-		out.step('e', out.record, out.value, out.keep)
-	}
+	out.stepped()
 	keys, args := b.finishing(q, 1)
 	keys = append(append(keys, key, q.done("")), out.keys...)
 	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)

@@ -100,7 +100,7 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
-	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +persist +type +rename
+	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +pttl +persist +type +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
 	+sadd +srem +smembers +sscan +sismember
 	+hset +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby

@@ -25,6 +25,7 @@ import (
 // and behind it, if flagUnique or flagLine is set, the extension (policies.go).
 const (
 	elementVersion = 1
+	lastVersion    = 31 // there can be: text opens with a greater byte
 	headerSize     = 9
 
 	flagRecord = 1 // the run has a record
@@ -118,6 +119,9 @@ type header struct {
 }
 
 func parseHeader(e []byte) (header, error) {
+	if len(e) > headerSize && e[0] > elementVersion && e[0] <= lastVersion {
+		return header{}, fmt.Errorf("decode stored run: an element of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], elementVersion, upgrade)
+	}
 	if len(e) <= headerSize || e[0] != elementVersion || len(e) < headerSize+int(e[8]) {
 		return header{}, errors.New("decode stored run: not an element of version 1")
 	}

@@ -245,6 +245,13 @@ func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) 
 	}
 }
 
+// stepped has the record be set by a step, where there is no batch.
+func (out *outcome) stepped() {
+	if out.steps == "" && out.record != "" {
+		out.step('e', out.record, out.value, out.keep)
+	}
+}
+
 // unreadable makes a dead letter of an entry's bytes.
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
@@ -254,6 +261,12 @@ func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	if err != nil {
 		return out
 	}
+	out.byHeader(q, h, element, appendRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
+	return out
+}
+
+// byHeader makes the steps of the end of a run of which little more can be read.
+func (out *outcome) byHeader(q *queue, h header, element, record []byte) {
 	if h.ownID {
 		out.step('i', q.owner(string(h.id)))
 	}
@@ -263,11 +276,12 @@ func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	if h.flags&flagLine != 0 {
 		out.step('l', "")
 	}
+	if group, member, ok := broker.MemberOf(element[h.size:]); ok {
+		out.step('g', q.group(group), member, memberEntry(string(h.id), record))
+	}
 	if h.record {
-		record := appendRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure)
 		out.end(q, string(h.id), unreadableKept, record)
 	}
-	return out
 }
 
 // unreadableKept is how long the record of a run is kept that does not say it

@@ -79,7 +79,7 @@ func (a *audit) unknown(key string) bool {
 		"paused", "disabled", "enabling", "last", "outbox",
 		"lines", "turns", "policy", "opens", "held", "starts", "rates":
 		return several
-	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked":
+	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
 		return !several
 	}
 	return true

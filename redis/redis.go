@@ -201,7 +201,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
 	b.bad = string(appendFailure(nil, &broker.Failure{
-		Kind: "schema", Message: "the stored entry is not one of a run",
+		Kind: "schema", Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
 	}))
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
@@ -415,6 +415,7 @@ func (q *queue) progress(id string) string     { return q.base + "progress:" + i
 func (q *queue) parked(id string) string       { return q.base + "parked:" + id }
 func (q *queue) group(id string) string        { return q.base + "group:" + id }
 func (q *queue) ended(instance string) string  { return q.base + "wait:" + instance }
+func (q *queue) newer(id string) string        { return q.base + "newer:" + id }
 func (q *queue) unique(key string) string      { return q.base + "u:" + key }
 
 // escape makes a queue's name safe inside a hash tag and before a colon. It is

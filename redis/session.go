@@ -40,7 +40,7 @@ type hold struct {
 	mark   string       // when, by the server, some of it was last recovered
 	slots  map[int64]*slot
 	parked []time.Time // when runs are due that it handed back for others
-	bad    []*outcome  // entries that cannot be read, whose dead letter could not be written
+	bad    []*outcome  // of entries that cannot be read, which could not be applied
 	finish committer[*finishing]
 }
 

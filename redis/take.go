@@ -371,7 +371,8 @@ func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, 
 	return h.afterOthers(time.Now(), untilDue(due))
 }
 
-// receive makes runs of a batch. What cannot be read is made a dead letter.
+// receive makes runs of a batch. What cannot be read is made a dead letter, or
+// left to who can.
 func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements [][]byte) []*broker.TaskRun {
 	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
 	var (
@@ -379,7 +380,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		receipts = make([]receipt, len(elements))
 		made     = make([]broker.TaskRun, len(elements))
 		runs     = make([]*broker.TaskRun, 0, len(elements))
-		bad      []*outcome
+		bad      []unread
 	)
 	sl.runs = made
 	for i, element := range elements {
@@ -390,7 +391,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
 		if err != nil {
-			bad = append(bad, unreadable(&receipts[i], h.q, element, err))
+			bad = append(bad, unread{&receipts[i], element, err})
 			continue
 		}
 		run.Deliveries++
@@ -405,7 +406,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	h.next, h.asked = number+1, false
 	s.mu.Unlock()
 	if len(bad) > 0 {
-		s.bury(ctx, h, bad)
+		s.endUnread(ctx, h, bad)
 	}
 	if len(sl.kept) > 0 {
 		s.noteLater(sl)
@@ -413,8 +414,8 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	return runs
 }
 
-// bury makes dead letters of entries that cannot be read. What fails is tried
-// again at the next renewal.
+// bury applies outcomes of entries that cannot be read. What fails is tried again
+// at the next renewal.
 func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
 	f := &finishing{outcomes: bad}
 	if err := h.finish.do(ctx, s.b, f, 0); err == nil && f.err == nil {

@@ -1,0 +1,37 @@
+package broker
+
+import "github.com/taskgen/taskgen/codec"
+
+// MemberOf returns the group that a run is a member of and its place there, of a
+// stored form that cannot be read as a whole: it is damaged further on, or of a
+// newer version that kept these two. It is false when there is no group to be
+// found, or when the place may be in what cannot be read.
+func MemberOf(b []byte) (group string, member int, ok bool) {
+	if len(b) == 0 {
+		return "", 0, false
+	}
+	in := codec.NewReader(b[1:])
+	placed := false
+	for n := in.MapLen(); n > 0 && in.More(); n-- {
+		switch string(in.Key()) {
+		case "w":
+			if name := in.Text(); checkName("group", string(name[:min(len(name), MaxID+1)]), MaxID, false) == nil {
+				group = string(name)
+			}
+		case "v":
+			if v := in.Int(); in.More() {
+				member, placed = v, true
+			}
+		case "b":
+			placed = placed || n == 1 // it is written last, and the first place is not written
+			in.Skip()
+		default:
+			in.Skip()
+		}
+	}
+	placed = placed || in.More()
+	if group == "" || !placed || member < 0 || member >= MaxGroup {
+		return "", 0, false
+	}
+	return group, member, true
+}

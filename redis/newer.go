@@ -1,0 +1,125 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A run whose header can be read, and whose envelope a newer version wrote, is left
+// to a consumer of that version: it goes back as it is, soon at first and ever
+// more seldom, and becomes a dead letter when none came. How long that has been
+// going on is told by what is left of the time to live of a key.
+const (
+	newerPatience = time.Hour         // then it becomes a dead letter
+	newerKept     = 2 * newerPatience // the key
+)
+
+// upgrade says what to do about what a newer version stored.
+const upgrade = "upgrade, then queue it again (dead retry)"
+
+// unread is an entry of a batch that cannot be read.
+type unread struct {
+	at      *receipt
+	element []byte
+	why     error
+}
+
+// endUnread has dead letters made of entries that cannot be read, and those left
+// to others that another version can read.
+func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
+	var ids []string
+	for _, e := range entries {
+		if id, ok := newerID(e.element, e.why); ok {
+			ids = append(ids, id)
+		}
+	}
+	// Without an answer each is as if seen for the first time.
+	ages, _ := s.b.newerFor(ctx, h.q, ids)
+	outcomes := make([]*outcome, len(entries))
+	for i, e := range entries {
+		id, newer := newerID(e.element, e.why)
+		switch age := ages[id]; {
+		case !newer:
+			outcomes[i] = unreadable(e.at, h.q, e.element, e.why)
+		case age < newerPatience:
+			delay := leaveFor(age)
+			s.noteParked(h, delay) // before the script, whose effect a take may see before its reply
+			outcomes[i] = leaveNewer(e.at, h.q, e.element, delay)
+		default:
+			outcomes[i] = unreadable(e.at, h.q, e.element, nobodyCame(e.why))
+		}
+	}
+	s.bury(ctx, h, outcomes)
+}
+
+func nobodyCame(why error) error {
+	return fmt.Errorf("no consumer that can read it came within %v: %w; %s", newerPatience, why, upgrade)
+}
+
+// newerID returns the id of an element that was read with an error, and whether
+// a newer version can read it and scripts can put it where it waits.
+func newerID(element []byte, why error) (string, bool) {
+	h, err := parseHeader(element)
+	if err != nil || !errors.Is(why, broker.ErrNewer) || element[2] > 1 || element[3] > 2 {
+		return "", false
+	}
+	return string(h.id), true
+}
+
+// newerFor returns for how long runs have been left to newer versions, by their
+// ids: not at all if they were not seen before.
+func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[string]time.Duration, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	pipe := b.clients.work.Pipeline()
+	left := make([]interface{ Val() time.Duration }, len(ids))
+	for i, id := range ids {
+		pipe.SetNX(ctx, q.newer(id), "", newerKept)
+		left[i] = pipe.PTTL(ctx, q.newer(id))
+	}
+	if err := b.readAll(ctx, pipe); err != nil {
+		return nil, err
+	}
+	ages := make(map[string]time.Duration, len(ids))
+	for i, id := range ids {
+		if ttl := left[i].Val(); ttl > 0 {
+			ages[id] = newerKept - ttl
+		}
+	}
+	return ages, nil
+}
+
+// leaveFor is how long a run is delayed that was left for so long already: soon it
+// may come to one who can read it, or one has to start first.
+func leaveFor(age time.Duration) time.Duration {
+	most := min(max(age, 400*time.Millisecond), 10*time.Second)
+	return most/2 + rand.N(most/2)
+}
+
+// leaveNewer puts an element back as it is, or ends its run if that was asked for.
+func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *outcome {
+	out := &outcome{at: at}
+	h, err := parseHeader(element)
+	if err != nil {
+		return unreadable(at, q, element, err)
+	}
+	var end outcome
+	end.byHeader(q, h, element, openRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun)))
+	end.stepped()
+	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.steps += end.steps
+	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
+	if h.flags&flagLine != 0 {
+		out.step('l', "")
+	}
+	lane := int(element[2])*3 + 3 - int(element[3])
+	out.step('d', "", millis(delay), lane, element)
+	out.step('w', "", lane)
+	return out
+}

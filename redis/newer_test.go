@@ -1,0 +1,177 @@
+package redis_test
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// asNewer is an element of another version: of the envelope, or of itself.
+func asNewer(element string, envelope bool, version byte) string {
+	b := []byte(element)
+	at := 9 + int(b[8])
+	if b[1]&12 != 0 {
+		at += 2 + int(b[at])<<8 + int(b[at+1])
+	}
+	if !envelope {
+		at = 0
+	}
+	b[at] = version
+	return string(b)
+}
+
+// queueNewer queues a run as a newer version would store it.
+func queueNewer(t *testing.T, b *redis.Broker, c *goredis.Client, base string, envelope bool, r *broker.TaskRun) string {
+	t.Helper()
+	require.NoError(t, b.QueueTasks(t.Context(), r))
+	key := base + "io:1"
+	list, err := c.LRange(t.Context(), key, -1, -1).Result()
+	require.NoError(t, err)
+	element := asNewer(list[0], envelope, 2)
+	require.NoError(t, c.LSet(t.Context(), key, -1, element).Err())
+	return element
+}
+
+// rich is a run that holds all a run can hold.
+func rich(id string) *broker.TaskRun {
+	r := ownKept(id, "q")
+	r.EnsureRules().Unique = "key"
+	r.Rules.Limits = []broker.Limit{{Key: "limit", Max: 1}}
+	return r
+}
+
+// TestNewerEnvelopeIsLeftToOthers has consumers that cannot read a run hand it
+// around, seldom, until one that can takes it as it was queued.
+func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
+	server := redistest.Start(t)
+	allow(t, server)
+	b := openURL(t, "redis://app:pass@"+server.Addr(), redis.Config{Prefix: "app:" + prefix(t)})
+	c, base := raw(t, server), "app:"+prefix(t)+":{q}:"
+	element := queueNewer(t, b, c, base, true, rich("new"))
+	var all sync.WaitGroup
+	for range 3 {
+		s := join(t, b, time.Minute)
+		all.Go(func() {
+			got, err := s.Take(within(t, 2*time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
+			require.Error(t, err)
+			require.Empty(t, ids(got))
+		})
+	}
+	all.Wait()
+	stats, err := c.Info(t.Context(), "commandstats").Result()
+	require.NoError(t, err)
+	calls := regexp.MustCompile(`cmdstat_pttl:calls=(\d+)`).FindStringSubmatch(stats)
+	require.NotNil(t, calls)
+	n, err := strconv.Atoi(calls[1])
+	require.NoError(t, err)
+	require.Greater(t, n, 1, "times it was handed out")
+	require.Less(t, n, 12, "times it was handed out in two seconds")
+
+	require.Equal(t, []string{element}, elementsAt(t, c, base+"delayed"), "its bytes")
+	require.Empty(t, elementsAt(t, c, base+"dead"))
+	require.Zero(t, c.Exists(t.Context(), base+"held", base+"flights").Val(), "it counts at no limit")
+	require.False(t, record(t, b, "q", "new").State.Ended())
+	require.ErrorIs(t, b.QueueTasks(t.Context(), ownKept("new", "q")), broker.ErrDuplicate)
+	require.NoError(t, c.Del(t.Context(), base+"delayed").Err())
+	require.NoError(t, c.ZAdd(t.Context(), base+"delayed", z(0, asNewer(element, true, 1))).Err())
+	got := takeAll(t, join(t, b, time.Minute), "q", 1)
+	require.Equal(t, 1, got[0].Deliveries, "no delivery was counted")
+	require.Zero(t, got[0].Attempt)
+	requireNothingRefused(t, server)
+}
+
+// TestNewerEnvelopeForWhichNobodyCame becomes a dead letter, which a newer version
+// can queue again.
+func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	element := queueNewer(t, b, c, base, true, rich("new"))
+	require.NoError(t, c.Set(t.Context(), base+"newer:new", "", 59*time.Minute).Err(), "it is known for an hour and a minute")
+	s := join(t, b, time.Minute)
+	require.Empty(t, now(t, s, 10))
+	letters, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	require.Equal(t, element, string(letters[0].Raw))
+	require.Equal(t, "schema", letters[0].Failure.Kind)
+	require.Contains(t, letters[0].Failure.Message, "envelope of version 2")
+	require.Contains(t, letters[0].Failure.Message, "dead retry")
+	require.Equal(t, broker.StateFailed, record(t, b, "q", "new").State)
+	requireRedoneByANewer(t, b, c, base, letters[0].ID, "new")
+}
+
+// TestNewerElement cannot be moved by scripts, so it is a dead letter at once.
+func TestNewerElement(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	ready := queueNewer(t, b, c, base, false, run("ready", "q"))
+	delayed := asNewer(asNewer(ready, false, 1), false, 3)
+	require.NoError(t, c.ZAdd(t.Context(), base+"delayed", z(0, delayed)).Err())
+	s := join(t, b, time.Minute)
+	require.Empty(t, now(t, s, 10))
+	letters, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 2)
+	for _, letter := range letters {
+		require.Contains(t, []string{ready, delayed}, string(letter.Raw))
+		require.Contains(t, letter.Failure.Message, "newer version")
+		require.Contains(t, letter.Failure.Message, "dead retry")
+	}
+	require.Equal(t, int64(2), c.LLen(t.Context(), base+"dead").Val())
+	require.NoError(t, c.LTrim(t.Context(), base+"dead", 1, 1).Err())
+	requireRedoneByANewer(t, b, c, base, letters[1].ID, "ready")
+}
+
+// requireRedoneByANewer checks that the only dead letter stays where it is when
+// one who cannot read it queues it again, and is queued by one who can, which is
+// this one once the bytes are of its version.
+func requireRedoneByANewer(t *testing.T, b *redis.Broker, c *goredis.Client, base, letter, id string) {
+	t.Helper()
+	n, err := b.Redo(t.Context(), "q", broker.RedoRetry, letter, id)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	entry := elementsAt(t, c, base+"dead")[0]
+	at := strings.LastIndex(entry, string([]byte{byte(len(id))})+id) - 8 // where the element begins
+	element := asNewer(asNewer(entry[at:], false, 1), true, 1)
+	require.NoError(t, c.LSet(t.Context(), base+"dead", 0, entry[:at]+element).Err())
+	n, err = b.Redo(t.Context(), "q", broker.RedoRetry, id)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	got := takeAll(t, join(t, b, time.Minute), "q", 1)
+	require.Equal(t, []string{id}, ids(got))
+	require.Equal(t, fmt.Sprint("payload of ", id), string(got[0].Payload))
+}
+
+func TestCancelOfARunOfANewerVersion(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	queueNewer(t, b, c, base, true, rich("new"))
+	s := join(t, b, time.Minute)
+	require.Empty(t, now(t, s, 10))
+	require.NoError(t, b.Cancel(t.Context(), "q", "new", stopped))
+	require.Equal(t, &stopped, record(t, b, "q", "new").Failure)
+	require.Empty(t, elementsAt(t, c, base+"delayed"))
+	require.Empty(t, elementsAt(t, c, base+"dead"), "its end was asked for")
+	require.NoError(t, b.QueueTasks(t.Context(), rich("new")), "its id and its key are free")
+	require.Equal(t, []string{"new"}, ids(takeAll(t, s, "q", 1)), "its place at the limit too")
+}
+
+func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	queueNewer(t, b, c, prefix(t)+":{q}:", true, rich("new"))
+	report, err := b.Audit(t.Context(), "q", true)
+	require.NoError(t, err)
+	require.Equal(t, redis.AuditReport{Mended: true, Runs: 1}, report)
+	require.Equal(t, 1, length(t, b, "q"))
+}
