@@ -240,6 +240,7 @@ func (a *audit) count(n *int, v any) {
 func (a *audit) firstLook(ctx context.Context) error {
 	a.seen, a.twice = a.parked(), map[string]bool{}
 	bad := map[string][]any{} // by the list they are in
+	var dying []spot          // whose header tells what their end has to free
 	names := new(broker.Decoder)
 	err := a.look(ctx, func(s spot, mine bool) {
 		h, err := parseHeader([]byte(s.element))
@@ -258,7 +259,10 @@ func (a *audit) firstLook(ctx context.Context) error {
 		if _, newer := newerID([]byte(s.element), err); newer {
 			return
 		}
-		if err != nil || run.Queue != a.q.name {
+		switch _, bare := parseHeader([]byte(s.element)); {
+		case err != nil && bare == nil && a.report.Mended:
+			dying = append(dying, s)
+		case err != nil || run.Queue != a.q.name:
 			bad[s.key] = append(bad[s.key], s.entry)
 		}
 	})
@@ -266,6 +270,20 @@ func (a *audit) firstLook(ctx context.Context) error {
 		return err
 	}
 	a.report.Runs = len(a.seen)
+	return a.bury(ctx, dying, bad)
+}
+
+// bury makes dead letters of what is no run.
+func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) error {
+	for _, s := range dying {
+		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.element, nil)
+		if err != nil {
+			return fmt.Errorf("bury unreadable entries: %w", err)
+		}
+		if over {
+			a.report.Unreadable++
+		}
+	}
 	for key, entries := range bad {
 		skip := any(0)
 		if key == a.q.lines {

@@ -175,3 +175,62 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 	require.Equal(t, redis.AuditReport{Mended: true, Runs: 1}, report)
 	require.Equal(t, 1, length(t, b, "q"))
 }
+
+// TestMemberThatCannotBeRead has the dead letter of a member be its end, where
+// what is damaged leaves its place to be read, wherever it is found.
+func TestMemberThatCannotBeRead(t *testing.T) {
+	damage := map[string]func(element string) string{
+		"cut off in its parameters": func(e string) string { return e[:len(e)-4] },
+		"with text for a number":    func(e string) string { return strings.Replace(e, "\xa1j\x01", "\xa1j\xa0", 1) },
+		"with bytes left over":      func(e string) string { return e + "more" },
+	}
+	find := map[string]func(t *testing.T, b *redis.Broker, s broker.Session){
+		"taken": func(t *testing.T, _ *redis.Broker, s broker.Session) {
+			require.Empty(t, now(t, s, 10))
+		},
+		"cancelled": func(t *testing.T, b *redis.Broker, _ broker.Session) {
+			require.NoError(t, b.Cancel(t.Context(), "q", "member-0", stopped))
+		},
+		"audited": func(t *testing.T, b *redis.Broker, _ broker.Session) {
+			for _, mend := range []bool{false, true} {
+				report, err := b.Audit(t.Context(), "q", mend)
+				require.NoError(t, err)
+				require.Equal(t, redis.AuditReport{Mended: mend, Runs: 1, Unreadable: 1}, report)
+			}
+		},
+	}
+	for what, damage := range damage {
+		for how, find := range find {
+			t.Run(what+" and "+how, func(t *testing.T) {
+				b, c := open(t, shared, redis.Config{}), raw(t, shared)
+				then, members := group("q", "other", 2)
+				members[0].Schema = 1
+				require.NoError(t, b.QueueGroup(t.Context(), then, members...))
+				s := join(t, b, time.Minute)
+				key := prefix(t) + ":{q}:io:1"
+				bad := damage(elementsAt(t, c, key)[0])
+				require.NoError(t, c.LSet(t.Context(), key, 0, bad).Err())
+				// The other one is behind it, and out of the way.
+				require.NoError(t, c.LMove(t.Context(), key, prefix(t)+":other", "RIGHT", "LEFT").Err())
+				find(t, b, s)
+				require.Equal(t, bad, string(letters(t, b)[0].Raw))
+				require.NoError(t, c.LMove(t.Context(), prefix(t)+":other", key, "LEFT", "LEFT").Err())
+				finishAll(t, s, takeAll(t, s, "q", 1))
+				require.Equal(t, []string{"gathering"}, ids(takeAll(t, s, "other", 1)))
+				records, err := b.Members(t.Context(), then.Links.Gathers)
+				require.NoError(t, err)
+				require.Equal(t, "schema", records[0].Failure.Kind)
+				require.Equal(t, broker.StateSucceeded, records[1].State)
+			})
+		}
+	}
+}
+
+// letters are the dead letters of the queue.
+func letters(t *testing.T, b *redis.Broker) []*broker.DeadLetter {
+	t.Helper()
+	list, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.NotEmpty(t, list)
+	return list
+}
