@@ -170,8 +170,9 @@ type Groups interface {
 	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
 
 	// Members returns how the members of a group ended, in their order, nil for
-	// one that has not, as long as the run that gathers it lives. It returns
-	// [ErrNoRecord] for an unknown group.
+	// one that has not, as long as the run that gathers it lives, and while it is
+	// a dead letter, for [GroupKept] at most, so that it can be queued again. It
+	// returns [ErrNoRecord] for an unknown group.
 	Members(ctx context.Context, group Gather) ([]*Record, error)
 }
 

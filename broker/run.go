@@ -142,6 +142,10 @@ type Continuation struct {
 	Keyed bool   // its policies go by parameters, so they are to be made anew with the result
 }
 
+// GroupKept is for how long after the run that gathers a group became a dead letter
+// the group is known, so that it can be gathered by that run queued again.
+const GroupKept = 7 * 24 * time.Hour
+
 // Gather names a group of runs.
 type Gather struct {
 	Group string // empty: none

@@ -90,9 +90,8 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	clear(made)
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
-		o := &outcomes[i]
-		if links := o.Run.Links; links != nil && links.Gathers.Group != "" && (o.Verdict == broker.Succeeded || o.Verdict == broker.Dropped) && !slices.Contains(fenced, o.Run) {
-			s.b.forgetGroup(ctx, links.Gathers)
+		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Gathers.Group != "" && !slices.Contains(fenced, o.Run) {
+			s.b.gathered(ctx, o)
 		}
 	}
 	return fenced, nil

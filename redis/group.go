@@ -226,6 +226,29 @@ func parseMember(q *queue, stored string) (*broker.Record, error) {
 	return record, parseRecord([]byte(stored[size:]), record)
 }
 
+// gathered forgets a group, or keeps it for the dead letter of the run that gathers
+// it. Should it fail, the group goes by itself.
+func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
+	switch o.Verdict {
+	case broker.Succeeded, broker.Dropped:
+		b.forgetGroup(ctx, o.Run.Links.Gathers)
+	case broker.Dead:
+		b.keepGroup(ctx, o.Run.Links.Gathers, broker.GroupKept)
+	}
+}
+
+// keepGroup has a group whose members have ended be kept for a time from now on.
+func (b *Broker) keepGroup(ctx context.Context, group broker.Gather, d time.Duration) {
+	if group.Group == "" {
+		return
+	}
+	if q, err := b.queue(group.Queue); err == nil {
+		_, _ = promptly(ctx, b, func(ctx context.Context) (bool, error) {
+			return b.clients.work.PExpire(ctx, q.group(group.Group), d).Result()
+		})
+	}
+}
+
 // forgetGroup forgets how the members ended, as the run that gathers them has.
 // Should it fail, the group goes by itself.
 func (b *Broker) forgetGroup(ctx context.Context, group broker.Gather) {

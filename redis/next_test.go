@@ -332,3 +332,24 @@ func TestRedoOnceByMany(t *testing.T) {
 	require.Equal(t, 100, total)
 	require.Equal(t, 100, length(t, b, "q"))
 }
+
+// TestGroupOfADeadLetter is kept for a week, and like another once it is to be
+// gathered again.
+func TestGroupOfADeadLetter(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	gathering, members := group("q", "other", 2)
+	require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+	s := join(t, b, time.Minute)
+	finishAll(t, s, takeAll(t, s, "q", 2))
+	left := func() time.Duration { return client.PTTL(t.Context(), prefix(t)+":{q}:group:g").Val() }
+	got := takeAll(t, s, "other", 1)
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	require.NoError(t, err)
+	require.InDelta(t, broker.GroupKept.Hours(), left().Hours(), 1)
+	n, err := b.Redo(t.Context(), "other", broker.RedoRetry, "gathering")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Greater(t, left(), 4*broker.GroupKept)
+	finishAll(t, s, takeAll(t, s, "other", 1))
+	require.Negative(t, left(), "it is forgotten")
+}

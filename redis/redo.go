@@ -66,9 +66,13 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
 	pipe := b.clients.work.Pipeline()
 	var removed []*goredis.IntCmd
+	var gathers []broker.Gather
 	for _, entry := range entries {
 		if letter, err := parseDead(entry); err == nil && wanted[letter.ID] {
 			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
+			if letter.Run != nil {
+				gathers = append(gathers, letter.Run.Links.OrZero().Gathers)
+			}
 		}
 	}
 	if len(removed) == 0 {
@@ -81,6 +85,11 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	n := 0
 	for _, cmd := range removed {
 		n += int(cmd.Val())
+	}
+	if n == len(removed) { // else they go by themselves
+		for _, group := range gathers {
+			b.forgetGroup(ctx, group)
+		}
 	}
 	return n, err
 }
@@ -101,6 +110,8 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 		}
 		g.source, g.canRetry = append([]byte{'d'}, entry...), true
 		groups = append(groups, g)
+		// Before it can run: as long as a group whose members have just ended.
+		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
 	}
 	if len(groups) == 0 {
 		return 0, nil

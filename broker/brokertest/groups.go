@@ -24,6 +24,7 @@ func groupChecks() []check {
 		{"a run that waits for its group can be cancelled", groupCancelled},
 		{"a member that is cancelled has ended", groupMemberCancelled},
 		{"a dead member that is queued again counts no more", groupRedone},
+		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group that many finish at once is gathered once", groupRace},
 		{"a group of ten thousand is gathered as any other", groupBig},
 	}
@@ -294,6 +295,54 @@ func groupRedone(f *fixture) {
 	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
 	require.Equal(f, broker.StateFailed, recs[0].State, "state of the member that died and succeeded later")
+}
+
+func groupGatheredAgain(f *fixture) {
+	f.needControls()
+	s := f.join(longHold)
+	for _, elsewhere := range []bool{false, true} {
+		then, members := f.newGroup("q", 2)
+		then.OwnID = true
+		if elsewhere {
+			then.Links.Gathers.Queue = "other"
+			for _, m := range members {
+				m.Queue = "other"
+			}
+		}
+		f.queueGroup(then, members...)
+		held := f.take(s, 2, then.Links.Gathers.Queue)
+		f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded, Result: []byte("first")},
+			broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+		requireMembers := func(what string) {
+			f.Helper()
+			recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+			require.NoError(f, err, "Members %s", what)
+			require.Len(f, recs, 2, "members %s", what)
+			require.Equal(f, []byte("first"), recs[0].Result, "result of the first member %s", what)
+			require.Equal(f, failure("bad"), recs[1].Failure, "failure of the second member %s", what)
+		}
+		die := func() {
+			f.Helper()
+			run := f.requireNext(s, "the run that gathers the group", then)[0]
+			requireMembers("while the run that gathers them goes on")
+			f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: failure("bad")})
+			requireMembers("after it died")
+		}
+		die()
+		f.redo(broker.RedoRetry, 1, then.ID)
+		requireMembers("after it was queued again")
+		die()
+		f.redo(broker.RedoRetry, 1, then.ID)
+		f.finish(s, succeeded(f.requireNext(s, "the run that died twice", then)...)...)
+		f.requireNoMembers(then.Links.Gathers, "a group that was gathered at last")
+
+		then, members = f.newGroup("q", 1)
+		f.queueGroup(then, members...)
+		f.finish(s, succeeded(f.take(s, 1, "q")...)...)
+		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure("bad")})
+		f.redo(broker.RedoDelete, 1, then.ID)
+		f.requireNoMembers(then.Links.Gathers, "a group whose dead letter was deleted")
+	}
 }
 
 func groupRace(f *fixture) {

@@ -9,25 +9,32 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
+// deadLetter is a dead letter with the group that its run gathers, if it does.
+type deadLetter struct {
+	*broker.DeadLetter
+	group *group
+}
+
 // deadList is a queue's dead letters, a ring once it is full.
 type deadList struct {
-	letters []*broker.DeadLetter
+	letters []deadLetter
 	oldest  int
 	dropped int64
 }
 
-func (d *deadList) add(l *broker.DeadLetter, most int) {
+func (d *deadList) add(l deadLetter, most int) {
 	if len(d.letters) < most {
 		d.letters = append(d.letters, l)
 		return
 	}
+	d.letters[d.oldest].group.forget()
 	d.letters[d.oldest] = l
 	d.oldest = (d.oldest + 1) % most
 	d.dropped++
 }
 
 // list returns the letters, the oldest first.
-func (d *deadList) list() []*broker.DeadLetter {
+func (d *deadList) list() []deadLetter {
 	return slices.Concat(d.letters[d.oldest:], d.letters[:d.oldest])
 }
 
@@ -44,7 +51,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*bro
 	n := len(q.dead.letters)
 	var list []*broker.DeadLetter
 	for i := range min(n, max) {
-		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n]
+		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n].DeadLetter
 		l.Run = cloneRun(l.Run)
 		list = append(list, &l)
 	}
@@ -82,13 +89,16 @@ func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids .
 	}
 	now := b.now()
 	done := 0
-	var left []*broker.DeadLetter
+	var left []deadLetter
 	for _, l := range q.dead.list() {
-		if asked[l.ID] && (what == broker.RedoDelete || b.requeue(q, l.Run, now)) {
-			done++
-		} else {
+		switch {
+		case !asked[l.ID] || what == broker.RedoRetry && !b.requeue(q, l, now):
 			left = append(left, l)
+			continue
+		case what == broker.RedoDelete:
+			l.group.forget()
 		}
+		done++
 	}
 	q.dead.letters, q.dead.oldest = left, 0
 	b.wake(q, now)
@@ -97,15 +107,16 @@ func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids .
 
 // requeue begins a new life of a dead run, which is the broker's own, unless
 // its id or unique key is taken.
-func (b *Broker) requeue(q *queue, r *broker.TaskRun, now clock) bool {
-	slabs := [][]entry{{{run: *r}}}
+func (b *Broker) requeue(q *queue, l deadLetter, now clock) bool {
+	slabs := [][]entry{{{run: *l.Run}}}
 	e := &slabs[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
 	if q.claim(slabs, now) != nil {
 		return false
 	}
-	q.dropRecord(q.records[r.ID])
+	e.gatherAgain(l.group, now)
+	q.dropRecord(q.records[l.ID])
 	q.pushBack(e)
 	return true
 }

@@ -108,7 +108,12 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 // conclude ends a run that no session holds and that waits nowhere.
 func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
-		q.dead.add(letter(o), b.maxDead)
+		l := deadLetter{DeadLetter: letter(o)}
+		if e.rare != nil && e.rare.gathers != nil {
+			l.group, e.rare.gathers = e.rare.gathers, nil
+			b.lay(l.group, now)
+		}
+		q.dead.add(l, b.maxDead)
 	}
 	var g *group
 	member := 0

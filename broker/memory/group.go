@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,10 @@ type group struct {
 	id   string
 	of   *queue // its members'
 	then *entry
-	ends []*broker.Record // by member, nil of one that lives; nil once then has ended
+	ends []*broker.Record // by member, nil of one that lives; nil once it is forgotten
 	left int              // members that live
+
+	lapses instant // once then is a dead letter: when it is forgotten
 }
 
 // QueueGroup stores copies of members, and of then for when they have ended, as
@@ -131,11 +134,29 @@ func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) 
 	}
 }
 
-// gathered forgets the group that a run waited for, once that has ended.
-func (e *entry) gathered() {
-	if g := e.rare.gathers; g != nil {
+// forget forgets a group, as the run that gathers it has ended for good.
+func (g *group) forget() {
+	if g != nil && g.of.groups[g.id] == g {
 		delete(g.of.groups, g.id)
 		g.ends, g.then = nil, nil
+	}
+}
+
+// lay keeps a group for when the run that gathers it, which is a dead letter now,
+// is queued again.
+func (b *Broker) lay(g *group, now clock) {
+	g.then, g.lapses = nil, now.after(broker.GroupKept)
+	heap.Push(&b.expiry, &kept{group: g, ends: g.lapses})
+}
+
+// lapsed reports whether a group is to be forgotten.
+func (g *group) lapsed(now clock) bool { return g.then == nil && now.until(g.lapses) <= 0 }
+
+// gatherAgain has a run gather the group that it did before it was a dead letter.
+func (e *entry) gatherAgain(g *group, now clock) {
+	if g != nil && g.ends != nil && !g.lapsed(now) {
+		g.then = e
+		e.getRare().gathers = g
 	}
 }
 
@@ -149,7 +170,7 @@ func (b *Broker) Members(ctx context.Context, of broker.Gather) ([]*broker.Recor
 	}
 	defer b.mu.Unlock()
 	q := b.queues[of.Queue]
-	if q == nil || q.groups[of.Group] == nil {
+	if q == nil || q.groups[of.Group] == nil || q.groups[of.Group].lapsed(b.now()) {
 		return nil, fmt.Errorf("read members of group %.64q of queue %.64q: %w", of.Group, of.Queue, broker.ErrNoRecord)
 	}
 	ends := q.groups[of.Group].ends

@@ -260,7 +260,7 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 	}
 	if e.rare != nil {
 		q.unlockKey(e)
-		e.gathered()
+		e.rare.gathers.forget()
 	}
 	if e.end != nil {
 		e.end.final = final

@@ -8,11 +8,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// kept is the record of a run that has ended.
+// kept is the record of a run that has ended, or a group of which the run that
+// gathers it is a dead letter.
 type kept struct {
-	rec  *broker.Record
-	q    *queue
-	ends instant
+	rec   *broker.Record
+	q     *queue
+	group *group
+	ends  instant
 
 	older, newer *kept // of the same queue
 }
@@ -60,14 +62,17 @@ func (q *queue) dropRecord(k *kept) {
 	delete(q.records, k.rec.ID)
 }
 
-// expire drops expired records, a bounded number a call so that no caller pays
+// expire drops expired records and groups, a bounded number a call so that no caller pays
 // for many: more than a call of n runs can add. Readers look at the time
 // themselves; a broker that is not used keeps expired records until it is.
 func (b *Broker) expire(now clock, n int) {
 	for n = 2*n + 16; n > 0 && len(b.expiry) > 0 && now.until(b.expiry[0].ends) <= 0; n-- {
 		k := heap.Pop(&b.expiry).(*kept)
-		if k.q.records[k.rec.ID] == k {
+		switch {
+		case k.group == nil && k.q.records[k.rec.ID] == k:
 			k.q.dropRecord(k)
+		case k.group != nil && k.group.lapsed(now):
+			k.group.forget()
 		}
 	}
 }

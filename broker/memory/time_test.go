@@ -219,3 +219,46 @@ func TestWakesAsManyAsThereAreRuns(t *testing.T) {
 		require.Equal(t, 53, sum, "runs taken")
 	})
 }
+
+// TestGroupsOfDeadLetters are kept for a week, and no longer than the letters.
+func TestGroupsOfDeadLetters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := open(t, memory.Config{MaxDead: 2})
+		s := join(t, b, 365*24*time.Hour)
+		die := func(id string) broker.Gather {
+			t.Helper()
+			then, member := newRuns(1)[0], newRuns(1)[0]
+			then.ID, then.Links = id, &broker.Links{Gathers: broker.Gather{Group: "of-" + id, Queue: "q", Size: 1}}
+			member.Links = &broker.Links{Group: "of-" + id}
+			require.NoError(t, b.QueueGroup(t.Context(), then, member))
+			for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead} {
+				runs, err := s.Take(t.Context(), want)
+				require.NoError(t, err)
+				_, err = s.Finish(t.Context(), broker.Outcome{Run: runs[0], Verdict: verdict})
+				require.NoError(t, err)
+			}
+			return then.Links.Gathers
+		}
+		first := die("first")
+		elapse(broker.GroupKept - 1)
+		require.NoError(t, errOf(b.Members(t.Context(), first)), "Members a week after the death, but for an instant")
+		elapse(1)
+		require.ErrorIs(t, errOf(b.Members(t.Context(), first)), broker.ErrNoRecord, "Members a week after the death")
+
+		second := die("second")
+		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "first", "second")
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		elapse(2 * broker.GroupKept)
+		require.ErrorIs(t, errOf(b.Members(t.Context(), first)), broker.ErrNoRecord, "Members of one queued again too late")
+		require.NoError(t, errOf(b.Members(t.Context(), second)), "Members of one queued again in time")
+
+		runs, err := b.GetTaskRuns(t.Context(), []string{"q"}, 2)
+		require.NoError(t, err)
+		require.Len(t, runs, 2)
+		gone, stays := die("gone"), die("stays")
+		die("last")
+		require.ErrorIs(t, errOf(b.Members(t.Context(), gone)), broker.ErrNoRecord, "Members of a dead letter that was dropped")
+		require.NoError(t, errOf(b.Members(t.Context(), stays)), "Members of a dead letter that is kept")
+	})
+}
