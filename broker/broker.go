@@ -172,7 +172,9 @@ type Groups interface {
 	// Members returns how the members of a group ended, in their order, nil for
 	// one that has not, as long as the run that gathers it lives, and while it is
 	// a dead letter, for [GroupKept] at most, so that it can be queued again. It
-	// returns [ErrNoRecord] for an unknown group.
+	// returns [ErrNoRecord] for an unknown group, and an error that wraps
+	// [ErrGroupTooLarge], before it has read them, when they ended with more than
+	// [MaxGathered].
 	Members(ctx context.Context, group Gather) ([]*Record, error)
 }
 
@@ -227,6 +229,10 @@ var (
 	ErrQueueFull = errors.New("the broker refuses more runs")
 	ErrClosed    = errors.New("the broker is closed")
 	ErrDisabled  = errors.New("the task is disabled")
+
+	// ErrGroupTooLarge is wrapped by the error of reading a group that is never to
+	// be read.
+	ErrGroupTooLarge = errors.New("the results of the group are too large to be gathered; keep them elsewhere, and return where")
 
 	// ErrNewer is wrapped by the error of reading a run that a newer version of
 	// this package has stored. A broker should leave it as it is to consumers that

@@ -20,6 +20,10 @@ const (
 	MaxLimits  = 4    // of one run
 	MaxGroup   = 10_000
 	MaxThen    = 16 // continuations of one run, and how many follow each other
+
+	// MaxGathered bounds what the members of a group ended with, results and
+	// failures together, in bytes: whoever gathers them has all of it in memory.
+	MaxGathered = 64 << 20
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not

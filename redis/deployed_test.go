@@ -103,7 +103,7 @@ var rights = strings.Fields(`
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +pttl +persist +type +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
 	+sadd +srem +smembers +sscan +sismember
-	+hset +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
+	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
 	+setbit +getbit +bitcount +incrby +mget +scan
 	+time +ping +info`)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/taskgen/taskgen/broker"
 )
 
@@ -18,6 +20,7 @@ const (
 	groupKept = 30 * 24 * time.Hour
 	// memberPage is how many members' ends are read in one command.
 	memberPage = 100
+	sizePage   = 1000 // and of how many the size
 )
 
 // gatheringOpens opens an entry of the outbox that is the run that gathers a group.
@@ -177,7 +180,8 @@ func memberEntry(id string, record []byte) []byte {
 	return append(append([]byte{byte(len(id))}, id...), record...)
 }
 
-// Members returns how the members of a group ended, a hundred in each command.
+// Members returns how the members of a group ended, a hundred in each command,
+// once it knows that they are not too large.
 func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
 	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Links: &broker.Links{Gathers: group}}
 	if err := probe.Validate(); err != nil {
@@ -188,6 +192,9 @@ func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Re
 		return nil, fmt.Errorf("read group: %w", err)
 	}
 	key := q.group(group.Group)
+	if err := b.measureGroup(ctx, key, group); err != nil {
+		return nil, err
+	}
 	members := make([]*broker.Record, group.Size)
 	for from := 0; from == 0 || from < group.Size; from += memberPage {
 		fields := []string{"left"}
@@ -211,6 +218,29 @@ func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Re
 		}
 	}
 	return members, nil
+}
+
+// measureGroup refuses a group whose members ended with too much.
+func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Gather) error {
+	total := int64(0)
+	for from := 0; from < group.Size; from += sizePage {
+		pipe := b.clients.work.Pipeline()
+		sizes := make([]*goredis.IntCmd, 0, sizePage)
+		for i := from; i < min(from+sizePage, group.Size); i++ {
+			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
+		}
+		if err := b.readAll(ctx, pipe); err != nil {
+			return b.fail(ctx, "measure group "+group.Group, err)
+		}
+		for _, size := range sizes {
+			total += size.Val()
+		}
+		if total > broker.MaxGathered {
+			return fmt.Errorf("read group %s: its first %d members ended with %d bytes, at most %d are gathered: %w",
+				group.Group, min(from+sizePage, group.Size), total, broker.MaxGathered, broker.ErrGroupTooLarge)
+		}
+	}
+	return nil
 }
 
 // parseMember returns nil of a member that has not ended.

@@ -23,7 +23,8 @@ import (
 // The members are queued all or none, at most 10,000, in one queue; the run that
 // gathers them in the step that records the last one's end. If a member failed
 // for good it then fails too, without being executed; with the option
-// [SkipFailed] it gets the results of the others. members and next are as first and next of [Then],
+// [SkipFailed] it gets the results of the others. It fails too when the results
+// are more than [broker.MaxGathered], 64 MiB, together. members and next are as first and next of [Then],
 // next's parameter a slice of results. opts are those of the gathering run.
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
@@ -179,7 +180,7 @@ func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, erro
 	}
 	group := run.Links.Gathers
 	members, err := groups.Members(ctx, group)
-	if errors.Is(err, ErrNoRecord) {
+	if errors.Is(err, ErrNoRecord) || errors.Is(err, broker.ErrGroupTooLarge) {
 		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.Group, err))
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,5 +140,32 @@ func TestAnOutageSpendsNoAttemptOfAGatheringRun(t *testing.T) {
 		status, err := total.Status(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, status.Attempt)
+	})
+}
+
+// overfull is a broker with which no group can be gathered.
+type overfull struct{ *memory.Broker }
+
+func (overfull) Members(context.Context, broker.Gather) ([]*broker.Record, error) {
+	return nil, fmt.Errorf("read group g: %w", broker.ErrGroupTooLarge)
+}
+
+func TestAGroupThatIsTooLargeFailsForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := overfull{newMemory(t)}
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+		defer cancel()
+		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}})
+		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+			return tasks.QueueSum(ctx, parts, "s", opts...)
+		})
+		require.NoError(t, err)
+		_, err = total.Wait(ctx)
+		require.ErrorContains(t, err, broker.ErrGroupTooLarge.Error())
+		status, err := total.Status(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, status.Attempt, "it is not tried again")
 	})
 }

@@ -25,6 +25,7 @@ func groupChecks() []check {
 		{"a member that is cancelled has ended", groupMemberCancelled},
 		{"a dead member that is queued again counts no more", groupRedone},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
+		{"a group whose results are too large together is not read", groupTooLarge},
 		{"a group that many finish at once is gathered once", groupRace},
 		{"a group of ten thousand is gathered as any other", groupBig},
 	}
@@ -342,6 +343,27 @@ func groupGatheredAgain(f *fixture) {
 		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure("bad")})
 		f.redo(broker.RedoDelete, 1, then.ID)
 		f.requireNoMembers(then.Links.Gathers, "a group whose dead letter was deleted")
+	}
+}
+
+func groupTooLarge(f *fixture) {
+	s := f.join(longHold)
+	const n = 8
+	for _, more := range []int{-4096, 1} {
+		then, members := f.newGroup("other", n)
+		f.queueGroup(then, members...)
+		for _, run := range f.take(s, n, "q") {
+			f.finish(s, broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: make([]byte, broker.MaxGathered/n+more)})
+		}
+		recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+		if more < 0 {
+			require.NoError(f, err, "Members of %d that are as large as can be", n)
+			require.Len(f, recs, n, "members")
+			continue
+		}
+		require.ErrorIs(f, err, broker.ErrGroupTooLarge, "Members of %d that are larger than MaxGathered together", n)
+		require.ErrorContains(f, err, then.Links.Gathers.Group, "Members of a group that is too large")
+		require.ErrorContains(f, err, fmt.Sprint(broker.MaxGathered), "Members of a group that is too large")
 	}
 }
 

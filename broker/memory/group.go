@@ -163,6 +163,20 @@ func (e *entry) gatherAgain(g *group, now clock) {
 // errTaken is how a member ends that GetTaskRuns took.
 var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
 
+// sizeOf is how many bytes members ended with.
+func sizeOf(ends []*broker.Record) int {
+	size := 0
+	for _, rec := range ends {
+		if rec == nil {
+			continue
+		}
+		if size += len(rec.Result); rec.Failure != nil {
+			size += len(rec.Failure.Message) + len(rec.Failure.Stack)
+		}
+	}
+	return size
+}
+
 // Members returns how the members of a group ended, as [broker.Groups] says.
 func (b *Broker) Members(ctx context.Context, of broker.Gather) ([]*broker.Record, error) {
 	if err := b.enter(ctx); err != nil {
@@ -174,6 +188,10 @@ func (b *Broker) Members(ctx context.Context, of broker.Gather) ([]*broker.Recor
 		return nil, fmt.Errorf("read members of group %.64q of queue %.64q: %w", of.Group, of.Queue, broker.ErrNoRecord)
 	}
 	ends := q.groups[of.Group].ends
+	if size := sizeOf(ends); size > broker.MaxGathered {
+		return nil, fmt.Errorf("read members of group %s: they ended with %d bytes, at most %d are gathered: %w",
+			of.Group, size, broker.MaxGathered, broker.ErrGroupTooLarge)
+	}
 	recs := make([]*broker.Record, len(ends))
 	for i, rec := range ends {
 		if rec != nil {
