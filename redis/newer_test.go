@@ -60,8 +60,8 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 	c, base := raw(t, server), "app:"+prefix(t)+":{q}:"
 	element := queueNewer(t, b, c, base, true, rich("new"))
 	var all sync.WaitGroup
-	for range 3 {
-		s := join(t, b, time.Minute)
+	sessions := []broker.Session{join(t, b, time.Minute), join(t, b, time.Minute), join(t, b, time.Minute)}
+	for _, s := range sessions {
 		all.Go(func() {
 			got, err := s.Take(within(t, 2*time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
 			require.Error(t, err)
@@ -69,6 +69,9 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 		})
 	}
 	all.Wait()
+	for _, s := range sessions {
+		require.NoError(t, s.Renew(t.Context()), "what its time was too short for is done now")
+	}
 	stats, err := c.Info(t.Context(), "commandstats").Result()
 	require.NoError(t, err)
 	calls := regexp.MustCompile(`cmdstat_pttl:calls=(\d+)`).FindStringSubmatch(stats)
