@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,8 +18,11 @@ const takerLease = time.Minute
 // takers are the sessions behind GetTaskRuns: each call has one to itself, so
 // that what a lost reply brought is not lost with it.
 type takers struct {
-	mu   sync.Mutex
-	free map[string][]*taker // by the queues they take from
+	mu      sync.Mutex
+	free    map[string][]*taker // by the queues they take from
+	tidying bool
+	inHand  chan struct{} // closed when tidy puts back what it has; nil: it has none
+	left    bool
 }
 
 type taker struct {
@@ -175,6 +179,64 @@ func (ts *takers) put(t *taker, id string) {
 		ts.free = map[string][]*taker{}
 	}
 	ts.free[id] = append(ts.free[id], t)
+	if !ts.tidying && t.forlorn() {
+		ts.tidying = t.b.spawn(func() { ts.tidy(t.b) })
+	}
+}
+
+// forlorn reports whether the taker may hold what no caller has heard of.
+func (t *taker) forlorn() bool { return len(t.unsettled) == 0 && len(t.unheard()) > 0 }
+
+// tidy has such takers give back what they hold, whose callers are gone: others
+// wait for it, and there may be no further call here that would find it. It goes
+// on for as long as there are any.
+func (ts *takers) tidy(b *Broker) {
+	var wait backoff
+	for {
+		t, id := ts.takeForlorn()
+		if t == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
+		err := t.giveBackUnheard(ctx)
+		cancel()
+		ts.mu.Lock()
+		close(ts.inHand)
+		ts.inHand = nil
+		ts.mu.Unlock()
+		ts.put(t, id) // a call may have more luck meanwhile
+		if err == nil {
+			wait = backoff{}
+		} else {
+			wait.sleep(context.Background(), b)
+		}
+	}
+}
+
+// takeForlorn returns a taker for tidy, nil when tidy is over.
+func (ts *takers) takeForlorn() (*taker, string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for id, free := range ts.free {
+		for i, t := range free {
+			if !ts.left && !t.b.isClosed() && t.forlorn() {
+				ts.free[id] = slices.Delete(free, i, i+1)
+				ts.inHand = make(chan struct{})
+				return t, id
+			}
+		}
+	}
+	ts.tidying = false
+	return nil, ""
+}
+
+func (t *taker) giveBackUnheard(ctx context.Context) error {
+	for _, q := range t.unheard() {
+		if err := t.leaveQueue(ctx, t.hold(q)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // longestLeave bounds how long Close takes when the server does not answer.
@@ -183,8 +245,8 @@ const longestLeave = time.Second
 // leave gives back what takers hold whose callers never got it.
 func (ts *takers) leave(timeout time.Duration) {
 	ts.mu.Lock()
-	free := ts.free
-	ts.free = nil
+	free, inHand := ts.free, ts.inHand
+	ts.free, ts.left = nil, true
 	ts.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, longestLeave))
 	defer cancel()
@@ -192,6 +254,12 @@ func (ts *takers) leave(timeout time.Duration) {
 		for _, t := range list {
 			// Should this fail, the lease's end gives it back.
 			_ = t.Leave(ctx)
+		}
+	}
+	if inHand != nil {
+		select {
+		case <-inHand:
+		case <-ctx.Done():
 		}
 	}
 }

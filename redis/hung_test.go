@@ -170,6 +170,27 @@ func TestLateReplyToCancelledTake(t *testing.T) {
 	require.Equal(t, []string{"run-0", "run-1", "run-2", "run-3", "run-4"}, list)
 }
 
+// TestWhatIsTakenForACallerWhoIsGoneIsGivenBack has a server that hangs take a
+// run after the caller's context has ended. Nobody else calls that broker again.
+func TestWhatIsTakenForACallerWhoIsGoneIsGivenBack(t *testing.T) {
+	server := redistest.Start(t)
+	b, other := open(t, server, redis.Config{}), open(t, server, redis.Config{})
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	_, err := b.GetTaskRuns(t.Context(), []string{"q"}, 1) // which leaves a connection
+	require.NoError(t, err)
+	require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
+	server.Freeze()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err = b.GetTaskRuns(ctx, []string{"q"}, 1)
+	require.ErrorIs(t, err, context.Canceled)
+	server.Thaw()
+	got, err := other.GetTaskRuns(within(t, 10*time.Second), []string{"q"}, 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"one"}, ids(got))
+	require.Equal(t, 1, got[0].Deliveries)
+}
+
 func TestJoinNeedsAServer(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{Timeout: 300 * time.Millisecond})
