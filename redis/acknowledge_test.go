@@ -363,6 +363,7 @@ func (l *load) requireNoneLost() {
 // TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged kills a master under
 // load. Its replica has all that callers were told is safe.
 func TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")
 	t.Run("audit", func(t *testing.T) { testAuditOnACluster(t, c) })
 	t.Run("durability", func(t *testing.T) { testDurabilityOfACluster(t, c) })
@@ -399,6 +400,7 @@ func (l *load) resumes(queue string) time.Duration {
 // TestDeadMasterUnderSentinelsLosesNothingThatWasAcknowledged is the same with
 // sentinels.
 func TestDeadMasterUnderSentinelsLosesNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartSentinel(t)
 	b := openURL(t, s.URL(), redis.Config{Prefix: prefix(t), Timeout: time.Second, Acknowledge: redis.Replica})
 	victim := s.Master()

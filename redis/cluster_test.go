@@ -36,6 +36,7 @@ func slotOf(c *redistest.Cluster, queue string) int { return c.Slot("{" + queue 
 
 // TestClusterOfSixNodes is what leaves the cluster whole.
 func TestClusterOfSixNodes(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	for name, test := range map[string]func(*testing.T, *redistest.Cluster){
 		"hostile names touch no two slots":    testHostileNamesOnACluster,

@@ -40,6 +40,7 @@ func deaths() []death {
 // load. Its replica takes over with what it has: replication is behind the
 // replies by a moment.
 func TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")
 	queues := someQueues(6)
 	for _, death := range deaths() {
@@ -75,6 +76,7 @@ func TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied(t *testing.T) {
 
 // TestDeadMasterUnderSentinels is the same with sentinels.
 func TestDeadMasterUnderSentinels(t *testing.T) {
+	t.Parallel()
 	for _, death := range deaths() {
 		t.Run(death.name, func(t *testing.T) {
 			s := redistest.StartSentinel(t)

@@ -128,6 +128,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 }
 
 func TestBrokerContract(t *testing.T) {
+	t.Parallel()
 	brokertest.Run(t, func(t *testing.T) broker.Broker { return open(t, shared, redis.Config{}) })
 }
 

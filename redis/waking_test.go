@@ -59,6 +59,7 @@ func awaitBlocked(t testing.TB, c *goredis.Client, n int) {
 // too, while a session waits for six seconds and its consumer looks for runs of
 // dead ones every second; and that a run wakes it at once.
 func TestIdleConsumersSendLittle(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 10} {
 		t.Run(fmt.Sprintf("%d queues", n), func(t *testing.T) {
 			server := redistest.Start(t)

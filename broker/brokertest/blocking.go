@@ -146,7 +146,7 @@ func cancelsLoseNothing(f *fixture) {
 	var seen tally
 	var cancelled atomic.Int64
 	var queued atomic.Bool // all: what is left can be taken in peace
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	taken := f.start(takers, func(int) error {
 		for seen.len() < total && stop.Err() == nil {
 			limit := rand.N(500 * time.Microsecond)

@@ -3,6 +3,7 @@ package brokertest
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,7 +201,7 @@ func cancelRace(f *fixture) {
 	const total, sessions, lease = 1000, 5, 60 * time.Millisecond
 	runs := f.newRuns("q", total, keep(time.Hour))
 	var ended, refused tally
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	over := make(chan struct{})
 	working := f.start(sessions, func(int) error {
 		for {
@@ -219,15 +220,19 @@ func cancelRace(f *fixture) {
 	})
 	var cancelling sync.WaitGroup
 	f.queue(runs...)
-	for _, r := range runs {
+	shuffled := slices.Clone(runs)
+	rand.Shuffle(total, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for part := range slices.Chunk(shuffled, total/25) {
 		cancelling.Go(func() {
-			f.pass(rand.N(time.Second))
-			err := f.controls().Cancel(stop, "q", r.ID, cancelled)
-			switch {
-			case errors.Is(err, broker.ErrNoRecord):
-				refused.add(r)
-			case err != nil:
-				f.Errorf("Cancel of run %s: %v", r.ID, err)
+			for _, r := range part {
+				f.pass(rand.N(50 * time.Millisecond))
+				err := f.controls().Cancel(stop, "q", r.ID, cancelled)
+				switch {
+				case errors.Is(err, broker.ErrNoRecord):
+					refused.add(r)
+				case err != nil:
+					f.Errorf("Cancel of run %s: %v", r.ID, err)
+				}
 			}
 		})
 	}

@@ -15,9 +15,10 @@ import (
 )
 
 // Times the suite works with. They are for real brokers on slow machines: a
-// broker that keeps its promises never gets near patience.
+// broker that keeps its promises never gets near patience or endurance.
 const (
 	patience  = 20 * time.Second       // for what must happen at some time
+	endurance = 2 * time.Minute        // for working through hundreds or thousands of runs
 	prompt    = time.Second            // for what must happen without a poll interval in between
 	quiet     = 150 * time.Millisecond // for which nothing must happen
 	slack     = 20 * time.Millisecond  // between the broker's clock and the test's

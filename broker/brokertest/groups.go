@@ -381,7 +381,7 @@ func groupRace(f *fixture) {
 	}
 	s := f.join(longHold)
 	held := f.take(s, len(members), "q")
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(4, func(int) error {
 		mine := slices.Clone(held)
 		rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
@@ -402,7 +402,7 @@ func groupBig(f *fixture) {
 	then, members := f.newGroup("q", broker.MaxGroup)
 	f.queueGroup(then, members...)
 	var seen tally
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(4, func(i int) error {
 		s, err := f.leaser().Join(stop, longHold)
 		if err != nil {

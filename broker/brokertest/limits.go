@@ -248,7 +248,7 @@ func limitChurn(f *fixture) {
 	f.queue(all...)
 	var ended tally
 	var held holding
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(sessions, func(int) error {
 		for ended.len() < len(all) && stop.Err() == nil {
 			if err := f.holdSome(&ended, &held); err != nil {

@@ -141,7 +141,7 @@ func nextRace(f *fixture) {
 		all = append(all, next)
 		outcomes = append(outcomes, then(r, next))
 	}
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(4, func(int) error {
 		for _, o := range outcomes {
 			if _, err := s.Finish(stop, o); err != nil {

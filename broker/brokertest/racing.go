@@ -39,7 +39,7 @@ func finishAgainstRecover(f *fixture) {
 	const rounds, sessions, each, lease = 15, 8, 5, 40 * time.Millisecond
 	var ended tally
 	var all []*broker.TaskRun
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	for range rounds {
 		all = append(all, f.queueNew("q", sessions*each)...)
 		start := time.Now()
@@ -86,7 +86,7 @@ func finishAgainstFinish(f *fixture) {
 	s := f.join(longHold)
 	runs := f.take(s, total, "q")
 	var ended tally
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(4, func(int) error {
 		mine := append([]*broker.TaskRun(nil), runs...)
 		rand.Shuffle(total, func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
@@ -101,7 +101,7 @@ func churn(f *fixture) {
 	const total, workers, lease = 600, 6, 60 * time.Millisecond
 	all := f.newRuns("q", total)
 	var ended tally
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	queueing := f.start(1, func(int) error {
 		for i := 0; i < total; i += 5 {
 			if err := f.b.QueueTasks(stop, all[i:i+5]...); err != nil {

@@ -161,7 +161,7 @@ func recoverRace(f *fixture) {
 	f.take(f.join(shortHold), total/2, "q")
 	f.take(f.join(shortHold), total/2, "q")
 	var back atomic.Int64
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(sweepers, func(int) error {
 		for back.Load() < total && stop.Err() == nil {
 			n, err := f.leaser().Recover(stop, []string{"q"})

@@ -260,7 +260,7 @@ func exactlyOnce(f *fixture) {
 		}
 		return nil
 	})
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	consumed := f.start(consumers, func(int) error {
 		for seen.len() < total && stop.Err() == nil {
 			got, _ := f.b.GetTaskRuns(f.within(quiet), []string{"q"}, 64)

@@ -121,7 +121,7 @@ func neverShared(f *fixture) {
 	const total, sessions = 3_000, 8
 	runs := f.queueNew("q", total)
 	var seen tally
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	f.each(sessions, func(int) error {
 		s, err := f.leaser().Join(stop, longHold)
 		if err != nil {
@@ -176,7 +176,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	var seen tally
 	var cancelled atomic.Int64
 	var queued atomic.Bool // all: what is left can be taken in peace
-	stop := f.within(patience)
+	stop := f.within(endurance)
 	taken := f.start(sessions, func(int) error {
 		s, err := f.leaser().Join(stop, longHold)
 		if err != nil {

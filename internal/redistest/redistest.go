@@ -211,10 +211,19 @@ func (s *Server) end(sig syscall.Signal) {
 	if s.cmd == nil {
 		return
 	}
-	_ = s.cmd.Process.Signal(sig)
-	cmd := s.cmd
-	timer := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	<-s.exited
-	timer.Stop()
-	s.cmd = nil
+	// A replica that still writes its first append-only file passes over the
+	// signal.
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(startTimeout); s.cmd != nil; {
+		_ = s.cmd.Process.Signal(sig)
+		select {
+		case <-s.exited:
+			s.cmd = nil
+		case <-again.C:
+			if time.Now().After(deadline) {
+				sig = syscall.SIGKILL
+			}
+		}
+	}
 }

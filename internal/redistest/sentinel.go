@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sentinels is how many watch; two have to agree that a master is dead.
@@ -71,6 +72,17 @@ func startWatcher(t testing.TB, master *Server) *Server {
 	w.Restart()
 	t.Cleanup(w.Stop)
 	return w
+}
+
+// Trust has the sentinels take a silent master for dead after another time, for
+// tests that nothing is to fail in but on a busy machine is silent at times.
+func (s *Sentinel) Trust(patience time.Duration) {
+	s.tb.Helper()
+	for _, w := range s.watchers {
+		if _, err := w.Do("SENTINEL", "SET", masterName, "down-after-milliseconds", fmt.Sprint(patience.Milliseconds())); err != nil {
+			s.tb.Fatalf("have sentinel %s trust its master: %v", w.Addr(), err)
+		}
+	}
 }
 
 // watches reports nil once the sentinel knows the replica and the others.
