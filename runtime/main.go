@@ -153,6 +153,9 @@ func (a *app) dispatch(ctx context.Context, args []string, sets [][]Task) (err e
 			return c.run(a, ctx, args[0], args[1:])
 		}
 	}
+	if slices.Contains(deadCommands, args[0]) {
+		return usagef("", "unknown command %q; did you mean \"dead %[1]s\"?", args[0])
+	}
 	return usagef("", "unknown command %q%s", args[0], didYouMean(args[0], commandNames(), ""))
 }
 
@@ -190,8 +193,7 @@ names a broker: redis://host:port, or memory: (embedded, gone with the process).
 // with hyphens.
 func (a *app) task(command string, args []string) (*Task, []string, error) {
 	if len(args) > 0 && isHelp(args[0]) {
-		fmt.Fprintf(a.stdout, "Usage: %[1]s %[2]s TASK [--param value…] [flags]\n\n%[1]s %[2]s TASK --help shows the flags of a task. The tasks are:\n\n", a.name, command)
-		return nil, nil, errors.Join(a.printTasks(), flag.ErrHelp)
+		return nil, nil, errors.Join(a.helpTask(command), flag.ErrHelp)
 	}
 	if len(args) == 0 || isFlag(args[0]) {
 		return nil, nil, usagef(command, "the name of a task is needed; %s list shows them", a.name)

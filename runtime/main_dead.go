@@ -28,9 +28,11 @@ type deadOptions struct {
 	all        bool // retry and delete only
 }
 
+// deadCommands are the words behind dead.
+var deadCommands = []string{"list", "retry", "delete"}
+
 func (a *app) dead(ctx context.Context, args []string) error {
-	commands := []string{"list", "retry", "delete"}
-	needed := "; one of " + strings.Join(commands, ", ") + " is needed"
+	needed := "; one of " + strings.Join(deadCommands, ", ") + " is needed"
 	switch {
 	case len(args) == 0:
 		return usagef("dead", "no command%s", needed)
@@ -52,7 +54,7 @@ Example: %[1]s dead retry --kind timeout --older 1h
 	case args[0] == "delete":
 		return a.redo(ctx, "dead delete", broker.RedoDelete, args[1:])
 	}
-	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], commands, needed))
+	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], deadCommands, needed))
 }
 
 func (o *deadOptions) addTo(set *flag.FlagSet) {

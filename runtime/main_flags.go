@@ -43,10 +43,7 @@ func (a *app) parseWords(set *flag.FlagSet, args []string, m manual) (words []st
 	for {
 		if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
 			a.printManual(m)
-			fmt.Fprintln(a.stdout, "\nFlags:")
-			w := a.table()
-			set.VisitAll(func(f *flag.Flag) { printFlag(w, f.Name, f) })
-			w.Flush()
+			a.printFlags(set)
 			return nil, err
 		} else if err != nil {
 			return nil, flagError(set, err)
@@ -94,6 +91,13 @@ func (a *app) printManual(m manual) {
 
 // table returns what lines up the columns of what is printed.
 func (a *app) table() *tabwriter.Writer { return tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0) }
+
+func (a *app) printFlags(set *flag.FlagSet) {
+	fmt.Fprintln(a.stdout, "\nFlags:")
+	w := a.table()
+	set.VisitAll(func(f *flag.Flag) { printFlag(w, f.Name, f) })
+	w.Flush()
+}
 
 // printFlag prints a flag under a name that it has.
 func printFlag(w io.Writer, name string, f *flag.Flag) {

@@ -143,6 +143,12 @@ func (t *Task) showParams(payload []byte) (view paramsView, err error) {
 	return view, nil
 }
 
+// encodeParams makes a payload of the struct that the flags have filled.
+func (t *Task) encodeParams(params any) (payload []byte, err error) {
+	defer recovered(&err)
+	return t.encode(params)
+}
+
 // show returns the parameter's value as people may see it.
 func (p *param) show(v reflect.Value) json.RawMessage {
 	if p.secret {

@@ -38,7 +38,7 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 	if err != nil {
 		return nil, nil, err
 	}
-	payload, err := t.encode(params)
+	payload, err := t.encodeParams(params)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode parameters of task %s: %w", t.spec.Name, err)
 	}

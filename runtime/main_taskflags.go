@@ -152,6 +152,18 @@ func (f *taskFlags) print(a *app) {
 	}
 }
 
+// helpTask says how exec or queue is used, and with which tasks.
+func (a *app) helpTask(command string) error {
+	fmt.Fprintf(a.stdout, "Usage: %[1]s %[2]s TASK [--param value…] [flags]\n\n%[1]s %[2]s TASK --help shows the parameters of a task.\n\n", a.name, command)
+	if err := a.printTasks(); err != nil {
+		return err
+	}
+	set := a.flags(command)
+	new(taskOptions).addTo(set, command)
+	a.printFlags(set)
+	return nil
+}
+
 // exampleFlags shows how the parameters are given that must be.
 func exampleFlags(params []*paramFlag) string {
 	var b strings.Builder
