@@ -252,12 +252,14 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 
 // EntryChanges returns how often schedules of each queue were put or deleted. On
 // a single server it is one command, on a cluster one for each queue, and every
-// ten seconds one more that reads the names of the queues.
+// ten seconds one more that reads the names of the queues. Those that this broker
+// uses it knows at once.
 func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
 	queues, err := b.names.get(ctx, b)
 	if err != nil {
 		return nil, b.fail(ctx, "read names of queues", err)
 	}
+	queues = b.withOwn(queues)
 	keys := make([]string, len(queues))
 	for i, name := range queues {
 		keys[i] = b.keysOf(name).changes
@@ -283,6 +285,21 @@ func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
 		}
 	}
 	return changes, nil
+}
+
+// withOwn returns the names of queues with those that this broker uses.
+func (b *Broker) withOwn(names []string) []string {
+	known := make(map[string]bool, len(names))
+	for _, name := range names {
+		known[name] = true
+	}
+	all := names[:len(names):len(names)]
+	for name := range b.queues.Range {
+		if name := name.(string); !known[name] {
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 // getEach is MGET of keys that different nodes may have.

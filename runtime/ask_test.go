@@ -30,10 +30,10 @@ func TestQueueSaysHowTheRunEnded(t *testing.T) {
 	f := newFleet(t)
 	f.serve(0, "--consume")
 	var got shownOutcome
-	out := f.says("queue", "named", "--id", "7", "--queue.id", "mine", "--wait", "--json", "j", "--help", "me",
+	out := f.says("queue", "labelled", "--id", "7", "--queue.id", "mine", "--wait", "--json", "j", "--help", "me",
 		"--data-ids", `["a","b"]`, "--queue.wait", "--queue.json", "--title", "t")
 	require.NoError(t, json.Unmarshal([]byte(out), &got), out)
-	require.Equal(t, shownOutcome{ID: "mine", Task: "named", State: "succeeded", Result: "7 true j me [a b] none 3 t"}, got)
+	require.Equal(t, shownOutcome{ID: "mine", Task: "labelled", State: "succeeded", Result: "7 true j me [a b] none 3 t"}, got)
 
 	a := f.app("queue", "misbehave", "--how", "permanent", "--wait", "--json")
 	require.Equal(t, 1, a.code)

@@ -48,8 +48,9 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 // task's own directives missed and overlap say.
 //
 // The schedule lives in the broker. Each scheduler that knows the task looks
-// after it, within some two seconds of a change, and each of its ticks is queued
-// once, as the run "entry/<id>@<instant>".
+// after it, within some two seconds of a change (on Redis within twelve when it is
+// the first of a queue that the scheduler's process does not use), and each of its
+// ticks is queued once, as the run "entry/<id>@<instant>".
 func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
 	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
 	if err != nil {

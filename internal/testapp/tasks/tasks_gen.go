@@ -19,8 +19,8 @@ const _ = taskrt.SupportsGeneratedV2
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
 	return []taskrt.Task{
-		taskrt.Bind(namedTask, func(ctx context.Context, p *NamedParams) (string, error) {
-			return Named(ctx, p.ID, p.Wait, p.JSON, p.Help, p.DataIDs, p.Note, p.Times, p.Title)
+		taskrt.Bind(labelledTask, func(ctx context.Context, p *LabelledParams) (string, error) {
+			return Labelled(ctx, p.ID, p.Wait, p.JSON, p.Help, p.DataIDs, p.Note, p.Times, p.Title)
 		}),
 		taskrt.Bind(twinsTask, func(ctx context.Context, p *TwinsParams) (string, error) {
 			return Twins(ctx, p.DataID, p.DataId, p.User_name, p.H)
@@ -106,18 +106,18 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 	}
 }
 
-// namedTask describes [Named].
-var namedTask = &taskrt.Definition[NamedParams, string]{
+// labelledTask describes [Labelled].
+var labelledTask = &taskrt.Definition[LabelledParams, string]{
 	Spec: taskrt.Spec{
-		Name:   "named",
-		Doc:    "Named returns what it is given. Its parameters are called like flags of the\ncommand line, and some may be left out.",
+		Name:   "labelled",
+		Doc:    "Labelled returns what it is given. Its parameters are called like flags of the\ncommand line, and some may be left out.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
 		Params: "id string, wait bool, json string, help string, dataIDs [string], note string=, times int=, title *string",
 		Result: "string",
 	},
-	AppendParams: (*NamedParams).AppendMsgpack,
-	ReadParams:   (*NamedParams).ReadMsgpack,
+	AppendParams: (*LabelledParams).AppendMsgpack,
+	ReadParams:   (*LabelledParams).ReadMsgpack,
 	AppendResult: func(b []byte, v *string) ([]byte, error) {
 		return codec.AppendString(b, *v), nil
 	},
@@ -126,24 +126,24 @@ var namedTask = &taskrt.Definition[NamedParams, string]{
 	},
 }
 
-// QueueNamed queues [Named]: it returns what it is given. Its parameters are called like flags of the
+// QueueLabelled queues [Labelled]: it returns what it is given. Its parameters are called like flags of the
 // command line, and some may be left out.
-func QueueNamed(ctx context.Context, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, namedTask, &NamedParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+func QueueLabelled(ctx context.Context, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, labelledTask, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
 }
 
-// QueueNamedBatch queues one run of [Named] for each of params, all of them or none.
-func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
+// QueueLabelledBatch queues one run of [Labelled] for each of params, all of them or none.
+func QueueLabelledBatch(ctx context.Context, params []LabelledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, labelledTask, params, opts...)
 }
 
-// ScheduleNamed has [Named] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNamed(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+// ScheduleLabelled has [Labelled] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLabelled(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, labelledTask, spec, tz, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
 }
 
-// NamedParams are the parameters of [Named].
-type NamedParams struct {
+// LabelledParams are the parameters of [Labelled].
+type LabelledParams struct {
 	ID      string
 	Wait    bool
 	JSON    string
@@ -155,7 +155,7 @@ type NamedParams struct {
 }
 
 // AppendMsgpack appends p to b as a map keyed by parameter name.
-func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
+func (p *LabelledParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 121+len(p.ID)+len(p.JSON)+len(p.Help)+len(p.Note))
 	b = append(b, 0x88)
 	b = append(b, "\xa2id"...)
@@ -185,7 +185,7 @@ func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
 }
 
 // ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
-func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
+func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
@@ -234,12 +234,12 @@ func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
 }
 
 // EncodeMsgpack implements [msgpack.CustomEncoder].
-func (p NamedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+func (p LabelledParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
-func (p *NamedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+func (p *LabelledParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Named returns what it is given. Its parameters are called like flags of the
+// Labelled returns what it is given. Its parameters are called like flags of the
 // command line, and some may be left out.
 //
 //task:io
 //task:default note "none"
 //task:default times 3
-func Named(ctx context.Context, id string, wait bool, json, help string, dataIDs []string, note string, times int, title *string) (string, error) {
+func Labelled(ctx context.Context, id string, wait bool, json, help string, dataIDs []string, note string, times int, title *string) (string, error) {
 	shown := "untitled"
 	if title != nil {
 		shown = *title
