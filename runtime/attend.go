@@ -21,49 +21,64 @@ const (
 	overdueAfter = time.Second
 )
 
-// lastRun is the latest run of a task that has ended here.
-type lastRun struct {
+// duty is a task of a consumer, with its latest run that has ended here.
+type duty struct {
+	task *Task
+
 	mu   sync.Mutex
-	run  broker.LastRun
+	last broker.LastRun
 	news bool // the broker does not know it yet
 }
 
+// dutiesOf returns the tasks by their names and aliases.
+func dutiesOf(tasks taskSet) map[string]*duty {
+	byTask := make(map[*Task]*duty, len(tasks.list))
+	for _, t := range tasks.list {
+		byTask[t] = &duty{task: t}
+	}
+	duties := make(map[string]*duty, len(tasks.byName))
+	for name, t := range tasks.byName {
+		duties[name] = byTask[t]
+	}
+	return duties
+}
+
 // noteLast keeps what became of a run that has ended, for the next report.
-func (s *session) noteLast(x *execution, o *broker.Outcome) {
+func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 	if o.Verdict == broker.Retry {
 		return
 	}
-	took, failure := time.Since(x.started), ""
+	failure := ""
 	if o.Verdict != broker.Succeeded {
 		failure = o.Failure.Kind
 	}
-	l := s.last[x.task]
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.news = true
-	l.run = broker.LastRun{Queue: x.stored.Queue, Task: x.task.spec.Name, ID: x.stored.ID, Started: x.started, Took: took, Failure: failure}
+	d := x.duty
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.news = true
+	d.last = broker.LastRun{Queue: x.stored.Queue, Task: d.task.spec.Name, ID: x.stored.ID, Started: x.started, Took: took, Failure: failure}
 }
 
 // retell has the broker told again of last runs, as it was not.
 func (s *session) retell(runs []broker.LastRun) {
 	for _, run := range runs {
-		l := s.last[s.tasks.byName[run.Task]]
-		l.mu.Lock()
-		l.news = true
-		l.mu.Unlock()
+		d := s.duties[run.Task]
+		d.mu.Lock()
+		d.news = true
+		d.mu.Unlock()
 	}
 }
 
 // news returns the last runs that the broker does not know yet.
 func (s *session) news() []broker.LastRun {
 	var runs []broker.LastRun
-	for _, l := range s.last {
-		l.mu.Lock()
-		if l.news {
-			runs = append(runs, l.run)
-			l.news = false
+	for _, d := range s.duties {
+		d.mu.Lock()
+		if d.news {
+			runs = append(runs, d.last)
+			d.news = false // also under its aliases
 		}
-		l.mu.Unlock()
+		d.mu.Unlock()
 	}
 	return runs
 }

@@ -125,8 +125,8 @@ type Consumer struct {
 	queues  *queueSet
 	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
 	client  *Client
-	lanes   [2]*lane // by kind
-	last    map[*Task]*lastRun
+	lanes   [2]*lane         // by kind
+	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
 	running atomic.Bool
 }
@@ -153,7 +153,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		lanes:  [2]*lane{IO: newLane(cfg.Concurrency), CPU: newLane(cfg.Processes)},
-		last:   make(map[*Task]*lastRun),
+		duties: dutiesOf(tasks),
 		logger: cfg.Logger,
 	}
 	weights := cfg.Queues
@@ -165,7 +165,6 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		if t.spec.Limit != (Limit{}) {
 			c.limited[t.spec.Kind] = true
 		}
-		c.last[t] = new(lastRun)
 		if len(cfg.Queues) == 0 {
 			weights[t.spec.Queue] = 1
 		}

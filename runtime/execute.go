@@ -30,7 +30,7 @@ type execution struct {
 	runContext
 	session *session
 	started time.Time
-	task    *Task
+	duty    *duty
 	stored  *broker.TaskRun
 	result  []byte
 	err     error
@@ -49,14 +49,14 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 		return
 	}
 	now := time.Now()
-	task, o := s.admit(run, now)
-	if task == nil {
+	d, o := s.admit(run, now)
+	if d == nil {
 		defer s.finish(o) // also when OnEvent calls runtime.Goexit
 		s.tellEnd(&o, nil, 0)
 		return
 	}
-	x := &execution{session: s, task: task, stored: run, started: now, err: errGoexit} // unless it returns
-	x.base, x.deadline, x.client, x.logger = s.base, now.Add(task.spec.Timeout), s.client, s.logger
+	x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
+	x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
 	x.info.init(run, x.deadline)
 	w.current.Store(x)
 	defer x.end()
@@ -66,7 +66,7 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 		return
 	}
 	x.err = s.wrap(x.handle)(x, &x.info)
-	if x.err == nil && !x.called && task.hasResult {
+	if x.err == nil && !x.called && d.task.hasResult {
 		x.err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 	}
 }
@@ -88,7 +88,8 @@ func (x *execution) end() {
 			x.session.finish(o)
 		}
 	}()
-	o, ok = x.outcome()
+	ended := time.Now()
+	o, ok = x.outcome(ended)
 	decided = true
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	if !ok {
@@ -97,21 +98,22 @@ func (x *execution) end() {
 		return
 	}
 	x.tellProgress()
-	x.session.noteLast(x, &o)
-	x.session.tellEnd(&o, &x.info, time.Since(x.started))
+	took := ended.Sub(x.started)
+	x.noteLast(&o, took)
+	x.session.tellEnd(&o, &x.info, took)
 }
 
 // outcome decides what became of the run. The decision asks the error, whose
 // methods are the application's: when one panics, that is the error.
-func (x *execution) outcome() (o broker.Outcome, ok bool) {
+func (x *execution) outcome(ended time.Time) (o broker.Outcome, ok bool) {
 	attempt, deliveries := x.stored.Attempt, x.stored.Deliveries
 	defer func() {
 		if v := recover(); v != nil {
 			x.stored.Attempt, x.stored.Deliveries = attempt, deliveries
-			o, ok = x.session.outcome(x, &x.info, x.task, x.stored, nil, newBrokenError(x.err, v))
+			o, ok = x.decide(ended, nil, newBrokenError(x.err, v))
 		}
 	}()
-	return x.session.outcome(x, &x.info, x.task, x.stored, x.result, x.err)
+	return x.decide(ended, x.result, x.err)
 }
 
 // handle is the innermost handler. It makes errors of panics already, so that
@@ -147,10 +149,10 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 		gathered.Payload = payload
 		run = &gathered
 	}
-	if x.task.spec.Kind == IO {
-		return x.task.run(ctx, run.Payload)
+	if x.duty.task.spec.Kind == IO {
+		return x.duty.task.run(ctx, run.Payload)
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory})
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory})
 	if err != nil {
 		return nil, err
 	}
@@ -165,23 +167,22 @@ type childError struct{ *subprocess.Response }
 
 func (e *childError) Error() string { return e.Failure.Message }
 
-// admit decides whether a run can start here. If not, the task is nil and the
+// admit decides whether a run can start here. If not, the duty is nil and the
 // outcome says what is to become of the run.
-func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outcome) {
-	task, ok := s.tasks.byName[run.Task]
+func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outcome) {
+	d := s.duties[run.Task]
 	follow := s.tasks.follow(run)
-	age := now.Sub(run.QueuedAt)
 	switch {
-	case !ok:
+	case d == nil:
 		// Another consumer may know it: a newer one, or one that is to come.
 		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
-		return nil, leaveToOthers(run, parkingTime(age))
-	case errors.Is(follow, errStranger), follow != nil && age < longestPark:
+		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
+	case follow != nil && (errors.Is(follow, errStranger) || now.Sub(run.QueuedAt) < longestPark):
 		s.logger.Warn("what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", "task", run.Task, "run", run.ID, "queue", run.Queue, "error", follow)
-		return nil, leaveToOthers(run, parkingTime(age))
+		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil:
 		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: truncate(follow.Error(), maxMessage)})
-	case task.spec.Kind == CPU && run.Kind == IO:
+	case d.task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
 		return nil, handBack(run, 0)
@@ -192,7 +193,7 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*Task, broker.Outco
 		s.log(slog.LevelWarn, "run dropped", run, failure)
 		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
 	}
-	return task, broker.Outcome{}
+	return d, broker.Outcome{}
 }
 
 // longestPark is for how long after its queueing a run of another version of its
@@ -228,10 +229,11 @@ func leaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 	return o
 }
 
-// outcome decides what becomes of a run that was executed. It is false when
+// decide decides what becomes of a run that was executed. It is false when
 // the lease was lost and the error may come from that alone: the run starts
 // elsewhere.
-func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broker.TaskRun, result []byte, err error) (broker.Outcome, bool) {
+func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Outcome, bool) {
+	s, run := x.session, x.stored
 	if err == nil && len(result) > s.cfg.MaxResult {
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
 	}
@@ -242,21 +244,21 @@ func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broke
 		}
 	}
 	if err == nil {
-		if late := time.Since(deadline(ctx)); late > 0 {
+		if late := ended.Sub(x.deadline); late > 0 {
 			s.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
 		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}, true
 	}
-	if ctx.Err() != nil {
-		switch cause := context.Cause(ctx); {
+	if x.Err() != nil {
+		switch cause := context.Cause(x); {
 		case errors.Is(cause, errLeaseLost):
 			return broker.Outcome{}, false
 		case errors.Is(cause, errStopping):
 			s.logger.Warn("run interrupted by the stop, handing it back", "task", run.Task, "run", run.ID)
 			return handBack(run, 0), true
 		case errors.Is(cause, ErrCancelled):
-			failure := failureOf(ctx, err)
+			failure := failureOf(x, err)
 			failure.Kind = string(Cancelled)
 			if errors.Is(err, context.Canceled) {
 				failure.Message = cause.Error()
@@ -266,7 +268,7 @@ func (s *session) outcome(ctx context.Context, info *Run, task *Task, run *broke
 			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 		}
 	}
-	return s.failed(ctx, info, task, run, err), true
+	return s.failed(x, &x.info, x.duty.task, run, err), true
 }
 
 // failed decides what becomes of a run whose attempt failed by its own doing.
@@ -329,11 +331,6 @@ func (s *session) again(info *Run, task *Task, run *broker.TaskRun, err error) (
 		return after, true
 	}
 	return task.spec.Retry.wait(run.Attempt), true
-}
-
-func deadline(ctx context.Context) time.Time {
-	d, _ := ctx.Deadline()
-	return d
 }
 
 func (s *session) dead(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
