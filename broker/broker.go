@@ -154,6 +154,12 @@ type Schedules interface {
 type Policies interface {
 	// Policed reports that the broker does so.
 	Policed() bool
+
+	// LeftOut returns which of outcomes' Next were left out as duplicates, as
+	// far as this value of the broker has found that since it was asked last: in
+	// a Finish, or in a Recover that went on with another's. It keeps at most
+	// MaxLeftOut of them.
+	LeftOut() []LeftOut
 }
 
 // Groups is a broker that queues a run once a group of others has ended. Its
@@ -166,7 +172,7 @@ type Groups interface {
 	// ended; queued again it counts no more. Until it is queued, then is counted
 	// and listed nowhere, but holds its id and unique key, has a record if it has
 	// Keep, which is delayed, and can be cancelled: its group is then gathered by
-	// none. Its Delay counts from when it is queued.
+	// none. Its Delay counts from when it is queued, which is its QueuedAt then.
 	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
 
 	// Members returns how the members of a group ended, in their order, nil for

@@ -20,9 +20,9 @@ func (e *DuplicateError) Error() string {
 	case 0:
 		return ErrDuplicate.Error()
 	case 1:
-		return fmt.Sprintf("run %s is queued or running with the same parameters", e.Runs[0].ID)
+		return fmt.Sprintf("run %s, queued or running, has the same parameters or id", e.Runs[0].ID)
 	}
-	return fmt.Sprintf("%d runs have the parameters of others that are queued or running, the first those of run %s",
+	return fmt.Sprintf("%d runs have the parameters or ids of others that are queued or running, the first those of run %s",
 		len(e.Runs), e.Runs[0].ID)
 }
 

@@ -184,13 +184,25 @@ type Outcome struct {
 
 	// Next are runs that a success queues, in the same step, so that they are
 	// queued if and only if it counts. They may be for other queues. One that is
-	// a duplicate is left out; of the run itself, which has ended, none is.
+	// a duplicate is left out; of the run itself, which has ended, none is. Of
+	// what was left out [Policies.LeftOut] tells, and if it has Keep, and no live
+	// run with its id has a record, its own is that it failed as FailureDuplicate.
 	Next []*TaskRun
+}
+
+// FailureDuplicate is the kind of the failure in the record of a run that was to
+// follow another and was left out; the message is the id of the run in its way.
+const FailureDuplicate = "duplicate"
+
+// LeftOut is a run that was to follow another, and was a duplicate.
+type LeftOut struct {
+	Run *TaskRun // its payload and links may be missing
+	By  string   // the id of the live run that has its id, or its unique key
 }
 
 // Failure is why a run did not succeed.
 type Failure struct {
-	Kind    string // failed, timeout, crashed, oom, cancelled, expired or schema
+	Kind    string // failed, timeout, crashed, oom, cancelled, expired, schema or FailureDuplicate
 	Message string
 	Stack   string // of a panic, or of a stopped process; often empty
 }
@@ -212,13 +224,14 @@ func (s State) Ended() bool { return s == StateSucceeded || s == StateFailed }
 
 // Record is what a broker knows of a run.
 type Record struct {
-	ID      string
-	Task    string
-	Queue   string
-	State   State
-	Attempt int      // attempts that have ended
-	Result  []byte   // of StateSucceeded
-	Failure *Failure // the last one, nil if there was none
+	ID       string
+	Task     string
+	Queue    string
+	ParentID string // as of the run; it tells apart runs that have one id after the other
+	State    State
+	Attempt  int      // attempts that have ended
+	Result   []byte   // of StateSucceeded
+	Failure  *Failure // the last one, nil if there was none
 
 	Progress *Progress // what the run said last of how far it is, nil if it said nothing
 }

@@ -498,6 +498,6 @@ func lostRecord(value string) string {
 		return ""
 	}
 	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
-	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt}, nil,
+	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
 		&broker.Failure{Kind: "lost", Message: "the run was neither queued nor in flight any more"}))
 }

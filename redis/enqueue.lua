@@ -7,10 +7,14 @@
 --       each group its id keys, after them its unique keys and its record keys
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
---       and one of outbox, p and the token of a run that waited for a group, g and
---       both (of these two the first id key is the run's parked); where ticks has the last tick ('' for no tick: the
+--       and one of outbox, m for one of another queue's outbox (the first id key
+--       tells that this was seen to), p and the token of a run that waited for a
+--       group, g and both (of these two the first id key is the run's parked);
+--       where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
---       entry with its 16 of revision), number of ids,
+--       entry with its 16 of revision; of o and m, if the run has a record: ms to
+--       keep that if it is left out as a duplicate, a space, the run's id, a space
+--       and the record, but for the id of the run in its way), number of ids,
 --       number of unique keys, for each: the run's id, due, ms after that in
 --       which it is free again ('' for at the run's end);
 --       number of ready lists, for each: lane 1-6, count, elements;
@@ -22,7 +26,7 @@
 -- Returns for each group 0 when it is stored (by this call or by an earlier one
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
---       was to be stored instead of is not there, 5 when the entry is not there
+--       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
 --       with that revision, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
 --       live one; the tick is claimed then. Refused by the server at maxmemory,
@@ -88,6 +92,10 @@ local function check(source, task, tick, ids, uniques)
       if not owner or string.sub(owner, 1, 16) ~= parked then
         return 4
       end
+    elseif from == 'm' and i == k then
+      if owner then
+        return owner == token and -1 or 4
+      end
     elseif owner == token or owner == 'ended:' .. token then
       return -1
     else
@@ -106,6 +114,9 @@ local function check(source, task, tick, ids, uniques)
         others[#others + 1] = id
       end
     end
+  end
+  if (live or #others > 0) and from == 'o' and redis.call('LREM', KEYS[15], 1, rest) == 0 then
+    return 4
   end
   if live and #others == 0 then
     return 1
@@ -131,6 +142,16 @@ local function check(source, task, tick, ids, uniques)
   return 0
 end
 
+-- has the record of a run tell that it was left out, unless a live run has it
+local function leaveOut(key, spec, verdict)
+  local state = redis.call('GETRANGE', key, 0, 0)
+  if state == '' or state == 's' or state == 'f' then
+    local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
+    local by = verdict == 1 and id or verdict[2]
+    redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
+  end
+end
+
 local reply = {}
 for g = 1, tonumber(ARGV[2]) do
   token = ARGV[1] .. '.' .. g
@@ -139,6 +160,7 @@ for g = 1, tonumber(ARGV[2]) do
   p = p + 5
   local verdict = check(source, task, tick, ids, uniques)
   local store = verdict == 0
+  local duplicate = verdict == 1 or type(verdict) == 'table'
   if task ~= '' and (store or type(verdict) == 'table') then
     redis.call('HSET', KEYS[12], task, tick)
   end
@@ -150,6 +172,8 @@ for g = 1, tonumber(ARGV[2]) do
         redis.call('SET', KEYS[i], token)
       end
     end
+  elseif duplicate and source == 'm' then
+    redis.call('SET', KEYS[k], 'left out')
   end
   k = k + ids
   for _ = 1, uniques do
@@ -194,8 +218,10 @@ for g = 1, tonumber(ARGV[2]) do
   local records = tonumber(ARGV[p])
   p = p + 1
   for _ = 1, records do
-    if not store then
-      -- it belongs to another
+    if not store then -- it belongs to another
+      if duplicate and task == '' and tick ~= '' then
+        leaveOut(KEYS[k], tick, verdict)
+      end
     elseif ARGV[p] == '' then
       redis.call('SET', KEYS[k], ARGV[p + 1])
     else

@@ -13,8 +13,9 @@ import (
 // What an end queues may be for a queue on another node, where the step that ends
 // cannot store it. So it puts it into the outbox of its own queue, from where
 // whoever comes first moves it on: who has ended the run, at once, or the next
-// recovery. To move it twice stores it once: in its own queue the entry is
-// removed in the step that stores it, in another a key of the entry's tells.
+// recovery. To move it twice stores it once, or leaves it out once: in its own
+// queue the entry is removed in the step that decides, in another a key of the
+// entry's tells.
 
 const (
 	outboxPage = 100
@@ -76,6 +77,7 @@ func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
 // sending is what goes from an outbox to one queue.
 type sending struct {
 	to      *queue
+	runs    []*broker.TaskRun
 	entries []string
 	groups  []*group
 	moved   []string // keys
@@ -141,12 +143,18 @@ func (b *Broker) moveEntries(ctx context.Context, from *queue, entries []string)
 }
 
 func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
+	plain, gathers := strings.CutPrefix(entry, gatheringOpens)
+	if gathers {
+		run.QueuedAt = time.Now() // from when it can expire
+	}
 	g, err := newGroup(s.to, []*broker.TaskRun{run})
 	if err != nil {
 		return err
 	}
 	g.canRetry = true
-	plain, gathers := strings.CutPrefix(entry, gatheringOpens)
+	if run.Keep > 0 && !gathers {
+		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openLeftOut(startRecord(nil, broker.StateFailed), run))
+	}
 	switch {
 	case gathers && s.to == from:
 		g.source = append([]byte{'g'}, plain...)
@@ -156,13 +164,13 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 		g.source = append([]byte{'o'}, entry...)
 	default:
 		key := s.to.base + "moved:" + entry[:tokenDigits]
-		g.owners = append(g.owners, key)
+		g.source, g.owners = []byte{'m'}, append([]string{key}, g.owners...)
 		s.moved = append(s.moved, key)
 	}
 	if gathers {
 		g.owners = append([]string{s.to.parked(run.ID)}, g.owners...)
 	}
-	s.entries, s.groups = append(s.entries, entry), append(s.groups, g)
+	s.runs, s.entries, s.groups = append(s.runs, run), append(s.entries, entry), append(s.groups, g)
 	return nil
 }
 
@@ -184,7 +192,10 @@ func (b *Broker) send(ctx context.Context, from *queue, s *sending) (int, error)
 		case g.verdict == isStored:
 			n++
 			over = append(over, s.entries[i])
-		case g.verdict == sourceGone || errors.Is(g.result, broker.ErrDuplicate):
+		case g.verdict == sourceGone:
+			over = append(over, s.entries[i])
+		case errors.Is(g.result, broker.ErrDuplicate):
+			b.leaveOut(s.runs[i], g.result)
 			over = append(over, s.entries[i])
 		default:
 			failed = errors.Join(failed, g.result)

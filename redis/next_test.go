@@ -96,6 +96,52 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 	}
 }
 
+// TestLeftOutIsDecidedOnce cuts off a mover after the step that leaves runs out:
+// though what was in their way ends then, they are not queued by who goes on.
+func TestLeftOutIsDecidedOnce(t *testing.T) {
+	for _, queue := range []string{"q", "other"} {
+		t.Run("to "+queue, func(t *testing.T) {
+			mover, l := openLossy(t, shared)
+			b := openWith(t, shared, prefix(t))
+			live := []*broker.TaskRun{ownKept("by-id", queue), run("by-key", queue)}
+			live[1].Rules = &broker.Rules{Unique: "key"}
+			require.NoError(t, mover.QueueTasks(t.Context(), live...))
+			require.NoError(t, mover.QueueTasks(t.Context(), run("first", "q")))
+			s := join(t, mover, time.Minute)
+			held := make(map[string]*broker.TaskRun)
+			for len(held) < 3 {
+				got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q", "other"}, IO: 10})
+				require.NoError(t, err)
+				for _, r := range got {
+					held[r.ID] = r
+				}
+			}
+			next := []*broker.TaskRun{ownKept("by-id", queue), ownKept("late", queue), run("new", queue)}
+			next[1].Rules = live[1].Rules
+			l.lose(1000, "pexpire")
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: held["first"], Next: next})
+			require.NoError(t, err)
+			l.lose(0, "none")
+			byLate := func() (by []string) {
+				for _, left := range mover.LeftOut() {
+					by = append(by, left.Run.ID+" by "+left.By)
+				}
+				return by
+			}
+			require.Equal(t, []string{"by-id by by-id", "late by by-key"}, byLate())
+			_, err = s.Finish(t.Context(), succeeded([]*broker.TaskRun{held["by-id"], held["by-key"]})...)
+			require.NoError(t, err)
+			_, err = b.Recover(t.Context(), []string{"q"})
+			require.NoError(t, err)
+			require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+			require.Equal(t, 1, length(t, b, queue), "what was new")
+			require.Empty(t, b.LeftOut(), "it was decided and told by another")
+			require.Equal(t, &broker.Failure{Kind: broker.FailureDuplicate, Message: "by-key"}, record(t, b, queue, "late").Failure)
+			require.Equal(t, broker.StateSucceeded, record(t, b, queue, "by-id").State, "the record is that of the live run")
+		})
+	}
+}
+
 // openWith opens a further broker on the keys of another.
 func openWith(t testing.TB, s *redistest.Server, prefix string) *redis.Broker {
 	t.Helper()

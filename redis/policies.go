@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -29,6 +30,36 @@ const maxExact = 1 << 53
 
 // Policed reports that runs' policies are kept, and what a success queues.
 func (b *Broker) Policed() bool { return true }
+
+// leftOuts are what was found to be duplicates and not yet asked for.
+type leftOuts struct {
+	mu   sync.Mutex
+	list []broker.LeftOut
+}
+
+// LeftOut returns what was left out since it was called last.
+func (b *Broker) LeftOut() []broker.LeftOut {
+	b.left.mu.Lock()
+	defer b.left.mu.Unlock()
+	list := b.left.list
+	b.left.list = nil
+	return list
+}
+
+// leaveOut notes that a run was not queued, for its queueing had this error.
+func (b *Broker) leaveOut(run *broker.TaskRun, err error) {
+	left := *run
+	left.Payload, left.Links = nil, nil
+	by := run.ID
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
+		by = conflict.Runs[0].ID
+	}
+	b.left.mu.Lock()
+	defer b.left.mu.Unlock()
+	if len(b.left.list) < broker.MaxLeftOut {
+		b.left.list = append(b.left.list, broker.LeftOut{Run: &left, By: by})
+	}
+}
 
 func policyFlags(r *broker.TaskRun) (flags byte) {
 	if r.Rules == nil {

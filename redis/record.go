@@ -117,21 +117,34 @@ func startRecord(b []byte, state broker.State) []byte {
 // appendRecord appends what is known of a run as its record has it, the state
 // and when it is due left out.
 func appendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
-	n := 2
+	n := 0
 	if len(result) > 0 {
 		n++
 	}
 	if f != nil {
 		n += failureFields
 	}
-	b = codec.AppendMapLen(b, n)
-	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
-	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
+	b = appendMap(b, run, n)
 	if len(result) > 0 {
 		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
 	}
 	if f != nil {
 		b = appendFailureFields(b, f)
+	}
+	return b
+}
+
+// appendMap appends the start of a record's map, which has n more fields.
+func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
+	n += 2
+	if run.ParentID != "" {
+		n++
+	}
+	b = codec.AppendMapLen(b, n)
+	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
+	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
+	if run.ParentID != "" {
+		b = codec.AppendString(codec.AppendString(b, "p"), run.ParentID)
 	}
 	return b
 }
@@ -170,9 +183,16 @@ func parseFailureFields(b []byte, f *broker.Failure) error {
 // openRecord is appendRecord without the fields of its failure, which are put
 // behind it.
 func openRecord(b []byte, run *broker.TaskRun) []byte {
-	b = codec.AppendMapLen(b, 2+failureFields)
-	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
-	return codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
+	return appendMap(b, run, failureFields)
+}
+
+// openLeftOut is the record of a run that was left out as a duplicate, but for the
+// id of the run in its way, which the script puts behind it.
+func openLeftOut(b []byte, run *broker.TaskRun) []byte {
+	b = openRecord(b, run)
+	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
+	b = codec.AppendBytes(codec.AppendString(b, "fs"), nil)
+	return codec.AppendString(b, "fm")
 }
 
 func parseRecord(b []byte, record *broker.Record) error {
@@ -192,6 +212,8 @@ func parseRecord(b []byte, record *broker.Record) error {
 			record.Task = r.String()
 		case "a":
 			record.Attempt = r.Int()
+		case "p":
+			record.ParentID = r.String()
 		case "r":
 			record.Result = r.Bytes()
 		case "fk":

@@ -105,6 +105,7 @@ type Broker struct {
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
+	left     leftOuts
 	sessions sessions
 	glances  glances
 	names    queueNames

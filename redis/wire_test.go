@@ -76,12 +76,13 @@ type (
 		Per time.Duration `json:"per,omitempty,string"`
 	}
 	wireRecord struct {
-		State   broker.State `json:"state"`
-		Due     int64        `json:"due_ms,omitempty"`
-		Task    string       `json:"task"`
-		Attempt int          `json:"attempt,omitempty"`
-		Result  string       `json:"result,omitempty"`
-		Failure *wireFailure `json:"failure,omitempty"`
+		State    broker.State `json:"state"`
+		Due      int64        `json:"due_ms,omitempty"`
+		Task     string       `json:"task"`
+		ParentID string       `json:"parent_id,omitempty"`
+		Attempt  int          `json:"attempt,omitempty"`
+		Result   string       `json:"result,omitempty"`
+		Failure  *wireFailure `json:"failure,omitempty"`
 	}
 	wireFailure struct {
 		Kind    string `json:"kind"`
@@ -263,7 +264,7 @@ func finish(t *testing.T, s broker.Session, o broker.Outcome) {
 func TestWireRecords(t *testing.T) {
 	wireVectors(t, "records.json", func(v *recordVector) string { return v.Name },
 		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *recordVector) {
-			r := &broker.TaskRun{ID: "a", Task: v.Record.Task, Queue: "q", Keep: time.Hour, Payload: []byte{0x80}}
+			r := &broker.TaskRun{ID: "a", Task: v.Record.Task, Queue: "q", ParentID: v.Record.ParentID, Keep: time.Hour, Payload: []byte{0x80}}
 			result := unhex(t, v.Record.Result)
 			key := prefix(t) + ":{q}:rec:a"
 			stored := func() string {
@@ -301,7 +302,7 @@ func TestWireRecords(t *testing.T) {
 			got, err := b.Record(t.Context(), "q", "a")
 			require.NoError(t, err)
 			want := &broker.Record{
-				ID: "a", Queue: "q", Task: v.Record.Task, State: v.Record.State, Attempt: v.Record.Attempt,
+				ID: "a", Queue: "q", Task: v.Record.Task, ParentID: v.Record.ParentID, State: v.Record.State, Attempt: v.Record.Attempt,
 				Result: result, Failure: v.Record.Failure.failure(),
 			}
 			require.Equal(t, want, got)

@@ -65,6 +65,9 @@ func (b parentBroker) queue(ctx context.Context, method string, runs []*broker.T
 // Policed leaves it to the parent's broker, which is asked when a run is queued.
 func (b parentBroker) Policed() bool { return true }
 
+// LeftOut is the consumer's to ask.
+func (b parentBroker) LeftOut() []broker.LeftOut { return nil }
+
 func (b parentBroker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
 	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
@@ -232,7 +235,7 @@ func readRuns(r *codec.Reader) ([]*broker.TaskRun, error) {
 }
 
 func appendRecord(b []byte, record *broker.Record) []byte {
-	for _, s := range []string{record.ID, record.Task, record.Queue, string(record.State)} {
+	for _, s := range []string{record.ID, record.Task, record.Queue, record.ParentID, string(record.State)} {
 		b = codec.AppendString(b, s)
 	}
 	b = codec.AppendInt(b, int64(record.Attempt))
@@ -249,7 +252,7 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 }
 
 func readRecord(r *codec.Reader) (*broker.Record, error) {
-	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), State: broker.State(r.String())}
+	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), ParentID: r.String(), State: broker.State(r.String())}
 	record.Attempt, record.Result = r.Int(), r.Bytes()
 	if r.Bool() {
 		record.Failure = &broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}

@@ -14,9 +14,12 @@ import (
 type coreSession struct {
 	broker broker.Broker
 	kinds  [2]bool // of the consumer's tasks
+	tell   func(broker.LeftOut)
 }
 
-func newCoreSession(b broker.Broker, kinds [2]bool) broker.Session { return coreSession{b, kinds} }
+func newCoreSession(b broker.Broker, kinds [2]bool, tell func(broker.LeftOut)) broker.Session {
+	return coreSession{b, kinds, tell}
+}
 
 func (s coreSession) ID() string                  { return "core" }
 func (s coreSession) Renew(context.Context) error { return nil }
@@ -44,8 +47,12 @@ func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]
 			if next == nil {
 				continue
 			}
-			if err := s.broker.QueueTasks(ctx, next); err != nil && !errors.Is(err, broker.ErrDuplicate) {
+			err := s.broker.QueueTasks(ctx, next)
+			if err != nil && !errors.Is(err, broker.ErrDuplicate) {
 				return nil, err
+			}
+			if err != nil { // who is in its way can only be one with its id: such brokers have no unique keys
+				s.tell(broker.LeftOut{Run: next, By: next.ID})
 			}
 			o.Next[i] = nil // for when Finish is tried again because of another
 		}

@@ -16,7 +16,7 @@ const (
 	RunSucceeded EventKind = "succeeded" // it has ended well
 	RunRetried   EventKind = "retried"   // the attempt failed, or its process died; there will be another
 	RunFailed    EventKind = "failed"    // it has failed for good and is a dead letter
-	RunDropped   EventKind = "dropped"   // it has ended as cancelled or expired
+	RunDropped   EventKind = "dropped"   // it has ended as cancelled or expired, or was to follow another and was left out as a duplicate
 	RunReturned  EventKind = "returned"  // it goes back to its queue, unpunished, or starts elsewhere as the lease was lost
 )
 
@@ -77,13 +77,13 @@ func (s *session) tellLost(x *execution) {
 }
 
 // tell calls the application's function. That it panics is not the run's fault.
-func (s *session) tell(e Event) {
+func (c *Consumer) tell(e Event) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
+			c.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	s.cfg.OnEvent(e)
+	c.cfg.OnEvent(e)
 }
 
 // ask asks the application's retry policy. When it panics the task's own decides.

@@ -150,6 +150,9 @@ func (s *session) apply(ctx context.Context, batch []broker.Outcome) {
 		cancel()
 		if err == nil {
 			logFenced(s.logger, fenced, again)
+			if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
+				s.tellLeftOut()
+			}
 			return
 		}
 		if ctx.Err() != nil {

@@ -22,10 +22,16 @@ import (
 //
 // The members are queued all or none, at most 10,000, in one queue; the run that
 // gathers them in the step that records the last one's end. If a member failed
-// for good it then fails too, without being executed; with the option
-// [SkipFailed] it gets the results of the others. It fails too when the results
-// are more than [broker.MaxGathered], 64 MiB, together. members and next are as first and next of [Then],
-// next's parameter a slice of results. opts are those of the gathering run.
+// for good, or was cancelled or expired, it then fails too, without being
+// executed; with the option [SkipFailed] it gets the results of the others, which
+// may be none. It fails too when the results are more than [broker.MaxGathered],
+// 64 MiB, together. Until then it holds its own [ID] and its key of //task:unique,
+// its Status is delayed, and its time of //task:expire has not begun.
+//
+// members and next are as first and next of [Then], next's parameter a slice of
+// results. Members are single runs, queued by one call or by many, of which all
+// handles are returned; what gathers them can be followed with Then, they cannot.
+// opts are those of the gathering run.
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),

@@ -14,6 +14,7 @@ type Handle[R any] struct {
 
 	queue  string
 	keep   bool
+	ownID  bool
 	after  predecessor // whose success queues the run; nil: it is queued
 	client *Client
 	def    interface {
@@ -31,7 +32,7 @@ func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *H
 }
 
 func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *broker.TaskRun) {
-	h.ID, h.queue, h.keep, h.client, h.def = run.ID, run.Queue, run.Keep > 0, c, d
+	h.ID, h.queue, h.keep, h.ownID, h.client, h.def = run.ID, run.Queue, run.Keep > 0, run.OwnID, c, d
 }
 
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }
@@ -48,11 +49,15 @@ func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
 // Wait blocks until the run has ended or ctx ends, and returns its result. A
 // run that ended without success is a [*RunError]. [ErrNoRecord] tells, at
-// once, that none is kept of it, or that it has expired.
+// once, that none is kept of it, or that it has expired, and a [*DuplicateError]
+// that it was to follow another, see [Then], and was left out.
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
 	record, err := h.ended(ctx)
 	if err != nil {
+		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
+	}
+	if err := leftOut(record); err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	if record.State != broker.StateSucceeded {
@@ -62,16 +67,33 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 }
 
 // Status returns what is known of the run now. [ErrNoRecord] tells that no
-// record is kept of it, or that it has expired.
+// record is kept of it, or that it has expired, and a [*DuplicateError] that it
+// was to follow another, see [Then], and was left out.
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
-	record, err := h.record(ctx, broker.Records.Record)
-	if errors.Is(err, ErrNoRecord) && h.after != nil {
-		if s, err := h.statusAfter(ctx, err); err == nil {
-			return s, nil
-		}
-	}
+	s, err := h.status(ctx)
 	if err != nil {
 		return Status{}, fmt.Errorf("ask for the status of run %s of task %s: %w", h.ID, h.def.name(), err)
+	}
+	return s, nil
+}
+
+func (h *Handle[R]) status(ctx context.Context) (Status, error) {
+	record, err := h.record(ctx, broker.Records.Record)
+	if h.after != nil && (errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record)) {
+		var before Status
+		if before, err = h.after.Status(ctx); err != nil {
+			return Status{}, err
+		}
+		if before.State != broker.StateSucceeded {
+			return h.statusBefore(before), nil
+		}
+		record, err = h.awaitOwn(ctx, 0)
+	}
+	if err == nil {
+		err = leftOut(record)
+	}
+	if err != nil {
+		return Status{}, err
 	}
 	s := Status{ID: record.ID, Task: record.Task, Queue: record.Queue, State: record.State, Attempt: record.Attempt}
 	if record.Progress != nil {
@@ -87,18 +109,37 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 // of one that runs is cancelled within a second, with the cause [ErrCancelled],
 // and a CPU-bound one is killed if it goes on. What it returns after that is its
 // outcome only if it is a success; else it ends as cancelled and is not retried.
-// Cancel does not wait for that end. Of a run that is to follow another with
-// [Then] and is not queued yet, it cancels the other. It returns [ErrNoRecord] when the run has
+// Cancel does not wait for that end. It returns [ErrNoRecord] when the run has
 // ended, and an error when the broker cannot cancel.
+//
+// Of a run that is to follow another with [Then] and is not queued yet, it cancels
+// the other, and so on back to the one that is there: with it all that would have
+// followed is over. Should that succeed nevertheless, as it was about to, what
+// follows is queued; to cancel again then cancels that. Of a run that is to gather
+// a [Group] it cancels that run alone: the members go on, and nobody gathers them.
 func (h *Handle[R]) Cancel(ctx context.Context) error {
-	err := h.client.cancel(ctx, h.queue, h.ID)
+	err := h.cancelOwn(ctx)
 	if errors.Is(err, ErrNoRecord) && h.after != nil {
 		err = h.after.Cancel(ctx) // that it may never be queued
+		if errors.Is(err, ErrNoRecord) {
+			err = h.cancelOwn(ctx) // which it was meanwhile, or it has ended too
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cancel run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	return nil
+}
+
+// cancelOwn cancels the run, but not another that has its id, in whose favour it
+// may be left out.
+func (h *Handle[R]) cancelOwn(ctx context.Context) error {
+	if h.after != nil {
+		if record, err := h.record(ctx, broker.Records.Record); err == nil && !h.isOwn(record) {
+			return ErrNoRecord
+		}
+	}
+	return h.client.cancel(ctx, h.queue, h.ID)
 }
 
 func (c *Client) cancel(ctx context.Context, queue, id string) error {
@@ -151,6 +192,7 @@ const (
 	Cancelled FailureKind = "cancelled" // someone asked for its end
 	Expired   FailureKind = "expired"   // it was not started in time
 	Schema    FailureKind = "schema"    // its parameters do not fit the task
+	Duplicate FailureKind = "duplicate" // it was to follow another, when a run with its ID or //task:unique key lived
 )
 
 // RunError is how a run ended that did not succeed.
@@ -171,8 +213,11 @@ func (e *RunError) Error() string {
 	return fmt.Sprintf("run %s of task %s: %s%s: %s", e.ID, e.Task, e.Kind, after, e.Message)
 }
 
-// Is makes errors.Is(err, ErrCancelled) true of a cancelled run.
-func (e *RunError) Is(target error) bool { return target == ErrCancelled && e.Kind == Cancelled }
+// Is makes errors.Is(err, ErrCancelled) true of a cancelled run, and
+// errors.Is(err, ErrDuplicate) of one that was left out.
+func (e *RunError) Is(target error) bool {
+	return target == ErrCancelled && e.Kind == Cancelled || target == ErrDuplicate && e.Kind == Duplicate
+}
 
 func runError(record *broker.Record) *RunError {
 	e := &RunError{Task: record.Task, ID: record.ID, Attempt: record.Attempt, Kind: Failed}

@@ -28,6 +28,7 @@ func (c *Consumer) recoverLoop(ctx context.Context) {
 			return
 		}
 		n, err := leaser.Recover(ctx, c.queues.names())
+		c.tellLeftOut()
 		if n > 0 {
 			c.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
 		}

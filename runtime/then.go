@@ -23,9 +23,13 @@ import (
 // neither is there without the other, whatever crashes. It does not run when the
 // first fails for good: waiting for it then returns the first's [*RunError]. Nor
 // does it when its own [ID], or its key of //task:unique, is that of a live run by
-// then: that run is there already. To cancel it before it is queued is to cancel
-// the first. When a policy of the second goes by its parameters, the first starts
-// only at a consumer that knows the tasks of both, and waits until there is one.
+// then: it is left out for good, and Wait and Status return a [*DuplicateError]
+// with the run in its way, if it keeps a record. A consumer logs that as a warning
+// and tells it as a [RunDropped] of kind [Duplicate]. [Handle.Cancel] says what
+// cancelling it does.
+//
+// When a policy of the second goes by its parameters, the first starts only at a
+// consumer that knows the tasks of both, and waits until there is one.
 //
 // first calls one generated Queue… function, or Then or [Group] again, and
 // returns its handle; it queues nothing else. All of it is queued with one request
@@ -151,56 +155,4 @@ func (s taskSet) follow(run *broker.TaskRun) error {
 		}
 	}
 	return nil
-}
-
-// predecessor is the handle of a run that another follows.
-type predecessor interface {
-	// ended waits until the run has ended and returns its record.
-	ended(ctx context.Context) (*broker.Record, error)
-	Status(ctx context.Context) (Status, error)
-	Cancel(ctx context.Context) error
-}
-
-func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
-	get := func() (*broker.Record, error) { return h.record(ctx, broker.Records.WaitRecord) }
-	record, err := get()
-	if errors.Is(err, ErrNoRecord) && h.after != nil && h.keep {
-		return h.awaitAfter(ctx, get)
-	}
-	return record, err
-}
-
-// longestMove is how long the first's success and the second's being queued can
-// lie apart for one who asks: they may be on different servers.
-const longestMove = 5 * time.Second
-
-// awaitAfter waits for a run that is queued once another has succeeded.
-func (h *Handle[R]) awaitAfter(ctx context.Context, get func() (*broker.Record, error)) (*broker.Record, error) {
-	before, err := h.after.ended(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if before.State != broker.StateSucceeded {
-		return before, nil
-	}
-	limit := time.Now().Add(longestMove)
-	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; wait.sleep(ctx) {
-		record, err := get()
-		if !errors.Is(err, ErrNoRecord) || ctx.Err() != nil || time.Now().After(limit) {
-			return record, err
-		}
-	}
-}
-
-// statusAfter is the status of a run that is queued once another has succeeded.
-func (h *Handle[R]) statusAfter(ctx context.Context, err error) (Status, error) {
-	before, beforeErr := h.after.Status(ctx)
-	if beforeErr != nil || before.State == broker.StateSucceeded {
-		return Status{}, err
-	}
-	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
-	if before.State == broker.StateFailed {
-		s.State, s.Err = broker.StateFailed, before.Err
-	}
-	return s, nil
 }

@@ -57,6 +57,7 @@ func (f *fixture) requireNoMembers(of broker.Gather, what string) {
 func groupGathered(f *fixture) {
 	then, members := f.newGroup("q", 4)
 	then.Priority, then.Headers = broker.High, map[string]string{"k": "v"}
+	then.QueuedAt = then.QueuedAt.Add(-time.Hour)
 	f.queueGroup(then, members...)
 	require.Equal(f, 4, f.length("q"), "length with a group of 4")
 	s := f.join(longHold)
@@ -71,6 +72,8 @@ func groupGathered(f *fixture) {
 	f.takesNothing(s, "q")
 	f.finish(s, succeeded(held[1])...)
 	got := f.requireNext(s, "the run that gathers the group", then)
+	require.WithinDuration(f, time.Now(), got[0].QueuedAt, time.Minute, "when it was queued, by the clock of whoever did it")
+	then.QueuedAt = got[0].QueuedAt
 	f.requireSame(then, got[0], "the run that gathers the group")
 	require.Equal(f, 1, got[0].Deliveries, "its deliveries")
 	f.finishFenced(s, succeeded(held...)...)

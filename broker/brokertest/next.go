@@ -16,6 +16,7 @@ func nextChecks() []check {
 		{"a success that does not count queues nothing", nextFenced},
 		{"only a success queues what comes next", nextOfOthers},
 		{"a duplicate among what a success queues is left out", nextDuplicate},
+		{"what was left out is told once, and its record says for which run", nextLeftOut},
 		{"a success may queue a run with its own id and unique key", nextOfItself},
 		{"of a run that many finish at once what comes next is queued once", nextRace},
 	}
@@ -113,6 +114,54 @@ func nextDuplicate(f *fixture) {
 	f.requireNext(s, "what a success queued besides duplicates", first, last)
 	require.Equal(f, ids([]*broker.TaskRun{second}), ids(f.take(s, 1, "other")), "what a success queued in another queue besides duplicates")
 	f.takesNothing(s, "other")
+}
+
+func nextLeftOut(f *fixture) {
+	s := f.join(longHold)
+	f.queueNew("q", 1)
+	held := f.take(s, 1, "q")[0]
+	own := f.queueNew("q", 1, ownID("own"), delay(time.Hour))[0]
+	kept := f.queueNew("q", 1, ownID("kept"), delay(time.Hour), keep(time.Hour))[0]
+	here := f.queueNew("q", 1, unique("key"), delay(time.Hour))[0]
+	there := f.queueNew("other", 1, unique("key"), delay(time.Hour))[0]
+	follow := func(queue string, edits ...func(*broker.TaskRun)) *broker.TaskRun {
+		return f.newRun(queue, append(edits, func(r *broker.TaskRun) { r.ParentID = held.ID })...)
+	}
+	next := []*broker.TaskRun{
+		follow("q", ownID("own"), keep(time.Hour)), follow("q", ownID("kept"), keep(time.Hour)),
+		follow("q", unique("key"), keep(time.Hour)), follow("other", unique("key"), keep(time.Hour)),
+		follow("other", unique("key")), follow("q", keep(time.Hour)),
+	}
+	policies := f.b.(broker.Policies)
+	require.Empty(f, policies.LeftOut(), "what was left out before there was anything")
+	f.finish(s, then(held, next...))
+	got := make(map[string]string)
+	f.eventually(func() bool {
+		for _, l := range policies.LeftOut() {
+			got[l.Run.ID] = l.By
+			require.Equal(f, held.ID, l.Run.ParentID, "parent of run %s, which was left out", l.Run.ID)
+		}
+		return len(got) >= 5
+	}, "five runs are told of that were left out")
+	require.Equal(f, map[string]string{
+		"own": own.ID, "kept": kept.ID, next[2].ID: here.ID, next[3].ID: there.ID, next[4].ID: there.ID,
+	}, got, "runs left out, and in whose favour")
+	require.Empty(f, policies.LeftOut(), "what was left out since it was asked for")
+
+	f.requireNext(s, "what was not left out", next[5])
+	if !is[broker.Records](f.b) {
+		return
+	}
+	f.requireRecord(kept, broker.Record{State: broker.StateDelayed})
+	for _, left := range []struct{ run, by *broker.TaskRun }{{next[0], own}, {next[2], here}, {next[3], there}} {
+		want := broker.Record{State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: left.by.ID}}
+		f.requireRecord(left.run, want)
+		rec, err := f.records().WaitRecord(f.ctx(), left.run.Queue, left.run.ID)
+		require.NoError(f, err, "WaitRecord of a run that was left out")
+		require.Equal(f, broker.StateFailed, rec.State, "its state")
+	}
+	f.requireNoRecord("other", next[4].ID, "a run without Keep that was left out")
+	f.requireRecord(next[5], broker.Record{State: broker.StateRunning})
 }
 
 func nextOfItself(f *fixture) {

@@ -26,7 +26,7 @@ func recordChecks() []check {
 // requireRecord checks what is known of a run.
 func (f *fixture) requireRecord(r *broker.TaskRun, want broker.Record) {
 	f.Helper()
-	want.ID, want.Task, want.Queue = r.ID, r.Task, r.Queue
+	want.ID, want.Task, want.Queue, want.ParentID = r.ID, r.Task, r.Queue, r.ParentID
 	got, err := f.records().Record(f.ctx(), r.Queue, r.ID)
 	require.NoError(f, err, "Record of run %s, which is %s", r.ID, want.State)
 	f.equalRecord(&want, got)

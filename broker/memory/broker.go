@@ -41,6 +41,8 @@ type Broker struct {
 	seq    int64 // of the last run that was delayed
 	alarm  alarm
 	expiry expiryHeap
+
+	leftOut []broker.LeftOut
 }
 
 // New returns an empty broker with the defaults of [Config].
@@ -192,7 +194,7 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 		out[i] = &runs[i]
 		if e.rare != nil && e.rare.group != nil {
 			b.endMember(e.rare.group, e.rare.member, &broker.Record{
-				ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, Attempt: e.run.Attempt,
+				ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID, Attempt: e.run.Attempt,
 				State: broker.StateFailed, Failure: &errTaken,
 			}, now)
 		}

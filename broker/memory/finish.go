@@ -123,7 +123,7 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	var rec, final *broker.Record
 	if o.Run.Keep > 0 || g != nil {
 		rec = &broker.Record{
-			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, Attempt: o.Run.Attempt,
+			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID, Attempt: o.Run.Attempt,
 			State: broker.StateFailed, Failure: cloneFailure(o.Failure), Progress: e.progress(),
 		}
 		if o.Verdict == broker.Succeeded {
@@ -148,13 +148,43 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	for _, slab := range copyIn(next) {
 		for i := range slab {
 			q := b.queue(slab[i].run.Queue)
-			if q.claim([][]entry{slab[i : i+1]}, now) == nil {
-				q.used = true
-				b.place(q, &slab[i], now)
-				b.wake(q, now)
+			if err := q.claim([][]entry{slab[i : i+1]}, now); err != nil {
+				b.leaveOut(q, &slab[i], err, now)
+				continue
 			}
+			q.used = true
+			b.place(q, &slab[i], now)
+			b.wake(q, now)
 		}
 	}
+}
+
+// leaveOut notes that a run was not queued, for its claim had this error.
+func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
+	by := e.run.ID
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
+		by = conflict.Runs[0].ID
+	}
+	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
+		b.keep(q, &broker.Record{
+			ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID,
+			State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
+		}, now.after(e.run.Keep))
+	}
+	if len(b.leftOut) < broker.MaxLeftOut {
+		run := e.run
+		run.Payload, run.Links = nil, nil // others of its slab may live on
+		b.leftOut = append(b.leftOut, broker.LeftOut{Run: &run, By: by})
+	}
+}
+
+// LeftOut returns what was left out since it was called last.
+func (b *Broker) LeftOut() []broker.LeftOut {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.leftOut
+	b.leftOut = nil
+	return list
 }
 
 // retry stores the run as it is now.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -119,6 +120,7 @@ func (b *Broker) queueGathering(g *group, now clock) {
 		l.timed, l.ends = true, now.due(&e.run).plus(e.run.Rules.UniqueFor)
 	}
 	q.used = true
+	e.run.QueuedAt = time.Now().UTC().Round(0) // from when it can expire
 	b.place(q, e, now)
 	b.wake(q, now)
 }

@@ -101,7 +101,7 @@ func (b *Broker) lookUp(queue, id string) (*entry, *broker.Record, error) {
 	b.wake(q, now)
 	if e := q.live[id]; e != nil && e.run.Keep > 0 {
 		return e, &broker.Record{
-			ID: id, Task: e.run.Task, Queue: queue,
+			ID: id, Task: e.run.Task, Queue: queue, ParentID: e.run.ParentID,
 			State: e.state(), Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
 			Progress: cloneProgress(e.progress()),
 		}, nil

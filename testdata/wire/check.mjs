@@ -21,6 +21,7 @@ for (const v of vectors("elements.json")) {
 }
 for (const v of vectors("records.json")) {
   const f = v.record.failure, map = { t: v.record.task, a: v.record.attempt ?? 0 };
+  if (v.record.parent_id) map.p = v.record.parent_id;
   if (v.record.result) map.r = bytes(v.record.result);
   if (f) Object.assign(map, { fk: Buffer.from(f.kind), fm: Buffer.from(f.message ?? ""), fs: Buffer.from(f.stack ?? "") });
   assert.equal(record(v.record.state[0], v.record.due_ms ?? 0, map).toString("hex"), v.hex, v.name);

@@ -1,0 +1,122 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// predecessor is the handle of a run that another follows.
+type predecessor interface {
+	id() string
+	// ended waits until the run has ended and returns its record.
+	ended(ctx context.Context) (*broker.Record, error)
+	Status(ctx context.Context) (Status, error)
+	Cancel(ctx context.Context) error
+}
+
+func (h *Handle[R]) id() string { return h.ID }
+
+const (
+	// longestMove is how long the first's success and the second's being queued
+	// can lie apart for one who asks: they may be on different servers.
+	longestMove = 5 * time.Second
+	// longestDoubt is that where a run with the second's own id is known, which
+	// may be in its way, or have ended long before.
+	longestDoubt = time.Second
+)
+
+func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
+	if h.after == nil || !h.keep {
+		return h.record(ctx, broker.Records.WaitRecord)
+	}
+	record, err := h.record(ctx, broker.Records.Record)
+	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record) {
+		var before *broker.Record
+		if before, err = h.after.ended(ctx); err != nil || before.State != broker.StateSucceeded {
+			return before, err
+		}
+		record, err = h.awaitOwn(ctx, longestMove)
+	}
+	if err != nil || record.State.Ended() {
+		return record, err
+	}
+	return h.record(ctx, broker.Records.WaitRecord)
+}
+
+// isOwn reports whether a record with the id of a run that follows another is
+// that run's, and not of one that has, or had, its id too.
+func (h *Handle[R]) isOwn(record *broker.Record) bool {
+	return !h.ownID || record.ParentID == h.after.id()
+}
+
+// awaitOwn returns the record of a run whose predecessor has succeeded. It waits
+// for one until it is clear that there will be none, at most for the time given.
+func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
+	began := time.Now()
+	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; wait.sleep(ctx) {
+		record, err := h.record(ctx, broker.Records.Record)
+		waited := time.Since(began)
+		switch {
+		case err == nil && h.isOwn(record):
+			return record, nil
+		case err == nil && waited >= longestDoubt:
+			// It is, or was, in the way. Of what has no record of its own this is it.
+			return &broker.Record{
+				ID: h.ID, Task: h.def.name(), Queue: h.queue, ParentID: h.after.id(), State: broker.StateFailed,
+				Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: h.ID},
+			}, nil
+		case err != nil && (!errors.Is(err, ErrNoRecord) || waited >= longest):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// leftOut is the error of who asks for a run that was to follow another and was
+// left out; nil for any other record.
+func leftOut(record *broker.Record) error {
+	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
+		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,
+			&DuplicateError{Runs: []broker.Duplicate{{ID: f.Message}}})
+	}
+	return nil
+}
+
+// statusBefore is the status of a run that is to follow another, which has not
+// succeeded.
+func (h *Handle[R]) statusBefore(before Status) Status {
+	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
+	if before.State == broker.StateFailed {
+		s.State, s.Err = broker.StateFailed, before.Err
+	}
+	return s
+}
+
+// tellLeftOut tells of runs that were to follow others and were left out, as far
+// as the broker has found some.
+func (c *Consumer) tellLeftOut() {
+	if policies, ok := c.broker.(broker.Policies); ok {
+		for _, left := range policies.LeftOut() {
+			c.tellOneLeftOut(left)
+		}
+	}
+}
+
+func (c *Consumer) tellOneLeftOut(left broker.LeftOut) {
+	c.logger.Warn("run left out: it was to follow another, and one with its id or parameters lives",
+		"task", left.Run.Task, "run", left.Run.ID, "queue", left.Run.Queue, "after", left.Run.ParentID, "live", left.By)
+	if c.cfg.OnEvent == nil {
+		return
+	}
+	run := new(Run)
+	run.init(left.Run, time.Time{})
+	c.tell(Event{Kind: RunDropped, Run: run, Err: &RunError{
+		Task: left.Run.Task, ID: left.Run.ID, Kind: Duplicate,
+		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: left.By}}}).Error(),
+	}})
+}

@@ -1,0 +1,264 @@
+package runtime_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// heard is what a consumer says of left out runs.
+type heard struct {
+	mu     sync.Mutex
+	log    bytes.Buffer
+	events []taskrt.Event
+}
+
+func (h *heard) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.Write(b)
+}
+
+func (h *heard) config() taskrt.ConsumerConfig {
+	return taskrt.ConsumerConfig{
+		Logger: slog.New(slog.NewTextHandler(h, nil)),
+		OnEvent: func(e taskrt.Event) {
+			if e.Kind == taskrt.RunDropped {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.events = append(h.events, e)
+			}
+		},
+	}
+}
+
+func (h *heard) text() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.String()
+}
+
+// onBoth runs a test over the embedded broker, in a bubble, and over Redis.
+func onBoth(t *testing.T, test func(t *testing.T, b broker.Broker)) {
+	t.Run("embedded", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, newMemory(t)) })
+	})
+	t.Run("redis", func(t *testing.T) {
+		test(t, openRedis(t, redistest.Start(t)))
+	})
+}
+
+func once(note string, extra ...taskrt.QueueOption) func(context.Context, string, ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return func(ctx context.Context, result string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+		return tasks.QueueRecorderOnce(ctx, result, 1, append(opts, extra...)...)
+	}
+}
+
+func sumNamed(title string) func(context.Context) (*taskrt.Handle[string], error) {
+	return func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, title) }
+}
+
+// TestWhoeverHoldsARunThatWasLeftOutLearnsIt has what follows be in the way of a
+// live run, by its key and by its id, in its own queue and in another.
+func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		var h heard
+		consume(t, b, h.config(), tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		byKey, err := tasks.QueueRecorderOnce(ctx, "a: 0 of 0", 1, taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		kept, err := tasks.QueueHalf(ctx, 2, taskrt.ID("kept"), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		_, err = tasks.QueueRecorderRecord(ctx, "x", taskrt.ID("unkept"), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+
+		var sum *taskrt.Handle[string]
+		left, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[string], err error) {
+			sum, err = sumNamed("a")(ctx)
+			return sum, err
+		}, once("a", taskrt.Keep(time.Hour)))
+		require.NoError(t, err)
+		requireLeftOut := func(id, by string, wait func(context.Context) error, status func(context.Context) (taskrt.Status, error)) {
+			t.Helper()
+			waitErr := wait(ctx)
+			_, statusErr := status(ctx)
+			for _, err := range []error{waitErr, statusErr} {
+				require.ErrorIs(t, err, taskrt.ErrDuplicate)
+				var duplicate *taskrt.DuplicateError
+				require.ErrorAs(t, err, &duplicate)
+				require.Equal(t, []broker.Duplicate{{ID: by}}, duplicate.Runs)
+				require.ErrorContains(t, err, "run "+id+" was left out when run ")
+			}
+		}
+		requireLeftOut(left.ID, byKey.ID, wait(left), left.Status)
+
+		same, err := taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("kept"))
+		require.NoError(t, err)
+		requireLeftOut("kept", "kept", wait(same), same.Status)
+		status, err := kept.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "delayed", status.State, "the run in its way")
+
+		after, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
+			return taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("unkept"))
+		}, tasks.QueueHalf)
+		require.NoError(t, err)
+		requireLeftOut("unkept", "unkept", wait(after), after.Status)
+
+		unheard, err := taskrt.Then(ctx, sumNamed("a"), once("a"), taskrt.Header("trace", "x"))
+		require.NoError(t, err)
+		_, err = unheard.Wait(ctx)
+		require.ErrorIs(t, err, taskrt.ErrNoRecord, "it keeps none")
+		unkeptSum, err := taskrt.Then(ctx, sumNamed("b"), once("b", taskrt.Keep(time.Minute)))
+		require.NoError(t, err)
+		_, err = unkeptSum.Wait(ctx)
+		require.NoError(t, err, "nothing is in its way")
+
+		require.Eventually(t, func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.events) == 4
+		}, 20*time.Second, 10*time.Millisecond)
+		text := h.text()
+		require.Contains(t, text, fmt.Sprintf("task=recorder_once run=%s queue=default after=%s live=%s", left.ID, sum.ID, byKey.ID))
+		require.Contains(t, text, "run="+unheard.ID)
+		for _, e := range h.events {
+			require.Equal(t, taskrt.Duplicate, e.Err.Kind)
+			require.ErrorIs(t, e.Err, taskrt.ErrDuplicate)
+			if e.Run.ID == left.ID {
+				require.Equal(t, sum.ID, e.Run.ParentID)
+				require.Contains(t, e.Err.Message, "run "+byKey.ID)
+			}
+		}
+	})
+}
+
+// wait is a handle's Wait without its result.
+func wait[R any](h *taskrt.Handle[R]) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := h.Wait(ctx)
+		return err
+	}
+}
+
+// TestARunWithAnIDThatWasUsedBeforeIsWaitedFor: the record that is there under
+// its id is of another, until it is queued.
+func TestARunWithAnIDThatWasUsedBeforeIsWaitedFor(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		before, err := tasks.QueueHalf(ctx, 6, taskrt.ID("daily"))
+		require.NoError(t, err)
+		n, err := before.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, n)
+		daily, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
+			return tasks.QueueHalf(ctx, 40, taskrt.Delay(500*time.Millisecond))
+		}, tasks.QueueHalf, taskrt.ID("daily"))
+		require.NoError(t, err)
+		status, err := daily.Status(ctx)
+		require.NoError(t, err)
+		require.Equal(t, taskrt.Status{ID: "daily", Task: "half", Queue: "default", State: "delayed"}, status)
+		n, err = daily.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 10, n)
+		status, err = daily.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "succeeded", status.State)
+	})
+}
+
+// TestCancelOfWhatFollows goes back to what is there, and leaves alone a live run
+// with its id.
+func TestCancelOfWhatFollows(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		other, err := tasks.QueueHalf(ctx, 2, taskrt.ID("same"), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		var first *taskrt.Handle[int64]
+		last, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
+			return taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[int64], err error) {
+				first, err = tasks.QueueHalf(ctx, 8, taskrt.Delay(time.Hour))
+				return first, err
+			}, tasks.QueueHalf, taskrt.ID("same"))
+		}, tasks.QueueHalf)
+		require.NoError(t, err)
+		require.NoError(t, last.Cancel(ctx))
+		_, err = last.Wait(ctx)
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, first.ID, failure.ID)
+		require.ErrorIs(t, err, taskrt.ErrCancelled)
+		status, err := other.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "delayed", status.State)
+		require.ErrorIs(t, last.Cancel(ctx), taskrt.ErrNoRecord, "all is over")
+
+		second, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[int64], err error) {
+			first, err = tasks.QueueHalf(ctx, 8)
+			return first, err
+		}, tasks.QueueHalf, taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		_, err = first.Wait(ctx)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return second.Cancel(ctx) == nil }, 20*time.Second, 10*time.Millisecond)
+		_, err = second.Wait(ctx)
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, second.ID, failure.ID)
+		require.ErrorIs(t, err, taskrt.ErrCancelled)
+	})
+}
+
+// TestAGatheringRunExpiresFromItsOwnQueueing: the members may take longer than
+// it may wait.
+func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}}, taskrt.Delay(2*time.Second))
+		}, sums, func(run *broker.TaskRun) error {
+			run.Expire = time.Second
+			return nil
+		})
+		require.NoError(t, err)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 1 of 1", text)
+	})
+}
+
+// TestACoreBrokersConsumerTellsOfWhatItLeavesOut: there it queues what follows
+// itself.
+func TestACoreBrokersConsumerTellsOfWhatItLeavesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var h heard
+		consume(t, core{b}, h.config(), tasks.Tasks(new(journal).recorder(nil)))
+		ctx := clientContext(context.Background(), core{b})
+		_, err := tasks.QueueHalf(ctx, 2, taskrt.ID("live"), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		_, err = taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("live"))
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		require.Contains(t, h.text(), "run=live queue=default")
+		require.Len(t, h.events, 1)
+	})
+}
