@@ -12,6 +12,7 @@ import (
 func TestExamples(t *testing.T) {
 	for name, want := range map[string][]string{
 		"chain":      {"three lines: 14 words\n"},
+		"deploys":    {"a mail to Ada, in en\na mail to Grace, in it\n"},
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
 		"progress":   {"running: ", "cancelled: true\n"},
