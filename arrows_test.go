@@ -27,8 +27,9 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/compat":     {"internal/schema", "internal/scan"},
 		"internal/schema":     {"internal/scan"},
 		"internal/diff":       nil,
-		"internal/scan":       {"internal/cron", "internal/directive"},
-		"internal/directive":  {"internal/cron"},
+		"internal/scan":       {"internal/cron", "internal/directive", "internal/naming"},
+		"internal/directive":  {"internal/cron", "internal/naming"},
+		"internal/naming":     nil,
 		"internal/cron":       nil,
 		"codec":               nil,
 		"broker":              {"codec"},
@@ -38,7 +39,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/subprocess": {"broker", "codec"},
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/subprocess", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/subprocess", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

@@ -1,38 +1,54 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/naming"
 )
 
 // maxDelay keeps due times inside what clocks and brokers can represent.
 const maxDelay = 100 * 365 * 24 * time.Hour
 
-// QueueOption changes one call of a generated stub.
+// QueueOption changes one call of a generated stub. Of one that is given twice
+// the last holds. What cannot be meant is refused, with nothing queued: see each.
 type QueueOption func(*broker.TaskRun) error
 
+var errTwoDues = errors.New("the options Delay and At both say when the run is due; give one of them")
+
 // Delay makes the run due this long after it is queued, by the broker's clock.
-// Zero and less is at once; more than 100 years is an error.
+// Zero is as without the option; less, more than 100 years, and [At] beside it
+// are errors. For an instant that may have passed there is At.
 func Delay(d time.Duration) QueueOption {
 	return func(run *broker.TaskRun) error {
-		if d > maxDelay {
+		switch {
+		case d < 0:
+			return fmt.Errorf("delay %s is negative; for an instant that may have passed use At, for one at once no option", d)
+		case d > maxDelay:
 			return fmt.Errorf("delay %s is more than 100 years", d)
+		case d > 0 && !run.Due.IsZero():
+			return errTwoDues
 		}
-		run.Delay, run.Due = max(d, 0), time.Time{}
+		run.Delay = d
 		return nil
 	}
 }
 
 // At makes the run due at t by the broker's clock. A time in the past is at
-// once; one more than 100 years ahead is an error.
+// once, though the time of //task:expire counts from it; the zero time is as
+// without the option. One more than 100 years ahead, and [Delay] beside it, are
+// errors.
 func At(t time.Time) QueueOption {
 	return func(run *broker.TaskRun) error {
-		if t.After(time.Now().Add(maxDelay)) {
+		switch {
+		case t.After(time.Now().Add(maxDelay)):
 			return fmt.Errorf("due time %s is more than 100 years ahead", t.Format(time.RFC3339))
+		case run.Delay > 0 && !t.IsZero():
+			return errTwoDues
 		}
-		run.Delay, run.Due = 0, time.Time{}
+		run.Due = time.Time{}
 		if t.After(time.Unix(0, 0)) {
 			run.Due = t
 		}
@@ -52,9 +68,13 @@ func ID(id string) QueueOption {
 }
 
 // OnQueue queues the run on this queue instead of the task's. A consumer takes
-// from it when its Queues say so.
+// from it when its Queues say so. As in //task:queue the name is of letters,
+// digits, '_', '-' and '.', a letter or digit first, and at most 128 bytes.
 func OnQueue(name string) QueueOption {
 	return func(run *broker.TaskRun) error {
+		if why := naming.Problem(name); why != "" {
+			return fmt.Errorf("queue name: %s", why)
+		}
 		run.Queue = name
 		return nil
 	}

@@ -3,11 +3,12 @@ package directive
 import (
 	"fmt"
 	"go/token"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/naming"
 )
 
 // Options is what the directives of one function say. The zero value of a
@@ -86,13 +87,8 @@ type Retry struct {
 	Factor   float64
 }
 
-// MaxName is the broker's limit on the bytes of a task's or queue's name.
-const MaxName = 128
-
 // maxRetries keeps attempts far from overflow.
 const maxRetries = 1_000_000
-
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 // fold collects the options of one function.
 type fold struct {
@@ -273,22 +269,11 @@ func applyAlias(f *fold, p *parts) {
 
 func (f *fold) name(p *parts) string {
 	arg := p.words[0]
-	if why := NameProblem(arg.Text); why != "" {
+	if why := naming.Problem(arg.Text); why != "" {
 		f.problem(arg.Pos, "%s: %s", p, why)
 		return ""
 	}
 	return arg.Text
-}
-
-// NameProblem says why a name cannot be a task's or a queue's, or returns "".
-func NameProblem(name string) string {
-	switch {
-	case len(name) > MaxName:
-		return fmt.Sprintf("a name of %d bytes is too long; the limit is %d", len(name), MaxName)
-	case !validName.MatchString(name):
-		return fmt.Sprintf("%q is not a name; write letters, digits, '_', '-' and '.', a letter or digit first", name)
-	}
-	return ""
 }
 
 func applyPriority(f *fold, p *parts) {
@@ -358,7 +343,7 @@ func (f *fold) backoff(p *parts, arg Word) (low, high time.Duration) {
 
 func applyTags(f *fold, p *parts) {
 	for _, arg := range p.words {
-		switch why := NameProblem(arg.Text); {
+		switch why := naming.Problem(arg.Text); {
 		case why != "":
 			f.problem(arg.Pos, "%s: %s", p, why)
 		case slices.Contains(f.options.Tags, arg.Text):

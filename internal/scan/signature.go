@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/taskgen/taskgen/internal/directive"
+	"github.com/taskgen/taskgen/internal/naming"
 )
 
 // maxParams is far above what a readable function has, and fits the word that
@@ -84,9 +85,9 @@ func (b *builder) name(wire string) {
 	b.made.Name = cmp.Or(b.made.Options.Name, wire)
 	switch {
 	case b.made.Options.Name != "": // its directive reports it
-	case len(b.made.Name) > directive.MaxName:
-		b.fail(b.made.namePos, "a task name of %d bytes, made of the function's name, is too long; the limit is %d: add //task:name", len(b.made.Name), directive.MaxName)
-	case directive.NameProblem(b.made.Name) != "":
+	case len(b.made.Name) > naming.Max:
+		b.fail(b.made.namePos, "a task name of %d bytes, made of the function's name, is too long; the limit is %d: add //task:name", len(b.made.Name), naming.Max)
+	case naming.Problem(b.made.Name) != "":
 		b.fail(b.made.namePos, "task name %q, made of the function's name, is not one; add //task:name", b.made.Name)
 	}
 }

@@ -155,7 +155,7 @@ func TestNodeConsumes(t *testing.T) {
 	server, b := start(ctx, t)
 	stubs := taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
 	handles, err := tasks.QueueEchoBatch(stubs, []tasks.EchoParams{{Text: "one", Times: 1}, {Text: "two", Times: 2}},
-		taskrt.OnQueue("for:node"))
+		taskrt.OnQueue("for-node"))
 	require.NoError(t, err)
 	waited := make(chan error, len(handles)) // since before there is an end to wait for
 	answers := make([]tasks.Answer, len(handles))
@@ -171,7 +171,7 @@ func TestNodeConsumes(t *testing.T) {
 		PID int
 		IDs []string
 	}
-	node(ctx, t, &saw, "consume.mjs", server.Addr(), prefix, "../../redis", "for:node")
+	node(ctx, t, &saw, "consume.mjs", server.Addr(), prefix, "../../redis", "for-node")
 	for range handles {
 		require.NoError(t, <-waited)
 	}
@@ -183,7 +183,7 @@ func TestNodeConsumes(t *testing.T) {
 	}, answers)
 
 	// Both sessions have left nothing in flight, and nothing that does not fit.
-	report, err := b.(*redis.Broker).Audit(ctx, "for:node", false)
+	report, err := b.(*redis.Broker).Audit(ctx, "for-node", false)
 	require.NoError(t, err)
 	require.Equal(t, redis.AuditReport{}, report)
 }
