@@ -277,6 +277,11 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
+	for _, run := range runs {
+		if err := refuseSkipFailed(run); err != nil {
+			return err
+		}
+	}
 	if c.policed {
 		return nil
 	}

@@ -45,12 +45,28 @@ func Group[A, B any](ctx context.Context,
 }
 
 // SkipFailed makes the run that gathers a [Group] run when members failed, with
-// the results of those that succeeded.
+// the results of those that succeeded. It is an error for any other run.
 func SkipFailed() QueueOption {
 	return func(run *broker.TaskRun) error {
 		run.EnsureLinks().Gathers.Partial = true
 		return nil
 	}
+}
+
+// refuseSkipFailed is for runs that gather no group, and for what follows them.
+func refuseSkipFailed(run *broker.TaskRun) error {
+	if run.Links == nil {
+		return nil
+	}
+	if gathers := run.Links.Gathers; gathers.Partial && gathers.Group == "" {
+		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
+	}
+	for _, c := range run.Links.Then {
+		if err := refuseSkipFailed(c.Run); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func group[A, B any](ctx context.Context,
@@ -75,21 +91,22 @@ func group[A, B any](ctx context.Context,
 	if i := slices.Index(handles, nil); i >= 0 {
 		return nil, fmt.Errorf("member %d has no handle", i)
 	}
-	form := ""
+	var in place
 	if _, spec := handles[0].run(); spec.Result != "" {
-		form = "[" + spec.Result + "]"
+		in = place{form: "[" + spec.Result + "]", zero: codec.AppendArrayLen(nil, 0)}
 	}
-	handle, after, err := template(ctx, c, form, func(ctx context.Context) (*Handle[B], error) {
+	handle, after, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 		return next(ctx, nil, opts...)
-	})
+	}, opts)
 	if err != nil {
 		return nil, err
 	}
 	if after.Keyed {
 		// What it goes by has to be known now: do other results make another key?
-		_, other, err := template(ctx, c, form, func(ctx context.Context) (*Handle[B], error) {
+		in.zero = nil
+		_, other, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 			return next(ctx, make([]A, 1), opts...)
-		})
+		}, opts)
 		if err != nil {
 			return nil, err
 		}

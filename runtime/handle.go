@@ -19,6 +19,7 @@ type Handle[R any] struct {
 	client *Client
 	def    interface {
 		decode(b []byte, result *R) error
+		zeroResult() []byte
 		name() string
 		spec() *Spec
 		keyed() bool
@@ -38,6 +39,19 @@ func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *brok
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }
 func (d *Definition[P, R]) name() string                     { return d.Spec.Name }
 func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
+
+// zeroResult returns the encoded zero value of the result, nil where there is none.
+func (d *Definition[P, R]) zeroResult() []byte {
+	if d.AppendResult == nil {
+		return nil
+	}
+	var zero R
+	b, err := d.AppendResult(nil, &zero)
+	if err != nil {
+		return nil
+	}
+	return b
+}
 
 // keyed reports whether a policy of the task goes by parameters.
 func (d *Definition[P, R]) keyed() bool {

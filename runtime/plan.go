@@ -1,9 +1,11 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -179,34 +181,60 @@ func planSize(run *broker.TaskRun) int {
 }
 
 // template makes the run that follows: the one that next queues, and the key of
-// the parameter, its first, that is to get a value of the given wire form. Without
-// a form it gets none.
-func template[B any](ctx context.Context, client *Client, form string, next func(ctx context.Context) (*Handle[B], error)) (*Handle[B], broker.Continuation, error) {
+// the parameter, its first, that is to get the value for which stands in.
+func template[B any](ctx context.Context, client *Client, in place, next func(ctx context.Context, opts []QueueOption) (*Handle[B], error), opts []QueueOption) (*Handle[B], broker.Continuation, error) {
 	var none broker.Continuation
-	handle, p, err := planned(ctx, client, next)
+	passed := len(opts) == 0
+	if !passed {
+		opts = append(slices.Clone(opts), func(*broker.TaskRun) error {
+			passed = true
+			return nil
+		})
+	}
+	handle, p, err := planned(ctx, client, func(ctx context.Context) (*Handle[B], error) { return next(ctx, opts) })
 	if err != nil {
 		return nil, none, err
 	}
 	if handle == nil || len(p.steps) != 1 || p.steps[0].then != nil || len(p.steps[0].runs) != 1 || p.steps[0].runs[0].ID != handle.ID {
 		return nil, none, errors.New("what follows has to be one call of a generated Queue… function, whose handle is returned")
 	}
+	_, spec := handle.run()
+	if !passed {
+		return nil, none, fmt.Errorf("the options for the run of task %s do not reach it; pass those that the function is called with on to the Queue… function", spec.Name)
+	}
 	c := broker.Continuation{Run: p.steps[0].runs[0]}
-	if form == "" {
+	if in.form == "" {
 		return handle, c, nil
 	}
-	_, spec := handle.run()
-	if got := firstParam(spec.Params); !sameForm(got, form) {
-		return nil, none, fmt.Errorf("the first parameter of task %s travels as %s, but what it is to get as %s; pass the result on as its first parameter, as it is", spec.Name, orNothing(got), form)
+	if got := firstParam(spec.Params); !sameForm(got, in.form) {
+		return nil, none, fmt.Errorf("the first parameter of task %s travels as %s, but what it is to get as %s; pass the result on as its first parameter, as it is", spec.Name, orNothing(got), in.form)
 	}
 	r := codec.NewReader(c.Run.Payload)
+	var given []byte
 	if r.MapLen() > 0 {
 		c.Param = string(r.Key())
+		given = r.Raw()
 	}
 	if r.Err() != nil || c.Param == "" {
 		return nil, none, fmt.Errorf("task %s has no parameter for the result", spec.Name)
 	}
+	if !in.heldBy(given) {
+		return nil, none, fmt.Errorf("the first parameter of task %s has a value of its own, which the result would replace; pass on what the function is called with, as it is, and other values in other parameters", spec.Name)
+	}
 	c.Keyed = handle.def.keyed()
 	return handle, c, nil
+}
+
+// place is where a result is to be: a parameter of its wire form, which has
+// until then the zero value. The zero place is for no result.
+type place struct {
+	form string
+	zero []byte // encoded; nil: not known
+}
+
+// heldBy reports whether a parameter keeps the place free.
+func (p place) heldBy(value []byte) bool {
+	return p.zero == nil || bytes.Equal(value, p.zero) || bytes.Equal(value, codec.AppendNil(nil))
 }
 
 func orNothing(form string) string {

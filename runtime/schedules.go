@@ -75,6 +75,9 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if !run.Due.IsZero() {
 		return nil, errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
 	}
+	if err := refuseSkipFailed(run); err != nil {
+		return nil, err
+	}
 	if err := refusePlanned(ctx); err != nil {
 		return nil, err
 	}

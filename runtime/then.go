@@ -36,9 +36,10 @@ import (
 // to the broker, or not at all. next is a generated Queue… function whose parameter is of
 // the result's type, or a function that passes the result on as the first
 // parameter of one, with others of its own; it is called here, once, with the
-// zero value in place of the result. A first task without a result has next
-// called with [None], which it leaves. opts are those of the second run; its
-// Delay counts from the first's success. So that the second can be waited for,
+// zero value in place of the result. Another value there, which the result would
+// replace, is an error. A first task without a result has next
+// called with [None], which it leaves. opts are those of the second run, which
+// next has to pass on; its Delay counts from the first's success. So that the second can be waited for,
 // the record of the first is kept as long as that of the second.
 func Then[A, B any](ctx context.Context,
 	first func(ctx context.Context) (*Handle[A], error),
@@ -78,9 +79,10 @@ func then[A, B any](ctx context.Context,
 	}
 	var zero A
 	_, spec := before.run()
-	handle, after, err := template(ctx, c, spec.Result, func(ctx context.Context) (*Handle[B], error) {
+	in := place{form: spec.Result, zero: before.def.zeroResult()}
+	handle, after, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 		return next(ctx, zero, opts...)
-	})
+	}, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,11 @@ type traceKey struct{}
 // inject puts the trace of the context into the headers of what is queued.
 func inject(next taskrt.QueueHandler) taskrt.QueueHandler {
 	return func(ctx context.Context, runs ...*broker.TaskRun) error {
+		trace := taskrt.Header("trace", fmt.Sprint(ctx.Value(traceKey{})))
 		for _, run := range runs {
-			run.Headers = map[string]string{"trace": fmt.Sprint(ctx.Value(traceKey{}))}
+			if err := trace(run); err != nil { // beside the headers that it has
+				return err
+			}
 		}
 		return next(ctx, runs...)
 	}

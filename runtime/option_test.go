@@ -1,0 +1,200 @@
+package runtime_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// TestOptionsThatCannotBeMeantAreRefused, by each of the ways to queue that take
+// them, and nothing is queued.
+func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
+	soon := time.Now().Add(time.Hour)
+	twoDues := "the options Delay and At both say when the run is due; give one of them"
+	noName := "is not a name; write letters, digits, '_', '-' and '.', a letter or digit first"
+	tests := []struct {
+		name string
+		opts []taskrt.QueueOption
+		want string
+	}{
+		{"delay and at", []taskrt.QueueOption{taskrt.Delay(time.Minute), taskrt.At(soon)}, twoDues},
+		{"at and delay", []taskrt.QueueOption{taskrt.At(soon), taskrt.Delay(time.Minute)}, twoDues},
+		{"delay and an at that has passed", []taskrt.QueueOption{taskrt.Delay(time.Minute), taskrt.At(time.Unix(-1, 0))}, twoDues},
+		{"negative delay", []taskrt.QueueOption{taskrt.Delay(-time.Second)}, "delay -1s is negative; for an instant that may have passed use At"},
+		{"queue with a blank", []taskrt.QueueOption{taskrt.OnQueue("a b")}, `queue name: "a b" ` + noName},
+		{"queue that is a pattern", []taskrt.QueueOption{taskrt.OnQueue("a*")}, `queue name: "a*" ` + noName},
+		{"queue that flags cannot name", []taskrt.QueueOption{taskrt.OnQueue("a=1,b")}, noName},
+		{"empty queue", []taskrt.QueueOption{taskrt.OnQueue("")}, `"" ` + noName},
+		{"long queue", []taskrt.QueueOption{taskrt.OnQueue(strings.Repeat("x", 129))}, "a name of 129 bytes is too long; the limit is 128"},
+		{"header without key", []taskrt.QueueOption{taskrt.Header("", "x")}, "has no key"},
+		{"priority", []taskrt.QueueOption{taskrt.WithPriority(taskrt.High + 1)}, "is none of Low, Medium, High"},
+		{"keep", []taskrt.QueueOption{taskrt.Keep(-time.Second)}, "keeping time -1s is not between 0 and 100 years"},
+		{"no option", []taskrt.QueueOption{nil}, "option 1 is nil"},
+	}
+	for way, queue := range waysToQueue() {
+		for _, test := range tests {
+			t.Run(way+"/"+test.name, func(t *testing.T) { refused(t, queue, test.want, test.opts) })
+		}
+		if way != "what gathers" {
+			t.Run(way+"/skip failed", func(t *testing.T) {
+				refused(t, queue, "the option SkipFailed is for the run that gathers a group", []taskrt.QueueOption{taskrt.SkipFailed()})
+			})
+		}
+	}
+}
+
+func waysToQueue() map[string]func(ctx context.Context, opts []taskrt.QueueOption) error {
+	type options = []taskrt.QueueOption
+	batch := func(opts options) func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+		return func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}}, opts...)
+		}
+	}
+	first := func(opts options) func(ctx context.Context) (*taskrt.Handle[int64], error) {
+		return func(ctx context.Context) (*taskrt.Handle[int64], error) { return tasks.QueueHalf(ctx, 2, opts...) }
+	}
+	gather := func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+		return tasks.QueueSum(ctx, n, "sum", opts...)
+	}
+	return map[string]func(context.Context, options) error{
+		"run": func(ctx context.Context, opts options) error {
+			_, err := first(opts)(ctx)
+			return err
+		},
+		"batch": func(ctx context.Context, opts options) error {
+			_, err := batch(opts)(ctx)
+			return err
+		},
+		"schedule": func(ctx context.Context, opts options) error {
+			_, err := tasks.ScheduleHalf(ctx, "@every 1h", "", 2, opts...)
+			return err
+		},
+		"first": func(ctx context.Context, opts options) error {
+			_, err := taskrt.Then(ctx, first(opts), tasks.QueueHalf)
+			return err
+		},
+		"what follows": func(ctx context.Context, opts options) error {
+			_, err := taskrt.Then(ctx, first(nil), tasks.QueueHalf, opts...)
+			return err
+		},
+		"member": func(ctx context.Context, opts options) error {
+			_, err := taskrt.Group(ctx, batch(opts), gather)
+			return err
+		},
+		"what gathers": func(ctx context.Context, opts options) error {
+			_, err := taskrt.Group(ctx, batch(nil), gather, opts...)
+			return err
+		},
+	}
+}
+
+func refused(t *testing.T, queue func(context.Context, []taskrt.QueueOption) error, want string, opts []taskrt.QueueOption) {
+	b := newMemory(t)
+	ctx := clientContext(t.Context(), b)
+	require.ErrorContains(t, queue(ctx, opts), want)
+	lengths, err := b.QueueLength(ctx)
+	require.NoError(t, err)
+	require.Empty(t, lengths, "queued all the same")
+	schedules, err := taskrt.Schedules(ctx)
+	require.NoError(t, err)
+	require.Empty(t, schedules)
+}
+
+// TestOptionsThatSayNothing: what is computed may come to nothing, and the last
+// of an option given twice holds.
+func TestOptionsThatSayNothing(t *testing.T) {
+	soon := time.Now().Add(time.Hour).Truncate(time.Second)
+	for _, test := range []struct {
+		name  string
+		opts  []taskrt.QueueOption
+		delay time.Duration
+		due   time.Time
+	}{
+		{"no delay", []taskrt.QueueOption{taskrt.Delay(0)}, 0, time.Time{}},
+		{"no time", []taskrt.QueueOption{taskrt.At(time.Time{})}, 0, time.Time{}},
+		{"before time", []taskrt.QueueOption{taskrt.At(time.Unix(-1, 0))}, 0, time.Time{}},
+		{"at without delay", []taskrt.QueueOption{taskrt.At(soon), taskrt.Delay(0)}, 0, soon},
+		{"no delay, but at", []taskrt.QueueOption{taskrt.Delay(0), taskrt.At(soon)}, 0, soon},
+		{"delay without time", []taskrt.QueueOption{taskrt.Delay(time.Minute), taskrt.At(time.Time{})}, time.Minute, time.Time{}},
+		{"another delay", []taskrt.QueueOption{taskrt.Delay(time.Minute), taskrt.Delay(time.Hour)}, time.Hour, time.Time{}},
+		{"delay taken back", []taskrt.QueueOption{taskrt.Delay(time.Minute), taskrt.Delay(0), taskrt.At(soon)}, 0, soon},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var queued []*broker.TaskRun
+			seen := func(next taskrt.QueueHandler) taskrt.QueueHandler {
+				return func(ctx context.Context, runs ...*broker.TaskRun) error {
+					queued = runs
+					return next(ctx, runs...)
+				}
+			}
+			client := taskrt.NewClient(newMemory(t), taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{seen}})
+			_, err := tasks.QueueHalf(taskrt.WithClient(t.Context(), client), 2, test.opts...)
+			require.NoError(t, err)
+			require.Len(t, queued, 1)
+			require.Equal(t, test.delay, queued[0].Delay)
+			require.True(t, test.due.Equal(queued[0].Due), "due at %s, want %s", queued[0].Due, test.due)
+		})
+	}
+}
+
+// TestWhatThenWouldLoseIsRefused: values that the result would replace, and
+// options that the application's function keeps to itself.
+func TestWhatThenWouldLoseIsRefused(t *testing.T) {
+	type options = []taskrt.QueueOption
+	batch := func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+		return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
+	}
+	for _, test := range []struct {
+		name string
+		then func(ctx context.Context) error
+		want string
+	}{
+		{"a value of its own", func(ctx context.Context) error {
+			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, _ int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+				return tasks.QueueHalf(ctx, 40, opts...)
+			})
+			return err
+		}, "queue runs that follow each other: the first parameter of task half has a value of its own, which the result would replace; pass on what the function is called with, as it is, and other values in other parameters"},
+		{"a changed result", func(ctx context.Context) error {
+			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+				return tasks.QueueHalf(ctx, n+1, opts...)
+			})
+			return err
+		}, "has a value of its own"},
+		{"values of its own for a group", func(ctx context.Context) error {
+			_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+				return tasks.QueueSum(ctx, append(n, 1), "sum", opts...)
+			})
+			return err
+		}, "queue a group of runs: the first parameter of task sum has a value of its own"},
+		{"an option that is not passed on", func(ctx context.Context) error {
+			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, n int64, _ ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+				return tasks.QueueHalf(ctx, n)
+			}, taskrt.Delay(time.Hour))
+			return err
+		}, "the options for the run of task half do not reach it; pass those that the function is called with on to the Queue… function"},
+		{"an option of a group that is not passed on", func(ctx context.Context) error {
+			_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, _ ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+				return tasks.QueueSum(ctx, n, "sum")
+			}, taskrt.SkipFailed())
+			return err
+		}, "the options for the run of task sum do not reach it"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			refused(t, func(ctx context.Context, _ options) error { return test.then(ctx) }, test.want, nil)
+		})
+	}
+
+	ctx := clientContext(t.Context(), newMemory(t))
+	_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+		return tasks.QueueSum(ctx, append([]int64{}, n...), "sum", opts...)
+	}, taskrt.Delay(time.Hour), taskrt.SkipFailed())
+	require.NoError(t, err, "an empty copy is as good, and the options are of use")
+}
