@@ -35,7 +35,8 @@ type Broker interface {
 	// queue. It returns an error that wraps [ErrDuplicate], and stores none,
 	// when a run with OwnID has the id of a live one, and a [DuplicateError]
 	// when the Unique of some is that of a live one, or of an earlier one of the
-	// call. The runs are not kept or changed after the call.
+	// call, and one that wraps [ErrBatchTooLarge] when they carry more than
+	// [MaxBatch], see [CheckBatch]. The runs are not kept or changed after the call.
 	QueueTasks(ctx context.Context, runs ...*TaskRun) error
 
 	// GetTaskRuns takes up to max due runs of the queues, the higher priority
@@ -239,6 +240,10 @@ var (
 	// ErrGroupTooLarge is wrapped by the error of reading a group that is never to
 	// be read.
 	ErrGroupTooLarge = errors.New("the results of the group are too large to be gathered; keep them elsewhere, and return where")
+
+	// ErrBatchTooLarge is wrapped by the error of a call whose runs are too large
+	// together; none of them is stored.
+	ErrBatchTooLarge = errors.New("the runs of one call are too large together; queue fewer at once")
 
 	// ErrNewer is wrapped by the error of reading a run that a newer version of
 	// this package has stored. A broker should leave it as it is to consumers that

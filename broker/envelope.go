@@ -25,6 +25,11 @@ const (
 	// MaxGathered bounds what the members of a group ended with, results and
 	// failures together, in bytes: whoever gathers them has all of it in memory.
 	MaxGathered = 64 << 20
+
+	// MaxBatch bounds what the runs of one call carry, parameters and headers of
+	// them and of what is to follow them, in bytes: a server that stores them all
+	// or none does nothing else meanwhile.
+	MaxBatch = 64 << 20
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not

@@ -42,6 +42,9 @@ type item struct {
 }
 
 func (m *minimal) QueueTasks(_ context.Context, runs ...*broker.TaskRun) error {
+	if err := broker.CheckBatch(runs); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	live := make(map[string]bool)

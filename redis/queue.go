@@ -99,7 +99,7 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
 		}
 	}
-	return q, nil
+	return q, broker.CheckBatch(runs)
 }
 
 // newGroup encodes the runs of one call.

@@ -18,7 +18,7 @@ import (
 var (
 	ErrNoClient        = errors.New("no client: pass a context from taskrt.WithClient, or call taskrt.SetDefault once at start")
 	ErrUnknownTask     = errors.New("unknown task")
-	ErrPayloadTooLarge = errors.New("payload too large")
+	ErrPayloadTooLarge = errors.New("payload too large") // of a run, or of one call's runs together
 	ErrCancelled       = errors.New("run cancelled")
 
 	// ErrDuplicate: a run with this ID, or with the same parameters of a task that
@@ -44,7 +44,8 @@ type DuplicateError = broker.DuplicateError
 // ClientConfig tunes a client; its zero value works.
 type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters
-	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB.
+	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB. What one call queues
+	// is at most broker.MaxBatch, 64 MiB, together.
 	MaxPayload int
 	// Middleware wraps the queueing of runs, the first outermost. A consumer's
 	// tasks queue through it too when the client is in the context of its Run.
@@ -203,8 +204,10 @@ func (c *Client) reuseSlab(ctx context.Context, s *slab) {
 }
 
 // QueueBatch queues one run for each of params, all of them or none: what a
-// generated batch stub calls. The option ID fits no batch of several. The
-// handles are also returned with [ErrNotReplicated].
+// generated batch stub calls. The option ID fits no batch of several. More than
+// 64 MiB of parameters, [broker.MaxBatch], are [ErrPayloadTooLarge]: queue them in
+// parts, each whole or not at all. The handles are also returned with
+// [ErrNotReplicated].
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -238,6 +241,9 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 			made[i].Payload = payload[from:len(payload):len(payload)]
 			d.police(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
+		}
+		if err == nil && len(payload) > broker.MaxBatch {
+			err = fmt.Errorf("%w: the parameters of the batch take more than %d bytes by here; queue it in parts", ErrPayloadTooLarge, broker.MaxBatch)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(params), d.Spec.Name, err)
@@ -280,6 +286,11 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	for _, run := range runs {
 		if err := refuseSkipFailed(run); err != nil {
 			return err
+		}
+	}
+	if len(runs) > 1 { // the limit of one is lower
+		if err := broker.CheckBatch(runs); err != nil {
+			return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
 		}
 	}
 	if c.policed {

@@ -26,6 +26,7 @@ func groupChecks() []check {
 		{"a dead member that is queued again counts no more", groupRedone},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group whose results are too large together is not read", groupTooLarge},
+		{"a group whose members are too large together is refused whole", membersTooLarge},
 		{"a group that many finish at once is gathered once", groupRace},
 		{"a group of ten thousand is gathered as any other", groupBig},
 	}
@@ -368,6 +369,14 @@ func groupTooLarge(f *fixture) {
 		require.ErrorContains(f, err, then.Links.Gathers.Group, "Members of a group that is too large")
 		require.ErrorContains(f, err, fmt.Sprint(broker.MaxGathered), "Members of a group that is too large")
 	}
+}
+
+func membersTooLarge(f *fixture) {
+	then, members := f.newGroup("q", 2, func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch/2+1) })
+	err := f.groups().QueueGroup(f.ctx(), then, members...)
+	require.ErrorIs(f, err, broker.ErrBatchTooLarge, "members that carry more than MaxBatch")
+	require.Zero(f, f.length("q"), "members of a group that was refused")
+	f.requireNoMembers(then.Links.Gathers, "a group that was refused")
 }
 
 func groupRace(f *fixture) {

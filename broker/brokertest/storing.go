@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ func storingChecks() []check {
 		{"odd names that are allowed are kept apart", oddNames},
 		{"payload bytes are opaque", opaquePayloads},
 		{"a batch of ten thousand is stored whole and in order", bigBatch},
+		{"a batch that is too large is refused whole", tooLargeBatch},
 		{"QueueLength counts what waits, due or not, and nothing taken", lengths},
 		{"ten thousand runs of many producers reach many consumers once each", exactlyOnce},
 	}
@@ -230,6 +232,28 @@ func bigBatch(f *fixture) {
 		require.Equal(f, want[i], got[i], "run %d of 10,000 in order", i)
 	}
 	f.nothing("q")
+}
+
+func tooLargeBatch(f *fixture) {
+	const n = 4
+	large := func(more int) []*broker.TaskRun {
+		runs := f.newRuns("q", n)
+		for _, r := range runs {
+			r.Headers = map[string]string{"k": "v w"}
+			r.Payload = make([]byte, broker.MaxBatch/n-4)
+		}
+		runs[n-1].Payload = runs[n-1].Payload[:len(runs[n-1].Payload)-4]
+		runs[0].Links = &broker.Links{Then: []broker.Continuation{{Run: &broker.TaskRun{
+			ID: runs[0].ID + "-next", Task: "t", Queue: "q", Payload: make([]byte, 4+more),
+		}}}}
+		return runs
+	}
+	err := f.b.QueueTasks(f.ctx(), large(1)...)
+	require.ErrorIs(f, err, broker.ErrBatchTooLarge, "runs that carry a byte more than MaxBatch")
+	require.ErrorContains(f, err, fmt.Sprintf("%d runs with %d bytes, at most %d are allowed", n, broker.MaxBatch+1, broker.MaxBatch), "the limit")
+	require.Zero(f, f.length("q"), "runs of a batch that was refused")
+	f.queue(large(0)...)
+	require.Equal(f, n, f.length("q"), "runs of a batch as large as can be")
 }
 
 func lengths(f *fixture) {

@@ -138,6 +138,9 @@ func validate(runs []*broker.TaskRun) error {
 			return fmt.Errorf("queue run %s: its queue %s is not %s, that of the others in the call", r.ID, r.Queue, runs[0].Queue)
 		}
 	}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
+	}
 	return nil
 }
 

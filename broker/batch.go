@@ -1,0 +1,30 @@
+package broker
+
+import "fmt"
+
+// CheckBatch refuses the runs of one call that carry more than [MaxBatch]
+// together, with an error that wraps [ErrBatchTooLarge].
+func CheckBatch(runs []*TaskRun) error {
+	size := 0
+	for _, r := range runs {
+		size += r.size()
+	}
+	if size > MaxBatch {
+		return fmt.Errorf("%d runs with %d bytes, at most %d are allowed: %w", len(runs), size, MaxBatch, ErrBatchTooLarge)
+	}
+	return nil
+}
+
+// size is how many bytes the run carries, those that are to follow it included.
+func (r *TaskRun) size() int {
+	size := len(r.Payload)
+	for k, v := range r.Headers {
+		size += len(k) + len(v)
+	}
+	if r.Links != nil {
+		for _, c := range r.Links.Then {
+			size += c.Run.size()
+		}
+	}
+	return size
+}
