@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	goruntime "runtime"
 	"sync"
 	"sync/atomic"
@@ -14,12 +15,20 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
+// What one consumer can have of slots: beyond that a number is a mistake.
+const (
+	maxConcurrency = 1_000_000
+	maxProcesses   = 10_000
+)
+
 // ConsumerConfig tunes a consumer; its zero value works.
 type ConsumerConfig struct {
-	// Concurrency is how many io runs execute at once. Defaults to 10 × GOMAXPROCS.
+	// Concurrency is how many io runs execute at once, at most 1,000,000. Defaults
+	// to 10 × GOMAXPROCS.
 	Concurrency int
 	// Processes is how many child processes execute CPU-bound runs, one at a
-	// time each. They start when first needed. Defaults to GOMAXPROCS.
+	// time each, at most 10,000. They start when first needed. Defaults to
+	// GOMAXPROCS.
 	Processes int
 	// Children tunes those child processes.
 	Children ChildConfig
@@ -70,18 +79,21 @@ type ConsumerConfig struct {
 
 func (cfg *ConsumerConfig) setDefaults() error {
 	for _, f := range []struct {
-		name  string
-		value *int
-		def   int
+		name      string
+		value     *int
+		def, most int
 	}{
-		{"Concurrency", &cfg.Concurrency, 10 * goruntime.GOMAXPROCS(0)},
-		{"Processes", &cfg.Processes, goruntime.GOMAXPROCS(0)},
-		{"MaxCrashes", &cfg.MaxCrashes, 3},
-		{"MaxResult", &cfg.MaxResult, 1 << 20},
-		{"MaxPayload", &cfg.MaxPayload, defaultMaxPayload},
+		{"Concurrency", &cfg.Concurrency, 10 * goruntime.GOMAXPROCS(0), maxConcurrency},
+		{"Processes", &cfg.Processes, goruntime.GOMAXPROCS(0), maxProcesses},
+		{"MaxCrashes", &cfg.MaxCrashes, 3, math.MaxInt},
+		{"MaxResult", &cfg.MaxResult, 1 << 20, math.MaxInt},
+		{"MaxPayload", &cfg.MaxPayload, defaultMaxPayload, math.MaxInt},
 	} {
-		if *f.value < 0 {
+		switch {
+		case *f.value < 0 && f.most == math.MaxInt:
 			return fmt.Errorf("field %s is %d, it cannot be negative", f.name, *f.value)
+		case *f.value < 0 || *f.value > f.most:
+			return fmt.Errorf("field %s is %d, it must be from 0, the default, to %d", f.name, *f.value, f.most)
 		}
 		if *f.value == 0 {
 			*f.value = f.def

@@ -538,7 +538,8 @@ func TestConsumerRefusesWhatIsWrong(t *testing.T) {
 	}{
 		{taskrt.ConsumerConfig{}, nil, "make a consumer: it has no tasks; pass what the generated Tasks functions return"},
 		{taskrt.ConsumerConfig{}, [][]taskrt.Task{tasks.Tasks(nil), tasks.Tasks(nil)}, `two tasks are named "`},
-		{taskrt.ConsumerConfig{Concurrency: -1}, [][]taskrt.Task{tasks.Tasks(nil)}, "make a consumer: field Concurrency is -1, it cannot be negative"},
+		{taskrt.ConsumerConfig{Concurrency: -1}, [][]taskrt.Task{tasks.Tasks(nil)}, "make a consumer: field Concurrency is -1, it must be from 0, the default, to 1000000"},
+		{taskrt.ConsumerConfig{Processes: 10_001}, [][]taskrt.Task{tasks.Tasks(nil)}, "field Processes is 10001, it must be from 0, the default, to 10000"},
 		{taskrt.ConsumerConfig{Lease: time.Millisecond}, [][]taskrt.Task{tasks.Tasks(nil)}, "field Lease is 1ms, it must be at least 100ms"},
 		{taskrt.ConsumerConfig{Grace: -1}, [][]taskrt.Task{tasks.Tasks(nil)}, "field Grace is -1ns"},
 		{taskrt.ConsumerConfig{Queues: map[string]int{"a": 0}}, [][]taskrt.Task{tasks.Tasks(nil)}, `field Queues: queue "a" has the weight 0`},

@@ -47,8 +47,13 @@ func (f *paramFlag) String() string { return "" }
 
 func (f *paramFlag) Set(text string) error {
 	target := reflect.New(f.value.Type()).Elem()
+	f.given = true
 	elem := target
 	if target.Kind() == reflect.Pointer {
+		if f.kind == kindJSON && isNull(text) {
+			f.value.SetZero()
+			return nil
+		}
 		target.Set(reflect.New(target.Type().Elem()))
 		elem = target.Elem()
 	}
@@ -58,7 +63,6 @@ func (f *paramFlag) Set(text string) error {
 		return err
 	}
 	f.value.Set(target)
-	f.given = true
 	return nil
 }
 
@@ -70,7 +74,26 @@ func (f *paramFlag) usage() string {
 	case f.value.Kind() == reflect.Pointer && f.value.IsNil():
 		return f.kind + ", optional"
 	}
-	return f.kind + " (default " + brief(string(f.show(f.value)), 60) + ")"
+	return f.kind + " (default " + brief(f.written(), 60) + ")"
+}
+
+// written is the parameter's value as its flag takes it, text in quotes.
+func (f *paramFlag) written() string {
+	v := f.value
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if !f.secret {
+		switch v := v.Interface().(type) {
+		case time.Duration:
+			return v.String()
+		case time.Time:
+			return v.Format(time.RFC3339Nano)
+		case []byte:
+			return strconv.Quote(string(v))
+		}
+	}
+	return string(f.show(v))
 }
 
 var (
@@ -78,7 +101,11 @@ var (
 	timeType     = reflect.TypeFor[time.Time]()
 	bytesType    = reflect.TypeFor[[]byte]()
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
+	jsonType     = reflect.TypeFor[json.Unmarshaler]()
 )
+
+// kindJSON is the kind of structured parameters.
+const kindJSON = "JSON"
 
 // kindOf says how a parameter's value is written on the command line.
 func kindOf(t reflect.Type) string {
@@ -107,7 +134,7 @@ func kindOf(t reflect.Type) string {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "integer from 0"
 	}
-	return "JSON"
+	return kindJSON
 }
 
 // setValue sets v to what the text says. A type of the application's own may
@@ -151,16 +178,38 @@ func setValue(v reflect.Value, text string) (err error) {
 		v.SetUint(n)
 		return numberError(err, "a whole number from 0", v.Type())
 	default:
-		d := json.NewDecoder(strings.NewReader(text))
-		d.DisallowUnknownFields()
-		if err := d.Decode(v.Addr().Interface()); err != nil {
+		if err := setJSON(v, text); err != nil {
 			return fmt.Errorf("as JSON: %w", err)
-		}
-		if _, err := d.Token(); err != io.EOF {
-			return errors.New("as JSON: there is more after the value")
 		}
 	}
 	return nil
+}
+
+func setJSON(v reflect.Value, text string) error {
+	if isNull(text) && !nullable(v.Type()) {
+		return fmt.Errorf("null is no value of type %s", v.Type())
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v.Addr().Interface()); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more after the value")
+	}
+	return nil
+}
+
+func isNull(text string) bool { return strings.TrimSpace(text) == "null" }
+
+// nullable reports whether null is a value of the type. Into any other it is
+// decoded as nothing, which would leave the zero value.
+func nullable(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice, reflect.Map, reflect.Interface, reflect.Pointer:
+		return true
+	}
+	return reflect.PointerTo(t).Implements(jsonType) // it says itself
 }
 
 // base is that of a number: as Go writes it, but that zeros before a decimal one

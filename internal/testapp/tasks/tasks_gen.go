@@ -49,6 +49,9 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(workTask, func(ctx context.Context, p *WorkParams) (taskrt.None, error) {
 			return taskrt.None{}, Work(ctx, p.Steps)
 		}),
+		taskrt.Bind(shapedTask, func(ctx context.Context, p *ShapedParams) (string, error) {
+			return Shaped(ctx, p.Size, p.List, p.ByName, p.Best, p.Pair, p.Pause, p.At, p.Blob, p.Text)
+		}),
 		taskrt.Bind(echoTask, func(ctx context.Context, p *EchoParams) (Answer, error) {
 			return Echo(ctx, p.Text, p.Times)
 		}),
@@ -946,6 +949,170 @@ func (p WorkParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *WorkParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// shapedTask describes [Shaped].
+var shapedTask = &taskrt.Definition[ShapedParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "shaped",
+		Doc:    "Shaped returns what it is given: values that are written in many ways.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "size @Size={Width int, Height int}, list [int], byName map[string]int, best *@Size, pair [2]int=, pause duration=, at time=, blob bytes=, text string=",
+		Result: "string",
+	},
+	AppendParams: (*ShapedParams).AppendMsgpack,
+	ReadParams:   (*ShapedParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
+// QueueShaped queues [Shaped]: it returns what it is given: values that are written in many ways.
+func QueueShaped(ctx context.Context, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, shapedTask, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
+}
+
+// QueueShapedBatch queues one run of [Shaped] for each of params, all of them or none.
+func QueueShapedBatch(ctx context.Context, params []ShapedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, shapedTask, params, opts...)
+}
+
+// ScheduleShaped has [Shaped] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleShaped(ctx context.Context, spec, tz string, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, shapedTask, spec, tz, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
+}
+
+// ShapedParams are the parameters of [Shaped].
+type ShapedParams struct {
+	Size   Size
+	List   []int
+	ByName map[string]int
+	Best   *Size
+	Pair   [2]int
+	Pause  time.Duration
+	At     time.Time
+	Blob   []byte
+	Text   string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *ShapedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 263+len(p.Blob)+len(p.Text))
+	b = append(b, 0x89)
+	b = append(b, "\xa4size"...)
+	b = appendSize(b, &p.Size)
+	b = append(b, "\xa4list"...)
+	b = codec.AppendSliceHeader(b, p.List)
+	for _, e := range p.List {
+		b = codec.AppendInt(b, int64(e))
+	}
+	b = append(b, "\xa6byName"...)
+	b = codec.AppendMapHeader(b, p.ByName)
+	for k, e := range codec.Sorted(p.ByName) {
+		b = codec.AppendString(b, k)
+		b = codec.AppendInt(b, int64(e))
+	}
+	b = append(b, "\xa4best"...)
+	if p.Best == nil {
+		b = codec.AppendNil(b)
+	} else {
+		b = appendSize(b, p.Best)
+	}
+	b = append(b, "\xa4pair"...)
+	b = codec.AppendArrayLen(b, 2)
+	for _, e := range p.Pair {
+		b = codec.AppendInt(b, int64(e))
+	}
+	b = append(b, "\xa5pause"...)
+	b = codec.AppendDuration(b, p.Pause)
+	b = append(b, "\xa2at"...)
+	b = codec.AppendTime(b, p.At)
+	b = append(b, "\xa4blob"...)
+	b = codec.AppendBytes(b, p.Blob)
+	b = append(b, "\xa4text"...)
+	b = codec.AppendString(b, p.Text)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
+func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "size":
+			r.Once(&seen, 0)
+			readSize(r, &p.Size)
+		case "list":
+			r.Once(&seen, 1)
+			for left := codec.ReadSlice(r, &p.List); left > 0 && r.More(); left-- {
+				p.List = append(p.List, r.Int())
+			}
+		case "byName":
+			r.Once(&seen, 2)
+			for left := codec.ReadMap(r, &p.ByName); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.ByName, r.String())
+				p.ByName[k] = r.Int()
+			}
+		case "best":
+			r.Once(&seen, 3)
+			if r.Nil() {
+				p.Best = nil
+			} else {
+				p.Best = new(Size)
+				readSize(r, p.Best)
+			}
+		case "pair":
+			r.Once(&seen, 4)
+			r.ReadArray(2)
+			for i := range p.Pair {
+				p.Pair[i] = r.Int()
+			}
+		case "pause":
+			r.Once(&seen, 5)
+			p.Pause = r.Duration()
+		case "at":
+			r.Once(&seen, 6)
+			p.At = r.Time()
+		case "blob":
+			r.Once(&seen, 7)
+			p.Blob = r.Bytes()
+		case "text":
+			r.Once(&seen, 8)
+			p.Text = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	if seen&(1<<4) == 0 {
+		p.Pair = [2]int{1, 2}
+	}
+	if seen&(1<<5) == 0 {
+		p.Pause = 90 * time.Second
+	}
+	if seen&(1<<6) == 0 {
+		p.At = time.Date(2026, time.January, 2, 3, 4, 5, 0, time.UTC)
+	}
+	if seen&(1<<7) == 0 {
+		p.Blob = []byte("a\"b")
+	}
+	if seen&(1<<8) == 0 {
+		p.Text = "a\"b"
+	}
+	r.Require(seen, "size", "list", "byName")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p ShapedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *ShapedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
@@ -2159,6 +2326,34 @@ func (p PlanParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *PlanParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// appendSize appends v to b as a map keyed by field name.
+func appendSize(b []byte, v *Size) []byte {
+	b = append(b, 0x82)
+	b = append(b, "\xa5Width"...)
+	b = codec.AppendInt(b, int64(v.Width))
+	b = append(b, "\xa6Height"...)
+	b = codec.AppendInt(b, int64(v.Height))
+	return b
+}
+
+// readSize sets v from r. A missing field is an error, an unknown one is skipped.
+func readSize(r *codec.Reader, v *Size) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "Width":
+			r.Once(&seen, 0)
+			v.Width = r.Int()
+		case "Height":
+			r.Once(&seen, 1)
+			v.Height = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.RequireFields(seen, "Width", "Height")
 }
 
 // appendAnswer appends v to b as a map keyed by field name.
