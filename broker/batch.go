@@ -10,7 +10,7 @@ func CheckBatch(runs []*TaskRun) error {
 		size += r.size()
 	}
 	if size > MaxBatch {
-		return fmt.Errorf("%d runs with %d bytes, at most %d are allowed: %w", len(runs), size, MaxBatch, ErrBatchTooLarge)
+		return fmt.Errorf("they carry %d bytes, at most %d are allowed: %w", size, MaxBatch, ErrBatchTooLarge)
 	}
 	return nil
 }

@@ -211,7 +211,7 @@ func (c *Client) reuseSlab(ctx context.Context, s *slab) {
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
+		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
 	}
 	if len(params) == 0 {
 		return nil, nil
@@ -230,7 +230,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	)
 	for i := range params {
 		if made[0].OwnID && i > 0 {
-			return nil, fmt.Errorf("queue %d runs of task %s: the option ID names one run; queue them one by one, each with its own", len(params), d.Spec.Name)
+			return nil, fmt.Errorf("queue %s of task %s: the option ID names one run; queue them one by one, each with its own", count(len(params), "run"), d.Spec.Name)
 		}
 		from := len(payload)
 		if payload, err = d.AppendParams(&params[i], payload); err != nil {
@@ -254,10 +254,10 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	slab.payload = payload
 	err = c.queue(ctx, slab.runs...)
 	if errors.Is(err, ErrNotReplicated) {
-		return handles, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, advise(err))
+		return handles, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, advise(err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("queue %d runs of task %s: %w", len(params), d.Spec.Name, err)
+		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
 	}
 	if len(opts) == 0 {
 		c.reuseSlab(ctx, slab)

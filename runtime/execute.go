@@ -260,8 +260,8 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 		case errors.Is(cause, ErrCancelled):
 			failure := failureOf(x, err)
 			failure.Kind = string(Cancelled)
-			if errors.Is(err, context.Canceled) {
-				failure.Message = cause.Error()
+			if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
+				failure.Message = onRequest
 			}
 			run.Attempt++
 			s.log(slog.LevelWarn, "run cancelled", run, failure)

@@ -119,6 +119,10 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
+// onRequest is the message of a failure of kind [Cancelled], behind which it is
+// read.
+const onRequest = "on request"
+
 // Cancel asks for the end of the run. One that waits ends at once; the context
 // of one that runs is cancelled within a second, with the cause [ErrCancelled],
 // and a CPU-bound one is killed if it goes on. What it returns after that is its
@@ -163,7 +167,7 @@ func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	if !ok {
 		return errors.New("this broker has no broker.Controls, so it cannot cancel")
 	}
-	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: string(Cancelled), Message: "cancelled on request"})
+	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: string(Cancelled), Message: onRequest})
 }
 
 func (h *Handle[R]) record(ctx context.Context, get func(broker.Records, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {

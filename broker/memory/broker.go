@@ -103,7 +103,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	}
 	slabs := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("queue %d runs: %w", len(runs), err)
+		return fmt.Errorf("queue tasks: %w", err)
 	}
 	defer b.mu.Unlock()
 	return b.store(slabs, len(runs), b.now())

@@ -20,7 +20,7 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*br
 		}
 	}
 	if err := s.b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("finish %d runs: %w", len(outcomes), err)
+		return nil, fmt.Errorf("finish runs: %w", err)
 	}
 	defer s.b.mu.Unlock()
 	for i := range outcomes {

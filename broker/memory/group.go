@@ -79,7 +79,7 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	}
 	g := then.Links.OrZero().Gathers
 	if g.Group == "" || g.Size != len(members) {
-		return fmt.Errorf("queue group %.64q: run %s gathers %d runs, and not the %d there are", g.Group, then.ID, g.Size, len(members))
+		return fmt.Errorf("queue group %.64q: run %s gathers a group of %d, and not of the %d there are", g.Group, then.ID, g.Size, len(members))
 	}
 	for i, r := range members {
 		links := r.Links.OrZero()

@@ -40,7 +40,7 @@ func (q *queue) lockKeys(slabs [][]entry, now clock) error {
 		}
 	}
 	if len(conflict.Runs) > 0 {
-		return fmt.Errorf("queue %d runs in queue %s: %w", index, slabs[0][0].run.Queue, &conflict)
+		return fmt.Errorf("queue tasks in queue %s: %w", slabs[0][0].run.Queue, &conflict)
 	}
 	for key, e := range taken {
 		l := &lock{key: key, e: e}
