@@ -53,7 +53,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 			fenced = append(fenced, outcomes[i].Run)
 			continue
 		}
-		if err := made[i].encode(at, &outcomes[i]); err != nil {
+		if err := made[i].encode(at, outcomes[i].Storable()); err != nil {
 			return nil, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
 		}
 		n := slices.Index(holds, at.slot.hold)
@@ -91,7 +91,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
 		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Gathers.Group != "" && !slices.Contains(fenced, o.Run) {
-			s.b.gathered(ctx, o)
+			s.b.gathered(ctx, o.Storable())
 		}
 	}
 	return fenced, nil

@@ -12,6 +12,7 @@ import (
 
 const (
 	maxOutcomes   = 1024            // in one request
+	outcomeBytes  = 16 << 20        // in one request, unless one alone has more
 	finishTimeout = 5 * time.Second // of one try
 )
 
@@ -132,11 +133,33 @@ func (o *outbox) get() []broker.Outcome {
 func (s *session) finishLoop(ctx context.Context) {
 	defer close(s.finished)
 	for batch := s.outcomes.get(); batch != nil; batch = s.outcomes.get() {
-		for some := range slices.Chunk(batch, maxOutcomes) {
-			s.apply(ctx, some)
+		for rest := batch; len(rest) > 0; {
+			n := portion(rest)
+			s.apply(ctx, rest[:n:n])
+			rest = rest[n:]
 		}
 		clear(batch)
 	}
+}
+
+// portion is how many outcomes go into one request, so that many large ones
+// together are not more than a broker takes at once.
+func portion(outcomes []broker.Outcome) int {
+	size := 0
+	for i := range min(len(outcomes), maxOutcomes) {
+		o := &outcomes[i]
+		size += len(o.Result)
+		for _, next := range o.Next {
+			size += len(next.Payload)
+		}
+		if o.Verdict == broker.Dead || o.Verdict == broker.Retry {
+			size += len(o.Run.Payload)
+		}
+		if size > outcomeBytes && i > 0 {
+			return i
+		}
+	}
+	return min(len(outcomes), maxOutcomes)
 }
 
 // apply retries until the broker has answered or ctx ends, also when the lease

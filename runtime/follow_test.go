@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -260,5 +262,103 @@ func TestACoreBrokersConsumerTellsOfWhatItLeavesOut(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Contains(t, h.text(), "run=live queue=default")
 		require.Len(t, h.events, 1)
+	})
+}
+
+// TestAFollowerTooLargeToBeStoredFailsItsRunAlone: what a task returns can make
+// that of the run behind it, while others end in the same request.
+func TestAFollowerTooLargeToBeStoredFailsItsRunAlone(t *testing.T) {
+	large := &taskrt.Definition[struct{}, string]{
+		Spec:         taskrt.Spec{Name: "large", Result: "string", Keep: time.Hour},
+		AppendParams: func(_ *struct{}, b []byte) ([]byte, error) { return append(b, 0x80), nil },
+		ReadParams:   func(_ *struct{}, r *codec.Reader) { r.Skip() },
+		AppendResult: func(b []byte, s *string) ([]byte, error) { return codec.AppendString(b, *s), nil },
+		ReadResult:   func(r *codec.Reader, s *string) { *s = r.String() },
+	}
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		bound := taskrt.Bind(large, func(context.Context, *struct{}) (string, error) {
+			return strings.Repeat("x", broker.MaxBatch), nil
+		})
+		consume(t, b, taskrt.ConsumerConfig{MaxResult: 2 * broker.MaxBatch}, tasks.Tasks(new(journal).recorder(nil)), []taskrt.Task{bound})
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		var first *taskrt.Handle[string]
+		after, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[string], err error) {
+			first, err = taskrt.Queue(ctx, large, &struct{}{})
+			return first, err
+		}, once("unused", taskrt.Keep(time.Hour)))
+		require.NoError(t, err)
+		good, err := taskrt.Then(ctx, half(8), tasks.QueueHalf)
+		require.NoError(t, err)
+
+		_, err = after.Wait(ctx)
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, first.ID, failure.ID)
+		require.Equal(t, taskrt.Failed, failure.Kind)
+		require.Contains(t, failure.Message, fmt.Sprintf("run %q of task \"recorder_once\", which is to follow, cannot be stored, with ", after.ID))
+		require.Contains(t, failure.Message, fmt.Sprintf("at most %d are allowed: ", broker.MaxBatch))
+		require.Contains(t, failure.Message, "return less, or keep it elsewhere and return where, then queue the run before it again (dead retry)")
+		n, err := good.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, n)
+		letters, err := b.(broker.Records).DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		require.Equal(t, first.ID, letters[0].ID)
+	})
+}
+
+// slow takes its time to finish, and notes how large the results of a call are.
+type slow struct {
+	broker.Broker
+	broker.Leaser
+	mu    sync.Mutex
+	sizes []int // MiB
+}
+
+type slowSession struct {
+	broker.Session
+	s *slow
+}
+
+func (s *slow) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	session, err := s.Leaser.Join(ctx, lease)
+	return slowSession{session, s}, err
+}
+
+func (s slowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	size := 0
+	for _, o := range outcomes {
+		size += len(o.Result)
+	}
+	s.s.mu.Lock()
+	s.s.sizes = append(s.s.sizes, size>>20)
+	s.s.mu.Unlock()
+	time.Sleep(time.Second)
+	return s.Session.Finish(ctx, outcomes...)
+}
+
+// TestOutcomesGoInPortions: what ends while the broker is slow is not handed over
+// in one piece, however large that is.
+func TestOutcomesGoInPortions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		s := &slow{Broker: m, Leaser: m}
+		consume(t, s, taskrt.ConsumerConfig{Concurrency: 20, MaxResult: 20 << 20}, tasks.Tasks(nil))
+		ctx := clientContext(context.Background(), m)
+		_, err := tasks.QueueSum(ctx, nil, "small")
+		require.NoError(t, err)
+		time.Sleep(100 * time.Millisecond) // until it is being finished
+		large := taskrt.WithClient(ctx, taskrt.NewClient(m, taskrt.ClientConfig{MaxPayload: 32 << 20}))
+		for _, mib := range []int{3, 3, 3, 3, 3, 3, 3, 18, 1} {
+			_, err = tasks.QueueSum(large, nil, strings.Repeat("x", mib<<20))
+			require.NoError(t, err)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		require.Equal(t, []int{0, 15, 6, 18, 1}, s.sizes, "MiB in each request")
 	})
 }

@@ -124,6 +124,9 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 		}
 		next[i] = &after
 	}
+	if o := (&broker.Outcome{Run: run, Next: next}).Storable(); o.Failure != nil {
+		return nil, errors.New(o.Failure.Message)
+	}
 	return next, nil
 }
 

@@ -18,6 +18,7 @@ func nextChecks() []check {
 		{"a duplicate among what a success queues is left out", nextDuplicate},
 		{"what was left out is told once, and its record says for which run", nextLeftOut},
 		{"a success may queue a run with its own id and unique key", nextOfItself},
+		{"a success whose next run cannot be stored is a dead letter, and no other's matter", nextUnsafe},
 		{"of a run that many finish at once what comes next is queued once", nextRace},
 	}
 }
@@ -162,6 +163,38 @@ func nextLeftOut(f *fixture) {
 	}
 	f.requireNoRecord("other", next[4].ID, "a run without Keep that was left out")
 	f.requireRecord(next[5], broker.Record{State: broker.StateRunning})
+}
+
+func nextUnsafe(f *fixture) {
+	s := f.join(longHold)
+	f.queueNew("q", 4, keep(time.Hour))
+	held := f.take(s, 4, "q")
+	good, last := f.newRun("q"), f.newRun("q")
+	spoilt := f.newRun("other", func(r *broker.TaskRun) { r.Headers = map[string]string{"": "no key"} })
+	huge := f.newRun("other", func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch+1) })
+	f.finish(s, then(held[0], f.newRun("q"), spoilt), then(held[1], good), then(held[2], huge), then(held[3], last))
+	f.requireNext(s, "what is not to blame", good, last)
+	f.takesNothing(s, "q")
+	f.takesNothing(s, "other")
+	if !is[broker.Records](f.b) {
+		return
+	}
+	for i, why := range map[int][]string{
+		0: {spoilt.ID, `header "" has no key`, "dead retry"},
+		2: {huge.ID, fmt.Sprintf("%d bytes, at most %d", broker.MaxBatch+1, broker.MaxBatch), "dead retry"},
+	} {
+		record, err := f.records().Record(f.ctx(), "q", held[i].ID)
+		require.NoError(f, err, "Record of a run whose next one cannot be stored")
+		require.Equal(f, broker.StateFailed, record.State, "its state")
+		require.Equal(f, "failed", record.Failure.Kind, "kind of its failure")
+		for _, part := range why {
+			require.Contains(f, record.Failure.Message, part, "its failure")
+		}
+	}
+	f.requireRecord(held[1], broker.Record{State: broker.StateSucceeded})
+	letters, err := f.records().DeadLetters(f.ctx(), "q", 10)
+	require.NoError(f, err, "DeadLetters")
+	require.Len(f, letters, 2, "dead letters")
 }
 
 func nextOfItself(f *fixture) {

@@ -35,7 +35,7 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*br
 	for i := range outcomes {
 		o := &outcomes[i]
 		if f := s.holds(o.Run); f != nil {
-			s.b.apply(f, o, now)
+			s.b.apply(f, o.Storable(), now)
 			continue
 		}
 		if f, ok := o.Run.Receipt.(*flight); ok && f.s == s && f.lost {
@@ -69,15 +69,6 @@ func checkOutcome(o *broker.Outcome) error {
 	case o.Verdict == broker.Retry:
 		if err := o.Run.Validate(); err != nil {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
-		}
-	case o.Verdict == broker.Succeeded:
-		for _, next := range o.Next {
-			if next == nil {
-				return fmt.Errorf("run %.64q queues a run that is nil", o.Run.ID)
-			}
-			if err := next.Validate(); err != nil {
-				return fmt.Errorf("run %.64q queues run %.64q: %w", o.Run.ID, next.ID, err)
-			}
 		}
 	}
 	return nil

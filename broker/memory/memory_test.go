@@ -161,8 +161,6 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"odd state":    {errOf(b.Runs(ctx, "q", "odd", 1)), "there is no such state"},
 		"odd last run": {errOf(s.(broker.Attender).Attend(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
 		"unsafe retry": {finish(broker.Outcome{Run: taken[0]}, broker.Outcome{Run: &spoilt, Verdict: broker.Retry}), "finish run 2 of 2: run \"run-1\": the task name is empty"},
-		"nil next":     {finish(broker.Outcome{Run: taken[0], Next: []*broker.TaskRun{nil}}), "queues a run that is nil"},
-		"unsafe next":  {finish(broker.Outcome{Run: taken[0], Next: []*broker.TaskRun{&spoilt}}), "queues run \"run-1\": the task name is empty"},
 		"retry before": {finish(broker.Outcome{Run: taken[0], Verdict: broker.Retry, Delay: -1}), "negative delay"},
 	} {
 		require.ErrorContains(t, c.err, c.want, name)
