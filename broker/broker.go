@@ -61,9 +61,11 @@ type Leaser interface {
 	Join(ctx context.Context, lease time.Duration) (Session, error)
 
 	// Recover gives back what sessions whose lease has ended hold in the
-	// queues, at the head of each, with Deliveries raised by one. It may run
-	// in many processes at once, works in pages, does not let one bad entry
-	// stop the rest, and returns how many runs it gave back.
+	// queues, at the head of each, with Deliveries raised by one, but see
+	// [Beginner]. A run whose Deliveries it raises again may instead be due
+	// some time later, at most a minute. It may run in many processes at once,
+	// works in pages, does not let one bad entry stop the rest, and returns how
+	// many runs it gave back.
 	Recover(ctx context.Context, queues []string) (int, error)
 }
 
@@ -227,6 +229,18 @@ type Attender interface {
 	// until they are finished. It is called a few times a second at most, and
 	// only while something is to be told or runs have been going on for a while.
 	Attend(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
+}
+
+// Beginner is a [Session] that is to be told before a run begins that came back
+// from a session whose lease had ended: its Deliveries are more than one above
+// its Attempt then. If such a run comes back again and Begin was not told of it,
+// Recover leaves its Deliveries as they are: it was merely near when its session
+// ended. It raises them all the same once in some twenty times, for runs that
+// end their session before they can begin.
+type Beginner interface {
+	// Begin notes that the run is about to begin. It returns false when the
+	// session holds it no longer, and it must not begin. To repeat it is safe.
+	Begin(ctx context.Context, run *TaskRun) (held bool, err error)
 }
 
 // Sentinels that callers decide on with errors.Is.

@@ -116,7 +116,7 @@ var rights = strings.Fields(`
 	+sadd +srem +smembers +sscan +sismember
 	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
-	+setbit +getbit +bitcount +incrby +mget +scan
+	+setbit +getbit +bitcount +incrby +mget +scan +lset
 	+time +ping +info`)
 
 // clusterRights is what it needs on each node of a cluster besides.

@@ -15,7 +15,7 @@ import (
 // run's envelope, without the id. The header:
 //
 //	0     version
-//	1     flags
+//	1     flags, and in the upper four bits what recoveries leave
 //	2     kind: 0 io, 1 cpu
 //	3     priority: 0 low, 1 medium, 2 high
 //	4..7  deliveries that have ended, big endian; the envelope's do not count
@@ -32,6 +32,12 @@ const (
 	flagOwnID  = 2 // the run's id has a key
 	flagUnique = 4 // the run has a unique key
 	flagLine   = 8 // the run has a fair value or limits
+
+	// The flags' upper four bits are zero of a run that no recovery gave back.
+	// After one they are 1, raised by each that does not count as a delivery, and
+	// hasBegun from when the run is about to begin until the next.
+	pastShift = 4
+	hasBegun  = 15
 )
 
 // lane is the run's ready list, 1 to 6: io high, medium, low, cpu high, medium,

@@ -207,6 +207,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if err != nil {
 		return err
 	}
+	out.at.leavePast(element)
 	out.unlessCancelled(q, out.at, run)
 	if held(run) {
 		out.step('l', "")

@@ -1,7 +1,10 @@
 #!lua flags=allow-oom
 -- Puts the unfinished runs of a batch back at the heads of their ready lists or
--- lines, in their order, where they count no more at their limits: because the session's lease has ended (deliveries raised by
--- one), or because the session leaves.
+-- lines, in their order, where they count no more at their limits: because the
+-- session's lease has ended, or because the session leaves. The end of a lease
+-- raises deliveries by one, but not of a run that came back so before and of
+-- whose begin the session, which tells of it, did not tell; the fifteenth time
+-- it does.
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
@@ -10,8 +13,10 @@
 --       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24 the session's
 --       cancels, 25 outbox, 26.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
---       list, 5 a failure for entries that cannot be read; then for each
---       record the index of its run in the batch
+--       list, 5 a failure for entries that cannot be read, 6 number of runs that
+--       are to wait if it raises their deliveries, and they came back before;
+--       for each of these its index in the batch, ms; then for each record the
+--       index of its run in the batch
 -- Returns the number of runs put back, -1 when the lease has not ended, and how
 --       many went into the outbox instead, as their end was asked for: '-', the
 --       failure with its length, the element.
@@ -44,6 +49,29 @@ end
 local n, woken, cancelled = 0, {}, 0
 local slot = string.match(ARGV[2], ':(.*)$')
 local asked = redis.call('EXISTS', KEYS[24]) == 1 -- for the end of any
+local tells = string.sub(ARGV[1], -1) == '+' -- of the begin of runs that came back
+local waits, due, next = {}, {}, 7
+for _ = 1, tonumber(ARGV[6]) do
+  waits[tonumber(ARGV[next])] = tonumber(ARGV[next + 1])
+  next = next + 2
+end
+
+-- the element as it goes back, and true if it came back before and has begun,
+-- or may have
+local function back(element, flags)
+  local past, again = math.floor(flags / 16), false
+  local deliveries = struct.unpack('>I4', element, 5)
+  if recover and (past == 0 or past == 15 or not tells) then
+    past, again, deliveries = 1, past > 0, deliveries + 1
+  elseif recover then
+    past = past + 1
+  elseif past == 15 then
+    past = 1
+  end
+  return string.sub(element, 1, 1) .. string.char(flags % 16 + past * 16) .. string.sub(element, 3, 4)
+    .. struct.pack('>I4', deliveries) .. string.sub(element, 9), again
+end
+
 local lines
 local function inLines()
   lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
@@ -64,17 +92,17 @@ for i = #elements, 1, -1 do
       redis.call('HDEL', KEYS[24], field)
       cancelled = cancelled + 1
     elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
-      if recover then
-        local deliveries = struct.unpack('>I4', element, 5)
-        element = string.sub(element, 1, 4) .. struct.pack('>I4', deliveries + 1) .. string.sub(element, 9)
-      end
-      local lane = kind * 3 + 3 - priority
-      if policed then
+      local lane, again = kind * 3 + 3 - priority, false
+      element, again = back(element, flags)
+      if again and waits[i - 1] then
+        due[i - 1] = string.format('%013.0f', now + waits[i - 1])
+        redis.call('ZADD', KEYS[1], due[i - 1], element)
+      elseif policed then
         inLines().back(lane, KEYS[1 + lane], element)
       else
         redis.call('LPUSH', KEYS[1 + lane], element)
       end
-      woken[kind + 1] = true
+      woken[kind + 1] = true -- also to learn when one is due
       n = n + 1
     else
       bury(element)
@@ -82,9 +110,14 @@ for i = #elements, 1, -1 do
   end
 end
 for i = 26, #KEYS do
-  local index = tonumber(ARGV[i - 20])
-  if elements[index + 1] and not finished(index) and redis.call('GETRANGE', KEYS[i], 0, 0) == 'r' then
-    redis.call('SETRANGE', KEYS[i], 0, 'q')
+  local index = tonumber(ARGV[next + i - 26])
+  if elements[index + 1] and not finished(index) then
+    local state = redis.call('GETRANGE', KEYS[i], 0, 0)
+    if due[index] and (state == 'r' or state == 'q' or state == 'd') then
+      redis.call('SETRANGE', KEYS[i], 0, 'd' .. due[index])
+    elseif state == 'r' then
+      redis.call('SETRANGE', KEYS[i], 0, 'q')
+    end
   end
 end
 redis.call('DEL', batch, done)

@@ -92,7 +92,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	}
 	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox)
-	args := []any{session, member, mode, b.cfg.MaxDead, b.bad}
+	args := append([]any{session, member, mode, b.cfg.MaxDead, b.bad}, waits(elements)...)
 	for i, e := range elements {
 		if h, err := parseHeader([]byte(e)); err == nil && h.record {
 			keys = append(keys, q.record(string(h.id)))

@@ -128,6 +128,7 @@ var (
 	_ broker.Groups    = (*Broker)(nil)
 	_ broker.Controls  = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
+	_ broker.Beginner  = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:

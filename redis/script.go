@@ -22,6 +22,8 @@ var (
 	enqueueLua string
 	//go:embed take.lua
 	takeLua string
+	//go:embed begin.lua
+	beginLua string
 	//go:embed started.lua
 	startedLua string
 	//go:embed finish.lua
@@ -63,14 +65,15 @@ var (
 )
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record, audit script
-	control, find, mark, attend, group, parked, putEntry, deleteEntry       script
+	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
+	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
 }
 
 func newScripts() scripts {
 	return scripts{
 		enqueue:     newScript(enqueueLua),
 		take:        newScript(takeLua),
+		begin:       newScript(beginLua),
 		started:     newScript(startedLua),
 		finish:      newScript(finishLua),
 		renew:       newScript(renewLua),

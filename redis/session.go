@@ -59,6 +59,7 @@ type slot struct {
 	kept   []kept           // those of its runs that have records
 	runs   []broker.TaskRun // by index; what could not be read has no receipt
 	group  *slotOutcomes    // while outcomes are sorted
+	past   map[int]byte     // of the runs that recoveries gave back, what these left in their flags; not made later
 }
 
 // receipt is how a delivery is recognised.
@@ -84,6 +85,10 @@ func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session,
 	return b.join(lease)
 }
 
+// tells ends the name of a session that tells of the begin of runs that came
+// back: the others' count as begun.
+const tells = "+"
+
 func (b *Broker) join(lease time.Duration) (*session, error) {
 	if lease < time.Millisecond {
 		return nil, fmt.Errorf("join: a lease of %v is too short", lease)
@@ -96,7 +101,7 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	return &session{b: b, id: id + second, lease: lease, holds: map[*queue]*hold{}}, nil
+	return &session{b: b, id: id + second + tells, lease: lease, holds: map[*queue]*hold{}}, nil
 }
 
 // ID names the session.

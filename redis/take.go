@@ -394,6 +394,12 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			bad = append(bad, unread{&receipts[i], element, err})
 			continue
 		}
+		if past := element[1] >> pastShift; past > 0 {
+			if sl.past == nil {
+				sl.past = map[int]byte{}
+			}
+			sl.past[i] = past
+		}
 		run.Deliveries++
 		run.Receipt = &receipts[i]
 		if run.Keep > 0 {

@@ -49,7 +49,10 @@ type ConsumerConfig struct {
 	// this consumer's runs to another. Defaults to 10s; at least 100ms.
 	Lease time.Duration
 	// MaxCrashes is how often a run may be handed out without coming to an end
-	// (its process died) before it becomes a dead letter. Defaults to 3.
+	// (its process died) before it becomes a dead letter. Defaults to 3. On Redis
+	// it counts for this from the second time on only if it had begun: what a
+	// consumer that dies has merely taken ahead outlives some thirty deaths. With 1
+	// there is no second time.
 	MaxCrashes int
 	// DeadAge is how long dead letters of the consumer's queues are kept; older
 	// ones are deleted within an hour, and how many is logged. Defaults to 0: as

@@ -55,6 +55,12 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 		s.tellEnd(&o, nil, 0)
 		return
 	}
+	if run.Deliveries-run.Attempt > 1 {
+		if !s.tellBegin(run) {
+			return
+		}
+		now = time.Now()
+	}
 	x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 	x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
 	x.info.init(run, x.deadline)
@@ -69,6 +75,34 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	if x.err == nil && !x.called && d.task.hasResult {
 		x.err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 	}
+}
+
+// tellBegin tells the broker that a run begins which came back from a consumer
+// that died, if it wants to know: those that it did not hear of were only near.
+// It is false when the run cannot begin.
+func (s *session) tellBegin(run *broker.TaskRun) bool {
+	beginner, ok := s.lease.(broker.Beginner)
+	if !ok {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
+	defer cancel()
+	held, err := beginner.Begin(ctx, run)
+	var o broker.Outcome
+	switch {
+	case err != nil && s.base.Err() == nil:
+		s.logger.Warn("cannot tell the broker that a run begins which came back, handing it back", "task", run.Task, "run", run.ID, "error", err)
+		o = handBack(run, time.Second/2+rand.N(time.Second))
+	case err != nil:
+		o = handBack(run, 0)
+	case !held:
+		o = handBack(run, 0) // which is fenced, and said to be
+	default:
+		return true
+	}
+	defer s.finish(o) // also when OnEvent calls runtime.Goexit
+	s.tellEnd(&o, nil, 0)
+	return false
 }
 
 // end hands over what became of the run, also when its task panicked or called

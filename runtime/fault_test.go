@@ -244,6 +244,41 @@ func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
 	f.drained(runs, 20*time.Second)
 }
 
+// TestARunThatKillsItsConsumersTakesNoOthersAlong has runs that kill their process
+// among short ones, of which many are taken ahead each time.
+func TestARunThatKillsItsConsumersTakesNoOthersAlong(t *testing.T) {
+	t.Parallel() // it mostly waits
+	f := newFleet(t)
+	const good, bad = 2000, 3
+	params := make([]tasks.RecorderRecordParams, 0, good+bad)
+	for i := range good {
+		if i%500 == 250 && len(params) < i+bad {
+			params = append(params, tasks.RecorderRecordParams{Note: "die"})
+		}
+		params = append(params, tasks.RecorderRecordParams{Note: fmt.Sprint(i)})
+	}
+	_, err := tasks.QueueRecorderRecordBatch(f.ctx, params)
+	require.NoError(t, err)
+	args := []string{"--concurrency", "1", "--lease", "200ms", "--consume"}
+	for range 3 * bad {
+		doomed := f.serve(0, args...)
+		enough := time.AfterFunc(20*time.Second, func() { _ = doomed.cmd.Process.Kill() })
+		require.Error(t, doomed.cmd.Wait(), "a consumer of a run that kills it")
+		require.True(t, enough.Stop(), "it was killed by its run")
+	}
+	f.serve(0, args...)
+	f.settled(30*time.Second, func() int { _, ends := f.counts(); return len(ends) }, good)
+	starts, _ := f.counts()
+	require.Equal(t, 3*bad, starts["die"])
+	dead := f.deadLetters()
+	require.Len(t, dead, bad)
+	for _, letter := range dead {
+		require.Equal(t, "die", f.noteOf(letter.Run))
+		require.EqualValues(t, taskrt.Crashed, letter.Failure.Kind, letter.Failure.Message)
+		require.Equal(t, 4, letter.Run.Deliveries)
+	}
+}
+
 // working is those of the processes that have started runs and not ended them.
 func (f *fleet) working(processes []*process) (some []*process) {
 	n := make(map[int]int)

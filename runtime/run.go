@@ -17,7 +17,7 @@ type Run struct {
 	Task     string
 	Queue    string
 	Attempt  int       // from 1
-	Delivery int       // how often the run was handed out, from 1; more than Attempt after a crash
+	Delivery int       // how often the run was handed out to begin, from 1; more than Attempt after a crash
 	Deadline time.Time // of this attempt
 	QueuedAt time.Time
 	ParentID string // the run that queued this one, if one did

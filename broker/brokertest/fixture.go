@@ -156,6 +156,20 @@ func (f *fixture) take(s broker.Session, n int, queues ...string) []*broker.Task
 	return got
 }
 
+// begin tells that runs begin, where that is to be told.
+func (f *fixture) begin(s broker.Session, held bool, runs ...*broker.TaskRun) {
+	f.Helper()
+	beginner, ok := s.(broker.Beginner)
+	if !ok {
+		return
+	}
+	for _, r := range runs {
+		got, err := beginner.Begin(f.ctx(), r)
+		require.NoError(f, err, "Begin of run %s", r.ID)
+		require.Equal(f, held, got, "whether the session holds run %s at its begin", r.ID)
+	}
+}
+
 // takesNothing checks that the session can take none now or soon.
 func (f *fixture) takesNothing(s broker.Session, queues ...string) {
 	f.Helper()

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,9 @@ func recoverChecks() []check {
 	return []check{
 		{"a run whose lease ended comes back after that and not before", recoveredAfterLease},
 		{"recovered runs go to the head of their queue in order, deliveries raised", recoveredAtHead},
+		{"a run that began and came back again has its deliveries raised again", recoveredAgain},
+		{"a run that did not begin again is near the end of many sessions before that counts", recoveredNotBegun},
+		{"a session that holds a run no longer is told so at its begin", beginLost},
 		{"Recover gives back only of the queues named", recoversNamedQueues},
 		{"a recovered run is as it was stored", recoveredUnchanged},
 		{"of a batch only what is unfinished comes back", recoversUnfinished},
@@ -53,9 +57,62 @@ func recoveredAtHead(f *fixture) {
 	got := f.take(s, 6, "q")
 	require.Equal(f, ids(want), ids(got), "recovered runs before those queued since, in each priority")
 	require.Equal(f, []int{2, 2, 1, 2, 2, 1}, deliveries(got), "deliveries of those runs, in that order")
+}
 
-	f.lapse(6, "q")
-	require.Equal(f, []int{3, 3, 2, 3, 3, 2}, deliveries(f.take(f.join(longHold), 6, "q")), "deliveries after another recovery")
+func recoveredAgain(f *fixture) {
+	old := f.queueNew("q", 3)
+	f.take(f.join(shortHold), 3, "q")
+	f.lapse(3, "q")
+	s := f.join(shortHold)
+	back := f.take(s, 3, "q")
+	f.begin(s, true, back...)
+	f.queueNew("q", 1)
+	f.take(s, 1, "q")
+	f.lapse(4, "q")
+	require.Equal(f, 4, f.length("q"), "length after another recovery")
+	for _, r := range f.take(f.join(longHold), 4, "q") {
+		want := 2
+		if slices.Contains(ids(old), r.ID) {
+			want = 3
+		}
+		require.Equal(f, want, r.Deliveries, "deliveries of run %s", r.ID)
+	}
+}
+
+func recoveredNotBegun(f *fixture) {
+	const often, brief = 25, 20 * time.Millisecond
+	runs := f.queueNew("q", 2)
+	begun, counts := runs[0].ID, map[string]int{}
+	for range often {
+		s := f.join(brief)
+		if _, ok := s.(broker.Beginner); !ok {
+			f.Skip("the broker's sessions are not told what begins")
+		}
+		for _, r := range f.take(s, 2, "q") {
+			counts[r.ID] = r.Deliveries
+			if r.ID == begun && r.Deliveries == 2 {
+				f.begin(s, true, r)
+			}
+		}
+		f.lapse(2, "q")
+	}
+	require.GreaterOrEqual(f, counts[begun], 3, "deliveries of the run that began again")
+	require.Less(f, counts[runs[1].ID], 4, "deliveries of the run that came back %d times and did not begin", often)
+}
+
+func beginLost(f *fixture) {
+	f.queueNew("q", 2)
+	f.take(f.join(shortHold), 2, "q")
+	f.lapse(2, "q")
+	s, other := f.join(shortHold), f.join(longHold)
+	back := f.take(s, 2, "q")
+	f.begin(other, false, back...)
+	f.begin(s, true, back...)
+	f.begin(s, true, back...)
+	f.finish(s, succeeded(back[1])...)
+	f.begin(s, false, back[1])
+	f.lapse(1, "q")
+	f.begin(s, false, back[0])
 }
 
 func recoversNamedQueues(f *fixture) {

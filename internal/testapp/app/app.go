@@ -25,7 +25,8 @@ func Main() {
 
 // appendLedger writes "START note id delivery pid" and "END note id delivery
 // pid", each in one write, so that lines of several processes do not mix. The
-// notes goexit and panic have it do that instead.
+// notes goexit and panic have it do that instead, and die has it kill its process
+// after the start, when what was done before is likely to be recorded.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	switch note {
 	case "goexit":
@@ -43,6 +44,14 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	}
 	defer f.Close()
 	fmt.Fprintf(f, "START %s %s %d %d\n", note, run.ID, run.Delivery, os.Getpid())
+	if note == "die" {
+		time.Sleep(10 * time.Millisecond)
+		self, err := os.FindProcess(os.Getpid())
+		if err != nil {
+			return err
+		}
+		return self.Kill()
+	}
 	hold(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -1,0 +1,125 @@
+package redis_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// deadSession takes what is in queue q, does what it is told to, and ends by its lease.
+func deadSession(t *testing.T, b *redis.Broker, n int, do func(s broker.Session, runs []*broker.TaskRun)) {
+	t.Helper()
+	s := join(t, b, 20*time.Millisecond)
+	do(s, takeAll(t, s, "q", n))
+	back := 0
+	require.Eventually(t, func() bool {
+		m, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		back += m
+		return back == n
+	}, 5*time.Second, time.Millisecond)
+}
+
+func begins(t *testing.T, s broker.Session, r *broker.TaskRun) {
+	t.Helper()
+	held, err := s.(broker.Beginner).Begin(t.Context(), r)
+	require.NoError(t, err)
+	require.True(t, held)
+}
+
+func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
+	nothing := func(broker.Session, []*broker.TaskRun) {}
+	begin := func(s broker.Session, runs []*broker.TaskRun) { begins(t, s, runs[0]) }
+	handBack := func(s broker.Session, r *broker.TaskRun) {
+		r.Deliveries--
+		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry})
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+	}
+	for _, c := range []struct {
+		name string
+		// between the first death and the last
+		then  func(t *testing.T, b *redis.Broker)
+		again int // further deaths without a begin
+		want  int // deliveries, the last included
+	}{
+		{"it never begins", func(*testing.T, *redis.Broker) {}, 14, 2},
+		{"it is near too often", func(*testing.T, *redis.Broker) {}, 15, 3},
+		{"it begins", func(t *testing.T, b *redis.Broker) { deadSession(t, b, 1, begin) }, 5, 3},
+		{"it begins twice", func(t *testing.T, b *redis.Broker) { deadSession(t, b, 1, begin); deadSession(t, b, 1, begin) }, 5, 4},
+		{"it is given back", func(t *testing.T, b *redis.Broker) {
+			s := join(t, b, time.Minute)
+			handBack(s, takeAll(t, s, "q", 1)[0])
+		}, 5, 2},
+		{"it begins and is given back", func(t *testing.T, b *redis.Broker) {
+			s := join(t, b, time.Minute)
+			r := takeAll(t, s, "q", 1)[0]
+			begins(t, s, r)
+			handBack(s, r)
+		}, 5, 2},
+		{"it begins and its session leaves", func(t *testing.T, b *redis.Broker) {
+			s := join(t, b, time.Minute)
+			begins(t, s, takeAll(t, s, "q", 1)[0])
+			require.NoError(t, s.Leave(t.Context()))
+		}, 5, 2},
+		{"an attempt fails", func(t *testing.T, b *redis.Broker) {
+			s := join(t, b, time.Minute)
+			r := takeAll(t, s, "q", 1)[0]
+			begins(t, s, r)
+			r.Attempt++
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry, Delay: time.Millisecond})
+			require.NoError(t, err)
+		}, 5, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := open(t, shared, redis.Config{})
+			r := run("a", "q")
+			r.Keep = time.Hour
+			require.NoError(t, b.QueueTasks(t.Context(), r))
+			deadSession(t, b, 1, nothing)
+			c.then(t, b)
+			for range c.again {
+				deadSession(t, b, 1, nothing)
+			}
+			s := join(t, b, time.Minute)
+			got := takeAll(t, s, "q", 1)
+			require.Equal(t, c.want, got[0].Deliveries)
+			fenced, err := s.Finish(t.Context(), succeeded(got)...)
+			require.NoError(t, err)
+			require.Empty(t, fenced)
+		})
+	}
+}
+
+// TestARunThatBeganAgainWaitsWhenItComesBack has the wait be the longest, by many
+// deliveries.
+func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {
+	for _, policed := range []bool{false, true} {
+		b := open(t, shared, redis.Config{Prefix: prefix(t) + map[bool]string{true: "-policed"}[policed]})
+		r := run("a", "q")
+		r.Keep, r.Deliveries = time.Hour, 20
+		if policed {
+			r.Rules = &broker.Rules{Limits: []broker.Limit{{Key: "l", Max: 1}}}
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+		deadSession(t, b, 1, func(broker.Session, []*broker.TaskRun) {})
+		started := time.Now()
+		deadSession(t, b, 1, func(s broker.Session, runs []*broker.TaskRun) { begins(t, s, runs[0]) })
+		record, err := b.Record(t.Context(), "q", "a")
+		require.NoError(t, err)
+		if record.State == broker.StateQueued {
+			continue // it has drawn next to nothing
+		}
+		require.Equal(t, broker.StateDelayed, record.State)
+		waiting, err := b.Runs(t.Context(), "q", broker.StateDelayed, 10)
+		require.NoError(t, err)
+		require.Len(t, waiting, 1)
+		require.WithinRange(t, waiting[0].Due, started, time.Now().Add(time.Minute))
+		require.Equal(t, 22, waiting[0].Run.Deliveries)
+		require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: "cancelled"}))
+	}
+}
