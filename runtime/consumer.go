@@ -143,6 +143,7 @@ type Consumer struct {
 	lanes   [2]*lane         // by kind
 	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
+	notices notices
 	running atomic.Bool
 }
 
@@ -170,6 +171,8 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		lanes:  [2]*lane{IO: newLane(cfg.Concurrency), CPU: newLane(cfg.Processes)},
 		duties: dutiesOf(tasks),
 		logger: cfg.Logger,
+
+		notices: notices{logger: cfg.Logger},
 	}
 	weights := cfg.Queues
 	if len(weights) == 0 {
@@ -209,6 +212,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}
+	c.notices.begin()
+	defer c.notices.end()
 	for _, l := range c.lanes {
 		l.open()
 		defer l.close()

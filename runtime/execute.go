@@ -91,7 +91,7 @@ func (s *session) tellBegin(run *broker.TaskRun) bool {
 	var o broker.Outcome
 	switch {
 	case err != nil && s.base.Err() == nil:
-		s.logger.Warn("cannot tell the broker that a run begins which came back, handing it back", "task", run.Task, "run", run.ID, "error", err)
+		s.notices.say(slog.LevelWarn, "cannot tell the broker that a run begins which came back, handing it back", run, "error", err)
 		o = handBack(run, time.Second/2+rand.N(time.Second))
 	case err != nil:
 		o = handBack(run, 0)
@@ -209,10 +209,10 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outco
 	switch {
 	case d == nil:
 		// Another consumer may know it: a newer one, or one that is to come.
-		s.logger.Warn("no such task here, leaving the run to a consumer that knows it", "task", run.Task, "run", run.ID, "queue", run.Queue)
+		s.notices.say(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil && (errors.Is(follow, errStranger) || now.Sub(run.QueuedAt) < longestPark):
-		s.logger.Warn("what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", "task", run.Task, "run", run.ID, "queue", run.Queue, "error", follow)
+		s.notices.say(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil:
 		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: truncate(follow.Error(), maxMessage)})
@@ -289,7 +289,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 		case errors.Is(cause, errLeaseLost):
 			return broker.Outcome{}, false
 		case errors.Is(cause, errStopping):
-			s.logger.Warn("run interrupted by the stop, handing it back", "task", run.Task, "run", run.ID)
+			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
 			return handBack(run, 0), true
 		case errors.Is(cause, ErrCancelled):
 			failure := failureOf(x, err)
@@ -311,11 +311,11 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 	age := time.Since(run.QueuedAt)
 	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
 		// While versions are deployed side by side another consumer can read it.
-		s.log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, failure)
+		s.notices.say(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
 		return leaveToOthers(run, parkingTime(age))
 	}
 	if unread := (*gatherError)(nil); errors.As(err, &unread) {
-		s.log(slog.LevelWarn, "run cannot start, handing it back", run, failure)
+		s.notices.say(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
 		return handBack(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
@@ -324,7 +324,7 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 		if errors.Is(err, subprocess.ErrBreaker) {
 			level = slog.LevelDebug // said once for all of them
 		}
-		s.log(level, "run cannot start, handing it back", run, failure)
+		s.notices.say(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
 		return leaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration

@@ -172,7 +172,7 @@ func (s *session) apply(ctx context.Context, batch []broker.Outcome) {
 		fenced, err := s.lease.Finish(try, batch...)
 		cancel()
 		if err == nil {
-			logFenced(s.logger, fenced, again)
+			s.logFenced(fenced, again)
 			if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
 				s.tellLeftOut()
 			}

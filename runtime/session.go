@@ -448,12 +448,12 @@ func (b *backoff) sleep(ctx context.Context) {
 
 // logFenced reports outcomes that came too late to count. After a try whose
 // reply was lost they may be those that the try applied.
-func logFenced(logger *slog.Logger, fenced []*broker.TaskRun, again bool) {
+func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
 	level, message := slog.LevelWarn, "outcome of the run was not applied: its lease was lost, or the broker had it from a try whose reply was lost"
 	if again {
 		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
 	}
 	for _, run := range fenced {
-		logger.Log(context.Background(), level, message, "task", run.Task, "run", run.ID)
+		s.notices.say(level, message, run)
 	}
 }

@@ -3,7 +3,9 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -113,5 +115,28 @@ func TestAnIdleConsumerStopsCleanlyWhileTheServerIsDown(t *testing.T) {
 		b.now.Store(true)
 		require.NoError(t, stop(), "it held nothing")
 		require.Contains(t, log.String(), errDown.Error())
+	})
+}
+
+func TestWhatHappensToManyRunsIsLoggedOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		var log syncBuffer
+		stop := consume(t, m, taskrt.ConsumerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil))
+		const kinds, each = 3, 100
+		for i := range kinds * each {
+			require.NoError(t, m.QueueTasks(t.Context(), &broker.TaskRun{
+				ID: fmt.Sprint("run-", i), Task: fmt.Sprint("unknown-", i%kinds), Queue: "default", QueuedAt: time.Now(), Payload: []byte{0x80},
+			}))
+		}
+		lines := func() int { return strings.Count(log.String(), "no such task here") }
+		time.Sleep(time.Second)
+		require.Equal(t, kinds, lines(), "the first of each kind")
+		require.Contains(t, log.String(), "task=unknown-1 run=run-1 queue=default")
+		time.Sleep(time.Minute)
+		require.Equal(t, 7*kinds, lines(), "six sums of each")
+		require.Regexp(t, `task=unknown-2 more_runs=\d{3,} last=run-\d+`, log.String())
+		require.NoError(t, stop())
+		require.Equal(t, 8*kinds, lines(), "what came since")
 	})
 }
