@@ -144,7 +144,9 @@ type Consumer struct {
 	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
 	notices notices
-	running atomic.Bool
+	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
+	stopHint func() string
+	running  atomic.Bool
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field

@@ -289,6 +289,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 		case errors.Is(cause, errLeaseLost):
 			return broker.Outcome{}, false
 		case errors.Is(cause, errStopping):
+			s.cancelled.Add(1)
 			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
 			return handBack(run, 0), true
 		case errors.Is(cause, ErrCancelled):

@@ -49,7 +49,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	}
 	defer closeBroker()
 	o.consumer.Logger = logger
-	roles, err := a.roles(b, o)
+	roles, err := a.roles(ctx, b, o)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func parseQueues(text string) (map[string]int, error) {
 	return queues, nil
 }
 
-func (a *app) roles(b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
+func (a *app) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
 	tasks := make([]Task, 0, len(a.tasks.list))
 	for _, t := range a.tasks.list {
 		tasks = append(tasks, *t)
@@ -165,6 +165,12 @@ func (a *app) roles(b broker.Broker, o *serveOptions) ([]func(context.Context) e
 		c, err := NewConsumer(b, o.consumer, tasks)
 		if err != nil {
 			return nil, err
+		}
+		c.stopHint = func() string {
+			if ctx.Err() == nil {
+				return "" // it stops by itself
+			}
+			return " (a second signal stops at once)"
 		}
 		roles = append(roles, c.Run)
 	}

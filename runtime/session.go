@@ -45,6 +45,8 @@ type session struct {
 	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
 	why        error        // of the last of these
 	unfinished atomic.Int64 // runs that started and have no outcome, as the lease was lost
+	unstarted  int          // runs that the taker gave back at its end
+	cancelled  atomic.Int64 // runs that were interrupted by the stop, and handed back
 
 	lookedForOther time.Time                          // the taker's own
 	settledInVain  bool                               // the taker waited for room for both kinds lately, and there came none
@@ -142,6 +144,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	defer s.abandon()
 	done := s.idle()
 	var err error
+	s.tellStop(grace)
 	if !within(done, grace) {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.busy())
 		s.halt(errStopping)
@@ -167,7 +170,23 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	default:
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}
+	if err == nil {
+		s.logger.Info("stopped executing tasks", "given_back_unstarted", s.unstarted, "given_back_interrupted", s.cancelled.Load())
+	}
 	return err
+}
+
+// tellStop logs what a stop waits for.
+func (s *session) tellStop(grace time.Duration) {
+	hint := ""
+	if s.stopHint != nil {
+		hint = s.stopHint()
+	}
+	message := "stopping: no task is running"
+	if n := s.busy(); n > 0 {
+		message = fmt.Sprintf("stopping: waiting up to %s for %s%s", max(grace, 0).Round(time.Millisecond), count(n, "running task"), hint)
+	}
+	s.logger.Info(message, "given_back_unstarted", s.unstarted)
 }
 
 // open is how many runs have started and are not known to the broker to have
@@ -266,7 +285,9 @@ func (s *session) takeLoop(ctx context.Context) {
 		}
 	}
 	for _, l := range s.lanes {
-		s.giveBack(l.takeBack(s))
+		runs := l.takeBack(s)
+		s.unstarted += len(runs)
+		s.giveBack(runs)
 	}
 }
 

@@ -118,6 +118,28 @@ func TestAnIdleConsumerStopsCleanlyWhileTheServerIsDown(t *testing.T) {
 	})
 }
 
+func TestAStopSaysWhatItWaitsForAndWhatItGaveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		var log syncBuffer
+		stop := consume(t, m, taskrt.ConsumerConfig{Concurrency: 3, Grace: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))},
+			tasks.Tasks(&tasks.Recorder{Do: func(ctx context.Context, _ *taskrt.Run, _ string) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}}))
+		_, err := tasks.QueueRecorderRecordBatch(clientContext(context.Background(), m), make([]tasks.RecorderRecordParams, 5))
+		require.NoError(t, err)
+		synctest.Wait()
+		stopped := make(chan error)
+		go func() { stopped <- stop() }()
+		synctest.Wait()
+		require.Contains(t, log.String(), `level=INFO msg="stopping: waiting up to 3s for 3 running tasks"`, "at once")
+		require.NotContains(t, log.String(), "stopped")
+		require.NoError(t, <-stopped)
+		require.Contains(t, log.String(), `msg="stopped executing tasks" given_back_unstarted=0 given_back_interrupted=3`)
+	})
+}
+
 func TestWhatHappensToManyRunsIsLoggedOnceInAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
