@@ -138,10 +138,17 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 	return got, nil
 }
 
+// errTaken is how a member of a group ends that GetTaskRuns took.
+var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+
 // forget ends a run of which nothing more will be heard.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.slot.hold.q
 	out.free(q, run)
+	if links := run.Links.OrZero(); links.Group != "" {
+		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, &errTaken)
+		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))
 	}

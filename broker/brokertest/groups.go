@@ -23,6 +23,7 @@ func groupChecks() []check {
 		{"a run that waits for its group has a record and can be waited for", groupWaited},
 		{"a run that waits for its group can be cancelled", groupCancelled},
 		{"a member that is cancelled has ended", groupMemberCancelled},
+		{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
 		{"a dead member that is queued again counts no more", groupRedone},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group whose results are too large together is not read", groupTooLarge},
@@ -53,6 +54,27 @@ func (f *fixture) requireNoMembers(of broker.Gather, what string) {
 	f.Helper()
 	recs, err := f.groups().Members(f.ctx(), of)
 	require.ErrorIs(f, err, broker.ErrNoRecord, "Members of %s; it returned %d", what, len(recs))
+}
+
+func groupMemberTaken(f *fixture) {
+	then, members := f.newGroup("q", 3, keep(time.Hour))
+	members[2].Keep = 0
+	f.queueGroup(then, members...)
+	s := f.join(longHold)
+	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
+	for range 2 {
+		got, err := f.b.GetTaskRuns(f.ctx(), []string{"q"}, 1)
+		require.NoError(f, err, "GetTaskRuns of a member")
+		require.Len(f, got, 1)
+	}
+	require.Equal(f, []string{then.ID}, ids(f.take(s, 1, "q")), "the run that gathers them")
+	records, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	require.NoError(f, err, "Members")
+	require.Equal(f, broker.StateSucceeded, records[0].State, "member that succeeded")
+	for _, r := range records[1:] {
+		require.Equal(f, broker.StateFailed, r.State, "member that was taken for good")
+		require.NotNil(f, r.Failure, "its failure")
+	}
 }
 
 func groupGathered(f *fixture) {
