@@ -64,7 +64,7 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, status int, d
 	flags := flag.NewFlagSet("taskgen", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	modes := map[mode]*bool{
-		check:    flags.Bool("check", false, "write nothing; name each file that is stale, missing or orphaned, and exit 1"),
+		check:    flags.Bool("check", false, "write nothing; name each file that is stale, missing or orphaned, and exit 1; files that\n//go:generate lines of the packages write with -client are checked too"),
 		showDiff: flags.Bool("diff", false, "write nothing; print what would change as a unified diff, and exit 1 if anything would"),
 		list:     flags.Bool("list", false, "write nothing; print the tasks: name, kind, queue, schedule, stub, position; and of each\nschedule what it says, its next instants and what clock changes do to it this year"),
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 	_ "time/tzdata" // tz= must not depend on the machine
@@ -43,6 +44,9 @@ func run(now func() time.Time) int {
 		cfg.Now = now()
 	}
 	result, err := taskgen.Run(ctx, cfg)
+	if err == nil && len(result.Problems) == 0 && (opts.mode == check || opts.mode == showDiff) {
+		err = addClients(ctx, opts, result)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
 		var pattern *taskgen.PatternError
@@ -69,7 +73,7 @@ func act(opts options, result *taskgen.Result) int {
 	case list:
 		return printTasks(os.Stdout, os.Stderr, result.Tasks, opts.json)
 	case check:
-		return stale(os.Stderr, result.Files)
+		return stale(os.Stderr, opts, result.Files)
 	case showDiff:
 		return differences(os.Stdout, result.Files)
 	}
@@ -89,13 +93,18 @@ func act(opts options, result *taskgen.Result) int {
 }
 
 // stale names what a run would change.
-func stale(w io.Writer, files []taskgen.File) int {
+func stale(w io.Writer, opts options, files []taskgen.File) int {
 	status := exitOK
 	for _, f := range files {
-		if f.Change != taskgen.Same {
-			fmt.Fprintf(w, "%s is %s; run taskgen\n", f.Path, f.Change)
-			status = exitProblem
+		if f.Change == taskgen.Same {
+			continue
 		}
+		command := "taskgen"
+		if filepath.Base(f.Target) == taskgen.ClientName && opts.client == nil {
+			command = "go generate" // whose line names the directory
+		}
+		fmt.Fprintf(w, "%s is %s; run %s\n", f.Path, f.Change, command)
+		status = exitProblem
 	}
 	return status
 }

@@ -30,6 +30,7 @@ type Config struct {
 
 // Result is what a run found.
 type Result struct {
+	Dirs     []string  // of the packages that were asked for
 	Files    []File    // one for each output that there is or should be
 	Tasks    []Task    // of packages without problems, in the order of packages and source
 	Problems []Problem // sorted by position; the packages they are in keep their output
@@ -107,6 +108,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		result.Problems = append(result.Problems, problem(cfg.Dir, p))
 	}
 	for _, pkg := range packages {
+		if pkg.Dir != "" {
+			result.Dirs = append(result.Dirs, pkg.Dir)
+		}
 		if pkg.Broken || pkg.Dir == "" {
 			continue
 		}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taskgen/taskgen/internal/taskgen"
+)
+
+// addClients adds to the result the packages of stubs that the go:generate
+// lines of its packages have taskgen write, so that -check and -diff know of
+// them without being told.
+func addClients(ctx context.Context, opts options, result *taskgen.Result) error {
+	for _, dir := range result.Dirs {
+		lines, err := generateLines(dir)
+		if err != nil {
+			return err
+		}
+		for _, args := range lines {
+			theirs, _, done := parse(append([]string{"-C", dir}, args...), io.Discard, io.Discard)
+			if done || theirs.client == nil || theirs.mode != write {
+				continue
+			}
+			target := filepath.Join(theirs.client.Dir, taskgen.ClientName)
+			if slices.ContainsFunc(result.Files, func(f taskgen.File) bool { return f.Target == target }) {
+				continue
+			}
+			if err := addClient(ctx, opts, theirs, target, result); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addClient adds the one that a line writes, with the problems in its way that
+// are not known yet.
+func addClient(ctx context.Context, opts, theirs options, target string, result *taskgen.Result) error {
+	made, err := taskgen.Run(ctx, taskgen.Config{Dir: theirs.dir, Patterns: theirs.patterns, Client: theirs.client})
+	if err != nil {
+		return fmt.Errorf("check %s, as a go:generate line in %s has it written: %w", shown(opts.dir, target), shown(opts.dir, theirs.dir), err)
+	}
+	for _, f := range made.Files {
+		if f.Target == target {
+			f.Path = shown(opts.dir, target)
+			result.Files = append(result.Files, f)
+		}
+	}
+	if len(result.Problems) == 0 {
+		result.Problems = append(result.Problems, made.Problems...)
+	}
+	return nil
+}
+
+// generateLines returns the arguments that the go:generate lines of a package
+// give to taskgen.
+func generateLines(dir string) (lines [][]string, err error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, fmt.Errorf("find go:generate lines: %w", err)
+	}
+	for _, path := range paths {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("find go:generate lines: %w", err)
+		}
+		for in := bufio.NewReader(bytes.NewReader(source)); ; {
+			line, err := in.ReadString('\n')
+			if rest, ok := strings.CutPrefix(line, "//go:generate "); ok {
+				if args, ok := taskgenArgs(rest); ok {
+					lines = append(lines, args)
+				}
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	return lines, nil
+}
+
+// taskgenArgs returns the arguments of a go:generate line that starts taskgen
+// and says by itself what it means, without variables.
+func taskgenArgs(line string) (args []string, ok bool) {
+	words := strings.Fields(line)
+	for i, word := range words {
+		if strings.HasPrefix(word, `"`) {
+			var err error
+			if words[i], err = strconv.Unquote(word); err != nil {
+				return nil, false
+			}
+		}
+	}
+	for len(words) > 0 && strings.Contains(" go tool run ", " "+words[0]+" ") {
+		words = words[1:]
+	}
+	if len(words) == 0 || strings.Contains(line, "$") {
+		return nil, false
+	}
+	command, _, _ := strings.Cut(words[0], "@")
+	return words[1:], filepath.Base(command) == "taskgen"
+}
+
+// shown is a path as messages show it.
+func shown(dir, path string) string {
+	if dir, err := filepath.Abs(dir); err == nil {
+		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+			return filepath.ToSlash(rel)
+		}
+	}
+	return path
+}
