@@ -110,11 +110,11 @@ func (b *Broker) Durability(ctx context.Context) (Durability, error) {
 // grade refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
 func (b *Broker) grade(ctx context.Context, dial dialer) error {
+	if err := b.whileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
+		return dial.advise(ctx, err, b.cfg.Timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
 	defer cancel()
-	if err := b.ping(ctx); err != nil {
-		return dial.advise(ctx, err)
-	}
 	d, err := b.durability(ctx, false)
 	if d.Version == "" && err != nil { // of a cluster one that answers is enough
 		if goredis.HasErrorPrefix(err, "NOPERM") {

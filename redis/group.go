@@ -47,7 +47,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
-	if err := b.announce(ctx, p.to); err != nil {
+	if err := b.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
 		return err
 	}
 	if len(members) == 0 {
@@ -100,8 +100,12 @@ func (p *parking) park(ctx context.Context, size int) error {
 	if p.then.Keep > 0 { // delayed, until nobody knows when
 		record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
 	}
-	v, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys,
-		"park", p.token, p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.then.ID)
+	var v any
+	err := p.b.whileLoading(ctx, func() (err error) {
+		v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys,
+			"park", p.token, p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.then.ID)
+		return err
+	})
 	if err != nil {
 		return p.b.fail(ctx, "park run "+p.then.ID, err)
 	}

@@ -86,7 +86,7 @@ func (a advised) Unwrap() error { return a.error }
 // advise says what is wrong about the URL when the first command failed, as far
 // as that can be told, and what to do about it. What a server that is no Redis
 // said is left out: it may be what it was sent.
-func (d dialer) advise(ctx context.Context, err error) error {
+func (d dialer) advise(ctx context.Context, err error, patience time.Duration) error {
 	for _, known := range []struct{ symptom, advice string }{
 		{"WRONGPASS", "check both in the URL (special characters are percent-encoded); with requirepass alone there is no user but default, so leave it out"},
 		{"NOAUTH", "write both into the URL, redis://user:password@host, or redis://:password@host if the server knows no users"},
@@ -95,6 +95,8 @@ func (d dialer) advise(ctx context.Context, err error) error {
 		{"unknown command 'sentinel'", "name the host and port of a sentinel, often 26379, or write " + strings.TrimSuffix(d.scheme, "+sentinel") + ": instead of " + d.scheme + ":"},
 		{"unreachable: redis: nil", "the sentinels know no master of that name: check master_name"},
 		{"failed to verify certificate", "name a file with its authority in SSL_CERT_FILE, and the host as the certificate does; skip_verify=true checks neither"},
+		{"LOADING", "it was started a while ago and still reads its files; try again once it has"},
+		{"MASTERDOWN", "name the master, or try again once this replica has found it"},
 		{"connection refused", "check the host and the port, and that the server runs"},
 		{"no such host", "check the host"},
 		{"connect: no such file", "check the path of the socket, and that the server runs"},
@@ -115,6 +117,8 @@ func (d dialer) advise(ctx context.Context, err error) error {
 		if !d.tls {
 			return fmt.Errorf("ping server: %s speaks TLS: write %s: instead of %s: in the URL", d.addr, strings.Replace(d.scheme, "redis", "rediss", 1), d.scheme)
 		}
+	case mute:
+		return fmt.Errorf("ping server: %s accepts connections, but has not answered within %v: it is stopped, busy for as long, or no Redis; look at the server, and check the host and the port", d.addr, patience)
 	default:
 		return fmt.Errorf("ping server: nothing at %s answers as Redis does: check the host and the port, and that the server runs", d.addr)
 	}
@@ -128,6 +132,7 @@ const (
 	otherwise language = iota // or nothing
 	plainly                   // Redis
 	overTLS
+	mute // connections are accepted, and nothing is said
 )
 
 // probePatience bounds each of the two questions of a probe.
@@ -157,6 +162,9 @@ func (d dialer) probe(ctx context.Context) language {
 	}
 	if err == nil && (string(answer) == "+PONG" || answer[0] == '-') {
 		return plainly
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		return mute
 	}
 	return otherwise
 }

@@ -47,6 +47,14 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
+	err = b.queueTasks(ctx, q, runs)
+	if notYet(err) {
+		err = b.whileLoading(ctx, func() error { return b.queueTasks(ctx, q, runs) })
+	}
+	return err
+}
+
+func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRun) error {
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}

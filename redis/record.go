@@ -79,7 +79,11 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters, q.progress(id)}, waiter, id)
+	var v any
+	err := b.whileLoading(ctx, func() (err error) {
+		v, err = b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters, q.progress(id)}, waiter, id)
+		return err
+	})
 	if err != nil {
 		return nil, b.fail(ctx, "read record", err)
 	}

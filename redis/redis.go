@@ -41,7 +41,9 @@ type Config struct {
 
 	// Timeout bounds how long one command may take, dialing and waiting for a
 	// connection each on top of it. A call whose context ends returns within a
-	// tenth of a second, whatever the server does. Defaults to 3 seconds.
+	// tenth of a second, whatever the server does. Opening, queueing and reading
+	// records wait for a server that still loads its files, until the context ends
+	// or for ten times this. Defaults to 3 seconds.
 	Timeout time.Duration
 
 	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
@@ -287,6 +289,8 @@ func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
 	case b.isClosed() || errors.Is(err, goredis.ErrClosed):
 		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
+	case ctxErr(ctx) != nil && notYet(err):
+		return fmt.Errorf("%s: %w: %w", op, ctxErr(ctx), err)
 	case ctxErr(ctx) != nil:
 		return fmt.Errorf("%s: %w", op, ctxErr(ctx))
 	case goredis.HasErrorPrefix(err, "OOM"):
