@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -72,24 +73,54 @@ func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	done := 0
-	for page := range slices.Chunk(ids, letterPage) {
+	var stayed []string
+	for _, id := range ids { // one by one, to know which
+		found := 0
 		for _, queue := range c.queues {
-			n, err := c.controls.Redo(ctx, queue, what, page...)
+			n, err := c.controls.Redo(ctx, queue, what, id)
 			if err != nil {
 				return c.cutShort(what, done, err)
 			}
-			done += n
+			found += n
+		}
+		if done += found; found == 0 {
+			stayed = append(stayed, id)
 		}
 	}
-	stayed := max(len(ids)-done, 0)
-	if err := c.printRedo(what, done, stayed, o.json); err != nil || stayed == 0 {
+	if err := c.printRedo(what, done, len(stayed), o.json); err != nil || len(stayed) == 0 {
 		return err
 	}
-	way := ""
-	if what == broker.RedoRetry {
-		way = ", or a run that is queued or running is in its way"
+	return c.explainStayed(ctx, what, stayed, len(ids))
+}
+
+// explainStayed says of the first of the ids that were not dealt with why.
+func (c *control) explainStayed(ctx context.Context, what broker.Redo, stayed []string, of int) error {
+	there := map[string]bool{}
+	for _, queue := range c.queues {
+		if what == broker.RedoDelete {
+			break // those that are there are gone
+		}
+		letters, err := c.letters(ctx, queue, len(stayed), func(l *broker.DeadLetter) bool { return slices.Contains(stayed, l.ID) })
+		if err != nil {
+			return fmt.Errorf("%s: look for those that stayed: %w", c.command, err)
+		}
+		for _, l := range letters {
+			there[l.ID] = true
+		}
 	}
-	return fmt.Errorf("%s: %d of %s: no such dead letter in %s%s", c.command, stayed, count(len(ids), "id"), c.places(), way)
+	const most = 5
+	var why []string
+	for _, id := range stayed[:min(len(stayed), most)] {
+		if there[id] {
+			why = append(why, id+": a run with its id, or with its parameters of a //task:unique, is queued or running")
+		} else {
+			why = append(why, id+": no such dead letter in "+c.places())
+		}
+	}
+	if more := len(stayed) - most; more > 0 {
+		why = append(why, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%s: %d of %s stayed: %s", c.command, len(stayed), count(of, "id"), strings.Join(why, "; "))
 }
 
 // redoAll deals with all dead letters that are wanted, a page at a time, and

@@ -433,7 +433,7 @@ func TestDeadLettersAreListedRetriedAndDeleted(t *testing.T) {
 	a := f.app("dead", "delete", old[0], old[1])
 	require.Equal(t, 1, a.code, "one is no dead letter any more")
 	require.Equal(t, "1 dead letter deleted, 1 stayed\n", a.stdout)
-	require.Contains(t, a.stderr, "dead delete: 1 of 2 ids: ")
+	require.Contains(t, a.stderr, "dead delete: 1 of 2 ids stayed: "+old[0]+": no such dead letter in ")
 	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--kind", "timeout"))
 	var redo shownRedo
 	f.tells(&redo, "dead", "delete", "--all")
@@ -468,7 +468,10 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 	require.Equal(t, "0 dead letters queued again, 1 stayed\n", f.says("dead", "retry", "--task", "misbehave"))
 	a := f.app("dead", "retry", "mine")
 	require.Equal(t, 1, a.code)
-	require.Contains(t, a.stderr, "a run that is queued or running is in its way")
+	require.Contains(t, a.stderr, "dead retry: 1 of 1 id stayed: mine: a run with its id, or with its parameters of a //task:unique, is queued or running")
+	a = f.app("dead", "retry", "mine", "nobody")
+	require.Contains(t, a.stderr, "2 of 2 ids stayed: mine: a run with its id, ")
+	require.Contains(t, a.stderr, "; nobody: no such dead letter in ")
 	require.Equal(t, "1 dead letter deleted\n", f.says("dead", "delete", "mine"))
 }
 
