@@ -86,7 +86,7 @@ async function recover() {
         [...q.fixed, ...["flights", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "dropped",
           "lines", "turns", "policy", "opens", "held", "cancel:" + session, "outbox"].map((k) => q.key(k)),
           ...kept.map((i) => q.key("rec:" + parse(elements[i]).id))],
-        [session, member, "recover", maxDead, unreadable, ...kept]);
+        [session, member, "recover", maxDead, unreadable, 0, ...kept]);
       given += n;
     }
     cursor = next.toString();
