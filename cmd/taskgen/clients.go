@@ -46,7 +46,7 @@ func addClients(ctx context.Context, opts options, result *taskgen.Result) error
 func addClient(ctx context.Context, opts, theirs options, target string, result *taskgen.Result) error {
 	made, err := taskgen.Run(ctx, taskgen.Config{Dir: theirs.dir, Patterns: theirs.patterns, Client: theirs.client})
 	if err != nil {
-		return fmt.Errorf("check %s, as a go:generate line in %s has it written: %w", shown(opts.dir, target), shown(opts.dir, theirs.dir), err)
+		return &lineError{fmt.Errorf("check %s, as a go:generate line in %s has it written: %w", shown(opts.dir, target), shown(opts.dir, theirs.dir), err)}
 	}
 	for _, f := range made.Files {
 		if f.Target == target {
@@ -59,6 +59,11 @@ func addClient(ctx context.Context, opts, theirs options, target string, result 
 	}
 	return nil
 }
+
+// lineError is of what a go:generate line asks for.
+type lineError struct{ error }
+
+func (e *lineError) Unwrap() error { return e.error }
 
 // generateLines returns the arguments that the go:generate lines of a package
 // give to taskgen.

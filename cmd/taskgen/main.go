@@ -50,6 +50,10 @@ func run(now func() time.Time) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
 		var pattern *taskgen.PatternError
+		var line *lineError // not the command line's
+		if errors.As(err, &line) {
+			return exitProblem
+		}
 		if errors.Is(err, taskgen.ErrRef) || errors.As(err, &pattern) {
 			return exitUsage
 		}
