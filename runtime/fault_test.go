@@ -374,6 +374,9 @@ func TestSIGTERMUnderLoadHandsOverAndExitsClean(t *testing.T) {
 func TestRedisKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	f := newFleet(t, "--appendfsync", "always")
 	f.serve(20*time.Millisecond, "--concurrency", "10", "--consume")
+	f.queue(1)
+	// A consumer that is not up yet ends for want of a server.
+	require.Eventually(t, func() bool { starts, _ := f.counts(); return len(starts) == 1 }, 20*time.Second, 10*time.Millisecond)
 	accepted := make(map[string]bool)
 	// One goroutine queues throughout; Redis dies under it and comes back.
 	enough, queued := make(chan struct{}), make(chan struct{})
