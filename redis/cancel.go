@@ -190,21 +190,32 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 		return false, false, err
 	}
 	out.stepped()
+	over, doubtful, ends, err := b.endAt(ctx, q, key, entry, out)
+	if !over {
+		return false, doubtful, err
+	}
+	b.forgetGroup(ctx, run.Links.OrZero().Gathers)
+	b.tellWaiters(ctx, q, ends.waiters)
+	if ends.sent {
+		// Should this fail, the next recovery does it.
+		_, _ = b.moveOn(ctx, q)
+	}
+	return true, doubtful, nil
+}
+
+// endAt applies an outcome's steps to an entry that is somewhere, from where it
+// goes, as endWaiting does.
+func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (over, doubtful bool, e ends, err error) {
 	keys, args := b.finishing(q, 1)
 	keys = append(append(keys, key, q.done("")), out.keys...)
 	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
 	v, unheard, err := b.repeatTold(ctx, b.scripts.finish, b.clients.work, readAny, keys, args...)
 	if err != nil {
-		return false, unheard, err
+		return false, unheard, e, err
 	}
 	g := new(slotOutcomes)
-	ends, err := noteFenced(v, []*slotOutcomes{g})
-	if err != nil || g.fenced[0] {
-		return false, unheard, err
-	}
-	b.forgetGroup(ctx, run.Links.OrZero().Gathers)
-	b.follow(ctx, q, ends)
-	return true, unheard, nil
+	e, err = noteFenced(v, []*slotOutcomes{g})
+	return err == nil && !g.fenced[0], unheard, e, err
 }
 
 // cancelledOpens opens an entry of the outbox that is a run whose end was asked

@@ -347,11 +347,23 @@ type ends struct {
 	sent    bool  // something was put into the outbox
 }
 
+// follow does what follows from ends. What they queue is queued when it returns,
+// unless that takes long.
 func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
 	b.tellWaiters(ctx, q, e.waiters)
-	if e.sent {
-		// Should this fail, the next recovery does it.
-		_, _ = b.moveOn(ctx, q)
+	if !e.sent {
+		return
+	}
+	over := q.mover.start(b, q)
+	if over == nil {
+		return
+	}
+	timer := time.NewTimer(longestFollow)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -343,6 +343,7 @@ type queue struct {
 	lines, turns, policy, opens, held, starts, rates string
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
+	mover   mover
 	enqueue committer[*group]
 	push    pusher
 }

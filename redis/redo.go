@@ -96,6 +96,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 
 func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
 	var groups []*group
+	sent := 0
 	for _, entry := range entries {
 		letter, err := parseDead(entry)
 		if err != nil || !wanted[letter.ID] || letter.Run == nil {
@@ -104,6 +105,16 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 		run := letter.Run
 		run.Attempt, run.Deliveries = 0, 0
 		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
+		if run.Queue != q.name {
+			over, err := b.sendDead(ctx, q, entry, run)
+			if err != nil {
+				return sent, err
+			}
+			if over {
+				sent++
+			}
+			continue
+		}
 		g, err := newGroup(q, []*broker.TaskRun{run})
 		if err != nil {
 			return 0, err
@@ -113,17 +124,20 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 		// Before it can run: as long as a group whose members have just ended.
 		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
 	}
+	var failed error
+	if sent > 0 {
+		_, failed = b.moveOn(ctx, q)
+	}
 	if len(groups) == 0 {
-		return 0, nil
+		return sent, failed
 	}
 	if err := b.announce(ctx, q); err != nil {
-		return 0, err
+		return sent, errors.Join(failed, err)
 	}
 	if err := b.store(ctx, q, groups); err != nil {
-		return 0, err
+		return sent, errors.Join(failed, err)
 	}
-	n := 0
-	var failed error
+	n := sent
 	for _, g := range groups {
 		if g.verdict == isStored {
 			n++
@@ -133,4 +147,17 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 		}
 	}
 	return n, failed
+}
+
+// sendDead puts the run of a dead letter that is for another queue, and never got
+// there, into the outbox again.
+func (b *Broker) sendDead(ctx context.Context, q *queue, entry string, run *broker.TaskRun) (bool, error) {
+	again, err := outboxEntry(run)
+	if err != nil {
+		return false, err
+	}
+	out := new(outcome)
+	out.step('o', "", again)
+	over, _, _, err := b.endAt(ctx, q, q.dead, entry, out)
+	return over, err
 }

@@ -54,6 +54,8 @@ var (
 	groupLua string
 	//go:embed parked.lua
 	parkedLua string
+	//go:embed outbox.lua
+	outboxLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -67,6 +69,7 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
+	outbox                                                                   script
 }
 
 func newScripts() scripts {
@@ -89,6 +92,7 @@ func newScripts() scripts {
 		attend:      newScript(attendLua),
 		group:       newScript(groupLua),
 		parked:      newScript(parkedLua),
+		outbox:      newScript(outboxLua),
 	}
 }
 

@@ -1,0 +1,425 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// mover moves on what ends put into the outbox of a queue, in a goroutine of its
+// own, one pass after the other: whoever ends runs need not wait for a server that
+// has the queue of what follows.
+type mover struct {
+	mu    sync.Mutex
+	now   chan struct{} // closed when the pass in hand is over; nil: none is
+	next  chan struct{} // that of the pass behind it; nil: none is asked for
+	began time.Time     // the pass in hand
+	stuck bool          // the last pass left something where it was
+}
+
+// longestFollow is for how long an end waits until what follows it is queued.
+const longestFollow = time.Second
+
+// start has a pass made that begins from now on, and returns what is closed at its
+// end, or nil if that may take long.
+func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.now != nil {
+		if m.next == nil {
+			m.next = make(chan struct{})
+		}
+		if m.stuck || time.Since(m.began) > longestFollow {
+			return nil
+		}
+		return m.next
+	}
+	m.now, m.began = make(chan struct{}), time.Now()
+	over, slow := m.now, m.stuck
+	if !b.spawn(func() { m.run(b, q) }) {
+		m.now = nil
+		return nil
+	}
+	if slow {
+		return nil
+	}
+	return over
+}
+
+// run makes passes until none is asked for. What one cannot move the next
+// recovery moves.
+func (m *mover) run(b *Broker, q *queue) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
+		_, err := b.moveOn(ctx, q)
+		cancel()
+		m.mu.Lock()
+		m.stuck = err != nil
+		close(m.now)
+		m.now, m.next, m.began = m.next, nil, time.Now()
+		again := m.now != nil
+		m.mu.Unlock()
+		if !again {
+			return
+		}
+	}
+}
+
+// moving is one pass through an outbox.
+type moving struct {
+	b    *Broker
+	from *queue
+
+	mu     sync.Mutex
+	total  int
+	stayed int // entries passed over, which are where they were
+	down   map[*queue]bool
+	failed error
+}
+
+// moveOn empties the outbox of a queue, but for what cannot be moved now, and
+// returns how much of it was queued.
+func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
+	m := &moving{b: b, from: q, down: map[*queue]bool{}}
+	for {
+		v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.outbox}, m.stayed, outboxPage, outboxBytes)
+		reply, ok := v.([]any)
+		if err == nil && (!ok || len(reply) != 2) {
+			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
+		}
+		if err != nil {
+			return m.total, b.fail(ctx, "read outbox of queue "+q.name, errors.Join(m.failed, err))
+		}
+		entries, _ := reply[1].([]any)
+		m.move(ctx, entries)
+		if reply[0] == int64(0) || len(entries) == 0 || ctxErr(ctx) != nil {
+			break
+		}
+	}
+	if m.failed != nil {
+		return m.total, b.fail(ctx, "move on outbox of queue "+q.name, m.failed)
+	}
+	return m.total, nil
+}
+
+// stay notes that entries are left where they are, because of an error if it is one.
+func (m *moving) stay(n int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stayed += n
+	m.failed = errors.Join(m.failed, err)
+}
+
+// move queues entries. A queue that cannot be reached does not keep those for
+// others back, and is tried once in a pass.
+func (m *moving) move(ctx context.Context, entries []any) {
+	var (
+		list  []*sending
+		to    = map[*queue]*sending{}
+		newer []unread
+	)
+	for _, e := range entries {
+		entry, _ := e.(string)
+		if strings.HasPrefix(entry, cancelledOpens) {
+			m.cancel(ctx, entry)
+			continue
+		}
+		q, run, err := m.read(entry)
+		if _, left := newerID([]byte(elementIn(entry)), err); left {
+			newer = append(newer, unread{element: []byte(entry), why: err})
+			continue
+		}
+		if err != nil {
+			m.bury(ctx, entry)
+			continue
+		}
+		if m.down[q] {
+			m.stay(1, nil)
+			continue
+		}
+		if to[q] == nil {
+			to[q] = &sending{to: q}
+			list = append(list, to[q])
+		}
+		if err := to[q].add(m.from, entry, run); err != nil {
+			m.setAside(ctx, q, entry, run, err)
+		}
+	}
+	m.leaveNewer(ctx, newer)
+	if len(list) == 1 {
+		m.send(ctx, list[0])
+		return
+	}
+	var all sync.WaitGroup
+	for _, s := range list {
+		all.Go(func() { m.send(ctx, s) })
+	}
+	all.Wait()
+}
+
+// elementIn returns the element of an entry that is a run, "" if there is none.
+func elementIn(entry string) string {
+	plain := strings.TrimPrefix(entry, gatheringOpens)
+	if len(plain) <= tokenDigits {
+		return ""
+	}
+	return plain[tokenDigits:]
+}
+
+// read reads an entry that is a run, and its queue.
+func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
+	element := elementIn(entry)
+	if element == "" {
+		return nil, nil, errors.New("an entry of the outbox is too short")
+	}
+	run := new(broker.TaskRun)
+	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
+		return nil, nil, err
+	}
+	q, err := m.b.queue(run.Queue)
+	return q, run, err
+}
+
+// cancel ends the run of an entry whose end was asked for.
+func (m *moving) cancel(ctx context.Context, entry string) {
+	failure, element, err := parseCancelled(entry)
+	if err != nil {
+		m.bury(ctx, entry)
+		return
+	}
+	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.outbox, entry, element, failure); err != nil {
+		m.stay(1, err)
+	}
+}
+
+// bury makes a dead letter of an entry that is no run.
+func (m *moving) bury(ctx context.Context, entry string) {
+	a := &audit{b: m.b, q: m.from, report: AuditReport{Mended: true}}
+	if _, err := a.script(ctx, "bury", []string{m.from.outbox}, 0, entry); err != nil {
+		m.stay(1, err)
+	}
+}
+
+// leaveNewer leaves entries to those who can read them, for a time.
+func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i], _ = newerID([]byte(elementIn(string(e.element))), e.why)
+	}
+	// Without an answer each is as if seen for the first time.
+	ages, _ := m.b.newerFor(ctx, m.from, ids)
+	for i, e := range entries {
+		if ages[ids[i]] < newerPatience {
+			m.stay(1, nil)
+			continue
+		}
+		m.dead(ctx, string(e.element), &broker.Failure{Kind: "schema", Message: nobodyCame(e.why).Error()})
+	}
+}
+
+// dead makes a dead letter of the run of an entry, in the queue of the outbox: from
+// there it can be queued again for its own.
+func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
+	out := new(outcome)
+	out.step('x', "", append(appendFailure(nil, failure), elementIn(entry)...))
+	over, _, _, err := m.b.endAt(ctx, m.from, m.from.outbox, entry, out)
+	if err != nil {
+		m.stay(1, err)
+	}
+	return over
+}
+
+// setAside makes a dead letter of a run that can never be queued, and has its
+// record say so. One that gathers a group stays, as its place is kept elsewhere.
+func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
+	if strings.HasPrefix(entry, gatheringOpens) {
+		m.stay(1, why)
+		return
+	}
+	failure := &broker.Failure{Kind: "failed", Message: fmt.Sprintf(
+		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.name, why)}
+	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
+		return
+	}
+	// Should this fail, the record is missing, and whoever waits for it learns that.
+	_, _ = promptly(ctx, m.b, func(ctx context.Context) (bool, error) {
+		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, failure)
+		return m.b.clients.work.SetNX(ctx, to.record(run.ID), record, run.Keep).Result()
+	})
+}
+
+// sending is what goes from an outbox to one queue.
+type sending struct {
+	to      *queue
+	runs    []*broker.TaskRun
+	entries []string
+	groups  []*group
+	moved   []string // keys
+}
+
+func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
+	plain, gathers := strings.CutPrefix(entry, gatheringOpens)
+	if gathers {
+		run.QueuedAt = time.Now() // from when it can expire
+	}
+	g, err := newGroup(s.to, []*broker.TaskRun{run})
+	if err != nil {
+		return err
+	}
+	g.canRetry = true
+	if run.Keep > 0 && !gathers {
+		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openLeftOut(startRecord(nil, broker.StateFailed), run))
+	}
+	switch {
+	case gathers && s.to == from:
+		g.source = append([]byte{'g'}, plain...)
+	case gathers:
+		g.source = append([]byte{'p'}, plain[:tokenDigits]...)
+	case s.to == from:
+		g.source = append([]byte{'o'}, entry...)
+	default:
+		key := s.to.base + "moved:" + entry[:tokenDigits]
+		g.source, g.owners = []byte{'m'}, append([]string{key}, g.owners...)
+		s.moved = append(s.moved, key)
+	}
+	if gathers {
+		g.owners = append([]string{s.to.parked(run.ID)}, g.owners...)
+	}
+	s.runs, s.entries, s.groups = append(s.runs, run), append(s.entries, entry), append(s.groups, g)
+	return nil
+}
+
+// alone is what is sent of one run.
+func (s *sending) alone(i int) *sending {
+	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], groups: s.groups[i : i+1]}
+	if string(s.groups[i].source) == "m" {
+		one.moved = s.groups[i].owners[:1]
+	}
+	return one
+}
+
+// send queues what goes to one queue, and removes it from the outbox: what was
+// stored, now or before, and what is a duplicate. What is to blame for a failure
+// itself is set aside; what a failure may pass of stays.
+func (m *moving) send(ctx context.Context, s *sending) {
+	err := m.b.announce(ctx, s.to)
+	if err == nil {
+		// Those with an id of their own can exclude each other: one after the other.
+		err = m.b.store(ctx, s.to, s.groups)
+	}
+	switch {
+	case err == nil:
+		m.settle(ctx, s)
+	case refusesOne(err) && len(s.groups) > 1:
+		for i := range s.groups {
+			m.send(ctx, s.alone(i))
+		}
+	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
+		m.setAside(ctx, s.to, s.entries[0], s.runs[0], err)
+	default:
+		m.mu.Lock()
+		m.down[s.to] = true
+		m.mu.Unlock()
+		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.name, err))
+	}
+}
+
+// refusesOne reports whether a failure to store several runs may be the fault of
+// one of them, and will not pass.
+func refusesOne(err error) bool {
+	return goredis.HasErrorPrefix(err, "WRONGTYPE") || tooLong(err)
+}
+
+// tooLong reports whether the server refuses arguments of such a length.
+func tooLong(err error) bool {
+	reply := goredis.Error(nil)
+	return errors.As(err, &reply) && strings.Contains(reply.Error(), "invalid bulk length")
+}
+
+// isToBlame reports whether the run of a group is what was refused, and not all
+// runs of its queue: a key of its own is of a wrong type, or it is too large.
+func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
+	if tooLong(err) {
+		return true
+	}
+	pipe := m.b.clients.work.Pipeline()
+	var types []*goredis.StatusCmd
+	for _, keys := range [][]string{g.owners, g.claims.keys, g.records} {
+		for _, key := range keys {
+			types = append(types, pipe.Type(ctx, key))
+		}
+	}
+	if len(types) == 0 || m.b.readAll(ctx, pipe) != nil {
+		return false
+	}
+	for _, t := range types {
+		if v := t.Val(); v != "none" && v != "string" {
+			return true
+		}
+	}
+	return false
+}
+
+// settle removes from the outbox what was sent and is over.
+func (m *moving) settle(ctx context.Context, s *sending) {
+	var over []string
+	var failed error
+	n := 0
+	for i, g := range s.groups {
+		switch {
+		case g.verdict == isStored:
+			n++
+			over = append(over, s.entries[i])
+		case g.verdict == sourceGone:
+			over = append(over, s.entries[i])
+		case errors.Is(g.result, broker.ErrDuplicate):
+			m.b.leaveOut(s.runs[i], g.result)
+			over = append(over, s.entries[i])
+		default:
+			failed = errors.Join(failed, g.result)
+		}
+	}
+	m.mu.Lock()
+	m.total += n
+	m.mu.Unlock()
+	m.stay(len(s.entries)-len(over), failed)
+	if err := m.remove(ctx, s, over); err != nil {
+		m.stay(len(over), err)
+		return
+	}
+	if failed == nil {
+		m.stay(0, m.b.keepMoved(ctx, s.moved, movedKept))
+	}
+}
+
+func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
+	if err := m.b.keepMoved(ctx, s.moved, stayedKept); err != nil {
+		return err
+	}
+	pipe := m.b.clients.work.Pipeline()
+	for _, entry := range over {
+		pipe.LRem(ctx, m.from.outbox, 1, entry)
+	}
+	_, err := promptly(ctx, m.b, pipe.Exec)
+	return err
+}
+
+// keepMoved has a queue know for a time that it has got entries.
+func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	pipe := b.clients.work.Pipeline()
+	for _, key := range keys {
+		pipe.PExpire(ctx, key, d)
+	}
+	_, err := promptly(ctx, b, pipe.Exec)
+	return err
+}

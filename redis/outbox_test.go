@@ -1,0 +1,198 @@
+package redis_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// TestAQueueThatIsAwayHoldsUpNoOther has more than a page of what cannot go to its
+// queue now in front of what can: it goes once that is possible.
+func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
+	server := redistest.Start(t)
+	base := "app:" + prefix(t)
+	limit := func(keys ...string) {
+		t.Helper()
+		allow(t, server, append([]string{"resetkeys"}, keys...)...)
+	}
+	limit("~app:*")
+	b := openURL(t, "redis://app:pass@"+server.Addr(), redis.Config{Prefix: base})
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	first := takeAll(t, s, "q", 1)
+	var next []*broker.TaskRun
+	for i := range 250 {
+		next = append(next, run(fmt.Sprintf("away-%d", i), []string{"away", "gone"}[i%2]))
+	}
+	for i := range 60 {
+		next = append(next, run(fmt.Sprintf("next-%d", i), []string{"q", "other"}[i%2]))
+	}
+	limit("~"+base+":queues", "~"+base+":{q}:*", "~"+base+":{other}:*")
+	fenced, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.ErrorContains(t, err, "to queue away: ")
+	require.ErrorContains(t, err, "to queue gone: ")
+	require.ErrorContains(t, err, "NOPERM")
+	limit("~app:*")
+	require.Equal(t, 30, length(t, b, "q"))
+	require.Equal(t, 30, length(t, b, "other"))
+	c := raw(t, server)
+	require.EqualValues(t, 250, c.LLen(t.Context(), base+":{q}:outbox").Val())
+	require.Empty(t, elementsAt(t, c, base+":{q}:dead"))
+
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.NoError(t, err)
+	require.Equal(t, 125, length(t, b, "away"))
+	require.Equal(t, 125, length(t, b, "gone"))
+	require.Zero(t, c.Exists(t.Context(), base+":{q}:outbox").Val())
+}
+
+// TestWhatCanNeverBeQueuedIsSetAside: it is a dead letter with the reason, and its
+// record says so, while its neighbours go on.
+func TestWhatCanNeverBeQueuedIsSetAside(t *testing.T) {
+	for _, queue := range []string{"q", "other"} {
+		t.Run("for "+queue, func(t *testing.T) {
+			b, c := open(t, shared, redis.Config{}), raw(t, shared)
+			s := join(t, b, time.Minute)
+			require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+			first := takeAll(t, s, "q", 1)
+			damaged := prefix(t) + ":{" + queue + "}:id:bad"
+			require.NoError(t, c.RPush(t.Context(), damaged, "no string").Err())
+			next := []*broker.TaskRun{ownKept("a", queue), ownKept("bad", queue), ownKept("b", queue), run("c", "else")}
+			for _, r := range next {
+				r.ParentID = "first"
+			}
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+			require.NoError(t, err)
+			require.Equal(t, 2, length(t, b, queue))
+			require.Equal(t, 1, length(t, b, "else"))
+			require.Zero(t, c.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+			letters, err := b.DeadLetters(t.Context(), "q", 10)
+			require.NoError(t, err)
+			require.Len(t, letters, 1)
+			require.Equal(t, "bad", letters[0].Run.ID)
+			require.Contains(t, letters[0].Failure.Message, "it was to follow run first, and queue "+queue+" cannot take it: ")
+			require.Contains(t, letters[0].Failure.Message, "WRONGTYPE")
+			require.Equal(t, &letters[0].Failure, record(t, b, queue, "bad").Failure)
+
+			require.NoError(t, c.Del(t.Context(), damaged).Err())
+			n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "bad")
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.Equal(t, broker.StateQueued, record(t, b, queue, "bad").State)
+			got := takeAll(t, s, queue, 3)
+			require.ElementsMatch(t, []string{"a", "b", "bad"}, ids(got))
+			require.Empty(t, elementsAt(t, c, prefix(t)+":{q}:dead"))
+		})
+	}
+}
+
+// TestNewerEnvelopesInTheOutbox are left for an hour to who can read them, and hold
+// up nothing.
+func TestNewerEnvelopesInTheOutbox(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	element := queueNewer(t, b, c, base, true, ownKept("new", "q"))
+	require.NoError(t, c.Del(t.Context(), base+"io:1", base+"id:new", base+"rec:new").Err())
+	entry := strings.Repeat("n", 16) + element
+	require.NoError(t, c.RPush(t.Context(), base+"outbox", entry).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	s := join(t, b, time.Minute)
+	first := takeAll(t, s, "q", 1)
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: []*broker.TaskRun{run("next", "q"), run("next2", "other")}})
+	require.NoError(t, err)
+	require.Equal(t, 1, length(t, b, "q"))
+	require.Equal(t, 1, length(t, b, "other"))
+	require.Equal(t, []string{entry}, elementsAt(t, c, base+"outbox"), "it is left as it is")
+	require.Empty(t, elementsAt(t, c, base+"dead"))
+	require.Positive(t, c.PTTL(t.Context(), base+"newer:new").Val())
+
+	require.NoError(t, c.Set(t.Context(), base+"newer:new", "", 59*time.Minute).Err(), "it is known for an hour and a minute")
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.NoError(t, err)
+	require.Zero(t, c.Exists(t.Context(), base+"outbox").Val())
+	letters, err := b.DeadLetters(t.Context(), "q", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	require.Equal(t, element, string(letters[0].Raw))
+	require.Contains(t, letters[0].Failure.Message, "dead retry")
+
+	require.NoError(t, c.RPush(t.Context(), base+"outbox", strings.Repeat("o", 16)+asNewer(element, true, 1)).Err())
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"new", "next"}, ids(takeAll(t, s, "q", 2)), "what can be read is queued")
+}
+
+// TestOutboxIsReadInPortions: the server cuts off who has it prepare more than it
+// is allowed to.
+func TestOutboxIsReadInPortions(t *testing.T) {
+	server := redistest.Start(t)
+	_, err := server.Do("CONFIG", "SET", "client-output-buffer-limit", "normal 25165824 0 0")
+	require.NoError(t, err)
+	b := open(t, server, redis.Config{})
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	first := takeAll(t, s, "q", 1)
+	var next []*broker.TaskRun
+	for i := range 60 {
+		r := run(fmt.Sprintf("next-%d", i), "other")
+		r.Payload = make([]byte, 1<<20)
+		next = append(next, r)
+	}
+	_, err = s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+	require.NoError(t, err)
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.NoError(t, err)
+	require.Equal(t, 60, length(t, b, "other"))
+	require.Zero(t, raw(t, server).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+}
+
+// TestFinishDoesNotWaitForAnotherQueue holds back the reply of a server that is to
+// get what follows: other ends of the queue go on meanwhile.
+func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
+	l := new(losses)
+	clean(t, shared)
+	client := goredis.NewClient(&goredis.Options{Addr: shared.Addr(), Dialer: l.dial})
+	b, err := redis.New(client, redis.Config{Prefix: prefix(t), Timeout: time.Minute})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, b.Close())
+		require.NoError(t, client.Close())
+	})
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
+	require.NoError(t, b.QueueTasks(t.Context(), run("known", "other")))
+	s := join(t, b, time.Minute)
+	got := takeAll(t, s, "q", 5)
+	release, reached := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(let) // before the broker is closed
+	l.loseAfter("{other}:ticks", func() {
+		close(reached)
+		<-release
+	})
+	ctx := within(t, 30*time.Second)
+	for i, r := range got {
+		next := []*broker.TaskRun{run(fmt.Sprintf("next-%d", i), []string{"other", "q"}[i%2])}
+		fenced, err := s.Finish(ctx, broker.Outcome{Run: r, Next: next})
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+	}
+	<-reached
+	require.NoError(t, ctx.Err(), "they did not wait for what is held back")
+	let()
+	require.Eventually(t, func() bool {
+		_, err := b.Recover(t.Context(), []string{"q"})
+		return err == nil && length(t, b, "other") == 4 && length(t, b, "q") == 2
+	}, 20*time.Second, 10*time.Millisecond)
+}
