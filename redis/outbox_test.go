@@ -140,12 +140,12 @@ func TestOutboxIsReadInPortions(t *testing.T) {
 	server := redistest.Start(t)
 	_, err := server.Do("CONFIG", "SET", "client-output-buffer-limit", "normal 25165824 0 0")
 	require.NoError(t, err)
-	b := open(t, server, redis.Config{})
+	b := open(t, server, redis.Config{Timeout: time.Minute})
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	first := takeAll(t, s, "q", 1)
 	var next []*broker.TaskRun
-	for i := range 60 {
+	for i := range 40 {
 		r := run(fmt.Sprintf("next-%d", i), "other")
 		r.Payload = make([]byte, 1<<20)
 		next = append(next, r)
@@ -154,7 +154,7 @@ func TestOutboxIsReadInPortions(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
-	require.Equal(t, 60, length(t, b, "other"))
+	require.Equal(t, 40, length(t, b, "other"))
 	require.Zero(t, raw(t, server).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
 
