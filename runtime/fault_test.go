@@ -259,17 +259,22 @@ func TestARunThatKillsItsConsumersTakesNoOthersAlong(t *testing.T) {
 	}
 	_, err := tasks.QueueRecorderRecordBatch(f.ctx, params)
 	require.NoError(t, err)
-	args := []string{"--concurrency", "1", "--lease", "200ms", "--consume"}
-	for range 3 * bad {
+	args := []string{"--concurrency", "1", "--lease", "500ms", "--consume"}
+	for deaths, over := 0, false; !over; deaths++ {
 		doomed := f.serve(0, args...)
-		enough := time.AfterFunc(20*time.Second, func() { _ = doomed.cmd.Process.Kill() })
-		require.Error(t, doomed.cmd.Wait(), "a consumer of a run that kills it")
-		require.True(t, enough.Stop(), "it was killed by its run")
+		require.Eventually(t, func() bool {
+			starts, _ := f.counts()
+			over = len(f.deadLetters()) == bad
+			return over || starts["die"] > deaths
+		}, time.Minute, 10*time.Millisecond, "a consumer that is to be killed by its run")
+		if !over {
+			require.Error(t, doomed.cmd.Wait(), "a consumer of a run that kills it")
+		}
 	}
-	f.serve(0, args...)
-	f.settled(30*time.Second, func() int { _, ends := f.counts(); return len(ends) }, good)
+	f.settled(time.Minute, func() int { _, ends := f.counts(); return len(ends) }, good)
 	starts, _ := f.counts()
-	require.Equal(t, 3*bad, starts["die"])
+	require.LessOrEqual(t, starts["die"], 3*bad)
+	require.Greater(t, starts["die"], 2*bad-1, "what was only near counts as crashed once")
 	dead := f.deadLetters()
 	require.Len(t, dead, bad)
 	for _, letter := range dead {

@@ -52,7 +52,7 @@ func TestMissedTicksBecomeTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var j journal
-		set := tasks.Tasks(j.recorder(nil))
+		set := []taskrt.Task{scheduled("tick", taskrt.Schedule{Every: time.Second}, &j)}
 		consume(t, b, taskrt.ConsumerConfig{}, set)
 		stop := schedule(t, b, set)
 		time.Sleep(5*time.Second + time.Second/2)

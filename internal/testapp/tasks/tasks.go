@@ -47,10 +47,11 @@ func (r *Recorder) Record(ctx context.Context, note string) error {
 //task:priority high
 func (r *Recorder) Mail(ctx context.Context, to string) error { return r.record(ctx, to) }
 
-// Tick is Record every second.
+// Tick is Record every second, also late.
 //
 //task:io
 //task:every 1s
+//task:missed all
 func (r *Recorder) Tick(ctx context.Context) error { return r.record(ctx, "tick") }
 
 // Hourly is Record every hour, and when a scheduler starts.

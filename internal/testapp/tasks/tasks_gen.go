@@ -1335,15 +1335,15 @@ func (p *RecorderMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "recorder_tick",
-		Doc:      "Tick is Record every second.",
+		Doc:      "Tick is Record every second, also late.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: time.Second},
+		Schedule: taskrt.Schedule{Every: time.Second, Missed: taskrt.MissedAll},
 	},
 	AppendParams: (*RecorderTickParams).AppendMsgpack,
 	ReadParams:   (*RecorderTickParams).ReadMsgpack,
 }
 
-// QueueRecorderTick queues [Recorder.Tick]: it is Record every second.
+// QueueRecorderTick queues [Recorder.Tick]: it is Record every second, also late.
 func QueueRecorderTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, recorderTickTask, &RecorderTickParams{}, opts...)
 }
