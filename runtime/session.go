@@ -144,7 +144,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	defer s.abandon()
 	done := s.idle()
 	var err error
-	s.tellStop(grace)
+	level := s.tellStop(grace)
 	if !within(done, grace) {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.busy())
 		s.halt(errStopping)
@@ -171,22 +171,27 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}
 	if err == nil {
-		s.logger.Info("stopped executing tasks", "given_back_unstarted", s.unstarted, "given_back_interrupted", s.cancelled.Load())
+		s.logger.Log(leaving, level, "stopped executing tasks", "given_back_unstarted", s.unstarted, "given_back_interrupted", s.cancelled.Load())
 	}
 	return err
 }
 
-// tellStop logs what a stop waits for.
-func (s *session) tellStop(grace time.Duration) {
-	hint := ""
-	if s.stopHint != nil {
-		hint = s.stopHint()
+// tellStop logs what a stop waits for, and returns how much that is of interest:
+// not to an application that has nothing left to do.
+func (s *session) tellStop(grace time.Duration) slog.Level {
+	n := s.busy()
+	if n == 0 && s.unstarted == 0 {
+		return slog.LevelDebug
 	}
 	message := "stopping: no task is running"
-	if n := s.busy(); n > 0 {
-		message = fmt.Sprintf("stopping: waiting up to %s for %s%s", max(grace, 0).Round(time.Millisecond), count(n, "running task"), hint)
+	if n > 0 {
+		message = fmt.Sprintf("stopping: waiting up to %s for %s", max(grace, 0).Round(time.Millisecond), count(n, "running task"))
+		if s.stopHint != nil {
+			message += s.stopHint()
+		}
 	}
 	s.logger.Info(message, "given_back_unstarted", s.unstarted)
+	return slog.LevelInfo
 }
 
 // open is how many runs have started and are not known to the broker to have
