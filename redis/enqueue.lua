@@ -39,10 +39,13 @@ local p, k = 3, 19
 local woken, earliest, earliestLane = {}, nil, nil
 
 local function due(spec)
+  local at = now
   if string.sub(spec, 1, 1) == '+' then
-    return now + tonumber(string.sub(spec, 2))
+    at = now + tonumber(string.sub(spec, 2))
+  elseif spec ~= '' then
+    at = tonumber(spec)
   end
-  return spec == '' and now or tonumber(spec)
+  return math.min(at, 9999999999999) -- a record has 13 digits
 end
 
 -- has a run wait that is due

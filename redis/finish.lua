@@ -139,7 +139,7 @@ local function prepare()
 
   function steps.d(apply)
     if apply then
-      due = string.format('%013.0f', now() + tonumber(ARGV[p]))
+      due = string.format('%013.0f', math.min(now() + tonumber(ARGV[p]), 9999999999999)) -- a record has 13 digits
       redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
       if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
         woken[kindOf(tonumber(ARGV[p + 1]))] = true

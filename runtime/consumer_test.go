@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"math"
 	goruntime "runtime"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,41 @@ func TestVerdictsOfATask(t *testing.T) {
 	}
 	require.NoError(t, taskrt.Permanent(nil))
 	require.NoError(t, taskrt.RetryAfter(time.Second, nil))
+}
+
+// TestTheLongestWaitIsACentury, which every broker can write down.
+func TestTheLongestWaitIsACentury(t *testing.T) {
+	const century = 100 * 365 * 24 * time.Hour
+	for name, test := range map[string]struct {
+		err   error
+		retry func(*taskrt.Run, error) time.Duration
+	}{
+		"asked for by the task": {err: taskrt.RetryAfter(math.MaxInt64, errors.New("later"))},
+		"asked for by the application": {
+			err:   errors.New("later"),
+			retry: func(*taskrt.Run, error) time.Duration { return math.MaxInt64 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newMemory(t)
+				consume(t, b, taskrt.ConsumerConfig{Retry: test.retry}, tasks.Tasks(new(journal).recorder(
+					func(context.Context, *taskrt.Run, string) error { return test.err })))
+				ctx := clientContext(context.Background(), b)
+				began := time.Now()
+				handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Minute))
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				status, err := handle.Status(ctx)
+				require.NoError(t, err)
+				require.EqualValues(t, "delayed", status.State)
+				delayed, err := b.Runs(ctx, "default", broker.StateDelayed, 10)
+				require.NoError(t, err)
+				require.Len(t, delayed, 1)
+				require.WithinDuration(t, began.Add(century), delayed[0].Due, time.Second)
+			})
+		})
+	}
 }
 
 func TestPanicAndGoexitAreFailedAttempts(t *testing.T) {

@@ -344,6 +344,7 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 			return s.dead(run, failure)
 		}
 	}
+	wait = min(wait, maxDelay)
 	s.log(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}
 }
@@ -356,7 +357,7 @@ func (s *session) again(info *Run, task *Task, run *broker.TaskRun, err error) (
 	}
 	if after == 0 {
 		if wait, asked := s.ask(info, err); asked {
-			return min(max(wait, 1), maxDelay), wait >= 0
+			return max(wait, 1), wait >= 0
 		}
 	}
 	if run.Attempt >= task.spec.Retry.Attempts {

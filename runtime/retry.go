@@ -39,7 +39,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 // ceiling is the longest wait after the nth attempt, from 1.
 func (p RetryPolicy) ceiling(n int) time.Duration {
 	d := float64(p.Min) * math.Pow(p.Factor, float64(n-1))
-	if d > float64(p.Max) {
+	if d >= float64(p.Max) {
 		return p.Max
 	}
 	return time.Duration(d)
@@ -67,7 +67,8 @@ func (e *permanentError) Unwrap() error { return e.err }
 
 // RetryAfter wraps an error that a task returns so that the next attempt, if
 // the policy leaves one, starts after d instead of the policy's wait.
-// RetryAfter of a nil error is nil; a negative d counts as zero.
+// RetryAfter of a nil error is nil; a negative d counts as zero, and one of more
+// than 100 years as these.
 func RetryAfter(d time.Duration, err error) error {
 	if err == nil {
 		return nil

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ func cancelChecks() []check {
 	return []check{
 		{"a waiting run that is cancelled is gone and its record failed", cancelWaiting},
 		{"a run that is held back can be cancelled", cancelHeldBack},
+		{"a run that is due after the longest time is listed, has a record and can be cancelled", farthest},
 		{"a run that is cancelled frees its id, its unique key and who waits for it", cancelFrees},
 		{"the session that holds a cancelled run is told until it has finished it", cancelTold},
 		{"a cancelled run that ends before it hears of it has ended so", cancelTooLate},
@@ -95,6 +97,33 @@ func cancelHeldBack(f *fixture) {
 	require.Equal(f, 1, f.length("q"), "length with one run held back")
 	f.finish(s, succeeded(held...)...)
 	f.requireNext(s, "the next of its key", runs[2])
+}
+
+// farthest has times beyond what a broker may be able to write down.
+func farthest(f *fixture) {
+	runs := []*broker.TaskRun{
+		f.newRun("q", keep(time.Hour), delay(math.MaxInt64)),
+		f.newRun("q", keep(time.Hour), due(time.Date(2200, 12, 31, 23, 59, 59, 0, time.UTC))),
+	}
+	f.queue(runs...)
+	retried := f.queueNew("q", 1, keep(time.Hour))[0]
+	s := f.join(longHold)
+	bad := failure("again")
+	f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Retry, Delay: math.MaxInt64, Failure: bad})
+	f.takesNothing(s, "q")
+	for _, r := range runs {
+		f.requireRecord(r, broker.Record{State: broker.StateDelayed})
+	}
+	f.requireRecord(retried, broker.Record{State: broker.StateDelayed, Failure: bad})
+	listed := f.list(broker.StateDelayed, aLot)
+	require.Len(f, listed, 3, "runs that are delayed")
+	for _, info := range listed {
+		require.Greater(f, info.Due, time.Now().Add(100*365*24*time.Hour), "instant at which run %s is due", info.Run.ID)
+	}
+	for _, r := range append(runs, retried) {
+		f.cancel("q", r.ID)
+		f.requireCancelled(r)
+	}
 }
 
 func cancelFrees(f *fixture) {
