@@ -288,10 +288,8 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 			return err
 		}
 	}
-	if len(runs) > 1 { // the limit of one is lower
-		if err := broker.CheckBatch(runs); err != nil {
-			return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
-		}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
 	}
 	if c.policed {
 		return nil

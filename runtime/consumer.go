@@ -74,7 +74,8 @@ type ConsumerConfig struct {
 	// It may be called concurrently. Defaults to the tasks' policies.
 	Retry func(run *Run, err error) time.Duration
 	// OnEvent, if set, is told when runs start and end here. It is called on the
-	// goroutine of the run, so it should be quick, and concurrently.
+	// goroutine of the run, so it should be quick, and concurrently. Of runs that
+	// were to follow others, and were left out as duplicates, it is told on another.
 	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
@@ -144,6 +145,7 @@ type Consumer struct {
 	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
 	notices notices
+	leftOut leftOutNews
 	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
 	stopHint func() string
 	running  atomic.Bool
@@ -233,6 +235,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	err = c.sessions(ctx, pool, &loops)
 	stopRecovery()
 	loops.Wait()
+	c.tellRest()
 	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

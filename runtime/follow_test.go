@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +74,41 @@ func sumNamed(title string) func(context.Context) (*taskrt.Handle[string], error
 	return func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, title) }
 }
 
+// TestALeftOutRunIsToldOfAside has the application end the goroutine on which it is
+// told, and then not return: what else is executed goes on.
+func TestALeftOutRunIsToldOfAside(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		told := make(chan string, 2)
+		release := make(chan struct{})
+		defer close(release)
+		consume(t, b, taskrt.ConsumerConfig{OnEvent: func(e taskrt.Event) {
+			if e.Kind != taskrt.RunDropped {
+				return
+			}
+			told <- e.Run.ID
+			if len(told) == 1 {
+				goruntime.Goexit()
+			}
+			<-release
+		}}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		_, err := tasks.QueueRecorderOnce(ctx, "a: 0 of 0", 1, taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		for range 2 {
+			left, err := taskrt.Then(ctx, sumNamed("a"), once("a", taskrt.Keep(time.Hour)))
+			require.NoError(t, err)
+			_, err = left.Wait(ctx)
+			require.ErrorIs(t, err, taskrt.ErrDuplicate)
+		}
+		require.Eventually(t, func() bool { return len(told) == 2 }, 20*time.Second, time.Millisecond)
+		other, err := tasks.QueueRecorderRecord(ctx, "other", taskrt.Keep(time.Minute))
+		require.NoError(t, err)
+		_, err = other.Wait(ctx)
+		require.NoError(t, err)
+	})
+}
+
 // TestWhoeverHoldsARunThatWasLeftOutLearnsIt has what follows be in the way of a
 // live run, by its key and by its id, in its own queue and in another.
 func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
@@ -134,9 +171,10 @@ func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
 			defer h.mu.Unlock()
 			return len(h.events) == 4
 		}, 20*time.Second, 10*time.Millisecond)
-		text := h.text()
-		require.Contains(t, text, fmt.Sprintf("task=recorder_once run=%s queue=default after=%s live=%s", left.ID, sum.ID, byKey.ID))
-		require.Contains(t, text, "run="+unheard.ID)
+		require.Contains(t, h.text(), fmt.Sprintf("task=recorder_once run=%s queue=default after=%s live=%s", left.ID, sum.ID, byKey.ID), "the first of its task")
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		require.True(t, slices.ContainsFunc(h.events, func(e taskrt.Event) bool { return e.Run.ID == unheard.ID }))
 		for _, e := range h.events {
 			require.Equal(t, taskrt.Duplicate, e.Err.Kind)
 			require.ErrorIs(t, e.Err, taskrt.ErrDuplicate)

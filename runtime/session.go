@@ -116,7 +116,7 @@ func timeOfEnd(ctx context.Context) func() time.Time {
 func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := c.broker.(broker.Leaser)
 	if !ok {
-		return newCoreSession(c.broker, c.kinds, c.tellOneLeftOut), time.Now(), nil
+		return newCoreSession(c.broker, c.kinds, func(left broker.LeftOut) { c.tellOf(left) }), time.Now(), nil
 	}
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, joinTimeout)
