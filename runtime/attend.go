@@ -52,11 +52,16 @@ func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 	if o.Verdict != broker.Succeeded {
 		failure = o.Failure.Kind
 	}
-	d := x.duty
+	x.duty.note(x.stored, x.started, took, failure)
+}
+
+// note keeps how a run ended as the latest one here. Those that ended without
+// having started anywhere are none.
+func (d *duty) note(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.news = true
-	d.last = broker.LastRun{Queue: x.stored.Queue, Task: d.task.spec.Name, ID: x.stored.ID, Started: x.started, Took: took, Failure: failure}
+	d.last = broker.LastRun{Queue: run.Queue, Task: d.task.spec.Name, ID: run.ID, Started: started, Took: took, Failure: failure}
 }
 
 // retell has the broker told again of last runs, as it was not.

@@ -148,6 +148,43 @@ func (s *muteSession) Attend(ctx context.Context, report broker.Report) ([]*brok
 	return s.Attender.Attend(ctx, report)
 }
 
+// TestTheLastRunMayHaveKilledItsConsumers: of those nobody has told how it ended.
+func TestTheLastRunMayHaveKilledItsConsumers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		ctx := clientContext(context.Background(), b)
+		handle, err := tasks.QueueRecorderRecord(ctx, "die", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		for range 3 {
+			doomed, err := b.Join(ctx, time.Second)
+			require.NoError(t, err)
+			runs, err := doomed.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 1})
+			require.NoError(t, err)
+			require.Len(t, runs, 1)
+			time.Sleep(2 * time.Second)
+			_, err = b.Recover(ctx, []string{"default"})
+			require.NoError(t, err)
+		}
+		survived := time.Now()
+		var j journal
+		consume(t, b, taskrt.ConsumerConfig{MaxCrashes: 3}, tasks.Tasks(j.recorder(nil)))
+		_, err = handle.Wait(ctx)
+		require.ErrorContains(t, err, "crashed: handed out 3 times without coming to an end")
+		require.Empty(t, j.all(), "runs that started once more")
+		letters, err := b.DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		require.Equal(t, 3, letters[0].Run.Deliveries)
+		time.Sleep(time.Second)
+		info, err := b.Queue(ctx, "default")
+		require.NoError(t, err)
+		last := info.Last["recorder_record"]
+		require.WithinDuration(t, survived, last.Started, 2*time.Minute)
+		last.Started = time.Time{}
+		require.Equal(t, broker.LastRun{Queue: "default", Task: "recorder_record", ID: handle.ID, Failure: "crashed"}, last)
+	})
+}
+
 func TestLastRunsAreToldAgainUntilTheyAreHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

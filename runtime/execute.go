@@ -221,7 +221,9 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outco
 		run.Kind = CPU
 		return nil, handBack(run, 0)
 	case run.Deliveries-run.Attempt > s.cfg.MaxCrashes:
-		return nil, s.dead(run, broker.Failure{Kind: string(Crashed), Message: fmt.Sprintf("handed out %d times without coming to an end: its consumer died each time", run.Deliveries-run.Attempt-1)})
+		run.Deliveries-- // it is not handed out to be executed this time
+		d.note(run, now, 0, string(Crashed))
+		return nil, s.dead(run, broker.Failure{Kind: string(Crashed), Message: fmt.Sprintf("handed out %d times without coming to an end: its consumer died each time", run.Deliveries-run.Attempt)})
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
 		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		s.log(slog.LevelWarn, "run dropped", run, failure)
