@@ -50,9 +50,10 @@ func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 }
 
 // isOwn reports whether a record with the id of a run that follows another is
-// that run's, and not of one that has, or had, its id too.
+// that run's, and not of one that has, or had, its id too. Of a run that nobody
+// could read it says neither task nor parent.
 func (h *Handle[R]) isOwn(record *broker.Record) bool {
-	return !h.ownID || record.ParentID == h.after.id()
+	return !h.ownID || record.ParentID == h.after.id() || record.Task == ""
 }
 
 // awaitOwn returns the record of a run whose predecessor has succeeded. It waits

@@ -67,20 +67,27 @@ func (n *notices) isNew(level slog.Level, message string, run *broker.TaskRun) b
 // sum logs how many there were, and that again while there are more.
 func (n *notices) sum(kind noticeKind) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	count := n.counts[kind]
-	switch {
-	case count == nil: // closed meanwhile
-	case count.runs == 0:
+	if count == nil { // closed meanwhile
+		n.mu.Unlock()
+		return
+	}
+	told := *count
+	if told.runs == 0 {
 		delete(n.counts, kind)
-	default:
-		n.log(kind, count)
+	} else {
 		count.runs = 0
 		count.next.Reset(noticeEvery)
 	}
+	n.mu.Unlock()
+	n.log(kind, told)
 }
 
-func (n *notices) log(kind noticeKind, count *noticeCount) {
+// log does so without the lock: what the logger does is the application's.
+func (n *notices) log(kind noticeKind, count noticeCount) {
+	if count.runs == 0 {
+		return
+	}
 	task := kind.task
 	if task == "" {
 		task = "several"
@@ -98,12 +105,11 @@ func (n *notices) begin() {
 // end logs what was counted. What comes later is logged as it comes.
 func (n *notices) end() {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for kind, count := range n.counts {
-		count.next.Stop()
-		if count.runs > 0 {
-			n.log(kind, count)
-		}
-	}
+	counts := n.counts
 	n.open, n.counts = false, nil
+	n.mu.Unlock()
+	for kind, count := range counts {
+		count.next.Stop()
+		n.log(kind, *count)
+	}
 }
