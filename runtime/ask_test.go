@@ -76,8 +76,8 @@ func TestARunThatIsToFollowIsNotKnownYet(t *testing.T) {
 		func(ctx context.Context) (*taskrt.Handle[int64], error) { return tasks.QueueSquare(ctx, 4) },
 		tasks.QueueHalf)
 	require.NoError(t, err)
-	require.Contains(t, f.refuses(1, "run", next.ID), "one that is to follow others is not known before they have ended\n")
-	require.Contains(t, f.refuses(1, "cancel", next.ID), "one that is to follow others is not known before they have ended, so cancel those\n")
+	require.Contains(t, f.refuses(1, "run", next.ID), "one that is to follow another is not known before that has succeeded\n")
+	require.Contains(t, f.refuses(1, "cancel", next.ID), "one that is to follow another is not known before that has succeeded, so cancel that\n")
 }
 
 // shownSchedule is a schedule made at run time.

@@ -111,7 +111,7 @@ func group[A, B any](ctx context.Context,
 			return nil, err
 		}
 		if !samePolicies(after.Run.Rules.OrZero(), other.Run.Rules.OrZero()) {
-			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued", after.Run.Task)
+			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued: name parameters with by= that next does not set from them", after.Run.Task)
 		}
 	}
 	id := newID(time.Now())

@@ -104,12 +104,12 @@ func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 	if ended != "" {
 		return nil, fmt.Errorf("cancel run %s: %s", id, ended)
 	}
-	return nil, fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel those", id, c.places(), notYet)
+	return nil, fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel that", id, c.places(), notYet)
 }
 
 // notYet is what to think of when a run is not found: brokers know a run that is
-// to follow others (Then, Group) only as a part of these.
-const notYet = "one that is to follow others is not known before they have ended"
+// to follow another (Then) only as a part of that.
+const notYet = "one that is to follow another is not known before that has succeeded"
 
 // running reports whether a session holds the run.
 func (c *control) running(ctx context.Context, queue, id string) (bool, error) {
