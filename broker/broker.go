@@ -174,7 +174,8 @@ type Groups interface {
 	// queues then, which may be for another queue, in the step that ends the last
 	// of them, in whatever way it ends. One that GetTaskRuns takes has ended as
 	// failed, as nothing more is heard of it. A member that becomes a dead letter
-	// has ended; queued again it counts no more. Until it is queued, then is counted
+	// has ended; queued again, its success counts instead, as long as the group is
+	// known. Until it is queued, then is counted
 	// and listed nowhere, but holds its id and unique key, has a record if it has
 	// Keep, which is delayed, and can be cancelled: its group is then gathered by
 	// none. Its Delay counts from when it is queued, which is its QueuedAt then.

@@ -32,6 +32,7 @@
 --         o  entry: into the outbox
 --         g  a group's key; member, and length of its id in a byte, id and record:
 --            it has ended. The last one's end puts what waits for it into the outbox.
+--            Of one that has failed before only a success counts, instead of that.
 --         c  cancels of the session; "slot:index", number of steps: if the run is
 --            among them these steps follow, in which the failure noted there is
 --            put behind records, else those behind them
@@ -195,10 +196,18 @@ local function prepare()
   end
 
   function steps.g(apply)
-    local group = KEYS[k]
-    if apply and redis.call('HEXISTS', group, 'left') == 1
-      and redis.call('HSETNX', group, ARGV[p], ARGV[p + 1] .. failure) == 1
-      and redis.call('HINCRBY', group, 'left', -1) == 0 then
+    local group, member, ended = KEYS[k], ARGV[p], ARGV[p + 1]
+    p, k = p + 2, k + 1
+    if not apply or redis.call('HEXISTS', group, 'left') == 0 then
+      return
+    end
+    if redis.call('HSETNX', group, member, ended .. failure) == 0 then
+      -- A dead letter that was queued again: its success counts instead.
+      local size, before = 1 + string.byte(ended), redis.call('HGET', group, member)
+      if string.sub(ended, size + 1, size + 1) == 's' and string.sub(before, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
+        redis.call('HSET', group, member, ended)
+      end
+    elseif redis.call('HINCRBY', group, 'left', -1) == 0 then
       local last = redis.call('HMGET', group, 'then', 'keep')
       if last[1] then
         send(last[1])
@@ -206,7 +215,6 @@ local function prepare()
       redis.call('HDEL', group, 'then')
       redis.call('PEXPIRE', group, last[2])
     end
-    p, k = p + 2, k + 1
   end
 
   -- does steps; of those of a retry that begin with c only what is to be done

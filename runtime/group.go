@@ -25,7 +25,9 @@ import (
 // for good, or was cancelled or expired, it then fails too, without being
 // executed; with the option [SkipFailed] it gets the results of the others, which
 // may be none. It fails too when the results are more than [broker.MaxGathered],
-// 64 MiB, together. Until then it holds its own [ID] and its key of //task:unique,
+// 64 MiB, together. A member that is queued again as a dead letter (dead retry) and
+// then succeeds counts as that, so that the gathering run can be queued again too,
+// for seven days. Until then it holds its own [ID] and its key of //task:unique,
 // its Status is delayed, and its time of //task:expire has not begun.
 //
 // members and next are as first and next of [Then], next's parameter a slice of

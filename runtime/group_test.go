@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,5 +168,57 @@ func TestAGroupThatIsTooLargeFailsForGood(t *testing.T) {
 		status, err := total.Status(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, status.Attempt, "it is not tried again")
+	})
+}
+
+// TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded: both are queued again, one
+// after the other.
+func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var mended atomic.Bool
+		breaks := func(next taskrt.Handler) taskrt.Handler {
+			return func(ctx context.Context, run *taskrt.Run) error {
+				if run.ID == "broken" && !mended.Load() {
+					return taskrt.Permanent(errors.New("the database is down"))
+				}
+				return next(ctx, run)
+			}
+		}
+		consume(t, b, taskrt.ConsumerConfig{Middleware: []taskrt.Middleware{breaks}}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+		defer cancel()
+		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
+			whole, err := tasks.QueueHalf(ctx, 2)
+			if err != nil {
+				return nil, err
+			}
+			broken, err := tasks.QueueHalf(ctx, 4, taskrt.ID("broken"))
+			return []*taskrt.Handle[int64]{whole, broken}, err
+		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+			return tasks.QueueSum(ctx, parts, "s", opts...)
+		})
+		require.NoError(t, err)
+		again := func(queue, id string) {
+			t.Helper()
+			n, err := b.Redo(ctx, queue, broker.RedoRetry, id)
+			require.NoError(t, err)
+			require.Equal(t, 1, n, "dead letters queued again")
+		}
+		fails := func() {
+			t.Helper()
+			_, err = total.Wait(ctx)
+			require.ErrorContains(t, err, "1 of 2 members of the group failed, the first: run broken of task half: failed")
+		}
+		fails()
+		again("sums", total.ID) // too early
+		fails()
+		mended.Store(true)
+		again("default", "broken")
+		time.Sleep(time.Second) // the bubble's clock
+		again("sums", total.ID)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 3 of 2", text)
 	})
 }

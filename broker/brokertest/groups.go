@@ -24,7 +24,7 @@ func groupChecks() []check {
 		{"a run that waits for its group can be cancelled", groupCancelled},
 		{"a member that is cancelled has ended", groupMemberCancelled},
 		{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
-		{"a dead member that is queued again counts no more", groupRedone},
+		{"a dead member that is queued again and succeeds counts so, and only so", groupRedone},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group whose results are too large together is not read", groupTooLarge},
 		{"a group whose members are too large together is refused whole", membersTooLarge},
@@ -309,19 +309,53 @@ func groupMemberCancelled(f *fixture) {
 
 func groupRedone(f *fixture) {
 	f.needControls()
-	then, members := f.newGroup("other", 2)
+	then, members := f.newGroup("q", 3)
 	f.queueGroup(then, members...)
 	s := f.join(longHold)
-	held := f.take(s, 2, "q")
-	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")})
-	f.redo(broker.RedoRetry, 1, held[0].ID)
-	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
-	f.takesNothing(s, "q", "other")
-	f.finish(s, succeeded(held[1])...)
-	require.Equal(f, then.ID, f.take(s, 1, "other")[0].ID, "run that gathers the group")
+	held := f.take(s, 3, "q")
+	dead := func(runs ...*broker.TaskRun) (outcomes []broker.Outcome) {
+		for _, r := range runs {
+			outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Dead, Failure: failure("bad")})
+		}
+		return outcomes
+	}
+	again := func(m *broker.TaskRun) *broker.TaskRun {
+		f.Helper()
+		f.redo(broker.RedoRetry, 1, m.ID)
+		return f.requireNext(s, "a member that was queued again", m)[0]
+	}
+	requireMembers := func(what string, states ...broker.State) {
+		f.Helper()
+		recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+		require.NoError(f, err, "Members %s", what)
+		var got []broker.State
+		for i, rec := range recs {
+			require.Equal(f, members[i].ID, rec.ID, "id of member %d %s", i, what)
+			got = append(got, rec.State)
+		}
+		require.Equal(f, states, got, "how the members ended %s", what)
+	}
+	const good, bad = broker.StateSucceeded, broker.StateFailed
+	f.finish(s, dead(held[:2]...)...)
+	first := again(held[0])
+	f.finish(s, broker.Outcome{Run: first, Verdict: broker.Succeeded, Result: []byte("at last")})
+	f.takesNothing(s, "q") // the third has not ended
+	f.finish(s, succeeded(held[2])...)
+	run := f.requireNext(s, "the run that gathers the group", then)[0]
+	requireMembers("while it goes on", good, bad, good)
+	f.finish(s, dead(run)...)
+	f.finish(s, dead(again(held[1]))...)
+	requireMembers("after one died twice", good, bad, good)
+	f.finish(s, succeeded(again(held[1]))...)
+	f.takesNothing(s, "q") // nothing is gathered twice
+	requireMembers("after one succeeded at the third time", good, good, good)
+	f.redo(broker.RedoRetry, 1, then.ID)
+	run = f.requireNext(s, "the run that gathers the group, again", then)[0]
 	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
-	require.Equal(f, broker.StateFailed, recs[0].State, "state of the member that died and succeeded later")
+	require.Equal(f, []byte("at last"), recs[0].Result, "result of the first member")
+	f.finish(s, succeeded(run)...)
+	f.requireNoMembers(then.Links.Gathers, "a group that was gathered at last")
 }
 
 func groupGatheredAgain(f *fixture) {

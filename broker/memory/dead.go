@@ -116,6 +116,7 @@ func (b *Broker) requeue(q *queue, l deadLetter, now clock) bool {
 		return false
 	}
 	e.gatherAgain(l.group, now)
+	e.joinAgain(q)
 	q.dropRecord(q.records[l.ID])
 	q.pushBack(e)
 	return true

@@ -126,11 +126,18 @@ func (b *Broker) queueGathering(g *group, now clock) {
 }
 
 // endMember notes how a member has ended, unless nobody waits for that any more.
+// Of one that failed before, and was queued again, only a success counts.
 func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) {
-	if g.ends == nil || g.ends[member] != nil {
+	if g.ends == nil {
 		return
 	}
-	g.ends[member] = rec
+	before := g.ends[member]
+	if before == nil || before.State == broker.StateFailed && rec.State == broker.StateSucceeded {
+		g.ends[member] = rec
+	}
+	if before != nil {
+		return
+	}
 	if g.left--; g.left == 0 {
 		b.queueGathering(g, now)
 	}
@@ -159,6 +166,16 @@ func (e *entry) gatherAgain(g *group, now clock) {
 	if g != nil && g.ends != nil && !g.lapsed(now) {
 		g.then = e
 		e.getRare().gathers = g
+	}
+}
+
+// joinAgain has a run be the member of a group that it was before it was a dead
+// letter, if that is still known.
+func (e *entry) joinAgain(q *queue) {
+	links := e.run.Links.OrZero()
+	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].ID == e.run.ID {
+		r := e.getRare()
+		r.group, r.member = g, links.Member
 	}
 }
 
