@@ -30,7 +30,8 @@
 --       with that revision, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
 --       live one; the tick is claimed then. Refused by the server at maxmemory,
---       before anything.
+--       before anything; where the first group is stored instead of something,
+--       also with WRONGTYPE when a key is of another type than is written.
 -- include lines.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -155,6 +156,20 @@ local function leaveOut(key, spec, verdict)
   end
 end
 
+-- What is stored instead of something would be lost if a write failed after that
+-- is gone. Calls of producers need not pay for it.
+if ARGV[3] ~= '' then
+  local kinds = {'zset', 'list', 'list', 'list', 'list', 'list', 'list', nil, nil, 'zset', 'zset',
+    [16] = 'zset', [17] = 'zset', [18] = 'hash'}
+  for i = 1, #KEYS do
+    local want = i > 18 and 'string' or kinds[i]
+    local kind = want and redis.call('TYPE', KEYS[i]).ok
+    if want and kind ~= want and kind ~= 'none' then
+      return redis.error_reply('WRONGTYPE ' .. (i > 18 and 'a key of a run' or KEYS[i]) .. ' is a ' .. kind .. ', and has to be a ' .. want)
+    end
+  end
+end
+
 local reply = {}
 for g = 1, tonumber(ARGV[2]) do
   token = ARGV[1] .. '.' .. g
@@ -164,9 +179,6 @@ for g = 1, tonumber(ARGV[2]) do
   local verdict = check(source, task, tick, ids, uniques)
   local store = verdict == 0
   local duplicate = verdict == 1 or type(verdict) == 'table'
-  if task ~= '' and (store or type(verdict) == 'table') then
-    redis.call('HSET', KEYS[12], task, tick)
-  end
   if store then
     for i = k, k + ids - 1 do
       if i == k and string.find(source, '^[pg]') then
@@ -217,6 +229,9 @@ for g = 1, tonumber(ARGV[2]) do
       end
     end
     p = p + 3
+  end
+  if task ~= '' and (store or type(verdict) == 'table') then
+    redis.call('HSET', KEYS[12], task, tick) -- it is not claimed by what cannot be stored
   end
   local records = tonumber(ARGV[p])
   p = p + 1

@@ -319,6 +319,10 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.settle(ctx, s)
 	case refusesOne(err) && len(s.groups) > 1:
 		for i := range s.groups {
+			if m.isDown(s.to) {
+				m.stay(len(s.groups)-i, nil)
+				break
+			}
 			m.send(ctx, s.alone(i))
 		}
 	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
@@ -329,6 +333,12 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.mu.Unlock()
 		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.name, err))
 	}
+}
+
+func (m *moving) isDown(q *queue) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down[q]
 }
 
 // refusesOne reports whether a failure to store several runs may be the fault of

@@ -196,3 +196,100 @@ func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 		return err == nil && length(t, b, "other") == 4 && length(t, b, "q") == 2
 	}, 20*time.Second, 10*time.Millisecond)
 }
+
+// TestNothingIsLostToAQueueThatTakesNothing has a ready list be of a wrong type: what
+// is to be in it stays where it is until that is mended.
+func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name, queue string
+		// give has something of queue q be on its way to the queue
+		give func(t *testing.T, b *redis.Broker, s broker.Session, queue string)
+		want int
+	}{
+		{"followers in their own queue", "q", giveNext, 2},
+		{"followers", "other", giveNext, 2},
+		{"what gathers a group in its own queue", "q", giveGroup, 1},
+		{"what gathers a group", "other", giveGroup, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, client := open(t, shared, redis.Config{}), raw(t, shared)
+			c.give(t, b, join(t, b, time.Minute), c.queue)
+			for range 2 {
+				_, err := b.Recover(t.Context(), []string{"q"})
+				require.ErrorContains(t, err, "to queue "+c.queue+": ")
+				require.ErrorContains(t, err, "WRONGTYPE")
+			}
+			require.NoError(t, client.Del(t.Context(), damagedList(t, c.queue)).Err())
+			_, err := b.Recover(t.Context(), []string{"q"})
+			require.NoError(t, err)
+			require.Equal(t, c.want, length(t, b, c.queue))
+			require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+			require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+		})
+	}
+	t.Run("a dead letter", func(t *testing.T) {
+		b, client := open(t, shared, redis.Config{}), raw(t, shared)
+		s := join(t, b, time.Minute)
+		require.NoError(t, b.QueueTasks(t.Context(), run("dead", "q")))
+		got := takeAll(t, s, "q", 1)
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		require.NoError(t, err)
+		damage(t, "q")
+		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "dead")
+		require.ErrorContains(t, err, "WRONGTYPE")
+		require.Zero(t, n)
+		require.NoError(t, client.Del(t.Context(), damagedList(t, "q")).Err())
+		n, err = b.Redo(t.Context(), "q", broker.RedoRetry, "dead")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, 1, length(t, b, "q"))
+	})
+	t.Run("a tick", func(t *testing.T) {
+		b, client := open(t, shared, redis.Config{}), raw(t, shared)
+		damage(t, "q")
+		tick := time.Now()
+		require.ErrorContains(t, b.QueueTick(t.Context(), run("tick", "q"), tick), "WRONGTYPE")
+		require.NoError(t, client.Del(t.Context(), damagedList(t, "q")).Err())
+		require.NoError(t, b.QueueTick(t.Context(), run("tick", "q"), tick))
+		require.Equal(t, 1, length(t, b, "q"))
+	})
+}
+
+func damagedList(t *testing.T, queue string) string { return prefix(t) + ":{" + queue + "}:io:1" }
+
+func damage(t *testing.T, queue string) {
+	t.Helper()
+	require.NoError(t, raw(t, shared).Set(t.Context(), damagedList(t, queue), "no list", 0).Err())
+}
+
+func giveNext(t *testing.T, b *redis.Broker, s broker.Session, queue string) {
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	first := takeAll(t, s, "q", 1)
+	damage(t, queue)
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: []*broker.TaskRun{ownKept("a", queue), run("b", queue)}})
+	require.NoError(t, err)
+}
+
+func giveGroup(t *testing.T, b *redis.Broker, s broker.Session, queue string) {
+	gathering, members := group("q", queue, 1)
+	require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+	got := takeAll(t, s, "q", 1)
+	damage(t, queue)
+	_, err := s.Finish(t.Context(), succeeded(got)...)
+	require.NoError(t, err)
+}
+
+// TestOneErrorTellsOfAQueueThatTakesNothing has many be on their way to it.
+func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	first := takeAll(t, s, "q", 1)
+	damage(t, "other")
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: runs("other", 50)})
+	require.NoError(t, err)
+	client := raw(t, shared)
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.Equal(t, 1, strings.Count(err.Error(), "WRONGTYPE"), "%v", err)
+	require.EqualValues(t, 50, client.LLen(t.Context(), prefix(t)+":{q}:outbox").Val())
+}
