@@ -220,7 +220,8 @@ type Controls interface {
 	// once, with its attempts and deliveries at zero, or deletes them, and
 	// returns how many it dealt with. Ids without a dead letter are passed over,
 	// and without ids nothing is done. One whose Unique or own id is that of a
-	// live run stays where it is.
+	// live run stays where it is: all others are dealt with, and the error is then a
+	// [DuplicateError], by whose Index it is one of ids.
 	Redo(ctx context.Context, queue string, what Redo, ids ...string) (int, error)
 }
 

@@ -11,7 +11,7 @@ type DuplicateError struct{ Runs []Duplicate }
 
 // Duplicate is one run that could not be stored.
 type Duplicate struct {
-	Index int    // of the call's runs; of a group's members, -1 being the run that gathers them
+	Index int    // of the call's runs or ids; of a group's members, -1 being the run that gathers them
 	ID    string // of the run that has its key: a live one, or an earlier one of the call
 }
 

@@ -32,11 +32,12 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 	if what != broker.RedoRetry && what != broker.RedoDelete {
 		return 0, fmt.Errorf("redo dead letters: unknown way %d", int8(what))
 	}
-	wanted := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
+	wanted := make(map[string]int, len(ids))
+	for i, id := range ids {
+		wanted[id] = i
 	}
 	total := 0
+	stayed := new(broker.DuplicateError)
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
 		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
@@ -47,7 +48,7 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 		}
 		n := 0
 		if what == broker.RedoRetry {
-			n, err = b.retryDead(ctx, q, entries, wanted)
+			n, err = b.retryDead(ctx, q, entries, wanted, stayed)
 		} else {
 			n, err = b.deleteDead(ctx, q, entries, wanted)
 		}
@@ -60,15 +61,22 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 		}
 		passed += int64(len(entries) - n)
 	}
+	if len(stayed.Runs) > 0 {
+		return total, fmt.Errorf("redo dead letters of queue %s: %w", q.name, stayed)
+	}
 	return total, nil
 }
 
-func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
+func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.work.Pipeline()
 	var removed []*goredis.IntCmd
 	var gathers []broker.Gather
 	for _, entry := range entries {
-		if letter, err := parseDead(entry); err == nil && wanted[letter.ID] {
+		letter, err := parseDead(entry)
+		if err != nil {
+			continue
+		}
+		if _, ok := wanted[letter.ID]; ok {
 			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
 			if letter.Run != nil {
 				gathers = append(gathers, letter.Run.Links.OrZero().Gathers)
@@ -94,12 +102,17 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	return n, err
 }
 
-func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, wanted map[string]bool) (int, error) {
+// retryDead adds to stayed what does not go, as a live run is in its way.
+func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, wanted map[string]int, stayed *broker.DuplicateError) (int, error) {
 	var groups []*group
+	var of []*broker.TaskRun // each group's
 	sent := 0
 	for _, entry := range entries {
 		letter, err := parseDead(entry)
-		if err != nil || !wanted[letter.ID] || letter.Run == nil {
+		if err != nil || letter.Run == nil {
+			continue
+		}
+		if _, ok := wanted[letter.ID]; !ok {
 			continue
 		}
 		run := letter.Run
@@ -120,7 +133,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 			return 0, err
 		}
 		g.source, g.canRetry = append([]byte{'d'}, entry...), true
-		groups = append(groups, g)
+		groups, of = append(groups, g), append(of, run)
 		// Before it can run: as long as a group whose members have just ended.
 		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
 	}
@@ -138,13 +151,19 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, want
 		return sent, errors.Join(failed, err)
 	}
 	n := sent
-	for _, g := range groups {
+	for i, g := range groups {
 		if g.verdict == isStored {
 			n++
 		}
 		if !errors.Is(g.result, broker.ErrDuplicate) {
 			failed = errors.Join(failed, g.result)
+			continue
 		}
+		by := of[i].ID
+		if conflict, ok := errors.AsType[*broker.DuplicateError](g.result); ok && len(conflict.Runs) > 0 {
+			by = conflict.Runs[0].ID
+		}
+		stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: wanted[of[i].ID], ID: by})
 	}
 	return n, failed
 }

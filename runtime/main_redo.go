@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,9 +12,49 @@ import (
 
 // redoView is what dead retry and dead delete print.
 type redoView struct {
-	Retried *int `json:"retried,omitempty"`
-	Deleted *int `json:"deleted,omitempty"`
-	Stayed  int  `json:"stayed"` // chosen, and not dealt with
+	Retried *int      `json:"retried,omitempty"`
+	Deleted *int      `json:"deleted,omitempty"`
+	Stayed  int       `json:"stayed"`            // chosen, and not dealt with
+	Blocked []blocked `json:"blocked,omitempty"` // of these the first in whose way a live run is
+}
+
+// blocked is a dead letter that stays, and the live run in its way.
+type blocked struct {
+	ID string `json:"id"`
+	By string `json:"by"`
+}
+
+func (b blocked) String() string {
+	if b.ID == b.By {
+		return shown(b.ID) + ": a run with its id is queued or running"
+	}
+	return fmt.Sprintf("%s: run %s has its parameters of a //task:unique, and is queued or running", shown(b.ID), shown(b.By))
+}
+
+// mostBlocked is of how many dead letters it is shown what is in their way.
+const mostBlocked = 20
+
+// redone is what was done of what was chosen.
+type redone struct {
+	done, stayed int
+	blocked      []blocked
+}
+
+// redo deals with dead letters of a queue, and returns with how many. What is in
+// the way of others is noted.
+func (c *control) redo(ctx context.Context, queue string, what broker.Redo, r *redone, ids ...string) (int, error) {
+	n, err := c.controls.Redo(ctx, queue, what, ids...)
+	r.done += n
+	var duplicates *broker.DuplicateError
+	if !errors.As(err, &duplicates) {
+		return n, err
+	}
+	for _, d := range duplicates.Runs {
+		if d.Index >= 0 && d.Index < len(ids) && len(r.blocked) < mostBlocked {
+			r.blocked = append(r.blocked, blocked{ids[d.Index], d.ID})
+		}
+	}
+	return n, nil
 }
 
 func (a *app) redo(ctx context.Context, command string, what broker.Redo, args []string) error {
@@ -43,14 +84,14 @@ func (a *app) redo(ctx context.Context, command string, what broker.Redo, args [
 	if len(ids) > 0 {
 		return c.redoIDs(ctx, what, ids, o)
 	}
-	done, stayed, err := c.redoAll(ctx, what, o.filter(a))
+	r, err := c.redoAll(ctx, what, o.filter(a))
 	if err == nil {
-		err = o.checkTask(a, command, done+stayed)
+		err = o.checkTask(a, command, r.done+r.stayed)
 	}
 	if err != nil {
 		return err
 	}
-	return c.printRedo(what, done, stayed, o.json)
+	return c.printRedo(what, r, o.json, true)
 }
 
 func (o *deadOptions) checkChoice(command string, ids []string) error {
@@ -72,67 +113,74 @@ func (o *deadOptions) checkChoice(command string, ids []string) error {
 func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o *deadOptions) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	done := 0
-	var stayed []string
+	r := &redone{}
+	var why []string
 	for _, id := range ids { // one by one, to know which
-		found := 0
+		found, inTheWay := 0, len(r.blocked)
 		for _, queue := range c.queues {
-			n, err := c.controls.Redo(ctx, queue, what, id)
+			n, err := c.redo(ctx, queue, what, r, id)
 			if err != nil {
-				return c.cutShort(what, done, err)
+				return c.cutShort(what, r.done, err)
 			}
 			found += n
 		}
-		if done += found; found == 0 {
-			stayed = append(stayed, id)
+		switch {
+		case found > 0:
+			continue
+		case len(r.blocked) > inTheWay:
+			why = append(why, r.blocked[inTheWay].String())
+		case r.stayed < mostStayed:
+			reason, err := c.whyStayed(ctx, what, id)
+			if err != nil {
+				return err
+			}
+			why = append(why, reason)
 		}
+		r.stayed++
 	}
-	if err := c.printRedo(what, done, len(stayed), o.json); err != nil || len(stayed) == 0 {
+	if err := c.printRedo(what, r, o.json, false); err != nil || r.stayed == 0 {
 		return err
 	}
-	return c.explainStayed(ctx, what, stayed, len(ids))
+	why = why[:min(len(why), mostStayed)]
+	if more := r.stayed - len(why); more > 0 {
+		why = append(why, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%s: %d of %s stayed: %s", c.command, r.stayed, count(len(ids), "id"), strings.Join(why, "; "))
 }
 
-// explainStayed says of the first of the ids that were not dealt with why.
-func (c *control) explainStayed(ctx context.Context, what broker.Redo, stayed []string, of int) error {
-	there := map[string]bool{}
+// mostStayed is of how many of the ids given it is said why they stayed.
+const mostStayed = 5
+
+// whyStayed says of an id that was not dealt with, and in whose way nothing is, why.
+func (c *control) whyStayed(ctx context.Context, what broker.Redo, id string) (string, error) {
 	for _, queue := range c.queues {
 		if what == broker.RedoDelete {
 			break // those that are there are gone
 		}
-		letters, err := c.letters(ctx, queue, len(stayed), func(l *broker.DeadLetter) bool { return slices.Contains(stayed, l.ID) })
+		letters, err := c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
 		if err != nil {
-			return fmt.Errorf("%s: look for those that stayed: %w", c.command, err)
+			return "", fmt.Errorf("%s: look for those that stayed: %w", c.command, err)
 		}
-		for _, l := range letters {
-			there[l.ID] = true
+		if len(letters) > 0 && letters[0].Run == nil {
+			return id + ": its bytes cannot be read, so that it can only be deleted", nil
 		}
-	}
-	const most = 5
-	var why []string
-	for _, id := range stayed[:min(len(stayed), most)] {
-		if there[id] {
-			why = append(why, id+": a run with its id, or with its parameters of a //task:unique, is queued or running")
-		} else {
-			why = append(why, id+": no such dead letter in "+c.places())
+		if len(letters) > 0 {
+			return id + ": it could not be queued just now; try again", nil
 		}
 	}
-	if more := len(stayed) - most; more > 0 {
-		why = append(why, fmt.Sprintf("and %d more", more))
-	}
-	return fmt.Errorf("%s: %d of %s stayed: %s", c.command, len(stayed), count(of, "id"), strings.Join(why, "; "))
+	return id + ": no such dead letter in " + c.places(), nil
 }
 
-// redoAll deals with all dead letters that are wanted, a page at a time, and
-// returns how many of them stayed. Those that die again meanwhile are not dealt
-// with twice.
-func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*broker.DeadLetter) bool) (done, stayed int, err error) {
+// redoAll deals with all dead letters that are wanted, a page at a time. Those
+// that die again meanwhile are not dealt with twice.
+func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*broker.DeadLetter) bool) (*redone, error) {
+	r := &redone{}
 	for _, queue := range c.queues {
 		met := map[string]bool{}
 		for n := letterPage; ; {
 			letters, err := c.records.DeadLetters(ctx, queue, n)
 			if err != nil {
-				return done, stayed, c.cutShort(what, done, err)
+				return r, c.cutShort(what, r.done, err)
 			}
 			letters = slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return met[l.ID] })
 			var ids []string
@@ -142,14 +190,18 @@ func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*brok
 				}
 				met[l.ID] = true
 			}
-			gone, err := c.redoPages(ctx, queue, what, ids)
-			if err != nil {
-				return done + gone, stayed, c.cutShort(what, done+gone, err)
+			gone := 0
+			for page := range slices.Chunk(ids, letterPage) {
+				n, err := c.redo(ctx, queue, what, r, page...)
+				if err != nil {
+					return r, c.cutShort(what, r.done, err)
+				}
+				gone += n
 			}
-			done, stayed = done+gone, stayed+max(len(ids)-gone, 0)
+			r.stayed += max(len(ids)-gone, 0)
 			info, err := c.controls.Queue(ctx, queue)
 			if err != nil {
-				return done, stayed, c.cutShort(what, done, err)
+				return r, c.cutShort(what, r.done, err)
 			}
 			if int64(n) >= info.Dead && len(letters) == 0 {
 				break
@@ -161,43 +213,41 @@ func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*brok
 			}
 		}
 	}
-	return done, stayed, nil
-}
-
-func (c *control) redoPages(ctx context.Context, queue string, what broker.Redo, ids []string) (done int, err error) {
-	for page := range slices.Chunk(ids, letterPage) {
-		n, err := c.controls.Redo(ctx, queue, what, page...)
-		done += n
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	return r, nil
 }
 
 // cutShort says in an error what was done before it.
 func (c *control) cutShort(what broker.Redo, done int, err error) error {
-	return fmt.Errorf("%s: %s, and then: %w", c.command, redone(what, done), err)
+	return fmt.Errorf("%s: %s, and then: %w", c.command, redoneText(what, done), err)
 }
 
-func redone(what broker.Redo, n int) string {
+func redoneText(what broker.Redo, n int) string {
 	if what == broker.RedoDelete {
 		return count(n, "dead letter") + " deleted"
 	}
 	return count(n, "dead letter") + " queued again"
 }
 
-func (c *control) printRedo(what broker.Redo, done, stayed int, asJSON bool) error {
+// printRedo prints what was done, and if it is to explain it why others stayed.
+func (c *control) printRedo(what broker.Redo, r *redone, asJSON, explain bool) error {
 	if asJSON {
-		view := redoView{Retried: &done, Stayed: stayed}
+		view := redoView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}
 		if what == broker.RedoDelete {
-			view.Retried, view.Deleted = nil, &done
+			view.Retried, view.Deleted = nil, &r.done
 		}
 		return c.app.printJSON(view)
 	}
-	text := redone(what, done)
-	if stayed > 0 {
-		text += fmt.Sprintf(", %d stayed", stayed)
+	text := redoneText(what, r.done)
+	if r.stayed > 0 {
+		text += fmt.Sprintf(", %d stayed", r.stayed)
+	}
+	if explain {
+		for _, b := range r.blocked {
+			text += "\n" + b.String()
+		}
+		if more := r.stayed - len(r.blocked); more > 0 && len(r.blocked) > 0 {
+			text += fmt.Sprintf("\nand %d more", more)
+		}
 	}
 	_, err := fmt.Fprintln(c.app.stdout, text)
 	return err

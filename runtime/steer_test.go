@@ -402,7 +402,10 @@ func (f *fleet) kill(n int, kind string) (ids []string) {
 }
 
 // shownRedo is what dead retry and dead delete print.
-type shownRedo struct{ Retried, Deleted, Stayed *int }
+type shownRedo struct {
+	Retried, Deleted, Stayed *int
+	Blocked                  []struct{ ID, By string }
+}
 
 func TestDeadLettersAreListedRetriedAndDeleted(t *testing.T) {
 	f := newFleet(t)
@@ -465,14 +468,41 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 	f.kill(1, "failed")
 	_, err = tasks.QueueMisbehave(f.ctx, "error", taskrt.ID("mine"))
 	require.NoError(t, err)
-	require.Equal(t, "0 dead letters queued again, 1 stayed\n", f.says("dead", "retry", "--task", "misbehave"))
+	const why = "mine: a run with its id is queued or running"
+	require.Equal(t, "0 dead letters queued again, 1 stayed\n"+why+"\n", f.says("dead", "retry", "--task", "misbehave"))
+	var redo shownRedo
+	f.tells(&redo, "dead", "retry", "--all")
+	require.Zero(t, *redo.Retried)
+	require.Equal(t, 1, *redo.Stayed)
+	require.Equal(t, []struct{ ID, By string }{{"mine", "mine"}}, redo.Blocked)
 	a := f.app("dead", "retry", "mine")
 	require.Equal(t, 1, a.code)
-	require.Contains(t, a.stderr, "dead retry: 1 of 1 id stayed: mine: a run with its id, or with its parameters of a //task:unique, is queued or running")
+	require.Contains(t, a.stderr, "dead retry: 1 of 1 id stayed: "+why+"\n")
 	a = f.app("dead", "retry", "mine", "nobody")
-	require.Contains(t, a.stderr, "2 of 2 ids stayed: mine: a run with its id, ")
+	require.Contains(t, a.stderr, "2 of 2 ids stayed: "+why)
 	require.Contains(t, a.stderr, "; nobody: no such dead letter in ")
 	require.Equal(t, "1 dead letter deleted\n", f.says("dead", "delete", "mine"))
+}
+
+// TestADeadLetterStaysForTheRunWithItsParameters, which is named.
+func TestADeadLetterStaysForTheRunWithItsParameters(t *testing.T) {
+	f := newFleet(t)
+	s, err := f.broker.(broker.Leaser).Join(f.ctx, time.Minute)
+	require.NoError(t, err)
+	dead, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
+	require.NoError(t, err)
+	runs, err := s.Take(f.ctx, broker.Want{Queues: []string{"default"}, IO: 1})
+	require.NoError(t, err)
+	_, err = s.Finish(f.ctx, broker.Outcome{Run: runs[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	require.NoError(t, err)
+	require.NoError(t, s.Leave(f.ctx))
+	live, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
+	require.NoError(t, err)
+	why := dead.ID + ": run " + live.ID + " has its parameters of a //task:unique, and is queued or running\n"
+	require.Equal(t, "0 dead letters queued again, 1 stayed\n"+why, f.says("dead", "retry", "--kind", "failed"))
+	require.Contains(t, f.app("dead", "retry", dead.ID).stderr, "1 of 1 id stayed: "+why)
+	require.NoError(t, live.Cancel(f.ctx))
+	require.Equal(t, "1 dead letter queued again\n", f.says("dead", "retry", dead.ID))
 }
 
 // TestNothingStoredReachesTheTerminalRaw: app holds what every command prints

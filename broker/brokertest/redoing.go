@@ -36,6 +36,22 @@ func (f *fixture) redo(what broker.Redo, want int, ids ...string) {
 	require.Equal(f, want, n, "dead letters Redo of %v dealt with", ids)
 }
 
+// redoBlocked queues dead letters again of which some stay, for the live runs in
+// their way: a map of the ids of both.
+func (f *fixture) redoBlocked(want int, by map[string]string, ids ...string) {
+	f.Helper()
+	n, err := f.controls().Redo(f.ctx(), "q", broker.RedoRetry, ids...)
+	var stayed *broker.DuplicateError
+	require.ErrorAs(f, err, &stayed, "Redo of %v, in whose way are %v", ids, by)
+	got := map[string]string{}
+	for _, d := range stayed.Runs {
+		require.Less(f, d.Index, len(ids), "index of one that stayed")
+		got[ids[d.Index]] = d.ID
+	}
+	require.Equal(f, by, got, "what is in the way of those that stayed")
+	require.Equal(f, want, n, "dead letters Redo of %v dealt with", ids)
+}
+
 func letterIDs(letters []*broker.DeadLetter) []string {
 	var list []string
 	for _, l := range letters {
@@ -103,7 +119,7 @@ func redoTaken(f *fixture) {
 	own := f.newRun("q", ownID("own"))
 	f.die(own)
 	f.queue(f.newRun("q", ownID("own")))
-	f.redo(broker.RedoRetry, 0, "own")
+	f.redoBlocked(0, map[string]string{"own": "own"}, "unknown", "own")
 	f.get(1, "q")
 	f.redo(broker.RedoRetry, 1, "own")
 	f.queueDuplicate("queued again", f.newRun("q", ownID("own")))
@@ -115,10 +131,13 @@ func redoTaken(f *fixture) {
 	f.die(first)
 	second := f.newRun("q", unique("key"))
 	f.die(second)
-	f.redo(broker.RedoRetry, 1, first.ID, second.ID)
-	f.redo(broker.RedoRetry, 0, first.ID, second.ID)
+	n, err := f.controls().Redo(f.ctx(), "q", broker.RedoRetry, first.ID, second.ID)
+	require.ErrorIs(f, err, broker.ErrDuplicate, "Redo of two with one unique key")
+	require.Equal(f, 1, n, "dead letters queued again of two with one unique key")
 	live := f.list(broker.StateQueued, aLot)
 	require.Len(f, live, 1, "runs queued again of two with one unique key")
+	stays := f.deadLetters("q", aLot)[0].ID
+	f.redoBlocked(0, map[string]string{stays: live[0].Run.ID}, first.ID, second.ID)
 	f.queueConflict("queued again", held(live[0].Run), f.newRun("q", unique("key")))
 	require.Len(f, f.deadLetters("q", aLot), 1, "dead letters left of two with one unique key")
 }

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -83,41 +84,59 @@ func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids .
 	if q == nil || len(ids) == 0 {
 		return 0, nil
 	}
-	asked := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		asked[id] = true
+	asked := make(map[string]int, len(ids))
+	for i, id := range ids {
+		asked[id] = i
 	}
 	now := b.now()
 	done := 0
 	var left []deadLetter
+	stayed := new(broker.DuplicateError)
 	for _, l := range q.dead.list() {
-		switch {
-		case !asked[l.ID] || what == broker.RedoRetry && !b.requeue(q, l, now):
+		i, wanted := asked[l.ID]
+		if !wanted {
 			left = append(left, l)
 			continue
-		case what == broker.RedoDelete:
+		}
+		if what == broker.RedoDelete {
 			l.group.forget()
+		} else if err := b.requeue(q, l, now); err != nil {
+			stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: i, ID: inTheWay(l.ID, err)})
+			left = append(left, l)
+			continue
 		}
 		done++
 	}
 	q.dead.letters, q.dead.oldest = left, 0
 	b.wake(q, now)
+	if len(stayed.Runs) > 0 {
+		return done, fmt.Errorf("redo dead letters of queue %s: %w", queue, stayed)
+	}
 	return done, nil
+}
+
+// inTheWay is the id of the live run because of which a run with an id was refused
+// as a duplicate: its own, or that of the one that has its unique key.
+func inTheWay(id string, err error) string {
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
+		return conflict.Runs[0].ID
+	}
+	return id
 }
 
 // requeue begins a new life of a dead run, which is the broker's own, unless
 // its id or unique key is taken.
-func (b *Broker) requeue(q *queue, l deadLetter, now clock) bool {
+func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
 	slabs := [][]entry{{{run: *l.Run}}}
 	e := &slabs[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
-	if q.claim(slabs, now) != nil {
-		return false
+	if err := q.claim(slabs, now); err != nil {
+		return err
 	}
 	e.gatherAgain(l.group, now)
 	e.joinAgain(q)
 	q.dropRecord(q.records[l.ID])
 	q.pushBack(e)
-	return true
+	return nil
 }

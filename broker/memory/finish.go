@@ -152,10 +152,7 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 
 // leaveOut notes that a run was not queued, for its claim had this error.
 func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
-	by := e.run.ID
-	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
-		by = conflict.Runs[0].ID
-	}
+	by := inTheWay(e.run.ID, err)
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
 		b.keep(q, &broker.Record{
 			ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID,
