@@ -8,9 +8,9 @@
 -- ARGV  1 this call's token, 2 number of groups; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
 --       and one of outbox, m for one of another queue's outbox (the first id key
---       tells that this was seen to), p and the token of a run that waited for a
---       group, g and both (of these two the first id key is the run's parked);
---       where ticks has the last tick ('' for no tick: the
+--       tells that this was seen to; ms: but not that it was left out), p and
+--       the token of a run that waited for a group, g and both (of these two the
+--       first id key is the run's parked); where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
 --       entry with its 16 of revision; of o and m, if the run has a record: ms to
 --       keep that if it is left out as a duplicate, a space, the run's id, a space

@@ -293,3 +293,87 @@ func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
 	require.Equal(t, 1, strings.Count(err.Error(), "WRONGTYPE"), "%v", err)
 	require.EqualValues(t, 50, client.LLen(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
+
+// TestASetAsideLetterStaysUntilItsQueueHasIt has a live run be in its way, other
+// entries of the outbox be stuck, and replies be lost.
+func TestASetAsideLetterStaysUntilItsQueueHasIt(t *testing.T) {
+	b, l := openLossy(t, shared)
+	client := raw(t, shared)
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q"), run("second", "q")))
+	got := takeAll(t, s, "q", 2)
+	damaged := prefix(t) + ":{other}:id:bad"
+	require.NoError(t, client.RPush(t.Context(), damaged, "no string").Err())
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{ownKept("bad", "other"), ownKept("good", "other")}})
+	require.NoError(t, err)
+	stays := func() {
+		t.Helper()
+		letters, err := b.DeadLetters(t.Context(), "q", 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		require.Equal(t, "bad", letters[0].ID)
+	}
+	n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "bad")
+	require.ErrorContains(t, err, "run bad to queue other: ")
+	require.ErrorContains(t, err, "WRONGTYPE")
+	require.Zero(t, n)
+	stays()
+
+	require.NoError(t, client.Del(t.Context(), damaged).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), ownKept("bad", "other")))
+	require.Equal(t, 2, length(t, b, "other"))
+	for range 2 {
+		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "bad")
+		requireDuplicates(t, err, broker.Duplicate{Index: 0, ID: "bad"})
+		require.Zero(t, n)
+		stays()
+	}
+	finishAll(t, s, takeAll(t, s, "other", 2))
+
+	require.NoError(t, client.Set(t.Context(), prefix(t)+":{stuck}:policy", "no hash", 0).Err())
+	_, err = s.Finish(t.Context(), broker.Outcome{Run: got[1], Next: []*broker.TaskRun{run("stuck", "stuck")}})
+	require.NoError(t, err)
+	l.lose(1000, "lrem")
+	n, err = b.Redo(within(t, time.Second), "q", broker.RedoRetry, "bad")
+	l.lose(0, "none")
+	require.Error(t, err, "it is not known whether the letter is gone")
+	require.Zero(t, n)
+	require.Equal(t, 1, length(t, b, "other"))
+	_, err = b.Redo(t.Context(), "q", broker.RedoRetry, "bad")
+	require.NoError(t, err, "others that are stuck are no matter of this")
+	require.Equal(t, 1, length(t, b, "other"), "it is queued once")
+	require.Equal(t, broker.StateQueued, record(t, b, "other", "bad").State)
+	require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+	for _, key := range keysOf(t, client, prefix(t)) {
+		require.False(t, strings.Contains(key, "}:moved:") && client.PTTL(t.Context(), key).Val() < 0, "%s stays", key)
+	}
+}
+
+// TestASetAsideLetterIsQueuedOnce has the reply to the step that queues it be lost,
+// so that the letter is there for the next call.
+func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
+	b, l := openLossy(t, shared)
+	client := raw(t, shared)
+	s := join(t, b, time.Minute)
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	damaged := prefix(t) + ":{other}:rec:bad"
+	require.NoError(t, client.RPush(t.Context(), damaged, "no string").Err())
+	bad := run("bad", "other")
+	bad.Keep = time.Hour
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, "q", 1)[0], Next: []*broker.TaskRun{bad}})
+	require.NoError(t, err)
+	require.NoError(t, client.Del(t.Context(), damaged).Err())
+	l.lose(1000, "pexpire")
+	n, err := b.Redo(within(t, time.Second), "q", broker.RedoRetry, "bad")
+	l.lose(0, "none")
+	require.Error(t, err)
+	require.Zero(t, n)
+	require.Equal(t, 1, length(t, b, "other"))
+	require.Len(t, elementsAt(t, client, prefix(t)+":{q}:dead"), 1)
+	finishAll(t, s, takeAll(t, s, "other", 1))
+	n, err = b.Redo(t.Context(), "q", broker.RedoRetry, "bad")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Zero(t, length(t, b, "other"), "it has run")
+	require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+}

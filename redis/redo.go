@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -23,7 +24,8 @@ func rawID(b []byte) string {
 }
 
 // Redo queues dead letters again, due at once, or deletes them. Each goes in the
-// step that stores it. What could not be read can only be deleted.
+// step that stores it; one for another queue, to which it was to follow a run and
+// never came, once that has stored it. What could not be read can only be deleted.
 func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, ids ...string) (int, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -38,6 +40,7 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 	}
 	total := 0
 	stayed := new(broker.DuplicateError)
+	others := &sentDead{b: b, from: q, wanted: wanted, stayed: stayed, down: map[string]bool{}}
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
 		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
@@ -48,18 +51,21 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 		}
 		n := 0
 		if what == broker.RedoRetry {
-			n, err = b.retryDead(ctx, q, entries, wanted, stayed)
+			n, err = b.retryDead(ctx, q, entries, others)
 		} else {
 			n, err = b.deleteDead(ctx, q, entries, wanted)
 		}
 		total += n
-		if err != nil {
-			return total, b.fail(ctx, "redo dead letters of queue "+q.name, err)
+		if err = errors.Join(err, ctxErr(ctx)); err != nil {
+			return total, b.fail(ctx, "redo dead letters of queue "+q.name, errors.Join(others.failed, err))
 		}
 		if len(entries) < redoPage {
 			break
 		}
 		passed += int64(len(entries) - n)
+	}
+	if others.failed != nil {
+		return total, b.fail(ctx, "redo dead letters of queue "+q.name, others.failed)
 	}
 	if len(stayed.Runs) > 0 {
 		return total, fmt.Errorf("redo dead letters of queue %s: %w", q.name, stayed)
@@ -103,80 +109,129 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 }
 
 // retryDead adds to stayed what does not go, as a live run is in its way.
-func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, wanted map[string]int, stayed *broker.DuplicateError) (int, error) {
+func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, others *sentDead) (int, error) {
 	var groups []*group
 	var of []*broker.TaskRun // each group's
-	sent := 0
+	n := 0
 	for _, entry := range entries {
 		letter, err := parseDead(entry)
 		if err != nil || letter.Run == nil {
 			continue
 		}
-		if _, ok := wanted[letter.ID]; !ok {
+		if _, ok := others.wanted[letter.ID]; !ok {
 			continue
 		}
 		run := letter.Run
 		run.Attempt, run.Deliveries = 0, 0
 		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
+		// Before it can run: as long as a group whose members have just ended.
+		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
 		if run.Queue != q.name {
-			over, err := b.sendDead(ctx, q, entry, run)
-			if err != nil {
-				return sent, err
-			}
-			if over {
-				sent++
-			}
+			n += others.send(ctx, entry, run)
 			continue
 		}
 		g, err := newGroup(q, []*broker.TaskRun{run})
 		if err != nil {
-			return 0, err
+			return n, err
 		}
 		g.source, g.canRetry = append([]byte{'d'}, entry...), true
 		groups, of = append(groups, g), append(of, run)
-		// Before it can run: as long as a group whose members have just ended.
-		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
-	}
-	var failed error
-	if sent > 0 {
-		_, failed = b.moveOn(ctx, q)
 	}
 	if len(groups) == 0 {
-		return sent, failed
+		return n, nil
 	}
 	if err := b.announce(ctx, q); err != nil {
-		return sent, errors.Join(failed, err)
+		return n, err
 	}
 	if err := b.store(ctx, q, groups); err != nil {
-		return sent, errors.Join(failed, err)
+		return n, err
 	}
-	n := sent
+	var failed error
 	for i, g := range groups {
 		if g.verdict == isStored {
 			n++
 		}
-		if !errors.Is(g.result, broker.ErrDuplicate) {
+		if !others.stays(of[i], g.result) {
 			failed = errors.Join(failed, g.result)
-			continue
 		}
-		by := of[i].ID
-		if conflict, ok := errors.AsType[*broker.DuplicateError](g.result); ok && len(conflict.Runs) > 0 {
-			by = conflict.Runs[0].ID
-		}
-		stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: wanted[of[i].ID], ID: by})
 	}
 	return n, failed
 }
 
-// sendDead puts the run of a dead letter that is for another queue, and never got
-// there, into the outbox again.
-func (b *Broker) sendDead(ctx context.Context, q *queue, entry string, run *broker.TaskRun) (bool, error) {
-	again, err := outboxEntry(run)
-	if err != nil {
-		return false, err
+// sentDead sends runs of dead letters of a queue to others, to which they were to
+// follow a run and never came. Each stays until its queue has it.
+type sentDead struct {
+	b      *Broker
+	from   *queue
+	wanted map[string]int         // their ids, and where these stand
+	stayed *broker.DuplicateError // those with a live run in their way
+	down   map[string]bool        // queues for which one failed, and whether all do
+	failed error                  // the first for each
+}
+
+// stays notes that a live run is in the way of another, if that is what an error says.
+func (s *sentDead) stays(run *broker.TaskRun, err error) bool {
+	if !errors.Is(err, broker.ErrDuplicate) {
+		return false
 	}
-	out := new(outcome)
-	out.step('o', "", again)
-	over, _, _, err := b.endAt(ctx, q, q.dead, entry, out)
-	return over, err
+	by := run.ID
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
+		by = conflict.Runs[0].ID
+	}
+	s.stayed.Runs = append(s.stayed.Runs, broker.Duplicate{Index: s.wanted[run.ID], ID: by})
+	return true
+}
+
+// send returns how many letters it removed: none where a live run is in the way, or
+// someone else was first.
+func (s *sentDead) send(ctx context.Context, entry string, run *broker.TaskRun) int {
+	down, told := s.down[run.Queue]
+	if down {
+		return 0
+	}
+	n, err := s.move(ctx, entry, run)
+	if err != nil {
+		s.down[run.Queue] = !refusesOne(err)
+	}
+	if err != nil && !told {
+		s.failed = errors.Join(s.failed, fmt.Errorf("run %s to queue %s: %w", run.ID, run.Queue, err))
+	}
+	return n
+}
+
+func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) (int, error) {
+	to, err := s.b.queue(run.Queue)
+	if err != nil {
+		return 0, err
+	}
+	g, err := newGroup(to, []*broker.TaskRun{run})
+	if err != nil {
+		return 0, err
+	}
+	sum := sha256.Sum256([]byte(entry))
+	moved := []string{to.base + "moved:" + hex.EncodeToString(sum[:tokenDigits/2])}
+	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
+	if err = s.b.announce(ctx, to); err == nil {
+		err = s.b.store(ctx, to, []*group{g})
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case s.stays(run, g.result):
+		return 0, nil
+	case g.verdict != isStored && g.verdict != sourceGone: // now, or before
+		return 0, g.result
+	}
+	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {
+		return 0, err
+	}
+	removed, err := promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
+		return s.b.clients.work.LRem(ctx, s.from.dead, -1, entry).Result()
+	})
+	if err != nil {
+		return 0, err
+	}
+	// Should this fail, the key stays for longer.
+	_ = s.b.keepMoved(ctx, moved, movedKept)
+	return int(removed), nil
 }
