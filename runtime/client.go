@@ -204,7 +204,8 @@ func (c *Client) reuseSlab(ctx context.Context, s *slab) {
 }
 
 // QueueBatch queues one run for each of params, all of them or none: what a
-// generated batch stub calls. The option ID fits no batch of several. More than
+// generated batch stub calls. The option ID fits no batch of several. Options
+// that cannot be meant are refused of an empty one too, which queues nothing. More than
 // 64 MiB of parameters, [broker.MaxBatch], are [ErrPayloadTooLarge]: queue them in
 // parts, each whole or not at all. The handles are also returned with
 // [ErrNotReplicated].
@@ -214,6 +215,9 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
 	}
 	if len(params) == 0 {
+		if err := c.checkOptions(&d.Spec, opts); err != nil {
+			return nil, fmt.Errorf("queue no runs of task %s: %w", d.Spec.Name, err)
+		}
 		return nil, nil
 	}
 	// One piece of memory for each kind of thing, not one for each thing.
@@ -263,6 +267,15 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		c.reuseSlab(ctx, slab)
 	}
 	return handles, nil
+}
+
+// checkOptions refuses options that no run of a task can have.
+func (c *Client) checkOptions(spec *Spec, opts []QueueOption) error {
+	run := new(broker.TaskRun)
+	if err := c.fill(run, spec, time.Now(), nil, opts); err != nil {
+		return err
+	}
+	return refuseSkipFailed(run)
 }
 
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {

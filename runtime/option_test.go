@@ -72,6 +72,10 @@ func waysToQueue() map[string]func(ctx context.Context, opts []taskrt.QueueOptio
 			_, err := batch(opts)(ctx)
 			return err
 		},
+		"empty batch": func(ctx context.Context, opts options) error {
+			_, err := tasks.QueueHalfBatch(ctx, nil, opts...)
+			return err
+		},
 		"schedule": func(ctx context.Context, opts options) error {
 			_, err := tasks.ScheduleHalf(ctx, "@every 1h", "", 2, opts...)
 			return err
