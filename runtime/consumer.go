@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	goruntime "runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -259,11 +262,28 @@ func (c *Consumer) warnOfQueues() {
 	for _, queue := range c.queues.names() {
 		taken[queue] = true
 	}
+	left := make(map[string]bool)
+	var names []string // of tasks
 	for _, t := range c.tasks.list {
 		if !taken[t.spec.Queue] && !c.queues.matches(t.spec.Queue) {
-			c.logger.Warn("this consumer does not take from the queue of one of its tasks", "task", t.spec.Name, "queue", t.spec.Queue)
+			left[t.spec.Queue] = true
+			names = append(names, t.spec.Name)
 		}
 	}
+	if len(left) > 0 {
+		c.logger.Warn("this consumer does not take from the queues of some of its tasks",
+			"queues", someOf(slices.Sorted(maps.Keys(left))), "tasks", someOf(names))
+	}
+}
+
+// someOf writes a list of names, of a long one the beginning.
+func someOf(names []string) string {
+	const most = 5
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if more := len(names) - most; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
 // busy is how many runs execute.

@@ -1,10 +1,13 @@
 package runtime_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -583,4 +586,17 @@ func TestConsumerRefusesWhatIsWrong(t *testing.T) {
 		_, err := taskrt.NewConsumer(b, test.cfg, test.sets...)
 		require.ErrorContains(t, err, test.want)
 	}
+}
+
+// TestQueuesThatAreNotTakenFromAreSaidOnce, and not once a task.
+func TestQueuesThatAreNotTakenFromAreSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	b := newMemory(t)
+	stop := consume(t, b, taskrt.ConsumerConfig{
+		Queues: map[string]int{"mail": 1},
+		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}, tasks.Tasks(new(journal).recorder(nil)))
+	require.NoError(t, stop())
+	require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	require.Regexp(t, `msg="this consumer does not take from the queues of some of its tasks" queues="default, shared, sums" tasks="\w+(, \w+){4} and \d+ more"`, log.String())
 }
