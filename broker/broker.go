@@ -172,7 +172,8 @@ type Groups interface {
 	// QueueGroup stores members, runs for one queue that name the group then
 	// Gathers and their place in it, all of them or none, as QueueTasks does. It
 	// queues then, which may be for another queue, in the step that ends the last
-	// of them, in whatever way it ends. One that GetTaskRuns takes has ended as
+	// of them, in whatever way it ends. When the Unique or own id of then is that of
+	// a live run the error is a [DuplicateError] with the Index -1. One that GetTaskRuns takes has ended as
 	// failed, as nothing more is heard of it. A member that becomes a dead letter
 	// has ended; queued again, its success counts instead, as long as the group is
 	// known. Until it is queued, then is counted

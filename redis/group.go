@@ -113,7 +113,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 		return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: id}}})
 	}
 	if v == int64(1) {
-		return fmt.Errorf("run %s: %w", p.then.ID, broker.ErrDuplicate)
+		return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: p.then.ID}}})
 	}
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,

@@ -34,6 +34,11 @@ import (
 // results. Members are single runs, queued by one call or by many, of which all
 // handles are returned; what gathers them can be followed with Then, they cannot.
 // opts are those of the gathering run.
+//
+// When the [ID] or key of the gathering run is that of a live run, the handle is that
+// one's, with [ErrDuplicate]. When those of a member are, there is no handle, and of
+// keys the [DuplicateError] tells which. The handle is also returned with
+// [ErrNotReplicated].
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
@@ -123,7 +128,18 @@ func group[A, B any](ctx context.Context,
 	}
 	gathers := &after.Run.EnsureLinks().Gathers
 	gathers.Group, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
-	return handle, c.submit(ctx, step{then: after.Run, runs: runs})
+	return gathering(handle, c.submit(ctx, step{then: after.Run, runs: runs}))
+}
+
+// gathering returns the handle that the error of queueing a group leaves: of what
+// was queued, or of the live run that is in the way of the one that gathers.
+func gathering[B any](h *Handle[B], err error) (*Handle[B], error) {
+	var duplicates *DuplicateError
+	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 && duplicates.Runs[0].Index == -1 {
+		h.ID = duplicates.Runs[0].ID
+		return h, err
+	}
+	return queued(h, err)
 }
 
 // membersOf makes the runs of a plan the members of a group, in the order of

@@ -49,6 +49,57 @@ func TestUniqueTasksNameTheRunInTheirWay(t *testing.T) {
 	})
 }
 
+// TestARefusedGroupOrChainHasTheHandleOfWhatLives, or none.
+func TestARefusedGroupOrChainHasTheHandleOfWhatLives(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		member := func(note string, opts ...taskrt.QueueOption) func(context.Context) ([]*taskrt.Handle[taskrt.None], error) {
+			return func(ctx context.Context) ([]*taskrt.Handle[taskrt.None], error) {
+				h, err := tasks.QueueRecorderOnce(ctx, note, 1, opts...)
+				return []*taskrt.Handle[taskrt.None]{h}, err
+			}
+		}
+		gather := func(ctx context.Context, _ []taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+			return tasks.QueueRecorderOnce(ctx, "gathers", 1, append(opts, taskrt.Keep(time.Hour))...)
+		}
+		first, err := taskrt.Group(ctx, member("a"), gather)
+		require.NoError(t, err)
+
+		again, err := taskrt.Group(ctx, member("b"), gather)
+		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the key of what gathers")
+		require.Equal(t, first.ID, again.ID)
+		status, err := again.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "delayed", status.State)
+
+		record := func(ctx context.Context, _ []taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+			return tasks.QueueRecorderRecord(ctx, "x", append(opts, taskrt.Keep(time.Hour))...)
+		}
+		own, err := taskrt.Group(ctx, member("c", taskrt.ID("member")), record, taskrt.ID("own"))
+		require.NoError(t, err)
+		again, err = taskrt.Group(ctx, member("d", taskrt.ID("other")), record, taskrt.ID("own"))
+		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the id of what gathers")
+		require.Equal(t, own.ID, again.ID)
+		again, err = taskrt.Group(ctx, member("d", taskrt.ID("member")), record, taskrt.ID("new"))
+		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the id of a member")
+		require.Nil(t, again)
+		again, err = taskrt.Group(ctx, member("a"), record)
+		var duplicates *taskrt.DuplicateError
+		require.ErrorAs(t, err, &duplicates, "the key of a member")
+		require.Len(t, duplicates.Runs, 1)
+		require.Nil(t, again)
+
+		again, err = taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[taskrt.None], error) {
+			return tasks.QueueRecorderOnce(ctx, "a", 1)
+		}, func(ctx context.Context, _ taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+			return tasks.QueueRecorderRecord(ctx, "x", opts...)
+		})
+		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the key of the first")
+		require.Nil(t, again)
+	})
+}
+
 func TestLimitsHoldAcrossConsumers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

@@ -41,6 +41,10 @@ import (
 // called with [None], which it leaves. opts are those of the second run, which
 // next has to pass on; its Delay counts from the first's success. So that the second can be waited for,
 // the record of the first is kept as long as that of the second.
+//
+// When the first is refused as [ErrDuplicate], nothing is queued and there is no
+// handle: what follows the live run in its way is that one's. The handle is also
+// returned with [ErrNotReplicated].
 func Then[A, B any](ctx context.Context,
 	first func(ctx context.Context) (*Handle[A], error),
 	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
@@ -94,7 +98,16 @@ func then[A, B any](ctx context.Context,
 	if err := run.Validate(); err != nil {
 		return nil, err
 	}
-	return handle, c.submit(ctx, call)
+	return queued(handle, c.submit(ctx, call))
+}
+
+// queued returns the handle with the error of its queueing if there is one by which
+// it was queued all the same.
+func queued[R any](h *Handle[R], err error) (*Handle[R], error) {
+	if err != nil && !errors.Is(err, ErrNotReplicated) {
+		return nil, err
+	}
+	return h, err
 }
 
 // next makes the runs that follow one that has succeeded.

@@ -215,6 +215,10 @@ func groupWhole(f *fixture) {
 	refused("a member of another group", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].EnsureLinks().Group = "other" })
 	refused("two members of one place", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[1].EnsureLinks().Member = 0 })
 	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.EnsureLinks().Gathers.Size = 4 })
+	taken, others := f.newGroup("q", 3)
+	taken.ID, taken.OwnID = "own", true
+	f.requireConflict(f.groups().QueueGroup(f.ctx(), taken, others...), []broker.Duplicate{{Index: -1, ID: "own"}},
+		"QueueGroup of a gathering run with the own id of a live run")
 	if policed(f.b) {
 		live := f.queueNew("other", 1, unique("key"))[0]
 		then, members := f.newGroup("q", 3)

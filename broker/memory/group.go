@@ -3,7 +3,6 @@ package memory
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -23,8 +22,8 @@ type group struct {
 
 // QueueGroup stores copies of members, and of then for when they have ended, as
 // [broker.Groups] says. It returns an error that wraps [broker.ErrDuplicate]
-// when then, or the group, has the id of a live one. The unique key of then is
-// taken at once; it is the run -1 of a [broker.DuplicateError].
+// when then, or the group, has the id of a live one. The id and unique key of then
+// are taken at once; it is the run -1 of a [broker.DuplicateError].
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	if err := checkGroup(then, members); err != nil {
 		return err
@@ -44,10 +43,8 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 			gathers.Group, gathers.Queue, broker.ErrDuplicate)
 	}
 	if err := q.claim(last, now); err != nil {
-		if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
-			conflict.Runs[0].Index = -1
-		}
-		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", gathers.Group,
+			&broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: inTheWay(then.ID, err)}}})
 	}
 	if err := of.claim(slabs, now); err != nil {
 		q.unclaim(&last[0][0])
