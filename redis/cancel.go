@@ -56,7 +56,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	case c.doubt:
 		return nil // it was found, and ended by what had no reply
 	}
-	return fmt.Errorf("cancel run %s: %w", id, broker.ErrNoRecord)
+	return broker.ErrNoRecord // what was asked for the caller knows
 }
 
 // cancelling is one call of Cancel.

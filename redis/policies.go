@@ -207,7 +207,7 @@ func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.Task
 			refused.Runs = append(refused.Runs, broker.Duplicate{Index: i, ID: runs[first].ID})
 		}
 	}
-	return fmt.Errorf("queue tasks: %w", refused)
+	return refused
 }
 
 // ownerOf returns the id of the run that a unique key names, "" if it has ended.

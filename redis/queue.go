@@ -321,7 +321,7 @@ func setResults(reply any, groups []*group, confirmed error) error {
 	}
 	for i, g := range groups {
 		if others, ok := verdicts[i].([]any); ok {
-			g.verdict, g.result = keyLives, fmt.Errorf("queue tasks: %w", g.claims.duplicates(others))
+			g.verdict, g.result = keyLives, g.claims.duplicates(others)
 			continue
 		}
 		g.verdict, _ = verdicts[i].(int64)
@@ -331,7 +331,7 @@ func setResults(reply any, groups []*group, confirmed error) error {
 				g.result = fmt.Errorf("queue tasks: %w", confirmed)
 			}
 		case idLives:
-			g.result = fmt.Errorf("queue tasks: %w", broker.ErrDuplicate)
+			g.result = broker.ErrDuplicate
 		case sourceGone:
 			// Nothing is stored, as it should be.
 		case taskDisabled:

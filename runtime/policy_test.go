@@ -31,6 +31,7 @@ func TestUniqueTasksNameTheRunInTheirWay(t *testing.T) {
 		again, err := tasks.QueueRecorderOnce(ctx, "a", 2)
 		require.ErrorIs(t, err, taskrt.ErrDuplicate)
 		require.Equal(t, first.ID, again.ID, "the run that is there")
+		require.EqualError(t, err, "queue task recorder_once as "+first.ID+": run "+first.ID+", queued or running, has the same parameters or id")
 
 		_, err = tasks.QueueRecorderOnceBatch(ctx, []tasks.RecorderOnceParams{{Note: "c"}, {Note: "a"}, {Note: "c"}, {Note: "d"}})
 		var duplicates *taskrt.DuplicateError

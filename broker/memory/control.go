@@ -112,11 +112,11 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 	defer b.mu.Unlock()
 	q := b.queues[queue]
 	if q == nil {
-		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, broker.ErrNoRecord)
+		return broker.ErrNoRecord // what was asked for the caller knows
 	}
 	e := q.find(id)
 	if e == nil {
-		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, broker.ErrNoRecord)
+		return broker.ErrNoRecord // what was asked for the caller knows
 	}
 	now := b.now()
 	switch e.state() {

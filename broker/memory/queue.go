@@ -221,7 +221,7 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 				continue
 			}
 			q.disclaim(append(slabs[:i:i], slab[:j]))
-			return fmt.Errorf("queue run %s in queue %s: %w", e.run.ID, e.run.Queue, broker.ErrDuplicate)
+			return fmt.Errorf("run %s: %w", e.run.ID, broker.ErrDuplicate)
 		}
 	}
 	if unique {

@@ -1,8 +1,6 @@
 package memory
 
 import (
-	"fmt"
-
 	"github.com/taskgen/taskgen/broker"
 )
 
@@ -40,7 +38,7 @@ func (q *queue) lockKeys(slabs [][]entry, now clock) error {
 		}
 	}
 	if len(conflict.Runs) > 0 {
-		return fmt.Errorf("queue tasks in queue %s: %w", slabs[0][0].run.Queue, &conflict)
+		return &conflict
 	}
 	for key, e := range taken {
 		l := &lock{key: key, e: e}
