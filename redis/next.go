@@ -18,7 +18,15 @@ const (
 	// outboxPage is how many entries are read in one command, and outboxBytes how
 	// many bytes of them, unless one alone has more.
 	outboxPage  = 100
-	outboxBytes = 16 << 20
+	outboxBytes = 1 << 20
+	// newestPages is how many pages of what stays are read at each end that has
+	// something follow it, and lookPages how many more by a recovery, if there
+	// are more than these, every so often.
+	newestPages = 2
+	lookPages   = 10
+	lookEvery   = 3 * time.Second
+	// mostTold is how many of its errors a pass tells.
+	mostTold = 10
 	// tokenDigits is the length of what makes an entry of the outbox distinct,
 	// before the element.
 	tokenDigits = 16

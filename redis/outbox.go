@@ -13,65 +13,6 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// mover moves on what ends put into the outbox of a queue, in a goroutine of its
-// own, one pass after the other: whoever ends runs need not wait for a server that
-// has the queue of what follows.
-type mover struct {
-	mu    sync.Mutex
-	now   chan struct{} // closed when the pass in hand is over; nil: none is
-	next  chan struct{} // that of the pass behind it; nil: none is asked for
-	began time.Time     // the pass in hand
-	stuck bool          // the last pass left something where it was
-}
-
-// longestFollow is for how long an end waits until what follows it is queued.
-const longestFollow = time.Second
-
-// start has a pass made that begins from now on, and returns what is closed at its
-// end, or nil if that may take long.
-func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.now != nil {
-		if m.next == nil {
-			m.next = make(chan struct{})
-		}
-		if m.stuck || time.Since(m.began) > longestFollow {
-			return nil
-		}
-		return m.next
-	}
-	m.now, m.began = make(chan struct{}), time.Now()
-	over, slow := m.now, m.stuck
-	if !b.spawn(func() { m.run(b, q) }) {
-		m.now = nil
-		return nil
-	}
-	if slow {
-		return nil
-	}
-	return over
-}
-
-// run makes passes until none is asked for. What one cannot move the next
-// recovery moves.
-func (m *mover) run(b *Broker, q *queue) {
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
-		_, err := b.moveOn(ctx, q)
-		cancel()
-		m.mu.Lock()
-		m.stuck = err != nil
-		close(m.now)
-		m.now, m.next, m.began = m.next, nil, time.Now()
-		again := m.now != nil
-		m.mu.Unlock()
-		if !again {
-			return
-		}
-	}
-}
-
 // moving is one pass through an outbox.
 type moving struct {
 	b    *Broker
@@ -80,31 +21,79 @@ type moving struct {
 	mu     sync.Mutex
 	total  int
 	stayed int // entries passed over, which are where they were
+	pages  int // on which some stayed
 	down   map[*queue]bool
+	told   int // errors in failed
 	failed error
 }
 
-// moveOn empties the outbox of a queue, but for what cannot be moved now, and
-// returns how much of it was queued.
+// moveOn empties the outbox of a queue, but for what cannot be moved now; where that
+// is much, only of what is newest. It returns how much of it was queued.
 func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
 	m := &moving{b: b, from: q, down: map[*queue]bool{}}
-	for {
-		v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.outbox}, m.stayed, outboxPage, outboxBytes)
+	if q.look.isMuch() {
+		_, err := m.pass(ctx, "tail", newestPages)
+		return m.end(ctx, err)
+	}
+	return m.end(ctx, m.lookOn(ctx, 0))
+}
+
+// moveAll is moveOn, and looks now and then through all that stays, in turn.
+func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
+	if !q.look.isMuch() {
+		return b.moveOn(ctx, q)
+	}
+	from, due := q.look.begin()
+	if !due {
+		return 0, nil
+	}
+	m := &moving{b: b, from: q, down: map[*queue]bool{}}
+	if _, err := m.pass(ctx, "tail", newestPages); err != nil {
+		return m.end(ctx, err)
+	}
+	return m.end(ctx, m.lookOn(ctx, from))
+}
+
+func (m *moving) lookOn(ctx context.Context, from int) error {
+	m.stayed, m.pages = from, 0
+	ended, err := m.pass(ctx, "head", lookPages)
+	if err == nil {
+		m.from.look.note(m.stayed, m.pages, ended)
+	}
+	return err
+}
+
+// pass moves what there is from one end on, until some stayed on so many pages, and
+// reports whether it came to the other.
+func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
+	for m.pages < pages {
+		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.outbox}, m.stayed, outboxPage, outboxBytes, end)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
 			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
 		}
 		if err != nil {
-			return m.total, b.fail(ctx, "read outbox of queue "+q.name, errors.Join(m.failed, err))
+			return false, fmt.Errorf("read: %w", err)
 		}
 		entries, _ := reply[1].([]any)
+		before := m.stayed
 		m.move(ctx, entries)
-		if reply[0] == int64(0) || len(entries) == 0 || ctxErr(ctx) != nil {
+		if m.stayed > before {
+			m.pages++
+		}
+		if reply[0] == int64(0) || len(entries) == 0 {
+			return true, nil
+		}
+		if ctxErr(ctx) != nil {
 			break
 		}
 	}
-	if m.failed != nil {
-		return m.total, b.fail(ctx, "move on outbox of queue "+q.name, m.failed)
+	return false, nil
+}
+
+func (m *moving) end(ctx context.Context, err error) (int, error) {
+	if err = errors.Join(m.failed, err); err != nil {
+		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.name, err)
 	}
 	return m.total, nil
 }
@@ -114,7 +103,10 @@ func (m *moving) stay(n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stayed += n
-	m.failed = errors.Join(m.failed, err)
+	if err != nil && m.told < mostTold {
+		m.told++
+		m.failed = errors.Join(m.failed, err)
+	}
 }
 
 // move queues entries. A queue that cannot be reached does not keep those for

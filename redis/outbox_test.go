@@ -30,7 +30,7 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	first := takeAll(t, s, "q", 1)
 	var next []*broker.TaskRun
-	for i := range 250 {
+	for i := range 150 {
 		next = append(next, run(fmt.Sprintf("away-%d", i), []string{"away", "gone"}[i%2]))
 	}
 	for i := range 60 {
@@ -48,13 +48,13 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.Equal(t, 30, length(t, b, "q"))
 	require.Equal(t, 30, length(t, b, "other"))
 	c := raw(t, server)
-	require.EqualValues(t, 250, c.LLen(t.Context(), base+":{q}:outbox").Val())
+	require.EqualValues(t, 150, c.LLen(t.Context(), base+":{q}:outbox").Val())
 	require.Empty(t, elementsAt(t, c, base+":{q}:dead"))
 
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
-	require.Equal(t, 125, length(t, b, "away"))
-	require.Equal(t, 125, length(t, b, "gone"))
+	require.Equal(t, 75, length(t, b, "away"))
+	require.Equal(t, 75, length(t, b, "gone"))
 	require.Zero(t, c.Exists(t.Context(), base+":{q}:outbox").Val())
 }
 
@@ -376,4 +376,55 @@ func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
 	require.Equal(t, 1, n)
 	require.Zero(t, length(t, b, "other"), "it has run")
 	require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+}
+
+// TestMuchThatStaysIsReadInParts has far more stay than is read at once: what is new
+// goes on at once, and all is looked at in turn, though not by each recovery.
+func TestMuchThatStaysIsReadInParts(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	const many = 2000
+	outbox := prefix(t) + ":{q}:outbox"
+	require.NoError(t, client.Set(t.Context(), prefix(t)+":{away}:policy", "no hash", 0).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	got := takeAll(t, s, "q", 3)
+	end := func(next ...*broker.TaskRun) {
+		t.Helper()
+		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next})
+		require.NoError(t, err)
+		require.Empty(t, fenced)
+		got = got[1:]
+	}
+	next := runs("away", many)
+	next[3*many/4].Queue = "healthy" // far from both ends
+	end(next...)
+	left := func() int { return int(client.LLen(t.Context(), outbox).Val()) }
+	require.Eventually(t, func() bool { // what it did is told by nothing else
+		read := calls(t, client, "lrange")[0]
+		_, err := b.Recover(t.Context(), []string{"q"})
+		require.True(t, err == nil || strings.Contains(err.Error(), "WRONGTYPE"), "%v", err)
+		return calls(t, client, "lrange")[0]-read < 100
+	}, 20*time.Second, time.Millisecond, "some recoveries read nothing")
+
+	before, known := calls(t, client, "lrange")[0], left()
+	end(runs("new", 400)...)
+	require.Eventually(t, func() bool { return length(t, b, "new") == 400 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return left() == known }, 20*time.Second, time.Millisecond)
+	require.Less(t, calls(t, client, "lrange")[0]-before, 1400, "entries read for those that are new")
+
+	require.Eventually(t, func() bool {
+		before := calls(t, client, "lrange")[0]
+		_, _ = b.Recover(t.Context(), []string{"q"})
+		require.LessOrEqual(t, calls(t, client, "lrange")[0]-before, 1400, "entries read by one recovery")
+		return length(t, b, "healthy") == 1
+	}, 60*time.Second, 20*time.Millisecond)
+	require.Equal(t, many-1, left())
+
+	require.NoError(t, client.Del(t.Context(), prefix(t)+":{away}:policy").Err())
+	require.Eventually(t, func() bool {
+		_, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		return left() == 0
+	}, 60*time.Second, 20*time.Millisecond)
+	require.Equal(t, many-1, length(t, b, "away"))
 }

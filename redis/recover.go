@@ -72,7 +72,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 		}
 		if cursor, ok = reply[0].(string); !ok || cursor == "0" {
 			if n, _ := reply[2].(int64); n > 0 {
-				_, err := b.moveOn(ctx, q)
+				_, err := b.moveAll(ctx, q)
 				failed = errors.Join(failed, err)
 			}
 			return total, failed
@@ -81,8 +81,9 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 }
 
 // giveBack puts the unfinished runs of a batch back into their queue, but for
-// those whose end was asked for. A batch does not change but by being given back
-// or finished, so what its records are can be read before.
+// those whose end was asked for. What its records are can be read before: until it
+// is given back or finished its runs stay the same, and a begin changes of one that
+// came back before no more than that it has begun (begin.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()

@@ -344,6 +344,7 @@ type queue struct {
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	mover   mover
+	look    look
 	enqueue committer[*group]
 	push    pusher
 }

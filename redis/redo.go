@@ -56,7 +56,7 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 			n, err = b.deleteDead(ctx, q, entries, wanted)
 		}
 		total += n
-		if err = errors.Join(err, ctxErr(ctx)); err != nil {
+		if err != nil {
 			return total, b.fail(ctx, "redo dead letters of queue "+q.name, errors.Join(others.failed, err))
 		}
 		if len(entries) < redoPage {
