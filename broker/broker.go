@@ -239,7 +239,7 @@ type Attender interface {
 // from a session whose lease had ended: its Deliveries are more than one above
 // its Attempt then. If such a run comes back again and Begin was not told of it,
 // Recover leaves its Deliveries as they are: it was merely near when its session
-// ended. It raises them all the same once in some twenty times, for runs that
+// ended. It raises them all the same once in some fifteen times, for runs that
 // end their session before they can begin.
 type Beginner interface {
 	// Begin notes that the run is about to begin. It returns false when the

@@ -40,6 +40,7 @@ func parts() []part {
 			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks())},
 		{"Leaser", is[broker.Leaser], slices.Concat(
 			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks())},
+		{"Beginner", begins, beginChecks()},
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
@@ -60,6 +61,20 @@ func parts() []part {
 func policed(b broker.Broker) bool {
 	p, ok := b.(broker.Policies)
 	return ok && p.Policed() && is[broker.Leaser](b)
+}
+
+// begins reports whether the broker's sessions are Beginners.
+func begins(b broker.Broker) bool {
+	l, ok := b.(broker.Leaser)
+	if !ok {
+		return false
+	}
+	s, err := l.Join(context.Background(), longHold)
+	if err != nil {
+		return false
+	}
+	_, ok = s.(broker.Beginner)
+	return ok && s.Leave(context.Background()) == nil
 }
 
 // attends reports whether the broker's sessions are Attenders, and it has
@@ -83,9 +98,9 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Records], [broker.Schedules], [broker.Timetable],
-// [broker.Policies], [broker.Groups], [broker.Attender] and [broker.Controls]
-// where the broker has the interface. All but the schedules' are tested through
+// [broker.Leaser], [broker.Beginner], [broker.Records], [broker.Schedules],
+// [broker.Timetable], [broker.Policies], [broker.Groups], [broker.Attender] and
+// [broker.Controls] where the broker or its sessions have the interface. All but the schedules' are tested through
 // leases, and the last three through records, so a broker without these is not
 // tested for them. It logs which parts ran.
 //
