@@ -135,6 +135,9 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 		c.doubt = c.doubt || doubt
 		return over, err
 	}
+	if gone, err := c.b.settle(ctx, c.q, c.id); err != nil || gone {
+		return gone, err // its group never was stored
+	}
 	_, err = c.b.moveOn(ctx, q) // it is in the outbox
 	return false, err
 }

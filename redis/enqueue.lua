@@ -10,7 +10,9 @@
 --       and one of outbox, m for one of another queue's outbox (the first id key
 --       tells that this was seen to; ms: but not that it was left out), p and
 --       the token of a run that waited for a group, g and both (of these two the
---       first id key is the run's parked); where ticks has the last tick ('' for no tick: the
+--       first id key is the run's parked), b and the token of what reserved the
+--       group these are the members of (the first id key is the group);
+--       where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
 --       entry with its 16 of revision; of o and m, if the run has a record: ms to
 --       keep that if it is left out as a duplicate, a space, the run's id, a space
@@ -90,7 +92,17 @@ local function check(source, task, tick, ids, uniques)
   local live, others = false, {}
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
   local parked = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
-  for i = k, k + ids - 1 do
+  local first = k
+  if from == 'b' then
+    local has = redis.call('HMGET', KEYS[k], 'begun', 'then')
+    if has[1] == rest then
+      return -1
+    elseif not has[2] or string.sub(has[2], 2, 17) ~= rest then
+      return 4
+    end
+    first = k + 1
+  end
+  for i = first, k + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
     if parked and i == k then
       if not owner or string.sub(owner, 1, 16) ~= parked then
@@ -157,8 +169,8 @@ local function leaveOut(key, spec, verdict)
 end
 
 -- What is stored instead of something would be lost if a write failed after that
--- is gone. Calls of producers need not pay for it.
-if ARGV[3] ~= '' then
+-- is gone. Calls of producers need not pay for it, and a reserved group loses nothing.
+if ARGV[3] ~= '' and string.sub(ARGV[3], 1, 1) ~= 'b' then
   local kinds = {'zset', 'list', 'list', 'list', 'list', 'list', 'list', nil, nil, 'zset', 'zset',
     [16] = 'zset', [17] = 'zset', [18] = 'hash'}
   for i = 1, #KEYS do
@@ -183,6 +195,9 @@ for g = 1, tonumber(ARGV[2]) do
     for i = k, k + ids - 1 do
       if i == k and string.find(source, '^[pg]') then
         redis.call('DEL', KEYS[i])
+      elseif i == k and string.find(source, '^b') then
+        redis.call('HSET', KEYS[i], 'begun', string.sub(source, 2))
+        redis.call('PERSIST', KEYS[i])
       else
         redis.call('SET', KEYS[i], token)
       end

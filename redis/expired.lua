@@ -2,7 +2,7 @@
 -- Finds batches whose session's lease has ended, a page at a time, and forgets
 -- leases that ended a minute ago: an ended lease and none mean the same.
 --
--- KEYS  1 flights, 2 leases, 3 ops, 4 outbox
+-- KEYS  1 flights, 2 leases, 3 ops, 4 outbox; then parking
 -- ARGV  1 cursor, '0' to begin, 2 size of a page
 -- Returns the next cursor, '0' at the end, an array of "session:slot", and how
 -- much is in the outbox.
@@ -24,4 +24,4 @@ for _, member in ipairs(page[2]) do
     found[#found + 1] = member
   end
 end
-return {page[1], found, redis.call('LLEN', KEYS[4])}
+return {page[1], found, redis.call('LLEN', KEYS[4]), KEYS[5] and redis.call('HLEN', KEYS[5]) or 0}

@@ -61,7 +61,7 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 	// With the runs that wait, as takes will ask for these.
 	start := time.Now()
 	quiet, err := b.noneHas(ctx, queues, func(q *queue) []string {
-		return append(q.fixed[:7:7], q.lines, q.flights, q.outbox)
+		return append(q.fixed[:7:7], q.lines, q.flights, q.outbox, q.parking)
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 	if quiet {
 		return nil, nil
 	}
-	return b.having(ctx, queues, func(q *queue) []string { return []string{q.flights, q.outbox} })
+	return b.having(ctx, queues, func(q *queue) []string { return []string{q.flights, q.outbox, q.parking} })
 }
 
 // noneHas reports whether there is no such key in any of the queues, in one

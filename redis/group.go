@@ -14,10 +14,13 @@ import (
 )
 
 const (
-	// groupKept is how long a group is kept whose members may not have been
-	// stored, and how long after their end what they ended with, on top of the
-	// delay of the run that gathers it.
+	// groupKept is how long what waits for a group is kept while it is in doubt
+	// whether the group's members are stored, and how long after their end what they
+	// ended with, on top of the delay of the run that gathers it.
 	groupKept = 30 * 24 * time.Hour
+	// groupReserved is how long after its reservation the members of a group can be
+	// stored: much longer than that takes where it can be done at all.
+	groupReserved = time.Minute
 	// memberPage is how many members' ends are read in one command.
 	memberPage = 100
 	sizePage   = 1000 // and of how many the size
@@ -30,22 +33,27 @@ const gatheringOpens = "+"
 
 // parking is a run on its way to wait for a group.
 type parking struct {
-	b     *Broker
-	q, to *queue // of the members, and the run's own
-	then  *broker.TaskRun
-	group []string // its key
-	keys  []string // of the run, in its own queue
-	token string
-	entry []byte
+	b       *Broker
+	q, to   *queue // of the members, and the run's own
+	then    *broker.TaskRun
+	members *group
+	group   []string // its key
+	place   parkedRun
+	token   string
+	entry   []byte
 }
 
 // QueueGroup stores members, and the run that gathers their ends beside them. A
 // group whose name is that of another that lives is refused with an error that
-// wraps [broker.ErrDuplicate].
+// wraps [broker.ErrDuplicate]. What is left of a call that was interrupted before it
+// had stored them goes within a minute.
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	p, err := b.newParking(then, members)
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
+	}
+	if len(members) > 0 && len(p.members.claims.refused) > 0 {
+		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
 	if err := b.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
 		return err
@@ -56,13 +64,13 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err := p.park(ctx, len(members)); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
-	// The members come last: where they are, all that their ends need is there.
-	err = b.QueueTasks(ctx, members...)
-	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotReplicated) {
-		p.each(ctx, "drop")
-		return fmt.Errorf("queue group: %w", err)
+	err = p.begin(ctx)
+	if err == nil || errors.Is(err, broker.ErrNotReplicated) {
+		// Should this fail, the next recovery does it.
+		_ = p.place.decide(context.WithoutCancel(ctx), "stay")
+	} else if p.undo(ctx) && b.cfg.Acknowledge == Memory {
+		err = nil // it was the reply that was lost
 	}
-	p.each(ctx, "stay") // should this fail, they stay for thirty days
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
@@ -78,21 +86,69 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	if err != nil {
 		return nil, err
 	}
-	keys := []string{to.parked(then.ID), to.owner(then.ID), to.record(then.ID)}
-	if key := then.Rules.OrZero().Unique; key != "" {
-		keys = append(keys, to.unique(key))
-	}
-	return &parking{
+	p := &parking{
 		b: b, q: q, to: to, then: then,
 		group: []string{q.group(then.Links.Gathers.Group)},
-		keys:  keys,
 		token: string(entry[:tokenDigits]),
 		entry: append([]byte(gatheringOpens), entry...),
-	}, nil
+	}
+	p.place = parkedRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
+	if len(members) == 0 {
+		return p, nil
+	}
+	if p.members, err = newGroup(q, members); err != nil {
+		return nil, err
+	}
+	p.members.source = []byte("b" + p.token)
+	p.members.owners = append(p.group[:1:1], p.members.owners...)
+	p.members.canRetry = true
+	return p, nil
 }
 
-// park stores what waits, first in its own queue, then beside its members.
+// park reserves the group, then stores what waits for it in its own queue. Where the
+// second is without the first, the members never were stored, and never will be.
 func (p *parking) park(ctx context.Context, size int) error {
+	if err := p.reserve(ctx, size, p.entry, groupReserved); err != nil {
+		return err
+	}
+	holder, err := p.keepPlace(ctx)
+	if err == nil && holder != nil {
+		// What holds it may be the place of a call that was interrupted.
+		if gone, failed := p.b.settle(ctx, p.to, holder.ID); failed == nil && gone {
+			holder, err = p.keepPlace(ctx)
+		}
+	}
+	if err == nil && holder == nil {
+		return nil
+	}
+	p.undo(ctx)
+	if err != nil {
+		return p.b.fail(ctx, "park run "+p.then.ID, err)
+	}
+	return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{*holder}})
+}
+
+// reserve stores the group, for a time at first.
+func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
+	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
+	var v any
+	err := p.b.whileLoading(ctx, func() (err error) {
+		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
+			"park", p.token, size, entry, millis(d), millis(after))
+		return err
+	})
+	if err != nil {
+		return p.b.fail(ctx, "reserve group "+p.then.Links.Gathers.Group, err)
+	}
+	if v == int64(1) {
+		return fmt.Errorf("group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
+	}
+	return nil
+}
+
+// keepPlace keeps the place of the run that waits, and returns nil or in whose way it
+// is.
+func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	own, record := "0", []byte(nil)
 	if p.then.OwnID {
 		own = "1"
@@ -102,49 +158,62 @@ func (p *parking) park(ctx context.Context, size int) error {
 	}
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys,
-			"park", p.token, p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.then.ID)
+		v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
+			p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.place.unique)
 		return err
 	})
-	if err != nil {
-		return p.b.fail(ctx, "park run "+p.then.ID, err)
-	}
 	if id, refused := v.(string); refused {
-		return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: id}}})
+		return &broker.Duplicate{Index: -1, ID: id}, err
 	}
 	if v == int64(1) {
-		return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: p.then.ID}}})
+		return &broker.Duplicate{Index: -1, ID: p.then.ID}, err
 	}
-	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
-	v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
-		"park", size, p.entry, millis(groupKept), millis(after))
-	if err == nil && v != int64(1) {
-		return nil
-	}
-	_, _ = p.b.repeat(context.WithoutCancel(ctx), p.b.scripts.parked, p.b.clients.work, p.keys, "drop", p.token)
-	if err != nil {
-		return p.b.fail(ctx, "park run "+p.then.ID, err)
-	}
-	return fmt.Errorf("group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
+	return nil, err
 }
 
-// each has what was parked stay or go.
-func (p *parking) each(ctx context.Context, what string) {
+// begin stores the members, while the group is reserved, and has it stay.
+func (p *parking) begin(ctx context.Context) error {
+	err := p.b.whileLoading(ctx, func() error {
+		if err := p.b.announce(ctx, p.q); err != nil {
+			return err
+		}
+		p.members.result = nil
+		return p.b.queueGroup(ctx, p.q, p.members)
+	})
+	if err == nil && p.members.verdict == sourceGone {
+		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
+			broker.ErrOutcomeUnknown, p.then.Links.Gathers.Group)
+	}
+	return err
+}
+
+// undo has what was parked go, unless the members are stored, which it reports: then
+// it stays. Members that are still on their way are refused. Should it fail, the
+// reservation of the group ends by itself, and the next recovery sees to the rest.
+func (p *parking) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	_, _ = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, what)
-	_, _ = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys, what, p.token)
+	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, "drop", p.token)
+	if err != nil {
+		return false
+	}
+	if v == int64(1) {
+		_ = p.place.decide(ctx, "stay")
+		return true
+	}
+	_ = p.place.decide(ctx, "drop")
+	return false
 }
 
 // gatherNone queues what waits for nobody.
 func (p *parking) gatherNone(ctx context.Context) error {
-	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, "park", 0, "", millis(groupKept), 0)
-	if err != nil {
-		return p.b.fail(ctx, "queue group", err)
+	if err := p.reserve(ctx, 0, nil, groupKept); err != nil {
+		return fmt.Errorf("queue group: %w", err)
 	}
-	if v == int64(1) {
-		return fmt.Errorf("queue group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
+	err := p.b.QueueTasks(ctx, p.then)
+	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotReplicated) {
+		p.b.forgetGroup(context.WithoutCancel(ctx), p.then.Links.Gathers)
 	}
-	return p.b.QueueTasks(ctx, p.then)
+	return err
 }
 
 // checkGroup refuses what is no group, and returns the members' queue and that of

@@ -1,27 +1,32 @@
 #!lua
--- Stores what waits for the end of a group, before the group's members, and has it
--- stay once these are stored, or go.
+-- Reserves a group before its members are stored, which enqueue.lua does only where
+-- this is, and in the same step has it stay; or has it go, unless they are stored.
 --
 -- KEYS  1 the group
--- ARGV  1 park: 2 number of members, 3 entry of the outbox that is to be queued at
---       their end, 4 ms to keep the group if nobody says stay, 5 ms to keep it
---       after the end; or stay, or drop
--- Returns 0, or 1 when there is another such group.
-if ARGV[1] == 'stay' then
-  if redis.call('HEXISTS', KEYS[1], 'then') == 1 then
-    redis.call('PERSIST', KEYS[1])
+-- ARGV  1 park, 2 the token of the entry that is to be queued at its members' end: 3
+--       number of members, 4 the entry, '' where there are none: they count as
+--       stored then, 5 ms to keep it if they are not, 6 ms to keep it after the
+--       end; or drop, 2 the token
+-- Returns of park 0, or 1 when there is another such group; of drop 0, 1 when it
+--       stays, as its members were stored, or 2 when it is not there.
+local has = redis.call('HMGET', KEYS[1], 'left', 'then', 'begun')
+local begun = has[3] == ARGV[2]
+local mine = begun or has[2] and string.sub(has[2], 2, 17) == ARGV[2]
+if ARGV[1] == 'drop' then
+  if not begun and mine then
+    redis.call('DEL', KEYS[1])
+    return 0
   end
-  return 0
-elseif ARGV[1] == 'drop' then
-  redis.call('DEL', KEYS[1])
-  return 0
+  return begun and 1 or 2
 end
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return redis.call('HGET', KEYS[1], 'then') == ARGV[3] and 0 or 1
+if has[1] then
+  return mine and 0 or 1
 end
-redis.call('HSET', KEYS[1], 'left', ARGV[2], 'keep', ARGV[5])
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], 'then', ARGV[3])
+redis.call('HSET', KEYS[1], 'left', ARGV[3], 'keep', ARGV[6])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'then', ARGV[4])
+else
+  redis.call('HSET', KEYS[1], 'begun', ARGV[2])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 0

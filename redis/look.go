@@ -76,7 +76,7 @@ func (a *audit) unknown(key string) bool {
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
 	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last", "outbox",
+		"paused", "disabled", "enabling", "last", "outbox", "parking",
 		"lines", "turns", "policy", "opens", "held", "starts", "rates":
 		return several
 	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -26,6 +27,51 @@ type losses struct {
 	left  int
 	lost  int
 	then  func() // called when the server has replied, before the loss shows
+
+	cutting []byte  // connections break as they send a request that contains it; nil: none
+	stays   bool    // then they do with any other too
+	swallow *[]byte // requests that would cut are taken and not sent on, but kept here
+	some    float64 // how many of all requests break their connections, half unsent
+}
+
+// cut breaks connections as they are to send a request that contains match, which
+// the server does not get; with stays, and all that come after.
+func (l *losses) cut(match string, stays bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cutting, l.stays, l.swallow, l.some = []byte(match), stays, nil, 0
+}
+
+// mend has connections hold again.
+func (l *losses) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cutting, l.swallow, l.some, l.left = nil, nil, 0, 0
+}
+
+// fate returns what becomes of a request: it is lost unsent, it is swallowed, or
+// its reply is lost. The lock is held.
+func (l *losses) fate(b []byte) (cut, swallowed, doomed bool) {
+	if l.cutting != nil && bytes.Contains(b, l.cutting) {
+		if l.swallow != nil {
+			*l.swallow = bytes.Clone(b)
+			return false, true, false
+		}
+		if l.stays {
+			l.cutting = []byte{}
+		}
+		return true, false, false
+	}
+	if l.some > 0 && rand.Float64() < l.some {
+		cut = rand.N(2) == 0
+		return cut, false, !cut
+	}
+	doomed = l.left > 0 && bytes.Contains(b, l.match)
+	if doomed {
+		l.left--
+		l.lost++
+	}
+	return false, false, doomed
 }
 
 // lose breaks the connections of the next n requests that contain match.
@@ -68,12 +114,15 @@ type lossyConn struct {
 
 func (c *lossyConn) Write(b []byte) (int, error) {
 	c.losses.mu.Lock()
-	doomed := c.losses.left > 0 && bytes.Contains(b, c.losses.match)
-	if doomed {
-		c.losses.left--
-		c.losses.lost++
-	}
+	cut, swallowed, doomed := c.losses.fate(b)
 	c.losses.mu.Unlock()
+	if swallowed {
+		return len(b), nil
+	}
+	if cut {
+		c.Conn.Close()
+		return len(b), nil // as far as the sender can tell
+	}
 	c.mu.Lock()
 	c.doomed = c.doomed || doomed
 	c.mu.Unlock()

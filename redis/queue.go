@@ -68,6 +68,12 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if len(g.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &g.claims, runs)
 	}
+	return b.queueGroup(ctx, q, g)
+}
+
+// queueGroup queues what one call does by a script, with what is queued at the same
+// time.
+func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group) error {
 	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}

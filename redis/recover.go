@@ -10,8 +10,9 @@ import (
 // recoverPage is how many batches are looked at in one command.
 const recoverPage = 100
 
-// Recover gives back what sessions whose lease has ended hold in the queues, and
-// queues what their ends left in outboxes.
+// Recover gives back what sessions whose lease has ended hold in the queues, queues
+// what their ends left in outboxes, and decides about runs whose groups' producers
+// died before they had stored or confirmed them.
 // It costs one command while nothing is in flight, else one a queue, one for
 // each 100 batches in flight and two for each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
@@ -51,12 +52,12 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 	var failed error // of one batch, which must not stop the others
 	for {
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
-			[]string{q.flights, q.leases, q.ops, q.outbox}, cursor, recoverPage)
+			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking}, cursor, recoverPage)
 		if err != nil {
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
 		}
 		reply, ok := v.([]any)
-		if !ok || len(reply) != 3 {
+		if !ok || len(reply) != 4 {
 			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
 		}
 		members, _ := reply[1].([]any)
@@ -74,6 +75,9 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 			if n, _ := reply[2].(int64); n > 0 {
 				_, err := b.moveAll(ctx, q)
 				failed = errors.Join(failed, err)
+			}
+			if n, _ := reply[3].(int64); n > 0 {
+				failed = errors.Join(failed, b.settleAll(ctx, q))
 			}
 			return total, failed
 		}

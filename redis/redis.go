@@ -337,6 +337,7 @@ type queue struct {
 	aside    string
 	enabling string
 	outbox   string
+	parking  string
 	last     string
 
 	// What runs with limits or a fair value need (lines.lua, turns.lua).
@@ -386,6 +387,7 @@ func (b *Broker) keysOf(name string) *queue {
 		aside:    base + "aside",
 		enabling: base + "enabling",
 		outbox:   base + "outbox",
+		parking:  base + "parking",
 		last:     base + "last",
 
 		lines:  base + "lines",

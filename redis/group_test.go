@@ -1,0 +1,299 @@
+package redis_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// nightly makes the n-th try to queue a group of two by a run with an id and a unique
+// key: as of applications, each try has a group of its own.
+func nightly(n int, then string) (*broker.TaskRun, []*broker.TaskRun) {
+	gathering, members := group("q", then, 2)
+	gathering.EnsureRules().Unique = "key"
+	nameGroup(fmt.Sprintf("try-%d", n), gathering, members)
+	return gathering, members
+}
+
+func nameGroup(name string, gathering *broker.TaskRun, members []*broker.TaskRun) {
+	gathering.EnsureLinks().Gathers.Group = name
+	for i, m := range members {
+		m.ID, m.Payload = fmt.Sprintf("%s-%d", name, i), []byte("payload of member")
+		m.EnsureLinks().Group = name
+	}
+}
+
+// elapse has all keys that expire do so as if so much time had passed.
+func elapse(t testing.TB, client *goredis.Client, d time.Duration) {
+	t.Helper()
+	for _, key := range keysOf(t, client, prefix(t)) {
+		left := client.PTTL(t.Context(), key).Val()
+		if left > d {
+			require.NoError(t, client.PExpire(t.Context(), key, left-d).Err())
+		} else if left > 0 {
+			require.NoError(t, client.Del(t.Context(), key).Err())
+		}
+	}
+}
+
+// waiting returns the keys of groups and of runs that wait for them.
+func waiting(t testing.TB, client *goredis.Client) (keys []string) {
+	t.Helper()
+	for _, key := range keysOf(t, client, prefix(t)) {
+		kind, _, _ := strings.Cut(key[strings.Index(key, "}:")+2:], ":")
+		switch kind {
+		case "group", "parked", "parking", "id", "u", "rec":
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// requireGroupRuns has the members end, and what gathers them come.
+func requireGroupRuns(t *testing.T, b *redis.Broker, then string) {
+	t.Helper()
+	s := join(t, b, time.Minute)
+	finishAll(t, s, takeAll(t, s, "q", 2))
+	got := takeAll(t, s, then, 1)
+	require.Equal(t, "gathering", got[0].ID)
+	_, err := b.Members(t.Context(), got[0].Links.OrZero().Gathers)
+	require.NoError(t, err)
+	finishAll(t, s, got)
+	require.NoError(t, s.Leave(t.Context()))
+}
+
+// saysStay is in the request that has what waits for a group stay.
+const saysStay = "\r\nstay\r\n"
+
+// TestGroupCutOff has the connection break at each step of the storing of a group,
+// for once or for so long that the call ends.
+func TestGroupCutOff(t *testing.T) {
+	for _, then := range []string{"q", "other"} {
+		for _, at := range []string{":group:", "parked:", "payload of member", saysStay} {
+			t.Run("before "+strings.Trim(at, ":\r\n")+" for "+then, func(t *testing.T) {
+				b, l := openLossy(t, shared)
+				client := raw(t, shared)
+				require.NoError(t, b.QueueTasks(t.Context(), run("first", "q"), run("second", "q")))
+				s := join(t, b, time.Minute)
+				finishAll(t, s, takeAll(t, s, "q", 2))
+				l.cut(at, false)
+				gathering, members := nightly(1, then)
+				err := b.QueueGroup(t.Context(), gathering, members...)
+				l.mend()
+				if at == saysStay {
+					require.NoError(t, err, "it is stored")
+				} else if err != nil {
+					// What was reserved is gone at once, or in a minute.
+					elapse(t, client, 61*time.Second)
+					gathering, members = nightly(2, then)
+					require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+				}
+				gathering, members = nightly(3, then)
+				require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate)
+				requireGroupRuns(t, b, then)
+				_, err = b.Recover(t.Context(), []string{"q", then})
+				require.NoError(t, err)
+			})
+		}
+	}
+}
+
+// TestGroupWhoseReplyIsLost is stored once, and the call knows it.
+func TestGroupWhoseReplyIsLost(t *testing.T) {
+	for _, at := range []string{":group:", "parked:", "payload of member", saysStay} {
+		t.Run(strings.Trim(at, ":\r\n"), func(t *testing.T) {
+			b, l := openLossy(t, shared)
+			l.lose(1, at)
+			gathering, members := nightly(1, "other")
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			require.Equal(t, 1, l.count())
+			require.Equal(t, 2, length(t, b, "q"))
+			requireGroupRuns(t, b, "other")
+		})
+	}
+}
+
+// TestGroupCutOffBeforeItsMembers leaves nothing once the connection is back.
+func TestGroupCutOffBeforeItsMembers(t *testing.T) {
+	b, l := openLossy(t, shared)
+	l.cut("payload of member", false)
+	gathering, members := nightly(1, "other")
+	require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrOutcomeUnknown)
+	l.mend()
+	require.Empty(t, waiting(t, raw(t, shared)))
+	require.Zero(t, length(t, b, "q"))
+	gathering, members = nightly(2, "other")
+	require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+	requireGroupRuns(t, b, "other")
+}
+
+// TestGroupOfADeadProducer has a producer go for good at each step, and others see to
+// what it left within a minute.
+func TestGroupOfADeadProducer(t *testing.T) {
+	ways := map[string]func(t *testing.T, b *redis.Broker, then string){
+		"recovered": func(t *testing.T, b *redis.Broker, then string) {
+			_, err := b.Recover(t.Context(), []string{"q", then})
+			require.NoError(t, err)
+		},
+		"cancelled": func(t *testing.T, b *redis.Broker, then string) {
+			require.NoError(t, b.Cancel(t.Context(), then, "gathering", stopped))
+		},
+		"asked for again": func(*testing.T, *redis.Broker, string) {},
+	}
+	for _, then := range []string{"q", "other"} {
+		for way, see := range ways {
+			t.Run("before its members for "+then+" "+way, func(t *testing.T) {
+				dying, l := openLossy(t, shared)
+				b, client := openWith(t, shared, prefix(t)), raw(t, shared)
+				l.cut("payload of member", true)
+				gathering, members := nightly(1, then)
+				require.Error(t, dying.QueueGroup(t.Context(), gathering, members...))
+				require.NotEmpty(t, waiting(t, client))
+				gathering, members = nightly(2, then)
+				require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate, "it may be on its way")
+				_, err := b.Recover(t.Context(), []string{"q", then})
+				require.NoError(t, err)
+				require.Equal(t, broker.StateDelayed, record(t, b, then, "gathering").State)
+
+				elapse(t, client, 61*time.Second)
+				see(t, b, then)
+				if way != "asked for again" {
+					require.Empty(t, waiting(t, client))
+				}
+				gathering, members = nightly(3, then)
+				require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+				requireGroupRuns(t, b, then)
+			})
+		}
+		for _, later := range []time.Duration{0, 61 * time.Second} {
+			t.Run(fmt.Sprintf("behind its members for %s %v later", then, later), func(t *testing.T) {
+				dying, l := openLossy(t, shared)
+				b, client := openWith(t, shared, prefix(t)), raw(t, shared)
+				l.cut(saysStay, true)
+				gathering, members := nightly(1, then)
+				require.NoError(t, dying.QueueGroup(t.Context(), gathering, members...))
+				elapse(t, client, later)
+				gathering, members = nightly(2, then)
+				require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate)
+				_, err := b.Recover(t.Context(), []string{"q", then})
+				require.NoError(t, err)
+				if later > 0 {
+					for _, key := range waiting(t, client) {
+						require.Negative(t, client.PTTL(t.Context(), key).Val(), key)
+					}
+					elapse(t, client, 10*365*24*time.Hour)
+				}
+				requireGroupRuns(t, b, then)
+				_, err = b.Recover(t.Context(), []string{"q", then})
+				require.NoError(t, err)
+			})
+		}
+	}
+}
+
+// TestGroupWhoseMembersComeLate refuses members that were on their way when their
+// group was given up, by whom ever.
+func TestGroupWhoseMembersComeLate(t *testing.T) {
+	for _, who := range []string{"the producer", "the minute"} {
+		t.Run("given up by "+who, func(t *testing.T) {
+			b, l := openLossy(t, shared)
+			client, late := raw(t, shared), []byte(nil)
+			first, members := nightly(0, "other")
+			require.NoError(t, b.QueueGroup(t.Context(), first, members...)) // the server knows the script now
+			requireGroupRuns(t, b, "other")
+			l.cut("payload of member", false)
+			l.mu.Lock()
+			l.swallow = &late
+			l.mu.Unlock()
+			gathering, members := nightly(1, "other")
+			ctx := within(t, 300*time.Millisecond)
+			require.ErrorIs(t, b.QueueGroup(ctx, gathering, members...), broker.ErrOutcomeUnknown)
+			l.mend()
+			if who == "the minute" {
+				elapse(t, client, 61*time.Second)
+			}
+			conn, err := net.Dial("tcp", shared.Addr())
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+			_, err = conn.Write(late)
+			require.NoError(t, err)
+			reply := make([]byte, len("*1\r\n:4\r\n"))
+			_, err = io.ReadFull(conn, reply)
+			require.NoError(t, err)
+			require.Equal(t, "*1\r\n:4\r\n", string(reply), "it is refused")
+			require.Zero(t, length(t, b, "q"))
+			gathering, members = nightly(2, "other")
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			requireGroupRuns(t, b, "other")
+		})
+	}
+}
+
+// TestGroupsUnderRandomCuts stores many groups over connections that break all the
+// time: each is there as a whole, or nothing of it.
+func TestGroupsUnderRandomCuts(t *testing.T) {
+	const groups, size, callers = 200, 3, 20
+	b, l := openLossy(t, shared)
+	other, client := openWith(t, shared, prefix(t)), raw(t, shared)
+	ask := func(b *redis.Broker, try, n int) error {
+		then := []string{"q", "other"}[n%2]
+		gathering, members := group("q", then, size)
+		gathering.ID = fmt.Sprintf("gathering-%d", n)
+		if n%3 == 0 {
+			gathering.EnsureRules().Unique = gathering.ID
+		}
+		nameGroup(fmt.Sprintf("try-%d-%d", try, n), gathering, members)
+		return b.QueueGroup(t.Context(), gathering, members...)
+	}
+	l.mu.Lock()
+	l.some = 0.3
+	l.mu.Unlock()
+	var all sync.WaitGroup
+	errs := make([]error, groups)
+	for c := range callers {
+		all.Go(func() {
+			for n := c; n < groups; n += callers {
+				errs[n] = ask(b, 1, n)
+			}
+		})
+	}
+	all.Wait()
+	l.mend()
+	elapse(t, client, 61*time.Second)
+	_, err := other.Recover(t.Context(), []string{"q", "other"})
+	require.NoError(t, err)
+	for _, key := range waiting(t, client) {
+		require.Negative(t, client.PTTL(t.Context(), key).Val(), "%s is decided about", key)
+	}
+	stored := 0
+	for n, err := range errs {
+		there := client.Exists(t.Context(), fmt.Sprintf("%s:{q}:group:try-1-%d", prefix(t), n)).Val() == 1
+		held := client.Exists(t.Context(), fmt.Sprintf("%s:{%s}:parked:gathering-%d", prefix(t), []string{"q", "other"}[n%2], n)).Val() == 1
+		require.Equal(t, there, held, "group %d", n)
+		require.True(t, there || err != nil, "group %d is not there, though its call had no error", n)
+		again := ask(other, 2, n)
+		if there {
+			stored++
+			require.ErrorIs(t, again, broker.ErrDuplicate, "group %d again", n)
+		} else {
+			require.NoError(t, again, "group %d again, after %v", n, err)
+		}
+	}
+	require.NotZero(t, stored)
+	require.Less(t, stored, groups, "some are cut off")
+	require.Equal(t, groups*size, length(t, other, "q"), "each group's members, once")
+	s := join(t, other, time.Minute)
+	finishAll(t, s, takeAll(t, s, "q", groups*size))
+	require.Equal(t, groups, length(t, other, "q")+length(t, other, "other"), "what gathers them")
+}

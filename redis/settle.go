@@ -1,0 +1,171 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// parkedRun is what is kept for a run that waits for a group, in the run's own queue.
+type parkedRun struct {
+	b                 *Broker
+	q                 *queue
+	id, token, unique string
+}
+
+func (p *parkedRun) keys() []string {
+	keys := []string{p.q.parked(p.id), p.q.owner(p.id), p.q.record(p.id), p.q.parking}
+	if p.unique != "" {
+		keys = append(keys, p.q.unique(p.unique))
+	}
+	return keys
+}
+
+// decide has it stay or go.
+func (p *parkedRun) decide(ctx context.Context, what string) error {
+	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys(), what, p.token, p.id)
+	if err != nil {
+		return p.b.fail(ctx, what+" place of run "+p.id, err)
+	}
+	return nil
+}
+
+// inDoubt reports whether a place that expires so soon was kept so long ago that its
+// group is not merely about to be stored.
+func inDoubt(expires time.Duration) bool {
+	return expires >= 0 && expires < groupKept-groupReserved
+}
+
+// settle decides about the place of a run that waits for a group whose producer did
+// not, by whether the group's members are stored, and reports whether it is gone.
+func (b *Broker) settle(ctx context.Context, q *queue, id string) (gone bool, err error) {
+	pipe := b.clients.work.Pipeline()
+	parked, expires, doubt := pipe.Get(ctx, q.parked(id)), pipe.PTTL(ctx, q.parked(id)), pipe.HGet(ctx, q.parking, id)
+	if err := b.readAll(ctx, pipe); err != nil {
+		return false, b.fail(ctx, "read place of run "+id, err)
+	}
+	p := &parkedRun{b: b, q: q, id: id}
+	if len(doubt.Val()) >= tokenDigits {
+		p.token, p.unique = doubt.Val()[:tokenDigits], doubt.Val()[tokenDigits:]
+	}
+	at := parked.Val()
+	switch {
+	case len(at) < tokenDigits || at[:tokenDigits] != p.token && p.token != "":
+		// It was seen to, before it was said that it stays.
+		if p.token == "" {
+			return false, nil
+		}
+		return false, p.decide(ctx, "drop")
+	case !inDoubt(expires.Val()):
+		return false, nil
+	}
+	p.token = at[:tokenDigits]
+	what, err := b.judge(ctx, p.token, at[tokenDigits:])
+	if err != nil || what == "" {
+		return false, err
+	}
+	return what == "drop", p.decide(ctx, what)
+}
+
+// judge returns what is to become of the place of a run whose entry has a token: stay
+// where the members of its group are stored, drop where they cannot be any more, ""
+// while they can. Where is the queue of the group, a space, its name.
+func (b *Broker) judge(ctx context.Context, token, where string) (string, error) {
+	name, group, _ := strings.Cut(where, " ")
+	q, err := b.queue(name)
+	if err != nil {
+		return "", fmt.Errorf("look for group %.64q: %w", group, err)
+	}
+	pipe := b.clients.work.Pipeline()
+	fields, expires := pipe.HMGet(ctx, q.group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.group(group))
+	if err := b.readAll(ctx, pipe); err != nil {
+		return "", b.fail(ctx, "look for group "+group, err)
+	}
+	var has [3]string
+	for i, v := range fields.Val() {
+		has[i%len(has)], _ = v.(string)
+	}
+	left, then, begun := has[0], has[1], has[2]
+	waits := strings.HasPrefix(then, gatheringOpens+token)
+	switch {
+	case left == "":
+		return "drop", nil
+	case begun == token:
+		return "stay", nil
+	case begun != "" || then != "" && !waits:
+		return "drop", nil // it is another of this name
+	case then == "" || expires.Val() < 0:
+		return "stay", nil // an older version says so
+	}
+	return "", nil
+}
+
+// settleAll decides about all places of a queue that are in doubt.
+func (b *Broker) settleAll(ctx context.Context, q *queue) error {
+	var failed []error
+	for cursor := uint64(0); ; {
+		var fields []string
+		err := b.persist(ctx, idempotent, func() (err error) {
+			p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
+				entries, next, err := b.clients.work.HScan(ctx, q.parking, cursor, "", settlePage).Result()
+				return page{entries, next}, err
+			})
+			if err == nil {
+				fields, cursor = p.entries, p.cursor
+			}
+			return err
+		})
+		if err != nil {
+			return b.fail(ctx, "read places in doubt of queue "+q.name, err)
+		}
+		ids, err := b.doubted(ctx, q, fields)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if _, err := b.settle(ctx, q, id); err != nil {
+				failed = append(failed, err)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		if cursor == 0 {
+			if len(failed) > 0 {
+				return failed[0] // of many that likely have one cause
+			}
+			return nil
+		}
+	}
+}
+
+// settlePage is how many places are looked at in one command.
+const settlePage = 100
+
+// doubted returns, of ids with what is noted of their places, those whose places are
+// not young.
+func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]string, error) {
+	pipe := b.clients.work.Pipeline()
+	var ids []string
+	var ages []*goredis.DurationCmd
+	for i := 0; i+1 < len(fields); i += 2 {
+		ids = append(ids, fields[i])
+		ages = append(ages, pipe.PTTL(ctx, q.parked(fields[i])))
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	if err := b.readAll(ctx, pipe); err != nil {
+		return nil, b.fail(ctx, "read places in doubt of queue "+q.name, err)
+	}
+	n := 0
+	return slices.DeleteFunc(ids, func(string) bool {
+		n++
+		left := ages[n-1].Val()
+		return left >= 0 && !inDoubt(left)
+	}), nil
+}
