@@ -162,6 +162,7 @@ func TestCancelOfARunOfANewerVersion(t *testing.T) {
 	queueNewer(t, b, c, base, true, rich("new"))
 	s := join(t, b, time.Minute)
 	require.Empty(t, now(t, s, 10))
+	require.Eventually(t, func() bool { return len(elementsAt(t, c, base+"delayed")) == 1 }, 10*time.Second, time.Millisecond, "it is left to others")
 	require.NoError(t, b.Cancel(t.Context(), "q", "new", stopped))
 	require.Equal(t, &stopped, record(t, b, "q", "new").Failure)
 	require.Empty(t, elementsAt(t, c, base+"delayed"))
