@@ -368,7 +368,7 @@ func TestSIGTERMUnderLoadHandsOverAndExitsClean(t *testing.T) {
 	require.NoError(t, first.end(syscall.SIGTERM), first.log.String())
 	starts, ends := f.counts()
 	require.Equal(t, starts, ends, "what was started has ended")
-	require.Regexp(t, `stopping: waiting up to 30s for \d+ running tasks? \(a second signal stops at once\)`, first.log.String())
+	require.Regexp(t, `stopping: waiting up to \d+s for \d+ running tasks? \(a second signal stops at once\)`, first.log.String())
 	require.Contains(t, first.log.String(), "stopped executing tasks")
 	f.serve(0, "--consume")
 	f.drained(300, 20*time.Second)

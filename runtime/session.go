@@ -185,7 +185,8 @@ func (s *session) tellStop(grace time.Duration) slog.Level {
 	}
 	message := "stopping: no task is running"
 	if n > 0 {
-		message = fmt.Sprintf("stopping: waiting up to %s for %s", max(grace, 0).Round(time.Millisecond), count(n, "running task"))
+		grace = max(grace, 0)
+		message = fmt.Sprintf("stopping: waiting up to %s for %s", grace.Round(min(time.Second, max(grace/10, time.Millisecond))), count(n, "running task"))
 		if s.stopHint != nil {
 			message += s.stopHint()
 		}
