@@ -18,6 +18,27 @@
 --   held    a hash: limit's key to how many runs with it are in flight
 -- A limit that has room and holds back a line has another among the lines of 'r',
 -- or is in opens: who looks at a line passes the turn on (take.lua).
+-- An error in between leaves each run where takes or recovery find it: it is added
+-- where it goes before it is removed where it was, behind all else that is noted of
+-- it. What is only noted of lines may be left over, and goes when it is come upon.
+
+-- returns the reply of a command; if that fails, undo takes back what was done for it
+local function must(undo, ...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    undo()
+    error(reply)
+  end
+  return reply
+end
+
+-- calls a command with as many members as there are, some thousand at a time
+local function each(call, command, key, members)
+  for i = 1, #members, 4000 do
+    call(command, key, unpack(members, i, math.min(i + 3999, #members)))
+  end
+end
+
 local function policies(lines, turns, policy, opens, held)
   local self = {none = '0000000000000000'}
 
@@ -30,21 +51,29 @@ local function policies(lines, turns, policy, opens, held)
     return redis.call('ZRANGEBYLEX', key, '[' .. prefix .. (from or ''), '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
   end
 
-  -- what an element's extension says: its fair value and its limits
+  -- what an element's extension says: its fair value and its limits; an error, or nil,
+  -- if that breaks a rule of docs/wire.md
   local function decode(element)
     local at = 12 + string.byte(element, 9)
+    local last = at - 1 + struct.unpack('>I2', element, at - 2)
     local function text()
       local size = string.byte(element, at)
       at = at + 1 + size
-      return string.sub(element, at - size, at - 1)
+      return size <= 200 and string.sub(element, at - size, at - 1)
     end
     local run = {fair = text(), limits = {}}
-    text() -- its unique key
+    local unique, n = text(), string.byte(element, at)
+    if not run.fair or not unique or n > 4 then
+      return
+    end
     local names, seen = {}, {}
     at = at + 1
-    for i = 1, string.byte(element, at - 1) do
+    for i = 1, n do
       local limit = {key = text()}
       limit.max, limit.per = struct.unpack('>I8I8', element, at)
+      if not limit.key or limit.key == '' or limit.max < 1 or limit.max > 2 ^ 53 or limit.per > 2 ^ 53 then
+        return
+      end
       limit.hash = self.hash((limit.per > 0 and 'r' or 'c') .. limit.key)
       limit.counts = not seen[limit.hash] -- a key that stands twice counts once
       seen[limit.hash] = true
@@ -52,13 +81,17 @@ local function policies(lines, turns, policy, opens, held)
       at = at + 16
       run.limits[i] = limit
     end
+    if at ~= last + 1 or last > #element then
+      return
+    end
     run.name = self.hash(run.fair) .. self.hash(table.concat(names)) -- of its line, without the lane
     return run
   end
 
   local known = {} -- what was read, by the extension's bytes
 
-  -- the same, nil where there is none, or none that can be read
+  -- the same, nil where there is none, or none that can be read: such a run has no
+  -- limits here, and whoever takes it makes a dead letter of it
   function self.read(element)
     if bit.band(string.byte(element, 2) or 0, 8) == 8 and #element > 9 then
       local at = 10 + string.byte(element, 9)
@@ -81,36 +114,55 @@ local function policies(lines, turns, policy, opens, held)
     return string.format('%016.0f', n)
   end
 
+  -- the member of turns by which a value has this turn
+  local function inRound(value, turn)
+    return 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16)
+  end
+
+  local function enter(value)
+    local turn = digits(redis.call('HINCRBY', policy, 'turn', 1))
+    redis.call('ZADD', turns, 0, inRound(value, turn))
+    redis.call('HSET', policy, 't' .. value, turn)
+  end
+
   -- has a value of a group and lane join the end of the round
   function self.join(value)
     if not redis.call('HGET', policy, 't' .. value) then
-      local turn = digits(redis.call('HINCRBY', policy, 'turn', 1))
-      redis.call('ZADD', turns, 0, 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16))
-      redis.call('HSET', policy, 't' .. value, turn)
+      enter(value)
     end
   end
 
-  local function drop(value)
-    local turn = redis.call('HGET', policy, 't' .. value)
+  -- has the first line of a lane, of which the round knows nothing, be in it
+  function self.rejoin(value)
+    enter(value)
+  end
+
+  -- forgets the turn that a value had, and the member of turns by which it was come
+  -- upon
+  local function leave(value, turn, seen)
     if turn then
-      redis.call('ZREM', turns, 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16))
-      redis.call('HDEL', policy, 't' .. value)
+      redis.call('ZREM', turns, inRound(value, turn))
     end
-    return turn
+    if seen and (not turn or seen ~= inRound(value, turn)) then
+      redis.call('ZREM', turns, seen)
+    end
   end
 
   -- takes a value out of the round that has no lines any more
-  function self.quit(value)
+  function self.quit(value, seen)
     if not self.first(turns, value) then
-      drop(value)
+      leave(value, redis.call('HGET', policy, 't' .. value), seen)
+      redis.call('HDEL', policy, 't' .. value)
     end
   end
 
   -- has a value go to the end of the round, if it is in it
-  function self.rotate(value)
-    if drop(value) then
-      self.join(value)
+  function self.rotate(value, seen)
+    local turn = redis.call('HGET', policy, 't' .. value)
+    if turn or self.first(turns, value) then
+      enter(value)
     end
+    leave(value, turn, seen)
   end
 
   function self.has(line)
@@ -118,32 +170,40 @@ local function policies(lines, turns, policy, opens, held)
     return listed[line]
   end
 
-  -- puts a line into a group, by the number of its first run
-  function self.list(line, group, number)
+  -- puts a line into a group, by the number of its first run; seen is the member of
+  -- turns by which it was come upon
+  function self.list(line, group, number, seen)
     local was = redis.call('HGET', policy, 'l' .. line)
     local value = group .. string.sub(line, 1, 17)
     local member = value .. number .. string.sub(line, 18)
+    if seen and seen ~= was and seen ~= member then
+      redis.call('ZREM', turns, seen)
+    end
     if was == member then
       return
     end
-    if was then
-      redis.call('ZREM', turns, was)
+    local before = was and string.sub(was, 1, -33)
+    if before ~= value then
+      self.join(value)
     end
     redis.call('ZADD', turns, 0, member)
     redis.call('HSET', policy, 'l' .. line, member)
     listed[line] = true
-    local before = was and string.sub(was, 1, -33)
-    if before ~= value then
-      self.join(value)
-      if was then
+    if was then
+      redis.call('ZREM', turns, was)
+      if before ~= value then
         self.quit(before)
       end
     end
   end
 
-  function self.unlist(line)
+  function self.unlist(line, seen)
     listed[line] = nil
     local was = redis.call('HGET', policy, 'l' .. line)
+    if seen and seen ~= was then
+      redis.call('ZREM', turns, seen)
+      self.quit(string.sub(seen, 1, -33))
+    end
     if was then
       redis.call('ZREM', turns, was)
       redis.call('HDEL', policy, 'l' .. line)
@@ -151,41 +211,42 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
+  -- the first of so many numbers at the end of lines, or at their front
+  local function numbers(n, front)
+    local last = redis.call('HINCRBY', policy, front and 'front' or 'back', front and -n or n)
+    if math.abs(last) > 4e15 then
+      error('the numbers of lines in ' .. policy .. ' are used up')
+    end
+    return 5e15 + last - (front and 0 or n - 1)
+  end
+
   -- puts a run into its line, at its end or its front; one that is new, or has
-  -- another front, into the group, or that of lines that can be looked at
+  -- another front, into the group, or that of lines that can be looked at. Returns
+  -- its entry.
   function self.file(lane, element, run, front, group)
-    local line = lane .. run.name
-    local number = front and redis.call('HINCRBY', policy, 'front', -1) or redis.call('HINCRBY', policy, 'back', 1)
-    number = digits(5e15 + number)
-    redis.call('ZADD', lines, 0, line .. number .. element)
+    local line, number = lane .. run.name, digits(numbers(1, front))
     if front or not self.has(line) then
       self.list(line, group or 'r', number)
     end
+    redis.call('ZADD', lines, 0, line .. number .. element)
+    return line .. number .. element
   end
 
-  local gathered = {} -- lines that are there, and behind each an element
-
-  -- puts a run into a line that is there, at its end, with the next flush
-  function self.gather(line, element)
-    gathered[#gathered + 1] = line
-    gathered[#gathered + 1] = element
-  end
-
-  function self.flush()
-    if #gathered == 0 then
-      return
-    end
-    local number = 5e15 + redis.call('HINCRBY', policy, 'back', #gathered / 2) - #gathered / 2
-    local members = {}
-    for i = 1, #gathered, 2 do
-      number = number + 1
-      members[#members + 1] = 0
-      members[#members + 1] = gathered[i] .. digits(number) .. gathered[i + 1]
-    end
-    for i = 1, #members, 4000 do
-      redis.call('ZADD', lines, unpack(members, i, math.min(i + 3999, #members)))
-    end
-    gathered = {}
+  -- returns a function that gives an element a place at the end of its line, for which
+  -- the group is needed if it is the line's first; and the entries that are to be stored
+  -- then, their scores before each
+  function self.gather(n)
+    local next, entries = nil, {}
+    return function(line, element, group)
+      next = next or numbers(n)
+      local number = digits(next)
+      if group then
+        self.list(line, group, number)
+      end
+      next = next + 1
+      entries[#entries + 1] = 0
+      entries[#entries + 1] = line .. number .. element
+    end, entries
   end
 
   local marked, looked = false, {}
@@ -198,7 +259,7 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
-  -- has a run wait that is due now
+  -- has a run wait that is due now; returns its entry if it is in a line
   function self.arrive(lane, ready, element)
     local run = self.read(element)
     if run and run.fair ~= '' then
@@ -206,18 +267,17 @@ local function policies(lines, turns, policy, opens, held)
         self.join('r' .. lane .. self.none) -- they came before
       end
       looked[lane] = true
-      self.file(lane, element, run)
-      return
+      return self.file(lane, element, run)
     end
-    redis.call('RPUSH', ready, element)
     self.mark()
+    redis.call('RPUSH', ready, element)
   end
 
-  -- puts a run back that was taken
+  -- puts a run back that was taken; returns its entry if it is in a line
   function self.back(lane, ready, element)
     local run = self.read(element)
     if run then
-      self.file(lane, element, run, true)
+      return self.file(lane, element, run, true)
     else
       redis.call('LPUSH', ready, element)
     end

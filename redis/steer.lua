@@ -80,12 +80,19 @@ if steered then
       for i = 1, #page, 2 do
         if look(page[i]) == task then
           local lane = laneOf(page[i])
+          local entry
           if bit.band(string.byte(page[i], 2), 8) == 0 then
             redis.call('LPUSH', KEYS[1 + lane], page[i])
           else
-            inLines().back(lane, KEYS[1 + lane], page[i])
+            entry = inLines().back(lane, KEYS[1 + lane], page[i])
           end
-          redis.call('ZREM', KEYS[20], page[i])
+          must(function()
+            if entry then
+              redis.pcall('ZREM', KEYS[22], entry)
+            else
+              redis.pcall('LTRIM', KEYS[1 + lane], 1, -1)
+            end
+          end, 'ZREM', KEYS[20], page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end
       end
@@ -119,21 +126,23 @@ if steered then
   -- Moves runs of disabled tasks at the head of a list aside. Returns how many of
   -- those that are there then, up to n, are to be taken.
   function sift(list, n)
-    local kept = {}
-    while #kept < n and looks > 0 and bytes > 0 do
-      local page = redis.call('LPOP', list, math.min(n - #kept, 50))
-      if not page then
+    local kept = 0
+    while kept < n and looks > 0 and bytes > 0 do
+      local page = redis.call('LRANGE', list, kept, kept + math.min(n - kept, 50) - 1)
+      if #page == 0 then
         break
       end
       for _, element in ipairs(page) do
-        if not setAside(element) then
-          kept[#kept + 1] = element
+        if setAside(element) then
+          must(function()
+            redis.pcall('ZREM', KEYS[20], element)
+          end, 'LREM', list, 1, element)
+          looks = looks - math.floor(kept / 20) -- which it passed
+        else
+          kept = kept + 1
         end
       end
     end
-    for i = #kept, 1, -1 do
-      redis.call('LPUSH', list, kept[i])
-    end
-    return #kept
+    return kept
   end
 end

@@ -7,14 +7,14 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 ops, 15 the slot's batch, 16 dead, 17 dropped,
+--       13 leases, 14 ops, 15 the slot's batch, 16-17 dead, dropped (not used),
 --       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
 --       21 enabling: tasks whose runs are to come back from there, and up to
 --       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
 --       26 held, 27 starts, 28 rates, 29 outbox
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing,
---       8 cap of the dead list, 9 a failure for entries that cannot be read,
+--       8-9 cap of the dead list, a failure (not used),
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some,
 --       12 '1' if the caller reads the batch itself, with the command it sends
@@ -58,8 +58,13 @@ local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
 
 local reply, apart = {}, ARGV[12] == '1'
 local used = redis.call('HGET', KEYS[14], session)
+if used and not tonumber(used) then
+  redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
+  used = slot
+end
 if used and tonumber(used) >= slot then
   if redis.call('EXISTS', batch) == 0 then
+    redis.call('SREM', KEYS[12], session .. ':' .. ARGV[2]) -- of a take that failed
     return {-2}
   end
   redis.call('ZADD', KEYS[13], leaseEnd, session)
@@ -83,12 +88,15 @@ if steered and redis.call('EXISTS', KEYS[18]) == 1 then
   return {-1}
 end
 
-local function bury(element)
-  redis.call('LPUSH', KEYS[16], string.format('%013.0f', now) .. ARGV[9] .. element)
-  local over = redis.call('LLEN', KEYS[16]) - tonumber(ARGV[8])
-  if over > 0 then
-    redis.call('LTRIM', KEYS[16], 0, tonumber(ARGV[8]) - 1)
-    redis.call('INCRBY', KEYS[17], over)
+-- Has recovery know of the batch. A run is added to the batch behind this, and before
+-- it is removed where it was, so an error in between loses none.
+local enlisted = false
+local function enlist()
+  if not enlisted then
+    redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
+    redis.call('ZADD', KEYS[13], leaseEnd, session)
+    redis.call('HSET', KEYS[14], session, ARGV[2])
+    enlisted = true
   end
 end
 
@@ -114,23 +122,64 @@ local arrived = {}
 
 -- include steer.lua
 
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-if first and tonumber(first) <= now then
-  local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200)
-  for _, element in ipairs(page) do
-    local lane = laneOf(element)
-    if lane then
-      if bit.band(string.byte(element, 2), 8) == 0 then
-        redis.call('RPUSH', KEYS[1 + lane], element)
-      else
-        inLines().arrive(lane, KEYS[1 + lane], element)
+-- Has a page of due runs wait where others do. One that cannot be read comes to
+-- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
+local function makeReady(page)
+  local pushed, filed = {}, {}
+  local moved, plain = {}, {}
+  local function push(lane)
+    local elements = plain[lane] or {}
+    if #elements > 0 then
+      redis.call('RPUSH', KEYS[1 + lane], unpack(elements))
+      pushed[lane] = (pushed[lane] or 0) + #elements
+      for _, element in ipairs(elements) do
+        moved[#moved + 1] = element
       end
-      arrived[lane <= 3 and 1 or 2] = true
-    else
-      bury(element)
+      plain[lane] = nil
     end
   end
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+  local ok, failure = pcall(function()
+    for _, element in ipairs(page) do
+      local lane = laneOf(element)
+      if lane and bit.band(string.byte(element, 2), 8) > 0 then
+        push(lane) -- they came before
+        local entry = inLines().arrive(lane, KEYS[1 + lane], element)
+        if entry then
+          filed[#filed + 1] = entry
+        else
+          pushed[lane] = (pushed[lane] or 0) + 1
+        end
+        moved[#moved + 1] = element
+      else
+        lane = lane or 2
+        plain[lane] = plain[lane] or {}
+        table.insert(plain[lane], element)
+      end
+      arrived[lane <= 3 and 1 or 2] = true
+    end
+    for lane = 1, 6 do
+      push(lane)
+    end
+  end)
+  local function undo()
+    for lane, n in pairs(pushed) do
+      redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
+    end
+    each(redis.pcall, 'ZREM', KEYS[22], filed)
+  end
+  if ok then
+    must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+  elseif #moved > 0 then
+    must(undo, 'ZREM', KEYS[1], unpack(moved))
+  end
+  if not ok then
+    error(failure)
+  end
+end
+
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+if first and tonumber(first) <= now then
+  makeReady(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
   first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 end
 
@@ -158,6 +207,13 @@ local function taken(lane, n)
   total = total - n
 end
 
+-- returns what takes the last n back that were added to the batch
+local function unput(n)
+  return function()
+    redis.pcall('LTRIM', batch, 0, -1 - n)
+  end
+end
+
 local function take(lane, list)
   local n, length = share(lane, list, total)
   if n < length then
@@ -166,15 +222,15 @@ local function take(lane, list)
   if n <= 0 then
     return
   end
+  enlist()
   local moved
   if n == length and size == 1 then
     redis.call('RENAME', list, batch)
     moved = apart and {} or redis.call('LRANGE', batch, 0, -1)
   else
-    moved = redis.call('LPOP', list, n)
-    for i = 1, n, 4000 do
-      redis.call('RPUSH', batch, unpack(moved, i, math.min(i + 3999, n)))
-    end
+    moved = redis.call('LRANGE', list, 0, n - 1)
+    each(redis.call, 'RPUSH', batch, moved)
+    must(unput(n), 'LTRIM', list, n, -1)
   end
   for i = 1, apart and 0 or n do
     reply[size + i] = moved[i]
@@ -186,13 +242,82 @@ end
 local byte = string.byte
 local skipped = {} -- kinds of which a line waits for a slot that is free
 
+-- Looks at a page of the ready list, at most the budget of a call: what may start goes
+-- into the batch, the rest into lines. An error leaves what was not come to.
+local function takePage(lane, ready, n)
+  local list, page = KEYS[1 + ready], redis.call('LRANGE', KEYS[1 + ready], 0, n - 1)
+  local gather, entries = lines.gather(n)
+  local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
+  local at, gathered = 0, 0
+  local ok, failure = pcall(function()
+    for i = 1, n do
+      local element = page[i]
+      local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
+      if not run then
+        alone = alone + 1
+        put[#put + 1] = element
+      else
+        taken(lane, alone)
+        alone = 0
+        if lines.come(ready, element, run, free[lane] > 0, gather) then
+          counted[#counted + 1] = run
+          put[#put + 1] = element
+          taken(lane, 1)
+        end
+      end
+      at, gathered = i, #entries
+    end
+  end)
+  taken(lane, alone)
+  local waiting = {}
+  for i = 2, gathered, 2 do
+    waiting[#waiting + 1] = entries[i]
+  end
+  local function undo()
+    each(redis.pcall, 'ZREM', KEYS[22], waiting)
+    for _, run in ipairs(counted) do
+      lines.unbegin(run)
+    end
+  end
+  local function undoAll()
+    undo()
+    unput(#put)()
+  end
+  if gathered > 0 then
+    must(undo, 'ZADD', KEYS[22], unpack(entries, 1, gathered))
+  end
+  if #put > 0 then
+    local enough, broken = pcall(enlist)
+    if not enough then
+      undo()
+      error(broken)
+    end
+    must(undo, 'RPUSH', batch, unpack(put))
+  end
+  if at > 0 then
+    must(undoAll, 'LTRIM', list, at, -1)
+  end
+  for i, element in ipairs(put) do
+    reply[size + i] = element
+  end
+  size = size + #put
+  if not ok then
+    error(failure)
+  end
+end
+
 -- takes where there are lines: one run a turn, or what is next in the ready list
 local function takeInTurn(lane, list)
   local ready = (lane - 1) * 3 + list
-  local function add(element)
+  local function put(element)
+    enlist()
+    redis.call('RPUSH', batch, element)
     size = size + 1
     reply[size] = element
     taken(lane, 1)
+  end
+  local function unaside(element)
+    redis.pcall('ZREM', KEYS[20], element)
   end
   while room[lane] > 0 and total > 0 and lines.budget() > 0 do
     local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
@@ -203,36 +328,18 @@ local function takeInTurn(lane, list)
       skipped[lane] = true
       return
     end
-    local line = waiting and lines.turn(ready, plain)
+    local line, seen
+    if waiting then
+      line, seen = lines.turn(ready, plain)
+    end
     if line then
-      local element = lines.start(line, setAside)
-      if element then
-        add(element)
-      end
+      lines.start(line, seen, put, unput(1), setAside, unaside)
     else
       local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
       if n <= 0 then
         break
       end
-      local alone = 0 -- runs without policies, the bulk that a limit must not slow down
-      local page = redis.call('LPOP', KEYS[1 + ready], n)
-      for i = 1, #page do
-        local element = page[i]
-        local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
-        if not run then
-          size, alone = size + 1, alone + 1
-          reply[size] = element
-        else
-          taken(lane, alone)
-          alone = 0
-          local started = lines.come(ready, element, run, free[lane] > 0)
-          if started then
-            add(started)
-          end
-        end
-      end
-      taken(lane, alone)
-      lines.flush()
+      takePage(lane, ready, n)
     end
   end
   if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
@@ -254,9 +361,6 @@ for priority = 1, 3 do
   end
 end
 if lines then
-  for i = 2, size, 4000 do
-    redis.call('RPUSH', batch, unpack(reply, i, math.min(i + 3999, size)))
-  end
   for ready in pairs(lines.promoted) do
     arrived[ready <= 3 and 1 or 2] = true
   end
@@ -280,15 +384,11 @@ for lane = 1, 2 do
     wake(lane)
   end
 end
-if size > 1 then
-  redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
-  redis.call('ZADD', KEYS[13], leaseEnd, session)
-  redis.call('HSET', KEYS[14], session, ARGV[2])
-else
+if size == 1 then
   sleep()
 end
 local opens = lines and lines.due()
-first = tonumber(first)
+first = first and math.min(tonumber(first), 9999999999999)
 if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
 elseif first or opens then

@@ -15,13 +15,13 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- nil when the limit has room; else true, or for a rate when it will have some
   local function closed(limit)
     if limit.per == 0 then
-      return tonumber(redis.call('HGET', held, limit.key) or 0) >= limit.max or nil
+      return (tonumber(redis.call('HGET', held, limit.key)) or 0) >= limit.max or nil
     end
     local from = limit.hash .. digits(micros - limit.per + 1)
     local n = redis.call('ZLEXCOUNT', starts, '[' .. from, '(' .. limit.hash .. 'p')
     if n >= limit.max then
       local oldest = redis.call('ZRANGEBYLEX', starts, '[' .. from, '(' .. limit.hash .. 'p', 'LIMIT', n - limit.max, 1)[1]
-      return math.ceil((tonumber(string.sub(oldest, 17, 32)) + limit.per) / 1000)
+      return math.ceil(((tonumber(string.sub(oldest, 17, 32)) or micros) + limit.per) / 1000)
     end
   end
 
@@ -39,14 +39,15 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     local noted = self.first(starts, limit.hash, 'p')
     local per = noted and tonumber(string.sub(noted, 18)) or 0
     if per < limit.per then
+      per = limit.per
+      redis.call('ZADD', starts, 0, limit.hash .. 'p' .. digits(per))
       if noted then
         redis.call('ZREM', starts, noted)
       end
-      per = limit.per
-      redis.call('ZADD', starts, 0, limit.hash .. 'p' .. digits(per))
     end
     local number = digits(redis.call('HINCRBY', policy, 'started', 1))
-    redis.call('ZADD', starts, 0, limit.hash .. digits(micros) .. number)
+    limit.start = limit.hash .. digits(micros) .. number
+    redis.call('ZADD', starts, 0, limit.start)
     local old = redis.call('ZRANGEBYLEX', starts, '[' .. limit.hash, '(' .. limit.hash .. digits(micros - per), 'LIMIT', 0, 100)
     if #old > 0 then
       redis.call('ZREM', starts, unpack(old))
@@ -55,6 +56,15 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     redis.call('ZADD', rates, string.format('%.0f', now + ms), limit.hash)
     keepFor(starts, ms)
     keepFor(rates, ms)
+  end
+
+  -- counts a run no more that did not start after all
+  local function uncount(limit)
+    if limit.per > 0 then
+      redis.pcall('ZREM', starts, limit.start or '')
+    elseif redis.pcall('HINCRBY', held, limit.key, -1) == 0 then
+      redis.pcall('HDEL', held, limit.key)
+    end
   end
 
   -- forgets the starts of rates that are idle
@@ -77,7 +87,8 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   self.promoted = {} -- lanes of which lines can be looked at now
   self.later = {} -- lanes of which lines wait for a rate
 
-  -- has one line of each lane looked at that a limit holds back
+  -- has one line of each lane looked at that a limit holds back; returns true if it
+  -- did not come to all lanes, for which the limit is left in opens
   local function promote(hash)
     local group, lane = 'k' .. hash, 1
     while lane <= 6 do
@@ -86,25 +97,28 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
         return
       end
       lane = tonumber(string.sub(turn, 19, 19))
-      local value = group .. lane .. string.sub(turn, -16)
-      local member = self.first(turns, value)
+      local value = lane and group .. lane .. string.sub(turn, -16)
+      local member = value and #turn == 51 and self.first(turns, value)
       local line = member and lineOf(member)
       local there = line and self.first(lines, line)
       if there then
-        self.list(line, 'r', string.sub(there, 34, 49))
-        self.rotate(value)
+        self.list(line, 'r', string.sub(there, 34, 49), member)
+        self.rotate(value, turn)
         self.promoted[lane] = true
         lane = lane + 1
       else
         if member then
-          self.unlist(line) -- what was in it was removed
+          self.unlist(line, member) -- what was in it was removed
+        elseif value and #turn == 51 then
+          self.quit(value, turn)
         else
-          self.quit(value)
+          redis.call('ZREM', turns, turn) -- it is no member of turns
+          lane = 1
         end
         budget = budget - 1
         if budget <= 0 then
           redis.call('ZADD', opens, 0, hash) -- the next call goes on
-          return
+          return true
         end
       end
     end
@@ -115,8 +129,9 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     sweep()
     local due = redis.call('ZRANGEBYSCORE', opens, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
     for _, hash in ipairs(due) do
-      redis.call('ZREM', opens, hash)
-      promote(hash)
+      if #hash ~= 16 or not promote(hash) then
+        redis.call('ZREM', opens, hash)
+      end
     end
     return #due == 100
   end
@@ -132,13 +147,29 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     return by, at
   end
 
-  local function begin(run)
-    for _, limit in ipairs(run.limits) do
-      if limit.counts then
-        count(limit)
+  -- counts a run no more at the first so many of its limits
+  local function unbegin(run, n)
+    for i = 1, n or #run.limits do
+      if run.limits[i].counts then
+        uncount(run.limits[i])
       end
     end
   end
+
+  -- counts a run that starts at all of its limits, or at none
+  local function begin(run)
+    for i, limit in ipairs(run.limits) do
+      local ok, failure = true, nil
+      if limit.counts then
+        ok, failure = pcall(count, limit)
+      end
+      if not ok then
+        unbegin(run, i - 1)
+        error(failure)
+      end
+    end
+  end
+  self.unbegin = unbegin
 
   -- has a rate looked at when it has room, if it holds back lines
   local function await(limit, at, lane)
@@ -148,13 +179,15 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     end
   end
 
-  -- takes the first run of a line out if its limits allow it to start; aside
-  -- takes it out if it is not to start at all
-  function self.start(line, aside)
+  -- Takes the first run of a line out if its limits allow it to start: put adds it
+  -- where it goes, and unput takes it back. Aside adds it elsewhere and returns true
+  -- if it is not to start at all, and unaside takes that back. Seen is the member
+  -- of turns by which the line was come upon.
+  function self.start(line, seen, put, unput, aside, unaside)
     budget = budget - 1
     local member = self.first(lines, line)
     if not member then
-      self.unlist(line)
+      self.unlist(line, seen)
       return
     end
     local element = string.sub(member, 50)
@@ -164,21 +197,32 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     if not gone then
       by, at = closing(run)
     end
-    local started = not gone and not by
     if by then
-      self.list(line, 'k' .. by.hash, string.sub(member, 34, 49))
+      self.list(line, 'k' .. by.hash, string.sub(member, 34, 49), seen)
     else
-      redis.call('ZREM', lines, member)
-      if started then
+      if not gone then
         begin(run)
+        local ok, failure = pcall(put, element)
+        if not ok then
+          unbegin(run)
+          error(failure)
+        end
       end
+      must(function()
+        if gone then
+          unaside(element)
+        else
+          unput(element)
+          unbegin(run)
+        end
+      end, 'ZREM', lines, member)
       local next
       next, at = closing(run)
       local following = self.first(lines, line)
       if following then
-        self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49))
+        self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
       else
-        self.unlist(line)
+        self.unlist(line, seen)
       end
     end
     for i, limit in ipairs(run.limits) do
@@ -188,55 +232,63 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
         await(limit, at[i], tonumber(string.sub(line, 1, 1)))
       end
     end
-    return started and element or nil
   end
 
-  -- takes a run that comes from the ready list if it may start, else puts it
-  -- behind those of its line, for which flush is to be called
-  function self.come(lane, element, run, free)
+  -- Returns true if a run that comes from the ready list may start, which is counted
+  -- then; else gather gives it a place behind those of its line.
+  function self.come(lane, element, run, free, gather)
     budget = budget - 1
     local line = lane .. run.name
     if self.has(line) then
-      self.gather(line, element)
-      return
+      gather(line, element)
+      return false
     end
     local by, at = closing(run)
     if not by and free then
       begin(run)
-      return element
+      return true
     end
-    self.flush() -- they came before
-    self.file(lane, element, run, false, by and 'k' .. by.hash)
+    gather(line, element, by and 'k' .. by.hash or 'r')
     for i, limit in ipairs(by and run.limits or {}) do
       if limit == by then
         await(limit, at[i], lane)
       end
     end
+    return false
   end
 
-  -- the line whose turn it is in a lane, nil when there is none or, as some wait
-  -- in the ready list, it is theirs
+  -- the line whose turn it is in a lane, and its member of turns; nil when there is
+  -- none or, as some wait in the ready list, it is theirs
   function self.turn(lane, plain)
     local without = 'r' .. lane .. self.none
     if plain then
       self.join(without)
     end
-    while true do
+    while budget > 0 do
       local round = redis.call('ZRANGEBYLEX', turns, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
       if #round == 0 then
-        return
+        local member = self.first(turns, 'r' .. lane)
+        if not member then
+          return
+        elseif #member == 50 then
+          self.rejoin(string.sub(member, 1, 18))
+        else
+          redis.call('ZREM', turns, member) -- it is no member of turns
+        end
+      else
+        local value = 'r' .. lane .. string.sub(round[1], -16)
+        local member = self.first(turns, value)
+        if #round > 1 then
+          self.rotate(value, round[1])
+        end
+        if member then
+          return lineOf(member), member
+        elseif plain and value == without then
+          return
+        end
+        self.quit(value, round[1])
       end
-      local value = 'r' .. lane .. string.sub(round[1], -16)
-      local member = self.first(turns, value)
-      if #round > 1 then
-        self.rotate(value)
-      end
-      if member then
-        return lineOf(member)
-      elseif plain and value == without then
-        return
-      end
-      self.quit(value)
+      budget = budget - 1
     end
   end
 
@@ -248,7 +300,7 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- when to look at what limits hold back, in ms; nil when they hold back nothing
   function self.due()
     local next = redis.call('ZRANGE', opens, 0, 0, 'WITHSCORES')[2]
-    return next and tonumber(next)
+    return next and math.min(tonumber(next), 9999999999999)
   end
 
   -- how much more may be looked at
