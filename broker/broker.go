@@ -119,7 +119,8 @@ type Records interface {
 	Record(ctx context.Context, queue, id string) (*Record, error)
 
 	// WaitRecord blocks until the run has ended or ctx ends, and returns its
-	// record, or [ErrNoRecord] as Record does.
+	// record, or [ErrNoRecord] as Record does. While the broker's server is away
+	// it goes on waiting.
 	WaitRecord(ctx context.Context, queue, id string) (*Record, error)
 
 	// DeadLetters returns up to max of the queue's dead letters, the newest
@@ -235,6 +236,16 @@ type Attender interface {
 	Attend(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
 }
 
+// Starter is a [Session] that frees the unique key of a run with
+// [Rules].UntilStart when the run starts. A broker that has [Policies] and leases
+// has it, else such a key is free at the run's end.
+type Starter interface {
+	// Start frees the key, if it is the run's still, and returns once that is
+	// stored. It returns false if the session holds the run no longer; the run must
+	// not start then. Repeating it is safe, as is calling it concurrently.
+	Start(ctx context.Context, run *TaskRun) (held bool, err error)
+}
+
 // Beginner is a [Session] that is to be told before a run begins that came back
 // from a session whose lease had ended: its Deliveries are more than one above
 // its Attempt then. If such a run comes back again and Begin was not told of it,
@@ -259,6 +270,10 @@ var (
 	// ErrGroupTooLarge is wrapped by the error of reading a group that is never to
 	// be read.
 	ErrGroupTooLarge = errors.New("the results of the group are too large to be gathered; keep them elsewhere, and return where")
+
+	// ErrUnavailable is what errors.Is finds in the error of a call that a broker
+	// whose server is away, or refuses for now, could not do: it may go through later.
+	ErrUnavailable = errors.New("the broker is unavailable for now")
 
 	// ErrBatchTooLarge is wrapped by the error of a call whose runs are too large
 	// together; none of them is stored.

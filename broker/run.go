@@ -79,10 +79,11 @@ type TaskRun struct {
 // Rules are what holds back a run, or keeps it out. Runs may share them: who
 // changes those of a copy replaces them.
 type Rules struct {
-	Unique    string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
-	UniqueFor time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
-	Limits    []Limit       // what holds back its start, at most MaxLimits
-	Fair      string        // runs of one queue, kind and priority are taken in turn over the values of this
+	Unique     string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
+	UniqueFor  time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
+	UntilStart bool          // the key of Unique is free again once the run has started, see [Starter]
+	Limits     []Limit       // what holds back its start, at most MaxLimits
+	Fair       string        // runs of one queue, kind and priority are taken in turn over the values of this
 }
 
 // OrZero returns the rules, the zero value for nil.

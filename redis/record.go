@@ -39,14 +39,14 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 
 // WaitRecord blocks until the run has ended. All waits of this process in one
 // queue share one blocking read; a word of an end that was lost delays the
-// answer by 2 to 10 seconds.
+// answer by 2 to 10 seconds. While the server is away it goes on waiting.
 func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.Record, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return nil, fmt.Errorf("wait for record: %w", err)
 	}
 	// Of a run that has ended already nobody has to be told.
-	if record, err := b.readRecord(ctx, q, id, ""); err != nil || record.State.Ended() {
+	if record, err := b.readPatiently(ctx, q, id, ""); err != nil || record.State.Ended() {
 		return record, err
 	}
 	told := make(chan struct{}, 1)
@@ -55,7 +55,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 	}
 	defer b.ends.part(q, id, told)
 	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
-		record, err := b.readRecord(ctx, q, id, b.id)
+		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {
 			return record, err
 		}
@@ -71,6 +71,23 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		timer.Stop()
 		if err != nil {
 			return nil, fmt.Errorf("wait for record: %w", err)
+		}
+	}
+}
+
+// readPatiently is readRecord, and tries again until ctx ends while the server is
+// away. It returns then why there was no answer.
+func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
+	var away error
+	for wait := (backoff{}); ; wait.sleep(ctx, b) {
+		record, err := b.readRecord(ctx, q, id, waiter)
+		switch {
+		case errors.Is(err, broker.ErrUnavailable):
+			away = err
+		case err != nil && away != nil:
+			return nil, fmt.Errorf("%w: %w", err, away)
+		default:
+			return record, err
 		}
 	}
 }

@@ -296,8 +296,18 @@ func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	case goredis.HasErrorPrefix(err, "OOM"):
 		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
 	}
+	if idempotent(err) {
+		err = unavailable{err}
+	}
 	return fmt.Errorf("%s: %w", op, err)
 }
+
+// unavailable is an error that may pass.
+type unavailable struct{ error }
+
+func (u unavailable) Unwrap() error { return u.error }
+
+func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
 
 // ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
 // a moment before the context's timer fires.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -61,13 +62,18 @@ func (d *Definition[P, R]) keyed() bool {
 
 func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
-// Wait blocks until the run has ended or ctx ends, and returns its result. A
+// Wait blocks until the run has ended or ctx ends, and returns its result. While
+// the broker's server is away it goes on waiting. A
 // run that ended without success is a [*RunError]. [ErrNoRecord] tells, at
 // once, that none is kept of it, or that it has expired, and a [*DuplicateError]
 // that it was to follow another, see [Then], and was left out.
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
 	record, err := h.ended(ctx)
+	for wait := newBackoff(50*time.Millisecond, 2*time.Second); errors.Is(err, broker.ErrUnavailable) && ctx.Err() == nil; {
+		wait.sleep(ctx)
+		record, err = h.ended(ctx)
+	}
 	if err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}

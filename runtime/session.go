@@ -186,13 +186,22 @@ func (s *session) tellStop(grace time.Duration) slog.Level {
 	message := "stopping: no task is running"
 	if n > 0 {
 		grace = max(grace, 0)
-		message = fmt.Sprintf("stopping: waiting up to %s for %s", grace.Round(min(time.Second, max(grace/10, time.Millisecond))), count(n, "running task"))
+		message = fmt.Sprintf("stopping: waiting up to %s for %s", roundForPeople(grace), count(n, "running task"))
 		if s.stopHint != nil {
 			message += s.stopHint()
 		}
 	}
 	s.logger.Info(message, "given_back_unstarted", s.unstarted)
 	return slog.LevelInfo
+}
+
+// roundForPeople rounds a time to two digits: 3s of 2.998s, 160ms of 158ms.
+func roundForPeople(d time.Duration) time.Duration {
+	unit := time.Duration(1)
+	for d/unit >= 100 {
+		unit *= 10
+	}
+	return d.Round(min(unit, time.Second))
 }
 
 // open is how many runs have started and are not known to the broker to have

@@ -24,6 +24,7 @@ var (
 	_ broker.Controls  = (*memory.Broker)(nil)
 	_ broker.Groups    = (*memory.Broker)(nil)
 	_ broker.Attender  = (*memory.Session)(nil)
+	_ broker.Starter   = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -103,6 +103,22 @@ func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun
 	return copyOut(runs), nil
 }
 
+// Start frees the unique key of a run, as [broker.Starter] says.
+func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
+	if err := s.b.enter(ctx); err != nil {
+		return false, fmt.Errorf("start run %s: %w", run.ID, err)
+	}
+	defer s.b.mu.Unlock()
+	f, ok := run.Receipt.(*flight)
+	if !ok || f.s != s || f.e == nil {
+		return false, nil
+	}
+	if f.e.rare != nil {
+		s.b.queues[f.e.run.Queue].unlockKey(f.e)
+	}
+	return true, nil
+}
+
 // lift leases the runs picked and returns them, sharing memory with the
 // broker's.
 func (s *Session) lift(picked []*entry) []broker.TaskRun {
