@@ -82,6 +82,9 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	if rules := r.Rules; rules != nil {
 		str("n", rules.Unique)
 		num("m", int64(rules.UniqueFor))
+		if rules.UntilStart {
+			num("ns", 1)
+		}
 		if len(rules.Limits) > 0 {
 			b = appendLimits(codec.AppendString(b, "l"), rules.Limits)
 			n++
@@ -212,7 +215,7 @@ func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
 
 // dropEmpty drops rules and links that say nothing, which others may have written.
 func (r *TaskRun) dropEmpty() {
-	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && len(s.Limits) == 0 && s.Fair == "" {
+	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && !s.UntilStart && len(s.Limits) == 0 && s.Fair == "" {
 		r.Rules = nil
 	}
 	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Gathers == (Gather{}) && len(l.Then) == 0 {
@@ -266,6 +269,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.EnsureRules().Unique = in.String()
 	case "m":
 		r.EnsureRules().UniqueFor = in.Duration()
+	case "ns":
+		r.EnsureRules().UntilStart = in.Int() != 0
 	case "l":
 		r.EnsureRules().Limits = readLimits(in)
 	case "g":

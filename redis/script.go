@@ -22,6 +22,8 @@ var (
 	enqueueLua string
 	//go:embed take.lua
 	takeLua string
+	//go:embed start.lua
+	startLua string
 	//go:embed begin.lua
 	beginLua string
 	//go:embed started.lua
@@ -69,7 +71,7 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox                                                                   script
+	outbox, start                                                            script
 }
 
 func newScripts() scripts {
@@ -77,6 +79,7 @@ func newScripts() scripts {
 		enqueue:     newScript(enqueueLua),
 		take:        newScript(takeLua),
 		begin:       newScript(beginLua),
+		start:       newScript(startLua),
 		started:     newScript(startedLua),
 		finish:      newScript(finishLua),
 		renew:       newScript(renewLua),

@@ -112,7 +112,7 @@ func (e *entry) run(now time.Time) *broker.TaskRun {
 		// A key that //task:unique has made serves both, if it lasts as long as
 		// the run.
 		rules := run.Rules.OrZero()
-		rules.UniqueFor = 0
+		rules.UniqueFor, rules.UntilStart = 0, false
 		if rules.Unique == "" {
 			rules.Unique = "tick/" + e.name()
 		}

@@ -193,5 +193,5 @@ func respond(ctx context.Context, result []byte, err error) (r *subprocess.Respo
 	}()
 	failure := failureOf(ctx, err)
 	permanent, after := verdict(err)
-	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after}
+	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after, Snooze: snoozed(err)}
 }

@@ -88,6 +88,28 @@ func TestFailuresOfAChildAreToldApart(t *testing.T) {
 	require.EqualValues(t, 9, square)
 }
 
+// TestChildSnoozes: a CPU-bound task puts its run off as any other does.
+func TestChildSnoozes(t *testing.T) {
+	b := newMemory(t)
+	events := make(chan taskrt.Event, 100)
+	consume(t, b, taskrt.ConsumerConfig{OnEvent: func(e taskrt.Event) { events <- e }}, tasks.Tasks(new(journal).recorder(nil)))
+	ctx := clientContext(childContext(t), b)
+	_, err := tasks.QueueRecorderRecord(ctx, "in the way of the second", taskrt.ID("other"))
+	require.NoError(t, err)
+	handle, err := tasks.QueueMisbehave(ctx, "snooze")
+	require.NoError(t, err)
+	_, err = handle.Wait(ctx)
+	require.NoError(t, err)
+	var kinds []taskrt.EventKind
+	for len(kinds) < 4 {
+		if e := <-events; e.Run.ID == handle.ID {
+			require.Equal(t, 1, e.Run.Attempt)
+			kinds = append(kinds, e.Kind)
+		}
+	}
+	require.Equal(t, []taskrt.EventKind{taskrt.RunStarted, taskrt.RunReturned, taskrt.RunStarted, taskrt.RunSucceeded}, kinds)
+}
+
 func TestChildQueuesAndWaitsThroughItsParent(t *testing.T) {
 	b := newMemory(t)
 	consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(nil))

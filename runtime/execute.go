@@ -61,6 +61,12 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 		}
 		now = time.Now()
 	}
+	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
+		if !s.freeKey(run) {
+			return
+		}
+		now = time.Now()
+	}
 	x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 	x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
 	x.info.init(run, x.deadline)
@@ -82,16 +88,26 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 // It is false when the run cannot begin.
 func (s *session) tellBegin(run *broker.TaskRun) bool {
 	beginner, ok := s.lease.(broker.Beginner)
-	if !ok {
-		return true
-	}
+	return !ok || s.mayStart(run, beginner.Begin)
+}
+
+// freeKey has the broker free the unique key of a run that starts. It is false
+// when the run cannot start.
+func (s *session) freeKey(run *broker.TaskRun) bool {
+	starter, ok := s.lease.(broker.Starter)
+	return !ok || s.mayStart(run, starter.Start)
+}
+
+// mayStart notes at the broker that a run starts. If it cannot be noted the run
+// goes back, and the result is false.
+func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *broker.TaskRun) (held bool, err error)) bool {
 	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 	defer cancel()
-	held, err := beginner.Begin(ctx, run)
+	held, err := note(ctx, run)
 	var o broker.Outcome
 	switch {
 	case err != nil && s.base.Err() == nil:
-		s.notices.say(slog.LevelWarn, "cannot tell the broker that a run begins which came back, handing it back", run, "error", err)
+		s.notices.say(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
 		o = handBack(run, time.Second/2+rand.N(time.Second))
 	case err != nil:
 		o = handBack(run, 0)
@@ -286,10 +302,12 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 		run.Attempt++
 		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}, true
 	}
+	wait := snoozed(err)
 	if x.Err() != nil {
 		switch cause := context.Cause(x); {
 		case errors.Is(cause, errLeaseLost):
 			return broker.Outcome{}, false
+		case errors.Is(cause, errStopping) && wait > 0:
 		case errors.Is(cause, errStopping):
 			s.cancelled.Add(1)
 			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
@@ -304,6 +322,10 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 			s.log(slog.LevelWarn, "run cancelled", run, failure)
 			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 		}
+	}
+	if wait > 0 {
+		s.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
+		return handBack(run, wait), true
 	}
 	return s.failed(x, &x.info, x.duty.task, run, err), true
 }
@@ -366,7 +388,7 @@ func (s *session) again(info *Run, task *Task, run *broker.TaskRun, err error) (
 		return 0, false
 	}
 	if after > 0 {
-		return after, true
+		return spread(after), true
 	}
 	return task.spec.Retry.wait(run.Attempt), true
 }

@@ -170,7 +170,7 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 }
 
 func samePolicies(a, b broker.Rules) bool {
-	return a.Unique == b.Unique && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
+	return a.Unique == b.Unique && a.UntilStart == b.UntilStart && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
 }
 
 // count returns how many runs there are.

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -14,6 +16,7 @@ func (d *Definition[P, R]) police(p *P, run *broker.TaskRun) {
 	if s.Unique > 0 {
 		rules := run.EnsureRules()
 		rules.Unique, rules.UniqueFor = policyKey(s.Name, p, d.Keys.Unique), s.Unique
+		rules.UntilStart = s.UniqueUntilStart
 	}
 	if s.Limit.Concurrency > 0 {
 		rules := run.EnsureRules()
@@ -23,13 +26,35 @@ func (d *Definition[P, R]) police(p *P, run *broker.TaskRun) {
 	}
 	if s.Limit.Rate > 0 {
 		rules := run.EnsureRules()
-		rules.Limits = append(rules.Limits, broker.Limit{
-			Key: policyKey(s.Name+"/rate", p, d.Keys.Rate), Max: s.Limit.Rate, Per: s.Limit.Per,
-		})
+		rules.Limits = s.Limit.appendRate(rules.Limits, policyKey(s.Name+"/rate", p, d.Keys.Rate))
 	}
 	if s.Fair && d.Keys.Fair != nil {
 		run.EnsureRules().Fair = policyKey("", p, d.Keys.Fair) // one tenant's turn is one for all tasks of the queue
 	}
+}
+
+// smoothStep is the shortest time that a smooth rate is counted in: to wake a
+// consumer for each start of thousands a second would be all that it does.
+const smoothStep = 20 * time.Millisecond
+
+// appendRate appends the limits that a rate is. A smooth one is the same rate
+// counted in the time that one start has, or as many as smoothStep has; if these
+// do not add up to the rate it is counted in its own time as well.
+func (l *Limit) appendRate(limits []broker.Limit, key string) []broker.Limit {
+	whole := broker.Limit{Key: key, Max: l.Rate, Per: l.Per}
+	each := time.Duration(math.Ceil(float64(l.Per) / float64(l.Rate)))
+	n := 1
+	if each < smoothStep {
+		n = int(math.Ceil(float64(smoothStep) / float64(l.Per) * float64(l.Rate)))
+	}
+	if !l.Smooth || n >= l.Rate {
+		return append(limits, whole)
+	}
+	if l.Rate%n != 0 {
+		limits = append(limits, whole)
+	}
+	step := time.Duration(math.Ceil(float64(l.Per) / float64(l.Rate) * float64(n)))
+	return append(limits, broker.Limit{Key: key + "/smooth", Max: n, Per: step})
 }
 
 // policyKey is the name and, unless the policy goes by the task alone, a digest

@@ -66,7 +66,9 @@ func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
 // RetryAfter wraps an error that a task returns so that the next attempt, if
-// the policy leaves one, starts after d instead of the policy's wait.
+// the policy leaves one, starts after d instead of the policy's wait. It starts
+// no sooner than that, and at most half of d or a minute later, whichever is less:
+// runs that one overloaded service sends away together come back spread out.
 // RetryAfter of a nil error is nil; a negative d counts as zero, and one of more
 // than 100 years as these.
 func RetryAfter(d time.Duration, err error) error {
@@ -83,6 +85,41 @@ type retryAfterError struct {
 
 func (e *retryAfterError) Error() string { return e.err.Error() }
 func (e *retryAfterError) Unwrap() error { return e.err }
+
+// spread draws a wait that is no shorter than d, and longer by at most half of it
+// or a minute.
+func spread(d time.Duration) time.Duration {
+	if d >= maxDelay {
+		return d
+	}
+	return d + rand.N(min(d/2, time.Minute)+1)
+}
+
+// Snooze returns an error by which a task puts its run off: not yet, again after
+// d. The run spends no attempt, and no failure is recorded of it; a policy of
+// [ConsumerConfig] for retries is not asked. A d below a millisecond counts as
+// one, one of more than 100 years as these. The time that a run is put off counts
+// for //task:expire. Wrapped by [Permanent] it is an error like any other.
+func Snooze(d time.Duration) error {
+	return &snoozeError{min(max(d, time.Millisecond), maxDelay)}
+}
+
+type snoozeError struct{ after time.Duration }
+
+func (e *snoozeError) Error() string {
+	return fmt.Sprintf("snoozed for %s", e.after)
+}
+
+// snoozed returns for how long a task's error puts its run off, 0 if it does not.
+func snoozed(err error) time.Duration {
+	if child := (*childError)(nil); errors.As(err, &child) {
+		return child.Snooze
+	}
+	if s := (*snoozeError)(nil); errors.As(err, &s) && !isPermanent(err) {
+		return s.after
+	}
+	return 0
+}
 
 // panicError is a panic, or a call of runtime.Goexit, made into an error.
 type panicError struct {

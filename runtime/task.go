@@ -59,14 +59,17 @@ type Spec struct {
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
 	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
 	Unique   time.Duration // one live run with the same key, until this long after it was due at most; 0: any number
-	Limit    Limit         // of what runs and starts across the fleet; the zero value: none
-	Fair     bool          // runs are taken round-robin over the values of a parameter
-	Memory   int64         // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
-	Env      []string      // KEY=value, in the child process's environment while the task runs
-	Secrets  []string      // parameters that are shown as ***
-	Tags     []string
-	Params   string // the wire form of the parameters, in the grammar of internal/schema's package doc
-	Result   string // the wire form of the result; empty without one
+	// UniqueUntilStart frees the key of Unique when the run first starts.
+	UniqueUntilStart bool
+
+	Limit   Limit    // of what runs and starts across the fleet; the zero value: none
+	Fair    bool     // runs are taken round-robin over the values of a parameter
+	Memory  int64    // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
+	Env     []string // KEY=value, in the child process's environment while the task runs
+	Secrets []string // parameters that are shown as ***
+	Tags    []string
+	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
+	Result  string // the wire form of the result; empty without one
 }
 
 // Schedule says when a task runs by itself: at an interval or by a cron
@@ -100,6 +103,7 @@ type Limit struct {
 	Concurrency int           // runs at once; 0: any number
 	Rate        int           // starts within Per; 0: any number
 	Per         time.Duration // of Rate
+	Smooth      bool          // the starts of Rate are spread over Per
 }
 
 // Defaults of a [Spec].

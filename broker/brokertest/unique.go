@@ -19,6 +19,7 @@ func uniqueChecks() []check {
 		{"a unique key is free once its run has ended in any way", uniqueFreed},
 		{"a unique key is free once its run was taken for good", uniqueTakenForGood},
 		{"a unique key with a time is free that long after its run is due", uniqueTimed},
+		{"a unique key until the start is free once its run has started, and not before", uniqueUntilStart},
 		{"the end of a run does not free a key that another has since", uniqueOvertaken},
 		{"of a thousand racers on one unique key one is accepted", uniqueRace},
 		{"a tick whose run is a duplicate is claimed and queues nothing", uniqueTick},
@@ -162,6 +163,39 @@ func uniqueTimed(f *fixture) {
 	f.requireFree("delayed", start.Add(3*held), "a run that was delayed")
 	f.requireFree("due", start.Add(4*held), "a run that was due at an instant")
 	require.Less(f, time.Since(start), 4*held+prompt, "time until all keys were free")
+}
+
+func uniqueUntilStart(f *fixture) {
+	untilStart := func(r *broker.TaskRun) { r.EnsureRules().Unique, r.Rules.UntilStart = "key", true }
+	first := f.queueNew("q", 1, untilStart)[0]
+	f.queueConflict("queued", held(first), f.newRun("q", untilStart))
+	s := f.join(shortHold)
+	started := f.take(s, 1, "q")[0]
+	require.True(f, started.Rules.UntilStart, "UntilStart of a taken run")
+	f.queueConflict("taken, and not started", held(first), f.newRun("q", untilStart))
+	starter, ok := s.(broker.Starter)
+	require.True(f, ok, "the session of a broker with policies is a broker.Starter")
+	start := func() bool {
+		ok, err := starter.Start(f.ctx(), started)
+		require.NoError(f, err, "Start")
+		return ok
+	}
+	require.True(f, start(), "Start of a run that the session holds")
+	second := f.queueNew("q", 1, untilStart)[0]
+	require.True(f, start(), "Start of a run once more")
+	f.queueConflict("queued behind one that has started", held(second), f.newRun("q", untilStart))
+	f.finish(s, broker.Outcome{Run: started, Verdict: broker.Retry, Failure: failure("again")})
+	started = f.take(s, 1, "q")[0]
+	require.Equal(f, first.ID, started.ID, "the run that is taken again")
+	require.True(f, start(), "Start of a run whose key another has")
+	f.queueConflict("queued behind a retry", held(second), f.newRun("q", untilStart))
+	f.finish(s, succeeded(started)...)
+	require.False(f, start(), "Start of a run that has ended")
+	f.queueConflict("queued behind one that has ended", held(second), f.newRun("q", untilStart))
+	started = f.take(s, 1, "q")[0]
+	f.lapse(1, "q")
+	require.False(f, start(), "Start of a run that was recovered")
+	f.queueConflict("recovered before its start", held(second), f.newRun("q", untilStart))
 }
 
 func uniqueOvertaken(f *fixture) {

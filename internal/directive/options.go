@@ -54,6 +54,8 @@ type Options struct {
 type Unique struct {
 	For time.Duration
 	By  []Word
+
+	UntilStart bool // freed when the run starts, not at its end
 }
 
 // Concurrency is what //task:concurrency says.
@@ -67,6 +69,8 @@ type Rate struct {
 	Max int
 	Per time.Duration
 	By  []Word // parameters, or fields of them: order.CustomerID
+
+	Smooth bool // the starts are spread over the time
 }
 
 // Default is what //task:default says: a parameter and Go source, not parsed

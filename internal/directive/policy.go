@@ -15,6 +15,12 @@ const (
 
 func applyUnique(f *fold, p *parts) {
 	f.options.Unique = &Unique{For: f.duration(p, p.words[0], false), By: f.by(p)}
+	if until, ok := p.keys["until"]; ok {
+		f.options.Unique.UntilStart = until.Text == "start"
+		if !f.options.Unique.UntilStart {
+			f.problem(until.Pos, "%s: until=%s is unknown; write until=start, or leave it out for until its end", p, until.Text)
+		}
+	}
 }
 
 func applyConcurrency(f *fold, p *parts) {
@@ -33,6 +39,8 @@ func applyRate(f *fold, p *parts) {
 		Max: f.number(p, Word{n, arg.Pos}, "starts", maxRate),
 		Per: f.duration(p, Word{per, arg.Pos + tokenPos(n+"/")}, false),
 		By:  f.by(p),
+
+		Smooth: len(p.flags) > 0,
 	}
 }
 

@@ -39,9 +39,9 @@ var table = map[string]rule{
 	"expire":  {option: true, min: 1, max: 1, usage: "//task:expire 1h", apply: applyExpire},
 	"result":  {option: true, min: 1, max: 1, usage: "//task:result 1h", apply: applyResult},
 
-	"unique":      {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:unique 10m by=dataID", apply: applyUnique},
+	"unique":      {option: true, min: 1, max: 1, keys: []string{"by", "until"}, usage: "//task:unique 10m by=dataID", apply: applyUnique},
 	"concurrency": {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:concurrency 4 by=tenantID", apply: applyConcurrency},
-	"rate":        {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:rate 100/1m by=tenantID", apply: applyRate},
+	"rate":        {option: true, min: 1, max: 1, keys: []string{"by"}, flags: []string{"smooth"}, usage: "//task:rate 100/1m by=tenantID", apply: applyRate},
 	"fair":        {option: true, min: 1, max: 1, usage: "//task:fair tenantID", apply: applyFair},
 
 	"memory": {option: true, min: 1, max: 1, usage: "//task:memory 512MiB", apply: applyMemory},

@@ -35,6 +35,7 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(o.Expire != 0, "Expire", duration(o.Expire))
 	add(t.Keep() != 0, "Keep", duration(t.Keep()))
 	add(o.Unique != nil, "Unique", func() *jen.Statement { return g.duration(o.Unique.For) })
+	add(o.Unique != nil && o.Unique.UntilStart, "UniqueUntilStart", lit(true))
 	add(o.Concurrency != nil || o.Rate != nil, "Limit", func() *jen.Statement { return g.limit(o) })
 	add(o.Fair != nil, "Fair", lit(true))
 	add(o.Memory != 0, "Memory", func() *jen.Statement { return memory(o.Memory) })
@@ -94,6 +95,9 @@ func (g *generator) limit(o *directive.Options) *jen.Statement {
 		values = append(values,
 			jen.Id("Rate").Op(":").Lit(o.Rate.Max),
 			jen.Id("Per").Op(":").Add(g.duration(o.Rate.Per)))
+		if o.Rate.Smooth {
+			values = append(values, jen.Id("Smooth").Op(":").Lit(true))
+		}
 	}
 	return g.runtime("Limit").Values(values...)
 }

@@ -324,7 +324,7 @@ func (a *Response) append(b []byte, seq uint64) []byte {
 	b = appendText(b, f.Kind, maxText)
 	b = appendText(b, f.Message, maxText)
 	b = appendText(b, f.Stack, maxText)
-	return codec.AppendDuration(codec.AppendBool(b, a.Permanent), a.RetryAfter)
+	return codec.AppendDuration(codec.AppendDuration(codec.AppendBool(b, a.Permanent), a.RetryAfter), a.Snooze)
 }
 
 func readAnswer(r *codec.Reader) (*Response, error) {
@@ -333,7 +333,7 @@ func readAnswer(r *codec.Reader) (*Response, error) {
 	if f.Kind != "" {
 		a.Failure = &f
 	}
-	a.Permanent, a.RetryAfter = r.Bool(), r.Duration()
+	a.Permanent, a.RetryAfter, a.Snooze = r.Bool(), r.Duration(), r.Duration()
 	return a, r.Done()
 }
 

@@ -115,6 +115,7 @@ type Response struct {
 	Failure    *broker.Failure // nil for a success; its Kind defaults to failed
 	Permanent  bool            // trying again would not help
 	RetryAfter time.Duration   // the earliest time to try again, 0 when it does not say
+	Snooze     time.Duration   // until the run is to start again, which has not failed; 0 if it ended
 	PID        int             // of the child; set by the pool
 }
 

@@ -79,6 +79,9 @@ type Limit struct {
 	Per string   `json:"per,omitempty"` // of a rate
 	For string   `json:"for,omitempty"` // of unique: for how long at most
 	By  []string `json:"by,omitempty"`  // none: all parameters of unique, else no difference is made
+
+	UntilStart bool `json:"until_start,omitempty"` // of unique: freed when the run starts
+	Smooth     bool `json:"smooth,omitempty"`      // of a rate: the starts are spread over Per
 }
 
 // The runtime's defaults: see Spec and RetryPolicy there.
@@ -121,13 +124,13 @@ func listed(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 		Position: scan.Relative(cfg.Dir, t.Pos).String(),
 	}
 	if o.Unique != nil {
-		task.Unique = &Limit{For: o.Unique.For.String(), By: texts(o.Unique.By)}
+		task.Unique = &Limit{For: o.Unique.For.String(), By: texts(o.Unique.By), UntilStart: o.Unique.UntilStart}
 	}
 	if o.Concurrency != nil {
 		task.Concurrency = &Limit{Max: o.Concurrency.Max, By: texts(o.Concurrency.By)}
 	}
 	if o.Rate != nil {
-		task.Rate = &Limit{Max: o.Rate.Max, Per: o.Rate.Per.String(), By: texts(o.Rate.By)}
+		task.Rate = &Limit{Max: o.Rate.Max, Per: o.Rate.Per.String(), By: texts(o.Rate.By), Smooth: o.Rate.Smooth}
 	}
 	if o.Fair != nil {
 		task.Fair = o.Fair.Text

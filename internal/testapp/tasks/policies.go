@@ -13,6 +13,26 @@ import (
 //task:unique 10m by=note
 func (r *Recorder) Once(ctx context.Context, note string, n int) error { return r.record(ctx, note) }
 
+// Brief is Record, of runs that are not to start after an hour.
+//
+//task:io
+//task:expire 1h
+func (r *Recorder) Brief(ctx context.Context, note string) error { return r.record(ctx, note) }
+
+// Waiting is Record, for each note one that waits.
+//
+//task:io
+//task:unique 10m by=note until=start
+func (r *Recorder) Waiting(ctx context.Context, note string, n int) error {
+	return r.record(ctx, note)
+}
+
+// Smooth is Record, ten in a second, evenly.
+//
+//task:io
+//task:rate 10/1s smooth
+func (r *Recorder) Smooth(ctx context.Context, note string) error { return r.record(ctx, note) }
+
 // Limited is Record, two at once for each tenant.
 //
 //task:io

@@ -91,6 +91,11 @@ func Misbehave(ctx context.Context, how string) error {
 		return errors.New("told to fail")
 	case "permanent":
 		return taskrt.Permanent(errors.New("told to fail for good"))
+	case "snooze":
+		if _, err := QueueRecorderRecord(ctx, "snoozed", taskrt.ID("snoozed"), taskrt.Delay(time.Hour)); err != nil {
+			return nil // it was put off before
+		}
+		return taskrt.Snooze(time.Millisecond)
 	case "panic":
 		panic("told to panic")
 	case "broken":

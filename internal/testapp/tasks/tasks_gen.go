@@ -31,6 +31,15 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(recorderOnceTask, func(ctx context.Context, p *RecorderOnceParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Once(ctx, p.Note, p.N)
 		}),
+		taskrt.Bind(recorderBriefTask, func(ctx context.Context, p *RecorderBriefParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Brief(ctx, p.Note)
+		}),
+		taskrt.Bind(recorderWaitingTask, func(ctx context.Context, p *RecorderWaitingParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Waiting(ctx, p.Note, p.N)
+		}),
+		taskrt.Bind(recorderSmoothTask, func(ctx context.Context, p *RecorderSmoothParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Smooth(ctx, p.Note)
+		}),
 		taskrt.Bind(recorderLimitedTask, func(ctx context.Context, p *RecorderLimitedParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Limited(ctx, p.Tenant, p.N)
 		}),
@@ -495,6 +504,220 @@ func (p RecorderOnceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderOnceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderBriefTask describes [Recorder.Brief].
+var recorderBriefTask = &taskrt.Definition[RecorderBriefParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_brief",
+		Doc:    "Brief is Record, of runs that are not to start after an hour.",
+		Kind:   taskrt.IO,
+		Expire: time.Hour,
+		Params: "note string",
+	},
+	AppendParams: (*RecorderBriefParams).AppendMsgpack,
+	ReadParams:   (*RecorderBriefParams).ReadMsgpack,
+}
+
+// QueueRecorderBrief queues [Recorder.Brief]: it is Record, of runs that are not to start after an hour.
+func QueueRecorderBrief(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderBriefTask, &RecorderBriefParams{Note: note}, opts...)
+}
+
+// QueueRecorderBriefBatch queues one run of [Recorder.Brief] for each of params, all of them or none.
+func QueueRecorderBriefBatch(ctx context.Context, params []RecorderBriefParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderBriefTask, params, opts...)
+}
+
+// ScheduleRecorderBrief has [Recorder.Brief] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderBrief(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderBriefTask, spec, tz, &RecorderBriefParams{Note: note}, opts...)
+}
+
+// RecorderBriefParams are the parameters of [Recorder.Brief].
+type RecorderBriefParams struct {
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderBriefParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
+	b = append(b, 0x81)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderBriefParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderBriefParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderWaitingTask describes [Recorder.Waiting].
+var recorderWaitingTask = &taskrt.Definition[RecorderWaitingParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:             "recorder_waiting",
+		Doc:              "Waiting is Record, for each note one that waits.",
+		Kind:             taskrt.IO,
+		Unique:           10 * time.Minute,
+		UniqueUntilStart: true,
+		Params:           "note string, n int",
+	},
+	AppendParams: (*RecorderWaitingParams).AppendMsgpack,
+	ReadParams:   (*RecorderWaitingParams).ReadMsgpack,
+	Keys: taskrt.Keys[RecorderWaitingParams]{
+		Unique: func(p *RecorderWaitingParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Note)
+			return b
+		},
+	},
+}
+
+// QueueRecorderWaiting queues [Recorder.Waiting]: it is Record, for each note one that waits.
+func QueueRecorderWaiting(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderWaitingTask, &RecorderWaitingParams{Note: note, N: n}, opts...)
+}
+
+// QueueRecorderWaitingBatch queues one run of [Recorder.Waiting] for each of params, all of them or none.
+func QueueRecorderWaitingBatch(ctx context.Context, params []RecorderWaitingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderWaitingTask, params, opts...)
+}
+
+// ScheduleRecorderWaiting has [Recorder.Waiting] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderWaiting(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderWaitingTask, spec, tz, &RecorderWaitingParams{Note: note, N: n}, opts...)
+}
+
+// RecorderWaitingParams are the parameters of [Recorder.Waiting].
+type RecorderWaitingParams struct {
+	Note string
+	N    int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderWaitingParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 24+len(p.Note))
+	b = append(b, 0x82)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	b = append(b, "\xa1n"...)
+	b = codec.AppendInt(b, int64(p.N))
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		case "n":
+			r.Once(&seen, 1)
+			p.N = r.Int()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note", "n")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderWaitingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderWaitingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// recorderSmoothTask describes [Recorder.Smooth].
+var recorderSmoothTask = &taskrt.Definition[RecorderSmoothParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "recorder_smooth",
+		Doc:    "Smooth is Record, ten in a second, evenly.",
+		Kind:   taskrt.IO,
+		Limit:  taskrt.Limit{Rate: 10, Per: time.Second, Smooth: true},
+		Params: "note string",
+	},
+	AppendParams: (*RecorderSmoothParams).AppendMsgpack,
+	ReadParams:   (*RecorderSmoothParams).ReadMsgpack,
+}
+
+// QueueRecorderSmooth queues [Recorder.Smooth]: it is Record, ten in a second, evenly.
+func QueueRecorderSmooth(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderSmoothTask, &RecorderSmoothParams{Note: note}, opts...)
+}
+
+// QueueRecorderSmoothBatch queues one run of [Recorder.Smooth] for each of params, all of them or none.
+func QueueRecorderSmoothBatch(ctx context.Context, params []RecorderSmoothParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderSmoothTask, params, opts...)
+}
+
+// ScheduleRecorderSmooth has [Recorder.Smooth] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleRecorderSmooth(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderSmoothTask, spec, tz, &RecorderSmoothParams{Note: note}, opts...)
+}
+
+// RecorderSmoothParams are the parameters of [Recorder.Smooth].
+type RecorderSmoothParams struct {
+	Note string
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *RecorderSmoothParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 13+len(p.Note))
+	b = append(b, 0x81)
+	b = append(b, "\xa4note"...)
+	b = codec.AppendString(b, p.Note)
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "note":
+			r.Once(&seen, 0)
+			p.Note = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "note")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p RecorderSmoothParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *RecorderSmoothParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 

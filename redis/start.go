@@ -1,0 +1,29 @@
+package redis
+
+import (
+	"context"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Start frees the unique key of a run, as [broker.Starter] says, in one command.
+func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
+	at, ok := run.Receipt.(*receipt)
+	if !ok || at.session != s {
+		return false, nil
+	}
+	s.mu.Lock()
+	held = !at.slot.gone && !at.slot.done[at.index]
+	s.mu.Unlock()
+	key := run.Rules.OrZero().Unique
+	if !held || key == "" {
+		return held, nil
+	}
+	q := at.slot.hold.q
+	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.lease,
+		[]string{q.batch(at.slot.member), q.done(at.slot.member), q.unique(key)}, at.index, run.ID)
+	if err != nil {
+		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
+	}
+	return v == int64(1), nil
+}
