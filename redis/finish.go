@@ -31,6 +31,7 @@ type finishing struct {
 	outcomes []*outcome
 	fenced   []*broker.TaskRun
 	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
+	again    []*slotOutcomes   // instead of outcomes: what was applied before, and forgotten by the server
 	err      error
 }
 
@@ -294,6 +295,7 @@ type slotOutcomes struct {
 	outcomes []*outcome
 	calls    []*finishing // whose each outcome is
 	whole    bool         // nothing is left of the slot afterwards
+	before   int          // then: how many of its runs earlier commands have finished
 	plain    []byte       // a bitmap of those without steps
 	lost     bool         // all of those were fenced
 	fenced   map[int]bool // by index in the batch, of the others
@@ -309,7 +311,11 @@ func (g *slotOutcomes) isFenced(o *outcome) bool {
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
 // never overlap, so what the slots say is finished is confirmed.
 func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing) {
-	groups := s.claim(calls)
+	own := s.claim(calls)
+	groups := own
+	for _, call := range calls {
+		groups = append(groups, call.again...)
+	}
 	if len(groups) == 0 {
 		return
 	}
@@ -324,15 +330,20 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	}
 	if err != nil {
 		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
-		s.unclaim(groups, unheard)
-		for _, g := range groups {
+		s.unclaim(own, unheard)
+		for _, g := range own {
 			for _, call := range g.calls {
+				call.err = err
+			}
+		}
+		for _, call := range calls {
+			if len(call.again) > 0 {
 				call.err = err
 			}
 		}
 		return
 	}
-	s.settle(groups, unheard)
+	s.settle(own, unheard)
 	s.b.follow(ctx, h.q, ends)
 }
 
@@ -401,6 +412,7 @@ func (s *session) claim(calls []*finishing) []*slotOutcomes {
 	}
 	for _, g := range groups {
 		g.whole = g.slot.left == 0
+		g.before = len(g.slot.done) - len(g.outcomes)
 		g.slot.group = nil
 	}
 	return groups
@@ -449,6 +461,7 @@ func (s *session) settle(groups []*slotOutcomes, unheard bool) {
 				call.doubted = append(call.doubted, o.run)
 			}
 		}
+		s.ends.remember(g, unheard)
 		if sl.left == 0 {
 			delete(sl.hold.slots, sl.number)
 		}
@@ -458,9 +471,9 @@ func (s *session) settle(groups []*slotOutcomes, unheard bool) {
 // append adds the slot's part of a finish command.
 func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
 	keys = append(keys, q.batch(g.slot.member), q.done(g.slot.member))
-	whole := "0"
-	if g.whole {
-		whole = "1"
+	whole := 0
+	if g.whole { // how many were finished before, and one
+		whole = 1 + g.before
 	}
 	at, noted := len(args)+3, 0
 	args = append(args, g.slot.member, whole, nil, nil)

@@ -10,11 +10,11 @@
 --       that its steps name
 -- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
 --       record's key come before the run's id; then for each slot
---       "session:slot", '1' if nothing of the batch is left after this, a
---       bitmap of the runs that need no steps (as SETBIT has it), how many of
---       these have a record, for each: the record, ms to keep it; the number
---       of other runs, for each: its index and its steps, a string of letters,
---       and for each letter:
+--       "session:slot", 0 if some of the batch is left after this, else one more
+--       than how many of it earlier calls have finished, a bitmap of the runs
+--       that need no steps (as SETBIT has it), how many of these have a record,
+--       for each: the record, ms to keep it; the number of other runs, for each:
+--       its index and its steps, a string of letters, and for each letter:
 --         i  an id's key: the id is free again. What is left of it for ten
 --            seconds tells a repeated enqueue, whose reply was lost, that it
 --            was stored.
@@ -45,6 +45,9 @@
 --       was put into the outbox. A run
 --       that needs no steps and is marked as finished already is not fenced:
 --       this session marked it, or the auditor that found the run elsewhere.
+--       A batch stays, with its runs marked, if nothing was to be left of it but
+--       fewer have been finished before than the caller knows: the server has
+--       forgotten the others' ends.
 -- include lines.lua
 local p, k = 4, 22
 local fenced, waiters, woken, sent = {}, {}, {}, 0
@@ -262,7 +265,8 @@ local function either(a, b)
 end
 
 for slot = 1, tonumber(ARGV[2]) do
-  local member, whole, plain, noted = ARGV[p], ARGV[p + 1] == '1', ARGV[p + 2], tonumber(ARGV[p + 3])
+  local member, before, plain, noted = ARGV[p], tonumber(ARGV[p + 1]) - 1, ARGV[p + 2], tonumber(ARGV[p + 3])
+  local whole = before >= 0
   local done = KEYS[k + 1]
   batch = KEYS[k]
   p, k = p + 4, k + 2
@@ -274,6 +278,9 @@ for slot = 1, tonumber(ARGV[2]) do
     held, plain, whole, batch = remove(batch, plain), '', true, nil
   else
     held = redis.call('EXISTS', batch) == 1
+    if held and before > 0 and redis.call('BITCOUNT', done) < before then
+      whole = false -- the server has forgotten ends, which the session will find out
+    end
   end
   if not held and #plain > 0 then
     fenced[#fenced + 1] = slot

@@ -1,11 +1,37 @@
 #!lua flags=allow-oom
--- Extends a session's lease of everything it holds in one queue.
+-- Extends a session's lease of everything it holds in one queue, and lists what
+-- the server takes it to hold, so that the session can compare.
 --
--- KEYS  1 leases, 2 when some of what the session held was last recovered
--- ARGV  1 session, 2 lease in ms
+-- KEYS  1 leases, 2 when some of what the session held was last recovered; then,
+--       to list, 3 flights, 4.. bitmaps of finished runs
+-- ARGV  1 session, 2 lease in ms (0: list only); then, to list, 3 cursor, '0' to
+--       begin
 -- Returns the value of the second key, '' when there is none. When it is another
 --       than before, the caller has to ask which of its batches are still there.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
-return redis.call('GET', KEYS[2]) or ''
+--       To list, an array of that value, the next cursor, '0' at the end, the
+--       slots that are in flight, and of each bitmap how many runs are finished.
+local prefix = ARGV[1] .. ':'
+if tonumber(ARGV[2]) > 0 then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+end
+local mark = redis.call('GET', KEYS[2]) or ''
+if not KEYS[3] then
+  return mark
+end
+local slots, finished, cursor = {}, {}, ARGV[3]
+for _ = 1, 10 do -- pages, for it is one step of the server
+  local page = redis.call('SSCAN', KEYS[3], cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
+  for _, member in ipairs(page[2]) do
+    slots[#slots + 1] = string.sub(member, #prefix + 1)
+  end
+  cursor = page[1]
+  if cursor == '0' then
+    break
+  end
+end
+for i = 4, #KEYS do
+  finished[i - 3] = redis.call('BITCOUNT', KEYS[i])
+end
+return {mark, cursor, slots, finished}

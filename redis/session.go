@@ -21,6 +21,7 @@ type session struct {
 	holds map[*queue]*hold
 	lost  bool // something was found recovered that Renew has not told of
 	left  bool
+	ends  pastEnds
 
 	running running
 
@@ -38,6 +39,7 @@ type hold struct {
 	doubt  bool         // there ever was a take unheard, which may be executed late
 	told   [2]time.Time // when producers were last told that it waits: for io, for cpu
 	mark   string       // when, by the server, some of it was last recovered
+	took   [2]time.Time // the first take that no comparison has followed, and the last one
 	slots  map[int64]*slot
 	parked []time.Time // when runs are due that it handed back for others
 	bad    []*outcome  // of entries that cannot be read, which could not be applied
@@ -120,15 +122,20 @@ func (s *session) hold(q *queue) *hold {
 	return h
 }
 
-// Renew extends the lease of what the session holds, in one command a queue.
+// Renew extends the lease of what the session holds, in one command a queue, and
+// compares what the server takes the session to hold with what the session knows.
+// The server may have forgotten the latest ends, in a failover or a crash: they are
+// applied again as far as the session remembers them, else their runs are given back.
 func (s *session) Renew(ctx context.Context) error {
+	now := time.Now()
 	s.mu.Lock()
 	var holds []*hold
 	for _, h := range s.holds {
-		if len(h.slots) > 0 {
+		if len(h.slots) > 0 || s.worksOn(h) {
 			holds = append(holds, h)
 		}
 	}
+	s.ends.forget(now.Add(-remembered * s.lease))
 	lost := s.lost
 	s.lost = false
 	s.mu.Unlock()
@@ -156,28 +163,25 @@ func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
 	if len(bad) > 0 {
 		s.bury(ctx, h, bad)
 	}
-	v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.lease,
-		[]string{h.q.leases, h.q.lost(s.id)}, s.id, millis(s.lease))
+	c := s.compare(h)
+	mark, err := c.ask(ctx)
 	if err != nil {
 		return false, s.b.fail(ctx, "renew lease in queue "+h.q.name, err)
-	}
-	mark, ok := v.(string)
-	if !ok {
-		return false, fmt.Errorf("renew lease in queue %s: unexpected reply %T of the renew script", h.q.name, v)
 	}
 	s.mu.Lock()
 	same := mark == h.mark
 	s.mu.Unlock()
-	if same {
-		return false, nil
-	}
-	lost, err = s.findLost(ctx, h)
-	if err == nil {
+	if unlisted := c.unlisted(); !same || len(unlisted) > 0 {
+		if lost, err = s.findLost(ctx, h); err != nil {
+			return lost, err
+		}
+		c.list(ctx, unlisted)
 		s.mu.Lock()
 		h.mark = mark
 		s.mu.Unlock()
 	}
-	return lost, err
+	c.mend(ctx)
+	return lost, nil
 }
 
 // each does f for all holds at the same time, and waits.

@@ -410,6 +410,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	s.mu.Lock()
 	h.slots[number] = sl
 	h.next, h.asked = number+1, false
+	s.noteTake(h)
 	s.mu.Unlock()
 	if len(bad) > 0 {
 		s.endUnread(ctx, h, bad)

@@ -1,0 +1,384 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A failover to a replica that lags, or a crash that cuts the append-only file,
+// takes the server back in time by a moment: batches are in flight again whose
+// runs have ended. Nobody else can tell, as the session is alive. So each renewal
+// lists what the server takes the session to hold, and the session mends it.
+
+// Bounds of what a session remembers of its latest outcomes. What goes beyond is
+// not applied again: the run is given back, and runs once more.
+const (
+	remembered    = 2       // leases
+	maxPastEnds   = 8192    // batches, or parts of batches
+	maxPastBytes  = 4 << 20 // of records, dead letters and what else outcomes write
+	mendPart      = 6       // mending takes at most this part of a lease, as other queues wait for their renewal
+	shortestMend  = 100 * time.Millisecond
+	sizePerReplay = 256 // bytes of an outcome besides what it writes, about
+)
+
+// pastEnd is what one command applied to one batch.
+type pastEnd struct {
+	hold   *hold
+	number int64
+	at     time.Time
+	size   int       // of the batch
+	plain  []byte    // a bitmap of the runs without steps
+	others []outcome // of runs with steps or a record
+	bytes  int
+}
+
+// pastEnds are a session's latest, the earliest first.
+type pastEnds struct {
+	list  []pastEnd
+	first int // those before are forgotten
+	bytes int
+}
+
+// remember notes what was applied to a slot. The session's lock is held.
+func (p *pastEnds) remember(g *slotOutcomes, unheard bool) {
+	e := pastEnd{hold: g.slot.hold, number: g.slot.number, at: time.Now(), size: len(g.slot.done)}
+	for _, o := range g.outcomes {
+		switch {
+		case g.isFenced(o) && !unheard && !g.slot.doubts[o.at.index]:
+		case o.steps == "" && o.record == "":
+			if e.plain == nil {
+				e.plain = g.plain
+			}
+		default:
+			other := *o
+			other.run, other.at = nil, &receipt{index: o.at.index} // parameters may be large
+			e.others = append(e.others, other)
+			e.bytes += other.size()
+		}
+	}
+	if e.plain == nil && e.others == nil {
+		return
+	}
+	p.list = append(p.list, e)
+	p.bytes += e.bytes
+	for p.first < len(p.list) && (len(p.list)-p.first > maxPastEnds || p.bytes > maxPastBytes) {
+		p.drop()
+	}
+}
+
+// size is about how many bytes the outcome keeps in memory.
+func (o *outcome) size() int {
+	n := sizePerReplay + len(o.value)
+	for _, arg := range o.args {
+		switch arg := arg.(type) {
+		case []byte:
+			n += len(arg)
+		case string:
+			n += len(arg)
+		}
+	}
+	return n
+}
+
+// forget drops what was applied before an instant. The session's lock is held.
+func (p *pastEnds) forget(before time.Time) {
+	for p.first < len(p.list) && p.list[p.first].at.Before(before) {
+		p.drop()
+	}
+}
+
+func (p *pastEnds) drop() {
+	p.bytes -= p.list[p.first].bytes
+	p.list[p.first] = pastEnd{}
+	p.first++
+	switch {
+	case p.first == len(p.list):
+		p.list, p.first = p.list[:0], 0
+	case p.first > maxPastEnds || p.first > 64 && 2*p.first > len(p.list):
+		n := copy(p.list, p.list[p.first:])
+		clear(p.list[n:])
+		p.list, p.first = p.list[:n], 0
+	}
+}
+
+// of returns what was applied to a batch. The session's lock is held.
+func (p *pastEnds) of(h *hold, number int64) (list []pastEnd) {
+	for _, e := range p.list[p.first:] {
+		if e.hold == h && e.number == number {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// noteTake notes that a take has extended the lease. The session's lock is held.
+func (s *session) noteTake(h *hold) {
+	now := time.Now()
+	if now.Sub(h.took[1]) > s.lease {
+		h.took[0] = now
+	}
+	h.took[1] = now
+}
+
+// worksOn reports whether takes alone keep the lease of a queue in which the
+// session holds nothing at a renewal. The session's lock is held.
+func (s *session) worksOn(h *hold) bool {
+	return h.took[1].Sub(h.took[0]) > s.lease/2 && time.Since(h.took[1]) < s.lease
+}
+
+// comparison is one of what the server takes a session to hold in a queue with what
+// the session knows.
+type comparison struct {
+	s    *session
+	h    *hold
+	idle bool // the session holds nothing, and the lease is not extended
+
+	next  int64           // slots from this one on were not taken when it began
+	known map[int64]*slot // held when it began
+	turns map[int64]int   // of these
+	parts []*slot         // of these, some of whose runs were finished, and none is being finished
+	ended []int           // how many were, of each
+
+	listed map[int64]bool // slots that the server lists
+	counts []int64        // of each of the parts, how many runs the server knows to have finished
+}
+
+func (s *session) compare(h *hold) *comparison {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &comparison{s: s, h: h, idle: len(h.slots) == 0, next: h.next, known: make(map[int64]*slot, len(h.slots)), turns: make(map[int64]int, len(h.slots)), listed: map[int64]bool{}}
+	for number, sl := range h.slots {
+		c.known[number], c.turns[number] = sl, sl.turn
+		if n := len(sl.done) - sl.left; n > 0 && sl.busy == 0 {
+			c.parts, c.ended = append(c.parts, sl), append(c.ended, n)
+		}
+	}
+	h.took[0] = time.Now()
+	return c
+}
+
+// ask renews the lease, lists what the server knows, and returns when it last
+// recovered some of what the session held.
+func (c *comparison) ask(ctx context.Context) (mark string, err error) {
+	s, q := c.s, c.h.q
+	lease := millis(s.lease)
+	if c.idle {
+		lease = 0
+	}
+	keys := []string{q.leases, q.lost(s.id), q.flights}
+	for _, sl := range c.parts {
+		keys = append(keys, q.done(sl.member))
+	}
+	for cursor := "0"; ; {
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.lease, keys, s.id, lease, cursor)
+		if err != nil {
+			return "", err
+		}
+		reply, _ := v.([]any)
+		if len(reply) != 4 {
+			return "", fmt.Errorf("unexpected reply %T of the renew script", v)
+		}
+		slots, _ := reply[2].([]any)
+		for _, name := range slots {
+			text, _ := name.(string)
+			if number, err := strconv.ParseInt(text, 10, 64); err == nil {
+				c.listed[number] = true
+			}
+		}
+		if len(keys) > 3 {
+			counts, _ := reply[3].([]any)
+			for _, n := range counts {
+				count, _ := n.(int64)
+				c.counts = append(c.counts, count)
+			}
+		}
+		mark, _ = reply[0].(string)
+		if cursor, _ = reply[1].(string); cursor == "0" || cursor == "" {
+			return mark, nil
+		}
+		keys, lease = keys[:3], 0
+	}
+}
+
+// unlisted returns the batches that the session holds and the server does not list.
+func (c *comparison) unlisted() (members []string) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	for number, sl := range c.known {
+		if !c.listed[number] && c.still(sl) {
+			members = append(members, sl.member)
+		}
+	}
+	return members
+}
+
+// list has batches listed that are there, so that recovery finds them. What fails is
+// tried at the next renewal.
+func (c *comparison) list(ctx context.Context, members []string) {
+	a := &audit{b: c.s.b, q: c.h.q, report: AuditReport{Mended: true}}
+	for list := range slices.Chunk(members, auditPage) {
+		var keys []string
+		var args []any
+		for _, member := range list {
+			keys, args = append(keys, c.h.q.batch(member), c.h.q.done(member)), append(args, member)
+		}
+		_, _ = a.script(ctx, "flights", keys, args...)
+	}
+}
+
+// still reports whether nothing has happened to a slot since the comparison began.
+// The session's lock is held.
+func (c *comparison) still(sl *slot) bool {
+	return c.h.slots[sl.number] == sl && sl.busy == 0 && sl.turn == c.turns[sl.number]
+}
+
+// mend ends again what the server has forgotten to have ended. What fails is tried
+// at the next renewal.
+func (c *comparison) mend(ctx context.Context) {
+	over, parts := c.forgotten()
+	if len(over)+len(parts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(c.s.lease/mendPart, shortestMend))
+	defer cancel()
+	for _, number := range over {
+		if ctx.Err() != nil {
+			return
+		}
+		c.endAgain(ctx, number)
+	}
+	for _, sl := range parts {
+		if ctx.Err() != nil {
+			return
+		}
+		c.endPart(ctx, sl)
+	}
+}
+
+// forgotten returns the slots that the server lists though all of their runs have
+// ended, and those of which it knows fewer ends than there were.
+func (c *comparison) forgotten() (over []int64, parts []*slot) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	for number := range c.listed {
+		if number < c.next && c.known[number] == nil && c.h.slots[number] == nil {
+			over = append(over, number)
+		}
+	}
+	for i, sl := range c.parts {
+		if i < len(c.counts) && c.counts[i] < int64(c.ended[i]) && c.still(sl) {
+			parts = append(parts, sl)
+		}
+	}
+	slices.Sort(over)
+	return over, parts
+}
+
+// endAgain ends a batch of which the session has nothing left: by the outcomes that
+// it remembers, and what else is there goes back to the queue.
+func (c *comparison) endAgain(ctx context.Context, number int64) {
+	s := c.s
+	member := s.id + ":" + strconv.FormatInt(number, 10)
+	s.mu.Lock()
+	g := replay(c.h, number, member, s.ends.of(c.h, number), nil)
+	s.mu.Unlock()
+	whole := g.whole
+	if err := s.replay(ctx, g); err != nil || whole {
+		return
+	}
+	// Should this fail, the next renewal does it.
+	_, _ = s.b.giveBack(ctx, c.h.q, s.id, member, "leave")
+}
+
+// endPart ends again those runs of a batch that have ended before others.
+func (c *comparison) endPart(ctx context.Context, sl *slot) {
+	s, q := c.s, c.h.q
+	pipe := s.b.clients.lease.Pipeline()
+	bitmap, elements := pipe.Get(ctx, q.done(sl.member)), pipe.LRange(ctx, q.batch(sl.member), 0, -1)
+	if err := s.b.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
+		return
+	}
+	marked := []byte(bitmap.Val())
+	s.mu.Lock()
+	if !c.still(sl) {
+		s.mu.Unlock()
+		return
+	}
+	missing := map[int]bool{}
+	for i, done := range sl.done {
+		if done && (i/8 >= len(marked) || marked[i/8]&(0x80>>(i%8)) == 0) {
+			missing[i] = true
+		}
+	}
+	g := replay(c.h, sl.number, sl.member, s.ends.of(c.h, sl.number), missing)
+	s.mu.Unlock()
+	for _, o := range g.outcomes {
+		delete(missing, o.at.index)
+	}
+	for i := range missing {
+		if o := startAgain(&receipt{s, sl, i}, elements.Val()[i]); o != nil {
+			g.outcomes = append(g.outcomes, o)
+		}
+	}
+	_ = s.replay(ctx, g)
+}
+
+// startAgain is the outcome of a run that goes back to its queue as it was when it
+// was taken, as nothing more is known of its end.
+func startAgain(at *receipt, element string) *outcome {
+	run := new(broker.TaskRun)
+	out := &outcome{at: at}
+	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
+		if _, newer := newerID([]byte(element), err); newer {
+			return leaveNewer(at, at.slot.hold.q, []byte(element), leaveFor(0))
+		}
+		return unreadable(at, at.slot.hold.q, []byte(element), err)
+	}
+	if err := out.retry(at.slot.hold.q, &broker.Outcome{Run: run, Verdict: broker.Retry}); err != nil {
+		return nil
+	}
+	return out
+}
+
+// replay is the outcomes that are remembered of a batch, of some of its runs or all.
+// It is whole if there are outcomes of all.
+func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]bool) *slotOutcomes {
+	g := &slotOutcomes{slot: &slot{hold: h, number: number, member: member}}
+	seen := map[int]bool{}
+	add := func(index int, o *outcome) {
+		if !seen[index] && (only == nil || only[index]) {
+			seen[index] = true
+			g.outcomes = append(g.outcomes, o)
+		}
+	}
+	for _, e := range ends {
+		g.slot.done = make([]bool, e.size)
+		for i := range e.others {
+			add(e.others[i].at.index, &e.others[i])
+		}
+		for i := range e.size {
+			if i/8 < len(e.plain) && e.plain[i/8]&(0x80>>(i%8)) != 0 {
+				add(i, &outcome{at: &receipt{slot: g.slot, index: i}})
+			}
+		}
+	}
+	g.whole = only == nil && len(ends) > 0 && len(seen) == len(g.slot.done)
+	return g
+}
+
+// replay applies outcomes once more. Those that the server knows are passed over.
+func (s *session) replay(ctx context.Context, g *slotOutcomes) error {
+	if len(g.outcomes) == 0 {
+		return nil
+	}
+	f := &finishing{again: []*slotOutcomes{g}}
+	if err := g.slot.hold.finish.do(ctx, s.b, f, 0); err != nil {
+		return err
+	}
+	return f.err
+}
