@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Stores what a session says of its runs, and tells which are to end.
+-- Stores what a session says of its runs, and tells which are to end. What is
+-- noted of a run that is still to start was noted by a clock that ran ahead.
 --
 -- KEYS  1 last, 2 the session's cancels; then for each run that tells of its
 --       progress its batch, the bitmap of finished runs, its record, its progress
@@ -8,7 +9,8 @@
 -- Returns "slot:index" of each run whose end was asked for.
 for p = 3, 2 * ARGV[2] + 1, 2 do
   local before = redis.call('HGET', KEYS[1], ARGV[p])
-  if not before or string.sub(before, 1, 20) <= string.sub(ARGV[p + 1], 1, 20) then
+  local earlier = not before or string.sub(before, 1, 20) <= string.sub(ARGV[p + 1], 1, 20)
+  if earlier or (tonumber(string.sub(before, 1, 20)) or 0) > (tonumber(redis.call('TIME')[1]) + 60) * 1e9 then
     redis.call('HSET', KEYS[1], ARGV[p], ARGV[p + 1])
   end
 end

@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- Finds batches whose session's lease has ended, a page at a time, and forgets
--- leases that ended a minute ago: an ended lease and none mean the same.
+-- leases that ended a minute ago: an ended lease and none mean the same. A session
+-- that tells how long its lease is ends its name with '.' and that in ms, before
+-- the '+'; others' are at most ten minutes.
 --
 -- KEYS  1 flights, 2 leases, 3 ops, 4 outbox; then parking
 -- ARGV  1 cursor, '0' to begin, 2 size of a page
@@ -16,11 +18,29 @@ if ARGV[1] == '0' then
   end
 end
 local page = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local found = {}
+local found, over = {}, {}
+
+-- true if a session's lease has ended. A lease that ends later than it could if it
+-- were renewed now was renewed before the server's clock was put back: it begins now,
+-- so that the session, if it lives, has time to renew it.
+local function ended(session)
+  local lease = tonumber(redis.call('ZSCORE', KEYS[2], session) or 0)
+  if lease <= now then
+    return true
+  end
+  local length = tonumber(string.match(session, '%.(%d+)%+?$'))
+  if lease - now > (length or 600000) then
+    redis.call('ZADD', KEYS[2], string.format('%.0f', now + (length or 10000)), session)
+  end
+  return false
+end
+
 for _, member in ipairs(page[2]) do
   local session = string.match(member, '^[^:]*')
-  local lease = redis.call('ZSCORE', KEYS[2], session)
-  if not lease or tonumber(lease) <= now then
+  if over[session] == nil then
+    over[session] = ended(session)
+  end
+  if over[session] then
     found[#found + 1] = member
   end
 end

@@ -12,7 +12,8 @@
 --           digits), value
 --   policy  a hash that is there while a run with limits may be in a ready list
 --           or a line: l<line> its member of turns; t<group><lane><value> its turn;
---           front, back, turn, started: the numbers last given
+--           front, back, turn, started: the numbers last given; clock: when lines
+--           were last looked at, within a second, in ms since the epoch
 --   opens   a sorted set: hash of a limit; score: when to look at what it holds
 --           back, in ms since the epoch
 --   held    a hash: limit's key to how many runs with it are in flight

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -103,7 +104,9 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	return &session{b: b, id: id + second + tells, lease: lease, holds: map[*queue]*hold{}}, nil
+	// With its lease in the name, recovery can tell when the server's clock was put back.
+	length := "." + strconv.FormatInt(millis(lease), 10)
+	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}, nil
 }
 
 // ID names the session.

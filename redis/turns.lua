@@ -20,6 +20,12 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
     local from = limit.hash .. digits(micros - limit.per + 1)
     local n = redis.call('ZLEXCOUNT', starts, '[' .. from, '(' .. limit.hash .. 'p')
     if n >= limit.max then
+      -- Those to come were noted before the server's clock was put back: they count from now.
+      local ahead = redis.call('ZRANGEBYLEX', starts, '[' .. limit.hash .. digits(micros + 1), '(' .. limit.hash .. 'p', 'LIMIT', 0, 500)
+      for _, start in ipairs(ahead) do
+        redis.call('ZADD', starts, 0, limit.hash .. digits(micros) .. string.sub(start, 33))
+        redis.call('ZREM', starts, start)
+      end
       local oldest = redis.call('ZRANGEBYLEX', starts, '[' .. from, '(' .. limit.hash .. 'p', 'LIMIT', n - limit.max, 1)[1]
       return math.ceil(((tonumber(string.sub(oldest, 17, 32)) or micros) + limit.per) / 1000)
     end
@@ -127,6 +133,19 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- looks at what has room now; returns whether there is more to look at
   function self.wake()
     sweep()
+    local seen = tonumber(redis.call('HGET', policy, 'clock')) or 0
+    local next = redis.call('ZRANGE', opens, 0, 0, 'WITHSCORES')
+    local per = next[1] and tonumber(next[2]) > now and self.first(starts, next[1], 'p')
+    local latest = per and now + 1000 + (tonumber(string.sub(per, 18)) or 0) / 1000
+    if seen > now + 1000 or latest and tonumber(next[2]) > latest then
+      -- The server's clock was put back: what was to be looked at later than can be is now.
+      for _, hash in ipairs(redis.call('ZRANGEBYSCORE', opens, string.format('(%.0f', now), '+inf', 'LIMIT', 0, 1000)) do
+        redis.call('ZADD', opens, 0, hash)
+      end
+    end
+    if math.abs(seen - now) > 1000 then
+      redis.call('HSET', policy, 'clock', string.format('%.0f', now))
+    end
     local due = redis.call('ZRANGEBYSCORE', opens, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
     for _, hash in ipairs(due) do
       if #hash ~= 16 or not promote(hash) then
