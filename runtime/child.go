@@ -66,12 +66,14 @@ type ChildConfig struct {
 	// OOMScore is a child's oom_score_adj on Linux, up to 1000. Defaults to
 	// 500; negative leaves it.
 	OOMScore int
-	// Env lists the environment variables that children get besides those of a
-	// task's own //task:env: names, patterns such as AWS_*, and KEY=value; "*"
-	// is all but TASKGEN_BROKER, since a child asks its parent. Without it they
-	// are PATH, HOME, USER, LOGNAME, TMPDIR, LANG, LANGUAGE, LC_*, TZ, ZONEINFO,
-	// SSL_CERT_FILE and SSL_CERT_DIR, those of the Go runtime such as GODEBUG and
-	// GOMEMLIMIT, and LD_LIBRARY_PATH.
+	// Env lists the environment variables of children, besides those of a task's
+	// own //task:env. Each entry is a name, a pattern such as AWS_*, or KEY=value.
+	// Names and patterns are an allow-list: children get only those of the
+	// consumer's variables, and PATH, HOME, USER, LOGNAME, TMPDIR, LANG, LANGUAGE,
+	// LC_*, TZ, ZONEINFO, SSL_CERT_FILE, SSL_CERT_DIR, LD_LIBRARY_PATH and those of
+	// the Go runtime such as GODEBUG. A KEY=value is added, and wins. Defaults to
+	// all variables of the consumer. The broker's URL is left out, since a child
+	// queues through its parent: TASKGEN_BROKER passes only by its full name.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
 	// controller enabled for the groups in it. Each child gets one: the kernel
@@ -94,7 +96,7 @@ func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
 		Processes: consumer.Processes, Logger: consumer.Logger,
 		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, Idle: c.Idle,
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
-		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, Cgroup: c.Cgroup,
+		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, BrokerURL: consumer.brokerURL, Cgroup: c.Cgroup,
 	}
 }
 

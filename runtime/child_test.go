@@ -214,13 +214,15 @@ func TestATasksEnvironmentIsItsOwn(t *testing.T) {
 	}
 }
 
-func TestAChildsEnvironmentIsAnAllowList(t *testing.T) {
+func TestAChildsEnvironmentIsItsConsumersUnlessItIsListed(t *testing.T) {
 	t.Setenv("TESTAPP_GREETING", "of the parent")
 	for _, test := range []struct {
 		env  []string
 		want string
 	}{
-		{nil, ""},
+		{nil, "of the parent"},
+		{[]string{"OTHER=given"}, "of the parent"},
+		{[]string{"PATH"}, ""},
 		{[]string{"TESTAPP_*"}, "of the parent"},
 		{[]string{"*"}, "of the parent"},
 		{[]string{"TESTAPP_GREETING=given"}, "given"},

@@ -82,6 +82,8 @@ type ConsumerConfig struct {
 	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
+
+	brokerURL string // if it is known: children do not get a variable with this value
 }
 
 func (cfg *ConsumerConfig) setDefaults() error {

@@ -48,7 +48,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeBroker()
-	o.consumer.Logger = logger
+	o.consumer.Logger, o.consumer.brokerURL = logger, brokerURL(o.broker)
 	roles, err := a.roles(ctx, b, o)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (o *serveOptions) logger(a *app) *slog.Logger {
 
 // childEnvVar defines the flag for [ChildConfig].Env.
 func childEnvVar(set *flag.FlagSet, env *[]string) {
-	set.Func("child-env", "environment variable for child processes: a name, a pattern such as AWS_* or *, or KEY=value; repeatable", func(text string) error {
+	set.Func("child-env", "environment variable for child processes: KEY=value, or a name or pattern such as AWS_*, which leaves out all others; repeatable", func(text string) error {
 		if text == "" || text[0] == '=' {
 			return errors.New("it names nothing")
 		}

@@ -10,10 +10,10 @@ import (
 )
 
 // DefaultEnv returns the names and patterns of the environment variables that
-// every child gets if its parent has them: where things are, how to write and
-// to tell the time, and what the Go runtime and the loader of the binary look
-// at. They are named one by one, since GO* would also let
-// GOOGLE_APPLICATION_CREDENTIALS through.
+// every child gets if its parent has them, also when Config.Env lists others:
+// where things are, how to write and to tell the time, and those that the Go
+// runtime and the loader of the binary read. They are named one by one, since
+// GO* would also let GOOGLE_APPLICATION_CREDENTIALS through.
 func DefaultEnv() []string {
 	return []string{
 		"PATH", "HOME", "USER", "LOGNAME", "TMPDIR",
@@ -28,36 +28,56 @@ func DefaultEnv() []string {
 // the broker through its parent.
 const brokerVariable = "TASKGEN_BROKER"
 
-// childEnvironment is what a child finds in its environment: of the parent's
-// variables those that are allowed, those given with a value, and the mark.
-func childEnvironment(list []string) []string {
-	allowed := DefaultEnv()
-	given := map[string]string{childVariable: "1"}
+// environment is the part of a Config that decides on a child's environment.
+type environment struct {
+	allowed []string          // names and patterns of the parent's variables
+	given   map[string]string // variables with their values
+	broker  string            // the broker's URL: a variable with this value passes only by its name
+}
+
+func newEnvironment(list []string, broker string) environment {
+	e := environment{given: make(map[string]string)}
 	for _, entry := range list {
-		if name, value, ok := strings.Cut(entry, "="); ok && name != childVariable {
-			given[name] = value
-		} else if !ok {
-			allowed = append(allowed, entry)
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			e.given[name] = value
+		} else {
+			e.allowed = append(e.allowed, entry)
 		}
 	}
+	if len(e.allowed) == 0 {
+		e.allowed = []string{"*"}
+	} else {
+		e.allowed = append(e.allowed, DefaultEnv()...)
+	}
+	if strings.Contains(broker, "://") {
+		e.broker = broker
+	}
+	return e
+}
+
+// list returns the environment of a child with the given mark.
+func (e environment) list(mark string) []string {
+	e.given[childVariable] = mark
 	var env []string
 	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if _, ok := given[name]; !ok && allows(allowed, name) {
+		name, value, _ := strings.Cut(v, "=")
+		if _, ok := e.given[name]; !ok && e.allows(name, value) {
 			env = append(env, v)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		env = append(env, name+"="+given[name])
+	for _, name := range slices.Sorted(maps.Keys(e.given)) {
+		env = append(env, name+"="+e.given[name])
 	}
 	return env
 }
 
-func allows(allowed []string, name string) bool {
-	if name == brokerVariable {
-		return slices.Contains(allowed, name)
+// allows reports whether a variable of the parent's passes. The broker's URL
+// passes only if the variable that holds it is named in full.
+func (e environment) allows(name, value string) bool {
+	if name == brokerVariable || e.broker != "" && value == e.broker {
+		return slices.Contains(e.allowed, name)
 	}
-	return slices.ContainsFunc(allowed, func(pattern string) bool {
+	return slices.ContainsFunc(e.allowed, func(pattern string) bool {
 		ok, err := path.Match(pattern, name)
 		return ok && err == nil // checkEnv has refused bad patterns
 	})

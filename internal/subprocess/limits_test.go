@@ -116,25 +116,33 @@ func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 	require.Subset(t, subprocess.Capabilities(), []string{"process-group", "parent-death", "memory-watch", "rlimit-data"})
 }
 
-func TestTheEnvironmentIsAnAllowList(t *testing.T) {
-	t.Setenv("TASKGEN_BROKER", "redis://:canary@127.0.0.1")
+func TestTheEnvironmentIsTheParentsLessTheBrokersURL(t *testing.T) {
+	const url = "redis://:canary@127.0.0.1"
+	t.Setenv("TASKGEN_BROKER", url)
+	t.Setenv("SUBPROCESS_TEST_URL", url+"/7")
 	t.Setenv("LC_TIME", "C")
 	t.Setenv("GOTRACEBACK", "all")
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "/etc/secret.json")
 	t.Setenv("SUBPROCESS_TEST_ONE", "first")
 	t.Setenv("SUBPROCESS_TEST_TWO", "second")
+	all := []string{"PATH=", "LC_TIME=C", "SUBPROCESS_TEST_ONE=first", "SUBPROCESS_TEST_TWO=second", "GOOGLE"}
 	for name, c := range map[string]struct {
 		env           []string
+		broker        string
 		with, without []string
 	}{
-		"default": {nil, []string{"PATH=", "LC_TIME=C", "GOTRACEBACK=all"}, []string{"first", "second", "canary", "GOOGLE"}},
-		"list":    {[]string{"SUBPROCESS_TEST_T*"}, []string{"PATH=", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary"}},
-		"values":  {[]string{"*", "SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_TWO="}, []string{"SUBPROCESS_TEST_ONE=a,b=c"}, []string{"first", "second", "canary"}},
-		"asked":   {[]string{"TASKGEN_BROKER"}, []string{"canary"}, []string{"first", "second"}},
-		"all":     {[]string{"*"}, []string{"SUBPROCESS_TEST_ONE=first", "SUBPROCESS_TEST_TWO=second", "GOOGLE"}, []string{"canary"}},
+		"default":      {nil, url + "/7", all, []string{"canary"}},
+		"other broker": {nil, "redis://elsewhere", append(all, url+"/7"), []string{"TASKGEN_BROKER"}},
+		"no URL":       {nil, "second", all, []string{"TASKGEN_BROKER"}},
+		"list":         {[]string{"SUBPROCESS_TEST_T*"}, url, []string{"PATH=", "LC_TIME=C", "GOTRACEBACK=all", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary", "GOOGLE"}},
+		"added":        {[]string{"SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_NEW=x"}, url + "/7", []string{"SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_NEW=x", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary"}},
+		"values":       {[]string{"PATH", "SUBPROCESS_TEST_TWO="}, url, []string{"PATH="}, []string{"first", "second", "canary"}},
+		"asked":        {[]string{"TASKGEN_BROKER"}, url, []string{"canary"}, []string{"first", "second"}},
+		"asked too":    {[]string{"*", "SUBPROCESS_TEST_URL"}, url + "/7", append(all, url+"/7"), []string{"TASKGEN_BROKER"}},
+		"all":          {[]string{"*"}, url + "/7", all, []string{"canary"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _ := run(t, newPool(t, subprocess.Config{Processes: 1, Env: c.env}), "environ", "")
+			got, _ := run(t, newPool(t, subprocess.Config{Processes: 1, Env: c.env, BrokerURL: c.broker}), "environ", "")
 			for _, text := range c.with {
 				require.Contains(t, got, text)
 			}

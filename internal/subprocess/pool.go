@@ -57,11 +57,16 @@ type Config struct {
 	// leaves it as it is.
 	OOMScore int
 
-	// Env lists what a child finds in its environment besides [DefaultEnv]: of
-	// the parent's variables those with these names or of these patterns of
-	// [path.Match], such as AWS_* or * for all, and as KEY=value others, which
-	// win. No pattern stands for TASKGEN_BROKER, which a child has no use for.
+	// Env lists the variables of a child's environment. An entry is a name, a
+	// pattern of [path.Match] such as AWS_*, or KEY=value. With a name or a
+	// pattern in it the list is an allow-list: a child gets of the parent's
+	// variables only those and [DefaultEnv]. Without one it gets all of them. A
+	// KEY=value is added and wins. TASKGEN_BROKER passes only by its full name.
 	Env []string
+
+	// BrokerURL is the broker's URL, if it is known: a variable of the parent's
+	// that has exactly this value passes only by its full name.
+	BrokerURL string
 
 	// Schema lists what a child has to know, each with its name as the first
 	// word: one whose Serve does not have all of them does not come up. It may

@@ -69,7 +69,7 @@ func (p *Pool) startProcess(files []*os.File, group *cgroup) (*os.Process, error
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  []string{os.Args[0]},
-		attr:  &os.ProcAttr{Files: files, Env: childEnvironment(p.cfg.Env), Sys: attributes},
+		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(p.cfg.Env, p.cfg.BrokerURL).list("1"), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply
