@@ -73,6 +73,7 @@ type activeRun struct {
 	calls  calls
 	answer *Response // the goroutine's of Run, and others' once over is closed
 	stack  string    // likewise
+	logged budget    // the goroutine's of Run
 
 	dumped chan struct{} // closed when stack is there
 	over   chan struct{} // closed when nobody reads for the run any more
@@ -198,6 +199,10 @@ func (c *child) finish(r *activeRun) {
 	r.calls.end()
 	c.stdout.end()
 	c.stderr.end()
+	if cut := r.logged.cut; cut > 0 {
+		c.pool.cfg.Logger.Warn("the run logged more records than are kept",
+			"run", r.run.ID, "task", r.run.Task, "pid", c.pid, "records_cut", cut, "bytes_cut", r.logged.cutBytes)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.run = nil
@@ -252,7 +257,7 @@ func (c *child) serve(run *activeRun, body []byte) error {
 		run.calls.forget(id)
 		return nil
 	case frameLog:
-		return c.log(r)
+		return c.log(run, len(body), r)
 	case frameStack:
 		return run.readStack(r)
 	}
@@ -408,8 +413,11 @@ func (c *child) wait() {
 	close(c.gone)
 }
 
-// log hands a record of the child's to the logger.
-func (c *child) log(r *codec.Reader) error {
+// log hands a record of the run to the logger, unless the run has logged enough.
+func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
+	if !run.logged.take(size) {
+		return nil
+	}
 	rec, err := readRecord(r)
 	if err != nil {
 		return fmt.Errorf("decode log record: %w", err)

@@ -15,6 +15,7 @@ import (
 const (
 	maxLine   = 64 << 10 // bytes of a captured line; the rest of it is dropped
 	maxOutput = 16 << 20 // bytes of a run's lines that are logged; of the others only the last are kept
+	perLine   = 128      // bytes that a line counts for besides its text: a logged one has attributes
 	maxDrain  = 1 << 20  // bytes taken at a run's end: more than a pipe holds
 	tailLines = 20
 	tailBytes = 8 << 10
@@ -38,9 +39,8 @@ type capture struct {
 	run, task string // empty between runs
 	buf       []byte
 	line      []byte
-	dropped   int  // bytes of the line beyond maxLine
-	output    int  // bytes of the run's lines
-	cut       int  // those of them that are not logged
+	dropped   int // bytes of the line beyond maxLine
+	budget    budget
 	closed    bool // by the child, which has nothing to write to any more
 	tail      tail
 }
@@ -84,7 +84,8 @@ func (c *capture) begin(run, task string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
-	c.run, c.task, c.output, c.cut = run, task, 0, 0
+	c.reportCut()
+	c.run, c.task = run, task
 	c.tail = tail{}
 }
 
@@ -105,10 +106,34 @@ func (c *capture) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
-	if c.cut > 0 {
-		c.log("the run wrote more than is logged", c.cut)
+	c.reportCut()
+	c.run, c.task = "", ""
+}
+
+// reportCut logs how much was not logged, and starts to count anew.
+func (c *capture) reportCut() {
+	if c.budget.cut > 0 {
+		c.log("the run wrote more than is logged", slog.Int("lines_cut", c.budget.cut), slog.Int("bytes_cut", c.budget.cutBytes))
 	}
-	c.run, c.task, c.output, c.cut = "", "", 0, 0
+	c.budget = budget{}
+}
+
+// budget bounds what one run may have logged through one channel.
+type budget struct {
+	used     int // bytes, with perLine for each line or record
+	cut      int // lines or records beyond maxOutput
+	cutBytes int // their bytes
+}
+
+// take reports whether a line or a record of a size may be logged.
+func (b *budget) take(size int) bool {
+	if b.cut == 0 && b.used+size+perLine <= maxOutput {
+		b.used += size + perLine
+		return true
+	}
+	b.cut++
+	b.cutBytes += size
+	return false
 }
 
 // ended reports whether the child has closed the stream.
@@ -174,28 +199,27 @@ func (c *capture) emit() {
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
 	c.tail.add(line)
-	size := len(line) + dropped
-	if c.output += size; c.output > maxOutput {
-		c.cut += size
+	if !c.budget.take(len(line) + dropped) {
 		return
 	}
-	c.log(line, dropped)
+	if dropped > 0 {
+		c.log(line, slog.Int("bytes_cut", dropped))
+		return
+	}
+	c.log(line)
 }
 
-func (c *capture) log(line string, cut int) {
+func (c *capture) log(line string, more ...slog.Attr) {
 	ctx := context.Background() // a line belongs to no call
 	if !c.logger.Enabled(ctx, c.level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 5)
+	attrs := make([]slog.Attr, 0, 6)
 	if c.run != "" {
 		attrs = append(attrs, slog.String("run", c.run), slog.String("task", c.task))
 	}
 	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
-	if cut > 0 {
-		attrs = append(attrs, slog.Int("bytes_cut", cut))
-	}
-	c.logger.LogAttrs(ctx, c.level, line, attrs...)
+	c.logger.LogAttrs(ctx, c.level, line, append(attrs, more...)...)
 }
 
 // tail is the last lines of a stream. A Go program's crash report says what

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -95,6 +97,55 @@ func TestTheOutputOfARunIsBounded(t *testing.T) {
 	}
 	require.Equal(t, 2*(16<<20/60_000), logged)
 	require.Equal(t, 2, cut)
+}
+
+// tally counts records by their message, and keeps the last of each.
+type tally struct {
+	mu   sync.Mutex
+	n    map[string]int
+	last map[string]slog.Record
+}
+
+func (c *tally) Enabled(context.Context, slog.Level) bool { return true }
+func (c *tally) WithAttrs([]slog.Attr) slog.Handler       { return c }
+func (c *tally) WithGroup(string) slog.Handler            { return c }
+func (c *tally) Handle(_ context.Context, rec slog.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[rec.Message]++
+	c.last[rec.Message] = rec
+	return nil
+}
+
+// attrs are the attributes of the last record with a message.
+func (c *tally) attrs(message string) map[string]any {
+	all := map[string]any{}
+	c.last[message].Attrs(func(a slog.Attr) bool { all[a.Key] = a.Value.Any(); return true })
+	return all
+}
+
+func TestShortLinesAndRecordsCountForWhatTheyCost(t *testing.T) {
+	const most, some = 16 << 20 / 128, 50_000
+	for _, c := range []struct{ task, message, cut, count string }{
+		{"newlines", "", "the run wrote more than is logged", "lines_cut"},
+		{"records", "one of many", "the run logged more records than are kept", "records_cut"},
+	} {
+		t.Run(c.task, func(t *testing.T) {
+			log := &tally{n: map[string]int{}, last: map[string]slog.Record{}}
+			pool := newPool(t, subprocess.Config{Processes: 1, Logger: slog.New(log)})
+			_, pid := run(t, pool, c.task, strconv.Itoa(most+some))
+			require.LessOrEqual(t, log.n[c.message], most)
+			require.Equal(t, 1, log.n[c.cut])
+			said := log.attrs(c.cut)
+			require.EqualValues(t, most+some-log.n[c.message], said[c.count])
+			require.EqualValues(t, pid, said["pid"])
+			require.Equal(t, "id-of-"+c.task, said["run"])
+			require.Equal(t, c.task, said["task"])
+			before := log.n[c.message]
+			run(t, pool, c.task, "10")
+			require.Equal(t, before+10, log.n[c.message], "the next run has its own")
+		})
+	}
 }
 
 func TestAChildThatClosedItsOutputIsNotUsedAgain(t *testing.T) {

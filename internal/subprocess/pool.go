@@ -89,8 +89,10 @@ type Config struct {
 	// Logger gets the children's output, a record a line with the attributes
 	// run, task, pid and stream (standard output at Info, standard error at
 	// Warn), and the records of Parent.Handler with the attribute pid. A
-	// slow one slows the children down. It gets 64 KiB of a line and 16 MiB of
-	// each stream of a run. Defaults to slog.Default.
+	// slow one slows the children down. It gets 64 KiB of a line, and 16 MiB of
+	// each stream of a run and of its records, for which each line and record
+	// counts 128 bytes more than it has; then how much was cut. Defaults to
+	// slog.Default.
 	Logger *slog.Logger
 
 	// Call serves a request that a run makes while it executes; method and

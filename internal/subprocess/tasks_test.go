@@ -44,6 +44,17 @@ func handler() subprocess.Handle {
 			}
 			return "", nil
 		},
+		"newlines": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+			_, err := os.Stdout.WriteString(strings.Repeat("\n", number(p)))
+			return "", err
+		},
+		"records": func(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
+			log := slog.New(parent.Handler())
+			for range number(p) {
+				log.Info("one of many")
+			}
+			return "", nil
+		},
 		"partial": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { fmt.Print(p); return "", nil },
 		"family":  family,
 		"leave":   leave,
