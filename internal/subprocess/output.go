@@ -17,8 +17,6 @@ const (
 	maxOutput = 16 << 20 // bytes of a run's lines that are logged; of the others only the last are kept
 	perLine   = 128      // bytes that a line counts for besides its text: a logged one has attributes
 	maxDrain  = 1 << 20  // bytes taken at a run's end: more than a pipe holds
-	tailLines = 20
-	tailBytes = 8 << 10
 )
 
 // capture logs what a child writes to standard output or error by line, and
@@ -220,68 +218,4 @@ func (c *capture) log(line string, more ...slog.Attr) {
 	}
 	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
 	c.logger.LogAttrs(ctx, c.level, line, append(attrs, more...)...)
-}
-
-// tail is the last lines of a stream. A Go program's crash report says what
-// happened in its first line and can be longer than the tail, so that line is
-// kept beside it.
-type tail struct {
-	lines []string
-	size  int
-	crash string // the last line that opens a crash report, if the tail has lost it
-	after int    // lines since it
-
-	refused bool // the Go runtime says that it gets no more memory, or threads
-	fault   bool // the Go runtime itself has crashed, as it can when it is refused memory
-	foreign bool // or rather, C code has
-}
-
-func (t *tail) add(line string) {
-	if len(line) > tailBytes/2 {
-		line = line[:tailBytes/2]
-	}
-	t.after++
-	t.look(line)
-	for _, p := range []string{"panic: ", "fatal error: ", "SIG"} {
-		if strings.HasPrefix(line, p) {
-			t.crash, t.after = line, 0
-			break
-		}
-	}
-	t.lines = append(t.lines, line)
-	t.size += len(line) + 1
-	for len(t.lines) > tailLines || t.size > tailBytes {
-		t.size -= len(t.lines[0]) + 1
-		t.lines = t.lines[1:]
-	}
-}
-
-// look recognises how a Go program ends that is refused memory.
-func (t *tail) look(line string) {
-	switch {
-	case strings.HasPrefix(line, "fatal error: "):
-		t.refused = t.refused || strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory")
-	case strings.Contains(line, "ThreadSanitizer failed to allocate"), // under the race detector
-		strings.HasPrefix(line, "runtime: failed to create new OS thread"),
-		strings.HasPrefix(line, "runtime/cgo: pthread_create failed"):
-		t.refused = true
-	case strings.HasPrefix(line, "SIGSEGV: "):
-		t.fault = true
-	case strings.HasPrefix(line, "signal arrived during cgo execution"):
-		t.foreign = true
-	}
-}
-
-func (t *tail) String() string {
-	lines := t.lines
-	if t.crash != "" && t.after >= len(lines) {
-		// Two lines and half the bytes make room for the crash's own.
-		size := t.size
-		for len(lines) > tailLines-2 || size > tailBytes/2-4 {
-			size -= len(lines[0]) + 1
-			lines = lines[1:]
-		}
-		lines = append([]string{t.crash, "…"}, lines...)
-	}
-	return strings.Join(lines, "\n")
 }

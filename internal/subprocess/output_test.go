@@ -173,6 +173,31 @@ func TestTheLastLinesAreThoseOfTheRun(t *testing.T) {
 	require.True(t, strings.HasPrefix(wide, "panic: early\n…\n"), wide)
 }
 
+func TestWhatIsLeftOfACrashNamesTheFunction(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	for _, c := range []struct{ task, first, function string }{
+		{"overflow", "fatal error: stack overflow\n…\ngoroutine ", "subprocess_test.recurse("},
+		{"abort", "SIGABRT: abort\n", "subprocess_test.abortSlowly("},
+		{"panic", "panic: no such luck\n", "subprocess_test.handler."},
+		{"panics", "panic: somewhere else\n", "subprocess_test.panicElsewhere"},
+	} {
+		t.Run(c.task, func(t *testing.T) {
+			ended := exit(t, pool, t.Context(), c.task, "")
+			require.Contains(t, ended.Detail(), c.first)
+			require.Contains(t, ended.Detail(), c.function)
+			require.LessOrEqual(t, len(ended.Stderr), 16<<10)
+		})
+	}
+	// A flood behind it does not wash it away.
+	report := "fatal error: early\n\nruntime stack:\nruntime.throw(x)\n\ngoroutine 7 [running]:\nmain.culprit(...)\n\tmain.go:7\n\n" +
+		strings.Repeat("goroutine 8 [idle]:\nmain.other(...)\n\tmain.go:8\n\n", 40) +
+		"goroutine 9 [running]:\nmain.task(...)\n\tmain.go:9\ngithub.com/taskgen/taskgen/internal/subprocess.(*server).execute(0x1)\n\n" +
+		strings.Repeat("register\n", 40) + "end"
+	require.Equal(t, "fatal error: early\n…\ngoroutine 7 [running]:\nmain.culprit(...)\n\tmain.go:7\n…\n"+
+		"goroutine 9 [running]:\nmain.task(...)\n\tmain.go:9\ngithub.com/taskgen/taskgen/internal/subprocess.(*server).execute(0x1)\n…\n"+
+		strings.Repeat("register\n", 17)+"end", exit(t, pool, t.Context(), "exit", "3 "+report).Stderr)
+}
+
 func TestRecordsCrossAsRecords(t *testing.T) {
 	var buf bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {

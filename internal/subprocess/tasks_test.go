@@ -48,6 +48,11 @@ func handler() subprocess.Handle {
 			_, err := os.Stdout.WriteString(strings.Repeat("\n", number(p)))
 			return "", err
 		},
+		"overflow": func(context.Context, string, *subprocess.Parent) (string, error) {
+			debug.SetMaxStack(1 << 20)
+			return strconv.Itoa(recurse(1)), nil
+		},
+		"abort": abortSlowly,
 		"records": func(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
 			log := slog.New(parent.Handler())
 			for range number(p) {
@@ -149,6 +154,25 @@ func signalSelf(ctx context.Context, p string, _ *subprocess.Parent) (string, er
 		<-ctx.Done()
 	}
 	return "alive", nil
+}
+
+// recurse does not end.
+func recurse(n int) int {
+	var pad [256]byte
+	pad[n%256] = byte(n)
+	return recurse(n+1) + int(pad[(n+1)%256])
+}
+
+// abortSlowly has the process end by a signal, with many goroutines about.
+func abortSlowly(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
+	for range 30 {
+		go func() { <-ctx.Done() }()
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGABRT); err != nil {
+		return "", err
+	}
+	<-ctx.Done()
+	return "", nil
 }
 
 func printLines(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
