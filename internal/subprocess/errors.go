@@ -34,7 +34,7 @@ type ExitError struct {
 	PID    int
 	Code   int    // the exit code, -1 when a signal ended it
 	Signal string // the signal that ended it, as "killed"; empty when none did
-	Stderr string // the last lines of the run's standard error, at most 20 and 8 KiB; behind the beginning of a crash report, at most 7 KiB
+	Stderr string // the last lines of the run's standard error, at most 20 and 8 KiB; behind up to 10 KiB of a crash report that they are the end of
 	Stack  string // what the child's goroutines did when it did not stop in time, 32 KiB at most
 	Err    error  // the context's cause, or what was wrong; nil for Crashed
 

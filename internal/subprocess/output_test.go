@@ -188,6 +188,8 @@ func TestWhatIsLeftOfACrashNamesTheFunction(t *testing.T) {
 			require.LessOrEqual(t, len(ended.Stderr), 16<<10)
 		})
 	}
+	ended := exit(t, pool, t.Context(), "overflow", "")
+	require.Contains(t, ended.Stderr, "subprocess_test.handler.", "where the recursion began")
 	// A flood behind it does not wash it away.
 	report := "fatal error: early\n\nruntime stack:\nruntime.throw(x)\n\ngoroutine 7 [running]:\nmain.culprit(...)\n\tmain.go:7\n\n" +
 		strings.Repeat("goroutine 8 [idle]:\nmain.other(...)\n\tmain.go:8\n\n", 40) +

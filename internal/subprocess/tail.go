@@ -6,9 +6,11 @@ const (
 	tailLines = 20
 	tailBytes = 8 << 10
 
-	headLines = 24 // of a stack that is kept of a crash report: twelve functions
-	headBytes = 3 << 10
-	headLine  = 1 << 10 // of a crash report's first line
+	// How much is kept of a stack in a crash report: two lines are a function.
+	stackFirst = 16
+	stackLast  = 22
+	stackBytes = 2 << 10 // of each of the two parts
+	crashLine  = 1 << 10 // of the report's first line
 )
 
 // tail is the last lines of a stream, and of a Go program's crash report the
@@ -25,23 +27,51 @@ type tail struct {
 	foreign bool // or rather, C code has
 }
 
-// crash is the beginning of a crash report: its first line, the stack of the
+// crash is what is kept of a crash report: its first line, the stack of the
 // first goroutine in it, which is the one that crashed, and that of the
 // goroutine that executes the run: a signal can find any goroutine at work.
 type crash struct {
 	line  string
-	first stack
-	run   stack
-	now   stack // the one that is being read
-	in    bool  // a stack is being read
-	ofRun bool  // which is the run's
+	first *stack
+	run   *stack
+	now   *stack // the one that is being read; nil between two
 }
 
-// stack is the beginning of one goroutine's stack in a crash report.
+// stack is the top and the bottom of one goroutine's stack in a crash report.
+// The bottom of the run's is where this package called the task.
 type stack struct {
-	lines []string
-	size  int
-	after int // lines of the report before it
+	at    int // its first line, counted from the report's
+	n     int // its lines
+	first []string
+	last  []string
+	sizes [2]int
+	ofRun bool
+}
+
+func (s *stack) add(line string) {
+	if s.ofRun {
+		return // the rest is this package's own
+	}
+	s.n++
+	s.ofRun = strings.Contains(line, "internal/subprocess.(*server).execute(")
+	if len(s.last) == 0 && len(s.first) < stackFirst && s.sizes[0]+len(line) < stackBytes {
+		s.first, s.sizes[0] = append(s.first, line), s.sizes[0]+len(line)+1
+		return
+	}
+	s.last, s.sizes[1] = append(s.last, line), s.sizes[1]+len(line)+1
+	for len(s.last) > stackLast || s.sizes[1] > stackBytes {
+		s.sizes[1] -= len(s.last[0]) + 1
+		s.last = s.last[1:]
+	}
+}
+
+// text is what is kept of the stack.
+func (s *stack) text() []string {
+	text := s.first
+	if s.n > len(s.first)+len(s.last) {
+		text = append(text[:len(text):len(text)], "…")
+	}
+	return append(text[:len(text):len(text)], s.last...)
 }
 
 func (t *tail) add(line string) {
@@ -51,7 +81,7 @@ func (t *tail) add(line string) {
 	t.after++
 	t.look(line)
 	if opensCrash(line) {
-		t.crash, t.after = &crash{line: line[:min(len(line), headLine)]}, 0
+		t.crash, t.after = &crash{line: line[:min(len(line), crashLine)]}, 0
 	} else if t.crash != nil {
 		t.crash.add(line, t.after)
 	}
@@ -72,37 +102,30 @@ func opensCrash(line string) bool {
 	return false
 }
 
-// add takes a line of the report, which is the after'th of it.
-func (c *crash) add(line string, after int) {
+// add takes the report's line number at, its first one not counted.
+func (c *crash) add(line string, at int) {
 	switch {
 	case strings.HasPrefix(line, "goroutine ") && strings.HasSuffix(line, ":"):
 		c.end()
-		c.in, c.ofRun, c.now = true, false, stack{after: after}
+		c.now = &stack{at: at}
 	case line == "":
 		c.end()
 	}
-	if !c.in {
-		return
-	}
-	if strings.Contains(line, "internal/subprocess.(*server).execute(") {
-		c.ofRun = true
-	}
-	if s := &c.now; len(s.lines) < headLines && s.size+len(line) < headBytes {
-		s.lines, s.size = append(s.lines, line), s.size+len(line)+1
+	if c.now != nil {
+		c.now.add(line)
 	}
 }
 
 // end takes the stack that was read for what it is.
 func (c *crash) end() {
-	if !c.in {
-		return
+	switch s := c.now; {
+	case s == nil:
+	case c.first == nil:
+		c.first = s
+	case c.run == nil && s.ofRun && !c.first.ofRun:
+		c.run = s
 	}
-	c.in = false
-	if c.first.lines == nil {
-		c.first = c.now
-	} else if c.ofRun && c.run.lines == nil {
-		c.run = c.now
-	}
+	c.now = nil
 }
 
 // look recognises how a Go program ends that is refused memory.
@@ -129,19 +152,19 @@ func (t *tail) String() string {
 	}
 	t.crash.end()
 	head := []string{t.crash.line}
-	end := t.after - len(t.lines) // lines of the report before the last ones
-	covered := 0                  // lines of the report that stand already
-	for _, s := range []stack{t.crash.first, t.crash.run} {
-		if s.lines == nil || s.after > end {
+	lost := t.after - len(t.lines) // lines of the report before the last ones
+	covered := 0                   // lines of the report that stand already
+	for _, s := range []*stack{t.crash.first, t.crash.run} {
+		if s == nil || s.at > lost {
 			continue
 		}
-		if s.after > covered+2 { // an empty line is not missed
+		if s.at > covered+2 { // an empty line is not missed
 			head = append(head, "…")
 		}
-		head = append(head, s.lines...)
-		covered = s.after + len(s.lines) - 1
+		head = append(head, s.text()...)
+		covered = s.at + s.n - 1
 	}
-	if covered < end {
+	if covered < lost {
 		head = append(head, "…")
 	}
 	// Two lines and half the bytes make room for the report's own.
