@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -20,10 +21,17 @@ import (
 // its CPU-bound tasks.
 func InChild() bool { return subprocess.InChild() }
 
+// servesChildren is whether this process has called ServeChild: so would its
+// children, which are the same program.
+var servesChildren atomic.Bool
+
 // ServeChild makes a child process serve runs and exit; in any other process
 // it returns at once. A main that does not use [Main] calls it first, before
-// it opens ports, files or connections.
+// it opens ports, files or connections. A test binary whose tests execute
+// CPU-bound tasks calls it first in TestMain: without it [NewConsumer] returns
+// an error there.
 func ServeChild(sets ...[]Task) {
+	servesChildren.Store(true)
 	if !InChild() {
 		return
 	}
@@ -107,6 +115,15 @@ func checkNotChild() error {
 		return errors.New("this process is a child for CPU-bound tasks: call taskrt.Main or taskrt.ServeChild first in main")
 	}
 	return nil
+}
+
+// checkTestMain fails in a test binary whose children would run its tests.
+func checkTestMain(tasks taskSet) error {
+	if !tasks.has(CPU) || servesChildren.Load() || !subprocess.InTest() {
+		return nil
+	}
+	return errors.New("its CPU-bound tasks run in children of this test binary, which has not called taskrt.ServeChild: " +
+		"add func TestMain(m *testing.M) { taskrt.ServeChild(Tasks()); os.Exit(m.Run()) } with the same tasks")
 }
 
 func serveChild(sets [][]Task) error {

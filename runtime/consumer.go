@@ -157,7 +157,8 @@ type Consumer struct {
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field
-// or the task that is wrong.
+// or the task that is wrong. In a test binary, tasks that are CPU-bound need a
+// TestMain that calls [ServeChild].
 func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer, error) {
 	if err := checkNotChild(); err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)
@@ -168,6 +169,9 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	tasks, err := newTaskSet(sets)
 	if err == nil && len(tasks.list) == 0 {
 		err = errors.New("it has no tasks; pass what the generated Tasks functions return")
+	}
+	if err == nil {
+		err = checkTestMain(tasks)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)

@@ -84,7 +84,7 @@ func TestArgumentsAndEnvironmentTellNothing(t *testing.T) {
 	t.Setenv("SUBPROCESS_TEST_INHERITED", "yes")
 	pool := newPool(t, subprocess.Config{Processes: 1, Env: []string{"SUBPROCESS_TEST_*"}})
 	got, _ := run(t, pool, "environ", "the payload")
-	require.Contains(t, got, "argv \""+os.Args[0]+"\\x00\"\n")
+	require.Contains(t, got, "argv \""+os.Args[0]+"\\x00-test.run=^$\\x00\"\n", "a test binary runs no tests")
 	require.Contains(t, got, "SUBPROCESS_TEST_INHERITED=yes")
 	require.NotContains(t, got, "TASKGEN_CHILD")
 	require.NotContains(t, got, "the payload")

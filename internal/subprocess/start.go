@@ -1,6 +1,7 @@
 package subprocess
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -68,12 +69,26 @@ func (p *Pool) startProcess(files []*os.File, group *cgroup) (*os.Process, error
 	group.put(attributes)
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
-		argv:  []string{os.Args[0]},
+		argv:  arguments(),
 		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(p.cfg.Env, p.cfg.BrokerURL).list("1"), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply
 	return r.proc, r.err
+}
+
+// InTest reports whether this process is a test binary that has come to its
+// TestMain. The package testing would say so too, but is not for every binary.
+func InTest() bool { return flag.Lookup("test.run") != nil }
+
+// arguments are those of a child. Were it a test binary without Serve in its
+// TestMain, it would run the tests.
+func arguments() []string {
+	argv := []string{os.Args[0]}
+	if InTest() {
+		argv = append(argv, "-test.run=^$")
+	}
+	return argv
 }
 
 // startProcesses starts all of the pool's processes from one thread, which

@@ -26,7 +26,10 @@ import (
 
 const prefix = "wire"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	taskrt.ServeChild(tasks.Tasks(nil))
+	goleak.VerifyTestMain(m)
+}
 
 // node runs a program of testdata/wire with what it needs to find the queues,
 // and reads the JSON that it prints into out.
