@@ -210,11 +210,17 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 // after a full stop, an error when the broker could not be reached at the
 // start, when tasks ignored the end of their contexts, or when the broker could
 // not be told what became of runs, which may then start again.
+//
+// While Run goes on, a write to standard output or error that nobody reads any
+// more does not end the process, as it ends other Go programs (SIGPIPE).
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("run consumer: it runs already")
 	}
 	defer c.running.Store(false)
+	if !subprocess.InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
+		defer outliveReaders()()
+	}
 	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
 		c.client = client
 	}

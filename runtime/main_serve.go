@@ -42,6 +42,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	if !o.consume && !o.schedule {
 		o.consume, o.schedule = true, true
 	}
+	defer outliveReaders()()
 	logger := o.logger(a)
 	b, closeBroker, err := openBroker(ctx, o.broker)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
 // SchedulerConfig tunes a scheduler; its zero value works.
@@ -114,6 +115,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return errors.New("run scheduler: it runs already")
 	}
 	defer s.running.Store(false)
+	if !subprocess.InTest() { // as in Consumer.Run
+		defer outliveReaders()()
+	}
 	var loops sync.WaitGroup
 	start := func(l *line) {
 		l.succeeded()
