@@ -48,7 +48,8 @@ type Broker interface {
 
 	// QueueLength returns the number of runs that wait in each queue, those
 	// not yet due included and those taken not. Queues that never held a run
-	// may be missing.
+	// may be missing. Where some of it cannot be read it returns an error, and
+	// beside it what it could read.
 	QueueLength(ctx context.Context) (map[string]int64, error)
 }
 
@@ -211,11 +212,13 @@ type Controls interface {
 	// has the id.
 	Cancel(ctx context.Context, queue, id string, failure Failure) error
 
-	// Queue tells about a queue.
+	// Queue tells about a queue. Where a part of it cannot be read it returns an
+	// error, and beside it the rest.
 	Queue(ctx context.Context, queue string) (*QueueInfo, error)
 
 	// Runs returns up to max runs of the queue in a state. Of those that have
-	// ended it knows the ones that have a record.
+	// ended it knows the ones that have a record. Where a part of the queue cannot
+	// be read it returns an error, and beside it the runs of the rest.
 	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
 
 	// Redo queues dead letters again, each as a new run would be and due at

@@ -22,13 +22,15 @@ type Timetable interface {
 	DeleteEntry(ctx context.Context, queue, id string) error
 
 	// Entries returns the entries of the queues, of all queues when none is
-	// named, sorted by queue and ID.
+	// named, sorted by queue and ID. Where some queues cannot be read it returns
+	// an error, and beside it the entries of the others.
 	Entries(ctx context.Context, queues ...string) ([]*Entry, error)
 
 	// EntryChanges returns for each queue that has or had entries a number that
 	// is another one once an entry was put or deleted there. A queue that has its
 	// first entry may be missing for some seconds. It is cheap: schedulers ask
-	// every two seconds.
+	// every two seconds. Where some queues cannot be asked it returns an error, and
+	// beside it the numbers of the others.
 	EntryChanges(ctx context.Context) (map[string]int64, error)
 
 	// QueueEntry queues run, which is for the entry's queue, as the entry's tick

@@ -63,7 +63,7 @@ func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (AuditR
 	}
 	a := &audit{b: b, q: q, report: AuditReport{Mended: mend}}
 	if err := a.run(ctx); err != nil {
-		return a.report, b.fail(ctx, "audit queue "+q.name, err)
+		return a.report, b.fail(ctx, "audit queue "+q.name, b.blameIn(ctx, err, q))
 	}
 	return a.report, nil
 }

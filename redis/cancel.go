@@ -52,7 +52,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	}
 	switch {
 	case err != nil:
-		return b.fail(ctx, "cancel run "+id, err)
+		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.record(id), q.owner(id), q.parked(id)))
 	case c.doubt:
 		return nil // it was found, and ended by what had no reply
 	}

@@ -284,15 +284,40 @@ func (failedConn) SetDeadline(time.Time) error      { return nil }
 func (failedConn) SetReadDeadline(time.Time) error  { return nil }
 func (failedConn) SetWriteDeadline(time.Time) error { return nil }
 
-// ping asks the server once whether it is there.
+// ping asks the server once whether it is there. Of a cluster one master that
+// answers is enough.
 func (b *Broker) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
+	if c, ok := b.clients.work.UniversalClient.(*goredis.ClusterClient); ok {
+		return b.pingAny(ctx, c)
+	}
 	_, err := promptly(ctx, b, func(ctx context.Context) (string, error) {
 		return b.clients.work.Ping(ctx).Result()
 	})
 	if err != nil {
 		return b.fail(ctx, "ping server", err)
+	}
+	return nil
+}
+
+// pingAny is ping for a cluster. It waits for the first answer only.
+func (b *Broker) pingAny(ctx context.Context, c *goredis.ClusterClient) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	var answered atomic.Bool
+	_, err := promptly(waiting, b, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
+			err := node.Ping(ctx).Err()
+			if err == nil {
+				answered.Store(true)
+				stop()
+			}
+			return err
+		})
+	})
+	if err != nil && !answered.Load() {
+		return b.fail(ctx, "ping servers of the cluster", err)
 	}
 	return nil
 }

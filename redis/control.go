@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,7 +65,8 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 const infoPage = 500
 
 // Queue tells about a queue in two round trips, and one more for each 500
-// batches in flight. The counts can be of a moment apart.
+// batches in flight. The counts can be of a moment apart. A key of a wrong type is
+// passed over: then it returns an error that names it, and beside it the rest.
 func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -80,7 +82,10 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	}
 	dead, dropped := pipe.LLen(ctx, q.dead), pipe.Get(ctx, q.dropped)
 	last, flights := pipe.HGetAll(ctx, q.last), pipe.SMembers(ctx, q.flights)
-	if err := b.readAll(ctx, pipe); err != nil {
+	var odd error
+	if err := b.readAll(ctx, pipe); isWrongType(err) {
+		odd = b.blameIn(ctx, err, q)
+	} else if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.name, err)
 	}
 	info.Paused, info.Dead = paused.Val() > 0, dead.Val()
@@ -96,10 +101,14 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	due, later := pipe.ZCount(ctx, q.delayed, "-inf", ms), pipe.ZCount(ctx, q.delayed, "("+ms, "+inf")
 	for page := range slices.Chunk(append(flights.Val(), ""), infoPage) {
 		var taken, done []*goredis.IntCmd
+		var keys []string
 		for _, member := range page {
+			keys = append(keys, q.batch(member), q.done(member))
 			taken, done = append(taken, pipe.LLen(ctx, q.batch(member))), append(done, pipe.BitCount(ctx, q.done(member), nil))
 		}
-		if err := b.readAll(ctx, pipe); err != nil {
+		if err := b.readAll(ctx, pipe); isWrongType(err) {
+			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
+		} else if err != nil {
 			return nil, b.fail(ctx, "count what queue "+q.name+" has in flight", err)
 		}
 		for i := range page {
@@ -109,17 +118,25 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	}
 	info.Queued += due.Val()
 	info.Delayed = later.Val()
+	if odd != nil {
+		return info, b.fail(ctx, "read queue "+q.name, odd)
+	}
 	return info, nil
 }
 
 // readAll executes a pipeline of commands that only read. That a key is missing
 // is no error.
 func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
-	_, err := promptly(ctx, b, pipe.Exec)
-	if err == goredis.Nil { //nolint:errorlint // the library returns it as it is
-		return nil
+	replies, err := promptly(ctx, b, pipe.Exec)
+	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
+		return err
 	}
-	return err
+	for _, reply := range replies { // the first error may hide another
+		if err := reply.Err(); err != nil && err != goredis.Nil { //nolint:errorlint // as above
+			return err
+		}
+	}
+	return nil
 }
 
 // How the latest run of a task ended is stored as 20 digits, when it started in

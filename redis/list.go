@@ -29,7 +29,8 @@ const (
 // or a fair value and those of disabled tasks, the delayed ones the soonest first, the others in no order. What moves while it is
 // read can be missing or there twice. Runs that have ended are found by looking
 // through the keys of the server, up to 200,000 of them: it is for people, and
-// on a server with many keys it may miss some.
+// on a server with many keys it may miss some. A key of a wrong type is passed over:
+// then it returns an error that names it, and beside it the other runs.
 func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State, max int) ([]*broker.RunInfo, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -51,8 +52,11 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 	if err == nil && !state.Ended() {
 		err = l.readFailures(ctx)
 	}
+	if err == nil && l.odd != nil {
+		return l.found, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, l.odd)
+	}
 	if err != nil {
-		return nil, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, err)
+		return nil, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, b.blameIn(ctx, err, q))
 	}
 	return l.found, nil
 }
@@ -65,6 +69,16 @@ type listing struct {
 	max   int
 	names broker.Decoder
 	found []*broker.RunInfo
+	odd   error // of keys of a wrong type, which were passed over
+}
+
+// pass keeps in mind that a key is of a wrong type, and returns other errors.
+func (l *listing) pass(ctx context.Context, err error, keys ...string) error {
+	if !isWrongType(err) {
+		return err
+	}
+	l.odd = errors.Join(l.odd, l.b.blame(ctx, err, keys...))
+	return nil
 }
 
 func (l *listing) full() bool { return len(l.found) >= l.max }
@@ -89,7 +103,7 @@ func (l *listing) queued(ctx context.Context) error {
 			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
 				return l.b.clients.work.LRange(ctx, l.q.ready[n], from, from+listPage-1).Result()
 			})
-			if err != nil {
+			if err = l.pass(ctx, err, l.q.ready[n]); err != nil {
 				return err
 			}
 			for _, element := range list {
@@ -108,7 +122,7 @@ func (l *listing) queued(ctx context.Context) error {
 			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
 				return l.b.clients.work.ZRange(ctx, key, from, from+listPage-1).Result()
 			})
-			if err != nil {
+			if err = l.pass(ctx, err, key); err != nil {
 				return err
 			}
 			for _, entry := range list {
@@ -139,7 +153,7 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 			by := &goredis.ZRangeBy{Min: from, Max: to, Offset: at, Count: listPage}
 			return l.b.clients.work.ZRangeByScoreWithScores(ctx, l.q.delayed, by).Result()
 		})
-		if err != nil {
+		if err = l.pass(ctx, err, l.q.delayed); err != nil {
 			return err
 		}
 		for _, z := range list {
@@ -170,7 +184,7 @@ func (l *listing) running(ctx context.Context) error {
 		}
 		pipe := l.b.clients.work.Pipeline()
 		batch, done := pipe.LRange(ctx, l.q.batch(member), 0, -1), pipe.Get(ctx, l.q.done(member))
-		if err := l.b.readAll(ctx, pipe); err != nil {
+		if err := l.pass(ctx, l.b.readAll(ctx, pipe), l.q.batch(member), l.q.done(member)); err != nil {
 			return err
 		}
 		session, _, _ := strings.Cut(member, ":")
@@ -248,10 +262,13 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 	for i, key := range keys {
 		states[i] = pipe.GetRange(ctx, key, 0, 0)
 	}
-	if err := l.b.readAll(ctx, pipe); err != nil {
+	if err := l.b.readAll(ctx, pipe); err != nil && !isWrongType(err) {
 		return err
 	}
 	for i, key := range keys {
+		if err := l.pass(ctx, states[i].Err(), key); err != nil {
+			return err
+		}
 		if states[i].Val() != letterOf(l.state) || l.full() {
 			continue
 		}

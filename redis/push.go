@@ -247,7 +247,7 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	if err == nil {
 		err = then.result()
 	}
-	return b.notQueued(ctx, err, unknown(err))
+	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), unknown(err))
 }
 
 func pushOn(ctx context.Context, r *routes, ready, wake string, l *load, then *confirmation) error {

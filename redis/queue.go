@@ -186,23 +186,68 @@ func dueOf(run *broker.TaskRun) string {
 }
 
 // announce adds the queue's name to the set of all of them, before the first
-// run of this process and now and then again, should the set be lost.
+// run of this process and now and then again, should the set be lost. Where the set
+// cannot be added to, though the queue can, the queue goes on without.
 func (b *Broker) announce(ctx context.Context, q *queue) error {
 	now := time.Now().Unix()
-	if last := q.named.Load(); last != 0 && now-last < 60 {
+	if last := q.named.Load(); last != 0 && now-last < announceEvery {
 		return nil
 	}
-	err := b.persist(ctx, idempotent, func() error {
-		_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Result()
-		})
-		return err
-	})
-	if err != nil {
+	if b.nameless.Load() {
+		b.announceLater(q, now)
+		return nil
+	}
+	again := idempotent
+	if b.clients.cluster {
+		again = func(error) bool { return false } // the set may be on a node that is down
+	}
+	err := b.persist(ctx, again, func() error { return b.addName(ctx, q) })
+	switch {
+	case err == nil:
+		q.named.Store(now)
+	case ctxErr(ctx) == nil && b.outlives(err):
+		b.nameless.Store(true)
+		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
+			"queue", q.name, "error", b.blame(ctx, err, b.queuesKey()))
+		b.announceLater(q, now)
+	default:
 		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.name, err), false)
 	}
-	q.named.Store(now)
 	return nil
+}
+
+// Of announcements, in seconds.
+const (
+	announceEvery = 60
+	announceAgain = 2 // after one that failed
+)
+
+func (b *Broker) addName(ctx context.Context, q *queue) error {
+	_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+		return b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Result()
+	})
+	return err
+}
+
+// outlives reports whether queues can be used although their names cannot be added
+// to the set: that is on a node of its own, or of a wrong type.
+func (b *Broker) outlives(err error) bool {
+	return isWrongType(err) || b.clients.cluster && unreachable(err)
+}
+
+// announceLater adds the name in a goroutine, and if that fails again with a later
+// run of the queue.
+func (b *Broker) announceLater(q *queue, now int64) {
+	last := q.named.Load()
+	if !q.named.CompareAndSwap(last, now-announceEvery+announceAgain) {
+		return // another call does it
+	}
+	b.spawn(func() {
+		if b.addName(context.Background(), q) == nil {
+			q.named.Store(now)
+			b.nameless.Store(false)
+		}
+	})
 }
 
 // plain reports whether nothing can refuse the group, so that it can be stored
@@ -280,7 +325,7 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 		return err
 	})
 	if err != nil {
-		return b.notQueued(ctx, err, unheard)
+		return b.notQueued(ctx, b.blame(ctx, err, keys...), unheard)
 	}
 	return setResults(v, groups, then.result())
 }
@@ -396,7 +441,7 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 		return b.clients.work.HMGet(ctx, q.ticks, task).Result()
 	})
 	if err != nil {
-		return time.Time{}, b.fail(ctx, "read last tick of "+task, err)
+		return time.Time{}, b.fail(ctx, "read last tick of "+task, b.blame(ctx, err, q.ticks))
 	}
 	text, ok := values[0].(string)
 	if !ok {
@@ -428,7 +473,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	})
 	switch {
 	case err != nil:
-		return time.Time{}, b.fail(ctx, "begin ticks of "+task, err)
+		return time.Time{}, b.fail(ctx, "begin ticks of "+task, b.blame(ctx, err, q.ticks))
 	case began:
 		return since.UTC().Round(0), nil
 	}

@@ -270,7 +270,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 		return b.clients.work.LRange(ctx, q.dead, 0, int64(max)-1).Result()
 	})
 	if err != nil {
-		return nil, b.fail(ctx, "read dead letters of queue "+q.name, err)
+		return nil, b.fail(ctx, "read dead letters of queue "+q.name, b.blameIn(ctx, err, q))
 	}
 	letters := make([]*broker.DeadLetter, 0, len(entries))
 	for _, e := range entries {

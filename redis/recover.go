@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // recoverPage is how many batches are looked at in one command.
@@ -16,7 +17,6 @@ const recoverPage = 100
 // It costs one command while nothing is in flight, else one a queue, one for
 // each 100 batches in flight and two for each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
-	total := 0
 	var failed error
 	all := make([]*queue, 0, len(queues))
 	for _, name := range queues {
@@ -27,24 +27,48 @@ func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
 		}
 		all = append(all, q)
 	}
-	if len(all) > 0 {
-		var err error
-		if all, err = b.inFlight(ctx, all); err != nil {
-			return 0, fmt.Errorf("recover: %w", errors.Join(failed, err))
+	var (
+		mu    sync.Mutex
+		total int
+	)
+	eachNode(b.byNode(ctx, all), func(group []int) {
+		some := make([]*queue, len(group))
+		for n, i := range group {
+			some[n] = all[i]
 		}
-	}
-	for _, q := range all {
-		n, err := b.recoverQueue(ctx, q)
+		n, err := b.recoverOn(ctx, some)
+		mu.Lock()
+		defer mu.Unlock()
 		total += n
 		failed = errors.Join(failed, err)
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	})
 	if failed != nil {
 		return total, fmt.Errorf("recover: %w", failed)
 	}
 	return total, nil
+}
+
+// recoverOn is Recover for queues of one node.
+func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
+	if len(queues) == 0 {
+		return 0, nil
+	}
+	some, err := b.inFlight(ctx, queues)
+	if err != nil {
+		return 0, err
+	}
+	counts := make([]int, len(some))
+	errs := b.eachQueue(ctx, some, func(i int, q *queue) (err error) {
+		counts[i], err = b.recoverQueue(ctx, q)
+		return err
+	})
+	total := 0
+	var failed failures
+	for i, n := range counts {
+		total += n
+		failed.note(some[i], errs[i])
+	}
+	return total, failed.only()
 }
 
 func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
@@ -93,7 +117,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
 	})
 	if err != nil {
-		return 0, b.fail(ctx, "read batch of queue "+q.name, err)
+		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
 	}
 	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox)

@@ -22,6 +22,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,11 @@ type Config struct {
 	// RequireDurable has Open refuse a server without append-only file: one
 	// that keeps nothing, or snapshots only, loses accepted runs in a crash.
 	RequireDurable bool
+
+	// Logger receives what the broker skips because it cannot be used, such as
+	// names that no queue can have. Each is logged once. Defaults to slog's default
+	// logger.
+	Logger *slog.Logger
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -78,6 +84,9 @@ func (c Config) withDefaults() (Config, error) {
 		if ch := c.Prefix[i]; ch <= ' ' || ch > '~' || ch == '{' || ch == '}' {
 			return c, fmt.Errorf("config Prefix: %.64q is not printable ASCII without spaces and braces", c.Prefix)
 		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
 	switch {
 	case c.Timeout < 0:
@@ -111,6 +120,8 @@ type Broker struct {
 	sessions sessions
 	glances  glances
 	names    queueNames
+	nameless atomic.Bool // the set of names could not be added to
+	odd      oddities
 	closed   chan struct{} // closed by Close
 	close    sync.Once
 	running  sync.WaitGroup // goroutines of this broker
@@ -251,39 +262,6 @@ func (b *Broker) isClosed() bool {
 	}
 }
 
-// QueueLength returns the number of runs that wait in each queue, those not
-// yet due included.
-func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
-	names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
-	})
-	if err != nil {
-		return nil, b.fail(ctx, "read names of queues", err)
-	}
-	lengths := make(map[string]int64, len(names))
-	if len(names) == 0 {
-		return lengths, nil
-	}
-	pipe := b.clients.work.Pipeline()
-	counts := make([][]*goredis.IntCmd, len(names))
-	for i, name := range names {
-		q := b.keysOf(name)
-		for _, list := range q.ready {
-			counts[i] = append(counts[i], pipe.LLen(ctx, list))
-		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.lines), pipe.ZCard(ctx, q.aside))
-	}
-	if _, err := promptly(ctx, b, pipe.Exec); err != nil {
-		return nil, b.fail(ctx, "read lengths of queues", err)
-	}
-	for i, name := range names {
-		for _, n := range counts[i] {
-			lengths[name] += n.Val()
-		}
-	}
-	return lengths, nil
-}
-
 // fail makes the error of an operation out of what go-redis returned.
 func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
@@ -365,8 +343,7 @@ func (b *Broker) queue(name string) (*queue, error) {
 	if q, ok := b.queues.Load(name); ok {
 		return q.(*queue), nil
 	}
-	probe := broker.TaskRun{ID: "-", Task: "-", Queue: name}
-	if err := probe.Validate(); err != nil {
+	if err := checkQueue(name); err != nil {
 		return nil, err
 	}
 	q := b.keysOf(name)

@@ -47,7 +47,7 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 			return b.clients.work.LRange(ctx, q.dead, -passed-redoPage, -passed-1).Result()
 		})
 		if err != nil {
-			return total, b.fail(ctx, "read dead letters of queue "+q.name, err)
+			return total, b.fail(ctx, "read dead letters of queue "+q.name, b.blameIn(ctx, err, q))
 		}
 		n := 0
 		if what == broker.RedoRetry {
@@ -57,7 +57,7 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 		}
 		total += n
 		if err != nil {
-			return total, b.fail(ctx, "redo dead letters of queue "+q.name, errors.Join(others.failed, err))
+			return total, b.fail(ctx, "redo dead letters of queue "+q.name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
 		}
 		if len(entries) < redoPage {
 			break

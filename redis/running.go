@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -56,15 +58,31 @@ func (s *session) noteRunning() {
 			return
 		}
 		r.mu.Unlock()
-		for _, sl := range slots {
-			if keys, indexes := s.unfinishedRecords(sl); len(indexes) > 0 {
-				// A state for people: the runs are taken whether it is noted or not.
-				_, _ = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys, indexes...)
+		s.noteSlots(slots)
+	}
+}
+
+// noteSlots notes runs of some slots as running, those of each queue apart.
+func (s *session) noteSlots(slots []*slot) {
+	of := map[*queue][]*slot{}
+	for _, sl := range slots {
+		of[sl.hold.q] = append(of[sl.hold.q], sl)
+	}
+	// A state for people: the runs are taken whether it is noted or not.
+	_ = s.b.eachQueue(context.Background(), slices.Collect(maps.Keys(of)), func(_ int, q *queue) (failed error) {
+		for _, sl := range of[q] {
+			keys, indexes := s.unfinishedRecords(sl)
+			if len(indexes) == 0 || failed != nil {
+				continue
 			}
-			s.mu.Lock()
-			sl.kept = nil // from now on the records tell
-			s.mu.Unlock()
+			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys, indexes...)
 		}
+		return failed
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range slots {
+		sl.kept = nil // from now on the records tell
 	}
 }
 

@@ -260,7 +260,7 @@ func (b *Broker) repeatTold(ctx context.Context, s script, c link, read reader, 
 		unheard = unheard || unknown(err)
 		return err
 	})
-	return v, unheard, err
+	return v, unheard, b.blame(ctx, err, keys...)
 }
 
 // idempotent allows a command to be executed again after any failure that may

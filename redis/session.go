@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -252,15 +253,9 @@ func (sl *slot) doubted() int {
 func (s *session) Leave(ctx context.Context) error {
 	s.mu.Lock()
 	s.left = true
-	holds := make([]*hold, 0, len(s.holds))
-	for _, h := range s.holds {
-		holds = append(holds, h)
-	}
+	queues := slices.Collect(maps.Keys(s.holds))
 	s.mu.Unlock()
-	var failed error
-	for _, h := range holds {
-		failed = errors.Join(failed, s.leaveQueue(ctx, h))
-	}
+	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.leaveQueue(ctx, s.hold(q)) })...)
 	if failed != nil {
 		return fmt.Errorf("leave: %w", failed)
 	}
@@ -306,7 +301,7 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 		pipe.HDel(ctx, h.q.ops, s.id)
 	}
 	if _, err := promptly(ctx, s.b, pipe.Exec); err != nil {
-		return s.b.fail(ctx, "end lease in queue "+h.q.name, err)
+		return s.b.fail(ctx, "end lease in queue "+h.q.name, s.b.blameIn(ctx, err, h.q))
 	}
 	return nil
 }

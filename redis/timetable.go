@@ -90,31 +90,38 @@ func (b *Broker) DeleteEntry(ctx context.Context, queueName, id string) error {
 
 // Entries returns the schedules of the queues, of all when none is named. It
 // reads them in pages: one that is put or deleted meanwhile may be among them or
-// not, and then counts as a change that came later.
+// not, and then counts as a change that came later. Where some queues cannot be read
+// it returns an error, and beside it the schedules of the others.
 func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
 	if len(queues) == 0 {
-		names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
-		})
+		names, err := b.readNames(ctx)
 		if err != nil {
-			return nil, b.fail(ctx, "read names of queues", err)
+			return nil, err
 		}
 		queues = names
 	}
-	var all []*broker.Entry
-	for _, name := range queues {
+	list := make([]*queue, len(queues))
+	for i, name := range queues {
 		q, err := b.queue(name)
 		if err != nil {
 			return nil, fmt.Errorf("read schedules: %w", err)
 		}
-		if all, err = b.appendEntries(ctx, all, q); err != nil {
-			return nil, b.fail(ctx, "read schedules of queue "+name, err)
-		}
+		list[i] = q
 	}
+	found := make([][]*broker.Entry, len(list))
+	errs := b.eachQueue(ctx, list, func(i int, q *queue) (err error) {
+		found[i], err = b.appendEntries(ctx, nil, q)
+		return err
+	})
+	var failed failures
+	for i, q := range list {
+		failed.note(q, errs[i])
+	}
+	all := slices.Concat(found...)
 	slices.SortFunc(all, func(a, b *broker.Entry) int {
 		return cmp.Or(cmp.Compare(a.Run.Queue, b.Run.Queue), cmp.Compare(a.ID, b.ID))
 	})
-	return all, nil
+	return all, failed.join(ctx, b, "read schedules")
 }
 
 // appendEntries appends the schedules of one queue.
@@ -241,23 +248,23 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 	if time.Now().Before(n.until) {
 		return n.names, nil
 	}
-	names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
-	})
+	names, err := b.readNames(ctx)
 	if err == nil {
 		n.names, n.until = names, time.Now().Add(namesFor)
 	}
-	return names, err
+	return n.names, err
 }
 
 // EntryChanges returns how often schedules of each queue were put or deleted. On
 // a single server it is one command, on a cluster one for each queue, and every
 // ten seconds one more that reads the names of the queues. Those that this broker
-// uses it knows at once.
+// uses it knows at once. A number that is none is logged, and its queue is left out.
+// Where some queues cannot be asked it returns an error, and beside it the numbers
+// of the others.
 func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
-	queues, err := b.names.get(ctx, b)
-	if err != nil {
-		return nil, b.fail(ctx, "read names of queues", err)
+	queues, failed := b.names.get(ctx, b)
+	if failed != nil && ctxErr(ctx) != nil {
+		return nil, failed
 	}
 	queues = b.withOwn(queues)
 	keys := make([]string, len(queues))
@@ -266,25 +273,28 @@ func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
 	}
 	changes := make(map[string]int64)
 	if len(keys) == 0 {
-		return changes, nil
+		return changes, failed
 	}
-	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
-		if !b.clients.cluster {
-			return b.clients.work.MGet(ctx, keys...).Result()
-		}
-		return getEach(ctx, b.clients.work, keys)
-	})
-	if err != nil {
+	values, err := b.getEach(ctx, keys)
+	if values == nil {
 		return nil, b.fail(ctx, "ask for changes of schedules", err)
 	}
-	for i, v := range values {
-		if text, ok := v.(string); ok {
-			if changes[queues[i]], err = strconv.ParseInt(text, 10, 64); err != nil {
-				return nil, fmt.Errorf("ask for changes of schedules of queue %s: %w", queues[i], err)
-			}
-		}
+	if err != nil {
+		failed = errors.Join(failed, b.fail(ctx, "ask for changes of schedules of some queues", err))
 	}
-	return changes, nil
+	for i, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			b.logOddKey(ctx, keys[i], fmt.Errorf("changes of schedules are counted there: %w", err))
+			continue
+		}
+		changes[queues[i]] = n
+	}
+	return changes, failed
 }
 
 // withOwn returns the names of queues with those that this broker uses.
@@ -302,25 +312,34 @@ func (b *Broker) withOwn(names []string) []string {
 	return all
 }
 
-// getEach is MGET of keys that different nodes may have.
-func getEach(ctx context.Context, c goredis.UniversalClient, keys []string) ([]any, error) {
-	pipe := c.Pipeline()
+// getEach reads keys that different nodes may have. Beside an error of some of them
+// it returns the values of the others; without any it returns none.
+func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
+	if !b.clients.cluster {
+		return promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, keys...).Result() })
+	}
+	pipe := b.clients.work.Pipeline()
 	gets := make([]*goredis.StringCmd, len(keys))
 	for i, key := range keys {
 		gets[i] = pipe.Get(ctx, key)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, goredis.Nil) {
-		return nil, err
+	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+		return nil, err // the replies are not to be read: they may still come
 	}
 	values := make([]any, len(keys))
+	var failed error
 	for i, get := range gets {
-		if v, err := get.Result(); err == nil {
+		v, err := get.Result()
+		switch {
+		case err == nil:
 			values[i] = v
-		} else if !errors.Is(err, goredis.Nil) {
-			return nil, err
+		case isWrongType(err): // MGET says nothing of it either
+			b.logOddKey(ctx, keys[i], err)
+		case !errors.Is(err, goredis.Nil) && failed == nil:
+			failed = fmt.Errorf("read %s: %w", keys[i], err)
 		}
 	}
-	return values, nil
+	return values, failed
 }
 
 // QueueEntry queues run as a tick of a schedule, as [broker.Timetable] says. It

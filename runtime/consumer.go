@@ -154,6 +154,10 @@ type Consumer struct {
 	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
 	stopHint func() string
 	running  atomic.Bool
+
+	// Of discover, which is called by one goroutine at a time.
+	undiscovered time.Time       // until when it does not log again that it failed
+	oddNames     map[string]bool // names that no queue can have, which were logged
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field

@@ -2,7 +2,9 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -18,40 +20,60 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
 	var quiet time.Time
 	for ctx.Err() == nil {
-		err := guarded(func() error { return s.readEntries(ctx, t, known, start) })
-		if err == nil {
-			wait.reset()
-			s.watched.Store(time.Now().UnixNano())
-			sleepUntil(ctx, time.Now().Add(entriesEvery), nil)
+		var some bool
+		err := guarded(func() (err error) {
+			some, err = s.readEntries(ctx, t, known, start)
+			return err
+		})
+		if now := time.Now(); err != nil && ctx.Err() == nil && now.After(quiet) {
+			quiet = now.Add(quietFor)
+			s.logger.Warn("cannot look for schedules made at run time, or not in all queues, trying again", "error", err)
+		}
+		if !some {
+			wait.sleep(ctx)
 			continue
 		}
-		if now := time.Now(); ctx.Err() == nil && now.After(quiet) {
-			quiet = now.Add(quietFor)
-			s.logger.Warn("cannot look for schedules made at run time, trying again", "error", err)
-		}
-		wait.sleep(ctx)
+		wait.reset()
+		s.watched.Store(time.Now().UnixNano())
+		sleepUntil(ctx, time.Now().Add(entriesEvery), nil)
 	}
 }
 
-func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*line)) error {
-	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
+// readEntries hands on the schedules of the queues in which they have changed. It is
+// false when it knows of no queue. Beside an error of one queue it has dealt with the
+// others.
+func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*line)) (some bool, failed error) {
+	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
-	changes, err := t.EntryChanges(ctx)
-	if err != nil {
-		return err
+	changes, failed := t.EntryChanges(asking)
+	if changes == nil && failed != nil {
+		return false, failed
 	}
 	for queue, n := range changes {
 		if last, ok := known[queue]; ok && last == n {
 			continue
 		}
-		entries, err := t.Entries(ctx, queue)
-		if err != nil {
-			return err
+		err := s.readQueue(ctx, t, queue, start)
+		if err == nil {
+			known[queue] = n
 		}
-		s.lineOf(queue, start).offer(entries)
-		known[queue] = n
+		failed = errors.Join(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil
+	return true, failed
+}
+
+// readQueue hands the schedules of a queue to its line.
+func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*line)) error {
+	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
+	defer cancel()
+	entries, err := t.Entries(ctx, queue)
+	if err == nil {
+		s.lineOf(queue, start).offer(entries)
+	}
+	return err
 }
 
 // lineOf returns the line of a queue, whose loop it starts if it makes it.
@@ -86,7 +108,7 @@ func (l *line) accept() {
 	if !news {
 		return
 	}
-	old := make(map[string]*entry)
+	old, odd := make(map[string]*entry), make(map[string]error)
 	kept := l.entries[:0:0]
 	for _, e := range l.entries {
 		if e.made == nil {
@@ -99,17 +121,43 @@ func (l *line) accept() {
 		if e := old[made.ID]; e != nil && e.made.Revision == made.Revision {
 			kept = append(kept, e)
 		} else if e, err := l.scheduler.entryOf(made); err != nil {
-			l.scheduler.logger.Warn("a schedule made at run time cannot be read and is left alone", "queue", l.queue, "schedule", made.ID, "error", err)
+			odd[made.ID] = err
 		} else if e != nil {
 			kept = append(kept, e)
 		}
 	}
+	l.logOdd(odd)
 	l.setEntries(kept)
+}
+
+// logOdd reports the schedules that are left alone as they cannot be read, once each,
+// in one line.
+func (l *line) logOdd(odd map[string]error) {
+	var ids []string
+	for id := range odd {
+		if _, known := l.odd[id]; !known {
+			ids = append(ids, id)
+		}
+	}
+	l.odd = odd
+	if len(ids) == 0 {
+		return
+	}
+	slices.Sort(ids)
+	quoted := make([]string, len(ids))
+	for i, id := range ids {
+		quoted[i] = fmt.Sprintf("%.64q", id)
+	}
+	l.scheduler.logger.Warn("schedules made at run time cannot be read and are left alone; put them again, or delete them",
+		"queue", l.queue, "skipped", len(odd), "schedules", someOf(quoted), "error", odd[ids[0]])
 }
 
 // entryOf returns what a scheduler knows of a schedule made at run time, nil if
 // its task is unknown here: others may know it.
 func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
+	if err := made.Validate(); err != nil {
+		return nil, err
+	}
 	t := s.tasks.byName[made.Run.Task]
 	if t == nil {
 		return nil, nil

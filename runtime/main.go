@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"os/signal"
@@ -220,9 +221,10 @@ func (a *app) unknownTask(command, name string) error {
 	return usagef(command, "no task is named %q%s", name, hint)
 }
 
-// openBroker opens the broker of a command and returns how to close it.
-func openBroker(ctx context.Context, url string) (broker.Broker, func(), error) {
-	b, err := Open(ctx, url)
+// openBroker opens the broker of a command, which logs what it skips, and returns how
+// to close it.
+func openBroker(ctx context.Context, url string, logger *slog.Logger) (broker.Broker, func(), error) {
+	b, err := openLogging(ctx, url, logger)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -82,29 +82,42 @@ func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 		if slices.Contains(queues[:i], queue) {
 			continue
 		}
-		running, err := c.running(ctx, queue, id)
-		if err != nil {
-			return nil, err
-		}
-		err = NewClient(c.broker, ClientConfig{}).cancel(ctx, queue, id)
-		if errors.Is(err, ErrNoRecord) {
+		if c.isPassed(queue) {
 			continue
 		}
-		if err == nil && !running {
-			running, err = c.running(ctx, queue, id) // it may have been taken meanwhile
+		view, err := c.cancelIn(ctx, queue, id)
+		if view != nil || ctx.Err() != nil {
+			return view, err
+		}
+		if err != nil && len(c.queues) == 1 {
+			return nil, err
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cancel run %s: %w", id, err)
+			c.pass(inQueue(queue), err)
 		}
-		if running {
-			return &cancelView{id, queue, "asked"}, nil
-		}
-		return &cancelView{id, queue, "ended"}, nil
 	}
 	if ended != "" {
-		return nil, fmt.Errorf("cancel run %s: %s", id, ended)
+		return nil, c.unlessPassed(fmt.Errorf("cancel run %s: %s", id, ended))
 	}
-	return nil, fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel that", id, c.places(), notYet)
+	return nil, c.unlessPassed(fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel that", id, c.places(), notYet))
+}
+
+// cancelIn is cancel in one queue, which returns nil if that has no such run.
+func (c *control) cancelIn(ctx context.Context, queue, id string) (*cancelView, error) {
+	running, odd := c.running(ctx, queue, id)
+	err := NewClient(c.broker, ClientConfig{}).cancel(ctx, queue, id)
+	switch {
+	case errors.Is(err, ErrNoRecord):
+		return nil, odd
+	case err != nil:
+		return nil, fmt.Errorf("cancel run %s: %w", id, err)
+	case !running:
+		running, _ = c.running(ctx, queue, id) // it may have been taken meanwhile
+	}
+	if running {
+		return &cancelView{id, queue, "asked"}, nil
+	}
+	return &cancelView{id, queue, "ended"}, nil
 }
 
 // notYet is what to think of when a run is not found: brokers know a run that is
@@ -121,17 +134,23 @@ func (c *control) running(ctx context.Context, queue, id string) (bool, error) {
 // error: which one is meant cannot be told.
 func (c *control) recorded(ctx context.Context, id string) (records []*broker.Record, err error) {
 	var live []string
-	for _, queue := range c.queues {
+	found, err := inQueues(ctx, c, c.queues, func(queue string) (*broker.Record, error) {
 		record, err := c.records.Record(ctx, queue, id)
 		if errors.Is(err, broker.ErrNoRecord) {
-			continue
+			err = nil
 		}
-		if err != nil {
-			return nil, err
+		return record, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, record := range found {
+		if record == nil {
+			continue
 		}
 		records = append(records, record)
 		if !record.State.Ended() {
-			live = append(live, queue)
+			live = append(live, c.queues[i])
 		}
 	}
 	if len(live) > 1 {

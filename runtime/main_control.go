@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -34,6 +35,10 @@ type control struct {
 	records  broker.Records
 	known    []string // queues: those of the program's tasks, and those that the broker knows
 	queues   []string // those to look at
+	unnamed  bool     // not all that the broker knows are known
+
+	mu     sync.Mutex
+	passed map[string]bool // what the command goes on without
 }
 
 // openControl opens the broker for a command, and returns how to close it.
@@ -41,7 +46,7 @@ func (a *app) openControl(ctx context.Context, command string, o *controlOptions
 	if isMemory(o.broker) {
 		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", BrokerEnv)
 	}
-	b, closeBroker, err := openBroker(ctx, o.broker)
+	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,9 +66,15 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 		return errors.New("this broker has no broker.Controls, or no broker.Records, so it cannot be looked into")
 	}
 	lengths, err := c.broker.QueueLength(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return err
+	case err != nil && lengths == nil:
+		c.unnamed = true
+		c.pass("names of queues", err)
+		lengths = make(map[string]int64)
 	}
+	maps.DeleteFunc(lengths, func(name string, _ int64) bool { return checkQueueName(name) != nil })
 	for _, t := range c.app.tasks.list {
 		lengths[t.spec.Queue] = 0
 	}
@@ -77,7 +88,7 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 }
 
 func (c *control) checkQueue(name string) error {
-	if slices.Contains(c.known, name) {
+	if slices.Contains(c.known, name) || c.unnamed && checkQueueName(name) == nil {
 		return nil
 	}
 	hint := didYouMean(name, c.known, "; known are "+strings.Join(c.known, ", "))
@@ -112,8 +123,11 @@ func (a *app) pause(ctx context.Context, name string, args []string) error {
 		return err
 	}
 	info, err := c.controls.Queue(ctx, queue)
-	if err != nil {
+	if info == nil {
 		return err
+	}
+	if err != nil {
+		c.pass(inQueue(queue), err)
 	}
 	if o.json {
 		return a.printJSON(newQueueView(info))
@@ -174,17 +188,17 @@ func (a *app) disable(ctx context.Context, name string, args []string) error {
 // disabling returns the queues in which a task that the program does not know
 // is disabled, so that it can be enabled.
 func (c *control) disabling(ctx context.Context, task string) (queues []string, err error) {
-	for _, queue := range c.queues {
-		info, err := c.controls.Queue(ctx, queue)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(info.Disabled, task) {
-			queues = append(queues, queue)
+	infos, err := c.infos(ctx, c.queues)
+	if err != nil {
+		return nil, err
+	}
+	for i, info := range infos {
+		if info != nil && slices.Contains(info.Disabled, task) {
+			queues = append(queues, c.queues[i])
 		}
 	}
 	if queues == nil {
-		return nil, c.app.unknownTask(c.command, task)
+		return nil, c.unlessPassed(c.app.unknownTask(c.command, task))
 	}
 	return queues, nil
 }
@@ -193,14 +207,15 @@ func (c *control) disabling(ctx context.Context, task string) (queues []string, 
 // now so.
 func (c *control) disable(ctx context.Context, names []string, disabled, asJSON bool) error {
 	for _, queue := range c.queues {
-		for _, name := range names {
-			if err := c.controls.Disable(ctx, queue, name, disabled); err != nil {
-				return err
-			}
-		}
-		info, err := c.controls.Queue(ctx, queue)
-		if err != nil {
+		info, err := c.disableIn(ctx, queue, names, disabled)
+		if info == nil && len(c.queues) == 1 {
 			return err
+		}
+		if err != nil {
+			c.pass(inQueue(queue), err)
+		}
+		if info == nil {
+			continue
 		}
 		view := disabledView{names[0], queue, slices.Contains(info.Disabled, names[0])}
 		if asJSON {
@@ -216,7 +231,22 @@ func (c *control) disable(ctx context.Context, names []string, disabled, asJSON 
 			return err
 		}
 	}
-	return nil
+	return c.incomplete()
+}
+
+// disableIn is disable in one queue, which it then returns.
+func (c *control) disableIn(ctx context.Context, queue string, names []string, disabled bool) (*broker.QueueInfo, error) {
+	for _, name := range names {
+		if err := c.controls.Disable(ctx, queue, name, disabled); err != nil {
+			return nil, err
+		}
+	}
+	return c.controls.Queue(ctx, queue)
+}
+
+// infos returns what is known of queues, nil of one that is passed over.
+func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
+	return inQueues(ctx, c, queues, func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
 }
 
 // exampleTask is a task to show what a command does.

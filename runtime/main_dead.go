@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -133,13 +134,15 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 	}
 	defer closeBroker()
 	views := []runView{}
-	for _, queue := range c.queues {
-		letters, err := c.letters(ctx, queue, o.limit+1, o.filter(a))
-		if err != nil {
-			return err
-		}
+	found, err := inQueues(ctx, c, c.queues, func(queue string) ([]*broker.DeadLetter, error) {
+		return c.letters(ctx, queue, o.limit+1, o.filter(a))
+	})
+	if err != nil {
+		return err
+	}
+	for i, letters := range found {
 		for _, l := range letters {
-			views = append(views, newLetterView(queue, l))
+			views = append(views, newLetterView(c.queues[i], l))
 		}
 	}
 	if err := o.checkTask(a, "dead list", len(views)); err != nil {
@@ -149,9 +152,11 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 	more := len(views) > o.limit
 	views = views[:min(len(views), o.limit)]
 	if o.json {
-		return a.printJSON(views)
+		err = a.printJSON(views)
+	} else {
+		err = a.printDead(views, more)
 	}
-	return a.printDead(views, more)
+	return cmp.Or(err, c.incomplete())
 }
 
 func (a *app) printDead(views []runView, more bool) error {
@@ -168,11 +173,12 @@ func (a *app) printDead(views []runView, more bool) error {
 	return err
 }
 
-// letters returns the newest of a queue's dead letters that are wanted.
+// letters returns the newest of a queue's dead letters that are wanted, also beside an
+// error of what else the queue has.
 func (c *control) letters(ctx context.Context, queue string, most int, want func(*broker.DeadLetter) bool) ([]*broker.DeadLetter, error) {
-	info, err := c.controls.Queue(ctx, queue)
-	if err != nil || info.Dead == 0 {
-		return nil, err
+	info, odd := c.controls.Queue(ctx, queue)
+	if info == nil || info.Dead == 0 {
+		return nil, odd
 	}
 	for n := letterPage; ; n *= 4 {
 		letters, err := c.records.DeadLetters(ctx, queue, n)
@@ -181,7 +187,7 @@ func (c *control) letters(ctx context.Context, queue string, most int, want func
 		}
 		found := slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return !want(l) })
 		if len(found) >= most || int64(n) >= info.Dead {
-			return found[:min(len(found), most)], nil
+			return found[:min(len(found), most)], odd
 		}
 	}
 }

@@ -95,9 +95,9 @@ func (a *app) listTasks(ctx context.Context, o *listOptions) error {
 	if err := a.printTasks(); err != nil {
 		return err
 	}
-	made, err := a.schedules(ctx, o.broker)
-	if err != nil || len(made) == 0 {
-		return err
+	made, brokerErr := a.schedules(ctx, o.broker)
+	if len(made) == 0 {
+		return brokerErr
 	}
 	fmt.Fprint(a.stdout, "\nMade at run time:\n\n")
 	w := a.table()
@@ -109,7 +109,10 @@ func (a *app) listTasks(ctx context.Context, o *listOptions) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", shown(s.ID), orDash(shown(s.Task)), shown(s.Queue), shown(ruleText(s.Spec, s.Zone)), next)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return brokerErr
 }
 
 // printTasks prints the tasks of the program.
@@ -157,7 +160,7 @@ func (a *app) schedules(ctx context.Context, url string) ([]ScheduledInfo, error
 	if isMemory(url) {
 		return nil, nil
 	}
-	b, closeBroker, err := openBroker(ctx, url)
+	b, closeBroker, err := openBroker(ctx, url, a.skipLogger())
 	if err != nil {
 		return nil, fmt.Errorf("list schedules made at run time: %w", err)
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,13 +86,13 @@ func (a *app) redo(ctx context.Context, command string, what broker.Redo, args [
 		return c.redoIDs(ctx, what, ids, o)
 	}
 	r, err := c.redoAll(ctx, what, o.filter(a))
-	if err == nil {
+	if err == nil && c.incomplete() == nil {
 		err = o.checkTask(a, command, r.done+r.stayed)
 	}
 	if err != nil {
 		return err
 	}
-	return c.printRedo(what, r, o.json, true)
+	return cmp.Or(c.printRedo(what, r, o.json, true), c.incomplete())
 }
 
 func (o *deadOptions) checkChoice(command string, ids []string) error {
@@ -118,11 +119,17 @@ func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o
 	for _, id := range ids { // one by one, to know which
 		found, inTheWay := 0, len(r.blocked)
 		for _, queue := range c.queues {
-			n, err := c.redo(ctx, queue, what, r, id)
-			if err != nil {
-				return c.cutShort(what, r.done, err)
+			if c.isPassed(queue) {
+				continue
 			}
+			n, err := c.redo(ctx, queue, what, r, id)
 			found += n
+			switch {
+			case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
+				return c.cutShort(what, r.done, err)
+			case err != nil:
+				c.pass(inQueue(queue), err)
+			}
 		}
 		switch {
 		case found > 0:
@@ -139,7 +146,7 @@ func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o
 		r.stayed++
 	}
 	if err := c.printRedo(what, r, o.json, false); err != nil || r.stayed == 0 {
-		return err
+		return cmp.Or(err, c.incomplete())
 	}
 	why = why[:min(len(why), mostStayed)]
 	if more := r.stayed - len(why); more > 0 {
@@ -157,8 +164,11 @@ func (c *control) whyStayed(ctx context.Context, what broker.Redo, id string) (s
 		if what == broker.RedoDelete {
 			break // those that are there are gone
 		}
+		if c.isPassed(queue) {
+			continue
+		}
 		letters, err := c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
-		if err != nil {
+		if err != nil && letters == nil {
 			return "", fmt.Errorf("%s: look for those that stayed: %w", c.command, err)
 		}
 		if len(letters) > 0 && letters[0].Run == nil {
@@ -176,44 +186,55 @@ func (c *control) whyStayed(ctx context.Context, what broker.Redo, id string) (s
 func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*broker.DeadLetter) bool) (*redone, error) {
 	r := &redone{}
 	for _, queue := range c.queues {
-		met := map[string]bool{}
-		for n := letterPage; ; {
-			letters, err := c.records.DeadLetters(ctx, queue, n)
-			if err != nil {
-				return r, c.cutShort(what, r.done, err)
-			}
-			letters = slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return met[l.ID] })
-			var ids []string
-			for _, l := range letters {
-				if !met[l.ID] && want(l) {
-					ids = append(ids, l.ID)
-				}
-				met[l.ID] = true
-			}
-			gone := 0
-			for page := range slices.Chunk(ids, letterPage) {
-				n, err := c.redo(ctx, queue, what, r, page...)
-				if err != nil {
-					return r, c.cutShort(what, r.done, err)
-				}
-				gone += n
-			}
-			r.stayed += max(len(ids)-gone, 0)
-			info, err := c.controls.Queue(ctx, queue)
-			if err != nil {
-				return r, c.cutShort(what, r.done, err)
-			}
-			if int64(n) >= info.Dead && len(letters) == 0 {
-				break
-			}
-			if gone > 0 {
-				n += letterPage - gone // what is left is met again, and a page more
-			} else {
-				n *= 2
-			}
+		err := c.redoQueue(ctx, queue, what, want, r)
+		switch {
+		case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
+			return r, c.cutShort(what, r.done, err)
+		case err != nil:
+			c.pass(inQueue(queue), err)
 		}
 	}
 	return r, nil
+}
+
+// redoQueue is redoAll for one queue.
+func (c *control) redoQueue(ctx context.Context, queue string, what broker.Redo, want func(*broker.DeadLetter) bool, r *redone) error {
+	met := map[string]bool{}
+	for n := letterPage; ; {
+		letters, err := c.records.DeadLetters(ctx, queue, n)
+		if err != nil {
+			return err
+		}
+		letters = slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return met[l.ID] })
+		var ids []string
+		for _, l := range letters {
+			if !met[l.ID] && want(l) {
+				ids = append(ids, l.ID)
+			}
+			met[l.ID] = true
+		}
+		gone := 0
+		for page := range slices.Chunk(ids, letterPage) {
+			n, err := c.redo(ctx, queue, what, r, page...)
+			if err != nil {
+				return err
+			}
+			gone += n
+		}
+		r.stayed += max(len(ids)-gone, 0)
+		info, err := c.controls.Queue(ctx, queue)
+		if info == nil {
+			return err
+		}
+		if int64(n) >= info.Dead && len(letters) == 0 {
+			return err
+		}
+		if gone > 0 {
+			n += letterPage - gone // what is left is met again, and a page more
+		} else {
+			n *= 2
+		}
+	}
 }
 
 // cutShort says in an error what was done before it.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -84,52 +85,55 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 		detail.addRecord(c.app, r)
 		queues = []string{r.Queue}
 	}
-	for _, queue := range queues {
-		if detail.state().Ended() {
-			break
-		}
-		info, err := c.live(ctx, queue, id, detail.state())
+	if !detail.state().Ended() {
+		live, err := inQueues(ctx, c, queues, func(queue string) (*broker.RunInfo, error) {
+			return c.live(ctx, queue, id, detail.state())
+		})
 		if err != nil {
 			return nil, err
 		}
-		if info != nil {
-			return detail.withInfo(c.app, info), nil
+		for _, info := range live {
+			if info != nil {
+				return detail.withInfo(c.app, info), nil
+			}
 		}
 	}
-	for _, queue := range queues {
-		if detail != nil && detail.state() != broker.StateFailed {
-			break
-		}
-		letters, err := c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
+	if detail == nil || detail.state() == broker.StateFailed {
+		dead, err := inQueues(ctx, c, queues, func(queue string) ([]*broker.DeadLetter, error) {
+			return c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
+		})
 		if err != nil {
 			return nil, err
 		}
-		if len(letters) > 0 {
-			return detail.withLetter(c.app, queue, letters[0]), nil
+		for i, letters := range dead {
+			if len(letters) > 0 {
+				return detail.withLetter(c.app, queues[i], letters[0]), nil
+			}
 		}
 	}
 	if detail != nil {
 		return detail, nil
 	}
-	return nil, fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s", id, c.places(), lookMost, notYet)
+	return nil, c.unlessPassed(fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s", id, c.places(), lookMost, notYet))
 }
 
 // live returns a run that waits or runs, nil if it is not found. It is probably
 // in the first state; a run that moves on meanwhile is met in its next one.
 func (c *control) live(ctx context.Context, queue, id string, first broker.State) (*broker.RunInfo, error) {
+	var odd error
 	for _, state := range []broker.State{first, broker.StateDelayed, broker.StateQueued, broker.StateRunning} {
 		if state == "" {
 			continue
 		}
 		found, _, err := c.look(ctx, queue, state, 1, func(i *broker.RunInfo) bool { return i.Run.ID == id })
-		if err != nil {
-			return nil, err
-		}
 		if len(found) > 0 {
 			return found[0], nil
 		}
+		if odd = cmp.Or(odd, err); ctx.Err() != nil {
+			break
+		}
 	}
-	return nil, nil
+	return nil, odd
 }
 
 // state is the run's, "" if there is no record of it.

@@ -108,9 +108,11 @@ have ended and have a record (//task:result).`,
 	case err != nil:
 		return err
 	case o.json:
-		return a.printJSON(views)
+		err = a.printJSON(views)
+	default:
+		err = a.printRuns(views, more)
 	}
-	return a.printRuns(views, more)
+	return cmp.Or(err, c.incomplete())
 }
 
 func (o *runsOptions) check() error {
@@ -142,18 +144,17 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 		if o.state != "" && o.state != state {
 			continue
 		}
-		for _, queue := range c.queues {
-			found, all, err := c.look(ctx, queue, broker.State(state), o.limit-len(views)+1, want)
+		for queues := range slices.Chunk(c.queues, queuesAtOnce) {
+			pages, err := inQueues(ctx, c, queues, func(queue string) (page lookPage, err error) {
+				page.found, page.all, err = c.look(ctx, queue, broker.State(state), o.limit-len(views)+1, want)
+				return page, err
+			})
 			if err != nil {
 				return nil, false, err
 			}
-			more = more || !all
-			if broker.State(state).Ended() {
-				// The newest first, as far as ids tell.
-				slices.SortFunc(found, func(a, b *broker.RunInfo) int { return -cmp.Compare(a.Run.ID, b.Run.ID) })
-			}
-			for _, i := range found {
-				views = append(views, newRunView(i))
+			for _, page := range pages {
+				more = more || !page.all
+				views = append(views, page.views(broker.State(state))...)
 			}
 			if len(views) > o.limit {
 				return views[:o.limit], true, nil
@@ -166,6 +167,23 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 	return views, more, nil
 }
 
+// lookPage is the first runs of one queue in one state.
+type lookPage struct {
+	found []*broker.RunInfo
+	all   bool
+}
+
+func (p lookPage) views(state broker.State) (views []runView) {
+	if state.Ended() {
+		// The newest first, as far as ids tell.
+		slices.SortFunc(p.found, func(a, b *broker.RunInfo) int { return -cmp.Compare(a.Run.ID, b.Run.ID) })
+	}
+	for _, i := range p.found {
+		views = append(views, newRunView(i))
+	}
+	return views
+}
+
 // namesOf returns the names under which runs of a task can be queued. It may be
 // one that the program does not know, whose runs are still there.
 func (a *app) namesOf(task string) []string {
@@ -176,7 +194,8 @@ func (a *app) namesOf(task string) []string {
 }
 
 // look returns the first runs of a queue in a state that are wanted, all if want
-// is nil, and whether it has seen all there are.
+// is nil, and whether it has seen all there are. Beside an error it returns what could
+// be read.
 func (c *control) look(ctx context.Context, queue string, state broker.State, most int, want func(*broker.RunInfo) bool) (found []*broker.RunInfo, all bool, err error) {
 	n := min(most, lookMost)
 	if want != nil {
@@ -184,7 +203,7 @@ func (c *control) look(ctx context.Context, queue string, state broker.State, mo
 	}
 	for ; ; n = min(5*n, lookMost) {
 		infos, err := c.controls.Runs(ctx, queue, state, n)
-		if err != nil {
+		if infos == nil && err != nil {
 			return nil, false, err
 		}
 		found = infos
@@ -192,7 +211,7 @@ func (c *control) look(ctx context.Context, queue string, state broker.State, mo
 			found = slices.DeleteFunc(slices.Clone(infos), func(i *broker.RunInfo) bool { return !want(i) })
 		}
 		if all = len(infos) < n; all || n == lookMost || want == nil || len(found) >= most {
-			return found[:min(len(found), most)], all, nil
+			return found[:min(len(found), most)], all, err
 		}
 	}
 }

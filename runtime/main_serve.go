@@ -44,7 +44,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	}
 	defer outliveReaders()()
 	logger := o.logger(a)
-	b, closeBroker, err := openBroker(ctx, o.broker)
+	b, closeBroker, err := openBroker(ctx, o.broker, logger)
 	if err != nil {
 		return err
 	}

@@ -80,17 +80,23 @@ and of each task how its latest run ended.`,
 	case err != nil:
 		return err
 	case o.json:
-		return a.printJSON(view)
+		err = a.printJSON(view)
+	default:
+		err = a.printStatus(view)
 	}
-	return a.printStatus(view)
+	return cmp.Or(err, c.incomplete())
 }
 
 func (c *control) status(ctx context.Context) (*statusView, error) {
 	view := &statusView{Queues: []queueView{}, Tasks: []taskView{}}
-	for _, queue := range c.queues {
-		info, err := c.controls.Queue(ctx, queue)
-		if err != nil {
-			return nil, err
+	infos, err := c.infos(ctx, c.queues)
+	if err != nil {
+		return nil, err
+	}
+	for i, queue := range c.queues {
+		info := infos[i]
+		if info == nil {
+			continue
 		}
 		view.Queues = append(view.Queues, newQueueView(info))
 		for _, t := range c.app.tasks.list {

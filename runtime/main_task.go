@@ -84,7 +84,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, closeBroker, err := openBroker(ctx, o.broker)
+	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	if isMemory(o.broker) {
 		return usagef("queue "+t.spec.Name, "the embedded broker ends with this process; name one with --broker or $%s, or use exec", BrokerEnv)
 	}
-	b, closeBroker, err := openBroker(ctx, o.broker)
+	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
 	if err != nil {
 		return err
 	}

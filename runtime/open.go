@@ -33,6 +33,11 @@ const memoryScheme = "memory"
 // memory: if that is empty too. Brokers are also io.Closers: close one when
 // everything that uses it has stopped.
 func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
+	return openLogging(ctx, rawURL, nil)
+}
+
+// openLogging is Open with a logger for what the broker skips, by default slog's.
+func openLogging(ctx context.Context, rawURL string, logger *slog.Logger) (broker.Broker, error) {
 	rawURL = brokerURL(rawURL)
 	scheme, _, found := strings.Cut(rawURL, ":")
 	scheme = strings.ToLower(scheme)
@@ -40,7 +45,7 @@ func Open(ctx context.Context, rawURL string) (broker.Broker, error) {
 	case found && scheme == memoryScheme:
 		return memory.New(), nil
 	case found && (strings.HasPrefix(scheme, "redis") || scheme == "unix"):
-		b, err := redis.Open(ctx, rawURL, redis.Config{})
+		b, err := redis.Open(ctx, rawURL, redis.Config{Logger: logger})
 		if err != nil {
 			return nil, err // not b: a nil *redis.Broker would be a broker
 		}

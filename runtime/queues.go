@@ -147,17 +147,14 @@ func (c *Consumer) discover(ctx context.Context) {
 	try, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	lengths, err := c.broker.QueueLength(try)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.logger.Warn("cannot look for queues, trying again", "error", err)
-		}
-		return
+	if now := time.Now(); err != nil && ctx.Err() == nil && now.After(c.undiscovered) {
+		c.undiscovered = now.Add(quietFor)
+		c.logger.Warn("cannot look for queues, or not for all, trying again", "error", err)
 	}
-	names := make([]string, 0, len(lengths))
-	for name := range lengths {
-		names = append(names, name)
+	if lengths == nil {
+		return // those that were known are taken from
 	}
-	slices.Sort(names)
+	names := c.possible(lengths)
 	if !c.queues.set(names) {
 		return
 	}
@@ -167,10 +164,39 @@ func (c *Consumer) discover(ctx context.Context) {
 	}
 }
 
+// possible returns the names that queues can have, sorted. Others are logged once.
+func (c *Consumer) possible(lengths map[string]int64) []string {
+	names := make([]string, 0, len(lengths))
+	var odd []string
+	for name := range lengths {
+		switch {
+		case checkQueueName(name) == nil:
+			names = append(names, name)
+		case !c.oddNames[name]:
+			odd = append(odd, fmt.Sprintf("%.64q", name))
+			if c.oddNames == nil {
+				c.oddNames = make(map[string]bool)
+			}
+			c.oddNames[name] = true
+		}
+	}
+	slices.Sort(names)
+	if len(odd) > 0 {
+		slices.Sort(odd)
+		c.logger.Warn("names that no queue can have are skipped; remove them from the broker", "skipped", len(c.oddNames), "names", someOf(odd))
+	}
+	return names
+}
+
+// checkQueueName refuses a name that no queue can have.
+func checkQueueName(name string) error {
+	return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate()
+}
+
 // checkQueues refuses names and weights that cannot be.
 func checkQueues(queues map[string]int) error {
 	for name, weight := range queues {
-		if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate(); err != nil {
+		if err := checkQueueName(name); err != nil {
 			return err
 		}
 		if weight < 1 {

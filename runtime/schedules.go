@@ -158,7 +158,8 @@ type ScheduledInfo struct {
 }
 
 // Schedules returns the schedules made at run time in all queues, in the order
-// of queues and ids.
+// of queues and ids. Where some queues cannot be read it returns an error, and beside
+// it the schedules of the others.
 func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -170,7 +171,7 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	}
 	entries, err := t.Entries(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list schedules: %w", err)
+		err = fmt.Errorf("list schedules: %w", err)
 	}
 	list := make([]ScheduledInfo, len(entries))
 	now := time.Now()
@@ -182,7 +183,7 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 			list[i].Next, _ = table.next(later(now, e.Last))
 		}
 	}
-	return list, nil
+	return list, err
 }
 
 // Unschedule ends a schedule made at run time: once it has returned nil no more

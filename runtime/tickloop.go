@@ -18,10 +18,11 @@ type line struct {
 	scheduler *Scheduler
 	queue     string
 	entries   []*entry
-	agenda    agenda    // of the entries that are not dealt with just now
-	failing   int       // schedules whose last try failed
-	wait      *backoff  // while nothing works
-	quiet     time.Time // until when failures are not logged
+	agenda    agenda           // of the entries that are not dealt with just now
+	failing   int              // schedules whose last try failed
+	wait      *backoff         // while nothing works
+	quiet     time.Time        // until when failures are not logged
+	odd       map[string]error // schedules that cannot be read, which were logged
 
 	mu      sync.Mutex
 	offered []*broker.Entry // all that were made at run time

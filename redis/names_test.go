@@ -1,0 +1,161 @@
+package redis_test
+
+import (
+	"bytes"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// logged returns a logger and what it has logged.
+func logged() (*slog.Logger, func() string) {
+	var out lockedBuffer
+	return slog.New(slog.NewTextHandler(&out, nil)), out.String
+}
+
+// badNames are names that no queue can have.
+func badNames() []string {
+	return []string{"bad name", "", "nul\x00", "tab\t", "é", strings.Repeat("x", broker.MaxName+1), strings.Repeat("long ", 10_000)}
+}
+
+func TestABadNameOfAQueueIsSkippedAndLoggedOnce(t *testing.T) {
+	logger, text := logged()
+	b := open(t, shared, redis.Config{Logger: logger})
+	require.NoError(t, b.QueueTasks(t.Context(), run("a", "good")))
+	require.NoError(t, b.PutEntry(t.Context(), &broker.Entry{ID: "e", Spec: "@every 1h", Run: run("e", "good")}))
+	server := raw(t, shared)
+	for _, name := range badNames() {
+		require.NoError(t, server.SAdd(t.Context(), prefix(t)+":queues", name).Err())
+	}
+	for range 2 {
+		lengths, err := b.QueueLength(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[string]int64{"good": 1}, lengths)
+		entries, err := b.Entries(t.Context())
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+		changes, err := b.EntryChanges(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"good"}, slices.Collect(maps.Keys(changes)))
+	}
+	require.Equal(t, 1, strings.Count(text(), "names that no queue can have"), text())
+	require.Contains(t, text(), `skipped=7`)
+	require.Contains(t, text(), `\"bad name\"`)
+	require.Contains(t, text(), "SREM "+prefix(t)+":queues")
+	require.Less(t, len(text()), 5000)
+}
+
+func TestQueuesWorkThoughTheirNamesAreNoSet(t *testing.T) {
+	logger, text := logged()
+	b := open(t, shared, redis.Config{Logger: logger})
+	require.NoError(t, raw(t, shared).Set(t.Context(), prefix(t)+":queues", "x", 0).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), run("a", "q"), run("b", "q")))
+	got, err := join(t, b, time.Minute).Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 2})
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Contains(t, text(), "the key "+prefix(t)+":queues is a string, not a set")
+	_, err = b.QueueLength(t.Context())
+	require.ErrorContains(t, err, "the key "+prefix(t)+":queues is a string, not a set")
+}
+
+// TestAKeyOfAWrongTypeHidesNothingElse has each key of a queue be of a wrong type, and
+// looks at it, beside another queue.
+func TestAKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	server := raw(t, shared)
+	for _, queue := range []string{"bad", "good"} {
+		require.NoError(t, b.QueueTasks(t.Context(), run("a", queue), run("b", queue)))
+	}
+	for _, key := range []string{"io:0", "cpu:2", "delayed", "lines", "aside", "dead", "flights", "disabled", "last"} {
+		name := prefix(t) + ":{bad}:" + key
+		require.NoError(t, server.SetNX(t.Context(), name, "x", 0).Err())
+		says := "the key " + name + " is a string, not a "
+
+		info, err := b.Queue(t.Context(), "bad")
+		require.ErrorContains(t, err, says)
+		require.EqualValues(t, 2, info.Queued, key)
+		lengths, err := b.QueueLength(t.Context())
+		require.EqualValues(t, 2, lengths["good"], key)
+		require.Contains(t, lengths, "bad", key)
+		if slices.Contains([]string{"io:0", "cpu:2", "delayed", "lines", "aside"}, key) {
+			require.ErrorContains(t, err, says)
+			found, err := b.Runs(t.Context(), "bad", broker.StateQueued, 10)
+			require.ErrorContains(t, err, says)
+			require.Len(t, found, 2, key)
+		}
+		if key == "dead" {
+			_, err := b.DeadLetters(t.Context(), "bad", 10)
+			require.ErrorContains(t, err, says)
+		}
+		require.NoError(t, server.Del(t.Context(), name).Err())
+	}
+}
+
+// TestOneRecordOfAWrongTypeHidesNoOther lists records of runs that have ended.
+func TestOneRecordOfAWrongTypeHidesNoOther(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	kept := run("kept", "q")
+	kept.Keep = time.Hour
+	require.NoError(t, b.QueueTasks(t.Context(), kept))
+	s := join(t, b, time.Minute)
+	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 1})
+	require.NoError(t, err)
+	_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0]})
+	require.NoError(t, err)
+	bad := prefix(t) + ":{q}:rec:bad"
+	require.NoError(t, raw(t, shared).RPush(t.Context(), bad, "x").Err())
+	found, err := b.Runs(t.Context(), "q", broker.StateSucceeded, 10)
+	require.ErrorContains(t, err, "the key "+bad+" is a list, not a string")
+	require.Len(t, found, 1)
+	require.Equal(t, "kept", found[0].Run.ID)
+}
+
+// TestChangesOfSchedulesOutliveOneThatIsNoNumber has the number of one queue be none.
+func TestChangesOfSchedulesOutliveOneThatIsNoNumber(t *testing.T) {
+	logger, text := logged()
+	b := open(t, shared, redis.Config{Logger: logger})
+	for _, queue := range []string{"bad", "list", "good"} {
+		require.NoError(t, b.PutEntry(t.Context(), &broker.Entry{ID: "e", Spec: "@every 1h", Run: run("e", queue)}))
+	}
+	server := raw(t, shared)
+	require.NoError(t, server.Set(t.Context(), prefix(t)+":{bad}:entries:changes", "abc", 0).Err())
+	require.NoError(t, server.Del(t.Context(), prefix(t)+":{list}:entries").Err())
+	require.NoError(t, server.RPush(t.Context(), prefix(t)+":{list}:entries", "abc").Err())
+	for range 2 {
+		changes, err := b.EntryChanges(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 1, changes["good"])
+		require.NotContains(t, changes, "bad")
+		entries, err := b.Entries(t.Context())
+		require.ErrorContains(t, err, "the key "+prefix(t)+":{list}:entries is a list, not a hash")
+		require.Len(t, entries, 2)
+	}
+	require.Equal(t, 1, strings.Count(text(), "{bad}:entries:changes"), text())
+}
+
+// lockedBuffer is a buffer for what is logged at the same time.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.String()
+}
