@@ -158,6 +158,8 @@ type Consumer struct {
 	// Of discover, which is called by one goroutine at a time.
 	undiscovered time.Time       // until when it does not log again that it failed
 	oddNames     map[string]bool // names that no queue can have, which were logged
+
+	durabilityEvery time.Duration
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field
@@ -190,6 +192,8 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		logger: cfg.Logger,
 
 		notices: notices{logger: cfg.Logger},
+
+		durabilityEvery: durabilityEvery,
 	}
 	weights := cfg.Queues
 	if len(weights) == 0 {
@@ -244,6 +248,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	recovering, stopRecovery := context.WithCancel(ctx)
 	loops.Go(func() { c.recoverLoop(recovering) })
+	loops.Go(func() { watchDurability(recovering, c.broker, c.durabilityEvery, c.logger) })
 	if c.cfg.DeadAge > 0 {
 		loops.Go(func() { c.trimLoop(recovering) })
 	}

@@ -181,6 +181,13 @@ func (a *app) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]fu
 			return nil, err
 		}
 		roles = append(roles, s.Run)
+		if !o.consume { // a consumer watches by itself
+			roles = append(roles, func(ctx context.Context) error {
+				watchDurability(ctx, b, durabilityEvery, o.consumer.Logger)
+				<-ctx.Done()
+				return nil
+			})
+		}
 	}
 	return roles, nil
 }
