@@ -4,6 +4,7 @@
 -- KEYS  1 paused, 2 disabled, 3 enabling, 4-5 wake sets io, cpu
 -- ARGV  1 pause, resume, disable or enable, 2 the task of the last two
 -- Returns 0.
+-- include wake.lua
 local what, task = ARGV[1], ARGV[2]
 if what == 'pause' then
   redis.call('SET', KEYS[1], '1')
@@ -16,7 +17,9 @@ elseif redis.call('SREM', KEYS[2], task) == 1 then
   redis.call('ZADD', KEYS[3], '+inf', task) -- takes bring back what they moved aside
 end
 if what == 'resume' or what == 'enable' then
-  redis.call('ZADD', KEYS[4], 0, '1')
-  redis.call('ZADD', KEYS[5], 0, '1')
+  for i = 4, 5 do
+    redis.pcall('ZADD', KEYS[i], 0, '1')
+    wakeBy(KEYS[i])
+  end
 end
 return 0

@@ -35,6 +35,7 @@
 --       before anything; where the first group is stored instead of something,
 --       also with WRONGTYPE when a key is of another type than is written.
 -- include lines.lua
+-- include wake.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token -- of the group in hand
@@ -275,8 +276,6 @@ if earliest then
   end
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
-    redis.call('ZADD', KEYS[9 + lane], 0, '1')
-  end
+  wake(lane)
 end
 return reply

@@ -49,6 +49,7 @@
 --       fewer have been finished before than the caller knows: the server has
 --       forgotten the others' ends.
 -- include lines.lua
+-- include wake.lua
 local p, k = 4, 22
 local fenced, waiters, woken, sent = {}, {}, {}, 0
 local due -- of the retry in hand
@@ -332,8 +333,6 @@ for slot = 1, tonumber(ARGV[2]) do
   end
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
-    redis.call('ZADD', KEYS[9 + lane], 0, '1')
-  end
+  wake(lane)
 end
 return {fenced, waiters, sent}

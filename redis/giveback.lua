@@ -21,6 +21,7 @@
 --       many went into the outbox instead, as their end was asked for: '-', the
 --       failure with its length, the element.
 -- include lines.lua
+-- include wake.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local recover = ARGV[3] == 'recover'
@@ -126,8 +127,6 @@ if recover and #elements > 0 then
   redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
 end
 for lane in pairs(woken) do
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
-    redis.call('ZADD', KEYS[9 + lane], 0, '1')
-  end
+  wake(lane)
 end
 return {n, cancelled}

@@ -3,19 +3,17 @@ package redis
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// glances are looks at many queues in one command, which is nearly all that an
-// idle process sends: is there anything at all? On a cluster it is one command a
-// queue, in one round trip for each node.
+// glances are looks at queues by commands that cost little, which is nearly all that
+// an idle process sends: is there anything at all?
 type glances struct {
 	mu    sync.Mutex
-	quiet map[string]time.Time // when nothing at all was in a set of queues
+	quiet map[string]time.Time // when nothing at all was in a queue, by its name
 }
 
 // How old a glance may be to spare another: at what waits, and at what is in
@@ -25,6 +23,12 @@ const (
 	freshGlanceBack = longestNap + 200*time.Millisecond
 )
 
+// waitKeys returns the keys of which one exists while a run of the queue waits.
+func waitKeys(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling) }
+
+// flightKeys returns those of which one exists while there is something to recover.
+func flightKeys(q *queue) []string { return []string{q.flights, q.outbox, q.parking} }
+
 // note notes that a take found nothing at all in a queue.
 func (g *glances) note(q *queue, at time.Time) {
 	g.mu.Lock()
@@ -32,96 +36,65 @@ func (g *glances) note(q *queue, at time.Time) {
 	g.quiet[q.name] = at
 }
 
-// wasQuiet reports whether nothing at all was in the queues a moment ago.
-func (g *glances) wasQuiet(queues []*queue, fresh time.Duration) bool {
+// wasQuiet reports whether nothing at all was in the queue a moment ago.
+func (g *glances) wasQuiet(q *queue, fresh time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at, ok := g.quiet[setOf(queues)]
+	at, ok := g.quiet[q.name]
 	return ok && time.Since(at) < fresh
-}
-
-// waiting returns those of the queues in which a run waits, due or not.
-func (b *Broker) waiting(ctx context.Context, queues []*queue) ([]*queue, error) {
-	if b.glances.wasQuiet(queues, freshGlance) {
-		return nil, nil
-	}
-	keys := func(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling) }
-	if quiet, err := b.noneHas(ctx, queues, keys); quiet || err != nil {
-		return nil, err
-	}
-	return b.having(ctx, queues, keys)
 }
 
 // inFlight returns those of the queues of which runs are in flight, or in the
 // outbox.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
-	if len(queues) == 1 && b.glances.wasQuiet(queues, freshGlanceBack) {
+	switch {
+	case b.clients.cluster:
+		return b.having(ctx, queues, flightKeys)
+	case len(queues) == 1:
+		return b.inFlightOne(ctx, queues[0])
+	}
+	w := b.watches.get(b, queues)
+	return w.glanceBack(ctx)
+}
+
+func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
+	if b.glances.wasQuiet(q, freshGlanceBack) {
 		return nil, nil
 	}
-	// With the runs that wait, as takes will ask for these.
-	start := time.Now()
-	quiet, err := b.noneHas(ctx, queues, func(q *queue) []string {
-		return append(q.fixed[:7:7], q.lines, q.flights, q.outbox, q.parking)
-	})
-	if err != nil {
+	start, queues := time.Now(), []*queue{q}
+	counts, err := b.exist(ctx, [][]string{slices.Concat(waitKeys(q), flightKeys(q)), flightKeys(q)})
+	switch {
+	case err != nil:
 		return nil, err
+	case counts[0] == 0: // with the runs that wait, as takes will ask for these
+		b.glances.note(q, start)
+	case counts[1] > 0:
+		return queues, nil
 	}
-	id := setOf(queues)
-	b.glances.mu.Lock()
-	if quiet {
-		b.glances.quiet[id] = start
-	} else {
-		delete(b.glances.quiet, id)
-	}
-	b.glances.mu.Unlock()
-	if quiet {
-		return nil, nil
-	}
-	return b.having(ctx, queues, func(q *queue) []string { return []string{q.flights, q.outbox, q.parking} })
+	return nil, nil
 }
 
-// noneHas reports whether there is no such key in any of the queues, in one
-// command where one can ask.
-func (b *Broker) noneHas(ctx context.Context, queues []*queue, keys func(*queue) []string) (bool, error) {
-	if b.clients.cluster {
-		some, err := b.having(ctx, queues, keys)
-		return len(some) == 0, err
+// exist returns how many keys of each list exist, in one round trip. On a cluster a
+// list that cannot be asked counts as one with keys: its queue's own commands report
+// why.
+func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
+	numbers := make([]int64, len(lists))
+	if len(lists) == 0 {
+		return numbers, nil
 	}
-	var all []string
-	for _, q := range queues {
-		all = append(all, keys(q)...)
-	}
-	var n int64
-	err := b.persist(ctx, idempotent, func() (err error) {
-		n, err = promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return b.clients.work.Exists(ctx, all...).Result()
-		})
-		return err
-	})
-	if err != nil {
-		return false, b.fail(ctx, "look into queues", err)
-	}
-	return n == 0, nil
-}
-
-// having returns the queues of which such a key exists.
-func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
-	var found []*queue
 	err := b.persist(ctx, idempotent, func() error {
 		pipe := b.clients.work.Pipeline()
-		counts := make([]*goredis.IntCmd, len(queues))
-		for i, q := range queues {
-			counts[i] = pipe.Exists(ctx, keys(q)...)
+		counts := make([]*goredis.IntCmd, len(lists))
+		for i, keys := range lists {
+			counts[i] = pipe.Exists(ctx, keys...)
 		}
 		_, err := promptly(ctx, b, pipe.Exec)
 		if err != nil && (!b.clients.cluster || ctx.Err() != nil) {
 			return err
 		}
-		found = nil
-		for i, q := range queues {
-			// Of a queue that cannot be asked its own commands tell why.
-			if err != nil && counts[i].Err() != nil || counts[i].Val() > 0 {
-				found = append(found, q)
+		for i, n := range counts {
+			if numbers[i] = n.Val(); err != nil && n.Err() != nil {
+				numbers[i] = 1
 			}
 		}
 		return nil
@@ -129,15 +102,163 @@ func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) 
 	if err != nil {
 		return nil, b.fail(ctx, "look into queues", err)
 	}
+	return numbers, nil
+}
+
+// having returns the queues of which such a key exists, by one command for each.
+func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
+	lists := make([][]string, len(queues))
+	for i, q := range queues {
+		lists[i] = keys(q)
+	}
+	counts, err := b.exist(ctx, lists)
+	if err != nil {
+		return nil, err
+	}
+	var found []*queue
+	for i, n := range counts {
+		if n > 0 {
+			found = append(found, queues[i])
+		}
+	}
 	return found, nil
 }
 
-// setOf names a set of queues, whatever their order.
-func setOf(queues []*queue) string {
-	names := make([]string, len(queues))
-	for i, q := range queues {
-		names[i] = q.name
+// glanceFan is into how many parts a search divides queues of which one has something.
+const glanceFan = 16
+
+// search is having for many queues of one server of which few have such a key: by one
+// command if none has.
+func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
+	if len(queues) == 0 {
+		return nil, nil
 	}
-	slices.Sort(names)
-	return strings.Join(names, " ")
+	var found []*queue
+	for groups := [][]*queue{queues}; len(groups) > 0; {
+		lists := make([][]string, len(groups))
+		for i, group := range groups {
+			for _, q := range group {
+				lists[i] = append(lists[i], keys(q)...)
+			}
+		}
+		counts, err := b.exist(ctx, lists)
+		if err != nil {
+			return nil, err
+		}
+		var next [][]*queue
+		for i, group := range groups {
+			switch {
+			case counts[i] == 0:
+			case len(group) == 1:
+				found = append(found, group[0])
+			default:
+				part := (len(group) + glanceFan - 1) / glanceFan
+				next = slices.AppendSeq(next, slices.Chunk(group, part))
+			}
+		}
+		groups = next
+	}
+	return found, nil
+}
+
+// mostGlanced bounds for how many queues one glance asks together, and thereby for
+// how long the server is busy with it. Of more queues each is looked at in turn.
+const mostGlanced = 2500
+
+// glance is what was last seen of the queues of a watch. Queues in which there was
+// something are asked one by one, so that it does not take a search to find them again.
+type glance struct {
+	turn chan struct{} // has a value while somebody looks
+
+	// Of whom has the turn.
+	at      time.Time
+	next    int             // where the next glance goes on, if there are too many queues
+	known   map[*queue]bool // there was something
+	waiting []*queue        // in which a run waits that is due, or may be
+	later   []*queue        // in which runs wait that are delayed
+	back    []*queue        // with something in flight, in the outbox, or in doubt
+}
+
+// look returns the last glance if that is fresh, or else another one. The caller must not
+// keep or change it, and gives the turn back by done.
+func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, done func(), err error) {
+	g = &w.glance
+	select {
+	case g.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, w.b.fail(ctx, "look into queues", ctx.Err())
+	case <-w.b.closed:
+		return nil, nil, w.b.fail(ctx, "look into queues", goredis.ErrClosed)
+	}
+	done = func() { <-g.turn }
+	if !fresh(g) {
+		err = w.lookAgain(ctx, g)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return g, done, nil
+}
+
+// lookAgain makes another glance.
+func (w *watch) lookAgain(ctx context.Context, g *glance) error {
+	start := time.Now()
+	var rest, known []*queue
+	for i := range min(len(w.queues), mostGlanced) {
+		if q := w.queues[(g.next+i)%len(w.queues)]; !g.known[q] {
+			rest = append(rest, q)
+		}
+	}
+	for q := range g.known {
+		known = append(known, q)
+	}
+	found, err := w.b.search(ctx, rest, func(q *queue) []string { return append(waitKeys(q), flightKeys(q)...) })
+	if err != nil {
+		return err
+	}
+	known = append(known, found...)
+	lists := make([][]string, 0, 3*len(known))
+	for _, q := range known {
+		wait := waitKeys(q)
+		lists = append(lists, wait[1:], wait[:1], flightKeys(q))
+	}
+	counts, err := w.b.exist(ctx, lists)
+	if err != nil {
+		return err
+	}
+	g.at, g.known, g.waiting, g.later, g.back = start, map[*queue]bool{}, nil, nil, nil
+	g.next = (g.next + mostGlanced) % len(w.queues)
+	if len(w.queues) <= mostGlanced {
+		g.next = 0
+	}
+	for i, q := range known {
+		n := counts[3*i : 3*i+3]
+		if n[0]+n[1]+n[2] > 0 {
+			g.known[q] = true
+		}
+		switch {
+		case n[0] > 0:
+			g.waiting = append(g.waiting, q)
+		case n[1] > 0:
+			g.later = append(g.later, q)
+		}
+		if n[2] > 0 {
+			g.back = append(g.back, q)
+		}
+	}
+	return nil
+}
+
+// glanceBack returns the queues in which there may be something to recover.
+func (w *watch) glanceBack(ctx context.Context) ([]*queue, error) {
+	g, done, err := w.look(ctx, func(g *glance) bool {
+		age := time.Since(g.at)
+		return age < freshGlance || age < freshGlanceBack && len(g.back) == 0
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return slices.Clone(g.back), nil
 }

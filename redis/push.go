@@ -225,22 +225,23 @@ func (p *pusher) flush() {
 	}
 }
 
-// push sends a load, and a token for who waits for some of it: to ask first
-// whether somebody does costs more. Should only the token be lost, consumers
-// look by themselves within three seconds.
+// push sends a load, and a token for a consumer that waits for some of it: to ask
+// first whether one does costs more. If only the token is lost, consumers look by
+// themselves within three seconds.
 func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
-	ready, wake := q.fixed[l.lane], q.wake[(l.lane-1)/3]
+	ready, kind := q.fixed[l.lane], (l.lane-1)/3
+	wake, watched, woken := q.wake[kind], q.watched[kind], b.woken(kind)
 	then := b.confirming()
 	err := b.persist(ctx, transient, func() error {
 		if r := b.clients.queue.routes; r != nil {
-			return pushOn(ctx, r, ready, wake, l, then)
+			return pushOn(ctx, r, ready, wake, watched, woken, l, then)
 		}
 		args, err := bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
 		_, err = promptly(ctx, b, func(ctx context.Context) (any, error) {
-			return nil, pushPlainly(ctx, b.clients.queue, ready, wake, args)
+			return nil, pushPlainly(ctx, b.clients.queue, ready, wake, watched, woken, args)
 		})
 		return err
 	})
@@ -250,10 +251,14 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), unknown(err))
 }
 
-func pushOn(ctx context.Context, r *routes, ready, wake string, l *load, then *confirmation) error {
-	read := readPushed
+func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, l *load, then *confirmation) error {
+	tokens := 1
+	if woken != "" {
+		tokens = 2
+	}
+	read := func(in *bufio.Reader) (any, error) { return readPushed(in, tokens) }
 	if l.kept > 0 {
-		read = readPushedWithRecords
+		read = func(in *bufio.Reader) (any, error) { return readPushedWithRecords(in, tokens) }
 	}
 	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
 		if l.kept > 0 {
@@ -267,6 +272,10 @@ func pushOn(ctx context.Context, r *routes, ready, wake string, l *load, then *c
 		b = appendArray(b, 4)
 		b = appendBulk(appendBulk(b, "ZADD"), wake)
 		b = appendBulk(appendBulk(b, "0"), "1")
+		if woken != "" {
+			b = appendBulk(appendBulk(appendBulk(appendArray(b, 5), "LMOVE"), watched), woken)
+			b = appendBulk(appendBulk(b, "LEFT"), "RIGHT")
+		}
 		if l.kept > 0 {
 			b = appendBulk(appendArray(b, 1), "EXEC")
 		}
@@ -278,10 +287,10 @@ func pushOn(ctx context.Context, r *routes, ready, wake string, l *load, then *c
 	return err
 }
 
-// readPushed reads what is replied to a push: what matters, and to its token.
-func readPushed(in *bufio.Reader) (any, error) {
+// readPushed reads what is replied to a push: what matters, and to its tokens.
+func readPushed(in *bufio.Reader, tokens int) (any, error) {
 	stored, err := readReply(in, 0)
-	if err == nil {
+	for ; tokens > 0 && err == nil; tokens-- {
 		_, err = readReply(in, 0)
 	}
 	return stored, err
@@ -289,10 +298,11 @@ func readPushed(in *bufio.Reader) (any, error) {
 
 // readPushedWithRecords reads what is replied to a push in a transaction: the
 // first refusal, if there is any, for then nothing was stored.
-func readPushedWithRecords(in *bufio.Reader) (any, error) {
+func readPushedWithRecords(in *bufio.Reader, tokens int) (any, error) {
 	var (
 		refused any
-		replies [5]any // MULTI, the records, the elements, the token, EXEC
+		all     [6]any
+		replies = all[:4+tokens] // MULTI, the records, the elements, the tokens, EXEC
 	)
 	for i := range replies {
 		v, err := readReply(in, 0)
@@ -307,12 +317,12 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	if n, alone := replies[2].(int64); alone {
 		return n, nil // MULTI was refused, and each was executed by itself
 	}
-	v := replies[4]
+	v := replies[len(replies)-1]
 	done, ok := v.([]any)
 	switch {
 	case refused != nil:
 		return refused, nil
-	case !ok || len(done) != 3:
+	case !ok || len(done) != 2+tokens:
 		if e, ok := v.(serverError); ok {
 			return e, nil
 		}
@@ -323,7 +333,7 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 
 // pushPlainly is pushOn by the client library, which might send a pipeline
 // twice.
-func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake string, elements []any) error {
+func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
 	line := make([]any, 0, 2+len(elements))
 	push := once{goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
 	push.SetFirstKeyPos(1)
@@ -331,6 +341,9 @@ func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake str
 		return err
 	}
 	_ = c.ZAdd(ctx, wake, goredis.Z{Member: "1"})
+	if woken != "" {
+		_ = c.LMove(ctx, watched, woken, "left", "right")
+	}
 	return nil
 }
 

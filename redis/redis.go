@@ -119,6 +119,7 @@ type Broker struct {
 	left     leftOuts
 	sessions sessions
 	glances  glances
+	watches  watches
 	names    queueNames
 	nameless atomic.Bool // the set of names could not be added to
 	odd      oddities
@@ -302,14 +303,25 @@ func ctxErr(ctx context.Context) error {
 // queuesKey names the set of all queues' names.
 func (b *Broker) queuesKey() string { return b.cfg.Prefix + ":queues" }
 
+// woken returns the list by which consumers of several queues are woken for runs of a
+// kind; on a cluster, where no list can be that of several queues, the empty string.
+func (b *Broker) woken(kind int) string {
+	if b.clients.cluster {
+		return ""
+	}
+	return b.cfg.Prefix + [2]string{":woken:io", ":woken:cpu"}[kind]
+}
+
 // queue is one queue's keys, and what this process knows of it.
 type queue struct {
 	name    string
 	base    string // opens all its keys, and ends with a colon
+	mix     uint64 // of its name (mixOf)
 	fixed   []string
 	delayed string
 	ready   []string // io high, medium, low, cpu high, medium, low
 	wake    []string // io, cpu
+	watched []string // io, cpu: who takes from several queues is woken by what is there
 	flights string
 	leases  string
 	ops     string
@@ -358,6 +370,7 @@ func (b *Broker) keysOf(name string) *queue {
 	q := &queue{
 		name:    name,
 		base:    base,
+		mix:     mixOf(name),
 		delayed: base + "delayed",
 		flights: base + "flights",
 		leases:  base + "leases",
@@ -393,6 +406,7 @@ func (b *Broker) keysOf(name string) *queue {
 		base + "wake:io", base + "wake:cpu",
 	}
 	q.ready, q.wake = q.fixed[1:7], q.fixed[9:11]
+	q.watched = []string{base + "watched:io", base + "watched:cpu"}
 	return q
 }
 

@@ -66,12 +66,16 @@ var (
 	turnsLua string
 	//go:embed steer.lua
 	steerLua string
+	//go:embed wake.lua
+	wakeLua string
+	//go:embed watch.lua
+	watchLua string
 )
 
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start                                                            script
+	outbox, start, watch                                                     script
 }
 
 func newScripts() scripts {
@@ -96,6 +100,7 @@ func newScripts() scripts {
 		group:       newScript(groupLua),
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
+		watch:       newScript(watchLua),
 	}
 }
 
@@ -113,6 +118,7 @@ func newScript(source string) script {
 		"-- include lines.lua\n", linesLua,
 		"-- include turns.lua\n", turnsLua,
 		"-- include steer.lua\n", steerLua,
+		"-- include wake.lua\n", wakeLua,
 	).Replace(source)
 	sum := sha1.Sum([]byte(source))
 	return script{source: source, digest: hex.EncodeToString(sum[:])}

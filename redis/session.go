@@ -27,10 +27,9 @@ type session struct {
 
 	running running
 
-	troubles backoff // Take's own, of waits that fail
-	// Take's own: the queues that it last found nothing in, as setOf names
-	// them. While it says so to producers, a glance is enough to go on waiting.
-	emptySet string
+	paces    backoff  // Take's own, of waits that fail
+	troubles troubles // queues that cannot be taken from
+	seek     *seek    // Take's own: what is known of the several queues it takes from
 }
 
 // hold is what a session has of one queue.

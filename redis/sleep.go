@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
-// the same queues and kinds share one blocking read of their wake sets, which
+// the same queues and kinds share one blocking read, which
 // outlives a take that is cancelled: the next one uses it. A token that comes
 // when nobody is left goes back, for other processes.
 type sleepers struct {
@@ -26,29 +27,42 @@ type sleepers struct {
 	groups map[string]*sleepGroup // by its keys
 }
 
+// token is what wakes a take.
+type token struct {
+	key    string // where it was
+	member string // of a list; of a wake set it is empty
+	q      *queue
+}
+
+// sleepGroup is those who wait for the same keys.
 type sleepGroup struct {
 	id      string
 	keys    []string
-	waiting []chan string // each gets the key of at most one token
+	w       *watch            // whose lists they are; nil: wake sets
+	sets    map[string]*queue // whose wake sets they are
+	waiting []chan []token    // each gets tokens once at most
 }
 
-// wait returns true when there is something to take, false after nap, and else
-// ctx's error or broker.ErrClosed.
-func (s *sleepers) wait(ctx context.Context, queues []*queue, r room, nap time.Duration) (woken bool, err error) {
-	token := make(chan string, 1)
-	groups := s.join(wakeKeys(queues, r, s.b.clients.cluster), token)
-	defer s.part(groups, token)
+// tokensAtOnce is how many tokens one read takes at most.
+const tokensAtOnce = 32
+
+// wait returns tokens of what there is to take, none after nap, and else ctx's error
+// or broker.ErrClosed.
+func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Duration) ([]token, error) {
+	tokens := make(chan []token, 1)
+	joined := s.join(groups, tokens)
+	defer s.part(joined, tokens)
 	timer := time.NewTimer(min(nap, longestNap))
 	defer timer.Stop()
 	select {
-	case <-token:
-		return true, nil
+	case got := <-tokens:
+		return got, nil
 	case <-timer.C:
-		return false, nil
+		return nil, nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return nil, ctx.Err()
 	case <-s.b.closed:
-		return false, broker.ErrClosed
+		return nil, broker.ErrClosed
 	}
 }
 
@@ -81,45 +95,41 @@ func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait
 	}, nil)
 }
 
-// wakeKeys returns the lists to wait for, those together that one command can
-// read.
-func wakeKeys(queues []*queue, r room, cluster bool) [][]string {
-	var groups [][]string
-	for i, q := range queues {
-		var keys []string
-		if r.io > 0 {
-			keys = append(keys, q.wake[0])
-		}
-		if r.cpu > 0 {
-			keys = append(keys, q.wake[1])
-		}
-		if cluster || i == 0 {
-			groups = append(groups, keys)
-		} else {
-			groups[0] = append(groups[0], keys...)
-		}
+// wakeKeys returns the wake sets of a queue of the kinds there is room for.
+func wakeKeys(q *queue, r room) (keys []string) {
+	for _, kind := range r.kinds() {
+		keys = append(keys, q.wake[kind])
 	}
-	return groups
+	return keys
 }
 
-func (s *sleepers) join(lists [][]string, woken chan string) []*sleepGroup {
+// wakeGroup is those who wait for tokens of one queue.
+func wakeGroup(q *queue, r room) *sleepGroup {
+	g := &sleepGroup{keys: wakeKeys(q, r), sets: map[string]*queue{}}
+	for _, key := range g.keys {
+		g.sets[key] = q
+	}
+	return g
+}
+
+// group is those who wait for tokens of any of the queues.
+func (w *watch) group(r room) *sleepGroup { return &sleepGroup{keys: w.lists(r), w: w} }
+
+func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var joined []*sleepGroup
-	for _, keys := range lists {
-		if len(keys) == 0 {
+	for _, g := range groups {
+		if len(g.keys) == 0 {
 			continue
 		}
-		// Callers vary the order of their queues.
-		sorted := slices.Sorted(slices.Values(keys))
-		id := strings.Join(sorted, " ")
-		g := s.groups[id]
-		if g == nil {
-			g = &sleepGroup{id: id, keys: sorted}
-			if !s.b.spawn(func() { s.listen(g) }) {
-				continue
-			}
-			s.groups[id] = g
+		g.id = strings.Join(g.keys, " ")
+		if there := s.groups[g.id]; there != nil {
+			g = there
+		} else if s.b.spawn(func() { s.listen(g) }) {
+			s.groups[g.id] = g
+		} else {
+			continue
 		}
 		g.waiting = append(g.waiting, woken)
 		joined = append(joined, g)
@@ -127,47 +137,61 @@ func (s *sleepers) join(lists [][]string, woken chan string) []*sleepGroup {
 	return joined
 }
 
-// part ends a wait. A token it was given but has not used is given on.
-func (s *sleepers) part(groups []*sleepGroup, woken chan string) {
+// part ends a wait. Tokens it was given but has not used are given on.
+func (s *sleepers) part(groups []*sleepGroup, woken chan []token) {
 	s.mu.Lock()
 	for _, g := range groups {
-		g.waiting = slices.DeleteFunc(g.waiting, func(c chan string) bool { return c == woken })
+		g.waiting = slices.DeleteFunc(g.waiting, func(c chan []token) bool { return c == woken })
 	}
 	s.mu.Unlock()
 	select {
-	case key := <-woken:
-		s.giveOn(groups, key)
+	case tokens := <-woken:
+		s.giveOn(groups, tokens)
 	default:
 	}
 }
 
-// giveOn wakes another that waits for the key, here or in another process.
-func (s *sleepers) giveOn(groups []*sleepGroup, key string) {
+// giveOn wakes others that wait for the tokens, here or in another process.
+func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
 	for _, g := range groups {
-		if slices.Contains(g.keys, key) && s.wake(g, key) {
-			return
+		if len(tokens) > 0 && slices.Contains(g.keys, tokens[0].key) {
+			tokens = s.wake(g, tokens)
 		}
 	}
+	if len(tokens) == 0 {
+		return
+	}
 	s.b.spawn(func() {
-		// Should this fail, others look by themselves within three seconds.
-		_ = s.b.clients.work.ZAdd(context.Background(), key, goredis.Z{Member: "1"}).Err()
+		// If this fails, others look by themselves within three seconds.
+		_, _ = s.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+			for _, t := range tokens {
+				if t.member == "" {
+					pipe.ZAdd(context.Background(), t.key, goredis.Z{Member: "1"})
+				} else {
+					pipe.RPush(context.Background(), t.key, t.member)
+				}
+			}
+			return nil
+		})
 	})
 }
 
-// wake hands a token to the one that has waited longest.
-func (s *sleepers) wake(g *sleepGroup, key string) bool {
+// wake hands tokens to those who have waited longest, as equal shares as can be, and
+// returns those that nobody got.
+func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(g.waiting) > 0 {
+	for len(g.waiting) > 0 && len(tokens) > 0 {
 		first := g.waiting[0]
+		share := (len(tokens) + len(g.waiting) - 1) / len(g.waiting)
 		g.waiting = g.waiting[1:]
 		select {
-		case first <- key:
-			return true
-		default: // it has one already, from another group
+		case first <- tokens[:share:share]:
+			tokens = tokens[share:]
+		default: // it has some already, from another group
 		}
 	}
-	return false
+	return tokens
 }
 
 // listen reads tokens while anybody waits for them.
@@ -181,19 +205,83 @@ func (s *sleepers) listen(g *sleepGroup) {
 			return
 		}
 		s.mu.Unlock()
-		key, _, err := s.b.clients.block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
+		tokens, err := s.read(g)
 		switch {
-		case err == nil:
+		case err == nil || errors.Is(err, goredis.Nil):
 			wait = backoff{}
-			if !s.wake(g, key) {
-				s.giveOn(nil, key)
+			if left := s.wake(g, tokens); len(left) > 0 {
+				s.giveOn(nil, left)
 			}
-		case errors.Is(err, goredis.Nil):
-			wait = backoff{}
 		default:
 			wait.sleep(context.Background(), s.b)
 		}
 	}
+}
+
+// read blocks until there are tokens, or for a while.
+func (s *sleepers) read(g *sleepGroup) ([]token, error) {
+	if g.w == nil {
+		key, _, err := s.b.clients.block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
+		if err != nil {
+			return nil, err
+		}
+		return []token{{key: key, q: g.sets[key]}}, nil
+	}
+	keys := slices.Clone(g.keys)
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the first that has some is read
+	list, members, err := s.b.clients.block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
+	if err != nil {
+		return nil, err
+	}
+	return g.w.tokens(list, members), nil
+}
+
+// tokens are those of the members of a list that wake for one of the queues. The
+// others go to those who left them.
+func (w *watch) tokens(list string, members []string) (tokens []token) {
+	var theirs []token
+	for _, member := range members {
+		q, to := w.queueOf(list, member)
+		if q != nil {
+			tokens = append(tokens, token{list, member, q})
+		} else if to != "" {
+			theirs = append(theirs, token{key: to, member: member})
+		}
+	}
+	if len(theirs) > 0 {
+		w.b.spawn(func() {
+			_, _ = w.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+				for _, t := range theirs {
+					pipe.RPush(context.Background(), t.key, t.member)
+					pipe.PExpire(context.Background(), t.key, time.Minute)
+				}
+				return nil
+			})
+		})
+	}
+	return tokens
+}
+
+// poll returns tokens that are there, without waiting.
+func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
+	keys := w.lists(r)
+	lists := make([]*goredis.StringSliceCmd, len(keys))
+	_, err := promptly(ctx, w.b, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return w.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+			for i, key := range keys {
+				lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
+			}
+			return nil
+		})
+	})
+	if reply := goredis.Error(nil); err != nil && !errors.As(err, &reply) {
+		return nil, w.b.fail(ctx, "read tokens", err)
+	}
+	var tokens []token
+	for i, key := range keys {
+		tokens = append(tokens, w.tokens(key, lists[i].Val())...)
+	}
+	return tokens, nil
 }
 
 // backoff paces tries against a server that fails.

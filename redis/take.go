@@ -58,46 +58,48 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 		}
 		queues[i] = q
 	}
-	set := setOf(queues)
-	// Telling that the caller will sleep costs producers a wake-up, so with
-	// several queues it is not told on the way through them.
-	sleepy := len(queues) == 1 && !s.hasTold(queues, r)
-	for {
+	if len(queues) != 1 {
+		return s.takeSeveral(ctx, queues, r)
+	}
+	return s.takeOne(ctx, queues[0], r)
+}
+
+// takeOne takes from one queue.
+func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.TaskRun, error) {
+	word := s.wordTo(q, r)
+	for slept := false; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		look, err := s.where(ctx, queues, set, r)
-		if err != nil {
-			return nil, err
-		}
-		glanced := s.emptySet == set
-		s.emptySet = ""
-		runs, nap, err := s.pass(ctx, look, r, sleepy)
+		runs, err := s.recallAll(ctx)
 		if err != nil || len(runs) > 0 {
-			if glanced {
-				s.forgetTold(look) // nobody woke it: the server may have lost the word
+			return runs, err
+		}
+		runs, next, err := s.takeFrom(ctx, s.hold(q), r, word)
+		if err != nil || len(runs) > 0 {
+			if slept {
+				s.forgetTold(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, err
 		}
-		told := s.hasTold(queues, r)
-		if !told || nap <= 0 {
-			sleepy = !told
+		nap := longestNap
+		if next >= 0 {
+			nap = min(nap, next)
+		}
+		if word = s.wordTo(q, r); word == asleep || nap <= 0 {
 			continue
 		}
-		if len(queues) == 1 && s.b.clients.block.routes != nil {
-			if runs, err := s.takeWaiting(ctx, queues[0], r, nap); err != nil || len(runs) > 0 {
+		if s.b.clients.block.routes != nil {
+			if runs, err := s.takeWaiting(ctx, q, r, nap); err != nil || len(runs) > 0 {
 				return runs, err
 			}
 			continue
 		}
-		s.emptySet = set
-		woken, err := s.b.sleep.wait(ctx, queues, r, nap)
+		tokens, err := s.b.sleep.wait(ctx, []*sleepGroup{wakeGroup(q, r)}, nap)
 		if err != nil {
 			return nil, err
 		}
-		if woken {
-			s.emptySet = ""
-		}
+		slept = len(tokens) == 0
 	}
 }
 
@@ -105,20 +107,20 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 // returns nothing when it is time to look by ordinary means.
 func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Duration) ([]*broker.TaskRun, error) {
 	h := s.hold(q)
-	for nap > 0 && s.hasTold([]*queue{q}, r) {
+	for nap > 0 && s.hasTold(q, r) {
 		start := time.Now()
 		nap = min(nap, longestNap)
 		if at, ok := ctx.Deadline(); ok {
 			nap = min(nap, max(time.Until(at), time.Millisecond)) // to end in time by itself
 		}
-		runs, next, err := s.takeSlot(ctx, h, r, false, nap)
+		runs, next, err := s.takeSlot(ctx, h, r, awake, nap)
 		if err == nil {
-			s.troubles = backoff{}
+			s.paces = backoff{}
 		}
 		switch {
 		case err == nil && len(runs) > 0:
 			if time.Since(start) >= nap {
-				s.forgetTold([]*queue{q}) // nobody woke it: the server may have lost the word
+				s.forgetTold(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, nil
 		case err == nil && ctxErr(ctx) != nil:
@@ -146,7 +148,7 @@ func (s *session) waitedInVain(ctx context.Context, err error) error {
 	if !idempotent(err) {
 		return err
 	}
-	s.troubles.sleep(ctx, s.b)
+	s.paces.sleep(ctx, s.b)
 	return nil // what is wrong shows then
 }
 
@@ -160,89 +162,64 @@ func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRu
 	if err == nil && len(runs) > 0 {
 		return runs, nil
 	}
-	for _, key := range wakeKeys([]*queue{h.q}, r, false)[0] {
-		s.b.sleep.giveOn(nil, key)
+	for _, key := range wakeKeys(h.q, r) {
+		s.b.sleep.giveOn(nil, []token{{key: key, q: h.q}})
 	}
 	return nil, ctxErr(ctx) // without an answer the next take asks again
-}
-
-// where returns the queues to look into: all, but where nothing was a moment
-// ago only those in which a run waits.
-func (s *session) where(ctx context.Context, queues []*queue, set string, r room) ([]*queue, error) {
-	if s.emptySet != set || !s.hasTold(queues, r) {
-		return queues, nil
-	}
-	return s.b.waiting(ctx, queues)
 }
 
 // tellFor is for how long a take relies on its word that it waits; the server
 // keeps it for five minutes.
 const tellFor = 2 * time.Minute
 
-// hasTold reports whether producers for the queues know that somebody waits.
-func (s *session) hasTold(queues []*queue, r room) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range queues {
-		h := s.holds[q]
-		if h == nil || r.io > 0 && time.Since(h.told[0]) > tellFor || r.cpu > 0 && time.Since(h.told[1]) > tellFor {
-			return false
-		}
+// What a take says of itself if it finds nothing; a take from several queues says by
+// which element it watches the queue.
+const (
+	awake  = "0"
+	asleep = "1"
+)
+
+// wordTo is asleep unless producers for the queue know that somebody waits.
+func (s *session) wordTo(q *queue, r room) string {
+	if s.hasTold(q, r) {
+		return awake
 	}
-	return true
+	return asleep
 }
 
-func (s *session) forgetTold(queues []*queue) {
+// hasTold reports whether producers for the queue know that somebody waits.
+func (s *session) hasTold(q *queue, r room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, q := range queues {
-		if h := s.holds[q]; h != nil {
-			h.told = [2]time.Time{}
-		}
+	h := s.holds[q]
+	return h != nil && (r.io <= 0 || time.Since(h.told[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.told[1]) <= tellFor)
+}
+
+func (s *session) forgetTold(q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.holds[q]; h != nil {
+		h.told = [2]time.Time{}
 	}
 }
 
-// pass goes through the queues once, after those of which a reply was lost. It
-// returns how long it is until a delayed run is due, if it found nothing.
-func (s *session) pass(ctx context.Context, queues []*queue, r room, sleepy bool) ([]*broker.TaskRun, time.Duration, error) {
-	var (
-		runs []*broker.TaskRun
-		nap  = longestNap
-	)
-	var failed error // of queues whose node is down, which others may outlive
+// recallAll returns the batches that may have been taken unheard.
+func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed error) {
 	for _, q := range s.unheard() {
-		found, _, err := s.recall(ctx, s.hold(q))
-		if err != nil && !s.b.clients.cluster {
-			return nil, 0, err
-		}
-		failed = errors.Join(failed, err)
-		runs = append(runs, found...)
-	}
-	if len(runs) > 0 {
-		return runs, 0, nil
-	}
-	for _, q := range queues {
-		if r.none() || ctx.Err() != nil {
-			break
-		}
-		found, next, err := s.takeFrom(ctx, s.hold(q), r, sleepy)
-		failed = errors.Join(failed, err)
-		if err != nil && !s.b.clients.cluster {
-			break
-		}
-		if err != nil {
+		if s.troubles.has(q) {
 			continue
 		}
-		runs = append(runs, found...)
-		r.fill(found)
-		if next >= 0 {
-			nap = min(nap, next)
+		found, _, err := s.recall(ctx, s.hold(q))
+		if err != nil && s.passes(ctx, q, err) {
+			err = nil
 		}
+		failed = errors.Join(failed, err)
+		runs = append(runs, found...)
 	}
 	if len(runs) > 0 {
-		return runs, nap, nil // the next call meets the error again
+		return runs, nil // the next call meets the error again
 	}
-	return nil, nap, failed
+	return nil, failed
 }
 
 // unheard returns the queues in which a batch may be there whose reply was
@@ -261,40 +238,36 @@ func (s *session) unheard() []*queue {
 
 // takeFrom takes from one queue. next is when its first delayed run is due, -1
 // if it has none.
-func (s *session) takeFrom(ctx context.Context, h *hold, r room, sleepy bool) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeFrom(ctx context.Context, h *hold, r room, word string) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	if s.left {
 		s.mu.Unlock()
 		return nil, 0, errors.New("the session has left")
 	}
 	s.mu.Unlock()
-	return s.takeSlot(ctx, h, r, sleepy, 0)
+	return s.takeSlot(ctx, h, r, word, 0)
 }
 
 // recall asks for a batch that was taken unheard, and for nothing new.
 func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeSlot(ctx, h, room{}, false, 0)
+	return s.takeSlot(ctx, h, room{}, awake, 0)
 }
 
 // takeSlot takes the next batch, after waiting for up to wait for a token. When
 // it cannot be excluded that a take whose reply was not heard will still be
 // executed, the queue stays asked.
-func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	number, asked := h.next, h.asked
 	h.asked = true
 	s.mu.Unlock()
 
 	member := s.id + ":" + strconv.FormatInt(number, 10)
-	asleep := "0"
-	if sleepy {
-		asleep = "1"
-	}
 	q, start := h.q, time.Now()
 	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped,
 		q.paused, q.disabled, q.aside, q.enabling,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox)
-	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), asleep,
+	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), word,
 		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU, ""}
 	take := s.b.scripts.take
 	if s.b.clients.work.routes != nil {
@@ -307,7 +280,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 		unheard bool
 	)
 	if wait > 0 {
-		v, err = s.b.runAfterWait(ctx, take, wakeKeys([]*queue{q}, r, false)[0], wait, readBatch, keys, args)
+		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readBatch, keys, args)
 		unheard = unknown(err)
 	} else {
 		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.work, readBatch, keys, args...)
@@ -330,7 +303,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, sleepy bool, wa
 		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
 	}
 	if reply.due == usedUp || len(reply.elements) == 0 {
-		return nil, s.tookNothing(h, r, reply.due, sleepy, unheard, start), nil
+		return nil, s.tookNothing(h, r, reply.due, word == asleep, unheard, start), nil
 	}
 	return s.receive(ctx, h, number, member, reply.elements), untilDue(reply.due), nil
 }

@@ -13,8 +13,9 @@
 --       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
 --       26 held, 27 starts, 28 rates, 29 outbox
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
---       both together, 7 '1' if the caller will sleep when there is nothing,
---       8-9 cap of the dead list, a failure (not used),
+--       both together, 7 '1' if the caller will sleep when there is nothing, or
+--       the element by which a caller that takes from several queues watches
+--       this one, 8-9 cap of the dead list, a failure (not used),
 --       10 how many of the io, 11 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some,
 --       12 '1' if the caller reads the batch itself, with the command it sends
@@ -26,6 +27,7 @@
 --       either), then the elements of the batch, unless the caller reads them.
 -- include lines.lua
 -- include turns.lua
+-- include wake.lua
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
 local wanted = {room[1] > 0, room[2] > 0}
@@ -40,9 +42,13 @@ local function sleep()
   end
 end
 
-local function wake(lane)
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
-    redis.call('ZADD', KEYS[9 + lane], 0, '1')
+if #ARGV[7] > 1 then
+  for lane = 1, 2 do
+    local watched = watching(KEYS[9 + lane])
+    if wanted[lane] and redis.call('EXISTS', watched) == 0 then
+      redis.call('RPUSH', watched, ARGV[7])
+      redis.call('PEXPIRE', watched, 3600000)
+    end
   end
 end
 

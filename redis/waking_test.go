@@ -51,8 +51,14 @@ func awaitBlocked(t testing.TB, c *goredis.Client, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		list, err := c.ClientList(t.Context()).Result()
-		return err == nil && strings.Count(list, "cmd=bzmpop") >= n
+		return err == nil && blocked(list) >= n
 	}, 5*time.Second, time.Millisecond)
+}
+
+// blocked counts the connections in a list of clients whose last command was a blocking
+// read of tokens.
+func blocked(list string) int {
+	return strings.Count(list, "cmd=bzmpop") + strings.Count(list, "cmd=blmpop")
 }
 
 // TestIdleConsumersSendLittle counts what the server executes, within scripts
@@ -215,5 +221,5 @@ func TestSleepersShareOneRead(t *testing.T) {
 	}
 	list, err := client.ClientList(t.Context()).Result()
 	require.NoError(t, err)
-	require.Equal(t, 1, strings.Count(list, "cmd=bzmpop"), "blocked connections:\n%s", list)
+	require.Equal(t, 1, blocked(list), "blocked connections:\n%s", list)
 }

@@ -1,0 +1,316 @@
+package redis
+
+import (
+	"context"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A take from several queues asks only those of which it knows, or was told, that
+// something is there: by a look at all of them, which is one command for each two
+// seconds it waits, by the tokens of what came since, and by when delayed runs are due.
+
+// seek is what a session's takes know of the queues they take from.
+type seek struct {
+	w      *watch // nil on a cluster
+	queues []*queue
+	maybe  map[*queue]bool      // there may be a run
+	due    map[*queue]time.Time // the first delayed run of those that have one
+	tokens map[*queue][]token   // in hand
+	unsaid map[*queue]bool      // a look found a run
+	looked time.Time            // at all queues
+	forget time.Time            // when due is to be read again
+}
+
+const (
+	// longSearch is after how long a take that has found runs returns, though there
+	// is room and may be more.
+	longSearch = 2 * time.Millisecond
+	// dueFor is for how long a take relies on what it knows of delayed runs.
+	dueFor = 20 * time.Second
+)
+
+// takeSeveral takes from several queues. Once a kind that there was room for is filled
+// it asks no more of them.
+func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*broker.TaskRun, error) {
+	if len(queues) == 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	k := s.seekIn(queues)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		runs, err := s.recallAll(ctx)
+		if err != nil || len(runs) > 0 {
+			return runs, err
+		}
+		if err := s.troubles.all(queues); err != nil {
+			return nil, err
+		}
+		if err := s.lookAround(ctx, k, r); err != nil {
+			return nil, err
+		}
+		if err := s.await(ctx, k, r); err != nil {
+			return nil, err
+		}
+		runs, err = s.ask(ctx, k, queues, r)
+		k.giveBack(s.b)
+		if err != nil || len(runs) > 0 {
+			return runs, err
+		}
+	}
+}
+
+// seekIn returns what is known of the queues.
+func (s *session) seekIn(queues []*queue) *seek {
+	k := s.seek
+	if s.b.clients.cluster {
+		if k == nil {
+			k = newSeek(nil)
+		}
+		if !same(k.queues, queues) {
+			k.looked = time.Time{}
+		}
+		k.queues = queues
+	} else if w := s.b.watches.get(s.b, queues); k == nil || k.w != w {
+		k = newSeek(w)
+		k.queues = w.queues
+	}
+	s.seek = k
+	return k
+}
+
+// same reports whether two lists have as many queues, and those of the second are
+// among the first.
+func same(a, b []*queue) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	in := make(map[*queue]bool, len(a))
+	for _, q := range a {
+		in[q] = true
+	}
+	for _, q := range b {
+		if !in[q] {
+			return false
+		}
+	}
+	return true
+}
+
+func newSeek(w *watch) *seek {
+	return &seek{w: w, maybe: map[*queue]bool{}, due: map[*queue]time.Time{}, tokens: map[*queue][]token{}, unsaid: map[*queue]bool{}}
+}
+
+// lookAround learns what is in the queues if the last look is a while ago, and sees to
+// it that what comes later wakes the takes.
+func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
+	now := time.Now()
+	for q, at := range k.due {
+		if !at.After(now) {
+			delete(k.due, q)
+			k.maybe[q] = true
+		}
+	}
+	if k.w == nil {
+		return s.lookApart(ctx, k, r, now)
+	}
+	waiting, err := k.w.begin(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, q := range waiting {
+		k.maybe[q] = true
+	}
+	if now.Sub(k.looked) < longestNap {
+		return nil
+	}
+	first := k.looked.IsZero() && len(waiting) > 0
+	k.looked = now
+	if first {
+		return nil
+	}
+	g, done, err := k.w.look(ctx, func(g *glance) bool { return time.Since(g.at) < freshGlance })
+	if err != nil {
+		return err
+	}
+	defer done()
+	if now.After(k.forget) {
+		k.forget = now.Add(dueFor)
+		clear(k.due)
+	}
+	for _, q := range g.waiting {
+		if !s.troubles.has(q) {
+			k.maybe[q], k.unsaid[q] = true, true
+		}
+	}
+	for _, q := range g.later {
+		if _, known := k.due[q]; !known && !s.troubles.has(q) {
+			k.maybe[q] = true
+		}
+	}
+	return nil
+}
+
+// lookApart is lookAround for a cluster, where each queue has tokens of its own: those
+// that do not know that somebody waits are asked, whatever is in them.
+func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time) error {
+	var others []*queue
+	for _, q := range k.queues {
+		switch {
+		case s.troubles.has(q):
+		case !s.hasTold(q, r):
+			k.maybe[q] = true
+		default:
+			others = append(others, q)
+		}
+	}
+	if now.Sub(k.looked) < longestNap || len(others) == 0 {
+		return nil
+	}
+	k.looked = now
+	waiting, err := s.b.having(ctx, others, waitKeys)
+	if err != nil {
+		return err
+	}
+	for _, q := range waiting {
+		k.maybe[q] = true
+	}
+	return nil
+}
+
+// await gets the tokens of what has come, and blocks while there is nothing to ask, but
+// not for longer than until the next look.
+func (s *session) await(ctx context.Context, k *seek, r room) error {
+	if len(k.maybe) > 0 {
+		if k.w == nil {
+			return nil // they stay until there is nothing else
+		}
+		tokens, err := k.w.poll(ctx, r)
+		k.take(tokens)
+		return err
+	}
+	now := time.Now()
+	nap := k.looked.Add(longestNap).Sub(now)
+	for _, at := range k.due {
+		nap = min(nap, at.Sub(now))
+	}
+	if nap <= 0 {
+		return nil
+	}
+	var groups []*sleepGroup
+	if k.w != nil {
+		groups = append(groups, k.w.group(r))
+	} else {
+		for _, q := range k.queues {
+			if !s.troubles.has(q) {
+				groups = append(groups, wakeGroup(q, r))
+			}
+		}
+	}
+	tokens, err := s.b.sleep.wait(ctx, groups, nap)
+	k.take(tokens)
+	return err
+}
+
+func (k *seek) take(tokens []token) {
+	for _, t := range tokens {
+		k.tokens[t.q] = append(k.tokens[t.q], t)
+	}
+}
+
+// giveBack gives the tokens of queues that were not asked to others.
+func (k *seek) giveBack(b *Broker) {
+	if len(k.tokens) == 0 {
+		return
+	}
+	var left []token
+	for _, tokens := range k.tokens {
+		left = append(left, tokens...)
+	}
+	clear(k.tokens)
+	b.sleep.giveOn(nil, left)
+}
+
+// ask takes from the queues that may have something, in the order of the caller.
+func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]*broker.TaskRun, error) {
+	var (
+		runs  []*broker.TaskRun
+		found time.Time // when the first were
+		had   = r
+		left  = len(k.maybe) + len(k.tokens) // at most, to be asked
+	)
+	for _, q := range queues {
+		if left == 0 {
+			break
+		}
+		_, told := k.tokens[q]
+		if !told && !k.maybe[q] || s.troubles.has(q) {
+			continue
+		}
+		if r.filled(had) || ctx.Err() != nil || len(runs) > 0 && time.Since(found) > longSearch {
+			break
+		}
+		left--
+		delete(k.tokens, q)
+		delete(k.maybe, q)
+		some, next, err := s.askOne(ctx, k, q, r)
+		if err != nil && s.passes(ctx, q, err) {
+			continue
+		}
+		if err != nil {
+			k.maybe[q] = true
+			if len(runs) > 0 {
+				break // the next call meets the error again
+			}
+			return nil, err
+		}
+		if len(some) > 0 && !told && k.unsaid[q] {
+			k.w.lost()
+		}
+		delete(k.unsaid, q)
+		if len(some) > 0 && found.IsZero() {
+			found = time.Now()
+		}
+		runs = append(runs, some...)
+		r.fill(some)
+		k.note(q, next, r.filled(had))
+	}
+	return runs, nil
+}
+
+// askOne takes from one of several queues.
+func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
+	h, word := s.hold(q), ""
+	if k.w != nil {
+		word = k.w.element(q)
+	} else {
+		word = s.wordTo(q, r)
+	}
+	some, next, err := s.takeFrom(ctx, h, r, word)
+	if err == nil {
+		s.troubles.end(q)
+	}
+	return some, next, err
+}
+
+// note notes what a take told of a queue: when it is to be asked again, if that is
+// known. What it left there has another token, but on a cluster only if the queue knows
+// that somebody waits.
+func (k *seek) note(q *queue, next time.Duration, filled bool) {
+	delete(k.due, q)
+	switch {
+	case next == 0 || filled && k.w == nil:
+		k.maybe[q] = true
+	case next > 0:
+		k.due[q] = time.Now().Add(next)
+	}
+}
+
+// filled reports whether there is no room left for a kind that there was room for.
+func (r room) filled(had room) bool {
+	return r.none() || had.io > 0 && r.io <= 0 || had.cpu > 0 && r.cpu <= 0
+}
