@@ -30,6 +30,7 @@ const (
 	clientCPU   = "client µs/task"
 	commands    = "commands/task"
 	commandRate = "commands/s"
+	scripts     = "scripts/task"
 	bytesRun    = "bytes/run"
 	median50    = "p50 ms"
 	median99    = "p99 ms"
@@ -48,13 +49,13 @@ var figures = []struct {
 }{
 	{tasksRate, true}, {median50, false}, {median99, false}, {makespan, false}, {overIdeal, false}, {commandRate, false},
 	{dispatched, false}, {endedAfter, false}, {grown, false},
-	{redisCPU, false}, {clientCPU, false}, {commands, false}, {bytesRun, false},
+	{redisCPU, false}, {clientCPU, false}, {commands, false}, {scripts, false}, {bytesRun, false},
 }
 
 // scenarios are measured in this order. The first subject of each is this
 // project; the others are what it is compared with.
 func scenarios(e *environment) []scenario {
-	return slices.Concat(running(e), enqueueing(), waiting(e), costs(e), withoutServer(e), children())
+	return slices.Concat(running(e), enqueueing(), waiting(e), manyQueues(e), costs(e), withoutServer(e), children())
 }
 
 // running keeps the handlers busy.

@@ -60,11 +60,11 @@ func (s *redisServer) stop() {
 }
 
 // usage is what the server has spent since it started: seconds of CPU, and
-// commands executed, those inside scripts too.
-type usage struct{ cpu, commands float64 }
+// commands executed, those inside scripts too, and scripts.
+type usage struct{ cpu, commands, scripts float64 }
 
 func (s *redisServer) usage(ctx context.Context) (usage, error) {
-	info, err := s.client.InfoMap(ctx, "cpu", "stats").Result()
+	info, err := s.client.InfoMap(ctx, "cpu", "stats", "commandstats").Result()
 	if err != nil {
 		return usage{}, err
 	}
@@ -77,6 +77,11 @@ func (s *redisServer) usage(ctx context.Context) (usage, error) {
 	u := usage{
 		cpu:      number("CPU", "used_cpu_user") + number("CPU", "used_cpu_sys"),
 		commands: number("Stats", "total_commands_processed"),
+	}
+	for _, name := range []string{"cmdstat_evalsha", "cmdstat_eval"} {
+		calls, _, _ := strings.Cut(strings.TrimPrefix(info["Commandstats"][name], "calls="), ",")
+		n, _ := strconv.ParseFloat(calls, 64) // missing: there was none
+		u.scripts += n
 	}
 	return u, errors.Join(errs...)
 }

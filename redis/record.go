@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
@@ -299,85 +296,4 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 	}
 	// Should this fail, waiters look by themselves.
 	_, _ = promptly(ctx, b, pipe.Exec)
-}
-
-// endings are the waits for records in this process.
-type endings struct {
-	b *Broker
-
-	mu     sync.Mutex
-	queues map[*queue]*endingQueue
-}
-
-// endingQueue is the waits for records of one queue, by the id of the run.
-type endingQueue struct {
-	q   *queue
-	ids map[string][]chan struct{}
-}
-
-func (e *endings) join(q *queue, id string, told chan struct{}) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	eq := e.queues[q]
-	if eq == nil {
-		eq = &endingQueue{q: q, ids: map[string][]chan struct{}{}}
-		if !e.b.spawn(func() { e.listen(eq) }) {
-			return false
-		}
-		e.queues[q] = eq
-	}
-	eq.ids[id] = append(eq.ids[id], told)
-	return true
-}
-
-func (e *endings) part(q *queue, id string, told chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	eq := e.queues[q]
-	if eq == nil {
-		return
-	}
-	left := slices.DeleteFunc(eq.ids[id], func(c chan struct{}) bool { return c == told })
-	if len(left) == 0 {
-		delete(eq.ids, id)
-	} else {
-		eq.ids[id] = left
-	}
-}
-
-// listen reads ids of runs that have ended while anybody waits for one.
-func (e *endings) listen(eq *endingQueue) {
-	var wait backoff
-	for {
-		e.mu.Lock()
-		if len(eq.ids) == 0 || e.b.isClosed() {
-			delete(e.queues, eq.q)
-			e.mu.Unlock()
-			return
-		}
-		e.mu.Unlock()
-		_, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, eq.q.ended(e.b.id)).Result()
-		switch {
-		case err == nil:
-			wait = backoff{}
-			e.tell(eq, ids)
-		case errors.Is(err, goredis.Nil):
-			wait = backoff{}
-		default:
-			wait.sleep(context.Background(), e.b)
-		}
-	}
-}
-
-func (e *endings) tell(eq *endingQueue, ids []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, id := range ids {
-		for _, told := range eq.ids[id] {
-			select {
-			case told <- struct{}{}:
-			default:
-			}
-		}
-	}
 }

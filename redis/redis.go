@@ -221,7 +221,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	}))
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
-	b.ends = &endings{b: b, queues: map[*queue]*endingQueue{}}
+	b.ends = &endings{b: b, readers: map[*queue]*endingReader{}, all: map[*endingReader]bool{}}
 	return b, nil
 }
 

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/bench/tasks"
+	"github.com/taskgen/taskgen/broker"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// manyQueues is what consumers of many queues do.
+func manyQueues(e *environment) []scenario {
+	const one = "1 queue"
+	return []scenario{
+		{
+			name:     "pickup, many queues",
+			about:    "One task at a time is queued while a consumer of so many queues waits, each in another queue, " + (2 * e.length).String() + " a round; the time runs from the call that queues it to its first line.",
+			subjects: []subject{{"2,000 queues", pickupOver(2000)}, {"100 queues", pickupOver(100)}, {one, pickupOver(1)}},
+			goals: []goal{
+				{figure: median50, against: one, atMost: 3},
+				{figure: scripts, atMost: 3},
+			},
+		}, {
+			name:     "idle, 5,000 queues",
+			about:    "What a consumer of 5,000 queues without work asks of the server.",
+			subjects: of(idle(5000), taskgenSystem{}),
+			goals:    []goal{{figure: commandRate, atMost: 2}},
+		}, {
+			name:     "drain of 5,000 queues",
+			about:    "A session of the broker takes and finishes a run in each of 5,000 queues, with room for 20 io tasks: while there is room for CPU-bound ones too, of which there are none, and while there is not.",
+			subjects: []subject{{"CPU slot free", drainQueues(5000, 1)}, {"CPU slot busy", drainQueues(5000, 0)}},
+			goals: []goal{
+				{figure: tasksRate, against: "CPU slot busy", atLeast: 0.5},
+				{figure: scripts, atMost: 3},
+			},
+		},
+	}
+}
+
+// pickupOver measures how long after the call that queues it a task starts when the
+// consumer of so many queues is idle.
+func pickupOver(queues int) func(context.Context, *environment) (sample, error) {
+	return func(ctx context.Context, e *environment) (sample, error) {
+		ours, started := taskgenSystem{}, make(chan time.Time, 1)
+		c, err := ours.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: queues, started: started})
+		if err != nil {
+			return nil, err
+		}
+		b, closer, err := ours.connect(ctx, e.server.addr)
+		if err != nil {
+			return nil, err
+		}
+		defer closer()
+		ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
+		run := func(i int) (time.Duration, error) {
+			before := time.Now()
+			if _, err := tasks.QueueCounterNoop(ctx, benchID, i, taskrt.OnQueue(queueName(i%queues))); err != nil {
+				return 0, err
+			}
+			select {
+			case at := <-started:
+				return at.Sub(before), nil
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}
+		if _, err := run(0); err != nil { // it settles
+			return nil, err
+		}
+		time.Sleep(time.Second)
+		before, err := e.spent(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var waits []time.Duration
+		for end := time.Now().Add(2 * e.length); time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond) // the consumer is to be idle again
+			wait, err := run(7 * len(waits))
+			if err != nil {
+				return nil, err
+			}
+			waits = append(waits, wait)
+		}
+		out, err := e.perRun(ctx, before, len(waits))
+		if err != nil {
+			return nil, err
+		}
+		for name, value := range percentiles(waits) {
+			out[name] = value
+		}
+		return out, c.stop()
+	}
+}
+
+// drainQueues measures how fast a session takes a run from each of so many queues, with
+// room for so many CPU-bound ones, which are not there.
+func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error) {
+	return func(ctx context.Context, e *environment) (sample, error) {
+		b, closer, err := taskgenSystem{}.connect(ctx, e.server.addr)
+		if err != nil {
+			return nil, err
+		}
+		defer closer()
+		leaser, ok := b.(broker.Leaser)
+		if !ok {
+			return nil, fmt.Errorf("use %T: it leases nothing", b)
+		}
+		queues := make([]string, n)
+		for i := range queues {
+			queues[i] = queueName(i)
+			run := &broker.TaskRun{ID: fmt.Sprint(i), Task: "noop", Queue: queues[i], QueuedAt: time.Now()}
+			if err := b.QueueTasks(ctx, run); err != nil {
+				return nil, err
+			}
+		}
+		s, err := leaser.Join(ctx, time.Minute)
+		if err != nil {
+			return nil, err
+		}
+		before, err := e.spent(ctx)
+		if err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		for left := n; left > 0; {
+			runs, err := s.Take(ctx, broker.Want{Queues: queues, IO: 20, CPU: cpu})
+			if err != nil {
+				return nil, err
+			}
+			done := make([]broker.Outcome, len(runs))
+			for i, run := range runs {
+				done[i].Run = run
+			}
+			if _, err := s.Finish(ctx, done...); err != nil {
+				return nil, err
+			}
+			left -= len(runs)
+		}
+		took := time.Since(start)
+		out, err := e.perRun(ctx, before, n)
+		if err != nil {
+			return nil, err
+		}
+		out[tasksRate] = float64(n) / took.Seconds()
+		return out, s.Leave(ctx)
+	}
+}
+
+// perRun is perTask with the scripts that the server executed.
+func (e *environment) perRun(ctx context.Context, before spending, runs int) (sample, error) {
+	after, err := e.server.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := e.perTask(ctx, before, int64(runs))
+	if err != nil {
+		return nil, err
+	}
+	out[scripts] = (after.scripts - before.server.scripts) / float64(runs)
+	return out, nil
+}

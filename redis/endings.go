@@ -1,0 +1,174 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// endings are the waits for records in this process. One blocking read serves those of
+// many queues.
+type endings struct {
+	b *Broker
+
+	mu      sync.Mutex
+	readers map[*queue]*endingReader
+	all     map[*endingReader]bool
+	made    int // readers, to name the next one by
+}
+
+// endingReader is the waits that share one blocking read.
+type endingReader struct {
+	call   string // a list on which to call the reader back, to read of another queue too
+	queues map[*queue]*endingQueue
+	called bool // it was, since it last asked which queues these are
+}
+
+// endingQueue is the waits for records of one queue, by the id of the run.
+type endingQueue struct {
+	ids map[string][]chan struct{}
+}
+
+// mostEndings is how many queues share a reader: the server pays for each at each end
+// of a run.
+const mostEndings = 256
+
+func (e *endings) join(q *queue, id string, told chan struct{}) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.readers[q]
+	if r == nil {
+		if r = e.readerFor(q); r == nil {
+			return false
+		}
+	}
+	eq := r.queues[q]
+	eq.ids[id] = append(eq.ids[id], told)
+	return true
+}
+
+// readerFor gives a queue a reader. The lock is held.
+func (e *endings) readerFor(q *queue) *endingReader {
+	for r := range e.all {
+		if !e.b.clients.cluster && len(r.queues) < mostEndings {
+			e.add(r, q)
+			if !r.called {
+				r.called = true
+				e.b.spawn(func() { e.recall(r) })
+			}
+			return r
+		}
+	}
+	e.made++
+	r := &endingReader{queues: map[*queue]*endingQueue{}}
+	if !e.b.clients.cluster {
+		r.call = e.b.cfg.Prefix + ":wait:" + e.b.id + ":" + strconv.Itoa(e.made)
+	}
+	e.add(r, q)
+	if !e.b.spawn(func() { e.listen(r) }) {
+		delete(e.readers, q)
+		return nil
+	}
+	e.all[r] = true
+	return r
+}
+
+func (e *endings) add(r *endingReader, q *queue) {
+	r.queues[q] = &endingQueue{ids: map[string][]chan struct{}{}}
+	e.readers[q] = r
+}
+
+// recall ends the reader's blocking read: the next one includes the queues that were
+// added. If this fails, that comes two seconds later.
+func (e *endings) recall(r *endingReader) {
+	ctx := context.Background()
+	_, _ = e.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		pipe.RPush(ctx, r.call, "1")
+		pipe.PExpire(ctx, r.call, time.Minute)
+		return nil
+	})
+}
+
+func (e *endings) part(q *queue, id string, told chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.readers[q]
+	if r == nil {
+		return
+	}
+	eq := r.queues[q]
+	left := slices.DeleteFunc(eq.ids[id], func(c chan struct{}) bool { return c == told })
+	if len(left) == 0 {
+		delete(eq.ids, id)
+	} else {
+		eq.ids[id] = left
+	}
+}
+
+// lists returns the lists of the queues in which anybody waits, and forgets the others.
+func (e *endings) lists(r *endingReader) map[string]*endingQueue {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.called = false
+	lists := make(map[string]*endingQueue, len(r.queues))
+	for q, eq := range r.queues {
+		if len(eq.ids) == 0 || e.b.isClosed() {
+			delete(r.queues, q)
+			delete(e.readers, q)
+			continue
+		}
+		lists[q.ended(e.b.id)] = eq
+	}
+	if len(lists) == 0 {
+		delete(e.all, r)
+	}
+	return lists
+}
+
+// listen reads ids of runs that have ended while anybody waits for one.
+func (e *endings) listen(r *endingReader) {
+	var wait backoff
+	for {
+		lists := e.lists(r)
+		if len(lists) == 0 {
+			return
+		}
+		keys := make([]string, 0, len(lists)+1)
+		for key := range lists {
+			keys = append(keys, key)
+		}
+		if r.call != "" {
+			keys = append(keys, r.call)
+		}
+		key, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
+		switch {
+		case err == nil:
+			wait = backoff{}
+			if eq := lists[key]; eq != nil {
+				e.tell(eq, ids)
+			}
+		case errors.Is(err, goredis.Nil):
+			wait = backoff{}
+		default:
+			wait.sleep(context.Background(), e.b)
+		}
+	}
+}
+
+func (e *endings) tell(eq *endingQueue, ids []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		for _, told := range eq.ids[id] {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
