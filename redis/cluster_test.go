@@ -95,9 +95,9 @@ func testMovedSlot(t *testing.T, c *redistest.Cluster) {
 		start := time.Now()
 		c.MoveSlot(slot, to, func() {
 			// What needs keys of both nodes is refused until the move is over.
-			failed, accepted := len(l.told()), l.sum(l.accepted, queues[0])
+			failed, accepted := l.failed(), l.sum(l.accepted, queues[0])
 			require.Eventually(t, func() bool {
-				return len(l.told()) > failed || l.sum(l.accepted, queues[0]) > accepted+50
+				return l.failed() > failed || l.sum(l.accepted, queues[0]) > accepted+50
 			}, resumed, time.Millisecond)
 		})
 		over := time.Since(start)

@@ -112,7 +112,7 @@ var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +pttl +persist +type +rename
-	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +bzmpop +blmpop
+	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +lmove +bzmpop +blmpop
 	+sadd +srem +smembers +sscan +sismember
 	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank

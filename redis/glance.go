@@ -213,7 +213,15 @@ func (w *watch) lookAgain(ctx context.Context, g *glance) error {
 	for q := range g.known {
 		known = append(known, q)
 	}
-	found, err := w.b.search(ctx, rest, func(q *queue) []string { return append(waitKeys(q), flightKeys(q)...) })
+	all := func(q *queue) []string { return append(waitKeys(q), flightKeys(q)...) }
+	if len(known) > glanceFan { // as a rule all have become empty then
+		found, err := w.b.search(ctx, known, all)
+		if err != nil {
+			return err
+		}
+		known = found
+	}
+	found, err := w.b.search(ctx, rest, all)
 	if err != nil {
 		return err
 	}

@@ -282,6 +282,14 @@ func (l *load) told() map[string]int {
 	return maps.Clone(l.failures)
 }
 
+// failed is how many calls failed.
+func (l *load) failed() (n int) {
+	for _, times := range l.told() {
+		n += times
+	}
+	return n
+}
+
 // drain stops the producers, waits until the consumers have taken all that is
 // stored, stops these, and finishes what they gave back.
 func (l *load) drain() {

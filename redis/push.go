@@ -252,13 +252,12 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 }
 
 func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, l *load, then *confirmation) error {
-	tokens := 1
-	if woken != "" {
-		tokens = 2
-	}
-	read := func(in *bufio.Reader) (any, error) { return readPushed(in, tokens) }
+	read := readPushed
 	if l.kept > 0 {
-		read = func(in *bufio.Reader) (any, error) { return readPushedWithRecords(in, tokens) }
+		read = readPushedWithRecords
+	}
+	if woken != "" {
+		read = andToken(read)
 	}
 	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
 		if l.kept > 0 {
@@ -272,12 +271,12 @@ func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, 
 		b = appendArray(b, 4)
 		b = appendBulk(appendBulk(b, "ZADD"), wake)
 		b = appendBulk(appendBulk(b, "0"), "1")
-		if woken != "" {
-			b = appendBulk(appendBulk(appendBulk(appendArray(b, 5), "LMOVE"), watched), woken)
-			b = appendBulk(appendBulk(b, "LEFT"), "RIGHT")
-		}
 		if l.kept > 0 {
 			b = appendBulk(appendArray(b, 1), "EXEC")
+		}
+		if woken != "" { // behind the transaction, which fails with it where it is not permitted
+			b = appendBulk(appendBulk(appendBulk(appendArray(b, 5), "LMOVE"), watched), woken)
+			b = appendBulk(appendBulk(b, "LEFT"), "RIGHT")
 		}
 		return b
 	}, read, then)
@@ -287,10 +286,21 @@ func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, 
 	return err
 }
 
-// readPushed reads what is replied to a push: what matters, and to its tokens.
-func readPushed(in *bufio.Reader, tokens int) (any, error) {
+// andToken returns a reader of one more reply, of a token.
+func andToken(read reader) reader {
+	return func(in *bufio.Reader) (any, error) {
+		stored, err := read(in)
+		if err == nil {
+			_, err = readReply(in, 0)
+		}
+		return stored, err
+	}
+}
+
+// readPushed reads what is replied to a push: what matters, and to its token.
+func readPushed(in *bufio.Reader) (any, error) {
 	stored, err := readReply(in, 0)
-	for ; tokens > 0 && err == nil; tokens-- {
+	if err == nil {
 		_, err = readReply(in, 0)
 	}
 	return stored, err
@@ -298,11 +308,10 @@ func readPushed(in *bufio.Reader, tokens int) (any, error) {
 
 // readPushedWithRecords reads what is replied to a push in a transaction: the
 // first refusal, if there is any, for then nothing was stored.
-func readPushedWithRecords(in *bufio.Reader, tokens int) (any, error) {
+func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	var (
 		refused any
-		all     [6]any
-		replies = all[:4+tokens] // MULTI, the records, the elements, the tokens, EXEC
+		replies [5]any // MULTI, the records, the elements, the token, EXEC
 	)
 	for i := range replies {
 		v, err := readReply(in, 0)
@@ -317,12 +326,12 @@ func readPushedWithRecords(in *bufio.Reader, tokens int) (any, error) {
 	if n, alone := replies[2].(int64); alone {
 		return n, nil // MULTI was refused, and each was executed by itself
 	}
-	v := replies[len(replies)-1]
+	v := replies[4]
 	done, ok := v.([]any)
 	switch {
 	case refused != nil:
 		return refused, nil
-	case !ok || len(done) != 2+tokens:
+	case !ok || len(done) != 3:
 		if e, ok := v.(serverError); ok {
 			return e, nil
 		}

@@ -59,11 +59,11 @@ func endAll(t testing.TB, s broker.Session, want broker.Want, n int) {
 // do not.
 func TestRunsOfManyQueuesCostWhatThoseOfOneDo(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client := raw(t, server)
 	for _, n := range []int{1, 2, 100, 600, 2000} {
 		t.Run(fmt.Sprintf("%d queues", n), func(t *testing.T) {
-			b := open(t, server, redis.Config{})
+			t.Parallel()
+			server := redistest.Start(t)
+			b, client := open(t, server, redis.Config{}), raw(t, server)
 			queues := someQueues(n)
 			s := join(t, b, 10*time.Second)
 			want := broker.Want{Queues: queues, IO: 10, CPU: 2}

@@ -28,7 +28,7 @@ type trouble struct {
 // How long a queue is left alone, from the first time on.
 const (
 	firstTrouble   = 100 * time.Millisecond
-	longestTrouble = 5 * time.Second
+	longestTrouble = 2 * time.Second
 )
 
 // has reports whether the queue is to be left alone.
