@@ -14,30 +14,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// AuditReport is how much of what one queue's keys hold does not fit together.
-// All of it is zero unless somebody else wrote to them, or a failover or a crash
-// lost a part of what was written.
-type AuditReport struct {
-	Mended bool // what was found is mended, else only counted
-	Runs   int  // that wait or are in flight
-
-	UnlistedBatches int // in flight, but recovery could not know of them; listed
-	EmptyFlights    int // listed as in flight, but not there; removed
-	StrayBitmaps    int // of batches that are not there; removed
-	Unreadable      int // waiting entries that are no runs; made dead letters
-	Copies          int // of runs that are elsewhere too, in flight first; removed
-	StrayIDs        int // held by runs that are nowhere; released
-	StrayKeys       int // unique keys, the same
-	WrongCounts     int // limits of which it is wrong how many runs count; counted again
-	LostLines       int // of runs that wait, which nobody would look at; they are again
-	LostRecords     int // of runs that are nowhere, but not ended; ended as failed, of kind lost
-}
-
-// Faults is how much does not fit.
-func (r AuditReport) Faults() int {
-	return r.UnlistedBatches + r.EmptyFlights + r.StrayBitmaps + r.Unreadable + r.Copies + r.StrayIDs + r.LostRecords +
-		r.StrayKeys + r.WrongCounts + r.LostLines
-}
+// AuditReport is the report of [Broker.Audit].
+type AuditReport = broker.AuditReport
 
 // Of an audit.
 const (
@@ -74,6 +52,7 @@ type audit struct {
 	q      *queue
 	node   *goredis.Client // which has the queue
 	report AuditReport
+	pace   pace // of one that nobody waits for
 
 	keys    map[string]bool // of the queue
 	members map[string]bool // "session:slot" of what is or may be in flight
@@ -140,10 +119,14 @@ type page struct {
 func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
 	cursor := uint64(0)
 	for {
+		start := time.Now()
 		got, err := promptly(ctx, a.b, func(ctx context.Context) (page, error) {
 			entries, next, err := read(ctx, cursor).Result()
 			return page{entries, next}, err
 		})
+		if err == nil {
+			err = a.pace.after(ctx, a.b, start)
+		}
 		if err != nil {
 			return err
 		}
@@ -223,12 +206,20 @@ func (a *audit) checkFlights(ctx context.Context) error {
 // script runs the audit script, which is safe to repeat but for what it counts.
 func (a *audit) script(ctx context.Context, mode string, keys []string, args ...any) (any, error) {
 	mend := "0"
-	if a.report.Mended {
+	switch {
+	case a.pace.slow:
+		mend = "2"
+	case a.report.Mended:
 		mend = "1"
 	}
-	return a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
+	start := time.Now()
+	v, err := a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
 		append([]string{a.q.flights, a.q.dead, a.q.dropped, a.q.lines, a.q.turns, a.q.policy, a.q.opens, a.q.held}, keys...),
 		append([]any{mode, mend, a.b.cfg.MaxDead, a.b.bad}, args...)...)
+	if err == nil {
+		err = a.pace.after(ctx, a.b, start)
+	}
+	return v, err
 }
 
 func (a *audit) count(n *int, v any) {
@@ -323,6 +314,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	}
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
+		start := time.Now()
 		err := a.b.persist(ctx, idempotent, func() error {
 			pipe := a.node.Pipeline()
 			for _, key := range list {
@@ -343,6 +335,9 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 			}
 			return nil
 		})
+		if err == nil {
+			err = a.pace.after(ctx, a.b, start)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s*: %w", opens, err)
 		}
@@ -452,7 +447,11 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	}
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
+		start := time.Now()
 		values, err := promptly(ctx, a.b, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		if err == nil {
+			err = a.pace.after(ctx, a.b, start)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read unique keys: %w", err)
 		}

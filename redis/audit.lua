@@ -4,7 +4,8 @@
 --
 -- KEYS  1 flights, 2 dead, 3 dropped, 4 lines, 5 turns, 6 policy, 7 opens,
 --       8 held; then as the mode says
--- ARGV  1 mode, 2 '1' to mend, '0' to count only, 3 cap of the dead list,
+-- ARGV  1 mode, 2 '1' to mend, '0' to count only, '2' to mend and to look at less
+--       in one go, 3 cap of the dead list,
 --       4 a failure for entries that cannot be read; then as the mode says
 --   flights  KEYS a batch and its bitmap of finished runs for each ARGV
 --            "session:slot"; returns how many batches are not in flights, how
@@ -30,7 +31,7 @@
 -- The batches are those that are in flights now, which nobody can name before;
 -- their keys have the queue's hash tag.
 -- include lines.lua
-local mend = ARGV[2] == '1'
+local mend = ARGV[2] ~= '0'
 
 local lines = policies(KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
@@ -126,7 +127,7 @@ function modes.copy()
 end
 
 -- how much is looked at: elements at each end of a place, and bytes in all
-local ends, most = 1000, 16777216
+local ends, most = 1000, ARGV[2] == '2' and 1048576 or 16777216
 
 function modes.swap()
   local places, from, wanted, read = tonumber(ARGV[5]), ARGV[6], {}, 0
@@ -155,6 +156,9 @@ function modes.swap()
   end
   local function both(length, read, key)
     local n = redis.call(length, key)
+    if ARGV[2] == '2' and n > 2 * ends then
+      return false -- a run can be between its ends
+    end
     local half = math.min(n, ends)
     return range(read, key, 0, half - 1) and range(read, key, math.max(half, n - ends), n - 1)
   end

@@ -117,7 +117,8 @@ var rights = strings.Fields(`
 	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
 	+setbit +getbit +bitcount +incrby +mget +scan +lset
-	+time +ping +info`)
+	+time +ping +info
+	+zscan +lpos +lindex`)
 
 // clusterRights is what it needs on each node of a cluster besides.
 var clusterRights = []string{"+cluster|slots", "+asking"}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -76,7 +77,7 @@ func (a *audit) unknown(key string) bool {
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
 	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last", "outbox", "parking",
+		"paused", "disabled", "enabling", "last", "outbox", "parking", "audited",
 		"lines", "turns", "policy", "opens", "held", "starts", "rates":
 		return several
 	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
@@ -101,9 +102,13 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 	switch kind {
 	case "list":
 		for last := int64(-1); ; last -= auditPage {
+			start := time.Now()
 			list, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) {
 				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
 			})
+			if err == nil {
+				err = a.pace.after(ctx, a.b, start)
+			}
 			if err != nil || len(list) == 0 {
 				return err
 			}
@@ -127,6 +132,7 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 // ends in between is seen as one that is there no more.
 func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
 	key, done := a.q.batch(member), a.q.done(member)
+	start := time.Now()
 	elements, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) {
 		return a.node.LRange(ctx, key, 0, -1).Result()
 	})
@@ -135,6 +141,9 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 	}
 	bitmap, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
 	if err != nil && !errors.Is(err, goredis.Nil) {
+		return err
+	}
+	if err := a.pace.after(ctx, a.b, start); err != nil {
 		return err
 	}
 	for i, element := range elements {

@@ -120,6 +120,7 @@ type Broker struct {
 	sessions sessions
 	glances  glances
 	watches  watches
+	audits   audits
 	names    queueNames
 	nameless atomic.Bool // the set of names could not be added to
 	odd      oddities
@@ -141,6 +142,7 @@ var (
 	_ broker.Policies  = (*Broker)(nil)
 	_ broker.Groups    = (*Broker)(nil)
 	_ broker.Controls  = (*Broker)(nil)
+	_ broker.Auditor   = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
 	_ broker.Beginner  = (*session)(nil)
 )
@@ -342,6 +344,7 @@ type queue struct {
 
 	// What runs with limits or a fair value need (lines.lua, turns.lua).
 	lines, turns, policy, opens, held, starts, rates string
+	audited                                          string
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	mover   mover
@@ -390,13 +393,14 @@ func (b *Broker) keysOf(name string) *queue {
 		parking:  base + "parking",
 		last:     base + "last",
 
-		lines:  base + "lines",
-		turns:  base + "turns",
-		policy: base + "policy",
-		opens:  base + "opens",
-		held:   base + "held",
-		starts: base + "starts",
-		rates:  base + "rates",
+		lines:   base + "lines",
+		turns:   base + "turns",
+		policy:  base + "policy",
+		opens:   base + "opens",
+		held:    base + "held",
+		audited: base + "audited",
+		starts:  base + "starts",
+		rates:   base + "rates",
 	}
 	q.fixed = []string{
 		q.delayed,

@@ -248,6 +248,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	recovering, stopRecovery := context.WithCancel(ctx)
 	loops.Go(func() { c.recoverLoop(recovering) })
+	loops.Go(func() { c.auditLoop(recovering) })
 	loops.Go(func() { watchDurability(recovering, c.broker, c.durabilityEvery, c.logger) })
 	if c.cfg.DeadAge > 0 {
 		loops.Go(func() { c.trimLoop(recovering) })

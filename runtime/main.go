@@ -78,6 +78,7 @@ func commandGroups() []commandGroup {
 		{"Steer", []command{
 			{"cancel", "ID", "end a run", plain((*app).cancel)},
 			{"dead", "list|retry|delete [ID…]", "runs that have ended without success", plain((*app).dead)},
+			{"audit", "", "find and mend what nobody works on", plain((*app).audit)},
 			{"pause|resume", "QUEUE", "stop handing out runs of a queue, or go on", (*app).pause},
 			{"enable|disable", "TASK", "go on handing out runs of a task, or stop", (*app).disable},
 		}},
