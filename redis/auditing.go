@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // Audits that nobody asked for. One process at a time audits a queue, and sends the
@@ -22,6 +24,7 @@ const (
 	auditShare     = 100         // of the time one part is for audits
 	auditLongest   = time.Second // between two commands
 	auditIdleShare = 10 * time.Second
+	auditRefused   = 24 * time.Hour
 )
 
 // pace stretches an audit that nobody waits for. Its zero value does not.
@@ -97,6 +100,9 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	}
 	if runs == 0 {
 		after = max(after, time.Duration(a.pace.commands)*auditIdleShare)
+	}
+	if goredis.HasErrorPrefix(err, "NOPERM") {
+		after = auditRefused // the server logs each refusal
 	}
 	if err != nil {
 		return q.name, a.report, b.fail(ctx, "audit queue "+q.name, err)
