@@ -96,18 +96,23 @@ function modes.bury()
   for i = 6, #ARGV do
     if not mend then
       n = n + math.min(1, count(KEYS[9], '', ARGV[i], -1))
-    elseif take(KEYS[9], ARGV[i]) then
+    elseif count(KEYS[9], '', ARGV[i], -1) > 0 then
       n = n + 1
       local time = redis.call('TIME')
       local now = time[1] * 1000 + math.floor(time[2] / 1000)
       local element = string.sub(ARGV[i], tonumber(ARGV[5]) + 1)
       redis.call('LPUSH', KEYS[2], string.format('%013.0f', now) .. ARGV[4] .. element)
+      local ok, failure = pcall(take, KEYS[9], ARGV[i])
+      if not ok then
+        redis.pcall('LPOP', KEYS[2])
+        error(failure)
+      end
     end
   end
   local over = redis.call('LLEN', KEYS[2]) - tonumber(ARGV[3])
   if mend and over > 0 then
-    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[3]) - 1)
     redis.call('INCRBY', KEYS[3], over)
+    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[3]) - 1)
   end
   return n
 end
@@ -237,26 +242,30 @@ function modes.counts()
 end
 
 function modes.turns()
-  local n, at = 0, ARGV[5]
+  local n, from = 0, ARGV[5]
   for _ = 1, 500 do
-    local entry = redis.call('ZRANGEBYLEX', KEYS[4], '(' .. at, '+', 'LIMIT', 0, 1)[1]
+    local entry = redis.call('ZRANGEBYLEX', KEYS[4], '(' .. from, '+', 'LIMIT', 0, 1)[1]
     if not entry then
       return {n, ''}
     end
     local line = string.sub(entry, 1, 33)
     local turn = redis.call('HGET', KEYS[6], 'l' .. line)
     local listed = turn and redis.call('ZSCORE', KEYS[5], turn)
+    local value = listed and string.sub(turn, 1, -33)
+    local at = value and redis.call('HGET', KEYS[6], 't' .. value)
+    listed = at and redis.call('ZSCORE', KEYS[5], 'v' .. string.sub(value, 1, -17) .. at .. string.sub(value, -16))
     if not listed then
       n = n + 1
       if mend then
+        lines.unlist(line)
         lines.list(line, 'r', string.sub(entry, 34, 49))
       end
     elseif mend and string.sub(turn, 1, 1) == 'k' then
       redis.call('ZADD', KEYS[7], 'NX', 0, string.sub(turn, 2, 17)) -- should nobody be about to
     end
-    at = line .. '~'
+    from = line .. '~'
   end
-  return {n, at}
+  return {n, from}
 end
 
 return modes[ARGV[1]]()

@@ -13,8 +13,9 @@ elseif what == 'resume' then
 elseif what == 'disable' then
   redis.call('SADD', KEYS[2], task)
   redis.call('ZREM', KEYS[3], task)
-elseif redis.call('SREM', KEYS[2], task) == 1 then
+elseif redis.call('SISMEMBER', KEYS[2], task) == 1 then
   redis.call('ZADD', KEYS[3], '+inf', task) -- takes bring back what they moved aside
+  redis.call('SREM', KEYS[2], task)
 end
 if what == 'resume' or what == 'enable' then
   for i = 4, 5 do

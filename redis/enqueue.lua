@@ -31,7 +31,8 @@
 --       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
 --       with that revision, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
---       live one; the tick is claimed then. Refused by the server at maxmemory,
+--       live one; the tick is claimed then; or a text, the error by which nothing of
+--       the group is stored. Refused by the server at maxmemory,
 --       before anything; where the first group is stored instead of something,
 --       also with WRONGTYPE when a key is of another type than is written.
 -- include lines.lua
@@ -59,12 +60,19 @@ local function inLines()
   return lines
 end
 
+local undone = {} -- what takes back the group in hand, as far as it is stored
+local begun -- some of its ids are stored
+local later, behind, kept -- where its delayed begin and end, and its records begin, once these are stored
+
+-- whether it is in a line
 local function arrive(lane, element)
+  local entry
   if bit.band(string.byte(element, 2) or 0, 8) == 0 then
     redis.call('RPUSH', KEYS[1 + lane], element)
   else
-    inLines().arrive(lane, KEYS[1 + lane], element)
+    entry = inLines().arrive(lane, KEYS[1 + lane], element)
   end
+  undone[#undone + 1] = entry and {'ZREM', KEYS[16], entry} or {'LTRIM', KEYS[1 + lane], 0, -2}
 end
 
 -- whether some of ARGV have limits
@@ -80,7 +88,9 @@ end
 
 local function push(key, first, last)
   for i = first, last, 4000 do
-    redis.call('RPUSH', key, unpack(ARGV, i, math.min(i + 3999, last)))
+    local to = math.min(i + 3999, last)
+    redis.call('RPUSH', key, unpack(ARGV, i, to))
+    undone[#undone + 1] = {'LTRIM', key, 0, i - to - 2}
   end
 end
 
@@ -132,8 +142,11 @@ local function check(source, task, tick, ids, uniques)
       end
     end
   end
-  if (live or #others > 0) and from == 'o' and redis.call('LREM', KEYS[15], 1, rest) == 0 then
-    return 4
+  if (live or #others > 0) and from == 'o' then
+    if redis.call('LREM', KEYS[15], 1, rest) == 0 then
+      return 4
+    end
+    undone[1] = {'RPUSH', KEYS[15], rest}
   end
   if live and #others == 0 then
     return 1
@@ -148,15 +161,50 @@ local function check(source, task, tick, ids, uniques)
       return 3
     end
   end
-  if #others > 0 then
-    return others
+  return #others > 0 and others or 0
+end
+
+-- Takes away what a group is stored instead of, once all of it stands where it waits;
+-- false if that is not there.
+local function replace(source, key)
+  local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
+  if places[from] then
+    if redis.call('LREM', places[from], 1, rest) == 0 then
+      return false
+    end
+    undone[#undone + 1] = {'LPUSH', places[from], rest}
+  elseif from == 'b' then
+    undone[#undone + 1] = {'HDEL', key, 'begun'}
+    redis.call('HSET', key, 'begun', rest)
+    redis.call('PERSIST', key)
+  elseif from == 'p' or from == 'g' then
+    if from == 'g' and redis.call('LREM', KEYS[15], 1, '+' .. rest) > 0 then
+      undone[#undone + 1] = {'LPUSH', KEYS[15], '+' .. rest}
+    end
+    local parked = redis.call('GET', key)
+    redis.call('DEL', key)
+    undone[#undone + 1] = {'SET', key, parked, 'PX', 2592000000}
   end
-  if from == 'g' then
-    redis.call('LREM', KEYS[15], 1, '+' .. rest)
-  elseif places[from] and redis.call('LREM', places[from], 1, rest) == 0 then
-    return 4
+  return true
+end
+
+-- takes the group back whose keys begin at first
+local function takeBack(first, ids, uniques)
+  for i = kept or k, k - 1 do
+    redis.pcall('DEL', KEYS[i])
   end
-  return 0
+  for i = #undone, 1, -1 do
+    redis.pcall(unpack(undone[i]))
+  end
+  for i = later or 1, later and (behind or p) or 0, 3 do
+    redis.pcall('ZREM', KEYS[1], ARGV[i + 2])
+  end
+  for i = first, begun and first + ids + uniques - 1 or 0 do
+    local owner = redis.pcall('GET', KEYS[i])
+    if owner == token or type(owner) == 'string' and string.sub(owner, -1 - #token) == ' ' .. token then
+      redis.pcall('DEL', KEYS[i])
+    end
+  end
 end
 
 -- has the record of a run tell that it was left out, unless a live run has it
@@ -183,28 +231,22 @@ if ARGV[3] ~= '' and string.sub(ARGV[3], 1, 1) ~= 'b' then
   end
 end
 
-local reply = {}
-for g = 1, tonumber(ARGV[2]) do
-  token = ARGV[1] .. '.' .. g
-  local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
-  local uniques = tonumber(ARGV[p + 4])
-  p = p + 5
-  local verdict = check(source, task, tick, ids, uniques)
+-- Goes through a group's arguments, and stores it if its verdict is 0. Returns the
+-- verdict: an error leaves nothing of the group.
+local function group(verdict, source, task, tick, ids, uniques)
   local store = verdict == 0
   local duplicate = verdict == 1 or type(verdict) == 'table'
+  local first = k
   if store then
+    begun = true
     for i = k, k + ids - 1 do
-      if i == k and string.find(source, '^[pg]') then
-        redis.call('DEL', KEYS[i])
-      elseif i == k and string.find(source, '^b') then
-        redis.call('HSET', KEYS[i], 'begun', string.sub(source, 2))
-        redis.call('PERSIST', KEYS[i])
-      else
+      if i > k or not string.find(source, '^[pgb]') then
         redis.call('SET', KEYS[i], token)
       end
     end
   elseif duplicate and source == 'm' then
     redis.call('SET', KEYS[k], 'left out')
+    undone[#undone + 1] = {'DEL', KEYS[k]}
   end
   k = k + ids
   for _ = 1, uniques do
@@ -221,16 +263,17 @@ for g = 1, tonumber(ARGV[2]) do
   for _ = 1, lists do
     local lane, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
     if store then
-      push(KEYS[1 + lane], p + 2, p + 1 + n)
       if limited(p + 2, p + 1 + n) then
         inLines().mark()
       end
+      push(KEYS[1 + lane], p + 2, p + 1 + n)
       woken[lane <= 3 and 1 or 2] = true
     end
     p = p + 2 + n
   end
   local delayed = tonumber(ARGV[p])
   p = p + 1
+  later = store and delayed > 0 and p
   for _ = 1, delayed do
     if store then
       local at, lane = due(ARGV[p]), tonumber(ARGV[p + 1])
@@ -246,31 +289,62 @@ for g = 1, tonumber(ARGV[2]) do
     end
     p = p + 3
   end
+  behind = later and p - 1
+  if store and source ~= '' and not replace(source, KEYS[first]) then
+    takeBack(first, ids, uniques)
+    verdict, store, undone = 4, false, {}
+  end
   if task ~= '' and (store or type(verdict) == 'table') then
+    local last = redis.call('HGET', KEYS[12], task)
     redis.call('HSET', KEYS[12], task, tick) -- it is not claimed by what cannot be stored
+    undone[#undone + 1] = last and {'HSET', KEYS[12], task, last} or {'HDEL', KEYS[12], task}
   end
   local records = tonumber(ARGV[p])
   p = p + 1
+  kept = store and records > 0 and k
   for _ = 1, records do
     if not store then -- it belongs to another
       if duplicate and task == '' and tick ~= '' then
         leaveOut(KEYS[k], tick, verdict)
       end
-    elseif ARGV[p] == '' then
-      redis.call('SET', KEYS[k], ARGV[p + 1])
     else
-      local at = due(ARGV[p])
-      redis.call('SET', KEYS[k], string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(ARGV[p + 1], 2))
+      if ARGV[p] == '' then
+        redis.call('SET', KEYS[k], ARGV[p + 1])
+      else
+        local at = due(ARGV[p])
+        redis.call('SET', KEYS[k], string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(ARGV[p + 1], 2))
+      end
     end
     p = p + 2
     k = k + 1
   end
-  reply[g] = verdict == -1 and 0 or verdict
+  return verdict == -1 and 0 or verdict
+end
+
+local reply = {}
+for g = 1, tonumber(ARGV[2]) do
+  token, undone, begun = ARGV[1] .. '.' .. g, {}, false
+  later, behind, kept = nil, nil, nil
+  local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
+  local uniques = tonumber(ARGV[p + 4])
+  p = p + 5
+  local args, first = p, k
+  local ok, verdict = pcall(function()
+    return group(check(source, task, tick, ids, uniques), source, task, tick, ids, uniques)
+  end)
+  if not ok then
+    local failure = verdict
+    takeBack(first, ids, uniques)
+    p, k = args, first
+    group(5, '', '', '', ids, uniques) -- goes on to the next
+    verdict = type(failure) == 'table' and failure.err or tostring(failure)
+  end
+  reply[g] = verdict
 end
 
 -- Whoever waits for the first delayed run has to learn that it is another now.
 if earliest then
-  local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  local first = redis.pcall('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   if tonumber(first[2]) == earliest then
     woken[earliestLane] = true
   end

@@ -323,12 +323,18 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}
+	start := time.Now()
 	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
 	var ends ends
 	if err == nil {
 		ends, err = noteFenced(v, groups)
 	}
+	s.b.damage.drop(h.q.name, ends.dropped)
 	if err != nil {
+		if isDamage(err) {
+			unheard = true // some may be applied
+			s.b.mend(ctx, start, keys...)
+		}
 		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
 		s.unclaim(own, unheard)
 		for _, g := range own {
@@ -356,6 +362,7 @@ func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
 type ends struct {
 	waiters []any // and ids, of whom to tell
 	sent    bool  // something was put into the outbox
+	dropped int64 // dead letters beyond the cap
 }
 
 // follow does what follows from ends. What they queue is queued when it returns,
@@ -510,7 +517,7 @@ func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []
 // what follows from the others' ends.
 func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 	reply, ok := v.([]any)
-	if !ok || len(reply) != 3 {
+	if !ok || len(reply) != 4 {
 		return e, fmt.Errorf("unexpected reply %T of the finish script", v)
 	}
 	fenced, _ := reply[0].([]any)
@@ -533,5 +540,6 @@ func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 	e.waiters, _ = reply[1].([]any)
 	sent, _ := reply[2].(int64)
 	e.sent = sent > 0
+	e.dropped, _ = reply[3].(int64)
 	return e, nil
 }

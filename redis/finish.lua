@@ -44,15 +44,19 @@
 --       waiter and the run's id of each that is to be told of an end, and how much
 --       was put into the outbox. A run
 --       that needs no steps and is marked as finished already is not fenced:
---       this session marked it, or the auditor that found the run elsewhere.
+--       this session marked it, or the auditor that found the run elsewhere. The
+--       last is how many dead letters were dropped beyond the cap.
 --       A batch stays, with its runs marked, if nothing was to be left of it but
 --       fewer have been finished before than the caller knows: the server has
 --       forgotten the others' ends.
+--       After an error the runs that come before and after the one of which it is
+--       are finished, and of that one nothing is done: the call can be repeated.
 -- include lines.lua
 -- include wake.lua
 local p, k = 4, 22
 local fenced, waiters, woken, sent = {}, {}, {}, 0
 local due -- of the retry in hand
+local died = 0 -- how many dead letters there are, if there are new ones
 local batch, index -- of the run in hand; one that waits is in no batch
 
 local awaited -- whether anybody waits for any run
@@ -75,11 +79,23 @@ local function tell(record)
   end
 end
 
+local undone = {} -- what takes back the steps of the run in hand, the last one last
+
+local function undoable(undo)
+  undone[#undone + 1] = undo
+end
+
+local function undoAll()
+  for i = #undone, 1, -1 do
+    undone[i]()
+  end
+  undone = {}
+end
+
 -- What runs need that end in more than one step, made for the first of them: most
 -- calls have none.
-local follow, remove
+local follow, waits
 local function prepare()
-  local cap = tonumber(ARGV[1])
   local clock
   local function now()
     if not clock then
@@ -106,7 +122,11 @@ local function prepare()
     if apply then
       local owner = redis.call('GET', KEYS[k])
       if owner and string.sub(owner, 1, 6) ~= 'ended:' then
-        redis.call('SET', KEYS[k], 'ended:' .. owner, 'PX', 10000)
+        local key = KEYS[k]
+        redis.call('SET', key, 'ended:' .. owner, 'PX', 10000)
+        undoable(function()
+          redis.pcall('SET', key, owner)
+        end)
       end
     end
     k = k + 1
@@ -116,7 +136,11 @@ local function prepare()
     if apply then
       local owner = redis.call('GET', KEYS[k])
       if owner and string.sub(owner, 1, #ARGV[p] + 1) == ARGV[p] .. ' ' then
-        redis.call('SET', KEYS[k], ' ' .. owner, 'PX', 10000)
+        local key = KEYS[k]
+        redis.call('SET', key, ' ' .. owner, 'PX', 10000)
+        undoable(function()
+          redis.pcall('SET', key, owner)
+        end)
       end
     end
     p, k = p + 1, k + 1
@@ -124,19 +148,31 @@ local function prepare()
 
   function steps.l(apply)
     local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
-    if element and inLines().release(element) then
-      woken[1], woken[2] = true, true
+    if element then
+      woken[1] = inLines().release(element) or woken[1]
+      woken[2] = woken[1] or woken[2]
+      undoable(function()
+        lines.hold(element)
+      end)
     end
   end
 
   function steps.h(apply)
     if apply then
       local lane = tonumber(ARGV[p])
+      local entry
       if bit.band(string.byte(ARGV[p + 1], 2) or 0, 8) == 0 then
         redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
       else
-        inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
+        entry = inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
       end
+      undoable(function()
+        if entry then
+          redis.pcall('ZREM', KEYS[16], entry)
+        else
+          redis.pcall('LPOP', KEYS[1 + lane])
+        end
+      end)
       woken[kindOf(lane)] = true
     end
     p = p + 2
@@ -145,7 +181,12 @@ local function prepare()
   function steps.d(apply)
     if apply then
       due = string.format('%013.0f', math.min(now() + tonumber(ARGV[p]), 9999999999999)) -- a record has 13 digits
-      redis.call('ZADD', KEYS[1], due, ARGV[p + 2])
+      local element = ARGV[p + 2]
+      if redis.call('ZADD', KEYS[1], due, element) == 1 then
+        undoable(function()
+          redis.pcall('ZREM', KEYS[1], element)
+        end)
+      end
       if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
         woken[kindOf(tonumber(ARGV[p + 1]))] = true
       end
@@ -162,12 +203,11 @@ local function prepare()
 
   function steps.x(apply)
     if apply then
-      redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
-      local over = redis.call('LLEN', KEYS[13]) - cap
-      if over > 0 then
-        redis.call('LTRIM', KEYS[13], 0, cap - 1)
-        redis.call('INCRBY', KEYS[14], over)
-      end
+      died = redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
+      undoable(function()
+        redis.pcall('LPOP', KEYS[13])
+        died = died - 1
+      end)
     end
     p = p + 1
   end
@@ -190,6 +230,10 @@ local function prepare()
   local function send(entry)
     redis.call('RPUSH', KEYS[21], entry)
     sent = sent + 1
+    undoable(function()
+      redis.pcall('LTRIM', KEYS[21], 0, -2)
+      sent = sent - 1
+    end)
   end
 
   function steps.o(apply)
@@ -202,8 +246,12 @@ local function prepare()
   function steps.g(apply)
     local group, member, ended = KEYS[k], ARGV[p], ARGV[p + 1]
     p, k = p + 2, k + 1
-    if not apply or redis.call('HEXISTS', group, 'left') == 0 then
+    local before = apply and redis.call('HGET', group, 'left')
+    if not before then
       return
+    end
+    if not string.find(before, '^%-?%d+$') then
+      redis.call('HSET', group, 'left', 1) -- nobody knows: what waits for it finds what there is
     end
     if redis.call('HSETNX', group, member, ended .. failure) == 0 then
       -- A dead letter that was queued again: its success counts instead.
@@ -211,13 +259,28 @@ local function prepare()
       if string.sub(ended, size + 1, size + 1) == 's' and string.sub(before, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
         redis.call('HSET', group, member, ended)
       end
-    elseif redis.call('HINCRBY', group, 'left', -1) == 0 then
+      return
+    end
+    undoable(function()
+      redis.pcall('HDEL', group, member)
+    end)
+    local left = redis.call('HINCRBY', group, 'left', -1)
+    undoable(function()
+      redis.pcall('HINCRBY', group, 'left', 1)
+    end)
+    if left == 0 then
       local last = redis.call('HMGET', group, 'then', 'keep')
       if last[1] then
         send(last[1])
+        redis.call('HDEL', group, 'then')
+        undoable(function()
+          redis.pcall('HSET', group, 'then', last[1])
+        end)
       end
-      redis.call('HDEL', group, 'then')
-      redis.call('PEXPIRE', group, last[2])
+      redis.call('PEXPIRE', group, tonumber(last[2]) or 604800000)
+      undoable(function()
+        redis.pcall('PERSIST', group)
+      end)
     end
   end
 
@@ -237,22 +300,33 @@ local function prepare()
     failure = ''
     if marked then
       redis.call('HDEL', cancels, field)
+      undoable(function()
+        redis.pcall('HSET', cancels, field, marked)
+      end)
     end
     follow(string.sub(letters, 2 + n), apply and not marked)
   end
 
-  -- takes an element away from where it waits; true if it was there
-  function remove(place, element)
-    if place == KEYS[16] then
-      return inLines().remove(element)
-    end
+  -- whether an element waits in a place, and a function that takes it away from there
+  function waits(place, element)
     local kind = redis.call('TYPE', place).ok
-    if kind == 'list' then
-      return redis.call('LREM', place, -1, element) > 0
+    if place == KEYS[16] then
+      return kind == 'zset' and redis.call('ZSCORE', place, element), function()
+        inLines().remove(element, undoAll)
+      end
+    elseif kind == 'list' then
+      -- Of a list nothing else tells: it goes first, and back to the tail.
+      return redis.call('LREM', place, -1, element) > 0, function() end, function()
+        redis.pcall('RPUSH', place, element)
+      end
     elseif kind == 'string' then
-      return redis.call('GET', place) == element and redis.call('DEL', place) > 0
+      return redis.call('GET', place) == element, function()
+        must(undoAll, 'DEL', place)
+      end
     end
-    return redis.call('ZREM', place, element) > 0
+    return kind == 'zset' and redis.call('ZSCORE', place, element), function()
+      must(undoAll, 'ZREM', place, element)
+    end
   end
 end
 
@@ -265,18 +339,21 @@ local function either(a, b)
   return table.concat(bytes)
 end
 
+local failed -- the first error of a run's steps, which is told once all others are seen to
+
 for slot = 1, tonumber(ARGV[2]) do
   local member, before, plain, noted = ARGV[p], tonumber(ARGV[p + 1]) - 1, ARGV[p + 2], tonumber(ARGV[p + 3])
   local whole = before >= 0
   local done = KEYS[k + 1]
   batch = KEYS[k]
   p, k = p + 4, k + 2
-  local held
+  local held, remove, restore
   if member == '' then
     if not follow then
       prepare()
     end
-    held, plain, whole, batch = remove(batch, plain), '', true, nil
+    held, remove, restore = waits(batch, plain)
+    plain, whole, batch = '', true, nil
   else
     held = redis.call('EXISTS', batch) == 1
     if held and before > 0 and redis.call('BITCOUNT', done) < before then
@@ -301,33 +378,52 @@ for slot = 1, tonumber(ARGV[2]) do
     prepare()
   end
   local marked = held and (others > 0 or not whole) and redis.call('GET', done)
-  if held and not whole and #plain > 0 then
-    redis.call('SET', done, marked and either(marked, plain) or plain)
+  local function markPlain()
+    if #plain > 0 then
+      redis.call('SET', done, marked and either(marked, plain) or plain)
+    end
+  end
+  if held and not whole then
+    markPlain()
   end
 
-  -- true if the run's outcome is to be applied; it is marked as finished then
-  local function claim()
-    if not held or marked and redis.call('GETBIT', done, index) == 1 then
+  local applied, broken = {}, false -- indexes of the runs whose outcome was applied
+  for _ = 1, others do
+    local letters, args, keys = ARGV[p + 1], p + 2, k
+    index = tonumber(ARGV[p])
+    local apply = held and not (marked and redis.call('GETBIT', done, index) == 1)
+    p = args
+    if not apply then
       fenced[#fenced + 1] = slot
       fenced[#fenced + 1] = index
-      return false
+      follow(letters, false)
+    else
+      due, undone = nil, {restore}
+      local ok, failure = pcall(function()
+        follow(letters, true)
+        if remove then
+          remove()
+        elseif not whole then
+          must(undoAll, 'SETBIT', done, index, 1)
+        end
+      end)
+      if ok then
+        applied[#applied + 1] = index
+        marked = marked or not whole
+      else
+        undoAll()
+        failed, broken = failed or failure, true
+        p, k = args, keys
+        follow(letters, false)
+      end
     end
-    if not whole then
-      redis.call('SETBIT', done, index, 1)
-      marked = true
+  end
+  if member ~= '' and broken and whole then
+    markPlain()
+    for _, n in ipairs(applied) do
+      redis.call('SETBIT', done, n, 1)
     end
-    return true
-  end
-
-  for _ = 1, others do
-    local letters = ARGV[p + 1]
-    index = tonumber(ARGV[p])
-    p = p + 2
-    local apply = claim()
-    due = nil
-    follow(letters, apply)
-  end
-  if member ~= '' and (not held or whole) then
+  elseif member ~= '' and (not held or whole) then
     redis.call('DEL', batch, done)
     redis.call('SREM', KEYS[12], member)
   end
@@ -335,4 +431,12 @@ end
 for lane in pairs(woken) do
   wake(lane)
 end
-return {fenced, waiters, sent}
+local over = died - tonumber(ARGV[1])
+if over > 0 then
+  redis.call('INCRBY', KEYS[14], over)
+  redis.call('LTRIM', KEYS[13], 0, tonumber(ARGV[1]) - 1)
+end
+if failed then
+  error(failed)
+end
+return {fenced, waiters, sent, math.max(over, 0)}

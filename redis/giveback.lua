@@ -19,7 +19,8 @@
 --       index of its run in the batch
 -- Returns the number of runs put back, -1 when the lease has not ended, and how
 --       many went into the outbox instead, as their end was asked for: '-', the
---       failure with its length, the element.
+--       failure with its length, the element; and how many that cannot be read became
+--       dead letters. An error leaves the run that it is of in the batch.
 -- include lines.lua
 -- include wake.lua
 local time = redis.call('TIME')
@@ -29,16 +30,7 @@ local batch, done = KEYS[15], KEYS[16]
 if recover then
   local lease = redis.call('ZSCORE', KEYS[13], ARGV[1])
   if lease and tonumber(lease) > now then
-    return {-1, 0}
-  end
-end
-
-local function bury(element)
-  redis.call('LPUSH', KEYS[17], string.format('%013.0f', now) .. ARGV[5] .. element)
-  local over = redis.call('LLEN', KEYS[17]) - tonumber(ARGV[4])
-  if over > 0 then
-    redis.call('LTRIM', KEYS[17], 0, tonumber(ARGV[4]) - 1)
-    redis.call('INCRBY', KEYS[18], over)
+    return {-1, 0, 0}
   end
 end
 
@@ -78,41 +70,76 @@ local function inLines()
   lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
   return lines
 end
-for i = #elements, 1, -1 do
-  local element = elements[i]
-  if not finished(i - 1) then
-    local version, flags, kind, priority = string.byte(element, 1, 4)
-    local policed = bit.band(flags or 0, 8) == 8
-    if policed and inLines().release(element) then
-      woken[1], woken[2] = true, true
-    end
-    local field = asked and slot .. ':' .. (i - 1)
-    local failure = field and redis.call('HGET', KEYS[24], field)
-    if failure then
-      redis.call('RPUSH', KEYS[25], '-' .. struct.pack('>I4', #failure) .. failure .. element)
-      redis.call('HDEL', KEYS[24], field)
-      cancelled = cancelled + 1
-    elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
-      local lane, again = kind * 3 + 3 - priority, false
-      element, again = back(element, flags)
-      if again and waits[i - 1] then
-        due[i - 1] = string.format('%013.0f', now + waits[i - 1])
-        redis.call('ZADD', KEYS[1], due[i - 1], element)
-      elseif policed then
-        inLines().back(lane, KEYS[1 + lane], element)
-      else
-        redis.call('LPUSH', KEYS[1 + lane], element)
-      end
-      woken[kind + 1] = true -- also to learn when one is due
-      n = n + 1
+local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
+
+-- Puts a run where it waits, and then sees to what it held.
+local function putBack(i, element)
+  local version, flags, kind, priority = string.byte(element, 1, 4)
+  local policed = bit.band(flags or 0, 8) == 8
+  local field = asked and slot .. ':' .. (i - 1)
+  local failure = field and redis.call('HGET', KEYS[24], field)
+  local place, entry
+  if failure then
+    place = KEYS[25]
+    redis.call('RPUSH', place, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+  elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
+    local lane, again = kind * 3 + 3 - priority, false
+    local as
+    as, again = back(element, flags)
+    if again and waits[i - 1] then
+      due[i - 1] = string.format('%013.0f', now + waits[i - 1])
+      place, entry = KEYS[1], as
+      redis.call('ZADD', place, due[i - 1], as)
+    elseif policed then
+      place, entry = KEYS[1 + lane], inLines().back(lane, KEYS[1 + lane], as)
+      place = entry and KEYS[19] or place
     else
-      bury(element)
+      place = KEYS[1 + lane]
+      redis.call('LPUSH', place, as)
     end
+    woken[kind + 1] = true -- also to learn when one is due
+  else
+    place = KEYS[17]
+    died = redis.call('LPUSH', place, string.format('%013.0f', now) .. ARGV[5] .. element)
+    buried = buried + 1
+  end
+  must(function()
+    if entry then
+      redis.pcall('ZREM', place, entry)
+    elseif failure then
+      redis.pcall('LTRIM', place, 0, -2)
+    else
+      redis.pcall('LTRIM', place, 1, -1)
+    end
+  end, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
+  if failure then
+    redis.call('HDEL', KEYS[24], field)
+    cancelled = cancelled + 1
+  elseif place ~= KEYS[17] then
+    n = n + 1
+  end
+  if policed and inLines().release(element) then
+    woken[1], woken[2] = true, true
+  end
+end
+
+local isFinished = {}
+for i = 1, #elements do
+  isFinished[i] = finished(i - 1)
+end
+local failed -- the first error; the run that it is of stays, and the batch
+if recover and #elements > 0 then
+  redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
+end
+for i = #elements, 1, -1 do
+  if not isFinished[i] then
+    local ok, failure = pcall(putBack, i, elements[i])
+    failed = failed or not ok and failure
   end
 end
 for i = 26, #KEYS do
   local index = tonumber(ARGV[next + i - 26])
-  if elements[index + 1] and not finished(index) then
+  if elements[index + 1] and not isFinished[index + 1] then
     local state = redis.call('GETRANGE', KEYS[i], 0, 0)
     if due[index] and (state == 'r' or state == 'q' or state == 'd') then
       redis.call('SETRANGE', KEYS[i], 0, 'd' .. due[index])
@@ -121,12 +148,19 @@ for i = 26, #KEYS do
     end
   end
 end
-redis.call('DEL', batch, done)
-redis.call('SREM', KEYS[12], ARGV[2])
-if recover and #elements > 0 then
-  redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
+if not failed then
+  redis.call('DEL', batch, done)
+  redis.call('SREM', KEYS[12], ARGV[2])
 end
 for lane in pairs(woken) do
   wake(lane)
 end
-return {n, cancelled}
+local over = died - tonumber(ARGV[4])
+if over > 0 then
+  redis.call('INCRBY', KEYS[18], over)
+  redis.call('LTRIM', KEYS[17], 0, tonumber(ARGV[4]) - 1)
+end
+if failed then
+  error(failed)
+end
+return {n, cancelled, buried}

@@ -22,11 +22,14 @@ end
 if has[1] then
   return mine and 0 or 1
 end
-redis.call('HSET', KEYS[1], 'left', ARGV[3], 'keep', ARGV[6])
-if ARGV[4] ~= '' then
-  redis.call('HSET', KEYS[1], 'then', ARGV[4])
-else
-  redis.call('HSET', KEYS[1], 'begun', ARGV[2])
+local field, value = 'then', ARGV[4]
+if value == '' then
+  field, value = 'begun', ARGV[2]
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[1], 'left', ARGV[3], 'keep', ARGV[6], field, value)
+local expires = redis.pcall('PEXPIRE', KEYS[1], ARGV[5])
+if type(expires) == 'table' then
+  redis.pcall('DEL', KEYS[1]) -- else it would stay for ever
+  return expires
+end
 return 0

@@ -284,34 +284,47 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
+  -- counts a run again at those of its limits that bound how many are in flight, as
+  -- far as the n-th
+  function self.hold(element, n)
+    local run = self.read(element)
+    for i, limit in ipairs(run and run.limits or {}) do
+      if limit.per == 0 and limit.counts and i <= (n or i) then
+        redis.pcall('HINCRBY', held, limit.key, 1)
+      end
+    end
+  end
+
   -- counts a run no more that is not in flight any longer; returns whether
   -- another may start for it
   function self.release(element)
     local run, opened = self.read(element), false
-    for _, limit in ipairs(run and run.limits or {}) do
+    for i, limit in ipairs(run and run.limits or {}) do
       if limit.per == 0 and limit.counts then
-        if redis.call('HINCRBY', held, limit.key, -1) <= 0 then
-          redis.call('HDEL', held, limit.key)
+        local function undo()
+          self.hold(element, i - 1)
         end
-        if redis.call('EXISTS', turns) == 1 then
-          redis.call('ZADD', opens, 0, limit.hash)
+        if must(undo, 'EXISTS', turns) == 1 then
+          must(undo, 'ZADD', opens, 0, limit.hash)
           opened = true
+        end
+        if must(undo, 'HINCRBY', held, limit.key, -1) <= 0 then
+          redis.pcall('HDEL', held, limit.key)
         end
       end
     end
     return opened
   end
 
-  -- takes an entry of the lines away, and has what waits behind it looked at
-  function self.remove(entry)
-    if redis.call('ZREM', lines, entry) == 0 then
-      return false
-    end
+  -- takes an entry of the lines away, and has what waits behind it looked at; undo is
+  -- for when it stays
+  function self.remove(entry, undo)
+    undo = undo or function() end
     local run = self.read(string.sub(entry, 50))
     for _, limit in ipairs(run and run.limits or {}) do
-      redis.call('ZADD', opens, 0, limit.hash)
+      must(undo, 'ZADD', opens, 0, limit.hash)
     end
-    return true
+    return must(undo, 'ZREM', lines, entry) > 0
   end
 
   return self

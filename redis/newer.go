@@ -26,6 +26,7 @@ const upgrade = "upgrade, then queue it again (dead retry)"
 type unread struct {
 	at      *receipt
 	element []byte
+	run     *broker.TaskRun // as far as it was read, nil: not at all
 	why     error
 }
 
@@ -45,16 +46,30 @@ func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
 		id, newer := newerID(e.element, e.why)
 		switch age := ages[id]; {
 		case !newer:
+			s.b.reportUnread(h.q, e, e.why)
 			outcomes[i] = unreadable(e.at, h.q, e.element, e.why)
 		case age < newerPatience:
 			delay := leaveFor(age)
 			s.noteParked(h, delay) // before the script, whose effect a take may see before its reply
 			outcomes[i] = leaveNewer(e.at, h.q, e.element, delay)
 		default:
+			s.b.reportUnread(h.q, e, nobodyCame(e.why))
 			outcomes[i] = unreadable(e.at, h.q, e.element, nobodyCame(e.why))
 		}
 	}
 	s.bury(ctx, h, outcomes)
+}
+
+// reportUnread has consumers log that an entry becomes a dead letter.
+func (b *Broker) reportUnread(q *queue, e unread, why error) {
+	run := &broker.TaskRun{ID: rawID(e.element), Queue: q.name}
+	if e.run != nil {
+		run.Task = e.run.Task
+	}
+	if h, err := parseHeader(e.element); err == nil {
+		run.ID = string(h.id)
+	}
+	b.damage.add(broker.Damage{Queue: q.name, Run: run, Why: why.Error()})
 }
 
 func nobodyCame(why error) error {

@@ -18,6 +18,7 @@ local owned = owner == 'parked:' .. ARGV[2]
 local unique = KEYS[5] and redis.call('GET', KEYS[5])
 local by = unique and string.match(unique, '^.* (.*)$')
 if ARGV[1] ~= 'park' then
+  local doubt = redis.call('HGET', KEYS[4], ARGV[3])
   local command = ARGV[1] == 'stay' and 'PERSIST' or 'DEL'
   if mine and not other then
     if by == 'parked:' .. ARGV[2] then
@@ -29,7 +30,6 @@ if ARGV[1] ~= 'park' then
       redis.call(command, KEYS[2])
     end
   end
-  local doubt = redis.call('HGET', KEYS[4], ARGV[3])
   if doubt and string.sub(doubt, 1, 16) == ARGV[2] then
     redis.call('HDEL', KEYS[4], ARGV[3])
   end
@@ -41,6 +41,7 @@ end
 if unique and string.sub(unique, 1, 1) ~= ' ' and by ~= 'parked:' .. ARGV[2] then
   return string.match(unique, '^(.*) ')
 end
+redis.call('HGET', KEYS[4], ARGV[3]) -- fails before anything is written
 if KEYS[5] then
   redis.call('SET', KEYS[5], ARGV[3] .. ' parked:' .. ARGV[2], 'PX', ARGV[7])
 end

@@ -8,6 +8,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"sync"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -231,8 +232,11 @@ func (p *pusher) flush() {
 func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	ready, kind := q.fixed[l.lane], (l.lane-1)/3
 	wake, watched, woken := q.wake[kind], q.watched[kind], b.woken(kind)
-	then := b.confirming()
-	err := b.persist(ctx, transient, func() error {
+	then, start := b.confirming(), time.Now()
+	again := func(err error) bool {
+		return transient(err) || isDamage(err) && b.mend(ctx, start, ready)
+	}
+	err := b.persist(ctx, again, func() error {
 		if r := b.clients.queue.routes; r != nil {
 			return pushOn(ctx, r, ready, wake, watched, woken, l, then)
 		}

@@ -24,12 +24,21 @@ if old then
   if string.sub(old, 33 + #task, 32 + #task + #rule) == rule then
     since = string.sub(old, 17, 32)
   end
-  last = redis.call('HGET', KEYS[3], field)
 elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
   return 0
 end
+last = redis.call('HGET', KEYS[3], field)
 local revision = string.format('%016.0f', redis.call('INCRBY', KEYS[2], 1))
-last = last and string.sub(last, 1, 20) or string.rep('0', 20)
-redis.call('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
+local claimed = last
+last = old and last and string.sub(last, 1, 20) or string.rep('0', 20)
 redis.call('HSET', KEYS[3], field, last .. revision)
+local stored = redis.pcall('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
+if type(stored) == 'table' then
+  if claimed then
+    redis.pcall('HSET', KEYS[3], field, claimed) -- the entry that is there goes on
+  else
+    redis.pcall('HDEL', KEYS[3], field)
+  end
+  return stored
+end
 return {revision, since, last}

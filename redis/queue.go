@@ -315,7 +315,7 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 		defer cancel()
 	}
 	var v any
-	unheard, then := false, b.confirming()
+	unheard, then, start := false, b.confirming(), time.Now()
 	err := b.persist(limited, again, func() (err error) {
 		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
@@ -327,7 +327,32 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	if err != nil {
 		return b.notQueued(ctx, b.blame(ctx, err, keys...), unheard)
 	}
-	return setResults(v, groups, then.result())
+	if err := setResults(v, groups, then.result()); err != nil {
+		return err
+	}
+	return b.storeAgain(ctx, q, groups, start)
+}
+
+// storeAgain stores groups anew that could not be stored because of what was found in a
+// key, of which nothing is stored, if that could be mended. A tick is left to the next
+// try, and what comes from somewhere stays there.
+func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, since time.Time) error {
+	var failed []*group
+	keys, mend := q.keys(), false
+	for _, g := range groups {
+		if g.source != nil || !isDamage(g.result) {
+			continue
+		}
+		mend = true
+		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
+		if g.task == "" {
+			failed = append(failed, g)
+		}
+	}
+	if !mend || !b.mend(ctx, since, keys...) || len(failed) == 0 {
+		return nil
+	}
+	return b.store(ctx, q, failed)
 }
 
 // repeatFor is how long after it a lost reply to runs with OwnID may be asked
@@ -361,6 +386,7 @@ const (
 	sourceGone   = 4
 	entryGone    = 5
 	keyLives     = 6 // that is, an array
+	notStored    = 7 // that is, a text
 )
 
 // setResults sets each group's result, that of a stored one to what became of
@@ -373,6 +399,10 @@ func setResults(reply any, groups []*group, confirmed error) error {
 	for i, g := range groups {
 		if others, ok := verdicts[i].([]any); ok {
 			g.verdict, g.result = keyLives, g.claims.duplicates(others)
+			continue
+		}
+		if refused, ok := verdicts[i].(string); ok {
+			g.verdict, g.result = notStored, fmt.Errorf("queue tasks: %w", serverError(refused))
 			continue
 		}
 		g.verdict, _ = verdicts[i].(int64)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 )
 
 // recoverPage is how many batches are looked at in one command.
@@ -113,9 +114,13 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
 // is given back or finished its runs stay the same, and a begin changes of one that
 // came back before no more than that it has begun (begin.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
+	start := time.Now()
 	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
 	})
+	if isDamage(err) && b.mend(ctx, start, q.batch(member)) {
+		err = nil // it is put aside, and what is noted of it goes
+	}
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
 	}
@@ -133,10 +138,17 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return 0, b.fail(ctx, "give back batch of queue "+q.name, err)
 	}
 	reply, _ := v.([]any)
-	if len(reply) != 2 {
+	if len(reply) != 3 {
 		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.name, v)
 	}
 	n, _ := reply[0].(int64)
+	if reply[2] != int64(0) {
+		for _, e := range elements {
+			if _, err := parseHeader([]byte(e)); err != nil {
+				b.reportUnread(q, unread{element: []byte(e)}, err)
+			}
+		}
+	}
 	if reply[1] != int64(0) {
 		// Should this fail, the next recovery does it.
 		_, _ = b.moveOn(ctx, q)

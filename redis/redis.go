@@ -117,6 +117,8 @@ type Broker struct {
 	ends     *endings
 	takers   takers
 	left     leftOuts
+	damage   damages
+	mends    sync.Map // of *mending by what opens the queue's keys
 	sessions sessions
 	glances  glances
 	watches  watches
@@ -143,6 +145,7 @@ var (
 	_ broker.Groups    = (*Broker)(nil)
 	_ broker.Controls  = (*Broker)(nil)
 	_ broker.Auditor   = (*Broker)(nil)
+	_ broker.Damages   = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
 	_ broker.Beginner  = (*session)(nil)
 )

@@ -58,6 +58,8 @@ var (
 	parkedLua string
 	//go:embed outbox.lua
 	outboxLua string
+	//go:embed mend.lua
+	mendLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -75,11 +77,11 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch                                                     script
+	outbox, start, watch, mend                                               script
 }
 
 func newScripts() scripts {
-	return scripts{
+	s := scripts{
 		enqueue:     newScript(enqueueLua),
 		take:        newScript(takeLua),
 		begin:       newScript(beginLua),
@@ -101,13 +103,22 @@ func newScripts() scripts {
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
 		watch:       newScript(watchLua),
+		mend:        newScript(mendLua),
 	}
+	for _, script := range []*script{
+		&s.take, &s.begin, &s.started, &s.renew, &s.expired, &s.giveback, &s.record, &s.control, &s.mark, &s.attend,
+		&s.putEntry, &s.deleteEntry, &s.start,
+	} {
+		script.mendable = true
+	}
+	return s
 }
 
 // script is one transition's source and its digest, by which the server knows
 // it once it has seen it.
 type script struct {
 	source, digest string
+	mendable       bool   // it leaves each run where it can be found when it fails, and is to be executed again then
 	behind         []byte // a command that is sent with it, whose reply the reader reads too
 }
 
@@ -148,8 +159,18 @@ func (b *Broker) runReading(ctx context.Context, s script, c link, read reader, 
 }
 
 // runConfirmed is runReading, and has what the script wrote confirmed, unless
-// then is nil.
+// then is nil. A mendable script that failed because of what it found in a key is
+// executed once more if that could be mended.
 func (b *Broker) runConfirmed(ctx context.Context, s script, c link, read reader, then *confirmation, keys []string, args []any) (any, error) {
+	since := time.Now()
+	v, err := b.runOnce(ctx, s, c, read, then, keys, args)
+	if s.mendable && isDamage(err) && b.mend(ctx, since, keys...) {
+		return b.runOnce(ctx, s, c, read, then, keys, args)
+	}
+	return v, err
+}
+
+func (b *Broker) runOnce(ctx context.Context, s script, c link, read reader, then *confirmation, keys []string, args []any) (any, error) {
 	send := func(name, what string) (any, error) {
 		if c.routes == nil {
 			return promptly(ctx, b, func(ctx context.Context) (any, error) { return s.send(ctx, c, name, what, keys, args) })

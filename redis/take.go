@@ -364,7 +364,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
 		if err != nil {
-			bad = append(bad, unread{&receipts[i], element, err})
+			bad = append(bad, unread{&receipts[i], element, run, err})
 			continue
 		}
 		if past := element[1] >> pastShift; past > 0 {

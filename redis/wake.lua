@@ -20,7 +20,7 @@ end
 
 -- of scripts with the fixed keys
 local function wake(lane)
-  if redis.call('EXISTS', KEYS[7 + lane]) == 1 then
+  if redis.pcall('EXISTS', KEYS[7 + lane]) == 1 then
     redis.pcall('ZADD', KEYS[9 + lane], 0, '1')
   end
   wakeBy(KEYS[9 + lane])

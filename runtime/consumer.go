@@ -260,6 +260,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	err = c.sessions(ctx, pool, &loops)
 	stopRecovery()
 	loops.Wait()
+	c.tellDamaged()
 	c.tellRest()
 	closePool(ctx, pool, c.logger)
 	if err != nil {

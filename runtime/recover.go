@@ -29,6 +29,7 @@ func (c *Consumer) recoverLoop(ctx context.Context) {
 		}
 		n, err := leaser.Recover(ctx, c.queues.names())
 		c.tellLeftOut()
+		c.tellDamaged()
 		if n > 0 {
 			c.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
 		}

@@ -1,0 +1,72 @@
+package redis
+
+import (
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// droppedEvery is how often at most it is reported of a queue that dead letters were
+// dropped.
+const droppedEvery = 10 * time.Second
+
+// damages are what was found broken and not yet asked for.
+type damages struct {
+	mu      sync.Mutex
+	list    []broker.Damage
+	dropped map[string]*droppings // by queue
+}
+
+// droppings are dead letters of a queue that were dropped.
+type droppings struct {
+	n    int64
+	told time.Time
+}
+
+func (d *damages) add(found broker.Damage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.list); n >= broker.MaxDamages {
+		d.list[n-1].More++
+		return
+	}
+	d.list = append(d.list, found)
+}
+
+// drop notes that so many dead letters of a queue were dropped.
+func (d *damages) drop(queue string, n int64) {
+	if n <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dropped == nil {
+		d.dropped = map[string]*droppings{}
+	}
+	if d.dropped[queue] == nil {
+		d.dropped[queue] = new(droppings)
+	}
+	d.dropped[queue].n += n
+}
+
+// Damaged returns what was found broken since it was called last, and every ten seconds
+// at most how many dead letters a queue has dropped.
+func (b *Broker) Damaged() []broker.Damage {
+	d := &b.damage
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	for queue, dropped := range d.dropped {
+		switch {
+		case time.Since(dropped.told) < droppedEvery:
+		case dropped.n == 0:
+			delete(d.dropped, queue)
+		default:
+			list = append(list, broker.Damage{Queue: queue, Dropped: dropped.n})
+			dropped.n, dropped.told = 0, time.Now()
+		}
+	}
+	return list
+}

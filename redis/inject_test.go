@@ -1,0 +1,365 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// failing has the n-th command of a script fail, once: of the first of its executions
+// that has so many, or of a later one. The key "fail" has the script's name, n, and how
+// many such executions go before.
+const failing = `local redis = (function(server)
+  local n, target, at = 0, server.call('GET', 'fail'), nil
+  if target then
+    local name, call, skip = string.match(target, '^(%S+) (%d+) (%d+)$')
+    at = name == 'NAME' and tonumber(call)
+    local function fails()
+      n = n + 1
+      if n == at and tonumber(skip) > 0 then
+        server.call('SET', 'fail', name .. ' ' .. call .. ' ' .. (skip - 1))
+        at = nil
+      elseif n == at then
+        server.call('DEL', 'fail')
+        return true
+      end
+    end
+    return setmetatable({
+      call = function(...)
+        if fails() then
+          error({err = 'WRONGTYPE of command ' .. n .. ', ' .. (...)})
+        end
+        return server.call(...)
+      end,
+      pcall = function(...)
+        if fails() then
+          return {err = 'WRONGTYPE of command ' .. n .. ', ' .. (...)}
+        end
+        return server.pcall(...)
+      end,
+    }, {__index = server})
+  end
+  return server
+end)(redis)`
+
+// life is a queue's, with all that scripts do: each script fails at some command, and
+// at the end each run that was accepted has ended.
+type life struct {
+	*testing.T
+	b        *redis.Broker
+	c        *goredis.Client
+	q        string
+	accepted map[string]bool
+	refused  map[string]bool
+	ran      map[string]int
+	retried  map[string]bool
+	dropped  map[string]bool // by a cancel
+	errs     []error
+}
+
+// TestNoRunIsLostToAnErrorOfAScript has each command of each script fail in turn.
+func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
+	t.Parallel()
+	skips := []int{0}
+	if os.Getenv("TASKGEN_SOAK") != "" {
+		skips = []int{0, 1, 2, 5}
+	}
+	for _, script := range []string{
+		"enqueue", "take", "finish", "giveback", "started", "renew", "expired", "record", "begin", "control", "mark",
+		"attend", "group", "parked", "start", "putentry", "deleteentry",
+	} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			b, c := open(t, server, redis.Config{}), raw(t, server)
+			b.Instrument(failing)
+			failed := 0
+			for _, skip := range skips {
+				for n := 1; ; n += step(n) {
+					fail := fmt.Sprintf("%s %d %d", script, n, skip)
+					require.NoError(t, c.Set(t.Context(), "fail", fail, 0).Err())
+					l := &life{
+						T: t, b: b, c: c, q: fmt.Sprintf("q%d-%d", n, skip),
+						accepted: map[string]bool{}, refused: map[string]bool{}, ran: map[string]int{}, retried: map[string]bool{}, dropped: map[string]bool{},
+					}
+					l.live()
+					hit := c.Del(t.Context(), "fail").Val() == 0
+					l.drain(fail)
+					if !hit {
+						break
+					}
+					failed++
+				}
+			}
+			require.Positive(t, failed, "commands that failed")
+		})
+	}
+}
+
+// step leaves out most of what long scripts do in their loops, unless there is time.
+func step(n int) int {
+	if n > 10 && os.Getenv("TASKGEN_SOAK") == "" {
+		return 7
+	}
+	return 1
+}
+
+func (l *life) try(err error) bool {
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
+	return err == nil
+}
+
+// queue queues runs, and notes whether they are accepted.
+func (l *life) queue(runs ...*broker.TaskRun) {
+	l.Helper()
+	ok := l.try(l.b.QueueTasks(l.Context(), runs...))
+	for _, r := range runs {
+		if ok {
+			l.accepted[r.ID] = true
+		} else {
+			l.refused[r.ID] = true
+		}
+	}
+}
+
+func (l *life) make(id string, change ...func(r *broker.TaskRun)) *broker.TaskRun {
+	r := run(id, l.q)
+	for _, f := range change {
+		f(r)
+	}
+	return r
+}
+
+func withFair(value string) func(r *broker.TaskRun) {
+	return func(r *broker.TaskRun) { r.EnsureRules().Fair = value }
+}
+
+func withLimited(key string, most int, per time.Duration) func(r *broker.TaskRun) {
+	return func(r *broker.TaskRun) {
+		rules := r.EnsureRules()
+		rules.Limits = append(rules.Limits, broker.Limit{Key: key, Max: most, Per: per})
+	}
+}
+
+func withSoon(r *broker.TaskRun)     { r.Delay = time.Millisecond }
+func withKept(r *broker.TaskRun)     { r.Keep = time.Hour }
+func withOwn(r *broker.TaskRun)      { r.OwnID = true }
+func withDisabled(r *broker.TaskRun) { r.Task = "disabled" }
+func withUnique(r *broker.TaskRun)   { r.EnsureRules().Unique = "u" + r.ID }
+
+// live goes once through all that scripts do.
+func (l *life) live() {
+	ctx := l.Context()
+	l.try(l.b.Disable(ctx, l.q, "disabled", true))
+	l.queue(l.make("plain"), l.make("kept", withKept), l.make("own", withOwn, withKept), l.make("unique", withUnique))
+	l.queue(l.make("aside", withDisabled), l.make("behind"), l.make("aside-fair", withDisabled, withFair("a")))
+	l.queue(l.make("soon", withSoon, withKept), l.make("soon-fair", withSoon, withFair("a")), l.make("soon-held", withSoon, withLimited("h", 1, 0)))
+	for i := range 2 {
+		l.queue(l.make(fmt.Sprint("fair-a", i), withFair("a")), l.make(fmt.Sprint("fair-b", i), withFair("b"), withUnique))
+		l.queue(l.make(fmt.Sprint("held", i), withLimited("h", 1, 0), withLimited("g", 3, 0)))
+		l.queue(l.make(fmt.Sprint("rate", i), withLimited("r", 1, time.Millisecond), withLimited("h", 2, 0)))
+	}
+	l.tick()
+	gathering := l.make("gathering", withOwn, withKept)
+	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g" + l.q, Queue: l.q, Size: 2}
+	var members []*broker.TaskRun
+	for i := range 2 {
+		m := l.make(fmt.Sprint("member", i))
+		m.Links = &broker.Links{Group: "g" + l.q, Member: i}
+		members = append(members, m)
+	}
+	if l.try(l.b.QueueGroup(ctx, gathering, members...)) {
+		l.accepted["gathering"], l.accepted["member0"], l.accepted["member1"] = true, true, true
+	}
+	l.try(func() error { _, err := l.b.Record(ctx, l.q, "kept"); return err }())
+
+	first := l.join()
+	got := l.take(first)
+	if strings.Contains(l.Name(), "/started") { // which comes by itself, soon
+		for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && l.c.Exists(ctx, "fail").Val() > 0; {
+			if l.c.GetRange(ctx, l.key("rec:kept"), 0, 0).Val() != "q" {
+				break
+			}
+		}
+	}
+	l.begin(first, got)
+	l.finish(first, got...)
+	l.try(l.b.Cancel(ctx, l.q, "behind", broker.Failure{Kind: "cancelled"}))
+
+	leaves := l.join()
+	l.take(leaves)
+	l.try(leaves.Leave(ctx))
+	l.try(l.b.Disable(ctx, l.q, "disabled", false))
+
+	for range 2 { // so that what came back begins
+		dies := l.join()
+		got = l.take(dies)
+		l.begin(dies, got)
+		if len(got) > 0 {
+			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: "cancelled"}))
+			l.dropped[got[0].ID] = true // also if it was heard, and not all of it was done
+		}
+		l.die()
+	}
+}
+
+func (l *life) tick() {
+	tick := time.Now()
+	if l.try(l.b.QueueTick(l.Context(), l.make("tick"), tick)) || l.try(l.b.QueueTick(l.Context(), l.make("tick"), tick)) {
+		l.accepted["tick"] = true
+	}
+	for range 2 {
+		l.try(l.b.PutEntry(l.Context(), &broker.Entry{ID: "entry", Spec: "@every 1h", Run: l.make("entry")}))
+	}
+	l.try(l.b.DeleteEntry(l.Context(), l.q, "entry"))
+}
+
+func (l *life) join() broker.Session {
+	s, err := l.b.Join(l.Context(), time.Minute)
+	require.NoError(l, err)
+	return s
+}
+
+// take takes some runs, by several calls.
+func (l *life) take(s broker.Session) (all []*broker.TaskRun) {
+	for range 3 {
+		ctx, cancel := context.WithTimeout(l.Context(), 5*time.Millisecond)
+		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 4, AheadIO: 1})
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		l.try(err)
+		all = append(all, got...)
+	}
+	l.try(s.Renew(l.Context()))
+	return all
+}
+
+func (l *life) begin(s broker.Session, runs []*broker.TaskRun) {
+	for _, r := range runs {
+		_, err := s.(broker.Beginner).Begin(l.Context(), r)
+		l.try(err)
+		_, err = s.(broker.Starter).Start(l.Context(), r)
+		l.try(err)
+	}
+	if len(runs) > 0 {
+		_, err := s.(broker.Attender).Attend(l.Context(), broker.Report{})
+		l.try(err)
+	}
+}
+
+// finish ends runs as their ids say, and tries again as the runtime does.
+func (l *life) finish(s broker.Session, runs ...*broker.TaskRun) {
+	var outcomes []broker.Outcome
+	for i, r := range runs {
+		o := broker.Outcome{Run: r}
+		l.ran[r.ID]++
+		switch {
+		case !l.retried[r.ID] && i%4 == 1:
+			o.Verdict, l.retried[r.ID] = broker.Retry, true
+		case !l.retried[r.ID] && i%4 == 2:
+			o.Verdict, o.Delay, l.retried[r.ID] = broker.Retry, time.Millisecond, true
+		case i%4 == 3:
+			o.Verdict, o.Failure = broker.Dead, &broker.Failure{Kind: "failed", Message: "as it was to"}
+		case !strings.HasPrefix(r.ID, "next"):
+			o.Next = []*broker.TaskRun{l.make("next-" + r.ID)}
+		}
+		outcomes = append(outcomes, o)
+	}
+	for range 5 {
+		if _, err := s.Finish(l.Context(), outcomes...); l.try(err) {
+			return
+		}
+	}
+	l.Errorf("%v", l.errs)
+}
+
+// die ends all leases of the queue.
+func (l *life) die() {
+	require.NoError(l, l.c.Del(l.Context(), l.key("leases")).Err())
+	_, err := l.b.Recover(l.Context(), []string{l.q})
+	l.try(err)
+}
+
+func (l *life) key(rest string) string { return prefix(l.T) + ":{" + l.q + "}:" + rest }
+
+// drain ends what is there, and looks at what is left.
+func (l *life) drain(fail string) {
+	l.die()
+	require.NoError(l, l.b.Disable(l.Context(), l.q, "disabled", false))
+	if err := l.b.DeleteEntry(l.Context(), l.q, "entry"); err != nil {
+		require.ErrorIs(l, err, broker.ErrNoEntry)
+	}
+	s := l.join()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		_, err := l.b.Recover(l.Context(), []string{l.q})
+		require.NoError(l, err, fail)
+		ctx, cancel := context.WithTimeout(l.Context(), 2*time.Millisecond)
+		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 100})
+		require.True(l, err == nil || errors.Is(err, context.DeadlineExceeded), "%v: %v", fail, err)
+		cancel()
+		var outcomes []broker.Outcome
+		for _, r := range got {
+			l.ran[r.ID]++
+			outcomes = append(outcomes, broker.Outcome{Run: r})
+		}
+		_, err = s.Finish(l.Context(), outcomes...)
+		require.NoError(l, err, fail)
+		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("flights"), l.key("outbox")).Val() == 0 {
+			break
+		}
+		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v", fail, l.errs)
+	}
+	require.NoError(l, s.Leave(l.Context()))
+	l.check(fail)
+}
+
+func (l *life) check(fail string) {
+	dead := map[string]bool{}
+	letters, err := l.b.DeadLetters(l.Context(), l.q, 1000)
+	require.NoError(l, err)
+	for _, letter := range letters {
+		require.NotEmpty(l, letter.Failure.Message, fail)
+		require.False(l, dead[letter.ID], "%s: run %s is two dead letters", fail, letter.ID)
+		dead[letter.ID] = true
+	}
+	for id := range l.accepted {
+		if id != "behind" && !l.dropped[id] && l.ran[id] == 0 && !dead[id] {
+			l.Errorf("%s: accepted run %s is gone: %v", fail, id, l.errs)
+		}
+	}
+	for id, n := range l.ran {
+		if l.refused[id] {
+			l.Errorf("%s: run %s was refused and ran", fail, id)
+		}
+		want := 1
+		if l.retried[id] {
+			want = 2
+		}
+		if n > want {
+			l.Errorf("%s: run %s ran %d times: %v", fail, id, n, l.errs)
+		}
+	}
+	allowed := []string{"dead", "ops", "leases", "starts", "rates", "ticks", "last", "entries:changes", "idle:io", "wake:io", "idle:cpu", "wake:cpu", "waiters"}
+	for _, key := range keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}") {
+		rest := strings.TrimPrefix(key, l.key(""))
+		if !slices.Contains(allowed, rest) && l.c.TTL(l.Context(), key).Val() < 0 {
+			l.Errorf("%s: key %s is left: %v", fail, rest, l.errs)
+		}
+	}
+}

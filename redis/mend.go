@@ -1,0 +1,218 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A key of a queue can be of another type than its name says, or hold a number that
+// is none: somebody wrote it by hand, or a tool that is mistaken about the prefix.
+// Scripts fail on it then, and leave each run where it can be found. Whoever gets such
+// an error puts the key aside under another name, reports it, and tries again.
+
+// kindsOfKeys are the types of a queue's keys, by what follows their hash tag, as the
+// mend script takes them.
+var kindsOfKeys = map[string]string{
+	"delayed": "zset",
+	"io:2":    "list", "io:1": "list", "io:0": "list", "cpu:2": "list", "cpu:1": "list", "cpu:0": "list",
+	"idle:io": "string", "idle:cpu": "string", "wake:io": "zset", "wake:cpu": "zset",
+	"watched:io": "list", "watched:cpu": "list",
+	"flights": "flights", "leases": "leases", "ops": "ops",
+	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
+	"entries": "hash", "entries:changes": "number",
+	"disabled": "set", "aside": "zset", "enabling": "zset", "outbox": "list", "parking": "hash", "last": "hash",
+	"lines": "zset", "turns": "zset", "policy": "policy", "opens": "zset", "held": "hash", "starts": "zset", "rates": "zset",
+}
+
+// kindsOfMore are those of keys that a queue has many of, by how they open.
+var kindsOfMore = map[string]string{
+	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
+	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "cancel:": "hash", "progress:": "string",
+}
+
+func kindOfMore(rest string) string {
+	if i := strings.IndexByte(rest, ':'); i >= 0 {
+		return kindsOfMore[rest[:i+1]]
+	}
+	return ""
+}
+
+// isDamage reports whether the server refused a command, or a script failed, because
+// of what it found in a key.
+func isDamage(err error) bool {
+	var reply goredis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := reply.Error()
+	return strings.HasPrefix(text, "WRONGTYPE") ||
+		strings.HasPrefix(text, "ERR") && (strings.Contains(text, "user_script") || strings.Contains(text, "is not an integer"))
+}
+
+// mending is what is known of the mending of one queue.
+type mending struct {
+	mu    sync.Mutex
+	over  time.Time     // when the last one ended
+	wait  time.Duration // until the next one, after one that found nothing
+	found bool
+}
+
+// longestUnmended is how often at least a queue is looked at whose scripts fail for a
+// reason that mending does not find.
+const longestUnmended = time.Minute
+
+// mend puts keys of a queue aside that nothing can be done with, those given among
+// them, and reports whether there were any, so that what failed can be tried again. What
+// failed was sent at since.
+func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool {
+	if len(keys) == 0 {
+		return false
+	}
+	end := strings.Index(keys[0], "}:")
+	if end < 0 {
+		return false
+	}
+	base := keys[0][:end+2]
+	v, _ := b.mends.LoadOrStore(base, new(mending))
+	m, ok := v.(*mending)
+	if !ok {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over.After(since) && m.found {
+		return true
+	}
+	if time.Since(m.over) < m.wait {
+		return false
+	}
+	m.found = b.mendKeys(ctx, base, keys)
+	m.over, m.wait = time.Now(), min(max(2*m.wait, time.Second), longestUnmended)
+	if m.found {
+		m.wait = 0 // it fails for another reason, if it fails again
+	}
+	return m.found
+}
+
+// mendKeys does so once.
+func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool {
+	var keys []string
+	var kinds []any
+	for rest, kind := range kindsOfKeys {
+		keys, kinds = append(keys, base+rest), append(kinds, kind)
+	}
+	for _, key := range more {
+		if rest, ok := strings.CutPrefix(key, base); ok {
+			if kind := kindOfMore(rest); kind != "" {
+				keys, kinds = append(keys, key), append(kinds, kind)
+			}
+		}
+	}
+	found := b.putAside(ctx, base, keys, kinds)
+	if b.recount(ctx, base) {
+		found = true
+	}
+	// What cannot be counted anew.
+	if b.putAside(ctx, base, []string{base + "held"}, []any{"numbers"}) {
+		found = true
+	}
+	return found
+}
+
+func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds []any) bool {
+	v, err := b.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
+	found, _ := v.([]any)
+	if err != nil || len(found) == 0 {
+		return false
+	}
+	for _, f := range found {
+		one, _ := f.([]any)
+		if len(one) != 3 {
+			continue
+		}
+		at, _ := one[0].(int64)
+		is, _ := one[1].(string)
+		name, _ := one[2].(string)
+		if at < 1 || int(at) > len(keys) {
+			continue
+		}
+		d := broker.Damage{Queue: unescape(queueOf(base)), Key: keys[at-1], Moved: name,
+			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, typeOfKind(kinds[at-1]))}
+		if name == "" {
+			d.Why = "some of its fields have to be numbers"
+		} else if is == typeOfKind(kinds[at-1]) {
+			d.Why = "it has to be a number"
+		}
+		b.damage.add(d)
+	}
+	return true
+}
+
+// typeOfKind is the type of the server that a kind of the mend script is.
+func typeOfKind(kind any) string {
+	switch kind {
+	case "number", "count":
+		return "string"
+	case "numbers", "policy", "ops":
+		return "hash"
+	case "flights":
+		return "set"
+	case "leases":
+		return "zset"
+	}
+	s, _ := kind.(string)
+	return s
+}
+
+// recount counts what is in flight at limits anew, and has lines be looked at that
+// nobody would look at. It reports whether something was wrong.
+func (b *Broker) recount(ctx context.Context, base string) (found bool) {
+	var keys []string
+	for _, rest := range []string{"flights", "dead", "dropped", "lines", "turns", "policy", "opens", "held"} {
+		keys = append(keys, base+rest)
+	}
+	run := func(more ...any) any {
+		args := append([]any{more[0], "1", b.cfg.MaxDead, b.bad}, more[1:]...)
+		v, err := b.runOnce(ctx, b.scripts.audit, b.clients.work, readAny, nil, keys, args)
+		if err != nil {
+			return nil
+		}
+		return v
+	}
+	if n, _ := run("counts", base+"f:", base+"d:").(int64); n > 0 {
+		found = true
+	}
+	const pages = 200 // of 500 lines
+	from := ""
+	for range pages {
+		reply, _ := run("turns", from).([]any)
+		if len(reply) != 2 {
+			break
+		}
+		n, _ := reply[0].(int64)
+		found = found || n > 0
+		if from, _ = reply[1].(string); from == "" {
+			break
+		}
+	}
+	return found
+}
+
+// queueOf returns the escaped name of the queue whose keys open so.
+func queueOf(base string) string {
+	name := strings.TrimSuffix(base, "}:")
+	return name[strings.LastIndexByte(name, '{')+1:]
+}
+
+// unescape undoes escape.
+func unescape(name string) string {
+	return strings.NewReplacer("%7B", "{", "%7D", "}", "%3A", ":", "%25", "%").Replace(name)
+}

@@ -1,0 +1,102 @@
+#!lua flags=allow-oom
+-- Puts keys of a queue aside that scripts cannot use: of another type than they have,
+-- or a number that is none. What was in one is kept under its name, ':broken:' and when
+-- that was. Fields that are to be numbers and are none are set anew.
+--
+-- KEYS  any of one queue, flights, leases and ops among them
+-- ARGV  for each key its type, or of some: number and count for strings, of which the
+--       first is to be unlike all that it was; numbers and policy for hashes; flights,
+--       leases and ops for themselves
+-- Returns for each that was put aside its place among KEYS, its type, its new name; of
+--       one of which only fields were broken the name is ''.
+-- The batches that are looked for have names that nobody can know before; their keys
+-- have the queue's hash tag.
+local time = redis.call('TIME')
+local ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = string.format('%.0f', ms)
+local types = {
+  number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
+  flights = 'set', leases = 'zset',
+}
+local at, found = {}, {}
+
+local function isNumber(text)
+  return string.find(text, '^%-?%d+$') and #text <= 16
+end
+
+-- Numbers of lines go on behind all that were given, which are fewer than milliseconds.
+local anew = {front = '-' .. now, back = now, turn = now, started = now}
+
+local function mendFields(key, kind)
+  local cursor, broken = '0', false
+  repeat
+    local page = redis.call('HSCAN', key, cursor, 'COUNT', 1000)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do
+      local field = page[2][i]
+      if not isNumber(page[2][i + 1]) and (kind ~= 'policy' or anew[field]) then
+        broken = true
+        if kind == 'policy' then
+          redis.call('HSET', key, field, anew[field])
+        else
+          redis.call('HDEL', key, field)
+        end
+      end
+    end
+  until cursor == '0'
+  return broken
+end
+
+local renew = {
+  number = function(key)
+    redis.call('SET', key, now)
+  end,
+  policy = function(key)
+    redis.call('HSET', key, 'front', anew.front, 'back', now, 'turn', now, 'started', now)
+  end,
+  -- sessions renew their leases well before this one ends
+  leases = function(key)
+    for _, session in ipairs(redis.call('HKEYS', KEYS[at.ops])) do
+      redis.call('ZADD', key, ms + 30000, session)
+    end
+  end,
+  -- an audit finds older batches
+  flights = function(key)
+    local ops, looks = redis.call('HGETALL', KEYS[at.ops]), 20000
+    for i = 1, #ops, 2 do
+      local last = tonumber(ops[i + 1]) or 0
+      for slot = last, math.max(1, last - 200), -1 do
+        local member = string.format('%s:%.0f', ops[i], slot)
+        looks = looks - 1
+        if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -8) .. 'f:' .. member) == 1 then
+          redis.call('SADD', key, member)
+        end
+      end
+    end
+  end,
+}
+
+for i, kind in ipairs(ARGV) do
+  at[kind] = i
+end
+local aside = {}
+for i, key in ipairs(KEYS) do
+  local kind = ARGV[i]
+  local want, is = types[kind] or kind, redis.call('TYPE', key).ok
+  local counts = kind == 'number' or kind == 'count'
+  if is ~= 'none' and (is ~= want or counts and not isNumber(redis.call('GET', key))) then
+    local name = key .. ':broken:' .. now
+    redis.call('RENAME', key, name)
+    found[#found + 1] = {i, is, name}
+    aside[#aside + 1] = i
+  elseif is == 'hash' and types[kind] and mendFields(key, kind) then
+    found[#found + 1] = {i, is, ''}
+  end
+end
+for _, i in ipairs(aside) do
+  local again = renew[ARGV[i]]
+  if again then
+    again(KEYS[i])
+  end
+end
+return found
