@@ -236,6 +236,8 @@ type Attender interface {
 	// holds and whose end was asked for by [Controls.Cancel], again at each call
 	// until they are finished. It is called a few times a second at most, and
 	// only while something is to be told or runs have been going on for a while.
+	// Where it fails for some queues it returns an error, and beside it the runs of
+	// the others.
 	Attend(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
@@ -33,6 +34,10 @@ func (s *session) Attend(ctx context.Context, report broker.Report) (cancelled [
 	}
 	var all sync.WaitGroup
 	for _, a := range queues {
+		if h := s.hold(a.q); time.Since(h.failedAttend()) < attendAgain {
+			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.name)
+			continue
+		}
 		all.Go(func() { s.attend(ctx, a) })
 	}
 	all.Wait()
@@ -44,6 +49,19 @@ func (s *session) Attend(ctx context.Context, report broker.Report) (cancelled [
 		return cancelled, fmt.Errorf("attend: %w", err)
 	}
 	return cancelled, nil
+}
+
+// attendAgain is how long a queue is left alone that could not be attended to, so that
+// the others are attended to as often as if it were not there.
+const attendAgain = 3 * time.Second
+
+// failedAttend returns when the queue could not be attended to, the zero time if it
+// could the last time.
+func (h *hold) failedAttend() time.Time {
+	if at := h.attended.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // attending sorts a report by queue.
@@ -94,10 +112,14 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	keys := append([]string{a.q.last, a.q.cancels(s.id)}, a.keys...)
 	args := append(append([]any{cancelKept.Milliseconds(), a.ran}, a.last...), a.runs...)
 	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.work, keys, args...)
+	h := s.hold(a.q)
 	if err != nil {
+		now := time.Now()
+		h.attended.Store(&now)
 		a.err = s.b.fail(ctx, "attend to queue "+a.q.name, err)
 		return
 	}
+	h.attended.Store(nil)
 	fields, _ := v.([]any)
 	var over []string
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -45,6 +46,8 @@ type hold struct {
 	parked []time.Time // when runs are due that it handed back for others
 	bad    []*outcome  // of entries that cannot be read, which could not be applied
 	finish committer[*finishing]
+
+	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
 
 // slot is one batch that the session took.

@@ -137,7 +137,6 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 			x.told.Store(nil) // to be told again
 		}
 		s.retell(report.Last)
-		return err
 	}
 	for _, run := range cancelled {
 		for _, x := range executions {
@@ -146,7 +145,7 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 // untold returns what a run said of its progress that the broker does not know;

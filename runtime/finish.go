@@ -28,7 +28,7 @@ func (s *session) giveBack(runs []*broker.TaskRun) {
 	for _, run := range slices.Backward(runs) { // as each goes to the head of its queue
 		items = append(items, s.storable(handBack(run, 0)))
 	}
-	s.outcomes.add(items)
+	s.outcomes.putAll(items)
 }
 
 // storable returns the outcome, or a dead letter instead of a run that no
@@ -43,99 +43,184 @@ func (s *session) storable(o broker.Outcome) broker.Outcome {
 	return o
 }
 
-// outbox holds outcomes on their way to the broker.
+// outbox holds outcomes on their way to the broker, those of each queue apart: a
+// queue whose outcomes cannot be recorded holds up no other's.
 type outbox struct {
-	limit int
+	limit    int             // outcomes of one queue; from half of it on no runs of the queue are taken
+	send     func(*outgoing) // sends those of a queue until get returns nil
+	caughtUp func()          // called when runs of a queue can be taken again
 
-	mu     sync.Mutex
-	items  []broker.Outcome
-	spare  []broker.Outcome // its array is used next
-	closed bool
-	some   chan struct{} // has a token when items came
-	space  sync.Cond     // of mu: items went
+	mu      sync.Mutex
+	queues  map[string]*outgoing
+	closed  bool
+	over    chan struct{}  // closed with it
+	senders sync.WaitGroup // goroutines in send
+	space   sync.Cond      // of mu: items went
 }
 
-func (o *outbox) init(limit int) {
-	o.limit = limit
-	o.some = make(chan struct{}, 1)
+// outgoing is the outcomes of one queue. While there are some a goroutine sends them.
+type outgoing struct {
+	box   *outbox
+	queue string
+	stays bool          // its goroutine waits for more
+	some  chan struct{} // has a token when items came, or there will be no more
+
+	items   []broker.Outcome
+	spare   []broker.Outcome // its array is used next
+	failing bool             // the last try did
+	behind  bool             // there are so many that no more runs of the queue are to be taken
+}
+
+// mostStaying is of how many queues the goroutines wait for more outcomes. Those of
+// others end, and start again when they come.
+const mostStaying = 16
+
+func (o *outbox) init(limit int, send func(*outgoing), caughtUp func()) {
+	o.limit, o.send, o.caughtUp = limit, send, caughtUp
+	o.queues = make(map[string]*outgoing)
+	o.over = make(chan struct{})
 	o.space.L = &o.mu
 }
 
-// put adds an outcome. It blocks while there are too many. Once the outbox is
-// closed it forgets them: the run is handed back otherwise.
+// put adds an outcome. It blocks while there are too many of its queue. Once the
+// outbox is closed it forgets them: the run is handed back otherwise.
 func (o *outbox) put(item broker.Outcome) {
 	o.mu.Lock()
-	for len(o.items) >= o.limit && !o.closed {
+	defer o.mu.Unlock()
+	for !o.closed {
+		// Again each time: the queue's goroutine may have ended meanwhile.
+		if q := o.queues[item.Run.Queue]; q == nil || len(q.items) < o.limit {
+			o.add(item)
+			return
+		}
 		o.space.Wait()
 	}
+}
+
+// putAll is put for many, however many there are already.
+func (o *outbox) putAll(items []broker.Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.closed {
-		o.mu.Unlock()
 		return
 	}
-	o.items = append(o.items, item)
-	first := len(o.items) == 1
-	o.mu.Unlock()
-	if first {
-		o.signal()
+	for _, item := range items {
+		o.add(item)
 	}
 }
 
-// add is put for many, however many there are already.
-func (o *outbox) add(items []broker.Outcome) {
-	o.mu.Lock()
-	if !o.closed {
-		o.items = append(o.items, items...)
+// add adds an outcome, and has its queue's be sent. The lock is held.
+func (o *outbox) add(item broker.Outcome) {
+	q := o.queues[item.Run.Queue]
+	if q == nil {
+		q = &outgoing{box: o, queue: item.Run.Queue, stays: len(o.queues) < mostStaying, some: make(chan struct{}, 1)}
+		o.queues[q.queue] = q
+		o.senders.Go(func() { o.send(q) })
 	}
-	o.mu.Unlock()
-	o.signal()
+	q.items = append(q.items, item)
+	if len(q.items) == 1 {
+		q.signal()
+	}
+	q.behind = len(q.items) >= o.limit/2
 }
 
-func (o *outbox) signal() {
+func (q *outgoing) signal() {
 	select {
-	case o.some <- struct{}{}:
+	case q.some <- struct{}{}:
 	default:
 	}
 }
 
-// close ends the taking of outcomes. Those there already can still be got.
+// close ends the taking of outcomes. Those there already are still sent.
 func (o *outbox) close() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
 	o.closed = true
-	o.mu.Unlock()
+	close(o.over)
 	o.space.Broadcast()
-	o.signal()
-}
-
-// get waits for outcomes and returns all that are there, none once the outbox
-// is closed and empty. What it returned before is used again.
-func (o *outbox) get() []broker.Outcome {
-	for {
-		o.mu.Lock()
-		items, closed := o.items, o.closed
-		if len(items) > 0 {
-			o.items, o.spare = o.spare[:0], items
-		}
-		o.mu.Unlock()
-		if len(items) > 0 {
-			o.space.Broadcast()
-			return items
-		}
-		if closed {
-			return nil
-		}
-		<-o.some
+	for _, q := range o.queues {
+		q.signal()
 	}
 }
 
-// finishLoop applies outcomes, as many as there are in one request, until the
-// session is closed and the last one is applied, or ctx ends: then the runs
-// start elsewhere, whatever became of them here.
-func (s *session) finishLoop(ctx context.Context) {
+// wait returns once the outbox is closed and all is sent.
+func (o *outbox) wait() {
+	<-o.over
+	o.senders.Wait()
+}
+
+// get waits for outcomes and returns all that are there, nil when the sending is to
+// end. What it returned before is used again.
+func (q *outgoing) get() []broker.Outcome {
+	o := q.box
+	for {
+		o.mu.Lock()
+		items, end, behind := q.items, o.closed || !q.stays, q.behind
+		switch {
+		case len(items) > 0:
+			q.items, q.spare, q.behind = q.spare[:0], items, false
+		case end:
+			delete(o.queues, q.queue)
+		}
+		o.mu.Unlock()
+		switch {
+		case len(items) > 0:
+			o.space.Broadcast()
+			if behind {
+				o.caughtUp()
+			}
+			return items
+		case end:
+			return nil
+		}
+		<-q.some
+	}
+}
+
+// fails notes whether the last try to record outcomes failed, and reports whether
+// that is another answer than before.
+func (q *outgoing) fails(failing bool) bool {
+	q.box.mu.Lock()
+	defer q.box.mu.Unlock()
+	changed := q.failing != failing
+	q.failing = failing
+	return changed
+}
+
+// recordable returns those of the queues whose outcomes can be recorded, as far as is
+// known: a run of another would only wait with its outcome.
+func (o *outbox) recordable(queues []string) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, q := range o.queues {
+		if q.failing || q.behind {
+			return slices.DeleteFunc(queues, func(name string) bool {
+				q := o.queues[name]
+				return q != nil && (q.failing || q.behind)
+			})
+		}
+	}
+	return queues
+}
+
+// finishLoop has outcomes applied until the session is closed and the last one is
+// applied.
+func (s *session) finishLoop() {
 	defer close(s.finished)
-	for batch := s.outcomes.get(); batch != nil; batch = s.outcomes.get() {
+	s.outcomes.wait()
+}
+
+// finishQueue applies the outcomes of a queue, as many as there are in one request,
+// until the last one is applied, or ctx ends: then the runs start elsewhere, whatever
+// became of them here.
+func (s *session) finishQueue(ctx context.Context, q *outgoing) {
+	for batch := q.get(); batch != nil; batch = q.get() {
 		for rest := batch; len(rest) > 0; {
 			n := portion(rest)
-			s.apply(ctx, rest[:n:n])
+			s.apply(ctx, q, rest[:n:n])
 			rest = rest[n:]
 		}
 		clear(batch)
@@ -164,14 +249,18 @@ func portion(outcomes []broker.Outcome) int {
 
 // apply retries until the broker has answered or ctx ends, also when the lease
 // is lost: an outcome that no longer counts is fenced. Each try has a time of
-// its own, so that one that hangs does not use up the next one's.
-func (s *session) apply(ctx context.Context, batch []broker.Outcome) {
+// its own, so that one that hangs does not use up the next one's. While it fails the
+// session takes no runs of the queue.
+func (s *session) apply(ctx context.Context, q *outgoing, batch []broker.Outcome) {
 	again := false
 	for wait := newBackoff(20*time.Millisecond, time.Second); ; wait.sleep(ctx) {
 		try, cancel := context.WithTimeout(ctx, finishTimeout)
 		fenced, err := s.lease.Finish(try, batch...)
 		cancel()
 		if err == nil {
+			if again && q.fails(false) {
+				s.askAgain()
+			}
 			s.logFenced(fenced, again)
 			if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
 				s.tellLeftOut()
@@ -179,12 +268,27 @@ func (s *session) apply(ctx context.Context, batch []broker.Outcome) {
 			return
 		}
 		if ctx.Err() != nil {
-			s.unrecorded += len(batch)
-			s.why = err
-			s.logger.Error("cannot record the outcome of runs, they may run again", "runs", len(batch), "error", err)
+			s.giveUp(len(batch), err)
+			s.logger.Error("cannot record the outcome of runs, they may run again", "queue", q.queue, "runs", len(batch), "error", err)
 			return
 		}
 		again = true
-		s.logger.Warn("cannot record the outcome of runs, trying again", "runs", len(batch), "error", err)
+		q.fails(true)
+		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", len(batch), "error", err)
+	}
+}
+
+// giveUp counts outcomes that are not recorded.
+func (s *session) giveUp(n int, why error) {
+	s.outcomes.mu.Lock()
+	defer s.outcomes.mu.Unlock()
+	s.unrecorded += n
+	s.why = why
+}
+
+// askAgain ends the taker's request for runs of the queues that it knew of.
+func (s *session) askAgain() {
+	if ask := s.retake.Load(); ask != nil {
+		(*ask)()
 	}
 }

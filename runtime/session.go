@@ -84,9 +84,9 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 			lookedForOther: time.Now(),
 		}
 		_, s.core = lease.(coreSession)
-		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes) + longestAhead)
+		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+longestAhead), func(q *outgoing) { s.finishQueue(finishing, q) }, s.askAgain)
 		loops.Go(func() { s.renewLoop(trust, joined) })
-		loops.Go(func() { s.finishLoop(finishing) })
+		loops.Go(s.finishLoop)
 		loops.Go(func() { s.attendLoop(trust) })
 		s.takeLoop(ctx)
 		if ctx.Err() != nil {
@@ -356,15 +356,20 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 		default:
 		}
 	}
-	if len(s.queues.patterns) > 0 {
+	queues := s.queues.order()
+	known := len(queues)
+	want.Queues = s.outcomes.recordable(queues)
+	if len(s.queues.patterns) > 0 || len(want.Queues) < known {
 		var forget context.CancelFunc
 		ctx, forget = context.WithCancel(ctx)
 		defer forget()
 		s.retake.Store(&forget)
+		if len(want.Queues) < known { // one may have got better before it could say so
+			want.Queues = s.outcomes.recordable(s.queues.order())
+		}
 	}
-	want.Queues = s.queues.order()
 	if len(want.Queues) == 0 {
-		<-ctx.Done() // until there is a queue that matches
+		<-ctx.Done() // until there is a queue that matches, or can be taken from again
 		return nil, nil
 	}
 	runs, err := s.lease.Take(ctx, want)

@@ -1,0 +1,146 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// lame is a broker that fails, after a while, in everything about one queue.
+type lame struct {
+	*memory.Broker
+	queue string
+	after time.Duration // an error comes so late
+	down  atomic.Bool
+	taken atomic.Int64 // runs of the queue
+}
+
+type lameSession struct {
+	broker.Session
+	l *lame
+}
+
+var errLame = errors.New("the queue is lame")
+
+func (l *lame) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := l.Broker.Join(ctx, lease)
+	return &lameSession{s, l}, err
+}
+
+// fail takes its time, and fails, if a queue among those is the lame one.
+func (l *lame) fail(ctx context.Context, queues ...string) error {
+	if !l.down.Load() || !slices.Contains(queues, l.queue) {
+		return nil
+	}
+	timer := time.NewTimer(l.after)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return errLame
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *lameSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	runs, err := s.Session.Take(ctx, want)
+	for _, run := range runs {
+		if run.Queue == s.l.queue {
+			s.l.taken.Add(1)
+		}
+	}
+	return runs, err
+}
+
+func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	var fenced []*broker.TaskRun
+	var failed error
+	for _, o := range outcomes {
+		if err := s.l.fail(ctx, o.Run.Queue); err != nil {
+			failed = err
+			continue
+		}
+		f, err := s.Session.Finish(ctx, o)
+		fenced, failed = append(fenced, f...), errors.Join(failed, err)
+	}
+	return fenced, failed
+}
+
+// Attend hears of the runs of the other queues, beside its error.
+func (s *lameSession) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+	runs, err := s.Session.(broker.Attender).Attend(ctx, report)
+	if s.l.down.Load() {
+		err = errors.Join(err, errLame)
+	}
+	return runs, err
+}
+
+// TestAQueueWhoseOutcomesFailHoldsUpNoOther has outcomes of one queue fail late, and
+// counts what becomes of another's meanwhile.
+func TestAQueueWhoseOutcomesFailHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &lame{Broker: newMemory(t), queue: "lame", after: 3 * time.Second}
+		b.down.Store(true)
+		var j journal
+		const slots = 5
+		consume(t, b, taskrt.ConsumerConfig{
+			Concurrency: slots, Queues: map[string]int{"lame": 1, "well": 1},
+		}, tasks.Tasks(j.recorder(nil)))
+		ctx := clientContext(context.Background(), b)
+		const n = 10_000
+		for range n / 1000 {
+			_, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, 1000), taskrt.OnQueue("lame"))
+			require.NoError(t, err)
+		}
+		time.Sleep(10 * time.Second)
+		require.Less(t, b.taken.Load(), int64(n/2), "runs are taken whose outcomes cannot be recorded")
+		for range 100 {
+			handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.OnQueue("well"), taskrt.Keep(time.Hour))
+			require.NoError(t, err)
+			soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			_, err = handle.Wait(soon)
+			cancel()
+			require.NoError(t, err, "a run waits for the outcomes of another queue")
+		}
+		b.down.Store(false)
+		time.Sleep(time.Minute)
+		lengths, err := b.QueueLength(ctx)
+		require.NoError(t, err)
+		require.Zero(t, lengths["lame"], "the queue is taken from again")
+		require.Len(t, j.all(), n+100)
+	})
+}
+
+// TestACancelIsHeardThoughAnotherQueueFails cancels a run while the broker cannot be
+// attended to in another queue.
+func TestACancelIsHeardThoughAnotherQueueFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &lame{Broker: newMemory(t), queue: "lame"}
+		b.down.Store(true)
+		consume(t, b, taskrt.ConsumerConfig{Queues: map[string]int{"lame": 1, "well": 1}},
+			tasks.Tasks(new(journal).recorder(func(ctx context.Context, _ *taskrt.Run, _ string) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})))
+		ctx := clientContext(context.Background(), b)
+		handle, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.OnQueue("well"), taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.NoError(t, handle.Cancel(ctx))
+		soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err = handle.Wait(soon)
+		require.ErrorIs(t, err, taskrt.ErrCancelled)
+	})
+}
