@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"iter"
 	"slices"
-	"unsafe"
 )
 
 // AppendSliceHeader appends the header of an array of s's elements to b, or
@@ -64,6 +63,7 @@ func BytesOf[E ~byte](r *Reader) []E {
 	if r.err != nil {
 		return nil
 	}
+	r.copied(len(b))
 	v := make([]E, len(b))
 	for i, c := range b {
 		v[i] = E(c)
@@ -89,7 +89,7 @@ func BytesIntoOf[E ~byte](r *Reader, dst []E) {
 // or sets it to nil. It returns how many elements follow, for a loop that
 // appends each:
 //
-//	for n := codec.ReadSlice(r, &s); n > 0 && r.More(); n-- {
+//	for n := codec.ReadSlice(r, &s); n > 0 && codec.Room(r, &s, n); n-- {
 //		s = append(s, r.Int())
 //	}
 func ReadSlice[S ~[]E, E any](r *Reader, s *S) int {
@@ -135,10 +135,7 @@ func ReadMap[M ~map[K]V, K comparable, V any](r *Reader, m *M) int {
 	}
 	n := r.MapLen()
 	if r.err == nil {
-		*m = make(M, prealloc[struct {
-			key   K
-			value V
-		}](r, n))
+		*m = make(M, countMap[K, V](r, n))
 	}
 	return n
 }
@@ -146,28 +143,7 @@ func ReadMap[M ~map[K]V, K comparable, V any](r *Reader, m *M) int {
 // NewKey returns k, the key just read. One that m has already fails the reader.
 func NewKey[M ~map[K]V, K comparable, V any](r *Reader, m M, k K) K {
 	if _, twice := m[k]; twice {
-		r.failf("the key %v stands twice", k)
+		r.quoting("a key stands twice", "the key %v stands twice", k)
 	}
 	return k
-}
-
-// One byte of input can stand for a large element, and a type that contains
-// itself declares at every depth, so these bound what is made for elements that
-// were only declared: in one collection, and in all that a reader reads.
-const (
-	preallocBytes  = 64 << 10
-	preallocFactor = 16 // bytes for each of the input's, beside preallocBytes
-)
-
-// prealloc is the capacity to make for n declared elements of type E; append
-// grows it further once they are really there.
-func prealloc[E any](r *Reader, n int) int {
-	var e E
-	size := max(int(unsafe.Sizeof(e)), 1)
-	n = min(Prealloc(n), preallocBytes/size)
-	if n*size > preallocBytes+preallocFactor*len(r.buf)-r.made {
-		return 0
-	}
-	r.made += n * size
-	return n
 }

@@ -79,6 +79,9 @@ func AppendBinaryInPlace(b []byte, v BinaryAppender) ([]byte, error) {
 // form of binary as msgpack/v5 does.
 func AppendText(b []byte, v encoding.TextMarshaler) ([]byte, error) {
 	data, err := v.MarshalText()
+	if err == nil {
+		err = checkText(v, data)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", v, err)
 	}
@@ -91,9 +94,7 @@ func ReadCustom[T any, P interface {
 	*T
 	msgpack.CustomDecoder
 }](r *Reader, v P) {
-	readWhole(r, v, func(data []byte) error {
-		return v.DecodeMsgpack(msgpack.NewDecoder(bytes.NewReader(data)))
-	})
+	readWhole(r, v, func(data []byte) error { return v.DecodeMsgpack(r.decoderOf(data)) })
 }
 
 // ReadMarshaler reads the next value with v's UnmarshalMsgpack; nil sets the
@@ -105,6 +106,26 @@ func ReadMarshaler[T any, P interface {
 	readWhole(r, v, func(data []byte) error { return v.UnmarshalMsgpack(bytes.Clone(data)) })
 }
 
+// decoder is one of msgpack/v5's with what it reads from.
+type decoder struct {
+	in  bytes.Reader
+	dec *msgpack.Decoder
+}
+
+// decoderOf returns a decoder of data. It is the reader's, used for one value
+// after the other.
+func (r *Reader) decoderOf(data []byte) *msgpack.Decoder {
+	if r.dec == nil {
+		r.dec = new(decoder)
+		r.dec.in.Reset(data)
+		r.dec.dec = msgpack.NewDecoder(&r.dec.in)
+		return r.dec.dec
+	}
+	r.dec.in.Reset(data)
+	r.dec.dec.Reset(&r.dec.in)
+	return r.dec.dec
+}
+
 // readWhole hands the next value's bytes to decode. They were skipped first,
 // so what they declare is really there and not nested deeper than MaxDepth.
 func readWhole[T any](r *Reader, v *T, decode func(data []byte) error) {
@@ -114,7 +135,7 @@ func readWhole[T any](r *Reader, v *T, decode func(data []byte) error) {
 	}
 	at := r.pos
 	data := r.Raw()
-	if r.err != nil {
+	if r.err != nil || !r.own(len(data), decoded) {
 		return
 	}
 	r.check(at, v, decode(data))
@@ -131,7 +152,7 @@ func ReadBinary[T any, P interface {
 	case r.err != nil:
 	case isNil:
 		*v = *new(T)
-	default:
+	case r.own(len(data), partsOf(v)):
 		r.check(at, v, v.UnmarshalBinary(data))
 	}
 }
@@ -148,7 +169,7 @@ func ReadText[T any, P interface {
 	case r.err != nil:
 	case isNil:
 		*v = *new(T)
-	default:
+	case r.ownText(at, v, data):
 		r.check(at, v, v.UnmarshalText(data))
 	}
 }
@@ -167,6 +188,9 @@ func (r *Reader) whole() (data []byte, isNil bool) {
 func (r *Reader) check(at int, v any, err error) {
 	if err != nil {
 		r.pos = at
-		r.failf("decode %s: %s", strings.TrimPrefix(fmt.Sprintf("%T", v), "*"), err)
+		name := typeName(v)
+		r.quoting(name+" refuses this value", "decode %s: %s", name, err)
 	}
 }
+
+func typeName(v any) string { return strings.TrimPrefix(fmt.Sprintf("%T", v), "*") }

@@ -14,9 +14,19 @@ import (
 type Error struct {
 	Offset  int    // in the bytes given to the reader
 	Message string // what was expected and what was found
+	plain   string // Message without what it quotes; "" when it quotes nothing
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("msgpack offset %d: %s", e.Offset, e.Message) }
+
+// Plain is the error without what it quotes of the bytes: a key that stands
+// twice, or what a type's own method says of a value that it refused.
+func (e *Error) Plain() *Error {
+	if e.plain == "" {
+		return e
+	}
+	return &Error{Offset: e.Offset, Message: e.plain}
+}
 
 // Reader reads MessagePack values from a byte slice in order. The first error
 // sticks: every later call returns a zero value, and Err tells it. So code
@@ -28,18 +38,28 @@ type Reader struct {
 	pos   int
 	depth int
 	keyAt int // where the last key starts
-	made  int // bytes made for elements that were declared
-	err   error
+	ahead int // bytes that may still be made for what is only declared
+	limit int // on the bytes of memory that may be made
+	// memory is how many of them are left.
+	memory int
+	dec    *decoder // of types that have msgpack/v5's methods; nil: none yet
+	err    error
 }
 
 // NewReader returns a reader of b, which it does not copy: b must not change
 // while it is read. Strings and byte slices it returns are copies, but for
 // those of Key, Text and View.
-func NewReader(b []byte) *Reader { return &Reader{buf: b} }
+func NewReader(b []byte) *Reader {
+	memory := memoryFor(len(b))
+	return &Reader{buf: b, ahead: declarable(len(b)), memory: usable(memory), limit: memory}
+}
 
 // Reset makes r a reader of b, as NewReader would. A reader can so be used
 // again.
-func (r *Reader) Reset(b []byte) { *r = Reader{buf: b} }
+func (r *Reader) Reset(b []byte) {
+	memory := memoryFor(len(b))
+	*r = Reader{buf: b, ahead: declarable(len(b)), memory: usable(memory), limit: memory, dec: r.dec}
+}
 
 // Err returns the first error, always an [*Error] or one given to Fail.
 func (r *Reader) Err() error { return r.err }
@@ -70,6 +90,14 @@ func (r *Reader) Offset() int { return r.pos }
 func (r *Reader) failf(format string, args ...any) {
 	if r.err == nil {
 		r.err = &Error{Offset: r.pos, Message: fmt.Sprintf(format, args...)}
+	}
+	r.pos = len(r.buf)
+}
+
+// quoting fails with a message that quotes the bytes, beside one that does not.
+func (r *Reader) quoting(plain, format string, args ...any) {
+	if r.err == nil {
+		r.err = &Error{Offset: r.pos, Message: fmt.Sprintf(format, args...), plain: plain}
 	}
 	r.pos = len(r.buf)
 }
@@ -338,7 +366,11 @@ func (r *Reader) longText(want string) []byte {
 
 // String reads a string. As in Go its bytes are usually UTF-8, but need not be:
 // what AppendString wrote comes back.
-func (r *Reader) String() string { return string(r.text("a string")) }
+func (r *Reader) String() string {
+	b := r.text("a string")
+	r.copied(len(b))
+	return string(b)
+}
 
 // Key reads a map's string key. The bytes are the reader's: they are for
 // comparing at once, not for keeping.
@@ -357,6 +389,7 @@ func (r *Reader) Bytes() []byte {
 	if b == nil {
 		return nil
 	}
+	r.copied(len(b))
 	return append(make([]byte, 0, len(b)), b...)
 }
 

@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV2
+const _ = taskrt.SupportsGeneratedV3
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -164,7 +164,7 @@ func (p *AddParams) ReadMsgpack(r *codec.Reader) {
 		switch string(r.Key()) {
 		case "numbers":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
 				p.Numbers = append(p.Numbers, r.Int())
 			}
 		default:

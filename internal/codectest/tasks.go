@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math/big"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -249,3 +251,37 @@ type Wide struct {
 //
 //task:io
 func Nothing(ctx context.Context) (map[string][]string, error) { return nil, nil }
+
+// Dense takes what is much larger in memory than on the wire.
+//
+//task:io
+func Dense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row,
+	rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp,
+	addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest,
+) error {
+	return nil
+}
+
+// Row may take a single byte, and is large.
+type Row struct {
+	A string            `msgpack:",omitempty"`
+	B []byte            `msgpack:",omitempty"`
+	C time.Time         `msgpack:",omitempty"`
+	D [8]int64          `msgpack:",omitempty"`
+	E map[string]string `msgpack:",omitempty"`
+	F []string          `msgpack:",omitempty"`
+	G *netip.Addr       `msgpack:",omitempty"`
+	H [16]byte          `msgpack:",omitempty"`
+}
+
+// Amount embeds a number of any size.
+type Amount struct{ *big.Int }
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Amount) MarshalText() ([]byte, error) { return a.Int.MarshalText() }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *Amount) UnmarshalText(b []byte) error {
+	a.Int = new(big.Int)
+	return a.Int.UnmarshalText(b)
+}

@@ -4,8 +4,10 @@ package codectest
 
 import (
 	"context"
+	"math/big"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV2
+const _ = taskrt.SupportsGeneratedV3
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -53,6 +55,9 @@ func Tasks() []taskrt.Task {
 		}),
 		taskrt.Bind(nothingTask, func(ctx context.Context, _ *NothingParams) (map[string][]string, error) {
 			return Nothing(ctx)
+		}),
+		taskrt.Bind(denseTask, func(ctx context.Context, p *DenseParams) (taskrt.None, error) {
+			return taskrt.None{}, Dense(ctx, p.Rows, p.Deep, p.Numbers, p.Refs, p.Tables, p.Index, p.RowsOf, p.Big, p.Ratios, p.Reals, p.Amounts, p.Links, p.Patterns, p.Addrs, p.Pairs, p.Words, p.Blobs, p.Times, p.Duos, p.Ids, p.Trees)
 		}),
 	}
 }
@@ -402,7 +407,7 @@ func (p *BinaryParams) ReadMsgpack(r *codec.Reader) {
 			codec.BytesIntoOf(r, p.Pair[:])
 		case "parts":
 			r.Once(&seen, 5)
-			for left := codec.ReadSlice(r, &p.Parts); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Parts); left > 0 && codec.Room(r, &p.Parts, left); left-- {
 				p.Parts = append(p.Parts, r.Bytes())
 			}
 		default:
@@ -442,7 +447,7 @@ var listsTask = &taskrt.Definition[ListsParams, []Item]{
 		return b, nil
 	},
 	ReadResult: func(r *codec.Reader, v *[]Item) {
-		for left := codec.ReadSlice(r, v); left > 0 && r.More(); left-- {
+		for left := codec.ReadSlice(r, v); left > 0 && codec.Room(r, v, left); left-- {
 			readItem(r, codec.Next(v))
 		}
 	},
@@ -564,14 +569,14 @@ func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 		switch string(r.Key()) {
 		case "words":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &p.Words); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Words); left > 0 && codec.Room(r, &p.Words, left); left-- {
 				p.Words = append(p.Words, r.String())
 			}
 		case "grid":
 			r.Once(&seen, 1)
-			for left := codec.ReadSlice(r, &p.Grid); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Grid); left > 0 && codec.Room(r, &p.Grid, left); left-- {
 				e := codec.Next(&p.Grid)
-				for left2 := codec.ReadSlice(r, e); left2 > 0 && r.More(); left2-- {
+				for left2 := codec.ReadSlice(r, e); left2 > 0 && codec.Room(r, e, left2); left2-- {
 					*e = append(*e, r.Int32())
 				}
 			}
@@ -592,33 +597,33 @@ func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 			}
 		case "items":
 			r.Once(&seen, 4)
-			for left := codec.ReadSlice(r, &p.Items); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Items); left > 0 && codec.Room(r, &p.Items, left); left-- {
 				readItem(r, codec.Next(&p.Items))
 			}
 		case "refs":
 			r.Once(&seen, 5)
-			for left := codec.ReadSlice(r, &p.Refs); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Refs); left > 0 && codec.Room(r, &p.Refs, left); left-- {
 				e := codec.Next(&p.Refs)
 				if r.Nil() {
 					*e = nil
 				} else {
-					*e = new(Item)
+					*e = codec.New[Item](r)
 					readItem(r, *e)
 				}
 			}
 		case "times":
 			r.Once(&seen, 6)
-			for left := codec.ReadSlice(r, &p.Times); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Times); left > 0 && codec.Room(r, &p.Times, left); left-- {
 				p.Times = append(p.Times, r.Time())
 			}
 		case "addrs":
 			r.Once(&seen, 7)
-			for left := codec.ReadSlice(r, &p.Addrs); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Addrs); left > 0 && codec.Room(r, &p.Addrs, left); left-- {
 				codec.ReadBinary(r, codec.Next(&p.Addrs))
 			}
 		case "sparse":
 			r.Once(&seen, 8)
-			for left := codec.ReadSlice(r, &p.Sparse); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Sparse); left > 0 && codec.Room(r, &p.Sparse, left); left-- {
 				readSparse(r, codec.Next(&p.Sparse))
 			}
 		case "rooms":
@@ -629,7 +634,7 @@ func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 			}
 		case "tables":
 			r.Once(&seen, 10)
-			for left := codec.ReadSlice(r, &p.Tables); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Tables); left > 0 && codec.Room(r, &p.Tables, left); left-- {
 				e := codec.Next(&p.Tables)
 				for left2 := codec.ReadMap(r, e); left2 > 0 && r.More(); left2-- {
 					k2 := codec.NewKey(r, *e, r.String())
@@ -811,7 +816,7 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 				for left2 := codec.ReadMap(r, &e); left2 > 0 && r.More(); left2-- {
 					k2 := codec.NewKey(r, e, r.Uint8())
 					var e2 []string
-					for left3 := codec.ReadSlice(r, &e2); left3 > 0 && r.More(); left3-- {
+					for left3 := codec.ReadSlice(r, &e2); left3 > 0 && codec.Room(r, &e2, left3); left3-- {
 						e2 = append(e2, r.String())
 					}
 					e[k2] = e2
@@ -826,7 +831,7 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 				if r.Nil() {
 					e = nil
 				} else {
-					e = new(Item)
+					e = codec.New[Item](r)
 					readItem(r, e)
 				}
 				p.Refs[k] = e
@@ -836,7 +841,7 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 			for left := codec.ReadMap(r, &p.Lists); left > 0 && r.More(); left-- {
 				k := codec.NewKey(r, p.Lists, r.String())
 				var e []Item
-				for left2 := codec.ReadSlice(r, &e); left2 > 0 && r.More(); left2-- {
+				for left2 := codec.ReadSlice(r, &e); left2 > 0 && codec.Room(r, &e, left2); left2-- {
 					readItem(r, codec.Next(&e))
 				}
 				p.Lists[k] = e
@@ -882,7 +887,7 @@ var pointersTask = &taskrt.Definition[PointersParams, *Item]{
 		if r.Nil() {
 			*v = nil
 		} else {
-			*v = new(Item)
+			*v = codec.New[Item](r)
 			readItem(r, *v)
 		}
 	},
@@ -983,7 +988,7 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Number = nil
 			} else {
-				p.Number = new(int)
+				p.Number = codec.New[int](r)
 				*p.Number = r.Int()
 			}
 		case "text":
@@ -991,11 +996,11 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Text = nil
 			} else {
-				p.Text = new(*string)
+				p.Text = codec.New[*string](r)
 				if r.Nil() {
 					*p.Text = nil
 				} else {
-					*p.Text = new(string)
+					*p.Text = codec.New[string](r)
 					**p.Text = r.String()
 				}
 			}
@@ -1004,7 +1009,7 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Item = nil
 			} else {
-				p.Item = new(Item)
+				p.Item = codec.New[Item](r)
 				readItem(r, p.Item)
 			}
 		case "list":
@@ -1012,8 +1017,8 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.List = nil
 			} else {
-				p.List = new([]string)
-				for left := codec.ReadSlice(r, p.List); left > 0 && r.More(); left-- {
+				p.List = codec.New[[]string](r)
+				for left := codec.ReadSlice(r, p.List); left > 0 && codec.Room(r, p.List, left); left-- {
 					*p.List = append(*p.List, r.String())
 				}
 			}
@@ -1022,7 +1027,7 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Table = nil
 			} else {
-				p.Table = new(map[string]int)
+				p.Table = codec.New[map[string]int](r)
 				for left := codec.ReadMap(r, p.Table); left > 0 && r.More(); left-- {
 					k := codec.NewKey(r, *p.Table, r.String())
 					(*p.Table)[k] = r.Int()
@@ -1033,7 +1038,7 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.At = nil
 			} else {
-				p.At = new(time.Time)
+				p.At = codec.New[time.Time](r)
 				*p.At = r.Time()
 			}
 		case "addr":
@@ -1041,7 +1046,7 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Addr = nil
 			} else {
-				p.Addr = new(netip.Addr)
+				p.Addr = codec.New[netip.Addr](r)
 				codec.ReadBinary(r, p.Addr)
 			}
 		default:
@@ -1241,7 +1246,7 @@ func (p *TreesParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Chain = nil
 			} else {
-				p.Chain = new(Chain)
+				p.Chain = codec.New[Chain](r)
 				readChain(r, p.Chain)
 			}
 		default:
@@ -1474,7 +1479,7 @@ var nothingTask = &taskrt.Definition[NothingParams, map[string][]string]{
 		for left := codec.ReadMap(r, v); left > 0 && r.More(); left-- {
 			k := codec.NewKey(r, *v, r.String())
 			var e []string
-			for left2 := codec.ReadSlice(r, &e); left2 > 0 && r.More(); left2-- {
+			for left2 := codec.ReadSlice(r, &e); left2 > 0 && codec.Room(r, &e, left2); left2-- {
 				e = append(e, r.String())
 			}
 			(*v)[k] = e
@@ -1520,6 +1525,423 @@ func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// denseTask describes [Dense].
+var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "dense",
+		Doc:    "Dense takes what is much larger in memory than on the wire.",
+		Kind:   taskrt.IO,
+		Params: "rows [@Row={A string?, B bytes?, C time?, D [8]int64?, E map[string]string?, F [string]?, G *binary(net/netip.Addr)?, H bytes(16)?}], deep [[[string]]], numbers [*int], refs [**{ID string, Rank int}], tables [map[string]int], index map[int64]@Row, rowsOf map[string][@Row], big [*text(math/big.Int)], ratios [text(math/big.Rat)], reals [text(math/big.Float)], amounts [text(github.com/taskgen/taskgen/internal/codectest.Amount)], links [*binary(net/url.URL)], patterns [*text(regexp.Regexp)], addrs [binary(net/netip.Addr)], pairs [[2]@Row], words [string], blobs [bytes], times [time], duos [custom(github.com/taskgen/taskgen/internal/codectest.Duo)], ids map[uint32]{}, trees map[string]@Forest=map[string]@Forest",
+	},
+	AppendParams: (*DenseParams).AppendMsgpack,
+	ReadParams:   (*DenseParams).ReadMsgpack,
+}
+
+// QueueDense queues [Dense]: it takes what is much larger in memory than on the wire.
+func QueueDense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, denseTask, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
+}
+
+// QueueDenseBatch queues one run of [Dense] for each of params, all of them or none.
+func QueueDenseBatch(ctx context.Context, params []DenseParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, denseTask, params, opts...)
+}
+
+// ScheduleDense has [Dense] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleDense(ctx context.Context, spec, tz string, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, denseTask, spec, tz, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
+}
+
+// DenseParams are the parameters of [Dense].
+type DenseParams struct {
+	Rows     []Row
+	Deep     [][][]string
+	Numbers  []*int
+	Refs     []**Item
+	Tables   []map[string]int
+	Index    map[int64]Row
+	RowsOf   map[string][]Row
+	Big      []*big.Int
+	Ratios   []big.Rat
+	Reals    []big.Float
+	Amounts  []Amount
+	Links    []*url.URL
+	Patterns []*regexp.Regexp
+	Addrs    []netip.Addr
+	Pairs    [][2]Row
+	Words    []string
+	Blobs    [][]byte
+	Times    []time.Time
+	Duos     []Duo
+	Ids      map[uint32]struct{}
+	Trees    map[string]Forest
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *DenseParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 4096)
+	var err error
+	b = codec.AppendMapLen(b, 21)
+	b = append(b, "\xa4rows"...)
+	b = codec.AppendSliceHeader(b, p.Rows)
+	for i := range p.Rows {
+		if b, err = appendRow(b, &p.Rows[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa4deep"...)
+	b = codec.AppendSliceHeader(b, p.Deep)
+	for _, e := range p.Deep {
+		b = codec.AppendSliceHeader(b, e)
+		for _, e2 := range e {
+			b = codec.AppendSliceHeader(b, e2)
+			for _, e3 := range e2 {
+				b = codec.AppendString(b, e3)
+			}
+		}
+	}
+	b = append(b, "\xa7numbers"...)
+	b = codec.AppendSliceHeader(b, p.Numbers)
+	for _, e := range p.Numbers {
+		if e == nil {
+			b = codec.AppendNil(b)
+		} else {
+			b = codec.AppendInt(b, int64(*e))
+		}
+	}
+	b = append(b, "\xa4refs"...)
+	b = codec.AppendSliceHeader(b, p.Refs)
+	for _, e := range p.Refs {
+		if e == nil {
+			b = codec.AppendNil(b)
+		} else if *e == nil {
+			b = codec.AppendNil(b)
+		} else {
+			b = appendItem(b, *e)
+		}
+	}
+	b = append(b, "\xa6tables"...)
+	b = codec.AppendSliceHeader(b, p.Tables)
+	for _, e := range p.Tables {
+		b = codec.AppendMapHeader(b, e)
+		for k2, e2 := range codec.Sorted(e) {
+			b = codec.AppendString(b, k2)
+			b = codec.AppendInt(b, int64(e2))
+		}
+	}
+	b = append(b, "\xa5index"...)
+	b = codec.AppendMapHeader(b, p.Index)
+	for k, e := range codec.Sorted(p.Index) {
+		b = codec.AppendInt(b, k)
+		if b, err = appendRow(b, &e); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa6rowsOf"...)
+	b = codec.AppendMapHeader(b, p.RowsOf)
+	for k, e := range codec.Sorted(p.RowsOf) {
+		b = codec.AppendString(b, k)
+		b = codec.AppendSliceHeader(b, e)
+		for i2 := range e {
+			if b, err = appendRow(b, &e[i2]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	b = append(b, "\xa3big"...)
+	b = codec.AppendSliceHeader(b, p.Big)
+	for _, e := range p.Big {
+		if e == nil {
+			b = codec.AppendNil(b)
+		} else if b, err = codec.AppendText(b, e); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa6ratios"...)
+	b = codec.AppendSliceHeader(b, p.Ratios)
+	for i := range p.Ratios {
+		if b, err = codec.AppendText(b, &p.Ratios[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5reals"...)
+	b = codec.AppendSliceHeader(b, p.Reals)
+	for i := range p.Reals {
+		if b, err = codec.AppendText(b, &p.Reals[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa7amounts"...)
+	b = codec.AppendSliceHeader(b, p.Amounts)
+	for i := range p.Amounts {
+		if b, err = codec.AppendText(b, &p.Amounts[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5links"...)
+	b = codec.AppendSliceHeader(b, p.Links)
+	for _, e := range p.Links {
+		if e == nil {
+			b = codec.AppendNil(b)
+		} else if b, err = codec.AppendBinaryInPlace(b, e); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa8patterns"...)
+	b = codec.AppendSliceHeader(b, p.Patterns)
+	for _, e := range p.Patterns {
+		if e == nil {
+			b = codec.AppendNil(b)
+		} else if b, err = codec.AppendText(b, e); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5addrs"...)
+	b = codec.AppendSliceHeader(b, p.Addrs)
+	for i := range p.Addrs {
+		if b, err = codec.AppendBinaryInPlace(b, &p.Addrs[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5pairs"...)
+	b = codec.AppendSliceHeader(b, p.Pairs)
+	for i := range p.Pairs {
+		b = codec.AppendArrayLen(b, 2)
+		for i2 := range p.Pairs[i] {
+			if b, err = appendRow(b, &p.Pairs[i][i2]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	b = append(b, "\xa5words"...)
+	b = codec.AppendSliceHeader(b, p.Words)
+	for _, e := range p.Words {
+		b = codec.AppendString(b, e)
+	}
+	b = append(b, "\xa5blobs"...)
+	b = codec.AppendSliceHeader(b, p.Blobs)
+	for _, e := range p.Blobs {
+		b = codec.AppendBytes(b, e)
+	}
+	b = append(b, "\xa5times"...)
+	b = codec.AppendSliceHeader(b, p.Times)
+	for _, e := range p.Times {
+		b = codec.AppendTime(b, e)
+	}
+	b = append(b, "\xa4duos"...)
+	b = codec.AppendSliceHeader(b, p.Duos)
+	for i := range p.Duos {
+		if b, err = codec.AppendCustom(b, &p.Duos[i]); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa3ids"...)
+	b = codec.AppendMapHeader(b, p.Ids)
+	for k, e := range codec.Sorted(p.Ids) {
+		b = codec.AppendUint(b, uint64(k))
+		b = appendStruct2(b, &e)
+	}
+	b = append(b, "\xa5trees"...)
+	b = codec.AppendMapHeader(b, p.Trees)
+	for k, e := range codec.Sorted(p.Trees) {
+		b = codec.AppendString(b, k)
+		if b, err = appendForest(b, &e, 2); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *DenseParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "rows":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Rows); left > 0 && codec.Room(r, &p.Rows, left); left-- {
+				readRow(r, codec.Next(&p.Rows))
+			}
+		case "deep":
+			r.Once(&seen, 1)
+			for left := codec.ReadSlice(r, &p.Deep); left > 0 && codec.Room(r, &p.Deep, left); left-- {
+				e := codec.Next(&p.Deep)
+				for left2 := codec.ReadSlice(r, e); left2 > 0 && codec.Room(r, e, left2); left2-- {
+					e2 := codec.Next(e)
+					for left3 := codec.ReadSlice(r, e2); left3 > 0 && codec.Room(r, e2, left3); left3-- {
+						*e2 = append(*e2, r.String())
+					}
+				}
+			}
+		case "numbers":
+			r.Once(&seen, 2)
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
+				e := codec.Next(&p.Numbers)
+				if r.Nil() {
+					*e = nil
+				} else {
+					*e = codec.New[int](r)
+					**e = r.Int()
+				}
+			}
+		case "refs":
+			r.Once(&seen, 3)
+			for left := codec.ReadSlice(r, &p.Refs); left > 0 && codec.Room(r, &p.Refs, left); left-- {
+				e := codec.Next(&p.Refs)
+				if r.Nil() {
+					*e = nil
+				} else {
+					*e = codec.New[*Item](r)
+					if r.Nil() {
+						**e = nil
+					} else {
+						**e = codec.New[Item](r)
+						readItem(r, **e)
+					}
+				}
+			}
+		case "tables":
+			r.Once(&seen, 4)
+			for left := codec.ReadSlice(r, &p.Tables); left > 0 && codec.Room(r, &p.Tables, left); left-- {
+				e := codec.Next(&p.Tables)
+				for left2 := codec.ReadMap(r, e); left2 > 0 && r.More(); left2-- {
+					k2 := codec.NewKey(r, *e, r.String())
+					(*e)[k2] = r.Int()
+				}
+			}
+		case "index":
+			r.Once(&seen, 5)
+			for left := codec.ReadMap(r, &p.Index); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.Index, r.Int64())
+				var e Row
+				readRow(r, &e)
+				p.Index[k] = e
+			}
+		case "rowsOf":
+			r.Once(&seen, 6)
+			for left := codec.ReadMap(r, &p.RowsOf); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.RowsOf, r.String())
+				var e []Row
+				for left2 := codec.ReadSlice(r, &e); left2 > 0 && codec.Room(r, &e, left2); left2-- {
+					readRow(r, codec.Next(&e))
+				}
+				p.RowsOf[k] = e
+			}
+		case "big":
+			r.Once(&seen, 7)
+			for left := codec.ReadSlice(r, &p.Big); left > 0 && codec.Room(r, &p.Big, left); left-- {
+				e := codec.Next(&p.Big)
+				if r.Nil() {
+					*e = nil
+				} else {
+					*e = codec.New[big.Int](r)
+					codec.ReadText(r, *e)
+				}
+			}
+		case "ratios":
+			r.Once(&seen, 8)
+			for left := codec.ReadSlice(r, &p.Ratios); left > 0 && codec.Room(r, &p.Ratios, left); left-- {
+				codec.ReadText(r, codec.Next(&p.Ratios))
+			}
+		case "reals":
+			r.Once(&seen, 9)
+			for left := codec.ReadSlice(r, &p.Reals); left > 0 && codec.Room(r, &p.Reals, left); left-- {
+				codec.ReadText(r, codec.Next(&p.Reals))
+			}
+		case "amounts":
+			r.Once(&seen, 10)
+			for left := codec.ReadSlice(r, &p.Amounts); left > 0 && codec.Room(r, &p.Amounts, left); left-- {
+				codec.ReadText(r, codec.Next(&p.Amounts))
+			}
+		case "links":
+			r.Once(&seen, 11)
+			for left := codec.ReadSlice(r, &p.Links); left > 0 && codec.Room(r, &p.Links, left); left-- {
+				e := codec.Next(&p.Links)
+				if r.Nil() {
+					*e = nil
+				} else {
+					*e = codec.New[url.URL](r)
+					codec.ReadBinary(r, *e)
+				}
+			}
+		case "patterns":
+			r.Once(&seen, 12)
+			for left := codec.ReadSlice(r, &p.Patterns); left > 0 && codec.Room(r, &p.Patterns, left); left-- {
+				e := codec.Next(&p.Patterns)
+				if r.Nil() {
+					*e = nil
+				} else {
+					*e = codec.New[regexp.Regexp](r)
+					codec.ReadText(r, *e)
+				}
+			}
+		case "addrs":
+			r.Once(&seen, 13)
+			for left := codec.ReadSlice(r, &p.Addrs); left > 0 && codec.Room(r, &p.Addrs, left); left-- {
+				codec.ReadBinary(r, codec.Next(&p.Addrs))
+			}
+		case "pairs":
+			r.Once(&seen, 14)
+			for left := codec.ReadSlice(r, &p.Pairs); left > 0 && codec.Room(r, &p.Pairs, left); left-- {
+				e := codec.Next(&p.Pairs)
+				r.ReadArray(2)
+				for i2 := range *e {
+					readRow(r, &e[i2])
+				}
+			}
+		case "words":
+			r.Once(&seen, 15)
+			for left := codec.ReadSlice(r, &p.Words); left > 0 && codec.Room(r, &p.Words, left); left-- {
+				p.Words = append(p.Words, r.String())
+			}
+		case "blobs":
+			r.Once(&seen, 16)
+			for left := codec.ReadSlice(r, &p.Blobs); left > 0 && codec.Room(r, &p.Blobs, left); left-- {
+				p.Blobs = append(p.Blobs, r.Bytes())
+			}
+		case "times":
+			r.Once(&seen, 17)
+			for left := codec.ReadSlice(r, &p.Times); left > 0 && codec.Room(r, &p.Times, left); left-- {
+				p.Times = append(p.Times, r.Time())
+			}
+		case "duos":
+			r.Once(&seen, 18)
+			for left := codec.ReadSlice(r, &p.Duos); left > 0 && codec.Room(r, &p.Duos, left); left-- {
+				codec.ReadCustom(r, codec.Next(&p.Duos))
+			}
+		case "ids":
+			r.Once(&seen, 19)
+			for left := codec.ReadMap(r, &p.Ids); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.Ids, r.Uint32())
+				var e struct{}
+				readStruct2(r, &e)
+				p.Ids[k] = e
+			}
+		case "trees":
+			r.Once(&seen, 20)
+			for left := codec.ReadMap(r, &p.Trees); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.Trees, r.String())
+				var e Forest
+				readForest(r, &e)
+				p.Trees[k] = e
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "rows", "deep", "numbers", "refs", "tables", "index", "rowsOf", "big", "ratios", "reals", "amounts", "links", "patterns", "addrs", "pairs", "words", "blobs", "times", "duos", "ids", "trees")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p DenseParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *DenseParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
@@ -1627,7 +2049,7 @@ func readSparse(r *codec.Reader, v *Sparse) {
 			v.Ratio = r.Float64()
 		case "tags":
 			r.Once(&seen, 3)
-			for left := codec.ReadSlice(r, &v.Tags); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Tags); left > 0 && codec.Room(r, &v.Tags, left); left-- {
 				v.Tags = append(v.Tags, r.String())
 			}
 		case "extra":
@@ -1641,7 +2063,7 @@ func readSparse(r *codec.Reader, v *Sparse) {
 			if r.Nil() {
 				v.Parent = nil
 			} else {
-				v.Parent = new(Item)
+				v.Parent = codec.New[Item](r)
 				readItem(r, v.Parent)
 			}
 		default:
@@ -1741,7 +2163,7 @@ func readPageItem(r *codec.Reader, v *Page[Item]) {
 		switch string(r.Key()) {
 		case "Items":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &v.Items); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Items); left > 0 && codec.Room(r, &v.Items, left); left-- {
 				readItem(r, codec.Next(&v.Items))
 			}
 		case "Next":
@@ -1869,7 +2291,7 @@ func readTree(r *codec.Reader, v *Tree) {
 			v.Value = r.Int()
 		case "Children":
 			r.Once(&seen, 1)
-			for left := codec.ReadSlice(r, &v.Children); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Children); left > 0 && codec.Room(r, &v.Children, left); left-- {
 				readTree(r, codec.Next(&v.Children))
 			}
 		default:
@@ -1913,7 +2335,7 @@ func readChain(r *codec.Reader, v *Chain) {
 			if r.Nil() {
 				v.Next = nil
 			} else {
-				v.Next = new(Chain)
+				v.Next = codec.New[Chain](r)
 				readChain(r, v.Next)
 			}
 		default:
@@ -2304,6 +2726,135 @@ func readWide(r *codec.Reader, v *Wide) {
 	r.RequireFields(seen[1], "G4", "G5", "G6", "G7")
 }
 
+// appendRow appends v to b as a map keyed by field name.
+func appendRow(b []byte, v *Row) ([]byte, error) {
+	var err error
+	n := 2
+	if v.A != "" {
+		n++
+	}
+	if len(v.B) != 0 {
+		n++
+	}
+	if !v.C.IsZero() {
+		n++
+	}
+	if len(v.E) != 0 {
+		n++
+	}
+	if len(v.F) != 0 {
+		n++
+	}
+	if v.G != nil {
+		n++
+	}
+	b = codec.AppendMapLen(b, n)
+	if v.A != "" {
+		b = append(b, "\xa1A"...)
+		b = codec.AppendString(b, v.A)
+	}
+	if len(v.B) != 0 {
+		b = append(b, "\xa1B"...)
+		b = codec.AppendBytes(b, v.B)
+	}
+	if !v.C.IsZero() {
+		b = append(b, "\xa1C"...)
+		b = codec.AppendTime(b, v.C)
+	}
+	b = append(b, "\xa1D"...)
+	b = codec.AppendArrayLen(b, 8)
+	for _, e := range v.D {
+		b = codec.AppendInt(b, e)
+	}
+	if len(v.E) != 0 {
+		b = append(b, "\xa1E"...)
+		b = codec.AppendMapHeader(b, v.E)
+		for k, e := range codec.Sorted(v.E) {
+			b = codec.AppendString(b, k)
+			b = codec.AppendString(b, e)
+		}
+	}
+	if len(v.F) != 0 {
+		b = append(b, "\xa1F"...)
+		b = codec.AppendSliceHeader(b, v.F)
+		for _, e := range v.F {
+			b = codec.AppendString(b, e)
+		}
+	}
+	if v.G != nil {
+		b = append(b, "\xa1G"...)
+		if v.G == nil {
+			b = codec.AppendNil(b)
+		} else if b, err = codec.AppendBinaryInPlace(b, v.G); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa1H"...)
+	b = codec.AppendBytes(b, v.H[:])
+	return b, nil
+}
+
+// readRow sets v from r. A missing field is an error, an unknown one is skipped.
+func readRow(r *codec.Reader, v *Row) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "A":
+			r.Once(&seen, 0)
+			v.A = r.String()
+		case "B":
+			r.Once(&seen, 1)
+			v.B = r.Bytes()
+		case "C":
+			r.Once(&seen, 2)
+			v.C = r.Time()
+		case "D":
+			r.Once(&seen, 3)
+			r.ReadArray(8)
+			for i := range v.D {
+				v.D[i] = r.Int64()
+			}
+		case "E":
+			r.Once(&seen, 4)
+			for left := codec.ReadMap(r, &v.E); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, v.E, r.String())
+				v.E[k] = r.String()
+			}
+		case "F":
+			r.Once(&seen, 5)
+			for left := codec.ReadSlice(r, &v.F); left > 0 && codec.Room(r, &v.F, left); left-- {
+				v.F = append(v.F, r.String())
+			}
+		case "G":
+			r.Once(&seen, 6)
+			if r.Nil() {
+				v.G = nil
+			} else {
+				v.G = codec.New[netip.Addr](r)
+				codec.ReadBinary(r, v.G)
+			}
+		case "H":
+			r.Once(&seen, 7)
+			r.BytesInto(v.H[:])
+		default:
+			r.Skip()
+		}
+	}
+}
+
+// appendStruct2 appends v to b as a map keyed by field name.
+func appendStruct2(b []byte, _ *struct{}) []byte {
+	return append(b, 0x80)
+}
+
+// readStruct2 reads a map from r and skips what it holds.
+func readStruct2(r *codec.Reader, _ *struct{}) {
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		r.Key()
+		r.Skip()
+	}
+}
+
 // appendPageString appends v to b as a map keyed by field name.
 func appendPageString(b []byte, v *Page[string]) []byte {
 	b = append(b, 0x82)
@@ -2324,7 +2875,7 @@ func readPageString(r *codec.Reader, v *Page[string]) {
 		switch string(r.Key()) {
 		case "Items":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &v.Items); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Items); left > 0 && codec.Room(r, &v.Items, left); left-- {
 				v.Items = append(v.Items, r.String())
 			}
 		case "Next":

@@ -124,9 +124,13 @@ func (g *generator) readValue(body *jen.Group, t *scan.Type, v operand, depth in
 // function returns.
 func (g *generator) countdown(depth int, function string, v operand) *jen.Statement {
 	n := g.loop("left", depth)
+	more := g.r().Dot("More").Call()
+	if function == "ReadSlice" {
+		more = g.codec("Room").Call(g.r(), v.address(), jen.Id(n))
+	}
 	return jen.For(
 		jen.Id(n).Op(":=").Add(g.codec(function)).Call(g.r(), v.address()),
-		jen.Id(n).Op(">").Lit(0).Op("&&").Add(g.r()).Dot("More").Call(),
+		jen.Id(n).Op(">").Lit(0).Op("&&").Add(more),
 		jen.Id(n).Op("--"),
 	)
 }
@@ -135,7 +139,7 @@ func (g *generator) readPointer(body *jen.Group, t *scan.Type, v operand, depth 
 	body.If(g.r().Dot("Nil").Call()).Block(
 		v.value().Op("=").Nil(),
 	).Else().BlockFunc(func(body *jen.Group) {
-		body.Add(v.value()).Op("=").New(g.typ(t.Elem.Go))
+		body.Add(v.value()).Op("=").Add(g.codec("New")).Types(g.typ(t.Elem.Go)).Call(g.r())
 		g.readValue(body, t.Elem, operand{base: v.base, stars: v.stars + 1}, depth)
 	})
 }

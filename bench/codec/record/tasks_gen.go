@@ -13,7 +13,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV2
+const _ = taskrt.SupportsGeneratedV3
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {
@@ -171,7 +171,7 @@ func readRecord(r *codec.Reader, v *Record) {
 			v.Wait = r.Duration()
 		case "Tags":
 			r.Once(&seen, 7)
-			for left := codec.ReadSlice(r, &v.Tags); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Tags); left > 0 && codec.Room(r, &v.Tags, left); left-- {
 				v.Tags = append(v.Tags, r.String())
 			}
 		case "Scores":
@@ -188,7 +188,7 @@ func readRecord(r *codec.Reader, v *Record) {
 			if r.Nil() {
 				v.Parent = nil
 			} else {
-				v.Parent = new(Inner)
+				v.Parent = codec.New[Inner](r)
 				readInner(r, v.Parent)
 			}
 		case "Level":
@@ -258,7 +258,7 @@ func readPageInner(r *codec.Reader, v *Page[Inner]) {
 		switch string(r.Key()) {
 		case "Items":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &v.Items); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Items); left > 0 && codec.Room(r, &v.Items, left); left-- {
 				readInner(r, codec.Next(&v.Items))
 			}
 		case "Next":

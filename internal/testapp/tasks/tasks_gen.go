@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV2
+const _ = taskrt.SupportsGeneratedV3
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
@@ -215,7 +215,7 @@ func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 			p.Help = r.String()
 		case "dataIDs":
 			r.Once(&seen, 4)
-			for left := codec.ReadSlice(r, &p.DataIDs); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.DataIDs); left > 0 && codec.Room(r, &p.DataIDs, left); left-- {
 				p.DataIDs = append(p.DataIDs, r.String())
 			}
 		case "note":
@@ -229,7 +229,7 @@ func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Title = nil
 			} else {
-				p.Title = new(string)
+				p.Title = codec.New[string](r)
 				*p.Title = r.String()
 			}
 		default:
@@ -1085,7 +1085,7 @@ func (p *SumParams) ReadMsgpack(r *codec.Reader) {
 		switch string(r.Key()) {
 		case "parts":
 			r.Once(&seen, 0)
-			for left := codec.ReadSlice(r, &p.Parts); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.Parts); left > 0 && codec.Room(r, &p.Parts, left); left-- {
 				p.Parts = append(p.Parts, r.Int64())
 			}
 		case "title":
@@ -1272,7 +1272,7 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 			readSize(r, &p.Size)
 		case "list":
 			r.Once(&seen, 1)
-			for left := codec.ReadSlice(r, &p.List); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &p.List); left > 0 && codec.Room(r, &p.List, left); left-- {
 				p.List = append(p.List, r.Int())
 			}
 		case "byName":
@@ -1286,7 +1286,7 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 			if r.Nil() {
 				p.Best = nil
 			} else {
-				p.Best = new(Size)
+				p.Best = codec.New[Size](r)
 				readSize(r, p.Best)
 			}
 		case "pair":
@@ -2484,7 +2484,7 @@ var planTask = &taskrt.Definition[PlanParams, []string]{
 		return b, nil
 	},
 	ReadResult: func(r *codec.Reader, v *[]string) {
-		for left := codec.ReadSlice(r, v); left > 0 && r.More(); left-- {
+		for left := codec.ReadSlice(r, v); left > 0 && codec.Room(r, v, left); left-- {
 			*v = append(*v, r.String())
 		}
 	},
@@ -2606,7 +2606,7 @@ func readAnswer(r *codec.Reader, v *Answer) {
 			v.Text = r.String()
 		case "parts":
 			r.Once(&seen, 1)
-			for left := codec.ReadSlice(r, &v.Parts); left > 0 && r.More(); left-- {
+			for left := codec.ReadSlice(r, &v.Parts); left > 0 && codec.Room(r, &v.Parts, left); left-- {
 				v.Parts = append(v.Parts, r.String())
 			}
 		case "At":
