@@ -61,6 +61,9 @@ func (r *Reader) exhausted() bool {
 	return false
 }
 
+// Exhausted reports whether what was read would have taken more than the limit.
+func (r *Reader) Exhausted() bool { return r.memory < 0 }
+
 // product is n × size, or more than any reader has where int has no room for it.
 func product(n, size int) int {
 	high, low := bits.Mul64(uint64(n), uint64(size))

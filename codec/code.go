@@ -40,27 +40,30 @@ const (
 	extTime = 0xff // -1, the timestamp extension
 )
 
-// codeName says what kind of value starts with c, for errors.
-func codeName(c byte) string {
+// kindOf returns what kind of value starts with c.
+func kindOf(c byte) Kind {
 	switch {
 	case c < codeFixMap, c >= 0xe0, c >= codeUint8 && c <= codeInt64:
-		return "an integer"
+		return KindInteger
 	case c < codeFixArray, c == codeMap16, c == codeMap32:
-		return "a map"
+		return KindMap
 	case c < codeFixStr, c == codeArray16, c == codeArray32:
-		return "an array"
+		return KindArray
 	case c < codeNil, c >= codeStr8 && c <= codeStr32:
-		return "a string"
+		return KindString
 	case c == codeNil:
-		return "nil"
+		return KindNil
 	case c == codeFalse, c == codeTrue:
-		return "a bool"
+		return KindBool
 	case c >= codeBin8 && c <= codeBin32:
-		return "binary"
+		return KindBinary
 	case c == codeFloat32, c == codeFloat64:
-		return "a float"
+		return KindFloat
 	case c >= codeExt8 && c <= codeExt32, c >= codeFixExt1 && c <= codeFixExt16:
-		return "an extension"
+		return KindExtension
 	}
-	return "an invalid byte"
+	return KindNone
 }
+
+// codeName says what kind of value starts with c, for errors.
+func codeName(c byte) string { return kindOf(c).String() }

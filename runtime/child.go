@@ -152,16 +152,17 @@ func (s taskSet) childSchema() []string {
 func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
 	task, ok := s.byName[run.Task]
 	if !ok {
-		return respond(ctx, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
+		return respond(ctx, nil, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}
 	deadline, _ := ctx.Deadline()
 	client := NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
 	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
+	x.secrets = task.secretsOf(run.Payload)
 	progress := newProgressTeller(ctx, parent, x)
 	defer progress.end()
 	defer task.spec.surround()()
-	result, err := protect(x, task, run.Payload)
-	return respond(x, result, err)
+	result, err := protect(x, task, run.Payload, parent.DecodeMemory())
+	return respond(x, x.secrets, result, err)
 }
 
 // surround gives the child process the environment that the task asks for, and
@@ -190,27 +191,27 @@ func (s *Spec) surround() (restore func()) {
 
 // protect makes a panic of the task its error. What a Goexit is answered with
 // the child process decides.
-func protect(ctx context.Context, task *Task, payload []byte) (result []byte, err error) {
+func protect(ctx context.Context, task *Task, payload []byte, memory int) (result []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}
 		}
 	}()
-	return task.run(ctx, payload)
+	return task.run(ctx, payload, memory)
 }
 
 // respond asks the error what it is, as execution.outcome does in the parent.
-func respond(ctx context.Context, result []byte, err error) (r *subprocess.Response) {
+func respond(ctx context.Context, secrets *runSecrets, result []byte, err error) (r *subprocess.Response) {
 	if err == nil {
 		return &subprocess.Response{Result: result}
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			failure := failureOf(ctx, newBrokenError(err, v))
+			failure := failureOf(ctx, secrets, newBrokenError(err, v))
 			r = &subprocess.Response{Failure: &failure}
 		}
 	}()
-	failure := failureOf(ctx, err)
+	failure := failureOf(ctx, secrets, err)
 	permanent, after := verdict(err)
 	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after, Snooze: snoozed(err)}
 }

@@ -238,7 +238,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		}
 		from := len(payload)
 		if payload, err = d.AppendParams(&params[i], payload); err != nil {
-			err = fmt.Errorf("encode parameters: %w", err)
+			err = d.Spec.encodeError(err)
 		}
 		if err == nil {
 			made[i].ID, made[i].Schema = ids[i*idSize:(i+1)*idSize], schema
@@ -378,7 +378,7 @@ func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []Q
 // fillRun makes an empty run the one that a call of a stub queues.
 func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.TaskRun, p *P, opts []QueueOption) (err error) {
 	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
-		return fmt.Errorf("encode parameters: %w", err)
+		return d.Spec.encodeError(err)
 	}
 	d.police(p, run)
 	parent, _ := CurrentRun(ctx)

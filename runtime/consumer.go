@@ -68,6 +68,8 @@ type ConsumerConfig struct {
 	// a task queues are refused. Defaults to 1 MiB. A client in Run's context
 	// has its own.
 	MaxPayload int
+	// Codec bounds what the consumer decodes.
+	Codec CodecLimits
 	// Middleware wraps every run, the first outermost.
 	Middleware []Middleware
 	// Retry, if set, decides after a failed attempt instead of the tasks' own
@@ -122,6 +124,9 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	}
 	if cfg.Lease < 100*time.Millisecond {
 		return fmt.Errorf("field Lease is %s, it must be at least 100ms", cfg.Lease)
+	}
+	if err := cfg.Codec.check(); err != nil {
+		return fmt.Errorf("field Codec: %w", err)
 	}
 	if err := checkQueues(cfg.Queues); err != nil {
 		return fmt.Errorf("field Queues: %w", err)
@@ -232,6 +237,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
 		c.client = client
 	}
+	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
 	c.warnOfQueues()
 	children := c.cfg.Children.pool(&c.cfg)
 	children.Call, children.Schema = callServer{c.client}.serve, c.tasks.childSchema()

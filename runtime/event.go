@@ -87,15 +87,16 @@ func (c *Consumer) tell(e Event) {
 }
 
 // ask asks the application's retry policy. When it panics the task's own decides.
-func (s *session) ask(run *Run, err error) (wait time.Duration, ok bool) {
+func (s *session) ask(x *execution, err error) (wait time.Duration, ok bool) {
 	if s.cfg.Retry == nil {
 		return 0, false
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			s.logger.Error("Retry panicked", "run", run.ID, "panic", v, "stack", string(debug.Stack()))
+			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
+			s.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
 			ok = false
 		}
 	}()
-	return s.cfg.Retry(run, err), true
+	return s.cfg.Retry(&x.info, err), true
 }

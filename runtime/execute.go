@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -69,6 +70,7 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	}
 	x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 	x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
+	x.secrets = d.task.secretsOf(run.Payload)
 	x.info.init(run, x.deadline)
 	w.current.Store(x)
 	defer x.end()
@@ -190,6 +192,7 @@ func (s *session) wrap(handler Handler) Handler {
 // call executes a run where its task's kind says.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.stored
+	memory := x.session.cfg.Codec.memory(run.Payload)
 	if run.Links != nil && run.Links.Gathers.Group != "" {
 		payload, err := x.session.gather(ctx, run)
 		if err != nil {
@@ -197,12 +200,14 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 		}
 		gathered := *run // the stored one keeps its own
 		gathered.Payload = payload
+		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGathered bounds it
 		run = &gathered
+		x.secrets = x.duty.task.secretsOf(payload)
 	}
 	if x.duty.task.spec.Kind == IO {
-		return x.duty.task.run(ctx, run.Payload)
+		return x.duty.task.run(ctx, run.Payload, memory)
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory})
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.hider()})
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +226,9 @@ func (e *childError) Error() string { return e.Failure.Message }
 // outcome says what is to become of the run.
 func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outcome) {
 	d := s.duties[run.Task]
+	if err := s.cfg.Codec.checkSize(run, s.cfg.MaxResult); err != nil && d != nil {
+		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: err.Error()})
+	}
 	follow := s.tasks.follow(run)
 	switch {
 	case d == nil:
@@ -313,7 +321,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
 			return handBack(run, 0), true
 		case errors.Is(cause, ErrCancelled):
-			failure := failureOf(x, err)
+			failure := failureOf(x, x.secrets, err)
 			failure.Kind = string(Cancelled)
 			if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
 				failure.Message = onRequest
@@ -327,12 +335,13 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 		s.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
 		return handBack(run, wait), true
 	}
-	return s.failed(x, &x.info, x.duty.task, run, err), true
+	return s.failed(x, run, err), true
 }
 
 // failed decides what becomes of a run whose attempt failed by its own doing.
-func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker.TaskRun, err error) broker.Outcome {
-	failure := failureOf(ctx, err)
+func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
+	task := x.duty.task
+	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
 	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
 		// While versions are deployed side by side another consumer can read it.
@@ -364,7 +373,7 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 	} else {
 		run.Attempt++
 		var again bool
-		if wait, again = s.again(info, task, run, err); !again {
+		if wait, again = s.again(x, task, run, err); !again {
 			return s.dead(run, failure)
 		}
 	}
@@ -374,13 +383,13 @@ func (s *session) failed(ctx context.Context, info *Run, task *Task, run *broker
 }
 
 // again decides whether there is another attempt, and after which wait.
-func (s *session) again(info *Run, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
+func (s *session) again(x *execution, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
 	permanent, after := verdict(err)
 	if permanent {
 		return 0, false
 	}
 	if after == 0 {
-		if wait, asked := s.ask(info, err); asked {
+		if wait, asked := s.ask(x, err); asked {
 			return max(wait, 1), wait >= 0
 		}
 	}
@@ -418,8 +427,9 @@ func verdict(err error) (permanent bool, after time.Duration) {
 	return isPermanent(err) || errors.Is(err, subprocess.ErrTooLarge), after
 }
 
-// failureOf describes an error for the run's record, bounded in size.
-func failureOf(ctx context.Context, err error) broker.Failure {
+// failureOf describes an error for the run's record, bounded in size, the run's
+// secrets hidden.
+func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failure {
 	f := broker.Failure{Kind: string(Failed), Message: err.Error()}
 	var (
 		child  *childError
@@ -442,6 +452,7 @@ func failureOf(ctx context.Context, err error) broker.Failure {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		f.Kind = string(Timeout)
 	}
+	secrets.get().hideFailure(&f)
 	f.Message, f.Stack = truncate(f.Message, maxMessage), truncate(f.Stack, maxStack)
 	return f
 }

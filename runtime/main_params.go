@@ -38,9 +38,10 @@ func (p paramsView) MarshalJSON() ([]byte, error) {
 
 // param is a parameter of a task as the command line knows it.
 type param struct {
-	name     string // in the function, and on the wire
-	flag     string // kebab-case
-	field    int    // of the struct that holds the parameters
+	name     string   // in the function, and on the wire
+	old      []string // under which it is also read
+	flag     string   // kebab-case
+	field    int      // of the struct that holds the parameters
 	secret   bool
 	optional bool // a message may lack it
 }
@@ -114,8 +115,8 @@ func wireParams(form string) (params []param) {
 			continue
 		}
 		names, _, _ := strings.Cut(field, " ")
-		name, _, _ := strings.Cut(names, "|") // behind it are old ones
-		params = append(params, param{name: name, optional: strings.HasSuffix(field, "=")})
+		keys := strings.Split(names, "|") // behind the first are old ones
+		params = append(params, param{name: keys[0], old: keys[1:], optional: strings.HasSuffix(field, "=")})
 	}
 	return params
 }

@@ -40,7 +40,7 @@ func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, [
 	}
 	payload, err := t.encodeParams(params)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encode parameters of task %s: %w", t.spec.Name, err)
+		return nil, nil, fmt.Errorf("task %s: %w", t.spec.Name, t.spec.encodeError(err))
 	}
 	return t, payload, nil
 }
@@ -121,9 +121,11 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 	deadline := time.Now().Add(t.spec.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	secrets := t.secretsOf(run.Payload)
 	if t.spec.Kind == IO {
 		runCtx := newRunContext(ctx, run, deadline, client, logger)
 		defer runCtx.end()
+		runCtx.secrets = secrets
 		ctx = runCtx // what ended it tells a timeout from a failure
 		result, err = protectGoroutine(ctx, t, run.Payload)
 	} else {
@@ -133,12 +135,12 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 		}
 		defer closePool(ctx, pool, logger)
 		var response *subprocess.Response
-		response, err = pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory})
+		response, err = pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory, Hide: secrets.hider()})
 		if err == nil {
 			return response.Result, response.Failure, nil
 		}
 	}
-	response := respond(ctx, result, err)
+	response := respond(ctx, secrets, result, err)
 	if failure = response.Failure; failure != nil && errors.Is(ctx.Err(), context.Canceled) {
 		failure.Kind = string(Cancelled) // by a signal
 		if errors.Is(err, context.Canceled) {
@@ -155,7 +157,7 @@ func protectGoroutine(ctx context.Context, t *Task, payload []byte) (result []by
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		result, err = protect(ctx, t, payload)
+		result, err = protect(ctx, t, payload, 0)
 	}()
 	<-done
 	return result, err

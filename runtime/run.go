@@ -71,6 +71,7 @@ type runContext struct {
 	info     Run
 	client   *Client
 	logger   *slog.Logger
+	secrets  *runSecrets // nil: the task has none
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
 	tell     func()                          // called when it said something; may be nil
@@ -183,7 +184,8 @@ func CurrentRun(ctx context.Context) (*Run, bool) {
 // Outside of a task it does nothing.
 func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
-		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: truncate(note, maxNote)})
+		note = truncate(c.secrets.get().hide(note), maxNote)
+		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: note})
 		if c.tell != nil {
 			c.tell()
 		}

@@ -144,8 +144,9 @@ type Keys[P any] struct {
 // A package's generated Tasks function returns its tasks.
 type Task struct {
 	spec Spec
-	// run decodes payload, calls the function and returns its encoded result.
-	run func(ctx context.Context, payload []byte) ([]byte, error)
+	// run decodes payload into at most memory bytes, calls the function and
+	// returns its encoded result.
+	run func(ctx context.Context, payload []byte, memory int) ([]byte, error)
 	// newParams, encode, decode and decodeResult are for the command line, which
 	// fills parameters from flags, and prints them and results.
 	newParams    func() any
@@ -168,13 +169,13 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 	var readers sync.Pool
 	return Task{
 		spec: d.Spec.withDefaults(),
-		run: func(ctx context.Context, payload []byte) ([]byte, error) {
+		run: func(ctx context.Context, payload []byte, memory int) ([]byte, error) {
 			p := new(P)
 			reader, _ := readers.Get().(*codec.Reader)
 			if reader == nil {
 				reader = new(codec.Reader)
 			}
-			err := d.decodeParams(reader, payload, p)
+			err := d.decodeParams(reader, payload, memory, p)
 			readers.Put(reader)
 			if err != nil {
 				return nil, err
@@ -192,7 +193,7 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 		hasResult: d.AppendResult != nil,
 		police: func(run *broker.TaskRun) error {
 			p := new(P)
-			if err := d.decodeParams(new(codec.Reader), run.Payload, p); err != nil {
+			if err := d.decodeParams(new(codec.Reader), run.Payload, 0, p); err != nil {
 				return err
 			}
 			d.police(p, run)
@@ -202,7 +203,7 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
 		decode: func(payload []byte) (any, error) {
 			p := new(P)
-			return p, d.decodeParams(new(codec.Reader), payload, p)
+			return p, d.decodeParams(new(codec.Reader), payload, 0, p)
 		},
 		decodeResult: func(b []byte) (any, error) {
 			var result R
@@ -212,14 +213,24 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 	}
 }
 
-func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, p *P) error {
+// decodeParams sets p from payload. It makes at most memory bytes; 0 is the
+// codec's default for a payload of that size.
+func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, memory int, p *P) error {
 	r.Reset(payload)
 	defer r.Reset(nil)
-	d.ReadParams(p, r)
-	if err := r.Done(); err != nil {
-		return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}
+	if memory > 0 {
+		r.Limit(memory)
 	}
-	return nil
+	d.ReadParams(p, r)
+	err := r.Done()
+	if err == nil {
+		return nil
+	}
+	err = d.Spec.hideDecoding(payload, err)
+	if r.Exhausted() {
+		err = fmt.Errorf("%w; ConsumerConfig.Codec.Memory sets it", err)
+	}
+	return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}
 }
 
 func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {

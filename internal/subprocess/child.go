@@ -70,6 +70,7 @@ type child struct {
 type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
+	hide   func(line string) string
 	calls  calls
 	answer *Response // the goroutine's of Run, and others' once over is closed
 	stack  string    // likewise
@@ -82,7 +83,7 @@ type activeRun struct {
 // execute gives the child a run and returns what became of it.
 func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (*Response, error) {
 	c.seq++
-	r := &activeRun{seq: c.seq, run: req.Run, dumped: make(chan struct{}), over: make(chan struct{})}
+	r := &activeRun{seq: c.seq, run: req.Run, hide: req.Hide, dumped: make(chan struct{}), over: make(chan struct{})}
 	r.calls.derive = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	frame, err := c.encode(ctx, req, deadline)
 	if err != nil {
@@ -124,7 +125,7 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 
 // encode makes the frame of a run, in the last one's place if it can.
 func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([]byte, error) {
-	o := order{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory}
+	o := order{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
 	if !deadline.IsZero() {
 		o.limited, o.left = true, time.Until(deadline)
 	}
@@ -152,8 +153,8 @@ func (c *child) begin(r *activeRun) error {
 	}
 	c.run = r
 	c.runs++
-	c.stdout.begin(r.run.ID, r.run.Task)
-	c.stderr.begin(r.run.ID, r.run.Task)
+	c.stdout.begin(r.run.ID, r.run.Task, r.hide)
+	c.stderr.begin(r.run.ID, r.run.Task, r.hide)
 	return nil
 }
 

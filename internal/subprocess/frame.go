@@ -18,7 +18,7 @@ import (
 // that belongs to somebody else.
 const (
 	magic    = "taskgen-child"
-	protocol = 3
+	protocol = 4
 )
 
 const (
@@ -35,7 +35,7 @@ type frameKind uint8
 const (
 	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
 	frameHello                       // to the parent, first: magic, version, limits, what failed, what is missing
-	frameRun                         // to the child: time left, log level, cap on memory, the run
+	frameRun                         // to the child: time left, log level, cap on memory, and on what decoding makes, the run
 	frameCancel                      // to the child: timeout or not, why
 	frameBye                         // to the child: no more runs will come
 	frameAnswer                      // to the parent: what the handler said; the run is over
@@ -57,9 +57,9 @@ func (k frameKind) fields() int {
 		return 4
 	case frameCall, frameReply:
 		return 5
-	case frameRun, frameLog:
+	case frameLog:
 		return 6
-	case frameHello:
+	case frameRun, frameHello:
 		return 7
 	case frameAnswer:
 		return 8
@@ -280,6 +280,7 @@ type order struct {
 	left    time.Duration // until the deadline, if it is limited: clocks may be set
 	level   int           // the lowest level of log records that anybody reads
 	memory  int64         // cap in bytes; 0 for none
+	decode  int           // bytes that decoding the parameters may make; 0 for the codec's default
 }
 
 func (o order) append(b []byte, seq uint64) ([]byte, error) {
@@ -290,6 +291,7 @@ func (o order) append(b []byte, seq uint64) ([]byte, error) {
 		b = codec.AppendNil(b)
 	}
 	b = codec.AppendInt(codec.AppendInt(b, int64(o.level)), o.memory)
+	b = codec.AppendInt(b, int64(o.decode))
 	run, err := o.run.MarshalBinary()
 	if err != nil {
 		return nil, fmt.Errorf("encode run: %w", err)
@@ -302,7 +304,7 @@ func readOrder(r *codec.Reader) (order, error) {
 	if !r.Nil() {
 		o.limited, o.left = true, r.Duration()
 	}
-	o.level, o.memory = r.Int(), r.Int64()
+	o.level, o.memory, o.decode = r.Int(), r.Int64(), r.Int()
 	b := r.Bytes()
 	if err := r.Done(); err != nil {
 		return o, err

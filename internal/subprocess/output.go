@@ -35,12 +35,14 @@ type capture struct {
 
 	mu        sync.Mutex
 	run, task string // empty between runs
-	buf       []byte
-	line      []byte
-	dropped   int // bytes of the line beyond maxLine
-	budget    budget
-	closed    bool // by the child, which has nothing to write to any more
-	tail      tail
+	// hide is the latest run's Request.Hide: what it left running may still write.
+	hide    func(line string) string
+	buf     []byte
+	line    []byte
+	dropped int // bytes of the line beyond maxLine
+	budget  budget
+	closed  bool // by the child, which has nothing to write to any more
+	tail    tail
 }
 
 func newCapture(file *os.File, logger *slog.Logger, stream string, pid int) (*capture, error) {
@@ -78,12 +80,12 @@ func (c *capture) read() {
 }
 
 // begin says whose lines follow.
-func (c *capture) begin(run, task string) {
+func (c *capture) begin(run, task string, hide func(string) string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
 	c.reportCut()
-	c.run, c.task = run, task
+	c.run, c.task, c.hide = run, task, hide
 	c.tail = tail{}
 }
 
@@ -196,6 +198,9 @@ func (c *capture) emit() {
 	line := strings.TrimSuffix(string(c.line), "\r")
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
+	if c.hide != nil {
+		line = c.hide(line)
+	}
 	c.tail.add(line)
 	if !c.budget.take(len(line) + dropped) {
 		return

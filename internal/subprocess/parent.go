@@ -13,6 +13,7 @@ type Parent struct {
 	server  *server
 	seq     uint64
 	level   slog.Level
+	decode  int
 	limited bool // the handler's context has a deadline
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the run is over
@@ -23,6 +24,10 @@ type Parent struct {
 	last  uint64
 	calls map[uint64]chan<- callResult
 }
+
+// DecodeMemory is how many bytes of memory the parent lets the decoding of the
+// run's parameters take; 0 leaves it to the codec.
+func (p *Parent) DecodeMemory() int { return p.decode }
 
 type callResult struct {
 	body []byte

@@ -114,6 +114,11 @@ type Request struct {
 	// the cap, and refused address space from twice the cap or the cap and 256
 	// MiB on. Both end as OOM. 0 is no cap.
 	Memory int64
+	// DecodeMemory is for [Parent.DecodeMemory].
+	DecodeMemory int
+	// Hide, unless it is nil, returns a line of the run's output as it may be
+	// shown. It may be called concurrently.
+	Hide func(line string) string
 }
 
 // Response is what the child's handler said.

@@ -203,7 +203,7 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 // execute calls the handler and sends its answer. It reports whether the
 // caller still leads.
 func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, err error) {
-	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), limited: o.limited, done: make(chan struct{})}
+	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), decode: o.decode, limited: o.limited, done: make(chan struct{})}
 	ctx, cancel := s.derive()
 	defer cancel(nil)
 	run.cancel = cancel

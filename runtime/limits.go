@@ -1,0 +1,66 @@
+package runtime
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// CodecLimits bound what a consumer decodes: what others have stored is decoded
+// before anybody knows whether it is honest. A run beyond them becomes a dead
+// letter of kind schema. Its zero value works.
+type CodecLimits struct {
+	// Payload is the size in bytes beyond which a run's parameters, those of the
+	// runs that follow it included, are not decoded at all. Results that came into
+	// them on the way, up to MaxResult, may come on top; what gathers a [Group] has
+	// its own bound. Defaults to 1 MiB, or what the tasks of this consumer may
+	// queue if that is more: MaxPayload, or that of a client in Run's context.
+	Payload int
+	// Memory is how many bytes of memory the decoding of one run's parameters may
+	// take, in a child process too. What a type's own methods make is only
+	// estimated. Defaults to 16 times Payload.
+	Memory int
+}
+
+func (l *CodecLimits) check() error {
+	if l.Payload < 0 {
+		return fmt.Errorf("field Payload is %d, it cannot be negative", l.Payload)
+	}
+	if l.Memory < 0 {
+		return fmt.Errorf("field Memory is %d, it cannot be negative", l.Memory)
+	}
+	return nil
+}
+
+// setDefaults takes what runs may be queued with.
+func (l *CodecLimits) setDefaults(payloads ...int) {
+	if l.Payload != 0 {
+		return
+	}
+	l.Payload = defaultMaxPayload
+	for _, n := range payloads {
+		l.Payload = max(l.Payload, n)
+	}
+}
+
+// checkSize refuses a run that is too large to be decoded.
+func (l *CodecLimits) checkSize(run *broker.TaskRun, maxResult int) error {
+	most := l.Payload
+	if run.ParentID != "" {
+		most += min(maxResult, math.MaxInt-most) // of the run that it may follow
+	}
+	if size := planSize(run); size > most {
+		return fmt.Errorf("the parameters take %d bytes, at most %d are decoded; ConsumerConfig.Codec.Payload sets the limit", size, most)
+	}
+	return nil
+}
+
+// memory is what the decoding of a payload may take.
+func (l *CodecLimits) memory(payload []byte) int {
+	if l.Memory > 0 {
+		return l.Memory
+	}
+	return codec.MemoryFactor * min(max(l.Payload, len(payload)), math.MaxInt/codec.MemoryFactor)
+}

@@ -1,0 +1,398 @@
+package runtime
+
+import (
+	"encoding"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"math"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/codec"
+)
+
+// longSecret is the length beyond which a value is looked for in few forms.
+const longSecret = 64 << 10
+
+// findSecrets collects the values of a payload's secret parameters: as they
+// travel, also in a payload that does not fit the task, and as the task has them.
+func (t *Task) findSecrets(payload []byte) *secrets {
+	s := newSecrets()
+	s.travelling(&t.spec, payload)
+	s.decoded(t, payload)
+	s.sort()
+	return s
+}
+
+// decoded adds the values as the task has them.
+func (s *secrets) decoded(t *Task, payload []byte) {
+	var err error
+	defer recovered(&err) // of the application's methods
+	params, err := t.decode(payload)
+	v := reflect.ValueOf(params).Elem()
+	if err != nil || v.Kind() != reflect.Struct {
+		return
+	}
+	for _, p := range t.params() {
+		if p.secret {
+			s.whole(v.Field(p.field))
+			s.value(v.Field(p.field), codec.MaxDepth)
+		}
+	}
+}
+
+// whole adds how a value with parts is written in one piece.
+func (s *secrets) whole(v reflect.Value) {
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Slice, reflect.Map, reflect.Array, reflect.Struct:
+	default:
+		return
+	}
+	if v.IsZero() || v.Kind() != reflect.Struct && v.Len() == 0 {
+		return
+	}
+	x := v.Interface()
+	for _, format := range []string{"%v", "%+v", "%#v"} {
+		s.add(fmt.Sprintf(format, x))
+	}
+	if b, err := json.Marshal(x); err == nil {
+		s.add(string(b))
+	}
+}
+
+// value adds a value and its parts.
+func (s *secrets) value(v reflect.Value, depth int) {
+	if depth == 0 || !v.IsValid() || s.all {
+		return
+	}
+	if v.CanInterface() && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+		if done := s.own(v.Interface()); done {
+			return
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		s.value(v.Elem(), depth-1)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			s.value(v.Field(i), depth-1)
+		}
+	case reflect.Map:
+		for pairs := v.MapRange(); pairs.Next(); {
+			s.value(pairs.Key(), depth-1)
+			s.value(pairs.Value(), depth-1)
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			b := make([]byte, v.Len())
+			for i := range b {
+				b[i] = byte(v.Index(i).Uint())
+			}
+			s.text(string(b))
+			return
+		}
+		for i := range v.Len() {
+			s.value(v.Index(i), depth-1)
+		}
+	case reflect.String:
+		s.text(v.String())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		s.number(v.Int())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		s.unsigned(v.Uint())
+	case reflect.Float32:
+		s.float(v.Float(), 32)
+	case reflect.Float64:
+		s.float(v.Float(), 64)
+	}
+}
+
+// own adds how a value writes itself, and reports whether that is all of it.
+func (s *secrets) own(x any) bool {
+	if at, ok := x.(time.Time); ok {
+		s.time(at)
+		return true
+	}
+	if x, ok := x.(encoding.TextMarshaler); ok {
+		if b, err := x.MarshalText(); err == nil {
+			s.text(string(b))
+		}
+	}
+	if x, ok := x.(fmt.Stringer); ok {
+		s.text(x.String())
+	}
+	return false
+}
+
+// text adds a value in the forms in which programs write text and bytes.
+func (s *secrets) text(v string) {
+	if len(v) < shortestSecret {
+		return
+	}
+	if s.count++; s.count > mostSecrets {
+		s.all = true
+	}
+	if s.all {
+		return
+	}
+	s.written(v)
+	if trimmed := strings.TrimSpace(v); trimmed != v {
+		s.written(trimmed)
+	}
+	if strings.ContainsAny(v, "\r\n") {
+		for line := range strings.Lines(v) {
+			s.written(strings.TrimSpace(line)) // logs are cut into lines
+		}
+	}
+}
+
+func (s *secrets) written(v string) {
+	if len(v) < shortestSecret {
+		return
+	}
+	s.add(v)
+	quoted := strconv.Quote(v)
+	s.add(quoted[1 : len(quoted)-1])
+	if b, err := json.Marshal(v); err == nil {
+		s.add(string(b[1 : len(b)-1]))
+	}
+	if b, err := marshal(v); err == nil { // without the escapes for HTML
+		b = []byte(strings.TrimSpace(string(b)))
+		s.add(string(b[1 : len(b)-1]))
+	}
+	if len(v) > longSecret {
+		return
+	}
+	ascii := strconv.QuoteToASCII(v)
+	s.add(ascii[1 : len(ascii)-1])
+	s.add(html.EscapeString(v))
+	for _, escaped := range []string{
+		url.QueryEscape(v), url.PathEscape(v), url.UserPassword("", v).String()[1:],
+		(&url.URL{Path: "/" + v}).EscapedPath()[1:], (&url.URL{Fragment: v}).EscapedFragment(),
+	} {
+		s.add(escaped)
+	}
+	digits := hex.EncodeToString([]byte(v))
+	s.add(digits)
+	s.add(strings.ToUpper(digits))
+	for _, format := range []string{"% x", "% X"} {
+		s.add(fmt.Sprintf(format, v))
+	}
+	s.add(strings.Trim(fmt.Sprint([]byte(v)), "[]"))
+	goSyntax := fmt.Sprintf("%#v", []byte(v))
+	s.add(goSyntax[len("[]byte{") : len(goSyntax)-1])
+	s.base64(v)
+}
+
+// base64 adds what a value is in base64 by itself, and what it is within a
+// longer text wherever it begins: but for the first and last digits, which it
+// shares with its neighbours.
+func (s *secrets) base64(v string) {
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		s.add(encoding.EncodeToString([]byte(v)))
+		for before := range 3 {
+			padded := encoding.EncodeToString(append(make([]byte, before), v...))
+			from, to := (8*before+5)/6, 8*(before+len(v))/6
+			s.add(padded[from:to])
+		}
+	}
+}
+
+func (s *secrets) number(n int64) {
+	if n >= 0 {
+		s.unsigned(uint64(n))
+	} else {
+		s.add(strconv.FormatInt(n, 10))
+		s.unsigned(-uint64(n))
+		s.hex(uint64(n))
+	}
+	if n <= -1000 || n >= 1000 {
+		s.add(time.Duration(n).String())
+	}
+}
+
+func (s *secrets) unsigned(n uint64) {
+	if n < 1000 {
+		return
+	}
+	s.add(strconv.FormatUint(n, 10))
+	s.hex(n)
+	s.float(float64(n), 64)
+}
+
+func (s *secrets) hex(n uint64) {
+	s.add(fmt.Sprintf("%#x", n))
+	s.add(fmt.Sprintf("%#X", n))
+	if digits := strconv.FormatUint(n, 16); len(digits) > shortestSecret {
+		s.add(digits)
+		s.add(strings.ToUpper(digits))
+	}
+}
+
+func (s *secrets) float(f float64, bits int) {
+	if math.Abs(f) < 1e-300 || math.IsInf(f, 0) || math.IsNaN(f) {
+		return
+	}
+	for _, format := range []byte("gfeE") {
+		for _, precision := range []int{-1, 6} {
+			s.add(strconv.FormatFloat(f, format, precision, bits))
+		}
+	}
+	// As the built-in print and panic write it: +1.234500e+003.
+	text := strconv.FormatFloat(f, 'e', 6, bits)
+	mantissa, exponent, _ := strings.Cut(text, "e")
+	if e, err := strconv.Atoi(exponent); err == nil {
+		s.add(fmt.Sprintf("%se%+04d", mantissa, e))
+	}
+}
+
+func (s *secrets) time(at time.Time) {
+	if at.IsZero() {
+		return
+	}
+	for _, at := range []time.Time{at, at.UTC(), at.Local()} {
+		for _, layout := range []string{
+			time.RFC3339Nano, time.RFC3339, time.DateTime, time.DateOnly, "2006-01-02 15:04:05.999999999",
+			time.RFC1123, time.RFC1123Z, time.RFC850, time.RFC822, time.ANSIC, time.UnixDate, time.StampNano,
+		} {
+			s.add(at.Format(layout))
+		}
+		s.add(at.String())
+	}
+	for _, n := range []int64{at.Unix(), at.UnixMilli(), at.UnixMicro(), at.UnixNano()} {
+		s.number(n)
+	}
+}
+
+// parameterName returns the parameter that travels under a key, which may be an
+// old one, and whether it is secret.
+func (s *Spec) secretKey(key string) bool {
+	if slices.Contains(s.Secrets, key) {
+		return true
+	}
+	for _, p := range wireParams(s.Params) {
+		if slices.Contains(p.old, key) && slices.Contains(s.Secrets, p.name) {
+			return true
+		}
+	}
+	return false
+}
+
+// travelling adds the values of secret parameters as a payload has them, as far
+// as it can be read.
+func (s *secrets) travelling(spec *Spec, payload []byte) {
+	r := codec.NewReader(payload)
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		key := string(r.Key())
+		if spec.secretKey(key) {
+			s.part(spec, r, codec.MaxDepth)
+		} else {
+			r.Skip()
+		}
+	}
+}
+
+// part adds one value of a payload with its parts. The keys of structs, which
+// the wire form of the parameters names, are none of them.
+func (s *secrets) part(spec *Spec, r *codec.Reader, depth int) {
+	if depth == 0 || s.all {
+		r.Skip()
+		return
+	}
+	switch r.Kind() {
+	case codec.KindString, codec.KindBinary:
+		s.text(string(r.View()))
+	case codec.KindInteger:
+		b := r.Raw()
+		if in := codec.NewReader(b); len(b) == 9 {
+			s.unsigned(in.Uint64())
+			s.number(codec.NewReader(b).Int64())
+		} else {
+			s.number(in.Int64())
+		}
+	case codec.KindFloat:
+		s.float(r.Float64(), 64)
+	case codec.KindArray:
+		for n := r.ArrayLen(); n > 0 && r.More(); n-- {
+			s.part(spec, r, depth-1)
+		}
+	case codec.KindMap:
+		for n := r.MapLen(); n > 0 && r.More(); n-- {
+			if r.Kind() == codec.KindString {
+				if key := string(r.Key()); !strings.Contains(spec.Params, key) {
+					s.text(key)
+				}
+			} else {
+				s.part(spec, r, depth-1)
+			}
+			s.part(spec, r, depth-1)
+		}
+	case codec.KindExtension:
+		if at := codec.NewReader(r.Raw()).Time(); !at.IsZero() {
+			s.time(at)
+		}
+	default:
+		r.Skip()
+	}
+}
+
+// hideDecoding hides in the error of decoding parameters what it may quote of
+// secret ones.
+func (s *Spec) hideDecoding(payload []byte, err error) error {
+	if len(s.Secrets) == 0 {
+		return err
+	}
+	var typed *codec.Error
+	if !errors.As(err, &typed) {
+		return errors.New("a value does not fit") // it may say which
+	}
+	if !s.within(payload, typed.Offset) {
+		typed = typed.Plain()
+	}
+	found := newSecrets()
+	found.travelling(s, payload)
+	found.sort()
+	return errors.New(found.hide(typed.Error()))
+}
+
+// within reports whether an offset is within a parameter that is not secret.
+func (s *Spec) within(payload []byte, offset int) bool {
+	r := codec.NewReader(payload)
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		key := string(r.Key())
+		from := r.Offset()
+		if r.Skip(); r.More() && from <= offset && offset < r.Offset() {
+			return !s.secretKey(key)
+		}
+	}
+	return false
+}
+
+// encodeError says that parameters cannot be encoded. What a type's own method
+// says of it may quote a secret.
+func (s *Spec) encodeError(err error) error {
+	if len(s.Secrets) == 0 {
+		return fmt.Errorf("encode parameters: %w", err)
+	}
+	return &quietError{"encode parameters: a value cannot be encoded; why is not shown, for the task has secret parameters", err}
+}
+
+// quietError is an error that keeps its text to itself.
+type quietError struct {
+	text string
+	err  error
+}
+
+func (e *quietError) Error() string { return e.text }
+func (e *quietError) Unwrap() error { return e.err }

@@ -1,0 +1,160 @@
+package runtime
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	// shortestSecret is the least length that is looked for: less would hide
+	// what has nothing to do with it.
+	shortestSecret = 4
+	// mostSecrets and mostForms bound what is looked for: values, and the bytes
+	// of the forms that they are written in. Beyond, texts are hidden whole.
+	mostSecrets = 20_000
+	mostForms   = 64 << 20
+)
+
+// secrets finds the values of a run's secret parameters in text that leaves the
+// process: as they are, and in the forms in which programs write them. A nil one
+// has none. It may be used concurrently.
+type secrets struct {
+	forms map[[shortestSecret]byte][]string // by their first bytes
+	size  int
+	count int
+	all   bool // they are too many to be looked for
+}
+
+func newSecrets() *secrets { return &secrets{forms: make(map[[shortestSecret]byte][]string)} }
+
+// hide returns text with *** in place of secret values. The beginning of one at
+// the text's end, which was cut, is hidden too.
+func (s *secrets) hide(text string) string {
+	if s == nil || text == "" {
+		return text
+	}
+	if s.all {
+		return hidden
+	}
+	var b strings.Builder
+	done := 0
+	for i := 0; i < len(text); {
+		end := i + s.match(text[i:])
+		if end == i {
+			i++
+			continue
+		}
+		for j := i + 1; j < end; j++ { // others that begin within it
+			end = max(end, j+s.match(text[j:]))
+		}
+		b.WriteString(text[done:i])
+		b.WriteString(hidden)
+		done, i = end, end
+	}
+	if done == 0 {
+		return text
+	}
+	b.WriteString(text[done:])
+	return b.String()
+}
+
+// match returns how many bytes of a secret text begins with.
+func (s *secrets) match(text string) int {
+	if len(text) < shortestSecret {
+		return 0
+	}
+	for _, form := range s.forms[[shortestSecret]byte([]byte(text[:shortestSecret]))] {
+		switch {
+		case strings.HasPrefix(text, form):
+			return len(form) // the longest come first
+		case len(text) < len(form) && strings.HasPrefix(form, text):
+			return len(text) // it was cut
+		}
+	}
+	return 0
+}
+
+// add adds one form.
+func (s *secrets) add(form string) {
+	if len(form) < shortestSecret || s.all {
+		return
+	}
+	if s.size += len(form); s.size > mostForms {
+		s.all = true
+		return
+	}
+	key := [shortestSecret]byte([]byte(form[:shortestSecret]))
+	s.forms[key] = append(s.forms[key], form)
+}
+
+// sort puts longer forms before those that they begin with.
+func (s *secrets) sort() {
+	for key, forms := range s.forms {
+		slices.SortFunc(forms, func(a, b string) int {
+			return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+		})
+		s.forms[key] = slices.Compact(forms)
+	}
+}
+
+// A stack shows arguments and registers, and so the secrets in them.
+var (
+	frameArguments = regexp.MustCompile(`(?m)^([^\t\n][^\n]*[^\s(])\((?:[0-9a-fx, {}?_]|\.\.\.)+\)$`)
+	registers      = regexp.MustCompile(`(?m)^([a-z][a-z0-9]{1,7})([ \t]+)0x[0-9a-f]+$`)
+)
+
+// hideStack is hide for stacks and what processes print as they crash.
+func (s *secrets) hideStack(stack string) string {
+	if s == nil || stack == "" {
+		return stack
+	}
+	stack = frameArguments.ReplaceAllString(stack, "$1(...)")
+	return s.hide(registers.ReplaceAllString(stack, "$1$2"+hidden))
+}
+
+// hideFailure hides what a failure says of them.
+func (s *secrets) hideFailure(f *broker.Failure) {
+	if s != nil {
+		f.Message, f.Stack = s.hideStack(f.Message), s.hideStack(f.Stack)
+	}
+}
+
+// runSecrets are those of a run, looked for when they are first asked for: most
+// runs end well and say nothing. A nil one has none.
+type runSecrets struct {
+	task    *Task
+	payload []byte
+
+	once  sync.Once
+	found *secrets
+}
+
+// secretsOf returns the secrets of a run with this payload; nil if its task has
+// no secret parameters.
+func (t *Task) secretsOf(payload []byte) *runSecrets {
+	if len(t.spec.Secrets) == 0 {
+		return nil
+	}
+	return &runSecrets{task: t, payload: payload}
+}
+
+func (r *runSecrets) get() *secrets {
+	if r == nil {
+		return nil
+	}
+	r.once.Do(func() { r.found = r.task.findSecrets(r.payload) })
+	return r.found
+}
+
+// hider returns what hides them in lines of output; nil if there are none.
+func (r *runSecrets) hider() func(string) string {
+	if r == nil {
+		return nil
+	}
+	return func(text string) string { return r.get().hideStack(text) }
+}
