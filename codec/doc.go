@@ -5,9 +5,11 @@
 // as github.com/vmihailenco/msgpack/v5 writes them with compact integers, so
 // that either side can read what the other wrote.
 //
-// The reader never allocates more than the bytes it was given can justify:
-// every declared length is held against the bytes that are left, nesting is
-// limited to [MaxDepth], and skipping a value does not recurse.
+// The reader is bounded before it allocates: every declared length is held
+// against the bytes that are left, nesting is limited to [MaxDepth], skipping a
+// value does not recurse, and what is made of the bytes is counted against a
+// limit ([Reader.Limit]), so that cheap bytes for large types are refused. The
+// texts of numbers of any size are limited to [MaxDigits].
 package codec
 
 // MaxDepth is how deep arrays and maps may nest in what is read.

@@ -72,8 +72,12 @@ func (r *Reader) Fail(err error) {
 	}
 }
 
-// Done returns the first error, or one that says that bytes are left over.
+// Done returns the first error, or one that says that bytes are left over or that
+// the strings took more than the limit.
 func (r *Reader) Done() error {
+	if r.memory < 0 {
+		r.exhausted()
+	}
 	if r.err == nil && r.pos < len(r.buf) {
 		r.failf("%d bytes left over after the value", len(r.buf)-r.pos)
 	}
