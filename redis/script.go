@@ -60,6 +60,8 @@ var (
 	outboxLua string
 	//go:embed mend.lua
 	mendLua string
+	//go:embed rewind.lua
+	rewindLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -77,7 +79,7 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch, mend                                               script
+	outbox, start, watch, mend, rewind                                       script
 }
 
 func newScripts() scripts {
@@ -102,6 +104,7 @@ func newScripts() scripts {
 		group:       newScript(groupLua),
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
+		rewind:      newScript(rewindLua),
 		watch:       newScript(watchLua),
 		mend:        newScript(mendLua),
 	}
