@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -67,6 +68,38 @@ func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 	})
 	b.logOddNames(ctx, odd)
 	return names, nil
+}
+
+// QueueNames returns the names of all queues, sorted, by one command and, if there are
+// others than before or a minute has passed, another.
+func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
+	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+		return b.clients.work.SCard(ctx, b.queuesKey()).Result()
+	})
+	if err != nil {
+		return nil, b.fail(ctx, "count names of queues", b.blame(ctx, err, b.queuesKey()))
+	}
+	c := &b.counted
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n == c.n && time.Since(c.at) < time.Minute {
+		return slices.Clone(c.names), nil
+	}
+	names, err := b.readNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	c.names, c.n, c.at = names, n, time.Now()
+	return slices.Clone(names), nil
+}
+
+// countedNames are the names of queues as they were read when there were so many.
+type countedNames struct {
+	mu    sync.Mutex
+	names []string
+	n     int64
+	at    time.Time
 }
 
 // QueueLength returns the number of runs that wait in each queue, those not
@@ -261,13 +294,16 @@ func (b *Broker) typeOf(key string) string {
 	if key == b.queuesKey() {
 		return "set"
 	}
+	if strings.HasPrefix(key, b.cfg.Prefix+":woken:") {
+		return "list"
+	}
 	_, rest, ok := strings.Cut(strings.TrimPrefix(key, b.cfg.Prefix+":{"), "}:")
 	if !ok {
 		return ""
 	}
 	kind, _, _ := strings.Cut(rest, ":")
 	switch kind {
-	case "io", "cpu", "f", "dead", "outbox", "wait":
+	case "io", "cpu", "f", "dead", "outbox", "wait", "watched":
 		return "list"
 	case "delayed", "leases", "wake", "aside", "enabling", "lines", "turns", "opens", "starts", "rates":
 		return "zset"

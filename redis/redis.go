@@ -5,9 +5,9 @@
 // transition of a run is one script, or one command where that is enough. A run
 // waits as one element of a list or sorted set, a batch that a consumer took is
 // one list, and the lease of all a consumer holds in a queue is one entry.
-// Consumers that find nothing block on the server and look again every two
-// seconds, should a wake-up be lost: one of several queues has a glance at all
-// of them, one of a single queue tries to take.
+// Consumers that find nothing block on the server and look again every two seconds, in
+// case a wake-up was lost: those of several queues by one command for up to 2,500 of
+// them in turn, those of a single queue by a take.
 //
 // How safe a queued run is, is up to the server: with appendfsync always it
 // survives the server's crash, with everysec all but the last second does.
@@ -124,6 +124,7 @@ type Broker struct {
 	watches  watches
 	audits   audits
 	names    queueNames
+	counted  countedNames
 	nameless atomic.Bool // the set of names could not be added to
 	odd      oddities
 	closed   chan struct{} // closed by Close
@@ -137,6 +138,7 @@ type Broker struct {
 
 var (
 	_ broker.Broker    = (*Broker)(nil)
+	_ broker.Namer     = (*Broker)(nil)
 	_ broker.Leaser    = (*Broker)(nil)
 	_ broker.Records   = (*Broker)(nil)
 	_ broker.Schedules = (*Broker)(nil)

@@ -68,11 +68,8 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 func (s *session) seekIn(queues []*queue) *seek {
 	k := s.seek
 	if s.b.clients.cluster {
-		if k == nil {
+		if k == nil || !same(k.queues, queues) {
 			k = newSeek(nil)
-		}
-		if !same(k.queues, queues) {
-			k.looked = time.Time{}
 		}
 		k.queues = queues
 	} else if w := s.b.watches.get(s.b, queues); k == nil || k.w != w {
@@ -109,6 +106,9 @@ func newSeek(w *watch) *seek {
 // it that what comes later wakes the takes.
 func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 	now := time.Now()
+	for _, q := range s.troubles.ended() {
+		k.maybe[q] = true
+	}
 	for q, at := range k.due {
 		if !at.After(now) {
 			delete(k.due, q)
@@ -248,15 +248,18 @@ func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]
 			break
 		}
 		_, told := k.tokens[q]
-		if !told && !k.maybe[q] || s.troubles.has(q) {
+		if !told && !k.maybe[q] {
+			continue
+		}
+		if s.troubles.has(q) { // a later look finds it
+			k.drop(q)
 			continue
 		}
 		if r.filled(had) || ctx.Err() != nil || len(runs) > 0 && time.Since(found) > longSearch {
 			break
 		}
 		left--
-		delete(k.tokens, q)
-		delete(k.maybe, q)
+		k.drop(q)
 		some, next, err := s.askOne(ctx, k, q, r)
 		if err != nil && s.passes(ctx, q, err) {
 			continue
@@ -282,15 +285,22 @@ func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]
 	return runs, nil
 }
 
+// drop forgets that a queue is to be asked.
+func (k *seek) drop(q *queue) {
+	delete(k.tokens, q)
+	delete(k.maybe, q)
+}
+
 // askOne takes from one of several queues.
 func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
 	h, word := s.hold(q), ""
+	wait := time.Duration(0)
 	if k.w != nil {
 		word = k.w.element(q)
 	} else {
-		word = s.wordTo(q, r)
+		word, wait = s.wordTo(q, r), tryOnce
 	}
-	some, next, err := s.takeFrom(ctx, h, r, word)
+	some, next, err := s.takeFrom(ctx, h, r, word, wait)
 	if err == nil {
 		s.troubles.end(q)
 	}

@@ -260,7 +260,7 @@ func TestWaitsShareConnections(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
-	const n = 600
+	const n = 60
 	queues := someQueues(n)
 	for _, q := range queues {
 		r := run("run", q)
@@ -292,4 +292,49 @@ func TestWaitsShareConnections(t *testing.T) {
 		require.NoError(t, <-ended)
 	}
 	require.Less(t, time.Since(start), 20*time.Second)
+}
+
+// TestNodeThatIsDownDelaysNoOther kills a master of a cluster, and stops another one in
+// its place, and has runs arrive in the queues of the others.
+func TestNodeThatIsDownDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"killed", "hung"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes")
+			b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t), Timeout: time.Second})
+			queues := someQueues(12)
+			s := join(t, b, time.Minute)
+			want := broker.Want{Queues: queues, IO: 5, CPU: 1}
+			queueEach(t, b, queues)
+			endAll(t, s, want, len(queues))
+			down := c.Owner(slotOf(c, queues[0]))
+			alive := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return c.Owner(slotOf(c, q)) == down })
+			require.NotEmpty(t, alive)
+			if how == "killed" {
+				down.Kill9()
+			} else {
+				down.Freeze()
+				t.Cleanup(down.Thaw)
+			}
+			const n = 60
+			waits := make([]time.Duration, 0, n)
+			for i := range n {
+				start := time.Now()
+				queue := alive[i%len(alive)]
+				require.NoError(t, b.QueueTasks(t.Context(), run(fmt.Sprint("run-", i), queue)))
+				for arrived := false; !arrived; {
+					got, err := s.Take(within(t, 20*time.Second), want)
+					require.NoError(t, err)
+					arrived = slices.ContainsFunc(got, func(r *broker.TaskRun) bool { return r.Queue == queue })
+					_, err = s.Finish(t.Context(), succeeded(got)...)
+					require.NoError(t, err)
+				}
+				waits = append(waits, time.Since(start))
+			}
+			slices.Sort(waits)
+			t.Logf("half within %v, nine of ten within %v, all within %v", waits[n/2], waits[n*9/10], waits[n-1])
+			require.Less(t, waits[n*9/10], time.Second, "nine of ten runs of the nodes that live")
+		})
+	}
 }

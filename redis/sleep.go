@@ -213,9 +213,20 @@ func (s *sleepers) listen(g *sleepGroup) {
 				s.giveOn(nil, left)
 			}
 		default:
+			s.logOdd(g, err)
 			wait.sleep(context.Background(), s.b)
 		}
 	}
+}
+
+// logOdd logs, once, that tokens cannot be read for the type of a key.
+func (s *sleepers) logOdd(g *sleepGroup, err error) {
+	if !isWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
+		return
+	}
+	ctx := context.Background()
+	err = s.b.blame(ctx, err, g.keys...)
+	s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs, looking every two seconds", "keys", strings.Join(g.keys, " "), "error", err)
 }
 
 // read blocks until there are tokens, or for a while.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -75,7 +76,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
-		runs, next, err := s.takeFrom(ctx, s.hold(q), r, word)
+		runs, next, err := s.takeFrom(ctx, s.hold(q), r, word, 0)
 		if err != nil || len(runs) > 0 {
 			if slept {
 				s.forgetTold(q) // nobody woke it: the server may have lost the word
@@ -130,7 +131,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		case s.b.isClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
-			return nil, s.waitedInVain(ctx, err)
+			return nil, s.waitedInVain(ctx, err, wakeKeys(q, r))
 		}
 		if nap = longestNap; next >= 0 {
 			nap = min(nap, next)
@@ -141,11 +142,15 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 
 // waitedInVain paces the takes after one that could not wait, and returns what
 // will not pass by itself.
-func (s *session) waitedInVain(ctx context.Context, err error) error {
+func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) error {
 	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil
 	}
-	if !idempotent(err) {
+	if isWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
+		err := s.b.blame(ctx, err, tokens...)
+		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, looking every two seconds", "keys", strings.Join(tokens, " "), "error", err)
+	}
+	if !idempotent(err) && !isWrongType(err) {
 		return err
 	}
 	s.paces.sleep(ctx, s.b)
@@ -209,7 +214,11 @@ func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed
 		if s.troubles.has(q) {
 			continue
 		}
-		found, _, err := s.recall(ctx, s.hold(q))
+		wait := time.Duration(0)
+		if s.b.clients.cluster {
+			wait = tryOnce
+		}
+		found, _, err := s.takeSlot(ctx, s.hold(q), room{}, awake, wait)
 		if err != nil && s.passes(ctx, q, err) {
 			err = nil
 		}
@@ -236,22 +245,26 @@ func (s *session) unheard() []*queue {
 	return queues
 }
 
-// takeFrom takes from one queue. next is when its first delayed run is due, -1
-// if it has none.
-func (s *session) takeFrom(ctx context.Context, h *hold, r room, word string) (runs []*broker.TaskRun, next time.Duration, err error) {
+// takeFrom takes from one queue, once if wait is tryOnce. next is when its first
+// delayed run is due, -1 if it has none.
+func (s *session) takeFrom(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	if s.left {
 		s.mu.Unlock()
 		return nil, 0, errors.New("the session has left")
 	}
 	s.mu.Unlock()
-	return s.takeSlot(ctx, h, r, word, 0)
+	return s.takeSlot(ctx, h, r, word, wait)
 }
 
 // recall asks for a batch that was taken unheard, and for nothing new.
 func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
 	return s.takeSlot(ctx, h, room{}, awake, 0)
 }
+
+// tryOnce has a take fail at the first error, so that a node that is down does not
+// hold up the queues of the others. It stands for a wait.
+const tryOnce = -1
 
 // takeSlot takes the next batch, after waiting for up to wait for a token. When
 // it cannot be excluded that a take whose reply was not heard will still be
@@ -279,10 +292,14 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 		v       any
 		unheard bool
 	)
-	if wait > 0 {
+	switch {
+	case wait == tryOnce:
+		v, err = s.b.runReading(ctx, take, s.b.clients.work, readBatch, keys, args)
+		unheard, err = unknown(err), s.b.blame(ctx, err, keys...)
+	case wait > 0:
 		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readBatch, keys, args)
 		unheard = unknown(err)
-	} else {
+	default:
 		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.work, readBatch, keys, args...)
 	}
 	if unheard {

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -16,19 +15,24 @@ import (
 type troubles struct {
 	mu   sync.Mutex
 	list map[*queue]*trouble
+	said map[*queue]time.Time // when a queue's was last logged
+	over []*queue             // whose node answers again
 }
 
 // trouble is one queue's.
 type trouble struct {
-	err   error
-	wait  time.Duration
-	until time.Time
+	err    error
+	wait   time.Duration
+	until  time.Time
+	probed bool // a goroutine asks its node until that answers
 }
 
 // How long a queue is left alone, from the first time on.
 const (
 	firstTrouble   = 100 * time.Millisecond
 	longestTrouble = 2 * time.Second
+	// sayAgain is how long nothing is logged of a queue of which something was.
+	sayAgain = time.Minute
 )
 
 // has reports whether the queue is to be left alone.
@@ -36,7 +40,7 @@ func (ts *troubles) has(q *queue) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.list[q]
-	return t != nil && time.Now().Before(t.until)
+	return t != nil && (t.probed || time.Now().Before(t.until))
 }
 
 // all returns the error of one of the queues if all are to be left alone.
@@ -48,7 +52,7 @@ func (ts *troubles) all(queues []*queue) error {
 	}
 	now := time.Now()
 	for _, q := range queues {
-		if t := ts.list[q]; t == nil || !now.Before(t.until) {
+		if t := ts.list[q]; t == nil || !t.probed && !now.Before(t.until) {
 			return nil
 		}
 	}
@@ -78,6 +82,54 @@ func (ts *troubles) end(q *queue) {
 	delete(ts.list, q)
 }
 
+// say reports whether the trouble of a queue is to be logged.
+func (ts *troubles) say(q *queue) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if time.Since(ts.said[q]) < sayAgain {
+		return false
+	}
+	if ts.said == nil {
+		ts.said = map[*queue]time.Time{}
+	}
+	ts.said[q] = time.Now()
+	return true
+}
+
+// probe leaves the queues of a node alone until that answers. It reports whether the
+// caller is to find out when.
+func (ts *troubles) probe(queues []*queue, err error) bool {
+	begin := false
+	for _, q := range queues {
+		ts.note(q, err)
+		ts.mu.Lock()
+		if t := ts.list[q]; t != nil && !t.probed {
+			t.probed, begin = true, true
+		}
+		ts.mu.Unlock()
+	}
+	return begin
+}
+
+// answered ends what probe began.
+func (ts *troubles) answered(queues []*queue) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, q := range queues {
+		delete(ts.list, q)
+	}
+	ts.over = append(ts.over, queues...)
+}
+
+// ended returns the queues whose nodes answer again, once.
+func (ts *troubles) ended() []*queue {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	over := ts.over
+	ts.over = nil
+	return over
+}
+
 // passes reports whether the error of one queue is none of the others', which then go
 // on without it: the server answered, or the queue is on a node of a cluster.
 func (s *session) passes(ctx context.Context, q *queue, err error) bool {
@@ -85,9 +137,62 @@ func (s *session) passes(ctx context.Context, q *queue, err error) bool {
 		return false
 	}
 	var reply goredis.Error
-	if !s.b.clients.cluster && (!errors.As(err, &reply) || transient(err)) {
+	switch {
+	case s.b.clients.cluster && unreachable(err) && !refused(err):
+		queues := s.sameNode(ctx, q)
+		if s.troubles.probe(queues, err) {
+			s.b.spawn(func() { s.probe(queues) })
+		}
+	case s.b.clients.cluster || errors.As(err, &reply) && !transient(err):
+		s.troubles.note(q, err)
+	default:
 		return false
 	}
-	s.troubles.note(q, fmt.Errorf("leave the queue alone for now: %w", err))
+	if s.troubles.say(q) {
+		s.b.cfg.Logger.WarnContext(ctx, "cannot take runs from a queue, which others do not wait for; trying again", "queue", q.name, "error", err)
+	}
 	return true
+}
+
+// refused reports whether the server replied that a queue cannot be used just now,
+// which says nothing of its others: some of its keys are on their way to another node.
+func refused(err error) bool {
+	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "MOVED ") || goredis.HasErrorPrefix(err, "ASK ")
+}
+
+// sameNode returns the queues taken from that are on the node of one, with that.
+func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
+	queues := []*queue{q}
+	if s.seek != nil {
+		queues = append(queues, s.seek.queues...)
+	}
+	var same []*queue
+	for _, i := range s.b.byNode(ctx, queues)[0] {
+		same = append(same, queues[i])
+	}
+	return same
+}
+
+// probe asks the node of the queues until it answers, the session has left or the
+// broker is closed.
+func (s *session) probe(queues []*queue) {
+	for wait := (backoff{}); ; {
+		wait.sleep(context.Background(), s.b)
+		s.mu.Lock()
+		left := s.left
+		s.mu.Unlock()
+		if left || s.b.isClosed() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
+		err := s.b.clients.work.Exists(ctx, queues[0].flights).Err()
+		if c, ok := s.b.clients.work.UniversalClient.(*goredis.ClusterClient); ok && err != nil {
+			c.ReloadState(ctx) // another node may have them now
+		}
+		cancel()
+		if err == nil {
+			s.troubles.answered(queues)
+			return
+		}
+	}
 }

@@ -178,6 +178,13 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 			waiting = append(waiting, page[n-1])
 		}
 	}
+	failed, _ := reply[1].([]any)
+	for pair := range slices.Chunk(failed, 2) {
+		if n, ok := pair[0].(int64); ok && len(pair) == 2 && n >= 1 && int(n) <= len(page) {
+			q := page[n-1]
+			w.b.logOddKey(ctx, q.watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.name, pair[1]))
+		}
+	}
 	return waiting, nil
 }
 

@@ -146,15 +146,15 @@ func (c *Consumer) discoverLoop(ctx context.Context) {
 func (c *Consumer) discover(ctx context.Context) {
 	try, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	lengths, err := c.broker.QueueLength(try)
+	found, err := c.queueNames(try)
 	if now := time.Now(); err != nil && ctx.Err() == nil && now.After(c.undiscovered) {
 		c.undiscovered = now.Add(quietFor)
 		c.logger.Warn("cannot look for queues, or not for all, trying again", "error", err)
 	}
-	if lengths == nil {
+	if found == nil {
 		return // those that were known are taken from
 	}
-	names := c.possible(lengths)
+	names := c.possible(found)
 	if !c.queues.set(names) {
 		return
 	}
@@ -164,11 +164,27 @@ func (c *Consumer) discover(ctx context.Context) {
 	}
 }
 
-// possible returns the names that queues can have, sorted. Others are logged once.
-func (c *Consumer) possible(lengths map[string]int64) []string {
+// queueNames returns the names of the broker's queues; nil if it cannot.
+func (c *Consumer) queueNames(ctx context.Context) ([]string, error) {
+	if namer, ok := c.broker.(broker.Namer); ok {
+		return namer.QueueNames(ctx)
+	}
+	lengths, err := c.broker.QueueLength(ctx)
+	if lengths == nil {
+		return nil, err
+	}
 	names := make([]string, 0, len(lengths))
-	var odd []string
 	for name := range lengths {
+		names = append(names, name)
+	}
+	return names, err
+}
+
+// possible returns the names that queues can have, sorted. Others are logged once.
+func (c *Consumer) possible(found []string) []string {
+	names := make([]string, 0, len(found))
+	var odd []string
+	for _, name := range found {
 		switch {
 		case checkQueueName(name) == nil:
 			names = append(names, name)
