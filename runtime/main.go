@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,7 +29,11 @@ import (
 // SIGTERM stop gracefully; a second one at once.
 func Main(sets ...[]Task) {
 	ServeChild(sets...)
+	// The first use of os/signal takes a thread for good: not the first one, which
+	// waits for orphans if this process is the first of a container.
+	goruntime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	goruntime.UnlockOSThread()
 	context.AfterFunc(ctx, stop) // so that a second signal ends the process
 	a := &app{name: filepath.Base(os.Args[0]), stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(a.main(ctx, os.Args[1:], sets))

@@ -29,6 +29,7 @@ var errNotSent = errors.New("run not sent")
 // with its hello, and wait, which ends after all others.
 type child struct {
 	pool *Pool
+	mark mark
 	proc *os.Process
 	pid  int
 
@@ -380,7 +381,8 @@ func (c *child) usable() bool {
 
 func (c *child) awaitGone() { <-c.gone }
 
-// wait waits for the process, takes the rest of its group along and cleans up.
+// wait waits for the process, takes along what it has started, however it ended,
+// and cleans up.
 func (c *child) wait() {
 	awaitExit(c.pid)
 	close(c.exited)
@@ -394,8 +396,8 @@ func (c *child) wait() {
 	c.reaped = true
 	run, below := c.run, c.below
 	c.mu.Unlock()
-	reap(c.pid, below)
 	c.group.kill()
+	reap(c.pid, append(below, killTagged(c.mark.tag)...))
 
 	_ = c.in.Close() // ends a write that waits
 	until := time.Now().Add(exitDelay)

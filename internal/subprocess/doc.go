@@ -29,12 +29,19 @@
 // A child leads a process group of its own: a Ctrl-C in the terminal does not
 // reach it. It ends when its parent does, and takes along what it started: on
 // Linux the kernel kills it until it has reached Serve; from there on the end
-// of descriptor 3 tells it. Only what left its group and whose own parent, the
-// child, has crashed is out of reach, unless there are control groups.
+// of descriptor 3 tells it.
 //
-// The pool waits for its own children and, where they become its process's, for
-// those of a child that was killed, as for the first process of a container. It
-// never waits for any child there is, since code in the application may.
+// However a child ends, all that it has started is killed: its group, what is
+// below it in the tree of processes, what is in its control group if it has one,
+// and on Linux what has inherited its tag. That is a limit of the system without
+// a meaning; it survives a change of group, session, parent and environment.
+//
+// # Who waits for orphans
+//
+// A child makes itself a subreaper, so what loses its parent below it becomes its
+// own; the same happens to a parent that is the first process of a container or a
+// subreaper. Both wait for what they adopt so, and leave to the application what
+// it has started itself. The pool waits for what a child has left.
 //
 // # What holds where
 //

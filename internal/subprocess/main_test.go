@@ -128,12 +128,24 @@ func beFirst() int {
 	if err != nil {
 		return 1
 	}
+	if _, err := pool.Run(context.Background(), request("echo", "")); err != nil {
+		return 1
+	}
+	// What code of the application's own starts and leaves is waited for too,
+	// but not what it waits for itself.
+	if got, err := waitLate(context.Background(), "10", nil); err != nil {
+		fmt.Println(got, err)
+		return 1
+	}
 	for i := range number(os.Getenv("SUBPROCESS_TEST_TASKS")) {
 		ctx, cancel := context.WithCancel(context.Background())
 		how := "crash"
-		if i%10 == 0 {
+		switch i % 10 {
+		case 0:
 			how = "spin"
 			time.AfterFunc(20*time.Millisecond, cancel)
+		case 1:
+			_, _ = pool.Run(ctx, request("daemon", "exit"))
 		}
 		_, _ = pool.Run(ctx, request("family", how))
 		cancel()
@@ -233,6 +245,10 @@ func newPool(t testing.TB, cfg subprocess.Config) *subprocess.Pool {
 func run(t testing.TB, pool *subprocess.Pool, task, payload string) (string, int) {
 	t.Helper()
 	resp, err := pool.Run(context.Background(), request(task, payload))
+	var ended *subprocess.ExitError
+	if errors.As(err, &ended) {
+		t.Log(ended.Detail())
+	}
 	require.NoError(t, err)
 	require.Nil(t, resp.Failure)
 	return string(resp.Result), resp.PID

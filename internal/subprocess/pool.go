@@ -151,6 +151,7 @@ type Pool struct {
 	replacing bool // a successor is being started
 	breaker   breaker
 	limits    []string // that the last child said it has
+	orphans   *reaper  // nil without
 	killed    int      // children killed because Close's ctx ended; -1 while it has not
 }
 
@@ -171,6 +172,9 @@ func NewPool(cfg Config) (*Pool, error) {
 	}
 	if p.groups, err = openCgroups(cfg.Cgroup); err != nil {
 		return nil, fmt.Errorf("make pool of child processes: %w", err)
+	}
+	if !InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
+		p.adoptOrphans()
 	}
 	p.work.Go(p.startProcesses)
 	if cfg.Idle > 0 || cfg.MaxAge > 0 {

@@ -8,10 +8,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,6 +116,83 @@ func TestAGroupEndsWithItsCrashedChild(t *testing.T) {
 	requireGone(t, time.Second, told.pids(t)...)
 }
 
+func TestWhatAChildStartedEndsWithIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg subprocess.Config
+		how string
+		end func(t *testing.T, pool *subprocess.Pool)
+	}{
+		"exit":   {how: "exit"},
+		"panic":  {how: "panic"},
+		"kill":   {how: "kill"},
+		"cancel": {how: "spin"},
+		"fresh":  {cfg: subprocess.Config{Fresh: true}},
+		"idle":   {cfg: subprocess.Config{Idle: 20 * time.Millisecond}},
+		"recycle": {cfg: subprocess.Config{MaxRuns: 1}, end: func(t *testing.T, pool *subprocess.Pool) {
+			require.Eventually(t, func() bool { run(t, pool, "echo", ""); return len(pool.Limits()) > 0 }, time.Second, time.Millisecond)
+		}},
+		"close": {end: func(t *testing.T, pool *subprocess.Pool) {
+			require.NoError(t, pool.Close(context.Background()))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := make(reports, 2)
+			c.cfg.Processes, c.cfg.Grace, c.cfg.Call, c.cfg.Logger = 1, 50*time.Millisecond, told.call, slog.New(slog.DiscardHandler)
+			pool, err := subprocess.NewPool(c.cfg)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, pool.Close(context.Background())) }()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = pool.Run(ctx, request("daemon", c.how))
+			}()
+			left := told.pids(t)
+			require.Len(t, left, 1)
+			t.Cleanup(func() { _ = syscall.Kill(left[0], syscall.SIGKILL) })
+			if c.how == "spin" {
+				cancel()
+			}
+			<-ended
+			if c.end != nil {
+				c.end(t, pool)
+			}
+			requireGone(t, time.Second, left...)
+		})
+	}
+}
+
+func TestAChildWaitsForWhatItAdoptsAndForNothingElse(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	n := soaked(30, 1000)
+	for range n {
+		run(t, pool, "orphans", "1")
+	}
+	require.Eventually(t, func() bool {
+		got, _ := run(t, pool, "zombies", "")
+		return got == "0"
+	}, 10*time.Second, 5*time.Millisecond)
+	for _, how := range []string{"", " threads"} {
+		waited, _ := run(t, pool, "own", strconv.Itoa(n)+how)
+		require.Equal(t, strconv.Itoa(2*n), waited, "none was waited for by another")
+	}
+}
+
+func TestDescriptorsThatTheParentInheritedStayThere(t *testing.T) {
+	passwd, err := os.Open("/etc/passwd")
+	require.NoError(t, err)
+	defer passwd.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), role+"=parent", "SUBPROCESS_TEST_TASKS=environ")
+	cmd.ExtraFiles = []*os.File{passwd, passwd, passwd, passwd, passwd, passwd, passwd}
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), " 3 -> /proc/")
+	require.NotContains(t, string(out), "passwd")
+}
+
 func TestADescendantThatHoldsThePipesDoesNotHoldTheRun(t *testing.T) {
 	for _, how := range []string{"away", "away with 4"} {
 		pool := newPool(t, subprocess.Config{Processes: 1})
@@ -124,7 +203,7 @@ func TestADescendantThatHoldsThePipesDoesNotHoldTheRun(t *testing.T) {
 		ended := exit(t, pool, t.Context(), "exit", "3 ")
 		require.Equal(t, subprocess.Crashed, ended.Kind)
 		require.Less(t, time.Since(start), 2*time.Second)
-		require.False(t, isGone(pids[0]), "it is out of reach once its parent has crashed")
+		requireGone(t, time.Second, pids[0])
 	}
 }
 

@@ -19,12 +19,17 @@ const childVariable = "TASKGEN_CHILD"
 
 // inChild looks once: afterwards the mark is gone.
 var inChild = sync.OnceValue(func() bool {
-	if _, ok := os.LookupEnv(childVariable); !ok {
+	text, ok := os.LookupEnv(childVariable)
+	if !ok {
 		return false
 	}
 	// Processes started from here are not children of the pool.
 	_ = os.Unsetenv(childVariable) // it fails only for an impossible name
-	return inherited()
+	if !inherited() {
+		return false
+	}
+	readMark(text).obey()
+	return true
 })
 
 // InChild reports whether this process was started by a [Pool]. The first call
@@ -50,6 +55,8 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
+	orphans := startReaper() // before there are any
+	defer orphans.end()
 	settle()
 	in, err := openInherited(3)
 	if err != nil {

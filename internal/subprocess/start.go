@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 )
 
@@ -23,6 +22,7 @@ type startReply struct {
 func (p *Pool) start() (*child, error) {
 	c := &child{
 		pool:       p,
+		mark:       newMark(),
 		born:       time.Now(),
 		oomKills:   oomKills(),
 		parentPeak: peakSize(os.Getpid()),
@@ -32,13 +32,14 @@ func (p *Pool) start() (*child, error) {
 	}
 	var pipes pipes
 	defer pipes.closeTheirs()
+	p.adoptOrphans()
 	var stdout, stderr *os.File
 	err := pipes.open(&c.in, &c.out, &stdout, &stderr)
 	if err == nil {
 		c.group, err = p.groups.add()
 	}
 	if err == nil {
-		c.proc, err = p.startProcess(pipes.theirs, c.group)
+		c.proc, err = p.startProcess(pipes.theirs, c.mark, c.group)
 	}
 	if err != nil {
 		pipes.closeOurs()
@@ -64,13 +65,13 @@ func (p *Pool) start() (*child, error) {
 }
 
 // startProcess has the pool's starting thread start the binary.
-func (p *Pool) startProcess(files []*os.File, group *cgroup) (*os.Process, error) {
+func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup) (*os.Process, error) {
 	attributes := processAttributes()
 	group.put(attributes)
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  arguments(),
-		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(p.cfg.Env, p.cfg.BrokerURL).list("1"), Sys: attributes},
+		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(p.cfg.Env, p.cfg.BrokerURL).list(mark.String()), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply
@@ -95,11 +96,20 @@ func arguments() []string {
 // lives as long as they do: the kernel sends the parent-death signal when the
 // thread that started a process ends, not when the parent does.
 func (p *Pool) startProcesses() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for r := range p.starts {
-		proc, err := startProcess(r.argv, r.attr)
-		r.reply <- startReply{proc, err}
+	offFirstThread(func() {
+		for r := range p.starts {
+			proc, err := startProcess(r.argv, r.attr)
+			r.reply <- startReply{proc, err}
+		}
+	})
+}
+
+// adoptOrphans starts to wait for the processes that this one adopts, if it does.
+func (p *Pool) adoptOrphans() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.orphans == nil && adopts() {
+		p.orphans = startReaper()
 	}
 }
 

@@ -26,3 +26,7 @@ func killTree(pid int) []int {
 }
 
 func killDescendants(int) []int { return nil }
+
+func setTag(uint64) {}
+
+func killTagged(uint64) []int { return nil }

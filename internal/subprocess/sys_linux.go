@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 const (
@@ -52,8 +53,8 @@ func settle() {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
 	}
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
-	// What the parent itself was started with, such as a service manager's
-	// sockets, goes no further. Kernels before 5.11 refuse it.
+	// What was opened without close-on-exec goes no further. Kernels before 5.11
+	// refuse it.
 	_, _, _ = syscall.RawSyscall(sysCloseRange, 3, math.MaxUint32, closeRangeCloexec)
 	// It was started as /proc/self/exe, and ps would call it exe. A name is
 	// no reason to end.
@@ -101,6 +102,62 @@ func descendants(pid int) []int {
 		}
 	}
 	return all
+}
+
+// rlimitLocks is a limit that Linux has kept without a meaning since 2.4.25.
+const rlimitLocks = 10
+
+// setTag tags this process and what it will start, if it may.
+func setTag(tag uint64) {
+	var old syscall.Rlimit
+	if tag > 0 && syscall.Getrlimit(rlimitLocks, &old) == nil && tag < old.Max {
+		_ = syscall.Setrlimit(rlimitLocks, &syscall.Rlimit{Cur: tag, Max: old.Max})
+	}
+}
+
+// hasTag reports whether a process has a tag. One of another user has none.
+func hasTag(pid int, tag uint64) bool {
+	var limit syscall.Rlimit
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), rlimitLocks, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
+	return errno == 0 && limit.Cur == tag
+}
+
+// killTagged kills the processes that have a tag, and returns them. Each round can
+// bring to light what a killed one has started meanwhile.
+func killTagged(tag uint64) []int {
+	var killed []int
+	seen := make(map[int]bool)
+	for range 16 {
+		before := len(killed)
+		for _, pid := range processes() {
+			if !seen[pid] && hasTag(pid, tag) {
+				seen[pid] = true
+				killed = append(killed, pid)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if len(killed) == before {
+			break
+		}
+	}
+	return killed
+}
+
+// processes are all that there are.
+func processes() []int {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what could be read
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // killTree kills a process that leads its group, the group, and what is below

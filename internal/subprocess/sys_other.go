@@ -43,6 +43,14 @@ func killTree(int) []int { return nil }
 
 func killGroup(int) {}
 
+func setTag(uint64) {}
+
+func killTagged(uint64) []int { return nil }
+
+func withoutCloseOnExec() []int { return nil }
+
+func closeDescriptor(int) {}
+
 func reap(int, []int) {}
 
 func killOwnTree() {}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -51,7 +52,7 @@ func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
 func askForStacks(pid int) { _ = syscall.Kill(pid, syscall.SIGQUIT) }
 
 // reap waits for the members of a killed group whose leader is gone and for
-// others that were below it, if they have become this process's own children: it
+// others that it had started, if they have become this process's own children: it
 // is then the first of its system, or a subreaper, and nobody else will. Other
 // children are not its to wait for: some code in the application does.
 func reap(group int, others []int) {
@@ -75,7 +76,7 @@ func reap(group int, others []int) {
 // comesHere reports whether a killed process that is not this one's child will
 // be: its own parent is still about to end.
 func comesHere(pid int) bool {
-	return os.Getpid() == 1 && pid > 0 && syscall.Kill(pid, 0) == nil
+	return pid > 0 && adopts() && syscall.Kill(pid, 0) == nil
 }
 
 // pause waits a moment for the system to have done what it was told.
@@ -135,6 +136,31 @@ func inherited() bool {
 	syscall.CloseOnExec(4)
 	return true
 }
+
+// withoutCloseOnExec are the descriptors above 4 that a process which is started
+// from here gets.
+func withoutCloseOnExec() []int {
+	dir, err := os.Open("/dev/fd")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what could be read
+	var open []int
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= 4 {
+			continue
+		}
+		flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
+			open = append(open, fd)
+		}
+	}
+	return open
+}
+
+func closeDescriptor(fd int) { _ = syscall.Close(fd) } // it was only inherited
 
 // pipe is an inherited pipe whose reads and writes hold a thread: a child has
 // nothing else to wait for, and this is faster than to be told by the poller.
