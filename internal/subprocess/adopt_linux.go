@@ -57,8 +57,9 @@ type reaper struct {
 	dead    map[int]time.Time // where it is unsure: since when they are seen so
 }
 
-// startReaper returns a running reaper. It needs a call of end.
-func startReaper() *reaper {
+// startReaper returns a running reaper. It needs a call of end. On the first
+// thread, if it gets it, begun is called.
+func startReaper(begun func()) *reaper {
 	r := &reaper{
 		signals: make(chan os.Signal, 1),
 		stop:    make(chan struct{}),
@@ -69,7 +70,7 @@ func startReaper() *reaper {
 	for _, pid := range firstChildren() {
 		r.own[pid] = startTime(pid)
 	}
-	if !onFirstThread(r.loop, func() { r.first = true }) {
+	if !onFirstThread(r.loop, func() { r.first = true; begun() }) {
 		go r.loop() // until end
 	}
 	return r

@@ -10,9 +10,11 @@ func adopts() bool { return false }
 
 type reaper struct{}
 
-func startReaper() *reaper { return nil }
+func startReaper(func()) *reaper { return nil }
 
 func (*reaper) end() {}
+
+func outliveParent() {}
 
 func offFirstThread(work func()) {
 	runtime.LockOSThread()

@@ -55,9 +55,9 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
-	orphans := startReaper() // before there are any
-	defer orphans.end()
 	settle()
+	orphans := startReaper(outliveParent)
+	defer orphans.end()
 	in, err := openInherited(3)
 	if err != nil {
 		return fmt.Errorf("serve runs: %w", err)

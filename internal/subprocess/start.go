@@ -109,7 +109,7 @@ func (p *Pool) adoptOrphans() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.orphans == nil && adopts() {
-		p.orphans = startReaper()
+		p.orphans = startReaper(func() {})
 	}
 }
 

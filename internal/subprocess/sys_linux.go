@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,20 +37,11 @@ func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// settle is what a child does before its hello. The parent-death signal of its
-// start would kill it before it could take its own children along; from here
-// on it does that itself at the end of descriptor 3, and the signal only has
-// to wake it if it is stopped. The setting is the main thread's own: on
-// another thread it stays as it was, and then only the child dies.
+// settle is what a child does before its hello.
 //
 // What the child starts stays below it in the tree of processes, even if it
 // leaves the group and its own parent ends: so it can be found and killed.
 func settle() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if syscall.Gettid() == os.Getpid() {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
-	}
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
 	// What was opened without close-on-exec goes no further. Kernels before 5.11
 	// refuse it.
@@ -59,6 +49,14 @@ func settle() {
 	// It was started as /proc/self/exe, and ps would call it exe. A name is
 	// no reason to end.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+}
+
+// outliveParent is for the first thread of a child. The parent-death signal of its
+// start would kill it before it could take its own children along; from here on it
+// does that itself at the end of descriptor 3, and the signal only has to wake it
+// if it is stopped. The setting is the first thread's own.
+func outliveParent() {
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
 }
 
 func capabilities() []string {
