@@ -55,6 +55,13 @@ type ChildConfig struct {
 	MaxRuns int
 	MaxAge  time.Duration
 	MaxSize int64
+	// MaxFailures is after how many failed runs in a row a child ends and another
+	// one takes its place, for what a run leaves in its process can make all later
+	// ones fail. Schema errors do not count, nor what was returned as Permanent or
+	// with RetryAfter. While no run succeeds in any child, the number doubles each
+	// time. After a failure the other idle children come first. Defaults to 5;
+	// negative is never.
+	MaxFailures int
 	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
 	// negative is for as long as the consumer.
 	Idle time.Duration
@@ -102,7 +109,7 @@ func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
 	}
 	return subprocess.Config{
 		Processes: consumer.Processes, Logger: consumer.Logger,
-		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, Idle: c.Idle,
+		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, MaxFailures: c.MaxFailures, Idle: c.Idle,
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
 		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, BrokerURL: consumer.brokerURL, Cgroup: c.Cgroup,
 	}

@@ -47,6 +47,7 @@ type child struct {
 	oomKills   int64     // of the system when it was started
 	parentPeak int64     // bytes of memory that the parent had had by then
 	runs       int       // that it was given
+	failures   int       // the last of them that failed in a row
 	idleSince  time.Time // under the pool's lock
 	weighed    time.Time // when its resident size was read last
 	retired    bool      // under the pool's lock: it has a successor

@@ -54,6 +54,7 @@ func (c *Config) setCounts() {
 	setDefault(&c.Processes, runtime.GOMAXPROCS(0))
 	setDefault(&c.Threads, max(2, runtime.GOMAXPROCS(0)/max(c.Processes, 1)))
 	setDefault(&c.MaxRuns, 100_000)
+	setDefault(&c.MaxFailures, 5)
 	setDefault(&c.MaxSize, 1<<30)
 	setDefault(&c.MaxFrame, 16<<20)
 	setDefault(&c.Nice, 5)

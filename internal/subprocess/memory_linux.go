@@ -6,6 +6,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+	"unsafe"
 )
 
 // residentSize is how many bytes of memory a process has now, 0 if that cannot
@@ -76,4 +78,21 @@ func procNumber(path, prefix string) int64 {
 		}
 	}
 	return 0
+}
+
+// crowded reports whether a process has opened four fifths of the files that it
+// may.
+func crowded(pid int) bool {
+	var limit syscall.Rlimit
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
+	if errno != 0 {
+		return false
+	}
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what could be read
+	return uint64(len(names)) >= limit.Cur/5*4
 }

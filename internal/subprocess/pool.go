@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -37,6 +38,14 @@ type Config struct {
 	MaxRuns int
 	MaxAge  time.Duration
 	MaxSize int64
+
+	// MaxFailures bounds how many runs of a child may fail in a row: then it ends,
+	// and the next run gets another one, for a run can damage its process for
+	// those that follow. Verdicts on the input do not count: schema errors, what
+	// is permanent and what names its own wait. The number doubles with each
+	// child that ends so, until a run of any child succeeds. After a failure
+	// other idle children come first. Defaults to 5; negative is no bound.
+	MaxFailures int
 
 	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
 	// negative is for as long as the pool.
@@ -146,13 +155,14 @@ type Pool struct {
 	successors sync.WaitGroup // being started
 
 	mu        sync.Mutex
-	idle      []*child // the last used at the end: it is the warmest
+	idle      []*child // the last used at the end: it is the warmest; those whose last run failed in front
 	children  map[*child]struct{}
 	replacing bool // a successor is being started
 	breaker   breaker
-	limits    []string // that the last child said it has
-	orphans   *reaper  // nil without
-	killed    int      // children killed because Close's ctx ended; -1 while it has not
+	limits    []string     // that the last child said it has
+	orphans   *reaper      // nil without
+	patience  atomic.Int64 // how many runs of a child may fail in a row now
+	killed    int          // children killed because Close's ctx ended; -1 while it has not
 }
 
 // NewPool returns a pool without children; they are started on demand.
@@ -170,6 +180,7 @@ func NewPool(cfg Config) (*Pool, error) {
 		children: make(map[*child]struct{}),
 		killed:   -1,
 	}
+	p.patience.Store(int64(cfg.MaxFailures))
 	if p.groups, err = openCgroups(cfg.Cgroup); err != nil {
 		return nil, fmt.Errorf("make pool of child processes: %w", err)
 	}
@@ -217,11 +228,11 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		}
 		resp, err := c.execute(ctx, req, deadline)
 		if !errors.Is(err, errNotSent) {
-			p.release(c)
+			p.release(c, p.damaged(c, resp))
 			return resp, err
 		}
 		if attempts > p.cfg.Processes {
-			p.release(c)
+			p.release(c, false)
 			return nil, &StartError{Stderr: c.stderr.last(), Err: err}
 		}
 	}
@@ -271,7 +282,7 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 				<-p.slots
 				return
 			}
-			p.release(c)
+			p.release(c, false)
 		})
 		return nil, fmt.Errorf("wait for a child process: %w", context.Cause(ctx))
 	case <-c.ready:
@@ -284,9 +295,10 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-// release makes a child idle, or waits until it is gone, and frees its slot.
-func (p *Pool) release(c *child) {
-	if p.cfg.Fresh && c.runs > 0 && c.usable() {
+// release makes a child idle, or ends it, and frees its slot once it is idle or
+// gone.
+func (p *Pool) release(c *child, damaged bool) {
+	if (damaged || p.cfg.Fresh && c.runs > 0) && c.usable() {
 		p.work.Go(func() { // the run's answer does not wait for it
 			defer func() { <-p.slots }()
 			c.dismiss()
@@ -307,7 +319,11 @@ func (p *Pool) release(c *child) {
 		return
 	}
 	c.idleSince = now
-	p.idle = append(p.idle, c)
+	if c.failures > 0 {
+		p.idle = slices.Insert(p.idle, 0, c)
+	} else {
+		p.idle = append(p.idle, c)
+	}
 	if worn {
 		p.replace(c)
 	}

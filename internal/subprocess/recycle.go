@@ -18,12 +18,50 @@ func (c *child) worn(now time.Time) bool {
 	if cfg.MaxAge > 0 && now.Sub(c.born) >= cfg.MaxAge {
 		return true
 	}
-	if cfg.MaxSize <= 0 || now.Sub(c.weighed) < weighEvery {
+	if now.Sub(c.weighed) < weighEvery {
 		return false
 	}
 	c.weighed = now
-	return residentSize(c.pid) >= cfg.MaxSize
+	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || crowded(c.pid)
 }
+
+// maxPatience is up to where the failures in a row that end a child double.
+const maxPatience = 1000
+
+// damaged counts the runs of a child that have failed in a row, and reports
+// whether the child is to end for it. The answer is nil if it has ended already.
+func (p *Pool) damaged(c *child, answer *Response) bool {
+	bound := int64(p.cfg.MaxFailures)
+	switch {
+	case answer == nil:
+		return false
+	case answer.Failure == nil:
+		c.failures = 0
+		if p.patience.Load() != bound {
+			p.patience.Store(bound)
+		}
+		return false
+	case answer.Permanent || answer.RetryAfter > 0 || answer.Failure.Kind == schemaFailure:
+		return false
+	}
+	c.failures++
+	patience := p.patience.Load()
+	switch {
+	case bound < 0:
+		return false
+	case crowded(c.pid):
+		p.cfg.Logger.Warn("a child process has nearly as many open files as it may, and a run in it failed: another one takes its place", "pid", c.pid)
+	case int64(c.failures) >= patience:
+		p.patience.Store(min(2*patience, maxPatience))
+		p.cfg.Logger.Warn("the runs of a child process have failed in a row: another one takes its place", "pid", c.pid, "failures", c.failures)
+	default:
+		return false
+	}
+	return true
+}
+
+// schemaFailure is the kind of a run whose parameters could not be read.
+const schemaFailure = "schema"
 
 // mute reports whether a run has closed the child's output: what the next one
 // prints would be lost, or go into a file that was opened in its place.

@@ -3,6 +3,7 @@
 package subprocess_test
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -76,6 +78,105 @@ func TestEachRunCanHaveAFreshChild(t *testing.T) {
 		require.False(t, seen[pid])
 		seen[pid] = true
 		require.LessOrEqual(t, len(childrenOf(t, os.Getpid())), 2)
+	}
+}
+
+// twoChildren returns a pool with two idle children.
+func twoChildren(t *testing.T, cfg subprocess.Config) *subprocess.Pool {
+	var waiting sync.WaitGroup
+	waiting.Add(2)
+	cfg.Processes, cfg.Call = 2, func(context.Context, *broker.TaskRun, string, []byte) ([]byte, error) {
+		waiting.Done()
+		waiting.Wait()
+		return nil, nil
+	}
+	pool := newPool(t, cfg)
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if resp, err := pool.Run(t.Context(), request("hold", "")); err != nil || resp.Failure != nil {
+				t.Errorf("hold: %v", err)
+			}
+		})
+	}
+	both.Wait()
+	return pool
+}
+
+func TestAHealthyChildComesBeforeOneWhoseRunFailed(t *testing.T) {
+	pool := twoChildren(t, subprocess.Config{MaxFailures: -1})
+	resp, err := pool.Run(t.Context(), request("poison", "poison"))
+	require.NoError(t, err)
+	require.NotNil(t, resp.Failure)
+	for range 20 {
+		_, pid := run(t, pool, "echo", "")
+		require.NotEqual(t, resp.PID, pid)
+	}
+}
+
+func TestAChildWhoseRunsFailInARowEnds(t *testing.T) {
+	for _, c := range []struct{ max, want int }{{0, 5}, {2, 2}, {-1, 40}} {
+		pool := newPool(t, subprocess.Config{Processes: 1, MaxFailures: c.max, Call: func(context.Context, *broker.TaskRun, string, []byte) ([]byte, error) {
+			return nil, nil
+		}})
+		failed, last, payload := 0, 0, "poison"
+		for range 40 {
+			resp, err := pool.Run(t.Context(), request("poison", payload))
+			require.NoError(t, err)
+			if last == 0 {
+				last = resp.PID
+			}
+			if resp.Failure == nil {
+				require.NotEqual(t, last, resp.PID)
+				break
+			}
+			require.Equal(t, last, resp.PID)
+			failed, payload = failed+1, ""
+		}
+		require.Equal(t, c.want, failed, "MaxFailures %d", c.max)
+		if c.max >= 0 {
+			requireGone(t, time.Second, last)
+		}
+		require.NoError(t, pool.Close(context.Background()))
+	}
+}
+
+func TestAChildIsNotBlamedForWhatFailsEverywhere(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1, MaxFailures: 2})
+	of := func(task string, n int) (pids []int) {
+		for range n {
+			resp, err := pool.Run(t.Context(), request(task, "no"))
+			require.NoError(t, err)
+			require.NotNil(t, resp.Failure)
+			if len(pids) == 0 || pids[len(pids)-1] != resp.PID {
+				pids = append(pids, resp.PID)
+			}
+		}
+		return pids
+	}
+	require.Len(t, of("verdict", 20), 1, "what the input is blamed for")
+	require.Len(t, of("fail", 2+4+8+16), 4, "the bound doubles while nothing succeeds")
+	run(t, pool, "echo", "")
+	require.Len(t, of("fail", 2+4), 2, "and is what it was after a success")
+}
+
+func TestAChildWithoutDescriptorsEndsWithTheFirstFailure(t *testing.T) {
+	for _, pause := range []bool{false, true} {
+		pool := newPool(t, subprocess.Config{Processes: 1})
+		run(t, pool, "echo", "") // its size and files are looked at again in a second
+		_, first := run(t, pool, "leak", "")
+		if pause {
+			require.Eventually(t, func() bool { _, pid := run(t, pool, "echo", ""); return pid != first }, 10*time.Second, 50*time.Millisecond)
+			require.NoError(t, pool.Close(context.Background()))
+			continue
+		}
+		resp, err := pool.Run(t.Context(), request("open", ""))
+		require.NoError(t, err)
+		require.NotNil(t, resp.Failure)
+		require.Equal(t, first, resp.PID)
+		_, next := run(t, pool, "open", "")
+		require.NotEqual(t, first, next)
+		require.NoError(t, pool.Close(context.Background()))
 	}
 }
 

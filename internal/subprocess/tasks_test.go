@@ -57,6 +57,15 @@ func handler() subprocess.Handle {
 		"orphans": orphans,
 		"zombies": func(context.Context, string, *subprocess.Parent) (string, error) { return zombies() },
 		"own":     waitLate,
+		"leak":    leak,
+		"open": func(_ context.Context, _ string, _ *subprocess.Parent) (string, error) {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				return "", err
+			}
+			return "", f.Close()
+		},
+		"poison": poison(),
 		"records": func(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
 			log := slog.New(parent.Handler())
 			for range number(p) {
@@ -333,6 +342,31 @@ func waitLate(ctx context.Context, p string, parent *subprocess.Parent) (string,
 		}
 	}
 	return strconv.Itoa(len(waits)), nil
+}
+
+// leak opens files until there can be no more, and forgets them.
+func leak(context.Context, string, *subprocess.Parent) (string, error) {
+	limit := syscall.Rlimit{Cur: 200, Max: 200}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return "", err
+	}
+	for {
+		if _, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+			return "leaked", nil
+		}
+	}
+}
+
+// poison makes this process one in which it fails from now on, if it is told so;
+// else it holds its run until the test lets it go.
+func poison() task {
+	poisoned := false
+	return func(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
+		if poisoned = poisoned || p == "poison"; poisoned {
+			return "", errors.New("poisoned")
+		}
+		return hold(ctx, p, parent)
+	}
 }
 
 // leave leaves a process behind.
