@@ -187,8 +187,12 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 		}
 		return v
 	}
-	if n, _ := run("counts", base+"f:", base+"d:").(int64); n > 0 {
+	report := func(rest, why string) {
 		found = true
+		b.damage.add(broker.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
+	}
+	if n, _ := run("counts", base+"f:", base+"d:").(int64); n > 0 {
+		report("held", "it said otherwise than how many runs are in flight")
 	}
 	const pages = 200 // of 500 lines
 	from := ""
@@ -197,8 +201,9 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 		if len(reply) != 2 {
 			break
 		}
-		n, _ := reply[0].(int64)
-		found = found || n > 0
+		if n, _ := reply[0].(int64); n > 0 {
+			report("turns", "lines of runs were missing in it")
+		}
 		if from, _ = reply[1].(string); from == "" {
 			break
 		}

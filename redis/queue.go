@@ -352,6 +352,9 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, sinc
 	if !mend || !b.mend(ctx, since, keys...) || len(failed) == 0 {
 		return nil
 	}
+	for _, g := range failed {
+		g.result = nil
+	}
 	return b.store(ctx, q, failed)
 }
 
