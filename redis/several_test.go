@@ -260,7 +260,7 @@ func TestWaitsShareConnections(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
-	const n = 60
+	const n = 600
 	queues := someQueues(n)
 	for _, q := range queues {
 		r := run("run", q)
