@@ -2,8 +2,14 @@ package redis
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -11,24 +17,83 @@ import (
 // Begin notes that a run that came back from a session whose lease had ended is
 // about to begin. Of other runs there is nothing to note.
 func (s *session) Begin(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
+	return s.mark(ctx, run, hasBegun)
+}
+
+// Spared returns how many of the run's deliveries ended with a lease but not with
+// the life of a consumer, in one command.
+func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) {
+	q, err := s.b.queue(run.Queue)
+	if err != nil {
+		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
+	}
+	text, err := promptly(ctx, s.b, func(ctx context.Context) (string, error) {
+		text, err := s.b.clients.lease.Get(ctx, q.spared(run.ID)).Result()
+		if errors.Is(err, goredis.Nil) {
+			return "0", nil
+		}
+		return text, err
+	})
+	if err != nil {
+		return 0, s.b.fail(ctx, "read what run "+run.ID+" is spared", err)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, nil // somebody else wrote it
+	}
+	return max(n, 0), nil
+}
+
+// Clear notes of a run that began that the end of the session's lease is not to be
+// blamed on it. Of a run that did not come back there is nothing to note.
+func (s *session) Clear(ctx context.Context, run *broker.TaskRun) error {
+	past, _ := s.pastOf(run)
+	_, err := s.mark(ctx, run, min(past+clearedBy, hasBegun-1))
+	return err
+}
+
+// clearedBy is what Clear adds to what recoveries left in a run's flags. A run that
+// began after it was cleared is not to be cleared again.
+const clearedBy = 6
+
+// Suspect reports whether the run came back from a session whose lease had ended,
+// and whether it was cleared there.
+func (s *session) Suspect(run *broker.TaskRun) (suspect, cleared bool) {
+	past, _ := s.pastOf(run)
+	return past > 0, past > clearedBy
+}
+
+// pastOf returns what recoveries left in the flags of a run, before it began here,
+// and whether the session holds the run.
+func (s *session) pastOf(run *broker.TaskRun) (past byte, held bool) {
 	at, ok := run.Receipt.(*receipt)
 	if !ok || at.session != s {
-		return false, nil
+		return 0, false
 	}
 	s.mu.Lock()
-	past, held := at.slot.past[at.index], !at.slot.gone && !at.slot.done[at.index]
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	past, began := at.slot.begun[at.index]
+	if !began {
+		past = at.slot.past[at.index]
+	}
+	return past, !at.slot.gone && !at.slot.done[at.index]
+}
+
+// mark writes the upper four bits of the flags of a run that came back.
+func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (held bool, err error) {
+	past, held := s.pastOf(run)
 	if past == 0 || !held {
 		return held, nil
 	}
+	at, _ := run.Receipt.(*receipt)
 	q := at.slot.hold.q
 	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.lease,
-		[]string{q.batch(at.slot.member), q.done(at.slot.member)}, at.index)
+		[]string{q.batch(at.slot.member), q.done(at.slot.member)}, at.index, int(bits))
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
 	s.mu.Lock()
-	at.slot.past[at.index] = hasBegun
+	at.slot.begun[at.index], at.slot.past[at.index] = past, bits
 	s.mu.Unlock()
 	return v == int64(1), nil
 }
@@ -42,11 +107,70 @@ func (at *receipt) leavePast(element []byte) {
 	s := at.session
 	s.mu.Lock()
 	past := at.slot.past[at.index]
-	s.mu.Unlock()
-	if past == hasBegun {
+	if _, began := at.slot.begun[at.index]; began || past == hasBegun {
 		past = 1
 	}
+	s.mu.Unlock()
 	element[1] |= past << pastShift
+}
+
+// sparedKept is how long it is kept that a run was spared deliveries, from the last.
+const sparedKept = 3 * 24 * time.Hour
+
+// Survived spares the runs that were recovered from the session, and those that it
+// gave back, in two commands for each queue of which it held some.
+func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
+	s.mu.Lock()
+	var holds []*hold
+	for _, h := range s.holds {
+		if h.next > 1 || h.asked {
+			holds = append(holds, h)
+		}
+	}
+	s.mu.Unlock()
+	errs := make([]error, len(holds))
+	each(holds, func(i int, h *hold) { errs[i] = s.survivedIn(ctx, h.q, back) })
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("tell that the consumer survived: %w", err)
+	}
+	return nil
+}
+
+// survivedIn is Survived for one queue.
+func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
+	raised, err := promptly(ctx, s.b, func(ctx context.Context) ([]string, error) {
+		return s.b.clients.lease.SMembers(ctx, q.raised(s.id)).Result()
+	})
+	if err == nil {
+		err = s.spare(ctx, q, "1", raised)
+	}
+	if err == nil {
+		var own []string
+		for _, run := range back {
+			if run.Queue == q.name {
+				own = append(own, run.ID)
+			}
+		}
+		err = s.spare(ctx, q, "0", own)
+	}
+	if err != nil {
+		return s.b.fail(ctx, "spare runs of queue "+q.name, err)
+	}
+	return nil
+}
+
+// spare spares runs a delivery, a page of them at a time.
+func (s *session) spare(ctx context.Context, q *queue, which string, ids []string) error {
+	for page := range slices.Chunk(ids, 500) {
+		keys, args := []string{q.raised(s.id)}, []any{sparedKept.Milliseconds(), which}
+		for _, id := range page {
+			keys, args = append(keys, q.spared(id)), append(args, id)
+		}
+		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.lease, keys, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // How long a run waits, at most, whose session ended under it again: at the

@@ -175,7 +175,7 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 		keys = append(keys, q.done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.lease, keys, s.id, lease, cursor)
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys, s.id, lease, cursor)
 		if err != nil {
 			return "", err
 		}

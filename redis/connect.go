@@ -19,7 +19,8 @@ import (
 type clients struct {
 	queue link // QueueTasks and ticks
 	work  link // takes, recovery, records, counts
-	lease link // renewals and outcomes
+	lease link // outcomes, and what else counts only while the lease lasts
+	renew link // renewals
 	block link // blocking reads
 	// cluster: keys of different queues can be on different nodes.
 	cluster bool
@@ -48,13 +49,13 @@ type dialer struct {
 func newClients(b *Broker, d dialer, cfg Config) clients {
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
-	dial := func(pool int, blocks time.Duration) link {
+	dial := func(pool int, blocks, urgent time.Duration) link {
 		l := link{UniversalClient: d.open(dials, cfg, pool)}
 		l.routes = newRoutes(b, l.UniversalClient, func(opt *goredis.Options) *lines {
 			own := *opt
 			tune(dials, &own, cfg, 1)
 			ls := newLines(b, &own, pool)
-			ls.blocks = blocks
+			ls.blocks, ls.urgent = blocks, urgent
 			if d.sentinel {
 				ls.master = master
 			}
@@ -63,23 +64,28 @@ func newClients(b *Broker, d dialer, cfg Config) clients {
 		return l
 	}
 	return clients{
-		queue:   dial(8, 0),
-		work:    dial(8, 0),
-		lease:   dial(8, 0),
-		block:   dial(256, longestNap),
+		queue:   dial(8, 0, 0),
+		work:    dial(8, 0, 0),
+		lease:   dial(8, 0, 0),
+		renew:   dial(4, 0, urgently),
+		block:   dial(256, longestNap, 0),
 		cluster: d.cluster,
 		stop:    stop,
 	}
 }
 
+// urgently is for how long a renewal waits for its reply without giving its
+// processor away: a server nearby has replied by then.
+const urgently = 500 * time.Microsecond
+
 func (c clients) close() error {
 	c.stop()
-	for _, l := range []link{c.queue, c.work, c.lease, c.block} {
+	for _, l := range []link{c.queue, c.work, c.lease, c.renew, c.block} {
 		if l.routes != nil {
 			l.routes.close()
 		}
 	}
-	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close())
+	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close(), c.renew.Close())
 }
 
 // errURL is all that is said of a URL that cannot be parsed: what the parsers

@@ -11,7 +11,8 @@
 --       13 leases, 14 when some of what the session held was last recovered,
 --       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped,
 --       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24 the session's
---       cancels, 25 outbox, 26.. records
+--       cancels, 25 outbox, 26 the ids of the session's runs whose deliveries
+--       recoveries raised, 27.. records
 -- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
 --       list, 5 a failure for entries that cannot be read, 6 number of runs that
 --       are to wait if it raises their deliveries, and they came back before;
@@ -43,7 +44,7 @@ local n, woken, cancelled = 0, {}, 0
 local slot = string.match(ARGV[2], ':(.*)$')
 local asked = redis.call('EXISTS', KEYS[24]) == 1 -- for the end of any
 local tells = string.sub(ARGV[1], -1) == '+' -- of the begin of runs that came back
-local waits, due, next = {}, {}, 7
+local waits, due, raised, next = {}, {}, {}, 7
 for _ = 1, tonumber(ARGV[6]) do
   waits[tonumber(ARGV[next])] = tonumber(ARGV[next + 1])
   next = next + 2
@@ -56,6 +57,7 @@ local function back(element, flags)
   local deliveries = struct.unpack('>I4', element, 5)
   if recover and (past == 0 or past == 15 or not tells) then
     past, again, deliveries = 1, past > 0, deliveries + 1
+    raised[#raised + 1] = string.sub(element, 10, 9 + string.byte(element, 9))
   elseif recover then
     past = past + 1
   elseif past == 15 then
@@ -137,8 +139,8 @@ for i = #elements, 1, -1 do
     failed = failed or not ok and failure
   end
 end
-for i = 26, #KEYS do
-  local index = tonumber(ARGV[next + i - 26])
+for i = 27, #KEYS do
+  local index = tonumber(ARGV[next + i - 27])
   if elements[index + 1] and not isFinished[index + 1] then
     local state = redis.call('GETRANGE', KEYS[i], 0, 0)
     if due[index] and (state == 'r' or state == 'q' or state == 'd') then
@@ -147,6 +149,11 @@ for i = 26, #KEYS do
       redis.call('SETRANGE', KEYS[i], 0, 'q')
     end
   end
+end
+for i = 1, #raised, 4000 do
+  -- An error here must not keep the batch, whose runs are in their lists by now.
+  redis.pcall('SADD', KEYS[26], unpack(raised, i, math.min(i + 3999, #raised)))
+  redis.pcall('PEXPIRE', KEYS[26], 86400000)
 end
 if not failed then
   redis.call('DEL', batch, done)

@@ -40,6 +40,8 @@ type lines struct {
 	// blocks is how long the server may wait before it replies. A command that
 	// may wait is given up at once when its context ends.
 	blocks time.Duration
+	// urgent is for how long a reply is waited for without giving the processor away.
+	urgent time.Duration
 	// master is the address of the last line that sentinels led to, whatever
 	// its purpose: what leads elsewhere is of no more use. Nil without sentinels.
 	master *atomic.Pointer[string]
@@ -277,6 +279,10 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	}
 	if err := l.conn.SetDeadline(limit); err != nil {
 		return unsent{err}
+	}
+	if wait := ls.urgent; wait > 0 {
+		reply := read
+		read = func(in *bufio.Reader) error { await(l.conn, wait); return reply(in) }
 	}
 	if ctx.Done() == nil {
 		err = l.roundTrip(read)

@@ -5,21 +5,15 @@ package redis
 import (
 	"net"
 	"syscall"
+	"time"
 )
 
 // silent reports whether an idle connection is still open and has nothing to
 // say, as one that the server closed would.
 func silent(conn net.Conn) bool {
-	if layered, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
-		conn = layered.NetConn()
-	}
-	own, ok := conn.(syscall.Conn)
-	if !ok {
-		return true // not to be looked at
-	}
-	raw, err := own.SyscallConn()
-	if err != nil {
-		return false
+	raw, there, err := rawOf(conn)
+	if !there || err != nil {
+		return err == nil // not to be looked at
 	}
 	quiet := false
 	err = raw.Read(func(fd uintptr) bool {
@@ -29,4 +23,37 @@ func silent(conn net.Conn) bool {
 		return true
 	})
 	return err == nil && quiet
+}
+
+// await returns once a connection has something to say, or the time is over. It
+// asks again and again, and so keeps its processor: who waits for the network of a
+// process whose processors are all in use waits for a turn too.
+func await(conn net.Conn, most time.Duration) {
+	raw, there, err := rawOf(conn)
+	if !there || err != nil {
+		return
+	}
+	end := time.Now().Add(most)
+	_ = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		for {
+			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if err != syscall.EAGAIN && err != syscall.EWOULDBLOCK && err != syscall.EINTR || time.Now().After(end) {
+				return true
+			}
+		}
+	})
+}
+
+// rawOf returns the descriptor of a connection, if it has one.
+func rawOf(conn net.Conn) (raw syscall.RawConn, there bool, err error) {
+	if layered, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = layered.NetConn()
+	}
+	own, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, false, nil
+	}
+	raw, err = own.SyscallConn()
+	return raw, true, err
 }

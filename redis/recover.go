@@ -54,13 +54,18 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	if len(queues) == 0 {
 		return 0, nil
 	}
+	start := time.Now()
 	some, err := b.inFlight(ctx, queues)
 	if err != nil {
+		for _, q := range queues {
+			q.outage.fail()
+		}
 		return 0, err
 	}
+	looked := time.Since(start)
 	counts := make([]int, len(some))
 	errs := b.eachQueue(ctx, some, func(i int, q *queue) (err error) {
-		counts[i], err = b.recoverQueue(ctx, q)
+		counts[i], err = b.recoverQueue(ctx, q, looked)
 		return err
 	})
 	total := 0
@@ -72,20 +77,29 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	return total, failed.only()
 }
 
-func (b *Broker) recoverQueue(ctx context.Context, q *queue) (int, error) {
-	total, cursor := 0, "0"
+// recoverQueue recovers what is in flight in a queue. That something is took the
+// given time to learn.
+func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duration) (int, error) {
+	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
 	for {
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
 			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking}, cursor, recoverPage)
 		if err != nil {
+			q.outage.fail()
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
 		}
 		reply, ok := v.([]any)
 		if !ok || len(reply) != 4 {
 			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
 		}
+		if cursor == "0" {
+			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
+		}
 		members, _ := reply[1].([]any)
+		if wait {
+			members = nil
+		}
 		for _, m := range members {
 			member, _ := m.(string)
 			session, _, _ := strings.Cut(member, ":")
@@ -125,7 +139,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
 	}
 	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox)
+		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox, q.raised(session))
 	args := append([]any{session, member, mode, b.cfg.MaxDead, b.bad}, waits(elements)...)
 	for i, e := range elements {
 		if h, err := parseHeader([]byte(e)); err == nil && h.record {

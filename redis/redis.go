@@ -133,7 +133,8 @@ type Broker struct {
 	spawning sync.Mutex     // no goroutine is started once closed is
 	made     sync.Pool      // of *[]outcome
 	scratch  sync.Pool
-	bad      string // the failure of entries that cannot be read, as scripts store it
+	lease    atomic.Int64 // the longest of its sessions, in nanoseconds
+	bad      string       // the failure of entries that cannot be read, as scripts store it
 }
 
 var (
@@ -151,6 +152,8 @@ var (
 	_ broker.Clock     = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
 	_ broker.Beginner  = (*session)(nil)
+	_ broker.Survivor  = (*session)(nil)
+	_ broker.Suspects  = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:
@@ -355,6 +358,7 @@ type queue struct {
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	mover   mover
 	look    look
+	outage  outage
 	enqueue committer[*group]
 	push    pusher
 }
@@ -429,6 +433,8 @@ func (q *queue) keys(more ...string) []string {
 func (q *queue) batch(member string) string    { return q.base + "f:" + member }
 func (q *queue) done(member string) string     { return q.base + "d:" + member }
 func (q *queue) lost(session string) string    { return q.base + "lost:" + session }
+func (q *queue) raised(session string) string  { return q.base + "raised:" + session }
+func (q *queue) spared(id string) string       { return q.base + "spared:" + id }
 func (q *queue) owner(id string) string        { return q.base + "id:" + id }
 func (q *queue) record(id string) string       { return q.base + "rec:" + id }
 func (q *queue) cancels(session string) string { return q.base + "cancel:" + session }

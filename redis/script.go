@@ -26,6 +26,8 @@ var (
 	startLua string
 	//go:embed begin.lua
 	beginLua string
+	//go:embed survived.lua
+	survivedLua string
 	//go:embed started.lua
 	startedLua string
 	//go:embed finish.lua
@@ -79,7 +81,7 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch, mend, rewind                                       script
+	outbox, start, watch, mend, rewind, survived                             script
 }
 
 func newScripts() scripts {
@@ -107,6 +109,7 @@ func newScripts() scripts {
 		rewind:      newScript(rewindLua),
 		watch:       newScript(watchLua),
 		mend:        newScript(mendLua),
+		survived:    newScript(survivedLua),
 	}
 	for _, script := range []*script{
 		&s.take, &s.begin, &s.started, &s.renew, &s.expired, &s.giveback, &s.record, &s.control, &s.mark, &s.attend,

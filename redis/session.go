@@ -66,6 +66,7 @@ type slot struct {
 	runs   []broker.TaskRun // by index; what could not be read has no receipt
 	group  *slotOutcomes    // while outcomes are sorted
 	past   map[int]byte     // of the runs that recoveries gave back, what these left in their flags; not made later
+	begun  map[int]byte     // of those of them that began, what it was before
 }
 
 // receipt is how a delivery is recognised.
@@ -88,7 +89,16 @@ func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session,
 	if err := b.ping(ctx); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
+	b.warm(ctx)
 	return b.join(lease)
+}
+
+// warm has a connection for the first renewal, which would otherwise be dialed while
+// tasks run already. If that fails the renewal dials it.
+func (b *Broker) warm(ctx context.Context) {
+	if c := b.clients.renew; c.routes != nil && !b.clients.cluster {
+		_, _ = c.routes.exec(ctx, "", func(out []byte) []byte { return appendBulk(appendArray(out, 1), "PING") }, readAny, nil)
+	}
 }
 
 // tells ends the name of a session that tells of the begin of runs that came
@@ -99,6 +109,7 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	if lease < time.Millisecond {
 		return nil, fmt.Errorf("join: a lease of %v is too short", lease)
 	}
+	b.noteLease(lease)
 	id, err := newID()
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)

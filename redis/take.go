@@ -386,7 +386,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		}
 		if past := element[1] >> pastShift; past > 0 {
 			if sl.past == nil {
-				sl.past = map[int]byte{}
+				sl.past, sl.begun = map[int]byte{}, map[int]byte{}
 			}
 			sl.past[i] = past
 		}

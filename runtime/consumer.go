@@ -155,6 +155,7 @@ type Consumer struct {
 	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
 	notices notices
+	trials  trials
 	leftOut leftOutNews
 	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
 	stopHint func() string

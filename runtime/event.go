@@ -68,14 +68,6 @@ func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
 	s.tell(e)
 }
 
-// tellLost tells the application that an attempt ended without an outcome here:
-// the lease was lost, and the run starts elsewhere.
-func (s *session) tellLost(x *execution) {
-	if s.cfg.OnEvent != nil {
-		s.tell(Event{Kind: RunReturned, Run: &x.info, Took: time.Since(x.started)})
-	}
-}
-
 // tell calls the application's function. That it panics is not the run's fault.
 func (c *Consumer) tell(e Event) {
 	defer func() {

@@ -36,6 +36,7 @@ type execution struct {
 	result  []byte
 	err     error
 
+	spared  int  // deliveries that count for no crash
 	called  bool // the task itself was reached
 	overdue bool // that it is was said; the attending loop's own
 
@@ -52,27 +53,34 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	now := time.Now()
 	d, o := s.admit(run, now)
 	if d == nil {
-		defer s.finish(o) // also when OnEvent calls runtime.Goexit
-		s.tellEnd(&o, nil, 0)
+		s.finishUnstarted(o)
 		return
 	}
+	var (
+		t      *trial
+		spared int
+	)
 	if run.Deliveries-run.Attempt > 1 {
-		if !s.tellBegin(run) {
+		var ok bool
+		if t, spared, ok = s.comeBack(d, run); !ok {
 			return
 		}
-		now = time.Now()
+	}
+	if t != nil {
+		defer s.try(t, run)()
 	}
 	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
-		if !s.freeKey(run) {
+		if o := s.freeKey(run); o != nil {
+			s.finishUnstarted(*o)
 			return
 		}
-		now = time.Now()
 	}
-	x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
-	x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
-	x.secrets = d.task.secretsOf(run.Payload)
-	x.info.init(run, x.deadline)
-	w.current.Store(x)
+	x := s.start(w, d, run, t)
+	if x == nil {
+		s.finishUnstarted(handBack(run, 0))
+		return
+	}
+	x.spared = spared
 	defer x.end()
 	s.tellStart(&x.info)
 	if len(s.cfg.Middleware) == 0 {
@@ -85,24 +93,19 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	}
 }
 
-// tellBegin tells the broker that a run begins which came back from a consumer
-// that died, if it wants to know: those that it did not hear of were only near.
-// It is false when the run cannot begin.
-func (s *session) tellBegin(run *broker.TaskRun) bool {
-	beginner, ok := s.lease.(broker.Beginner)
-	return !ok || s.mayStart(run, beginner.Begin)
-}
-
-// freeKey has the broker free the unique key of a run that starts. It is false
-// when the run cannot start.
-func (s *session) freeKey(run *broker.TaskRun) bool {
+// freeKey has the broker free the unique key of a run that starts. It returns what
+// becomes of the run if it cannot start.
+func (s *session) freeKey(run *broker.TaskRun) *broker.Outcome {
 	starter, ok := s.lease.(broker.Starter)
-	return !ok || s.mayStart(run, starter.Start)
+	if !ok {
+		return nil
+	}
+	return s.mayStart(run, starter.Start)
 }
 
-// mayStart notes at the broker that a run starts. If it cannot be noted the run
-// goes back, and the result is false.
-func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *broker.TaskRun) (held bool, err error)) bool {
+// mayStart notes at the broker that a run starts. It returns what becomes of the run
+// if that cannot be noted.
+func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *broker.TaskRun) (held bool, err error)) *broker.Outcome {
 	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 	defer cancel()
 	held, err := note(ctx, run)
@@ -116,11 +119,30 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 	case !held:
 		o = handBack(run, 0) // which is fenced, and said to be
 	default:
-		return true
+		return nil
 	}
-	defer s.finish(o) // also when OnEvent calls runtime.Goexit
-	s.tellEnd(&o, nil, 0)
-	return false
+	return &o
+}
+
+// start makes an execution, which others see from then on. It blocks while a run is
+// on trial, but for that of t. It returns nil if the session ends first.
+func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial) *execution {
+	for {
+		now := time.Now()
+		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
+		x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
+		x.secrets = d.task.secretsOf(run.Payload)
+		x.info.init(run, x.deadline)
+		w.current.Store(x) // before the look at the trial, which looks at what executes
+		other := s.trials.current.Load()
+		if other == nil || other == t || d.task.spec.Kind == CPU {
+			return x
+		}
+		w.current.Store(nil)
+		if !s.trials.waitTurn(s.base, other) {
+			return nil
+		}
+	}
 }
 
 // end hands over what became of the run, also when its task panicked or called
@@ -130,25 +152,18 @@ func (x *execution) end() {
 		x.err = &panicError{v, debug.Stack()}
 	}
 	var o broker.Outcome
-	ok, decided := false, false
+	decided := false
 	defer func() {
 		if !decided {
-			o, ok = x.session.dead(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()}), true
+			o = x.session.dead(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
-		if ok {
-			x.session.finish(o)
-		}
+		x.session.finish(o)
 	}()
 	ended := time.Now()
-	o, ok = x.outcome(ended)
+	o = x.outcome(ended)
 	decided = true
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
-	if !ok {
-		x.session.unfinished.Add(1)
-		x.session.tellLost(x)
-		return
-	}
 	x.tellProgress()
 	took := ended.Sub(x.started)
 	x.noteLast(&o, took)
@@ -157,12 +172,12 @@ func (x *execution) end() {
 
 // outcome decides what became of the run. The decision asks the error, whose
 // methods are the application's: when one panics, that is the error.
-func (x *execution) outcome(ended time.Time) (o broker.Outcome, ok bool) {
+func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 	attempt, deliveries := x.stored.Attempt, x.stored.Deliveries
 	defer func() {
 		if v := recover(); v != nil {
 			x.stored.Attempt, x.stored.Deliveries = attempt, deliveries
-			o, ok = x.decide(ended, nil, newBrokenError(x.err, v))
+			o = x.decide(ended, nil, newBrokenError(x.err, v))
 		}
 	}()
 	return x.decide(ended, x.result, x.err)
@@ -244,10 +259,6 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outco
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
 		return nil, handBack(run, 0)
-	case run.Deliveries-run.Attempt > s.cfg.MaxCrashes:
-		run.Deliveries-- // it is not handed out to be executed this time
-		d.note(run, now, 0, string(Crashed))
-		return nil, s.dead(run, broker.Failure{Kind: string(Crashed), Message: fmt.Sprintf("handed out %d times without coming to an end: its consumer died each time", run.Deliveries-run.Attempt)})
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
 		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		s.log(slog.LevelWarn, "run dropped", run, failure)
@@ -289,10 +300,8 @@ func leaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 	return o
 }
 
-// decide decides what becomes of a run that was executed. It is false when
-// the lease was lost and the error may come from that alone: the run starts
-// elsewhere.
-func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Outcome, bool) {
+// decide decides what becomes of a run that was executed.
+func (x *execution) decide(ended time.Time, result []byte, err error) broker.Outcome {
 	s, run := x.session, x.stored
 	if err == nil && len(result) > s.cfg.MaxResult {
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
@@ -308,18 +317,21 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 			s.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
-		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}, true
+		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}
 	}
 	wait := snoozed(err)
 	if x.Err() != nil {
 		switch cause := context.Cause(x); {
 		case errors.Is(cause, errLeaseLost):
-			return broker.Outcome{}, false
+			// The error may come from that alone. If nobody has recovered the run yet,
+			// it goes back, and is spared this delivery.
+			s.goesBack(run)
+			return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait}
 		case errors.Is(cause, errStopping) && wait > 0:
 		case errors.Is(cause, errStopping):
 			s.cancelled.Add(1)
 			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
-			return handBack(run, 0), true
+			return handBack(run, 0)
 		case errors.Is(cause, ErrCancelled):
 			failure := failureOf(x, x.secrets, err)
 			failure.Kind = string(Cancelled)
@@ -328,14 +340,14 @@ func (x *execution) decide(ended time.Time, result []byte, err error) (broker.Ou
 			}
 			run.Attempt++
 			s.log(slog.LevelWarn, "run cancelled", run, failure)
-			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
+			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
 		}
 	}
 	if wait > 0 {
 		s.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
-		return handBack(run, wait), true
+		return handBack(run, wait)
 	}
-	return s.failed(x, run, err), true
+	return s.failed(x, run, err)
 }
 
 // failed decides what becomes of a run whose attempt failed by its own doing.
@@ -364,7 +376,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
 		// The delivery is spent, not the attempt.
-		crashes := run.Deliveries - run.Attempt
+		crashes := run.Deliveries - run.Attempt - x.spared
 		if crashes >= s.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", count(crashes, "time"))
 			return s.dead(run, failure)

@@ -36,6 +36,7 @@ type fleet struct {
 	broker broker.Broker
 	ctx    context.Context // for stubs
 	ledger string
+	env    []string // of processes
 }
 
 func newFleet(t *testing.T, args ...string) *fleet {
@@ -59,6 +60,7 @@ func (f *fleet) serve(hold time.Duration, args ...string) *process {
 	f.t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0], append([]string{"serve", "--lease", "1s", "--broker", f.server.URL()}, args...)...)}
 	p.cmd.Env = append(os.Environ(), appEnv+"=1", app.LedgerEnv+"="+f.ledger, app.HoldEnv+"="+hold.String())
+	p.cmd.Env = append(p.cmd.Env, f.env...)
 	p.cmd.Stderr = &p.log
 	require.NoError(f.t, p.cmd.Start())
 	f.t.Cleanup(func() { p.end(syscall.SIGKILL) })

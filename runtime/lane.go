@@ -197,7 +197,8 @@ func (l *lane) dismiss(w *worker) {
 	l.workers = slices.DeleteFunc(l.workers, func(other *worker) bool { return other == w })
 }
 
-// executions returns what a session's runs of this lane execute now.
+// executions returns what a session's runs of this lane execute now, all sessions'
+// if it is nil.
 func (l *lane) executions(s *session) []*execution {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -206,7 +207,7 @@ func (l *lane) executions(s *session) []*execution {
 	}
 	var all []*execution
 	for _, w := range l.workers {
-		if x := w.current.Load(); x != nil && x.session == s {
+		if x := w.current.Load(); x != nil && (s == nil || x.session == s) {
 			all = append(all, x)
 		}
 	}

@@ -41,10 +41,13 @@ type session struct {
 	outcomes outbox
 	finished chan struct{} // closed by finishLoop: the last outcome was applied
 	handlers sync.WaitGroup
+	backMu   sync.Mutex
+	back     map[*broker.TaskRun]bool // which went back as the lease was lost
+	answered chan struct{}            // closed when the broker has answered again since the lease was lost
 
 	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
 	why        error        // of the last of these
-	unfinished atomic.Int64 // runs that started and have no outcome, as the lease was lost
+	unfinished atomic.Int64 // runs that go on although the lease was lost
 	unstarted  int          // runs that the taker gave back at its end
 	cancelled  atomic.Int64 // runs that were interrupted by the stop, and handed back
 
@@ -64,8 +67,13 @@ type session struct {
 func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *sync.WaitGroup) error {
 	stopping := timeOfEnd(ctx)
 	limit := time.Now().Add(joinTimeout)
+	var lost *session
 	for {
 		lease, joined, err := c.join(ctx, limit)
+		if lost != nil {
+			lost.tellSurvived(ctx, c.cfg.Lease/4) // before it is asked for runs
+			close(lost.answered)
+		}
 		if err != nil {
 			return err
 		}
@@ -79,6 +87,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		s := &session{
 			Consumer: c, lease: lease, pool: pool, base: base, lose: lose, halt: halt, abandon: abandon,
 			finished: make(chan struct{}),
+			answered: make(chan struct{}),
 			roomy:    make(chan struct{}, 1),
 
 			lookedForOther: time.Now(),
@@ -94,6 +103,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		}
 		c.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", lease.ID(), "error", context.Cause(trust))
 		loops.Go(func() { s.windUp(ctx) })
+		lost = s
 	}
 }
 
@@ -228,28 +238,6 @@ func (s *session) leave(ctx context.Context) error {
 		return nil
 	}
 	return s.lease.Leave(ctx)
-}
-
-// windUp ends a session whose lease was lost. Its outcomes are still offered to
-// the broker, which knows best whether they count: after an outage of its own
-// nobody else can have taken the runs.
-func (s *session) windUp(ctx context.Context) {
-	patience, cancel := context.WithTimeout(ctx, windUpTimeout)
-	defer cancel()
-	done := s.idle()
-	select {
-	case <-done:
-	case <-patience.Done():
-		s.unfinished.Add(1) // at least, or it ends just now
-	}
-	s.outcomes.close()
-	stop := context.AfterFunc(patience, s.abandon)
-	<-s.finished
-	stop()
-	s.abandon()
-	leaving, cancelLeave := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
-	defer cancelLeave()
-	_ = s.leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
 }
 
 // idle returns a channel that is closed once no handler runs.
@@ -494,6 +482,7 @@ func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
 	if again {
 		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
 	}
+	s.recovered(fenced)
 	for _, run := range fenced {
 		s.notices.say(level, message, run)
 	}

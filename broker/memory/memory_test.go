@@ -26,6 +26,7 @@ var (
 	_ broker.Groups    = (*memory.Broker)(nil)
 	_ broker.Attender  = (*memory.Session)(nil)
 	_ broker.Starter   = (*memory.Session)(nil)
+	_ broker.Survivor  = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

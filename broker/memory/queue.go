@@ -35,6 +35,7 @@ type rare struct {
 	member   int              // its place in it
 	gathers  *group           // it waits, or has waited, for
 	waits    bool             // it does still
+	spared   int              // deliveries that ended with a lease, but not with its consumer's life
 }
 
 // end is the end of a run as those who wait for it see it.

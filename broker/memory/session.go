@@ -18,8 +18,9 @@ type Session struct {
 	lease time.Duration
 
 	// Guarded by the broker's mutex.
-	ends    instant // of the lease
-	lost    int     // deliveries recovered that it has not tried to finish since
+	ends    instant  // of the lease
+	lost    int      // deliveries recovered that it has not tried to finish since
+	gone    []*entry // the runs recovered from it, until it reports that it survived
 	left    bool
 	asked   []*flight // those it held whose end was asked for
 	blocked *waiter   // its last blocked Take
@@ -29,6 +30,7 @@ type Session struct {
 type flight struct {
 	s          *Session
 	e          *entry // nil once finished or given back
+	was        *entry // then
 	h          *hold
 	lost       bool // recovered, and the session does not know yet
 	prev, next *flight
@@ -65,7 +67,7 @@ func (f *flight) remove() *entry {
 		f.next.prev = f.prev
 	}
 	e := f.e
-	f.e, f.h, f.prev, f.next = nil, nil, nil, nil
+	f.e, f.was, f.h, f.prev, f.next = nil, e, nil, nil, nil
 	return e
 }
 
@@ -203,6 +205,37 @@ func (s *Session) Leave(ctx context.Context) error {
 	return nil
 }
 
+// Survived spares runs a delivery, as [broker.Survivor] says.
+func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
+	if err := s.b.enter(ctx); err != nil {
+		return fmt.Errorf("tell that the consumer survived: %w", err)
+	}
+	defer s.b.mu.Unlock()
+	for _, e := range s.gone {
+		e.getRare().spared++
+	}
+	s.gone = nil
+	for _, run := range back {
+		if f, ok := run.Receipt.(*flight); ok && f.s == s && f.was != nil {
+			f.was.getRare().spared++
+		}
+	}
+	return nil
+}
+
+// Spared returns how many of the run's deliveries ended with a lease but not with
+// the life of a consumer.
+func (s *Session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) {
+	if err := s.b.enter(ctx); err != nil {
+		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
+	}
+	defer s.b.mu.Unlock()
+	if f := s.holds(run); f != nil && f.e.rare != nil {
+		return f.e.rare.spared, nil
+	}
+	return 0, nil
+}
+
 // Recover gives back what sessions whose lease has ended hold, as
 // [broker.Leaser] says.
 func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
@@ -228,7 +261,9 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 		for f := h.tail; f != nil; f = h.tail {
 			f.lost = true
 			s.lost++
-			if b.giveBack(q, f.remove(), now) {
+			e := f.remove()
+			if b.giveBack(q, e, now) {
+				s.gone = append(s.gone, e)
 				back++
 			} else {
 				ended = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
@@ -26,7 +27,8 @@ func Main() {
 // appendLedger writes "START note id delivery pid" and "END note id delivery
 // pid", each in one write, so that lines of several processes do not mix. The
 // notes goexit and panic have it do that instead, and die has it kill its process
-// after the start, when what was done before is likely to be recorded.
+// after the start, when what was done before is likely to be recorded. A note that
+// begins with burn has it use a processor meanwhile.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	switch note {
 	case "goexit":
@@ -52,7 +54,7 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 		}
 		return self.Kill()
 	}
-	hold(ctx)
+	hold(ctx, strings.HasPrefix(note, "burn"))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -60,10 +62,19 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	return err
 }
 
-// hold lasts as long as the environment says, or until ctx ends.
-func hold(ctx context.Context) {
+// hold lasts as long as the environment says, or until ctx ends, and may use a
+// processor for all of it.
+func hold(ctx context.Context, burn bool) {
 	d, err := time.ParseDuration(os.Getenv(HoldEnv))
 	if err != nil {
+		return
+	}
+	for end := time.Now().Add(d); burn && time.Now().Before(end) && ctx.Err() == nil; {
+		for range 1_000_000 {
+			runtime.KeepAlive(ctx)
+		}
+	}
+	if burn {
 		return
 	}
 	timer := time.NewTimer(d)

@@ -1,0 +1,242 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Of the runs that were in flight when a process died any may have killed it. They
+// all start again, and each death counts for all of them. Before the death that
+// would bury it, a run is tried alone: it begins when everything else has run for a
+// while, and nothing else begins beside it until it ended or has run for a while
+// itself. So what dies then dies by it.
+const (
+	// settledAfter is how long a run has to go on until another is tried beside it.
+	settledAfter = time.Second
+	// clearedAfter is how long a run that is tried goes on until others begin beside
+	// it. If the process dies after that, the run is not to blame for it, once.
+	clearedAfter = 2 * time.Second
+	// clearedLate is the same of a run that was cleared before a process died: it is
+	// to blame for that too then.
+	clearedLate = time.Minute
+	// settleEvery is how often the consumer looks whether the others have settled.
+	settleEvery = 5 * time.Millisecond
+)
+
+// trial is the try of one run alone.
+type trial struct {
+	over   chan struct{} // closed when others may begin
+	wanted chan struct{} // has a token when something waits for that
+	ended  chan struct{} // closed when the run has ended
+	clears sync.WaitGroup
+}
+
+// trials are those of a consumer, one at a time.
+type trials struct {
+	current atomic.Pointer[trial]
+	refused atomic.Int64 // runs that lately found another on trial
+}
+
+// open starts a trial. It returns nil while there is another.
+func (ts *trials) open() *trial {
+	t := &trial{over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+	if !ts.current.CompareAndSwap(nil, t) {
+		if other := ts.current.Load(); other != nil {
+			other.want()
+		}
+		return nil
+	}
+	ts.refused.Store(ts.refused.Load() / 2)
+	return t
+}
+
+// close lets others begin. To repeat it is safe only for who opened the trial.
+func (ts *trials) close(t *trial) {
+	if ts.current.CompareAndSwap(t, nil) {
+		close(t.over)
+	}
+}
+
+// retryAfter is after how long a run may try again that found another on trial:
+// the later the more there are.
+func (ts *trials) retryAfter() time.Duration {
+	most := min(time.Second+time.Duration(ts.refused.Add(1))*20*time.Millisecond, time.Minute)
+	return 100*time.Millisecond + rand.N(most)
+}
+
+func (t *trial) want() {
+	select {
+	case t.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// waitTurn blocks while a run is on trial. It reports false when ctx ends first.
+func (ts *trials) waitTurn(ctx context.Context, t *trial) bool {
+	t.want()
+	select {
+	case <-t.over:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// comeBack decides about a run that was handed out before without coming to an end.
+// If the run can begin it returns true, with the trial if the run has to be tried
+// alone, and how many of its deliveries it is spared; if not, it has handed over what
+// becomes of the run.
+func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, ok bool) {
+	crashes := run.Deliveries - run.Attempt
+	if crashes >= s.cfg.MaxCrashes {
+		spared = s.spared(run)
+	}
+	crashes -= spared
+	if crashes > s.cfg.MaxCrashes {
+		s.finishUnstarted(s.crashed(d, run, crashes-1))
+		return nil, 0, false
+	}
+	if crashes > 1 && crashes == s.cfg.MaxCrashes && s.suspect(d, run) {
+		if t = s.trials.open(); t == nil {
+			s.finishUnstarted(handBack(run, s.trials.retryAfter()))
+			return nil, 0, false
+		}
+		s.settle()
+	}
+	if o := s.tellBegin(run); o != nil {
+		if t != nil {
+			s.trials.close(t)
+		}
+		s.finishUnstarted(*o)
+		return nil, 0, false
+	}
+	return t, spared, true
+}
+
+// finishUnstarted hands over what becomes of a run that did not start.
+func (s *session) finishUnstarted(o broker.Outcome) {
+	defer s.finish(o) // also when OnEvent calls runtime.Goexit
+	s.tellEnd(&o, nil, 0)
+}
+
+// crashed buries a run that was handed out too often without coming to an end.
+func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcome {
+	run.Deliveries-- // it is not handed out to be executed this time
+	d.note(run, time.Now(), 0, string(Crashed))
+	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
+	if lost := run.Deliveries - run.Attempt - times; lost > 0 {
+		message += fmt.Sprintf("; %s of consumers that live is not counted", count(lost, "lost lease"))
+	}
+	return s.dead(run, broker.Failure{Kind: string(Crashed), Message: message})
+}
+
+// suspect reports whether a run may have killed its consumer. A run in a child
+// process may do so only if a recovery gave it back.
+func (s *session) suspect(d *duty, run *broker.TaskRun) bool {
+	if suspects, ok := s.lease.(broker.Suspects); ok {
+		suspect, _ := suspects.Suspect(run)
+		return suspect
+	}
+	return d.task.spec.Kind == IO
+}
+
+// spared returns how many deliveries of the run were no deaths. If the broker cannot
+// be asked, none of them was one: better once too often than buried.
+func (s *session) spared(run *broker.TaskRun) int {
+	survivor, ok := s.lease.(broker.Survivor)
+	if !ok {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
+	defer cancel()
+	n, err := survivor.Spared(ctx, run)
+	if err != nil {
+		s.notices.say(slog.LevelWarn, "cannot ask the broker which lost leases of the run were deaths", run, "error", err)
+		return run.Deliveries - run.Attempt - 1
+	}
+	return min(n, run.Deliveries-run.Attempt-1)
+}
+
+// tellBegin tells the broker that a run begins which came back from a consumer
+// that died, if it wants to know: those that it did not hear of were only near.
+// It returns what becomes of the run if it cannot begin.
+func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
+	beginner, ok := s.lease.(broker.Beginner)
+	if !ok {
+		return nil
+	}
+	return s.mayStart(run, beginner.Begin)
+}
+
+// settle waits until each run that executes here has gone on for a while.
+func (s *session) settle() {
+	ticker := time.NewTicker(settleEvery)
+	defer ticker.Stop()
+	for s.base.Err() == nil {
+		young := false
+		for _, x := range s.lanes[IO].executions(nil) {
+			young = young || time.Since(x.started) < settledAfter
+		}
+		if !young {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-s.base.Done():
+		}
+	}
+}
+
+// try lets others begin beside a run on trial, if any wait, once it has gone on for
+// long enough, and in any case when it has ended. The caller calls the returned
+// function then.
+func (s *session) try(t *trial, run *broker.TaskRun) (end func()) {
+	after, tried := clearedAfter, *run // its own goes on meanwhile
+	suspects, ok := s.lease.(broker.Suspects)
+	cleared := false
+	if ok {
+		if _, cleared = suspects.Suspect(&tried); cleared {
+			after = clearedLate
+		}
+	}
+	t.clears.Go(func() {
+		defer s.trials.close(t)
+		if s.goesOn(t, after) && cleared || !ok {
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.base, finishTimeout)
+		defer cancel()
+		if err := suspects.Clear(ctx, &tried); err != nil && s.base.Err() == nil {
+			s.logger.Debug("cannot tell the broker that a run which was tried alone killed nothing", "run", tried.ID, "error", err)
+		}
+	})
+	return func() {
+		close(t.ended)
+		t.clears.Wait()
+	}
+}
+
+// goesOn blocks until the run on trial has gone on for the given time and something
+// waits to begin, or the run has ended. It reports which.
+func (s *session) goesOn(t *trial, after time.Duration) bool {
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ended:
+		return false
+	}
+	select {
+	case <-t.wanted:
+		return true
+	case <-t.ended:
+		return false
+	}
+}
