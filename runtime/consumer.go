@@ -52,7 +52,9 @@ type ConsumerConfig struct {
 	// this consumer's runs to another. Defaults to 10s; at least 100ms.
 	Lease time.Duration
 	// MaxCrashes is how often a run may be handed out without coming to an end
-	// (its process died) before it becomes a dead letter. Defaults to 3. On Redis
+	// (its process died) before it becomes a dead letter. Defaults to 3. The last
+	// time it is tried alone. The lost lease of a consumer that lives does not
+	// count. On Redis
 	// it counts for this from the second time on only if it had begun: what a
 	// consumer that dies has merely taken ahead outlives some thirty deaths. With 1
 	// there is no second time.

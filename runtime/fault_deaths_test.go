@@ -35,6 +35,7 @@ func TestOutagesAreNoDeaths(t *testing.T) {
 		f.server.Restart()
 	}
 	f.drained(runs, time.Minute)
+	require.Regexp(t, `the lease is in danger.*running="recorder_record ×3"`, p.log.String())
 	starts, _ := f.counts()
 	require.GreaterOrEqual(t, total(starts), (outages+1)*runs, "each outage ended the runs")
 }

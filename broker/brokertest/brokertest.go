@@ -40,7 +40,8 @@ func parts() []part {
 			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks())},
 		{"Leaser", is[broker.Leaser], slices.Concat(
 			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks())},
-		{"Beginner", begins, beginChecks()},
+		{"Beginner", sessions[broker.Beginner], beginChecks()},
+		{"Survivor", sessions[broker.Survivor], survivorChecks()},
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
@@ -63,8 +64,8 @@ func policed(b broker.Broker) bool {
 	return ok && p.Policed() && is[broker.Leaser](b)
 }
 
-// begins reports whether the broker's sessions are Beginners.
-func begins(b broker.Broker) bool {
+// sessions reports whether the broker's sessions have an interface.
+func sessions[I any](b broker.Broker) bool {
 	l, ok := b.(broker.Leaser)
 	if !ok {
 		return false
@@ -73,7 +74,7 @@ func begins(b broker.Broker) bool {
 	if err != nil {
 		return false
 	}
-	_, ok = s.(broker.Beginner)
+	_, ok = s.(I)
 	return ok && s.Leave(context.Background()) == nil
 }
 
@@ -98,7 +99,7 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Beginner], [broker.Records], [broker.Schedules],
+// [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Schedules],
 // [broker.Timetable], [broker.Policies], [broker.Groups], [broker.Attender] and
 // [broker.Controls] where the broker or its sessions have the interface. All but the schedules' are tested through
 // leases, and the last three through records, so a broker without these is not

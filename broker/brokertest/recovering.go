@@ -33,6 +33,27 @@ func beginChecks() []check {
 	}
 }
 
+func survivorChecks() []check {
+	return []check{{"a lost lease of a consumer that lives is spared its runs", sparedRuns}}
+}
+
+func sparedRuns(f *fixture) {
+	f.queueNew("q", 2)
+	s := f.join(shortHold)
+	f.take(s, 2, "q")
+	f.lapse(2, "q")
+	for range 2 { // the second time there is nothing to spare
+		require.NoError(f, s.(broker.Survivor).Survived(f.ctx()), "Survived")
+	}
+	other := f.join(longHold)
+	for _, r := range f.take(other, 2, "q") {
+		require.Equal(f, 2, r.Deliveries, "deliveries of run %s", r.ID)
+		n, err := other.(broker.Survivor).Spared(f.ctx(), r)
+		require.NoError(f, err, "Spared")
+		require.Equal(f, 1, n, "deliveries that run %s is spared", r.ID)
+	}
+}
+
 func recoveredAfterLease(f *fixture) {
 	f.queueNew("q", 1)
 	start := time.Now()
