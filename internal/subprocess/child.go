@@ -160,9 +160,12 @@ func (c *child) begin(r *activeRun) error {
 	return nil
 }
 
-// silent returns an error when an idle child has ended, or has sent what
-// nobody asked for: the next run would be blamed for it.
+// silent returns an error when an idle child has ended, is stopped, or has sent
+// what nobody asked for: the next run would be blamed for it.
 func (c *child) silent() error {
+	if isStopped(c.pid) {
+		return errors.New("the child process is stopped")
+	}
 	var n int
 	var readErr error
 	var b [1]byte

@@ -343,6 +343,20 @@ func TestWordsOutOfTurnCostTheChildNotTheNextRun(t *testing.T) {
 	requireGone(t, time.Second, first)
 }
 
+func TestAStoppedChildCostsNoRun(t *testing.T) {
+	pool := newPool(t, subprocess.Config{Processes: 1})
+	_, first := run(t, pool, "echo", "")
+	require.NoError(t, syscall.Kill(first, syscall.SIGSTOP))
+	require.Eventually(t, func() bool { state, _ := stat(first); return state == 'T' }, 10*time.Second, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	resp, err := pool.Run(ctx, request("echo", strings.Repeat("x", 1<<20)))
+	require.NoError(t, err)
+	require.Len(t, resp.Result, 1<<20, "more than a pipe holds")
+	require.NotEqual(t, first, resp.PID)
+	requireGone(t, time.Second, first)
+}
+
 func TestSizesAreBounded(t *testing.T) {
 	const limit = 1 << 20
 	pool := newPool(t, subprocess.Config{Processes: 1, MaxFrame: limit, Call: func(_ context.Context, _ *broker.TaskRun, method string, body []byte) ([]byte, error) {

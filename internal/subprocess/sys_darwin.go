@@ -30,3 +30,5 @@ func killDescendants(int) []int { return nil }
 func setTag(uint64) {}
 
 func killTagged(uint64) []int { return nil }
+
+func isStopped(int) bool { return false }

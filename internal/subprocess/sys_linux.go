@@ -77,6 +77,14 @@ func limitData(size int64) (undo func()) {
 	return func() { _ = syscall.Setrlimit(rlimitData, &old) } // up to what it may
 }
 
+// isStopped reports whether a child of this process is stopped by a signal.
+func isStopped(pid int) bool {
+	var info [32]int32 // a siginfo_t
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, oneID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+		syscall.WSTOPPED|syscall.WNOWAIT|syscall.WNOHANG, 0, 0)
+	return errno == 0 && info[0] == int32(syscall.SIGCHLD) // si_signo; 0 when it is not
+}
+
 func setOOMScore(score int) error {
 	return os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
 }

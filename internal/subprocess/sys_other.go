@@ -69,3 +69,5 @@ func holdSignals() (asked <-chan os.Signal, release func()) {
 	none := make(chan os.Signal)
 	return none, func() { close(none) }
 }
+
+func isStopped(int) bool { return false }
