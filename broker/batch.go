@@ -2,9 +2,12 @@ package broker
 
 import "fmt"
 
-// CheckBatch refuses the runs of one call that carry more than [MaxBatch]
-// together, with an error that wraps [ErrBatchTooLarge].
+// CheckBatch refuses the runs of one call that are more than [MaxRuns], or carry
+// more than [MaxBatch] together, with an error that wraps [ErrBatchTooLarge].
 func CheckBatch(runs []*TaskRun) error {
+	if len(runs) > MaxRuns {
+		return fmt.Errorf("%d runs in one call, at most %d are allowed: %w", len(runs), MaxRuns, ErrBatchTooLarge)
+	}
 	size := 0
 	for _, r := range runs {
 		size += r.size()

@@ -11,7 +11,6 @@
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
 //   - [Schedules]: a schedule's tick is claimed and queued in one step, so any
 //     number of schedulers queue it once;
-//   - [Clock]: schedulers whose clocks run ahead are found out;
 //   - [Timetable]: schedules can be made at run time;
 //   - [Policies]: it keeps what a run's Unique, Limits, Fair and an outcome's
 //     Next say;
@@ -37,8 +36,9 @@ type Broker interface {
 	// queue. It returns an error that wraps [ErrDuplicate], and stores none,
 	// when a run with OwnID has the id of a live one, and a [DuplicateError]
 	// when the Unique of some is that of a live one, or of an earlier one of the
-	// call, and one that wraps [ErrBatchTooLarge] when they carry more than
-	// [MaxBatch], see [CheckBatch]. The runs are not kept or changed after the call.
+	// call, and one that wraps [ErrBatchTooLarge] when they are more than [MaxRuns]
+	// or carry more than [MaxBatch], see [CheckBatch]. A call of many runs stops
+	// nobody else for longer than a small one. The runs are not kept or changed after the call.
 	QueueTasks(ctx context.Context, runs ...*TaskRun) error
 
 	// GetTaskRuns takes up to max due runs of the queues, the higher priority
@@ -159,18 +159,6 @@ type Schedules interface {
 	// claims the tick since, without a run, and returns that: so the task's
 	// schedule is known to begin there, though its first tick be missed.
 	BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error)
-}
-
-// Clock is a broker with [Schedules] that schedulers can compare their clocks with.
-// Methods may be called concurrently.
-type Clock interface {
-	// Now returns the broker's time.
-	Now(ctx context.Context) (time.Time, error)
-
-	// RewindTicks makes to the last claimed tick of a task, or of the entry with an id
-	// unless that is empty, if it is from now: a clock that ran ahead claimed that. It
-	// does nothing if another is, and can be repeated.
-	RewindTicks(ctx context.Context, queue, task, entry string, from, to time.Time) error
 }
 
 // Policies is a broker that keeps what a run's Unique, Limits and Fair and an
@@ -332,9 +320,9 @@ var (
 	// whose server is away, or refuses for now, could not do: it may go through later.
 	ErrUnavailable = errors.New("the broker is unavailable for now")
 
-	// ErrBatchTooLarge is wrapped by the error of a call whose runs are too large
-	// together; none of them is stored.
-	ErrBatchTooLarge = errors.New("the runs of one call are too large together; queue fewer at once")
+	// ErrBatchTooLarge is wrapped by the error of a call whose runs are too many, or
+	// too large together; none of them is stored.
+	ErrBatchTooLarge = errors.New("the runs of one call are too many or too large together; queue fewer at once")
 
 	// ErrNewer is wrapped by the error of reading a run that a newer version of
 	// this package has stored. A broker should leave it as it is to consumers that

@@ -30,6 +30,9 @@ const (
 	// them and of what is to follow them, in bytes: a server that stores them all
 	// or none does nothing else meanwhile.
 	MaxBatch = 64 << 20
+
+	// MaxRuns bounds how many runs one call queues.
+	MaxRuns = 100_000
 )
 
 // envelopeVersion opens every encoded run. A reader refuses what it does not

@@ -65,6 +65,9 @@ func (a *audit) run(ctx context.Context) error {
 	if a.node, err = a.b.nodeOf(ctx, a.q); err != nil {
 		return err
 	}
+	if err := a.b.seeStaged(ctx, a.q); err != nil {
+		return err
+	}
 	if err := a.scan(ctx); err != nil {
 		return err
 	}
@@ -84,6 +87,9 @@ func (a *audit) run(ctx context.Context) error {
 	}
 	keys, err := a.strayKeys(ctx)
 	if err != nil {
+		return err
+	}
+	if err := a.leaveStaged(ctx, ids, keys); err != nil {
 		return err
 	}
 	if err := a.checkLimits(ctx); err != nil {
@@ -149,6 +155,20 @@ func (a *audit) scan(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("find keys: %w", err)
+	}
+	return nil
+}
+
+// leaveStaged leaves alone what calls have reserved that are being stored.
+func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
+	tokens, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.stages).Result() })
+	if err != nil {
+		return fmt.Errorf("read calls that are being stored: %w", err)
+	}
+	for _, values := range owners {
+		maps.DeleteFunc(values, func(_, owner string) bool {
+			return slices.Contains(tokens, owner[strings.LastIndexByte(owner, ' ')+1:])
+		})
 	}
 	return nil
 }

@@ -93,6 +93,9 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 	if found, err = c.endParked(ctx); err != nil || found {
 		return found, err
 	}
+	if err := c.b.seeStaged(ctx, c.q); err != nil {
+		return false, err
+	}
 	for _, key := range append(c.q.waits(), c.q.lines) {
 		entry, err := c.find(ctx, key)
 		if err != nil {

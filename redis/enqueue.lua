@@ -20,7 +20,7 @@
 --       number of unique keys, for each: the run's id, due, ms after that in
 --       which it is free again ('' for at the run's end);
 --       number of ready lists, for each: lane 1-6, count, elements;
---       number of delayed, for each: due, lane, element; so are those with a
+--       number of dues, for each: due, lane, count, elements; so are those with a
 --       fair value, with a due of '' if it is at once;
 --       number of records, for each: due, the record without its time; or ''
 --       for at once, the whole record.
@@ -62,7 +62,7 @@ end
 
 local undone = {} -- what takes back the group in hand, as far as it is stored
 local begun -- some of its ids are stored
-local later, behind, kept -- where its delayed begin and end, and its records begin, once these are stored
+local later, kept = {}, nil -- its delayed, behind their scores; where its records begin, once these are stored
 
 -- whether it is in a line
 local function arrive(lane, element)
@@ -169,7 +169,7 @@ end
 local function replace(source, key)
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
   if places[from] then
-    if redis.call('LREM', places[from], 1, rest) == 0 then
+    if redis.call('LREM', places[from], from == 'd' and -1 or 1, rest) == 0 then
       return false
     end
     undone[#undone + 1] = {'LPUSH', places[from], rest}
@@ -196,8 +196,8 @@ local function takeBack(first, ids, uniques)
   for i = #undone, 1, -1 do
     redis.pcall(unpack(undone[i]))
   end
-  for i = later or 1, later and (behind or p) or 0, 3 do
-    redis.pcall('ZREM', KEYS[1], ARGV[i + 2])
+  for i = 2, #later, 2 do
+    redis.pcall('ZREM', KEYS[1], later[i])
   end
   for i = first, begun and first + ids + uniques - 1 or 0 do
     local owner = redis.pcall('GET', KEYS[i])
@@ -273,23 +273,26 @@ local function group(verdict, source, task, tick, ids, uniques)
   end
   local delayed = tonumber(ARGV[p])
   p = p + 1
-  later = store and delayed > 0 and p
+  later = {}
   for _ = 1, delayed do
-    if store then
-      local at, lane = due(ARGV[p]), tonumber(ARGV[p + 1])
-      if at <= now then
-        arrive(lane, ARGV[p + 2])
-        woken[lane <= 3 and 1 or 2] = true
-      else
-        redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[p + 2])
-        if not earliest or at < earliest then
-          earliest, earliestLane = at, lane <= 3 and 1 or 2
-        end
+    local at, lane, n = due(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2])
+    if store and at <= now then
+      for i = p + 3, p + 2 + n do
+        arrive(lane, ARGV[i])
+      end
+      woken[lane <= 3 and 1 or 2] = true
+    elseif store then
+      local score, size = string.format('%.0f', at), #later
+      for i = 1, n do
+        later[size + i * 2 - 1], later[size + i * 2] = score, ARGV[p + 2 + i]
+      end
+      if not earliest or at < earliest then
+        earliest, earliestLane = at, lane <= 3 and 1 or 2
       end
     end
-    p = p + 3
+    p = p + 3 + n
   end
-  behind = later and p - 1
+  each(redis.call, 'ZADD', KEYS[1], later)
   if store and source ~= '' and not replace(source, KEYS[first]) then
     takeBack(first, ids, uniques)
     verdict, store, undone = 4, false, {}
@@ -324,7 +327,7 @@ end
 local reply = {}
 for g = 1, tonumber(ARGV[2]) do
   token, undone, begun = ARGV[1] .. '.' .. g, {}, false
-  later, behind, kept = nil, nil, nil
+  later, kept = {}, nil
   local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
   local uniques = tonumber(ARGV[p + 4])
   p = p + 5

@@ -24,10 +24,10 @@ const (
 )
 
 // waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling) }
+func waitKeys(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling, q.staged) }
 
 // flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.flights, q.outbox, q.parking} }
+func flightKeys(q *queue) []string { return []string{q.flights, q.outbox, q.parking, q.stages} }
 
 // note notes that a take found nothing at all in a queue.
 func (g *glances) note(q *queue, at time.Time) {

@@ -36,6 +36,7 @@ type parking struct {
 	b       *Broker
 	q, to   *queue // of the members, and the run's own
 	then    *broker.TaskRun
+	runs    []*broker.TaskRun // the members
 	members *group
 	group   []string // its key
 	place   parkedRun
@@ -87,7 +88,7 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 		return nil, err
 	}
 	p := &parking{
-		b: b, q: q, to: to, then: then,
+		b: b, q: q, to: to, then: then, runs: members,
 		group: []string{q.group(then.Links.Gathers.Group)},
 		token: string(entry[:tokenDigits]),
 		entry: append([]byte(gatheringOpens), entry...),
@@ -176,6 +177,9 @@ func (p *parking) begin(ctx context.Context) error {
 	err := p.b.whileLoading(ctx, func() error {
 		if err := p.b.announce(ctx, p.q); err != nil {
 			return err
+		}
+		if isLarge(p.runs) {
+			return p.b.queueStaged(ctx, p.q, p.runs, p.group[0], p.token)
 		}
 		p.members.result = nil
 		return p.b.queueGroup(ctx, p.q, p.members)

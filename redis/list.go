@@ -36,6 +36,9 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
+	if err := b.seeStaged(ctx, q); err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
 	l := &listing{b: b, q: q, state: state, max: min(max, maxListed)}
 	switch state {
 	case broker.StateQueued:

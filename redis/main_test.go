@@ -31,7 +31,12 @@ func (mainTB) Fatalf(format string, args ...any) {
 	os.Exit(1)
 }
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(producerEnv); url != "" {
+		os.Exit(produce(url))
+	}
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "redistest")

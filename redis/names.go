@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -116,6 +117,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	}
 	pipe := b.clients.work.Pipeline()
 	queues, counts := make([]*queue, len(names)), make([][]*goredis.IntCmd, len(names))
+	staged := make([]*goredis.SliceCmd, len(names))
 	for i, name := range names {
 		q := b.keysOf(name)
 		queues[i] = q
@@ -123,6 +125,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 			counts[i] = append(counts[i], pipe.LLen(ctx, list))
 		}
 		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.lines), pipe.ZCard(ctx, q.aside))
+		staged[i] = pipe.HMGet(ctx, q.stages, "runs")
 	}
 	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
@@ -134,11 +137,23 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 			lengths[name] += n.Val()
 			failed.note(queues[i], n.Err())
 		}
+		lengths[name] += countOf(staged[i].Val())
+		failed.note(queues[i], staged[i].Err())
 	}
 	if failed.queues() == len(names) {
 		lengths = nil // nothing is known of any
 	}
 	return lengths, failed.join(ctx, b, "read length")
+}
+
+// countOf reads a field that counts, 0 if it is not there.
+func countOf(values []any) int64 {
+	if len(values) == 0 {
+		return 0
+	}
+	text, _ := values[0].(string)
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
 }
 
 // failures are what went wrong in some of several queues.
@@ -284,7 +299,7 @@ func isWrongType(err error) bool {
 // all returns the keys that a queue has one of.
 func (q *queue) all() []string {
 	return q.keys(q.flights, q.leases, q.ops, q.dead, q.dropped, q.waiters, q.ticks, q.paused, q.disabled,
-		q.entries, q.changes, q.aside, q.enabling, q.outbox, q.parking, q.last,
+		q.entries, q.changes, q.aside, q.enabling, q.outbox, q.parking, q.last, q.stages, q.staged,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates)
 }
 
@@ -303,13 +318,13 @@ func (b *Broker) typeOf(key string) string {
 	}
 	kind, _, _ := strings.Cut(rest, ":")
 	switch kind {
-	case "io", "cpu", "f", "dead", "outbox", "wait", "watched":
+	case "io", "cpu", "f", "dead", "outbox", "wait", "watched", "staged", "stage":
 		return "list"
 	case "delayed", "leases", "wake", "aside", "enabling", "lines", "turns", "opens", "starts", "rates":
 		return "zset"
 	case "flights", "disabled":
 		return "set"
-	case "ops", "waiters", "ticks", "parking", "cancel", "last", "policy", "held", "group":
+	case "ops", "waiters", "ticks", "parking", "cancel", "last", "policy", "held", "group", "stages":
 		return "hash"
 	case "entries":
 		if rest == "entries" {

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,30 +11,31 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// maxRuns is how many runs one call may queue: they are one command.
-const maxRuns = 100_000
-
 // group is what one call queues, as the enqueue script takes it.
 type group struct {
 	owners   []string // keys of ids that must be free
 	claims   claims
-	lanes    [7][]any // elements due at once, by lane
-	delayed  []any    // due, lane and element of each other, and of those with a fair value
-	records  []string // keys
-	values   []any    // due and map of each record
-	source   []byte   // what it is stored instead of, as the script takes it
-	task     string   // of the tick this is, if it is one
+	lanes    [7][]any  // elements due at once, by lane
+	delayed  []delayed // the others, and those with a fair value
+	records  []string  // keys
+	values   []any     // due and map of each record
+	source   []byte    // what it is stored instead of, as the script takes it
+	task     string    // of the tick this is, if it is one
 	tick     string
 	verdict  int64 // as the script returns it
 	result   error
 	bytes    int
+	cost     int
 	canRetry bool // repeating it cannot store it twice
 }
 
-// QueueTasks stores runs, all of them or none, in one command which concurrent
-// calls for the same queue share. At most 100,000 runs can be queued in one
-// call; of those with a fair value some thousands are better, as a call is one
-// step of the server, which takes some ten microseconds for each of these. Runs
+// QueueTasks stores runs, all of them or none. Small calls for the same queue share
+// a command. A large one, of more than some hundred runs, is stored in pages that
+// nobody sees, each a short step of the server, and becomes part of the queue in one
+// step: its runs come behind those queued before that step, and in the order of the
+// call, but what others queue until it returns may stand between them. Where its
+// producer dies before that step nothing of it is stored, and the ids and unique keys
+// that it reserved are free after ten seconds at most. Small calls of runs
 // without OwnID and Unique are not sent again when the reply to them is lost:
 // the error then wraps [broker.ErrOutcomeUnknown]. When the server has reached its
 // maxmemory, or has fewer replicas than its min-replicas-to-write, the error
@@ -58,6 +60,9 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
+	if isLarge(runs) {
+		return b.queueStaged(ctx, q, runs, "", "")
+	}
 	if lane := b.plainLane(runs); lane > 0 {
 		return b.pushRuns(ctx, q, lane, runs)
 	}
@@ -72,13 +77,29 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 }
 
 // queueGroup queues what one call does by a script, with what is queued at the same
-// time.
+// time. What a large call has reserved that is not decided yet it waits for.
 func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group) error {
-	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
-		return fmt.Errorf("queue tasks: %w", err)
+	for {
+		if err := q.enqueue.do(ctx, b, g, g.weight()); err != nil {
+			return fmt.Errorf("queue tasks: %w", err)
+		}
+		if !errors.Is(g.result, broker.ErrDuplicate) {
+			return g.result
+		}
+		again, err := b.awaitStages(ctx, q, append(slices.Clone(g.claims.keys), g.owners...))
+		if err != nil {
+			return fmt.Errorf("queue tasks: %w", err)
+		}
+		if !again {
+			return g.result
+		}
+		g.result, g.verdict = nil, 0
 	}
-	return g.result
 }
+
+// weight is what a group counts in a command that others share: its bytes, or as
+// much of a page as it costs the server.
+func (g *group) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
 
 // pushRuns queues runs of one ready list that nothing can refuse.
 func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broker.TaskRun) error {
@@ -98,8 +119,8 @@ func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broke
 
 // check refuses runs that cannot be stored together, and returns their queue.
 func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
-	if len(runs) > maxRuns {
-		return nil, fmt.Errorf("%d runs in one call, at most %d are allowed", len(runs), maxRuns)
+	if err := broker.CheckBatch(runs); err != nil {
+		return nil, err
 	}
 	q, err := b.queue(runs[0].Queue)
 	if err != nil {
@@ -113,7 +134,7 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
 		}
 	}
-	return q, broker.CheckBatch(runs)
+	return q, nil
 }
 
 // newGroup encodes the runs of one call.
@@ -148,12 +169,13 @@ func (g *group) add(q *queue, run *broker.TaskRun) error {
 		return err
 	}
 	g.bytes += len(element)
+	g.cost += costOf(run)
 	due := dueOf(run)
 	if due == "" && run.Rules.OrZero().Fair == "" {
 		n := lane(run)
 		g.lanes[n] = append(g.lanes[n], element)
 	} else {
-		g.delayed = append(g.delayed, due, lane(run), element)
+		g.delayed = append(g.delayed, delayed{due, lane(run), element})
 	}
 	if run.OwnID {
 		g.owners = append(g.owners, q.owner(run.ID))
@@ -376,8 +398,37 @@ func (g *group) appendArgs(args []any) []any {
 		}
 	}
 	args[at] = lists
-	args = append(append(args, len(g.delayed)/3), g.delayed...)
+	args = g.appendDelayed(args)
 	return append(append(args, len(g.records)), g.values...)
+}
+
+// delayed is a run of a group that goes to where its due says, "" for at once.
+type delayed struct {
+	due     string
+	lane    int
+	element []byte
+}
+
+// appendDelayed appends those that are due at the same time, in one lane, together.
+func (g *group) appendDelayed(args []any) []any {
+	at, dues := len(args), 0
+	args = append(args, nil)
+	for from, d := range g.delayed {
+		if from > 0 && g.delayed[from-1].due == d.due && g.delayed[from-1].lane == d.lane {
+			continue
+		}
+		to := from + 1
+		for to < len(g.delayed) && g.delayed[to].due == d.due && g.delayed[to].lane == d.lane {
+			to++
+		}
+		args = append(args, d.due, d.lane, to-from)
+		for _, same := range g.delayed[from:to] {
+			args = append(args, same.element)
+		}
+		dues++
+	}
+	args[at] = dues
+	return args
 }
 
 // What the enqueue script returns of a group.
@@ -457,7 +508,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, ticksOf, ti
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	if err := q.enqueue.do(ctx, b, g, g.bytes); err != nil {
+	if err := q.enqueue.do(ctx, b, g, g.weight()); err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
 	return g.result

@@ -95,7 +95,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	}
 	var v any
 	err := b.whileLoading(ctx, func() (err error) {
-		v, err = b.repeat(ctx, b.scripts.record, b.clients.work, []string{q.record(id), q.waiters, q.progress(id)}, waiter, id)
+		v, err = b.askRecord(ctx, q, id, waiter)
 		return err
 	})
 	if err != nil {
@@ -113,6 +113,20 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	progress, _ := reply[1].(string)
 	record.Progress = parseProgress(progress)
 	return record, nil
+}
+
+// askRecord returns the reply of the record script, once what large calls have
+// committed is where that looks.
+func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
+	keys := []string{q.record(id), q.waiters, q.progress(id), q.staged}
+	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, keys, waiter, id)
+	if v != int64(1) || err != nil {
+		return v, err
+	}
+	if err := b.seeStaged(ctx, q); err != nil {
+		return nil, err
+	}
+	return b.repeat(ctx, b.scripts.record, b.clients.work, keys[:3], waiter, id)
 }
 
 // states are the letters that open a stored record.

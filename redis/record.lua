@@ -2,13 +2,17 @@
 -- Reads a run's record, and notes who is to be told of the run's end.
 --
 -- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it,
---       3 the run's progress
+--       3 the run's progress; then staged, unless the caller has moved what there is
 -- ARGV  1 the waiter, '' for none, 2 the run's id
 -- Returns the record and the progress ('' for none), nil when there is no
--- record. That is a letter for the state (d
+-- record, or 1 when there are runs to be moved by unstage.lua, and it may be one of
+-- them. The record is a letter for the state (d
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
 --       say when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
+if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then
+  return 1
+end
 local record = redis.call('GET', KEYS[1])
 if not record then
   return false

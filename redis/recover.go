@@ -13,7 +13,7 @@ import (
 const recoverPage = 100
 
 // Recover gives back what sessions whose lease has ended hold in the queues, queues
-// what their ends left in outboxes, and decides about runs whose groups' producers
+// what their ends left in outboxes, moves what large calls have committed, and decides about runs whose groups' producers
 // died before they had stored or confirmed them.
 // It costs one command while nothing is in flight, else one a queue, one for
 // each 100 batches in flight and two for each that it gives back.
@@ -84,13 +84,13 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 	var failed error // of one batch, which must not stop the others
 	for {
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
-			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking}, cursor, recoverPage)
+			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking, q.stages}, cursor, recoverPage)
 		if err != nil {
 			q.outage.fail()
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
 		}
 		reply, ok := v.([]any)
-		if !ok || len(reply) != 4 {
+		if !ok || len(reply) != 5 {
 			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
 		}
 		if cursor == "0" {
@@ -117,6 +117,9 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			}
 			if n, _ := reply[3].(int64); n > 0 {
 				failed = errors.Join(failed, b.settleAll(ctx, q))
+			}
+			if n, _ := reply[4].(int64); n > 0 {
+				failed = errors.Join(failed, b.sweepStages(ctx, q))
 			}
 			return total, failed
 		}

@@ -149,7 +149,6 @@ var (
 	_ broker.Controls  = (*Broker)(nil)
 	_ broker.Auditor   = (*Broker)(nil)
 	_ broker.Damages   = (*Broker)(nil)
-	_ broker.Clock     = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
 	_ broker.Beginner  = (*session)(nil)
 	_ broker.Survivor  = (*session)(nil)
@@ -350,6 +349,8 @@ type queue struct {
 	outbox   string
 	parking  string
 	last     string
+	stages   string // calls that are not moved into the queue yet
+	staged   string // those of them that are committed
 
 	// What runs with limits or a fair value need (lines.lua, turns.lua).
 	lines, turns, policy, opens, held, starts, rates string
@@ -402,6 +403,8 @@ func (b *Broker) keysOf(name string) *queue {
 		outbox:   base + "outbox",
 		parking:  base + "parking",
 		last:     base + "last",
+		stages:   base + "stages",
+		staged:   base + "staged",
 
 		lines:   base + "lines",
 		turns:   base + "turns",

@@ -62,8 +62,12 @@ var (
 	outboxLua string
 	//go:embed mend.lua
 	mendLua string
-	//go:embed rewind.lua
-	rewindLua string
+	//go:embed stage.lua
+	stageLua string
+	//go:embed commit.lua
+	commitLua string
+	//go:embed unstage.lua
+	unstageLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -81,7 +85,7 @@ var (
 type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch, mend, rewind, survived                             script
+	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script
 }
 
 func newScripts() scripts {
@@ -106,10 +110,12 @@ func newScripts() scripts {
 		group:       newScript(groupLua),
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
-		rewind:      newScript(rewindLua),
 		watch:       newScript(watchLua),
 		mend:        newScript(mendLua),
 		survived:    newScript(survivedLua),
+		stage:       newScript(stageLua),
+		commit:      newScript(commitLua),
+		unstage:     newScript(unstageLua),
 	}
 	for _, script := range []*script{
 		&s.take, &s.begin, &s.started, &s.renew, &s.expired, &s.giveback, &s.record, &s.control, &s.mark, &s.attend,

@@ -279,7 +279,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	q, start := h.q, time.Now()
 	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped,
 		q.paused, q.disabled, q.aside, q.enabling,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox)
+		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox, q.stages)
 	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), word,
 		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU, ""}
 	take := s.b.scripts.take
@@ -319,6 +319,9 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	if err != nil {
 		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
 	}
+	if reply.due == toMove {
+		reply.due = s.moveOne(ctx, q)
+	}
 	if reply.due == usedUp || len(reply.elements) == 0 {
 		return nil, s.tookNothing(h, r, reply.due, word == asleep, unheard, start), nil
 	}
@@ -329,7 +332,17 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 const (
 	usedUp = -2 // the slot can be used no more
 	quiet  = -3 // there is none, and nothing in flight either
+	toMove = -4 // there is none where it looked, but there are those of large calls
 )
+
+// moveOne moves a page of the runs of a large call, and returns when to take again as
+// the take script does. Why it cannot recoveries report, as other queues may do.
+func (s *session) moveOne(ctx context.Context, q *queue) int64 {
+	if _, err := s.b.moveStaged(ctx, q, 1); err != nil {
+		return -1
+	}
+	return 0
+}
 
 // untilDue is the time until the next delayed run is due, -1 if there is none.
 func untilDue(ms int64) time.Duration {

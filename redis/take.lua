@@ -11,7 +11,7 @@
 --       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
 --       21 enabling: tasks whose runs are to come back from there, and up to
 --       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
---       26 held, 27 starts, 28 rates, 29 outbox
+--       26 held, 27 starts, 28 rates, 29 outbox, 30 stages
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing, or
 --       the element by which a caller that takes from several queues watches
@@ -24,7 +24,8 @@
 --       one that waits for a rate may start
 --       (0: call again at once; -1: there is none, or the queue is paused; -2:
 --       this slot can be used no more; -3: there is none, and nothing in flight
---       either), then the elements of the batch, unless the caller reads them.
+--       either; -4: call again once some of what large calls have committed is
+--       moved by unstage.lua), then the elements of the batch, unless the caller reads them.
 -- include lines.lua
 -- include turns.lua
 -- include wake.lua
@@ -53,7 +54,7 @@ if #ARGV[7] > 1 then
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22], KEYS[29]) == 0 then
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22], KEYS[29], KEYS[30]) == 0 then
   sleep()
   return {-3}
 end
@@ -87,7 +88,7 @@ if total <= 0 then
   return {-2}
 end
 
-local special = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21], KEYS[24]) > 0
+local special = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21], KEYS[24], KEYS[30]) > 0
 local steered = special and redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21]) > 0
 if steered and redis.call('EXISTS', KEYS[18]) == 1 then
   sleep()
@@ -399,6 +400,9 @@ if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
 elseif first or opens then
   reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
+end
+if size == 1 and special and redis.pcall('HEXISTS', KEYS[30], 'runs') == 1 then
+  reply[1] = -4
 end
 if apart then
   return {reply[1]}

@@ -45,7 +45,7 @@ type DuplicateError = broker.DuplicateError
 type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters
 	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB. What one call queues
-	// is at most broker.MaxBatch, 64 MiB, together.
+	// is at most broker.MaxRuns, 100,000 runs, and broker.MaxBatch, 64 MiB, together.
 	MaxPayload int
 	// Middleware wraps the queueing of runs, the first outermost. A consumer's
 	// tasks queue through it too when the client is in the context of its Run.
@@ -206,8 +206,8 @@ func (c *Client) reuseSlab(ctx context.Context, s *slab) {
 // QueueBatch queues one run for each of params, all of them or none: what a
 // generated batch stub calls. The option ID fits no batch of several. Options
 // that cannot be meant are refused of an empty one too, which queues nothing. More than
-// 64 MiB of parameters, [broker.MaxBatch], are [ErrPayloadTooLarge]: queue them in
-// parts, each whole or not at all. The handles are also returned with
+// 100,000 runs, [broker.MaxRuns], or 64 MiB of parameters, [broker.MaxBatch], are
+// [ErrPayloadTooLarge]: queue them in parts, each whole or not at all. The handles are also returned with
 // [ErrNotReplicated].
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)

@@ -21,6 +21,8 @@ func storingChecks() []check {
 		{"payload bytes are opaque", opaquePayloads},
 		{"a batch of ten thousand is stored whole and in order", bigBatch},
 		{"a batch that is too large is refused whole", tooLargeBatch},
+		{"a batch of too many is refused whole", tooManyRuns},
+		{"a batch of thousands of delayed runs is seen whole", bigDelayedBatch},
 		{"QueueLength counts what waits, due or not, and nothing taken", lengths},
 		{"ten thousand runs of many producers reach many consumers once each", exactlyOnce},
 	}
@@ -254,6 +256,45 @@ func tooLargeBatch(f *fixture) {
 	require.Zero(f, f.length("q"), "runs of a batch that was refused")
 	f.queue(large(0)...)
 	require.Equal(f, n, f.length("q"), "runs of a batch as large as can be")
+}
+
+func tooManyRuns(f *fixture) {
+	runs := make([]*broker.TaskRun, broker.MaxRuns+1)
+	for i := range runs {
+		runs[i] = f.newRun("q")
+	}
+	err := f.b.QueueTasks(f.ctx(), runs...)
+	require.ErrorIs(f, err, broker.ErrBatchTooLarge, "a run more than MaxRuns")
+	require.ErrorContains(f, err, fmt.Sprintf("at most %d are allowed", broker.MaxRuns), "the limit")
+	require.Zero(f, f.length("q"), "runs of a batch that was refused")
+}
+
+func bigDelayedBatch(f *fixture) {
+	const n = 5000
+	runs := f.newRuns("q", n, delay(time.Hour))
+	stop, seen := make(chan struct{}), make(chan []int, 1)
+	go func() {
+		var lengths []int
+		for {
+			select {
+			case <-stop:
+				seen <- lengths
+				return
+			default:
+			}
+			if all, err := f.b.QueueLength(f.ctx()); err == nil {
+				lengths = append(lengths, int(all["q"]))
+			}
+		}
+	}()
+	err := f.b.QueueTasks(f.ctx(), runs...)
+	close(stop)
+	for _, length := range <-seen {
+		require.Contains(f, []int{0, n}, length, "length while %d runs are queued by one call", n)
+	}
+	require.NoError(f, err, "QueueTasks of %d delayed runs", n)
+	require.Equal(f, n, f.length("q"), "length of the queue after that")
+	f.nothing("q")
 }
 
 func lengths(f *fixture) {

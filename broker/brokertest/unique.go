@@ -15,6 +15,7 @@ func uniqueChecks() []check {
 	return []check{
 		{"a run with the unique key of a live one is refused and that one named", uniqueRefused},
 		{"a batch with duplicates is refused whole, each of them named", uniqueBatch},
+		{"a batch of thousands with a duplicate is refused whole, and leaves no key", uniqueLargeBatch},
 		{"a unique key is held through taking, retries, recovery and giving back", uniqueHeld},
 		{"a unique key is free once its run has ended in any way", uniqueFreed},
 		{"a unique key is free once its run was taken for good", uniqueTakenForGood},
@@ -84,6 +85,30 @@ func uniqueBatch(f *fixture) {
 	// A conflict leaves no lock.
 	f.queue(f.newRun("q", unique("once")), f.newRun("q", unique("twice")))
 	require.Equal(f, 4, f.length("q"), "length after runs with the keys of refused ones")
+}
+
+func uniqueLargeBatch(f *fixture) {
+	const n = 5000
+	live := f.queueNew("q", 1, unique(fmt.Sprint("key-", n-1)))[0]
+	batch := func() []*broker.TaskRun {
+		runs := f.newRuns("q", n, keep(time.Hour))
+		for i, r := range runs {
+			r.EnsureRules().Unique = fmt.Sprint("key-", i)
+		}
+		return runs
+	}
+	f.queueConflict("in a large batch", []broker.Duplicate{{Index: n - 1, ID: live.ID}}, batch()...)
+	require.Equal(f, 1, f.length("q"), "length after a large batch with a duplicate")
+	first := f.queueNew("q", 1, unique("key-0"))[0]
+	f.queueConflict("in a large batch", []broker.Duplicate{{Index: 0, ID: first.ID}, {Index: n - 1, ID: live.ID}}, batch()...)
+	f.get(2, "q")
+	runs := batch()
+	f.queue(runs...)
+	require.Equal(f, n, f.length("q"), "length after a large batch")
+	for _, i := range []int{0, n / 2, n - 1} {
+		f.queueConflict("of a large batch", held(runs[i]), f.newRun("q", unique(fmt.Sprint("key-", i))))
+	}
+	require.Equal(f, ids(runs), ids(f.get(n, "q")), "runs of a large batch in order")
 }
 
 func uniqueHeld(f *fixture) {

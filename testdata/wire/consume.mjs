@@ -33,7 +33,7 @@ class Session {
       const member = `${this.id}:${this.slot + 1}`;
       const keys = [...q.fixed, q.key("flights"), q.key("leases"), q.key("ops"), q.key("f:" + member), q.key("dead"), q.key("dropped"),
         q.key("paused"), q.key("disabled"), q.key("aside"), q.key("enabling"),
-        ...["lines", "turns", "policy", "opens", "held", "starts", "rates", "outbox"].map((k) => q.key(k))];
+        ...["lines", "turns", "policy", "opens", "held", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
       const [due, ...elements] = await redis.script(scripts, "take", keys,
         [this.id, this.slot + 1, this.lease, n, 0, n, 1, maxDead, unreadable, 0, 0]);
       if (due === -2 || elements.length > 0) this.slot++;

@@ -40,7 +40,7 @@ async function queueByScript(run) {
   const args = [crypto.randomBytes(8).toString("hex"), 1, "", "", "", run.own_id ? 1 : 0, 0];
   if (run.own_id) keys.push(q.key("id:" + run.id));
   const due = run.delay ? "+" + run.delay / 1_000_000n : "";
-  if (due) args.push(0, 1, due, lane(run), element(run));
+  if (due) args.push(0, 1, due, lane(run), 1, element(run));
   else args.push(1, lane(run), 1, element(run), 0);
   if (run.keep) {
     keys.push(q.key("rec:" + run.id));

@@ -1,0 +1,396 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// A call of many runs would be one long step of the server, which keeps everybody
+// else waiting. Its runs are stored beside the queue in pages, where their ids and
+// unique keys are reserved, made part of the queue in one short step, and moved to
+// where takes find them in pages again (stage.lua, commit.lua, unstage.lua). Until
+// that is done whoever looks for a run helps, so that all see them from that step on.
+
+// What one step of the server may have, at half a microsecond to one for each unit.
+const (
+	stepCost  = 8192
+	pageCost  = stepCost / 4
+	pageBytes = 1 << 20
+)
+
+const (
+	// stageLease is in which time the next page or the commit has to come: after it
+	// anybody may take the pages away.
+	stageLease = 10 * time.Second
+	// stageOpens opens the token of a call whose runs are not moved yet, where it
+	// owns an id or a unique key.
+	stageOpens = "stage:"
+	// stageHeader is the length of a staged entry before the record.
+	stageHeader = 33
+	// inWay is how many keys are looked at for calls that are not decided.
+	inWay = 100
+	// stageNap is the time between two looks at such a call.
+	stageNap = 20 * time.Millisecond
+)
+
+// costOf is what a run costs the server in a script.
+func costOf(run *broker.TaskRun) int {
+	cost := 1
+	if run.Keep > 0 {
+		cost++
+	}
+	if run.OwnID {
+		cost += 4
+	}
+	if run.Delay > 0 || !run.Due.IsZero() {
+		cost++
+	}
+	if rules := run.Rules; rules != nil {
+		if rules.Unique != "" {
+			cost += 7
+		}
+		if len(rules.Limits) > 0 {
+			cost++
+		}
+		if rules.Fair != "" {
+			cost += 40
+		}
+	}
+	return cost
+}
+
+// isLarge reports whether runs are too many, or carry too much, for one step.
+func isLarge(runs []*broker.TaskRun) bool {
+	cost, size := 0, 0
+	for _, run := range runs {
+		cost += costOf(run)
+		size += len(run.Payload)
+	}
+	return cost > stepCost || size > 2*pageBytes && len(runs) > 1
+}
+
+// stage is the runs of a large call on their way into the queue.
+type stage struct {
+	b       *Broker
+	q       *queue
+	runs    []*broker.TaskRun
+	token   string
+	group   string // key of the group whose members they are, "" for none
+	entry   string // and the token of what reserved it
+	refused []broker.Duplicate
+	live    bool     // a run with an own id of theirs
+	inWay   []string // some of the keys that others own
+}
+
+func (q *queue) staging(token string) string { return q.base + token }
+
+// stub is the key by which a repeated commit learns that all was moved.
+func (q *queue) stub(token string) string {
+	return q.base + "stub:" + strings.TrimPrefix(token, stageOpens)
+}
+
+// queueStaged queues a large call: whole, or not at all.
+func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskRun, group, entry string) error {
+	var c claims
+	own := map[string]bool{}
+	for i, run := range runs {
+		if run.OwnID && own[run.ID] {
+			return fmt.Errorf("queue tasks: run %s: %w", run.ID, broker.ErrDuplicate)
+		}
+		own[run.ID] = run.OwnID
+		if run.Rules.OrZero().Unique != "" {
+			c.add(q, i, run)
+		}
+	}
+	if len(c.refused) > 0 {
+		return b.refuseTwice(ctx, &c, runs)
+	}
+	for {
+		s := &stage{b: b, q: q, runs: runs, group: group, entry: entry}
+		s.token = stageOpens + b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
+		err := s.store(ctx)
+		if !errors.Is(err, broker.ErrDuplicate) || len(s.inWay) == 0 {
+			return err
+		}
+		again, failed := b.awaitStages(ctx, q, s.inWay)
+		if failed != nil {
+			return fmt.Errorf("queue tasks: %w", failed)
+		}
+		if !again {
+			return err
+		}
+	}
+}
+
+// store stores the pages, commits and moves them.
+func (s *stage) store(ctx context.Context) error {
+	if err := s.fill(ctx); err != nil {
+		s.undo(ctx)
+		return err
+	}
+	unheard, err := s.commit(ctx)
+	if err != nil && !errors.Is(err, broker.ErrNotReplicated) {
+		gone, stored := s.undo(ctx)
+		if !stored || s.b.cfg.Acknowledge != Memory {
+			return s.b.notQueued(ctx, err, unheard && !gone)
+		}
+		err = nil // it was the reply that was lost
+	}
+	s.settle(ctx)
+	return err
+}
+
+// settle moves the runs, and comes back at the end of ctx at the latest: who takes,
+// or recovers, goes on then.
+func (s *stage) settle(ctx context.Context) {
+	over := make(chan struct{})
+	started := s.b.spawn(func() {
+		defer close(over)
+		_, _ = s.move(context.WithoutCancel(ctx))
+	})
+	if started {
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// undo takes the pages away. It reports whether they are gone for good, or stored
+// all the same. Should it fail, they go with the next recovery after their time.
+func (s *stage) undo(ctx context.Context) (gone, stored bool) {
+	type result struct{ gone, stored bool }
+	over := make(chan result, 1)
+	started := s.b.spawn(func() {
+		left, err := s.b.unstageOthers(context.WithoutCancel(ctx), s.q, s.token, "drop", 0)
+		over <- result{err == nil && left == 0, left == isCommitted}
+	})
+	if !started {
+		return false, false
+	}
+	select {
+	case r := <-over:
+		return r.gone, r.stored
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case r := <-over:
+		return r.gone, r.stored
+	case <-timer.C:
+		return false, false
+	}
+}
+
+// page returns the runs from an index on that are one page.
+func (s *stage) page(from int) []*broker.TaskRun {
+	cost, size := 0, 0
+	for i, run := range s.runs[from:] {
+		cost, size = cost+costOf(run), size+len(run.Payload)
+		if i > 0 && (cost > pageCost || size > pageBytes) {
+			return s.runs[from : from+i]
+		}
+	}
+	return s.runs[from:]
+}
+
+// fill stores all pages. When a run is refused it looks for others that are.
+func (s *stage) fill(ctx context.Context) error {
+	for from := 0; from < len(s.runs); {
+		page := s.page(from)
+		if err := s.fillPage(ctx, from, page); err != nil {
+			return err
+		}
+		from += len(page)
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("queue tasks: %w", err)
+		}
+	}
+	switch {
+	case len(s.refused) > 0:
+		return &broker.DuplicateError{Runs: s.refused}
+	case s.live:
+		return broker.ErrDuplicate
+	}
+	return nil
+}
+
+func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) error {
+	check := "0"
+	if s.live || len(s.refused) > 0 {
+		check = "1"
+	}
+	keys := []string{s.q.stages, s.q.staging(s.token)}
+	args := []any{s.token, stageLease.Milliseconds(), from, check}
+	of := make([][]string, len(page))
+	for i, run := range page {
+		entry, err := appendStaged(make([]byte, 0, 256+len(run.Payload)), run)
+		if err != nil {
+			return fmt.Errorf("queue tasks: encode run %s: %w", run.ID, err)
+		}
+		letters, own := s.q.reserved(run.ID, run.OwnID, run.Rules.OrZero().Unique)
+		keys, of[i] = append(keys, own...), own
+		args = append(args, entry, letters)
+	}
+	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.queue, keys, args...)
+	if err != nil {
+		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
+	}
+	others, _ := v.([]any)
+	for i := 0; i+1 < len(others); i += 2 {
+		at, _ := others[i].(int64)
+		if at < 1 || int(at) > len(page) {
+			return fmt.Errorf("queue tasks: unexpected run %d in the reply of the stage script", at)
+		}
+		if id, _ := others[i+1].(string); id != "" {
+			s.refused = append(s.refused, broker.Duplicate{Index: from + int(at) - 1, ID: id})
+		} else {
+			s.live = true
+		}
+		if len(s.inWay) < inWay {
+			s.inWay = append(s.inWay, of[at-1]...)
+		}
+	}
+	if v == int64(-1) {
+		return fmt.Errorf("queue tasks: nothing is stored of %d runs: more than %v passed between two pages of the call", len(s.runs), stageLease)
+	}
+	return nil
+}
+
+// reserved returns the keys that a run reserves, and a letter for each.
+func (q *queue) reserved(id string, ownID bool, unique string) (letters string, keys []string) {
+	if ownID {
+		letters, keys = "i", append(keys, q.owner(id))
+	}
+	if unique != "" {
+		letters, keys = letters+"u", append(keys, q.unique(unique))
+	}
+	return letters, keys
+}
+
+// commit makes the pages part of the queue.
+func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
+	keys := []string{s.q.stages, s.q.staged, s.q.staging(s.token), s.q.stub(s.token)}
+	args := []any{s.token, len(s.runs)}
+	if s.group != "" {
+		keys, args = append(keys, s.group), append(args, s.entry)
+	}
+	limited, cancel := context.WithTimeout(ctx, repeatFor)
+	defer cancel()
+	var v any
+	then := s.b.confirming()
+	err = s.b.persist(limited, idempotent, func() (err error) {
+		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.queue, readAny, then, keys, args)
+		unheard = unheard || unknown(err)
+		if unheard && then != nil {
+			then.mark = s.q.base + "confirmed"
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return unheard, err
+	case v != int64(isStored):
+		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
+	}
+	if err := then.result(); err != nil {
+		return false, fmt.Errorf("queue tasks: %w", err)
+	}
+	return false, nil
+}
+
+// appendStaged appends the entry of a run in a stage, as unstage.lua describes it.
+func appendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
+	due := dueOf(run)
+	spec, ms := byte('0'), int64(0)
+	if due != "" {
+		spec = '@'
+		if due[0] == '+' {
+			spec = '+'
+		}
+		ms, _ = strconv.ParseInt(strings.TrimPrefix(due, "+"), 10, 64)
+	}
+	const longest = 9999999999999 // 13 digits
+	b = fmt.Appendf(b, "%d%c%013d", lane(run), spec, min(max(ms, 0), longest))
+	if keep := run.Rules.OrZero().UniqueFor; keep > 0 {
+		b = fmt.Appendf(b, "k%013d", min(max(millis(keep), 1), longest))
+	} else {
+		b = append(b, "e0000000000000"...)
+	}
+	at := len(b)
+	b = append(b, 0, 0, 0, 0)
+	if run.Keep > 0 {
+		record := startRecord(nil, broker.StateQueued)
+		if due != "" {
+			record = record[:1]
+		}
+		b = append(b, appendRecord(record, run, nil, nil)...)
+	}
+	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return appendElement(b, run)
+}
+
+// parseStaged returns the element of an entry in a stage.
+func parseStaged(entry string) (string, error) {
+	if len(entry) < stageHeader || entry[0] < '1' || entry[0] > '6' {
+		return "", errors.New("decode staged run: too short, or of no lane")
+	}
+	size := int(binary.BigEndian.Uint32([]byte(entry[stageHeader-4 : stageHeader])))
+	if size > len(entry)-stageHeader || strings.Trim(entry[2:15]+entry[16:29], "0123456789") != "" {
+		return "", errors.New("decode staged run: cut off, or when it is due is no number")
+	}
+	return entry[stageHeader+size:], nil
+}
+
+// awaitStages waits until calls that have reserved some of the keys, and are not
+// decided, are stored or gone, and reports whether there were any.
+func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) (bool, error) {
+	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.Exists(ctx, q.stages).Result() })
+	if err != nil || n == 0 {
+		return false, b.failed(ctx, "look for calls that are being stored", err)
+	}
+	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+		return b.clients.work.MGet(ctx, keys[:min(len(keys), inWay)]...).Result()
+	})
+	if err != nil {
+		return false, b.fail(ctx, "read who has ids and unique keys", err)
+	}
+	var tokens []string
+	for _, v := range values {
+		owner, _ := v.(string)
+		if at := strings.LastIndexByte(owner, ' ') + 1; strings.HasPrefix(owner[at:], stageOpens) && !slices.Contains(tokens, owner[at:]) {
+			tokens = append(tokens, owner[at:])
+		}
+	}
+	for _, token := range tokens {
+		for {
+			decided, err := b.decide(ctx, q, token)
+			if err != nil {
+				return false, err
+			}
+			if decided {
+				break
+			}
+			if !b.pause(ctx, stageNap) {
+				return false, errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
+			}
+		}
+	}
+	return len(tokens) > 0, nil
+}
+
+func (b *Broker) failed(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return b.fail(ctx, what, err)
+}

@@ -1,0 +1,69 @@
+#!lua
+-- Stores a page of the runs of one large call beside the queue, where nobody takes
+-- them, and reserves their ids and unique keys. commit.lua makes all its pages part of
+-- the queue in one step; else unstage.lua takes them and what they reserve away.
+--
+-- KEYS  1 stages, 2 the call's stage; then for each run its id key and its unique key,
+--       if it has them
+-- ARGV  1 token, 2 ms in which the next page or the commit has to come, 3 number of
+--       runs on the pages before, 4 '1' to store nothing and only check; then for each
+--       run its entry (unstage.lua), and letters for its keys: i, u
+-- Returns 0 when the page is stored (by this call or by an earlier one), -1 when the
+--       stage is gone, or an array: of each run in whose way a live one is, its place
+--       on the page, from 1, and the id of the live one, '' when it is its own.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local token, before, check = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
+local state = redis.call('HGET', KEYS[1], token)
+local length = redis.call('LLEN', KEYS[2])
+if not check then
+  local open = state and string.sub(state, 1, 1) == 'o' and tonumber(string.sub(state, 2)) > now
+  if state and not open or not state and before > 0 or length < before then
+    return -1
+  end
+  if length > before then
+    return 0
+  end
+end
+
+local others, k = {}, 3
+for a = 6, #ARGV, 2 do
+  for letter in string.gmatch(ARGV[a], '[iu]') do
+    local owner = redis.call('GET', KEYS[k])
+    k = k + 1
+    if owner and letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
+      others[#others + 1] = a / 2 - 2
+      others[#others + 1] = ''
+    elseif owner and letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
+      others[#others + 1] = a / 2 - 2
+      others[#others + 1] = string.match(owner, '^%S*')
+    end
+  end
+end
+if #others > 0 then
+  return others
+end
+if check then
+  return 0
+end
+
+redis.call('HSET', KEYS[1], token, string.format('o%013.0f', now + tonumber(ARGV[2])))
+local entries = {}
+k = 3
+for a = 5, #ARGV, 2 do
+  local entry = ARGV[a]
+  entries[#entries + 1] = entry
+  for letter in string.gmatch(ARGV[a + 1], '[iu]') do
+    local owner = token
+    if letter == 'u' then
+      local at = 34 + struct.unpack('>I4', entry, 30)
+      owner = string.sub(entry, at + 9, at + 8 + string.byte(entry, at + 8)) .. ' ' .. token
+    end
+    redis.call('SET', KEYS[k], owner)
+    k = k + 1
+  end
+end
+for i = 1, #entries, 4000 do
+  redis.call('RPUSH', KEYS[2], unpack(entries, i, math.min(i + 3999, #entries)))
+end
+return 0

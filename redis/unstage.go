@@ -1,0 +1,204 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// What the unstage script returns instead of how many runs are left.
+const (
+	notCommitted = -1
+	isCommitted  = -2
+	notOver      = -3
+)
+
+// staleStage is how long after its commit a recovery moves the runs of a call, which
+// its producer does meanwhile.
+const staleStage = time.Second
+
+// unstaged is a page of a stage as the unstage script takes it.
+type unstaged struct {
+	keys    []string
+	letters []any
+}
+
+func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bool) {
+	letters, keys := q.reserved(id, ownID, unique)
+	if record {
+		letters, keys = letters+"r", append(keys, q.record(id))
+	}
+	u.keys, u.letters = append(u.keys, keys...), append(u.letters, letters)
+}
+
+// move moves the runs of this process's own call, which knows them: so many as are left
+// are its last ones.
+func (s *stage) move(ctx context.Context) (int, error) {
+	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
+		page := new(unstaged)
+		for _, run := range s.page(len(s.runs) - min(left, len(s.runs))) {
+			page.add(s.q, run.ID, run.OwnID, run.Rules.OrZero().Unique, run.Keep > 0)
+		}
+		return page, nil
+	})
+}
+
+// unstageOthers moves the runs of a call of any process, or takes them away, up to some
+// pages (0: all).
+func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
+	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.staging(token)).Result() })
+	if err != nil {
+		return 0, err
+	}
+	return b.unstage(ctx, q, token, mode, int(n), pages, func(int) (*unstaged, error) { return b.readStage(ctx, q, token) })
+}
+
+// unstage calls the script until nothing is left, pages have been moved, or it says
+// why not.
+func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left, pages int, read func(left int) (*unstaged, error)) (int, error) {
+	for done := 0; ; done++ {
+		page, err := new(unstaged), error(nil)
+		if left > 0 {
+			if page, err = read(left); err != nil {
+				return left, err
+			}
+		}
+		n := len(page.letters)
+		keys := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), page.keys...)
+		args := append([]any{mode, token, left, n, b.cfg.MaxDead, b.bad}, page.letters...)
+		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.work, keys, args...)
+		if err != nil {
+			return left, fmt.Errorf("move runs of a large call: %w", err)
+		}
+		was := left
+		now, ok := v.(int64)
+		if left = int(now); !ok || left <= 0 && (left < 0 || was == n) || pages > 0 && done+1 >= pages {
+			return left, nil
+		}
+	}
+}
+
+// readStage reads a page of a stage from its head.
+func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
+	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.staging(token)}, 0, pageCost/4, pageBytes, "head")
+	reply, _ := v.([]any)
+	if err == nil && len(reply) != 2 {
+		err = fmt.Errorf("unexpected reply %T of the outbox script", v)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read runs of a large call: %w", err)
+	}
+	entries, _ := reply[1].([]any)
+	page, cost := new(unstaged), 0
+	for _, e := range entries {
+		entry, _ := e.(string)
+		element, err := parseStaged(entry)
+		h := header{}
+		if err == nil {
+			h, err = parseHeader([]byte(element))
+		}
+		if err != nil {
+			page.letters = append(page.letters, "-")
+			continue
+		}
+		cost += 4
+		if h.unique() != "" {
+			cost += 7
+		}
+		if h.flags&flagLine != 0 {
+			cost += 40
+		}
+		if cost > pageCost && len(page.letters) > 0 {
+			break
+		}
+		page.add(q, string(h.id), h.ownID, h.unique(), h.record)
+	}
+	return page, nil
+}
+
+// moveStaged moves what large calls have committed and not moved, up to some pages (0:
+// all of it), and reports whether there was anything.
+func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool, err error) {
+	for {
+		tokens, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+			return b.clients.work.LRange(ctx, q.staged, 0, 0).Result()
+		})
+		if err != nil {
+			return some, b.fail(ctx, "look for runs of large calls", err)
+		}
+		if len(tokens) == 0 {
+			return some, nil
+		}
+		token := tokens[0]
+		left, err := b.unstageOthers(ctx, q, token, "move", pages)
+		if err != nil {
+			return some, b.fail(ctx, "take over runs of a large call", err)
+		}
+		if left == notCommitted { // others were faster, or it is not of a call
+			if err := b.dropStaged(ctx, q, token); err != nil {
+				return some, err
+			}
+		}
+		if some = true; pages > 0 {
+			return some, nil
+		}
+	}
+}
+
+// dropStaged removes a token from what is to be moved whose call is not there.
+func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
+	state, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.stages, token).Result() })
+	if err == nil && state[0] == nil {
+		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.staged, 1, token).Result() })
+	}
+	return b.failed(ctx, "forget a large call", err)
+}
+
+// seeStaged moves all that large calls have committed, so that who looks next sees
+// it where it looks. It costs one command where there is nothing.
+func (b *Broker) seeStaged(ctx context.Context, q *queue) error {
+	_, err := b.moveStaged(ctx, q, 0)
+	return err
+}
+
+// decide moves the runs of a call that was committed, takes those of one away whose
+// time is over, and reports false while it may still be committed.
+func (b *Broker) decide(ctx context.Context, q *queue, token string) (bool, error) {
+	left, err := b.unstageOthers(ctx, q, token, "expire", 0)
+	if err == nil && left == isCommitted {
+		_, err = b.unstageOthers(ctx, q, token, "move", 0)
+	}
+	if err != nil {
+		return false, b.fail(ctx, "decide about a large call", err)
+	}
+	return left != notOver, nil
+}
+
+// sweepStages decides about all large calls of a queue whose producers seem to be gone.
+func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
+	states, err := promptly(ctx, b, func(ctx context.Context) (map[string]string, error) {
+		return b.clients.work.HGetAll(ctx, q.stages).Result()
+	})
+	if err != nil || len(states) == 0 {
+		return b.failed(ctx, "look for large calls", err)
+	}
+	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	if err != nil {
+		return b.fail(ctx, "look for large calls", err)
+	}
+	var failed error
+	for token, state := range states {
+		var ms int64
+		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, stageOpens) {
+			continue
+		}
+		if state[0] == 'c' && now.Sub(time.UnixMilli(ms)) < staleStage || state[0] == 'o' && now.Before(time.UnixMilli(ms)) {
+			continue
+		}
+		_, err := b.decide(ctx, q, token)
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
