@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -94,8 +95,12 @@ var errURL = errors.New("parse broker url: not a url of redis:, rediss:, unix:, 
 	"like redis://user:password@host:6379/0 (special characters of a password are percent-encoded)")
 
 func parseURL(raw string) (dialer, error) {
-	if _, err := url.Parse(raw); err != nil {
+	u, err := url.Parse(raw)
+	if err != nil {
 		return dialer{}, errURL
+	}
+	if err := misread(u); err != nil {
+		return dialer{}, err
 	}
 	d, err := dialerOf(raw)
 	switch {
@@ -105,6 +110,22 @@ func parseURL(raw string) (dialer, error) {
 		return dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
 	}
 	return d, nil
+}
+
+// misread refuses a URL of which go-redis would silently take something else: the
+// server of this machine, or the database 0.
+func misread(u *url.URL) error {
+	if strings.HasPrefix(u.Scheme, "redis") && u.Host == "" && (u.Opaque != "" || u.User == nil && strings.Trim(u.Path, "/") != "") {
+		return fmt.Errorf("parse broker url: two slashes and a host have to follow %[1]s:, as in %[1]s://host:6379", u.Scheme)
+	}
+	db := strings.Trim(u.Path, "/")
+	if u.Scheme == "unix" || u.Query().Has("db") {
+		db = u.Query().Get("db")
+	}
+	if n, err := strconv.Atoi(db); err == nil && n < 0 {
+		return errors.New("parse broker url: the number of the database is negative; write 0 or more, as in redis://host:6379/0")
+	}
+	return nil
 }
 
 // dialerOf is parseURL with errors that may show a password.

@@ -59,6 +59,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 	if o.consume && a.tasks.has(CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
 	}
+	warnIfUnverified(o.broker, logger)
 	if durability := warnIfVolatile(ctx, b, logger); durability != "" {
 		attrs = append(attrs, "durability", durability)
 	}

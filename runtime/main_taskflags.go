@@ -135,6 +135,9 @@ func (f *taskFlags) print(a *app) {
 			fmt.Fprintf(w, "  --%s\t%s\n", p.flag, p.usage())
 		}
 	}
+	if len(f.params) > 0 {
+		fmt.Fprint(w, "\nA value @FILE is read from that file, and @- from standard input; @@ is one @.\n")
+	}
 	clash := false
 	fmt.Fprint(w, "\nFlags:\n")
 	for _, own := range f.own {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/taskgen/taskgen/broker"
@@ -52,6 +53,9 @@ func openLogging(ctx context.Context, rawURL string, logger *slog.Logger) (broke
 		return b, nil
 	}
 	if _, _, err := net.SplitHostPort(rawURL); err == nil && !strings.Contains(rawURL, "/") {
+		if at := strings.LastIndexByte(rawURL, '@'); at >= 0 { // before it may be a password
+			return nil, fmt.Errorf("open broker: there is no scheme; write redis:// before it, as in redis://:password@%s", rawURL[at+1:])
+		}
 		return nil, fmt.Errorf("open broker: a host and a port are no URL; write redis://%s", rawURL)
 	}
 	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss:, unix:, redis+cluster: or redis+sentinel: URL", redact(rawURL))
@@ -84,7 +88,20 @@ func redact(rawURL string) string {
 	case u.Host == "" && u.Path == "":
 		return u.Scheme + ":"
 	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	path := u.Path[strings.LastIndexByte(u.Path, '@')+1:] // without a scheme, a password stands before it
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: path}).String()
+}
+
+// warnIfUnverified warns of a broker's URL that has the server's certificate not
+// checked.
+func warnIfUnverified(rawURL string, logger *slog.Logger) {
+	u, err := url.Parse(brokerURL(rawURL))
+	if err != nil || !strings.HasPrefix(strings.ToLower(u.Scheme), "rediss") {
+		return
+	}
+	if skip, err := strconv.ParseBool(u.Query().Get("skip_verify")); err == nil && skip {
+		logger.Warn("the server's certificate is not checked, so that anybody in between can read and change all runs; leave skip_verify out, and name a file with its authority in SSL_CERT_FILE")
+	}
 }
 
 // warnIfVolatile says so when the broker's server may lose what it accepts, and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -22,7 +23,8 @@ type paramFlag struct {
 	value reflect.Value
 	given bool
 
-	err error // of a secret's value: package flag would show it with the value
+	values *valueReader
+	err    error // of a secret's value: package flag would show it with the value
 }
 
 // paramPrefix stands before the name of a parameter that cannot be taken for
@@ -34,8 +36,9 @@ const paramPrefix = "param."
 func (t *Task) paramFlags() (flags []*paramFlag, params any) {
 	params, _ = t.decode(codec.AppendMapLen(nil, 0)) // the error is of those without a default
 	v := reflect.ValueOf(params).Elem()
+	values := new(valueReader)
 	for _, p := range t.params() {
-		flags = append(flags, &paramFlag{param: p, value: v.Field(p.field), kind: kindOf(v.Field(p.field).Type())})
+		flags = append(flags, &paramFlag{param: p, values: values, value: v.Field(p.field), kind: kindOf(v.Field(p.field).Type())})
 	}
 	return flags, params
 }
@@ -46,8 +49,16 @@ func (f *paramFlag) IsBoolFlag() bool { return f.kind == "bool" }
 func (f *paramFlag) String() string { return "" }
 
 func (f *paramFlag) Set(text string) error {
-	target := reflect.New(f.value.Type()).Elem()
 	f.given = true
+	text, err := f.values.read(text)
+	if err != nil && f.secret {
+		f.err = fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	target := reflect.New(f.value.Type()).Elem()
 	elem := target
 	if target.Kind() == reflect.Pointer {
 		if f.kind == kindJSON && isNull(text) {
@@ -64,6 +75,43 @@ func (f *paramFlag) Set(text string) error {
 	}
 	f.value.Set(target)
 	return nil
+}
+
+// valueReader reads the values of flags that stand elsewhere: @FILE, or @- for
+// standard input. @@ is an @ that is meant.
+type valueReader struct{ usedInput bool }
+
+// maxValue bounds a value that is read; no run may have one as large.
+const maxValue = 64 << 20
+
+func (r *valueReader) read(text string) (string, error) {
+	name, elsewhere := strings.CutPrefix(text, "@")
+	switch {
+	case !elsewhere || r == nil:
+		return text, nil
+	case strings.HasPrefix(name, "@"):
+		return name, nil
+	}
+	in := os.Stdin
+	if name == "-" {
+		if r.usedInput {
+			return "", errors.New("standard input is the value of another flag")
+		}
+		r.usedInput = true
+	} else {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("%w; an @ that is meant is written twice", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxValue+1))
+	if err == nil && len(b) > maxValue {
+		err = fmt.Errorf("it has more than %d bytes", maxValue)
+	}
+	value := strings.TrimSuffix(string(b), "\n")
+	return strings.TrimSuffix(value, "\r"), err
 }
 
 // usage says how the flag's value is written, and what it is without the flag.

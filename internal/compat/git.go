@@ -63,7 +63,9 @@ func git(ctx context.Context, dir string, stdin io.Reader, args ...string) ([]by
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir
 	cmd.Stdin = stdin
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
+	// A checkout of others must not have a command of its configuration run, as
+	// fetching what is missing would.
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -124,17 +126,33 @@ func (s *snapshot) below(file string, dirs map[string]bool) bool {
 	return false
 }
 
-// read fills in what is in the files, all of them with one git process.
+// read fills in what is in the files, all of them with one git process, once it
+// is known that they are there and not too large.
 func (s *snapshot) read(ctx context.Context, blobs []blob) error {
 	var names strings.Builder
 	for _, b := range blobs {
 		fmt.Fprintln(&names, b.hash)
 	}
+	sizes, err := git(ctx, s.root, strings.NewReader(names.String()), "cat-file", "--batch-check")
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReader(bytes.NewReader(sizes))
+	total := 0
+	for _, b := range blobs {
+		size, err := readSize(in)
+		if total += size; err == nil && total > maxFile {
+			err = fmt.Errorf("the generated files take more than %d bytes by here", maxFile)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s of commit %s: %w", b.path, s.commit, err)
+		}
+	}
 	out, err := git(ctx, s.root, strings.NewReader(names.String()), "cat-file", "--batch")
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReader(bytes.NewReader(out))
+	in = bufio.NewReader(bytes.NewReader(out))
 	for i := range blobs {
 		if blobs[i].data, err = readBlob(in); err != nil {
 			return fmt.Errorf("read %s of commit %s: %w", blobs[i].path, s.commit, err)
@@ -143,24 +161,37 @@ func (s *snapshot) read(ctx context.Context, blobs []blob) error {
 	return nil
 }
 
-// readBlob reads one answer of "git cat-file --batch": hash, type and size on
-// a line, then the bytes and a newline.
+// readBlob reads one answer of "git cat-file --batch": a head, then the bytes and
+// a newline.
 func readBlob(in *bufio.Reader) ([]byte, error) {
-	head, err := in.ReadString('\n')
+	size, err := readSize(in)
 	if err != nil {
 		return nil, err
-	}
-	fields := strings.Fields(head)
-	if len(fields) != 3 || fields[1] != "blob" {
-		return nil, fmt.Errorf("git says %q", strings.TrimSpace(head))
-	}
-	size, err := strconv.Atoi(fields[2])
-	if err != nil || size < 0 || size > maxFile {
-		return nil, fmt.Errorf("a size of %s bytes", fields[2])
 	}
 	data := make([]byte, size+1)
 	if _, err := io.ReadFull(in, data); err != nil {
 		return nil, err
 	}
 	return data[:size], nil
+}
+
+// readSize reads the head of an answer of git cat-file: hash, type and size on a
+// line.
+func readSize(in *bufio.Reader) (int, error) {
+	head, err := in.ReadString('\n')
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(head)
+	if len(fields) == 2 && fields[1] == "missing" {
+		return 0, errors.New("it is not in this clone, and nothing is fetched here; in a partial clone get it by checking that commit out")
+	}
+	if len(fields) != 3 || fields[1] != "blob" {
+		return 0, fmt.Errorf("git says %q", strings.TrimSpace(head))
+	}
+	size, err := strconv.Atoi(fields[2])
+	if err != nil || size < 0 || size > maxFile {
+		return 0, fmt.Errorf("a size of %s bytes, at most %d are read", fields[2], maxFile)
+	}
+	return size, nil
 }

@@ -2,11 +2,14 @@ package render
 
 import (
 	"cmp"
+	"fmt"
 	"go/types"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dave/jennifer/jen"
 
@@ -138,12 +141,36 @@ func docLines(text string) func(func(string) bool) {
 			return
 		}
 		for line := range strings.SplitSeq(text, "\n") {
-			if !yield(strings.TrimRight("// "+line, " ")) {
+			if !yield(strings.TrimRight("// "+visible(line), " ")) {
 				return
 			}
 		}
 	}
 }
+
+// visible returns text with an escape in place of what does not show, or shows
+// as something else: control characters, and those that turn the direction of
+// writing or end a line for some readers.
+func visible(text string) string {
+	hides := func(r rune) bool {
+		return r != '\t' && (unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError) && r != zeroWidthJoiner
+	}
+	if !strings.ContainsFunc(text, hides) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hides(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// zeroWidthJoiner is in what people write: it joins emoji.
+const zeroWidthJoiner = '\u200d'
 
 func (g *generator) typeParams(list *types.TypeParamList) []jen.Code {
 	var params []jen.Code

@@ -130,7 +130,7 @@ func (g *generator) context() *jen.Statement { return g.names.qual("context", "c
 
 // comment writes lines as a comment in the file.
 func (g *generator) comment(text string) {
-	for line := range strings.SplitSeq(text, "\n") {
-		g.file.Comment(strings.TrimRight("// "+line, " "))
+	for line := range docLines(text) {
+		g.file.Comment(line)
 	}
 }

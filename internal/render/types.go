@@ -68,7 +68,7 @@ func (g *generator) structType(t *types.Struct) *jen.Statement {
 
 // backquoted writes a tag as people do, where that is possible.
 func backquoted(tag string) *jen.Statement {
-	if strconv.CanBackquote(tag) {
+	if strconv.CanBackquote(tag) && visible(tag) == tag {
 		return jen.Id("`" + tag + "`")
 	}
 	return jen.Lit(tag)

@@ -10,7 +10,6 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,7 +126,7 @@ func (s *pass) generated(obj *types.TypeName) bool {
 	if filepath.Base(file) != OutputName {
 		return false
 	}
-	content, err := os.ReadFile(file)
+	content, err := ReadFile(file)
 	return err != nil || IsOutput(content)
 }
 

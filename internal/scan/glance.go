@@ -47,7 +47,7 @@ func nothingIn(root string, below bool) bool {
 		case d.IsDir() || filepath.Ext(path) != ".go":
 			return nil
 		}
-		content, err := os.ReadFile(path)
+		content, err := ReadFile(path)
 		if err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 	mayHoldTasks := false
 	kept := src.paths[:0]
 	for _, path := range src.paths {
-		content, err := os.ReadFile(path)
+		content, err := ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("read source: %w", err)
 		}
@@ -140,7 +140,7 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 // withoutOutput finds a package's files as if taskgen had not written one. It
 // reports false when there is no such file, or the package is no better.
 func withoutOutput(dir string) (*build.Package, bool) {
-	old, err := os.ReadFile(filepath.Join(dir, OutputName))
+	old, err := ReadFile(filepath.Join(dir, OutputName))
 	if dir == "" || err != nil || !IsOutput(old) {
 		return nil, false
 	}

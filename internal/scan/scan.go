@@ -11,10 +11,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/token"
 	"go/types"
+	"os"
 	"slices"
 
 	"github.com/taskgen/taskgen/internal/directive"
@@ -32,7 +34,35 @@ func IsOutput(src []byte) bool {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return true // cut short before its first line; nobody else's text is lost
 	}
-	return bytes.Contains(src[:min(len(src), 1024)], []byte(Header))
+	inComment := false
+	for line := range bytes.Lines(src) {
+		line = bytes.TrimRight(line, "\r\n")
+		switch {
+		case inComment:
+			inComment = !bytes.Contains(line, []byte("*/"))
+		case string(line) == Header:
+			return true
+		case bytes.HasPrefix(line, []byte("package ")):
+			return false // as for every generated file, the line stands before it
+		default:
+			_, comment, opened := bytes.Cut(line, []byte("/*"))
+			inComment = opened && !bytes.Contains(comment, []byte("*/"))
+		}
+	}
+	return false
+}
+
+// ReadFile is [os.ReadFile] for regular files. Others, such as pipes, may have
+// nothing to read for ever.
+func ReadFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file; move it away")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 // Config says which packages to scan.

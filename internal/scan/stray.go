@@ -39,7 +39,7 @@ func (s *pass) stray(p *Package, path, why string) error {
 	if filepath.Ext(path) != ".go" {
 		return nil
 	}
-	content, err := os.ReadFile(path)
+	content, err := ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read source: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -42,7 +41,7 @@ func client(ctx context.Context, cfg Config, packages []*scan.Package, result *R
 			}
 		}
 	}
-	old, err := os.ReadFile(target)
+	old, err := scan.ReadFile(target)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("read output: %w", err)
@@ -113,7 +112,7 @@ func tasksThere(cfg Config) Problem {
 // "" outside of any module.
 func importPath(dir string) (string, error) {
 	for root := dir; ; root = filepath.Dir(root) {
-		mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+		mod, err := scan.ReadFile(filepath.Join(root, "go.mod"))
 		if err == nil {
 			rel, err := filepath.Rel(root, dir)
 			if err != nil {

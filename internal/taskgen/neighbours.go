@@ -48,7 +48,7 @@ func readNeighbours(dir string) (*neighbours, error) {
 		if match, err := build.Default.MatchFile(dir, e.Name()); err != nil || !match {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		content, err := scan.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("read source: %w", err)
 		}

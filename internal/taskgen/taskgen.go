@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"go/token"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -169,7 +168,7 @@ func output(dir string, pkg *scan.Package) (*File, error) {
 // it is. A file that is not ours and need not be is left alone: nil.
 func compare(dir, target string, content []byte, tasks int) (*File, error) {
 	file := &File{Path: relative(dir, target), Target: target, Content: content, Tasks: tasks}
-	old, err := os.ReadFile(target)
+	old, err := scan.ReadFile(target)
 	exists := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read output: %w", err)

@@ -9,7 +9,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -79,7 +78,7 @@ func workers(ctx context.Context, dir string, run []*scan.Package, paths []strin
 func (d *dependency) hasTasks() (bool, error) {
 	for _, names := range [][]string{d.GoFiles, d.CgoFiles} {
 		for _, name := range names {
-			content, err := os.ReadFile(filepath.Join(d.Dir, name))
+			content, err := scan.ReadFile(filepath.Join(d.Dir, name))
 			if err != nil {
 				return false, fmt.Errorf("read source: %w", err)
 			}

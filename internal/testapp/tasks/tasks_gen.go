@@ -4,6 +4,7 @@ package tasks
 
 import (
 	"context"
+	"math/big"
 	"slices"
 	"time"
 
@@ -27,6 +28,12 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		}),
 		taskrt.Bind(ratioTask, func(ctx context.Context, p *RatioParams) (float64, error) {
 			return Ratio(ctx, p.A, p.B)
+		}),
+		taskrt.Bind(leakTask, func(ctx context.Context, p *LeakParams) (taskrt.None, error) {
+			return taskrt.None{}, Leak(ctx, p.How, p.Text, p.Key, p.Raw, p.Pin, p.Ratio, p.Who, p.Amount)
+		}),
+		taskrt.Bind(leakApartTask, func(ctx context.Context, p *LeakApartParams) (taskrt.None, error) {
+			return taskrt.None{}, LeakApart(ctx, p.How, p.Text, p.Key, p.Raw, p.Pin, p.Ratio, p.Who, p.Amount)
 		}),
 		taskrt.Bind(recorderOnceTask, func(ctx context.Context, p *RecorderOnceParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Once(ctx, p.Note, p.N)
@@ -425,6 +432,250 @@ func (p RatioParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RatioParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// leakTask describes [Leak].
+var leakTask = &taskrt.Definition[LeakParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:    "leak",
+		Doc:     "Leak fails in the way that it is told, with its secrets in what it says.",
+		Kind:    taskrt.IO,
+		Retry:   taskrt.RetryPolicy{Attempts: 1},
+		Secrets: []string{"text", "key", "raw", "pin", "ratio", "who", "amount"},
+		Params:  "how string, text string, key bytes(8), raw bytes, pin int, ratio float64, who {User string, Tokens map[string][string], Born time, From binary(net/netip.Addr)}, amount *text(math/big.Int)",
+	},
+	AppendParams: (*LeakParams).AppendMsgpack,
+	ReadParams:   (*LeakParams).ReadMsgpack,
+}
+
+// QueueLeak queues [Leak]: it fails in the way that it is told, with its secrets in what it says.
+func QueueLeak(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, leakTask, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// QueueLeakBatch queues one run of [Leak] for each of params, all of them or none.
+func QueueLeakBatch(ctx context.Context, params []LeakParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, leakTask, params, opts...)
+}
+
+// ScheduleLeak has [Leak] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLeak(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, leakTask, spec, tz, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// LeakParams are the parameters of [Leak].
+type LeakParams struct {
+	How    string
+	Text   string
+	Key    [8]byte
+	Raw    []byte
+	Pin    int
+	Ratio  float64
+	Who    Credentials
+	Amount *big.Int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *LeakParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
+	var err error
+	b = append(b, 0x88)
+	b = append(b, "\xa3how"...)
+	b = codec.AppendString(b, p.How)
+	b = append(b, "\xa4text"...)
+	b = codec.AppendString(b, p.Text)
+	b = append(b, "\xa3key"...)
+	b = codec.AppendBytes(b, p.Key[:])
+	b = append(b, "\xa3raw"...)
+	b = codec.AppendBytes(b, p.Raw)
+	b = append(b, "\xa3pin"...)
+	b = codec.AppendInt(b, int64(p.Pin))
+	b = append(b, "\xa5ratio"...)
+	b = codec.AppendFloat64(b, p.Ratio)
+	b = append(b, "\xa3who"...)
+	if b, err = appendCredentials(b, &p.Who); err != nil {
+		return nil, err
+	}
+	b = append(b, "\xa6amount"...)
+	if p.Amount == nil {
+		b = codec.AppendNil(b)
+	} else if b, err = codec.AppendText(b, p.Amount); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *LeakParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "how":
+			r.Once(&seen, 0)
+			p.How = r.String()
+		case "text":
+			r.Once(&seen, 1)
+			p.Text = r.String()
+		case "key":
+			r.Once(&seen, 2)
+			r.BytesInto(p.Key[:])
+		case "raw":
+			r.Once(&seen, 3)
+			p.Raw = r.Bytes()
+		case "pin":
+			r.Once(&seen, 4)
+			p.Pin = r.Int()
+		case "ratio":
+			r.Once(&seen, 5)
+			p.Ratio = r.Float64()
+		case "who":
+			r.Once(&seen, 6)
+			readCredentials(r, &p.Who)
+		case "amount":
+			r.Once(&seen, 7)
+			if r.Nil() {
+				p.Amount = nil
+			} else {
+				p.Amount = codec.New[big.Int](r)
+				codec.ReadText(r, p.Amount)
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p LeakParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *LeakParams) DecodeMsgpack(dec *msgpack.Decoder) error {
+	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// leakApartTask describes [LeakApart].
+var leakApartTask = &taskrt.Definition[LeakApartParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:    "leak_apart",
+		Doc:     "LeakApart is Leak in a child process.",
+		Kind:    taskrt.CPU,
+		Retry:   taskrt.RetryPolicy{Attempts: 1},
+		Secrets: []string{"text", "key", "raw", "pin", "ratio", "who", "amount"},
+		Params:  "how string, text string, key bytes(8), raw bytes, pin int, ratio float64, who {User string, Tokens map[string][string], Born time, From binary(net/netip.Addr)}, amount *text(math/big.Int)",
+	},
+	AppendParams: (*LeakApartParams).AppendMsgpack,
+	ReadParams:   (*LeakApartParams).ReadMsgpack,
+}
+
+// QueueLeakApart queues [LeakApart]: it is Leak in a child process.
+func QueueLeakApart(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, leakApartTask, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// QueueLeakApartBatch queues one run of [LeakApart] for each of params, all of them or none.
+func QueueLeakApartBatch(ctx context.Context, params []LeakApartParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, leakApartTask, params, opts...)
+}
+
+// ScheduleLeakApart has [LeakApart] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+func ScheduleLeakApart(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, leakApartTask, spec, tz, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// LeakApartParams are the parameters of [LeakApart].
+type LeakApartParams struct {
+	How    string
+	Text   string
+	Key    [8]byte
+	Raw    []byte
+	Pin    int
+	Ratio  float64
+	Who    Credentials
+	Amount *big.Int
+}
+
+// AppendMsgpack appends p to b as a map keyed by parameter name.
+func (p *LeakApartParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
+	var err error
+	b = append(b, 0x88)
+	b = append(b, "\xa3how"...)
+	b = codec.AppendString(b, p.How)
+	b = append(b, "\xa4text"...)
+	b = codec.AppendString(b, p.Text)
+	b = append(b, "\xa3key"...)
+	b = codec.AppendBytes(b, p.Key[:])
+	b = append(b, "\xa3raw"...)
+	b = codec.AppendBytes(b, p.Raw)
+	b = append(b, "\xa3pin"...)
+	b = codec.AppendInt(b, int64(p.Pin))
+	b = append(b, "\xa5ratio"...)
+	b = codec.AppendFloat64(b, p.Ratio)
+	b = append(b, "\xa3who"...)
+	if b, err = appendCredentials(b, &p.Who); err != nil {
+		return nil, err
+	}
+	b = append(b, "\xa6amount"...)
+	if p.Amount == nil {
+		b = codec.AppendNil(b)
+	} else if b, err = codec.AppendText(b, p.Amount); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
+func (p *LeakApartParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "how":
+			r.Once(&seen, 0)
+			p.How = r.String()
+		case "text":
+			r.Once(&seen, 1)
+			p.Text = r.String()
+		case "key":
+			r.Once(&seen, 2)
+			r.BytesInto(p.Key[:])
+		case "raw":
+			r.Once(&seen, 3)
+			p.Raw = r.Bytes()
+		case "pin":
+			r.Once(&seen, 4)
+			p.Pin = r.Int()
+		case "ratio":
+			r.Once(&seen, 5)
+			p.Ratio = r.Float64()
+		case "who":
+			r.Once(&seen, 6)
+			readCredentials(r, &p.Who)
+		case "amount":
+			r.Once(&seen, 7)
+			if r.Nil() {
+				p.Amount = nil
+			} else {
+				p.Amount = codec.New[big.Int](r)
+				codec.ReadText(r, p.Amount)
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
+}
+
+// EncodeMsgpack implements [msgpack.CustomEncoder].
+func (p LeakApartParams) EncodeMsgpack(enc *msgpack.Encoder) error {
+	return codec.EncodeTo(enc, &p)
+}
+
+// DecodeMsgpack implements [msgpack.CustomDecoder].
+func (p *LeakApartParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
@@ -2549,6 +2800,61 @@ func (p PlanParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 // DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *PlanParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
+}
+
+// appendCredentials appends v to b as a map keyed by field name.
+func appendCredentials(b []byte, v *Credentials) ([]byte, error) {
+	var err error
+	b = append(b, 0x84)
+	b = append(b, "\xa4User"...)
+	b = codec.AppendString(b, v.User)
+	b = append(b, "\xa6Tokens"...)
+	b = codec.AppendMapHeader(b, v.Tokens)
+	for k, e := range codec.Sorted(v.Tokens) {
+		b = codec.AppendString(b, k)
+		b = codec.AppendSliceHeader(b, e)
+		for _, e2 := range e {
+			b = codec.AppendString(b, e2)
+		}
+	}
+	b = append(b, "\xa4Born"...)
+	b = codec.AppendTime(b, v.Born)
+	b = append(b, "\xa4From"...)
+	if b, err = codec.AppendBinaryInPlace(b, &v.From); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readCredentials sets v from r. A missing field is an error, an unknown one is skipped.
+func readCredentials(r *codec.Reader, v *Credentials) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "User":
+			r.Once(&seen, 0)
+			v.User = r.String()
+		case "Tokens":
+			r.Once(&seen, 1)
+			for left := codec.ReadMap(r, &v.Tokens); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, v.Tokens, r.String())
+				var e []string
+				for left2 := codec.ReadSlice(r, &e); left2 > 0 && codec.Room(r, &e, left2); left2-- {
+					e = append(e, r.String())
+				}
+				v.Tokens[k] = e
+			}
+		case "Born":
+			r.Once(&seen, 2)
+			v.Born = r.Time()
+		case "From":
+			r.Once(&seen, 3)
+			codec.ReadBinary(r, &v.From)
+		default:
+			r.Skip()
+		}
+	}
+	r.RequireFields(seen, "User", "Tokens", "Born", "From")
 }
 
 // appendSize appends v to b as a map keyed by field name.
