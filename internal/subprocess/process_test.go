@@ -185,11 +185,11 @@ func TestDescriptorsThatTheParentInheritedStayThere(t *testing.T) {
 	require.NoError(t, err)
 	defer passwd.Close()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), role+"=parent", "SUBPROCESS_TEST_TASKS=environ")
+	cmd.Env = append(os.Environ(), role+"=parent", "SUBPROCESS_TEST_TASKS=descriptors")
 	cmd.ExtraFiles = []*os.File{passwd, passwd, passwd, passwd, passwd, passwd, passwd}
 	out, err := cmd.Output()
 	require.NoError(t, err)
-	require.Contains(t, string(out), " 3 -> /proc/")
+	require.Contains(t, string(out), " 3=pipe:")
 	require.NotContains(t, string(out), "passwd")
 }
 

@@ -52,12 +52,13 @@ func handler() subprocess.Handle {
 			debug.SetMaxStack(1 << 20)
 			return strconv.Itoa(recurse(1)), nil
 		},
-		"abort":   abortSlowly,
-		"daemon":  daemon,
-		"orphans": orphans,
-		"zombies": func(context.Context, string, *subprocess.Parent) (string, error) { return zombies() },
-		"own":     waitLate,
-		"leak":    leak,
+		"abort":       abortSlowly,
+		"daemon":      daemon,
+		"orphans":     orphans,
+		"zombies":     func(context.Context, string, *subprocess.Parent) (string, error) { return zombies() },
+		"own":         waitLate,
+		"descriptors": descriptors,
+		"leak":        leak,
 		"open": func(_ context.Context, _ string, _ *subprocess.Parent) (string, error) {
 			f, err := os.Open(os.DevNull)
 			if err != nil {
@@ -237,7 +238,13 @@ func daemon(ctx context.Context, p string, parent *subprocess.Parent) (string, e
 	if err != nil {
 		return "", err
 	}
-	tell(ctx, parent, "%s", out)
+	left := number(strings.TrimSpace(string(out)))
+	for group := 0; group != left; { // until it has left the group
+		if group, err = syscall.Getpgid(left); err != nil {
+			return "", err
+		}
+	}
+	tell(ctx, parent, "%d", left)
 	switch p {
 	case "exit":
 		os.Exit(3)
@@ -342,6 +349,17 @@ func waitLate(ctx context.Context, p string, parent *subprocess.Parent) (string,
 		}
 	}
 	return strconv.Itoa(len(waits)), nil
+}
+
+// descriptors lists what this process has open.
+func descriptors(context.Context, string, *subprocess.Parent) (string, error) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	var open []string
+	for _, e := range entries {
+		link, _ := os.Readlink("/proc/self/fd/" + e.Name()) // the one of ReadDir is gone
+		open = append(open, e.Name()+"="+link)
+	}
+	return strings.Join(open, " "), err
 }
 
 // leak opens files until there can be no more, and forgets them.
