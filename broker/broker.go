@@ -94,7 +94,8 @@ type Session interface {
 	Take(ctx context.Context, want Want) ([]*TaskRun, error)
 
 	// Renew extends the lease of everything the session holds. It returns
-	// [ErrLeaseLost] when some of it was recovered.
+	// [ErrLeaseLost] when some of it was recovered. If it succeeded in some queues
+	// and not in others the error may be [QueueErrors] of these.
 	Renew(ctx context.Context) error
 
 	// Finish applies each outcome once. Those whose run the session holds no

@@ -458,7 +458,7 @@ func (s *session) settle(groups []*slotOutcomes, unheard bool) {
 				continue
 			}
 			doubted := unheard || sl.doubts[o.at.index]
-			s.lost = s.lost || !doubted
+			sl.hold.lost = sl.hold.lost || !doubted
 			if o.run == nil {
 				continue
 			}

@@ -22,7 +22,6 @@ type session struct {
 
 	mu    sync.Mutex
 	holds map[*queue]*hold
-	lost  bool // something was found recovered that Renew has not told of
 	left  bool
 	ends  pastEnds
 
@@ -45,6 +44,7 @@ type hold struct {
 	slots  map[int64]*slot
 	parked []time.Time // when runs are due that it handed back for others
 	bad    []*outcome  // of entries that cannot be read, which could not be applied
+	lost   bool        // something was found recovered that Renew has not told of
 	finish committer[*finishing]
 
 	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
@@ -147,28 +147,84 @@ func (s *session) Renew(ctx context.Context) error {
 	now := time.Now()
 	s.mu.Lock()
 	var holds []*hold
+	failed := broker.QueueErrors{}
 	for _, h := range s.holds {
 		if len(h.slots) > 0 || s.worksOn(h) {
 			holds = append(holds, h)
 		}
+		if h.lost {
+			failed[h.q.name] = fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
+			h.lost = false
+		}
 	}
 	s.ends.forget(now.Add(-remembered * s.lease))
-	lost := s.lost
-	s.lost = false
 	s.mu.Unlock()
 
 	// At once: a queue whose node is down must not cost the others their lease.
-	gone, errs := make([]bool, len(holds)), make([]error, len(holds))
-	each(holds, func(i int, h *hold) { gone[i], errs[i] = s.renewIn(ctx, h) })
-	lost = lost || slices.Contains(gone, true)
-	failed := errors.Join(errs...)
-	if lost {
+	renewed := 0
+	for i, err := range s.renewEach(ctx, holds) {
+		if err != nil && failed[holds[i].q.name] == nil {
+			failed[holds[i].q.name] = err
+		}
+		if failed[holds[i].q.name] == nil {
+			renewed++
+		}
+	}
+	switch {
+	case len(failed) == 0:
+		return nil
+	case renewed > 0:
+		return fmt.Errorf("renew: %w", failed)
+	case errors.Is(failed, broker.ErrLeaseLost):
 		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
 	}
-	if failed != nil {
-		return fmt.Errorf("renew: %w", failed)
+	return fmt.Errorf("renew: %w", errors.Join(failed.Unwrap()...))
+}
+
+// renewEach renews in each queue, and returns each one's error. On a cluster it does
+// not wait long for some once others have succeeded: these go on in the background.
+func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
+	errs := make([]error, len(holds))
+	if !s.b.clients.cluster || len(holds) < 2 {
+		each(holds, func(i int, h *hold) { errs[i] = s.renewOne(ctx, h) })
+		return errs
 	}
-	return nil
+	type end struct {
+		i   int
+		err error
+	}
+	ends := make(chan end, len(holds))
+	for i, h := range holds {
+		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.name)
+		if !s.b.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
+			ends <- end{i, broker.ErrClosed}
+		}
+	}
+	var late <-chan time.Time
+	for range holds {
+		select {
+		case e := <-ends:
+			errs[e.i] = e.err
+			if e.err == nil && late == nil {
+				timer := time.NewTimer(s.lease / 5)
+				defer timer.Stop()
+				late = timer.C
+			}
+		case <-late:
+			return errs
+		}
+	}
+	return errs
+}
+
+// renewOne renews in one queue. Its error is [broker.ErrLeaseLost] if some of it was
+// recovered.
+func (s *session) renewOne(ctx context.Context, h *hold) error {
+	lost, err := s.renewIn(ctx, h)
+	if lost {
+		return fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
+	}
+	return err
 }
 
 // renewIn renews in one queue and reports whether some of it was recovered.

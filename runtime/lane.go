@@ -300,13 +300,16 @@ func (l *lane) unstarted(room func()) int {
 
 // takeBack returns the runs of a session that have not started, and no longer
 // keeps them.
-func (l *lane) takeBack(s *session) []*broker.TaskRun {
+func (l *lane) takeBack(s *session) []*broker.TaskRun { return l.takeBackOf(s, "") }
+
+// takeBackOf is takeBack for the runs of one queue, of all if that is empty.
+func (l *lane) takeBackOf(s *session, queue string) []*broker.TaskRun {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var runs []*broker.TaskRun
 	kept := l.ready[:0]
 	for _, j := range l.ready[l.head:] {
-		if j.session == s {
+		if j.session == s && (queue == "" || j.run.Queue == queue) {
 			runs = append(runs, j.run)
 		} else {
 			kept = append(kept, j)

@@ -44,6 +44,7 @@ type session struct {
 	backMu   sync.Mutex
 	back     map[*broker.TaskRun]bool // which went back as the lease was lost
 	answered chan struct{}            // closed when the broker has answered again since the lease was lost
+	trust    trust
 
 	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
 	why        error        // of the last of these
