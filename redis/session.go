@@ -173,7 +173,7 @@ func (s *session) Renew(ctx context.Context) error {
 	switch {
 	case len(failed) == 0:
 		return nil
-	case renewed > 0:
+	case renewed > 0 || s.b.clients.cluster: // the session may hold nothing where it could renew
 		return fmt.Errorf("renew: %w", failed)
 	case errors.Is(failed, broker.ErrLeaseLost):
 		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
