@@ -11,6 +11,7 @@
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
 //   - [Schedules]: a schedule's tick is claimed and queued in one step, so any
 //     number of schedulers queue it once;
+//   - [Clock]: schedulers whose clocks run ahead are found out;
 //   - [Timetable]: schedules can be made at run time;
 //   - [Policies]: it keeps what a run's Unique, Limits, Fair and an outcome's
 //     Next say;
@@ -160,6 +161,18 @@ type Schedules interface {
 	// claims the tick since, without a run, and returns that: so the task's
 	// schedule is known to begin there, though its first tick be missed.
 	BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error)
+}
+
+// Clock is a broker with [Schedules] that schedulers can compare their clocks with.
+// Methods may be called concurrently.
+type Clock interface {
+	// Now returns the broker's time.
+	Now(ctx context.Context) (time.Time, error)
+
+	// RewindTicks makes to the last claimed tick of a task, or of the entry with an id
+	// unless that is empty, if it is from now: a clock that ran ahead claimed that. It
+	// does nothing if another is, and can be repeated.
+	RewindTicks(ctx context.Context, queue, task, entry string, from, to time.Time) error
 }
 
 // Policies is a broker that keeps what a run's Unique, Limits and Fair and an

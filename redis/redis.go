@@ -149,6 +149,7 @@ var (
 	_ broker.Controls  = (*Broker)(nil)
 	_ broker.Auditor   = (*Broker)(nil)
 	_ broker.Damages   = (*Broker)(nil)
+	_ broker.Clock     = (*Broker)(nil)
 	_ broker.Attender  = (*session)(nil)
 	_ broker.Beginner  = (*session)(nil)
 	_ broker.Survivor  = (*session)(nil)

@@ -68,6 +68,8 @@ var (
 	commitLua string
 	//go:embed unstage.lua
 	unstageLua string
+	//go:embed rewind.lua
+	rewindLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -110,6 +112,7 @@ func newScripts() scripts {
 		group:       newScript(groupLua),
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
+		rewind:      newScript(rewindLua),
 		watch:       newScript(watchLua),
 		mend:        newScript(mendLua),
 		survived:    newScript(survivedLua),

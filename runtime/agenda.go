@@ -18,6 +18,9 @@ type entry struct {
 	start string // the id of the run at the scheduler's start, once it has one
 	held  bool   // its task is disabled
 
+	others int       // ticks in a row that others had claimed
+	looked time.Time // when it was last read which tick was claimed last
+
 	made *broker.Entry // the schedule made at run time that it is; nil: it is the task's
 	gone bool          // that was changed or deleted
 

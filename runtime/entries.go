@@ -35,7 +35,7 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 		}
 		wait.reset()
 		s.watched.Store(time.Now().UnixNano())
-		sleepUntil(ctx, time.Now().Add(entriesEvery), nil)
+		sleepFor(ctx, entriesEvery, nil)
 	}
 }
 

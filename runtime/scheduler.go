@@ -48,13 +48,16 @@ type SchedulerConfig struct {
 // count as missed.
 //
 // Instants are those of the scheduler's own clock, which is read again at least
-// every 30 seconds. Put back, it repeats no tick: there are none until it has
-// passed the last one claimed. So one that runs ahead by a day, and is then put
-// right, leaves the schedules it claimed ticks of alone for that day.
+// every 30 seconds, and compared with that of a broker with [broker.Clock]. One that
+// runs ahead by more than a minute claims no ticks of the future: it goes by the
+// broker's. When clocks are put back no tick is repeated if at most two of a schedule
+// have to pass until one comes that was not claimed; a schedule of which more would
+// have to pass goes on at once, and says so in the log.
 type Scheduler struct {
 	broker   broker.Broker
 	tasks    taskSet
 	logger   *slog.Logger
+	clock    *tickClock
 	running  atomic.Bool
 	restarts atomic.Int64
 	watched  atomic.Int64 // when it was last known which schedules were made at run time, Unix nanoseconds
@@ -76,7 +79,7 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Scheduler{broker: b, tasks: tasks, logger: cfg.Logger}
+	s := &Scheduler{broker: b, tasks: tasks, logger: cfg.Logger, clock: newTickClock(b, cfg.Logger)}
 	for _, t := range tasks.list {
 		table, err := t.spec.Schedule.timetable()
 		if err != nil {

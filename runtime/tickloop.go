@@ -53,15 +53,23 @@ func (l *line) succeeded() { l.success.Store(time.Now().UnixNano()) }
 // loop deals with what is due until ctx ends.
 func (l *line) loop(ctx context.Context) {
 	l.setEntries(l.entries)
+	clock, before, lead := l.scheduler.clock, time.Time{}, time.Duration(0)
 	for ctx.Err() == nil {
 		l.accept()
-		now := time.Now().Round(0) // by the wall's clock, to notice when it jumps
+		asking, cancel := context.WithTimeout(ctx, tickTimeout)
+		_ = clock.compare(asking) // what cannot be asked yet is asked again for each schedule
+		cancel()
+		now := clock.wall().Round(0) // by the wall's clock, to notice when it jumps
+		if now.Before(before.Add(-time.Second)) || clock.lead() != 0 != (lead != 0) {
+			l.wakeAll(now)
+		}
+		before, lead = now, clock.lead()
 		due := l.agenda.take(now)
 		if len(due) == 0 {
 			if l.failing == 0 {
 				l.succeeded()
 			}
-			sleepUntil(ctx, l.nextWake(now), l.wake)
+			sleepFor(ctx, l.nextWake(now).Sub(now), l.wake)
 			continue
 		}
 		l.dealWith(ctx, due, now)
@@ -92,7 +100,9 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 				return // it is still due
 			}
 			err := l.deal(ctx, e)
-			e.plan(now, err)
+			shift := l.scheduler.clock.shift(e)
+			e.plan(now.Add(-shift), err)
+			e.wake = e.wake.Add(shift)
 			if err == nil {
 				done.Add(1)
 				continue
@@ -151,6 +161,9 @@ func (l *line) deal(ctx context.Context, e *entry) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	return guarded(func() error {
+		if err := l.scheduler.clock.compare(ctx); err != nil {
+			return err
+		}
 		if !e.begun {
 			if err := l.begin(ctx, e); err != nil {
 				return err
@@ -164,7 +177,7 @@ func (l *line) deal(ctx context.Context, e *entry) error {
 // begin finds out up to where the ticks are dealt with.
 func (l *line) begin(ctx context.Context, e *entry) error {
 	if e.last.IsZero() {
-		e.last = time.Now()
+		e.last = l.scheduler.clock.of(e)
 	}
 	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
 		last, err := schedules.BeginTicks(ctx, e.spec.Queue, e.spec.Name, e.last)
@@ -176,7 +189,7 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 	if !e.spec.Schedule.Start {
 		return nil
 	}
-	run := e.run(time.Now())
+	run := e.run(l.scheduler.clock.of(e))
 	if e.start == "" {
 		e.start = newID(run.QueuedAt)
 	}
@@ -190,7 +203,11 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 
 // queueDue queues the ticks that are due, those that nobody else has.
 func (l *line) queueDue(ctx context.Context, e *entry) error {
-	now := time.Now()
+	now := l.scheduler.clock.of(e)
+	if err := l.resume(ctx, e, now); err != nil {
+		return err
+	}
+	now = l.scheduler.clock.of(e)
 	due := e.due(now)
 	for i, tick := range due {
 		if !e.skips(tick, now, i == len(due)-1) {
@@ -224,11 +241,14 @@ func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bo
 	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
 		logger.Debug("a tick is left out: the run of an earlier one lives", "task", run.Task, "tick", run.ID, "run", overlap.Runs[0].ID)
 	case errors.Is(err, ErrDuplicate):
+		e.others++
+		return true, nil
 	case errors.Is(err, ErrNotReplicated): // it is queued all the same
 		logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
 	case err != nil:
 		return false, err
 	}
+	e.others = 0
 	return true, nil
 }
 
@@ -243,10 +263,18 @@ func (l *line) send(ctx context.Context, e *entry, run *broker.TaskRun, tick tim
 	return l.scheduler.broker.QueueTasks(ctx, run)
 }
 
-// sleepUntil waits for an instant of the wall clock, for maxSleep at most, so
-// that jumps of the clock and suspends are noticed, or for what is sent on wake.
-func sleepUntil(ctx context.Context, t time.Time, wake <-chan struct{}) {
-	timer := time.NewTimer(min(time.Until(t.Round(0)), maxSleep))
+// wakeAll has all entries looked at now: a clock has jumped.
+func (l *line) wakeAll(now time.Time) {
+	for _, e := range l.agenda {
+		e.wake = now
+	}
+	heap.Init(&l.agenda)
+}
+
+// sleepFor waits for some time, for maxSleep at most, so that jumps of the clock and
+// suspends are noticed, or for what is sent on wake.
+func sleepFor(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	timer := time.NewTimer(min(d, maxSleep))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

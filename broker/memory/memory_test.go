@@ -20,6 +20,7 @@ var (
 	_ broker.Leaser    = (*memory.Broker)(nil)
 	_ broker.Records   = (*memory.Broker)(nil)
 	_ broker.Schedules = (*memory.Broker)(nil)
+	_ broker.Clock     = (*memory.Broker)(nil)
 	_ broker.Policies  = (*memory.Broker)(nil)
 	_ broker.Controls  = (*memory.Broker)(nil)
 	_ broker.Groups    = (*memory.Broker)(nil)

@@ -78,6 +78,33 @@ func (b *Broker) BeginTicks(ctx context.Context, queue, task string, since time.
 	return time.Unix(0, at).UTC(), nil
 }
 
+// Now returns the time of the process's clock.
+func (b *Broker) Now(ctx context.Context) (time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, fmt.Errorf("read the clock: %w", err)
+	}
+	return time.Now().Round(0), nil
+}
+
+// RewindTicks makes to the last claimed tick of a task or of an entry, if it is from
+// now.
+func (b *Broker) RewindTicks(ctx context.Context, queue, task, entry string, from, to time.Time) error {
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("rewind ticks of task %.64q: %w", task, err)
+	}
+	defer b.mu.Unlock()
+	name := task
+	if entry != "" {
+		name = task + " " + entry
+	}
+	if q := b.queues[queue]; q != nil {
+		if at, ok := q.ticks[name]; ok && at == from.UnixNano() {
+			q.ticks[name] = to.UnixNano()
+		}
+	}
+	return nil
+}
+
 // checkNames says what is wrong with the name of a queue or of a task.
 func checkNames(queue, task string) error {
 	return (&broker.TaskRun{ID: "-", Queue: queue, Task: task}).Validate()

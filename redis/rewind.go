@@ -1,0 +1,43 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Now returns the server's time. On a cluster that of one of its nodes.
+func (b *Broker) Now(ctx context.Context) (time.Time, error) {
+	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	if err != nil {
+		return time.Time{}, b.fail(ctx, "read the server's clock", err)
+	}
+	return now, nil
+}
+
+// RewindTicks makes to the last claimed tick of a task or of a schedule made at run
+// time, if it is from now.
+func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string, from, to time.Time) error {
+	q, err := b.queue(queueName)
+	if err != nil {
+		return fmt.Errorf("rewind ticks of %s: %w", task, err)
+	}
+	was, err := tickText(from)
+	if err != nil {
+		return fmt.Errorf("rewind ticks of %s: %w", task, err)
+	}
+	is, err := tickText(to)
+	if err != nil {
+		return fmt.Errorf("rewind ticks of %s: %w", task, err)
+	}
+	field := task
+	if entry != "" {
+		field = entryTicks(&broker.Entry{ID: entry, Run: &broker.TaskRun{Task: task}})
+	}
+	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks}, field, was, is); err != nil {
+		return b.fail(ctx, "rewind ticks of "+task, err)
+	}
+	return nil
+}
