@@ -418,14 +418,19 @@ for slot = 1, tonumber(ARGV[2]) do
       end
     end
   end
-  if member ~= '' and broken and whole then
+  if member ~= '' and not broken and (not held or whole) then
+    local gone = redis.pcall('DEL', batch, done)
+    if type(gone) == 'table' then
+      failed, broken = failed or gone, held
+    else
+      redis.call('SREM', KEYS[12], member)
+    end
+  end
+  if member ~= '' and broken and whole then -- what was applied is not to be applied again
     markPlain()
     for _, n in ipairs(applied) do
       redis.call('SETBIT', done, n, 1)
     end
-  elseif member ~= '' and (not held or whole) then
-    redis.call('DEL', batch, done)
-    redis.call('SREM', KEYS[12], member)
   end
 end
 for lane in pairs(woken) do

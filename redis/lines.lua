@@ -152,8 +152,9 @@ local function policies(lines, turns, policy, opens, held)
   -- takes a value out of the round that has no lines any more
   function self.quit(value, seen)
     if not self.first(turns, value) then
-      leave(value, redis.call('HGET', policy, 't' .. value), seen)
-      redis.call('HDEL', policy, 't' .. value)
+      local turn = redis.call('HGET', policy, 't' .. value)
+      redis.call('HDEL', policy, 't' .. value) -- first: what policy says is there has to be
+      leave(value, turn, seen)
     end
   end
 
@@ -206,8 +207,8 @@ local function policies(lines, turns, policy, opens, held)
       self.quit(string.sub(seen, 1, -33))
     end
     if was then
-      redis.call('ZREM', turns, was)
       redis.call('HDEL', policy, 'l' .. line)
+      redis.call('ZREM', turns, was)
       self.quit(string.sub(was, 1, -33))
     end
   end
