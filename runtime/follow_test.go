@@ -383,7 +383,7 @@ func TestOutcomesGoInPortions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
 		s := &slow{Broker: m, Leaser: m}
-		consume(t, s, taskrt.ConsumerConfig{Concurrency: 20, MaxResult: 20 << 20}, tasks.Tasks(nil))
+		consume(t, s, taskrt.ConsumerConfig{Concurrency: 20, MaxResult: 20 << 20, MaxPayload: 32 << 20}, tasks.Tasks(nil))
 		ctx := clientContext(context.Background(), m)
 		_, err := tasks.QueueSum(ctx, nil, "small")
 		require.NoError(t, err)
