@@ -64,6 +64,7 @@ func leak(ctx context.Context, how, text string, key [8]byte, raw []byte, pin in
 		panic(said)
 	case "argument":
 		var none map[string]int
+		//lint:ignore SA5000 it is to panic
 		none[how] = pin
 	case "number":
 		return fmt.Errorf("index %d of %d", pin, len(make([]int, 3)[:min(pin, 2)]))
