@@ -3,6 +3,9 @@
 package runtime_test
 
 import (
+	"bytes"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -115,4 +119,17 @@ func TestOneQueuesGarbageFreezesNoSchedules(t *testing.T) {
 	for _, said := range []string{"{abc}:entries:changes", "{list}:entries is a list, not a hash", "odd"} {
 		require.Contains(t, p.log.String(), said)
 	}
+}
+
+// TestTheClientLibraryWritesNothingRaw uses sentinels, of which it reports each master.
+func TestTheClientLibraryWritesNothingRaw(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t)
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "status", "--broker", s.URL())
+	cmd.Env = append(os.Environ(), appEnv+"=1")
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Run(), stderr.String())
+	require.Contains(t, stdout.String(), "default")
+	require.Empty(t, stderr.String())
 }

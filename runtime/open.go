@@ -46,6 +46,9 @@ func openLogging(ctx context.Context, rawURL string, logger *slog.Logger) (broke
 	case found && scheme == memoryScheme:
 		return memory.New(), nil
 	case found && (strings.HasPrefix(scheme, "redis") || scheme == "unix"):
+		if logger != nil { // a command, whose process this is
+			redis.LogClientLibrary(logger)
+		}
 		b, err := redis.Open(ctx, rawURL, redis.Config{Logger: logger})
 		if err != nil {
 			return nil, err // not b: a nil *redis.Broker would be a broker
