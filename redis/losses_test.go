@@ -299,6 +299,49 @@ func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
 	}
 }
 
+// TestRepeatedTakeKeepsItsBatchWithoutOps loses the reply to a take, and what the
+// server knows of the session's slots, and queues more before the take is repeated.
+func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, c *goredis.Client, base, session string){
+		"the field is deleted": func(t *testing.T, c *goredis.Client, base, session string) {
+			require.NoError(t, c.HDel(t.Context(), base+"ops", session).Err())
+		},
+		"the field is no number, and the queue is mended": func(t *testing.T, c *goredis.Client, base, session string) {
+			require.NoError(t, c.HSet(t.Context(), base+"ops", session, "x").Err())
+			require.NoError(t, c.Set(t.Context(), base+"outbox", "x", 0).Err())
+			_, err := open(t, shared, redis.Config{Prefix: strings.TrimSuffix(base, ":{q}:")}).Recover(t.Context(), []string{"q"})
+			require.NoError(t, err)
+			require.Zero(t, c.Exists(t.Context(), base+"outbox").Val(), "it was put aside")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, l := openLossy(t, shared)
+			c, base := raw(t, shared), prefix(t)+":{q}:"
+			s := join(t, b, 10*time.Second)
+			_, err := s.Take(within(t, 50*time.Millisecond), broker.Want{Queues: []string{"q"}, IO: 1})
+			require.ErrorIs(t, err, context.DeadlineExceeded) // the server knows the script now
+			require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+			lost := make(chan struct{})
+			l.loseAfter(":flights", func() {
+				defer close(lost)
+				lose(t, c, base, s.ID())
+				require.NoError(t, open(t, shared, redis.Config{Prefix: prefix(t)}).QueueTasks(t.Context(), run("more", "q")))
+			})
+			var got []*broker.TaskRun
+			for len(got) < 4 {
+				some, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
+				require.NoError(t, err)
+				got = append(got, some...)
+			}
+			<-lost
+			require.Equal(t, []string{"run-0", "run-1", "run-2", "more"}, ids(got))
+			fenced, err := s.Finish(t.Context(), succeeded(got)...)
+			require.NoError(t, err)
+			require.Empty(t, fenced)
+		})
+	}
+}
+
 func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
 	b, l := openLossy(t, shared)
 	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 3)...))

@@ -18,6 +18,8 @@ local types = {
   number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
   flights = 'set', leases = 'zset',
 }
+-- Of ops takes see to fields that are no numbers: a slot that is used must stay so.
+local counted = {numbers = true, policy = true}
 local at, found = {}, {}
 
 local function isNumber(text)
@@ -89,7 +91,7 @@ for i, key in ipairs(KEYS) do
     redis.call('RENAME', key, name)
     found[#found + 1] = {i, is, name}
     aside[#aside + 1] = i
-  elseif is == 'hash' and types[kind] and mendFields(key, kind) then
+  elseif counted[kind] and is == 'hash' and mendFields(key, kind) then
     found[#found + 1] = {i, is, ''}
   end
 end

@@ -69,7 +69,8 @@ if used and not tonumber(used) then
   redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
   used = slot
 end
-if used and tonumber(used) >= slot then
+-- Of a session that ops does not have, the batch itself says that its slot is used.
+if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) == 1 then
   if redis.call('EXISTS', batch) == 0 then
     redis.call('SREM', KEYS[12], session .. ':' .. ARGV[2]) -- of a take that failed
     return {-2}
