@@ -32,9 +32,11 @@ type secrets struct {
 
 func newSecrets() *secrets { return &secrets{forms: make(map[[shortestSecret]byte][]string)} }
 
-// hide returns text with *** in place of secret values. The beginning of one at
-// the text's end, which was cut, is hidden too.
-func (s *secrets) hide(text string) string {
+// hide returns text with *** in place of secret values.
+func (s *secrets) hide(text string) string { return s.mask(text, false) }
+
+// mask is hide. In a text that was cut it also masks what its end has of a value.
+func (s *secrets) mask(text string, cut bool) string {
 	if s == nil || text == "" {
 		return text
 	}
@@ -44,13 +46,13 @@ func (s *secrets) hide(text string) string {
 	var b strings.Builder
 	done := 0
 	for i := 0; i < len(text); {
-		end := i + s.match(text[i:])
+		end := i + s.match(text[i:], cut)
 		if end == i {
 			i++
 			continue
 		}
 		for j := i + 1; j < end; j++ { // others that begin within it
-			end = max(end, j+s.match(text[j:]))
+			end = max(end, j+s.match(text[j:], cut))
 		}
 		b.WriteString(text[done:i])
 		b.WriteString(hidden)
@@ -63,8 +65,9 @@ func (s *secrets) hide(text string) string {
 	return b.String()
 }
 
-// match returns how many bytes of a secret text begins with.
-func (s *secrets) match(text string) int {
+// match returns how many bytes of a secret text begins with. A text that was cut
+// may have only the first of them.
+func (s *secrets) match(text string, cut bool) int {
 	if len(text) < shortestSecret {
 		return 0
 	}
@@ -72,8 +75,8 @@ func (s *secrets) match(text string) int {
 		switch {
 		case strings.HasPrefix(text, form):
 			return len(form) // the longest come first
-		case len(text) < len(form) && strings.HasPrefix(form, text):
-			return len(text) // it was cut
+		case cut && len(text) < len(form) && strings.HasPrefix(form, text):
+			return len(text)
 		}
 	}
 	return 0
@@ -109,12 +112,15 @@ var (
 )
 
 // hideStack is hide for stacks and what processes print as they crash.
-func (s *secrets) hideStack(stack string) string {
+func (s *secrets) hideStack(stack string) string { return s.maskStack(stack, false) }
+
+// maskStack is hideStack as mask is hide.
+func (s *secrets) maskStack(stack string, cut bool) string {
 	if s == nil || stack == "" {
 		return stack
 	}
 	stack = frameArguments.ReplaceAllString(stack, "$1(...)")
-	return s.hide(registers.ReplaceAllString(stack, "$1$2"+hidden))
+	return s.mask(registers.ReplaceAllString(stack, "$1$2"+hidden), cut)
 }
 
 // hideFailure hides what a failure says of them.
@@ -151,10 +157,11 @@ func (r *runSecrets) get() *secrets {
 	return r.found
 }
 
-// hider returns what hides them in lines of output; nil if there are none.
-func (r *runSecrets) hider() func(string) string {
+// hider returns what hides them in lines of output, which may be cut; nil if
+// there are none.
+func (r *runSecrets) hider() func(line string, cut bool) string {
 	if r == nil {
 		return nil
 	}
-	return func(text string) string { return r.get().hideStack(text) }
+	return func(line string, cut bool) string { return r.get().maskStack(line, cut) }
 }

@@ -72,7 +72,7 @@ type child struct {
 type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
-	hide   func(line string) string
+	hide   func(line string, cut bool) string
 	calls  calls
 	answer *Response // the goroutine's of Run, and others' once over is closed
 	stack  string    // likewise

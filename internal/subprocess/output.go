@@ -36,7 +36,7 @@ type capture struct {
 	mu        sync.Mutex
 	run, task string // empty between runs
 	// hide is the latest run's Request.Hide: what it left running may still write.
-	hide    func(line string) string
+	hide    func(line string, cut bool) string
 	buf     []byte
 	line    []byte
 	dropped int // bytes of the line beyond maxLine
@@ -80,7 +80,7 @@ func (c *capture) read() {
 }
 
 // begin says whose lines follow.
-func (c *capture) begin(run, task string, hide func(string) string) {
+func (c *capture) begin(run, task string, hide func(line string, cut bool) string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
@@ -199,7 +199,7 @@ func (c *capture) emit() {
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
 	if c.hide != nil {
-		line = c.hide(line)
+		line = c.hide(line, dropped > 0)
 	}
 	c.tail.add(line)
 	if !c.budget.take(len(line) + dropped) {

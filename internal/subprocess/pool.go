@@ -125,9 +125,9 @@ type Request struct {
 	Memory int64
 	// DecodeMemory is for [Parent.DecodeMemory].
 	DecodeMemory int
-	// Hide, unless it is nil, returns a line of the run's output as it may be
-	// shown. It may be called concurrently.
-	Hide func(line string) string
+	// Hide, unless it is nil, returns a line of the run's output, whose end may
+	// have been cut, as it may be shown. It may be called concurrently.
+	Hide func(line string, cut bool) string
 }
 
 // Response is what the child's handler said.

@@ -1,0 +1,75 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// saying returns what is shown of a text with which a task fails whose secret
+// parameters are the fields of params.
+func saying[P any](t *testing.T, params P, secrets []string, text string) string {
+	t.Helper()
+	d := &taskrt.Definition[P, taskrt.None]{
+		Spec:         taskrt.Spec{Name: "say", Secrets: secrets},
+		AppendParams: func(_ *P, b []byte) ([]byte, error) { return append(b, 0x80), nil },
+		ReadParams:   func(p *P, r *codec.Reader) { r.Skip(); *p = params },
+	}
+	b := memory.New()
+	bound := taskrt.Bind(d, func(context.Context, *P) (taskrt.None, error) { return taskrt.None{}, errors.New(text) })
+	consume(t, b, taskrt.ConsumerConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, []taskrt.Task{bound})
+	ctx, cancel := context.WithTimeout(clientContext(t.Context(), b), 50*time.Second)
+	defer cancel()
+	h, err := taskrt.Queue(ctx, d, &params, taskrt.Keep(time.Hour))
+	require.NoError(t, err)
+	_, err = h.Wait(ctx)
+	var failed *taskrt.RunError
+	require.ErrorAs(t, err, &failed)
+	return failed.Message
+}
+
+// TestTextsThatOnlyResembleASecretStay: a text may end in what a secret, or a
+// form of it, begins with.
+func TestTextsThatOnlyResembleASecretStay(t *testing.T) {
+	t.Parallel()
+	type params struct {
+		Who   tasks.Credentials
+		Where string
+	}
+	p := params{tasks.Credentials{User: "CANARY-user"}, "https://user:CANARY@example.com/"}
+	for _, text := range []string{
+		"there is no package tasks", "unsupported scheme: http", "https://", "there is no struct named tasks.Credentials",
+	} {
+		require.Equal(t, text, saying(t, p, []string{"who", "where"}, text))
+	}
+	require.Equal(t, "refused: ***, ***", saying(t, p, []string{"who", "where"}, "refused: CANARY-user, https://user:CANARY@example.com/"))
+}
+
+// TestACutLineEndsInNoSecret: of a line that was too long to be logged whole,
+// the end may be the beginning of a secret.
+func TestACutLineEndsInNoSecret(t *testing.T) {
+	t.Parallel()
+	b := memory.New()
+	var log lockedBuffer
+	consume(t, b, taskrt.ConsumerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil))
+	ctx, cancel := context.WithTimeout(clientContext(t.Context(), b), 50*time.Second)
+	defer cancel()
+	p, _ := canaries()
+	h, err := tasks.QueueLeakApart(ctx, "print", strings.Repeat("CANARY", 7000), p.Key, p.Raw, p.Pin, p.Ratio, p.Who, p.Amount, taskrt.Keep(time.Hour))
+	require.NoError(t, err)
+	_, err = h.Wait(ctx)
+	require.NoError(t, err)
+	require.Contains(t, log.String(), "bytes_cut=")
+	require.NotContains(t, log.String(), "CANARY")
+}
