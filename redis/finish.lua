@@ -79,23 +79,23 @@ local function tell(record)
   end
 end
 
-local undone = {} -- what takes back the steps of the run in hand, the last one last
-
-local function undoable(undo)
-  undone[#undone + 1] = undo
-end
-
-local function undoAll()
-  for i = #undone, 1, -1 do
-    undone[i]()
-  end
-  undone = {}
-end
+local undone -- what takes back the steps of the run in hand, the last one last
 
 -- What runs need that end in more than one step, made for the first of them: most
 -- calls have none.
-local follow, waits
+local follow, waits, undoAll
 local function prepare()
+  local function undoable(undo)
+    undone[#undone + 1] = undo
+  end
+
+  function undoAll()
+    for i = #undone, 1, -1 do
+      undone[i]()
+    end
+    undone = {}
+  end
+
   local clock
   local function now()
     if not clock then
@@ -378,13 +378,8 @@ for slot = 1, tonumber(ARGV[2]) do
     prepare()
   end
   local marked = held and (others > 0 or not whole) and redis.call('GET', done)
-  local function markPlain()
-    if #plain > 0 then
-      redis.call('SET', done, marked and either(marked, plain) or plain)
-    end
-  end
-  if held and not whole then
-    markPlain()
+  if held and not whole and #plain > 0 then
+    redis.call('SET', done, marked and either(marked, plain) or plain)
   end
 
   local applied, broken = {}, false -- indexes of the runs whose outcome was applied
@@ -427,7 +422,9 @@ for slot = 1, tonumber(ARGV[2]) do
     end
   end
   if member ~= '' and broken and whole then -- what was applied is not to be applied again
-    markPlain()
+    if #plain > 0 then
+      redis.call('SET', done, marked and either(marked, plain) or plain)
+    end
     for _, n in ipairs(applied) do
       redis.call('SETBIT', done, n, 1)
     end

@@ -130,63 +130,62 @@ local arrived = {}
 
 -- include steer.lua
 
--- Has a page of due runs wait where others do. One that cannot be read comes to
--- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
-local function makeReady(page)
-  local pushed, filed = {}, {}
-  local moved, plain = {}, {}
-  local function push(lane)
-    local elements = plain[lane] or {}
-    if #elements > 0 then
-      redis.call('RPUSH', KEYS[1 + lane], unpack(elements))
-      pushed[lane] = (pushed[lane] or 0) + #elements
-      for _, element in ipairs(elements) do
-        moved[#moved + 1] = element
-      end
-      plain[lane] = nil
-    end
-  end
-  local ok, failure = pcall(function()
-    for _, element in ipairs(page) do
-      local lane = laneOf(element)
-      if lane and bit.band(string.byte(element, 2), 8) > 0 then
-        push(lane) -- they came before
-        local entry = inLines().arrive(lane, KEYS[1 + lane], element)
-        if entry then
-          filed[#filed + 1] = entry
-        else
-          pushed[lane] = (pushed[lane] or 0) + 1
-        end
-        moved[#moved + 1] = element
-      else
-        lane = lane or 2
-        plain[lane] = plain[lane] or {}
-        table.insert(plain[lane], element)
-      end
-      arrived[lane <= 3 and 1 or 2] = true
-    end
-    for lane = 1, 6 do
-      push(lane)
-    end
-  end)
-  local function undo()
-    for lane, n in pairs(pushed) do
-      redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
-    end
-    each(redis.pcall, 'ZREM', KEYS[22], filed)
-  end
-  if ok then
-    must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
-  elseif #moved > 0 then
-    must(undo, 'ZREM', KEYS[1], unpack(moved))
-  end
-  if not ok then
-    error(failure)
-  end
-end
-
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if first and tonumber(first) <= now then
+  -- Has a page of due runs wait where others do. One that cannot be read comes to
+  -- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
+  local function makeReady(page)
+    local pushed, filed = {}, {}
+    local moved, plain = {}, {}
+    local function push(lane)
+      local elements = plain[lane] or {}
+      if #elements > 0 then
+        redis.call('RPUSH', KEYS[1 + lane], unpack(elements))
+        pushed[lane] = (pushed[lane] or 0) + #elements
+        for _, element in ipairs(elements) do
+          moved[#moved + 1] = element
+        end
+        plain[lane] = nil
+      end
+    end
+    local ok, failure = pcall(function()
+      for _, element in ipairs(page) do
+        local lane = laneOf(element)
+        if lane and bit.band(string.byte(element, 2), 8) > 0 then
+          push(lane) -- they came before
+          local entry = inLines().arrive(lane, KEYS[1 + lane], element)
+          if entry then
+            filed[#filed + 1] = entry
+          else
+            pushed[lane] = (pushed[lane] or 0) + 1
+          end
+          moved[#moved + 1] = element
+        else
+          lane = lane or 2
+          plain[lane] = plain[lane] or {}
+          table.insert(plain[lane], element)
+        end
+        arrived[lane <= 3 and 1 or 2] = true
+      end
+      for lane = 1, 6 do
+        push(lane)
+      end
+    end)
+    local function undo()
+      for lane, n in pairs(pushed) do
+        redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
+      end
+      each(redis.pcall, 'ZREM', KEYS[22], filed)
+    end
+    if ok then
+      must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+    elseif #moved > 0 then
+      must(undo, 'ZREM', KEYS[1], unpack(moved))
+    end
+    if not ok then
+      error(failure)
+    end
+  end
   makeReady(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
   first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 end
@@ -250,115 +249,118 @@ end
 local byte = string.byte
 local skipped = {} -- kinds of which a line waits for a slot that is free
 
--- Looks at a page of the ready list, at most the budget of a call: what may start goes
--- into the batch, the rest into lines. An error leaves what was not come to.
-local function takePage(lane, ready, n)
-  local list, page = KEYS[1 + ready], redis.call('LRANGE', KEYS[1 + ready], 0, n - 1)
-  local gather, entries = lines.gather(n)
-  local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
-  local at, gathered = 0, 0
-  local ok, failure = pcall(function()
-    for i = 1, n do
-      local element = page[i]
-      local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
-      if not run then
-        alone = alone + 1
-        put[#put + 1] = element
-      else
-        taken(lane, alone)
-        alone = 0
-        if lines.come(ready, element, run, free[lane] > 0, gather) then
-          counted[#counted + 1] = run
-          put[#put + 1] = element
-          taken(lane, 1)
-        end
-      end
-      at, gathered = i, #entries
-    end
-  end)
-  taken(lane, alone)
-  local waiting = {}
-  for i = 2, gathered, 2 do
-    waiting[#waiting + 1] = entries[i]
-  end
-  local function undo()
-    each(redis.pcall, 'ZREM', KEYS[22], waiting)
-    for _, run in ipairs(counted) do
-      lines.unbegin(run)
-    end
-  end
-  local function undoAll()
-    undo()
-    unput(#put)()
-  end
-  if gathered > 0 then
-    must(undo, 'ZADD', KEYS[22], unpack(entries, 1, gathered))
-  end
-  if #put > 0 then
-    local enough, broken = pcall(enlist)
-    if not enough then
-      undo()
-      error(broken)
-    end
-    must(undo, 'RPUSH', batch, unpack(put))
-  end
-  if at > 0 then
-    must(undoAll, 'LTRIM', list, at, -1)
-  end
-  for i, element in ipairs(put) do
-    reply[size + i] = element
-  end
-  size = size + #put
-  if not ok then
-    error(failure)
-  end
-end
-
--- takes where there are lines: one run a turn, or what is next in the ready list
-local function takeInTurn(lane, list)
-  local ready = (lane - 1) * 3 + list
-  local function put(element)
-    enlist()
-    redis.call('RPUSH', batch, element)
-    size = size + 1
-    reply[size] = element
-    taken(lane, 1)
-  end
-  local function unaside(element)
-    redis.pcall('ZREM', KEYS[20], element)
-  end
-  while room[lane] > 0 and total > 0 and lines.budget() > 0 do
-    local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
-    if not waiting and not plain then
-      return
-    end
-    if waiting and free[lane] <= 0 then
-      skipped[lane] = true
-      return
-    end
-    local line, seen
-    if waiting then
-      line, seen = lines.turn(ready, plain)
-    end
-    if line then
-      lines.start(line, seen, put, unput(1), setAside, unaside)
-    else
-      local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
-      if n <= 0 then
-        break
-      end
-      takePage(lane, ready, n)
-    end
-  end
-  if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
-    left[lane] = true
-  end
-end
-
 local more = false -- to look at
 if lines or special and redis.call('EXISTS', KEYS[24]) == 1 then
   more = inLines().wake()
 end
+local takeInTurn
+if lines then
+  -- Looks at a page of the ready list, at most the budget of a call: what may start goes
+  -- into the batch, the rest into lines. An error leaves what was not come to.
+  local function takePage(lane, ready, n)
+    local list, page = KEYS[1 + ready], redis.call('LRANGE', KEYS[1 + ready], 0, n - 1)
+    local gather, entries = lines.gather(n)
+    local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
+    local at, gathered = 0, 0
+    local ok, failure = pcall(function()
+      for i = 1, n do
+        local element = page[i]
+        local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
+        if not run then
+          alone = alone + 1
+          put[#put + 1] = element
+        else
+          taken(lane, alone)
+          alone = 0
+          if lines.come(ready, element, run, free[lane] > 0, gather) then
+            counted[#counted + 1] = run
+            put[#put + 1] = element
+            taken(lane, 1)
+          end
+        end
+        at, gathered = i, #entries
+      end
+    end)
+    taken(lane, alone)
+    local waiting = {}
+    for i = 2, gathered, 2 do
+      waiting[#waiting + 1] = entries[i]
+    end
+    local function undo()
+      each(redis.pcall, 'ZREM', KEYS[22], waiting)
+      for _, run in ipairs(counted) do
+        lines.unbegin(run)
+      end
+    end
+    local function undoAll()
+      undo()
+      unput(#put)()
+    end
+    if gathered > 0 then
+      must(undo, 'ZADD', KEYS[22], unpack(entries, 1, gathered))
+    end
+    if #put > 0 then
+      local enough, broken = pcall(enlist)
+      if not enough then
+        undo()
+        error(broken)
+      end
+      must(undo, 'RPUSH', batch, unpack(put))
+    end
+    if at > 0 then
+      must(undoAll, 'LTRIM', list, at, -1)
+    end
+    for i, element in ipairs(put) do
+      reply[size + i] = element
+    end
+    size = size + #put
+    if not ok then
+      error(failure)
+    end
+  end
+
+  -- takes where there are lines: one run a turn, or what is next in the ready list
+  function takeInTurn(lane, list)
+    local ready = (lane - 1) * 3 + list
+    local function put(element)
+      enlist()
+      redis.call('RPUSH', batch, element)
+      size = size + 1
+      reply[size] = element
+      taken(lane, 1)
+    end
+    local function unaside(element)
+      redis.pcall('ZREM', KEYS[20], element)
+    end
+    while room[lane] > 0 and total > 0 and lines.budget() > 0 do
+      local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
+      if not waiting and not plain then
+        return
+      end
+      if waiting and free[lane] <= 0 then
+        skipped[lane] = true
+        return
+      end
+      local line, seen
+      if waiting then
+        line, seen = lines.turn(ready, plain)
+      end
+      if line then
+        lines.start(line, seen, put, unput(1), setAside, unaside)
+      else
+        local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
+        if n <= 0 then
+          break
+        end
+        takePage(lane, ready, n)
+      end
+    end
+    if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
+      left[lane] = true
+    end
+  end
+end
+
 for priority = 1, 3 do
   for lane = 1, 2 do
     if wanted[lane] and lines then
