@@ -110,6 +110,7 @@ type Broker struct {
 	cfg      Config
 	clients  clients
 	scripts  scripts
+	url      string        // by which it was opened, or would be
 	id       string        // of this broker, where scripts have to name it
 	calls    atomic.Uint64 // makes tokens of one broker distinct
 	queues   sync.Map      // of *queue by name
@@ -183,6 +184,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
+	b.url = url
 	if err := b.grade(ctx, dial); err != nil {
 		_ = b.Close()
 		return nil, fmt.Errorf("open redis broker: %w", err)
@@ -207,6 +209,7 @@ func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
+	b.url = urlOf(client)
 	return b, nil
 }
 

@@ -88,7 +88,10 @@ type ChildConfig struct {
 	// LC_*, TZ, ZONEINFO, SSL_CERT_FILE, SSL_CERT_DIR, LD_LIBRARY_PATH and those of
 	// the Go runtime such as GODEBUG. A KEY=value is added, and wins. Defaults to
 	// all variables of the consumer. The broker's URL is left out, since a child
-	// queues through its parent: TASKGEN_BROKER passes only by its full name.
+	// queues through its parent: TASKGEN_BROKER passes only by its full name, and so
+	// does a Redis URL with the broker's password, or without one to the same server
+	// and database. A broker that is neither [Open]'s nor of package redis is taken
+	// to be TASKGEN_BROKER's.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
 	// controller enabled for the groups in it. Each child gets one: the kernel
@@ -111,7 +114,7 @@ func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
 		Processes: consumer.Processes, Logger: consumer.Logger,
 		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, MaxFailures: c.MaxFailures, Idle: c.Idle,
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
-		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, BrokerURL: consumer.brokerURL, Cgroup: c.Cgroup,
+		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, GrantsBroker: consumer.grants, Cgroup: c.Cgroup,
 	}
 }
 

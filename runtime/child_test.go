@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -236,6 +239,43 @@ func TestAChildsEnvironmentIsItsConsumersUnlessItIsListed(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, test.want, got)
 		require.NoError(t, stop())
+	}
+}
+
+// TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened: a program of its own reads the
+// URL from a variable of its own.
+func TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened(t *testing.T) {
+	server := redistest.Start(t)
+	ctx := childContext(t)
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	require.NoError(t, client.ConfigSet(ctx, "requirepass", "canary").Err())
+	plain := "redis://:canary@" + server.Addr()
+	for name, test := range map[string]struct {
+		opened, variable, general string
+		env                       []string
+		want                      string
+	}{
+		"a variable of its own": {plain + "/0", plain + "/0", "", nil, ""},
+		"its prefix elsewhere":  {plain + "/0?prefix=app", plain, "", nil, ""},
+		"the general variable":  {"", plain + "/0", plain + "/0", nil, ""},
+		"another server":        {plain + "/0", "redis://:other@cache.example/0", "", nil, "redis://:other@cache.example/0"},
+		"asked for":             {plain + "/0", plain + "/0", "", []string{"*", "TESTAPP_GREETING"}, plain + "/0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TESTAPP_GREETING", test.variable)
+			t.Setenv(taskrt.BrokerEnv, test.general)
+			b, err := taskrt.Open(ctx, test.opened)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = b.(io.Closer).Close() })
+			consume(t, b, taskrt.ConsumerConfig{Processes: 1, Children: taskrt.ChildConfig{Env: test.env}}, tasks.Tasks(nil))
+			ctx := clientContext(ctx, b)
+			handle, err := tasks.QueueUngreeted(ctx, taskrt.Keep(time.Minute))
+			require.NoError(t, err)
+			got, err := handle.Wait(ctx)
+			require.NoError(t, err)
+			require.Equal(t, test.want, got)
+		})
 	}
 }
 

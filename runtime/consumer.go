@@ -87,7 +87,8 @@ type ConsumerConfig struct {
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
 
-	brokerURL string // if it is known: children do not get a variable with this value
+	// grants, unless it is nil, reports whether a value gives access to the broker.
+	grants func(value string) bool
 }
 
 func (cfg *ConsumerConfig) setDefaults() error {
@@ -190,6 +191,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	if err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)
 	}
+	cfg.grants = grantsOf(b)
 	c := &Consumer{
 		broker: b,
 		cfg:    cfg,

@@ -49,7 +49,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeBroker()
-	o.consumer.Logger, o.consumer.brokerURL = logger, brokerURL(o.broker)
+	o.consumer.Logger = logger
 	roles, err := a.roles(ctx, b, o)
 	if err != nil {
 		return err

@@ -64,6 +64,15 @@ func openLogging(ctx context.Context, rawURL string, logger *slog.Logger) (broke
 	return nil, fmt.Errorf("open broker %q: unknown scheme; use a memory:, redis:, rediss:, unix:, redis+cluster: or redis+sentinel: URL", redact(rawURL))
 }
 
+// grantsOf returns what reports whether a text gives access to a broker, nil if the
+// broker cannot.
+func grantsOf(b broker.Broker) func(text string) bool {
+	if reached, ok := b.(interface{ ReachedBy(text string) bool }); ok {
+		return reached.ReachedBy
+	}
+	return nil
+}
+
 func brokerURL(rawURL string) string {
 	if rawURL == "" {
 		rawURL = os.Getenv(BrokerEnv)

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/taskgen/taskgen/internal/brokerurl"
 )
 
 // DefaultEnv returns the names and patterns of the environment variables that
@@ -32,11 +34,20 @@ const brokerVariable = "TASKGEN_BROKER"
 type environment struct {
 	allowed []string          // names and patterns of the parent's variables
 	given   map[string]string // variables with their values
-	broker  string            // the broker's URL: a variable with this value passes only by its name
+	// grants reports whether a value gives access to the broker: a variable that
+	// has such a value passes only by its full name.
+	grants func(value string) bool
 }
 
-func newEnvironment(list []string, broker string) environment {
-	e := environment{given: make(map[string]string)}
+func newEnvironment(cfg *Config) environment {
+	e := environment{given: make(map[string]string), grants: cfg.GrantsBroker}
+	list, broker := cfg.Env, cfg.BrokerURL
+	if broker == "" && e.grants == nil {
+		broker = os.Getenv(brokerVariable)
+	}
+	if e.grants == nil {
+		e.grants = func(value string) bool { return brokerurl.Shares(value, broker) }
+	}
 	for _, entry := range list {
 		if name, value, ok := strings.Cut(entry, "="); ok {
 			e.given[name] = value
@@ -48,9 +59,6 @@ func newEnvironment(list []string, broker string) environment {
 		e.allowed = []string{"*"}
 	} else {
 		e.allowed = append(e.allowed, DefaultEnv()...)
-	}
-	if strings.Contains(broker, "://") {
-		e.broker = broker
 	}
 	return e
 }
@@ -71,10 +79,10 @@ func (e environment) list(mark string) []string {
 	return env
 }
 
-// allows reports whether a variable of the parent's passes. The broker's URL
-// passes only if the variable that holds it is named in full.
+// allows reports whether a variable of the parent's passes. One that gives access
+// to the broker passes only if it is named in full.
 func (e environment) allows(name, value string) bool {
-	if name == brokerVariable || e.broker != "" && value == e.broker {
+	if name == brokerVariable || strings.Contains(value, "://") && e.grants(value) {
 		return slices.Contains(e.allowed, name)
 	}
 	return slices.ContainsFunc(e.allowed, func(pattern string) bool {

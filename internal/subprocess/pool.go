@@ -74,8 +74,13 @@ type Config struct {
 	Env []string
 
 	// BrokerURL is the broker's URL, if it is known: a variable of the parent's
-	// that has exactly this value passes only by its full name.
+	// that gives access to the same broker, whatever its other options, passes only
+	// by its full name. Defaults to TASKGEN_BROKER.
 	BrokerURL string
+
+	// GrantsBroker, unless it is nil, reports instead of BrokerURL whether a
+	// variable's value gives access to the broker. It may be called concurrently.
+	GrantsBroker func(value string) bool
 
 	// Schema lists what a child has to know, each with its name as the first
 	// word: one whose Serve does not have all of them does not come up. It may

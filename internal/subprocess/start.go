@@ -71,7 +71,7 @@ func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup) (*os.Pro
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  arguments(),
-		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(p.cfg.Env, p.cfg.BrokerURL).list(mark.String()), Sys: attributes},
+		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(&p.cfg).list(mark.String()), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply

@@ -1,0 +1,39 @@
+package brokerurl_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/brokerurl"
+)
+
+func TestShares(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text, broker string
+		want         bool
+	}{
+		{"redis://:pw@host:6379/0", "redis://:pw@host:6379/0", true},
+		{"redis://:pw@host:6379/0", "redis://:pw@host:6379/0?prefix=app", true},
+		{"rediss://user:pw@HOST/3", "redis://:pw@host:6379/0?prefix=app", true},
+		{"redis://:pw@other", "redis+cluster://:pw@host:7000?addr=host:7001", true},
+		{"redis://:other@host:6379/0", "redis://:pw@host:6379/0", false},
+		{"redis://host:6379/0", "redis://:pw@host:6379/0", false},
+		{"redis://:pw@host:6379/0", "redis://host:6379/0", false},
+		{"https://user:pw@host", "redis://:pw@host", false},
+		{"redis://host", "redis://host:6379/0?prefix=app", true},
+		{"redis://host/1", "redis://host/0", false},
+		{"redis://host:7001", "redis+cluster://host:7000?addr=host:7001", true},
+		{"redis://[::1]", "redis://[::1]:6379", true},
+		{"redis://other", "redis://host", false},
+		{"unix:///run/a.sock?db=0", "unix:///run/a.sock?prefix=app", true},
+		{"unix:///run/a.sock", "unix:///run/b.sock", false},
+		{"second", "second", false},
+		{"", "", false},
+		{"memory:", "memory:", false},
+		{"%", "redis://%", false},
+	} {
+		require.Equal(t, c.want, brokerurl.Shares(c.text, c.broker), "%q and %q", c.text, c.broker)
+	}
+}
