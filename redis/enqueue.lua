@@ -29,7 +29,8 @@
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
 --       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
---       with that revision, or an array: of each run whose unique key is a live
+--       with that revision, 6 when a call that is not decided (stage.lua) has reserved an
+--       id or a unique key, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
 --       live one; the tick is claimed then; or a text, the error by which nothing of
 --       the group is stored. Refused by the server at maxmemory,
@@ -97,10 +98,10 @@ end
 local places = {d = KEYS[14], o = KEYS[15]}
 
 -- verdict of a group whose ids are KEYS[k..k+ids-1] and whose unique keys
--- follow: 0 store it, 1 to 5 or an array refuse it, -1 it was stored by an earlier
+-- follow: 0 store it, 1 to 6 or an array refuse it, -1 it was stored by an earlier
 -- call with this token, though its runs may have ended since.
 local function check(source, task, tick, ids, uniques)
-  local live, others = false, {}
+  local live, others, undecided = false, {}, false
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
   local parked = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
   local first = k
@@ -126,6 +127,7 @@ local function check(source, task, tick, ids, uniques)
     elseif owner == token or owner == 'ended:' .. token then
       return -1
     else
+      undecided = undecided or owner and string.sub(owner, 1, 6) == 'stage:'
       live = live or owner and string.sub(owner, 1, 6) ~= 'ended:' and owner ~= 'parked:' .. (parked or '')
     end
   end
@@ -136,11 +138,15 @@ local function check(source, task, tick, ids, uniques)
       if by == token then
         return -1
       end
+      undecided = undecided or by and string.sub(by, 1, 6) == 'stage:'
       if string.sub(owner, 1, 1) ~= ' ' and by ~= 'parked:' .. (parked or '') then -- else its run has ended, or it is this
         others[#others + 1] = i
         others[#others + 1] = id
       end
     end
+  end
+  if undecided then
+    return 6
   end
   if (live or #others > 0) and from == 'o' then
     if redis.call('LREM', KEYS[15], 1, rest) == 0 then

@@ -159,9 +159,16 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	}
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
-			p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.place.unique)
-		return err
+		for {
+			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
+				p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.place.unique)
+			if v != int64(2) {
+				return err
+			}
+			if err := p.b.awaitStages(ctx, p.to, p.place.keys()); err != nil {
+				return err
+			}
+		}
 	})
 	if id, refused := v.(string); refused {
 		return &broker.Duplicate{Index: -1, ID: id}, err
@@ -182,7 +189,7 @@ func (p *parking) begin(ctx context.Context) error {
 			return p.b.queueStaged(ctx, p.q, p.runs, p.group[0], p.token)
 		}
 		p.members.result = nil
-		return p.b.queueGroup(ctx, p.q, p.members)
+		return p.b.queueGroup(ctx, p.q, p.members, "queue members")
 	})
 	if err == nil && p.members.verdict == sourceGone {
 		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",

@@ -373,12 +373,15 @@ func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
 func (m *moving) settle(ctx context.Context, s *sending) {
 	var over []string
 	var failed error
+	var undecided []int
 	n := 0
 	for i, g := range s.groups {
 		switch {
 		case g.verdict == isStored:
 			n++
 			over = append(over, s.entries[i])
+		case g.verdict == isUndecided:
+			undecided = append(undecided, i)
 		case g.verdict == sourceGone:
 			over = append(over, s.entries[i])
 		case errors.Is(g.result, broker.ErrDuplicate):
@@ -391,13 +394,32 @@ func (m *moving) settle(ctx context.Context, s *sending) {
 	m.mu.Lock()
 	m.total += n
 	m.mu.Unlock()
-	m.stay(len(s.entries)-len(over), failed)
+	m.stay(len(s.entries)-len(over)-len(undecided), failed)
+	m.decide(ctx, s, undecided)
 	if err := m.remove(ctx, s, over); err != nil {
 		m.stay(len(over), err)
 		return
 	}
 	if failed == nil {
 		m.stay(0, m.b.keepMoved(ctx, s.moved, movedKept))
+	}
+}
+
+// decide sends runs again that could be duplicates of those of calls which are not
+// decided, if these are now. Else they stay: it is not known whether they are.
+func (m *moving) decide(ctx context.Context, s *sending, undecided []int) {
+	for _, i := range undecided {
+		of, err := m.b.reservers(ctx, s.to, s.groups[i].reserved())
+		decided := err == nil
+		for token, reserved := range of {
+			over, failed := m.b.decide(ctx, s.to, token, reserved...)
+			decided, err = decided && over, errors.Join(err, failed)
+		}
+		if !decided {
+			m.stay(1, err)
+			continue
+		}
+		m.send(ctx, s.alone(i))
 	}
 }
 

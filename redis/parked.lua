@@ -9,8 +9,9 @@
 --       queue and the name of its group, 5 '1' if its id is its own, 6 the record,
 --       '' for none, 7 ms to keep them if nobody says stay, 8 what its unique key is
 --       named, '' for none
--- Returns 0, 1 when the id is live already, or the id of the run that has the
---       unique key.
+-- Returns 0, 1 when the id is live already, 2 when a call that is not decided
+--       (stage.lua) has reserved the id or the unique key, or the id of the run that has
+--       the unique key.
 local mine = redis.call('GET', KEYS[1])
 local other = mine and string.sub(mine, 1, 16) ~= ARGV[2]
 local owner = redis.call('GET', KEYS[2])
@@ -34,6 +35,9 @@ if ARGV[1] ~= 'park' then
     redis.call('HDEL', KEYS[4], ARGV[3])
   end
   return 0
+end
+if ARGV[5] == '1' and owner and string.sub(owner, 1, 6) == 'stage:' or by and string.sub(by, 1, 6) == 'stage:' then
+  return 2
 end
 if other or ARGV[5] == '1' and owner and not owned and string.sub(owner, 1, 6) ~= 'ended:' then
   return 1

@@ -73,29 +73,56 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if len(g.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &g.claims, runs)
 	}
-	return b.queueGroup(ctx, q, g)
+	return b.queueGroup(ctx, q, g, "queue tasks")
 }
 
 // queueGroup queues what one call does by a script, with what is queued at the same
-// time. What a large call has reserved that is not decided yet it waits for.
-func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group) error {
+// time. What a large call has reserved that is not decided yet it waits for. An error
+// opens with what was done, unless it is the result of the group.
+func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group, what string) error {
 	for {
 		if err := q.enqueue.do(ctx, b, g, g.weight()); err != nil {
-			return fmt.Errorf("queue tasks: %w", err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		if !errors.Is(g.result, broker.ErrDuplicate) {
+		if g.verdict != isUndecided {
 			return g.result
 		}
-		again, err := b.awaitStages(ctx, q, append(slices.Clone(g.claims.keys), g.owners...))
-		if err != nil {
-			return fmt.Errorf("queue tasks: %w", err)
-		}
-		if !again {
-			return g.result
+		if err := b.awaitStages(ctx, q, g.reserved()); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		g.result, g.verdict = nil, 0
 	}
 }
+
+// storeDecided is store, and waits for what large calls have reserved that are not
+// decided yet.
+func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*group) error {
+	for {
+		if err := b.store(ctx, q, groups); err != nil {
+			return err
+		}
+		var undecided []*group
+		var keys []string
+		for _, g := range groups {
+			if g.verdict == isUndecided {
+				undecided, keys = append(undecided, g), append(keys, g.reserved()...)
+			}
+		}
+		if len(undecided) == 0 {
+			return nil
+		}
+		if err := b.awaitStages(ctx, q, keys); err != nil {
+			return err
+		}
+		for _, g := range undecided {
+			g.result, g.verdict = nil, 0
+		}
+		groups = undecided
+	}
+}
+
+// reserved returns the keys of the ids and unique keys of a group.
+func (g *group) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
 
 // weight is what a group counts in a command that others share: its bytes, or as
 // much of a page as it costs the server.
@@ -439,9 +466,15 @@ const (
 	taskDisabled = 3
 	sourceGone   = 4
 	entryGone    = 5
-	keyLives     = 6 // that is, an array
-	notStored    = 7 // that is, a text
+	isUndecided  = 6
+	keyLives     = 7 // that is, an array
+	notStored    = 8 // that is, a text
 )
+
+// errUndecided is the result of a group of which a call that is being stored has
+// reserved an id or a unique key: nothing of the group is stored, and no task was
+// refused. It never leaves the package.
+var errUndecided = errors.New("another call has reserved an id or a unique key, and is not stored yet")
 
 // setResults sets each group's result, that of a stored one to what became of
 // its confirmation.
@@ -467,6 +500,8 @@ func setResults(reply any, groups []*group, confirmed error) error {
 			}
 		case idLives:
 			g.result = broker.ErrDuplicate
+		case isUndecided:
+			g.result = errUndecided
 		case sourceGone:
 			// Nothing is stored, as it should be.
 		case taskDisabled:

@@ -111,15 +111,15 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			}
 		}
 		if cursor, ok = reply[0].(string); !ok || cursor == "0" {
+			if n, _ := reply[4].(int64); n > 0 { // before what waits for these calls
+				failed = errors.Join(failed, b.sweepStages(ctx, q))
+			}
 			if n, _ := reply[2].(int64); n > 0 {
 				_, err := b.moveAll(ctx, q)
 				failed = errors.Join(failed, err)
 			}
 			if n, _ := reply[3].(int64); n > 0 {
 				failed = errors.Join(failed, b.settleAll(ctx, q))
-			}
-			if n, _ := reply[4].(int64); n > 0 {
-				failed = errors.Join(failed, b.sweepStages(ctx, q))
 			}
 			return total, failed
 		}

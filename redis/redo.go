@@ -143,7 +143,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 	if err := b.announce(ctx, q); err != nil {
 		return n, err
 	}
-	if err := b.store(ctx, q, groups); err != nil {
+	if err := b.storeDecided(ctx, q, groups); err != nil {
 		return n, err
 	}
 	var failed error
@@ -212,7 +212,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	moved := []string{to.base + "moved:" + hex.EncodeToString(sum[:tokenDigits/2])}
 	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
 	if err = s.b.announce(ctx, to); err == nil {
-		err = s.b.store(ctx, to, []*group{g})
+		err = s.b.storeDecided(ctx, to, []*group{g})
 	}
 	switch {
 	case err != nil:

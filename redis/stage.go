@@ -87,7 +87,7 @@ type stage struct {
 	entry   string // and the token of what reserved it
 	refused []broker.Duplicate
 	live    bool     // a run with an own id of theirs
-	inWay   []string // some of the keys that others own
+	inWay   []string // some of the keys that calls own which are not decided
 }
 
 func (q *queue) staging(token string) string { return q.base + token }
@@ -120,12 +120,8 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 		if !errors.Is(err, broker.ErrDuplicate) || len(s.inWay) == 0 {
 			return err
 		}
-		again, failed := b.awaitStages(ctx, q, s.inWay)
-		if failed != nil {
-			return fmt.Errorf("queue tasks: %w", failed)
-		}
-		if !again {
-			return err
+		if err := b.awaitStages(ctx, q, s.inWay); err != nil {
+			return fmt.Errorf("queue tasks: %w", err)
 		}
 	}
 }
@@ -248,7 +244,8 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	others, _ := v.([]any)
 	for i := 0; i+1 < len(others); i += 2 {
 		at, _ := others[i].(int64)
-		if at < 1 || int(at) > len(page) {
+		undecided := at < 0
+		if at = max(at, -at); at < 1 || int(at) > len(page) {
 			return fmt.Errorf("queue tasks: unexpected run %d in the reply of the stage script", at)
 		}
 		if id, _ := others[i+1].(string); id != "" {
@@ -256,7 +253,7 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 		} else {
 			s.live = true
 		}
-		if len(s.inWay) < inWay {
+		if undecided && len(s.inWay) < inWay {
 			s.inWay = append(s.inWay, of[at-1]...)
 		}
 	}
@@ -351,41 +348,50 @@ func parseStaged(entry string) (string, error) {
 	return entry[stageHeader+size:], nil
 }
 
-// awaitStages waits until calls that have reserved some of the keys, and are not
-// decided, are stored or gone, and reports whether there were any.
-func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) (bool, error) {
-	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.Exists(ctx, q.stages).Result() })
-	if err != nil || n == 0 {
-		return false, b.failed(ctx, "look for calls that are being stored", err)
-	}
-	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.MGet(ctx, keys[:min(len(keys), inWay)]...).Result()
+// reservers returns the calls that are not decided and have reserved some of the keys,
+// and for each which of these.
+func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[string][]string, error) {
+	of := map[string][]string{}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
+		return !strings.HasPrefix(key, q.owner("")) && !strings.HasPrefix(key, q.unique(""))
 	})
-	if err != nil {
-		return false, b.fail(ctx, "read who has ids and unique keys", err)
-	}
-	var tokens []string
-	for _, v := range values {
-		owner, _ := v.(string)
-		if at := strings.LastIndexByte(owner, ' ') + 1; strings.HasPrefix(owner[at:], stageOpens) && !slices.Contains(tokens, owner[at:]) {
-			tokens = append(tokens, owner[at:])
+	for page := range slices.Chunk(keys, inWay) {
+		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
+		if err != nil {
+			return nil, b.fail(ctx, "read who has ids and unique keys", err)
+		}
+		for i, v := range values {
+			owner, _ := v.(string)
+			if token := owner[strings.LastIndexByte(owner, ' ')+1:]; strings.HasPrefix(token, stageOpens) {
+				of[token] = append(of[token], page[i])
+			}
 		}
 	}
-	for _, token := range tokens {
+	return of, nil
+}
+
+// awaitStages waits until calls that have reserved some of the keys, and are not
+// decided, are stored or gone.
+func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error {
+	of, err := b.reservers(ctx, q, keys)
+	if err != nil {
+		return err
+	}
+	for token, reserved := range of {
 		for {
-			decided, err := b.decide(ctx, q, token)
+			decided, err := b.decide(ctx, q, token, reserved...)
 			if err != nil {
-				return false, err
+				return err
 			}
 			if decided {
 				break
 			}
 			if !b.pause(ctx, stageNap) {
-				return false, errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
+				return errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
 			}
 		}
 	}
-	return len(tokens) > 0, nil
+	return nil
 }
 
 func (b *Broker) failed(ctx context.Context, what string, err error) error {

@@ -9,8 +9,9 @@
 --       runs on the pages before, 4 '1' to store nothing and only check; then for each
 --       run its entry (unstage.lua), and letters for its keys: i, u
 -- Returns 0 when the page is stored (by this call or by an earlier one), -1 when the
---       stage is gone, or an array: of each run in whose way a live one is, its place
---       on the page, from 1, and the id of the live one, '' when it is its own.
+--       stage is gone, or an array: of each run in whose way another is, its place
+--       on the page, from 1, and the id of the other, '' when it is its own; the place
+--       is negative when the other is one of a call that is not decided.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, before, check = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
@@ -31,11 +32,15 @@ for a = 6, #ARGV, 2 do
   for letter in string.gmatch(ARGV[a], '[iu]') do
     local owner = redis.call('GET', KEYS[k])
     k = k + 1
-    if owner and letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
-      others[#others + 1] = a / 2 - 2
+    local by = owner and string.match(owner, '[^ ]*$')
+    local place = by and string.sub(by, 1, 6) == 'stage:' and 2 - a / 2 or a / 2 - 2
+    if by == token then
+      place = nil -- an earlier try of this page reserved it
+    elseif owner and letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
+      others[#others + 1] = place
       others[#others + 1] = ''
     elseif owner and letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
-      others[#others + 1] = a / 2 - 2
+      others[#others + 1] = place
       others[#others + 1] = string.match(owner, '^%S*')
     end
   end

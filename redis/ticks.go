@@ -35,10 +35,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, ticksOf, ti
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	if err := q.enqueue.do(ctx, b, g, g.weight()); err != nil {
-		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
-	}
-	return g.result
+	return b.queueGroup(ctx, q, g, "queue tick of "+run.Task)
 }
 
 // LastTick returns the last claimed tick of a task, the zero time if there was

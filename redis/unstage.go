@@ -165,10 +165,16 @@ func (b *Broker) seeStaged(ctx context.Context, q *queue) error {
 
 // decide moves the runs of a call that was committed, takes those of one away whose
 // time is over, and reports false while it may still be committed.
-func (b *Broker) decide(ctx context.Context, q *queue, token string) (bool, error) {
+// The keys given, ids and unique keys, are not the call's afterwards, though its entries
+// are lost or cannot be read.
+func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...string) (bool, error) {
 	left, err := b.unstageOthers(ctx, q, token, "expire", 0)
 	if err == nil && left == isCommitted {
 		_, err = b.unstageOthers(ctx, q, token, "move", 0)
+	}
+	if err == nil && left != notOver && len(keys) > 0 {
+		all := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), keys...)
+		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.work, all, "expire", token, 0, 0, b.cfg.MaxDead, b.bad)
 	}
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)

@@ -12,7 +12,8 @@
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 stages, 13 staged,
 --       14 the call's stage, 15 its stub, 16 lines, 17 turns, 18 policy, 19 dead,
 --       20 dropped; then for each run its id key, its unique key and its record, if
---       it has them
+--       it has them; behind these, of drop and expire, ids and unique keys that are free
+--       at the end of the call if they are its own
 -- ARGV  1 move; drop, by who stored the pages; or expire, by others, 2 token, 3 number
 --       of runs in the stage, 4 of those on the page, its first ones, 5 cap of the dead
 --       list, 6 a failure for entries that cannot be read; then for each run letters
@@ -56,6 +57,12 @@ if mode ~= 'move' then
   end
   redis.call('LTRIM', KEYS[14], #page, -1)
   if length == #page then
+    for i = k, #KEYS do -- what it owns of which no entry tells
+      local owner = redis.call('GET', KEYS[i])
+      if owner and string.sub(owner, -#token) == token then
+        redis.call('DEL', KEYS[i])
+      end
+    end
     redis.call('HDEL', KEYS[12], token)
   end
   return length - #page
