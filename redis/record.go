@@ -118,15 +118,17 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 // askRecord returns the reply of the record script, once what large calls have
 // committed is where that looks.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
+	script := b.scripts.record
+	script.mendable = waiter != "" // who only looks changes nothing
 	keys := []string{q.record(id), q.waiters, q.progress(id), q.staged}
-	v, err := b.repeat(ctx, b.scripts.record, b.clients.work, keys, waiter, id)
+	v, err := b.repeat(ctx, script, b.clients.work, keys, waiter, id)
 	if v != int64(1) || err != nil {
 		return v, err
 	}
 	if err := b.seeStaged(ctx, q); err != nil {
 		return nil, err
 	}
-	return b.repeat(ctx, b.scripts.record, b.clients.work, keys[:3], waiter, id)
+	return b.repeat(ctx, script, b.clients.work, keys[:3], waiter, id)
 }
 
 // states are the letters that open a stored record.
