@@ -72,9 +72,9 @@ if steered then
   -- that they are at the heads of their lists in their order.
   local function bringBack(task, from)
     while looks > 0 and bytes > 0 do
-      local page = redis.call('ZRANGE', KEYS[20], '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
+      local page = redis.call('ZRANGE', KEYS[18], '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
       if #page == 0 then
-        redis.call('ZREM', KEYS[21], task)
+        redis.call('ZREM', KEYS[19], task)
         return true
       end
       for i = 1, #page, 2 do
@@ -88,37 +88,37 @@ if steered then
           end
           must(function()
             if entry then
-              redis.pcall('ZREM', KEYS[22], entry)
+              redis.pcall('ZREM', KEYS[20], entry)
             else
               redis.pcall('LTRIM', KEYS[1 + lane], 1, -1)
             end
-          end, 'ZREM', KEYS[20], page[i])
+          end, 'ZREM', KEYS[18], page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end
       end
       from = page[#page]
     end
-    redis.call('ZADD', KEYS[21], from, task)
+    redis.call('ZADD', KEYS[19], from, task)
   end
 
-  local enabling = redis.call('ZRANGE', KEYS[21], 0, 0, 'WITHSCORES')
+  local enabling = redis.call('ZRANGE', KEYS[19], 0, 0, 'WITHSCORES')
   while #enabling > 0 do
     if not bringBack(enabling[1], enabling[2]) then
       return {0}
     end
-    enabling = redis.call('ZRANGE', KEYS[21], 0, 0, 'WITHSCORES')
+    enabling = redis.call('ZRANGE', KEYS[19], 0, 0, 'WITHSCORES')
   end
 
   local disabled, last = {}, nil
-  for _, task in ipairs(redis.call('SMEMBERS', KEYS[19])) do
+  for _, task in ipairs(redis.call('SMEMBERS', KEYS[17])) do
     disabled[task] = true
   end
 
   -- keeps a run aside if its task is disabled, and returns whether it is
   function setAside(element)
     if disabled[look(element)] then
-      last = (last or tonumber(redis.call('ZRANGE', KEYS[20], -1, -1, 'WITHSCORES')[2] or 0)) + 1
-      redis.call('ZADD', KEYS[20], string.format('%.0f', last), element)
+      last = (last or tonumber(redis.call('ZRANGE', KEYS[18], -1, -1, 'WITHSCORES')[2] or 0)) + 1
+      redis.call('ZADD', KEYS[18], string.format('%.0f', last), element)
       return true
     end
   end
@@ -135,7 +135,7 @@ if steered then
       for _, element in ipairs(page) do
         if setAside(element) then
           must(function()
-            redis.pcall('ZREM', KEYS[20], element)
+            redis.pcall('ZREM', KEYS[18], element)
           end, 'LREM', list, 1, element)
           looks = looks - math.floor(kept / 20) -- which it passed
         else

@@ -277,11 +277,11 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	q, start := h.q, time.Now()
-	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member), q.dead, q.dropped,
+	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member),
 		q.paused, q.disabled, q.aside, q.enabling,
 		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox, q.stages)
 	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), word,
-		s.b.cfg.MaxDead, s.b.bad, r.aheadIO, r.aheadCPU, ""}
+		r.aheadIO, r.aheadCPU, ""}
 	take := s.b.scripts.take
 	if s.b.clients.work.routes != nil {
 		args[len(args)-1] = "1"

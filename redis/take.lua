@@ -7,18 +7,17 @@
 --
 -- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
 --       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 ops, 15 the slot's batch, 16-17 dead, dropped (not used),
---       18 paused, 19 disabled, 20 aside: runs of disabled tasks in their order,
---       21 enabling: tasks whose runs are to come back from there, and up to
---       which one that is not done, 22 lines, 23 turns, 24 policy, 25 opens,
---       26 held, 27 starts, 28 rates, 29 outbox, 30 stages
+--       13 leases, 14 ops, 15 the slot's batch, 16 paused, 17 disabled,
+--       18 aside: runs of disabled tasks in their order, 19 enabling: tasks whose
+--       runs are to come back from there, and up to which one that is not done,
+--       20 lines, 21 turns, 22 policy, 23 opens, 24 held, 25 starts, 26 rates,
+--       27 outbox, 28 stages
 -- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
 --       both together, 7 '1' if the caller will sleep when there is nothing, or
 --       the element by which a caller that takes from several queues watches
---       this one, 8-9 cap of the dead list, a failure (not used),
---       10 how many of the io, 11 of the cpu are to be taken only as far as
+--       this one, 8 how many of the io, 9 of the cpu are to be taken only as far as
 --       they are not more than an equal share of the sessions that hold some,
---       12 '1' if the caller reads the batch itself, with the command it sends
+--       10 '1' if the caller reads the batch itself, with the command it sends
 --       behind this one: the server is faster at that than a script
 -- Returns an array: first the milliseconds until the next delayed run is due, or
 --       one that waits for a rate may start
@@ -32,7 +31,7 @@
 local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
 local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
 local wanted = {room[1] > 0, room[2] > 0}
-local free = {room[1] - tonumber(ARGV[10]), room[2] - tonumber(ARGV[11])}
+local free = {room[1] - tonumber(ARGV[8]), room[2] - tonumber(ARGV[9])}
 
 -- tells producers for five minutes that somebody waits
 local function sleep()
@@ -45,7 +44,7 @@ end
 
 if #ARGV[7] > 1 then
   for lane = 1, 2 do
-    local watched = watching(KEYS[9 + lane])
+    local watched = watchedOf(KEYS[9 + lane])
     if wanted[lane] and redis.call('EXISTS', watched) == 0 then
       redis.call('RPUSH', watched, ARGV[7])
       redis.call('PEXPIRE', watched, 3600000)
@@ -54,7 +53,7 @@ if #ARGV[7] > 1 then
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[21], KEYS[22], KEYS[29], KEYS[30]) == 0 then
+if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[19], KEYS[20], KEYS[27], KEYS[28]) == 0 then
   sleep()
   return {-3}
 end
@@ -63,7 +62,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
 
-local reply, apart = {}, ARGV[12] == '1'
+local reply, apart = {}, ARGV[10] == '1'
 local used = redis.call('HGET', KEYS[14], session)
 if used and not tonumber(used) then
   redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
@@ -89,9 +88,9 @@ if total <= 0 then
   return {-2}
 end
 
-local special = redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21], KEYS[24], KEYS[30]) > 0
-local steered = special and redis.call('EXISTS', KEYS[18], KEYS[19], KEYS[21]) > 0
-if steered and redis.call('EXISTS', KEYS[18]) == 1 then
+local special = redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19], KEYS[22], KEYS[28]) > 0
+local steered = special and redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19]) > 0
+if steered and redis.call('EXISTS', KEYS[16]) == 1 then
   sleep()
   return {-1}
 end
@@ -120,8 +119,8 @@ local lines -- how runs with limits or a fair value wait, where there are any
 local function inLines()
   if not lines then
     local micros = time[1] * 1000000 + time[2]
-    lines = policies(KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26])
-    turning(lines, KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27], KEYS[28], micros)
+    lines = policies(KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24])
+    turning(lines, KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], micros)
   end
   return lines
 end
@@ -175,7 +174,7 @@ if first and tonumber(first) <= now then
       for lane, n in pairs(pushed) do
         redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
       end
-      each(redis.pcall, 'ZREM', KEYS[22], filed)
+      each(redis.pcall, 'ZREM', KEYS[20], filed)
     end
     if ok then
       must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
@@ -186,6 +185,7 @@ if first and tonumber(first) <= now then
       error(failure)
     end
   end
+
   makeReady(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
   first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 end
@@ -214,13 +214,6 @@ local function taken(lane, n)
   total = total - n
 end
 
--- returns what takes the last n back that were added to the batch
-local function unput(n)
-  return function()
-    redis.pcall('LTRIM', batch, 0, -1 - n)
-  end
-end
-
 local function take(lane, list)
   local n, length = share(lane, list, total)
   if n < length then
@@ -234,10 +227,14 @@ local function take(lane, list)
   if n == length and size == 1 then
     redis.call('RENAME', list, batch)
     moved = apart and {} or redis.call('LRANGE', batch, 0, -1)
+  elseif n == 1 then
+    moved = {redis.call('LMOVE', list, batch, 'LEFT', 'RIGHT')}
   else
     moved = redis.call('LRANGE', list, 0, n - 1)
     each(redis.call, 'RPUSH', batch, moved)
-    must(unput(n), 'LTRIM', list, n, -1)
+    must(function()
+      redis.pcall('LTRIM', batch, 0, -1 - n)
+    end, 'LTRIM', list, n, -1)
   end
   for i = 1, apart and 0 or n do
     reply[size + i] = moved[i]
@@ -246,15 +243,13 @@ local function take(lane, list)
   taken(lane, n)
 end
 
-local byte = string.byte
-local skipped = {} -- kinds of which a line waits for a slot that is free
-
 local more = false -- to look at
-if lines or special and redis.call('EXISTS', KEYS[24]) == 1 then
+local skipped = {} -- kinds of which a line waits for a slot that is free
+local takeInTurn -- while there are lines
+if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
   more = inLines().wake()
-end
-local takeInTurn
-if lines then
+  local byte = string.byte
+
   -- Looks at a page of the ready list, at most the budget of a call: what may start goes
   -- into the batch, the rest into lines. An error leaves what was not come to.
   local function takePage(lane, ready, n)
@@ -287,17 +282,17 @@ if lines then
       waiting[#waiting + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', KEYS[22], waiting)
+      each(redis.pcall, 'ZREM', KEYS[20], waiting)
       for _, run in ipairs(counted) do
         lines.unbegin(run)
       end
     end
     local function undoAll()
       undo()
-      unput(#put)()
+      redis.pcall('LTRIM', batch, 0, -1 - #put)
     end
     if gathered > 0 then
-      must(undo, 'ZADD', KEYS[22], unpack(entries, 1, gathered))
+      must(undo, 'ZADD', KEYS[20], unpack(entries, 1, gathered))
     end
     if #put > 0 then
       local enough, broken = pcall(enlist)
@@ -329,8 +324,11 @@ if lines then
       reply[size] = element
       taken(lane, 1)
     end
+    local function unput()
+      redis.pcall('LTRIM', batch, 0, -2)
+    end
     local function unaside(element)
-      redis.pcall('ZREM', KEYS[20], element)
+      redis.pcall('ZREM', KEYS[18], element)
     end
     while room[lane] > 0 and total > 0 and lines.budget() > 0 do
       local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
@@ -346,7 +344,7 @@ if lines then
         line, seen = lines.turn(ready, plain)
       end
       if line then
-        lines.start(line, seen, put, unput(1), setAside, unaside)
+        lines.start(line, seen, put, unput, setAside, unaside)
       else
         local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
         if n <= 0 then
@@ -360,7 +358,6 @@ if lines then
     end
   end
 end
-
 for priority = 1, 3 do
   for lane = 1, 2 do
     if wanted[lane] and lines then
@@ -380,13 +377,13 @@ if lines then
   more = more or lines.budget() <= 0
   for lane = 1, 2 do
     -- Who has only slots that are not free yet must not wake itself again and again.
-    if skipped[lane] and (size > 1 or redis.call('HGET', KEYS[24], 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
-      redis.call('HSET', KEYS[24], 'skipped' .. lane, string.format('%.0f', now / 500))
+    if skipped[lane] and (size > 1 or redis.call('HGET', KEYS[22], 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
+      redis.call('HSET', KEYS[22], 'skipped' .. lane, string.format('%.0f', now / 500))
       left[lane] = true
     end
   end
-  if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[22]) == 0 then
-    redis.call('DEL', KEYS[23], KEYS[24], KEYS[25])
+  if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[20]) == 0 then
+    redis.call('DEL', KEYS[21], KEYS[22], KEYS[23])
   end
 end
 for lane = 1, 2 do
@@ -404,7 +401,7 @@ if more or size == 1 and (looks <= 0 or bytes <= 0) then
 elseif first or opens then
   reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
 end
-if size == 1 and special and redis.pcall('HEXISTS', KEYS[30], 'runs') == 1 then
+if size == 1 and special and redis.pcall('HEXISTS', KEYS[28], 'runs') == 1 then
   reply[1] = -4
 end
 if apart then

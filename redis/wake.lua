@@ -6,22 +6,37 @@
 -- watched:<kind> of each queue, which goes there. These keys are not among KEYS: the
 -- list is of no queue, and on a cluster there is neither.
 
--- returns the queue's list of who watches it, and where its element goes
-local function watching(wakeSet)
+-- returns the queue's list of who watches it
+local function watchedOf(wakeSet)
+  return (string.gsub(wakeSet, 'wake:(%a+)$', 'watched:%1'))
+end
+
+-- sends the first element of the queue's list to where who left it there waits
+local function sendToken(wakeSet, watched)
   local base, kind = string.match(wakeSet, '^(.*)wake:(%a+)$')
-  return base .. 'watched:' .. kind, string.match(base, '^[^{]*') .. 'woken:' .. kind
+  redis.pcall('LMOVE', watched, string.match(base, '^[^{]*') .. 'woken:' .. kind, 'LEFT', 'RIGHT')
 end
 
 -- A key of a wrong type costs a wake-up, and no more: consumers also look by themselves.
 local function wakeBy(wakeSet)
-  local watched, woken = watching(wakeSet)
-  redis.pcall('LMOVE', watched, woken, 'LEFT', 'RIGHT')
+  local watched = watchedOf(wakeSet)
+  if redis.pcall('EXISTS', watched) == 1 then
+    sendToken(wakeSet, watched)
+  end
 end
 
 -- of scripts with the fixed keys
 local function wake(lane)
-  if redis.pcall('EXISTS', KEYS[7 + lane]) == 1 then
+  local watched = watchedOf(KEYS[9 + lane])
+  local n = redis.pcall('EXISTS', KEYS[7 + lane], watched)
+  if n == 0 then
+    return -- all are busy
+  end
+  local idle = n == 2 or redis.pcall('EXISTS', KEYS[7 + lane]) == 1
+  if idle then
     redis.pcall('ZADD', KEYS[9 + lane], 0, '1')
   end
-  wakeBy(KEYS[9 + lane])
+  if n == 2 or not idle then
+    sendToken(KEYS[9 + lane], watched)
+  end
 end

@@ -31,11 +31,11 @@ class Session {
   async take(n) {
     for (;;) {
       const member = `${this.id}:${this.slot + 1}`;
-      const keys = [...q.fixed, q.key("flights"), q.key("leases"), q.key("ops"), q.key("f:" + member), q.key("dead"), q.key("dropped"),
+      const keys = [...q.fixed, q.key("flights"), q.key("leases"), q.key("ops"), q.key("f:" + member),
         q.key("paused"), q.key("disabled"), q.key("aside"), q.key("enabling"),
         ...["lines", "turns", "policy", "opens", "held", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
       const [due, ...elements] = await redis.script(scripts, "take", keys,
-        [this.id, this.slot + 1, this.lease, n, 0, n, 1, maxDead, unreadable, 0, 0]);
+        [this.id, this.slot + 1, this.lease, n, 0, n, 1, 0, 0]);
       if (due === -2 || elements.length > 0) this.slot++;
       if (elements.length > 0) return { member, size: elements.length, runs: elements.map((e, index) => ({ ...parse(e), index })) };
       if (due !== -2) await redis.send("BZMPOP", Math.max(0.001, Math.min(2, due < 0 ? 2 : due / 1000)), 1, q.key("wake:io"), "MIN");
