@@ -106,6 +106,15 @@ func TestDenseBytes(t *testing.T) {
 	}
 }
 
+// filters are parameters with so many regular expressions.
+func filters(n int, pattern string) []byte {
+	b := append(codec.AppendString([]byte{0x81}, "patterns"), 0xdc, byte(n>>8), byte(n))
+	for range n {
+		b = codec.AppendString(b, pattern)
+	}
+	return b
+}
+
 // TestHonestMegabyte decodes a MiB of what tasks do take.
 func TestHonestMegabyte(t *testing.T) {
 	for name, b := range map[string][]byte{
@@ -124,6 +133,8 @@ func TestHonestMegabyte(t *testing.T) {
 		"links":              list("links", "\xb8https://example.com/page"),
 		"one large number":   append(codec.AppendString([]byte{0x81}, "big"), append([]byte{0x91}, codec.AppendString(nil, strings.Repeat("9", codec.MaxDigits))...)...),
 		"types with methods": list("duos", "\x92\xa3two\x01"),
+		"filters":            filters(1000, `^/api/v[0-9]{1,3}/(users|orders)/\d{4}-\d{2}$`),
+		"filters of letters": filters(40, `(?i)^\p{L}{2}[а-яё]+ [[:alnum:]_.-]{1,64}@example\.(com|org)$`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p DenseParams

@@ -34,3 +34,58 @@ func TestLongNumbers(t *testing.T) {
 	_, err = (&DenseParams{Big: []*big.Int{n}}).AppendMsgpack(nil)
 	require.NoError(t, err)
 }
+
+// bitmap is text that only looks like a number.
+type bitmap struct{ set string }
+
+func (b bitmap) MarshalText() ([]byte, error)     { return []byte(b.set), nil }
+func (b *bitmap) UnmarshalText(text []byte) error { b.set = string(text); return nil }
+
+// decimal is a number with one of any size in it.
+type decimal struct {
+	value *big.Int
+	scale int32
+}
+
+func (d decimal) MarshalText() ([]byte, error) { return d.value.MarshalText() }
+func (d *decimal) UnmarshalText(text []byte) error {
+	d.value = new(big.Int)
+	return d.value.UnmarshalText(text)
+}
+
+// TestDigitsThatAreNoNumber are read and written however many they are, unless
+// the type makes a number of them.
+func TestDigitsThatAreNoNumber(t *testing.T) {
+	text := strings.Repeat("01", codec.MaxDigits)
+	b, err := codec.AppendText(nil, bitmap{text})
+	require.NoError(t, err)
+	var read bitmap
+	r := codec.NewReader(b)
+	codec.ReadText(r, &read)
+	require.NoError(t, r.Done())
+	require.Equal(t, text, read.set)
+
+	var number decimal
+	r = codec.NewReader(b)
+	codec.ReadText(r, &number)
+	require.ErrorContains(t, r.Err(), "digits, at most 10000 are read")
+	value, _ := new(big.Int).SetString("1"+text, 10)
+	_, err = codec.AppendText(nil, decimal{value: value})
+	require.ErrorContains(t, err, "digits, at most 10000 are read")
+}
+
+// TestManyLargePatterns: what regular expressions compile to is counted before
+// they are compiled.
+func TestManyLargePatterns(t *testing.T) {
+	for pattern, n := range map[string]int{
+		`(a{30}){30}`: 2000, `^\pL{900}$`: 40, `\pL\PL\p{Lu}`: 4000, `(?i)[A-\x{1e943}][é-я]`: 4000, `[a][b][c][d]`: 30_000, `(a|b)?`: 60_000,
+	} {
+		var p DenseParams
+		r := codec.NewReader(filters(n, pattern))
+		start := time.Now()
+		used := allocated(func() { p.ReadMsgpack(r) })
+		require.ErrorContains(t, r.Err(), "of memory", pattern)
+		require.LessOrEqual(t, used, uint64(2*codec.MemoryFactor<<20), pattern)
+		require.Less(t, time.Since(start), 10*time.Second, pattern)
+	}
+}
