@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/taskgen/taskgen/codec"
 )
@@ -34,19 +35,28 @@ func (t *Task) findSecrets(payload []byte) *secrets {
 
 // decoded adds the values as the task has them.
 func (s *secrets) decoded(t *Task, payload []byte) {
-	var err error
-	defer recovered(&err) // of the application's methods
-	params, err := t.decode(payload)
-	v := reflect.ValueOf(params).Elem()
-	if err != nil || v.Kind() != reflect.Struct {
+	var v reflect.Value
+	ask(func() {
+		if params, err := t.decode(payload); err == nil {
+			v = reflect.ValueOf(params).Elem()
+		}
+	})
+	if v.Kind() != reflect.Struct {
 		return
 	}
 	for _, p := range t.params() {
-		if p.secret {
-			s.whole(v.Field(p.field))
+		if p.secret && !s.all {
+			ask(func() { s.whole(v.Field(p.field)) })
 			s.value(v.Field(p.field), codec.MaxDepth)
 		}
 	}
+}
+
+// ask calls what calls methods of the application, which may panic.
+func ask(methods func()) {
+	var err error
+	defer recovered(&err)
+	methods()
 }
 
 // whole adds how a value with parts is written in one piece.
@@ -66,8 +76,10 @@ func (s *secrets) whole(v reflect.Value) {
 	for _, format := range []string{"%v", "%+v", "%#v"} {
 		s.add(fmt.Sprintf(format, x))
 	}
-	if b, err := json.Marshal(x); err == nil {
-		s.add(string(b))
+	for _, x := range []any{x, v.Addr().Interface()} {
+		if b, err := json.Marshal(x); err == nil {
+			s.add(string(b))
+		}
 	}
 }
 
@@ -76,8 +88,8 @@ func (s *secrets) value(v reflect.Value, depth int) {
 	if depth == 0 || !v.IsValid() || s.all {
 		return
 	}
-	if v.CanInterface() && (v.Kind() != reflect.Pointer || !v.IsNil()) {
-		if done := s.own(v.Interface()); done {
+	if v.CanInterface() && v.Kind() != reflect.Pointer && v.Kind() != reflect.Interface {
+		if done := s.own(v); done {
 			return
 		}
 	}
@@ -102,6 +114,9 @@ func (s *secrets) value(v reflect.Value, depth int) {
 			s.text(string(b))
 			return
 		}
+		if v.Type().Elem().Kind() == reflect.Int32 {
+			s.runes(v)
+		}
 		for i := range v.Len() {
 			s.value(v.Index(i), depth-1)
 		}
@@ -118,32 +133,51 @@ func (s *secrets) value(v reflect.Value, depth int) {
 	}
 }
 
-// own adds how a value writes itself, and reports whether that is all of it.
-func (s *secrets) own(x any) bool {
-	if at, ok := x.(time.Time); ok {
+// own adds how a value writes itself, also with methods of a pointer to it, and
+// reports whether that is all of it.
+func (s *secrets) own(v reflect.Value) bool {
+	if at, ok := v.Interface().(time.Time); ok {
 		s.time(at)
 		return true
 	}
+	if !v.CanAddr() {
+		addressable := reflect.New(v.Type()).Elem()
+		addressable.Set(v)
+		v = addressable
+	}
+	x := v.Addr().Interface()
 	if x, ok := x.(encoding.TextMarshaler); ok {
-		if b, err := x.MarshalText(); err == nil {
-			s.text(string(b))
-		}
+		ask(func() {
+			if b, err := x.MarshalText(); err == nil {
+				s.text(string(b))
+			}
+		})
 	}
 	if x, ok := x.(fmt.Stringer); ok {
-		s.text(x.String())
+		ask(func() { s.text(x.String()) })
+	}
+	if x, ok := x.(error); ok {
+		ask(func() { s.text(x.Error()) })
 	}
 	return false
 }
 
+// runes adds characters as the text that they make.
+func (s *secrets) runes(v reflect.Value) {
+	var b strings.Builder
+	for i := range v.Len() {
+		c := rune(v.Index(i).Int())
+		if !unicode.IsPrint(c) && !unicode.IsSpace(c) {
+			return // they are numbers
+		}
+		b.WriteRune(c)
+	}
+	s.text(b.String())
+}
+
 // text adds a value in the forms in which programs write text and bytes.
 func (s *secrets) text(v string) {
-	if len(v) < shortestSecret {
-		return
-	}
-	if s.count++; s.count > mostSecrets {
-		s.all = true
-	}
-	if s.all {
+	if len(v) < shortestSecret || !s.another() {
 		return
 	}
 	s.written(v)
@@ -223,12 +257,12 @@ func (s *secrets) number(n int64) {
 }
 
 func (s *secrets) unsigned(n uint64) {
-	if n < 1000 {
+	if n < 1000 || !s.another() {
 		return
 	}
 	s.add(strconv.FormatUint(n, 10))
 	s.hex(n)
-	s.float(float64(n), 64)
+	s.decimal(float64(n), 64)
 }
 
 func (s *secrets) hex(n uint64) {
@@ -241,9 +275,13 @@ func (s *secrets) hex(n uint64) {
 }
 
 func (s *secrets) float(f float64, bits int) {
-	if math.Abs(f) < 1e-300 || math.IsInf(f, 0) || math.IsNaN(f) {
+	if math.Abs(f) < 1e-300 || math.IsInf(f, 0) || math.IsNaN(f) || !s.another() {
 		return
 	}
+	s.decimal(f, bits)
+}
+
+func (s *secrets) decimal(f float64, bits int) {
 	for _, format := range []byte("gfeE") {
 		for _, precision := range []int{-1, 6} {
 			s.add(strconv.FormatFloat(f, format, precision, bits))
@@ -258,7 +296,7 @@ func (s *secrets) float(f float64, bits int) {
 }
 
 func (s *secrets) time(at time.Time) {
-	if at.IsZero() {
+	if at.IsZero() || !s.another() {
 		return
 	}
 	for _, at := range []time.Time{at, at.UTC(), at.Local()} {
@@ -275,8 +313,8 @@ func (s *secrets) time(at time.Time) {
 	}
 }
 
-// parameterName returns the parameter that travels under a key, which may be an
-// old one, and whether it is secret.
+// secretKey reports whether the parameter that travels under a key, which may be
+// an old one, is secret.
 func (s *Spec) secretKey(key string) bool {
 	if slices.Contains(s.Secrets, key) {
 		return true

@@ -15,9 +15,11 @@ const (
 	// what has nothing to do with it.
 	shortestSecret = 4
 	// mostSecrets and mostForms bound what is looked for: values, and the bytes
-	// of the forms that they are written in. Beyond, texts are hidden whole.
+	// of memory that the forms take in which they are written. Beyond, texts are
+	// hidden whole.
 	mostSecrets = 20_000
-	mostForms   = 64 << 20
+	mostForms   = 16 << 20
+	perForm     = 32 // bytes that a form takes besides its text
 )
 
 // secrets finds the values of a run's secret parameters in text that leaves the
@@ -82,13 +84,24 @@ func (s *secrets) match(text string, cut bool) int {
 	return 0
 }
 
+// another counts a value, and reports whether it is looked for.
+func (s *secrets) another() bool {
+	if s.count++; s.count > mostSecrets {
+		s.tooMany()
+	}
+	return !s.all
+}
+
+// tooMany has all texts hidden whole.
+func (s *secrets) tooMany() { s.all, s.forms = true, nil }
+
 // add adds one form.
 func (s *secrets) add(form string) {
 	if len(form) < shortestSecret || s.all {
 		return
 	}
-	if s.size += len(form); s.size > mostForms {
-		s.all = true
+	if s.size += len(form) + perForm; s.size > mostForms {
+		s.tooMany()
 		return
 	}
 	key := [shortestSecret]byte([]byte(form[:shortestSecret]))

@@ -73,3 +73,49 @@ func TestACutLineEndsInNoSecret(t *testing.T) {
 	require.Contains(t, log.String(), "bytes_cut=")
 	require.NotContains(t, log.String(), "CANARY")
 }
+
+// TestManySecretNumbers: numbers beyond a bound are not looked for one by one,
+// which would take more memory than the run; all is hidden instead.
+func TestManySecretNumbers(t *testing.T) {
+	t.Parallel()
+	type params struct{ Numbers []int64 }
+	var p params
+	for i := range int64(350_000) {
+		p.Numbers = append(p.Numbers, 1_000_000+i)
+	}
+	require.Equal(t, "***", saying(t, p, []string{"numbers"}, "no number of them"))
+	p.Numbers = p.Numbers[:5000]
+	require.Equal(t, "no number but ***", saying(t, p, []string{"numbers"}, "no number but 1001234"))
+}
+
+// angry is a secret whose methods panic.
+type angry struct{ Name string }
+
+func (angry) String() string { panic("angry") }
+
+func (angry) MarshalJSON() ([]byte, error) { panic("angry") }
+
+// byPointer is a secret that only a pointer to it writes.
+type byPointer struct{ name [4]byte }
+
+func (q *byPointer) String() string { return "CANARY<" + string(q.name[:]) + ">" }
+
+// TestSecretsThatAreHardToFind: no method of one hides another, and characters
+// are text too.
+func TestSecretsThatAreHardToFind(t *testing.T) {
+	t.Parallel()
+	type params struct {
+		First angry
+		Quiet byPointer
+		Named map[string]byPointer
+		Runes []rune
+		Last  string
+	}
+	p := params{
+		angry{"CANARY-first"}, byPointer{[4]byte{'o', 'n', 'e', '1'}}, map[string]byPointer{"CANARY-key": {[4]byte{'t', 'w', 'o', '2'}}},
+		[]rune("CANARY-жизнь"), "CANARY-last",
+	}
+	said := saying(t, p, []string{"first", "quiet", "named", "runes", "last"},
+		"CANARY-first, CANARY<one1>, CANARY<two2>, CANARY-key, CANARY-жизнь, CANARY-last.")
+	require.Equal(t, "***, ***, ***, ***, ***, ***.", said)
+}
