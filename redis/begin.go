@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -114,8 +115,50 @@ func (at *receipt) leavePast(element []byte) {
 	element[1] |= past << pastShift
 }
 
-// sparedKept is how long it is kept that a run was spared deliveries, from the last.
-const sparedKept = 3 * 24 * time.Hour
+// sparedKept is how long it is kept that a run was spared deliveries, from the last or
+// from when the run is due again, unless the run ends before.
+const sparedKept = 30 * 24 * time.Hour
+
+// keepSpared has it kept until after their delays what runs that go back were spared,
+// and deletes it of those that ended. An error is of no consequence: it is kept for
+// long in any case.
+func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
+	type kept struct {
+		key    string
+		expiry time.Duration // 0: it ended
+	}
+	var all []kept
+	for i := range outcomes {
+		// Without a fault each delivery has become an attempt or was taken back.
+		o := &outcomes[i]
+		if o.Run.Deliveries <= o.Run.Attempt || slices.Contains(fenced, o.Run) {
+			continue
+		}
+		at, ok := o.Run.Receipt.(*receipt)
+		switch {
+		case !ok:
+		case o.Verdict != broker.Retry:
+			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), 0})
+		case o.Delay > 0:
+			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	_, _ = promptly(ctx, s.b, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return s.b.clients.lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			for _, k := range all {
+				if k.expiry > 0 {
+					p.PExpire(ctx, k.key, k.expiry)
+				} else {
+					p.Del(ctx, k.key)
+				}
+			}
+			return nil
+		})
+	})
+}
 
 // Survived spares the runs that were recovered from the session, and those that it
 // gave back, in two commands for each queue of which it held some.

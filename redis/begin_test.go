@@ -96,6 +96,49 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 	}
 }
 
+// TestWhatARunIsSparedIsKeptAsLongAsItLives has a run lose its session's lease, whose
+// consumer lives, and then be put off for longer than anything else is kept.
+func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
+	t.Parallel()
+	const week = 7 * 24 * time.Hour
+	b := open(t, shared, redis.Config{Prefix: "spared"})
+	c := raw(t, shared)
+	spared := func() []string {
+		keys, err := c.Keys(t.Context(), "*spared*spared:a").Result()
+		require.NoError(t, err)
+		return keys
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), run("a", "q")))
+	var lost broker.Session
+	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
+	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	require.Len(t, spared(), 1)
+
+	s := join(t, b, time.Minute)
+	r := takeAll(t, s, "q", 1)[0]
+	require.Equal(t, 2, r.Deliveries)
+	r.Deliveries-- // it is put off
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry, Delay: 10 * week})
+	require.NoError(t, err)
+	left, err := c.PTTL(t.Context(), spared()[0]).Result()
+	require.NoError(t, err)
+	require.Greater(t, left, 10*week)
+
+	require.NoError(t, b.QueueTasks(t.Context(), run("b", "q")))
+	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
+	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	r = takeAll(t, s, "q", 1)[0]
+	n, err := s.(broker.Survivor).Spared(t.Context(), r)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	r.Attempt++
+	_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Succeeded})
+	require.NoError(t, err)
+	n, err = s.(broker.Survivor).Spared(t.Context(), r)
+	require.NoError(t, err)
+	require.Zero(t, n, "it has ended")
+}
+
 // TestARunThatBeganAgainWaitsWhenItComesBack has the wait be the longest, by many
 // deliveries. What is drawn can be next to nothing, but hardly thrice.
 func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {

@@ -88,6 +88,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	for _, f := range calls {
 		fenced = append(fenced, f.fenced...)
 	}
+	s.keepSpared(ctx, outcomes, fenced)
 	clear(made)
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
