@@ -9,8 +9,10 @@
 -- Returns "slot:index" of each run whose end was asked for.
 for p = 3, 2 * ARGV[2] + 1, 2 do
   local before = redis.call('HGET', KEYS[1], ARGV[p])
-  local earlier = not before or string.sub(before, 1, 20) <= string.sub(ARGV[p + 1], 1, 20)
-  if earlier or (tonumber(string.sub(before, 1, 20)) or 0) > (tonumber(redis.call('TIME')[1]) + 60) * 1e9 then
+  local started = string.sub(ARGV[p + 1], 1, 20)
+  local earlier = not before or string.sub(before, 1, 20) <= started
+  local latest = not earlier and (tonumber(redis.call('TIME')[1]) + 60) * 1e9 -- that can have started
+  if earlier or (tonumber(started) or 0) <= latest and (tonumber(string.sub(before, 1, 20)) or 0) > latest then
     redis.call('HSET', KEYS[1], ARGV[p], ARGV[p + 1])
   end
 end
