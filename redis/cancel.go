@@ -93,9 +93,7 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 	if found, err = c.endParked(ctx); err != nil || found {
 		return found, err
 	}
-	if err := c.b.seeStaged(ctx, c.q); err != nil {
-		return false, err
-	}
+	moved := c.b.seeStaged(ctx, c.q)
 	for _, key := range append(c.q.waits(), c.q.lines) {
 		entry, err := c.find(ctx, key)
 		if err != nil {
@@ -108,7 +106,10 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 			return found, err
 		}
 	}
-	return c.mark(ctx)
+	if found, err = c.mark(ctx); err == nil && !found {
+		err = moved // it may be one of those
+	}
+	return found, err
 }
 
 // endParked ends the run if it waits for a group.

@@ -11,10 +11,16 @@ func (b *Broker) Instrument(text string) {
 		"expired": &s.expired, "giveback": &s.giveback, "record": &s.record, "begin": &s.begin, "control": &s.control,
 		"mark": &s.mark, "attend": &s.attend, "group": &s.group, "parked": &s.parked, "start": &s.start,
 		"putentry": &s.putEntry, "deleteentry": &s.deleteEntry,
+		"stage": &s.stage, "commit": &s.commit, "unstage": &s.unstage,
 	} {
 		first, rest, _ := strings.Cut(script.source, "\n")
 		mendable := script.mendable
 		*script = newScript(first + "\n" + strings.ReplaceAll(text, "NAME", name) + "\n" + rest)
 		script.mendable = mendable
 	}
+}
+
+// Unmendable has the broker put no keys aside.
+func (b *Broker) Unmendable() {
+	b.scripts.mend = newScript("#!lua\nreturn {}")
 }

@@ -79,6 +79,7 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 	for _, script := range []string{
 		"enqueue", "take", "finish", "giveback", "started", "renew", "expired", "record", "begin", "control", "mark",
 		"attend", "group", "parked", "start", "putentry", "deleteentry",
+		"stage", "commit", "unstage",
 	} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
@@ -174,6 +175,9 @@ func (l *life) live() {
 		l.queue(l.make(fmt.Sprint("held", i), withLimited("h", 1, 0), withLimited("g", 3, 0)))
 		l.queue(l.make(fmt.Sprint("rate", i), withLimited("r", 1, time.Millisecond), withLimited("h", 2, 0)))
 	}
+	if name := l.Name(); strings.HasSuffix(name, "stage") || strings.HasSuffix(name, "/commit") {
+		l.large()
+	}
 	l.tick()
 	gathering := l.make("gathering", withOwn, withKept)
 	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g" + l.q, Queue: l.q, Size: 2}
@@ -216,6 +220,13 @@ func (l *life) live() {
 		}
 		l.die()
 	}
+}
+
+// large queues a call in pages, for its size.
+func (l *life) large() {
+	big := func(r *broker.TaskRun) { r.Payload = make([]byte, 700_000) }
+	l.queue(l.make("large0", big, withOwn, withKept, withUnique), l.make("large1", big, withFair("c")),
+		l.make("large2", big, withUnique, withSoon, withKept), l.make("large3", big, withLimited("h", 1, 0)))
 }
 
 func (l *life) tick() {
@@ -306,6 +317,11 @@ func (l *life) drain(fail string) {
 	if err := l.b.DeleteEntry(l.Context(), l.q, "entry"); err != nil {
 		require.ErrorIs(l, err, broker.ErrNoEntry)
 	}
+	for token, state := range l.c.HGetAll(l.Context(), l.key("stages")).Val() { // of calls that are not committed
+		if state[0] == 'o' {
+			require.NoError(l, l.c.HSet(l.Context(), l.key("stages"), token, "o0000000000001").Err())
+		}
+	}
 	s := l.join()
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		_, err := l.b.Recover(l.Context(), []string{l.q})
@@ -321,7 +337,7 @@ func (l *life) drain(fail string) {
 		}
 		_, err = s.Finish(l.Context(), outcomes...)
 		require.NoError(l, err, fail)
-		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("flights"), l.key("outbox")).Val() == 0 {
+		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("flights"), l.key("outbox"), l.key("stages")).Val() == 0 {
 			break
 		}
 		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v", fail, l.errs)

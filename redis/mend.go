@@ -29,13 +29,14 @@ var kindsOfKeys = map[string]string{
 	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
 	"entries": "hash", "entries:changes": "number",
 	"disabled": "set", "aside": "zset", "enabling": "zset", "outbox": "list", "parking": "hash", "last": "hash",
+	"stages": "stages", "staged": "staged",
 	"lines": "zset", "turns": "zset", "policy": "policy", "opens": "zset", "held": "hash", "starts": "zset", "rates": "zset",
 }
 
 // kindsOfMore are those of keys that a queue has many of, by how they open.
 var kindsOfMore = map[string]string{
 	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
-	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "cancel:": "hash", "progress:": "string",
+	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
 }
 
 func kindOfMore(rest string) string {
@@ -63,6 +64,16 @@ type mending struct {
 	over  time.Time     // when the last one ended
 	wait  time.Duration // until the next one, after one that found nothing
 	found bool
+}
+
+// mended reads from a key, and once more if it could not be read and was put aside.
+func mended[T any](ctx context.Context, b *Broker, key string, read func(context.Context) (T, error)) (T, error) {
+	start := time.Now()
+	v, err := promptly(ctx, b, read)
+	if isDamage(err) && b.mend(ctx, start, key) {
+		return promptly(ctx, b, read)
+	}
+	return v, err
 }
 
 // longestUnmended is how often at least a queue is looked at whose scripts fail for a
@@ -163,6 +174,10 @@ func typeOfKind(kind any) string {
 		return "string"
 	case "numbers", "policy", "ops":
 		return "hash"
+	case "stages":
+		return "hash"
+	case "staged":
+		return "list"
 	case "flights":
 		return "set"
 	case "leases":

@@ -3,10 +3,10 @@
 -- or a number that is none. What was in one is kept under its name, ':broken:' and when
 -- that was. Fields that are to be numbers and are none are set anew.
 --
--- KEYS  any of one queue, flights, leases and ops among them
+-- KEYS  any of one queue, flights, leases, ops, stages and staged among them
 -- ARGV  for each key its type, or of some: number and count for strings, of which the
 --       first is to be unlike all that it was; numbers and policy for hashes; flights,
---       leases and ops for themselves
+--       leases, ops, stages and staged for themselves
 -- Returns for each that was put aside its place among KEYS, its type, its new name; of
 --       one of which only fields were broken the name is ''.
 -- The batches that are looked for have names that nobody can know before; their keys
@@ -16,7 +16,7 @@ local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now = string.format('%.0f', ms)
 local types = {
   number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
-  flights = 'set', leases = 'zset',
+  flights = 'set', leases = 'zset', stages = 'hash', staged = 'list',
 }
 -- Of ops takes see to fields that are no numbers: a slot that is used must stay so.
 local counted = {numbers = true, policy = true}
@@ -49,7 +49,47 @@ local function mendFields(key, kind)
   return broken
 end
 
+-- what the keys of a queue open with
+local function base()
+  return string.sub(KEYS[at.stages], 1, -7)
+end
+
+-- counts the runs of large calls anew that are committed and not moved
+local function countStaged()
+  local n = 0
+  for _, token in ipairs(redis.call('LRANGE', KEYS[at.staged], 0, 999)) do
+    local stage = base() .. token
+    n = n + (redis.call('TYPE', stage).ok == 'list' and redis.call('LLEN', stage) or 0)
+  end
+  if n > 0 then
+    redis.call('HSET', KEYS[at.stages], 'runs', n)
+  end
+end
+
 local renew = {
+  -- of calls that are not committed nothing is stored
+  stages = function(key)
+    if redis.call('TYPE', KEYS[at.staged]).ok == 'list' then
+      for _, token in ipairs(redis.call('LRANGE', KEYS[at.staged], 0, 999)) do
+        redis.call('HSET', key, token, string.format('c%013.0f', ms))
+      end
+      countStaged()
+    end
+  end,
+  staged = function(key)
+    if redis.call('TYPE', KEYS[at.stages]).ok == 'hash' then
+      local states, calls = redis.call('HGETALL', KEYS[at.stages]), {}
+      for i = 1, #states, 2 do
+        if string.sub(states[i + 1], 1, 1) == 'c' then
+          calls[#calls + 1] = states[i + 1] .. states[i] -- by when they were committed
+        end
+      end
+      table.sort(calls)
+      for _, call in ipairs(calls) do
+        redis.call('RPUSH', key, string.sub(call, 15))
+      end
+    end
+  end,
   number = function(key)
     redis.call('SET', key, now)
   end,
@@ -91,6 +131,15 @@ for i, key in ipairs(KEYS) do
     redis.call('RENAME', key, name)
     found[#found + 1] = {i, is, name}
     aside[#aside + 1] = i
+  elseif kind == 'stages' and is == 'hash' then
+    local runs = redis.call('HGET', key, 'runs')
+    if runs and not isNumber(runs) then
+      redis.call('HDEL', key, 'runs')
+      if redis.call('TYPE', KEYS[at.staged]).ok == 'list' then
+        countStaged()
+      end
+      found[#found + 1] = {i, is, ''}
+    end
   elseif counted[kind] and is == 'hash' and mendFields(key, kind) then
     found[#found + 1] = {i, is, ''}
   end

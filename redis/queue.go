@@ -60,11 +60,11 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	if isLarge(runs) {
-		return b.queueStaged(ctx, q, runs, "", "")
-	}
-	if lane := b.plainLane(runs); lane > 0 {
+	lane := b.plainLane(runs)
+	if large := isLarge(runs); lane > 0 && (!large || fitsOnePush(runs)) {
 		return b.pushRuns(ctx, q, lane, runs)
+	} else if large {
+		return b.queueStaged(ctx, q, runs, "", "")
 	}
 	g, err := newGroup(q, runs)
 	if err != nil {

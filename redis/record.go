@@ -125,10 +125,11 @@ func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (an
 	if v != int64(1) || err != nil {
 		return v, err
 	}
-	if err := b.seeStaged(ctx, q); err != nil {
-		return nil, err
+	moved := b.seeStaged(ctx, q)
+	if v, err = b.repeat(ctx, script, b.clients.work, keys[:3], waiter, id); v == nil && err == nil {
+		err = moved // it may be one of those
 	}
-	return b.repeat(ctx, script, b.clients.work, keys[:3], waiter, id)
+	return v, err
 }
 
 // states are the letters that open a stored record.

@@ -1,9 +1,15 @@
 package redis_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
@@ -134,4 +140,165 @@ func TestReservationOfALostCallRefusesNobody(t *testing.T) {
 	require.NoError(t, client.Set(t.Context(), prefix(t)+":{q}:id:run-9", "stage:lost.2", 0).Err())
 	require.NoError(t, b.QueueTasks(t.Context(), largeCall()[9:]...))
 	require.Equal(t, 3+largeSize-9, length(t, b, "q"))
+}
+
+// TestLargeCallWhoseClockWasPutBack: what is further ahead than it can be holds up
+// nobody for that long.
+func TestLargeCallWhoseClockWasPutBack(t *testing.T) {
+	t.Parallel()
+	ahead := func(t *testing.T, opens string) {
+		t.Helper()
+		client, key := raw(t, shared), prefix(t)+":{q}:stages"
+		for token, state := range client.HGetAll(t.Context(), key).Val() {
+			if strings.HasPrefix(state, opens) {
+				then := time.Now().Add(time.Hour).UnixMilli()
+				require.NoError(t, client.HSet(t.Context(), key, token, fmt.Sprintf("%s%013d", opens, then)).Err())
+			}
+		}
+	}
+	t.Run("come upon", func(t *testing.T) {
+		b := open(t, shared, redis.Config{})
+		dieUndecided(t)
+		ahead(t, "o")
+		require.NoError(t, b.QueueTasks(within(t, 10*time.Second), largeCall()[0]))
+	})
+	t.Run("recovered", func(t *testing.T) {
+		b := open(t, shared, redis.Config{})
+		dieUndecided(t)
+		ahead(t, "o")
+		_, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		requireNone(t, b)
+	})
+	t.Run("committed", func(t *testing.T) {
+		b := open(t, shared, redis.Config{})
+		other, l := openLossy(t, shared)
+		l.cut(aMove, true)
+		require.NoError(t, other.QueueTasks(t.Context(), largeCall()...))
+		ahead(t, "c")
+		_, err := b.Recover(t.Context(), []string{"q"})
+		require.NoError(t, err)
+		require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:stages").Val())
+		requireAllOnce(t, b)
+	})
+}
+
+// TestMembersOfAGroupAreCommittedOnce, though two calls have stored their pages.
+func TestMembersOfAGroupAreCommittedOnce(t *testing.T) {
+	t.Parallel()
+	client := raw(t, shared)
+	open(t, shared, redis.Config{})
+	source, err := os.ReadFile("commit.lua")
+	require.NoError(t, err)
+	base := prefix(t) + ":{q}:"
+	require.NoError(t, client.HSet(t.Context(), base+"group:g", "then", "+reservedreserved entry").Err())
+	for i, want := range []int{0, 1, 0} {
+		token := []string{"stage:a", "stage:b", "stage:a"}[i]
+		if i < 2 {
+			require.NoError(t, client.HSet(t.Context(), base+"stages", token, fmt.Sprintf("o%013d", time.Now().Add(time.Minute).UnixMilli())).Err())
+			require.NoError(t, client.RPush(t.Context(), base+token, "entry").Err())
+		}
+		keys := []string{base + "stages", base + "staged", base + token, base + "stub:" + token, base + "group:g"}
+		got, err := client.Eval(t.Context(), string(source), keys, token, 1, "reservedreserved").Int()
+		require.NoError(t, err)
+		require.Equal(t, want, got, "commit %d", i)
+		require.Equal(t, []string{"stage:a"}, elementsAt(t, client, base+"staged"))
+		require.Equal(t, "1", client.HGet(t.Context(), base+"stages", "runs").Val())
+	}
+}
+
+// TestBrokenKeysOfLargeCallsStopNobody: what was in them is set aside, and what was
+// committed is queued.
+func TestBrokenKeysOfLargeCallsStopNobody(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(t *testing.T, b *redis.Broker) error{
+		"record": func(t *testing.T, b *redis.Broker) error {
+			_, err := b.Record(t.Context(), "q", "run-7")
+			return err
+		},
+		"list": func(t *testing.T, b *redis.Broker) error {
+			_, err := b.Runs(t.Context(), "q", broker.StateQueued, 10)
+			return err
+		},
+		"cancel": func(t *testing.T, b *redis.Broker) error {
+			err := b.Cancel(t.Context(), "q", "no-such-run", broker.Failure{})
+			if errors.Is(err, broker.ErrNoRecord) {
+				return nil
+			}
+			return err
+		},
+		"audit": func(t *testing.T, b *redis.Broker) error {
+			_, err := b.Audit(t.Context(), "q", true)
+			return err
+		},
+		"recover": func(t *testing.T, b *redis.Broker) error {
+			_, err := b.Recover(t.Context(), []string{"q"})
+			return err
+		},
+		"queue": func(t *testing.T, b *redis.Broker) error {
+			return b.QueueTasks(t.Context(), setAll(runs("q", 3000), func(i int, r *broker.TaskRun) {
+				r.ID, r.OwnID, r.Delay = fmt.Sprint("more-", i), true, time.Hour
+				r.EnsureRules().Unique = r.ID
+			})...)
+		},
+	}
+	breaks := map[string]func(c *goredis.Client, base string) error{
+		"staged": func(c *goredis.Client, base string) error {
+			return c.Set(context.Background(), base+"staged", "no list", 0).Err()
+		},
+		"stages": func(c *goredis.Client, base string) error {
+			return c.Set(context.Background(), base+"stages", "no hash", 0).Err()
+		},
+		"runs of stages": func(c *goredis.Client, base string) error {
+			return c.HSet(context.Background(), base+"stages", "runs", "no number").Err()
+		},
+	}
+	for broken, smash := range breaks {
+		for name, way := range ways {
+			t.Run(broken+" "+name, func(t *testing.T) {
+				b, client := open(t, shared, redis.Config{}), raw(t, shared)
+				other, l := openLossy(t, shared)
+				l.cut(aMove, true)
+				require.NoError(t, other.QueueTasks(t.Context(), largeCall()...))
+				require.NoError(t, smash(client, prefix(t)+":{q}:"))
+				require.NoError(t, way(t, b))
+				key := prefix(t) + ":{q}:stages"
+				for token, state := range client.HGetAll(t.Context(), key).Val() {
+					if state[0] == 'c' {
+						require.NoError(t, client.HSet(t.Context(), key, token, "c0000000000001").Err())
+					}
+				}
+				_, err := b.Recover(t.Context(), []string{"q"})
+				require.NoError(t, err)
+				if name == "queue" {
+					require.Equal(t, largeSize+3000, length(t, b, "q"))
+					require.NoError(t, client.Del(t.Context(), prefix(t)+":{q}:delayed").Err())
+				}
+				requireAllOnce(t, b)
+			})
+		}
+	}
+}
+
+// TestLargeCallThatCannotBeMovedHoldsUpNoOther behind it.
+func TestLargeCallThatCannotBeMovedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	// An entry of no known lane, of which a script can make nothing.
+	entry := append([]byte("100000000000000e0000000000000\xff\xff\xff\xff"), 'x')
+	require.NoError(t, client.HSet(t.Context(), base+"stages", "stage:bad", "c0000000000001", "runs", 1).Err())
+	require.NoError(t, client.RPush(t.Context(), base+"stage:bad", entry).Err())
+	require.NoError(t, client.RPush(t.Context(), base+"staged", "stage:bad").Err())
+	require.NoError(t, client.Set(t.Context(), base+"dead", "no list", 0).Err())
+	b.Unmendable()
+	other, l := openLossy(t, shared)
+	l.cut(aMove, true)
+	require.NoError(t, other.QueueTasks(t.Context(), largeCall()...))
+	record, err := b.Record(t.Context(), "q", "run-2999")
+	require.NoError(t, err)
+	require.Equal(t, broker.StateQueued, record.State)
+	require.Equal(t, []string{"stage:bad"}, elementsAt(t, client, base+"staged"))
+	_, err = b.Record(t.Context(), "q", "no-such-run")
+	require.Error(t, err, "it may be one of those that cannot be moved")
 }

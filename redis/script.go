@@ -122,7 +122,7 @@ func newScripts() scripts {
 	}
 	for _, script := range []*script{
 		&s.take, &s.begin, &s.started, &s.renew, &s.expired, &s.giveback, &s.record, &s.control, &s.mark, &s.attend,
-		&s.putEntry, &s.deleteEntry, &s.start,
+		&s.putEntry, &s.deleteEntry, &s.start, &s.stage, &s.commit, &s.unstage,
 	} {
 		script.mendable = true
 	}

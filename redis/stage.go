@@ -77,6 +77,23 @@ func isLarge(runs []*broker.TaskRun) bool {
 	return cost > stepCost || size > 2*pageBytes && len(runs) > 1
 }
 
+// maxPush is how many runs without a record one push may store, which takes the
+// server some 8 ms.
+const maxPush = 16_384
+
+// fitsOnePush reports whether runs of one ready list are few enough for one push,
+// though too many for a script.
+func fitsOnePush(runs []*broker.TaskRun) bool {
+	size := 0
+	for _, run := range runs {
+		size += len(run.Payload)
+		if run.Keep > 0 {
+			return false
+		}
+	}
+	return len(runs) <= maxPush && size <= 2*pageBytes
+}
+
 // stage is the runs of a large call on their way into the queue.
 type stage struct {
 	b       *Broker
@@ -136,7 +153,7 @@ func (s *stage) store(ctx context.Context) error {
 	if err != nil && !errors.Is(err, broker.ErrNotReplicated) {
 		gone, stored := s.undo(ctx)
 		if !stored || s.b.cfg.Acknowledge != Memory {
-			return s.b.notQueued(ctx, err, unheard && !gone)
+			return s.b.notQueued(ctx, err, stored || unheard && !gone)
 		}
 		err = nil // it was the reply that was lost
 	}
@@ -274,7 +291,11 @@ func (q *queue) reserved(id string, ownID bool, unique string) (letters string, 
 	return letters, keys
 }
 
-// commit makes the pages part of the queue.
+// groupBegun is what the commit script returns when an earlier call has stored the
+// members of the group.
+const groupBegun = 1
+
+// commit makes the pages part of the queue, unless another call has stored them.
 func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	keys := []string{s.q.stages, s.q.staged, s.q.staging(s.token), s.q.stub(s.token)}
 	args := []any{s.token, len(s.runs)}
@@ -296,6 +317,8 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	switch {
 	case err != nil:
 		return unheard, err
+	case v == int64(groupBegun):
+		s.undo(ctx)
 	case v != int64(isStored):
 		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
 	}

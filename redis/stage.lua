@@ -52,8 +52,7 @@ if check then
   return 0
 end
 
-redis.call('HSET', KEYS[1], token, string.format('o%013.0f', now + tonumber(ARGV[2])))
-local entries = {}
+local entries, own = {}, {}
 k = 3
 for a = 5, #ARGV, 2 do
   local entry = ARGV[a]
@@ -64,11 +63,31 @@ for a = 5, #ARGV, 2 do
       local at = 34 + struct.unpack('>I4', entry, 30)
       owner = string.sub(entry, at + 9, at + 8 + string.byte(entry, at + 8)) .. ' ' .. token
     end
-    redis.call('SET', KEYS[k], owner)
+    own[k] = owner
     k = k + 1
   end
 end
+
+-- An error leaves nothing of the page.
+local function call(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    for i = 3, k - 1 do
+      redis.pcall('DEL', KEYS[i])
+    end
+    redis.pcall('LTRIM', KEYS[2], 0, before - 1)
+    if before == 0 then
+      redis.pcall('DEL', KEYS[2]) -- LTRIM from 0 to -1 keeps all
+      redis.pcall('HDEL', KEYS[1], token)
+    end
+    error(reply)
+  end
+end
+call('HSET', KEYS[1], token, string.format('o%013.0f', now + tonumber(ARGV[2])))
+for i = 3, k - 1 do
+  call('SET', KEYS[i], own[i])
+end
 for i = 1, #entries, 4000 do
-  redis.call('RPUSH', KEYS[2], unpack(entries, i, math.min(i + 3999, #entries)))
+  call('RPUSH', KEYS[2], unpack(entries, i, math.min(i + 3999, #entries)))
 end
 return 0

@@ -338,10 +338,10 @@ const (
 // moveOne moves a page of the runs of a large call, and returns when to take again as
 // the take script does. Why it cannot recoveries report, as other queues may do.
 func (s *session) moveOne(ctx context.Context, q *queue) int64 {
-	if _, err := s.b.moveStaged(ctx, q, 1); err != nil {
-		return -1
+	if some, _ := s.b.moveStaged(ctx, q, 1); some {
+		return 0
 	}
-	return 0
+	return -1
 }
 
 // untilDue is the time until the next delayed run is due, -1 if there is none.

@@ -48,7 +48,7 @@ func (s *stage) move(ctx context.Context) (int, error) {
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.staging(token)).Result() })
+	n, err := mended(ctx, b, q.staging(token), func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.staging(token)).Result() })
 	if err != nil {
 		return 0, err
 	}
@@ -119,32 +119,44 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 }
 
 // moveStaged moves what large calls have committed and not moved, up to some pages (0:
-// all of it), and reports whether there was anything.
+// all of it), and reports whether there was anything. A call that cannot be moved keeps
+// none of the others back.
 func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool, err error) {
+	var failed failures
 	for {
-		tokens, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.staged, 0, 0).Result()
+		stuck := int64(failed.queues())
+		tokens, err := mended(ctx, b, q.staged, func(ctx context.Context) ([]string, error) {
+			return b.clients.work.LRange(ctx, q.staged, stuck, stuck).Result()
 		})
 		if err != nil {
 			return some, b.fail(ctx, "look for runs of large calls", err)
 		}
 		if len(tokens) == 0 {
-			return some, nil
+			return some, failed.only()
 		}
-		token := tokens[0]
-		left, err := b.unstageOthers(ctx, q, token, "move", pages)
-		if err != nil {
-			return some, b.fail(ctx, "take over runs of a large call", err)
-		}
-		if left == notCommitted { // others were faster, or it is not of a call
-			if err := b.dropStaged(ctx, q, token); err != nil {
-				return some, err
+		if err := b.moveCall(ctx, q, tokens[0], pages); err != nil {
+			failed.of, failed.errs = append(failed.of, q), append(failed.errs, err)
+			if ctxErr(ctx) != nil {
+				return some, failed.only()
 			}
+			continue
 		}
 		if some = true; pages > 0 {
 			return some, nil
 		}
 	}
+}
+
+// moveCall moves the runs of a call that was committed, up to some pages.
+func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int) error {
+	left, err := b.unstageOthers(ctx, q, token, "move", pages)
+	if err != nil {
+		return b.fail(ctx, "take over runs of a large call", err)
+	}
+	if left == notCommitted { // others were faster, or it is not of a call
+		return b.dropStaged(ctx, q, token)
+	}
+	return nil
 }
 
 // dropStaged removes a token from what is to be moved whose call is not there.
@@ -184,7 +196,7 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
-	states, err := promptly(ctx, b, func(ctx context.Context) (map[string]string, error) {
+	states, err := mended(ctx, b, q.stages, func(ctx context.Context) (map[string]string, error) {
 		return b.clients.work.HGetAll(ctx, q.stages).Result()
 	})
 	if err != nil || len(states) == 0 {
@@ -200,7 +212,9 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, stageOpens) {
 			continue
 		}
-		if state[0] == 'c' && now.Sub(time.UnixMilli(ms)) < staleStage || state[0] == 'o' && now.Before(time.UnixMilli(ms)) {
+		// What is further ahead than it can be is of a clock that was put back since.
+		age := now.Sub(time.UnixMilli(ms))
+		if state[0] == 'c' && age >= 0 && age < staleStage || state[0] == 'o' && age < 0 && age >= -stageLease {
 			continue
 		}
 		_, err := b.decide(ctx, q, token)

@@ -33,14 +33,19 @@ if mode == 'move' and kind ~= 'c' then
   return -1
 elseif mode ~= 'move' and kind == 'c' then
   return -2
-elseif mode == 'expire' and kind == 'o' and committed > now then
-  return -3
+elseif mode == 'expire' and kind == 'o' and committed > now and committed <= now + 10000 then
+  return -3 -- one further ahead is of a clock that was put back since
 end
 if mode ~= 'move' and kind == 'o' then
   redis.call('HSET', KEYS[12], token, 'x') -- it can be committed no more
 end
 if length ~= tonumber(ARGV[3]) then
   return length
+end
+if mode == 'move' then -- these fail before anything is written, if they are not what they have to be
+  redis.call('LLEN', KEYS[13])
+  redis.call('HINCRBY', KEYS[12], 'runs', 0)
+  committed = math.min(committed, now) -- also if the clock was put back since
 end
 local page = n > 0 and redis.call('LRANGE', KEYS[14], 0, n - 1) or {}
 
@@ -147,8 +152,11 @@ for i, entry in ipairs(page) do
 end
 
 -- An error leaves all of the page in the stage, and nothing of it elsewhere.
-local pushed = {}
+local pushed, died = {}, 0
 local function undo()
+  if died > 0 then
+    redis.pcall('LTRIM', KEYS[19], died, -1)
+  end
   for lane, n in pairs(pushed) do
     redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
   end
@@ -176,6 +184,7 @@ each(call, 'ZADD', KEYS[1], delayed)
 each(call, 'ZADD', KEYS[16], entries or {})
 if #buried > 0 then
   each(call, 'LPUSH', KEYS[19], buried)
+  died = #buried
 end
 call('LTRIM', KEYS[14], #page, -1)
 
