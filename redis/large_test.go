@@ -297,9 +297,9 @@ func TestLargeCallWithoutOwnIDsIsNeverInDoubt(t *testing.T) {
 	t.Parallel()
 	b, l := openLossy(t, shared)
 	l.lose(1, commit)
-	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 10_000)...))
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 20_000)...))
 	require.Equal(t, 1, l.count())
-	require.Equal(t, 10_000, length(t, b, "q"))
+	require.Equal(t, 20_000, length(t, b, "q"))
 }
 
 // distinctKeys returns the test's keys: a scan can meet one twice.

@@ -58,7 +58,9 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	some, err := b.inFlight(ctx, queues)
 	if err != nil {
 		for _, q := range queues {
-			q.outage.fail()
+			if !isDamage(err) { // a key of a wrong type is none
+				q.outage.fail()
+			}
 		}
 		return 0, err
 	}
@@ -86,7 +88,9 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
 			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking, q.stages}, cursor, recoverPage)
 		if err != nil {
-			q.outage.fail()
+			if idempotent(err) { // a script that failed is none
+				q.outage.fail()
+			}
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
 		}
 		reply, ok := v.([]any)
