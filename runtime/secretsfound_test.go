@@ -27,7 +27,9 @@ func saying[P any](t *testing.T, params P, secrets []string, text string) string
 		ReadParams:   func(p *P, r *codec.Reader) { r.Skip(); *p = params },
 	}
 	b := memory.New()
-	bound := taskrt.Bind(d, func(context.Context, *P) (taskrt.None, error) { return taskrt.None{}, taskrt.Permanent(errors.New(text)) })
+	bound := taskrt.Bind(d, func(context.Context, *P) (taskrt.None, error) {
+		return taskrt.None{}, taskrt.Permanent(errors.New(text))
+	})
 	consume(t, b, taskrt.ConsumerConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, []taskrt.Task{bound})
 	ctx, cancel := context.WithTimeout(clientContext(t.Context(), b), 50*time.Second)
 	defer cancel()
