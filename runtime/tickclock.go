@@ -17,7 +17,7 @@ const (
 	// A schedule goes on at once, if more of its ticks than this would have to pass
 	// until one comes that was not claimed: to stop for so long would be worse than to
 	// name an instant twice.
-	mostPassed = 2
+	mostPassed = 4
 )
 
 // tickClock is a scheduler's clock, compared with the broker's: one that runs ahead

@@ -106,15 +106,6 @@ func TestDenseBytes(t *testing.T) {
 	}
 }
 
-// filters are parameters with so many regular expressions.
-func filters(n int, pattern string) []byte {
-	b := append(codec.AppendString([]byte{0x81}, "patterns"), 0xdc, byte(n>>8), byte(n))
-	for range n {
-		b = codec.AppendString(b, pattern)
-	}
-	return b
-}
-
 // TestHonestMegabyte decodes a MiB of what tasks do take.
 func TestHonestMegabyte(t *testing.T) {
 	for name, b := range map[string][]byte{

@@ -89,3 +89,12 @@ func TestManyLargePatterns(t *testing.T) {
 		require.Less(t, time.Since(start), 10*time.Second, pattern)
 	}
 }
+
+// filters are parameters with so many regular expressions.
+func filters(n int, pattern string) []byte {
+	b := append(codec.AppendString([]byte{0x81}, "patterns"), 0xdc, byte(n>>8), byte(n))
+	for range n {
+		b = codec.AppendString(b, pattern)
+	}
+	return b
+}

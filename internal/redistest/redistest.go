@@ -85,13 +85,14 @@ func newServer(tb TB, dir string) *Server {
 }
 
 // freePort finds a port below those that systems give to outgoing connections,
-// so that none of these can take it while the server is down.
+// so that none of these can take it while the server is down, nor the port of a
+// cluster's bus, which is 10,000 above it.
 func freePort(tb TB) int {
 	tb.Helper()
 	var err error
 	for range 100 {
 		var l net.Listener
-		port := 12_000 + rand.N(20_000)
+		port := 12_000 + rand.N(10_000)
 		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
 			_ = l.Close()
 			return port
