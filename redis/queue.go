@@ -50,8 +50,14 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	err = b.queueTasks(ctx, q, runs)
-	if notYet(err) {
-		err = b.whileLoading(ctx, func() error { return b.queueTasks(ctx, q, runs) })
+	if first := err; notYet(first) {
+		err = b.whileLoading(ctx, func() error {
+			if err := first; err != nil {
+				first = nil
+				return err
+			}
+			return b.queueTasks(ctx, q, runs)
+		})
 	}
 	return err
 }
