@@ -42,10 +42,7 @@ func (b bitmap) MarshalText() ([]byte, error)     { return []byte(b.set), nil }
 func (b *bitmap) UnmarshalText(text []byte) error { b.set = string(text); return nil }
 
 // decimal is a number with one of any size in it.
-type decimal struct {
-	value *big.Int
-	scale int32
-}
+type decimal struct{ value *big.Int }
 
 func (d decimal) MarshalText() ([]byte, error) { return d.value.MarshalText() }
 func (d *decimal) UnmarshalText(text []byte) error {
