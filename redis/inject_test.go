@@ -340,7 +340,8 @@ func (l *life) drain(fail string) {
 		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("flights"), l.key("outbox"), l.key("stages")).Val() == 0 {
 			break
 		}
-		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v", fail, l.errs)
+		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v; left: %v, stages %v",
+			fail, l.errs, keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}"), l.c.HGetAll(l.Context(), l.key("stages")).Val())
 	}
 	require.NoError(l, s.Leave(l.Context()))
 	l.check(fail)

@@ -152,8 +152,9 @@ for i, entry in ipairs(page) do
 end
 
 -- An error leaves all of the page in the stage, and nothing of it elsewhere.
-local pushed, died = {}, 0
+local pushed, died, counted = {}, 0, 0
 local function undo()
+  redis.pcall('HINCRBY', KEYS[12], 'runs', counted)
   if died > 0 then
     redis.pcall('LTRIM', KEYS[19], died, -1)
   end
@@ -186,8 +187,11 @@ if #buried > 0 then
   each(call, 'LPUSH', KEYS[19], buried)
   died = #buried
 end
+call('HINCRBY', KEYS[12], 'runs', 0 - #page) -- not -0, which is no integer
+counted = #page
 call('LTRIM', KEYS[14], #page, -1)
 
+-- An error from here on leaves what the next call does, though its page is empty.
 local over = #buried > 0 and redis.call('LLEN', KEYS[19]) - tonumber(ARGV[5]) or 0
 if over > 0 then
   redis.call('LTRIM', KEYS[19], 0, tonumber(ARGV[5]) - 1)
@@ -196,12 +200,11 @@ end
 if length == #page then
   redis.call('SET', KEYS[15], '', 'PX', 60000) -- so that a repeated commit learns of it
   redis.call('LREM', KEYS[13], 1, token)
-  redis.call('HDEL', KEYS[12], token)
-end
-if redis.call('EXISTS', KEYS[13]) == 0 then
-  redis.call('HDEL', KEYS[12], 'runs')
-else
-  redis.call('HINCRBY', KEYS[12], 'runs', -#page)
+  if redis.call('EXISTS', KEYS[13]) == 0 then
+    redis.call('HDEL', KEYS[12], token, 'runs')
+  else
+    redis.call('HDEL', KEYS[12], token)
+  end
 end
 
 -- Whoever waits for the first delayed run has to learn that it is another now.
