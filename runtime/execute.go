@@ -36,9 +36,9 @@ type execution struct {
 	result  []byte
 	err     error
 
-	spared  int  // deliveries that count for no crash
-	called  bool // the task itself was reached
-	overdue bool // that it is was said; the attending loop's own
+	spared  int32 // deliveries that count for no crash
+	called  bool  // the task itself was reached
+	overdue bool  // that it is was said; the attending loop's own
 
 	told atomic.Pointer[broker.Progress] // what the broker knows of its progress
 }
@@ -75,12 +75,12 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 			return
 		}
 	}
-	x := s.start(w, d, run, t)
+	x := s.start(w, d, run, t, now)
 	if x == nil {
 		s.finishUnstarted(handBack(run, 0))
 		return
 	}
-	x.spared = spared
+	x.spared = int32(spared)
 	defer x.end()
 	s.tellStart(&x.info)
 	if len(s.cfg.Middleware) == 0 {
@@ -126,11 +126,10 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 
 // start makes an execution, which others see from then on. It blocks while a run is
 // on trial, but for that of t. It returns nil if the session ends first.
-func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial) *execution {
-	for {
-		now := time.Now()
+func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
+	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
-		x.base, x.deadline, x.client, x.logger = s.base, now.Add(d.task.spec.Timeout), s.client, s.logger
+		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers
 		x.secrets = d.task.secretsOf(run.Payload)
 		x.info.init(run, x.deadline)
 		w.current.Store(x) // before the look at the trial, which looks at what executes
@@ -376,7 +375,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
 		// The delivery is spent, not the attempt.
-		crashes := run.Deliveries - run.Attempt - x.spared
+		crashes := run.Deliveries - run.Attempt - int(x.spared)
 		if crashes >= s.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", count(crashes, "time"))
 			return s.dead(run, failure)

@@ -52,6 +52,7 @@ type outbox struct {
 
 	mu      sync.Mutex
 	queues  map[string]*outgoing
+	last    *outgoing // of these, the one that was asked for last
 	closed  bool
 	over    chan struct{}  // closed with it
 	senders sync.WaitGroup // goroutines in send
@@ -89,7 +90,7 @@ func (o *outbox) put(item broker.Outcome) {
 	defer o.mu.Unlock()
 	for !o.closed {
 		// Again each time: the queue's goroutine may have ended meanwhile.
-		if q := o.queues[item.Run.Queue]; q == nil || len(q.items) < o.limit {
+		if q := o.of(item.Run.Queue); q == nil || len(q.items) < o.limit {
 			o.add(item)
 			return
 		}
@@ -109,9 +110,17 @@ func (o *outbox) putAll(items []broker.Outcome) {
 	}
 }
 
+// of returns the outcomes of a queue, nil if there are none. The lock is held.
+func (o *outbox) of(queue string) *outgoing {
+	if o.last == nil || o.last.queue != queue {
+		o.last = o.queues[queue]
+	}
+	return o.last
+}
+
 // add adds an outcome, and has its queue's be sent. The lock is held.
 func (o *outbox) add(item broker.Outcome) {
-	q := o.queues[item.Run.Queue]
+	q := o.of(item.Run.Queue)
 	if q == nil {
 		q = &outgoing{box: o, queue: item.Run.Queue, stays: len(o.queues) < mostStaying, some: make(chan struct{}, 1)}
 		o.queues[q.queue] = q
@@ -164,6 +173,7 @@ func (q *outgoing) get() []broker.Outcome {
 			q.items, q.spare, q.behind = q.spare[:0], items, false
 		case end:
 			delete(o.queues, q.queue)
+			o.last = nil
 		}
 		o.mu.Unlock()
 		switch {

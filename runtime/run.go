@@ -69,16 +69,21 @@ type runContext struct {
 	base     context.Context // the session's
 	deadline time.Time       // zero: only the base's
 	info     Run
-	client   *Client
-	logger   *slog.Logger
+	offers   *offers
 	secrets  *runSecrets // nil: the task has none
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
-	tell     func()                          // called when it said something; may be nil
 
 	mu    sync.Mutex
 	ended bool
 	ways  *ways // to end; nil: not asked for
+}
+
+// offers is what a session's tasks, or a child process's, may ask their contexts for.
+type offers struct {
+	client *Client
+	logger *slog.Logger
+	tell   func() // called when a run told of its progress; may be nil
 }
 
 // ways are the machinery with which a context ends.
@@ -89,7 +94,7 @@ type ways struct {
 }
 
 func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
-	c := &runContext{base: base, deadline: deadline, client: client, logger: logger}
+	c := &runContext{base: base, deadline: deadline, offers: &offers{client: client, logger: logger}}
 	c.info.init(run, deadline)
 	return c
 }
@@ -155,9 +160,9 @@ func (c *runContext) Value(key any) any {
 	case runKey:
 		return &c.info
 	case clientKey:
-		return c.client
+		return c.offers.client
 	case loggerKey:
-		return c.logger
+		return c.offers.logger
 	case progressKey:
 		return c
 	}
@@ -186,8 +191,8 @@ func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
 		note = truncate(c.secrets.get().hide(note), maxNote)
 		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: note})
-		if c.tell != nil {
-			c.tell()
+		if c.offers.tell != nil {
+			c.offers.tell()
 		}
 	}
 }

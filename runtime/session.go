@@ -38,6 +38,7 @@ type session struct {
 	core     bool // the broker has only three methods: what was taken is gone from it
 	pool     *subprocess.Pool
 	base     context.Context // of all runs
+	offers   offers          // to all runs
 	outcomes outbox
 	finished chan struct{} // closed by finishLoop: the last outcome was applied
 	handlers sync.WaitGroup
@@ -86,7 +87,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		base, halt := context.WithCancelCause(trust)
 		finishing, abandon := context.WithCancel(context.WithoutCancel(ctx))
 		s := &session{
-			Consumer: c, lease: lease, pool: pool, base: base, lose: lose, halt: halt, abandon: abandon,
+			Consumer: c, lease: lease, pool: pool, base: base, offers: offers{client: c.client, logger: c.logger}, lose: lose, halt: halt, abandon: abandon,
 			finished: make(chan struct{}),
 			answered: make(chan struct{}),
 			roomy:    make(chan struct{}, 1),

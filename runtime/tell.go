@@ -29,7 +29,7 @@ type progressTeller struct {
 
 func newProgressTeller(ctx context.Context, parent *subprocess.Parent, run *runContext) *progressTeller {
 	t := &progressTeller{base: ctx, parent: parent, run: run}
-	run.tell = t.tell
+	run.offers.tell = t.tell
 	return t
 }
 

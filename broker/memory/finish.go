@@ -79,6 +79,9 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 	q := b.queues[f.e.run.Queue]
 	s, h := f.s, f.h
 	e := f.remove()
+	if o.Verdict == broker.Retry {
+		f.was = e
+	}
 	if h.head == nil {
 		delete(q.holds, s)
 	}

@@ -30,7 +30,7 @@ type Session struct {
 type flight struct {
 	s          *Session
 	e          *entry // nil once finished or given back
-	was        *entry // then
+	was        *entry // e before it went back
 	h          *hold
 	lost       bool // recovered, and the session does not know yet
 	prev, next *flight
@@ -67,7 +67,7 @@ func (f *flight) remove() *entry {
 		f.next.prev = f.prev
 	}
 	e := f.e
-	f.e, f.was, f.h, f.prev, f.next = nil, e, nil, nil, nil
+	f.e, f.h, f.prev, f.next = nil, nil, nil, nil
 	return e
 }
 
