@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,7 +46,7 @@ func (s *session) storable(o broker.Outcome) broker.Outcome {
 // queue whose outcomes cannot be recorded holds up no other's.
 type outbox struct {
 	limit    int             // outcomes of one queue; from half of it on no runs of the queue are taken
-	send     func(*outgoing) // sends those of a queue until get returns nil
+	send     func(*outgoing) // sends those of a queue until get has no more
 	caughtUp func()          // called when runs of a queue can be taken again
 
 	mu      sync.Mutex
@@ -161,13 +160,14 @@ func (o *outbox) wait() {
 	o.senders.Wait()
 }
 
-// get waits for outcomes and returns all that are there, nil when the sending is to
-// end. What it returned before is used again.
-func (q *outgoing) get() []broker.Outcome {
+// get waits for outcomes and returns all that are there, none when wake has a value, and
+// false when the sending is to end: not while there is a wake, unless the outbox is
+// closed. What it returned before is used again.
+func (q *outgoing) get(wake <-chan time.Time) (some []broker.Outcome, more bool) {
 	o := q.box
 	for {
 		o.mu.Lock()
-		items, end, behind := q.items, o.closed || !q.stays, q.behind
+		items, end, behind := q.items, o.closed || !q.stays && wake == nil, q.behind
 		switch {
 		case len(items) > 0:
 			q.items, q.spare, q.behind = q.spare[:0], items, false
@@ -182,11 +182,15 @@ func (q *outgoing) get() []broker.Outcome {
 			if behind {
 				o.caughtUp()
 			}
-			return items
+			return items, true
 		case end:
-			return nil
+			return nil, false
 		}
-		<-q.some
+		select {
+		case <-q.some:
+		case <-wake:
+			return nil, true
+		}
 	}
 }
 
@@ -223,20 +227,6 @@ func (s *session) finishLoop() {
 	s.outcomes.wait()
 }
 
-// finishQueue applies the outcomes of a queue, as many as there are in one request,
-// until the last one is applied, or ctx ends: then the runs start elsewhere, whatever
-// became of them here.
-func (s *session) finishQueue(ctx context.Context, q *outgoing) {
-	for batch := q.get(); batch != nil; batch = q.get() {
-		for rest := batch; len(rest) > 0; {
-			n := portion(rest)
-			s.apply(ctx, q, rest[:n:n])
-			rest = rest[n:]
-		}
-		clear(batch)
-	}
-}
-
 // portion is how many outcomes go into one request, so that many large ones
 // together are not more than a broker takes at once.
 func portion(outcomes []broker.Outcome) int {
@@ -255,37 +245,6 @@ func portion(outcomes []broker.Outcome) int {
 		}
 	}
 	return min(len(outcomes), maxOutcomes)
-}
-
-// apply retries until the broker has answered or ctx ends, also when the lease
-// is lost: an outcome that no longer counts is fenced. Each try has a time of
-// its own, so that one that hangs does not use up the next one's. While it fails the
-// session takes no runs of the queue.
-func (s *session) apply(ctx context.Context, q *outgoing, batch []broker.Outcome) {
-	again := false
-	for wait := newBackoff(20*time.Millisecond, time.Second); ; wait.sleep(ctx) {
-		try, cancel := context.WithTimeout(ctx, finishTimeout)
-		fenced, err := s.lease.Finish(try, batch...)
-		cancel()
-		if err == nil {
-			if again && q.fails(false) {
-				s.askAgain()
-			}
-			s.logFenced(fenced, again)
-			if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
-				s.tellLeftOut()
-			}
-			return
-		}
-		if ctx.Err() != nil {
-			s.giveUp(len(batch), err)
-			s.logger.Error("cannot record the outcome of runs, they may run again", "queue", q.queue, "runs", len(batch), "error", err)
-			return
-		}
-		again = true
-		q.fails(true)
-		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", len(batch), "error", err)
-	}
 }
 
 // giveUp counts outcomes that are not recorded.

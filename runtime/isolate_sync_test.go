@@ -144,3 +144,102 @@ func TestACancelIsHeardThoughAnotherQueueFails(t *testing.T) {
 		require.ErrorIs(t, err, taskrt.ErrCancelled)
 	})
 }
+
+// picky is a broker that records nothing in a call with an outcome of some runs.
+type picky struct {
+	*memory.Broker
+	why     error
+	refuses atomic.Pointer[string] // the run of this id; nil: none
+	tried   atomic.Int64           // outcomes of it
+}
+
+type pickySession struct {
+	broker.Session
+	p *picky
+}
+
+func (p *picky) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := p.Broker.Join(ctx, lease)
+	return &pickySession{s, p}, err
+}
+
+func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	if id := s.p.refuses.Load(); id != nil && slices.ContainsFunc(outcomes, func(o broker.Outcome) bool { return o.Run.ID == *id }) {
+		s.p.tried.Add(1)
+		return nil, s.p.why
+	}
+	return s.Session.Finish(ctx, outcomes...)
+}
+
+// TestAnOutcomeThatCannotBeRecordedHoldsUpNoOther has the outcome of one run fail for
+// ever, alone and among many.
+func TestAnOutcomeThatCannotBeRecordedHoldsUpNoOther(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		n    int // runs that end at the same time
+		why  error
+	}{
+		{"alone, refused", 1, errors.New("WRONGTYPE")},
+		{"among many, refused", 500, errors.New("WRONGTYPE")},
+		{"among many, its connection breaks", 500, broker.ErrUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &picky{Broker: newMemory(t), why: test.why}
+				end := make(chan struct{})
+				stop := consume(t, p, taskrt.ConsumerConfig{Concurrency: test.n}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
+					<-end
+					return nil
+				})))
+				ctx := clientContext(context.Background(), p)
+				handles, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, test.n), taskrt.Keep(time.Hour))
+				require.NoError(t, err)
+				poison := handles[test.n/2]
+				p.refuses.Store(&poison.ID)
+				synctest.Wait()
+				close(end)
+				later, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Hour))
+				require.NoError(t, err)
+				for _, handle := range append(handles, later) {
+					if handle == poison {
+						continue
+					}
+					soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+					_, err = handle.Wait(soon)
+					cancel()
+					require.NoError(t, err, "a run waits for the outcome of another")
+				}
+				before := p.tried.Load()
+				time.Sleep(10 * time.Minute)
+				status, err := poison.Status(ctx)
+				require.NoError(t, err)
+				require.Equal(t, broker.StateRunning, status.State)
+				require.InDelta(t, 10, p.tried.Load()-before, 8, "it is tried again now and then")
+				p.refuses.Store(nil)
+				_, err = poison.Wait(ctx)
+				require.NoError(t, err)
+				require.NoError(t, stop())
+			})
+		})
+	}
+}
+
+// TestAnOutcomeThatCannotBeRecordedIsToldAtTheEnd has a consumer stop that never could
+// record one.
+func TestAnOutcomeThatCannotBeRecordedIsToldAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &picky{Broker: newMemory(t), why: errors.New("WRONGTYPE")}
+		c, err := taskrt.NewConsumer(p, taskrt.ConsumerConfig{Logger: quiet}, tasks.Tasks(new(journal).recorder(nil)))
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(clientContext(context.Background(), p))
+		id := "poison"
+		p.refuses.Store(&id)
+		over := make(chan error)
+		go func() { over <- c.Run(ctx) }()
+		_, err = tasks.QueueRecorderRecord(ctx, "x", taskrt.ID(id))
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		stop()
+		require.ErrorContains(t, <-over, "record what became of 1 run: WRONGTYPE")
+	})
+}
