@@ -139,7 +139,7 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 		c.doubt = c.doubt || doubt
 		return over, err
 	}
-	if gone, err := c.b.settle(ctx, c.q, c.id); err != nil || gone {
+	if gone, err := c.b.decidePlace(ctx, c.q, c.id); err != nil || gone {
 		return gone, err // its group never was stored
 	}
 	_, err = c.b.moveOn(ctx, q) // it is in the outbox
@@ -221,7 +221,9 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 		return false, unheard, e, err
 	}
 	g := new(slotOutcomes)
-	e, err = noteFenced(v, []*slotOutcomes{g})
+	if e, err = noteFenced(v, []*slotOutcomes{g}); err == nil && g.failed != nil {
+		err = b.blame(ctx, g.anyFailure(), keys...)
+	}
 	return err == nil && !g.fenced[0], unheard, e, err
 }
 

@@ -49,6 +49,7 @@ func (p *pastEnds) remember(g *slotOutcomes, unheard bool) {
 	e := pastEnd{hold: g.slot.hold, number: g.slot.number, at: time.Now(), size: len(g.slot.done)}
 	for _, o := range g.outcomes {
 		switch {
+		case g.failure(o) != nil:
 		case g.isFenced(o) && !unheard && !g.slot.doubts[o.at.index]:
 		case o.steps == "" && o.record == "":
 			if e.plain == nil {

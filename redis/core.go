@@ -28,8 +28,8 @@ type takers struct {
 type taker struct {
 	*session
 	// taken, but it is unknown whether the server has heard that it is over
-	unsettled []*broker.TaskRun
-	takenAt   time.Time // when that was known
+	pending []*broker.TaskRun
+	takenAt time.Time // when that was known
 }
 
 // GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at
@@ -50,8 +50,8 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 	}
 	n := min(max, maxTake)
 	for {
-		if len(t.unsettled) == 0 {
-			t.unsettled, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
+		if len(t.pending) == 0 {
+			t.pending, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
 			t.takenAt = time.Now()
 			if err != nil {
 				b.takers.put(t, id)
@@ -59,9 +59,9 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 			}
 		}
 		// They are taken now: a context that ends here must not lose them.
-		over := &settling{done: make(chan struct{})}
+		over := &handover{done: make(chan struct{})}
 		started := b.spawn(func() {
-			runs, err := t.settle(context.WithoutCancel(ctx), n)
+			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
 			if !over.deliver(runs, err) {
 				b.putBack(runs)
 				b.takers.put(t, id)
@@ -86,12 +86,12 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 	}
 }
 
-// settle forgets up to max of what was taken, and returns what of it nobody
+// forgetTaken forgets up to max of what was taken, and returns what of it nobody
 // else got. The rest, of an earlier call that wanted more, is given back.
-func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) {
-	runs := t.unsettled[:min(max, len(t.unsettled))]
+func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
+	runs := t.pending[:min(max, len(t.pending))]
 	calls := map[*hold]*finishing{}
-	for i, run := range t.unsettled {
+	for i, run := range t.pending {
 		at, ok := run.Receipt.(*receipt)
 		if !ok {
 			return nil, errors.New("a run without receipt")
@@ -105,12 +105,18 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 		}
 	}
 	fenced := map[*broker.TaskRun]bool{}
+	var failed error
 	for h, f := range calls {
 		if err := h.finish.do(ctx, t.b, f, 0); err != nil {
 			return nil, err
 		}
-		if f.err != nil {
+		if f.err != nil && len(f.failed) == 0 {
 			return nil, f.err
+		}
+		// Those that cannot be forgotten stay held, so that they keep no others back.
+		failed = errors.Join(failed, f.err)
+		for _, run := range f.failed {
+			fenced[run] = true
 		}
 		for _, run := range f.fenced {
 			fenced[run] = true
@@ -120,8 +126,8 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 			fenced[run] = time.Since(t.takenAt) > takerLease/2
 		}
 	}
-	rest := len(t.unsettled) - len(runs)
-	t.unsettled = nil
+	rest := len(t.pending) - len(runs)
+	t.pending = nil
 	if rest > 0 {
 		for h := range calls {
 			// Should this fail, the lease's end gives them back.
@@ -135,7 +141,10 @@ func (t *taker) settle(ctx context.Context, max int) ([]*broker.TaskRun, error) 
 			got = append(got, run)
 		}
 	}
-	return got, nil
+	if len(got) > 0 {
+		failed = nil
+	}
+	return got, failed
 }
 
 // errTaken is how a member of a group ends that GetTaskRuns took.
@@ -177,7 +186,7 @@ func (ts *takers) get(b *Broker, id string) (*taker, error) {
 }
 
 // unfinished reports whether the taker may hold something.
-func (t *taker) unfinished() bool { return len(t.unsettled) > 0 || len(t.unheard()) > 0 }
+func (t *taker) unfinished() bool { return len(t.pending) > 0 || len(t.unheard()) > 0 }
 
 func (ts *takers) put(t *taker, id string) {
 	ts.mu.Lock()
@@ -192,7 +201,7 @@ func (ts *takers) put(t *taker, id string) {
 }
 
 // forlorn reports whether the taker may hold what no caller has heard of.
-func (t *taker) forlorn() bool { return len(t.unsettled) == 0 && len(t.unheard()) > 0 }
+func (t *taker) forlorn() bool { return len(t.pending) == 0 && len(t.unheard()) > 0 }
 
 // tidy has such takers give back what they hold, whose callers are gone: others
 // wait for it, and there may be no further call here that would find it. It goes
@@ -287,8 +296,8 @@ func (b *Broker) putBack(runs []*broker.TaskRun) {
 	}
 }
 
-// settling is the handing over of runs to a caller who may be gone.
-type settling struct {
+// handover is that of runs to a caller who may be gone.
+type handover struct {
 	mu   sync.Mutex
 	done chan struct{}
 	gone bool
@@ -299,7 +308,7 @@ type settling struct {
 var errGone = errors.New("the caller is gone")
 
 // deliver hands over, and reports false when nobody is there to get it.
-func (s *settling) deliver(runs []*broker.TaskRun, err error) bool {
+func (s *handover) deliver(runs []*broker.TaskRun, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runs, s.err = runs, err
@@ -308,7 +317,7 @@ func (s *settling) deliver(runs []*broker.TaskRun, err error) bool {
 }
 
 // await returns what was delivered, or errGone a little after ctx has ended.
-func (s *settling) await(ctx context.Context) ([]*broker.TaskRun, error) {
+func (s *handover) await(ctx context.Context) ([]*broker.TaskRun, error) {
 	select {
 	case <-s.done:
 		return s.runs, s.err

@@ -44,13 +44,15 @@
 --       waiter and the run's id of each that is to be told of an end, and how much
 --       was put into the outbox. A run
 --       that needs no steps and is marked as finished already is not fenced:
---       this session marked it, or the auditor that found the run elsewhere. The
---       last is how many dead letters were dropped beyond the cap.
+--       this session marked it, or the auditor that found the run elsewhere. Then how
+--       many dead letters were dropped beyond the cap, and an array of failures: of
+--       each the slot's ordinal, the run's index, and the error.
 --       A batch stays, with its runs marked, if nothing was to be left of it but
 --       fewer have been finished before than the caller knows: the server has
 --       forgotten the others' ends.
---       After an error the runs that come before and after the one of which it is
---       are finished, and of that one nothing is done: the call can be repeated.
+--       Of a run with a failure nothing is done; the others are finished. The index -1
+--       means that the batch stays though all is done, the ordinal 0 that it is of no
+--       slot. After an error of the script some may be finished: the call can be repeated.
 -- include lines.lua
 -- include wake.lua
 local p, k = 4, 22
@@ -64,17 +66,17 @@ local awaited -- whether anybody waits for any run
 -- notes who is to be told that the run of a record has ended
 local function tell(record)
   if awaited == nil then
-    awaited = redis.call('EXISTS', KEYS[15]) == 1
+    awaited = redis.pcall('EXISTS', KEYS[15]) == 1
   end
   if awaited then
     local id = string.sub(record, tonumber(ARGV[3]) + 1)
-    local waiting = redis.call('HGET', KEYS[15], id)
-    if waiting then
+    local waiting = redis.pcall('HGET', KEYS[15], id)
+    if type(waiting) == 'string' then -- what cannot be read tells nobody: waiters look by themselves, too
       for waiter in string.gmatch(waiting, '%S+') do
         waiters[#waiters + 1] = waiter
         waiters[#waiters + 1] = id
       end
-      redis.call('HDEL', KEYS[15], id)
+      redis.pcall('HDEL', KEYS[15], id)
     end
   end
 end
@@ -339,7 +341,12 @@ local function either(a, b)
   return table.concat(bytes)
 end
 
-local failed -- the first error of a run's steps, which is told once all others are seen to
+local failures = {}
+local function failed(slot, index, why)
+  local n = #failures
+  failures[n + 1], failures[n + 2] = slot, index
+  failures[n + 3] = type(why) == 'table' and why.err or 'ERR ' .. tostring(why)
+end
 
 for slot = 1, tonumber(ARGV[2]) do
   local member, before, plain, noted = ARGV[p], tonumber(ARGV[p + 1]) - 1, ARGV[p + 2], tonumber(ARGV[p + 3])
@@ -407,7 +414,8 @@ for slot = 1, tonumber(ARGV[2]) do
         marked = marked or not whole
       else
         undoAll()
-        failed, broken = failed or failure, true
+        failed(slot, index, failure)
+        broken = true
         p, k = args, keys
         follow(letters, false)
       end
@@ -416,9 +424,13 @@ for slot = 1, tonumber(ARGV[2]) do
   if member ~= '' and not broken and (not held or whole) then
     local gone = redis.pcall('DEL', batch, done)
     if type(gone) == 'table' then
-      failed, broken = failed or gone, held
+      failed(slot, -1, gone)
+      broken = held
     else
-      redis.call('SREM', KEYS[12], member)
+      local unlisted = redis.pcall('SREM', KEYS[12], member)
+      if type(unlisted) == 'table' then
+        failed(0, -1, unlisted)
+      end
     end
   end
   if member ~= '' and broken and whole then -- what was applied is not to be applied again
@@ -435,10 +447,10 @@ for lane in pairs(woken) do
 end
 local over = died - tonumber(ARGV[1])
 if over > 0 then
-  redis.call('INCRBY', KEYS[14], over)
-  redis.call('LTRIM', KEYS[13], 0, tonumber(ARGV[1]) - 1)
+  local counted = redis.pcall('INCRBY', KEYS[14], over)
+  if type(counted) == 'table' then
+    failed(0, -1, counted)
+  end
+  redis.pcall('LTRIM', KEYS[13], 0, tonumber(ARGV[1]) - 1)
 end
-if failed then
-  error(failed)
-end
-return {fenced, waiters, sent, math.max(over, 0)}
+return {fenced, waiters, sent, math.max(over, 0), failures}

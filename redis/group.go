@@ -115,7 +115,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 	holder, err := p.keepPlace(ctx)
 	if err == nil && holder != nil {
 		// What holds it may be the place of a call that was interrupted.
-		if gone, failed := p.b.settle(ctx, p.to, holder.ID); failed == nil && gone {
+		if gone, failed := p.b.decidePlace(ctx, p.to, holder.ID); failed == nil && gone {
 			holder, err = p.keepPlace(ctx)
 		}
 	}

@@ -308,7 +308,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 	}
 	switch {
 	case err == nil:
-		m.settle(ctx, s)
+		m.removeSent(ctx, s)
 	case refusesOne(err) && len(s.groups) > 1:
 		for i := range s.groups {
 			if m.isDown(s.to) {
@@ -369,8 +369,8 @@ func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
 	return false
 }
 
-// settle removes from the outbox what was sent and is over.
-func (m *moving) settle(ctx context.Context, s *sending) {
+// removeSent removes from the outbox what was sent and is over.
+func (m *moving) removeSent(ctx context.Context, s *sending) {
 	var over []string
 	var failed error
 	var undecided []int

@@ -157,13 +157,13 @@ func (s *stage) store(ctx context.Context) error {
 		}
 		err = nil // it was the reply that was lost
 	}
-	s.settle(ctx)
+	s.moveUntil(ctx)
 	return err
 }
 
-// settle moves the runs, and comes back at the end of ctx at the latest: who takes,
+// moveUntil moves the runs, and comes back at the end of ctx at the latest: who takes,
 // or recovers, goes on then.
-func (s *stage) settle(ctx context.Context) {
+func (s *stage) moveUntil(ctx context.Context) {
 	over := make(chan struct{})
 	started := s.b.spawn(func() {
 		defer close(over)

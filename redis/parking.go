@@ -40,9 +40,9 @@ func inDoubt(expires time.Duration) bool {
 	return expires >= 0 && expires < groupKept-groupReserved
 }
 
-// settle decides about the place of a run that waits for a group whose producer did
+// decidePlace decides about the place of a run that waits for a group whose producer did
 // not, by whether the group's members are stored, and reports whether it is gone.
-func (b *Broker) settle(ctx context.Context, q *queue, id string) (gone bool, err error) {
+func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.work.Pipeline()
 	parked, expires, doubt := pipe.Get(ctx, q.parked(id)), pipe.PTTL(ctx, q.parked(id)), pipe.HGet(ctx, q.parking, id)
 	if err := b.readAll(ctx, pipe); err != nil {
@@ -104,14 +104,14 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	return "", nil
 }
 
-// settleAll decides about all places of a queue that are in doubt.
-func (b *Broker) settleAll(ctx context.Context, q *queue) error {
+// decidePlaces decides about all places of a queue that are in doubt.
+func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
 		var fields []string
 		err := b.persist(ctx, idempotent, func() (err error) {
 			p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.work.HScan(ctx, q.parking, cursor, "", settlePage).Result()
+				entries, next, err := b.clients.work.HScan(ctx, q.parking, cursor, "", placesPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -127,7 +127,7 @@ func (b *Broker) settleAll(ctx context.Context, q *queue) error {
 			return err
 		}
 		for _, id := range ids {
-			if _, err := b.settle(ctx, q, id); err != nil {
+			if _, err := b.decidePlace(ctx, q, id); err != nil {
 				failed = append(failed, err)
 			}
 			if ctx.Err() != nil {
@@ -143,8 +143,8 @@ func (b *Broker) settleAll(ctx context.Context, q *queue) error {
 	}
 }
 
-// settlePage is how many places are looked at in one command.
-const settlePage = 100
+// placesPage is how many places are looked at in one command.
+const placesPage = 100
 
 // doubted returns, of ids with what is noted of their places, those whose places are
 // not young.

@@ -1,0 +1,359 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// slotOutcomes is what one command applies to one slot.
+type slotOutcomes struct {
+	slot     *slot
+	outcomes []*outcome
+	calls    []*finishing // whose each outcome is
+	whole    bool         // nothing is left of the slot afterwards
+	before   int          // then: how many of its runs earlier commands have finished
+	plain    []byte       // a bitmap of those without steps
+	lost     bool         // all of those were fenced
+	fenced   map[int]bool // by index in the batch, of the others
+
+	failed map[int]error // by index, of those of which nothing was done
+	stays  error         // why the batch is there still although all was done
+}
+
+// failure returns why an outcome is to be sent again, nil if it is not.
+func (g *slotOutcomes) failure(o *outcome) error {
+	if g.stays != nil {
+		return g.stays
+	}
+	return g.failed[o.at.index]
+}
+
+// anyFailure returns why some of the outcomes are to be sent again, nil if none are.
+func (g *slotOutcomes) anyFailure() error {
+	if g.stays != nil {
+		return g.stays
+	}
+	for _, err := range g.failed {
+		return err
+	}
+	return nil
+}
+
+// sends reports whether an outcome may have put something into the outbox.
+func (g *slotOutcomes) sends() bool {
+	for _, o := range g.outcomes {
+		if strings.ContainsAny(o.steps, "og") {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *slotOutcomes) isFenced(o *outcome) bool {
+	if o.steps == "" {
+		return g.lost
+	}
+	return g.fenced[o.at.index]
+}
+
+// sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
+// never overlap, so what the slots say is finished is confirmed.
+func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing) {
+	own := s.claim(calls)
+	groups := own
+	for _, call := range calls {
+		groups = append(groups, call.again...)
+	}
+	if len(groups) == 0 {
+		return
+	}
+	keys, args := s.b.finishing(h.q, len(groups))
+	for _, g := range groups {
+		keys, args = g.append(h.q, keys, args)
+	}
+	start := time.Now()
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
+	var ends ends
+	if err == nil {
+		ends, err = noteFenced(v, groups)
+	}
+	if err != nil {
+		if isDamage(err) {
+			unheard = true // some may be applied
+			s.b.mend(ctx, start, keys...)
+		}
+		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
+		s.unclaim(own, unheard)
+		for _, g := range own {
+			for _, call := range g.calls {
+				call.err = err
+			}
+		}
+		for _, call := range calls {
+			if len(call.again) > 0 {
+				call.err = err
+			}
+		}
+		return
+	}
+	s.b.damage.drop(h.q.name, ends.dropped)
+	if isDamage(ends.failure) {
+		s.b.mend(ctx, start, keys...)
+	}
+	s.noteApplied(own, unheard)
+	for _, call := range calls {
+		for _, g := range call.again {
+			call.fails(g.anyFailure())
+		}
+		if call.err != nil {
+			s.noteUntold(call)
+			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.name, s.b.blame(ctx, call.err, keys...))
+		}
+	}
+	for _, g := range groups { // what an earlier try sent its lost reply told
+		ends.sent = ends.sent || unheard && g.sends()
+	}
+	s.b.follow(ctx, h.q, ends)
+}
+
+// fails notes why some of the call's outcomes are to be sent again, if they are.
+func (f *finishing) fails(why error) {
+	if f.err == nil {
+		f.err = why
+	}
+}
+
+// finishing starts the keys and arguments of the finish script.
+func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
+	return q.keys(q.flights, q.dead, q.dropped, q.waiters, q.lines, q.turns, q.policy, q.opens, q.held, q.outbox), []any{b.cfg.MaxDead, slots, len(q.record(""))}
+}
+
+// ends is what follows from runs that have ended.
+type ends struct {
+	waiters []any // and ids, of whom to tell
+	sent    bool  // something was put into the outbox
+	dropped int64 // dead letters beyond the cap
+	failure error // the first of those that the script tells, nil if there is none
+}
+
+// follow does what follows from ends. What they queue is queued when it returns,
+// unless that takes long.
+func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
+	b.tellWaiters(ctx, q, e.waiters)
+	if !e.sent {
+		return
+	}
+	over := q.mover.start(b, q)
+	if over == nil {
+		return
+	}
+	timer := time.NewTimer(longestFollow)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// claim sorts outcomes by slot, and fences at once those of which it is known.
+func (s *session) claim(calls []*finishing) []*slotOutcomes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var groups []*slotOutcomes
+	for _, call := range calls {
+		for _, o := range call.outcomes {
+			sl := o.at.slot
+			if sl.untold[o.at.index] {
+				delete(sl.untold, o.at.index)
+				continue
+			}
+			if sl.gone || sl.done[o.at.index] {
+				if o.run != nil {
+					call.fenced = append(call.fenced, o.run)
+				}
+				continue
+			}
+			g := sl.group
+			if g == nil {
+				g = &slotOutcomes{slot: sl, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishing, 0, len(call.outcomes))}
+				sl.group = g
+				groups = append(groups, g)
+				sl.busy++
+				sl.turn++
+			}
+			sl.done[o.at.index] = true
+			sl.left--
+			g.outcomes = append(g.outcomes, o)
+			g.calls = append(g.calls, call)
+		}
+	}
+	for _, g := range groups {
+		g.whole = g.slot.left == 0
+		g.before = len(g.slot.done) - len(g.outcomes)
+		g.slot.group = nil
+	}
+	return groups
+}
+
+// unclaim takes back what claim noted of outcomes that were not applied.
+func (s *session) unclaim(groups []*slotOutcomes, unheard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		g.slot.busy--
+		for _, o := range g.outcomes {
+			g.slot.notApplied(o.at.index, unheard)
+		}
+	}
+}
+
+// notApplied takes back what claim noted of an outcome that was not applied, as far as
+// is known, or may have been. The session's lock is held.
+func (sl *slot) notApplied(index int, perhaps bool) {
+	sl.done[index] = false
+	sl.left++
+	if !perhaps {
+		return
+	}
+	if sl.doubts == nil {
+		sl.doubts = map[int]bool{}
+	}
+	sl.doubts[index] = true
+}
+
+// noteApplied notes what was applied, and hands each call its fenced runs and an error
+// if some of its outcomes failed. What was fenced because an earlier try had applied it
+// unheard was not lost.
+func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		sl := g.slot
+		sl.busy--
+		for i, o := range g.outcomes {
+			call := g.calls[i]
+			if err := g.failure(o); err != nil {
+				call.fails(err)
+				call.failed = append(call.failed, o.run)
+				sl.notApplied(o.at.index, g.stays != nil)
+				continue
+			}
+			if !g.isFenced(o) {
+				continue
+			}
+			doubted := unheard || sl.doubts[o.at.index]
+			sl.hold.lost = sl.hold.lost || !doubted
+			if o.run == nil {
+				continue
+			}
+			call.fenced = append(call.fenced, o.run)
+			if doubted {
+				call.doubted = append(call.doubted, o.run)
+			}
+		}
+		s.ends.remember(g, unheard)
+		if sl.left == 0 {
+			delete(sl.hold.slots, sl.number)
+		}
+	}
+}
+
+// append adds the slot's part of a finish command.
+func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
+	keys = append(keys, q.batch(g.slot.member), q.done(g.slot.member))
+	whole := 0
+	if g.whole { // how many were finished before, and one
+		whole = 1 + g.before
+	}
+	at, noted := len(args)+3, 0
+	args = append(args, g.slot.member, whole, nil, nil)
+	for _, o := range g.outcomes {
+		if o.steps != "" {
+			continue
+		}
+		if g.plain == nil {
+			g.plain = make([]byte, (len(g.slot.done)+7)/8)
+		}
+		g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
+		if o.record != "" {
+			noted++
+			keys, args = append(keys, o.record), append(args, o.value, o.keep)
+		}
+	}
+	args[at-1], args[at] = g.plain, noted
+	at = len(args)
+	args = append(args, nil)
+	others := 0
+	for _, o := range g.outcomes {
+		if o.steps == "" {
+			continue
+		}
+		others++
+		keys = append(keys, o.keys...)
+		args = append(append(args, o.at.index, o.steps), o.args...)
+	}
+	args[at] = others
+	return keys, args
+}
+
+// noteFenced reads the reply of the finish script: which runs were fenced, and
+// what follows from the others' ends.
+func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 5 {
+		return e, fmt.Errorf("unexpected reply %T of the finish script", v)
+	}
+	fenced, _ := reply[0].([]any)
+	for i := 0; i+1 < len(fenced); i += 2 {
+		n, _ := fenced[i].(int64)
+		index, _ := fenced[i+1].(int64)
+		if n < 1 || int(n) > len(groups) {
+			return e, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
+		}
+		g := groups[n-1]
+		if index < 0 {
+			g.lost = true
+			continue
+		}
+		if g.fenced == nil {
+			g.fenced = map[int]bool{}
+		}
+		g.fenced[int(index)] = true
+	}
+	e.waiters, _ = reply[1].([]any)
+	sent, _ := reply[2].(int64)
+	e.sent = sent > 0
+	e.dropped, _ = reply[3].(int64)
+	failures, _ := reply[4].([]any)
+	for i := 0; i+2 < len(failures); i += 3 {
+		n, _ := failures[i].(int64)
+		index, _ := failures[i+1].(int64)
+		text, _ := failures[i+2].(string)
+		if n < 0 || int(n) > len(groups) {
+			return e, fmt.Errorf("unexpected slot %d of a failure in the reply of the finish script", n)
+		}
+		err := serverError(text)
+		if e.failure == nil {
+			e.failure = err
+		}
+		switch {
+		case n == 0:
+		case index < 0:
+			groups[n-1].stays = err
+		default:
+			groups[n-1].fail(int(index), err)
+		}
+	}
+	return e, nil
+}
+
+func (g *slotOutcomes) fail(index int, why error) {
+	if g.failed == nil {
+		g.failed = map[int]error{}
+	}
+	g.failed[index] = why
+}

@@ -1,0 +1,77 @@
+package redis_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// TestAnOutcomeThatFailsTakesNothingFromTheOthers has the outcome of one run fail for a
+// reason that nobody mends, in one call and one batch with others.
+func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	base := prefix(t) + ":{q}:"
+	gathering, members := group("q", "q", 2)
+	nameGroup("g", gathering, members)
+	require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+	good := run("good", "q")
+	good.Keep = time.Minute
+	require.NoError(t, b.QueueTasks(t.Context(), good, run("plain", "q")))
+	// The last member's end has the group expire then.
+	require.NoError(t, client.HSet(t.Context(), base+"group:g", "keep", "1e99").Err())
+	require.NoError(t, client.HSet(t.Context(), base+"waiters", "good", "somebody").Err())
+
+	s := join(t, b, time.Minute)
+	got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 4})
+	require.NoError(t, err)
+	require.Len(t, got, 4)
+	outcomes := succeeded(got)
+	outcomes[2].Next = []*broker.TaskRun{run("next", "q")}
+	for range 2 { // the second call is told what the first one applied
+		fenced, err := s.Finish(t.Context(), outcomes...)
+		require.ErrorContains(t, err, "not an integer")
+		require.Empty(t, fenced)
+	}
+	record, err := b.Record(t.Context(), "q", "good")
+	require.NoError(t, err)
+	require.Equal(t, broker.StateSucceeded, record.State)
+	told, err := client.LRange(t.Context(), base+"wait:somebody", 0, -1).Result()
+	require.NoError(t, err)
+	require.Equal(t, []string{"good"}, told, "who waits for the run")
+	require.Equal(t, "next", takeAll(t, join(t, b, time.Minute), "q", 1)[0].ID)
+	for _, n := range []int{0, 3} { // not fenced by what the calls applied, but by this
+		fenced, err := s.Finish(t.Context(), outcomes[0], outcomes[2], outcomes[3])
+		require.NoError(t, err)
+		require.Len(t, fenced, n)
+	}
+
+	require.NoError(t, client.HDel(t.Context(), base+"group:g", "keep").Err())
+	fenced, err := s.Finish(t.Context(), outcomes[1])
+	require.NoError(t, err)
+	require.Empty(t, fenced)
+	require.NoError(t, s.Renew(t.Context()))
+	require.Equal(t, "gathering", takeAll(t, s, "q", 1)[0].ID)
+}
+
+// TestATakenRunThatCannotBeForgottenKeepsNoOthersBack is the same of GetTaskRuns.
+func TestATakenRunThatCannotBeForgottenKeepsNoOthersBack(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	gathering, members := group("q", "other", 2)
+	nameGroup("g", gathering, members)
+	require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+	require.NoError(t, b.QueueTasks(t.Context(), run("good", "q")))
+	require.NoError(t, client.HSet(t.Context(), prefix(t)+":{q}:group:g", "keep", "1e99").Err())
+	got, err := b.GetTaskRuns(t.Context(), []string{"q"}, 3)
+	require.NoError(t, err)
+	require.Len(t, got, 2, "all but the last of the group")
+	require.NoError(t, b.QueueTasks(t.Context(), run("later", "q")))
+	got, err = b.GetTaskRuns(t.Context(), []string{"q"}, 3)
+	require.NoError(t, err)
+	require.Equal(t, "later", got[0].ID)
+}
