@@ -46,8 +46,9 @@ local function call(undo, ...)
 end
 call({'HINCRBY', KEYS[1], 'runs', -runs}, 'HINCRBY', KEYS[1], 'runs', runs)
 if KEYS[5] then
+  local left = redis.call('PTTL', KEYS[5])
   call({'HDEL', KEYS[5], 'begun'}, 'HSET', KEYS[5], 'begun', ARGV[3])
-  call(nil, 'PERSIST', KEYS[5]) -- its reservation would have ended by itself
+  call(left > 0 and {'PEXPIRE', KEYS[5], left} or nil, 'PERSIST', KEYS[5]) -- its reservation would have ended by itself
 end
 call({'LREM', KEYS[2], -1, token}, 'RPUSH', KEYS[2], token)
 call(nil, 'HSET', KEYS[1], token, string.format('c%013.0f', now))

@@ -180,8 +180,12 @@ local function replace(source, key)
     end
     undone[#undone + 1] = {'LPUSH', places[from], rest}
   elseif from == 'b' then
+    local left = redis.call('PTTL', key)
     undone[#undone + 1] = {'HDEL', key, 'begun'}
     redis.call('HSET', key, 'begun', rest)
+    if left > 0 then
+      undone[#undone + 1] = {'PEXPIRE', key, left}
+    end
     redis.call('PERSIST', key)
   elseif from == 'p' or from == 'g' then
     if from == 'g' and redis.call('LREM', KEYS[15], 1, '+' .. rest) > 0 then

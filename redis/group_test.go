@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -296,4 +297,37 @@ func TestGroupsUnderRandomCuts(t *testing.T) {
 	s := join(t, other, time.Minute)
 	finishAll(t, s, takeAll(t, s, "q", groups*size))
 	require.Equal(t, groups, length(t, other, "q")+length(t, other, "other"), "what gathers them")
+}
+
+// TestGroupWhoseMembersFailIsNotKept has each command of what stores the members fail,
+// and the producer end there: of what was reserved nothing stays for ever.
+func TestGroupWhoseMembersFailIsNotKept(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := raw(t, server)
+	for script, first := range map[string]int{"enqueue": 3, "commit": 8} { // what is before only reads
+		t.Run(script, func(t *testing.T) {
+			b, l := openLossyFor(t, server, 200*time.Millisecond)
+			b.Instrument(failing)
+			failed := 0
+			for n, hit := first, true; hit; n++ {
+				require.NoError(t, client.Set(t.Context(), "fail", fmt.Sprintf("%s %d 0", script, n), 0).Err())
+				l.cut("\r\ndrop\r\n", true)
+				gathering, members := nightly(n, "q")
+				gathering.ID, gathering.Rules = fmt.Sprint("gathering-", n), nil
+				members[0].Keep = time.Minute
+				if script == "commit" {
+					members[0].Payload = make([]byte, 2_200_000) // a large call
+				}
+				err := b.QueueGroup(t.Context(), gathering, members...)
+				l.mend()
+				hit = client.Del(t.Context(), "fail").Val() == 0
+				if key := fmt.Sprintf("%s:{q}:group:try-%d", prefix(t), n); err != nil && !client.HExists(t.Context(), key, "begun").Val() {
+					failed++
+					require.Positive(t, client.TTL(t.Context(), key).Val(), "command %d", n)
+				}
+			}
+			require.Positive(t, failed)
+		})
+	}
 }

@@ -291,6 +291,26 @@ func TestLargeCallWhoseReplyIsLost(t *testing.T) {
 	}
 }
 
+// TestLargeCallThatOthersMoveWhileItsRepliesAreLost is known to be stored, though nothing
+// of the call is left but what says so.
+func TestLargeCallThatOthersMoveWhileItsRepliesAreLost(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	other, l := openLossy(t, shared)
+	l.loseAfter(commit, func() {
+		_, err := b.Runs(context.Background(), "q", broker.StateQueued, 1)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	l.mu.Lock()
+	l.left = 1000
+	l.mu.Unlock()
+	require.NoError(t, other.QueueTasks(t.Context(), largeCall()...))
+	require.Greater(t, l.count(), 1)
+	requireAllOnce(t, b)
+}
+
 // TestLargeCallWithoutOwnIDsIsNeverInDoubt where a small one would be: what stores a
 // page does not queue it.
 func TestLargeCallWithoutOwnIDsIsNeverInDoubt(t *testing.T) {

@@ -149,10 +149,16 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 // openLossy opens a broker whose connections lose replies.
 func openLossy(t testing.TB, s *redistest.Server) (*redis.Broker, *losses) {
 	t.Helper()
+	return openLossyFor(t, s, time.Second)
+}
+
+// openLossyFor does so with a timeout.
+func openLossyFor(t testing.TB, s *redistest.Server, timeout time.Duration) (*redis.Broker, *losses) {
+	t.Helper()
 	l := new(losses)
 	clean(t, s)
 	client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Dialer: l.dial})
-	b, err := redis.New(client, redis.Config{Prefix: prefix(t), Timeout: time.Second})
+	b, err := redis.New(client, redis.Config{Prefix: prefix(t), Timeout: timeout})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, b.Close())

@@ -31,8 +31,8 @@ local kind, committed = string.sub(state, 1, 1), tonumber(string.sub(state, 2))
 local length = redis.call('LLEN', KEYS[14])
 if mode == 'move' and kind ~= 'c' then
   return -1
-elseif mode ~= 'move' and kind == 'c' then
-  return -2
+elseif mode ~= 'move' and kind == 'c' or mode == 'drop' and kind == '' and redis.call('EXISTS', KEYS[15]) == 1 then
+  return -2 -- in the second case all of it was moved already
 elseif mode == 'expire' and kind == 'o' and committed > now and committed <= now + 10000 then
   return -3 -- one further ahead is of a clock that was put back since
 end
