@@ -46,7 +46,7 @@ type execution struct {
 // execute runs one run to its outcome. It returns when the task's function has
 // really returned.
 func (s *session) execute(w *worker, run *broker.TaskRun) {
-	if s.base.Err() != nil { // the lease is lost, or the consumer stops
+	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
 		s.finish(handBack(run, 0))
 		return
 	}
@@ -125,7 +125,7 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 }
 
 // start makes an execution, which others see from then on. It blocks while a run is
-// on trial, but for that of t. It returns nil if the session ends first.
+// on trial, but for that of t. It returns nil when no more runs are to start.
 func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
 	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
@@ -138,7 +138,7 @@ func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now t
 			return x
 		}
 		w.current.Store(nil)
-		if !s.trials.waitTurn(s.base, other) {
+		if !s.waitTurn(other) {
 			return nil
 		}
 	}

@@ -38,6 +38,7 @@ type session struct {
 	core     bool // the broker has only three methods: what was taken is gone from it
 	pool     *subprocess.Pool
 	base     context.Context // of all runs
+	starting context.Context // ends when no more runs are to start
 	offers   offers          // to all runs
 	outcomes outbox
 	finished chan struct{} // closed by finishLoop: the last outcome was applied
@@ -86,8 +87,10 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		trust, lose := context.WithCancelCause(context.WithoutCancel(ctx))
 		base, halt := context.WithCancelCause(trust)
 		finishing, abandon := context.WithCancel(context.WithoutCancel(ctx))
+		starting, noMore := context.WithCancel(ctx)
+		context.AfterFunc(base, noMore)
 		s := &session{
-			Consumer: c, lease: lease, pool: pool, base: base, offers: offers{client: c.client, logger: c.logger}, lose: lose, halt: halt, abandon: abandon,
+			Consumer: c, lease: lease, pool: pool, base: base, starting: starting, offers: offers{client: c.client, logger: c.logger}, lose: lose, halt: halt, abandon: abandon,
 			finished: make(chan struct{}),
 			answered: make(chan struct{}),
 			roomy:    make(chan struct{}, 1),
@@ -99,7 +102,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
 		loops.Go(func() { s.attendLoop(trust) })
-		s.takeLoop(ctx)
+		s.takeLoop()
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
 		}
@@ -271,12 +274,10 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// takeLoop asks for runs as long as there is room and has them executed, until
-// ctx ends or the lease is lost. Those that have not started then go back.
-func (s *session) takeLoop(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.base, cancel)()
+// takeLoop asks for runs as long as there is room and has them executed, until no
+// more are to start. Those that have not started then go back.
+func (s *session) takeLoop() {
+	ctx := s.starting
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.take(ctx)
 		s.begin(runs)

@@ -36,6 +36,8 @@ type trial struct {
 	wanted chan struct{} // has a token when something waits for that
 	ended  chan struct{} // closed when the run has ended
 	clears sync.WaitGroup
+	told   sync.Once // that others wait
+	run    *broker.TaskRun
 }
 
 // trials are those of a consumer, one at a time.
@@ -45,8 +47,8 @@ type trials struct {
 }
 
 // open starts a trial. It returns nil while there is another.
-func (ts *trials) open() *trial {
-	t := &trial{over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+func (ts *trials) open(run *broker.TaskRun) *trial {
+	t := &trial{run: run, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
 	if !ts.current.CompareAndSwap(nil, t) {
 		if other := ts.current.Load(); other != nil {
 			other.want()
@@ -78,15 +80,18 @@ func (t *trial) want() {
 	}
 }
 
-// waitTurn blocks while a run is on trial. It reports false when ctx ends first.
-func (ts *trials) waitTurn(ctx context.Context, t *trial) bool {
+// waitTurn blocks while a run is on trial. It reports false when no more runs are to
+// start.
+func (s *session) waitTurn(t *trial) bool {
 	t.want()
+	t.told.Do(func() {
+		s.logger.Info("a run that may have ended consumers is tried alone: other io runs begin when it ended or has gone on for a while", "task", t.run.Task, "run", t.run.ID)
+	})
 	select {
 	case <-t.over:
-		return true
-	case <-ctx.Done():
-		return false
+	case <-s.starting.Done():
 	}
+	return s.starting.Err() == nil
 }
 
 // comeBack decides about a run that was handed out before without coming to an end.
@@ -104,11 +109,15 @@ func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, 
 		return nil, 0, false
 	}
 	if crashes > 1 && crashes == s.cfg.MaxCrashes && s.suspect(d, run) {
-		if t = s.trials.open(); t == nil {
+		if t = s.trials.open(run); t == nil {
 			s.finishUnstarted(handBack(run, s.trials.retryAfter()))
 			return nil, 0, false
 		}
-		s.settle()
+		if !s.settle() {
+			s.trials.close(t)
+			s.finishUnstarted(handBack(run, 0))
+			return nil, 0, false
+		}
 	}
 	if o := s.tellBegin(run); o != nil {
 		if t != nil {
@@ -175,23 +184,25 @@ func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
 	return s.mayStart(run, beginner.Begin)
 }
 
-// settle waits until each run that executes here has gone on for a while.
-func (s *session) settle() {
+// settle waits until each run that executes here has gone on for a while. It reports
+// false when no more runs are to start.
+func (s *session) settle() bool {
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
-	for s.base.Err() == nil {
+	for s.starting.Err() == nil {
 		young := false
 		for _, x := range s.lanes[IO].executions(nil) {
 			young = young || time.Since(x.started) < settledAfter
 		}
 		if !young {
-			return
+			return true
 		}
 		select {
 		case <-ticker.C:
-		case <-s.base.Done():
+		case <-s.starting.Done():
 		}
 	}
+	return false
 }
 
 // try lets others begin beside a run on trial, if any wait, once it has gone on for
