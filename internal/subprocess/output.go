@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,8 +36,9 @@ type capture struct {
 
 	mu        sync.Mutex
 	run, task string // empty between runs
-	// hide is the latest run's Request.Hide: what it left running may still write.
-	hide    func(line string, cut bool) string
+	// hide are the latest runs' Request.Hide, the last one's first: what they left
+	// running may still write. At most mostHiders.
+	hide    []func(line string, cut bool) string
 	buf     []byte
 	line    []byte
 	dropped int // bytes of the line beyond maxLine
@@ -79,13 +81,21 @@ func (c *capture) read() {
 	c.flush()
 }
 
+// mostHiders is of how many runs that have secrets a child's lines are searched for
+// them. Each costs the memory of its parameters.
+const mostHiders = 8
+
 // begin says whose lines follow.
 func (c *capture) begin(run, task string, hide func(line string, cut bool) string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
 	c.reportCut()
-	c.run, c.task, c.hide = run, task, hide
+	c.run, c.task = run, task
+	if hide != nil {
+		c.hide = slices.Insert(c.hide, 0, hide)
+		c.hide = slices.Delete(c.hide, min(mostHiders, len(c.hide)), len(c.hide))
+	}
 	c.tail = tail{}
 }
 
@@ -198,8 +208,8 @@ func (c *capture) emit() {
 	line := strings.TrimSuffix(string(c.line), "\r")
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
-	if c.hide != nil {
-		line = c.hide(line, dropped > 0)
+	for _, hide := range c.hide {
+		line = hide(line, dropped > 0)
 	}
 	c.tail.add(line)
 	if !c.budget.take(len(line) + dropped) {

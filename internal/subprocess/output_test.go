@@ -66,6 +66,18 @@ func TestALineEndsWithItsRun(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+func TestLinesThatARunLeftBehindShowItsSecretsNoMore(t *testing.T) {
+	var s sink
+	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
+	secret := request("echo", "")
+	secret.Hide = func(line string, _ bool) string { return strings.ReplaceAll(line, "hunter22", "***") }
+	resp, err := pool.Run(t.Context(), secret)
+	require.NoError(t, err)
+	_, pid := run(t, pool, "partial", "hunter22, late")
+	require.Equal(t, pid, resp.PID)
+	require.Equal(t, []map[string]any{line("INFO", "***, late", "partial", "stdout", pid)}, s.records(t))
+}
+
 func TestLongLinesAreCut(t *testing.T) {
 	var s sink
 	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})

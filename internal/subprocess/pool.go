@@ -233,7 +233,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		}
 		resp, err := c.execute(ctx, req, deadline)
 		if !errors.Is(err, errNotSent) {
-			p.release(c, p.damaged(c, resp))
+			p.release(c, p.damaged(c, resp, errors.Is(ctx.Err(), context.Canceled)))
 			return resp, err
 		}
 		if attempts > p.cfg.Processes {

@@ -30,7 +30,8 @@ const maxPatience = 1000
 
 // damaged counts the runs of a child that have failed in a row, and reports
 // whether the child is to end for it. The answer is nil if it has ended already.
-func (p *Pool) damaged(c *child, answer *Response) bool {
+// One that was stopped, not by its deadline, tells nothing about the child.
+func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 	bound := int64(p.cfg.MaxFailures)
 	switch {
 	case answer == nil:
@@ -40,6 +41,8 @@ func (p *Pool) damaged(c *child, answer *Response) bool {
 		if p.patience.Load() != bound {
 			p.patience.Store(bound)
 		}
+		return false
+	case stopped || answer.Snooze > 0:
 		return false
 	case answer.Permanent || answer.RetryAfter > 0 || answer.Failure.Kind == schemaFailure:
 		return false

@@ -142,7 +142,8 @@ func TestAChildWhoseRunsFailInARowEnds(t *testing.T) {
 }
 
 func TestAChildIsNotBlamedForWhatFailsEverywhere(t *testing.T) {
-	pool := newPool(t, subprocess.Config{Processes: 1, MaxFailures: 2})
+	told := make(reports, 1)
+	pool := newPool(t, subprocess.Config{Processes: 1, MaxFailures: 2, Grace: time.Minute, Call: told.call})
 	of := func(task string, n int) (pids []int) {
 		for range n {
 			resp, err := pool.Run(t.Context(), request(task, "no"))
@@ -155,6 +156,17 @@ func TestAChildIsNotBlamedForWhatFailsEverywhere(t *testing.T) {
 		return pids
 	}
 	require.Len(t, of("verdict", 20), 1, "what the input is blamed for")
+	require.Len(t, of("snooze", 20), 1, "what has not failed")
+	pids := map[int]bool{}
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-told; cancel() }()
+		resp, err := pool.Run(ctx, request("stopped", ""))
+		require.NoError(t, err)
+		require.NotNil(t, resp.Failure)
+		pids[resp.PID] = true
+	}
+	require.Len(t, pids, 1, "what was stopped")
 	require.Len(t, of("fail", 2+4+8+16), 4, "the bound doubles while nothing succeeds")
 	run(t, pool, "echo", "")
 	require.Len(t, of("fail", 2+4), 2, "and is what it was after a success")

@@ -27,8 +27,13 @@ type task = func(ctx context.Context, payload string, parent *subprocess.Parent)
 // handler returns what the children of the tests execute.
 func handler() subprocess.Handle {
 	tasks := map[string]task{
-		"echo":     func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil },
-		"wait":     wait,
+		"echo": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil },
+		"wait": wait,
+		"stopped": func(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+			tell(ctx, parent, "%d", os.Getpid())
+			<-ctx.Done()
+			return "", ctx.Err()
+		},
 		"deadline": deadline,
 		"spin":     spin,
 		"exit":     exitWith,
@@ -103,6 +108,9 @@ func handler() subprocess.Handle {
 		if run.Task == "verdict" {
 			return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
 				Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
+		}
+		if run.Task == "snooze" {
+			return &subprocess.Response{Snooze: time.Minute, Failure: &broker.Failure{Message: "not yet"}}
 		}
 		result, err := tasks[run.Task](ctx, string(run.Payload), parent)
 		if err != nil {
