@@ -18,13 +18,14 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 test: redis-server ## run all tests with the race detector
-	$(GO) test -race -timeout 20m $(PKG)
+	$(GO) test -race -timeout 20m -parallel 4 $(PKG) # most tests wait most of their time
+	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	cd bench && $(GO) test ./...
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped' ./internal/subprocess
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript' ./redis
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript|ContractAsDeployed' ./redis
 
 fuzz: ## fuzz every fuzz target for 20s
 	@for pkg in $$($(GO) list ./...); do \

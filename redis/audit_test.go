@@ -226,6 +226,7 @@ func TestAudit(t *testing.T) {
 
 // TestAuditByAUserOfFewRights needs the rights that its doc names.
 func TestAuditByAUserOfFewRights(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	allow(t, s, "+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex")
 	for _, d := range damages {
@@ -266,6 +267,7 @@ func testAuditOnACluster(t *testing.T, c *redistest.Cluster) {
 
 // TestAuditOfAQueueAtWork finds nothing, however the runs move while it looks.
 func TestAuditOfAQueueAtWork(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{Timeout: 10 * time.Second})
 	stop := make(chan struct{})
 	var work sync.WaitGroup

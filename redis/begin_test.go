@@ -33,6 +33,7 @@ func begins(t *testing.T, s broker.Session, r *broker.TaskRun) {
 }
 
 func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
+	t.Parallel()
 	nothing := func(broker.Session, []*broker.TaskRun) {}
 	begin := func(s broker.Session, runs []*broker.TaskRun) { begins(t, s, runs[0]) }
 	handBack := func(s broker.Session, r *broker.TaskRun) {

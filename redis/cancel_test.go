@@ -41,6 +41,7 @@ func attend(t *testing.T, s broker.Session, report broker.Report) []string {
 // TestCancelWhereverARunWaits ends runs that are ready, delayed or of a disabled
 // task, among more than one look sees.
 func TestCancelWhereverARunWaits(t *testing.T) {
+	t.Parallel()
 	for name, place := range map[string]func(t *testing.T, b *redis.Broker, r *broker.TaskRun){
 		"ready": func(*testing.T, *redis.Broker, *broker.TaskRun) {},
 		"delayed": func(_ *testing.T, _ *redis.Broker, r *broker.TaskRun) {
@@ -152,6 +153,7 @@ func finishAs(verdict broker.Verdict, delay time.Duration) func(*testing.T, *red
 // TestCancelRaces has a run that is taken and retried be cancelled, finished and
 // recovered at once, many times: it has one end, and is nowhere then.
 func TestCancelRaces(t *testing.T) {
+	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	const rounds = 1000
 	counts := map[string]int{}

@@ -79,6 +79,7 @@ const saysStay = "\r\nstay\r\n"
 // TestGroupCutOff has the connection break at each step of the storing of a group,
 // for once or for so long that the call ends.
 func TestGroupCutOff(t *testing.T) {
+	t.Parallel()
 	for _, then := range []string{"q", "other"} {
 		for _, at := range []string{":group:", "parked:", "payload of member", saysStay} {
 			t.Run("before "+strings.Trim(at, ":\r\n")+" for "+then, func(t *testing.T) {
@@ -141,6 +142,7 @@ func TestGroupCutOffBeforeItsMembers(t *testing.T) {
 // TestGroupOfADeadProducer has a producer go for good at each step, and others see to
 // what it left within a minute.
 func TestGroupOfADeadProducer(t *testing.T) {
+	t.Parallel()
 	ways := map[string]func(t *testing.T, b *redis.Broker, then string){
 		"recovered": func(t *testing.T, b *redis.Broker, then string) {
 			_, err := b.Recover(t.Context(), []string{"q", then})
@@ -244,6 +246,7 @@ func TestGroupWhoseMembersComeLate(t *testing.T) {
 // TestGroupsUnderRandomCuts stores many groups over connections that break all the
 // time: each is there as a whole, or nothing of it.
 func TestGroupsUnderRandomCuts(t *testing.T) {
+	t.Parallel()
 	const groups, size, callers = 200, 3, 20
 	b, l := openLossy(t, shared)
 	other, client := openWith(t, shared, prefix(t)), raw(t, shared)

@@ -54,6 +54,7 @@ func TestNextIsQueuedWithASuccess(t *testing.T) {
 // that with the ticks stores: what is
 // in the outbox is stored once, whoever goes on.
 func TestOutboxSurvivesItsMover(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"\n1048576\r", "}:ticks", "pexpire", "lrem"} {
 		for _, queue := range []string{"q", "other"} {
 			// In capitals, as the name is a part of all keys.

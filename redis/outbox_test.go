@@ -137,6 +137,7 @@ func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 // TestOutboxIsReadInPortions: the server cuts off who has it prepare more than it
 // is allowed to.
 func TestOutboxIsReadInPortions(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	_, err := server.Do("CONFIG", "SET", "client-output-buffer-limit", "normal 25165824 0 0")
 	require.NoError(t, err)
