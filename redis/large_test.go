@@ -296,6 +296,7 @@ func TestLargeCallWhoseReplyIsLost(t *testing.T) {
 func TestLargeCallThatOthersMoveWhileItsRepliesAreLost(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
+	require.NoError(t, b.QueueTasks(t.Context(), runs("before", 20_000)...)) // so that the server has the script
 	other, l := openLossy(t, shared)
 	l.loseAfter(commit, func() {
 		_, err := b.Runs(context.Background(), "q", broker.StateQueued, 1)
