@@ -62,16 +62,16 @@ func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
 		return nil, nil
 	}
 	start, queues := time.Now(), []*queue{q}
-	counts, err := b.exist(ctx, [][]string{slices.Concat(waitKeys(q), flightKeys(q)), flightKeys(q)})
+	// With the runs that wait, as takes will ask for these, and mostly there is nothing.
+	counts, err := b.exist(ctx, [][]string{slices.Concat(waitKeys(q), flightKeys(q))})
 	switch {
 	case err != nil:
 		return nil, err
-	case counts[0] == 0: // with the runs that wait, as takes will ask for these
+	case counts[0] == 0:
 		b.glances.note(q, start)
-	case counts[1] > 0:
-		return queues, nil
+		return nil, nil
 	}
-	return nil, nil
+	return b.having(ctx, queues, flightKeys)
 }
 
 // exist returns how many keys of each list exist, in one round trip. On a cluster a
