@@ -255,7 +255,9 @@ func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
 				call.doubted = append(call.doubted, o.run)
 			}
 		}
-		s.ends.remember(g, unheard)
+		if !s.brief {
+			s.ends.remember(g, unheard, remembered*s.lease)
+		}
 		if sl.left == 0 {
 			delete(sl.hold.slots, sl.number)
 		}

@@ -44,9 +44,12 @@ type pastEnds struct {
 	bytes int
 }
 
-// remember notes what was applied to a slot. The session's lock is held.
-func (p *pastEnds) remember(g *slotOutcomes, unheard bool) {
-	e := pastEnd{hold: g.slot.hold, number: g.slot.number, at: time.Now(), size: len(g.slot.done)}
+// remember notes what was applied to a slot, and forgets what is older than so long. The
+// session's lock is held.
+func (p *pastEnds) remember(g *slotOutcomes, unheard bool, d time.Duration) {
+	now := time.Now()
+	p.forget(now.Add(-d)) // here too: nothing may ever be renewed
+	e := pastEnd{hold: g.slot.hold, number: g.slot.number, at: now, size: len(g.slot.done)}
 	for _, o := range g.outcomes {
 		switch {
 		case g.failure(o) != nil:

@@ -182,6 +182,7 @@ func (ts *takers) get(b *Broker, id string) (*taker, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.brief = true
 	return &taker{session: s}, nil
 }
 

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	goruntime "runtime"
 	"testing"
 	"time"
 
@@ -74,4 +75,27 @@ func TestATakenRunThatCannotBeForgottenKeepsNoOthersBack(t *testing.T) {
 	got, err = b.GetTaskRuns(t.Context(), []string{"q"}, 3)
 	require.NoError(t, err)
 	require.Equal(t, "later", got[0].ID)
+}
+
+// TestRunsThatAreTakenForGoodLeaveNoMemory: nobody ever asks for their ends again.
+func TestRunsThatAreTakenForGoodLeaveNoMemory(t *testing.T) {
+	b := open(t, shared, redis.Config{})
+	used := func() int {
+		var stats goruntime.MemStats
+		goruntime.GC() // the second one empties pools
+		goruntime.GC()
+		goruntime.ReadMemStats(&stats)
+		return int(stats.HeapAlloc)
+	}
+	var before int
+	for round := range 10 {
+		require.NoError(t, b.QueueTasks(t.Context(), setAll(runs("q", 1000), largeKinds["unique"])...))
+		got, err := b.GetTaskRuns(t.Context(), []string{"q"}, 1000)
+		require.NoError(t, err)
+		require.Len(t, got, 1000)
+		if round == 0 {
+			before = used()
+		}
+	}
+	require.Less(t, used()-before, 1<<20, "bytes")
 }

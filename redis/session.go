@@ -19,6 +19,7 @@ type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
+	brief bool // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
 
 	mu    sync.Mutex
 	holds map[*queue]*hold
