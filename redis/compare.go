@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -12,8 +13,8 @@ import (
 
 // A failover to a replica that lags, or a crash that cuts the append-only file,
 // takes the server back in time by a moment: batches are in flight again whose
-// runs have ended. Nobody else can tell, as the session is alive. So each renewal
-// lists what the server takes the session to hold, and the session mends it.
+// runs have ended. Nobody else can tell, as the session is alive. So renewals list
+// what the server takes the session to hold, and the session mends it.
 
 // Bounds of what a session remembers of its latest outcomes. What goes beyond is
 // not applied again: the run is given back, and runs once more.
@@ -141,6 +142,7 @@ type comparison struct {
 	s    *session
 	h    *hold
 	idle bool // the session holds nothing, and the lease is not extended
+	last listed
 
 	next  int64           // slots from this one on were not taken when it began
 	known map[int64]*slot // held when it began
@@ -148,6 +150,7 @@ type comparison struct {
 	parts []*slot         // of these, some of whose runs were finished, and none is being finished
 	ended []int           // how many were, of each
 
+	all    bool           // the server has listed them
 	listed map[int64]bool // slots that the server lists
 	counts []int64        // of each of the parts, how many runs the server knows to have finished
 }
@@ -155,7 +158,7 @@ type comparison struct {
 func (s *session) compare(h *hold) *comparison {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &comparison{s: s, h: h, idle: len(h.slots) == 0, next: h.next, known: make(map[int64]*slot, len(h.slots)), turns: make(map[int64]int, len(h.slots)), listed: map[int64]bool{}}
+	c := &comparison{s: s, h: h, last: h.listed, idle: len(h.slots) == 0, next: h.next, known: make(map[int64]*slot, len(h.slots)), turns: make(map[int64]int, len(h.slots)), listed: map[int64]bool{}}
 	for number, sl := range h.slots {
 		c.known[number], c.turns[number] = sl, sl.turn
 		if n := len(sl.done) - sl.left; n > 0 && sl.busy == 0 {
@@ -166,20 +169,51 @@ func (s *session) compare(h *hold) *comparison {
 	return c
 }
 
+// listed is when a session's slots in a queue were last listed.
+type listed struct {
+	at    time.Time
+	dials int64 // lines for renewals that had been dialed before
+}
+
+// fewFlights is of how many batches in flight, of all sessions, the server looks for the
+// session's at each renewal. Where there are more it does so twice a lease, and when a
+// line for renewals is new: a server that goes back in time closes all that it had.
+const fewFlights = 1000
+
 // ask renews the lease, lists what the server knows, and returns when it last
 // recovered some of what the session held.
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
-	s, q := c.s, c.h.q
-	lease := millis(s.lease)
+	renew := c.s.b.clients.renew
+	now, dials := time.Now(), renew.dials.Load()
+	lease := millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
+	due := now.Sub(c.last.at) > c.s.lease/2 || renew.routes == nil
+	if dials == c.last.dials && !due {
+		mark, err = c.askPages(ctx, lease, fewFlights)
+		if err != nil || c.all || dials == renew.dials.Load() {
+			return mark, err
+		}
+		dials, lease, c.counts = renew.dials.Load(), 0, nil
+	}
+	if mark, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
+		c.s.mu.Lock()
+		c.h.listed = listed{now, dials}
+		c.s.mu.Unlock()
+	}
+	return mark, err
+}
+
+// askPages does so in steps, and lists nothing where there are more flights than most.
+func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
+	s, q := c.s, c.h.q
 	keys := []string{q.leases, q.lost(s.id), q.flights}
 	for _, sl := range c.parts {
 		keys = append(keys, q.done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys, s.id, lease, cursor)
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys, s.id, lease, cursor, most)
 		if err != nil {
 			return "", err
 		}
@@ -202,15 +236,20 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 			}
 		}
 		mark, _ = reply[0].(string)
-		if cursor, _ = reply[1].(string); cursor == "0" || cursor == "" {
+		cursor, _ = reply[1].(string)
+		if cursor == "0" || cursor == "" || cursor == "-" {
+			c.all = cursor != "-"
 			return mark, nil
 		}
-		keys, lease = keys[:3], 0
+		keys, lease, most = keys[:3], 0, math.MaxInt64
 	}
 }
 
 // unlisted returns the batches that the session holds and the server does not list.
 func (c *comparison) unlisted() (members []string) {
+	if !c.all {
+		return nil
+	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	for number, sl := range c.known {

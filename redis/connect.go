@@ -33,6 +33,7 @@ type clients struct {
 type link struct {
 	goredis.UniversalClient
 	routes *routes
+	dials  *atomic.Int64 // how many lines were dialed
 }
 
 // dialer makes one client with a pool of the given size.
@@ -51,12 +52,12 @@ func newClients(b *Broker, d dialer, cfg Config) clients {
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
 	dial := func(pool int, blocks, urgent time.Duration) link {
-		l := link{UniversalClient: d.open(dials, cfg, pool)}
+		l := link{UniversalClient: d.open(dials, cfg, pool), dials: new(atomic.Int64)}
 		l.routes = newRoutes(b, l.UniversalClient, func(opt *goredis.Options) *lines {
 			own := *opt
 			tune(dials, &own, cfg, 1)
 			ls := newLines(b, &own, pool)
-			ls.blocks, ls.urgent = blocks, urgent
+			ls.blocks, ls.urgent, ls.dials = blocks, urgent, l.dials
 			if d.sentinel {
 				ls.master = master
 			}

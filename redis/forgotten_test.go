@@ -296,6 +296,49 @@ func TestForgottenEndsThatNobodyRemembersStartAgain(t *testing.T) {
 	p.requireInOrder()
 }
 
+// TestRenewalsLookThroughManyFlightsNowAndThen: of thousands of batches in flight, which
+// are other sessions', each renewal would look at all.
+func TestRenewalsLookThroughManyFlightsNowAndThen(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, client := open(t, server, redis.Config{}), raw(t, server)
+	require.NoError(t, b.QueueTasks(t.Context(), run("long", "q"), run("short", "q")))
+	s := join(t, b, time.Minute)
+	for range 2 {
+		got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 1})
+		require.NoError(t, err)
+		if got[0].ID == "short" {
+			finishAll(t, s, got)
+		}
+	}
+	others := make([]any, 5000)
+	for i := range others {
+		others[i] = fmt.Sprintf("other:%d", i)
+	}
+	base := prefix(t) + ":{q}:"
+	require.NoError(t, client.SAdd(t.Context(), base+"flights", others...).Err())
+	renew := func(n int) (listings int) {
+		require.NoError(t, client.ConfigResetStat(t.Context()).Err())
+		for range n {
+			require.NoError(t, s.Renew(t.Context()))
+		}
+		stats, err := client.InfoMap(t.Context(), "commandstats").Result()
+		require.NoError(t, err)
+		_, _ = fmt.Sscanf(stats["Commandstats"]["cmdstat_sscan"], "calls=%d", &listings)
+		return listings
+	}
+	require.Positive(t, renew(2), "at the begin")
+	require.Zero(t, renew(10))
+	// A server that went back in time has closed all connections.
+	id := s.ID()
+	require.NoError(t, client.RPush(t.Context(), base+"f:"+id+":2", "forgotten").Err())
+	require.NoError(t, client.SAdd(t.Context(), base+"flights", id+":2").Err())
+	require.NoError(t, client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+	require.Positive(t, renew(1), "anew")
+	require.False(t, client.SIsMember(t.Context(), base+"flights", id+":2").Val(), "it is ended again")
+	require.NoError(t, client.Del(t.Context(), base+"flights").Err())
+}
+
 // TestForgottenTakesAreLost has a server forget that a run was taken: it waits
 // again, so that the session has to let it be.
 func TestForgottenTakesAreLost(t *testing.T) {

@@ -42,6 +42,8 @@ type lines struct {
 	blocks time.Duration
 	// urgent is for how long a reply is waited for without giving the processor away.
 	urgent time.Duration
+	// dials counts the lines of the purpose that were dialed, to whatever server.
+	dials *atomic.Int64
 	// master is the address of the last line that sentinels led to, whatever
 	// its purpose: what leads elsewhere is of no more use. Nil without sentinels.
 	master *atomic.Pointer[string]
@@ -172,6 +174,7 @@ func (ls *lines) dial(ctx context.Context) error {
 		ls.master.Store(&l.addr)
 	}
 	l.dialed.Store(true)
+	ls.dials.Add(1)
 	ls.keep(l)
 	return nil
 }

@@ -5,11 +5,12 @@
 -- KEYS  1 leases, 2 when some of what the session held was last recovered; then,
 --       to list, 3 flights, 4.. bitmaps of finished runs
 -- ARGV  1 session, 2 lease in ms (0: list only); then, to list, 3 cursor, '0' to
---       begin
+--       begin, 4 of how many flights at most, of all sessions: to list costs so much
 -- Returns the value of the second key, '' when there is none. When it is another
 --       than before, the caller has to ask which of its batches are still there.
---       To list, an array of that value, the next cursor, '0' at the end, the
---       slots that are in flight, and of each bitmap how many runs are finished.
+--       To list, an array of that value, the next cursor, '0' at the end, '-' when
+--       there are more flights, the slots that are in flight, and of each bitmap how
+--       many runs are finished.
 local prefix = ARGV[1] .. ':'
 if tonumber(ARGV[2]) > 0 then
   local time = redis.call('TIME')
@@ -21,7 +22,11 @@ if not KEYS[3] then
   return mark
 end
 local slots, finished, cursor = {}, {}, ARGV[3]
-for _ = 1, 10 do -- pages, for it is one step of the server
+local most = tonumber(ARGV[4])
+if most and redis.call('SCARD', KEYS[3]) > most then
+  cursor = '-'
+end
+for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the server
   local page = redis.call('SSCAN', KEYS[3], cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
   for _, member in ipairs(page[2]) do
     slots[#slots + 1] = string.sub(member, #prefix + 1)
