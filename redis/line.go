@@ -42,6 +42,7 @@ type lines struct {
 	blocks time.Duration
 	// urgent is for how long a reply is waited for without giving the processor away.
 	urgent time.Duration
+	late   atomic.Int32 // how often in a row that was in vain
 	// dials counts the lines of the purpose that were dialed, to whatever server.
 	dials *atomic.Int64
 	// master is the address of the last line that sentinels led to, whatever
@@ -283,9 +284,14 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	if err := l.conn.SetDeadline(limit); err != nil {
 		return unsent{err}
 	}
-	if wait := ls.urgent; wait > 0 {
+	if ls.isUrgent() {
 		reply := read
-		read = func(in *bufio.Reader) error { await(l.conn, wait); return reply(in) }
+		read = func(in *bufio.Reader) error {
+			if await(l.conn, ls.urgent) {
+				ls.late.Store(0)
+			}
+			return reply(in)
+		}
 	}
 	if ctx.Done() == nil {
 		err = l.roundTrip(read)
@@ -295,6 +301,19 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	intact = err == nil
 	return err
 }
+
+// isUrgent reports whether a reply is to be waited for without giving the processor away:
+// of a server that is too far away for that, only now and then.
+func (ls *lines) isUrgent() bool {
+	if ls.urgent <= 0 {
+		return false
+	}
+	n := ls.late.Add(1) // until it has replied
+	return n <= mostLate || n%(8*mostLate) == 0
+}
+
+// mostLate is how many replies in a row may be late of a server that is near.
+const mostLate = 4
 
 // grace is how long after the end of its context a command may get its reply.
 func (ls *lines) grace() time.Duration {

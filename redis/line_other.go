@@ -12,4 +12,4 @@ import (
 func silent(net.Conn) bool { return true }
 
 // await would wait for a reply without giving the processor away.
-func await(net.Conn, time.Duration) {}
+func await(net.Conn, time.Duration) bool { return false }

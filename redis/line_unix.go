@@ -25,24 +25,26 @@ func silent(conn net.Conn) bool {
 	return err == nil && quiet
 }
 
-// await returns once a connection has something to say, or the time is over. It
+// await returns true once a connection has something to say, false when the time is over. It
 // asks again and again, and so keeps its processor: who waits for the network of a
 // process whose processors are all in use waits for a turn too.
-func await(conn net.Conn, most time.Duration) {
+func await(conn net.Conn, most time.Duration) (said bool) {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
-		return
+		return false
 	}
 	end := time.Now().Add(most)
 	_ = raw.Read(func(fd uintptr) bool {
 		var b [1]byte
 		for {
 			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			if err != syscall.EAGAIN && err != syscall.EWOULDBLOCK && err != syscall.EINTR || time.Now().After(end) {
+			said = err != syscall.EAGAIN && err != syscall.EWOULDBLOCK && err != syscall.EINTR
+			if said || time.Now().After(end) {
 				return true
 			}
 		}
 	})
+	return said
 }
 
 // rawOf returns the descriptor of a connection, if it has one.
