@@ -53,11 +53,11 @@ type ConsumerConfig struct {
 	Lease time.Duration
 	// MaxCrashes is how often a run may be handed out without coming to an end
 	// (its process died) before it becomes a dead letter. Defaults to 3. The last
-	// time it is tried alone. The lost lease of a consumer that lives does not
-	// count. On Redis
-	// it counts for this from the second time on only if it had begun: what a
-	// consumer that dies has merely taken ahead outlives some thirty deaths. With 1
-	// there is no second time.
+	// time it is tried alone. If it goes on for 2 seconds then and its process dies
+	// later all the same, it gets one more start on Redis. The lost lease of a consumer
+	// that lives does not count. On Redis a death counts from the second time on only
+	// if the run had begun: what a consumer that dies has merely taken ahead outlives
+	// some thirty deaths. With 1 there is no second time.
 	MaxCrashes int
 	// DeadAge is how long dead letters of the consumer's queues are kept; older
 	// ones are deleted within an hour, and how many is logged. Defaults to 0: as

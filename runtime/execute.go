@@ -47,7 +47,7 @@ type execution struct {
 // really returned.
 func (s *session) execute(w *worker, run *broker.TaskRun) {
 	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
-		s.finish(handBack(run, 0))
+		s.finish(s.unstart(run))
 		return
 	}
 	now := time.Now()
@@ -67,9 +67,13 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 		}
 	}
 	if t != nil {
-		defer s.try(t, run)()
+		defer s.try(t)()
 	}
 	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
+		if other := s.inWay(d, t); other != nil && !s.waitTurn(other) {
+			s.finishUnstarted(s.unstart(run)) // with its key
+			return
+		}
 		if o := s.freeKey(run); o != nil {
 			s.finishUnstarted(*o)
 			return
@@ -77,7 +81,7 @@ func (s *session) execute(w *worker, run *broker.TaskRun) {
 	}
 	x := s.start(w, d, run, t, now)
 	if x == nil {
-		s.finishUnstarted(handBack(run, 0))
+		s.finishUnstarted(s.unstart(run))
 		return
 	}
 	x.spared = int32(spared)
@@ -124,8 +128,24 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 	return &o
 }
 
+// inWay returns the trial beside which a run must not start; nil: none.
+func (s *session) inWay(d *duty, own *trial) *trial {
+	if other := s.trials.current.Load(); other != own && d.task.spec.Kind == IO {
+		return other
+	}
+	return nil
+}
+
+// unstart hands back a run that was to start here.
+func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
+	if s.starting.Err() != nil {
+		s.unstarted.Add(1)
+	}
+	return handBack(run, 0)
+}
+
 // start makes an execution, which others see from then on. It blocks while a run is
-// on trial, but for that of t. It returns nil when no more runs are to start.
+// on trial, but for that of t. It returns nil if the run is to go back instead.
 func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
 	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
@@ -133,8 +153,8 @@ func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now t
 		x.secrets = d.task.secretsOf(run.Payload)
 		x.info.init(run, x.deadline)
 		w.current.Store(x) // before the look at the trial, which looks at what executes
-		other := s.trials.current.Load()
-		if other == nil || other == t || d.task.spec.Kind == CPU {
+		other := s.inWay(d, t)
+		if other == nil {
 			return x
 		}
 		w.current.Store(nil)

@@ -47,6 +47,7 @@ type lane struct {
 	low  int    // while not negative: call room when at most so many runs are ready
 	slot bool   // call room when a slot is free
 	room func() // wakes the taker; called with the lock held
+	held bool   // take none
 
 	watch    *time.Timer // looks for runs that wait too long
 	watching bool
@@ -238,6 +239,10 @@ func (l *lane) wanted(now time.Time, limited bool, room func()) (n, more int) {
 	defer l.mu.Unlock()
 	waiting := len(l.ready) - l.head
 	more = l.aheadOf(now)
+	if l.held {
+		l.low, l.slot, l.room = -1, false, room
+		return 0, 0
+	}
 	free := l.size - l.busy - waiting
 	if free <= 0 && (waiting > more/4 || more == 0) {
 		l.low, l.room = more/4, room
@@ -252,6 +257,23 @@ func (l *lane) wanted(now time.Time, limited bool, room func()) (n, more int) {
 		l.slot, l.room = true, room
 	}
 	return n, min(more, n)
+}
+
+// hold has no more runs wanted until release.
+func (l *lane) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release tells the taker that runs are wanted again.
+func (l *lane) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
+	if l.room != nil {
+		l.call()
+	}
 }
 
 // aheadOf updates the rate at which runs are completed, and returns how many

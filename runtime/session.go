@@ -51,7 +51,7 @@ type session struct {
 	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
 	why        error        // of the last of these
 	unfinished atomic.Int64 // runs that go on although the lease was lost
-	unstarted  int          // runs that the taker gave back at its end
+	unstarted  atomic.Int64 // runs that were taken and went back at the end
 	cancelled  atomic.Int64 // runs that were interrupted by the stop, and handed back
 
 	lookedForOther time.Time                          // the taker's own
@@ -186,7 +186,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", leaveErr))
 	}
 	if err == nil {
-		s.logger.Log(leaving, level, "stopped executing tasks", "given_back_unstarted", s.unstarted, "given_back_interrupted", s.cancelled.Load())
+		s.logger.Log(leaving, level, "stopped executing tasks", "given_back_unstarted", s.unstarted.Load(), "given_back_interrupted", s.cancelled.Load())
 	}
 	return err
 }
@@ -195,7 +195,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 // not to an application that has nothing left to do.
 func (s *session) tellStop(grace time.Duration) slog.Level {
 	n := s.busy()
-	if n == 0 && s.unstarted == 0 {
+	if n == 0 && s.unstarted.Load() == 0 {
 		return slog.LevelDebug
 	}
 	message := "stopping: no task is running"
@@ -206,7 +206,7 @@ func (s *session) tellStop(grace time.Duration) slog.Level {
 			message += s.stopHint()
 		}
 	}
-	s.logger.Info(message, "given_back_unstarted", s.unstarted)
+	s.logger.Info(message, "given_back_unstarted", s.unstarted.Load())
 	return slog.LevelInfo
 }
 
@@ -292,7 +292,7 @@ func (s *session) takeLoop() {
 	}
 	for _, l := range s.lanes {
 		runs := l.takeBack(s)
-		s.unstarted += len(runs)
+		s.unstarted.Add(int64(len(runs)))
 		s.giveBack(runs)
 	}
 }

@@ -24,20 +24,22 @@ const (
 	// it. If the process dies after that, the run is not to blame for it, once.
 	clearedAfter = 2 * time.Second
 	// clearedLate is the same of a run that was cleared before a process died: it is
-	// to blame for that too then.
-	clearedLate = time.Minute
+	// to blame for that too then. Meanwhile the consumer takes no other io runs.
+	clearedLate = 15 * time.Second
 	// settleEvery is how often the consumer looks whether the others have settled.
 	settleEvery = 5 * time.Millisecond
 )
 
 // trial is the try of one run alone.
 type trial struct {
-	over   chan struct{} // closed when others may begin
-	wanted chan struct{} // has a token when something waits for that
-	ended  chan struct{} // closed when the run has ended
+	run    broker.TaskRun // as it was at first
+	after  time.Duration  // how long the run has to go on
+	long   bool           // it was cleared before a process died
+	over   chan struct{}  // closed when others may begin
+	wanted chan struct{}  // has a token when something waits for that
+	ended  chan struct{}  // closed when the run has ended
 	clears sync.WaitGroup
 	told   sync.Once // that others wait
-	run    *broker.TaskRun
 }
 
 // trials are those of a consumer, one at a time.
@@ -46,24 +48,48 @@ type trials struct {
 	refused atomic.Int64 // runs that lately found another on trial
 }
 
-// open starts a trial. It returns nil while there is another.
-func (ts *trials) open(run *broker.TaskRun) *trial {
-	t := &trial{run: run, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+// openTrial starts a trial. It returns nil while there is another.
+func (s *session) openTrial(run *broker.TaskRun) *trial {
+	t := &trial{run: *run, after: clearedAfter, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+	if suspects, ok := s.lease.(broker.Suspects); ok {
+		if _, t.long = suspects.Suspect(run); t.long {
+			t.after = clearedLate
+		}
+	}
+	ts := &s.trials
 	if !ts.current.CompareAndSwap(nil, t) {
 		if other := ts.current.Load(); other != nil {
 			other.want()
+			s.tellTrial(other)
 		}
 		return nil
 	}
 	ts.refused.Store(ts.refused.Load() / 2)
+	if t.long {
+		s.tellTrial(t)
+		s.lanes[IO].hold()
+	}
 	return t
 }
 
-// close lets others begin. To repeat it is safe only for who opened the trial.
-func (ts *trials) close(t *trial) {
-	if ts.current.CompareAndSwap(t, nil) {
-		close(t.over)
+// closeTrial lets others begin. To repeat it is safe only for who opened the trial.
+func (s *session) closeTrial(t *trial) {
+	if s.trials.current.Load() != t {
+		return
 	}
+	if t.long {
+		s.lanes[IO].release() // before the next trial may hold it
+	}
+	s.trials.current.Store(nil)
+	close(t.over)
+}
+
+// tellTrial logs once what others wait for.
+func (s *session) tellTrial(t *trial) {
+	t.told.Do(func() {
+		s.logger.Info("a run that may have ended consumers is tried alone: other io runs begin here when it ended or has gone on for a while",
+			"task", t.run.Task, "run", t.run.ID, "for_at_most", t.after)
+	})
 }
 
 // retryAfter is after how long a run may try again that found another on trial:
@@ -80,13 +106,14 @@ func (t *trial) want() {
 	}
 }
 
-// waitTurn blocks while a run is on trial. It reports false when no more runs are to
-// start.
+// waitTurn blocks while a run is on trial. It reports false when what waits is to go
+// back instead: another consumer may have it sooner, or no more runs are to start.
 func (s *session) waitTurn(t *trial) bool {
+	s.tellTrial(t)
+	if t.long {
+		return false
+	}
 	t.want()
-	t.told.Do(func() {
-		s.logger.Info("a run that may have ended consumers is tried alone: other io runs begin when it ended or has gone on for a while", "task", t.run.Task, "run", t.run.ID)
-	})
 	select {
 	case <-t.over:
 	case <-s.starting.Done():
@@ -109,19 +136,19 @@ func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, 
 		return nil, 0, false
 	}
 	if crashes > 1 && crashes == s.cfg.MaxCrashes && s.suspect(d, run) {
-		if t = s.trials.open(run); t == nil {
+		if t = s.openTrial(run); t == nil {
 			s.finishUnstarted(handBack(run, s.trials.retryAfter()))
 			return nil, 0, false
 		}
 		if !s.settle() {
-			s.trials.close(t)
-			s.finishUnstarted(handBack(run, 0))
+			s.closeTrial(t)
+			s.finishUnstarted(s.unstart(run))
 			return nil, 0, false
 		}
 	}
 	if o := s.tellBegin(run); o != nil {
 		if t != nil {
-			s.trials.close(t)
+			s.closeTrial(t)
 		}
 		s.finishUnstarted(*o)
 		return nil, 0, false
@@ -205,27 +232,20 @@ func (s *session) settle() bool {
 	return false
 }
 
-// try lets others begin beside a run on trial, if any wait, once it has gone on for
-// long enough, and in any case when it has ended. The caller calls the returned
+// try lets others begin beside a run on trial once it has gone on for long enough,
+// if any wait, and in any case when it has ended. The caller calls the returned
 // function then.
-func (s *session) try(t *trial, run *broker.TaskRun) (end func()) {
-	after, tried := clearedAfter, *run // its own goes on meanwhile
-	suspects, ok := s.lease.(broker.Suspects)
-	cleared := false
-	if ok {
-		if _, cleared = suspects.Suspect(&tried); cleared {
-			after = clearedLate
-		}
-	}
+func (s *session) try(t *trial) (end func()) {
 	t.clears.Go(func() {
-		defer s.trials.close(t)
-		if s.goesOn(t, after) && cleared || !ok {
+		defer s.closeTrial(t)
+		suspects, ok := s.lease.(broker.Suspects)
+		if t.goesOn() && t.long || !ok {
 			return
 		}
 		ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 		defer cancel()
-		if err := suspects.Clear(ctx, &tried); err != nil && s.base.Err() == nil {
-			s.logger.Debug("cannot tell the broker that a run which was tried alone killed nothing", "run", tried.ID, "error", err)
+		if err := suspects.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
+			s.logger.Debug("cannot tell the broker that a run which was tried alone killed nothing", "run", t.run.ID, "error", err)
 		}
 	})
 	return func() {
@@ -234,15 +254,19 @@ func (s *session) try(t *trial, run *broker.TaskRun) (end func()) {
 	}
 }
 
-// goesOn blocks until the run on trial has gone on for the given time and something
-// waits to begin, or the run has ended. It reports which.
-func (s *session) goesOn(t *trial, after time.Duration) bool {
-	timer := time.NewTimer(after)
+// goesOn blocks until the run on trial has gone on for as long as it has to and
+// something waits to begin, or the run has ended. It reports which. In a long trial
+// nothing waits here.
+func (t *trial) goesOn() bool {
+	timer := time.NewTimer(t.after)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-t.ended:
 		return false
+	}
+	if t.long {
+		return true
 	}
 	select {
 	case <-t.wanted:
