@@ -159,3 +159,16 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.out.String()
 }
+
+// TestAQueueIsNamedOnceThatIsPossible although no run follows the one that told of it.
+func TestAQueueIsNamedOnceThatIsPossible(t *testing.T) {
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	names := prefix(t) + ":queues"
+	require.NoError(t, client.Set(t.Context(), names, "no set", 0).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
+	require.NoError(t, b.QueueTasks(t.Context(), run("one", "other")))
+	require.NoError(t, client.Del(t.Context(), names).Err())
+	require.Eventually(t, func() bool {
+		return client.SCard(t.Context(), names).Val() == 2
+	}, 15*time.Second, 10*time.Millisecond)
+}

@@ -256,7 +256,7 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	if b.clients.cluster {
 		again = func(error) bool { return false } // the set may be on a node that is down
 	}
-	err := b.persist(ctx, again, func() error { return b.addName(ctx, q) })
+	err := b.persist(ctx, again, func() error { return b.addNames(ctx, q.name) })
 	switch {
 	case err == nil:
 		q.named.Store(now)
@@ -271,38 +271,13 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	return nil
 }
 
-// Of announcements, in seconds.
-const (
-	announceEvery = 60
-	announceAgain = 2 // after one that failed
-)
-
-func (b *Broker) addName(ctx context.Context, q *queue) error {
-	_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
-		return b.clients.queue.SAdd(ctx, b.queuesKey(), q.name).Result()
-	})
-	return err
-}
+// announceEvery is how often, in seconds, a queue's name is added again.
+const announceEvery = 60
 
 // outlives reports whether queues can be used although their names cannot be added
 // to the set: that is on a node of its own, or of a wrong type.
 func (b *Broker) outlives(err error) bool {
 	return isWrongType(err) || b.clients.cluster && unreachable(err)
-}
-
-// announceLater adds the name in a goroutine, and if that fails again with a later
-// run of the queue.
-func (b *Broker) announceLater(q *queue, now int64) {
-	last := q.named.Load()
-	if !q.named.CompareAndSwap(last, now-announceEvery+announceAgain) {
-		return // another call does it
-	}
-	b.spawn(func() {
-		if b.addName(context.Background(), q) == nil {
-			q.named.Store(now)
-			b.nameless.Store(false)
-		}
-	})
 }
 
 // plain reports whether nothing can refuse the group, so that it can be stored

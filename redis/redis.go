@@ -127,6 +127,7 @@ type Broker struct {
 	names    queueNames
 	counted  countedNames
 	nameless atomic.Bool // the set of names could not be added to
+	unnamed  unnamed
 	odd      oddities
 	closed   chan struct{} // closed by Close
 	close    sync.Once

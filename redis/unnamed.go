@@ -1,0 +1,102 @@
+package redis
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// unnamed are the queues whose names could not be added to the set of them, which on a
+// cluster is on a node of its own. One goroutine tries again until they are: no further
+// run of a queue may come, and who takes from a pattern would never see it.
+type unnamed struct {
+	mu     sync.Mutex
+	names  map[string]bool
+	trying bool
+}
+
+// Of the tries.
+const (
+	firstNaming    = 100 * time.Millisecond // until the second; the time doubles
+	longestNaming  = 10 * time.Second
+	namesAnnounced = 1000 // in one command
+)
+
+// announceLater has the name added as soon as that is possible.
+func (b *Broker) announceLater(q *queue, now int64) {
+	last := q.named.Load()
+	if !q.named.CompareAndSwap(last, now) {
+		return // another call does it
+	}
+	u := &b.unnamed
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.names == nil {
+		u.names = map[string]bool{}
+	}
+	u.names[q.name] = true
+	if !u.trying {
+		u.trying = b.spawn(b.nameAll)
+	}
+}
+
+// nameAll adds names until none is left, or the broker is closed.
+func (b *Broker) nameAll() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for wait := firstNaming; ; wait = min(2*wait, longestNaming) {
+		select {
+		case <-timer.C:
+		case <-b.closed:
+			return
+		}
+		for b.nameSome() {
+			wait = firstNaming
+		}
+		if b.unnamed.over() {
+			return
+		}
+		timer.Reset(wait)
+	}
+}
+
+// nameSome adds some of the names, and reports whether it could, and there were any.
+func (b *Broker) nameSome() bool {
+	u := &b.unnamed
+	u.mu.Lock()
+	names := slices.Collect(maps.Keys(u.names))
+	u.mu.Unlock()
+	names = names[:min(len(names), namesAnnounced)]
+	if len(names) == 0 || b.addNames(context.Background(), names...) != nil {
+		return false
+	}
+	b.nameless.Store(false)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, name := range names {
+		delete(u.names, name)
+	}
+	return true
+}
+
+// over reports whether no name is left; the goroutine ends then.
+func (u *unnamed) over() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.trying = len(u.names) > 0
+	return !u.trying
+}
+
+// addNames adds names to the set.
+func (b *Broker) addNames(ctx context.Context, names ...string) error {
+	members := make([]any, len(names))
+	for i, name := range names {
+		members[i] = name
+	}
+	_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+		return b.clients.queue.SAdd(ctx, b.queuesKey(), members...).Result()
+	})
+	return err
+}
