@@ -58,7 +58,7 @@ type ChildConfig struct {
 	// MaxFailures is after how many failed runs in a row a child ends and another
 	// one takes its place, for what a run leaves in its process can make all later
 	// ones fail. Schema errors do not count, nor what was returned as Permanent or
-	// with RetryAfter. While no run succeeds in any child, the number doubles each
+	// with RetryAfter, nor a Snooze or what was cancelled. While no run succeeds in any child, the number doubles each
 	// time. After a failure the other idle children come first. Defaults to 5;
 	// negative is never.
 	MaxFailures int

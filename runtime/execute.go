@@ -241,7 +241,7 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 	if x.duty.task.spec.Kind == IO {
 		return x.duty.task.run(ctx, run.Payload, memory)
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.hider()})
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
 	if err != nil {
 		return nil, err
 	}

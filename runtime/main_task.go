@@ -135,7 +135,7 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 		}
 		defer closePool(ctx, pool, logger)
 		var response *subprocess.Response
-		response, err = pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory, Hide: secrets.hider()})
+		response, err = pool.Run(ctx, &subprocess.Request{Run: run, Deadline: deadline, Memory: t.spec.Memory, Hide: secrets.inChild()})
 		if err == nil {
 			return response.Result, response.Failure, nil
 		}

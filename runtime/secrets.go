@@ -29,7 +29,8 @@ type secrets struct {
 	forms map[[shortestSecret]byte][]string // by their first bytes
 	size  int
 	count int
-	all   bool // they are too many to be looked for
+	all   bool     // they are too many to be looked for
+	older *secrets // are looked for too; may be nil
 }
 
 func newSecrets() *secrets { return &secrets{forms: make(map[[shortestSecret]byte][]string)} }
@@ -73,15 +74,19 @@ func (s *secrets) match(text string, cut bool) int {
 	if len(text) < shortestSecret {
 		return 0
 	}
+	n := 0
+	if s.older != nil {
+		n = s.older.match(text, cut)
+	}
 	for _, form := range s.forms[[shortestSecret]byte([]byte(text[:shortestSecret]))] {
 		switch {
 		case strings.HasPrefix(text, form):
-			return len(form) // the longest come first
+			return max(n, len(form)) // the longest come first
 		case cut && len(text) < len(form) && strings.HasPrefix(form, text):
 			return len(text)
 		}
 	}
-	return 0
+	return n
 }
 
 // another counts a value, and reports whether it is looked for.
@@ -111,11 +116,13 @@ func (s *secrets) add(form string) {
 // sort puts longer forms before those that they begin with.
 func (s *secrets) sort() {
 	for key, forms := range s.forms {
-		slices.SortFunc(forms, func(a, b string) int {
-			return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
-		})
+		slices.SortFunc(forms, longerFirst)
 		s.forms[key] = slices.Compact(forms)
 	}
+}
+
+func longerFirst(a, b string) int {
+	return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
 }
 
 // A stack shows arguments and registers, and so the secrets in them.
@@ -132,8 +139,14 @@ func (s *secrets) maskStack(stack string, cut bool) string {
 	if s == nil || stack == "" {
 		return stack
 	}
-	stack = frameArguments.ReplaceAllString(stack, "$1(...)")
-	return s.mask(registers.ReplaceAllString(stack, "$1$2"+hidden), cut)
+	// Lines of output are seldom of a stack, and to match costs much more than this.
+	if strings.HasSuffix(stack, ")") || strings.Contains(stack, ")\n") {
+		stack = frameArguments.ReplaceAllString(stack, "$1(...)")
+	}
+	if strings.Contains(stack, "0x") {
+		stack = registers.ReplaceAllString(stack, "$1$2"+hidden)
+	}
+	return s.mask(stack, cut)
 }
 
 // hideFailure hides what a failure says of them.
@@ -168,13 +181,4 @@ func (r *runSecrets) get() *secrets {
 	}
 	r.once.Do(func() { r.found = r.task.findSecrets(r.payload) })
 	return r.found
-}
-
-// hider returns what hides them in lines of output, which may be cut; nil if
-// there are none.
-func (r *runSecrets) hider() func(line string, cut bool) string {
-	if r == nil {
-		return nil
-	}
-	return func(line string, cut bool) string { return r.get().maskStack(line, cut) }
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,39 @@ func TestSecretsOfACrash(t *testing.T) {
 	for _, secret := range forbidden {
 		require.NotContains(t, log.String(), secret)
 		require.NotContains(t, failed.Message+failed.Stack, secret)
+	}
+}
+
+// TestSecretsThatRunsLeftBehindStayHidden has a child print what a run left in it
+// many runs before.
+func TestSecretsThatRunsLeftBehindStayHidden(t *testing.T) {
+	t.Parallel()
+	b := memory.New()
+	var log lockedBuffer
+	consume(t, b, taskrt.ConsumerConfig{Processes: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks.Tasks(nil))
+	ctx, cancel := context.WithTimeout(taskrt.WithClient(t.Context(), taskrt.NewClient(b, taskrt.ClientConfig{})), 50*time.Second)
+	defer cancel()
+	p, forbidden := canaries()
+	run := func(how string, p tasks.LeakParams) {
+		h, err := tasks.QueueLeakApart(ctx, how, p.Text, p.Key, p.Raw, p.Pin, p.Ratio, p.Who, p.Amount, taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		_, err = h.Wait(ctx)
+		require.NoError(t, err)
+	}
+	run("leave", p)
+	for i := range 100 {
+		how := "quiet"
+		if i%40 == 0 {
+			how = "print"
+		}
+		run(how, tasks.LeakParams{Text: fmt.Sprint("another ", i)})
+	}
+	for range 2 {
+		run("left", tasks.LeakParams{Text: "the last"})
+	}
+	require.Equal(t, 2, strings.Count(log.String(), "left: ***"))
+	for _, secret := range append(forbidden, "another 40", "the last") {
+		require.NotContains(t, log.String(), secret)
 	}
 }
 

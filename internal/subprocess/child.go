@@ -42,6 +42,7 @@ type child struct {
 	group          *cgroup // nil without
 	seq            uint64  // of the last run
 	frame          []byte  // of the last run, to be used again
+	hider          Hider   // of the runs so far, nil: they have no secrets
 
 	born       time.Time
 	oomKills   int64     // of the system when it was started
@@ -72,7 +73,6 @@ type child struct {
 type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
-	hide   func(line string, cut bool) string
 	calls  calls
 	answer *Response // the goroutine's of Run, and others' once over is closed
 	stack  string    // likewise
@@ -85,11 +85,14 @@ type activeRun struct {
 // execute gives the child a run and returns what became of it.
 func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (*Response, error) {
 	c.seq++
-	r := &activeRun{seq: c.seq, run: req.Run, hide: req.Hide, dumped: make(chan struct{}), over: make(chan struct{})}
+	r := &activeRun{seq: c.seq, run: req.Run, dumped: make(chan struct{}), over: make(chan struct{})}
 	r.calls.derive = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	frame, err := c.encode(ctx, req, deadline)
 	if err != nil {
 		return nil, fmt.Errorf("send run to child process: %w", err)
+	}
+	if req.Hide != nil {
+		c.hider = req.Hide(c.hider)
 	}
 	if err := c.begin(r); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotSent, err)
@@ -155,8 +158,8 @@ func (c *child) begin(r *activeRun) error {
 	}
 	c.run = r
 	c.runs++
-	c.stdout.begin(r.run.ID, r.run.Task, r.hide)
-	c.stderr.begin(r.run.ID, r.run.Task, r.hide)
+	c.stdout.begin(r.run.ID, r.run.Task, c.hider)
+	c.stderr.begin(r.run.ID, r.run.Task, c.hider)
 	return nil
 }
 

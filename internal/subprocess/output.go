@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,15 +35,13 @@ type capture struct {
 
 	mu        sync.Mutex
 	run, task string // empty between runs
-	// hide are the latest runs' Request.Hide, the last one's first: what they left
-	// running may still write. At most mostHiders.
-	hide    []func(line string, cut bool) string
-	buf     []byte
-	line    []byte
-	dropped int // bytes of the line beyond maxLine
-	budget  budget
-	closed  bool // by the child, which has nothing to write to any more
-	tail    tail
+	hider     Hider  // of the child's runs so far; may be nil
+	buf       []byte
+	line      []byte
+	dropped   int // bytes of the line beyond maxLine
+	budget    budget
+	closed    bool // by the child, which has nothing to write to any more
+	tail      tail
 }
 
 func newCapture(file *os.File, logger *slog.Logger, stream string, pid int) (*capture, error) {
@@ -81,21 +78,13 @@ func (c *capture) read() {
 	c.flush()
 }
 
-// mostHiders is of how many runs that have secrets a child's lines are searched for
-// them. Each costs the memory of its parameters.
-const mostHiders = 8
-
 // begin says whose lines follow.
-func (c *capture) begin(run, task string, hide func(line string, cut bool) string) {
+func (c *capture) begin(run, task string, hider Hider) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
 	c.reportCut()
-	c.run, c.task = run, task
-	if hide != nil {
-		c.hide = slices.Insert(c.hide, 0, hide)
-		c.hide = slices.Delete(c.hide, min(mostHiders, len(c.hide)), len(c.hide))
-	}
+	c.run, c.task, c.hider = run, task, hider
 	c.tail = tail{}
 }
 
@@ -208,8 +197,8 @@ func (c *capture) emit() {
 	line := strings.TrimSuffix(string(c.line), "\r")
 	dropped := c.dropped
 	c.line, c.dropped = c.line[:0], 0
-	for _, hide := range c.hide {
-		line = hide(line, dropped > 0)
+	if c.hider != nil {
+		line = c.hider.Hide(line, dropped > 0)
 	}
 	c.tail.add(line)
 	if !c.budget.take(len(line) + dropped) {

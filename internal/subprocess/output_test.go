@@ -66,11 +66,19 @@ func TestALineEndsWithItsRun(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+// hunter hides a secret.
+type hunter struct{}
+
+func (hunter) Hide(line string, _ bool) string { return strings.ReplaceAll(line, "hunter22", "***") }
+
 func TestLinesThatARunLeftBehindShowItsSecretsNoMore(t *testing.T) {
 	var s sink
 	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
 	secret := request("echo", "")
-	secret.Hide = func(line string, _ bool) string { return strings.ReplaceAll(line, "hunter22", "***") }
+	secret.Hide = func(before subprocess.Hider) subprocess.Hider {
+		require.Nil(t, before)
+		return hunter{}
+	}
 	resp, err := pool.Run(t.Context(), secret)
 	require.NoError(t, err)
 	_, pid := run(t, pool, "partial", "hunter22, late")

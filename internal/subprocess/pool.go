@@ -42,7 +42,8 @@ type Config struct {
 	// MaxFailures bounds how many runs of a child may fail in a row: then it ends,
 	// and the next run gets another one, for a run can damage its process for
 	// those that follow. Verdicts on the input do not count: schema errors, what
-	// is permanent and what names its own wait. The number doubles with each
+	// is permanent and what names its own wait. Nor do runs that were put off or
+	// cancelled; those that timed out do, for what a run left may hold them up. The number doubles with each
 	// child that ends so, until a run of any child succeeds. After a failure
 	// other idle children come first. Defaults to 5; negative is no bound.
 	MaxFailures int
@@ -130,9 +131,17 @@ type Request struct {
 	Memory int64
 	// DecodeMemory is for [Parent.DecodeMemory].
 	DecodeMemory int
-	// Hide, unless it is nil, returns a line of the run's output, whose end may
-	// have been cut, as it may be shown. It may be called concurrently.
-	Hide func(line string, cut bool) string
+	// Hide, unless it is nil, returns what hides in lines of the child's output what
+	// this run keeps secret, and what earlier runs do, which may have left something
+	// running that writes: before is what the last of them returned, nil at first.
+	Hide func(before Hider) Hider
+}
+
+// Hider hides what is secret in lines of a child's output. Its method may be called
+// concurrently.
+type Hider interface {
+	// Hide returns a line, whose end may have been cut, as it may be shown.
+	Hide(line string, cut bool) string
 }
 
 // Response is what the child's handler said.

@@ -52,6 +52,9 @@ func LeakApart(ctx context.Context, how, text string, key [8]byte, raw []byte, p
 	return leak(ctx, how, text, key, raw, pin, ratio, who, amount)
 }
 
+// leftBehind is what a run left in its child process.
+var leftBehind string
+
 //go:noinline
 func leak(ctx context.Context, how, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int) error {
 	said := fmt.Sprintf("%s %q %s %x %v %v %s %d %#x %v %+v %s %s %s basic %s", text, text, url.QueryEscape(text), key, key, raw, raw, pin, pin, ratio, who, amount,
@@ -74,6 +77,10 @@ func leak(ctx context.Context, how, text string, key [8]byte, raw []byte, pin in
 		<-done
 	case "print":
 		fmt.Fprintln(os.Stderr, said)
+	case "leave":
+		leftBehind = said
+	case "left":
+		fmt.Fprintln(os.Stderr, "left:", leftBehind)
 	}
 	return nil
 }
