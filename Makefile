@@ -23,7 +23,7 @@ test: redis-server ## run all tests with the race detector
 	cd bench && $(GO) test ./...
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped' ./internal/subprocess
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped|AChildWaits' ./internal/subprocess
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript|ContractAsDeployed' ./redis
 

@@ -57,8 +57,8 @@ type reaper struct {
 	dead    map[int]time.Time // where it is unsure: since when they are seen so
 }
 
-// startReaper returns a running reaper. It needs a call of end. On the first
-// thread, if it gets it, begun is called.
+// startReaper returns a running reaper. It needs a call of end. It calls begun on the
+// first thread, or on the caller's if other code keeps that one: it may be the caller.
 func startReaper(begun func()) *reaper {
 	r := &reaper{
 		signals: make(chan os.Signal, 1),
@@ -71,6 +71,7 @@ func startReaper(begun func()) *reaper {
 		r.own[pid] = startTime(pid)
 	}
 	if !onFirstThread(r.loop, func() { r.first = true; begun() }) {
+		begun()
 		go r.loop() // until end
 	}
 	return r

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,7 +33,15 @@ const (
 	badChild = "SUBPROCESS_TEST_BAD_CHILD"
 	role     = "SUBPROCESS_TEST_ROLE"
 	schema   = "SUBPROCESS_TEST_SCHEMA" // what its children know
+
+	lockedMain = "SUBPROCESS_TEST_LOCKED_MAIN" // as that of programs with a window is
 )
+
+func init() {
+	if os.Getenv(lockedMain) != "" {
+		runtime.LockOSThread()
+	}
+}
 
 func TestMain(m *testing.M) {
 	_, started := os.LookupEnv("TASKGEN_CHILD")

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,9 +55,16 @@ func settle() {
 // outliveParent is for the first thread of a child. The parent-death signal of its
 // start would kill it before it could take its own children along; from here on it
 // does that itself at the end of descriptor 3, and the signal only has to wake it
-// if it is stopped. The setting is the first thread's own.
+// if it is stopped. The setting is the first thread's own. On another thread it asks
+// all of them, which a binary with cgo refuses.
 func outliveParent() {
-	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if syscall.Gettid() == os.Getpid() {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
+		return
+	}
+	_, _, _ = syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGCONT), 0)
 }
 
 func capabilities() []string {
