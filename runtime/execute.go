@@ -150,7 +150,7 @@ func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now t
 	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers
-		x.secrets = d.task.secretsOf(run.Payload)
+		x.secrets, x.bounded = d.task.secretsOf(run.Payload), true
 		x.info.init(run, x.deadline)
 		w.current.Store(x) // before the look at the trial, which looks at what executes
 		other := s.inWay(d, t)
@@ -184,6 +184,7 @@ func (x *execution) end() {
 	decided = true
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
 	x.tellProgress()
+	x.tellCut()
 	took := ended.Sub(x.started)
 	x.noteLast(&o, took)
 	x.session.tellEnd(&o, &x.info, took)

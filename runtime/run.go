@@ -70,7 +70,9 @@ type runContext struct {
 	deadline time.Time       // zero: only the base's
 	info     Run
 	offers   *offers
-	secrets  *runSecrets // nil: the task has none
+	secrets  *runSecrets            // nil: the task has none
+	bounded  bool                   // what it logs is bounded here, and not by another process
+	log      atomic.Pointer[runLog] // nil: it has not logged
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
 
@@ -199,17 +201,3 @@ func Progress(ctx context.Context, done, total int64, note string) {
 
 // maxNote is how many bytes of a note of progress are kept.
 const maxNote = 1024
-
-// Logger returns the consumer's logger with the run's id, task and attempt,
-// also in a child process, from where the records travel to the consumer's
-// log. Outside of a task it is slog's default logger.
-func Logger(ctx context.Context) *slog.Logger {
-	logger, ok := ctx.Value(loggerKey{}).(*slog.Logger)
-	if !ok {
-		return slog.Default()
-	}
-	if run, ok := CurrentRun(ctx); ok {
-		return logger.With("task", run.Task, "run", run.ID, "attempt", run.Attempt)
-	}
-	return logger
-}

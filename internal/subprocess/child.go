@@ -76,7 +76,7 @@ type activeRun struct {
 	calls  calls
 	answer *Response // the goroutine's of Run, and others' once over is closed
 	stack  string    // likewise
-	logged budget    // the goroutine's of Run
+	logged Budget    // the goroutine's of Run
 
 	dumped chan struct{} // closed when stack is there
 	over   chan struct{} // closed when nobody reads for the run any more
@@ -208,9 +208,9 @@ func (c *child) finish(r *activeRun) {
 	r.calls.end()
 	c.stdout.end()
 	c.stderr.end()
-	if cut := r.logged.cut; cut > 0 {
-		c.pool.cfg.Logger.Warn("the run logged more records than are kept",
-			"run", r.run.ID, "task", r.run.Task, "pid", c.pid, "records_cut", cut, "bytes_cut", r.logged.cutBytes)
+	if cut, size := r.logged.Cut(); cut > 0 {
+		c.pool.cfg.Logger.Warn(TooManyRecords,
+			"run", r.run.ID, "task", r.run.Task, "pid", c.pid, "records_cut", cut, "bytes_cut", size)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -425,7 +425,7 @@ func (c *child) wait() {
 
 // log hands a record of the run to the logger, unless the run has logged enough.
 func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
-	if !run.logged.take(size) {
+	if !run.logged.Take(size) {
 		return nil
 	}
 	rec, err := readRecord(r)

@@ -13,10 +13,8 @@ import (
 )
 
 const (
-	maxLine   = 64 << 10 // bytes of a captured line; the rest of it is dropped
-	maxOutput = 16 << 20 // bytes of a run's lines that are logged; of the others only the last are kept
-	perLine   = 128      // bytes that a line counts for besides its text: a logged one has attributes
-	maxDrain  = 1 << 20  // bytes taken at a run's end: more than a pipe holds
+	maxLine  = 64 << 10 // bytes of a captured line; the rest of it is dropped
+	maxDrain = 1 << 20  // bytes taken at a run's end: more than a pipe holds
 )
 
 // capture logs what a child writes to standard output or error by line, and
@@ -39,7 +37,7 @@ type capture struct {
 	buf       []byte
 	line      []byte
 	dropped   int // bytes of the line beyond maxLine
-	budget    budget
+	budget    Budget
 	closed    bool // by the child, which has nothing to write to any more
 	tail      tail
 }
@@ -111,28 +109,10 @@ func (c *capture) end() {
 
 // reportCut logs how much was not logged, and starts to count anew.
 func (c *capture) reportCut() {
-	if c.budget.cut > 0 {
-		c.log("the run wrote more than is logged", slog.Int("lines_cut", c.budget.cut), slog.Int("bytes_cut", c.budget.cutBytes))
+	if lines, size := c.budget.Cut(); lines > 0 {
+		c.log("the run wrote more than is logged", slog.Int("lines_cut", lines), slog.Int("bytes_cut", size))
 	}
-	c.budget = budget{}
-}
-
-// budget bounds what one run may have logged through one channel.
-type budget struct {
-	used     int // bytes, with perLine for each line or record
-	cut      int // lines or records beyond maxOutput
-	cutBytes int // their bytes
-}
-
-// take reports whether a line or a record of a size may be logged.
-func (b *budget) take(size int) bool {
-	if b.cut == 0 && b.used+size+perLine <= maxOutput {
-		b.used += size + perLine
-		return true
-	}
-	b.cut++
-	b.cutBytes += size
-	return false
+	c.budget = Budget{}
 }
 
 // ended reports whether the child has closed the stream.
@@ -201,7 +181,7 @@ func (c *capture) emit() {
 		line = c.hider.Hide(line, dropped > 0)
 	}
 	c.tail.add(line)
-	if !c.budget.take(len(line) + dropped) {
+	if !c.budget.Take(len(line) + dropped) {
 		return
 	}
 	if dropped > 0 {
