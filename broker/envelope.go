@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/taskgen/taskgen/codec"
 )
@@ -44,87 +43,109 @@ const (
 	lastVersion     = 31
 )
 
+// fields is a map of an envelope as it is written.
+type fields struct {
+	b []byte
+	n int
+}
+
+// key begins the field of a key, whose value is to follow.
+func (f *fields) key(key string) {
+	f.b = codec.AppendString(f.b, key)
+	f.n++
+}
+
+func (f *fields) str(key, v string) {
+	if v != "" {
+		f.key(key)
+		f.b = codec.AppendString(f.b, v)
+	}
+}
+
+func (f *fields) num(key string, v int64) {
+	if v != 0 {
+		f.key(key)
+		f.b = codec.AppendInt(f.b, v)
+	}
+}
+
+func (f *fields) flag(key string, v bool) {
+	if v {
+		f.num(key, 1)
+	}
+}
+
 // AppendBinary appends the run's stored form to b: a version byte and a
 // MessagePack map with short keys, zero values left out. Receipt is not part
 // of it.
 func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, envelopeVersion)
 	at := len(b)
-	b = append(b, 0x80) // patched below: fewer than 16 keys are written short
-	n := 0
-	str := func(key, v string) {
-		if v != "" {
-			b = codec.AppendString(codec.AppendString(b, key), v)
-			n++
-		}
+	f := fields{b: append(b, 0x80)} // patched below: fewer than 16 keys are written short
+	f.str("i", r.ID)
+	f.str("t", r.Task)
+	f.str("q", r.Queue)
+	f.num("k", int64(r.Kind))
+	f.num("p", int64(r.Priority))
+	f.num("j", int64(r.Schema))
+	f.num("c", unixNano(r.QueuedAt))
+	f.num("u", unixNano(r.Due))
+	f.num("y", int64(r.Delay))
+	f.num("x", int64(r.Expire))
+	f.num("e", int64(r.Keep))
+	f.flag("o", r.OwnID)
+	f.num("a", int64(r.Attempt))
+	f.num("d", int64(r.Deliveries))
+	f.str("f", r.ParentID)
+	f.str("r", r.RootID)
+	if r.Rules != nil {
+		f.rules(r.Rules)
 	}
-	num := func(key string, v int64) {
-		if v != 0 {
-			b = codec.AppendInt(codec.AppendString(b, key), v)
-			n++
-		}
-	}
-	str("i", r.ID)
-	str("t", r.Task)
-	str("q", r.Queue)
-	num("k", int64(r.Kind))
-	num("p", int64(r.Priority))
-	num("j", int64(r.Schema))
-	num("c", unixNano(r.QueuedAt))
-	num("u", unixNano(r.Due))
-	num("y", int64(r.Delay))
-	num("x", int64(r.Expire))
-	num("e", int64(r.Keep))
-	if r.OwnID {
-		num("o", 1)
-	}
-	num("a", int64(r.Attempt))
-	num("d", int64(r.Deliveries))
-	str("f", r.ParentID)
-	str("r", r.RootID)
-	if rules := r.Rules; rules != nil {
-		str("n", rules.Unique)
-		num("m", int64(rules.UniqueFor))
-		if rules.UntilStart {
-			num("ns", 1)
-		}
-		if len(rules.Limits) > 0 {
-			b = appendLimits(codec.AppendString(b, "l"), rules.Limits)
-			n++
-		}
-		str("g", rules.Fair)
-	}
-	if links := r.Links; links != nil {
-		str("w", links.Group)
-		num("v", int64(links.Member))
-		str("z", links.Gathers.Group)
-		str("zq", links.Gathers.Queue)
-		num("zn", int64(links.Gathers.Size))
-		str("zk", links.Gathers.Param)
-		if links.Gathers.Partial {
-			num("zp", 1)
-		}
+	if r.Links != nil {
+		f.links(r.Links)
 	}
 	if len(r.Headers) > 0 {
-		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
-		n++
+		f.key("h")
+		f.b = appendHeaders(f.b, r.Headers)
 	}
 	if r.Links != nil && len(r.Links.Then) > 0 {
+		f.key("s")
 		var err error
-		if b, err = appendThen(codec.AppendString(b, "s"), r.Links.Then); err != nil {
+		if f.b, err = appendThen(f.b, r.Links.Then); err != nil {
 			return nil, err
 		}
-		n++
 	}
-	b = codec.AppendBytes(codec.AppendString(b, "b"), r.Payload)
-	n++
-	if n < 16 {
-		b[at] |= byte(n)
+	f.key("b")
+	b = codec.AppendBytes(f.b, r.Payload)
+	if f.n < 16 {
+		b[at] |= byte(f.n)
 		return b, nil
 	}
-	b = slices.Insert(b, at+1, byte(n>>8), byte(n))
+	b = slices.Insert(b, at+1, byte(f.n>>8), byte(f.n))
 	b[at] = 0xde // a map with a 16-bit length
 	return b, nil
+}
+
+func (f *fields) rules(r *Rules) {
+	f.str("n", r.Unique)
+	f.num("m", int64(r.UniqueFor))
+	f.flag("ns", r.UntilStart)
+	if len(r.Limits) > 0 {
+		f.key("l")
+		f.b = appendLimits(f.b, r.Limits)
+	}
+	f.str("g", r.Fair)
+}
+
+// links are those but for the continuations.
+func (f *fields) links(l *Links) {
+	f.str("w", l.Group)
+	f.num("v", int64(l.Member))
+	f.str("z", l.Gathers.Group)
+	f.str("zq", l.Gathers.Queue)
+	f.num("zn", int64(l.Gathers.Size))
+	f.str("zk", l.Gathers.Param)
+	f.flag("zp", l.Gathers.Partial)
 }
 
 // MarshalBinary returns the run's stored form, as AppendBinary writes it.
@@ -234,6 +255,7 @@ func known(before *string, b []byte) string {
 	return *before
 }
 
+// field reads one field. It is one switch because two cost decoding a third more.
 func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	switch string(in.Key()) {
 	case "i":
@@ -360,146 +382,4 @@ func fromUnixNano(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n).UTC()
-}
-
-// Validate says what in the run a broker could not store safely: an id or name
-// that is empty, too long or not printable ASCII, a header that is too long,
-// has no key or is not UTF-8, a policy's key or number that is none, an unknown
-// kind or priority, or a time or count outside the range of the stored form.
-func (r *TaskRun) Validate() error { return r.validate(0) }
-
-// validate is Validate for a run that so many others precede.
-func (r *TaskRun) validate(depth int) error {
-	if err := checkName("id", r.ID, MaxID, false); err != nil {
-		return err
-	}
-	if err := checkName("task name", r.Task, MaxName, false); err != nil {
-		return err
-	}
-	if err := checkName("queue name", r.Queue, MaxName, false); err != nil {
-		return err
-	}
-	if err := checkName("parent id", r.ParentID, MaxID, true); err != nil {
-		return err
-	}
-	if err := checkName("root id", r.RootID, MaxID, true); err != nil {
-		return err
-	}
-	if len(r.Headers) > MaxHeaders {
-		return fmt.Errorf("%d headers, at most %d are allowed", len(r.Headers), MaxHeaders)
-	}
-	for k, v := range r.Headers {
-		switch {
-		case len(k)+len(v) > MaxHeader:
-			return fmt.Errorf("header %.32q has %d bytes, at most %d are allowed", k, len(k)+len(v), MaxHeader)
-		case k == "" || !utf8.ValidString(k) || !utf8.ValidString(v):
-			return fmt.Errorf("header %.32q has no key or is not UTF-8", k)
-		}
-	}
-	if r.Rules != nil {
-		if err := r.Rules.validate(); err != nil {
-			return err
-		}
-	}
-	if r.Links != nil {
-		if err := r.Links.validate(depth); err != nil {
-			return err
-		}
-	}
-	return r.validateNumbers()
-}
-
-func (r *Rules) validate() error {
-	if err := checkName("unique key", r.Unique, MaxKey, true); err != nil {
-		return err
-	}
-	if err := checkName("fair key", r.Fair, MaxKey, true); err != nil {
-		return err
-	}
-	if r.UniqueFor < 0 {
-		return fmt.Errorf("the unique time is negative")
-	}
-	if len(r.Limits) > MaxLimits {
-		return fmt.Errorf("%d limits, at most %d are allowed", len(r.Limits), MaxLimits)
-	}
-	for _, l := range r.Limits {
-		if err := checkName("limit key", l.Key, MaxKey, false); err != nil {
-			return err
-		}
-		if l.Max < 1 || l.Per < 0 {
-			return fmt.Errorf("the limit %.64q of %d in %v is not a positive number in a time that is not negative", l.Key, l.Max, l.Per)
-		}
-	}
-	return nil
-}
-
-// validate is for the links of a run that so many others precede.
-func (l *Links) validate(depth int) error {
-	if err := checkName("group", l.Group, MaxID, true); err != nil {
-		return err
-	}
-	if err := checkName("gathered group", l.Gathers.Group, MaxID, true); err != nil {
-		return err
-	}
-	if err := checkName("gathered group's queue name", l.Gathers.Queue, MaxName, l.Gathers.Group == ""); err != nil {
-		return err
-	}
-	if l.Member < 0 || l.Member >= MaxGroup || l.Gathers.Size < 0 || l.Gathers.Size > MaxGroup {
-		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Gathers.Size, MaxGroup)
-	}
-	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
-		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)
-	}
-	for _, c := range l.Then {
-		if c.Run == nil {
-			return fmt.Errorf("a continuation without a run")
-		}
-		if err := c.Run.validate(depth + 1); err != nil {
-			return fmt.Errorf("continuation %.64q: %w", c.Run.ID, err)
-		}
-	}
-	return nil
-}
-
-func (r *TaskRun) validateNumbers() error {
-	switch {
-	case r.Kind != IO && r.Kind != CPU:
-		return fmt.Errorf("unknown kind %d", int8(r.Kind))
-	case r.Priority < Low || r.Priority > High:
-		return fmt.Errorf("unknown priority %d", int8(r.Priority))
-	case r.Delay < 0 || r.Expire < 0 || r.Keep < 0:
-		return fmt.Errorf("a delay, expiry or keeping time is negative")
-	case r.Attempt < 0 || r.Deliveries < 0:
-		return fmt.Errorf("the number of attempts or deliveries is negative")
-	}
-	if err := checkTime("queued", r.QueuedAt); err != nil {
-		return err
-	}
-	return checkTime("due", r.Due)
-}
-
-// endOfTime is the first instant after the year 2200, in Unix seconds.
-const endOfTime = 7289654400
-
-// checkTime holds an instant against what 64 bits of nanoseconds can tell.
-func checkTime(what string, t time.Time) error {
-	if s := t.Unix(); (s < 0 || s >= endOfTime) && !t.IsZero() {
-		return fmt.Errorf("%s in the year %d, which is outside 1970 to 2200", what, t.UTC().Year())
-	}
-	return nil
-}
-
-func checkName(what, v string, max int, empty bool) error {
-	if v == "" && !empty {
-		return fmt.Errorf("the %s is empty", what)
-	}
-	if len(v) > max {
-		return fmt.Errorf("the %s has %d bytes, at most %d are allowed", what, len(v), max)
-	}
-	for i := range len(v) {
-		if v[i]-'!' > '~'-'!' { // below it wraps around
-			return fmt.Errorf("the %s %.64q is not printable ASCII without spaces", what, v)
-		}
-	}
-	return nil
 }
