@@ -290,7 +290,7 @@ func quietly(dials context.Context, dial dialFunc) dialFunc {
 		defer context.AfterFunc(dials, cancel)()
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
-			return conn, nil
+			return listenTo(conn), nil
 		}
 		if op := (*net.OpError)(nil); !errors.As(err, &op) || op.Op != "dial" {
 			err = &net.OpError{Op: "dial", Net: network, Err: err}

@@ -169,6 +169,7 @@ func (ls *lines) dial(ctx context.Context) error {
 		l.close()
 		return err
 	}
+	l.conn = plainConn(l.conn)
 	l.in, l.used = bufio.NewReaderSize(l.conn, lineBuffer), time.Now()
 	if ls.master != nil {
 		l.addr = l.conn.RemoteAddr().String()

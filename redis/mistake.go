@@ -96,6 +96,7 @@ func (d dialer) advise(ctx context.Context, err error, patience time.Duration) e
 		{"unreachable: redis: nil", "the sentinels know no master of that name: check master_name"},
 		{"failed to verify certificate", "name a file with its authority in SSL_CERT_FILE, and the host as the certificate does; skip_verify=true checks neither"},
 		{"LOADING", "it was started a while ago and still reads its files; try again once it has"},
+		{"max number of clients", "others use all the connections that its maxclients allows; raise that, or stop some of them"},
 		{"MASTERDOWN", "name the master, or try again once this replica has found it"},
 		{"connection refused", "check the host and the port, and that the server runs"},
 		{"no such host", "check the host"},

@@ -30,6 +30,9 @@ func TestMistakesInURLsAreNamed(t *testing.T) {
 	silent := listen(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	closing := listen(t, func(net.Conn) {})
 
+	full := redistest.Start(t)
+	require.NoError(t, raw(t, full).ConfigSet(t.Context(), "maxclients", "1").Err())
+
 	right, wrong := ":right-horse@"+locked.Addr(), ":"+secret+"@"+locked.Addr()
 	for _, test := range []struct{ name, url, want string }{
 		{"a letter is missing", "redis://" + wrong + "?prefx=x", `unknown option "prefx"; write prefix`},
@@ -58,6 +61,8 @@ func TestMistakesInURLsAreNamed(t *testing.T) {
 		{"what hangs up", "redis://:" + secret + "@" + closing, "answers as Redis does: check the host and the port"},
 		{"nobody", "redis://:" + secret + "@127.0.0.1:1", "connection refused: check the host and the port, and that the server runs"},
 		{"no socket", "unix://:" + secret + "@/no/such.sock", "no such file or directory: check the path of the socket"},
+		{"no connection left", full.URL(), "ERR max number of clients reached: others use all the connections that its maxclients allows"},
+		{"no connection left on a node", strings.Replace(full.URL(), "redis:", "redis+cluster:", 1), "ERR max number of clients reached: others use"},
 		{"no cluster", "redis+cluster://" + right, "cluster support disabled: write redis: instead of redis+cluster:"},
 		{"no sentinel", "redis+sentinel://" + right + "?master_name=m", "name the host and port of a sentinel, often 26379, or write redis: instead"},
 		{"no such master", strings.Replace(sentinel.URL(), "master_name=", "master_name=no", 1), "check master_name"},
