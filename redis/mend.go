@@ -138,11 +138,27 @@ func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool 
 	return found
 }
 
-func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds []any) bool {
+// fieldPages is in how many steps the fields of a hash are looked at, at most.
+const fieldPages = 1000
+
+func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds []any) (some bool) {
+	some, more := b.putAsideStep(ctx, base, keys, kinds)
+	for i, cursor := range more {
+		for page := 0; cursor != "" && page < fieldPages && ctx.Err() == nil; page++ {
+			broken, next := b.putAsideStep(ctx, base, keys[i:i+1], []any{kinds[i], cursor})
+			some, cursor = some || broken, next[0]
+		}
+	}
+	return some
+}
+
+// putAsideStep does so in one step of the server, and returns where to go on in keys with
+// more fields than that looks at.
+func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
 	v, err := b.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
 	found, _ := v.([]any)
-	if err != nil || len(found) == 0 {
-		return false
+	if err != nil {
+		return false, nil
 	}
 	for _, f := range found {
 		one, _ := f.([]any)
@@ -155,6 +171,14 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 		if at < 1 || int(at) > len(keys) {
 			continue
 		}
+		if is == "" {
+			if more == nil {
+				more = map[int]string{}
+			}
+			more[int(at)-1] = name
+			continue
+		}
+		some = true
 		d := broker.Damage{Queue: unescape(queueOf(base)), Key: keys[at-1], Moved: name,
 			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, typeOfKind(kinds[at-1]))}
 		if name == "" {
@@ -164,7 +188,7 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 		}
 		b.damage.add(d)
 	}
-	return true
+	return some, more
 }
 
 // typeOfKind is the type of the server that a kind of the mend script is.

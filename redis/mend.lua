@@ -6,9 +6,11 @@
 -- KEYS  any of one queue, flights, leases, ops, stages and staged among them
 -- ARGV  for each key its type, or of some: number and count for strings, of which the
 --       first is to be unlike all that it was; numbers and policy for hashes; flights,
---       leases, ops, stages and staged for themselves
+--       leases, ops, stages and staged for themselves; then, of one key with fields, where
+--       to go on
 -- Returns for each that was put aside its place among KEYS, its type, its new name; of
---       one of which only fields were broken the name is ''.
+--       one of which only fields were broken the name is ''; and of one with more fields
+--       than are looked at in one step its place, '' and where to go on.
 -- The batches that are looked for have names that nobody can know before; their keys
 -- have the queue's hash tag.
 local time = redis.call('TIME')
@@ -30,8 +32,9 @@ end
 local anew = {front = '-' .. now, back = now, turn = now, started = now}
 
 local function mendFields(key, kind)
-  local cursor, broken = '0', false
+  local cursor, broken, pages = ARGV[#KEYS + 1] or '0', false, 0
   repeat
+    pages = pages + 1
     local page = redis.call('HSCAN', key, cursor, 'COUNT', 1000)
     cursor = page[1]
     for i = 1, #page[2], 2 do
@@ -45,8 +48,8 @@ local function mendFields(key, kind)
         end
       end
     end
-  until cursor == '0'
-  return broken
+  until cursor == '0' or pages == 5
+  return broken, cursor
 end
 
 -- what the keys of a queue open with
@@ -104,7 +107,7 @@ local renew = {
   end,
   -- an audit finds older batches
   flights = function(key)
-    local ops, looks = redis.call('HGETALL', KEYS[at.ops]), 20000
+    local ops, looks = redis.call('HGETALL', KEYS[at.ops]), 8000
     for i = 1, #ops, 2 do
       local last = tonumber(ops[i + 1]) or 0
       for slot = last, math.max(1, last - 200), -1 do
@@ -118,8 +121,8 @@ local renew = {
   end,
 }
 
-for i, kind in ipairs(ARGV) do
-  at[kind] = i
+for i in ipairs(KEYS) do
+  at[ARGV[i]] = i
 end
 local aside = {}
 for i, key in ipairs(KEYS) do
@@ -140,8 +143,14 @@ for i, key in ipairs(KEYS) do
       end
       found[#found + 1] = {i, is, ''}
     end
-  elseif counted[kind] and is == 'hash' and mendFields(key, kind) then
-    found[#found + 1] = {i, is, ''}
+  elseif counted[kind] and is == 'hash' then
+    local broken, cursor = mendFields(key, kind)
+    if broken then
+      found[#found + 1] = {i, is, ''}
+    end
+    if cursor ~= '0' then
+      found[#found + 1] = {i, '', cursor}
+    end
   end
 end
 for _, i in ipairs(aside) do

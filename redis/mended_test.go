@@ -118,3 +118,35 @@ func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
 		requireDelayed(id)
 	}
 }
+
+// sparing fails scripts that look through more pages of a hash than is good for one step.
+const sparing = `local redis = (function(server)
+  local pages = 0
+  return setmetatable({
+    call = function(command, ...)
+      if command == 'HSCAN' then
+        pages = pages + 1
+        if pages > 5 then
+          error('too many pages')
+        end
+      end
+      return server.call(command, ...)
+    end,
+  }, {__index = server})
+end)(redis)`
+
+// TestLargeHashesAreMendedInSteps: the server does nothing else meanwhile.
+func TestLargeHashesAreMendedInSteps(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	b.Instrument(sparing)
+	fields := map[string]any{"back": "x"}
+	for i := range 20_000 {
+		fields[fmt.Sprint("line-", i)] = "of turns"
+	}
+	require.NoError(t, client.HSet(t.Context(), prefix(t)+":{q}:policy", fields).Err())
+	limited := run("limited", "q")
+	limited.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1}}
+	require.NoError(t, b.QueueTasks(t.Context(), limited))
+	require.Len(t, b.Damaged(), 1)
+}
