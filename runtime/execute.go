@@ -150,7 +150,7 @@ func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now t
 	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers
-		x.secrets, x.bounded = d.task.secretsOf(run.Payload), true
+		x.secrets = d.task.secretsOf(run.Payload)
 		x.info.init(run, x.deadline)
 		w.current.Store(x) // before the look at the trial, which looks at what executes
 		other := s.inWay(d, t)

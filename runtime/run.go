@@ -71,7 +71,6 @@ type runContext struct {
 	info     Run
 	offers   *offers
 	secrets  *runSecrets            // nil: the task has none
-	bounded  bool                   // what it logs is bounded here, and not by another process
 	log      atomic.Pointer[runLog] // nil: it has not logged
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
@@ -83,9 +82,10 @@ type runContext struct {
 
 // offers is what a session's tasks, or a child process's, may ask their contexts for.
 type offers struct {
-	client *Client
-	logger *slog.Logger
-	tell   func() // called when a run told of its progress; may be nil
+	client  *Client
+	logger  *slog.Logger
+	bounded bool   // what a run logs is bounded here, and not by another process
+	tell    func() // called when a run told of its progress; may be nil
 }
 
 // ways are the machinery with which a context ends.

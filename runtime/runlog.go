@@ -17,7 +17,7 @@ func Logger(ctx context.Context) *slog.Logger {
 	if !ok {
 		return slog.Default()
 	}
-	if c, ok := ctx.Value(progressKey{}).(*runContext); ok && c.bounded {
+	if c, ok := ctx.Value(progressKey{}).(*runContext); ok && c.offers.bounded {
 		c.log.CompareAndSwap(nil, new(runLog))
 		logger = slog.New(&boundedHandler{Handler: logger.Handler(), log: c.log.Load()})
 	}

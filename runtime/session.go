@@ -90,7 +90,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		starting, noMore := context.WithCancel(ctx)
 		context.AfterFunc(base, noMore)
 		s := &session{
-			Consumer: c, lease: lease, pool: pool, base: base, starting: starting, offers: offers{client: c.client, logger: c.logger}, lose: lose, halt: halt, abandon: abandon,
+			Consumer: c, lease: lease, pool: pool, base: base, starting: starting, offers: offers{client: c.client, logger: c.logger, bounded: true}, lose: lose, halt: halt, abandon: abandon,
 			finished: make(chan struct{}),
 			answered: make(chan struct{}),
 			roomy:    make(chan struct{}, 1),
