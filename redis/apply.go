@@ -113,7 +113,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.name, s.b.blame(ctx, call.err, keys...))
 		}
 	}
-	for _, g := range groups { // what an earlier try sent its lost reply told
+	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
 		ends.sent = ends.sent || unheard && g.sends()
 	}
 	s.b.follow(ctx, h.q, ends)
@@ -133,10 +133,10 @@ func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
 
 // ends is what follows from runs that have ended.
 type ends struct {
-	waiters []any // and ids, of whom to tell
+	waiters []any // who waits and for which run's id, in turn
 	sent    bool  // something was put into the outbox
 	dropped int64 // dead letters beyond the cap
-	failure error // the first of those that the script tells, nil if there is none
+	failure error // the first that the script reports of an outcome; nil: all were applied
 }
 
 // follow does what follows from ends. What they queue is queued when it returns,

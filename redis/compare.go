@@ -13,7 +13,7 @@ import (
 
 // A failover to a replica that lags, or a crash that cuts the append-only file,
 // takes the server back in time by a moment: batches are in flight again whose
-// runs have ended. Nobody else can tell, as the session is alive. So renewals list
+// runs have ended. Recovery leaves them alone, as the session is alive. So renewals list
 // what the server takes the session to hold, and the session mends it.
 
 // Bounds of what a session remembers of its latest outcomes. What goes beyond is
@@ -45,7 +45,7 @@ type pastEnds struct {
 	bytes int
 }
 
-// remember notes what was applied to a slot, and forgets what is older than so long. The
+// remember notes what was applied to a slot, and forgets what is older than d. The
 // session's lock is held.
 func (p *pastEnds) remember(g *slotOutcomes, unheard bool, d time.Duration) {
 	now := time.Now()

@@ -71,7 +71,7 @@ local function tell(record)
   if awaited then
     local id = string.sub(record, tonumber(ARGV[3]) + 1)
     local waiting = redis.pcall('HGET', KEYS[15], id)
-    if type(waiting) == 'string' then -- what cannot be read tells nobody: waiters look by themselves, too
+    if type(waiting) == 'string' then -- else it cannot be read; who waits also looks for the record now and then
       for waiter in string.gmatch(waiting, '%S+') do
         waiters[#waiters + 1] = waiter
         waiters[#waiters + 1] = id

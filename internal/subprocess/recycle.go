@@ -30,7 +30,7 @@ const maxPatience = 1000
 
 // damaged counts the runs of a child that have failed in a row, and reports
 // whether the child is to end for it. The answer is nil if it has ended already.
-// One that was stopped, not by its deadline, tells nothing about the child.
+// A run that was stopped before its deadline says nothing about the child.
 func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 	bound := int64(p.cfg.MaxFailures)
 	switch {
