@@ -195,6 +195,7 @@ func TestQueueMiddlewareWrapsQueueing(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(j.recorder(nil)))
 		_, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Header("by", "0"))
 		require.NoError(t, err)
+		synctest.Wait() // the first run ends before there is a second
 		_, err = tasks.QueueRecorderRecordBatch(ctx, []tasks.RecorderRecordParams{{Note: "y"}})
 		require.NoError(t, err)
 		_, err = tasks.QueueEcho(ctx, "x", 1)
