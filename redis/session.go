@@ -31,6 +31,7 @@ type session struct {
 	paces    backoff  // Take's own, of waits that fail
 	troubles troubles // queues that cannot be taken from
 	seek     *seek    // Take's own: what is known of the several queues it takes from
+	apart    apart    // looks of takes from several nodes
 }
 
 // hold is what a session has of one queue.

@@ -116,7 +116,8 @@ func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 		}
 	}
 	if k.w == nil {
-		return s.lookApart(ctx, k, r, now)
+		s.lookApart(ctx, k, r, now)
+		return nil
 	}
 	waiting, err := k.w.begin(ctx, r)
 	if err != nil {
@@ -155,33 +156,6 @@ func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 	return nil
 }
 
-// lookApart is lookAround for a cluster, where each queue has tokens of its own: those
-// that do not know that somebody waits are asked, whatever is in them.
-func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time) error {
-	var others []*queue
-	for _, q := range k.queues {
-		switch {
-		case s.troubles.has(q):
-		case !s.hasTold(q, r):
-			k.maybe[q] = true
-		default:
-			others = append(others, q)
-		}
-	}
-	if now.Sub(k.looked) < longestNap || len(others) == 0 {
-		return nil
-	}
-	k.looked = now
-	waiting, err := s.b.having(ctx, others, waitKeys)
-	if err != nil {
-		return err
-	}
-	for _, q := range waiting {
-		k.maybe[q] = true
-	}
-	return nil
-}
-
 // await gets the tokens of what has come, and blocks while there is nothing to ask, but
 // not for longer than until the next look.
 func (s *session) await(ctx context.Context, k *seek, r room) error {
@@ -197,6 +171,9 @@ func (s *session) await(ctx context.Context, k *seek, r room) error {
 	nap := k.looked.Add(longestNap).Sub(now)
 	for _, at := range k.due {
 		nap = min(nap, at.Sub(now))
+	}
+	if s.apart.waits() {
+		nap = min(nap, lookPatience)
 	}
 	if nap <= 0 {
 		return nil

@@ -338,3 +338,49 @@ func TestNodeThatIsDownDelaysNoOther(t *testing.T) {
 		})
 	}
 }
+
+// TestShortTakesGoRoundANodeThatIsDown stops a master of a cluster. Takes that end, each
+// by its context, long before the node is given up find what is on the others.
+func TestShortTakesGoRoundANodeThatIsDown(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes")
+	for name, end := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"deadlines": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 200*time.Millisecond)
+		},
+		"cancels": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			timer := time.AfterFunc(200*time.Millisecond, cancel)
+			return ctx, func() { timer.Stop(); cancel() }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Settle()
+			b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t), Timeout: 2 * time.Second})
+			queues := someQueues(12)
+			s := join(t, b, time.Minute)
+			want := broker.Want{Queues: queues, IO: 5, CPU: 1}
+			queueEach(t, b, queues)
+			endAll(t, s, want, len(queues))
+			down := c.Owner(slotOf(c, queues[0]))
+			alive := slices.DeleteFunc(slices.Clone(queues), func(q string) bool { return c.Owner(slotOf(c, q)) == down })
+			require.NotEmpty(t, alive)
+			down.Freeze()
+			defer down.Thaw()
+			for i := range 30 {
+				queue := alive[i%len(alive)]
+				require.NoError(t, b.QueueTasks(t.Context(), run(fmt.Sprint("run-", i), queue)))
+				takes := 0
+				for arrived := false; !arrived; takes++ {
+					require.Less(t, takes, 50, "takes, and run %d has not arrived", i)
+					ctx, cancel := end(t.Context())
+					got, _ := s.Take(ctx, want)
+					cancel()
+					arrived = slices.ContainsFunc(got, func(r *broker.TaskRun) bool { return r.Queue == queue })
+					_, err := s.Finish(t.Context(), succeeded(got)...)
+					require.NoError(t, err)
+				}
+			}
+		})
+	}
+}

@@ -31,6 +31,10 @@ type trouble struct {
 const (
 	firstTrouble   = 100 * time.Millisecond
 	longestTrouble = 2 * time.Second
+	// A node that is down is asked for this long, and again after the pause, as another
+	// one may have taken over.
+	probeTime  = time.Second
+	probePause = 250 * time.Millisecond
 	// sayAgain is how long nothing is logged of a queue of which something was.
 	sayAgain = time.Minute
 )
@@ -133,25 +137,43 @@ func (ts *troubles) ended() []*queue {
 // passes reports whether the error of one queue is none of the others', which then go
 // on without it: the server answered, or the queue is on a node of a cluster.
 func (s *session) passes(ctx context.Context, q *queue, err error) bool {
-	if ctx.Err() != nil || s.b.isClosed() {
+	if s.b.isClosed() {
+		return false
+	}
+	if ctx.Err() != nil {
+		// Takes that are cut short, each by its context, would never find a node dead: one
+		// that has not replied by now is left alone by the next take.
+		if s.b.clients.cluster && unknown(err) {
+			s.passBy(s.sameNode(context.WithoutCancel(ctx), q), err)
+		}
 		return false
 	}
 	var reply goredis.Error
 	switch {
 	case s.b.clients.cluster && unreachable(err) && !refused(err):
-		queues := s.sameNode(ctx, q)
-		if s.troubles.probe(queues, err) {
-			s.b.spawn(func() { s.probe(queues) })
-		}
+		s.passBy(s.sameNode(ctx, q), err)
+		return true
 	case s.b.clients.cluster || errors.As(err, &reply) && !transient(err):
 		s.troubles.note(q, err)
 	default:
 		return false
 	}
-	if s.troubles.say(q) {
-		s.b.cfg.Logger.WarnContext(ctx, "cannot take runs from a queue, which others do not wait for; trying again", "queue", q.name, "error", err)
-	}
+	s.sayTrouble(q, err)
 	return true
+}
+
+// passBy leaves the queues of a node alone until that answers.
+func (s *session) passBy(queues []*queue, err error) {
+	if s.troubles.probe(queues, err) {
+		s.b.spawn(func() { s.probe(queues) })
+	}
+	s.sayTrouble(queues[0], err)
+}
+
+func (s *session) sayTrouble(q *queue, err error) {
+	if s.troubles.say(q) {
+		s.b.cfg.Logger.Warn("cannot take runs from a queue, which others do not wait for; trying again", "queue", q.name, "error", err)
+	}
 }
 
 // refused reports whether the server replied that a queue cannot be used just now,
@@ -176,15 +198,15 @@ func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
 // probe asks the node of the queues until it answers, the session has left or the
 // broker is closed.
 func (s *session) probe(queues []*queue) {
-	for wait := (backoff{}); ; {
-		wait.sleep(context.Background(), s.b)
+	for pause := firstTrouble; ; pause = probePause {
+		s.b.pause(context.Background(), pause)
 		s.mu.Lock()
 		left := s.left
 		s.mu.Unlock()
 		if left || s.b.isClosed() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
 		err := s.b.clients.work.Exists(ctx, queues[0].flights).Err()
 		if c, ok := s.b.clients.work.UniversalClient.(*goredis.ClusterClient); ok && err != nil {
 			c.ReloadState(ctx) // another node may have them now
