@@ -81,47 +81,67 @@ func (f *fields) flag(key string, v bool) {
 func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, envelopeVersion)
 	at := len(b)
-	f := fields{b: append(b, 0x80)} // patched below: fewer than 16 keys are written short
-	f.str("i", r.ID)
-	f.str("t", r.Task)
-	f.str("q", r.Queue)
-	f.num("k", int64(r.Kind))
-	f.num("p", int64(r.Priority))
-	f.num("j", int64(r.Schema))
-	f.num("c", unixNano(r.QueuedAt))
-	f.num("u", unixNano(r.Due))
-	f.num("y", int64(r.Delay))
-	f.num("x", int64(r.Expire))
-	f.num("e", int64(r.Keep))
-	f.flag("o", r.OwnID)
-	f.num("a", int64(r.Attempt))
-	f.num("d", int64(r.Deliveries))
-	f.str("f", r.ParentID)
-	f.str("r", r.RootID)
-	if r.Rules != nil {
-		f.rules(r.Rules)
-	}
-	if r.Links != nil {
-		f.links(r.Links)
-	}
-	if len(r.Headers) > 0 {
-		f.key("h")
-		f.b = appendHeaders(f.b, r.Headers)
-	}
-	if r.Links != nil && len(r.Links.Then) > 0 {
-		f.key("s")
-		var err error
-		if f.b, err = appendThen(f.b, r.Links.Then); err != nil {
-			return nil, err
+	b = append(b, 0x80) // patched below: fewer than 16 keys are written short
+	n := 0
+	// These are inlined, and b stays in registers: most runs have no more than such fields.
+	str := func(key, v string) {
+		if v != "" {
+			b = codec.AppendString(codec.AppendString(b, key), v)
+			n++
 		}
 	}
-	f.key("b")
-	b = codec.AppendBytes(f.b, r.Payload)
-	if f.n < 16 {
-		b[at] |= byte(f.n)
+	num := func(key string, v int64) {
+		if v != 0 {
+			b = codec.AppendInt(codec.AppendString(b, key), v)
+			n++
+		}
+	}
+	str("i", r.ID)
+	str("t", r.Task)
+	str("q", r.Queue)
+	num("k", int64(r.Kind))
+	num("p", int64(r.Priority))
+	num("j", int64(r.Schema))
+	num("c", unixNano(r.QueuedAt))
+	num("u", unixNano(r.Due))
+	num("y", int64(r.Delay))
+	num("x", int64(r.Expire))
+	num("e", int64(r.Keep))
+	if r.OwnID {
+		num("o", 1)
+	}
+	num("a", int64(r.Attempt))
+	num("d", int64(r.Deliveries))
+	str("f", r.ParentID)
+	str("r", r.RootID)
+	if r.Rules != nil || r.Links != nil {
+		f := fields{b, n}
+		if r.Rules != nil {
+			f.rules(r.Rules)
+		}
+		if r.Links != nil {
+			f.links(r.Links)
+		}
+		b, n = f.b, f.n
+	}
+	if len(r.Headers) > 0 {
+		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
+		n++
+	}
+	if r.Links != nil && len(r.Links.Then) > 0 {
+		var err error
+		if b, err = appendThen(codec.AppendString(b, "s"), r.Links.Then); err != nil {
+			return nil, err
+		}
+		n++
+	}
+	b = codec.AppendBytes(codec.AppendString(b, "b"), r.Payload)
+	n++
+	if n < 16 {
+		b[at] |= byte(n)
 		return b, nil
 	}
-	b = slices.Insert(b, at+1, byte(f.n>>8), byte(f.n))
+	b = slices.Insert(b, at+1, byte(n>>8), byte(n))
 	b[at] = 0xde // a map with a 16-bit length
 	return b, nil
 }
