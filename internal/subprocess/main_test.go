@@ -72,8 +72,19 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// misbehave is a main that does not reach Serve.
+// misbehave is a main that does not reach Serve. It adds a byte to the file that is
+// named behind how it does that.
 func misbehave(how string) {
+	how, path, counted := strings.Cut(how, " ")
+	if counted {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			panic(err)
+		}
+		if _, err := f.WriteString("x"); err != nil {
+			panic(err)
+		}
+	}
 	switch how {
 	case "hang":
 		select {}
@@ -263,10 +274,17 @@ func run(t testing.TB, pool *subprocess.Pool, task, payload string) (string, int
 	return string(resp.Result), resp.PID
 }
 
-// exit executes a task that must end with its process.
+// exit executes a task that must end with its process. It closes the pool on a run that
+// does not end.
 func exit(t testing.TB, pool *subprocess.Pool, ctx context.Context, task, payload string) *subprocess.ExitError {
 	t.Helper()
+	watchdog := time.AfterFunc(time.Minute, func() {
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = pool.Close(over) // it says that it has killed the child
+	})
 	resp, err := pool.Run(ctx, request(task, payload))
+	require.True(t, watchdog.Stop(), "the run went on for a minute")
 	var ended *subprocess.ExitError
 	require.ErrorAs(t, err, &ended, "response %+v", resp)
 	require.True(t, isGone(ended.PID), "process %d is not gone", ended.PID)

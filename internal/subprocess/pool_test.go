@@ -155,19 +155,15 @@ func TestASpinningChildIsKilledWithItsGroup(t *testing.T) {
 			ctx, cancel, interrupt := c.start(t.Context())
 			defer cancel()
 			var pids []int
-			var asked time.Time
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
 				pids = told.pids(t)
 				<-told // it spins
 				interrupt()
-				<-ctx.Done()
-				asked = time.Now()
 			}()
 			ended := exit(t, pool, ctx, "family", "spin")
 			<-done
-			require.Less(t, time.Since(asked), 550*time.Millisecond)
 			require.Equal(t, c.kind, ended.Kind)
 			require.Equal(t, "killed", ended.Signal)
 			require.Equal(t, -1, ended.Code)

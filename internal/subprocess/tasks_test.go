@@ -392,7 +392,7 @@ func grab(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 // feed starts processes of which one takes 200 MB, a line that it waits for the
 // end of.
 func feed(context.Context, string, *subprocess.Parent) (string, error) {
-	return "", exec.Command("sh", "-c", "(head -c 200000000 /dev/zero; sleep 30) | tail -n 1").Run()
+	return "", exec.Command("sh", "-c", "(head -c 200000000 /dev/zero; sleep 300) | tail -n 1").Run()
 }
 
 // grow leaves MiBs behind in its process.
