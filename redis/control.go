@@ -72,34 +72,18 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	if err != nil {
 		return nil, fmt.Errorf("read queue: %w", err)
 	}
-	info := &broker.QueueInfo{Queue: q.name}
 	pipe := b.clients.work.Pipeline()
-	now := pipe.Time(ctx)
-	paused, disabled := pipe.Exists(ctx, q.paused), pipe.SMembers(ctx, q.disabled)
-	ready := []*goredis.IntCmd{pipe.ZCard(ctx, q.aside), pipe.ZCard(ctx, q.lines)}
-	for _, list := range q.ready {
-		ready = append(ready, pipe.LLen(ctx, list))
-	}
-	dead, dropped := pipe.LLen(ctx, q.dead), pipe.Get(ctx, q.dropped)
-	last, flights := pipe.HGetAll(ctx, q.last), pipe.SMembers(ctx, q.flights)
+	now, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
 	var odd error
 	if err := b.readAll(ctx, pipe); isWrongType(err) {
 		odd = b.blameIn(ctx, err, q)
 	} else if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.name, err)
 	}
-	info.Paused, info.Dead = paused.Val() > 0, dead.Val()
-	info.Disabled = slices.Sorted(slices.Values(disabled.Val()))
-	info.Dropped, _ = strconv.ParseInt(dropped.Val(), 10, 64)
-	info.Last = parseLast(q, last.Val())
-	for _, n := range ready {
-		info.Queued += n.Val()
-	}
-
-	ms := strconv.FormatInt(now.Val().UnixMilli(), 10)
 	pipe = b.clients.work.Pipeline()
-	due, later := pipe.ZCount(ctx, q.delayed, "-inf", ms), pipe.ZCount(ctx, q.delayed, "("+ms, "+inf")
-	for page := range slices.Chunk(append(flights.Val(), ""), infoPage) {
+	replies.askDelayed(ctx, pipe, q, now.Val())
+	running := int64(0)
+	for page := range slices.Chunk(append(replies.flights.Val(), ""), infoPage) {
 		var taken, done []*goredis.IntCmd
 		var keys []string
 		for _, member := range page {
@@ -112,16 +96,69 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 			return nil, b.fail(ctx, "count what queue "+q.name+" has in flight", err)
 		}
 		for i := range page {
-			info.Running += max(taken[i].Val()-done[i].Val(), 0)
+			running += max(taken[i].Val()-done[i].Val(), 0)
 		}
 		pipe = b.clients.work.Pipeline()
 	}
-	info.Queued += due.Val()
-	info.Delayed = later.Val()
+	info := replies.info(q)
+	info.Running = running
 	if odd != nil {
 		return info, b.fail(ctx, "read queue "+q.name, odd)
 	}
 	return info, nil
+}
+
+// infoReplies are what was asked of a queue for what is known of it.
+type infoReplies struct {
+	paused, dead, later *goredis.IntCmd
+	waiting             []*goredis.IntCmd
+	disabled, flights   *goredis.StringSliceCmd
+	dropped             *goredis.StringCmd
+	last                *goredis.MapStringStringCmd
+}
+
+// askInfo asks for what is known of a queue, but for what is delayed and for how many
+// runs are in its batches.
+func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
+	r := &infoReplies{
+		paused: pipe.Exists(ctx, q.paused), disabled: pipe.SMembers(ctx, q.disabled),
+		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.aside), pipe.ZCard(ctx, q.lines)},
+	}
+	for _, list := range q.ready {
+		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
+	}
+	r.dead, r.dropped = pipe.LLen(ctx, q.dead), pipe.Get(ctx, q.dropped)
+	r.last, r.flights = pipe.HGetAll(ctx, q.last), pipe.SMembers(ctx, q.flights)
+	return r
+}
+
+// askDelayed asks how many runs are due by now, and how many later.
+func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q *queue, now time.Time) {
+	ms := strconv.FormatInt(now.UnixMilli(), 10)
+	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.delayed, "-inf", ms))
+	r.later = pipe.ZCount(ctx, q.delayed, "("+ms, "+inf")
+}
+
+// errs returns what the commands were refused for.
+func (r *infoReplies) errs() []error {
+	errs := []error{r.paused.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.flights.Err(), r.dropped.Err(), r.last.Err()}
+	for _, n := range r.waiting {
+		errs = append(errs, n.Err())
+	}
+	return errs
+}
+
+// info is what is known of the queue, but for how many runs are in its batches.
+func (r *infoReplies) info(q *queue) *broker.QueueInfo {
+	info := &broker.QueueInfo{
+		Queue: q.name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
+		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: parseLast(q, r.last.Val()),
+	}
+	info.Dropped, _ = strconv.ParseInt(r.dropped.Val(), 10, 64)
+	for _, n := range r.waiting {
+		info.Queued += n.Val()
+	}
+	return info
 }
 
 // readAll executes a pipeline of commands that only read. That a key is missing

@@ -98,10 +98,13 @@ func (l *listing) add(element string) *broker.RunInfo {
 	return info
 }
 
+// readyOrder is the order of the ready lists: io and cpu of each priority.
+var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
+
 // queued lists what is ready, what is due, what waits in lines, and what was
 // moved aside.
 func (l *listing) queued(ctx context.Context) error {
-	for _, n := range []int{0, 3, 1, 4, 2, 5} { // io and cpu of each priority
+	for _, n := range readyOrder {
 		for from := int64(0); !l.full(); from += listPage {
 			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
 				return l.b.clients.work.LRange(ctx, l.q.ready[n], from, from+listPage-1).Result()
@@ -190,19 +193,23 @@ func (l *listing) running(ctx context.Context) error {
 		if err := l.pass(ctx, l.b.readAll(ctx, pipe), l.q.batch(member), l.q.done(member)); err != nil {
 			return err
 		}
-		session, _, _ := strings.Cut(member, ":")
-		bitmap := done.Val()
-		for i, element := range batch.Val() {
-			if isSet(bitmap, i) {
-				continue
-			}
-			if info := l.add(element); info != nil {
-				info.Session = session
-				info.Run.Deliveries++
-			}
-		}
+		l.addBatch(member, batch.Val(), done.Val())
 	}
 	return nil
+}
+
+// addBatch adds the runs of a batch that are not finished.
+func (l *listing) addBatch(member string, batch []string, done string) {
+	session, _, _ := strings.Cut(member, ":")
+	for i, element := range batch {
+		if isSet(done, i) {
+			continue
+		}
+		if info := l.add(element); info != nil {
+			info.Session = session
+			info.Run.Deliveries++
+		}
+	}
 }
 
 // isSet reads a bitmap as SETBIT writes it.
@@ -210,9 +217,12 @@ func isSet(bitmap string, i int) bool {
 	return i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
 }
 
+// mayHaveFailed reports whether a record can tell of a failure of a run that has not ended.
+func mayHaveFailed(info *broker.RunInfo) bool { return info.Run.Keep > 0 && info.Run.Attempt > 0 }
+
 // readFailures reads the last failures of those that have a record.
 func (l *listing) readFailures(ctx context.Context) error {
-	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return info.Run.Keep <= 0 || info.Run.Attempt == 0 })
+	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return !mayHaveFailed(info) })
 	for page := range slices.Chunk(kept, listPage) {
 		keys := make([]string, len(page))
 		for i, info := range page {
@@ -282,16 +292,23 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 		if err != nil {
 			return err
 		}
-		record := broker.Record{ID: strings.TrimPrefix(key, l.q.record(""))}
-		if parseRecord([]byte(stored), &record) != nil || record.State != l.state {
-			continue
+		if info := endedRun(l.q, key, stored, l.state); info != nil {
+			l.found = append(l.found, info)
 		}
-		l.found = append(l.found, &broker.RunInfo{
-			Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: l.q.name, Attempt: record.Attempt},
-			State: record.State, Failure: record.Failure,
-		})
 	}
 	return nil
+}
+
+// endedRun returns the run of a record, nil if the record is not of one that has ended so.
+func endedRun(q *queue, key, stored string, state broker.State) *broker.RunInfo {
+	record := broker.Record{ID: strings.TrimPrefix(key, q.record(""))}
+	if parseRecord([]byte(stored), &record) != nil || record.State != state {
+		return nil
+	}
+	return &broker.RunInfo{
+		Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: q.name, Attempt: record.Attempt},
+		State: record.State, Failure: record.Failure,
+	}
 }
 
 // globOf is the pattern of keys that open so.

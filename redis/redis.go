@@ -149,6 +149,7 @@ var (
 	_ broker.Policies  = (*Broker)(nil)
 	_ broker.Groups    = (*Broker)(nil)
 	_ broker.Controls  = (*Broker)(nil)
+	_ broker.Surveyor  = (*Broker)(nil)
 	_ broker.Auditor   = (*Broker)(nil)
 	_ broker.Damages   = (*Broker)(nil)
 	_ broker.Clock     = (*Broker)(nil)

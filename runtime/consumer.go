@@ -311,8 +311,10 @@ func (c *Consumer) warnOfQueues() {
 }
 
 // someOf writes a list of names, of a long one the beginning.
-func someOf(names []string) string {
-	const most = 5
+func someOf(names []string) string { return firstOf(names, 5) }
+
+// firstOf writes a list of names, the first ones if they are more than most.
+func firstOf(names []string, most int) string {
 	list := strings.Join(names[:min(len(names), most)], ", ")
 	if more := len(names) - most; more > 0 {
 		list += fmt.Sprintf(" and %d more", more)

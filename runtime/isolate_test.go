@@ -4,8 +4,10 @@ package runtime_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,4 +134,54 @@ func TestTheClientLibraryWritesNothingRaw(t *testing.T) {
 	require.NoError(t, cmd.Run(), stderr.String())
 	require.Contains(t, stdout.String(), "default")
 	require.Empty(t, stderr.String())
+}
+
+// reads is how often the fleet's server has read what somebody sent it.
+func (f *fleet) reads() int {
+	f.t.Helper()
+	stats, err := f.raw().InfoMap(f.ctx, "stats").Result()
+	require.NoError(f.t, err)
+	n, err := strconv.Atoi(stats["Stats"]["total_reads_processed"])
+	require.NoError(f.t, err)
+	return n
+}
+
+// TestCommandsLookIntoManyQueuesTogether counts how often the server reads, which it does
+// once for each round trip or more. One of the queues cannot be read, and one has a run.
+func TestCommandsLookIntoManyQueuesTogether(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	const n = 3000
+	var names []any
+	for i := range n {
+		names = append(names, fmt.Sprintf("queue-%04d", i))
+	}
+	server := f.raw()
+	require.NoError(t, server.SAdd(f.ctx, "taskgen:queues", append(names, "bad")...).Err())
+	for _, key := range []string{"flights", "delayed", "dead"} {
+		require.NoError(t, server.Set(f.ctx, "taskgen:{bad}:"+key, "x", 0).Err())
+	}
+	waits, err := tasks.QueueRecorderRecord(f.ctx, "waits", taskrt.OnQueue("queue-2999"), taskrt.Delay(time.Hour))
+	require.NoError(t, err)
+	for _, c := range []struct {
+		shows string
+		code  int
+		words []string
+	}{
+		{"queue-2998", 1, []string{"status"}},
+		{waits.ID, 1, []string{"runs"}},
+		{waits.ID, 0, []string{"run", waits.ID}},
+		{"", 1, []string{"run", "01K4V5Q7T3M8ZB6D2X9YHRNCPW"}},
+		{"ID", 1, []string{"dead", "list"}},
+	} {
+		before := f.reads()
+		a := f.app(c.words...)
+		require.Less(t, f.reads()-before, n/3, "%q: reads of the server, for %d queues", c.words, n)
+		require.Equal(t, c.code, a.code, "%q: %s", c.words, a.stderr)
+		require.Contains(t, a.stdout, c.shows, c.words)
+		if c.code != 0 { // else it is found before that queue has to be looked into by itself
+			require.Contains(t, a.stderr, "queue bad: skipped", c.words)
+		}
+		require.Less(t, len(a.stderr), 2000, c.words)
+	}
 }

@@ -134,7 +134,9 @@ func (c *control) running(ctx context.Context, queue, id string) (bool, error) {
 // error: which one is meant cannot be told.
 func (c *control) recorded(ctx context.Context, id string) (records []*broker.Record, err error) {
 	var live []string
-	found, err := inQueues(ctx, c, c.queues, func(queue string) (*broker.Record, error) {
+	all, err := inMany(ctx, c, c.queues, func(s broker.Surveyor, queues []string, part func(broker.Part[*broker.Record])) error {
+		return s.SurveyRecords(ctx, queues, id, part)
+	}, found[*broker.Record], func(queue string) (*broker.Record, error) {
 		record, err := c.records.Record(ctx, queue, id)
 		if errors.Is(err, broker.ErrNoRecord) {
 			err = nil
@@ -144,7 +146,7 @@ func (c *control) recorded(ctx context.Context, id string) (records []*broker.Re
 	if err != nil {
 		return nil, err
 	}
-	for i, record := range found {
+	for i, record := range all {
 		if record == nil {
 			continue
 		}
@@ -173,7 +175,7 @@ func (c *control) places() string {
 	if len(c.queues) == 1 {
 		return "queue " + c.queues[0]
 	}
-	return "the queues " + strings.Join(c.queues, ", ")
+	return "the queues " + firstOf(c.queues, mostNamed)
 }
 
 // endOf says how a run is or has ended.

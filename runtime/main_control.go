@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
@@ -65,20 +64,20 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 	if !steered || !recorded {
 		return errors.New("this broker has no broker.Controls, or no broker.Records, so it cannot be looked into")
 	}
-	lengths, err := c.broker.QueueLength(ctx)
+	names, err := c.names(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
-	case err != nil && lengths == nil:
+	case err != nil && names == nil:
 		c.unnamed = true
 		c.pass("names of queues", err)
-		lengths = make(map[string]int64)
 	}
-	maps.DeleteFunc(lengths, func(name string, _ int64) bool { return checkQueueName(name) != nil })
+	names = slices.DeleteFunc(names, func(name string) bool { return checkQueueName(name) != nil })
 	for _, t := range c.app.tasks.list {
-		lengths[t.spec.Queue] = 0
+		names = append(names, t.spec.Queue)
 	}
-	c.known = slices.Sorted(maps.Keys(lengths))
+	slices.Sort(names)
+	c.known = slices.Compact(names)
 	c.queues = c.known
 	if o.queue != "" {
 		c.queues = []string{o.queue}
@@ -87,13 +86,28 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 	return nil
 }
 
+// names returns the names of the queues that the broker knows.
+func (c *control) names(ctx context.Context) ([]string, error) {
+	if namer, ok := c.broker.(broker.Namer); ok {
+		return namer.QueueNames(ctx)
+	}
+	lengths, err := c.broker.QueueLength(ctx)
+	if lengths == nil {
+		return nil, err
+	}
+	return slices.AppendSeq([]string{}, maps.Keys(lengths)), err
+}
+
 func (c *control) checkQueue(name string) error {
 	if slices.Contains(c.known, name) || c.unnamed && checkQueueName(name) == nil {
 		return nil
 	}
-	hint := didYouMean(name, c.known, "; known are "+strings.Join(c.known, ", "))
+	hint := didYouMean(name, c.known, "; known are "+firstOf(c.known, mostNamed))
 	return usagef(c.command, "no queue is named %q%s", name, hint)
 }
+
+// mostNamed is how many queues one line names.
+const mostNamed = 20
 
 func (a *app) pause(ctx context.Context, name string, args []string) error {
 	o := &controlOptions{}
@@ -246,7 +260,9 @@ func (c *control) disableIn(ctx context.Context, queue string, names []string, d
 
 // infos returns what is known of queues, nil of one that is passed over.
 func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
-	return inQueues(ctx, c, queues, func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
+	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[*broker.QueueInfo])) error {
+		return s.SurveyQueues(ctx, queues, part)
+	}, found[*broker.QueueInfo], func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
 }
 
 // exampleTask is a task to show what a command does.

@@ -134,9 +134,7 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 	}
 	defer closeBroker()
 	views := []runView{}
-	found, err := inQueues(ctx, c, c.queues, func(queue string) ([]*broker.DeadLetter, error) {
-		return c.letters(ctx, queue, o.limit+1, o.filter(a))
-	})
+	found, err := c.lettersIn(ctx, c.queues, o.limit+1, o.filter(a))
 	if err != nil {
 		return err
 	}
@@ -171,6 +169,16 @@ func (a *app) printDead(views []runView, more bool) error {
 	}
 	_, err := fmt.Fprintln(a.stdout, "There are more; --limit, --queue, --task, --kind and --older choose which are shown.")
 	return err
+}
+
+// lettersIn is letters for many queues.
+func (c *control) lettersIn(ctx context.Context, queues []string, most int, want func(*broker.DeadLetter) bool) ([][]*broker.DeadLetter, error) {
+	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.DeadLetter])) error {
+		return s.SurveyDeadLetters(ctx, queues, part)
+	}, func(part broker.Part[[]*broker.DeadLetter]) []*broker.DeadLetter {
+		letters := slices.DeleteFunc(part.Found, func(l *broker.DeadLetter) bool { return !want(l) })
+		return letters[:min(len(letters), most)]
+	}, func(queue string) ([]*broker.DeadLetter, error) { return c.letters(ctx, queue, most, want) })
 }
 
 // letters returns the newest of a queue's dead letters that are wanted, also beside an

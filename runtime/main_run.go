@@ -86,22 +86,16 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 		queues = []string{r.Queue}
 	}
 	if !detail.state().Ended() {
-		live, err := inQueues(ctx, c, queues, func(queue string) (*broker.RunInfo, error) {
-			return c.live(ctx, queue, id, detail.state())
-		})
+		info, err := c.liveIn(ctx, queues, id, detail.state())
 		if err != nil {
 			return nil, err
 		}
-		for _, info := range live {
-			if info != nil {
-				return detail.withInfo(c.app, info), nil
-			}
+		if info != nil {
+			return detail.withInfo(c.app, info), nil
 		}
 	}
 	if detail == nil || detail.state() == broker.StateFailed {
-		dead, err := inQueues(ctx, c, queues, func(queue string) ([]*broker.DeadLetter, error) {
-			return c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
-		})
+		dead, err := c.lettersIn(ctx, queues, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
 		if err != nil {
 			return nil, err
 		}
@@ -117,11 +111,45 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 	return nil, c.unlessPassed(fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s", id, c.places(), lookMost, notYet))
 }
 
+// liveIn returns a run of one of the queues that waits or runs, nil if it is not found.
+func (c *control) liveIn(ctx context.Context, queues []string, id string, first broker.State) (info *broker.RunInfo, err error) {
+	want := func(i *broker.RunInfo) bool { return i.Run.ID == id }
+	apart := map[int]bool{} // queues that are to be looked into by themselves
+	for _, state := range liveStates {
+		rest, err := surveyed(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+			return s.SurveyRuns(ctx, queues, state, 1, want, part)
+		}, func(_ int, part broker.Part[[]*broker.RunInfo]) {
+			if len(part.Found) > 0 {
+				info = part.Found[0]
+			}
+		})
+		if err != nil || info != nil {
+			return info, err
+		}
+		for _, i := range rest {
+			apart[i] = true
+		}
+	}
+	live, err := inQueues(ctx, c, pick(queues, slices.Sorted(maps.Keys(apart))), func(queue string) (*broker.RunInfo, error) {
+		return c.live(ctx, queue, id, first)
+	})
+	for _, info := range live {
+		if info != nil {
+			return info, err
+		}
+	}
+	return nil, err
+}
+
+// liveStates are those of a run that has not ended, in the order in which it is looked for:
+// one that moves on meanwhile is met in its next one.
+var liveStates = []broker.State{broker.StateDelayed, broker.StateQueued, broker.StateRunning}
+
 // live returns a run that waits or runs, nil if it is not found. It is probably
-// in the first state; a run that moves on meanwhile is met in its next one.
+// in the first state.
 func (c *control) live(ctx context.Context, queue, id string, first broker.State) (*broker.RunInfo, error) {
 	var odd error
-	for _, state := range []broker.State{first, broker.StateDelayed, broker.StateQueued, broker.StateRunning} {
+	for _, state := range append([]broker.State{first}, liveStates...) {
 		if state == "" {
 			continue
 		}

@@ -144,11 +144,17 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 		if o.state != "" && o.state != state {
 			continue
 		}
-		for queues := range slices.Chunk(c.queues, queuesAtOnce) {
-			pages, err := inQueues(ctx, c, queues, func(queue string) (page lookPage, err error) {
-				page.found, page.all, err = c.look(ctx, queue, broker.State(state), o.limit-len(views)+1, want)
-				return page, err
-			})
+		most := queuesAtOnce
+		if _, together := c.broker.(broker.Surveyor); together && broker.State(state).Ended() {
+			most = len(c.queues)
+		} else if together {
+			most = queuesTogether
+		}
+		for rest, n := c.queues, queuesAtOnce; len(rest) > 0; {
+			queues := rest[:min(n, len(rest))]
+			rest = rest[len(queues):]
+			n = min(4*n, max(most, queuesAtOnce))
+			pages, err := c.lookIn(ctx, queues, broker.State(state), o.limit-len(views)+1, want)
 			if err != nil {
 				return nil, false, err
 			}
@@ -165,6 +171,22 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 		return nil, false, c.app.unknownTask("runs", o.task)
 	}
 	return views, more, nil
+}
+
+// queuesTogether is how many queues at most are looked into together for runs that have
+// not ended, of which each can have as many as are asked for.
+const queuesTogether = 1000
+
+// lookIn is look for many queues.
+func (c *control) lookIn(ctx context.Context, queues []string, state broker.State, most int, want func(*broker.RunInfo) bool) ([]lookPage, error) {
+	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+		return s.SurveyRuns(ctx, queues, state, most, want, part)
+	}, func(part broker.Part[[]*broker.RunInfo]) lookPage {
+		return lookPage{part.Found, part.All}
+	}, func(queue string) (page lookPage, err error) {
+		page.found, page.all, err = c.look(ctx, queue, state, most, want)
+		return page, err
+	})
 }
 
 // lookPage is the first runs of one queue in one state.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 // Queues are read several at a time: one that cannot be read, or is slow, holds up
@@ -75,6 +78,67 @@ func inQueues[T any](ctx context.Context, c *control, queues []string, f func(qu
 	all.Wait()
 	return values, ctx.Err()
 }
+
+// surveyed has look look into the queues together, if the broker can, and found take each
+// one's part by its place among them. It returns the places of those to look into by
+// themselves. Queues that cannot be reached are passed over, as by inQueues.
+func surveyed[T any](ctx context.Context, c *control, queues []string,
+	look func(s broker.Surveyor, queues []string, part func(broker.Part[T])) error, found func(i int, part broker.Part[T]),
+) (rest []int, err error) {
+	var asked []string
+	var at []int
+	for i, queue := range queues {
+		if !c.isPassed(queue) {
+			asked, at = append(asked, queue), append(at, i)
+		}
+	}
+	s, ok := c.broker.(broker.Surveyor)
+	if !ok || len(asked) < 2 {
+		return at, ctx.Err()
+	}
+	err = look(s, asked, func(part broker.Part[T]) {
+		switch i := at[part.Queue]; {
+		case part.Err != nil:
+			c.pass(inQueue(queues[i]), part.Err)
+		case part.Apart:
+			rest = append(rest, i)
+		default:
+			found(i, part)
+		}
+	})
+	slices.Sort(rest)
+	return rest, err
+}
+
+// inMany is inQueues, but looks into the queues together as far as that goes: take makes
+// of a part what f returns of a queue.
+func inMany[T, P any](ctx context.Context, c *control, queues []string,
+	look func(s broker.Surveyor, queues []string, part func(broker.Part[P])) error, take func(broker.Part[P]) T,
+	f func(queue string) (T, error),
+) ([]T, error) {
+	values := make([]T, len(queues))
+	rest, err := surveyed(ctx, c, queues, look, func(i int, part broker.Part[P]) { values[i] = take(part) })
+	if err != nil {
+		return nil, err
+	}
+	others, err := inQueues(ctx, c, pick(queues, rest), f)
+	for n, i := range rest {
+		values[i] = others[n]
+	}
+	return values, err
+}
+
+// pick returns the queues at some places.
+func pick(queues []string, at []int) []string {
+	some := make([]string, len(at))
+	for n, i := range at {
+		some[n] = queues[i]
+	}
+	return some
+}
+
+// found is a take for inMany that takes a part as it is.
+func found[T any](part broker.Part[T]) T { return part.Found }
 
 // skipLogger returns what a command's broker logs to: lines on standard error, as
 // those that the command itself writes there.

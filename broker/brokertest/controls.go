@@ -2,7 +2,9 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ func controlChecks() []check {
 		{"a tick of a disabled task is neither claimed nor queued", disabledTick},
 		{"Queue counts what waits, is delayed, held and dead", queueCounts},
 		{"Runs lists the runs in each state", runsListed},
+		{"a survey finds in each queue what a call for it does", surveysAgree},
 	}
 }
 
@@ -242,4 +245,88 @@ func runsListed(f *fixture) {
 	require.ErrorIs(f, err, context.Canceled, "Runs with an ended context")
 	_, err = f.controls().Runs(f.ctx(), "q", "odd", 1)
 	require.Error(f, err, "Runs in a state there is not")
+}
+
+func surveysAgree(f *fixture) {
+	s, ok := f.b.(broker.Surveyor)
+	if !ok {
+		f.Skip("the broker is no broker.Surveyor")
+	}
+	const last = "ended"
+	queues := []string{"waits", "empty", "delayed", "held", "paused", last}
+	f.queueNew("waits", 3, priority(broker.High))
+	f.queueNew("waits", 2, kind(broker.CPU))
+	f.queueNew("delayed", 2, delay(time.Hour), keep(time.Hour))
+	session := f.join(longHold)
+	f.queueNew("held", 2)
+	f.take(session, 2, "held")
+	f.pause("paused", true)
+	f.disable("paused", theTask, true)
+	f.queueNew(last, 5, keep(time.Hour))
+	ended := f.take(session, 5, last)
+	f.finish(session, broker.Outcome{Run: ended[0]}, broker.Outcome{Run: ended[1]},
+		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed", Message: "no"}})
+
+	surveysOf(f, "SurveyQueues", queues, s.SurveyQueues, f.controls().Queue)
+	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {
+		surveysOf(f, "SurveyRuns of "+string(state), queues, func(ctx context.Context, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+			return s.SurveyRuns(ctx, queues, state, aLot, nil, part)
+		}, func(ctx context.Context, queue string) ([]*broker.RunInfo, error) {
+			return f.controls().Runs(ctx, queue, state, aLot)
+		})
+	}
+	surveysOf(f, "SurveyRecords", queues, func(ctx context.Context, queues []string, part func(broker.Part[*broker.Record])) error {
+		return s.SurveyRecords(ctx, queues, ended[0].ID, part)
+	}, func(ctx context.Context, queue string) (*broker.Record, error) {
+		record, err := f.records().Record(ctx, queue, ended[0].ID)
+		if errors.Is(err, broker.ErrNoRecord) {
+			err = nil
+		}
+		return record, err
+	})
+	surveysOf(f, "SurveyDeadLetters", queues, s.SurveyDeadLetters, func(ctx context.Context, queue string) ([]*broker.DeadLetter, error) {
+		return f.records().DeadLetters(ctx, queue, aLot)
+	})
+
+	var some []*broker.RunInfo
+	want := func(i *broker.RunInfo) bool { return i.Run.ID != ended[0].ID }
+	require.NoError(f, s.SurveyRuns(f.ctx(), queues, broker.StateSucceeded, 1, want, func(part broker.Part[[]*broker.RunInfo]) {
+		some = append(some, part.Found...)
+	}), "SurveyRuns")
+	require.Len(f, some, 1, "runs of which one is wanted")
+	require.Equal(f, ended[1].ID, some[0].Run.ID, "the run that is wanted")
+	ctx, cancel := context.WithCancel(f.ctx())
+	cancel()
+	require.ErrorIs(f, s.SurveyQueues(ctx, queues, func(broker.Part[*broker.QueueInfo]) {}), context.Canceled, "a survey whose ctx has ended")
+}
+
+// surveysOf compares what a survey finds with what the call for one queue does. A broker may
+// leave a queue to that.
+func surveysOf[T any](f *fixture, what string, queues []string,
+	survey func(context.Context, []string, func(broker.Part[T])) error, one func(context.Context, string) (T, error),
+) {
+	f.Helper()
+	calls, apart := map[int]int{}, 0
+	err := survey(f.ctx(), queues, func(part broker.Part[T]) {
+		calls[part.Queue]++
+		require.NoError(f, part.Err, "%s in %s", what, queues[part.Queue])
+		if part.Apart {
+			apart++
+			return
+		}
+		want, err := one(f.ctx(), queues[part.Queue])
+		require.NoError(f, err, "the call for queue %s", queues[part.Queue])
+		if reflect.TypeFor[T]().Kind() == reflect.Slice {
+			require.ElementsMatch(f, want, part.Found, "%s in %s", what, queues[part.Queue])
+		} else {
+			require.Equal(f, want, part.Found, "%s in %s", what, queues[part.Queue])
+		}
+		require.True(f, part.All, "%s in %s is all", what, queues[part.Queue])
+	})
+	require.NoError(f, err, what)
+	require.Len(f, calls, len(queues), "%s: queues that were told of", what)
+	for i, n := range calls {
+		require.Equal(f, 1, n, "%s: times that %s was told of", what, queues[i])
+	}
+	require.Less(f, apart, len(queues), "%s leaves all queues to others", what)
 }

@@ -1,0 +1,238 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// trips counts the round trips on all connections of a client: how often something is sent
+// behind a reply.
+type trips struct{ n atomic.Int64 }
+
+func (c *trips) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &countedConn{Conn: conn, trips: c}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	trips *trips
+	sent  atomic.Bool
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	if !c.sent.Swap(true) {
+		c.trips.n.Add(1)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.sent.Store(false)
+	return n, err
+}
+
+// openCounted opens a broker whose round trips are counted.
+func openCounted(t *testing.T, s *redistest.Server) (*redis.Broker, *trips) {
+	t.Helper()
+	c := new(trips)
+	clean(t, s)
+	client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Dialer: c.dial})
+	b, err := redis.New(client, redis.Config{Prefix: prefix(t)})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, b.Close())
+		require.NoError(t, client.Close())
+	})
+	return b, c
+}
+
+// looked is what surveys have told of queues.
+type looked struct {
+	found, apart map[int]bool
+	errs         map[int]error
+}
+
+// lookInto makes each survey there is.
+func lookInto(t *testing.T, b *redis.Broker, queues []string) map[string]looked {
+	t.Helper()
+	all := map[string]looked{}
+	ctx := within(t, time.Minute)
+	note := func(name string) looked {
+		all[name] = looked{map[int]bool{}, map[int]bool{}, map[int]error{}}
+		return all[name]
+	}
+	told := func(l looked, i int, found, apart bool, err error) {
+		if found {
+			l.found[i] = true
+		}
+		if apart {
+			l.apart[i] = true
+		}
+		if err != nil {
+			l.errs[i] = err
+		}
+	}
+	l := note("queues")
+	require.NoError(t, b.SurveyQueues(ctx, queues, func(p broker.Part[*broker.QueueInfo]) {
+		info := p.Found
+		told(l, p.Queue, info != nil && info.Queued+info.Delayed+info.Running+info.Dead > 0, p.Apart, p.Err)
+	}))
+	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {
+		l := note(string(state))
+		require.NoError(t, b.SurveyRuns(ctx, queues, state, 50, nil, func(p broker.Part[[]*broker.RunInfo]) {
+			told(l, p.Queue, len(p.Found) > 0, p.Apart, p.Err)
+		}))
+	}
+	l = note("records")
+	require.NoError(t, b.SurveyRecords(ctx, queues, "run-0", func(p broker.Part[*broker.Record]) {
+		told(l, p.Queue, p.Found != nil, p.Apart, p.Err)
+	}))
+	l = note("dead letters")
+	require.NoError(t, b.SurveyDeadLetters(ctx, queues, func(p broker.Part[[]*broker.DeadLetter]) {
+		told(l, p.Queue, len(p.Found) > 0, p.Apart, p.Err)
+	}))
+	return all
+}
+
+// TestASurveyTakesFewRoundTrips has queues of which many have runs in them, and some much,
+// or what cannot be read.
+func TestASurveyTakesFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	b, trips := openCounted(t, shared)
+	client := raw(t, shared)
+	queues := someQueues(n)
+	inState := map[string]map[int]bool{"queued": {}, "delayed": {}, "running": {}, "dead letters": {}, "queues": {}}
+	s := join(t, b, time.Minute)
+	for i := 0; i < n; i += 4 {
+		r := run("run", queues[i])
+		switch i % 16 {
+		case 0:
+			r.Delay = time.Hour
+			inState["delayed"][i] = true
+		default:
+			inState["queued"][i] = true
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+		if i%16 == 8 {
+			takeAll(t, s, queues[i], 1)
+			delete(inState["queued"], i)
+			inState["running"][i] = true
+		}
+		inState["queues"][i] = true
+	}
+	for i := 1; i < n; i += 8 {
+		require.NoError(t, b.QueueTasks(t.Context(), run("dies", queues[i])))
+		_, err := s.Finish(t.Context(), broker.Outcome{
+			Run: takeAll(t, s, queues[i], 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"},
+		})
+		require.NoError(t, err)
+		inState["dead letters"][i] = true
+		inState["queues"][i] = true
+	}
+	const much, odd = 2, 3
+	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[much], 300)...))
+	inState["queues"][much] = true
+	for _, key := range []string{"io:1", "delayed", "flights", "dead", "rec:run-0"} {
+		require.NoError(t, client.HSet(t.Context(), prefix(t)+":{"+queues[odd]+"}:"+key, "f", "v").Err())
+	}
+
+	before := trips.n.Load()
+	all := lookInto(t, b, queues)
+	require.Less(t, trips.n.Load()-before, int64(n/10), "round trips of %d surveys of %d queues", len(all), n)
+	for name, l := range all {
+		require.Empty(t, l.errs, name)
+		apart := map[int]bool{}
+		switch name {
+		case "queued":
+			apart = map[int]bool{much: true, odd: true}
+		case "queues", "delayed", "running", "dead letters", "records":
+			apart = map[int]bool{odd: true}
+		case "failed", "succeeded":
+			apart = map[int]bool{odd: true}
+			require.Empty(t, l.found, name)
+		}
+		require.Equal(t, apart, l.apart, "queues that the survey of %s leaves to others", name)
+		if want, ok := inState[name]; ok {
+			require.Equal(t, want, l.found, name)
+		}
+	}
+}
+
+// TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded has more records than a survey keeps.
+func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	queues := someQueues(60)
+	const each = 500
+	for _, queue := range queues {
+		pipe := client.Pipeline()
+		for i := range each {
+			pipe.Set(t.Context(), fmt.Sprintf("%s:{%s}:rec:run-%d", prefix(t), queue, i), "s0000000000000\x82\xa1t\xa4task\xa1a\x01", time.Minute)
+		}
+		_, err := pipe.Exec(t.Context())
+		require.NoError(t, err)
+	}
+	found, all := map[int]int{}, map[int]bool{}
+	require.NoError(t, b.SurveyRuns(within(t, time.Minute), queues, broker.StateSucceeded, each, nil, func(p broker.Part[[]*broker.RunInfo]) {
+		require.NoError(t, p.Err)
+		found[p.Queue], all[p.Queue] = len(p.Found), p.All
+	}))
+	sum := 0
+	for i := range queues {
+		sum += found[i]
+		require.Equal(t, found[i] == each, all[i], "queue %d of which %d runs are told", i, found[i])
+	}
+	require.Equal(t, each, found[0])
+	require.Less(t, sum, 30_000, "runs that are kept")
+	require.GreaterOrEqual(t, sum, each, "runs that are kept")
+}
+
+// TestASurveyIsToldOfEachQueueOfADeadNode once, and of the others' as if nothing were.
+func TestASurveyIsToldOfEachQueueOfADeadNode(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000", "--cluster-replica-no-failover", "yes")
+	b := openURL(t, c.URL(), redis.Config{Timeout: time.Second})
+	queues := someQueues(1200)
+	for i := range 30 {
+		r := run("run-0", queues[i])
+		r.Keep = time.Hour
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+	}
+	victim, away := c.Nodes[0], map[int]bool{}
+	for i, queue := range queues {
+		if c.Owner(slotOf(c, queue)) == victim {
+			away[i] = true
+		}
+	}
+	require.NotEmpty(t, away)
+	victim.Kill9()
+	for name, l := range lookInto(t, b, queues) {
+		require.Len(t, l.errs, len(away), name)
+		for i := range away {
+			require.Error(t, l.errs[i], "%s: %s", name, queues[i])
+		}
+		if name == "queued" || name == "queues" {
+			for i := range 30 {
+				require.Equal(t, !away[i], l.found[i], "%s: %s", name, queues[i])
+			}
+		}
+	}
+}
