@@ -57,7 +57,7 @@ func nothingIn(root string, below bool) bool {
 		sources++
 		return nil
 	})
-	return err == nil && sources > 0 && inModule(root)
+	return err == nil && sources > 0 && moduleRoot(root) != ""
 }
 
 // passedOver reports whether a pattern that ends in /... leaves a folder out.
@@ -67,22 +67,4 @@ func passedOver(path, name string) bool {
 	}
 	_, err := os.Stat(filepath.Join(path, "go.mod"))
 	return err == nil
-}
-
-// inModule reports whether a folder is in a module.
-func inModule(dir string) bool {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return false
-	}
-	for {
-		if info, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil && !info.IsDir() {
-			return true
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return false
-		}
-		dir = parent
-	}
 }

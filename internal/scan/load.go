@@ -49,6 +49,9 @@ type importedPackage struct {
 
 // list finds the packages and reads their files. No type is loaded yet.
 func (s *pass) list(ctx context.Context) error {
+	if err := s.checkRegular(); err != nil {
+		return err
+	}
 	found, err := packages.Load(&packages.Config{
 		Context: ctx,
 		Mode:    packages.NeedName | packages.NeedFiles | packages.NeedModule,

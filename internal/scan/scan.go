@@ -11,12 +11,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/token"
 	"go/types"
-	"os"
 	"slices"
 
 	"github.com/taskgen/taskgen/internal/directive"
@@ -50,19 +48,6 @@ func IsOutput(src []byte) bool {
 		}
 	}
 	return false
-}
-
-// ReadFile is [os.ReadFile] for regular files. Others, such as pipes, may have
-// nothing to read for ever.
-func ReadFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file; move it away")}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
 }
 
 // Config says which packages to scan.

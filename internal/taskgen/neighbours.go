@@ -45,6 +45,9 @@ func readNeighbours(dir string) (*neighbours, error) {
 		if e.IsDir() || filepath.Ext(e.Name()) != ".go" || e.Name() == ClientName {
 			continue
 		}
+		if err := scan.Regular(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read source: %w", err)
+		}
 		if match, err := build.Default.MatchFile(dir, e.Name()); err != nil || !match {
 			continue
 		}

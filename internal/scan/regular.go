@@ -1,0 +1,127 @@
+package scan
+
+import (
+	"errors"
+	"fmt"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ReadFile is [os.ReadFile] for regular files. Others, such as pipes, may have
+// nothing to read for ever.
+func ReadFile(path string) ([]byte, error) {
+	if err := Regular(path); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// Regular returns an error for a path that is no regular file, nor a link to one.
+func Regular(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file; move it away")}
+	}
+	return err
+}
+
+// checkRegular returns an error if a Go file that the go command may read is no regular
+// file: from a pipe it would read for ever. It may read those of the packages that the
+// patterns name, and of what they import of their module. What is elsewhere, as in the
+// module cache, nobody but the go command writes.
+func (s *pass) checkRegular() error {
+	looked := map[string]bool{}
+	patterns := s.cfg.Patterns
+	if len(patterns) == 0 {
+		patterns = []string{"."}
+	}
+	for _, pattern := range patterns {
+		slashed := filepath.ToSlash(pattern)
+		dir, below := strings.CutSuffix(slashed, "/...")
+		if local := dir == "." || dir == ".." || strings.HasPrefix(dir, "./") || strings.HasPrefix(dir, "../") || filepath.IsAbs(pattern); !local {
+			dir, below = ".", false
+		}
+		dir, _, more := strings.Cut(dir, "...")
+		if more { // in the middle: what matches is somewhere below
+			dir, below = filepath.Dir(dir+"x"), true
+		}
+		dir = filepath.FromSlash(dir)
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(s.cfg.Dir, dir)
+		}
+		roots := map[string]bool{dir: below}
+		if root := moduleRoot(dir); root != "" {
+			roots[root] = true
+		}
+		for root, below := range roots {
+			if looked[root] {
+				continue
+			}
+			looked[root] = below
+			if err := s.regularIn(root, below); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// regularIn is checkRegular for a folder, and for those below it. What cannot be read is
+// for the go command to tell.
+func (s *pass) regularIn(root string, below bool) error {
+	// The separator has a root that is a link be followed.
+	return filepath.WalkDir(root+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
+		if d == nil { // the root is not there
+			return nil
+		}
+		name := d.Name()
+		switch {
+		case err != nil && d.IsDir():
+			return fs.SkipDir
+		case err != nil:
+			return nil
+		case d.IsDir() && filepath.Clean(path) == filepath.Clean(root):
+			return nil
+		case d.IsDir() && (!below || passedOver(path, name)):
+			return fs.SkipDir
+		case d.IsDir() || d.Type().IsRegular() || filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_':
+			return nil
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() || info.Mode().IsRegular() {
+			return nil
+		}
+		what := "a device"
+		switch info.Mode().Type() {
+		case fs.ModeNamedPipe:
+			what = "a named pipe"
+		case fs.ModeSocket:
+			what = "a socket"
+		}
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		return fmt.Errorf("read source: %s is %s, not a regular file; move it away", s.relative(token.Position{Filename: path}), what)
+	})
+}
+
+// moduleRoot returns the folder of the module that a folder is in, "" if it is in none.
+func moduleRoot(dir string) string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	for {
+		if info, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil && !info.IsDir() {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return ""
+		}
+		dir = parent
+	}
+}
