@@ -250,8 +250,9 @@ func (a *audit) count(n *int, v any) {
 // firstLook notes which runs are there, and makes dead letters of what is none.
 func (a *audit) firstLook(ctx context.Context) error {
 	a.seen, a.twice = a.parked(), map[string]bool{}
-	bad := map[string][]any{} // by the list they are in
-	var dying []spot          // whose header tells what their end has to free
+	bad := map[string][]any{}  // by the list they are in
+	var dying []spot           // whose header tells what their end has to free
+	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
 	names := new(broker.Decoder)
 	err := a.look(ctx, func(s spot, mine bool) {
 		h, err := parseHeader([]byte(s.element))
@@ -259,6 +260,11 @@ func (a *audit) firstLook(ctx context.Context) error {
 			id := string(h.id)
 			if mine && !s.finished && a.seen[id] {
 				a.twice[id] = true
+			}
+			if !s.finished {
+				delete(ended, id)
+			} else if !a.seen[id] {
+				ended[id] = true
 			}
 			a.seen[id] = true
 		}
@@ -280,7 +286,7 @@ func (a *audit) firstLook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.report.Runs = len(a.seen)
+	a.report.Runs = len(a.seen) - len(ended)
 	return a.bury(ctx, dying, bad)
 }
 

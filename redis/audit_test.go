@@ -228,7 +228,7 @@ func TestAudit(t *testing.T) {
 func TestAuditByAUserOfFewRights(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	allow(t, s, "+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex")
+	allow(t, s, auditRights...)
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			b := openURL(t, "redis://app:pass@"+s.Addr(), redis.Config{Prefix: "app:" + prefix(t)})

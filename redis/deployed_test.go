@@ -30,14 +30,23 @@ func TestContractAsDeployed(t *testing.T) {
 		holdToContract(t, "a user of few rights by a client with TLS and by a unix socket", func(t *testing.T) []opener {
 			s := redistest.StartTLS(t)
 			allow(t, s.Server)
+			allowUser(t, s.Server, "auditor", auditRights...)
 			t.Cleanup(func() { requireNothingRefused(t, s.Server) })
+			user := func(t *testing.T) string {
+				if strings.Contains(t.Name(), "/Auditor/") {
+					return "auditor"
+				}
+				return "app"
+			}
 			return []opener{
-				byURL("unix://app:pass@" + s.Socket()),
-				byClient(func() goredis.UniversalClient {
-					return goredis.NewClient(&goredis.Options{
-						Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: "app", Password: "pass",
-					})
-				}),
+				func(t *testing.T) *redis.Broker { return byURL("unix://" + user(t) + ":pass@" + s.Socket())(t) },
+				func(t *testing.T) *redis.Broker {
+					return byClient(func() goredis.UniversalClient {
+						return goredis.NewClient(&goredis.Options{
+							Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: user(t), Password: "pass",
+						})
+					})(t)
+				},
 			}
 		})
 	})
@@ -132,7 +141,16 @@ var clusterRights = []string{"+cluster|slots", "+asking"}
 // allow makes a user "app" of a server who has these rights and no other.
 func allow(t testing.TB, server *redistest.Server, more ...string) {
 	t.Helper()
-	command := slices.Concat([]string{"ACL", "SETUSER", "app", "reset", "on", ">pass"}, rights, more)
+	allowUser(t, server, "app", more...)
+}
+
+// auditRights are those that an audit needs besides.
+var auditRights = []string{"+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex"}
+
+// allowUser makes a user with the same rights.
+func allowUser(t testing.TB, server *redistest.Server, user string, more ...string) {
+	t.Helper()
+	command := slices.Concat([]string{"ACL", "SETUSER", user, "reset", "on", ">pass"}, rights, more)
 	_, err := server.Do(command...)
 	require.NoError(t, err)
 }

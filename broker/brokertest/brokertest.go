@@ -46,7 +46,9 @@ func parts() []part {
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Schedules", is[broker.Schedules], scheduleChecks()},
 		{"Timetable", is[broker.Timetable], timetableChecks()},
+		{"Clock", func(b broker.Broker) bool { return is[broker.Clock](b) && is[broker.Schedules](b) }, clockChecks()},
 		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
+		{"Auditor", func(b broker.Broker) bool { return is[broker.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
 		{"Groups", func(b broker.Broker) bool {
 			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
 		}, groupChecks()},
@@ -100,9 +102,10 @@ func is[I any](b broker.Broker) bool {
 
 // Run tests a broker against the contract: the core part always, and those of
 // [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Schedules],
-// [broker.Timetable], [broker.Policies], [broker.Groups], [broker.Attender] and
-// [broker.Controls] where the broker or its sessions have the interface. All but the schedules' are tested through
-// leases, and the last three through records, so a broker without these is not
+// [broker.Timetable], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
+// [broker.Attender] and [broker.Controls] where the broker or its sessions have the
+// interface. All but the schedules' and the clock's are tested through leases, the clock's
+// through schedules, and the last three through records, so a broker without these is not
 // tested for them. It logs which parts ran.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is

@@ -52,6 +52,13 @@ func (f *fixture) within(d time.Duration) context.Context {
 	return ctx
 }
 
+// ended returns a context that has ended.
+func (f *fixture) ended() context.Context {
+	ctx, cancel := context.WithCancel(f.Context())
+	cancel()
+	return ctx
+}
+
 // newRun makes a run that is not yet queued, with an id of its own.
 func (f *fixture) newRun(queue string, edits ...func(*broker.TaskRun)) *broker.TaskRun {
 	r := &broker.TaskRun{
