@@ -119,10 +119,12 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 	var c claims
 	own := map[string]bool{}
 	for i, run := range runs {
-		if run.OwnID && own[run.ID] {
-			return fmt.Errorf("queue tasks: run %s: %w", run.ID, broker.ErrDuplicate)
+		if run.OwnID {
+			if own[run.ID] {
+				return fmt.Errorf("queue tasks: run %s: %w", run.ID, broker.ErrDuplicate)
+			}
+			own[run.ID] = true
 		}
-		own[run.ID] = run.OwnID
 		if run.Rules.OrZero().Unique != "" {
 			c.add(q, i, run)
 		}
@@ -340,11 +342,11 @@ func appendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
 		ms, _ = strconv.ParseInt(strings.TrimPrefix(due, "+"), 10, 64)
 	}
 	const longest = 9999999999999 // 13 digits
-	b = fmt.Appendf(b, "%d%c%013d", lane(run), spec, min(max(ms, 0), longest))
+	b = appendStagedTime(append(b, '0'+byte(lane(run)), spec), min(max(ms, 0), longest))
 	if keep := run.Rules.OrZero().UniqueFor; keep > 0 {
-		b = fmt.Appendf(b, "k%013d", min(max(millis(keep), 1), longest))
+		b = appendStagedTime(append(b, 'k'), min(max(millis(keep), 1), longest))
 	} else {
-		b = append(b, "e0000000000000"...)
+		b = appendStagedTime(append(b, 'e'), 0)
 	}
 	at := len(b)
 	b = append(b, 0, 0, 0, 0)
@@ -357,6 +359,15 @@ func appendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return appendElement(b, run)
+}
+
+// appendStagedTime appends 13 digits.
+func appendStagedTime(b []byte, ms int64) []byte {
+	b = append(b, "0000000000000"...)
+	for at := len(b) - 1; ms > 0; at, ms = at-1, ms/10 {
+		b[at] += byte(ms % 10)
+	}
+	return b
 }
 
 // parseStaged returns the element of an entry in a stage.

@@ -28,7 +28,7 @@ if not check then
 end
 
 local others, k = {}, 3
-for a = 6, #ARGV, 2 do
+for a = 6, #KEYS >= k and #ARGV or 0, 2 do -- most calls have none
   for letter in string.gmatch(ARGV[a], '[iu]') do
     local owner = redis.call('GET', KEYS[k])
     k = k + 1
@@ -53,11 +53,13 @@ if check then
 end
 
 local entries, own = {}, {}
-k = 3
 for a = 5, #ARGV, 2 do
-  local entry = ARGV[a]
-  entries[#entries + 1] = entry
-  for letter in string.gmatch(ARGV[a + 1], '[iu]') do
+  entries[(a - 3) / 2] = ARGV[a]
+end
+k = 3
+for i = 1, #KEYS >= k and #entries or 0 do
+  local entry = entries[i]
+  for letter in string.gmatch(ARGV[4 + 2 * i], '[iu]') do
     local owner = token
     if letter == 'u' then
       local at = 34 + struct.unpack('>I4', entry, 30)

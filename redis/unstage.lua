@@ -102,15 +102,10 @@ local function arrive(lane, element)
   gather(line, element, not lines.has(line) and 'r' or nil)
 end
 
--- notes where the run of an entry goes, and what its keys are to be from the k-th on
-local function place(entry, letters, k)
-  local lane, spec, ms = tonumber(string.sub(entry, 1, 1)), string.sub(entry, 2, 2), tonumber(string.sub(entry, 3, 15))
-  local size = struct.unpack('>I4', entry, 30)
-  local element = string.sub(entry, 34 + size)
-  local at = committed
-  if spec ~= '0' then
-    at = math.min(spec == '+' and committed + ms or ms, 9999999999999)
-  end
+local spec, at, score -- when the run in hand is due; most are due when the one before is
+
+-- notes what the keys of a run are to be from the k-th on, and returns which is behind them
+local function own(entry, letters, k, size, element)
   for letter in string.gmatch(letters, '[iur]') do
     local value, free = string.sub(token, 7), nil
     if letter == 'u' then
@@ -120,18 +115,38 @@ local function place(entry, letters, k)
       end
     elseif letter == 'r' then
       value = string.sub(entry, 34, 33 + size)
-      if spec ~= '0' then
+      if string.byte(spec) ~= 48 then
         value = string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(value, 2)
       end
     end
     owned[#owned + 1] = free and {'SET', KEYS[k], value, 'PX', free} or {'SET', KEYS[k], value}
     k = k + 1
   end
+  return k
+end
+
+-- notes where the run of an entry goes, and what its keys are to be from the k-th on
+local function place(entry, letters, k)
+  local lane, due = string.byte(entry) - 48, string.sub(entry, 2, 15)
+  if due ~= spec then
+    local kind, ms = string.byte(due), tonumber(string.sub(due, 2))
+    spec, at = due, committed
+    if kind ~= 48 then
+      at = math.min(kind == 43 and committed + ms or ms, 9999999999999)
+    end
+    score = string.format('%.0f', at)
+  end
+  local a, b, c, d = string.byte(entry, 30, 33)
+  local size = ((a * 256 + b) * 256 + c) * 256 + d
+  local element = string.sub(entry, 34 + size)
+  if letters ~= '' then
+    k = own(entry, letters, k, size, element)
+  end
   if at <= now then
     arrive(lane, element)
     return k
   end
-  delayed[#delayed + 1] = string.format('%.0f', at)
+  delayed[#delayed + 1] = score
   delayed[#delayed + 1] = element
   if not earliest or at < earliest then
     earliest, later = at, {}
