@@ -35,6 +35,7 @@ const (
 	schema   = "SUBPROCESS_TEST_SCHEMA" // what its children know
 
 	lockedMain = "SUBPROCESS_TEST_LOCKED_MAIN" // as that of programs with a window is
+	elsewhere  = "elsewhere"                   // then: another goroutine serves
 )
 
 func init() {
@@ -49,11 +50,12 @@ func TestMain(m *testing.M) {
 		misbehave(how)
 	}
 	if subprocess.InChild() {
-		if err := subprocess.Serve(context.Background(), strings.Split(os.Getenv(schema), ","), handler()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+		if os.Getenv(lockedMain) == elsewhere {
+			code := make(chan int)
+			go func() { code <- beChild() }() // the process ends with it
+			os.Exit(<-code)
 		}
-		os.Exit(0)
+		os.Exit(beChild())
 	}
 	switch os.Getenv(role) {
 	case "parent":
@@ -70,6 +72,15 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// beChild is a child that serves the tasks of the tests.
+func beChild() int {
+	if err := subprocess.Serve(context.Background(), strings.Split(os.Getenv(schema), ","), handler()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // misbehave is a main that does not reach Serve. It adds a byte to the file that is

@@ -41,6 +41,21 @@ func startParent(t *testing.T, binary string, tasks string, env ...string) (*exe
 	return cmd, bufio.NewReader(out)
 }
 
+// pureBinary is this test binary without cgo: with it no thread can set what is the
+// first one's, which a child needs if that is kept from it.
+func pureBinary(t *testing.T) string {
+	t.Helper()
+	if _, _, errno := syscall.AllThreadsSyscall(syscall.SYS_GETPID, 0, 0, 0); errno != syscall.ENOTSUP {
+		return os.Args[0]
+	}
+	binary := filepath.Join(t.TempDir(), "pure.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return binary
+}
+
 func readPIDs(t *testing.T, r *bufio.Reader) []int {
 	t.Helper()
 	line, err := r.ReadString('\n')
@@ -49,9 +64,20 @@ func readPIDs(t *testing.T, r *bufio.Reader) []int {
 }
 
 func TestDescendantsEndWithAKilledParent(t *testing.T) {
-	for name, env := range map[string]string{"a free main": "", "a main locked to its thread": lockedMain + "=1"} {
+	for name, c := range map[string]struct {
+		env  string
+		pure bool
+	}{
+		"a free main":                 {},
+		"a main locked to its thread": {env: lockedMain + "=1"},
+		"a main locked to its thread, another goroutine that serves": {env: lockedMain + "=" + elsewhere, pure: true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			cmd, out := startParent(t, os.Args[0], "family,family", env)
+			binary := os.Args[0]
+			if c.pure {
+				binary = pureBinary(t)
+			}
+			cmd, out := startParent(t, binary, "family,family", c.env)
 			pids := append(readPIDs(t, out), readPIDs(t, out)...)
 			require.Len(t, pids, 6, "two children, and two that each has started, one of them out of its group")
 			// One of the children cannot notice anything by itself.
