@@ -198,7 +198,7 @@ func TestWhatIsLeftOfACrashNamesTheFunction(t *testing.T) {
 	for _, c := range []struct{ task, first, function string }{
 		{"overflow", "fatal error: stack overflow\n…\ngoroutine ", "subprocess_test.recurse("},
 		{"abort", "SIGABRT: abort\n", "subprocess_test.abortSlowly("},
-		{"panic", "panic: no such luck\n", "subprocess_test.handler."},
+		{"panic", "panic: no such luck\n", "subprocess_test.panicHere("},
 		{"panics", "panic: somewhere else\n", "subprocess_test.panicElsewhere"},
 	} {
 		t.Run(c.task, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestWhatIsLeftOfACrashNamesTheFunction(t *testing.T) {
 		})
 	}
 	ended := exit(t, pool, t.Context(), "overflow", "")
-	require.Contains(t, ended.Stderr, "subprocess_test.handler.", "where the recursion began")
+	require.Contains(t, ended.Stderr, "subprocess_test.overflow(", "where the recursion began")
 	// A flood behind it does not wash it away.
 	report := "fatal error: early\n\nruntime stack:\nruntime.throw(x)\n\ngoroutine 7 [running]:\nmain.culprit(...)\n\tmain.go:7\n\n" +
 		strings.Repeat("goroutine 8 [idle]:\nmain.other(...)\n\tmain.go:8\n\n", 40) +

@@ -83,7 +83,7 @@ func orphans(_ context.Context, p string, _ *subprocess.Parent) (string, error) 
 }
 
 // zombies counts those of this process's children that have ended.
-func zombies() (string, error) {
+func zombies(context.Context, string, *subprocess.Parent) (string, error) {
 	entries, err := os.ReadDir("/proc")
 	n := 0
 	for _, e := range entries {
@@ -149,7 +149,7 @@ func waitLate(ctx context.Context, p string, parent *subprocess.Parent) (string,
 		}
 	}
 	for late := time.Now().Add(time.Minute); ; {
-		n, err := zombies()
+		n, err := zombies(ctx, "", parent)
 		if err != nil || time.Now().After(late) {
 			return "", fmt.Errorf("%s zombies of which %d are waited for: %v", n, len(waits), err)
 		}

@@ -26,98 +26,96 @@ type task = func(ctx context.Context, payload string, parent *subprocess.Parent)
 
 // handler returns what the children of the tests execute.
 func handler() subprocess.Handle {
-	tasks := map[string]task{
-		"echo": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil },
-		"wait": wait,
-		"stopped": func(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
-			tell(ctx, parent, "%d", os.Getpid())
-			<-ctx.Done()
-			return "", ctx.Err()
-		},
-		"deadline": deadline,
-		"spin":     spin,
-		"exit":     exitWith,
-		"panic":    func(context.Context, string, *subprocess.Parent) (string, error) { panic("no such luck") },
-		"panics":   panicElsewhere,
-		"goexit":   func(context.Context, string, *subprocess.Parent) (string, error) { runtime.Goexit(); return "", nil },
-		"signal":   signalSelf,
-		"print":    printLines,
-		"big":      printBig,
-		"lines": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
-			for range number(p) {
-				fmt.Println(strings.Repeat("x", 60_000))
-			}
-			return "", nil
-		},
-		"newlines": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
-			_, err := os.Stdout.WriteString(strings.Repeat("\n", number(p)))
-			return "", err
-		},
-		"overflow": func(context.Context, string, *subprocess.Parent) (string, error) {
-			debug.SetMaxStack(1 << 20)
-			return strconv.Itoa(recurse(1)), nil
-		},
-		"abort":       abortSlowly,
-		"daemon":      daemon,
-		"orphans":     orphans,
-		"zombies":     func(context.Context, string, *subprocess.Parent) (string, error) { return zombies() },
-		"own":         waitLate,
-		"descriptors": descriptors,
-		"leak":        leak,
-		"open": func(_ context.Context, _ string, _ *subprocess.Parent) (string, error) {
-			f, err := os.Open(os.DevNull)
-			if err != nil {
-				return "", err
-			}
-			return "", f.Close()
-		},
-		"poison": poison(),
-		"records": func(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
-			log := slog.New(parent.Handler())
-			for range number(p) {
-				log.Info("one of many")
-			}
-			return "", nil
-		},
-		"partial": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { fmt.Print(p); return "", nil },
-		"family":  family,
-		"leave":   leave,
-		"environ": environ,
-		"calls":   manyCalls,
-		"call":    oneCall,
-		"late":    lateCall,
-		"raw":     raw,
-		"log":     logRecords,
-		"result": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
-			return strings.Repeat("x", number(p)), nil
-		},
-		"fail": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return "", errors.New(p) },
-		"mute": func(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
-			return "", syscall.Close(number(p))
-		},
-		"hold":      hold,
-		"nap":       nap,
-		"deaf":      deaf,
-		"grab":      grab,
-		"grow":      grow(),
-		"feed":      feed,
-		"limits":    limits,
-		"callshort": callShort,
-	}
+	byName := tasks()
 	return func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
-		if run.Task == "verdict" {
+		switch run.Task {
+		case "verdict":
 			return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
 				Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
-		}
-		if run.Task == "snooze" {
+		case "snooze":
 			return &subprocess.Response{Snooze: time.Minute, Failure: &broker.Failure{Message: "not yet"}}
 		}
-		result, err := tasks[run.Task](ctx, string(run.Payload), parent)
+		result, err := byName[run.Task](ctx, string(run.Payload), parent)
 		if err != nil {
 			return &subprocess.Response{Failure: &broker.Failure{Message: err.Error()}}
 		}
 		return &subprocess.Response{Result: []byte(result)}
 	}
+}
+
+// tasks are those of a process, by name: some keep what its earlier runs did.
+func tasks() map[string]task {
+	return map[string]task{
+		// that answer
+		"echo":     echo,
+		"result":   result,
+		"fail":     fail,
+		"deadline": deadline,
+		"environ":  environ,
+		"limits":   limits,
+
+		// that go on
+		"wait":    wait,
+		"stopped": stopped,
+		"nap":     nap,
+		"spin":    spin,
+		"deaf":    deaf,
+
+		// that end their process, or their goroutine
+		"exit":     exitWith,
+		"signal":   signalSelf,
+		"panic":    panicHere,
+		"panics":   panicElsewhere,
+		"overflow": overflow,
+		"abort":    abortSlowly,
+		"goexit":   goexit,
+
+		// that write
+		"print":    printLines,
+		"big":      printBig,
+		"lines":    printLong,
+		"newlines": printNewlines,
+		"partial":  printPart,
+		"log":      logRecords,
+		"records":  logMany,
+
+		// that talk with the parent
+		"call":      oneCall,
+		"calls":     manyCalls,
+		"callshort": callShort,
+		"late":      lateCall,
+		"hold":      hold,
+		"raw":       raw,
+
+		// that harm their process, or are large
+		"poison": poison(),
+		"leak":   leak,
+		"open":   open,
+		"mute":   mute,
+		"grab":   grab,
+		"grow":   grow(),
+		"feed":   feed,
+
+		// that start processes
+		"family":      family,
+		"daemon":      daemon,
+		"leave":       leave,
+		"orphans":     orphans,
+		"own":         waitLate,
+		"zombies":     zombies,
+		"descriptors": descriptors,
+	}
+}
+
+func echo(_ context.Context, p string, _ *subprocess.Parent) (string, error) { return p, nil }
+
+func fail(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	return "", errors.New(p)
+}
+
+// result returns so many bytes.
+func result(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	return strings.Repeat("x", number(p)), nil
 }
 
 func number(s string) int {
@@ -135,6 +133,13 @@ func wait(ctx context.Context, _ string, parent *subprocess.Parent) (string, err
 	<-ctx.Done()
 	return fmt.Sprintf("%v, because %v, deadline %v", ctx.Err(), context.Cause(ctx),
 		errors.Is(context.Cause(ctx), context.DeadlineExceeded)), nil
+}
+
+// stopped tells its process and fails with its context.
+func stopped(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
+	tell(ctx, parent, "%d", os.Getpid())
+	<-ctx.Done()
+	return "", ctx.Err()
 }
 
 func deadline(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
@@ -162,9 +167,16 @@ func exitWith(_ context.Context, p string, _ *subprocess.Parent) (string, error)
 	return "", nil
 }
 
+func panicHere(context.Context, string, *subprocess.Parent) (string, error) { panic("no such luck") }
+
 func panicElsewhere(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
 	go panic("somewhere else")
 	<-ctx.Done()
+	return "", nil
+}
+
+func goexit(context.Context, string, *subprocess.Parent) (string, error) {
+	runtime.Goexit()
 	return "", nil
 }
 
@@ -176,6 +188,11 @@ func signalSelf(ctx context.Context, p string, _ *subprocess.Parent) (string, er
 		<-ctx.Done()
 	}
 	return "alive", nil
+}
+
+func overflow(context.Context, string, *subprocess.Parent) (string, error) {
+	debug.SetMaxStack(1 << 20)
+	return strconv.Itoa(recurse(1)), nil
 }
 
 // recurse does not end.
@@ -212,6 +229,30 @@ func printBig(_ context.Context, p string, _ *subprocess.Parent) (string, error)
 	return strings.Repeat("y", 1000), nil
 }
 
+// printLong prints so many lines.
+func printLong(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	for range number(p) {
+		fmt.Println(strings.Repeat("x", 60_000))
+	}
+	return "", nil
+}
+
+func printNewlines(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	_, err := os.Stdout.WriteString(strings.Repeat("\n", number(p)))
+	return "", err
+}
+
+// printPart prints a line that does not end.
+func printPart(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	fmt.Print(p)
+	return "", nil
+}
+
+// mute closes the output with a descriptor.
+func mute(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
+	return "", syscall.Close(number(p))
+}
+
 // leak opens files until there can be no more, and forgets them.
 func leak(context.Context, string, *subprocess.Parent) (string, error) {
 	limit := syscall.Rlimit{Cur: 200, Max: 200}
@@ -223,6 +264,15 @@ func leak(context.Context, string, *subprocess.Parent) (string, error) {
 			return "leaked", nil
 		}
 	}
+}
+
+// open fails where there can be no more files.
+func open(context.Context, string, *subprocess.Parent) (string, error) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return "", err
+	}
+	return "", f.Close()
 }
 
 // poison makes this process one in which it fails from now on, if it is told so;
@@ -337,6 +387,15 @@ func logRecords(_ context.Context, p string, parent *subprocess.Parent) (string,
 		"duration", time.Second, "at", time.Unix(1, 5).UTC(), "error", errors.New("bad"), "valuer", text("x"),
 		slog.Group("group", "a", 1, slog.Group("inner", "b", 2)), slog.Group("", "inline", 3), slog.Attr{})
 	log.With("with", 1).WithGroup("g").With("x", 2).Info("derived", "y", 3)
+	return "", nil
+}
+
+// logMany logs so many records.
+func logMany(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
+	log := slog.New(parent.Handler())
+	for range number(p) {
+		log.Info("one of many")
+	}
 	return "", nil
 }
 
