@@ -28,7 +28,8 @@ const (
 // what does not fit together; with mend it mends that. It is not for every
 // minute: it goes through all keys of the database (SCAN), in pages, and keeps
 // the ids of the queue's runs in memory. How many runs count at each limit is
-// counted in one go, unless the queue has megabytes in flight. Where something seems to be missing it
+// counted in one go, unless the queue has megabytes in flight; what is noted it is
+// compared with in pages, unless more than some thousand runs are in flight. Where something seems to be missing it
 // looks again a second later; what it then cannot be sure of, as in a queue of
 // megabytes in flight, it leaves alone. Leases that nobody holds need no audit,
 // they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,
@@ -492,12 +493,21 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 
 // checkLimits has the counts of runs in flight right, and each line in turn.
 func (a *audit) checkLimits(ctx context.Context) error {
-	v, err := a.script(ctx, "counts", nil, a.q.batch(""), a.q.done(""))
-	if err != nil {
-		return fmt.Errorf("count runs in flight: %w", err)
-	}
-	if v != int64(-1) {
-		a.count(&a.report.WrongCounts, v)
+	for at := ""; ; {
+		v, err := a.script(ctx, "counts", nil, a.q.batch(""), a.q.done(""), at)
+		if err != nil {
+			return fmt.Errorf("count runs in flight: %w", err)
+		}
+		reply, _ := v.([]any)
+		if len(reply) != 2 {
+			return fmt.Errorf("count runs in flight: unexpected reply %T of the audit script", v)
+		}
+		if reply[0] != int64(-1) {
+			a.count(&a.report.WrongCounts, reply[0])
+		}
+		if at, _ = reply[1].(string); at == "" {
+			break
+		}
 	}
 	for at := ""; ; {
 		v, err := a.script(ctx, "turns", nil, at)

@@ -23,9 +23,11 @@
 --            which others are not touched); returns how many are as they
 --            were and of runs that are in none of the places near its ends, and
 --            in no batch; -1 when that is too much to look at in one go
---   counts   ARGV what the keys of batches and of their bitmaps open with; returns
---            of how many limits it is wrong how many runs are in flight; -1 when
---            those are too many to look at in one go
+--   counts   ARGV what the keys of batches and of their bitmaps open with, where
+--            to go on in held, '' at first; returns of how many limits it is wrong
+--            how many runs are in flight, and where to go on, '' at the end; -1 and
+--            '' when those runs are too many to look at in one go. Each step counts
+--            them anew: between two steps they change
 --   turns    ARGV the line to begin behind, '' at first; returns how many lines
 --            nobody would look at, and the last line it came to, '' at the end
 -- The batches are those that are in flights now, which nobody can name before;
@@ -197,48 +199,75 @@ function modes.swap()
   return n
 end
 
+-- what is counted beside a page of what is noted: batches in flight; their runs, a limit
+-- as two of them; and how much is noted in a page
+local fewBatches, fewRuns, page = 1000, 10000, 500
+
 function modes.counts()
-  local n, read, is = 0, 0, {}
+  local is, read, runs = {}, 0, 0
+  local few = redis.call('SCARD', KEYS[1]) <= fewBatches
+  if not few and ARGV[2] == '2' then
+    return {-1, ''}
+  end
   for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
     local batch, done = ARGV[5] .. member, ARGV[6] .. member
     local partly = redis.call('EXISTS', done) == 1
-    for at = 0, redis.call('LLEN', batch) - 1, 100 do
+    local size = redis.call('LLEN', batch)
+    runs = runs + size
+    for at = 0, size - 1, 100 do
       for i, element in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
         read = read + #element
         local run = lines.read(element)
         if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
           for _, limit in ipairs(run.limits) do
             if limit.per == 0 and limit.counts then
-              is[limit.key] = is[limit.key] or {n = 0, hash = limit.hash}
-              is[limit.key].n = is[limit.key].n + 1
+              runs = is[limit.key] and runs or runs + 2
+              is[limit.key] = (is[limit.key] or 0) + 1
             end
           end
         end
       end
-      if read > most then
-        return -1
+      few = few and runs <= fewRuns
+      if read > most or not few and ARGV[2] == '2' then
+        return {-1, ''}
       end
     end
   end
-  local noted = redis.call('HGETALL', KEYS[8])
+  local n = 0
+  local function compare(key, noted)
+    if (is[key] or 0) == tonumber(noted or 0) then
+      return
+    end
+    n = n + 1
+    if mend then
+      if is[key] then
+        redis.call('HSET', KEYS[8], key, is[key])
+      else
+        redis.call('HDEL', KEYS[8], key)
+      end
+      redis.call('ZADD', KEYS[7], 0, lines.hash('c' .. key))
+    end
+  end
+  if ARGV[7] == '' then
+    for key in pairs(is) do
+      compare(key, redis.call('HGET', KEYS[8], key))
+    end
+    if few then
+      return {n, '0'}
+    end
+  end
+  local cursor, noted = '0', nil
+  if few then
+    cursor, noted = unpack(redis.call('HSCAN', KEYS[8], ARGV[7], 'COUNT', page))
+  else
+    noted = redis.call('HGETALL', KEYS[8]) -- lest all in flight is read for each page
+  end
   for i = 1, #noted, 2 do
-    is[noted[i]] = is[noted[i]] or {n = 0, hash = lines.hash('c' .. noted[i])}
-    is[noted[i]].noted = tonumber(noted[i + 1])
-  end
-  for key, limit in pairs(is) do
-    if limit.n ~= limit.noted then
-      n = n + 1
-      if mend then
-        if limit.n == 0 then
-          redis.call('HDEL', KEYS[8], key)
-        else
-          redis.call('HSET', KEYS[8], key, limit.n)
-        end
-        redis.call('ZADD', KEYS[7], 0, limit.hash)
-      end
+    if mend or not is[noted[i]] then -- of the others the first step has told
+      compare(noted[i], noted[i + 1])
     end
   end
-  return n
+  return {n, cursor ~= '0' and cursor or ''}
 end
 
 function modes.turns()

@@ -78,7 +78,7 @@ func (a *audits) end(after time.Duration) {
 // done that a minute ago, or ten if no run is in it. It sends a command at most
 // a hundredth of the time, and to queues without runs one each ten seconds on the
 // average. Queues of more than 100,000 runs it leaves alone, and it does not count
-// at limits if more than a MiB is in flight.
+// at limits if more than a MiB, 1,000 batches or some thousand runs are in flight.
 func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName string, report AuditReport, err error) {
 	turn, ok := b.audits.begin(len(queues))
 	if !ok {

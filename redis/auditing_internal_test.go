@@ -108,3 +108,25 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.Equal(t, "q", name)
 	require.Equal(t, broker.AuditReport{Mended: true, Runs: n}, report)
 }
+
+// TestAuditsByThemselvesLeaveWhatIsMuchInFlight: it takes one step of the server to count it.
+func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, err := Open(t.Context(), server.URL(), Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	q, err := b.queue("q")
+	require.NoError(t, err)
+	for i := range 1001 {
+		member := fmt.Sprintf("session:%d", i)
+		require.NoError(t, b.clients.work.RPush(t.Context(), q.batch(member), "an element").Err())
+		require.NoError(t, b.clients.work.SAdd(t.Context(), q.flights, member).Err())
+	}
+	require.NoError(t, b.clients.work.HSet(t.Context(), q.held, "gone", 1).Err())
+	for _, slow := range []bool{true, false} {
+		a := &audit{b: b, q: q, report: AuditReport{Mended: true}, pace: pace{slow: slow}}
+		require.NoError(t, a.checkLimits(t.Context()))
+		require.Equal(t, slow, a.report.WrongCounts == 0, "slow: %v", slow)
+	}
+}

@@ -11,7 +11,7 @@ func (b *Broker) Instrument(text string) {
 		"expired": &s.expired, "giveback": &s.giveback, "record": &s.record, "begin": &s.begin, "control": &s.control,
 		"mark": &s.mark, "attend": &s.attend, "group": &s.group, "parked": &s.parked, "start": &s.start,
 		"putentry": &s.putEntry, "deleteentry": &s.deleteEntry,
-		"stage": &s.stage, "commit": &s.commit, "unstage": &s.unstage, "mend": &s.mend,
+		"stage": &s.stage, "commit": &s.commit, "unstage": &s.unstage, "mend": &s.mend, "audit": &s.audit,
 	} {
 		first, rest, _ := strings.Cut(script.source, "\n")
 		mendable := script.mendable

@@ -230,11 +230,24 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 		found = true
 		b.damage.add(broker.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
 	}
-	if n, _ := run("counts", base+"f:", base+"d:").(int64); n > 0 {
+	wrong, from := int64(0), ""
+	for range fieldPages {
+		reply, _ := run("counts", base+"f:", base+"d:", from).([]any)
+		if len(reply) != 2 {
+			break
+		}
+		if n, _ := reply[0].(int64); n > 0 {
+			wrong += n
+		}
+		if from, _ = reply[1].(string); from == "" {
+			break
+		}
+	}
+	if wrong > 0 {
 		report("held", "it said otherwise than how many runs are in flight")
 	}
 	const pages = 200 // of 500 lines
-	from := ""
+	from = ""
 	for range pages {
 		reply, _ := run("turns", from).([]any)
 		if len(reply) != 2 {

@@ -433,3 +433,70 @@ func TestDisabledRunsOfLinesWaitAside(t *testing.T) {
 	require.Empty(t, now(t, s, 1))
 	requireEmpty(t)
 }
+
+// shortReplies is short, and counts what a command returns too.
+var shortReplies = strings.Replace(strings.Replace(short, "return call(...)", `local reply = call(...)
+      if type(reply) == 'table' then
+        units = units + #reply + (type(reply[2]) == 'table' and #reply[2] or 0)
+      end
+      if units > LIMIT then
+        error('this is too much for one step: ' .. units)
+      end
+      return reply`, 1), "LIMIT", "12000", -1)
+
+// TestAuditOfManyLimitsDoesNotHoldTheServerUp: it compares what is noted in pages, each a
+// short step, while runs start and end.
+func TestAuditOfManyLimitsDoesNotHoldTheServerUp(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	b.Instrument(shortReplies)
+	key := prefix(t) + ":{q}:held"
+	const n, wrong = 500, 100_000
+	list := runs("q", n)
+	for i, r := range list {
+		r.EnsureRules().Limits = []broker.Limit{{Key: fmt.Sprint("limit-", i%100), Max: 5}}
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	s := join(t, b, time.Minute)
+	held := takeAll(t, s, "q", n)
+	right := c.HGetAll(t.Context(), key).Val()
+	require.Len(t, right, 100)
+	for from := 0; from < wrong; from += 1000 {
+		var values []any
+		for i := range 1000 {
+			values = append(values, fmt.Sprint("gone-", from+i), 1)
+		}
+		require.NoError(t, c.HSet(t.Context(), key, values...).Err())
+	}
+	require.NoError(t, c.HSet(t.Context(), key, "limit-0", 1, "limit-1", "none").Err())
+	require.NoError(t, c.HDel(t.Context(), key, "limit-2").Err())
+
+	worked := make(chan error, 1)
+	go func() { // one run after the other ends, and another starts
+		for i, r := range held[3:53] {
+			if _, err := s.Finish(t.Context(), broker.Outcome{Run: r}); err != nil {
+				worked <- err
+				return
+			}
+			again := run(fmt.Sprint("again-", i), "q")
+			again.EnsureRules().Limits = r.Rules.Limits
+			if err := b.QueueTasks(t.Context(), again); err != nil {
+				worked <- err
+				return
+			}
+			if _, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 1}); err != nil {
+				worked <- err
+				return
+			}
+		}
+		worked <- nil
+	}()
+	report, err := b.Audit(t.Context(), "q", true)
+	require.NoError(t, err)
+	require.NoError(t, <-worked)
+	require.Equal(t, wrong+3, report.WrongCounts)
+	require.Equal(t, right, c.HGetAll(t.Context(), key).Val())
+	report, err = b.Audit(t.Context(), "q", false)
+	require.NoError(t, err)
+	require.Zero(t, report.WrongCounts)
+}
