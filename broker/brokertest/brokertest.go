@@ -110,7 +110,7 @@ func is[I any](b broker.Broker) bool {
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is
 // given; it is called once for each subtest. The suite runs in real time, for
-// some forty seconds, and calls the broker from many goroutines at once.
+// some fifty seconds, and calls the broker from many goroutines at once.
 func Run(t *testing.T, open func(t *testing.T) broker.Broker) {
 	t.Helper()
 	t.Run("Opens", func(t *testing.T) {
