@@ -84,11 +84,28 @@ func TestPoisonsTakeNoGoodRunsAlong(t *testing.T) {
 	if os.Getenv("TASKGEN_SOAK") == "1" {
 		good, poisons, hold = 60, 3, 10*time.Second
 	}
+	testPoisons(t, good, poisons, hold, "die")
+}
+
+// TestLatePoisonsTakeNoGoodRunsAlong is the same with ones that others have begun
+// beside when they kill it, also when they were tried.
+func TestLatePoisonsTakeNoGoodRunsAlong(t *testing.T) {
+	t.Parallel()
+	good, poisons := 6, 1
+	if os.Getenv("TASKGEN_SOAK") == "1" {
+		good, poisons = 60, 3
+	}
+	testPoisons(t, good, poisons, 4*time.Second, "die:3s")
+}
+
+// testPoisons has good runs hold for a time beside poisons. These start three times, and
+// once more where the last one of these was beside others.
+func testPoisons(t *testing.T, good, poisons int, hold time.Duration, poison string) {
 	f := newFleet(t)
 	var params []tasks.RecorderMailParams // with time for the longest
 	for i := range good {
 		if i%20 == 5 && i/20 < poisons {
-			params = append(params, tasks.RecorderMailParams{To: "die"})
+			params = append(params, tasks.RecorderMailParams{To: poison})
 		}
 		params = append(params, tasks.RecorderMailParams{To: fmt.Sprint(i)})
 	}
@@ -112,7 +129,7 @@ func TestPoisonsTakeNoGoodRunsAlong(t *testing.T) {
 			}
 		})
 	}
-	f.settled(3*time.Minute, func() int {
+	f.settled(5*time.Minute, func() int {
 		_, ends := f.counts()
 		return len(ends) + len(f.deadLetters())
 	}, good+poisons)
@@ -120,20 +137,21 @@ func TestPoisonsTakeNoGoodRunsAlong(t *testing.T) {
 	keepers.Wait()
 	starts, ends := f.counts()
 	assert.Len(t, ends, good)
-	assert.Equal(t, 3*poisons, starts["die"], "starts of the poisons")
+	assert.GreaterOrEqual(t, starts[poison], 3*poisons, "starts of the poisons")
+	assert.LessOrEqual(t, starts[poison], 4*poisons, "starts of the poisons")
 	assert.Len(t, f.deadLetters(), poisons)
 	notes := map[string]string{}
 	for _, e := range f.events() {
 		notes[e.id] = e.note
 	}
 	for _, letter := range f.deadLetters() {
-		assert.Equal(t, "die", notes[letter.ID])
+		assert.Equal(t, poison, notes[letter.ID])
 		assert.EqualValues(t, taskrt.Crashed, letter.Failure.Kind)
 		assert.Contains(t, letter.Failure.Message, "its process died")
 	}
 	most := 0
 	for note, n := range starts {
-		if note != "die" {
+		if note != poison {
 			most = max(most, n)
 		}
 	}

@@ -16,7 +16,9 @@ import (
 // all start again, and each death counts for all of them. Before the death that
 // would bury it, a run is tried alone: it begins when everything else has run for a
 // while, and nothing else begins beside it until it ended or has run for a while
-// itself. So what dies then dies by it.
+// itself. So what dies then dies by it, or by what has run for longer: a run is not to
+// blame, once, while there is something of that kind. It is tried again then when there
+// is nothing.
 const (
 	// settledAfter is how long a run has to go on until another is tried beside it.
 	settledAfter = time.Second
@@ -24,7 +26,8 @@ const (
 	// it. If the process dies after that, the run is not to blame for it, once.
 	clearedAfter = 2 * time.Second
 	// clearedLate is the same of a run that was cleared before a process died: it is
-	// to blame for that too then. Meanwhile the consumer takes no other io runs.
+	// to blame for that too then. Meanwhile the consumer takes no other io runs. What has
+	// gone on for so long is taken to kill no process any more.
 	clearedLate = 15 * time.Second
 	// settleEvery is how often the consumer looks whether the others have settled.
 	settleEvery = 5 * time.Millisecond
@@ -140,7 +143,7 @@ func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, 
 			s.finishUnstarted(handBack(run, s.trials.retryAfter()))
 			return nil, 0, false
 		}
-		if !s.settle() {
+		if !s.settle(t.beside()) {
 			s.closeTrial(t)
 			s.finishUnstarted(s.unstart(run))
 			return nil, 0, false
@@ -152,6 +155,9 @@ func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, 
 		}
 		s.finishUnstarted(*o)
 		return nil, 0, false
+	}
+	if t != nil && !t.long && s.anyYounger(clearedLate) {
+		s.clear(t)
 	}
 	return t, spared, true
 }
@@ -211,17 +217,21 @@ func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
 	return s.mayStart(run, beginner.Begin)
 }
 
-// settle waits until each run that executes here has gone on for a while. It reports
+// beside is how long the runs have gone on that a trial may begin beside.
+func (t *trial) beside() time.Duration {
+	if t.long { // the next death is its own
+		return clearedLate
+	}
+	return settledAfter
+}
+
+// settle waits until each run that executes here has gone on for so long. It reports
 // false when no more runs are to start.
-func (s *session) settle() bool {
+func (s *session) settle(d time.Duration) bool {
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	for s.starting.Err() == nil {
-		young := false
-		for _, x := range s.lanes[IO].executions(nil) {
-			young = young || time.Since(x.started) < settledAfter
-		}
-		if !young {
+		if !s.anyYounger(d) {
 			return true
 		}
 		select {
@@ -232,20 +242,37 @@ func (s *session) settle() bool {
 	return false
 }
 
+// anyYounger reports whether an io run executes here that has not gone on for so long.
+func (s *session) anyYounger(d time.Duration) bool {
+	for _, x := range s.lanes[IO].executions(nil) {
+		if time.Since(x.started) < d {
+			return true
+		}
+	}
+	return false
+}
+
+// clear tells the broker that the run on trial is not to blame for the next death.
+func (s *session) clear(t *trial) {
+	suspects, ok := s.lease.(broker.Suspects)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
+	defer cancel()
+	if err := suspects.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
+		s.logger.Debug("cannot tell the broker that a run which is tried is not to blame for a death", "run", t.run.ID, "error", err)
+	}
+}
+
 // try lets others begin beside a run on trial once it has gone on for long enough,
 // if any wait, and in any case when it has ended. The caller calls the returned
 // function then.
 func (s *session) try(t *trial) (end func()) {
 	t.clears.Go(func() {
 		defer s.closeTrial(t)
-		suspects, ok := s.lease.(broker.Suspects)
-		if t.goesOn() && t.long || !ok {
-			return
-		}
-		ctx, cancel := context.WithTimeout(s.base, finishTimeout)
-		defer cancel()
-		if err := suspects.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
-			s.logger.Debug("cannot tell the broker that a run which was tried alone killed nothing", "run", t.run.ID, "error", err)
+		if !t.goesOn() || !t.long {
+			s.clear(t)
 		}
 	})
 	return func() {

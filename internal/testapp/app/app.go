@@ -27,7 +27,8 @@ func Main() {
 // appendLedger writes "START note id delivery pid" and "END note id delivery
 // pid", each in one write, so that lines of several processes do not mix. The
 // notes goexit and panic have it do that instead, and die has it kill its process
-// after the start, when what was done before is likely to be recorded. A note that
+// after the start, when what was done before is likely to be recorded; die:3s so long
+// after it. A note that
 // begins with burn has it use a processor meanwhile.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	switch note {
@@ -46,8 +47,12 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	}
 	defer f.Close()
 	fmt.Fprintf(f, "START %s %s %d %d\n", note, run.ID, run.Delivery, os.Getpid())
-	if note == "die" {
-		time.Sleep(10 * time.Millisecond)
+	if how, after, _ := strings.Cut(note, ":"); how == "die" {
+		d, err := time.ParseDuration(after)
+		if err != nil {
+			d = 10 * time.Millisecond
+		}
+		time.Sleep(d)
 		self, err := os.FindProcess(os.Getpid())
 		if err != nil {
 			return err
