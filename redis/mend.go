@@ -47,15 +47,19 @@ func kindOfMore(rest string) string {
 }
 
 // isDamage reports whether the server refused a command, or a script failed, because
-// of what it found in a key.
+// of what it found in a key. A script that goes on behind an error hands its text on, bare,
+// or behind ERR and where it was raised.
 func isDamage(err error) bool {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
 		return false
 	}
 	text := reply.Error()
-	return strings.HasPrefix(text, "WRONGTYPE") ||
-		strings.HasPrefix(text, "ERR") && (strings.Contains(text, "user_script") || strings.Contains(text, "is not an integer"))
+	if strings.HasPrefix(text, "WRONGTYPE") || strings.HasPrefix(text, "user_script") {
+		return true
+	}
+	return strings.HasPrefix(text, "ERR") &&
+		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
 }
 
 // mending is what is known of the mending of one queue.
