@@ -191,7 +191,7 @@ Each command takes --help and --json. --broker URL, by default $%s,
 names a broker: redis://host:port, or memory: (embedded, gone with the process).
 `, BrokerEnv)
 	if tasks := a.tasks.list; len(tasks) > 0 {
-		params, _ := tasks[0].paramFlags()
+		params, _ := tasks[0].paramFlags(context.Background())
 		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(params))
 	}
 }

@@ -26,12 +26,12 @@ type taskOptions struct {
 
 // parseTask reads "TASK --param value…" into the task and its encoded
 // parameters.
-func (a *app) parseTask(command string, args []string, o *taskOptions) (*Task, []byte, error) {
+func (a *app) parseTask(ctx context.Context, command string, args []string, o *taskOptions) (*Task, []byte, error) {
 	t, args, err := a.task(command, args)
 	if err != nil {
 		return nil, nil, err
 	}
-	flags, params := a.newTaskFlags(command, t, o)
+	flags, params := a.newTaskFlags(ctx, command, t, o)
 	if err = flags.parse(a, args); err == nil {
 		err = o.check(flags.set.Name())
 	}
@@ -80,7 +80,7 @@ type outcomeView struct {
 // child of it.
 func (a *app) exec(ctx context.Context, args []string) error {
 	o := &taskOptions{}
-	t, payload, err := a.parseTask("exec", args, o)
+	t, payload, err := a.parseTask(ctx, "exec", args, o)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func protectGoroutine(ctx context.Context, t *Task, payload []byte) (result []by
 
 func (a *app) queue(ctx context.Context, args []string) error {
 	o := &taskOptions{}
-	t, payload, err := a.parseTask("queue", args, o)
+	t, payload, err := a.parseTask(ctx, "queue", args, o)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,9 +23,9 @@ type taskFlags struct {
 
 // newTaskFlags returns the flags of a command for a task, and the struct that
 // the parameters fill.
-func (a *app) newTaskFlags(command string, t *Task, o *taskOptions) (f *taskFlags, params any) {
+func (a *app) newTaskFlags(ctx context.Context, command string, t *Task, o *taskOptions) (f *taskFlags, params any) {
 	f = &taskFlags{task: t, set: a.flags(command + " " + t.spec.Name), prefix: command + "."}
-	f.params, params = t.paramFlags()
+	f.params, params = t.paramFlags(ctx)
 	for _, p := range f.params {
 		f.set.Var(p, p.flag, "")
 		f.set.Var(p, paramPrefix+p.flag, "")

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -32,11 +33,12 @@ type paramFlag struct {
 const paramPrefix = "param."
 
 // paramFlags returns a flag for each parameter of the task, and the generated
-// struct that they fill, in which the defaults are set.
-func (t *Task) paramFlags() (flags []*paramFlag, params any) {
+// struct that they fill, in which the defaults are set. Values that stand elsewhere are
+// read until ctx ends.
+func (t *Task) paramFlags(ctx context.Context) (flags []*paramFlag, params any) {
 	params, _ = t.decode(codec.AppendMapLen(nil, 0)) // the error is of those without a default
 	v := reflect.ValueOf(params).Elem()
-	values := new(valueReader)
+	values := &valueReader{ctx: ctx}
 	for _, p := range t.params() {
 		flags = append(flags, &paramFlag{param: p, values: values, value: v.Field(p.field), kind: kindOf(v.Field(p.field).Type())})
 	}
@@ -51,6 +53,10 @@ func (f *paramFlag) String() string { return "" }
 func (f *paramFlag) Set(text string) error {
 	f.given = true
 	text, err := f.values.read(text)
+	if err != nil && f.secret && f.values.ctx.Err() != nil {
+		f.err = fmt.Errorf("the value of flag --%s was interrupted while it was read", f.flag)
+		return nil
+	}
 	if err != nil && f.secret {
 		f.err = fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
 		return nil
@@ -79,7 +85,10 @@ func (f *paramFlag) Set(text string) error {
 
 // valueReader reads the values of flags that stand elsewhere: @FILE, or @- for
 // standard input. @@ is an @ that is meant.
-type valueReader struct{ usedInput bool }
+type valueReader struct {
+	ctx       context.Context
+	usedInput bool
+}
 
 // maxValue bounds a value that is read; no run may have one as large.
 const maxValue = 64 << 20
@@ -92,13 +101,31 @@ func (r *valueReader) read(text string) (string, error) {
 	case strings.HasPrefix(name, "@"):
 		return name, nil
 	}
+	if name == "-" && r.usedInput {
+		return "", errors.New("standard input is the value of another flag")
+	}
+	r.usedInput = r.usedInput || name == "-"
+	type result struct {
+		value string
+		err   error
+	}
+	read := make(chan result, 1)
+	go func() { // a terminal or a pipe may never end, and to open a pipe may take as long
+		value, err := readValue(name)
+		read <- result{value, err}
+	}()
+	select {
+	case got := <-read:
+		return got.value, got.err
+	case <-r.ctx.Done():
+		return "", errors.New("interrupted while it was read")
+	}
+}
+
+// readValue reads the value that stands in a file, or of "-" in standard input.
+func readValue(name string) (string, error) {
 	in := os.Stdin
-	if name == "-" {
-		if r.usedInput {
-			return "", errors.New("standard input is the value of another flag")
-		}
-		r.usedInput = true
-	} else {
+	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return "", fmt.Errorf("%w; an @ that is meant is written twice", err)
