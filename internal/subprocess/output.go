@@ -181,7 +181,8 @@ func (c *capture) emit() {
 		line = c.hider.Hide(line, dropped > 0)
 	}
 	c.tail.add(line)
-	if !c.budget.Take(len(line) + dropped) {
+	if !c.budget.Take(len(line)) {
+		c.budget.cutBytes += dropped
 		return
 	}
 	if dropped > 0 {

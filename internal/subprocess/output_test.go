@@ -89,12 +89,12 @@ func TestLinesThatARunLeftBehindShowItsSecretsNoMore(t *testing.T) {
 func TestLongLinesAreCut(t *testing.T) {
 	var s sink
 	pool := newPool(t, subprocess.Config{Processes: 1, Logger: s.logger()})
-	got, pid := run(t, pool, "big", "10000000")
+	got, pid := run(t, pool, "big", "20000000")
 	require.Equal(t, strings.Repeat("y", 1000), got)
 	recs := s.records(t)
 	require.Len(t, recs, 2)
 	want := line("INFO", strings.Repeat("x", 64<<10), "big", "stdout", pid)
-	want["bytes_cut"] = float64(10000000 - 64<<10)
+	want["bytes_cut"] = float64(20000000 - 64<<10)
 	require.Equal(t, want, recs[0])
 	require.Equal(t, line("INFO", "after", "big", "stdout", pid), recs[1])
 }
