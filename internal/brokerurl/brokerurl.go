@@ -6,9 +6,13 @@ import (
 	"strings"
 )
 
-// Shares reports whether a text is the URL of a broker, or one that gives access to
-// it: a Redis URL with the broker's password, or without one to the same server and
-// database. Options such as ?prefix= do not count.
+// leastPassword is how long a password is at least that is looked for in any text: a
+// shorter one would be found by chance.
+const leastPassword = 4
+
+// Shares reports whether a text is the URL of a broker, or gives access to it: what
+// speaks of Redis and has the broker's password in it, or a Redis URL to the same
+// server and database if there is none. Options such as ?prefix= do not count.
 func Shares(text, broker string) bool {
 	if broker == "" || !strings.Contains(broker, "://") {
 		return false
@@ -17,6 +21,9 @@ func Shares(text, broker string) bool {
 		return true
 	}
 	a, b := parse(text), parse(broker)
+	if b != nil && mentions(text, b) {
+		return true
+	}
 	if a == nil || b == nil {
 		return false
 	}
@@ -26,6 +33,26 @@ func Shares(text, broker string) bool {
 		return password == other
 	}
 	return database(a) == database(b) && meet(a, b)
+}
+
+// mentions reports whether a text speaks of Redis and has the broker's password in it,
+// wherever and however it is written: among options, in JSON, not escaped.
+func mentions(text string, broker *url.URL) bool {
+	password, _ := broker.User.Password()
+	if password == "" {
+		password = broker.Query().Get("password")
+	}
+	lower := strings.ToLower(text)
+	if len(password) < leastPassword || !strings.Contains(lower, "redis") && !strings.Contains(lower, "valkey") && !strings.Contains(lower, "unix:") {
+		return false
+	}
+	_, escaped, _ := strings.Cut(url.UserPassword("", password).String(), ":")
+	for _, form := range []string{password, escaped, url.QueryEscape(password), url.PathEscape(password)} {
+		if strings.Contains(text, form) {
+			return true
+		}
+	}
+	return false
 }
 
 // parse returns a URL of Redis, nil of any other text.
@@ -76,6 +103,11 @@ func servers(u *url.URL) map[string]bool {
 	all := make(map[string]bool)
 	for _, host := range append(u.Query()["addr"], strings.Split(u.Host, ",")...) {
 		host = strings.ToLower(host)
+		for _, here := range []string{"localhost", "[::1]"} {
+			if rest, ok := strings.CutPrefix(host, here); ok && (rest == "" || rest[0] == ':') {
+				host = "127.0.0.1" + rest
+			}
+		}
 		if host != "" && !strings.Contains(host[strings.LastIndexByte(host, ']')+1:], ":") {
 			host += ":6379"
 		}
