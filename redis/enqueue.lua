@@ -29,7 +29,7 @@
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
 --       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
---       with that revision, 6 when a call that is not decided (stage.lua) has reserved an
+--       with that revision, or what is in ticks is no tick (goon.lua tells which), 6 when a call that is not decided (stage.lua) has reserved an
 --       id or a unique key, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
 --       live one; the tick is claimed then; or a text, the error by which nothing of
@@ -93,6 +93,11 @@ local function push(key, first, last)
     redis.call('RPUSH', key, unpack(ARGV, i, to))
     undone[#undone + 1] = {'LTRIM', key, 0, i - to - 2}
   end
+end
+
+-- whether a field of ticks is a tick, of the years up to 2200, with the same revision as another
+local function isTick(last, tick)
+  return #last == #tick and string.find(last, '^0%d+$') and last < '0729' and string.sub(last, 21) == string.sub(tick, 21)
 end
 
 local places = {d = KEYS[14], o = KEYS[15]}
@@ -159,7 +164,7 @@ local function check(source, task, tick, ids, uniques)
   end
   if task ~= '' then
     local last = redis.call('HGET', KEYS[12], task)
-    if #tick > 20 and (not last or string.sub(last, 21) ~= string.sub(tick, 21)) then
+    if last and not isTick(last, tick) or not last and #tick > 20 then
       return 5
     elseif last and last >= tick then
       return 2

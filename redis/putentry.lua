@@ -3,7 +3,9 @@
 --
 -- KEYS  1 entries, 2 number of their changes, 3 ticks
 -- ARGV  1 id, 2 task, 3 rule, 4 run, 5 how many entries there may be
--- Returns {revision, since, last}, numbers as texts; 0 when there are that many
+-- Returns {revision, since, last}, numbers as texts, and if the last claimed tick of an
+--       entry that was there is lost what is in its place, '' for nothing: it is the
+--       present then; 0 when there are that many
 --       entries, 1 when the id is that of another task's entry. Refused by the
 --       server at maxmemory, before anything.
 --
@@ -29,8 +31,14 @@ elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
 end
 last = redis.call('HGET', KEYS[3], field)
 local revision = string.format('%016.0f', redis.call('INCRBY', KEYS[2], 1))
-local claimed = last
-last = old and last and string.sub(last, 1, 20) or string.rep('0', 20)
+local claimed, lost = last, nil
+if not old then
+  last = string.rep('0', 20)
+elseif last and #last == 36 and string.find(last, '^0%d+$') and last < '0729' then -- ticks are of the years up to 2200
+  last = string.sub(last, 1, 20)
+else -- no tick that was queued is to be queued again
+  last, lost = string.format('%011.0f%06.0f000', time[1], time[2]), last or ''
+end
 redis.call('HSET', KEYS[3], field, last .. revision)
 local stored = redis.pcall('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
 if type(stored) == 'table' then
@@ -41,4 +49,4 @@ if type(stored) == 'table' then
   end
   return stored
 end
-return {revision, since, last}
+return {revision, since, last, lost}

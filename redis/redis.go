@@ -71,8 +71,8 @@ type Config struct {
 	RequireDurable bool
 
 	// Logger receives what the broker skips because it cannot be used, such as
-	// names that no queue can have. Each is logged once. Defaults to slog's default
-	// logger.
+	// names that no queue can have, each once, and the schedules that go on from now as
+	// their last claimed tick is lost. Defaults to slog's default logger.
 	Logger *slog.Logger
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/taskgen/taskgen/broker"
 )
 
 // Now returns the server's time. On a cluster that of one of its nodes.
@@ -32,11 +30,7 @@ func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string,
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	field := task
-	if entry != "" {
-		field = entryTicks(&broker.Entry{ID: entry, Run: &broker.TaskRun{Task: task}})
-	}
-	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks}, field, was, is); err != nil {
+	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks}, ticksField(task, entry), was, is); err != nil {
 		return b.fail(ctx, "rewind ticks of "+task, err)
 	}
 	return nil

@@ -70,6 +70,8 @@ var (
 	unstageLua string
 	//go:embed rewind.lua
 	rewindLua string
+	//go:embed goon.lua
+	goOnLua string
 
 	// What several scripts have in common, and parts of long ones.
 	//go:embed lines.lua
@@ -88,6 +90,7 @@ type scripts struct {
 	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
 	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script
+	goOn                                                                     script
 }
 
 func newScripts() scripts {
@@ -113,6 +116,7 @@ func newScripts() scripts {
 		parked:      newScript(parkedLua),
 		outbox:      newScript(outboxLua),
 		rewind:      newScript(rewindLua),
+		goOn:        newScript(goOnLua),
 		watch:       newScript(watchLua),
 		mend:        newScript(mendLua),
 		survived:    newScript(survivedLua),

@@ -1,7 +1,9 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -17,25 +19,67 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
-	return b.queueTick(ctx, run, run.Task, text)
+	return b.queueTick(ctx, run, "", text)
 }
 
-// queueTick queues the run of a tick, as the enqueue script takes it.
-func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, ticksOf, tick string) error {
+// queueTick queues the run of a tick, as the enqueue script takes it, of an entry with an
+// id or of the task.
+func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick string) error {
 	runs := []*broker.TaskRun{run}
 	q, err := b.check(runs)
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
-	g, err := newGroup(q, runs)
-	if err != nil {
-		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
-	}
-	g.task, g.tick, g.canRetry = ticksOf, tick, true
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	return b.queueGroup(ctx, q, g, "queue tick of "+run.Task)
+	for again := false; ; again = true {
+		g, err := newGroup(q, runs)
+		if err != nil {
+			return fmt.Errorf("queue tick of %s: %w", run.Task, err)
+		}
+		g.task, g.tick, g.canRetry = ticksField(run.Task, entry), tick, true
+		err = b.queueGroup(ctx, q, g, "queue tick of "+run.Task)
+		if g.verdict != entryGone || again && entry != "" {
+			return err
+		}
+		if again {
+			return fmt.Errorf("queue tick of %s: its last claimed tick cannot be read", run.Task)
+		}
+		if there, failed := b.goOn(ctx, q, run.Task, entry, tick); !there {
+			return cmp.Or(failed, err)
+		}
+	}
+}
+
+// ticksField is where ticks has the last one of a task, or of an entry with an id: no
+// task's name has a space.
+func ticksField(task, entry string) string {
+	if entry == "" {
+		return task
+	}
+	return task + " " + entry
+}
+
+// goOn sees to it that the last claimed tick of a schedule is there, where the enqueue
+// script found none. If it is lost nobody knows which ticks were queued: so that none is
+// queued twice, the schedule goes on behind the present and behind the tick given. It
+// returns false if the schedule was deleted or changed, in the same step.
+func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
+	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.work, []string{q.ticks, q.entries}, ticksField(task, entry), tick, entry)
+	if err != nil {
+		return false, b.fail(ctx, "read last tick of "+task, err)
+	}
+	if found, lost := v.(string); lost {
+		b.logLostTick(ctx, q, task, entry, found)
+	}
+	return v != int64(0), nil
+}
+
+// logLostTick logs that a schedule goes on without what its field of ticks had.
+func (b *Broker) logLostTick(ctx context.Context, q *queue, task, entry, found string) {
+	b.cfg.Logger.WarnContext(ctx, "the last claimed tick of a schedule is lost: the schedule goes on from now, without ticks before that may not have been queued",
+		"queue", q.name, "task", task, "schedule", entry, "key", q.ticks, "found", fmt.Sprintf("%.64q", found))
 }
 
 // LastTick returns the last claimed tick of a task, the zero time if there was
@@ -55,12 +99,24 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if !ok {
 		return time.Time{}, nil
 	}
-	ns, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
+	if !isTick(text) {
+		return time.Time{}, fmt.Errorf("read last tick of %s: %.64q of %s is %w", task, text, q.ticks, errNoTick)
 	}
-	return time.Unix(0, ns).UTC(), nil
+	ns, err := strconv.ParseInt(text, 10, 64)
+	return time.Unix(0, ns).UTC(), err
 }
+
+// errNoTick is the error of what should be a tick.
+var errNoTick = errors.New("no tick")
+
+// isTick reports whether a text is a tick as tickText writes it.
+func isTick(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 64)
+	return err == nil && len(text) == tickDigits && text < "0729" // as in the scripts
+}
+
+// tickDigits is the length of a tick.
+const tickDigits = 20
 
 // BeginTicks returns the last claimed tick of a task, and claims since where
 // there was none.
@@ -76,7 +132,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	if err != nil {
 		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
 	}
-	began, err := promptly(ctx, b, func(ctx context.Context) (bool, error) {
+	began, err := mended(ctx, b, q.ticks, func(ctx context.Context) (bool, error) {
 		return b.clients.work.HSetNX(ctx, q.ticks, task, text).Result()
 	})
 	switch {
@@ -85,7 +141,14 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	case began:
 		return since.UTC().Round(0), nil
 	}
-	return b.LastTick(ctx, queueName, task)
+	last, err := b.LastTick(ctx, queueName, task)
+	if errors.Is(err, errNoTick) {
+		if _, err := b.goOn(ctx, q, task, "", text); err != nil {
+			return time.Time{}, err
+		}
+		return b.LastTick(ctx, queueName, task)
+	}
+	return last, err
 }
 
 // tickText is a tick as scripts compare it.

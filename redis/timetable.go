@@ -19,10 +19,6 @@ import (
 // entryPage is about how many schedules one command reads.
 const entryPage = 1000
 
-// entryTicks is where ticks has the last one of an entry: no task's name has a
-// space.
-func entryTicks(e *broker.Entry) string { return e.Run.Task + " " + e.ID }
-
 // PutEntry stores a schedule, as [broker.Timetable] says. It can be called
 // again when an error leaves open whether it was stored.
 func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
@@ -53,8 +49,11 @@ func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
 		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
 	}
 	reply, ok := v.([]any)
-	if !ok || len(reply) != 3 {
+	if !ok || len(reply) < 3 {
 		return fmt.Errorf("put schedule %s: unexpected reply %T", e.ID, v)
+	}
+	if len(reply) > 3 {
+		b.logLostTick(ctx, q, e.Run.Task, e.ID, fmt.Sprint(reply[3]))
 	}
 	revision, since, last := fmt.Sprint(reply[0]), fmt.Sprint(reply[1]), fmt.Sprint(reply[2])
 	if e.Revision, err = strconv.ParseInt(revision, 10, 64); err == nil {
@@ -145,7 +144,7 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Entry, q *queu
 			if id := pair[0]; !seen[id] {
 				seen[id] = true
 				e := readEntry(q.name, id, pair[1])
-				fresh, fields = append(fresh, e), append(fields, entryTicks(e))
+				fresh, fields = append(fresh, e), append(fields, ticksField(e.Run.Task, e.ID))
 			}
 		}
 		if err := b.readTicks(ctx, q, fresh, fields); err != nil {
@@ -166,12 +165,16 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Entr
 	ticks, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
 		return b.clients.work.HMGet(ctx, q.ticks, fields...).Result()
 	})
+	if isWrongType(err) { // which whoever queues a tick puts aside
+		b.logOddKey(ctx, q.ticks, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	for i, e := range entries {
-		if text, ok := ticks[i].(string); ok && len(text) > 20 {
-			e.Last, _ = readTick(text[:20]) // what is not a tick is none
+		if text, ok := ticks[i].(string); ok && len(text) > tickDigits && isTick(text[:tickDigits]) {
+			e.Last, _ = readTick(text[:tickDigits])
 		}
 	}
 	return nil
@@ -352,5 +355,5 @@ func (b *Broker) QueueEntry(ctx context.Context, e *broker.Entry, run *broker.Ta
 	if err != nil {
 		return fmt.Errorf("queue tick of schedule %.64q: %w", e.ID, err)
 	}
-	return b.queueTick(ctx, run, entryTicks(e), fmt.Sprintf("%s%016d", text, e.Revision))
+	return b.queueTick(ctx, run, e.ID, fmt.Sprintf("%s%016d", text, e.Revision))
 }

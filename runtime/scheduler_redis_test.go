@@ -133,6 +133,53 @@ func TestAnIdleSchedulerAsksSeldom(t *testing.T) {
 	require.LessOrEqual(t, float64(sent), passed.Seconds()+1, "commands: one a second at most")
 }
 
+// TestSchedulesGoOnWhoseTicksAreLost loses what is known of the ticks of two schedules,
+// one of them made at run time, in a running scheduler and before another starts.
+func TestSchedulesGoOnWhoseTicksAreLost(t *testing.T) {
+	t.Parallel() // it mostly waits
+	server := redistest.Start(t)
+	b := openRedis(t, server)
+	d := reportTask(taskrt.Spec{})
+	ctx, cancel := context.WithTimeout(clientContext(t.Context(), b), time.Minute)
+	t.Cleanup(cancel)
+	_, err := taskrt.ScheduleTask(ctx, d, "@every 1s", "", &report{"x"}, taskrt.ID("e"))
+	require.NoError(t, err)
+	set := append(bindReport(d, new(journal)), scheduled("beat", taskrt.Schedule{Every: time.Second}, new(journal)))
+	stop := schedule(t, b, set)
+	schedule(t, b, set)
+	seen := map[string]bool{}
+	goOn := func(when string) {
+		t.Helper()
+		for made, own := 0, 0; made < 2 || own < 2; {
+			runs, err := b.GetTaskRuns(ctx, []string{"default"}, 100)
+			require.NoError(t, err, "%s: %d and %d ticks", when, made, own)
+			for _, run := range runs {
+				require.False(t, seen[run.ID], "%s: %s twice", when, run.ID)
+				seen[run.ID] = true
+				if run.Task == "beat" {
+					own++
+				} else {
+					made++
+				}
+			}
+		}
+	}
+	do := func(args ...string) {
+		t.Helper()
+		_, err := server.Do(args...)
+		require.NoError(t, err, args)
+	}
+	goOn("at first")
+	do("HDEL", "taskgen:{default}:ticks", "send_report e")
+	goOn("without a field")
+	do("HSET", "taskgen:{default}:ticks", "send_report e", "garbage", "beat", "garbage")
+	goOn("with what is no tick")
+	require.NoError(t, stop())
+	do("SET", "taskgen:{default}:ticks", "garbage")
+	schedule(t, b, set)
+	goOn("with a key of another type")
+}
+
 // TestOverlapsOnRedis is TestATickIsLeftOutWhileAnEarlierRunLives there.
 func TestOverlapsOnRedis(t *testing.T) {
 	t.Parallel() // it mostly waits
