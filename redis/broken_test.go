@@ -89,3 +89,77 @@ func TestNumbersOfLinesThatAreUsedUp(t *testing.T) {
 	require.Len(t, b.Damaged(), 1)
 	require.Equal(t, []string{"fair"}, ids(takeAll(t, join(t, b, time.Minute), "q", 1)))
 }
+
+// TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain: those that what follows a run meets are
+// put aside, and a wake set costs a wake-up, and no more.
+func TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain(t *testing.T) {
+	for _, key := range []string{"wake:io", "delayed", "io:1", "lines", "policy"} {
+		for _, queue := range []string{"q", "other"} {
+			t.Run(strings.ReplaceAll(key, ":", " ")+" of "+queue, func(t *testing.T) {
+				b, c := open(t, shared, redis.Config{}), raw(t, shared)
+				s := join(t, b, time.Minute)
+				require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+				first := takeAll(t, s, "q", 1)
+				broken := prefix(t) + ":{" + queue + "}:" + key
+				require.NoError(t, c.Del(t.Context(), broken).Err())
+				require.NoError(t, c.Set(t.Context(), broken, "x", 0).Err())
+				next := []*broker.TaskRun{ownKept("a", queue), run("b", queue)}
+				_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+				require.NoError(t, err)
+				if key != "wake:io" {
+					require.Equal(t, []string{key}, moved(t, b))
+				}
+				require.Zero(t, c.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+				require.ElementsMatch(t, []string{"a", "b"}, ids(takeAll(t, s, queue, 2)))
+			})
+		}
+	}
+}
+
+// TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType are put aside when its members have
+// ended, and it is queued.
+func TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType(t *testing.T) {
+	for _, kind := range []string{"parked:", "id:", "rec:", "parked: alone"} {
+		for _, then := range []string{"q", "other"} {
+			t.Run(kind+" in "+then, func(t *testing.T) {
+				b, c := open(t, shared, redis.Config{}), raw(t, shared)
+				gathering, members := group("q", then, 2)
+				kind, alone := strings.CutSuffix(kind, " alone")
+				gathering.OwnID = !alone
+				if alone {
+					gathering.Keep = 0
+				}
+				require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+				broken := prefix(t) + ":{" + then + "}:" + kind + "gathering"
+				require.NoError(t, c.Del(t.Context(), broken).Err())
+				require.NoError(t, c.LPush(t.Context(), broken, "x").Err())
+				s := join(t, b, time.Minute)
+				finishAll(t, s, takeAll(t, s, "q", 2))
+				require.Equal(t, []string{kind + "gathering"}, moved(t, b))
+				require.Zero(t, c.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+				finishAll(t, s, takeAll(t, s, then, 1))
+				if !alone {
+					require.Equal(t, broker.StateSucceeded, record(t, b, then, "gathering").State)
+				}
+				require.Zero(t, c.Exists(t.Context(), prefix(t)+":{"+then+"}:parked:gathering").Val(), "its place is not kept")
+				_, err := b.Recover(t.Context(), []string{"q", then})
+				require.NoError(t, err)
+			})
+		}
+	}
+}
+
+// TestKeysThatMembersOfAGroupMeet are put aside, and the group is stored.
+func TestKeysThatMembersOfAGroupMeet(t *testing.T) {
+	for _, key := range []string{"io:1", "id:member-1"} {
+		t.Run(strings.ReplaceAll(key, ":", " "), func(t *testing.T) {
+			b, c := open(t, shared, redis.Config{}), raw(t, shared)
+			require.NoError(t, c.HSet(t.Context(), prefix(t)+":{q}:"+key, "x", "y").Err())
+			gathering, members := group("q", "q", 2)
+			members[1].OwnID = true
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			require.Equal(t, []string{key}, moved(t, b))
+			requireGroupRuns(t, b, "q")
+		})
+	}
+}

@@ -235,8 +235,7 @@ end
 -- What is stored instead of something would be lost if a write failed after that
 -- is gone. Calls of producers need not pay for it, and a reserved group loses nothing.
 if ARGV[3] ~= '' and string.sub(ARGV[3], 1, 1) ~= 'b' then
-  local kinds = {'zset', 'list', 'list', 'list', 'list', 'list', 'list', nil, nil, 'zset', 'zset',
-    [16] = 'zset', [17] = 'zset', [18] = 'hash'}
+  local kinds = {'zset', 'list', 'list', 'list', 'list', 'list', 'list', [16] = 'zset', [17] = 'zset', [18] = 'hash'}
   for i = 1, #KEYS do
     local want = i > 18 and 'string' or kinds[i]
     local kind = want and redis.call('TYPE', KEYS[i]).ok

@@ -198,7 +198,7 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 // typeOfKind is the type of the server that a kind of the mend script is.
 func typeOfKind(kind any) string {
 	switch kind {
-	case "number", "count":
+	case "number", "count", "place":
 		return "string"
 	case "numbers", "policy", "ops":
 		return "hash"

@@ -7,7 +7,8 @@
 -- ARGV  for each key its type, or of some: number and count for strings, of which the
 --       first is to be unlike all that it was; numbers and policy for hashes; flights,
 --       leases, ops, stages and staged for themselves; then, of one key with fields, where
---       to go on
+--       to go on; or place, then what is there instead of it, for the one key that is
+--       the place of a run that waits for a group
 -- Returns for each that was put aside its place among KEYS, its type, its new name; of
 --       one of which only fields were broken the name is ''; and of one with more fields
 --       than are looked at in one step its place, '' and where to go on.
@@ -18,7 +19,7 @@ local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now = string.format('%.0f', ms)
 local types = {
   number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
-  flights = 'set', leases = 'zset', stages = 'hash', staged = 'list',
+  flights = 'set', leases = 'zset', stages = 'hash', staged = 'list', place = 'string',
 }
 -- Of ops takes see to fields that are no numbers: a slot that is used must stay so.
 local counted = {numbers = true, policy = true}
@@ -95,6 +96,10 @@ local renew = {
   end,
   number = function(key)
     redis.call('SET', key, now)
+  end,
+  -- without it the run were taken for one that was seen to
+  place = function(key)
+    redis.call('SET', key, ARGV[#KEYS + 1], 'PX', 2592000000)
   end,
   policy = function(key)
     redis.call('HSET', key, 'front', anew.front, 'back', now, 'turn', now, 'started', now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -318,6 +319,10 @@ func (m *moving) send(ctx context.Context, s *sending) {
 			m.send(ctx, s.alone(i))
 		}
 	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
+		if !tooLong(err) && strings.HasPrefix(s.entries[0], gatheringOpens) && m.mendGathering(ctx, s) {
+			m.send(ctx, s)
+			return
+		}
 		m.setAside(ctx, s.to, s.entries[0], s.runs[0], err)
 	default:
 		m.mu.Lock()
@@ -325,6 +330,24 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.mu.Unlock()
 		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.name, err))
 	}
+}
+
+// mendGathering puts keys of a run that gathers a group aside, and reports whether there
+// were any. Its place is noted anew, as its entry says that the members have ended.
+func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
+	run, g := s.runs[0], s.groups[0]
+	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Gathers
+	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.Group})
+	var kinds []any
+	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
+	for range keys {
+		kinds = append(kinds, "string")
+	}
+	if len(keys) == 0 {
+		return some
+	}
+	more, _ := m.b.putAsideStep(ctx, s.to.base, keys, kinds)
+	return some || more
 }
 
 func (m *moving) isDown(q *queue) bool {

@@ -198,8 +198,8 @@ func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 }
 
-// TestNothingIsLostToAQueueThatTakesNothing has a ready list be of a wrong type: what
-// is to be in it stays where it is until that is mended.
+// TestNothingIsLostToAQueueThatTakesNothing has a ready list be of a wrong type that
+// cannot be put aside: what is to be in it stays where it is until that is mended.
 func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name, queue string
@@ -214,6 +214,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, client := open(t, shared, redis.Config{}), raw(t, shared)
+			b.Unmendable()
 			c.give(t, b, join(t, b, time.Minute), c.queue)
 			for range 2 {
 				_, err := b.Recover(t.Context(), []string{"q"})
@@ -230,6 +231,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	}
 	t.Run("a dead letter", func(t *testing.T) {
 		b, client := open(t, shared, redis.Config{}), raw(t, shared)
+		b.Unmendable()
 		s := join(t, b, time.Minute)
 		require.NoError(t, b.QueueTasks(t.Context(), run("dead", "q")))
 		got := takeAll(t, s, "q", 1)
@@ -283,6 +285,7 @@ func giveGroup(t *testing.T, b *redis.Broker, s broker.Session, queue string) {
 // TestOneErrorTellsOfAQueueThatTakesNothing has many be on their way to it.
 func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
 	b := open(t, shared, redis.Config{})
+	b.Unmendable()
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	first := takeAll(t, s, "q", 1)

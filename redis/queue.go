@@ -324,8 +324,19 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 }
 
 // store sends groups until it is known whether they are stored, or cannot be
-// sent again. Each group's own refusal is its result.
+// sent again. Each group's own refusal is its result. What is stored instead of something
+// the script refuses before it writes anything, because of what is in a key: that is put
+// aside if it is the queue's.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
+	start := time.Now()
+	err := b.storeOnce(ctx, q, groups)
+	if len(groups[0].source) > 0 && isDamage(err) && b.mend(ctx, start, q.keys()...) {
+		return b.storeOnce(ctx, q, groups)
+	}
+	return err
+}
+
+func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := q.keys(q.ticks, q.disabled, q.dead, q.outbox, q.lines, q.turns, q.policy)
 	args := make([]any, 0, 64)
@@ -370,11 +381,18 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, sinc
 	var failed []*group
 	keys, mend := q.keys(), false
 	for _, g := range groups {
-		if g.source != nil || !isDamage(g.result) {
+		if !isDamage(g.result) {
 			continue
 		}
 		mend = true
-		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
+		owners := g.owners
+		if len(g.source) > 0 {
+			if g.source[0] != 'b' {
+				continue
+			}
+			owners = owners[1:] // without the group there is nothing to store
+		}
+		keys = slices.Concat(keys, owners, g.claims.keys, g.records)
 		if g.task == "" {
 			failed = append(failed, g)
 		}
