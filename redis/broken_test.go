@@ -163,3 +163,32 @@ func TestKeysThatMembersOfAGroupMeet(t *testing.T) {
 		})
 	}
 }
+
+// TestNumbersOfSlotsThatNoTakeHad do not stop a session, and are told of: it goes on
+// behind them, or they are put right.
+func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
+	for _, number := range []string{"9007199254740993", "1e300", "inf", "nan", "1000000000", "70"} {
+		t.Run(number, func(t *testing.T) {
+			b, c := open(t, shared, redis.Config{}), raw(t, shared)
+			s, base := join(t, b, time.Minute), prefix(t)+":{q}:"
+			for i := range 3 {
+				require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
+				one := takeAll(t, s, "q", 1)
+				require.NoError(t, c.HSet(t.Context(), base+"ops", s.ID(), number).Err())
+				require.NoError(t, b.QueueTasks(t.Context(), run("two", "q")))
+				two := takeAll(t, s, "q", 1)
+				require.Equal(t, []string{"two"}, ids(two))
+				told := b.Damaged()
+				require.LessOrEqual(t, len(told), 1)
+				if i == 0 {
+					require.Len(t, told, 1)
+					require.Equal(t, base+"ops", told[0].Key)
+				}
+				finishAll(t, s, append(one, two...))
+				require.NoError(t, s.Renew(t.Context()))
+			}
+			require.Zero(t, length(t, b, "q"))
+			require.Empty(t, c.SMembers(t.Context(), base+"flights").Val())
+		})
+	}
+}

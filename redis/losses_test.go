@@ -312,6 +312,9 @@ func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
 		"the field is deleted": func(t *testing.T, c *goredis.Client, base, session string) {
 			require.NoError(t, c.HDel(t.Context(), base+"ops", session).Err())
 		},
+		"the field is a number that no take had": func(t *testing.T, c *goredis.Client, base, session string) {
+			require.NoError(t, c.HSet(t.Context(), base+"ops", session, "9007199254740993").Err())
+		},
 		"the field is no number, and the queue is mended": func(t *testing.T, c *goredis.Client, base, session string) {
 			require.NoError(t, c.HSet(t.Context(), base+"ops", session, "x").Err())
 			require.NoError(t, c.Set(t.Context(), base+"outbox", "x", 0).Err())

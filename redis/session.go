@@ -41,6 +41,7 @@ type hold struct {
 	asked  bool         // a take with slot next may be executed unheard
 	doubt  bool         // there ever was a take unheard, which may be executed late
 	told   [2]time.Time // when producers were last told that it waits: for io, for cpu
+	strays int          // how often in turn a slot was said to be used that never was
 	listed listed       // when the server last listed all that it takes the session to hold
 	mark   string       // when, by the server, some of it was last recovered
 	took   [2]time.Time // the first take that no comparison has followed, and the last one

@@ -322,6 +322,9 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	if reply.due == toMove {
 		reply.due = s.moveOne(ctx, q)
 	}
+	if reply.due == usedUp && !asked && !unheard && !r.none() {
+		s.stray(h)
+	}
 	if reply.due == usedUp || len(reply.elements) == 0 {
 		return nil, s.tookNothing(h, r, reply.due, word == asleep, unheard, start), nil
 	}
@@ -352,6 +355,23 @@ func untilDue(ms int64) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
+// stray notes that the server says of a slot that it is used, though it never was: what
+// it knows of the session's slots is wrong. The session goes on behind that, twice as far
+// ahead each time.
+func (s *session) stray(h *hold) {
+	s.mu.Lock()
+	first := h.strays == 0
+	h.next += 1<<min(h.strays, maxStrays) - 1
+	h.strays++
+	s.mu.Unlock()
+	if first {
+		s.b.damage.add(broker.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
+	}
+}
+
+// maxStrays is up to when the distance doubles: it is beyond what the take script believes.
+const maxStrays = 40
+
 // tookNothing notes the reply to a take that was sent at start and found
 // nothing, and returns when to ask again at the latest.
 func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
@@ -364,7 +384,7 @@ func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, 
 		h.next, h.asked = h.next+1, false
 		return 0 // at once
 	}
-	h.asked = unheard
+	h.asked, h.strays = unheard, 0
 	if sleepy && r.io > 0 {
 		h.told[0] = start
 	}
@@ -412,7 +432,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	}
 	s.mu.Lock()
 	h.slots[number] = sl
-	h.next, h.asked = number+1, false
+	h.next, h.asked, h.strays = number+1, false, 0
 	s.noteTake(h)
 	s.mu.Unlock()
 	if len(bad) > 0 {

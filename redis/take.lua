@@ -64,7 +64,8 @@ local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
 
 local reply, apart = {}, ARGV[10] == '1'
 local used = redis.call('HGET', KEYS[14], session)
-if used and not tonumber(used) then
+local last = tonumber(used or 0)
+if not last or not (last <= slot + 1e12) then -- no call comes so late that its session is so far ahead
   redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
   used = slot
 end
