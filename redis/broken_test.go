@@ -192,3 +192,24 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 		})
 	}
 }
+
+// TestAReadyListThatAnotherPutsAside meanwhile is in nobody's way.
+func TestAReadyListThatAnotherPutsAside(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	ready := prefix(t) + ":{q}:io:1"
+	b.Instrument(`if 'NAME' == 'mend' then redis.call('DEL', '` + ready + `') end`)
+	require.NoError(t, c.Set(t.Context(), ready, "x", 0).Err())
+	require.NoError(t, b.QueueTasks(t.Context(), run("plain", "q")))
+	require.Equal(t, 1, length(t, b, "q"))
+}
+
+// TestARefusedRunLeavesNoRecord where its ready list cannot be put aside, which is named.
+func TestARefusedRunLeavesNoRecord(t *testing.T) {
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	b.Unmendable()
+	damage(t, "q")
+	kept := run("kept", "q")
+	kept.Keep = time.Hour
+	require.ErrorContains(t, b.QueueTasks(t.Context(), kept), "the key "+damagedList(t, "q")+" is a string, not a list")
+	require.Zero(t, c.Exists(t.Context(), prefix(t)+":{q}:rec:kept").Val())
+}

@@ -233,8 +233,14 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	ready, kind := q.fixed[l.lane], (l.lane-1)/3
 	wake, watched, woken := q.wake[kind], q.watched[kind], b.woken(kind)
 	then, start := b.confirming(), time.Now()
+	looked := false
 	again := func(err error) bool {
-		return transient(err) || isDamage(err) && b.mend(ctx, start, ready)
+		if !isDamage(err) {
+			return transient(err)
+		}
+		first := !looked // another may have put it aside meanwhile
+		looked = true
+		return b.mend(ctx, start, ready) || first
 	}
 	err := b.persist(ctx, again, func() error {
 		if r := b.clients.queue.routes; r != nil {
@@ -251,8 +257,28 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	})
 	if err == nil {
 		err = then.result()
+	} else if isDamage(err) && l.kept > 0 {
+		b.dropRecords(ctx, l)
 	}
 	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), unknown(err))
+}
+
+// dropRecords deletes the records of runs that were refused, which a transaction stores
+// all the same. Nobody else has such ids.
+func (b *Broker) dropRecords(ctx context.Context, l *load) {
+	args, err := bulks(slices.Clone(l.records), 2*l.kept)
+	if err != nil {
+		return
+	}
+	var keys []string
+	for i := 0; i < len(args); i += 2 {
+		if key, ok := args[i].([]byte); ok {
+			keys = append(keys, string(key))
+		}
+	}
+	_, _ = promptly(context.WithoutCancel(ctx), b, func(ctx context.Context) (int64, error) {
+		return b.clients.work.Del(ctx, keys...).Result()
+	})
 }
 
 func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, l *load, then *confirmation) error {
