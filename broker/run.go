@@ -285,5 +285,5 @@ type DeadLetter struct {
 	Run     *TaskRun // nil when its bytes could not be read
 	Raw     []byte   // those bytes
 	Failure Failure
-	At      time.Time // by the broker's clock
+	At      time.Time // by the broker's clock; zero of bytes that are no dead letter at all
 }

@@ -189,6 +189,16 @@ func appendFailure(b []byte, f *broker.Failure) []byte {
 // timeDigits is the length of the milliseconds that open a dead letter.
 const timeDigits = 13
 
+// readDead returns a stored dead letter. An entry that is none is one without a run, a
+// kind of failure and a time, so that it is seen and can be deleted.
+func readDead(s string) *broker.DeadLetter {
+	letter, err := parseDead(s)
+	if err != nil {
+		letter = &broker.DeadLetter{ID: rawID([]byte(s)), Raw: []byte(s), Failure: broker.Failure{Message: "the stored entry is no dead letter: " + err.Error()}}
+	}
+	return letter
+}
+
 // parseDead returns a stored dead letter: when it died in milliseconds as 13
 // digits, its failure, and its element.
 func parseDead(s string) (*broker.DeadLetter, error) {

@@ -271,7 +271,7 @@ func parseRecord(b []byte, record *broker.Record) error {
 }
 
 // DeadLetters returns up to max of the queue's dead letters, the newest first.
-// An entry that is not one is left out.
+// An entry that is not one has neither a run nor a time, and can only be deleted.
 func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]*broker.DeadLetter, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -288,9 +288,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	}
 	letters := make([]*broker.DeadLetter, 0, len(entries))
 	for _, e := range entries {
-		if letter, err := parseDead(e); err == nil {
-			letters = append(letters, letter)
-		}
+		letters = append(letters, readDead(e))
 	}
 	return letters, nil
 }

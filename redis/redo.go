@@ -78,10 +78,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	var removed []*goredis.IntCmd
 	var gathers []broker.Gather
 	for _, entry := range entries {
-		letter, err := parseDead(entry)
-		if err != nil {
-			continue
-		}
+		letter := readDead(entry)
 		if _, ok := wanted[letter.ID]; ok {
 			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
 			if letter.Run != nil {
@@ -114,8 +111,8 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 	var of []*broker.TaskRun // each group's
 	n := 0
 	for _, entry := range entries {
-		letter, err := parseDead(entry)
-		if err != nil || letter.Run == nil {
+		letter := readDead(entry)
+		if letter.Run == nil {
 			continue
 		}
 		if _, ok := others.wanted[letter.ID]; !ok {

@@ -283,9 +283,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 				}
 				var letters []*broker.DeadLetter
 				for _, entry := range entries[s].Val() {
-					if letter, err := parseDead(entry); err == nil {
-						letters = append(letters, letter)
-					}
+					letters = append(letters, readDead(entry))
 				}
 				give(broker.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
 			}

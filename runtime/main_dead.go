@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -87,7 +88,7 @@ func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
 		case o.kind != "" && l.Failure.Kind != o.kind:
 			return false
 		}
-		return o.older == 0 || l.At.Before(before)
+		return o.older == 0 || !l.At.IsZero() && l.At.Before(before)
 	}
 }
 
@@ -101,7 +102,7 @@ func (o *deadOptions) checkTask(a *app, command string, found int) error {
 }
 
 func newLetterView(queue string, l *broker.DeadLetter) runView {
-	v := runView{ID: l.ID, Queue: queue, State: string(broker.StateFailed), EndedAt: l.At, Failure: newFailureView(&l.Failure)}
+	v := runView{ID: l.ID, Queue: queue, State: string(broker.StateFailed), EndedAt: l.At, Failure: newFailureView(&l.Failure), Unreadable: l.Run == nil}
 	if run := l.Run; run != nil {
 		v.Task, v.Attempts, v.Deliveries, v.Priority, v.QueuedAt = run.Task, run.Attempt, run.Deliveries, run.Priority.String(), run.QueuedAt
 	}
@@ -160,14 +161,29 @@ func (a *app) deadList(ctx context.Context, args []string) error {
 func (a *app) printDead(views []runView, more bool) error {
 	w := a.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tKIND\tENDED\tMESSAGE")
+	unreadable := 0
 	for _, v := range views {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s ago\t%s\n", shown(v.ID), orDash(shown(v.Task)), shown(v.Queue),
-			shown(v.Failure.Kind), age(v.EndedAt), brief(v.Failure.Message, 100))
+		ended := age(v.EndedAt)
+		if !v.EndedAt.IsZero() {
+			ended += " ago"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", shown(v.ID), orDash(shown(v.Task)), shown(v.Queue),
+			orDash(shown(v.Failure.Kind)), ended, brief(v.Failure.Message, 100))
+		if v.Unreadable {
+			unreadable++
+		}
 	}
-	if err := w.Flush(); err != nil || !more {
+	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(a.stdout, "There are more; --limit, --queue, --task, --kind and --older choose which are shown.")
+	var text string
+	if unreadable > 0 {
+		text = fmt.Sprintf("%d of these cannot be read, and can only be deleted.\n", unreadable)
+	}
+	if more {
+		text += "There are more; --limit, --queue, --task, --kind and --older choose which are shown.\n"
+	}
+	_, err := io.WriteString(a.stdout, text)
 	return err
 }
 

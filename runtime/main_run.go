@@ -277,7 +277,7 @@ func (a *app) printRun(d *runDetail) error {
 	line("params", d.ParamsError)
 	line("result", string(d.Result)+d.ResultError)
 	if d.Failure != nil {
-		line("failure", d.Failure.Kind+": "+d.Failure.Message)
+		line("failure", strings.TrimPrefix(d.Failure.Kind+": ", ": ")+d.Failure.Message)
 	}
 	if err := w.Flush(); err != nil || d.Failure == nil || d.Failure.Stack == "" {
 		return err

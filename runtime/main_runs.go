@@ -44,6 +44,7 @@ type runView struct {
 	EndedAt    time.Time    `json:"ended_at,omitzero"` // of a dead one
 	Session    string       `json:"session,omitempty"` // that holds it
 	Failure    *failureView `json:"failure,omitempty"` // the last one
+	Unreadable bool         `json:"unreadable,omitempty"`
 }
 
 type failureView struct {

@@ -85,6 +85,7 @@ type (
 		EndedAt                                   time.Time `json:"ended_at"`
 		Due                                       time.Time
 		Failure                                   *shownFailure
+		Unreadable                                bool
 	}
 	shownDetail struct {
 		shownRun
@@ -380,6 +381,59 @@ func (f *fleet) die(n int, kind string) []string {
 	_, err := tasks.QueueMisbehaveBatch(f.ctx, make([]tasks.MisbehaveParams, n))
 	require.NoError(f.t, err)
 	return f.kill(n, kind)
+}
+
+// TestWhatIsNoDeadLetterIsListedAndDeleted: status counts it.
+func TestWhatIsNoDeadLetterIsListedAndDeleted(t *testing.T) {
+	f := newFleet(t)
+	ids := f.die(1, "timeout")
+	_, err := f.server.Do("RPUSH", "taskgen:{default}:dead", "", "garbage", "", strings.Repeat("9", 100))
+	require.NoError(t, err)
+	var list []shownRun
+	f.tells(&list, "dead", "list")
+	require.Len(t, list, 5)
+	require.Equal(t, ids[0], list[0].ID)
+	for _, odd := range list[1:] {
+		require.Contains(t, odd.Failure.Message, "the stored entry is no dead letter: ")
+		require.True(t, odd.Unreadable)
+		require.True(t, odd.EndedAt.IsZero(), "ended %v", odd.EndedAt)
+	}
+	out := f.says("dead", "list")
+	require.Regexp(t, `\n`+list[1].ID+` +- +default +- +- +the stored entry is no dead letter: `, out)
+	require.Contains(t, out, "\n4 of these cannot be read, and can only be deleted.\n")
+	require.NotContains(t, f.says("dead", "list", "--kind", "timeout"), "cannot be read")
+	require.Contains(t, f.says("run", list[1].ID), "failure   the stored entry is no dead letter: ")
+	require.Contains(t, f.app("dead", "retry", list[1].ID).stderr, "its bytes cannot be read, so that it can only be deleted")
+	require.Equal(t, "1 dead letter queued again, 3 stayed\n", f.says("dead", "retry", "--all"))
+	f.kill(1, "timeout")
+
+	// What has no kind and no age is chosen by neither.
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--older", "1ns", "--kind", "schema"))
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--older", "1h"))
+	require.Equal(t, "2 dead letters deleted\n", f.says("dead", "delete", rawIDOfNothing), "two of the same bytes")
+	require.Equal(t, "3 dead letters deleted\n", f.says("dead", "delete", "--all"))
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--all"))
+	left, err := f.server.Do("LLEN", "taskgen:{default}:dead")
+	require.NoError(t, err)
+	require.EqualValues(t, 0, left)
+}
+
+// rawIDOfNothing names bytes that are none.
+const rawIDOfNothing = "raw-e3b0c44298fc1c149afbf4c8"
+
+// TestWhatIsNoDeadLetterIsNotOld: nobody knows when it came, so DeadAge leaves it.
+func TestWhatIsNoDeadLetterIsNotOld(t *testing.T) {
+	f := newFleet(t)
+	old := "0000000001000\x00\x00\x00\x06\xc4\x00\xc4\x00\xc4\x00x" // of 1970
+	_, err := f.server.Do("RPUSH", "taskgen:{default}:dead", "garbage", old)
+	require.NoError(t, err)
+	consume(t, f.broker, taskrt.ConsumerConfig{DeadAge: time.Hour}, tasks.Tasks(nil))
+	f.await("the old one is deleted", func() bool {
+		n, err := f.server.Do("LLEN", "taskgen:{default}:dead")
+		require.NoError(t, err)
+		return n == int64(1)
+	})
+	require.Contains(t, f.says("dead", "list"), "the stored entry is no dead letter")
 }
 
 // kill has n queued runs of cpu tasks end as dead letters.

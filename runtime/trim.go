@@ -52,7 +52,7 @@ func (c *Consumer) trim(ctx context.Context, records broker.Records, controls br
 	oldest := time.Now().Add(-c.cfg.DeadAge)
 	var ids []string
 	for _, letter := range letters {
-		if letter.At.After(oldest) {
+		if letter.At.After(oldest) || letter.At.IsZero() { // nobody knows how old it is
 			kept[letter.ID] = true
 		} else if !kept[letter.ID] {
 			ids = append(ids, letter.ID)
