@@ -386,6 +386,7 @@ func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
 // goes on at once, and all is looked at in turn, though not by each recovery.
 func TestMuchThatStaysIsReadInParts(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	b.Unmendable()
 	s := join(t, b, time.Minute)
 	const many = 2000
 	outbox := prefix(t) + ":{q}:outbox"

@@ -31,7 +31,7 @@ func watchDurability(ctx context.Context, b broker.Broker, every time.Duration, 
 	}
 	var known []string
 	for first := true; ; {
-		asking, cancel := context.WithTimeout(ctx, every)
+		asking, cancel := context.WithTimeout(ctx, durabilityEvery)
 		d, err := server.DurabilityByInfo(asking)
 		cancel()
 		if err == nil {
