@@ -90,8 +90,8 @@ type ChildConfig struct {
 	// all variables of the consumer. The broker's URL is left out, since a child
 	// queues through its parent: TASKGEN_BROKER passes only by its full name, and so
 	// does what speaks of Redis and has the broker's password in it or, if there is
-	// none, is a Redis URL of its server and database. A broker that is neither [Open]'s nor of package redis is taken
-	// to be TASKGEN_BROKER's.
+	// none, is a Redis URL of its server and database. A broker that is neither
+	// [Open]'s nor of package redis is taken to be TASKGEN_BROKER's.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
 	// controller enabled for the groups in it. Each child gets one: the kernel

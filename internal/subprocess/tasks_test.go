@@ -135,7 +135,7 @@ func wait(ctx context.Context, _ string, parent *subprocess.Parent) (string, err
 		errors.Is(context.Cause(ctx), context.DeadlineExceeded)), nil
 }
 
-// stopped tells its process and fails with its context.
+// stopped tells the id of its process, and waits until it is to stop.
 func stopped(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	tell(ctx, parent, "%d", os.Getpid())
 	<-ctx.Done()
