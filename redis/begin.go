@@ -137,6 +137,7 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 		at, ok := o.Run.Receipt.(*receipt)
 		switch {
 		case !ok:
+		case o.Verdict != broker.Retry && o.Run.Deliveries < 2: // no delivery before it could have been spared
 		case o.Verdict != broker.Retry:
 			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), 0})
 		case o.Delay > 0:

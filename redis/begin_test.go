@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -179,4 +180,18 @@ func comesBackBegun(t *testing.T, policed bool) broker.State {
 	}
 	require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: "cancelled"}))
 	return record.State
+}
+
+// TestTheEndOfAFirstDeliveryForgetsNothingThatWasSpared: no delivery came before it, so
+// its end costs the server the same whether or not the consumer counts attempts.
+func TestTheEndOfAFirstDeliveryForgetsNothingThatWasSpared(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, c := open(t, server, redis.Config{}), raw(t, server)
+	require.NoError(t, b.QueueTasks(t.Context(), run("a", "q"), run("b", "q"), run("c", "q")))
+	s := join(t, b, time.Minute)
+	runs := takeAll(t, s, "q", 3)
+	before := calls(t, c, "del")[0]
+	finishAll(t, s, runs)
+	require.LessOrEqual(t, calls(t, c, "del")[0]-before, 1, "of the batch alone")
 }
