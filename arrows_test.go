@@ -28,19 +28,20 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/schema":     {"internal/scan"},
 		"internal/diff":       nil,
 		"internal/scan":       {"internal/cron", "internal/directive", "internal/naming"},
-		"internal/directive":  {"internal/cron", "internal/naming"},
+		"internal/directive":  {"internal/cron", "internal/naming", "internal/suggest"},
 		"internal/naming":     nil,
 		"internal/cron":       nil,
 		"codec":               nil,
 		"broker":              {"codec"},
 		"broker/brokertest":   {"broker"},
 		"broker/memory":       {"broker"},
-		"redis":               {"broker", "codec", "internal/brokerurl"},
+		"redis":               {"broker", "codec", "internal/brokerurl", "internal/suggest"},
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
+		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/subprocess", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

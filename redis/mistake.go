@@ -14,6 +14,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/internal/suggest"
 )
 
 // mistaken returns what is wrong with a URL that does not parse. It shows no
@@ -35,41 +37,19 @@ func mistaken(raw string) error {
 		if err == nil {
 			continue
 		}
-		near := slices.IndexFunc(known, func(k string) bool { return nearly(name, k) })
+		near := suggest.Closest(name, known, 1)
 		switch {
 		case slices.Contains(known, name) && strings.Contains(err.Error(), "unexpected option"):
 			return fmt.Errorf("parse broker url: option %s does not go with %s:; leave it out, or check the scheme", name, scheme)
 		case slices.Contains(known, name):
 			return fmt.Errorf("parse broker url: option %s cannot have the value it has; correct it, or leave it out", name)
-		case near >= 0:
-			return fmt.Errorf("parse broker url: unknown option %q; write %s", name, known[near])
+		case near != "":
+			return fmt.Errorf("parse broker url: unknown option %q; write %s", name, near)
 		}
 		return fmt.Errorf("parse broker url: one of its options is unknown, or has a value that it cannot have; "+
 			"there are %s and some of go-redis", strings.Join(known, ", "))
 	}
 	return errURL
-}
-
-// nearly reports whether a letter too many, a missing or a wrong one, or two
-// that are swapped, make all the difference between two words.
-func nearly(a, b string) bool {
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	n := 0
-	for n < len(a) && a[n] == b[n] {
-		n++
-	}
-	a, b = a[n:], b[n:]
-	switch {
-	case b == "":
-		return true
-	case a == b[1:]:
-		return true
-	case len(a) < len(b) || a == "":
-		return false
-	}
-	return a[1:] == b[1:] || len(a) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
 }
 
 // advised is an error with what to do about it.

@@ -40,13 +40,3 @@ func TestWhatIsPrintedSteersNoTerminal(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &back))
 	require.Equal(t, all.String(), back, "JSON means what it did")
 }
-
-func TestMisspellingsAreNear(t *testing.T) {
-	known := []string{"status", "runs", "run", "recorder_record"}
-	for word, want := range map[string]string{
-		"stauts": "status", "statu": "status", "rnu": "run", "run": "run", "runz": "runs", "recrder_recrod": "recorder_record",
-		"": "", "x": "", "dance": "", "record": "", strings.Repeat("r", 1_000_000): "",
-	} {
-		require.Equal(t, want, closest(word, known), "%.20s", word)
-	}
-}

@@ -3,6 +3,8 @@ package directive
 import (
 	"maps"
 	"slices"
+
+	"github.com/taskgen/taskgen/internal/suggest"
 )
 
 // rule is what the grammar says of one directive.
@@ -58,38 +60,5 @@ func names() []string { return slices.Sorted(maps.Keys(table)) }
 // closest returns the word of known that word is most likely a misspelling of,
 // or "" when none is near.
 func closest(word string, known []string) string {
-	best, limit := "", 1+len(word)/4
-	for _, k := range known {
-		if d := distance(word, k); d <= limit {
-			best, limit = k, d-1
-		}
-	}
-	return best
-}
-
-// distance is the number of letters inserted, deleted, changed or swapped with
-// their neighbour between a and b (optimal string alignment).
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(a)][len(b)]
+	return suggest.Closest(word, known, 1+len(word)/4)
 }
