@@ -35,13 +35,14 @@ func TestImportsGoOneWay(t *testing.T) {
 		"broker":              {"codec"},
 		"broker/brokertest":   {"broker"},
 		"broker/memory":       {"broker"},
-		"redis":               {"broker", "codec", "internal/brokerurl", "internal/suggest"},
+		"redis":               {"broker", "codec", "internal/backoff", "internal/brokerurl", "internal/suggest"},
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
+		"internal/backoff":    nil,
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

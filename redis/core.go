@@ -208,7 +208,7 @@ func (t *taker) forlorn() bool { return len(t.pending) == 0 && len(t.unheard()) 
 // wait for it, and there may be no further call here that would find it. It goes
 // on for as long as there are any.
 func (ts *takers) tidy(b *Broker) {
-	var wait backoff
+	wait := newBackoff()
 	for {
 		t, id := ts.takeForlorn()
 		if t == nil {
@@ -223,9 +223,9 @@ func (ts *takers) tidy(b *Broker) {
 		ts.mu.Unlock()
 		ts.put(t, id) // a call may have more luck meanwhile
 		if err == nil {
-			wait = backoff{}
+			wait.Reset()
 		} else {
-			wait.sleep(context.Background(), b)
+			wait.SleepUnless(context.Background(), b.closed)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 
 // listen reads ids of runs that have ended while anybody waits for one.
 func (e *endings) listen(r *endingReader) {
-	var wait backoff
+	wait := newBackoff()
 	for {
 		lists := e.lists(r)
 		if len(lists) == 0 {
@@ -148,14 +148,14 @@ func (e *endings) listen(r *endingReader) {
 		key, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
 		switch {
 		case err == nil:
-			wait = backoff{}
+			wait.Reset()
 			if eq := lists[key]; eq != nil {
 				e.tell(eq, ids)
 			}
 		case errors.Is(err, goredis.Nil):
-			wait = backoff{}
+			wait.Reset()
 		default:
-			wait.sleep(context.Background(), e.b)
+			wait.SleepUnless(context.Background(), e.b.closed)
 		}
 	}
 }

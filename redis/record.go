@@ -76,7 +76,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 // away. It returns then why there was no answer.
 func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
 	var away error
-	for wait := (backoff{}); ; wait.sleep(ctx, b) {
+	for wait := newBackoff(); ; wait.SleepUnless(ctx, b.closed) {
 		record, err := b.readRecord(ctx, q, id, waiter)
 		switch {
 		case errors.Is(err, broker.ErrUnavailable):

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // session is one consumer's hold. It has a hold a queue.
@@ -28,10 +29,10 @@ type session struct {
 
 	running running
 
-	paces    backoff  // Take's own, of waits that fail
-	troubles troubles // queues that cannot be taken from
-	seek     *seek    // Take's own: what is known of the several queues it takes from
-	apart    apart    // looks of takes from several nodes
+	paces    *backoff.Backoff // Take's own, of waits that fail
+	troubles troubles         // queues that cannot be taken from
+	seek     *seek            // Take's own: what is known of the several queues it takes from
+	apart    apart            // looks of takes from several nodes
 }
 
 // hold is what a session has of one queue.
@@ -124,7 +125,7 @@ func (b *Broker) join(lease time.Duration) (*session, error) {
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(millis(lease), 10)
-	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}, nil
+	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}, paces: newBackoff()}, nil
 }
 
 // ID names the session.

@@ -14,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
@@ -196,7 +197,7 @@ func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
 
 // listen reads tokens while anybody waits for them.
 func (s *sleepers) listen(g *sleepGroup) {
-	var wait backoff
+	wait := newBackoff()
 	for {
 		s.mu.Lock()
 		if len(g.waiting) == 0 || s.b.isClosed() {
@@ -208,13 +209,13 @@ func (s *sleepers) listen(g *sleepGroup) {
 		tokens, err := s.read(g)
 		switch {
 		case err == nil || errors.Is(err, goredis.Nil):
-			wait = backoff{}
+			wait.Reset()
 			if left := s.wake(g, tokens); len(left) > 0 {
 				s.giveOn(nil, left)
 			}
 		default:
 			s.logOdd(g, err)
-			wait.sleep(context.Background(), s.b)
+			wait.SleepUnless(context.Background(), s.b.closed)
 		}
 	}
 }
@@ -295,19 +296,8 @@ func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 	return tokens, nil
 }
 
-// backoff paces tries against a server that fails.
-type backoff struct{ last time.Duration }
-
-func (w *backoff) sleep(ctx context.Context, b *Broker) {
-	w.last = min(max(2*w.last, 50*time.Millisecond), longestNap)
-	timer := time.NewTimer(w.last)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-b.closed:
-	}
-}
+// newBackoff paces tries against a server that fails.
+func newBackoff() *backoff.Backoff { return backoff.New(50*time.Millisecond, longestNap) }
 
 // spawn starts a goroutine that Close waits for. It reports false when the
 // broker is closed.

@@ -116,7 +116,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		}
 		runs, next, err := s.takeSlot(ctx, h, r, awake, nap)
 		if err == nil {
-			s.paces = backoff{}
+			s.paces.Reset()
 		}
 		switch {
 		case err == nil && len(runs) > 0:
@@ -153,7 +153,7 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 	if !idempotent(err) && !isWrongType(err) {
 		return err
 	}
-	s.paces.sleep(ctx, s.b)
+	s.paces.SleepUnless(ctx, s.b.closed)
 	return nil // what is wrong shows then
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // entry is one schedule and the last of its ticks that is dealt with.
@@ -24,8 +25,8 @@ type entry struct {
 	made *broker.Entry // the schedule made at run time that it is; nil: it is the task's
 	gone bool          // that was changed or deleted
 
-	wake  time.Time // when there is something to do
-	retry *backoff  // nil unless the last try failed
+	wake  time.Time        // when there is something to do
+	retry *backoff.Backoff // nil unless the last try failed
 }
 
 const (
@@ -86,9 +87,9 @@ func (e *entry) plan(now time.Time, err error) {
 	switch {
 	case err != nil:
 		if e.retry == nil {
-			e.retry = newBackoff(100*time.Millisecond, 5*time.Second)
+			e.retry = backoff.New(100*time.Millisecond, 5*time.Second)
 		}
-		next = now.Add(e.retry.draw())
+		next = now.Add(e.retry.Next())
 	case e.held:
 		next = now.Add(heldFor)
 	case !ok:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // An outcome can be one that the broker records never: a key of its run has the wrong
@@ -95,7 +96,7 @@ func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []brok
 		return
 	}
 	p := &parts{list: [][]broker.Outcome{batch}}
-	for wait := newBackoff(20*time.Millisecond, time.Second); ; wait.sleep(ctx) {
+	for wait := backoff.New(20*time.Millisecond, time.Second); ; wait.Sleep(ctx) {
 		worked := p.try(func(part []broker.Outcome) error {
 			if p.tries == 1 {
 				return err
@@ -127,7 +128,7 @@ func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []brok
 		q.fails(true)
 		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", n, "error", p.err)
 		if worked {
-			wait.reset()
+			wait.Reset()
 		}
 	}
 }

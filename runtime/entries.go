@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // How often a scheduler asks whether schedules made at run time have changed.
@@ -17,7 +18,7 @@ const entriesEvery = 2 * time.Second
 // whenever they have changed.
 func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*line)) {
 	known := make(map[string]int64) // changes of each queue
-	wait := newBackoff(100*time.Millisecond, 5*time.Second)
+	wait := backoff.New(100*time.Millisecond, 5*time.Second)
 	var quiet time.Time
 	for ctx.Err() == nil {
 		var some bool
@@ -30,10 +31,10 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 			s.logger.Warn("cannot look for schedules made at run time, or not in all queues, trying again", "error", err)
 		}
 		if !some {
-			wait.sleep(ctx)
+			wait.Sleep(ctx)
 			continue
 		}
-		wait.reset()
+		wait.Reset()
 		s.watched.Store(time.Now().UnixNano())
 		sleepFor(ctx, entriesEvery, nil)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // predecessor is the handle of a run that another follows.
@@ -60,7 +61,7 @@ func (h *Handle[R]) isOwn(record *broker.Record) bool {
 // for one until it is clear that there will be none, at most for the time given.
 func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
 	began := time.Now()
-	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; wait.sleep(ctx) {
+	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
 		record, err := h.record(ctx, broker.Records.Record)
 		waited := time.Since(began)
 		switch {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // Handle refers to a run that was queued.
@@ -70,8 +71,8 @@ func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
 	record, err := h.ended(ctx)
-	for wait := newBackoff(50*time.Millisecond, 2*time.Second); errors.Is(err, broker.ErrUnavailable) && ctx.Err() == nil; {
-		wait.sleep(ctx)
+	for wait := backoff.New(50*time.Millisecond, 2*time.Second); errors.Is(err, broker.ErrUnavailable) && ctx.Err() == nil; {
+		wait.Sleep(ctx)
 		record, err = h.ended(ctx)
 	}
 	if err != nil {

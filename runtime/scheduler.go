@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -105,7 +106,7 @@ func (s *Scheduler) line(queue string) *line {
 			return l
 		}
 	}
-	l := &line{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: newBackoff(100*time.Millisecond, 5*time.Second)}
+	l := &line{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: backoff.New(100*time.Millisecond, 5*time.Second)}
 	s.lines = append(s.lines, l)
 	return l
 }
@@ -144,13 +145,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 
 // keepUp runs a loop, and again a little later whenever it panics.
 func (s *Scheduler) keepUp(ctx context.Context, what string, loop func(context.Context)) {
-	wait := newBackoff(100*time.Millisecond, 30*time.Second)
+	wait := backoff.New(100*time.Millisecond, 30*time.Second)
 	for ctx.Err() == nil {
 		err := guarded(func() error { loop(ctx); return nil })
 		if err != nil {
 			s.restarts.Add(1)
 			s.logger.Error("a loop of the scheduler panicked and starts again", "loop", what, "error", err, "stack", string(err.(*panicError).stack))
-			wait.sleep(ctx)
+			wait.Sleep(ctx)
 		}
 	}
 }

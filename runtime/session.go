@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	goruntime "runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -133,7 +133,7 @@ func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, t
 	if !ok {
 		return newCoreSession(c.broker, c.kinds, func(left broker.LeftOut) { c.tellOf(left) }), time.Now(), nil
 	}
-	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ; {
+	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, joinTimeout)
 		joined := time.Now()
 		lease, err := leaser.Join(attempt, c.cfg.Lease)
@@ -148,7 +148,7 @@ func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, t
 			return nil, time.Time{}, fmt.Errorf("join the broker: %w", err)
 		}
 		c.logger.Warn("cannot join the broker, trying again", "error", err)
-		wait.sleep(ctx)
+		wait.Sleep(ctx)
 	}
 }
 
@@ -278,16 +278,16 @@ func within(done <-chan struct{}, d time.Duration) bool {
 // more are to start. Those that have not started then go back.
 func (s *session) takeLoop() {
 	ctx := s.starting
-	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
+	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.take(ctx)
 		s.begin(runs)
 		goruntime.Gosched() // the runs first, then the request for more
 		switch {
 		case err == nil:
-			wait.reset()
+			wait.Reset()
 		case ctx.Err() == nil:
 			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
-			wait.sleep(ctx)
+			wait.Sleep(ctx)
 		}
 	}
 	for _, l := range s.lanes {
@@ -448,33 +448,6 @@ func (s *session) otherKind(want *broker.Want) {
 	}
 	if !s.kinds[CPU] {
 		want.CPU, want.AheadCPU = min(want.CPU-want.AheadCPU, other), 0
-	}
-}
-
-// backoff is an exponential wait with jitter between tries at the broker.
-type backoff struct{ min, max, next time.Duration }
-
-func newBackoff(minimum, maximum time.Duration) *backoff {
-	return &backoff{min: minimum, max: maximum, next: minimum}
-}
-
-func (b *backoff) reset() { b.next = b.min }
-
-// draw returns between half and the whole of the current wait; the next one is
-// twice as long.
-func (b *backoff) draw() time.Duration {
-	d := b.next/2 + rand.N(b.next/2+1)
-	b.next = min(2*b.next, b.max)
-	return d
-}
-
-// sleep waits for as long as draw says, less if ctx ends.
-func (b *backoff) sleep(ctx context.Context) {
-	timer := time.NewTimer(b.draw())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 // line is the schedules of one queue, which one loop deals with, so that a
@@ -20,7 +21,7 @@ type line struct {
 	entries   []*entry
 	agenda    agenda           // of the entries that are not dealt with just now
 	failing   int              // schedules whose last try failed
-	wait      *backoff         // while nothing works
+	wait      *backoff.Backoff // while nothing works
 	quiet     time.Time        // until when failures are not logged
 	odd       map[string]error // schedules that cannot be read, which were logged
 
@@ -130,11 +131,11 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	switch {
 	case ctx.Err() != nil:
 	case first.entry == nil:
-		l.wait.reset()
+		l.wait.Reset()
 	default:
 		l.logFailure(first.entry, first.err, int(failed.Load()))
 		if done.Load() == 0 && len(due) > 1 {
-			l.wait.sleep(ctx)
+			l.wait.Sleep(ctx)
 		}
 	}
 }
