@@ -39,10 +39,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
 		"internal/backoff":    nil,
+		"internal/ulid":       nil,
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "internal/ulid", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

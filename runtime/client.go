@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/ulid"
 )
 
 // Errors that callers decide on with errors.Is.
@@ -228,7 +227,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		made      = slab.made
 		payload   = slab.payload
 		now       = time.Now()
-		ids       = newIDs(now, len(params))
+		ids       = ulid.NewBatch(now, len(params))
 		schema    = d.Spec.schema()
 		parent, _ = CurrentRun(ctx)
 	)
@@ -241,7 +240,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 			err = d.Spec.encodeError(err)
 		}
 		if err == nil {
-			made[i].ID, made[i].Schema = ids[i*idSize:(i+1)*idSize], schema
+			made[i].ID, made[i].Schema = ids[i*ulid.Size:(i+1)*ulid.Size], schema
 			made[i].Payload = payload[from:len(payload):len(payload)]
 			d.police(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
@@ -413,7 +412,7 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 		}
 	}
 	if run.ID == "" && !run.OwnID {
-		run.ID = newID(now)
+		run.ID = ulid.New(now)
 	}
 	if len(opts) == 0 && parent == nil {
 		return nil // what is in it is the task's; the broker looks at all
@@ -451,35 +450,4 @@ func (s *Spec) schema() uint32 {
 		h = (h ^ uint32(s.Params[i])) * 16777619
 	}
 	return max(h, 1)
-}
-
-// crockford is the alphabet of base 32 that ULIDs use; it sorts as the bits do.
-const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-// newID returns a ULID (https://github.com/ulid/spec): 48 bits of
-// milliseconds and 80 random bits, in 26 characters that sort by time.
-func newID(now time.Time) string { return newIDs(now, 1) }
-
-// newIDs returns n ids, one behind the other.
-func newIDs(now time.Time, n int) string {
-	var ids strings.Builder
-	ids.Grow(n * idSize)
-	var id [idSize]byte
-	putBase32(id[:10], uint64(now.UnixMilli()))
-	for range n {
-		putBase32(id[10:18], rand.Uint64())
-		putBase32(id[18:], rand.Uint64())
-		ids.Write(id[:])
-	}
-	return ids.String()
-}
-
-const idSize = 26
-
-// putBase32 fills b with the last bits of v.
-func putBase32(b []byte, v uint64) {
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = crockford[v&31]
-		v >>= 5
-	}
 }

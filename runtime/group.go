@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/ulid"
 )
 
 // Group queues runs of one task, and has another queued with all their results,
@@ -121,7 +122,7 @@ func group[A, B any](ctx context.Context,
 			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued: name parameters with by= that next does not set from them", after.Run.Task)
 		}
 	}
-	id := newID(time.Now())
+	id := ulid.New(time.Now())
 	runs, err := membersOf(p, id, handles)
 	if err != nil {
 		return nil, err

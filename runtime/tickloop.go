@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/backoff"
+	"github.com/taskgen/taskgen/internal/ulid"
 )
 
 // line is the schedules of one queue, which one loop deals with, so that a
@@ -192,7 +193,7 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 	}
 	run := e.run(l.scheduler.clock.of(e))
 	if e.start == "" {
-		e.start = newID(run.QueuedAt)
+		e.start = ulid.New(run.QueuedAt)
 	}
 	run.ID, run.OwnID = e.start, true // it may have to be tried again
 	err := l.scheduler.broker.QueueTasks(ctx, run)
