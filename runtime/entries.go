@@ -14,9 +14,9 @@ import (
 // How often a scheduler asks whether schedules made at run time have changed.
 const entriesEvery = 2 * time.Second
 
-// watchEntries hands schedules made at run time to the lines of their queues,
+// watchEntries hands schedules made at run time to the loops of their queues,
 // whenever they have changed.
-func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*line)) {
+func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*queueLoop)) {
 	known := make(map[string]int64) // changes of each queue
 	wait := backoff.New(100*time.Millisecond, 5*time.Second)
 	var quiet time.Time
@@ -43,7 +43,7 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 // readEntries hands on the schedules of the queues in which they have changed. It is
 // false when it knows of no queue. Beside an error of one queue it has dealt with the
 // others.
-func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*line)) (some bool, failed error) {
+func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
 	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	changes, failed := t.EntryChanges(asking)
@@ -66,31 +66,31 @@ func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known m
 	return true, failed
 }
 
-// readQueue hands the schedules of a queue to its line.
-func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*line)) error {
+// readQueue hands the schedules of a queue to its loop.
+func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*queueLoop)) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	entries, err := t.Entries(ctx, queue)
 	if err == nil {
-		s.lineOf(queue, start).offer(entries)
+		s.startedLoop(queue, start).offer(entries)
 	}
 	return err
 }
 
-// lineOf returns the line of a queue, whose loop it starts if it makes it.
-func (s *Scheduler) lineOf(queue string, start func(*line)) *line {
+// startedLoop returns the loop of a queue, which it makes and starts if there is none.
+func (s *Scheduler) startedLoop(queue string, start func(*queueLoop)) *queueLoop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.lines)
-	l := s.line(queue)
-	if len(s.lines) > n {
+	n := len(s.loops)
+	l := s.loop(queue)
+	if len(s.loops) > n {
 		start(l)
 	}
 	return l
 }
 
-// offer tells the line's loop which schedules made at run time its queue has.
-func (l *line) offer(entries []*broker.Entry) {
+// offer notifies the loop of the schedules made at run time that its queue has.
+func (l *queueLoop) offer(entries []*broker.Entry) {
 	l.mu.Lock()
 	l.offered, l.news = entries, true
 	l.mu.Unlock()
@@ -101,7 +101,7 @@ func (l *line) offer(entries []*broker.Entry) {
 }
 
 // accept takes what was offered last.
-func (l *line) accept() {
+func (l *queueLoop) accept() {
 	l.mu.Lock()
 	entries, news := l.offered, l.news
 	l.offered, l.news = nil, false
@@ -133,7 +133,7 @@ func (l *line) accept() {
 
 // logOdd reports the schedules that are left alone as they cannot be read, once each,
 // in one line.
-func (l *line) logOdd(odd map[string]error) {
+func (l *queueLoop) logOdd(odd map[string]error) {
 	var ids []string
 	for id := range odd {
 		if _, known := l.odd[id]; !known {

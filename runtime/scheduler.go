@@ -64,7 +64,7 @@ type Scheduler struct {
 	watched  atomic.Int64 // when it was last known which schedules were made at run time, Unix nanoseconds
 
 	mu    sync.Mutex
-	lines []*line
+	loops []*queueLoop
 }
 
 // NewScheduler returns a scheduler of those of the given tasks that have a
@@ -93,21 +93,21 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 		if err := s.checkPolicies(e); err != nil {
 			return nil, fmt.Errorf("make a scheduler: %w", err)
 		}
-		l := s.line(t.spec.Queue)
+		l := s.loop(t.spec.Queue)
 		l.setEntries(append(l.entries, e))
 	}
 	return s, nil
 }
 
-// line returns the line of a queue, which it makes if need be.
-func (s *Scheduler) line(queue string) *line {
-	for _, l := range s.lines {
+// loop returns the loop of a queue, which it makes if there is none.
+func (s *Scheduler) loop(queue string) *queueLoop {
+	for _, l := range s.loops {
 		if l.queue == queue {
 			return l
 		}
 	}
-	l := &line{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: backoff.New(100*time.Millisecond, 5*time.Second)}
-	s.lines = append(s.lines, l)
+	l := &queueLoop{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: backoff.New(100*time.Millisecond, 5*time.Second)}
+	s.loops = append(s.loops, l)
 	return l
 }
 
@@ -123,12 +123,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		defer outliveReaders()()
 	}
 	var loops sync.WaitGroup
-	start := func(l *line) {
+	start := func(l *queueLoop) {
 		l.succeeded()
-		loops.Go(func() { s.keepUp(ctx, "the ticks of queue "+l.queue, l.loop) })
+		loops.Go(func() { s.keepUp(ctx, "the ticks of queue "+l.queue, l.run) })
 	}
 	s.mu.Lock()
-	for _, l := range s.lines {
+	for _, l := range s.loops {
 		start(l)
 	}
 	s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *Scheduler) Status() SchedulerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	oldest := s.watched.Load() // 0: there is no such loop
-	for _, l := range s.lines {
+	for _, l := range s.loops {
 		status.Schedules += int(l.size.Load())
 		if at := l.success.Load(); oldest == 0 || at < oldest {
 			oldest = at

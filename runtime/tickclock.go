@@ -103,7 +103,7 @@ func (e *entry) passes(from, to time.Time) (n int) {
 
 // resume has a schedule go on whose ticks were claimed up to an instant that is far to
 // come: by a clock that ran ahead, or before all were put back.
-func (l *line) resume(ctx context.Context, e *entry, now time.Time) error {
+func (l *queueLoop) resume(ctx context.Context, e *entry, now time.Time) error {
 	if err := l.lookForClaims(ctx, e, now); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (l *line) resume(ctx context.Context, e *entry, now time.Time) error {
 
 // lookForClaims reads the last claimed tick of a schedule all of whose ticks were
 // somebody else's of late.
-func (l *line) lookForClaims(ctx context.Context, e *entry, now time.Time) error {
+func (l *queueLoop) lookForClaims(ctx context.Context, e *entry, now time.Time) error {
 	schedules, ok := l.scheduler.broker.(broker.Schedules)
 	if !ok || e.made != nil || e.others <= mostPassed || now.Sub(e.looked).Abs() < clockTolerance {
 		return nil

@@ -14,13 +14,13 @@ import (
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
-// line is the schedules of one queue, which one loop deals with, so that a
-// queue that is slow delays no other's ticks.
-type line struct {
+// queueLoop deals with the schedules of one queue, so that a slow queue delays no
+// other's ticks.
+type queueLoop struct {
 	scheduler *Scheduler
 	queue     string
 	entries   []*entry
-	agenda    agenda           // of the entries that are not dealt with just now
+	heap      tickHeap         // of the entries that are not dealt with just now
 	failing   int              // schedules whose last try failed
 	wait      *backoff.Backoff // while nothing works
 	quiet     time.Time        // until when failures are not logged
@@ -43,17 +43,17 @@ const (
 )
 
 // setEntries has the loop deal with these.
-func (l *line) setEntries(entries []*entry) {
-	l.entries, l.agenda = entries, slices.Clone(entries)
-	heap.Init(&l.agenda)
+func (l *queueLoop) setEntries(entries []*entry) {
+	l.entries, l.heap = entries, slices.Clone(entries)
+	heap.Init(&l.heap)
 	l.failing = failing(entries)
 	l.size.Store(int64(len(entries)))
 }
 
-func (l *line) succeeded() { l.success.Store(time.Now().UnixNano()) }
+func (l *queueLoop) succeeded() { l.success.Store(time.Now().UnixNano()) }
 
-// loop deals with what is due until ctx ends.
-func (l *line) loop(ctx context.Context) {
+// run deals with what is due until ctx ends.
+func (l *queueLoop) run(ctx context.Context) {
 	l.setEntries(l.entries)
 	clock, before, lead := l.scheduler.clock, time.Time{}, time.Duration(0)
 	for ctx.Err() == nil {
@@ -66,7 +66,7 @@ func (l *line) loop(ctx context.Context) {
 			l.wakeAll(now)
 		}
 		before, lead = now, clock.lead()
-		due := l.agenda.take(now)
+		due := l.heap.take(now)
 		if len(due) == 0 {
 			if l.failing == 0 {
 				l.succeeded()
@@ -78,16 +78,16 @@ func (l *line) loop(ctx context.Context) {
 	}
 }
 
-func (l *line) nextWake(now time.Time) time.Time {
-	if len(l.agenda) == 0 {
+func (l *queueLoop) nextWake(now time.Time) time.Time {
+	if len(l.heap) == 0 {
 		return now.Add(maxSleep)
 	}
-	return l.agenda[0].wake
+	return l.heap[0].wake
 }
 
 // dealWith deals with entries, a bounded number at once. When none of those
 // tried works, it leaves the rest and waits: the broker is likely out of reach.
-func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
+func (l *queueLoop) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	l.failing -= failing(due)
 	var done, failed, next atomic.Int64
 	var first struct {
@@ -125,7 +125,7 @@ func (l *line) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	others.Wait()
 	for _, e := range due {
 		if !e.gone {
-			heap.Push(&l.agenda, e)
+			heap.Push(&l.heap, e)
 		}
 	}
 	l.failing += failing(due)
@@ -151,7 +151,7 @@ func failing(entries []*entry) (n int) {
 }
 
 // logFailure reports what does not work, and not again for a while.
-func (l *line) logFailure(e *entry, err error, failed int) {
+func (l *queueLoop) logFailure(e *entry, err error, failed int) {
 	if now := time.Now(); now.After(l.quiet) {
 		l.quiet = now.Add(quietFor)
 		l.scheduler.logger.Warn("cannot queue ticks, trying again", "queue", l.queue, "schedules", failed, "task", e.spec.Name, "error", err)
@@ -159,7 +159,7 @@ func (l *line) logFailure(e *entry, err error, failed int) {
 }
 
 // deal does all that is to do for an entry now.
-func (l *line) deal(ctx context.Context, e *entry) error {
+func (l *queueLoop) deal(ctx context.Context, e *entry) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	return guarded(func() error {
@@ -177,7 +177,7 @@ func (l *line) deal(ctx context.Context, e *entry) error {
 }
 
 // begin finds out up to where the ticks are dealt with.
-func (l *line) begin(ctx context.Context, e *entry) error {
+func (l *queueLoop) begin(ctx context.Context, e *entry) error {
 	if e.last.IsZero() {
 		e.last = l.scheduler.clock.of(e)
 	}
@@ -204,7 +204,7 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 }
 
 // queueDue queues the ticks that are due, those that nobody else has.
-func (l *line) queueDue(ctx context.Context, e *entry) error {
+func (l *queueLoop) queueDue(ctx context.Context, e *entry) error {
 	now := l.scheduler.clock.of(e)
 	if err := l.resume(ctx, e, now); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (l *line) queueDue(ctx context.Context, e *entry) error {
 
 // queueTick queues a tick unless it is somebody else's. It is false for one that
 // nobody shall have for now.
-func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bool, error) {
+func (l *queueLoop) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bool, error) {
 	run := e.run(now)
 	run.ID = e.name() + "@" + tick.UTC().Format(time.RFC3339Nano)
 	err := l.send(ctx, e, run, tick)
@@ -254,7 +254,7 @@ func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bo
 	return true, nil
 }
 
-func (l *line) send(ctx context.Context, e *entry, run *broker.TaskRun, tick time.Time) error {
+func (l *queueLoop) send(ctx context.Context, e *entry, run *broker.TaskRun, tick time.Time) error {
 	if e.made != nil {
 		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.made, run, tick)
 	}
@@ -266,11 +266,11 @@ func (l *line) send(ctx context.Context, e *entry, run *broker.TaskRun, tick tim
 }
 
 // wakeAll has all entries looked at now: a clock has jumped.
-func (l *line) wakeAll(now time.Time) {
-	for _, e := range l.agenda {
+func (l *queueLoop) wakeAll(now time.Time) {
+	for _, e := range l.heap {
 		e.wake = now
 	}
-	heap.Init(&l.agenda)
+	heap.Init(&l.heap)
 }
 
 // sleepFor waits for some time, for maxSleep at most, so that jumps of the clock and

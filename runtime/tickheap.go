@@ -133,27 +133,27 @@ func (e *entry) name() string {
 	return e.spec.Name
 }
 
-// agenda is entries in the order in which there is something to do.
-type agenda []*entry
+// tickHeap is entries in the order in which there is something to do.
+type tickHeap []*entry
 
-func (a agenda) Len() int           { return len(a) }
-func (a agenda) Less(i, j int) bool { return a[i].wake.Before(a[j].wake) }
-func (a agenda) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)        { *a = append(*a, x.(*entry)) }
+func (h tickHeap) Len() int           { return len(h) }
+func (h tickHeap) Less(i, j int) bool { return h[i].wake.Before(h[j].wake) }
+func (h tickHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *tickHeap) Push(x any)        { *h = append(*h, x.(*entry)) }
 
-func (a *agenda) Pop() any {
-	last := len(*a) - 1
-	e := (*a)[last]
-	(*a)[last] = nil
-	*a = (*a)[:last]
+func (h *tickHeap) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
 	return e
 }
 
 // take removes and returns the entries that have something to do now.
-func (a *agenda) take(now time.Time) []*entry {
+func (h *tickHeap) take(now time.Time) []*entry {
 	var due []*entry
-	for len(*a) > 0 && !(*a)[0].wake.After(now) {
-		due = append(due, heap.Pop(a).(*entry))
+	for len(*h) > 0 && !(*h)[0].wake.After(now) {
+		due = append(due, heap.Pop(h).(*entry))
 	}
 	return due
 }
