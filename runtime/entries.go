@@ -12,18 +12,18 @@ import (
 )
 
 // How often a scheduler asks whether schedules made at run time have changed.
-const entriesEvery = 2 * time.Second
+const changesEvery = 2 * time.Second
 
-// watchEntries hands schedules made at run time to the loops of their queues,
+// watchDynamic hands schedules made at run time to the loops of their queues,
 // whenever they have changed.
-func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*queueLoop)) {
+func (s *Scheduler) watchDynamic(ctx context.Context, t broker.Timetable, start func(*queueLoop)) {
 	known := make(map[string]int64) // changes of each queue
 	wait := backoff.New(100*time.Millisecond, 5*time.Second)
 	var quiet time.Time
 	for ctx.Err() == nil {
 		var some bool
 		err := guarded(func() (err error) {
-			some, err = s.readEntries(ctx, t, known, start)
+			some, err = s.readDynamic(ctx, t, known, start)
 			return err
 		})
 		if now := time.Now(); err != nil && ctx.Err() == nil && now.After(quiet) {
@@ -36,14 +36,14 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 		}
 		wait.Reset()
 		s.watched.Store(time.Now().UnixNano())
-		sleepFor(ctx, entriesEvery, nil)
+		sleepFor(ctx, changesEvery, nil)
 	}
 }
 
-// readEntries hands on the schedules of the queues in which they have changed. It is
+// readDynamic hands on the schedules of the queues in which they have changed. It is
 // false when it knows of no queue. Beside an error of one queue it has dealt with the
 // others.
-func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
+func (s *Scheduler) readDynamic(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
 	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	changes, failed := t.EntryChanges(asking)
@@ -109,9 +109,9 @@ func (l *queueLoop) accept() {
 	if !news {
 		return
 	}
-	old, odd := make(map[string]*entry), make(map[string]error)
-	kept := l.entries[:0:0]
-	for _, e := range l.entries {
+	old, odd := make(map[string]*schedule), make(map[string]error)
+	kept := l.schedules[:0:0]
+	for _, e := range l.schedules {
 		if e.made == nil {
 			kept = append(kept, e)
 		} else {
@@ -121,14 +121,14 @@ func (l *queueLoop) accept() {
 	for _, made := range entries {
 		if e := old[made.ID]; e != nil && e.made.Revision == made.Revision {
 			kept = append(kept, e)
-		} else if e, err := l.scheduler.entryOf(made); err != nil {
+		} else if e, err := l.scheduler.dynamic(made); err != nil {
 			odd[made.ID] = err
 		} else if e != nil {
 			kept = append(kept, e)
 		}
 	}
 	l.logOdd(odd)
-	l.setEntries(kept)
+	l.setSchedules(kept)
 }
 
 // logOdd reports the schedules that are left alone as they cannot be read, once each,
@@ -153,9 +153,9 @@ func (l *queueLoop) logOdd(odd map[string]error) {
 		"queue", l.queue, "skipped", len(odd), "schedules", someOf(quoted), "error", odd[ids[0]])
 }
 
-// entryOf returns what a scheduler knows of a schedule made at run time, nil if
+// dynamic returns what a scheduler knows of a schedule made at run time, nil if
 // its task is unknown here: others may know it.
-func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
+func (s *Scheduler) dynamic(made *broker.Entry) (*schedule, error) {
 	if err := made.Validate(); err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{spec: t.spec, task: t, table: table, made: made, begun: true, last: later(made.Since, made.Last)}
+	e := &schedule{spec: t.spec, task: t, table: table, made: made, begun: true, last: later(made.Since, made.Last)}
 	rules := t.spec.Schedule
 	e.spec.Queue = made.Run.Queue
 	e.spec.Schedule = Schedule{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
@@ -176,7 +176,7 @@ func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
 
 // madeRun makes the run of a tick of a schedule made at run time. The policies
 // are those of the task as it is now.
-func (e *entry) madeRun(now time.Time) *broker.TaskRun {
+func (e *schedule) madeRun(now time.Time) *broker.TaskRun {
 	run := *e.made.Run
 	run.QueuedAt, run.OwnID = now, false
 	fresh := broker.TaskRun{Payload: run.Payload}
@@ -187,7 +187,7 @@ func (e *entry) madeRun(now time.Time) *broker.TaskRun {
 }
 
 // checkPolicies refuses a task whose policies the broker does not keep.
-func (s *Scheduler) checkPolicies(e *entry) error {
+func (s *Scheduler) checkPolicies(e *schedule) error {
 	if p, ok := s.broker.(broker.Policies); ok && p.Policed() {
 		return nil
 	}

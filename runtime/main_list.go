@@ -198,7 +198,7 @@ func (a *app) listTicks(ctx context.Context, o *listOptions) error {
 		if table == nil {
 			continue
 		}
-		e := &entry{spec: t.spec, table: table}
+		e := &schedule{spec: t.spec, table: table}
 		for _, at := range nextTicks(table, o.next, o.from) {
 			ticks = append(ticks, tick{Task: t.spec.Name, At: e.at(at)})
 		}

@@ -89,12 +89,12 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 		if table == nil {
 			continue
 		}
-		e := &entry{spec: t.spec, task: t, table: table}
+		e := &schedule{spec: t.spec, task: t, table: table}
 		if err := s.checkPolicies(e); err != nil {
 			return nil, fmt.Errorf("make a scheduler: %w", err)
 		}
 		l := s.loop(t.spec.Queue)
-		l.setEntries(append(l.entries, e))
+		l.setSchedules(append(l.schedules, e))
 	}
 	return s, nil
 }
@@ -135,7 +135,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if t, ok := s.broker.(broker.Timetable); ok && len(s.tasks.list) > 0 {
 		s.watched.Store(time.Now().UnixNano())
 		loops.Go(func() {
-			s.keepUp(ctx, "schedules made at run time", func(ctx context.Context) { s.watchEntries(ctx, t, start) })
+			s.keepUp(ctx, "schedules made at run time", func(ctx context.Context) { s.watchDynamic(ctx, t, start) })
 		})
 	}
 	<-ctx.Done()

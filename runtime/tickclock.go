@@ -78,12 +78,12 @@ func (c *tickClock) lead() time.Duration {
 }
 
 // of returns the time by which a schedule goes.
-func (c *tickClock) of(e *entry) time.Time { return c.wall().Add(-c.shift(e)) }
+func (c *tickClock) of(e *schedule) time.Time { return c.wall().Add(-c.shift(e)) }
 
 // shift is how far the time by which a schedule goes is behind the clock: that of a
 // clock that runs ahead is the broker's, unless ticks were claimed that are yet to come
 // by that. Then it is the broker's that was put back.
-func (c *tickClock) shift(e *entry) time.Duration {
+func (c *tickClock) shift(e *schedule) time.Duration {
 	now, ahead := c.wall(), c.lead()
 	if ahead > 0 && e.last.After(now.Add(clockTolerance-ahead)) && !e.last.After(now.Add(clockTolerance)) {
 		return 0
@@ -93,7 +93,7 @@ func (c *tickClock) shift(e *entry) time.Duration {
 
 // passes returns how many ticks there are between two instants, up to one more than
 // mostPassed.
-func (e *entry) passes(from, to time.Time) (n int) {
+func (e *schedule) passes(from, to time.Time) (n int) {
 	tick, ok := e.table.next(from)
 	for ; ok && !tick.After(to) && n <= mostPassed; tick, ok = e.table.next(tick) {
 		n++
@@ -103,7 +103,7 @@ func (e *entry) passes(from, to time.Time) (n int) {
 
 // resume has a schedule go on whose ticks were claimed up to an instant that is far to
 // come: by a clock that ran ahead, or before all were put back.
-func (l *queueLoop) resume(ctx context.Context, e *entry, now time.Time) error {
+func (l *queueLoop) resume(ctx context.Context, e *schedule, now time.Time) error {
 	if err := l.lookForClaims(ctx, e, now); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (l *queueLoop) resume(ctx context.Context, e *entry, now time.Time) error {
 
 // lookForClaims reads the last claimed tick of a schedule all of whose ticks were
 // somebody else's of late.
-func (l *queueLoop) lookForClaims(ctx context.Context, e *entry, now time.Time) error {
+func (l *queueLoop) lookForClaims(ctx context.Context, e *schedule, now time.Time) error {
 	schedules, ok := l.scheduler.broker.(broker.Schedules)
 	if !ok || e.made != nil || e.others <= mostPassed || now.Sub(e.looked).Abs() < clockTolerance {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/taskgen/taskgen/internal/backoff"
 )
 
-// entry is one schedule and the last of its ticks that is dealt with.
-type entry struct {
+// schedule is one schedule and the last of its ticks that is dealt with.
+type schedule struct {
 	spec  Spec
 	task  *Task
 	table timetable
@@ -38,7 +38,7 @@ const (
 
 // due returns the ticks after the last one that is dealt with whose time has
 // come, the earliest first: all if missed ones are to run, else the latest.
-func (e *entry) due(now time.Time) []time.Time {
+func (e *schedule) due(now time.Time) []time.Time {
 	most := 1
 	if e.spec.Schedule.Missed == MissedAll {
 		most = e.spec.Schedule.MissedMax
@@ -58,17 +58,17 @@ func (e *entry) due(now time.Time) []time.Time {
 }
 
 // skips reports whether a due tick is one that was missed and does not run.
-func (e *entry) skips(tick, now time.Time, latest bool) bool {
+func (e *schedule) skips(tick, now time.Time, latest bool) bool {
 	return e.spec.Schedule.Missed == MissedSkip && (!latest || now.Sub(e.at(tick)) > onTime)
 }
 
 // at is when a tick's run is queued.
-func (e *entry) at(tick time.Time) time.Time {
+func (e *schedule) at(tick time.Time) time.Time {
 	return tick.Add(jitter(e.name(), tick, e.spec.Schedule.Jitter))
 }
 
 // next is when the next tick is due if none is now, false if there is none.
-func (e *entry) next(now time.Time) (time.Time, bool) {
+func (e *schedule) next(now time.Time) (time.Time, bool) {
 	var first time.Time
 	earliest := now.Add(-e.spec.Schedule.Jitter) // ticks whose jitter is not over
 	tick, ok := e.table.next(earliest.Add(-1))
@@ -82,7 +82,7 @@ func (e *entry) next(now time.Time) (time.Time, bool) {
 
 // plan sets when there is something to do again, after what there was at an
 // instant was done or, with an error, was not.
-func (e *entry) plan(now time.Time, err error) {
+func (e *schedule) plan(now time.Time, err error) {
 	next, ok := e.next(now)
 	switch {
 	case err != nil:
@@ -102,7 +102,7 @@ func (e *entry) plan(now time.Time, err error) {
 }
 
 // run makes the run of a tick, or of the scheduler's start.
-func (e *entry) run(now time.Time) *broker.TaskRun {
+func (e *schedule) run(now time.Time) *broker.TaskRun {
 	var run *broker.TaskRun
 	if e.made != nil {
 		run = e.madeRun(now)
@@ -126,20 +126,20 @@ func (e *entry) run(now time.Time) *broker.TaskRun {
 }
 
 // name is what a tick's run is named by.
-func (e *entry) name() string {
+func (e *schedule) name() string {
 	if e.made != nil {
 		return "entry/" + e.made.ID
 	}
 	return e.spec.Name
 }
 
-// tickHeap is entries in the order in which there is something to do.
-type tickHeap []*entry
+// tickHeap is schedules in the order in which there is something to do.
+type tickHeap []*schedule
 
 func (h tickHeap) Len() int           { return len(h) }
 func (h tickHeap) Less(i, j int) bool { return h[i].wake.Before(h[j].wake) }
 func (h tickHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *tickHeap) Push(x any)        { *h = append(*h, x.(*entry)) }
+func (h *tickHeap) Push(x any)        { *h = append(*h, x.(*schedule)) }
 
 func (h *tickHeap) Pop() any {
 	last := len(*h) - 1
@@ -149,11 +149,11 @@ func (h *tickHeap) Pop() any {
 	return e
 }
 
-// take removes and returns the entries that have something to do now.
-func (h *tickHeap) take(now time.Time) []*entry {
-	var due []*entry
+// take removes and returns the schedules that have something to do now.
+func (h *tickHeap) take(now time.Time) []*schedule {
+	var due []*schedule
 	for len(*h) > 0 && !(*h)[0].wake.After(now) {
-		due = append(due, heap.Pop(h).(*entry))
+		due = append(due, heap.Pop(h).(*schedule))
 	}
 	return due
 }

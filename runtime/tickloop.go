@@ -19,8 +19,8 @@ import (
 type queueLoop struct {
 	scheduler *Scheduler
 	queue     string
-	entries   []*entry
-	heap      tickHeap         // of the entries that are not dealt with just now
+	schedules []*schedule
+	heap      tickHeap         // of the schedules that are not dealt with just now
 	failing   int              // schedules whose last try failed
 	wait      *backoff.Backoff // while nothing works
 	quiet     time.Time        // until when failures are not logged
@@ -42,19 +42,19 @@ const (
 	quietFor    = 30 * time.Second // between two lines of log about what does not work
 )
 
-// setEntries has the loop deal with these.
-func (l *queueLoop) setEntries(entries []*entry) {
-	l.entries, l.heap = entries, slices.Clone(entries)
+// setSchedules has the loop deal with these.
+func (l *queueLoop) setSchedules(all []*schedule) {
+	l.schedules, l.heap = all, slices.Clone(all)
 	heap.Init(&l.heap)
-	l.failing = failing(entries)
-	l.size.Store(int64(len(entries)))
+	l.failing = failing(all)
+	l.size.Store(int64(len(all)))
 }
 
 func (l *queueLoop) succeeded() { l.success.Store(time.Now().UnixNano()) }
 
 // run deals with what is due until ctx ends.
 func (l *queueLoop) run(ctx context.Context) {
-	l.setEntries(l.entries)
+	l.setSchedules(l.schedules)
 	clock, before, lead := l.scheduler.clock, time.Time{}, time.Duration(0)
 	for ctx.Err() == nil {
 		l.accept()
@@ -85,14 +85,14 @@ func (l *queueLoop) nextWake(now time.Time) time.Time {
 	return l.heap[0].wake
 }
 
-// dealWith deals with entries, a bounded number at once. When none of those
+// dealWith deals with schedules, a bounded number at once. When none of those
 // tried works, it leaves the rest and waits: the broker is likely out of reach.
-func (l *queueLoop) dealWith(ctx context.Context, due []*entry, now time.Time) {
+func (l *queueLoop) dealWith(ctx context.Context, due []*schedule, now time.Time) {
 	l.failing -= failing(due)
 	var done, failed, next atomic.Int64
 	var first struct {
 		sync.Mutex
-		entry *entry
+		schedule *schedule
 		err   error
 	}
 	work := func() {
@@ -111,8 +111,8 @@ func (l *queueLoop) dealWith(ctx context.Context, due []*entry, now time.Time) {
 			}
 			failed.Add(1)
 			first.Lock()
-			if first.entry == nil {
-				first.entry, first.err = e, err
+			if first.schedule == nil {
+				first.schedule, first.err = e, err
 			}
 			first.Unlock()
 		}
@@ -121,7 +121,7 @@ func (l *queueLoop) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	for range min(len(due), maxAtOnce) - 1 {
 		others.Go(work)
 	}
-	work() // most often there is one entry, which needs no goroutine
+	work() // most often there is one schedule, which needs no goroutine
 	others.Wait()
 	for _, e := range due {
 		if !e.gone {
@@ -131,18 +131,18 @@ func (l *queueLoop) dealWith(ctx context.Context, due []*entry, now time.Time) {
 	l.failing += failing(due)
 	switch {
 	case ctx.Err() != nil:
-	case first.entry == nil:
+	case first.schedule == nil:
 		l.wait.Reset()
 	default:
-		l.logFailure(first.entry, first.err, int(failed.Load()))
+		l.logFailure(first.schedule, first.err, int(failed.Load()))
 		if done.Load() == 0 && len(due) > 1 {
 			l.wait.Sleep(ctx)
 		}
 	}
 }
 
-func failing(entries []*entry) (n int) {
-	for _, e := range entries {
+func failing(schedules []*schedule) (n int) {
+	for _, e := range schedules {
 		if e.retry != nil {
 			n++
 		}
@@ -151,15 +151,15 @@ func failing(entries []*entry) (n int) {
 }
 
 // logFailure reports what does not work, and not again for a while.
-func (l *queueLoop) logFailure(e *entry, err error, failed int) {
+func (l *queueLoop) logFailure(e *schedule, err error, failed int) {
 	if now := time.Now(); now.After(l.quiet) {
 		l.quiet = now.Add(quietFor)
 		l.scheduler.logger.Warn("cannot queue ticks, trying again", "queue", l.queue, "schedules", failed, "task", e.spec.Name, "error", err)
 	}
 }
 
-// deal does all that is to do for an entry now.
-func (l *queueLoop) deal(ctx context.Context, e *entry) error {
+// deal does all that is to do for a schedule now.
+func (l *queueLoop) deal(ctx context.Context, e *schedule) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	return guarded(func() error {
@@ -177,7 +177,7 @@ func (l *queueLoop) deal(ctx context.Context, e *entry) error {
 }
 
 // begin finds out up to where the ticks are dealt with.
-func (l *queueLoop) begin(ctx context.Context, e *entry) error {
+func (l *queueLoop) begin(ctx context.Context, e *schedule) error {
 	if e.last.IsZero() {
 		e.last = l.scheduler.clock.of(e)
 	}
@@ -204,7 +204,7 @@ func (l *queueLoop) begin(ctx context.Context, e *entry) error {
 }
 
 // queueDue queues the ticks that are due, those that nobody else has.
-func (l *queueLoop) queueDue(ctx context.Context, e *entry) error {
+func (l *queueLoop) queueDue(ctx context.Context, e *schedule) error {
 	now := l.scheduler.clock.of(e)
 	if err := l.resume(ctx, e, now); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (l *queueLoop) queueDue(ctx context.Context, e *entry) error {
 
 // queueTick queues a tick unless it is somebody else's. It is false for one that
 // nobody shall have for now.
-func (l *queueLoop) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bool, error) {
+func (l *queueLoop) queueTick(ctx context.Context, e *schedule, tick, now time.Time) (bool, error) {
 	run := e.run(now)
 	run.ID = e.name() + "@" + tick.UTC().Format(time.RFC3339Nano)
 	err := l.send(ctx, e, run, tick)
@@ -254,7 +254,7 @@ func (l *queueLoop) queueTick(ctx context.Context, e *entry, tick, now time.Time
 	return true, nil
 }
 
-func (l *queueLoop) send(ctx context.Context, e *entry, run *broker.TaskRun, tick time.Time) error {
+func (l *queueLoop) send(ctx context.Context, e *schedule, run *broker.TaskRun, tick time.Time) error {
 	if e.made != nil {
 		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.made, run, tick)
 	}
@@ -265,7 +265,7 @@ func (l *queueLoop) send(ctx context.Context, e *entry, run *broker.TaskRun, tic
 	return l.scheduler.broker.QueueTasks(ctx, run)
 }
 
-// wakeAll has all entries looked at now: a clock has jumped.
+// wakeAll has all schedules looked at now: a clock has jumped.
 func (l *queueLoop) wakeAll(now time.Time) {
 	for _, e := range l.heap {
 		e.wake = now
