@@ -72,7 +72,7 @@ func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue str
 	defer cancel()
 	entries, err := t.Entries(ctx, queue)
 	if err == nil {
-		s.startedLoop(queue, start).offer(entries)
+		s.startedLoop(queue, start).update(entries)
 	}
 	return err
 }
@@ -89,10 +89,10 @@ func (s *Scheduler) startedLoop(queue string, start func(*queueLoop)) *queueLoop
 	return l
 }
 
-// offer notifies the loop of the schedules made at run time that its queue has.
-func (l *queueLoop) offer(entries []*broker.Entry) {
+// update notifies the loop of the schedules made at run time that its queue has.
+func (l *queueLoop) update(entries []*broker.Entry) {
 	l.mu.Lock()
-	l.offered, l.news = entries, true
+	l.latest, l.hasUpdate = entries, true
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -100,47 +100,47 @@ func (l *queueLoop) offer(entries []*broker.Entry) {
 	}
 }
 
-// accept takes what was offered last.
-func (l *queueLoop) accept() {
+// applyUpdate takes what was offered last.
+func (l *queueLoop) applyUpdate() {
 	l.mu.Lock()
-	entries, news := l.offered, l.news
-	l.offered, l.news = nil, false
+	entries, news := l.latest, l.hasUpdate
+	l.latest, l.hasUpdate = nil, false
 	l.mu.Unlock()
 	if !news {
 		return
 	}
-	old, odd := make(map[string]*schedule), make(map[string]error)
+	old, unreadable := make(map[string]*schedule), make(map[string]error)
 	kept := l.schedules[:0:0]
 	for _, e := range l.schedules {
-		if e.made == nil {
+		if e.dynamic == nil {
 			kept = append(kept, e)
 		} else {
-			old[e.made.ID] = e
+			old[e.dynamic.ID] = e
 		}
 	}
-	for _, made := range entries {
-		if e := old[made.ID]; e != nil && e.made.Revision == made.Revision {
+	for _, stored := range entries {
+		if e := old[stored.ID]; e != nil && e.dynamic.Revision == stored.Revision {
 			kept = append(kept, e)
-		} else if e, err := l.scheduler.dynamic(made); err != nil {
-			odd[made.ID] = err
+		} else if e, err := l.scheduler.scheduleOf(stored); err != nil {
+			unreadable[stored.ID] = err
 		} else if e != nil {
 			kept = append(kept, e)
 		}
 	}
-	l.logOdd(odd)
+	l.logUnreadable(unreadable)
 	l.setSchedules(kept)
 }
 
-// logOdd reports the schedules that are left alone as they cannot be read, once each,
+// logUnreadable reports the schedules that are left alone as they cannot be read, once each,
 // in one line.
-func (l *queueLoop) logOdd(odd map[string]error) {
+func (l *queueLoop) logUnreadable(unreadable map[string]error) {
 	var ids []string
-	for id := range odd {
-		if _, known := l.odd[id]; !known {
+	for id := range unreadable {
+		if _, known := l.unreadable[id]; !known {
 			ids = append(ids, id)
 		}
 	}
-	l.odd = odd
+	l.unreadable = unreadable
 	if len(ids) == 0 {
 		return
 	}
@@ -150,34 +150,34 @@ func (l *queueLoop) logOdd(odd map[string]error) {
 		quoted[i] = fmt.Sprintf("%.64q", id)
 	}
 	l.scheduler.logger.Warn("schedules made at run time cannot be read and are left alone; put them again, or delete them",
-		"queue", l.queue, "skipped", len(odd), "schedules", someOf(quoted), "error", odd[ids[0]])
+		"queue", l.queue, "skipped", len(unreadable), "schedules", someOf(quoted), "error", unreadable[ids[0]])
 }
 
-// dynamic returns what a scheduler knows of a schedule made at run time, nil if
+// scheduleOf returns what a scheduler knows of a schedule made at run time, nil if
 // its task is unknown here: others may know it.
-func (s *Scheduler) dynamic(made *broker.Entry) (*schedule, error) {
-	if err := made.Validate(); err != nil {
+func (s *Scheduler) scheduleOf(stored *broker.Entry) (*schedule, error) {
+	if err := stored.Validate(); err != nil {
 		return nil, err
 	}
-	t := s.tasks.byName[made.Run.Task]
+	t := s.tasks.byName[stored.Run.Task]
 	if t == nil {
 		return nil, nil
 	}
-	table, err := parseRule(made.Spec, made.Zone)
+	table, err := parseRule(stored.Spec, stored.Zone)
 	if err != nil {
 		return nil, err
 	}
-	e := &schedule{spec: t.spec, task: t, table: table, made: made, begun: true, last: later(made.Since, made.Last)}
+	e := &schedule{spec: t.spec, task: t, table: table, dynamic: stored, begun: true, last: later(stored.Since, stored.Last)}
 	rules := t.spec.Schedule
-	e.spec.Queue = made.Run.Queue
+	e.spec.Queue = stored.Run.Queue
 	e.spec.Schedule = Schedule{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
 	return e, nil
 }
 
-// madeRun makes the run of a tick of a schedule made at run time. The policies
+// dynamicRun makes the run of a tick of a schedule made at run time. The policies
 // are those of the task as it is now.
-func (e *schedule) madeRun(now time.Time) *broker.TaskRun {
-	run := *e.made.Run
+func (e *schedule) dynamicRun(now time.Time) *broker.TaskRun {
+	run := *e.dynamic.Run
 	run.QueuedAt, run.OwnID = now, false
 	fresh := broker.TaskRun{Payload: run.Payload}
 	if e.task.police(&fresh) == nil { // else they stay as they were

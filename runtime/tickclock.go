@@ -17,7 +17,7 @@ const (
 	// A schedule goes on at once, if more of its ticks than this would have to pass
 	// until one comes that was not claimed: to stop for so long would be worse than to
 	// name an instant twice.
-	mostPassed = 4
+	maxSkipped = 4
 )
 
 // tickClock is a scheduler's clock, compared with the broker's: one that runs ahead
@@ -91,11 +91,11 @@ func (c *tickClock) shift(e *schedule) time.Duration {
 	return ahead
 }
 
-// passes returns how many ticks there are between two instants, up to one more than
-// mostPassed.
-func (e *schedule) passes(from, to time.Time) (n int) {
+// countTicks returns how many ticks there are between two instants, up to one more than
+// maxSkipped.
+func (e *schedule) countTicks(from, to time.Time) (n int) {
 	tick, ok := e.table.next(from)
-	for ; ok && !tick.After(to) && n <= mostPassed; tick, ok = e.table.next(tick) {
+	for ; ok && !tick.After(to) && n <= maxSkipped; tick, ok = e.table.next(tick) {
 		n++
 	}
 	return n
@@ -104,16 +104,16 @@ func (e *schedule) passes(from, to time.Time) (n int) {
 // resume has a schedule go on whose ticks were claimed up to an instant that is far to
 // come: by a clock that ran ahead, or before all were put back.
 func (l *queueLoop) resume(ctx context.Context, e *schedule, now time.Time) error {
-	if err := l.lookForClaims(ctx, e, now); err != nil {
+	if err := l.readLastClaim(ctx, e, now); err != nil {
 		return err
 	}
-	if !e.last.After(now.Add(clockTolerance)) || e.passes(now, e.last) <= mostPassed {
+	if !e.last.After(now.Add(clockTolerance)) || e.countTicks(now, e.last) <= maxSkipped {
 		return nil
 	}
 	if clock, ok := l.scheduler.broker.(broker.Clock); ok {
 		id := ""
-		if e.made != nil {
-			id = e.made.ID
+		if e.dynamic != nil {
+			id = e.dynamic.ID
 		}
 		if err := clock.RewindTicks(ctx, e.spec.Queue, e.spec.Name, id, e.last, now); err != nil {
 			return err
@@ -125,18 +125,18 @@ func (l *queueLoop) resume(ctx context.Context, e *schedule, now time.Time) erro
 	return nil
 }
 
-// lookForClaims reads the last claimed tick of a schedule all of whose ticks were
+// readLastClaim reads the last claimed tick of a schedule all of whose ticks were
 // somebody else's of late.
-func (l *queueLoop) lookForClaims(ctx context.Context, e *schedule, now time.Time) error {
+func (l *queueLoop) readLastClaim(ctx context.Context, e *schedule, now time.Time) error {
 	schedules, ok := l.scheduler.broker.(broker.Schedules)
-	if !ok || e.made != nil || e.others <= mostPassed || now.Sub(e.looked).Abs() < clockTolerance {
+	if !ok || e.dynamic != nil || e.others <= maxSkipped || now.Sub(e.claimRead).Abs() < clockTolerance {
 		return nil
 	}
 	last, err := schedules.LastTick(ctx, e.spec.Queue, e.spec.Name)
 	if err != nil {
 		return err
 	}
-	e.others, e.looked = 0, now
+	e.others, e.claimRead = 0, now
 	e.last = later(e.last, last)
 	return nil
 }

@@ -11,19 +11,19 @@ import (
 
 // schedule is one schedule and the last of its ticks that is dealt with.
 type schedule struct {
-	spec  Spec
-	task  *Task
-	table timetable
-	begun bool
-	last  time.Time
-	start string // the id of the run at the scheduler's start, once it has one
-	held  bool   // its task is disabled
+	spec     Spec
+	task     *Task
+	table    timetable
+	begun    bool
+	last     time.Time
+	start    string // the id of the run at the scheduler's start, once it has one
+	disabled bool   // its task is disabled
 
-	others int       // ticks in a row that others had claimed
-	looked time.Time // when it was last read which tick was claimed last
+	others    int       // ticks in a row that others had claimed
+	claimRead time.Time // when it was last read which tick was claimed last
 
-	made *broker.Entry // the schedule made at run time that it is; nil: it is the task's
-	gone bool          // that was changed or deleted
+	dynamic *broker.Entry // the schedule made at run time that it is; nil: it is the task's
+	changed bool          // that was changed or deleted
 
 	wake  time.Time        // when there is something to do
 	retry *backoff.Backoff // nil unless the last try failed
@@ -31,7 +31,7 @@ type schedule struct {
 
 const (
 	onTime           = time.Minute     // after its instant a tick counts as missed
-	heldFor          = 5 * time.Second // until it is seen whether a task is enabled again
+	disabledRecheck  = 5 * time.Second // until it is seen whether a task is enabled again
 	defaultMissedMax = 100
 	emptyPayload     = "\x80" // an empty map: parameters have their defaults
 )
@@ -80,9 +80,9 @@ func (e *schedule) next(now time.Time) (time.Time, bool) {
 	return first, !first.IsZero()
 }
 
-// plan sets when there is something to do again, after what there was at an
+// setWake sets when there is something to do again, after what there was at an
 // instant was done or, with an error, was not.
-func (e *schedule) plan(now time.Time, err error) {
+func (e *schedule) setWake(now time.Time, err error) {
 	next, ok := e.next(now)
 	switch {
 	case err != nil:
@@ -90,8 +90,8 @@ func (e *schedule) plan(now time.Time, err error) {
 			e.retry = backoff.New(100*time.Millisecond, 5*time.Second)
 		}
 		next = now.Add(e.retry.Next())
-	case e.held:
-		next = now.Add(heldFor)
+	case e.disabled:
+		next = now.Add(disabledRecheck)
 	case !ok:
 		next = now.AddDate(1, 0, 0) // there may be one when it has come nearer
 	}
@@ -104,8 +104,8 @@ func (e *schedule) plan(now time.Time, err error) {
 // run makes the run of a tick, or of the scheduler's start.
 func (e *schedule) run(now time.Time) *broker.TaskRun {
 	var run *broker.TaskRun
-	if e.made != nil {
-		run = e.madeRun(now)
+	if e.dynamic != nil {
+		run = e.dynamicRun(now)
 	} else {
 		run = e.spec.newRun(now)
 		run.Payload = []byte(emptyPayload)
@@ -127,8 +127,8 @@ func (e *schedule) run(now time.Time) *broker.TaskRun {
 
 // name is what a tick's run is named by.
 func (e *schedule) name() string {
-	if e.made != nil {
-		return "entry/" + e.made.ID
+	if e.dynamic != nil {
+		return "entry/" + e.dynamic.ID
 	}
 	return e.spec.Name
 }

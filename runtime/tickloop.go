@@ -17,19 +17,19 @@ import (
 // queueLoop deals with the schedules of one queue, so that a slow queue delays no
 // other's ticks.
 type queueLoop struct {
-	scheduler *Scheduler
-	queue     string
-	schedules []*schedule
-	heap      tickHeap         // of the schedules that are not dealt with just now
-	failing   int              // schedules whose last try failed
-	wait      *backoff.Backoff // while nothing works
-	quiet     time.Time        // until when failures are not logged
-	odd       map[string]error // schedules that cannot be read, which were logged
+	scheduler  *Scheduler
+	queue      string
+	schedules  []*schedule
+	heap       tickHeap         // of the schedules that are not dealt with just now
+	failing    int              // schedules whose last try failed
+	wait       *backoff.Backoff // while nothing works
+	logAgainAt time.Time        // until when failures are not logged
+	unreadable map[string]error // schedules that cannot be read, which were logged
 
-	mu      sync.Mutex
-	offered []*broker.Entry // all that were made at run time
-	news    bool            // they were offered and not accepted
-	wake    chan struct{}   // has a value when there is news
+	mu        sync.Mutex
+	latest    []*broker.Entry // all that were made at run time
+	hasUpdate bool            // they were offered and not accepted
+	wake      chan struct{}   // has a value when there is news
 
 	size    atomic.Int64 // schedules
 	success atomic.Int64 // when all was last done that was to do, Unix nanoseconds
@@ -57,7 +57,7 @@ func (l *queueLoop) run(ctx context.Context) {
 	l.setSchedules(l.schedules)
 	clock, before, lead := l.scheduler.clock, time.Time{}, time.Duration(0)
 	for ctx.Err() == nil {
-		l.accept()
+		l.applyUpdate()
 		asking, cancel := context.WithTimeout(ctx, tickTimeout)
 		_ = clock.compare(asking) // what cannot be asked yet is asked again for each schedule
 		cancel()
@@ -74,7 +74,7 @@ func (l *queueLoop) run(ctx context.Context) {
 			sleepFor(ctx, l.nextWake(now).Sub(now), l.wake)
 			continue
 		}
-		l.dealWith(ctx, due, now)
+		l.processAll(ctx, due, now)
 	}
 }
 
@@ -85,15 +85,15 @@ func (l *queueLoop) nextWake(now time.Time) time.Time {
 	return l.heap[0].wake
 }
 
-// dealWith deals with schedules, a bounded number at once. When none of those
+// processAll deals with schedules, a bounded number at once. When none of those
 // tried works, it leaves the rest and waits: the broker is likely out of reach.
-func (l *queueLoop) dealWith(ctx context.Context, due []*schedule, now time.Time) {
+func (l *queueLoop) processAll(ctx context.Context, due []*schedule, now time.Time) {
 	l.failing -= failing(due)
 	var done, failed, next atomic.Int64
 	var first struct {
 		sync.Mutex
 		schedule *schedule
-		err   error
+		err      error
 	}
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(due)); i = next.Add(1) - 1 {
@@ -101,9 +101,9 @@ func (l *queueLoop) dealWith(ctx context.Context, due []*schedule, now time.Time
 			if ctx.Err() != nil || done.Load() == 0 && failed.Load() >= maxAtOnce {
 				return // it is still due
 			}
-			err := l.deal(ctx, e)
+			err := l.process(ctx, e)
 			shift := l.scheduler.clock.shift(e)
-			e.plan(now.Add(-shift), err)
+			e.setWake(now.Add(-shift), err)
 			e.wake = e.wake.Add(shift)
 			if err == nil {
 				done.Add(1)
@@ -124,7 +124,7 @@ func (l *queueLoop) dealWith(ctx context.Context, due []*schedule, now time.Time
 	work() // most often there is one schedule, which needs no goroutine
 	others.Wait()
 	for _, e := range due {
-		if !e.gone {
+		if !e.changed {
 			heap.Push(&l.heap, e)
 		}
 	}
@@ -152,14 +152,14 @@ func failing(schedules []*schedule) (n int) {
 
 // logFailure reports what does not work, and not again for a while.
 func (l *queueLoop) logFailure(e *schedule, err error, failed int) {
-	if now := time.Now(); now.After(l.quiet) {
-		l.quiet = now.Add(quietFor)
+	if now := time.Now(); now.After(l.logAgainAt) {
+		l.logAgainAt = now.Add(quietFor)
 		l.scheduler.logger.Warn("cannot queue ticks, trying again", "queue", l.queue, "schedules", failed, "task", e.spec.Name, "error", err)
 	}
 }
 
-// deal does all that is to do for a schedule now.
-func (l *queueLoop) deal(ctx context.Context, e *schedule) error {
+// process does all that is to do for a schedule now.
+func (l *queueLoop) process(ctx context.Context, e *schedule) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	return guarded(func() error {
@@ -229,16 +229,16 @@ func (l *queueLoop) queueTick(ctx context.Context, e *schedule, tick, now time.T
 	run.ID = e.name() + "@" + tick.UTC().Format(time.RFC3339Nano)
 	err := l.send(ctx, e, run, tick)
 	logger := l.scheduler.logger
-	if e.held != errors.Is(err, broker.ErrDisabled) {
-		e.held = !e.held
-		logger.Info("the task of a schedule was disabled or enabled", "task", run.Task, "disabled", e.held)
+	if e.disabled != errors.Is(err, broker.ErrDisabled) {
+		e.disabled = !e.disabled
+		logger.Info("the task of a schedule was disabled or enabled", "task", run.Task, "disabled", e.disabled)
 	}
 	var overlap *DuplicateError
 	switch {
-	case e.held:
+	case e.disabled:
 		return false, nil
 	case errors.Is(err, broker.ErrNoEntry):
-		e.gone = true // what it is now, if anything, will be read
+		e.changed = true // what it is now, if anything, will be read
 		return false, nil
 	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
 		logger.Debug("a tick is left out: the run of an earlier one lives", "task", run.Task, "tick", run.ID, "run", overlap.Runs[0].ID)
@@ -255,8 +255,8 @@ func (l *queueLoop) queueTick(ctx context.Context, e *schedule, tick, now time.T
 }
 
 func (l *queueLoop) send(ctx context.Context, e *schedule, run *broker.TaskRun, tick time.Time) error {
-	if e.made != nil {
-		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.made, run, tick)
+	if e.dynamic != nil {
+		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.dynamic, run, tick)
 	}
 	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
 		return schedules.QueueTick(ctx, run, tick)
