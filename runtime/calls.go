@@ -9,6 +9,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Calls that a run in a child process makes through its parent.
@@ -151,7 +152,7 @@ func (s callServer) serve(ctx context.Context, run *broker.TaskRun, method strin
 	}
 	n := 1 + slices.IndexFunc(wireErrors, func(sentinel error) bool { return errors.Is(err, sentinel) })
 	b := codec.AppendInt(codec.AppendBool(nil, true), int64(n))
-	b = codec.AppendString(b, truncate(err.Error(), maxMessage))
+	b = codec.AppendString(b, text.Truncate(err.Error(), maxMessage))
 	var duplicates *DuplicateError
 	if !errors.As(err, &duplicates) {
 		return codec.AppendArrayLen(b, 0), nil

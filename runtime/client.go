@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
@@ -211,7 +212,7 @@ func (c *Client) reuseSlab(ctx context.Context, s *slab) {
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
+		return nil, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, err)
 	}
 	if len(params) == 0 {
 		if err := c.checkOptions(&d.Spec, opts); err != nil {
@@ -233,7 +234,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	)
 	for i := range params {
 		if made[0].OwnID && i > 0 {
-			return nil, fmt.Errorf("queue %s of task %s: the option ID names one run; queue them one by one, each with its own", count(len(params), "run"), d.Spec.Name)
+			return nil, fmt.Errorf("queue %s of task %s: the option ID names one run; queue them one by one, each with its own", text.Count(len(params), "run"), d.Spec.Name)
 		}
 		from := len(payload)
 		if payload, err = d.AppendParams(&params[i], payload); err != nil {
@@ -257,10 +258,10 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	slab.payload = payload
 	err = c.queue(ctx, slab.runs...)
 	if errors.Is(err, ErrNotReplicated) {
-		return handles, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, advise(err))
+		return handles, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, advise(err))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
+		return nil, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, err)
 	}
 	if len(opts) == 0 {
 		c.reuseSlab(ctx, slab)

@@ -9,13 +9,13 @@ import (
 	"math"
 	goruntime "runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // What one consumer can have of slots: beyond that a number is a mistake.
@@ -306,20 +306,8 @@ func (c *Consumer) warnOfQueues() {
 	}
 	if len(left) > 0 {
 		c.logger.Warn("this consumer does not take from the queues of some of its tasks",
-			"queues", someOf(slices.Sorted(maps.Keys(left))), "tasks", someOf(names))
+			"queues", text.List(slices.Sorted(maps.Keys(left)), mostListed), "tasks", text.List(names, mostListed))
 	}
-}
-
-// someOf writes a list of names, of a long one the beginning.
-func someOf(names []string) string { return firstOf(names, 5) }
-
-// firstOf writes a list of names, the first ones if they are more than most.
-func firstOf(names []string, most int) string {
-	list := strings.Join(names[:min(len(names), most)], ", ")
-	if more := len(names) - most; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
 }
 
 // busy is how many runs execute.

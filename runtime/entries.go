@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/backoff"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // How often a scheduler asks whether schedules made at run time have changed.
@@ -150,7 +151,7 @@ func (l *queueLoop) logUnreadable(unreadable map[string]error) {
 		quoted[i] = fmt.Sprintf("%.64q", id)
 	}
 	l.scheduler.logger.Warn("schedules made at run time cannot be read and are left alone; put them again, or delete them",
-		"queue", l.queue, "skipped", len(unreadable), "schedules", someOf(quoted), "error", unreadable[ids[0]])
+		"queue", l.queue, "skipped", len(unreadable), "schedules", text.List(quoted, mostListed), "error", unreadable[ids[0]])
 }
 
 // scheduleOf returns what a scheduler knows of a schedule made at run time, nil if

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 const (
@@ -274,7 +274,7 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outco
 		s.notices.say(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil:
-		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: truncate(follow.Error(), maxMessage)})
+		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: text.Truncate(follow.Error(), maxMessage)})
 	case d.task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
@@ -398,7 +398,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 		// The delivery is spent, not the attempt.
 		crashes := run.Deliveries - run.Attempt - int(x.spared)
 		if crashes >= s.cfg.MaxCrashes {
-			failure.Message += fmt.Sprintf(" (the last of %s)", count(crashes, "time"))
+			failure.Message += fmt.Sprintf(" (the last of %s)", text.Count(crashes, "time"))
 			return s.dead(run, failure)
 		}
 		wait = task.spec.Retry.wait(crashes)
@@ -485,7 +485,7 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 		f.Kind = string(Timeout)
 	}
 	secrets.get().hideFailure(&f)
-	f.Message, f.Stack = truncate(f.Message, maxMessage), truncate(f.Stack, maxStack)
+	f.Message, f.Stack = text.Truncate(f.Message, maxMessage), text.Truncate(f.Stack, maxStack)
 	return f
 }
 
@@ -501,11 +501,4 @@ func exitKind(exit *subprocess.ExitError) string {
 		return string(OOM)
 	}
 	return string(Crashed)
-}
-
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "… (truncated)"
 }

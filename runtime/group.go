@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
@@ -165,7 +166,7 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 		runs = append(runs, run)
 	}
 	if n := p.count(); n != len(handles) {
-		return nil, fmt.Errorf("the function that makes the members queued %s and returned %s; return that of each", count(n, "run"), count(len(handles), "handle"))
+		return nil, fmt.Errorf("the function that makes the members queued %s and returned %s; return that of each", text.Count(n, "run"), text.Count(len(handles), "handle"))
 	}
 	return runs, nil
 }

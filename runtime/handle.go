@@ -8,6 +8,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/backoff"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Handle refers to a run that was queued.
@@ -233,7 +234,7 @@ type RunError struct {
 func (e *RunError) Error() string {
 	after := ""
 	if e.Attempt > 0 {
-		after = " after " + count(e.Attempt, "attempt")
+		after = " after " + text.Count(e.Attempt, "attempt")
 	}
 	return fmt.Sprintf("run %s of task %s: %s%s: %s", e.ID, e.Task, e.Kind, after, e.Message)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // discoverEvery is how often a consumer with patterns among its queues asks the
@@ -199,7 +200,7 @@ func (c *Consumer) possible(found []string) []string {
 	slices.Sort(names)
 	if len(odd) > 0 {
 		slices.Sort(odd)
-		c.logger.Warn("names that no queue can have are skipped; remove them from the broker", "skipped", len(c.oddNames), "names", someOf(odd))
+		c.logger.Warn("names that no queue can have are skipped; remove them from the broker", "skipped", len(c.oddNames), "names", text.List(odd, mostListed))
 	}
 	return names
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // renewal is what is known of a session's lease.
@@ -131,5 +132,5 @@ func (c *Consumer) runningTasks() string {
 	for i, name := range names {
 		names[i] = fmt.Sprintf("%s ×%d", name, counts[name])
 	}
-	return someOf(names)
+	return text.List(names, mostListed)
 }

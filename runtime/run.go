@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Run tells a task about its own execution.
@@ -191,7 +192,7 @@ func CurrentRun(ctx context.Context) (*Run, bool) {
 // Outside of a task it does nothing.
 func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
-		note = truncate(c.secrets.get().hide(note), maxNote)
+		note = text.Truncate(c.secrets.get().hide(note), maxNote)
 		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: note})
 		if c.offers.tell != nil {
 			c.offers.tell()

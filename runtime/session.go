@@ -13,6 +13,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/backoff"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Why a run's context was cancelled, for context.Cause.
@@ -164,7 +165,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.busy())
 		s.halt(errStopping)
 		if !within(done, stopTimeout*5/8) {
-			err = fmt.Errorf("tasks that ignored the end of their contexts go on unsupervised: %s", count(s.busy(), "run"))
+			err = fmt.Errorf("tasks that ignored the end of their contexts go on unsupervised: %s", text.Count(s.busy(), "run"))
 		}
 	}
 	s.outcomes.close()
@@ -201,7 +202,7 @@ func (s *session) tellStop(grace time.Duration) slog.Level {
 	message := "stopping: no task is running"
 	if n > 0 {
 		grace = max(grace, 0)
-		message = fmt.Sprintf("stopping: waiting up to %s for %s", roundForPeople(grace), count(n, "running task"))
+		message = fmt.Sprintf("stopping: waiting up to %s for %s", roundForPeople(grace), text.Count(n, "running task"))
 		if s.stopHint != nil {
 			message += s.stopHint()
 		}
@@ -232,7 +233,7 @@ func (s *session) errOpen() error {
 	if s.core {
 		next = "this broker has no leases, so those that were to start again are lost"
 	}
-	return fmt.Errorf("record what became of %s: %w; %s", count(s.open(), "run"), why, next)
+	return fmt.Errorf("record what became of %s: %w; %s", text.Count(s.open(), "run"), why, next)
 }
 
 // leave gives back what is held, unless runs are open: to give these back would
@@ -253,14 +254,6 @@ func (s *session) idle() <-chan struct{} {
 		close(done)
 	}()
 	return done
-}
-
-// count writes a number of things.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func within(done <-chan struct{}, d time.Duration) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Of the runs that were in flight when a process died any may have killed it. They
@@ -174,7 +175,7 @@ func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcom
 	d.note(run, time.Now(), 0, string(Crashed))
 	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
 	if lost := run.Deliveries - run.Attempt - times; lost > 0 {
-		message += fmt.Sprintf("; %s of consumers that live is not counted", count(lost, "lost lease"))
+		message += fmt.Sprintf("; %s of consumers that live is not counted", text.Count(lost, "lost lease"))
 	}
 	return s.dead(run, broker.Failure{Kind: string(Crashed), Message: message})
 }

@@ -1,0 +1,32 @@
+// Package text writes numbers and lists for people, bounded in size.
+package text
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Count writes a number of things: "1 run", "2 runs".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// List joins the first names, at most so many, and counts the others.
+func List(names []string, most int) string {
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if more := len(names) - most; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+// Truncate cuts s behind n bytes, and says so.
+func Truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "… (truncated)"
+}
