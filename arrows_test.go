@@ -40,11 +40,12 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/brokerurl":  nil,
 		"internal/backoff":    nil,
 		"internal/text":       nil,
+		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/text", "internal/ulid"},
 		"internal/ulid":       nil,
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/cron", "internal/naming", "internal/subprocess", "internal/suggest", "internal/text", "internal/ulid", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/tick"
 )
 
 // taskInfo is a task as list prints it.
@@ -171,8 +172,8 @@ func (a *app) schedules(ctx context.Context, url string) ([]ScheduledInfo, error
 	return Schedules(WithClient(ctx, NewClient(b, ClientConfig{})))
 }
 
-// tick is one coming run of a schedule as list prints it.
-type tick struct {
+// listedTick is one coming run of a schedule as list prints it.
+type listedTick struct {
 	Task  string    `json:"task"`
 	At    time.Time `json:"at"`              // in the schedule's zone, jitter included
 	ID    string    `json:"id,omitempty"`    // of a schedule made at run time
@@ -189,30 +190,30 @@ func (a *app) listTicks(ctx context.Context, o *listOptions) error {
 	if n := max(len(a.tasks.list)+len(made), 1); o.next > maxTicks/n {
 		return usagef("list", "--next is %d; of %s at most %d are printed", o.next, count(n, "schedule"), maxTicks/n)
 	}
-	ticks := []tick{}
+	ticks := []listedTick{}
 	for _, t := range a.tasks.list {
-		table, err := t.spec.Schedule.timetable()
+		rule := t.spec.Schedule.rule()
+		table, err := rule.Timetable()
 		if err != nil {
 			return fmt.Errorf("list ticks of task %s: %w", t.spec.Name, err)
 		}
 		if table == nil {
 			continue
 		}
-		e := &schedule{spec: t.spec, table: table}
 		for _, at := range nextTicks(table, o.next, o.from) {
-			ticks = append(ticks, tick{Task: t.spec.Name, At: e.at(at)})
+			ticks = append(ticks, listedTick{Task: t.spec.Name, At: rule.At(t.spec.Name, at)})
 		}
 	}
 	for _, s := range made {
-		table, err := parseRule(s.Spec, s.Zone)
+		table, err := tick.Parse(s.Spec, s.Zone)
 		if err != nil {
 			continue // a rule of another version: list shows it, without a next tick
 		}
-		for _, at := range nextTicks(table, o.next, later(o.from, s.Since)) {
-			ticks = append(ticks, tick{s.Task, at, s.ID, s.Queue})
+		for _, at := range nextTicks(table, o.next, tick.Later(o.from, s.Since)) {
+			ticks = append(ticks, listedTick{s.Task, at, s.ID, s.Queue})
 		}
 	}
-	slices.SortStableFunc(ticks, func(a, b tick) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(ticks, func(a, b listedTick) int { return a.At.Compare(b.At) })
 	if err := a.printTicks(ticks, o.json); err != nil {
 		return err
 	}
@@ -220,14 +221,14 @@ func (a *app) listTicks(ctx context.Context, o *listOptions) error {
 }
 
 // nextTicks returns the first n ticks after an instant.
-func nextTicks(table timetable, n int, from time.Time) (ticks []time.Time) {
-	for at, ok := table.next(from); ok && len(ticks) < n; at, ok = table.next(at) {
+func nextTicks(table tick.Timetable, n int, from time.Time) (ticks []time.Time) {
+	for at, ok := table.Next(from); ok && len(ticks) < n; at, ok = table.Next(at) {
 		ticks = append(ticks, at)
 	}
 	return ticks
 }
 
-func (a *app) printTicks(ticks []tick, asJSON bool) error {
+func (a *app) printTicks(ticks []listedTick, asJSON bool) error {
 	if asJSON {
 		return a.printJSON(ticks)
 	}

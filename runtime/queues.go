@@ -18,6 +18,9 @@ import (
 // broker which queues there are.
 const discoverEvery = 3 * time.Second
 
+// discoverLogEvery is how often it is logged at most that this fails.
+const discoverLogEvery = 30 * time.Second
+
 // queueSet is the queues that a consumer takes from.
 type queueSet struct {
 	strict   bool
@@ -149,7 +152,7 @@ func (c *Consumer) discover(ctx context.Context) {
 	defer cancel()
 	found, err := c.queueNames(try)
 	if now := time.Now(); err != nil && ctx.Err() == nil && now.After(c.undiscovered) {
-		c.undiscovered = now.Add(quietFor)
+		c.undiscovered = now.Add(discoverLogEvery)
 		c.logger.Warn("cannot look for queues, or not for all, trying again", "error", err)
 	}
 	if found == nil {

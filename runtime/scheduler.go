@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/backoff"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/tick"
 )
 
 // SchedulerConfig tunes a scheduler; its zero value works.
@@ -55,16 +53,8 @@ type SchedulerConfig struct {
 // have to pass until one comes that was not claimed; a schedule of which more would
 // have to pass goes on at once, and says so in the log.
 type Scheduler struct {
-	broker   broker.Broker
-	tasks    taskSet
-	logger   *slog.Logger
-	clock    *tickClock
-	running  atomic.Bool
-	restarts atomic.Int64
-	watched  atomic.Int64 // when it was last known which schedules were made at run time, Unix nanoseconds
-
-	mu    sync.Mutex
-	loops []*queueLoop
+	ticks   *tick.Scheduler
+	running atomic.Bool
 }
 
 // NewScheduler returns a scheduler of those of the given tasks that have a
@@ -80,35 +70,69 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Scheduler{broker: b, tasks: tasks, logger: cfg.Logger, clock: newTickClock(b, cfg.Logger)}
-	for _, t := range tasks.list {
-		table, err := t.spec.Schedule.timetable()
-		if err != nil {
-			return nil, fmt.Errorf("make a scheduler: schedule of task %s: %w", t.spec.Name, err)
-		}
-		if table == nil {
-			continue
-		}
-		e := &schedule{spec: t.spec, task: t, table: table}
-		if err := s.checkPolicies(e); err != nil {
-			return nil, fmt.Errorf("make a scheduler: %w", err)
-		}
-		l := s.loop(t.spec.Queue)
-		l.setSchedules(append(l.schedules, e))
+	own, byName := tickTasks(tasks)
+	ticks, err := tick.New(b, cfg.Logger, own, byName)
+	if err != nil {
+		return nil, fmt.Errorf("make a scheduler: %w", err)
 	}
-	return s, nil
+	if err := checkTickPolicies(b, tasks); err != nil {
+		return nil, fmt.Errorf("make a scheduler: %w", err)
+	}
+	return &Scheduler{ticks: ticks}, nil
 }
 
-// loop returns the loop of a queue, which it makes if there is none.
-func (s *Scheduler) loop(queue string) *queueLoop {
-	for _, l := range s.loops {
-		if l.queue == queue {
-			return l
+// tickTasks returns the tasks as their schedules know them, in the order of their
+// names, and by all their names.
+func tickTasks(tasks taskSet) (list []*tick.Task, byName map[string]*tick.Task) {
+	of := make(map[*Task]*tick.Task, len(tasks.list))
+	for _, t := range tasks.list {
+		of[t] = &tick.Task{Name: t.spec.Name, Queue: t.spec.Queue, Rule: t.spec.Schedule.rule(), NewRun: t.newTickRun, ApplyPolicies: t.police}
+		list = append(list, of[t])
+	}
+	byName = make(map[string]*tick.Task, len(tasks.byName))
+	for name, t := range tasks.byName {
+		byName[name] = of[t]
+	}
+	return list, byName
+}
+
+// rule returns the schedule as package tick has it. The values of Missed are the same.
+func (s *Schedule) rule() tick.Rule {
+	return tick.Rule{
+		Every: s.Every, Start: s.Start, Cron: s.Cron, Zone: s.Zone, Jitter: s.Jitter,
+		Missed: tick.Missed(s.Missed), MissedMax: s.MissedMax, SkipOverlap: s.SkipOverlap,
+	}
+}
+
+// newTickRun makes the run of a tick, without an id: its parameters have their
+// defaults.
+func (t *Task) newTickRun(now time.Time) *broker.TaskRun {
+	const emptyMap = "\x80"
+	run := t.spec.newRun(now)
+	run.Payload = []byte(emptyMap)
+	_ = t.police(run) // without a default for a parameter the run ends as a schema failure
+	return run
+}
+
+// checkTickPolicies refuses scheduled tasks with policies that the broker does not
+// keep.
+func checkTickPolicies(b broker.Broker, tasks taskSet) error {
+	if p, ok := b.(broker.Policies); ok && p.Policed() {
+		return nil
+	}
+	for _, t := range tasks.list {
+		schedule := t.spec.Schedule
+		if schedule.Every == 0 && schedule.Cron == "" {
+			continue
+		}
+		if schedule.SkipOverlap {
+			return fmt.Errorf("task %s has //task:overlap skip, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", t.spec.Name)
+		}
+		if err := refusePolicies(t.newTickRun(time.Now())); err != nil {
+			return err
 		}
 	}
-	l := &queueLoop{scheduler: s, queue: queue, wake: make(chan struct{}, 1), wait: backoff.New(100*time.Millisecond, 5*time.Second)}
-	s.loops = append(s.loops, l)
-	return l
+	return nil
 }
 
 // Run queues ticks until ctx ends and returns nil then. When the broker does
@@ -122,48 +146,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if !subprocess.InTest() { // as in Consumer.Run
 		defer outliveReaders()()
 	}
-	var loops sync.WaitGroup
-	start := func(l *queueLoop) {
-		l.succeeded()
-		loops.Go(func() { s.keepUp(ctx, "the ticks of queue "+l.queue, l.run) })
-	}
-	s.mu.Lock()
-	for _, l := range s.loops {
-		start(l)
-	}
-	s.mu.Unlock()
-	if t, ok := s.broker.(broker.Timetable); ok && len(s.tasks.list) > 0 {
-		s.watched.Store(time.Now().UnixNano())
-		loops.Go(func() {
-			s.keepUp(ctx, "schedules made at run time", func(ctx context.Context) { s.watchDynamic(ctx, t, start) })
-		})
-	}
-	<-ctx.Done()
-	loops.Wait()
+	s.ticks.Run(ctx)
 	return nil
-}
-
-// keepUp runs a loop, and again a little later whenever it panics.
-func (s *Scheduler) keepUp(ctx context.Context, what string, loop func(context.Context)) {
-	wait := backoff.New(100*time.Millisecond, 30*time.Second)
-	for ctx.Err() == nil {
-		err := guarded(func() error { loop(ctx); return nil })
-		if err != nil {
-			s.restarts.Add(1)
-			s.logger.Error("a loop of the scheduler panicked and starts again", "loop", what, "error", err, "stack", string(err.(*panicError).stack))
-			wait.Sleep(ctx)
-		}
-	}
-}
-
-// guarded makes a panic of f a *panicError.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
-		}
-	}()
-	return f()
 }
 
 // SchedulerStatus is what a scheduler tells of itself.
@@ -178,20 +162,5 @@ type SchedulerStatus struct {
 	Restarts int
 }
 
-// Status tells how the scheduler is. It may be called at any time.
-func (s *Scheduler) Status() SchedulerStatus {
-	status := SchedulerStatus{Restarts: int(s.restarts.Load())}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	oldest := s.watched.Load() // 0: there is no such loop
-	for _, l := range s.loops {
-		status.Schedules += int(l.size.Load())
-		if at := l.success.Load(); oldest == 0 || at < oldest {
-			oldest = at
-		}
-	}
-	if oldest != 0 {
-		status.LastSuccess = time.Unix(0, oldest)
-	}
-	return status
-}
+// Status returns the scheduler's state. It may be called at any time.
+func (s *Scheduler) Status() SchedulerStatus { return SchedulerStatus(s.ticks.Status()) }

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/tick"
 )
 
 // ErrNoSchedule: the queue has no schedule made at run time with this id.
 var ErrNoSchedule = broker.ErrNoEntry
-
-// minEvery is the shortest interval of a schedule made at run time.
-const minEvery = time.Second
 
 // Scheduled is a schedule that was made at run time.
 type Scheduled struct {
@@ -60,7 +57,7 @@ func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 }
 
 func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts []QueueOption) (*Scheduled, error) {
-	table, err := parseRule(spec, tz)
+	table, err := tick.Parse(spec, tz)
 	if err != nil {
 		return nil, err
 	}
@@ -90,18 +87,11 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err := t.PutEntry(ctx, e); err != nil {
 		return nil, err
 	}
-	next, _ := table.next(later(e.Since, e.Last))
+	next, _ := table.Next(tick.Later(e.Since, e.Last))
 	if now := time.Now(); next.Before(now) {
-		next, _ = table.next(now)
+		next, _ = table.Next(now)
 	}
 	return &Scheduled{ID: e.ID, Queue: run.Queue, Next: next, client: c}, nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // timetable returns what keeps schedules made at run time.
@@ -114,35 +104,6 @@ func (c *Client) timetable() (broker.Timetable, error) {
 		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.Timetable, such as the embedded one or Redis")
 	}
 	return t, nil
-}
-
-// parseRule reads when a schedule made at run time has its ticks.
-func parseRule(spec, zone string) (timetable, error) {
-	if len(spec) > broker.MaxSpec {
-		return nil, fmt.Errorf("the schedule has %d bytes, at most %d are allowed", len(spec), broker.MaxSpec)
-	}
-	rest, ok := strings.CutPrefix(spec, "@every ")
-	if !ok {
-		s := Schedule{Cron: spec, Zone: zone}
-		if zone == "Local" {
-			return nil, errors.New("the time zone Local is another one on each machine; name it, such as Europe/Rome")
-		}
-		table, err := s.timetable()
-		if table == nil && err == nil {
-			err = errors.New(`the schedule is empty; write a cron expression, or "@every" and a duration such as 10m`)
-		}
-		return table, err
-	}
-	every, err := time.ParseDuration(strings.TrimSpace(rest))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%q is not \"@every\" and a duration such as 10m", spec)
-	case every < minEvery:
-		return nil, fmt.Errorf("the interval %s is shorter than %s", every, minEvery)
-	case zone != "":
-		return nil, fmt.Errorf("an interval has no time zone; leave %q out, or use a cron expression", zone)
-	}
-	return interval(every), nil
 }
 
 // ScheduledInfo is a schedule that was made at run time, as it is now.
@@ -179,8 +140,8 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 		list[i] = ScheduledInfo{
 			ID: e.ID, Queue: e.Run.Queue, Task: e.Run.Task, Spec: e.Spec, Zone: e.Zone, Since: e.Since, Last: e.Last,
 		}
-		if table, err := parseRule(e.Spec, e.Zone); err == nil {
-			list[i].Next, _ = table.next(later(now, e.Last))
+		if table, err := tick.Parse(e.Spec, e.Zone); err == nil {
+			list[i].Next, _ = table.Next(tick.Later(now, e.Last))
 		}
 	}
 	return list, err

@@ -1,4 +1,4 @@
-package runtime
+package tick
 
 import (
 	"context"
@@ -11,11 +11,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
 	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stepped is a broker whose clock, and the ticks that were queued on it, a test sees.
 type stepped struct {
@@ -68,8 +72,14 @@ func (c *clockTest) put(scheduler, server time.Duration) {
 
 // start runs a scheduler of a task that runs at this interval.
 func (c *clockTest) start(every time.Duration) (stop func()) {
-	task := Task{spec: Spec{Name: "task", Queue: "q", Schedule: Schedule{Every: every}}, police: func(*broker.TaskRun) error { return nil }}
-	s, err := NewScheduler(c.b, SchedulerConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, []Task{task})
+	task := &Task{
+		Name: "task", Queue: "q", Rule: Rule{Every: every},
+		NewRun: func(now time.Time) *broker.TaskRun {
+			return &broker.TaskRun{Task: "task", Queue: "q", QueuedAt: now, Payload: []byte("\x80")}
+		},
+		ApplyPolicies: func(*broker.TaskRun) error { return nil },
+	}
+	s, err := New(c.b, slog.New(slog.NewTextHandler(io.Discard, nil)), []*Task{task}, map[string]*Task{"task": task})
 	require.NoError(c, err)
 	s.clock.wall = func() time.Time {
 		c.mu.Lock()
@@ -78,7 +88,7 @@ func (c *clockTest) start(every time.Duration) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
-	run.Go(func() { _ = s.Run(ctx) })
+	run.Go(func() { s.Run(ctx) })
 	return func() {
 		cancel()
 		run.Wait()
@@ -182,10 +192,11 @@ func testClaimsOfTheFuture(t *testing.T, before bool) {
 
 func TestTicksAreRewoundOnRedis(t *testing.T) {
 	server := redistest.Start(t)
-	b, err := Open(t.Context(), server.URL())
+	b, err := redis.Open(t.Context(), server.URL(), redis.Config{})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
-	clock, schedules := b.(broker.Clock), b.(broker.Schedules)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	var clock broker.Clock = b
+	var schedules broker.Schedules = b
 	now, err := clock.Now(t.Context())
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, time.Minute)

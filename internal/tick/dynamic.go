@@ -1,4 +1,4 @@
-package runtime
+package tick
 
 import (
 	"context"
@@ -12,23 +12,25 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// How often a scheduler asks whether schedules made at run time have changed.
-const changesEvery = 2 * time.Second
+const (
+	changesEvery = 2 * time.Second // between two questions whether dynamic schedules have changed
+	mostListed   = 5               // ids in a line of log
+)
 
-// watchDynamic hands schedules made at run time to the loops of their queues,
-// whenever they have changed.
+// watchDynamic passes dynamic schedules to the loops of their queues, whenever they
+// have changed, until ctx ends.
 func (s *Scheduler) watchDynamic(ctx context.Context, t broker.Timetable, start func(*queueLoop)) {
 	known := make(map[string]int64) // changes of each queue
 	wait := backoff.New(100*time.Millisecond, 5*time.Second)
-	var quiet time.Time
+	var logAgainAt time.Time
 	for ctx.Err() == nil {
 		var some bool
-		err := guarded(func() (err error) {
+		err := guard(func() (err error) {
 			some, err = s.readDynamic(ctx, t, known, start)
 			return err
 		})
-		if now := time.Now(); err != nil && ctx.Err() == nil && now.After(quiet) {
-			quiet = now.Add(quietFor)
+		if now := time.Now(); err != nil && ctx.Err() == nil && now.After(logAgainAt) {
+			logAgainAt = now.Add(logEvery)
 			s.logger.Warn("cannot look for schedules made at run time, or not in all queues, trying again", "error", err)
 		}
 		if !some {
@@ -41,9 +43,9 @@ func (s *Scheduler) watchDynamic(ctx context.Context, t broker.Timetable, start 
 	}
 }
 
-// readDynamic hands on the schedules of the queues in which they have changed. It is
-// false when it knows of no queue. Beside an error of one queue it has dealt with the
-// others.
+// readDynamic passes on the schedules of the queues in which they have changed. It
+// returns false if the broker answered for no queue. If some queues fail, it returns an
+// error and has passed on those of the others.
 func (s *Scheduler) readDynamic(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
 	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
@@ -67,7 +69,7 @@ func (s *Scheduler) readDynamic(ctx context.Context, t broker.Timetable, known m
 	return true, failed
 }
 
-// readQueue hands the schedules of a queue to its loop.
+// readQueue passes the dynamic schedules of a queue to its loop.
 func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*queueLoop)) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
@@ -90,50 +92,50 @@ func (s *Scheduler) startedLoop(queue string, start func(*queueLoop)) *queueLoop
 	return l
 }
 
-// update notifies the loop of the schedules made at run time that its queue has.
+// update gives the loop all dynamic schedules of its queue. It does not block.
 func (l *queueLoop) update(entries []*broker.Entry) {
 	l.mu.Lock()
 	l.latest, l.hasUpdate = entries, true
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
-	default: // it was told already
+	default: // an earlier update wakes it
 	}
 }
 
-// applyUpdate takes what was offered last.
+// applyUpdate replaces the loop's dynamic schedules by those of the last update. A
+// schedule that has not changed keeps its state.
 func (l *queueLoop) applyUpdate() {
 	l.mu.Lock()
-	entries, news := l.latest, l.hasUpdate
+	entries, hasUpdate := l.latest, l.hasUpdate
 	l.latest, l.hasUpdate = nil, false
 	l.mu.Unlock()
-	if !news {
+	if !hasUpdate {
 		return
 	}
 	old, unreadable := make(map[string]*schedule), make(map[string]error)
 	kept := l.schedules[:0:0]
-	for _, e := range l.schedules {
-		if e.dynamic == nil {
-			kept = append(kept, e)
+	for _, s := range l.schedules {
+		if s.dynamic == nil {
+			kept = append(kept, s)
 		} else {
-			old[e.dynamic.ID] = e
+			old[s.dynamic.ID] = s
 		}
 	}
 	for _, stored := range entries {
-		if e := old[stored.ID]; e != nil && e.dynamic.Revision == stored.Revision {
-			kept = append(kept, e)
-		} else if e, err := l.scheduler.scheduleOf(stored); err != nil {
+		if s := old[stored.ID]; s != nil && s.dynamic.Revision == stored.Revision {
+			kept = append(kept, s)
+		} else if s, err := l.scheduler.scheduleOf(stored); err != nil {
 			unreadable[stored.ID] = err
-		} else if e != nil {
-			kept = append(kept, e)
+		} else if s != nil {
+			kept = append(kept, s)
 		}
 	}
 	l.logUnreadable(unreadable)
 	l.setSchedules(kept)
 }
 
-// logUnreadable reports the schedules that are left alone as they cannot be read, once each,
-// in one line.
+// logUnreadable logs the dynamic schedules that cannot be read, each once, in one line.
 func (l *queueLoop) logUnreadable(unreadable map[string]error) {
 	var ids []string
 	for id := range unreadable {
@@ -154,46 +156,22 @@ func (l *queueLoop) logUnreadable(unreadable map[string]error) {
 		"queue", l.queue, "skipped", len(unreadable), "schedules", text.List(quoted, mostListed), "error", unreadable[ids[0]])
 }
 
-// scheduleOf returns what a scheduler knows of a schedule made at run time, nil if
-// its task is unknown here: others may know it.
+// scheduleOf returns a dynamic schedule, nil if its task is unknown here: another
+// scheduler may know it.
 func (s *Scheduler) scheduleOf(stored *broker.Entry) (*schedule, error) {
 	if err := stored.Validate(); err != nil {
 		return nil, err
 	}
-	t := s.tasks.byName[stored.Run.Task]
+	t := s.byName[stored.Run.Task]
 	if t == nil {
 		return nil, nil
 	}
-	table, err := parseRule(stored.Spec, stored.Zone)
+	table, err := Parse(stored.Spec, stored.Zone)
 	if err != nil {
 		return nil, err
 	}
-	e := &schedule{spec: t.spec, task: t, table: table, dynamic: stored, begun: true, last: later(stored.Since, stored.Last)}
-	rules := t.spec.Schedule
-	e.spec.Queue = stored.Run.Queue
-	e.spec.Schedule = Schedule{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
-	return e, nil
-}
-
-// dynamicRun makes the run of a tick of a schedule made at run time. The policies
-// are those of the task as it is now.
-func (e *schedule) dynamicRun(now time.Time) *broker.TaskRun {
-	run := *e.dynamic.Run
-	run.QueuedAt, run.OwnID = now, false
-	fresh := broker.TaskRun{Payload: run.Payload}
-	if e.task.police(&fresh) == nil { // else they stay as they were
-		run.Rules = fresh.Rules
-	}
-	return &run
-}
-
-// checkPolicies refuses a task whose policies the broker does not keep.
-func (s *Scheduler) checkPolicies(e *schedule) error {
-	if p, ok := s.broker.(broker.Policies); ok && p.Policed() {
-		return nil
-	}
-	if e.spec.Schedule.SkipOverlap {
-		return fmt.Errorf("task %s has //task:overlap skip, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", e.spec.Name)
-	}
-	return refusePolicies(e.run(time.Now()))
+	return &schedule{
+		task: t, queue: stored.Run.Queue, table: table, dynamic: stored, begun: true, last: Later(stored.Since, stored.Last),
+		rule: Rule{Missed: t.Rule.Missed, MissedMax: t.Rule.MissedMax, SkipOverlap: t.Rule.SkipOverlap},
+	}, nil
 }
