@@ -39,13 +39,14 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
 		"internal/backoff":    nil,
+		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/text", "internal/ulid"},
 		"internal/ulid":       nil,
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/relay"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -165,11 +166,12 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 		return respond(ctx, nil, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}
 	deadline, _ := ctx.Deadline()
-	client := NewClient(parentBroker{parent}, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
+	client := NewClient(relay.NewBroker(parent), ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
 	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
 	x.secrets = task.secretsOf(run.Payload)
-	progress := newProgressTeller(ctx, parent, x)
-	defer progress.end()
+	progress := relay.NewProgress(ctx, parent, x.progress.Load)
+	x.offers.progressed = progress.Changed
+	defer progress.Close()
 	defer task.spec.surround()()
 	result, err := protect(x, task, run.Payload, parent.DecodeMemory())
 	return respond(x, x.secrets, result, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/relay"
 	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
@@ -18,7 +19,7 @@ import (
 var (
 	ErrNoClient        = errors.New("no client: pass a context from taskrt.WithClient, or call taskrt.SetDefault once at start")
 	ErrUnknownTask     = errors.New("unknown task")
-	ErrPayloadTooLarge = errors.New("payload too large") // of a run, or of one call's runs together
+	ErrPayloadTooLarge = relay.ErrPayloadTooLarge // of a run, or of one call's runs together
 	ErrCancelled       = errors.New("run cancelled")
 
 	// ErrDuplicate: a run with this ID, or with the same parameters of a task that

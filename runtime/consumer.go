@@ -245,7 +245,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
 	c.warnOfQueues()
 	children := c.cfg.Children.pool(&c.cfg)
-	children.Call, children.Schema = callServer{c.client}.serve, c.tasks.childSchema()
+	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
 	pool, err := subprocess.NewPool(children)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

@@ -129,7 +129,7 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 		ctx = runCtx // what ended it tells a timeout from a failure
 		result, err = protectGoroutine(ctx, t, run.Payload)
 	} else {
-		pool, poolErr := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, GrantsBroker: grantsOf(client.broker), Call: callServer{client}.serve})
+		pool, poolErr := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: childGrace, Logger: logger, Env: o.env, GrantsBroker: grantsOf(client.broker), Call: serveCalls(client)})
 		if poolErr != nil {
 			return nil, nil, poolErr
 		}

@@ -83,10 +83,10 @@ type runContext struct {
 
 // offers is what a session's tasks, or a child process's, may ask their contexts for.
 type offers struct {
-	client  *Client
-	logger  *slog.Logger
-	bounded bool   // what a run logs is bounded here, and not by another process
-	tell    func() // called when a run told of its progress; may be nil
+	client     *Client
+	logger     *slog.Logger
+	bounded    bool   // what a run logs is bounded here, and not by another process
+	progressed func() // called when a run reported its progress; may be nil
 }
 
 // ways are the machinery with which a context ends.
@@ -194,8 +194,8 @@ func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
 		note = text.Truncate(c.secrets.get().hide(note), maxNote)
 		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: note})
-		if c.offers.tell != nil {
-			c.offers.tell()
+		if c.offers.progressed != nil {
+			c.offers.progressed()
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package relay
 
 import (
 	"context"
@@ -11,11 +11,11 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// errOnlyScheduler is for what schedulers ask, of which a child process is none.
+// errOnlyScheduler is the error of methods that only schedulers call.
 var errOnlyScheduler = errors.New("not possible in a child process")
 
 // PutEntry has the parent store a schedule.
-func (b parentBroker) PutEntry(ctx context.Context, e *broker.Entry) error {
+func (b Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
 	body, err := appendEntry(nil, e)
 	if err != nil {
 		return err
@@ -36,13 +36,13 @@ func (b parentBroker) PutEntry(ctx context.Context, e *broker.Entry) error {
 }
 
 // DeleteEntry has the parent delete a schedule.
-func (b parentBroker) DeleteEntry(ctx context.Context, queue, id string) error {
+func (b Broker) DeleteEntry(ctx context.Context, queue, id string) error {
 	_, err := b.call(ctx, callDeleteEntry, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
 }
 
 // Entries asks the parent for schedules.
-func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+func (b Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
 	body := codec.AppendArrayLen(nil, len(queues))
 	for _, queue := range queues {
 		body = codec.AppendString(body, queue)
@@ -67,40 +67,24 @@ func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.
 }
 
 // EntryChanges is not for child processes.
-func (b parentBroker) EntryChanges(context.Context) (map[string]int64, error) {
+func (b Broker) EntryChanges(context.Context) (map[string]int64, error) {
 	return nil, fmt.Errorf("ask for changes of schedules: %w", errOnlyScheduler)
 }
 
 // QueueEntry is not for child processes.
-func (b parentBroker) QueueEntry(context.Context, *broker.Entry, *broker.TaskRun, time.Time) error {
+func (b Broker) QueueEntry(context.Context, *broker.Entry, *broker.TaskRun, time.Time) error {
 	return fmt.Errorf("queue a tick: %w", errOnlyScheduler)
 }
 
-// answerSchedules does at the parent's end what a run in a child process asks
-// for.
-func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, method string, r *codec.Reader) ([]byte, error) {
-	t, err := s.client.timetable()
+// schedules answers the calls about dynamic schedules.
+func (s server) schedules(ctx context.Context, method string, r *codec.Reader) ([]byte, error) {
+	t, err := s.backend.Schedules()
 	if err != nil {
 		return nil, err
 	}
 	switch method {
 	case callPutEntry:
-		e, err := readEntry(r)
-		if err == nil {
-			err = r.Done()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read a schedule: %w", err)
-		}
-		// The lineage and the limits are the parent's word, not the child's.
-		e.Run.ParentID, e.Run.RootID = run.ID, rootID(run)
-		if err := s.client.checkPayload(e.Run.Payload); err != nil {
-			return nil, err
-		}
-		if err := t.PutEntry(ctx, e); err != nil {
-			return nil, err
-		}
-		return appendEntry(nil, e)
+		return s.putEntry(ctx, t, r)
 	case callDeleteEntry:
 		queue, id := r.String(), r.String()
 		if err := r.Done(); err != nil {
@@ -108,6 +92,25 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 		}
 		return nil, t.DeleteEntry(ctx, queue, id)
 	}
+	return listEntries(ctx, t, r)
+}
+
+func (s server) putEntry(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]byte, error) {
+	e, err := readEntry(r)
+	if err == nil {
+		err = r.Done()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a schedule: %w", err)
+	}
+	s.setLineage(e.Run)
+	if err := t.PutEntry(ctx, e); err != nil {
+		return nil, err
+	}
+	return appendEntry(nil, e)
+}
+
+func listEntries(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]byte, error) {
 	var queues []string
 	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
 		queues = append(queues, r.String())
@@ -119,7 +122,7 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e *broker.Entry) bool { return e.Run.Task == "" }) // it could not be read
+	entries = slices.DeleteFunc(entries, func(e *broker.Entry) bool { return e.Run.Task == "" }) // its stored bytes cannot be read
 	b := codec.AppendArrayLen(nil, len(entries))
 	for _, e := range entries {
 		if b, err = appendEntry(b, e); err != nil {

@@ -1,0 +1,78 @@
+package runtime
+
+import (
+	"context"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/relay"
+)
+
+// serveCalls returns what answers the calls of runs in child processes.
+func serveCalls(c *Client) func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
+	return func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
+		return relay.Serve(ctx, relayBackend{c}, run, method, body), nil
+	}
+}
+
+// relayBackend does with the consumer's client what a run in a child process asks
+// for. The child does not check sizes.
+type relayBackend struct{ client *Client }
+
+func (b relayBackend) Queue(ctx context.Context, runs ...*broker.TaskRun) error {
+	if err := b.checkSizes(runs); err != nil {
+		return err
+	}
+	return b.client.queue(ctx, runs...)
+}
+
+func (b relayBackend) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
+	s := step{then: then, runs: members}
+	if err := b.checkSizes(s.all()); err != nil {
+		return err
+	}
+	return b.client.queueStep(ctx, s)
+}
+
+func (b relayBackend) checkSizes(runs []*broker.TaskRun) error {
+	for _, run := range runs {
+		if err := b.client.checkSize(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b relayBackend) Cancel(ctx context.Context, queue, id string) error {
+	return b.client.cancel(ctx, queue, id)
+}
+
+// Progress notes progress of the run that ctx belongs to: the consumer made ctx.
+func (b relayBackend) Progress(ctx context.Context, p broker.Progress) {
+	Progress(ctx, p.Done, p.Total, p.Note)
+}
+
+func (b relayBackend) Records() broker.Records {
+	records, _ := b.client.broker.(broker.Records)
+	return records
+}
+
+func (b relayBackend) Schedules() (broker.Timetable, error) {
+	t, err := b.client.timetable()
+	if err != nil {
+		return nil, err
+	}
+	return checkedSchedules{t, b.client}, nil
+}
+
+// checkedSchedules refuses schedules whose runs are too large.
+type checkedSchedules struct {
+	broker.Timetable
+	client *Client
+}
+
+func (s checkedSchedules) PutEntry(ctx context.Context, e *broker.Entry) error {
+	if err := s.client.checkPayload(e.Run.Payload); err != nil {
+		return err
+	}
+	return s.Timetable.PutEntry(ctx, e)
+}
