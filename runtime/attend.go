@@ -114,7 +114,7 @@ func (s *session) attendLoop(ctx context.Context) {
 
 func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 	now := time.Now()
-	executions := append(s.lanes[IO].executions(s), s.lanes[CPU].executions(s)...)
+	executions := append(s.slots[IO].executions(s), s.slots[CPU].executions(s)...)
 	var report broker.Report
 	long := false
 	for _, x := range executions {

@@ -154,7 +154,7 @@ type Consumer struct {
 	queues  *queueSet
 	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
 	client  *Client
-	lanes   [2]*lane         // by kind
+	slots   [2]*slotPool     // by kind
 	duties  map[string]*duty // the tasks by their names and aliases
 	logger  *slog.Logger
 	notices notices
@@ -197,7 +197,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		cfg:    cfg,
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
-		lanes:  [2]*lane{IO: newLane(cfg.Concurrency), CPU: newLane(cfg.Processes)},
+		slots:  [2]*slotPool{IO: newSlotPool(cfg.Concurrency), CPU: newSlotPool(cfg.Processes)},
 		duties: dutiesOf(tasks),
 		logger: cfg.Logger,
 
@@ -252,7 +252,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	c.notices.begin()
 	defer c.notices.end()
-	for _, l := range c.lanes {
+	for _, l := range c.slots {
 		l.open()
 		defer l.close()
 	}
@@ -312,5 +312,5 @@ func (c *Consumer) warnOfQueues() {
 
 // busy is how many runs execute.
 func (c *Consumer) busy() int {
-	return c.lanes[IO].running() + c.lanes[CPU].running()
+	return c.slots[IO].running() + c.slots[CPU].running()
 }

@@ -45,7 +45,7 @@ type execution struct {
 
 // execute runs one run to its outcome. It returns when the task's function has
 // really returned.
-func (s *session) execute(w *worker, run *broker.TaskRun) {
+func (s *session) execute(w *slot, run *broker.TaskRun) {
 	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
 		s.finish(s.unstart(run))
 		return
@@ -146,7 +146,7 @@ func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
 
 // start makes an execution, which others see from then on. It blocks while a run is
 // on trial, but for that of t. It returns nil if the run is to go back instead.
-func (s *session) start(w *worker, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
+func (s *session) start(w *slot, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
 	for ; ; now = time.Now() {
 		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
 		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers

@@ -121,7 +121,7 @@ func (r *renewal) warn() {
 // runningTasks names the tasks that execute, those with the most runs first.
 func (c *Consumer) runningTasks() string {
 	counts := make(map[string]int)
-	for _, l := range c.lanes {
+	for _, l := range c.slots {
 		for _, x := range l.executions(nil) {
 			counts[x.duty.task.spec.Name]++
 		}

@@ -283,7 +283,7 @@ func (s *session) takeLoop() {
 			wait.Sleep(ctx)
 		}
 	}
-	for _, l := range s.lanes {
+	for _, l := range s.slots {
 		runs := l.takeBack(s)
 		s.unstarted.Add(int64(len(runs)))
 		s.giveBack(runs)
@@ -292,20 +292,20 @@ func (s *session) takeLoop() {
 
 // begin has the runs executed that were taken.
 func (s *session) begin(runs []*broker.TaskRun) {
-	var jobs [2][]job
+	var queued [2][]queuedRun
 	for _, run := range runs {
 		if run.Kind != IO && run.Kind != CPU { // not of a broker that keeps the contract
 			s.finish(s.dead(run, broker.Failure{Kind: string(Schema), Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
 			continue
 		}
-		if jobs[run.Kind] == nil {
-			jobs[run.Kind] = make([]job, 0, len(runs))
+		if queued[run.Kind] == nil {
+			queued[run.Kind] = make([]queuedRun, 0, len(runs))
 		}
-		jobs[run.Kind] = append(jobs[run.Kind], job{run, s})
+		queued[run.Kind] = append(queued[run.Kind], queuedRun{run, s})
 	}
-	for kind, l := range s.lanes {
-		if len(jobs[kind]) > 0 {
-			l.put(jobs[kind])
+	for kind, l := range s.slots {
+		if len(queued[kind]) > 0 {
+			l.put(queued[kind])
 		}
 	}
 }
@@ -379,8 +379,8 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 			return want, false
 		}
 		now := time.Now()
-		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.limited[IO], s.noteRoom)
-		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.limited[CPU], s.noteRoom)
+		want.IO, want.AheadIO = s.slots[IO].wanted(now, s.limited[IO], s.noteRoom)
+		want.CPU, want.AheadCPU = s.slots[CPU].wanted(now, s.limited[CPU], s.noteRoom)
 		io, cpu := want.IO > 0, want.CPU > 0
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
@@ -407,7 +407,7 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 // three methods handed out is lost with this process. It reports false when ctx
 // ends first.
 func (s *session) startedAll(ctx context.Context) bool {
-	for s.lanes[IO].unstarted(s.noteRoom)+s.lanes[CPU].unstarted(s.noteRoom) > 0 {
+	for s.slots[IO].unstarted(s.noteRoom)+s.slots[CPU].unstarted(s.noteRoom) > 0 {
 		select {
 		case <-s.roomy:
 		case <-ctx.Done():

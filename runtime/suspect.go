@@ -71,7 +71,7 @@ func (s *session) openTrial(run *broker.TaskRun) *trial {
 	ts.refused.Store(ts.refused.Load() / 2)
 	if t.long {
 		s.tellTrial(t)
-		s.lanes[IO].hold()
+		s.slots[IO].hold()
 	}
 	return t
 }
@@ -82,7 +82,7 @@ func (s *session) closeTrial(t *trial) {
 		return
 	}
 	if t.long {
-		s.lanes[IO].release() // before the next trial may hold it
+		s.slots[IO].release() // before the next trial may hold it
 	}
 	s.trials.current.Store(nil)
 	close(t.over)
@@ -245,7 +245,7 @@ func (s *session) settle(d time.Duration) bool {
 
 // anyYounger reports whether an io run executes here that has not gone on for so long.
 func (s *session) anyYounger(d time.Duration) bool {
-	for _, x := range s.lanes[IO].executions(nil) {
+	for _, x := range s.slots[IO].executions(nil) {
 		if time.Since(x.started) < d {
 			return true
 		}

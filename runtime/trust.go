@@ -67,10 +67,10 @@ func (s *session) loseQueue(queue string) {
 		return
 	}
 	s.logger.Error("lease lost in a queue: its running tasks were cancelled, those of other queues go on", "queue", queue, "session", s.lease.ID())
-	for _, l := range s.lanes {
+	for _, l := range s.slots {
 		s.giveBack(l.takeBackOf(s, queue))
 	}
-	for _, l := range s.lanes {
+	for _, l := range s.slots {
 		for _, x := range l.executions(s) {
 			if x.stored.Queue == queue {
 				x.stop(errLeaseLost)

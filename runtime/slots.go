@@ -22,22 +22,22 @@ const (
 	rateWindow = time.Millisecond
 )
 
-// lane is what a consumer executes of one kind: so many slots, and the runs
-// that wait for one. Each slot in use is a worker, a goroutine that executes
+// slotPool is what a consumer executes of one kind: so many slots, and the runs
+// that wait for one. Each slot in use is a goroutine that executes
 // one run after the other: they start when first needed, and their stacks stay
 // grown. All sessions of a consumer share its lanes, so a handler that outlives
 // its session still holds its slot.
-type lane struct {
+type slotPool struct {
 	size int
 
-	mu      sync.Mutex
-	ready   []job // from head on, in order
-	head    int
-	workers []*worker       // those parked included
-	parked  []chan struct{} // of workers that wait, the one that came last at the end
-	rousing bool            // a worker was roused and has not looked for a run yet
-	busy    int             // runs that execute
-	closed  bool
+	mu     sync.Mutex
+	ready  []queuedRun // from head on, in order
+	head   int
+	slots  []*slot         // idle ones included
+	idle   []chan struct{} // of slots that wait, the latest at the end
+	waking bool            // a slot was woken and has not looked for a run yet
+	busy   int             // runs that execute
+	closed bool
 
 	done    int       // completions since counted
 	counted time.Time // when the rate was last computed
@@ -53,34 +53,34 @@ type lane struct {
 	watching bool
 }
 
-// worker is the goroutine of a slot in use.
-type worker struct {
+// slot is a goroutine that executes one run after the other.
+type slot struct {
 	wake    chan struct{}
 	current atomic.Pointer[execution] // what it executes
 }
 
-// job is a run with the session that holds it.
-type job struct {
+// queuedRun is a run with the session that holds it.
+type queuedRun struct {
 	run     *broker.TaskRun
 	session *session
 }
 
-func newLane(size int) *lane {
-	l := &lane{size: size, low: -1}
+func newSlotPool(size int) *slotPool {
+	l := &slotPool{size: size, low: -1}
 	l.watch = time.AfterFunc(time.Hour, l.lookAfter)
 	l.watch.Stop()
 	return l
 }
 
 // put adds runs that were taken, to be executed in their order.
-func (l *lane) put(jobs []job) {
+func (l *slotPool) put(queued []queuedRun) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.head == len(l.ready) {
 		l.ready, l.head = l.ready[:0], 0
 	}
-	l.ready = append(l.ready, jobs...)
-	l.rouse()
+	l.ready = append(l.ready, queued...)
+	l.wakeOne()
 	if !l.watching {
 		l.watching = true
 		l.watch.Reset(patience)
@@ -89,14 +89,14 @@ func (l *lane) put(jobs []job) {
 
 // lookAfter gives back the runs that wait too long, and looks again while any
 // wait.
-func (l *lane) lookAfter() {
+func (l *slotPool) lookAfter() {
 	l.mu.Lock()
 	l.watching = l.head < len(l.ready)
 	late := l.watching && l.busy >= l.size && !l.moved && !l.ready[l.head].session.core
 	l.moved = false
-	var jobs []job
+	var queued []queuedRun
 	if late {
-		jobs = slices.Clone(l.ready[l.head:])
+		queued = slices.Clone(l.ready[l.head:])
 		clear(l.ready)
 		l.ready, l.head = l.ready[:0], 0
 		l.watching = false
@@ -106,35 +106,35 @@ func (l *lane) lookAfter() {
 		l.watch.Reset(patience)
 	}
 	l.mu.Unlock()
-	for _, same := range bySession(jobs) {
+	for _, same := range bySession(queued) {
 		same[0].session.giveBack(runsOf(same))
 	}
 }
 
-// rouse gets one more worker to look for a run, if there is one to find. Each
-// that finds one rouses the next, so short runs are executed by few workers and
+// wakeOne gets one more slot to look for a run, if there is one to find. Each
+// that finds one wakes the next, so short runs are executed by few slots and
 // long ones are started at once all the same. The lock is held.
-func (l *lane) rouse() {
+func (l *slotPool) wakeOne() {
 	switch {
-	case l.rousing || l.head == len(l.ready):
-	case len(l.parked) > 0:
-		l.rousing = true
-		last := len(l.parked) - 1
-		l.parked[last] <- struct{}{}
-		l.parked = l.parked[:last]
-	case len(l.workers) < l.size:
-		l.rousing = true
-		w := &worker{wake: make(chan struct{}, 1)}
-		l.workers = append(l.workers, w)
+	case l.waking || l.head == len(l.ready):
+	case len(l.idle) > 0:
+		l.waking = true
+		last := len(l.idle) - 1
+		l.idle[last] <- struct{}{}
+		l.idle = l.idle[:last]
+	case len(l.slots) < l.size:
+		l.waking = true
+		w := &slot{wake: make(chan struct{}, 1)}
+		l.slots = append(l.slots, w)
 		go l.work(w)
 	}
 }
 
-// work is a worker. It ends with the lane, or with a task that ends its
+// work is a slot's goroutine. It ends with the lane, or with a task that ends its
 // goroutine.
-func (l *lane) work(w *worker) {
+func (l *slotPool) work(w *slot) {
 	l.mu.Lock()
-	l.rousing = false
+	l.waking = false
 	for {
 		if j, ok := l.next(); ok {
 			l.mu.Unlock()
@@ -148,25 +148,25 @@ func (l *lane) work(w *worker) {
 			l.mu.Unlock()
 			return
 		}
-		l.parked = append(l.parked, w.wake)
+		l.idle = append(l.idle, w.wake)
 		l.mu.Unlock()
 		<-w.wake
 		l.mu.Lock()
-		l.rousing = false
+		l.waking = false
 	}
 }
 
 // next takes the first run that is ready. The lock is held.
-func (l *lane) next() (job, bool) {
+func (l *slotPool) next() (queuedRun, bool) {
 	if l.head == len(l.ready) {
-		return job{}, false
+		return queuedRun{}, false
 	}
 	j := l.ready[l.head]
-	l.ready[l.head] = job{}
+	l.ready[l.head] = queuedRun{}
 	l.head++
 	l.busy++
 	j.session.handlers.Add(1)
-	l.rouse()
+	l.wakeOne()
 	l.moved = true
 	if waiting := len(l.ready) - l.head; waiting <= l.low {
 		l.call()
@@ -174,9 +174,9 @@ func (l *lane) next() (job, bool) {
 	return j, true
 }
 
-// execute runs the job, and sees to it that a task which calls runtime.Goexit
+// execute executes a run, and sees to it that a task which calls runtime.Goexit
 // takes no slot with it.
-func (l *lane) execute(w *worker, j job) {
+func (l *slotPool) execute(w *slot, j queuedRun) {
 	returned := false
 	defer func() {
 		w.current.Store(nil)
@@ -186,28 +186,28 @@ func (l *lane) execute(w *worker, j job) {
 			defer l.mu.Unlock()
 			l.finished()
 			l.dismiss(w)
-			l.rouse()
+			l.wakeOne()
 		}
 	}()
 	j.session.execute(w, j.run)
 	returned = true
 }
 
-// dismiss forgets a worker that ends. The lock is held.
-func (l *lane) dismiss(w *worker) {
-	l.workers = slices.DeleteFunc(l.workers, func(other *worker) bool { return other == w })
+// dismiss forgets a slot that ends. The lock is held.
+func (l *slotPool) dismiss(w *slot) {
+	l.slots = slices.DeleteFunc(l.slots, func(other *slot) bool { return other == w })
 }
 
 // executions returns what a session's runs of this lane execute now, all sessions'
 // if it is nil.
-func (l *lane) executions(s *session) []*execution {
+func (l *slotPool) executions(s *session) []*execution {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.busy == 0 {
 		return nil
 	}
 	var all []*execution
-	for _, w := range l.workers {
+	for _, w := range l.slots {
 		if x := w.current.Load(); x != nil && (s == nil || x.session == s) {
 			all = append(all, x)
 		}
@@ -216,7 +216,7 @@ func (l *lane) executions(s *session) []*execution {
 }
 
 // finished frees the slot of a run that has ended. The lock is held.
-func (l *lane) finished() {
+func (l *slotPool) finished() {
 	l.busy--
 	l.done++
 	if (l.low >= 0 || l.slot) && len(l.ready) == l.head {
@@ -225,7 +225,7 @@ func (l *lane) finished() {
 }
 
 // call tells the taker that there is room. The lock is held.
-func (l *lane) call() {
+func (l *slotPool) call() {
 	l.low, l.slot = -1, false
 	l.room()
 }
@@ -234,7 +234,7 @@ func (l *lane) call() {
 // slots. While what is ready will do for now it returns 0, and room is called
 // when it will not. With limited it is also called when there was no free slot
 // and then is one: runs with a limit are handed out for those only.
-func (l *lane) wanted(now time.Time, limited bool, room func()) (n, more int) {
+func (l *slotPool) wanted(now time.Time, limited bool, room func()) (n, more int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := len(l.ready) - l.head
@@ -260,14 +260,14 @@ func (l *lane) wanted(now time.Time, limited bool, room func()) (n, more int) {
 }
 
 // hold has no more runs wanted until release.
-func (l *lane) hold() {
+func (l *slotPool) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = true
 }
 
 // release tells the taker that runs are wanted again.
-func (l *lane) release() {
+func (l *slotPool) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = false
@@ -278,7 +278,7 @@ func (l *lane) release() {
 
 // aheadOf updates the rate at which runs are completed, and returns how many
 // will be in the time ahead. The lock is held.
-func (l *lane) aheadOf(now time.Time) int {
+func (l *slotPool) aheadOf(now time.Time) int {
 	if elapsed := now.Sub(l.counted); elapsed >= rateWindow {
 		rate := float64(l.done) / float64(elapsed)
 		l.rate = (l.rate + rate) / 2
@@ -287,12 +287,12 @@ func (l *lane) aheadOf(now time.Time) int {
 	return min(int(l.rate*float64(ahead)), longestAhead)
 }
 
-// bySession parts jobs by the session that holds them, in their order.
-func bySession(jobs []job) (parts [][]job) {
-	for _, j := range jobs {
-		n := slices.IndexFunc(parts, func(part []job) bool { return part[0].session == j.session })
+// bySession parts queued runs by the session that holds them, in their order.
+func bySession(queued []queuedRun) (parts [][]queuedRun) {
+	for _, j := range queued {
+		n := slices.IndexFunc(parts, func(part []queuedRun) bool { return part[0].session == j.session })
 		if n < 0 {
-			parts = append(parts, []job{j})
+			parts = append(parts, []queuedRun{j})
 			continue
 		}
 		parts[n] = append(parts[n], j)
@@ -300,9 +300,9 @@ func bySession(jobs []job) (parts [][]job) {
 	return parts
 }
 
-func runsOf(jobs []job) []*broker.TaskRun {
-	runs := make([]*broker.TaskRun, len(jobs))
-	for i, j := range jobs {
+func runsOf(queued []queuedRun) []*broker.TaskRun {
+	runs := make([]*broker.TaskRun, len(queued))
+	for i, j := range queued {
 		runs[i] = j.run
 	}
 	return runs
@@ -310,7 +310,7 @@ func runsOf(jobs []job) []*broker.TaskRun {
 
 // unstarted is how many runs are ready. Unless it is 0, room is called when it
 // is.
-func (l *lane) unstarted(room func()) int {
+func (l *slotPool) unstarted(room func()) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.ready) - l.head
@@ -322,10 +322,10 @@ func (l *lane) unstarted(room func()) int {
 
 // takeBack returns the runs of a session that have not started, and no longer
 // keeps them.
-func (l *lane) takeBack(s *session) []*broker.TaskRun { return l.takeBackOf(s, "") }
+func (l *slotPool) takeBack(s *session) []*broker.TaskRun { return l.takeBackOf(s, "") }
 
 // takeBackOf is takeBack for the runs of one queue, of all if that is empty.
-func (l *lane) takeBackOf(s *session, queue string) []*broker.TaskRun {
+func (l *slotPool) takeBackOf(s *session, queue string) []*broker.TaskRun {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var runs []*broker.TaskRun
@@ -343,28 +343,28 @@ func (l *lane) takeBackOf(s *session, queue string) []*broker.TaskRun {
 }
 
 // running is how many runs execute.
-func (l *lane) running() int {
+func (l *slotPool) running() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.busy
 }
 
 // open lets the lane be used again after close.
-func (l *lane) open() {
+func (l *slotPool) open() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = false
 }
 
-// close ends the workers that execute nothing, and the others when their runs
+// close ends the slots that execute nothing, and the others when their runs
 // have ended.
-func (l *lane) close() {
+func (l *slotPool) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	l.watch.Stop()
-	for _, wake := range l.parked {
+	for _, wake := range l.idle {
 		wake <- struct{}{}
 	}
-	l.parked = nil
+	l.idle = nil
 }
