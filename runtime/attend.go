@@ -21,8 +21,8 @@ const (
 	overdueAfter = time.Second
 )
 
-// duty is a task of a consumer, with its latest run that has ended here.
-type duty struct {
+// taskState is a task of a consumer, with its latest run that has ended here.
+type taskState struct {
 	task *Task
 
 	mu   sync.Mutex
@@ -30,17 +30,17 @@ type duty struct {
 	news bool // the broker does not know it yet
 }
 
-// dutiesOf returns the tasks by their names and aliases.
-func dutiesOf(tasks taskSet) map[string]*duty {
-	byTask := make(map[*Task]*duty, len(tasks.list))
+// newTaskStates returns the tasks by their names and aliases.
+func newTaskStates(tasks taskSet) map[string]*taskState {
+	byTask := make(map[*Task]*taskState, len(tasks.list))
 	for _, t := range tasks.list {
-		byTask[t] = &duty{task: t}
+		byTask[t] = &taskState{task: t}
 	}
-	duties := make(map[string]*duty, len(tasks.byName))
+	states := make(map[string]*taskState, len(tasks.byName))
 	for name, t := range tasks.byName {
-		duties[name] = byTask[t]
+		states[name] = byTask[t]
 	}
-	return duties
+	return states
 }
 
 // noteLast keeps what became of a run that has ended, for the next report.
@@ -52,12 +52,12 @@ func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 	if o.Verdict != broker.Succeeded {
 		failure = o.Failure.Kind
 	}
-	x.duty.note(x.stored, x.started, took, failure)
+	x.state.note(x.stored, x.started, took, failure)
 }
 
 // note keeps how a run ended as the latest one here. Those that ended without
 // having started anywhere are none.
-func (d *duty) note(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
+func (d *taskState) note(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.news = true
@@ -67,7 +67,7 @@ func (d *duty) note(run *broker.TaskRun, started time.Time, took time.Duration, 
 // retell has the broker told again of last runs, as it was not.
 func (s *session) retell(runs []broker.LastRun) {
 	for _, run := range runs {
-		d := s.duties[run.Task]
+		d := s.states[run.Task]
 		d.mu.Lock()
 		d.news = true
 		d.mu.Unlock()
@@ -77,7 +77,7 @@ func (s *session) retell(runs []broker.LastRun) {
 // news returns the last runs that the broker does not know yet.
 func (s *session) news() []broker.LastRun {
 	var runs []broker.LastRun
-	for _, d := range s.duties {
+	for _, d := range s.states {
 		d.mu.Lock()
 		if d.news {
 			runs = append(runs, d.last)

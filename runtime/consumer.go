@@ -154,8 +154,8 @@ type Consumer struct {
 	queues  *queueSet
 	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
 	client  *Client
-	slots   [2]*slotPool     // by kind
-	duties  map[string]*duty // the tasks by their names and aliases
+	slots   [2]*slotPool          // by kind
+	states  map[string]*taskState // the tasks by their names and aliases
 	logger  *slog.Logger
 	notices notices
 	trials  trials
@@ -198,7 +198,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		slots:  [2]*slotPool{IO: newSlotPool(cfg.Concurrency), CPU: newSlotPool(cfg.Processes)},
-		duties: dutiesOf(tasks),
+		states: newTaskStates(tasks),
 		logger: cfg.Logger,
 
 		notices: notices{logger: cfg.Logger},

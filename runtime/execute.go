@@ -31,7 +31,7 @@ type execution struct {
 	runContext
 	session *session
 	started time.Time
-	duty    *duty
+	state   *taskState
 	stored  *broker.TaskRun
 	result  []byte
 	err     error
@@ -129,7 +129,7 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 }
 
 // inWay returns the trial beside which a run must not start; nil: none.
-func (s *session) inWay(d *duty, own *trial) *trial {
+func (s *session) inWay(d *taskState, own *trial) *trial {
 	if other := s.trials.current.Load(); other != own && d.task.spec.Kind == IO {
 		return other
 	}
@@ -146,9 +146,9 @@ func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
 
 // start makes an execution, which others see from then on. It blocks while a run is
 // on trial, but for that of t. It returns nil if the run is to go back instead.
-func (s *session) start(w *slot, d *duty, run *broker.TaskRun, t *trial, now time.Time) *execution {
+func (s *session) start(w *slot, d *taskState, run *broker.TaskRun, t *trial, now time.Time) *execution {
 	for ; ; now = time.Now() {
-		x := &execution{session: s, duty: d, stored: run, started: now, err: errGoexit} // unless it returns
+		x := &execution{session: s, state: d, stored: run, started: now, err: errGoexit} // unless it returns
 		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers
 		x.secrets = d.task.secretsOf(run.Payload)
 		x.info.init(run, x.deadline)
@@ -237,12 +237,12 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 		gathered.Payload = payload
 		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGathered bounds it
 		run = &gathered
-		x.secrets = x.duty.task.secretsOf(payload)
+		x.secrets = x.state.task.secretsOf(payload)
 	}
-	if x.duty.task.spec.Kind == IO {
-		return x.duty.task.run(ctx, run.Payload, memory)
+	if x.state.task.spec.Kind == IO {
+		return x.state.task.run(ctx, run.Payload, memory)
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.duty.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
+	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.state.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
 	if err != nil {
 		return nil, err
 	}
@@ -257,10 +257,10 @@ type childError struct{ *subprocess.Response }
 
 func (e *childError) Error() string { return e.Failure.Message }
 
-// admit decides whether a run can start here. If not, the duty is nil and the
+// admit decides whether a run can start here. If not, the state is nil and the
 // outcome says what is to become of the run.
-func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outcome) {
-	d := s.duties[run.Task]
+func (s *session) admit(run *broker.TaskRun, now time.Time) (*taskState, broker.Outcome) {
+	d := s.states[run.Task]
 	if err := s.cfg.Codec.checkSize(run, s.cfg.MaxResult); err != nil && d != nil {
 		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: err.Error()})
 	}
@@ -372,7 +372,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 
 // failed decides what becomes of a run whose attempt failed by its own doing.
 func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
-	task := x.duty.task
+	task := x.state.task
 	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
 	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {

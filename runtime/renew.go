@@ -123,7 +123,7 @@ func (c *Consumer) runningTasks() string {
 	counts := make(map[string]int)
 	for _, l := range c.slots {
 		for _, x := range l.executions(nil) {
-			counts[x.duty.task.spec.Name]++
+			counts[x.state.task.spec.Name]++
 		}
 	}
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {

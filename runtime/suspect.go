@@ -129,7 +129,7 @@ func (s *session) waitTurn(t *trial) bool {
 // If the run can begin it returns true, with the trial if the run has to be tried
 // alone, and how many of its deliveries it is spared; if not, it has handed over what
 // becomes of the run.
-func (s *session) comeBack(d *duty, run *broker.TaskRun) (t *trial, spared int, ok bool) {
+func (s *session) comeBack(d *taskState, run *broker.TaskRun) (t *trial, spared int, ok bool) {
 	crashes := run.Deliveries - run.Attempt
 	if crashes >= s.cfg.MaxCrashes {
 		spared = s.spared(run)
@@ -170,7 +170,7 @@ func (s *session) finishUnstarted(o broker.Outcome) {
 }
 
 // crashed buries a run that was handed out too often without coming to an end.
-func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcome {
+func (s *session) crashed(d *taskState, run *broker.TaskRun, times int) broker.Outcome {
 	run.Deliveries-- // it is not handed out to be executed this time
 	d.note(run, time.Now(), 0, string(Crashed))
 	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
@@ -182,7 +182,7 @@ func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcom
 
 // suspect reports whether a run may have killed its consumer. A run in a child
 // process may do so only if a recovery gave it back.
-func (s *session) suspect(d *duty, run *broker.TaskRun) bool {
+func (s *session) suspect(d *taskState, run *broker.TaskRun) bool {
 	if suspects, ok := s.lease.(broker.Suspects); ok {
 		suspect, _ := suspects.Suspect(run)
 		return suspect
