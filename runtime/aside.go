@@ -115,7 +115,7 @@ func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []brok
 		}
 		if len(p.list) == 0 {
 			if q.fails(false) {
-				s.askAgain()
+				s.refetchNow()
 			}
 			return
 		}

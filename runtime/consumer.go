@@ -152,7 +152,7 @@ type Consumer struct {
 	kinds   [2]bool // which kinds its tasks are of
 	limited [2]bool // of which kinds it has tasks with a limit
 	queues  *queueSet
-	retake  atomic.Pointer[context.CancelFunc] // ends the taker's request for runs of the queues that were
+	refetch atomic.Pointer[context.CancelFunc] // ends the fetcher's request for runs of the queues that were
 	client  *Client
 	slots   [2]*slotPool          // by kind
 	states  map[string]*taskState // the tasks by their names and aliases

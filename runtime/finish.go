@@ -255,9 +255,9 @@ func (s *session) giveUp(n int, why error) {
 	s.why = why
 }
 
-// askAgain ends the taker's request for runs of the queues that it knew of.
-func (s *session) askAgain() {
-	if ask := s.retake.Load(); ask != nil {
+// refetchNow ends the fetcher's request for runs of the queues that it knew of.
+func (s *session) refetchNow() {
+	if ask := s.refetch.Load(); ask != nil {
 		(*ask)()
 	}
 }

@@ -145,7 +145,7 @@ func (c *Consumer) discoverLoop(ctx context.Context) {
 	}
 }
 
-// discover looks which queues there are, and has the taker ask again if they
+// discover looks which queues there are, and has the fetcher ask again if they
 // changed.
 func (c *Consumer) discover(ctx context.Context) {
 	try, cancel := context.WithTimeout(ctx, joinTimeout)
@@ -163,7 +163,7 @@ func (c *Consumer) discover(ctx context.Context) {
 		return
 	}
 	c.logger.Debug("the queues that match changed", "queues", len(*c.queues.current.Load()))
-	if ask := c.retake.Load(); ask != nil {
+	if ask := c.refetch.Load(); ask != nil {
 		(*ask)()
 	}
 }

@@ -55,10 +55,10 @@ type session struct {
 	unstarted  atomic.Int64 // runs that were taken and went back at the end
 	cancelled  atomic.Int64 // runs that were interrupted by the stop, and handed back
 
-	lookedForOther time.Time                          // the taker's own
-	settledInVain  bool                               // the taker waited for room for both kinds lately, and there came none
-	roomy          chan struct{}                      // has a token when a lane has told of room
-	onRoom         atomic.Pointer[context.CancelFunc] // ends the taker's request for runs
+	lastOtherKind    time.Time                          // the fetcher's own
+	skipAllKindsWait bool                               // the fetcher waited for room for both kinds lately, and there came none
+	capacityFreed    chan struct{}                      // has a token when a lane has told of room
+	cancelFetch      atomic.Pointer[context.CancelFunc] // ends the fetcher's request for runs
 
 	lose    context.CancelCauseFunc // the lease cannot be trusted any more: ends renewal and the contexts of the runs
 	halt    context.CancelCauseFunc // ends the contexts of the runs alone
@@ -92,18 +92,18 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		context.AfterFunc(base, noMore)
 		s := &session{
 			Consumer: c, lease: lease, pool: pool, base: base, starting: starting, offers: offers{client: c.client, logger: c.logger, bounded: true}, lose: lose, halt: halt, abandon: abandon,
-			finished: make(chan struct{}),
-			answered: make(chan struct{}),
-			roomy:    make(chan struct{}, 1),
+			finished:      make(chan struct{}),
+			answered:      make(chan struct{}),
+			capacityFreed: make(chan struct{}, 1),
 
-			lookedForOther: time.Now(),
+			lastOtherKind: time.Now(),
 		}
 		_, s.core = lease.(coreSession)
-		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+longestAhead), func(q *outgoing) { s.finishQueue(finishing, q) }, s.askAgain)
+		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+longestAhead), func(q *outgoing) { s.finishQueue(finishing, q) }, s.refetchNow)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
 		loops.Go(func() { s.attendLoop(trust) })
-		s.takeLoop()
+		s.fetchLoop()
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
 		}
@@ -267,13 +267,13 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// takeLoop asks for runs as long as there is room and has them executed, until no
+// fetchLoop asks for runs as long as there is room and has them executed, until no
 // more are to start. Those that have not started then go back.
-func (s *session) takeLoop() {
+func (s *session) fetchLoop() {
 	ctx := s.starting
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
-		runs, err := s.take(ctx)
-		s.begin(runs)
+		runs, err := s.fetch(ctx)
+		s.dispatch(runs)
 		goruntime.Gosched() // the runs first, then the request for more
 		switch {
 		case err == nil:
@@ -290,8 +290,8 @@ func (s *session) takeLoop() {
 	}
 }
 
-// begin has the runs executed that were taken.
-func (s *session) begin(runs []*broker.TaskRun) {
+// dispatch has the runs executed that were taken.
+func (s *session) dispatch(runs []*broker.TaskRun) {
 	var queued [2][]queuedRun
 	for _, run := range runs {
 		if run.Kind != IO && run.Kind != CPU { // not of a broker that keeps the contract
@@ -314,10 +314,10 @@ func (s *session) begin(runs []*broker.TaskRun) {
 // for runs of the other: those queued before a task's kind was changed.
 const otherKindEvery = 10 * time.Second
 
-// take waits for room and then for runs. While only one kind has room it asks
+// fetch waits for room and then for runs. While only one kind has room it asks
 // for that kind, until there is room for the other.
-func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
-	want, ok := s.room(ctx)
+func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
+	want, ok := s.awaitCapacity(ctx)
 	if !ok {
 		return nil, nil
 	}
@@ -326,16 +326,16 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 	if !s.kinds[IO] || !s.kinds[CPU] {
 		ctx, cancel = context.WithTimeout(ctx, otherKindEvery)
 		defer cancel()
-		s.otherKind(&want)
+		s.limitOtherKind(&want)
 	}
 	slotless := func(kind Kind, n, ahead int) bool {
 		return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
 	}
 	if slotless(IO, want.IO, want.AheadIO) || slotless(CPU, want.CPU, want.AheadCPU) {
-		s.onRoom.Store(&cancel)
-		defer s.onRoom.Store(nil)
+		s.cancelFetch.Store(&cancel)
+		defer s.cancelFetch.Store(nil)
 		select {
-		case <-s.roomy: // it came between looking and asking
+		case <-s.capacityFreed: // it came between looking and asking
 			cancel()
 		default:
 		}
@@ -347,7 +347,7 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 		var forget context.CancelFunc
 		ctx, forget = context.WithCancel(ctx)
 		defer forget()
-		s.retake.Store(&forget)
+		s.refetch.Store(&forget)
 		if len(want.Queues) < known { // one may have got better before it could say so
 			want.Queues = s.outcomes.recordable(s.queues.order())
 		}
@@ -363,38 +363,38 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 	return runs, err
 }
 
-// settle is how long the taker waits for room for one kind before it asks for
+// allKindsWait is how long the fetcher waits for room for one kind before it asks for
 // runs of the other alone: short runs make room in that time, and one request
 // then serves both kinds. Once that was in vain it does not wait again until
 // there has been room for all: io tasks are not to wait at each CPU-bound run
 // that takes long.
-const settle = 20 * time.Millisecond
+const allKindsWait = 20 * time.Millisecond
 
-// room blocks until there is room, for all kinds of the consumer's tasks if
+// awaitCapacity blocks until there is room, for all kinds of the consumer's tasks if
 // that does not take long. It reports false when ctx ends first.
-func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
+func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool) {
 	var settled <-chan time.Time
-	for patient := !s.settledInVain; ; {
-		if s.core && !s.startedAll(ctx) {
+	for patient := !s.skipAllKindsWait; ; {
+		if s.core && !s.awaitAllStarted(ctx) {
 			return want, false
 		}
 		now := time.Now()
-		want.IO, want.AheadIO = s.slots[IO].wanted(now, s.limited[IO], s.noteRoom)
-		want.CPU, want.AheadCPU = s.slots[CPU].wanted(now, s.limited[CPU], s.noteRoom)
+		want.IO, want.AheadIO = s.slots[IO].wanted(now, s.limited[IO], s.notifyCapacity)
+		want.CPU, want.AheadCPU = s.slots[CPU].wanted(now, s.limited[CPU], s.notifyCapacity)
 		io, cpu := want.IO > 0, want.CPU > 0
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
 		if some && (all || !patient) {
-			s.settledInVain = !all
+			s.skipAllKindsWait = !all
 			return want, true
 		}
 		if some && settled == nil {
-			timer := time.NewTimer(settle)
+			timer := time.NewTimer(allKindsWait)
 			defer timer.Stop()
 			settled = timer.C
 		}
 		select {
-		case <-s.roomy:
+		case <-s.capacityFreed:
 		case <-settled:
 			patient = false
 		case <-ctx.Done():
@@ -403,13 +403,13 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 	}
 }
 
-// startedAll waits until every run that was taken has started: what a broker of
+// awaitAllStarted waits until every run that was taken has started: what a broker of
 // three methods handed out is lost with this process. It reports false when ctx
 // ends first.
-func (s *session) startedAll(ctx context.Context) bool {
-	for s.slots[IO].unstarted(s.noteRoom)+s.slots[CPU].unstarted(s.noteRoom) > 0 {
+func (s *session) awaitAllStarted(ctx context.Context) bool {
+	for s.slots[IO].unstarted(s.notifyCapacity)+s.slots[CPU].unstarted(s.notifyCapacity) > 0 {
 		select {
-		case <-s.roomy:
+		case <-s.capacityFreed:
 		case <-ctx.Done():
 			return false
 		}
@@ -417,23 +417,23 @@ func (s *session) startedAll(ctx context.Context) bool {
 	return true
 }
 
-// noteRoom wakes the taker, whether it waits for room or for runs of a kind.
-func (s *session) noteRoom() {
+// notifyCapacity wakes the fetcher, whether it waits for room or for runs of a kind.
+func (s *session) notifyCapacity() {
 	select {
-	case s.roomy <- struct{}{}:
+	case s.capacityFreed <- struct{}{}:
 	default:
 	}
-	if cancel := s.onRoom.Load(); cancel != nil {
+	if cancel := s.cancelFetch.Load(); cancel != nil {
 		(*cancel)()
 	}
 }
 
-// otherKind leaves out the kind that none of the tasks has, but for one run now
+// limitOtherKind leaves out the kind that none of the tasks has, but for one run now
 // and then.
-func (s *session) otherKind(want *broker.Want) {
+func (s *session) limitOtherKind(want *broker.Want) {
 	other := 0
-	if time.Since(s.lookedForOther) >= otherKindEvery {
-		s.lookedForOther = time.Now()
+	if time.Since(s.lastOtherKind) >= otherKindEvery {
+		s.lastOtherKind = time.Now()
 		other = 1
 	}
 	if !s.kinds[IO] {

@@ -46,7 +46,7 @@ type slotPool struct {
 
 	low  int    // while not negative: call room when at most so many runs are ready
 	slot bool   // call room when a slot is free
-	room func() // wakes the taker; called with the lock held
+	room func() // wakes the fetcher; called with the lock held
 	held bool   // take none
 
 	watch    *time.Timer // looks for runs that wait too long
@@ -224,7 +224,7 @@ func (l *slotPool) finished() {
 	}
 }
 
-// call tells the taker that there is room. The lock is held.
+// call tells the fetcher that there is room. The lock is held.
 func (l *slotPool) call() {
 	l.low, l.slot = -1, false
 	l.room()
@@ -266,7 +266,7 @@ func (l *slotPool) hold() {
 	l.held = true
 }
 
-// release tells the taker that runs are wanted again.
+// release tells the fetcher that runs are wanted again.
 func (l *slotPool) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
