@@ -99,7 +99,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 			lastOtherKind: time.Now(),
 		}
 		_, s.core = lease.(coreSession)
-		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+longestAhead), func(q *outgoing) { s.finishQueue(finishing, q) }, s.refetchNow)
+		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+maxPrefetch), func(q *outgoing) { s.finishQueue(finishing, q) }, s.refetchNow)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
 		loops.Go(func() { s.attendLoop(trust) })
@@ -284,7 +284,7 @@ func (s *session) fetchLoop() {
 		}
 	}
 	for _, l := range s.slots {
-		runs := l.takeBack(s)
+		runs := l.withdraw(s)
 		s.unstarted.Add(int64(len(runs)))
 		s.giveBack(runs)
 	}
@@ -379,8 +379,8 @@ func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool)
 			return want, false
 		}
 		now := time.Now()
-		want.IO, want.AheadIO = s.slots[IO].wanted(now, s.limited[IO], s.notifyCapacity)
-		want.CPU, want.AheadCPU = s.slots[CPU].wanted(now, s.limited[CPU], s.notifyCapacity)
+		want.IO, want.AheadIO = s.slots[IO].demand(now, s.limited[IO], s.notifyCapacity)
+		want.CPU, want.AheadCPU = s.slots[CPU].demand(now, s.limited[CPU], s.notifyCapacity)
 		io, cpu := want.IO > 0, want.CPU > 0
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
@@ -407,7 +407,7 @@ func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool)
 // three methods handed out is lost with this process. It reports false when ctx
 // ends first.
 func (s *session) awaitAllStarted(ctx context.Context) bool {
-	for s.slots[IO].unstarted(s.notifyCapacity)+s.slots[CPU].unstarted(s.notifyCapacity) > 0 {
+	for s.slots[IO].countReady(s.notifyCapacity)+s.slots[CPU].countReady(s.notifyCapacity) > 0 {
 		select {
 		case <-s.capacityFreed:
 		case <-ctx.Done():

@@ -14,10 +14,10 @@ import (
 // broker. What then waits longer than patience because its slots are held up
 // goes back to the queue, where another consumer may have room.
 const (
-	ahead    = 20 * time.Millisecond
-	patience = 20 * time.Millisecond
-	// longestAhead bounds what a consumer takes ahead, however short its runs.
-	longestAhead = 768
+	prefetchTime = 20 * time.Millisecond
+	maxReadyWait = 20 * time.Millisecond
+	// maxPrefetch bounds what a consumer takes ahead, however short its runs.
+	maxPrefetch = 768
 	// rateWindow is how long completions are counted at least to know the rate.
 	rateWindow = time.Millisecond
 )
@@ -39,18 +39,18 @@ type slotPool struct {
 	busy   int             // runs that execute
 	closed bool
 
-	done    int       // completions since counted
-	counted time.Time // when the rate was last computed
-	rate    float64   // completions a nanosecond
-	moved   bool      // a run was started since lookAfter last looked
+	done       int       // completions since counted
+	counted    time.Time // when the rate was last computed
+	rate       float64   // completions a nanosecond
+	progressed bool      // a run was started since returnLate last looked
 
-	low  int    // while not negative: call room when at most so many runs are ready
-	slot bool   // call room when a slot is free
-	room func() // wakes the fetcher; called with the lock held
-	held bool   // take none
+	refillAt int    // while not negative: call room when at most so many runs are ready
+	onFree   bool   // call room when a slot is free
+	notify   func() // wakes the fetcher; called with the lock held
+	paused   bool   // take none
 
-	watch    *time.Timer // looks for runs that wait too long
-	watching bool
+	lateTimer   *time.Timer // looks for runs that wait too long
+	lateTimerOn bool
 }
 
 // slot is a goroutine that executes one run after the other.
@@ -66,9 +66,9 @@ type queuedRun struct {
 }
 
 func newSlotPool(size int) *slotPool {
-	l := &slotPool{size: size, low: -1}
-	l.watch = time.AfterFunc(time.Hour, l.lookAfter)
-	l.watch.Stop()
+	l := &slotPool{size: size, refillAt: -1}
+	l.lateTimer = time.AfterFunc(time.Hour, l.returnLate)
+	l.lateTimer.Stop()
 	return l
 }
 
@@ -81,29 +81,29 @@ func (l *slotPool) put(queued []queuedRun) {
 	}
 	l.ready = append(l.ready, queued...)
 	l.wakeOne()
-	if !l.watching {
-		l.watching = true
-		l.watch.Reset(patience)
+	if !l.lateTimerOn {
+		l.lateTimerOn = true
+		l.lateTimer.Reset(maxReadyWait)
 	}
 }
 
-// lookAfter gives back the runs that wait too long, and looks again while any
+// returnLate gives back the runs that wait too long, and looks again while any
 // wait.
-func (l *slotPool) lookAfter() {
+func (l *slotPool) returnLate() {
 	l.mu.Lock()
-	l.watching = l.head < len(l.ready)
-	late := l.watching && l.busy >= l.size && !l.moved && !l.ready[l.head].session.core
-	l.moved = false
+	l.lateTimerOn = l.head < len(l.ready)
+	late := l.lateTimerOn && l.busy >= l.size && !l.progressed && !l.ready[l.head].session.core
+	l.progressed = false
 	var queued []queuedRun
 	if late {
 		queued = slices.Clone(l.ready[l.head:])
 		clear(l.ready)
 		l.ready, l.head = l.ready[:0], 0
-		l.watching = false
+		l.lateTimerOn = false
 		l.rate = 0 // what was short has become long
 	}
-	if l.watching {
-		l.watch.Reset(patience)
+	if l.lateTimerOn {
+		l.lateTimer.Reset(maxReadyWait)
 	}
 	l.mu.Unlock()
 	for _, same := range bySession(queued) {
@@ -140,11 +140,11 @@ func (l *slotPool) work(w *slot) {
 			l.mu.Unlock()
 			l.execute(w, j)
 			l.mu.Lock()
-			l.finished()
+			l.freeSlot()
 			continue
 		}
 		if l.closed {
-			l.dismiss(w)
+			l.removeSlot(w)
 			l.mu.Unlock()
 			return
 		}
@@ -167,9 +167,9 @@ func (l *slotPool) next() (queuedRun, bool) {
 	l.busy++
 	j.session.handlers.Add(1)
 	l.wakeOne()
-	l.moved = true
-	if waiting := len(l.ready) - l.head; waiting <= l.low {
-		l.call()
+	l.progressed = true
+	if waiting := len(l.ready) - l.head; waiting <= l.refillAt {
+		l.notifyFetcher()
 	}
 	return j, true
 }
@@ -184,8 +184,8 @@ func (l *slotPool) execute(w *slot, j queuedRun) {
 		if !returned {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.finished()
-			l.dismiss(w)
+			l.freeSlot()
+			l.removeSlot(w)
 			l.wakeOne()
 		}
 	}()
@@ -193,8 +193,8 @@ func (l *slotPool) execute(w *slot, j queuedRun) {
 	returned = true
 }
 
-// dismiss forgets a slot that ends. The lock is held.
-func (l *slotPool) dismiss(w *slot) {
+// removeSlot forgets a slot that ends. The lock is held.
+func (l *slotPool) removeSlot(w *slot) {
 	l.slots = slices.DeleteFunc(l.slots, func(other *slot) bool { return other == w })
 }
 
@@ -215,76 +215,76 @@ func (l *slotPool) executions(s *session) []*execution {
 	return all
 }
 
-// finished frees the slot of a run that has ended. The lock is held.
-func (l *slotPool) finished() {
+// freeSlot frees the slot of a run that has ended. The lock is held.
+func (l *slotPool) freeSlot() {
 	l.busy--
 	l.done++
-	if (l.low >= 0 || l.slot) && len(l.ready) == l.head {
-		l.call()
+	if (l.refillAt >= 0 || l.onFree) && len(l.ready) == l.head {
+		l.notifyFetcher()
 	}
 }
 
-// call tells the fetcher that there is room. The lock is held.
-func (l *slotPool) call() {
-	l.low, l.slot = -1, false
-	l.room()
+// notifyFetcher tells the fetcher that there is room. The lock is held.
+func (l *slotPool) notifyFetcher() {
+	l.refillAt, l.onFree = -1, false
+	l.notify()
 }
 
-// wanted returns how many runs to take, and how many of these are ahead of free
+// demand returns how many runs to take, and how many of these are ahead of free
 // slots. While what is ready will do for now it returns 0, and room is called
 // when it will not. With limited it is also called when there was no free slot
 // and then is one: runs with a limit are handed out for those only.
-func (l *slotPool) wanted(now time.Time, limited bool, room func()) (n, more int) {
+func (l *slotPool) demand(now time.Time, limited bool, notify func()) (n, more int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := len(l.ready) - l.head
-	more = l.aheadOf(now)
-	if l.held {
-		l.low, l.slot, l.room = -1, false, room
+	more = l.prefetch(now)
+	if l.paused {
+		l.refillAt, l.onFree, l.notify = -1, false, notify
 		return 0, 0
 	}
 	free := l.size - l.busy - waiting
 	if free <= 0 && (waiting > more/4 || more == 0) {
-		l.low, l.room = more/4, room
+		l.refillAt, l.notify = more/4, notify
 		return 0, 0
 	}
-	l.low, l.slot = -1, false
+	l.refillAt, l.onFree = -1, false
 	if n = free + more; n <= 0 {
-		l.low, l.room = more/4, room
+		l.refillAt, l.notify = more/4, notify
 		return 0, 0
 	}
 	if free <= 0 && limited {
-		l.slot, l.room = true, room
+		l.onFree, l.notify = true, notify
 	}
 	return n, min(more, n)
 }
 
-// hold has no more runs wanted until release.
-func (l *slotPool) hold() {
+// pause has no more runs wanted until resume.
+func (l *slotPool) pause() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = true
+	l.paused = true
 }
 
-// release tells the fetcher that runs are wanted again.
-func (l *slotPool) release() {
+// resume tells the fetcher that runs are wanted again.
+func (l *slotPool) resume() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = false
-	if l.room != nil {
-		l.call()
+	l.paused = false
+	if l.notify != nil {
+		l.notifyFetcher()
 	}
 }
 
-// aheadOf updates the rate at which runs are completed, and returns how many
+// prefetch updates the rate at which runs are completed, and returns how many
 // will be in the time ahead. The lock is held.
-func (l *slotPool) aheadOf(now time.Time) int {
+func (l *slotPool) prefetch(now time.Time) int {
 	if elapsed := now.Sub(l.counted); elapsed >= rateWindow {
 		rate := float64(l.done) / float64(elapsed)
 		l.rate = (l.rate + rate) / 2
 		l.counted, l.done = now, 0
 	}
-	return min(int(l.rate*float64(ahead)), longestAhead)
+	return min(int(l.rate*float64(prefetchTime)), maxPrefetch)
 }
 
 // bySession parts queued runs by the session that holds them, in their order.
@@ -308,24 +308,24 @@ func runsOf(queued []queuedRun) []*broker.TaskRun {
 	return runs
 }
 
-// unstarted is how many runs are ready. Unless it is 0, room is called when it
+// countReady is how many runs are ready. Unless it is 0, room is called when it
 // is.
-func (l *slotPool) unstarted(room func()) int {
+func (l *slotPool) countReady(notify func()) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.ready) - l.head
 	if n > 0 {
-		l.low, l.room = 0, room
+		l.refillAt, l.notify = 0, notify
 	}
 	return n
 }
 
-// takeBack returns the runs of a session that have not started, and no longer
+// withdraw returns the runs of a session that have not started, and no longer
 // keeps them.
-func (l *slotPool) takeBack(s *session) []*broker.TaskRun { return l.takeBackOf(s, "") }
+func (l *slotPool) withdraw(s *session) []*broker.TaskRun { return l.withdrawQueue(s, "") }
 
-// takeBackOf is takeBack for the runs of one queue, of all if that is empty.
-func (l *slotPool) takeBackOf(s *session, queue string) []*broker.TaskRun {
+// withdrawQueue is withdraw for the runs of one queue, of all if that is empty.
+func (l *slotPool) withdrawQueue(s *session, queue string) []*broker.TaskRun {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var runs []*broker.TaskRun
@@ -362,7 +362,7 @@ func (l *slotPool) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.watch.Stop()
+	l.lateTimer.Stop()
 	for _, wake := range l.idle {
 		wake <- struct{}{}
 	}

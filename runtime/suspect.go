@@ -71,7 +71,7 @@ func (s *session) openTrial(run *broker.TaskRun) *trial {
 	ts.refused.Store(ts.refused.Load() / 2)
 	if t.long {
 		s.tellTrial(t)
-		s.slots[IO].hold()
+		s.slots[IO].pause()
 	}
 	return t
 }
@@ -82,7 +82,7 @@ func (s *session) closeTrial(t *trial) {
 		return
 	}
 	if t.long {
-		s.slots[IO].release() // before the next trial may hold it
+		s.slots[IO].resume() // before the next trial may hold it
 	}
 	s.trials.current.Store(nil)
 	close(t.over)
