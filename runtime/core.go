@@ -8,27 +8,27 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// coreSession makes a session of a broker that has only the three core
+// leaselessSession makes a session of a broker that has only the three core
 // methods: what is taken is gone from the broker, so a run is executed at most
 // once, and a retry is a new enqueue.
-type coreSession struct {
+type leaselessSession struct {
 	broker broker.Broker
 	kinds  [2]bool // of the consumer's tasks
 	tell   func(broker.LeftOut)
 }
 
-func newCoreSession(b broker.Broker, kinds [2]bool, tell func(broker.LeftOut)) broker.Session {
-	return coreSession{b, kinds, tell}
+func newLeaselessSession(b broker.Broker, kinds [2]bool, tell func(broker.LeftOut)) broker.Session {
+	return leaselessSession{b, kinds, tell}
 }
 
-func (s coreSession) ID() string                  { return "core" }
-func (s coreSession) Renew(context.Context) error { return nil }
-func (s coreSession) Leave(context.Context) error { return nil }
+func (s leaselessSession) ID() string                  { return "core" }
+func (s leaselessSession) Renew(context.Context) error { return nil }
+func (s leaselessSession) Leave(context.Context) error { return nil }
 
 // Take asks for as many runs as any mix of kinds has room for: the broker
 // cannot tell them apart. While one kind has no room it asks for one run, which
 // waits for its slot if it is of that kind, and nothing is taken meanwhile.
-func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	io, cpu := want.IO-want.AheadIO, want.CPU-want.AheadCPU
 	n := max(io, cpu, 1)
 	if s.kinds[IO] && s.kinds[CPU] {
@@ -41,7 +41,7 @@ func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.Task
 	return runs, err
 }
 
-func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
 	for _, o := range outcomes {
 		for i, next := range o.Next {
 			if next == nil {

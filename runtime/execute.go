@@ -345,7 +345,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 		case errors.Is(cause, errLeaseLost):
 			// The error may come from that alone. If nobody has recovered the run yet,
 			// it goes back, and is spared this delivery.
-			s.goesBack(run)
+			s.noteReturned(run)
 			return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait}
 		case errors.Is(cause, errStopping) && wait > 0:
 		case errors.Is(cause, errStopping):

@@ -252,7 +252,7 @@ func (s *session) giveUp(n int, why error) {
 	s.outcomes.mu.Lock()
 	defer s.outcomes.mu.Unlock()
 	s.unrecorded += n
-	s.why = why
+	s.recordErr = why
 }
 
 // refetchNow ends the fetcher's request for runs of the queues that it knew of.

@@ -148,7 +148,7 @@ func (c *Consumer) discoverLoop(ctx context.Context) {
 // discover looks which queues there are, and has the fetcher ask again if they
 // changed.
 func (c *Consumer) discover(ctx context.Context) {
-	try, cancel := context.WithTimeout(ctx, joinTimeout)
+	try, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	found, err := c.queueNames(try)
 	if now := time.Now(); err != nil && ctx.Err() == nil && now.After(c.undiscovered) {

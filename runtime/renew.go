@@ -44,8 +44,8 @@ const (
 // processors let it wait for a turn at each step.
 func (s *session) renewLoop(ctx context.Context, sent time.Time) {
 	lease := s.cfg.Lease
-	s.trust.begin(sent)
-	defer s.trust.end()
+	s.queueLeases.begin(sent)
+	defer s.queueLeases.end()
 	r := &renewal{session: s, margin: lease * marginPercent / 100, sent: sent}
 	// Timers of their own: they fire also while a renewal hangs.
 	r.watchdog = time.AfterFunc(time.Until(sent.Add(lease-r.margin)), r.expire)
@@ -74,7 +74,7 @@ func (r *renewal) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Lease-r.margin)
 	defer cancel()
 	sent := time.Now()
-	err := r.renewedBut(ctx, sent, r.lease.Renew(ctx))
+	err := r.keepQueueLeases(ctx, sent, r.lease.Renew(ctx))
 	switch {
 	case err == nil:
 		r.succeeded(sent)

@@ -23,34 +23,34 @@ var (
 )
 
 const (
-	joinTimeout = 10 * time.Second // for the broker to answer at the start
+	openTimeout = 10 * time.Second // for the broker to answer at the start
 	// stopTimeout bounds what follows the end of the grace time: cancelled
 	// tasks returning, the last outcomes, the handing back.
 	stopTimeout = 2 * time.Second
-	// windUpTimeout bounds the same after the loss of a lease.
-	windUpTimeout = time.Minute
+	// drainTimeout bounds the same after the loss of a lease.
+	drainTimeout = time.Minute
 )
 
 // session is a consumer's stay with the broker between two losses of its
 // lease. It owns the runs it took until their outcomes are applied.
 type session struct {
 	*Consumer
-	lease    broker.Session
-	core     bool // the broker has only three methods: what was taken is gone from it
-	pool     *subprocess.Pool
-	base     context.Context // of all runs
-	starting context.Context // ends when no more runs are to start
-	offers   offers          // to all runs
-	outcomes outbox
-	finished chan struct{} // closed by finishLoop: the last outcome was applied
-	handlers sync.WaitGroup
-	backMu   sync.Mutex
-	back     map[*broker.TaskRun]bool // which went back as the lease was lost
-	answered chan struct{}            // closed when the broker has answered again since the lease was lost
-	trust    trust
+	lease       broker.Session
+	leaseless   bool // the broker has only three methods: what was taken is gone from it
+	pool        *subprocess.Pool
+	base        context.Context // of all runs
+	starting    context.Context // ends when no more runs are to start
+	offers      offers          // to all runs
+	outcomes    outbox
+	finished    chan struct{} // closed by finishLoop: the last outcome was applied
+	handlers    sync.WaitGroup
+	returnedMu  sync.Mutex
+	returned    map[*broker.TaskRun]bool // which went back as the lease was lost
+	reconnected chan struct{}            // closed when the broker has answered again since the lease was lost
+	queueLeases queueLeases
 
 	unrecorded int          // outcomes that finishLoop gave up, to be read when it has finished
-	why        error        // of the last of these
+	recordErr  error        // of the last of these
 	unfinished atomic.Int64 // runs that go on although the lease was lost
 	unstarted  atomic.Int64 // runs that were taken and went back at the end
 	cancelled  atomic.Int64 // runs that were interrupted by the stop, and handed back
@@ -70,13 +70,13 @@ type session struct {
 // loops.
 func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *sync.WaitGroup) error {
 	stopping := timeOfEnd(ctx)
-	limit := time.Now().Add(joinTimeout)
+	limit := time.Now().Add(openTimeout)
 	var lost *session
 	for {
-		lease, joined, err := c.join(ctx, limit)
+		lease, joined, err := c.openSession(ctx, limit)
 		if lost != nil {
-			lost.tellSurvived(ctx, c.cfg.Lease/4) // before it is asked for runs
-			close(lost.answered)
+			lost.reportAlive(ctx, c.cfg.Lease/4) // before it is asked for runs
+			close(lost.reconnected)
 		}
 		if err != nil {
 			return err
@@ -93,12 +93,12 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		s := &session{
 			Consumer: c, lease: lease, pool: pool, base: base, starting: starting, offers: offers{client: c.client, logger: c.logger, bounded: true}, lose: lose, halt: halt, abandon: abandon,
 			finished:      make(chan struct{}),
-			answered:      make(chan struct{}),
+			reconnected:   make(chan struct{}),
 			capacityFreed: make(chan struct{}, 1),
 
 			lastOtherKind: time.Now(),
 		}
-		_, s.core = lease.(coreSession)
+		_, s.leaseless = lease.(leaselessSession)
 		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+maxPrefetch), func(q *outgoing) { s.finishQueue(finishing, q) }, s.refetchNow)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
@@ -108,7 +108,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
 		}
 		c.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", lease.ID(), "error", context.Cause(trust))
-		loops.Go(func() { s.windUp(ctx) })
+		loops.Go(func() { s.drain(ctx) })
 		lost = s
 	}
 }
@@ -127,15 +127,15 @@ func timeOfEnd(ctx context.Context) func() time.Time {
 	}
 }
 
-// join opens a session and tells from when on its lease counts. It retries
+// openSession opens a session and tells from when on its lease counts. It retries
 // until ctx ends, when it returns nil, or until limit, unless that is zero.
-func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
+func (c *Consumer) openSession(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := c.broker.(broker.Leaser)
 	if !ok {
-		return newCoreSession(c.broker, c.kinds, func(left broker.LeftOut) { c.tellOf(left) }), time.Now(), nil
+		return newLeaselessSession(c.broker, c.kinds, func(left broker.LeftOut) { c.tellOf(left) }), time.Now(), nil
 	}
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ; {
-		attempt, cancel := context.WithTimeout(ctx, joinTimeout)
+		attempt, cancel := context.WithTimeout(ctx, openTimeout)
 		joined := time.Now()
 		lease, err := leaser.Join(attempt, c.cfg.Lease)
 		cancel()
@@ -160,7 +160,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	defer s.abandon()
 	done := s.idle()
 	var err error
-	level := s.tellStop(grace)
+	level := s.logStop(grace)
 	if !within(done, grace) {
 		s.logger.Warn("grace time over, cancelling the running tasks", "running", s.busy())
 		s.halt(errStopping)
@@ -176,10 +176,10 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancel()
 	s.tellLast(leaving)
-	leaveErr := s.leave(leaving)
+	leaveErr := s.close(leaving)
 	switch {
-	case s.open() > 0:
-		err = errors.Join(err, s.errOpen())
+	case s.openRuns() > 0:
+		err = errors.Join(err, s.openRunsError())
 	case leaveErr == nil || errors.Is(leaveErr, broker.ErrLeaseLost):
 	case err == nil: // nothing is held that is known of
 		s.logger.Warn("cannot tell the broker that the consumer stops; what it may have handed out unheard starts elsewhere when the lease ends", "error", leaveErr)
@@ -192,9 +192,9 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
-// tellStop logs what a stop waits for, and returns how much that is of interest:
+// logStop logs what a stop waits for, and returns how much that is of interest:
 // not to an application that has nothing left to do.
-func (s *session) tellStop(grace time.Duration) slog.Level {
+func (s *session) logStop(grace time.Duration) slog.Level {
 	n := s.busy()
 	if n == 0 && s.unstarted.Load() == 0 {
 		return slog.LevelDebug
@@ -220,27 +220,27 @@ func roundForPeople(d time.Duration) time.Duration {
 	return d.Round(min(unit, time.Second))
 }
 
-// open is how many runs have started and are not known to the broker to have
+// openRuns is how many runs have started and are not known to the broker to have
 // ended, when all loops have.
-func (s *session) open() int { return s.unrecorded + int(s.unfinished.Load()) }
+func (s *session) openRuns() int { return s.unrecorded + int(s.unfinished.Load()) }
 
-// errOpen says what becomes of them.
-func (s *session) errOpen() error {
-	why, next := s.why, "they may start again when the lease ends"
+// openRunsError says what becomes of them.
+func (s *session) openRunsError() error {
+	why, next := s.recordErr, "they may start again when the lease ends"
 	if why == nil {
 		why = errLeaseLost
 	}
-	if s.core {
+	if s.leaseless {
 		next = "this broker has no leases, so those that were to start again are lost"
 	}
-	return fmt.Errorf("record what became of %s: %w; %s", text.Count(s.open(), "run"), why, next)
+	return fmt.Errorf("record what became of %s: %w; %s", text.Count(s.openRuns(), "run"), why, next)
 }
 
-// leave gives back what is held, unless runs are open: to give these back would
+// close gives back what is held, unless runs are open: to give these back would
 // take their delivery back. The end of the lease gives them to another consumer
 // and counts it.
-func (s *session) leave(ctx context.Context) error {
-	if s.open() > 0 {
+func (s *session) close(ctx context.Context) error {
+	if s.openRuns() > 0 {
 		return nil
 	}
 	return s.lease.Leave(ctx)
@@ -375,7 +375,7 @@ const allKindsWait = 20 * time.Millisecond
 func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool) {
 	var settled <-chan time.Time
 	for patient := !s.skipAllKindsWait; ; {
-		if s.core && !s.awaitAllStarted(ctx) {
+		if s.leaseless && !s.awaitAllStarted(ctx) {
 			return want, false
 		}
 		now := time.Now()
@@ -451,7 +451,7 @@ func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
 	if again {
 		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
 	}
-	s.recovered(fenced)
+	s.noteRecovered(fenced)
 	for _, run := range fenced {
 		s.notices.say(level, message, run)
 	}

@@ -92,7 +92,7 @@ func (l *slotPool) put(queued []queuedRun) {
 func (l *slotPool) returnLate() {
 	l.mu.Lock()
 	l.lateTimerOn = l.head < len(l.ready)
-	late := l.lateTimerOn && l.busy >= l.size && !l.progressed && !l.ready[l.head].session.core
+	late := l.lateTimerOn && l.busy >= l.size && !l.progressed && !l.ready[l.head].session.leaseless
 	l.progressed = false
 	var queued []queuedRun
 	if late {

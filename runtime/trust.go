@@ -9,22 +9,22 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// trust is in which queues a session cannot renew its lease, while it can in others:
+// queueLeases is in which queues a session cannot renew its lease, while it can in others:
 // those of a node that is down. The lease of such a queue is lost apart.
-type trust struct {
+type queueLeases struct {
 	mu     sync.Mutex
 	sent   time.Time              // when the last renewal was sent that succeeded somewhere
 	behind map[string]*time.Timer // by queue: when its lease is given up
 }
 
-// renewedBut deals with the queues in which a renewal that was sent then failed, and
+// keepQueueLeases deals with the queues in which a renewal that was sent then failed, and
 // returns nil if it succeeded in others. It returns other errors as they are.
-func (s *session) renewedBut(ctx context.Context, sent time.Time, err error) error {
+func (s *session) keepQueueLeases(ctx context.Context, sent time.Time, err error) error {
 	var failed broker.QueueErrors
 	if err != nil && !errors.As(err, &failed) {
 		return err
 	}
-	t := &s.trust
+	t := &s.queueLeases
 	t.mu.Lock()
 	before, late := t.sent, !sent.After(t.sent) // the replies to two can come in either order
 	back := false
@@ -55,7 +55,7 @@ func (s *session) renewedBut(ctx context.Context, sent time.Time, err error) err
 		s.loseQueue(queue)
 	}
 	if back || len(lost) > 0 {
-		s.tellSurvived(ctx, finishTimeout)
+		s.reportAlive(ctx, finishTimeout)
 	}
 	return nil
 }
@@ -80,14 +80,14 @@ func (s *session) loseQueue(queue string) {
 }
 
 // begin notes when the session joined.
-func (t *trust) begin(joined time.Time) {
+func (t *queueLeases) begin(joined time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sent = joined
 }
 
 // end stops the timers.
-func (t *trust) end() {
+func (t *queueLeases) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, timer := range t.behind {

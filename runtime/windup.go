@@ -9,16 +9,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// windUp ends a session whose lease was lost, once the broker answers again. Its
+// drain ends a session whose lease was lost, once the broker answers again. Its
 // outcomes are still offered to the broker, which knows best whether they count:
 // after an outage of its own nobody else can have taken the runs. Of those that were
 // taken it reports that the consumer did not die.
-func (s *session) windUp(ctx context.Context) {
+func (s *session) drain(ctx context.Context) {
 	select {
-	case <-s.answered:
+	case <-s.reconnected:
 	case <-ctx.Done():
 	}
-	patience, cancel := context.WithTimeout(ctx, windUpTimeout)
+	patience, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if !s.waitIdle(patience) {
 		s.unfinished.Add(1) // at least, or it ends just now
@@ -28,13 +28,13 @@ func (s *session) windUp(ctx context.Context) {
 	<-s.finished
 	stop()
 	s.abandon()
-	s.backMu.Lock()
-	back := slices.Collect(maps.Keys(s.back))
-	s.backMu.Unlock()
-	s.tellSurvived(context.WithoutCancel(ctx), stopTimeout/4, back...)
+	s.returnedMu.Lock()
+	back := slices.Collect(maps.Keys(s.returned))
+	s.returnedMu.Unlock()
+	s.reportAlive(context.WithoutCancel(ctx), stopTimeout/4, back...)
 	leaving, cancelLeave := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancelLeave()
-	_ = s.leave(leaving) // what it cannot give back starts elsewhere, as it had to be expected
+	_ = s.close(leaving) // what it cannot give back starts elsewhere, as it had to be expected
 }
 
 // waitIdle blocks until no handler of a session runs whose lease was lost, and
@@ -48,35 +48,35 @@ func (s *session) waitIdle(ctx context.Context) bool {
 		case <-done:
 			return true
 		case <-ticker.C:
-			s.tellSurvived(ctx, finishTimeout)
+			s.reportAlive(ctx, finishTimeout)
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-// goesBack notes that a run goes back whose lease was lost: that was no death.
-func (s *session) goesBack(run *broker.TaskRun) {
-	s.backMu.Lock()
-	defer s.backMu.Unlock()
-	if s.back == nil {
-		s.back = map[*broker.TaskRun]bool{}
+// noteReturned notes that a run goes back whose lease was lost: that was no death.
+func (s *session) noteReturned(run *broker.TaskRun) {
+	s.returnedMu.Lock()
+	defer s.returnedMu.Unlock()
+	if s.returned == nil {
+		s.returned = map[*broker.TaskRun]bool{}
 	}
-	s.back[run] = true
+	s.returned[run] = true
 }
 
-// recovered notes that runs were recovered, so that they did not go back.
-func (s *session) recovered(runs []*broker.TaskRun) {
-	s.backMu.Lock()
-	defer s.backMu.Unlock()
+// noteRecovered notes that runs were recovered, so that they did not go back.
+func (s *session) noteRecovered(runs []*broker.TaskRun) {
+	s.returnedMu.Lock()
+	defer s.returnedMu.Unlock()
 	for _, run := range runs {
-		delete(s.back, run)
+		delete(s.returned, run)
 	}
 }
 
-// tellSurvived reports to the broker that the session's consumer lives although its
+// reportAlive reports to the broker that the session's consumer lives although its
 // lease ended, within the given time.
-func (s *session) tellSurvived(ctx context.Context, within time.Duration, back ...*broker.TaskRun) {
+func (s *session) reportAlive(ctx context.Context, within time.Duration, back ...*broker.TaskRun) {
 	survivor, ok := s.lease.(broker.Survivor)
 	if !ok {
 		return
