@@ -16,49 +16,49 @@ import (
 // is set aside.
 
 const (
-	mostAside    = 8 // outcomes of a queue; if more fail it is the broker that does
-	triesAlone   = 5 // of an outcome that the broker refuses, before it is set aside
-	mostFailures = 2 // parts that fail in a row, before the others wait for the next try
-	mostUnsplit  = 5 // tries, before parts are made also if the broker is away
-	mostParts    = 16
+	maxDeferred      = 8 // outcomes of a queue; if more fail it is the broker that does
+	triesAlone       = 5 // of an outcome that the broker refuses, before it is set aside
+	maxFailuresInRow = 2 // parts that fail in a row, before the others wait for the next try
+	maxUnsplitTries  = 5 // tries, before parts are made also if the broker is away
+	maxParts         = 16
 
-	shortestAside = time.Second // between tries of what is set aside
-	longestAside  = time.Minute
+	minDeferredWait = time.Second // between tries of what is set aside
+	maxDeferredWait = time.Minute
 )
 
-// aside are the outcomes of a queue that the broker does not record though it records
+// deferredOutcomes are the outcomes of a queue that the broker does not record though it records
 // others.
-type aside struct {
+type deferredOutcomes struct {
 	outcomes []broker.Outcome
 	wait     time.Duration
 	timer    *time.Timer // to the next try; nil: there are none
 }
 
 // add adds an outcome, unless there are too many.
-func (a *aside) add(o broker.Outcome) bool {
-	if len(a.outcomes) >= mostAside {
+func (a *deferredOutcomes) add(o broker.Outcome) bool {
+	if len(a.outcomes) >= maxDeferred {
 		return false
 	}
 	a.outcomes = append(a.outcomes, o)
-	a.wait = shortestAside
+	a.wait = minDeferredWait
 	a.again()
 	return true
 }
 
 // again sets the timer to the next try, if there is to be one.
-func (a *aside) again() {
+func (a *deferredOutcomes) again() {
 	if a.timer != nil {
 		a.timer.Stop()
 		a.timer = nil
 	}
 	if len(a.outcomes) > 0 {
 		a.timer = time.NewTimer(a.wait)
-		a.wait = min(2*a.wait, longestAside)
+		a.wait = min(2*a.wait, maxDeferredWait)
 	}
 }
 
 // wake has a value when the outcomes are to be tried again. It is nil if there are none.
-func (a *aside) wake() <-chan time.Time {
+func (a *deferredOutcomes) wake() <-chan time.Time {
 	if a.timer == nil {
 		return nil
 	}
@@ -68,18 +68,18 @@ func (a *aside) wake() <-chan time.Time {
 // finishQueue applies the outcomes of a queue, as many as there are in one request,
 // until the last one is applied, or ctx ends: then the runs start elsewhere, whatever
 // became of them here.
-func (s *session) finishQueue(ctx context.Context, q *outgoing) {
-	var a aside
+func (s *session) finishQueue(ctx context.Context, q *queueOutcomes) {
+	var a deferredOutcomes
 	for {
 		batch, more := q.get(a.wake())
 		for rest := batch; len(rest) > 0; {
-			n := portion(rest)
-			s.apply(ctx, q, &a, rest[:n:n])
+			n := batchSize(rest)
+			s.recordAll(ctx, q, &a, rest[:n:n])
 			rest = rest[n:]
 		}
 		clear(batch)
 		if len(batch) == 0 && len(a.outcomes) > 0 {
-			s.applyAside(ctx, q, &a, !more)
+			s.recordDeferred(ctx, q, &a, !more)
 		}
 		if !more {
 			return
@@ -87,10 +87,10 @@ func (s *session) finishQueue(ctx context.Context, q *outgoing) {
 	}
 }
 
-// apply retries until the broker has answered or ctx ends, also when the lease
+// recordAll retries until the broker has answered or ctx ends, also when the lease
 // is lost: an outcome that no longer counts is fenced. While it fails the session takes
 // no runs of the queue. What is to blame alone it sets aside.
-func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []broker.Outcome) {
+func (s *session) recordAll(ctx context.Context, q *queueOutcomes, a *deferredOutcomes, batch []broker.Outcome) {
 	err := s.record(ctx, batch, false)
 	if err == nil {
 		return
@@ -104,7 +104,7 @@ func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []brok
 			return s.record(ctx, part, true)
 		})
 		if ctx.Err() == nil {
-			p.setAside(func(o broker.Outcome) bool {
+			p.deferAlone(func(o broker.Outcome) bool {
 				if !a.add(o) {
 					return false
 				}
@@ -149,9 +149,9 @@ func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool
 	return nil
 }
 
-// applyAside tries again what is set aside, each outcome alone; at the end for the last
+// recordDeferred tries again what is set aside, each outcome alone; at the end for the last
 // time.
-func (s *session) applyAside(ctx context.Context, q *outgoing, a *aside, last bool) {
+func (s *session) recordDeferred(ctx context.Context, q *queueOutcomes, a *deferredOutcomes, last bool) {
 	var failed error
 	a.outcomes = slices.DeleteFunc(a.outcomes, func(o broker.Outcome) bool {
 		err := s.record(ctx, []broker.Outcome{o}, true)
@@ -188,7 +188,7 @@ func (p *parts) try(record func([]broker.Outcome) error) (worked bool) {
 	row := 0
 	var rest [][]broker.Outcome
 	for i, part := range p.list {
-		if row == mostFailures {
+		if row == maxFailuresInRow {
 			rest = p.list[i:]
 			break
 		}
@@ -205,7 +205,7 @@ func (p *parts) try(record func([]broker.Outcome) error) (worked bool) {
 	p.list = slices.Clone(rest) // these come first the next time
 	for _, part := range p.failed {
 		half := len(part) / 2
-		if half > 0 && (p.worked || n < mostParts && (refused(p.err) || p.tries > mostUnsplit)) {
+		if half > 0 && (p.worked || n < maxParts && (refused(p.err) || p.tries > maxUnsplitTries)) {
 			p.list = append(p.list, part[:half], part[half:])
 			n++
 		} else {
@@ -215,9 +215,9 @@ func (p *parts) try(record func([]broker.Outcome) error) (worked bool) {
 	return worked
 }
 
-// setAside removes the outcomes that failed alone although others did not, or often
+// deferAlone removes the outcomes that failed alone although others did not, or often
 // enough, where set can set them aside.
-func (p *parts) setAside(set func(broker.Outcome) bool) {
+func (p *parts) deferAlone(set func(broker.Outcome) bool) {
 	if !p.worked && (p.tries < triesAlone || !refused(p.err)) {
 		return
 	}

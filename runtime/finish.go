@@ -18,21 +18,21 @@ const (
 // finish hands an outcome to the finish loop. It blocks while the broker is
 // behind, which keeps the slot and so takes no more runs.
 func (s *session) finish(o broker.Outcome) {
-	s.outcomes.put(s.storable(o))
+	s.outcomes.put(s.validated(o))
 }
 
 // giveBack hands runs back that have not started, without waiting for anything.
 func (s *session) giveBack(runs []*broker.TaskRun) {
 	items := make([]broker.Outcome, 0, len(runs))
 	for _, run := range slices.Backward(runs) { // as each goes to the head of its queue
-		items = append(items, s.storable(handBack(run, 0)))
+		items = append(items, s.validated(handBack(run, 0)))
 	}
 	s.outcomes.putAll(items)
 }
 
-// storable returns the outcome, or a dead letter instead of a run that no
+// validated returns the outcome, or a dead letter instead of a run that no
 // broker would take back, however often it is offered.
-func (s *session) storable(o broker.Outcome) broker.Outcome {
+func (s *session) validated(o broker.Outcome) broker.Outcome {
 	if o.Verdict != broker.Retry {
 		return o
 	}
@@ -42,25 +42,25 @@ func (s *session) storable(o broker.Outcome) broker.Outcome {
 	return o
 }
 
-// outbox holds outcomes on their way to the broker, those of each queue apart: a
+// outcomeQueues holds outcomes on their way to the broker, those of each queue apart: a
 // queue whose outcomes cannot be recorded holds up no other's.
-type outbox struct {
-	limit    int             // outcomes of one queue; from half of it on no runs of the queue are taken
-	send     func(*outgoing) // sends those of a queue until get has no more
-	caughtUp func()          // called when runs of a queue can be taken again
+type outcomeQueues struct {
+	limit    int                  // outcomes of one queue; from half of it on no runs of the queue are taken
+	send     func(*queueOutcomes) // sends those of a queue until get has no more
+	caughtUp func()               // called when runs of a queue can be taken again
 
 	mu      sync.Mutex
-	queues  map[string]*outgoing
-	last    *outgoing // of these, the one that was asked for last
+	queues  map[string]*queueOutcomes
+	last    *queueOutcomes // of these, the one that was asked for last
 	closed  bool
-	over    chan struct{}  // closed with it
+	done    chan struct{}  // closed with it
 	senders sync.WaitGroup // goroutines in send
 	space   sync.Cond      // of mu: items went
 }
 
-// outgoing is the outcomes of one queue. While there are some a goroutine sends them.
-type outgoing struct {
-	box   *outbox
+// queueOutcomes is the outcomes of one queue. While there are some a goroutine sends them.
+type queueOutcomes struct {
+	box   *outcomeQueues
 	queue string
 	stays bool          // its goroutine waits for more
 	some  chan struct{} // has a token when items came, or there will be no more
@@ -71,20 +71,20 @@ type outgoing struct {
 	behind  bool             // there are so many that no more runs of the queue are to be taken
 }
 
-// mostStaying is of how many queues the goroutines wait for more outcomes. Those of
+// maxStaying is of how many queues the goroutines wait for more outcomes. Those of
 // others end, and start again when they come.
-const mostStaying = 16
+const maxStaying = 16
 
-func (o *outbox) init(limit int, send func(*outgoing), caughtUp func()) {
+func (o *outcomeQueues) init(limit int, send func(*queueOutcomes), caughtUp func()) {
 	o.limit, o.send, o.caughtUp = limit, send, caughtUp
-	o.queues = make(map[string]*outgoing)
-	o.over = make(chan struct{})
+	o.queues = make(map[string]*queueOutcomes)
+	o.done = make(chan struct{})
 	o.space.L = &o.mu
 }
 
 // put adds an outcome. It blocks while there are too many of its queue. Once the
-// outbox is closed it forgets them: the run is handed back otherwise.
-func (o *outbox) put(item broker.Outcome) {
+// outcomes is closed it forgets them: the run is handed back otherwise.
+func (o *outcomeQueues) put(item broker.Outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for !o.closed {
@@ -98,7 +98,7 @@ func (o *outbox) put(item broker.Outcome) {
 }
 
 // putAll is put for many, however many there are already.
-func (o *outbox) putAll(items []broker.Outcome) {
+func (o *outcomeQueues) putAll(items []broker.Outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -110,7 +110,7 @@ func (o *outbox) putAll(items []broker.Outcome) {
 }
 
 // of returns the outcomes of a queue, nil if there are none. The lock is held.
-func (o *outbox) of(queue string) *outgoing {
+func (o *outcomeQueues) of(queue string) *queueOutcomes {
 	if o.last == nil || o.last.queue != queue {
 		o.last = o.queues[queue]
 	}
@@ -118,10 +118,10 @@ func (o *outbox) of(queue string) *outgoing {
 }
 
 // add adds an outcome, and has its queue's be sent. The lock is held.
-func (o *outbox) add(item broker.Outcome) {
+func (o *outcomeQueues) add(item broker.Outcome) {
 	q := o.of(item.Run.Queue)
 	if q == nil {
-		q = &outgoing{box: o, queue: item.Run.Queue, stays: len(o.queues) < mostStaying, some: make(chan struct{}, 1)}
+		q = &queueOutcomes{box: o, queue: item.Run.Queue, stays: len(o.queues) < maxStaying, some: make(chan struct{}, 1)}
 		o.queues[q.queue] = q
 		o.senders.Go(func() { o.send(q) })
 	}
@@ -132,7 +132,7 @@ func (o *outbox) add(item broker.Outcome) {
 	q.behind = len(q.items) >= o.limit/2
 }
 
-func (q *outgoing) signal() {
+func (q *queueOutcomes) signal() {
 	select {
 	case q.some <- struct{}{}:
 	default:
@@ -140,30 +140,30 @@ func (q *outgoing) signal() {
 }
 
 // close ends the taking of outcomes. Those there already are still sent.
-func (o *outbox) close() {
+func (o *outcomeQueues) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return
 	}
 	o.closed = true
-	close(o.over)
+	close(o.done)
 	o.space.Broadcast()
 	for _, q := range o.queues {
 		q.signal()
 	}
 }
 
-// wait returns once the outbox is closed and all is sent.
-func (o *outbox) wait() {
-	<-o.over
+// wait returns once it is closed and all is sent.
+func (o *outcomeQueues) wait() {
+	<-o.done
 	o.senders.Wait()
 }
 
 // get waits for outcomes and returns all that are there, none when wake has a value, and
-// false when the sending is to end: not while there is a wake, unless the outbox is
+// false when the sending is to end: not while there is a wake, unless it is
 // closed. What it returned before is used again.
-func (q *outgoing) get(wake <-chan time.Time) (some []broker.Outcome, more bool) {
+func (q *queueOutcomes) get(wake <-chan time.Time) (some []broker.Outcome, more bool) {
 	o := q.box
 	for {
 		o.mu.Lock()
@@ -196,7 +196,7 @@ func (q *outgoing) get(wake <-chan time.Time) (some []broker.Outcome, more bool)
 
 // fails notes whether the last try to record outcomes failed, and reports whether
 // that is another answer than before.
-func (q *outgoing) fails(failing bool) bool {
+func (q *queueOutcomes) fails(failing bool) bool {
 	q.box.mu.Lock()
 	defer q.box.mu.Unlock()
 	changed := q.failing != failing
@@ -206,7 +206,7 @@ func (q *outgoing) fails(failing bool) bool {
 
 // recordable returns those of the queues whose outcomes can be recorded, as far as is
 // known: a run of another would only wait with its outcome.
-func (o *outbox) recordable(queues []string) []string {
+func (o *outcomeQueues) recordable(queues []string) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, q := range o.queues {
@@ -227,9 +227,9 @@ func (s *session) finishLoop() {
 	s.outcomes.wait()
 }
 
-// portion is how many outcomes go into one request, so that many large ones
+// batchSize is how many outcomes go into one request, so that many large ones
 // together are not more than a broker takes at once.
-func portion(outcomes []broker.Outcome) int {
+func batchSize(outcomes []broker.Outcome) int {
 	size := 0
 	for i := range min(len(outcomes), maxOutcomes) {
 		o := &outcomes[i]

@@ -41,7 +41,7 @@ type session struct {
 	base        context.Context // of all runs
 	starting    context.Context // ends when no more runs are to start
 	offers      offers          // to all runs
-	outcomes    outbox
+	outcomes    outcomeQueues
 	finished    chan struct{} // closed by finishLoop: the last outcome was applied
 	handlers    sync.WaitGroup
 	returnedMu  sync.Mutex
@@ -99,7 +99,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 			lastOtherKind: time.Now(),
 		}
 		_, s.leaseless = lease.(leaselessSession)
-		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+maxPrefetch), func(q *outgoing) { s.finishQueue(finishing, q) }, s.refetchNow)
+		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+maxPrefetch), func(q *queueOutcomes) { s.finishQueue(finishing, q) }, s.refetchNow)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
 		loops.Go(func() { s.attendLoop(trust) })
