@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	attendEvery   = 400 * time.Millisecond // how often a session looks at what it executes
-	attendTimeout = 2 * time.Second        // of one request
-	// attended is how long a run has to go on before anybody can ask for its
+	heartbeatEvery   = 400 * time.Millisecond // how often a session looks at what it executes
+	heartbeatTimeout = 2 * time.Second        // of one request
+	// longRun is how long a run has to go on before anybody can ask for its
 	// end. Shorter ones cost no request.
-	attended = 200 * time.Millisecond
+	longRun = 200 * time.Millisecond
 	// overdueAfter is how long a run may go on after its context has ended before
 	// that is said.
 	overdueAfter = time.Second
@@ -25,9 +25,9 @@ const (
 type taskState struct {
 	task *Task
 
-	mu   sync.Mutex
-	last broker.LastRun
-	news bool // the broker does not know it yet
+	mu     sync.Mutex
+	last   broker.LastRun
+	unsent bool // the broker does not know it yet
 }
 
 // newTaskStates returns the tasks by their names and aliases.
@@ -60,43 +60,43 @@ func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 func (d *taskState) note(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.news = true
+	d.unsent = true
 	d.last = broker.LastRun{Queue: run.Queue, Task: d.task.spec.Name, ID: run.ID, Started: started, Took: took, Failure: failure}
 }
 
-// retell has the broker told again of last runs, as it was not.
-func (s *session) retell(runs []broker.LastRun) {
+// markUnsent has the broker told again of last runs, as it was not.
+func (s *session) markUnsent(runs []broker.LastRun) {
 	for _, run := range runs {
 		d := s.states[run.Task]
 		d.mu.Lock()
-		d.news = true
+		d.unsent = true
 		d.mu.Unlock()
 	}
 }
 
-// news returns the last runs that the broker does not know yet.
-func (s *session) news() []broker.LastRun {
+// unsentLastRuns returns the last runs that the broker does not know yet.
+func (s *session) unsentLastRuns() []broker.LastRun {
 	var runs []broker.LastRun
 	for _, d := range s.states {
 		d.mu.Lock()
-		if d.news {
+		if d.unsent {
 			runs = append(runs, d.last)
-			d.news = false // also under its aliases
+			d.unsent = false // also under its aliases
 		}
 		d.mu.Unlock()
 	}
 	return runs
 }
 
-// attendLoop tells the broker how runs get on, and ends those whose end was
+// heartbeatLoop tells the broker how runs get on, and ends those whose end was
 // asked for, until ctx ends. While nothing has run for long and there is no
 // news it asks for nothing.
-func (s *session) attendLoop(ctx context.Context) {
+func (s *session) heartbeatLoop(ctx context.Context) {
 	attender, ok := s.lease.(broker.Attender)
 	if !ok {
-		attender = unattended{}
+		attender = noHeartbeat{}
 	}
-	ticker := time.NewTicker(attendEvery)
+	ticker := time.NewTicker(heartbeatEvery)
 	defer ticker.Stop()
 	for failing := false; ; {
 		select {
@@ -104,7 +104,7 @@ func (s *session) attendLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := s.attend(ctx, attender)
+		err := s.heartbeat(ctx, attender)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.logger.Warn("cannot tell the broker of progress, nor hear which runs are cancelled, trying again", "error", err)
 		}
@@ -112,31 +112,31 @@ func (s *session) attendLoop(ctx context.Context) {
 	}
 }
 
-func (s *session) attend(ctx context.Context, attender broker.Attender) error {
+func (s *session) heartbeat(ctx context.Context, attender broker.Attender) error {
 	now := time.Now()
 	executions := append(s.slots[IO].executions(s), s.slots[CPU].executions(s)...)
 	var report broker.Report
 	long := false
 	for _, x := range executions {
 		s.warnOverdue(x, now)
-		long = long || now.Sub(x.started) >= attended
-		if p := x.untold(); p != nil {
+		long = long || now.Sub(x.started) >= longRun
+		if p := x.unsentProgress(); p != nil {
 			report.Progress = append(report.Progress, broker.ProgressOf{Run: x.stored, Progress: *p})
-			x.told.Store(p)
+			x.sentProgress.Store(p)
 		}
 	}
-	report.Last = s.news()
+	report.Last = s.unsentLastRuns()
 	if !long && len(report.Last) == 0 && len(report.Progress) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	cancelled, err := attender.Attend(ctx, report)
 	if err != nil {
 		for _, x := range executions {
-			x.told.Store(nil) // to be told again
+			x.sentProgress.Store(nil) // to be told again
 		}
-		s.retell(report.Last)
+		s.markUnsent(report.Last)
 	}
 	for _, run := range cancelled {
 		for _, x := range executions {
@@ -148,25 +148,25 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 	return err
 }
 
-// untold returns what a run said of its progress that the broker does not know;
+// unsentProgress returns what a run said of its progress that the broker does not know;
 // nil if there is nothing.
-func (x *execution) untold() *broker.Progress {
+func (x *execution) unsentProgress() *broker.Progress {
 	p := x.progress.Load()
-	if p == nil || x.stored.Keep == 0 || p == x.told.Load() {
+	if p == nil || x.stored.Keep == 0 || p == x.sentProgress.Load() {
 		return nil
 	}
 	return p
 }
 
-// tellProgress tells the broker the last of a run's progress before its end: the
+// sendProgress tells the broker the last of a run's progress before its end: the
 // loop does not come to it any more.
-func (x *execution) tellProgress() {
-	p := x.untold()
+func (x *execution) sendProgress() {
+	p := x.unsentProgress()
 	attender, ok := x.session.lease.(broker.Attender)
 	if p == nil || !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.base), attendTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.base), heartbeatTimeout)
 	defer cancel()
 	report := broker.Report{Progress: []broker.ProgressOf{{Run: x.stored, Progress: *p}}}
 	if _, err := attender.Attend(ctx, report); err != nil {
@@ -182,20 +182,20 @@ func (s *session) warnOverdue(x *execution, now time.Time) {
 	}
 }
 
-// tellLast tells the broker what it does not know yet of what has ended.
-func (s *session) tellLast(ctx context.Context) {
+// sendLastRuns tells the broker what it does not know yet of what has ended.
+func (s *session) sendLastRuns(ctx context.Context) {
 	attender, ok := s.lease.(broker.Attender)
 	if !ok {
 		return
 	}
-	if runs := s.news(); len(runs) > 0 {
+	if runs := s.unsentLastRuns(); len(runs) > 0 {
 		if _, err := attender.Attend(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
 			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
 		}
 	}
 }
 
-// unattended is for brokers whose sessions hear nothing while runs go on.
-type unattended struct{}
+// noHeartbeat is for brokers whose sessions hear nothing while runs go on.
+type noHeartbeat struct{}
 
-func (unattended) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }
+func (noHeartbeat) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }

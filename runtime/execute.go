@@ -40,7 +40,7 @@ type execution struct {
 	called  bool  // the task itself was reached
 	overdue bool  // that it is was said; the attending loop's own
 
-	told atomic.Pointer[broker.Progress] // what the broker knows of its progress
+	sentProgress atomic.Pointer[broker.Progress] // what the broker knows of its progress
 }
 
 // execute runs one run to its outcome. It returns when the task's function has
@@ -183,7 +183,7 @@ func (x *execution) end() {
 	o = x.outcome(ended)
 	decided = true
 	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
-	x.tellProgress()
+	x.sendProgress()
 	x.tellCut()
 	took := ended.Sub(x.started)
 	x.noteLast(&o, took)

@@ -102,7 +102,7 @@ func (c *Consumer) sessions(ctx context.Context, pool *subprocess.Pool, loops *s
 		s.outcomes.init(4*(c.cfg.Concurrency+c.cfg.Processes+maxPrefetch), func(q *queueOutcomes) { s.finishQueue(finishing, q) }, s.refetchNow)
 		loops.Go(func() { s.renewLoop(trust, joined) })
 		loops.Go(s.finishLoop)
-		loops.Go(func() { s.attendLoop(trust) })
+		loops.Go(func() { s.heartbeatLoop(trust) })
 		s.fetchLoop()
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(c.cfg.Grace)))
@@ -175,7 +175,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout/4)
 	defer cancel()
-	s.tellLast(leaving)
+	s.sendLastRuns(leaving)
 	leaveErr := s.close(leaving)
 	switch {
 	case s.openRuns() > 0:
