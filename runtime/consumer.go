@@ -157,7 +157,7 @@ type Consumer struct {
 	slots   [2]*slotPool          // by kind
 	states  map[string]*taskState // the tasks by their names and aliases
 	logger  *slog.Logger
-	notices notices
+	sampled sampledLogger
 	trials  trials
 	leftOut leftOutNews
 	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
@@ -201,7 +201,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		states: newTaskStates(tasks),
 		logger: cfg.Logger,
 
-		notices: notices{logger: cfg.Logger},
+		sampled: sampledLogger{logger: cfg.Logger},
 
 		durabilityEvery: durabilityEvery,
 	}
@@ -250,8 +250,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}
-	c.notices.begin()
-	defer c.notices.end()
+	c.sampled.Start()
+	defer c.sampled.Stop()
 	for _, l := range c.slots {
 		l.open()
 		defer l.close()

@@ -15,7 +15,7 @@ func (c *Consumer) tellDamaged() {
 	for _, d := range damages.Damaged() {
 		switch {
 		case d.Run != nil:
-			c.notices.say(slog.LevelWarn, "run is a dead letter: what is stored of it cannot be read", d.Run, "error", d.Why)
+			c.sampled.Log(slog.LevelWarn, "run is a dead letter: what is stored of it cannot be read", d.Run, "error", d.Why)
 		case d.Dropped > 0:
 			c.logger.Warn("dead letters were dropped, the oldest first: the queue keeps no more", "queue", d.Queue, "dropped", d.Dropped)
 		case d.Moved != "":

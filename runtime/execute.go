@@ -116,7 +116,7 @@ func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *brok
 	var o broker.Outcome
 	switch {
 	case err != nil && s.base.Err() == nil:
-		s.notices.say(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
+		s.sampled.Log(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
 		o = handBack(run, time.Second/2+rand.N(time.Second))
 	case err != nil:
 		o = handBack(run, 0)
@@ -268,10 +268,10 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*taskState, broker.
 	switch {
 	case d == nil:
 		// Another consumer may know it: a newer one, or one that is to come.
-		s.notices.say(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
+		s.sampled.Log(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil && (errors.Is(follow, errStranger) || now.Sub(run.QueuedAt) < longestPark):
-		s.notices.say(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
+		s.sampled.Log(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil:
 		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: text.Truncate(follow.Error(), maxMessage)})
@@ -350,7 +350,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 		case errors.Is(cause, errStopping) && wait > 0:
 		case errors.Is(cause, errStopping):
 			s.cancelled.Add(1)
-			s.notices.say(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
+			s.sampled.Log(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
 			return handBack(run, 0)
 		case errors.Is(cause, ErrCancelled):
 			failure := failureOf(x, x.secrets, err)
@@ -377,11 +377,11 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 	age := time.Since(run.QueuedAt)
 	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
 		// While versions are deployed side by side another consumer can read it.
-		s.notices.say(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
+		s.sampled.Log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
 		return leaveToOthers(run, parkingTime(age))
 	}
 	if unread := (*gatherError)(nil); errors.As(err, &unread) {
-		s.notices.say(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
+		s.sampled.Log(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
 		return handBack(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
@@ -390,7 +390,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 		if errors.Is(err, subprocess.ErrBreaker) {
 			level = slog.LevelDebug // said once for all of them
 		}
-		s.notices.say(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
+		s.sampled.Log(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
 		return leaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration

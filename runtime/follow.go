@@ -122,7 +122,7 @@ func (c *Consumer) tellLeftOut() {
 // tellOf tells of runs that were left out, soon.
 func (c *Consumer) tellOf(left ...broker.LeftOut) {
 	for _, l := range left {
-		c.notices.say(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", l.Run, "after", l.Run.ParentID, "live", l.By)
+		c.sampled.Log(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", l.Run, "after", l.Run.ParentID, "live", l.By)
 	}
 	if len(left) == 0 || c.cfg.OnEvent == nil {
 		return

@@ -10,49 +10,49 @@ import (
 )
 
 const (
-	noticeEvery = 10 * time.Second
-	maxNotices  = 200 // names of unknown tasks are anybody's
+	sampleEvery     = 10 * time.Second
+	maxSampledKinds = 200 // names of unknown tasks are anybody's
 )
 
-// notices are what is logged of runs that do not start or end here, which can
+// sampledLogger is for what is logged of runs that do not start or end here, which can
 // happen to thousands in the same way: the first of a kind and task at once, with
 // all that is known of it, and the others every ten seconds as a number.
-type notices struct {
+type sampledLogger struct {
 	logger *slog.Logger
 
 	mu     sync.Mutex
 	open   bool
-	counts map[noticeKind]*noticeCount
+	counts map[sampledKind]*sampledCount
 }
 
-type noticeKind struct {
+type sampledKind struct {
 	level         slog.Level
 	message, task string
 }
 
-// noticeCount is how many there were since the last line.
-type noticeCount struct {
+// sampledCount is how many there were since the last line.
+type sampledCount struct {
 	runs int
 	last string // id of one
 	next *time.Timer
 }
 
-func (n *notices) say(level slog.Level, message string, run *broker.TaskRun, attrs ...any) {
+func (n *sampledLogger) Log(level slog.Level, message string, run *broker.TaskRun, attrs ...any) {
 	if n.isNew(level, message, run) {
 		n.logger.Log(context.Background(), level, message, append([]any{"task", run.Task, "run", run.ID, "queue", run.Queue}, attrs...)...)
 	}
 }
 
 // isNew reports whether nothing of the kind was logged lately, else it counts.
-func (n *notices) isNew(level slog.Level, message string, run *broker.TaskRun) bool {
+func (n *sampledLogger) isNew(level slog.Level, message string, run *broker.TaskRun) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.open {
 		return true
 	}
-	kind := noticeKind{level, message, run.Task}
+	kind := sampledKind{level, message, run.Task}
 	count := n.counts[kind]
-	if count == nil && len(n.counts) >= maxNotices {
+	if count == nil && len(n.counts) >= maxSampledKinds {
 		kind.task = "" // of any that are too many
 		count = n.counts[kind]
 	}
@@ -60,12 +60,12 @@ func (n *notices) isNew(level slog.Level, message string, run *broker.TaskRun) b
 		count.runs, count.last = count.runs+1, run.ID
 		return false
 	}
-	n.counts[kind] = &noticeCount{next: time.AfterFunc(noticeEvery, func() { n.sum(kind) })}
+	n.counts[kind] = &sampledCount{next: time.AfterFunc(sampleEvery, func() { n.sum(kind) })}
 	return true
 }
 
 // sum logs how many there were, and that again while there are more.
-func (n *notices) sum(kind noticeKind) {
+func (n *sampledLogger) sum(kind sampledKind) {
 	n.mu.Lock()
 	count := n.counts[kind]
 	if count == nil { // closed meanwhile
@@ -77,14 +77,14 @@ func (n *notices) sum(kind noticeKind) {
 		delete(n.counts, kind)
 	} else {
 		count.runs = 0
-		count.next.Reset(noticeEvery)
+		count.next.Reset(sampleEvery)
 	}
 	n.mu.Unlock()
 	n.log(kind, told)
 }
 
 // log does so without the lock: what the logger does is the application's.
-func (n *notices) log(kind noticeKind, count noticeCount) {
+func (n *sampledLogger) log(kind sampledKind, count sampledCount) {
 	if count.runs == 0 {
 		return
 	}
@@ -95,15 +95,15 @@ func (n *notices) log(kind noticeKind, count noticeCount) {
 	n.logger.Log(context.Background(), kind.level, kind.message, "task", task, "more_runs", count.runs, "last", count.last)
 }
 
-// begin has them counted from now on.
-func (n *notices) begin() {
+// Start has them counted from now on.
+func (n *sampledLogger) Start() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.open, n.counts = true, make(map[noticeKind]*noticeCount)
+	n.open, n.counts = true, make(map[sampledKind]*sampledCount)
 }
 
-// end logs what was counted. What comes later is logged as it comes.
-func (n *notices) end() {
+// Stop logs what was counted. What comes later is logged as it comes.
+func (n *sampledLogger) Stop() {
 	n.mu.Lock()
 	counts := n.counts
 	n.open, n.counts = false, nil

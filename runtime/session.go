@@ -453,6 +453,6 @@ func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
 	}
 	s.noteRecovered(fenced)
 	for _, run := range fenced {
-		s.notices.say(level, message, run)
+		s.sampled.Log(level, message, run)
 	}
 }

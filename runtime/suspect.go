@@ -201,7 +201,7 @@ func (s *session) spared(run *broker.TaskRun) int {
 	defer cancel()
 	n, err := survivor.Spared(ctx, run)
 	if err != nil {
-		s.notices.say(slog.LevelWarn, "cannot ask the broker which lost leases of the run were deaths", run, "error", err)
+		s.sampled.Log(slog.LevelWarn, "cannot ask the broker which lost leases of the run were deaths", run, "error", err)
 		return run.Deliveries - run.Attempt - 1
 	}
 	return min(n, run.Deliveries-run.Attempt-1)
