@@ -62,12 +62,12 @@ func (s *session) execute(w *slot, run *broker.TaskRun) {
 	)
 	if run.Deliveries-run.Attempt > 1 {
 		var ok bool
-		if t, spared, ok = s.comeBack(d, run); !ok {
+		if t, spared, ok = s.startAgain(d, run); !ok {
 			return
 		}
 	}
 	if t != nil {
-		defer s.try(t)()
+		defer s.watchTrial(t)()
 	}
 	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
 		if other := s.inWay(d, t); other != nil && !s.waitTurn(other) {

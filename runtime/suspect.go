@@ -21,17 +21,17 @@ import (
 // blame, once, while there is something of that kind. It is tried again then when there
 // is nothing.
 const (
-	// settledAfter is how long a run has to go on until another is tried beside it.
-	settledAfter = time.Second
-	// clearedAfter is how long a run that is tried goes on until others begin beside
+	// ageBeside is how long a run has to go on until another is tried beside it.
+	ageBeside = time.Second
+	// trialTime is how long a run that is tried goes on until others begin beside
 	// it. If the process dies after that, the run is not to blame for it, once.
-	clearedAfter = 2 * time.Second
-	// clearedLate is the same of a run that was cleared before a process died: it is
+	trialTime = 2 * time.Second
+	// longTrialTime is the same of a run that was cleared before a process died: it is
 	// to blame for that too then. Meanwhile the consumer takes no other io runs. What has
 	// gone on for so long is taken to kill no process any more.
-	clearedLate = 15 * time.Second
-	// settleEvery is how often the consumer looks whether the others have settled.
-	settleEvery = 5 * time.Millisecond
+	longTrialTime = 15 * time.Second
+	// ageCheckEvery is how often the consumer looks whether the others have settled.
+	ageCheckEvery = 5 * time.Millisecond
 )
 
 // trial is the try of one run alone.
@@ -43,7 +43,7 @@ type trial struct {
 	wanted chan struct{}  // has a token when something waits for that
 	ended  chan struct{}  // closed when the run has ended
 	clears sync.WaitGroup
-	told   sync.Once // that others wait
+	logged sync.Once // that others wait
 }
 
 // trials are those of a consumer, one at a time.
@@ -54,23 +54,23 @@ type trials struct {
 
 // openTrial starts a trial. It returns nil while there is another.
 func (s *session) openTrial(run *broker.TaskRun) *trial {
-	t := &trial{run: *run, after: clearedAfter, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+	t := &trial{run: *run, after: trialTime, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
 	if suspects, ok := s.lease.(broker.Suspects); ok {
 		if _, t.long = suspects.Suspect(run); t.long {
-			t.after = clearedLate
+			t.after = longTrialTime
 		}
 	}
 	ts := &s.trials
 	if !ts.current.CompareAndSwap(nil, t) {
 		if other := ts.current.Load(); other != nil {
 			other.want()
-			s.tellTrial(other)
+			s.logTrial(other)
 		}
 		return nil
 	}
 	ts.refused.Store(ts.refused.Load() / 2)
 	if t.long {
-		s.tellTrial(t)
+		s.logTrial(t)
 		s.slots[IO].pause()
 	}
 	return t
@@ -88,9 +88,9 @@ func (s *session) closeTrial(t *trial) {
 	close(t.over)
 }
 
-// tellTrial logs once what others wait for.
-func (s *session) tellTrial(t *trial) {
-	t.told.Do(func() {
+// logTrial logs once what others wait for.
+func (s *session) logTrial(t *trial) {
+	t.logged.Do(func() {
 		s.logger.Info("a run that may have ended consumers is tried alone: other io runs begin here when it ended or has gone on for a while",
 			"task", t.run.Task, "run", t.run.ID, "for_at_most", t.after)
 	})
@@ -113,7 +113,7 @@ func (t *trial) want() {
 // waitTurn blocks while a run is on trial. It reports false when what waits is to go
 // back instead: another consumer may have it sooner, or no more runs are to start.
 func (s *session) waitTurn(t *trial) bool {
-	s.tellTrial(t)
+	s.logTrial(t)
 	if t.long {
 		return false
 	}
@@ -125,11 +125,11 @@ func (s *session) waitTurn(t *trial) bool {
 	return s.starting.Err() == nil
 }
 
-// comeBack decides about a run that was handed out before without coming to an end.
+// startAgain decides about a run that was handed out before without coming to an end.
 // If the run can begin it returns true, with the trial if the run has to be tried
 // alone, and how many of its deliveries it is spared; if not, it has handed over what
 // becomes of the run.
-func (s *session) comeBack(d *taskState, run *broker.TaskRun) (t *trial, spared int, ok bool) {
+func (s *session) startAgain(d *taskState, run *broker.TaskRun) (t *trial, spared int, ok bool) {
 	crashes := run.Deliveries - run.Attempt
 	if crashes >= s.cfg.MaxCrashes {
 		spared = s.spared(run)
@@ -144,20 +144,20 @@ func (s *session) comeBack(d *taskState, run *broker.TaskRun) (t *trial, spared 
 			s.finishUnstarted(handBack(run, s.trials.retryAfter()))
 			return nil, 0, false
 		}
-		if !s.settle(t.beside()) {
+		if !s.awaitAge(t.beside()) {
 			s.closeTrial(t)
 			s.finishUnstarted(s.unstart(run))
 			return nil, 0, false
 		}
 	}
-	if o := s.tellBegin(run); o != nil {
+	if o := s.noteBegin(run); o != nil {
 		if t != nil {
 			s.closeTrial(t)
 		}
 		s.finishUnstarted(*o)
 		return nil, 0, false
 	}
-	if t != nil && !t.long && s.anyYounger(clearedLate) {
+	if t != nil && !t.long && s.anyYounger(longTrialTime) {
 		s.clear(t)
 	}
 	return t, spared, true
@@ -207,10 +207,10 @@ func (s *session) spared(run *broker.TaskRun) int {
 	return min(n, run.Deliveries-run.Attempt-1)
 }
 
-// tellBegin tells the broker that a run begins which came back from a consumer
+// noteBegin tells the broker that a run begins which came back from a consumer
 // that died, if it wants to know: those that it did not hear of were only near.
 // It returns what becomes of the run if it cannot begin.
-func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
+func (s *session) noteBegin(run *broker.TaskRun) *broker.Outcome {
 	beginner, ok := s.lease.(broker.Beginner)
 	if !ok {
 		return nil
@@ -221,15 +221,15 @@ func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
 // beside is how long the runs have gone on that a trial may begin beside.
 func (t *trial) beside() time.Duration {
 	if t.long { // the next death is its own
-		return clearedLate
+		return longTrialTime
 	}
-	return settledAfter
+	return ageBeside
 }
 
-// settle waits until each run that executes here has gone on for so long. It reports
+// awaitAge waits until each run that executes here has gone on for so long. It reports
 // false when no more runs are to start.
-func (s *session) settle(d time.Duration) bool {
-	ticker := time.NewTicker(settleEvery)
+func (s *session) awaitAge(d time.Duration) bool {
+	ticker := time.NewTicker(ageCheckEvery)
 	defer ticker.Stop()
 	for s.starting.Err() == nil {
 		if !s.anyYounger(d) {
@@ -266,10 +266,10 @@ func (s *session) clear(t *trial) {
 	}
 }
 
-// try lets others begin beside a run on trial once it has gone on for long enough,
+// watchTrial lets others begin beside a run on trial once it has gone on for long enough,
 // if any wait, and in any case when it has ended. The caller calls the returned
 // function then.
-func (s *session) try(t *trial) (end func()) {
+func (s *session) watchTrial(t *trial) (end func()) {
 	t.clears.Go(func() {
 		defer s.closeTrial(t)
 		if !t.goesOn() || !t.long {
