@@ -78,7 +78,7 @@ type runContext struct {
 
 	mu    sync.Mutex
 	ended bool
-	ways  *ways // to end; nil: not asked for
+	lazy  *lazyContext // to end; nil: not asked for
 }
 
 // offers is what a session's tasks, or a child process's, may ask their contexts for.
@@ -89,8 +89,8 @@ type offers struct {
 	progressed func() // called when a run reported its progress; may be nil
 }
 
-// ways are the machinery with which a context ends.
-type ways struct {
+// lazyContext is the machinery with which a context ends.
+type lazyContext struct {
 	context.Context // ends as the one does
 	cancel          context.CancelCauseFunc
 	release         context.CancelFunc // of the deadline's timer
@@ -107,24 +107,24 @@ func (c *runContext) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
-	if c.ways != nil {
-		c.ways.release()
+	if c.lazy != nil {
+		c.lazy.release()
 	}
 }
 
 // stop cancels the context while the task runs.
 func (c *runContext) stop(cause error) {
-	c.ending().cancel(cause)
+	c.makeLazy().cancel(cause)
 }
 
-// ending makes the machinery.
-func (c *runContext) ending() *ways {
+// makeLazy makes the machinery, once.
+func (c *runContext) makeLazy() *lazyContext {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ways != nil {
-		return c.ways
+	if c.lazy != nil {
+		return c.lazy
 	}
-	w := new(ways)
+	w := new(lazyContext)
 	var limited context.Context
 	if c.deadline.IsZero() || c.ended { // ended before the deadline
 		limited, w.release = context.WithCancel(c.base)
@@ -135,7 +135,7 @@ func (c *runContext) ending() *ways {
 	if c.ended {
 		w.release()
 	}
-	c.ways = w
+	c.lazy = w
 	return w
 }
 
@@ -146,16 +146,16 @@ func (c *runContext) Deadline() (time.Time, bool) {
 	return c.deadline, true
 }
 
-func (c *runContext) Done() <-chan struct{} { return c.ending().Done() }
+func (c *runContext) Done() <-chan struct{} { return c.makeLazy().Done() }
 
 func (c *runContext) Err() error {
 	c.mu.Lock()
-	asked, ended := c.ways != nil, c.ended
+	asked, ended := c.lazy != nil, c.ended
 	c.mu.Unlock()
 	if !asked && !ended && c.base.Err() == nil && (c.deadline.IsZero() || time.Now().Before(c.deadline)) {
 		return nil
 	}
-	return c.ending().Err()
+	return c.makeLazy().Err()
 }
 
 func (c *runContext) Value(key any) any {
@@ -170,13 +170,13 @@ func (c *runContext) Value(key any) any {
 		return c
 	}
 	c.mu.Lock()
-	ways := c.ways
+	lazy := c.lazy
 	c.mu.Unlock()
-	if ways == nil {
+	if lazy == nil {
 		return c.base.Value(key)
 	}
 	// Not the base: package context finds by its own key what ends.
-	return ways.Value(key)
+	return lazy.Value(key)
 }
 
 // CurrentRun returns the run that ctx belongs to, false outside of a task.
