@@ -43,10 +43,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/text", "internal/ulid"},
 		"internal/ulid":       nil,
+		"internal/worker":     {"broker", "internal/backoff", "internal/text"},
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	goruntime "runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
-	"github.com/taskgen/taskgen/internal/text"
+	"github.com/taskgen/taskgen/internal/worker"
 )
 
 // What one consumer can have of slots: beyond that a number is a mistake.
@@ -149,25 +147,14 @@ type Consumer struct {
 	broker  broker.Broker
 	cfg     ConsumerConfig
 	tasks   taskSet
-	kinds   [2]bool // which kinds its tasks are of
-	limited [2]bool // of which kinds it has tasks with a limit
-	queues  *queueSet
-	refetch atomic.Pointer[context.CancelFunc] // ends the fetcher's request for runs of the queues that were
 	client  *Client
-	slots   [2]*slotPool          // by kind
-	states  map[string]*taskState // the tasks by their names and aliases
+	worker  *worker.Worker
 	logger  *slog.Logger
-	sampled sampledLogger
-	trials  trials
-	leftOut leftOutNews
-	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
-	stopHint func() string
-	running  atomic.Bool
+	events  eventQueue
+	running atomic.Bool
 
-	// Of discover, which is called by one goroutine at a time.
-	undiscovered time.Time       // until when it does not log again that it failed
-	oddNames     map[string]bool // names that no queue can have, which were logged
-
+	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
+	stopHint        func() string
 	durabilityEvery time.Duration
 }
 
@@ -197,29 +184,34 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		cfg:    cfg,
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
-		slots:  [2]*slotPool{IO: newSlotPool(cfg.Concurrency), CPU: newSlotPool(cfg.Processes)},
-		states: newTaskStates(tasks),
 		logger: cfg.Logger,
-
-		sampled: sampledLogger{logger: cfg.Logger},
 
 		durabilityEvery: durabilityEvery,
 	}
-	weights := cfg.Queues
-	if len(weights) == 0 {
-		weights = make(map[string]int)
-	}
-	for _, t := range tasks.list {
-		c.kinds[t.spec.Kind] = true
-		if t.spec.Limit != (Limit{}) {
-			c.limited[t.spec.Kind] = true
-		}
-		if len(cfg.Queues) == 0 {
-			weights[t.spec.Queue] = 1
-		}
-	}
-	c.queues = newQueueSet(weights, cfg.Strict)
+	c.worker = c.newWorker()
 	return c, nil
+}
+
+// newWorker returns the worker that takes the consumer's runs.
+func (c *Consumer) newWorker() *worker.Worker {
+	cfg := worker.Config{
+		Broker: c.broker, Logger: c.logger,
+		Slots:  [2]int{IO: c.cfg.Concurrency, CPU: c.cfg.Processes},
+		Queues: c.cfg.Queues, Strict: c.cfg.Strict,
+		Lease: c.cfg.Lease, Grace: c.cfg.Grace, MaxCrashes: c.cfg.MaxCrashes, DeadAge: c.cfg.DeadAge,
+		StopHint: func() string {
+			if c.stopHint == nil {
+				return ""
+			}
+			return c.stopHint()
+		},
+	}
+	for _, t := range c.tasks.list {
+		cfg.Tasks = append(cfg.Tasks, worker.Task{
+			Name: t.spec.Name, Aliases: t.spec.Aliases, Kind: t.spec.Kind, Queue: t.spec.Queue, Limited: t.spec.Limit != (Limit{}),
+		})
+	}
+	return worker.New(cfg)
 }
 
 // Run takes and executes runs until ctx ends; then it stops in two phases,
@@ -243,36 +235,19 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.client = client
 	}
 	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
-	c.warnOfQueues()
 	children := c.cfg.Children.pool(&c.cfg)
 	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
 	pool, err := subprocess.NewPool(children)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}
-	c.sampled.Start()
-	defer c.sampled.Stop()
-	for _, l := range c.slots {
-		l.open()
-		defer l.close()
-	}
+	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
-	recovering, stopRecovery := context.WithCancel(ctx)
-	loops.Go(func() { c.recoverLoop(recovering) })
-	loops.Go(func() { c.auditLoop(recovering) })
-	loops.Go(func() { watchDurability(recovering, c.broker, c.durabilityEvery, c.logger) })
-	if c.cfg.DeadAge > 0 {
-		loops.Go(func() { c.trimLoop(recovering) })
-	}
-	if len(c.queues.patterns) > 0 {
-		c.discover(ctx)
-		loops.Go(func() { c.discoverLoop(recovering) })
-	}
-	err = c.sessions(ctx, pool, &loops)
-	stopRecovery()
+	loops.Go(func() { watchDurability(watching, c.broker, c.durabilityEvery, c.logger) })
+	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, logger: c.logger, bounded: true}})
+	stopWatching()
 	loops.Wait()
-	c.tellDamaged()
-	c.tellRest()
+	c.awaitEvents()
 	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
@@ -290,27 +265,20 @@ func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) 
 	}
 }
 
-// warnOfQueues reports what looks like a mistake in the names of queues.
-func (c *Consumer) warnOfQueues() {
-	taken := make(map[string]bool)
-	for _, queue := range c.queues.names() {
-		taken[queue] = true
-	}
-	left := make(map[string]bool)
-	var names []string // of tasks
-	for _, t := range c.tasks.list {
-		if !taken[t.spec.Queue] && !c.queues.matches(t.spec.Queue) {
-			left[t.spec.Queue] = true
-			names = append(names, t.spec.Name)
-		}
-	}
-	if len(left) > 0 {
-		c.logger.Warn("this consumer does not take from the queues of some of its tasks",
-			"queues", text.List(slices.Sorted(maps.Keys(left)), mostListed), "tasks", text.List(names, mostListed))
-	}
+// checkQueueName refuses a name that no queue can have.
+func checkQueueName(name string) error {
+	return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate()
 }
 
-// busy is how many runs execute.
-func (c *Consumer) busy() int {
-	return c.slots[IO].running() + c.slots[CPU].running()
+// checkQueues refuses names and weights that queues cannot have.
+func checkQueues(queues map[string]int) error {
+	for name, weight := range queues {
+		if err := checkQueueName(name); err != nil {
+			return err
+		}
+		if weight < 1 {
+			return fmt.Errorf("queue %q has the weight %d, it must be at least 1", name, weight)
+		}
+	}
+	return nil
 }

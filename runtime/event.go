@@ -31,17 +31,17 @@ type Event struct {
 	Wait time.Duration // of RunRetried: until the next attempt
 }
 
-// tellStart tells the application that an attempt begins.
-func (s *session) tellStart(run *Run) {
-	if s.cfg.OnEvent != nil {
-		s.tell(Event{Kind: RunStarted, Run: run})
+// notifyStart calls OnEvent: an attempt begins.
+func (c *Consumer) notifyStart(run *Run) {
+	if c.cfg.OnEvent != nil {
+		c.notify(Event{Kind: RunStarted, Run: run})
 	}
 }
 
-// tellEnd tells the application what becomes of a run. Without an attempt, run
-// is nil and took zero.
-func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
-	if s.cfg.OnEvent == nil {
+// notifyEnd calls OnEvent with what becomes of a run. Without an attempt, run is nil and
+// took zero.
+func (c *Consumer) notifyEnd(o *broker.Outcome, run *Run, took time.Duration) {
+	if c.cfg.OnEvent == nil {
 		return
 	}
 	if run == nil {
@@ -65,11 +65,11 @@ func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
 	if f := o.Failure; f != nil {
 		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: FailureKind(f.Kind), Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
-	s.tell(e)
+	c.notify(e)
 }
 
-// tell calls the application's function. That it panics is not the run's fault.
-func (c *Consumer) tell(e Event) {
+// notify calls OnEvent. A panic of it does not fail the run.
+func (c *Consumer) notify(e Event) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
@@ -78,17 +78,17 @@ func (c *Consumer) tell(e Event) {
 	c.cfg.OnEvent(e)
 }
 
-// ask asks the application's retry policy. When it panics the task's own decides.
-func (s *session) ask(x *execution, err error) (wait time.Duration, ok bool) {
-	if s.cfg.Retry == nil {
+// ask calls Retry, false if there is none. If Retry panics, the task's own policy decides.
+func (c *Consumer) ask(x *execution, err error) (wait time.Duration, ok bool) {
+	if c.cfg.Retry == nil {
 		return 0, false
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
-			s.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
+			c.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
 			ok = false
 		}
 	}()
-	return s.cfg.Retry(&x.info, err), true
+	return c.cfg.Retry(&x.info, err), true
 }

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/text"
+	"github.com/taskgen/taskgen/internal/worker"
 )
 
 const (
@@ -26,146 +26,58 @@ var (
 	errDecisionGoexit = errors.New("the application's Retry, or a method of its error, called runtime.Goexit")
 )
 
-// execution is one run on its way through its task.
-type execution struct {
-	runContext
-	session *session
-	started time.Time
-	state   *taskState
-	stored  *broker.TaskRun
-	result  []byte
-	err     error
-
-	spared  int32 // deliveries that count for no crash
-	called  bool  // the task itself was reached
-	overdue bool  // that it is was said; the attending loop's own
-
-	sentProgress atomic.Pointer[broker.Progress] // what the broker knows of its progress
+// executor executes the runs of one Run of a consumer.
+type executor struct {
+	*Consumer
+	pool   *subprocess.Pool
+	offers offers
 }
 
-// execute runs one run to its outcome. It returns when the task's function has
-// really returned.
-func (s *session) execute(w *slot, run *broker.TaskRun) {
-	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
-		s.finish(s.unstart(run))
-		return
-	}
-	now := time.Now()
-	d, o := s.admit(run, now)
-	if d == nil {
-		s.finishUnstarted(o)
-		return
-	}
-	var (
-		t      *trial
-		spared int
-	)
-	if run.Deliveries-run.Attempt > 1 {
-		var ok bool
-		if t, spared, ok = s.startAgain(d, run); !ok {
-			return
-		}
-	}
-	if t != nil {
-		defer s.watchTrial(t)()
-	}
-	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
-		if other := s.inWay(d, t); other != nil && !s.waitTurn(other) {
-			s.finishUnstarted(s.unstart(run)) // with its key
-			return
-		}
-		if o := s.freeKey(run); o != nil {
-			s.finishUnstarted(*o)
-			return
-		}
-	}
-	x := s.start(w, d, run, t, now)
-	if x == nil {
-		s.finishUnstarted(s.unstart(run))
-		return
-	}
-	x.spared = int32(spared)
+// execution is a run on its way through its task.
+type execution struct {
+	runContext
+	worker.Attempt
+	executor *executor
+	task     *Task
+	stored   *broker.TaskRun
+	result   []byte
+	err      error
+	called   bool // the task itself was reached
+}
+
+// Begin implements [worker.Execution].
+func (x *execution) Begin(base context.Context, started time.Time) time.Time {
+	x.base, x.deadline = base, started.Add(x.task.spec.Timeout)
+	x.info.init(x.stored, x.deadline)
+	return x.deadline
+}
+
+// Execute implements [worker.Execution].
+func (x *execution) Execute() {
 	defer x.end()
-	s.tellStart(&x.info)
-	if len(s.cfg.Middleware) == 0 {
+	c := x.executor
+	c.notifyStart(&x.info)
+	if len(c.cfg.Middleware) == 0 {
 		x.result, x.err = x.call(x)
 		return
 	}
-	x.err = s.wrap(x.handle)(x, &x.info)
-	if x.err == nil && !x.called && d.task.hasResult {
+	x.err = c.wrap(x.handle)(x, &x.info)
+	if x.err == nil && !x.called && x.task.hasResult {
 		x.err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 	}
 }
 
-// freeKey has the broker free the unique key of a run that starts. It returns what
-// becomes of the run if it cannot start.
-func (s *session) freeKey(run *broker.TaskRun) *broker.Outcome {
-	starter, ok := s.lease.(broker.Starter)
-	if !ok {
-		return nil
-	}
-	return s.mayStart(run, starter.Start)
-}
+// Stop implements [worker.Execution].
+func (x *execution) Stop(cause error) { x.stop(cause) }
 
-// mayStart notes at the broker that a run starts. It returns what becomes of the run
-// if that cannot be noted.
-func (s *session) mayStart(run *broker.TaskRun, note func(context.Context, *broker.TaskRun) (held bool, err error)) *broker.Outcome {
-	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
-	defer cancel()
-	held, err := note(ctx, run)
-	var o broker.Outcome
-	switch {
-	case err != nil && s.base.Err() == nil:
-		s.sampled.Log(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
-		o = handBack(run, time.Second/2+rand.N(time.Second))
-	case err != nil:
-		o = handBack(run, 0)
-	case !held:
-		o = handBack(run, 0) // which is fenced, and said to be
-	default:
-		return nil
-	}
-	return &o
-}
+// Cancel implements [worker.Execution].
+func (x *execution) Cancel() { x.stop(fmt.Errorf("%w on request", ErrCancelled)) }
 
-// inWay returns the trial beside which a run must not start; nil: none.
-func (s *session) inWay(d *taskState, own *trial) *trial {
-	if other := s.trials.current.Load(); other != own && d.task.spec.Kind == IO {
-		return other
-	}
-	return nil
-}
+// Progress implements [worker.Execution].
+func (x *execution) Progress() *broker.Progress { return x.progress.Load() }
 
-// unstart hands back a run that was to start here.
-func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
-	if s.starting.Err() != nil {
-		s.unstarted.Add(1)
-	}
-	return handBack(run, 0)
-}
-
-// start makes an execution, which others see from then on. It blocks while a run is
-// on trial, but for that of t. It returns nil if the run is to go back instead.
-func (s *session) start(w *slot, d *taskState, run *broker.TaskRun, t *trial, now time.Time) *execution {
-	for ; ; now = time.Now() {
-		x := &execution{session: s, state: d, stored: run, started: now, err: errGoexit} // unless it returns
-		x.base, x.deadline, x.offers = s.base, now.Add(d.task.spec.Timeout), &s.offers
-		x.secrets = d.task.secretsOf(run.Payload)
-		x.info.init(run, x.deadline)
-		w.current.Store(x) // before the look at the trial, which looks at what executes
-		other := s.inWay(d, t)
-		if other == nil {
-			return x
-		}
-		w.current.Store(nil)
-		if !s.waitTurn(other) {
-			return nil
-		}
-	}
-}
-
-// end hands over what became of the run, also when its task panicked or called
-// runtime.Goexit, or what of the application is asked and told here did.
+// end passes on the outcome of the run. It does so also if the task panicked or called
+// runtime.Goexit, or if other code of the application did that is called here.
 func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
@@ -174,20 +86,19 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.session.dead(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()})
+			o = x.executor.worker.Bury(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
-		x.session.finish(o)
+		x.Finish(o)
 	}()
 	ended := time.Now()
 	o = x.outcome(ended)
 	decided = true
-	x.runContext.end() // before finish, which may block, but not before outcome, which asks why it ended
-	x.sendProgress()
-	x.tellCut()
-	took := ended.Sub(x.started)
-	x.noteLast(&o, took)
-	x.session.tellEnd(&o, &x.info, took)
+	x.runContext.end() // before Finish, which may block, but not before outcome, which asks why it ended
+	took := ended.Sub(x.Started())
+	x.Ended(&o, took)
+	x.logCut()
+	x.executor.notifyEnd(&o, &x.info, took)
 }
 
 // outcome decides what became of the run. The decision asks the error, whose
@@ -217,9 +128,9 @@ func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 }
 
 // wrap puts the consumer's middleware around the handler, the first outermost.
-func (s *session) wrap(handler Handler) Handler {
-	for i := len(s.cfg.Middleware) - 1; i >= 0; i-- {
-		handler = s.cfg.Middleware[i](handler)
+func (c *Consumer) wrap(handler Handler) Handler {
+	for i := len(c.cfg.Middleware) - 1; i >= 0; i-- {
+		handler = c.cfg.Middleware[i](handler)
 	}
 	return handler
 }
@@ -227,9 +138,9 @@ func (s *session) wrap(handler Handler) Handler {
 // call executes a run where its task's kind says.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.stored
-	memory := x.session.cfg.Codec.memory(run.Payload)
+	memory := x.executor.cfg.Codec.memory(run.Payload)
 	if run.Links != nil && run.Links.Gathers.Group != "" {
-		payload, err := x.session.gather(ctx, run)
+		payload, err := x.executor.gather(ctx, run)
 		if err != nil {
 			return nil, err
 		}
@@ -237,12 +148,12 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 		gathered.Payload = payload
 		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGathered bounds it
 		run = &gathered
-		x.secrets = x.state.task.secretsOf(payload)
+		x.secrets = x.task.secretsOf(payload)
 	}
-	if x.state.task.spec.Kind == IO {
-		return x.state.task.run(ctx, run.Payload, memory)
+	if x.task.spec.Kind == IO {
+		return x.task.run(ctx, run.Payload, memory)
 	}
-	response, err := x.session.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.state.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
+	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
 	if err != nil {
 		return nil, err
 	}
@@ -257,44 +168,63 @@ type childError struct{ *subprocess.Response }
 
 func (e *childError) Error() string { return e.Failure.Message }
 
-// admit decides whether a run can start here. If not, the state is nil and the
-// outcome says what is to become of the run.
-func (s *session) admit(run *broker.TaskRun, now time.Time) (*taskState, broker.Outcome) {
-	d := s.states[run.Task]
-	if err := s.cfg.Codec.checkSize(run, s.cfg.MaxResult); err != nil && d != nil {
-		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: err.Error()})
+// Admit implements [worker.Executor].
+func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, broker.Outcome) {
+	task := e.tasks.byName[run.Task]
+	if o, refused := e.refuse(task, run, now); refused {
+		return nil, o
 	}
-	follow := s.tasks.follow(run)
-	switch {
-	case d == nil:
-		// Another consumer may know it: a newer one, or one that is to come.
-		s.sampled.Log(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
-		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
-	case follow != nil && (errors.Is(follow, errStranger) || now.Sub(run.QueuedAt) < longestPark):
-		s.sampled.Log(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
-		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
-	case follow != nil:
-		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: text.Truncate(follow.Error(), maxMessage)})
-	case d.task.spec.Kind == CPU && run.Kind == IO:
-		// It was queued before the task became CPU-bound.
-		run.Kind = CPU
-		return nil, handBack(run, 0)
-	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
-		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
-		s.log(slog.LevelWarn, "run dropped", run, failure)
-		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
-	}
-	return d, broker.Outcome{}
+	x := &execution{executor: e, task: task, stored: run, err: errGoexit} // unless it returns
+	x.offers, x.secrets = &e.offers, task.secretsOf(run.Payload)
+	return x, broker.Outcome{}
 }
 
-// longestPark is for how long after its queueing a run of another version of its
-// task is left to others before it becomes a dead letter.
-const longestPark = time.Hour
+// NotStarted implements [worker.Executor].
+func (e *executor) NotStarted(o *broker.Outcome) { e.notifyEnd(o, nil, 0) }
 
-// parkingTime is after how long a run that nobody here knows is handed out
-// again: soon at first, for a consumer that knows it may be there, and ever
-// more seldom, for one may have to come first.
-func parkingTime(age time.Duration) time.Duration {
+// refuse returns the outcome of a run that cannot start here, false if it can.
+func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broker.Outcome, bool) {
+	if task == nil {
+		// Another consumer may know the task: a newer one, or one that is still to start.
+		e.worker.LogSampled(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
+		return worker.LeaveToOthers(run, otherVersionWait(now.Sub(run.QueuedAt))), true
+	}
+	if err := e.cfg.Codec.checkSize(run, e.cfg.MaxResult); err != nil {
+		return e.worker.Bury(run, broker.Failure{Kind: string(Schema), Message: err.Error()}), true
+	}
+	if err := e.tasks.follow(run); err != nil {
+		return e.refuseFollowUps(run, now, err), true
+	}
+	switch {
+	case task.spec.Kind == CPU && run.Kind == IO: // the task was no cpu task when the run was queued
+		run.Kind = CPU
+		return worker.GiveBack(run, 0), true
+	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
+		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
+		e.worker.LogFailure(slog.LevelWarn, "run dropped", run, failure)
+		return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
+	}
+	return broker.Outcome{}, false
+}
+
+// refuseFollowUps returns the outcome of a run whose follow-ups cannot be made here.
+func (e *executor) refuseFollowUps(run *broker.TaskRun, now time.Time, err error) broker.Outcome {
+	age := now.Sub(run.QueuedAt)
+	if !errors.Is(err, errUnknownFollowUp) && age >= maxOtherVersionAge {
+		return e.worker.Bury(run, broker.Failure{Kind: string(Schema), Message: text.Truncate(err.Error(), maxMessage)})
+	}
+	e.worker.LogSampled(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", err)
+	return worker.LeaveToOthers(run, otherVersionWait(age))
+}
+
+// maxOtherVersionAge is the age up to which a run of another version of its task is left
+// to others. An older one becomes a dead letter.
+const maxOtherVersionAge = time.Hour
+
+// otherVersionWait draws after how long a run is delivered again that this consumer cannot
+// execute. A consumer that can may be there already, or may have to be started first, so
+// the wait grows with the run's age.
+func otherVersionWait(age time.Duration) time.Duration {
 	most := min(max(age, 200*time.Millisecond), 10*time.Second)
 	return most/2 + rand.N(most/2)
 }
@@ -307,82 +237,72 @@ func dueTime(run *broker.TaskRun) time.Time {
 	return run.QueuedAt.Add(run.Delay)
 }
 
-// handBack gives a run back as if it had not been handed out.
-func handBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
-	run.Deliveries = max(run.Deliveries-1, 0)
-	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
-}
-
-// leaveToOthers hands a run back that cannot be executed here.
-func leaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
-	o := handBack(run, delay)
-	o.ForOthers = true
-	return o
-}
-
 // decide decides what becomes of a run that was executed.
 func (x *execution) decide(ended time.Time, result []byte, err error) broker.Outcome {
-	s, run := x.session, x.stored
-	if err == nil && len(result) > s.cfg.MaxResult {
-		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), s.cfg.MaxResult))
+	c, run := x.executor, x.stored
+	if err == nil && len(result) > c.cfg.MaxResult {
+		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), c.cfg.MaxResult))
 	}
 	var next []*broker.TaskRun
 	if err == nil {
-		if next, err = s.tasks.next(run, result); err != nil {
+		if next, err = c.tasks.next(run, result); err != nil {
 			err = Permanent(err)
 		}
 	}
 	if err == nil {
 		if late := ended.Sub(x.deadline); late > 0 {
-			s.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
+			c.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
 		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}
 	}
 	wait := snoozed(err)
 	if x.Err() != nil {
-		switch cause := context.Cause(x); {
-		case errors.Is(cause, errLeaseLost):
-			// The error may come from that alone. If nobody has recovered the run yet,
-			// it goes back, and is spared this delivery.
-			s.noteReturned(run)
-			return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait}
-		case errors.Is(cause, errStopping) && wait > 0:
-		case errors.Is(cause, errStopping):
-			s.cancelled.Add(1)
-			s.sampled.Log(slog.LevelWarn, "run interrupted by the stop, handing it back", run)
-			return handBack(run, 0)
-		case errors.Is(cause, ErrCancelled):
-			failure := failureOf(x, x.secrets, err)
-			failure.Kind = string(Cancelled)
-			if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
-				failure.Message = onRequest
-			}
-			run.Attempt++
-			s.log(slog.LevelWarn, "run cancelled", run, failure)
-			return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
+		if o, stopped := x.stopped(err, wait); stopped {
+			return o
 		}
 	}
 	if wait > 0 {
-		s.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
-		return handBack(run, wait)
+		c.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
+		return worker.GiveBack(run, wait)
 	}
-	return s.failed(x, run, err)
+	return c.failed(x, run, err)
+}
+
+// stopped decides what becomes of a run that failed after its context was cancelled, false
+// if that makes no difference.
+func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool) {
+	switch cause := context.Cause(x); {
+	case errors.Is(cause, worker.ErrLeaseLost):
+		return x.ReturnLost(wait), true // the loss may be the only reason for the error
+	case errors.Is(cause, worker.ErrStopping) && wait == 0:
+		return x.ReturnInterrupted(), true
+	case errors.Is(cause, ErrCancelled):
+		failure := failureOf(x, x.secrets, err)
+		failure.Kind = string(Cancelled)
+		if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
+			failure.Message = onRequest
+		}
+		x.stored.Attempt++
+		x.executor.worker.LogFailure(slog.LevelWarn, "run cancelled", x.stored, failure)
+		return broker.Outcome{Run: x.stored, Verdict: broker.Dropped, Failure: &failure}, true
+	}
+	return broker.Outcome{}, false
 }
 
 // failed decides what becomes of a run whose attempt failed by its own doing.
-func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
-	task := x.state.task
+func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
+	task := x.task
 	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
-	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
+	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < maxOtherVersionAge {
 		// While versions are deployed side by side another consumer can read it.
-		s.sampled.Log(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
-		return leaveToOthers(run, parkingTime(age))
+		c.worker.LogSampled(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
+		return worker.LeaveToOthers(run, otherVersionWait(age))
 	}
 	if unread := (*gatherError)(nil); errors.As(err, &unread) {
-		s.sampled.Log(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
-		return handBack(run, 5*time.Second+rand.N(5*time.Second))
+		c.worker.LogSampled(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
+		return worker.GiveBack(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
@@ -390,38 +310,38 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 		if errors.Is(err, subprocess.ErrBreaker) {
 			level = slog.LevelDebug // said once for all of them
 		}
-		s.sampled.Log(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
-		return leaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
+		c.worker.LogSampled(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
+		return worker.LeaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
 		// The delivery is spent, not the attempt.
-		crashes := run.Deliveries - run.Attempt - int(x.spared)
-		if crashes >= s.cfg.MaxCrashes {
+		crashes := x.Crashes()
+		if crashes >= c.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", text.Count(crashes, "time"))
-			return s.dead(run, failure)
+			return c.worker.Bury(run, failure)
 		}
 		wait = task.spec.Retry.wait(crashes)
 	} else {
 		run.Attempt++
 		var again bool
-		if wait, again = s.again(x, task, run, err); !again {
-			return s.dead(run, failure)
+		if wait, again = c.again(x, task, run, err); !again {
+			return c.worker.Bury(run, failure)
 		}
 	}
 	wait = min(wait, maxDelay)
-	s.log(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
+	c.worker.LogFailure(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}
 }
 
 // again decides whether there is another attempt, and after which wait.
-func (s *session) again(x *execution, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
+func (c *Consumer) again(x *execution, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
 	permanent, after := verdict(err)
 	if permanent {
 		return 0, false
 	}
 	if after == 0 {
-		if wait, asked := s.ask(x, err); asked {
+		if wait, asked := c.ask(x, err); asked {
 			return max(wait, 1), wait >= 0
 		}
 	}
@@ -432,19 +352,6 @@ func (s *session) again(x *execution, task *Task, run *broker.TaskRun, err error
 		return spread(after), true
 	}
 	return task.spec.Retry.wait(run.Attempt), true
-}
-
-func (s *session) dead(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
-	s.log(slog.LevelError, "run failed for good", run, failure)
-	return broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &failure}
-}
-
-func (s *session) log(level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
-	attrs = append(attrs, "task", run.Task, "run", run.ID, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
-	if failure.Stack != "" {
-		attrs = append(attrs, "stack", failure.Stack)
-	}
-	s.logger.Log(context.Background(), level, message, attrs...)
 }
 
 // verdict returns what the task's error says of a next attempt: that there is

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -99,75 +97,4 @@ func (h *Handle[R]) statusBefore(before Status) Status {
 		s.State, s.Err = broker.StateFailed, before.Err
 	}
 	return s
-}
-
-// leftOutNews is what the application is still to be told of runs that were to
-// follow others and were left out. No run's goroutine is there for that, and what
-// the application is asked may take its time, or end the goroutine.
-type leftOutNews struct {
-	mu   sync.Mutex
-	list []broker.LeftOut
-	busy bool // somebody tells
-	all  sync.WaitGroup
-}
-
-// tellLeftOut tells of runs that were left out, as far as the broker has found
-// some.
-func (c *Consumer) tellLeftOut() {
-	if policies, ok := c.broker.(broker.Policies); ok {
-		c.tellOf(policies.LeftOut()...)
-	}
-}
-
-// tellOf tells of runs that were left out, soon.
-func (c *Consumer) tellOf(left ...broker.LeftOut) {
-	for _, l := range left {
-		c.sampled.Log(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", l.Run, "after", l.Run.ParentID, "live", l.By)
-	}
-	if len(left) == 0 || c.cfg.OnEvent == nil {
-		return
-	}
-	n := &c.leftOut
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.list = append(n.list, left[:min(len(left), broker.MaxLeftOut-len(n.list))]...)
-	c.tellNext()
-}
-
-// tellNext has the next of them told, unless one is already. The lock is held.
-func (c *Consumer) tellNext() {
-	n := &c.leftOut
-	if n.busy || len(n.list) == 0 {
-		return
-	}
-	left := n.list[0]
-	n.busy, n.list = true, n.list[1:]
-	n.all.Go(func() {
-		defer func() { // also when OnEvent calls runtime.Goexit
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.busy = false
-			c.tellNext()
-		}()
-		c.tellOneLeftOut(left)
-	})
-}
-
-// tellRest waits until all is told, but not for an application that does not
-// listen.
-func (c *Consumer) tellRest() {
-	told := make(chan struct{})
-	go func() { c.leftOut.all.Wait(); close(told) }()
-	if !within(told, stopTimeout/4) {
-		c.logger.Warn("OnEvent does not return from being told of a run that was left out")
-	}
-}
-
-func (c *Consumer) tellOneLeftOut(left broker.LeftOut) {
-	run := new(Run)
-	run.init(left.Run, time.Time{})
-	c.tell(Event{Kind: RunDropped, Run: run, Err: &RunError{
-		Task: left.Run.Task, ID: left.Run.ID, Kind: Duplicate,
-		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: left.By}}}).Error(),
-	}})
 }

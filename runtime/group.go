@@ -216,8 +216,8 @@ func (e *gatherError) Unwrap() error { return e.err }
 
 // gather returns the payload of a run with the results of the group that it
 // gathers, in its first parameter.
-func (s *session) gather(ctx context.Context, run *broker.TaskRun) ([]byte, error) {
-	groups, ok := s.broker.(broker.Groups)
+func (c *Consumer) gather(ctx context.Context, run *broker.TaskRun) ([]byte, error) {
+	groups, ok := c.broker.(broker.Groups)
 	if !ok {
 		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
 	}

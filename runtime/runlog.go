@@ -39,8 +39,8 @@ func (l *runLog) take(size int) bool {
 	return l.budget.Take(size)
 }
 
-// tellCut logs how much of what the run logged was not kept.
-func (x *execution) tellCut() {
+// logCut logs how much of what the run logged was not kept.
+func (x *execution) logCut() {
 	l := x.runContext.log.Load()
 	if l == nil {
 		return
@@ -49,7 +49,7 @@ func (x *execution) tellCut() {
 	cut, size := l.budget.Cut()
 	l.mu.Unlock()
 	if cut > 0 {
-		x.session.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
+		x.executor.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
 	}
 }
 

@@ -143,15 +143,15 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 	return next, nil
 }
 
-// errStranger is of a run whose policies go by its parameters, of a task that this
-// consumer does not have.
-var errStranger = errors.New("its policies go by its parameters, and this consumer does not know the task")
+// errUnknownFollowUp is the error of a follow-up whose policies depend on its parameters, and
+// whose task this consumer does not have.
+var errUnknownFollowUp = errors.New("its policies go by its parameters, and this consumer does not know the task")
 
 // policeAgain makes the policies of a run whose parameters have changed.
 func (s taskSet) policeAgain(run *broker.TaskRun) error {
 	task, ok := s.byName[run.Task]
 	if !ok {
-		return errStranger
+		return errUnknownFollowUp
 	}
 	run.Rules = nil
 	return task.police(run)

@@ -1,4 +1,4 @@
-package runtime
+package worker
 
 import (
 	"cmp"
@@ -15,39 +15,40 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// renewal is what is known of a session's lease.
-type renewal struct {
-	*session
-	margin time.Duration // before the end of the lease, which is no longer trusted then
-
-	mu       sync.Mutex
-	sent     time.Time   // when the last renewal that succeeded was sent
-	watchdog *time.Timer // ends the trust in the lease
-	alarm    *time.Timer // warns before that
-	warned   time.Time
-}
-
 // Parts of a lease.
 const (
 	renewals      = 4  // are sent in a lease's time
-	alarmPercent  = 60 // of a lease without a renewal are worth a warning
+	alarmPercent  = 60 // of a lease without a renewal are logged
 	marginPercent = 10 // of a lease are not used
-	// warnEvery is how often the consumer warns of late renewals at most.
+	// warnEvery is how often late renewals are logged at most.
 	warnEvery = 10 * time.Second
 )
 
-// renewLoop keeps the session's lease until ctx ends; it does nothing else, so
-// that no user code delays it. When it can no longer be sure of the lease it
-// ends the contexts of the session's runs, before the broker gives them to
-// another consumer: the time is counted from when the last successful renewal
-// was sent. It does not wait for a reply until it sends the next: tasks that burn
-// processors let it wait for a turn at each step.
+// renewal is the state of a session's lease.
+type renewal struct {
+	*session
+	margin time.Duration // the lease is not trusted for this time before its end
+
+	mu       sync.Mutex
+	sent     time.Time   // when the last renewal that succeeded was sent
+	watchdog *time.Timer // calls expire
+	alarm    *time.Timer // calls warn
+	warned   time.Time
+}
+
+// renewLoop renews the session's lease until ctx ends. It does nothing else, so no task
+// delays it.
+//
+// If the lease may be over, renewLoop ends the contexts of the session's runs before the
+// broker gives them to another consumer. Time counts from when the last successful
+// renewal was sent. Renewals do not wait for each other's replies: tasks that use up the
+// processors delay each step of one.
 func (s *session) renewLoop(ctx context.Context, sent time.Time) {
 	lease := s.cfg.Lease
-	s.queueLeases.begin(sent)
-	defer s.queueLeases.end()
+	s.queueLeases.start(sent)
+	defer s.queueLeases.stop()
 	r := &renewal{session: s, margin: lease * marginPercent / 100, sent: sent}
-	// Timers of their own: they fire also while a renewal hangs.
+	// Timers fire also while a renewal hangs.
 	r.watchdog = time.AfterFunc(time.Until(sent.Add(lease-r.margin)), r.expire)
 	defer r.watchdog.Stop()
 	r.alarm = time.AfterFunc(time.Until(sent.Add(lease*alarmPercent/100)), r.warn)
@@ -68,8 +69,7 @@ func (s *session) renewLoop(ctx context.Context, sent time.Time) {
 	}
 }
 
-// renew sends one renewal. The lease cannot be trusted any more when its reply
-// comes too late to count.
+// renew sends one renewal. A reply that comes after the lease's time is not waited for.
 func (r *renewal) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Lease-r.margin)
 	defer cancel()
@@ -79,13 +79,13 @@ func (r *renewal) renew(ctx context.Context) {
 	case err == nil:
 		r.succeeded(sent)
 	case errors.Is(err, broker.ErrLeaseLost):
-		r.lose(errLeaseLost)
+		r.loseLease(ErrLeaseLost)
 	case ctx.Err() == nil:
 		r.logger.Warn("cannot renew the lease, trying again", "error", err)
 	}
 }
 
-// succeeded notes that a renewal succeeded that was sent then.
+// succeeded notes a successful renewal.
 func (r *renewal) succeeded(sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,12 +97,12 @@ func (r *renewal) succeeded(sent time.Time) {
 	r.alarm.Reset(time.Until(sent.Add(r.cfg.Lease * alarmPercent / 100)))
 }
 
-// expire ends the trust in the lease.
+// expire gives up the lease.
 func (r *renewal) expire() {
-	r.lose(fmt.Errorf("%w (no renewal succeeded for %s)", errLeaseLost, r.cfg.Lease-r.margin))
+	r.loseLease(fmt.Errorf("%w (no renewal succeeded for %s)", ErrLeaseLost, r.cfg.Lease-r.margin))
 }
 
-// warn reports that the lease is in danger, and what runs.
+// warn logs that the lease is in danger, and which tasks execute.
 func (r *renewal) warn() {
 	r.mu.Lock()
 	late := time.Since(r.sent)
@@ -118,12 +118,12 @@ func (r *renewal) warn() {
 		"no_renewal_for", late.Round(time.Millisecond), "lease", r.cfg.Lease, "running", r.runningTasks())
 }
 
-// runningTasks names the tasks that execute, those with the most runs first.
-func (c *Consumer) runningTasks() string {
+// runningTasks lists the tasks that execute, those with the most runs first.
+func (w *Worker) runningTasks() string {
 	counts := make(map[string]int)
-	for _, l := range c.slots {
-		for _, x := range l.executions(nil) {
-			counts[x.state.task.spec.Name]++
+	for _, p := range w.slots {
+		for _, a := range p.attempts(nil) {
+			counts[a.task.name]++
 		}
 	}
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {

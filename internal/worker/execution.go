@@ -1,0 +1,240 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// Why an execution is stopped: the causes of [Execution].Stop.
+var (
+	ErrLeaseLost = errors.New("lease lost: the run may have started elsewhere")
+	ErrStopping  = errors.New("the consumer stops")
+)
+
+// Executor executes runs by calling the application. Its methods may be called
+// concurrently, and end the goroutine that calls them.
+type Executor interface {
+	// Admit returns the execution of a run. If the run cannot start here, Admit returns
+	// nil and the run's outcome.
+	Admit(run *broker.TaskRun, now time.Time) (Execution, broker.Outcome)
+	// NotStarted is called with the outcome of each run that did not start here.
+	NotStarted(o *broker.Outcome)
+	// Skipped is called with follow-ups that were skipped as duplicates.
+	Skipped(skipped ...broker.LeftOut)
+}
+
+// Execution is a run on its way through its task. It embeds an [Attempt]. Its methods
+// may be called concurrently, but for Begin and Execute.
+type Execution interface {
+	// Begin is called before all other methods: the run starts, in a context that
+	// ends with base. It returns the run's deadline.
+	Begin(base context.Context, started time.Time) (deadline time.Time)
+	// Execute calls the task, decides the outcome and passes it to [Attempt.Finish],
+	// also if the task panics or ends its goroutine. It returns when the task has
+	// really returned.
+	Execute()
+	// Stop cancels the task's context with a cause.
+	Stop(cause error)
+	// Cancel cancels the task's context because somebody asked for the run's end.
+	Cancel()
+	// Progress returns what the run reported last, nil if it reported nothing.
+	Progress() *broker.Progress
+
+	attempt() *Attempt
+}
+
+// Attempt is the worker's part of an [Execution].
+type Attempt struct {
+	execution Execution
+	session   *session
+	task      *taskState
+	run       *broker.TaskRun
+	spared    int // deliveries that are not counted as crashes
+
+	started      time.Time
+	deadline     time.Time
+	overdue      bool                            // logged already; the heartbeat's own
+	sentProgress atomic.Pointer[broker.Progress] // the latest that the broker has
+}
+
+func (a *Attempt) attempt() *Attempt { return a }
+
+// Crashes returns how many deliveries of the run have ended with a dead process.
+func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - a.spared }
+
+// Started returns when the attempt began.
+func (a *Attempt) Started() time.Time { return a.started }
+
+// Ended notes what the attempt has come to. It sends the run's last progress, for which
+// it blocks. Call it before Finish.
+func (a *Attempt) Ended(o *broker.Outcome, took time.Duration) {
+	a.sendProgress()
+	a.noteLast(o, took)
+}
+
+// Finish has the outcome recorded. It blocks while the broker is behind: so the slot
+// stays in use, and fewer runs are taken.
+func (a *Attempt) Finish(o broker.Outcome) { a.session.finish(o) }
+
+// ReturnLost returns the outcome of a run that ended after [ErrLeaseLost]: if nobody
+// has recovered the run yet, it starts again after wait, and this delivery is not
+// counted.
+func (a *Attempt) ReturnLost(wait time.Duration) broker.Outcome {
+	a.session.noteReturned(a.run)
+	return broker.Outcome{Run: a.run, Verdict: broker.Retry, Delay: wait}
+}
+
+// ReturnInterrupted returns the outcome of a run that ended after [ErrStopping].
+func (a *Attempt) ReturnInterrupted() broker.Outcome {
+	a.session.interrupted.Add(1)
+	a.session.LogSampled(slog.LevelWarn, "run interrupted by the stop, handing it back", a.run)
+	return GiveBack(a.run, 0)
+}
+
+// GiveBack returns the outcome of a run that goes back to its queue as if it had not
+// been delivered.
+func GiveBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+	run.Deliveries = max(run.Deliveries-1, 0)
+	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
+}
+
+// LeaveToOthers is GiveBack for a run that this consumer cannot execute.
+func LeaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+	o := GiveBack(run, delay)
+	o.ForOthers = true
+	return o
+}
+
+// Bury logs a failure and returns the outcome of a run that becomes a dead letter.
+func (w *Worker) Bury(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
+	w.LogFailure(slog.LevelError, "run failed for good", run, failure)
+	return broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &failure}
+}
+
+// execute executes one run. It returns when the task has really returned.
+func (s *session) execute(sl *slot, run *broker.TaskRun) {
+	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
+		s.finish(s.unstart(run))
+		return
+	}
+	now := time.Now()
+	x, o := s.exec.Admit(run, now)
+	if x == nil {
+		s.finishUnstarted(o)
+		return
+	}
+	a := s.bind(x, run)
+	var t *trial
+	if run.Deliveries-run.Attempt > 1 {
+		var ok bool
+		if t, ok = s.startAgain(a); !ok {
+			return
+		}
+	}
+	if t != nil {
+		defer s.watchTrial(t)()
+	}
+	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
+		if !s.mayFreeKey(a, t) {
+			return
+		}
+	}
+	if x := s.begin(sl, a, t, now); x != nil {
+		x.Execute()
+	}
+}
+
+// bind connects an execution with the session.
+func (s *session) bind(x Execution, run *broker.TaskRun) *Attempt {
+	a := x.attempt()
+	a.execution, a.session, a.task, a.run = x, s, s.byName[run.Task], run
+	return a
+}
+
+// begin begins an execution. From then on others see it. begin blocks while another
+// run is on trial. If the run cannot start, begin hands over its outcome and returns
+// nil.
+func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Execution {
+	for {
+		a.started = now
+		a.deadline = a.execution.Begin(s.base, now)
+		sl.current.Store(a) // before the look at the trial, which looks at what executes
+		other := s.inWay(a.task, own)
+		if other == nil {
+			return a.execution
+		}
+		sl.current.Store(nil)
+		if !s.waitTurn(other) {
+			s.finishUnstarted(s.unstart(a.run))
+			return nil
+		}
+		now = time.Now()
+		x, o := s.exec.Admit(a.run, now) // others may have seen the first one
+		if x == nil {
+			s.finishUnstarted(o)
+			return nil
+		}
+		spared := a.spared
+		a = s.bind(x, a.run)
+		a.spared = spared
+	}
+}
+
+// mayFreeKey has the broker free the unique key of a run that starts. If the run cannot
+// start, mayFreeKey hands over its outcome and returns false.
+func (s *session) mayFreeKey(a *Attempt, own *trial) bool {
+	if other := s.inWay(a.task, own); other != nil && !s.waitTurn(other) {
+		s.finishUnstarted(s.unstart(a.run)) // with its key
+		return false
+	}
+	starter, ok := s.lease.(broker.Starter)
+	if !ok {
+		return true
+	}
+	o := s.noteStart(a.run, starter.Start)
+	if o != nil {
+		s.finishUnstarted(*o)
+	}
+	return o == nil
+}
+
+// noteStart notes at the broker that a run starts. If that fails, it returns the run's
+// outcome.
+func (s *session) noteStart(run *broker.TaskRun, note func(context.Context, *broker.TaskRun) (held bool, err error)) *broker.Outcome {
+	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
+	defer cancel()
+	held, err := note(ctx, run)
+	var o broker.Outcome
+	switch {
+	case err != nil && s.base.Err() == nil:
+		s.LogSampled(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
+		o = GiveBack(run, time.Second/2+rand.N(time.Second))
+	case err != nil:
+		o = GiveBack(run, 0)
+	case !held:
+		o = GiveBack(run, 0) // the outcome will be fenced, and logged as that
+	default:
+		return nil
+	}
+	return &o
+}
+
+// unstart gives back a run that was to start here.
+func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
+	if s.starting.Err() != nil {
+		s.unstarted.Add(1)
+	}
+	return GiveBack(run, 0)
+}
+
+// finishUnstarted hands over the outcome of a run that did not start.
+func (s *session) finishUnstarted(o broker.Outcome) {
+	defer s.finish(o) // also if the application ends the goroutine
+	s.exec.NotStarted(&o)
+}

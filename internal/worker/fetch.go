@@ -1,0 +1,205 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
+)
+
+const (
+	// fullWait is how long the fetcher waits for capacity of all kinds before it asks
+	// for runs of one kind alone: short runs free slots in that time, and one request
+	// then serves both kinds. After a wait for nothing it does not wait again until all
+	// kinds have had capacity, so that long cpu runs do not delay io runs.
+	fullWait = 20 * time.Millisecond
+	// otherKindEvery is how often a worker whose tasks are all of one kind asks for a
+	// run of the other: those queued before a task's kind was changed.
+	otherKindEvery = 10 * time.Second
+)
+
+// fetchLoop takes runs while there is capacity and has them executed, until no more may
+// start. Then it gives back those that have not started.
+func (s *session) fetchLoop() {
+	ctx := s.starting
+	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
+		runs, err := s.fetch(ctx)
+		s.dispatch(runs)
+		goruntime.Gosched() // the runs first, then the request for more
+		switch {
+		case err == nil:
+			wait.Reset()
+		case ctx.Err() == nil:
+			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
+			wait.Sleep(ctx)
+		}
+	}
+	for _, p := range s.slots {
+		runs := p.withdraw(s)
+		s.unstarted.Add(int64(len(runs)))
+		s.giveBack(runs)
+	}
+}
+
+// dispatch passes runs to the slots of their kinds.
+func (s *session) dispatch(runs []*broker.TaskRun) {
+	var queued [2][]queuedRun
+	for _, run := range runs {
+		if run.Kind != broker.IO && run.Kind != broker.CPU { // the broker breaks its contract
+			s.finish(s.Bury(run, broker.Failure{Kind: failureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			continue
+		}
+		if queued[run.Kind] == nil {
+			queued[run.Kind] = make([]queuedRun, 0, len(runs))
+		}
+		queued[run.Kind] = append(queued[run.Kind], queuedRun{run, s})
+	}
+	for kind, p := range s.slots {
+		if len(queued[kind]) > 0 {
+			p.put(queued[kind])
+		}
+	}
+}
+
+// fetch waits for capacity and then for runs. It returns without runs when there is
+// something else to ask for: capacity of the other kind, or other queues.
+func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
+	want, ok := s.awaitCapacity(ctx)
+	if !ok {
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !s.kinds[broker.IO] || !s.kinds[broker.CPU] {
+		ctx, cancel = context.WithTimeout(ctx, otherKindEvery)
+		defer cancel()
+		s.limitOtherKind(&want)
+	}
+	if s.isFull(broker.IO, want.IO, want.AheadIO) || s.isFull(broker.CPU, want.CPU, want.AheadCPU) {
+		s.cancelFetch.Store(&cancel)
+		defer s.cancelFetch.Store(nil)
+		select {
+		case <-s.capacityFreed: // since awaitCapacity returned
+			cancel()
+		default:
+		}
+	}
+	ctx, cancelQueues := s.setQueues(ctx, &want)
+	defer cancelQueues()
+	if len(want.Queues) == 0 {
+		<-ctx.Done() // until a queue matches, or can be taken from again
+		return nil, nil
+	}
+	runs, err := s.lease.Take(ctx, want)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // there is something else to ask for, or the session ends
+	}
+	return runs, err
+}
+
+// isFull reports whether a kind of the worker's tasks has no slot for a run of any of
+// them.
+func (s *session) isFull(kind broker.Kind, n, ahead int) bool {
+	return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
+}
+
+// setQueues sets which queues to take from. If these may change while the fetch waits,
+// the returned context ends when they do.
+func (s *session) setQueues(ctx context.Context, want *broker.Want) (context.Context, context.CancelFunc) {
+	queues := s.queues.order()
+	known := len(queues)
+	want.Queues = s.outcomes.recordable(queues)
+	if !s.queues.hasPatterns() && len(want.Queues) == known {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.refetch.Store(&cancel)
+	if len(want.Queues) < known { // one may have become recordable before refetch was set
+		want.Queues = s.outcomes.recordable(s.queues.order())
+	}
+	return ctx, cancel
+}
+
+// awaitCapacity blocks until there is capacity: within fullWait for all kinds of the
+// worker's tasks, else for some. It returns false when ctx ends first.
+func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool) {
+	var waited <-chan time.Time
+	for patient := !s.skipFullWait; ; {
+		if s.leaseless && !s.awaitAllStarted(ctx) {
+			return want, false
+		}
+		want = s.demand(time.Now())
+		io, cpu := want.IO > 0, want.CPU > 0
+		all := (io || !s.kinds[broker.IO]) && (cpu || !s.kinds[broker.CPU])
+		some := io && s.kinds[broker.IO] || cpu && s.kinds[broker.CPU]
+		if some && (all || !patient) {
+			s.skipFullWait = !all
+			return want, true
+		}
+		if some && waited == nil {
+			timer := time.NewTimer(fullWait)
+			defer timer.Stop()
+			waited = timer.C
+		}
+		select {
+		case <-s.capacityFreed:
+		case <-waited:
+			patient = false
+		case <-ctx.Done():
+			return want, false
+		}
+	}
+}
+
+// demand returns how many runs of each kind to take.
+func (s *session) demand(now time.Time) (want broker.Want) {
+	want.IO, want.AheadIO = s.slots[broker.IO].demand(now, s.limited[broker.IO], s.notifyCapacity)
+	want.CPU, want.AheadCPU = s.slots[broker.CPU].demand(now, s.limited[broker.CPU], s.notifyCapacity)
+	return want
+}
+
+// awaitAllStarted blocks until all runs that were taken have started: if this process
+// dies, runs from a broker of three methods are lost. It returns false when ctx ends
+// first.
+func (s *session) awaitAllStarted(ctx context.Context) bool {
+	for s.slots[broker.IO].countReady(s.notifyCapacity)+s.slots[broker.CPU].countReady(s.notifyCapacity) > 0 {
+		select {
+		case <-s.capacityFreed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// notifyCapacity wakes the fetcher, if it waits for capacity or for runs of one kind. It
+// does not block.
+func (s *session) notifyCapacity() {
+	select {
+	case s.capacityFreed <- struct{}{}:
+	default:
+	}
+	if cancel := s.cancelFetch.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
+// limitOtherKind asks for no run of the kind that no task has, but every otherKindEvery
+// for one.
+func (s *session) limitOtherKind(want *broker.Want) {
+	other := 0
+	if time.Since(s.lastOtherKind) >= otherKindEvery {
+		s.lastOtherKind = time.Now()
+		other = 1
+	}
+	if !s.kinds[broker.IO] {
+		want.IO, want.AheadIO = min(want.IO-want.AheadIO, other), 0
+	}
+	if !s.kinds[broker.CPU] {
+		want.CPU, want.AheadCPU = min(want.CPU-want.AheadCPU, other), 0
+	}
+}

@@ -1,0 +1,187 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	heartbeatEvery   = 400 * time.Millisecond
+	heartbeatTimeout = 2 * time.Second // of one request
+	// longRun is how long a run has to go on before it can be cancelled. Shorter runs
+	// cost no request.
+	longRun = 200 * time.Millisecond
+	// overdueAfter is how long a run may go on after its deadline before that is
+	// logged.
+	overdueAfter = time.Second
+)
+
+// taskState is a task of a worker, with the latest of its runs that has ended here.
+type taskState struct {
+	name string
+	kind broker.Kind
+
+	mu     sync.Mutex
+	last   broker.LastRun
+	unsent bool // the broker does not have last yet
+}
+
+// setLast sets how the latest run ended. Runs that ended without having started are not
+// set.
+func (t *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsent = true
+	t.last = broker.LastRun{Queue: run.Queue, Task: t.name, ID: run.ID, Started: started, Took: took, Failure: failure}
+}
+
+// noteLast sets the run as its task's latest if it has ended.
+func (a *Attempt) noteLast(o *broker.Outcome, took time.Duration) {
+	if o.Verdict == broker.Retry {
+		return
+	}
+	failure := ""
+	if o.Verdict != broker.Succeeded {
+		failure = o.Failure.Kind
+	}
+	a.task.setLast(a.run, a.started, took, failure)
+}
+
+// takeUnsent returns the latest runs that the broker does not have, and counts them as
+// sent.
+func (w *Worker) takeUnsent() []broker.LastRun {
+	var runs []broker.LastRun
+	for _, t := range w.tasks {
+		t.mu.Lock()
+		if t.unsent {
+			runs = append(runs, t.last)
+			t.unsent = false
+		}
+		t.mu.Unlock()
+	}
+	return runs
+}
+
+// markUnsent undoes takeUnsent.
+func (w *Worker) markUnsent(runs []broker.LastRun) {
+	for _, run := range runs {
+		t := w.byName[run.Task]
+		t.mu.Lock()
+		t.unsent = true
+		t.mu.Unlock()
+	}
+}
+
+// heartbeatLoop reports progress to the broker and cancels runs, until ctx ends. If no
+// run has gone on for longRun and there is nothing to report, it sends nothing.
+func (s *session) heartbeatLoop(ctx context.Context) {
+	heartbeater, ok := s.lease.(broker.Attender)
+	if !ok {
+		heartbeater = noHeartbeat{}
+	}
+	ticker := time.NewTicker(heartbeatEvery)
+	defer ticker.Stop()
+	for failing := false; ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.heartbeat(ctx, heartbeater)
+		if err != nil && ctx.Err() == nil && !failing {
+			s.logger.Warn("cannot tell the broker of progress, nor hear which runs are cancelled, trying again", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
+func (s *session) heartbeat(ctx context.Context, heartbeater broker.Attender) error {
+	now := time.Now()
+	attempts := append(s.slots[broker.IO].attempts(s), s.slots[broker.CPU].attempts(s)...)
+	var report broker.Report
+	long := false
+	for _, a := range attempts {
+		s.warnOverdue(a, now)
+		long = long || now.Sub(a.started) >= longRun
+		if p := a.unsentProgress(); p != nil {
+			report.Progress = append(report.Progress, broker.ProgressOf{Run: a.run, Progress: *p})
+			a.sentProgress.Store(p)
+		}
+	}
+	report.Last = s.takeUnsent()
+	if !long && len(report.Last) == 0 && len(report.Progress) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+	defer cancel()
+	cancelled, err := heartbeater.Attend(ctx, report)
+	if err != nil {
+		for _, a := range attempts {
+			a.sentProgress.Store(nil) // to be sent again
+		}
+		s.markUnsent(report.Last)
+	}
+	for _, run := range cancelled {
+		for _, a := range attempts {
+			if a.run.ID == run.ID && a.run.Queue == run.Queue {
+				a.execution.Cancel()
+			}
+		}
+	}
+	return err
+}
+
+// unsentProgress returns the run's progress, nil if the broker has it or there is none.
+func (a *Attempt) unsentProgress() *broker.Progress {
+	p := a.execution.Progress()
+	if p == nil || a.run.Keep == 0 || p == a.sentProgress.Load() {
+		return nil
+	}
+	return p
+}
+
+// sendProgress sends the run's last progress, which the next heartbeat would be too late
+// for.
+func (a *Attempt) sendProgress() {
+	p := a.unsentProgress()
+	heartbeater, ok := a.session.lease.(broker.Attender)
+	if p == nil || !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.session.base), heartbeatTimeout)
+	defer cancel()
+	report := broker.Report{Progress: []broker.ProgressOf{{Run: a.run, Progress: *p}}}
+	if _, err := heartbeater.Attend(ctx, report); err != nil {
+		a.session.logger.Debug("cannot tell the broker of a run's last progress", "run", a.run.ID, "error", err)
+	}
+}
+
+// warnOverdue logs once that a run goes on after its deadline.
+func (s *session) warnOverdue(a *Attempt, now time.Time) {
+	if late := now.Sub(a.deadline); late > overdueAfter && !a.overdue {
+		a.overdue = true
+		s.logger.Warn("run is overdue: it goes on after its timeout and keeps its slot", "task", a.run.Task, "run", a.run.ID, "late", late.Round(time.Millisecond))
+	}
+}
+
+// sendLastRuns sends the latest runs that the broker does not have.
+func (s *session) sendLastRuns(ctx context.Context) {
+	heartbeater, ok := s.lease.(broker.Attender)
+	if !ok {
+		return
+	}
+	if runs := s.takeUnsent(); len(runs) > 0 {
+		if _, err := heartbeater.Attend(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
+			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
+		}
+	}
+}
+
+// noHeartbeat is for brokers whose sessions have no heartbeat.
+type noHeartbeat struct{}
+
+func (noHeartbeat) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }

@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// leaselessSession makes a session of a broker that has only three methods. Such a broker
+// keeps nothing of a run that was taken, so a run is delivered at most once, and its
+// retry is queued as a new run.
+type leaselessSession struct {
+	broker  broker.Broker
+	kinds   [2]bool // of the worker's tasks
+	skipped func(broker.LeftOut)
+}
+
+func (s leaselessSession) ID() string                  { return "core" }
+func (s leaselessSession) Renew(context.Context) error { return nil }
+func (s leaselessSession) Leave(context.Context) error { return nil }
+
+// Take takes as many runs as there is capacity for in any mix of kinds: the broker does
+// not distinguish them. While one kind has no capacity, Take takes one run. If that is of
+// this kind, it waits for its slot, and no more runs are taken.
+func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+	io, cpu := want.IO-want.AheadIO, want.CPU-want.AheadCPU
+	n := max(io, cpu, 1)
+	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
+		n = max(min(io, cpu), 1)
+	}
+	runs, err := s.broker.GetTaskRuns(ctx, want.Queues, n)
+	for _, run := range runs {
+		run.Deliveries = max(run.Deliveries, run.Attempt+1)
+	}
+	return runs, err
+}
+
+// Finish queues follow-ups and retries. After an error it can be called again with the
+// same outcomes.
+func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+	for _, o := range outcomes {
+		if err := s.queueNext(ctx, o); err != nil {
+			return nil, err
+		}
+		if o.Verdict != broker.Retry || o.Run.Receipt == queuedAgain {
+			continue
+		}
+		again := *o.Run
+		again.Receipt, again.OwnID, again.Delay, again.Due = nil, false, o.Delay, time.Time{}
+		if err := s.broker.QueueTasks(ctx, &again); err != nil {
+			return nil, err
+		}
+		o.Run.Receipt = queuedAgain
+	}
+	return nil, nil
+}
+
+// queuedAgain is the receipt of a run whose retry is queued, in case Finish is called
+// again.
+const queuedAgain = "queued again"
+
+// queueNext queues the follow-ups of an outcome. It sets those to nil that are queued, in
+// case Finish is called again.
+func (s leaselessSession) queueNext(ctx context.Context, o broker.Outcome) error {
+	for i, next := range o.Next {
+		if next == nil {
+			continue
+		}
+		err := s.broker.QueueTasks(ctx, next)
+		if err != nil && !errors.Is(err, broker.ErrDuplicate) {
+			return err
+		}
+		if err != nil { // such brokers have no unique keys, so a run with the same id lives
+			s.skipped(broker.LeftOut{Run: next, By: next.ID})
+		}
+		o.Next[i] = nil
+	}
+	return nil
+}

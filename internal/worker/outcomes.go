@@ -1,0 +1,217 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// finish queues an outcome for recording. It blocks while too many outcomes of the run's
+// queue wait.
+func (s *session) finish(o broker.Outcome) {
+	s.outcomes.put(s.storable(o))
+}
+
+// giveBack gives back runs that have not started. It does not block.
+func (s *session) giveBack(runs []*broker.TaskRun) {
+	items := make([]broker.Outcome, 0, len(runs))
+	for _, run := range slices.Backward(runs) { // each goes to the head of its queue
+		items = append(items, s.storable(GiveBack(run, 0)))
+	}
+	s.outcomes.putAll(items)
+}
+
+// storable returns the outcome. If no broker would store the run for a retry, storable
+// returns a dead letter instead.
+func (s *session) storable(o broker.Outcome) broker.Outcome {
+	if o.Verdict != broker.Retry {
+		return o
+	}
+	if err := o.Run.Validate(); err != nil {
+		return s.Bury(o.Run, broker.Failure{Kind: failureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+	}
+	return o
+}
+
+// outcomeQueues hold outcomes on their way to the broker, by the queues of their runs: a
+// queue whose outcomes cannot be recorded delays no other's.
+type outcomeQueues struct {
+	limit    int                  // outcomes of one queue; from half of it on, no runs of the queue are taken
+	send     func(*queueOutcomes) // records the outcomes of a queue until get has no more
+	caughtUp func()               // called when runs of a queue may be taken again
+
+	mu      sync.Mutex
+	queues  map[string]*queueOutcomes
+	last    *queueOutcomes // the one that was asked for last
+	closed  bool
+	done    chan struct{}  // closed when closed is set
+	senders sync.WaitGroup // goroutines in send
+	space   sync.Cond      // of mu: outcomes were removed
+}
+
+// queueOutcomes are the outcomes of one queue. While there are some, a goroutine sends
+// them.
+type queueOutcomes struct {
+	all   *outcomeQueues
+	queue string
+	stays bool          // its goroutine waits for more outcomes
+	some  chan struct{} // has a value when there are outcomes, or will be no more
+
+	items   []broker.Outcome
+	spare   []broker.Outcome // its array is used next
+	failing bool             // the last try to record failed
+	behind  bool             // there are so many that no more runs of the queue may be taken
+}
+
+// maxStaying is of how many queues the goroutines wait for more outcomes. Those of other
+// queues end, and start again when there are some.
+const maxStaying = 16
+
+func (o *outcomeQueues) init(limit int, send func(*queueOutcomes), caughtUp func()) {
+	o.limit, o.send, o.caughtUp = limit, send, caughtUp
+	o.queues = make(map[string]*queueOutcomes)
+	o.done = make(chan struct{})
+	o.space.L = &o.mu
+}
+
+// put adds an outcome. It blocks while there are too many of its queue. After close it
+// drops the outcome: the run then starts again when the lease ends.
+func (o *outcomeQueues) put(item broker.Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for !o.closed {
+		// of is called each time: the queue's goroutine may have ended.
+		if q := o.of(item.Run.Queue); q == nil || len(q.items) < o.limit {
+			o.add(item)
+			return
+		}
+		o.space.Wait()
+	}
+}
+
+// putAll adds outcomes. It does not block.
+func (o *outcomeQueues) putAll(items []broker.Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	for _, item := range items {
+		o.add(item)
+	}
+}
+
+// of returns the outcomes of a queue, nil if there are none. The lock is held.
+func (o *outcomeQueues) of(queue string) *queueOutcomes {
+	if o.last == nil || o.last.queue != queue {
+		o.last = o.queues[queue]
+	}
+	return o.last
+}
+
+// add adds an outcome, and starts its queue's goroutine if there is none. The lock is
+// held.
+func (o *outcomeQueues) add(item broker.Outcome) {
+	q := o.of(item.Run.Queue)
+	if q == nil {
+		q = &queueOutcomes{all: o, queue: item.Run.Queue, stays: len(o.queues) < maxStaying, some: make(chan struct{}, 1)}
+		o.queues[q.queue] = q
+		o.senders.Go(func() { o.send(q) })
+	}
+	q.items = append(q.items, item)
+	if len(q.items) == 1 {
+		q.signal()
+	}
+	q.behind = len(q.items) >= o.limit/2
+}
+
+func (q *queueOutcomes) signal() {
+	select {
+	case q.some <- struct{}{}:
+	default:
+	}
+}
+
+// close makes later puts drop their outcomes. Those that wait are still sent.
+func (o *outcomeQueues) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.closed = true
+	close(o.done)
+	o.space.Broadcast()
+	for _, q := range o.queues {
+		q.signal()
+	}
+}
+
+// wait blocks until close was called and all outcomes are sent.
+func (o *outcomeQueues) wait() {
+	<-o.done
+	o.senders.Wait()
+}
+
+// get blocks until there are outcomes and removes them, or until wake has a value. It
+// returns false when the goroutine has to end: not while there is a wake, unless close
+// was called. The next get uses the returned array again.
+func (q *queueOutcomes) get(wake <-chan time.Time) (some []broker.Outcome, more bool) {
+	o := q.all
+	for {
+		o.mu.Lock()
+		items, end, behind := q.items, o.closed || !q.stays && wake == nil, q.behind
+		switch {
+		case len(items) > 0:
+			q.items, q.spare, q.behind = q.spare[:0], items, false
+		case end:
+			delete(o.queues, q.queue)
+			o.last = nil
+		}
+		o.mu.Unlock()
+		switch {
+		case len(items) > 0:
+			o.space.Broadcast()
+			if behind {
+				o.caughtUp()
+			}
+			return items, true
+		case end:
+			return nil, false
+		}
+		select {
+		case <-q.some:
+		case <-wake:
+			return nil, true
+		}
+	}
+}
+
+// setFailing sets whether the last try to record outcomes failed. It reports whether
+// that is a change.
+func (q *queueOutcomes) setFailing(failing bool) bool {
+	q.all.mu.Lock()
+	defer q.all.mu.Unlock()
+	changed := q.failing != failing
+	q.failing = failing
+	return changed
+}
+
+// recordable returns those of the queues whose outcomes can be recorded, as far as is
+// known. A run of another queue would only wait with its outcome. It changes queues.
+func (o *outcomeQueues) recordable(queues []string) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, q := range o.queues {
+		if q.failing || q.behind {
+			return slices.DeleteFunc(queues, func(name string) bool {
+				q := o.queues[name]
+				return q != nil && (q.failing || q.behind)
+			})
+		}
+	}
+	return queues
+}

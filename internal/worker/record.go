@@ -1,0 +1,314 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
+)
+
+// A broker may refuse one outcome for ever: a key of its run has the wrong type, or the
+// dead letter is too large. The outcomes that are sent with it must not wait for it. A
+// request that fails is therefore split, until the outcome is alone, and that outcome is
+// deferred.
+const (
+	maxDeferred      = 8 // outcomes of a queue; if more fail, the broker fails
+	minTriesAlone    = 5 // of an outcome that the broker refuses, before it is deferred
+	maxFailuresInRow = 2 // parts that fail in a row, before the others wait for the next try
+	maxUnsplitTries  = 5 // tries, before requests are split although the broker is away
+	maxParts         = 16
+
+	minDeferredWait = time.Second // between tries of deferred outcomes
+	maxDeferredWait = time.Minute
+)
+
+const (
+	maxOutcomes   = 1024            // in one request
+	outcomeBytes  = 16 << 20        // in one request, unless one outcome alone has more
+	finishTimeout = 5 * time.Second // of one try
+)
+
+// Failure kinds that a worker sets.
+const (
+	failureFailed  = "failed"
+	failureCrashed = "crashed"
+	failureSchema  = "schema"
+)
+
+// deferredOutcomes are outcomes of a queue that the broker does not record, although it
+// records others.
+type deferredOutcomes struct {
+	outcomes []broker.Outcome
+	wait     time.Duration
+	timer    *time.Timer // to the next try; nil: there are no outcomes
+}
+
+// add adds an outcome. It returns false if there are too many.
+func (d *deferredOutcomes) add(o broker.Outcome) bool {
+	if len(d.outcomes) >= maxDeferred {
+		return false
+	}
+	d.outcomes = append(d.outcomes, o)
+	d.wait = minDeferredWait
+	d.schedule()
+	return true
+}
+
+// schedule sets the timer to the next try.
+func (d *deferredOutcomes) schedule() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	if len(d.outcomes) > 0 {
+		d.timer = time.NewTimer(d.wait)
+		d.wait = min(2*d.wait, maxDeferredWait)
+	}
+}
+
+// wake returns a channel that has a value at the next try, nil if there is none.
+func (d *deferredOutcomes) wake() <-chan time.Time {
+	if d.timer == nil {
+		return nil
+	}
+	return d.timer.C
+}
+
+// finishLoop blocks until the outcomes are closed and the last one is recorded or given
+// up.
+func (s *session) finishLoop() {
+	defer close(s.finished)
+	s.outcomes.wait()
+}
+
+// finishQueue records the outcomes of a queue, as many in a request as there are, until
+// there are no more. When ctx ends it gives them up: their runs start again elsewhere.
+func (s *session) finishQueue(ctx context.Context, q *queueOutcomes) {
+	var d deferredOutcomes
+	for {
+		batch, more := q.get(d.wake())
+		for rest := batch; len(rest) > 0; {
+			n := requestSize(rest)
+			s.recordAll(ctx, q, &d, rest[:n:n])
+			rest = rest[n:]
+		}
+		clear(batch)
+		if len(batch) == 0 && len(d.outcomes) > 0 {
+			s.recordDeferred(ctx, q, &d, !more)
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// requestSize returns how many of the outcomes go into one request, so that many large
+// ones together are not more than a broker accepts.
+func requestSize(outcomes []broker.Outcome) int {
+	size := 0
+	for i := range min(len(outcomes), maxOutcomes) {
+		o := &outcomes[i]
+		size += len(o.Result)
+		for _, next := range o.Next {
+			size += len(next.Payload)
+		}
+		if o.Verdict == broker.Dead || o.Verdict == broker.Retry {
+			size += len(o.Run.Payload)
+		}
+		if size > outcomeBytes && i > 0 {
+			return i
+		}
+	}
+	return min(len(outcomes), maxOutcomes)
+}
+
+// recordAll records outcomes or defers them. It retries until ctx ends, also when the
+// lease is lost: the broker fences outcomes that no longer count. While it fails, the
+// session takes no runs of the queue.
+func (s *session) recordAll(ctx context.Context, q *queueOutcomes, d *deferredOutcomes, batch []broker.Outcome) {
+	err := s.record(ctx, batch, false)
+	if err == nil {
+		return
+	}
+	p := &parts{list: [][]broker.Outcome{batch}}
+	for wait := backoff.New(20*time.Millisecond, time.Second); ; wait.Sleep(ctx) {
+		worked := p.try(func(part []broker.Outcome) error {
+			if p.tries == 1 {
+				return err
+			}
+			return s.record(ctx, part, true)
+		})
+		if ctx.Err() == nil {
+			s.deferAlone(q, d, p)
+		}
+		if len(p.list) == 0 {
+			if q.setFailing(false) {
+				s.refetchNow()
+			}
+			return
+		}
+		n := p.outcomes()
+		if ctx.Err() != nil {
+			s.giveUp(q, n, p.err)
+			return
+		}
+		q.setFailing(true)
+		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", n, "error", p.err)
+		if worked {
+			wait.Reset()
+		}
+	}
+}
+
+// deferAlone defers the outcomes that fail alone.
+func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, p *parts) {
+	p.remove(func(o broker.Outcome) bool {
+		if !d.add(o) {
+			return false
+		}
+		s.logger.Error("cannot record the outcome of the run, going on with those of others and trying again now and then",
+			"queue", q.queue, "task", o.Run.Task, "run", o.Run.ID, "error", p.err)
+		return true
+	})
+}
+
+// record records outcomes once. Each try has its own time limit, so that a try that
+// hangs leaves the next one its time.
+func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool) error {
+	try, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	fenced, err := s.lease.Finish(try, batch...)
+	if err != nil {
+		return err
+	}
+	s.logFenced(fenced, again)
+	if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
+		s.readSkipped()
+	}
+	return nil
+}
+
+// logFenced logs outcomes that came too late to count. After a try whose reply was lost
+// they may be those that the try has recorded.
+func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
+	level, message := slog.LevelWarn, "outcome of the run was not applied: its lease was lost, or the broker had it from a try whose reply was lost"
+	if again {
+		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
+	}
+	s.noteRecovered(fenced)
+	for _, run := range fenced {
+		s.LogSampled(level, message, run)
+	}
+}
+
+// recordDeferred tries to record deferred outcomes, each alone. If last, it gives up
+// those that fail.
+func (s *session) recordDeferred(ctx context.Context, q *queueOutcomes, d *deferredOutcomes, last bool) {
+	var failed error
+	d.outcomes = slices.DeleteFunc(d.outcomes, func(o broker.Outcome) bool {
+		err := s.record(ctx, []broker.Outcome{o}, true)
+		failed = errors.Join(failed, err)
+		return err == nil
+	})
+	n := len(d.outcomes)
+	switch {
+	case n == 0:
+	case last || ctx.Err() != nil:
+		s.giveUp(q, n, failed)
+		d.outcomes = nil
+	default:
+		s.logger.Warn("cannot record the outcome of runs that were set aside, trying again later", "queue", q.queue, "runs", n, "error", failed)
+	}
+	d.schedule()
+}
+
+// giveUp counts and logs outcomes that are not recorded.
+func (s *session) giveUp(q *queueOutcomes, n int, why error) {
+	s.logger.Error("cannot record the outcome of runs, they may run again", "queue", q.queue, "runs", n, "error", why)
+	s.outcomes.mu.Lock()
+	defer s.outcomes.mu.Unlock()
+	s.unrecorded += n
+	s.recordErr = why
+}
+
+// parts are requests that fail. They are split until those outcomes are alone that make
+// them fail.
+type parts struct {
+	list   [][]broker.Outcome
+	failed [][]broker.Outcome // those of list that failed in the last try
+	tries  int
+	worked bool  // some were recorded
+	err    error // of the last that failed
+}
+
+// try records the parts, but stops after maxFailuresInRow. It splits those that failed,
+// if others are recorded or the broker refuses them. It reports whether some were
+// recorded.
+func (p *parts) try(record func([]broker.Outcome) error) (worked bool) {
+	p.tries++
+	p.failed = p.failed[:0]
+	row := 0
+	var rest [][]broker.Outcome
+	for i, part := range p.list {
+		if row == maxFailuresInRow {
+			rest = p.list[i:]
+			break
+		}
+		if err := record(part); err != nil {
+			row++
+			p.err = err
+			p.failed = append(p.failed, part)
+			continue
+		}
+		row, worked = 0, true
+	}
+	p.worked = p.worked || worked
+	p.split(rest)
+	return worked
+}
+
+// split sets the parts of the next try: the rest that was not tried, and then the halves
+// of what failed.
+func (p *parts) split(rest [][]broker.Outcome) {
+	n := len(p.failed) + len(rest)
+	p.list = slices.Clone(rest)
+	for _, part := range p.failed {
+		half := len(part) / 2
+		if half > 0 && (p.worked || n < maxParts && (isRefused(p.err) || p.tries > maxUnsplitTries)) {
+			p.list = append(p.list, part[:half], part[half:])
+			n++
+		} else {
+			p.list = append(p.list, part)
+		}
+	}
+}
+
+// remove removes the outcomes that failed alone while others did not, or
+// often enough, if take returns true for them.
+func (p *parts) remove(take func(broker.Outcome) bool) {
+	if !p.worked && (p.tries < minTriesAlone || !isRefused(p.err)) {
+		return
+	}
+	for _, part := range p.failed {
+		if len(part) == 1 && take(part[0]) {
+			p.list = slices.DeleteFunc(p.list, func(other []broker.Outcome) bool { return &other[0] == &part[0] && len(other) == 1 })
+		}
+	}
+}
+
+// outcomes returns how many outcomes the parts have.
+func (p *parts) outcomes() (n int) {
+	for _, part := range p.list {
+		n += len(part)
+	}
+	return n
+}
+
+// isRefused reports whether an error is the broker's answer, and not the lack of one.
+func isRefused(err error) bool {
+	return !errors.Is(err, broker.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}

@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// careEvery is how often a worker looks for runs of dead consumers, and for something
+// to audit.
+const careEvery = time.Second
+
+// recoverLoop gives back what dead consumers of the same queues hold, until ctx ends.
+// Any number of workers may do so at once.
+func (w *Worker) recoverLoop(ctx context.Context) {
+	leaser, ok := w.broker.(broker.Leaser)
+	if !ok {
+		return
+	}
+	for {
+		// Jitter keeps consumers apart that started together.
+		timer := time.NewTimer(careEvery/2 + rand.N(careEvery))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		n, err := leaser.Recover(ctx, w.queues.names())
+		w.readSkipped()
+		w.logDamaged()
+		if n > 0 {
+			w.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.logger.Warn("cannot look for runs of dead consumers, trying again", "error", err)
+		}
+	}
+}
+
+// readSkipped reads from the broker which follow-ups it has skipped as duplicates.
+func (w *Worker) readSkipped() {
+	if policies, ok := w.broker.(broker.Policies); ok {
+		w.notifySkipped(policies.LeftOut()...)
+	}
+}
+
+// notifySkipped logs skipped follow-ups, and notifies the executor.
+func (w *Worker) notifySkipped(skipped ...broker.LeftOut) {
+	for _, f := range skipped {
+		w.LogSampled(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", f.Run, "after", f.Run.ParentID, "live", f.By)
+	}
+	if len(skipped) > 0 {
+		w.exec.Skipped(skipped...)
+	}
+}

@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
+)
+
+// mostListed is how many names a line of log lists.
+const mostListed = 5
+
+// Config describes a worker.
+type Config struct {
+	Broker broker.Broker
+	Tasks  []Task
+	Logger *slog.Logger
+	// Slots is how many runs of each kind execute concurrently.
+	Slots [2]int
+	// Queues are the queues to take from, with their weights. A name with * is a
+	// pattern. Defaults to the queues of Tasks, with weight 1.
+	Queues map[string]int
+	// Strict makes the weights an order.
+	Strict bool
+	// Grace is how long runs may go on after the end of Run's context.
+	Grace time.Duration
+	// Lease is for how long the broker keeps runs for a session that is silent.
+	Lease time.Duration
+	// MaxCrashes is how often a run may kill its process before it is a dead letter.
+	MaxCrashes int
+	// DeadAge is after how long dead letters are deleted. Defaults to never.
+	DeadAge time.Duration
+	// StopHint, if set, returns what follows the line of log that a stop begins with.
+	StopHint func() string
+}
+
+// Task is a task as a worker knows it.
+type Task struct {
+	Name    string
+	Aliases []string
+	Kind    broker.Kind
+	Queue   string
+	Limited bool // at most so many of its runs execute, or start, across the fleet
+}
+
+// Worker executes the runs of some tasks. Its methods may be called concurrently.
+type Worker struct {
+	cfg     Config
+	broker  broker.Broker
+	logger  *slog.Logger
+	kinds   [2]bool // which kinds the tasks are of
+	limited [2]bool // which kinds have tasks with a limit
+	queues  *queueSet
+	refetch atomic.Pointer[context.CancelFunc] // ends a request for runs of queues that are not the current ones
+	slots   [2]*slotPool                       // by kind
+	tasks   []*taskState
+	byName  map[string]*taskState // aliases included
+	sampled sampledLogger
+	trials  trials
+	exec    Executor // of the current Run
+
+	// One goroutine at a time discovers queues, and uses these.
+	discoverLogAt time.Time       // failures are not logged before
+	invalidNames  map[string]bool // names that no queue can have, logged already
+}
+
+// New returns a worker.
+func New(cfg Config) *Worker {
+	w := &Worker{
+		cfg: cfg, broker: cfg.Broker, logger: cfg.Logger,
+		slots:   [2]*slotPool{broker.IO: newSlotPool(cfg.Slots[broker.IO]), broker.CPU: newSlotPool(cfg.Slots[broker.CPU])},
+		byName:  make(map[string]*taskState),
+		sampled: sampledLogger{logger: cfg.Logger},
+	}
+	weights := cfg.Queues
+	if len(weights) == 0 {
+		weights = make(map[string]int)
+	}
+	for _, t := range cfg.Tasks {
+		w.kinds[t.Kind] = true
+		w.limited[t.Kind] = w.limited[t.Kind] || t.Limited
+		if len(cfg.Queues) == 0 {
+			weights[t.Queue] = 1
+		}
+		w.addTask(t)
+	}
+	w.queues = newQueueSet(weights, cfg.Strict)
+	return w
+}
+
+func (w *Worker) addTask(t Task) {
+	state := &taskState{name: t.Name, kind: t.Kind}
+	w.tasks = append(w.tasks, state)
+	w.byName[t.Name] = state
+	for _, alias := range t.Aliases {
+		w.byName[alias] = state
+	}
+}
+
+// Run takes runs and has them executed until ctx ends. Then it stops as Grace says, and
+// hands back what has not ended. It returns an error
+//
+//   - if the broker cannot be reached at the start,
+//   - if tasks ignore the end of their contexts,
+//   - if outcomes cannot be recorded: their runs may start again.
+//
+// It must not be called again before it has returned.
+func (w *Worker) Run(ctx context.Context, exec Executor) error {
+	w.exec = exec
+	w.warnOfQueues()
+	w.sampled.Start()
+	defer w.sampled.Stop()
+	for _, p := range w.slots {
+		p.open()
+		defer p.close()
+	}
+	var loops sync.WaitGroup
+	caring, stopCaring := context.WithCancel(ctx)
+	loops.Go(func() { w.recoverLoop(caring) })
+	loops.Go(func() { w.auditLoop(caring) })
+	if w.cfg.DeadAge > 0 {
+		loops.Go(func() { w.trimLoop(caring) })
+	}
+	if w.queues.hasPatterns() {
+		w.discover(ctx)
+		loops.Go(func() { w.discoverLoop(caring) })
+	}
+	err := w.sessions(ctx, &loops)
+	stopCaring()
+	loops.Wait()
+	w.logDamaged()
+	return err
+}
+
+// warnOfQueues logs which tasks are in queues that the worker does not take from.
+func (w *Worker) warnOfQueues() {
+	left := make(map[string]bool)
+	var names []string
+	for _, t := range w.cfg.Tasks {
+		if !w.queues.takes(t.Queue) {
+			left[t.Queue] = true
+			names = append(names, t.Name)
+		}
+	}
+	if len(left) > 0 {
+		w.logger.Warn("this consumer does not take from the queues of some of its tasks",
+			"queues", text.List(slices.Sorted(maps.Keys(left)), mostListed), "tasks", text.List(names, mostListed))
+	}
+}
+
+// LogSampled logs what happens to a run. Of many lines of one message and task it logs
+// the first, and then their number.
+func (w *Worker) LogSampled(level slog.Level, message string, run *broker.TaskRun, attrs ...any) {
+	w.sampled.Log(level, message, run, attrs...)
+}
+
+// LogFailure logs how a run failed.
+func (w *Worker) LogFailure(level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
+	attrs = append(attrs, "task", run.Task, "run", run.ID, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
+	if failure.Stack != "" {
+		attrs = append(attrs, "stack", failure.Stack)
+	}
+	w.logger.Log(context.Background(), level, message, attrs...)
+}
+
+// busy returns how many runs execute.
+func (w *Worker) busy() int { return w.slots[broker.IO].running() + w.slots[broker.CPU].running() }
