@@ -118,10 +118,10 @@ type Want struct {
 	IO     int      // at most so many runs of kind IO
 	CPU    int      // at most so many runs of kind CPU
 
-	// AheadIO and AheadCPU are how many of these the consumer has no slot for
-	// yet, but would like to have at hand. A broker should return them only as
-	// far as enough is left for the other sessions that take from the queue.
-	AheadIO, AheadCPU int
+	// PrefetchIO and PrefetchCPU are how many of IO and CPU have no free slot yet: the
+	// consumer executes these runs next. A broker should return them only if the queue
+	// holds enough runs for the other sessions that take from it.
+	PrefetchIO, PrefetchCPU int
 }
 
 // Records is a broker that can tell what became of a run that has Keep set, and
@@ -179,7 +179,7 @@ type Clock interface {
 // outcome's Next say. A limit counts runs from their taking until they are
 // finished, given back or recovered, so that those of a dead session count no
 // longer once its lease has ended. Runs that it holds back still count as waiting,
-// and a run that has any is not taken ahead (Want.AheadIO, AheadCPU). Runs with
+// and a run that has any is not taken ahead (Want.PrefetchIO, PrefetchCPU). Runs with
 // other values of Fair, those without one counting as one value, are taken in
 // turn, each value's in the order queued, also among those that wait for a limit.
 type Policies interface {

@@ -250,7 +250,7 @@ func (l *life) join() broker.Session {
 func (l *life) take(s broker.Session) (all []*broker.TaskRun) {
 	for range 3 {
 		ctx, cancel := context.WithTimeout(l.Context(), 5*time.Millisecond)
-		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 4, AheadIO: 1})
+		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 4, PrefetchIO: 1})
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
 			break

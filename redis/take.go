@@ -42,7 +42,7 @@ func (r *room) fill(runs []*broker.TaskRun) {
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
-	r.aheadIO, r.aheadCPU = min(max(want.AheadIO, 0), r.io), min(max(want.AheadCPU, 0), r.cpu)
+	r.aheadIO, r.aheadCPU = min(max(want.PrefetchIO, 0), r.io), min(max(want.PrefetchCPU, 0), r.cpu)
 	runs, err := s.take(ctx, want.Queues, r)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)

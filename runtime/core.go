@@ -29,7 +29,7 @@ func (s coreSession) Leave(context.Context) error { return nil }
 // cannot tell them apart. While one kind has no room it asks for one run, which
 // waits for its slot if it is of that kind, and nothing is taken meanwhile.
 func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
-	io, cpu := want.IO-want.AheadIO, want.CPU-want.AheadCPU
+	io, cpu := want.IO-want.PrefetchIO, want.CPU-want.PrefetchCPU
 	n := max(io, cpu, 1)
 	if s.kinds[IO] && s.kinds[CPU] {
 		n = max(min(io, cpu), 1)

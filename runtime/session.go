@@ -338,7 +338,7 @@ func (s *session) take(ctx context.Context) ([]*broker.TaskRun, error) {
 	slotless := func(kind Kind, n, ahead int) bool {
 		return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
 	}
-	if slotless(IO, want.IO, want.AheadIO) || slotless(CPU, want.CPU, want.AheadCPU) {
+	if slotless(IO, want.IO, want.PrefetchIO) || slotless(CPU, want.CPU, want.PrefetchCPU) {
 		s.onRoom.Store(&cancel)
 		defer s.onRoom.Store(nil)
 		select {
@@ -386,8 +386,8 @@ func (s *session) room(ctx context.Context) (want broker.Want, ok bool) {
 			return want, false
 		}
 		now := time.Now()
-		want.IO, want.AheadIO = s.lanes[IO].wanted(now, s.limited[IO], s.noteRoom)
-		want.CPU, want.AheadCPU = s.lanes[CPU].wanted(now, s.limited[CPU], s.noteRoom)
+		want.IO, want.PrefetchIO = s.lanes[IO].wanted(now, s.limited[IO], s.noteRoom)
+		want.CPU, want.PrefetchCPU = s.lanes[CPU].wanted(now, s.limited[CPU], s.noteRoom)
 		io, cpu := want.IO > 0, want.CPU > 0
 		all := (io || !s.kinds[IO]) && (cpu || !s.kinds[CPU])
 		some := io && s.kinds[IO] || cpu && s.kinds[CPU]
@@ -444,10 +444,10 @@ func (s *session) otherKind(want *broker.Want) {
 		other = 1
 	}
 	if !s.kinds[IO] {
-		want.IO, want.AheadIO = min(want.IO-want.AheadIO, other), 0
+		want.IO, want.PrefetchIO = min(want.IO-want.PrefetchIO, other), 0
 	}
 	if !s.kinds[CPU] {
-		want.CPU, want.AheadCPU = min(want.CPU-want.AheadCPU, other), 0
+		want.CPU, want.PrefetchCPU = min(want.CPU-want.PrefetchCPU, other), 0
 	}
 }
 

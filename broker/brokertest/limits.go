@@ -217,7 +217,7 @@ func limitNotAhead(f *fixture) {
 	runs := f.queueNew("q", 8, limit("key", 5, 0))
 	s := f.join(longHold)
 	take := func(io, ahead int) []*broker.TaskRun {
-		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, AheadIO: ahead})
+		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, PrefetchIO: ahead})
 		require.NoError(f, ignoreTimeout(err), "Take")
 		return got
 	}

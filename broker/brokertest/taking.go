@@ -49,7 +49,7 @@ func aheadShared(f *fixture) {
 	first, second := f.join(longHold), f.join(longHold)
 	held := len(f.take(first, 1, "q")) + len(f.take(second, 1, "q"))
 	require.Equal(f, 2, held)
-	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, AheadIO: 9})
+	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, PrefetchIO: 9})
 	require.NoError(f, err)
 	require.NotEmpty(f, runs, "a Take with a free slot")
 	require.LessOrEqual(f, len(runs), 5, "runs of 10 that one of two sessions took, with one free slot and 9 wanted ahead")

@@ -92,7 +92,7 @@ func (s *Session) ID() string { return s.id }
 func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	io, cpu := max(want.IO, 0), max(want.CPU, 0)
 	space := room{kind: [2]int{broker.IO: io, broker.CPU: cpu}, total: io + min(cpu, math.MaxInt-io)}
-	space.ahead = [2]int{broker.IO: min(max(want.AheadIO, 0), io), broker.CPU: min(max(want.AheadCPU, 0), cpu)}
+	space.ahead = [2]int{broker.IO: min(max(want.PrefetchIO, 0), io), broker.CPU: min(max(want.PrefetchCPU, 0), cpu)}
 	var runs []broker.TaskRun
 	err := s.b.await(ctx, want.Queues, space, s, func(now clock) bool {
 		runs = s.lift(s.b.pick(want.Queues, space, s, now))
