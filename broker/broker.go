@@ -232,7 +232,7 @@ type Controls interface {
 
 	// Cancel ends a run with the given failure. One that waits ends at once, as
 	// dropped. One that a session holds is told to the session by
-	// [Attender.Attend], and dropped when it is given back, retried or
+	// [Heartbeater.Heartbeat], and dropped when it is given back, retried or
 	// recovered instead of finished. It returns [ErrNoRecord] when no live run
 	// has the id.
 	Cancel(ctx context.Context, queue, id string, failure Failure) error
@@ -255,15 +255,15 @@ type Controls interface {
 	Redo(ctx context.Context, queue string, what Redo, ids ...string) (int, error)
 }
 
-// Attender is a [Session] that hears, and tells, of runs while they go on.
-type Attender interface {
-	// Attend stores what the report says, and returns the runs that the session
-	// holds and whose end was asked for by [Controls.Cancel], again at each call
-	// until they are finished. It is called a few times a second at most, and
-	// only while something is to be told or runs have been going on for a while.
-	// Where it fails for some queues it returns an error, and beside it the runs of
-	// the others.
-	Attend(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
+// Heartbeater is a [Session] that reports on its runs while they go on, and learns which
+// of them were cancelled.
+type Heartbeater interface {
+	// Heartbeat stores the report and returns the runs of the session that
+	// [Controls.Cancel] was called for, at each call until they are finished. The
+	// runtime calls it at most a few times a second, and only if it has something to
+	// report or runs go on for longer. If it fails for some queues it returns an error,
+	// and beside it the runs of the others.
+	Heartbeat(ctx context.Context, report Report) (cancelled []*TaskRun, err error)
 }
 
 // Starter is a [Session] that frees the unique key of a run with

@@ -33,7 +33,7 @@ func record(t *testing.T, b *redis.Broker, queue, id string) *broker.Record {
 // attend returns the ids of the runs that a session hears are to end.
 func attend(t *testing.T, s broker.Session, report broker.Report) []string {
 	t.Helper()
-	cancelled, err := s.(broker.Attender).Attend(t.Context(), report)
+	cancelled, err := s.(broker.Heartbeater).Heartbeat(t.Context(), report)
 	require.NoError(t, err)
 	return ids(cancelled)
 }
@@ -233,9 +233,9 @@ func TestCancelsOfEndedRunsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAttend stores progress and the last runs, but nothing of runs that have
+// TestHeartbeat stores progress and the last runs, but nothing of runs that have
 // ended.
-func TestAttend(t *testing.T) {
+func TestHeartbeat(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("one", "q"), ownKept("two", "q"), run("unkept", "q")))
 	s := join(t, b, time.Minute)

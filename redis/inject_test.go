@@ -270,7 +270,7 @@ func (l *life) begin(s broker.Session, runs []*broker.TaskRun) {
 		l.try(err)
 	}
 	if len(runs) > 0 {
-		_, err := s.(broker.Attender).Attend(l.Context(), broker.Report{})
+		_, err := s.(broker.Heartbeater).Heartbeat(l.Context(), broker.Report{})
 		l.try(err)
 	}
 }

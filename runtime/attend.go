@@ -92,9 +92,9 @@ func (s *session) news() []broker.LastRun {
 // asked for, until ctx ends. While nothing has run for long and there is no
 // news it asks for nothing.
 func (s *session) attendLoop(ctx context.Context) {
-	attender, ok := s.lease.(broker.Attender)
+	heartbeater, ok := s.lease.(broker.Heartbeater)
 	if !ok {
-		attender = unattended{}
+		heartbeater = noHeartbeat{}
 	}
 	ticker := time.NewTicker(attendEvery)
 	defer ticker.Stop()
@@ -104,7 +104,7 @@ func (s *session) attendLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := s.attend(ctx, attender)
+		err := s.attend(ctx, heartbeater)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.logger.Warn("cannot tell the broker of progress, nor hear which runs are cancelled, trying again", "error", err)
 		}
@@ -112,7 +112,7 @@ func (s *session) attendLoop(ctx context.Context) {
 	}
 }
 
-func (s *session) attend(ctx context.Context, attender broker.Attender) error {
+func (s *session) attend(ctx context.Context, heartbeater broker.Heartbeater) error {
 	now := time.Now()
 	executions := append(s.lanes[IO].executions(s), s.lanes[CPU].executions(s)...)
 	var report broker.Report
@@ -131,7 +131,7 @@ func (s *session) attend(ctx context.Context, attender broker.Attender) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attendTimeout)
 	defer cancel()
-	cancelled, err := attender.Attend(ctx, report)
+	cancelled, err := heartbeater.Heartbeat(ctx, report)
 	if err != nil {
 		for _, x := range executions {
 			x.told.Store(nil) // to be told again
@@ -162,14 +162,14 @@ func (x *execution) untold() *broker.Progress {
 // loop does not come to it any more.
 func (x *execution) tellProgress() {
 	p := x.untold()
-	attender, ok := x.session.lease.(broker.Attender)
+	heartbeater, ok := x.session.lease.(broker.Heartbeater)
 	if p == nil || !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.base), attendTimeout)
 	defer cancel()
 	report := broker.Report{Progress: []broker.ProgressOf{{Run: x.stored, Progress: *p}}}
-	if _, err := attender.Attend(ctx, report); err != nil {
+	if _, err := heartbeater.Heartbeat(ctx, report); err != nil {
 		x.session.logger.Debug("cannot tell the broker of a run's last progress", "run", x.stored.ID, "error", err)
 	}
 }
@@ -184,18 +184,20 @@ func (s *session) warnOverdue(x *execution, now time.Time) {
 
 // tellLast tells the broker what it does not know yet of what has ended.
 func (s *session) tellLast(ctx context.Context) {
-	attender, ok := s.lease.(broker.Attender)
+	heartbeater, ok := s.lease.(broker.Heartbeater)
 	if !ok {
 		return
 	}
 	if runs := s.news(); len(runs) > 0 {
-		if _, err := attender.Attend(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
+		if _, err := heartbeater.Heartbeat(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
 			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
 		}
 	}
 }
 
-// unattended is for brokers whose sessions hear nothing while runs go on.
-type unattended struct{}
+// noHeartbeat is for brokers whose sessions hear nothing while runs go on.
+type noHeartbeat struct{}
 
-func (unattended) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }
+func (noHeartbeat) Heartbeat(context.Context, broker.Report) ([]*broker.TaskRun, error) {
+	return nil, nil
+}

@@ -77,9 +77,9 @@ func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([
 	return fenced, failed
 }
 
-// Attend hears of the runs of the other queues, beside its error.
-func (s *lameSession) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
-	runs, err := s.Session.(broker.Attender).Attend(ctx, report)
+// Heartbeat hears of the runs of the other queues, beside its error.
+func (s *lameSession) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+	runs, err := s.Session.(broker.Heartbeater).Heartbeat(ctx, report)
 	if s.l.down.Load() {
 		err = errors.Join(err, errLame)
 	}

@@ -52,9 +52,9 @@ func parts() []part {
 		{"Groups", func(b broker.Broker) bool {
 			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
 		}, groupChecks()},
-		{"Attender", attends, attendChecks()},
+		{"Heartbeater", hasHeartbeat, heartbeatChecks()},
 		{"Controls", func(b broker.Broker) bool {
-			return is[broker.Controls](b) && is[broker.Records](b) && attends(b)
+			return is[broker.Controls](b) && is[broker.Records](b) && hasHeartbeat(b)
 		}, slices.Concat(controlChecks(), cancelChecks(), redoChecks())},
 	}
 }
@@ -80,9 +80,9 @@ func sessions[I any](b broker.Broker) bool {
 	return ok && s.Leave(context.Background()) == nil
 }
 
-// attends reports whether the broker's sessions are Attenders, and it has
+// hasHeartbeat reports whether the broker's sessions are Heartbeaters, and it has
 // records for what they are told.
-func attends(b broker.Broker) bool {
+func hasHeartbeat(b broker.Broker) bool {
 	l, ok := b.(broker.Leaser)
 	if !ok || !is[broker.Records](b) {
 		return false
@@ -91,7 +91,7 @@ func attends(b broker.Broker) bool {
 	if err != nil {
 		return false
 	}
-	_, ok = s.(broker.Attender)
+	_, ok = s.(broker.Heartbeater)
 	return ok && s.Leave(context.Background()) == nil
 }
 
@@ -103,7 +103,7 @@ func is[I any](b broker.Broker) bool {
 // Run tests a broker against the contract: the core part always, and those of
 // [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Schedules],
 // [broker.Timetable], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
-// [broker.Attender] and [broker.Controls] where the broker or its sessions have the
+// [broker.Heartbeater] and [broker.Controls] where the broker or its sessions have the
 // interface. All but the schedules' and the clock's are tested through leases, the clock's
 // through schedules, and the last three through records, so a broker without these is not
 // tested for them. It logs which parts ran.

@@ -44,11 +44,11 @@ func (f *fixture) requireCancelled(r *broker.TaskRun) {
 	f.requireRecord(r, broker.Record{State: broker.StateFailed, Attempt: r.Attempt, Failure: &cancelled})
 }
 
-func (f *fixture) attend(s broker.Session, report broker.Report) []*broker.TaskRun {
+func (f *fixture) heartbeat(s broker.Session, report broker.Report) []*broker.TaskRun {
 	f.Helper()
-	require.Implements(f, (*broker.Attender)(nil), s, "session of a broker with Controls")
-	runs, err := s.(broker.Attender).Attend(f.ctx(), report)
-	require.NoError(f, err, "Attend")
+	require.Implements(f, (*broker.Heartbeater)(nil), s, "session of a broker with Controls")
+	runs, err := s.(broker.Heartbeater).Heartbeat(f.ctx(), report)
+	require.NoError(f, err, "Heartbeat")
 	return runs
 }
 
@@ -147,20 +147,20 @@ func cancelTold(f *fixture) {
 	runs := f.queueNew("q", 3, keep(time.Hour))
 	s, other := f.join(longHold), f.join(longHold)
 	held := f.take(s, 3, "q")
-	require.Empty(f, f.attend(s, broker.Report{}), "cancelled runs before any was")
+	require.Empty(f, f.heartbeat(s, broker.Report{}), "cancelled runs before any was")
 	f.cancel("q", runs[0].ID)
 	f.cancel("q", runs[2].ID)
 	f.cancel("q", runs[2].ID)
-	require.Empty(f, f.attend(other, broker.Report{}), "cancelled runs of another session")
+	require.Empty(f, f.heartbeat(other, broker.Report{}), "cancelled runs of another session")
 	for range 2 {
-		require.ElementsMatch(f, []string{runs[0].ID, runs[2].ID}, ids(f.attend(s, broker.Report{})), "cancelled runs")
+		require.ElementsMatch(f, []string{runs[0].ID, runs[2].ID}, ids(f.heartbeat(s, broker.Report{})), "cancelled runs")
 	}
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning})
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dropped, Failure: &cancelled})
-	require.Equal(f, []string{runs[2].ID}, ids(f.attend(s, broker.Report{})), "cancelled runs after one of them was finished")
+	require.Equal(f, []string{runs[2].ID}, ids(f.heartbeat(s, broker.Report{})), "cancelled runs after one of them was finished")
 	f.requireCancelled(runs[0])
 	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: &cancelled}, succeeded(held[1])[0])
-	require.Empty(f, f.attend(s, broker.Report{}), "cancelled runs after all were finished")
+	require.Empty(f, f.heartbeat(s, broker.Report{}), "cancelled runs after all were finished")
 	f.requireNotCancelled("q", runs[1].ID, "a run that has ended")
 }
 

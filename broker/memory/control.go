@@ -249,24 +249,24 @@ func (q *queue) flightOf(e *entry) *flight {
 	return nil
 }
 
-// Attend stores what the report says and returns the runs that are to end, as
-// [broker.Attender] says. Of a run that the session holds no longer, or that
+// Heartbeat stores what the report says and returns the runs that are to end, as
+// [broker.Heartbeater] says. Of a run that the session holds no longer, or that
 // has no record, it stores nothing. It returns an error that wraps
 // [broker.ErrLeaseLost] after Leave.
-func (s *Session) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+func (s *Session) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
 	for i := range report.Last {
 		if err := checkNames(report.Last[i].Queue, report.Last[i].Task); err != nil {
 			return nil, fmt.Errorf("store last run %.64q: %w", report.Last[i].ID, err)
 		}
 	}
-	cancelled, err := s.attend(ctx, report)
+	cancelled, err := s.heartbeat(ctx, report)
 	if err != nil {
-		return nil, fmt.Errorf("attend to runs: %w", err)
+		return nil, fmt.Errorf("send heartbeat: %w", err)
 	}
 	return copyOut(cancelled), nil
 }
 
-func (s *Session) attend(ctx context.Context, report broker.Report) ([]broker.TaskRun, error) {
+func (s *Session) heartbeat(ctx context.Context, report broker.Report) ([]broker.TaskRun, error) {
 	if err := s.b.enter(ctx); err != nil {
 		return nil, err
 	}

@@ -16,17 +16,17 @@ import (
 )
 
 var (
-	_ broker.Broker    = (*memory.Broker)(nil)
-	_ broker.Leaser    = (*memory.Broker)(nil)
-	_ broker.Records   = (*memory.Broker)(nil)
-	_ broker.Schedules = (*memory.Broker)(nil)
-	_ broker.Clock     = (*memory.Broker)(nil)
-	_ broker.Policies  = (*memory.Broker)(nil)
-	_ broker.Controls  = (*memory.Broker)(nil)
-	_ broker.Groups    = (*memory.Broker)(nil)
-	_ broker.Attender  = (*memory.Session)(nil)
-	_ broker.Starter   = (*memory.Session)(nil)
-	_ broker.Survivor  = (*memory.Session)(nil)
+	_ broker.Broker      = (*memory.Broker)(nil)
+	_ broker.Leaser      = (*memory.Broker)(nil)
+	_ broker.Records     = (*memory.Broker)(nil)
+	_ broker.Schedules   = (*memory.Broker)(nil)
+	_ broker.Clock       = (*memory.Broker)(nil)
+	_ broker.Policies    = (*memory.Broker)(nil)
+	_ broker.Controls    = (*memory.Broker)(nil)
+	_ broker.Groups      = (*memory.Broker)(nil)
+	_ broker.Heartbeater = (*memory.Session)(nil)
+	_ broker.Starter     = (*memory.Session)(nil)
+	_ broker.Survivor    = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -117,15 +117,15 @@ func TestCallsAfterClose(t *testing.T) {
 		"QueueGroup": func() error {
 			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q"}}})
 		},
-		"Members":  func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
-		"Pause":    func() error { return b.Pause(ctx, "q", true) },
-		"Disable":  func() error { return b.Disable(ctx, "q", "task", true) },
-		"Cancel":   func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
-		"Queue":    func() error { _, err := b.Queue(ctx, "q"); return err },
-		"Runs":     func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
-		"Redo":     func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
-		"Attend":   func() error { _, err := s.(broker.Attender).Attend(ctx, broker.Report{}); return err },
-		"LastTick": func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
+		"Members":   func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
+		"Pause":     func() error { return b.Pause(ctx, "q", true) },
+		"Disable":   func() error { return b.Disable(ctx, "q", "task", true) },
+		"Cancel":    func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
+		"Queue":     func() error { _, err := b.Queue(ctx, "q"); return err },
+		"Runs":      func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
+		"Redo":      func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
+		"Heartbeat": func() error { _, err := s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{}); return err },
+		"LastTick":  func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
 	}
@@ -162,7 +162,7 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"odd disable":  {b.Disable(ctx, "q", "", true), "the task name is empty"},
 		"odd redo":     {errOf(b.Redo(ctx, "q", 9, "x")), "there is no Redo 9"},
 		"odd state":    {errOf(b.Runs(ctx, "q", "odd", 1)), "there is no such state"},
-		"odd last run": {errOf(s.(broker.Attender).Attend(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
+		"odd last run": {errOf(s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
 		"unsafe retry": {finish(broker.Outcome{Run: taken[0]}, broker.Outcome{Run: &spoilt, Verdict: broker.Retry}), "finish run 2 of 2: run \"run-1\": the task name is empty"},
 		"retry before": {finish(broker.Outcome{Run: taken[0], Verdict: broker.Retry, Delay: -1}), "negative delay"},
 	} {
