@@ -246,13 +246,16 @@ type Controls interface {
 	// be read it returns an error, and beside it the runs of the rest.
 	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
 
-	// Redo queues dead letters again, each as a new run would be and due at
-	// once, with its attempts and deliveries at zero, or deletes them, and
-	// returns how many it dealt with. Ids without a dead letter are passed over,
-	// and without ids nothing is done. One whose Unique or own id is that of a
-	// live run stays where it is: all others are dealt with, and the error is then a
-	// [DuplicateError], by whose Index it is one of ids.
-	Redo(ctx context.Context, queue string, what Redo, ids ...string) (int, error)
+	// RequeueDead queues the dead letters with these ids again, each as a new run
+	// that is due at once, with no attempts and no deliveries, and returns how many
+	// it queued. It ignores ids without a dead letter; without ids it does nothing. A
+	// dead letter whose Unique or own id is that of a live run stays. RequeueDead then
+	// queues the others and returns a [DuplicateError] whose Index is one of ids.
+	RequeueDead(ctx context.Context, queue string, ids ...string) (int, error)
+
+	// DeleteDead deletes the dead letters with these ids and returns how many it
+	// deleted. It ignores ids without a dead letter; without ids it does nothing.
+	DeleteDead(ctx context.Context, queue string, ids ...string) (int, error)
 }
 
 // Heartbeater is a [Session] that reports on its runs while they go on, and learns which

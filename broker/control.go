@@ -61,15 +61,6 @@ type RunInfo struct {
 	Failure *Failure  // the last one, where it is known
 }
 
-// Redo says what becomes of dead letters.
-type Redo int8
-
-// What can become of dead letters.
-const (
-	RedoRetry  Redo = iota // they are queued again
-	RedoDelete             // they are gone
-)
-
 // Report is what a session tells of its runs.
 type Report struct {
 	Progress []ProgressOf // of runs the session holds that have a record

@@ -240,7 +240,7 @@ func TestGroupEnds(t *testing.T) {
 			require.NoError(t, b.Cancel(t.Context(), "q", "member-4", stopped))
 			_, err = s.Finish(t.Context(), ends...)
 			require.NoError(t, err)
-			n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "member-2")
+			n, err := b.RequeueDead(t.Context(), "q", "member-2")
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			again := takeAll(t, s, "q", 1)
@@ -298,9 +298,9 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "is not member")
 }
 
-// TestRedo queues dead letters again and deletes them, and leaves be what has a
+// TestRequeueDead queues dead letters again and deletes them, and leaves be what has a
 // live run's id.
-func TestRedo(t *testing.T) {
+func TestRequeueDead(t *testing.T) {
 	b, client := open(t, shared, redis.Config{MaxDead: 1000}), raw(t, shared)
 	const total = 250
 	list := make([]*broker.TaskRun, total)
@@ -324,22 +324,23 @@ func TestRedo(t *testing.T) {
 	require.NotEmpty(t, dead[0].ID)
 	require.Equal(t, "run-0", dead[total].ID)
 
-	redo := func(what broker.Redo, want int, ids ...string) {
-		t.Helper()
-		n, err := b.Redo(t.Context(), "q", what, ids...)
-		require.NoError(t, err)
-		require.Equal(t, want, n)
+	done := func(want int) func(int, error) {
+		return func(n int, err error) {
+			t.Helper()
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+		}
 	}
 	stays := func(want int, ids ...string) {
 		t.Helper()
-		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, ids...)
+		n, err := b.RequeueDead(t.Context(), "q", ids...)
 		var stayed *broker.DuplicateError
 		require.ErrorAs(t, err, &stayed)
 		require.Equal(t, []broker.Duplicate{{Index: slices.Index(ids, "run-7"), ID: "run-7"}}, stayed.Runs)
 		require.Equal(t, want, n)
 	}
-	redo(broker.RedoRetry, 0, "strange", dead[0].ID)
-	redo(broker.RedoDelete, 1, "strange", dead[0].ID)
+	done(0)(b.RequeueDead(t.Context(), "q", "strange", dead[0].ID))
+	done(1)(b.DeleteDead(t.Context(), "q", "strange", dead[0].ID))
 	live := ownKept("run-7", "q")
 	live.QueuedAt = time.Now()
 	require.NoError(t, b.QueueTasks(t.Context(), live))
@@ -359,12 +360,12 @@ func TestRedo(t *testing.T) {
 		require.ErrorIs(t, b.QueueTasks(t.Context(), ownKept(r.ID, "q")), broker.ErrDuplicate, "its id is taken again")
 		require.NotEqual(t, broker.StateFailed, record(t, b, "q", r.ID).State)
 	}
-	redo(broker.RedoDelete, 2, "run-7", "run-249")
+	done(2)(b.DeleteDead(t.Context(), "q", "run-7", "run-249"))
 	require.EqualValues(t, 9, queueInfo(t, b, "q").Dead)
 }
 
-// TestRedoOnceByMany has many queue the same dead letters again.
-func TestRedoOnceByMany(t *testing.T) {
+// TestRequeueDeadOnceByMany has many queue the same dead letters again.
+func TestRequeueDeadOnceByMany(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 100)...))
 	s := join(t, b, time.Minute)
@@ -377,7 +378,7 @@ func TestRedoOnceByMany(t *testing.T) {
 	total := 0
 	for range 4 {
 		all.Go(func() {
-			n, err := b.Redo(context.Background(), "q", broker.RedoRetry, ids(runs("q", 100))...)
+			n, err := b.RequeueDead(context.Background(), "q", ids(runs("q", 100))...)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil || errors.Is(err, broker.ErrDuplicate) {
@@ -403,7 +404,7 @@ func TestGroupOfADeadLetter(t *testing.T) {
 	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
 	require.NoError(t, err)
 	require.InDelta(t, broker.GroupKept.Hours(), left().Hours(), 1)
-	n, err := b.Redo(t.Context(), "other", broker.RedoRetry, "gathering")
+	n, err := b.RequeueDead(t.Context(), "other", "gathering")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.Greater(t, left(), 4*broker.GroupKept)

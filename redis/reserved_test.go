@@ -98,7 +98,7 @@ func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
 			return b.QueueTick(t.Context(), r, time.Now())
 		},
 		"dead letter": func(t *testing.T, b *redis.Broker, r *broker.TaskRun) error {
-			n, err := b.Redo(t.Context(), "q", broker.RedoRetry, r.ID)
+			n, err := b.RequeueDead(t.Context(), "q", r.ID)
 			require.Equal(t, 1, n, err)
 			return err
 		},

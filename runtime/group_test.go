@@ -201,7 +201,7 @@ func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 		require.NoError(t, err)
 		again := func(queue, id string) {
 			t.Helper()
-			n, err := b.Redo(ctx, queue, broker.RedoRetry, id)
+			n, err := b.RequeueDead(ctx, queue, id)
 			require.NoError(t, err)
 			require.Equal(t, 1, n, "dead letters queued again")
 		}

@@ -52,9 +52,9 @@ Example: %[1]s dead retry --kind timeout --older 1h
 	case args[0] == "list":
 		return a.deadList(ctx, args[1:])
 	case args[0] == "retry":
-		return a.redo(ctx, "dead retry", broker.RedoRetry, args[1:])
+		return a.redo(ctx, "dead retry", retryDead, args[1:])
 	case args[0] == "delete":
-		return a.redo(ctx, "dead delete", broker.RedoDelete, args[1:])
+		return a.redo(ctx, "dead delete", deleteDead, args[1:])
 	}
 	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], deadCommands, needed))
 }

@@ -61,5 +61,5 @@ func (c *Consumer) trim(ctx context.Context, records broker.Records, controls br
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return controls.Redo(ctx, queue, broker.RedoDelete, ids...)
+	return controls.DeleteDead(ctx, queue, ids...)
 }

@@ -55,7 +55,7 @@ func parts() []part {
 		{"Heartbeater", hasHeartbeat, heartbeatChecks()},
 		{"Controls", func(b broker.Broker) bool {
 			return is[broker.Controls](b) && is[broker.Records](b) && hasHeartbeat(b)
-		}, slices.Concat(controlChecks(), cancelChecks(), redoChecks())},
+		}, slices.Concat(controlChecks(), cancelChecks(), requeueChecks())},
 	}
 }
 

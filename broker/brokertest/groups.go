@@ -24,7 +24,7 @@ func groupChecks() []check {
 		{"a run that waits for its group can be cancelled", groupCancelled},
 		{"a member that is cancelled has ended", groupMemberCancelled},
 		{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
-		{"a dead member that is queued again and succeeds counts so, and only so", groupRedone},
+		{"a dead member that is queued again and succeeds counts so, and only so", groupRequeued},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group whose results are too large together is not read", groupTooLarge},
 		{"a group whose members are too large together is refused whole", membersTooLarge},
@@ -311,7 +311,7 @@ func groupMemberCancelled(f *fixture) {
 	}
 }
 
-func groupRedone(f *fixture) {
+func groupRequeued(f *fixture) {
 	f.needControls()
 	then, members := f.newGroup("q", 3)
 	f.queueGroup(then, members...)
@@ -325,7 +325,7 @@ func groupRedone(f *fixture) {
 	}
 	again := func(m *broker.TaskRun) *broker.TaskRun {
 		f.Helper()
-		f.redo(broker.RedoRetry, 1, m.ID)
+		f.requeueDead(1, m.ID)
 		return f.requireNext(s, "a member that was queued again", m)[0]
 	}
 	requireMembers := func(what string, states ...broker.State) {
@@ -353,7 +353,7 @@ func groupRedone(f *fixture) {
 	f.finish(s, succeeded(again(held[1]))...)
 	f.takesNothing(s, "q") // nothing is gathered twice
 	requireMembers("after one succeeded at the third time", good, good, good)
-	f.redo(broker.RedoRetry, 1, then.ID)
+	f.requeueDead(1, then.ID)
 	run = f.requireNext(s, "the run that gathers the group, again", then)[0]
 	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
 	require.NoError(f, err, "Members")
@@ -394,10 +394,10 @@ func groupGatheredAgain(f *fixture) {
 			requireMembers("after it died")
 		}
 		die()
-		f.redo(broker.RedoRetry, 1, then.ID)
+		f.requeueDead(1, then.ID)
 		requireMembers("after it was queued again")
 		die()
-		f.redo(broker.RedoRetry, 1, then.ID)
+		f.requeueDead(1, then.ID)
 		f.finish(s, succeeded(f.requireNext(s, "the run that died twice", then)...)...)
 		f.requireNoMembers(then.Links.Gathers, "a group that was gathered at last")
 
@@ -405,7 +405,7 @@ func groupGatheredAgain(f *fixture) {
 		f.queueGroup(then, members...)
 		f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure("bad")})
-		f.redo(broker.RedoDelete, 1, then.ID)
+		f.deleteDead(1, then.ID)
 		f.requireNoMembers(then.Links.Gathers, "a group whose dead letter was deleted")
 	}
 }

@@ -117,15 +117,16 @@ func TestCallsAfterClose(t *testing.T) {
 		"QueueGroup": func() error {
 			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q"}}})
 		},
-		"Members":   func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
-		"Pause":     func() error { return b.Pause(ctx, "q", true) },
-		"Disable":   func() error { return b.Disable(ctx, "q", "task", true) },
-		"Cancel":    func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
-		"Queue":     func() error { _, err := b.Queue(ctx, "q"); return err },
-		"Runs":      func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
-		"Redo":      func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
-		"Heartbeat": func() error { _, err := s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{}); return err },
-		"LastTick":  func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
+		"Members":     func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
+		"Pause":       func() error { return b.Pause(ctx, "q", true) },
+		"Disable":     func() error { return b.Disable(ctx, "q", "task", true) },
+		"Cancel":      func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
+		"Queue":       func() error { _, err := b.Queue(ctx, "q"); return err },
+		"Runs":        func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
+		"RequeueDead": func() error { _, err := b.RequeueDead(ctx, "q", "x"); return err },
+		"DeleteDead":  func() error { _, err := b.DeleteDead(ctx, "q", "x"); return err },
+		"Heartbeat":   func() error { _, err := s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{}); return err },
+		"LastTick":    func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
 	}
@@ -160,7 +161,6 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"other queue":  {finish(broker.Outcome{Run: taken[1]}, broker.Outcome{Run: &renamed, Verdict: broker.Retry}), `it is now run "run-0" of queue "other"`},
 		"odd pause":    {b.Pause(ctx, "a b", true), "pause queue \"a b\": the queue name"},
 		"odd disable":  {b.Disable(ctx, "q", "", true), "the task name is empty"},
-		"odd redo":     {errOf(b.Redo(ctx, "q", 9, "x")), "there is no Redo 9"},
 		"odd state":    {errOf(b.Runs(ctx, "q", "odd", 1)), "there is no such state"},
 		"odd last run": {errOf(s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
 		"unsafe retry": {finish(broker.Outcome{Run: taken[0]}, broker.Outcome{Run: &spoilt, Verdict: broker.Retry}), "finish run 2 of 2: run \"run-1\": the task name is empty"},

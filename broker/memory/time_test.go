@@ -246,7 +246,7 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 		require.ErrorIs(t, errOf(b.Members(t.Context(), first)), broker.ErrNoRecord, "Members a week after the death")
 
 		second := die("second")
-		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "first", "second")
+		n, err := b.RequeueDead(t.Context(), "q", "first", "second")
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		elapse(2 * broker.GroupKept)
