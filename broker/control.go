@@ -49,7 +49,7 @@ type LastRun struct {
 	ID      string
 	Started time.Time
 	Took    time.Duration
-	Failure string // its kind; empty: it succeeded
+	Failure FailureKind // empty: it succeeded
 }
 
 // RunInfo is one run and where it is.

@@ -223,13 +223,9 @@ func (o *Outcome) Storable() *Outcome {
 
 func (o *Outcome) deadOf(message string) *Outcome {
 	return &Outcome{Run: o.Run, Verdict: Dead, Failure: &Failure{
-		Kind: "failed", Message: message + ", then queue the run before it again (dead retry)",
+		Kind: FailureFailed, Message: message + ", then queue the run before it again (dead retry)",
 	}}
 }
-
-// FailureDuplicate is the kind of the failure in the record of a run that was to
-// follow another and was left out; the message is the id of the run in its way.
-const FailureDuplicate = "duplicate"
 
 // LeftOut is a run that was to follow another, and was a duplicate.
 type LeftOut struct {
@@ -239,10 +235,26 @@ type LeftOut struct {
 
 // Failure is why a run did not succeed.
 type Failure struct {
-	Kind    string // failed, timeout, crashed, oom, cancelled, expired, schema or FailureDuplicate
+	Kind    FailureKind
 	Message string
 	Stack   string // of a panic, or of a stopped process; often empty
 }
+
+// FailureKind is how a run failed.
+type FailureKind string
+
+// The kinds of failure. A broker stores them, and sets FailureDuplicate itself.
+const (
+	FailureFailed    FailureKind = "failed"    // the task returned an error or panicked
+	FailureTimeout   FailureKind = "timeout"   // an attempt took longer than its time limit
+	FailureCrashed   FailureKind = "crashed"   // the process ended while it executed the run
+	FailureOOM       FailureKind = "oom"       // the run exceeded its memory limit
+	FailureCancelled FailureKind = "cancelled" // a person or program cancelled the run
+	FailureExpired   FailureKind = "expired"   // the run was not started in time
+	FailureSchema    FailureKind = "schema"    // the parameters do not fit the task
+	FailureDuplicate FailureKind = "duplicate" // the run was skipped as a duplicate; the message is the id of the live run
+	FailureLost      FailureKind = "lost"      // an audit found a record without a run
+)
 
 // State is where a run is in its life.
 type State string

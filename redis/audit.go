@@ -534,5 +534,5 @@ func lostRecord(value string) string {
 	}
 	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
 	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
-		&broker.Failure{Kind: "lost", Message: "the run was neither queued nor in flight any more"}))
+		&broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }

@@ -141,7 +141,7 @@ var damages = []struct {
 			require.NoError(t, err)
 			require.Len(t, letters, 4)
 			for _, letter := range letters {
-				require.Equal(t, "schema", letter.Failure.Kind)
+				require.Equal(t, broker.FailureSchema, letter.Failure.Kind)
 			}
 			require.Equal(t, 7, length(t, q.b, "q"))
 		},
@@ -157,7 +157,7 @@ var damages = []struct {
 				record, err := q.b.Record(t.Context(), "q", r.ID)
 				require.NoError(t, err)
 				require.Equal(t, broker.StateFailed, record.State)
-				require.Equal(t, "lost", record.Failure.Kind)
+				require.Equal(t, broker.FailureLost, record.Failure.Kind)
 				require.Equal(t, "task", record.Task)
 				require.NoError(t, q.b.QueueTasks(t.Context(), r), "the id is free")
 			}

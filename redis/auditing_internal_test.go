@@ -92,7 +92,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.Less(t, used, took/50, "the share of audits")
 	record, err := b.Record(ctx, "q", "gone")
 	require.NoError(t, err)
-	require.Equal(t, "lost", record.Failure.Kind)
+	require.Equal(t, broker.FailureLost, record.Failure.Kind)
 
 	for _, b := range brokers {
 		due(b)

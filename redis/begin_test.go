@@ -178,7 +178,7 @@ func comesBackBegun(t *testing.T, policed bool) broker.State {
 		require.WithinRange(t, waiting[0].Due, started, time.Now().Add(time.Minute))
 		require.Equal(t, 22, waiting[0].Run.Deliveries)
 	}
-	require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: "cancelled"}))
+	require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: broker.FailureCancelled}))
 	return record.State
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-var stopped = broker.Failure{Kind: "cancelled", Message: "by a person"}
+var stopped = broker.Failure{Kind: broker.FailureCancelled, Message: "by a person"}
 
 // ownKept is a run with an id of its own and a record.
 func ownKept(id, queue string) *broker.TaskRun {
@@ -96,7 +96,7 @@ func TestCancelOfARunInFlight(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun)
 		want broker.State
-		kind string
+		kind broker.FailureKind
 	}{
 		"succeeded": {finishAs(broker.Succeeded, 0), broker.StateSucceeded, ""},
 		"dead":      {finishAs(broker.Dead, 0), broker.StateFailed, "failed"},
@@ -142,7 +142,7 @@ func finishAs(verdict broker.Verdict, delay time.Duration) func(*testing.T, *red
 		t.Helper()
 		o := broker.Outcome{Run: r, Verdict: verdict, Delay: delay}
 		if verdict != broker.Succeeded {
-			o.Failure = &broker.Failure{Kind: "failed"}
+			o.Failure = &broker.Failure{Kind: broker.FailureFailed}
 		}
 		fenced, err := s.Finish(t.Context(), o)
 		require.NoError(t, err)
@@ -168,7 +168,7 @@ func TestCancelRaces(t *testing.T) {
 		verdict := []broker.Verdict{broker.Succeeded, broker.Dead, broker.Retry}[i%3]
 		all.Go(func() { cancelled = b.Cancel(context.Background(), "q", id, stopped) })
 		all.Go(func() {
-			list, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: "failed"}})
+			list, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 			if err == nil {
 				fenced = len(list)
 			}

@@ -196,7 +196,7 @@ func TestRunsAreListed(t *testing.T) {
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.QueueTasks(t.Context(), kept("good"), kept("bad"), kept("again"), kept("running")))
 	got := takeAll(t, s, "q", 4)
-	failure := &broker.Failure{Kind: "failed", Message: "no"}
+	failure := &broker.Failure{Kind: broker.FailureFailed, Message: "no"}
 	got[2].Attempt++
 	_, err := s.Finish(t.Context(),
 		broker.Outcome{Run: got[0]},

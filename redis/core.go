@@ -148,7 +148,7 @@ func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, er
 }
 
 // errTaken is how a member of a group ends that GetTaskRuns took.
-var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
 // forget ends a run of which nothing more will be heard.
 func forget(run *broker.TaskRun, at *receipt) *outcome {

@@ -179,7 +179,7 @@ func TestUnreadableEntriesAreIsolated(t *testing.T) {
 	require.Len(t, dead, 10)
 	for _, d := range dead {
 		require.Nil(t, d.Run)
-		require.Equal(t, "schema", d.Failure.Kind)
+		require.Equal(t, broker.FailureSchema, d.Failure.Kind)
 		require.WithinDuration(t, time.Now(), d.At, time.Minute)
 	}
 	fenced, err := s.Finish(t.Context(), succeeded(got)...)

@@ -258,7 +258,7 @@ func (out *outcome) stepped() {
 // unreadable makes a dead letter of an entry's bytes.
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
-	failure := &broker.Failure{Kind: "schema", Message: why.Error()}
+	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
 	out.step('x', "", append(appendFailure(nil, failure), element...))
 	h, err := parseHeader(element)
 	if err != nil {

@@ -168,7 +168,7 @@ func TestForgottenEndsAreAppliedAgain(t *testing.T) {
 			}
 			batches = append(batches, p.take(len(names)), p.take(len(plain)))
 			remember()
-			failure := &broker.Failure{Kind: "failed", Message: "on purpose"}
+			failure := &broker.Failure{Kind: broker.FailureFailed, Message: "on purpose"}
 			for _, batch := range batches {
 				for _, r := range batch {
 					o := broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: []byte{0xc0}}

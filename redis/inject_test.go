@@ -203,7 +203,7 @@ func (l *life) live() {
 	}
 	l.begin(first, got)
 	l.finish(first, got...)
-	l.try(l.b.Cancel(ctx, l.q, "behind", broker.Failure{Kind: "cancelled"}))
+	l.try(l.b.Cancel(ctx, l.q, "behind", broker.Failure{Kind: broker.FailureCancelled}))
 
 	leaves := l.join()
 	l.take(leaves)
@@ -215,7 +215,7 @@ func (l *life) live() {
 		got = l.take(dies)
 		l.begin(dies, got)
 		if len(got) > 0 {
-			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: "cancelled"}))
+			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: broker.FailureCancelled}))
 			l.dropped[got[0].ID] = true // also if it was heard, and not all of it was done
 		}
 		l.die()
@@ -287,7 +287,7 @@ func (l *life) finish(s broker.Session, runs ...*broker.TaskRun) {
 		case !l.retried[r.ID] && i%4 == 2:
 			o.Verdict, o.Delay, l.retried[r.ID] = broker.Retry, time.Millisecond, true
 		case i%4 == 3:
-			o.Verdict, o.Failure = broker.Dead, &broker.Failure{Kind: "failed", Message: "as it was to"}
+			o.Verdict, o.Failure = broker.Dead, &broker.Failure{Kind: broker.FailureFailed, Message: "as it was to"}
 		case !strings.HasPrefix(r.ID, "next"):
 			o.Next = []*broker.TaskRun{l.make("next-" + r.ID)}
 		}

@@ -261,7 +261,7 @@ func TestLargeCallIsSeenOnceItIsCommitted(t *testing.T) {
 			require.Equal(t, largeSize, report.Runs)
 		},
 		"cancelled and queued again": func(t *testing.T, b *redis.Broker) {
-			require.NoError(t, b.Cancel(t.Context(), "q", "run-2999", broker.Failure{Kind: "cancelled"}))
+			require.NoError(t, b.Cancel(t.Context(), "q", "run-2999", broker.Failure{Kind: broker.FailureCancelled}))
 			require.Equal(t, largeSize-1, length(t, b, "q"))
 			require.NoError(t, b.QueueTasks(t.Context(), largeCall()[largeSize-1]))
 		},

@@ -425,7 +425,7 @@ func TestLostReplyToFinishAppliesOnce(t *testing.T) {
 	l.lose(1, "payload of run-0")
 	fenced, err := s.Finish(t.Context(),
 		broker.Outcome{Run: got[0], Verdict: broker.Retry, Delay: time.Hour},
-		broker.Outcome{Run: got[1], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		broker.Outcome{Run: got[1], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.Equal(t, 1, l.count())
 	require.Equal(t, ids(got), ids(fenced), "what the first try applied is fenced in the second")

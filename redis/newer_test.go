@@ -107,7 +107,7 @@ func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, letters, 1)
 	require.Equal(t, element, string(letters[0].Raw))
-	require.Equal(t, "schema", letters[0].Failure.Kind)
+	require.Equal(t, broker.FailureSchema, letters[0].Failure.Kind)
 	require.Contains(t, letters[0].Failure.Message, "envelope of version 2")
 	require.Contains(t, letters[0].Failure.Message, "dead retry")
 	require.Equal(t, broker.StateFailed, record(t, b, "q", "new").State)
@@ -223,7 +223,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 				require.Equal(t, []string{"gathering"}, ids(takeAll(t, s, "other", 1)))
 				records, err := b.Members(t.Context(), then.Links.Gathers)
 				require.NoError(t, err)
-				require.Equal(t, "schema", records[0].Failure.Kind)
+				require.Equal(t, broker.FailureSchema, records[0].Failure.Kind)
 				require.Equal(t, broker.StateSucceeded, records[1].State)
 			})
 		}

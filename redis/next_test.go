@@ -229,12 +229,12 @@ func TestGroupEnds(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, make([]*broker.Record, 7), list)
 
-			failure := &broker.Failure{Kind: "failed", Message: "no"}
+			failure := &broker.Failure{Kind: broker.FailureFailed, Message: "no"}
 			ends := []broker.Outcome{
 				{Run: got[0], Result: []byte("\xa2ok")},
 				{Run: got[1], Result: []byte("\xa4kept")},
 				{Run: got[2], Verdict: broker.Dead, Failure: failure},
-				{Run: got[3], Verdict: broker.Dropped, Failure: &broker.Failure{Kind: "expired"}},
+				{Run: got[3], Verdict: broker.Dropped, Failure: &broker.Failure{Kind: broker.FailureExpired}},
 				{Run: got[4], Verdict: broker.Retry, Failure: failure}, // cancelled meanwhile
 			}
 			require.NoError(t, b.Cancel(t.Context(), "q", "member-4", stopped))
@@ -263,7 +263,7 @@ func TestGroupEnds(t *testing.T) {
 				require.Equal(t, "task", r.Task)
 				kind := string(r.State)
 				if r.Failure != nil {
-					kind = r.Failure.Kind
+					kind = string(r.Failure.Kind)
 				}
 				kinds, results = append(kinds, kind), append(results, string(r.Result))
 			}
@@ -312,7 +312,7 @@ func TestRequeueDead(t *testing.T) {
 	s := join(t, b, time.Minute)
 	for _, r := range takeAll(t, s, "q", total) {
 		r.Attempt = 3
-		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 	}
 	require.NoError(t, client.RPush(t.Context(), prefix(t)+":{q}:io:1", "no run").Err())
@@ -401,7 +401,7 @@ func TestGroupOfADeadLetter(t *testing.T) {
 	finishAll(t, s, takeAll(t, s, "q", 2))
 	left := func() time.Duration { return client.PTTL(t.Context(), prefix(t)+":{q}:group:g").Val() }
 	got := takeAll(t, s, "other", 1)
-	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.InDelta(t, broker.GroupKept.Hours(), left().Hours(), 1)
 	n, err := b.RequeueDead(t.Context(), "other", "gathering")

@@ -213,7 +213,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 			m.stay(1, nil)
 			continue
 		}
-		m.dead(ctx, string(e.element), &broker.Failure{Kind: "schema", Message: nobodyCame(e.why).Error()})
+		m.dead(ctx, string(e.element), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
 	}
 }
 
@@ -236,7 +236,7 @@ func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *bro
 		m.stay(1, why)
 		return
 	}
-	failure := &broker.Failure{Kind: "failed", Message: fmt.Sprintf(
+	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.name, why)}
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return

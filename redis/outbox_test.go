@@ -235,7 +235,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 		s := join(t, b, time.Minute)
 		require.NoError(t, b.QueueTasks(t.Context(), run("dead", "q")))
 		got := takeAll(t, s, "q", 1)
-		_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 		damage(t, "q")
 		n, err := b.RequeueDead(t.Context(), "q", "dead")

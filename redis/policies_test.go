@@ -77,7 +77,7 @@ func TestConcurrencyLimits(t *testing.T) {
 	finishAll(t, s, got[:1])
 	require.Equal(t, []string{"c"}, ids(now(t, s, 10)))
 
-	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: "failed"}})
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"b"}, ids(now(t, s, 10)), "a retry without delay is first of its line")
 	require.NoError(t, s.Leave(t.Context()))
@@ -317,7 +317,7 @@ func TestUniqueRuns(t *testing.T) {
 	requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "a"})
 	for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		got = now(t, s, 1)
-		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: "failed"}})
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 		require.NoError(t, b.QueueTasks(t.Context(), list[1]))
 		requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "b"})

@@ -200,7 +200,7 @@ func parseFailureFields(b []byte, f *broker.Failure) error {
 	for range failureFields {
 		switch string(r.Key()) {
 		case "fk":
-			f.Kind = string(r.Bytes())
+			f.Kind = broker.FailureKind(r.Bytes())
 		case "fm":
 			f.Message = string(r.Bytes())
 		case "fs":
@@ -252,7 +252,7 @@ func parseRecord(b []byte, record *broker.Record) error {
 		case "r":
 			record.Result = r.Bytes()
 		case "fk":
-			f.Kind, failed = string(r.Bytes()), true
+			f.Kind, failed = broker.FailureKind(r.Bytes()), true
 		case "fm":
 			f.Message = string(r.Bytes())
 		case "fs":

@@ -233,7 +233,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
 	b.bad = string(appendFailure(nil, &broker.Failure{
-		Kind: "schema", Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
+		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
 	}))
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}

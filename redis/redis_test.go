@@ -163,14 +163,14 @@ func TestDeadLettersAreCapped(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
 	s := join(t, b, time.Minute)
 	for _, r := range takeAll(t, s, "q", 5) {
-		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed", Message: "\xff"}})
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "\xff"}})
 		require.NoError(t, err)
 	}
 	dead, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, dead, 3)
 	require.Equal(t, "run-4", dead[0].Run.ID)
-	require.Equal(t, broker.Failure{Kind: "failed", Message: "\xff"}, dead[0].Failure)
+	require.Equal(t, broker.Failure{Kind: broker.FailureFailed, Message: "\xff"}, dead[0].Failure)
 	require.Equal(t, "2", client.Get(t.Context(), prefix(t)+":{q}:dropped").Val(), "dropped dead letters are counted")
 }
 

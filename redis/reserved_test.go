@@ -117,7 +117,7 @@ func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
 				if name == "dead letter" {
 					require.NoError(t, b.QueueTasks(t.Context(), r))
 					s := join(t, b, time.Minute)
-					_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, "q", 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+					_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, "q", 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 					require.NoError(t, err)
 					raw(t, shared).Del(t.Context(), prefix(t)+":{q}:id:"+r.ID) // it remembers the run's end for a while
 				}

@@ -141,7 +141,7 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	for i := 1; i < n; i += 8 {
 		require.NoError(t, b.QueueTasks(t.Context(), run("dies", queues[i])))
 		_, err := s.Finish(t.Context(), broker.Outcome{
-			Run: takeAll(t, s, queues[i], 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"},
+			Run: takeAll(t, s, queues[i], 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed},
 		})
 		require.NoError(t, err)
 		inState["dead letters"][i] = true

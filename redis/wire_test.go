@@ -123,7 +123,7 @@ func (f *wireFailure) failure() *broker.Failure {
 	if f == nil {
 		return nil
 	}
-	return &broker.Failure{Kind: f.Kind, Message: f.Message, Stack: f.Stack}
+	return &broker.Failure{Kind: broker.FailureKind(f.Kind), Message: f.Message, Stack: f.Stack}
 }
 
 // unhex returns nil for nothing.
@@ -235,7 +235,7 @@ func TestWireRefused(t *testing.T) {
 			dead, err := b.DeadLetters(t.Context(), "q", 10)
 			require.NoError(t, err)
 			require.Len(t, dead, 1)
-			require.Equal(t, "schema", dead[0].Failure.Kind)
+			require.Equal(t, broker.FailureSchema, dead[0].Failure.Kind)
 			require.True(t, strings.HasSuffix(elementsAt(t, c, prefix(t)+":{q}:dead")[0], bad), "its bytes are kept")
 		})
 }
@@ -382,7 +382,7 @@ func TestWireIsDocumented(t *testing.T) {
 	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 3, CPU: 3})
 	require.NoError(t, err)
 	for _, r := range got[:2] {
-		_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 	}
 	note()

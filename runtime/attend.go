@@ -48,7 +48,7 @@ func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 	if o.Verdict == broker.Retry {
 		return
 	}
-	failure := ""
+	var failure FailureKind
 	if o.Verdict != broker.Succeeded {
 		failure = o.Failure.Kind
 	}
@@ -57,7 +57,7 @@ func (x *execution) noteLast(o *broker.Outcome, took time.Duration) {
 
 // note keeps how a run ended as the latest one here. Those that ended without
 // having started anywhere are none.
-func (d *duty) note(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
+func (d *duty) note(run *broker.TaskRun, started time.Time, took time.Duration, failure FailureKind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.news = true

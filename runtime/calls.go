@@ -242,7 +242,7 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 	b = codec.AppendBytes(b, record.Result)
 	b = codec.AppendBool(b, record.Failure != nil)
 	if f := record.Failure; f != nil {
-		b = codec.AppendString(codec.AppendString(codec.AppendString(b, f.Kind), f.Message), f.Stack)
+		b = codec.AppendString(codec.AppendString(codec.AppendString(b, string(f.Kind)), f.Message), f.Stack)
 	}
 	b = codec.AppendBool(b, record.Progress != nil)
 	if p := record.Progress; p != nil {
@@ -255,7 +255,7 @@ func readRecord(r *codec.Reader) (*broker.Record, error) {
 	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), ParentID: r.String(), State: broker.State(r.String())}
 	record.Attempt, record.Result = r.Int(), r.Bytes()
 	if r.Bool() {
-		record.Failure = &broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}
+		record.Failure = &broker.Failure{Kind: FailureKind(r.String()), Message: r.String(), Stack: r.String()}
 	}
 	if r.Bool() {
 		record.Progress = &broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}

@@ -303,7 +303,7 @@ func TestUndecodableParametersFailForGood(t *testing.T) {
 			record, err := b.WaitRecord(ctx, "default", id)
 			require.NoError(t, err)
 			require.Equal(t, broker.StateFailed, record.State, id)
-			require.Equal(t, "schema", record.Failure.Kind, id)
+			require.Equal(t, broker.FailureSchema, record.Failure.Kind, id)
 			require.Contains(t, record.Failure.Message, "decode parameters of task echo: ", id)
 			require.Equal(t, 1, record.Attempt, id)
 		}

@@ -63,7 +63,7 @@ func (s *session) tellEnd(o *broker.Outcome, run *Run, took time.Duration) {
 		}
 	}
 	if f := o.Failure; f != nil {
-		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: FailureKind(f.Kind), Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
+		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: f.Kind, Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
 	s.tell(e)
 }

@@ -174,7 +174,7 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.session.dead(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()})
+			o = x.session.dead(x.stored, broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
 		x.session.finish(o)
@@ -262,7 +262,7 @@ func (e *childError) Error() string { return e.Failure.Message }
 func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outcome) {
 	d := s.duties[run.Task]
 	if err := s.cfg.Codec.checkSize(run, s.cfg.MaxResult); err != nil && d != nil {
-		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: err.Error()})
+		return nil, s.dead(run, broker.Failure{Kind: Schema, Message: err.Error()})
 	}
 	follow := s.tasks.follow(run)
 	switch {
@@ -274,13 +274,13 @@ func (s *session) admit(run *broker.TaskRun, now time.Time) (*duty, broker.Outco
 		s.notices.say(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", follow)
 		return nil, leaveToOthers(run, parkingTime(now.Sub(run.QueuedAt)))
 	case follow != nil:
-		return nil, s.dead(run, broker.Failure{Kind: string(Schema), Message: truncate(follow.Error(), maxMessage)})
+		return nil, s.dead(run, broker.Failure{Kind: Schema, Message: truncate(follow.Error(), maxMessage)})
 	case d.task.spec.Kind == CPU && run.Kind == IO:
 		// It was queued before the task became CPU-bound.
 		run.Kind = CPU
 		return nil, handBack(run, 0)
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
-		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
+		failure := broker.Failure{Kind: Expired, Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		s.log(slog.LevelWarn, "run dropped", run, failure)
 		return nil, broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}
 	}
@@ -354,7 +354,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 			return handBack(run, 0)
 		case errors.Is(cause, ErrCancelled):
 			failure := failureOf(x, x.secrets, err)
-			failure.Kind = string(Cancelled)
+			failure.Kind = Cancelled
 			if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
 				failure.Message = onRequest
 			}
@@ -375,7 +375,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 	task := x.duty.task
 	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
-	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
+	if failure.Kind == Schema && run.Schema != 0 && run.Schema != task.spec.schema() && age < longestPark {
 		// While versions are deployed side by side another consumer can read it.
 		s.notices.say(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
 		return leaveToOthers(run, parkingTime(age))
@@ -394,7 +394,7 @@ func (s *session) failed(x *execution, run *broker.TaskRun, err error) broker.Ou
 		return leaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration
-	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
+	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == Crashed {
 		// The delivery is spent, not the attempt.
 		crashes := run.Deliveries - run.Attempt - int(x.spared)
 		if crashes >= s.cfg.MaxCrashes {
@@ -462,7 +462,7 @@ func verdict(err error) (permanent bool, after time.Duration) {
 // failureOf describes an error for the run's record, bounded in size, the run's
 // secrets hidden.
 func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failure {
-	f := broker.Failure{Kind: string(Failed), Message: err.Error()}
+	f := broker.Failure{Kind: Failed, Message: err.Error()}
 	var (
 		child  *childError
 		exit   *subprocess.ExitError
@@ -476,13 +476,13 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 	case errors.As(err, &exit):
 		f.Kind, f.Stack = exitKind(exit), exit.Detail()
 	case errors.As(err, &schema):
-		f.Kind = string(Schema)
+		f.Kind = Schema
 	case errors.As(err, &caught):
 		f.Stack = string(caught.stack)
 	case errors.As(err, &broken):
 		f.Stack = string(broken.stack)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		f.Kind = string(Timeout)
+		f.Kind = Timeout
 	}
 	secrets.get().hideFailure(&f)
 	f.Message, f.Stack = truncate(f.Message, maxMessage), truncate(f.Stack, maxStack)
@@ -491,16 +491,11 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 
 // exitKind maps how a child process ended to how its run failed. A process
 // whose answers cannot be understood is as good as crashed.
-func exitKind(exit *subprocess.ExitError) string {
-	switch exit.Kind {
-	case subprocess.Timeout:
-		return string(Timeout)
-	case subprocess.Cancelled:
-		return string(Cancelled)
-	case subprocess.OOM:
-		return string(OOM)
+func exitKind(exit *subprocess.ExitError) FailureKind {
+	if exit.Kind == subprocess.Protocol {
+		return Crashed
 	}
-	return string(Crashed)
+	return exit.Kind
 }
 
 func truncate(s string, n int) string {

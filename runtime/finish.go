@@ -37,7 +37,7 @@ func (s *session) storable(o broker.Outcome) broker.Outcome {
 		return o
 	}
 	if err := o.Run.Validate(); err != nil {
-		return s.dead(o.Run, broker.Failure{Kind: string(Failed), Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+		return s.dead(o.Run, broker.Failure{Kind: Failed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
 	}
 	return o
 }

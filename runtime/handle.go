@@ -173,7 +173,7 @@ func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	if !ok {
 		return errors.New("this broker has no broker.Controls, so it cannot cancel")
 	}
-	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: string(Cancelled), Message: onRequest})
+	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
 }
 
 func (h *Handle[R]) record(ctx context.Context, get func(broker.Records, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
@@ -204,19 +204,20 @@ type Status struct {
 // not know, and a Note.
 type RunProgress = broker.Progress
 
-// FailureKind tells how a run failed.
-type FailureKind string
+// FailureKind is how a run failed.
+type FailureKind = broker.FailureKind
 
-// How a run can fail.
+// The kinds of failure.
 const (
-	Failed    FailureKind = "failed"    // the task returned an error or panicked
-	Timeout   FailureKind = "timeout"   // an attempt took longer than it may
-	Crashed   FailureKind = "crashed"   // its process ended under it
-	OOM       FailureKind = "oom"       // it went beyond its memory
-	Cancelled FailureKind = "cancelled" // someone asked for its end
-	Expired   FailureKind = "expired"   // it was not started in time
-	Schema    FailureKind = "schema"    // its parameters do not fit the task
-	Duplicate FailureKind = "duplicate" // it was to follow another, when a run with its ID or //task:unique key lived
+	Failed    = broker.FailureFailed    // the task returned an error or panicked
+	Timeout   = broker.FailureTimeout   // an attempt took longer than its time limit
+	Crashed   = broker.FailureCrashed   // the process ended while it executed the run
+	OOM       = broker.FailureOOM       // the run exceeded its memory limit
+	Cancelled = broker.FailureCancelled // a person or program cancelled the run
+	Expired   = broker.FailureExpired   // the run was not started in time
+	Schema    = broker.FailureSchema    // the parameters do not fit the task
+	Duplicate = broker.FailureDuplicate // the run followed another, and one with its ID or //task:unique key lived
+	Lost      = broker.FailureLost      // an audit found a record without a run
 )
 
 // RunError is how a run ended that did not succeed.
@@ -246,7 +247,7 @@ func (e *RunError) Is(target error) bool {
 func runError(record *broker.Record) *RunError {
 	e := &RunError{Task: record.Task, ID: record.ID, Attempt: record.Attempt, Kind: Failed}
 	if f := record.Failure; f != nil {
-		e.Kind, e.Message, e.Stack = FailureKind(f.Kind), f.Message, f.Stack
+		e.Kind, e.Message, e.Stack = f.Kind, f.Message, f.Stack
 	}
 	return e
 }

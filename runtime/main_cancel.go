@@ -183,5 +183,5 @@ func endOf(state string, f *broker.Failure) string {
 	if f == nil || state == string(broker.StateSucceeded) {
 		return state
 	}
-	return state + " (" + f.Kind + ")"
+	return state + " (" + string(f.Kind) + ")"
 }

@@ -16,9 +16,14 @@ import (
 // letterPage is how many dead letters are dealt with at once.
 const letterPage = 200
 
-// failureKinds are how a run can fail.
-var failureKinds = []string{
-	string(Failed), string(Timeout), string(Crashed), string(OOM), string(Cancelled), string(Expired), string(Schema),
+// failureKinds are the kinds of failure that dead letters can have.
+var failureKinds = kindNames(Failed, Timeout, Crashed, OOM, Cancelled, Expired, Schema)
+
+func kindNames(kinds ...FailureKind) (names []string) {
+	for _, k := range kinds {
+		names = append(names, string(k))
+	}
+	return names
 }
 
 // deadOptions are the flags of the commands of dead.
@@ -85,7 +90,7 @@ func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
 		switch {
 		case o.task != "" && (l.Run == nil || !slices.Contains(names, l.Run.Task)):
 			return false
-		case o.kind != "" && l.Failure.Kind != o.kind:
+		case o.kind != "" && string(l.Failure.Kind) != o.kind:
 			return false
 		}
 		return o.older == 0 || !l.At.IsZero() && l.At.Before(before)

@@ -57,7 +57,7 @@ func newFailureView(f *broker.Failure) *failureView {
 	if f == nil {
 		return nil
 	}
-	return &failureView{f.Kind, f.Message, f.Stack}
+	return &failureView{string(f.Kind), f.Message, f.Stack}
 }
 
 func newRunView(i *broker.RunInfo) runView {

@@ -302,7 +302,7 @@ func (s *session) begin(runs []*broker.TaskRun) {
 	var jobs [2][]job
 	for _, run := range runs {
 		if run.Kind != IO && run.Kind != CPU { // not of a broker that keeps the contract
-			s.finish(s.dead(run, broker.Failure{Kind: string(Schema), Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			s.finish(s.dead(run, broker.Failure{Kind: Schema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
 			continue
 		}
 		if jobs[run.Kind] == nil {

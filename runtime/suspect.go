@@ -171,12 +171,12 @@ func (s *session) finishUnstarted(o broker.Outcome) {
 // crashed buries a run that was handed out too often without coming to an end.
 func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcome {
 	run.Deliveries-- // it is not handed out to be executed this time
-	d.note(run, time.Now(), 0, string(Crashed))
+	d.note(run, time.Now(), 0, Crashed)
 	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
 	if lost := run.Deliveries - run.Attempt - times; lost > 0 {
 		message += fmt.Sprintf("; %s of consumers that live is not counted", count(lost, "lost lease"))
 	}
-	return s.dead(run, broker.Failure{Kind: string(Crashed), Message: message})
+	return s.dead(run, broker.Failure{Kind: Crashed, Message: message})
 }
 
 // suspect reports whether a run may have killed its consumer. A run in a child

@@ -27,7 +27,7 @@ func cancelChecks() []check {
 	}
 }
 
-var cancelled = broker.Failure{Kind: "cancelled", Message: "by the test"}
+var cancelled = broker.Failure{Kind: broker.FailureCancelled, Message: "by the test"}
 
 func (f *fixture) cancel(queue, id string) {
 	f.Helper()

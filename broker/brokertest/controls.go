@@ -265,7 +265,7 @@ func surveysAgree(f *fixture) {
 	f.queueNew(last, 5, keep(time.Hour))
 	ended := f.take(session, 5, last)
 	f.finish(session, broker.Outcome{Run: ended[0]}, broker.Outcome{Run: ended[1]},
-		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed", Message: "no"}})
+		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "no"}})
 
 	surveysOf(f, "SurveyQueues", queues, s.SurveyQueues, f.controls().Queue)
 	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {

@@ -26,7 +26,7 @@ func finishChecks() []check {
 }
 
 func failure(message string) *broker.Failure {
-	return &broker.Failure{Kind: "failed", Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
+	return &broker.Failure{Kind: broker.FailureFailed, Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
 }
 
 func endedIsGone(f *fixture) {

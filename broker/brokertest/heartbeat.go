@@ -64,7 +64,7 @@ func lastRuns(f *fixture) {
 	s := f.join(longHold)
 	f.take(s, 2, "q", "other")
 	at := time.Unix(1_800_000_000, 123_456_789).UTC()
-	last := func(queue, task, id string, started time.Time, failure string) broker.LastRun {
+	last := func(queue, task, id string, started time.Time, failure broker.FailureKind) broker.LastRun {
 		return broker.LastRun{Queue: queue, Task: task, ID: id, Started: started, Took: 5*time.Second + 1, Failure: failure}
 	}
 	report := func(runs ...broker.LastRun) { f.heartbeat(s, broker.Report{Last: runs}) }

@@ -186,7 +186,7 @@ func nextUnsafe(f *fixture) {
 		record, err := f.records().Record(f.ctx(), "q", held[i].ID)
 		require.NoError(f, err, "Record of a run whose next one cannot be stored")
 		require.Equal(f, broker.StateFailed, record.State, "its state")
-		require.Equal(f, "failed", record.Failure.Kind, "kind of its failure")
+		require.Equal(f, broker.FailureFailed, record.Failure.Kind, "kind of its failure")
 		for _, part := range why {
 			require.Contains(f, record.Failure.Message, part, "its failure")
 		}

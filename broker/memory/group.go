@@ -177,7 +177,7 @@ func (e *entry) joinAgain(q *queue) {
 }
 
 // errTaken is how a member ends that GetTaskRuns took.
-var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
 // sizeOf is how many bytes members ended with.
 func sizeOf(ends []*broker.Record) int {

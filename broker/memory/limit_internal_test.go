@@ -38,7 +38,7 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 			for i, r := range got {
 				o := broker.Outcome{Run: r, Verdict: broker.Verdict(i % 3)}
 				if i%4 == 3 {
-					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: "cancelled"}))
+					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: broker.FailureCancelled}))
 					o.Verdict = broker.Retry
 				}
 				fenced, err := s.Finish(t.Context(), o)
