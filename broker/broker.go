@@ -9,10 +9,10 @@
 //   - [Leaser]: runs are leased, renewed and given to another consumer when one
 //     dies, so they are delivered at least once;
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
-//   - [Schedules]: a schedule's tick is claimed and queued in one step, so any
+//   - [Ticks]: a schedule's tick is claimed and queued in one step, so any
 //     number of schedulers queue it once;
 //   - [Clock]: schedulers whose clocks run ahead are found out;
-//   - [Timetable]: schedules can be made at run time;
+//   - [ScheduleStore]: schedules can be made at run time;
 //   - [Policies]: it keeps what a run's Unique, Limits, Fair and an outcome's
 //     Next say;
 //   - [Groups]: a run is queued when the last of a group has ended;
@@ -77,7 +77,7 @@ type Leaser interface {
 	// [Beginner] and [Survivor]. A run whose Deliveries it raises again may instead
 	// be due some time later, at most a minute. If the broker could not be reached
 	// lately, it may leave the sessions another lease to return in. It may run in many processes at once,
-	// works in pages, does not let one bad entry stop the rest, and returns how
+	// works in pages, does not let one unreadable run stop the rest, and returns how
 	// many runs it gave back.
 	Recover(ctx context.Context, queues []string) (int, error)
 }
@@ -142,9 +142,9 @@ type Records interface {
 	DeadLetters(ctx context.Context, queue string, max int) ([]*DeadLetter, error)
 }
 
-// Schedules is a broker that claims and queues a schedule's tick in one step.
+// Ticks is a broker that claims and queues a schedule's tick in one step.
 // Methods may be called concurrently.
-type Schedules interface {
+type Ticks interface {
 	// QueueTick queues run as the tick of its task at the instant given. It
 	// returns [ErrDuplicate], and queues nothing, when that tick or a later
 	// one was claimed already. When the run's Unique is that of a live one the
@@ -163,16 +163,16 @@ type Schedules interface {
 	BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error)
 }
 
-// Clock is a broker with [Schedules] that schedulers can compare their clocks with.
+// Clock is a broker with [Ticks] that schedulers can compare their clocks with.
 // Methods may be called concurrently.
 type Clock interface {
 	// Now returns the broker's time.
 	Now(ctx context.Context) (time.Time, error)
 
-	// RewindTicks makes to the last claimed tick of a task, or of the entry with an id
+	// RewindTicks makes to the last claimed tick of a task, or of the schedule with an id
 	// unless that is empty, if it is from now: a clock that ran ahead claimed that. It
 	// does nothing if another is, and can be repeated.
-	RewindTicks(ctx context.Context, queue, task, entry string, from, to time.Time) error
+	RewindTicks(ctx context.Context, queue, task, schedule string, from, to time.Time) error
 }
 
 // Policies is a broker that keeps what a run's Unique, Limits and Fair and an

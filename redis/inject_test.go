@@ -235,9 +235,9 @@ func (l *life) tick() {
 		if !l.accepted["tick"] && l.try(l.b.QueueTick(l.Context(), l.make("tick"), tick)) {
 			l.accepted["tick"] = true
 		}
-		l.try(l.b.PutEntry(l.Context(), &broker.Entry{ID: "entry", Spec: "@every 1h", Run: l.make("entry")}))
+		l.try(l.b.PutSchedule(l.Context(), &broker.Schedule{ID: "entry", Spec: "@every 1h", Run: l.make("entry")}))
 	}
-	l.try(l.b.DeleteEntry(l.Context(), l.q, "entry"))
+	l.try(l.b.DeleteSchedule(l.Context(), l.q, "entry"))
 }
 
 func (l *life) join() broker.Session {
@@ -314,8 +314,8 @@ func (l *life) key(rest string) string { return prefix(l.T) + ":{" + l.q + "}:" 
 func (l *life) drain(fail string) {
 	l.die()
 	require.NoError(l, l.b.Disable(l.Context(), l.q, "disabled", false))
-	if err := l.b.DeleteEntry(l.Context(), l.q, "entry"); err != nil {
-		require.ErrorIs(l, err, broker.ErrNoEntry)
+	if err := l.b.DeleteSchedule(l.Context(), l.q, "entry"); err != nil {
+		require.ErrorIs(l, err, broker.ErrNoSchedule)
 	}
 	for token, state := range l.c.HGetAll(l.Context(), l.key("stages")).Val() { // of calls that are not committed
 		if state[0] == 'o' {

@@ -104,7 +104,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // Broker is a [broker.Broker], [broker.Leaser], [broker.Records],
-// [broker.Schedules], [broker.Policies], [broker.Groups] and [broker.Controls]
+// [broker.Ticks], [broker.Policies], [broker.Groups] and [broker.Controls]
 // over Redis. All methods may be called concurrently.
 type Broker struct {
 	cfg      Config
@@ -140,23 +140,23 @@ type Broker struct {
 }
 
 var (
-	_ broker.Broker      = (*Broker)(nil)
-	_ broker.Namer       = (*Broker)(nil)
-	_ broker.Leaser      = (*Broker)(nil)
-	_ broker.Records     = (*Broker)(nil)
-	_ broker.Schedules   = (*Broker)(nil)
-	_ broker.Timetable   = (*Broker)(nil)
-	_ broker.Policies    = (*Broker)(nil)
-	_ broker.Groups      = (*Broker)(nil)
-	_ broker.Controls    = (*Broker)(nil)
-	_ broker.Surveyor    = (*Broker)(nil)
-	_ broker.Auditor     = (*Broker)(nil)
-	_ broker.Damages     = (*Broker)(nil)
-	_ broker.Clock       = (*Broker)(nil)
-	_ broker.Heartbeater = (*session)(nil)
-	_ broker.Beginner    = (*session)(nil)
-	_ broker.Survivor    = (*session)(nil)
-	_ broker.Suspects    = (*session)(nil)
+	_ broker.Broker        = (*Broker)(nil)
+	_ broker.Namer         = (*Broker)(nil)
+	_ broker.Leaser        = (*Broker)(nil)
+	_ broker.Records       = (*Broker)(nil)
+	_ broker.Ticks         = (*Broker)(nil)
+	_ broker.ScheduleStore = (*Broker)(nil)
+	_ broker.Policies      = (*Broker)(nil)
+	_ broker.Groups        = (*Broker)(nil)
+	_ broker.Controls      = (*Broker)(nil)
+	_ broker.Surveyor      = (*Broker)(nil)
+	_ broker.Auditor       = (*Broker)(nil)
+	_ broker.Damages       = (*Broker)(nil)
+	_ broker.Clock         = (*Broker)(nil)
+	_ broker.Heartbeater   = (*session)(nil)
+	_ broker.Beginner      = (*session)(nil)
+	_ broker.Survivor      = (*session)(nil)
+	_ broker.Suspects      = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:

@@ -21,8 +21,8 @@ type entry struct {
 	others int       // ticks in a row that others had claimed
 	looked time.Time // when it was last read which tick was claimed last
 
-	made *broker.Entry // the schedule made at run time that it is; nil: it is the task's
-	gone bool          // that was changed or deleted
+	made *broker.Schedule // the schedule made at run time that it is; nil: it is the task's
+	gone bool             // that was changed or deleted
 
 	wake  time.Time // when there is something to do
 	retry *backoff  // nil unless the last try failed

@@ -14,8 +14,8 @@ import (
 // errOnlyScheduler is for what schedulers ask, of which a child process is none.
 var errOnlyScheduler = errors.New("not possible in a child process")
 
-// PutEntry has the parent store a schedule.
-func (b parentBroker) PutEntry(ctx context.Context, e *broker.Entry) error {
+// PutSchedule has the parent store a schedule.
+func (b parentBroker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	body, err := appendEntry(nil, e)
 	if err != nil {
 		return err
@@ -35,14 +35,14 @@ func (b parentBroker) PutEntry(ctx context.Context, e *broker.Entry) error {
 	return nil
 }
 
-// DeleteEntry has the parent delete a schedule.
-func (b parentBroker) DeleteEntry(ctx context.Context, queue, id string) error {
+// DeleteSchedule has the parent delete a schedule.
+func (b parentBroker) DeleteSchedule(ctx context.Context, queue, id string) error {
 	_, err := b.call(ctx, callDeleteEntry, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
 }
 
-// Entries asks the parent for schedules.
-func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+// Schedules asks the parent for schedules.
+func (b parentBroker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
 	body := codec.AppendArrayLen(nil, len(queues))
 	for _, queue := range queues {
 		body = codec.AppendString(body, queue)
@@ -52,7 +52,7 @@ func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.
 		return nil, err
 	}
 	n := r.ArrayLen()
-	entries := make([]*broker.Entry, 0, codec.Prealloc(n))
+	entries := make([]*broker.Schedule, 0, codec.Prealloc(n))
 	for ; n > 0 && r.More(); n-- {
 		e, err := readEntry(r)
 		if err != nil {
@@ -66,13 +66,13 @@ func (b parentBroker) Entries(ctx context.Context, queues ...string) ([]*broker.
 	return entries, nil
 }
 
-// EntryChanges is not for child processes.
-func (b parentBroker) EntryChanges(context.Context) (map[string]int64, error) {
+// ScheduleChanges is not for child processes.
+func (b parentBroker) ScheduleChanges(context.Context) (map[string]int64, error) {
 	return nil, fmt.Errorf("ask for changes of schedules: %w", errOnlyScheduler)
 }
 
-// QueueEntry is not for child processes.
-func (b parentBroker) QueueEntry(context.Context, *broker.Entry, *broker.TaskRun, time.Time) error {
+// QueueScheduleTick is not for child processes.
+func (b parentBroker) QueueScheduleTick(context.Context, *broker.Schedule, *broker.TaskRun, time.Time) error {
 	return fmt.Errorf("queue a tick: %w", errOnlyScheduler)
 }
 
@@ -97,7 +97,7 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 		if err := s.client.checkPayload(e.Run.Payload); err != nil {
 			return nil, err
 		}
-		if err := t.PutEntry(ctx, e); err != nil {
+		if err := t.PutSchedule(ctx, e); err != nil {
 			return nil, err
 		}
 		return appendEntry(nil, e)
@@ -106,7 +106,7 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 		if err := r.Done(); err != nil {
 			return nil, fmt.Errorf("read the id of a schedule: %w", err)
 		}
-		return nil, t.DeleteEntry(ctx, queue, id)
+		return nil, t.DeleteSchedule(ctx, queue, id)
 	}
 	var queues []string
 	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
@@ -115,11 +115,11 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read names of queues: %w", err)
 	}
-	entries, err := t.Entries(ctx, queues...)
+	entries, err := t.Schedules(ctx, queues...)
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e *broker.Entry) bool { return e.Run.Task == "" }) // it could not be read
+	entries = slices.DeleteFunc(entries, func(e *broker.Schedule) bool { return e.Run.Task == "" }) // it could not be read
 	b := codec.AppendArrayLen(nil, len(entries))
 	for _, e := range entries {
 		if b, err = appendEntry(b, e); err != nil {
@@ -129,7 +129,7 @@ func (s callServer) answerSchedules(ctx context.Context, run *broker.TaskRun, me
 	return b, nil
 }
 
-func appendEntry(b []byte, e *broker.Entry) ([]byte, error) {
+func appendEntry(b []byte, e *broker.Schedule) ([]byte, error) {
 	run, err := e.Run.MarshalBinary()
 	if err != nil {
 		return nil, err
@@ -145,8 +145,8 @@ func appendEntry(b []byte, e *broker.Entry) ([]byte, error) {
 	return codec.AppendInt(b, e.Revision), nil
 }
 
-func readEntry(r *codec.Reader) (*broker.Entry, error) {
-	e := &broker.Entry{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
+func readEntry(r *codec.Reader) (*broker.Schedule, error) {
+	e := &broker.Schedule{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
 	run := r.Bytes()
 	for _, at := range []*time.Time{&e.Since, &e.Last} {
 		if ns := r.Int64(); ns != 0 {

@@ -30,7 +30,7 @@ const (
 var wireErrors = []error{
 	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
 	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotReplicated,
-	broker.ErrNoEntry,
+	broker.ErrNoSchedule,
 }
 
 // parentBroker is the broker that a child process sees: its parent's.

@@ -15,7 +15,7 @@ const entriesEvery = 2 * time.Second
 
 // watchEntries hands schedules made at run time to the lines of their queues,
 // whenever they have changed.
-func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start func(*line)) {
+func (s *Scheduler) watchEntries(ctx context.Context, t broker.ScheduleStore, start func(*line)) {
 	known := make(map[string]int64) // changes of each queue
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
 	var quiet time.Time
@@ -42,10 +42,10 @@ func (s *Scheduler) watchEntries(ctx context.Context, t broker.Timetable, start 
 // readEntries hands on the schedules of the queues in which they have changed. It is
 // false when it knows of no queue. Beside an error of one queue it has dealt with the
 // others.
-func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*line)) (some bool, failed error) {
+func (s *Scheduler) readEntries(ctx context.Context, t broker.ScheduleStore, known map[string]int64, start func(*line)) (some bool, failed error) {
 	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
-	changes, failed := t.EntryChanges(asking)
+	changes, failed := t.ScheduleChanges(asking)
 	if changes == nil && failed != nil {
 		return false, failed
 	}
@@ -66,10 +66,10 @@ func (s *Scheduler) readEntries(ctx context.Context, t broker.Timetable, known m
 }
 
 // readQueue hands the schedules of a queue to its line.
-func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*line)) error {
+func (s *Scheduler) readQueue(ctx context.Context, t broker.ScheduleStore, queue string, start func(*line)) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
-	entries, err := t.Entries(ctx, queue)
+	entries, err := t.Schedules(ctx, queue)
 	if err == nil {
 		s.lineOf(queue, start).offer(entries)
 	}
@@ -89,7 +89,7 @@ func (s *Scheduler) lineOf(queue string, start func(*line)) *line {
 }
 
 // offer tells the line's loop which schedules made at run time its queue has.
-func (l *line) offer(entries []*broker.Entry) {
+func (l *line) offer(entries []*broker.Schedule) {
 	l.mu.Lock()
 	l.offered, l.news = entries, true
 	l.mu.Unlock()
@@ -154,7 +154,7 @@ func (l *line) logOdd(odd map[string]error) {
 
 // entryOf returns what a scheduler knows of a schedule made at run time, nil if
 // its task is unknown here: others may know it.
-func (s *Scheduler) entryOf(made *broker.Entry) (*entry, error) {
+func (s *Scheduler) entryOf(made *broker.Schedule) (*entry, error) {
 	if err := made.Validate(); err != nil {
 		return nil, err
 	}

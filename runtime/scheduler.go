@@ -27,7 +27,7 @@ type SchedulerConfig struct {
 // so that schedulers agree and restarts do not shift it. What becomes of ticks
 // that no scheduler was up for is said by the task's [Schedule]. A task that
 // was never scheduled before starts with the next tick. On a broker without
-// [broker.Schedules] two schedulers may queue a tick each, when its run is over
+// [broker.Ticks] two schedulers may queue a tick each, when its run is over
 // before the second asks, and a tick missed is not made up for.
 //
 // A claim is of the task, the instant and its queue, whatever schedule named
@@ -131,7 +131,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		start(l)
 	}
 	s.mu.Unlock()
-	if t, ok := s.broker.(broker.Timetable); ok && len(s.tasks.list) > 0 {
+	if t, ok := s.broker.(broker.ScheduleStore); ok && len(s.tasks.list) > 0 {
 		s.watched.Store(time.Now().UnixNano())
 		loops.Go(func() {
 			s.keepUp(ctx, "schedules made at run time", func(ctx context.Context) { s.watchEntries(ctx, t, start) })

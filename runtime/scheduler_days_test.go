@@ -39,7 +39,7 @@ func TestDaysOfFiftySchedules(t *testing.T) {
 		// two seconds: a month has many of these.
 		ticks := struct {
 			broker.Broker
-			broker.Schedules
+			broker.Ticks
 		}{b, b}
 		schedules := fiftySchedules()
 		var set []taskrt.Task

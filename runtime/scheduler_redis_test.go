@@ -202,7 +202,7 @@ func TestOverlapsOnRedis(t *testing.T) {
 	}
 	first := <-started
 	last := func() time.Time {
-		at, err := b.(broker.Schedules).LastTick(t.Context(), "default", "send_report")
+		at, err := b.(broker.Ticks).LastTick(t.Context(), "default", "send_report")
 		require.NoError(t, err)
 		return at
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNoSchedule: the queue has no schedule made at run time with this id.
-var ErrNoSchedule = broker.ErrNoEntry
+var ErrNoSchedule = broker.ErrNoSchedule
 
 // minEvery is the shortest interval of a schedule made at run time.
 const minEvery = time.Second
@@ -86,8 +86,8 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err != nil {
 		return nil, err
 	}
-	e := &broker.Entry{ID: run.ID, Spec: spec, Zone: tz, Run: run}
-	if err := t.PutEntry(ctx, e); err != nil {
+	e := &broker.Schedule{ID: run.ID, Spec: spec, Zone: tz, Run: run}
+	if err := t.PutSchedule(ctx, e); err != nil {
 		return nil, err
 	}
 	next, _ := table.next(later(e.Since, e.Last))
@@ -105,13 +105,13 @@ func later(a, b time.Time) time.Time {
 }
 
 // timetable returns what keeps schedules made at run time.
-func (c *Client) timetable() (broker.Timetable, error) {
+func (c *Client) timetable() (broker.ScheduleStore, error) {
 	if c.closed.Load() {
 		return nil, fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
-	t, ok := c.broker.(broker.Timetable)
+	t, ok := c.broker.(broker.ScheduleStore)
 	if !ok {
-		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.Timetable, such as the embedded one or Redis")
+		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.ScheduleStore, such as the embedded one or Redis")
 	}
 	return t, nil
 }
@@ -169,7 +169,7 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list schedules: %w", err)
 	}
-	entries, err := t.Entries(ctx)
+	entries, err := t.Schedules(ctx)
 	if err != nil {
 		err = fmt.Errorf("list schedules: %w", err)
 	}
@@ -203,7 +203,7 @@ func Unschedule(ctx context.Context, queue, id string) error {
 func (c *Client) unschedule(ctx context.Context, queue, id string) error {
 	t, err := c.timetable()
 	if err == nil {
-		err = t.DeleteEntry(ctx, queue, id)
+		err = t.DeleteSchedule(ctx, queue, id)
 	}
 	if err != nil {
 		return fmt.Errorf("end schedule %.64q of queue %s: %w", id, queue, err)

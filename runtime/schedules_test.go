@@ -288,11 +288,11 @@ func (d *disabler) QueueTick(ctx context.Context, run *broker.TaskRun, tick time
 	return d.Broker.QueueTick(ctx, run, tick)
 }
 
-func (d *disabler) QueueEntry(ctx context.Context, e *broker.Entry, run *broker.TaskRun, tick time.Time) error {
+func (d *disabler) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	if err := d.ask(); err != nil {
 		return err
 	}
-	return d.Broker.QueueEntry(ctx, e, run, tick)
+	return d.Broker.QueueScheduleTick(ctx, e, run, tick)
 }
 
 func TestTicksOfADisabledTaskCountAsMissed(t *testing.T) {

@@ -128,7 +128,7 @@ func (l *line) resume(ctx context.Context, e *entry, now time.Time) error {
 // lookForClaims reads the last claimed tick of a schedule all of whose ticks were
 // somebody else's of late.
 func (l *line) lookForClaims(ctx context.Context, e *entry, now time.Time) error {
-	schedules, ok := l.scheduler.broker.(broker.Schedules)
+	schedules, ok := l.scheduler.broker.(broker.Ticks)
 	if !ok || e.made != nil || e.others <= mostPassed || now.Sub(e.looked).Abs() < clockTolerance {
 		return nil
 	}

@@ -185,7 +185,7 @@ func TestTicksAreRewoundOnRedis(t *testing.T) {
 	b, err := Open(t.Context(), server.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
-	clock, schedules := b.(broker.Clock), b.(broker.Schedules)
+	clock, schedules := b.(broker.Clock), b.(broker.Ticks)
 	now, err := clock.Now(t.Context())
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, time.Minute)

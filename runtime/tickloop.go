@@ -25,9 +25,9 @@ type line struct {
 	odd       map[string]error // schedules that cannot be read, which were logged
 
 	mu      sync.Mutex
-	offered []*broker.Entry // all that were made at run time
-	news    bool            // they were offered and not accepted
-	wake    chan struct{}   // has a value when there is news
+	offered []*broker.Schedule // all that were made at run time
+	news    bool               // they were offered and not accepted
+	wake    chan struct{}      // has a value when there is news
 
 	size    atomic.Int64 // schedules
 	success atomic.Int64 // when all was last done that was to do, Unix nanoseconds
@@ -179,7 +179,7 @@ func (l *line) begin(ctx context.Context, e *entry) error {
 	if e.last.IsZero() {
 		e.last = l.scheduler.clock.of(e)
 	}
-	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
+	if schedules, ok := l.scheduler.broker.(broker.Ticks); ok {
 		last, err := schedules.BeginTicks(ctx, e.spec.Queue, e.spec.Name, e.last)
 		if err != nil {
 			return err
@@ -235,7 +235,7 @@ func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bo
 	switch {
 	case e.held:
 		return false, nil
-	case errors.Is(err, broker.ErrNoEntry):
+	case errors.Is(err, broker.ErrNoSchedule):
 		e.gone = true // what it is now, if anything, will be read
 		return false, nil
 	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
@@ -254,9 +254,9 @@ func (l *line) queueTick(ctx context.Context, e *entry, tick, now time.Time) (bo
 
 func (l *line) send(ctx context.Context, e *entry, run *broker.TaskRun, tick time.Time) error {
 	if e.made != nil {
-		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, e.made, run, tick)
+		return l.scheduler.broker.(broker.ScheduleStore).QueueScheduleTick(ctx, e.made, run, tick)
 	}
-	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
+	if schedules, ok := l.scheduler.broker.(broker.Ticks); ok {
 		return schedules.QueueTick(ctx, run, tick)
 	}
 	run.OwnID = true // so that a second scheduler's is a duplicate while this one lives

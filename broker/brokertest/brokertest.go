@@ -44,9 +44,9 @@ func parts() []part {
 		{"Survivor", sessions[broker.Survivor], survivorChecks()},
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
-		{"Schedules", is[broker.Schedules], scheduleChecks()},
-		{"Timetable", is[broker.Timetable], timetableChecks()},
-		{"Clock", func(b broker.Broker) bool { return is[broker.Clock](b) && is[broker.Schedules](b) }, clockChecks()},
+		{"Ticks", is[broker.Ticks], tickChecks()},
+		{"ScheduleStore", is[broker.ScheduleStore], scheduleChecks()},
+		{"Clock", func(b broker.Broker) bool { return is[broker.Clock](b) && is[broker.Ticks](b) }, clockChecks()},
 		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
 		{"Auditor", func(b broker.Broker) bool { return is[broker.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
 		{"Groups", func(b broker.Broker) bool {
@@ -101,8 +101,8 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Schedules],
-// [broker.Timetable], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
+// [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Ticks],
+// [broker.ScheduleStore], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
 // [broker.Heartbeater] and [broker.Controls] where the broker or its sessions have the
 // interface. All but the schedules' and the clock's are tested through leases, the clock's
 // through schedules, and the last three through records, so a broker without these is not

@@ -142,16 +142,16 @@ func enableWakes(f *fixture) {
 }
 
 func disabledTick(f *fixture) {
-	if !is[broker.Schedules](f.b) {
+	if !is[broker.Ticks](f.b) {
 		f.Skip("the broker has no schedules")
 	}
 	f.disable("q", theTask, true)
-	require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDisabled, "QueueTick of a disabled task")
+	require.ErrorIs(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDisabled, "QueueTick of a disabled task")
 	f.requireLastTick("q", theTask, time.Time{})
 	require.Zero(f, f.length("q"), "length after a tick of a disabled task")
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q", task("other")), midnight), "QueueTick of another task")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("other")), midnight), "QueueTick of another task")
 	f.disable("q", theTask, false)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of a task that was enabled")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of a task that was enabled")
 	require.Equal(f, 2, f.length("q"), "length after two ticks")
 }
 

@@ -37,11 +37,11 @@ type fixture struct {
 
 func newFixture(t *testing.T, b broker.Broker) *fixture { return &fixture{T: t, b: b} }
 
-func (f *fixture) leaser() broker.Leaser       { return f.b.(broker.Leaser) }
-func (f *fixture) records() broker.Records     { return f.b.(broker.Records) }
-func (f *fixture) schedules() broker.Schedules { return f.b.(broker.Schedules) }
-func (f *fixture) groups() broker.Groups       { return f.b.(broker.Groups) }
-func (f *fixture) controls() broker.Controls   { return f.b.(broker.Controls) }
+func (f *fixture) leaser() broker.Leaser     { return f.b.(broker.Leaser) }
+func (f *fixture) records() broker.Records   { return f.b.(broker.Records) }
+func (f *fixture) ticks() broker.Ticks       { return f.b.(broker.Ticks) }
+func (f *fixture) groups() broker.Groups     { return f.b.(broker.Groups) }
+func (f *fixture) controls() broker.Controls { return f.b.(broker.Controls) }
 
 // ctx returns a context for one step that must come to an end.
 func (f *fixture) ctx() context.Context { return f.within(patience) }

@@ -19,7 +19,7 @@ var (
 	_ broker.Broker      = (*memory.Broker)(nil)
 	_ broker.Leaser      = (*memory.Broker)(nil)
 	_ broker.Records     = (*memory.Broker)(nil)
-	_ broker.Schedules   = (*memory.Broker)(nil)
+	_ broker.Ticks       = (*memory.Broker)(nil)
 	_ broker.Clock       = (*memory.Broker)(nil)
 	_ broker.Policies    = (*memory.Broker)(nil)
 	_ broker.Controls    = (*memory.Broker)(nil)

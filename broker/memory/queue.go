@@ -174,29 +174,29 @@ type queue struct {
 	paused   bool
 	disabled map[string]*shelf // by task; nil until one is
 
-	live    map[string]*entry // by id, of runs with OwnID or Keep
-	unique  map[string]*lock  // by key
-	limits  map[string]*limit // by key; nil until there is one
-	lines   map[string]*line  // by name, those that have runs
-	windows windowHeap        // the limits that time changes
-	records map[string]*kept  // of those that have ended
-	newest  *kept             // of them, the one that ended last
-	holds   map[*Session]*hold
-	dead    deadList
-	ticks   map[string]int64 // last claimed, by task, or by entryTicks
-	entries map[string]*broker.Entry
-	changes int64                     // of entries
-	last    map[string]broker.LastRun // by task; nil until a session told of one
+	live      map[string]*entry // by id, of runs with OwnID or Keep
+	unique    map[string]*lock  // by key
+	limits    map[string]*limit // by key; nil until there is one
+	lines     map[string]*line  // by name, those that have runs
+	windows   windowHeap        // the limits that time changes
+	records   map[string]*kept  // of those that have ended
+	newest    *kept             // of them, the one that ended last
+	holds     map[*Session]*hold
+	dead      deadList
+	ticks     map[string]int64 // last claimed, by task, or by entryTicks
+	schedules map[string]*broker.Schedule
+	changes   int64                     // of entries
+	last      map[string]broker.LastRun // by task; nil until a session told of one
 }
 
 func newQueue() *queue {
 	return &queue{
-		live:    make(map[string]*entry),
-		unique:  make(map[string]*lock),
-		records: make(map[string]*kept),
-		holds:   make(map[*Session]*hold),
-		ticks:   make(map[string]int64),
-		entries: make(map[string]*broker.Entry),
+		live:      make(map[string]*entry),
+		unique:    make(map[string]*lock),
+		records:   make(map[string]*kept),
+		holds:     make(map[*Session]*hold),
+		ticks:     make(map[string]int64),
+		schedules: make(map[string]*broker.Schedule),
 	}
 }
 
