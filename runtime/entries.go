@@ -169,7 +169,7 @@ func (s *Scheduler) entryOf(made *broker.Schedule) (*entry, error) {
 	e := &entry{spec: t.spec, task: t, table: table, made: made, begun: true, last: later(made.Since, made.Last)}
 	rules := t.spec.Schedule
 	e.spec.Queue = made.Run.Queue
-	e.spec.Schedule = Schedule{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
+	e.spec.Schedule = Timing{Missed: rules.Missed, MissedMax: rules.MissedMax, SkipOverlap: rules.SkipOverlap}
 	return e, nil
 }
 

@@ -25,7 +25,7 @@ type SchedulerConfig struct {
 //
 // A task that runs every d does so at the multiples of d since the Unix epoch,
 // so that schedulers agree and restarts do not shift it. What becomes of ticks
-// that no scheduler was up for is said by the task's [Schedule]. A task that
+// that no scheduler was up for is said by the task's [Timing]. A task that
 // was never scheduled before starts with the next tick. On a broker without
 // [broker.Ticks] two schedulers may queue a tick each, when its run is over
 // before the second asks, and a tick missed is not made up for.

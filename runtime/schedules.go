@@ -123,7 +123,7 @@ func parseRule(spec, zone string) (timetable, error) {
 	}
 	rest, ok := strings.CutPrefix(spec, "@every ")
 	if !ok {
-		s := Schedule{Cron: spec, Zone: zone}
+		s := Timing{Cron: spec, Zone: zone}
 		if zone == "Local" {
 			return nil, errors.New("the time zone Local is another one on each machine; name it, such as Europe/Rome")
 		}

@@ -57,7 +57,7 @@ type Spec struct {
 	Kind     Kind          // IO or CPU
 	Queue    string        // defaults to "default"
 	Priority Priority      // defaults to Medium
-	Schedule Schedule      // when it runs by itself; the zero value: it does not
+	Schedule Timing        // when schedulers queue it; the zero value: they do not
 	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
@@ -76,9 +76,9 @@ type Spec struct {
 	Result  string // the wire form of the result; empty without one
 }
 
-// Schedule says when a task runs by itself: at an interval or by a cron
+// Timing is when schedulers queue a task: at an interval or by a cron
 // expression.
-type Schedule struct {
+type Timing struct {
 	Every  time.Duration // at multiples of this since the Unix epoch
 	Start  bool          // once more when a scheduler starts
 	Cron   string        // five fields, or @daily and its like

@@ -41,7 +41,7 @@ func (c calendar) latest(t time.Time) (time.Time, bool) { return c.schedule.Prev
 func (c calendar) next(t time.Time) (time.Time, bool)   { return c.schedule.Next(t, c.zone) }
 
 // timetable returns nil for a task without a schedule.
-func (s *Schedule) timetable() (timetable, error) {
+func (s *Timing) timetable() (timetable, error) {
 	switch {
 	case s.Every != 0 && s.Cron != "":
 		return nil, fmt.Errorf("it has both an interval and a cron expression")

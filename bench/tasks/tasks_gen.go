@@ -127,7 +127,7 @@ var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
 		Name:     "counter_tick",
 		Doc:      "Tick tells how late it is.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: 100 * time.Millisecond},
+		Schedule: taskrt.Timing{Every: 100 * time.Millisecond},
 	},
 	AppendParams: (*CounterTickParams).AppendMsgpack,
 	ReadParams:   (*CounterTickParams).ReadMsgpack,

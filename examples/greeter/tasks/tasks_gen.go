@@ -187,7 +187,7 @@ var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 		Name:     "remind",
 		Doc:      "Remind says something every second.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: time.Second},
+		Schedule: taskrt.Timing{Every: time.Second},
 	},
 	AppendParams: (*RemindParams).AppendMsgpack,
 	ReadParams:   (*RemindParams).ReadMsgpack,

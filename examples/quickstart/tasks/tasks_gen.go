@@ -179,7 +179,7 @@ var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 		Name:     "scheduled",
 		Doc:      "Scheduled says OK every second.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: time.Second},
+		Schedule: taskrt.Timing{Every: time.Second},
 		Keep:     time.Hour,
 		Result:   "string",
 	},
