@@ -10,21 +10,12 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// SupportsGeneratedV3 is defined by every runtime that runs what taskgen
+// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
 // generates today. Generated code refers to it, so that code and runtime that
 // do not fit fail to build on that line, whichever of the two is older: a
-// change of what generated code may use or do defines SupportsGeneratedV4,
-// which taskgen then writes, and V3 stays as long as the code that refers to it
-// runs as before. A runtime that no longer runs it must drop V3.
-//
-// V3 counts the memory that decoding takes.
-const SupportsGeneratedV3 = true
-
-// SupportsGeneratedV2 is for code that was generated before V3. V2 has
-// [ScheduleTask].
-const SupportsGeneratedV2 = true
-
-// SupportsGeneratedV1 is for code that was generated before V2.
+// change of what generated code may use or do defines SupportsGeneratedV2,
+// which taskgen then writes, and V1 stays as long as the code that refers to it
+// runs as before. A runtime that no longer runs it must drop V1.
 const SupportsGeneratedV1 = true
 
 // None is the result of a task that returns only an error.
