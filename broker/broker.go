@@ -197,7 +197,7 @@ type Policies interface {
 // methods may be called concurrently.
 type Groups interface {
 	// QueueGroup stores members, runs for one queue that name the group then
-	// Gathers and their place in it, all of them or none, as QueueTasks does. It
+	// Awaits and their place in it, all of them or none, as QueueTasks does. It
 	// queues then, which may be for another queue, in the step that ends the last
 	// of them, in whatever way it ends. When the Unique or own id of then is that of
 	// a live run the error is a [DuplicateError] with the Index -1. One that GetTaskRuns takes has ended as
@@ -214,8 +214,8 @@ type Groups interface {
 	// a dead letter, for [GroupKept] at most, so that it can be queued again. It
 	// returns [ErrNoRecord] for an unknown group, and an error that wraps
 	// [ErrGroupTooLarge], before it has read them, when they ended with more than
-	// [MaxGathered].
-	Members(ctx context.Context, group Gather) ([]*Record, error)
+	// [MaxGroupResults].
+	Members(ctx context.Context, group Group) ([]*Record, error)
 }
 
 // Controls is a broker that people can look into and steer while it is in use.

@@ -21,9 +21,9 @@ const (
 	MaxThen    = 16   // continuations of one run, and how many follow each other
 	MaxLeftOut = 1000 // what Policies.LeftOut has to tell
 
-	// MaxGathered bounds what the members of a group ended with, results and
+	// MaxGroupResults bounds what the members of a group ended with, results and
 	// failures together, in bytes: whoever gathers them has all of it in memory.
-	MaxGathered = 64 << 20
+	MaxGroupResults = 64 << 20
 
 	// MaxBatch bounds what the runs of one call carry, parameters and headers of
 	// them and of what is to follow them, in bytes: a server that stores them all
@@ -161,11 +161,11 @@ func (f *fields) rules(r *Rules) {
 func (f *fields) links(l *Links) {
 	f.str("w", l.Group)
 	f.num("v", int64(l.Member))
-	f.str("z", l.Gathers.Group)
-	f.str("zq", l.Gathers.Queue)
-	f.num("zn", int64(l.Gathers.Size))
-	f.str("zk", l.Gathers.Param)
-	f.flag("zp", l.Gathers.Partial)
+	f.str("z", l.Awaits.ID)
+	f.str("zq", l.Awaits.Queue)
+	f.num("zn", int64(l.Awaits.Size))
+	f.str("zk", l.Awaits.Param)
+	f.flag("zp", l.Awaits.Partial)
 }
 
 // MarshalBinary returns the run's stored form, as AppendBinary writes it.
@@ -262,7 +262,7 @@ func (r *TaskRun) dropEmpty() {
 	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && !s.UntilStart && len(s.Limits) == 0 && s.Fair == "" {
 		r.Rules = nil
 	}
-	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Gathers == (Gather{}) && len(l.Then) == 0 {
+	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Awaits == (Group{}) && len(l.Then) == 0 {
 		r.Links = nil
 	}
 }
@@ -325,15 +325,15 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	case "v":
 		r.EnsureLinks().Member = in.Int()
 	case "z":
-		r.EnsureLinks().Gathers.Group = in.String()
+		r.EnsureLinks().Awaits.ID = in.String()
 	case "zq":
-		r.EnsureLinks().Gathers.Queue = in.String()
+		r.EnsureLinks().Awaits.Queue = in.String()
 	case "zn":
-		r.EnsureLinks().Gathers.Size = in.Int()
+		r.EnsureLinks().Awaits.Size = in.Int()
 	case "zk":
-		r.EnsureLinks().Gathers.Param = in.String()
+		r.EnsureLinks().Awaits.Param = in.String()
 	case "zp":
-		r.EnsureLinks().Gathers.Partial = in.Int() != 0
+		r.EnsureLinks().Awaits.Partial = in.Int() != 0
 	case "s":
 		r.EnsureLinks().Then = d.readThen(in)
 	case "h":

@@ -105,9 +105,9 @@ func (r *TaskRun) EnsureRules() *Rules {
 // Links are what ties a run to others. Runs may share them: who changes those of a
 // copy replaces them.
 type Links struct {
-	Group   string // the group it is a member of, if of one
-	Member  int    // its place in the group, from 0
-	Gathers Gather // the group whose end it waited for, if it did
+	Group  string // the group it is a member of, if of one
+	Member int    // its place in the group, from 0
+	Awaits Group  // the group that it is queued after, if it is
 
 	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
 }
@@ -148,9 +148,9 @@ type Continuation struct {
 // the group is known, so that it can be gathered by that run queued again.
 const GroupKept = 7 * 24 * time.Hour
 
-// Gather names a group of runs.
-type Gather struct {
-	Group string // empty: none
+// Group names a group of runs, for the run that is queued once all of them have ended.
+type Group struct {
+	ID    string // empty: none
 	Queue string // of its members
 	Size  int    // how many there are
 

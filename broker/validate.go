@@ -82,14 +82,14 @@ func (l *Links) validate(depth int) error {
 	if err := checkName("group", l.Group, MaxID, true); err != nil {
 		return err
 	}
-	if err := checkName("gathered group", l.Gathers.Group, MaxID, true); err != nil {
+	if err := checkName("awaited group", l.Awaits.ID, MaxID, true); err != nil {
 		return err
 	}
-	if err := checkName("gathered group's queue name", l.Gathers.Queue, MaxName, l.Gathers.Group == ""); err != nil {
+	if err := checkName("awaited group's queue name", l.Awaits.Queue, MaxName, l.Awaits.ID == ""); err != nil {
 		return err
 	}
-	if l.Member < 0 || l.Member >= MaxGroup || l.Gathers.Size < 0 || l.Gathers.Size > MaxGroup {
-		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Gathers.Size, MaxGroup)
+	if l.Member < 0 || l.Member >= MaxGroup || l.Awaits.Size < 0 || l.Awaits.Size > MaxGroup {
+		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Awaits.Size, MaxGroup)
 	}
 	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
 		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)

@@ -92,7 +92,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	clear(made)
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
-		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Gathers.Group != "" && !slices.Contains(fenced, o.Run) {
+		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(fenced, o.Run) {
 			s.b.gathered(ctx, o.Storable())
 		}
 	}

@@ -180,7 +180,7 @@ func (l *life) live() {
 	}
 	l.tick()
 	gathering := l.make("gathering", withOwn, withKept)
-	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g" + l.q, Queue: l.q, Size: 2}
+	gathering.EnsureLinks().Awaits = broker.Group{ID: "g" + l.q, Queue: l.q, Size: 2}
 	var members []*broker.TaskRun
 	for i := range 2 {
 		m := l.make(fmt.Sprint("member", i))

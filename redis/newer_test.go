@@ -221,7 +221,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 				require.NoError(t, c.LMove(t.Context(), prefix(t)+":other", key, "LEFT", "LEFT").Err())
 				finishAll(t, s, takeAll(t, s, "q", 1))
 				require.Equal(t, []string{"gathering"}, ids(takeAll(t, s, "other", 1)))
-				records, err := b.Members(t.Context(), then.Links.Gathers)
+				records, err := b.Members(t.Context(), then.Links.Awaits)
 				require.NoError(t, err)
 				require.Equal(t, broker.FailureSchema, records[0].Failure.Kind)
 				require.Equal(t, broker.StateSucceeded, records[1].State)

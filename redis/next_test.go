@@ -207,7 +207,7 @@ func group(queue, then string, size int) (*broker.TaskRun, []*broker.TaskRun) {
 		members[i].Links = &broker.Links{Group: "g", Member: i}
 	}
 	gathering := ownKept("gathering", then)
-	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g", Queue: queue, Size: size}
+	gathering.EnsureLinks().Awaits = broker.Group{ID: "g", Queue: queue, Size: size}
 	return gathering, members
 }
 
@@ -225,7 +225,7 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateDelayed, record(t, b, then, "gathering").State)
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 6)
-			list, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+			list, err := b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 			require.NoError(t, err)
 			require.Equal(t, make([]*broker.Record, 7), list)
 
@@ -254,8 +254,8 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateQueued, record(t, b, then, "gathering").State)
 
 			got = takeAll(t, s, then, 1)
-			require.Equal(t, gathering.Links.OrZero().Gathers, got[0].Links.OrZero().Gathers)
-			list, err = b.Members(t.Context(), got[0].Links.OrZero().Gathers)
+			require.Equal(t, gathering.Links.OrZero().Awaits, got[0].Links.OrZero().Awaits)
+			list, err = b.Members(t.Context(), got[0].Links.OrZero().Awaits)
 			require.NoError(t, err)
 			var kinds, results []string
 			for i, r := range list {
@@ -272,7 +272,7 @@ func TestGroupEnds(t *testing.T) {
 			require.Positive(t, client.TTL(t.Context(), prefix(t)+":{q}:group:g").Val())
 			_, err = s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			_, err = b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+			_, err = b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 			require.ErrorIs(t, err, broker.ErrNoRecord)
 		})
 	}
@@ -286,12 +286,12 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("member-1", "q")))
 	require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate)
 	require.Equal(t, 1, length(t, b, "q"))
-	_, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+	_, err := b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	_, err = b.Record(t.Context(), "q", "gathering")
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:group:g").Val())
-	gathering.EnsureLinks().Gathers.Size = 2
+	gathering.EnsureLinks().Awaits.Size = 2
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "does not gather")
 	_, members = group("q", "q", 2)
 	members[1].EnsureLinks().Member = 0

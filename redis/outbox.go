@@ -336,8 +336,8 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // were any. Its place is noted anew, as its entry says that the members have ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.groups[0]
-	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Gathers
-	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.Group})
+	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Awaits
+	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {

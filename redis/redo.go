@@ -87,13 +87,13 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.work.Pipeline()
 	var removed []*goredis.IntCmd
-	var gathers []broker.Gather
+	var gathers []broker.Group
 	for _, entry := range entries {
 		letter := readDead(entry)
 		if _, ok := wanted[letter.ID]; ok {
 			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
 			if letter.Run != nil {
-				gathers = append(gathers, letter.Run.Links.OrZero().Gathers)
+				gathers = append(gathers, letter.Run.Links.OrZero().Awaits)
 			}
 		}
 	}
@@ -133,7 +133,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 		run.Attempt, run.Deliveries = 0, 0
 		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
 		// Before it can run: as long as a group whose members have just ended.
-		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
+		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
 		if run.Queue != q.name {
 			n += others.send(ctx, entry, run)
 			continue

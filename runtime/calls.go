@@ -45,7 +45,7 @@ func (b parentBroker) QueueGroup(ctx context.Context, then *broker.TaskRun, memb
 	return b.queue(ctx, callGroup, append([]*broker.TaskRun{then}, members...))
 }
 
-func (b parentBroker) Members(context.Context, broker.Gather) ([]*broker.Record, error) {
+func (b parentBroker) Members(context.Context, broker.Group) ([]*broker.Record, error) {
 	return nil, errors.New("ask for the members of a group: the consumer does that before a child process starts")
 }
 

@@ -228,14 +228,14 @@ func (s *session) wrap(handler Handler) Handler {
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.stored
 	memory := x.session.cfg.Codec.memory(run.Payload)
-	if run.Links != nil && run.Links.Gathers.Group != "" {
+	if run.Links != nil && run.Links.Awaits.ID != "" {
 		payload, err := x.session.gather(ctx, run)
 		if err != nil {
 			return nil, err
 		}
 		gathered := *run // the stored one keeps its own
 		gathered.Payload = payload
-		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGathered bounds it
+		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGroupResults bounds it
 		run = &gathered
 		x.secrets = x.duty.task.secretsOf(payload)
 	}

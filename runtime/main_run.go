@@ -227,7 +227,7 @@ func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
 	}
 	d.Parent, d.Root, d.Headers = run.ParentID, run.RootID, run.Headers
 	links := run.Links.OrZero()
-	d.Group, d.Gathers = links.Group, links.Gathers.Group
+	d.Group, d.Gathers = links.Group, links.Awaits.ID
 	if t := a.tasks.byName[run.Task]; t == nil {
 		d.ParamsError = fmt.Sprintf("%d bytes of a task that this program does not have", len(run.Payload))
 	} else if params, err := t.showParams(run.Payload); err != nil {

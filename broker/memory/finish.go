@@ -103,8 +103,8 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
 		l := deadLetter{DeadLetter: letter(o)}
-		if e.rare != nil && e.rare.gathers != nil {
-			l.group, e.rare.gathers = e.rare.gathers, nil
+		if e.rare != nil && e.rare.awaits != nil {
+			l.group, e.rare.awaits = e.rare.awaits, nil
 			b.lay(l.group, now)
 		}
 		q.dead.add(l, b.maxDead)

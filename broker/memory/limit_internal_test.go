@@ -30,7 +30,7 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 			})
 		}
 		require.NoError(t, b.QueueGroup(t.Context(), &broker.TaskRun{
-			ID: "then", Task: "task", Queue: "other", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q", Size: total}},
+			ID: "then", Task: "task", Queue: "other", Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q", Size: total}},
 		}, runs...))
 		for n := 0; n < total+1; {
 			got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q", "other"}, IO: 7})

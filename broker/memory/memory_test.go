@@ -115,9 +115,9 @@ func TestCallsAfterClose(t *testing.T) {
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
 		"QueueTick":   func() error { return b.QueueTick(ctx, newRuns(1)[0], time.Unix(1, 0)) },
 		"QueueGroup": func() error {
-			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q"}}})
+			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q"}}})
 		},
-		"Members":     func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
+		"Members":     func() error { _, err := b.Members(ctx, broker.Group{ID: "g", Queue: "q"}); return err },
 		"Pause":       func() error { return b.Pause(ctx, "q", true) },
 		"Disable":     func() error { return b.Disable(ctx, "q", "task", true) },
 		"Cancel":      func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },

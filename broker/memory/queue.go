@@ -33,7 +33,7 @@ type rare struct {
 	progress *broker.Progress // what it said last
 	group    *group           // it is a member of
 	member   int              // its place in it
-	gathers  *group           // it waits, or has waited, for
+	awaits   *group           // it is queued after
 	waits    bool             // it does still
 	spared   int              // deliveries that ended with a lease, but not with its consumer's life
 }
@@ -261,7 +261,7 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 	}
 	if e.rare != nil {
 		q.unlockKey(e)
-		e.rare.gathers.forget()
+		e.rare.awaits.forget()
 	}
 	if e.end != nil {
 		e.end.final = final

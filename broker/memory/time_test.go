@@ -225,10 +225,10 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := open(t, memory.Config{MaxDead: 2})
 		s := join(t, b, 365*24*time.Hour)
-		die := func(id string) broker.Gather {
+		die := func(id string) broker.Group {
 			t.Helper()
 			then, member := newRuns(1)[0], newRuns(1)[0]
-			then.ID, then.Links = id, &broker.Links{Gathers: broker.Gather{Group: "of-" + id, Queue: "q", Size: 1}}
+			then.ID, then.Links = id, &broker.Links{Awaits: broker.Group{ID: "of-" + id, Queue: "q", Size: 1}}
 			member.Links = &broker.Links{Group: "of-" + id}
 			require.NoError(t, b.QueueGroup(t.Context(), then, member))
 			for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead} {
@@ -237,7 +237,7 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 				_, err = s.Finish(t.Context(), broker.Outcome{Run: runs[0], Verdict: verdict})
 				require.NoError(t, err)
 			}
-			return then.Links.Gathers
+			return then.Links.Awaits
 		}
 		first := die("first")
 		elapse(broker.GroupKept - 1)
