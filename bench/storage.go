@@ -113,11 +113,11 @@ func (d *depthSpent) round(ctx context.Context, e *environment, session broker.S
 		for i, r := range runs {
 			outcomes[i].Run = r
 		}
-		fenced, err := session.Finish(ctx, outcomes...)
+		done, err := session.Finish(ctx, outcomes...)
 		if err != nil {
 			return err
 		}
-		d.tasks += float64(len(runs) - len(fenced))
+		d.tasks += float64(len(runs) - len(done.Fenced))
 	}
 	d.took += time.Since(start)
 	var err error

@@ -79,7 +79,13 @@ type Leaser interface {
 	// lately, it may leave the sessions another lease to return in. It may run in many processes at once,
 	// works in pages, does not let one unreadable run stop the rest, and returns how
 	// many runs it gave back.
-	Recover(ctx context.Context, queues []string) (int, error)
+	Recover(ctx context.Context, queues []string) (Recovered, error)
+}
+
+// Recovered is what [Leaser.Recover] did.
+type Recovered struct {
+	Runs    int                // how many it gave back
+	Skipped []SkippedDuplicate // of outcomes of sessions that died, see [Finished]
 }
 
 // Session is one consumer's hold on the runs it took. Methods may be called
@@ -105,11 +111,27 @@ type Session interface {
 	// Repeating a Finish whose reply was lost is safe: what the first call
 	// applied is then reported as fenced. The runtime takes an error for a
 	// passing one and tries again until the lease is lost.
-	Finish(ctx context.Context, outcomes ...Outcome) (fenced []*TaskRun, err error)
+	Finish(ctx context.Context, outcomes ...Outcome) (Finished, error)
 
 	// Leave gives back what the session still holds, with Deliveries as they
 	// were before it was taken, and ends it.
 	Leave(ctx context.Context) error
+}
+
+// Finished is what [Session.Finish] did.
+type Finished struct {
+	Fenced []*TaskRun // runs that the session no longer held, whose outcomes were not applied
+
+	// Skipped are the runs of Next that were not queued, as duplicates, also beside an
+	// error. A broker that queues Next after Finish has returned reports what it
+	// skipped by a later Finish or Recover.
+	Skipped []SkippedDuplicate
+}
+
+// SkippedDuplicate is a run of an outcome's Next that was not queued, as a duplicate.
+type SkippedDuplicate struct {
+	Run    *TaskRun // its Payload and Links may be missing
+	LiveID string   // the id of the live run that has its id, or its unique key
 }
 
 // Want is what a consumer has room for.
@@ -185,12 +207,6 @@ type Clock interface {
 type Policies interface {
 	// Policed reports that the broker does so.
 	Policed() bool
-
-	// LeftOut returns which of outcomes' Next were left out as duplicates, as
-	// far as this value of the broker has found that since it was asked last: in
-	// a Finish, or in a Recover that went on with another's. It keeps at most
-	// MaxLeftOut of them.
-	LeftOut() []LeftOut
 }
 
 // Groups is a broker that queues a run once a group of others has ended. Its

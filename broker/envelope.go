@@ -18,8 +18,7 @@ const (
 	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
 	MaxLimits  = 4    // of one run
 	MaxGroup   = 10_000
-	MaxThen    = 16   // continuations of one run, and how many follow each other
-	MaxLeftOut = 1000 // what Policies.LeftOut has to tell
+	MaxThen    = 16 // continuations of one run, and how many follow each other
 
 	// MaxGroupResults bounds what the members of a group ended with, results and
 	// failures together, in bytes: whoever gathers them has all of it in memory.

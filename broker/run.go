@@ -186,8 +186,8 @@ type Outcome struct {
 
 	// Next are runs that a success queues, in the same step, so that they are
 	// queued if and only if it counts. They may be for other queues. One that is
-	// a duplicate is left out; of the run itself, which has ended, none is. Of
-	// what was left out [Policies.LeftOut] tells, and if it has Keep, and no live
+	// a duplicate is skipped; of the run itself, which has ended, none is. What was
+	// skipped [Finished] reports, and if it has Keep, and no live
 	// run with its id has a record, its own is that it failed as FailureDuplicate.
 	// When one of them cannot be stored none is, see [Outcome.Storable].
 	Next []*TaskRun
@@ -225,12 +225,6 @@ func (o *Outcome) deadOf(message string) *Outcome {
 	return &Outcome{Run: o.Run, Verdict: Dead, Failure: &Failure{
 		Kind: FailureFailed, Message: message + ", then queue the run before it again (dead retry)",
 	}}
-}
-
-// LeftOut is a run that was to follow another, and was a duplicate.
-type LeftOut struct {
-	Run *TaskRun // its payload and links may be missing
-	By  string   // the id of the live run that has its id, or its unique key
 }
 
 // Failure is why a run did not succeed.

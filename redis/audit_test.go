@@ -72,12 +72,12 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 	t.Helper()
 	n := map[string]int{}
 	finish := func(list []*broker.TaskRun) {
-		fenced, err := q.session.Finish(t.Context(), succeeded(list)...)
+		done, err := q.session.Finish(t.Context(), succeeded(list)...)
 		require.NoError(t, err)
 		for _, r := range list {
 			n[r.ID]++
 		}
-		for _, r := range fenced {
+		for _, r := range done.Fenced {
 			n[r.ID]--
 		}
 	}
@@ -111,9 +111,9 @@ var damages = []struct {
 		},
 		redis.AuditReport{Runs: 10, UnlistedBatches: 1},
 		func(t *testing.T, q *broken) {
-			n, err := q.b.Recover(t.Context(), []string{"q"})
+			recovered, err := q.b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-			require.Equal(t, 3, n)
+			require.Equal(t, 3, recovered.Runs)
 		},
 	},
 	{

@@ -19,9 +19,9 @@ func deadSession(t *testing.T, b *redis.Broker, n int, do func(s broker.Session,
 	do(s, takeAll(t, s, "q", n))
 	back := 0
 	require.Eventually(t, func() bool {
-		m, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		back += m
+		back += recovered.Runs
 		return back == n
 	}, 5*time.Second, time.Millisecond)
 }
@@ -39,9 +39,9 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 	begin := func(s broker.Session, runs []*broker.TaskRun) { begins(t, s, runs[0]) }
 	handBack := func(s broker.Session, r *broker.TaskRun) {
 		r.Deliveries--
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	for _, c := range []struct {
 		name string
@@ -91,9 +91,9 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 1)
 			require.Equal(t, c.want, got[0].Deliveries)
-			fenced, err := s.Finish(t.Context(), succeeded(got)...)
+			done, err := s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			require.Empty(t, fenced)
+			require.Empty(t, done.Fenced)
 		})
 	}
 }

@@ -144,9 +144,9 @@ func finishAs(verdict broker.Verdict, delay time.Duration) func(*testing.T, *red
 		if verdict != broker.Succeeded {
 			o.Failure = &broker.Failure{Kind: broker.FailureFailed}
 		}
-		fenced, err := s.Finish(t.Context(), o)
+		done, err := s.Finish(t.Context(), o)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 }
 
@@ -168,9 +168,9 @@ func TestCancelRaces(t *testing.T) {
 		verdict := []broker.Verdict{broker.Succeeded, broker.Dead, broker.Retry}[i%3]
 		all.Go(func() { cancelled = b.Cancel(context.Background(), "q", id, stopped) })
 		all.Go(func() {
-			list, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
+			done, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 			if err == nil {
-				fenced = len(list)
+				fenced = len(done.Fenced)
 			}
 		})
 		if i%2 == 0 {

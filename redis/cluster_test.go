@@ -143,9 +143,9 @@ func testHostileNamesOnACluster(t *testing.T, c *redistest.Cluster) {
 	for i, r := range first {
 		outcomes[i] = broker.Outcome{Run: r, Verdict: []broker.Verdict{broker.Retry, broker.Dead, broker.Succeeded}[i%3]}
 	}
-	fenced, err := s.Finish(t.Context(), outcomes...)
+	done, err := s.Finish(t.Context(), outcomes...)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	_, err = b.Recover(t.Context(), names)
 	require.NoError(t, err)
 	for len(second) < len(names) {

@@ -217,9 +217,9 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 		_, err = late.Take(within(t, 5*time.Second), broker.Want{Queues: []string{queue}, IO: 2})
 		require.NoError(t, err)
 		require.Eventually(t, func() bool {
-			n, err := b.Recover(t.Context(), queues)
+			recovered, err := b.Recover(t.Context(), queues)
 			require.NoError(t, err)
-			return n == 2
+			return recovered.Runs == 2
 		}, 5*time.Second, 5*time.Millisecond)
 		require.ErrorIs(t, late.Renew(t.Context()), broker.ErrLeaseLost)
 	}
@@ -236,9 +236,9 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 				ended++
 			}
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	for _, queue := range queues {
 		useControls(t, b, queue)

@@ -86,9 +86,9 @@ func (p *past) take(n int) []*broker.TaskRun {
 
 func (p *past) finish(outcomes ...broker.Outcome) {
 	p.Helper()
-	fenced, err := p.session.Finish(within(p, 5*time.Second), outcomes...)
+	done, err := p.session.Finish(within(p, 5*time.Second), outcomes...)
 	require.NoError(p, err)
-	require.Empty(p, fenced)
+	require.Empty(p, done.Fenced)
 }
 
 // renewUntil renews the lease as a consumer does, until it is so.

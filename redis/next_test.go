@@ -31,17 +31,17 @@ func TestNextIsQueuedWithASuccess(t *testing.T) {
 		return []*broker.TaskRun{ownKept("same", "q"), run("plain", "other"), ownKept("live", "other"), later}
 	}
 	for _, verdict := range []broker.Verdict{broker.Dead, broker.Dropped} {
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[int(verdict)], Verdict: verdict, Next: next()})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: got[int(verdict)], Verdict: verdict, Next: next()})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	require.Zero(t, length(t, b, "q"), "nothing follows what has not succeeded")
 	for range 2 {
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next()})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next()})
 		require.NoError(t, err)
 		require.Equal(t, 1, length(t, b, "q"))
 		require.Equal(t, 3, length(t, b, "other"))
-		if len(fenced) > 0 { // the second time it is
+		if len(done.Fenced) > 0 { // the second time it is
 			break
 		}
 	}
@@ -65,9 +65,9 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 				s := join(t, mover, time.Minute)
 				got := takeAll(t, s, "q", 1)
 				require.NoError(t, mover.QueueTasks(t.Context(), ownKept("warm", "other")), "the script is known, and the queue announced")
-				fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{run("warm2", "q")}})
+				done, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{run("warm2", "q")}})
 				require.NoError(t, err)
-				require.Empty(t, fenced)
+				require.Empty(t, done.Fenced)
 				got = takeAll(t, s, "q", 1)
 
 				list := make([]*broker.TaskRun, 5)
@@ -99,9 +99,9 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 	}
 }
 
-// TestLeftOutIsDecidedOnce cuts off a mover after the step that leaves runs out:
+// TestSkippedIsDecidedOnce cuts off a mover after the step that skips runs:
 // though what was in their way ends then, they are not queued by who goes on.
-func TestLeftOutIsDecidedOnce(t *testing.T) {
+func TestSkippedIsDecidedOnce(t *testing.T) {
 	for _, queue := range []string{"q", "other"} {
 		t.Run("to "+queue, func(t *testing.T) {
 			mover, l := openLossy(t, shared)
@@ -122,23 +122,21 @@ func TestLeftOutIsDecidedOnce(t *testing.T) {
 			next := []*broker.TaskRun{ownKept("by-id", queue), ownKept("late", queue), run("new", queue)}
 			next[1].Rules = live[1].Rules
 			l.lose(1000, "pexpire")
-			_, err := s.Finish(t.Context(), broker.Outcome{Run: held["first"], Next: next})
+			done, err := s.Finish(t.Context(), broker.Outcome{Run: held["first"], Next: next})
 			require.NoError(t, err)
 			l.lose(0, "none")
-			byLate := func() (by []string) {
-				for _, left := range mover.LeftOut() {
-					by = append(by, left.Run.ID+" by "+left.By)
-				}
-				return by
+			var by []string
+			for _, skipped := range done.Skipped {
+				by = append(by, skipped.Run.ID+" by "+skipped.LiveID)
 			}
-			require.Equal(t, []string{"by-id by by-id", "late by by-key"}, byLate())
+			require.Equal(t, []string{"by-id by by-id", "late by by-key"}, by)
 			_, err = s.Finish(t.Context(), succeeded([]*broker.TaskRun{held["by-id"], held["by-key"]})...)
 			require.NoError(t, err)
-			_, err = b.Recover(t.Context(), []string{"q"})
+			recovered, err := b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
 			require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
 			require.Equal(t, 1, length(t, b, queue), "what was new")
-			require.Empty(t, b.LeftOut(), "it was decided and told by another")
+			require.Empty(t, recovered.Skipped, "it was decided and reported by another")
 			require.Equal(t, &broker.Failure{Kind: broker.FailureDuplicate, Message: "by-key"}, record(t, b, queue, "late").Failure)
 			require.Equal(t, broker.StateSucceeded, record(t, b, queue, "by-id").State, "the record is that of the live run")
 		})

@@ -268,7 +268,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	}
 	g.canRetry = true
 	if run.Keep > 0 && !gathers {
-		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openLeftOut(startRecord(nil, broker.StateFailed), run))
+		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openSkipped(startRecord(nil, broker.StateFailed), run))
 	}
 	switch {
 	case gathers && s.to == from:
@@ -408,7 +408,7 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 		case g.verdict == sourceGone:
 			over = append(over, s.entries[i])
 		case errors.Is(g.result, broker.ErrDuplicate):
-			m.b.leaveOut(s.runs[i], g.result)
+			m.b.skipped.note(s.runs[i], g.result)
 			over = append(over, s.entries[i])
 		default:
 			failed = errors.Join(failed, g.result)

@@ -37,9 +37,9 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 		next = append(next, run(fmt.Sprintf("next-%d", i), []string{"q", "other"}[i%2]))
 	}
 	limit("~"+base+":queues", "~"+base+":{q}:*", "~"+base+":{other}:*")
-	fenced, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+	done, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.ErrorContains(t, err, "to queue away: ")
 	require.ErrorContains(t, err, "to queue gone: ")
@@ -185,9 +185,9 @@ func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 	ctx := within(t, 30*time.Second)
 	for i, r := range got {
 		next := []*broker.TaskRun{run(fmt.Sprintf("next-%d", i), []string{"other", "q"}[i%2])}
-		fenced, err := s.Finish(ctx, broker.Outcome{Run: r, Next: next})
+		done, err := s.Finish(ctx, broker.Outcome{Run: r, Next: next})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	<-reached
 	require.NoError(t, ctx.Err(), "they did not wait for what is held back")
@@ -395,9 +395,9 @@ func TestMuchThatStaysIsReadInParts(t *testing.T) {
 	got := takeAll(t, s, "q", 3)
 	end := func(next ...*broker.TaskRun) {
 		t.Helper()
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 		got = got[1:]
 	}
 	next := runs("away", many)

@@ -47,9 +47,9 @@ func now(t *testing.T, s broker.Session, n int) []*broker.TaskRun {
 
 func finishAll(t *testing.T, s broker.Session, list []*broker.TaskRun) {
 	t.Helper()
-	fenced, err := s.Finish(t.Context(), succeeded(list)...)
+	done, err := s.Finish(t.Context(), succeeded(list)...)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 }
 
 // requireEmpty: of what is kept for lines, nothing is left once all has ended.
@@ -281,9 +281,9 @@ func TestALapsedSessionsPlacesComeBack(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
 	require.Equal(t, []string{"a", "b"}, ids(now(t, dead, 5)))
 	require.Eventually(t, func() bool {
-		n, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		return n == 2
+		return recovered.Runs == 2
 	}, 5*time.Second, 5*time.Millisecond)
 	got := now(t, s, 5)
 	require.Equal(t, []string{"a", "b"}, ids(got), "they are the first of their line again")

@@ -221,9 +221,9 @@ func openRecord(b []byte, run *broker.TaskRun) []byte {
 	return appendMap(b, run, failureFields)
 }
 
-// openLeftOut is the record of a run that was left out as a duplicate, but for the
+// openSkipped is the record of a run that was skipped as a duplicate, but for the
 // id of the run in its way, which the script puts behind it.
-func openLeftOut(b []byte, run *broker.TaskRun) []byte {
+func openSkipped(b []byte, run *broker.TaskRun) []byte {
 	b = openRecord(b, run)
 	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
 	b = codec.AppendBytes(codec.AppendString(b, "fs"), nil)

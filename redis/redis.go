@@ -117,7 +117,7 @@ type Broker struct {
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
-	left     leftOuts
+	skipped  skipped
 	damage   damages
 	mends    sync.Map // of *mending by what opens the queue's keys
 	sessions sessions

@@ -64,8 +64,8 @@ func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 	}
 }
 
-// TestRunThatFollowsIsLeftOutForALargeCallThatIsStored, before its runs were moved.
-func TestRunThatFollowsIsLeftOutForALargeCallThatIsStored(t *testing.T) {
+// TestRunThatFollowsIsSkippedForALargeCallThatIsStored, before its runs were moved.
+func TestRunThatFollowsIsSkippedForALargeCallThatIsStored(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)

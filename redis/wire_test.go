@@ -255,9 +255,9 @@ func takeOne(t *testing.T, b *redis.Broker, r *broker.TaskRun) (broker.Session, 
 // finish ends what takeOne took.
 func finish(t *testing.T, s broker.Session, o broker.Outcome) {
 	t.Helper()
-	fenced, err := s.Finish(t.Context(), o)
+	done, err := s.Finish(t.Context(), o)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	require.NoError(t, s.Leave(t.Context()))
 }
 

@@ -95,9 +95,9 @@ func (b stuck) Join(ctx context.Context, lease time.Duration) (broker.Session, e
 	return stuckSession{s}, err
 }
 
-func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) (broker.Finished, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return broker.Finished{}, ctx.Err()
 }
 
 // TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver: that waits while the

@@ -137,14 +137,12 @@ func (s *session) apply(ctx context.Context, q *outgoing, a *aside, batch []brok
 func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool) error {
 	try, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
-	fenced, err := s.lease.Finish(try, batch...)
+	done, err := s.lease.Finish(try, batch...)
+	s.reportSkipped(done.Skipped...)
 	if err != nil {
 		return err
 	}
-	s.logFenced(fenced, again)
-	if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
-		s.tellLeftOut()
-	}
+	s.logFenced(done.Fenced, again)
 	return nil
 }
 

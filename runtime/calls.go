@@ -65,9 +65,6 @@ func (b parentBroker) queue(ctx context.Context, method string, runs []*broker.T
 // Policed leaves it to the parent's broker, which is asked when a run is queued.
 func (b parentBroker) Policed() bool { return true }
 
-// LeftOut is the consumer's to ask.
-func (b parentBroker) LeftOut() []broker.LeftOut { return nil }
-
 func (b parentBroker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
 	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err

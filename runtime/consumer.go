@@ -159,7 +159,7 @@ type Consumer struct {
 	logger  *slog.Logger
 	notices notices
 	trials  trials
-	leftOut leftOutNews
+	skipped skipEvents
 	// stopHint, unless it is nil, is put behind what is logged when a stop begins.
 	stopHint func() string
 	running  atomic.Bool
@@ -272,7 +272,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	stopRecovery()
 	loops.Wait()
 	c.tellDamaged()
-	c.tellRest()
+	c.drainSkipEvents()
 	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

@@ -14,11 +14,6 @@ import (
 type coreSession struct {
 	broker broker.Broker
 	kinds  [2]bool // of the consumer's tasks
-	tell   func(broker.LeftOut)
-}
-
-func newCoreSession(b broker.Broker, kinds [2]bool, tell func(broker.LeftOut)) broker.Session {
-	return coreSession{b, kinds, tell}
 }
 
 func (s coreSession) ID() string                  { return "core" }
@@ -41,7 +36,7 @@ func (s coreSession) Take(ctx context.Context, want broker.Want) ([]*broker.Task
 	return runs, err
 }
 
-func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	for _, o := range outcomes {
 		for i, next := range o.Next {
 			if next == nil {
@@ -49,10 +44,10 @@ func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]
 			}
 			err := s.broker.QueueTasks(ctx, next)
 			if err != nil && !errors.Is(err, broker.ErrDuplicate) {
-				return nil, err
+				return done, err
 			}
-			if err != nil { // who is in its way can only be one with its id: such brokers have no unique keys
-				s.tell(broker.LeftOut{Run: next, By: next.ID})
+			if err != nil { // the live run has its id: such brokers have no unique keys
+				done.Skipped = append(done.Skipped, broker.SkippedDuplicate{Run: next, LiveID: next.ID})
 			}
 			o.Next[i] = nil // for when Finish is tried again because of another
 		}
@@ -62,11 +57,11 @@ func (s coreSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]
 		again := *o.Run
 		again.Receipt, again.OwnID, again.Delay, again.Due = nil, false, o.Delay, time.Time{}
 		if err := s.broker.QueueTasks(ctx, &again); err != nil {
-			return nil, err
+			return done, err
 		}
 		o.Run.Receipt = queuedAgain
 	}
-	return nil, nil
+	return done, nil
 }
 
 // queuedAgain marks a retry that is done, for when Finish is tried again

@@ -80,9 +80,9 @@ func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broke
 	}
 }
 
-// leftOut is the error of who asks for a run that was to follow another and was
-// left out; nil for any other record.
-func leftOut(record *broker.Record) error {
+// skippedError is the error of a run that was to follow another and was
+// skipped as a duplicate; nil for any other record.
+func skippedError(record *broker.Record) error {
 	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
 		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,
 			&DuplicateError{Runs: []broker.Duplicate{{ID: f.Message}}})
@@ -100,73 +100,70 @@ func (h *Handle[R]) statusBefore(before Status) Status {
 	return s
 }
 
-// leftOutNews is what the application is still to be told of runs that were to
-// follow others and were left out. No run's goroutine is there for that, and what
-// the application is asked may take its time, or end the goroutine.
-type leftOutNews struct {
+// skipEvents are the events of skipped runs on their way to OnEvent. They have no
+// goroutine of a run's, and the application's OnEvent may block, or end the goroutine
+// that calls it.
+type skipEvents struct {
 	mu   sync.Mutex
-	list []broker.LeftOut
-	busy bool // somebody tells
+	list []broker.SkippedDuplicate
+	busy bool // a goroutine calls OnEvent
 	all  sync.WaitGroup
 }
 
-// tellLeftOut tells of runs that were left out, as far as the broker has found
-// some.
-func (c *Consumer) tellLeftOut() {
-	if policies, ok := c.broker.(broker.Policies); ok {
-		c.tellOf(policies.LeftOut()...)
-	}
-}
+// maxSkipEvents bounds the events that wait for an OnEvent that is slow.
+const maxSkipEvents = 1000
 
-// tellOf tells of runs that were left out, soon.
-func (c *Consumer) tellOf(left ...broker.LeftOut) {
-	for _, l := range left {
-		c.notices.say(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", l.Run, "after", l.Run.ParentID, "live", l.By)
+// reportSkipped logs runs that were skipped as duplicates, and has OnEvent called for
+// them, without waiting for it.
+func (c *Consumer) reportSkipped(skipped ...broker.SkippedDuplicate) {
+	for _, d := range skipped {
+		c.notices.say(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", d.Run, "after", d.Run.ParentID, "live", d.LiveID)
 	}
-	if len(left) == 0 || c.cfg.OnEvent == nil {
+	if len(skipped) == 0 || c.cfg.OnEvent == nil {
 		return
 	}
-	n := &c.leftOut
+	n := &c.skipped
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.list = append(n.list, left[:min(len(left), broker.MaxLeftOut-len(n.list))]...)
-	c.tellNext()
+	n.list = append(n.list, skipped[:min(len(skipped), maxSkipEvents-len(n.list))]...)
+	c.nextSkipEvent()
 }
 
-// tellNext has the next of them told, unless one is already. The lock is held.
-func (c *Consumer) tellNext() {
-	n := &c.leftOut
+// nextSkipEvent has OnEvent called for the next run, unless it is already. The lock is
+// held.
+func (c *Consumer) nextSkipEvent() {
+	n := &c.skipped
 	if n.busy || len(n.list) == 0 {
 		return
 	}
-	left := n.list[0]
+	skipped := n.list[0]
 	n.busy, n.list = true, n.list[1:]
 	n.all.Go(func() {
 		defer func() { // also when OnEvent calls runtime.Goexit
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.busy = false
-			c.tellNext()
+			c.nextSkipEvent()
 		}()
-		c.tellOneLeftOut(left)
+		c.skipEvent(skipped)
 	})
 }
 
-// tellRest waits until all is told, but not for an application that does not
-// listen.
-func (c *Consumer) tellRest() {
+// drainSkipEvents waits until OnEvent was called for all, but not for one that does not
+// return.
+func (c *Consumer) drainSkipEvents() {
 	told := make(chan struct{})
-	go func() { c.leftOut.all.Wait(); close(told) }()
+	go func() { c.skipped.all.Wait(); close(told) }()
 	if !within(told, stopTimeout/4) {
 		c.logger.Warn("OnEvent does not return from being told of a run that was left out")
 	}
 }
 
-func (c *Consumer) tellOneLeftOut(left broker.LeftOut) {
+func (c *Consumer) skipEvent(skipped broker.SkippedDuplicate) {
 	run := new(Run)
-	run.init(left.Run, time.Time{})
+	run.init(skipped.Run, time.Time{})
 	c.tell(Event{Kind: RunDropped, Run: run, Err: &RunError{
-		Task: left.Run.Task, ID: left.Run.ID, Kind: Duplicate,
-		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: left.By}}}).Error(),
+		Task: skipped.Run.Task, ID: skipped.Run.ID, Kind: Duplicate,
+		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: skipped.LiveID}}}).Error(),
 	}})
 }

@@ -77,7 +77,7 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	if err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
-	if err := leftOut(record); err != nil {
+	if err := skippedError(record); err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	if record.State != broker.StateSucceeded {
@@ -110,7 +110,7 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 		record, err = h.awaitOwn(ctx, 0)
 	}
 	if err == nil {
-		err = leftOut(record)
+		err = skippedError(record)
 	}
 	if err != nil {
 		return Status{}, err

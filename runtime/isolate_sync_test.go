@@ -63,18 +63,19 @@ func (s *lameSession) Take(ctx context.Context, want broker.Want) ([]*broker.Tas
 	return runs, err
 }
 
-func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
-	var fenced []*broker.TaskRun
+func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	var all broker.Finished
 	var failed error
 	for _, o := range outcomes {
 		if err := s.l.fail(ctx, o.Run.Queue); err != nil {
 			failed = err
 			continue
 		}
-		f, err := s.Session.Finish(ctx, o)
-		fenced, failed = append(fenced, f...), errors.Join(failed, err)
+		done, err := s.Session.Finish(ctx, o)
+		all.Fenced, all.Skipped = append(all.Fenced, done.Fenced...), append(all.Skipped, done.Skipped...)
+		failed = errors.Join(failed, err)
 	}
-	return fenced, failed
+	return all, failed
 }
 
 // Heartbeat hears of the runs of the other queues, beside its error.
@@ -163,10 +164,10 @@ func (p *picky) Join(ctx context.Context, lease time.Duration) (broker.Session, 
 	return &pickySession{s, p}, err
 }
 
-func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	if id := s.p.refuses.Load(); id != nil && slices.ContainsFunc(outcomes, func(o broker.Outcome) bool { return o.Run.ID == *id }) {
 		s.p.tried.Add(1)
-		return nil, s.p.why
+		return broker.Finished{}, s.p.why
 	}
 	return s.Session.Finish(ctx, outcomes...)
 }

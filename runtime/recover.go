@@ -27,11 +27,11 @@ func (c *Consumer) recoverLoop(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		n, err := leaser.Recover(ctx, c.queues.names())
-		c.tellLeftOut()
+		recovered, err := leaser.Recover(ctx, c.queues.names())
+		c.reportSkipped(recovered.Skipped...)
 		c.tellDamaged()
-		if n > 0 {
-			c.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
+		if recovered.Runs > 0 {
+			c.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", recovered.Runs)
 		}
 		if err != nil && ctx.Err() == nil {
 			c.logger.Warn("cannot look for runs of dead consumers, trying again", "error", err)

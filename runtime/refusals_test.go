@@ -211,12 +211,12 @@ func (d *deaf) Join(ctx context.Context, lease time.Duration) (broker.Session, e
 	return &deafSession{s, d}, err
 }
 
-func (s *deafSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
-	fenced, err := s.Session.Finish(ctx, outcomes...)
+func (s *deafSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	done, err := s.Session.Finish(ctx, outcomes...)
 	if s.d.once.CompareAndSwap(false, true) {
-		return nil, errors.New("reply lost")
+		return broker.Finished{}, errors.New("reply lost")
 	}
-	return fenced, err
+	return done, err
 }
 
 func TestALostReplyIsNoLostLease(t *testing.T) {

@@ -180,7 +180,7 @@ func TestSchedulesGoOnWhoseTicksAreLost(t *testing.T) {
 	goOn("with a key of another type")
 }
 
-// TestOverlapsOnRedis is TestATickIsLeftOutWhileAnEarlierRunLives there.
+// TestOverlapsOnRedis is TestATickIsSkippedWhileAnEarlierRunLives there.
 func TestOverlapsOnRedis(t *testing.T) {
 	t.Parallel() // it mostly waits
 	b := openRedis(t, redistest.Start(t))

@@ -209,9 +209,9 @@ func TestSchedulesMadeAtRunTimeSurviveRestarts(t *testing.T) {
 	})
 }
 
-// TestATickIsLeftOutWhileAnEarlierRunLives holds //task:overlap skip over the
+// TestATickIsSkippedWhileAnEarlierRunLives holds //task:overlap skip over the
 // embedded broker; TestOverlapsOnRedis does over Redis.
-func TestATickIsLeftOutWhileAnEarlierRunLives(t *testing.T) {
+func TestATickIsSkippedWhileAnEarlierRunLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var j journal

@@ -131,7 +131,7 @@ func timeOfEnd(ctx context.Context) func() time.Time {
 func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := c.broker.(broker.Leaser)
 	if !ok {
-		return newCoreSession(c.broker, c.kinds, func(left broker.LeftOut) { c.tellOf(left) }), time.Now(), nil
+		return coreSession{c.broker, c.kinds}, time.Now(), nil
 	}
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, joinTimeout)

@@ -446,9 +446,9 @@ func (f *fleet) kill(n int, kind taskrt.FailureKind) (ids []string) {
 		require.NoError(f.t, err)
 		for _, run := range runs {
 			ids = append(ids, run.ID)
-			fenced, err := s.Finish(f.ctx, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &broker.Failure{Kind: kind, Message: "told\nto"}})
+			done, err := s.Finish(f.ctx, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &broker.Failure{Kind: kind, Message: "told\nto"}})
 			require.NoError(f.t, err)
-			require.Empty(f.t, fenced)
+			require.Empty(f.t, done.Fenced)
 		}
 	}
 	require.NoError(f.t, s.Leave(f.ctx))

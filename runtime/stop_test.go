@@ -46,9 +46,9 @@ func (s downSession) Renew(ctx context.Context) error {
 	return s.Session.Renew(ctx)
 }
 
-func (s downSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s downSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	if s.d.now.Load() {
-		return nil, errDown
+		return broker.Finished{}, errDown
 	}
 	return s.Session.Finish(ctx, outcomes...)
 }

@@ -187,21 +187,21 @@ func (f *fixture) takesNothing(s broker.Session, queues ...string) {
 // finish applies outcomes that must all count.
 func (f *fixture) finish(s broker.Session, outcomes ...broker.Outcome) {
 	f.Helper()
-	fenced, err := s.Finish(f.ctx(), outcomes...)
+	done, err := s.Finish(f.ctx(), outcomes...)
 	require.NoError(f, err, "Finish")
-	require.Empty(f, ids(fenced), "fenced runs that the session holds")
+	require.Empty(f, ids(done.Fenced), "fenced runs that the session holds")
 }
 
 // finishFenced applies outcomes that must all be refused.
 func (f *fixture) finishFenced(s broker.Session, outcomes ...broker.Outcome) {
 	f.Helper()
-	fenced, err := s.Finish(f.ctx(), outcomes...)
+	done, err := s.Finish(f.ctx(), outcomes...)
 	require.NoError(f, err, "Finish of runs that the session does not hold")
 	want := make([]string, len(outcomes))
 	for i, o := range outcomes {
 		want[i] = o.Run.ID
 	}
-	require.ElementsMatch(f, want, ids(fenced), "fenced runs that the session does not hold")
+	require.ElementsMatch(f, want, ids(done.Fenced), "fenced runs that the session does not hold")
 }
 
 func succeeded(runs ...*broker.TaskRun) []broker.Outcome {
@@ -217,9 +217,9 @@ func (f *fixture) lapse(n int, queues ...string) {
 	f.Helper()
 	got := 0
 	f.eventually(func() bool {
-		back, err := f.leaser().Recover(f.ctx(), queues)
+		recovered, err := f.leaser().Recover(f.ctx(), queues)
 		require.NoError(f, err, "Recover")
-		got += back
+		got += recovered.Runs
 		return got >= n
 	}, "Recover gives %d runs back", n)
 	require.Equal(f, n, got, "runs that Recover gave back")

@@ -493,8 +493,8 @@ func groupBig(f *fixture) {
 				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Links.OrZero().Member)})
 			}
 			seen.add(runs...)
-			if fenced, err := s.Finish(stop, outcomes...); err != nil || len(fenced) > 0 {
-				return errors.Join(err, errFenced(fenced))
+			if done, err := s.Finish(stop, outcomes...); err != nil || len(done.Fenced) > 0 {
+				return errors.Join(err, errFenced(done.Fenced))
 			}
 		}
 		return nil

@@ -27,9 +27,9 @@ func (f *fixture) holdFor(keep func(), queues ...string) {
 		keep()
 		require.Less(f, time.Since(last), shortHold, "the machine is too slow: time between two renewals of a lease of %v", shortHold)
 		last = time.Now()
-		back, err := f.leaser().Recover(f.ctx(), queues)
+		recovered, err := f.leaser().Recover(f.ctx(), queues)
 		require.NoError(f, err, "Recover")
-		require.Zero(f, back, "runs given back of a lease that is kept")
+		require.Zero(f, recovered.Runs, "runs given back of a lease that is kept")
 		f.pass(shortHold / 8)
 	}
 }

@@ -22,11 +22,11 @@ func raceChecks() []check {
 // ends applies outcomes one by one and counts those that were applied.
 func ends(ctx context.Context, s broker.Session, ended *tally, outcomes ...broker.Outcome) error {
 	for _, o := range outcomes {
-		fenced, err := s.Finish(ctx, o)
+		done, err := s.Finish(ctx, o)
 		if err != nil {
 			return err
 		}
-		if len(fenced) == 0 && o.Verdict != broker.Retry {
+		if len(done.Fenced) == 0 && o.Verdict != broker.Retry {
 			ended.add(o.Run)
 		}
 	}

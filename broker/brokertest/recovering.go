@@ -62,9 +62,9 @@ func recoveredAfterLease(f *fixture) {
 	require.GreaterOrEqual(f, time.Since(start), shortHold-slack, "time until a lease of %v was recovered", shortHold)
 	require.Less(f, time.Since(start), shortHold+prompt, "time until a lease of %v was recovered", shortHold)
 	require.Equal(f, 1, f.length("q"), "length after the run was given back")
-	back, err := f.leaser().Recover(f.ctx(), []string{"q"})
+	recovered, err := f.leaser().Recover(f.ctx(), []string{"q"})
 	require.NoError(f, err, "Recover")
-	require.Zero(f, back, "runs given back when all were already")
+	require.Zero(f, recovered.Runs, "runs given back when all were already")
 }
 
 func recoveredAtHead(f *fixture) {
@@ -244,11 +244,11 @@ func recoverRace(f *fixture) {
 	stop := f.within(endurance)
 	f.each(sweepers, func(int) error {
 		for back.Load() < total && stop.Err() == nil {
-			n, err := f.leaser().Recover(stop, []string{"q"})
+			recovered, err := f.leaser().Recover(stop, []string{"q"})
 			if err != nil {
 				return err
 			}
-			back.Add(int64(n))
+			back.Add(int64(recovered.Runs))
 		}
 		return nil
 	})

@@ -197,8 +197,8 @@ func cancelledTakeLosesNothing(f *fixture) {
 			case err != nil:
 				return err
 			}
-			if fenced, err := s.Finish(stop, succeeded(got...)...); err != nil || len(fenced) > 0 {
-				return errors.Join(err, errFenced(fenced))
+			if done, err := s.Finish(stop, succeeded(got...)...); err != nil || len(done.Fenced) > 0 {
+				return errors.Join(err, errFenced(done.Fenced))
 			}
 		}
 		return nil

@@ -42,7 +42,7 @@ type Broker struct {
 	alarm  alarm
 	expiry expiryHeap
 
-	leftOut []broker.LeftOut
+	skipped []broker.SkippedDuplicate // by the Finish in hand
 }
 
 // New returns an empty broker with the defaults of [Config].

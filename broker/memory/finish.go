@@ -13,23 +13,23 @@ import (
 // Finish applies each outcome once and returns the runs the session holds no
 // longer. When one of the outcomes cannot be stored it returns an error that
 // says which, and has applied none.
-func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	for i := range outcomes {
 		if err := checkOutcome(&outcomes[i]); err != nil {
-			return nil, fmt.Errorf("finish run %d of %d: %w", i+1, len(outcomes), err)
+			return broker.Finished{}, fmt.Errorf("finish run %d of %d: %w", i+1, len(outcomes), err)
 		}
 	}
 	if err := s.b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("finish runs: %w", err)
+		return broker.Finished{}, fmt.Errorf("finish runs: %w", err)
 	}
 	defer s.b.mu.Unlock()
 	for i := range outcomes {
 		if f := s.holds(outcomes[i].Run); f != nil && !sameRun(&f.e.run, outcomes[i].Run) {
-			return nil, fmt.Errorf("finish run %s of queue %s: it is now run %.64q of queue %.64q",
+			return broker.Finished{}, fmt.Errorf("finish run %s of queue %s: it is now run %.64q of queue %.64q",
 				f.e.run.ID, f.e.run.Queue, outcomes[i].Run.ID, outcomes[i].Run.Queue)
 		}
 	}
-	var fenced []*broker.TaskRun
+	var done broker.Finished
 	now := s.b.now()
 	s.b.expire(now, len(outcomes))
 	for i := range outcomes {
@@ -42,9 +42,10 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*br
 			f.lost = false
 			s.lost--
 		}
-		fenced = append(fenced, o.Run)
+		done.Fenced = append(done.Fenced, o.Run)
 	}
-	return fenced, nil
+	done.Skipped, s.b.skipped = s.b.skipped, nil
+	return done, nil
 }
 
 // holds returns the delivery the run's receipt stands for if the session still
@@ -137,13 +138,13 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	}
 }
 
-// queueNext queues what a success queues. A duplicate is left out.
+// queueNext queues what a success queues. A duplicate is skipped.
 func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	for _, slab := range copyIn(next) {
 		for i := range slab {
 			q := b.queue(slab[i].run.Queue)
 			if err := q.claim([][]entry{slab[i : i+1]}, now); err != nil {
-				b.leaveOut(q, &slab[i], err, now)
+				b.skip(q, &slab[i], err, now)
 				continue
 			}
 			q.used = true
@@ -153,8 +154,8 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	}
 }
 
-// leaveOut notes that a run was not queued, for its claim had this error.
-func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
+// skip notes that a run was not queued, because its claim returned this error.
+func (b *Broker) skip(q *queue, e *entry, err error, now clock) {
 	by := inTheWay(e.run.ID, err)
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
 		b.keep(q, &broker.Record{
@@ -162,20 +163,9 @@ func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
 			State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
 		}, now.after(e.run.Keep))
 	}
-	if len(b.leftOut) < broker.MaxLeftOut {
-		run := e.run
-		run.Payload, run.Links = nil, nil // others of its slab may live on
-		b.leftOut = append(b.leftOut, broker.LeftOut{Run: &run, By: by})
-	}
-}
-
-// LeftOut returns what was left out since it was called last.
-func (b *Broker) LeftOut() []broker.LeftOut {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := b.leftOut
-	b.leftOut = nil
-	return list
+	run := e.run
+	run.Payload, run.Links = nil, nil // others of its slab may live on
+	b.skipped = append(b.skipped, broker.SkippedDuplicate{Run: &run, LiveID: by})
 }
 
 // retry stores the run as it is now.

@@ -41,9 +41,9 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: broker.FailureCancelled}))
 					o.Verdict = broker.Retry
 				}
-				fenced, err := s.Finish(t.Context(), o)
+				done, err := s.Finish(t.Context(), o)
 				require.NoError(t, err)
-				require.Empty(t, fenced)
+				require.Empty(t, done.Fenced)
 			}
 			n += len(got)
 		}

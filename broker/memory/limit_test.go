@@ -33,9 +33,9 @@ func drainLimited(t *testing.T, b *memory.Broker, n int) map[time.Duration]int {
 		for i, r := range runs {
 			outcomes[i].Run = r
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 		n -= len(runs)
 	}
 	return starts

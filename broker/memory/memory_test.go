@@ -169,9 +169,9 @@ func TestCallsThatCannotBe(t *testing.T) {
 		require.ErrorContains(t, c.err, c.want, name)
 	}
 	require.NoError(t, b.QueueTasks(ctx), "QueueTasks of no runs")
-	fenced, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}, broker.Outcome{Run: taken[1]})
+	done, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}, broker.Outcome{Run: taken[1]})
 	require.NoError(t, err)
-	require.Empty(t, fenced, "runs of Finish calls that were refused are still held")
+	require.Empty(t, done.Fenced, "runs of Finish calls that were refused are still held")
 	require.NoError(t, s.Leave(ctx))
 	require.ErrorIs(t, errOf(s.Take(ctx, want)), broker.ErrLeaseLost, "Take after Leave")
 	require.ErrorIs(t, s.Renew(ctx), broker.ErrLeaseLost, "Renew after Leave")

@@ -238,18 +238,18 @@ func (s *Session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 
 // Recover gives back what sessions whose lease has ended hold, as
 // [broker.Leaser] says.
-func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
-	back := 0
+func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
+	var recovered broker.Recovered
 	for _, name := range queues {
 		if err := b.enter(ctx); err != nil {
-			return back, fmt.Errorf("recover runs of queue %s: %w", name, err)
+			return recovered, fmt.Errorf("recover runs of queue %s: %w", name, err)
 		}
 		if q := b.queues[name]; q != nil {
-			back += b.recoverQueue(q, b.now())
+			recovered.Runs += b.recoverQueue(q, b.now())
 		}
 		b.mu.Unlock() // let others in between queues
 	}
-	return back, nil
+	return recovered, nil
 }
 
 func (b *Broker) recoverQueue(q *queue, now clock) int {

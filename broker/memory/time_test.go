@@ -103,9 +103,9 @@ func TestLeaseEndsOnTime(t *testing.T) {
 		runs, err := s.Take(t.Context(), want)
 		require.NoError(t, err)
 		recovered := func() int {
-			n, err := b.Recover(t.Context(), []string{"q"})
+			recovered, err := b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-			return n
+			return recovered.Runs
 		}
 		for range 100 {
 			elapse(lease - 1)
@@ -121,9 +121,9 @@ func TestLeaseEndsOnTime(t *testing.T) {
 		for i, r := range runs {
 			outcomes[i] = broker.Outcome{Run: r}
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Len(t, fenced, 3, "fenced runs")
+		require.Len(t, done.Fenced, 3, "fenced runs")
 		require.NoError(t, s.Renew(t.Context()), "Renew after the loss was dealt with")
 	})
 }
