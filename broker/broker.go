@@ -106,8 +106,9 @@ type Session interface {
 	Renew(ctx context.Context) error
 
 	// Finish applies each outcome once. Those whose run the session holds no
-	// longer are not applied but returned as fenced, which is no error. Of an
-	// outcome whose Next cannot be stored [Outcome.Storable] is applied instead.
+	// longer are not applied but returned as fenced, which is no error. If a run of
+	// a Next is invalid it applies none and returns an error, which wraps
+	// [ErrBatchTooLarge] if those of one outcome are more or larger than it stores.
 	// Repeating a Finish whose reply was lost is safe: what the first call
 	// applied is then reported as fenced. The runtime takes an error for a
 	// passing one and tries again until the lease is lost.

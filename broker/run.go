@@ -1,9 +1,6 @@
 package broker
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Kind tells where a task's runs are executed.
 type Kind int8
@@ -189,42 +186,7 @@ type Outcome struct {
 	// a duplicate is skipped; of the run itself, which has ended, none is. What was
 	// skipped [Finished] reports, and if it has Keep, and no live
 	// run with its id has a record, its own is that it failed as FailureDuplicate.
-	// When one of them cannot be stored none is, see [Outcome.Storable].
 	Next []*TaskRun
-}
-
-// Storable returns the outcome as a broker applies it: as it is, or instead of a
-// success whose Next has a run that [TaskRun.Validate] refuses, or is more than
-// [MaxBatch] together, one by which its own run becomes a dead letter with a failure
-// that says why. So one bad outcome does not keep a broker from applying the others
-// of a call.
-func (o *Outcome) Storable() *Outcome {
-	if o.Verdict != Succeeded || len(o.Next) == 0 {
-		return o
-	}
-	var largest *TaskRun
-	for i, next := range o.Next {
-		if next == nil {
-			return o.deadOf(fmt.Sprintf("run %d of those that are to follow is nil", i+1))
-		}
-		if err := next.Validate(); err != nil {
-			return o.deadOf(fmt.Sprintf("run %.64q of task %.64q, which is to follow, cannot be stored: %v; correct what makes it", next.ID, next.Task, err))
-		}
-		if largest == nil || next.size() > largest.size() {
-			largest = next
-		}
-	}
-	if err := CheckBatch(o.Next); err != nil {
-		return o.deadOf(fmt.Sprintf("run %.64q of task %.64q, which is to follow, cannot be stored, with %d bytes: %v; "+
-			"return less, or keep it elsewhere and return where", largest.ID, largest.Task, largest.size(), err))
-	}
-	return o
-}
-
-func (o *Outcome) deadOf(message string) *Outcome {
-	return &Outcome{Run: o.Run, Verdict: Dead, Failure: &Failure{
-		Kind: FailureFailed, Message: message + ", then queue the run before it again (dead retry)",
-	}}
 }
 
 // Failure is why a run did not succeed.

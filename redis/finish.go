@@ -54,7 +54,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 			done.Fenced = append(done.Fenced, outcomes[i].Run)
 			continue
 		}
-		if err := made[i].encode(at, outcomes[i].Storable()); err != nil {
+		if err := made[i].encode(at, &outcomes[i]); err != nil {
 			return broker.Finished{}, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
 		}
 		n := slices.Index(holds, at.slot.hold)
@@ -94,7 +94,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
 		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(done.Fenced, o.Run) {
-			s.b.gathered(ctx, o.Storable())
+			s.b.gathered(ctx, o)
 		}
 	}
 	return done, nil

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -139,6 +140,11 @@ func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool
 	defer cancel()
 	done, err := s.lease.Finish(try, batch...)
 	s.reportSkipped(done.Skipped...)
+	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
+		batch[0] = s.dead(batch[0].Run, broker.Failure{Kind: Failed, Message: fmt.Sprintf(
+			"the runs that are to follow cannot be stored: %v; return less, or keep it elsewhere and return where, then queue the run before them again (dead retry)", err)})
+		return s.record(ctx, batch, again)
+	}
 	if err != nil {
 		return err
 	}

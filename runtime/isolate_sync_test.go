@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -243,4 +244,45 @@ func TestAnOutcomeThatCannotBeRecordedIsToldAtTheEnd(t *testing.T) {
 		stop()
 		require.ErrorContains(t, <-over, "record what became of 1 run: WRONGTYPE")
 	})
+}
+
+// TestARunWhoseFollowersABrokerRefusesIsADeadLetter: a broker may store less at once
+// than the contract allows.
+func TestARunWhoseFollowersABrokerRefusesIsADeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &narrow{Broker: newMemory(t)}
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx := clientContext(context.Background(), b)
+		after, err := taskrt.Then(ctx, half(8), tasks.QueueHalf)
+		require.NoError(t, err)
+		soon, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_, err = after.Wait(soon)
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, taskrt.Failed, failure.Kind)
+		require.Contains(t, failure.Message, "the runs that are to follow cannot be stored: 1 of 0 runs: ")
+		letters, err := b.DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+	})
+}
+
+// narrow is a broker that stores no runs that follow others.
+type narrow struct{ *memory.Broker }
+
+type narrowSession struct{ broker.Session }
+
+func (n *narrow) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := n.Broker.Join(ctx, lease)
+	return narrowSession{s}, err
+}
+
+func (s narrowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	for _, o := range outcomes {
+		if len(o.Next) > 0 {
+			return broker.Finished{}, fmt.Errorf("%d of 0 runs: %w", len(o.Next), broker.ErrBatchTooLarge)
+		}
+	}
+	return s.Session.Finish(ctx, outcomes...)
 }

@@ -137,10 +137,29 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 		}
 		next[i] = &after
 	}
-	if o := (&broker.Outcome{Run: run, Next: next}).Storable(); o.Failure != nil {
-		return nil, errors.New(o.Failure.Message)
+	if err := checkNext(next); err != nil {
+		return nil, fmt.Errorf("%w, then queue the run before it again (dead retry)", err)
 	}
 	return next, nil
+}
+
+// checkNext refuses runs that no broker would store, so that their predecessor fails
+// and the broker does not refuse its outcome again and again.
+func checkNext(next []*broker.TaskRun) error {
+	var largest *broker.TaskRun
+	for _, run := range next {
+		if err := run.Validate(); err != nil {
+			return fmt.Errorf("run %.64q of task %.64q, which is to follow, cannot be stored: %w; correct what makes it", run.ID, run.Task, err)
+		}
+		if largest == nil || len(run.Payload) > len(largest.Payload) {
+			largest = run
+		}
+	}
+	if err := broker.CheckBatch(next); err != nil {
+		return fmt.Errorf("run %.64q of task %.64q, which is to follow, cannot be stored, with %d bytes: %w; "+
+			"return less, or keep it elsewhere and return where", largest.ID, largest.Task, len(largest.Payload), err)
+	}
+	return nil
 }
 
 // errStranger is of a run whose policies go by its parameters, of a task that this

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +19,7 @@ func nextChecks() []check {
 		{"a duplicate among what a success queues is skipped", nextDuplicate},
 		{"what was skipped is reported once, and its record says for which run", nextSkipped},
 		{"a success may queue a run with its own id and unique key", nextOfItself},
-		{"a success whose next run cannot be stored is a dead letter, and no other's matter", nextUnsafe},
+		{"a success whose next run cannot be stored is refused, and no outcome of the call applied", nextUnsafe},
 		{"of a run that many finish at once what comes next is queued once", nextRace},
 	}
 }
@@ -176,34 +177,23 @@ func nextSkipped(f *fixture) {
 
 func nextUnsafe(f *fixture) {
 	s := f.join(longHold)
-	f.queueNew("q", 4, keep(time.Hour))
-	held := f.take(s, 4, "q")
-	good, last := f.newRun("q"), f.newRun("q")
-	spoilt := f.newRun("other", func(r *broker.TaskRun) { r.Headers = map[string]string{"": "no key"} })
-	huge := f.newRun("other", func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch+1) })
-	f.finish(s, then(held[0], f.newRun("q"), spoilt), then(held[1], good), then(held[2], huge), then(held[3], last))
-	f.requireNext(s, "what is not to blame", good, last)
+	f.queueNew("q", 2, keep(time.Hour))
+	held := f.take(s, 2, "q")
+	good := f.newRun("q")
+	for name, next := range map[string]*broker.TaskRun{
+		"nil":            nil,
+		"header, no key": f.newRun("other", func(r *broker.TaskRun) { r.Headers = map[string]string{"": "no key"} }),
+		"too large":      f.newRun("other", func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch+1) }),
+	} {
+		done, err := s.Finish(f.ctx(), then(held[0], good), then(held[1], f.newRun("q"), next))
+		require.Error(f, err, "Finish with a next run that cannot be stored: %s", name)
+		require.Equal(f, name == "too large", errors.Is(err, broker.ErrBatchTooLarge), "%s: %v", name, err)
+		require.Empty(f, ids(done.Fenced), name)
+	}
 	f.takesNothing(s, "q")
 	f.takesNothing(s, "other")
-	if !is[broker.Records](f.b) {
-		return
-	}
-	for i, why := range map[int][]string{
-		0: {spoilt.ID, `header "" has no key`, "dead retry"},
-		2: {huge.ID, fmt.Sprintf("%d bytes, at most %d", broker.MaxBatch+1, broker.MaxBatch), "dead retry"},
-	} {
-		record, err := f.records().Record(f.ctx(), "q", held[i].ID)
-		require.NoError(f, err, "Record of a run whose next one cannot be stored")
-		require.Equal(f, broker.StateFailed, record.State, "its state")
-		require.Equal(f, broker.FailureFailed, record.Failure.Kind, "kind of its failure")
-		for _, part := range why {
-			require.Contains(f, record.Failure.Message, part, "its failure")
-		}
-	}
-	f.requireRecord(held[1], broker.Record{State: broker.StateSucceeded})
-	letters, err := f.records().DeadLetters(f.ctx(), "q", 10)
-	require.NoError(f, err, "DeadLetters")
-	require.Len(f, letters, 2, "dead letters")
+	f.finish(s, then(held[0], good), succeeded(held[1])[0])
+	f.requireNext(s, "what the outcome that was not to blame queues", good)
 }
 
 func nextOfItself(f *fixture) {

@@ -35,7 +35,7 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broke
 	for i := range outcomes {
 		o := &outcomes[i]
 		if f := s.holds(o.Run); f != nil {
-			s.b.apply(f, o.Storable(), now)
+			s.b.apply(f, o, now)
 			continue
 		}
 		if f, ok := o.Run.Receipt.(*flight); ok && f.s == s && f.lost {
@@ -71,6 +71,25 @@ func checkOutcome(o *broker.Outcome) error {
 		if err := o.Run.Validate(); err != nil {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
 		}
+	case o.Verdict == broker.Succeeded:
+		if err := checkNext(o.Next); err != nil {
+			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
+		}
+	}
+	return nil
+}
+
+func checkNext(next []*broker.TaskRun) error {
+	for i, r := range next {
+		if r == nil {
+			return fmt.Errorf("next run %d of %d is nil", i+1, len(next))
+		}
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("next run %.64q: %w", r.ID, err)
+		}
+	}
+	if err := broker.CheckBatch(next); err != nil {
+		return fmt.Errorf("next runs: %w", err)
 	}
 	return nil
 }
