@@ -206,9 +206,23 @@ type Clock interface {
 // other values of Fair, those without one counting as one value, are taken in
 // turn, each value's in the order queued, also among those that wait for a limit.
 type Policies interface {
-	// Policed reports that the broker does so.
-	Policed() bool
+	// Policies returns the policies that the broker keeps. The runtime queues no run
+	// with another one. It is called often and must not block.
+	Policies() Policy
 }
+
+// Policy is a set of policies.
+type Policy uint8
+
+// The policies.
+const (
+	PolicyUnique Policy = 1 << iota // Unique, UniqueFor and UntilStart of [Rules]
+	PolicyLimits                    // Limits of [Rules]
+	PolicyFair                      // Fair of [Rules]
+	PolicyNext                      // Next of [Outcome]
+
+	AllPolicies = PolicyUnique | PolicyLimits | PolicyFair | PolicyNext
+)
 
 // Groups is a broker that queues a run once a group of others has ended. Its
 // methods may be called concurrently.

@@ -28,8 +28,8 @@ import (
 // maxExact is up to where scripts, whose numbers are doubles, count exactly.
 const maxExact = 1 << 53
 
-// Policed reports that runs' policies are kept, and what a success queues.
-func (b *Broker) Policed() bool { return true }
+// Policies returns all policies.
+func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 
 // maxSkipped bounds what is kept for the next Finish or Recover: a process that only
 // cancels runs calls neither.

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,9 +9,6 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 )
-
-// errOnlyScheduler is for what schedulers ask, of which a child process is none.
-var errOnlyScheduler = errors.New("not possible in a child process")
 
 // PutSchedule has the parent store a schedule.
 func (b parentBroker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
@@ -64,16 +60,6 @@ func (b parentBroker) Schedules(ctx context.Context, queues ...string) ([]*broke
 		return nil, fmt.Errorf("read the parent's answer: %w", err)
 	}
 	return entries, nil
-}
-
-// ScheduleChanges is not for child processes.
-func (b parentBroker) ScheduleChanges(context.Context) (map[string]int64, error) {
-	return nil, fmt.Errorf("ask for changes of schedules: %w", errOnlyScheduler)
-}
-
-// QueueScheduleTick is not for child processes.
-func (b parentBroker) QueueScheduleTick(context.Context, *broker.Schedule, *broker.TaskRun, time.Time) error {
-	return fmt.Errorf("queue a tick: %w", errOnlyScheduler)
 }
 
 // answerSchedules does at the parent's end what a run in a child process asks

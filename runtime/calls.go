@@ -33,7 +33,8 @@ var wireErrors = []error{
 	broker.ErrNoSchedule,
 }
 
-// parentBroker is the broker that a child process sees: its parent's.
+// parentBroker is the broker of a child process: a client's requests go to the
+// parent, which has them done by its own broker.
 type parentBroker struct{ parent *subprocess.Parent }
 
 func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
@@ -43,10 +44,6 @@ func (b parentBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) e
 // QueueGroup sends the gathering run before the members.
 func (b parentBroker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	return b.queue(ctx, callGroup, append([]*broker.TaskRun{then}, members...))
-}
-
-func (b parentBroker) Members(context.Context, broker.Group) ([]*broker.Record, error) {
-	return nil, errors.New("ask for the members of a group: the consumer does that before a child process starts")
 }
 
 func (b parentBroker) queue(ctx context.Context, method string, runs []*broker.TaskRun) error {
@@ -62,20 +59,9 @@ func (b parentBroker) queue(ctx context.Context, method string, runs []*broker.T
 	return err
 }
 
-// Policed leaves it to the parent's broker, which is asked when a run is queued.
-func (b parentBroker) Policed() bool { return true }
-
 func (b parentBroker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
 	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
-}
-
-func (b parentBroker) GetTaskRuns(context.Context, []string, int) ([]*broker.TaskRun, error) {
-	return nil, errors.New("take runs: a child process executes what its consumer hands it")
-}
-
-func (b parentBroker) QueueLength(context.Context) (map[string]int64, error) {
-	return nil, errors.New("ask for queue lengths: not possible in a child process")
 }
 
 func (b parentBroker) Record(ctx context.Context, queue, id string) (*broker.Record, error) {
@@ -84,10 +70,6 @@ func (b parentBroker) Record(ctx context.Context, queue, id string) (*broker.Rec
 
 func (b parentBroker) WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error) {
 	return b.record(ctx, callWait, queue, id)
-}
-
-func (b parentBroker) DeadLetters(context.Context, string, int) ([]*broker.DeadLetter, error) {
-	return nil, errors.New("list dead letters: not possible in a child process")
 }
 
 func (b parentBroker) record(ctx context.Context, method, queue, id string) (*broker.Record, error) {
@@ -196,7 +178,7 @@ func (s callServer) answer(ctx context.Context, run *broker.TaskRun, method stri
 	if method == callCancel {
 		return nil, s.client.cancel(ctx, queue, id)
 	}
-	records, ok := s.client.broker.(broker.Records)
+	records, ok := s.client.broker.(recorder)
 	if !ok {
 		return nil, ErrNoRecord
 	}

@@ -65,8 +65,8 @@ const defaultMaxPayload = 1 << 20
 
 // Client queues runs. It may be used concurrently.
 type Client struct {
-	broker     broker.Broker
-	policed    bool // it keeps policies
+	broker     queuer
+	policies   broker.Policy // that it keeps
 	maxPayload int
 	middleware []QueueMiddleware
 	closed     atomic.Bool
@@ -74,13 +74,41 @@ type Client struct {
 	slabs      sync.Pool // of *slab
 }
 
+// queuer is what a client needs of a broker. It finds more by assertion, one method
+// or few at a time: the parent of a child process can be asked for some of what a
+// broker does.
+type queuer interface {
+	QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error
+}
+
+// recorder is a [queuer] that knows what became of runs.
+type recorder interface {
+	Record(ctx context.Context, queue, id string) (*broker.Record, error)
+	WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error)
+}
+
+// groupQueuer is a [queuer] that queues groups.
+type groupQueuer interface {
+	QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error
+}
+
+// scheduleKeeper is a [queuer] that keeps schedules made at run time.
+type scheduleKeeper interface {
+	PutSchedule(ctx context.Context, schedule *broker.Schedule) error
+	DeleteSchedule(ctx context.Context, queue, id string) error
+	Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error)
+}
+
 // NewClient returns a client that queues on b.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
+	return newClient(b, policiesOf(b), cfg)
+}
+
+func newClient(b queuer, policies broker.Policy, cfg ClientConfig) *Client {
 	if cfg.MaxPayload <= 0 {
 		cfg.MaxPayload = defaultMaxPayload
 	}
-	p, ok := b.(broker.Policies)
-	return &Client{broker: b, policed: ok && p.Policed(), maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
+	return &Client{broker: b, policies: policies, maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
 }
 
 // Close makes later calls through the client fail. The broker stays open: it
@@ -175,7 +203,7 @@ func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
 // given it memory; a broker has not, by its contract, but of one of three methods
 // that somebody wrote in a minute that is not relied upon.
 func (c *Client) mine(ctx context.Context) bool {
-	return c.policed && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
+	return c.policies == broker.AllPolicies && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
 }
 
 // slab is the runs of a batch.
@@ -304,15 +332,16 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	if err := broker.CheckBatch(runs); err != nil {
 		return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
 	}
-	if c.policed {
+	if c.policies == broker.AllPolicies {
 		return nil
 	}
 	for _, run := range runs {
-		if err := refusePolicies(run); err != nil {
+		if err := refusePolicies(run, c.policies); err != nil {
 			return err
 		}
 		// Without leases the consumer itself queues what follows.
-		if _, leased := c.broker.(broker.Leaser); leased && len(run.Links.OrZero().Then) > 0 {
+		_, leased := c.broker.(broker.Leaser)
+		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
 			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
 				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 		}

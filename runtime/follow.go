@@ -33,9 +33,9 @@ const (
 
 func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	if h.after == nil || !h.keep {
-		return h.record(ctx, broker.Records.WaitRecord)
+		return h.record(ctx, recorder.WaitRecord)
 	}
-	record, err := h.record(ctx, broker.Records.Record)
+	record, err := h.record(ctx, recorder.Record)
 	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record) {
 		var before *broker.Record
 		if before, err = h.after.ended(ctx); err != nil || before.State != broker.StateSucceeded {
@@ -46,7 +46,7 @@ func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	if err != nil || record.State.Ended() {
 		return record, err
 	}
-	return h.record(ctx, broker.Records.WaitRecord)
+	return h.record(ctx, recorder.WaitRecord)
 }
 
 // isOwn reports whether a record with the id of a run that follows another is
@@ -61,7 +61,7 @@ func (h *Handle[R]) isOwn(record *broker.Record) bool {
 func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
 	began := time.Now()
 	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; wait.sleep(ctx) {
-		record, err := h.record(ctx, broker.Records.Record)
+		record, err := h.record(ctx, recorder.Record)
 		waited := time.Since(began)
 		switch {
 		case err == nil && h.isOwn(record):

@@ -98,7 +98,7 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 }
 
 func (h *Handle[R]) status(ctx context.Context) (Status, error) {
-	record, err := h.record(ctx, broker.Records.Record)
+	record, err := h.record(ctx, recorder.Record)
 	if h.after != nil && (errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record)) {
 		var before Status
 		if before, err = h.after.Status(ctx); err != nil {
@@ -159,7 +159,7 @@ func (h *Handle[R]) Cancel(ctx context.Context) error {
 // may be left out.
 func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	if h.after != nil {
-		if record, err := h.record(ctx, broker.Records.Record); err == nil && !h.isOwn(record) {
+		if record, err := h.record(ctx, recorder.Record); err == nil && !h.isOwn(record) {
 			return ErrNoRecord
 		}
 	}
@@ -176,8 +176,8 @@ func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
 }
 
-func (h *Handle[R]) record(ctx context.Context, get func(broker.Records, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
-	records, ok := h.client.broker.(broker.Records)
+func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
+	records, ok := h.client.broker.(recorder)
 	if !h.keep || !ok {
 		return nil, ErrNoRecord
 	}

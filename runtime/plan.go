@@ -143,7 +143,7 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 	if s.then == nil {
 		return c.queue(ctx, s.runs...)
 	}
-	groups, ok := c.broker.(broker.Groups)
+	groups, ok := c.broker.(groupQueuer)
 	if !ok {
 		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
 	}

@@ -105,11 +105,11 @@ func later(a, b time.Time) time.Time {
 }
 
 // timetable returns what keeps schedules made at run time.
-func (c *Client) timetable() (broker.ScheduleStore, error) {
+func (c *Client) timetable() (scheduleKeeper, error) {
 	if c.closed.Load() {
 		return nil, fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
-	t, ok := c.broker.(broker.ScheduleStore)
+	t, ok := c.broker.(scheduleKeeper)
 	if !ok {
 		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.ScheduleStore, such as the embedded one or Redis")
 	}

@@ -42,8 +42,10 @@ func (f *fixture) newMixed(queue, prefix string, n int) []*broker.TaskRun {
 		if is[broker.Records](f.b) {
 			keep(time.Hour)(r)
 		}
-		if policed(f.b) {
+		if f.keeps(broker.PolicyUnique) {
 			unique(r.ID)(r)
+		}
+		if f.keeps(broker.PolicyLimits) {
 			limit("limit", aLot, 0)(r)
 		}
 	}

@@ -47,7 +47,10 @@ func parts() []part {
 		{"Ticks", is[broker.Ticks], tickChecks()},
 		{"ScheduleStore", is[broker.ScheduleStore], scheduleChecks()},
 		{"Clock", func(b broker.Broker) bool { return is[broker.Clock](b) && is[broker.Ticks](b) }, clockChecks()},
-		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
+		{"Policies, unique", keeps(broker.PolicyUnique), uniqueChecks()},
+		{"Policies, limits", keeps(broker.PolicyLimits), limitChecks()},
+		{"Policies, fair", keeps(broker.PolicyFair), fairChecks()},
+		{"Policies, next", keeps(broker.PolicyNext), nextChecks()},
 		{"Auditor", func(b broker.Broker) bool { return is[broker.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
 		{"Groups", func(b broker.Broker) bool {
 			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
@@ -59,11 +62,12 @@ func parts() []part {
 	}
 }
 
-// policed reports whether the broker keeps policies. They are tested through
-// leases.
-func policed(b broker.Broker) bool {
-	p, ok := b.(broker.Policies)
-	return ok && p.Policed() && is[broker.Leaser](b)
+// keeps returns whether a broker keeps a policy. Policies are tested through leases.
+func keeps(p broker.Policy) func(broker.Broker) bool {
+	return func(b broker.Broker) bool {
+		kept, ok := b.(broker.Policies)
+		return ok && kept.Policies()&p == p && is[broker.Leaser](b)
+	}
 }
 
 // sessions reports whether the broker's sessions have an interface.

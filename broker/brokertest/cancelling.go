@@ -86,7 +86,7 @@ func cancelHeldBack(f *fixture) {
 	f.pause("q", false)
 	f.disable("q", "off", false)
 	f.requireNext(s, "runs that were not cancelled", off[1])
-	if !policed(f.b) {
+	if !f.keeps(broker.PolicyLimits) {
 		return
 	}
 	runs := f.queueNew("q", 4, limit("key", 1, 0), keep(time.Hour))

@@ -130,6 +130,7 @@ func fairBack(f *fixture) {
 
 // fairLimited leaves open which value is the first of those held back.
 func fairLimited(f *fixture) {
+	f.needs(broker.PolicyLimits, "limits")
 	f.queueFair("a1 a2 a3 a4 a5 b1 b2", limit("key", 1, 0))
 	s := f.join(longHold)
 	var order []string

@@ -43,6 +43,17 @@ func (f *fixture) ticks() broker.Ticks       { return f.b.(broker.Ticks) }
 func (f *fixture) groups() broker.Groups     { return f.b.(broker.Groups) }
 func (f *fixture) controls() broker.Controls { return f.b.(broker.Controls) }
 
+// keeps reports whether the broker keeps policies.
+func (f *fixture) keeps(p broker.Policy) bool { return keeps(p)(f.b) }
+
+// needs skips the check of a broker without policies that it needs besides.
+func (f *fixture) needs(p broker.Policy, what string) {
+	f.Helper()
+	if !f.keeps(p) {
+		f.Skip("the broker does not keep " + what)
+	}
+}
+
 // ctx returns a context for one step that must come to an end.
 func (f *fixture) ctx() context.Context { return f.within(patience) }
 

@@ -219,7 +219,7 @@ func groupWhole(f *fixture) {
 	taken.ID, taken.OwnID = "own", true
 	f.requireConflict(f.groups().QueueGroup(f.ctx(), taken, others...), []broker.Duplicate{{Index: -1, ID: "own"}},
 		"QueueGroup of a gathering run with the own id of a live run")
-	if policed(f.b) {
+	if f.keeps(broker.PolicyUnique) {
 		live := f.queueNew("other", 1, unique("key"))[0]
 		then, members := f.newGroup("q", 3)
 		then.EnsureLinks().Awaits.Queue = "other"

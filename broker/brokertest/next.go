@@ -104,6 +104,7 @@ func nextOfOthers(f *fixture) {
 }
 
 func nextDuplicate(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
@@ -119,6 +120,7 @@ func nextDuplicate(f *fixture) {
 }
 
 func nextSkipped(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
@@ -197,6 +199,7 @@ func nextUnsafe(f *fixture) {
 }
 
 func nextOfItself(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour))
 	for range 3 {

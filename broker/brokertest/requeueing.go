@@ -133,7 +133,7 @@ func requeueTaken(f *fixture) {
 	f.requeueDead(1, "own")
 	f.queueDuplicate("queued again", f.newRun("q", ownID("own")))
 	f.get(1, "q")
-	if !policed(f.b) {
+	if !f.keeps(broker.PolicyUnique) {
 		return
 	}
 	first := f.newRun("q", unique("key"))

@@ -12,8 +12,8 @@ type lock struct {
 	ends  instant // if timed
 }
 
-// Policed reports that the broker keeps unique keys, limits and turns: true.
-func (b *Broker) Policed() bool { return true }
+// Policies returns all policies.
+func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 
 // lockKeys takes the unique keys of a call's runs, all or none.
 func (q *queue) lockKeys(slabs [][]entry, now clock) error {
