@@ -75,11 +75,11 @@ type ConsumerConfig struct {
 	// Middleware wraps every run, the first outermost.
 	Middleware []Middleware
 	// Retry, if set, decides after a failed attempt instead of the tasks' own
-	// retry policies: how long to wait before the next attempt, or, if it is
-	// negative, that there is none. What a task returned as Permanent or with
-	// RetryAfter, a crash of its process and a panic of Retry are not asked about.
-	// It may be called concurrently. Defaults to the tasks' policies.
-	Retry func(run *Run, err error) time.Duration
+	// retry policies. It returns how long to wait before the next attempt, and
+	// false if there is to be none. It is not called if the task returned an error
+	// of Permanent or RetryAfter, or if the process crashed; if it panics the task's
+	// policy decides. It may be called concurrently. Defaults to the tasks' policies.
+	Retry func(run *Run, err error) (wait time.Duration, ok bool)
 	// OnEvent, if set, is told when runs start and end here. It is called on the
 	// goroutine of the run, so it should be quick, and concurrently. Of runs that
 	// were to follow others, and were left out as duplicates, it is told on another.

@@ -78,17 +78,18 @@ func (c *Consumer) tell(e Event) {
 	c.cfg.OnEvent(e)
 }
 
-// ask asks the application's retry policy. When it panics the task's own decides.
-func (s *session) ask(x *execution, err error) (wait time.Duration, ok bool) {
+// ask asks the application's retry policy. If it panics the task's own decides.
+func (s *session) ask(x *execution, err error) (wait time.Duration, again, asked bool) {
 	if s.cfg.Retry == nil {
-		return 0, false
+		return 0, false, false
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
 			s.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
-			ok = false
+			asked = false
 		}
 	}()
-	return s.cfg.Retry(&x.info, err), true
+	wait, again = s.cfg.Retry(&x.info, err)
+	return wait, again, true
 }

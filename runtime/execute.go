@@ -421,8 +421,8 @@ func (s *session) again(x *execution, task *Task, run *broker.TaskRun, err error
 		return 0, false
 	}
 	if after == 0 {
-		if wait, asked := s.ask(x, err); asked {
-			return max(wait, 1), wait >= 0
+		if wait, again, asked := s.ask(x, err); asked {
+			return max(wait, 1), again
 		}
 	}
 	if run.Attempt >= task.spec.Retry.Attempts {
