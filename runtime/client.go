@@ -160,9 +160,7 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		return notQueued(c, d, run, err)
 	}
 	handle := newHandle(c, d, run)
-	if len(opts) == 0 {
-		c.reuse(ctx, run)
-	}
+	c.reuse(ctx, run)
 	return handle, nil
 }
 
@@ -198,10 +196,10 @@ func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
 	}
 }
 
-// mine reports whether nobody has a run any more that was queued. A plan, a
-// middleware and an option of the application's own may still have it, or have
-// given it memory; a broker has not, by its contract, but of one of three methods
-// that somebody wrote in a minute that is not relied upon.
+// mine reports whether nobody has a run any more that was queued. A plan and a
+// middleware may still have it, or have given it memory; a broker has not, by its
+// contract, but of one of three methods that somebody wrote in a minute that is not
+// relied upon.
 func (c *Client) mine(ctx context.Context) bool {
 	return c.policies == broker.AllPolicies && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
 }
@@ -291,9 +289,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	if err != nil {
 		return nil, fmt.Errorf("queue %s of task %s: %w", count(len(params), "run"), d.Spec.Name, err)
 	}
-	if len(opts) == 0 {
-		c.reuseSlab(ctx, slab)
-	}
+	c.reuseSlab(ctx, slab)
 	return handles, nil
 }
 
@@ -437,7 +433,7 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 		if opt == nil {
 			return fmt.Errorf("option %d is nil", i+1)
 		}
-		if err := opt(run); err != nil {
+		if err := opt.apply(run); err != nil {
 			return err
 		}
 	}

@@ -272,12 +272,16 @@ func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
 		defer cancel()
+		expire := func(next taskrt.QueueHandler) taskrt.QueueHandler {
+			return func(ctx context.Context, runs ...*broker.TaskRun) error {
+				runs[len(runs)-1].Expire = time.Second // the gathering one
+				return next(ctx, runs...)
+			}
+		}
+		ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{expire}}))
 		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
 			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}}, taskrt.Delay(2*time.Second))
-		}, sums, func(run *broker.TaskRun) error {
-			run.Expire = time.Second
-			return nil
-		})
+		}, sums)
 		require.NoError(t, err)
 		text, err := total.Wait(ctx)
 		require.NoError(t, err)

@@ -54,10 +54,10 @@ func Group[A, B any](ctx context.Context,
 // SkipFailed makes the run that gathers a [Group] run when members failed, with
 // the results of those that succeeded. It is an error for any other run.
 func SkipFailed() QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		run.EnsureLinks().Awaits.Partial = true
 		return nil
-	}
+	})
 }
 
 // refuseSkipFailed is for runs that gather no group, and for what follows them.

@@ -186,10 +186,10 @@ func template[B any](ctx context.Context, client *Client, in place, next func(ct
 	var none broker.Continuation
 	passed := len(opts) == 0
 	if !passed {
-		opts = append(slices.Clone(opts), func(*broker.TaskRun) error {
+		opts = append(slices.Clone(opts), option(func(*broker.TaskRun) error {
 			passed = true
 			return nil
-		})
+		}))
 	}
 	handle, p, err := planned(ctx, client, func(ctx context.Context) (*Handle[B], error) { return next(ctx, opts) })
 	if err != nil {
