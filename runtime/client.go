@@ -44,7 +44,7 @@ type DuplicateError = broker.DuplicateError
 // ClientConfig tunes a client; its zero value works.
 type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters
-	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB. What one call queues
+	// are refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB. What one call queues
 	// is at most broker.MaxRuns, 100,000 runs, and broker.MaxBatch, 64 MiB, together.
 	MaxPayload int
 	// Middleware wraps the queueing of runs, the first outermost. A consumer's
@@ -69,6 +69,7 @@ type Client struct {
 	policies   broker.Policy // that it keeps
 	maxPayload int
 	middleware []QueueMiddleware
+	invalid    error // of its config
 	closed     atomic.Bool
 	spare      sync.Pool // of *broker.TaskRun
 	slabs      sync.Pool // of *slab
@@ -99,16 +100,29 @@ type scheduleKeeper interface {
 	Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error)
 }
 
-// NewClient returns a client that queues on b.
+// NewClient returns a client that queues on b. If cfg is invalid each call through the
+// client returns an error that says so.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	return newClient(b, policiesOf(b), cfg)
 }
 
 func newClient(b queuer, policies broker.Policy, cfg ClientConfig) *Client {
-	if cfg.MaxPayload <= 0 {
-		cfg.MaxPayload = defaultMaxPayload
+	c := &Client{broker: b, policies: policies, maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
+	if c.maxPayload == 0 {
+		c.maxPayload = defaultMaxPayload
 	}
-	return &Client{broker: b, policies: policies, maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
+	if c.maxPayload < 0 {
+		c.invalid = fmt.Errorf("the client's config: field MaxPayload is %d, it cannot be negative", c.maxPayload)
+	}
+	return c
+}
+
+// usable returns why calls through the client fail, nil if they do not.
+func (c *Client) usable() error {
+	if c.closed.Load() {
+		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	return c.invalid
 }
 
 // Close makes later calls through the client fail. The broker stays open: it
@@ -317,8 +331,8 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 
 // check refuses runs that cannot be queued by way of this client.
 func (c *Client) check(runs []*broker.TaskRun) error {
-	if c.closed.Load() {
-		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	if err := c.usable(); err != nil {
+		return err
 	}
 	for _, run := range runs {
 		if err := refuseSkipFailed(run); err != nil {
@@ -422,6 +436,9 @@ func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []Que
 
 // fill makes a run with a payload and policies complete.
 func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
+	if c.invalid != nil {
+		return c.invalid
+	}
 	if err := c.checkPayload(run.Payload); err != nil {
 		return err
 	}

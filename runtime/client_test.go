@@ -114,6 +114,7 @@ func TestRefusedEnqueues(t *testing.T) {
 		want string
 	}{
 		{"payload too large", small, strings.Repeat("x", 200), nil, taskrt.ErrPayloadTooLarge, "at most 100 are allowed"},
+		{"negative limit", taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{MaxPayload: -1})), "x", nil, nil, "field MaxPayload is -1, it cannot be negative"},
 		{"closed client", taskrt.WithClient(ctx, closed), "x", nil, broker.ErrClosed, "the client is closed"},
 		{"empty id", ctx, "x", []taskrt.QueueOption{taskrt.ID("")}, nil, "the id is empty"},
 		{"hostile id", ctx, "x", []taskrt.QueueOption{taskrt.ID("a\x00b")}, nil, "not printable ASCII"},

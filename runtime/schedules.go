@@ -106,8 +106,8 @@ func later(a, b time.Time) time.Time {
 
 // timetable returns what keeps schedules made at run time.
 func (c *Client) timetable() (scheduleKeeper, error) {
-	if c.closed.Load() {
-		return nil, fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	if err := c.usable(); err != nil {
+		return nil, err
 	}
 	t, ok := c.broker.(scheduleKeeper)
 	if !ok {
