@@ -33,14 +33,15 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/cron":       nil,
 		"codec":               nil,
 		"broker":              {"codec"},
-		"broker/brokertest":   {"broker"},
+		"broker/brokertest":   {"broker", "internal/poison"},
+		"internal/poison":     {"broker"},
 		"broker/memory":       {"broker"},
-		"redis":               {"broker", "codec", "internal/brokerurl"},
+		"redis":               {"broker", "codec", "internal/brokerurl", "internal/poison"},
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/subprocess", "redis"},
+		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/poison", "internal/subprocess", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

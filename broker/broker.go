@@ -73,8 +73,8 @@ type Leaser interface {
 	Join(ctx context.Context, lease time.Duration) (Session, error)
 
 	// Recover gives back what sessions whose lease has ended hold in the
-	// queues, at the head of each, with Deliveries raised by one, but see
-	// [Beginner] and [Survivor]. A run whose Deliveries it raises again may instead
+	// queues, at the head of each, with Deliveries raised by one. A run whose
+	// Deliveries it raises again may instead
 	// be due some time later, at most a minute. If the broker could not be reached
 	// lately, it may leave the sessions another lease to return in. It may run in many processes at once,
 	// works in pages, does not let one unreadable run stop the rest, and returns how
@@ -308,47 +308,6 @@ type Starter interface {
 	// stored. It returns false if the session holds the run no longer; the run must
 	// not start then. Repeating it is safe, as is calling it concurrently.
 	Start(ctx context.Context, run *TaskRun) (held bool, err error)
-}
-
-// Beginner is a [Session] that is to be told before a run begins that came back
-// from a session whose lease had ended: its Deliveries are more than one above
-// its Attempt then. If such a run comes back again and Begin was not told of it,
-// Recover leaves its Deliveries as they are: it was merely near when its session
-// ended. It raises them all the same once in some fifteen times, for runs that
-// end their session before they can begin.
-type Beginner interface {
-	// Begin notes that the run is about to begin. It returns false when the
-	// session holds it no longer, and it must not begin. To repeat it is safe.
-	Begin(ctx context.Context, run *TaskRun) (held bool, err error)
-}
-
-// Survivor is a [Session] to which a consumer reports that it lives although its
-// lease ended: a pause, or an outage of the broker, is not the death that a delivery
-// without an end stands for. Methods may be called concurrently.
-type Survivor interface {
-	// Survived spares a delivery, once for each time that it was recovered, each run
-	// that recoveries took from the session so far, and those given, which the session
-	// gave back itself after its lease was lost, with their Deliveries as they were.
-	// Without runs, to repeat it is safe.
-	Survived(ctx context.Context, back ...*TaskRun) error
-
-	// Spared returns how many of a run's Deliveries ended with a lease but not with
-	// the life of a consumer.
-	Spared(ctx context.Context, run *TaskRun) (int, error)
-}
-
-// Suspects is a [Beginner] that knows of the runs that it took which of them a
-// recovery gave back: any of those that were in flight together may have ended
-// their consumer. Methods may be called concurrently.
-type Suspects interface {
-	// Suspect reports whether a recovery gave the run back, and whether the run
-	// had been cleared then. It does not block.
-	Suspect(run *TaskRun) (suspect, cleared bool)
-
-	// Clear notes of a run that began that others begin beside it from now on: if
-	// the lease ends, the next Recover leaves the run's Deliveries as they are. To
-	// repeat it is safe.
-	Clear(ctx context.Context, run *TaskRun) error
 }
 
 // Sentinels that callers decide on with errors.Is.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -28,7 +29,7 @@ func deadSession(t *testing.T, b *redis.Broker, n int, do func(s broker.Session,
 
 func begins(t *testing.T, s broker.Session, r *broker.TaskRun) {
 	t.Helper()
-	held, err := s.(broker.Beginner).Begin(t.Context(), r)
+	held, err := s.(poison.Tracker).Begin(t.Context(), r)
 	require.NoError(t, err)
 	require.True(t, held)
 }
@@ -113,7 +114,7 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), run("a", "q")))
 	var lost broker.Session
 	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
-	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	require.NoError(t, lost.(poison.Survivor).Survived(t.Context()))
 	require.Len(t, spared(), 1)
 
 	s := join(t, b, time.Minute)
@@ -128,15 +129,15 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 
 	require.NoError(t, b.QueueTasks(t.Context(), run("b", "q")))
 	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
-	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	require.NoError(t, lost.(poison.Survivor).Survived(t.Context()))
 	r = takeAll(t, s, "q", 1)[0]
-	n, err := s.(broker.Survivor).Spared(t.Context(), r)
+	n, err := s.(poison.Survivor).Spared(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	r.Attempt++
 	_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Succeeded})
 	require.NoError(t, err)
-	n, err = s.(broker.Survivor).Spared(t.Context(), r)
+	n, err = s.(poison.Survivor).Spared(t.Context(), r)
 	require.NoError(t, err)
 	require.Zero(t, n, "it has ended")
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -264,7 +265,7 @@ func (l *life) take(s broker.Session) (all []*broker.TaskRun) {
 
 func (l *life) begin(s broker.Session, runs []*broker.TaskRun) {
 	for _, r := range runs {
-		_, err := s.(broker.Beginner).Begin(l.Context(), r)
+		_, err := s.(poison.Tracker).Begin(l.Context(), r)
 		l.try(err)
 		_, err = s.(broker.Starter).Start(l.Context(), r)
 		l.try(err)

@@ -31,6 +31,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // Config is what can be chosen of a [Broker]. Its zero value works.
@@ -154,9 +155,8 @@ var (
 	_ broker.Damages       = (*Broker)(nil)
 	_ broker.Clock         = (*Broker)(nil)
 	_ broker.Heartbeater   = (*session)(nil)
-	_ broker.Beginner      = (*session)(nil)
-	_ broker.Survivor      = (*session)(nil)
-	_ broker.Suspects      = (*session)(nil)
+	_ poison.Tracker       = (*session)(nil)
+	_ poison.Survivor      = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // Of the runs that were in flight when a process died any may have killed it. They
@@ -54,8 +55,8 @@ type trials struct {
 // openTrial starts a trial. It returns nil while there is another.
 func (s *session) openTrial(run *broker.TaskRun) *trial {
 	t := &trial{run: *run, after: clearedAfter, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
-	if suspects, ok := s.lease.(broker.Suspects); ok {
-		if _, t.long = suspects.Suspect(run); t.long {
+	if tracker, ok := s.lease.(poison.Tracker); ok {
+		if _, t.long = tracker.Suspect(run); t.long {
 			t.after = clearedLate
 		}
 	}
@@ -182,8 +183,8 @@ func (s *session) crashed(d *duty, run *broker.TaskRun, times int) broker.Outcom
 // suspect reports whether a run may have killed its consumer. A run in a child
 // process may do so only if a recovery gave it back.
 func (s *session) suspect(d *duty, run *broker.TaskRun) bool {
-	if suspects, ok := s.lease.(broker.Suspects); ok {
-		suspect, _ := suspects.Suspect(run)
+	if tracker, ok := s.lease.(poison.Tracker); ok {
+		suspect, _ := tracker.Suspect(run)
 		return suspect
 	}
 	return d.task.spec.Kind == IO
@@ -192,7 +193,7 @@ func (s *session) suspect(d *duty, run *broker.TaskRun) bool {
 // spared returns how many deliveries of the run were no deaths. If the broker cannot
 // be asked, none of them was one: better once too often than buried.
 func (s *session) spared(run *broker.TaskRun) int {
-	survivor, ok := s.lease.(broker.Survivor)
+	survivor, ok := s.lease.(poison.Survivor)
 	if !ok {
 		return 0
 	}
@@ -210,11 +211,11 @@ func (s *session) spared(run *broker.TaskRun) int {
 // that died, if it wants to know: those that it did not hear of were only near.
 // It returns what becomes of the run if it cannot begin.
 func (s *session) tellBegin(run *broker.TaskRun) *broker.Outcome {
-	beginner, ok := s.lease.(broker.Beginner)
+	tracker, ok := s.lease.(poison.Tracker)
 	if !ok {
 		return nil
 	}
-	return s.mayStart(run, beginner.Begin)
+	return s.mayStart(run, tracker.Begin)
 }
 
 // beside is how long the runs have gone on that a trial may begin beside.
@@ -254,13 +255,13 @@ func (s *session) anyYounger(d time.Duration) bool {
 
 // clear tells the broker that the run on trial is not to blame for the next death.
 func (s *session) clear(t *trial) {
-	suspects, ok := s.lease.(broker.Suspects)
+	tracker, ok := s.lease.(poison.Tracker)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 	defer cancel()
-	if err := suspects.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
+	if err := tracker.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
 		s.logger.Debug("cannot tell the broker that a run which is tried is not to blame for a death", "run", t.run.ID, "error", err)
 	}
 }

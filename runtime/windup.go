@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // windUp ends a session whose lease was lost, once the broker answers again. Its
@@ -77,7 +78,7 @@ func (s *session) recovered(runs []*broker.TaskRun) {
 // tellSurvived reports to the broker that the session's consumer lives although its
 // lease ended, within the given time.
 func (s *session) tellSurvived(ctx context.Context, within time.Duration, back ...*broker.TaskRun) {
-	survivor, ok := s.lease.(broker.Survivor)
+	survivor, ok := s.lease.(poison.Survivor)
 	if !ok {
 		return
 	}

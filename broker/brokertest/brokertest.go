@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // check is one promise and the test of it.
@@ -40,8 +41,8 @@ func parts() []part {
 			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks())},
 		{"Leaser", is[broker.Leaser], slices.Concat(
 			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks())},
-		{"Beginner", sessions[broker.Beginner], beginChecks()},
-		{"Survivor", sessions[broker.Survivor], survivorChecks()},
+		{"poison.Tracker", sessions[poison.Tracker], beginChecks()},
+		{"poison.Survivor", sessions[poison.Survivor], survivorChecks()},
 		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
 			slices.Concat(recordChecks(), deadLetterChecks())},
 		{"Ticks", is[broker.Ticks], tickChecks()},
@@ -105,7 +106,7 @@ func is[I any](b broker.Broker) bool {
 }
 
 // Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Ticks],
+// [broker.Leaser], [broker.Records], [broker.Ticks],
 // [broker.ScheduleStore], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
 // [broker.Heartbeater] and [broker.Controls] where the broker or its sessions have the
 // interface. All but the schedules' and the clock's are tested through leases, the clock's

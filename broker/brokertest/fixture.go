@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // Times the suite works with. They are for real brokers on slow machines: a
@@ -177,12 +178,12 @@ func (f *fixture) take(s broker.Session, n int, queues ...string) []*broker.Task
 // begin tells that runs begin, where that is to be told.
 func (f *fixture) begin(s broker.Session, held bool, runs ...*broker.TaskRun) {
 	f.Helper()
-	beginner, ok := s.(broker.Beginner)
+	tracker, ok := s.(poison.Tracker)
 	if !ok {
 		return
 	}
 	for _, r := range runs {
-		got, err := beginner.Begin(f.ctx(), r)
+		got, err := tracker.Begin(f.ctx(), r)
 		require.NoError(f, err, "Begin of run %s", r.ID)
 		require.Equal(f, held, got, "whether the session holds run %s at its begin", r.ID)
 	}

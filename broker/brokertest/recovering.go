@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 func recoverChecks() []check {
@@ -43,12 +44,12 @@ func sparedRuns(f *fixture) {
 	f.take(s, 2, "q")
 	f.lapse(2, "q")
 	for range 2 { // the second time there is nothing to spare
-		require.NoError(f, s.(broker.Survivor).Survived(f.ctx()), "Survived")
+		require.NoError(f, s.(poison.Survivor).Survived(f.ctx()), "Survived")
 	}
 	other := f.join(longHold)
 	for _, r := range f.take(other, 2, "q") {
 		require.Equal(f, 2, r.Deliveries, "deliveries of run %s", r.ID)
-		n, err := other.(broker.Survivor).Spared(f.ctx(), r)
+		n, err := other.(poison.Survivor).Spared(f.ctx(), r)
 		require.NoError(f, err, "Spared")
 		require.Equal(f, 1, n, "deliveries that run %s is spared", r.ID)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokertest"
 	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 var (
@@ -26,7 +27,7 @@ var (
 	_ broker.Groups      = (*memory.Broker)(nil)
 	_ broker.Heartbeater = (*memory.Session)(nil)
 	_ broker.Starter     = (*memory.Session)(nil)
-	_ broker.Survivor    = (*memory.Session)(nil)
+	_ poison.Survivor    = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

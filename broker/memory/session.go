@@ -205,7 +205,7 @@ func (s *Session) Leave(ctx context.Context) error {
 	return nil
 }
 
-// Survived spares runs a delivery, as [broker.Survivor] says.
+// Survived spares runs a delivery, as poison.Survivor says.
 func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
