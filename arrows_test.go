@@ -33,15 +33,16 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/cron":       nil,
 		"codec":               nil,
 		"broker":              {"codec"},
-		"broker/brokertest":   {"broker", "internal/poison"},
+		"broker/brokertest":   {"broker", "broker/maintenance", "internal/poison"},
+		"broker/maintenance":  {"broker"},
 		"internal/poison":     {"broker"},
 		"broker/memory":       {"broker"},
-		"redis":               {"broker", "codec", "internal/brokerurl", "internal/poison"},
+		"redis":               {"broker", "broker/maintenance", "codec", "internal/brokerurl", "internal/poison"},
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/poison", "internal/subprocess", "redis"},
+		"runtime":             {"broker", "broker/maintenance", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/poison", "internal/subprocess", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

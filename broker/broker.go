@@ -5,7 +5,6 @@
 // once. A backend that can do more says so by further interfaces, which the
 // runtime finds by assertion on the broker itself:
 //
-//   - [Namer]: the names of its queues can be read by themselves;
 //   - [Leaser]: runs are leased, renewed and given to another consumer when one
 //     dies, so they are delivered at least once;
 //   - [Records]: what became of a run can be asked for by its id, and waited for;
@@ -54,14 +53,6 @@ type Broker interface {
 	// may be missing. Where some of it cannot be read it returns an error, and
 	// beside it what it could read.
 	QueueLength(ctx context.Context) (map[string]int64, error)
-}
-
-// Namer is a broker that returns the names of its queues for less than their lengths
-// cost. Its method may be called concurrently.
-type Namer interface {
-	// QueueNames returns the names that QueueLength would return lengths of. The
-	// caller may change the list.
-	QueueNames(ctx context.Context) ([]string, error)
 }
 
 // Leaser is a broker that delivers at least once: what a consumer took stays

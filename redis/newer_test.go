@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -176,7 +177,7 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 	queueNewer(t, b, c, prefix(t)+":{q}:", true, rich("new"))
 	report, err := b.Audit(t.Context(), "q", true)
 	require.NoError(t, err)
-	require.Equal(t, redis.AuditReport{Mended: true, Runs: 1}, report)
+	require.Equal(t, maintenance.Report{Mended: true, Runs: 1}, report)
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
@@ -199,7 +200,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 			for _, mend := range []bool{false, true} {
 				report, err := b.Audit(t.Context(), "q", mend)
 				require.NoError(t, err)
-				require.Equal(t, redis.AuditReport{Mended: mend, Runs: 1, Unreadable: 1}, report)
+				require.Equal(t, maintenance.Report{Mended: mend, Runs: 1, Unreadable: 1}, report)
 			}
 		},
 	}

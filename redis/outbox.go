@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // moving is one pass through an outbox.
@@ -194,7 +195,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
-	a := &audit{b: m.b, q: m.from, report: AuditReport{Mended: true}}
+	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
 	if _, err := a.script(ctx, "bury", []string{m.from.outbox}, 0, entry); err != nil {
 		m.stay(1, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -381,18 +382,18 @@ func TestAuditOfPolicies(t *testing.T) {
 	s := join(t, b, time.Minute)
 	held := now(t, s, 10)
 	require.Equal(t, []string{"a", "b"}, ids(held))
-	audit := func(mend bool) redis.AuditReport {
+	audit := func(mend bool) maintenance.Report {
 		report, err := b.Audit(t.Context(), "q", mend)
 		require.NoError(t, err)
 		return report
 	}
-	require.Equal(t, redis.AuditReport{Runs: 4}, audit(false))
+	require.Equal(t, maintenance.Report{Runs: 4}, audit(false))
 
 	require.NoError(t, c.HSet(t.Context(), base+"held", "k", 7, "gone", 3).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:stray", "nobody token", time.Hour).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:ended", " nobody token", time.Hour).Err())
 	require.NoError(t, c.Del(t.Context(), base+"turns", base+"policy").Err())
-	want := redis.AuditReport{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
+	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
 	require.Equal(t, want, audit(false))
 	want.Mended = true
 	require.Equal(t, want, audit(true))

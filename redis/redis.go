@@ -31,6 +31,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
 )
 
@@ -142,7 +143,7 @@ type Broker struct {
 
 var (
 	_ broker.Broker        = (*Broker)(nil)
-	_ broker.Namer         = (*Broker)(nil)
+	_ maintenance.Namer    = (*Broker)(nil)
 	_ broker.Leaser        = (*Broker)(nil)
 	_ broker.Records       = (*Broker)(nil)
 	_ broker.Ticks         = (*Broker)(nil)
@@ -150,9 +151,9 @@ var (
 	_ broker.Policies      = (*Broker)(nil)
 	_ broker.Groups        = (*Broker)(nil)
 	_ broker.Controls      = (*Broker)(nil)
-	_ broker.Surveyor      = (*Broker)(nil)
-	_ broker.Auditor       = (*Broker)(nil)
-	_ broker.Damages       = (*Broker)(nil)
+	_ maintenance.Surveyor = (*Broker)(nil)
+	_ maintenance.Auditor  = (*Broker)(nil)
+	_ maintenance.Damages  = (*Broker)(nil)
 	_ broker.Clock         = (*Broker)(nil)
 	_ broker.Heartbeater   = (*session)(nil)
 	_ poison.Tracker       = (*session)(nil)

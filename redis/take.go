@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // Limits of one take.
@@ -365,7 +366,7 @@ func (s *session) stray(h *hold) {
 	h.strays++
 	s.mu.Unlock()
 	if first {
-		s.b.damage.add(broker.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
+		s.b.damage.add(maintenance.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
 	}
 }
 

@@ -4,13 +4,13 @@ import (
 	"context"
 	"time"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // auditLoop mends what nobody works on in the consumer's queues, until ctx ends. The
 // broker sees to it that this costs little, however many consumers do so.
 func (c *Consumer) auditLoop(ctx context.Context) {
-	auditor, ok := c.broker.(broker.Auditor)
+	auditor, ok := c.broker.(maintenance.Auditor)
 	if !ok {
 		return
 	}

@@ -3,12 +3,12 @@ package runtime
 import (
 	"log/slog"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // tellDamaged logs what the broker found broken, and went on without.
 func (c *Consumer) tellDamaged() {
-	damages, ok := c.broker.(broker.Damages)
+	damages, ok := c.broker.(maintenance.Damages)
 	if !ok {
 		return
 	}

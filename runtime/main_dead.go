@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // letterPage is how many dead letters are dealt with at once.
@@ -194,9 +195,9 @@ func (a *app) printDead(views []runView, more bool) error {
 
 // lettersIn is letters for many queues.
 func (c *control) lettersIn(ctx context.Context, queues []string, most int, want func(*broker.DeadLetter) bool) ([][]*broker.DeadLetter, error) {
-	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.DeadLetter])) error {
+	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
 		return s.SurveyDeadLetters(ctx, queues, part)
-	}, func(part broker.Part[[]*broker.DeadLetter]) []*broker.DeadLetter {
+	}, func(part maintenance.Part[[]*broker.DeadLetter]) []*broker.DeadLetter {
 		letters := slices.DeleteFunc(part.Found, func(l *broker.DeadLetter) bool { return !want(l) })
 		return letters[:min(len(letters), most)]
 	}, func(queue string) ([]*broker.DeadLetter, error) { return c.letters(ctx, queue, most, want) })

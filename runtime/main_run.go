@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // runDetail is all that is known of a run, as run prints it.
@@ -116,9 +117,9 @@ func (c *control) liveIn(ctx context.Context, queues []string, id string, first 
 	want := func(i *broker.RunInfo) bool { return i.Run.ID == id }
 	apart := map[int]bool{} // queues that are to be looked into by themselves
 	for _, state := range liveStates {
-		rest, err := surveyed(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+		rest, err := surveyed(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
 			return s.SurveyRuns(ctx, queues, state, 1, want, part)
-		}, func(_ int, part broker.Part[[]*broker.RunInfo]) {
+		}, func(_ int, part maintenance.Part[[]*broker.RunInfo]) {
 			if len(part.Found) > 0 {
 				info = part.Found[0]
 			}

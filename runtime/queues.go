@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // discoverEvery is how often a consumer with patterns among its queues asks the
@@ -166,7 +167,7 @@ func (c *Consumer) discover(ctx context.Context) {
 
 // queueNames returns the names of the broker's queues; nil if it cannot.
 func (c *Consumer) queueNames(ctx context.Context) ([]string, error) {
-	if namer, ok := c.broker.(broker.Namer); ok {
+	if namer, ok := c.broker.(maintenance.Namer); ok {
 		return namer.QueueNames(ctx)
 	}
 	lengths, err := c.broker.QueueLength(ctx)

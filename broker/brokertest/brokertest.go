@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
 )
 
@@ -52,7 +53,7 @@ func parts() []part {
 		{"Policies, limits", keeps(broker.PolicyLimits), limitChecks()},
 		{"Policies, fair", keeps(broker.PolicyFair), fairChecks()},
 		{"Policies, next", keeps(broker.PolicyNext), nextChecks()},
-		{"Auditor", func(b broker.Broker) bool { return is[broker.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
+		{"Auditor", func(b broker.Broker) bool { return is[maintenance.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
 		{"Groups", func(b broker.Broker) bool {
 			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
 		}, groupChecks()},
@@ -107,7 +108,7 @@ func is[I any](b broker.Broker) bool {
 
 // Run tests a broker against the contract: the core part always, and those of
 // [broker.Leaser], [broker.Records], [broker.Ticks],
-// [broker.ScheduleStore], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
+// [broker.ScheduleStore], [broker.Clock], [broker.Policies], [maintenance.Auditor], [broker.Groups],
 // [broker.Heartbeater] and [broker.Controls] where the broker or its sessions have the
 // interface. All but the schedules' and the clock's are tested through leases, the clock's
 // through schedules, and the last three through records, so a broker without these is not

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 func controlChecks() []check {
@@ -248,9 +249,9 @@ func runsListed(f *fixture) {
 }
 
 func surveysAgree(f *fixture) {
-	s, ok := f.b.(broker.Surveyor)
+	s, ok := f.b.(maintenance.Surveyor)
 	if !ok {
-		f.Skip("the broker is no broker.Surveyor")
+		f.Skip("the broker is no maintenance.Surveyor")
 	}
 	const last = "ended"
 	queues := []string{"waits", "empty", "delayed", "held", "paused", last}
@@ -269,13 +270,13 @@ func surveysAgree(f *fixture) {
 
 	surveysOf(f, "SurveyQueues", queues, s.SurveyQueues, f.controls().Queue)
 	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {
-		surveysOf(f, "SurveyRuns of "+string(state), queues, func(ctx context.Context, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+		surveysOf(f, "SurveyRuns of "+string(state), queues, func(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
 			return s.SurveyRuns(ctx, queues, state, aLot, nil, part)
 		}, func(ctx context.Context, queue string) ([]*broker.RunInfo, error) {
 			return f.controls().Runs(ctx, queue, state, aLot)
 		})
 	}
-	surveysOf(f, "SurveyRecords", queues, func(ctx context.Context, queues []string, part func(broker.Part[*broker.Record])) error {
+	surveysOf(f, "SurveyRecords", queues, func(ctx context.Context, queues []string, part func(maintenance.Part[*broker.Record])) error {
 		return s.SurveyRecords(ctx, queues, ended[0].ID, part)
 	}, func(ctx context.Context, queue string) (*broker.Record, error) {
 		record, err := f.records().Record(ctx, queue, ended[0].ID)
@@ -290,24 +291,24 @@ func surveysAgree(f *fixture) {
 
 	var some []*broker.RunInfo
 	want := func(i *broker.RunInfo) bool { return i.Run.ID != ended[0].ID }
-	require.NoError(f, s.SurveyRuns(f.ctx(), queues, broker.StateSucceeded, 1, want, func(part broker.Part[[]*broker.RunInfo]) {
+	require.NoError(f, s.SurveyRuns(f.ctx(), queues, broker.StateSucceeded, 1, want, func(part maintenance.Part[[]*broker.RunInfo]) {
 		some = append(some, part.Found...)
 	}), "SurveyRuns")
 	require.Len(f, some, 1, "runs of which one is wanted")
 	require.Equal(f, ended[1].ID, some[0].Run.ID, "the run that is wanted")
 	ctx, cancel := context.WithCancel(f.ctx())
 	cancel()
-	require.ErrorIs(f, s.SurveyQueues(ctx, queues, func(broker.Part[*broker.QueueInfo]) {}), context.Canceled, "a survey whose ctx has ended")
+	require.ErrorIs(f, s.SurveyQueues(ctx, queues, func(maintenance.Part[*broker.QueueInfo]) {}), context.Canceled, "a survey whose ctx has ended")
 }
 
 // surveysOf compares what a survey finds with what the call for one queue does. A broker may
 // leave a queue to that.
 func surveysOf[T any](f *fixture, what string, queues []string,
-	survey func(context.Context, []string, func(broker.Part[T])) error, one func(context.Context, string) (T, error),
+	survey func(context.Context, []string, func(maintenance.Part[T])) error, one func(context.Context, string) (T, error),
 ) {
 	f.Helper()
 	calls, apart := map[int]int{}, 0
-	err := survey(f.ctx(), queues, func(part broker.Part[T]) {
+	err := survey(f.ctx(), queues, func(part maintenance.Part[T]) {
 		calls[part.Queue]++
 		require.NoError(f, part.Err, "%s in %s", what, queues[part.Queue])
 		if part.Apart {
