@@ -109,7 +109,7 @@ func (e *entry) run(now time.Time) *broker.TaskRun {
 		run = e.spec.newRun(now)
 		run.Payload = []byte(emptyPayload)
 		// Without a default for a parameter it ends as a schema failure anyway.
-		_ = e.task.police(run)
+		_ = e.task.applyPolicies(run)
 	}
 	if e.spec.Schedule.SkipOverlap {
 		// A key that //task:unique has made serves both, if it lasts as long as

@@ -283,7 +283,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		if err == nil {
 			made[i].ID, made[i].Schema = ids[i*idSize:(i+1)*idSize], schema
 			made[i].Payload = payload[from:len(payload):len(payload)]
-			d.police(&params[i], &made[i])
+			d.applyPolicies(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
 		}
 		if err == nil && len(payload) > broker.MaxBatch {
@@ -419,7 +419,7 @@ func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.T
 	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
 		return d.Spec.encodeError(err)
 	}
-	d.police(p, run)
+	d.applyPolicies(p, run)
 	parent, _ := CurrentRun(ctx)
 	return c.fill(run, &d.Spec, time.Now(), parent, opts)
 }
@@ -427,7 +427,7 @@ func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.T
 // newRun makes a run of a task whose parameters are encoded.
 func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
 	run := &broker.TaskRun{Payload: payload}
-	if err := t.police(run); err != nil {
+	if err := t.applyPolicies(run); err != nil {
 		return nil, err
 	}
 	parent, _ := CurrentRun(ctx)

@@ -179,7 +179,7 @@ func (e *entry) madeRun(now time.Time) *broker.TaskRun {
 	run := *e.made.Run
 	run.QueuedAt, run.OwnID = now, false
 	fresh := broker.TaskRun{Payload: run.Payload}
-	if e.task.police(&fresh) == nil { // else they stay as they were
+	if e.task.applyPolicies(&fresh) == nil { // else they stay as they were
 		run.Rules = fresh.Rules
 	}
 	return &run

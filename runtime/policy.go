@@ -10,8 +10,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// police sets what the task's policies say of a run with these parameters.
-func (d *Definition[P, R]) police(p *P, run *broker.TaskRun) {
+// applyPolicies sets the rules of a run from the task's policies and these parameters.
+func (d *Definition[P, R]) applyPolicies(p *P, run *broker.TaskRun) {
 	s := &d.Spec
 	if s.Unique > 0 {
 		rules := run.EnsureRules()

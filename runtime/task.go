@@ -145,8 +145,8 @@ type Task struct {
 	decode       func(payload []byte) (params any, err error)
 	decodeResult func(b []byte) (any, error)
 	hasResult    bool
-	// police sets what the task's policies say of a run with this payload.
-	police func(run *broker.TaskRun) error
+	// applyPolicies sets the rules of a run from the task's policies and its payload.
+	applyPolicies func(run *broker.TaskRun) error
 }
 
 // Name returns the task's name on the wire.
@@ -182,12 +182,12 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			return b, nil
 		},
 		hasResult: d.AppendResult != nil,
-		police: func(run *broker.TaskRun) error {
+		applyPolicies: func(run *broker.TaskRun) error {
 			p := new(P)
 			if err := d.decodeParams(new(codec.Reader), run.Payload, 0, p); err != nil {
 				return err
 			}
-			d.police(p, run)
+			d.applyPolicies(p, run)
 			return nil
 		},
 		newParams: func() any { return new(P) },

@@ -131,7 +131,7 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 			after.Payload = payload
 		}
 		if c.Keyed {
-			if err := s.policeAgain(&after); err != nil {
+			if err := s.reapplyPolicies(&after); err != nil {
 				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
 			}
 		}
@@ -166,14 +166,14 @@ func checkNext(next []*broker.TaskRun) error {
 // consumer does not have.
 var errStranger = errors.New("its policies go by its parameters, and this consumer does not know the task")
 
-// policeAgain makes the policies of a run whose parameters have changed.
-func (s taskSet) policeAgain(run *broker.TaskRun) error {
+// reapplyPolicies sets the rules of a run anew, as its parameters have changed.
+func (s taskSet) reapplyPolicies(run *broker.TaskRun) error {
 	task, ok := s.byName[run.Task]
 	if !ok {
 		return errStranger
 	}
 	run.Rules = nil
-	return task.police(run)
+	return task.applyPolicies(run)
 }
 
 // follow reports whether this consumer can make what is to follow a run, should
@@ -187,7 +187,7 @@ func (s taskSet) follow(run *broker.TaskRun) error {
 			continue
 		}
 		after := *c.Run
-		if err := s.policeAgain(&after); err != nil {
+		if err := s.reapplyPolicies(&after); err != nil {
 			return fmt.Errorf("run %s of task %s is to follow: %w", after.ID, after.Task, err)
 		}
 	}

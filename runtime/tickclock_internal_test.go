@@ -68,7 +68,7 @@ func (c *clockTest) put(scheduler, server time.Duration) {
 
 // start runs a scheduler of a task that runs at this interval.
 func (c *clockTest) start(every time.Duration) (stop func()) {
-	task := Task{spec: Spec{Name: "task", Queue: "q", Schedule: Timing{Every: every}}, police: func(*broker.TaskRun) error { return nil }}
+	task := Task{spec: Spec{Name: "task", Queue: "q", Schedule: Timing{Every: every}}, applyPolicies: func(*broker.TaskRun) error { return nil }}
 	s, err := NewScheduler(c.b, SchedulerConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, []Task{task})
 	require.NoError(c, err)
 	s.clock.wall = func() time.Time {
