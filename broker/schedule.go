@@ -59,10 +59,6 @@ const (
 	MaxSchedules  = 100_000 // of one queue
 )
 
-// ErrNoSchedule is returned if a queue has no schedule with an id, or if the schedule
-// was changed since it was read.
-var ErrNoSchedule = errors.New("there is no schedule with this id")
-
 // Validate returns an error if the schedule cannot be stored.
 func (s *Schedule) Validate() error {
 	switch {
