@@ -109,7 +109,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	return b.store(slabs, len(runs), b.now())
 }
 
-func (b *Broker) store(slabs [][]entry, n int, now clock) error {
+func (b *Broker) store(slabs [][]storedRun, n int, now clock) error {
 	b.expire(now, n)
 	q := b.queue(slabs[0][0].run.Queue)
 	if err := q.claim(slabs, now); err != nil {
@@ -145,7 +145,7 @@ func validate(runs []*broker.TaskRun) error {
 }
 
 // place puts a run that was just stored where it belongs.
-func (b *Broker) place(q *queue, e *entry, now clock) {
+func (b *Broker) place(q *queue, e *storedRun, now clock) {
 	if due := now.due(&e.run); now.until(due) > 0 {
 		b.delay(q, e, due)
 	} else {
@@ -153,7 +153,7 @@ func (b *Broker) place(q *queue, e *entry, now clock) {
 	}
 }
 
-func (b *Broker) delay(q *queue, e *entry, due instant) {
+func (b *Broker) delay(q *queue, e *storedRun, due instant) {
 	b.seq++
 	e.due, e.order = due, b.seq
 	q.delayed.push(e)
@@ -207,8 +207,8 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 }
 
 // pick removes due runs of the queues, as many as there is room for.
-func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entry {
-	var picked []*entry
+func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*storedRun {
+	var picked []*storedRun
 	for _, name := range queues {
 		q := b.queues[name]
 		if q == nil {
@@ -219,7 +219,7 @@ func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entr
 			continue
 		}
 		if n := min(want.total, q.ready[broker.IO]+q.ready[broker.CPU]); picked == nil && n > 0 {
-			picked = make([]*entry, 0, n)
+			picked = make([]*storedRun, 0, n)
 		}
 		share := q.share(want, s)
 		kept := room{total: want.total - share.total}

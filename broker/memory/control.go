@@ -67,7 +67,7 @@ func newShelf() *shelf {
 
 // shelve moves a run that is next in its lane to the shelf of its task, if that
 // is disabled.
-func (q *queue) shelve(e *entry, now clock) bool {
+func (q *queue) shelve(e *storedRun, now clock) bool {
 	s := q.disabled[e.run.Task]
 	if s == nil {
 		return false
@@ -81,18 +81,18 @@ func (q *queue) shelve(e *entry, now clock) bool {
 
 // unshelve puts the runs of a disabled task back where they were.
 func (q *queue) unshelve(task string) {
-	var back []*entry
+	var back []*storedRun
 	s := q.disabled[task]
 	for k := range s {
 		for p := range s[k] {
-			s[k][p].each(func(e *entry) bool {
+			s[k][p].each(func(e *storedRun) bool {
 				back = append(back, e)
 				return true
 			})
 		}
 	}
 	delete(q.disabled, task)
-	slices.SortFunc(back, func(a, b *entry) int { return int(b.order - a.order) })
+	slices.SortFunc(back, func(a, b *storedRun) int { return int(b.order - a.order) })
 	for _, e := range back {
 		e.in.lane.remove(e)
 		q.aside--
@@ -142,7 +142,7 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 }
 
 // removeWaiting takes a run that is due out of where it waits.
-func (q *queue) removeWaiting(e *entry, now clock) {
+func (q *queue) removeWaiting(e *storedRun, now clock) {
 	l := e.in.lane
 	if !l.aside {
 		q.removeReady(e)
@@ -161,9 +161,9 @@ func (q *queue) removeWaiting(e *entry, now clock) {
 
 // find returns the live run with the id, nil if there is none. Of those that
 // nobody asks for by id there is no index, so that they cost nothing.
-func (q *queue) find(id string) *entry {
+func (q *queue) find(id string) *storedRun {
 	found := q.live[id]
-	look := func(e *entry) bool {
+	look := func(e *storedRun) bool {
 		if e.run.ID == id {
 			found = e
 		}
@@ -192,7 +192,7 @@ func (q *queue) find(id string) *entry {
 
 // eachWaiting calls fn for the runs that are due, lane by lane, until it
 // returns false.
-func (q *queue) eachWaiting(fn func(e *entry) bool) {
+func (q *queue) eachWaiting(fn func(e *storedRun) bool) {
 	q.eachLane(func(l *lane) bool { return l.each(fn) })
 }
 
@@ -226,7 +226,7 @@ func (q *queue) eachLane(fn func(l *lane) bool) {
 
 // each calls fn for the runs of a lane, value by value, until it returns false,
 // and reports whether it never did.
-func (l *lane) each(fn func(e *entry) bool) bool {
+func (l *lane) each(fn func(e *storedRun) bool) bool {
 	for s := l.first; s != nil; s = s.next {
 		for e := s.head; e != nil; e = e.next {
 			if !fn(e) {
@@ -238,7 +238,7 @@ func (l *lane) each(fn func(e *entry) bool) bool {
 }
 
 // flightOf returns the delivery of a run that a session holds.
-func (q *queue) flightOf(e *entry) *flight {
+func (q *queue) flightOf(e *storedRun) *flight {
 	for _, h := range q.holds {
 		for f := h.head; f != nil; f = f.next {
 			if f.e == e {

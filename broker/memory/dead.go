@@ -144,7 +144,7 @@ func inTheWay(id string, err error) string {
 // requeue begins a new life of a dead run, which is the broker's own, unless
 // its id or unique key is taken.
 func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
-	slabs := [][]entry{{{run: *l.Run}}}
+	slabs := [][]storedRun{{{run: *l.Run}}}
 	e := &slabs[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired

@@ -17,7 +17,7 @@ type lane struct {
 // strand is the runs of one value, in order.
 type strand struct {
 	lane       *lane
-	head, tail *entry
+	head, tail *storedRun
 	prev, next *strand // in turn
 }
 
@@ -43,7 +43,7 @@ func lower(k broker.Kind) broker.Kind {
 }
 
 // head returns the run whose turn it is, nil if there is none.
-func (l *lane) head() *entry {
+func (l *lane) head() *storedRun {
 	if l.first == nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (l *lane) head() *entry {
 
 // add puts a run in its order among those of its value, looking for its place
 // from the end.
-func (l *lane) add(e *entry) {
+func (l *lane) add(e *storedRun) {
 	s := l.strandOf(e)
 	before := s.tail
 	if s.head != nil && s.head.order > e.order {
@@ -66,9 +66,9 @@ func (l *lane) add(e *entry) {
 
 // addAhead puts a run in its order among those of its value, looking for its
 // place from the head, and makes it that value's turn.
-func (l *lane) addAhead(e *entry) {
+func (l *lane) addAhead(e *storedRun) {
 	s := l.strandOf(e)
-	var before *entry
+	var before *storedRun
 	for after := s.head; after != nil && after.order < e.order; after = after.next {
 		before = after
 	}
@@ -81,7 +81,7 @@ func (l *lane) addAhead(e *entry) {
 
 // strandOf returns the strand of the run's value, which joins the end of the
 // round if it is not in it.
-func (l *lane) strandOf(e *entry) *strand {
+func (l *lane) strandOf(e *storedRun) *strand {
 	s := &l.plain
 	if v := e.fair(); v != "" {
 		if s = l.others[v]; s == nil {
@@ -100,7 +100,7 @@ func (l *lane) strandOf(e *entry) *strand {
 }
 
 // insert puts a run behind another of the strand, nil: at its head.
-func (s *strand) insert(e, before *entry) {
+func (s *strand) insert(e, before *storedRun) {
 	e.in, e.prev = s, before
 	if before == nil {
 		e.next, s.head = s.head, e
@@ -115,7 +115,7 @@ func (s *strand) insert(e, before *entry) {
 }
 
 // remove takes a run out of the lane. Its value keeps its turn.
-func (l *lane) remove(e *entry) {
+func (l *lane) remove(e *storedRun) {
 	s := e.in
 	if e.prev == nil {
 		s.head = e.next
@@ -137,7 +137,7 @@ func (l *lane) remove(e *entry) {
 }
 
 // removeInTurn takes the lane's head out, and makes it the next value's turn.
-func (l *lane) removeInTurn(e *entry) {
+func (l *lane) removeInTurn(e *storedRun) {
 	s := e.in
 	l.remove(e)
 	if s.head != nil && l.last != s {

@@ -120,7 +120,7 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 }
 
 // conclude ends a run that no session holds and that waits nowhere.
-func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
+func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
 		l := deadLetter{DeadLetter: letter(o)}
 		if e.rare != nil && e.rare.awaits != nil {
@@ -162,7 +162,7 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	for _, slab := range copyIn(next) {
 		for i := range slab {
 			q := b.queue(slab[i].run.Queue)
-			if err := q.claim([][]entry{slab[i : i+1]}, now); err != nil {
+			if err := q.claim([][]storedRun{slab[i : i+1]}, now); err != nil {
 				b.skip(q, &slab[i], err, now)
 				continue
 			}
@@ -174,7 +174,7 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 }
 
 // skip notes that a run was not queued, because its claim returned this error.
-func (b *Broker) skip(q *queue, e *entry, err error, now clock) {
+func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) {
 	by := inTheWay(e.run.ID, err)
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
 		b.keep(q, &broker.Record{
@@ -188,7 +188,7 @@ func (b *Broker) skip(q *queue, e *entry, err error, now clock) {
 }
 
 // retry stores the run as it is now.
-func (b *Broker) retry(q *queue, e *entry, o *broker.Outcome, now clock) {
+func (b *Broker) retry(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	was := indexed(&e.run)
 	e.run = *o.Run
 	detach(&e.run, make([]byte, 0, len(o.Run.Payload)))

@@ -13,7 +13,7 @@ import (
 type group struct {
 	id   string
 	of   *queue // its members'
-	then *entry
+	then *storedRun
 	ends []*broker.Record // by member, nil of one that lives; nil once it is forgotten
 	left int              // members that live
 
@@ -89,7 +89,7 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 }
 
 // gather has a run wait for a new group of n members.
-func gather(q, of *queue, e *entry, n int) *group {
+func gather(q, of *queue, e *storedRun, n int) *group {
 	g := &group{id: e.run.Links.Awaits.ID, of: of, then: e, ends: make([]*broker.Record, n), left: n}
 	r := e.getRare()
 	r.awaits, r.waits = g, true
@@ -101,7 +101,7 @@ func gather(q, of *queue, e *entry, n int) *group {
 	}
 	of.groups[g.id] = g
 	if q.gathering == nil {
-		q.gathering = make(map[*entry]bool)
+		q.gathering = make(map[*storedRun]bool)
 	}
 	q.gathering[e] = true
 	return g
@@ -159,7 +159,7 @@ func (b *Broker) lay(g *group, now clock) {
 func (g *group) lapsed(now clock) bool { return g.then == nil && now.until(g.lapses) <= 0 }
 
 // gatherAgain has a run gather the group that it did before it was a dead letter.
-func (e *entry) gatherAgain(g *group, now clock) {
+func (e *storedRun) gatherAgain(g *group, now clock) {
 	if g != nil && g.ends != nil && !g.lapsed(now) {
 		g.then = e
 		e.getRare().awaits = g
@@ -168,7 +168,7 @@ func (e *entry) gatherAgain(g *group, now clock) {
 
 // joinAgain has a run be the member of a group that it was before it was a dead
 // letter, if that is still known.
-func (e *entry) joinAgain(q *queue) {
+func (e *storedRun) joinAgain(q *queue) {
 	links := e.run.Links.OrZero()
 	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].ID == e.run.ID {
 		r := e.getRare()

@@ -37,7 +37,7 @@ type line struct {
 }
 
 // head returns the run of the line that is to start next.
-func (ln *line) head() *entry {
+func (ln *line) head() *storedRun {
 	for p := range ln.lanes {
 		if e := ln.lanes[p].head(); e != nil {
 			return e
@@ -58,7 +58,7 @@ func lineName(r *broker.TaskRun) []byte {
 
 // blocks reports whether the limit holds back a run. A run that was let out of
 // its line counts among those that were.
-func (l *limit) blocks(e *entry, now clock) bool {
+func (l *limit) blocks(e *storedRun, now clock) bool {
 	let := 0
 	if e.rare == nil || !e.rare.let {
 		for _, n := range l.let[lower(e.run.Kind)][:level(e.run.Priority)+1] {
@@ -89,7 +89,7 @@ func (l *limit) within(d time.Duration, now clock) int {
 
 // opens returns when time alone lets a run start that the limit holds back, the
 // end of time if it does not.
-func (l *limit) opens(e *entry, now clock) int64 {
+func (l *limit) opens(e *storedRun, now clock) int64 {
 	at := int64(0)
 	for i := range e.limits() {
 		asked := &e.limits()[i]
@@ -131,7 +131,7 @@ func (l *limit) next(now clock) *line {
 	return best
 }
 
-func (l *limit) before(a, b *entry) bool {
+func (l *limit) before(a, b *storedRun) bool {
 	if la, lb := level(a.run.Priority), level(b.run.Priority); la != lb {
 		return la < lb
 	}
@@ -195,7 +195,7 @@ func (q *queue) limitOf(key string) *limit {
 }
 
 // eachLimit calls fn for each key of the run, once for one it has twice.
-func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
+func (q *queue) eachLimit(e *storedRun, fn func(l *limit)) {
 	for i := range e.limits() {
 		key := e.limits()[i].Key
 		if !slices.ContainsFunc(e.limits()[:i], func(o broker.Limit) bool { return o.Key == key }) {
@@ -205,7 +205,7 @@ func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
 }
 
 // blocking returns a limit that holds back the run, nil if none does.
-func (q *queue) blocking(e *entry, now clock) *limit {
+func (q *queue) blocking(e *storedRun, now clock) *limit {
 	for i := range e.limits() {
 		if l := q.limits[e.limits()[i].Key]; l != nil && l.blocks(e, now) {
 			return l
@@ -216,7 +216,7 @@ func (q *queue) blocking(e *entry, now clock) *limit {
 
 // stepAside moves a run that is next in its lane to its line, if a limit holds
 // it back.
-func (q *queue) stepAside(e *entry, now clock) bool {
+func (q *queue) stepAside(e *storedRun, now clock) bool {
 	by := q.blocking(e, now)
 	if by == nil {
 		return false
@@ -246,7 +246,7 @@ func (q *queue) stepAside(e *entry, now clock) bool {
 
 // lineOf returns the line of a run, which it makes if need be. A new one is in
 // no limit's care.
-func (q *queue) lineOf(e *entry) *line {
+func (q *queue) lineOf(e *storedRun) *line {
 	name := lineName(&e.run)
 	ln := q.lines[string(name)]
 	if ln == nil {
@@ -296,14 +296,14 @@ func (q *queue) leftLine(ln *line) {
 
 // unlet notes that a run that was let out of its line is taken, or gone from
 // its lane. The caller tends its limits.
-func (q *queue) unlet(e *entry) {
+func (q *queue) unlet(e *storedRun) {
 	e.rare.let = false
 	q.eachLimit(e, func(l *limit) { l.let[lower(e.run.Kind)][level(e.run.Priority)]-- })
 }
 
 // countStart counts a run that was taken against its limits: for now, if a
 // session holds it, and for as long as they ask.
-func (q *queue) countStart(e *entry, held bool, now clock) {
+func (q *queue) countStart(e *storedRun, held bool, now clock) {
 	q.eachLimit(e, func(l *limit) {
 		if held {
 			l.held++
@@ -321,7 +321,7 @@ func (q *queue) countStart(e *entry, held bool, now clock) {
 }
 
 // countEnd notes that a session no longer holds the run.
-func (q *queue) countEnd(e *entry, now clock) {
+func (q *queue) countEnd(e *storedRun, now clock) {
 	if len(e.limits()) == 0 {
 		return
 	}

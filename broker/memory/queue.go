@@ -10,16 +10,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// entry is a run the broker holds, from its queueing to its end.
-type entry struct {
+// storedRun is a run the broker holds, from its queueing to its end.
+type storedRun struct {
 	run     broker.TaskRun  // never changed in place but for Deliveries; Take copies its payload without the lock
 	failure *broker.Failure // of the last attempt
 
-	in         *strand // while it waits and is due
-	prev, next *entry  // in its strand
-	order      int64   // among all of the queue that wait and are due; while delayed, among those of one instant
-	due        instant // while delayed
-	at         int     // its place in the heap of those delayed, from 1; else 0
+	in         *strand    // while it waits and is due
+	prev, next *storedRun // in its strand
+	order      int64      // among all of the queue that wait and are due; while delayed, among those of one instant
+	due        instant    // while delayed
+	at         int        // its place in the heap of those delayed, from 1; else 0
 
 	rare *rare // nil for most
 	end  *end  // made by the first that waits for it
@@ -44,21 +44,21 @@ type end struct {
 	final *broker.Record // set before came is closed; nil if no record is kept
 }
 
-func (e *entry) limits() []broker.Limit {
+func (e *storedRun) limits() []broker.Limit {
 	if e.run.Rules == nil {
 		return nil
 	}
 	return e.run.Rules.Limits
 }
 
-func (e *entry) fair() string {
+func (e *storedRun) fair() string {
 	if e.run.Rules == nil {
 		return ""
 	}
 	return e.run.Rules.Fair
 }
 
-func (e *entry) getRare() *rare {
+func (e *storedRun) getRare() *rare {
 	if e.rare == nil {
 		e.rare = &rare{}
 	}
@@ -67,21 +67,21 @@ func (e *entry) getRare() *rare {
 
 // cancelled returns how the run is to end unless its session ends it, nil if
 // nobody asked for that.
-func (e *entry) cancelled() *broker.Failure {
+func (e *storedRun) cancelled() *broker.Failure {
 	if e.rare == nil {
 		return nil
 	}
 	return e.rare.cancel
 }
 
-func (e *entry) progress() *broker.Progress {
+func (e *storedRun) progress() *broker.Progress {
 	if e.rare == nil {
 		return nil
 	}
 	return e.rare.progress
 }
 
-func (e *entry) state() broker.State {
+func (e *storedRun) state() broker.State {
 	switch {
 	case e.in != nil:
 		return broker.StateQueued
@@ -96,10 +96,10 @@ func (e *entry) state() broker.State {
 const slabSize = 64
 
 // copyIn copies the runs of a call for keeping.
-func copyIn(runs []*broker.TaskRun) [][]entry {
-	slabs := make([][]entry, 0, (len(runs)+slabSize-1)/slabSize)
+func copyIn(runs []*broker.TaskRun) [][]storedRun {
+	slabs := make([][]storedRun, 0, (len(runs)+slabSize-1)/slabSize)
 	for part := range slices.Chunk(runs, slabSize) {
-		slab := make([]entry, len(part))
+		slab := make([]storedRun, len(part))
 		size := 0
 		for _, r := range part {
 			size += len(r.Payload)
@@ -168,30 +168,30 @@ type queue struct {
 	delayed delayed
 	waiters [2]waitList
 
-	groups    map[string]*group // of members here, by id; nil until there is one
-	gathering map[*entry]bool   // runs for here that wait for a group
+	groups    map[string]*group   // of members here, by id; nil until there is one
+	gathering map[*storedRun]bool // runs for here that wait for a group
 
 	paused   bool
 	disabled map[string]*shelf // by task; nil until one is
 
-	live      map[string]*entry // by id, of runs with OwnID or Keep
-	unique    map[string]*lock  // by key
-	limits    map[string]*limit // by key; nil until there is one
-	lines     map[string]*line  // by name, those that have runs
-	windows   windowHeap        // the limits that time changes
-	records   map[string]*kept  // of those that have ended
-	newest    *kept             // of them, the one that ended last
+	live      map[string]*storedRun // by id, of runs with OwnID or Keep
+	unique    map[string]*lock      // by key
+	limits    map[string]*limit     // by key; nil until there is one
+	lines     map[string]*line      // by name, those that have runs
+	windows   windowHeap            // the limits that time changes
+	records   map[string]*kept      // of those that have ended
+	newest    *kept                 // of them, the one that ended last
 	holds     map[*Session]*hold
 	dead      deadList
-	ticks     map[string]int64 // last claimed, by task, or by entryTicks
+	ticks     map[string]int64 // last claimed, by task, or by ticksOf
 	schedules map[string]*broker.Schedule
-	changes   int64                     // of entries
+	changes   int64                     // of schedules
 	last      map[string]broker.LastRun // by task; nil until a session told of one
 }
 
 func newQueue() *queue {
 	return &queue{
-		live:      make(map[string]*entry),
+		live:      make(map[string]*storedRun),
 		unique:    make(map[string]*lock),
 		records:   make(map[string]*kept),
 		holds:     make(map[*Session]*hold),
@@ -208,7 +208,7 @@ func (q *queue) waits() int {
 func indexed(r *broker.TaskRun) bool { return r.OwnID || r.Keep > 0 }
 
 // claim takes the ids and unique keys of a call's runs, all or none.
-func (q *queue) claim(slabs [][]entry, now clock) error {
+func (q *queue) claim(slabs [][]storedRun, now clock) error {
 	unique := false
 	for i, slab := range slabs {
 		for j := range slab {
@@ -235,7 +235,7 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 }
 
 // unclaim gives up the id and unique key of one run.
-func (q *queue) unclaim(e *entry) {
+func (q *queue) unclaim(e *storedRun) {
 	if q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
 	}
@@ -244,7 +244,7 @@ func (q *queue) unclaim(e *entry) {
 	}
 }
 
-func (q *queue) disclaim(slabs [][]entry) {
+func (q *queue) disclaim(slabs [][]storedRun) {
 	for _, slab := range slabs {
 		for i := range slab {
 			if e := &slab[i]; q.live[e.run.ID] == e {
@@ -255,7 +255,7 @@ func (q *queue) disclaim(slabs [][]entry) {
 }
 
 // forget ends a run's life here and tells those who wait for it.
-func (q *queue) forget(e *entry, final *broker.Record) {
+func (q *queue) forget(e *storedRun, final *broker.Record) {
 	if indexed(&e.run) && q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
 	}
@@ -271,7 +271,7 @@ func (q *queue) forget(e *entry, final *broker.Record) {
 }
 
 // pushBack puts a run that is due behind all others of its lane.
-func (q *queue) pushBack(e *entry) {
+func (q *queue) pushBack(e *storedRun) {
 	k, l := q.laneOf(e)
 	q.back++
 	e.order = q.back
@@ -281,7 +281,7 @@ func (q *queue) pushBack(e *entry) {
 }
 
 // pushFront makes a run the next of its lane.
-func (q *queue) pushFront(e *entry) {
+func (q *queue) pushFront(e *storedRun) {
 	k, l := q.laneOf(e)
 	q.front--
 	e.order = q.front
@@ -291,7 +291,7 @@ func (q *queue) pushFront(e *entry) {
 }
 
 // removeReady takes a run out of its lane, not in its turn.
-func (q *queue) removeReady(e *entry) {
+func (q *queue) removeReady(e *storedRun) {
 	k, l := q.laneOf(e)
 	l.remove(e)
 	q.ready[k]--
@@ -300,7 +300,7 @@ func (q *queue) removeReady(e *entry) {
 	}
 }
 
-func (q *queue) laneOf(e *entry) (broker.Kind, *lane) {
+func (q *queue) laneOf(e *storedRun) (broker.Kind, *lane) {
 	k := lower(e.run.Kind)
 	return k, &q.lanes[k][level(e.run.Priority)]
 }
@@ -351,7 +351,7 @@ func (r *room) drop(k broker.Kind) {
 // there the one that was queued first, whatever its kind. What is held back
 // steps aside. What has limits is not taken ahead, for it would count against
 // them while it waits for a slot.
-func (q *queue) pop(want *room, held bool, now clock) *entry {
+func (q *queue) pop(want *room, held bool, now clock) *storedRun {
 	for want.total > 0 {
 		k, l := q.next(want)
 		if l == nil {
@@ -419,18 +419,18 @@ type delayed struct{ mono, wall dueHeap }
 
 func (d *delayed) len() int { return len(d.mono) + len(d.wall) }
 
-func (d *delayed) of(e *entry) *dueHeap {
+func (d *delayed) of(e *storedRun) *dueHeap {
 	if e.due.wall {
 		return &d.wall
 	}
 	return &d.mono
 }
 
-func (d *delayed) push(e *entry)   { heap.Push(d.of(e), e) }
-func (d *delayed) remove(e *entry) { heap.Remove(d.of(e), e.at-1) }
+func (d *delayed) push(e *storedRun)   { heap.Push(d.of(e), e) }
+func (d *delayed) remove(e *storedRun) { heap.Remove(d.of(e), e.at-1) }
 
 // first returns the run that is due next, nil if there is none.
-func (d *delayed) first(now clock) *entry {
+func (d *delayed) first(now clock) *storedRun {
 	switch {
 	case len(d.mono) == 0 && len(d.wall) == 0:
 		return nil
@@ -448,7 +448,7 @@ func (d *delayed) first(now clock) *entry {
 
 // dueHeap has the run that is due first at its head, those of one instant in
 // the order queued.
-type dueHeap []*entry
+type dueHeap []*storedRun
 
 func (h dueHeap) Len() int { return len(h) }
 func (h dueHeap) Swap(i, j int) {
@@ -459,8 +459,8 @@ func (h dueHeap) Less(i, j int) bool {
 	return cmp.Or(cmp.Compare(h[i].due.at, h[j].due.at), cmp.Compare(h[i].order, h[j].order)) < 0
 }
 func (h *dueHeap) Push(e any) {
-	*h = append(*h, e.(*entry))
-	e.(*entry).at = len(*h)
+	*h = append(*h, e.(*storedRun))
+	e.(*storedRun).at = len(*h)
 }
 func (h *dueHeap) Pop() any {
 	last := len(*h) - 1

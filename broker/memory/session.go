@@ -18,9 +18,9 @@ type Session struct {
 	lease time.Duration
 
 	// Guarded by the broker's mutex.
-	ends    instant  // of the lease
-	lost    int      // deliveries recovered that it has not tried to finish since
-	gone    []*entry // the runs recovered from it, until it reports that it survived
+	ends    instant      // of the lease
+	lost    int          // deliveries recovered that it has not tried to finish since
+	gone    []*storedRun // the runs recovered from it, until it reports that it survived
 	left    bool
 	asked   []*flight // those it held whose end was asked for
 	blocked *waiter   // its last blocked Take
@@ -29,8 +29,8 @@ type Session struct {
 // flight is one delivery of a run, which its receipt points to.
 type flight struct {
 	s          *Session
-	e          *entry // nil once finished or given back
-	was        *entry // e before it went back
+	e          *storedRun // nil once finished or given back
+	was        *storedRun // e before it went back
 	h          *hold
 	lost       bool // recovered, and the session does not know yet
 	prev, next *flight
@@ -54,7 +54,7 @@ func (h *hold) push(f *flight) {
 }
 
 // remove takes the flight out of its hold and returns the run it carried.
-func (f *flight) remove() *entry {
+func (f *flight) remove() *storedRun {
 	f.h.n--
 	if f.prev == nil {
 		f.h.head = f.next
@@ -123,7 +123,7 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 
 // lift leases the runs picked and returns them, sharing memory with the
 // broker's.
-func (s *Session) lift(picked []*entry) []broker.TaskRun {
+func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
 	flights := make([]flight, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
@@ -279,7 +279,7 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 
 // giveBack puts a run that a session held at the head of its lane, unless its
 // end was asked for. It reports which.
-func (b *Broker) giveBack(q *queue, e *entry, now clock) bool {
+func (b *Broker) giveBack(q *queue, e *storedRun, now clock) bool {
 	q.countEnd(e, now)
 	if cancel := e.cancelled(); cancel != nil {
 		b.conclude(q, e, &broker.Outcome{Run: &e.run, Verdict: broker.Dropped, Failure: cancel}, now)

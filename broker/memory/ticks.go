@@ -26,7 +26,7 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 }
 
 // claimTick stores the run of a tick unless it is claimed.
-func (b *Broker) claimTick(slabs [][]entry, ticksOf string, tick time.Time) error {
+func (b *Broker) claimTick(slabs [][]storedRun, ticksOf string, tick time.Time) error {
 	run := &slabs[0][0].run
 	q := b.queue(run.Queue)
 	if q.disabled[run.Task] != nil {
