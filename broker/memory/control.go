@@ -150,12 +150,12 @@ func (q *queue) removeWaiting(e *storedRun, now clock) {
 		return
 	}
 	l.remove(e)
-	if l.line == nil {
+	if l.backlog == nil {
 		q.aside--
 		return
 	}
-	by := l.line.limit
-	q.leftLine(l.line)
+	by := l.backlog.limit
+	q.leftBacklog(l.backlog)
 	q.tend(by, now)
 }
 
@@ -206,9 +206,9 @@ func (q *queue) eachLane(fn func(l *lane) bool) {
 			}
 		}
 	}
-	for _, ln := range q.lines {
-		for p := range ln.lanes {
-			if !fn(&ln.lanes[p]) {
+	for _, bl := range q.backlogs {
+		for p := range bl.lanes {
+			if !fn(&bl.lanes[p]) {
 				return
 			}
 		}

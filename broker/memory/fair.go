@@ -10,8 +10,8 @@ type lane struct {
 	plain       strand
 	others      map[string]*strand // by value
 
-	aside bool  // its runs are held back, and not counted as ready
-	line  *line // it is part of, if of one
+	aside   bool     // its runs are held back, and not counted as ready
+	backlog *backlog // it is part of, if of one
 }
 
 // strand is the runs of one value, in order.

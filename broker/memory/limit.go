@@ -12,23 +12,23 @@ import (
 // limit is what the broker knows of one key of [broker.Limit]. It exists while
 // runs count against it or wait for it.
 type limit struct {
-	key    string
-	held   int                // runs that sessions hold
-	starts []int64            // when runs were taken, by the monotonic clock, for as long as keep
-	keep   time.Duration      // the longest time asked for
-	let    [2][priorities]int // runs let out of their lines, and not yet taken
-	lines  []*line            // whose heads this limit holds back
-	turns  map[string]uint64  // when the values of Fair had their turn; nil while there are none
-	turn   uint64             // the last one
+	key      string
+	running  int                // runs that sessions hold
+	starts   []int64            // when runs were taken, by the monotonic clock, for as long as keep
+	keep     time.Duration      // the longest time asked for
+	let      [2][priorities]int // runs let out of their backlogs, and not yet taken
+	backlogs []*backlog         // whose heads this limit holds back
+	turns    map[string]uint64  // when the values of Fair had their turn; nil while there are none
+	turn     uint64             // the last one
 
 	rings int64 // when to look at it again, by the monotonic clock
 	at    int   // in the queue's windows; -1: not there
 }
 
-// line is runs of one kind and with the same limits that are held back. It is
+// backlog is runs of one kind and with the same limits that are held back. It is
 // in the care of the limit that holds back its head, so that a limit looks at
-// one run for each line, however many wait.
-type line struct {
+// one run for each backlog, however many wait.
+type backlog struct {
 	name  string // its kind and keys
 	kind  broker.Kind
 	lanes [priorities]lane
@@ -36,18 +36,18 @@ type line struct {
 	limit *limit
 }
 
-// head returns the run of the line that is to start next.
-func (ln *line) head() *storedRun {
-	for p := range ln.lanes {
-		if e := ln.lanes[p].head(); e != nil {
+// head returns the run of the backlog that is to start next.
+func (bl *backlog) head() *storedRun {
+	for p := range bl.lanes {
+		if e := bl.lanes[p].head(); e != nil {
 			return e
 		}
 	}
 	return nil
 }
 
-// lineName returns what runs of one line have in common. No key has a space.
-func lineName(r *broker.TaskRun) []byte {
+// backlogName returns what runs of one backlog have in common. No key has a space.
+func backlogName(r *broker.TaskRun) []byte {
 	name := make([]byte, 0, 64)
 	name = append(name, '0'+byte(lower(r.Kind)))
 	for _, l := range r.Rules.OrZero().Limits {
@@ -57,7 +57,7 @@ func lineName(r *broker.TaskRun) []byte {
 }
 
 // blocks reports whether the limit holds back a run. A run that was let out of
-// its line counts among those that were.
+// its backlog counts among those that were.
 func (l *limit) blocks(e *storedRun, now clock) bool {
 	let := 0
 	if e.rare == nil || !e.rare.let {
@@ -70,7 +70,7 @@ func (l *limit) blocks(e *storedRun, now clock) bool {
 		if asked.Key != l.key {
 			continue
 		}
-		n := l.held
+		n := l.running
 		if asked.Per > 0 {
 			n = l.within(asked.Per, now)
 		}
@@ -97,7 +97,7 @@ func (l *limit) opens(e *storedRun, now clock) int64 {
 			continue
 		}
 		switch {
-		case asked.Per == 0 && l.held >= asked.Max:
+		case asked.Per == 0 && l.running >= asked.Max:
 			return math.MaxInt64
 		case asked.Per > 0 && l.within(asked.Per, now) >= asked.Max:
 			at = max(at, instant{at: l.starts[len(l.starts)-asked.Max]}.plus(asked.Per).at)
@@ -118,14 +118,14 @@ func (l *limit) forget(now clock) {
 	}
 }
 
-// next returns the line whose head this limit lets go next: by priority, then
+// next returns the backlog whose head this limit lets go next: by priority, then
 // by turn, then by order.
-func (l *limit) next(now clock) *line {
-	var best *line
-	for _, ln := range l.lines {
-		e := ln.head()
+func (l *limit) next(now clock) *backlog {
+	var best *backlog
+	for _, bl := range l.backlogs {
+		e := bl.head()
 		if !l.blocks(e, now) && (best == nil || l.before(e, best.head())) {
-			best = ln
+			best = bl
 		}
 	}
 	return best
@@ -154,10 +154,10 @@ func (l *limit) hadTurn(fair string) uint64 {
 	if l.turns == nil {
 		l.turns = make(map[string]uint64)
 	}
-	if len(l.turns) > 4*len(l.lines)+64 { // most are gone
-		waiting := make(map[string]uint64, len(l.lines))
-		for _, ln := range l.lines {
-			v := ln.head().fair()
+	if len(l.turns) > 4*len(l.backlogs)+64 { // most are gone
+		waiting := make(map[string]uint64, len(l.backlogs))
+		for _, bl := range l.backlogs {
+			v := bl.head().fair()
 			waiting[v] = l.turns[v]
 		}
 		l.turns = waiting
@@ -167,16 +167,16 @@ func (l *limit) hadTurn(fair string) uint64 {
 	return l.turn
 }
 
-func (l *limit) park(ln *line) {
-	ln.limit = l
-	l.lines = append(l.lines, ln)
+func (l *limit) park(bl *backlog) {
+	bl.limit = l
+	l.backlogs = append(l.backlogs, bl)
 }
 
-func (l *limit) unpark(ln *line) {
-	i := slices.Index(l.lines, ln)
-	l.lines = slices.Delete(l.lines, i, i+1)
-	ln.limit = nil
-	if len(l.lines) == 0 {
+func (l *limit) unpark(bl *backlog) {
+	i := slices.Index(l.backlogs, bl)
+	l.backlogs = slices.Delete(l.backlogs, i, i+1)
+	bl.limit = nil
+	if len(l.backlogs) == 0 {
 		l.turns = nil
 	}
 }
@@ -186,7 +186,7 @@ func (q *queue) limitOf(key string) *limit {
 	l := q.limits[key]
 	if l == nil {
 		if q.limits == nil {
-			q.limits, q.lines = make(map[string]*limit), make(map[string]*line)
+			q.limits, q.backlogs = make(map[string]*limit), make(map[string]*backlog)
 		}
 		l = &limit{key: key, at: -1}
 		q.limits[key] = l
@@ -214,7 +214,7 @@ func (q *queue) blocking(e *storedRun, now clock) *limit {
 	return nil
 }
 
-// stepAside moves a run that is next in its lane to its line, if a limit holds
+// stepAside moves a run that is next in its lane to its backlog, if a limit holds
 // it back.
 func (q *queue) stepAside(e *storedRun, now clock) bool {
 	by := q.blocking(e, now)
@@ -223,19 +223,19 @@ func (q *queue) stepAside(e *storedRun, now clock) bool {
 	}
 	again := e.rare != nil && e.rare.let
 	q.removeReady(e)
-	ln := q.lineOf(e)
-	if lane := &ln.lanes[level(e.run.Priority)]; again {
+	bl := q.backlogOf(e)
+	if lane := &bl.lanes[level(e.run.Priority)]; again {
 		lane.addAhead(e)
 	} else {
 		lane.add(e)
 	}
-	ln.n++
+	bl.n++
 	q.aside++
-	if ln.head() == e && ln.limit != by {
-		if ln.limit != nil {
-			ln.limit.unpark(ln)
+	if bl.head() == e && bl.limit != by {
+		if bl.limit != nil {
+			bl.limit.unpark(bl)
 		}
-		by.park(ln)
+		by.park(bl)
 	}
 	q.arm(by, now)
 	if again {
@@ -244,30 +244,30 @@ func (q *queue) stepAside(e *storedRun, now clock) bool {
 	return true
 }
 
-// lineOf returns the line of a run, which it makes if need be. A new one is in
+// backlogOf returns the backlog of a run, which it makes if need be. A new one is in
 // no limit's care.
-func (q *queue) lineOf(e *storedRun) *line {
-	name := lineName(&e.run)
-	ln := q.lines[string(name)]
-	if ln == nil {
-		ln = &line{name: string(name), kind: lower(e.run.Kind)}
-		for p := range ln.lanes {
-			ln.lanes[p].aside, ln.lanes[p].line = true, ln
+func (q *queue) backlogOf(e *storedRun) *backlog {
+	name := backlogName(&e.run)
+	bl := q.backlogs[string(name)]
+	if bl == nil {
+		bl = &backlog{name: string(name), kind: lower(e.run.Kind)}
+		for p := range bl.lanes {
+			bl.lanes[p].aside, bl.lanes[p].backlog = true, bl
 		}
-		q.lines[ln.name] = ln
+		q.backlogs[bl.name] = bl
 	}
-	return ln
+	return bl
 }
 
-// tend lets runs out of the lines in a limit's care, to the head of their
+// tend lets runs out of the backlogs in a limit's care, to the head of their
 // lanes, as far as their limits allow. It is called whenever something about
 // the limit has changed.
 func (q *queue) tend(l *limit, now clock) {
-	for ln := l.next(now); ln != nil; ln = l.next(now) {
-		e := ln.head()
+	for bl := l.next(now); bl != nil; bl = l.next(now) {
+		e := bl.head()
 		if other := q.blocking(e, now); other != nil {
-			l.unpark(ln)
-			other.park(ln)
+			l.unpark(bl)
+			other.park(bl)
 			q.arm(other, now)
 			continue
 		}
@@ -275,26 +275,26 @@ func (q *queue) tend(l *limit, now clock) {
 			l.hadTurn(e.fair())
 		}
 		e.in.lane.removeInTurn(e)
-		q.leftLine(ln)
+		q.leftBacklog(bl)
 		e.getRare().let = true
-		q.eachLimit(e, func(l *limit) { l.let[ln.kind][level(e.run.Priority)]++ })
-		q.lanes[ln.kind][level(e.run.Priority)].addAhead(e)
-		q.ready[ln.kind]++
-		q.fresh[ln.kind]++
+		q.eachLimit(e, func(l *limit) { l.let[bl.kind][level(e.run.Priority)]++ })
+		q.lanes[bl.kind][level(e.run.Priority)].addAhead(e)
+		q.ready[bl.kind]++
+		q.fresh[bl.kind]++
 	}
 	q.arm(l, now)
 }
 
-// leftLine notes that a run is no longer in the line.
-func (q *queue) leftLine(ln *line) {
+// leftBacklog notes that a run is no longer in the backlog.
+func (q *queue) leftBacklog(bl *backlog) {
 	q.aside--
-	if ln.n--; ln.n == 0 {
-		ln.limit.unpark(ln)
-		delete(q.lines, ln.name)
+	if bl.n--; bl.n == 0 {
+		bl.limit.unpark(bl)
+		delete(q.backlogs, bl.name)
 	}
 }
 
-// unlet notes that a run that was let out of its line is taken, or gone from
+// unlet notes that a run that was let out of its backlog is taken, or gone from
 // its lane. The caller tends its limits.
 func (q *queue) unlet(e *storedRun) {
 	e.rare.let = false
@@ -303,10 +303,10 @@ func (q *queue) unlet(e *storedRun) {
 
 // countStart counts a run that was taken against its limits: for now, if a
 // session holds it, and for as long as they ask.
-func (q *queue) countStart(e *storedRun, held bool, now clock) {
+func (q *queue) countStart(e *storedRun, leased bool, now clock) {
 	q.eachLimit(e, func(l *limit) {
-		if held {
-			l.held++
+		if leased {
+			l.running++
 		}
 		for i := range e.limits() {
 			if asked := &e.limits()[i]; asked.Key == l.key {
@@ -326,7 +326,7 @@ func (q *queue) countEnd(e *storedRun, now clock) {
 		return
 	}
 	q.eachLimit(e, func(l *limit) {
-		l.held--
+		l.running--
 		q.tend(l, now)
 	})
 }
@@ -336,10 +336,10 @@ func (q *queue) countEnd(e *storedRun, now clock) {
 func (q *queue) arm(l *limit, now clock) {
 	l.forget(now)
 	at := int64(math.MaxInt64)
-	for _, ln := range l.lines {
-		at = min(at, l.opens(ln.head(), now))
+	for _, bl := range l.backlogs {
+		at = min(at, l.opens(bl.head(), now))
 	}
-	if len(l.lines) == 0 && l.held == 0 && l.let == [2][priorities]int{} {
+	if len(l.backlogs) == 0 && l.running == 0 && l.let == [2][priorities]int{} {
 		if len(l.starts) == 0 {
 			delete(q.limits, l.key)
 		} else {

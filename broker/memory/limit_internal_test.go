@@ -53,7 +53,7 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 		_, err = b.Queue(t.Context(), "q")
 		require.NoError(t, err)
 		require.Empty(t, q.limits, "limits")
-		require.Empty(t, q.lines, "lines")
+		require.Empty(t, q.backlogs, "backlogs")
 		require.Empty(t, q.windows, "windows")
 		require.Empty(t, q.unique, "unique keys")
 		require.Empty(t, q.groups, "groups")

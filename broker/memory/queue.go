@@ -28,7 +28,7 @@ type storedRun struct {
 // rare is what only few runs have.
 type rare struct {
 	lock     *lock            // on its unique key
-	let      bool             // it was let out of its line, and is not yet taken
+	let      bool             // it was let out of its backlog, and is not yet taken
 	cancel   *broker.Failure  // how it is to end, since a session held it when that was asked
 	progress *broker.Progress // what it said last
 	group    *group           // it is a member of
@@ -177,7 +177,7 @@ type queue struct {
 	live      map[string]*storedRun // by id, of runs with OwnID or Keep
 	unique    map[string]*lock      // by key
 	limits    map[string]*limit     // by key; nil until there is one
-	lines     map[string]*line      // by name, those that have runs
+	backlogs  map[string]*backlog   // by name, those that have runs
 	windows   windowHeap            // the limits that time changes
 	records   map[string]*kept      // of those that have ended
 	newest    *kept                 // of them, the one that ended last
@@ -351,7 +351,7 @@ func (r *room) drop(k broker.Kind) {
 // there the one that was queued first, whatever its kind. What is held back
 // steps aside. What has limits is not taken ahead, for it would count against
 // them while it waits for a slot.
-func (q *queue) pop(want *room, held bool, now clock) *storedRun {
+func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 	for want.total > 0 {
 		k, l := q.next(want)
 		if l == nil {
@@ -378,7 +378,7 @@ func (q *queue) pop(want *room, held bool, now clock) *storedRun {
 			if e.rare != nil && e.rare.let {
 				q.unlet(e)
 			}
-			q.countStart(e, held, now)
+			q.countStart(e, leased, now)
 		}
 		return e
 	}
