@@ -71,7 +71,7 @@ func takeAndAck(depth int64) func(context.Context, *environment) (sample, error)
 		if !ok {
 			return nil, fmt.Errorf("use %T: it has no leases", b)
 		}
-		session, err := leaser.Join(ctx, time.Minute)
+		session, err := leaser.OpenSession(ctx, time.Minute)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +84,7 @@ func takeAndAck(depth int64) func(context.Context, *environment) (sample, error)
 				return nil, err
 			}
 		}
-		return sample{tasksRate: d.tasks / d.took.Seconds(), redisCPU: d.cpu * 1e6 / d.tasks}, session.Leave(ctx)
+		return sample{tasksRate: d.tasks / d.took.Seconds(), redisCPU: d.cpu * 1e6 / d.tasks}, session.Close(ctx)
 	}
 }
 

@@ -9,9 +9,9 @@ import (
 // consumer that took it until it is finished, and returns to its queue if the
 // consumer's lease ends.
 type Leaser interface {
-	// Join opens a session for one consumer. Its lease lasts for the given time from
+	// OpenSession opens a session for one consumer. Its lease lasts for the given time from
 	// each Take or Renew, by the broker's clock.
-	Join(ctx context.Context, lease time.Duration) (Session, error)
+	OpenSession(ctx context.Context, lease time.Duration) (Session, error)
 
 	// Recover returns the runs of sessions whose lease has ended to the head of their
 	// queues, with Deliveries raised by one. A run that was recovered before may be due
@@ -57,9 +57,9 @@ type Session interface {
 	// The runtime repeats a Finish that returned an error until the lease is lost.
 	Finish(ctx context.Context, outcomes ...Outcome) (Finished, error)
 
-	// Leave returns the runs that the session still holds to their queues, with
+	// Close returns the runs that the session still holds to their queues, with
 	// Deliveries as before they were taken, and ends the session.
-	Leave(ctx context.Context) error
+	Close(ctx context.Context) error
 }
 
 // Want is the room that a consumer has for runs.

@@ -63,7 +63,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 		all = append(all, r)
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), all...))
-	s, err := b.join(time.Minute)
+	s, err := b.openSession(time.Minute)
 	require.NoError(t, err)
 	got, err := s.Take(t.Context(), broker.Want{Queues: queues, IO: 10})
 	require.NoError(t, err)

@@ -68,7 +68,7 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 		{"it begins and its session leaves", func(t *testing.T, b *redis.Broker) {
 			s := join(t, b, time.Minute)
 			begins(t, s, takeAll(t, s, "q", 1)[0])
-			require.NoError(t, s.Leave(t.Context()))
+			require.NoError(t, s.Close(t.Context()))
 		}, 5, 2},
 		{"an attempt fails", func(t *testing.T, b *redis.Broker) {
 			s := join(t, b, time.Minute)

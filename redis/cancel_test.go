@@ -103,7 +103,7 @@ func TestCancelOfARunInFlight(t *testing.T) {
 		"retried":   {finishAs(broker.Retry, 0), broker.StateFailed, "cancelled"},
 		"put off":   {finishAs(broker.Retry, time.Hour), broker.StateFailed, "cancelled"},
 		"left": {func(t *testing.T, _ *redis.Broker, s broker.Session, _ *broker.TaskRun) {
-			require.NoError(t, s.Leave(t.Context()))
+			require.NoError(t, s.Close(t.Context()))
 		}, broker.StateFailed, "cancelled"},
 		"recovered": {func(t *testing.T, b *redis.Broker, s broker.Session, _ *broker.TaskRun) {
 			require.NoError(t, raw(t, shared).ZAdd(t.Context(), prefix(t)+":{q}:leases", z(1, s.ID())).Err())
@@ -186,7 +186,7 @@ func TestCancelRaces(t *testing.T) {
 		if cancelled != nil {
 			require.ErrorIs(t, cancelled, broker.ErrNoRecord)
 		}
-		require.NoError(t, s.Leave(t.Context()))
+		require.NoError(t, s.Close(t.Context()))
 		r := record(t, b, "q", id)
 		ended := r.State.Ended()
 		waits := length(t, b, "q")

@@ -163,7 +163,7 @@ func testHostileNamesOnACluster(t *testing.T, c *redistest.Cluster) {
 		require.NoError(t, err)
 		require.Equal(t, time.Unix(1, 0).UTC(), last)
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	lengths, err := b.QueueLength(t.Context())
 	require.NoError(t, err)
 	require.Len(t, lengths, len(names))

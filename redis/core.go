@@ -178,7 +178,7 @@ func (ts *takers) get(b *Broker, id string) (*taker, error) {
 		ts.free[id] = free[:len(free)-1]
 		return t, nil
 	}
-	s, err := b.join(takerLease)
+	s, err := b.openSession(takerLease)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (ts *takers) leave(timeout time.Duration) {
 	for _, list := range free {
 		for _, t := range list {
 			// Should this fail, the lease's end gives it back.
-			_ = t.Leave(ctx)
+			_ = t.Close(ctx)
 		}
 	}
 	if inHand != nil {

@@ -253,7 +253,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[1], 3)...))
 	_, err = s.Take(within(t, 5*time.Second), broker.Want{Queues: queues, IO: 10})
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	lengths, err := b.QueueLength(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 3, lengths[queues[1]])

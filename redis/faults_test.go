@@ -243,7 +243,7 @@ func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
 	require.Equal(t, held[0].ID, got[0].ID)
 	_, err = s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
 	require.Equal(t, 29, length(t, b, "q"))

@@ -70,7 +70,7 @@ func requireGroupRuns(t *testing.T, b *redis.Broker, then string) {
 	_, err := b.Members(t.Context(), got[0].Links.OrZero().Awaits)
 	require.NoError(t, err)
 	finishAll(t, s, got)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 }
 
 // saysStay is in the request that has what waits for a group stay.

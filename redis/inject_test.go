@@ -208,7 +208,7 @@ func (l *life) live() {
 
 	leaves := l.join()
 	l.take(leaves)
-	l.try(leaves.Leave(ctx))
+	l.try(leaves.Close(ctx))
 	l.try(l.b.Disable(ctx, l.q, "disabled", false))
 
 	for range 2 { // so that what came back begins
@@ -242,7 +242,7 @@ func (l *life) tick() {
 }
 
 func (l *life) join() broker.Session {
-	s, err := l.b.Join(l.Context(), time.Minute)
+	s, err := l.b.OpenSession(l.Context(), time.Minute)
 	require.NoError(l, err)
 	return s
 }
@@ -344,7 +344,7 @@ func (l *life) drain(fail string) {
 		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v; left: %v, stages %v",
 			fail, l.errs, keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}"), l.c.HGetAll(l.Context(), l.key("stages")).Val())
 	}
-	require.NoError(l, s.Leave(l.Context()))
+	require.NoError(l, s.Close(l.Context()))
 	l.check(fail)
 }
 

@@ -75,7 +75,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 	for range 5 {
 		work.Go(func() {
 			for left() && stop.Err() == nil {
-				s, err := b.Join(t.Context(), lease)
+				s, err := b.OpenSession(t.Context(), lease)
 				if err != nil {
 					t.Error(err)
 					return

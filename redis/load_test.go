@@ -142,7 +142,7 @@ func (l *load) consume(s broker.Session) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), resumed)
 		defer cancel()
-		l.note(s.Leave(ctx))
+		l.note(s.Close(ctx))
 	}()
 	for {
 		select {
@@ -309,7 +309,7 @@ func (l *load) drain() {
 		l.finish(last, l.take(last))
 		return false
 	})
-	l.note(last.Leave(context.Background()))
+	l.note(last.Close(context.Background()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	accepted, finished := 0, 0

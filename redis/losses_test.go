@@ -176,7 +176,7 @@ func length(t testing.TB, b *redis.Broker, queue string) int {
 
 func join(t testing.TB, b *redis.Broker, lease time.Duration) broker.Session {
 	t.Helper()
-	s, err := b.Join(t.Context(), lease)
+	s, err := b.OpenSession(t.Context(), lease)
 	require.NoError(t, err)
 	return s
 }

@@ -81,7 +81,7 @@ func TestConcurrencyLimits(t *testing.T) {
 	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"b"}, ids(now(t, s, 10)), "a retry without delay is first of its line")
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 
 	s = join(t, b, time.Minute)
 	var order []string
@@ -202,7 +202,7 @@ func TestFairTurns(t *testing.T) {
 		own := slices.DeleteFunc(slices.Clone(order), func(id string) bool { return !strings.HasPrefix(id, value) })
 		require.True(t, slices.IsSorted(own), "each value's in the order queued: %v", own)
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.Equal(t, 9, length(t, b, "q"))
 	require.Len(t, takeAll(t, join(t, b, time.Minute), "q", 9), 9)
 }

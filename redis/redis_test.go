@@ -144,7 +144,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			}
 		}
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.NoError(t, b.Close())
 	require.Eventually(t, func() bool {
 		keys := slices.DeleteFunc(keysOf(t, client, prefix(t)), func(key string) bool {
@@ -196,7 +196,7 @@ func TestLeastPrivileges(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.WaitRecord(t.Context(), "q", "one")
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 }
 
 // TestCluster runs the broker on a cluster of one node, which refuses commands
@@ -252,7 +252,7 @@ func TestCluster(t *testing.T) {
 	}, 15*time.Second, 10*time.Millisecond)
 	require.NoError(t, b.QueueTick(t.Context(), run("tick", "a"), time.Unix(1, 0)))
 	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 10)...))
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	_, err := b.Recover(t.Context(), queues)
 	require.NoError(t, err)
 }

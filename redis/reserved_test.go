@@ -82,7 +82,7 @@ func TestRunThatFollowsIsSkippedForALargeCallThatIsStored(t *testing.T) {
 		r, err := b.Record(t.Context(), "q", "next")
 		return err == nil && r.State == broker.StateFailed
 	}, 10*time.Second, 10*time.Millisecond)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	requireAllOnce(t, b)
 }
 

@@ -90,8 +90,8 @@ type stuck struct {
 
 type stuckSession struct{ broker.Session }
 
-func (b stuck) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := b.Leaser.Join(ctx, lease)
+func (b stuck) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := b.Leaser.OpenSession(ctx, lease)
 	return stuckSession{s}, err
 }
 

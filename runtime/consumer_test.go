@@ -182,8 +182,8 @@ type unreliableSession struct {
 	b *unreliable
 }
 
-func (u *unreliable) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := u.Leaser.Join(ctx, lease)
+func (u *unreliable) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := u.Leaser.OpenSession(ctx, lease)
 	return &unreliableSession{s, u}, err
 }
 

@@ -136,8 +136,8 @@ type muteSession struct {
 	heard atomic.Int64
 }
 
-func (m mute) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := m.Leaser.Join(ctx, lease)
+func (m mute) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := m.Leaser.OpenSession(ctx, lease)
 	return &muteSession{Session: s, Heartbeater: s.(broker.Heartbeater)}, err
 }
 
@@ -156,7 +156,7 @@ func TestTheLastRunMayHaveKilledItsConsumers(t *testing.T) {
 		handle, err := tasks.QueueRecorderRecord(ctx, "die", taskrt.Keep(time.Hour))
 		require.NoError(t, err)
 		for range 3 {
-			doomed, err := b.Join(ctx, time.Second)
+			doomed, err := b.OpenSession(ctx, time.Second)
 			require.NoError(t, err)
 			runs, err := doomed.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 1})
 			require.NoError(t, err)

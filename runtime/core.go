@@ -18,7 +18,7 @@ type coreSession struct {
 
 func (s coreSession) ID() string                  { return "core" }
 func (s coreSession) Renew(context.Context) error { return nil }
-func (s coreSession) Leave(context.Context) error { return nil }
+func (s coreSession) Close(context.Context) error { return nil }
 
 // Take asks for as many runs as any mix of kinds has room for: the broker
 // cannot tell them apart. While one kind has no room it asks for one run, which

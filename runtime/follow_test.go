@@ -364,8 +364,8 @@ type slowSession struct {
 	s *slow
 }
 
-func (s *slow) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	session, err := s.Leaser.Join(ctx, lease)
+func (s *slow) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	session, err := s.Leaser.OpenSession(ctx, lease)
 	return slowSession{session, s}, err
 }
 

@@ -34,8 +34,8 @@ type lameSession struct {
 
 var errLame = errors.New("the queue is lame")
 
-func (l *lame) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := l.Broker.Join(ctx, lease)
+func (l *lame) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := l.Broker.OpenSession(ctx, lease)
 	return &lameSession{s, l}, err
 }
 
@@ -160,8 +160,8 @@ type pickySession struct {
 	p *picky
 }
 
-func (p *picky) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := p.Broker.Join(ctx, lease)
+func (p *picky) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := p.Broker.OpenSession(ctx, lease)
 	return &pickySession{s, p}, err
 }
 
@@ -273,8 +273,8 @@ type narrow struct{ *memory.Broker }
 
 type narrowSession struct{ broker.Session }
 
-func (n *narrow) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := n.Broker.Join(ctx, lease)
+func (n *narrow) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := n.Broker.OpenSession(ctx, lease)
 	return narrowSession{s}, err
 }
 

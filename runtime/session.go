@@ -136,7 +136,7 @@ func (c *Consumer) join(ctx context.Context, limit time.Time) (broker.Session, t
 	for wait := newBackoff(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, joinTimeout)
 		joined := time.Now()
-		lease, err := leaser.Join(attempt, c.cfg.Lease)
+		lease, err := leaser.OpenSession(attempt, c.cfg.Lease)
 		cancel()
 		if err == nil {
 			return lease, joined, nil
@@ -242,7 +242,7 @@ func (s *session) leave(ctx context.Context) error {
 	if s.open() > 0 {
 		return nil
 	}
-	return s.lease.Leave(ctx)
+	return s.lease.Close(ctx)
 }
 
 // idle returns a channel that is closed once no handler runs.

@@ -439,7 +439,7 @@ func TestWhatIsNoDeadLetterIsNotOld(t *testing.T) {
 // kill has n queued runs of cpu tasks end as dead letters.
 func (f *fleet) kill(n int, kind taskrt.FailureKind) (ids []string) {
 	f.t.Helper()
-	s, err := f.broker.(broker.Leaser).Join(f.ctx, time.Minute)
+	s, err := f.broker.(broker.Leaser).OpenSession(f.ctx, time.Minute)
 	require.NoError(f.t, err)
 	for len(ids) < n {
 		runs, err := s.Take(f.ctx, broker.Want{Queues: []string{"default"}, CPU: 100})
@@ -451,7 +451,7 @@ func (f *fleet) kill(n int, kind taskrt.FailureKind) (ids []string) {
 			require.Empty(f.t, done.Fenced)
 		}
 	}
-	require.NoError(f.t, s.Leave(f.ctx))
+	require.NoError(f.t, s.Close(f.ctx))
 	return ids
 }
 
@@ -541,7 +541,7 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 // TestADeadLetterStaysForTheRunWithItsParameters, which is named.
 func TestADeadLetterStaysForTheRunWithItsParameters(t *testing.T) {
 	f := newFleet(t)
-	s, err := f.broker.(broker.Leaser).Join(f.ctx, time.Minute)
+	s, err := f.broker.(broker.Leaser).OpenSession(f.ctx, time.Minute)
 	require.NoError(t, err)
 	dead, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
 	require.NoError(t, err)
@@ -549,7 +549,7 @@ func TestADeadLetterStaysForTheRunWithItsParameters(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Finish(f.ctx, broker.Outcome{Run: runs[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(f.ctx))
+	require.NoError(t, s.Close(f.ctx))
 	live, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
 	require.NoError(t, err)
 	why := dead.ID + ": run " + live.ID + " has its parameters of a //task:unique, and is queued or running\n"

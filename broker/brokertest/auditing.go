@@ -122,14 +122,14 @@ func auditAtWork(f *fixture) {
 	}
 	f.queue(all...)
 	working := f.start(workers, func(int) error {
-		s, err := f.leaser().Join(f.Context(), longHold)
+		s, err := f.leaser().OpenSession(f.Context(), longHold)
 		if err != nil {
 			return err
 		}
 		for n := 0; ctx.Err() == nil; n++ {
 			runs, err := s.Take(ctx, anyOf(1+n%20, "q"))
 			if ctx.Err() != nil {
-				break // Leave gives back what it has
+				break // Close gives back what it has
 			}
 			if err != nil {
 				return err
@@ -146,7 +146,7 @@ func auditAtWork(f *fixture) {
 				}
 			}
 		}
-		return s.Leave(f.Context())
+		return s.Close(f.Context())
 	})
 	for range audits {
 		report, err := f.auditor().Audit(f.ctx(), "q", true)

@@ -122,12 +122,12 @@ func sessions[I any](b broker.Broker) bool {
 	if !ok {
 		return false
 	}
-	s, err := l.Join(context.Background(), longHold)
+	s, err := l.OpenSession(context.Background(), longHold)
 	if err != nil {
 		return false
 	}
 	_, ok = s.(I)
-	return ok && s.Leave(context.Background()) == nil
+	return ok && s.Close(context.Background()) == nil
 }
 
 // keeps returns whether a broker keeps a policy.

@@ -186,7 +186,7 @@ func cancelDropped(f *fixture) {
 		"retried later": func(s broker.Session, r *broker.TaskRun) {
 			f.finish(s, broker.Outcome{Run: r, Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
 		},
-		"given back": func(s broker.Session, _ *broker.TaskRun) { require.NoError(f, s.Leave(f.ctx()), "Leave") },
+		"given back": func(s broker.Session, _ *broker.TaskRun) { require.NoError(f, s.Close(f.ctx()), "Close") },
 		"recovered": func(s broker.Session, r *broker.TaskRun) {
 			f.eventually(func() bool {
 				_, err := f.leaser().Recover(f.ctx(), []string{"q"})
@@ -292,14 +292,14 @@ func cancelRace(f *fixture) {
 
 // cancelledLife is one session's life among runs that are cancelled.
 func (f *fixture) cancelledLife(ended *tally, lease time.Duration) error {
-	s, err := f.leaser().Join(f.ctx(), lease)
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
 	if err != nil {
 		return err
 	}
 	for range 3 {
 		runs, err := s.Take(f.within(lease/2), anyOf(8, "q"))
 		if err != nil {
-			return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+			return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
 		}
 		f.pass(rand.N(lease + lease/4)) // now and then too long
 		for _, r := range runs {
@@ -318,7 +318,7 @@ func (f *fixture) cancelledLife(ended *tally, lease time.Duration) error {
 		}
 	}
 	if rand.N(2) == 0 {
-		return s.Leave(f.ctx())
+		return s.Close(f.ctx())
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func pauseLetsFinish(f *fixture) {
 	require.NoError(f, s.Renew(f.ctx()), "Renew while the queue is paused")
 	f.finish(s, succeeded(runs[0])...)
 	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Failure: failure("again")})
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.takesNothing(f.join(longHold), "q")
 	require.Equal(f, 2, f.length("q"), "length after a retry and giving back")
 }

@@ -149,8 +149,8 @@ func (f *fixture) length(queue string) int {
 
 func (f *fixture) join(lease time.Duration) broker.Session {
 	f.Helper()
-	s, err := f.leaser().Join(f.ctx(), lease)
-	require.NoError(f, err, "Join")
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
+	require.NoError(f, err, "OpenSession")
 	require.NotEmpty(f, s.ID(), "session's ID")
 	return s
 }

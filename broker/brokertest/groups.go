@@ -178,7 +178,7 @@ func groupLives(f *fixture) {
 	f.lapse(1, "q")
 	s := f.join(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	s = f.join(longHold)
 	for _, d := range []time.Duration{0, quiet} {
 		held := f.take(s, 1, "q")[0]
@@ -476,19 +476,19 @@ func groupBig(f *fixture) {
 	var seen tally
 	stop := f.within(endurance)
 	f.each(4, func(i int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
 		for seen.len() < len(members) && stop.Err() == nil {
 			runs, err := s.Take(f.within(quiet), anyOf(500, "q"))
 			if err != nil {
-				return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+				return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
 			}
 			var outcomes []broker.Outcome
 			for _, r := range runs {
 				if r.ID == then.ID {
-					return s.Leave(f.ctx())
+					return s.Close(f.ctx())
 				}
 				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Links.OrZero().Member)})
 			}

@@ -44,7 +44,7 @@ func finishAgainstRecover(f *fixture) {
 		all = append(all, f.queueNew("q", sessions*each)...)
 		start := time.Now()
 		finishing := f.start(sessions, func(int) error {
-			s, err := f.leaser().Join(stop, lease)
+			s, err := f.leaser().OpenSession(stop, lease)
 			if err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func churn(f *fixture) {
 // live is one session's life: it takes, renews or not, finishes in some way,
 // and leaves or dies.
 func (f *fixture) live(ended *tally, lease time.Duration) error {
-	s, err := f.leaser().Join(f.ctx(), lease)
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (f *fixture) live(ended *tally, lease time.Duration) error {
 		}
 	}
 	if rand.N(2) == 0 {
-		return s.Leave(f.ctx())
+		return s.Close(f.ctx())
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func recordGivenBack(f *fixture) {
 	s := f.join(longHold)
 	f.take(s, 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.requireRecord(given, broker.Record{State: broker.StateQueued})
 }
 

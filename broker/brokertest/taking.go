@@ -123,7 +123,7 @@ func neverShared(f *fixture) {
 	var seen tally
 	stop := f.within(endurance)
 	f.each(sessions, func(int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	var queued atomic.Bool // all: what is left can be taken in peace
 	stop := f.within(endurance)
 	taken := f.start(sessions, func(int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
@@ -222,7 +222,7 @@ func cancelledTakePassesOn(f *fixture) {
 		return func(ctx context.Context) ([]*broker.TaskRun, error) {
 			runs, err := s.Take(ctx, anyOf(1, "q"))
 			if err != nil {
-				err = errors.Join(err, s.Leave(f.ctx()))
+				err = errors.Join(err, s.Close(f.ctx()))
 			}
 			return runs, err
 		}
@@ -255,7 +255,7 @@ func duplicateUntilEnd(f *fixture) {
 		f.queue(f.newRun("q", ownID("mine")))
 	}
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.queueDuplicate("given back", f.newRun("q", ownID("mine")))
 }
 

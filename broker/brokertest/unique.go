@@ -127,7 +127,7 @@ func uniqueHeld(f *fixture) {
 	refused("recovered")
 	s = f.join(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	refused("given back")
 	s = f.join(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)

@@ -172,7 +172,7 @@ func (b *Broker) queue(name string) *queue {
 var errNoRoom = errors.New("no queue is named, or there is no room for a run")
 
 // GetTaskRuns takes runs for good: the broker forgets them and their records.
-// Who wants them back when a consumer dies uses [Broker.Join]. It returns an
+// Who wants them back when a consumer dies uses [Broker.OpenSession]. It returns an
 // error when no queue is named or max is below 1.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
 	var got []*broker.TaskRun

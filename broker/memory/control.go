@@ -252,7 +252,7 @@ func (q *queue) flightOf(e *storedRun) *flight {
 // Heartbeat stores what the report says and returns the runs that are to end, as
 // [broker.Heartbeater] says. Of a run that the session holds no longer, or that
 // has no record, it stores nothing. It returns an error that wraps
-// [broker.ErrLeaseLost] after Leave.
+// [broker.ErrLeaseLost] after Close.
 func (s *Session) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
 	for i := range report.Last {
 		if err := checkNames(report.Last[i].Queue, report.Last[i].Task); err != nil {

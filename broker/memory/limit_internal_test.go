@@ -16,7 +16,7 @@ import (
 func TestNothingIsLeftOfRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
-		s, err := b.Join(t.Context(), time.Hour)
+		s, err := b.OpenSession(t.Context(), time.Hour)
 		require.NoError(t, err)
 		const total = 200
 		var runs []*broker.TaskRun

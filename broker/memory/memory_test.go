@@ -57,8 +57,8 @@ func newRuns(n int, edits ...func(*broker.TaskRun)) []*broker.TaskRun {
 var want = broker.Want{Queues: []string{"q"}, IO: 100, CPU: 100}
 
 func join(t testing.TB, b *memory.Broker, lease time.Duration) broker.Session {
-	s, err := b.Join(t.Context(), lease)
-	require.NoError(t, err, "Join")
+	s, err := b.OpenSession(t.Context(), lease)
+	require.NoError(t, err, "OpenSession")
 	return s
 }
 
@@ -105,12 +105,12 @@ func TestCallsAfterClose(t *testing.T) {
 		"QueueTasks":  func() error { return b.QueueTasks(ctx, newRuns(1)...) },
 		"GetTaskRuns": func() error { _, err := b.GetTaskRuns(ctx, []string{"q"}, 1); return err },
 		"QueueLength": func() error { _, err := b.QueueLength(ctx); return err },
-		"Join":        func() error { _, err := b.Join(ctx, time.Second); return err },
+		"OpenSession": func() error { _, err := b.OpenSession(ctx, time.Second); return err },
 		"Recover":     func() error { _, err := b.Recover(ctx, []string{"q"}); return err },
 		"Take":        func() error { _, err := s.Take(ctx, want); return err },
 		"Renew":       func() error { return s.Renew(ctx) },
 		"Finish":      func() error { _, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}); return err },
-		"Leave":       func() error { return s.Leave(ctx) },
+		"Close":       func() error { return s.Close(ctx) },
 		"Record":      func() error { _, err := b.Record(ctx, "q", "x"); return err },
 		"WaitRecord":  func() error { _, err := b.WaitRecord(ctx, "q", "x"); return err },
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
@@ -154,7 +154,7 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"no queue":     {errOf(b.GetTaskRuns(ctx, nil, 1)), "take runs: no queue is named"},
 		"no room":      {errOf(b.GetTaskRuns(ctx, []string{"q"}, 0)), "take runs: no queue is named, or there is no room"},
 		"no lane":      {errOf(s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: -1})), "there is no room"},
-		"no lease":     {errOf(b.Join(ctx, 0)), "join: the lease 0s is not positive"},
+		"no lease":     {errOf(b.OpenSession(ctx, 0)), "open a session: the lease 0s is not positive"},
 		"a nil run":    {b.QueueTasks(ctx, newRuns(1)[0], nil), "queue run 2 of 2: it is nil"},
 		"two queues":   {b.QueueTasks(ctx, newRuns(1)[0], &renamed), "its queue other is not q"},
 		"no run":       {finish(broker.Outcome{}), "finish run 1 of 1: the outcome has no run"},
@@ -173,9 +173,9 @@ func TestCallsThatCannotBe(t *testing.T) {
 	done, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}, broker.Outcome{Run: taken[1]})
 	require.NoError(t, err)
 	require.Empty(t, done.Fenced, "runs of Finish calls that were refused are still held")
-	require.NoError(t, s.Leave(ctx))
-	require.ErrorIs(t, errOf(s.Take(ctx, want)), broker.ErrLeaseLost, "Take after Leave")
-	require.ErrorIs(t, s.Renew(ctx), broker.ErrLeaseLost, "Renew after Leave")
+	require.NoError(t, s.Close(ctx))
+	require.ErrorIs(t, errOf(s.Take(ctx, want)), broker.ErrLeaseLost, "Take after Close")
+	require.ErrorIs(t, s.Renew(ctx), broker.ErrLeaseLost, "Renew after Close")
 }
 
 func errOf[T any](_ T, err error) error { return err }
@@ -216,7 +216,7 @@ func TestLeaveEndsBlockedTake(t *testing.T) {
 			}
 			ended <- err
 		}()
-		require.NoError(t, s.Leave(t.Context()), "Leave")
+		require.NoError(t, s.Close(t.Context()), "Close")
 		require.NoError(t, b.QueueTasks(t.Context(), newRuns(1)...))
 		require.ErrorIs(t, <-ended, broker.ErrLeaseLost, "Take of a session that has left")
 		got, err := b.GetTaskRuns(context.Background(), []string{"q"}, 2)

@@ -71,13 +71,13 @@ func (f *flight) remove() *storedRun {
 	return e
 }
 
-// Join makes a session. It returns an error unless the lease is positive.
-func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+// OpenSession makes a session. It returns an error unless the lease is positive.
+func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if lease <= 0 {
-		return nil, fmt.Errorf("join: the lease %v is not positive", lease)
+		return nil, fmt.Errorf("open a session: the lease %v is not positive", lease)
 	}
 	if err := b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	defer b.mu.Unlock()
 	return &Session{b: b, id: rand.Text(), lease: lease, ends: b.now().after(lease)}, nil
@@ -86,7 +86,7 @@ func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session,
 // ID names the session; no other has the same.
 func (s *Session) ID() string { return s.id }
 
-// Take leases due runs, as [broker.Session] says. After Leave it returns an
+// Take leases due runs, as [broker.Session] says. After Close it returns an
 // error that wraps [broker.ErrLeaseLost], and an error when no queue is named
 // or there is no room at all.
 func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
@@ -162,7 +162,7 @@ func copyOut(runs []broker.TaskRun) []*broker.TaskRun {
 
 // Renew extends the lease. It returns [broker.ErrLeaseLost] when runs of the
 // session were recovered that it has not tried to finish since, and after
-// Leave; the lease of what is left is then not extended.
+// Close; the lease of what is left is then not extended.
 func (s *Session) Renew(ctx context.Context) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("renew lease: %w", err)
@@ -178,9 +178,9 @@ func (s *Session) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Leave gives back what the session holds and ends it. A blocked Take ends
+// Close gives back what the session holds and ends it. A blocked Take ends
 // too. Leaving again does nothing.
-func (s *Session) Leave(ctx context.Context) error {
+func (s *Session) Close(ctx context.Context) error {
 	b := s.b
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("leave session: %w", err)
