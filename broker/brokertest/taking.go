@@ -15,8 +15,8 @@ import (
 func takeChecks() []check {
 	return []check{
 		{"a leased run has every field and its deliveries counted from 1", leasedFields},
-		{"a session takes no more of a kind than it wants", lanesRespected},
-		{"a backlog of one kind does not hold up the other", lanesIndependent},
+		{"a session takes no more of a kind than it wants", kindsRespected},
+		{"a backlog of one kind does not hold up the other", kindsIndependent},
 		{"what a session takes ahead leaves others their share", aheadShared},
 		{"a session takes by preference, priority and order", leasedOrder},
 		{"QueueLength does not count what is leased", leasedNotCounted},
@@ -58,7 +58,7 @@ func aheadShared(f *fixture) {
 	require.Len(f, more, 10-len(runs), "runs for free slots, which are nobody's share")
 }
 
-func lanesRespected(f *fixture) {
+func kindsRespected(f *fixture) {
 	f.queueNew("q", 10, kind(broker.IO))
 	f.queueNew("q", 10, kind(broker.CPU))
 	s := f.join(longHold)
@@ -79,7 +79,7 @@ func lanesRespected(f *fixture) {
 	require.Equal(f, left, f.length("q"), "length after runs were taken")
 }
 
-func lanesIndependent(f *fixture) {
+func kindsIndependent(f *fixture) {
 	f.queueNew("q", 100, kind(broker.CPU), priority(broker.High))
 	io := f.queueNew("q", 2, kind(broker.IO), priority(broker.Low))
 	s := f.join(longHold)

@@ -101,24 +101,24 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	if err := validate(runs); err != nil {
 		return err
 	}
-	slabs := copyIn(runs)
+	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	defer b.mu.Unlock()
-	return b.store(slabs, len(runs), b.now())
+	return b.store(chunks, len(runs), b.now())
 }
 
-func (b *Broker) store(slabs [][]storedRun, n int, now clock) error {
+func (b *Broker) store(chunks [][]storedRun, n int, now clock) error {
 	b.expire(now, n)
-	q := b.queue(slabs[0][0].run.Queue)
-	if err := q.claim(slabs, now); err != nil {
+	q := b.queue(chunks[0][0].run.Queue)
+	if err := q.claim(chunks, now); err != nil {
 		return err
 	}
 	q.used = true
-	for _, slab := range slabs {
-		for i := range slab {
-			b.place(q, &slab[i], now)
+	for _, chunk := range chunks {
+		for i := range chunk {
+			b.place(q, &chunk[i], now)
 		}
 	}
 	b.wake(q, now)

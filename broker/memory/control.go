@@ -9,8 +9,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// shelf is the runs of a disabled task, as they were in the lanes of its queue.
-type shelf [2][priorities]lane
+// shelf is the runs of a disabled task, as they were in the ready lists of its queue.
+type shelf [2][priorities]readyList
 
 // Pause has no run of the queue handed out, also by GetTaskRuns, until it is
 // resumed. What becomes due meanwhile waits.
@@ -59,13 +59,13 @@ func newShelf() *shelf {
 	s := &shelf{}
 	for k := range s {
 		for p := range s[k] {
-			s[k][p].aside = true
+			s[k][p].waiting = true
 		}
 	}
 	return s
 }
 
-// shelve moves a run that is next in its lane to the shelf of its task, if that
+// shelve moves a run that is next in its ready list to the shelf of its task, if that
 // is disabled.
 func (q *queue) shelve(e *storedRun, now clock) bool {
 	s := q.disabled[e.run.Task]
@@ -74,7 +74,7 @@ func (q *queue) shelve(e *storedRun, now clock) bool {
 	}
 	q.removeReady(e)
 	s[lower(e.run.Kind)][level(e.run.Priority)].add(e)
-	q.aside++
+	q.waiting++
 	q.eachLimit(e, func(l *limit) { q.tend(l, now) })
 	return true
 }
@@ -94,9 +94,9 @@ func (q *queue) unshelve(task string) {
 	delete(q.disabled, task)
 	slices.SortFunc(back, func(a, b *storedRun) int { return int(b.order - a.order) })
 	for _, e := range back {
-		e.in.lane.remove(e)
-		q.aside--
-		k, l := q.laneOf(e)
+		e.in.readyList.remove(e)
+		q.waiting--
+		k, l := q.readyListOf(e)
 		l.addAhead(e)
 		q.ready[k]++
 		q.fresh[k]++
@@ -123,7 +123,7 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 	case broker.StateRunning:
 		if e.cancelled() == nil {
 			e.getRare().cancel = &failure
-			f := q.flightOf(e)
+			f := q.deliveryOf(e)
 			f.s.asked = append(f.s.asked, f)
 		}
 		return nil
@@ -143,15 +143,15 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 
 // removeWaiting takes a run that is due out of where it waits.
 func (q *queue) removeWaiting(e *storedRun, now clock) {
-	l := e.in.lane
-	if !l.aside {
+	l := e.in.readyList
+	if !l.waiting {
 		q.removeReady(e)
 		q.eachLimit(e, func(l *limit) { q.tend(l, now) })
 		return
 	}
 	l.remove(e)
 	if l.backlog == nil {
-		q.aside--
+		q.waiting--
 		return
 	}
 	by := l.backlog.limit
@@ -190,25 +190,25 @@ func (q *queue) find(id string) *storedRun {
 	return found
 }
 
-// eachWaiting calls fn for the runs that are due, lane by lane, until it
+// eachWaiting calls fn for the runs that are due, ready list by ready list, until it
 // returns false.
 func (q *queue) eachWaiting(fn func(e *storedRun) bool) {
-	q.eachLane(func(l *lane) bool { return l.each(fn) })
+	q.eachReadyList(func(l *readyList) bool { return l.each(fn) })
 }
 
-// eachLane calls fn for the lanes of runs that are due, held back or not, until
+// eachReadyList calls fn for the ready lists of runs that are due, held back or not, until
 // it returns false.
-func (q *queue) eachLane(fn func(l *lane) bool) {
-	for k := range q.lanes {
-		for p := range q.lanes[k] {
-			if !fn(&q.lanes[k][p]) {
+func (q *queue) eachReadyList(fn func(l *readyList) bool) {
+	for k := range q.readyLists {
+		for p := range q.readyLists[k] {
+			if !fn(&q.readyLists[k][p]) {
 				return
 			}
 		}
 	}
 	for _, bl := range q.backlogs {
-		for p := range bl.lanes {
-			if !fn(&bl.lanes[p]) {
+		for p := range bl.readyLists {
+			if !fn(&bl.readyLists[p]) {
 				return
 			}
 		}
@@ -224,9 +224,9 @@ func (q *queue) eachLane(fn func(l *lane) bool) {
 	}
 }
 
-// each calls fn for the runs of a lane, value by value, until it returns false,
+// each calls fn for the runs of a ready list, value by value, until it returns false,
 // and reports whether it never did.
-func (l *lane) each(fn func(e *storedRun) bool) bool {
+func (l *readyList) each(fn func(e *storedRun) bool) bool {
 	for s := l.first; s != nil; s = s.next {
 		for e := s.head; e != nil; e = e.next {
 			if !fn(e) {
@@ -237,8 +237,8 @@ func (l *lane) each(fn func(e *storedRun) bool) bool {
 	return true
 }
 
-// flightOf returns the delivery of a run that a session holds.
-func (q *queue) flightOf(e *storedRun) *flight {
+// deliveryOf returns the delivery of a run that a session holds.
+func (q *queue) deliveryOf(e *storedRun) *delivery {
 	for _, h := range q.holds {
 		for f := h.head; f != nil; f = f.next {
 			if f.e == e {
@@ -291,7 +291,7 @@ func (s *Session) heartbeat(ctx context.Context, report broker.Report) ([]broker
 		l.Started = l.Started.Round(0).UTC()
 		q.last[l.Task] = l
 	}
-	s.asked = slices.DeleteFunc(s.asked, func(f *flight) bool { return f.e == nil })
+	s.asked = slices.DeleteFunc(s.asked, func(f *delivery) bool { return f.e == nil })
 	cancelled := make([]broker.TaskRun, len(s.asked))
 	for i, f := range s.asked {
 		cancelled[i] = f.e.run

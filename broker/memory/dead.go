@@ -144,11 +144,11 @@ func inTheWay(id string, err error) string {
 // requeue begins a new life of a dead run, which is the broker's own, unless
 // its id or unique key is taken.
 func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
-	slabs := [][]storedRun{{{run: *l.Run}}}
-	e := &slabs[0][0]
+	chunks := [][]storedRun{{{run: *l.Run}}}
+	e := &chunks[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
-	if err := q.claim(slabs, now); err != nil {
+	if err := q.claim(chunks, now); err != nil {
 		return err
 	}
 	e.gatherAgain(l.group, now)

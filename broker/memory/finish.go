@@ -38,7 +38,7 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broke
 			s.b.apply(f, o, now)
 			continue
 		}
-		if f, ok := o.Run.Receipt.(*flight); ok && f.s == s && f.lost {
+		if f, ok := o.Run.Receipt.(*delivery); ok && f.s == s && f.lost {
 			f.lost = false
 			s.lost--
 		}
@@ -50,8 +50,8 @@ func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broke
 
 // holds returns the delivery the run's receipt stands for if the session still
 // holds it.
-func (s *Session) holds(r *broker.TaskRun) *flight {
-	if f, ok := r.Receipt.(*flight); ok && f.s == s && f.e != nil {
+func (s *Session) holds(r *broker.TaskRun) *delivery {
+	if f, ok := r.Receipt.(*delivery); ok && f.s == s && f.e != nil {
 		return f
 	}
 	return nil
@@ -95,7 +95,7 @@ func checkNext(next []*broker.TaskRun) error {
 }
 
 // apply does to the run of a delivery what its outcome says.
-func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
+func (b *Broker) apply(f *delivery, o *broker.Outcome, now clock) {
 	q := b.queues[f.e.run.Queue]
 	s, h := f.s, f.h
 	e := f.remove()
@@ -159,15 +159,15 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 
 // queueNext queues what a success queues. A duplicate is skipped.
 func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
-	for _, slab := range copyIn(next) {
-		for i := range slab {
-			q := b.queue(slab[i].run.Queue)
-			if err := q.claim([][]storedRun{slab[i : i+1]}, now); err != nil {
-				b.skip(q, &slab[i], err, now)
+	for _, chunk := range copyIn(next) {
+		for i := range chunk {
+			q := b.queue(chunk[i].run.Queue)
+			if err := q.claim([][]storedRun{chunk[i : i+1]}, now); err != nil {
+				b.skip(q, &chunk[i], err, now)
 				continue
 			}
 			q.used = true
-			b.place(q, &slab[i], now)
+			b.place(q, &chunk[i], now)
 			b.wake(q, now)
 		}
 	}
@@ -183,7 +183,7 @@ func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) {
 		}, now.after(e.run.Keep))
 	}
 	run := e.run
-	run.Payload, run.Links = nil, nil // others of its slab may live on
+	run.Payload, run.Links = nil, nil // others of its chunk may live on
 	b.skipped = append(b.skipped, broker.SkippedDuplicate{Run: &run, LiveID: by})
 }
 

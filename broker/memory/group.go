@@ -30,7 +30,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	}
 	awaited := then.Links.Awaits
 	last := copyIn([]*broker.TaskRun{then})
-	slabs := copyIn(members)
+	chunks := copyIn(members)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
 	}
@@ -46,17 +46,17 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 		return fmt.Errorf("queue group %s: %w", awaited.ID,
 			&broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: inTheWay(then.ID, err)}}})
 	}
-	if err := of.claim(slabs, now); err != nil {
+	if err := of.claim(chunks, now); err != nil {
 		q.unclaim(&last[0][0])
 		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
 	}
 	g := gather(q, of, &last[0][0], len(members))
 	of.used = true
-	for _, slab := range slabs {
-		for i := range slab {
-			r := slab[i].getRare()
-			r.group, r.member = g, slab[i].run.Links.Member
-			b.place(of, &slab[i], now)
+	for _, chunk := range chunks {
+		for i := range chunk {
+			r := chunk[i].getRare()
+			r.group, r.member = g, chunk[i].run.Links.Member
+			b.place(of, &chunk[i], now)
 		}
 	}
 	b.wake(of, now)

@@ -29,17 +29,17 @@ type limit struct {
 // in the care of the limit that holds back its head, so that a limit looks at
 // one run for each backlog, however many wait.
 type backlog struct {
-	name  string // its kind and keys
-	kind  broker.Kind
-	lanes [priorities]lane
-	n     int
-	limit *limit
+	name       string // its kind and keys
+	kind       broker.Kind
+	readyLists [priorities]readyList
+	n          int
+	limit      *limit
 }
 
 // head returns the run of the backlog that is to start next.
 func (bl *backlog) head() *storedRun {
-	for p := range bl.lanes {
-		if e := bl.lanes[p].head(); e != nil {
+	for p := range bl.readyLists {
+		if e := bl.readyLists[p].head(); e != nil {
 			return e
 		}
 	}
@@ -167,12 +167,12 @@ func (l *limit) hadTurn(fair string) uint64 {
 	return l.turn
 }
 
-func (l *limit) park(bl *backlog) {
+func (l *limit) adopt(bl *backlog) {
 	bl.limit = l
 	l.backlogs = append(l.backlogs, bl)
 }
 
-func (l *limit) unpark(bl *backlog) {
+func (l *limit) drop(bl *backlog) {
 	i := slices.Index(l.backlogs, bl)
 	l.backlogs = slices.Delete(l.backlogs, i, i+1)
 	bl.limit = nil
@@ -214,9 +214,9 @@ func (q *queue) blocking(e *storedRun, now clock) *limit {
 	return nil
 }
 
-// stepAside moves a run that is next in its lane to its backlog, if a limit holds
+// moveToBacklog moves a run that is next in its ready list to its backlog, if a limit holds
 // it back.
-func (q *queue) stepAside(e *storedRun, now clock) bool {
+func (q *queue) moveToBacklog(e *storedRun, now clock) bool {
 	by := q.blocking(e, now)
 	if by == nil {
 		return false
@@ -224,18 +224,18 @@ func (q *queue) stepAside(e *storedRun, now clock) bool {
 	again := e.rare != nil && e.rare.let
 	q.removeReady(e)
 	bl := q.backlogOf(e)
-	if lane := &bl.lanes[level(e.run.Priority)]; again {
-		lane.addAhead(e)
+	if readyList := &bl.readyLists[level(e.run.Priority)]; again {
+		readyList.addAhead(e)
 	} else {
-		lane.add(e)
+		readyList.add(e)
 	}
 	bl.n++
-	q.aside++
+	q.waiting++
 	if bl.head() == e && bl.limit != by {
 		if bl.limit != nil {
-			bl.limit.unpark(bl)
+			bl.limit.drop(bl)
 		}
-		by.park(bl)
+		by.adopt(bl)
 	}
 	q.arm(by, now)
 	if again {
@@ -251,8 +251,8 @@ func (q *queue) backlogOf(e *storedRun) *backlog {
 	bl := q.backlogs[string(name)]
 	if bl == nil {
 		bl = &backlog{name: string(name), kind: lower(e.run.Kind)}
-		for p := range bl.lanes {
-			bl.lanes[p].aside, bl.lanes[p].backlog = true, bl
+		for p := range bl.readyLists {
+			bl.readyLists[p].waiting, bl.readyLists[p].backlog = true, bl
 		}
 		q.backlogs[bl.name] = bl
 	}
@@ -260,25 +260,25 @@ func (q *queue) backlogOf(e *storedRun) *backlog {
 }
 
 // tend lets runs out of the backlogs in a limit's care, to the head of their
-// lanes, as far as their limits allow. It is called whenever something about
+// ready lists, as far as their limits allow. It is called whenever something about
 // the limit has changed.
 func (q *queue) tend(l *limit, now clock) {
 	for bl := l.next(now); bl != nil; bl = l.next(now) {
 		e := bl.head()
 		if other := q.blocking(e, now); other != nil {
-			l.unpark(bl)
-			other.park(bl)
+			l.drop(bl)
+			other.adopt(bl)
 			q.arm(other, now)
 			continue
 		}
 		if e.fair() != "" || l.turns != nil {
 			l.hadTurn(e.fair())
 		}
-		e.in.lane.removeInTurn(e)
+		e.in.readyList.removeInTurn(e)
 		q.leftBacklog(bl)
 		e.getRare().let = true
 		q.eachLimit(e, func(l *limit) { l.let[bl.kind][level(e.run.Priority)]++ })
-		q.lanes[bl.kind][level(e.run.Priority)].addAhead(e)
+		q.readyLists[bl.kind][level(e.run.Priority)].addAhead(e)
 		q.ready[bl.kind]++
 		q.fresh[bl.kind]++
 	}
@@ -287,15 +287,15 @@ func (q *queue) tend(l *limit, now clock) {
 
 // leftBacklog notes that a run is no longer in the backlog.
 func (q *queue) leftBacklog(bl *backlog) {
-	q.aside--
+	q.waiting--
 	if bl.n--; bl.n == 0 {
-		bl.limit.unpark(bl)
+		bl.limit.drop(bl)
 		delete(q.backlogs, bl.name)
 	}
 }
 
 // unlet notes that a run that was let out of its backlog is taken, or gone from
-// its lane. The caller tends its limits.
+// its ready list. The caller tends its limits.
 func (q *queue) unlet(e *storedRun) {
 	e.rare.let = false
 	q.eachLimit(e, func(l *limit) { l.let[lower(e.run.Kind)][level(e.run.Priority)]-- })

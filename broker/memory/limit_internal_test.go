@@ -59,9 +59,9 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 		require.Empty(t, q.groups, "groups")
 		require.Empty(t, b.queues["other"].gathering, "runs that wait for a group")
 		require.Zero(t, q.waits(), "runs that wait")
-		for k := range q.lanes {
-			for p := range q.lanes[k] {
-				require.Empty(t, q.lanes[k][p].others, "values of Fair")
+		for k := range q.readyLists {
+			for p := range q.readyLists[k] {
+				require.Empty(t, q.readyLists[k][p].others, "values of Fair")
 			}
 		}
 		require.NoError(t, b.Close())

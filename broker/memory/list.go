@@ -48,7 +48,7 @@ func (e *storedRun) info() *broker.RunInfo {
 
 func (q *queue) listQueued(max int) []*broker.RunInfo {
 	var some []*storedRun
-	q.eachLane(func(l *lane) bool {
+	q.eachReadyList(func(l *readyList) bool {
 		for s := l.first; s != nil; s = s.next {
 			for e, n := s.head, 0; e != nil && n < max; e, n = e.next, n+1 {
 				some = append(some, e)

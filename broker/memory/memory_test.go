@@ -153,7 +153,7 @@ func TestCallsThatCannotBe(t *testing.T) {
 	}{
 		"no queue":     {errOf(b.GetTaskRuns(ctx, nil, 1)), "take runs: no queue is named"},
 		"no room":      {errOf(b.GetTaskRuns(ctx, []string{"q"}, 0)), "take runs: no queue is named, or there is no room"},
-		"no lane":      {errOf(s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: -1})), "there is no room"},
+		"no readyList": {errOf(s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: -1})), "there is no room"},
 		"no lease":     {errOf(b.OpenSession(ctx, 0)), "open a session: the lease 0s is not positive"},
 		"a nil run":    {b.QueueTasks(ctx, newRuns(1)[0], nil), "queue run 2 of 2: it is nil"},
 		"two queues":   {b.QueueTasks(ctx, newRuns(1)[0], &renamed), "its queue other is not q"},

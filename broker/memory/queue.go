@@ -91,27 +91,27 @@ func (e *storedRun) state() broker.State {
 	return broker.StateRunning
 }
 
-// slabSize is how many runs of one call share an allocation. It is small, for
+// chunkSize is how many runs of one call share an allocation. It is small, for
 // the last of them to end keeps the memory of all.
-const slabSize = 64
+const chunkSize = 64
 
 // copyIn copies the runs of a call for keeping.
 func copyIn(runs []*broker.TaskRun) [][]storedRun {
-	slabs := make([][]storedRun, 0, (len(runs)+slabSize-1)/slabSize)
-	for part := range slices.Chunk(runs, slabSize) {
-		slab := make([]storedRun, len(part))
+	chunks := make([][]storedRun, 0, (len(runs)+chunkSize-1)/chunkSize)
+	for part := range slices.Chunk(runs, chunkSize) {
+		chunk := make([]storedRun, len(part))
 		size := 0
 		for _, r := range part {
 			size += len(r.Payload)
 		}
 		payloads := make([]byte, 0, size)
 		for i, r := range part {
-			slab[i].run = *r
-			payloads = detach(&slab[i].run, payloads)
+			chunk[i].run = *r
+			payloads = detach(&chunk[i].run, payloads)
 		}
-		slabs = append(slabs, slab)
+		chunks = append(chunks, chunk)
 	}
-	return slabs
+	return chunks
 }
 
 // detach gives the run memory of its own: its payload is appended to payloads,
@@ -158,15 +158,15 @@ func cloneRun(r *broker.TaskRun) *broker.TaskRun {
 
 // queue is what the broker holds of one queue.
 type queue struct {
-	used    bool // it ever held a run
-	lanes   [2][priorities]lane
-	ready   [2]int // runs in the lanes of each kind
-	aside   int    // runs that are due, and held back
-	fresh   [2]int // of them, those nobody was woken for
-	front   int64  // order of the run put first last
-	back    int64  // order of the run put last last
-	delayed delayed
-	waiters [2]waitList
+	used       bool // it ever held a run
+	readyLists [2][priorities]readyList
+	ready      [2]int // runs in the ready lists of each kind
+	waiting    int    // runs that are due, and held back
+	fresh      [2]int // of them, those nobody was woken for
+	front      int64  // order of the run put first last
+	back       int64  // order of the run put last last
+	delayed    delayed
+	waiters    [2]waitList
 
 	groups    map[string]*group   // of members here, by id; nil until there is one
 	gathering map[*storedRun]bool // runs for here that wait for a group
@@ -202,17 +202,17 @@ func newQueue() *queue {
 
 // waits is the number of runs that wait.
 func (q *queue) waits() int {
-	return q.ready[broker.IO] + q.ready[broker.CPU] + q.aside + q.delayed.len()
+	return q.ready[broker.IO] + q.ready[broker.CPU] + q.waiting + q.delayed.len()
 }
 
 func indexed(r *broker.TaskRun) bool { return r.OwnID || r.Keep > 0 }
 
 // claim takes the ids and unique keys of a call's runs, all or none.
-func (q *queue) claim(slabs [][]storedRun, now clock) error {
+func (q *queue) claim(chunks [][]storedRun, now clock) error {
 	unique := false
-	for i, slab := range slabs {
-		for j := range slab {
-			e := &slab[j]
+	for i, chunk := range chunks {
+		for j := range chunk {
+			e := &chunk[j]
 			unique = unique || e.run.Rules.OrZero().Unique != ""
 			if !indexed(&e.run) {
 				continue
@@ -221,13 +221,13 @@ func (q *queue) claim(slabs [][]storedRun, now clock) error {
 				q.live[e.run.ID] = e
 				continue
 			}
-			q.disclaim(append(slabs[:i:i], slab[:j]))
+			q.disclaim(append(chunks[:i:i], chunk[:j]))
 			return fmt.Errorf("run %s: %w", e.run.ID, broker.ErrDuplicate)
 		}
 	}
 	if unique {
-		if err := q.lockKeys(slabs, now); err != nil {
-			q.disclaim(slabs)
+		if err := q.lockKeys(chunks, now); err != nil {
+			q.disclaim(chunks)
 			return err
 		}
 	}
@@ -244,10 +244,10 @@ func (q *queue) unclaim(e *storedRun) {
 	}
 }
 
-func (q *queue) disclaim(slabs [][]storedRun) {
-	for _, slab := range slabs {
-		for i := range slab {
-			if e := &slab[i]; q.live[e.run.ID] == e {
+func (q *queue) disclaim(chunks [][]storedRun) {
+	for _, chunk := range chunks {
+		for i := range chunk {
+			if e := &chunk[i]; q.live[e.run.ID] == e {
 				delete(q.live, e.run.ID)
 			}
 		}
@@ -267,12 +267,12 @@ func (q *queue) forget(e *storedRun, final *broker.Record) {
 		e.end.final = final
 		close(e.end.came)
 	}
-	e.run, e.rare = broker.TaskRun{}, nil // others of its slab may live on
+	e.run, e.rare = broker.TaskRun{}, nil // others of its chunk may live on
 }
 
-// pushBack puts a run that is due behind all others of its lane.
+// pushBack puts a run that is due behind all others of its ready list.
 func (q *queue) pushBack(e *storedRun) {
-	k, l := q.laneOf(e)
+	k, l := q.readyListOf(e)
 	q.back++
 	e.order = q.back
 	l.add(e)
@@ -280,9 +280,9 @@ func (q *queue) pushBack(e *storedRun) {
 	q.fresh[k]++
 }
 
-// pushFront makes a run the next of its lane.
+// pushFront makes a run the next of its ready list.
 func (q *queue) pushFront(e *storedRun) {
-	k, l := q.laneOf(e)
+	k, l := q.readyListOf(e)
 	q.front--
 	e.order = q.front
 	l.addAhead(e)
@@ -290,9 +290,9 @@ func (q *queue) pushFront(e *storedRun) {
 	q.fresh[k]++
 }
 
-// removeReady takes a run out of its lane, not in its turn.
+// removeReady takes a run out of its ready list, not in its turn.
 func (q *queue) removeReady(e *storedRun) {
-	k, l := q.laneOf(e)
+	k, l := q.readyListOf(e)
 	l.remove(e)
 	q.ready[k]--
 	if e.rare != nil && e.rare.let {
@@ -300,9 +300,9 @@ func (q *queue) removeReady(e *storedRun) {
 	}
 }
 
-func (q *queue) laneOf(e *storedRun) (broker.Kind, *lane) {
+func (q *queue) readyListOf(e *storedRun) (broker.Kind, *readyList) {
 	k := lower(e.run.Kind)
-	return k, &q.lanes[k][level(e.run.Priority)]
+	return k, &q.readyLists[k][level(e.run.Priority)]
 }
 
 // room is what a taker has room for. Of each kind, those ahead are for its
@@ -349,7 +349,7 @@ func (r *room) drop(k broker.Kind) {
 
 // pop removes the next run there is room for: of the highest priority, and
 // there the one that was queued first, whatever its kind. What is held back
-// steps aside. What has limits is not taken ahead, for it would count against
+// waits. A run with limits is not prefetched, for it would count against
 // them while it waits for a slot.
 func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 	for want.total > 0 {
@@ -362,7 +362,7 @@ func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 			continue
 		}
 		limited := len(e.limits()) > 0
-		if limited && q.stepAside(e, now) {
+		if limited && q.moveToBacklog(e, now) {
 			continue
 		}
 		if limited && want.ahead[k] >= want.kind[k] {
@@ -385,24 +385,24 @@ func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 	return nil
 }
 
-// next returns the lane of the next run there is room for, nil if there is none.
-func (q *queue) next(want *room) (broker.Kind, *lane) {
+// next returns the ready list of the next run there is room for, nil if there is none.
+func (q *queue) next(want *room) (broker.Kind, *readyList) {
 	for p := range priorities {
 		best, order := broker.Kind(-1), int64(0)
 		for k := range broker.CPU + 1 {
-			head := q.lanes[k][p].head()
+			head := q.readyLists[k][p].head()
 			if head != nil && want.kind[k] > 0 && (best < 0 || head.order < order) {
 				best, order = k, head.order
 			}
 		}
 		if best >= 0 {
-			return best, &q.lanes[best][p]
+			return best, &q.readyLists[best][p]
 		}
 	}
 	return 0, nil
 }
 
-// promote moves the runs that have become due to their lanes, and lets out what
+// promote moves the runs that have become due to their ready lists, and lets out what
 // a limit no longer holds back.
 func (q *queue) promote(now clock) {
 	if len(q.windows) > 0 {

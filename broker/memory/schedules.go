@@ -127,7 +127,7 @@ func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run 
 	if err := validate(runs); err != nil {
 		return err
 	}
-	slabs := copyIn(runs)
+	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue tick of schedule %s: %w", e.ID, err)
 	}
@@ -136,5 +136,5 @@ func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run 
 	if kept == nil || kept.Revision != e.Revision {
 		return fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", e.ID, broker.ErrNoSchedule)
 	}
-	return b.claimTick(slabs, ticksOf(kept), tick)
+	return b.claimTick(chunks, ticksOf(kept), tick)
 }

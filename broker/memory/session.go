@@ -22,27 +22,27 @@ type Session struct {
 	lost    int          // deliveries recovered that it has not tried to finish since
 	gone    []*storedRun // the runs recovered from it, until it reports that it survived
 	left    bool
-	asked   []*flight // those it held whose end was asked for
-	blocked *waiter   // its last blocked Take
+	asked   []*delivery // those it held whose end was asked for
+	blocked *waiter     // its last blocked Take
 }
 
-// flight is one delivery of a run, which its receipt points to.
-type flight struct {
+// delivery is one delivery of a run, which its receipt points to.
+type delivery struct {
 	s          *Session
 	e          *storedRun // nil once finished or given back
 	was        *storedRun // e before it went back
 	h          *hold
 	lost       bool // recovered, and the session does not know yet
-	prev, next *flight
+	prev, next *delivery
 }
 
 // hold is what one session holds of one queue, in the order taken.
 type hold struct {
-	head, tail *flight
+	head, tail *delivery
 	n          int
 }
 
-func (h *hold) push(f *flight) {
+func (h *hold) push(f *delivery) {
 	h.n++
 	f.h, f.prev = h, h.tail
 	if h.tail == nil {
@@ -53,8 +53,8 @@ func (h *hold) push(f *flight) {
 	h.tail = f
 }
 
-// remove takes the flight out of its hold and returns the run it carried.
-func (f *flight) remove() *storedRun {
+// remove takes the delivery out of its hold and returns the run it carried.
+func (f *delivery) remove() *storedRun {
 	f.h.n--
 	if f.prev == nil {
 		f.h.head = f.next
@@ -111,7 +111,7 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return false, fmt.Errorf("start run %s: %w", run.ID, err)
 	}
 	defer s.b.mu.Unlock()
-	f, ok := run.Receipt.(*flight)
+	f, ok := run.Receipt.(*delivery)
 	if !ok || f.s != s || f.e == nil {
 		return false, nil
 	}
@@ -124,7 +124,7 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 // lift leases the runs picked and returns them, sharing memory with the
 // broker's.
 func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
-	flights := make([]flight, len(picked))
+	deliveries := make([]delivery, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
 		e.run.Deliveries++
@@ -134,10 +134,10 @@ func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
 			h = &hold{}
 			q.holds[s] = h
 		}
-		flights[i].s, flights[i].e = s, e
-		h.push(&flights[i])
+		deliveries[i].s, deliveries[i].e = s, e
+		h.push(&deliveries[i])
 		runs[i] = e.run
-		runs[i].Receipt = &flights[i]
+		runs[i].Receipt = &deliveries[i]
 	}
 	return runs
 }
@@ -216,7 +216,7 @@ func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	}
 	s.gone = nil
 	for _, run := range back {
-		if f, ok := run.Receipt.(*flight); ok && f.s == s && f.was != nil {
+		if f, ok := run.Receipt.(*delivery); ok && f.s == s && f.was != nil {
 			f.was.getRare().spared++
 		}
 	}
@@ -277,7 +277,7 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 	return back
 }
 
-// giveBack puts a run that a session held at the head of its lane, unless its
+// giveBack puts a run that a session held at the head of its ready list, unless its
 // end was asked for. It reports which.
 func (b *Broker) giveBack(q *queue, e *storedRun, now clock) bool {
 	q.countEnd(e, now)

@@ -17,17 +17,17 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	if err := validate(runs); err != nil {
 		return err
 	}
-	slabs := copyIn(runs)
+	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue tick of task %s: %w", run.Task, err)
 	}
 	defer b.mu.Unlock()
-	return b.claimTick(slabs, run.Task, tick)
+	return b.claimTick(chunks, run.Task, tick)
 }
 
 // claimTick stores the run of a tick unless it is claimed.
-func (b *Broker) claimTick(slabs [][]storedRun, ticksOf string, tick time.Time) error {
-	run := &slabs[0][0].run
+func (b *Broker) claimTick(chunks [][]storedRun, ticksOf string, tick time.Time) error {
+	run := &chunks[0][0].run
 	q := b.queue(run.Queue)
 	if q.disabled[run.Task] != nil {
 		return fmt.Errorf("queue tick of task %s: %w", run.Task, broker.ErrDisabled)
@@ -37,7 +37,7 @@ func (b *Broker) claimTick(slabs [][]storedRun, ticksOf string, tick time.Time) 
 		return fmt.Errorf("queue tick %s of task %s: it or a later one was claimed: %w",
 			tick.UTC().Format(time.RFC3339Nano), run.Task, broker.ErrDuplicate)
 	}
-	err := b.store(slabs, 1, b.now())
+	err := b.store(chunks, 1, b.now())
 	if _, unique := errors.AsType[*broker.DuplicateError](err); err == nil || unique {
 		q.ticks[ticksOf] = at
 	}

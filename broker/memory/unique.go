@@ -16,13 +16,13 @@ type lock struct {
 func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 
 // lockKeys takes the unique keys of a call's runs, all or none.
-func (q *queue) lockKeys(slabs [][]storedRun, now clock) error {
+func (q *queue) lockKeys(chunks [][]storedRun, now clock) error {
 	taken := make(map[string]*storedRun)
 	var conflict broker.DuplicateError
 	index := 0
-	for _, slab := range slabs {
-		for i := range slab {
-			e := &slab[i]
+	for _, chunk := range chunks {
+		for i := range chunk {
+			e := &chunk[i]
 			if key := e.run.Rules.OrZero().Unique; key != "" {
 				owner := taken[key]
 				if l := q.unique[key]; l != nil && !l.over(now) {
