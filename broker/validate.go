@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Validate says what in the run a broker could not store safely: an id or name
-// that is empty, too long or not printable ASCII, a header that is too long,
-// has no key or is not UTF-8, a policy's key or number that is none, an unknown
-// kind or priority, or a time or count outside the range of the stored form.
+// Validate returns an error if the run cannot be stored: an id or name is empty, too
+// long or not printable ASCII; a header is too long, has no key or is not UTF-8; a key or
+// number of its rules is invalid; its kind or priority is unknown; or a time or count is
+// outside the range of the stored form.
 func (r *TaskRun) Validate() error { return r.validate(0) }
 
 // validate is Validate for a run that so many others precede.
