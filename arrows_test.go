@@ -33,9 +33,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/cron":       nil,
 		"codec":               nil,
 		"broker":              {"codec"},
-		"broker/brokertest":   {"broker"},
+		"broker/brokertest":   {"broker", "broker/maintenance", "internal/poison"},
+		"broker/maintenance":  {"broker"},
+		"internal/poison":     {"broker"},
 		"broker/memory":       {"broker"},
-		"redis":               {"broker", "codec", "internal/backoff", "internal/brokerurl", "internal/suggest"},
+		"redis":               {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/brokerurl", "internal/poison", "internal/suggest"},
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
 		"internal/brokerurl":  nil,
 		"internal/backoff":    nil,
@@ -43,11 +45,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/text", "internal/ulid"},
 		"internal/ulid":       nil,
-		"internal/worker":     {"broker", "internal/backoff", "internal/text"},
+		"internal/worker":     {"broker", "broker/maintenance", "internal/backoff", "internal/poison", "internal/text"},
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker", "redis"},
+		"runtime":             {"broker", "broker/maintenance", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker", "redis"},
 	}
 	// Each of these libraries is known to one package only.
 	owners := map[string]string{

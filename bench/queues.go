@@ -115,7 +115,7 @@ func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error)
 				return nil, err
 			}
 		}
-		s, err := leaser.Join(ctx, time.Minute)
+		s, err := leaser.OpenSession(ctx, time.Minute)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +144,7 @@ func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error)
 			return nil, err
 		}
 		out[tasksRate] = float64(n) / took.Seconds()
-		return out, s.Leave(ctx)
+		return out, s.Close(ctx)
 	}
 }
 

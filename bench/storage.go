@@ -71,7 +71,7 @@ func takeAndAck(depth int64) func(context.Context, *environment) (sample, error)
 		if !ok {
 			return nil, fmt.Errorf("use %T: it has no leases", b)
 		}
-		session, err := leaser.Join(ctx, time.Minute)
+		session, err := leaser.OpenSession(ctx, time.Minute)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +84,7 @@ func takeAndAck(depth int64) func(context.Context, *environment) (sample, error)
 				return nil, err
 			}
 		}
-		return sample{tasksRate: d.tasks / d.took.Seconds(), redisCPU: d.cpu * 1e6 / d.tasks}, session.Leave(ctx)
+		return sample{tasksRate: d.tasks / d.took.Seconds(), redisCPU: d.cpu * 1e6 / d.tasks}, session.Close(ctx)
 	}
 }
 
@@ -113,11 +113,11 @@ func (d *depthSpent) round(ctx context.Context, e *environment, session broker.S
 		for i, r := range runs {
 			outcomes[i].Run = r
 		}
-		fenced, err := session.Finish(ctx, outcomes...)
+		done, err := session.Finish(ctx, outcomes...)
 		if err != nil {
 			return err
 		}
-		d.tasks += float64(len(runs) - len(fenced))
+		d.tasks += float64(len(runs) - len(done.Fenced))
 	}
 	d.took += time.Since(start)
 	var err error

@@ -2,8 +2,8 @@ package broker
 
 import "fmt"
 
-// CheckBatch refuses the runs of one call that are more than [MaxRuns], or carry
-// more than [MaxBatch] together, with an error that wraps [ErrBatchTooLarge].
+// CheckBatch returns an error that wraps [ErrBatchTooLarge] if the runs of one call are
+// more than [MaxRuns], or carry more than [MaxBatch] together.
 func CheckBatch(runs []*TaskRun) error {
 	if len(runs) > MaxRuns {
 		return fmt.Errorf("%d runs in one call, at most %d are allowed: %w", len(runs), MaxRuns, ErrBatchTooLarge)
@@ -18,7 +18,7 @@ func CheckBatch(runs []*TaskRun) error {
 	return nil
 }
 
-// size is how many bytes the run carries, those that are to follow it included.
+// size returns how many bytes the run carries, its continuations included.
 func (r *TaskRun) size() int {
 	size := len(r.Payload)
 	for k, v := range r.Headers {

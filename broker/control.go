@@ -1,44 +1,58 @@
 package broker
 
 import (
-	"fmt"
+	"context"
 	"time"
 )
 
-// DuplicateError is [ErrDuplicate] with the runs of a call that could not be
-// stored, for each the live run that is in its way.
-type DuplicateError struct{ Runs []Duplicate }
+// Controls is a broker with [Records], whose sessions are [Heartbeater], that people
+// inspect and operate while it is in use.
+type Controls interface {
+	// Pause stops, or resumes, the delivery of a queue's runs. Runs that were taken
+	// before go on.
+	Pause(ctx context.Context, queue string, paused bool) error
 
-// Duplicate is one run that could not be stored.
-type Duplicate struct {
-	Index int    // of the call's runs or ids; of a group's members, -1 being the run that gathers them
-	ID    string // of the run that has its key: a live one, or an earlier one of the call
+	// Disable stops, or resumes, the delivery of a task's runs and the claiming of its
+	// ticks. Its runs can still be queued, and wait in their order.
+	Disable(ctx context.Context, queue, task string, disabled bool) error
+
+	// Cancel ends a run with the given failure, as [Dropped]. A run that waits ends at
+	// once. [Heartbeater.Heartbeat] returns a run that a session holds; it ends when it
+	// is given back, retried or recovered, unless the session finishes it otherwise.
+	// Cancel returns [ErrNoRecord] if no live run has the id.
+	Cancel(ctx context.Context, queue, id string, failure Failure) error
+
+	// Queue describes a queue. If a part of it cannot be read it returns an error, and
+	// beside it the rest.
+	Queue(ctx context.Context, queue string) (*QueueInfo, error)
+
+	// Runs returns up to max runs of the queue in a state. Of those that have ended it
+	// returns the ones that have a record. If a part of the queue cannot be read it
+	// returns an error, and beside it the runs of the rest.
+	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
+
+	// RequeueDead queues the dead letters with these ids again, each as a new run
+	// that is due at once, with no attempts and no deliveries, and returns how many
+	// it queued. It ignores ids without a dead letter; without ids it does nothing. A
+	// dead letter whose Unique or own id is that of a live run stays. RequeueDead then
+	// queues the others and returns a [DuplicateError] whose Index is one of ids.
+	RequeueDead(ctx context.Context, queue string, ids ...string) (int, error)
+
+	// DeleteDead deletes the dead letters with these ids and returns how many it
+	// deleted. It ignores ids without a dead letter; without ids it does nothing.
+	DeleteDead(ctx context.Context, queue string, ids ...string) (int, error)
 }
 
-func (e *DuplicateError) Error() string {
-	switch len(e.Runs) {
-	case 0:
-		return ErrDuplicate.Error()
-	case 1:
-		return fmt.Sprintf("run %s, queued or running, has the same parameters or id", e.Runs[0].ID)
-	}
-	return fmt.Sprintf("%d runs have the parameters or ids of others that are queued or running, the first those of run %s",
-		len(e.Runs), e.Runs[0].ID)
-}
-
-// Is makes errors.Is(err, ErrDuplicate) true.
-func (e *DuplicateError) Is(target error) bool { return target == ErrDuplicate }
-
-// QueueInfo is what a broker knows of a queue.
+// QueueInfo describes a queue.
 type QueueInfo struct {
 	Queue    string
 	Paused   bool
 	Disabled []string // tasks, sorted
-	Queued   int64    // due, those held back by a limit included
+	Queued   int64    // due; runs that wait for a limit count
 	Delayed  int64    // not yet due, or waiting for a retry
 	Running  int64    // held by sessions
 	Dead     int64
-	Dropped  int64 // dead letters beyond the limit of how many are kept, ever
+	Dropped  int64 // dead letters that were ever dropped because there were too many
 	Last     map[string]LastRun
 }
 
@@ -49,7 +63,7 @@ type LastRun struct {
 	ID      string
 	Started time.Time
 	Took    time.Duration
-	Failure string // its kind; empty: it succeeded
+	Failure FailureKind // empty: it succeeded
 }
 
 // RunInfo is one run and where it is.
@@ -58,26 +72,5 @@ type RunInfo struct {
 	State   State
 	Due     time.Time // of StateDelayed
 	Session string    // that holds it, of StateRunning
-	Failure *Failure  // the last one, where it is known
-}
-
-// Redo says what becomes of dead letters.
-type Redo int8
-
-// What can become of dead letters.
-const (
-	RedoRetry  Redo = iota // they are queued again
-	RedoDelete             // they are gone
-)
-
-// Report is what a session tells of its runs.
-type Report struct {
-	Progress []ProgressOf // of runs the session holds that have a record
-	Last     []LastRun    // of runs that have ended, at most one of each task and queue
-}
-
-// ProgressOf is the progress of one run.
-type ProgressOf struct {
-	Run *TaskRun
-	Progress
+	Failure *Failure  // the last one, if it is known
 }

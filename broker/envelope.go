@@ -8,8 +8,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Limits on what a run may carry, so that bad input is refused before it is
-// stored. The payload's limit is the producer's.
+// Limits on what a run carries, and a call. The producer limits the payload of a run.
 const (
 	MaxID      = 200 // bytes
 	MaxName    = 128 // bytes of a task's or queue's name
@@ -18,19 +17,18 @@ const (
 	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
 	MaxLimits  = 4    // of one run
 	MaxGroup   = 10_000
-	MaxThen    = 16   // continuations of one run, and how many follow each other
-	MaxLeftOut = 1000 // what Policies.LeftOut has to tell
+	MaxThen    = 16 // continuations of one run, and the depth of continuations of continuations
 
-	// MaxGathered bounds what the members of a group ended with, results and
-	// failures together, in bytes: whoever gathers them has all of it in memory.
-	MaxGathered = 64 << 20
+	// MaxGroupResults bounds the results and failures of a group's members together, in
+	// bytes. They are all in memory when the run that awaits the group starts.
+	MaxGroupResults = 64 << 20
 
-	// MaxBatch bounds what the runs of one call carry, parameters and headers of
-	// them and of what is to follow them, in bytes: a server that stores them all
-	// or none does nothing else meanwhile.
+	// MaxBatch bounds the parameters and headers of the runs of one call and of their
+	// continuations together, in bytes. A server that stores all of them or none does
+	// nothing else in that time.
 	MaxBatch = 64 << 20
 
-	// MaxRuns bounds how many runs one call queues.
+	// MaxRuns is how many runs one call queues at most.
 	MaxRuns = 100_000
 )
 
@@ -76,8 +74,7 @@ func (f *fields) flag(key string, v bool) {
 }
 
 // AppendBinary appends the run's stored form to b: a version byte and a
-// MessagePack map with short keys, zero values left out. Receipt is not part
-// of it.
+// MessagePack map with short keys, without zero values and without Receipt.
 func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, envelopeVersion)
 	at := len(b)
@@ -161,11 +158,11 @@ func (f *fields) rules(r *Rules) {
 func (f *fields) links(l *Links) {
 	f.str("w", l.Group)
 	f.num("v", int64(l.Member))
-	f.str("z", l.Gathers.Group)
-	f.str("zq", l.Gathers.Queue)
-	f.num("zn", int64(l.Gathers.Size))
-	f.str("zk", l.Gathers.Param)
-	f.flag("zp", l.Gathers.Partial)
+	f.str("z", l.Awaits.ID)
+	f.str("zq", l.Awaits.Queue)
+	f.num("zn", int64(l.Awaits.Size))
+	f.str("zk", l.Awaits.Param)
+	f.flag("zp", l.Awaits.Partial)
 }
 
 // MarshalBinary returns the run's stored form, as AppendBinary writes it.
@@ -210,8 +207,8 @@ func appendThen(b []byte, then []Continuation) ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalBinary sets the run to what b holds, the stored form of a run. It
-// copies what it keeps. The error says what is wrong with b and where.
+// UnmarshalBinary decodes the stored form of a run. It keeps no part of b. The error
+// says what is wrong with b and where.
 func (r *TaskRun) UnmarshalBinary(b []byte) error {
 	var d Decoder
 	if err := d.Decode(b, r); err != nil {
@@ -221,20 +218,20 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// Decoder decodes stored runs with little memory, many of the same few tasks
-// and queues. It is for one goroutine; its zero value is ready.
+// Decoder decodes many stored runs of the same few tasks and queues with little memory.
+// Its zero value is ready to use. It is not safe for concurrent use.
 type Decoder struct {
 	task, queue string
 	depth       int // of a run in the continuations of others
 }
 
-// Decode sets the run to what b holds, the stored form of a run. The payload
-// shares b's memory, so b must not change afterwards. The error says what is
-// wrong with b and where.
+// Decode decodes the stored form of a run. The payload shares b's memory, so b must not
+// change afterwards. The error says what is wrong with b and where; it wraps [ErrNewer]
+// if a newer version of this package stored the run.
 func (d *Decoder) Decode(b []byte, r *TaskRun) error { return d.DecodeWithID("", b, r) }
 
-// DecodeWithID is Decode for a run whose id is stored beside it, and was empty
-// when it was encoded. An id in b is kept.
+// DecodeWithID is Decode for a run whose id was empty when it was encoded, and is
+// stored beside it. An id in b wins.
 func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
 	switch {
 	case len(b) == 0 || b[0] < envelopeVersion || b[0] > lastVersion:
@@ -262,7 +259,7 @@ func (r *TaskRun) dropEmpty() {
 	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && !s.UntilStart && len(s.Limits) == 0 && s.Fair == "" {
 		r.Rules = nil
 	}
-	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Gathers == (Gather{}) && len(l.Then) == 0 {
+	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Awaits == (Group{}) && len(l.Then) == 0 {
 		r.Links = nil
 	}
 }
@@ -325,15 +322,15 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	case "v":
 		r.EnsureLinks().Member = in.Int()
 	case "z":
-		r.EnsureLinks().Gathers.Group = in.String()
+		r.EnsureLinks().Awaits.ID = in.String()
 	case "zq":
-		r.EnsureLinks().Gathers.Queue = in.String()
+		r.EnsureLinks().Awaits.Queue = in.String()
 	case "zn":
-		r.EnsureLinks().Gathers.Size = in.Int()
+		r.EnsureLinks().Awaits.Size = in.Int()
 	case "zk":
-		r.EnsureLinks().Gathers.Param = in.String()
+		r.EnsureLinks().Awaits.Param = in.String()
 	case "zp":
-		r.EnsureLinks().Gathers.Partial = in.Int() != 0
+		r.EnsureLinks().Awaits.Partial = in.Int() != 0
 	case "s":
 		r.EnsureLinks().Then = d.readThen(in)
 	case "h":

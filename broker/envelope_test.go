@@ -26,7 +26,7 @@ func full() broker.TaskRun {
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
 		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
-		Links: &broker.Links{Group: "group", Member: 7, Gathers: broker.Gather{Group: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
+		Links: &broker.Links{Group: "group", Member: 7, Awaits: broker.Group{ID: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
 			Then: []broker.Continuation{{Param: "p", Keyed: true, Run: &broker.TaskRun{
 				ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
 				Links: &broker.Links{Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}}},
@@ -200,7 +200,7 @@ func TestValidate(t *testing.T) {
 		"too many limits":      {func(r *broker.TaskRun) { r.EnsureRules().Limits = make([]broker.Limit, broker.MaxLimits+1) }, "5 limits, at most 4 are allowed"},
 		"negative unique time": {func(r *broker.TaskRun) { r.EnsureRules().UniqueFor = -1 }, "unique time is negative"},
 		"member out of range":  {func(r *broker.TaskRun) { r.EnsureLinks().Member = broker.MaxGroup }, "member 10000 of a group"},
-		"group of no queue":    {func(r *broker.TaskRun) { r.EnsureLinks().Gathers.Queue = "" }, "the gathered group's queue name is empty"},
+		"group of no queue":    {func(r *broker.TaskRun) { r.EnsureLinks().Awaits.Queue = "" }, "the awaited group's queue name is empty"},
 		"too many continuations": {func(r *broker.TaskRun) {
 			r.EnsureLinks().Then = slices.Repeat([]broker.Continuation{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
 		}, "17 continuations"},

@@ -1,11 +1,8 @@
 package broker
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
-// Kind tells where a task's runs are executed.
+// Kind is where a task's runs are executed.
 type Kind int8
 
 // The two kinds of task.
@@ -49,241 +46,29 @@ type TaskRun struct {
 	Queue    string
 	Kind     Kind
 	Priority Priority
-	OwnID    bool   // the producer chose the id: a live run with the same id is a duplicate
+	OwnID    bool   // the producer chose the id: another run with it is a duplicate while this one lives
 	Schema   uint32 // a digest of the parameters' wire form as the producer knew it; 0: unknown
 	Payload  []byte // the parameters as a MessagePack map keyed by their names
 
 	QueuedAt time.Time     // by the producer's clock
 	Due      time.Time     // not before this instant by the broker's clock; zero: at once
 	Delay    time.Duration // not before this time after the queueing, by the broker's clock; instead of Due
-	Expire   time.Duration // not started within this of being due: dropped; 0: never
-	Keep     time.Duration // how long its record is kept after its end; 0: none is kept of a success
+	Expire   time.Duration // dropped if not started within this of being due; 0: never
+	Keep     time.Duration // how long its record is kept after its end; 0: a success has none
 
 	Attempt    int // attempts that have ended; the first execution sees 0
-	Deliveries int // how often it was taken, this time included, once it was taken
+	Deliveries int // how often it was taken, this time included
 
-	// Most runs have neither of these, and a run is made, copied and collected so
-	// often that its size is felt: so they are apart.
-	Rules *Rules // what holds it back; nil: nothing does
-	Links *Links // the runs that it belongs together with; nil: none
+	// Most runs have neither of these. They are apart so that a run, which is made and
+	// copied often, is small.
+	Rules *Rules // nil: none
+	Links *Links // nil: none
 
-	ParentID string // the run that queued it, if one did
-	RootID   string // the first of that line; empty: this one is
+	ParentID string // the run that queued it; empty: none did
+	RootID   string // the first of its ancestors; empty: the run itself
 	Headers  map[string]string
 
-	// Receipt is how the broker recognises this delivery; it is the session's
-	// own, set by Take, and not stored.
+	// Receipt identifies this delivery to the session that set it in Take. It is not
+	// stored.
 	Receipt any
-}
-
-// Rules are what holds back a run, or keeps it out. Runs may share them: who
-// changes those of a copy replaces them.
-type Rules struct {
-	Unique     string        // while a run with this key lives in the queue, another with it is a duplicate; empty: none is
-	UniqueFor  time.Duration // this long after being due the key is free again, though the run lives; 0: at its end
-	UntilStart bool          // the key of Unique is free again once the run has started, see [Starter]
-	Limits     []Limit       // what holds back its start, at most MaxLimits
-	Fair       string        // runs of one queue, kind and priority are taken in turn over the values of this
-}
-
-// OrZero returns the rules, the zero value for nil.
-func (r *Rules) OrZero() Rules {
-	if r == nil {
-		return Rules{}
-	}
-	return *r
-}
-
-// EnsureRules returns the run's rules, which it makes where there are none.
-func (r *TaskRun) EnsureRules() *Rules {
-	if r.Rules == nil {
-		r.Rules = new(Rules)
-	}
-	return r.Rules
-}
-
-// Links are what ties a run to others. Runs may share them: who changes those of a
-// copy replaces them.
-type Links struct {
-	Group   string // the group it is a member of, if of one
-	Member  int    // its place in the group, from 0
-	Gathers Gather // the group whose end it waited for, if it did
-
-	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
-}
-
-// OrZero returns the links, the zero value for nil.
-func (l *Links) OrZero() Links {
-	if l == nil {
-		return Links{}
-	}
-	return *l
-}
-
-// EnsureLinks returns the run's links, which it makes where there are none.
-func (r *TaskRun) EnsureLinks() *Links {
-	if r.Links == nil {
-		r.Links = new(Links)
-	}
-	return r.Links
-}
-
-// Limit bounds the runs of a queue that share its key. A run that is over one of
-// its limits when its turn comes waits, unpunished, behind those of its key that
-// wait already, and holds up no others.
-type Limit struct {
-	Key string        // shared by the runs that count together
-	Max int           // at least 1
-	Per time.Duration // zero: at most Max are held by sessions at once; else at most Max are taken within any time this long, by the broker's clock
-}
-
-// Continuation is a run that waits for another's success.
-type Continuation struct {
-	Run   *TaskRun
-	Param string // its parameter that gets the other's result; empty: none does
-	Keyed bool   // its policies go by parameters, so they are to be made anew with the result
-}
-
-// GroupKept is for how long after the run that gathers a group became a dead letter
-// the group is known, so that it can be gathered by that run queued again.
-const GroupKept = 7 * 24 * time.Hour
-
-// Gather names a group of runs.
-type Gather struct {
-	Group string // empty: none
-	Queue string // of its members
-	Size  int    // how many there are
-
-	Param   string // the run's parameter that gets their results; empty: none does
-	Partial bool   // the run takes what the members that succeeded have; else it fails when one failed
-}
-
-// Verdict says what a session is to do with a run.
-type Verdict int8
-
-// What can become of a run that was taken.
-const (
-	Succeeded Verdict = iota // it has ended well
-	Dead                     // it has ended with Failure and becomes a dead letter
-	Dropped                  // it has ended with Failure, of which no dead letter is kept: cancelled, expired
-	Retry                    // it goes back as Outcome.Run is now, due after Delay
-)
-
-// Outcome is what became of one delivery of a run.
-type Outcome struct {
-	Run     *TaskRun
-	Verdict Verdict
-
-	// ForOthers says of a Retry with a Delay that this session cannot execute the
-	// run, and another perhaps can. Once it is due, the broker should hand it to
-	// another session that waits, if there is one, lest it be this one again and
-	// again.
-	ForOthers bool
-
-	Result  []byte        // of a success, kept for Run.Keep
-	Failure *Failure      // of anything else; for Retry what the record shows meanwhile
-	Delay   time.Duration // of a Retry, by the broker's clock; 0 puts it at the head of its queue
-
-	// Next are runs that a success queues, in the same step, so that they are
-	// queued if and only if it counts. They may be for other queues. One that is
-	// a duplicate is left out; of the run itself, which has ended, none is. Of
-	// what was left out [Policies.LeftOut] tells, and if it has Keep, and no live
-	// run with its id has a record, its own is that it failed as FailureDuplicate.
-	// When one of them cannot be stored none is, see [Outcome.Storable].
-	Next []*TaskRun
-}
-
-// Storable returns the outcome as a broker applies it: as it is, or instead of a
-// success whose Next has a run that [TaskRun.Validate] refuses, or is more than
-// [MaxBatch] together, one by which its own run becomes a dead letter with a failure
-// that says why. So one bad outcome does not keep a broker from applying the others
-// of a call.
-func (o *Outcome) Storable() *Outcome {
-	if o.Verdict != Succeeded || len(o.Next) == 0 {
-		return o
-	}
-	var largest *TaskRun
-	for i, next := range o.Next {
-		if next == nil {
-			return o.deadOf(fmt.Sprintf("run %d of those that are to follow is nil", i+1))
-		}
-		if err := next.Validate(); err != nil {
-			return o.deadOf(fmt.Sprintf("run %.64q of task %.64q, which is to follow, cannot be stored: %v; correct what makes it", next.ID, next.Task, err))
-		}
-		if largest == nil || next.size() > largest.size() {
-			largest = next
-		}
-	}
-	if err := CheckBatch(o.Next); err != nil {
-		return o.deadOf(fmt.Sprintf("run %.64q of task %.64q, which is to follow, cannot be stored, with %d bytes: %v; "+
-			"return less, or keep it elsewhere and return where", largest.ID, largest.Task, largest.size(), err))
-	}
-	return o
-}
-
-func (o *Outcome) deadOf(message string) *Outcome {
-	return &Outcome{Run: o.Run, Verdict: Dead, Failure: &Failure{
-		Kind: "failed", Message: message + ", then queue the run before it again (dead retry)",
-	}}
-}
-
-// FailureDuplicate is the kind of the failure in the record of a run that was to
-// follow another and was left out; the message is the id of the run in its way.
-const FailureDuplicate = "duplicate"
-
-// LeftOut is a run that was to follow another, and was a duplicate.
-type LeftOut struct {
-	Run *TaskRun // its payload and links may be missing
-	By  string   // the id of the live run that has its id, or its unique key
-}
-
-// Failure is why a run did not succeed.
-type Failure struct {
-	Kind    string // failed, timeout, crashed, oom, cancelled, expired, schema or FailureDuplicate
-	Message string
-	Stack   string // of a panic, or of a stopped process; often empty
-}
-
-// State is where a run is in its life.
-type State string
-
-// The states of a run. A run that waits for its retry is Delayed.
-const (
-	StateDelayed   State = "delayed"
-	StateQueued    State = "queued"
-	StateRunning   State = "running"
-	StateSucceeded State = "succeeded"
-	StateFailed    State = "failed"
-)
-
-// Ended reports whether no more can become of a run in this state.
-func (s State) Ended() bool { return s == StateSucceeded || s == StateFailed }
-
-// Record is what a broker knows of a run.
-type Record struct {
-	ID       string
-	Task     string
-	Queue    string
-	ParentID string // as of the run; it tells apart runs that have one id after the other
-	State    State
-	Attempt  int      // attempts that have ended
-	Result   []byte   // of StateSucceeded
-	Failure  *Failure // the last one, nil if there was none
-
-	Progress *Progress // what the run said last of how far it is, nil if it said nothing
-}
-
-// Progress is how far a run says it is.
-type Progress struct {
-	Done, Total int64 // Total 0: unknown
-	Note        string
-}
-
-// DeadLetter is a run that has ended without success, kept for people.
-type DeadLetter struct {
-	ID      string   // the run's; of bytes that could not be read, one made from them
-	Run     *TaskRun // nil when its bytes could not be read
-	Raw     []byte   // those bytes
-	Failure Failure
-	At      time.Time // by the broker's clock; zero of bytes that are no dead letter at all
 }

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Validate says what in the run a broker could not store safely: an id or name
-// that is empty, too long or not printable ASCII, a header that is too long,
-// has no key or is not UTF-8, a policy's key or number that is none, an unknown
-// kind or priority, or a time or count outside the range of the stored form.
+// Validate returns an error if the run cannot be stored: an id or name is empty, too
+// long or not printable ASCII; a header is too long, has no key or is not UTF-8; a key or
+// number of its rules is invalid; its kind or priority is unknown; or a time or count is
+// outside the range of the stored form.
 func (r *TaskRun) Validate() error { return r.validate(0) }
 
 // validate is Validate for a run that so many others precede.
@@ -82,14 +82,14 @@ func (l *Links) validate(depth int) error {
 	if err := checkName("group", l.Group, MaxID, true); err != nil {
 		return err
 	}
-	if err := checkName("gathered group", l.Gathers.Group, MaxID, true); err != nil {
+	if err := checkName("awaited group", l.Awaits.ID, MaxID, true); err != nil {
 		return err
 	}
-	if err := checkName("gathered group's queue name", l.Gathers.Queue, MaxName, l.Gathers.Group == ""); err != nil {
+	if err := checkName("awaited group's queue name", l.Awaits.Queue, MaxName, l.Awaits.ID == ""); err != nil {
 		return err
 	}
-	if l.Member < 0 || l.Member >= MaxGroup || l.Gathers.Size < 0 || l.Gathers.Size > MaxGroup {
-		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Gathers.Size, MaxGroup)
+	if l.Member < 0 || l.Member >= MaxGroup || l.Awaits.Size < 0 || l.Awaits.Size > MaxGroup {
+		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Awaits.Size, MaxGroup)
 	}
 	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
 		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)

@@ -24,10 +24,10 @@ type attending struct {
 	err   error
 }
 
-// Attend stores what the report says, and returns the runs that are to end, in
+// Heartbeat stores what the report says, and returns the runs that are to end, in
 // one command for each queue in which the session holds something or that the
 // report is about. What is known of the others is returned with an error.
-func (s *session) Attend(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
+func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
 	queues, err := s.attending(&report)
 	if err != nil {
 		return nil, fmt.Errorf("attend: %w", err)

@@ -12,10 +12,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
-
-// AuditReport is the report of [Broker.Audit].
-type AuditReport = broker.AuditReport
 
 // Of an audit.
 const (
@@ -35,12 +33,12 @@ const (
 // they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,
 // TYPE, GETRANGE, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX. An error
 // can leave a part mended.
-func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (AuditReport, error) {
+func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (maintenance.Report, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
-		return AuditReport{}, fmt.Errorf("audit queue: %w", err)
+		return maintenance.Report{}, fmt.Errorf("audit queue: %w", err)
 	}
-	a := &audit{b: b, q: q, report: AuditReport{Mended: mend}}
+	a := &audit{b: b, q: q, report: maintenance.Report{Mended: mend}}
 	if err := a.run(ctx); err != nil {
 		return a.report, b.fail(ctx, "audit queue "+q.name, b.blameIn(ctx, err, q))
 	}
@@ -52,7 +50,7 @@ type audit struct {
 	b      *Broker
 	q      *queue
 	node   *goredis.Client // which has the queue
-	report AuditReport
+	report maintenance.Report
 	pace   pace // of one that nobody waits for
 
 	keys    map[string]bool // of the queue
@@ -534,5 +532,5 @@ func lostRecord(value string) string {
 	}
 	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
 	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
-		&broker.Failure{Kind: "lost", Message: "the run was neither queued nor in flight any more"}))
+		&broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }

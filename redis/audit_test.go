@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -41,7 +42,7 @@ func breakable(t *testing.T, b *redis.Broker, c goredis.UniversalClient) *broken
 	return &broken{b: b, raw: c, base: prefix(t) + ":{q}:", session: s, taken: taken}
 }
 
-func (q *broken) audit(t *testing.T, mend bool) redis.AuditReport {
+func (q *broken) audit(t *testing.T, mend bool) maintenance.Report {
 	t.Helper()
 	report, err := q.b.Audit(t.Context(), "q", mend)
 	require.NoError(t, err)
@@ -72,12 +73,12 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 	t.Helper()
 	n := map[string]int{}
 	finish := func(list []*broker.TaskRun) {
-		fenced, err := q.session.Finish(t.Context(), succeeded(list)...)
+		done, err := q.session.Finish(t.Context(), succeeded(list)...)
 		require.NoError(t, err)
 		for _, r := range list {
 			n[r.ID]++
 		}
-		for _, r := range fenced {
+		for _, r := range done.Fenced {
 			n[r.ID]--
 		}
 	}
@@ -95,13 +96,13 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 var damages = []struct {
 	name   string
 	damage func(*testing.T, *broken)
-	want   redis.AuditReport
+	want   maintenance.Report
 	mended func(*testing.T, *broken)
 }{
 	{
 		"nothing",
 		func(*testing.T, *broken) {},
-		redis.AuditReport{Runs: 10},
+		maintenance.Report{Runs: 10},
 		func(*testing.T, *broken) {},
 	},
 	{
@@ -109,11 +110,11 @@ var damages = []struct {
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.Del(t.Context(), q.base+"flights", q.base+"leases").Err())
 		},
-		redis.AuditReport{Runs: 10, UnlistedBatches: 1},
+		maintenance.Report{Runs: 10, UnlistedBatches: 1},
 		func(t *testing.T, q *broken) {
-			n, err := q.b.Recover(t.Context(), []string{"q"})
+			recovered, err := q.b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-			require.Equal(t, 3, n)
+			require.Equal(t, 3, recovered.Runs)
 		},
 	},
 	{
@@ -123,7 +124,7 @@ var damages = []struct {
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:2", 7, 1).Err())
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:3", 7, 1).Err())
 		},
-		redis.AuditReport{Runs: 10, EmptyFlights: 2, StrayBitmaps: 2},
+		maintenance.Report{Runs: 10, EmptyFlights: 2, StrayBitmaps: 2},
 		func(t *testing.T, q *broken) {
 			require.Equal(t, []string{q.session.ID() + ":1"}, q.members(t))
 			require.Zero(t, q.raw.Exists(t.Context(), q.base+"d:gone:2", q.base+"d:gone:3").Val())
@@ -135,13 +136,13 @@ var damages = []struct {
 			require.NoError(t, q.raw.RPush(t.Context(), q.base+"io:1", "junk", "", "\x01\x00\x00\x01\x00\x00\x00\x00\x01zjunk").Err())
 			require.NoError(t, q.raw.ZAdd(t.Context(), q.base+"delayed", goredis.Z{Score: 9e15, Member: "later"}).Err())
 		},
-		redis.AuditReport{Runs: 11, Unreadable: 4},
+		maintenance.Report{Runs: 11, Unreadable: 4},
 		func(t *testing.T, q *broken) {
 			letters, err := q.b.DeadLetters(t.Context(), "q", 10)
 			require.NoError(t, err)
 			require.Len(t, letters, 4)
 			for _, letter := range letters {
-				require.Equal(t, "schema", letter.Failure.Kind)
+				require.Equal(t, broker.FailureSchema, letter.Failure.Kind)
 			}
 			require.Equal(t, 7, length(t, q.b, "q"))
 		},
@@ -151,13 +152,13 @@ var damages = []struct {
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.Del(t.Context(), q.batch()).Err())
 		},
-		redis.AuditReport{Runs: 7, EmptyFlights: 1, StrayIDs: 3, LostRecords: 3},
+		maintenance.Report{Runs: 7, EmptyFlights: 1, StrayIDs: 3, LostRecords: 3},
 		func(t *testing.T, q *broken) {
 			for _, r := range q.taken {
 				record, err := q.b.Record(t.Context(), "q", r.ID)
 				require.NoError(t, err)
 				require.Equal(t, broker.StateFailed, record.State)
-				require.Equal(t, "lost", record.Failure.Kind)
+				require.Equal(t, broker.FailureLost, record.Failure.Kind)
 				require.Equal(t, "task", record.Task)
 				require.NoError(t, q.b.QueueTasks(t.Context(), r), "the id is free")
 			}
@@ -178,7 +179,7 @@ var damages = []struct {
 			require.NoError(t, q.raw.RPush(t.Context(), q.base+"f:other:1", batch[2]).Err())
 			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"flights", "other:1").Err())
 		},
-		redis.AuditReport{Runs: 10, Copies: 5},
+		maintenance.Report{Runs: 10, Copies: 5},
 		func(t *testing.T, q *broken) {
 			_, err := q.b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
@@ -192,7 +193,7 @@ var damages = []struct {
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.Del(t.Context(), q.base+"rec:run-0", q.base+"id:run-0").Err())
 		},
-		redis.AuditReport{Runs: 10},
+		maintenance.Report{Runs: 10},
 		func(t *testing.T, q *broken) {
 			require.Len(t, q.finishAll(t), 8, "the run needs neither")
 			require.Equal(t, broker.StateSucceeded, q.state(t, "run-0"))
@@ -252,7 +253,7 @@ func testAuditOnACluster(t *testing.T, c *redistest.Cluster) {
 		require.NoError(t, b.QueueTasks(t.Context(), r, run("other", name)))
 		report, err := b.Audit(t.Context(), name, true)
 		require.NoError(t, err)
-		require.Equal(t, redis.AuditReport{Mended: true, Runs: 2}, report, name)
+		require.Equal(t, maintenance.Report{Mended: true, Runs: 2}, report, name)
 		node := raw(t, c.Owner(c.Slot("{"+strings.NewReplacer("{", "%7B", "}", "%7D").Replace(name)+"}")))
 		for _, key := range keysOf(t, node, prefix(t)) {
 			if strings.HasSuffix(key, ":io:1") {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // Audits that nobody asked for. One process at a time audits a queue, and sends the
@@ -79,22 +81,22 @@ func (a *audits) end(after time.Duration) {
 // a hundredth of the time, and to queues without runs one each ten seconds on the
 // average. Queues of more than 100,000 runs it leaves alone, and it does not count
 // at limits if more than a MiB, 1,000 batches or some thousand runs are in flight.
-func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName string, report AuditReport, err error) {
+func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName string, report maintenance.Report, err error) {
 	turn, ok := b.audits.begin(len(queues))
 	if !ok {
-		return "", AuditReport{}, nil
+		return "", maintenance.Report{}, nil
 	}
 	after := auditTurn
 	defer func() { b.audits.end(after) }()
 	q, err := b.queue(queues[turn])
 	if err != nil {
-		return "", AuditReport{}, fmt.Errorf("audit queue: %w", err)
+		return "", maintenance.Report{}, fmt.Errorf("audit queue: %w", err)
 	}
 	runs, every, err := b.claimAudit(ctx, q)
 	if err != nil || every == 0 {
-		return "", AuditReport{}, err
+		return "", maintenance.Report{}, err
 	}
-	a := &audit{b: b, q: q, report: AuditReport{Mended: true}, pace: pace{slow: true}}
+	a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: true}}
 	if runs <= auditMost {
 		err = a.run(ctx)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 )
 
@@ -62,7 +63,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 		all = append(all, r)
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), all...))
-	s, err := b.join(time.Minute)
+	s, err := b.openSession(time.Minute)
 	require.NoError(t, err)
 	got, err := s.Take(t.Context(), broker.Want{Queues: queues, IO: 10})
 	require.NoError(t, err)
@@ -86,13 +87,13 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	used := time.Duration(usedMicros(t, server)-before) * time.Microsecond
 	require.NoError(t, err)
 	require.Equal(t, "q", name)
-	require.Equal(t, broker.AuditReport{Mended: true, Runs: n, UnlistedBatches: 1, EmptyFlights: 1, StrayBitmaps: 1,
+	require.Equal(t, maintenance.Report{Mended: true, Runs: n, UnlistedBatches: 1, EmptyFlights: 1, StrayBitmaps: 1,
 		WrongCounts: 1, StrayKeys: 1, StrayIDs: 1, LostRecords: 1}, report)
 	t.Logf("the server worked %v in %v", used, took)
 	require.Less(t, used, took/50, "the share of audits")
 	record, err := b.Record(ctx, "q", "gone")
 	require.NoError(t, err)
-	require.Equal(t, "lost", record.Failure.Kind)
+	require.Equal(t, broker.FailureLost, record.Failure.Kind)
 
 	for _, b := range brokers {
 		due(b)
@@ -106,7 +107,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	name, report, err = brokers[1].AuditNext(ctx, queues)
 	require.NoError(t, err)
 	require.Equal(t, "q", name)
-	require.Equal(t, broker.AuditReport{Mended: true, Runs: n}, report)
+	require.Equal(t, maintenance.Report{Mended: true, Runs: n}, report)
 }
 
 // TestAuditsByThemselvesLeaveWhatIsMuchInFlight: it takes one step of the server to count it.
@@ -125,7 +126,7 @@ func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
 	}
 	require.NoError(t, b.clients.work.HSet(t.Context(), q.held, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {
-		a := &audit{b: b, q: q, report: AuditReport{Mended: true}, pace: pace{slow: slow}}
+		a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: slow}}
 		require.NoError(t, a.checkLimits(t.Context()))
 		require.Equal(t, slow, a.report.WrongCounts == 0, "slow: %v", slow)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -19,16 +20,16 @@ func deadSession(t *testing.T, b *redis.Broker, n int, do func(s broker.Session,
 	do(s, takeAll(t, s, "q", n))
 	back := 0
 	require.Eventually(t, func() bool {
-		m, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		back += m
+		back += recovered.Runs
 		return back == n
 	}, 5*time.Second, time.Millisecond)
 }
 
 func begins(t *testing.T, s broker.Session, r *broker.TaskRun) {
 	t.Helper()
-	held, err := s.(broker.Beginner).Begin(t.Context(), r)
+	held, err := s.(poison.Tracker).Begin(t.Context(), r)
 	require.NoError(t, err)
 	require.True(t, held)
 }
@@ -39,9 +40,9 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 	begin := func(s broker.Session, runs []*broker.TaskRun) { begins(t, s, runs[0]) }
 	handBack := func(s broker.Session, r *broker.TaskRun) {
 		r.Deliveries--
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	for _, c := range []struct {
 		name string
@@ -67,7 +68,7 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 		{"it begins and its session leaves", func(t *testing.T, b *redis.Broker) {
 			s := join(t, b, time.Minute)
 			begins(t, s, takeAll(t, s, "q", 1)[0])
-			require.NoError(t, s.Leave(t.Context()))
+			require.NoError(t, s.Close(t.Context()))
 		}, 5, 2},
 		{"an attempt fails", func(t *testing.T, b *redis.Broker) {
 			s := join(t, b, time.Minute)
@@ -91,9 +92,9 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 1)
 			require.Equal(t, c.want, got[0].Deliveries)
-			fenced, err := s.Finish(t.Context(), succeeded(got)...)
+			done, err := s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			require.Empty(t, fenced)
+			require.Empty(t, done.Fenced)
 		})
 	}
 }
@@ -113,7 +114,7 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), run("a", "q")))
 	var lost broker.Session
 	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
-	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	require.NoError(t, lost.(poison.Survivor).Survived(t.Context()))
 	require.Len(t, spared(), 1)
 
 	s := join(t, b, time.Minute)
@@ -128,15 +129,15 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 
 	require.NoError(t, b.QueueTasks(t.Context(), run("b", "q")))
 	deadSession(t, b, 1, func(s broker.Session, _ []*broker.TaskRun) { lost = s })
-	require.NoError(t, lost.(broker.Survivor).Survived(t.Context()))
+	require.NoError(t, lost.(poison.Survivor).Survived(t.Context()))
 	r = takeAll(t, s, "q", 1)[0]
-	n, err := s.(broker.Survivor).Spared(t.Context(), r)
+	n, err := s.(poison.Survivor).Spared(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	r.Attempt++
 	_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Succeeded})
 	require.NoError(t, err)
-	n, err = s.(broker.Survivor).Spared(t.Context(), r)
+	n, err = s.(poison.Survivor).Spared(t.Context(), r)
 	require.NoError(t, err)
 	require.Zero(t, n, "it has ended")
 }
@@ -178,7 +179,7 @@ func comesBackBegun(t *testing.T, policed bool) broker.State {
 		require.WithinRange(t, waiting[0].Due, started, time.Now().Add(time.Minute))
 		require.Equal(t, 22, waiting[0].Run.Deliveries)
 	}
-	require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: "cancelled"}))
+	require.NoError(t, b.Cancel(t.Context(), "q", "a", broker.Failure{Kind: broker.FailureCancelled}))
 	return record.State
 }
 

@@ -201,7 +201,7 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 	if !over {
 		return false, doubtful, err
 	}
-	b.forgetGroup(ctx, run.Links.OrZero().Gathers)
+	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
 	b.tellWaiters(ctx, q, ends.waiters)
 	if ends.sent {
 		// Should this fail, the next recovery does it.

@@ -14,7 +14,7 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-var stopped = broker.Failure{Kind: "cancelled", Message: "by a person"}
+var stopped = broker.Failure{Kind: broker.FailureCancelled, Message: "by a person"}
 
 // ownKept is a run with an id of its own and a record.
 func ownKept(id, queue string) *broker.TaskRun {
@@ -33,7 +33,7 @@ func record(t *testing.T, b *redis.Broker, queue, id string) *broker.Record {
 // attend returns the ids of the runs that a session hears are to end.
 func attend(t *testing.T, s broker.Session, report broker.Report) []string {
 	t.Helper()
-	cancelled, err := s.(broker.Attender).Attend(t.Context(), report)
+	cancelled, err := s.(broker.Heartbeater).Heartbeat(t.Context(), report)
 	require.NoError(t, err)
 	return ids(cancelled)
 }
@@ -96,14 +96,14 @@ func TestCancelOfARunInFlight(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun)
 		want broker.State
-		kind string
+		kind broker.FailureKind
 	}{
 		"succeeded": {finishAs(broker.Succeeded, 0), broker.StateSucceeded, ""},
 		"dead":      {finishAs(broker.Dead, 0), broker.StateFailed, "failed"},
 		"retried":   {finishAs(broker.Retry, 0), broker.StateFailed, "cancelled"},
 		"put off":   {finishAs(broker.Retry, time.Hour), broker.StateFailed, "cancelled"},
 		"left": {func(t *testing.T, _ *redis.Broker, s broker.Session, _ *broker.TaskRun) {
-			require.NoError(t, s.Leave(t.Context()))
+			require.NoError(t, s.Close(t.Context()))
 		}, broker.StateFailed, "cancelled"},
 		"recovered": {func(t *testing.T, b *redis.Broker, s broker.Session, _ *broker.TaskRun) {
 			require.NoError(t, raw(t, shared).ZAdd(t.Context(), prefix(t)+":{q}:leases", z(1, s.ID())).Err())
@@ -142,11 +142,11 @@ func finishAs(verdict broker.Verdict, delay time.Duration) func(*testing.T, *red
 		t.Helper()
 		o := broker.Outcome{Run: r, Verdict: verdict, Delay: delay}
 		if verdict != broker.Succeeded {
-			o.Failure = &broker.Failure{Kind: "failed"}
+			o.Failure = &broker.Failure{Kind: broker.FailureFailed}
 		}
-		fenced, err := s.Finish(t.Context(), o)
+		done, err := s.Finish(t.Context(), o)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 }
 
@@ -168,9 +168,9 @@ func TestCancelRaces(t *testing.T) {
 		verdict := []broker.Verdict{broker.Succeeded, broker.Dead, broker.Retry}[i%3]
 		all.Go(func() { cancelled = b.Cancel(context.Background(), "q", id, stopped) })
 		all.Go(func() {
-			list, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: "failed"}})
+			done, err := s.Finish(context.Background(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 			if err == nil {
-				fenced = len(list)
+				fenced = len(done.Fenced)
 			}
 		})
 		if i%2 == 0 {
@@ -186,7 +186,7 @@ func TestCancelRaces(t *testing.T) {
 		if cancelled != nil {
 			require.ErrorIs(t, cancelled, broker.ErrNoRecord)
 		}
-		require.NoError(t, s.Leave(t.Context()))
+		require.NoError(t, s.Close(t.Context()))
 		r := record(t, b, "q", id)
 		ended := r.State.Ended()
 		waits := length(t, b, "q")
@@ -233,9 +233,9 @@ func TestCancelsOfEndedRunsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAttend stores progress and the last runs, but nothing of runs that have
+// TestHeartbeat stores progress and the last runs, but nothing of runs that have
 // ended.
-func TestAttend(t *testing.T) {
+func TestHeartbeat(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("one", "q"), ownKept("two", "q"), run("unkept", "q")))
 	s := join(t, b, time.Minute)

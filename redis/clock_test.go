@@ -45,9 +45,9 @@ func TestLeasesSurviveAClockThatIsPutBack(t *testing.T) {
 	start, found := time.Now(), 0
 	require.Eventually(t, func() bool {
 		require.NoError(t, alive.Renew(t.Context()))
-		n, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		found += n
+		found += recovered.Runs
 		return found > 0
 	}, 10*time.Second, lease/4)
 	require.GreaterOrEqual(t, time.Since(start), lease*9/10, "the dead one had time to renew")
@@ -55,9 +55,9 @@ func TestLeasesSurviveAClockThatIsPutBack(t *testing.T) {
 	require.Equal(t, 1, found)
 	_, again := take()
 	require.Equal(t, ids(lost), ids(again))
-	fenced, err := alive.Finish(t.Context(), succeeded(kept)...)
+	done, err := alive.Finish(t.Context(), succeeded(kept)...)
 	require.NoError(t, err)
-	require.Empty(t, fenced, "the living one kept its run")
+	require.Empty(t, done.Fenced, "the living one kept its run")
 
 	const foreign = "0123456789abcdef0123456789abcdef"
 	require.NoError(t, c.ZAdd(t.Context(), leases, z(float64(now.Add(putBack).UnixMilli()), foreign)).Err())

@@ -143,9 +143,9 @@ func testHostileNamesOnACluster(t *testing.T, c *redistest.Cluster) {
 	for i, r := range first {
 		outcomes[i] = broker.Outcome{Run: r, Verdict: []broker.Verdict{broker.Retry, broker.Dead, broker.Succeeded}[i%3]}
 	}
-	fenced, err := s.Finish(t.Context(), outcomes...)
+	done, err := s.Finish(t.Context(), outcomes...)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	_, err = b.Recover(t.Context(), names)
 	require.NoError(t, err)
 	for len(second) < len(names) {
@@ -163,7 +163,7 @@ func testHostileNamesOnACluster(t *testing.T, c *redistest.Cluster) {
 		require.NoError(t, err)
 		require.Equal(t, time.Unix(1, 0).UTC(), last)
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	lengths, err := b.QueueLength(t.Context())
 	require.NoError(t, err)
 	require.Len(t, lengths, len(names))

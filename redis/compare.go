@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // A failover to a replica that lags, or a crash that cuts the append-only file,
@@ -263,7 +264,7 @@ func (c *comparison) unlisted() (members []string) {
 // list has batches listed that are there, so that recovery finds them. What fails is
 // tried at the next renewal.
 func (c *comparison) list(ctx context.Context, members []string) {
-	a := &audit{b: c.s.b, q: c.h.q, report: AuditReport{Mended: true}}
+	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
 		var keys []string
 		var args []any

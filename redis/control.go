@@ -193,7 +193,7 @@ func parseLast(q *queue, stored map[string]string) map[string]broker.LastRun {
 			continue
 		}
 		l := broker.LastRun{Queue: q.name, Task: task, Started: time.Unix(0, ns).UTC()}
-		l.ID, l.Took, l.Failure = in.String(), in.Duration(), string(in.Bytes())
+		l.ID, l.Took, l.Failure = in.String(), in.Duration(), broker.FailureKind(in.Bytes())
 		if in.Done() == nil {
 			last[task] = l
 		}

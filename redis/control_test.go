@@ -167,14 +167,14 @@ func TestTickOfDisabledTaskIsNotClaimed(t *testing.T) {
 
 func TestTickOfAScheduleOfADisabledTaskIsNotClaimed(t *testing.T) {
 	b := open(t, shared, redis.Config{})
-	e := &broker.Entry{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
-	require.NoError(t, b.PutEntry(t.Context(), e))
+	e := &broker.Schedule{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
+	require.NoError(t, b.PutSchedule(t.Context(), e))
 	require.NoError(t, b.Disable(t.Context(), "q", "task", true))
 	tick := e.Since.Add(time.Second)
-	require.ErrorIs(t, b.QueueEntry(t.Context(), e, run("tick", "q"), tick), broker.ErrDisabled)
+	require.ErrorIs(t, b.QueueScheduleTick(t.Context(), e, run("tick", "q"), tick), broker.ErrDisabled)
 	require.Zero(t, length(t, b, "q"))
 	require.NoError(t, b.Disable(t.Context(), "q", "task", false))
-	require.NoError(t, b.QueueEntry(t.Context(), e, run("tick", "q"), tick))
+	require.NoError(t, b.QueueScheduleTick(t.Context(), e, run("tick", "q"), tick))
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
@@ -196,7 +196,7 @@ func TestRunsAreListed(t *testing.T) {
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.QueueTasks(t.Context(), kept("good"), kept("bad"), kept("again"), kept("running")))
 	got := takeAll(t, s, "q", 4)
-	failure := &broker.Failure{Kind: "failed", Message: "no"}
+	failure := &broker.Failure{Kind: broker.FailureFailed, Message: "no"}
 	got[2].Attempt++
 	_, err := s.Finish(t.Context(),
 		broker.Outcome{Run: got[0]},

@@ -148,7 +148,7 @@ func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, er
 }
 
 // errTaken is how a member of a group ends that GetTaskRuns took.
-var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
 // forget ends a run of which nothing more will be heard.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
@@ -178,7 +178,7 @@ func (ts *takers) get(b *Broker, id string) (*taker, error) {
 		ts.free[id] = free[:len(free)-1]
 		return t, nil
 	}
-	s, err := b.join(takerLease)
+	s, err := b.openSession(takerLease)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (ts *takers) leave(timeout time.Duration) {
 	for _, list := range free {
 		for _, t := range list {
 			// Should this fail, the lease's end gives it back.
-			_ = t.Leave(ctx)
+			_ = t.Close(ctx)
 		}
 	}
 	if inHand != nil {

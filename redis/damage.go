@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // droppedEvery is how often at most it is reported of a queue that dead letters were
@@ -14,7 +14,7 @@ const droppedEvery = 10 * time.Second
 // damages are what was found broken and not yet asked for.
 type damages struct {
 	mu      sync.Mutex
-	list    []broker.Damage
+	list    []maintenance.Damage
 	dropped map[string]*droppings // by queue
 }
 
@@ -24,10 +24,10 @@ type droppings struct {
 	told time.Time
 }
 
-func (d *damages) add(found broker.Damage) {
+func (d *damages) add(found maintenance.Damage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n := len(d.list); n >= broker.MaxDamages {
+	if n := len(d.list); n >= maintenance.MaxDamages {
 		d.list[n-1].More++
 		return
 	}
@@ -52,7 +52,7 @@ func (d *damages) drop(queue string, n int64) {
 
 // Damaged returns what was found broken since it was called last, and every ten seconds
 // at most how many dead letters a queue has dropped.
-func (b *Broker) Damaged() []broker.Damage {
+func (b *Broker) Damaged() []maintenance.Damage {
 	d := &b.damage
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -64,7 +64,7 @@ func (b *Broker) Damaged() []broker.Damage {
 		case dropped.n == 0:
 			delete(d.dropped, queue)
 		default:
-			list = append(list, broker.Damage{Queue: queue, Dropped: dropped.n})
+			list = append(list, maintenance.Damage{Queue: queue, Dropped: dropped.n})
 			dropped.n, dropped.told = 0, time.Now()
 		}
 	}

@@ -217,9 +217,9 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 		_, err = late.Take(within(t, 5*time.Second), broker.Want{Queues: []string{queue}, IO: 2})
 		require.NoError(t, err)
 		require.Eventually(t, func() bool {
-			n, err := b.Recover(t.Context(), queues)
+			recovered, err := b.Recover(t.Context(), queues)
 			require.NoError(t, err)
-			return n == 2
+			return recovered.Runs == 2
 		}, 5*time.Second, 5*time.Millisecond)
 		require.ErrorIs(t, late.Renew(t.Context()), broker.ErrLeaseLost)
 	}
@@ -236,9 +236,9 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 				ended++
 			}
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	for _, queue := range queues {
 		useControls(t, b, queue)
@@ -253,7 +253,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[1], 3)...))
 	_, err = s.Take(within(t, 5*time.Second), broker.Want{Queues: queues, IO: 10})
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	lengths, err := b.QueueLength(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 3, lengths[queues[1]])
@@ -265,14 +265,14 @@ func useControls(t *testing.T, b *redis.Broker, queue string) {
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.Pause(t.Context(), queue, true))
 	require.NoError(t, b.Pause(t.Context(), queue, false))
-	e := &broker.Entry{ID: "entry", Spec: "@daily", Run: run("entry", queue)}
-	require.NoError(t, b.PutEntry(t.Context(), e))
-	require.NoError(t, b.PutEntry(t.Context(), e))
-	_, err := b.Entries(t.Context())
+	e := &broker.Schedule{ID: "entry", Spec: "@daily", Run: run("entry", queue)}
+	require.NoError(t, b.PutSchedule(t.Context(), e))
+	require.NoError(t, b.PutSchedule(t.Context(), e))
+	_, err := b.Schedules(t.Context())
 	require.NoError(t, err)
-	_, err = b.EntryChanges(t.Context())
+	_, err = b.ScheduleChanges(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, b.DeleteEntry(t.Context(), queue, "entry"))
+	require.NoError(t, b.DeleteSchedule(t.Context(), queue, "entry"))
 	require.NoError(t, b.Disable(t.Context(), queue, "other", true))
 	require.NoError(t, b.QueueTasks(t.Context(), runOf("other", "disabled", queue)))
 	takesNothing(t, s, queue)

@@ -216,7 +216,7 @@ func parseDead(s string) (*broker.DeadLetter, error) {
 	}
 	r := codec.NewReader([]byte(s[:size]))
 	dead := &broker.DeadLetter{
-		Failure: broker.Failure{Kind: string(r.Bytes()), Message: string(r.Bytes()), Stack: string(r.Bytes())},
+		Failure: broker.Failure{Kind: broker.FailureKind(r.Bytes()), Message: string(r.Bytes()), Stack: string(r.Bytes())},
 		At:      time.UnixMilli(ms).UTC(),
 	}
 	if err := r.Done(); err != nil {

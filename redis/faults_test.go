@@ -47,9 +47,9 @@ func TestScriptFlushIsNotNoticed(t *testing.T) {
 		for _, r := range got {
 			seen[r.ID]++
 		}
-		fenced, err := s.Finish(t.Context(), succeeded(got)...)
+		done, err := s.Finish(t.Context(), succeeded(got)...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	stop()
 	flushes.Wait()
@@ -100,11 +100,11 @@ func (l *ledger) consume(ctx context.Context, s broker.Session, max int) {
 		return
 	}
 	l.note(l.started, got...)
-	fenced, err := s.Finish(ctx, succeeded(got)...)
+	done, err := s.Finish(ctx, succeeded(got)...)
 	if err != nil {
 		return
 	}
-	l.note(l.finished, slices.DeleteFunc(got, func(r *broker.TaskRun) bool { return slices.Contains(fenced, r) })...)
+	l.note(l.finished, slices.DeleteFunc(got, func(r *broker.TaskRun) bool { return slices.Contains(done.Fenced, r) })...)
 }
 
 // TestKilledServerLosesNothingAcknowledged kills the server under load, with
@@ -179,12 +179,12 @@ func TestUnreadableEntriesAreIsolated(t *testing.T) {
 	require.Len(t, dead, 10)
 	for _, d := range dead {
 		require.Nil(t, d.Run)
-		require.Equal(t, "schema", d.Failure.Kind)
+		require.Equal(t, broker.FailureSchema, d.Failure.Kind)
 		require.WithinDuration(t, time.Now(), d.At, time.Minute)
 	}
-	fenced, err := s.Finish(t.Context(), succeeded(got)...)
+	done, err := s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	require.Zero(t, client.Exists(t.Context(), base+"flights").Val(), "no batch is left")
 }
 
@@ -207,17 +207,17 @@ func TestUnreadableEntryDoesNotStopRecovery(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, client.LSet(t.Context(), base+"f:"+s.ID()+":1", 2, "broken").Err())
 	require.Eventually(t, func() bool {
-		n, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		return n == 4
+		return recovered.Runs == 4
 	}, 5*time.Second, time.Millisecond)
 	dead, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, dead, 1)
 	require.Equal(t, "broken", string(dead[0].Raw))
-	fenced, err := s.Finish(t.Context(), succeeded(got)...)
+	done, err := s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
-	require.Len(t, fenced, 5)
+	require.Len(t, done.Fenced, 5)
 	again := takeAll(t, join(t, b, time.Minute), "q", 4)
 	require.Equal(t, []string{"run-0", "run-1", "run-3", "run-4"}, ids(again))
 	require.Equal(t, 2, again[0].Deliveries)
@@ -236,14 +236,14 @@ func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
 	require.ErrorIs(t, b.QueueTasks(t.Context(), run("other", "new")), broker.ErrQueueFull)
 	require.NoError(t, s.Renew(t.Context()))
 	held[0].Keep = time.Minute
-	fenced, err := s.Finish(t.Context(), broker.Outcome{Run: held[0], Verdict: broker.Retry})
+	done, err := s.Finish(t.Context(), broker.Outcome{Run: held[0], Verdict: broker.Retry})
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	got := takeAll(t, s, "q", 1)
 	require.Equal(t, held[0].ID, got[0].ID)
 	_, err = s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
 	require.Equal(t, 29, length(t, b, "q"))
@@ -330,17 +330,17 @@ func TestFinishGoesThroughAllQueues(t *testing.T) {
 	for _, queue := range queues[:2] {
 		require.NoError(t, client.Del(t.Context(), prefix(t)+":{"+queue+"}:dead").Err())
 	}
-	fenced, err := s.Finish(t.Context(), outcomes...)
+	done, err := s.Finish(t.Context(), outcomes...)
 	require.NoError(t, err)
-	require.Empty(t, fenced, "each was applied once, by one of the two calls")
+	require.Empty(t, done.Fenced, "each was applied once, by one of the two calls")
 	for _, queue := range queues {
 		letters, err := b.DeadLetters(t.Context(), queue, 10)
 		require.NoError(t, err)
 		require.Len(t, letters, 2, "dead letters of queue %s", queue)
 	}
-	fenced, err = s.Finish(t.Context(), outcomes...)
+	done, err = s.Finish(t.Context(), outcomes...)
 	require.NoError(t, err)
-	require.Len(t, fenced, len(outcomes), "now they are known to the caller")
+	require.Len(t, done.Fenced, len(outcomes), "now they are known to the caller")
 }
 
 func TestEnvelopeOfUnknownKindIsBuried(t *testing.T) {

@@ -39,7 +39,7 @@ type finishing struct {
 // share. An error in one queue does not keep it from the others; outcomes that
 // were applied by a call that returned an error are not fenced when it is
 // repeated, unless it was their reply that was lost.
-func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fenced []*broker.TaskRun, err error) {
+func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	var (
 		holds []*hold
 		calls []*finishing
@@ -47,15 +47,15 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 	)
 	for i := range outcomes {
 		if outcomes[i].Run == nil {
-			return nil, fmt.Errorf("finish run: outcome %d has no run", i)
+			return broker.Finished{}, fmt.Errorf("finish run: outcome %d has no run", i)
 		}
 		at, ok := outcomes[i].Run.Receipt.(*receipt)
 		if !ok || at.session != s {
-			fenced = append(fenced, outcomes[i].Run)
+			done.Fenced = append(done.Fenced, outcomes[i].Run)
 			continue
 		}
-		if err := made[i].encode(at, outcomes[i].Storable()); err != nil {
-			return nil, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
+		if err := made[i].encode(at, &outcomes[i]); err != nil {
+			return broker.Finished{}, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
 		}
 		n := slices.Index(holds, at.slot.hold)
 		if n < 0 {
@@ -77,26 +77,27 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (fence
 		}
 		errs[i] = f.err
 	})
+	done.Skipped = s.b.skipped.take()
 	if err := errors.Join(errs...); err != nil {
 		for i := range holds {
 			if errs[i] == nil {
 				s.noteUntold(calls[i])
 			}
 		}
-		return nil, err
+		return broker.Finished{Skipped: done.Skipped}, err
 	}
 	for _, f := range calls {
-		fenced = append(fenced, f.fenced...)
+		done.Fenced = append(done.Fenced, f.fenced...)
 	}
-	s.keepSpared(ctx, outcomes, fenced)
+	s.keepSpared(ctx, outcomes, done.Fenced)
 	clear(made)
 	s.b.made.Put(&made) // after an error a command may still be using it
 	for i := range outcomes {
-		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Gathers.Group != "" && !slices.Contains(fenced, o.Run) {
-			s.b.gathered(ctx, o.Storable())
+		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(done.Fenced, o.Run) {
+			s.b.gathered(ctx, o)
 		}
 	}
-	return fenced, nil
+	return done, nil
 }
 
 // outcomes returns memory for n outcomes.
@@ -258,7 +259,7 @@ func (out *outcome) stepped() {
 // unreadable makes a dead letter of an entry's bytes.
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
-	failure := &broker.Failure{Kind: "schema", Message: why.Error()}
+	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
 	out.step('x', "", append(appendFailure(nil, failure), element...))
 	h, err := parseHeader(element)
 	if err != nil {

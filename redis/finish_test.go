@@ -34,9 +34,9 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	outcomes := succeeded(got)
 	outcomes[2].Next = []*broker.TaskRun{run("next", "q")}
 	for range 2 { // the second call is told what the first one applied
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.ErrorContains(t, err, "not an integer")
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	record, err := b.Record(t.Context(), "q", "good")
 	require.NoError(t, err)
@@ -46,15 +46,15 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.Equal(t, []string{"good"}, told, "who waits for the run")
 	require.Equal(t, "next", takeAll(t, join(t, b, time.Minute), "q", 1)[0].ID)
 	for _, n := range []int{0, 3} { // not fenced by what the calls applied, but by this
-		fenced, err := s.Finish(t.Context(), outcomes[0], outcomes[2], outcomes[3])
+		done, err := s.Finish(t.Context(), outcomes[0], outcomes[2], outcomes[3])
 		require.NoError(t, err)
-		require.Len(t, fenced, n)
+		require.Len(t, done.Fenced, n)
 	}
 
 	require.NoError(t, client.HDel(t.Context(), base+"group:g", "keep").Err())
-	fenced, err := s.Finish(t.Context(), outcomes[1])
+	done, err := s.Finish(t.Context(), outcomes[1])
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 	require.NoError(t, s.Renew(t.Context()))
 	require.Equal(t, "gathering", takeAll(t, s, "q", 1)[0].ID)
 }

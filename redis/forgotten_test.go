@@ -86,9 +86,9 @@ func (p *past) take(n int) []*broker.TaskRun {
 
 func (p *past) finish(outcomes ...broker.Outcome) {
 	p.Helper()
-	fenced, err := p.session.Finish(within(p, 5*time.Second), outcomes...)
+	done, err := p.session.Finish(within(p, 5*time.Second), outcomes...)
 	require.NoError(p, err)
-	require.Empty(p, fenced)
+	require.Empty(p, done.Fenced)
 }
 
 // renewUntil renews the lease as a consumer does, until it is so.
@@ -168,7 +168,7 @@ func TestForgottenEndsAreAppliedAgain(t *testing.T) {
 			}
 			batches = append(batches, p.take(len(names)), p.take(len(plain)))
 			remember()
-			failure := &broker.Failure{Kind: "failed", Message: "on purpose"}
+			failure := &broker.Failure{Kind: broker.FailureFailed, Message: "on purpose"}
 			for _, batch := range batches {
 				for _, r := range batch {
 					o := broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: []byte{0xc0}}

@@ -89,7 +89,7 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	}
 	p := &parking{
 		b: b, q: q, to: to, then: then, runs: members,
-		group: []string{q.group(then.Links.Gathers.Group)},
+		group: []string{q.group(then.Links.Awaits.ID)},
 		token: string(entry[:tokenDigits]),
 		entry: append([]byte(gatheringOpens), entry...),
 	}
@@ -139,10 +139,10 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 		return err
 	})
 	if err != nil {
-		return p.b.fail(ctx, "reserve group "+p.then.Links.Gathers.Group, err)
+		return p.b.fail(ctx, "reserve group "+p.then.Links.Awaits.ID, err)
 	}
 	if v == int64(1) {
-		return fmt.Errorf("group %s: %w", p.then.Links.Gathers.Group, broker.ErrDuplicate)
+		return fmt.Errorf("group %s: %w", p.then.Links.Awaits.ID, broker.ErrDuplicate)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	err := p.b.whileLoading(ctx, func() (err error) {
 		for {
 			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
-				p.q.name+" "+p.then.Links.Gathers.Group, own, record, millis(groupKept), p.place.unique)
+				p.q.name+" "+p.then.Links.Awaits.ID, own, record, millis(groupKept), p.place.unique)
 			if v != int64(2) {
 				return err
 			}
@@ -193,7 +193,7 @@ func (p *parking) begin(ctx context.Context) error {
 	})
 	if err == nil && p.members.verdict == sourceGone {
 		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
-			broker.ErrOutcomeUnknown, p.then.Links.Gathers.Group)
+			broker.ErrOutcomeUnknown, p.then.Links.Awaits.ID)
 	}
 	return err
 }
@@ -222,7 +222,7 @@ func (p *parking) gatherNone(ctx context.Context) error {
 	}
 	err := p.b.QueueTasks(ctx, p.then)
 	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotReplicated) {
-		p.b.forgetGroup(context.WithoutCancel(ctx), p.then.Links.Gathers)
+		p.b.forgetGroup(context.WithoutCancel(ctx), p.then.Links.Awaits)
 	}
 	return err
 }
@@ -233,7 +233,7 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if then == nil || len(members) > broker.MaxGroup {
 		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)
 	}
-	gathers := then.Links.OrZero().Gathers
+	gathers := then.Links.OrZero().Awaits
 	if q, err = b.queue(gathers.Queue); err != nil {
 		return nil, nil, err
 	}
@@ -245,13 +245,13 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
 		return nil, nil, err
 	}
-	if gathers.Group == "" || gathers.Queue != q.name || gathers.Size != len(members) {
+	if gathers.ID == "" || gathers.Queue != q.name || gathers.Size != len(members) {
 		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.name)
 	}
 	seen := make([]bool, len(members))
 	for _, m := range members {
 		links := m.Links.OrZero()
-		if links.Group != gathers.Group || links.Member >= len(members) || seen[links.Member] {
+		if links.Group != gathers.ID || links.Member >= len(members) || seen[links.Member] {
 			return nil, nil, fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, links.Member)
 		}
 		seen[links.Member] = true
@@ -266,8 +266,8 @@ func memberEntry(id string, record []byte) []byte {
 
 // Members returns how the members of a group ended, a hundred in each command,
 // once it knows that they are not too large.
-func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
-	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Links: &broker.Links{Gathers: group}}
+func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Record, error) {
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Links: &broker.Links{Awaits: group}}
 	if err := probe.Validate(); err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}
@@ -275,7 +275,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Re
 	if err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}
-	key := q.group(group.Group)
+	key := q.group(group.ID)
 	if err := b.measureGroup(ctx, key, group); err != nil {
 		return nil, err
 	}
@@ -289,15 +289,15 @@ func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Re
 			return b.clients.work.HMGet(ctx, key, fields...).Result()
 		})
 		if err != nil {
-			return nil, b.fail(ctx, "read group "+group.Group, err)
+			return nil, b.fail(ctx, "read group "+group.ID, err)
 		}
 		if values[0] == nil {
-			return nil, fmt.Errorf("read group %s: %w", group.Group, broker.ErrNoRecord)
+			return nil, fmt.Errorf("read group %s: %w", group.ID, broker.ErrNoRecord)
 		}
 		for i, v := range values[1:] {
 			stored, _ := v.(string)
 			if members[from+i], err = parseMember(q, stored); err != nil {
-				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.Group, err)
+				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
 			}
 		}
 	}
@@ -305,7 +305,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Gather) ([]*broker.Re
 }
 
 // measureGroup refuses a group whose members ended with too much.
-func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Gather) error {
+func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Group) error {
 	total := int64(0)
 	for from := 0; from < group.Size; from += sizePage {
 		pipe := b.clients.work.Pipeline()
@@ -314,14 +314,14 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Gath
 			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
 		}
 		if err := b.readAll(ctx, pipe); err != nil {
-			return b.fail(ctx, "measure group "+group.Group, err)
+			return b.fail(ctx, "measure group "+group.ID, err)
 		}
 		for _, size := range sizes {
 			total += size.Val()
 		}
-		if total > broker.MaxGathered {
+		if total > broker.MaxGroupResults {
 			return fmt.Errorf("read group %s: its first %d members ended with %d bytes, at most %d are gathered: %w",
-				group.Group, min(from+sizePage, group.Size), total, broker.MaxGathered, broker.ErrGroupTooLarge)
+				group.ID, min(from+sizePage, group.Size), total, broker.MaxGroupResults, broker.ErrGroupTooLarge)
 		}
 	}
 	return nil
@@ -345,33 +345,33 @@ func parseMember(q *queue, stored string) (*broker.Record, error) {
 func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
 	switch o.Verdict {
 	case broker.Succeeded, broker.Dropped:
-		b.forgetGroup(ctx, o.Run.Links.Gathers)
+		b.forgetGroup(ctx, o.Run.Links.Awaits)
 	case broker.Dead:
-		b.keepGroup(ctx, o.Run.Links.Gathers, broker.GroupKept)
+		b.keepGroup(ctx, o.Run.Links.Awaits, broker.GroupKept)
 	}
 }
 
 // keepGroup has a group whose members have ended be kept for a time from now on.
-func (b *Broker) keepGroup(ctx context.Context, group broker.Gather, d time.Duration) {
-	if group.Group == "" {
+func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Duration) {
+	if group.ID == "" {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
 		_, _ = promptly(ctx, b, func(ctx context.Context) (bool, error) {
-			return b.clients.work.PExpire(ctx, q.group(group.Group), d).Result()
+			return b.clients.work.PExpire(ctx, q.group(group.ID), d).Result()
 		})
 	}
 }
 
 // forgetGroup forgets how the members ended, as the run that gathers them has.
 // Should it fail, the group goes by itself.
-func (b *Broker) forgetGroup(ctx context.Context, group broker.Gather) {
-	if group.Group == "" {
+func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
+	if group.ID == "" {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
 		_, _ = promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return b.clients.work.Del(ctx, q.group(group.Group)).Result()
+			return b.clients.work.Del(ctx, q.group(group.ID)).Result()
 		})
 	}
 }

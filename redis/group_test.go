@@ -27,7 +27,7 @@ func nightly(n int, then string) (*broker.TaskRun, []*broker.TaskRun) {
 }
 
 func nameGroup(name string, gathering *broker.TaskRun, members []*broker.TaskRun) {
-	gathering.EnsureLinks().Gathers.Group = name
+	gathering.EnsureLinks().Awaits.ID = name
 	for i, m := range members {
 		m.ID, m.Payload = fmt.Sprintf("%s-%d", name, i), []byte("payload of member")
 		m.EnsureLinks().Group = name
@@ -67,10 +67,10 @@ func requireGroupRuns(t *testing.T, b *redis.Broker, then string) {
 	finishAll(t, s, takeAll(t, s, "q", 2))
 	got := takeAll(t, s, then, 1)
 	require.Equal(t, "gathering", got[0].ID)
-	_, err := b.Members(t.Context(), got[0].Links.OrZero().Gathers)
+	_, err := b.Members(t.Context(), got[0].Links.OrZero().Awaits)
 	require.NoError(t, err)
 	finishAll(t, s, got)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 }
 
 // saysStay is in the request that has what waits for a group stay.

@@ -46,8 +46,8 @@ func allCalls(t *testing.T, b *redis.Broker) (s broker.Session, held []*broker.T
 		{"take", func(ctx context.Context) error { _, err := s.Take(ctx, want); return err }},
 		{"renew", s.Renew},
 		{"finish", func(ctx context.Context) error { _, err := s.Finish(ctx, succeeded(held)...); return err }},
-		{"leave", leaving.Leave},
-		{"join", func(ctx context.Context) error { _, err := b.Join(ctx, time.Minute); return err }},
+		{"leave", leaving.Close},
+		{"join", func(ctx context.Context) error { _, err := b.OpenSession(ctx, time.Minute); return err }},
 		{"recover", func(ctx context.Context) error { _, err := b.Recover(ctx, []string{"q"}); return err }},
 		{"get", func(ctx context.Context) error { _, err := b.GetTaskRuns(ctx, []string{"q"}, 1); return err }},
 		{"length", func(ctx context.Context) error { _, err := b.QueueLength(ctx); return err }},
@@ -159,7 +159,7 @@ func TestLateReplyToCancelledTake(t *testing.T) {
 	}
 
 	hungTake(t, server, s, "q")
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.NoError(t, b.Close(), "waits for the late command")
 	other := open(t, server, redis.Config{})
 	require.Equal(t, 5, length(t, other, "q"), "given back, or never taken")
@@ -196,17 +196,17 @@ func TestJoinNeedsAServer(t *testing.T) {
 	b := open(t, server, redis.Config{Timeout: 300 * time.Millisecond})
 	server.Freeze()
 	start := time.Now()
-	_, err := b.Join(t.Context(), time.Minute)
-	require.ErrorContains(t, err, "join: ping server: ", "hung")
+	_, err := b.OpenSession(t.Context(), time.Minute)
+	require.ErrorContains(t, err, "open a session: ping server: ", "hung")
 	require.Less(t, time.Since(start), time.Second)
 	server.Thaw()
-	_, err = b.Join(t.Context(), time.Minute)
+	_, err = b.OpenSession(t.Context(), time.Minute)
 	require.NoError(t, err)
 	server.Kill9()
-	_, err = b.Join(t.Context(), time.Minute)
-	require.ErrorContains(t, err, "join: ping server: ", "gone")
+	_, err = b.OpenSession(t.Context(), time.Minute)
+	require.ErrorContains(t, err, "open a session: ping server: ", "gone")
 	server.Restart()
-	_, err = b.Join(t.Context(), time.Minute)
+	_, err = b.OpenSession(t.Context(), time.Minute)
 	require.NoError(t, err, "back")
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -180,7 +181,7 @@ func (l *life) live() {
 	}
 	l.tick()
 	gathering := l.make("gathering", withOwn, withKept)
-	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g" + l.q, Queue: l.q, Size: 2}
+	gathering.EnsureLinks().Awaits = broker.Group{ID: "g" + l.q, Queue: l.q, Size: 2}
 	var members []*broker.TaskRun
 	for i := range 2 {
 		m := l.make(fmt.Sprint("member", i))
@@ -203,11 +204,11 @@ func (l *life) live() {
 	}
 	l.begin(first, got)
 	l.finish(first, got...)
-	l.try(l.b.Cancel(ctx, l.q, "behind", broker.Failure{Kind: "cancelled"}))
+	l.try(l.b.Cancel(ctx, l.q, "behind", broker.Failure{Kind: broker.FailureCancelled}))
 
 	leaves := l.join()
 	l.take(leaves)
-	l.try(leaves.Leave(ctx))
+	l.try(leaves.Close(ctx))
 	l.try(l.b.Disable(ctx, l.q, "disabled", false))
 
 	for range 2 { // so that what came back begins
@@ -215,7 +216,7 @@ func (l *life) live() {
 		got = l.take(dies)
 		l.begin(dies, got)
 		if len(got) > 0 {
-			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: "cancelled"}))
+			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: broker.FailureCancelled}))
 			l.dropped[got[0].ID] = true // also if it was heard, and not all of it was done
 		}
 		l.die()
@@ -235,13 +236,13 @@ func (l *life) tick() {
 		if !l.accepted["tick"] && l.try(l.b.QueueTick(l.Context(), l.make("tick"), tick)) {
 			l.accepted["tick"] = true
 		}
-		l.try(l.b.PutEntry(l.Context(), &broker.Entry{ID: "entry", Spec: "@every 1h", Run: l.make("entry")}))
+		l.try(l.b.PutSchedule(l.Context(), &broker.Schedule{ID: "entry", Spec: "@every 1h", Run: l.make("entry")}))
 	}
-	l.try(l.b.DeleteEntry(l.Context(), l.q, "entry"))
+	l.try(l.b.DeleteSchedule(l.Context(), l.q, "entry"))
 }
 
 func (l *life) join() broker.Session {
-	s, err := l.b.Join(l.Context(), time.Minute)
+	s, err := l.b.OpenSession(l.Context(), time.Minute)
 	require.NoError(l, err)
 	return s
 }
@@ -250,7 +251,7 @@ func (l *life) join() broker.Session {
 func (l *life) take(s broker.Session) (all []*broker.TaskRun) {
 	for range 3 {
 		ctx, cancel := context.WithTimeout(l.Context(), 5*time.Millisecond)
-		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 4, AheadIO: 1})
+		got, err := s.Take(ctx, broker.Want{Queues: []string{l.q}, IO: 4, PrefetchIO: 1})
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
 			break
@@ -264,13 +265,13 @@ func (l *life) take(s broker.Session) (all []*broker.TaskRun) {
 
 func (l *life) begin(s broker.Session, runs []*broker.TaskRun) {
 	for _, r := range runs {
-		_, err := s.(broker.Beginner).Begin(l.Context(), r)
+		_, err := s.(poison.Tracker).Begin(l.Context(), r)
 		l.try(err)
 		_, err = s.(broker.Starter).Start(l.Context(), r)
 		l.try(err)
 	}
 	if len(runs) > 0 {
-		_, err := s.(broker.Attender).Attend(l.Context(), broker.Report{})
+		_, err := s.(broker.Heartbeater).Heartbeat(l.Context(), broker.Report{})
 		l.try(err)
 	}
 }
@@ -287,7 +288,7 @@ func (l *life) finish(s broker.Session, runs ...*broker.TaskRun) {
 		case !l.retried[r.ID] && i%4 == 2:
 			o.Verdict, o.Delay, l.retried[r.ID] = broker.Retry, time.Millisecond, true
 		case i%4 == 3:
-			o.Verdict, o.Failure = broker.Dead, &broker.Failure{Kind: "failed", Message: "as it was to"}
+			o.Verdict, o.Failure = broker.Dead, &broker.Failure{Kind: broker.FailureFailed, Message: "as it was to"}
 		case !strings.HasPrefix(r.ID, "next"):
 			o.Next = []*broker.TaskRun{l.make("next-" + r.ID)}
 		}
@@ -314,8 +315,8 @@ func (l *life) key(rest string) string { return prefix(l.T) + ":{" + l.q + "}:" 
 func (l *life) drain(fail string) {
 	l.die()
 	require.NoError(l, l.b.Disable(l.Context(), l.q, "disabled", false))
-	if err := l.b.DeleteEntry(l.Context(), l.q, "entry"); err != nil {
-		require.ErrorIs(l, err, broker.ErrNoEntry)
+	if err := l.b.DeleteSchedule(l.Context(), l.q, "entry"); err != nil {
+		require.ErrorIs(l, err, broker.ErrNoSchedule)
 	}
 	for token, state := range l.c.HGetAll(l.Context(), l.key("stages")).Val() { // of calls that are not committed
 		if state[0] == 'o' {
@@ -343,7 +344,7 @@ func (l *life) drain(fail string) {
 		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v; left: %v, stages %v",
 			fail, l.errs, keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}"), l.c.HGetAll(l.Context(), l.key("stages")).Val())
 	}
-	require.NoError(l, s.Leave(l.Context()))
+	require.NoError(l, s.Close(l.Context()))
 	l.check(fail)
 }
 

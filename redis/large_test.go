@@ -156,7 +156,7 @@ func requireAllOnce(t *testing.T, b *redis.Broker) {
 		finishAll(t, s, got)
 	}
 	require.Zero(t, length(t, b, "q"))
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
 		kind, _, _ := strings.Cut(strings.TrimPrefix(key, prefix(t)+":{q}:"), ":")
 		if !strings.Contains(key, ":broken:") {
@@ -197,7 +197,7 @@ func TestLargeCallOfADeadProducer(t *testing.T) {
 			require.NoError(t, b.QueueTasks(t.Context(), largeCall()[:1]...))
 			s := join(t, b, time.Minute)
 			finishAll(t, s, takeAll(t, s, "q", 1))
-			require.NoError(t, s.Leave(t.Context()))
+			require.NoError(t, s.Close(t.Context()))
 			require.NoError(t, b.QueueTasks(t.Context(), largeCall()...))
 			requireAllOnce(t, b)
 		})
@@ -261,7 +261,7 @@ func TestLargeCallIsSeenOnceItIsCommitted(t *testing.T) {
 			require.Equal(t, largeSize, report.Runs)
 		},
 		"cancelled and queued again": func(t *testing.T, b *redis.Broker) {
-			require.NoError(t, b.Cancel(t.Context(), "q", "run-2999", broker.Failure{Kind: "cancelled"}))
+			require.NoError(t, b.Cancel(t.Context(), "q", "run-2999", broker.Failure{Kind: broker.FailureCancelled}))
 			require.Equal(t, largeSize-1, length(t, b, "q"))
 			require.NoError(t, b.QueueTasks(t.Context(), largeCall()[largeSize-1]))
 		},

@@ -75,7 +75,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 	for range 5 {
 		work.Go(func() {
 			for left() && stop.Err() == nil {
-				s, err := b.Join(t.Context(), lease)
+				s, err := b.OpenSession(t.Context(), lease)
 				if err != nil {
 					t.Error(err)
 					return
@@ -85,7 +85,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 				from := time.Now()
 				if err == nil && rand.N(4) > 0 {
 					to := time.Now()
-					fenced, err := s.Finish(t.Context(), succeeded(got)...)
+					done, err := s.Finish(t.Context(), succeeded(got)...)
 					if err != nil {
 						t.Error(err)
 						return
@@ -95,7 +95,7 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 						ended[r.ID]++
 						all = append(all, holding{r.Rules.OrZero().Limits[0].Key, from, to})
 					}
-					for _, r := range fenced {
+					for _, r := range done.Fenced {
 						ended[r.ID]--
 						if ended[r.ID] == 0 {
 							delete(ended, r.ID)

@@ -142,7 +142,7 @@ func (l *load) consume(s broker.Session) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), resumed)
 		defer cancel()
-		l.note(s.Leave(ctx))
+		l.note(s.Close(ctx))
 	}()
 	for {
 		select {
@@ -180,7 +180,7 @@ func (l *load) finish(s broker.Session, got []*broker.TaskRun) bool {
 	}
 	for until := time.Now().Add(2 * loadLease); time.Now().Before(until); {
 		ctx, cancel := context.WithTimeout(context.Background(), loadLease)
-		fenced, err := s.Finish(ctx, succeeded(got)...)
+		done, err := s.Finish(ctx, succeeded(got)...)
 		cancel()
 		l.note(err)
 		l.mu.Lock()
@@ -189,7 +189,7 @@ func (l *load) finish(s broker.Session, got []*broker.TaskRun) bool {
 			case f == nil: // which is an error already
 			case err != nil:
 				f.unsure = true
-			case !slices.Contains(fenced, r):
+			case !slices.Contains(done.Fenced, r):
 				f.finishes++
 				l.finished[r.Queue]++
 			}
@@ -296,20 +296,20 @@ func (l *load) drain() {
 	l.Helper()
 	l.stop(l.stopped, &l.making)
 	l.await("it drains", func() bool {
-		n, err := l.b.Recover(context.Background(), l.queues)
-		return err == nil && n == 0 && l.waiting() == 0
+		recovered, err := l.b.Recover(context.Background(), l.queues)
+		return err == nil && recovered.Runs == 0 && l.waiting() == 0
 	})
 	l.stop(l.ended, &l.working)
 	last := join(l, l.b, loadLease)
 	l.await("it is empty", func() bool {
-		n, err := l.b.Recover(context.Background(), l.queues)
-		if err != nil || n == 0 && l.waiting() == 0 {
+		recovered, err := l.b.Recover(context.Background(), l.queues)
+		if err != nil || recovered.Runs == 0 && l.waiting() == 0 {
 			return err == nil && (!l.lapsing.Load() || l.noneLeft())
 		}
 		l.finish(last, l.take(last))
 		return false
 	})
-	l.note(last.Leave(context.Background()))
+	l.note(last.Close(context.Background()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	accepted, finished := 0, 0

@@ -45,7 +45,7 @@ func TestCallsWaitForAServerThatLoads(t *testing.T) {
 	kept.Keep, own.OwnID = time.Hour, true
 	require.NoError(t, b.QueueTasks(t.Context(), kept))
 	then, member := run("then", "q"), run("member", "q")
-	then.EnsureLinks().Gathers = broker.Gather{Group: "g", Queue: "q", Size: 1}
+	then.EnsureLinks().Awaits = broker.Group{ID: "g", Queue: "q", Size: 1}
 	member.EnsureLinks().Group = "g"
 
 	calls := map[string]func(ctx context.Context) error{

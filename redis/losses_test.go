@@ -176,7 +176,7 @@ func length(t testing.TB, b *redis.Broker, queue string) int {
 
 func join(t testing.TB, b *redis.Broker, lease time.Duration) broker.Session {
 	t.Helper()
-	s, err := b.Join(t.Context(), lease)
+	s, err := b.OpenSession(t.Context(), lease)
 	require.NoError(t, err)
 	return s
 }
@@ -255,8 +255,8 @@ func TestLostReplyToRenewDoesNotHideALoss(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Renew(t.Context())) // the server knows the script now
 	require.Eventually(t, func() bool {
-		n, err := b.Recover(t.Context(), []string{"q"})
-		return err == nil && n == 3
+		recovered, err := b.Recover(t.Context(), []string{"q"})
+		return err == nil && recovered.Runs == 3
 	}, 5*time.Second, 5*time.Millisecond)
 	l.lose(1, ":lost:")
 	err = s.Renew(t.Context())
@@ -294,9 +294,9 @@ func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
 		require.Equal(t, []string{"run-0", "run-1", "run-2"}, ids(got), "with %d lost replies", lost)
 		require.Equal(t, 1, got[0].Deliveries)
 		require.Equal(t, 2, length(t, b, "q"), "no second batch was taken")
-		fenced, err := s.Finish(t.Context(), succeeded(got)...)
+		done, err := s.Finish(t.Context(), succeeded(got)...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 		rest, err := s.Take(within(t, 5*time.Second), want)
 		require.NoError(t, err)
 		require.Equal(t, []string{"run-3", "run-4"}, ids(rest))
@@ -344,9 +344,9 @@ func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
 			}
 			<-lost
 			require.Equal(t, []string{"run-0", "run-1", "run-2", "more"}, ids(got))
-			fenced, err := s.Finish(t.Context(), succeeded(got)...)
+			done, err := s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			require.Empty(t, fenced)
+			require.Empty(t, done.Fenced)
 		})
 	}
 }
@@ -423,12 +423,12 @@ func TestLostReplyToFinishAppliesOnce(t *testing.T) {
 	require.NoError(t, err)
 	got[0].Attempt = 1
 	l.lose(1, "payload of run-0")
-	fenced, err := s.Finish(t.Context(),
+	done, err := s.Finish(t.Context(),
 		broker.Outcome{Run: got[0], Verdict: broker.Retry, Delay: time.Hour},
-		broker.Outcome{Run: got[1], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		broker.Outcome{Run: got[1], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.Equal(t, 1, l.count())
-	require.Equal(t, ids(got), ids(fenced), "what the first try applied is fenced in the second")
+	require.Equal(t, ids(got), ids(done.Fenced), "what the first try applied is fenced in the second")
 	require.Equal(t, 1, length(t, b, "q"), "one retry")
 	dead, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)

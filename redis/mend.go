@@ -10,7 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // A key of a queue can be of another type than its name says, or hold a number that
@@ -183,7 +183,7 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 			continue
 		}
 		some = true
-		d := broker.Damage{Queue: unescape(queueOf(base)), Key: keys[at-1], Moved: name,
+		d := maintenance.Damage{Queue: unescape(queueOf(base)), Key: keys[at-1], Moved: name,
 			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, typeOfKind(kinds[at-1]))}
 		if name == "" {
 			d.Why = "some of its fields have to be numbers"
@@ -232,7 +232,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	}
 	report := func(rest, why string) {
 		found = true
-		b.damage.add(broker.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
+		b.damage.add(maintenance.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
 	}
 	wrong, from := int64(0), ""
 	for range fieldPages {

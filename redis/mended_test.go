@@ -40,12 +40,12 @@ func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 		asked <- nil
 	}()
 	for range 300 {
-		s, err := b.Join(ctx, time.Minute)
+		s, err := b.OpenSession(ctx, time.Minute)
 		require.NoError(t, err)
 		got, err := s.Take(ctx, broker.Want{Queues: []string{"other"}, IO: 1})
 		require.NoError(t, err)
 		require.Len(t, got, 1)
-		require.NoError(t, s.Leave(ctx))
+		require.NoError(t, s.Close(ctx))
 	}
 	select {
 	case err := <-asked:

@@ -31,7 +31,7 @@ func TestABadNameOfAQueueIsSkippedAndLoggedOnce(t *testing.T) {
 	logger, text := logged()
 	b := open(t, shared, redis.Config{Logger: logger})
 	require.NoError(t, b.QueueTasks(t.Context(), run("a", "good")))
-	require.NoError(t, b.PutEntry(t.Context(), &broker.Entry{ID: "e", Spec: "@every 1h", Run: run("e", "good")}))
+	require.NoError(t, b.PutSchedule(t.Context(), &broker.Schedule{ID: "e", Spec: "@every 1h", Run: run("e", "good")}))
 	server := raw(t, shared)
 	for _, name := range badNames() {
 		require.NoError(t, server.SAdd(t.Context(), prefix(t)+":queues", name).Err())
@@ -40,10 +40,10 @@ func TestABadNameOfAQueueIsSkippedAndLoggedOnce(t *testing.T) {
 		lengths, err := b.QueueLength(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, map[string]int64{"good": 1}, lengths)
-		entries, err := b.Entries(t.Context())
+		entries, err := b.Schedules(t.Context())
 		require.NoError(t, err)
 		require.Len(t, entries, 1)
-		changes, err := b.EntryChanges(t.Context())
+		changes, err := b.ScheduleChanges(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, []string{"good"}, slices.Collect(maps.Keys(changes)))
 	}
@@ -124,18 +124,18 @@ func TestChangesOfSchedulesOutliveOneThatIsNoNumber(t *testing.T) {
 	logger, text := logged()
 	b := open(t, shared, redis.Config{Logger: logger})
 	for _, queue := range []string{"bad", "list", "good"} {
-		require.NoError(t, b.PutEntry(t.Context(), &broker.Entry{ID: "e", Spec: "@every 1h", Run: run("e", queue)}))
+		require.NoError(t, b.PutSchedule(t.Context(), &broker.Schedule{ID: "e", Spec: "@every 1h", Run: run("e", queue)}))
 	}
 	server := raw(t, shared)
 	require.NoError(t, server.Set(t.Context(), prefix(t)+":{bad}:entries:changes", "abc", 0).Err())
 	require.NoError(t, server.Del(t.Context(), prefix(t)+":{list}:entries").Err())
 	require.NoError(t, server.RPush(t.Context(), prefix(t)+":{list}:entries", "abc").Err())
 	for range 2 {
-		changes, err := b.EntryChanges(t.Context())
+		changes, err := b.ScheduleChanges(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, 1, changes["good"])
 		require.NotContains(t, changes, "bad")
-		entries, err := b.Entries(t.Context())
+		entries, err := b.Schedules(t.Context())
 		require.ErrorContains(t, err, "the key "+prefix(t)+":{list}:entries is a list, not a hash")
 		require.Len(t, entries, 2)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // A run whose header can be read, and whose envelope a newer version wrote, is left
@@ -69,7 +70,7 @@ func (b *Broker) reportUnread(q *queue, e unread, why error) {
 	if h, err := parseHeader(e.element); err == nil {
 		run.ID = string(h.id)
 	}
-	b.damage.add(broker.Damage{Queue: q.name, Run: run, Why: why.Error()})
+	b.damage.add(maintenance.Damage{Queue: q.name, Run: run, Why: why.Error()})
 }
 
 func nobodyCame(why error) error {

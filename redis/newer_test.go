@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -107,11 +108,11 @@ func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, letters, 1)
 	require.Equal(t, element, string(letters[0].Raw))
-	require.Equal(t, "schema", letters[0].Failure.Kind)
+	require.Equal(t, broker.FailureSchema, letters[0].Failure.Kind)
 	require.Contains(t, letters[0].Failure.Message, "envelope of version 2")
 	require.Contains(t, letters[0].Failure.Message, "dead retry")
 	require.Equal(t, broker.StateFailed, record(t, b, "q", "new").State)
-	requireRedoneByANewer(t, b, c, base, letters[0].ID, "new")
+	requireRequeuedByANewer(t, b, c, base, letters[0].ID, "new")
 }
 
 // TestNewerElement cannot be moved by scripts, so it is a dead letter at once.
@@ -133,22 +134,22 @@ func TestNewerElement(t *testing.T) {
 	}
 	require.Equal(t, int64(2), c.LLen(t.Context(), base+"dead").Val())
 	require.NoError(t, c.LTrim(t.Context(), base+"dead", 1, 1).Err())
-	requireRedoneByANewer(t, b, c, base, letters[1].ID, "ready")
+	requireRequeuedByANewer(t, b, c, base, letters[1].ID, "ready")
 }
 
-// requireRedoneByANewer checks that the only dead letter stays where it is when
+// requireRequeuedByANewer checks that the only dead letter stays where it is when
 // one who cannot read it queues it again, and is queued by one who can, which is
 // this one once the bytes are of its version.
-func requireRedoneByANewer(t *testing.T, b *redis.Broker, c *goredis.Client, base, letter, id string) {
+func requireRequeuedByANewer(t *testing.T, b *redis.Broker, c *goredis.Client, base, letter, id string) {
 	t.Helper()
-	n, err := b.Redo(t.Context(), "q", broker.RedoRetry, letter, id)
+	n, err := b.RequeueDead(t.Context(), "q", letter, id)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	entry := elementsAt(t, c, base+"dead")[0]
 	at := strings.LastIndex(entry, string([]byte{byte(len(id))})+id) - 8 // where the element begins
 	element := asNewer(asNewer(entry[at:], false, 1), true, 1)
 	require.NoError(t, c.LSet(t.Context(), base+"dead", 0, entry[:at]+element).Err())
-	n, err = b.Redo(t.Context(), "q", broker.RedoRetry, id)
+	n, err = b.RequeueDead(t.Context(), "q", id)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	got := takeAll(t, join(t, b, time.Minute), "q", 1)
@@ -176,7 +177,7 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 	queueNewer(t, b, c, prefix(t)+":{q}:", true, rich("new"))
 	report, err := b.Audit(t.Context(), "q", true)
 	require.NoError(t, err)
-	require.Equal(t, redis.AuditReport{Mended: true, Runs: 1}, report)
+	require.Equal(t, maintenance.Report{Mended: true, Runs: 1}, report)
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
@@ -199,7 +200,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 			for _, mend := range []bool{false, true} {
 				report, err := b.Audit(t.Context(), "q", mend)
 				require.NoError(t, err)
-				require.Equal(t, redis.AuditReport{Mended: mend, Runs: 1, Unreadable: 1}, report)
+				require.Equal(t, maintenance.Report{Mended: mend, Runs: 1, Unreadable: 1}, report)
 			}
 		},
 	}
@@ -221,9 +222,9 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 				require.NoError(t, c.LMove(t.Context(), prefix(t)+":other", key, "LEFT", "LEFT").Err())
 				finishAll(t, s, takeAll(t, s, "q", 1))
 				require.Equal(t, []string{"gathering"}, ids(takeAll(t, s, "other", 1)))
-				records, err := b.Members(t.Context(), then.Links.Gathers)
+				records, err := b.Members(t.Context(), then.Links.Awaits)
 				require.NoError(t, err)
-				require.Equal(t, "schema", records[0].Failure.Kind)
+				require.Equal(t, broker.FailureSchema, records[0].Failure.Kind)
 				require.Equal(t, broker.StateSucceeded, records[1].State)
 			})
 		}

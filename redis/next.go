@@ -48,12 +48,21 @@ func outboxEntry(run *broker.TaskRun) ([]byte, error) {
 
 // next queues runs with a success.
 func (out *outcome) next(runs []*broker.TaskRun) error {
-	for _, run := range runs {
+	for i, run := range runs {
+		if run == nil {
+			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
+		}
+		if err := run.Validate(); err != nil {
+			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
 		entry, err := outboxEntry(run)
 		if err != nil {
 			return fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
 		out.step('o', "", entry)
+	}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("next runs: %w", err)
 	}
 	return nil
 }

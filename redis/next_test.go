@@ -31,17 +31,17 @@ func TestNextIsQueuedWithASuccess(t *testing.T) {
 		return []*broker.TaskRun{ownKept("same", "q"), run("plain", "other"), ownKept("live", "other"), later}
 	}
 	for _, verdict := range []broker.Verdict{broker.Dead, broker.Dropped} {
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[int(verdict)], Verdict: verdict, Next: next()})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: got[int(verdict)], Verdict: verdict, Next: next()})
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 	}
 	require.Zero(t, length(t, b, "q"), "nothing follows what has not succeeded")
 	for range 2 {
-		fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next()})
+		done, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: next()})
 		require.NoError(t, err)
 		require.Equal(t, 1, length(t, b, "q"))
 		require.Equal(t, 3, length(t, b, "other"))
-		if len(fenced) > 0 { // the second time it is
+		if len(done.Fenced) > 0 { // the second time it is
 			break
 		}
 	}
@@ -65,9 +65,9 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 				s := join(t, mover, time.Minute)
 				got := takeAll(t, s, "q", 1)
 				require.NoError(t, mover.QueueTasks(t.Context(), ownKept("warm", "other")), "the script is known, and the queue announced")
-				fenced, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{run("warm2", "q")}})
+				done, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{run("warm2", "q")}})
 				require.NoError(t, err)
-				require.Empty(t, fenced)
+				require.Empty(t, done.Fenced)
 				got = takeAll(t, s, "q", 1)
 
 				list := make([]*broker.TaskRun, 5)
@@ -99,9 +99,9 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 	}
 }
 
-// TestLeftOutIsDecidedOnce cuts off a mover after the step that leaves runs out:
+// TestSkippedIsDecidedOnce cuts off a mover after the step that skips runs:
 // though what was in their way ends then, they are not queued by who goes on.
-func TestLeftOutIsDecidedOnce(t *testing.T) {
+func TestSkippedIsDecidedOnce(t *testing.T) {
 	for _, queue := range []string{"q", "other"} {
 		t.Run("to "+queue, func(t *testing.T) {
 			mover, l := openLossy(t, shared)
@@ -122,23 +122,21 @@ func TestLeftOutIsDecidedOnce(t *testing.T) {
 			next := []*broker.TaskRun{ownKept("by-id", queue), ownKept("late", queue), run("new", queue)}
 			next[1].Rules = live[1].Rules
 			l.lose(1000, "pexpire")
-			_, err := s.Finish(t.Context(), broker.Outcome{Run: held["first"], Next: next})
+			done, err := s.Finish(t.Context(), broker.Outcome{Run: held["first"], Next: next})
 			require.NoError(t, err)
 			l.lose(0, "none")
-			byLate := func() (by []string) {
-				for _, left := range mover.LeftOut() {
-					by = append(by, left.Run.ID+" by "+left.By)
-				}
-				return by
+			var by []string
+			for _, skipped := range done.Skipped {
+				by = append(by, skipped.Run.ID+" by "+skipped.LiveID)
 			}
-			require.Equal(t, []string{"by-id by by-id", "late by by-key"}, byLate())
+			require.Equal(t, []string{"by-id by by-id", "late by by-key"}, by)
 			_, err = s.Finish(t.Context(), succeeded([]*broker.TaskRun{held["by-id"], held["by-key"]})...)
 			require.NoError(t, err)
-			_, err = b.Recover(t.Context(), []string{"q"})
+			recovered, err := b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
 			require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
 			require.Equal(t, 1, length(t, b, queue), "what was new")
-			require.Empty(t, b.LeftOut(), "it was decided and told by another")
+			require.Empty(t, recovered.Skipped, "it was decided and reported by another")
 			require.Equal(t, &broker.Failure{Kind: broker.FailureDuplicate, Message: "by-key"}, record(t, b, queue, "late").Failure)
 			require.Equal(t, broker.StateSucceeded, record(t, b, queue, "by-id").State, "the record is that of the live run")
 		})
@@ -207,7 +205,7 @@ func group(queue, then string, size int) (*broker.TaskRun, []*broker.TaskRun) {
 		members[i].Links = &broker.Links{Group: "g", Member: i}
 	}
 	gathering := ownKept("gathering", then)
-	gathering.EnsureLinks().Gathers = broker.Gather{Group: "g", Queue: queue, Size: size}
+	gathering.EnsureLinks().Awaits = broker.Group{ID: "g", Queue: queue, Size: size}
 	return gathering, members
 }
 
@@ -225,22 +223,22 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateDelayed, record(t, b, then, "gathering").State)
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 6)
-			list, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+			list, err := b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 			require.NoError(t, err)
 			require.Equal(t, make([]*broker.Record, 7), list)
 
-			failure := &broker.Failure{Kind: "failed", Message: "no"}
+			failure := &broker.Failure{Kind: broker.FailureFailed, Message: "no"}
 			ends := []broker.Outcome{
 				{Run: got[0], Result: []byte("\xa2ok")},
 				{Run: got[1], Result: []byte("\xa4kept")},
 				{Run: got[2], Verdict: broker.Dead, Failure: failure},
-				{Run: got[3], Verdict: broker.Dropped, Failure: &broker.Failure{Kind: "expired"}},
+				{Run: got[3], Verdict: broker.Dropped, Failure: &broker.Failure{Kind: broker.FailureExpired}},
 				{Run: got[4], Verdict: broker.Retry, Failure: failure}, // cancelled meanwhile
 			}
 			require.NoError(t, b.Cancel(t.Context(), "q", "member-4", stopped))
 			_, err = s.Finish(t.Context(), ends...)
 			require.NoError(t, err)
-			n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "member-2")
+			n, err := b.RequeueDead(t.Context(), "q", "member-2")
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			again := takeAll(t, s, "q", 1)
@@ -254,8 +252,8 @@ func TestGroupEnds(t *testing.T) {
 			require.Equal(t, broker.StateQueued, record(t, b, then, "gathering").State)
 
 			got = takeAll(t, s, then, 1)
-			require.Equal(t, gathering.Links.OrZero().Gathers, got[0].Links.OrZero().Gathers)
-			list, err = b.Members(t.Context(), got[0].Links.OrZero().Gathers)
+			require.Equal(t, gathering.Links.OrZero().Awaits, got[0].Links.OrZero().Awaits)
+			list, err = b.Members(t.Context(), got[0].Links.OrZero().Awaits)
 			require.NoError(t, err)
 			var kinds, results []string
 			for i, r := range list {
@@ -263,7 +261,7 @@ func TestGroupEnds(t *testing.T) {
 				require.Equal(t, "task", r.Task)
 				kind := string(r.State)
 				if r.Failure != nil {
-					kind = r.Failure.Kind
+					kind = string(r.Failure.Kind)
 				}
 				kinds, results = append(kinds, kind), append(results, string(r.Result))
 			}
@@ -272,7 +270,7 @@ func TestGroupEnds(t *testing.T) {
 			require.Positive(t, client.TTL(t.Context(), prefix(t)+":{q}:group:g").Val())
 			_, err = s.Finish(t.Context(), succeeded(got)...)
 			require.NoError(t, err)
-			_, err = b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+			_, err = b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 			require.ErrorIs(t, err, broker.ErrNoRecord)
 		})
 	}
@@ -286,21 +284,21 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("member-1", "q")))
 	require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrDuplicate)
 	require.Equal(t, 1, length(t, b, "q"))
-	_, err := b.Members(t.Context(), gathering.Links.OrZero().Gathers)
+	_, err := b.Members(t.Context(), gathering.Links.OrZero().Awaits)
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	_, err = b.Record(t.Context(), "q", "gathering")
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:group:g").Val())
-	gathering.EnsureLinks().Gathers.Size = 2
+	gathering.EnsureLinks().Awaits.Size = 2
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "does not gather")
 	_, members = group("q", "q", 2)
 	members[1].EnsureLinks().Member = 0
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "is not member")
 }
 
-// TestRedo queues dead letters again and deletes them, and leaves be what has a
+// TestRequeueDead queues dead letters again and deletes them, and leaves be what has a
 // live run's id.
-func TestRedo(t *testing.T) {
+func TestRequeueDead(t *testing.T) {
 	b, client := open(t, shared, redis.Config{MaxDead: 1000}), raw(t, shared)
 	const total = 250
 	list := make([]*broker.TaskRun, total)
@@ -312,7 +310,7 @@ func TestRedo(t *testing.T) {
 	s := join(t, b, time.Minute)
 	for _, r := range takeAll(t, s, "q", total) {
 		r.Attempt = 3
-		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 	}
 	require.NoError(t, client.RPush(t.Context(), prefix(t)+":{q}:io:1", "no run").Err())
@@ -324,22 +322,23 @@ func TestRedo(t *testing.T) {
 	require.NotEmpty(t, dead[0].ID)
 	require.Equal(t, "run-0", dead[total].ID)
 
-	redo := func(what broker.Redo, want int, ids ...string) {
-		t.Helper()
-		n, err := b.Redo(t.Context(), "q", what, ids...)
-		require.NoError(t, err)
-		require.Equal(t, want, n)
+	done := func(want int) func(int, error) {
+		return func(n int, err error) {
+			t.Helper()
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+		}
 	}
 	stays := func(want int, ids ...string) {
 		t.Helper()
-		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, ids...)
+		n, err := b.RequeueDead(t.Context(), "q", ids...)
 		var stayed *broker.DuplicateError
 		require.ErrorAs(t, err, &stayed)
 		require.Equal(t, []broker.Duplicate{{Index: slices.Index(ids, "run-7"), ID: "run-7"}}, stayed.Runs)
 		require.Equal(t, want, n)
 	}
-	redo(broker.RedoRetry, 0, "strange", dead[0].ID)
-	redo(broker.RedoDelete, 1, "strange", dead[0].ID)
+	done(0)(b.RequeueDead(t.Context(), "q", "strange", dead[0].ID))
+	done(1)(b.DeleteDead(t.Context(), "q", "strange", dead[0].ID))
 	live := ownKept("run-7", "q")
 	live.QueuedAt = time.Now()
 	require.NoError(t, b.QueueTasks(t.Context(), live))
@@ -359,12 +358,12 @@ func TestRedo(t *testing.T) {
 		require.ErrorIs(t, b.QueueTasks(t.Context(), ownKept(r.ID, "q")), broker.ErrDuplicate, "its id is taken again")
 		require.NotEqual(t, broker.StateFailed, record(t, b, "q", r.ID).State)
 	}
-	redo(broker.RedoDelete, 2, "run-7", "run-249")
+	done(2)(b.DeleteDead(t.Context(), "q", "run-7", "run-249"))
 	require.EqualValues(t, 9, queueInfo(t, b, "q").Dead)
 }
 
-// TestRedoOnceByMany has many queue the same dead letters again.
-func TestRedoOnceByMany(t *testing.T) {
+// TestRequeueDeadOnceByMany has many queue the same dead letters again.
+func TestRequeueDeadOnceByMany(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 100)...))
 	s := join(t, b, time.Minute)
@@ -377,7 +376,7 @@ func TestRedoOnceByMany(t *testing.T) {
 	total := 0
 	for range 4 {
 		all.Go(func() {
-			n, err := b.Redo(context.Background(), "q", broker.RedoRetry, ids(runs("q", 100))...)
+			n, err := b.RequeueDead(context.Background(), "q", ids(runs("q", 100))...)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil || errors.Is(err, broker.ErrDuplicate) {
@@ -400,10 +399,10 @@ func TestGroupOfADeadLetter(t *testing.T) {
 	finishAll(t, s, takeAll(t, s, "q", 2))
 	left := func() time.Duration { return client.PTTL(t.Context(), prefix(t)+":{q}:group:g").Val() }
 	got := takeAll(t, s, "other", 1)
-	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.InDelta(t, broker.GroupKept.Hours(), left().Hours(), 1)
-	n, err := b.Redo(t.Context(), "other", broker.RedoRetry, "gathering")
+	n, err := b.RequeueDead(t.Context(), "other", "gathering")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.Greater(t, left(), 4*broker.GroupKept)

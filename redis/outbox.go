@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // moving is one pass through an outbox.
@@ -194,7 +195,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
-	a := &audit{b: m.b, q: m.from, report: AuditReport{Mended: true}}
+	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
 	if _, err := a.script(ctx, "bury", []string{m.from.outbox}, 0, entry); err != nil {
 		m.stay(1, err)
 	}
@@ -213,7 +214,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 			m.stay(1, nil)
 			continue
 		}
-		m.dead(ctx, string(e.element), &broker.Failure{Kind: "schema", Message: nobodyCame(e.why).Error()})
+		m.dead(ctx, string(e.element), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
 	}
 }
 
@@ -236,7 +237,7 @@ func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *bro
 		m.stay(1, why)
 		return
 	}
-	failure := &broker.Failure{Kind: "failed", Message: fmt.Sprintf(
+	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.name, why)}
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return
@@ -268,7 +269,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	}
 	g.canRetry = true
 	if run.Keep > 0 && !gathers {
-		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openLeftOut(startRecord(nil, broker.StateFailed), run))
+		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openSkipped(startRecord(nil, broker.StateFailed), run))
 	}
 	switch {
 	case gathers && s.to == from:
@@ -336,8 +337,8 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // were any. Its place is noted anew, as its entry says that the members have ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.groups[0]
-	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Gathers
-	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.Group})
+	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Awaits
+	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {
@@ -408,7 +409,7 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 		case g.verdict == sourceGone:
 			over = append(over, s.entries[i])
 		case errors.Is(g.result, broker.ErrDuplicate):
-			m.b.leaveOut(s.runs[i], g.result)
+			m.b.skipped.note(s.runs[i], g.result)
 			over = append(over, s.entries[i])
 		default:
 			failed = errors.Join(failed, g.result)

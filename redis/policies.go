@@ -28,36 +28,40 @@ import (
 // maxExact is up to where scripts, whose numbers are doubles, count exactly.
 const maxExact = 1 << 53
 
-// Policed reports that runs' policies are kept, and what a success queues.
-func (b *Broker) Policed() bool { return true }
+// Policies returns all policies.
+func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 
-// leftOuts are what was found to be duplicates and not yet asked for.
-type leftOuts struct {
+// maxSkipped bounds what is kept for the next Finish or Recover: a process that only
+// cancels runs calls neither.
+const maxSkipped = 1000
+
+// skipped are the runs that were found to be duplicates and not yet reported.
+type skipped struct {
 	mu   sync.Mutex
-	list []broker.LeftOut
+	list []broker.SkippedDuplicate
 }
 
-// LeftOut returns what was left out since it was called last.
-func (b *Broker) LeftOut() []broker.LeftOut {
-	b.left.mu.Lock()
-	defer b.left.mu.Unlock()
-	list := b.left.list
-	b.left.list = nil
+// take returns what was skipped since it was called last.
+func (s *skipped) take() []broker.SkippedDuplicate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.list
+	s.list = nil
 	return list
 }
 
-// leaveOut notes that a run was not queued, for its queueing had this error.
-func (b *Broker) leaveOut(run *broker.TaskRun, err error) {
+// note notes that a run was not queued, because its queueing returned this error.
+func (s *skipped) note(run *broker.TaskRun, err error) {
 	left := *run
 	left.Payload, left.Links = nil, nil
 	by := run.ID
 	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
 		by = conflict.Runs[0].ID
 	}
-	b.left.mu.Lock()
-	defer b.left.mu.Unlock()
-	if len(b.left.list) < broker.MaxLeftOut {
-		b.left.list = append(b.left.list, broker.LeftOut{Run: &left, By: by})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) < maxSkipped {
+		s.list = append(s.list, broker.SkippedDuplicate{Run: &left, LiveID: by})
 	}
 }
 

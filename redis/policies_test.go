@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -47,9 +48,9 @@ func now(t *testing.T, s broker.Session, n int) []*broker.TaskRun {
 
 func finishAll(t *testing.T, s broker.Session, list []*broker.TaskRun) {
 	t.Helper()
-	fenced, err := s.Finish(t.Context(), succeeded(list)...)
+	done, err := s.Finish(t.Context(), succeeded(list)...)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
+	require.Empty(t, done.Fenced)
 }
 
 // requireEmpty: of what is kept for lines, nothing is left once all has ended.
@@ -77,10 +78,10 @@ func TestConcurrencyLimits(t *testing.T) {
 	finishAll(t, s, got[:1])
 	require.Equal(t, []string{"c"}, ids(now(t, s, 10)))
 
-	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: "failed"}})
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: got[1], Verdict: broker.Retry, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"b"}, ids(now(t, s, 10)), "a retry without delay is first of its line")
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 
 	s = join(t, b, time.Minute)
 	var order []string
@@ -201,7 +202,7 @@ func TestFairTurns(t *testing.T) {
 		own := slices.DeleteFunc(slices.Clone(order), func(id string) bool { return !strings.HasPrefix(id, value) })
 		require.True(t, slices.IsSorted(own), "each value's in the order queued: %v", own)
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.Equal(t, 9, length(t, b, "q"))
 	require.Len(t, takeAll(t, join(t, b, time.Minute), "q", 9), 9)
 }
@@ -281,9 +282,9 @@ func TestALapsedSessionsPlacesComeBack(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
 	require.Equal(t, []string{"a", "b"}, ids(now(t, dead, 5)))
 	require.Eventually(t, func() bool {
-		n, err := b.Recover(t.Context(), []string{"q"})
+		recovered, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		return n == 2
+		return recovered.Runs == 2
 	}, 5*time.Second, 5*time.Millisecond)
 	got := now(t, s, 5)
 	require.Equal(t, []string{"a", "b"}, ids(got), "they are the first of their line again")
@@ -317,7 +318,7 @@ func TestUniqueRuns(t *testing.T) {
 	requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "a"})
 	for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		got = now(t, s, 1)
-		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: "failed"}})
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: verdict, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 		require.NoError(t, b.QueueTasks(t.Context(), list[1]))
 		requireDuplicates(t, b.QueueTasks(t.Context(), list[1]), broker.Duplicate{ID: "b"})
@@ -381,18 +382,18 @@ func TestAuditOfPolicies(t *testing.T) {
 	s := join(t, b, time.Minute)
 	held := now(t, s, 10)
 	require.Equal(t, []string{"a", "b"}, ids(held))
-	audit := func(mend bool) redis.AuditReport {
+	audit := func(mend bool) maintenance.Report {
 		report, err := b.Audit(t.Context(), "q", mend)
 		require.NoError(t, err)
 		return report
 	}
-	require.Equal(t, redis.AuditReport{Runs: 4}, audit(false))
+	require.Equal(t, maintenance.Report{Runs: 4}, audit(false))
 
 	require.NoError(t, c.HSet(t.Context(), base+"held", "k", 7, "gone", 3).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:stray", "nobody token", time.Hour).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:ended", " nobody token", time.Hour).Err())
 	require.NoError(t, c.Del(t.Context(), base+"turns", base+"policy").Err())
-	want := redis.AuditReport{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
+	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
 	require.Equal(t, want, audit(false))
 	want.Mended = true
 	require.Equal(t, want, audit(true))

@@ -506,7 +506,7 @@ func setResults(reply any, groups []*group, confirmed error) error {
 		case taskDisabled:
 			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
 		case entryGone:
-			g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoEntry)
+			g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoSchedule)
 		case tickClaimed:
 			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
 		default:

@@ -200,7 +200,7 @@ func parseFailureFields(b []byte, f *broker.Failure) error {
 	for range failureFields {
 		switch string(r.Key()) {
 		case "fk":
-			f.Kind = string(r.Bytes())
+			f.Kind = broker.FailureKind(r.Bytes())
 		case "fm":
 			f.Message = string(r.Bytes())
 		case "fs":
@@ -221,9 +221,9 @@ func openRecord(b []byte, run *broker.TaskRun) []byte {
 	return appendMap(b, run, failureFields)
 }
 
-// openLeftOut is the record of a run that was left out as a duplicate, but for the
+// openSkipped is the record of a run that was skipped as a duplicate, but for the
 // id of the run in its way, which the script puts behind it.
-func openLeftOut(b []byte, run *broker.TaskRun) []byte {
+func openSkipped(b []byte, run *broker.TaskRun) []byte {
 	b = openRecord(b, run)
 	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
 	b = codec.AppendBytes(codec.AppendString(b, "fs"), nil)
@@ -252,7 +252,7 @@ func parseRecord(b []byte, record *broker.Record) error {
 		case "r":
 			record.Result = r.Bytes()
 		case "fk":
-			f.Kind, failed = string(r.Bytes()), true
+			f.Kind, failed = broker.FailureKind(r.Bytes()), true
 		case "fm":
 			f.Message = string(r.Bytes())
 		case "fs":

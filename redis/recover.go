@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 // recoverPage is how many batches are looked at in one command.
@@ -17,7 +19,7 @@ const recoverPage = 100
 // died before they had stored or confirmed them.
 // It costs one command while nothing is in flight, else one a queue, one for
 // each 100 batches in flight and two for each that it gives back.
-func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
+func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
 	var failed error
 	all := make([]*queue, 0, len(queues))
 	for _, name := range queues {
@@ -43,10 +45,11 @@ func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
 		total += n
 		failed = errors.Join(failed, err)
 	})
+	recovered := broker.Recovered{Runs: total, Skipped: b.skipped.take()}
 	if failed != nil {
-		return total, fmt.Errorf("recover: %w", failed)
+		return recovered, fmt.Errorf("recover: %w", failed)
 	}
-	return total, nil
+	return recovered, nil
 }
 
 // recoverOn is Recover for queues of one node.

@@ -31,6 +31,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // Config is what can be chosen of a [Broker]. Its zero value works.
@@ -104,7 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // Broker is a [broker.Broker], [broker.Leaser], [broker.Records],
-// [broker.Schedules], [broker.Policies], [broker.Groups] and [broker.Controls]
+// [broker.Ticks], [broker.Policies], [broker.Groups] and [broker.Controls]
 // over Redis. All methods may be called concurrently.
 type Broker struct {
 	cfg      Config
@@ -117,7 +119,7 @@ type Broker struct {
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
-	left     leftOuts
+	skipped  skipped
 	damage   damages
 	mends    sync.Map // of *mending by what opens the queue's keys
 	sessions sessions
@@ -140,23 +142,22 @@ type Broker struct {
 }
 
 var (
-	_ broker.Broker    = (*Broker)(nil)
-	_ broker.Namer     = (*Broker)(nil)
-	_ broker.Leaser    = (*Broker)(nil)
-	_ broker.Records   = (*Broker)(nil)
-	_ broker.Schedules = (*Broker)(nil)
-	_ broker.Timetable = (*Broker)(nil)
-	_ broker.Policies  = (*Broker)(nil)
-	_ broker.Groups    = (*Broker)(nil)
-	_ broker.Controls  = (*Broker)(nil)
-	_ broker.Surveyor  = (*Broker)(nil)
-	_ broker.Auditor   = (*Broker)(nil)
-	_ broker.Damages   = (*Broker)(nil)
-	_ broker.Clock     = (*Broker)(nil)
-	_ broker.Attender  = (*session)(nil)
-	_ broker.Beginner  = (*session)(nil)
-	_ broker.Survivor  = (*session)(nil)
-	_ broker.Suspects  = (*session)(nil)
+	_ broker.Broker        = (*Broker)(nil)
+	_ maintenance.Namer    = (*Broker)(nil)
+	_ broker.Leaser        = (*Broker)(nil)
+	_ broker.Records       = (*Broker)(nil)
+	_ broker.Ticks         = (*Broker)(nil)
+	_ broker.ScheduleStore = (*Broker)(nil)
+	_ broker.Policies      = (*Broker)(nil)
+	_ broker.Groups        = (*Broker)(nil)
+	_ broker.Controls      = (*Broker)(nil)
+	_ maintenance.Surveyor = (*Broker)(nil)
+	_ maintenance.Auditor  = (*Broker)(nil)
+	_ maintenance.Damages  = (*Broker)(nil)
+	_ broker.Clock         = (*Broker)(nil)
+	_ broker.Heartbeater   = (*session)(nil)
+	_ poison.Tracker       = (*session)(nil)
+	_ poison.Survivor      = (*session)(nil)
 )
 
 // Open connects to the server a URL names and checks that it can keep runs:
@@ -233,7 +234,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
 	b.bad = string(appendFailure(nil, &broker.Failure{
-		Kind: "schema", Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
+		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
 	}))
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}

@@ -144,7 +144,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			}
 		}
 	}
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.NoError(t, b.Close())
 	require.Eventually(t, func() bool {
 		keys := slices.DeleteFunc(keysOf(t, client, prefix(t)), func(key string) bool {
@@ -163,14 +163,14 @@ func TestDeadLettersAreCapped(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
 	s := join(t, b, time.Minute)
 	for _, r := range takeAll(t, s, "q", 5) {
-		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed", Message: "\xff"}})
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "\xff"}})
 		require.NoError(t, err)
 	}
 	dead, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, dead, 3)
 	require.Equal(t, "run-4", dead[0].Run.ID)
-	require.Equal(t, broker.Failure{Kind: "failed", Message: "\xff"}, dead[0].Failure)
+	require.Equal(t, broker.Failure{Kind: broker.FailureFailed, Message: "\xff"}, dead[0].Failure)
 	require.Equal(t, "2", client.Get(t.Context(), prefix(t)+":{q}:dropped").Val(), "dropped dead letters are counted")
 }
 
@@ -196,7 +196,7 @@ func TestLeastPrivileges(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.WaitRecord(t.Context(), "q", "one")
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 }
 
 // TestCluster runs the broker on a cluster of one node, which refuses commands
@@ -252,7 +252,7 @@ func TestCluster(t *testing.T) {
 	}, 15*time.Second, 10*time.Millisecond)
 	require.NoError(t, b.QueueTick(t.Context(), run("tick", "a"), time.Unix(1, 0)))
 	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 10)...))
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	_, err := b.Recover(t.Context(), queues)
 	require.NoError(t, err)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// redoPage is how many dead letters are read, and dealt with, in one command.
-const redoPage = 100
+// deadPage is how many dead letters are read, and dealt with, in one command.
+const deadPage = 100
 
 // rawID names bytes that are no run.
 func rawID(b []byte) string {
@@ -23,16 +23,27 @@ func rawID(b []byte) string {
 	return "raw-" + hex.EncodeToString(sum[:12])
 }
 
-// Redo queues dead letters again, due at once, or deletes them. Each goes in the
-// step that stores it; one for another queue, to which it was to follow a run and
-// never came, once that has stored it. What could not be read can only be deleted.
-func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, ids ...string) (int, error) {
+// RequeueDead queues dead letters again, due at once. Each goes in the step that stores
+// it; one for another queue, to which it was to follow a run and never came, once that
+// has stored it. What could not be read can only be deleted.
+func (b *Broker) RequeueDead(ctx context.Context, queue string, ids ...string) (int, error) {
+	return b.takeDead(ctx, queue, true, ids)
+}
+
+// DeleteDead deletes dead letters, also those that could not be read.
+func (b *Broker) DeleteDead(ctx context.Context, queue string, ids ...string) (int, error) {
+	return b.takeDead(ctx, queue, false, ids)
+}
+
+// takeDead removes dead letters of a queue, and queues them again if that is asked for.
+func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids []string) (int, error) {
+	what := "delete dead letters"
+	if again {
+		what = "queue dead letters again"
+	}
 	q, err := b.queue(queueName)
 	if err != nil {
-		return 0, fmt.Errorf("redo dead letters: %w", err)
-	}
-	if what != broker.RedoRetry && what != broker.RedoDelete {
-		return 0, fmt.Errorf("redo dead letters: unknown way %d", int8(what))
+		return 0, fmt.Errorf("%s: %w", what, err)
 	}
 	wanted := make(map[string]int, len(ids))
 	for i, id := range ids {
@@ -44,31 +55,31 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
 		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.dead, -passed-redoPage, -passed-1).Result()
+			return b.clients.work.LRange(ctx, q.dead, -passed-deadPage, -passed-1).Result()
 		})
 		if err != nil {
 			return total, b.fail(ctx, "read dead letters of queue "+q.name, b.blameIn(ctx, err, q))
 		}
 		n := 0
-		if what == broker.RedoRetry {
+		if again {
 			n, err = b.retryDead(ctx, q, entries, others)
 		} else {
 			n, err = b.deleteDead(ctx, q, entries, wanted)
 		}
 		total += n
 		if err != nil {
-			return total, b.fail(ctx, "redo dead letters of queue "+q.name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
+			return total, b.fail(ctx, what+" of queue "+q.name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
 		}
-		if len(entries) < redoPage {
+		if len(entries) < deadPage {
 			break
 		}
 		passed += int64(len(entries) - n)
 	}
 	if others.failed != nil {
-		return total, b.fail(ctx, "redo dead letters of queue "+q.name, others.failed)
+		return total, b.fail(ctx, what+" of queue "+q.name, others.failed)
 	}
 	if len(stayed.Runs) > 0 {
-		return total, fmt.Errorf("redo dead letters of queue %s: %w", q.name, stayed)
+		return total, fmt.Errorf("%s of queue %s: %w", what, q.name, stayed)
 	}
 	return total, nil
 }
@@ -76,13 +87,13 @@ func (b *Broker) Redo(ctx context.Context, queueName string, what broker.Redo, i
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.work.Pipeline()
 	var removed []*goredis.IntCmd
-	var gathers []broker.Gather
+	var gathers []broker.Group
 	for _, entry := range entries {
 		letter := readDead(entry)
 		if _, ok := wanted[letter.ID]; ok {
 			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
 			if letter.Run != nil {
-				gathers = append(gathers, letter.Run.Links.OrZero().Gathers)
+				gathers = append(gathers, letter.Run.Links.OrZero().Awaits)
 			}
 		}
 	}
@@ -122,7 +133,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 		run.Attempt, run.Deliveries = 0, 0
 		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
 		// Before it can run: as long as a group whose members have just ended.
-		b.keepGroup(ctx, run.Links.OrZero().Gathers, groupKept)
+		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
 		if run.Queue != q.name {
 			n += others.send(ctx, entry, run)
 			continue

@@ -64,8 +64,8 @@ func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 	}
 }
 
-// TestRunThatFollowsIsLeftOutForALargeCallThatIsStored, before its runs were moved.
-func TestRunThatFollowsIsLeftOutForALargeCallThatIsStored(t *testing.T) {
+// TestRunThatFollowsIsSkippedForALargeCallThatIsStored, before its runs were moved.
+func TestRunThatFollowsIsSkippedForALargeCallThatIsStored(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
@@ -82,7 +82,7 @@ func TestRunThatFollowsIsLeftOutForALargeCallThatIsStored(t *testing.T) {
 		r, err := b.Record(t.Context(), "q", "next")
 		return err == nil && r.State == broker.StateFailed
 	}, 10*time.Second, 10*time.Millisecond)
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	requireAllOnce(t, b)
 }
 
@@ -98,7 +98,7 @@ func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
 			return b.QueueTick(t.Context(), r, time.Now())
 		},
 		"dead letter": func(t *testing.T, b *redis.Broker, r *broker.TaskRun) error {
-			n, err := b.Redo(t.Context(), "q", broker.RedoRetry, r.ID)
+			n, err := b.RequeueDead(t.Context(), "q", r.ID)
 			require.Equal(t, 1, n, err)
 			return err
 		},
@@ -117,7 +117,7 @@ func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
 				if name == "dead letter" {
 					require.NoError(t, b.QueueTasks(t.Context(), r))
 					s := join(t, b, time.Minute)
-					_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, "q", 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+					_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, "q", 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 					require.NoError(t, err)
 					raw(t, shared).Del(t.Context(), prefix(t)+":{q}:id:"+r.ID) // it remembers the run's end for a while
 				}

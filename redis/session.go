@@ -81,21 +81,21 @@ type receipt struct {
 	index   int
 }
 
-// Join makes a session, and returns an error when the server does not answer. A
+// OpenSession makes a session, and returns an error when the server does not answer. A
 // session exists on the server while it holds something. The lease is at least
 // a millisecond.
-func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	if b.isClosed() {
-		return nil, fmt.Errorf("join: %w", broker.ErrClosed)
+		return nil, fmt.Errorf("open a session: %w", broker.ErrClosed)
 	}
 	if err := b.ping(ctx); err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	b.warm(ctx)
-	return b.join(lease)
+	return b.openSession(lease)
 }
 
 // warm has a connection for the first renewal, which would otherwise be dialed while
@@ -110,18 +110,18 @@ func (b *Broker) warm(ctx context.Context) {
 // back: the others' count as begun.
 const tells = "+"
 
-func (b *Broker) join(lease time.Duration) (*session, error) {
+func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	if lease < time.Millisecond {
-		return nil, fmt.Errorf("join: a lease of %v is too short", lease)
+		return nil, fmt.Errorf("open a session: a lease of %v is too short", lease)
 	}
 	b.noteLease(lease)
 	id, err := newID()
 	if err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	second, err := newID()
 	if err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(millis(lease), 10)
@@ -322,9 +322,9 @@ func (sl *slot) doubted() int {
 	return n
 }
 
-// Leave gives back what the session holds, unfinished runs at the head of their
+// Close gives back what the session holds, unfinished runs at the head of their
 // queue, and ends it. Called again it tries again what failed.
-func (s *session) Leave(ctx context.Context) error {
+func (s *session) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.left = true
 	queues := slices.Collect(maps.Keys(s.holds))

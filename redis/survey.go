@@ -10,6 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // A survey looks into many queues by pipelines of commands that read, each of which is
@@ -40,12 +41,12 @@ func (s *surveyed) note(errs ...error) {
 // survey does f for pages of the queues, those of different nodes at the same time, and
 // gives part of those of which f reports an error: once a node cannot be reached its other
 // queues are left alone. f gives part what it has found by give.
-func survey[T any](ctx context.Context, b *Broker, names []string, size int, part func(broker.Part[T]),
-	f func(page []*surveyed, give func(broker.Part[T])) error,
+func survey[T any](ctx context.Context, b *Broker, names []string, size int, part func(maintenance.Part[T]),
+	f func(page []*surveyed, give func(maintenance.Part[T])) error,
 ) error {
 	var one sync.Mutex
 	given := make([]bool, len(names))
-	give := func(p broker.Part[T]) {
+	give := func(p maintenance.Part[T]) {
 		one.Lock()
 		defer one.Unlock()
 		if ctx.Err() == nil && !given[p.Queue] {
@@ -57,7 +58,7 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 	var at []int
 	for i, name := range names {
 		if err := checkQueue(name); err != nil {
-			give(broker.Part[T]{Queue: i, Err: err})
+			give(maintenance.Part[T]{Queue: i, Err: err})
 			continue
 		}
 		queues, at = append(queues, &queue{name: name, flights: b.cfg.Prefix + ":{" + escape(name) + "}:flights"}), append(at, i)
@@ -76,7 +77,7 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 				}
 			}
 			for _, s := range page { // but for those that it was told of before
-				give(broker.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.name, away)})
+				give(maintenance.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.name, away)})
 			}
 		}
 	})
@@ -107,7 +108,7 @@ func (b *Broker) readMany(ctx context.Context, add func(pipe goredis.Pipeliner))
 
 // there returns those of a page of which such a key exists, and the server's time before
 // that. Of the others give is told that nothing is there.
-func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(broker.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
+func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
 	counts := make([]*goredis.IntCmd, len(page))
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
@@ -123,9 +124,9 @@ func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*q
 	for i, s := range page {
 		switch s.note(counts[i].Err()); {
 		case s.odd:
-			give(broker.Part[T]{Queue: s.at, Apart: true})
+			give(maintenance.Part[T]{Queue: s.at, Apart: true})
 		case counts[i].Val() == 0:
-			give(broker.Part[T]{Queue: s.at, Found: none(s), All: true})
+			give(maintenance.Part[T]{Queue: s.at, Found: none(s), All: true})
 		default:
 			some = append(some, s)
 		}
@@ -150,10 +151,10 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 }
 
 // leave takes those out of a page that are to be asked by themselves.
-func leave[T any](page []*surveyed, give func(broker.Part[T])) []*surveyed {
+func leave[T any](page []*surveyed, give func(maintenance.Part[T])) []*surveyed {
 	return slices.DeleteFunc(page, func(s *surveyed) bool {
 		if s.odd {
-			give(broker.Part[T]{Queue: s.at, Apart: true})
+			give(maintenance.Part[T]{Queue: s.at, Apart: true})
 		}
 		return s.odd
 	})
@@ -174,8 +175,8 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 
 // SurveyQueues is [Broker.Queue] for many queues, by four round trips for each 500 of
 // them, and one more for each 1,000 batches in flight.
-func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(broker.Part[*broker.QueueInfo])) error {
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(broker.Part[*broker.QueueInfo])) error {
+func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.QueueInfo])) error {
 		keys := func(q *queue) []string {
 			return append(q.fixed[:7:7], q.aside, q.lines, q.paused, q.disabled, q.dead, q.dropped, q.last, q.flights)
 		}
@@ -222,7 +223,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(br
 					info.Running += max(taken[s][i].Val()-taken[s][i+1].Val(), 0)
 				}
 				if !s.odd {
-					give(broker.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
+					give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
 				}
 			}
 			leave(few, give)
@@ -233,8 +234,8 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(br
 
 // SurveyRecords is [Broker.Record] of one id for many queues, by two round trips for each
 // 500 of them, and some for each that may have a record.
-func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, part func(broker.Part[*broker.Record])) error {
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(broker.Part[*broker.Record])) error {
+func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, part func(maintenance.Part[*broker.Record])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.Record])) error {
 		keys := func(q *queue) []string { return []string{q.record(id), q.staged} }
 		none := func(*surveyed) *broker.Record { return nil }
 		some, _, err := there(ctx, b, page, keys, give, none)
@@ -249,8 +250,8 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 // SurveyDeadLetters is [Broker.DeadLetters] for many queues, by three round trips for each
 // 500 of them, and one more for each 2,000 letters. Queues of more than 200 letters it
 // leaves to that.
-func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(broker.Part[[]*broker.DeadLetter])) error {
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(broker.Part[[]*broker.DeadLetter])) error {
+func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.DeadLetter])) error {
 		keys := func(q *queue) []string { return []string{q.dead} }
 		some, _, err := there(ctx, b, page, keys, give, func(*surveyed) []*broker.DeadLetter { return nil })
 		if err != nil {
@@ -280,7 +281,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 				for _, entry := range entries[s].Val() {
 					letters = append(letters, readDead(entry))
 				}
-				give(broker.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
+				give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
 			}
 			leave(few, give)
 		}

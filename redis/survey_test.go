@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -90,22 +91,22 @@ func lookInto(t *testing.T, b *redis.Broker, queues []string) map[string]looked 
 		}
 	}
 	l := note("queues")
-	require.NoError(t, b.SurveyQueues(ctx, queues, func(p broker.Part[*broker.QueueInfo]) {
+	require.NoError(t, b.SurveyQueues(ctx, queues, func(p maintenance.Part[*broker.QueueInfo]) {
 		info := p.Found
 		told(l, p.Queue, info != nil && info.Queued+info.Delayed+info.Running+info.Dead > 0, p.Apart, p.Err)
 	}))
 	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {
 		l := note(string(state))
-		require.NoError(t, b.SurveyRuns(ctx, queues, state, 50, nil, func(p broker.Part[[]*broker.RunInfo]) {
+		require.NoError(t, b.SurveyRuns(ctx, queues, state, 50, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
 			told(l, p.Queue, len(p.Found) > 0, p.Apart, p.Err)
 		}))
 	}
 	l = note("records")
-	require.NoError(t, b.SurveyRecords(ctx, queues, "run-0", func(p broker.Part[*broker.Record]) {
+	require.NoError(t, b.SurveyRecords(ctx, queues, "run-0", func(p maintenance.Part[*broker.Record]) {
 		told(l, p.Queue, p.Found != nil, p.Apart, p.Err)
 	}))
 	l = note("dead letters")
-	require.NoError(t, b.SurveyDeadLetters(ctx, queues, func(p broker.Part[[]*broker.DeadLetter]) {
+	require.NoError(t, b.SurveyDeadLetters(ctx, queues, func(p maintenance.Part[[]*broker.DeadLetter]) {
 		told(l, p.Queue, len(p.Found) > 0, p.Apart, p.Err)
 	}))
 	return all
@@ -141,7 +142,7 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	for i := 1; i < n; i += 8 {
 		require.NoError(t, b.QueueTasks(t.Context(), run("dies", queues[i])))
 		_, err := s.Finish(t.Context(), broker.Outcome{
-			Run: takeAll(t, s, queues[i], 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"},
+			Run: takeAll(t, s, queues[i], 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed},
 		})
 		require.NoError(t, err)
 		inState["dead letters"][i] = true
@@ -191,7 +192,7 @@ func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
 		require.NoError(t, err)
 	}
 	found, all := map[int]int{}, map[int]bool{}
-	require.NoError(t, b.SurveyRuns(within(t, time.Minute), queues, broker.StateSucceeded, each, nil, func(p broker.Part[[]*broker.RunInfo]) {
+	require.NoError(t, b.SurveyRuns(within(t, time.Minute), queues, broker.StateSucceeded, each, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
 		require.NoError(t, p.Err)
 		found[p.Queue], all[p.Queue] = len(p.Found), p.All
 	}))

@@ -9,10 +9,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // ended gives records of runs of a server's queues that have ended.
-func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(broker.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	if len(page) == 0 {
 		return nil
 	}
@@ -50,10 +51,10 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(brok
 	for _, s := range page {
 		switch {
 		case s.odd:
-			give(broker.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true})
+			give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true})
 		default:
 			all := len(e.found[s]) <= r.max && int(s.sizes[0]) < e.last
-			give(broker.Part[[]*broker.RunInfo]{Queue: s.at, Found: e.found[s][:min(len(e.found[s]), r.max)], All: all})
+			give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: e.found[s][:min(len(e.found[s]), r.max)], All: all})
 		}
 	}
 	return nil

@@ -10,13 +10,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // SurveyRuns is [Broker.Runs] for many queues, by up to six round trips for each 500 of
 // them, and one more for each 2,000 runs. Queues of more than 200 runs in the state it
 // leaves to that. Those that have ended it finds for all queues of a server in
 // one look through its keys, up to 200,000 of them.
-func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(broker.Part[[]*broker.RunInfo])) error {
+func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(maintenance.Part[[]*broker.RunInfo])) error {
 	if want == nil {
 		want = func(*broker.RunInfo) bool { return true }
 	}
@@ -24,13 +25,13 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	switch state {
 	case broker.StateQueued, broker.StateDelayed, broker.StateRunning:
 	case broker.StateSucceeded, broker.StateFailed:
-		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give func(broker.Part[[]*broker.RunInfo])) error {
+		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
 			return r.ended(ctx, page, give)
 		})
 	default:
 		return fmt.Errorf("list runs: unknown state %.32q", string(state))
 	}
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(broker.Part[[]*broker.RunInfo])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
 		some, now, err := there(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.staged) }, give,
 			func(*surveyed) []*broker.RunInfo { return nil })
 		if err != nil {
@@ -69,7 +70,7 @@ func (r *runsSurvey) keys(q *queue) []string {
 
 // waiting gives the runs of queues that wait. What large calls have committed and not
 // moved yet is not for a survey to move.
-func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give func(broker.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	from, to := "-inf", ms
 	if r.state == broker.StateDelayed {
@@ -158,7 +159,7 @@ func addReply(l *listing, reply goredis.Cmder) {
 }
 
 // running gives the runs of queues that sessions hold.
-func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(broker.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	staged := map[*surveyed]*goredis.IntCmd{}
 	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
 		staged[s] = pipe.Exists(ctx, s.staged)
@@ -204,7 +205,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(br
 }
 
 // batches gives the runs of queues whose batches are known.
-func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed]*goredis.StringSliceCmd, give func(broker.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed]*goredis.StringSliceCmd, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	batches, done := map[*surveyed][]*goredis.StringSliceCmd{}, map[*surveyed][]*goredis.StringCmd{}
 	err := r.b.readMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range few {
@@ -231,7 +232,7 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 }
 
 // give gives what is wanted of what was found, with the failures that records tell of.
-func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give func(broker.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	all := map[*surveyed]bool{}
 	records := map[*broker.RunInfo]*goredis.StringCmd{}
 	for _, s := range page {
@@ -258,7 +259,7 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 				info.Failure = record.Failure
 			}
 		}
-		give(broker.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[s], All: all[s]})
+		give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[s], All: all[s]})
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // Limits of one take.
@@ -42,7 +43,7 @@ func (r *room) fill(runs []*broker.TaskRun) {
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
-	r.aheadIO, r.aheadCPU = min(max(want.AheadIO, 0), r.io), min(max(want.AheadCPU, 0), r.cpu)
+	r.aheadIO, r.aheadCPU = min(max(want.PrefetchIO, 0), r.io), min(max(want.PrefetchCPU, 0), r.cpu)
 	runs, err := s.take(ctx, want.Queues, r)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
@@ -365,7 +366,7 @@ func (s *session) stray(h *hold) {
 	h.strays++
 	s.mu.Unlock()
 	if first {
-		s.b.damage.add(broker.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
+		s.b.damage.add(maintenance.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
 	}
 }
 

@@ -55,16 +55,16 @@ func TestAScheduleGoesOnWhoseLastTickIsLost(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			logger, text := logged()
 			b, c := open(t, shared, redis.Config{Logger: logger}), raw(t, shared)
-			e := &broker.Entry{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
-			require.NoError(t, b.PutEntry(t.Context(), e))
-			queue := func(tick time.Time) error { return b.QueueEntry(t.Context(), e, tickRun("e", tick), tick) }
+			e := &broker.Schedule{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
+			require.NoError(t, b.PutSchedule(t.Context(), e))
+			queue := func(tick time.Time) error { return b.QueueScheduleTick(t.Context(), e, tickRun("e", tick), tick) }
 			// Of three instants the last is one to come: clocks differ by a little.
 			first := time.Now()
 			require.NoError(t, queue(first.Add(-time.Second)))
 			require.NoError(t, queue(first.Add(time.Second)))
 			lose(t, c, prefix(t)+":{q}:ticks", "task e")
 
-			entries, err := b.Entries(t.Context(), "q")
+			entries, err := b.Schedules(t.Context(), "q")
 			require.NoError(t, err, "a scheduler that starts has to find it")
 			require.Len(t, entries, 1)
 			var errs []error
@@ -92,7 +92,7 @@ func TestAScheduleGoesOnWhoseLastTickIsLost(t *testing.T) {
 			lengths, err := b.QueueLength(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, 3, lengths["q"], "runs queued")
-			entries, err = b.Entries(t.Context(), "q")
+			entries, err = b.Schedules(t.Context(), "q")
 			require.NoError(t, err)
 			require.True(t, next.Equal(entries[0].Last), "Last is %v", entries[0].Last)
 			require.Equal(t, 1, strings.Count(text(), "the last claimed tick of a schedule is lost"), text())
@@ -106,15 +106,15 @@ func TestADeletedScheduleWithoutALastTickStaysGone(t *testing.T) {
 	logger, text := logged()
 	b, c := open(t, shared, redis.Config{Logger: logger}), raw(t, shared)
 	key := prefix(t) + ":{q}:ticks"
-	old := &broker.Entry{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
-	require.NoError(t, b.PutEntry(t.Context(), old))
-	changed := &broker.Entry{ID: "e", Spec: "@every 2s", Run: run("e", "q")}
-	require.NoError(t, b.PutEntry(t.Context(), changed))
+	old := &broker.Schedule{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
+	require.NoError(t, b.PutSchedule(t.Context(), old))
+	changed := &broker.Schedule{ID: "e", Spec: "@every 2s", Run: run("e", "q")}
+	require.NoError(t, b.PutSchedule(t.Context(), changed))
 	tick := time.Now().Add(time.Minute)
 	require.NoError(t, c.HDel(t.Context(), key, "task e").Err())
-	require.ErrorIs(t, b.QueueEntry(t.Context(), old, tickRun("e", tick), tick), broker.ErrNoEntry, "one that was changed")
-	require.NoError(t, b.DeleteEntry(t.Context(), "q", "e"))
-	require.ErrorIs(t, b.QueueEntry(t.Context(), changed, tickRun("e", tick), tick), broker.ErrNoEntry, "one that was deleted")
+	require.ErrorIs(t, b.QueueScheduleTick(t.Context(), old, tickRun("e", tick), tick), broker.ErrNoSchedule, "one that was changed")
+	require.NoError(t, b.DeleteSchedule(t.Context(), "q", "e"))
+	require.ErrorIs(t, b.QueueScheduleTick(t.Context(), changed, tickRun("e", tick), tick), broker.ErrNoSchedule, "one that was deleted")
 	require.Zero(t, c.Exists(t.Context(), key, prefix(t)+":{q}:entries").Val(), "keys that are left")
 	require.Empty(t, text())
 }
@@ -126,16 +126,16 @@ func TestASchedulePutAgainWhoseLastTickIsLostGoesOn(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			logger, text := logged()
 			b, c := open(t, shared, redis.Config{Logger: logger}), raw(t, shared)
-			e := &broker.Entry{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
-			require.NoError(t, b.PutEntry(t.Context(), e))
+			e := &broker.Schedule{ID: "e", Spec: "@every 1s", Run: run("e", "q")}
+			require.NoError(t, b.PutSchedule(t.Context(), e))
 			tick := e.Since.Add(time.Microsecond)
-			require.NoError(t, b.QueueEntry(t.Context(), e, tickRun("e", tick), tick))
+			require.NoError(t, b.QueueScheduleTick(t.Context(), e, tickRun("e", tick), tick))
 			lostTicks[how](t, c, prefix(t)+":{q}:ticks", "task e")
-			require.NoError(t, b.PutEntry(t.Context(), e))
+			require.NoError(t, b.PutSchedule(t.Context(), e))
 			require.True(t, e.Last.After(tick), "Last is %v", e.Last)
-			require.ErrorIs(t, b.QueueEntry(t.Context(), e, tickRun("e", tick), tick), broker.ErrDuplicate)
+			require.ErrorIs(t, b.QueueScheduleTick(t.Context(), e, tickRun("e", tick), tick), broker.ErrDuplicate)
 			tick = time.Now().Add(time.Minute)
-			require.NoError(t, b.QueueEntry(t.Context(), e, tickRun("e", tick), tick))
+			require.NoError(t, b.QueueScheduleTick(t.Context(), e, tickRun("e", tick), tick))
 			require.Equal(t, 1, strings.Count(text(), "the last claimed tick of a schedule is lost"), text())
 		})
 	}

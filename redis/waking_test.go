@@ -40,7 +40,7 @@ func TestCloseEndsBlockedCalls(t *testing.T) {
 	}
 	require.Less(t, time.Since(start), time.Second)
 	require.ErrorIs(t, b.QueueTasks(t.Context(), run("late", "q")), broker.ErrClosed)
-	_, err = b.Join(t.Context(), time.Second)
+	_, err = b.OpenSession(t.Context(), time.Second)
 	require.ErrorIs(t, err, broker.ErrClosed)
 	require.NoError(t, b.Close(), "closing again")
 }

@@ -123,7 +123,7 @@ func (f *wireFailure) failure() *broker.Failure {
 	if f == nil {
 		return nil
 	}
-	return &broker.Failure{Kind: f.Kind, Message: f.Message, Stack: f.Stack}
+	return &broker.Failure{Kind: broker.FailureKind(f.Kind), Message: f.Message, Stack: f.Stack}
 }
 
 // unhex returns nil for nothing.
@@ -235,7 +235,7 @@ func TestWireRefused(t *testing.T) {
 			dead, err := b.DeadLetters(t.Context(), "q", 10)
 			require.NoError(t, err)
 			require.Len(t, dead, 1)
-			require.Equal(t, "schema", dead[0].Failure.Kind)
+			require.Equal(t, broker.FailureSchema, dead[0].Failure.Kind)
 			require.True(t, strings.HasSuffix(elementsAt(t, c, prefix(t)+":{q}:dead")[0], bad), "its bytes are kept")
 		})
 }
@@ -243,7 +243,7 @@ func TestWireRefused(t *testing.T) {
 // takeOne queues a run and takes it.
 func takeOne(t *testing.T, b *redis.Broker, r *broker.TaskRun) (broker.Session, *broker.TaskRun) {
 	t.Helper()
-	s, err := b.Join(t.Context(), time.Minute)
+	s, err := b.OpenSession(t.Context(), time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, b.QueueTasks(t.Context(), r))
 	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{r.Queue}, IO: 1, CPU: 1})
@@ -255,10 +255,10 @@ func takeOne(t *testing.T, b *redis.Broker, r *broker.TaskRun) (broker.Session, 
 // finish ends what takeOne took.
 func finish(t *testing.T, s broker.Session, o broker.Outcome) {
 	t.Helper()
-	fenced, err := s.Finish(t.Context(), o)
+	done, err := s.Finish(t.Context(), o)
 	require.NoError(t, err)
-	require.Empty(t, fenced)
-	require.NoError(t, s.Leave(t.Context()))
+	require.Empty(t, done.Fenced)
+	require.NoError(t, s.Close(t.Context()))
 }
 
 func TestWireRecords(t *testing.T) {
@@ -286,7 +286,7 @@ func TestWireRecords(t *testing.T) {
 				s, _ := takeOne(t, b, r)
 				require.Eventually(t, func() bool { return stored()[0] == 'r' }, 5*time.Second, 2*time.Millisecond)
 				requireBytes(t, &v.Hex, stored())
-				require.NoError(t, s.Leave(t.Context()))
+				require.NoError(t, s.Close(t.Context()))
 			case v.Record.State == broker.StateDelayed, v.Record.State == broker.StateQueued && outcome.Failure == nil:
 				require.NoError(t, b.QueueTasks(t.Context(), r))
 				requireBytes(t, &v.Hex, stored())
@@ -377,16 +377,16 @@ func TestWireIsDocumented(t *testing.T) {
 	later.Delay = time.Hour
 	require.NoError(t, b.QueueTick(t.Context(), later, time.Now()))
 	note()
-	s, err := b.Join(t.Context(), time.Minute)
+	s, err := b.OpenSession(t.Context(), time.Minute)
 	require.NoError(t, err)
 	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 3, CPU: 3})
 	require.NoError(t, err)
 	for _, r := range got[:2] {
-		_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 		require.NoError(t, err)
 	}
 	note()
-	require.NoError(t, s.Leave(t.Context()))
+	require.NoError(t, s.Close(t.Context()))
 	require.Greater(t, len(kinds), 15, "%v", kinds)
 	for kind := range kinds {
 		require.True(t, strings.Contains(string(text), "`"+kind), "the key %s is missing", kind)

@@ -90,14 +90,14 @@ type stuck struct {
 
 type stuckSession struct{ broker.Session }
 
-func (b stuck) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := b.Leaser.Join(ctx, lease)
+func (b stuck) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := b.Leaser.OpenSession(ctx, lease)
 	return stuckSession{s}, err
 }
 
-func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) (broker.Finished, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return broker.Finished{}, ctx.Err()
 }
 
 // TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver: that waits while the

@@ -94,7 +94,7 @@ func TestSchedulesMadeAtRunTimeAreListed(t *testing.T) {
 	_, err = tasks.ScheduleRecorderMail(f.ctx, "@every 10m", "", "ada", taskrt.ID("often"), taskrt.OnQueue("slow"))
 	require.NoError(t, err)
 	// One of a task that the program has no more, and of a rule that it cannot read.
-	require.NoError(t, f.broker.(broker.Timetable).PutEntry(f.ctx, &broker.Entry{
+	require.NoError(t, f.broker.(broker.ScheduleStore).PutSchedule(f.ctx, &broker.Schedule{
 		ID: "odd", Spec: "at \x1b[2Jdawn", Run: &broker.TaskRun{ID: "odd", Task: "gone", Queue: "default", QueuedAt: time.Now()},
 	}))
 	out := f.says("list")

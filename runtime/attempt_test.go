@@ -87,12 +87,12 @@ func TestTheLongestWaitIsACentury(t *testing.T) {
 	const century = 100 * 365 * 24 * time.Hour
 	for name, test := range map[string]struct {
 		err   error
-		retry func(*taskrt.Run, error) time.Duration
+		retry func(*taskrt.Run, error) (time.Duration, bool)
 	}{
 		"asked for by the task": {err: taskrt.RetryAfter(math.MaxInt64, errors.New("later"))},
 		"asked for by the application": {
 			err:   errors.New("later"),
-			retry: func(*taskrt.Run, error) time.Duration { return math.MaxInt64 },
+			retry: func(*taskrt.Run, error) (time.Duration, bool) { return math.MaxInt64, true },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

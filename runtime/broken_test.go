@@ -99,9 +99,9 @@ func TestAGoexitOfTheApplicationLosesNoOutcome(t *testing.T) {
 					}
 				}}
 				if test.retry {
-					cfg.Retry = func(*taskrt.Run, error) time.Duration {
+					cfg.Retry = func(*taskrt.Run, error) (time.Duration, bool) {
 						goruntime.Goexit()
-						return 0
+						return 0, true
 					}
 				}
 				b := newMemory(t)

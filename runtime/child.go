@@ -166,7 +166,7 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 		return respond(ctx, nil, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}
 	deadline, _ := ctx.Deadline()
-	client := NewClient(relay.NewBroker(parent), ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
+	client := newClient(relay.NewBroker(parent), broker.AllPolicies, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
 	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
 	x.secrets = task.secretsOf(run.Payload)
 	progress := relay.NewProgress(ctx, parent, x.progress.Load)

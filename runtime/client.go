@@ -45,7 +45,7 @@ type DuplicateError = broker.DuplicateError
 // ClientConfig tunes a client; its zero value works.
 type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters
-	// are refused with ErrPayloadTooLarge. Defaults to 1 MiB. What one call queues
+	// are refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB. What one call queues
 	// is at most broker.MaxRuns, 100,000 runs, and broker.MaxBatch, 64 MiB, together.
 	MaxPayload int
 	// Middleware wraps the queueing of runs, the first outermost. A consumer's
@@ -66,22 +66,64 @@ const defaultMaxPayload = 1 << 20
 
 // Client queues runs. It may be used concurrently.
 type Client struct {
-	broker     broker.Broker
-	policed    bool // it keeps policies
+	broker     queuer
+	policies   broker.Policy // that it keeps
 	maxPayload int
 	middleware []QueueMiddleware
+	invalid    error // of its config
 	closed     atomic.Bool
 	spare      sync.Pool // of *broker.TaskRun
 	slabs      sync.Pool // of *slab
 }
 
-// NewClient returns a client that queues on b.
+// queuer is what a client needs of a broker. It finds more by assertion, one method
+// or few at a time: the parent of a child process can be asked for some of what a
+// broker does.
+type queuer interface {
+	QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error
+}
+
+// recorder is a [queuer] that knows what became of runs.
+type recorder interface {
+	Record(ctx context.Context, queue, id string) (*broker.Record, error)
+	WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error)
+}
+
+// groupQueuer is a [queuer] that queues groups.
+type groupQueuer interface {
+	QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error
+}
+
+// scheduleKeeper is a [queuer] that keeps schedules made at run time.
+type scheduleKeeper interface {
+	PutSchedule(ctx context.Context, schedule *broker.Schedule) error
+	DeleteSchedule(ctx context.Context, queue, id string) error
+	Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error)
+}
+
+// NewClient returns a client that queues on b. If cfg is invalid each call through the
+// client returns an error that says so.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
-	if cfg.MaxPayload <= 0 {
-		cfg.MaxPayload = defaultMaxPayload
+	return newClient(b, policiesOf(b), cfg)
+}
+
+func newClient(b queuer, policies broker.Policy, cfg ClientConfig) *Client {
+	c := &Client{broker: b, policies: policies, maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
+	if c.maxPayload == 0 {
+		c.maxPayload = defaultMaxPayload
 	}
-	p, ok := b.(broker.Policies)
-	return &Client{broker: b, policed: ok && p.Policed(), maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
+	if c.maxPayload < 0 {
+		c.invalid = fmt.Errorf("the client's config: field MaxPayload is %d, it cannot be negative", c.maxPayload)
+	}
+	return c
+}
+
+// usable returns why calls through the client fail, nil if they do not.
+func (c *Client) usable() error {
+	if c.closed.Load() {
+		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	}
+	return c.invalid
 }
 
 // Close makes later calls through the client fail. The broker stays open: it
@@ -133,9 +175,7 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		return notQueued(c, d, run, err)
 	}
 	handle := newHandle(c, d, run)
-	if len(opts) == 0 {
-		c.reuse(ctx, run)
-	}
+	c.reuse(ctx, run)
 	return handle, nil
 }
 
@@ -171,12 +211,12 @@ func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
 	}
 }
 
-// mine reports whether nobody has a run any more that was queued. A plan, a
-// middleware and an option of the application's own may still have it, or have
-// given it memory; a broker has not, by its contract, but of one of three methods
-// that somebody wrote in a minute that is not relied upon.
+// mine reports whether nobody has a run any more that was queued. A plan and a
+// middleware may still have it, or have given it memory; a broker has not, by its
+// contract, but of one of three methods that somebody wrote in a minute that is not
+// relied upon.
 func (c *Client) mine(ctx context.Context) bool {
-	return c.policed && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
+	return c.policies == broker.AllPolicies && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
 }
 
 // slab is the runs of a batch.
@@ -244,7 +284,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		if err == nil {
 			made[i].ID, made[i].Schema = ids[i*ulid.Size:(i+1)*ulid.Size], schema
 			made[i].Payload = payload[from:len(payload):len(payload)]
-			d.police(&params[i], &made[i])
+			d.applyPolicies(&params[i], &made[i])
 			err = c.fill(&made[i], &d.Spec, now, parent, opts)
 		}
 		if err == nil && len(payload) > broker.MaxBatch {
@@ -264,9 +304,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	if err != nil {
 		return nil, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, err)
 	}
-	if len(opts) == 0 {
-		c.reuseSlab(ctx, slab)
-	}
+	c.reuseSlab(ctx, slab)
 	return handles, nil
 }
 
@@ -294,8 +332,8 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 
 // check refuses runs that cannot be queued by way of this client.
 func (c *Client) check(runs []*broker.TaskRun) error {
-	if c.closed.Load() {
-		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+	if err := c.usable(); err != nil {
+		return err
 	}
 	for _, run := range runs {
 		if err := refuseSkipFailed(run); err != nil {
@@ -305,15 +343,16 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	if err := broker.CheckBatch(runs); err != nil {
 		return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
 	}
-	if c.policed {
+	if c.policies == broker.AllPolicies {
 		return nil
 	}
 	for _, run := range runs {
-		if err := refusePolicies(run); err != nil {
+		if err := refusePolicies(run, c.policies); err != nil {
 			return err
 		}
 		// Without leases the consumer itself queues what follows.
-		if _, leased := c.broker.(broker.Leaser); leased && len(run.Links.OrZero().Then) > 0 {
+		_, leased := c.broker.(broker.Leaser)
+		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
 			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
 				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 		}
@@ -381,7 +420,7 @@ func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.T
 	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
 		return d.Spec.encodeError(err)
 	}
-	d.police(p, run)
+	d.applyPolicies(p, run)
 	parent, _ := CurrentRun(ctx)
 	return c.fill(run, &d.Spec, time.Now(), parent, opts)
 }
@@ -389,7 +428,7 @@ func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.T
 // newRun makes a run of a task whose parameters are encoded.
 func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
 	run := &broker.TaskRun{Payload: payload}
-	if err := t.police(run); err != nil {
+	if err := t.applyPolicies(run); err != nil {
 		return nil, err
 	}
 	parent, _ := CurrentRun(ctx)
@@ -398,6 +437,9 @@ func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []Que
 
 // fill makes a run with a payload and policies complete.
 func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
+	if c.invalid != nil {
+		return c.invalid
+	}
 	if err := c.checkPayload(run.Payload); err != nil {
 		return err
 	}
@@ -409,7 +451,7 @@ func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Ru
 		if opt == nil {
 			return fmt.Errorf("option %d is nil", i+1)
 		}
-		if err := opt(run); err != nil {
+		if err := opt.apply(run); err != nil {
 			return err
 		}
 	}

@@ -114,6 +114,7 @@ func TestRefusedEnqueues(t *testing.T) {
 		want string
 	}{
 		{"payload too large", small, strings.Repeat("x", 200), nil, taskrt.ErrPayloadTooLarge, "at most 100 are allowed"},
+		{"negative limit", taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{MaxPayload: -1})), "x", nil, nil, "field MaxPayload is -1, it cannot be negative"},
 		{"closed client", taskrt.WithClient(ctx, closed), "x", nil, broker.ErrClosed, "the client is closed"},
 		{"empty id", ctx, "x", []taskrt.QueueOption{taskrt.ID("")}, nil, "the id is empty"},
 		{"hostile id", ctx, "x", []taskrt.QueueOption{taskrt.ID("a\x00b")}, nil, "not printable ASCII"},
@@ -256,23 +257,24 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	require.Equal(t, taskrt.State("queued"), status.State)
 }
 
-// TestARunThatAnOptionKeepsIsItsOwn: options of the application see the run that
-// the client would use again.
-func TestARunThatAnOptionKeepsIsItsOwn(t *testing.T) {
+// TestOptionsAreThoseOfOneCall: the client uses the memory of a run again.
+func TestOptionsAreThoseOfOneCall(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(t.Context(), b)
-	payload := []byte("\x81\xa4note\xa3own") // the application's memory
-	var kept *broker.TaskRun
-	own := func(run *broker.TaskRun) error {
-		run.Payload, kept = payload, run
-		return nil
-	}
-	handle, err := tasks.QueueRecorderRecord(ctx, "x", own)
-	require.NoError(t, err)
 	for range 10 {
-		_, err = tasks.QueueRecorderRecord(ctx, "another")
+		first, err := tasks.QueueRecorderRecord(ctx, "first", taskrt.Header("trace", "4bf9"), taskrt.WithPriority(taskrt.High), taskrt.Keep(time.Hour))
 		require.NoError(t, err)
+		second, err := tasks.QueueRecorderRecord(ctx, "second")
+		require.NoError(t, err)
+		runs, err := b.GetTaskRuns(ctx, []string{"default"}, 10)
+		require.NoError(t, err)
+		require.Len(t, runs, 2)
+		require.Equal(t, first.ID, runs[0].ID)
+		require.Equal(t, map[string]string{"trace": "4bf9"}, runs[0].Headers)
+		require.Equal(t, second.ID, runs[1].ID)
+		require.Equal(t, broker.TaskRun{
+			ID: second.ID, Task: "recorder_record", Queue: "default", QueuedAt: runs[1].QueuedAt, Schema: runs[0].Schema,
+			Payload: []byte("\x81\xa4note\xa6second"), Deliveries: 1, Receipt: runs[1].Receipt,
+		}, *runs[1])
 	}
-	require.Equal(t, "\x81\xa4note\xa3own", string(payload))
-	require.Equal(t, handle.ID, kept.ID)
 }

@@ -73,11 +73,11 @@ type ConsumerConfig struct {
 	// Middleware wraps every run, the first outermost.
 	Middleware []Middleware
 	// Retry, if set, decides after a failed attempt instead of the tasks' own
-	// retry policies: how long to wait before the next attempt, or, if it is
-	// negative, that there is none. What a task returned as Permanent or with
-	// RetryAfter, a crash of its process and a panic of Retry are not asked about.
-	// It may be called concurrently. Defaults to the tasks' policies.
-	Retry func(run *Run, err error) time.Duration
+	// retry policies. It returns how long to wait before the next attempt, and
+	// false if there is to be none. It is not called if the task returned an error
+	// of Permanent or RetryAfter, or if the process crashed; if it panics the task's
+	// policy decides. It may be called concurrently. Defaults to the tasks' policies.
+	Retry func(run *Run, err error) (wait time.Duration, ok bool)
 	// OnEvent, if set, is told when runs start and end here. It is called on the
 	// goroutine of the run, so it should be quick, and concurrently. Of runs that
 	// were to follow others, and were left out as duplicates, it is told on another.
@@ -150,7 +150,7 @@ type Consumer struct {
 	client  *Client
 	worker  *worker.Worker
 	logger  *slog.Logger
-	events  eventQueue
+	skipped skipEvents
 	running atomic.Bool
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
@@ -247,7 +247,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, logger: c.logger, bounded: true}})
 	stopWatching()
 	loops.Wait()
-	c.awaitEvents()
+	c.drainSkipEvents()
 	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

@@ -182,8 +182,8 @@ type unreliableSession struct {
 	b *unreliable
 }
 
-func (u *unreliable) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := u.Leaser.Join(ctx, lease)
+func (u *unreliable) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := u.Leaser.OpenSession(ctx, lease)
 	return &unreliableSession{s, u}, err
 }
 
@@ -303,7 +303,7 @@ func TestUndecodableParametersFailForGood(t *testing.T) {
 			record, err := b.WaitRecord(ctx, "default", id)
 			require.NoError(t, err)
 			require.Equal(t, broker.StateFailed, record.State, id)
-			require.Equal(t, "schema", record.Failure.Kind, id)
+			require.Equal(t, broker.FailureSchema, record.Failure.Kind, id)
 			require.Contains(t, record.Failure.Message, "decode parameters of task echo: ", id)
 			require.Equal(t, 1, record.Attempt, id)
 		}

@@ -132,20 +132,20 @@ type mute struct {
 
 type muteSession struct {
 	broker.Session
-	broker.Attender
+	broker.Heartbeater
 	heard atomic.Int64
 }
 
-func (m mute) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := m.Leaser.Join(ctx, lease)
-	return &muteSession{Session: s, Attender: s.(broker.Attender)}, err
+func (m mute) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := m.Leaser.OpenSession(ctx, lease)
+	return &muteSession{Session: s, Heartbeater: s.(broker.Heartbeater)}, err
 }
 
-func (s *muteSession) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+func (s *muteSession) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
 	if s.heard.Add(1) == 1 {
 		return nil, errors.New("pardon?")
 	}
-	return s.Attender.Attend(ctx, report)
+	return s.Heartbeater.Heartbeat(ctx, report)
 }
 
 // TestTheLastRunMayHaveKilledItsConsumers: of those nobody has told how it ended.
@@ -156,7 +156,7 @@ func TestTheLastRunMayHaveKilledItsConsumers(t *testing.T) {
 		handle, err := tasks.QueueRecorderRecord(ctx, "die", taskrt.Keep(time.Hour))
 		require.NoError(t, err)
 		for range 3 {
-			doomed, err := b.Join(ctx, time.Second)
+			doomed, err := b.OpenSession(ctx, time.Second)
 			require.NoError(t, err)
 			runs, err := doomed.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 1})
 			require.NoError(t, err)

@@ -234,7 +234,7 @@ func TestALimitThatCannotBeIsADeadLetter(t *testing.T) {
 			require.Eventually(t, func() bool {
 				letters, err := d.b.DeadLetters(t.Context(), "default", 10)
 				require.NoError(t, err)
-				return len(letters) == 1 && letters[0].Failure.Kind == "schema" && letters[0].Failure.Message != ""
+				return len(letters) == 1 && letters[0].Failure.Kind == broker.FailureSchema && letters[0].Failure.Message != ""
 			}, 10*time.Second, 10*time.Millisecond, "it is a dead letter")
 			require.Eventually(t, func() bool {
 				return strings.Contains(d.log.String(), "run is a dead letter") && strings.Contains(d.log.String(), bad.ID)

@@ -63,7 +63,7 @@ func (c *Consumer) notifyEnd(o *broker.Outcome, run *Run, took time.Duration) {
 		}
 	}
 	if f := o.Failure; f != nil {
-		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: FailureKind(f.Kind), Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
+		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: f.Kind, Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
 	c.notify(e)
 }
@@ -78,17 +78,19 @@ func (c *Consumer) notify(e Event) {
 	c.cfg.OnEvent(e)
 }
 
-// ask calls Retry, false if there is none. If Retry panics, the task's own policy decides.
-func (c *Consumer) ask(x *execution, err error) (wait time.Duration, ok bool) {
+// ask calls Retry. It returns asked as false if there is no Retry, or if that panics: then
+// the task's own policy decides.
+func (c *Consumer) ask(x *execution, err error) (wait time.Duration, again, asked bool) {
 	if c.cfg.Retry == nil {
-		return 0, false
+		return 0, false, false
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
 			c.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
-			ok = false
+			asked = false
 		}
 	}()
-	return c.cfg.Retry(&x.info, err), true
+	wait, again = c.cfg.Retry(&x.info, err)
+	return wait, again, true
 }

@@ -86,7 +86,7 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.executor.worker.Bury(x.stored, broker.Failure{Kind: string(Failed), Message: errDecisionGoexit.Error()})
+			o = x.executor.worker.Bury(x.stored, broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
 		x.Finish(o)
@@ -139,14 +139,14 @@ func (c *Consumer) wrap(handler Handler) Handler {
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.stored
 	memory := x.executor.cfg.Codec.memory(run.Payload)
-	if run.Links != nil && run.Links.Gathers.Group != "" {
+	if run.Links != nil && run.Links.Awaits.ID != "" {
 		payload, err := x.executor.gather(ctx, run)
 		if err != nil {
 			return nil, err
 		}
 		gathered := *run // the stored one keeps its own
 		gathered.Payload = payload
-		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGathered bounds it
+		memory = max(memory, codec.MemoryFactor*len(payload)) // broker.MaxGroupResults bounds it
 		run = &gathered
 		x.secrets = x.task.secretsOf(payload)
 	}
@@ -190,7 +190,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 		return worker.LeaveToOthers(run, otherVersionWait(now.Sub(run.QueuedAt))), true
 	}
 	if err := e.cfg.Codec.checkSize(run, e.cfg.MaxResult); err != nil {
-		return e.worker.Bury(run, broker.Failure{Kind: string(Schema), Message: err.Error()}), true
+		return e.worker.Bury(run, broker.Failure{Kind: Schema, Message: err.Error()}), true
 	}
 	if err := e.tasks.follow(run); err != nil {
 		return e.refuseFollowUps(run, now, err), true
@@ -200,7 +200,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 		run.Kind = CPU
 		return worker.GiveBack(run, 0), true
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
-		failure := broker.Failure{Kind: string(Expired), Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
+		failure := broker.Failure{Kind: Expired, Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		e.worker.LogFailure(slog.LevelWarn, "run dropped", run, failure)
 		return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 	}
@@ -211,7 +211,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 func (e *executor) refuseFollowUps(run *broker.TaskRun, now time.Time, err error) broker.Outcome {
 	age := now.Sub(run.QueuedAt)
 	if !errors.Is(err, errUnknownFollowUp) && age >= maxOtherVersionAge {
-		return e.worker.Bury(run, broker.Failure{Kind: string(Schema), Message: text.Truncate(err.Error(), maxMessage)})
+		return e.worker.Bury(run, broker.Failure{Kind: Schema, Message: text.Truncate(err.Error(), maxMessage)})
 	}
 	e.worker.LogSampled(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", err)
 	return worker.LeaveToOthers(run, otherVersionWait(age))
@@ -279,7 +279,7 @@ func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool
 		return x.ReturnInterrupted(), true
 	case errors.Is(cause, ErrCancelled):
 		failure := failureOf(x, x.secrets, err)
-		failure.Kind = string(Cancelled)
+		failure.Kind = Cancelled
 		if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
 			failure.Message = onRequest
 		}
@@ -295,7 +295,7 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 	task := x.task
 	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
-	if failure.Kind == string(Schema) && run.Schema != 0 && run.Schema != task.spec.schema() && age < maxOtherVersionAge {
+	if failure.Kind == Schema && run.Schema != 0 && run.Schema != task.spec.schema() && age < maxOtherVersionAge {
 		// While versions are deployed side by side another consumer can read it.
 		c.worker.LogSampled(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
 		return worker.LeaveToOthers(run, otherVersionWait(age))
@@ -314,7 +314,7 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 		return worker.LeaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration
-	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == string(Crashed) {
+	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == Crashed {
 		// The delivery is spent, not the attempt.
 		crashes := x.Crashes()
 		if crashes >= c.cfg.MaxCrashes {
@@ -341,8 +341,8 @@ func (c *Consumer) again(x *execution, task *Task, run *broker.TaskRun, err erro
 		return 0, false
 	}
 	if after == 0 {
-		if wait, asked := c.ask(x, err); asked {
-			return max(wait, 1), wait >= 0
+		if wait, again, asked := c.ask(x, err); asked {
+			return max(wait, 1), again
 		}
 	}
 	if run.Attempt >= task.spec.Retry.Attempts {
@@ -369,7 +369,7 @@ func verdict(err error) (permanent bool, after time.Duration) {
 // failureOf describes an error for the run's record, bounded in size, the run's
 // secrets hidden.
 func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failure {
-	f := broker.Failure{Kind: string(Failed), Message: err.Error()}
+	f := broker.Failure{Kind: Failed, Message: err.Error()}
 	var (
 		child  *childError
 		exit   *subprocess.ExitError
@@ -383,13 +383,13 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 	case errors.As(err, &exit):
 		f.Kind, f.Stack = exitKind(exit), exit.Detail()
 	case errors.As(err, &schema):
-		f.Kind = string(Schema)
+		f.Kind = Schema
 	case errors.As(err, &caught):
 		f.Stack = string(caught.stack)
 	case errors.As(err, &broken):
 		f.Stack = string(broken.stack)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		f.Kind = string(Timeout)
+		f.Kind = Timeout
 	}
 	secrets.get().hideFailure(&f)
 	f.Message, f.Stack = text.Truncate(f.Message, maxMessage), text.Truncate(f.Stack, maxStack)
@@ -398,14 +398,9 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 
 // exitKind maps how a child process ended to how its run failed. A process
 // whose answers cannot be understood is as good as crashed.
-func exitKind(exit *subprocess.ExitError) string {
-	switch exit.Kind {
-	case subprocess.Timeout:
-		return string(Timeout)
-	case subprocess.Cancelled:
-		return string(Cancelled)
-	case subprocess.OOM:
-		return string(OOM)
+func exitKind(exit *subprocess.ExitError) FailureKind {
+	if exit.Kind == subprocess.Protocol {
+		return Crashed
 	}
-	return string(Crashed)
+	return exit.Kind
 }

@@ -240,7 +240,7 @@ func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
 		again = append(again, letter.Run.ID)
 	}
 	t.Logf("%d kills, %d runs were started again, %d are dead letters", len(killed), repeats, len(again))
-	n, err := f.broker.(broker.Controls).Redo(f.ctx, "default", broker.RedoRetry, again...)
+	n, err := f.broker.(broker.Controls).RequeueDead(f.ctx, "default", again...)
 	require.NoError(t, err)
 	require.Len(t, again, n)
 	f.drained(runs, 20*time.Second)

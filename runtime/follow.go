@@ -32,9 +32,9 @@ const (
 
 func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	if h.after == nil || !h.keep {
-		return h.record(ctx, broker.Records.WaitRecord)
+		return h.record(ctx, recorder.WaitRecord)
 	}
-	record, err := h.record(ctx, broker.Records.Record)
+	record, err := h.record(ctx, recorder.Record)
 	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record) {
 		var before *broker.Record
 		if before, err = h.after.ended(ctx); err != nil || before.State != broker.StateSucceeded {
@@ -45,7 +45,7 @@ func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	if err != nil || record.State.Ended() {
 		return record, err
 	}
-	return h.record(ctx, broker.Records.WaitRecord)
+	return h.record(ctx, recorder.WaitRecord)
 }
 
 // isOwn reports whether a record with the id of a run that follows another is
@@ -60,7 +60,7 @@ func (h *Handle[R]) isOwn(record *broker.Record) bool {
 func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
 	began := time.Now()
 	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
-		record, err := h.record(ctx, broker.Records.Record)
+		record, err := h.record(ctx, recorder.Record)
 		waited := time.Since(began)
 		switch {
 		case err == nil && h.isOwn(record):
@@ -79,9 +79,9 @@ func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broke
 	}
 }
 
-// leftOut is the error of who asks for a run that was to follow another and was
-// left out; nil for any other record.
-func leftOut(record *broker.Record) error {
+// skippedError is the error of a run that was to follow another and was
+// skipped as a duplicate; nil for any other record.
+func skippedError(record *broker.Record) error {
 	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
 		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,
 			&DuplicateError{Runs: []broker.Duplicate{{ID: f.Message}}})

@@ -74,9 +74,9 @@ func sumNamed(title string) func(context.Context) (*taskrt.Handle[string], error
 	return func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, title) }
 }
 
-// TestALeftOutRunIsToldOfAside has the application end the goroutine on which it is
+// TestASkippedRunIsReportedAside has the application end the goroutine on which it is
 // told, and then not return: what else is executed goes on.
-func TestALeftOutRunIsToldOfAside(t *testing.T) {
+func TestASkippedRunIsReportedAside(t *testing.T) {
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		told := make(chan string, 2)
 		release := make(chan struct{})
@@ -109,9 +109,9 @@ func TestALeftOutRunIsToldOfAside(t *testing.T) {
 	})
 }
 
-// TestWhoeverHoldsARunThatWasLeftOutLearnsIt has what follows be in the way of a
+// TestWhoeverHoldsASkippedRunLearnsIt has what follows be in the way of a
 // live run, by its key and by its id, in its own queue and in another.
-func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
+func TestWhoeverHoldsASkippedRunLearnsIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		var h heard
 		consume(t, b, h.config(), tasks.Tasks(new(journal).recorder(nil)))
@@ -130,7 +130,7 @@ func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
 			return sum, err
 		}, once("a", taskrt.Keep(time.Hour)))
 		require.NoError(t, err)
-		requireLeftOut := func(id, by string, wait func(context.Context) error, status func(context.Context) (taskrt.Status, error)) {
+		requireSkipped := func(id, by string, wait func(context.Context) error, status func(context.Context) (taskrt.Status, error)) {
 			t.Helper()
 			waitErr := wait(ctx)
 			_, statusErr := status(ctx)
@@ -142,11 +142,11 @@ func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
 				require.ErrorContains(t, err, "run "+id+" was left out when run ")
 			}
 		}
-		requireLeftOut(left.ID, byKey.ID, wait(left), left.Status)
+		requireSkipped(left.ID, byKey.ID, wait(left), left.Status)
 
 		same, err := taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("kept"))
 		require.NoError(t, err)
-		requireLeftOut("kept", "kept", wait(same), same.Status)
+		requireSkipped("kept", "kept", wait(same), same.Status)
 		status, err := kept.Status(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, "delayed", status.State, "the run in its way")
@@ -155,7 +155,7 @@ func TestWhoeverHoldsARunThatWasLeftOutLearnsIt(t *testing.T) {
 			return taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("unkept"))
 		}, tasks.QueueHalf)
 		require.NoError(t, err)
-		requireLeftOut("unkept", "unkept", wait(after), after.Status)
+		requireSkipped("unkept", "unkept", wait(after), after.Status)
 
 		unheard, err := taskrt.Then(ctx, sumNamed("a"), once("a"), taskrt.Header("trace", "x"))
 		require.NoError(t, err)
@@ -272,12 +272,16 @@ func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
 		defer cancel()
+		expire := func(next taskrt.QueueHandler) taskrt.QueueHandler {
+			return func(ctx context.Context, runs ...*broker.TaskRun) error {
+				runs[len(runs)-1].Expire = time.Second // the gathering one
+				return next(ctx, runs...)
+			}
+		}
+		ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{expire}}))
 		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
 			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}}, taskrt.Delay(2*time.Second))
-		}, sums, func(run *broker.TaskRun) error {
-			run.Expire = time.Second
-			return nil
-		})
+		}, sums)
 		require.NoError(t, err)
 		text, err := total.Wait(ctx)
 		require.NoError(t, err)
@@ -360,12 +364,12 @@ type slowSession struct {
 	s *slow
 }
 
-func (s *slow) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	session, err := s.Leaser.Join(ctx, lease)
+func (s *slow) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	session, err := s.Leaser.OpenSession(ctx, lease)
 	return slowSession{session, s}, err
 }
 
-func (s slowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s slowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	size := 0
 	for _, o := range outcomes {
 		size += len(o.Result)

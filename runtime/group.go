@@ -26,7 +26,7 @@ import (
 // gathers them in the step that records the last one's end. If a member failed
 // for good, or was cancelled or expired, it then fails too, without being
 // executed; with the option [SkipFailed] it gets the results of the others, which
-// may be none. It fails too when the results are more than [broker.MaxGathered],
+// may be none. It fails too when the results are more than [broker.MaxGroupResults],
 // 64 MiB, together. A member that is queued again as a dead letter (dead retry) and
 // then succeeds counts as that, so that the gathering run can be queued again too,
 // for seven days. Until then it holds its own [ID] and its key of //task:unique,
@@ -56,10 +56,10 @@ func Group[A, B any](ctx context.Context,
 // SkipFailed makes the run that gathers a [Group] run when members failed, with
 // the results of those that succeeded. It is an error for any other run.
 func SkipFailed() QueueOption {
-	return func(run *broker.TaskRun) error {
-		run.EnsureLinks().Gathers.Partial = true
+	return option(func(run *broker.TaskRun) error {
+		run.EnsureLinks().Awaits.Partial = true
 		return nil
-	}
+	})
 }
 
 // refuseSkipFailed is for runs that gather no group, and for what follows them.
@@ -67,7 +67,7 @@ func refuseSkipFailed(run *broker.TaskRun) error {
 	if run.Links == nil {
 		return nil
 	}
-	if gathers := run.Links.Gathers; gathers.Partial && gathers.Group == "" {
+	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
 		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
 	}
 	for _, c := range run.Links.Then {
@@ -128,8 +128,8 @@ func group[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	gathers := &after.Run.EnsureLinks().Gathers
-	gathers.Group, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
+	gathers := &after.Run.EnsureLinks().Awaits
+	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
 	return gathering(handle, c.submit(ctx, step{then: after.Run, runs: runs}))
 }
 
@@ -221,13 +221,13 @@ func (c *Consumer) gather(ctx context.Context, run *broker.TaskRun) ([]byte, err
 	if !ok {
 		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
 	}
-	group := run.Links.Gathers
+	group := run.Links.Awaits
 	members, err := groups.Members(ctx, group)
 	if errors.Is(err, ErrNoRecord) || errors.Is(err, broker.ErrGroupTooLarge) {
-		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.Group, err))
+		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.ID, err))
 	}
 	if err != nil {
-		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", group.Group, err)}
+		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", group.ID, err)}
 	}
 	var results []byte
 	var failed *broker.Record
@@ -235,7 +235,7 @@ func (c *Consumer) gather(ctx context.Context, run *broker.TaskRun) ([]byte, err
 	for i, m := range members {
 		switch {
 		case m == nil:
-			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", group.Group, i))
+			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", group.ID, i))
 		case m.State == broker.StateSucceeded:
 			succeeded++
 			results = append(results, m.Result...)

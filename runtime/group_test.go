@@ -115,7 +115,7 @@ type forgetful struct {
 	asked int
 }
 
-func (f *forgetful) Members(ctx context.Context, group broker.Gather) ([]*broker.Record, error) {
+func (f *forgetful) Members(ctx context.Context, group broker.Group) ([]*broker.Record, error) {
 	if f.asked++; f.asked <= 10 {
 		return nil, errors.New("the server is down")
 	}
@@ -147,7 +147,7 @@ func TestAnOutageSpendsNoAttemptOfAGatheringRun(t *testing.T) {
 // overfull is a broker with which no group can be gathered.
 type overfull struct{ *memory.Broker }
 
-func (overfull) Members(context.Context, broker.Gather) ([]*broker.Record, error) {
+func (overfull) Members(context.Context, broker.Group) ([]*broker.Record, error) {
 	return nil, fmt.Errorf("read group g: %w", broker.ErrGroupTooLarge)
 }
 
@@ -201,7 +201,7 @@ func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 		require.NoError(t, err)
 		again := func(queue, id string) {
 			t.Helper()
-			n, err := b.Redo(ctx, queue, broker.RedoRetry, id)
+			n, err := b.RequeueDead(ctx, queue, id)
 			require.NoError(t, err)
 			require.Equal(t, 1, n, "dead letters queued again")
 		}

@@ -79,7 +79,7 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	if err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
-	if err := leftOut(record); err != nil {
+	if err := skippedError(record); err != nil {
 		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
 	}
 	if record.State != broker.StateSucceeded {
@@ -100,7 +100,7 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 }
 
 func (h *Handle[R]) status(ctx context.Context) (Status, error) {
-	record, err := h.record(ctx, broker.Records.Record)
+	record, err := h.record(ctx, recorder.Record)
 	if h.after != nil && (errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record)) {
 		var before Status
 		if before, err = h.after.Status(ctx); err != nil {
@@ -112,7 +112,7 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 		record, err = h.awaitOwn(ctx, 0)
 	}
 	if err == nil {
-		err = leftOut(record)
+		err = skippedError(record)
 	}
 	if err != nil {
 		return Status{}, err
@@ -161,7 +161,7 @@ func (h *Handle[R]) Cancel(ctx context.Context) error {
 // may be left out.
 func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	if h.after != nil {
-		if record, err := h.record(ctx, broker.Records.Record); err == nil && !h.isOwn(record) {
+		if record, err := h.record(ctx, recorder.Record); err == nil && !h.isOwn(record) {
 			return ErrNoRecord
 		}
 	}
@@ -175,11 +175,11 @@ func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	if !ok {
 		return errors.New("this broker has no broker.Controls, so it cannot cancel")
 	}
-	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: string(Cancelled), Message: onRequest})
+	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
 }
 
-func (h *Handle[R]) record(ctx context.Context, get func(broker.Records, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
-	records, ok := h.client.broker.(broker.Records)
+func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
+	records, ok := h.client.broker.(recorder)
 	if !h.keep || !ok {
 		return nil, ErrNoRecord
 	}
@@ -206,19 +206,20 @@ type Status struct {
 // not know, and a Note.
 type RunProgress = broker.Progress
 
-// FailureKind tells how a run failed.
-type FailureKind string
+// FailureKind is how a run failed.
+type FailureKind = broker.FailureKind
 
-// How a run can fail.
+// The kinds of failure.
 const (
-	Failed    FailureKind = "failed"    // the task returned an error or panicked
-	Timeout   FailureKind = "timeout"   // an attempt took longer than it may
-	Crashed   FailureKind = "crashed"   // its process ended under it
-	OOM       FailureKind = "oom"       // it went beyond its memory
-	Cancelled FailureKind = "cancelled" // someone asked for its end
-	Expired   FailureKind = "expired"   // it was not started in time
-	Schema    FailureKind = "schema"    // its parameters do not fit the task
-	Duplicate FailureKind = "duplicate" // it was to follow another, when a run with its ID or //task:unique key lived
+	Failed    = broker.FailureFailed    // the task returned an error or panicked
+	Timeout   = broker.FailureTimeout   // an attempt took longer than its time limit
+	Crashed   = broker.FailureCrashed   // the process ended while it executed the run
+	OOM       = broker.FailureOOM       // the run exceeded its memory limit
+	Cancelled = broker.FailureCancelled // a person or program cancelled the run
+	Expired   = broker.FailureExpired   // the run was not started in time
+	Schema    = broker.FailureSchema    // the parameters do not fit the task
+	Duplicate = broker.FailureDuplicate // the run followed another, and one with its ID or //task:unique key lived
+	Lost      = broker.FailureLost      // an audit found a record without a run
 )
 
 // RunError is how a run ended that did not succeed.
@@ -248,7 +249,7 @@ func (e *RunError) Is(target error) bool {
 func runError(record *broker.Record) *RunError {
 	e := &RunError{Task: record.Task, ID: record.ID, Attempt: record.Attempt, Kind: Failed}
 	if f := record.Failure; f != nil {
-		e.Kind, e.Message, e.Stack = FailureKind(f.Kind), f.Message, f.Stack
+		e.Kind, e.Message, e.Stack = f.Kind, f.Message, f.Stack
 	}
 	return e
 }

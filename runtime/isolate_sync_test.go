@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -33,8 +34,8 @@ type lameSession struct {
 
 var errLame = errors.New("the queue is lame")
 
-func (l *lame) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := l.Broker.Join(ctx, lease)
+func (l *lame) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := l.Broker.OpenSession(ctx, lease)
 	return &lameSession{s, l}, err
 }
 
@@ -63,23 +64,24 @@ func (s *lameSession) Take(ctx context.Context, want broker.Want) ([]*broker.Tas
 	return runs, err
 }
 
-func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
-	var fenced []*broker.TaskRun
+func (s *lameSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	var all broker.Finished
 	var failed error
 	for _, o := range outcomes {
 		if err := s.l.fail(ctx, o.Run.Queue); err != nil {
 			failed = err
 			continue
 		}
-		f, err := s.Session.Finish(ctx, o)
-		fenced, failed = append(fenced, f...), errors.Join(failed, err)
+		done, err := s.Session.Finish(ctx, o)
+		all.Fenced, all.Skipped = append(all.Fenced, done.Fenced...), append(all.Skipped, done.Skipped...)
+		failed = errors.Join(failed, err)
 	}
-	return fenced, failed
+	return all, failed
 }
 
-// Attend hears of the runs of the other queues, beside its error.
-func (s *lameSession) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
-	runs, err := s.Session.(broker.Attender).Attend(ctx, report)
+// Heartbeat hears of the runs of the other queues, beside its error.
+func (s *lameSession) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+	runs, err := s.Session.(broker.Heartbeater).Heartbeat(ctx, report)
 	if s.l.down.Load() {
 		err = errors.Join(err, errLame)
 	}
@@ -158,15 +160,15 @@ type pickySession struct {
 	p *picky
 }
 
-func (p *picky) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := p.Broker.Join(ctx, lease)
+func (p *picky) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := p.Broker.OpenSession(ctx, lease)
 	return &pickySession{s, p}, err
 }
 
-func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	if id := s.p.refuses.Load(); id != nil && slices.ContainsFunc(outcomes, func(o broker.Outcome) bool { return o.Run.ID == *id }) {
 		s.p.tried.Add(1)
-		return nil, s.p.why
+		return broker.Finished{}, s.p.why
 	}
 	return s.Session.Finish(ctx, outcomes...)
 }
@@ -242,4 +244,45 @@ func TestAnOutcomeThatCannotBeRecordedIsToldAtTheEnd(t *testing.T) {
 		stop()
 		require.ErrorContains(t, <-over, "record what became of 1 run: WRONGTYPE")
 	})
+}
+
+// TestARunWhoseFollowersABrokerRefusesIsADeadLetter: a broker may store less at once
+// than the contract allows.
+func TestARunWhoseFollowersABrokerRefusesIsADeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &narrow{Broker: newMemory(t)}
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
+		ctx := clientContext(context.Background(), b)
+		after, err := taskrt.Then(ctx, half(8), tasks.QueueHalf)
+		require.NoError(t, err)
+		soon, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_, err = after.Wait(soon)
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, taskrt.Failed, failure.Kind)
+		require.Contains(t, failure.Message, "the runs that are to follow cannot be stored: 1 of 0 runs: ")
+		letters, err := b.DeadLetters(ctx, "default", 10)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+	})
+}
+
+// narrow is a broker that stores no runs that follow others.
+type narrow struct{ *memory.Broker }
+
+type narrowSession struct{ broker.Session }
+
+func (n *narrow) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := n.Broker.OpenSession(ctx, lease)
+	return narrowSession{s}, err
+}
+
+func (s narrowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	for _, o := range outcomes {
+		if len(o.Next) > 0 {
+			return broker.Finished{}, fmt.Errorf("%d of 0 runs: %w", len(o.Next), broker.ErrBatchTooLarge)
+		}
+	}
+	return s.Session.Finish(ctx, outcomes...)
 }

@@ -56,7 +56,7 @@ func TestPayloadsBeyondTheLimit(t *testing.T) {
 				return
 			}
 			require.Equal(t, broker.StateFailed, record.State)
-			require.Equal(t, string(taskrt.Schema), record.Failure.Kind)
+			require.Equal(t, taskrt.Schema, record.Failure.Kind)
 			require.Contains(t, record.Failure.Message, test.want)
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // auditView is the audit of a queue, as JSON.
@@ -45,9 +45,9 @@ func (a *app) audit(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeBroker()
-	auditor, ok := c.broker.(broker.Auditor)
+	auditor, ok := c.broker.(maintenance.Auditor)
 	if !ok {
-		return errors.New("this broker has no broker.Auditor, so it cannot be audited")
+		return errors.New("this broker has no maintenance.Auditor, so it cannot be audited")
 	}
 	views := []auditView{}
 	var failed error
@@ -79,7 +79,7 @@ func (a *app) audit(ctx context.Context, args []string) error {
 	return nil
 }
 
-func newAuditView(queue string, report broker.AuditReport) auditView {
+func newAuditView(queue string, report maintenance.Report) auditView {
 	view := auditView{Queue: queue, Runs: report.Runs, Mended: report.Mended, Findings: []findingView{}}
 	for _, f := range report.Findings() {
 		view.Findings = append(view.Findings, findingView(f))

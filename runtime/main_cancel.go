@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // cancelView is what cancel prints.
@@ -134,7 +135,7 @@ func (c *control) running(ctx context.Context, queue, id string) (bool, error) {
 // error: which one is meant cannot be told.
 func (c *control) recorded(ctx context.Context, id string) (records []*broker.Record, err error) {
 	var live []string
-	all, err := inMany(ctx, c, c.queues, func(s broker.Surveyor, queues []string, part func(broker.Part[*broker.Record])) error {
+	all, err := inMany(ctx, c, c.queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.Record])) error {
 		return s.SurveyRecords(ctx, queues, id, part)
 	}, found[*broker.Record], func(queue string) (*broker.Record, error) {
 		record, err := c.records.Record(ctx, queue, id)
@@ -183,5 +184,5 @@ func endOf(state string, f *broker.Failure) string {
 	if f == nil || state == string(broker.StateSucceeded) {
 		return state
 	}
-	return state + " (" + f.Kind + ")"
+	return state + " (" + string(f.Kind) + ")"
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // controlOptions are the flags of the commands that look into a broker and
@@ -88,7 +89,7 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 
 // names returns the names of the queues that the broker knows.
 func (c *control) names(ctx context.Context) ([]string, error) {
-	if namer, ok := c.broker.(broker.Namer); ok {
+	if namer, ok := c.broker.(maintenance.Namer); ok {
 		return namer.QueueNames(ctx)
 	}
 	lengths, err := c.broker.QueueLength(ctx)
@@ -260,7 +261,7 @@ func (c *control) disableIn(ctx context.Context, queue string, names []string, d
 
 // infos returns what is known of queues, nil of one that is passed over.
 func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
-	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[*broker.QueueInfo])) error {
+	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 		return s.SurveyQueues(ctx, queues, part)
 	}, found[*broker.QueueInfo], func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
 }

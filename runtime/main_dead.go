@@ -11,14 +11,20 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // letterPage is how many dead letters are dealt with at once.
 const letterPage = 200
 
-// failureKinds are how a run can fail.
-var failureKinds = []string{
-	string(Failed), string(Timeout), string(Crashed), string(OOM), string(Cancelled), string(Expired), string(Schema),
+// failureKinds are the kinds of failure that dead letters can have.
+var failureKinds = kindNames(Failed, Timeout, Crashed, OOM, Cancelled, Expired, Schema)
+
+func kindNames(kinds ...FailureKind) (names []string) {
+	for _, k := range kinds {
+		names = append(names, string(k))
+	}
+	return names
 }
 
 // deadOptions are the flags of the commands of dead.
@@ -52,9 +58,9 @@ Example: %[1]s dead retry --kind timeout --older 1h
 	case args[0] == "list":
 		return a.deadList(ctx, args[1:])
 	case args[0] == "retry":
-		return a.redo(ctx, "dead retry", broker.RedoRetry, args[1:])
+		return a.redo(ctx, "dead retry", retryDead, args[1:])
 	case args[0] == "delete":
-		return a.redo(ctx, "dead delete", broker.RedoDelete, args[1:])
+		return a.redo(ctx, "dead delete", deleteDead, args[1:])
 	}
 	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], deadCommands, needed))
 }
@@ -85,7 +91,7 @@ func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
 		switch {
 		case o.task != "" && (l.Run == nil || !slices.Contains(names, l.Run.Task)):
 			return false
-		case o.kind != "" && l.Failure.Kind != o.kind:
+		case o.kind != "" && string(l.Failure.Kind) != o.kind:
 			return false
 		}
 		return o.older == 0 || !l.At.IsZero() && l.At.Before(before)
@@ -189,9 +195,9 @@ func (a *app) printDead(views []runView, more bool) error {
 
 // lettersIn is letters for many queues.
 func (c *control) lettersIn(ctx context.Context, queues []string, most int, want func(*broker.DeadLetter) bool) ([][]*broker.DeadLetter, error) {
-	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.DeadLetter])) error {
+	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
 		return s.SurveyDeadLetters(ctx, queues, part)
-	}, func(part broker.Part[[]*broker.DeadLetter]) []*broker.DeadLetter {
+	}, func(part maintenance.Part[[]*broker.DeadLetter]) []*broker.DeadLetter {
 		letters := slices.DeleteFunc(part.Found, func(l *broker.DeadLetter) bool { return !want(l) })
 		return letters[:min(len(letters), most)]
 	}, func(queue string) ([]*broker.DeadLetter, error) { return c.letters(ctx, queue, most, want) })

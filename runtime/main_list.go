@@ -166,7 +166,7 @@ func (a *app) schedules(ctx context.Context, url string) ([]ScheduledInfo, error
 		return nil, fmt.Errorf("list schedules made at run time: %w", err)
 	}
 	defer closeBroker()
-	if _, ok := b.(broker.Timetable); !ok {
+	if _, ok := b.(broker.ScheduleStore); !ok {
 		return nil, nil
 	}
 	return Schedules(WithClient(ctx, NewClient(b, ClientConfig{})))

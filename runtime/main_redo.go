@@ -41,10 +41,22 @@ type redone struct {
 	blocked      []blocked
 }
 
+// deadAction is what becomes of dead letters.
+type deadAction int8
+
+const (
+	retryDead deadAction = iota
+	deleteDead
+)
+
 // redo deals with dead letters of a queue, and returns with how many. What is in
 // the way of others is noted.
-func (c *control) redo(ctx context.Context, queue string, what broker.Redo, r *redone, ids ...string) (int, error) {
-	n, err := c.controls.Redo(ctx, queue, what, ids...)
+func (c *control) redo(ctx context.Context, queue string, what deadAction, r *redone, ids ...string) (int, error) {
+	do := c.controls.RequeueDead
+	if what == deleteDead {
+		do = c.controls.DeleteDead
+	}
+	n, err := do(ctx, queue, ids...)
 	r.done += n
 	var duplicates *broker.DuplicateError
 	if !errors.As(err, &duplicates) {
@@ -58,13 +70,13 @@ func (c *control) redo(ctx context.Context, queue string, what broker.Redo, r *r
 	return n, nil
 }
 
-func (a *app) redo(ctx context.Context, command string, what broker.Redo, args []string) error {
+func (a *app) redo(ctx context.Context, command string, what deadAction, args []string) error {
 	o := &deadOptions{}
 	set := a.flags(command)
 	o.addTo(set)
 	set.BoolVar(&o.all, "all", false, "all that the other flags choose")
 	intro := "Queues dead letters again, each as a new run with all its attempts. One stays if a\nrun with its id, or with its parameters of a //task:unique, is queued or running."
-	if what == broker.RedoDelete {
+	if what == deleteDead {
 		intro = "Deletes dead letters."
 	}
 	ids, err := a.parseWords(set, args, manual{
@@ -111,7 +123,7 @@ func (o *deadOptions) checkChoice(command string, ids []string) error {
 	return o.check(command)
 }
 
-func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o *deadOptions) error {
+func (c *control) redoIDs(ctx context.Context, what deadAction, ids []string, o *deadOptions) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	r := &redone{}
@@ -159,9 +171,9 @@ func (c *control) redoIDs(ctx context.Context, what broker.Redo, ids []string, o
 const mostStayed = 5
 
 // whyStayed says of an id that was not dealt with, and in whose way nothing is, why.
-func (c *control) whyStayed(ctx context.Context, what broker.Redo, id string) (string, error) {
+func (c *control) whyStayed(ctx context.Context, what deadAction, id string) (string, error) {
 	for _, queue := range c.queues {
-		if what == broker.RedoDelete {
+		if what == deleteDead {
 			break // those that are there are gone
 		}
 		if c.isPassed(queue) {
@@ -183,7 +195,7 @@ func (c *control) whyStayed(ctx context.Context, what broker.Redo, id string) (s
 
 // redoAll deals with all dead letters that are wanted, a page at a time. Those
 // that die again meanwhile are not dealt with twice.
-func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*broker.DeadLetter) bool) (*redone, error) {
+func (c *control) redoAll(ctx context.Context, what deadAction, want func(*broker.DeadLetter) bool) (*redone, error) {
 	r := &redone{}
 	for _, queue := range c.queues {
 		err := c.redoQueue(ctx, queue, what, want, r)
@@ -198,7 +210,7 @@ func (c *control) redoAll(ctx context.Context, what broker.Redo, want func(*brok
 }
 
 // redoQueue is redoAll for one queue.
-func (c *control) redoQueue(ctx context.Context, queue string, what broker.Redo, want func(*broker.DeadLetter) bool, r *redone) error {
+func (c *control) redoQueue(ctx context.Context, queue string, what deadAction, want func(*broker.DeadLetter) bool, r *redone) error {
 	met := map[string]bool{}
 	for n := letterPage; ; {
 		letters, err := c.records.DeadLetters(ctx, queue, n)
@@ -238,22 +250,22 @@ func (c *control) redoQueue(ctx context.Context, queue string, what broker.Redo,
 }
 
 // cutShort says in an error what was done before it.
-func (c *control) cutShort(what broker.Redo, done int, err error) error {
+func (c *control) cutShort(what deadAction, done int, err error) error {
 	return fmt.Errorf("%s: %s, and then: %w", c.command, redoneText(what, done), err)
 }
 
-func redoneText(what broker.Redo, n int) string {
-	if what == broker.RedoDelete {
+func redoneText(what deadAction, n int) string {
+	if what == deleteDead {
 		return count(n, "dead letter") + " deleted"
 	}
 	return count(n, "dead letter") + " queued again"
 }
 
 // printRedo prints what was done, and if it is to explain it why others stayed.
-func (c *control) printRedo(what broker.Redo, r *redone, asJSON, explain bool) error {
+func (c *control) printRedo(what deadAction, r *redone, asJSON, explain bool) error {
 	if asJSON {
 		view := redoView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}
-		if what == broker.RedoDelete {
+		if what == deleteDead {
 			view.Retried, view.Deleted = nil, &r.done
 		}
 		return c.app.printJSON(view)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // runDetail is all that is known of a run, as run prints it.
@@ -116,9 +117,9 @@ func (c *control) liveIn(ctx context.Context, queues []string, id string, first 
 	want := func(i *broker.RunInfo) bool { return i.Run.ID == id }
 	apart := map[int]bool{} // queues that are to be looked into by themselves
 	for _, state := range liveStates {
-		rest, err := surveyed(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+		rest, err := surveyed(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
 			return s.SurveyRuns(ctx, queues, state, 1, want, part)
-		}, func(_ int, part broker.Part[[]*broker.RunInfo]) {
+		}, func(_ int, part maintenance.Part[[]*broker.RunInfo]) {
 			if len(part.Found) > 0 {
 				info = part.Found[0]
 			}
@@ -227,7 +228,7 @@ func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
 	}
 	d.Parent, d.Root, d.Headers = run.ParentID, run.RootID, run.Headers
 	links := run.Links.OrZero()
-	d.Group, d.Gathers = links.Group, links.Gathers.Group
+	d.Group, d.Gathers = links.Group, links.Awaits.ID
 	if t := a.tasks.byName[run.Task]; t == nil {
 		d.ParamsError = fmt.Sprintf("%d bytes of a task that this program does not have", len(run.Payload))
 	} else if params, err := t.showParams(run.Payload); err != nil {

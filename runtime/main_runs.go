@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // How far runs are looked through for those of one task or one id.
@@ -57,7 +58,7 @@ func newFailureView(f *broker.Failure) *failureView {
 	if f == nil {
 		return nil
 	}
-	return &failureView{f.Kind, f.Message, f.Stack}
+	return &failureView{string(f.Kind), f.Message, f.Stack}
 }
 
 func newRunView(i *broker.RunInfo) runView {
@@ -146,7 +147,7 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 			continue
 		}
 		most := queuesAtOnce
-		if _, together := c.broker.(broker.Surveyor); together && broker.State(state).Ended() {
+		if _, together := c.broker.(maintenance.Surveyor); together && broker.State(state).Ended() {
 			most = len(c.queues)
 		} else if together {
 			most = queuesTogether
@@ -180,9 +181,9 @@ const queuesTogether = 1000
 
 // lookIn is look for many queues.
 func (c *control) lookIn(ctx context.Context, queues []string, state broker.State, most int, want func(*broker.RunInfo) bool) ([]lookPage, error) {
-	return inMany(ctx, c, queues, func(s broker.Surveyor, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
 		return s.SurveyRuns(ctx, queues, state, most, want, part)
-	}, func(part broker.Part[[]*broker.RunInfo]) lookPage {
+	}, func(part maintenance.Part[[]*broker.RunInfo]) lookPage {
 		return lookPage{part.Found, part.All}
 	}, func(queue string) (page lookPage, err error) {
 		page.found, page.all, err = c.look(ctx, queue, state, most, want)

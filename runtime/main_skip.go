@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // Queues are read several at a time: one that cannot be read, or is slow, holds up
@@ -83,7 +83,7 @@ func inQueues[T any](ctx context.Context, c *control, queues []string, f func(qu
 // one's part by its place among them. It returns the places of those to look into by
 // themselves. Queues that cannot be reached are passed over, as by inQueues.
 func surveyed[T any](ctx context.Context, c *control, queues []string,
-	look func(s broker.Surveyor, queues []string, part func(broker.Part[T])) error, found func(i int, part broker.Part[T]),
+	look func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[T])) error, found func(i int, part maintenance.Part[T]),
 ) (rest []int, err error) {
 	var asked []string
 	var at []int
@@ -92,11 +92,11 @@ func surveyed[T any](ctx context.Context, c *control, queues []string,
 			asked, at = append(asked, queue), append(at, i)
 		}
 	}
-	s, ok := c.broker.(broker.Surveyor)
+	s, ok := c.broker.(maintenance.Surveyor)
 	if !ok || len(asked) < 2 {
 		return at, ctx.Err()
 	}
-	err = look(s, asked, func(part broker.Part[T]) {
+	err = look(s, asked, func(part maintenance.Part[T]) {
 		switch i := at[part.Queue]; {
 		case part.Err != nil:
 			c.pass(inQueue(queues[i]), part.Err)
@@ -113,11 +113,11 @@ func surveyed[T any](ctx context.Context, c *control, queues []string,
 // inMany is inQueues, but looks into the queues together as far as that goes: take makes
 // of a part what f returns of a queue.
 func inMany[T, P any](ctx context.Context, c *control, queues []string,
-	look func(s broker.Surveyor, queues []string, part func(broker.Part[P])) error, take func(broker.Part[P]) T,
+	look func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[P])) error, take func(maintenance.Part[P]) T,
 	f func(queue string) (T, error),
 ) ([]T, error) {
 	values := make([]T, len(queues))
-	rest, err := surveyed(ctx, c, queues, look, func(i int, part broker.Part[P]) { values[i] = take(part) })
+	rest, err := surveyed(ctx, c, queues, look, func(i int, part maintenance.Part[P]) { values[i] = take(part) })
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func pick(queues []string, at []int) []string {
 }
 
 // found is a take for inMany that takes a part as it is.
-func found[T any](part broker.Part[T]) T { return part.Found }
+func found[T any](part maintenance.Part[T]) T { return part.Found }
 
 // skipLogger returns what a command's broker logs to: lines on standard error, as
 // those that the command itself writes there.

@@ -47,7 +47,7 @@ type lastView struct {
 }
 
 func newLastView(l broker.LastRun) *lastView {
-	return &lastView{l.ID, l.Started, l.Took.String(), cmp.Or(l.Failure, string(broker.StateSucceeded)), l.Took}
+	return &lastView{l.ID, l.Started, l.Took.String(), cmp.Or(string(l.Failure), string(broker.StateSucceeded)), l.Took}
 }
 
 // statusView is what status prints.

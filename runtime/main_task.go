@@ -142,7 +142,7 @@ func (o *taskOptions) execute(ctx context.Context, t *Task, run *broker.TaskRun,
 	}
 	response := respond(ctx, secrets, result, err)
 	if failure = response.Failure; failure != nil && errors.Is(ctx.Err(), context.Canceled) {
-		failure.Kind = string(Cancelled) // by a signal
+		failure.Kind = Cancelled // by a signal
 		if errors.Is(err, context.Canceled) {
 			failure.Message = "interrupted"
 		}
@@ -252,7 +252,7 @@ func (a *app) printFailure(id, task string, f *broker.Failure, failed error, asJ
 		return failed
 	}
 	if f == nil {
-		f = &broker.Failure{Kind: string(Failed)}
+		f = &broker.Failure{Kind: Failed}
 	}
 	view := outcomeView{ID: id, Task: task, State: string(broker.StateFailed), Failure: newFailureView(f)}
 	return errors.Join(failed, a.printJSON(view))

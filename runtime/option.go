@@ -12,9 +12,16 @@ import (
 // maxDelay keeps due times inside what clocks and brokers can represent.
 const maxDelay = 100 * 365 * 24 * time.Hour
 
-// QueueOption changes one call of a generated stub. Of one that is given twice
-// the last holds. What cannot be meant is refused, with nothing queued: see each.
-type QueueOption func(*broker.TaskRun) error
+// QueueOption changes one call of a generated stub, which returns an error and queues
+// nothing if the option's value is invalid. If an option is given twice the last one
+// holds. Only this package makes options.
+type QueueOption interface {
+	apply(run *broker.TaskRun) error
+}
+
+type option func(*broker.TaskRun) error
+
+func (o option) apply(run *broker.TaskRun) error { return o(run) }
 
 var errTwoDues = errors.New("the options Delay and At both say when the run is due; give one of them")
 
@@ -22,7 +29,7 @@ var errTwoDues = errors.New("the options Delay and At both say when the run is d
 // Zero is as without the option; less, more than 100 years, and [At] beside it
 // are errors. For an instant that may have passed there is At.
 func Delay(d time.Duration) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		switch {
 		case d < 0:
 			return fmt.Errorf("delay %s is negative; for an instant that may have passed use At, for one at once no option", d)
@@ -33,7 +40,7 @@ func Delay(d time.Duration) QueueOption {
 		}
 		run.Delay = d
 		return nil
-	}
+	})
 }
 
 // At makes the run due at t by the broker's clock. A time in the past is at
@@ -41,7 +48,7 @@ func Delay(d time.Duration) QueueOption {
 // without the option. One more than 100 years ahead, and [Delay] beside it, are
 // errors.
 func At(t time.Time) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		switch {
 		case t.After(time.Now().Add(maxDelay)):
 			return fmt.Errorf("due time %s is more than 100 years ahead", t.Format(time.RFC3339))
@@ -53,7 +60,7 @@ func At(t time.Time) QueueOption {
 			run.Due = t
 		}
 		return nil
-	}
+	})
 }
 
 // ID names the run. While a run with this id is queued or running, queueing
@@ -61,57 +68,57 @@ func At(t time.Time) QueueOption {
 // characters of printable ASCII without spaces. Without this option the
 // id is a new ULID.
 func ID(id string) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		run.ID, run.OwnID = id, true
 		return nil
-	}
+	})
 }
 
 // OnQueue queues the run on this queue instead of the task's. A consumer takes
 // from it when its Queues say so. As in //task:queue the name is of letters,
 // digits, '_', '-' and '.', a letter or digit first, and at most 128 bytes.
 func OnQueue(name string) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		if why := naming.Problem(name); why != "" {
 			return fmt.Errorf("queue name: %s", why)
 		}
 		run.Queue = name
 		return nil
-	}
+	})
 }
 
 // WithPriority orders the run within its queue instead of the task's priority.
 func WithPriority(p Priority) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		if p < Low || p > High {
 			return fmt.Errorf("priority %d is none of Low, Medium, High", p)
 		}
 		run.Priority = p
 		return nil
-	}
+	})
 }
 
 // Keep makes this run's outcome and result stay known for d after its end,
 // instead of the task's time; zero keeps no record of a success.
 func Keep(d time.Duration) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		if d < 0 || d > maxDelay {
 			return fmt.Errorf("keeping time %s is not between 0 and 100 years", d)
 		}
 		run.Keep = d
 		return nil
-	}
+	})
 }
 
 // Header gives the run a header, which travels with it to its middleware and, as
 // [Run].Headers, to its task. A run has at most 32; key and value together have
 // at most 1,024 bytes.
 func Header(key, value string) QueueOption {
-	return func(run *broker.TaskRun) error {
+	return option(func(run *broker.TaskRun) error {
 		if run.Headers == nil {
 			run.Headers = make(map[string]string)
 		}
 		run.Headers[key] = value
 		return nil
-	}
+	})
 }

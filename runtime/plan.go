@@ -143,7 +143,7 @@ func (c *Client) queueStep(ctx context.Context, s step) error {
 	if s.then == nil {
 		return c.queue(ctx, s.runs...)
 	}
-	groups, ok := c.broker.(broker.Groups)
+	groups, ok := c.broker.(groupQueuer)
 	if !ok {
 		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
 	}
@@ -186,10 +186,10 @@ func template[B any](ctx context.Context, client *Client, in place, next func(ct
 	var none broker.Continuation
 	passed := len(opts) == 0
 	if !passed {
-		opts = append(slices.Clone(opts), func(*broker.TaskRun) error {
+		opts = append(slices.Clone(opts), option(func(*broker.TaskRun) error {
 			passed = true
 			return nil
-		})
+		}))
 	}
 	handle, p, err := planned(ctx, client, func(ctx context.Context) (*Handle[B], error) { return next(ctx, opts) })
 	if err != nil {

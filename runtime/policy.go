@@ -10,8 +10,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// police sets what the task's policies say of a run with these parameters.
-func (d *Definition[P, R]) police(p *P, run *broker.TaskRun) {
+// applyPolicies sets the rules of a run from the task's policies and these parameters.
+func (d *Definition[P, R]) applyPolicies(p *P, run *broker.TaskRun) {
 	s := &d.Spec
 	if s.Unique > 0 {
 		rules := run.EnsureRules()
@@ -67,23 +67,34 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 	return name + "/" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// refusePolicies is for brokers that keep none: a policy that is silently left
-// out is worse than none. Those of what follows are the broker's to keep too.
-func refusePolicies(run *broker.TaskRun) error {
+// policiesOf returns the policies that a broker keeps.
+func policiesOf(b broker.Broker) broker.Policy {
+	if p, ok := b.(broker.Policies); ok {
+		return p.Policies()
+	}
+	return 0
+}
+
+// refusePolicies refuses a run with a policy that its broker does not keep: a policy
+// that is silently left out is worse than none. Those of what follows are the broker's
+// to keep too.
+func refusePolicies(run *broker.TaskRun, kept broker.Policy) error {
 	for _, c := range run.Links.OrZero().Then {
-		if err := refusePolicies(c.Run); err != nil {
+		if err := refusePolicies(c.Run, kept); err != nil {
 			return err
 		}
 	}
+	rules := run.Rules.OrZero()
+	limited := len(rules.Limits) > 0 && kept&broker.PolicyLimits == 0
 	var directive string
-	switch rules := run.Rules.OrZero(); {
-	case rules.Unique != "":
+	switch {
+	case rules.Unique != "" && kept&broker.PolicyUnique == 0:
 		directive = "unique"
-	case len(rules.Limits) > 0 && rules.Limits[0].Per == 0:
+	case limited && rules.Limits[0].Per == 0:
 		directive = "concurrency"
-	case len(rules.Limits) > 0:
+	case limited:
 		directive = "rate"
-	case rules.Fair != "":
+	case rules.Fair != "" && kept&broker.PolicyFair == 0:
 		directive = "fair"
 	default:
 		return nil

@@ -123,8 +123,8 @@ type growingSession struct {
 	more int
 }
 
-func (g *growing) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := g.Leaser.Join(ctx, lease)
+func (g *growing) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := g.Leaser.OpenSession(ctx, lease)
 	return growingSession{s, g.more}, err
 }
 
@@ -206,17 +206,17 @@ type deafSession struct {
 	d *deaf
 }
 
-func (d *deaf) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := d.Leaser.Join(ctx, lease)
+func (d *deaf) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := d.Leaser.OpenSession(ctx, lease)
 	return &deafSession{s, d}, err
 }
 
-func (s *deafSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
-	fenced, err := s.Session.Finish(ctx, outcomes...)
+func (s *deafSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	done, err := s.Session.Finish(ctx, outcomes...)
 	if s.d.once.CompareAndSwap(false, true) {
-		return nil, errors.New("reply lost")
+		return broker.Finished{}, errors.New("reply lost")
 	}
-	return fenced, err
+	return done, err
 }
 
 func TestALostReplyIsNoLostLease(t *testing.T) {
@@ -242,12 +242,12 @@ type late struct {
 	joins, fail atomic.Int64
 }
 
-func (l *late) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+func (l *late) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	l.joins.Add(1)
 	if l.fail.Add(-1) >= 0 {
 		return nil, errors.New("not yet")
 	}
-	return l.Leaser.Join(ctx, lease)
+	return l.Leaser.OpenSession(ctx, lease)
 }
 
 func TestTheLeaseCountsFromTheJoinThatSucceeded(t *testing.T) {
@@ -310,8 +310,8 @@ type strange struct {
 
 type strangeSession struct{ broker.Session }
 
-func (g *strange) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := g.Leaser.Join(ctx, lease)
+func (g *strange) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := g.Leaser.OpenSession(ctx, lease)
 	return strangeSession{s}, err
 }
 

@@ -51,12 +51,12 @@ func (b relayBackend) Progress(ctx context.Context, p broker.Progress) {
 	Progress(ctx, p.Done, p.Total, p.Note)
 }
 
-func (b relayBackend) Records() broker.Records {
-	records, _ := b.client.broker.(broker.Records)
+func (b relayBackend) Records() relay.Records {
+	records, _ := b.client.broker.(recorder)
 	return records
 }
 
-func (b relayBackend) Schedules() (broker.Timetable, error) {
+func (b relayBackend) Schedules() (relay.Schedules, error) {
 	t, err := b.client.timetable()
 	if err != nil {
 		return nil, err
@@ -66,13 +66,13 @@ func (b relayBackend) Schedules() (broker.Timetable, error) {
 
 // checkedSchedules refuses schedules whose runs are too large.
 type checkedSchedules struct {
-	broker.Timetable
+	scheduleKeeper
 	client *Client
 }
 
-func (s checkedSchedules) PutEntry(ctx context.Context, e *broker.Entry) error {
+func (s checkedSchedules) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err := s.client.checkPayload(e.Run.Payload); err != nil {
 		return err
 	}
-	return s.Timetable.PutEntry(ctx, e)
+	return s.scheduleKeeper.PutSchedule(ctx, e)
 }

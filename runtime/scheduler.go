@@ -24,9 +24,9 @@ type SchedulerConfig struct {
 //
 // A task that runs every d does so at the multiples of d since the Unix epoch,
 // so that schedulers agree and restarts do not shift it. What becomes of ticks
-// that no scheduler was up for is said by the task's [Schedule]. A task that
+// that no scheduler was up for is said by the task's [Timing]. A task that
 // was never scheduled before starts with the next tick. On a broker without
-// [broker.Schedules] two schedulers may queue a tick each, when its run is over
+// [broker.Ticks] two schedulers may queue a tick each, when its run is over
 // before the second asks, and a tick missed is not made up for.
 //
 // A claim is of the task, the instant and its queue, whatever schedule named
@@ -86,7 +86,7 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 func tickTasks(tasks taskSet) (list []*tick.Task, byName map[string]*tick.Task) {
 	of := make(map[*Task]*tick.Task, len(tasks.list))
 	for _, t := range tasks.list {
-		of[t] = &tick.Task{Name: t.spec.Name, Queue: t.spec.Queue, Rule: t.spec.Schedule.rule(), NewRun: t.newTickRun, ApplyPolicies: t.police}
+		of[t] = &tick.Task{Name: t.spec.Name, Queue: t.spec.Queue, Rule: t.spec.Schedule.rule(), NewRun: t.newTickRun, ApplyPolicies: t.applyPolicies}
 		list = append(list, of[t])
 	}
 	byName = make(map[string]*tick.Task, len(tasks.byName))
@@ -97,7 +97,7 @@ func tickTasks(tasks taskSet) (list []*tick.Task, byName map[string]*tick.Task) 
 }
 
 // rule returns the schedule as package tick has it. The values of Missed are the same.
-func (s *Schedule) rule() tick.Rule {
+func (s *Timing) rule() tick.Rule {
 	return tick.Rule{
 		Every: s.Every, Start: s.Start, Cron: s.Cron, Zone: s.Zone, Jitter: s.Jitter,
 		Missed: tick.Missed(s.Missed), MissedMax: s.MissedMax, SkipOverlap: s.SkipOverlap,
@@ -110,25 +110,23 @@ func (t *Task) newTickRun(now time.Time) *broker.TaskRun {
 	const emptyMap = "\x80"
 	run := t.spec.newRun(now)
 	run.Payload = []byte(emptyMap)
-	_ = t.police(run) // without a default for a parameter the run ends as a schema failure
+	_ = t.applyPolicies(run) // without a default for a parameter the run ends as a schema failure
 	return run
 }
 
 // checkTickPolicies refuses scheduled tasks with policies that the broker does not
 // keep.
 func checkTickPolicies(b broker.Broker, tasks taskSet) error {
-	if p, ok := b.(broker.Policies); ok && p.Policed() {
-		return nil
-	}
+	policies := policiesOf(b)
 	for _, t := range tasks.list {
 		schedule := t.spec.Schedule
 		if schedule.Every == 0 && schedule.Cron == "" {
 			continue
 		}
-		if schedule.SkipOverlap {
+		if schedule.SkipOverlap && policies&broker.PolicyUnique == 0 {
 			return fmt.Errorf("task %s has //task:overlap skip, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", t.spec.Name)
 		}
-		if err := refusePolicies(t.newTickRun(time.Now())); err != nil {
+		if err := refusePolicies(t.newTickRun(time.Now()), policies); err != nil {
 			return err
 		}
 	}

@@ -38,18 +38,18 @@ func instants(t *testing.T, ids []string) []string {
 // TestVersionsWithDifferentSchedules has two versions of a program up for a
 // while, of which the new one has another schedule for the task, or none.
 func TestVersionsWithDifferentSchedules(t *testing.T) {
-	every := func(d time.Duration) taskrt.Schedule { return taskrt.Schedule{Every: d} }
+	every := func(d time.Duration) taskrt.Timing { return taskrt.Timing{Every: d} }
 	for _, test := range []struct {
 		name     string
-		old, new taskrt.Schedule
+		old, new taskrt.Timing
 		want     string // the ticks of half an hour: both are up from 9:30 to 19:30
 	}{
 		{"the same", every(4 * time.Minute), every(4 * time.Minute), "04 08 12 16 20 24 28"},
 		{"more often", every(4 * time.Minute), every(2 * time.Minute), "04 08 10 12 14 16 18 20 22 24 26 28"},
-		{"others", every(4 * time.Minute), taskrt.Schedule{Cron: "*/5 * * * *"}, "04 08 10 12 15 16 20 25"},
-		{"moved by jitter", every(4 * time.Minute), taskrt.Schedule{Every: 4 * time.Minute, Jitter: time.Minute}, "04 08 12 16 20 24 28"},
-		{"none any more", every(4 * time.Minute), taskrt.Schedule{}, "04 08 12 16"},
-		{"a first one", taskrt.Schedule{}, every(4 * time.Minute), "12 16 20 24 28"},
+		{"others", every(4 * time.Minute), taskrt.Timing{Cron: "*/5 * * * *"}, "04 08 10 12 15 16 20 25"},
+		{"moved by jitter", every(4 * time.Minute), taskrt.Timing{Every: 4 * time.Minute, Jitter: time.Minute}, "04 08 12 16 20 24 28"},
+		{"none any more", every(4 * time.Minute), taskrt.Timing{}, "04 08 12 16"},
+		{"a first one", taskrt.Timing{}, every(4 * time.Minute), "12 16 20 24 28"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,16 +73,16 @@ func TestAScheduleThatChangesGoesOnWhereTheOldOneEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		got := drain(t, b, "default")
-		up := func(s taskrt.Schedule, d time.Duration) {
+		up := func(s taskrt.Timing, d time.Duration) {
 			stop := schedule(t, b, []taskrt.Task{scheduled("task", s, new(journal))})
 			time.Sleep(d)
 			require.NoError(t, stop())
 		}
-		up(taskrt.Schedule{Every: 10 * time.Minute}, 11*time.Minute)
+		up(taskrt.Timing{Every: 10 * time.Minute}, 11*time.Minute)
 		time.Sleep(10 * time.Minute)
-		up(taskrt.Schedule{Every: 4 * time.Minute, Missed: taskrt.MissedAll}, 2*time.Minute) // from 21 to 23
-		up(taskrt.Schedule{}, 10*time.Minute)                                                // to 33
-		up(taskrt.Schedule{Every: 10 * time.Minute}, time.Minute)                            // the schedule is back
+		up(taskrt.Timing{Every: 4 * time.Minute, Missed: taskrt.MissedAll}, 2*time.Minute) // from 21 to 23
+		up(taskrt.Timing{}, 10*time.Minute)                                                // to 33
+		up(taskrt.Timing{Every: 10 * time.Minute}, time.Minute)                            // the schedule is back
 		require.Equal(t, []string{"10:00", "12:00", "16:00", "20:00", "30:00"}, instants(t, got()["task"]))
 	})
 }
@@ -92,7 +92,7 @@ func TestAFirstTickThatIsMissedIsMadeUpFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		got := drain(t, b, "default")
-		set := []taskrt.Task{scheduled("task", taskrt.Schedule{Every: time.Hour}, new(journal))}
+		set := []taskrt.Task{scheduled("task", taskrt.Timing{Every: time.Hour}, new(journal))}
 		stop := schedule(t, b, set)
 		time.Sleep(59 * time.Minute)
 		require.NoError(t, stop())
@@ -142,7 +142,7 @@ func TestABrokenBrokerIsAskedAndComplainedOfSeldom(t *testing.T) {
 				got := drain(t, b.Broker, "default")
 				var set []taskrt.Task
 				for i := range 50 {
-					set = append(set, scheduled(string(rune('A'+i)), taskrt.Schedule{Every: time.Minute}, new(journal)))
+					set = append(set, scheduled(string(rune('A'+i)), taskrt.Timing{Every: time.Minute}, new(journal)))
 				}
 				var log bytes.Buffer
 				s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))}, set)
@@ -202,8 +202,8 @@ func TestALoopThatPanicsStartsAgain(t *testing.T) {
 		})
 		logger := slog.New(touchy{slog.DiscardHandler, new(atomic.Bool)})
 		s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: logger}, []taskrt.Task{
-			scheduled("bad", taskrt.Schedule{Every: time.Minute}, new(journal)),
-			scheduled("good", taskrt.Schedule{Every: time.Minute}, new(journal)),
+			scheduled("bad", taskrt.Timing{Every: time.Minute}, new(journal)),
+			scheduled("good", taskrt.Timing{Every: time.Minute}, new(journal)),
 		})
 		require.NoError(t, err)
 		start(t, s.Run)
@@ -219,7 +219,7 @@ func TestAClockThatRanAheadRepeatsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		got := drain(t, b, "default")
-		set := []taskrt.Task{scheduled("task", taskrt.Schedule{Every: 30 * time.Minute, Missed: taskrt.MissedAll}, new(journal))}
+		set := []taskrt.Task{scheduled("task", taskrt.Timing{Every: 30 * time.Minute, Missed: taskrt.MissedAll}, new(journal))}
 		schedule(t, b, set)
 		at("01:10:00")
 		require.Len(t, got()["task"], 2)

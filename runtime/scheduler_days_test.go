@@ -39,7 +39,7 @@ func TestDaysOfFiftySchedules(t *testing.T) {
 		// two seconds: a month has many of these.
 		ticks := struct {
 			broker.Broker
-			broker.Schedules
+			broker.Ticks
 		}{b, b}
 		schedules := fiftySchedules()
 		var set []taskrt.Task
@@ -90,9 +90,9 @@ func TestDaysOfFiftySchedules(t *testing.T) {
 // fiftySchedules is intervals and expressions in several zones, with each rule
 // for missed ticks. Jitter is short enough for all ticks of a stretch to be
 // queued within it.
-func fiftySchedules() map[string]taskrt.Schedule {
-	all := map[string]taskrt.Schedule{}
-	add := func(s taskrt.Schedule) {
+func fiftySchedules() map[string]taskrt.Timing {
+	all := map[string]taskrt.Timing{}
+	add := func(s taskrt.Timing) {
 		s.Missed = []taskrt.Missed{taskrt.MissedLatest, taskrt.MissedSkip, taskrt.MissedAll}[len(all)%3]
 		all[fmt.Sprintf("task%02d", len(all))] = s
 	}
@@ -100,14 +100,14 @@ func fiftySchedules() map[string]taskrt.Schedule {
 		4 * time.Minute, 375 * time.Second, 9 * time.Minute, 8 * time.Minute, 7 * time.Minute, 10 * time.Minute,
 		15 * time.Minute, 45 * time.Minute, time.Hour, 90 * time.Minute, 5 * time.Hour, 24 * time.Hour, 36 * time.Hour, 7 * 24 * time.Hour,
 	} {
-		add(taskrt.Schedule{Every: every})
+		add(taskrt.Timing{Every: every})
 	}
 	for _, every := range []time.Duration{12 * time.Minute, 5 * time.Minute, 6 * time.Minute, 30 * time.Minute, 2 * time.Hour, 12 * time.Hour} {
-		add(taskrt.Schedule{Every: every, Jitter: 30 * time.Second})
+		add(taskrt.Timing{Every: every, Jitter: 30 * time.Second})
 	}
 	for _, zone := range []string{"", "America/New_York", "Europe/Rome", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"} {
 		for _, spec := range []string{"30 2 * * *", "*/20 * * * *", "0 0 13 * 5", "15 1,2,3 * * sun", "0 */6 * * *"} {
-			add(taskrt.Schedule{Cron: spec, Zone: zone})
+			add(taskrt.Timing{Cron: spec, Zone: zone})
 		}
 	}
 	return all
@@ -115,7 +115,7 @@ func fiftySchedules() map[string]taskrt.Schedule {
 
 // ticksOf returns the instants of a schedule after one instant and up to
 // another, one after the other.
-func ticksOf(t *testing.T, s taskrt.Schedule, from, to time.Time) []time.Time {
+func ticksOf(t *testing.T, s taskrt.Timing, from, to time.Time) []time.Time {
 	var ticks []time.Time
 	if s.Every > 0 {
 		every := int64(s.Every)
@@ -135,7 +135,7 @@ func ticksOf(t *testing.T, s taskrt.Schedule, from, to time.Time) []time.Time {
 }
 
 // made returns those of missed ticks that are made up for.
-func made(s taskrt.Schedule, missed []time.Time, now time.Time) []time.Time {
+func made(s taskrt.Timing, missed []time.Time, now time.Time) []time.Time {
 	n := len(missed)
 	switch {
 	case n == 0:

@@ -113,7 +113,7 @@ func TestAnIdleSchedulerAsksSeldom(t *testing.T) {
 	for i := range 50 {
 		_, err := taskrt.ScheduleTask(ctx, d, "0 0 1 1 *", "", &report{"x"}, taskrt.ID(fmt.Sprint("entry-", i)))
 		require.NoError(t, err)
-		set = append(set, scheduled(fmt.Sprint("task-", i), taskrt.Schedule{Cron: "0 0 1 1 *"}, new(journal)))
+		set = append(set, scheduled(fmt.Sprint("task-", i), taskrt.Timing{Cron: "0 0 1 1 *"}, new(journal)))
 	}
 	s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: quiet}, set)
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestSchedulesGoOnWhoseTicksAreLost(t *testing.T) {
 	t.Cleanup(cancel)
 	_, err := taskrt.ScheduleTask(ctx, d, "@every 1s", "", &report{"x"}, taskrt.ID("e"))
 	require.NoError(t, err)
-	set := append(bindReport(d, new(journal)), scheduled("beat", taskrt.Schedule{Every: time.Second}, new(journal)))
+	set := append(bindReport(d, new(journal)), scheduled("beat", taskrt.Timing{Every: time.Second}, new(journal)))
 	stop := schedule(t, b, set)
 	schedule(t, b, set)
 	seen := map[string]bool{}
@@ -180,11 +180,11 @@ func TestSchedulesGoOnWhoseTicksAreLost(t *testing.T) {
 	goOn("with a key of another type")
 }
 
-// TestOverlapsOnRedis is TestATickIsLeftOutWhileAnEarlierRunLives there.
+// TestOverlapsOnRedis is TestATickIsSkippedWhileAnEarlierRunLives there.
 func TestOverlapsOnRedis(t *testing.T) {
 	t.Parallel() // it mostly waits
 	b := openRedis(t, redistest.Start(t))
-	d := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Every: time.Second, SkipOverlap: true}})
+	d := reportTask(taskrt.Spec{Schedule: taskrt.Timing{Every: time.Second, SkipOverlap: true}})
 	d.ReadParams = func(p *report, r *codec.Reader) { r.Skip() }
 	started, release := make(chan string, 100), make(chan struct{})
 	set := []taskrt.Task{taskrt.Bind(d, func(ctx context.Context, _ *report) (taskrt.None, error) {
@@ -202,7 +202,7 @@ func TestOverlapsOnRedis(t *testing.T) {
 	}
 	first := <-started
 	last := func() time.Time {
-		at, err := b.(broker.Schedules).LastTick(t.Context(), "default", "send_report")
+		at, err := b.(broker.Ticks).LastTick(t.Context(), "default", "send_report")
 		require.NoError(t, err)
 		return at
 	}
@@ -274,8 +274,8 @@ func TestTicksWhileRedisIsDown(t *testing.T) {
 	b := openRedis(t, server)
 	var j journal
 	set := []taskrt.Task{
-		scheduled("all", taskrt.Schedule{Every: time.Second, Missed: taskrt.MissedAll}, &j),
-		scheduled("latest", taskrt.Schedule{Every: time.Second}, &j),
+		scheduled("all", taskrt.Timing{Every: time.Second, Missed: taskrt.MissedAll}, &j),
+		scheduled("latest", taskrt.Timing{Every: time.Second}, &j),
 	}
 	consume(t, b, taskrt.ConsumerConfig{Lease: time.Second}, set)
 	schedule(t, b, set) // one: each of several may be sending another tick

@@ -52,7 +52,7 @@ func TestMissedTicksBecomeTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var j journal
-		set := []taskrt.Task{scheduled("tick", taskrt.Schedule{Every: time.Second}, &j)}
+		set := []taskrt.Task{scheduled("tick", taskrt.Timing{Every: time.Second}, &j)}
 		consume(t, b, taskrt.ConsumerConfig{}, set)
 		stop := schedule(t, b, set)
 		time.Sleep(5*time.Second + time.Second/2)
@@ -73,7 +73,7 @@ func TestMissedTicksBecomeTheLatest(t *testing.T) {
 func TestLongIntervalsSurviveRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
-		set := []taskrt.Task{scheduled("hourly", taskrt.Schedule{Every: time.Hour, Start: true}, new(journal))}
+		set := []taskrt.Task{scheduled("hourly", taskrt.Timing{Every: time.Hour, Start: true}, new(journal))}
 		got := drain(t, b, "default")
 		time.Sleep(time.Second / 2)
 		for range 24 * 6 { // a day of restarts every ten minutes
@@ -104,7 +104,7 @@ func TestSchedulerOfTasksWithoutASchedule(t *testing.T) {
 
 // scheduled makes a task with a schedule out of what the generator would write
 // for one without parameters.
-func scheduled(name string, schedule taskrt.Schedule, j *journal) taskrt.Task {
+func scheduled(name string, schedule taskrt.Timing, j *journal) taskrt.Task {
 	type none struct{}
 	return taskrt.Bind(&taskrt.Definition[none, taskrt.None]{
 		Spec:         taskrt.Spec{Name: name, Schedule: schedule},
@@ -122,8 +122,8 @@ func TestCronFollowsItsZone(t *testing.T) {
 		b := newMemory(t)
 		var j journal
 		set := []taskrt.Task{
-			scheduled("rome", taskrt.Schedule{Cron: "30 2 * * *", Zone: "Europe/Rome"}, &j),
-			scheduled("utc", taskrt.Schedule{Cron: "@daily"}, &j),
+			scheduled("rome", taskrt.Timing{Cron: "30 2 * * *", Zone: "Europe/Rome"}, &j),
+			scheduled("utc", taskrt.Timing{Cron: "@daily"}, &j),
 		}
 		consume(t, b, taskrt.ConsumerConfig{}, set)
 		schedule(t, b, set)
@@ -139,13 +139,13 @@ func TestCronFollowsItsZone(t *testing.T) {
 func TestMissedTicksFollowTheSchedulesRule(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		schedule taskrt.Schedule
+		schedule taskrt.Timing
 		want     int // ticks at the return after an hour
 	}{
-		{"latest", taskrt.Schedule{Every: 5 * time.Minute}, 1},
-		{"skip", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedSkip}, 0},
-		{"all", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedAll}, 12},
-		{"all, capped", taskrt.Schedule{Every: 5 * time.Minute, Missed: taskrt.MissedAll, MissedMax: 3}, 3},
+		{"latest", taskrt.Timing{Every: 5 * time.Minute}, 1},
+		{"skip", taskrt.Timing{Every: 5 * time.Minute, Missed: taskrt.MissedSkip}, 0},
+		{"all", taskrt.Timing{Every: 5 * time.Minute, Missed: taskrt.MissedAll}, 12},
+		{"all, capped", taskrt.Timing{Every: 5 * time.Minute, Missed: taskrt.MissedAll, MissedMax: 3}, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestJitterMovesTicksTheSameWayForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var j journal
-		set := []taskrt.Task{scheduled("task", taskrt.Schedule{Every: time.Minute, Jitter: 40 * time.Second}, &j)}
+		set := []taskrt.Task{scheduled("task", taskrt.Timing{Every: time.Minute, Jitter: 40 * time.Second}, &j)}
 		consume(t, b, taskrt.ConsumerConfig{}, set)
 		for range 3 {
 			schedule(t, b, set)
@@ -202,7 +202,7 @@ func TestJitterMovesTicksTheSameWayForAll(t *testing.T) {
 }
 
 func TestImpossibleSchedulesAreRefused(t *testing.T) {
-	for want, schedule := range map[string]taskrt.Schedule{
+	for want, schedule := range map[string]taskrt.Timing{
 		"schedule of task task: ":                            {Cron: "0 0 31 2 *"},
 		"unknown time zone Europe/Atlantis":                  {Cron: "@daily", Zone: "Europe/Atlantis"},
 		"it has both an interval and a cron expression":      {Cron: "@daily", Every: time.Hour},

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNoSchedule: the queue has no schedule made at run time with this id.
-var ErrNoSchedule = broker.ErrNoEntry
+var ErrNoSchedule = broker.ErrNoSchedule
 
 // Scheduled is a schedule that was made at run time.
 type Scheduled struct {
@@ -83,8 +83,8 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err != nil {
 		return nil, err
 	}
-	e := &broker.Entry{ID: run.ID, Spec: spec, Zone: tz, Run: run}
-	if err := t.PutEntry(ctx, e); err != nil {
+	e := &broker.Schedule{ID: run.ID, Spec: spec, Zone: tz, Run: run}
+	if err := t.PutSchedule(ctx, e); err != nil {
 		return nil, err
 	}
 	next, _ := table.Next(tick.Later(e.Since, e.Last))
@@ -95,13 +95,13 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 }
 
 // timetable returns what keeps schedules made at run time.
-func (c *Client) timetable() (broker.Timetable, error) {
-	if c.closed.Load() {
-		return nil, fmt.Errorf("the client is closed: %w", broker.ErrClosed)
+func (c *Client) timetable() (scheduleKeeper, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
 	}
-	t, ok := c.broker.(broker.Timetable)
+	t, ok := c.broker.(scheduleKeeper)
 	if !ok {
-		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.Timetable, such as the embedded one or Redis")
+		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.ScheduleStore, such as the embedded one or Redis")
 	}
 	return t, nil
 }
@@ -130,7 +130,7 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list schedules: %w", err)
 	}
-	entries, err := t.Entries(ctx)
+	entries, err := t.Schedules(ctx)
 	if err != nil {
 		err = fmt.Errorf("list schedules: %w", err)
 	}
@@ -164,7 +164,7 @@ func Unschedule(ctx context.Context, queue, id string) error {
 func (c *Client) unschedule(ctx context.Context, queue, id string) error {
 	t, err := c.timetable()
 	if err == nil {
-		err = t.DeleteEntry(ctx, queue, id)
+		err = t.DeleteSchedule(ctx, queue, id)
 	}
 	if err != nil {
 		return fmt.Errorf("end schedule %.64q of queue %s: %w", id, queue, err)

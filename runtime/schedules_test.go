@@ -182,7 +182,7 @@ func TestSchedulesMadeAtRunTimeSurviveRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		got := drain(t, b, "default")
-		known := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Missed: taskrt.MissedAll}})
+		known := reportTask(taskrt.Spec{Schedule: taskrt.Timing{Missed: taskrt.MissedAll}})
 		other := reportTask(taskrt.Spec{Name: "other"})
 		ctx := clientContext(t.Context(), b)
 		for i := range 20 {
@@ -209,14 +209,14 @@ func TestSchedulesMadeAtRunTimeSurviveRestarts(t *testing.T) {
 	})
 }
 
-// TestATickIsLeftOutWhileAnEarlierRunLives holds //task:overlap skip over the
+// TestATickIsSkippedWhileAnEarlierRunLives holds //task:overlap skip over the
 // embedded broker; TestOverlapsOnRedis does over Redis.
-func TestATickIsLeftOutWhileAnEarlierRunLives(t *testing.T) {
+func TestATickIsSkippedWhileAnEarlierRunLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var j journal
 		d := reportTask(taskrt.Spec{
-			Schedule: taskrt.Schedule{Every: time.Minute, SkipOverlap: true},
+			Schedule: taskrt.Timing{Every: time.Minute, SkipOverlap: true},
 			Retry:    taskrt.RetryPolicy{Attempts: 2, Min: time.Minute, Max: time.Minute},
 		})
 		d.ReadParams = func(p *report, r *codec.Reader) { r.Skip() }
@@ -251,7 +251,7 @@ func TestATickIsLeftOutWhileAnEarlierRunLives(t *testing.T) {
 }
 
 func TestOverlapIsRefusedWhereItIsNotKept(t *testing.T) {
-	d := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Every: time.Minute, SkipOverlap: true}})
+	d := reportTask(taskrt.Spec{Schedule: taskrt.Timing{Every: time.Minute, SkipOverlap: true}})
 	_, err := taskrt.NewScheduler(core{newMemory(t)}, taskrt.SchedulerConfig{}, bindReport(d, new(journal)))
 	require.ErrorContains(t, err, "task send_report has //task:overlap skip, which this broker does not keep")
 }
@@ -288,11 +288,11 @@ func (d *disabler) QueueTick(ctx context.Context, run *broker.TaskRun, tick time
 	return d.Broker.QueueTick(ctx, run, tick)
 }
 
-func (d *disabler) QueueEntry(ctx context.Context, e *broker.Entry, run *broker.TaskRun, tick time.Time) error {
+func (d *disabler) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	if err := d.ask(); err != nil {
 		return err
 	}
-	return d.Broker.QueueEntry(ctx, e, run, tick)
+	return d.Broker.QueueScheduleTick(ctx, e, run, tick)
 }
 
 func TestTicksOfADisabledTaskCountAsMissed(t *testing.T) {
@@ -303,7 +303,7 @@ func TestTicksOfADisabledTaskCountAsMissed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := &disabler{Broker: newMemory(t)}
 			got := drain(t, b.Broker, "default")
-			d := reportTask(taskrt.Spec{Schedule: taskrt.Schedule{Every: 2 * time.Minute, Missed: test.missed}})
+			d := reportTask(taskrt.Spec{Schedule: taskrt.Timing{Every: 2 * time.Minute, Missed: test.missed}})
 			_, err := taskrt.ScheduleTask(clientContext(t.Context(), b), d, "@every 2m", "", &report{}, taskrt.ID("e"))
 			require.NoError(t, err)
 			schedule(t, b, bindReport(d, new(journal)))

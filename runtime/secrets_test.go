@@ -195,7 +195,7 @@ func TestSchemaErrorsQuoteNoSecret(t *testing.T) {
 			require.NoError(t, b.QueueTasks(ctx, run))
 			record, err := b.WaitRecord(ctx, run.Queue, run.ID)
 			require.NoError(t, err)
-			require.Equal(t, string(taskrt.Schema), record.Failure.Kind)
+			require.Equal(t, taskrt.Schema, record.Failure.Kind)
 			require.Contains(t, record.Failure.Message, test.want)
 			require.NotContains(t, record.Failure.Message+log.String(), "CANARY")
 		})

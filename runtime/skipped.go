@@ -7,64 +7,68 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// eventQueue holds events of runs that no goroutine executes. OnEvent is called with them
-// on a goroutine of its own, since it may block or end the goroutine.
-type eventQueue struct {
-	mu      sync.Mutex
-	skipped []broker.LeftOut
-	busy    bool // a goroutine calls OnEvent
-	all     sync.WaitGroup
+// maxSkipEvents bounds the events that wait for an OnEvent that is slow.
+const maxSkipEvents = 1000
+
+// skipEvents are the events of skipped runs on their way to OnEvent. No run's goroutine
+// is there for them, and OnEvent may block, or end the goroutine that calls it.
+type skipEvents struct {
+	mu   sync.Mutex
+	list []broker.SkippedDuplicate
+	busy bool // a goroutine calls OnEvent
+	all  sync.WaitGroup
 }
 
 // Skipped implements [worker.Executor]. It does not block.
-func (e *executor) Skipped(skipped ...broker.LeftOut) {
+func (e *executor) Skipped(skipped ...broker.SkippedDuplicate) {
 	if e.cfg.OnEvent == nil {
 		return
 	}
-	q := &e.events
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.skipped = append(q.skipped, skipped[:min(len(skipped), broker.MaxLeftOut-len(q.skipped))]...)
-	e.notifyNext()
+	n := &e.skipped
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, skipped[:min(len(skipped), maxSkipEvents-len(n.list))]...)
+	e.nextSkipEvent()
 }
 
-// notifyNext calls OnEvent with the next event, unless a goroutine does so already. The
-// lock is held.
-func (c *Consumer) notifyNext() {
-	q := &c.events
-	if q.busy || len(q.skipped) == 0 {
+// nextSkipEvent has OnEvent called for the next run, unless a goroutine does so already.
+// The lock is held.
+func (c *Consumer) nextSkipEvent() {
+	n := &c.skipped
+	if n.busy || len(n.list) == 0 {
 		return
 	}
-	next := q.skipped[0]
-	q.busy, q.skipped = true, q.skipped[1:]
-	q.all.Go(func() {
+	skipped := n.list[0]
+	n.busy, n.list = true, n.list[1:]
+	n.all.Go(func() {
 		defer func() { // also if OnEvent ends the goroutine
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			q.busy = false
-			c.notifyNext()
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.busy = false
+			c.nextSkipEvent()
 		}()
-		c.notifySkipped(next)
+		c.skipEvent(skipped)
 	})
 }
 
-func (c *Consumer) notifySkipped(skipped broker.LeftOut) {
+func (c *Consumer) skipEvent(skipped broker.SkippedDuplicate) {
 	run := new(Run)
 	run.init(skipped.Run, time.Time{})
 	c.notify(Event{Kind: RunDropped, Run: run, Err: &RunError{
 		Task: skipped.Run.Task, ID: skipped.Run.ID, Kind: Duplicate,
-		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: skipped.By}}}).Error(),
+		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: skipped.LiveID}}}).Error(),
 	}})
 }
 
-// eventTimeout is how long a stop waits for OnEvent.
-const eventTimeout = 500 * time.Millisecond
+// skipEventTimeout is how long a stop waits for OnEvent.
+const skipEventTimeout = 500 * time.Millisecond
 
-// awaitEvents blocks until OnEvent was called with all events, at most for eventTimeout.
-func (c *Consumer) awaitEvents() {
+// drainSkipEvents blocks until OnEvent was called for all skipped runs, at most for
+// skipEventTimeout.
+func (c *Consumer) drainSkipEvents() {
 	done := make(chan struct{})
-	go func() { c.events.all.Wait(); close(done) }()
-	timer := time.NewTimer(eventTimeout)
+	go func() { c.skipped.all.Wait(); close(done) }()
+	timer := time.NewTimer(skipEventTimeout)
 	defer timer.Stop()
 	select {
 	case <-done:

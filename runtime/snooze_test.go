@@ -57,9 +57,9 @@ func TestSnoozePutsARunOff(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{
 			Concurrency: 1,
 			OnEvent:     func(e taskrt.Event) { events = append(events, e) },
-			Retry: func(*taskrt.Run, error) time.Duration {
+			Retry: func(*taskrt.Run, error) (time.Duration, bool) {
 				t.Error("the retry policy was asked of a run that snoozes")
-				return -1
+				return 0, false
 			},
 		}, tasks.Tasks(j.recorder(func(_ context.Context, run *taskrt.Run, _ string) error {
 			if time.Since(run.QueuedAt) < 20*time.Minute {

@@ -264,7 +264,7 @@ func TestOneRunIsShownThroughItsLife(t *testing.T) {
 	f.state(panics.ID, broker.StateFailed, "default")
 	d = shownDetail{}
 	f.tells(&d, "run", panics.ID)
-	require.Equal(t, "failed", d.Failure.Kind)
+	require.Equal(t, broker.FailureFailed, d.Failure.Kind)
 	require.Contains(t, d.Failure.Message, "told to panic")
 	require.Contains(t, d.Failure.Stack, "tasks.Misbehave")
 	require.Equal(t, map[string]any{"how": "panic"}, d.Params)
@@ -312,7 +312,7 @@ func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
 		f.state(id, broker.StateFailed, "default")
 		var d shownDetail
 		f.tells(&d, "run", id)
-		require.Equal(t, "cancelled", d.Failure.Kind)
+		require.Equal(t, broker.FailureCancelled, d.Failure.Kind)
 		require.Zero(t, d.EndedAt, "no dead letter is kept of it")
 	}
 	require.Equal(t, "cancelled", f.last("brood").Last.Ended)
@@ -376,7 +376,7 @@ func TestPauseAndDisableSayWhatIsNowSo(t *testing.T) {
 
 // die queues n runs of Misbehave that end as dead letters of a kind, and returns
 // their ids, the newest last.
-func (f *fleet) die(n int, kind string) []string {
+func (f *fleet) die(n int, kind taskrt.FailureKind) []string {
 	f.t.Helper()
 	_, err := tasks.QueueMisbehaveBatch(f.ctx, make([]tasks.MisbehaveParams, n))
 	require.NoError(f.t, err)
@@ -437,21 +437,21 @@ func TestWhatIsNoDeadLetterIsNotOld(t *testing.T) {
 }
 
 // kill has n queued runs of cpu tasks end as dead letters.
-func (f *fleet) kill(n int, kind string) (ids []string) {
+func (f *fleet) kill(n int, kind taskrt.FailureKind) (ids []string) {
 	f.t.Helper()
-	s, err := f.broker.(broker.Leaser).Join(f.ctx, time.Minute)
+	s, err := f.broker.(broker.Leaser).OpenSession(f.ctx, time.Minute)
 	require.NoError(f.t, err)
 	for len(ids) < n {
 		runs, err := s.Take(f.ctx, broker.Want{Queues: []string{"default"}, CPU: 100})
 		require.NoError(f.t, err)
 		for _, run := range runs {
 			ids = append(ids, run.ID)
-			fenced, err := s.Finish(f.ctx, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &broker.Failure{Kind: kind, Message: "told\nto"}})
+			done, err := s.Finish(f.ctx, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &broker.Failure{Kind: kind, Message: "told\nto"}})
 			require.NoError(f.t, err)
-			require.Empty(f.t, fenced)
+			require.Empty(f.t, done.Fenced)
 		}
 	}
-	require.NoError(f.t, s.Leave(f.ctx))
+	require.NoError(f.t, s.Close(f.ctx))
 	return ids
 }
 
@@ -541,15 +541,15 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 // TestADeadLetterStaysForTheRunWithItsParameters, which is named.
 func TestADeadLetterStaysForTheRunWithItsParameters(t *testing.T) {
 	f := newFleet(t)
-	s, err := f.broker.(broker.Leaser).Join(f.ctx, time.Minute)
+	s, err := f.broker.(broker.Leaser).OpenSession(f.ctx, time.Minute)
 	require.NoError(t, err)
 	dead, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
 	require.NoError(t, err)
 	runs, err := s.Take(f.ctx, broker.Want{Queues: []string{"default"}, IO: 1})
 	require.NoError(t, err)
-	_, err = s.Finish(f.ctx, broker.Outcome{Run: runs[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed"}})
+	_, err = s.Finish(f.ctx, broker.Outcome{Run: runs[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed}})
 	require.NoError(t, err)
-	require.NoError(t, s.Leave(f.ctx))
+	require.NoError(t, s.Close(f.ctx))
 	live, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
 	require.NoError(t, err)
 	why := dead.ID + ": run " + live.ID + " has its parameters of a //task:unique, and is queued or running\n"

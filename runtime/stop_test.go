@@ -34,8 +34,8 @@ type downSession struct {
 
 var errDown = errors.New("the server is down")
 
-func (d *down) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := d.Leaser.Join(ctx, lease)
+func (d *down) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := d.Leaser.OpenSession(ctx, lease)
 	return downSession{s, d}, err
 }
 
@@ -46,18 +46,18 @@ func (s downSession) Renew(ctx context.Context) error {
 	return s.Session.Renew(ctx)
 }
 
-func (s downSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s downSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	if s.d.now.Load() {
-		return nil, errDown
+		return broker.Finished{}, errDown
 	}
 	return s.Session.Finish(ctx, outcomes...)
 }
 
-func (s downSession) Leave(ctx context.Context) error {
+func (s downSession) Close(ctx context.Context) error {
 	if s.d.now.Load() && !s.d.leaves {
 		return errDown
 	}
-	return s.Session.Leave(ctx)
+	return s.Session.Close(ctx)
 }
 
 // TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease: to give it back would count

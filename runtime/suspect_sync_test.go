@@ -29,8 +29,8 @@ type deadlySession struct{ broker.Session }
 // clearedSession knows that its runs were cleared.
 type clearedSession struct{ deadlySession }
 
-func (d *deadly) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	s, err := d.Broker.Join(ctx, lease)
+func (d *deadly) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	s, err := d.Broker.OpenSession(ctx, lease)
 	if d.cleared {
 		return &clearedSession{deadlySession{s}}, err
 	}

@@ -10,21 +10,12 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// SupportsGeneratedV3 is defined by every runtime that runs what taskgen
+// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
 // generates today. Generated code refers to it, so that code and runtime that
 // do not fit fail to build on that line, whichever of the two is older: a
-// change of what generated code may use or do defines SupportsGeneratedV4,
-// which taskgen then writes, and V3 stays as long as the code that refers to it
-// runs as before. A runtime that no longer runs it must drop V3.
-//
-// V3 counts the memory that decoding takes.
-const SupportsGeneratedV3 = true
-
-// SupportsGeneratedV2 is for code that was generated before V3. V2 has
-// [ScheduleTask].
-const SupportsGeneratedV2 = true
-
-// SupportsGeneratedV1 is for code that was generated before V2.
+// change of what generated code may use or do defines SupportsGeneratedV2,
+// which taskgen then writes, and V1 stays as long as the code that refers to it
+// runs as before. A runtime that no longer runs it must drop V1.
 const SupportsGeneratedV1 = true
 
 // None is the result of a task that returns only an error.
@@ -57,7 +48,7 @@ type Spec struct {
 	Kind     Kind          // IO or CPU
 	Queue    string        // defaults to "default"
 	Priority Priority      // defaults to Medium
-	Schedule Schedule      // when it runs by itself; the zero value: it does not
+	Schedule Timing        // when schedulers queue it; the zero value: they do not
 	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
 	Expire   time.Duration // not started within this of being due: dropped; 0: never
@@ -76,9 +67,9 @@ type Spec struct {
 	Result  string // the wire form of the result; empty without one
 }
 
-// Schedule says when a task runs by itself: at an interval or by a cron
+// Timing is when schedulers queue a task: at an interval or by a cron
 // expression.
-type Schedule struct {
+type Timing struct {
 	Every  time.Duration // at multiples of this since the Unix epoch
 	Start  bool          // once more when a scheduler starts
 	Cron   string        // five fields, or @daily and its like
@@ -154,8 +145,8 @@ type Task struct {
 	decode       func(payload []byte) (params any, err error)
 	decodeResult func(b []byte) (any, error)
 	hasResult    bool
-	// police sets what the task's policies say of a run with this payload.
-	police func(run *broker.TaskRun) error
+	// applyPolicies sets the rules of a run from the task's policies and its payload.
+	applyPolicies func(run *broker.TaskRun) error
 }
 
 // Name returns the task's name on the wire.
@@ -191,12 +182,12 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			return b, nil
 		},
 		hasResult: d.AppendResult != nil,
-		police: func(run *broker.TaskRun) error {
+		applyPolicies: func(run *broker.TaskRun) error {
 			p := new(P)
 			if err := d.decodeParams(new(codec.Reader), run.Payload, 0, p); err != nil {
 				return err
 			}
-			d.police(p, run)
+			d.applyPolicies(p, run)
 			return nil
 		},
 		newParams: func() any { return new(P) },

@@ -131,30 +131,49 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 			after.Payload = payload
 		}
 		if c.Keyed {
-			if err := s.policeAgain(&after); err != nil {
+			if err := s.reapplyPolicies(&after); err != nil {
 				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
 			}
 		}
 		next[i] = &after
 	}
-	if o := (&broker.Outcome{Run: run, Next: next}).Storable(); o.Failure != nil {
-		return nil, errors.New(o.Failure.Message)
+	if err := checkNext(next); err != nil {
+		return nil, fmt.Errorf("%w, then queue the run before it again (dead retry)", err)
 	}
 	return next, nil
+}
+
+// checkNext refuses runs that no broker would store, so that their predecessor fails
+// and the broker does not refuse its outcome again and again.
+func checkNext(next []*broker.TaskRun) error {
+	var largest *broker.TaskRun
+	for _, run := range next {
+		if err := run.Validate(); err != nil {
+			return fmt.Errorf("run %.64q of task %.64q, which is to follow, cannot be stored: %w; correct what makes it", run.ID, run.Task, err)
+		}
+		if largest == nil || len(run.Payload) > len(largest.Payload) {
+			largest = run
+		}
+	}
+	if err := broker.CheckBatch(next); err != nil {
+		return fmt.Errorf("run %.64q of task %.64q, which is to follow, cannot be stored, with %d bytes: %w; "+
+			"return less, or keep it elsewhere and return where", largest.ID, largest.Task, len(largest.Payload), err)
+	}
+	return nil
 }
 
 // errUnknownFollowUp is the error of a follow-up whose policies depend on its parameters, and
 // whose task this consumer does not have.
 var errUnknownFollowUp = errors.New("its policies go by its parameters, and this consumer does not know the task")
 
-// policeAgain makes the policies of a run whose parameters have changed.
-func (s taskSet) policeAgain(run *broker.TaskRun) error {
+// reapplyPolicies sets the rules of a run anew, as its parameters have changed.
+func (s taskSet) reapplyPolicies(run *broker.TaskRun) error {
 	task, ok := s.byName[run.Task]
 	if !ok {
 		return errUnknownFollowUp
 	}
 	run.Rules = nil
-	return task.police(run)
+	return task.applyPolicies(run)
 }
 
 // follow reports whether this consumer can make what is to follow a run, should
@@ -168,7 +187,7 @@ func (s taskSet) follow(run *broker.TaskRun) error {
 			continue
 		}
 		after := *c.Run
-		if err := s.policeAgain(&after); err != nil {
+		if err := s.reapplyPolicies(&after); err != nil {
 			return fmt.Errorf("run %s of task %s is to follow: %w", after.ID, after.Task, err)
 		}
 	}

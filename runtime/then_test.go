@@ -168,11 +168,8 @@ func TestEventsAndRetriesOfTheApplication(t *testing.T) {
 				panic("the application's own")
 			}
 		},
-		Retry: func(run *taskrt.Run, err error) time.Duration {
-			if run.Attempt == 2 {
-				return -1
-			}
-			return 90 * time.Minute
+		Retry: func(run *taskrt.Run, err error) (time.Duration, bool) {
+			return 90 * time.Minute, run.Attempt != 2
 		},
 	}
 	synctest.Test(t, func(t *testing.T) {

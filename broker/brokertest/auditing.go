@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 func auditChecks() []check {
@@ -22,14 +23,14 @@ func auditChecks() []check {
 	}
 }
 
-func (f *fixture) auditor() broker.Auditor { return f.b.(broker.Auditor) }
+func (f *fixture) auditor() maintenance.Auditor { return f.b.(maintenance.Auditor) }
 
 // audit audits a queue in which there must be so many runs and no fault.
 func (f *fixture) audit(queue string, mend bool, runs int) {
 	f.Helper()
 	report, err := f.auditor().Audit(f.ctx(), queue, mend)
 	require.NoError(f, err, "Audit of %s, mending: %v", queue, mend)
-	require.Equal(f, broker.AuditReport{Mended: mend, Runs: runs}, report, "report of the audit of %s", queue)
+	require.Equal(f, maintenance.Report{Mended: mend, Runs: runs}, report, "report of the audit of %s", queue)
 }
 
 // newMixed makes runs that have all of what an audit compares, and the broker keeps:
@@ -42,8 +43,10 @@ func (f *fixture) newMixed(queue, prefix string, n int) []*broker.TaskRun {
 		if is[broker.Records](f.b) {
 			keep(time.Hour)(r)
 		}
-		if policed(f.b) {
+		if f.keeps(broker.PolicyUnique) {
 			unique(r.ID)(r)
+		}
+		if f.keeps(broker.PolicyLimits) {
 			limit("limit", aLot, 0)(r)
 		}
 	}
@@ -119,14 +122,14 @@ func auditAtWork(f *fixture) {
 	}
 	f.queue(all...)
 	working := f.start(workers, func(int) error {
-		s, err := f.leaser().Join(f.Context(), longHold)
+		s, err := f.leaser().OpenSession(f.Context(), longHold)
 		if err != nil {
 			return err
 		}
 		for n := 0; ctx.Err() == nil; n++ {
 			runs, err := s.Take(ctx, anyOf(1+n%20, "q"))
 			if ctx.Err() != nil {
-				break // Leave gives back what it has
+				break // Close gives back what it has
 			}
 			if err != nil {
 				return err
@@ -143,7 +146,7 @@ func auditAtWork(f *fixture) {
 				}
 			}
 		}
-		return s.Leave(f.Context())
+		return s.Close(f.Context())
 	})
 	for range audits {
 		report, err := f.auditor().Audit(f.ctx(), "q", true)
@@ -179,9 +182,9 @@ func auditNext(f *fixture) {
 		switch {
 		case err != nil:
 			return err
-		case name == "" && report != (broker.AuditReport{}):
+		case name == "" && report != (maintenance.Report{}):
 			return fmt.Errorf("report %+v of no queue", report)
-		case name != "" && report != (broker.AuditReport{Mended: true, Runs: want[name]}):
+		case name != "" && report != (maintenance.Report{Mended: true, Runs: want[name]}):
 			return fmt.Errorf("report %+v of queue %q", report, name)
 		case name != "" && !slices.Contains(queues, name):
 			return fmt.Errorf("queue %q was audited, which is none of those given", name)

@@ -14,11 +14,15 @@ package brokertest
 
 import (
 	"context"
+	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // check is one promise and the test of it.
@@ -27,43 +31,89 @@ type check struct {
 	test    func(f *fixture)
 }
 
-// part is the checks of one interface.
-type part struct {
+// step is an interface of the contract, and the checks of what it adds.
+type step struct {
 	name   string
+	adds   string
+	how    string   // to implement it
+	needs  []string // the steps without which it cannot be tested
 	has    func(b broker.Broker) bool
 	checks []check
+
+	extra bool // it is no part of the contract
 }
 
-func parts() []part {
-	return []part{
-		{"Broker", func(broker.Broker) bool { return true }, slices.Concat(
-			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks())},
-		{"Leaser", is[broker.Leaser], slices.Concat(
-			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks())},
-		{"Beginner", sessions[broker.Beginner], beginChecks()},
-		{"Survivor", sessions[broker.Survivor], survivorChecks()},
-		{"Records", func(b broker.Broker) bool { return is[broker.Leaser](b) && is[broker.Records](b) },
-			slices.Concat(recordChecks(), deadLetterChecks())},
-		{"Schedules", is[broker.Schedules], scheduleChecks()},
-		{"Timetable", is[broker.Timetable], timetableChecks()},
-		{"Clock", func(b broker.Broker) bool { return is[broker.Clock](b) && is[broker.Schedules](b) }, clockChecks()},
-		{"Policies", policed, slices.Concat(uniqueChecks(), limitChecks(), fairChecks(), nextChecks())},
-		{"Auditor", func(b broker.Broker) bool { return is[broker.Auditor](b) && is[broker.Leaser](b) }, auditChecks()},
-		{"Groups", func(b broker.Broker) bool {
-			return is[broker.Groups](b) && is[broker.Leaser](b) && is[broker.Records](b)
-		}, groupChecks()},
-		{"Attender", attends, attendChecks()},
-		{"Controls", func(b broker.Broker) bool {
-			return is[broker.Controls](b) && is[broker.Records](b) && attends(b)
-		}, slices.Concat(controlChecks(), cancelChecks(), redoChecks())},
+// steps returns the ladder of the package doc of broker, and after it what few brokers
+// have. A step comes after those that it needs.
+func steps() []step {
+	return []step{
+		ofBroker[broker.Broker]("runs are delivered at most once", nil,
+			storingChecks(), duplicateChecks(), orderChecks(), blockingChecks(), delayChecks()),
+		ofBroker[broker.Leaser]("runs are delivered at least once", nil,
+			takeChecks(), leaseChecks(), recoverChecks(), finishChecks(), raceChecks()),
+		ofBroker[broker.Records]("results, status, waiting and dead letters", []string{"Leaser"},
+			recordChecks(), deadLetterChecks()),
+		ofSession[broker.Heartbeater]("progress, and cancelling runs that go on", []string{"Leaser", "Records"},
+			heartbeatChecks()),
+		ofBroker[broker.Controls]("inspecting and operating queues", []string{"Records", "Heartbeater"},
+			controlChecks(), cancelChecks(), requeueChecks()),
+		ofBroker[broker.Policies]("the policies that it returns", []string{"Leaser"}),
+		ofPolicy("PolicyUnique", broker.PolicyUnique, "//task:unique", uniqueChecks()),
+		ofPolicy("PolicyLimits", broker.PolicyLimits, "//task:concurrency and //task:rate", limitChecks()),
+		ofPolicy("PolicyFair", broker.PolicyFair, "//task:fair", fairChecks()),
+		ofPolicy("PolicyNext", broker.PolicyNext, "runs that a success queues", nextChecks()),
+		ofBroker[broker.Groups]("runs after groups of runs", []string{"Leaser", "Records"}, groupChecks()),
+		ofBroker[broker.Ticks]("ticks that are queued once", nil, tickChecks()),
+		ofBroker[broker.Clock]("finding schedulers with wrong clocks", []string{"Ticks"}, clockChecks()),
+		ofBroker[broker.ScheduleStore]("schedules made at run time", []string{"Ticks"}, scheduleChecks()),
+
+		extra(ofSession[poison.Tracker]("", []string{"Leaser"}, beginChecks())),
+		extra(ofSession[poison.Survivor]("", []string{"Leaser"}, survivorChecks())),
+		extra(ofBroker[maintenance.Auditor]("", []string{"Leaser"}, auditChecks())),
 	}
 }
 
-// policed reports whether the broker keeps policies. They are tested through
-// leases.
-func policed(b broker.Broker) bool {
-	p, ok := b.(broker.Policies)
-	return ok && p.Policed() && is[broker.Leaser](b)
+// ofBroker is a step that the broker itself implements.
+func ofBroker[I any](adds string, needs []string, checks ...[]check) step {
+	return step{
+		name: reflect.TypeFor[I]().Name(), adds: adds, how: "implement " + methods[I]() + " of the broker",
+		needs: needs, has: is[I], checks: slices.Concat(checks...),
+	}
+}
+
+// ofSession is a step that the broker's sessions implement.
+func ofSession[I any](adds string, needs []string, checks ...[]check) step {
+	s := ofBroker[I](adds, needs, checks...)
+	s.how, s.has = "implement "+methods[I]()+" of the broker's sessions", sessions[I]
+	return s
+}
+
+// ofPolicy is a policy that the broker keeps.
+func ofPolicy(name string, p broker.Policy, adds string, checks []check) step {
+	return step{
+		name: name, adds: adds, how: "have Policies return it",
+		needs: []string{"Leaser", "Policies"}, has: keeps(p), checks: checks,
+	}
+}
+
+func extra(s step) step {
+	s.extra = true
+	return s
+}
+
+// methods lists the methods of an interface.
+func methods[I any]() string {
+	t := reflect.TypeFor[I]()
+	var names []string
+	for i := range t.NumMethod() {
+		names = append(names, t.Method(i).Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func is[I any](b broker.Broker) bool {
+	_, ok := b.(I)
+	return ok
 }
 
 // sessions reports whether the broker's sessions have an interface.
@@ -72,75 +122,79 @@ func sessions[I any](b broker.Broker) bool {
 	if !ok {
 		return false
 	}
-	s, err := l.Join(context.Background(), longHold)
+	s, err := l.OpenSession(context.Background(), longHold)
 	if err != nil {
 		return false
 	}
 	_, ok = s.(I)
-	return ok && s.Leave(context.Background()) == nil
+	return ok && s.Close(context.Background()) == nil
 }
 
-// attends reports whether the broker's sessions are Attenders, and it has
-// records for what they are told.
-func attends(b broker.Broker) bool {
-	l, ok := b.(broker.Leaser)
-	if !ok || !is[broker.Records](b) {
-		return false
+// keeps returns whether a broker keeps a policy.
+func keeps(p broker.Policy) func(broker.Broker) bool {
+	return func(b broker.Broker) bool {
+		kept, ok := b.(broker.Policies)
+		return ok && kept.Policies()&p == p
 	}
-	s, err := l.Join(context.Background(), longHold)
-	if err != nil {
-		return false
+}
+
+// missing returns the steps that the broker lacks of those that one needs.
+func (s *step) missing(b broker.Broker, all []step) (names []string) {
+	for i := range all {
+		if other := &all[i]; slices.Contains(s.needs, other.name) && (!other.has(b) || other.missing(b, all) != nil) {
+			names = append(names, other.name)
+		}
 	}
-	_, ok = s.(broker.Attender)
-	return ok && s.Leave(context.Background()) == nil
+	return names
 }
 
-func is[I any](b broker.Broker) bool {
-	_, ok := b.(I)
-	return ok
-}
-
-// Run tests a broker against the contract: the core part always, and those of
-// [broker.Leaser], [broker.Beginner], [broker.Survivor], [broker.Records], [broker.Schedules],
-// [broker.Timetable], [broker.Clock], [broker.Policies], [broker.Auditor], [broker.Groups],
-// [broker.Attender] and [broker.Controls] where the broker or its sessions have the
-// interface. All but the schedules' and the clock's are tested through leases, the clock's
-// through schedules, and the last three through records, so a broker without these is not
-// tested for them. It logs which parts ran.
+// Run tests a broker against the contract: the step [broker.Broker] always, and each
+// further one that the broker has, if it also has those that the step needs. It logs
+// the steps that the broker has and lacks, and how to implement those.
 //
 // open returns a new empty broker, and registers its own cleanup on the t it is
-// given; it is called once for each subtest. The suite runs in real time, for
+// given; Run calls it once for each subtest. The suite runs in real time, for
 // some fifty seconds, and calls the broker from many goroutines at once.
 func Run(t *testing.T, open func(t *testing.T) broker.Broker) {
 	t.Helper()
-	t.Run("Opens", func(t *testing.T) {
-		b := open(t)
-		var ran, left []string
-		for _, p := range parts() {
-			if p.has(b) {
-				ran = append(ran, p.name)
-			} else {
-				left = append(left, p.name)
-			}
-		}
-		t.Logf("%T: parts that run: %s; parts it does not have: %s",
-			b, strings.Join(ran, ", "), orNone(left))
-	})
-	for _, p := range parts() {
-		t.Run(p.name, func(t *testing.T) {
-			if b := open(t); !p.has(b) {
+	all := steps()
+	t.Run("Opens", func(t *testing.T) { t.Log(report(open(t), all)) })
+	for i := range all {
+		s := &all[i]
+		t.Run(s.name, func(t *testing.T) {
+			b := open(t)
+			if !s.has(b) {
 				t.Skipf("%T does not have it", b)
 			}
-			for _, c := range p.checks {
+			if missing := s.missing(b, all); missing != nil {
+				t.Skipf("%T does not have what it needs: %s", b, strings.Join(missing, ", "))
+			}
+			for _, c := range s.checks {
 				t.Run(c.promise, func(t *testing.T) { c.test(newFixture(t, open(t))) })
 			}
 		})
 	}
 }
 
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
+// report describes which steps a broker has, and how to implement the others.
+func report(b broker.Broker, all []step) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%T and the steps of the contract, see package broker:", b)
+	for i := range all {
+		s := &all[i]
+		missing := s.missing(b, all)
+		switch {
+		case s.has(b) && missing == nil:
+			fmt.Fprintf(&text, "\n  has      %s", s.name)
+		case s.has(b):
+			fmt.Fprintf(&text, "\n  untested %s: it needs %s", s.name, strings.Join(missing, ", "))
+		case s.extra:
+			fmt.Fprintf(&text, "\n  lacks    %s, which is no part of the contract", s.name)
+		case missing == nil:
+			fmt.Fprintf(&text, "\n  lacks    %s, for %s: %s", s.name, s.adds, s.how)
+		default:
+			fmt.Fprintf(&text, "\n  lacks    %s, for %s: it needs %s first", s.name, s.adds, strings.Join(missing, ", "))
+		}
 	}
-	return strings.Join(names, ", ")
+	return text.String()
 }

@@ -27,7 +27,7 @@ func cancelChecks() []check {
 	}
 }
 
-var cancelled = broker.Failure{Kind: "cancelled", Message: "by the test"}
+var cancelled = broker.Failure{Kind: broker.FailureCancelled, Message: "by the test"}
 
 func (f *fixture) cancel(queue, id string) {
 	f.Helper()
@@ -44,11 +44,11 @@ func (f *fixture) requireCancelled(r *broker.TaskRun) {
 	f.requireRecord(r, broker.Record{State: broker.StateFailed, Attempt: r.Attempt, Failure: &cancelled})
 }
 
-func (f *fixture) attend(s broker.Session, report broker.Report) []*broker.TaskRun {
+func (f *fixture) heartbeat(s broker.Session, report broker.Report) []*broker.TaskRun {
 	f.Helper()
-	require.Implements(f, (*broker.Attender)(nil), s, "session of a broker with Controls")
-	runs, err := s.(broker.Attender).Attend(f.ctx(), report)
-	require.NoError(f, err, "Attend")
+	require.Implements(f, (*broker.Heartbeater)(nil), s, "session of a broker with Controls")
+	runs, err := s.(broker.Heartbeater).Heartbeat(f.ctx(), report)
+	require.NoError(f, err, "Heartbeat")
 	return runs
 }
 
@@ -86,7 +86,7 @@ func cancelHeldBack(f *fixture) {
 	f.pause("q", false)
 	f.disable("q", "off", false)
 	f.requireNext(s, "runs that were not cancelled", off[1])
-	if !policed(f.b) {
+	if !f.keeps(broker.PolicyLimits) {
 		return
 	}
 	runs := f.queueNew("q", 4, limit("key", 1, 0), keep(time.Hour))
@@ -147,20 +147,20 @@ func cancelTold(f *fixture) {
 	runs := f.queueNew("q", 3, keep(time.Hour))
 	s, other := f.join(longHold), f.join(longHold)
 	held := f.take(s, 3, "q")
-	require.Empty(f, f.attend(s, broker.Report{}), "cancelled runs before any was")
+	require.Empty(f, f.heartbeat(s, broker.Report{}), "cancelled runs before any was")
 	f.cancel("q", runs[0].ID)
 	f.cancel("q", runs[2].ID)
 	f.cancel("q", runs[2].ID)
-	require.Empty(f, f.attend(other, broker.Report{}), "cancelled runs of another session")
+	require.Empty(f, f.heartbeat(other, broker.Report{}), "cancelled runs of another session")
 	for range 2 {
-		require.ElementsMatch(f, []string{runs[0].ID, runs[2].ID}, ids(f.attend(s, broker.Report{})), "cancelled runs")
+		require.ElementsMatch(f, []string{runs[0].ID, runs[2].ID}, ids(f.heartbeat(s, broker.Report{})), "cancelled runs")
 	}
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning})
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dropped, Failure: &cancelled})
-	require.Equal(f, []string{runs[2].ID}, ids(f.attend(s, broker.Report{})), "cancelled runs after one of them was finished")
+	require.Equal(f, []string{runs[2].ID}, ids(f.heartbeat(s, broker.Report{})), "cancelled runs after one of them was finished")
 	f.requireCancelled(runs[0])
 	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: &cancelled}, succeeded(held[1])[0])
-	require.Empty(f, f.attend(s, broker.Report{}), "cancelled runs after all were finished")
+	require.Empty(f, f.heartbeat(s, broker.Report{}), "cancelled runs after all were finished")
 	f.requireNotCancelled("q", runs[1].ID, "a run that has ended")
 }
 
@@ -186,7 +186,7 @@ func cancelDropped(f *fixture) {
 		"retried later": func(s broker.Session, r *broker.TaskRun) {
 			f.finish(s, broker.Outcome{Run: r, Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
 		},
-		"given back": func(s broker.Session, _ *broker.TaskRun) { require.NoError(f, s.Leave(f.ctx()), "Leave") },
+		"given back": func(s broker.Session, _ *broker.TaskRun) { require.NoError(f, s.Close(f.ctx()), "Close") },
 		"recovered": func(s broker.Session, r *broker.TaskRun) {
 			f.eventually(func() bool {
 				_, err := f.leaser().Recover(f.ctx(), []string{"q"})
@@ -292,14 +292,14 @@ func cancelRace(f *fixture) {
 
 // cancelledLife is one session's life among runs that are cancelled.
 func (f *fixture) cancelledLife(ended *tally, lease time.Duration) error {
-	s, err := f.leaser().Join(f.ctx(), lease)
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
 	if err != nil {
 		return err
 	}
 	for range 3 {
 		runs, err := s.Take(f.within(lease/2), anyOf(8, "q"))
 		if err != nil {
-			return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+			return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
 		}
 		f.pass(rand.N(lease + lease/4)) // now and then too long
 		for _, r := range runs {
@@ -318,7 +318,7 @@ func (f *fixture) cancelledLife(ended *tally, lease time.Duration) error {
 		}
 	}
 	if rand.N(2) == 0 {
-		return s.Leave(f.ctx())
+		return s.Close(f.ctx())
 	}
 	return nil
 }

@@ -13,12 +13,12 @@ import (
 func clockChecks() []check {
 	return []check{
 		{"the clock is the one that delays go by", clockDelays},
-		{"the clock is the one that schedules begin by", clockEntries},
+		{"the clock is the one that schedules begin by", clockSchedules},
 		{"a tick that is rewound, and those up to it, can be claimed again", rewound},
 		{"a tick that is not the last one claimed is not rewound", rewindOther},
 		{"ticks of tasks and queues are rewound apart", rewindApart},
 		{"a rewind that is repeated undoes no claim made since", rewindRepeated},
-		{"a schedule's tick is rewound, and not its task's", rewindEntry},
+		{"a schedule's tick is rewound, and not its task's", rewindSchedule},
 		{"an ended context reads and rewinds nothing", clockEnded},
 	}
 }
@@ -32,15 +32,15 @@ func (f *fixture) now() time.Time {
 	return now
 }
 
-func (f *fixture) rewind(queue, task, entry string, from, to time.Time) {
+func (f *fixture) rewind(queue, task, schedule string, from, to time.Time) {
 	f.Helper()
-	require.NoError(f, f.clock().RewindTicks(f.ctx(), queue, task, entry, from, to), "RewindTicks of task %s", task)
+	require.NoError(f, f.clock().RewindTicks(f.ctx(), queue, task, schedule, from, to), "RewindTicks of task %s", task)
 }
 
 // claim queues the tick of a task.
 func (f *fixture) claim(queue, name string, tick time.Time) {
 	f.Helper()
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun(queue, task(name)), tick), "QueueTick of task %s", name)
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun(queue, task(name)), tick), "QueueTick of task %s", name)
 }
 
 func clockDelays(f *fixture) {
@@ -57,12 +57,12 @@ func clockDelays(f *fixture) {
 	require.False(f, f.now().Before(at.Add(-slack)), "a run was taken before the clock was at its Due")
 }
 
-func clockEntries(f *fixture) {
-	if !is[broker.Timetable](f.b) {
+func clockSchedules(f *fixture) {
+	if !is[broker.ScheduleStore](f.b) {
 		f.Skip("the broker has no schedules made at run time")
 	}
 	before := f.now()
-	since := f.put(f.newEntry("q", "e", "@daily")).Since
+	since := f.put(f.newSchedule("q", "e", "@daily")).Since
 	require.False(f, since.Before(before.Add(-slack)), "Since %v, before the clock was at %v", since, before)
 	require.False(f, since.After(f.now().Add(slack)), "Since %v, after the clock", since)
 }
@@ -73,13 +73,13 @@ func rewound(f *fixture) {
 	f.rewind("q", theTask, "", ahead, now)
 	f.requireLastTick("q", theTask, now)
 	for _, old := range []time.Time{midnight, now} {
-		require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), old), broker.ErrDuplicate, "QueueTick up to where it was rewound")
+		require.ErrorIs(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), old), broker.ErrDuplicate, "QueueTick up to where it was rewound")
 	}
 	f.claim("q", theTask, now.Add(1))
 	f.claim("q", theTask, ahead)
 	require.Equal(f, 3, f.length("q"), "runs queued: a rewind takes none back")
 
-	begun, err := f.schedules().BeginTicks(f.ctx(), "q", "begun", ahead)
+	begun, err := f.ticks().BeginTicks(f.ctx(), "q", "begun", ahead)
 	require.NoError(f, err, "BeginTicks")
 	f.rewind("q", "begun", "", begun, midnight)
 	f.requireLastTick("q", "begun", midnight)
@@ -121,7 +121,7 @@ func rewindRepeated(f *fixture) {
 			if n%2 == 0 {
 				return f.clock().RewindTicks(f.ctx(), "q", name, "", ahead, midnight)
 			}
-			err := f.schedules().QueueTick(f.ctx(), f.newRun("q", task(name)), next)
+			err := f.ticks().QueueTick(f.ctx(), f.newRun("q", task(name)), next)
 			if err == nil {
 				claimed.Add(1)
 			} else if !errors.Is(err, broker.ErrDuplicate) {
@@ -134,19 +134,19 @@ func rewindRepeated(f *fixture) {
 	}
 }
 
-func rewindEntry(f *fixture) {
-	if !is[broker.Timetable](f.b) {
+func rewindSchedule(f *fixture) {
+	if !is[broker.ScheduleStore](f.b) {
 		f.Skip("the broker has no schedules made at run time")
 	}
-	e := f.put(f.newEntry("q", theTask, "@every 1s"))
-	other := f.put(f.newEntry("q", "other", "@every 1s"))
+	e := f.put(f.newSchedule("q", theTask, "@every 1s"))
+	other := f.put(f.newSchedule("q", "other", "@every 1s"))
 	ahead, now := e.Since.Add(time.Hour), e.Since.Add(time.Second)
-	require.NoError(f, f.queueEntry(e, ahead), "QueueEntry")
-	require.NoError(f, f.queueEntry(other, ahead), "QueueEntry of another")
+	require.NoError(f, f.queueScheduleTick(e, ahead), "QueueScheduleTick")
+	require.NoError(f, f.queueScheduleTick(other, ahead), "QueueScheduleTick of another")
 	f.claim("q", theTask, ahead)
 	last := func() map[string]time.Time {
 		at := make(map[string]time.Time)
-		for _, got := range f.entries("q") {
+		for _, got := range f.storedSchedules("q") {
 			at[got.ID] = got.Last
 		}
 		return at
@@ -157,8 +157,8 @@ func rewindEntry(f *fixture) {
 	require.True(f, now.Equal(last()[theTask]), "Last of the schedule that was rewound: got %v, want %v", last()[theTask], now)
 	require.True(f, ahead.Equal(last()["other"]), "Last of another schedule of the task")
 	f.requireLastTick("q", theTask, ahead)
-	require.ErrorIs(f, f.queueEntry(e, now), broker.ErrDuplicate, "QueueEntry of where it was rewound to")
-	require.NoError(f, f.queueEntry(e, now.Add(time.Second)), "QueueEntry of the next tick")
+	require.ErrorIs(f, f.queueScheduleTick(e, now), broker.ErrDuplicate, "QueueScheduleTick of where it was rewound to")
+	require.NoError(f, f.queueScheduleTick(e, now.Add(time.Second)), "QueueScheduleTick of the next tick")
 
 	f.rewind("q", theTask, "", ahead, now)
 	f.requireLastTick("q", theTask, now)

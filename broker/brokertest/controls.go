@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 func controlChecks() []check {
@@ -91,7 +92,7 @@ func pauseLetsFinish(f *fixture) {
 	require.NoError(f, s.Renew(f.ctx()), "Renew while the queue is paused")
 	f.finish(s, succeeded(runs[0])...)
 	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Failure: failure("again")})
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.takesNothing(f.join(longHold), "q")
 	require.Equal(f, 2, f.length("q"), "length after a retry and giving back")
 }
@@ -142,16 +143,16 @@ func enableWakes(f *fixture) {
 }
 
 func disabledTick(f *fixture) {
-	if !is[broker.Schedules](f.b) {
+	if !is[broker.Ticks](f.b) {
 		f.Skip("the broker has no schedules")
 	}
 	f.disable("q", theTask, true)
-	require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDisabled, "QueueTick of a disabled task")
+	require.ErrorIs(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDisabled, "QueueTick of a disabled task")
 	f.requireLastTick("q", theTask, time.Time{})
 	require.Zero(f, f.length("q"), "length after a tick of a disabled task")
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q", task("other")), midnight), "QueueTick of another task")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("other")), midnight), "QueueTick of another task")
 	f.disable("q", theTask, false)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of a task that was enabled")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of a task that was enabled")
 	require.Equal(f, 2, f.length("q"), "length after two ticks")
 }
 
@@ -248,9 +249,9 @@ func runsListed(f *fixture) {
 }
 
 func surveysAgree(f *fixture) {
-	s, ok := f.b.(broker.Surveyor)
+	s, ok := f.b.(maintenance.Surveyor)
 	if !ok {
-		f.Skip("the broker is no broker.Surveyor")
+		f.Skip("the broker is no maintenance.Surveyor")
 	}
 	const last = "ended"
 	queues := []string{"waits", "empty", "delayed", "held", "paused", last}
@@ -265,17 +266,17 @@ func surveysAgree(f *fixture) {
 	f.queueNew(last, 5, keep(time.Hour))
 	ended := f.take(session, 5, last)
 	f.finish(session, broker.Outcome{Run: ended[0]}, broker.Outcome{Run: ended[1]},
-		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: "failed", Message: "no"}})
+		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "no"}})
 
 	surveysOf(f, "SurveyQueues", queues, s.SurveyQueues, f.controls().Queue)
 	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {
-		surveysOf(f, "SurveyRuns of "+string(state), queues, func(ctx context.Context, queues []string, part func(broker.Part[[]*broker.RunInfo])) error {
+		surveysOf(f, "SurveyRuns of "+string(state), queues, func(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
 			return s.SurveyRuns(ctx, queues, state, aLot, nil, part)
 		}, func(ctx context.Context, queue string) ([]*broker.RunInfo, error) {
 			return f.controls().Runs(ctx, queue, state, aLot)
 		})
 	}
-	surveysOf(f, "SurveyRecords", queues, func(ctx context.Context, queues []string, part func(broker.Part[*broker.Record])) error {
+	surveysOf(f, "SurveyRecords", queues, func(ctx context.Context, queues []string, part func(maintenance.Part[*broker.Record])) error {
 		return s.SurveyRecords(ctx, queues, ended[0].ID, part)
 	}, func(ctx context.Context, queue string) (*broker.Record, error) {
 		record, err := f.records().Record(ctx, queue, ended[0].ID)
@@ -290,24 +291,24 @@ func surveysAgree(f *fixture) {
 
 	var some []*broker.RunInfo
 	want := func(i *broker.RunInfo) bool { return i.Run.ID != ended[0].ID }
-	require.NoError(f, s.SurveyRuns(f.ctx(), queues, broker.StateSucceeded, 1, want, func(part broker.Part[[]*broker.RunInfo]) {
+	require.NoError(f, s.SurveyRuns(f.ctx(), queues, broker.StateSucceeded, 1, want, func(part maintenance.Part[[]*broker.RunInfo]) {
 		some = append(some, part.Found...)
 	}), "SurveyRuns")
 	require.Len(f, some, 1, "runs of which one is wanted")
 	require.Equal(f, ended[1].ID, some[0].Run.ID, "the run that is wanted")
 	ctx, cancel := context.WithCancel(f.ctx())
 	cancel()
-	require.ErrorIs(f, s.SurveyQueues(ctx, queues, func(broker.Part[*broker.QueueInfo]) {}), context.Canceled, "a survey whose ctx has ended")
+	require.ErrorIs(f, s.SurveyQueues(ctx, queues, func(maintenance.Part[*broker.QueueInfo]) {}), context.Canceled, "a survey whose ctx has ended")
 }
 
 // surveysOf compares what a survey finds with what the call for one queue does. A broker may
 // leave a queue to that.
 func surveysOf[T any](f *fixture, what string, queues []string,
-	survey func(context.Context, []string, func(broker.Part[T])) error, one func(context.Context, string) (T, error),
+	survey func(context.Context, []string, func(maintenance.Part[T])) error, one func(context.Context, string) (T, error),
 ) {
 	f.Helper()
 	calls, apart := map[int]int{}, 0
-	err := survey(f.ctx(), queues, func(part broker.Part[T]) {
+	err := survey(f.ctx(), queues, func(part maintenance.Part[T]) {
 		calls[part.Queue]++
 		require.NoError(f, part.Err, "%s in %s", what, queues[part.Queue])
 		if part.Apart {

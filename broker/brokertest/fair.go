@@ -112,7 +112,7 @@ func fairBack(f *fixture) {
 	f.queueFair("a1 a2 a3 b1 b2 b3")
 	s := f.join(longHold)
 	f.requireTaken(s, "a1 b1 a2 b2", "runs of two values")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	s = f.join(longHold)
 	got := f.take(s, 6, "q")
 	for _, v := range []string{"a", "b"} {
@@ -130,6 +130,7 @@ func fairBack(f *fixture) {
 
 // fairLimited leaves open which value is the first of those held back.
 func fairLimited(f *fixture) {
+	f.needs(broker.PolicyLimits, "limits")
 	f.queueFair("a1 a2 a3 a4 a5 b1 b2", limit("key", 1, 0))
 	s := f.join(longHold)
 	var order []string

@@ -26,7 +26,7 @@ func finishChecks() []check {
 }
 
 func failure(message string) *broker.Failure {
-	return &broker.Failure{Kind: "failed", Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
+	return &broker.Failure{Kind: broker.FailureFailed, Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
 }
 
 func endedIsGone(f *fixture) {
@@ -39,9 +39,9 @@ func endedIsGone(f *fixture) {
 	}
 	require.Zero(f, f.length("q"), "length after all have ended")
 	f.pass(shortHold + 2*slack)
-	back, err := f.leaser().Recover(f.ctx(), []string{"q"})
+	recovered, err := f.leaser().Recover(f.ctx(), []string{"q"})
 	require.NoError(f, err, "Recover")
-	require.Zero(f, back, "runs given back although all have ended")
+	require.Zero(f, recovered.Runs, "runs given back although all have ended")
 	f.takesNothing(s, "q")
 }
 
@@ -139,9 +139,9 @@ func finishTwice(f *fixture) {
 
 	again := f.take(s, 2, "q")
 	f.finishFenced(s, outcomes[2]) // of the delivery before
-	fenced, err := s.Finish(f.ctx(), append(succeeded(again...), outcomes[0])...)
+	done, err := s.Finish(f.ctx(), append(succeeded(again...), outcomes[0])...)
 	require.NoError(f, err, "Finish of runs held and one not held")
-	require.Equal(f, []string{runs[0].ID}, ids(fenced), "fenced runs of a Finish of runs held and one not held")
+	require.Equal(f, []string{runs[0].ID}, ids(done.Fenced), "fenced runs of a Finish of runs held and one not held")
 	require.Zero(f, f.length("q"), "length after all have ended")
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // Times the suite works with. They are for real brokers on slow machines: a
@@ -37,11 +38,22 @@ type fixture struct {
 
 func newFixture(t *testing.T, b broker.Broker) *fixture { return &fixture{T: t, b: b} }
 
-func (f *fixture) leaser() broker.Leaser       { return f.b.(broker.Leaser) }
-func (f *fixture) records() broker.Records     { return f.b.(broker.Records) }
-func (f *fixture) schedules() broker.Schedules { return f.b.(broker.Schedules) }
-func (f *fixture) groups() broker.Groups       { return f.b.(broker.Groups) }
-func (f *fixture) controls() broker.Controls   { return f.b.(broker.Controls) }
+func (f *fixture) leaser() broker.Leaser     { return f.b.(broker.Leaser) }
+func (f *fixture) records() broker.Records   { return f.b.(broker.Records) }
+func (f *fixture) ticks() broker.Ticks       { return f.b.(broker.Ticks) }
+func (f *fixture) groups() broker.Groups     { return f.b.(broker.Groups) }
+func (f *fixture) controls() broker.Controls { return f.b.(broker.Controls) }
+
+// keeps reports whether the broker keeps policies.
+func (f *fixture) keeps(p broker.Policy) bool { return keeps(p)(f.b) }
+
+// needs skips the check of a broker without policies that it needs besides.
+func (f *fixture) needs(p broker.Policy, what string) {
+	f.Helper()
+	if !f.keeps(p) {
+		f.Skip("the broker does not keep " + what)
+	}
+}
 
 // ctx returns a context for one step that must come to an end.
 func (f *fixture) ctx() context.Context { return f.within(patience) }
@@ -137,8 +149,8 @@ func (f *fixture) length(queue string) int {
 
 func (f *fixture) join(lease time.Duration) broker.Session {
 	f.Helper()
-	s, err := f.leaser().Join(f.ctx(), lease)
-	require.NoError(f, err, "Join")
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
+	require.NoError(f, err, "OpenSession")
 	require.NotEmpty(f, s.ID(), "session's ID")
 	return s
 }
@@ -166,12 +178,12 @@ func (f *fixture) take(s broker.Session, n int, queues ...string) []*broker.Task
 // begin tells that runs begin, where that is to be told.
 func (f *fixture) begin(s broker.Session, held bool, runs ...*broker.TaskRun) {
 	f.Helper()
-	beginner, ok := s.(broker.Beginner)
+	tracker, ok := s.(poison.Tracker)
 	if !ok {
 		return
 	}
 	for _, r := range runs {
-		got, err := beginner.Begin(f.ctx(), r)
+		got, err := tracker.Begin(f.ctx(), r)
 		require.NoError(f, err, "Begin of run %s", r.ID)
 		require.Equal(f, held, got, "whether the session holds run %s at its begin", r.ID)
 	}
@@ -187,21 +199,21 @@ func (f *fixture) takesNothing(s broker.Session, queues ...string) {
 // finish applies outcomes that must all count.
 func (f *fixture) finish(s broker.Session, outcomes ...broker.Outcome) {
 	f.Helper()
-	fenced, err := s.Finish(f.ctx(), outcomes...)
+	done, err := s.Finish(f.ctx(), outcomes...)
 	require.NoError(f, err, "Finish")
-	require.Empty(f, ids(fenced), "fenced runs that the session holds")
+	require.Empty(f, ids(done.Fenced), "fenced runs that the session holds")
 }
 
 // finishFenced applies outcomes that must all be refused.
 func (f *fixture) finishFenced(s broker.Session, outcomes ...broker.Outcome) {
 	f.Helper()
-	fenced, err := s.Finish(f.ctx(), outcomes...)
+	done, err := s.Finish(f.ctx(), outcomes...)
 	require.NoError(f, err, "Finish of runs that the session does not hold")
 	want := make([]string, len(outcomes))
 	for i, o := range outcomes {
 		want[i] = o.Run.ID
 	}
-	require.ElementsMatch(f, want, ids(fenced), "fenced runs that the session does not hold")
+	require.ElementsMatch(f, want, ids(done.Fenced), "fenced runs that the session does not hold")
 }
 
 func succeeded(runs ...*broker.TaskRun) []broker.Outcome {
@@ -217,9 +229,9 @@ func (f *fixture) lapse(n int, queues ...string) {
 	f.Helper()
 	got := 0
 	f.eventually(func() bool {
-		back, err := f.leaser().Recover(f.ctx(), queues)
+		recovered, err := f.leaser().Recover(f.ctx(), queues)
 		require.NoError(f, err, "Recover")
-		got += back
+		got += recovered.Runs
 		return got >= n
 	}, "Recover gives %d runs back", n)
 	require.Equal(f, n, got, "runs that Recover gave back")

@@ -24,7 +24,7 @@ func groupChecks() []check {
 		{"a run that waits for its group can be cancelled", groupCancelled},
 		{"a member that is cancelled has ended", groupMemberCancelled},
 		{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
-		{"a dead member that is queued again and succeeds counts so, and only so", groupRedone},
+		{"a dead member that is queued again and succeeds counts so, and only so", groupRequeued},
 		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 		{"a group whose results are too large together is not read", groupTooLarge},
 		{"a group whose members are too large together is refused whole", membersTooLarge},
@@ -36,11 +36,11 @@ func groupChecks() []check {
 // newGroup makes a run for the queue and the members in queue q that it gathers.
 func (f *fixture) newGroup(queue string, n int, edits ...func(*broker.TaskRun)) (then *broker.TaskRun, members []*broker.TaskRun) {
 	then = f.newRun(queue)
-	then.EnsureLinks().Gathers = broker.Gather{Group: "group-of-" + then.ID, Queue: "q", Size: n}
+	then.EnsureLinks().Awaits = broker.Group{ID: "group-of-" + then.ID, Queue: "q", Size: n}
 	members = f.newRuns("q", n, edits...)
 	for i, m := range members {
 		links := m.EnsureLinks()
-		links.Group, links.Member = then.Links.Gathers.Group, i
+		links.Group, links.Member = then.Links.Awaits.ID, i
 	}
 	return then, members
 }
@@ -50,7 +50,7 @@ func (f *fixture) queueGroup(then *broker.TaskRun, members ...*broker.TaskRun) {
 	require.NoError(f, f.groups().QueueGroup(f.ctx(), then, members...), "QueueGroup of %d", len(members))
 }
 
-func (f *fixture) requireNoMembers(of broker.Gather, what string) {
+func (f *fixture) requireNoMembers(of broker.Group, what string) {
 	f.Helper()
 	recs, err := f.groups().Members(f.ctx(), of)
 	require.ErrorIs(f, err, broker.ErrNoRecord, "Members of %s; it returned %d", what, len(recs))
@@ -68,7 +68,7 @@ func groupMemberTaken(f *fixture) {
 		require.Len(f, got, 1)
 	}
 	require.Equal(f, []string{then.ID}, ids(f.take(s, 1, "q")), "the run that gathers them")
-	records, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	records, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")
 	require.Equal(f, broker.StateSucceeded, records[0].State, "member that succeeded")
 	for _, r := range records[1:] {
@@ -130,13 +130,13 @@ func groupMembers(f *fixture) {
 	then, members := f.newGroup("other", 4)
 	members[1].Keep = time.Hour
 	f.queueGroup(then, members...)
-	f.requireNoMembers(broker.Gather{Group: "unknown", Queue: "q", Size: 1}, "an unknown group")
+	f.requireNoMembers(broker.Group{ID: "unknown", Queue: "q", Size: 1}, "an unknown group")
 	s := f.join(longHold)
 	held := f.take(s, 4, "q")
 	want := make([]*broker.Record, 4)
 	requireMembers := func(what string) {
 		f.Helper()
-		got, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+		got, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 		require.NoError(f, err, "Members %s", what)
 		require.Len(f, got, 4, "members %s", what)
 		for i, w := range want {
@@ -168,7 +168,7 @@ func groupMembers(f *fixture) {
 	run = f.take(s, 1, "other")[0]
 	requireMembers("while the run that gathers them goes on")
 	f.finish(s, succeeded(run)...)
-	f.requireNoMembers(then.Links.Gathers, "a group that was gathered")
+	f.requireNoMembers(then.Links.Awaits, "a group that was gathered")
 }
 
 func groupLives(f *fixture) {
@@ -178,7 +178,7 @@ func groupLives(f *fixture) {
 	f.lapse(1, "q")
 	s := f.join(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	s = f.join(longHold)
 	for _, d := range []time.Duration{0, quiet} {
 		held := f.take(s, 1, "q")[0]
@@ -201,7 +201,7 @@ func groupWhole(f *fixture) {
 			require.ErrorIs(f, err, is, "QueueGroup of %s", what)
 		}
 		require.Equal(f, 1, f.length("q"), "length after QueueGroup of %s", what)
-		f.requireNoMembers(then.Links.Gathers, what)
+		f.requireNoMembers(then.Links.Awaits, what)
 		_, err = f.records().Record(f.ctx(), "q", then.ID)
 		require.ErrorIs(f, err, broker.ErrNoRecord, "Record of the run that would gather %s", what)
 	}
@@ -214,15 +214,15 @@ func groupWhole(f *fixture) {
 	refused("a member of another queue", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].Queue = "other" })
 	refused("a member of another group", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[0].EnsureLinks().Group = "other" })
 	refused("two members of one place", nil, func(_ *broker.TaskRun, m []*broker.TaskRun) { m[1].EnsureLinks().Member = 0 })
-	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.EnsureLinks().Gathers.Size = 4 })
+	refused("fewer members than it says", nil, func(then *broker.TaskRun, _ []*broker.TaskRun) { then.EnsureLinks().Awaits.Size = 4 })
 	taken, others := f.newGroup("q", 3)
 	taken.ID, taken.OwnID = "own", true
 	f.requireConflict(f.groups().QueueGroup(f.ctx(), taken, others...), []broker.Duplicate{{Index: -1, ID: "own"}},
 		"QueueGroup of a gathering run with the own id of a live run")
-	if policed(f.b) {
+	if f.keeps(broker.PolicyUnique) {
 		live := f.queueNew("other", 1, unique("key"))[0]
 		then, members := f.newGroup("q", 3)
-		then.EnsureLinks().Gathers.Queue = "other"
+		then.EnsureLinks().Awaits.Queue = "other"
 		for _, m := range members {
 			m.Queue = "other"
 		}
@@ -230,7 +230,7 @@ func groupWhole(f *fixture) {
 		f.requireConflict(f.groups().QueueGroup(f.ctx(), then, members...), []broker.Duplicate{{Index: 1, ID: live.ID}},
 			"QueueGroup of a member with the unique key of a live run")
 		require.Equal(f, 1, f.length("other"), "length after QueueGroup of a duplicate")
-		f.requireNoMembers(then.Links.Gathers, "a group with a duplicate")
+		f.requireNoMembers(then.Links.Awaits, "a group with a duplicate")
 		members[1].EnsureRules().Unique = ""
 		f.queueGroup(then, members...) // of a group that was refused nothing is left
 	}
@@ -241,7 +241,7 @@ func groupEmpty(f *fixture) {
 	f.queueGroup(then)
 	s := f.join(longHold)
 	held := f.requireNext(s, "the run that gathers nothing", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members of a group without any")
 	require.Empty(f, recs, "members of a group without any")
 	f.finish(s, succeeded(held...)...)
@@ -285,7 +285,7 @@ func groupCancelled(f *fixture) {
 	require.NoError(f, wait(), "WaitRecord of a run that was cancelled before its group has ended")
 	f.requireCancelled(then)
 	f.requireNotCancelled("other", then.ID, "a run that was cancelled")
-	f.requireNoMembers(then.Links.Gathers, "a group whose gathering run was cancelled")
+	f.requireNoMembers(then.Links.Awaits, "a group whose gathering run was cancelled")
 	s := f.join(longHold)
 	f.finish(s, succeeded(f.take(s, 3, "q")...)...)
 	f.takesNothing(s, "q", "other")
@@ -303,7 +303,7 @@ func groupMemberCancelled(f *fixture) {
 	f.takesNothing(s, "q")
 	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Retry, Failure: failure("again")})
 	f.requireNext(s, "the run that gathers a group two of which were cancelled", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")
 	require.Equal(f, broker.StateSucceeded, recs[0].State, "state of the member that was not cancelled")
 	for _, rec := range recs[1:] {
@@ -311,7 +311,7 @@ func groupMemberCancelled(f *fixture) {
 	}
 }
 
-func groupRedone(f *fixture) {
+func groupRequeued(f *fixture) {
 	f.needControls()
 	then, members := f.newGroup("q", 3)
 	f.queueGroup(then, members...)
@@ -325,12 +325,12 @@ func groupRedone(f *fixture) {
 	}
 	again := func(m *broker.TaskRun) *broker.TaskRun {
 		f.Helper()
-		f.redo(broker.RedoRetry, 1, m.ID)
+		f.requeueDead(1, m.ID)
 		return f.requireNext(s, "a member that was queued again", m)[0]
 	}
 	requireMembers := func(what string, states ...broker.State) {
 		f.Helper()
-		recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+		recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 		require.NoError(f, err, "Members %s", what)
 		var got []broker.State
 		for i, rec := range recs {
@@ -353,13 +353,13 @@ func groupRedone(f *fixture) {
 	f.finish(s, succeeded(again(held[1]))...)
 	f.takesNothing(s, "q") // nothing is gathered twice
 	requireMembers("after one succeeded at the third time", good, good, good)
-	f.redo(broker.RedoRetry, 1, then.ID)
+	f.requeueDead(1, then.ID)
 	run = f.requireNext(s, "the run that gathers the group, again", then)[0]
-	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")
 	require.Equal(f, []byte("at last"), recs[0].Result, "result of the first member")
 	f.finish(s, succeeded(run)...)
-	f.requireNoMembers(then.Links.Gathers, "a group that was gathered at last")
+	f.requireNoMembers(then.Links.Awaits, "a group that was gathered at last")
 }
 
 func groupGatheredAgain(f *fixture) {
@@ -369,18 +369,18 @@ func groupGatheredAgain(f *fixture) {
 		then, members := f.newGroup("q", 2)
 		then.OwnID = true
 		if elsewhere {
-			then.Links.Gathers.Queue = "other"
+			then.Links.Awaits.Queue = "other"
 			for _, m := range members {
 				m.Queue = "other"
 			}
 		}
 		f.queueGroup(then, members...)
-		held := f.take(s, 2, then.Links.Gathers.Queue)
+		held := f.take(s, 2, then.Links.Awaits.Queue)
 		f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded, Result: []byte("first")},
 			broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
 		requireMembers := func(what string) {
 			f.Helper()
-			recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+			recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 			require.NoError(f, err, "Members %s", what)
 			require.Len(f, recs, 2, "members %s", what)
 			require.Equal(f, []byte("first"), recs[0].Result, "result of the first member %s", what)
@@ -394,19 +394,19 @@ func groupGatheredAgain(f *fixture) {
 			requireMembers("after it died")
 		}
 		die()
-		f.redo(broker.RedoRetry, 1, then.ID)
+		f.requeueDead(1, then.ID)
 		requireMembers("after it was queued again")
 		die()
-		f.redo(broker.RedoRetry, 1, then.ID)
+		f.requeueDead(1, then.ID)
 		f.finish(s, succeeded(f.requireNext(s, "the run that died twice", then)...)...)
-		f.requireNoMembers(then.Links.Gathers, "a group that was gathered at last")
+		f.requireNoMembers(then.Links.Awaits, "a group that was gathered at last")
 
 		then, members = f.newGroup("q", 1)
 		f.queueGroup(then, members...)
 		f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure("bad")})
-		f.redo(broker.RedoDelete, 1, then.ID)
-		f.requireNoMembers(then.Links.Gathers, "a group whose dead letter was deleted")
+		f.deleteDead(1, then.ID)
+		f.requireNoMembers(then.Links.Awaits, "a group whose dead letter was deleted")
 	}
 }
 
@@ -417,17 +417,17 @@ func groupTooLarge(f *fixture) {
 		then, members := f.newGroup("other", n)
 		f.queueGroup(then, members...)
 		for _, run := range f.take(s, n, "q") {
-			f.finish(s, broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: make([]byte, broker.MaxGathered/n+more)})
+			f.finish(s, broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: make([]byte, broker.MaxGroupResults/n+more)})
 		}
-		recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+		recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 		if more < 0 {
 			require.NoError(f, err, "Members of %d that are as large as can be", n)
 			require.Len(f, recs, n, "members")
 			continue
 		}
-		require.ErrorIs(f, err, broker.ErrGroupTooLarge, "Members of %d that are larger than MaxGathered together", n)
-		require.ErrorContains(f, err, then.Links.Gathers.Group, "Members of a group that is too large")
-		require.ErrorContains(f, err, fmt.Sprint(broker.MaxGathered), "Members of a group that is too large")
+		require.ErrorIs(f, err, broker.ErrGroupTooLarge, "Members of %d that are larger than MaxGroupResults together", n)
+		require.ErrorContains(f, err, then.Links.Awaits.ID, "Members of a group that is too large")
+		require.ErrorContains(f, err, fmt.Sprint(broker.MaxGroupResults), "Members of a group that is too large")
 	}
 }
 
@@ -436,7 +436,7 @@ func membersTooLarge(f *fixture) {
 	err := f.groups().QueueGroup(f.ctx(), then, members...)
 	require.ErrorIs(f, err, broker.ErrBatchTooLarge, "members that carry more than MaxBatch")
 	require.Zero(f, f.length("q"), "members of a group that was refused")
-	f.requireNoMembers(then.Links.Gathers, "a group that was refused")
+	f.requireNoMembers(then.Links.Awaits, "a group that was refused")
 }
 
 func groupRace(f *fixture) {
@@ -476,25 +476,25 @@ func groupBig(f *fixture) {
 	var seen tally
 	stop := f.within(endurance)
 	f.each(4, func(i int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
 		for seen.len() < len(members) && stop.Err() == nil {
 			runs, err := s.Take(f.within(quiet), anyOf(500, "q"))
 			if err != nil {
-				return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+				return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
 			}
 			var outcomes []broker.Outcome
 			for _, r := range runs {
 				if r.ID == then.ID {
-					return s.Leave(f.ctx())
+					return s.Close(f.ctx())
 				}
 				outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Succeeded, Result: fmt.Append(nil, r.Links.OrZero().Member)})
 			}
 			seen.add(runs...)
-			if fenced, err := s.Finish(stop, outcomes...); err != nil || len(fenced) > 0 {
-				return errors.Join(err, errFenced(fenced))
+			if done, err := s.Finish(stop, outcomes...); err != nil || len(done.Fenced) > 0 {
+				return errors.Join(err, errFenced(done.Fenced))
 			}
 		}
 		return nil
@@ -502,7 +502,7 @@ func groupBig(f *fixture) {
 	f.requireOnce(&seen, members, "members of a group of ten thousand")
 	s := f.join(longHold)
 	f.requireNext(s, "the run that gathers ten thousand", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Gathers)
+	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")
 	require.Len(f, recs, len(members), "members")
 	for i, rec := range recs {

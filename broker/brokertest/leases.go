@@ -13,8 +13,8 @@ func leaseChecks() []check {
 		{"a renewed lease holds", renewedHolds},
 		{"a lease lasts from each Take", takeRenews},
 		{"a session that holds nothing has nothing to lose", emptySession},
-		{"Leave gives back what is held, unpunished", leaveGivesBack},
-		{"Leave wakes a blocked Take", leaveWakes},
+		{"Close gives back what is held, unpunished", leaveGivesBack},
+		{"Close wakes a blocked Take", leaveWakes},
 	}
 }
 
@@ -27,9 +27,9 @@ func (f *fixture) holdFor(keep func(), queues ...string) {
 		keep()
 		require.Less(f, time.Since(last), shortHold, "the machine is too slow: time between two renewals of a lease of %v", shortHold)
 		last = time.Now()
-		back, err := f.leaser().Recover(f.ctx(), queues)
+		recovered, err := f.leaser().Recover(f.ctx(), queues)
 		require.NoError(f, err, "Recover")
-		require.Zero(f, back, "runs given back of a lease that is kept")
+		require.Zero(f, recovered.Runs, "runs given back of a lease that is kept")
 		f.pass(shortHold / 8)
 	}
 }
@@ -61,7 +61,7 @@ func emptySession(f *fixture) {
 	f.queueNew("q", 1)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	f.finish(s)
-	require.NoError(f, s.Leave(f.ctx()), "Leave by a session that holds nothing")
+	require.NoError(f, s.Close(f.ctx()), "Close by a session that holds nothing")
 }
 
 func leaveGivesBack(f *fixture) {
@@ -70,7 +70,7 @@ func leaveGivesBack(f *fixture) {
 	f.queueNew("b", 2, kind(broker.CPU), priority(broker.High))
 	runs := f.take(s, 6, "a", "b")
 	f.finish(s, succeeded(runs[0])...)
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 
 	require.Equal(f, 5, f.length("a")+f.length("b"), "length after a session that held 5 runs left")
 	next := f.join(longHold)
@@ -91,6 +91,6 @@ func leaveWakes(f *fixture) {
 	arrived := f.receiveLeased(f.join(longHold), "q")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.requireArrival(arrived, run, start)
 }

@@ -98,7 +98,7 @@ func limitUntil(f *fixture) {
 	held := f.requireNext(s, "the first of its key", runs[0])
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
 	f.requireNext(s, "the next of its key after a retry", runs[1])
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 
 	s = f.join(shortHold)
 	first := f.take(s, 1, "q")[0]
@@ -112,7 +112,7 @@ func limitUntil(f *fixture) {
 	f.finish(s, broker.Outcome{Run: third, Verdict: broker.Dropped, Failure: failure("expired")})
 	fourth := f.take(s, 1, "q")[0]
 	require.ElementsMatch(f, ids(runs[1:]), ids([]*broker.TaskRun{second, third, fourth}), "runs after one was given back and recovered")
-	require.Contains(f, ids(runs[1:]), first.ID, "run after Leave")
+	require.Contains(f, ids(runs[1:]), first.ID, "run after Close")
 	f.finish(s, succeeded(fourth)...)
 	require.Equal(f, 1, f.length("q"), "length: the retry waits")
 }
@@ -217,7 +217,7 @@ func limitNotAhead(f *fixture) {
 	runs := f.queueNew("q", 8, limit("key", 5, 0))
 	s := f.join(longHold)
 	take := func(io, ahead int) []*broker.TaskRun {
-		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, AheadIO: ahead})
+		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, PrefetchIO: ahead})
 		require.NoError(f, ignoreTimeout(err), "Take")
 		return got
 	}
@@ -290,14 +290,14 @@ func (h *holding) add(n int, runs ...*broker.TaskRun) {
 // holdSome is one session's life: it takes, retries or finishes, and leaves
 // with some it has not started.
 func (f *fixture) holdSome(ended *tally, held *holding) error {
-	s, err := f.leaser().Join(f.ctx(), longHold)
+	s, err := f.leaser().OpenSession(f.ctx(), longHold)
 	if err != nil {
 		return err
 	}
 	for range 4 {
 		runs, err := s.Take(f.within(quiet), anyOf(1+rand.N(4), "q"))
 		if err != nil {
-			return errors.Join(ignoreTimeout(err), s.Leave(f.ctx()))
+			return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
 		}
 		held.add(1, runs...)
 		f.pass(rand.N(2 * time.Millisecond))
@@ -306,7 +306,7 @@ func (f *fixture) holdSome(ended *tally, held *holding) error {
 			o := broker.Outcome{Run: r, Verdict: broker.Succeeded}
 			switch rand.N(6) {
 			case 0:
-				continue // for Leave
+				continue // for Close
 			case 1:
 				o.Verdict, o.Failure, o.Delay = broker.Retry, failure("again"), rand.N(5*time.Millisecond)
 			}
@@ -315,5 +315,5 @@ func (f *fixture) holdSome(ended *tally, held *holding) error {
 			}
 		}
 	}
-	return s.Leave(f.ctx())
+	return s.Close(f.ctx())
 }

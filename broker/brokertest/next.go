@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,10 +16,10 @@ func nextChecks() []check {
 		{"what a success queues wakes a blocked Take", nextWakes},
 		{"a success that does not count queues nothing", nextFenced},
 		{"only a success queues what comes next", nextOfOthers},
-		{"a duplicate among what a success queues is left out", nextDuplicate},
-		{"what was left out is told once, and its record says for which run", nextLeftOut},
+		{"a duplicate among what a success queues is skipped", nextDuplicate},
+		{"what was skipped is reported once, and its record says for which run", nextSkipped},
 		{"a success may queue a run with its own id and unique key", nextOfItself},
-		{"a success whose next run cannot be stored is a dead letter, and no other's matter", nextUnsafe},
+		{"a success whose next run cannot be stored is refused, and no outcome of the call applied", nextUnsafe},
 		{"of a run that many finish at once what comes next is queued once", nextRace},
 	}
 }
@@ -103,6 +104,7 @@ func nextOfOthers(f *fixture) {
 }
 
 func nextDuplicate(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
@@ -117,7 +119,8 @@ func nextDuplicate(f *fixture) {
 	f.takesNothing(s, "other")
 }
 
-func nextLeftOut(f *fixture) {
+func nextSkipped(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
@@ -133,71 +136,70 @@ func nextLeftOut(f *fixture) {
 		follow("q", unique("key"), keep(time.Hour)), follow("other", unique("key"), keep(time.Hour)),
 		follow("other", unique("key")), follow("q", keep(time.Hour)),
 	}
-	policies := f.b.(broker.Policies)
-	require.Empty(f, policies.LeftOut(), "what was left out before there was anything")
-	f.finish(s, then(held, next...))
 	got := make(map[string]string)
-	f.eventually(func() bool {
-		for _, l := range policies.LeftOut() {
-			got[l.Run.ID] = l.By
-			require.Equal(f, held.ID, l.Run.ParentID, "parent of run %s, which was left out", l.Run.ID)
+	note := func(skipped []broker.SkippedDuplicate) {
+		for _, d := range skipped {
+			require.NotContains(f, got, d.Run.ID, "runs skipped before")
+			got[d.Run.ID] = d.LiveID
+			require.Equal(f, held.ID, d.Run.ParentID, "parent of run %s, which was skipped", d.Run.ID)
 		}
+	}
+	done, err := s.Finish(f.ctx(), then(held, next...))
+	require.NoError(f, err, "Finish")
+	require.Empty(f, ids(done.Fenced), "fenced runs that the session holds")
+	note(done.Skipped)
+	f.eventually(func() bool { // those queued later are reported by a Recover
+		recovered, err := f.leaser().Recover(f.ctx(), []string{"q", "other"})
+		require.NoError(f, err, "Recover")
+		note(recovered.Skipped)
 		return len(got) >= 5
-	}, "five runs are told of that were left out")
+	}, "five skipped runs are reported")
 	require.Equal(f, map[string]string{
 		"own": own.ID, "kept": kept.ID, next[2].ID: here.ID, next[3].ID: there.ID, next[4].ID: there.ID,
-	}, got, "runs left out, and in whose favour")
-	require.Empty(f, policies.LeftOut(), "what was left out since it was asked for")
+	}, got, "runs skipped, and in whose favour")
+	recovered, err := f.leaser().Recover(f.ctx(), []string{"q", "other"})
+	require.NoError(f, err, "Recover")
+	require.Empty(f, recovered.Skipped, "runs skipped since they were reported")
 
-	f.requireNext(s, "what was not left out", next[5])
+	f.requireNext(s, "what was not skipped", next[5])
 	if !is[broker.Records](f.b) {
 		return
 	}
 	f.requireRecord(kept, broker.Record{State: broker.StateDelayed})
-	for _, left := range []struct{ run, by *broker.TaskRun }{{next[0], own}, {next[2], here}, {next[3], there}} {
-		want := broker.Record{State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: left.by.ID}}
-		f.requireRecord(left.run, want)
-		rec, err := f.records().WaitRecord(f.ctx(), left.run.Queue, left.run.ID)
-		require.NoError(f, err, "WaitRecord of a run that was left out")
+	for _, skipped := range []struct{ run, by *broker.TaskRun }{{next[0], own}, {next[2], here}, {next[3], there}} {
+		want := broker.Record{State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: skipped.by.ID}}
+		f.requireRecord(skipped.run, want)
+		rec, err := f.records().WaitRecord(f.ctx(), skipped.run.Queue, skipped.run.ID)
+		require.NoError(f, err, "WaitRecord of a run that was skipped")
 		require.Equal(f, broker.StateFailed, rec.State, "its state")
 	}
-	f.requireNoRecord("other", next[4].ID, "a run without Keep that was left out")
+	f.requireNoRecord("other", next[4].ID, "a run without Keep that was skipped")
 	f.requireRecord(next[5], broker.Record{State: broker.StateRunning})
 }
 
 func nextUnsafe(f *fixture) {
 	s := f.join(longHold)
-	f.queueNew("q", 4, keep(time.Hour))
-	held := f.take(s, 4, "q")
-	good, last := f.newRun("q"), f.newRun("q")
-	spoilt := f.newRun("other", func(r *broker.TaskRun) { r.Headers = map[string]string{"": "no key"} })
-	huge := f.newRun("other", func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch+1) })
-	f.finish(s, then(held[0], f.newRun("q"), spoilt), then(held[1], good), then(held[2], huge), then(held[3], last))
-	f.requireNext(s, "what is not to blame", good, last)
+	f.queueNew("q", 2, keep(time.Hour))
+	held := f.take(s, 2, "q")
+	good := f.newRun("q")
+	for name, next := range map[string]*broker.TaskRun{
+		"nil":            nil,
+		"header, no key": f.newRun("other", func(r *broker.TaskRun) { r.Headers = map[string]string{"": "no key"} }),
+		"too large":      f.newRun("other", func(r *broker.TaskRun) { r.Payload = make([]byte, broker.MaxBatch+1) }),
+	} {
+		done, err := s.Finish(f.ctx(), then(held[0], good), then(held[1], f.newRun("q"), next))
+		require.Error(f, err, "Finish with a next run that cannot be stored: %s", name)
+		require.Equal(f, name == "too large", errors.Is(err, broker.ErrBatchTooLarge), "%s: %v", name, err)
+		require.Empty(f, ids(done.Fenced), name)
+	}
 	f.takesNothing(s, "q")
 	f.takesNothing(s, "other")
-	if !is[broker.Records](f.b) {
-		return
-	}
-	for i, why := range map[int][]string{
-		0: {spoilt.ID, `header "" has no key`, "dead retry"},
-		2: {huge.ID, fmt.Sprintf("%d bytes, at most %d", broker.MaxBatch+1, broker.MaxBatch), "dead retry"},
-	} {
-		record, err := f.records().Record(f.ctx(), "q", held[i].ID)
-		require.NoError(f, err, "Record of a run whose next one cannot be stored")
-		require.Equal(f, broker.StateFailed, record.State, "its state")
-		require.Equal(f, "failed", record.Failure.Kind, "kind of its failure")
-		for _, part := range why {
-			require.Contains(f, record.Failure.Message, part, "its failure")
-		}
-	}
-	f.requireRecord(held[1], broker.Record{State: broker.StateSucceeded})
-	letters, err := f.records().DeadLetters(f.ctx(), "q", 10)
-	require.NoError(f, err, "DeadLetters")
-	require.Len(f, letters, 2, "dead letters")
+	f.finish(s, then(held[0], good), succeeded(held[1])[0])
+	f.requireNext(s, "what the outcome that was not to blame queues", good)
 }
 
 func nextOfItself(f *fixture) {
+	f.needs(broker.PolicyUnique, "unique keys")
 	s := f.join(longHold)
 	f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour))
 	for range 3 {

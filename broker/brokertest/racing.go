@@ -22,11 +22,11 @@ func raceChecks() []check {
 // ends applies outcomes one by one and counts those that were applied.
 func ends(ctx context.Context, s broker.Session, ended *tally, outcomes ...broker.Outcome) error {
 	for _, o := range outcomes {
-		fenced, err := s.Finish(ctx, o)
+		done, err := s.Finish(ctx, o)
 		if err != nil {
 			return err
 		}
-		if len(fenced) == 0 && o.Verdict != broker.Retry {
+		if len(done.Fenced) == 0 && o.Verdict != broker.Retry {
 			ended.add(o.Run)
 		}
 	}
@@ -44,7 +44,7 @@ func finishAgainstRecover(f *fixture) {
 		all = append(all, f.queueNew("q", sessions*each)...)
 		start := time.Now()
 		finishing := f.start(sessions, func(int) error {
-			s, err := f.leaser().Join(stop, lease)
+			s, err := f.leaser().OpenSession(stop, lease)
 			if err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func churn(f *fixture) {
 // live is one session's life: it takes, renews or not, finishes in some way,
 // and leaves or dies.
 func (f *fixture) live(ended *tally, lease time.Duration) error {
-	s, err := f.leaser().Join(f.ctx(), lease)
+	s, err := f.leaser().OpenSession(f.ctx(), lease)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (f *fixture) live(ended *tally, lease time.Duration) error {
 		}
 	}
 	if rand.N(2) == 0 {
-		return s.Leave(f.ctx())
+		return s.Close(f.ctx())
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func recordFailed(f *fixture) {
 	f.requireRecord(given, broker.Record{State: broker.StateQueued, Attempt: 2, Failure: failure("second")})
 	run = f.take(s, 1, "q")[0]
 	run.Attempt = 3
-	last := &broker.Failure{Kind: "crashed", Message: "odd \x1b[2J text \u00e9\r\n", Stack: ""}
+	last := &broker.Failure{Kind: broker.FailureCrashed, Message: "odd \x1b[2J text \u00e9\r\n", Stack: ""}
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: last})
 	f.requireRecord(given, broker.Record{State: broker.StateFailed, Attempt: 3, Failure: last})
 }
@@ -102,7 +102,7 @@ func recordGivenBack(f *fixture) {
 	s := f.join(longHold)
 	f.take(s, 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.requireRecord(given, broker.Record{State: broker.StateQueued})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 func recoverChecks() []check {
@@ -43,12 +44,12 @@ func sparedRuns(f *fixture) {
 	f.take(s, 2, "q")
 	f.lapse(2, "q")
 	for range 2 { // the second time there is nothing to spare
-		require.NoError(f, s.(broker.Survivor).Survived(f.ctx()), "Survived")
+		require.NoError(f, s.(poison.Survivor).Survived(f.ctx()), "Survived")
 	}
 	other := f.join(longHold)
 	for _, r := range f.take(other, 2, "q") {
 		require.Equal(f, 2, r.Deliveries, "deliveries of run %s", r.ID)
-		n, err := other.(broker.Survivor).Spared(f.ctx(), r)
+		n, err := other.(poison.Survivor).Spared(f.ctx(), r)
 		require.NoError(f, err, "Spared")
 		require.Equal(f, 1, n, "deliveries that run %s is spared", r.ID)
 	}
@@ -62,9 +63,9 @@ func recoveredAfterLease(f *fixture) {
 	require.GreaterOrEqual(f, time.Since(start), shortHold-slack, "time until a lease of %v was recovered", shortHold)
 	require.Less(f, time.Since(start), shortHold+prompt, "time until a lease of %v was recovered", shortHold)
 	require.Equal(f, 1, f.length("q"), "length after the run was given back")
-	back, err := f.leaser().Recover(f.ctx(), []string{"q"})
+	recovered, err := f.leaser().Recover(f.ctx(), []string{"q"})
 	require.NoError(f, err, "Recover")
-	require.Zero(f, back, "runs given back when all were already")
+	require.Zero(f, recovered.Runs, "runs given back when all were already")
 }
 
 func recoveredAtHead(f *fixture) {
@@ -244,11 +245,11 @@ func recoverRace(f *fixture) {
 	stop := f.within(endurance)
 	f.each(sweepers, func(int) error {
 		for back.Load() < total && stop.Err() == nil {
-			n, err := f.leaser().Recover(stop, []string{"q"})
+			recovered, err := f.leaser().Recover(stop, []string{"q"})
 			if err != nil {
 				return err
 			}
-			back.Add(int64(n))
+			back.Add(int64(recovered.Runs))
 		}
 		return nil
 	})

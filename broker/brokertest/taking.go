@@ -15,8 +15,8 @@ import (
 func takeChecks() []check {
 	return []check{
 		{"a leased run has every field and its deliveries counted from 1", leasedFields},
-		{"a session takes no more of a kind than it wants", lanesRespected},
-		{"a backlog of one kind does not hold up the other", lanesIndependent},
+		{"a session takes no more of a kind than it wants", kindsRespected},
+		{"a backlog of one kind does not hold up the other", kindsIndependent},
 		{"what a session takes ahead leaves others their share", aheadShared},
 		{"a session takes by preference, priority and order", leasedOrder},
 		{"QueueLength does not count what is leased", leasedNotCounted},
@@ -49,7 +49,7 @@ func aheadShared(f *fixture) {
 	first, second := f.join(longHold), f.join(longHold)
 	held := len(f.take(first, 1, "q")) + len(f.take(second, 1, "q"))
 	require.Equal(f, 2, held)
-	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, AheadIO: 9})
+	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, PrefetchIO: 9})
 	require.NoError(f, err)
 	require.NotEmpty(f, runs, "a Take with a free slot")
 	require.LessOrEqual(f, len(runs), 5, "runs of 10 that one of two sessions took, with one free slot and 9 wanted ahead")
@@ -58,7 +58,7 @@ func aheadShared(f *fixture) {
 	require.Len(f, more, 10-len(runs), "runs for free slots, which are nobody's share")
 }
 
-func lanesRespected(f *fixture) {
+func kindsRespected(f *fixture) {
 	f.queueNew("q", 10, kind(broker.IO))
 	f.queueNew("q", 10, kind(broker.CPU))
 	s := f.join(longHold)
@@ -79,7 +79,7 @@ func lanesRespected(f *fixture) {
 	require.Equal(f, left, f.length("q"), "length after runs were taken")
 }
 
-func lanesIndependent(f *fixture) {
+func kindsIndependent(f *fixture) {
 	f.queueNew("q", 100, kind(broker.CPU), priority(broker.High))
 	io := f.queueNew("q", 2, kind(broker.IO), priority(broker.Low))
 	s := f.join(longHold)
@@ -123,7 +123,7 @@ func neverShared(f *fixture) {
 	var seen tally
 	stop := f.within(endurance)
 	f.each(sessions, func(int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	var queued atomic.Bool // all: what is left can be taken in peace
 	stop := f.within(endurance)
 	taken := f.start(sessions, func(int) error {
-		s, err := f.leaser().Join(stop, longHold)
+		s, err := f.leaser().OpenSession(stop, longHold)
 		if err != nil {
 			return err
 		}
@@ -197,8 +197,8 @@ func cancelledTakeLosesNothing(f *fixture) {
 			case err != nil:
 				return err
 			}
-			if fenced, err := s.Finish(stop, succeeded(got...)...); err != nil || len(fenced) > 0 {
-				return errors.Join(err, errFenced(fenced))
+			if done, err := s.Finish(stop, succeeded(got...)...); err != nil || len(done.Fenced) > 0 {
+				return errors.Join(err, errFenced(done.Fenced))
 			}
 		}
 		return nil
@@ -222,7 +222,7 @@ func cancelledTakePassesOn(f *fixture) {
 		return func(ctx context.Context) ([]*broker.TaskRun, error) {
 			runs, err := s.Take(ctx, anyOf(1, "q"))
 			if err != nil {
-				err = errors.Join(err, s.Leave(f.ctx()))
+				err = errors.Join(err, s.Close(f.ctx()))
 			}
 			return runs, err
 		}
@@ -255,7 +255,7 @@ func duplicateUntilEnd(f *fixture) {
 		f.queue(f.newRun("q", ownID("mine")))
 	}
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	f.queueDuplicate("given back", f.newRun("q", ownID("mine")))
 }
 

@@ -127,7 +127,7 @@ func uniqueHeld(f *fixture) {
 	refused("recovered")
 	s = f.join(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Leave(f.ctx()), "Leave")
+	require.NoError(f, s.Close(f.ctx()), "Close")
 	refused("given back")
 	s = f.join(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
@@ -260,23 +260,23 @@ func uniqueRace(f *fixture) {
 }
 
 func uniqueTick(f *fixture) {
-	if !is[broker.Schedules](f.b) {
+	if !is[broker.Ticks](f.b) {
 		f.Skip("the broker has no schedules")
 	}
 	live := f.queueNew("q", 1, unique("key"))[0]
 	tick := midnight.Add(time.Second)
 	run := f.newRun("q", unique("key"))
-	f.requireConflict(f.schedules().QueueTick(f.ctx(), run, tick), held(live), "QueueTick with the unique key of a live run")
+	f.requireConflict(f.ticks().QueueTick(f.ctx(), run, tick), held(live), "QueueTick with the unique key of a live run")
 	f.requireLastTick("q", theTask, tick)
 	require.Equal(f, 1, f.length("q"), "length after a tick that was a duplicate")
 
-	err := f.schedules().QueueTick(f.ctx(), run, tick)
+	err := f.ticks().QueueTick(f.ctx(), run, tick)
 	require.ErrorIs(f, err, broker.ErrDuplicate, "QueueTick of a tick that was claimed")
 	var conflict *broker.DuplicateError
 	require.False(f, errors.As(err, &conflict), "QueueTick of a tick that was claimed is a DuplicateError: %v", err)
 
 	s := f.join(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), run, tick.Add(time.Second)), "QueueTick once the key is free")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), run, tick.Add(time.Second)), "QueueTick once the key is free")
 	f.queueConflict("a tick's", held(run), f.newRun("q", unique("key")))
 }

@@ -87,8 +87,8 @@ func takeFinish(b *testing.B, s broker.Session, room broker.Want) {
 	for i, r := range taken {
 		outcomes[i].Run = r
 	}
-	if fenced, err := s.Finish(b.Context(), outcomes...); err != nil || len(fenced) > 0 {
-		b.Fatal(fenced, err)
+	if done, err := s.Finish(b.Context(), outcomes...); err != nil || len(done.Fenced) > 0 {
+		b.Fatal(done.Fenced, err)
 	}
 }
 

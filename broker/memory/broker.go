@@ -42,7 +42,7 @@ type Broker struct {
 	alarm  alarm
 	expiry expiryHeap
 
-	leftOut []broker.LeftOut
+	skipped []broker.SkippedDuplicate // by the Finish in hand
 }
 
 // New returns an empty broker with the defaults of [Config].
@@ -101,24 +101,24 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	if err := validate(runs); err != nil {
 		return err
 	}
-	slabs := copyIn(runs)
+	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	defer b.mu.Unlock()
-	return b.store(slabs, len(runs), b.now())
+	return b.store(chunks, len(runs), b.now())
 }
 
-func (b *Broker) store(slabs [][]entry, n int, now clock) error {
+func (b *Broker) store(chunks [][]storedRun, n int, now clock) error {
 	b.expire(now, n)
-	q := b.queue(slabs[0][0].run.Queue)
-	if err := q.claim(slabs, now); err != nil {
+	q := b.queue(chunks[0][0].run.Queue)
+	if err := q.claim(chunks, now); err != nil {
 		return err
 	}
 	q.used = true
-	for _, slab := range slabs {
-		for i := range slab {
-			b.place(q, &slab[i], now)
+	for _, chunk := range chunks {
+		for i := range chunk {
+			b.place(q, &chunk[i], now)
 		}
 	}
 	b.wake(q, now)
@@ -145,7 +145,7 @@ func validate(runs []*broker.TaskRun) error {
 }
 
 // place puts a run that was just stored where it belongs.
-func (b *Broker) place(q *queue, e *entry, now clock) {
+func (b *Broker) place(q *queue, e *storedRun, now clock) {
 	if due := now.due(&e.run); now.until(due) > 0 {
 		b.delay(q, e, due)
 	} else {
@@ -153,7 +153,7 @@ func (b *Broker) place(q *queue, e *entry, now clock) {
 	}
 }
 
-func (b *Broker) delay(q *queue, e *entry, due instant) {
+func (b *Broker) delay(q *queue, e *storedRun, due instant) {
 	b.seq++
 	e.due, e.order = due, b.seq
 	q.delayed.push(e)
@@ -172,7 +172,7 @@ func (b *Broker) queue(name string) *queue {
 var errNoRoom = errors.New("no queue is named, or there is no room for a run")
 
 // GetTaskRuns takes runs for good: the broker forgets them and their records.
-// Who wants them back when a consumer dies uses [Broker.Join]. It returns an
+// Who wants them back when a consumer dies uses [Broker.OpenSession]. It returns an
 // error when no queue is named or max is below 1.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
 	var got []*broker.TaskRun
@@ -207,8 +207,8 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 }
 
 // pick removes due runs of the queues, as many as there is room for.
-func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entry {
-	var picked []*entry
+func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*storedRun {
+	var picked []*storedRun
 	for _, name := range queues {
 		q := b.queues[name]
 		if q == nil {
@@ -219,7 +219,7 @@ func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*entr
 			continue
 		}
 		if n := min(want.total, q.ready[broker.IO]+q.ready[broker.CPU]); picked == nil && n > 0 {
-			picked = make([]*entry, 0, n)
+			picked = make([]*storedRun, 0, n)
 		}
 		share := q.share(want, s)
 		kept := room{total: want.total - share.total}

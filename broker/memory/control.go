@@ -9,8 +9,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// shelf is the runs of a disabled task, as they were in the lanes of its queue.
-type shelf [2][priorities]lane
+// shelf is the runs of a disabled task, as they were in the ready lists of its queue.
+type shelf [2][priorities]readyList
 
 // Pause has no run of the queue handed out, also by GetTaskRuns, until it is
 // resumed. What becomes due meanwhile waits.
@@ -59,44 +59,44 @@ func newShelf() *shelf {
 	s := &shelf{}
 	for k := range s {
 		for p := range s[k] {
-			s[k][p].aside = true
+			s[k][p].waiting = true
 		}
 	}
 	return s
 }
 
-// shelve moves a run that is next in its lane to the shelf of its task, if that
+// shelve moves a run that is next in its ready list to the shelf of its task, if that
 // is disabled.
-func (q *queue) shelve(e *entry, now clock) bool {
+func (q *queue) shelve(e *storedRun, now clock) bool {
 	s := q.disabled[e.run.Task]
 	if s == nil {
 		return false
 	}
 	q.removeReady(e)
 	s[lower(e.run.Kind)][level(e.run.Priority)].add(e)
-	q.aside++
+	q.waiting++
 	q.eachLimit(e, func(l *limit) { q.tend(l, now) })
 	return true
 }
 
 // unshelve puts the runs of a disabled task back where they were.
 func (q *queue) unshelve(task string) {
-	var back []*entry
+	var back []*storedRun
 	s := q.disabled[task]
 	for k := range s {
 		for p := range s[k] {
-			s[k][p].each(func(e *entry) bool {
+			s[k][p].each(func(e *storedRun) bool {
 				back = append(back, e)
 				return true
 			})
 		}
 	}
 	delete(q.disabled, task)
-	slices.SortFunc(back, func(a, b *entry) int { return int(b.order - a.order) })
+	slices.SortFunc(back, func(a, b *storedRun) int { return int(b.order - a.order) })
 	for _, e := range back {
-		e.in.lane.remove(e)
-		q.aside--
-		k, l := q.laneOf(e)
+		e.in.readyList.remove(e)
+		q.waiting--
+		k, l := q.readyListOf(e)
 		l.addAhead(e)
 		q.ready[k]++
 		q.fresh[k]++
@@ -123,7 +123,7 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 	case broker.StateRunning:
 		if e.cancelled() == nil {
 			e.getRare().cancel = &failure
-			f := q.flightOf(e)
+			f := q.deliveryOf(e)
 			f.s.asked = append(f.s.asked, f)
 		}
 		return nil
@@ -142,28 +142,28 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 }
 
 // removeWaiting takes a run that is due out of where it waits.
-func (q *queue) removeWaiting(e *entry, now clock) {
-	l := e.in.lane
-	if !l.aside {
+func (q *queue) removeWaiting(e *storedRun, now clock) {
+	l := e.in.readyList
+	if !l.waiting {
 		q.removeReady(e)
 		q.eachLimit(e, func(l *limit) { q.tend(l, now) })
 		return
 	}
 	l.remove(e)
-	if l.line == nil {
-		q.aside--
+	if l.backlog == nil {
+		q.waiting--
 		return
 	}
-	by := l.line.limit
-	q.leftLine(l.line)
+	by := l.backlog.limit
+	q.leftBacklog(l.backlog)
 	q.tend(by, now)
 }
 
 // find returns the live run with the id, nil if there is none. Of those that
 // nobody asks for by id there is no index, so that they cost nothing.
-func (q *queue) find(id string) *entry {
+func (q *queue) find(id string) *storedRun {
 	found := q.live[id]
-	look := func(e *entry) bool {
+	look := func(e *storedRun) bool {
 		if e.run.ID == id {
 			found = e
 		}
@@ -190,25 +190,25 @@ func (q *queue) find(id string) *entry {
 	return found
 }
 
-// eachWaiting calls fn for the runs that are due, lane by lane, until it
+// eachWaiting calls fn for the runs that are due, ready list by ready list, until it
 // returns false.
-func (q *queue) eachWaiting(fn func(e *entry) bool) {
-	q.eachLane(func(l *lane) bool { return l.each(fn) })
+func (q *queue) eachWaiting(fn func(e *storedRun) bool) {
+	q.eachReadyList(func(l *readyList) bool { return l.each(fn) })
 }
 
-// eachLane calls fn for the lanes of runs that are due, held back or not, until
+// eachReadyList calls fn for the ready lists of runs that are due, held back or not, until
 // it returns false.
-func (q *queue) eachLane(fn func(l *lane) bool) {
-	for k := range q.lanes {
-		for p := range q.lanes[k] {
-			if !fn(&q.lanes[k][p]) {
+func (q *queue) eachReadyList(fn func(l *readyList) bool) {
+	for k := range q.readyLists {
+		for p := range q.readyLists[k] {
+			if !fn(&q.readyLists[k][p]) {
 				return
 			}
 		}
 	}
-	for _, ln := range q.lines {
-		for p := range ln.lanes {
-			if !fn(&ln.lanes[p]) {
+	for _, bl := range q.backlogs {
+		for p := range bl.readyLists {
+			if !fn(&bl.readyLists[p]) {
 				return
 			}
 		}
@@ -224,9 +224,9 @@ func (q *queue) eachLane(fn func(l *lane) bool) {
 	}
 }
 
-// each calls fn for the runs of a lane, value by value, until it returns false,
+// each calls fn for the runs of a ready list, value by value, until it returns false,
 // and reports whether it never did.
-func (l *lane) each(fn func(e *entry) bool) bool {
+func (l *readyList) each(fn func(e *storedRun) bool) bool {
 	for s := l.first; s != nil; s = s.next {
 		for e := s.head; e != nil; e = e.next {
 			if !fn(e) {
@@ -237,8 +237,8 @@ func (l *lane) each(fn func(e *entry) bool) bool {
 	return true
 }
 
-// flightOf returns the delivery of a run that a session holds.
-func (q *queue) flightOf(e *entry) *flight {
+// deliveryOf returns the delivery of a run that a session holds.
+func (q *queue) deliveryOf(e *storedRun) *delivery {
 	for _, h := range q.holds {
 		for f := h.head; f != nil; f = f.next {
 			if f.e == e {
@@ -249,24 +249,24 @@ func (q *queue) flightOf(e *entry) *flight {
 	return nil
 }
 
-// Attend stores what the report says and returns the runs that are to end, as
-// [broker.Attender] says. Of a run that the session holds no longer, or that
+// Heartbeat stores what the report says and returns the runs that are to end, as
+// [broker.Heartbeater] says. Of a run that the session holds no longer, or that
 // has no record, it stores nothing. It returns an error that wraps
-// [broker.ErrLeaseLost] after Leave.
-func (s *Session) Attend(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
+// [broker.ErrLeaseLost] after Close.
+func (s *Session) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
 	for i := range report.Last {
 		if err := checkNames(report.Last[i].Queue, report.Last[i].Task); err != nil {
 			return nil, fmt.Errorf("store last run %.64q: %w", report.Last[i].ID, err)
 		}
 	}
-	cancelled, err := s.attend(ctx, report)
+	cancelled, err := s.heartbeat(ctx, report)
 	if err != nil {
-		return nil, fmt.Errorf("attend to runs: %w", err)
+		return nil, fmt.Errorf("send heartbeat: %w", err)
 	}
 	return copyOut(cancelled), nil
 }
 
-func (s *Session) attend(ctx context.Context, report broker.Report) ([]broker.TaskRun, error) {
+func (s *Session) heartbeat(ctx context.Context, report broker.Report) ([]broker.TaskRun, error) {
 	if err := s.b.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -291,7 +291,7 @@ func (s *Session) attend(ctx context.Context, report broker.Report) ([]broker.Ta
 		l.Started = l.Started.Round(0).UTC()
 		q.last[l.Task] = l
 	}
-	s.asked = slices.DeleteFunc(s.asked, func(f *flight) bool { return f.e == nil })
+	s.asked = slices.DeleteFunc(s.asked, func(f *delivery) bool { return f.e == nil })
 	cancelled := make([]broker.TaskRun, len(s.asked))
 	for i, f := range s.asked {
 		cancelled[i] = f.e.run

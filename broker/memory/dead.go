@@ -70,17 +70,36 @@ func (b *Broker) DroppedDeadLetters(queue string) int64 {
 	return 0
 }
 
-// Redo queues dead letters again, or deletes them, as [broker.Controls] says:
-// the oldest first, and all of one id.
-func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids ...string) (int, error) {
-	if what != broker.RedoRetry && what != broker.RedoDelete {
-		return 0, fmt.Errorf("redo %d dead letters of queue %.64q: there is no Redo %d", len(ids), queue, what)
+// RequeueDead queues dead letters again, as [broker.Controls] says: the oldest first,
+// and all of one id.
+func (b *Broker) RequeueDead(ctx context.Context, name string, ids ...string) (int, error) {
+	n, err := b.takeDead(ctx, name, ids, b.requeue)
+	if err != nil {
+		return n, fmt.Errorf("queue %d dead letters of queue %.64q again: %w", len(ids), name, err)
 	}
+	return n, nil
+}
+
+// DeleteDead deletes dead letters, as [broker.Controls] says: all of one id.
+func (b *Broker) DeleteDead(ctx context.Context, name string, ids ...string) (int, error) {
+	n, err := b.takeDead(ctx, name, ids, func(_ *queue, l deadLetter, _ clock) error {
+		l.group.forget()
+		return nil
+	})
+	if err != nil {
+		return n, fmt.Errorf("delete %d dead letters of queue %.64q: %w", len(ids), name, err)
+	}
+	return n, nil
+}
+
+// takeDead calls do with each of the dead letters, and removes those for which it
+// returns nil. Its error is of those that a live run is in the way of.
+func (b *Broker) takeDead(ctx context.Context, name string, ids []string, do func(*queue, deadLetter, clock) error) (int, error) {
 	if err := b.enter(ctx); err != nil {
-		return 0, fmt.Errorf("redo %d dead letters of queue %.64q: %w", len(ids), queue, err)
+		return 0, err
 	}
 	defer b.mu.Unlock()
-	q := b.queues[queue]
+	q := b.queues[name]
 	if q == nil || len(ids) == 0 {
 		return 0, nil
 	}
@@ -98,9 +117,7 @@ func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids .
 			left = append(left, l)
 			continue
 		}
-		if what == broker.RedoDelete {
-			l.group.forget()
-		} else if err := b.requeue(q, l, now); err != nil {
+		if err := do(q, l, now); err != nil {
 			stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: i, ID: inTheWay(l.ID, err)})
 			left = append(left, l)
 			continue
@@ -110,7 +127,7 @@ func (b *Broker) Redo(ctx context.Context, queue string, what broker.Redo, ids .
 	q.dead.letters, q.dead.oldest = left, 0
 	b.wake(q, now)
 	if len(stayed.Runs) > 0 {
-		return done, fmt.Errorf("redo dead letters of queue %s: %w", queue, stayed)
+		return done, stayed
 	}
 	return done, nil
 }
@@ -127,11 +144,11 @@ func inTheWay(id string, err error) string {
 // requeue begins a new life of a dead run, which is the broker's own, unless
 // its id or unique key is taken.
 func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
-	slabs := [][]entry{{{run: *l.Run}}}
-	e := &slabs[0][0]
+	chunks := [][]storedRun{{{run: *l.Run}}}
+	e := &chunks[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
-	if err := q.claim(slabs, now); err != nil {
+	if err := q.claim(chunks, now); err != nil {
 		return err
 	}
 	e.gatherAgain(l.group, now)

@@ -2,28 +2,28 @@ package memory
 
 import "github.com/taskgen/taskgen/broker"
 
-// lane is runs of one kind and priority that wait. The values of their Fair
+// readyList is runs of one kind and priority that wait. The values of their Fair
 // take turns, those without one being one value among them: with no others
 // that is the order queued.
-type lane struct {
+type readyList struct {
 	first, last *strand // of the values that have runs here; first is the next
 	plain       strand
 	others      map[string]*strand // by value
 
-	aside bool  // its runs are held back, and not counted as ready
-	line  *line // it is part of, if of one
+	waiting bool     // its runs wait for a limit, or are of a disabled task, and do not count as ready
+	backlog *backlog // it is part of, if of one
 }
 
 // strand is the runs of one value, in order.
 type strand struct {
-	lane       *lane
-	head, tail *entry
+	readyList  *readyList
+	head, tail *storedRun
 	prev, next *strand // in turn
 }
 
 const priorities = 3
 
-// level is the lane of a priority, the first to be taken being 0.
+// level is the ready list of a priority, the first to be taken being 0.
 func level(p broker.Priority) int {
 	switch {
 	case p > broker.Medium:
@@ -43,7 +43,7 @@ func lower(k broker.Kind) broker.Kind {
 }
 
 // head returns the run whose turn it is, nil if there is none.
-func (l *lane) head() *entry {
+func (l *readyList) head() *storedRun {
 	if l.first == nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (l *lane) head() *entry {
 
 // add puts a run in its order among those of its value, looking for its place
 // from the end.
-func (l *lane) add(e *entry) {
+func (l *readyList) add(e *storedRun) {
 	s := l.strandOf(e)
 	before := s.tail
 	if s.head != nil && s.head.order > e.order {
@@ -66,9 +66,9 @@ func (l *lane) add(e *entry) {
 
 // addAhead puts a run in its order among those of its value, looking for its
 // place from the head, and makes it that value's turn.
-func (l *lane) addAhead(e *entry) {
+func (l *readyList) addAhead(e *storedRun) {
 	s := l.strandOf(e)
-	var before *entry
+	var before *storedRun
 	for after := s.head; after != nil && after.order < e.order; after = after.next {
 		before = after
 	}
@@ -81,7 +81,7 @@ func (l *lane) addAhead(e *entry) {
 
 // strandOf returns the strand of the run's value, which joins the end of the
 // round if it is not in it.
-func (l *lane) strandOf(e *entry) *strand {
+func (l *readyList) strandOf(e *storedRun) *strand {
 	s := &l.plain
 	if v := e.fair(); v != "" {
 		if s = l.others[v]; s == nil {
@@ -93,14 +93,14 @@ func (l *lane) strandOf(e *entry) *strand {
 		}
 	}
 	if s.head == nil {
-		s.lane = l
+		s.readyList = l
 		l.joinLast(s)
 	}
 	return s
 }
 
 // insert puts a run behind another of the strand, nil: at its head.
-func (s *strand) insert(e, before *entry) {
+func (s *strand) insert(e, before *storedRun) {
 	e.in, e.prev = s, before
 	if before == nil {
 		e.next, s.head = s.head, e
@@ -114,8 +114,8 @@ func (s *strand) insert(e, before *entry) {
 	}
 }
 
-// remove takes a run out of the lane. Its value keeps its turn.
-func (l *lane) remove(e *entry) {
+// remove takes a run out of the ready list. Its value keeps its turn.
+func (l *readyList) remove(e *storedRun) {
 	s := e.in
 	if e.prev == nil {
 		s.head = e.next
@@ -136,8 +136,8 @@ func (l *lane) remove(e *entry) {
 	e.in, e.prev, e.next = nil, nil, nil
 }
 
-// removeInTurn takes the lane's head out, and makes it the next value's turn.
-func (l *lane) removeInTurn(e *entry) {
+// removeInTurn takes the ready list's head out, and makes it the next value's turn.
+func (l *readyList) removeInTurn(e *storedRun) {
 	s := e.in
 	l.remove(e)
 	if s.head != nil && l.last != s {
@@ -146,7 +146,7 @@ func (l *lane) removeInTurn(e *entry) {
 	}
 }
 
-func (l *lane) joinLast(s *strand) {
+func (l *readyList) joinLast(s *strand) {
 	s.prev, s.next = l.last, nil
 	if l.last == nil {
 		l.first = s
@@ -156,7 +156,7 @@ func (l *lane) joinLast(s *strand) {
 	l.last = s
 }
 
-func (l *lane) joinFirst(s *strand) {
+func (l *readyList) joinFirst(s *strand) {
 	s.prev, s.next = nil, l.first
 	if l.first == nil {
 		l.last = s
@@ -166,7 +166,7 @@ func (l *lane) joinFirst(s *strand) {
 	l.first = s
 }
 
-func (l *lane) leave(s *strand) {
+func (l *readyList) leave(s *strand) {
 	if s.prev == nil {
 		l.first = s.next
 	} else {

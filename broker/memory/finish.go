@@ -13,44 +13,45 @@ import (
 // Finish applies each outcome once and returns the runs the session holds no
 // longer. When one of the outcomes cannot be stored it returns an error that
 // says which, and has applied none.
-func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	for i := range outcomes {
 		if err := checkOutcome(&outcomes[i]); err != nil {
-			return nil, fmt.Errorf("finish run %d of %d: %w", i+1, len(outcomes), err)
+			return broker.Finished{}, fmt.Errorf("finish run %d of %d: %w", i+1, len(outcomes), err)
 		}
 	}
 	if err := s.b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("finish runs: %w", err)
+		return broker.Finished{}, fmt.Errorf("finish runs: %w", err)
 	}
 	defer s.b.mu.Unlock()
 	for i := range outcomes {
 		if f := s.holds(outcomes[i].Run); f != nil && !sameRun(&f.e.run, outcomes[i].Run) {
-			return nil, fmt.Errorf("finish run %s of queue %s: it is now run %.64q of queue %.64q",
+			return broker.Finished{}, fmt.Errorf("finish run %s of queue %s: it is now run %.64q of queue %.64q",
 				f.e.run.ID, f.e.run.Queue, outcomes[i].Run.ID, outcomes[i].Run.Queue)
 		}
 	}
-	var fenced []*broker.TaskRun
+	var done broker.Finished
 	now := s.b.now()
 	s.b.expire(now, len(outcomes))
 	for i := range outcomes {
 		o := &outcomes[i]
 		if f := s.holds(o.Run); f != nil {
-			s.b.apply(f, o.Storable(), now)
+			s.b.apply(f, o, now)
 			continue
 		}
-		if f, ok := o.Run.Receipt.(*flight); ok && f.s == s && f.lost {
+		if f, ok := o.Run.Receipt.(*delivery); ok && f.s == s && f.lost {
 			f.lost = false
 			s.lost--
 		}
-		fenced = append(fenced, o.Run)
+		done.Fenced = append(done.Fenced, o.Run)
 	}
-	return fenced, nil
+	done.Skipped, s.b.skipped = s.b.skipped, nil
+	return done, nil
 }
 
 // holds returns the delivery the run's receipt stands for if the session still
 // holds it.
-func (s *Session) holds(r *broker.TaskRun) *flight {
-	if f, ok := r.Receipt.(*flight); ok && f.s == s && f.e != nil {
+func (s *Session) holds(r *broker.TaskRun) *delivery {
+	if f, ok := r.Receipt.(*delivery); ok && f.s == s && f.e != nil {
 		return f
 	}
 	return nil
@@ -70,12 +71,31 @@ func checkOutcome(o *broker.Outcome) error {
 		if err := o.Run.Validate(); err != nil {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
 		}
+	case o.Verdict == broker.Succeeded:
+		if err := checkNext(o.Next); err != nil {
+			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
+		}
+	}
+	return nil
+}
+
+func checkNext(next []*broker.TaskRun) error {
+	for i, r := range next {
+		if r == nil {
+			return fmt.Errorf("next run %d of %d is nil", i+1, len(next))
+		}
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("next run %.64q: %w", r.ID, err)
+		}
+	}
+	if err := broker.CheckBatch(next); err != nil {
+		return fmt.Errorf("next runs: %w", err)
 	}
 	return nil
 }
 
 // apply does to the run of a delivery what its outcome says.
-func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
+func (b *Broker) apply(f *delivery, o *broker.Outcome, now clock) {
 	q := b.queues[f.e.run.Queue]
 	s, h := f.s, f.h
 	e := f.remove()
@@ -100,11 +120,11 @@ func (b *Broker) apply(f *flight, o *broker.Outcome, now clock) {
 }
 
 // conclude ends a run that no session holds and that waits nowhere.
-func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
+func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
 		l := deadLetter{DeadLetter: letter(o)}
-		if e.rare != nil && e.rare.gathers != nil {
-			l.group, e.rare.gathers = e.rare.gathers, nil
+		if e.rare != nil && e.rare.awaits != nil {
+			l.group, e.rare.awaits = e.rare.awaits, nil
 			b.lay(l.group, now)
 		}
 		q.dead.add(l, b.maxDead)
@@ -137,24 +157,24 @@ func (b *Broker) conclude(q *queue, e *entry, o *broker.Outcome, now clock) {
 	}
 }
 
-// queueNext queues what a success queues. A duplicate is left out.
+// queueNext queues what a success queues. A duplicate is skipped.
 func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
-	for _, slab := range copyIn(next) {
-		for i := range slab {
-			q := b.queue(slab[i].run.Queue)
-			if err := q.claim([][]entry{slab[i : i+1]}, now); err != nil {
-				b.leaveOut(q, &slab[i], err, now)
+	for _, chunk := range copyIn(next) {
+		for i := range chunk {
+			q := b.queue(chunk[i].run.Queue)
+			if err := q.claim([][]storedRun{chunk[i : i+1]}, now); err != nil {
+				b.skip(q, &chunk[i], err, now)
 				continue
 			}
 			q.used = true
-			b.place(q, &slab[i], now)
+			b.place(q, &chunk[i], now)
 			b.wake(q, now)
 		}
 	}
 }
 
-// leaveOut notes that a run was not queued, for its claim had this error.
-func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
+// skip notes that a run was not queued, because its claim returned this error.
+func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) {
 	by := inTheWay(e.run.ID, err)
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
 		b.keep(q, &broker.Record{
@@ -162,24 +182,13 @@ func (b *Broker) leaveOut(q *queue, e *entry, err error, now clock) {
 			State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
 		}, now.after(e.run.Keep))
 	}
-	if len(b.leftOut) < broker.MaxLeftOut {
-		run := e.run
-		run.Payload, run.Links = nil, nil // others of its slab may live on
-		b.leftOut = append(b.leftOut, broker.LeftOut{Run: &run, By: by})
-	}
-}
-
-// LeftOut returns what was left out since it was called last.
-func (b *Broker) LeftOut() []broker.LeftOut {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := b.leftOut
-	b.leftOut = nil
-	return list
+	run := e.run
+	run.Payload, run.Links = nil, nil // others of its chunk may live on
+	b.skipped = append(b.skipped, broker.SkippedDuplicate{Run: &run, LiveID: by})
 }
 
 // retry stores the run as it is now.
-func (b *Broker) retry(q *queue, e *entry, o *broker.Outcome, now clock) {
+func (b *Broker) retry(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	was := indexed(&e.run)
 	e.run = *o.Run
 	detach(&e.run, make([]byte, 0, len(o.Run.Payload)))

@@ -13,7 +13,7 @@ import (
 type group struct {
 	id   string
 	of   *queue // its members'
-	then *entry
+	then *storedRun
 	ends []*broker.Record // by member, nil of one that lives; nil once it is forgotten
 	left int              // members that live
 
@@ -28,35 +28,35 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err := checkGroup(then, members); err != nil {
 		return err
 	}
-	gathers := then.Links.Gathers
+	awaited := then.Links.Awaits
 	last := copyIn([]*broker.TaskRun{then})
-	slabs := copyIn(members)
+	chunks := copyIn(members)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
 	}
 	defer b.mu.Unlock()
 	now := b.now()
 	b.expire(now, 1+len(members))
-	q, of := b.queue(then.Queue), b.queue(gathers.Queue)
-	if of.groups[gathers.Group] != nil {
+	q, of := b.queue(then.Queue), b.queue(awaited.Queue)
+	if of.groups[awaited.ID] != nil {
 		return fmt.Errorf("queue group %s in queue %s: one with this id lives: %w",
-			gathers.Group, gathers.Queue, broker.ErrDuplicate)
+			awaited.ID, awaited.Queue, broker.ErrDuplicate)
 	}
 	if err := q.claim(last, now); err != nil {
-		return fmt.Errorf("queue group %s: %w", gathers.Group,
+		return fmt.Errorf("queue group %s: %w", awaited.ID,
 			&broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: inTheWay(then.ID, err)}}})
 	}
-	if err := of.claim(slabs, now); err != nil {
+	if err := of.claim(chunks, now); err != nil {
 		q.unclaim(&last[0][0])
-		return fmt.Errorf("queue group %s: %w", gathers.Group, err)
+		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
 	}
 	g := gather(q, of, &last[0][0], len(members))
 	of.used = true
-	for _, slab := range slabs {
-		for i := range slab {
-			r := slab[i].getRare()
-			r.group, r.member = g, slab[i].run.Links.Member
-			b.place(of, &slab[i], now)
+	for _, chunk := range chunks {
+		for i := range chunk {
+			r := chunk[i].getRare()
+			r.group, r.member = g, chunk[i].run.Links.Member
+			b.place(of, &chunk[i], now)
 		}
 	}
 	b.wake(of, now)
@@ -74,25 +74,25 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	if err := validate(members); err != nil {
 		return err
 	}
-	g := then.Links.OrZero().Gathers
-	if g.Group == "" || g.Size != len(members) {
-		return fmt.Errorf("queue group %.64q: run %s gathers a group of %d, and not of the %d there are", g.Group, then.ID, g.Size, len(members))
+	g := then.Links.OrZero().Awaits
+	if g.ID == "" || g.Size != len(members) {
+		return fmt.Errorf("queue group %.64q: run %s gathers a group of %d, and not of the %d there are", g.ID, then.ID, g.Size, len(members))
 	}
 	for i, r := range members {
 		links := r.Links.OrZero()
-		if r.Queue != g.Queue || links.Group != g.Group || links.Member != i {
+		if r.Queue != g.Queue || links.Group != g.ID || links.Member != i {
 			return fmt.Errorf("queue group %s: run %s is not its member %d in queue %s, but %d of group %.64q in queue %s",
-				g.Group, r.ID, i, g.Queue, links.Member, links.Group, r.Queue)
+				g.ID, r.ID, i, g.Queue, links.Member, links.Group, r.Queue)
 		}
 	}
 	return nil
 }
 
 // gather has a run wait for a new group of n members.
-func gather(q, of *queue, e *entry, n int) *group {
-	g := &group{id: e.run.Links.Gathers.Group, of: of, then: e, ends: make([]*broker.Record, n), left: n}
+func gather(q, of *queue, e *storedRun, n int) *group {
+	g := &group{id: e.run.Links.Awaits.ID, of: of, then: e, ends: make([]*broker.Record, n), left: n}
 	r := e.getRare()
-	r.gathers, r.waits = g, true
+	r.awaits, r.waits = g, true
 	if r.lock != nil {
 		r.lock.timed = false // it is not yet due
 	}
@@ -101,7 +101,7 @@ func gather(q, of *queue, e *entry, n int) *group {
 	}
 	of.groups[g.id] = g
 	if q.gathering == nil {
-		q.gathering = make(map[*entry]bool)
+		q.gathering = make(map[*storedRun]bool)
 	}
 	q.gathering[e] = true
 	return g
@@ -159,16 +159,16 @@ func (b *Broker) lay(g *group, now clock) {
 func (g *group) lapsed(now clock) bool { return g.then == nil && now.until(g.lapses) <= 0 }
 
 // gatherAgain has a run gather the group that it did before it was a dead letter.
-func (e *entry) gatherAgain(g *group, now clock) {
+func (e *storedRun) gatherAgain(g *group, now clock) {
 	if g != nil && g.ends != nil && !g.lapsed(now) {
 		g.then = e
-		e.getRare().gathers = g
+		e.getRare().awaits = g
 	}
 }
 
 // joinAgain has a run be the member of a group that it was before it was a dead
 // letter, if that is still known.
-func (e *entry) joinAgain(q *queue) {
+func (e *storedRun) joinAgain(q *queue) {
 	links := e.run.Links.OrZero()
 	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].ID == e.run.ID {
 		r := e.getRare()
@@ -177,7 +177,7 @@ func (e *entry) joinAgain(q *queue) {
 }
 
 // errTaken is how a member ends that GetTaskRuns took.
-var errTaken = broker.Failure{Kind: "failed", Message: "the run was taken for good, so that it is not known how it ended"}
+var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
 // sizeOf is how many bytes members ended with.
 func sizeOf(ends []*broker.Record) int {
@@ -194,19 +194,19 @@ func sizeOf(ends []*broker.Record) int {
 }
 
 // Members returns how the members of a group ended, as [broker.Groups] says.
-func (b *Broker) Members(ctx context.Context, of broker.Gather) ([]*broker.Record, error) {
+func (b *Broker) Members(ctx context.Context, of broker.Group) ([]*broker.Record, error) {
 	if err := b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("read members of group %.64q: %w", of.Group, err)
+		return nil, fmt.Errorf("read members of group %.64q: %w", of.ID, err)
 	}
 	defer b.mu.Unlock()
 	q := b.queues[of.Queue]
-	if q == nil || q.groups[of.Group] == nil || q.groups[of.Group].lapsed(b.now()) {
-		return nil, fmt.Errorf("read members of group %.64q of queue %.64q: %w", of.Group, of.Queue, broker.ErrNoRecord)
+	if q == nil || q.groups[of.ID] == nil || q.groups[of.ID].lapsed(b.now()) {
+		return nil, fmt.Errorf("read members of group %.64q of queue %.64q: %w", of.ID, of.Queue, broker.ErrNoRecord)
 	}
-	ends := q.groups[of.Group].ends
-	if size := sizeOf(ends); size > broker.MaxGathered {
+	ends := q.groups[of.ID].ends
+	if size := sizeOf(ends); size > broker.MaxGroupResults {
 		return nil, fmt.Errorf("read members of group %s: they ended with %d bytes, at most %d are gathered: %w",
-			of.Group, size, broker.MaxGathered, broker.ErrGroupTooLarge)
+			of.ID, size, broker.MaxGroupResults, broker.ErrGroupTooLarge)
 	}
 	recs := make([]*broker.Record, len(ends))
 	for i, rec := range ends {

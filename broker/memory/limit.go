@@ -12,42 +12,42 @@ import (
 // limit is what the broker knows of one key of [broker.Limit]. It exists while
 // runs count against it or wait for it.
 type limit struct {
-	key    string
-	held   int                // runs that sessions hold
-	starts []int64            // when runs were taken, by the monotonic clock, for as long as keep
-	keep   time.Duration      // the longest time asked for
-	let    [2][priorities]int // runs let out of their lines, and not yet taken
-	lines  []*line            // whose heads this limit holds back
-	turns  map[string]uint64  // when the values of Fair had their turn; nil while there are none
-	turn   uint64             // the last one
+	key      string
+	running  int                // runs that sessions hold
+	starts   []int64            // when runs were taken, by the monotonic clock, for as long as keep
+	keep     time.Duration      // the longest time asked for
+	let      [2][priorities]int // runs let out of their backlogs, and not yet taken
+	backlogs []*backlog         // whose heads this limit holds back
+	turns    map[string]uint64  // when the values of Fair had their turn; nil while there are none
+	turn     uint64             // the last one
 
 	rings int64 // when to look at it again, by the monotonic clock
 	at    int   // in the queue's windows; -1: not there
 }
 
-// line is runs of one kind and with the same limits that are held back. It is
+// backlog is runs of one kind and with the same limits that are held back. It is
 // in the care of the limit that holds back its head, so that a limit looks at
-// one run for each line, however many wait.
-type line struct {
-	name  string // its kind and keys
-	kind  broker.Kind
-	lanes [priorities]lane
-	n     int
-	limit *limit
+// one run for each backlog, however many wait.
+type backlog struct {
+	name       string // its kind and keys
+	kind       broker.Kind
+	readyLists [priorities]readyList
+	n          int
+	limit      *limit
 }
 
-// head returns the run of the line that is to start next.
-func (ln *line) head() *entry {
-	for p := range ln.lanes {
-		if e := ln.lanes[p].head(); e != nil {
+// head returns the run of the backlog that is to start next.
+func (bl *backlog) head() *storedRun {
+	for p := range bl.readyLists {
+		if e := bl.readyLists[p].head(); e != nil {
 			return e
 		}
 	}
 	return nil
 }
 
-// lineName returns what runs of one line have in common. No key has a space.
-func lineName(r *broker.TaskRun) []byte {
+// backlogName returns what runs of one backlog have in common. No key has a space.
+func backlogName(r *broker.TaskRun) []byte {
 	name := make([]byte, 0, 64)
 	name = append(name, '0'+byte(lower(r.Kind)))
 	for _, l := range r.Rules.OrZero().Limits {
@@ -57,8 +57,8 @@ func lineName(r *broker.TaskRun) []byte {
 }
 
 // blocks reports whether the limit holds back a run. A run that was let out of
-// its line counts among those that were.
-func (l *limit) blocks(e *entry, now clock) bool {
+// its backlog counts among those that were.
+func (l *limit) blocks(e *storedRun, now clock) bool {
 	let := 0
 	if e.rare == nil || !e.rare.let {
 		for _, n := range l.let[lower(e.run.Kind)][:level(e.run.Priority)+1] {
@@ -70,7 +70,7 @@ func (l *limit) blocks(e *entry, now clock) bool {
 		if asked.Key != l.key {
 			continue
 		}
-		n := l.held
+		n := l.running
 		if asked.Per > 0 {
 			n = l.within(asked.Per, now)
 		}
@@ -89,7 +89,7 @@ func (l *limit) within(d time.Duration, now clock) int {
 
 // opens returns when time alone lets a run start that the limit holds back, the
 // end of time if it does not.
-func (l *limit) opens(e *entry, now clock) int64 {
+func (l *limit) opens(e *storedRun, now clock) int64 {
 	at := int64(0)
 	for i := range e.limits() {
 		asked := &e.limits()[i]
@@ -97,7 +97,7 @@ func (l *limit) opens(e *entry, now clock) int64 {
 			continue
 		}
 		switch {
-		case asked.Per == 0 && l.held >= asked.Max:
+		case asked.Per == 0 && l.running >= asked.Max:
 			return math.MaxInt64
 		case asked.Per > 0 && l.within(asked.Per, now) >= asked.Max:
 			at = max(at, instant{at: l.starts[len(l.starts)-asked.Max]}.plus(asked.Per).at)
@@ -118,20 +118,20 @@ func (l *limit) forget(now clock) {
 	}
 }
 
-// next returns the line whose head this limit lets go next: by priority, then
+// next returns the backlog whose head this limit lets go next: by priority, then
 // by turn, then by order.
-func (l *limit) next(now clock) *line {
-	var best *line
-	for _, ln := range l.lines {
-		e := ln.head()
+func (l *limit) next(now clock) *backlog {
+	var best *backlog
+	for _, bl := range l.backlogs {
+		e := bl.head()
 		if !l.blocks(e, now) && (best == nil || l.before(e, best.head())) {
-			best = ln
+			best = bl
 		}
 	}
 	return best
 }
 
-func (l *limit) before(a, b *entry) bool {
+func (l *limit) before(a, b *storedRun) bool {
 	if la, lb := level(a.run.Priority), level(b.run.Priority); la != lb {
 		return la < lb
 	}
@@ -154,10 +154,10 @@ func (l *limit) hadTurn(fair string) uint64 {
 	if l.turns == nil {
 		l.turns = make(map[string]uint64)
 	}
-	if len(l.turns) > 4*len(l.lines)+64 { // most are gone
-		waiting := make(map[string]uint64, len(l.lines))
-		for _, ln := range l.lines {
-			v := ln.head().fair()
+	if len(l.turns) > 4*len(l.backlogs)+64 { // most are gone
+		waiting := make(map[string]uint64, len(l.backlogs))
+		for _, bl := range l.backlogs {
+			v := bl.head().fair()
 			waiting[v] = l.turns[v]
 		}
 		l.turns = waiting
@@ -167,16 +167,16 @@ func (l *limit) hadTurn(fair string) uint64 {
 	return l.turn
 }
 
-func (l *limit) park(ln *line) {
-	ln.limit = l
-	l.lines = append(l.lines, ln)
+func (l *limit) adopt(bl *backlog) {
+	bl.limit = l
+	l.backlogs = append(l.backlogs, bl)
 }
 
-func (l *limit) unpark(ln *line) {
-	i := slices.Index(l.lines, ln)
-	l.lines = slices.Delete(l.lines, i, i+1)
-	ln.limit = nil
-	if len(l.lines) == 0 {
+func (l *limit) drop(bl *backlog) {
+	i := slices.Index(l.backlogs, bl)
+	l.backlogs = slices.Delete(l.backlogs, i, i+1)
+	bl.limit = nil
+	if len(l.backlogs) == 0 {
 		l.turns = nil
 	}
 }
@@ -186,7 +186,7 @@ func (q *queue) limitOf(key string) *limit {
 	l := q.limits[key]
 	if l == nil {
 		if q.limits == nil {
-			q.limits, q.lines = make(map[string]*limit), make(map[string]*line)
+			q.limits, q.backlogs = make(map[string]*limit), make(map[string]*backlog)
 		}
 		l = &limit{key: key, at: -1}
 		q.limits[key] = l
@@ -195,7 +195,7 @@ func (q *queue) limitOf(key string) *limit {
 }
 
 // eachLimit calls fn for each key of the run, once for one it has twice.
-func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
+func (q *queue) eachLimit(e *storedRun, fn func(l *limit)) {
 	for i := range e.limits() {
 		key := e.limits()[i].Key
 		if !slices.ContainsFunc(e.limits()[:i], func(o broker.Limit) bool { return o.Key == key }) {
@@ -205,7 +205,7 @@ func (q *queue) eachLimit(e *entry, fn func(l *limit)) {
 }
 
 // blocking returns a limit that holds back the run, nil if none does.
-func (q *queue) blocking(e *entry, now clock) *limit {
+func (q *queue) blocking(e *storedRun, now clock) *limit {
 	for i := range e.limits() {
 		if l := q.limits[e.limits()[i].Key]; l != nil && l.blocks(e, now) {
 			return l
@@ -214,28 +214,28 @@ func (q *queue) blocking(e *entry, now clock) *limit {
 	return nil
 }
 
-// stepAside moves a run that is next in its lane to its line, if a limit holds
+// moveToBacklog moves a run that is next in its ready list to its backlog, if a limit holds
 // it back.
-func (q *queue) stepAside(e *entry, now clock) bool {
+func (q *queue) moveToBacklog(e *storedRun, now clock) bool {
 	by := q.blocking(e, now)
 	if by == nil {
 		return false
 	}
 	again := e.rare != nil && e.rare.let
 	q.removeReady(e)
-	ln := q.lineOf(e)
-	if lane := &ln.lanes[level(e.run.Priority)]; again {
-		lane.addAhead(e)
+	bl := q.backlogOf(e)
+	if readyList := &bl.readyLists[level(e.run.Priority)]; again {
+		readyList.addAhead(e)
 	} else {
-		lane.add(e)
+		readyList.add(e)
 	}
-	ln.n++
-	q.aside++
-	if ln.head() == e && ln.limit != by {
-		if ln.limit != nil {
-			ln.limit.unpark(ln)
+	bl.n++
+	q.waiting++
+	if bl.head() == e && bl.limit != by {
+		if bl.limit != nil {
+			bl.limit.drop(bl)
 		}
-		by.park(ln)
+		by.adopt(bl)
 	}
 	q.arm(by, now)
 	if again {
@@ -244,69 +244,69 @@ func (q *queue) stepAside(e *entry, now clock) bool {
 	return true
 }
 
-// lineOf returns the line of a run, which it makes if need be. A new one is in
+// backlogOf returns the backlog of a run, which it makes if need be. A new one is in
 // no limit's care.
-func (q *queue) lineOf(e *entry) *line {
-	name := lineName(&e.run)
-	ln := q.lines[string(name)]
-	if ln == nil {
-		ln = &line{name: string(name), kind: lower(e.run.Kind)}
-		for p := range ln.lanes {
-			ln.lanes[p].aside, ln.lanes[p].line = true, ln
+func (q *queue) backlogOf(e *storedRun) *backlog {
+	name := backlogName(&e.run)
+	bl := q.backlogs[string(name)]
+	if bl == nil {
+		bl = &backlog{name: string(name), kind: lower(e.run.Kind)}
+		for p := range bl.readyLists {
+			bl.readyLists[p].waiting, bl.readyLists[p].backlog = true, bl
 		}
-		q.lines[ln.name] = ln
+		q.backlogs[bl.name] = bl
 	}
-	return ln
+	return bl
 }
 
-// tend lets runs out of the lines in a limit's care, to the head of their
-// lanes, as far as their limits allow. It is called whenever something about
+// tend lets runs out of the backlogs in a limit's care, to the head of their
+// ready lists, as far as their limits allow. It is called whenever something about
 // the limit has changed.
 func (q *queue) tend(l *limit, now clock) {
-	for ln := l.next(now); ln != nil; ln = l.next(now) {
-		e := ln.head()
+	for bl := l.next(now); bl != nil; bl = l.next(now) {
+		e := bl.head()
 		if other := q.blocking(e, now); other != nil {
-			l.unpark(ln)
-			other.park(ln)
+			l.drop(bl)
+			other.adopt(bl)
 			q.arm(other, now)
 			continue
 		}
 		if e.fair() != "" || l.turns != nil {
 			l.hadTurn(e.fair())
 		}
-		e.in.lane.removeInTurn(e)
-		q.leftLine(ln)
+		e.in.readyList.removeInTurn(e)
+		q.leftBacklog(bl)
 		e.getRare().let = true
-		q.eachLimit(e, func(l *limit) { l.let[ln.kind][level(e.run.Priority)]++ })
-		q.lanes[ln.kind][level(e.run.Priority)].addAhead(e)
-		q.ready[ln.kind]++
-		q.fresh[ln.kind]++
+		q.eachLimit(e, func(l *limit) { l.let[bl.kind][level(e.run.Priority)]++ })
+		q.readyLists[bl.kind][level(e.run.Priority)].addAhead(e)
+		q.ready[bl.kind]++
+		q.fresh[bl.kind]++
 	}
 	q.arm(l, now)
 }
 
-// leftLine notes that a run is no longer in the line.
-func (q *queue) leftLine(ln *line) {
-	q.aside--
-	if ln.n--; ln.n == 0 {
-		ln.limit.unpark(ln)
-		delete(q.lines, ln.name)
+// leftBacklog notes that a run is no longer in the backlog.
+func (q *queue) leftBacklog(bl *backlog) {
+	q.waiting--
+	if bl.n--; bl.n == 0 {
+		bl.limit.drop(bl)
+		delete(q.backlogs, bl.name)
 	}
 }
 
-// unlet notes that a run that was let out of its line is taken, or gone from
-// its lane. The caller tends its limits.
-func (q *queue) unlet(e *entry) {
+// unlet notes that a run that was let out of its backlog is taken, or gone from
+// its ready list. The caller tends its limits.
+func (q *queue) unlet(e *storedRun) {
 	e.rare.let = false
 	q.eachLimit(e, func(l *limit) { l.let[lower(e.run.Kind)][level(e.run.Priority)]-- })
 }
 
 // countStart counts a run that was taken against its limits: for now, if a
 // session holds it, and for as long as they ask.
-func (q *queue) countStart(e *entry, held bool, now clock) {
+func (q *queue) countStart(e *storedRun, leased bool, now clock) {
 	q.eachLimit(e, func(l *limit) {
-		if held {
-			l.held++
+		if leased {
+			l.running++
 		}
 		for i := range e.limits() {
 			if asked := &e.limits()[i]; asked.Key == l.key {
@@ -321,12 +321,12 @@ func (q *queue) countStart(e *entry, held bool, now clock) {
 }
 
 // countEnd notes that a session no longer holds the run.
-func (q *queue) countEnd(e *entry, now clock) {
+func (q *queue) countEnd(e *storedRun, now clock) {
 	if len(e.limits()) == 0 {
 		return
 	}
 	q.eachLimit(e, func(l *limit) {
-		l.held--
+		l.running--
 		q.tend(l, now)
 	})
 }
@@ -336,10 +336,10 @@ func (q *queue) countEnd(e *entry, now clock) {
 func (q *queue) arm(l *limit, now clock) {
 	l.forget(now)
 	at := int64(math.MaxInt64)
-	for _, ln := range l.lines {
-		at = min(at, l.opens(ln.head(), now))
+	for _, bl := range l.backlogs {
+		at = min(at, l.opens(bl.head(), now))
 	}
-	if len(l.lines) == 0 && l.held == 0 && l.let == [2][priorities]int{} {
+	if len(l.backlogs) == 0 && l.running == 0 && l.let == [2][priorities]int{} {
 		if len(l.starts) == 0 {
 			delete(q.limits, l.key)
 		} else {

@@ -16,7 +16,7 @@ import (
 func TestNothingIsLeftOfRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
-		s, err := b.Join(t.Context(), time.Hour)
+		s, err := b.OpenSession(t.Context(), time.Hour)
 		require.NoError(t, err)
 		const total = 200
 		var runs []*broker.TaskRun
@@ -30,7 +30,7 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 			})
 		}
 		require.NoError(t, b.QueueGroup(t.Context(), &broker.TaskRun{
-			ID: "then", Task: "task", Queue: "other", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q", Size: total}},
+			ID: "then", Task: "task", Queue: "other", Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q", Size: total}},
 		}, runs...))
 		for n := 0; n < total+1; {
 			got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q", "other"}, IO: 7})
@@ -38,12 +38,12 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 			for i, r := range got {
 				o := broker.Outcome{Run: r, Verdict: broker.Verdict(i % 3)}
 				if i%4 == 3 {
-					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: "cancelled"}))
+					require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, broker.Failure{Kind: broker.FailureCancelled}))
 					o.Verdict = broker.Retry
 				}
-				fenced, err := s.Finish(t.Context(), o)
+				done, err := s.Finish(t.Context(), o)
 				require.NoError(t, err)
-				require.Empty(t, fenced)
+				require.Empty(t, done.Fenced)
 			}
 			n += len(got)
 		}
@@ -53,15 +53,15 @@ func TestNothingIsLeftOfRuns(t *testing.T) {
 		_, err = b.Queue(t.Context(), "q")
 		require.NoError(t, err)
 		require.Empty(t, q.limits, "limits")
-		require.Empty(t, q.lines, "lines")
+		require.Empty(t, q.backlogs, "backlogs")
 		require.Empty(t, q.windows, "windows")
 		require.Empty(t, q.unique, "unique keys")
 		require.Empty(t, q.groups, "groups")
 		require.Empty(t, b.queues["other"].gathering, "runs that wait for a group")
 		require.Zero(t, q.waits(), "runs that wait")
-		for k := range q.lanes {
-			for p := range q.lanes[k] {
-				require.Empty(t, q.lanes[k][p].others, "values of Fair")
+		for k := range q.readyLists {
+			for p := range q.readyLists[k] {
+				require.Empty(t, q.readyLists[k][p].others, "values of Fair")
 			}
 		}
 		require.NoError(t, b.Close())

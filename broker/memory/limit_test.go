@@ -33,9 +33,9 @@ func drainLimited(t *testing.T, b *memory.Broker, n int) map[time.Duration]int {
 		for i, r := range runs {
 			outcomes[i].Run = r
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Empty(t, fenced)
+		require.Empty(t, done.Fenced)
 		n -= len(runs)
 	}
 	return starts
@@ -106,18 +106,18 @@ func TestRoomAheadIsNoSlot(t *testing.T) {
 			}()
 		}
 		for range 3 {
-			take(broker.Want{Queues: []string{"q"}, IO: 5, AheadIO: 5})
+			take(broker.Want{Queues: []string{"q"}, IO: 5, PrefetchIO: 5})
 		}
 		synctest.Wait()
 		require.NoError(t, b.QueueTasks(ctx, newRuns(1, limit("key", 5, 0))...))
 		synctest.Wait() // it would not return while they wake one another
 		require.Empty(t, taken, "takes that returned a run with limits for which there is no slot")
-		take(broker.Want{Queues: []string{"q"}, IO: 5, AheadIO: 4})
+		take(broker.Want{Queues: []string{"q"}, IO: 5, PrefetchIO: 4})
 		require.Equal(t, 1, <-taken, "runs of a take with a slot")
 		require.NoError(t, b.QueueTasks(ctx, newRuns(1)...))
 		require.Equal(t, 1, <-taken, "runs without limits taken ahead")
 
-		take(broker.Want{Queues: []string{"q"}, IO: 5, AheadIO: 4}) // it has waited less than the others
+		take(broker.Want{Queues: []string{"q"}, IO: 5, PrefetchIO: 4}) // it has waited less than the others
 		synctest.Wait()
 		require.NoError(t, b.QueueTasks(ctx, newRuns(1, limit("key", 5, 0))...))
 		require.Equal(t, 1, <-taken, "runs of a take with a slot that others without come before")

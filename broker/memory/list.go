@@ -42,13 +42,13 @@ func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max
 }
 
 // info tells of a run that has not ended.
-func (e *entry) info() *broker.RunInfo {
+func (e *storedRun) info() *broker.RunInfo {
 	return &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
 }
 
 func (q *queue) listQueued(max int) []*broker.RunInfo {
-	var some []*entry
-	q.eachLane(func(l *lane) bool {
+	var some []*storedRun
+	q.eachReadyList(func(l *readyList) bool {
 		for s := l.first; s != nil; s = s.next {
 			for e, n := s.head, 0; e != nil && n < max; e, n = e.next, n+1 {
 				some = append(some, e)
@@ -56,7 +56,7 @@ func (q *queue) listQueued(max int) []*broker.RunInfo {
 		}
 		return true
 	})
-	slices.SortFunc(some, func(a, b *entry) int {
+	slices.SortFunc(some, func(a, b *storedRun) int {
 		return cmp.Or(cmp.Compare(b.run.Priority, a.run.Priority), cmp.Compare(a.order, b.order))
 	})
 	var list []*broker.RunInfo

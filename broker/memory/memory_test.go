@@ -13,20 +13,21 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokertest"
 	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 var (
-	_ broker.Broker    = (*memory.Broker)(nil)
-	_ broker.Leaser    = (*memory.Broker)(nil)
-	_ broker.Records   = (*memory.Broker)(nil)
-	_ broker.Schedules = (*memory.Broker)(nil)
-	_ broker.Clock     = (*memory.Broker)(nil)
-	_ broker.Policies  = (*memory.Broker)(nil)
-	_ broker.Controls  = (*memory.Broker)(nil)
-	_ broker.Groups    = (*memory.Broker)(nil)
-	_ broker.Attender  = (*memory.Session)(nil)
-	_ broker.Starter   = (*memory.Session)(nil)
-	_ broker.Survivor  = (*memory.Session)(nil)
+	_ broker.Broker      = (*memory.Broker)(nil)
+	_ broker.Leaser      = (*memory.Broker)(nil)
+	_ broker.Records     = (*memory.Broker)(nil)
+	_ broker.Ticks       = (*memory.Broker)(nil)
+	_ broker.Clock       = (*memory.Broker)(nil)
+	_ broker.Policies    = (*memory.Broker)(nil)
+	_ broker.Controls    = (*memory.Broker)(nil)
+	_ broker.Groups      = (*memory.Broker)(nil)
+	_ broker.Heartbeater = (*memory.Session)(nil)
+	_ broker.Starter     = (*memory.Session)(nil)
+	_ poison.Survivor    = (*memory.Session)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,8 +57,8 @@ func newRuns(n int, edits ...func(*broker.TaskRun)) []*broker.TaskRun {
 var want = broker.Want{Queues: []string{"q"}, IO: 100, CPU: 100}
 
 func join(t testing.TB, b *memory.Broker, lease time.Duration) broker.Session {
-	s, err := b.Join(t.Context(), lease)
-	require.NoError(t, err, "Join")
+	s, err := b.OpenSession(t.Context(), lease)
+	require.NoError(t, err, "OpenSession")
 	return s
 }
 
@@ -104,28 +105,29 @@ func TestCallsAfterClose(t *testing.T) {
 		"QueueTasks":  func() error { return b.QueueTasks(ctx, newRuns(1)...) },
 		"GetTaskRuns": func() error { _, err := b.GetTaskRuns(ctx, []string{"q"}, 1); return err },
 		"QueueLength": func() error { _, err := b.QueueLength(ctx); return err },
-		"Join":        func() error { _, err := b.Join(ctx, time.Second); return err },
+		"OpenSession": func() error { _, err := b.OpenSession(ctx, time.Second); return err },
 		"Recover":     func() error { _, err := b.Recover(ctx, []string{"q"}); return err },
 		"Take":        func() error { _, err := s.Take(ctx, want); return err },
 		"Renew":       func() error { return s.Renew(ctx) },
 		"Finish":      func() error { _, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}); return err },
-		"Leave":       func() error { return s.Leave(ctx) },
+		"Close":       func() error { return s.Close(ctx) },
 		"Record":      func() error { _, err := b.Record(ctx, "q", "x"); return err },
 		"WaitRecord":  func() error { _, err := b.WaitRecord(ctx, "q", "x"); return err },
 		"DeadLetters": func() error { _, err := b.DeadLetters(ctx, "q", 1); return err },
 		"QueueTick":   func() error { return b.QueueTick(ctx, newRuns(1)[0], time.Unix(1, 0)) },
 		"QueueGroup": func() error {
-			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Gathers: broker.Gather{Group: "g", Queue: "q"}}})
+			return b.QueueGroup(ctx, &broker.TaskRun{ID: "then", Task: "t", Queue: "q", Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q"}}})
 		},
-		"Members":  func() error { _, err := b.Members(ctx, broker.Gather{Group: "g", Queue: "q"}); return err },
-		"Pause":    func() error { return b.Pause(ctx, "q", true) },
-		"Disable":  func() error { return b.Disable(ctx, "q", "task", true) },
-		"Cancel":   func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
-		"Queue":    func() error { _, err := b.Queue(ctx, "q"); return err },
-		"Runs":     func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
-		"Redo":     func() error { _, err := b.Redo(ctx, "q", broker.RedoDelete, "x"); return err },
-		"Attend":   func() error { _, err := s.(broker.Attender).Attend(ctx, broker.Report{}); return err },
-		"LastTick": func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
+		"Members":     func() error { _, err := b.Members(ctx, broker.Group{ID: "g", Queue: "q"}); return err },
+		"Pause":       func() error { return b.Pause(ctx, "q", true) },
+		"Disable":     func() error { return b.Disable(ctx, "q", "task", true) },
+		"Cancel":      func() error { return b.Cancel(ctx, "q", "x", broker.Failure{}) },
+		"Queue":       func() error { _, err := b.Queue(ctx, "q"); return err },
+		"Runs":        func() error { _, err := b.Runs(ctx, "q", broker.StateQueued, 1); return err },
+		"RequeueDead": func() error { _, err := b.RequeueDead(ctx, "q", "x"); return err },
+		"DeleteDead":  func() error { _, err := b.DeleteDead(ctx, "q", "x"); return err },
+		"Heartbeat":   func() error { _, err := s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{}); return err },
+		"LastTick":    func() error { _, err := b.LastTick(ctx, "q", "task"); return err },
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
 	}
@@ -151,8 +153,8 @@ func TestCallsThatCannotBe(t *testing.T) {
 	}{
 		"no queue":     {errOf(b.GetTaskRuns(ctx, nil, 1)), "take runs: no queue is named"},
 		"no room":      {errOf(b.GetTaskRuns(ctx, []string{"q"}, 0)), "take runs: no queue is named, or there is no room"},
-		"no lane":      {errOf(s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: -1})), "there is no room"},
-		"no lease":     {errOf(b.Join(ctx, 0)), "join: the lease 0s is not positive"},
+		"no readyList": {errOf(s.Take(ctx, broker.Want{Queues: []string{"q"}, IO: -1})), "there is no room"},
+		"no lease":     {errOf(b.OpenSession(ctx, 0)), "open a session: the lease 0s is not positive"},
 		"a nil run":    {b.QueueTasks(ctx, newRuns(1)[0], nil), "queue run 2 of 2: it is nil"},
 		"two queues":   {b.QueueTasks(ctx, newRuns(1)[0], &renamed), "its queue other is not q"},
 		"no run":       {finish(broker.Outcome{}), "finish run 1 of 1: the outcome has no run"},
@@ -160,21 +162,20 @@ func TestCallsThatCannotBe(t *testing.T) {
 		"other queue":  {finish(broker.Outcome{Run: taken[1]}, broker.Outcome{Run: &renamed, Verdict: broker.Retry}), `it is now run "run-0" of queue "other"`},
 		"odd pause":    {b.Pause(ctx, "a b", true), "pause queue \"a b\": the queue name"},
 		"odd disable":  {b.Disable(ctx, "q", "", true), "the task name is empty"},
-		"odd redo":     {errOf(b.Redo(ctx, "q", 9, "x")), "there is no Redo 9"},
 		"odd state":    {errOf(b.Runs(ctx, "q", "odd", 1)), "there is no such state"},
-		"odd last run": {errOf(s.(broker.Attender).Attend(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
+		"odd last run": {errOf(s.(broker.Heartbeater).Heartbeat(ctx, broker.Report{Last: []broker.LastRun{{Queue: "q"}}})), "store last run"},
 		"unsafe retry": {finish(broker.Outcome{Run: taken[0]}, broker.Outcome{Run: &spoilt, Verdict: broker.Retry}), "finish run 2 of 2: run \"run-1\": the task name is empty"},
 		"retry before": {finish(broker.Outcome{Run: taken[0], Verdict: broker.Retry, Delay: -1}), "negative delay"},
 	} {
 		require.ErrorContains(t, c.err, c.want, name)
 	}
 	require.NoError(t, b.QueueTasks(ctx), "QueueTasks of no runs")
-	fenced, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}, broker.Outcome{Run: taken[1]})
+	done, err := s.Finish(ctx, broker.Outcome{Run: taken[0]}, broker.Outcome{Run: taken[1]})
 	require.NoError(t, err)
-	require.Empty(t, fenced, "runs of Finish calls that were refused are still held")
-	require.NoError(t, s.Leave(ctx))
-	require.ErrorIs(t, errOf(s.Take(ctx, want)), broker.ErrLeaseLost, "Take after Leave")
-	require.ErrorIs(t, s.Renew(ctx), broker.ErrLeaseLost, "Renew after Leave")
+	require.Empty(t, done.Fenced, "runs of Finish calls that were refused are still held")
+	require.NoError(t, s.Close(ctx))
+	require.ErrorIs(t, errOf(s.Take(ctx, want)), broker.ErrLeaseLost, "Take after Close")
+	require.ErrorIs(t, s.Renew(ctx), broker.ErrLeaseLost, "Renew after Close")
 }
 
 func errOf[T any](_ T, err error) error { return err }
@@ -215,7 +216,7 @@ func TestLeaveEndsBlockedTake(t *testing.T) {
 			}
 			ended <- err
 		}()
-		require.NoError(t, s.Leave(t.Context()), "Leave")
+		require.NoError(t, s.Close(t.Context()), "Close")
 		require.NoError(t, b.QueueTasks(t.Context(), newRuns(1)...))
 		require.ErrorIs(t, <-ended, broker.ErrLeaseLost, "Take of a session that has left")
 		got, err := b.GetTaskRuns(context.Background(), []string{"q"}, 2)

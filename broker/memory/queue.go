@@ -10,16 +10,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// entry is a run the broker holds, from its queueing to its end.
-type entry struct {
+// storedRun is a run the broker holds, from its queueing to its end.
+type storedRun struct {
 	run     broker.TaskRun  // never changed in place but for Deliveries; Take copies its payload without the lock
 	failure *broker.Failure // of the last attempt
 
-	in         *strand // while it waits and is due
-	prev, next *entry  // in its strand
-	order      int64   // among all of the queue that wait and are due; while delayed, among those of one instant
-	due        instant // while delayed
-	at         int     // its place in the heap of those delayed, from 1; else 0
+	in         *strand    // while it waits and is due
+	prev, next *storedRun // in its strand
+	order      int64      // among all of the queue that wait and are due; while delayed, among those of one instant
+	due        instant    // while delayed
+	at         int        // its place in the heap of those delayed, from 1; else 0
 
 	rare *rare // nil for most
 	end  *end  // made by the first that waits for it
@@ -28,12 +28,12 @@ type entry struct {
 // rare is what only few runs have.
 type rare struct {
 	lock     *lock            // on its unique key
-	let      bool             // it was let out of its line, and is not yet taken
+	let      bool             // it was let out of its backlog, and is not yet taken
 	cancel   *broker.Failure  // how it is to end, since a session held it when that was asked
 	progress *broker.Progress // what it said last
 	group    *group           // it is a member of
 	member   int              // its place in it
-	gathers  *group           // it waits, or has waited, for
+	awaits   *group           // it is queued after
 	waits    bool             // it does still
 	spared   int              // deliveries that ended with a lease, but not with its consumer's life
 }
@@ -44,21 +44,21 @@ type end struct {
 	final *broker.Record // set before came is closed; nil if no record is kept
 }
 
-func (e *entry) limits() []broker.Limit {
+func (e *storedRun) limits() []broker.Limit {
 	if e.run.Rules == nil {
 		return nil
 	}
 	return e.run.Rules.Limits
 }
 
-func (e *entry) fair() string {
+func (e *storedRun) fair() string {
 	if e.run.Rules == nil {
 		return ""
 	}
 	return e.run.Rules.Fair
 }
 
-func (e *entry) getRare() *rare {
+func (e *storedRun) getRare() *rare {
 	if e.rare == nil {
 		e.rare = &rare{}
 	}
@@ -67,21 +67,21 @@ func (e *entry) getRare() *rare {
 
 // cancelled returns how the run is to end unless its session ends it, nil if
 // nobody asked for that.
-func (e *entry) cancelled() *broker.Failure {
+func (e *storedRun) cancelled() *broker.Failure {
 	if e.rare == nil {
 		return nil
 	}
 	return e.rare.cancel
 }
 
-func (e *entry) progress() *broker.Progress {
+func (e *storedRun) progress() *broker.Progress {
 	if e.rare == nil {
 		return nil
 	}
 	return e.rare.progress
 }
 
-func (e *entry) state() broker.State {
+func (e *storedRun) state() broker.State {
 	switch {
 	case e.in != nil:
 		return broker.StateQueued
@@ -91,27 +91,27 @@ func (e *entry) state() broker.State {
 	return broker.StateRunning
 }
 
-// slabSize is how many runs of one call share an allocation. It is small, for
+// chunkSize is how many runs of one call share an allocation. It is small, for
 // the last of them to end keeps the memory of all.
-const slabSize = 64
+const chunkSize = 64
 
 // copyIn copies the runs of a call for keeping.
-func copyIn(runs []*broker.TaskRun) [][]entry {
-	slabs := make([][]entry, 0, (len(runs)+slabSize-1)/slabSize)
-	for part := range slices.Chunk(runs, slabSize) {
-		slab := make([]entry, len(part))
+func copyIn(runs []*broker.TaskRun) [][]storedRun {
+	chunks := make([][]storedRun, 0, (len(runs)+chunkSize-1)/chunkSize)
+	for part := range slices.Chunk(runs, chunkSize) {
+		chunk := make([]storedRun, len(part))
 		size := 0
 		for _, r := range part {
 			size += len(r.Payload)
 		}
 		payloads := make([]byte, 0, size)
 		for i, r := range part {
-			slab[i].run = *r
-			payloads = detach(&slab[i].run, payloads)
+			chunk[i].run = *r
+			payloads = detach(&chunk[i].run, payloads)
 		}
-		slabs = append(slabs, slab)
+		chunks = append(chunks, chunk)
 	}
-	return slabs
+	return chunks
 }
 
 // detach gives the run memory of its own: its payload is appended to payloads,
@@ -158,61 +158,61 @@ func cloneRun(r *broker.TaskRun) *broker.TaskRun {
 
 // queue is what the broker holds of one queue.
 type queue struct {
-	used    bool // it ever held a run
-	lanes   [2][priorities]lane
-	ready   [2]int // runs in the lanes of each kind
-	aside   int    // runs that are due, and held back
-	fresh   [2]int // of them, those nobody was woken for
-	front   int64  // order of the run put first last
-	back    int64  // order of the run put last last
-	delayed delayed
-	waiters [2]waitList
+	used       bool // it ever held a run
+	readyLists [2][priorities]readyList
+	ready      [2]int // runs in the ready lists of each kind
+	waiting    int    // runs that are due, and held back
+	fresh      [2]int // of them, those nobody was woken for
+	front      int64  // order of the run put first last
+	back       int64  // order of the run put last last
+	delayed    delayed
+	waiters    [2]waitList
 
-	groups    map[string]*group // of members here, by id; nil until there is one
-	gathering map[*entry]bool   // runs for here that wait for a group
+	groups    map[string]*group   // of members here, by id; nil until there is one
+	gathering map[*storedRun]bool // runs for here that wait for a group
 
 	paused   bool
 	disabled map[string]*shelf // by task; nil until one is
 
-	live    map[string]*entry // by id, of runs with OwnID or Keep
-	unique  map[string]*lock  // by key
-	limits  map[string]*limit // by key; nil until there is one
-	lines   map[string]*line  // by name, those that have runs
-	windows windowHeap        // the limits that time changes
-	records map[string]*kept  // of those that have ended
-	newest  *kept             // of them, the one that ended last
-	holds   map[*Session]*hold
-	dead    deadList
-	ticks   map[string]int64 // last claimed, by task, or by entryTicks
-	entries map[string]*broker.Entry
-	changes int64                     // of entries
-	last    map[string]broker.LastRun // by task; nil until a session told of one
+	live      map[string]*storedRun // by id, of runs with OwnID or Keep
+	unique    map[string]*lock      // by key
+	limits    map[string]*limit     // by key; nil until there is one
+	backlogs  map[string]*backlog   // by name, those that have runs
+	windows   windowHeap            // the limits that time changes
+	records   map[string]*kept      // of those that have ended
+	newest    *kept                 // of them, the one that ended last
+	holds     map[*Session]*hold
+	dead      deadList
+	ticks     map[string]int64 // last claimed, by task, or by ticksOf
+	schedules map[string]*broker.Schedule
+	changes   int64                     // of schedules
+	last      map[string]broker.LastRun // by task; nil until a session told of one
 }
 
 func newQueue() *queue {
 	return &queue{
-		live:    make(map[string]*entry),
-		unique:  make(map[string]*lock),
-		records: make(map[string]*kept),
-		holds:   make(map[*Session]*hold),
-		ticks:   make(map[string]int64),
-		entries: make(map[string]*broker.Entry),
+		live:      make(map[string]*storedRun),
+		unique:    make(map[string]*lock),
+		records:   make(map[string]*kept),
+		holds:     make(map[*Session]*hold),
+		ticks:     make(map[string]int64),
+		schedules: make(map[string]*broker.Schedule),
 	}
 }
 
 // waits is the number of runs that wait.
 func (q *queue) waits() int {
-	return q.ready[broker.IO] + q.ready[broker.CPU] + q.aside + q.delayed.len()
+	return q.ready[broker.IO] + q.ready[broker.CPU] + q.waiting + q.delayed.len()
 }
 
 func indexed(r *broker.TaskRun) bool { return r.OwnID || r.Keep > 0 }
 
 // claim takes the ids and unique keys of a call's runs, all or none.
-func (q *queue) claim(slabs [][]entry, now clock) error {
+func (q *queue) claim(chunks [][]storedRun, now clock) error {
 	unique := false
-	for i, slab := range slabs {
-		for j := range slab {
-			e := &slab[j]
+	for i, chunk := range chunks {
+		for j := range chunk {
+			e := &chunk[j]
 			unique = unique || e.run.Rules.OrZero().Unique != ""
 			if !indexed(&e.run) {
 				continue
@@ -221,13 +221,13 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 				q.live[e.run.ID] = e
 				continue
 			}
-			q.disclaim(append(slabs[:i:i], slab[:j]))
+			q.disclaim(append(chunks[:i:i], chunk[:j]))
 			return fmt.Errorf("run %s: %w", e.run.ID, broker.ErrDuplicate)
 		}
 	}
 	if unique {
-		if err := q.lockKeys(slabs, now); err != nil {
-			q.disclaim(slabs)
+		if err := q.lockKeys(chunks, now); err != nil {
+			q.disclaim(chunks)
 			return err
 		}
 	}
@@ -235,7 +235,7 @@ func (q *queue) claim(slabs [][]entry, now clock) error {
 }
 
 // unclaim gives up the id and unique key of one run.
-func (q *queue) unclaim(e *entry) {
+func (q *queue) unclaim(e *storedRun) {
 	if q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
 	}
@@ -244,10 +244,10 @@ func (q *queue) unclaim(e *entry) {
 	}
 }
 
-func (q *queue) disclaim(slabs [][]entry) {
-	for _, slab := range slabs {
-		for i := range slab {
-			if e := &slab[i]; q.live[e.run.ID] == e {
+func (q *queue) disclaim(chunks [][]storedRun) {
+	for _, chunk := range chunks {
+		for i := range chunk {
+			if e := &chunk[i]; q.live[e.run.ID] == e {
 				delete(q.live, e.run.ID)
 			}
 		}
@@ -255,24 +255,24 @@ func (q *queue) disclaim(slabs [][]entry) {
 }
 
 // forget ends a run's life here and tells those who wait for it.
-func (q *queue) forget(e *entry, final *broker.Record) {
+func (q *queue) forget(e *storedRun, final *broker.Record) {
 	if indexed(&e.run) && q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
 	}
 	if e.rare != nil {
 		q.unlockKey(e)
-		e.rare.gathers.forget()
+		e.rare.awaits.forget()
 	}
 	if e.end != nil {
 		e.end.final = final
 		close(e.end.came)
 	}
-	e.run, e.rare = broker.TaskRun{}, nil // others of its slab may live on
+	e.run, e.rare = broker.TaskRun{}, nil // others of its chunk may live on
 }
 
-// pushBack puts a run that is due behind all others of its lane.
-func (q *queue) pushBack(e *entry) {
-	k, l := q.laneOf(e)
+// pushBack puts a run that is due behind all others of its ready list.
+func (q *queue) pushBack(e *storedRun) {
+	k, l := q.readyListOf(e)
 	q.back++
 	e.order = q.back
 	l.add(e)
@@ -280,9 +280,9 @@ func (q *queue) pushBack(e *entry) {
 	q.fresh[k]++
 }
 
-// pushFront makes a run the next of its lane.
-func (q *queue) pushFront(e *entry) {
-	k, l := q.laneOf(e)
+// pushFront makes a run the next of its ready list.
+func (q *queue) pushFront(e *storedRun) {
+	k, l := q.readyListOf(e)
 	q.front--
 	e.order = q.front
 	l.addAhead(e)
@@ -290,9 +290,9 @@ func (q *queue) pushFront(e *entry) {
 	q.fresh[k]++
 }
 
-// removeReady takes a run out of its lane, not in its turn.
-func (q *queue) removeReady(e *entry) {
-	k, l := q.laneOf(e)
+// removeReady takes a run out of its ready list, not in its turn.
+func (q *queue) removeReady(e *storedRun) {
+	k, l := q.readyListOf(e)
 	l.remove(e)
 	q.ready[k]--
 	if e.rare != nil && e.rare.let {
@@ -300,9 +300,9 @@ func (q *queue) removeReady(e *entry) {
 	}
 }
 
-func (q *queue) laneOf(e *entry) (broker.Kind, *lane) {
+func (q *queue) readyListOf(e *storedRun) (broker.Kind, *readyList) {
 	k := lower(e.run.Kind)
-	return k, &q.lanes[k][level(e.run.Priority)]
+	return k, &q.readyLists[k][level(e.run.Priority)]
 }
 
 // room is what a taker has room for. Of each kind, those ahead are for its
@@ -349,9 +349,9 @@ func (r *room) drop(k broker.Kind) {
 
 // pop removes the next run there is room for: of the highest priority, and
 // there the one that was queued first, whatever its kind. What is held back
-// steps aside. What has limits is not taken ahead, for it would count against
+// waits. A run with limits is not prefetched, for it would count against
 // them while it waits for a slot.
-func (q *queue) pop(want *room, held bool, now clock) *entry {
+func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 	for want.total > 0 {
 		k, l := q.next(want)
 		if l == nil {
@@ -362,7 +362,7 @@ func (q *queue) pop(want *room, held bool, now clock) *entry {
 			continue
 		}
 		limited := len(e.limits()) > 0
-		if limited && q.stepAside(e, now) {
+		if limited && q.moveToBacklog(e, now) {
 			continue
 		}
 		if limited && want.ahead[k] >= want.kind[k] {
@@ -378,31 +378,31 @@ func (q *queue) pop(want *room, held bool, now clock) *entry {
 			if e.rare != nil && e.rare.let {
 				q.unlet(e)
 			}
-			q.countStart(e, held, now)
+			q.countStart(e, leased, now)
 		}
 		return e
 	}
 	return nil
 }
 
-// next returns the lane of the next run there is room for, nil if there is none.
-func (q *queue) next(want *room) (broker.Kind, *lane) {
+// next returns the ready list of the next run there is room for, nil if there is none.
+func (q *queue) next(want *room) (broker.Kind, *readyList) {
 	for p := range priorities {
 		best, order := broker.Kind(-1), int64(0)
 		for k := range broker.CPU + 1 {
-			head := q.lanes[k][p].head()
+			head := q.readyLists[k][p].head()
 			if head != nil && want.kind[k] > 0 && (best < 0 || head.order < order) {
 				best, order = k, head.order
 			}
 		}
 		if best >= 0 {
-			return best, &q.lanes[best][p]
+			return best, &q.readyLists[best][p]
 		}
 	}
 	return 0, nil
 }
 
-// promote moves the runs that have become due to their lanes, and lets out what
+// promote moves the runs that have become due to their ready lists, and lets out what
 // a limit no longer holds back.
 func (q *queue) promote(now clock) {
 	if len(q.windows) > 0 {
@@ -419,18 +419,18 @@ type delayed struct{ mono, wall dueHeap }
 
 func (d *delayed) len() int { return len(d.mono) + len(d.wall) }
 
-func (d *delayed) of(e *entry) *dueHeap {
+func (d *delayed) of(e *storedRun) *dueHeap {
 	if e.due.wall {
 		return &d.wall
 	}
 	return &d.mono
 }
 
-func (d *delayed) push(e *entry)   { heap.Push(d.of(e), e) }
-func (d *delayed) remove(e *entry) { heap.Remove(d.of(e), e.at-1) }
+func (d *delayed) push(e *storedRun)   { heap.Push(d.of(e), e) }
+func (d *delayed) remove(e *storedRun) { heap.Remove(d.of(e), e.at-1) }
 
 // first returns the run that is due next, nil if there is none.
-func (d *delayed) first(now clock) *entry {
+func (d *delayed) first(now clock) *storedRun {
 	switch {
 	case len(d.mono) == 0 && len(d.wall) == 0:
 		return nil
@@ -448,7 +448,7 @@ func (d *delayed) first(now clock) *entry {
 
 // dueHeap has the run that is due first at its head, those of one instant in
 // the order queued.
-type dueHeap []*entry
+type dueHeap []*storedRun
 
 func (h dueHeap) Len() int { return len(h) }
 func (h dueHeap) Swap(i, j int) {
@@ -459,8 +459,8 @@ func (h dueHeap) Less(i, j int) bool {
 	return cmp.Or(cmp.Compare(h[i].due.at, h[j].due.at), cmp.Compare(h[i].order, h[j].order)) < 0
 }
 func (h *dueHeap) Push(e any) {
-	*h = append(*h, e.(*entry))
-	e.(*entry).at = len(*h)
+	*h = append(*h, e.(*storedRun))
+	e.(*storedRun).at = len(*h)
 }
 func (h *dueHeap) Pop() any {
 	last := len(*h) - 1

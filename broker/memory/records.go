@@ -91,7 +91,7 @@ func (b *Broker) Record(ctx context.Context, queue, id string) (*broker.Record, 
 }
 
 // lookUp returns the caller's own record of a run, and the run while it lives.
-func (b *Broker) lookUp(queue, id string) (*entry, *broker.Record, error) {
+func (b *Broker) lookUp(queue, id string) (*storedRun, *broker.Record, error) {
 	q := b.queues[queue]
 	if q == nil {
 		return nil, nil, broker.ErrNoRecord

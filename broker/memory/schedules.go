@@ -1,111 +1,140 @@
 package memory
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
 
-// QueueTick claims a tick and queues its run, as [broker.Schedules] says. A
-// run that cannot be queued leaves its tick unclaimed, unless it is for its
-// Unique.
-func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
+// ticksOf is where a queue has the last tick of a schedule: no task's name has
+// a space.
+func ticksOf(e *broker.Schedule) string { return e.Run.Task + " " + e.ID }
+
+// PutSchedule stores a copy of a schedule, as [broker.ScheduleStore] says.
+func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
+	if err := e.Validate(); err != nil {
+		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
+	}
+	kept := copySchedule(e)
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queue(e.Run.Queue)
+	kept.Since = time.Now().Round(0).UTC()
+	switch old := q.schedules[e.ID]; {
+	case old == nil && len(q.schedules) >= broker.MaxSchedules:
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, e.Run.Queue, broker.MaxSchedules, broker.ErrQueueFull)
+	case old == nil:
+	case old.Run.Task != e.Run.Task:
+		return fmt.Errorf("put schedule %s: it is one of task %s: %w", e.ID, old.Run.Task, broker.ErrDuplicate)
+	case old.Spec == e.Spec && old.Zone == e.Zone:
+		kept.Since = old.Since
+	}
+	q.used = true
+	q.changes++
+	kept.Revision = q.changes
+	q.schedules[e.ID] = kept
+	e.Since, e.Last, e.Revision = kept.Since, q.lastTick(e), kept.Revision
+	return nil
+}
+
+// copySchedule copies a schedule for keeping, or for giving away.
+func copySchedule(e *broker.Schedule) *broker.Schedule {
+	kept, run := *e, *e.Run
+	detach(&run, make([]byte, 0, len(run.Payload)))
+	kept.Run = &run
+	return &kept
+}
+
+// lastTick returns the last claimed tick of a schedule, the zero time if there
+// was none.
+func (q *queue) lastTick(e *broker.Schedule) time.Time {
+	if at, ok := q.ticks[ticksOf(e)]; ok {
+		return time.Unix(0, at).UTC()
+	}
+	return time.Time{}
+}
+
+// DeleteSchedule deletes a schedule and what is known of its ticks.
+func (b *Broker) DeleteSchedule(ctx context.Context, queue, id string) error {
+	if err := b.enter(ctx); err != nil {
+		return fmt.Errorf("delete schedule %.64q: %w", id, err)
+	}
+	defer b.mu.Unlock()
+	q := b.queues[queue]
+	if q == nil || q.schedules[id] == nil {
+		return fmt.Errorf("delete schedule %.64q of queue %.64q: %w", id, queue, broker.ErrNoSchedule)
+	}
+	delete(q.ticks, ticksOf(q.schedules[id]))
+	delete(q.schedules, id)
+	q.changes++
+	return nil
+}
+
+// Schedules returns copies of the schedules of the queues, of all when none is
+// named.
+func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("read schedules: %w", err)
+	}
+	defer b.mu.Unlock()
+	if len(queues) == 0 {
+		queues = slices.Collect(maps.Keys(b.queues))
+	}
+	var all []*broker.Schedule
+	for _, name := range queues {
+		q := b.queues[name]
+		if q == nil {
+			continue
+		}
+		for _, e := range q.schedules {
+			e = copySchedule(e)
+			e.Last = q.lastTick(e)
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b *broker.Schedule) int {
+		return cmp.Or(cmp.Compare(a.Run.Queue, b.Run.Queue), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// ScheduleChanges returns how often schedules of each queue were put or deleted.
+func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
+	if err := b.enter(ctx); err != nil {
+		return nil, fmt.Errorf("ask for changes of schedules: %w", err)
+	}
+	defer b.mu.Unlock()
+	changes := make(map[string]int64)
+	for name, q := range b.queues {
+		if q.changes > 0 {
+			changes[name] = q.changes
+		}
+	}
+	return changes, nil
+}
+
+// QueueScheduleTick claims a tick of a schedule and queues its run, as
+// [broker.ScheduleStore] says.
+func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	runs := []*broker.TaskRun{run}
 	if err := validate(runs); err != nil {
 		return err
 	}
-	slabs := copyIn(runs)
+	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("queue tick of task %s: %w", run.Task, err)
+		return fmt.Errorf("queue tick of schedule %s: %w", e.ID, err)
 	}
 	defer b.mu.Unlock()
-	return b.claimTick(slabs, run.Task, tick)
-}
-
-// claimTick stores the run of a tick unless it is claimed.
-func (b *Broker) claimTick(slabs [][]entry, ticksOf string, tick time.Time) error {
-	run := &slabs[0][0].run
-	q := b.queue(run.Queue)
-	if q.disabled[run.Task] != nil {
-		return fmt.Errorf("queue tick of task %s: %w", run.Task, broker.ErrDisabled)
+	kept := b.queue(run.Queue).schedules[e.ID]
+	if kept == nil || kept.Revision != e.Revision {
+		return fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", e.ID, broker.ErrNoSchedule)
 	}
-	at := tick.UnixNano()
-	if last, ok := q.ticks[ticksOf]; ok && at <= last {
-		return fmt.Errorf("queue tick %s of task %s: it or a later one was claimed: %w",
-			tick.UTC().Format(time.RFC3339Nano), run.Task, broker.ErrDuplicate)
-	}
-	err := b.store(slabs, 1, b.now())
-	if _, unique := errors.AsType[*broker.DuplicateError](err); err == nil || unique {
-		q.ticks[ticksOf] = at
-	}
-	return err
-}
-
-// LastTick returns the last claimed tick of a task in UTC, the zero time if
-// there was none.
-func (b *Broker) LastTick(ctx context.Context, queue, task string) (time.Time, error) {
-	if err := b.enter(ctx); err != nil {
-		return time.Time{}, fmt.Errorf("read last tick of task %.64q: %w", task, err)
-	}
-	defer b.mu.Unlock()
-	if q := b.queues[queue]; q != nil {
-		if at, ok := q.ticks[task]; ok {
-			return time.Unix(0, at).UTC(), nil
-		}
-	}
-	return time.Time{}, nil
-}
-
-// BeginTicks returns the last claimed tick of a task, and claims since where
-// there was none.
-func (b *Broker) BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error) {
-	if err := checkNames(queue, task); err != nil {
-		return time.Time{}, fmt.Errorf("begin ticks: %w", err)
-	}
-	if err := b.enter(ctx); err != nil {
-		return time.Time{}, fmt.Errorf("begin ticks of task %s: %w", task, err)
-	}
-	defer b.mu.Unlock()
-	q := b.queue(queue)
-	at, ok := q.ticks[task]
-	if !ok {
-		at = since.UnixNano()
-		q.ticks[task] = at
-	}
-	return time.Unix(0, at).UTC(), nil
-}
-
-// Now returns the time of the process's clock.
-func (b *Broker) Now(ctx context.Context) (time.Time, error) {
-	if err := ctx.Err(); err != nil {
-		return time.Time{}, fmt.Errorf("read the clock: %w", err)
-	}
-	return time.Now().Round(0), nil
-}
-
-// RewindTicks makes to the last claimed tick of a task or of an entry, if it is from
-// now.
-func (b *Broker) RewindTicks(ctx context.Context, queue, task, entry string, from, to time.Time) error {
-	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("rewind ticks of task %.64q: %w", task, err)
-	}
-	defer b.mu.Unlock()
-	name := task
-	if entry != "" {
-		name = task + " " + entry
-	}
-	if q := b.queues[queue]; q != nil {
-		if at, ok := q.ticks[name]; ok && at == from.UnixNano() {
-			q.ticks[name] = to.UnixNano()
-		}
-	}
-	return nil
-}
-
-// checkNames says what is wrong with the name of a queue or of a task.
-func checkNames(queue, task string) error {
-	return (&broker.TaskRun{ID: "-", Queue: queue, Task: task}).Validate()
+	return b.claimTick(chunks, ticksOf(kept), tick)
 }

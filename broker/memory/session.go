@@ -18,31 +18,31 @@ type Session struct {
 	lease time.Duration
 
 	// Guarded by the broker's mutex.
-	ends    instant  // of the lease
-	lost    int      // deliveries recovered that it has not tried to finish since
-	gone    []*entry // the runs recovered from it, until it reports that it survived
+	ends    instant      // of the lease
+	lost    int          // deliveries recovered that it has not tried to finish since
+	gone    []*storedRun // the runs recovered from it, until it reports that it survived
 	left    bool
-	asked   []*flight // those it held whose end was asked for
-	blocked *waiter   // its last blocked Take
+	asked   []*delivery // those it held whose end was asked for
+	blocked *waiter     // its last blocked Take
 }
 
-// flight is one delivery of a run, which its receipt points to.
-type flight struct {
+// delivery is one delivery of a run, which its receipt points to.
+type delivery struct {
 	s          *Session
-	e          *entry // nil once finished or given back
-	was        *entry // e before it went back
+	e          *storedRun // nil once finished or given back
+	was        *storedRun // e before it went back
 	h          *hold
 	lost       bool // recovered, and the session does not know yet
-	prev, next *flight
+	prev, next *delivery
 }
 
 // hold is what one session holds of one queue, in the order taken.
 type hold struct {
-	head, tail *flight
+	head, tail *delivery
 	n          int
 }
 
-func (h *hold) push(f *flight) {
+func (h *hold) push(f *delivery) {
 	h.n++
 	f.h, f.prev = h, h.tail
 	if h.tail == nil {
@@ -53,8 +53,8 @@ func (h *hold) push(f *flight) {
 	h.tail = f
 }
 
-// remove takes the flight out of its hold and returns the run it carried.
-func (f *flight) remove() *entry {
+// remove takes the delivery out of its hold and returns the run it carried.
+func (f *delivery) remove() *storedRun {
 	f.h.n--
 	if f.prev == nil {
 		f.h.head = f.next
@@ -71,13 +71,13 @@ func (f *flight) remove() *entry {
 	return e
 }
 
-// Join makes a session. It returns an error unless the lease is positive.
-func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session, error) {
+// OpenSession makes a session. It returns an error unless the lease is positive.
+func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if lease <= 0 {
-		return nil, fmt.Errorf("join: the lease %v is not positive", lease)
+		return nil, fmt.Errorf("open a session: the lease %v is not positive", lease)
 	}
 	if err := b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("join: %w", err)
+		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	defer b.mu.Unlock()
 	return &Session{b: b, id: rand.Text(), lease: lease, ends: b.now().after(lease)}, nil
@@ -86,13 +86,13 @@ func (b *Broker) Join(ctx context.Context, lease time.Duration) (broker.Session,
 // ID names the session; no other has the same.
 func (s *Session) ID() string { return s.id }
 
-// Take leases due runs, as [broker.Session] says. After Leave it returns an
+// Take leases due runs, as [broker.Session] says. After Close it returns an
 // error that wraps [broker.ErrLeaseLost], and an error when no queue is named
 // or there is no room at all.
 func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	io, cpu := max(want.IO, 0), max(want.CPU, 0)
 	space := room{kind: [2]int{broker.IO: io, broker.CPU: cpu}, total: io + min(cpu, math.MaxInt-io)}
-	space.ahead = [2]int{broker.IO: min(max(want.AheadIO, 0), io), broker.CPU: min(max(want.AheadCPU, 0), cpu)}
+	space.ahead = [2]int{broker.IO: min(max(want.PrefetchIO, 0), io), broker.CPU: min(max(want.PrefetchCPU, 0), cpu)}
 	var runs []broker.TaskRun
 	err := s.b.await(ctx, want.Queues, space, s, func(now clock) bool {
 		runs = s.lift(s.b.pick(want.Queues, space, s, now))
@@ -111,7 +111,7 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return false, fmt.Errorf("start run %s: %w", run.ID, err)
 	}
 	defer s.b.mu.Unlock()
-	f, ok := run.Receipt.(*flight)
+	f, ok := run.Receipt.(*delivery)
 	if !ok || f.s != s || f.e == nil {
 		return false, nil
 	}
@@ -123,8 +123,8 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 
 // lift leases the runs picked and returns them, sharing memory with the
 // broker's.
-func (s *Session) lift(picked []*entry) []broker.TaskRun {
-	flights := make([]flight, len(picked))
+func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
+	deliveries := make([]delivery, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
 		e.run.Deliveries++
@@ -134,10 +134,10 @@ func (s *Session) lift(picked []*entry) []broker.TaskRun {
 			h = &hold{}
 			q.holds[s] = h
 		}
-		flights[i].s, flights[i].e = s, e
-		h.push(&flights[i])
+		deliveries[i].s, deliveries[i].e = s, e
+		h.push(&deliveries[i])
 		runs[i] = e.run
-		runs[i].Receipt = &flights[i]
+		runs[i].Receipt = &deliveries[i]
 	}
 	return runs
 }
@@ -162,7 +162,7 @@ func copyOut(runs []broker.TaskRun) []*broker.TaskRun {
 
 // Renew extends the lease. It returns [broker.ErrLeaseLost] when runs of the
 // session were recovered that it has not tried to finish since, and after
-// Leave; the lease of what is left is then not extended.
+// Close; the lease of what is left is then not extended.
 func (s *Session) Renew(ctx context.Context) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("renew lease: %w", err)
@@ -178,9 +178,9 @@ func (s *Session) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Leave gives back what the session holds and ends it. A blocked Take ends
+// Close gives back what the session holds and ends it. A blocked Take ends
 // too. Leaving again does nothing.
-func (s *Session) Leave(ctx context.Context) error {
+func (s *Session) Close(ctx context.Context) error {
 	b := s.b
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("leave session: %w", err)
@@ -205,7 +205,7 @@ func (s *Session) Leave(ctx context.Context) error {
 	return nil
 }
 
-// Survived spares runs a delivery, as [broker.Survivor] says.
+// Survived spares runs a delivery, as poison.Survivor says.
 func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
@@ -216,7 +216,7 @@ func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	}
 	s.gone = nil
 	for _, run := range back {
-		if f, ok := run.Receipt.(*flight); ok && f.s == s && f.was != nil {
+		if f, ok := run.Receipt.(*delivery); ok && f.s == s && f.was != nil {
 			f.was.getRare().spared++
 		}
 	}
@@ -238,18 +238,18 @@ func (s *Session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 
 // Recover gives back what sessions whose lease has ended hold, as
 // [broker.Leaser] says.
-func (b *Broker) Recover(ctx context.Context, queues []string) (int, error) {
-	back := 0
+func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
+	var recovered broker.Recovered
 	for _, name := range queues {
 		if err := b.enter(ctx); err != nil {
-			return back, fmt.Errorf("recover runs of queue %s: %w", name, err)
+			return recovered, fmt.Errorf("recover runs of queue %s: %w", name, err)
 		}
 		if q := b.queues[name]; q != nil {
-			back += b.recoverQueue(q, b.now())
+			recovered.Runs += b.recoverQueue(q, b.now())
 		}
 		b.mu.Unlock() // let others in between queues
 	}
-	return back, nil
+	return recovered, nil
 }
 
 func (b *Broker) recoverQueue(q *queue, now clock) int {
@@ -277,9 +277,9 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 	return back
 }
 
-// giveBack puts a run that a session held at the head of its lane, unless its
+// giveBack puts a run that a session held at the head of its ready list, unless its
 // end was asked for. It reports which.
-func (b *Broker) giveBack(q *queue, e *entry, now clock) bool {
+func (b *Broker) giveBack(q *queue, e *storedRun, now clock) bool {
 	q.countEnd(e, now)
 	if cancel := e.cancelled(); cancel != nil {
 		b.conclude(q, e, &broker.Outcome{Run: &e.run, Verdict: broker.Dropped, Failure: cancel}, now)

@@ -103,9 +103,9 @@ func TestLeaseEndsOnTime(t *testing.T) {
 		runs, err := s.Take(t.Context(), want)
 		require.NoError(t, err)
 		recovered := func() int {
-			n, err := b.Recover(t.Context(), []string{"q"})
+			recovered, err := b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-			return n
+			return recovered.Runs
 		}
 		for range 100 {
 			elapse(lease - 1)
@@ -121,9 +121,9 @@ func TestLeaseEndsOnTime(t *testing.T) {
 		for i, r := range runs {
 			outcomes[i] = broker.Outcome{Run: r}
 		}
-		fenced, err := s.Finish(t.Context(), outcomes...)
+		done, err := s.Finish(t.Context(), outcomes...)
 		require.NoError(t, err)
-		require.Len(t, fenced, 3, "fenced runs")
+		require.Len(t, done.Fenced, 3, "fenced runs")
 		require.NoError(t, s.Renew(t.Context()), "Renew after the loss was dealt with")
 	})
 }
@@ -225,10 +225,10 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := open(t, memory.Config{MaxDead: 2})
 		s := join(t, b, 365*24*time.Hour)
-		die := func(id string) broker.Gather {
+		die := func(id string) broker.Group {
 			t.Helper()
 			then, member := newRuns(1)[0], newRuns(1)[0]
-			then.ID, then.Links = id, &broker.Links{Gathers: broker.Gather{Group: "of-" + id, Queue: "q", Size: 1}}
+			then.ID, then.Links = id, &broker.Links{Awaits: broker.Group{ID: "of-" + id, Queue: "q", Size: 1}}
 			member.Links = &broker.Links{Group: "of-" + id}
 			require.NoError(t, b.QueueGroup(t.Context(), then, member))
 			for _, verdict := range []broker.Verdict{broker.Succeeded, broker.Dead} {
@@ -237,7 +237,7 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 				_, err = s.Finish(t.Context(), broker.Outcome{Run: runs[0], Verdict: verdict})
 				require.NoError(t, err)
 			}
-			return then.Links.Gathers
+			return then.Links.Awaits
 		}
 		first := die("first")
 		elapse(broker.GroupKept - 1)
@@ -246,7 +246,7 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 		require.ErrorIs(t, errOf(b.Members(t.Context(), first)), broker.ErrNoRecord, "Members a week after the death")
 
 		second := die("second")
-		n, err := b.Redo(t.Context(), "q", broker.RedoRetry, "first", "second")
+		n, err := b.RequeueDead(t.Context(), "q", "first", "second")
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		elapse(2 * broker.GroupKept)

@@ -7,22 +7,22 @@ import (
 // lock is a run's hold on its unique key.
 type lock struct {
 	key   string
-	e     *entry
+	e     *storedRun
 	timed bool    // it ends before the run does
 	ends  instant // if timed
 }
 
-// Policed reports that the broker keeps unique keys, limits and turns: true.
-func (b *Broker) Policed() bool { return true }
+// Policies returns all policies.
+func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 
 // lockKeys takes the unique keys of a call's runs, all or none.
-func (q *queue) lockKeys(slabs [][]entry, now clock) error {
-	taken := make(map[string]*entry)
+func (q *queue) lockKeys(chunks [][]storedRun, now clock) error {
+	taken := make(map[string]*storedRun)
 	var conflict broker.DuplicateError
 	index := 0
-	for _, slab := range slabs {
-		for i := range slab {
-			e := &slab[i]
+	for _, chunk := range chunks {
+		for i := range chunk {
+			e := &chunk[i]
 			if key := e.run.Rules.OrZero().Unique; key != "" {
 				owner := taken[key]
 				if l := q.unique[key]; l != nil && !l.over(now) {
@@ -53,7 +53,7 @@ func (q *queue) lockKeys(slabs [][]entry, now clock) error {
 func (l *lock) over(now clock) bool { return l.timed && now.until(l.ends) <= 0 }
 
 // unlockKey frees the key of a run that has ended, unless another has it since.
-func (q *queue) unlockKey(e *entry) {
+func (q *queue) unlockKey(e *storedRun) {
 	if l := e.rare.lock; l != nil && q.unique[l.key] == l {
 		delete(q.unique, l.key)
 	}

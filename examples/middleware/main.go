@@ -39,11 +39,12 @@ type traceKey struct{}
 // inject puts the trace of the context into the headers of what is queued.
 func inject(next taskrt.QueueHandler) taskrt.QueueHandler {
 	return func(ctx context.Context, runs ...*broker.TaskRun) error {
-		trace := taskrt.Header("trace", fmt.Sprint(ctx.Value(traceKey{})))
+		trace := fmt.Sprint(ctx.Value(traceKey{}))
 		for _, run := range runs {
-			if err := trace(run); err != nil { // beside the headers that it has
-				return err
+			if run.Headers == nil {
+				run.Headers = make(map[string]string)
 			}
+			run.Headers["trace"] = trace // beside the headers that it has
 		}
 		return next(ctx, runs...)
 	}

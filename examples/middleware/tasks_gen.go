@@ -14,7 +14,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV3
+const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks() []taskrt.Task {

@@ -10,8 +10,8 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// Broker is the broker that a child process has: its parent's. The parent checks
-// what it queues.
+// Broker is the broker of a child process: it passes a client's requests to the parent.
+// The parent checks what it queues.
 type Broker struct{ parent *subprocess.Parent }
 
 // NewBroker returns the broker of a run in a child process.
@@ -27,11 +27,6 @@ func (b Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ..
 	return b.queue(ctx, callGroup, append([]*broker.TaskRun{then}, members...))
 }
 
-// Members is not for child processes.
-func (b Broker) Members(context.Context, broker.Gather) ([]*broker.Record, error) {
-	return nil, errors.New("ask for the members of a group: the consumer does that before a child process starts")
-}
-
 func (b Broker) queue(ctx context.Context, method string, runs []*broker.TaskRun) error {
 	body := codec.AppendArrayLen(nil, len(runs))
 	for _, run := range runs {
@@ -45,26 +40,10 @@ func (b Broker) queue(ctx context.Context, method string, runs []*broker.TaskRun
 	return err
 }
 
-// Policed returns true: the parent refuses runs whose policies its broker lacks.
-func (b Broker) Policed() bool { return true }
-
-// LeftOut returns nothing: the consumer asks its own broker.
-func (b Broker) LeftOut() []broker.LeftOut { return nil }
-
 // Cancel cancels a run. The parent sets the failure.
 func (b Broker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
 	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
-}
-
-// GetTaskRuns is not for child processes.
-func (b Broker) GetTaskRuns(context.Context, []string, int) ([]*broker.TaskRun, error) {
-	return nil, errors.New("take runs: a child process executes what its consumer hands it")
-}
-
-// QueueLength is not for child processes.
-func (b Broker) QueueLength(context.Context) (map[string]int64, error) {
-	return nil, errors.New("ask for queue lengths: not possible in a child process")
 }
 
 // Record returns the record of a run.
@@ -75,11 +54,6 @@ func (b Broker) Record(ctx context.Context, queue, id string) (*broker.Record, e
 // WaitRecord blocks until the run has ended, and returns its record.
 func (b Broker) WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error) {
 	return b.record(ctx, callWait, queue, id)
-}
-
-// DeadLetters is not for child processes.
-func (b Broker) DeadLetters(context.Context, string, int) ([]*broker.DeadLetter, error) {
-	return nil, errors.New("list dead letters: not possible in a child process")
 }
 
 func (b Broker) record(ctx context.Context, method, queue, id string) (*broker.Record, error) {

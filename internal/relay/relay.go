@@ -34,7 +34,7 @@ var ErrPayloadTooLarge = errors.New("payload too large")
 var sentinels = []error{
 	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
 	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotReplicated,
-	broker.ErrNoEntry,
+	broker.ErrNoSchedule,
 }
 
 // Backend does in the parent what a run in a child process asks for. Its methods may
@@ -50,10 +50,23 @@ type Backend interface {
 	// Progress notes how far the run is that ctx belongs to.
 	Progress(ctx context.Context, p broker.Progress)
 	// Records returns the broker's records, nil if it keeps none.
-	Records() broker.Records
+	Records() Records
 	// Schedules returns the broker's dynamic schedules, or why there are none. It
 	// refuses runs that are too large as Queue does.
-	Schedules() (broker.Timetable, error)
+	Schedules() (Schedules, error)
+}
+
+// Records are the records of runs.
+type Records interface {
+	Record(ctx context.Context, queue, id string) (*broker.Record, error)
+	WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error)
+}
+
+// Schedules are dynamic schedules.
+type Schedules interface {
+	PutSchedule(ctx context.Context, s *broker.Schedule) error
+	DeleteSchedule(ctx context.Context, queue, id string) error
+	Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error)
 }
 
 // Serve does what a run in a child process asks for, and returns the answer for the
@@ -180,7 +193,7 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 	b = codec.AppendBytes(b, record.Result)
 	b = codec.AppendBool(b, record.Failure != nil)
 	if f := record.Failure; f != nil {
-		b = codec.AppendString(codec.AppendString(codec.AppendString(b, f.Kind), f.Message), f.Stack)
+		b = codec.AppendString(codec.AppendString(codec.AppendString(b, string(f.Kind)), f.Message), f.Stack)
 	}
 	b = codec.AppendBool(b, record.Progress != nil)
 	if p := record.Progress; p != nil {
@@ -197,7 +210,7 @@ func readRecord(r *codec.Reader) (*broker.Record, error) {
 	record := &broker.Record{ID: r.String(), Task: r.String(), Queue: r.String(), ParentID: r.String(), State: broker.State(r.String())}
 	record.Attempt, record.Result = r.Int(), r.Bytes()
 	if r.Bool() {
-		record.Failure = &broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}
+		record.Failure = &broker.Failure{Kind: broker.FailureKind(r.String()), Message: r.String(), Stack: r.String()}
 	}
 	if r.Bool() {
 		record.Progress = &broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}

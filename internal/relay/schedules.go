@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,11 +10,8 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// errOnlyScheduler is the error of methods that only schedulers call.
-var errOnlyScheduler = errors.New("not possible in a child process")
-
-// PutEntry has the parent store a schedule.
-func (b Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
+// PutSchedule has the parent store a schedule.
+func (b Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	body, err := appendEntry(nil, e)
 	if err != nil {
 		return err
@@ -35,14 +31,14 @@ func (b Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
 	return nil
 }
 
-// DeleteEntry has the parent delete a schedule.
-func (b Broker) DeleteEntry(ctx context.Context, queue, id string) error {
+// DeleteSchedule has the parent delete a schedule.
+func (b Broker) DeleteSchedule(ctx context.Context, queue, id string) error {
 	_, err := b.call(ctx, callDeleteEntry, codec.AppendString(codec.AppendString(nil, queue), id))
 	return err
 }
 
-// Entries asks the parent for schedules.
-func (b Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+// Schedules asks the parent for schedules.
+func (b Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
 	body := codec.AppendArrayLen(nil, len(queues))
 	for _, queue := range queues {
 		body = codec.AppendString(body, queue)
@@ -52,7 +48,7 @@ func (b Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry,
 		return nil, err
 	}
 	n := r.ArrayLen()
-	entries := make([]*broker.Entry, 0, codec.Prealloc(n))
+	entries := make([]*broker.Schedule, 0, codec.Prealloc(n))
 	for ; n > 0 && r.More(); n-- {
 		e, err := readEntry(r)
 		if err != nil {
@@ -64,16 +60,6 @@ func (b Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry,
 		return nil, fmt.Errorf("read the parent's answer: %w", err)
 	}
 	return entries, nil
-}
-
-// EntryChanges is not for child processes.
-func (b Broker) EntryChanges(context.Context) (map[string]int64, error) {
-	return nil, fmt.Errorf("ask for changes of schedules: %w", errOnlyScheduler)
-}
-
-// QueueEntry is not for child processes.
-func (b Broker) QueueEntry(context.Context, *broker.Entry, *broker.TaskRun, time.Time) error {
-	return fmt.Errorf("queue a tick: %w", errOnlyScheduler)
 }
 
 // schedules answers the calls about dynamic schedules.
@@ -90,12 +76,12 @@ func (s server) schedules(ctx context.Context, method string, r *codec.Reader) (
 		if err := r.Done(); err != nil {
 			return nil, fmt.Errorf("read the id of a schedule: %w", err)
 		}
-		return nil, t.DeleteEntry(ctx, queue, id)
+		return nil, t.DeleteSchedule(ctx, queue, id)
 	}
 	return listEntries(ctx, t, r)
 }
 
-func (s server) putEntry(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]byte, error) {
+func (s server) putEntry(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
 	e, err := readEntry(r)
 	if err == nil {
 		err = r.Done()
@@ -104,13 +90,13 @@ func (s server) putEntry(ctx context.Context, t broker.Timetable, r *codec.Reade
 		return nil, fmt.Errorf("read a schedule: %w", err)
 	}
 	s.setLineage(e.Run)
-	if err := t.PutEntry(ctx, e); err != nil {
+	if err := t.PutSchedule(ctx, e); err != nil {
 		return nil, err
 	}
 	return appendEntry(nil, e)
 }
 
-func listEntries(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]byte, error) {
+func listEntries(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
 	var queues []string
 	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
 		queues = append(queues, r.String())
@@ -118,11 +104,11 @@ func listEntries(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]by
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read names of queues: %w", err)
 	}
-	entries, err := t.Entries(ctx, queues...)
+	entries, err := t.Schedules(ctx, queues...)
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e *broker.Entry) bool { return e.Run.Task == "" }) // its stored bytes cannot be read
+	entries = slices.DeleteFunc(entries, func(e *broker.Schedule) bool { return e.Run.Task == "" }) // its stored bytes cannot be read
 	b := codec.AppendArrayLen(nil, len(entries))
 	for _, e := range entries {
 		if b, err = appendEntry(b, e); err != nil {
@@ -132,7 +118,7 @@ func listEntries(ctx context.Context, t broker.Timetable, r *codec.Reader) ([]by
 	return b, nil
 }
 
-func appendEntry(b []byte, e *broker.Entry) ([]byte, error) {
+func appendEntry(b []byte, e *broker.Schedule) ([]byte, error) {
 	run, err := e.Run.MarshalBinary()
 	if err != nil {
 		return nil, err
@@ -148,8 +134,8 @@ func appendEntry(b []byte, e *broker.Entry) ([]byte, error) {
 	return codec.AppendInt(b, e.Revision), nil
 }
 
-func readEntry(r *codec.Reader) (*broker.Entry, error) {
-	e := &broker.Entry{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
+func readEntry(r *codec.Reader) (*broker.Schedule, error) {
+	e := &broker.Schedule{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
 	run := r.Bytes()
 	for _, at := range []*time.Time{&e.Since, &e.Last} {
 		if ns := r.Int64(); ns != 0 {

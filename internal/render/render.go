@@ -116,7 +116,7 @@ func groupImports(src []byte) []byte {
 func (g *generator) handshake() {
 	g.file.Comment("If this constant is undefined, taskgen and the runtime in go.mod do not fit:")
 	g.file.Comment("go get github.com/taskgen/taskgen@latest, then go generate ./... again.")
-	g.file.Const().Id("_").Op("=").Add(g.runtime("SupportsGeneratedV3"))
+	g.file.Const().Id("_").Op("=").Add(g.runtime("SupportsGeneratedV1"))
 	g.file.Line()
 }
 

@@ -83,7 +83,7 @@ func (g *generator) schedule(o *directive.Options) *jen.Statement {
 	add(o.Missed == "skip" || o.Missed == "all", "Missed", func() *jen.Statement { return g.runtime("Missed" + title(o.Missed)) })
 	add(o.MissedMax != 0, "MissedMax", lit(o.MissedMax))
 	add(o.SkipOverlap, "SkipOverlap", lit(true))
-	return g.runtime("Schedule").Values(values...)
+	return g.runtime("Timing").Values(values...)
 }
 
 func (g *generator) limit(o *directive.Options) *jen.Statement {

@@ -61,7 +61,7 @@ type child struct {
 	mu     sync.Mutex
 	run    *activeRun
 	doomed bool
-	kind   string // why it was doomed
+	kind   broker.FailureKind // why it was doomed
 	cause  error
 	peak   int64            // bytes of memory it ever had, if it was doomed
 	below  []int            // processes in the tree below it that were killed with it

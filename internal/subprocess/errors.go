@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 // Sentinels for errors.Is.
@@ -20,17 +22,17 @@ var (
 
 // Kinds of [ExitError].
 const (
-	Crashed   = "crashed"   // it ended by itself
-	Timeout   = "timeout"   // killed: the run's deadline passed
-	Cancelled = "cancelled" // killed: the run's context was cancelled, or the pool closed
-	OOM       = "oom"       // killed, or ended by itself: it grew beyond Request.Memory or what the system has
-	Protocol  = "protocol"  // killed: it said what no child says
+	Crashed   = broker.FailureCrashed          // it ended by itself
+	Timeout   = broker.FailureTimeout          // killed: the run's deadline passed
+	Cancelled = broker.FailureCancelled        // killed: the run's context was cancelled, or the pool closed
+	OOM       = broker.FailureOOM              // killed, or ended by itself: it grew beyond Request.Memory or what the system has
+	Protocol  = broker.FailureKind("protocol") // killed: it said what no child says
 )
 
 // ExitError is a run that ended without an answer, because its child process
 // ended or was killed. The process is gone when it is returned.
 type ExitError struct {
-	Kind   string // Crashed, Timeout, Cancelled, OOM or Protocol
+	Kind   broker.FailureKind // Crashed, Timeout, Cancelled, OOM or Protocol
 	PID    int
 	Code   int    // the exit code, -1 when a signal ended it
 	Signal string // the signal that ended it, as "killed"; empty when none did

@@ -320,10 +320,10 @@ func (a *Response) append(b []byte, seq uint64) []byte {
 	if a.Failure != nil {
 		f = *a.Failure
 		if f.Kind == "" {
-			f.Kind = "failed" // an empty kind is how a success crosses
+			f.Kind = broker.FailureFailed // an empty kind is how a success crosses
 		}
 	}
-	b = appendText(b, f.Kind, maxText)
+	b = appendText(b, string(f.Kind), maxText)
 	b = appendText(b, f.Message, maxText)
 	b = appendText(b, f.Stack, maxText)
 	return codec.AppendDuration(codec.AppendDuration(codec.AppendBool(b, a.Permanent), a.RetryAfter), a.Snooze)
@@ -331,7 +331,7 @@ func (a *Response) append(b []byte, seq uint64) []byte {
 
 func readAnswer(r *codec.Reader) (*Response, error) {
 	a := &Response{Result: r.Bytes()}
-	f := broker.Failure{Kind: r.String(), Message: r.String(), Stack: r.String()}
+	f := broker.Failure{Kind: broker.FailureKind(r.String()), Message: r.String(), Stack: r.String()}
 	if f.Kind != "" {
 		a.Failure = &f
 	}

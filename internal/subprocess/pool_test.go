@@ -73,11 +73,11 @@ func TestWhatTheHandlerSaysArrives(t *testing.T) {
 	require.NotZero(t, resp.PID)
 	resp.PID = 0
 	require.Equal(t, &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
-		Failure: &broker.Failure{Kind: "schema", Message: "bad \uFFFD bytes", Stack: "here"}}, resp)
+		Failure: &broker.Failure{Kind: broker.FailureSchema, Message: "bad \uFFFD bytes", Stack: "here"}}, resp)
 
 	resp, err = pool.Run(t.Context(), request("fail", "no"))
 	require.NoError(t, err)
-	require.Equal(t, &broker.Failure{Kind: "failed", Message: "no"}, resp.Failure)
+	require.Equal(t, &broker.Failure{Kind: broker.FailureFailed, Message: "no"}, resp.Failure)
 
 	resp, err = pool.Run(t.Context(), request("goexit", ""))
 	require.NoError(t, err)
@@ -136,7 +136,7 @@ func TestAnAnswerAfterCancelKeepsTheChildWarm(t *testing.T) {
 
 func TestASpinningChildIsKilledWithItsGroup(t *testing.T) {
 	for _, c := range []struct {
-		kind  string
+		kind  broker.FailureKind
 		start func(context.Context) (context.Context, context.CancelFunc, func())
 	}{
 		{subprocess.Timeout, func(ctx context.Context) (context.Context, context.CancelFunc, func()) {
@@ -148,7 +148,7 @@ func TestASpinningChildIsKilledWithItsGroup(t *testing.T) {
 			return ctx, cancel, cancel
 		}},
 	} {
-		t.Run(c.kind, func(t *testing.T) {
+		t.Run(string(c.kind), func(t *testing.T) {
 			told := make(reports, 2)
 			pool := newPool(t, subprocess.Config{Processes: 1, Grace: 50 * time.Millisecond, Call: told.call})
 			_, first := run(t, pool, "echo", "")

@@ -3,6 +3,8 @@ package subprocess
 import (
 	"slices"
 	"time"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 // weighEvery is how often, at most, the size of a busy child is looked at
@@ -44,7 +46,7 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 		return false
 	case stopped || answer.Snooze > 0:
 		return false
-	case answer.Permanent || answer.RetryAfter > 0 || answer.Failure.Kind == schemaFailure:
+	case answer.Permanent || answer.RetryAfter > 0 || answer.Failure.Kind == broker.FailureSchema:
 		return false
 	}
 	c.failures++
@@ -62,9 +64,6 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 	}
 	return true
 }
-
-// schemaFailure is the kind of a run whose parameters could not be read.
-const schemaFailure = "schema"
 
 // mute reports whether a run has closed the child's output: what the next one
 // prints would be lost, or go into a file that was opened in its place.

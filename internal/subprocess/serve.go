@@ -233,7 +233,7 @@ func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, er
 				os.Exit(2)
 			}
 			goexit = true // or nil was returned, which is as bad
-			answer = &Response{Failure: &broker.Failure{Kind: "failed", Message: "the task called runtime.Goexit"}}
+			answer = &Response{Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "the task called runtime.Goexit"}}
 		}
 		leading = s.answer(run, answer, scratch)
 		if goexit && leading {
@@ -296,7 +296,7 @@ func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool
 	frame := a.append(*scratch, run.seq)
 	if err := s.w.check(frame); err != nil {
 		a = &Response{Permanent: true, Failure: &broker.Failure{
-			Kind: "failed", Message: fmt.Sprintf("send result: %v", err)}}
+			Kind: broker.FailureFailed, Message: fmt.Sprintf("send result: %v", err)}}
 		frame = a.append(nil, run.seq)
 	}
 	if cap(frame) <= keepBuffer {

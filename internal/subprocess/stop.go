@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/taskgen/taskgen/broker"
 )
 
 // dumpWait is how long a child that is to be killed may take to tell what its
@@ -42,7 +44,7 @@ func (c *child) interrupt(ctx context.Context, r *activeRun) {
 }
 
 // endOf says why a context has ended.
-func endOf(ctx context.Context) (kind string, cause error) {
+func endOf(ctx context.Context) (kind broker.FailureKind, cause error) {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return Timeout, context.Cause(ctx)
 	}
@@ -75,7 +77,7 @@ func (c *child) quit() {
 
 // doom kills the child and all that it started, and says why. Only the first
 // reason counts. It reports whether the child was alive and not doomed.
-func (c *child) doom(kind string, cause error) bool {
+func (c *child) doom(kind broker.FailureKind, cause error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.doomed || c.reaped {

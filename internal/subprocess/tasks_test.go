@@ -31,7 +31,7 @@ func handler() subprocess.Handle {
 		switch run.Task {
 		case "verdict":
 			return &subprocess.Response{Permanent: true, RetryAfter: time.Minute,
-				Failure: &broker.Failure{Kind: "schema", Message: "bad \xff bytes", Stack: "here"}}
+				Failure: &broker.Failure{Kind: broker.FailureSchema, Message: "bad \xff bytes", Stack: "here"}}
 		case "snooze":
 			return &subprocess.Response{Snooze: time.Minute, Failure: &broker.Failure{Message: "not yet"}}
 		}

@@ -117,11 +117,11 @@ func (l *queueLoop) resume(ctx context.Context, s *schedule, now time.Time) erro
 // readLastClaim reads the last claimed tick of a schedule, if other schedulers claimed
 // its latest ticks.
 func (l *queueLoop) readLastClaim(ctx context.Context, s *schedule, now time.Time) error {
-	schedules, ok := l.scheduler.broker.(broker.Schedules)
+	ticks, ok := l.scheduler.broker.(broker.Ticks)
 	if !ok || s.dynamic != nil || s.others <= maxSkipped || now.Sub(s.claimRead).Abs() < clockTolerance {
 		return nil
 	}
-	last, err := schedules.LastTick(ctx, s.queue, s.task.Name)
+	last, err := ticks.LastTick(ctx, s.queue, s.task.Name)
 	if err != nil {
 		return err
 	}

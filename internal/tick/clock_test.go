@@ -196,7 +196,7 @@ func TestTicksAreRewoundOnRedis(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	var clock broker.Clock = b
-	var schedules broker.Schedules = b
+	var schedules broker.Ticks = b
 	now, err := clock.Now(t.Context())
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, time.Minute)

@@ -19,7 +19,7 @@ const (
 
 // watchDynamic passes dynamic schedules to the loops of their queues, whenever they
 // have changed, until ctx ends.
-func (s *Scheduler) watchDynamic(ctx context.Context, t broker.Timetable, start func(*queueLoop)) {
+func (s *Scheduler) watchDynamic(ctx context.Context, t broker.ScheduleStore, start func(*queueLoop)) {
 	known := make(map[string]int64) // changes of each queue
 	wait := backoff.New(100*time.Millisecond, 5*time.Second)
 	var logAgainAt time.Time
@@ -46,10 +46,10 @@ func (s *Scheduler) watchDynamic(ctx context.Context, t broker.Timetable, start 
 // readDynamic passes on the schedules of the queues in which they have changed. It
 // returns false if the broker answered for no queue. If some queues fail, it returns an
 // error and has passed on those of the others.
-func (s *Scheduler) readDynamic(ctx context.Context, t broker.Timetable, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
+func (s *Scheduler) readDynamic(ctx context.Context, t broker.ScheduleStore, known map[string]int64, start func(*queueLoop)) (some bool, failed error) {
 	asking, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
-	changes, failed := t.EntryChanges(asking)
+	changes, failed := t.ScheduleChanges(asking)
 	if changes == nil && failed != nil {
 		return false, failed
 	}
@@ -70,12 +70,12 @@ func (s *Scheduler) readDynamic(ctx context.Context, t broker.Timetable, known m
 }
 
 // readQueue passes the dynamic schedules of a queue to its loop.
-func (s *Scheduler) readQueue(ctx context.Context, t broker.Timetable, queue string, start func(*queueLoop)) error {
+func (s *Scheduler) readQueue(ctx context.Context, t broker.ScheduleStore, queue string, start func(*queueLoop)) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
-	entries, err := t.Entries(ctx, queue)
+	stored, err := t.Schedules(ctx, queue)
 	if err == nil {
-		s.startedLoop(queue, start).update(entries)
+		s.startedLoop(queue, start).update(stored)
 	}
 	return err
 }
@@ -93,9 +93,9 @@ func (s *Scheduler) startedLoop(queue string, start func(*queueLoop)) *queueLoop
 }
 
 // update gives the loop all dynamic schedules of its queue. It does not block.
-func (l *queueLoop) update(entries []*broker.Entry) {
+func (l *queueLoop) update(stored []*broker.Schedule) {
 	l.mu.Lock()
-	l.latest, l.hasUpdate = entries, true
+	l.latest, l.hasUpdate = stored, true
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -158,7 +158,7 @@ func (l *queueLoop) logUnreadable(unreadable map[string]error) {
 
 // scheduleOf returns a dynamic schedule, nil if its task is unknown here: another
 // scheduler may know it.
-func (s *Scheduler) scheduleOf(stored *broker.Entry) (*schedule, error) {
+func (s *Scheduler) scheduleOf(stored *broker.Schedule) (*schedule, error) {
 	if err := stored.Validate(); err != nil {
 		return nil, err
 	}

@@ -26,9 +26,9 @@ type queueLoop struct {
 	unreadable map[string]error // by id: dynamic schedules that cannot be read, logged already
 
 	mu        sync.Mutex
-	latest    []*broker.Entry // all dynamic schedules
-	hasUpdate bool            // latest is not applied yet
-	wake      chan struct{}   // has a value when there is an update
+	latest    []*broker.Schedule // all dynamic schedules
+	hasUpdate bool               // latest is not applied yet
+	wake      chan struct{}      // has a value when there is an update
 
 	size    atomic.Int64 // the number of schedules
 	success atomic.Int64 // when there was last nothing left to do, Unix nanoseconds
@@ -182,8 +182,8 @@ func (l *queueLoop) begin(ctx context.Context, s *schedule) error {
 	if s.last.IsZero() {
 		s.last = l.scheduler.clock.of(s)
 	}
-	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
-		last, err := schedules.BeginTicks(ctx, s.queue, s.task.Name, s.last)
+	if ticks, ok := l.scheduler.broker.(broker.Ticks); ok {
+		last, err := ticks.BeginTicks(ctx, s.queue, s.task.Name, s.last)
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 	switch {
 	case s.disabled:
 		return false, nil
-	case errors.Is(err, broker.ErrNoEntry):
+	case errors.Is(err, broker.ErrNoSchedule):
 		s.changed = true // the next update has what it is now
 		return false, nil
 	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
@@ -258,10 +258,10 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 
 func (l *queueLoop) send(ctx context.Context, s *schedule, run *broker.TaskRun, tick time.Time) error {
 	if s.dynamic != nil {
-		return l.scheduler.broker.(broker.Timetable).QueueEntry(ctx, s.dynamic, run, tick)
+		return l.scheduler.broker.(broker.ScheduleStore).QueueScheduleTick(ctx, s.dynamic, run, tick)
 	}
-	if schedules, ok := l.scheduler.broker.(broker.Schedules); ok {
-		return schedules.QueueTick(ctx, run, tick)
+	if ticks, ok := l.scheduler.broker.(broker.Ticks); ok {
+		return ticks.QueueTick(ctx, run, tick)
 	}
 	run.OwnID = true // so that another scheduler's run of this tick is a duplicate while this one lives
 	return l.scheduler.broker.QueueTasks(ctx, run)

@@ -22,8 +22,8 @@ type schedule struct {
 	others    int       // ticks in a row that other schedulers had claimed
 	claimRead time.Time // when the last claimed tick was read
 
-	dynamic *broker.Entry // as the broker stores it; nil: the schedule is the task's
-	changed bool          // dynamic was changed or deleted since it was read
+	dynamic *broker.Schedule // as the broker stores it; nil: the schedule is the task's
+	changed bool             // dynamic was changed or deleted since it was read
 
 	wake  time.Time        // when there is something to do
 	retry *backoff.Backoff // nil unless the last try failed

@@ -82,7 +82,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 		start(l)
 	}
 	s.mu.Unlock()
-	if t, ok := s.broker.(broker.Timetable); ok && len(s.byName) > 0 {
+	if t, ok := s.broker.(broker.ScheduleStore); ok && len(s.byName) > 0 {
 		s.watched.Store(time.Now().UnixNano())
 		loops.Go(func() {
 			s.restart(ctx, "schedules made at run time", func(ctx context.Context) { s.watchDynamic(ctx, t, start) })

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	"github.com/taskgen/taskgen/redis"
@@ -188,5 +189,5 @@ func TestNodeConsumes(t *testing.T) {
 	// Both sessions have left nothing in flight, and nothing that does not fit.
 	report, err := b.(*redis.Broker).Audit(ctx, "for-node", false)
 	require.NoError(t, err)
-	require.Equal(t, redis.AuditReport{}, report)
+	require.Equal(t, maintenance.Report{}, report)
 }

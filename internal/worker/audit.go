@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // maxAuditErrors is how many different errors of audits a worker logs.
@@ -13,7 +13,7 @@ const maxAuditErrors = 20
 // auditLoop mends what nobody works on in the worker's queues, until ctx ends. The
 // broker keeps that cheap, however many workers do so.
 func (w *Worker) auditLoop(ctx context.Context) {
-	auditor, ok := w.broker.(broker.Auditor)
+	auditor, ok := w.broker.(maintenance.Auditor)
 	if !ok {
 		return
 	}

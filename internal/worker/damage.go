@@ -3,12 +3,12 @@ package worker
 import (
 	"log/slog"
 
-	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 // logDamaged logs what the broker found broken.
 func (w *Worker) logDamaged() {
-	damages, ok := w.broker.(broker.Damages)
+	damages, ok := w.broker.(maintenance.Damages)
 	if !ok {
 		return
 	}

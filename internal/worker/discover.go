@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
 )
 
@@ -53,7 +54,7 @@ func (w *Worker) discover(ctx context.Context) {
 // queueNames returns the names of the broker's queues, nil if it cannot. If it can name
 // some only, there is an error too.
 func (w *Worker) queueNames(ctx context.Context) ([]string, error) {
-	if namer, ok := w.broker.(broker.Namer); ok {
+	if namer, ok := w.broker.(maintenance.Namer); ok {
 		return namer.QueueNames(ctx)
 	}
 	lengths, err := w.broker.QueueLength(ctx)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 )
 
 // drain ends a session whose lease was lost, once the broker answers again. It still has
@@ -80,7 +81,7 @@ func (s *session) returnedRuns() []*broker.TaskRun {
 // reportAlive reports to the broker that the session's consumer lives although its lease
 // ended. It blocks at most for the given time.
 func (s *session) reportAlive(ctx context.Context, within time.Duration, returned ...*broker.TaskRun) {
-	survivor, ok := s.lease.(broker.Survivor)
+	survivor, ok := s.lease.(poison.Survivor)
 	if !ok {
 		return
 	}

@@ -26,7 +26,7 @@ type Executor interface {
 	// NotStarted is called with the outcome of each run that did not start here.
 	NotStarted(o *broker.Outcome)
 	// Skipped is called with follow-ups that were skipped as duplicates.
-	Skipped(skipped ...broker.LeftOut)
+	Skipped(skipped ...broker.SkippedDuplicate)
 }
 
 // Execution is a run on its way through its task. It embeds an [Attempt]. Its methods

@@ -50,7 +50,7 @@ func (s *session) dispatch(runs []*broker.TaskRun) {
 	var queued [2][]queuedRun
 	for _, run := range runs {
 		if run.Kind != broker.IO && run.Kind != broker.CPU { // the broker breaks its contract
-			s.finish(s.Bury(run, broker.Failure{Kind: failureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			s.finish(s.Bury(run, broker.Failure{Kind: broker.FailureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
 			continue
 		}
 		if queued[run.Kind] == nil {
@@ -79,7 +79,7 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 		defer cancel()
 		s.limitOtherKind(&want)
 	}
-	if s.isFull(broker.IO, want.IO, want.AheadIO) || s.isFull(broker.CPU, want.CPU, want.AheadCPU) {
+	if s.isFull(broker.IO, want.IO, want.PrefetchIO) || s.isFull(broker.CPU, want.CPU, want.PrefetchCPU) {
 		s.cancelFetch.Store(&cancel)
 		defer s.cancelFetch.Store(nil)
 		select {
@@ -157,8 +157,8 @@ func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool)
 
 // demand returns how many runs of each kind to take.
 func (s *session) demand(now time.Time) (want broker.Want) {
-	want.IO, want.AheadIO = s.slots[broker.IO].demand(now, s.limited[broker.IO], s.notifyCapacity)
-	want.CPU, want.AheadCPU = s.slots[broker.CPU].demand(now, s.limited[broker.CPU], s.notifyCapacity)
+	want.IO, want.PrefetchIO = s.slots[broker.IO].demand(now, s.limited[broker.IO], s.notifyCapacity)
+	want.CPU, want.PrefetchCPU = s.slots[broker.CPU].demand(now, s.limited[broker.CPU], s.notifyCapacity)
 	return want
 }
 
@@ -197,9 +197,9 @@ func (s *session) limitOtherKind(want *broker.Want) {
 		other = 1
 	}
 	if !s.kinds[broker.IO] {
-		want.IO, want.AheadIO = min(want.IO-want.AheadIO, other), 0
+		want.IO, want.PrefetchIO = min(want.IO-want.PrefetchIO, other), 0
 	}
 	if !s.kinds[broker.CPU] {
-		want.CPU, want.AheadCPU = min(want.CPU-want.AheadCPU, other), 0
+		want.CPU, want.PrefetchCPU = min(want.CPU-want.PrefetchCPU, other), 0
 	}
 }

@@ -32,7 +32,7 @@ type taskState struct {
 
 // setLast sets how the latest run ended. Runs that ended without having started are not
 // set.
-func (t *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure string) {
+func (t *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure broker.FailureKind) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unsent = true
@@ -44,7 +44,7 @@ func (a *Attempt) noteLast(o *broker.Outcome, took time.Duration) {
 	if o.Verdict == broker.Retry {
 		return
 	}
-	failure := ""
+	var failure broker.FailureKind
 	if o.Verdict != broker.Succeeded {
 		failure = o.Failure.Kind
 	}
@@ -79,7 +79,7 @@ func (w *Worker) markUnsent(runs []broker.LastRun) {
 // heartbeatLoop reports progress to the broker and cancels runs, until ctx ends. If no
 // run has gone on for longRun and there is nothing to report, it sends nothing.
 func (s *session) heartbeatLoop(ctx context.Context) {
-	heartbeater, ok := s.lease.(broker.Attender)
+	heartbeater, ok := s.lease.(broker.Heartbeater)
 	if !ok {
 		heartbeater = noHeartbeat{}
 	}
@@ -99,7 +99,7 @@ func (s *session) heartbeatLoop(ctx context.Context) {
 	}
 }
 
-func (s *session) heartbeat(ctx context.Context, heartbeater broker.Attender) error {
+func (s *session) heartbeat(ctx context.Context, heartbeater broker.Heartbeater) error {
 	now := time.Now()
 	attempts := append(s.slots[broker.IO].attempts(s), s.slots[broker.CPU].attempts(s)...)
 	var report broker.Report
@@ -118,7 +118,7 @@ func (s *session) heartbeat(ctx context.Context, heartbeater broker.Attender) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	cancelled, err := heartbeater.Attend(ctx, report)
+	cancelled, err := heartbeater.Heartbeat(ctx, report)
 	if err != nil {
 		for _, a := range attempts {
 			a.sentProgress.Store(nil) // to be sent again
@@ -148,14 +148,14 @@ func (a *Attempt) unsentProgress() *broker.Progress {
 // for.
 func (a *Attempt) sendProgress() {
 	p := a.unsentProgress()
-	heartbeater, ok := a.session.lease.(broker.Attender)
+	heartbeater, ok := a.session.lease.(broker.Heartbeater)
 	if p == nil || !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.session.base), heartbeatTimeout)
 	defer cancel()
 	report := broker.Report{Progress: []broker.ProgressOf{{Run: a.run, Progress: *p}}}
-	if _, err := heartbeater.Attend(ctx, report); err != nil {
+	if _, err := heartbeater.Heartbeat(ctx, report); err != nil {
 		a.session.logger.Debug("cannot tell the broker of a run's last progress", "run", a.run.ID, "error", err)
 	}
 }
@@ -170,12 +170,12 @@ func (s *session) warnOverdue(a *Attempt, now time.Time) {
 
 // sendLastRuns sends the latest runs that the broker does not have.
 func (s *session) sendLastRuns(ctx context.Context) {
-	heartbeater, ok := s.lease.(broker.Attender)
+	heartbeater, ok := s.lease.(broker.Heartbeater)
 	if !ok {
 		return
 	}
 	if runs := s.takeUnsent(); len(runs) > 0 {
-		if _, err := heartbeater.Attend(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
+		if _, err := heartbeater.Heartbeat(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
 			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
 		}
 	}
@@ -184,4 +184,6 @@ func (s *session) sendLastRuns(ctx context.Context) {
 // noHeartbeat is for brokers whose sessions have no heartbeat.
 type noHeartbeat struct{}
 
-func (noHeartbeat) Attend(context.Context, broker.Report) ([]*broker.TaskRun, error) { return nil, nil }
+func (noHeartbeat) Heartbeat(context.Context, broker.Report) ([]*broker.TaskRun, error) {
+	return nil, nil
+}

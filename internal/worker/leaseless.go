@@ -12,20 +12,19 @@ import (
 // keeps nothing of a run that was taken, so a run is delivered at most once, and its
 // retry is queued as a new run.
 type leaselessSession struct {
-	broker  broker.Broker
-	kinds   [2]bool // of the worker's tasks
-	skipped func(broker.LeftOut)
+	broker broker.Broker
+	kinds  [2]bool // of the worker's tasks
 }
 
 func (s leaselessSession) ID() string                  { return "core" }
 func (s leaselessSession) Renew(context.Context) error { return nil }
-func (s leaselessSession) Leave(context.Context) error { return nil }
+func (s leaselessSession) Close(context.Context) error { return nil }
 
 // Take takes as many runs as there is capacity for in any mix of kinds: the broker does
 // not distinguish them. While one kind has no capacity, Take takes one run. If that is of
 // this kind, it waits for its slot, and no more runs are taken.
 func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
-	io, cpu := want.IO-want.AheadIO, want.CPU-want.AheadCPU
+	io, cpu := want.IO-want.PrefetchIO, want.CPU-want.PrefetchCPU
 	n := max(io, cpu, 1)
 	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
 		n = max(min(io, cpu), 1)
@@ -39,10 +38,12 @@ func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker
 
 // Finish queues follow-ups and retries. After an error it can be called again with the
 // same outcomes.
-func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) ([]*broker.TaskRun, error) {
+func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	for _, o := range outcomes {
-		if err := s.queueNext(ctx, o); err != nil {
-			return nil, err
+		skipped, err := s.queueNext(ctx, o)
+		done.Skipped = append(done.Skipped, skipped...)
+		if err != nil {
+			return done, err
 		}
 		if o.Verdict != broker.Retry || o.Run.Receipt == queuedAgain {
 			continue
@@ -50,32 +51,32 @@ func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome
 		again := *o.Run
 		again.Receipt, again.OwnID, again.Delay, again.Due = nil, false, o.Delay, time.Time{}
 		if err := s.broker.QueueTasks(ctx, &again); err != nil {
-			return nil, err
+			return done, err
 		}
 		o.Run.Receipt = queuedAgain
 	}
-	return nil, nil
+	return done, nil
 }
 
 // queuedAgain is the receipt of a run whose retry is queued, in case Finish is called
 // again.
 const queuedAgain = "queued again"
 
-// queueNext queues the follow-ups of an outcome. It sets those to nil that are queued, in
-// case Finish is called again.
-func (s leaselessSession) queueNext(ctx context.Context, o broker.Outcome) error {
+// queueNext queues the follow-ups of an outcome, and returns those that are duplicates. It
+// sets those to nil that it is done with, in case Finish is called again.
+func (s leaselessSession) queueNext(ctx context.Context, o broker.Outcome) (skipped []broker.SkippedDuplicate, err error) {
 	for i, next := range o.Next {
 		if next == nil {
 			continue
 		}
 		err := s.broker.QueueTasks(ctx, next)
 		if err != nil && !errors.Is(err, broker.ErrDuplicate) {
-			return err
+			return skipped, err
 		}
-		if err != nil { // such brokers have no unique keys, so a run with the same id lives
-			s.skipped(broker.LeftOut{Run: next, By: next.ID})
+		if err != nil { // such brokers have no unique keys, so the live run has its id
+			skipped = append(skipped, broker.SkippedDuplicate{Run: next, LiveID: next.ID})
 		}
 		o.Next[i] = nil
 	}
-	return nil
+	return skipped, nil
 }

@@ -31,7 +31,7 @@ func (s *session) storable(o broker.Outcome) broker.Outcome {
 		return o
 	}
 	if err := o.Run.Validate(); err != nil {
-		return s.Bury(o.Run, broker.Failure{Kind: failureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+		return s.Bury(o.Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
 	}
 	return o
 }

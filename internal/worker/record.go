@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -30,13 +31,6 @@ const (
 	maxOutcomes   = 1024            // in one request
 	outcomeBytes  = 16 << 20        // in one request, unless one outcome alone has more
 	finishTimeout = 5 * time.Second // of one try
-)
-
-// Failure kinds that a worker sets.
-const (
-	failureFailed  = "failed"
-	failureCrashed = "crashed"
-	failureSchema  = "schema"
 )
 
 // deferredOutcomes are outcomes of a queue that the broker does not record, although it
@@ -181,14 +175,17 @@ func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, p *parts) {
 func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool) error {
 	try, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
-	fenced, err := s.lease.Finish(try, batch...)
+	done, err := s.lease.Finish(try, batch...)
+	s.notifySkipped(done.Skipped)
+	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
+		batch[0] = s.Bury(batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
+			"the runs that are to follow cannot be stored: %v; return less, or keep it elsewhere and return where, then queue the run before them again (dead retry)", err)})
+		return s.record(ctx, batch, again)
+	}
 	if err != nil {
 		return err
 	}
-	s.logFenced(fenced, again)
-	if slices.ContainsFunc(batch, func(o broker.Outcome) bool { return len(o.Next) > 0 }) {
-		s.readSkipped()
-	}
+	s.logFenced(done.Fenced, again)
 	return nil
 }
 

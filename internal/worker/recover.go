@@ -29,11 +29,11 @@ func (w *Worker) recoverLoop(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		n, err := leaser.Recover(ctx, w.queues.names())
-		w.readSkipped()
+		recovered, err := leaser.Recover(ctx, w.queues.names())
+		w.notifySkipped(recovered.Skipped)
 		w.logDamaged()
-		if n > 0 {
-			w.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", n)
+		if recovered.Runs > 0 {
+			w.logger.Warn("recovered runs of a consumer that stopped renewing its lease", "runs", recovered.Runs)
 		}
 		if err != nil && ctx.Err() == nil {
 			w.logger.Warn("cannot look for runs of dead consumers, trying again", "error", err)
@@ -41,17 +41,11 @@ func (w *Worker) recoverLoop(ctx context.Context) {
 	}
 }
 
-// readSkipped reads from the broker which follow-ups it has skipped as duplicates.
-func (w *Worker) readSkipped() {
-	if policies, ok := w.broker.(broker.Policies); ok {
-		w.notifySkipped(policies.LeftOut()...)
-	}
-}
-
-// notifySkipped logs skipped follow-ups, and notifies the executor.
-func (w *Worker) notifySkipped(skipped ...broker.LeftOut) {
-	for _, f := range skipped {
-		w.LogSampled(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", f.Run, "after", f.Run.ParentID, "live", f.By)
+// notifySkipped logs follow-ups that the broker has skipped as duplicates, and notifies the
+// executor.
+func (w *Worker) notifySkipped(skipped []broker.SkippedDuplicate) {
+	for _, d := range skipped {
+		w.LogSampled(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", d.Run, "after", d.Run.ParentID, "live", d.LiveID)
 	}
 	if len(skipped) > 0 {
 		w.exec.Skipped(skipped...)

@@ -129,12 +129,12 @@ func timeOfEnd(ctx context.Context) func() time.Time {
 func (w *Worker) openSession(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := w.broker.(broker.Leaser)
 	if !ok {
-		return leaselessSession{w.broker, w.kinds, func(skipped broker.LeftOut) { w.notifySkipped(skipped) }}, time.Now(), nil
+		return leaselessSession{w.broker, w.kinds}, time.Now(), nil
 	}
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, openTimeout)
 		opened := time.Now()
-		lease, err := leaser.Join(attempt, w.cfg.Lease)
+		lease, err := leaser.OpenSession(attempt, w.cfg.Lease)
 		cancel()
 		if err == nil {
 			return lease, opened, nil
@@ -239,7 +239,7 @@ func (s *session) close(ctx context.Context) error {
 	if s.openRuns() > 0 {
 		return nil
 	}
-	return s.lease.Leave(ctx)
+	return s.lease.Close(ctx)
 }
 
 // idle returns a channel that is closed once no run executes.

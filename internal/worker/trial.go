@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/internal/text"
 )
 
@@ -58,8 +59,8 @@ type trials struct {
 // openTrial starts a trial. It returns nil while there is another.
 func (s *session) openTrial(run *broker.TaskRun) *trial {
 	t := &trial{run: *run, after: trialTime, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
-	if suspects, ok := s.lease.(broker.Suspects); ok {
-		if _, t.long = suspects.Suspect(run); t.long {
+	if tracker, ok := s.lease.(poison.Tracker); ok {
+		if _, t.long = tracker.Suspect(run); t.long {
 			t.after = longTrialTime
 		}
 	}
@@ -179,19 +180,19 @@ func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 // crashed buries a run whose deliveries did not end too often.
 func (s *session) crashed(a *Attempt, times int) broker.Outcome {
 	a.run.Deliveries-- // this delivery is not executed
-	a.task.setLast(a.run, time.Now(), 0, failureCrashed)
+	a.task.setLast(a.run, time.Now(), 0, broker.FailureCrashed)
 	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
 	if lost := a.run.Deliveries - a.run.Attempt - times; lost > 0 {
 		message += fmt.Sprintf("; %s of consumers that live is not counted", text.Count(lost, "lost lease"))
 	}
-	return s.Bury(a.run, broker.Failure{Kind: failureCrashed, Message: message})
+	return s.Bury(a.run, broker.Failure{Kind: broker.FailureCrashed, Message: message})
 }
 
 // isSuspect reports whether a run may have killed its consumer. A cpu run may only if it
 // was recovered.
 func (s *session) isSuspect(a *Attempt) bool {
-	if suspects, ok := s.lease.(broker.Suspects); ok {
-		suspect, _ := suspects.Suspect(a.run)
+	if tracker, ok := s.lease.(poison.Tracker); ok {
+		suspect, _ := tracker.Suspect(a.run)
 		return suspect
 	}
 	return a.task.kind == broker.IO
@@ -201,7 +202,7 @@ func (s *session) isSuspect(a *Attempt) bool {
 // cannot be asked, it counts all of them: a run too many is better than one that is
 // buried wrongly.
 func (s *session) spared(run *broker.TaskRun) int {
-	survivor, ok := s.lease.(broker.Survivor)
+	survivor, ok := s.lease.(poison.Survivor)
 	if !ok {
 		return 0
 	}
@@ -218,11 +219,11 @@ func (s *session) spared(run *broker.TaskRun) int {
 // noteBegin notes at the broker that a run begins whose consumer died. Deaths do not
 // count for runs that had not begun. If that fails, it returns the run's outcome.
 func (s *session) noteBegin(run *broker.TaskRun) *broker.Outcome {
-	beginner, ok := s.lease.(broker.Beginner)
+	tracker, ok := s.lease.(poison.Tracker)
 	if !ok {
 		return nil
 	}
-	return s.noteStart(run, beginner.Begin)
+	return s.noteStart(run, tracker.Begin)
 }
 
 // beside returns how long others have to have executed before the trial begins.
@@ -262,13 +263,13 @@ func (s *session) anyYounger(d time.Duration) bool {
 
 // clear notes at the broker that the next death does not count for the run on trial.
 func (s *session) clear(t *trial) {
-	suspects, ok := s.lease.(broker.Suspects)
+	tracker, ok := s.lease.(poison.Tracker)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 	defer cancel()
-	if err := suspects.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
+	if err := tracker.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
 		s.logger.Debug("cannot tell the broker that a run which is tried is not to blame for a death", "run", t.run.ID, "error", err)
 	}
 }

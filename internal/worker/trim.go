@@ -61,5 +61,5 @@ func (w *Worker) trim(ctx context.Context, records broker.Records, controls brok
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return controls.Redo(ctx, queue, broker.RedoDelete, ids...)
+	return controls.DeleteDead(ctx, queue, ids...)
 }

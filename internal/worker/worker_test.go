@@ -41,7 +41,7 @@ func (e *executor) NotStarted(o *broker.Outcome) {
 	e.notStarted = append(e.notStarted, *o)
 }
 
-func (e *executor) Skipped(...broker.LeftOut) {}
+func (e *executor) Skipped(...broker.SkippedDuplicate) {}
 
 type execution struct {
 	worker.Attempt

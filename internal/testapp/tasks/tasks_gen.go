@@ -15,7 +15,7 @@ import (
 
 // If this constant is undefined, taskgen and the runtime in go.mod do not fit:
 // go get github.com/taskgen/taskgen@latest, then go generate ./... again.
-const _ = taskrt.SupportsGeneratedV3
+const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
@@ -1811,7 +1811,7 @@ var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 		Name:     "recorder_tick",
 		Doc:      "Tick is Record every second, also late.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: time.Second, Missed: taskrt.MissedAll},
+		Schedule: taskrt.Timing{Every: time.Second, Missed: taskrt.MissedAll},
 	},
 	AppendParams: (*RecorderTickParams).AppendMsgpack,
 	ReadParams:   (*RecorderTickParams).ReadMsgpack,
@@ -1864,7 +1864,7 @@ var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
 		Name:     "recorder_hourly",
 		Doc:      "Hourly is Record every hour, and when a scheduler starts.",
 		Kind:     taskrt.IO,
-		Schedule: taskrt.Schedule{Every: time.Hour, Start: true},
+		Schedule: taskrt.Timing{Every: time.Hour, Start: true},
 	},
 	AppendParams: (*RecorderHourlyParams).AppendMsgpack,
 	ReadParams:   (*RecorderHourlyParams).ReadMsgpack,

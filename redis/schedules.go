@@ -16,12 +16,12 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// entryPage is about how many schedules one command reads.
-const entryPage = 1000
+// schedulePage is about how many schedules one command reads.
+const schedulePage = 1000
 
-// PutEntry stores a schedule, as [broker.Timetable] says. It can be called
+// PutSchedule stores a schedule, as [broker.ScheduleStore] says. It can be called
 // again when an error leaves open whether it was stored.
-func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
+func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err := e.Validate(); err != nil {
 		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
 	}
@@ -38,13 +38,13 @@ func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
 	keys := []string{q.entries, q.changes, q.ticks}
-	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, keys, e.ID, e.Run.Task, rule, run, broker.MaxEntries)
+	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, keys, e.ID, e.Run.Task, rule, run, broker.MaxSchedules)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
 	switch v {
 	case int64(0):
-		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.name, broker.MaxEntries, broker.ErrQueueFull)
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.name, broker.MaxSchedules, broker.ErrQueueFull)
 	case int64(1):
 		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
 	}
@@ -68,10 +68,10 @@ func (b *Broker) PutEntry(ctx context.Context, e *broker.Entry) error {
 	return nil
 }
 
-// DeleteEntry deletes a schedule and what is known of its ticks. After an error
+// DeleteSchedule deletes a schedule and what is known of its ticks. After an error
 // that leaves open whether it was deleted, another call may return
-// [broker.ErrNoEntry].
-func (b *Broker) DeleteEntry(ctx context.Context, queueName, id string) error {
+// [broker.ErrNoSchedule].
+func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
@@ -82,16 +82,16 @@ func (b *Broker) DeleteEntry(ctx context.Context, queueName, id string) error {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
 	case v == int64(0) && !unheard: // else an earlier try deleted it
-		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.name, broker.ErrNoEntry)
+		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.name, broker.ErrNoSchedule)
 	}
 	return nil
 }
 
-// Entries returns the schedules of the queues, of all when none is named. It
+// Schedules returns the schedules of the queues, of all when none is named. It
 // reads them in pages: one that is put or deleted meanwhile may be among them or
 // not, and then counts as a change that came later. Where some queues cannot be read
 // it returns an error, and beside it the schedules of the others.
-func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry, error) {
+func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
 	if len(queues) == 0 {
 		names, err := b.readNames(ctx)
 		if err != nil {
@@ -107,7 +107,7 @@ func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry
 		}
 		list[i] = q
 	}
-	found := make([][]*broker.Entry, len(list))
+	found := make([][]*broker.Schedule, len(list))
 	errs := b.eachQueue(ctx, list, func(i int, q *queue) (err error) {
 		found[i], err = b.appendEntries(ctx, nil, q)
 		return err
@@ -117,14 +117,14 @@ func (b *Broker) Entries(ctx context.Context, queues ...string) ([]*broker.Entry
 		failed.note(q, errs[i])
 	}
 	all := slices.Concat(found...)
-	slices.SortFunc(all, func(a, b *broker.Entry) int {
+	slices.SortFunc(all, func(a, b *broker.Schedule) int {
 		return cmp.Or(cmp.Compare(a.Run.Queue, b.Run.Queue), cmp.Compare(a.ID, b.ID))
 	})
 	return all, failed.join(ctx, b, "read schedules")
 }
 
 // appendEntries appends the schedules of one queue.
-func (b *Broker) appendEntries(ctx context.Context, all []*broker.Entry, q *queue) ([]*broker.Entry, error) {
+func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *queue) ([]*broker.Schedule, error) {
 	seen := map[string]bool{} // a page may have what another had
 	for cursor := uint64(0); ; {
 		type page struct {
@@ -132,13 +132,13 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Entry, q *queu
 			cursor uint64
 		}
 		p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
-			pairs, next, err := b.clients.work.HScan(ctx, q.entries, cursor, "", entryPage).Result()
+			pairs, next, err := b.clients.work.HScan(ctx, q.entries, cursor, "", schedulePage).Result()
 			return page{pairs, next}, err
 		})
 		if err != nil {
 			return nil, err
 		}
-		var fresh []*broker.Entry
+		var fresh []*broker.Schedule
 		var fields []string
 		for pair := range slices.Chunk(p.pairs, 2) {
 			if id := pair[0]; !seen[id] {
@@ -157,8 +157,8 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Entry, q *queu
 	}
 }
 
-// readTicks sets the last ticks of entries.
-func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Entry, fields []string) error {
+// readTicks sets the last ticks of schedules.
+func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Schedule, fields []string) error {
 	if len(fields) == 0 {
 		return nil
 	}
@@ -182,16 +182,16 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Entr
 
 // readEntry reads what the script stored. Of what it cannot read it returns the
 // id and the queue.
-func readEntry(queue, id, text string) *broker.Entry {
+func readEntry(queue, id, text string) *broker.Schedule {
 	e, err := parseEntry(id, text)
 	if err != nil || e.Run.Queue != queue || e.Run.ID != id {
-		return &broker.Entry{ID: id, Run: &broker.TaskRun{ID: id, Queue: queue}}
+		return &broker.Schedule{ID: id, Run: &broker.TaskRun{ID: id, Queue: queue}}
 	}
 	return e
 }
 
-func parseEntry(id, text string) (*broker.Entry, error) {
-	e := &broker.Entry{ID: id, Run: new(broker.TaskRun)}
+func parseEntry(id, text string) (*broker.Schedule, error) {
+	e := &broker.Schedule{ID: id, Run: new(broker.TaskRun)}
 	cut := func(n int) (piece string) {
 		n = max(0, min(n, len(text)))
 		piece, text = text[:n], text[n:]
@@ -235,7 +235,7 @@ func readMicros(text string) (time.Time, error) {
 	return time.UnixMicro(us).UTC(), err
 }
 
-// namesFor is how long EntryChanges goes by the names of queues that it read.
+// namesFor is how long ScheduleChanges goes by the names of queues that it read.
 const namesFor = 10 * time.Second
 
 // queueNames is the names of all queues, as they were read last.
@@ -258,13 +258,13 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 	return n.names, err
 }
 
-// EntryChanges returns how often schedules of each queue were put or deleted. On
+// ScheduleChanges returns how often schedules of each queue were put or deleted. On
 // a single server it is one command, on a cluster one for each queue, and every
 // ten seconds one more that reads the names of the queues. Those that this broker
 // uses it knows at once. A number that is none is logged, and its queue is left out.
 // Where some queues cannot be asked it returns an error, and beside it the numbers
 // of the others.
-func (b *Broker) EntryChanges(ctx context.Context) (map[string]int64, error) {
+func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
 	queues, failed := b.names.get(ctx, b)
 	if failed != nil && ctxErr(ctx) != nil {
 		return nil, failed
@@ -345,9 +345,9 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 	return values, failed
 }
 
-// QueueEntry queues run as a tick of a schedule, as [broker.Timetable] says. It
+// QueueScheduleTick queues run as a tick of a schedule, as [broker.ScheduleStore] says. It
 // can be called again when an error leaves open whether it was stored.
-func (b *Broker) QueueEntry(ctx context.Context, e *broker.Entry, run *broker.TaskRun, tick time.Time) error {
+func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	text, err := tickText(tick)
 	if err == nil && (e.Run == nil || run.Task != e.Run.Task || run.Queue != e.Run.Queue) {
 		err = errors.New("the run is not one of the schedule's task and queue")

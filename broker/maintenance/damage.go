@@ -1,4 +1,6 @@
-package broker
+package maintenance
+
+import "github.com/taskgen/taskgen/broker"
 
 // Damages is a broker that reports what it found broken, and went on without. Methods
 // may be called concurrently.
@@ -19,7 +21,7 @@ type Damage struct {
 
 	// Run is of a stored run that became a dead letter, with its ID and Task as far
 	// as these can be read, and nil of anything else.
-	Run *TaskRun
+	Run *broker.TaskRun
 
 	// Key is where it was stored, of anything but a run, and Moved where it is now;
 	// an empty Moved says that it was corrected where it is.

@@ -8,13 +8,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func redoChecks() []check {
+func requeueChecks() []check {
 	return []check{
-		{"a dead letter that is queued again is a new run", redoRetries},
-		{"a dead letter that is deleted is gone", redoDeletes},
-		{"dead letters that are not named stay", redoOthers},
-		{"a dead letter whose id or unique key is taken stays", redoTaken},
-		{"a dead letter that is queued again wakes a blocked Take", redoWakes},
+		{"a dead letter that is queued again is a new run", requeueIsANewRun},
+		{"a dead letter that is deleted is gone", deadDeleted},
+		{"dead letters that are not named stay", requeueOthers},
+		{"a dead letter whose id or unique key is taken stays", requeueTaken},
+		{"a dead letter that is queued again wakes a blocked Take", requeueWakes},
 	}
 }
 
@@ -29,27 +29,36 @@ func (f *fixture) die(runs ...*broker.TaskRun) {
 	}
 }
 
-func (f *fixture) redo(what broker.Redo, want int, ids ...string) {
+// requeueDead queues dead letters again, of which want are there.
+func (f *fixture) requeueDead(want int, ids ...string) {
 	f.Helper()
-	n, err := f.controls().Redo(f.ctx(), "q", what, ids...)
-	require.NoError(f, err, "Redo of %v", ids)
-	require.Equal(f, want, n, "dead letters Redo of %v dealt with", ids)
+	n, err := f.controls().RequeueDead(f.ctx(), "q", ids...)
+	require.NoError(f, err, "RequeueDead of %v", ids)
+	require.Equal(f, want, n, "dead letters that RequeueDead of %v queued", ids)
 }
 
-// redoBlocked queues dead letters again of which some stay, for the live runs in
-// their way: a map of the ids of both.
-func (f *fixture) redoBlocked(want int, by map[string]string, ids ...string) {
+// deleteDead deletes dead letters, of which want are there.
+func (f *fixture) deleteDead(want int, ids ...string) {
 	f.Helper()
-	n, err := f.controls().Redo(f.ctx(), "q", broker.RedoRetry, ids...)
+	n, err := f.controls().DeleteDead(f.ctx(), "q", ids...)
+	require.NoError(f, err, "DeleteDead of %v", ids)
+	require.Equal(f, want, n, "dead letters that DeleteDead of %v deleted", ids)
+}
+
+// requeueBlocked queues dead letters again of which some stay, for the live runs in
+// their way: a map of the ids of both.
+func (f *fixture) requeueBlocked(want int, by map[string]string, ids ...string) {
+	f.Helper()
+	n, err := f.controls().RequeueDead(f.ctx(), "q", ids...)
 	var stayed *broker.DuplicateError
-	require.ErrorAs(f, err, &stayed, "Redo of %v, in whose way are %v", ids, by)
+	require.ErrorAs(f, err, &stayed, "RequeueDead of %v, in whose way are %v", ids, by)
 	got := map[string]string{}
 	for _, d := range stayed.Runs {
 		require.Less(f, d.Index, len(ids), "index of one that stayed")
 		got[ids[d.Index]] = d.ID
 	}
 	require.Equal(f, by, got, "what is in the way of those that stayed")
-	require.Equal(f, want, n, "dead letters Redo of %v dealt with", ids)
+	require.Equal(f, want, n, "dead letters that RequeueDead of %v queued", ids)
 }
 
 func letterIDs(letters []*broker.DeadLetter) []string {
@@ -60,12 +69,12 @@ func letterIDs(letters []*broker.DeadLetter) []string {
 	return list
 }
 
-func redoRetries(f *fixture) {
+func requeueIsANewRun(f *fixture) {
 	given := fullRuns(f, "q")[:2] // one with Due and one with Delay
 	f.die(given...)
 	letters := f.deadLetters("q", aLot)
 	require.ElementsMatch(f, ids(given), letterIDs(letters), "ids of dead letters")
-	f.redo(broker.RedoRetry, 2, ids(given)...)
+	f.requeueDead(2, ids(given)...)
 	require.Empty(f, f.deadLetters("q", aLot), "dead letters after all were queued again")
 	s := f.join(longHold)
 	again := make(map[string]*broker.TaskRun)
@@ -90,64 +99,64 @@ func redoRetries(f *fixture) {
 	require.Equal(f, ids(given[1:]), letterIDs(f.deadLetters("q", aLot)), "dead letters after one died again")
 }
 
-func redoDeletes(f *fixture) {
+func deadDeleted(f *fixture) {
 	runs := f.newRuns("q", 3)
 	f.die(runs...)
-	f.redo(broker.RedoDelete, 2, runs[0].ID, runs[2].ID)
-	f.redo(broker.RedoDelete, 0, runs[0].ID)
-	f.redo(broker.RedoRetry, 0, runs[0].ID)
+	f.deleteDead(2, runs[0].ID, runs[2].ID)
+	f.deleteDead(0, runs[0].ID)
+	f.requeueDead(0, runs[0].ID)
 	require.Equal(f, ids(runs[1:2]), letterIDs(f.deadLetters("q", aLot)), "dead letters left of three")
 	require.Zero(f, f.length("q"), "length after dead letters were deleted")
 	require.EqualValues(f, 1, f.queueInfo("q").Dead, "count of dead letters")
 }
 
-func redoOthers(f *fixture) {
+func requeueOthers(f *fixture) {
 	runs := f.newRuns("q", 5)
 	f.die(runs...)
-	f.redo(broker.RedoRetry, 0)
-	f.redo(broker.RedoDelete, 0)
-	f.redo(broker.RedoRetry, 0, "unknown")
-	n, err := f.controls().Redo(f.ctx(), "other", broker.RedoDelete, runs[0].ID)
-	require.NoError(f, err, "Redo of another queue")
+	f.requeueDead(0)
+	f.deleteDead(0)
+	f.requeueDead(0, "unknown")
+	n, err := f.controls().DeleteDead(f.ctx(), "other", runs[0].ID)
+	require.NoError(f, err, "DeleteDead of another queue")
 	require.Zero(f, n, "dead letters of another queue")
-	f.redo(broker.RedoRetry, 2, "unknown", runs[3].ID, runs[1].ID, "unknown too")
+	f.requeueDead(2, "unknown", runs[3].ID, runs[1].ID, "unknown too")
 	require.Equal(f, ids([]*broker.TaskRun{runs[4], runs[2], runs[0]}), letterIDs(f.deadLetters("q", aLot)), "dead letters left of five")
 	require.ElementsMatch(f, []string{runs[1].ID, runs[3].ID}, ids(f.get(2, "q")), "runs queued again")
 }
 
-func redoTaken(f *fixture) {
+func requeueTaken(f *fixture) {
 	own := f.newRun("q", ownID("own"))
 	f.die(own)
 	f.queue(f.newRun("q", ownID("own")))
-	f.redoBlocked(0, map[string]string{"own": "own"}, "unknown", "own")
+	f.requeueBlocked(0, map[string]string{"own": "own"}, "unknown", "own")
 	f.get(1, "q")
-	f.redo(broker.RedoRetry, 1, "own")
+	f.requeueDead(1, "own")
 	f.queueDuplicate("queued again", f.newRun("q", ownID("own")))
 	f.get(1, "q")
-	if !policed(f.b) {
+	if !f.keeps(broker.PolicyUnique) {
 		return
 	}
 	first := f.newRun("q", unique("key"))
 	f.die(first)
 	second := f.newRun("q", unique("key"))
 	f.die(second)
-	n, err := f.controls().Redo(f.ctx(), "q", broker.RedoRetry, first.ID, second.ID)
-	require.ErrorIs(f, err, broker.ErrDuplicate, "Redo of two with one unique key")
+	n, err := f.controls().RequeueDead(f.ctx(), "q", first.ID, second.ID)
+	require.ErrorIs(f, err, broker.ErrDuplicate, "RequeueDead of two with one unique key")
 	require.Equal(f, 1, n, "dead letters queued again of two with one unique key")
 	live := f.list(broker.StateQueued, aLot)
 	require.Len(f, live, 1, "runs queued again of two with one unique key")
 	stays := f.deadLetters("q", aLot)[0].ID
-	f.redoBlocked(0, map[string]string{stays: live[0].Run.ID}, first.ID, second.ID)
+	f.requeueBlocked(0, map[string]string{stays: live[0].Run.ID}, first.ID, second.ID)
 	f.queueConflict("queued again", held(live[0].Run), f.newRun("q", unique("key")))
 	require.Len(f, f.deadLetters("q", aLot), 1, "dead letters left of two with one unique key")
 }
 
-func redoWakes(f *fixture) {
+func requeueWakes(f *fixture) {
 	run := f.newRun("q")
 	f.die(run)
 	arrived := f.receiveLeased(f.join(longHold), "q")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
-	f.redo(broker.RedoRetry, 1, run.ID)
+	f.requeueDead(1, run.ID)
 	f.requireArrival(arrived, run, start)
 }

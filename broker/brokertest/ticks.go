@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func scheduleChecks() []check {
+func tickChecks() []check {
 	return []check{
 		{"a tick is claimed once among many schedulers", tickOnce},
 		{"a tick not later than the last is refused", tickOrder},
@@ -27,7 +27,7 @@ func task(name string) func(*broker.TaskRun) { return func(r *broker.TaskRun) { 
 
 func (f *fixture) requireLastTick(queue, task string, want time.Time) {
 	f.Helper()
-	got, err := f.schedules().LastTick(f.ctx(), queue, task)
+	got, err := f.ticks().LastTick(f.ctx(), queue, task)
 	require.NoError(f, err, "LastTick")
 	require.True(f, want.Equal(got), "LastTick of task %s: got %v, want %v", task, got, want)
 	require.Equal(f, want.IsZero(), got.IsZero(), "LastTick of task %s: got %v, want %v", task, got, want)
@@ -39,7 +39,7 @@ func tickOnce(f *fixture) {
 		tick := midnight.Add(time.Duration(i) * time.Second)
 		var claimed atomic.Int32
 		f.each(racers, func(int) error {
-			err := f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick)
+			err := f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick)
 			if err == nil {
 				claimed.Add(1)
 			} else if !errors.Is(err, broker.ErrDuplicate) {
@@ -56,21 +56,21 @@ func tickOnce(f *fixture) {
 func tickOrder(f *fixture) {
 	f.requireLastTick("q", theTask, time.Time{})
 	tick := midnight.Add(1)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
 	for _, old := range []time.Duration{0, -1, -time.Hour} {
-		require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick.Add(old)), broker.ErrDuplicate,
+		require.ErrorIs(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick.Add(old)), broker.ErrDuplicate,
 			"QueueTick of the last tick %v", old)
 	}
 	f.requireLastTick("q", theTask, tick)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick.Add(1)), "QueueTick a nanosecond later")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick.Add(1)), "QueueTick a nanosecond later")
 	f.requireLastTick("q", theTask, tick.Add(1))
 	require.Equal(f, 2, f.length("q"), "runs queued for two ticks")
 }
 
 func tickTasks(f *fixture) {
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q", task("a")), midnight.Add(time.Hour)), "QueueTick of a")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("a")), midnight.Add(time.Hour)), "QueueTick of a")
 	f.requireLastTick("q", "b", time.Time{})
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q", task("b")), midnight), "an earlier QueueTick of b")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("b")), midnight), "an earlier QueueTick of b")
 	f.requireLastTick("q", "a", midnight.Add(time.Hour))
 	f.requireLastTick("q", "b", midnight)
 	require.Equal(f, 2, f.length("q"), "runs queued for two tasks")
@@ -78,9 +78,9 @@ func tickTasks(f *fixture) {
 
 func tickUnsafe(f *fixture) {
 	bad := f.newRun("q", func(r *broker.TaskRun) { r.ID = "a b" })
-	require.Error(f, f.schedules().QueueTick(f.ctx(), bad, midnight), "QueueTick of a run with an unsafe id")
+	require.Error(f, f.ticks().QueueTick(f.ctx(), bad, midnight), "QueueTick of a run with an unsafe id")
 	f.requireLastTick("q", theTask, time.Time{})
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of the same tick with a good run")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), "QueueTick of the same tick with a good run")
 	require.Equal(f, 1, f.length("q"), "runs queued")
 }
 
@@ -89,7 +89,7 @@ func tickTaken(f *fixture) {
 	f.pass(20 * time.Millisecond)
 	want := fullRuns(f, "q")[0]
 	start := time.Now()
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), want, midnight), "QueueTick")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), want, midnight), "QueueTick")
 	a := <-arrived
 	require.NoError(f, a.err, "blocked take")
 	f.requireSame(want, a.run, "a tick's run")
@@ -98,16 +98,16 @@ func tickTaken(f *fixture) {
 
 func tickBegun(f *fixture) {
 	begin := func(since time.Time) time.Time {
-		at, err := f.schedules().BeginTicks(f.ctx(), "q", theTask, since)
+		at, err := f.ticks().BeginTicks(f.ctx(), "q", theTask, since)
 		require.NoError(f, err, "BeginTicks")
 		return at
 	}
 	require.True(f, midnight.Equal(begin(midnight)), "the first BeginTicks returns its instant")
 	require.True(f, midnight.Equal(begin(midnight.Add(time.Hour))), "a later one that of the first")
 	f.requireLastTick("q", theTask, midnight)
-	require.ErrorIs(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDuplicate, "QueueTick of the begin")
+	require.ErrorIs(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), midnight), broker.ErrDuplicate, "QueueTick of the begin")
 	tick := midnight.Add(time.Minute)
-	require.NoError(f, f.schedules().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
 	require.True(f, tick.Equal(begin(midnight.Add(time.Hour))), "BeginTicks returns the last claimed tick")
 	require.Equal(f, 1, f.length("q"), "runs queued")
 }

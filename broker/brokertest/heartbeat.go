@@ -8,7 +8,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func attendChecks() []check {
+func heartbeatChecks() []check {
 	return []check{
 		{"progress shows in the record while the run lives and after", progressShows},
 		{"progress of a run that is not held, or has no record, is passed over", progressOfOthers},
@@ -24,12 +24,12 @@ func progressShows(f *fixture) {
 	runs := f.queueNew("q", 2, keep(time.Hour))
 	s := f.join(longHold)
 	held := f.take(s, 2, "q")
-	f.attend(s, progress(held[0], 1, "one"))
+	f.heartbeat(s, progress(held[0], 1, "one"))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: &broker.Progress{Done: 1, Total: 9, Note: "one"}})
 	report := progress(held[0], 2, "two \u00e9")
 	report.Progress = append(report.Progress, progress(held[1], 3, "").Progress...)
-	f.attend(s, report)
-	f.attend(s, broker.Report{})
+	f.heartbeat(s, report)
+	f.heartbeat(s, broker.Report{})
 	two, three := &broker.Progress{Done: 2, Total: 9, Note: "two \u00e9"}, &broker.Progress{Done: 3, Total: 9}
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: two})
 	f.requireRecord(runs[1], broker.Record{State: broker.StateRunning, Progress: three})
@@ -44,14 +44,14 @@ func progressOfOthers(f *fixture) {
 	bare := f.queueNew("q", 1)[0]
 	s, other := f.join(longHold), f.join(longHold)
 	held := f.take(s, 3, "q")
-	f.attend(other, progress(held[0], 1, "foreign"))
+	f.heartbeat(other, progress(held[0], 1, "foreign"))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning})
 	f.finish(s, succeeded(held[1])...)
-	f.attend(s, progress(held[1], 1, "late"))
+	f.heartbeat(s, progress(held[1], 1, "late"))
 	f.requireRecord(runs[1], broker.Record{State: broker.StateSucceeded})
-	f.attend(s, progress(held[2], 1, "no record"))
+	f.heartbeat(s, progress(held[2], 1, "no record"))
 	f.requireNoRecord("q", bare.ID, "a run without Keep that told of its progress")
-	f.attend(s, progress(f.newRun("q"), 1, "unknown"))
+	f.heartbeat(s, progress(f.newRun("q"), 1, "unknown"))
 	f.finish(s, succeeded(held[0], held[2])...)
 }
 
@@ -64,10 +64,10 @@ func lastRuns(f *fixture) {
 	s := f.join(longHold)
 	f.take(s, 2, "q", "other")
 	at := time.Unix(1_800_000_000, 123_456_789).UTC()
-	last := func(queue, task, id string, started time.Time, failure string) broker.LastRun {
+	last := func(queue, task, id string, started time.Time, failure broker.FailureKind) broker.LastRun {
 		return broker.LastRun{Queue: queue, Task: task, ID: id, Started: started, Took: 5*time.Second + 1, Failure: failure}
 	}
-	report := func(runs ...broker.LastRun) { f.attend(s, broker.Report{Last: runs}) }
+	report := func(runs ...broker.LastRun) { f.heartbeat(s, broker.Report{Last: runs}) }
 	report(last("q", "a", "a1", at, "failed"), last("q", "b", "b1", at, ""), last("other", "a", "o1", at, "timeout"))
 	report(last("q", "a", "a2", at.Add(time.Second), ""))
 	report(last("q", "a", "a0", at.Add(-time.Second), "crashed"), last("q", "b", "b2", at.Add(time.Hour), "oom"))

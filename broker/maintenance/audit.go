@@ -1,4 +1,4 @@
-package broker
+package maintenance
 
 import "context"
 
@@ -9,19 +9,19 @@ type Auditor interface {
 	// Audit reads all of a queue and reports what does not fit together; with mend it
 	// mends that. It takes memory for the id of each run of the queue, and can leave
 	// a part mended when it returns an error.
-	Audit(ctx context.Context, queue string, mend bool) (AuditReport, error)
+	Audit(ctx context.Context, queue string, mend bool) (Report, error)
 
 	// AuditNext audits and mends one of the queues if one is due, of which it returns
 	// the name. It blocks while it does, which it stretches so that the audits of all
 	// processes are a small part of what the backend does, and returns at once if
 	// none is due. It leaves queues alone that are too large for it.
-	AuditNext(ctx context.Context, queues []string) (queue string, report AuditReport, err error)
+	AuditNext(ctx context.Context, queues []string) (queue string, report Report, err error)
 }
 
-// AuditReport is how much of what is stored of one queue does not fit together.
+// Report is how much of what is stored of one queue does not fit together.
 // All of it is zero unless another program wrote there, or a failover or a crash
 // lost a part of what was written.
-type AuditReport struct {
+type Report struct {
 	Mended bool // the findings are mended, else only counted
 	Runs   int  // that wait or are in flight
 
@@ -39,7 +39,7 @@ type AuditReport struct {
 
 // Finding is one kind of fault that an audit found.
 type Finding struct {
-	Name  string // of the field of AuditReport
+	Name  string // of the field of Report
 	Count int
 	Fault string // the fault, for people
 	Cure  string // how it is mended
@@ -47,7 +47,7 @@ type Finding struct {
 
 // Findings returns the kinds of faults that there are, those of runs that would never
 // run first.
-func (r AuditReport) Findings() (found []Finding) {
+func (r Report) Findings() (found []Finding) {
 	for _, f := range []Finding{
 		{"UnlistedBatches", r.UnlistedBatches, "batches in flight that recovery does not know", "listed"},
 		{"LostLines", r.LostLines, "lines of waiting runs that no consumer would look at", "looked at again"},
@@ -68,7 +68,7 @@ func (r AuditReport) Findings() (found []Finding) {
 }
 
 // Faults is how much does not fit.
-func (r AuditReport) Faults() (n int) {
+func (r Report) Faults() (n int) {
 	for _, f := range r.Findings() {
 		n += f.Count
 	}

@@ -1,0 +1,33 @@
+// Package broker is the contract between taskgen's runtime and a store of its runs.
+//
+// Three methods make a [Broker]. The runtime asserts further interfaces on the broker
+// and on its sessions. Each is a step that can be left out; a step needs those named
+// behind it:
+//
+//	step             adds                                             needs
+//	Broker           runs are delivered at most once
+//	Leaser           at least once: leases, retries in place, recovery
+//	Records          results, status, waiting, dead letters            Leaser
+//	Heartbeater*     progress; running runs can be cancelled           Records
+//	Controls         inspect, cancel, pause, disable, requeue          Heartbeater
+//	Policies         unique, limits, fair order, runs after a success  Leaser
+//	Starter*         a part of the policy unique                       Policies
+//	Groups           a run after a group of runs                       Records
+//	Ticks            a schedule's tick is queued once
+//	Clock            schedulers with wrong clocks are found            Ticks
+//	ScheduleStore    schedules made at run time                        Ticks
+//
+// A step with a star is an interface of the broker's sessions.
+//
+// brokertest.Run tests a broker for the steps that it has, and logs which are missing.
+//
+// Unless a method says otherwise:
+//   - it may be called concurrently;
+//   - it returns ctx's error soon after ctx has ended;
+//   - an error wraps [ErrUnavailable] if the call may succeed later, and [ErrClosed] if
+//     the broker was closed;
+//   - it neither keeps nor changes what it was given after it has returned, and what it
+//     returns is the caller's;
+//   - it stores and returns only runs that [TaskRun.Validate] accepts. A stored run that
+//     cannot be read becomes a dead letter, or an error: it must not stop the others.
+package broker

@@ -1,0 +1,78 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// Groups is a broker with [Records] that queues a run once a group of others has ended.
+type Groups interface {
+	// QueueGroup stores members, runs of one queue whose Links name the group of then and
+	// their place in it, all of them or none, as QueueTasks does. The step that ends the
+	// last of them, however it ends, queues then, which may be for another queue. If the
+	// Unique or own id of then is that of a live run, the error is a [DuplicateError] with
+	// the Index -1.
+	//
+	// A member that GetTaskRuns takes has ended as failed. So has one that becomes a dead
+	// letter; if it is queued again and succeeds while the group is known, the success
+	// counts instead.
+	//
+	// Until then is queued it is in no count and no list. It holds its id and unique key,
+	// has a delayed record if it has Keep, and can be cancelled, after which the group's
+	// end queues nothing. Its Delay and QueuedAt count from when it is queued.
+	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
+
+	// Members returns the records of a group's members in their order, nil for one that
+	// has not ended. The group is known while the run that awaits it lives, and for
+	// [GroupKept] at most while that is a dead letter. Members returns [ErrNoRecord] for
+	// an unknown group. If the records exceed [MaxGroupResults] it returns an error that
+	// wraps [ErrGroupTooLarge], before it has read them.
+	Members(ctx context.Context, group Group) ([]*Record, error)
+}
+
+// Group names a group of runs, for the run that is queued once all of them have ended.
+type Group struct {
+	ID    string // empty: none
+	Queue string // of its members
+	Size  int    // the number of members
+
+	Param   string // the run's parameter that gets the results; empty: none
+	Partial bool   // the run gets the results of the members that succeeded; else it fails if one failed
+}
+
+// GroupKept is how long a group is known after the run that awaits it became a dead
+// letter, so that it can be queued again.
+const GroupKept = 7 * 24 * time.Hour
+
+// Links tie a run to others. Runs may share them: replace the links of a copy, do not
+// change them.
+type Links struct {
+	Group  string // the id of the group that the run is a member of; empty: none
+	Member int    // its place in the group, from 0
+	Awaits Group  // the group that the run is queued after
+
+	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+}
+
+// OrZero returns the links, or the zero value for nil.
+func (l *Links) OrZero() Links {
+	if l == nil {
+		return Links{}
+	}
+	return *l
+}
+
+// EnsureLinks returns the run's links. It makes them if there are none.
+func (r *TaskRun) EnsureLinks() *Links {
+	if r.Links == nil {
+		r.Links = new(Links)
+	}
+	return r.Links
+}
+
+// Continuation is a run that is queued after the success of another.
+type Continuation struct {
+	Run   *TaskRun
+	Param string // its parameter that gets the other's result; empty: none
+	Keyed bool   // its rules depend on its parameters, so the runtime makes them anew with the result
+}
