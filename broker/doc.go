@@ -21,6 +21,9 @@
 //
 // brokertest.Run tests a broker for the steps that it has, and logs which are missing.
 //
+// A run is live from its queueing until it has ended: it succeeded, became a dead letter
+// or was dropped. It is due once its Due or Delay has passed, by the broker's clock.
+//
 // Unless a method says otherwise:
 //   - it may be called concurrently;
 //   - it returns ctx's error soon after ctx has ended;

@@ -2,11 +2,11 @@ package broker
 
 import "github.com/taskgen/taskgen/codec"
 
-// MemberOf returns the group that a run is a member of, and its place there, from a
-// stored form that [Decoder] cannot read: one that is damaged further on, or of a newer
+// Member returns the group that a run is a member of, and its place there, from a
+// stored form that Decode cannot read: one that is damaged further on, or of a newer
 // version that kept these two. It returns false if it finds no group, or if the place
 // may be in the part that cannot be read.
-func MemberOf(b []byte) (group string, member int, ok bool) {
+func (d *Decoder) Member(b []byte) (group string, member int, ok bool) {
 	if len(b) == 0 {
 		return "", 0, false
 	}

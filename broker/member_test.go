@@ -9,9 +9,9 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// TestMemberOf reads the group of a run that is cut off anywhere, and never
+// TestMember reads the group of a run that is cut off anywhere, and never
 // another place than its own.
-func TestMemberOf(t *testing.T) {
+func TestMember(t *testing.T) {
 	for _, place := range []int{0, 7, broker.MaxGroup - 1} {
 		r := full()
 		r.Links.Member = place
@@ -19,7 +19,7 @@ func TestMemberOf(t *testing.T) {
 		b, err := r.MarshalBinary()
 		require.NoError(t, err)
 		for n := range len(b) + 1 {
-			group, member, ok := broker.MemberOf(b[:n])
+			group, member, ok := new(broker.Decoder).Member(b[:n])
 			if n > len(b)-100 {
 				require.True(t, ok, "found in the first %d of %d bytes", n, len(b))
 			}
@@ -29,7 +29,7 @@ func TestMemberOf(t *testing.T) {
 			}
 		}
 		b[0]++
-		_, member, ok := broker.MemberOf(b)
+		_, member, ok := new(broker.Decoder).Member(b)
 		require.True(t, ok, "of a newer version")
 		require.Equal(t, place, member)
 	}
@@ -45,7 +45,7 @@ func TestMemberOf(t *testing.T) {
 		"4 GiB of a name":           "\x01\x82\xa1w\xdb\xff\xff\xff\xff",
 		"4 GiB of pairs, and a cut": "\x01\xdf\xff\xff\xff\xff\xa1w\xa1g",
 	} {
-		_, _, ok := broker.MemberOf([]byte(b))
+		_, _, ok := new(broker.Decoder).Member([]byte(b))
 		require.False(t, ok, name)
 	}
 }

@@ -38,8 +38,8 @@ func (p Priority) String() string {
 	return "medium"
 }
 
-// TaskRun is one run of a task: what a producer queues, a broker stores and a
-// consumer executes.
+// TaskRun is one run of a task. A producer queues it, a broker stores it, a consumer
+// executes it.
 type TaskRun struct {
 	ID       string // unique; at most MaxID bytes of printable ASCII
 	Task     string // the task's name on the wire

@@ -212,7 +212,7 @@ func (a *audit) checkFlights(ctx context.Context) error {
 			return fmt.Errorf("check batches: %w", err)
 		}
 		counts, _ := v.([]any)
-		for i, n := range []*int{&a.report.UnlistedBatches, &a.report.EmptyFlights, &a.report.StrayBitmaps} {
+		for i, n := range []*int{&a.report.UnlistedBatches, &a.report.MissingBatches, &a.report.StrayBitmaps} {
 			if i < len(counts) {
 				found, _ := counts[i].(int64)
 				*n += int(found)
@@ -516,7 +516,7 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		if len(reply) != 2 {
 			return fmt.Errorf("check lines: unexpected reply %T of the audit script", v)
 		}
-		a.count(&a.report.LostLines, reply[0])
+		a.count(&a.report.ForgottenLimits, reply[0])
 		if at, _ = reply[1].(string); at == "" {
 			return nil
 		}

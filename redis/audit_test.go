@@ -124,7 +124,7 @@ var damages = []struct {
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:2", 7, 1).Err())
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:3", 7, 1).Err())
 		},
-		maintenance.Report{Runs: 10, EmptyFlights: 2, StrayBitmaps: 2},
+		maintenance.Report{Runs: 10, MissingBatches: 2, StrayBitmaps: 2},
 		func(t *testing.T, q *broken) {
 			require.Equal(t, []string{q.session.ID() + ":1"}, q.members(t))
 			require.Zero(t, q.raw.Exists(t.Context(), q.base+"d:gone:2", q.base+"d:gone:3").Val())
@@ -152,7 +152,7 @@ var damages = []struct {
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.Del(t.Context(), q.batch()).Err())
 		},
-		maintenance.Report{Runs: 7, EmptyFlights: 1, StrayIDs: 3, LostRecords: 3},
+		maintenance.Report{Runs: 7, MissingBatches: 1, StrayIDs: 3, LostRecords: 3},
 		func(t *testing.T, q *broken) {
 			for _, r := range q.taken {
 				record, err := q.b.Record(t.Context(), "q", r.ID)

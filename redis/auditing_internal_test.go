@@ -87,7 +87,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	used := time.Duration(usedMicros(t, server)-before) * time.Microsecond
 	require.NoError(t, err)
 	require.Equal(t, "q", name)
-	require.Equal(t, maintenance.Report{Mended: true, Runs: n, UnlistedBatches: 1, EmptyFlights: 1, StrayBitmaps: 1,
+	require.Equal(t, maintenance.Report{Mended: true, Runs: n, UnlistedBatches: 1, MissingBatches: 1, StrayBitmaps: 1,
 		WrongCounts: 1, StrayKeys: 1, StrayIDs: 1, LostRecords: 1}, report)
 	t.Logf("the server worked %v in %v", used, took)
 	require.Less(t, used, took/50, "the share of audits")

@@ -280,7 +280,7 @@ func (out *outcome) byHeader(q *queue, h header, element, record []byte) {
 	if h.flags&flagLine != 0 {
 		out.step('l', "")
 	}
-	if group, member, ok := broker.MemberOf(element[h.size:]); ok {
+	if group, member, ok := new(broker.Decoder).Member(element[h.size:]); ok {
 		out.step('g', q.group(group), member, memberEntry(string(h.id), record))
 	}
 	if h.record {

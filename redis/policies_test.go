@@ -393,7 +393,7 @@ func TestAuditOfPolicies(t *testing.T) {
 	require.NoError(t, c.Set(t.Context(), base+"u:stray", "nobody token", time.Hour).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:ended", " nobody token", time.Hour).Err())
 	require.NoError(t, c.Del(t.Context(), base+"turns", base+"policy").Err())
-	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, LostLines: 1}
+	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, ForgottenLimits: 1}
 	require.Equal(t, want, audit(false))
 	want.Mended = true
 	require.Equal(t, want, audit(true))

@@ -105,9 +105,9 @@ func (c Config) withDefaults() (Config, error) {
 	return c.withAcknowledge()
 }
 
-// Broker is a [broker.Broker], [broker.Leaser], [broker.Records],
-// [broker.Ticks], [broker.Policies], [broker.Groups] and [broker.Controls]
-// over Redis. All methods may be called concurrently.
+// Broker is the broker over Redis. It has every interface of the packages broker and
+// maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
+// may be called concurrently.
 type Broker struct {
 	cfg      Config
 	clients  clients
@@ -156,6 +156,7 @@ var (
 	_ maintenance.Damages  = (*Broker)(nil)
 	_ broker.Clock         = (*Broker)(nil)
 	_ broker.Heartbeater   = (*session)(nil)
+	_ broker.Starter       = (*session)(nil)
 	_ poison.Tracker       = (*session)(nil)
 	_ poison.Survivor      = (*session)(nil)
 )

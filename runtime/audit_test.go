@@ -39,7 +39,7 @@ func TestAuditCommand(t *testing.T) {
 	require.Len(t, views, 1)
 	require.True(t, views[0].Mended)
 	require.Len(t, views[0].Findings, 2)
-	require.Equal(t, "EmptyFlights", views[0].Findings[1].Name)
+	require.Equal(t, "MissingBatches", views[0].Findings[1].Name)
 	require.Equal(t, 2, views[0].Findings[1].Count)
 	require.Equal(t, "queue default, 3 runs: nothing amiss\n", f.says("audit", "--queue", "default"))
 	require.Contains(t, f.refuses(2, "audit", "--queue", "defualt"), `did you mean "default"?`)

@@ -33,8 +33,8 @@ func (f *fixture) audit(queue string, mend bool, runs int) {
 	require.Equal(f, maintenance.Report{Mended: mend, Runs: runs}, report, "report of the audit of %s", queue)
 }
 
-// newMixed makes runs that have all of what an audit compares, and the broker keeps:
-// ids of their own, records, unique keys and limits.
+// newMixed makes runs with all that an audit compares, and the broker keeps: ids of
+// their own, records, unique keys and limits.
 func (f *fixture) newMixed(queue, prefix string, n int) []*broker.TaskRun {
 	runs := f.newRuns(queue, n)
 	for i, r := range runs {
@@ -129,7 +129,7 @@ func auditAtWork(f *fixture) {
 		for n := 0; ctx.Err() == nil; n++ {
 			runs, err := s.Take(ctx, anyOf(1+n%20, "q"))
 			if ctx.Err() != nil {
-				break // Close gives back what it has
+				break // Close gives its runs back
 			}
 			if err != nil {
 				return err

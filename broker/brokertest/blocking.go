@@ -145,7 +145,7 @@ func cancelsLoseNothing(f *fixture) {
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
-	var queued atomic.Bool // all: what is left can be taken in peace
+	var queued atomic.Bool // all: no more are queued
 	stop := f.within(endurance)
 	taken := f.start(takers, func(int) error {
 		for seen.len() < total && stop.Err() == nil {

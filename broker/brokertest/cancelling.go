@@ -99,7 +99,7 @@ func cancelHeldBack(f *fixture) {
 	f.requireNext(s, "the next of its key", runs[2])
 }
 
-// farthest has times beyond what a broker may be able to write down.
+// farthest has times that a broker may be unable to store.
 func farthest(f *fixture) {
 	runs := []*broker.TaskRun{
 		f.newRun("q", keep(time.Hour), delay(math.MaxInt64)),

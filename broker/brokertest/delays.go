@@ -21,7 +21,7 @@ func delayChecks() []check {
 
 func due(at time.Time) func(*broker.TaskRun) { return func(r *broker.TaskRun) { r.Due = at } }
 
-// delayed blocks in the only take there is: nobody else's call may be needed.
+// delayed blocks in the only take: the broker must not need another call.
 func delayed(f *fixture) {
 	const d = 300 * time.Millisecond
 	arrived := f.receive(1, "q")

@@ -18,9 +18,9 @@ import (
 // Times the suite works with. They are for real brokers on slow machines: a
 // broker that keeps its promises never gets near patience or endurance.
 const (
-	patience  = 20 * time.Second       // for what must happen at some time
+	patience  = 20 * time.Second       // to wait for an event that has no deadline
 	endurance = 2 * time.Minute        // for working through hundreds or thousands of runs
-	prompt    = time.Second            // for what must happen without a poll interval in between
+	prompt    = time.Second            // to wait for an event that needs no polling
 	quiet     = 150 * time.Millisecond // for which nothing must happen
 	slack     = 20 * time.Millisecond  // between the broker's clock and the test's
 	shortHold = 400 * time.Millisecond // a lease that is meant to end
@@ -29,7 +29,7 @@ const (
 	theTask   = "brokertest"
 )
 
-// fixture is one broker under test with what the checks need around it.
+// fixture is one broker under test, with helpers for the checks.
 type fixture struct {
 	*testing.T
 	b      broker.Broker
@@ -175,7 +175,7 @@ func (f *fixture) take(s broker.Session, n int, queues ...string) []*broker.Task
 	return got
 }
 
-// begin tells that runs begin, where that is to be told.
+// begin calls Begin for runs, if the session has it.
 func (f *fixture) begin(s broker.Session, held bool, runs ...*broker.TaskRun) {
 	f.Helper()
 	tracker, ok := s.(poison.Tracker)
@@ -253,8 +253,8 @@ func (f *fixture) eventually(condition func() bool, format string, args ...any) 
 	}
 }
 
-// pass lets time go by where the promise is about time itself, or where no
-// public door tells that another goroutine has begun to block.
+// pass waits for a time. It is for promises about time itself, and for when no public
+// method shows that another goroutine blocks.
 func (f *fixture) pass(d time.Duration) {
 	f.Helper()
 	timer := time.NewTimer(d)

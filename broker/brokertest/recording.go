@@ -23,7 +23,7 @@ func recordChecks() []check {
 	}
 }
 
-// requireRecord checks what is known of a run.
+// requireRecord checks the record of a run.
 func (f *fixture) requireRecord(r *broker.TaskRun, want broker.Record) {
 	f.Helper()
 	want.ID, want.Task, want.Queue, want.ParentID = r.ID, r.Task, r.Queue, r.ParentID

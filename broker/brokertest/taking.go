@@ -175,7 +175,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
-	var queued atomic.Bool // all: what is left can be taken in peace
+	var queued atomic.Bool // all: no more are queued
 	stop := f.within(endurance)
 	taken := f.start(sessions, func(int) error {
 		s, err := f.leaser().OpenSession(stop, longHold)

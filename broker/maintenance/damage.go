@@ -2,33 +2,34 @@ package maintenance
 
 import "github.com/taskgen/taskgen/broker"
 
-// Damages is a broker that reports what it found broken, and went on without. Methods
+// Damages is a broker that reports what it found broken and worked around. Its method
 // may be called concurrently.
 type Damages interface {
-	// Damaged returns what this value of the broker has found since it was called
-	// last, at most MaxDamages, and does not block.
+	// Damaged returns the damages that this value of the broker has found since the last
+	// call, at most MaxDamages. It does not block.
 	Damaged() []Damage
 }
 
-// MaxDamages is how many damages [Damages.Damaged] returns at most; the others are
+// MaxDamages is how many damages [Damages.Damaged] returns at most. The others are
 // counted.
 const MaxDamages = 1000
 
-// Damage is one thing of a queue that a broker could not use.
+// Damage is a run, a key or a value of a queue that a broker could not use.
 type Damage struct {
 	Queue string
-	Why   string // it could not be used, empty for Dropped
+	Why   string // it could not be used; empty for Dropped
 
-	// Run is of a stored run that became a dead letter, with its ID and Task as far
-	// as these can be read, and nil of anything else.
+	// Run is set if a stored run became a dead letter. It has the ID and Task as far as
+	// these can be read.
 	Run *broker.TaskRun
 
-	// Key is where it was stored, of anything but a run, and Moved where it is now;
-	// an empty Moved says that it was corrected where it is.
+	// Key is set for anything else: where it was stored. Moved is where it is now; if it
+	// is empty, it was corrected in place.
 	Key, Moved string
 
-	// Dropped is how many dead letters of the queue were dropped, as it keeps no more.
+	// Dropped is how many dead letters of the queue were dropped, because the queue had
+	// too many.
 	Dropped int64
 
-	More int // how many others were found that are not returned
+	More int // the number of further damages that are not returned
 }

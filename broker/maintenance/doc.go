@@ -1,5 +1,5 @@
-// Package maintenance is what a broker can offer to those who operate it beyond the
-// contract of package broker: audits of what it stores, reports of what it found
-// broken, and looks into many queues at once. A backend needs none of it. The runtime
-// and the command line find it by assertion on the broker.
+// Package maintenance has interfaces of a broker for the people who operate it: audits,
+// reports of damage, surveys of many queues. They are no part of the contract of package
+// broker, and a backend needs none of them. The runtime and the command line find them by
+// assertion on the broker.
 package maintenance

@@ -6,34 +6,36 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Surveyor is a broker with [broker.Controls] and [broker.Records] that looks into many queues for
-// much less than a call for each of them costs. Its methods may be called
-// concurrently. Each calls part once for each queue, one call at a time and in any
-// order, and returns when that is done, or with ctx's error when ctx has ended. None
-// keeps another caller from the broker for longer than the call for one queue does.
+// Surveyor is a broker with [broker.Controls] and [broker.Records] that reads many
+// queues at much less cost than a call for each.
+//
+// Its methods may be called concurrently. Each calls part once for each queue, in any
+// order and one call at a time. It returns once it has called part for all queues, or
+// ctx's error once ctx has ended. It delays other callers no longer than the call for
+// one queue does.
 type Surveyor interface {
-	// SurveyQueues is [broker.Controls.Queue] for each of the queues.
+	// SurveyQueues does [broker.Controls.Queue] for each of the queues.
 	SurveyQueues(ctx context.Context, queues []string, part func(Part[*broker.QueueInfo])) error
 
-	// SurveyRuns is [broker.Controls.Runs] for each of the queues: up to max runs of those
-	// that are wanted, which are all if want is nil. Of runs that have ended it may
-	// find max in all, those of the queues named first.
+	// SurveyRuns does [broker.Controls.Runs] for each of the queues: it finds up to max
+	// runs for which want returns true, or any if want is nil. Of runs that have ended it
+	// may find max in all, in the queues named first.
 	SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(Part[[]*broker.RunInfo])) error
 
-	// SurveyRecords is [broker.Records.Record] of one id for each of the queues, nil where
-	// that has none.
+	// SurveyRecords does [broker.Records.Record] of one id for each of the queues. It
+	// finds nil where the id has no record.
 	SurveyRecords(ctx context.Context, queues []string, id string, part func(Part[*broker.Record])) error
 
-	// SurveyDeadLetters is [broker.Records.DeadLetters] for each of the queues: all dead
-	// letters.
+	// SurveyDeadLetters does [broker.Records.DeadLetters] for each of the queues: it
+	// finds all dead letters.
 	SurveyDeadLetters(ctx context.Context, queues []string, part func(Part[[]*broker.DeadLetter])) error
 }
 
-// Part is what a survey found in one queue.
+// Part is the result of a survey for one queue.
 type Part[T any] struct {
-	Queue int // its index among those that were asked for
+	Queue int // its index among the queues of the call
 	Found T
-	All   bool  // of what was looked for nothing else is there
-	Apart bool  // nothing is said of the queue: it has too much for a survey, or a part that cannot be read
-	Err   error // why it could not be looked into
+	All   bool  // the queue has no more of it
+	Apart bool  // the queue was not read: it has too much for a survey, or a part that cannot be read
+	Err   error // of reading the queue
 }

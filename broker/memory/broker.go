@@ -1,9 +1,8 @@
-// Package memory is the embedded broker: it keeps runs in the memory of the
-// process that made it. What it holds is gone when the process ends, so its
-// durability is none; within the process it delivers at least once.
+// Package memory is the embedded broker: it keeps runs in the memory of its process,
+// and loses them when the process ends. Within the process it delivers at least once.
 //
-// It has every interface of package broker. It has no goroutine of its own,
-// and copies what it is given and what it returns.
+// It has every interface of package broker. It starts no goroutine, and copies what it
+// is given and what it returns.
 package memory
 
 import (
@@ -17,11 +16,10 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// DefaultMaxDead is how many dead letters a queue keeps unless Config says
-// otherwise.
+// DefaultMaxDead is how many dead letters a queue keeps by default.
 const DefaultMaxDead = 10_000
 
-// Config is what can be chosen of a [Broker]. The zero value works.
+// Config configures a [Broker]. The zero value works.
 type Config struct {
 	// MaxDead is how many dead letters each queue keeps; beyond it the oldest
 	// is dropped and counted. Defaults to DefaultMaxDead.
@@ -61,8 +59,8 @@ func NewConfig(cfg Config) *Broker {
 	}
 }
 
-// Close drops what the broker holds, and ends every blocked call and all later
-// ones with [broker.ErrClosed]. It returns nil, also when repeated.
+// Close drops all runs and records. Blocked calls and later ones return
+// [broker.ErrClosed]. Close returns nil, also when it is repeated.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	if !b.closed {
@@ -76,8 +74,8 @@ func (b *Broker) Close() error {
 	return nil
 }
 
-// enter locks the broker for a call, unless that is over before it begins.
-// The caller unlocks if there is no error.
+// enter locks the broker for a call, unless ctx has ended or the broker is closed. The
+// caller unlocks if enter returned no error.
 func (b *Broker) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -125,7 +123,7 @@ func (b *Broker) store(chunks [][]storedRun, n int, now clock) error {
 	return nil
 }
 
-// validate checks what can be checked without the lock.
+// validate does the checks that need no lock.
 func validate(runs []*broker.TaskRun) error {
 	for i, r := range runs {
 		if r == nil {
@@ -159,7 +157,7 @@ func (b *Broker) delay(q *queue, e *storedRun, due instant) {
 	q.delayed.push(e)
 }
 
-// queue returns the queue of that name, which it makes if need be.
+// queue returns the queue of that name. It makes one if there is none.
 func (b *Broker) queue(name string) *queue {
 	q := b.queues[name]
 	if q == nil {
@@ -171,9 +169,9 @@ func (b *Broker) queue(name string) *queue {
 
 var errNoRoom = errors.New("no queue is named, or there is no room for a run")
 
-// GetTaskRuns takes runs for good: the broker forgets them and their records.
-// Who wants them back when a consumer dies uses [Broker.OpenSession]. It returns an
-// error when no queue is named or max is below 1.
+// GetTaskRuns takes runs for good: the broker forgets them and their records. A
+// consumer that opens a session instead, see [Broker.OpenSession], loses no runs if it
+// dies. GetTaskRuns returns an error if no queue is named or max is below 1.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
 	var got []*broker.TaskRun
 	want := room{kind: [2]int{max, max}, total: max}
@@ -234,8 +232,7 @@ func (b *Broker) pick(queues []string, want room, s *Session, now clock) []*stor
 	return picked
 }
 
-// QueueLength returns the number of runs that wait in each queue that ever
-// held one.
+// QueueLength returns the number of runs that wait in each queue that was ever used.
 func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("read queue lengths: %w", err)
@@ -250,8 +247,8 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	return lengths, nil
 }
 
-// clock is one reading of both clocks in nanoseconds. Delays, leases and
-// records go by mono, which never jumps; instants go by the wall's.
+// clock is one reading of both clocks in nanoseconds. Delays, leases and records use
+// mono, which never jumps; instants use wall.
 type clock struct{ mono, wall int64 }
 
 func (b *Broker) now() clock {
@@ -259,7 +256,7 @@ func (b *Broker) now() clock {
 	return clock{mono: int64(now.Sub(b.start)), wall: now.UnixNano()}
 }
 
-// after returns the instant d from now, the last one there is if d is beyond it.
+// after returns the instant d from now, or the last representable instant if d is beyond it.
 func (c clock) after(d time.Duration) instant { return instant{at: c.mono}.plus(d) }
 
 // due returns when a run that is queued now is due.
@@ -276,13 +273,13 @@ type instant struct {
 	wall bool
 }
 
-// plus returns the instant d later, the last one there is if that is beyond it.
+// plus returns the instant d later, or the last representable instant if d is beyond it.
 func (i instant) plus(d time.Duration) instant {
 	i.at += min(int64(d), math.MaxInt64-i.at)
 	return i
 }
 
-// until returns the nanoseconds from now to the instant, 0 or less if it is there.
+// until returns the nanoseconds from now to the instant, 0 or less if it has passed.
 func (c clock) until(i instant) int64 {
 	if i.wall {
 		return i.at - c.wall

@@ -12,8 +12,8 @@ import (
 // shelf is the runs of a disabled task, as they were in the ready lists of its queue.
 type shelf [2][priorities]readyList
 
-// Pause has no run of the queue handed out, also by GetTaskRuns, until it is
-// resumed. What becomes due meanwhile waits.
+// Pause stops the delivery of the queue's runs, also by GetTaskRuns, until it is
+// resumed.
 func (b *Broker) Pause(ctx context.Context, queue string, paused bool) error {
 	if err := checkNames(queue, "task"); err != nil {
 		return fmt.Errorf("pause queue %.64q: %w", queue, err)
@@ -31,8 +31,8 @@ func (b *Broker) Pause(ctx context.Context, queue string, paused bool) error {
 	return nil
 }
 
-// Disable has no run of the task handed out, also by GetTaskRuns, and none of
-// its ticks claimed, until it is enabled again.
+// Disable stops the delivery of the task's runs, also by GetTaskRuns, and the claiming of
+// its ticks, until it is enabled again.
 func (b *Broker) Disable(ctx context.Context, queue, task string, disabled bool) error {
 	if err := checkNames(queue, task); err != nil {
 		return fmt.Errorf("disable task %.64q of queue %.64q: %w", task, queue, err)
@@ -103,8 +103,8 @@ func (q *queue) unshelve(task string) {
 	}
 }
 
-// Cancel ends a run, as [broker.Controls] says. Of a run that was cancelled
-// before and is held still, the first failure stays.
+// Cancel ends a run, as [broker.Controls] says. If the run was cancelled before and is
+// still held, the first failure stays.
 func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Failure) error {
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("cancel run %.64q of queue %.64q: %w", id, queue, err)
@@ -112,11 +112,11 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 	defer b.mu.Unlock()
 	q := b.queues[queue]
 	if q == nil {
-		return broker.ErrNoRecord // what was asked for the caller knows
+		return broker.ErrNoRecord // the caller knows what it asked for
 	}
 	e := q.find(id)
 	if e == nil {
-		return broker.ErrNoRecord // what was asked for the caller knows
+		return broker.ErrNoRecord // the caller knows what it asked for
 	}
 	now := b.now()
 	switch e.state() {
@@ -141,7 +141,7 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 	return nil
 }
 
-// removeWaiting takes a run that is due out of where it waits.
+// removeWaiting removes a run that is due from its ready list, backlog or shelf.
 func (q *queue) removeWaiting(e *storedRun, now clock) {
 	l := e.in.readyList
 	if !l.waiting {
@@ -159,8 +159,8 @@ func (q *queue) removeWaiting(e *storedRun, now clock) {
 	q.tend(by, now)
 }
 
-// find returns the live run with the id, nil if there is none. Of those that
-// nobody asks for by id there is no index, so that they cost nothing.
+// find returns the live run with the id, nil if there is none. Runs without OwnID and
+// Keep are in no index, so that they cost nothing; find searches them.
 func (q *queue) find(id string) *storedRun {
 	found := q.live[id]
 	look := func(e *storedRun) bool {
@@ -196,8 +196,8 @@ func (q *queue) eachWaiting(fn func(e *storedRun) bool) {
 	q.eachReadyList(func(l *readyList) bool { return l.each(fn) })
 }
 
-// eachReadyList calls fn for the ready lists of runs that are due, held back or not, until
-// it returns false.
+// eachReadyList calls fn for the lists of runs that are due, ready or waiting, until it
+// returns false.
 func (q *queue) eachReadyList(fn func(l *readyList) bool) {
 	for k := range q.readyLists {
 		for p := range q.readyLists[k] {
@@ -224,8 +224,8 @@ func (q *queue) eachReadyList(fn func(l *readyList) bool) {
 	}
 }
 
-// each calls fn for the runs of a ready list, value by value, until it returns false,
-// and reports whether it never did.
+// each calls fn for the runs of a ready list, value by value, until fn returns false. It
+// reports whether fn never did.
 func (l *readyList) each(fn func(e *storedRun) bool) bool {
 	for s := l.first; s != nil; s = s.next {
 		for e := s.head; e != nil; e = e.next {
@@ -249,10 +249,9 @@ func (q *queue) deliveryOf(e *storedRun) *delivery {
 	return nil
 }
 
-// Heartbeat stores what the report says and returns the runs that are to end, as
-// [broker.Heartbeater] says. Of a run that the session holds no longer, or that
-// has no record, it stores nothing. It returns an error that wraps
-// [broker.ErrLeaseLost] after Close.
+// Heartbeat stores the report and returns the cancelled runs, as [broker.Heartbeater]
+// says. It ignores progress of a run that the session holds no longer, or that has no
+// record. After Close it returns an error that wraps [broker.ErrLeaseLost].
 func (s *Session) Heartbeat(ctx context.Context, report broker.Report) ([]*broker.TaskRun, error) {
 	for i := range report.Last {
 		if err := checkNames(report.Last[i].Queue, report.Last[i].Task); err != nil {
@@ -300,7 +299,7 @@ func (s *Session) heartbeat(ctx context.Context, report broker.Report) ([]broker
 	return cancelled, nil
 }
 
-// Queue tells about a queue. Of one never used it knows only its name.
+// Queue describes a queue: one that was never used only by its name.
 func (b *Broker) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("look at queue %.64q: %w", queue, err)

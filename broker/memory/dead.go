@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// deadLetter is a dead letter with the group that its run gathers, if it does.
+// deadLetter is a dead letter with the group that its run awaited, if it did.
 type deadLetter struct {
 	*broker.DeadLetter
 	group *group
@@ -92,8 +92,8 @@ func (b *Broker) DeleteDead(ctx context.Context, name string, ids ...string) (in
 	return n, nil
 }
 
-// takeDead calls do with each of the dead letters, and removes those for which it
-// returns nil. Its error is of those that a live run is in the way of.
+// takeDead calls do with each of the dead letters, and removes those for which do returns
+// nil. Its error names the others, and the live runs that have their id or unique key.
 func (b *Broker) takeDead(ctx context.Context, name string, ids []string, do func(*queue, deadLetter, clock) error) (int, error) {
 	if err := b.enter(ctx); err != nil {
 		return 0, err
@@ -132,8 +132,8 @@ func (b *Broker) takeDead(ctx context.Context, name string, ids []string, do fun
 	return done, nil
 }
 
-// inTheWay is the id of the live run because of which a run with an id was refused
-// as a duplicate: its own, or that of the one that has its unique key.
+// inTheWay returns the id of the live run because of which a run was refused as a
+// duplicate: the run's own id, or that of the run that has its unique key.
 func inTheWay(id string, err error) string {
 	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok {
 		return conflict.Runs[0].ID
@@ -141,8 +141,8 @@ func inTheWay(id string, err error) string {
 	return id
 }
 
-// requeue begins a new life of a dead run, which is the broker's own, unless
-// its id or unique key is taken.
+// requeue queues a dead run as a new one, unless its id or unique key is taken. The run
+// is the broker's own.
 func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
 	chunks := [][]storedRun{{{run: *l.Run}}}
 	e := &chunks[0][0]

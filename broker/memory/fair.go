@@ -2,9 +2,9 @@ package memory
 
 import "github.com/taskgen/taskgen/broker"
 
-// readyList is runs of one kind and priority that wait. The values of their Fair
-// take turns, those without one being one value among them: with no others
-// that is the order queued.
+// readyList is the runs of one kind and priority that are due. The values of their Fair
+// take turns; runs without one count as one value. If all runs have one value they are in
+// the order queued.
 type readyList struct {
 	first, last *strand // of the values that have runs here; first is the next
 	plain       strand
@@ -23,7 +23,7 @@ type strand struct {
 
 const priorities = 3
 
-// level is the ready list of a priority, the first to be taken being 0.
+// level is the index of a priority: 0 is taken first.
 func level(p broker.Priority) int {
 	switch {
 	case p > broker.Medium:
@@ -34,7 +34,7 @@ func level(p broker.Priority) int {
 	return 1
 }
 
-// lower makes one of the two kinds of what may be any number.
+// lower maps an unknown kind to a known one.
 func lower(k broker.Kind) broker.Kind {
 	if k == broker.CPU {
 		return broker.CPU

@@ -10,9 +10,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Finish applies each outcome once and returns the runs the session holds no
-// longer. When one of the outcomes cannot be stored it returns an error that
-// says which, and has applied none.
+// Finish applies each outcome once and returns the runs the session holds no longer. If
+// an outcome cannot be stored it returns an error that names it, and applies none.
 func (s *Session) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
 	for i := range outcomes {
 		if err := checkOutcome(&outcomes[i]); err != nil {
@@ -94,7 +93,7 @@ func checkNext(next []*broker.TaskRun) error {
 	return nil
 }
 
-// apply does to the run of a delivery what its outcome says.
+// apply applies an outcome to the run of a delivery.
 func (b *Broker) apply(f *delivery, o *broker.Outcome, now clock) {
 	q := b.queues[f.e.run.Queue]
 	s, h := f.s, f.h
@@ -157,7 +156,7 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 	}
 }
 
-// queueNext queues what a success queues. A duplicate is skipped.
+// queueNext queues the runs that follow a success. A duplicate is skipped.
 func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	for _, chunk := range copyIn(next) {
 		for i := range chunk {
@@ -183,7 +182,7 @@ func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) {
 		}, now.after(e.run.Keep))
 	}
 	run := e.run
-	run.Payload, run.Links = nil, nil // others of its chunk may live on
+	run.Payload, run.Links = nil, nil // they share memory with other runs of the chunk
 	b.skipped = append(b.skipped, broker.SkippedDuplicate{Run: &run, LiveID: by})
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// group is runs of one queue for whose end another run waits.
+// group is runs of one queue that another run is queued after.
 type group struct {
 	id   string
 	of   *queue // its members'
@@ -20,10 +20,9 @@ type group struct {
 	lapses instant // once then is a dead letter: when it is forgotten
 }
 
-// QueueGroup stores copies of members, and of then for when they have ended, as
-// [broker.Groups] says. It returns an error that wraps [broker.ErrDuplicate]
-// when then, or the group, has the id of a live one. The id and unique key of then
-// are taken at once; it is the run -1 of a [broker.DuplicateError].
+// QueueGroup stores copies of members and of then, as [broker.Groups] says. It returns an
+// error that wraps [broker.ErrDuplicate] if the run then, or the group, has the id of a
+// live one.
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	if err := checkGroup(then, members); err != nil {
 		return err
@@ -66,7 +65,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	return nil
 }
 
-// checkGroup checks what can be checked without the lock.
+// checkGroup does the checks that need no lock.
 func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	if err := validate([]*broker.TaskRun{then}); err != nil {
 		return err
@@ -88,7 +87,7 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	return nil
 }
 
-// gather has a run wait for a new group of n members.
+// gather stores a run that is queued after a new group of n members.
 func gather(q, of *queue, e *storedRun, n int) *group {
 	g := &group{id: e.run.Links.Awaits.ID, of: of, then: e, ends: make([]*broker.Record, n), left: n}
 	r := e.getRare()
@@ -107,7 +106,7 @@ func gather(q, of *queue, e *storedRun, n int) *group {
 	return g
 }
 
-// queueGathering queues the run that waited for a group.
+// queueGathering queues the run that awaited a group.
 func (b *Broker) queueGathering(g *group, now clock) {
 	e := g.then
 	q := b.queues[e.run.Queue]
@@ -122,8 +121,8 @@ func (b *Broker) queueGathering(g *group, now clock) {
 	b.wake(q, now)
 }
 
-// endMember notes how a member has ended, unless nobody waits for that any more.
-// Of one that failed before, and was queued again, only a success counts.
+// endMember notes how a member has ended, unless the group is forgotten. If the member
+// failed before, and was queued again, only a success counts.
 func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) {
 	if g.ends == nil {
 		return
@@ -140,7 +139,7 @@ func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) 
 	}
 }
 
-// forget forgets a group, as the run that gathers it has ended for good.
+// forget forgets a group, because the run that awaits it has ended for good.
 func (g *group) forget() {
 	if g != nil && g.of.groups[g.id] == g {
 		delete(g.of.groups, g.id)
@@ -148,17 +147,17 @@ func (g *group) forget() {
 	}
 }
 
-// lay keeps a group for when the run that gathers it, which is a dead letter now,
-// is queued again.
+// lay keeps a group after the run that awaits it became a dead letter, as that may be
+// queued again.
 func (b *Broker) lay(g *group, now clock) {
 	g.then, g.lapses = nil, now.after(broker.GroupKept)
 	heap.Push(&b.expiry, &kept{group: g, ends: g.lapses})
 }
 
-// lapsed reports whether a group is to be forgotten.
+// lapsed reports whether a group was kept for long enough.
 func (g *group) lapsed(now clock) bool { return g.then == nil && now.until(g.lapses) <= 0 }
 
-// gatherAgain has a run gather the group that it did before it was a dead letter.
+// gatherAgain ties a run to the group that it awaited before it was a dead letter.
 func (e *storedRun) gatherAgain(g *group, now clock) {
 	if g != nil && g.ends != nil && !g.lapsed(now) {
 		g.then = e
@@ -166,8 +165,8 @@ func (e *storedRun) gatherAgain(g *group, now clock) {
 	}
 }
 
-// joinAgain has a run be the member of a group that it was before it was a dead
-// letter, if that is still known.
+// joinAgain makes a run the member of its group again that it was before it was a dead
+// letter, if the group is still known.
 func (e *storedRun) joinAgain(q *queue) {
 	links := e.run.Links.OrZero()
 	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].ID == e.run.ID {
@@ -176,10 +175,10 @@ func (e *storedRun) joinAgain(q *queue) {
 	}
 }
 
-// errTaken is how a member ends that GetTaskRuns took.
+// errTaken is the failure of a member that GetTaskRuns took.
 var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
-// sizeOf is how many bytes members ended with.
+// sizeOf returns the size in bytes of the records of members.
 func sizeOf(ends []*broker.Record) int {
 	size := 0
 	for _, rec := range ends {

@@ -9,25 +9,25 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// limit is what the broker knows of one key of [broker.Limit]. It exists while
-// runs count against it or wait for it.
+// limit is the state of one key of [broker.Limit]. It exists while runs count against
+// it or wait for it.
 type limit struct {
 	key      string
 	running  int                // runs that sessions hold
 	starts   []int64            // when runs were taken, by the monotonic clock, for as long as keep
 	keep     time.Duration      // the longest time asked for
-	let      [2][priorities]int // runs let out of their backlogs, and not yet taken
+	let      [2][priorities]int // runs that left their backlogs, and are not yet taken
 	backlogs []*backlog         // whose heads this limit holds back
 	turns    map[string]uint64  // when the values of Fair had their turn; nil while there are none
 	turn     uint64             // the last one
 
-	rings int64 // when to look at it again, by the monotonic clock
+	rings int64 // when to check it again, by the monotonic clock
 	at    int   // in the queue's windows; -1: not there
 }
 
-// backlog is runs of one kind and with the same limits that are held back. It is
-// in the care of the limit that holds back its head, so that a limit looks at
-// one run for each backlog, however many wait.
+// backlog is the runs of one kind and with the same limits that wait for a limit. It
+// belongs to the limit that its head waits for, so that a limit checks one run for each
+// backlog, however many wait.
 type backlog struct {
 	name       string // its kind and keys
 	kind       broker.Kind
@@ -36,7 +36,7 @@ type backlog struct {
 	limit      *limit
 }
 
-// head returns the run of the backlog that is to start next.
+// head returns the run of the backlog that starts next.
 func (bl *backlog) head() *storedRun {
 	for p := range bl.readyLists {
 		if e := bl.readyLists[p].head(); e != nil {
@@ -46,7 +46,8 @@ func (bl *backlog) head() *storedRun {
 	return nil
 }
 
-// backlogName returns what runs of one backlog have in common. No key has a space.
+// backlogName returns the kind and keys that the runs of one backlog share. No key has a
+// space.
 func backlogName(r *broker.TaskRun) []byte {
 	name := make([]byte, 0, 64)
 	name = append(name, '0'+byte(lower(r.Kind)))
@@ -56,8 +57,8 @@ func backlogName(r *broker.TaskRun) []byte {
 	return name
 }
 
-// blocks reports whether the limit holds back a run. A run that was let out of
-// its backlog counts among those that were.
+// blocks reports whether a run has to wait for the limit. A run that left its backlog
+// counts among those that left theirs.
 func (l *limit) blocks(e *storedRun, now clock) bool {
 	let := 0
 	if e.rare == nil || !e.rare.let {
@@ -87,8 +88,8 @@ func (l *limit) within(d time.Duration, now clock) int {
 	return len(l.starts) - n
 }
 
-// opens returns when time alone lets a run start that the limit holds back, the
-// end of time if it does not.
+// opens returns when time alone lets a run start that waits for the limit, or the end of
+// time if it does not.
 func (l *limit) opens(e *storedRun, now clock) int64 {
 	at := int64(0)
 	for i := range e.limits() {
@@ -104,12 +105,12 @@ func (l *limit) opens(e *storedRun, now clock) int64 {
 		}
 	}
 	if at == 0 {
-		return math.MaxInt64 // for those let out before it: they will be taken, or held back again
+		return math.MaxInt64 // for those that left before it: they will be taken, or wait again
 	}
 	return at
 }
 
-// forget drops what is too old to count.
+// forget drops starts that are too old to count.
 func (l *limit) forget(now clock) {
 	n, _ := slices.BinarySearch(l.starts, now.mono-int64(l.keep)+1)
 	l.starts = l.starts[n:]
@@ -118,8 +119,8 @@ func (l *limit) forget(now clock) {
 	}
 }
 
-// next returns the backlog whose head this limit lets go next: by priority, then
-// by turn, then by order.
+// next returns the backlog whose head may start next: by priority, then by turn, then by
+// order.
 func (l *limit) next(now clock) *backlog {
 	var best *backlog
 	for _, bl := range l.backlogs {
@@ -141,7 +142,7 @@ func (l *limit) before(a, b *storedRun) bool {
 	return a.order < b.order
 }
 
-// turnOf returns when a value last had its turn. A new one is as if it just had.
+// turnOf returns when a value last had its turn: for a new one, just now.
 func (l *limit) turnOf(fair string) uint64 {
 	at, ok := l.turns[fair]
 	if !ok {
@@ -181,7 +182,7 @@ func (l *limit) drop(bl *backlog) {
 	}
 }
 
-// limitOf returns the limit of a key, which it makes if need be.
+// limitOf returns the limit of a key. It makes one if there is none.
 func (q *queue) limitOf(key string) *limit {
 	l := q.limits[key]
 	if l == nil {
@@ -204,7 +205,7 @@ func (q *queue) eachLimit(e *storedRun, fn func(l *limit)) {
 	}
 }
 
-// blocking returns a limit that holds back the run, nil if none does.
+// blocking returns a limit that the run has to wait for, nil if there is none.
 func (q *queue) blocking(e *storedRun, now clock) *limit {
 	for i := range e.limits() {
 		if l := q.limits[e.limits()[i].Key]; l != nil && l.blocks(e, now) {
@@ -214,8 +215,8 @@ func (q *queue) blocking(e *storedRun, now clock) *limit {
 	return nil
 }
 
-// moveToBacklog moves a run that is next in its ready list to its backlog, if a limit holds
-// it back.
+// moveToBacklog moves a run that is next in its ready list to its backlog, if it has to
+// wait for a limit.
 func (q *queue) moveToBacklog(e *storedRun, now clock) bool {
 	by := q.blocking(e, now)
 	if by == nil {
@@ -244,8 +245,8 @@ func (q *queue) moveToBacklog(e *storedRun, now clock) bool {
 	return true
 }
 
-// backlogOf returns the backlog of a run, which it makes if need be. A new one is in
-// no limit's care.
+// backlogOf returns the backlog of a run. It makes one if there is none; a new one
+// belongs to no limit.
 func (q *queue) backlogOf(e *storedRun) *backlog {
 	name := backlogName(&e.run)
 	bl := q.backlogs[string(name)]
@@ -259,9 +260,8 @@ func (q *queue) backlogOf(e *storedRun) *backlog {
 	return bl
 }
 
-// tend lets runs out of the backlogs in a limit's care, to the head of their
-// ready lists, as far as their limits allow. It is called whenever something about
-// the limit has changed.
+// tend moves runs from the backlogs of a limit to the head of their ready lists, as far
+// as their limits allow. It is called whenever the limit has changed.
 func (q *queue) tend(l *limit, now clock) {
 	for bl := l.next(now); bl != nil; bl = l.next(now) {
 		e := bl.head()
@@ -294,15 +294,15 @@ func (q *queue) leftBacklog(bl *backlog) {
 	}
 }
 
-// unlet notes that a run that was let out of its backlog is taken, or gone from
-// its ready list. The caller tends its limits.
+// unlet notes that a run that left its backlog is taken, or has left its ready list. The
+// caller tends its limits.
 func (q *queue) unlet(e *storedRun) {
 	e.rare.let = false
 	q.eachLimit(e, func(l *limit) { l.let[lower(e.run.Kind)][level(e.run.Priority)]-- })
 }
 
-// countStart counts a run that was taken against its limits: for now, if a
-// session holds it, and for as long as they ask.
+// countStart counts a run that was taken against its limits: as running if a session
+// leases it, and as a start for as long as the limits ask.
 func (q *queue) countStart(e *storedRun, leased bool, now clock) {
 	q.eachLimit(e, func(l *limit) {
 		if leased {
@@ -331,8 +331,8 @@ func (q *queue) countEnd(e *storedRun, now clock) {
 	})
 }
 
-// arm sees to it that the limit is looked at when time has changed it, and lets
-// go of one that nothing counts against.
+// arm sets when the limit is checked again because time has changed it, and drops a limit
+// that no run counts against.
 func (q *queue) arm(l *limit, now clock) {
 	l.forget(now)
 	at := int64(math.MaxInt64)
@@ -348,7 +348,7 @@ func (q *queue) arm(l *limit, now clock) {
 	}
 	switch {
 	case l.at >= 0 && l.rings <= at && at < math.MaxInt64:
-		// It looks earlier, and then again.
+		// It is checked earlier, and then again.
 	case l.at >= 0 && at == math.MaxInt64:
 		heap.Remove(&q.windows, l.at)
 	case l.at >= 0:
@@ -360,14 +360,14 @@ func (q *queue) arm(l *limit, now clock) {
 	}
 }
 
-// openWindows looks at the limits that time has changed.
+// openWindows checks the limits that time has changed.
 func (q *queue) openWindows(now clock) {
 	for len(q.windows) > 0 && q.windows[0].rings <= now.mono {
 		q.tend(heap.Pop(&q.windows).(*limit), now)
 	}
 }
 
-// windowHeap has the limit that is to be looked at first at its head.
+// windowHeap has the limit that is to be checked first at its head.
 type windowHeap []*limit
 
 func (h windowHeap) Len() int           { return len(h) }

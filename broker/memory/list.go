@@ -12,10 +12,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Runs returns up to max runs of the queue in a state: those that wait in their
-// order, by priority, those held back among the others and turns not looked at;
-// the delayed as they will be due; those that have a record, the latest end
-// first.
+// Runs returns up to max runs of the queue in a state:
+//   - queued, by priority and then in the order queued; runs that wait for a limit are
+//     among the others, and the turns of Fair do not count;
+//   - delayed, in the order in which they are due;
+//   - ended, those that have a record, the latest first.
 func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max int) ([]*broker.RunInfo, error) {
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("list %.64q runs of queue %.64q: %w", state, queue, err)
@@ -41,7 +42,7 @@ func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max
 	return nil, fmt.Errorf("list %.64q runs of queue %.64q: there is no such state", state, queue)
 }
 
-// info tells of a run that has not ended.
+// info describes a run that has not ended.
 func (e *storedRun) info() *broker.RunInfo {
 	return &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
 }
@@ -66,8 +67,7 @@ func (q *queue) listQueued(max int) []*broker.RunInfo {
 	return list
 }
 
-// listDelayed looks into the heaps from their heads, and no further than it
-// must.
+// listDelayed reads the heaps from their heads, and no further than it must.
 func (q *queue) listDelayed(max int, now clock) []*broker.RunInfo {
 	ahead := &frontier{now: now}
 	ahead.add(q.delayed.mono, 0)
@@ -85,7 +85,7 @@ func (q *queue) listDelayed(max int, now clock) []*broker.RunInfo {
 	return list
 }
 
-// time returns what the wall's clock shows at the instant.
+// time returns the wall clock's time at the instant.
 func (c clock) time(i instant) time.Time {
 	if i.wall {
 		return time.Unix(0, i.at).UTC()
@@ -98,7 +98,7 @@ type heapNode struct {
 	at int
 }
 
-// frontier is the runs of heaps whose parents were looked at, as a heap.
+// frontier is the runs of heaps whose parents were read, as a heap.
 type frontier struct {
 	now   clock
 	nodes []heapNode

@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// storedRun is a run the broker holds, from its queueing to its end.
+// storedRun is a run from its queueing to its end.
 type storedRun struct {
 	run     broker.TaskRun  // never changed in place but for Deliveries; Take copies its payload without the lock
 	failure *broker.Failure // of the last attempt
@@ -25,20 +25,20 @@ type storedRun struct {
 	end  *end  // made by the first that waits for it
 }
 
-// rare is what only few runs have.
+// rare are the fields that few runs need.
 type rare struct {
 	lock     *lock            // on its unique key
-	let      bool             // it was let out of its backlog, and is not yet taken
-	cancel   *broker.Failure  // how it is to end, since a session held it when that was asked
-	progress *broker.Progress // what it said last
+	let      bool             // it left its backlog, and is not yet taken
+	cancel   *broker.Failure  // how it ends if the session that holds it does not finish it
+	progress *broker.Progress // the last that it reported
 	group    *group           // it is a member of
 	member   int              // its place in it
 	awaits   *group           // it is queued after
-	waits    bool             // it does still
+	waits    bool             // it is not queued yet
 	spared   int              // deliveries that ended with a lease, but not with its consumer's life
 }
 
-// end is the end of a run as those who wait for it see it.
+// end lets calls wait for the end of a run.
 type end struct {
 	came  chan struct{}
 	final *broker.Record // set before came is closed; nil if no record is kept
@@ -65,8 +65,8 @@ func (e *storedRun) getRare() *rare {
 	return e.rare
 }
 
-// cancelled returns how the run is to end unless its session ends it, nil if
-// nobody asked for that.
+// cancelled returns how the run ends if its session does not finish it, nil if it was not
+// cancelled.
 func (e *storedRun) cancelled() *broker.Failure {
 	if e.rare == nil {
 		return nil
@@ -91,11 +91,11 @@ func (e *storedRun) state() broker.State {
 	return broker.StateRunning
 }
 
-// chunkSize is how many runs of one call share an allocation. It is small, for
-// the last of them to end keeps the memory of all.
+// chunkSize is how many runs of one call share an allocation. It is small, because the
+// last of them to end keeps the memory of all.
 const chunkSize = 64
 
-// copyIn copies the runs of a call for keeping.
+// copyIn copies the runs of a call, in chunks.
 func copyIn(runs []*broker.TaskRun) [][]storedRun {
 	chunks := make([][]storedRun, 0, (len(runs)+chunkSize-1)/chunkSize)
 	for part := range slices.Chunk(runs, chunkSize) {
@@ -114,8 +114,8 @@ func copyIn(runs []*broker.TaskRun) [][]storedRun {
 	return chunks
 }
 
-// detach gives the run memory of its own: its payload is appended to payloads,
-// which it returns and which has room for it.
+// detach gives the run memory of its own. It appends the payload to payloads, which has
+// the capacity, and returns it.
 func detach(r *broker.TaskRun, payloads []byte) []byte {
 	r.Receipt = nil
 	r.QueuedAt, r.Due = r.QueuedAt.Round(0).UTC(), r.Due.Round(0).UTC()
@@ -149,20 +149,20 @@ func cloneLinks(links *broker.Links) *broker.Links {
 	return &c
 }
 
-// cloneRun copies a run with all it refers to but its receipt.
+// cloneRun copies a run and all that it refers to, without its receipt.
 func cloneRun(r *broker.TaskRun) *broker.TaskRun {
 	c := *r
 	detach(&c, make([]byte, 0, len(c.Payload)))
 	return &c
 }
 
-// queue is what the broker holds of one queue.
+// queue is the state of one queue.
 type queue struct {
-	used       bool // it ever held a run
+	used       bool // a run was ever queued in it
 	readyLists [2][priorities]readyList
 	ready      [2]int // runs in the ready lists of each kind
 	waiting    int    // runs that are due, and held back
-	fresh      [2]int // of them, those nobody was woken for
+	fresh      [2]int // of them, those that no waiter was woken for
 	front      int64  // order of the run put first last
 	back       int64  // order of the run put last last
 	delayed    delayed
@@ -186,7 +186,7 @@ type queue struct {
 	ticks     map[string]int64 // last claimed, by task, or by ticksOf
 	schedules map[string]*broker.Schedule
 	changes   int64                     // of schedules
-	last      map[string]broker.LastRun // by task; nil until a session told of one
+	last      map[string]broker.LastRun // by task; nil until a session reported one
 }
 
 func newQueue() *queue {
@@ -200,7 +200,7 @@ func newQueue() *queue {
 	}
 }
 
-// waits is the number of runs that wait.
+// waits returns the number of runs that wait.
 func (q *queue) waits() int {
 	return q.ready[broker.IO] + q.ready[broker.CPU] + q.waiting + q.delayed.len()
 }
@@ -254,7 +254,7 @@ func (q *queue) disclaim(chunks [][]storedRun) {
 	}
 }
 
-// forget ends a run's life here and tells those who wait for it.
+// forget drops a run that has ended, and wakes the calls that wait for its end.
 func (q *queue) forget(e *storedRun, final *broker.Record) {
 	if indexed(&e.run) && q.live[e.run.ID] == e {
 		delete(q.live, e.run.ID)
@@ -305,8 +305,8 @@ func (q *queue) readyListOf(e *storedRun) (broker.Kind, *readyList) {
 	return k, &q.readyLists[k][level(e.run.Priority)]
 }
 
-// room is what a taker has room for. Of each kind, those ahead are for its
-// store, and not to be taken from another session's share.
+// room is how many runs of each kind a call takes. Those ahead are prefetched, and must
+// not be taken from another session's share.
 type room struct {
 	kind  [2]int
 	ahead [2]int
@@ -331,7 +331,7 @@ func (q *queue) share(want room, s *Session) room {
 	return want
 }
 
-// plus is the room of both; what is added is ahead.
+// plus returns the room of both; the added part is ahead.
 func (r room) plus(more room) room {
 	r.total += more.total
 	for k := range r.kind {
@@ -347,10 +347,10 @@ func (r *room) drop(k broker.Kind) {
 	r.kind[k], r.ahead[k] = 0, 0
 }
 
-// pop removes the next run there is room for: of the highest priority, and
-// there the one that was queued first, whatever its kind. What is held back
-// waits. A run with limits is not prefetched, for it would count against
-// them while it waits for a slot.
+// pop removes the next run there is room for: of the highest priority, and there the one
+// that was queued first, of any kind. A run that has to wait for a limit moves to its
+// backlog. A run with limits is not prefetched, because it would count against them while
+// it waits for a slot.
 func (q *queue) pop(want *room, leased bool, now clock) *storedRun {
 	for want.total > 0 {
 		k, l := q.next(want)
@@ -402,8 +402,8 @@ func (q *queue) next(want *room) (broker.Kind, *readyList) {
 	return 0, nil
 }
 
-// promote moves the runs that have become due to their ready lists, and lets out what
-// a limit no longer holds back.
+// promote moves runs to their ready lists that have become due, or that no longer have to
+// wait for a limit.
 func (q *queue) promote(now clock) {
 	if len(q.windows) > 0 {
 		q.openWindows(now)

@@ -8,8 +8,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// kept is the record of a run that has ended, or a group of which the run that
-// gathers it is a dead letter.
+// kept is the record of a run that has ended, or a group whose awaiting run is a dead
+// letter.
 type kept struct {
 	rec   *broker.Record
 	q     *queue
@@ -62,9 +62,9 @@ func (q *queue) dropRecord(k *kept) {
 	delete(q.records, k.rec.ID)
 }
 
-// expire drops expired records and groups, a bounded number a call so that no caller pays
-// for many: more than a call of n runs can add. Readers look at the time
-// themselves; a broker that is not used keeps expired records until it is.
+// expire drops expired records and groups: a bounded number a call, more than a call of n
+// runs can add, so that no caller pays for many. Readers compare the time themselves. An
+// unused broker keeps expired records until it is used.
 func (b *Broker) expire(now clock, n int) {
 	for n = 2*n + 16; n > 0 && len(b.expiry) > 0 && now.until(b.expiry[0].ends) <= 0; n-- {
 		k := heap.Pop(&b.expiry).(*kept)
@@ -90,7 +90,7 @@ func (b *Broker) Record(ctx context.Context, queue, id string) (*broker.Record, 
 	return rec, nil
 }
 
-// lookUp returns the caller's own record of a run, and the run while it lives.
+// lookUp returns a copy of a run's record, and the run while it lives.
 func (b *Broker) lookUp(queue, id string) (*storedRun, *broker.Record, error) {
 	q := b.queues[queue]
 	if q == nil {

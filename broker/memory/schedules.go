@@ -11,8 +11,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// ticksOf is where a queue has the last tick of a schedule: no task's name has
-// a space.
+// ticksOf is the key of a schedule's last tick among those of tasks. No task's name has a
+// space.
 func ticksOf(e *broker.Schedule) string { return e.Run.Task + " " + e.ID }
 
 // PutSchedule stores a copy of a schedule, as [broker.ScheduleStore] says.
@@ -44,7 +44,7 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	return nil
 }
 
-// copySchedule copies a schedule for keeping, or for giving away.
+// copySchedule returns a copy of a schedule that shares no memory with it.
 func copySchedule(e *broker.Schedule) *broker.Schedule {
 	kept, run := *e, *e.Run
 	detach(&run, make([]byte, 0, len(run.Payload)))
@@ -61,7 +61,7 @@ func (q *queue) lastTick(e *broker.Schedule) time.Time {
 	return time.Time{}
 }
 
-// DeleteSchedule deletes a schedule and what is known of its ticks.
+// DeleteSchedule deletes a schedule and its last tick.
 func (b *Broker) DeleteSchedule(ctx context.Context, queue, id string) error {
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
@@ -77,7 +77,7 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queue, id string) error {
 	return nil
 }
 
-// Schedules returns copies of the schedules of the queues, of all when none is
+// Schedules returns copies of the schedules of the queues, or of all queues if none is
 // named.
 func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
 	if err := b.enter(ctx); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Session is one consumer's hold on the runs it took. Its methods may be
-// called concurrently, but Take by one goroutine at a time.
+// Session is one consumer's lease on the runs that it took. Its methods may be called
+// concurrently, Take by one goroutine at a time.
 type Session struct {
 	b     *Broker
 	id    string
@@ -22,7 +22,7 @@ type Session struct {
 	lost    int          // deliveries recovered that it has not tried to finish since
 	gone    []*storedRun // the runs recovered from it, until it reports that it survived
 	left    bool
-	asked   []*delivery // those it held whose end was asked for
+	asked   []*delivery // those it held that were cancelled
 	blocked *waiter     // its last blocked Take
 }
 
@@ -36,7 +36,7 @@ type delivery struct {
 	prev, next *delivery
 }
 
-// hold is what one session holds of one queue, in the order taken.
+// hold is the runs of one queue that one session holds, in the order taken.
 type hold struct {
 	head, tail *delivery
 	n          int
@@ -71,7 +71,7 @@ func (f *delivery) remove() *storedRun {
 	return e
 }
 
-// OpenSession makes a session. It returns an error unless the lease is positive.
+// OpenSession opens a session. It returns an error unless the lease is positive.
 func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if lease <= 0 {
 		return nil, fmt.Errorf("open a session: the lease %v is not positive", lease)
@@ -83,12 +83,12 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 	return &Session{b: b, id: rand.Text(), lease: lease, ends: b.now().after(lease)}, nil
 }
 
-// ID names the session; no other has the same.
+// ID returns the session's id. No other session has the same.
 func (s *Session) ID() string { return s.id }
 
 // Take leases due runs, as [broker.Session] says. After Close it returns an
-// error that wraps [broker.ErrLeaseLost], and an error when no queue is named
-// or there is no room at all.
+// error that wraps [broker.ErrLeaseLost]. It returns an error if no queue is named or
+// want has no room.
 func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	io, cpu := max(want.IO, 0), max(want.CPU, 0)
 	space := room{kind: [2]int{broker.IO: io, broker.CPU: cpu}, total: io + min(cpu, math.MaxInt-io)}
@@ -142,7 +142,7 @@ func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
 	return runs
 }
 
-// copyOut gives the runs memory of their own. It needs no lock: what it reads
+// copyOut gives the runs memory of their own. It needs no lock, because it reads only what
 // is never changed in place.
 func copyOut(runs []broker.TaskRun) []*broker.TaskRun {
 	size := 0
@@ -160,9 +160,8 @@ func copyOut(runs []broker.TaskRun) []*broker.TaskRun {
 	return out
 }
 
-// Renew extends the lease. It returns [broker.ErrLeaseLost] when runs of the
-// session were recovered that it has not tried to finish since, and after
-// Close; the lease of what is left is then not extended.
+// Renew extends the lease. After Close, and if runs of the session were recovered that it
+// has not tried to finish since, it extends nothing and returns [broker.ErrLeaseLost].
 func (s *Session) Renew(ctx context.Context) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("renew lease: %w", err)
@@ -178,8 +177,8 @@ func (s *Session) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Close gives back what the session holds and ends it. A blocked Take ends
-// too. Leaving again does nothing.
+// Close gives back the runs that the session holds and ends the session. A blocked Take
+// ends too. Closing again does nothing.
 func (s *Session) Close(ctx context.Context) error {
 	b := s.b
 	if err := b.enter(ctx); err != nil {
@@ -205,7 +204,7 @@ func (s *Session) Close(ctx context.Context) error {
 	return nil
 }
 
-// Survived spares runs a delivery, as poison.Survivor says.
+// Survived notes that deliveries of runs were no deaths, as poison.Survivor says.
 func (s *Session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	if err := s.b.enter(ctx); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
@@ -236,8 +235,7 @@ func (s *Session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	return 0, nil
 }
 
-// Recover gives back what sessions whose lease has ended hold, as
-// [broker.Leaser] says.
+// Recover gives back the runs of sessions whose lease has ended, as [broker.Leaser] says.
 func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
 	var recovered broker.Recovered
 	for _, name := range queues {
@@ -277,8 +275,8 @@ func (b *Broker) recoverQueue(q *queue, now clock) int {
 	return back
 }
 
-// giveBack puts a run that a session held at the head of its ready list, unless its
-// end was asked for. It reports which.
+// giveBack puts a run that a session held at the head of its ready list, or ends it if it
+// was cancelled. It reports which: true for the first.
 func (b *Broker) giveBack(q *queue, e *storedRun, now clock) bool {
 	q.countEnd(e, now)
 	if cancel := e.cancelled(); cancel != nil {

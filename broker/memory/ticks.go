@@ -9,9 +9,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// QueueTick claims a tick and queues its run, as [broker.Ticks] says. A
-// run that cannot be queued leaves its tick unclaimed, unless it is for its
-// Unique.
+// QueueTick claims a tick and queues its run, as [broker.Ticks] says. If the run cannot be
+// queued, other than because of its Unique, the tick stays unclaimed.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
 	runs := []*broker.TaskRun{run}
 	if err := validate(runs); err != nil {
@@ -59,8 +58,7 @@ func (b *Broker) LastTick(ctx context.Context, queue, task string) (time.Time, e
 	return time.Time{}, nil
 }
 
-// BeginTicks returns the last claimed tick of a task, and claims since where
-// there was none.
+// BeginTicks returns the last claimed tick of a task. If there was none it claims since.
 func (b *Broker) BeginTicks(ctx context.Context, queue, task string, since time.Time) (time.Time, error) {
 	if err := checkNames(queue, task); err != nil {
 		return time.Time{}, fmt.Errorf("begin ticks: %w", err)
@@ -86,8 +84,7 @@ func (b *Broker) Now(ctx context.Context) (time.Time, error) {
 	return time.Now().Round(0), nil
 }
 
-// RewindTicks makes to the last claimed tick of a task or of a schedule, if it is from
-// now.
+// RewindTicks sets the last claimed tick of a task or a schedule to to, if it is from.
 func (b *Broker) RewindTicks(ctx context.Context, queue, task, schedule string, from, to time.Time) error {
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("rewind ticks of task %.64q: %w", task, err)
@@ -105,7 +102,7 @@ func (b *Broker) RewindTicks(ctx context.Context, queue, task, schedule string, 
 	return nil
 }
 
-// checkNames says what is wrong with the name of a queue or of a task.
+// checkNames returns an error if the name of a queue or task is invalid.
 func checkNames(queue, task string) error {
 	return (&broker.TaskRun{ID: "-", Queue: queue, Task: task}).Validate()
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// waiter is one blocked call. It stands in the list of every queue and kind it
-// has room for, and is taken out of all of them when it is woken.
+// waiter is one blocked call. It is in the list of every queue and kind it has room for,
+// and leaves all of them when it is woken.
 type waiter struct {
 	woken chan struct{}
-	free  [2]bool // of each kind it has a slot for a run, and not only room ahead
+	free  [2]bool // by kind: it has a slot for a run, and not only room to prefetch
 	nodes []waitNode
 }
 
@@ -54,8 +54,8 @@ func (n *waitNode) remove() {
 	n.list, n.prev, n.next = nil, nil, nil
 }
 
-// leave takes the waiter out of its lists and reports whether it was in them,
-// that is not yet woken.
+// leave removes the waiter from its lists. It reports whether it was in them, which is
+// while it is not woken.
 func (w *waiter) leave() bool {
 	was := w.nodes[0].list != nil
 	for i := range w.nodes {
@@ -73,8 +73,8 @@ func (w *waiter) wake() {
 // await calls try under the lock, at once and each time it is woken, until try
 // has taken something, or ctx, the session or the broker ends.
 //
-// A wake-up is a duty to look. Whoever was woken and ends without looking, or
-// leaves runs behind, passes it on, so none is lost.
+// A waiter that was woken must try. If it ends without a try, or leaves runs behind, it
+// passes the wake-up on, so that none is lost.
 func (b *Broker) await(ctx context.Context, queues []string, want room, s *Session, try func(now clock) bool) error {
 	if len(queues) == 0 || want.total <= 0 {
 		return errNoRoom
@@ -133,7 +133,7 @@ func (b *Broker) sleep(ctx context.Context, w *waiter, queues []string) error {
 	return err
 }
 
-// block enters a waiter in the lists of what it has room for.
+// block adds a waiter to the lists of the queues and kinds that it has room for.
 func (b *Broker) block(queues []string, want room, now clock) *waiter {
 	w := &waiter{woken: make(chan struct{}), nodes: make([]waitNode, 0, 2*len(queues))}
 	for k := range w.free {
@@ -152,8 +152,8 @@ func (b *Broker) block(queues []string, want room, now clock) *waiter {
 	return w
 }
 
-// wake wakes a waiter for each fresh run of the queue, as far as there are
-// runs and waiters, and sees to it that those not yet due wake one in time.
+// wake wakes a waiter for each fresh run of the queue, while there are runs and waiters,
+// and sets the alarm for the runs that are not yet due.
 func (b *Broker) wake(q *queue, now clock) {
 	q.wakeWaiters()
 	b.alarmFor(q, now)
@@ -171,8 +171,8 @@ func (q *queue) wakeWaiters() {
 	}
 }
 
-// passOn wakes others for what a taker found and left behind. A taker that was
-// woken itself passes that on too: the run it was woken for may be still there.
+// passOn wakes other waiters for the runs that a call found and left behind. A call that
+// was woken itself passes that on too: the run it was woken for may still be there.
 func (b *Broker) passOn(queues []string, relay bool) {
 	for _, name := range queues {
 		q := b.queues[name]
@@ -191,9 +191,9 @@ func (b *Broker) passOn(queues []string, relay bool) {
 	}
 }
 
-// leaveLimited wakes others for the runs that a woken taker left behind because
-// they have limits and it has only room ahead. Of those others each has a slot,
-// so that no two of its like wake one another for ever.
+// leaveLimited wakes other waiters for the runs that a woken call left behind because they
+// have limits and it only prefetches. Each of the others has a slot, so that two such
+// calls do not wake each other for ever.
 func (b *Broker) leaveLimited(queues []string, want room) {
 	for _, name := range queues {
 		q := b.queues[name]
@@ -220,12 +220,12 @@ type alarm struct {
 	rings sync.WaitGroup // those to come and those that run
 }
 
-// maxSleep is when the alarm rings at the latest, to read the clocks again:
-// the wall's may have been set.
+// maxSleep is the longest time to the next alarm. The wall clock may have been set, so
+// the clocks are read again then.
 const maxSleep = 30 * time.Second
 
-// alarmFor sets the alarm for the run of the queue that is due next, or the
-// limit that may open next, if someone waits for it and it does not ring before.
+// alarmFor sets the alarm for the run of the queue that is due next, or the limit that may
+// open next, if a waiter waits for it and no earlier alarm is set.
 func (b *Broker) alarmFor(q *queue, now clock) {
 	first := q.delayed.first(now)
 	if first == nil && len(q.windows) == 0 || q.waiters[broker.IO].head == nil && q.waiters[broker.CPU].head == nil {
@@ -259,8 +259,8 @@ func (a *alarm) stop() {
 	}
 }
 
-// ring wakes whom the runs are for that have become due, or are no longer held
-// back.
+// ring wakes waiters for the runs that have become due, or no longer have to wait for a
+// limit.
 func (b *Broker) ring() {
 	defer b.alarm.rings.Done()
 	b.mu.Lock()
