@@ -45,7 +45,7 @@ func (g *slotOutcomes) anyFailure() error {
 // sends reports whether an outcome may have put something into the outbox.
 func (g *slotOutcomes) sends() bool {
 	for _, o := range g.outcomes {
-		if strings.ContainsAny(o.steps, "og") {
+		if strings.ContainsAny(o.steps, string(stepSend)+string(stepEndMember)) {
 			return true
 		}
 	}
@@ -128,7 +128,8 @@ func (f *finishing) fails(why error) {
 
 // finishing starts the keys and arguments of the finish script.
 func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
-	return q.keys(q.flights, q.dead, q.dropped, q.waiters, q.lines, q.turns, q.policy, q.opens, q.held, q.outbox), []any{b.cfg.MaxDead, slots, len(q.record(""))}
+	named := &finishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.record(""))}
+	return finishKeys(q), named.append(make([]any, 0, 16))
 }
 
 // ends is what follows from runs that have ended.

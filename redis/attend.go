@@ -109,8 +109,9 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 
 // attend tells of one queue, and hears which runs are to end.
 func (s *session) attend(ctx context.Context, a *attending) {
-	keys := append([]string{a.q.last, a.q.cancels(s.id)}, a.keys...)
-	args := append(append([]any{cancelKept.Milliseconds(), a.ran}, a.last...), a.runs...)
+	keys := append(attendKeys(a.q, s.id), a.keys...)
+	args := (&attendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).append(nil)
+	args = append(append(args, a.last...), a.runs...)
 	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.work, keys, args...)
 	h := s.hold(a.q)
 	if err != nil {

@@ -89,7 +89,7 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	at, _ := run.Receipt.(*receipt)
 	q := at.slot.hold.q
 	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.lease,
-		[]string{q.batch(at.slot.member), q.done(at.slot.member)}, at.index, int(bits))
+		beginKeys(q, at.slot.member), (&beginArgs{Index: at.index, Bits: int(bits)}).append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
@@ -186,7 +186,7 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 		return s.b.clients.lease.SMembers(ctx, q.raised(s.id)).Result()
 	})
 	if err == nil {
-		err = s.spare(ctx, q, "1", raised)
+		err = s.spare(ctx, q, true, raised)
 	}
 	if err == nil {
 		var own []string
@@ -195,7 +195,7 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 				own = append(own, run.ID)
 			}
 		}
-		err = s.spare(ctx, q, "0", own)
+		err = s.spare(ctx, q, false, own)
 	}
 	if err != nil {
 		return s.b.fail(ctx, "spare runs of queue "+q.name, err)
@@ -203,10 +203,11 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 	return nil
 }
 
-// spare spares runs a delivery, a page of them at a time.
-func (s *session) spare(ctx context.Context, q *queue, which string, ids []string) error {
+// spare spares runs a delivery, a page of them at a time. Those that recoveries raised are
+// listed.
+func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string) error {
 	for page := range slices.Chunk(ids, 500) {
-		keys, args := []string{q.raised(s.id)}, []any{sparedKept.Milliseconds(), which}
+		keys, args := []string{q.raised(s.id)}, (&survivedArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).append(nil)
 		for _, id := range page {
 			keys, args = append(keys, q.spared(id)), append(args, id)
 		}
@@ -224,11 +225,10 @@ const (
 	longestWait = time.Minute
 )
 
-// waits returns for how many runs of a batch it is told how long they are to
-// wait should they have begun in a session whose lease has ended, and for each
-// its index and that.
+// waits returns how long runs of a batch are to wait if they have begun in a session
+// whose lease has ended: for each its index and that.
 func waits(elements []string) []any {
-	told := []any{0}
+	var told []any
 	var names broker.Decoder
 	for i, e := range elements {
 		var run broker.TaskRun
@@ -237,7 +237,6 @@ func waits(elements []string) []any {
 		}
 		told = append(told, i, millis(waitAfter(run.Deliveries+1-run.Attempt)))
 	}
-	told[0] = len(told) / 2
 	return told
 }
 

@@ -153,7 +153,8 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		before = linePrefix
 	}
 	for from := int64(0); ; {
-		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.work, []string{key}, c.id, from, before)
+		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.work, []string{key},
+			(&findArgs{ID: c.id, Looked: from, Before: before}).append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -258,7 +259,7 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 	for from := int64(0); len(members) > 0; {
 		page := members[:min(len(members), cancelPage)]
 		var keys []string
-		args := []any{c.id, failure, cancelKept.Milliseconds(), from}
+		args := (&markArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).append(nil)
 		for _, member := range page {
 			session, slot, _ := strings.Cut(member, ":")
 			keys = append(keys, c.q.batch(member), c.q.done(member), c.q.cancels(session))

@@ -209,12 +209,14 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 // askPages does so in steps, and lists nothing where there are more flights than most.
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
-	keys := []string{q.leases, q.lost(s.id), q.flights}
+	keys := renewKeys(q, s.id)
+	named := len(keys)
 	for _, sl := range c.parts {
 		keys = append(keys, q.done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys, s.id, lease, cursor, most)
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys,
+			(&renewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -229,7 +231,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 				c.listed[number] = true
 			}
 		}
-		if len(keys) > 3 {
+		if len(keys) > named {
 			counts, _ := reply[3].([]any)
 			for _, n := range counts {
 				count, _ := n.(int64)

@@ -54,7 +54,7 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 		return err // it could not be found in a list of queues
 	}
 	_, err = b.repeat(ctx, b.scripts.control, b.clients.work,
-		[]string{q.paused, q.disabled, q.enabling, q.wake[0], q.wake[1]}, what, task)
+		controlKeys(q), (&controlArgs{Action: what, Task: task}).append(nil)...)
 	if err != nil {
 		return b.fail(ctx, what+" in queue "+q.name, err)
 	}

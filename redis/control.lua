@@ -5,22 +5,22 @@
 -- ARGV  1 pause, resume, disable or enable, 2 the task of the last two
 -- Returns 0.
 -- include wake.lua
-local what, task = ARGV[1], ARGV[2]
+local what, task = A.action, A.task
 if what == 'pause' then
-  redis.call('SET', KEYS[1], '1')
+  redis.call('SET', K.paused, '1')
 elseif what == 'resume' then
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', K.paused)
 elseif what == 'disable' then
-  redis.call('SADD', KEYS[2], task)
-  redis.call('ZREM', KEYS[3], task)
-elseif redis.call('SISMEMBER', KEYS[2], task) == 1 then
-  redis.call('ZADD', KEYS[3], '+inf', task) -- takes bring back what they moved aside
-  redis.call('SREM', KEYS[2], task)
+  redis.call('SADD', K.disabled, task)
+  redis.call('ZREM', K.enabling, task)
+elseif redis.call('SISMEMBER', K.disabled, task) == 1 then
+  redis.call('ZADD', K.enabling, '+inf', task) -- takes bring back what they moved aside
+  redis.call('SREM', K.disabled, task)
 end
 if what == 'resume' or what == 'enable' then
-  for i = 4, 5 do
-    redis.pcall('ZADD', KEYS[i], 0, '1')
-    wakeBy(KEYS[i])
+  for kind = 1, 2 do
+    redis.pcall('ZADD', K.wake[kind], 0, '1')
+    wakeBy(K.wake[kind])
   end
 end
 return 0

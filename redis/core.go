@@ -156,7 +156,7 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out.free(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		out.step(stepEndMember, q.group(links.Group), links.Member, memberEntry(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))

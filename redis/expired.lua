@@ -10,27 +10,27 @@
 -- much is in the outbox, in parking, and in stages.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ARGV[1] == '0' then
-  local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 60000), 'LIMIT', 0, 500)
+if A.cursor == '0' then
+  local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now - 60000), 'LIMIT', 0, 500)
   if #gone > 0 then
-    redis.call('ZREM', KEYS[2], unpack(gone))
-    redis.call('HDEL', KEYS[3], unpack(gone))
+    redis.call('ZREM', K.leases, unpack(gone))
+    redis.call('HDEL', K.ops, unpack(gone))
   end
 end
-local page = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local page = redis.call('SSCAN', K.flights, A.cursor, 'COUNT', A.page)
 local found, over = {}, {}
 
 -- true if a session's lease has ended. A lease that ends later than it could if it
 -- were renewed now was renewed before the server's clock was put back: it begins now,
 -- so that the session, if it lives, has time to renew it.
 local function ended(session)
-  local lease = tonumber(redis.call('ZSCORE', KEYS[2], session) or 0)
+  local lease = tonumber(redis.call('ZSCORE', K.leases, session) or 0)
   if lease <= now then
     return true
   end
   local length = tonumber(string.match(session, '%.(%d+)%+?$'))
   if lease - now > (length or 600000) then
-    redis.call('ZADD', KEYS[2], string.format('%.0f', now + (length or 10000)), session)
+    redis.call('ZADD', K.leases, string.format('%.0f', now + (length or 10000)), session)
   end
   return false
 end
@@ -44,6 +44,6 @@ for _, member in ipairs(page[2]) do
     found[#found + 1] = member
   end
 end
-local stages = KEYS[6] and redis.pcall('HLEN', KEYS[6]) or 0
-return {page[1], found, redis.call('LLEN', KEYS[4]), KEYS[5] and redis.call('HLEN', KEYS[5]) or 0,
+local stages = K.stages and redis.pcall('HLEN', K.stages) or 0
+return {page[1], found, redis.call('LLEN', K.outbox), K.parking and redis.call('HLEN', K.parking) or 0,
   type(stages) == 'number' and stages or 1} -- who looks there learns what is wrong

@@ -20,6 +20,9 @@ func (b *Broker) Instrument(text string) {
 	}
 }
 
+// ScriptText returns a script as it is sent.
+func (b *Broker) ScriptText(name string) string { return b.scripts.texts[name] }
+
 // Unmendable has the broker put no keys aside.
 func (b *Broker) Unmendable() {
 	b.scripts.mend = newScript("#!lua\nreturn {}")

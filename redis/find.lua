@@ -10,16 +10,16 @@
 --       a mebibyte, which takes the server some 3 ms; it can be ten elements more,
 --       where large ones are behind small ones: to look at each by itself takes
 --       long, far from the tail.
-local id = string.char(#ARGV[1]) .. ARGV[1]
-local from, at = tonumber(ARGV[2]), tonumber(ARGV[3]) + 9
-local kind = redis.call('TYPE', KEYS[1]).ok
+local id = string.char(#A.id) .. A.id
+local from, at = tonumber(A.looked), tonumber(A.before) + 9
+local kind = redis.call('TYPE', K.place).ok
 if kind ~= 'list' and kind ~= 'zset' then
   return {-1, ''}
 end
-local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', KEYS[1])
+local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', K.place)
 local last, read, size = math.min(length, from + 1000), 0, 1
 while from < last and read < 1048576 do
-  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', KEYS[1], -from - size, -from - 1)
+  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', K.place, -from - size, -from - 1)
   local largest = 1
   for i = #page, 1, -1 do
     read, largest = read + #page[i], math.max(largest, #page[i])

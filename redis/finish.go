@@ -148,7 +148,7 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 		if err != nil {
 			return err
 		}
-		out.step('x', "", entry)
+		out.step(stepBury, "", entry)
 	}
 	state, result := broker.StateFailed, []byte(nil)
 	if o.Verdict == broker.Succeeded {
@@ -163,7 +163,7 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	}
 	record := appendRecord(startRecord(nil, state), run, result, o.Failure)
 	if links.Group != "" {
-		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		out.step(stepEndMember, q.group(links.Group), links.Member, memberEntry(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, record)
@@ -174,13 +174,13 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 // free gives back what a run held: its id, its unique key, its places at limits.
 func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
-		out.step('i', q.owner(run.ID))
+		out.step(stepFreeID, q.owner(run.ID))
 	}
 	if run.Rules != nil && run.Rules.Unique != "" {
-		out.step('u', q.unique(run.Rules.Unique), run.ID)
+		out.step(stepFreeUnique, q.unique(run.Rules.Unique), run.ID)
 	}
 	if held(run) {
-		out.step('l', "")
+		out.step(stepReleaseLimits, "")
 	}
 }
 
@@ -191,12 +191,12 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	end.free(q, run)
 	record := openRecord(startRecord(nil, broker.StateFailed), run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		end.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		end.step(stepEndMember, q.group(links.Group), links.Member, memberEntry(run.ID, record))
 	}
 	if run.Keep > 0 {
-		end.step('e', q.record(run.ID), record, max(millis(run.Keep), 1))
+		end.step(stepEndRecord, q.record(run.ID), record, max(millis(run.Keep), 1))
 	}
-	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.step(stepUnlessCancelled, q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
@@ -214,20 +214,20 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	out.at.leavePast(element)
 	out.unlessCancelled(q, out.at, run)
 	if held(run) {
-		out.step('l', "")
+		out.step(stepReleaseLimits, "")
 	}
 	state := broker.StateQueued
 	if o.Delay > 0 {
 		state = broker.StateDelayed
-		out.step('d', "", millis(o.Delay), lane(run), element)
+		out.step(stepDelay, "", millis(o.Delay), lane(run), element)
 		if o.ForOthers {
-			out.step('w', "", lane(run))
+			out.step(stepWake, "", lane(run))
 		}
 	} else {
-		out.step('h', "", lane(run), element)
+		out.step(stepReady, "", lane(run), element)
 	}
 	if run.Keep > 0 {
-		out.step('r', q.record(run.ID), letterOf(state), appendRecord(nil, run, nil, o.Failure))
+		out.step(stepRecord, q.record(run.ID), letterOf(state), appendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
 }
@@ -245,14 +245,14 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.record(id), record, max(millis(keep), 1)
 	if out.steps != "" {
-		out.step('e', out.record, out.value, out.keep)
+		out.step(stepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
 // stepped has the record be set by a step, where there is no batch.
 func (out *outcome) stepped() {
 	if out.steps == "" && out.record != "" {
-		out.step('e', out.record, out.value, out.keep)
+		out.step(stepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
@@ -260,7 +260,7 @@ func (out *outcome) stepped() {
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
-	out.step('x', "", append(appendFailure(nil, failure), element...))
+	out.step(stepBury, "", append(appendFailure(nil, failure), element...))
 	h, err := parseHeader(element)
 	if err != nil {
 		return out
@@ -272,16 +272,16 @@ func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 // byHeader makes the steps of the end of a run of which little more can be read.
 func (out *outcome) byHeader(q *queue, h header, element, record []byte) {
 	if h.ownID {
-		out.step('i', q.owner(string(h.id)))
+		out.step(stepFreeID, q.owner(string(h.id)))
 	}
 	if key := h.unique(); key != "" {
-		out.step('u', q.unique(key), string(h.id))
+		out.step(stepFreeUnique, q.unique(key), string(h.id))
 	}
 	if h.flags&flagLine != 0 {
-		out.step('l', "")
+		out.step(stepReleaseLimits, "")
 	}
 	if group, member, ok := new(broker.Decoder).Member(element[h.size:]); ok {
-		out.step('g', q.group(group), member, memberEntry(string(h.id), record))
+		out.step(stepEndMember, q.group(group), member, memberEntry(string(h.id), record))
 	}
 	if h.record {
 		out.end(q, string(h.id), unreadableKept, record)

@@ -24,12 +24,13 @@
 --       dead letters. An error leaves the run that it is of in the batch.
 -- include lines.lua
 -- include wake.lua
+-- include read.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local recover = ARGV[3] == 'recover'
-local batch, done = KEYS[15], KEYS[16]
+local recover = A.mode == 'recover'
+local batch, done = K.batch, K.done
 if recover then
-  local lease = redis.call('ZSCORE', KEYS[13], ARGV[1])
+  local lease = redis.call('ZSCORE', K.leases, A.session)
   if lease and tonumber(lease) > now then
     return {-1, 0, 0}
   end
@@ -41,13 +42,13 @@ local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
 local n, woken, cancelled = 0, {}, 0
-local slot = string.match(ARGV[2], ':(.*)$')
-local asked = redis.call('EXISTS', KEYS[24]) == 1 -- for the end of any
-local tells = string.sub(ARGV[1], -1) == '+' -- of the begin of runs that came back
-local waits, due, raised, next = {}, {}, {}, 7
-for _ = 1, tonumber(ARGV[6]) do
-  waits[tonumber(ARGV[next])] = tonumber(ARGV[next + 1])
-  next = next + 2
+local slot = string.match(A.member, ':(.*)$')
+local asked = redis.call('EXISTS', K.cancels) == 1 -- for the end of any
+local tells = string.sub(A.session, -1) == '+' -- of the begin of runs that came back
+local waits, due, raised = {}, {}, {}
+for _ = 1, tonumber(A.waits) do
+  local index, ms = nextArg(), nextArg()
+  waits[tonumber(index)] = tonumber(ms)
 end
 
 -- the element as it goes back, and true if it came back before and has begun,
@@ -69,7 +70,7 @@ end
 
 local lines
 local function inLines()
-  lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
+  lines = lines or policies(K.lines, K.turns, K.policy, K.opens, K.held)
   return lines
 end
 local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
@@ -79,10 +80,10 @@ local function putBack(i, element)
   local version, flags, kind, priority = string.byte(element, 1, 4)
   local policed = bit.band(flags or 0, 8) == 8
   local field = asked and slot .. ':' .. (i - 1)
-  local failure = field and redis.call('HGET', KEYS[24], field)
+  local failure = field and redis.call('HGET', K.cancels, field)
   local place, entry
   if failure then
-    place = KEYS[25]
+    place = K.outbox
     redis.call('RPUSH', place, '-' .. struct.pack('>I4', #failure) .. failure .. element)
   elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
     local lane, again = kind * 3 + 3 - priority, false
@@ -90,19 +91,19 @@ local function putBack(i, element)
     as, again = back(element, flags)
     if again and waits[i - 1] then
       due[i - 1] = string.format('%013.0f', now + waits[i - 1])
-      place, entry = KEYS[1], as
+      place, entry = K.delayed, as
       redis.call('ZADD', place, due[i - 1], as)
     elseif policed then
-      place, entry = KEYS[1 + lane], inLines().back(lane, KEYS[1 + lane], as)
-      place = entry and KEYS[19] or place
+      place, entry = K.ready[lane], inLines().back(lane, K.ready[lane], as)
+      place = entry and K.lines or place
     else
-      place = KEYS[1 + lane]
+      place = K.ready[lane]
       redis.call('LPUSH', place, as)
     end
     woken[kind + 1] = true -- also to learn when one is due
   else
-    place = KEYS[17]
-    died = redis.call('LPUSH', place, string.format('%013.0f', now) .. ARGV[5] .. element)
+    place = K.dead
+    died = redis.call('LPUSH', place, string.format('%013.0f', now) .. A.failure .. element)
     buried = buried + 1
   end
   must(function()
@@ -115,9 +116,9 @@ local function putBack(i, element)
     end
   end, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
   if failure then
-    redis.call('HDEL', KEYS[24], field)
+    redis.call('HDEL', K.cancels, field)
     cancelled = cancelled + 1
-  elseif place ~= KEYS[17] then
+  elseif place ~= K.dead then
     n = n + 1
   end
   if policed and inLines().release(element) then
@@ -131,7 +132,7 @@ for i = 1, #elements do
 end
 local failed -- the first error; the run that it is of stays, and the batch
 if recover and #elements > 0 then
-  redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
+  redis.call('SET', K.lost, time[1] .. '.' .. time[2], 'PX', 3600000)
 end
 for i = #elements, 1, -1 do
   if not isFinished[i] then
@@ -139,33 +140,33 @@ for i = #elements, 1, -1 do
     failed = failed or not ok and failure
   end
 end
-for i = 27, #KEYS do
-  local index = tonumber(ARGV[next + i - 27])
+for _ = 1, #KEYS - #K do
+  local record, index = nextKey(), tonumber(nextArg())
   if elements[index + 1] and not isFinished[index + 1] then
-    local state = redis.call('GETRANGE', KEYS[i], 0, 0)
+    local state = redis.call('GETRANGE', record, 0, 0)
     if due[index] and (state == 'r' or state == 'q' or state == 'd') then
-      redis.call('SETRANGE', KEYS[i], 0, 'd' .. due[index])
+      redis.call('SETRANGE', record, 0, 'd' .. due[index])
     elseif state == 'r' then
-      redis.call('SETRANGE', KEYS[i], 0, 'q')
+      redis.call('SETRANGE', record, 0, 'q')
     end
   end
 end
 for i = 1, #raised, 4000 do
   -- An error here must not keep the batch, whose runs are in their lists by now.
-  redis.pcall('SADD', KEYS[26], unpack(raised, i, math.min(i + 3999, #raised)))
-  redis.pcall('PEXPIRE', KEYS[26], 86400000)
+  redis.pcall('SADD', K.raised, unpack(raised, i, math.min(i + 3999, #raised)))
+  redis.pcall('PEXPIRE', K.raised, 86400000)
 end
 if not failed then
   redis.call('DEL', batch, done)
-  redis.call('SREM', KEYS[12], ARGV[2])
+  redis.call('SREM', K.flights, A.member)
 end
 for lane in pairs(woken) do
   wake(lane)
 end
-local over = died - tonumber(ARGV[4])
+local over = died - tonumber(A.maxDead)
 if over > 0 then
-  redis.call('INCRBY', KEYS[18], over)
-  redis.call('LTRIM', KEYS[17], 0, tonumber(ARGV[4]) - 1)
+  redis.call('INCRBY', K.dropped, over)
+  redis.call('LTRIM', K.dead, 0, tonumber(A.maxDead) - 1)
 end
 if failed then
   error(failed)

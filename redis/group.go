@@ -135,7 +135,7 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
 		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
-			"park", p.token, size, entry, millis(d), millis(after))
+			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: millis(d), KeepEnded: millis(after)}).append(nil)...)
 		return err
 	})
 	if err != nil {
@@ -150,18 +150,17 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 // keepPlace keeps the place of the run that waits, and returns nil or in whose way it
 // is.
 func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
-	own, record := "0", []byte(nil)
-	if p.then.OwnID {
-		own = "1"
+	args := &parkedArgs{
+		Action: "park", Token: p.token, ID: p.then.ID,
+		Where: p.q.name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: millis(groupKept), Unique: p.place.unique,
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
-		record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
+		args.Record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
 	}
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
-				p.q.name+" "+p.then.Links.Awaits.ID, own, record, millis(groupKept), p.place.unique)
+			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), args.append(nil)...)
 			if v != int64(2) {
 				return err
 			}
@@ -203,7 +202,7 @@ func (p *parking) begin(ctx context.Context) error {
 // reservation of the group ends by itself, and the next recovery sees to the rest.
 func (p *parking) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, "drop", p.token)
+	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, (&groupArgs{Action: "drop", Token: p.token}).append(nil)...)
 	if err != nil {
 		return false
 	}

@@ -128,14 +128,14 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 	var end outcome
 	end.byHeader(q, h, element, openRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
-	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.step(stepUnlessCancelled, q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 	if h.flags&flagLine != 0 {
-		out.step('l', "")
+		out.step(stepReleaseLimits, "")
 	}
 	lane := int(element[2])*3 + 3 - int(element[3])
-	out.step('d', "", millis(delay), lane, element)
-	out.step('w', "", lane)
+	out.step(stepDelay, "", millis(delay), lane, element)
+	out.step(stepWake, "", lane)
 	return out
 }

@@ -59,7 +59,7 @@ func (out *outcome) next(runs []*broker.TaskRun) error {
 		if err != nil {
 			return fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
-		out.step('o', "", entry)
+		out.step(stepSend, "", entry)
 	}
 	if err := broker.CheckBatch(runs); err != nil {
 		return fmt.Errorf("next runs: %w", err)

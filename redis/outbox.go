@@ -69,7 +69,8 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 // reports whether it came to the other.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
-		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.outbox}, m.stayed, outboxPage, outboxBytes, end)
+		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.outbox},
+			(&outboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).append(nil)...)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
 			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -222,7 +223,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 // there it can be queued again for its own.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
-	out.step('x', "", append(appendFailure(nil, failure), elementIn(entry)...))
+	out.step(stepBury, "", append(appendFailure(nil, failure), elementIn(entry)...))
 	over, _, _, err := m.b.endAt(ctx, m.from, m.from.outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)

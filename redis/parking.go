@@ -18,16 +18,16 @@ type parkedRun struct {
 }
 
 func (p *parkedRun) keys() []string {
-	keys := []string{p.q.parked(p.id), p.q.owner(p.id), p.q.record(p.id), p.q.parking}
-	if p.unique != "" {
-		keys = append(keys, p.q.unique(p.unique))
+	if p.unique == "" {
+		return parkedKeys(p.q, p.id)
 	}
-	return keys
+	return parkedKeys(p.q, p.id, p.q.unique(p.unique))
 }
 
 // decide has it stay or go.
 func (p *parkedRun) decide(ctx context.Context, what string) error {
-	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys(), what, p.token, p.id)
+	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys(),
+		(&parkedArgs{Action: what, Token: p.token, ID: p.id}).append(nil)...)
 	if err != nil {
 		return p.b.fail(ctx, what+" place of run "+p.id, err)
 	}

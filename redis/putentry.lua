@@ -13,12 +13,12 @@
 -- of the task (4 digits), task, length of the rule (4 digits), rule, run. In
 -- ticks, under the task, a space and the id, it has its last claimed tick (20
 -- digits) and the revision.
-local old = redis.call('HGET', KEYS[1], ARGV[1])
+local old = redis.call('HGET', K.entries, A.id)
 local time = redis.call('TIME')
 local since = string.format('%010.0f%06.0f', time[1], time[2])
-local task = string.format('%04d', #ARGV[2]) .. ARGV[2]
-local rule = string.format('%04d', #ARGV[3]) .. ARGV[3]
-local field, last = ARGV[2] .. ' ' .. ARGV[1], nil
+local task = string.format('%04d', #A.task) .. A.task
+local rule = string.format('%04d', #A.rule) .. A.rule
+local field, last = A.task .. ' ' .. A.id, nil
 if old then
   if string.sub(old, 33, 32 + #task) ~= task then
     return 1
@@ -26,11 +26,11 @@ if old then
   if string.sub(old, 33 + #task, 32 + #task + #rule) == rule then
     since = string.sub(old, 17, 32)
   end
-elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+elseif redis.call('HLEN', K.entries) >= tonumber(A.most) then
   return 0
 end
-last = redis.call('HGET', KEYS[3], field)
-local revision = string.format('%016.0f', redis.call('INCRBY', KEYS[2], 1))
+last = redis.call('HGET', K.ticks, field)
+local revision = string.format('%016.0f', redis.call('INCRBY', K.changes, 1))
 local claimed, lost = last, nil
 if not old then
   last = string.rep('0', 20)
@@ -39,13 +39,13 @@ elseif last and #last == 36 and string.find(last, '^0%d+$') and last < '0729' th
 else -- no tick that was queued is to be queued again
   last, lost = string.format('%011.0f%06.0f000', time[1], time[2]), last or ''
 end
-redis.call('HSET', KEYS[3], field, last .. revision)
-local stored = redis.pcall('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
+redis.call('HSET', K.ticks, field, last .. revision)
+local stored = redis.pcall('HSET', K.entries, A.id, revision .. since .. task .. rule .. A.run)
 if type(stored) == 'table' then
   if claimed then
-    redis.pcall('HSET', KEYS[3], field, claimed) -- the entry that is there goes on
+    redis.pcall('HSET', K.ticks, field, claimed) -- the entry that is there goes on
   else
-    redis.pcall('HDEL', KEYS[3], field)
+    redis.pcall('HDEL', K.ticks, field)
   end
   return stored
 end

@@ -338,9 +338,8 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 
 func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
-	keys := q.keys(q.ticks, q.disabled, q.dead, q.outbox, q.lines, q.turns, q.policy)
-	args := make([]any, 0, 64)
-	args = append(args, token, len(groups))
+	keys := enqueueKeys(q)
+	args := (&enqueueArgs{Token: token, Groups: len(groups)}).append(make([]any, 0, 64))
 	canRetry := true
 	for _, g := range groups {
 		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)

@@ -120,13 +120,13 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
 	script := b.scripts.record
 	script.mendable = waiter != "" // who only looks changes nothing
-	keys := []string{q.record(id), q.waiters, q.progress(id), q.staged}
-	v, err := b.repeat(ctx, script, b.clients.work, keys, waiter, id)
+	keys, args := recordKeys(q, id), (&recordArgs{Waiter: waiter, ID: id}).append(nil)
+	v, err := b.repeat(ctx, script, b.clients.work, keys, args...)
 	if v != int64(1) || err != nil {
 		return v, err
 	}
 	moved := b.seeStaged(ctx, q)
-	if v, err = b.repeat(ctx, script, b.clients.work, keys[:3], waiter, id); v == nil && err == nil {
+	if v, err = b.repeat(ctx, script, b.clients.work, keys[:3], args...); v == nil && err == nil {
 		err = moved // it may be one of those
 	}
 	return v, err

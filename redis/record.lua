@@ -10,10 +10,10 @@
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
 --       say when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
-if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then
+if K.staged and redis.call('EXISTS', K.staged) == 1 then
   return 1
 end
-local record = redis.call('GET', KEYS[1])
+local record = redis.call('GET', K.record)
 if not record then
   return false
 end
@@ -24,13 +24,13 @@ if state == 'd' then
     record = 'q' .. string.sub(record, 2)
   end
 end
-if ARGV[1] ~= '' and state ~= 's' and state ~= 'f' then
-  local waiting = redis.call('HGET', KEYS[2], ARGV[2])
+if A.waiter ~= '' and state ~= 's' and state ~= 'f' then
+  local waiting = redis.call('HGET', K.waiters, A.id)
   if not waiting then
-    redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
-  elseif not string.find(waiting, ARGV[1], 1, true) then
-    redis.call('HSET', KEYS[2], ARGV[2], waiting .. ' ' .. ARGV[1])
+    redis.call('HSET', K.waiters, A.id, A.waiter)
+  elseif not string.find(waiting, A.waiter, 1, true) then
+    redis.call('HSET', K.waiters, A.id, waiting .. ' ' .. A.waiter)
   end
-  redis.call('PEXPIRE', KEYS[2], 60000) -- who still waits asks again before that
+  redis.call('PEXPIRE', K.waiters, 60000) -- who still waits asks again before that
 end
-return {record, redis.call('GET', KEYS[3]) or ''}
+return {record, redis.call('GET', K.progress) or ''}

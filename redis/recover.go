@@ -89,7 +89,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 	var failed error // of one batch, which must not stop the others
 	for {
 		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
-			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking, q.stages}, cursor, recoverPage)
+			expiredKeys(q), (&expiredArgs{Cursor: cursor, Page: recoverPage}).append(nil)...)
 		if err != nil {
 			if idempotent(err) { // a script that failed is none
 				q.outage.fail()
@@ -148,9 +148,12 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
 	}
-	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox, q.raised(session))
-	args := append([]any{session, member, mode, b.cfg.MaxDead, b.bad}, waits(elements)...)
+	keys := givebackKeys(q, session, member)
+	waiting := waits(elements)
+	args := (&givebackArgs{
+		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
+	}).append(nil)
+	args = append(args, waiting...)
 	for i, e := range elements {
 		if h, err := parseHeader([]byte(e)); err == nil && h.record {
 			keys = append(keys, q.record(string(h.id)))

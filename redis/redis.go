@@ -222,9 +222,13 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	scripts, err := loadScripts()
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
 		cfg:     cfg,
-		scripts: newScripts(),
+		scripts: scripts,
 		id:      id,
 		closed:  make(chan struct{}),
 	}

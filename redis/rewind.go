@@ -30,7 +30,8 @@ func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string,
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks}, ticksField(task, entry), was, is); err != nil {
+	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks},
+		(&rewindArgs{Field: ticksField(task, entry), Claimed: was, Instead: is}).append(nil)...); err != nil {
 		return b.fail(ctx, "rewind ticks of "+task, err)
 	}
 	return nil

@@ -92,7 +92,7 @@ func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := sl.hold.q
-	keys = []string{q.batch(sl.member), q.done(sl.member)}
+	keys = beginKeys(q, sl.member)
 	for _, k := range sl.kept {
 		if !sl.gone && !sl.done[k.index] {
 			keys, indexes = append(keys, q.record(k.id)), append(indexes, k.index)

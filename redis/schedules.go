@@ -37,8 +37,8 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	keys := []string{q.entries, q.changes, q.ticks}
-	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, keys, e.ID, e.Run.Task, rule, run, broker.MaxSchedules)
+	args := (&putEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).append(nil)
+	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, entryKeys(q), args...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
@@ -76,8 +76,8 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
-	keys := []string{q.entries, q.changes, q.ticks}
-	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.queue, readAny, keys, id)
+	args := (&deleteEntryArgs{ID: id}).append(nil)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.queue, readAny, entryKeys(q), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)

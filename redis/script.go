@@ -4,134 +4,16 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha1"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 )
-
-var (
-	//go:embed enqueue.lua
-	enqueueLua string
-	//go:embed take.lua
-	takeLua string
-	//go:embed start.lua
-	startLua string
-	//go:embed begin.lua
-	beginLua string
-	//go:embed survived.lua
-	survivedLua string
-	//go:embed started.lua
-	startedLua string
-	//go:embed finish.lua
-	finishLua string
-	//go:embed renew.lua
-	renewLua string
-	//go:embed expired.lua
-	expiredLua string
-	//go:embed giveback.lua
-	givebackLua string
-	//go:embed record.lua
-	recordLua string
-	//go:embed audit.lua
-	auditLua string
-	//go:embed control.lua
-	controlLua string
-	//go:embed putentry.lua
-	putEntryLua string
-	//go:embed deleteentry.lua
-	deleteEntryLua string
-	//go:embed find.lua
-	findLua string
-	//go:embed mark.lua
-	markLua string
-	//go:embed attend.lua
-	attendLua string
-	//go:embed group.lua
-	groupLua string
-	//go:embed parked.lua
-	parkedLua string
-	//go:embed outbox.lua
-	outboxLua string
-	//go:embed mend.lua
-	mendLua string
-	//go:embed stage.lua
-	stageLua string
-	//go:embed commit.lua
-	commitLua string
-	//go:embed unstage.lua
-	unstageLua string
-	//go:embed rewind.lua
-	rewindLua string
-	//go:embed goon.lua
-	goOnLua string
-
-	// What several scripts have in common, and parts of long ones.
-	//go:embed lines.lua
-	linesLua string
-	//go:embed turns.lua
-	turnsLua string
-	//go:embed steer.lua
-	steerLua string
-	//go:embed wake.lua
-	wakeLua string
-	//go:embed watch.lua
-	watchLua string
-)
-
-type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
-	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script
-	goOn                                                                     script
-}
-
-func newScripts() scripts {
-	s := scripts{
-		enqueue:     newScript(enqueueLua),
-		take:        newScript(takeLua),
-		begin:       newScript(beginLua),
-		start:       newScript(startLua),
-		started:     newScript(startedLua),
-		finish:      newScript(finishLua),
-		renew:       newScript(renewLua),
-		expired:     newScript(expiredLua),
-		giveback:    newScript(givebackLua),
-		record:      newScript(recordLua),
-		audit:       newScript(auditLua),
-		control:     newScript(controlLua),
-		putEntry:    newScript(putEntryLua),
-		deleteEntry: newScript(deleteEntryLua),
-		find:        newScript(findLua),
-		mark:        newScript(markLua),
-		attend:      newScript(attendLua),
-		group:       newScript(groupLua),
-		parked:      newScript(parkedLua),
-		outbox:      newScript(outboxLua),
-		rewind:      newScript(rewindLua),
-		goOn:        newScript(goOnLua),
-		watch:       newScript(watchLua),
-		mend:        newScript(mendLua),
-		survived:    newScript(survivedLua),
-		stage:       newScript(stageLua),
-		commit:      newScript(commitLua),
-		unstage:     newScript(unstageLua),
-	}
-	for _, script := range []*script{
-		&s.take, &s.begin, &s.started, &s.renew, &s.expired, &s.giveback, &s.record, &s.control, &s.mark, &s.attend,
-		&s.putEntry, &s.deleteEntry, &s.start, &s.stage, &s.commit, &s.unstage,
-	} {
-		script.mendable = true
-	}
-	return s
-}
 
 // script is one transition's source and its digest, by which the server knows
 // it once it has seen it.
@@ -141,15 +23,8 @@ type script struct {
 	behind         []byte // a command that is sent with it, whose reply the reader reads too
 }
 
-// newScript makes a script of a file, with the files that its lines
-// "-- include <file>" name.
+// newScript makes a script of its text as it is sent.
 func newScript(source string) script {
-	source = strings.NewReplacer(
-		"-- include lines.lua\n", linesLua,
-		"-- include turns.lua\n", turnsLua,
-		"-- include steer.lua\n", steerLua,
-		"-- include wake.lua\n", wakeLua,
-	).Replace(source)
 	sum := sha1.Sum([]byte(source))
 	return script{source: source, digest: hex.EncodeToString(sum[:])}
 }

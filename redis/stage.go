@@ -240,12 +240,10 @@ func (s *stage) fill(ctx context.Context) error {
 }
 
 func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) error {
-	check := "0"
-	if s.live || len(s.refused) > 0 {
-		check = "1"
-	}
-	keys := []string{s.q.stages, s.q.staging(s.token)}
-	args := []any{s.token, stageLease.Milliseconds(), from, check}
+	keys := stageKeys(s.q, s.token)
+	args := (&stageArgs{
+		Token: s.token, Lease: stageLease.Milliseconds(), Before: from, Check: s.live || len(s.refused) > 0,
+	}).append(nil)
 	of := make([][]string, len(page))
 	for i, run := range page {
 		entry, err := appendStaged(make([]byte, 0, 256+len(run.Payload)), run)
@@ -299,11 +297,11 @@ const groupBegun = 1
 
 // commit makes the pages part of the queue, unless another call has stored them.
 func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
-	keys := []string{s.q.stages, s.q.staged, s.q.staging(s.token), s.q.stub(s.token)}
-	args := []any{s.token, len(s.runs)}
+	keys := commitKeys(s.q, s.token)
 	if s.group != "" {
-		keys, args = append(keys, s.group), append(args, s.entry)
+		keys = append(keys, s.group)
 	}
+	args := (&commitArgs{Token: s.token, Runs: len(s.runs), Reserved: s.entry}).append(nil)
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
 	var v any

@@ -72,9 +72,9 @@ if steered then
   -- that they are at the heads of their lists in their order.
   local function bringBack(task, from)
     while looks > 0 and bytes > 0 do
-      local page = redis.call('ZRANGE', KEYS[18], '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
+      local page = redis.call('ZRANGE', K.aside, '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
       if #page == 0 then
-        redis.call('ZREM', KEYS[19], task)
+        redis.call('ZREM', K.enabling, task)
         return true
       end
       for i = 1, #page, 2 do
@@ -82,43 +82,43 @@ if steered then
           local lane = laneOf(page[i])
           local entry
           if bit.band(string.byte(page[i], 2), 8) == 0 then
-            redis.call('LPUSH', KEYS[1 + lane], page[i])
+            redis.call('LPUSH', K.ready[lane], page[i])
           else
-            entry = inLines().back(lane, KEYS[1 + lane], page[i])
+            entry = inLines().back(lane, K.ready[lane], page[i])
           end
           must(function()
             if entry then
-              redis.pcall('ZREM', KEYS[20], entry)
+              redis.pcall('ZREM', K.lines, entry)
             else
-              redis.pcall('LTRIM', KEYS[1 + lane], 1, -1)
+              redis.pcall('LTRIM', K.ready[lane], 1, -1)
             end
-          end, 'ZREM', KEYS[18], page[i])
+          end, 'ZREM', K.aside, page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end
       end
       from = page[#page]
     end
-    redis.call('ZADD', KEYS[19], from, task)
+    redis.call('ZADD', K.enabling, from, task)
   end
 
-  local enabling = redis.call('ZRANGE', KEYS[19], 0, 0, 'WITHSCORES')
+  local enabling = redis.call('ZRANGE', K.enabling, 0, 0, 'WITHSCORES')
   while #enabling > 0 do
     if not bringBack(enabling[1], enabling[2]) then
       return {0}
     end
-    enabling = redis.call('ZRANGE', KEYS[19], 0, 0, 'WITHSCORES')
+    enabling = redis.call('ZRANGE', K.enabling, 0, 0, 'WITHSCORES')
   end
 
   local disabled, last = {}, nil
-  for _, task in ipairs(redis.call('SMEMBERS', KEYS[17])) do
+  for _, task in ipairs(redis.call('SMEMBERS', K.disabled)) do
     disabled[task] = true
   end
 
   -- keeps a run aside if its task is disabled, and returns whether it is
   function setAside(element)
     if disabled[look(element)] then
-      last = (last or tonumber(redis.call('ZRANGE', KEYS[18], -1, -1, 'WITHSCORES')[2] or 0)) + 1
-      redis.call('ZADD', KEYS[18], string.format('%.0f', last), element)
+      last = (last or tonumber(redis.call('ZRANGE', K.aside, -1, -1, 'WITHSCORES')[2] or 0)) + 1
+      redis.call('ZADD', K.aside, string.format('%.0f', last), element)
       return true
     end
   end
@@ -135,7 +135,7 @@ if steered then
       for _, element in ipairs(page) do
         if setAside(element) then
           must(function()
-            redis.pcall('ZREM', KEYS[18], element)
+            redis.pcall('ZREM', K.aside, element)
           end, 'LREM', list, 1, element)
           looks = looks - math.floor(kept / 20) -- which it passed
         else

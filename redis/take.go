@@ -278,14 +278,14 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	q, start := h.q, time.Now()
-	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member),
-		q.paused, q.disabled, q.aside, q.enabling,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox, q.stages)
-	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), word,
-		r.aheadIO, r.aheadCPU, ""}
+	apart := s.b.clients.work.routes != nil
+	keys := takeKeys(q, member)
+	args := (&takeArgs{
+		Session: s.id, Slot: number, Lease: millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
+		Word: word, AheadIO: r.aheadIO, AheadCPU: r.aheadCPU, Apart: apart,
+	}).append(make([]any, 0, 10))
 	take := s.b.scripts.take
-	if s.b.clients.work.routes != nil {
-		args[len(args)-1] = "1"
+	if apart {
 		take.behind = appendBulk(appendBulk(appendArray(nil, 4), "LRANGE"), q.batch(member))
 		take.behind = appendBulk(appendBulk(take.behind, "0"), "-1")
 	}

@@ -28,54 +28,54 @@
 -- include lines.lua
 -- include turns.lua
 -- include wake.lua
-local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
-local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
+local session, slot, batch = A.session, tonumber(A.slot), K.batch
+local room, total, left = {tonumber(A.io), tonumber(A.cpu)}, tonumber(A.total), {}
 local wanted = {room[1] > 0, room[2] > 0}
-local free = {room[1] - tonumber(ARGV[8]), room[2] - tonumber(ARGV[9])}
+local free = {room[1] - tonumber(A.aheadIO), room[2] - tonumber(A.aheadCPU)}
 
 -- tells producers for five minutes that somebody waits
 local function sleep()
   for lane = 1, 2 do
-    if wanted[lane] and ARGV[7] == '1' then
-      redis.call('SET', KEYS[7 + lane], '1', 'PX', 300000)
+    if wanted[lane] and A.word == '1' then
+      redis.call('SET', K.idle[lane], '1', 'PX', 300000)
     end
   end
 end
 
-if #ARGV[7] > 1 then
+if #A.word > 1 then
   for lane = 1, 2 do
-    local watched = watchedOf(KEYS[9 + lane])
+    local watched = watchedOf(K.wake[lane])
     if wanted[lane] and redis.call('EXISTS', watched) == 0 then
-      redis.call('RPUSH', watched, ARGV[7])
+      redis.call('RPUSH', watched, A.word)
       redis.call('PEXPIRE', watched, 3600000)
     end
   end
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[19], KEYS[20], KEYS[27], KEYS[28]) == 0 then
+if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.flights, K.enabling, K.lines, K.outbox, K.stages) == 0 then
   sleep()
   return {-3}
 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
+local leaseEnd = string.format('%.0f', now + tonumber(A.lease))
 
-local reply, apart = {}, ARGV[10] == '1'
-local used = redis.call('HGET', KEYS[14], session)
+local reply, apart = {}, A.apart == '1'
+local used = redis.call('HGET', K.ops, session)
 local last = tonumber(used or 0)
 if not last or not (last <= slot + 1e12) then -- no call comes so late that its session is so far ahead
-  redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
+  redis.call('HSET', K.ops, session, A.slot) -- nobody knows which were used
   used = slot
 end
 -- Of a session that ops does not have, the batch itself says that its slot is used.
 if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) == 1 then
   if redis.call('EXISTS', batch) == 0 then
-    redis.call('SREM', KEYS[12], session .. ':' .. ARGV[2]) -- of a take that failed
+    redis.call('SREM', K.flights, session .. ':' .. A.slot) -- of a take that failed
     return {-2}
   end
-  redis.call('ZADD', KEYS[13], leaseEnd, session)
+  redis.call('ZADD', K.leases, leaseEnd, session)
   if not apart then
     reply = redis.call('LRANGE', batch, 0, -1)
     table.insert(reply, 1, -1)
@@ -84,14 +84,14 @@ if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) =
   return {-1}
 end
 if total <= 0 then
-  redis.call('HSET', KEYS[14], session, ARGV[2])
-  redis.call('ZADD', KEYS[13], leaseEnd, session) -- with which the entry goes
+  redis.call('HSET', K.ops, session, A.slot)
+  redis.call('ZADD', K.leases, leaseEnd, session) -- with which the entry goes
   return {-2}
 end
 
-local special = redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19], KEYS[22], KEYS[28]) > 0
-local steered = special and redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19]) > 0
-if steered and redis.call('EXISTS', KEYS[16]) == 1 then
+local special = redis.call('EXISTS', K.paused, K.disabled, K.enabling, K.policy, K.stages) > 0
+local steered = special and redis.call('EXISTS', K.paused, K.disabled, K.enabling) > 0
+if steered and redis.call('EXISTS', K.paused) == 1 then
   sleep()
   return {-1}
 end
@@ -101,9 +101,9 @@ end
 local enlisted = false
 local function enlist()
   if not enlisted then
-    redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
-    redis.call('ZADD', KEYS[13], leaseEnd, session)
-    redis.call('HSET', KEYS[14], session, ARGV[2])
+    redis.call('SADD', K.flights, session .. ':' .. A.slot)
+    redis.call('ZADD', K.leases, leaseEnd, session)
+    redis.call('HSET', K.ops, session, A.slot)
     enlisted = true
   end
 end
@@ -120,8 +120,8 @@ local lines -- how runs with limits or a fair value wait, where there are any
 local function inLines()
   if not lines then
     local micros = time[1] * 1000000 + time[2]
-    lines = policies(KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24])
-    turning(lines, KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], micros)
+    lines = policies(K.lines, K.turns, K.policy, K.opens, K.held)
+    turning(lines, K.lines, K.turns, K.policy, K.opens, K.held, K.starts, K.rates, micros)
   end
   return lines
 end
@@ -130,7 +130,7 @@ local arrived = {}
 
 -- include steer.lua
 
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+local first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
 if first and tonumber(first) <= now then
   -- Has a page of due runs wait where others do. One that cannot be read comes to
   -- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
@@ -140,7 +140,7 @@ if first and tonumber(first) <= now then
     local function push(lane)
       local elements = plain[lane] or {}
       if #elements > 0 then
-        redis.call('RPUSH', KEYS[1 + lane], unpack(elements))
+        redis.call('RPUSH', K.ready[lane], unpack(elements))
         pushed[lane] = (pushed[lane] or 0) + #elements
         for _, element in ipairs(elements) do
           moved[#moved + 1] = element
@@ -153,7 +153,7 @@ if first and tonumber(first) <= now then
         local lane = laneOf(element)
         if lane and bit.band(string.byte(element, 2), 8) > 0 then
           push(lane) -- they came before
-          local entry = inLines().arrive(lane, KEYS[1 + lane], element)
+          local entry = inLines().arrive(lane, K.ready[lane], element)
           if entry then
             filed[#filed + 1] = entry
           else
@@ -173,22 +173,22 @@ if first and tonumber(first) <= now then
     end)
     local function undo()
       for lane, n in pairs(pushed) do
-        redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
+        redis.pcall('LTRIM', K.ready[lane], 0, -1 - n)
       end
-      each(redis.pcall, 'ZREM', KEYS[20], filed)
+      each(redis.pcall, 'ZREM', K.lines, filed)
     end
     if ok then
-      must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+      must(undo, 'ZREMRANGEBYRANK', K.delayed, 0, #page - 1)
     elseif #moved > 0 then
-      must(undo, 'ZREM', KEYS[1], unpack(moved))
+      must(undo, 'ZREM', K.delayed, unpack(moved))
     end
     if not ok then
       error(failure)
     end
   end
 
-  makeReady(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
-  first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+  makeReady(redis.call('ZRANGEBYSCORE', K.delayed, '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
+  first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
 end
 
 reply[1] = -1
@@ -204,7 +204,7 @@ local function share(lane, list, most)
   local length = redis.call('LLEN', list)
   n = math.min(n, length)
   if n > free[lane] then
-    sessions = sessions or math.max(1, redis.call('ZCARD', KEYS[13]))
+    sessions = sessions or math.max(1, redis.call('ZCARD', K.leases))
     n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
   end
   return n, length
@@ -247,14 +247,14 @@ end
 local more = false -- to look at
 local skipped = {} -- kinds of which a line waits for a slot that is free
 local takeInTurn -- while there are lines
-if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
+if lines or special and redis.call('EXISTS', K.policy) == 1 then
   more = inLines().wake()
   local byte = string.byte
 
   -- Looks at a page of the ready list, at most the budget of a call: what may start goes
   -- into the batch, the rest into lines. An error leaves what was not come to.
   local function takePage(lane, ready, n)
-    local list, page = KEYS[1 + ready], redis.call('LRANGE', KEYS[1 + ready], 0, n - 1)
+    local list, page = K.ready[ready], redis.call('LRANGE', K.ready[ready], 0, n - 1)
     local gather, entries = lines.gather(n)
     local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
     local at, gathered = 0, 0
@@ -283,7 +283,7 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       waiting[#waiting + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', KEYS[20], waiting)
+      each(redis.pcall, 'ZREM', K.lines, waiting)
       for _, run in ipairs(counted) do
         lines.unbegin(run)
       end
@@ -293,7 +293,7 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       redis.pcall('LTRIM', batch, 0, -1 - #put)
     end
     if gathered > 0 then
-      must(undo, 'ZADD', KEYS[20], unpack(entries, 1, gathered))
+      must(undo, 'ZADD', K.lines, unpack(entries, 1, gathered))
     end
     if #put > 0 then
       local enough, broken = pcall(enlist)
@@ -329,10 +329,10 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       redis.pcall('LTRIM', batch, 0, -2)
     end
     local function unaside(element)
-      redis.pcall('ZREM', KEYS[18], element)
+      redis.pcall('ZREM', K.aside, element)
     end
     while room[lane] > 0 and total > 0 and lines.budget() > 0 do
-      local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
+      local waiting, plain = lines.waits(ready), redis.call('EXISTS', K.ready[ready]) == 1
       if not waiting and not plain then
         return
       end
@@ -347,14 +347,14 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       if line then
         lines.start(line, seen, put, unput, setAside, unaside)
       else
-        local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
+        local n = share(lane, K.ready[ready], waiting and 1 or lines.budget())
         if n <= 0 then
           break
         end
         takePage(lane, ready, n)
       end
     end
-    if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
+    if lines.waits(ready) or redis.call('EXISTS', K.ready[ready]) == 1 then
       left[lane] = true
     end
   end
@@ -364,7 +364,7 @@ for priority = 1, 3 do
     if wanted[lane] and lines then
       takeInTurn(lane, priority)
     elseif wanted[lane] then
-      take(lane, KEYS[(lane - 1) * 3 + priority + 1])
+      take(lane, K.ready[(lane - 1) * 3 + priority])
     end
   end
 end
@@ -378,13 +378,13 @@ if lines then
   more = more or lines.budget() <= 0
   for lane = 1, 2 do
     -- Who has only slots that are not free yet must not wake itself again and again.
-    if skipped[lane] and (size > 1 or redis.call('HGET', KEYS[22], 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
-      redis.call('HSET', KEYS[22], 'skipped' .. lane, string.format('%.0f', now / 500))
+    if skipped[lane] and (size > 1 or redis.call('HGET', K.policy, 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
+      redis.call('HSET', K.policy, 'skipped' .. lane, string.format('%.0f', now / 500))
       left[lane] = true
     end
   end
-  if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[20]) == 0 then
-    redis.call('DEL', KEYS[21], KEYS[22], KEYS[23])
+  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.lines) == 0 then
+    redis.call('DEL', K.turns, K.policy, K.opens)
   end
 end
 for lane = 1, 2 do
@@ -402,7 +402,7 @@ if more or size == 1 and (looks <= 0 or bytes <= 0) then
 elseif first or opens then
   reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
 end
-if size == 1 and special and redis.pcall('HEXISTS', KEYS[28], 'runs') == 1 then
+if size == 1 and special and redis.pcall('HEXISTS', K.stages, 'runs') == 1 then
   reply[1] = -4
 end
 if apart then

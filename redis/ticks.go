@@ -66,7 +66,8 @@ func ticksField(task, entry string) string {
 // queued twice, the schedule goes on behind the present and behind the tick given. It
 // returns false if the schedule was deleted or changed, in the same step.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
-	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.work, []string{q.ticks, q.entries}, ticksField(task, entry), tick, entry)
+	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.work, goOnKeys(q),
+		(&goOnArgs{Field: ticksField(task, entry), Tick: tick, Entry: entry}).append(nil)...)
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
 	}

@@ -66,8 +66,9 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 			}
 		}
 		n := len(page.letters)
-		keys := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), page.keys...)
-		args := append([]any{mode, token, left, n, b.cfg.MaxDead, b.bad}, page.letters...)
+		keys := append(unstageKeys(q, token), page.keys...)
+		args := (&unstageArgs{Mode: mode, Token: token, Left: left, Page: n, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
+		args = append(args, page.letters...)
 		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.work, keys, args...)
 		if err != nil {
 			return left, fmt.Errorf("move runs of a large call: %w", err)
@@ -82,7 +83,8 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 
 // readStage reads a page of a stage from its head.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
-	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.staging(token)}, 0, pageCost/4, pageBytes, "head")
+	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.staging(token)},
+		(&outboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).append(nil)...)
 	reply, _ := v.([]any)
 	if err == nil && len(reply) != 2 {
 		err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -185,8 +187,9 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 		_, err = b.unstageOthers(ctx, q, token, "move", 0)
 	}
 	if err == nil && left != notOver && len(keys) > 0 {
-		all := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), keys...)
-		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.work, all, "expire", token, 0, 0, b.cfg.MaxDead, b.bad)
+		all := append(unstageKeys(q, token), keys...)
+		args := (&unstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
+		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.work, all, args...)
 	}
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)

@@ -27,16 +27,16 @@ end
 
 -- of scripts with the fixed keys
 local function wake(lane)
-  local watched = watchedOf(KEYS[9 + lane])
-  local n = redis.pcall('EXISTS', KEYS[7 + lane], watched)
+  local watched = watchedOf(K.wake[lane])
+  local n = redis.pcall('EXISTS', K.idle[lane], watched)
   if n == 0 then
     return -- all are busy
   end
-  local idle = n == 2 or redis.pcall('EXISTS', KEYS[7 + lane]) == 1
+  local idle = n == 2 or redis.pcall('EXISTS', K.idle[lane]) == 1
   if idle then
-    redis.pcall('ZADD', KEYS[9 + lane], 0, '1')
+    redis.pcall('ZADD', K.wake[lane], 0, '1')
   end
   if n == 2 or not idle then
-    sendToken(KEYS[9 + lane], watched)
+    sendToken(K.wake[lane], watched)
   end
 end

@@ -153,16 +153,17 @@ func (w *watch) begin(ctx context.Context, r room) ([]*queue, error) {
 func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*queue, error) {
 	var (
 		keys []string
-		args = []any{len(kinds), 0, watchFor.Milliseconds()}
+		more []any // elements
 	)
 	for _, q := range page {
 		for _, kind := range kinds {
 			keys = append(keys, q.watched[kind])
 		}
 		keys = append(keys, waitKeys(q)...)
-		args = append(args, w.element(q))
+		more = append(more, w.element(q))
 	}
-	args[1] = len(keys) / len(page)
+	args := (&watchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).append(nil)
+	args = append(args, more...)
 	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.work, keys, args...)
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
