@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Stores what a session says of its runs, and tells which are to end. What is
--- noted of a run that is still to start was noted by a clock that ran ahead.
+-- Stores a session's report of its runs, and returns the runs that are to end. A note of
+-- a run that is still to start was made by a clock that ran ahead.
 --
--- KEYS  1 last, 2 the session's cancels; then for each run that tells of its
---       progress its batch, the bitmap of finished runs, its record, its progress
--- ARGV  1 ms to keep what is noted, 2 number of tasks, for each: its name, how its
---       latest run ended; then for each run its index in the batch, its progress
+-- KEYS  last; cancels: the session's; then for each run that reports progress its batch,
+--       the bitmap of finished runs, its record, its progress
+-- ARGV  keep: ms to keep the notes; tasks: how many, and for each its name and how its
+--       latest run ended; then for each run its index in the batch and its progress
 -- Returns "slot:index" of each run whose end was asked for.
 -- include read.lua
 for _ = 1, tonumber(A.tasks) do

@@ -201,13 +201,12 @@ func (a *audit) checkFlights(ctx context.Context) error {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		var keys []string
-		var args []any
+		keys, args := []string{a.q.flights}, (&auditArgs{Mend: a.mends()}).append(nil)
 		for _, member := range members {
 			keys = append(keys, a.q.batch(member), a.q.done(member))
 			args = append(args, member)
 		}
-		v, err := a.script(ctx, "flights", keys, args...)
+		v, err := a.script(ctx, a.b.scripts.auditBatches, keys, args)
 		if err != nil {
 			return fmt.Errorf("check batches: %w", err)
 		}
@@ -222,19 +221,13 @@ func (a *audit) checkFlights(ctx context.Context) error {
 	return nil
 }
 
-// script runs the audit script, which is safe to repeat but for what it counts.
-func (a *audit) script(ctx context.Context, mode string, keys []string, args ...any) (any, error) {
-	mend := "0"
-	switch {
-	case a.pace.slow:
-		mend = "2"
-	case a.report.Mended:
-		mend = "1"
-	}
+// mends reports whether the audit mends what it finds.
+func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
+
+// script runs a script of the audit, which is safe to repeat but for what it counts.
+func (a *audit) script(ctx context.Context, s script, keys []string, args []any) (any, error) {
 	start := time.Now()
-	v, err := a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
-		append([]string{a.q.flights, a.q.dead, a.q.dropped, a.q.lines, a.q.turns, a.q.policy, a.q.opens, a.q.held}, keys...),
-		append([]any{mode, mend, a.b.cfg.MaxDead, a.b.bad}, args...)...)
+	v, err := a.b.repeat(ctx, s, a.b.clients.work, keys, args...)
 	if err == nil {
 		err = a.pace.after(ctx, a.b, start)
 	}
@@ -301,12 +294,12 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 		}
 	}
 	for key, entries := range bad {
-		skip := any(0)
+		before := 0
 		if key == a.q.lines {
-			skip = linePrefix
+			before = linePrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
-			v, err := a.script(ctx, "bury", []string{key}, append([]any{skip}, list...)...)
+			v, err := a.buryAt(ctx, key, before, list...)
 			if err != nil {
 				return fmt.Errorf("bury unreadable entries: %w", err)
 			}
@@ -314,6 +307,12 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 		}
 	}
 	return nil
+}
+
+// buryAt makes dead letters of entries at one place.
+func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
+	named := &auditBuryArgs{Mend: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
+	return a.script(ctx, a.b.scripts.auditBury, auditBuryKeys(a.q, key), append(named.append(nil), entries...))
 }
 
 // parked returns the ids of runs that wait for a group.
@@ -425,8 +424,11 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 // removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
 // as those behind it are known by their index: it is marked as finished.
 func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
-	return a.script(ctx, "copy", []string{kept.key, kept.done, other.key, other.done},
-		kept.entry, kept.index, other.entry, other.index)
+	args := &auditCopyArgs{
+		Mend: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
+	}
+	keys := auditCopyKeys(a.q, kept.key, kept.done, other.key, other.done)
+	return a.script(ctx, a.b.scripts.auditCopy, keys, args.append(nil))
 }
 
 // swap replaces values of keys whose runs are nowhere still, or deletes the keys
@@ -438,7 +440,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	})
 	places := slices.Concat(a.others(), a.q.waits(), []string{a.q.lines})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := []any{len(places), a.q.batch("")}
+		args := (&auditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.batch("")}).append(nil)
 		for _, key := range keys {
 			next := ""
 			var keep any = lostKept.Milliseconds()
@@ -450,7 +452,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 			}
 			args = append(args, idOf(key, values[key]), values[key], next, keep)
 		}
-		v, err := a.script(ctx, "swap", slices.Concat(places, keys), args...)
+		v, err := a.script(ctx, a.b.scripts.auditOwners, slices.Concat(auditOwnersKeys(a.q), places, keys), args)
 		if err != nil {
 			return err
 		}
@@ -492,7 +494,10 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 // checkLimits has the counts of runs in flight right, and each line in turn.
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
-		v, err := a.script(ctx, "counts", nil, a.q.batch(""), a.q.done(""), at)
+		args := &auditCountsArgs{
+			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.batch(""), Bitmaps: a.q.done(""), From: at,
+		}
+		v, err := a.script(ctx, a.b.scripts.auditCounts, auditCountsKeys(a.q), args.append(nil))
 		if err != nil {
 			return fmt.Errorf("count runs in flight: %w", err)
 		}
@@ -508,7 +513,8 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		}
 	}
 	for at := ""; ; {
-		v, err := a.script(ctx, "turns", nil, at)
+		args := &auditTurnsArgs{Mend: a.mends(), From: at}
+		v, err := a.script(ctx, a.b.scripts.auditTurns, auditTurnsKeys(a.q), args.append(nil))
 		if err != nil {
 			return fmt.Errorf("check lines: %w", err)
 		}

@@ -3,9 +3,10 @@
 -- step whose cost does not depend on their number: from now on their runs are queued,
 -- and unstage.lua moves them to where they are taken from.
 --
--- KEYS  1 stages, 2 staged, 3 the call's stage, 4 its stub; then, of the members of a
---       group, the group
--- ARGV  1 token, 2 number of runs; then the token of what reserved the group
+-- KEYS  stages, staged; stage: the call's; stub: the call's; group: only if the runs are
+--       its members
+-- ARGV  token: the call's; runs: their number; reserved: the token of the entry that
+--       reserved the group, '' without one
 -- Returns 0 when they are queued (by this call or by an earlier one), 1 when another
 --       call has stored the members of the group, or 4 when the stage or the group is
 --       gone: in both cases nothing of this call is stored, and never will be.

@@ -268,12 +268,11 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		var keys []string
-		var args []any
+		keys, args := []string{a.q.flights}, (&auditArgs{Mend: true}).append(nil)
 		for _, member := range list {
 			keys, args = append(keys, c.h.q.batch(member), c.h.q.done(member)), append(args, member)
 		}
-		_, _ = a.script(ctx, "flights", keys, args...)
+		_, _ = a.script(ctx, a.b.scripts.auditBatches, keys, args)
 	}
 }
 

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Pauses a queue or disables a task, or undoes it and wakes who waits.
+-- Pauses a queue or disables a task, or undoes it and wakes the consumers that wait.
 --
--- KEYS  1 paused, 2 disabled, 3 enabling, 4-5 wake sets io, cpu
--- ARGV  1 pause, resume, disable or enable, 2 the task of the last two
+-- KEYS  paused, disabled, enabling; wake[2]: io, cpu
+-- ARGV  action: pause, resume, disable or enable; task: of the last two
 -- Returns 0.
 -- include wake.lua
 local what, task = A.action, A.task

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Deletes a schedule made at run time.
 --
--- KEYS  1 entries, 2 number of their changes, 3 ticks
--- ARGV  1 id
+-- KEYS  entries; changes: their number; ticks
+-- ARGV  id: the schedule's
 -- Returns 1, or 0 when there is none.
 local old = redis.call('HGET', K.entries, A.id)
 if not old then

@@ -1,11 +1,10 @@
 #!lua
 -- Queues groups of runs; each group is stored whole or not at all.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks,
---       13 disabled, 14 dead, 15 outbox, 16 lines, 17 turns, 18 policy; then for
---       each group its id keys, after them its unique keys and its record keys
--- ARGV  1 this call's token, 2 number of groups; then for each group:
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, lines, turns, policy;
+--       then for each group its id keys, after them its unique keys and its record keys
+-- ARGV  token: this call's; groups: their number; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
 --       and one of outbox, m for one of another queue's outbox (the first id key
 --       tells that this was seen to; ms: but not that it was left out), p and

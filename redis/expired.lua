@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- Finds batches whose session's lease has ended, a page at a time, and forgets
--- leases that ended a minute ago: an ended lease and none mean the same. A session
--- that tells how long its lease is ends its name with '.' and that in ms, before
--- the '+'; others' are at most ten minutes.
+-- leases that ended a minute ago: an ended lease and none mean the same. The name of a
+-- session can end with '.' and the length of its lease in ms, before the '+'; other
+-- leases are ten minutes long at most.
 --
--- KEYS  1 flights, 2 leases, 3 ops, 4 outbox; then parking, stages
--- ARGV  1 cursor, '0' to begin, 2 size of a page
+-- KEYS  flights, leases, ops, outbox, parking, stages; callers that do not decide about
+--       groups and large calls leave the last two out
+-- ARGV  cursor: '0' to begin; page: its size
 -- Returns the next cursor, '0' at the end, an array of "session:slot", and how
--- much is in the outbox, in parking, and in stages.
+--       much is in the outbox, in parking, and in stages.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if A.cursor == '0' then

@@ -1,13 +1,13 @@
 #!lua
--- Finds a run where runs wait, from the tail on, which what is taken from the
--- head meanwhile does not move.
+-- Finds a run where runs wait, from the tail on, which stays where it is while others
+-- take from the head.
 --
--- KEYS  1 a list or sorted set
--- ARGV  1 the run's id, 2 how many elements at the tail were looked at before,
---       3 how many bytes of an entry come before the element
--- Returns how many elements are looked at then, -1 when it were all, and the
+-- KEYS  place: a list or sorted set
+-- ARGV  id: the run's; looked: how many elements at the tail earlier calls looked at;
+--       before: how many bytes of an entry come before the element
+-- Returns how many elements are looked at then, -1 after the last one, and the
 --       entry, '' for none. One call looks at 1,000 elements at most, and at about
---       a mebibyte, which takes the server some 3 ms; it can be ten elements more,
+--       a mebibyte, which takes the server some 3 ms. It can be ten elements more,
 --       where large ones are behind small ones: to look at each by itself takes
 --       long, far from the tail.
 local id = string.char(#A.id) .. A.id

@@ -2,39 +2,38 @@
 -- Applies outcomes of runs, each once and only while its batch is there: the
 -- batch's list is the fencing token.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 dead, 14 dropped, 15 waiters, 16 lines, 17 turns, 18 policy, 19 opens,
---       20 held, 21 outbox; then for each slot its batch, its bitmap of finished
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, dead, dropped, waiters, lines, turns,
+--       policy, opens, held, outbox; then for each slot its batch, its bitmap of finished
 --       runs, the records of those that need no steps, and the keys
 --       that its steps name
--- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
+-- ARGV  maxDead: cap of the dead list; slots: their number; beforeID: how many bytes of a
 --       record's key come before the run's id; then for each slot
 --       "session:slot", 0 if some of the batch is left after this, else one more
 --       than how many of it earlier calls have finished, a bitmap of the runs
 --       that need no steps (as SETBIT has it), how many of these have a record,
 --       for each: the record, ms to keep it; the number of other runs, for each:
 --       its index and its steps, a string of letters, and for each letter:
---         i  an id's key: the id is free again. What is left of it for ten
---            seconds tells a repeated enqueue, whose reply was lost, that it
+--         i  FREE_ID: an id's key; the id is free again. What is left of it for ten
+--            seconds shows a repeated enqueue, whose reply was lost, that it
 --            was stored.
---         u  a unique key, the run's id: the key is free again if it is this
---            run's. What is left of it is as of an id's.
---         l  the run counts no more at its limits
---         h  lane 1-6, element: back to the head of that ready list, or of its
+--         u  FREE_UNIQUE: a unique key, the run's id; the key is free again if it is
+--            this run's. What is left of it is as of an id's.
+--         l  RELEASE_LIMITS: the run counts no more at its limits
+--         h  READY: lane 1-6, element; back to the head of that ready list, or of its
 --            line
---         d  delay in ms, lane, element: back, due after the delay
---         w  lane: one that waits for runs of its kind is woken, to learn when
+--         d  DELAY: delay in ms, lane, element; back, due after the delay
+--         w  WAKE: lane; one that waits for runs of its kind is woken, to learn when
 --            the first is due
---         x  entry: a dead letter
---         r  a record's key; its state, its map
---         e  a record's key; the record of a run that has ended, ms to keep it
---         o  entry: into the outbox
---         g  a group's key; member, and length of its id in a byte, id and record:
---            it has ended. The last one's end puts what waits for it into the outbox.
---            Of one that has failed before only a success counts, instead of that.
---         c  cancels of the session; "slot:index", number of steps: if the run is
---            among them these steps follow, in which the failure noted there is
+--         x  BURY: entry; a dead letter
+--         r  RECORD: a record's key; its state, its map
+--         e  END_RECORD: a record's key; the record of a run that has ended, ms to keep it
+--         o  SEND: entry; into the outbox
+--         g  END_MEMBER: a group's key; member, and length of its id in a byte, id and
+--            record; it has ended. The last one's end puts what waits for it into the
+--            outbox. Of one that has failed before only a success counts, instead of that.
+--         c  UNLESS_CANCELLED: cancels of the session; "slot:index", number of steps; if
+--            the run is among them these steps follow, in which the failure noted there is
 --            put behind records, else those behind them
 --       Where "session:slot" is '' the slot's two keys are a place where a run
 --       waits and one that is not there, the bitmap is an element, and the only

@@ -1,27 +1,25 @@
 #!lua flags=allow-oom
 -- Puts the unfinished runs of a batch back at the heads of their ready lists or
--- lines, in their order, where they count no more at their limits: because the
--- session's lease has ended, or because the session leaves. The end of a lease
--- raises deliveries by one, but not of a run that came back so before and of
--- whose begin the session, which tells of it, did not tell; the fifteenth time
--- it does.
+-- lines, in their order, where they count no more at their limits. The session's lease
+-- has ended, or the session leaves. The end of a lease raises deliveries by one. It does
+-- not if the run came back in this way before, and the session, which notes when such a
+-- run begins, noted none; but the fifteenth time it does.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 when some of what the session held was last recovered,
---       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped,
---       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24 the session's
---       cancels, 25 outbox, 26 the ids of the session's runs whose deliveries
---       recoveries raised, 27.. records
--- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
---       list, 5 a failure for entries that cannot be read, 6 number of runs that
---       are to wait if it raises their deliveries, and they came back before;
---       for each of these its index in the batch, ms; then for each record the
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, leases; lost: when some of what the session
+--       held was last recovered; batch: the slot's; done: its bitmap of finished runs;
+--       dead, dropped, lines, turns, policy, opens, held; cancels: the session's; outbox;
+--       raised: the ids of the session's runs whose deliveries recoveries raised; then
+--       records
+-- ARGV  session; member: "session:slot"; mode: 'recover' or 'leave'; maxDead: cap of the
+--       dead list; failure: of entries that cannot be read; waits: how many runs are
+--       to wait if it raises their deliveries and they came back before, and for each of
+--       these its index in the batch and for how many ms; then for each record the
 --       index of its run in the batch
--- Returns the number of runs put back, -1 when the lease has not ended, and how
---       many went into the outbox instead, as their end was asked for: '-', the
---       failure with its length, the element; and how many that cannot be read became
---       dead letters. An error leaves the run that it is of in the batch.
+-- Returns the number of runs put back, -1 when the lease has not ended; how many went into
+--       the outbox instead, as their end was asked for: '-', the failure with its length,
+--       the element; and how many that cannot be read became dead letters. An error
+--       leaves the run that it is of in the batch.
 -- include lines.lua
 -- include wake.lua
 -- include read.lua

@@ -1,9 +1,9 @@
 #!lua
 -- Has a schedule go on from now whose last claimed tick is lost, or is none.
 --
--- KEYS  1 ticks, 2 entries
--- ARGV  1 the schedule's field, 2 the tick that is not to be queued a second time (20
---       digits, for an entry with its 16 of revision), 3 the id of an entry, '' for a task
+-- KEYS  ticks, entries
+-- ARGV  field: the schedule's; tick: the one that is not to be queued a second time (20
+--       digits, for an entry with its 16 of revision); entry: its id, '' for a task
 -- Returns a text, what the field had, '' for nothing, if it now has that tick or the
 --       server's time, whichever is later; 1 when the last claimed tick is there; 0 when
 --       the entry is not there with that revision.

@@ -1,12 +1,12 @@
 #!lua
 -- Reserves a group before its members are stored, which enqueue.lua does only where
--- this is, and in the same step has it stay; or has it go, unless they are stored.
+-- this is, and in the same step has it stay; or deletes it, unless they are stored.
 --
--- KEYS  1 the group
--- ARGV  1 park, 2 the token of the entry that is to be queued at its members' end: 3
---       number of members, 4 the entry, '' where there are none: they count as
---       stored then, 5 ms to keep it if they are not, 6 ms to keep it after the
---       end; or drop, 2 the token
+-- KEYS  group
+-- ARGV  action: park or drop; token: of the entry that is queued when the members have
+--       ended; of park: size: number of members; entry: that entry, '' where there are no
+--       members, which then count as stored; keep: ms to keep the group if they are not
+--       stored; keepEnded: ms to keep it after the end
 -- Returns of park 0, or 1 when there is another such group; of drop 0, 1 when it
 --       stays, as its members were stored, or 2 when it is not there.
 local has = redis.call('HMGET', K.group, 'left', 'then', 'begun')

@@ -3,9 +3,8 @@
 -- holds it that its end was asked for.
 --
 -- KEYS  for each batch it, its bitmap of finished runs, the session's cancels
--- ARGV  1 the run's id, 2 a failure as records have it, 3 ms to keep the note,
---       4 how many runs of the first batch were looked at before; for each batch
---       its slot
+-- ARGV  id: the run's; failure: as records have it; keep: ms to keep the note; looked: how
+--       many runs of the first batch earlier calls looked at; then for each batch its slot
 -- Returns how many batches were looked at to their end, 1 if it was found, else 0,
 --       and how many runs of the next batch. One call looks at about a mebibyte.
 -- include read.lua

@@ -218,13 +218,9 @@ func typeOfKind(kind any) string {
 // recount counts what is in flight at limits anew, and has lines be looked at that
 // nobody would look at. It reports whether something was wrong.
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
-	var keys []string
-	for _, rest := range []string{"flights", "dead", "dropped", "lines", "turns", "policy", "opens", "held"} {
-		keys = append(keys, base+rest)
-	}
-	run := func(more ...any) any {
-		args := append([]any{more[0], "1", b.cfg.MaxDead, b.bad}, more[1:]...)
-		v, err := b.runOnce(ctx, b.scripts.audit, b.clients.work, readAny, nil, keys, args)
+	q := b.keysOf(unescape(queueOf(base)))
+	run := func(s script, keys []string, args arguments) any {
+		v, err := b.runOnce(ctx, s, b.clients.work, readAny, nil, keys, args.append(nil))
 		if err != nil {
 			return nil
 		}
@@ -232,11 +228,12 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	}
 	report := func(rest, why string) {
 		found = true
-		b.damage.add(maintenance.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
+		b.damage.add(maintenance.Damage{Queue: q.name, Key: base + rest, Why: why})
 	}
 	wrong, from := int64(0), ""
 	for range fieldPages {
-		reply, _ := run("counts", base+"f:", base+"d:", from).([]any)
+		args := &auditCountsArgs{Mend: true, Batches: q.batch(""), Bitmaps: q.done(""), From: from}
+		reply, _ := run(b.scripts.auditCounts, auditCountsKeys(q), args).([]any)
 		if len(reply) != 2 {
 			break
 		}
@@ -253,7 +250,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	const pages = 200 // of 500 lines
 	from = ""
 	for range pages {
-		reply, _ := run("turns", from).([]any)
+		reply, _ := run(b.scripts.auditTurns, auditTurnsKeys(q), &auditTurnsArgs{Mend: true, From: from}).([]any)
 		if len(reply) != 2 {
 			break
 		}

@@ -197,7 +197,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
 	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
-	if _, err := a.script(ctx, "bury", []string{m.from.outbox}, 0, entry); err != nil {
+	if _, err := a.buryAt(ctx, m.from.outbox, 0, entry); err != nil {
 		m.stay(1, err)
 	}
 }

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Reads entries of an outbox, not more than is good for one reply.
 --
--- KEYS  1 outbox
--- ARGV  1 how many entries to pass over, 2 how many to read at most, 3 how many
---       bytes at most, unless the first has more, 4 head, or tail to begin with
+-- KEYS  list: the outbox, or another list
+-- ARGV  skip: how many entries to pass over; entries: how many to read at most; bytes: how
+--       many at most, unless the first entry has more; from: head, or tail to begin with
 --       the newest
 -- Returns how many are behind them, and the entries, in this order.
 local from, most = tonumber(A.skip), tonumber(A.bytes)

@@ -1,14 +1,14 @@
 #!lua
 -- Keeps the place of a run that waits for a group, in its own queue: its id, its
--- record, and that it is not cancelled. It is in doubt whether the group's members
--- are stored until somebody says stay or drop.
+-- record, and that it is not cancelled. Until stay or drop it is in doubt whether the
+-- group's members are stored.
 --
--- KEYS  1 parked, 2 the id's key, 3 the record, 4 parking; then its unique key if it
---       has one
--- ARGV  1 park, stay or drop, 2 the token of its entry, 3 its id; for park: 4 the
---       queue and the name of its group, 5 '1' if its id is its own, 6 the record,
---       '' for none, 7 ms to keep them if nobody says stay, 8 what its unique key is
---       named, '' for none
+-- KEYS  parked; id: the id's key; record; parking; unique: only of a run that has a unique
+--       key
+-- ARGV  action: park, stay or drop; token: of its entry; id: the run's; of park: where: the
+--       queue and the name of its group; ownID: '1' if its id is its own; record: '' for
+--       none; keep: ms to keep them if neither stay nor drop follows; unique: what its
+--       unique key is named, '' for none
 -- Returns 0, 1 when the id is live already, 2 when a call that is not decided
 --       (stage.lua) has reserved the id or the unique key, or the id of the run that has
 --       the unique key.

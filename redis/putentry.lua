@@ -1,13 +1,12 @@
 #!lua
 -- Stores a schedule made at run time.
 --
--- KEYS  1 entries, 2 number of their changes, 3 ticks
--- ARGV  1 id, 2 task, 3 rule, 4 run, 5 how many entries there may be
+-- KEYS  entries; changes: their number; ticks
+-- ARGV  id, task, rule, run; most: how many entries there may be
 -- Returns {revision, since, last}, numbers as texts, and if the last claimed tick of an
---       entry that was there is lost what is in its place, '' for nothing: it is the
---       present then; 0 when there are that many
---       entries, 1 when the id is that of another task's entry. Refused by the
---       server at maxmemory, before anything.
+--       entry that was there is lost, what it had, '' for nothing: the last claimed tick
+--       is the present then; 0 when there are that many entries, 1 when the id is that of
+--       another task's entry. Refused by the server at maxmemory, before anything.
 --
 -- An entry is its revision (16 digits), since (microseconds, 16 digits), length
 -- of the task (4 digits), task, length of the rule (4 digits), rule, run. In

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- Reads a run's record, and notes who is to be told of the run's end.
+-- Reads a run's record, and notes who waits for the run's end.
 --
--- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it,
---       3 the run's progress; then staged, unless the caller has moved what there is
--- ARGV  1 the waiter, '' for none, 2 the run's id
+-- KEYS  record; waiters: a hash of a run's id to those who wait for it; progress: the
+--       run's; staged: only if the caller has not moved what there is
+-- ARGV  waiter: '' for none; id: the run's
 -- Returns the record and the progress ('' for none), nil when there is no
 -- record, or 1 when there are runs to be moved by unstage.lua, and it may be one of
 -- them. The record is a letter for the state (d
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
---       say when a delayed run is due in milliseconds since the epoch, and a
+--       are when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
 if K.staged and redis.call('EXISTS', K.staged) == 1 then
   return 1

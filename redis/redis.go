@@ -228,7 +228,7 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg:     cfg,
-		scripts: scripts,
+		scripts: *scripts,
 		id:      id,
 		closed:  make(chan struct{}),
 	}

@@ -2,10 +2,10 @@
 -- Extends a session's lease of everything it holds in one queue, and lists what
 -- the server takes it to hold, so that the session can compare.
 --
--- KEYS  1 leases, 2 when some of what the session held was last recovered; then,
---       to list, 3 flights, 4.. bitmaps of finished runs
--- ARGV  1 session, 2 lease in ms (0: list only); then, to list, 3 cursor, '0' to
---       begin, 4 of how many flights at most, of all sessions: to list costs so much
+-- KEYS  leases; lost: when some of what the session held was last recovered; to list also
+--       flights, then bitmaps of finished runs
+-- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin, and most: of
+--       how many flights at most, of all sessions: to list costs so much
 -- Returns the value of the second key, '' when there is none. When it is another
 --       than before, the caller has to ask which of its batches are still there.
 --       To list, an array of that value, the next cursor, '0' at the end, '-' when

@@ -17,6 +17,79 @@ type attendArgs struct {
 
 func (a *attendArgs) append(args []any) []any { return append(args, a.Keep, a.Tasks) }
 
+// auditArgs is the first argument of all audits: whether they mend, or only count.
+type auditArgs struct {
+	Mend bool
+}
+
+func (a *auditArgs) append(args []any) []any { return append(args, yes(a.Mend)) }
+
+func auditBuryKeys(q *queue, place string) []string {
+	return []string{q.dead, q.dropped, q.lines, q.turns, q.policy, q.opens, q.held, place}
+}
+
+type auditBuryArgs struct {
+	Mend    bool
+	MaxDead int
+	Failure string // of entries that cannot be read
+	Before  int    // how many bytes of an entry come before its element
+}
+
+func (a *auditBuryArgs) append(args []any) []any {
+	return append(args, yes(a.Mend), a.MaxDead, a.Failure, a.Before)
+}
+
+func auditCopyKeys(q *queue, kept, keptDone, other, otherDone string) []string {
+	return []string{q.lines, q.turns, q.policy, q.opens, q.held, kept, keptDone, other, otherDone}
+}
+
+type auditCopyArgs struct {
+	Mend      bool
+	KeptEntry string
+	KeptIndex int // in a batch, else -1
+	CopyEntry string
+	CopyIndex int
+}
+
+func (a *auditCopyArgs) append(args []any) []any {
+	return append(args, yes(a.Mend), a.KeptEntry, a.KeptIndex, a.CopyEntry, a.CopyIndex)
+}
+
+func auditCountsKeys(q *queue) []string {
+	return []string{q.flights, q.lines, q.turns, q.policy, q.opens, q.held}
+}
+
+type auditCountsArgs struct {
+	Mend, Brief      bool
+	Batches, Bitmaps string // what their keys open with
+	From             string
+}
+
+func (a *auditCountsArgs) append(args []any) []any {
+	return append(args, yes(a.Mend), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
+}
+
+func auditOwnersKeys(q *queue) []string { return []string{q.flights, q.lines} }
+
+type auditOwnersArgs struct {
+	Mend, Brief bool
+	Places      int
+	Batches     string // what their keys open with
+}
+
+func (a *auditOwnersArgs) append(args []any) []any {
+	return append(args, yes(a.Mend), yes(a.Brief), a.Places, a.Batches)
+}
+
+func auditTurnsKeys(q *queue) []string { return []string{q.lines, q.turns, q.policy, q.opens, q.held} }
+
+type auditTurnsArgs struct {
+	Mend bool
+	From string
+}
+
+func (a *auditTurnsArgs) append(args []any) []any { return append(args, yes(a.Mend), a.From) }
+
 func beginKeys(q *queue, member string) []string { return []string{q.batch(member), q.done(member)} }
 
 type beginArgs struct {

@@ -15,59 +15,79 @@ import (
 var scriptFiles embed.FS
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record, audit  script
+	enqueue, take, started, finish, renew, expired, giveback, record         script
 	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
 	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script
 	goOn                                                                     script
 
-	texts map[string]string // as they are sent, by the names of their files
+	auditBatches, auditBury, auditCopy, auditOwners, auditCounts, auditTurns script
 }
 
-// loadScripts returns the scripts as they are sent. Each is loaded with the function that
-// makes its keys and the struct of its arguments, from which it has their names.
-var loadScripts = sync.OnceValues(func() (scripts, error) {
-	s := scripts{texts: map[string]string{}}
+// loading is what a script is loaded with: the function that makes its keys and the struct
+// of its arguments give their names.
+type loading struct {
+	to       *script
+	file     string
+	keys     []string
+	args     arguments
+	mendable bool
+}
+
+const mendable = true
+
+// list returns all scripts, with their keys in a queue.
+func (s *scripts) list(q *queue) []loading {
+	none := new(noArgs)
+	return []loading{
+		{&s.attend, "attend", attendKeys(q, ""), new(attendArgs), mendable},
+		{&s.auditBatches, "auditbatches", []string{q.flights}, new(auditArgs), !mendable},
+		{&s.auditBury, "auditbury", auditBuryKeys(q, "place"), new(auditBuryArgs), !mendable},
+		{&s.auditCopy, "auditcopy", auditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(auditCopyArgs), !mendable},
+		{&s.auditCounts, "auditcounts", auditCountsKeys(q), new(auditCountsArgs), !mendable},
+		{&s.auditOwners, "auditowners", auditOwnersKeys(q), new(auditOwnersArgs), !mendable},
+		{&s.auditTurns, "auditturns", auditTurnsKeys(q), new(auditTurnsArgs), !mendable},
+		{&s.begin, "begin", beginKeys(q, ""), new(beginArgs), mendable},
+		{&s.commit, "commit", commitKeys(q, stageOpens, q.group("")), new(commitArgs), mendable},
+		{&s.control, "control", controlKeys(q), new(controlArgs), mendable},
+		{&s.deleteEntry, "deleteentry", entryKeys(q), new(deleteEntryArgs), mendable},
+		{&s.enqueue, "enqueue", enqueueKeys(q), new(enqueueArgs), !mendable},
+		{&s.expired, "expired", expiredKeys(q), new(expiredArgs), mendable},
+		{&s.find, "find", []string{"place"}, new(findArgs), !mendable},
+		{&s.finish, "finish", finishKeys(q), new(finishArgs), !mendable},
+		{&s.giveback, "giveback", givebackKeys(q, "", ""), new(givebackArgs), mendable},
+		{&s.goOn, "goon", goOnKeys(q), new(goOnArgs), !mendable},
+		{&s.group, "group", []string{q.group("")}, new(groupArgs), !mendable},
+		{&s.mark, "mark", nil, new(markArgs), mendable},
+		{&s.mend, "mend", nil, none, !mendable},
+		{&s.outbox, "outbox", []string{"list"}, new(outboxArgs), !mendable},
+		{&s.parked, "parked", parkedKeys(q, "", q.unique("")), new(parkedArgs), !mendable},
+		{&s.putEntry, "putentry", entryKeys(q), new(putEntryArgs), mendable},
+		{&s.record, "record", recordKeys(q, ""), new(recordArgs), mendable},
+		{&s.renew, "renew", renewKeys(q, ""), new(renewArgs), mendable},
+		{&s.rewind, "rewind", []string{q.ticks}, new(rewindArgs), !mendable},
+		{&s.stage, "stage", stageKeys(q, stageOpens), new(stageArgs), mendable},
+		{&s.start, "start", startKeys(q, "", ""), new(startArgs), mendable},
+		{&s.started, "started", beginKeys(q, ""), none, mendable},
+		{&s.survived, "survived", []string{q.raised("")}, new(survivedArgs), !mendable},
+		{&s.take, "take", takeKeys(q, ""), new(takeArgs), mendable},
+		{&s.unstage, "unstage", unstageKeys(q, stageOpens), new(unstageArgs), mendable},
+		{&s.watch, "watch", nil, new(watchArgs), !mendable},
+	}
+}
+
+// loadScripts returns the scripts as they are sent.
+var loadScripts = sync.OnceValues(func() (*scripts, error) {
+	s := new(scripts)
 	var failed []error
 	q := new(Broker).keysOf("")
-	load := func(to *script, name string, keys []string, args arguments, mendable bool) {
-		loaded, err := loadScript(name, keyNames(q, keys), args)
+	for _, l := range s.list(q) {
+		loaded, err := loadScript(l.file, keyNames(q, l.keys), l.args)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("script %s.lua: %w", name, err))
+			failed = append(failed, fmt.Errorf("script %s.lua: %w", l.file, err))
 		}
-		loaded.mendable = mendable
-		*to = loaded
-		s.texts[name] = loaded.source
+		loaded.mendable = l.mendable
+		*l.to = loaded
 	}
-	const mends = true
-	none := new(noArgs)
-	load(&s.attend, "attend", attendKeys(q, ""), new(attendArgs), mends)
-	load(&s.audit, "audit", nil, none, false)
-	load(&s.begin, "begin", beginKeys(q, ""), new(beginArgs), mends)
-	load(&s.commit, "commit", commitKeys(q, stageOpens, q.group("")), new(commitArgs), mends)
-	load(&s.control, "control", controlKeys(q), new(controlArgs), mends)
-	load(&s.deleteEntry, "deleteentry", entryKeys(q), new(deleteEntryArgs), mends)
-	load(&s.enqueue, "enqueue", enqueueKeys(q), new(enqueueArgs), false)
-	load(&s.expired, "expired", expiredKeys(q), new(expiredArgs), mends)
-	load(&s.find, "find", []string{"place"}, new(findArgs), false)
-	load(&s.finish, "finish", finishKeys(q), new(finishArgs), false)
-	load(&s.giveback, "giveback", givebackKeys(q, "", ""), new(givebackArgs), mends)
-	load(&s.goOn, "goon", goOnKeys(q), new(goOnArgs), false)
-	load(&s.group, "group", []string{q.group("")}, new(groupArgs), false)
-	load(&s.mark, "mark", nil, new(markArgs), mends)
-	load(&s.mend, "mend", nil, none, false)
-	load(&s.outbox, "outbox", []string{"list"}, new(outboxArgs), false)
-	load(&s.parked, "parked", parkedKeys(q, "", q.unique("")), new(parkedArgs), false)
-	load(&s.putEntry, "putentry", entryKeys(q), new(putEntryArgs), mends)
-	load(&s.record, "record", recordKeys(q, ""), new(recordArgs), mends)
-	load(&s.renew, "renew", renewKeys(q, ""), new(renewArgs), mends)
-	load(&s.rewind, "rewind", []string{q.ticks}, new(rewindArgs), false)
-	load(&s.stage, "stage", stageKeys(q, stageOpens), new(stageArgs), mends)
-	load(&s.start, "start", startKeys(q, "", ""), new(startArgs), mends)
-	load(&s.started, "started", beginKeys(q, ""), none, mends)
-	load(&s.survived, "survived", []string{q.raised("")}, new(survivedArgs), false)
-	load(&s.take, "take", takeKeys(q, ""), new(takeArgs), mends)
-	load(&s.unstage, "unstage", unstageKeys(q, stageOpens), new(unstageArgs), mends)
-	load(&s.watch, "watch", nil, new(watchArgs), false)
 	return s, errors.Join(failed...)
 })
 

@@ -3,15 +3,43 @@ package redis
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestScriptsNameTheirKeysAndArguments(t *testing.T) {
+// TestScriptsSayWhatTheyTake: each uses all names of its keys and arguments, and no other,
+// and opens with them.
+func TestScriptsSayWhatTheyTake(t *testing.T) {
 	s, err := loadScripts()
 	require.NoError(t, err)
-	require.Greater(t, len(s.texts), 25)
+	q := new(Broker).keysOf("")
+	for _, l := range s.list(q) {
+		file, err := scriptFiles.ReadFile(l.file + ".lua")
+		require.NoError(t, err)
+		opens := headerOf(string(file))
+		args, err := argNames(l.args)
+		require.NoError(t, err)
+		for _, part := range []string{"-- KEYS  ", "-- ARGV  ", "-- Returns "} {
+			require.Contains(t, opens, part, l.file)
+		}
+		for _, name := range append(keyNames(q, l.keys), args...) {
+			require.Regexp(t, `\b`+name+`\b`, opens, l.file)
+		}
+	}
+}
+
+// headerOf returns the comment that a script opens with.
+func headerOf(file string) string {
+	var header strings.Builder
+	for line := range strings.Lines(file) {
+		if !strings.HasPrefix(line, "--") && !strings.HasPrefix(line, "#!") || strings.HasPrefix(line, "-- include ") {
+			break
+		}
+		header.WriteString(line)
+	}
+	return header.String()
 }
 
 // TestScriptsAreWritten writes the scripts as they are sent into the folder that
@@ -23,8 +51,8 @@ func TestScriptsAreWritten(t *testing.T) {
 	}
 	s, err := loadScripts()
 	require.NoError(t, err)
-	for name, text := range s.texts {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".lua"), []byte(text), 0o600))
+	for _, l := range s.list(new(Broker).keysOf("")) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, l.file+".lua"), []byte(l.to.source), 0o600))
 	}
 }
 

@@ -3,11 +3,11 @@
 -- them, and reserves their ids and unique keys. commit.lua makes all its pages part of
 -- the queue in one step; else unstage.lua takes them and what they reserve away.
 --
--- KEYS  1 stages, 2 the call's stage; then for each run its id key and its unique key,
---       if it has them
--- ARGV  1 token, 2 ms in which the next page or the commit has to come, 3 number of
---       runs on the pages before, 4 '1' to store nothing and only check; then for each
---       run its entry (unstage.lua), and letters for its keys: i, u
+-- KEYS  stages; stage: the call's; then for each run its id key and its unique key, if it
+--       has them
+-- ARGV  token: the call's; lease: ms in which the next page or the commit has to come;
+--       before: number of runs on the pages before; check: '1' to store nothing and only
+--       check; then for each run its entry (unstage.lua), and letters for its keys: i, u
 -- Returns 0 when the page is stored (by this call or by an earlier one), -1 when the
 --       stage is gone, or an array: of each run in whose way another is, its place
 --       on the page, from 1, and the id of the other, '' when it is its own; the place

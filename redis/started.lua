@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Notes in their records that runs of a batch are running, while the batch is
--- still the caller's. A record that says more is left as it is.
+-- still the caller's. A record that has more is left as it is.
 --
--- KEYS  1 the slot's batch, 2 its bitmap of finished runs, 3.. records
+-- KEYS  batch: the slot's; done: its bitmap of finished runs; then records
 -- ARGV  for each record the index of its run in the batch
 -- Returns 0.
 -- include read.lua

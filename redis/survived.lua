@@ -2,10 +2,10 @@
 -- Spares runs a delivery that ended with their session's lease, but not with the
 -- life of its consumer.
 --
--- KEYS  1 the ids of the session's runs whose deliveries recoveries raised; then for
+-- KEYS  raised: the ids of the session's runs whose deliveries recoveries raised; then for
 --       each run how many of its deliveries it is spared
--- ARGV  1 ms to keep these, 2 '1' for runs that are among the ids, once each, '0' for
---       runs that the session gave back; then the id of each run
+-- ARGV  keep: ms to keep these; listed: '1' for runs that are among the ids, once each, '0'
+--       for runs that the session gave back; then the id of each run
 -- Returns how many runs were spared one.
 -- include read.lua
 local n = 0

@@ -5,19 +5,17 @@
 -- slot's batch or, if there is none, sees to it that there never will be: a
 -- call that is still on its way then takes nothing.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 ops, 15 the slot's batch, 16 paused, 17 disabled,
---       18 aside: runs of disabled tasks in their order, 19 enabling: tasks whose
---       runs are to come back from there, and up to which one that is not done,
---       20 lines, 21 turns, 22 policy, 23 opens, 24 held, 25 starts, 26 rates,
---       27 outbox, 28 stages
--- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
---       both together, 7 '1' if the caller will sleep when there is nothing, or
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, leases, ops; batch: the slot's; paused,
+--       disabled; aside: runs of disabled tasks in their order; enabling: tasks whose
+--       runs are to come back from there, and up to which one that is not done;
+--       lines, turns, policy, opens, held, starts, rates, outbox, stages
+-- ARGV  session, slot; lease: in ms; io, cpu, total: at most so many of a kind, and of
+--       both together; word: '1' if the caller will sleep when there is nothing, or
 --       the element by which a caller that takes from several queues watches
---       this one, 8 how many of the io, 9 of the cpu are to be taken only as far as
---       they are not more than an equal share of the sessions that hold some,
---       10 '1' if the caller reads the batch itself, with the command it sends
+--       this one; aheadIO, aheadCPU: how many of a kind are to be taken only as far as
+--       they are not more than an equal share of the sessions that hold some;
+--       apart: '1' if the caller reads the batch itself, with the command it sends
 --       behind this one: the server is faster at that than a script
 -- Returns an array: first the milliseconds until the next delayed run is due, or
 --       one that waits for a rate may start

@@ -8,16 +8,16 @@
 -- free: 'e' at its end, 'k' and ms after it was due, 13 digits, 13 zeros else; length
 -- of its record (4 bytes), the record as enqueue.lua takes it; the element.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 stages, 13 staged,
---       14 the call's stage, 15 its stub, 16 lines, 17 turns, 18 policy, 19 dead,
---       20 dropped; then for each run its id key, its unique key and its record, if
---       it has them; behind these, of drop and expire, ids and unique keys that are free
---       at the end of the call if they are its own
--- ARGV  1 move; drop, by who stored the pages; or expire, by others, 2 token, 3 number
---       of runs in the stage, 4 of those on the page, its first ones, 5 cap of the dead
---       list, 6 a failure for entries that cannot be read; then for each run letters
---       for its keys, i, u, r, and '' too for an entry that cannot be read: -
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
+--       lines, turns, policy, dead, dropped; then for each run its id key, its unique key
+--       and its record, if it has them; behind these, of drop and expire, ids and unique
+--       keys that are free at the end of the call if they are its own
+-- ARGV  mode: move; drop, by who stored the pages; or expire, by others; token: the
+--       call's; left: number of runs in the stage; page: number of those on the page, its
+--       first ones; maxDead: cap of the dead list; failure: of entries that cannot be read;
+--       then for each run letters for its keys, i, u, r, and '' too for an entry that
+--       cannot be read: -
 -- Returns how many runs are left, also when those were not as many as the caller
 --       says and nothing is done; -1 when the call is not committed, of move; -2
 --       when it is, -3 when its time is not over, of the others.

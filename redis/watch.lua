@@ -4,8 +4,8 @@
 --
 -- KEYS  for each queue: of each kind the list of who watches it, then the keys that
 --       are there while a run waits
--- ARGV  1 number of kinds, 2 number of keys of a queue, 3 for how many ms; then for
---       each queue the element to leave in its lists
+-- ARGV  kinds: their number; keys: number of keys of a queue; keep: for how many ms; then
+--       for each queue the element to leave in its lists
 -- Returns an array of the places, from 1, of the queues in which a run may wait,
 --       then of the texts of what failed, each behind the place of its queue.
 -- include read.lua
