@@ -7,13 +7,14 @@
 -- ARGV  keep: ms to keep the notes; tasks: how many, and for each its name and how its
 --       latest run ended; then for each run its index in the batch and its progress
 -- Returns "slot:index" of each run whose end was asked for.
+-- include clock.lua
 -- include read.lua
 for _ = 1, tonumber(A.tasks) do
   local task, ended = nextArg(), nextArg()
   local before = redis.call('HGET', K.last, task)
   local started = string.sub(ended, 1, 20)
   local earlier = not before or string.sub(before, 1, 20) <= started
-  local latest = not earlier and (tonumber(redis.call('TIME')[1]) + 60) * 1e9 -- that can have started
+  local latest = not earlier and (tonumber((serverTime())) + 60) * 1e9 -- that can have started
   if earlier or (tonumber(started) or 0) <= latest and (tonumber(string.sub(before, 1, 20)) or 0) > latest then
     redis.call('HSET', K.last, task, ended)
   end

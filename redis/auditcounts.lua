@@ -10,9 +10,8 @@
 --       at the end; -1 and '' when those runs are too many to look at in one go.
 -- The batches are those that are in flights now, which nobody can name before; their keys
 -- have the queue's hash tag.
--- include lines.lua
+-- include waiting.lua
 local mend, brief = A.mend == '1', A.brief == '1'
-local lines = policies(K.lines, K.turns, K.policy, K.opens, K.held)
 
 -- what is counted beside a page of what is noted: batches in flight; their runs, a limit
 -- as two of them; and how much is noted in a page
@@ -32,7 +31,7 @@ for _, member in ipairs(redis.call('SMEMBERS', K.flights)) do
   for at = 0, size - 1, 100 do
     for i, element in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
       read = read + #element
-      local run = lines.read(element)
+      local run = waiting().read(element)
       if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
         for _, limit in ipairs(run.limits) do
           if limit.per == 0 and limit.counts then
@@ -61,7 +60,7 @@ local function compare(key, noted)
     else
       redis.call('HDEL', K.held, key)
     end
-    redis.call('ZADD', K.opens, 0, lines.hash('c' .. key))
+    redis.call('ZADD', K.opens, 0, waiting().hash('c' .. key))
   end
 end
 
@@ -73,7 +72,7 @@ if A.from == '' then
     return {n, '0'}
   end
 end
-local cursor, noted = '0', nil
+local cursor, noted = '0'
 if few then
   cursor, noted = unpack(redis.call('HSCAN', K.held, A.from, 'COUNT', page))
 else

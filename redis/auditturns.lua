@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Finds lines that nobody would look at, up to 500 lines in one call.
 --
--- KEYS  lines, turns, policy, opens, held
+-- KEYS  lines, turns, policy, opens
 -- ARGV  mend, '1' to mend and '0' to count only; from: the line to begin behind, '' at
 --       first
 -- Returns how many there are, and the last line that it came to, '' at the end.
--- include lines.lua
+-- include waiting.lua
 local mend = A.mend == '1'
-local lines = policies(K.lines, K.turns, K.policy, K.opens, K.held)
+local lines = waiting()
 local n, from = 0, A.from
 for _ = 1, 500 do
   local entry = redis.call('ZRANGEBYLEX', K.lines, '(' .. from, '+', 'LIMIT', 0, 1)[1]

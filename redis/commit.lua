@@ -10,15 +10,14 @@
 -- Returns 0 when they are queued (by this call or by an earlier one), 1 when another
 --       call has stored the members of the group, or 4 when the stage or the group is
 --       gone: in both cases nothing of this call is stored, and never will be.
+-- include clock.lua
 local token, runs = A.token, tonumber(A.runs)
 local state = redis.call('HGET', K.stages, token) or ''
 local kind = string.sub(state, 1, 1)
 if kind == 'c' or redis.call('EXISTS', K.stub) == 1 then
   return 0
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if kind ~= 'o' or tonumber(string.sub(state, 2)) <= now or redis.call('LLEN', K.stage) ~= runs then
+if kind ~= 'o' or tonumber(string.sub(state, 2)) <= now() or redis.call('LLEN', K.stage) ~= runs then
   return 4
 end
 if K.group then
@@ -52,5 +51,5 @@ if K.group then
   call(left > 0 and {'PEXPIRE', K.group, left} or nil, 'PERSIST', K.group) -- its reservation would have ended by itself
 end
 call({'LREM', K.staged, -1, token}, 'RPUSH', K.staged, token)
-call(nil, 'HSET', K.stages, token, string.format('c%013.0f', now))
+call(nil, 'HSET', K.stages, token, string.format('c%013.0f', now()))
 return 0

@@ -4,7 +4,7 @@
 -- KEYS  paused, disabled, enabling; wake[2]: io, cpu
 -- ARGV  action: pause, resume, disable or enable; task: of the last two
 -- Returns 0.
--- include wake.lua
+-- include watched.lua
 local what, task = A.action, A.task
 if what == 'pause' then
   redis.call('SET', K.paused, '1')
@@ -19,8 +19,12 @@ elseif redis.call('SISMEMBER', K.disabled, task) == 1 then
 end
 if what == 'resume' or what == 'enable' then
   for kind = 1, 2 do
+    -- A key of a wrong type costs a wake-up, and no more: consumers also look by themselves.
     redis.pcall('ZADD', K.wake[kind], 0, '1')
-    wakeBy(K.wake[kind])
+    local watched = watchedOf(K.wake[kind])
+    if redis.pcall('EXISTS', watched) == 1 then
+      sendToken(K.wake[kind], watched)
+    end
   end
 end
 return 0

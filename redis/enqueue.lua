@@ -35,29 +35,22 @@
 --       the group is stored. Refused by the server at maxmemory,
 --       before anything; where the first group is stored instead of something,
 --       also with WRONGTYPE when a key is of another type than is written.
--- include lines.lua
+-- include clock.lua
+-- include tick.lua
+-- include waiting.lua
 -- include wake.lua
 -- include read.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token -- of the group in hand
 local woken, earliest, earliestLane = {}, nil, nil
 
 local function due(spec)
-  local at = now
+  local at = now()
   if string.sub(spec, 1, 1) == '+' then
-    at = now + tonumber(string.sub(spec, 2))
+    at = now() + tonumber(string.sub(spec, 2))
   elseif spec ~= '' then
     at = tonumber(spec)
   end
   return math.min(at, 9999999999999) -- a record has 13 digits
-end
-
--- has a run wait that is due
-local lines
-local function inLines()
-  lines = lines or policies(K.lines, K.turns, K.policy)
-  return lines
 end
 
 local undone = {} -- what takes back the group in hand, as far as it is stored
@@ -65,13 +58,13 @@ local begun -- some of its ids are stored
 local later = {} -- its delayed, behind their scores
 local firstRecord, lastRecord = 1, 0 -- those of KEYS that are its records, as far as they are stored
 
--- whether it is in a line
+-- has a run wait that is due
 local function arrive(lane, element)
   local entry
-  if bit.band(string.byte(element, 2) or 0, 8) == 0 then
-    redis.call('RPUSH', K.ready[lane], element)
+  if hasPolicies(element) then
+    entry = waiting().arrive(lane, K.ready[lane], element)
   else
-    entry = inLines().arrive(lane, K.ready[lane], element)
+    redis.call('RPUSH', K.ready[lane], element)
   end
   undone[#undone + 1] = entry and {'ZREM', K.lines, entry} or {'LTRIM', K.ready[lane], 0, -2}
 end
@@ -95,11 +88,6 @@ local function push(key, n)
     redis.call('RPUSH', key, unpack(ARGV, i, to))
     undone[#undone + 1] = {'LTRIM', key, 0, i - to - 2}
   end
-end
-
--- whether a field of ticks is a tick, of the years up to 2200, with the same revision as another
-local function isTick(last, tick)
-  return #last == #tick and string.find(last, '^0%d+$') and last < '0729' and string.sub(last, 21) == string.sub(tick, 21)
 end
 
 local places = {d = K.dead, o = K.outbox}
@@ -167,7 +155,7 @@ local function check(source, task, tick, ids, uniques)
   end
   if task ~= '' then
     local last = redis.call('HGET', K.ticks, task)
-    if last and not isTick(last, tick) or not last and #tick > 20 then
+    if last and not isTick(last, string.sub(tick, 21)) or not last and #tick > 20 then
       return 5
     elseif last and last >= tick then
       return 2
@@ -284,7 +272,7 @@ local function group(verdict, source, task, tick, ids, uniques)
     if store and ms == '' then
       redis.call('SET', key, id .. ' ' .. token)
     elseif store then
-      local free = math.max(1, due(from) - now + tonumber(ms))
+      local free = math.max(1, due(from) - now() + tonumber(ms))
       redis.call('SET', key, id .. ' ' .. token, 'PX', string.format('%.0f', free))
     end
   end
@@ -292,7 +280,7 @@ local function group(verdict, source, task, tick, ids, uniques)
     local lane, n = tonumber(nextArg()), tonumber(nextArg())
     if store then
       if limited(n) then
-        inLines().mark()
+        waiting().mark()
       end
       push(K.ready[lane], n)
       woken[lane <= 3 and 1 or 2] = true
@@ -302,7 +290,7 @@ local function group(verdict, source, task, tick, ids, uniques)
   later = {}
   for _ = 1, tonumber(nextArg()) do
     local at, lane, n = due(nextArg()), tonumber(nextArg()), tonumber(nextArg())
-    if store and at <= now then
+    if store and at <= now() then
       for i = argsRead + 1, argsRead + n do
         arrive(lane, ARGV[i])
       end
@@ -339,7 +327,7 @@ local function group(verdict, source, task, tick, ids, uniques)
       redis.call('SET', key, record)
     else
       local at = due(spec)
-      redis.call('SET', key, string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(record, 2))
+      redis.call('SET', key, string.format(at > now() and 'd%013.0f' or 'q%013.0f', at) .. string.sub(record, 2))
     end
     lastRecord = store and keysRead or lastRecord
   end

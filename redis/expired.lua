@@ -9,10 +9,9 @@
 -- ARGV  cursor: '0' to begin; page: its size
 -- Returns the next cursor, '0' at the end, an array of "session:slot", and how
 --       much is in the outbox, in parking, and in stages.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- include clock.lua
 if A.cursor == '0' then
-  local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now - 60000), 'LIMIT', 0, 500)
+  local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now() - 60000), 'LIMIT', 0, 500)
   if #gone > 0 then
     redis.call('ZREM', K.leases, unpack(gone))
     redis.call('HDEL', K.ops, unpack(gone))
@@ -26,12 +25,12 @@ local found, over = {}, {}
 -- so that the session, if it lives, has time to renew it.
 local function ended(session)
   local lease = tonumber(redis.call('ZSCORE', K.leases, session) or 0)
-  if lease <= now then
+  if lease <= now() then
     return true
   end
   local length = tonumber(string.match(session, '%.(%d+)%+?$'))
-  if lease - now > (length or 600000) then
-    redis.call('ZADD', K.leases, string.format('%.0f', now + (length or 10000)), session)
+  if lease - now() > (length or 600000) then
+    redis.call('ZADD', K.leases, string.format('%.0f', now() + (length or 10000)), session)
   end
   return false
 end

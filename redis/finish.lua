@@ -52,7 +52,12 @@
 --       Of a run with a failure nothing is done; the others are finished. The index -1
 --       means that the batch stays though all is done, the ordinal 0 that it is of no
 --       slot. After an error of the script some may be finished: the call can be repeated.
--- include lines.lua
+-- include clock.lua
+-- include waiting.lua
+-- include release.lua
+-- include unwait.lua
+-- include putback.lua
+-- include deadletters.lua
 -- include wake.lua
 -- include read.lua
 local fenced, waiters, woken, sent = {}, {}, {}, 0
@@ -69,9 +74,9 @@ local function tell(record)
   end
   if awaited then
     local id = string.sub(record, tonumber(A.beforeID) + 1)
-    local waiting = redis.pcall('HGET', K.waiters, id)
-    if type(waiting) == 'string' then -- else it cannot be read; who waits also looks for the record now and then
-      for waiter in string.gmatch(waiting, '%S+') do
+    local names = redis.pcall('HGET', K.waiters, id)
+    if type(names) == 'string' then -- else it cannot be read; who waits also looks for the record now and then
+      for waiter in string.gmatch(names, '%S+') do
         waiters[#waiters + 1] = waiter
         waiters[#waiters + 1] = id
       end
@@ -97,26 +102,12 @@ local function prepare()
     undone = {}
   end
 
-  local clock
-  local function now()
-    if not clock then
-      local time = redis.call('TIME')
-      clock = time[1] * 1000 + math.floor(time[2] / 1000)
-    end
-    return clock
-  end
-
   local function kindOf(lane)
     return lane <= 3 and 1 or 2
   end
 
   local steps = {}
 
-  local lines
-  local function inLines()
-    lines = lines or policies(K.lines, K.turns, K.policy, K.opens, K.held)
-    return lines
-  end
   local failure = '' -- of the cancel in hand
 
   steps[STEP.FREE_ID] = function(apply)
@@ -148,10 +139,10 @@ local function prepare()
   steps[STEP.RELEASE_LIMITS] = function(apply)
     local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
     if element then
-      woken[1] = inLines().release(element) or woken[1]
+      woken[1] = release(element) or woken[1]
       woken[2] = woken[1] or woken[2]
       undoable(function()
-        lines.hold(element)
+        hold(element)
       end)
     end
   end
@@ -159,18 +150,9 @@ local function prepare()
   steps[STEP.READY] = function(apply)
     local lane, element = tonumber(nextArg()), nextArg()
     if apply then
-      local entry
-      if bit.band(string.byte(element, 2) or 0, 8) == 0 then
-        redis.call('LPUSH', K.ready[lane], element)
-      else
-        entry = inLines().back(lane, K.ready[lane], element)
-      end
+      local entry = putBack(lane, element)
       undoable(function()
-        if entry then
-          redis.pcall('ZREM', K.lines, entry)
-        else
-          redis.pcall('LPOP', K.ready[lane])
-        end
+        takeAway(lane, entry)
       end)
       woken[kindOf(lane)] = true
     end
@@ -201,7 +183,7 @@ local function prepare()
   steps[STEP.BURY] = function(apply)
     local entry = nextArg()
     if apply then
-      died = redis.call('LPUSH', K.dead, string.format('%013.0f', now()) .. entry)
+      died = redis.call('LPUSH', K.dead, deadLetter(entry))
       undoable(function()
         redis.pcall('LPOP', K.dead)
         died = died - 1
@@ -251,8 +233,8 @@ local function prepare()
     end
     if redis.call('HSETNX', group, member, ended .. failure) == 0 then
       -- A dead letter that was queued again: its success counts instead.
-      local size, before = 1 + string.byte(ended), redis.call('HGET', group, member)
-      if string.sub(ended, size + 1, size + 1) == 's' and string.sub(before, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
+      local size, noted = 1 + string.byte(ended), redis.call('HGET', group, member)
+      if string.sub(ended, size + 1, size + 1) == 's' and string.sub(noted, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
         redis.call('HSET', group, member, ended)
       end
       return
@@ -308,7 +290,7 @@ local function prepare()
     local kind = redis.call('TYPE', place).ok
     if place == K.lines then
       return kind == 'zset' and redis.call('ZSCORE', place, element), function()
-        inLines().remove(element, undoAll)
+        removeWaiting(element, undoAll)
       end
     elseif kind == 'list' then
       -- Of a list nothing else tells: it goes first, and back to the tail.
@@ -336,9 +318,9 @@ local function either(a, b)
 end
 
 local failures = {}
-local function failed(slot, index, why)
+local function failed(slot, which, why)
   local n = #failures
-  failures[n + 1], failures[n + 2] = slot, index
+  failures[n + 1], failures[n + 2] = slot, which
   failures[n + 3] = type(why) == 'table' and why.err or 'ERR ' .. tostring(why)
 end
 
@@ -437,12 +419,8 @@ end
 for lane in pairs(woken) do
   wake(lane)
 end
-local over = died - tonumber(A.maxDead)
-if over > 0 then
-  local counted = redis.pcall('INCRBY', K.dropped, over)
-  if type(counted) == 'table' then
-    failed(0, -1, counted)
-  end
-  redis.pcall('LTRIM', K.dead, 0, tonumber(A.maxDead) - 1)
+local ok, dropped = pcall(dropOldest, died)
+if not ok then
+  failed(0, -1, dropped)
 end
-return {fenced, waiters, sent, math.max(over, 0), failures}
+return {fenced, waiters, sent, ok and dropped or 0, failures}

@@ -20,16 +20,18 @@
 --       the outbox instead, as their end was asked for: '-', the failure with its length,
 --       the element; and how many that cannot be read became dead letters. An error
 --       leaves the run that it is of in the batch.
--- include lines.lua
+-- include clock.lua
+-- include waiting.lua
+-- include release.lua
+-- include putback.lua
+-- include deadletters.lua
 -- include wake.lua
 -- include read.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local recover = A.mode == 'recover'
 local batch, done = K.batch, K.done
 if recover then
   local lease = redis.call('ZSCORE', K.leases, A.session)
-  if lease and tonumber(lease) > now then
+  if lease and tonumber(lease) > now() then
     return {-1, 0, 0}
   end
 end
@@ -66,60 +68,51 @@ local function back(element, flags)
     .. struct.pack('>I4', deliveries) .. string.sub(element, 9), again
 end
 
-local lines
-local function inLines()
-  lines = lines or policies(K.lines, K.turns, K.policy, K.opens, K.held)
-  return lines
-end
 local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
 
 -- Puts a run where it waits, and then sees to what it held.
-local function putBack(i, element)
+local function returnRun(i, element)
   local version, flags, kind, priority = string.byte(element, 1, 4)
-  local policed = bit.band(flags or 0, 8) == 8
   local field = asked and slot .. ':' .. (i - 1)
   local failure = field and redis.call('HGET', K.cancels, field)
-  local place, entry
+  local undo, unread
   if failure then
-    place = K.outbox
-    redis.call('RPUSH', place, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+    redis.call('RPUSH', K.outbox, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+    undo = function()
+      redis.pcall('LTRIM', K.outbox, 0, -2)
+    end
   elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
-    local lane, again = kind * 3 + 3 - priority, false
-    local as
-    as, again = back(element, flags)
+    local lane = kind * 3 + 3 - priority
+    local as, again = back(element, flags)
     if again and waits[i - 1] then
-      due[i - 1] = string.format('%013.0f', now + waits[i - 1])
-      place, entry = K.delayed, as
-      redis.call('ZADD', place, due[i - 1], as)
-    elseif policed then
-      place, entry = K.ready[lane], inLines().back(lane, K.ready[lane], as)
-      place = entry and K.lines or place
+      due[i - 1] = string.format('%013.0f', now() + waits[i - 1])
+      redis.call('ZADD', K.delayed, due[i - 1], as)
+      undo = function()
+        redis.pcall('ZREM', K.delayed, as)
+      end
     else
-      place = K.ready[lane]
-      redis.call('LPUSH', place, as)
+      local entry = putBack(lane, as)
+      undo = function()
+        takeAway(lane, entry)
+      end
     end
     woken[kind + 1] = true -- also to learn when one is due
   else
-    place = K.dead
-    died = redis.call('LPUSH', place, string.format('%013.0f', now) .. A.failure .. element)
+    unread = true
+    died = redis.call('LPUSH', K.dead, deadLetter(A.failure .. element))
     buried = buried + 1
-  end
-  must(function()
-    if entry then
-      redis.pcall('ZREM', place, entry)
-    elseif failure then
-      redis.pcall('LTRIM', place, 0, -2)
-    else
-      redis.pcall('LTRIM', place, 1, -1)
+    undo = function()
+      redis.pcall('LPOP', K.dead)
     end
-  end, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
+  end
+  must(undo, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
   if failure then
     redis.call('HDEL', K.cancels, field)
     cancelled = cancelled + 1
-  elseif place ~= K.dead then
+  elseif not unread then
     n = n + 1
   end
-  if policed and inLines().release(element) then
+  if hasPolicies(element) and release(element) then
     woken[1], woken[2] = true, true
   end
 end
@@ -130,11 +123,11 @@ for i = 1, #elements do
 end
 local failed -- the first error; the run that it is of stays, and the batch
 if recover and #elements > 0 then
-  redis.call('SET', K.lost, time[1] .. '.' .. time[2], 'PX', 3600000)
+  redis.call('SET', K.lost, table.concat({serverTime()}, '.'), 'PX', 3600000)
 end
 for i = #elements, 1, -1 do
   if not isFinished[i] then
-    local ok, failure = pcall(putBack, i, elements[i])
+    local ok, failure = pcall(returnRun, i, elements[i])
     failed = failed or not ok and failure
   end
 end
@@ -161,11 +154,7 @@ end
 for lane in pairs(woken) do
   wake(lane)
 end
-local over = died - tonumber(A.maxDead)
-if over > 0 then
-  redis.call('INCRBY', K.dropped, over)
-  redis.call('LTRIM', K.dead, 0, tonumber(A.maxDead) - 1)
-end
+dropOldest(died)
 if failed then
   error(failed)
 end

@@ -7,6 +7,8 @@
 -- Returns a text, what the field had, '' for nothing, if it now has that tick or the
 --       server's time, whichever is later; 1 when the last claimed tick is there; 0 when
 --       the entry is not there with that revision.
+-- include clock.lua
+-- include tick.lua
 local tick, id = A.tick, A.entry
 local revision = string.sub(tick, 21)
 if id ~= '' then
@@ -16,11 +18,9 @@ if id ~= '' then
   end
 end
 local last = redis.call('HGET', K.ticks, A.field)
--- Ticks are of the years up to 2200.
-if last and #last == #tick and string.find(last, '^0%d+$') and last < '0729' and string.sub(last, 21) == revision then
+if last and isTick(last, revision) then
   return 1
 end
-local time = redis.call('TIME')
-local now = string.format('%011.0f%06.0f000', time[1], time[2]) .. revision
-redis.call('HSET', K.ticks, A.field, now < tick and tick or now)
+local present = string.format('%011.0f%06.0f000', serverTime()) .. revision
+redis.call('HSET', K.ticks, A.field, present < tick and tick or present)
 return last or ''

@@ -1,5 +1,5 @@
 -- Looks for runs where they wait. This is no script: it stands in scripts instead of the
--- comment that includes it, behind lines.lua.
+-- comment that includes it, behind unwait.lua.
 
 -- the type of a key, as TYPE names it
 local function typeOf(key)
@@ -12,7 +12,7 @@ local function take(place, element)
   if kind == 'list' then
     return redis.call('LREM', place, -1, element) > 0
   elseif place == K.lines then
-    return policies(K.lines, K.turns, K.policy, K.opens, K.held).remove(element)
+    return removeWaiting(element)
   end
   return kind == 'zset' and redis.call('ZREM', place, element) > 0
 end

@@ -12,12 +12,13 @@
 -- of the task (4 digits), task, length of the rule (4 digits), rule, run. In
 -- ticks, under the task, a space and the id, it has its last claimed tick (20
 -- digits) and the revision.
+-- include clock.lua
+-- include tick.lua
 local old = redis.call('HGET', K.entries, A.id)
-local time = redis.call('TIME')
-local since = string.format('%010.0f%06.0f', time[1], time[2])
+local since = string.format('%010.0f%06.0f', serverTime())
 local task = string.format('%04d', #A.task) .. A.task
 local rule = string.format('%04d', #A.rule) .. A.rule
-local field, last = A.task .. ' ' .. A.id, nil
+local field = A.task .. ' ' .. A.id
 if old then
   if string.sub(old, 33, 32 + #task) ~= task then
     return 1
@@ -28,15 +29,15 @@ if old then
 elseif redis.call('HLEN', K.entries) >= tonumber(A.most) then
   return 0
 end
-last = redis.call('HGET', K.ticks, field)
+local last = redis.call('HGET', K.ticks, field)
 local revision = string.format('%016.0f', redis.call('INCRBY', K.changes, 1))
-local claimed, lost = last, nil
+local claimed, lost = last
 if not old then
   last = string.rep('0', 20)
-elseif last and #last == 36 and string.find(last, '^0%d+$') and last < '0729' then -- ticks are of the years up to 2200
+elseif last and #last == 36 and isTick(last, string.sub(last, 21)) then
   last = string.sub(last, 1, 20)
 else -- no tick that was queued is to be queued again
-  last, lost = string.format('%011.0f%06.0f000', time[1], time[2]), last or ''
+  last, lost = string.format('%011.0f%06.0f000', serverTime()), last or ''
 end
 redis.call('HSET', K.ticks, field, last .. revision)
 local stored = redis.pcall('HSET', K.entries, A.id, revision .. since .. task .. rule .. A.run)

@@ -10,6 +10,7 @@
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
 --       are when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
+-- include clock.lua
 if K.staged and redis.call('EXISTS', K.staged) == 1 then
   return 1
 end
@@ -19,8 +20,7 @@ if not record then
 end
 local state = string.sub(record, 1, 1)
 if state == 'd' then
-  local time = redis.call('TIME')
-  if tonumber(string.sub(record, 2, 14)) <= time[1] * 1000 + math.floor(time[2] / 1000) then
+  if tonumber(string.sub(record, 2, 14)) <= now() then
     record = 'q' .. string.sub(record, 2)
   end
 end

@@ -364,7 +364,7 @@ type queue struct {
 	stages   string // calls that are not moved into the queue yet
 	staged   string // those of them that are committed
 
-	// What runs with limits or a fair value need (lines.lua, turns.lua).
+	// What runs with limits or a fair value need (waiting.lua, roundrobin.lua).
 	lines, turns, policy, opens, held, starts, rates string
 	audited                                          string
 

@@ -11,12 +11,11 @@
 --       To list, an array of that value, the next cursor, '0' at the end, '-' when
 --       there are more flights, the slots that are in flight, and of each bitmap how
 --       many runs are finished.
+-- include clock.lua
 -- include read.lua
 local prefix = A.session .. ':'
 if tonumber(A.lease) > 0 then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZADD', K.leases, string.format('%.0f', now + tonumber(A.lease)), A.session)
+  redis.call('ZADD', K.leases, string.format('%.0f', now() + tonumber(A.lease)), A.session)
 end
 local mark = redis.call('GET', K.lost) or ''
 if not K.flights then

@@ -25,7 +25,7 @@ type auditArgs struct {
 func (a *auditArgs) append(args []any) []any { return append(args, yes(a.Mend)) }
 
 func auditBuryKeys(q *queue, place string) []string {
-	return []string{q.dead, q.dropped, q.lines, q.turns, q.policy, q.opens, q.held, place}
+	return []string{q.dead, q.dropped, q.lines, q.turns, q.policy, q.opens, place}
 }
 
 type auditBuryArgs struct {
@@ -40,7 +40,7 @@ func (a *auditBuryArgs) append(args []any) []any {
 }
 
 func auditCopyKeys(q *queue, kept, keptDone, other, otherDone string) []string {
-	return []string{q.lines, q.turns, q.policy, q.opens, q.held, kept, keptDone, other, otherDone}
+	return []string{q.lines, q.turns, q.policy, q.opens, kept, keptDone, other, otherDone}
 }
 
 type auditCopyArgs struct {
@@ -81,7 +81,7 @@ func (a *auditOwnersArgs) append(args []any) []any {
 	return append(args, yes(a.Mend), yes(a.Brief), a.Places, a.Batches)
 }
 
-func auditTurnsKeys(q *queue) []string { return []string{q.lines, q.turns, q.policy, q.opens, q.held} }
+func auditTurnsKeys(q *queue) []string { return []string{q.lines, q.turns, q.policy, q.opens} }
 
 type auditTurnsArgs struct {
 	Mend bool

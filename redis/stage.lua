@@ -12,14 +12,13 @@
 --       stage is gone, or an array: of each run in whose way another is, its place
 --       on the page, from 1, and the id of the other, '' when it is its own; the place
 --       is negative when the other is one of a call that is not decided.
+-- include clock.lua
 -- include read.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, before, check = A.token, tonumber(A.before), A.check == '1'
 local state = redis.call('HGET', K.stages, token)
 local length = redis.call('LLEN', K.stage)
 if not check then
-  local open = state and string.sub(state, 1, 1) == 'o' and tonumber(string.sub(state, 2)) > now
+  local open = state and string.sub(state, 1, 1) == 'o' and tonumber(string.sub(state, 2)) > now()
   if state and not open or not state and before > 0 or length < before then
     return -1
   end
@@ -40,15 +39,17 @@ for i = 1, reserves do
     keys[#keys + 1] = key
     local owner = redis.call('GET', key)
     local by = owner and string.match(owner, '[^ ]*$')
-    local place = by and string.sub(by, 1, 6) == 'stage:' and -i or i
-    if by == token then
-      place = nil -- an earlier try of this page reserved it
-    elseif owner and letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
-      others[#others + 1] = place
-      others[#others + 1] = ''
-    elseif owner and letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
-      others[#others + 1] = place
-      others[#others + 1] = string.match(owner, '^%S*')
+    local other -- in the run's way
+    if not owner or by == token then
+      other = nil -- it is free, or an earlier try of this page reserved it
+    elseif letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
+      other = ''
+    elseif letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
+      other = string.match(owner, '^%S*')
+    end
+    if other then
+      others[#others + 1] = string.sub(by, 1, 6) == 'stage:' and -i or i
+      others[#others + 1] = other
     end
   end
 end
@@ -87,7 +88,7 @@ local function call(...)
     error(reply)
   end
 end
-call('HSET', K.stages, token, string.format('o%013.0f', now + tonumber(A.lease)))
+call('HSET', K.stages, token, string.format('o%013.0f', now() + tonumber(A.lease)))
 for i, key in ipairs(keys) do
   call('SET', key, owners[i])
 end

@@ -23,8 +23,10 @@
 --       this slot can be used no more; -3: there is none, and nothing in flight
 --       either; -4: call again once some of what large calls have committed is
 --       moved by unstage.lua), then the elements of the batch, unless the caller reads them.
--- include lines.lua
--- include turns.lua
+-- include clock.lua
+-- include waiting.lua
+-- include roundrobin.lua
+-- include putback.lua
 -- include wake.lua
 local session, slot, batch = A.session, tonumber(A.slot), K.batch
 local room, total, left = {tonumber(A.io), tonumber(A.cpu)}, tonumber(A.total), {}
@@ -56,14 +58,12 @@ if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready
   return {-3}
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local leaseEnd = string.format('%.0f', now + tonumber(A.lease))
+local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
 local reply, apart = {}, A.apart == '1'
 local used = redis.call('HGET', K.ops, session)
-local last = tonumber(used or 0)
-if not last or not (last <= slot + 1e12) then -- no call comes so late that its session is so far ahead
+local usedLast = tonumber(used or 0)
+if not usedLast or usedLast ~= usedLast or usedLast > slot + 1e12 then -- no call comes so late that its session is so far ahead
   redis.call('HSET', K.ops, session, A.slot) -- nobody knows which were used
   used = slot
 end
@@ -114,22 +114,12 @@ local function laneOf(element)
   end
 end
 
-local lines -- how runs with limits or a fair value wait, where there are any
-local function inLines()
-  if not lines then
-    local micros = time[1] * 1000000 + time[2]
-    lines = policies(K.lines, K.turns, K.policy, K.opens, K.held)
-    turning(lines, K.lines, K.turns, K.policy, K.opens, K.held, K.starts, K.rates, micros)
-  end
-  return lines
-end
-
 local arrived = {}
 
--- include steer.lua
+-- include disabled.lua
 
 local first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
-if first and tonumber(first) <= now then
+if first and tonumber(first) <= now() then
   -- Has a page of due runs wait where others do. One that cannot be read comes to
   -- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
   local function makeReady(page)
@@ -149,9 +139,9 @@ if first and tonumber(first) <= now then
     local ok, failure = pcall(function()
       for _, element in ipairs(page) do
         local lane = laneOf(element)
-        if lane and bit.band(string.byte(element, 2), 8) > 0 then
+        if lane and hasPolicies(element) then
           push(lane) -- they came before
-          local entry = inLines().arrive(lane, K.ready[lane], element)
+          local entry = inTurn().arrive(lane, K.ready[lane], element)
           if entry then
             filed[#filed + 1] = entry
           else
@@ -185,7 +175,7 @@ if first and tonumber(first) <= now then
     end
   end
 
-  makeReady(redis.call('ZRANGEBYSCORE', K.delayed, '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
+  makeReady(redis.call('ZRANGEBYSCORE', K.delayed, '-inf', string.format('%.0f', now()), 'LIMIT', 0, 200))
   first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
 end
 
@@ -245,28 +235,28 @@ end
 local more = false -- to look at
 local skipped = {} -- kinds of which a line waits for a slot that is free
 local takeInTurn -- while there are lines
-if lines or special and redis.call('EXISTS', K.policy) == 1 then
-  more = inLines().wake()
+if rounds or special and redis.call('EXISTS', K.policy) == 1 then
+  more = inTurn().wake()
   local byte = string.byte
 
   -- Looks at a page of the ready list, at most the budget of a call: what may start goes
   -- into the batch, the rest into lines. An error leaves what was not come to.
   local function takePage(lane, ready, n)
     local list, page = K.ready[ready], redis.call('LRANGE', K.ready[ready], 0, n - 1)
-    local gather, entries = lines.gather(n)
+    local gather, entries = rounds.gather(n)
     local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
     local at, gathered = 0, 0
     local ok, failure = pcall(function()
       for i = 1, n do
         local element = page[i]
-        local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
+        local run = (byte(element, 2) or 0) % 16 >= 8 and rounds.read(element) -- a call less than bit.band
         if not run then
           alone = alone + 1
           put[#put + 1] = element
         else
           taken(lane, alone)
           alone = 0
-          if lines.come(ready, element, run, free[lane] > 0, gather) then
+          if rounds.come(ready, element, run, free[lane] > 0, gather) then
             counted[#counted + 1] = run
             put[#put + 1] = element
             taken(lane, 1)
@@ -276,14 +266,14 @@ if lines or special and redis.call('EXISTS', K.policy) == 1 then
       end
     end)
     taken(lane, alone)
-    local waiting = {}
+    local filed = {}
     for i = 2, gathered, 2 do
-      waiting[#waiting + 1] = entries[i]
+      filed[#filed + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', K.lines, waiting)
+      each(redis.pcall, 'ZREM', K.lines, filed)
       for _, run in ipairs(counted) do
-        lines.unbegin(run)
+        rounds.unbegin(run)
       end
     end
     local function undoAll()
@@ -329,55 +319,55 @@ if lines or special and redis.call('EXISTS', K.policy) == 1 then
     local function unaside(element)
       redis.pcall('ZREM', K.aside, element)
     end
-    while room[lane] > 0 and total > 0 and lines.budget() > 0 do
-      local waiting, plain = lines.waits(ready), redis.call('EXISTS', K.ready[ready]) == 1
-      if not waiting and not plain then
+    while room[lane] > 0 and total > 0 and rounds.budget() > 0 do
+      local some, plain = rounds.waits(ready), redis.call('EXISTS', K.ready[ready]) == 1
+      if not some and not plain then
         return
       end
-      if waiting and free[lane] <= 0 then
+      if some and free[lane] <= 0 then
         skipped[lane] = true
         return
       end
       local line, seen
-      if waiting then
-        line, seen = lines.turn(ready, plain)
+      if some then
+        line, seen = rounds.turn(ready, plain)
       end
       if line then
-        lines.start(line, seen, put, unput, setAside, unaside)
+        rounds.start(line, seen, put, unput, setAside, unaside)
       else
-        local n = share(lane, K.ready[ready], waiting and 1 or lines.budget())
+        local n = share(lane, K.ready[ready], some and 1 or rounds.budget())
         if n <= 0 then
           break
         end
         takePage(lane, ready, n)
       end
     end
-    if lines.waits(ready) or redis.call('EXISTS', K.ready[ready]) == 1 then
+    if rounds.waits(ready) or redis.call('EXISTS', K.ready[ready]) == 1 then
       left[lane] = true
     end
   end
 end
 for priority = 1, 3 do
   for lane = 1, 2 do
-    if wanted[lane] and lines then
+    if wanted[lane] and rounds then
       takeInTurn(lane, priority)
     elseif wanted[lane] then
       take(lane, K.ready[(lane - 1) * 3 + priority])
     end
   end
 end
-if lines then
-  for ready in pairs(lines.promoted) do
+if rounds then
+  for ready in pairs(rounds.promoted) do
     arrived[ready <= 3 and 1 or 2] = true
   end
-  for ready in pairs(size > 1 and lines.later or {}) do
+  for ready in pairs(size > 1 and rounds.later or {}) do
     left[ready <= 3 and 1 or 2] = true -- another has to learn when to look
   end
-  more = more or lines.budget() <= 0
+  more = more or rounds.budget() <= 0
   for lane = 1, 2 do
     -- Who has only slots that are not free yet must not wake itself again and again.
-    if skipped[lane] and (size > 1 or redis.call('HGET', K.policy, 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
-      redis.call('HSET', K.policy, 'skipped' .. lane, string.format('%.0f', now / 500))
+    if skipped[lane] and (size > 1 or redis.call('HGET', K.policy, 'skipped' .. lane) ~= string.format('%.0f', now() / 500)) then
+      redis.call('HSET', K.policy, 'skipped' .. lane, string.format('%.0f', now() / 500))
       left[lane] = true
     end
   end
@@ -393,12 +383,12 @@ end
 if size == 1 then
   sleep()
 end
-local opens = lines and lines.due()
+local opens = rounds and rounds.due()
 first = first and math.min(tonumber(first), 9999999999999)
 if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
 elseif first or opens then
-  reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
+  reply[1] = math.max(0, math.min(first or opens, opens or first) - now())
 end
 if size == 1 and special and redis.pcall('HEXISTS', K.stages, 'runs') == 1 then
   reply[1] = -4

@@ -21,11 +21,11 @@
 -- Returns how many runs are left, also when those were not as many as the caller
 --       says and nothing is done; -1 when the call is not committed, of move; -2
 --       when it is, -3 when its time is not over, of the others.
--- include lines.lua
+-- include clock.lua
+-- include waiting.lua
+-- include deadletters.lua
 -- include wake.lua
 -- include read.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local mode, token, n = A.mode, A.token, tonumber(A.page)
 local state = redis.call('HGET', K.stages, token) or ''
 local kind, committed = string.sub(state, 1, 1), tonumber(string.sub(state, 2))
@@ -34,7 +34,7 @@ if mode == 'move' and kind ~= 'c' then
   return -1
 elseif mode ~= 'move' and kind == 'c' or mode == 'drop' and kind == '' and redis.call('EXISTS', K.stub) == 1 then
   return -2 -- in the second case all of it was moved already
-elseif mode == 'expire' and kind == 'o' and committed > now and committed <= now + 10000 then
+elseif mode == 'expire' and kind == 'o' and committed > now() and committed <= now() + 10000 then
   return -3 -- one further ahead is of a clock that was put back since
 end
 if mode ~= 'move' and kind == 'o' then
@@ -46,7 +46,7 @@ end
 if mode == 'move' then -- these fail before anything is written, if they are not what they have to be
   redis.call('LLEN', K.staged)
   redis.call('HINCRBY', K.stages, 'runs', 0)
-  committed = math.min(committed, now) -- also if the clock was put back since
+  committed = math.min(committed, now()) -- also if the clock was put back since
 end
 local page = n > 0 and redis.call('LRANGE', K.stage, 0, n - 1) or {}
 
@@ -73,19 +73,19 @@ if mode ~= 'move' then
   return length - #page
 end
 
-local lines, gather, entries
+local gather, entries
 local ready, looked, delayed, owned, woken, earliest, later = {}, {}, {}, {}, {}, nil, {}
 
 -- notes that a run is due
 local function arrive(lane, element)
   woken[lane <= 3 and 1 or 2] = true
   ready[lane] = ready[lane] or {}
-  if bit.band(string.byte(element, 2), 8) == 0 then
+  if not hasPolicies(element) then
     table.insert(ready[lane], element)
     return
   end
-  if not lines then
-    lines = policies(K.lines, K.turns, K.policy)
+  local lines = waiting()
+  if not gather then
     gather, entries = lines.gather(#page)
   end
   local run = lines.read(element)
@@ -111,12 +111,12 @@ local function own(entry, letters, size, element)
     if letter == 'u' then
       value = string.sub(element, 10, 9 + string.byte(element, 9)) .. ' ' .. value
       if string.sub(entry, 16, 16) == 'k' then
-        free = string.format('%.0f', math.max(1, at + tonumber(string.sub(entry, 17, 29)) - now))
+        free = string.format('%.0f', math.max(1, at + tonumber(string.sub(entry, 17, 29)) - now()))
       end
     elseif letter == 'r' then
       value = string.sub(entry, 34, 33 + size)
       if string.byte(spec) ~= 48 then
-        value = string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(value, 2)
+        value = string.format(at > now() and 'd%013.0f' or 'q%013.0f', at) .. string.sub(value, 2)
       end
     end
     owned[#owned + 1] = free and {'SET', key, value, 'PX', free} or {'SET', key, value}
@@ -127,10 +127,10 @@ end
 local function place(entry, letters)
   local lane, due = string.byte(entry) - 48, string.sub(entry, 2, 15)
   if due ~= spec then
-    local kind, ms = string.byte(due), tonumber(string.sub(due, 2))
+    local sign, ms = string.byte(due), tonumber(string.sub(due, 2))
     spec, at = due, committed
-    if kind ~= 48 then
-      at = math.min(kind == 43 and committed + ms or ms, 9999999999999)
+    if sign ~= 48 then
+      at = math.min(sign == 43 and committed + ms or ms, 9999999999999)
     end
     score = string.format('%.0f', at)
   end
@@ -140,7 +140,7 @@ local function place(entry, letters)
   if letters ~= '' then
     own(entry, letters, size, element)
   end
-  if at <= now then
+  if at <= now() then
     arrive(lane, element)
     return
   end
@@ -158,7 +158,7 @@ local buried = {}
 for _, entry in ipairs(page) do
   local letters = nextArg()
   if letters == '-' then
-    buried[#buried + 1] = string.format('%013.0f', now) .. A.failure .. entry
+    buried[#buried + 1] = deadLetter(A.failure .. entry)
   else
     place(entry, letters)
   end
@@ -171,8 +171,8 @@ local function undo()
   if died > 0 then
     redis.pcall('LTRIM', K.dead, died, -1)
   end
-  for lane, n in pairs(pushed) do
-    redis.pcall('LTRIM', K.ready[lane], 0, -1 - n)
+  for lane, size in pairs(pushed) do
+    redis.pcall('LTRIM', K.ready[lane], 0, -1 - size)
   end
   for i = 2, #delayed, 2 do
     redis.pcall('ZREM', K.delayed, delayed[i])
@@ -205,10 +205,8 @@ counted = #page
 call('LTRIM', K.stage, #page, -1)
 
 -- An error from here on leaves what the next call does, though its page is empty.
-local over = #buried > 0 and redis.call('LLEN', K.dead) - tonumber(A.maxDead) or 0
-if over > 0 then
-  redis.call('LTRIM', K.dead, 0, tonumber(A.maxDead) - 1)
-  redis.call('INCRBY', K.dropped, over)
+if #buried > 0 then
+  dropOldest(redis.call('LLEN', K.dead))
 end
 if length == #page then
   redis.call('SET', K.stub, '', 'PX', 60000) -- so that a repeated commit learns of it

@@ -80,18 +80,9 @@ if steered then
       for i = 1, #page, 2 do
         if look(page[i]) == task then
           local lane = laneOf(page[i])
-          local entry
-          if bit.band(string.byte(page[i], 2), 8) == 0 then
-            redis.call('LPUSH', K.ready[lane], page[i])
-          else
-            entry = inLines().back(lane, K.ready[lane], page[i])
-          end
+          local entry = putBack(lane, page[i])
           must(function()
-            if entry then
-              redis.pcall('ZREM', K.lines, entry)
-            else
-              redis.pcall('LTRIM', K.ready[lane], 1, -1)
-            end
+            takeAway(lane, entry)
           end, 'ZREM', K.aside, page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end

@@ -23,24 +23,14 @@
 -- where it goes before it is removed where it was, behind all else that is noted of
 -- it. What is only noted of lines may be left over, and goes when it is come upon.
 
--- returns the reply of a command; if that fails, undo takes back what was done for it
-local function must(undo, ...)
-  local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then
-    undo()
-    error(reply)
-  end
-  return reply
+-- include commands.lua
+
+-- whether a run has limits or a fair value
+local function hasPolicies(element)
+  return bit.band(string.byte(element, 2) or 0, 8) == 8
 end
 
--- calls a command with as many members as there are, some thousand at a time
-local function each(call, command, key, members)
-  for i = 1, #members, 4000 do
-    call(command, key, unpack(members, i, math.min(i + 3999, #members)))
-  end
-end
-
-local function policies(lines, turns, policy, opens, held)
+local function newWaiting()
   local self = {none = '0000000000000000'}
 
   function self.hash(text)
@@ -94,7 +84,7 @@ local function policies(lines, turns, policy, opens, held)
   -- the same, nil where there is none, or none that can be read: such a run has no
   -- limits here, and whoever takes it makes a dead letter of it
   function self.read(element)
-    if bit.band(string.byte(element, 2) or 0, 8) == 8 and #element > 9 then
+    if hasPolicies(element) and #element > 9 then
       local at = 10 + string.byte(element, 9)
       local high, low = string.byte(element, at, at + 1)
       local extension = low and string.sub(element, at, at + 1 + high * 256 + low) or ''
@@ -121,14 +111,14 @@ local function policies(lines, turns, policy, opens, held)
   end
 
   local function enter(value)
-    local turn = digits(redis.call('HINCRBY', policy, 'turn', 1))
-    redis.call('ZADD', turns, 0, inRound(value, turn))
-    redis.call('HSET', policy, 't' .. value, turn)
+    local turn = digits(redis.call('HINCRBY', K.policy, 'turn', 1))
+    redis.call('ZADD', K.turns, 0, inRound(value, turn))
+    redis.call('HSET', K.policy, 't' .. value, turn)
   end
 
   -- has a value of a group and lane join the end of the round
   function self.join(value)
-    if not redis.call('HGET', policy, 't' .. value) then
+    if not redis.call('HGET', K.policy, 't' .. value) then
       enter(value)
     end
   end
@@ -142,44 +132,44 @@ local function policies(lines, turns, policy, opens, held)
   -- upon
   local function leave(value, turn, seen)
     if turn then
-      redis.call('ZREM', turns, inRound(value, turn))
+      redis.call('ZREM', K.turns, inRound(value, turn))
     end
     if seen and (not turn or seen ~= inRound(value, turn)) then
-      redis.call('ZREM', turns, seen)
+      redis.call('ZREM', K.turns, seen)
     end
   end
 
   -- takes a value out of the round that has no lines any more
   function self.quit(value, seen)
-    if not self.first(turns, value) then
-      local turn = redis.call('HGET', policy, 't' .. value)
-      redis.call('HDEL', policy, 't' .. value) -- first: what policy says is there has to be
+    if not self.first(K.turns, value) then
+      local turn = redis.call('HGET', K.policy, 't' .. value)
+      redis.call('HDEL', K.policy, 't' .. value) -- first: what policy says is there has to be
       leave(value, turn, seen)
     end
   end
 
   -- has a value go to the end of the round, if it is in it
   function self.rotate(value, seen)
-    local turn = redis.call('HGET', policy, 't' .. value)
-    if turn or self.first(turns, value) then
+    local turn = redis.call('HGET', K.policy, 't' .. value)
+    if turn or self.first(K.turns, value) then
       enter(value)
     end
     leave(value, turn, seen)
   end
 
   function self.has(line)
-    listed[line] = listed[line] or redis.call('HGET', policy, 'l' .. line) and true
+    listed[line] = listed[line] or redis.call('HGET', K.policy, 'l' .. line) and true
     return listed[line]
   end
 
   -- puts a line into a group, by the number of its first run; seen is the member of
   -- turns by which it was come upon
   function self.list(line, group, number, seen)
-    local was = redis.call('HGET', policy, 'l' .. line)
+    local was = redis.call('HGET', K.policy, 'l' .. line)
     local value = group .. string.sub(line, 1, 17)
     local member = value .. number .. string.sub(line, 18)
     if seen and seen ~= was and seen ~= member then
-      redis.call('ZREM', turns, seen)
+      redis.call('ZREM', K.turns, seen)
     end
     if was == member then
       return
@@ -188,11 +178,11 @@ local function policies(lines, turns, policy, opens, held)
     if before ~= value then
       self.join(value)
     end
-    redis.call('ZADD', turns, 0, member)
-    redis.call('HSET', policy, 'l' .. line, member)
+    redis.call('ZADD', K.turns, 0, member)
+    redis.call('HSET', K.policy, 'l' .. line, member)
     listed[line] = true
     if was then
-      redis.call('ZREM', turns, was)
+      redis.call('ZREM', K.turns, was)
       if before ~= value then
         self.quit(before)
       end
@@ -201,23 +191,23 @@ local function policies(lines, turns, policy, opens, held)
 
   function self.unlist(line, seen)
     listed[line] = nil
-    local was = redis.call('HGET', policy, 'l' .. line)
+    local was = redis.call('HGET', K.policy, 'l' .. line)
     if seen and seen ~= was then
-      redis.call('ZREM', turns, seen)
+      redis.call('ZREM', K.turns, seen)
       self.quit(string.sub(seen, 1, -33))
     end
     if was then
-      redis.call('HDEL', policy, 'l' .. line)
-      redis.call('ZREM', turns, was)
+      redis.call('HDEL', K.policy, 'l' .. line)
+      redis.call('ZREM', K.turns, was)
       self.quit(string.sub(was, 1, -33))
     end
   end
 
   -- the first of so many numbers at the end of lines, or at their front
   local function numbers(n, front)
-    local last = redis.call('HINCRBY', policy, front and 'front' or 'back', front and -n or n)
+    local last = redis.call('HINCRBY', K.policy, front and 'front' or 'back', front and -n or n)
     if math.abs(last) > 4e15 then
-      error('the numbers of lines in ' .. policy .. ' are used up')
+      error('the numbers of lines in ' .. K.policy .. ' are used up')
     end
     return 5e15 + last - (front and 0 or n - 1)
   end
@@ -230,7 +220,7 @@ local function policies(lines, turns, policy, opens, held)
     if front or not self.has(line) then
       self.list(line, group or 'r', number)
     end
-    redis.call('ZADD', lines, 0, line .. number .. element)
+    redis.call('ZADD', K.lines, 0, line .. number .. element)
     return line .. number .. element
   end
 
@@ -256,7 +246,7 @@ local function policies(lines, turns, policy, opens, held)
   -- notes that runs with limits may be in a ready list
   function self.mark()
     if not marked then
-      redis.call('HINCRBY', policy, 'back', 0) -- which makes it, should it not be there
+      redis.call('HINCRBY', K.policy, 'back', 0) -- which makes it, should it not be there
       marked = true
     end
   end
@@ -285,48 +275,13 @@ local function policies(lines, turns, policy, opens, held)
     end
   end
 
-  -- counts a run again at those of its limits that bound how many are in flight, as
-  -- far as the n-th
-  function self.hold(element, n)
-    local run = self.read(element)
-    for i, limit in ipairs(run and run.limits or {}) do
-      if limit.per == 0 and limit.counts and i <= (n or i) then
-        redis.pcall('HINCRBY', held, limit.key, 1)
-      end
-    end
-  end
-
-  -- counts a run no more that is not in flight any longer; returns whether
-  -- another may start for it
-  function self.release(element)
-    local run, opened = self.read(element), false
-    for i, limit in ipairs(run and run.limits or {}) do
-      if limit.per == 0 and limit.counts then
-        local function undo()
-          self.hold(element, i - 1)
-        end
-        if must(undo, 'EXISTS', turns) == 1 then
-          must(undo, 'ZADD', opens, 0, limit.hash)
-          opened = true
-        end
-        if must(undo, 'HINCRBY', held, limit.key, -1) <= 0 then
-          redis.pcall('HDEL', held, limit.key)
-        end
-      end
-    end
-    return opened
-  end
-
-  -- takes an entry of the lines away, and has what waits behind it looked at; undo is
-  -- for when it stays
-  function self.remove(entry, undo)
-    undo = undo or function() end
-    local run = self.read(string.sub(entry, 50))
-    for _, limit in ipairs(run and run.limits or {}) do
-      must(undo, 'ZADD', opens, 0, limit.hash)
-    end
-    return must(undo, 'ZREM', lines, entry) > 0
-  end
-
   return self
+end
+
+local waitingRuns -- made when it is needed first: most calls have no run with policies
+
+-- returns the functions for runs with limits or a fair value
+local function waiting()
+  waitingRuns = waitingRuns or newWaiting()
+  return waitingRuns
 end

@@ -1,12 +1,14 @@
 -- Whose turn it is, and what a limit allows. This is no script: it stands in
--- take.lua instead of the comment that includes it, behind lines.lua. Two more keys:
+-- take.lua instead of the comment that includes it, behind waiting.lua. Two more keys:
 --   starts  a sorted set, all scores 0: hash of a rate, instant of a start (16
 --           digits, in µs since the epoch), number (16 digits); and for each rate
 --           one of hash, 'p' and its longest time (16 digits, in µs)
 --   rates   a sorted set: hash of a rate; score: when none of its starts counts
 --           any more, in ms since the epoch
-local function turning(self, lines, turns, policy, opens, held, starts, rates, micros)
-  local now = math.floor(micros / 1000)
+local function addRounds(self)
+  local seconds, beyond = serverTime()
+  local micros = seconds * 1000000 + beyond
+  local present = now()
   local budget = 300 -- lines and runs to look at in one call
   local function digits(n)
     return string.format('%016.0f', math.max(n, 0))
@@ -15,18 +17,18 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- nil when the limit has room; else true, or for a rate when it will have some
   local function closed(limit)
     if limit.per == 0 then
-      return (tonumber(redis.call('HGET', held, limit.key)) or 0) >= limit.max or nil
+      return (tonumber(redis.call('HGET', K.held, limit.key)) or 0) >= limit.max or nil
     end
     local from = limit.hash .. digits(micros - limit.per + 1)
-    local n = redis.call('ZLEXCOUNT', starts, '[' .. from, '(' .. limit.hash .. 'p')
+    local n = redis.call('ZLEXCOUNT', K.starts, '[' .. from, '(' .. limit.hash .. 'p')
     if n >= limit.max then
       -- Those to come were noted before the server's clock was put back: they count from now.
-      local ahead = redis.call('ZRANGEBYLEX', starts, '[' .. limit.hash .. digits(micros + 1), '(' .. limit.hash .. 'p', 'LIMIT', 0, 500)
+      local ahead = redis.call('ZRANGEBYLEX', K.starts, '[' .. limit.hash .. digits(micros + 1), '(' .. limit.hash .. 'p', 'LIMIT', 0, 500)
       for _, start in ipairs(ahead) do
-        redis.call('ZADD', starts, 0, limit.hash .. digits(micros) .. string.sub(start, 33))
-        redis.call('ZREM', starts, start)
+        redis.call('ZADD', K.starts, 0, limit.hash .. digits(micros) .. string.sub(start, 33))
+        redis.call('ZREM', K.starts, start)
       end
-      local oldest = redis.call('ZRANGEBYLEX', starts, '[' .. from, '(' .. limit.hash .. 'p', 'LIMIT', n - limit.max, 1)[1]
+      local oldest = redis.call('ZRANGEBYLEX', K.starts, '[' .. from, '(' .. limit.hash .. 'p', 'LIMIT', n - limit.max, 1)[1]
       return math.ceil(((tonumber(string.sub(oldest, 17, 32)) or micros) + limit.per) / 1000)
     end
   end
@@ -39,49 +41,49 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- counts a run that starts
   local function count(limit)
     if limit.per == 0 then
-      redis.call('HINCRBY', held, limit.key, 1)
+      redis.call('HINCRBY', K.held, limit.key, 1)
       return
     end
-    local noted = self.first(starts, limit.hash, 'p')
+    local noted = self.first(K.starts, limit.hash, 'p')
     local per = noted and tonumber(string.sub(noted, 18)) or 0
     if per < limit.per then
       per = limit.per
-      redis.call('ZADD', starts, 0, limit.hash .. 'p' .. digits(per))
+      redis.call('ZADD', K.starts, 0, limit.hash .. 'p' .. digits(per))
       if noted then
-        redis.call('ZREM', starts, noted)
+        redis.call('ZREM', K.starts, noted)
       end
     end
-    local number = digits(redis.call('HINCRBY', policy, 'started', 1))
+    local number = digits(redis.call('HINCRBY', K.policy, 'started', 1))
     limit.start = limit.hash .. digits(micros) .. number
-    redis.call('ZADD', starts, 0, limit.start)
-    local old = redis.call('ZRANGEBYLEX', starts, '[' .. limit.hash, '(' .. limit.hash .. digits(micros - per), 'LIMIT', 0, 100)
+    redis.call('ZADD', K.starts, 0, limit.start)
+    local old = redis.call('ZRANGEBYLEX', K.starts, '[' .. limit.hash, '(' .. limit.hash .. digits(micros - per), 'LIMIT', 0, 100)
     if #old > 0 then
-      redis.call('ZREM', starts, unpack(old))
+      redis.call('ZREM', K.starts, unpack(old))
     end
     local ms = math.ceil(per / 1000)
-    redis.call('ZADD', rates, string.format('%.0f', now + ms), limit.hash)
-    keepFor(starts, ms)
-    keepFor(rates, ms)
+    redis.call('ZADD', K.rates, string.format('%.0f', present + ms), limit.hash)
+    keepFor(K.starts, ms)
+    keepFor(K.rates, ms)
   end
 
   -- counts a run no more that did not start after all
   local function uncount(limit)
     if limit.per > 0 then
-      redis.pcall('ZREM', starts, limit.start or '')
-    elseif redis.pcall('HINCRBY', held, limit.key, -1) == 0 then
-      redis.pcall('HDEL', held, limit.key)
+      redis.pcall('ZREM', K.starts, limit.start or '')
+    elseif redis.pcall('HINCRBY', K.held, limit.key, -1) == 0 then
+      redis.pcall('HDEL', K.held, limit.key)
     end
   end
 
   -- forgets the starts of rates that are idle
   local function sweep()
-    for _, hash in ipairs(redis.call('ZRANGEBYSCORE', rates, '-inf', string.format('%.0f', now), 'LIMIT', 0, 3)) do
-      local old = redis.call('ZRANGEBYLEX', starts, '[' .. hash, '(' .. hash .. '~', 'LIMIT', 0, 500)
+    for _, hash in ipairs(redis.call('ZRANGEBYSCORE', K.rates, '-inf', string.format('%.0f', present), 'LIMIT', 0, 3)) do
+      local old = redis.call('ZRANGEBYLEX', K.starts, '[' .. hash, '(' .. hash .. '~', 'LIMIT', 0, 500)
       if #old > 0 then
-        redis.call('ZREM', starts, unpack(old))
+        redis.call('ZREM', K.starts, unpack(old))
       end
       if #old < 500 then
-        redis.call('ZREM', rates, hash)
+        redis.call('ZREM', K.rates, hash)
       end
     end
   end
@@ -98,15 +100,15 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   local function promote(hash)
     local group, lane = 'k' .. hash, 1
     while lane <= 6 do
-      local turn = self.first(turns, 'v' .. group, tostring(lane))
+      local turn = self.first(K.turns, 'v' .. group, tostring(lane))
       if not turn then
         return
       end
       lane = tonumber(string.sub(turn, 19, 19))
       local value = lane and group .. lane .. string.sub(turn, -16)
-      local member = value and #turn == 51 and self.first(turns, value)
+      local member = value and #turn == 51 and self.first(K.turns, value)
       local line = member and lineOf(member)
-      local there = line and self.first(lines, line)
+      local there = line and self.first(K.lines, line)
       if there then
         self.list(line, 'r', string.sub(there, 34, 49), member)
         self.rotate(value, turn)
@@ -118,12 +120,12 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
         elseif value and #turn == 51 then
           self.quit(value, turn)
         else
-          redis.call('ZREM', turns, turn) -- it is no member of turns
+          redis.call('ZREM', K.turns, turn) -- it is no member of turns
           lane = 1
         end
         budget = budget - 1
         if budget <= 0 then
-          redis.call('ZADD', opens, 0, hash) -- the next call goes on
+          redis.call('ZADD', K.opens, 0, hash) -- the next call goes on
           return true
         end
       end
@@ -133,23 +135,23 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- looks at what has room now; returns whether there is more to look at
   function self.wake()
     sweep()
-    local seen = tonumber(redis.call('HGET', policy, 'clock')) or 0
-    local next = redis.call('ZRANGE', opens, 0, 0, 'WITHSCORES')
-    local per = next[1] and tonumber(next[2]) > now and self.first(starts, next[1], 'p')
-    local latest = per and now + 1000 + (tonumber(string.sub(per, 18)) or 0) / 1000
-    if seen > now + 1000 or latest and tonumber(next[2]) > latest then
+    local seen = tonumber(redis.call('HGET', K.policy, 'clock')) or 0
+    local next = redis.call('ZRANGE', K.opens, 0, 0, 'WITHSCORES')
+    local per = next[1] and tonumber(next[2]) > present and self.first(K.starts, next[1], 'p')
+    local latest = per and present + 1000 + (tonumber(string.sub(per, 18)) or 0) / 1000
+    if seen > present + 1000 or latest and tonumber(next[2]) > latest then
       -- The server's clock was put back: what was to be looked at later than can be is now.
-      for _, hash in ipairs(redis.call('ZRANGEBYSCORE', opens, string.format('(%.0f', now), '+inf', 'LIMIT', 0, 1000)) do
-        redis.call('ZADD', opens, 0, hash)
+      for _, hash in ipairs(redis.call('ZRANGEBYSCORE', K.opens, string.format('(%.0f', present), '+inf', 'LIMIT', 0, 1000)) do
+        redis.call('ZADD', K.opens, 0, hash)
       end
     end
-    if math.abs(seen - now) > 1000 then
-      redis.call('HSET', policy, 'clock', string.format('%.0f', now))
+    if math.abs(seen - present) > 1000 then
+      redis.call('HSET', K.policy, 'clock', string.format('%.0f', present))
     end
-    local due = redis.call('ZRANGEBYSCORE', opens, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
+    local due = redis.call('ZRANGEBYSCORE', K.opens, '-inf', string.format('%.0f', present), 'LIMIT', 0, 100)
     for _, hash in ipairs(due) do
       if #hash ~= 16 or not promote(hash) then
-        redis.call('ZREM', opens, hash)
+        redis.call('ZREM', K.opens, hash)
       end
     end
     return #due == 100
@@ -192,8 +194,8 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
 
   -- has a rate looked at when it has room, if it holds back lines
   local function await(limit, at, lane)
-    if limit.per > 0 and self.first(turns, 'k' .. limit.hash) then
-      redis.call('ZADD', opens, string.format('%.0f', at), limit.hash)
+    if limit.per > 0 and self.first(K.turns, 'k' .. limit.hash) then
+      redis.call('ZADD', K.opens, string.format('%.0f', at), limit.hash)
       self.later[lane] = true
     end
   end
@@ -204,7 +206,7 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   -- of turns by which the line was come upon.
   function self.start(line, seen, put, unput, aside, unaside)
     budget = budget - 1
-    local member = self.first(lines, line)
+    local member = self.first(K.lines, line)
     if not member then
       self.unlist(line, seen)
       return
@@ -234,10 +236,10 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
           unput(element)
           unbegin(run)
         end
-      end, 'ZREM', lines, member)
+      end, 'ZREM', K.lines, member)
       local next
       next, at = closing(run)
-      local following = self.first(lines, line)
+      local following = self.first(K.lines, line)
       if following then
         self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
       else
@@ -284,19 +286,19 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
       self.join(without)
     end
     while budget > 0 do
-      local round = redis.call('ZRANGEBYLEX', turns, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
+      local round = redis.call('ZRANGEBYLEX', K.turns, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
       if #round == 0 then
-        local member = self.first(turns, 'r' .. lane)
+        local member = self.first(K.turns, 'r' .. lane)
         if not member then
           return
         elseif #member == 50 then
           self.rejoin(string.sub(member, 1, 18))
         else
-          redis.call('ZREM', turns, member) -- it is no member of turns
+          redis.call('ZREM', K.turns, member) -- it is no member of turns
         end
       else
         local value = 'r' .. lane .. string.sub(round[1], -16)
-        local member = self.first(turns, value)
+        local member = self.first(K.turns, value)
         if #round > 1 then
           self.rotate(value, round[1])
         end
@@ -313,12 +315,12 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
 
   -- whether a line of the lane can be looked at
   function self.waits(lane)
-    return self.first(turns, 'r' .. lane) ~= nil
+    return self.first(K.turns, 'r' .. lane) ~= nil
   end
 
   -- when to look at what limits hold back, in ms; nil when they hold back nothing
   function self.due()
-    local next = redis.call('ZRANGE', opens, 0, 0, 'WITHSCORES')[2]
+    local next = redis.call('ZRANGE', K.opens, 0, 0, 'WITHSCORES')[2]
     return next and math.min(tonumber(next), 9999999999999)
   end
 
@@ -328,4 +330,12 @@ local function turning(self, lines, turns, policy, opens, held, starts, rates, m
   end
 
   return self
+end
+
+local rounds -- made when it is needed first
+
+-- returns the functions of waiting, and those for their turns
+local function inTurn()
+  rounds = rounds or addRounds(waiting())
+  return rounds
 end
