@@ -174,7 +174,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 
 // end ends the run if the entry still is where it was.
 func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
-	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, elementOf(c.q, key, entry), &c.failure)
+	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, c.q.elementOf(key, entry), &c.failure)
 	c.doubt = c.doubt || doubt
 	if err == nil && !over {
 		c.moved++

@@ -356,7 +356,7 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	}
 	missing := map[int]bool{}
 	for i, done := range sl.done {
-		if done && (i/8 >= len(marked) || marked[i/8]&(0x80>>(i%8)) == 0) {
+		if done && !isSet(marked, i) {
 			missing[i] = true
 		}
 	}
@@ -407,7 +407,7 @@ func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]b
 			add(e.others[i].at.index, &e.others[i])
 		}
 		for i := range e.size {
-			if i/8 < len(e.plain) && e.plain[i/8]&(0x80>>(i%8)) != 0 {
+			if isSet(e.plain, i) {
 				add(i, &outcome{at: &receipt{slot: g.slot, index: i}})
 			}
 		}

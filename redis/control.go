@@ -152,7 +152,7 @@ func (r *infoReplies) errs() []error {
 func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 	info := &broker.QueueInfo{
 		Queue: q.name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
-		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: parseLast(q, r.last.Val()),
+		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: parseLast(q.name, r.last.Val()),
 	}
 	info.Dropped, _ = strconv.ParseInt(r.dropped.Val(), 10, 64)
 	for _, n := range r.waiting {
@@ -181,7 +181,7 @@ func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
 const lastDigits = 20
 
 // parseLast leaves out what cannot be read.
-func parseLast(q *queue, stored map[string]string) map[string]broker.LastRun {
+func parseLast(queueName string, stored map[string]string) map[string]broker.LastRun {
 	last := make(map[string]broker.LastRun, len(stored))
 	for task, s := range stored {
 		if len(s) <= lastDigits {
@@ -192,7 +192,7 @@ func parseLast(q *queue, stored map[string]string) map[string]broker.LastRun {
 		if n := in.ArrayLen(); err != nil || n != 3 {
 			continue
 		}
-		l := broker.LastRun{Queue: q.name, Task: task, Started: time.Unix(0, ns).UTC()}
+		l := broker.LastRun{Queue: queueName, Task: task, Started: time.Unix(0, ns).UTC()}
 		l.ID, l.Took, l.Failure = in.String(), in.Duration(), broker.FailureKind(in.Bytes())
 		if in.Done() == nil {
 			last[task] = l

@@ -295,7 +295,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		}
 		for i, v := range values[1:] {
 			stored, _ := v.(string)
-			if members[from+i], err = parseMember(q, stored); err != nil {
+			if members[from+i], err = parseMember(q.name, stored); err != nil {
 				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
 			}
 		}
@@ -327,7 +327,7 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 }
 
 // parseMember returns nil of a member that has not ended.
-func parseMember(q *queue, stored string) (*broker.Record, error) {
+func parseMember(queueName, stored string) (*broker.Record, error) {
 	if stored == "" {
 		return nil, nil
 	}
@@ -335,7 +335,7 @@ func parseMember(q *queue, stored string) (*broker.Record, error) {
 	if len(stored) < size {
 		return nil, errors.New("decode member: too short")
 	}
-	record := &broker.Record{ID: stored[1:size], Queue: q.name}
+	record := &broker.Record{ID: stored[1:size], Queue: queueName}
 	return record, parseRecord([]byte(stored[size:]), record)
 }
 

@@ -132,7 +132,7 @@ func (l *listing) queued(ctx context.Context) error {
 				return err
 			}
 			for _, entry := range list {
-				l.add(elementOf(l.q, key, entry))
+				l.add(l.q.elementOf(key, entry))
 			}
 			if len(list) < listPage {
 				break
@@ -213,7 +213,7 @@ func (l *listing) addBatch(member string, batch []string, done string) {
 }
 
 // isSet reads a bitmap as SETBIT writes it.
-func isSet(bitmap string, i int) bool {
+func isSet[T string | []byte](bitmap T, i int) bool {
 	return i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
 }
 

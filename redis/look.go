@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -20,17 +19,6 @@ type spot struct {
 	finished  bool   // it is marked as finished in its batch: nothing waits there
 }
 
-// linePrefix is how many bytes of an entry of the lines come before its element.
-const linePrefix = 49
-
-// elementOf returns the element of an entry of one of the queue's keys.
-func elementOf(q *queue, key, entry string) string {
-	if key == q.lines {
-		return entry[min(linePrefix, len(entry)):]
-	}
-	return entry
-}
-
 // look shows all elements of the queue, the way they move: what is delayed or
 // kept by what this version does not know, what is ready, in lines, in flight. An
 // element can be shown again. It is mine if it is where this version puts runs.
@@ -39,7 +27,7 @@ func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	places := slices.Concat(others, a.q.waits(), []string{a.q.lines})
 	for i, key := range places {
 		f := func(entry string) {
-			show(spot{key: key, done: a.q.flights, index: -1, element: elementOf(a.q, key, entry), entry: entry}, i >= len(others))
+			show(spot{key: key, done: a.q.flights, index: -1, element: a.q.elementOf(key, entry), entry: entry}, i >= len(others))
 		}
 		if err := a.lookInto(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
@@ -56,34 +44,14 @@ func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	return nil
 }
 
-// waits returns the keys of runs that wait, the way they move.
-func (q *queue) waits() []string { return append([]string{q.aside}, q.fixed[:7]...) }
-
 // others returns the queue's keys of which it is not known what they hold.
 func (a *audit) others() (list []string) {
 	for key := range a.keys {
-		if a.unknown(key) {
+		if a.q.unknown(key) {
 			list = append(list, key)
 		}
 	}
 	return list
-}
-
-// unknown reports whether a key of the queue is of no kind that is known here:
-// another version may keep runs in it.
-func (a *audit) unknown(key string) bool {
-	if slices.Contains(a.q.fixed, key) || key == a.q.aside {
-		return false
-	}
-	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, a.q.base), ":"); kind {
-	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last", "outbox", "parking", "audited",
-		"lines", "turns", "policy", "opens", "held", "starts", "rates":
-		return several
-	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
-		return !several
-	}
-	return true
 }
 
 // lookInto shows the elements of a list, sorted set or hash. A list is read from
@@ -147,7 +115,7 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 		return err
 	}
 	for i, element := range elements {
-		finished := i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
+		finished := isSet(bitmap, i)
 		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
 	}
 	return nil

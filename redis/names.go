@@ -270,7 +270,7 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 	}
 	var wrong []string
 	for i, key := range keys {
-		is, want := types[i].Val(), b.typeOf(key)
+		is, want := types[i].Val(), typeOf(b.cfg.Prefix, key)
 		if is != "none" && want != "" && is != want {
 			wrong = append(wrong, fmt.Sprintf("the key %s is a %s, not a %s", key, is, want))
 		}
@@ -294,42 +294,4 @@ func (b *Broker) blameIn(ctx context.Context, err error, q *queue, more ...strin
 // in the command itself or in a script.
 func isWrongType(err error) bool {
 	return goredis.HasErrorPrefix(err, "WRONGTYPE") || err != nil && strings.Contains(err.Error(), "WRONGTYPE")
-}
-
-// all returns the keys that a queue has one of.
-func (q *queue) all() []string {
-	return q.keys(q.flights, q.leases, q.ops, q.dead, q.dropped, q.waiters, q.ticks, q.paused, q.disabled,
-		q.entries, q.changes, q.aside, q.enabling, q.outbox, q.parking, q.last, q.stages, q.staged,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates)
-}
-
-// typeOf returns the type of a key of the broker as TYPE names it, "" if it is not
-// known.
-func (b *Broker) typeOf(key string) string {
-	if key == b.queuesKey() {
-		return "set"
-	}
-	if strings.HasPrefix(key, b.cfg.Prefix+":woken:") {
-		return "list"
-	}
-	_, rest, ok := strings.Cut(strings.TrimPrefix(key, b.cfg.Prefix+":{"), "}:")
-	if !ok {
-		return ""
-	}
-	kind, _, _ := strings.Cut(rest, ":")
-	switch kind {
-	case "io", "cpu", "f", "dead", "outbox", "wait", "watched", "staged", "stage":
-		return "list"
-	case "delayed", "leases", "wake", "aside", "enabling", "lines", "turns", "opens", "starts", "rates":
-		return "zset"
-	case "flights", "disabled":
-		return "set"
-	case "ops", "waiters", "ticks", "parking", "cancel", "last", "policy", "held", "group", "stages":
-		return "hash"
-	case "entries":
-		if rest == "entries" {
-			return "hash"
-		}
-	}
-	return "string"
 }

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -323,7 +322,7 @@ func ctxErr(ctx context.Context) error {
 }
 
 // queuesKey names the set of all queues' names.
-func (b *Broker) queuesKey() string { return b.cfg.Prefix + ":queues" }
+func (b *Broker) queuesKey() string { return queuesKey(b.cfg.Prefix) }
 
 // woken returns the list by which consumers of several queues are woken for runs of a
 // kind; on a cluster, where no list can be that of several queues, the empty string.
@@ -331,42 +330,13 @@ func (b *Broker) woken(kind int) string {
 	if b.clients.cluster {
 		return ""
 	}
-	return b.cfg.Prefix + [2]string{":woken:io", ":woken:cpu"}[kind]
+	return wokenKey(b.cfg.Prefix, kind)
 }
 
 // queue is one queue's keys, and what this process knows of it.
 type queue struct {
-	name    string
-	base    string // opens all its keys, and ends with a colon
-	mix     uint64 // of its name (mixOf)
-	fixed   []string
-	delayed string
-	ready   []string // io high, medium, low, cpu high, medium, low
-	wake    []string // io, cpu
-	watched []string // io, cpu: who takes from several queues is woken by what is there
-	flights string
-	leases  string
-	ops     string
-	dead    string
-	dropped string
-	waiters string
-	ticks   string
-
-	paused   string
-	disabled string
-	entries  string
-	changes  string
-	aside    string
-	enabling string
-	outbox   string
-	parking  string
-	last     string
-	stages   string // calls that are not moved into the queue yet
-	staged   string // those of them that are committed
-
-	// What runs with limits or a fair value need (waiting.lua, roundrobin.lua).
-	lines, turns, policy, opens, held, starts, rates string
-	audited                                          string
+	queueKeys
+	mix uint64 // of its name (mixOf)
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
 	mover   mover
@@ -391,89 +361,7 @@ func (b *Broker) queue(name string) (*queue, error) {
 	return actual.(*queue), nil
 }
 
+// keysOf returns a queue of a name as nobody uses it yet.
 func (b *Broker) keysOf(name string) *queue {
-	base := b.cfg.Prefix + ":{" + escape(name) + "}:"
-	q := &queue{
-		name:    name,
-		base:    base,
-		mix:     mixOf(name),
-		delayed: base + "delayed",
-		flights: base + "flights",
-		leases:  base + "leases",
-		ops:     base + "ops",
-		dead:    base + "dead",
-		dropped: base + "dropped",
-		waiters: base + "waiters",
-		ticks:   base + "ticks",
-
-		paused:   base + "paused",
-		disabled: base + "disabled",
-		entries:  base + "entries",
-		changes:  base + "entries:changes",
-		aside:    base + "aside",
-		enabling: base + "enabling",
-		outbox:   base + "outbox",
-		parking:  base + "parking",
-		last:     base + "last",
-		stages:   base + "stages",
-		staged:   base + "staged",
-
-		lines:   base + "lines",
-		turns:   base + "turns",
-		policy:  base + "policy",
-		opens:   base + "opens",
-		held:    base + "held",
-		audited: base + "audited",
-		starts:  base + "starts",
-		rates:   base + "rates",
-	}
-	q.fixed = []string{
-		q.delayed,
-		base + "io:2", base + "io:1", base + "io:0",
-		base + "cpu:2", base + "cpu:1", base + "cpu:0",
-		base + "idle:io", base + "idle:cpu",
-		base + "wake:io", base + "wake:cpu",
-	}
-	q.ready, q.wake = q.fixed[1:7], q.fixed[9:11]
-	q.watched = []string{base + "watched:io", base + "watched:cpu"}
-	return q
-}
-
-// keys starts the KEYS of a script: those that nearly all of them have, and
-// more.
-func (q *queue) keys(more ...string) []string {
-	return append(q.fixed[:len(q.fixed):len(q.fixed)], more...)
-}
-
-func (q *queue) batch(member string) string    { return q.base + "f:" + member }
-func (q *queue) done(member string) string     { return q.base + "d:" + member }
-func (q *queue) lost(session string) string    { return q.base + "lost:" + session }
-func (q *queue) raised(session string) string  { return q.base + "raised:" + session }
-func (q *queue) spared(id string) string       { return q.base + "spared:" + id }
-func (q *queue) owner(id string) string        { return q.base + "id:" + id }
-func (q *queue) record(id string) string       { return q.base + "rec:" + id }
-func (q *queue) cancels(session string) string { return q.base + "cancel:" + session }
-func (q *queue) progress(id string) string     { return q.base + "progress:" + id }
-func (q *queue) parked(id string) string       { return q.base + "parked:" + id }
-func (q *queue) group(id string) string        { return q.base + "group:" + id }
-func (q *queue) ended(instance string) string  { return q.base + "wait:" + instance }
-func (q *queue) newer(id string) string        { return q.base + "newer:" + id }
-func (q *queue) unique(key string) string      { return q.base + "u:" + key }
-
-// escape makes a queue's name safe inside a hash tag and before a colon. It is
-// reversible, so distinct names have distinct keys.
-func escape(name string) string {
-	if !strings.ContainsAny(name, "{}:%") {
-		return name
-	}
-	var s strings.Builder
-	for i := range len(name) {
-		switch c := name[i]; c {
-		case '{', '}', ':', '%':
-			fmt.Fprintf(&s, "%%%02X", c)
-		default:
-			s.WriteByte(c)
-		}
-	}
-	return s.String()
+	return &queue{queueKeys: newQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
 }

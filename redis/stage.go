@@ -107,13 +107,6 @@ type stage struct {
 	inWay   []string // some of the keys that calls own which are not decided
 }
 
-func (q *queue) staging(token string) string { return q.base + token }
-
-// stub is the key by which a repeated commit learns that all was moved.
-func (q *queue) stub(token string) string {
-	return q.base + "stub:" + strings.TrimPrefix(token, stageOpens)
-}
-
 // queueStaged queues a large call: whole, or not at all.
 func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskRun, group, entry string) error {
 	var c claims
@@ -278,17 +271,6 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 		return fmt.Errorf("queue tasks: nothing is stored of %d runs: more than %v passed between two pages of the call", len(s.runs), stageLease)
 	}
 	return nil
-}
-
-// reserved returns the keys that a run reserves, and a letter for each.
-func (q *queue) reserved(id string, ownID bool, unique string) (letters string, keys []string) {
-	if ownID {
-		letters, keys = "i", append(keys, q.owner(id))
-	}
-	if unique != "" {
-		letters, keys = letters+"u", append(keys, q.unique(unique))
-	}
-	return letters, keys
 }
 
 // groupBegun is what the commit script returns when an earlier call has stored the

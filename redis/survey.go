@@ -61,7 +61,7 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 			give(maintenance.Part[T]{Queue: i, Err: err})
 			continue
 		}
-		queues, at = append(queues, &queue{name: name, flights: b.cfg.Prefix + ":{" + escape(name) + "}:flights"}), append(at, i)
+		queues, at = append(queues, &queue{queueKeys: flightsOf(b.cfg.Prefix, name)}), append(at, i)
 	}
 	eachNode(b.byNode(ctx, queues), func(group []int) {
 		var away error

@@ -153,7 +153,7 @@ func addReply(l *listing, reply goredis.Cmder) {
 	case *goredis.StringSliceCmd:
 		key, _ := reply.Args()[1].(string)
 		for _, entry := range reply.Val() {
-			l.add(elementOf(l.q, key, entry))
+			l.add(l.q.elementOf(key, entry))
 		}
 	}
 }
