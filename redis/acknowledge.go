@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // Acknowledge says how safe a run has to be before its queueing returns nil.
@@ -93,39 +94,39 @@ func (c *confirmation) append(ctx context.Context, out []byte) []byte {
 	}
 	ms := max(c.wait.Milliseconds(), 1) // 0 would be forever
 	if c.mark != "" {
-		out = appendBulk(appendBulk(appendArray(out, 5), "SET"), c.mark)
-		out = appendNumber(appendBulk(appendBulk(out, ""), "PX"), 1000)
+		out = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(out, 5), "SET"), c.mark)
+		out = resp.AppendNumber(resp.AppendBulk(resp.AppendBulk(out, ""), "PX"), 1000)
 	}
 	if c.b.cfg.Acknowledge == Fsync {
-		out = appendBulk(appendArray(out, 4), "WAITAOF")
-		out = appendNumber(out, 1)
+		out = resp.AppendBulk(resp.AppendArray(out, 4), "WAITAOF")
+		out = resp.AppendNumber(out, 1)
 	} else {
-		out = appendBulk(appendArray(out, 3), "WAIT")
+		out = resp.AppendBulk(resp.AppendArray(out, 3), "WAIT")
 	}
-	return appendNumber(appendNumber(out, int64(c.b.cfg.Replicas)), ms)
+	return resp.AppendNumber(resp.AppendNumber(out, int64(c.b.cfg.Replicas)), ms)
 }
 
 // read reads the reply. An error means that the connection is of no more use.
 func (c *confirmation) read(in *bufio.Reader) error {
 	if c.mark != "" {
-		if _, err := readReply(in, 0); err != nil {
+		if _, err := resp.ReadReply(in, 0); err != nil {
 			return err
 		}
 	}
-	v, err := readReply(in, 0)
+	v, err := resp.ReadReply(in, 0)
 	if err != nil {
 		return err
 	}
 	local, replicas := int64(1), int64(0)
 	switch v := v.(type) {
-	case serverError:
+	case resp.Error:
 		c.err = fmt.Errorf("%w: %w", broker.ErrNotReplicated, v)
 		return nil
 	case int64:
 		replicas = v
 	case []any:
 		if len(v) != 2 {
-			return errProtocol
+			return resp.ErrProtocol
 		}
 		local, _ = v[0].(int64)
 		replicas, _ = v[1].(int64)

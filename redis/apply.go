@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // slotOutcomes is what one command applies to one slot.
@@ -339,7 +341,7 @@ func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 		if n < 0 || int(n) > len(groups) {
 			return e, fmt.Errorf("unexpected slot %d of a failure in the reply of the finish script", n)
 		}
-		err := serverError(text)
+		err := resp.Error(text)
 		if e.failure == nil {
 			e.failure = err
 		}

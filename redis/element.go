@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // A stored run is a header, which scripts read and patch by offset, and the
@@ -101,12 +102,12 @@ func (s *scratch) encode(q *queue, lane int, runs []*broker.TaskRun) error {
 			return fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
 		s.element = element
-		l.elements = appendBulk(l.elements, element)
+		l.elements = resp.AppendBulk(l.elements, element)
 		if run.Keep > 0 {
 			s.record = append(append(append(s.record[:0], q.base...), "rec:"...), run.ID...)
-			l.records = appendBulk(l.records, s.record)
+			l.records = resp.AppendBulk(l.records, s.record)
 			s.record = appendRecord(startRecord(s.record[:0], broker.StateQueued), run, nil, nil)
-			l.records = appendBulk(l.records, s.record)
+			l.records = resp.AppendBulk(l.records, s.record)
 			l.kept++
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // A server that has too many clients, or accepts none from elsewhere, says so by itself
@@ -20,7 +22,7 @@ var greetings = [][]byte{[]byte("-ERR max number of clients"), []byte("-DENIED "
 type greeted struct {
 	net.Conn
 	heard   atomic.Bool // the server has said something
-	refused atomic.Pointer[serverError]
+	refused atomic.Pointer[resp.Error]
 }
 
 // greetedRaw is one with a descriptor.
@@ -86,7 +88,7 @@ func (c *greeted) note(words []byte) bool {
 	for _, opens := range greetings {
 		if bytes.HasPrefix(words, opens) {
 			line, _, _ := bytes.Cut(words[1:], []byte("\r\n"))
-			refused := serverError(line)
+			refused := resp.Error(line)
 			c.refused.Store(&refused)
 			return true
 		}

@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // pusher queues runs that nothing can refuse: due at once, without an id of
@@ -246,7 +247,7 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 		if r := b.clients.queue.routes; r != nil {
 			return pushOn(ctx, r, ready, wake, watched, woken, l, then)
 		}
-		args, err := bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
+		args, err := resp.Bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
@@ -266,7 +267,7 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 // dropRecords deletes the records of runs that were refused, which a transaction stores
 // all the same. Nobody else has such ids.
 func (b *Broker) dropRecords(ctx context.Context, l *load) {
-	args, err := bulks(slices.Clone(l.records), 2*l.kept)
+	args, err := resp.Bulks(slices.Clone(l.records), 2*l.kept)
 	if err != nil {
 		return
 	}
@@ -291,22 +292,22 @@ func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, 
 	}
 	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
 		if l.kept > 0 {
-			b = appendBulk(appendArray(b, 1), "MULTI")
-			b = appendBulk(appendArray(b, 1+2*l.kept), "MSET")
+			b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
+			b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")
 			b = append(b, l.records...)
 		}
-		b = appendArray(b, 2+l.n)
-		b = appendBulk(appendBulk(b, "RPUSH"), ready)
+		b = resp.AppendArray(b, 2+l.n)
+		b = resp.AppendBulk(resp.AppendBulk(b, "RPUSH"), ready)
 		b = append(b, l.elements...)
-		b = appendArray(b, 4)
-		b = appendBulk(appendBulk(b, "ZADD"), wake)
-		b = appendBulk(appendBulk(b, "0"), "1")
+		b = resp.AppendArray(b, 4)
+		b = resp.AppendBulk(resp.AppendBulk(b, "ZADD"), wake)
+		b = resp.AppendBulk(resp.AppendBulk(b, "0"), "1")
 		if l.kept > 0 {
-			b = appendBulk(appendArray(b, 1), "EXEC")
+			b = resp.AppendBulk(resp.AppendArray(b, 1), "EXEC")
 		}
 		if woken != "" { // behind the transaction, which fails with it where it is not permitted
-			b = appendBulk(appendBulk(appendBulk(appendArray(b, 5), "LMOVE"), watched), woken)
-			b = appendBulk(appendBulk(b, "LEFT"), "RIGHT")
+			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), watched), woken)
+			b = resp.AppendBulk(resp.AppendBulk(b, "LEFT"), "RIGHT")
 		}
 		return b
 	}, read, then)
@@ -321,7 +322,7 @@ func andToken(read reader) reader {
 	return func(in *bufio.Reader) (any, error) {
 		stored, err := read(in)
 		if err == nil {
-			_, err = readReply(in, 0)
+			_, err = resp.ReadReply(in, 0)
 		}
 		return stored, err
 	}
@@ -329,9 +330,9 @@ func andToken(read reader) reader {
 
 // readPushed reads what is replied to a push: what matters, and to its token.
 func readPushed(in *bufio.Reader) (any, error) {
-	stored, err := readReply(in, 0)
+	stored, err := resp.ReadReply(in, 0)
 	if err == nil {
-		_, err = readReply(in, 0)
+		_, err = resp.ReadReply(in, 0)
 	}
 	return stored, err
 }
@@ -344,11 +345,11 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 		replies [5]any // MULTI, the records, the elements, the token, EXEC
 	)
 	for i := range replies {
-		v, err := readReply(in, 0)
+		v, err := resp.ReadReply(in, 0)
 		if err != nil {
 			return nil, err
 		}
-		if e, ok := v.(serverError); ok && refused == nil {
+		if e, ok := v.(resp.Error); ok && refused == nil {
 			refused = e
 		}
 		replies[i] = v
@@ -362,10 +363,10 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	case refused != nil:
 		return refused, nil
 	case !ok || len(done) != 3:
-		if e, ok := v.(serverError); ok {
+		if e, ok := v.(resp.Error); ok {
 			return e, nil
 		}
-		return nil, errProtocol
+		return nil, resp.ErrProtocol
 	}
 	return done[1], nil
 }

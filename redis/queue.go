@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // group is what one call queues, as the enqueue script takes it.
@@ -487,7 +488,7 @@ func setResults(reply any, groups []*group, confirmed error) error {
 			continue
 		}
 		if refused, ok := verdicts[i].(string); ok {
-			g.verdict, g.result = notStored, fmt.Errorf("queue tasks: %w", serverError(refused))
+			g.verdict, g.result = notStored, fmt.Errorf("queue tasks: %w", resp.Error(refused))
 			continue
 		}
 		g.verdict, _ = verdicts[i].(int64)

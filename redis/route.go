@@ -11,6 +11,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // routes lead to the lines of one purpose that a command has to go on: those to
@@ -78,7 +80,7 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 			}
 			return v, err
 		}
-		refused, ok := v.(serverError)
+		refused, ok := v.(resp.Error)
 		if !ok {
 			return v, nil
 		}
@@ -95,7 +97,7 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func([]byte) []byte, read reader, then *confirmation) (v any, err error) {
 	err = ls.exec(ctx, func(b []byte) []byte {
 		if asking {
-			b = appendBulk(appendArray(b, 1), "ASKING")
+			b = resp.AppendBulk(resp.AppendArray(b, 1), "ASKING")
 		}
 		if b = encode(b); then != nil {
 			b = then.append(ctx, b)
@@ -103,7 +105,7 @@ func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func
 		return b
 	}, func(in *bufio.Reader) (err error) {
 		if asking {
-			if _, err := readReply(in, 0); err != nil {
+			if _, err := resp.ReadReply(in, 0); err != nil {
 				return err
 			}
 		}
@@ -112,7 +114,7 @@ func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func
 		}
 		return err
 	})
-	if _, refused := v.(serverError); refused {
+	if _, refused := v.(resp.Error); refused {
 		return v, nil // whatever became of the connection after that
 	}
 	return v, err

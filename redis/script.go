@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // script is one transition's source and its digest, by which the server knows
@@ -45,7 +46,7 @@ func (b *Broker) run(ctx context.Context, s script, c link, keys []string, args 
 // [serverError].
 type reader func(in *bufio.Reader) (any, error)
 
-func readAny(in *bufio.Reader) (any, error) { return readReply(in, 0) }
+func readAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
 
 // runReading is run with a reader of its own for replies on a line.
 func (b *Broker) runReading(ctx context.Context, s script, c link, read reader, keys []string, args []any) (any, error) {
@@ -81,14 +82,14 @@ func (b *Broker) runOnce(ctx context.Context, s script, c link, read reader, the
 // encode returns what appends the command that executes the script.
 func (s script) encode(name, what string, keys []string, args []any) func([]byte) []byte {
 	return func(b []byte) []byte {
-		b = appendArray(b, 3+len(keys)+len(args))
-		b = appendBulk(appendBulk(b, name), what)
-		b = appendNumber(b, int64(len(keys)))
+		b = resp.AppendArray(b, 3+len(keys)+len(args))
+		b = resp.AppendBulk(resp.AppendBulk(b, name), what)
+		b = resp.AppendNumber(b, int64(len(keys)))
 		for _, key := range keys {
-			b = appendBulk(b, key)
+			b = resp.AppendBulk(b, key)
 		}
 		for _, arg := range args {
-			b = appendArg(b, arg)
+			b = resp.AppendArg(b, arg)
 		}
 		return append(b, s.behind...)
 	}

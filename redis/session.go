@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // session is one consumer's hold. It has a hold a queue.
@@ -101,7 +102,7 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 // tasks run already. If that fails the renewal dials it.
 func (b *Broker) warm(ctx context.Context) {
 	if c := b.clients.renew; c.routes != nil && !b.clients.cluster {
-		_, _ = c.routes.exec(ctx, "", func(out []byte) []byte { return appendBulk(appendArray(out, 1), "PING") }, readAny, nil)
+		_, _ = c.routes.exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, readAny, nil)
 	}
 }
 

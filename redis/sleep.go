@@ -14,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
@@ -73,22 +74,22 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
 	script := s.encode("evalsha", s.digest, keys, args)
 	return b.clients.block.routes.exec(ctx, keys[0], func(to []byte) []byte {
-		to = appendArray(to, 6+len(wake))
-		to = appendBulk(to, "BZMPOP")
-		to = appendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
-		to = appendNumber(to, int64(len(wake)))
+		to = resp.AppendArray(to, 6+len(wake))
+		to = resp.AppendBulk(to, "BZMPOP")
+		to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
+		to = resp.AppendNumber(to, int64(len(wake)))
 		for _, key := range wake {
-			to = appendBulk(to, key)
+			to = resp.AppendBulk(to, key)
 		}
-		to = appendBulk(appendBulk(appendBulk(to, "MIN"), "COUNT"), "1")
+		to = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(to, "MIN"), "COUNT"), "1")
 		return script(to)
 	}, func(in *bufio.Reader) (any, error) {
-		token, err := readReply(in, 0)
+		token, err := resp.ReadReply(in, 0)
 		if err != nil {
 			return nil, err
 		}
 		v, err := read(in)
-		if refused, ok := token.(serverError); ok && err == nil {
+		if refused, ok := token.(resp.Error); ok && err == nil {
 			return refused, nil
 		}
 		return v, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // Limits of one take.
@@ -286,8 +287,8 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	}).append(make([]any, 0, 10))
 	take := s.b.scripts.take
 	if apart {
-		take.behind = appendBulk(appendBulk(appendArray(nil, 4), "LRANGE"), q.batch(member))
-		take.behind = appendBulk(appendBulk(take.behind, "0"), "-1")
+		take.behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.batch(member))
+		take.behind = resp.AppendBulk(resp.AppendBulk(take.behind, "0"), "-1")
 	}
 	var (
 		v       any

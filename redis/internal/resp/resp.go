@@ -1,4 +1,6 @@
-package redis
+// Package resp reads and writes RESP2, the protocol of Redis, as far as the broker's
+// commands need it: https://redis.io/docs/latest/develop/reference/protocol-spec/
+package resp
 
 import (
 	"bufio"
@@ -10,11 +12,8 @@ import (
 	"strconv"
 )
 
-// The serialization protocol of Redis, version 2, as far as the broker's
-// commands need it: https://redis.io/docs/latest/develop/reference/protocol-spec/
-
-// appendBulk appends a bulk string.
-func appendBulk[T string | []byte](b []byte, s T) []byte {
+// AppendBulk appends a bulk string.
+func AppendBulk[T string | []byte](b []byte, s T) []byte {
 	b = append(b, '$')
 	b = strconv.AppendInt(b, int64(len(s)), 10)
 	b = append(b, '\r', '\n')
@@ -22,46 +21,47 @@ func appendBulk[T string | []byte](b []byte, s T) []byte {
 	return append(b, '\r', '\n')
 }
 
-// appendArray opens an array of n bulk strings, which a command is.
-func appendArray(b []byte, n int) []byte {
+// AppendArray begins an array of n bulk strings. A command is one.
+func AppendArray(b []byte, n int) []byte {
 	b = append(b, '*')
 	b = strconv.AppendInt(b, int64(n), 10)
 	return append(b, '\r', '\n')
 }
 
-// appendArg appends an argument as the client library would.
-func appendArg(b []byte, arg any) []byte {
+// AppendArg appends an argument as go-redis would.
+func AppendArg(b []byte, arg any) []byte {
 	switch v := arg.(type) {
 	case string:
-		return appendBulk(b, v)
+		return AppendBulk(b, v)
 	case *string:
-		return appendBulk(b, *v)
+		return AppendBulk(b, *v)
 	case []byte:
-		return appendBulk(b, v)
+		return AppendBulk(b, v)
 	case int:
-		return appendNumber(b, int64(v))
+		return AppendNumber(b, int64(v))
 	case int64:
-		return appendNumber(b, v)
+		return AppendNumber(b, v)
 	}
-	return appendBulk(b, fmt.Sprint(arg))
+	return AppendBulk(b, fmt.Sprint(arg))
 }
 
-func appendNumber(b []byte, n int64) []byte {
+// AppendNumber appends a number as a bulk string.
+func AppendNumber(b []byte, n int64) []byte {
 	var digits [20]byte
-	return appendBulk(b, strconv.AppendInt(digits[:0], n, 10))
+	return AppendBulk(b, strconv.AppendInt(digits[:0], n, 10))
 }
 
-// bulks returns n bulk strings as arguments for the client library.
-func bulks(b []byte, n int) ([]any, error) {
+// Bulks returns n bulk strings as arguments for go-redis.
+func Bulks(b []byte, n int) ([]any, error) {
 	args := make([]any, 0, n)
 	for len(b) > 0 {
 		end := bytes.IndexByte(b, '\n')
 		if end < 3 {
-			return nil, errProtocol
+			return nil, ErrProtocol
 		}
 		size, err := strconv.Atoi(string(b[1 : end-1]))
 		if err != nil || size < 0 || len(b) < end+1+size+2 {
-			return nil, errProtocol
+			return nil, ErrProtocol
 		}
 		args = append(args, b[end+1:end+1+size])
 		b = b[end+1+size+2:]
@@ -69,15 +69,15 @@ func bulks(b []byte, n int) ([]any, error) {
 	return args, nil
 }
 
-// serverError is an error that the server replied.
-type serverError string
+// Error is an error that the server replied.
+type Error string
 
-func (e serverError) Error() string { return string(e) }
+func (e Error) Error() string { return string(e) }
 
-// RedisError makes it a [goredis.Error].
-func (serverError) RedisError() {}
+// RedisError makes it an Error of go-redis.
+func (Error) RedisError() {}
 
-// Limits of a reply, so that a stream that is none cannot claim the memory.
+// Limits of a reply, so that bytes that are no reply cannot claim the memory.
 const (
 	maxDepth    = 4
 	maxElements = 1 << 20
@@ -85,11 +85,12 @@ const (
 	bulkAtOnce  = 1 << 20
 )
 
-var errProtocol = errors.New("the server's reply is not one of the Redis protocol")
+// ErrProtocol is the error of a reply that is not RESP2.
+var ErrProtocol = errors.New("the server's reply is not one of the Redis protocol")
 
-// readReply reads one reply: int64, string, []any, nil, or a serverError as a
-// value. An error means that the connection is of no more use.
-func readReply(in *bufio.Reader, depth int) (any, error) {
+// ReadReply reads one reply: int64, string, []any, nil, or an Error as a value. After
+// an error the connection is of no use.
+func ReadReply(in *bufio.Reader, depth int) (any, error) {
 	kind, err := in.ReadByte()
 	if err != nil {
 		return nil, err
@@ -101,11 +102,11 @@ func readReply(in *bufio.Reader, depth int) (any, error) {
 			return nil, err
 		}
 		if len(text) < 2 {
-			return nil, errProtocol
+			return nil, ErrProtocol
 		}
 		text = text[:len(text)-2]
 		if kind == '-' {
-			return serverError(text), nil
+			return Error(text), nil
 		}
 		return text, nil
 	case ':', '$', '*':
@@ -123,7 +124,7 @@ func readReply(in *bufio.Reader, depth int) (any, error) {
 		}
 		return readArray(in, n, depth)
 	}
-	return nil, errProtocol
+	return nil, ErrProtocol
 }
 
 func readNumber(in *bufio.Reader) (int64, error) {
@@ -132,7 +133,7 @@ func readNumber(in *bufio.Reader) (int64, error) {
 		return 0, err
 	}
 	if len(line) < 3 || len(line) > 22 {
-		return 0, errProtocol
+		return 0, ErrProtocol
 	}
 	digits, negative := line[:len(line)-2], false
 	if digits[0] == '-' {
@@ -141,7 +142,7 @@ func readNumber(in *bufio.Reader) (int64, error) {
 	var n int64
 	for _, c := range digits {
 		if c < '0' || c > '9' {
-			return 0, errProtocol
+			return 0, ErrProtocol
 		}
 		n = n*10 + int64(c-'0')
 	}
@@ -151,31 +152,31 @@ func readNumber(in *bufio.Reader) (int64, error) {
 	return n, nil
 }
 
-// readSize reads the line of a reply that has to be of a kind: a number, or the
-// size of what follows.
-func readSize(in *bufio.Reader, kind byte) (int64, error) {
+// ReadSize reads the first line of a reply of a kind: its number, or the size of what
+// follows.
+func ReadSize(in *bufio.Reader, kind byte) (int64, error) {
 	got, err := in.ReadByte()
 	if err != nil {
 		return 0, err
 	}
 	if got != kind {
-		return 0, errProtocol
+		return 0, ErrProtocol
 	}
 	return readNumber(in)
 }
 
 func readBulk(in *bufio.Reader, n int64) (any, error) {
-	b, err := appendRead(nil, in, n)
+	b, err := AppendRead(nil, in, n)
 	if err != nil {
 		return nil, err
 	}
 	return string(b), nil
 }
 
-// appendRead appends a bulk string of n bytes, whose end it reads too.
-func appendRead(b []byte, in *bufio.Reader, n int64) ([]byte, error) {
+// AppendRead appends a bulk string of n bytes, and reads its end.
+func AppendRead(b []byte, in *bufio.Reader, n int64) ([]byte, error) {
 	if n < 0 || n > maxBulk {
-		return nil, errProtocol
+		return nil, ErrProtocol
 	}
 	for n > 0 {
 		part := int(min(n, bulkAtOnce))
@@ -193,11 +194,11 @@ func appendRead(b []byte, in *bufio.Reader, n int64) ([]byte, error) {
 
 func readArray(in *bufio.Reader, n int64, depth int) (any, error) {
 	if n < 0 || n > maxElements || depth == maxDepth {
-		return nil, errProtocol
+		return nil, ErrProtocol
 	}
 	list := make([]any, 0, min(n, 1024))
 	for range n {
-		v, err := readReply(in, depth+1)
+		v, err := ReadReply(in, depth+1)
 		if err != nil {
 			return nil, err
 		}
