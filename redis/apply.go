@@ -87,7 +87,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 			unheard = true // some may be applied
 			s.b.mend(ctx, start, keys...)
 		}
-		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
+		err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, err)
 		s.unclaim(own, unheard)
 		for _, g := range own {
 			for _, call := range g.calls {
@@ -101,7 +101,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		}
 		return
 	}
-	s.b.damage.drop(h.q.name, ends.dropped)
+	s.b.damage.drop(h.q.Name, ends.dropped)
 	if isDamage(ends.failure) {
 		s.b.mend(ctx, start, keys...)
 	}
@@ -112,7 +112,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		}
 		if call.err != nil {
 			s.noteUntold(call)
-			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.name, s.b.blame(ctx, call.err, keys...))
+			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, s.b.blame(ctx, call.err, keys...))
 		}
 	}
 	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
@@ -130,7 +130,7 @@ func (f *finishing) fails(why error) {
 
 // finishing starts the keys and arguments of the finish script.
 func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
-	named := &finishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.record(""))}
+	named := &finishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
 	return finishKeys(q), named.append(make([]any, 0, 16))
 }
 
@@ -269,7 +269,7 @@ func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
 
 // append adds the slot's part of a finish command.
 func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
-	keys = append(keys, q.batch(g.slot.member), q.done(g.slot.member))
+	keys = append(keys, q.Batch(g.slot.member), q.Done(g.slot.member))
 	whole := 0
 	if g.whole { // how many were finished before, and one
 		whole = 1 + g.before

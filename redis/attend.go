@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // attending is what a session tells of one queue.
@@ -35,7 +35,7 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	var all sync.WaitGroup
 	for _, a := range queues {
 		if h := s.hold(a.q); time.Since(h.failedAttend()) < attendAgain {
-			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.name)
+			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.Name)
 			continue
 		}
 		all.Go(func() { s.attend(ctx, a) })
@@ -84,7 +84,7 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 			return nil, err
 		}
 		a := of(q)
-		a.last = append(a.last, l.Task, appendLast(nil, l))
+		a.last = append(a.last, l.Task, wire.AppendLast(nil, l))
 		a.ran++
 	}
 	s.mu.Lock()
@@ -101,8 +101,8 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 			continue
 		}
 		a := of(at.slot.hold.q)
-		a.keys = append(a.keys, a.q.batch(at.slot.member), a.q.done(at.slot.member), a.q.record(p.Run.ID), a.q.progress(p.Run.ID))
-		a.runs = append(a.runs, at.index, appendProgress(nil, &p.Progress))
+		a.keys = append(a.keys, a.q.Batch(at.slot.member), a.q.Done(at.slot.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
+		a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
 	}
 	return queues, nil
 }
@@ -117,7 +117,7 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	if err != nil {
 		now := time.Now()
 		h.attended.Store(&now)
-		a.err = s.b.fail(ctx, "attend to queue "+a.q.name, err)
+		a.err = s.b.fail(ctx, "attend to queue "+a.q.Name, err)
 		return
 	}
 	h.attended.Store(nil)
@@ -136,7 +136,7 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	if len(over) > 0 {
 		// Should this fail, the next call does it.
 		_, _ = promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
-			return s.b.clients.work.HDel(ctx, a.q.cancels(s.id), over...).Result()
+			return s.b.clients.work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
 		})
 	}
 }
@@ -165,37 +165,4 @@ func (s *session) runAt(q *queue, field string) *broker.TaskRun {
 		return nil
 	}
 	return &sl.runs[index]
-}
-
-// appendLast appends how the latest run of a task ended as it is stored.
-func appendLast(b []byte, l *broker.LastRun) []byte {
-	b = fmt.Appendf(b, "%0*d", lastDigits, max(l.Started.UnixNano(), 0))
-	b = codec.AppendArrayLen(b, 3)
-	b = codec.AppendString(b, l.ID)
-	b = codec.AppendInt(b, int64(l.Took))
-	return codec.AppendBytes(b, []byte(l.Failure)) // of any text
-}
-
-// appendProgress appends what a run says of how far it is, as it is stored: an
-// array.
-func appendProgress(b []byte, p *broker.Progress) []byte {
-	b = codec.AppendArrayLen(b, 3)
-	b = codec.AppendInt(codec.AppendInt(b, p.Done), p.Total)
-	return codec.AppendBytes(b, []byte(p.Note)) // of any text
-}
-
-// parseProgress returns nil when there is none, or none that can be read.
-func parseProgress(stored string) *broker.Progress {
-	if stored == "" {
-		return nil
-	}
-	in := codec.NewReader([]byte(stored))
-	if in.ArrayLen() != 3 {
-		return nil
-	}
-	p := &broker.Progress{Done: in.Int64(), Total: in.Int64(), Note: string(in.Bytes())}
-	if in.Done() != nil {
-		return nil
-	}
-	return p
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Of an audit.
@@ -40,7 +41,7 @@ func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (mainte
 	}
 	a := &audit{b: b, q: q, report: maintenance.Report{Mended: mend}}
 	if err := a.run(ctx); err != nil {
-		return a.report, b.fail(ctx, "audit queue "+q.name, b.blameIn(ctx, err, q))
+		return a.report, b.fail(ctx, "audit queue "+q.Name, b.blameIn(ctx, err, q))
 	}
 	return a.report, nil
 }
@@ -76,11 +77,11 @@ func (a *audit) run(ctx context.Context) error {
 	if err := a.firstLook(ctx); err != nil {
 		return err
 	}
-	ids, err := a.missing(ctx, a.q.owner(""), "ended:")
+	ids, err := a.missing(ctx, a.q.Owner(""), "ended:")
 	if err != nil {
 		return err
 	}
-	records, err := a.missing(ctx, a.q.record(""), "s", "f")
+	records, err := a.missing(ctx, a.q.Record(""), "s", "f")
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) 
 	case *goredis.Client:
 		return c, nil
 	case *goredis.ClusterClient:
-		return promptly(ctx, b, func(ctx context.Context) (*goredis.Client, error) { return c.MasterForKey(ctx, q.flights) })
+		return promptly(ctx, b, func(ctx context.Context) (*goredis.Client, error) { return c.MasterForKey(ctx, q.Flights) })
 	}
 	return nil, errors.New("the client is of no kind that is known")
 }
@@ -146,7 +147,7 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
 	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.Scan(ctx, cursor, globOf(a.q.base), 1000)
+		return a.node.Scan(ctx, cursor, wire.GlobOf(a.q.Base), 1000)
 	}, func(keys []string) {
 		for _, key := range keys {
 			a.keys[key] = true
@@ -160,7 +161,7 @@ func (a *audit) scan(ctx context.Context) error {
 
 // leaveStaged leaves alone what calls have reserved that are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.stages).Result() })
+	tokens, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
 	if err != nil {
 		return fmt.Errorf("read calls that are being stored: %w", err)
 	}
@@ -175,7 +176,7 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 // flights adds to the members what is listed as in flight.
 func (a *audit) flights(ctx context.Context) error {
 	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.SScan(ctx, a.q.flights, cursor, "", 1000)
+		return a.node.SScan(ctx, a.q.Flights, cursor, "", 1000)
 	}, func(list []string) {
 		for _, member := range list {
 			a.members[member] = true
@@ -191,7 +192,7 @@ func (a *audit) flights(ctx context.Context) error {
 func (a *audit) checkFlights(ctx context.Context) error {
 	a.members = map[string]bool{}
 	for key := range a.keys {
-		for _, opens := range []string{a.q.batch(""), a.q.done("")} {
+		for _, opens := range []string{a.q.Batch(""), a.q.Done("")} {
 			if member, ok := strings.CutPrefix(key, opens); ok {
 				a.members[member] = true
 			}
@@ -201,9 +202,9 @@ func (a *audit) checkFlights(ctx context.Context) error {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		keys, args := []string{a.q.flights}, (&auditArgs{Mend: a.mends()}).append(nil)
+		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: a.mends()}).append(nil)
 		for _, member := range members {
-			keys = append(keys, a.q.batch(member), a.q.done(member))
+			keys = append(keys, a.q.Batch(member), a.q.Done(member))
 			args = append(args, member)
 		}
 		v, err := a.script(ctx, a.b.scripts.auditBatches, keys, args)
@@ -247,9 +248,9 @@ func (a *audit) firstLook(ctx context.Context) error {
 	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
 	names := new(broker.Decoder)
 	err := a.look(ctx, func(s spot, mine bool) {
-		h, err := parseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.element))
 		if err == nil {
-			id := string(h.id)
+			id := string(h.ID)
 			if mine && !s.finished && a.seen[id] {
 				a.twice[id] = true
 			}
@@ -264,14 +265,14 @@ func (a *audit) firstLook(ctx context.Context) error {
 			return
 		}
 		run := new(broker.TaskRun)
-		err = parseElement(names, []byte(s.element), run)
-		if _, newer := newerID([]byte(s.element), err); newer {
+		err = wire.ParseRun(names, []byte(s.element), run)
+		if _, newer := wire.NewerID([]byte(s.element), err); newer {
 			return
 		}
-		switch _, bare := parseHeader([]byte(s.element)); {
+		switch _, bare := wire.ParseHeader([]byte(s.element)); {
 		case err != nil && bare == nil && a.report.Mended:
 			dying = append(dying, s)
-		case err != nil || run.Queue != a.q.name:
+		case err != nil || run.Queue != a.q.Name:
 			bad[s.key] = append(bad[s.key], s.entry)
 		}
 	})
@@ -295,8 +296,8 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 	}
 	for key, entries := range bad {
 		before := 0
-		if key == a.q.lines {
-			before = linePrefix
+		if key == a.q.Lines {
+			before = wire.LinePrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
 			v, err := a.buryAt(ctx, key, before, list...)
@@ -319,7 +320,7 @@ func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...a
 func (a *audit) parked() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, a.q.parked("")); ok {
+		if id, ok := strings.CutPrefix(key, a.q.Parked("")); ok {
 			ids[id] = true
 		}
 	}
@@ -382,11 +383,11 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 	a.seen = a.parked()
 	copies := map[string][]spot{}
 	err := a.look(ctx, func(s spot, mine bool) {
-		h, err := parseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.element))
 		if err != nil {
 			return
 		}
-		id := string(h.id)
+		id := string(h.ID)
 		a.seen[id] = true
 		if a.twice[id] && mine && !s.finished {
 			copies[id] = append(copies[id], s)
@@ -408,13 +409,13 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 	after := func(opens string) func(key, value string) string {
 		return func(key, _ string) string { return strings.TrimPrefix(key, opens) }
 	}
-	if err := a.swap(ctx, ids, after(a.q.owner("")), &a.report.StrayIDs, nil); err != nil {
+	if err := a.swap(ctx, ids, after(a.q.Owner("")), &a.report.StrayIDs, nil); err != nil {
 		return fmt.Errorf("release ids: %w", err)
 	}
-	if err := a.swap(ctx, records, after(a.q.record("")), &a.report.LostRecords, lostRecord); err != nil {
+	if err := a.swap(ctx, records, after(a.q.Record("")), &a.report.LostRecords, lostRecord); err != nil {
 		return fmt.Errorf("end records: %w", err)
 	}
-	ofKey := func(_, value string) string { return ownerOf(value) }
+	ofKey := func(_, value string) string { return wire.OwnerOf(value) }
 	if err := a.swap(ctx, keys, ofKey, &a.report.StrayKeys, nil); err != nil {
 		return fmt.Errorf("release unique keys: %w", err)
 	}
@@ -438,16 +439,16 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[idOf(key, value)]
 	})
-	places := slices.Concat(a.others(), a.q.waits(), []string{a.q.lines})
+	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Lines})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := (&auditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.batch("")}).append(nil)
+		args := (&auditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).append(nil)
 		for _, key := range keys {
 			next := ""
 			var keep any = lostKept.Milliseconds()
 			if instead != nil {
 				next = instead(values[key])
 			}
-			if strings.HasPrefix(key, a.q.unique("")) {
+			if strings.HasPrefix(key, a.q.Unique("")) {
 				keep = "" // it may be one that expires
 			}
 			args = append(args, idOf(key, values[key]), values[key], next, keep)
@@ -468,7 +469,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	var keys []string
 	for key := range a.keys {
-		if strings.HasPrefix(key, a.q.unique("")) {
+		if strings.HasPrefix(key, a.q.Unique("")) {
 			keys = append(keys, key)
 		}
 	}
@@ -483,7 +484,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 			return nil, fmt.Errorf("read unique keys: %w", err)
 		}
 		for i, key := range list {
-			if id := ownerOf(values[i]); id != "" && !a.seen[id] {
+			if id := wire.OwnerOf(values[i]); id != "" && !a.seen[id] {
 				found[key], _ = values[i].(string)
 			}
 		}
@@ -495,7 +496,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
 		args := &auditCountsArgs{
-			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.batch(""), Bitmaps: a.q.done(""), From: at,
+			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
 		}
 		v, err := a.script(ctx, a.b.scripts.auditCounts, auditCountsKeys(a.q), args.append(nil))
 		if err != nil {
@@ -533,10 +534,10 @@ func (a *audit) checkLimits(ctx context.Context) error {
 // read.
 func lostRecord(value string) string {
 	var was broker.Record
-	if err := parseRecord([]byte(value), &was); err != nil {
+	if err := wire.ParseRecord([]byte(value), &was); err != nil {
 		return ""
 	}
-	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
-	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
+	failed := wire.LetterOf(broker.StateFailed) + strings.Repeat("0", wire.TimeDigits)
+	return string(wire.AppendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
 		&broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }

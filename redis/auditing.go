@@ -107,44 +107,44 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 		after = auditRefused // the server logs each refusal
 	}
 	if err != nil {
-		return q.name, a.report, b.fail(ctx, "audit queue "+q.name, err)
+		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
 	_, err = promptly(ctx, b, func(ctx context.Context) (bool, error) {
-		return b.clients.work.PExpire(ctx, q.audited, every).Result()
+		return b.clients.work.PExpire(ctx, q.Audited, every).Result()
 	})
 	if err != nil {
-		return q.name, a.report, b.fail(ctx, "audit queue "+q.name, err)
+		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	return q.name, a.report, nil
+	return q.Name, a.report, nil
 }
 
 // claimAudit returns how many runs are in a queue, at least, and how often it is to
 // be audited, 0 if it was of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
 	claimed, err := promptly(ctx, b, func(ctx context.Context) (bool, error) {
-		return b.clients.work.SetNX(ctx, q.audited, b.id, auditClaim).Result()
+		return b.clients.work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
 	})
 	if err != nil {
-		return 0, 0, b.fail(ctx, "claim audit of queue "+q.name, err)
+		return 0, 0, b.fail(ctx, "claim audit of queue "+q.Name, err)
 	}
 	if !claimed {
 		return 0, 0, nil
 	}
-	places := append(q.fixed[1:7:7], q.fixed[0], q.lines, q.flights)
+	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.Flights)
 	pipe := b.clients.work.Pipeline()
 	sizes := make([]interface{ Val() int64 }, len(places))
 	for i, key := range places {
 		switch {
 		case i < 6:
 			sizes[i] = pipe.LLen(ctx, key)
-		case key == q.flights:
+		case key == q.Flights:
 			sizes[i] = pipe.Exists(ctx, key)
 		default:
 			sizes[i] = pipe.ZCard(ctx, key)
 		}
 	}
 	if err := b.readAll(ctx, pipe); err != nil {
-		return 0, 0, b.fail(ctx, "read size of queue "+q.name, err)
+		return 0, 0, b.fail(ctx, "read size of queue "+q.Name, err)
 	}
 	for _, size := range sizes {
 		runs += size.Val()

@@ -13,12 +13,13 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Begin notes that a run that came back from a session whose lease had ended is
 // about to begin. Of other runs there is nothing to note.
 func (s *session) Begin(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
-	return s.mark(ctx, run, hasBegun)
+	return s.mark(ctx, run, wire.HasBegun)
 }
 
 // Spared returns how many of the run's deliveries ended with a lease but not with
@@ -29,7 +30,7 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
 	}
 	text, err := promptly(ctx, s.b, func(ctx context.Context) (string, error) {
-		text, err := s.b.clients.lease.Get(ctx, q.spared(run.ID)).Result()
+		text, err := s.b.clients.lease.Get(ctx, q.Spared(run.ID)).Result()
 		if errors.Is(err, goredis.Nil) {
 			return "0", nil
 		}
@@ -49,7 +50,7 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 // blamed on it. Of a run that did not come back there is nothing to note.
 func (s *session) Clear(ctx context.Context, run *broker.TaskRun) error {
 	past, _ := s.pastOf(run)
-	_, err := s.mark(ctx, run, min(past+clearedBy, hasBegun-1))
+	_, err := s.mark(ctx, run, min(past+clearedBy, wire.HasBegun-1))
 	return err
 }
 
@@ -108,11 +109,11 @@ func (at *receipt) leavePast(element []byte) {
 	s := at.session
 	s.mu.Lock()
 	past := at.slot.past[at.index]
-	if _, began := at.slot.begun[at.index]; began || past == hasBegun {
+	if _, began := at.slot.begun[at.index]; began || past == wire.HasBegun {
 		past = 1
 	}
 	s.mu.Unlock()
-	element[1] |= past << pastShift
+	element[1] |= past << wire.PastShift
 }
 
 // sparedKept is how long it is kept that a run was spared deliveries, from the last or
@@ -139,9 +140,9 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 		case !ok:
 		case o.Verdict != broker.Retry && o.Run.Deliveries < 2: // no delivery before it could have been spared
 		case o.Verdict != broker.Retry:
-			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), 0})
+			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), 0})
 		case o.Delay > 0:
-			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
+			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
 		}
 	}
 	if len(all) == 0 {
@@ -183,7 +184,7 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 // survivedIn is Survived for one queue.
 func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
 	raised, err := promptly(ctx, s.b, func(ctx context.Context) ([]string, error) {
-		return s.b.clients.lease.SMembers(ctx, q.raised(s.id)).Result()
+		return s.b.clients.lease.SMembers(ctx, q.Raised(s.id)).Result()
 	})
 	if err == nil {
 		err = s.spare(ctx, q, true, raised)
@@ -191,14 +192,14 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 	if err == nil {
 		var own []string
 		for _, run := range back {
-			if run.Queue == q.name {
+			if run.Queue == q.Name {
 				own = append(own, run.ID)
 			}
 		}
 		err = s.spare(ctx, q, false, own)
 	}
 	if err != nil {
-		return s.b.fail(ctx, "spare runs of queue "+q.name, err)
+		return s.b.fail(ctx, "spare runs of queue "+q.Name, err)
 	}
 	return nil
 }
@@ -207,9 +208,9 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 // listed.
 func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string) error {
 	for page := range slices.Chunk(ids, 500) {
-		keys, args := []string{q.raised(s.id)}, (&survivedArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).append(nil)
+		keys, args := []string{q.Raised(s.id)}, (&survivedArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).append(nil)
 		for _, id := range page {
-			keys, args = append(keys, q.spared(id)), append(args, id)
+			keys, args = append(keys, q.Spared(id)), append(args, id)
 		}
 		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.lease, keys, args...); err != nil {
 			return err
@@ -232,10 +233,10 @@ func waits(elements []string) []any {
 	var names broker.Decoder
 	for i, e := range elements {
 		var run broker.TaskRun
-		if len(e) <= headerSize || e[1]>>pastShift == 0 || parseElement(&names, []byte(e), &run) != nil {
+		if len(e) <= wire.HeaderSize || e[1]>>wire.PastShift == 0 || wire.ParseRun(&names, []byte(e), &run) != nil {
 			continue
 		}
-		told = append(told, i, millis(waitAfter(run.Deliveries+1-run.Attempt)))
+		told = append(told, i, wire.Millis(waitAfter(run.Deliveries+1-run.Attempt)))
 	}
 	return told
 }

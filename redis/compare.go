@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A failover to a replica that lags, or a crash that cuts the append-only file,
@@ -186,7 +187,7 @@ const fewFlights = 1000
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	renew := c.s.b.clients.renew
 	now, dials := time.Now(), renew.dials.Load()
-	lease := millis(c.s.lease)
+	lease := wire.Millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
@@ -212,7 +213,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 	keys := renewKeys(q, s.id)
 	named := len(keys)
 	for _, sl := range c.parts {
-		keys = append(keys, q.done(sl.member))
+		keys = append(keys, q.Done(sl.member))
 	}
 	for cursor := "0"; ; {
 		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys,
@@ -268,9 +269,9 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		keys, args := []string{a.q.flights}, (&auditArgs{Mend: true}).append(nil)
+		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: true}).append(nil)
 		for _, member := range list {
-			keys, args = append(keys, c.h.q.batch(member), c.h.q.done(member)), append(args, member)
+			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
 		}
 		_, _ = a.script(ctx, a.b.scripts.auditBatches, keys, args)
 	}
@@ -344,7 +345,7 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	s, q := c.s, c.h.q
 	pipe := s.b.clients.lease.Pipeline()
-	bitmap, elements := pipe.Get(ctx, q.done(sl.member)), pipe.LRange(ctx, q.batch(sl.member), 0, -1)
+	bitmap, elements := pipe.Get(ctx, q.Done(sl.member)), pipe.LRange(ctx, q.Batch(sl.member), 0, -1)
 	if err := s.b.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
 		return
 	}
@@ -356,7 +357,7 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	}
 	missing := map[int]bool{}
 	for i, done := range sl.done {
-		if done && !isSet(marked, i) {
+		if done && !wire.IsSet(marked, i) {
 			missing[i] = true
 		}
 	}
@@ -378,8 +379,8 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 func startAgain(at *receipt, element string) *outcome {
 	run := new(broker.TaskRun)
 	out := &outcome{at: at}
-	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
-		if _, newer := newerID([]byte(element), err); newer {
+	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
+		if _, newer := wire.NewerID([]byte(element), err); newer {
 			return leaveNewer(at, at.slot.hold.q, []byte(element), leaveFor(0))
 		}
 		return unreadable(at, at.slot.hold.q, []byte(element), err)
@@ -407,7 +408,7 @@ func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]b
 			add(e.others[i].at.index, &e.others[i])
 		}
 		for i := range e.size {
-			if isSet(e.plain, i) {
+			if wire.IsSet(e.plain, i) {
 				add(i, &outcome{at: &receipt{slot: g.slot, index: i}})
 			}
 		}

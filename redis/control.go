@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Pause has no run of the queue handed out from now on, or again those that
@@ -56,7 +56,7 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	_, err = b.repeat(ctx, b.scripts.control, b.clients.work,
 		controlKeys(q), (&controlArgs{Action: what, Task: task}).append(nil)...)
 	if err != nil {
-		return b.fail(ctx, what+" in queue "+q.name, err)
+		return b.fail(ctx, what+" in queue "+q.Name, err)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	if err := b.readAll(ctx, pipe); isWrongType(err) {
 		odd = b.blameIn(ctx, err, q)
 	} else if err != nil {
-		return nil, b.fail(ctx, "read queue "+q.name, err)
+		return nil, b.fail(ctx, "read queue "+q.Name, err)
 	}
 	pipe = b.clients.work.Pipeline()
 	replies.askDelayed(ctx, pipe, q, now.Val())
@@ -87,13 +87,13 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 		var taken, done []*goredis.IntCmd
 		var keys []string
 		for _, member := range page {
-			keys = append(keys, q.batch(member), q.done(member))
-			taken, done = append(taken, pipe.LLen(ctx, q.batch(member))), append(done, pipe.BitCount(ctx, q.done(member), nil))
+			keys = append(keys, q.Batch(member), q.Done(member))
+			taken, done = append(taken, pipe.LLen(ctx, q.Batch(member))), append(done, pipe.BitCount(ctx, q.Done(member), nil))
 		}
 		if err := b.readAll(ctx, pipe); isWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
 		} else if err != nil {
-			return nil, b.fail(ctx, "count what queue "+q.name+" has in flight", err)
+			return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
 		}
 		for i := range page {
 			running += max(taken[i].Val()-done[i].Val(), 0)
@@ -103,7 +103,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	info := replies.info(q)
 	info.Running = running
 	if odd != nil {
-		return info, b.fail(ctx, "read queue "+q.name, odd)
+		return info, b.fail(ctx, "read queue "+q.Name, odd)
 	}
 	return info, nil
 }
@@ -121,22 +121,22 @@ type infoReplies struct {
 // runs are in its batches.
 func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
 	r := &infoReplies{
-		paused: pipe.Exists(ctx, q.paused), disabled: pipe.SMembers(ctx, q.disabled),
-		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.aside), pipe.ZCard(ctx, q.lines)},
+		paused: pipe.Exists(ctx, q.Paused), disabled: pipe.SMembers(ctx, q.Disabled),
+		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Aside), pipe.ZCard(ctx, q.Lines)},
 	}
-	for _, list := range q.ready {
+	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
 	}
-	r.dead, r.dropped = pipe.LLen(ctx, q.dead), pipe.Get(ctx, q.dropped)
-	r.last, r.flights = pipe.HGetAll(ctx, q.last), pipe.SMembers(ctx, q.flights)
+	r.dead, r.dropped = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Dropped)
+	r.last, r.flights = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.Flights)
 	return r
 }
 
 // askDelayed asks how many runs are due by now, and how many later.
 func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q *queue, now time.Time) {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
-	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.delayed, "-inf", ms))
-	r.later = pipe.ZCount(ctx, q.delayed, "("+ms, "+inf")
+	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.Delayed, "-inf", ms))
+	r.later = pipe.ZCount(ctx, q.Delayed, "("+ms, "+inf")
 }
 
 // errs returns what the commands were refused for.
@@ -151,8 +151,8 @@ func (r *infoReplies) errs() []error {
 // info is what is known of the queue, but for how many runs are in its batches.
 func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 	info := &broker.QueueInfo{
-		Queue: q.name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
-		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: parseLast(q.name, r.last.Val()),
+		Queue: q.Name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
+		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: wire.ParseLast(q.Name, r.last.Val()),
 	}
 	info.Dropped, _ = strconv.ParseInt(r.dropped.Val(), 10, 64)
 	for _, n := range r.waiting {
@@ -174,29 +174,4 @@ func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
 		}
 	}
 	return nil
-}
-
-// How the latest run of a task ended is stored as 20 digits, when it started in
-// nanoseconds since the epoch, and an array.
-const lastDigits = 20
-
-// parseLast leaves out what cannot be read.
-func parseLast(queueName string, stored map[string]string) map[string]broker.LastRun {
-	last := make(map[string]broker.LastRun, len(stored))
-	for task, s := range stored {
-		if len(s) <= lastDigits {
-			continue
-		}
-		ns, err := strconv.ParseInt(s[:lastDigits], 10, 64)
-		in := codec.NewReader([]byte(s[lastDigits:]))
-		if n := in.ArrayLen(); err != nil || n != 3 {
-			continue
-		}
-		l := broker.LastRun{Queue: queueName, Task: task, Started: time.Unix(0, ns).UTC()}
-		l.ID, l.Took, l.Failure = in.String(), in.Duration(), broker.FailureKind(in.Bytes())
-		if in.Done() == nil {
-			last[task] = l
-		}
-	}
-	return last
 }

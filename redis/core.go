@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // takerLease is how long a run can be on its way to a caller of GetTaskRuns.
@@ -155,11 +156,11 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.slot.hold.q
 	out.free(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.step(stepEndMember, q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
+		out.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))
+		out.end(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))
 	}
 	return out
 }

@@ -122,7 +122,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 			delete(e.readers, q)
 			continue
 		}
-		lists[q.ended(e.b.id)] = eq
+		lists[q.Ended(e.b.id)] = eq
 	}
 	if len(lists) == 0 {
 		delete(e.all, r)

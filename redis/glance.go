@@ -24,23 +24,23 @@ const (
 )
 
 // waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling, q.staged) }
+func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
 
 // flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.flights, q.outbox, q.parking, q.stages} }
+func flightKeys(q *queue) []string { return []string{q.Flights, q.Outbox, q.Parking, q.Stages} }
 
 // note notes that a take found nothing at all in a queue.
 func (g *glances) note(q *queue, at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.quiet[q.name] = at
+	g.quiet[q.Name] = at
 }
 
 // wasQuiet reports whether nothing at all was in the queue a moment ago.
 func (g *glances) wasQuiet(q *queue, fresh time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at, ok := g.quiet[q.name]
+	at, ok := g.quiet[q.Name]
 	return ok && time.Since(at) < fresh
 }
 

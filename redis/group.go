@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 const (
@@ -25,11 +26,6 @@ const (
 	memberPage = 100
 	sizePage   = 1000 // and of how many the size
 )
-
-// gatheringOpens opens an entry of the outbox that is the run that gathers a group.
-// While it waits there is a key in its own queue with the entry's token, and
-// where its group is: it is queued, or cancelled, in the step that deletes that.
-const gatheringOpens = "+"
 
 // parking is a run on its way to wait for a group.
 type parking struct {
@@ -89,9 +85,9 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	}
 	p := &parking{
 		b: b, q: q, to: to, then: then, runs: members,
-		group: []string{q.group(then.Links.Awaits.ID)},
-		token: string(entry[:tokenDigits]),
-		entry: append([]byte(gatheringOpens), entry...),
+		group: []string{q.Group(then.Links.Awaits.ID)},
+		token: string(entry[:wire.TokenDigits]),
+		entry: append([]byte(wire.GatheringOpens), entry...),
 	}
 	p.place = parkedRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
 	if len(members) == 0 {
@@ -135,7 +131,7 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
 		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
-			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: millis(d), KeepEnded: millis(after)}).append(nil)...)
+			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).append(nil)...)
 		return err
 	})
 	if err != nil {
@@ -152,10 +148,10 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	args := &parkedArgs{
 		Action: "park", Token: p.token, ID: p.then.ID,
-		Where: p.q.name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: millis(groupKept), Unique: p.place.unique,
+		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.place.unique,
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
-		args.Record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
+		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
 	}
 	var v any
 	err := p.b.whileLoading(ctx, func() (err error) {
@@ -244,8 +240,8 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
 		return nil, nil, err
 	}
-	if gathers.ID == "" || gathers.Queue != q.name || gathers.Size != len(members) {
-		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.name)
+	if gathers.ID == "" || gathers.Queue != q.Name || gathers.Size != len(members) {
+		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.Name)
 	}
 	seen := make([]bool, len(members))
 	for _, m := range members {
@@ -256,11 +252,6 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 		seen[links.Member] = true
 	}
 	return q, to, nil
-}
-
-// memberEntry is how a member ended as its group has it.
-func memberEntry(id string, record []byte) []byte {
-	return append(append([]byte{byte(len(id))}, id...), record...)
 }
 
 // Members returns how the members of a group ended, a hundred in each command,
@@ -274,7 +265,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 	if err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}
-	key := q.group(group.ID)
+	key := q.Group(group.ID)
 	if err := b.measureGroup(ctx, key, group); err != nil {
 		return nil, err
 	}
@@ -295,7 +286,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		}
 		for i, v := range values[1:] {
 			stored, _ := v.(string)
-			if members[from+i], err = parseMember(q.name, stored); err != nil {
+			if members[from+i], err = wire.ParseMember(q.Name, stored); err != nil {
 				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
 			}
 		}
@@ -326,19 +317,6 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 	return nil
 }
 
-// parseMember returns nil of a member that has not ended.
-func parseMember(queueName, stored string) (*broker.Record, error) {
-	if stored == "" {
-		return nil, nil
-	}
-	size := 1 + int(stored[0])
-	if len(stored) < size {
-		return nil, errors.New("decode member: too short")
-	}
-	record := &broker.Record{ID: stored[1:size], Queue: queueName}
-	return record, parseRecord([]byte(stored[size:]), record)
-}
-
 // gathered forgets a group, or keeps it for the dead letter of the run that gathers
 // it. Should it fail, the group goes by itself.
 func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
@@ -357,7 +335,7 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 	}
 	if q, err := b.queue(group.Queue); err == nil {
 		_, _ = promptly(ctx, b, func(ctx context.Context) (bool, error) {
-			return b.clients.work.PExpire(ctx, q.group(group.ID), d).Result()
+			return b.clients.work.PExpire(ctx, q.Group(group.ID), d).Result()
 		})
 	}
 }
@@ -370,7 +348,7 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 	}
 	if q, err := b.queue(group.Queue); err == nil {
 		_, _ = promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return b.clients.work.Del(ctx, q.group(group.ID)).Result()
+			return b.clients.work.Del(ctx, q.Group(group.ID)).Result()
 		})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // spot is where an element was seen.
@@ -24,10 +26,10 @@ type spot struct {
 // element can be shown again. It is mine if it is where this version puts runs.
 func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 	others := a.others()
-	places := slices.Concat(others, a.q.waits(), []string{a.q.lines})
+	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
 	for i, key := range places {
 		f := func(entry string) {
-			show(spot{key: key, done: a.q.flights, index: -1, element: a.q.elementOf(key, entry), entry: entry}, i >= len(others))
+			show(spot{key: key, done: a.q.Flights, index: -1, element: a.q.ElementOf(key, entry), entry: entry}, i >= len(others))
 		}
 		if err := a.lookInto(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
@@ -47,7 +49,7 @@ func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 // others returns the queue's keys of which it is not known what they hold.
 func (a *audit) others() (list []string) {
 	for key := range a.keys {
-		if a.q.unknown(key) {
+		if a.q.Unknown(key) {
 			list = append(list, key)
 		}
 	}
@@ -99,7 +101,7 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 // lookAtBatch shows a batch. It is read before its bitmap, so that a run that
 // ends in between is seen as one that is there no more.
 func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
-	key, done := a.q.batch(member), a.q.done(member)
+	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
 	elements, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) {
 		return a.node.LRange(ctx, key, 0, -1).Result()
@@ -115,7 +117,7 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 		return err
 	}
 	for i, element := range elements {
-		finished := isSet(bitmap, i)
+		finished := wire.IsSet(bitmap, i)
 		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
 	}
 	return nil

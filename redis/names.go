@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // The set of the queues' names is open to producers in other languages, which add
@@ -121,11 +122,11 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	for i, name := range names {
 		q := b.keysOf(name)
 		queues[i] = q
-		for _, list := range q.ready {
+		for _, list := range q.Ready {
 			counts[i] = append(counts[i], pipe.LLen(ctx, list))
 		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.delayed), pipe.ZCard(ctx, q.lines), pipe.ZCard(ctx, q.aside))
-		staged[i] = pipe.HMGet(ctx, q.stages, "runs")
+		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Lines), pipe.ZCard(ctx, q.Aside))
+		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
 	}
 	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
@@ -175,7 +176,7 @@ func (f *failures) queues() int { return len(f.of) }
 // join makes one error of them, nil if there were none.
 func (f *failures) join(ctx context.Context, b *Broker, op string) error {
 	for i, q := range f.of[:min(len(f.of), mostOddNamed)] {
-		f.errs[i] = b.fail(ctx, op+" of queue "+q.name, b.blameIn(ctx, f.errs[i], q))
+		f.errs[i] = b.fail(ctx, op+" of queue "+q.Name, b.blameIn(ctx, f.errs[i], q))
 	}
 	return f.only()
 }
@@ -270,7 +271,7 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 	}
 	var wrong []string
 	for i, key := range keys {
-		is, want := types[i].Val(), typeOf(b.cfg.Prefix, key)
+		is, want := types[i].Val(), wire.TypeOf(b.cfg.Prefix, key)
 		if is != "none" && want != "" && is != want {
 			wrong = append(wrong, fmt.Sprintf("the key %s is a %s, not a %s", key, is, want))
 		}
@@ -287,7 +288,7 @@ func (b *Broker) blameIn(ctx context.Context, err error, q *queue, more ...strin
 	if err == nil || !isWrongType(err) {
 		return err
 	}
-	return b.blame(ctx, err, append(q.all(), more...)...)
+	return b.blame(ctx, err, append(q.All(), more...)...)
 }
 
 // isWrongType reports whether the server refused a command for the type of a key,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // What an end queues may be for a queue on another node, where the step that ends
@@ -27,9 +28,6 @@ const (
 	lookEvery   = 3 * time.Second
 	// mostTold is how many of its errors a pass tells.
 	mostTold = 10
-	// tokenDigits is the length of what makes an entry of the outbox distinct,
-	// before the element.
-	tokenDigits = 16
 	// movedKept is for how long a queue knows that it has got an entry, after that
 	// was removed where it came from; stayedKept until that has been done, which
 	// it may not be while the node of the one is down.
@@ -43,7 +41,7 @@ func outboxEntry(run *broker.TaskRun) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendElement(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
+	return wire.AppendRun(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
 }
 
 // next queues runs with a success.

@@ -60,7 +60,7 @@ func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
 	var groups [][]int
 	for i, q := range queues {
 		ask := func(ctx context.Context) (string, error) {
-			node, err := c.MasterForKey(ctx, q.flights)
+			node, err := c.MasterForKey(ctx, q.Flights)
 			if err != nil {
 				return "", err // those of no known node are one group
 			}

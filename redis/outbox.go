@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // moving is one pass through an outbox.
@@ -69,7 +70,7 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 // reports whether it came to the other.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
-		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.outbox},
+		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.Outbox},
 			(&outboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).append(nil)...)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
@@ -96,7 +97,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 
 func (m *moving) end(ctx context.Context, err error) (int, error) {
 	if err = errors.Join(m.failed, err); err != nil {
-		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.name, err)
+		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.Name, err)
 	}
 	return m.total, nil
 }
@@ -122,12 +123,12 @@ func (m *moving) move(ctx context.Context, entries []any) {
 	)
 	for _, e := range entries {
 		entry, _ := e.(string)
-		if strings.HasPrefix(entry, cancelledOpens) {
+		if strings.HasPrefix(entry, wire.CancelledOpens) {
 			m.cancel(ctx, entry)
 			continue
 		}
 		q, run, err := m.read(entry)
-		if _, left := newerID([]byte(elementIn(entry)), err); left {
+		if _, left := wire.NewerID([]byte(wire.StoredRunIn(entry)), err); left {
 			newer = append(newer, unread{element: []byte(entry), why: err})
 			continue
 		}
@@ -159,23 +160,14 @@ func (m *moving) move(ctx context.Context, entries []any) {
 	all.Wait()
 }
 
-// elementIn returns the element of an entry that is a run, "" if there is none.
-func elementIn(entry string) string {
-	plain := strings.TrimPrefix(entry, gatheringOpens)
-	if len(plain) <= tokenDigits {
-		return ""
-	}
-	return plain[tokenDigits:]
-}
-
 // read reads an entry that is a run, and its queue.
 func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
-	element := elementIn(entry)
+	element := wire.StoredRunIn(entry)
 	if element == "" {
 		return nil, nil, errors.New("an entry of the outbox is too short")
 	}
 	run := new(broker.TaskRun)
-	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
+	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
 		return nil, nil, err
 	}
 	q, err := m.b.queue(run.Queue)
@@ -184,12 +176,12 @@ func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 
 // cancel ends the run of an entry whose end was asked for.
 func (m *moving) cancel(ctx context.Context, entry string) {
-	failure, element, err := parseCancelled(entry)
+	failure, element, err := wire.ParseCancelled(entry)
 	if err != nil {
 		m.bury(ctx, entry)
 		return
 	}
-	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.outbox, entry, element, failure); err != nil {
+	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.Outbox, entry, element, failure); err != nil {
 		m.stay(1, err)
 	}
 }
@@ -197,7 +189,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
 	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
-	if _, err := a.buryAt(ctx, m.from.outbox, 0, entry); err != nil {
+	if _, err := a.buryAt(ctx, m.from.Outbox, 0, entry); err != nil {
 		m.stay(1, err)
 	}
 }
@@ -206,7 +198,7 @@ func (m *moving) bury(ctx context.Context, entry string) {
 func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
-		ids[i], _ = newerID([]byte(elementIn(string(e.element))), e.why)
+		ids[i], _ = wire.NewerID([]byte(wire.StoredRunIn(string(e.element))), e.why)
 	}
 	// Without an answer each is as if seen for the first time.
 	ages, _ := m.b.newerFor(ctx, m.from, ids)
@@ -223,8 +215,8 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 // there it can be queued again for its own.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
-	out.step(stepBury, "", append(appendFailure(nil, failure), elementIn(entry)...))
-	over, _, _, err := m.b.endAt(ctx, m.from, m.from.outbox, entry, out)
+	out.step(stepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
+	over, _, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)
 	}
@@ -234,19 +226,19 @@ func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure
 // setAside makes a dead letter of a run that can never be queued, and has its
 // record say so. One that gathers a group stays, as its place is kept elsewhere.
 func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
-	if strings.HasPrefix(entry, gatheringOpens) {
+	if strings.HasPrefix(entry, wire.GatheringOpens) {
 		m.stay(1, why)
 		return
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
-		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.name, why)}
+		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return
 	}
 	// Should this fail, the record is missing, and whoever waits for it learns that.
 	_, _ = promptly(ctx, m.b, func(ctx context.Context) (bool, error) {
-		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, failure)
-		return m.b.clients.work.SetNX(ctx, to.record(run.ID), record, run.Keep).Result()
+		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
+		return m.b.clients.work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
 	})
 }
 
@@ -260,7 +252,7 @@ type sending struct {
 }
 
 func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
-	plain, gathers := strings.CutPrefix(entry, gatheringOpens)
+	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
@@ -270,22 +262,22 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	}
 	g.canRetry = true
 	if run.Keep > 0 && !gathers {
-		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openSkipped(startRecord(nil, broker.StateFailed), run))
+		g.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
 	switch {
 	case gathers && s.to == from:
 		g.source = append([]byte{'g'}, plain...)
 	case gathers:
-		g.source = append([]byte{'p'}, plain[:tokenDigits]...)
+		g.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
 	case s.to == from:
 		g.source = append([]byte{'o'}, entry...)
 	default:
-		key := s.to.base + "moved:" + entry[:tokenDigits]
+		key := s.to.Base + "moved:" + entry[:wire.TokenDigits]
 		g.source, g.owners = []byte{'m'}, append([]string{key}, g.owners...)
 		s.moved = append(s.moved, key)
 	}
 	if gathers {
-		g.owners = append([]string{s.to.parked(run.ID)}, g.owners...)
+		g.owners = append([]string{s.to.Parked(run.ID)}, g.owners...)
 	}
 	s.runs, s.entries, s.groups = append(s.runs, run), append(s.entries, entry), append(s.groups, g)
 	return nil
@@ -321,7 +313,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 			m.send(ctx, s.alone(i))
 		}
 	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
-		if !tooLong(err) && strings.HasPrefix(s.entries[0], gatheringOpens) && m.mendGathering(ctx, s) {
+		if !tooLong(err) && strings.HasPrefix(s.entries[0], wire.GatheringOpens) && m.mendGathering(ctx, s) {
 			m.send(ctx, s)
 			return
 		}
@@ -330,7 +322,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.mu.Lock()
 		m.down[s.to] = true
 		m.mu.Unlock()
-		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.name, err))
+		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.Name, err))
 	}
 }
 
@@ -338,8 +330,8 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // were any. Its place is noted anew, as its entry says that the members have ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.groups[0]
-	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Awaits
-	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.ID})
+	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
+	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.Parked(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {
@@ -348,7 +340,7 @@ func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	if len(keys) == 0 {
 		return some
 	}
-	more, _ := m.b.putAsideStep(ctx, s.to.base, keys, kinds)
+	more, _ := m.b.putAsideStep(ctx, s.to.Base, keys, kinds)
 	return some || more
 }
 
@@ -454,7 +446,7 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	}
 	pipe := m.b.clients.work.Pipeline()
 	for _, entry := range over {
-		pipe.LRem(ctx, m.from.outbox, 1, entry)
+		pipe.LRem(ctx, m.from.Outbox, 1, entry)
 	}
 	_, err := promptly(ctx, m.b, pipe.Exec)
 	return err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // parkedRun is what is kept for a run that waits for a group, in the run's own queue.
@@ -21,7 +23,7 @@ func (p *parkedRun) keys() []string {
 	if p.unique == "" {
 		return parkedKeys(p.q, p.id)
 	}
-	return parkedKeys(p.q, p.id, p.q.unique(p.unique))
+	return parkedKeys(p.q, p.id, p.q.Unique(p.unique))
 }
 
 // decide has it stay or go.
@@ -44,17 +46,17 @@ func inDoubt(expires time.Duration) bool {
 // not, by whether the group's members are stored, and reports whether it is gone.
 func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.work.Pipeline()
-	parked, expires, doubt := pipe.Get(ctx, q.parked(id)), pipe.PTTL(ctx, q.parked(id)), pipe.HGet(ctx, q.parking, id)
+	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
 	if err := b.readAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
 	p := &parkedRun{b: b, q: q, id: id}
-	if len(doubt.Val()) >= tokenDigits {
-		p.token, p.unique = doubt.Val()[:tokenDigits], doubt.Val()[tokenDigits:]
+	if len(doubt.Val()) >= wire.TokenDigits {
+		p.token, p.unique = doubt.Val()[:wire.TokenDigits], doubt.Val()[wire.TokenDigits:]
 	}
 	at := parked.Val()
 	switch {
-	case len(at) < tokenDigits || at[:tokenDigits] != p.token && p.token != "":
+	case len(at) < wire.TokenDigits || at[:wire.TokenDigits] != p.token && p.token != "":
 		// It was seen to, before it was said that it stays.
 		if p.token == "" {
 			return false, nil
@@ -63,8 +65,8 @@ func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone boo
 	case !inDoubt(expires.Val()):
 		return false, nil
 	}
-	p.token = at[:tokenDigits]
-	what, err := b.judge(ctx, p.token, at[tokenDigits:])
+	p.token = at[:wire.TokenDigits]
+	what, err := b.judge(ctx, p.token, at[wire.TokenDigits:])
 	if err != nil || what == "" {
 		return false, err
 	}
@@ -81,7 +83,7 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 		return "", fmt.Errorf("look for group %.64q: %w", group, err)
 	}
 	pipe := b.clients.work.Pipeline()
-	fields, expires := pipe.HMGet(ctx, q.group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.group(group))
+	fields, expires := pipe.HMGet(ctx, q.Group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.Group(group))
 	if err := b.readAll(ctx, pipe); err != nil {
 		return "", b.fail(ctx, "look for group "+group, err)
 	}
@@ -90,7 +92,7 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 		has[i%len(has)], _ = v.(string)
 	}
 	left, then, begun := has[0], has[1], has[2]
-	waits := strings.HasPrefix(then, gatheringOpens+token)
+	waits := strings.HasPrefix(then, wire.GatheringOpens+token)
 	switch {
 	case left == "":
 		return "drop", nil
@@ -111,7 +113,7 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 		var fields []string
 		err := b.persist(ctx, idempotent, func() (err error) {
 			p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.work.HScan(ctx, q.parking, cursor, "", placesPage).Result()
+				entries, next, err := b.clients.work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -120,7 +122,7 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 			return err
 		})
 		if err != nil {
-			return b.fail(ctx, "read places in doubt of queue "+q.name, err)
+			return b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 		}
 		ids, err := b.doubted(ctx, q, fields)
 		if err != nil {
@@ -154,13 +156,13 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 	var ages []*goredis.DurationCmd
 	for i := 0; i+1 < len(fields); i += 2 {
 		ids = append(ids, fields[i])
-		ages = append(ages, pipe.PTTL(ctx, q.parked(fields[i])))
+		ages = append(ages, pipe.PTTL(ctx, q.Parked(fields[i])))
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	if err := b.readAll(ctx, pipe); err != nil {
-		return nil, b.fail(ctx, "read places in doubt of queue "+q.name, err)
+		return nil, b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 	}
 	n := 0
 	return slices.DeleteFunc(ids, func(string) bool {

@@ -1,15 +1,13 @@
 package redis
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // The extension of an element says to scripts what holds a run back, so that they
@@ -24,9 +22,6 @@ import (
 //	8     its time in microseconds, big endian; 0: it is one of runs at once
 //
 // Each run has one extension only, which is compared with the run's envelope.
-
-// maxExact is up to where scripts, whose numbers are doubles, count exactly.
-const maxExact = 1 << 53
 
 // Policies returns all policies.
 func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
@@ -65,96 +60,6 @@ func (s *skipped) note(run *broker.TaskRun, err error) {
 	}
 }
 
-func policyFlags(r *broker.TaskRun) (flags byte) {
-	if r.Rules == nil {
-		return 0
-	}
-	if r.Rules.Unique != "" {
-		flags |= flagUnique
-	}
-	if r.Rules.Fair != "" || len(r.Rules.Limits) > 0 {
-		flags |= flagLine
-	}
-	return flags
-}
-
-// policed reports whether scripts have to look after a run.
-func policed(r *broker.TaskRun) bool { return policyFlags(r) != 0 }
-
-// held reports whether a run counts at limits while it is in flight.
-func held(r *broker.TaskRun) bool {
-	if r.Rules == nil {
-		return false
-	}
-	for _, l := range r.Rules.Limits {
-		if l.Per == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func appendExtension(b []byte, r *broker.TaskRun) []byte {
-	at := len(b)
-	b = append(b, 0, 0)
-	text := func(s string) { b = append(append(b, byte(len(s))), s...) }
-	rules := r.Rules.OrZero()
-	text(rules.Fair)
-	text(rules.Unique)
-	b = append(b, byte(len(rules.Limits)))
-	for _, l := range rules.Limits {
-		text(l.Key)
-		b = binary.BigEndian.AppendUint64(b, uint64(min(int64(l.Max), maxExact)))
-		b = binary.BigEndian.AppendUint64(b, uint64(micros(l.Per)))
-	}
-	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
-	return b
-}
-
-// micros rounds a time up to whole microseconds.
-func micros(d time.Duration) int64 {
-	us := d / time.Microsecond
-	if d%time.Microsecond > 0 {
-		us++
-	}
-	return min(int64(us), maxExact)
-}
-
-// extensionEnd returns where the extension that begins at the index ends.
-func extensionEnd(e []byte, at int) (end int, ok bool) {
-	if len(e) < at+2 {
-		return 0, false
-	}
-	end = at + 2 + int(binary.BigEndian.Uint16(e[at:]))
-	return end, end <= len(e)
-}
-
-// unique returns the unique key that the extension tells, "" for none.
-func (h *header) unique() string {
-	e := h.extension
-	if h.flags&flagUnique == 0 || len(e) < 3 || len(e) < 4+int(e[2]) {
-		return ""
-	}
-	e = e[3+int(e[2]):]
-	if len(e) < 1+int(e[0]) {
-		return ""
-	}
-	return string(e[1 : 1+int(e[0])])
-}
-
-// checkPolicies holds what scripts read of a run against its envelope: they must
-// not count what a consumer gives back, or the other way round.
-func (h *header) checkPolicies(r *broker.TaskRun) error {
-	flags := policyFlags(r)
-	if flags == 0 && h.extension == nil {
-		return nil
-	}
-	if flags != h.flags&(flagUnique|flagLine) || !bytes.Equal(h.extension, appendExtension(nil, r)) {
-		return errors.New("decode stored run: its extension says otherwise than its envelope")
-	}
-	return nil
-}
-
 // claims are the unique keys of a group of runs.
 type claims struct {
 	keys    []string
@@ -177,10 +82,10 @@ func (c *claims) add(q *queue, index int, run *broker.TaskRun) {
 	c.first[rules.Unique] = index
 	var keep any = ""
 	if rules.UniqueFor > 0 {
-		keep = max(millis(rules.UniqueFor), 1)
+		keep = max(wire.Millis(rules.UniqueFor), 1)
 	}
-	c.keys = append(c.keys, q.unique(rules.Unique))
-	c.args = append(c.args, run.ID, dueOf(run), keep)
+	c.keys = append(c.keys, q.Unique(rules.Unique))
+	c.args = append(c.args, run.ID, wire.FormatDue(run), keep)
 	c.runs = append(c.runs, index)
 }
 
@@ -196,7 +101,7 @@ func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.Task
 	refused := new(broker.DuplicateError)
 	live := map[string]string{}
 	for i, index := range c.runs {
-		if id := ownerOf(owners[i]); id != "" {
+		if id := wire.OwnerOf(owners[i]); id != "" {
 			live[runs[index].Rules.OrZero().Unique] = id
 		}
 	}
@@ -212,17 +117,6 @@ func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.Task
 		}
 	}
 	return refused
-}
-
-// ownerOf returns the id of the run that a unique key names, "" if it has ended.
-func ownerOf(value any) string {
-	text, _ := value.(string)
-	for i := range len(text) {
-		if text[i] == ' ' {
-			return text[:i]
-		}
-	}
-	return ""
 }
 
 // duplicates makes the error of a group from what the enqueue script returns

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // pusher queues runs that nothing can refuse: due at once, without an id of
@@ -87,12 +88,12 @@ const (
 // plainLane returns the ready list of runs that need no script, 0 if there is
 // none.
 func (b *Broker) plainLane(runs []*broker.TaskRun) int {
-	n := lane(runs[0])
+	n := wire.ReadyList(runs[0])
 	for _, run := range runs {
 		if run.Keep > 0 && b.clients.queue.routes == nil {
 			return 0 // the library would need more than one command
 		}
-		if run.OwnID || policed(run) || run.Delay > 0 || !run.Due.IsZero() || lane(run) != n {
+		if run.OwnID || wire.HasPolicy(run) || run.Delay > 0 || !run.Due.IsZero() || wire.ReadyList(run) != n {
 			return 0
 		}
 	}
@@ -231,8 +232,8 @@ func (p *pusher) flush() {
 // first whether one does costs more. If only the token is lost, consumers look by
 // themselves within three seconds.
 func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
-	ready, kind := q.fixed[l.lane], (l.lane-1)/3
-	wake, watched, woken := q.wake[kind], q.watched[kind], b.woken(kind)
+	ready, kind := q.Fixed[l.lane], (l.lane-1)/3
+	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
 	then, start := b.confirming(), time.Now()
 	looked := false
 	again := func(err error) bool {

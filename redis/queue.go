@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // group is what one call queues, as the enqueue script takes it.
@@ -164,8 +165,8 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 		if err := run.Validate(); err != nil {
 			return nil, err
 		}
-		if run.Queue != q.name {
-			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.name, run.Queue)
+		if run.Queue != q.Name {
+			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.Name, run.Queue)
 		}
 	}
 	return q, nil
@@ -198,47 +199,31 @@ func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
 }
 
 func (g *group) add(q *queue, run *broker.TaskRun) error {
-	element, err := appendElement(make([]byte, 0, 192+len(run.Payload)), run)
+	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
 	}
 	g.bytes += len(element)
 	g.cost += costOf(run)
-	due := dueOf(run)
+	due := wire.FormatDue(run)
 	if due == "" && run.Rules.OrZero().Fair == "" {
-		n := lane(run)
+		n := wire.ReadyList(run)
 		g.lanes[n] = append(g.lanes[n], element)
 	} else {
-		g.delayed = append(g.delayed, delayed{due, lane(run), element})
+		g.delayed = append(g.delayed, delayed{due, wire.ReadyList(run), element})
 	}
 	if run.OwnID {
-		g.owners = append(g.owners, q.owner(run.ID))
+		g.owners = append(g.owners, q.Owner(run.ID))
 	}
 	if run.Keep > 0 {
-		g.records = append(g.records, q.record(run.ID))
-		record := startRecord(nil, broker.StateQueued)
+		g.records = append(g.records, q.Record(run.ID))
+		record := wire.StartRecord(nil, broker.StateQueued)
 		if due != "" {
 			record = record[:1]
 		}
-		g.values = append(g.values, due, appendRecord(record, run, nil, nil))
+		g.values = append(g.values, due, wire.AppendRecord(record, run, nil, nil))
 	}
 	return nil
-}
-
-// dueOf returns when a run is due as the enqueue script takes it, "" for at
-// once.
-func dueOf(run *broker.TaskRun) string {
-	switch {
-	case run.Delay > 0:
-		return "+" + strconv.FormatInt(millis(run.Delay), 10)
-	case !run.Due.IsZero():
-		ms := run.Due.UnixMilli()
-		if run.Due.Nanosecond()%int(time.Millisecond) > 0 {
-			ms++
-		}
-		return strconv.FormatInt(ms, 10)
-	}
-	return ""
 }
 
 // announce adds the queue's name to the set of all of them, before the first
@@ -257,17 +242,17 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	if b.clients.cluster {
 		again = func(error) bool { return false } // the set may be on a node that is down
 	}
-	err := b.persist(ctx, again, func() error { return b.addNames(ctx, q.name) })
+	err := b.persist(ctx, again, func() error { return b.addNames(ctx, q.Name) })
 	switch {
 	case err == nil:
 		q.named.Store(now)
 	case ctxErr(ctx) == nil && b.outlives(err):
 		b.nameless.Store(true)
 		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
-			"queue", q.name, "error", b.blame(ctx, err, b.queuesKey()))
+			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
 		b.announceLater(q, now)
 	default:
-		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.name, err), false)
+		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.Name, err), false)
 	}
 	return nil
 }
@@ -331,7 +316,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	start := time.Now()
 	err := b.storeOnce(ctx, q, groups)
-	if len(groups[0].source) > 0 && isDamage(err) && b.mend(ctx, start, q.keys()...) {
+	if len(groups[0].source) > 0 && isDamage(err) && b.mend(ctx, start, q.Keys()...) {
 		return b.storeOnce(ctx, q, groups)
 	}
 	return err
@@ -361,7 +346,7 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
 		if unheard && then != nil {
-			then.mark = q.base + "confirmed"
+			then.mark = q.Base + "confirmed"
 		}
 		return err
 	})
@@ -379,7 +364,7 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 // try, and what comes from somewhere stays there.
 func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, since time.Time) error {
 	var failed []*group
-	keys, mend := q.keys(), false
+	keys, mend := q.Keys(), false
 	for _, g := range groups {
 		if !isDamage(g.result) {
 			continue

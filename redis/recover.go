@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // recoverPage is how many batches are looked at in one command.
@@ -94,11 +95,11 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			if idempotent(err) { // a script that failed is none
 				q.outage.fail()
 			}
-			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
+			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.Name, err))
 		}
 		reply, ok := v.([]any)
 		if !ok || len(reply) != 5 {
-			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
+			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.Name, v)
 		}
 		if cursor == "0" {
 			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
@@ -140,13 +141,13 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
 	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
+		return b.clients.work.LRange(ctx, q.Batch(member), 0, -1).Result()
 	})
-	if isDamage(err) && b.mend(ctx, start, q.batch(member)) {
+	if isDamage(err) && b.mend(ctx, start, q.Batch(member)) {
 		err = nil // it is put aside, and what is noted of it goes
 	}
 	if err != nil {
-		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
+		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
 	}
 	keys := givebackKeys(q, session, member)
 	waiting := waits(elements)
@@ -155,23 +156,23 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	}).append(nil)
 	args = append(args, waiting...)
 	for i, e := range elements {
-		if h, err := parseHeader([]byte(e)); err == nil && h.record {
-			keys = append(keys, q.record(string(h.id)))
+		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
+			keys = append(keys, q.Record(string(h.ID)))
 			args = append(args, i)
 		}
 	}
 	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.work, keys, args...)
 	if err != nil {
-		return 0, b.fail(ctx, "give back batch of queue "+q.name, err)
+		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
 	}
 	reply, _ := v.([]any)
 	if len(reply) != 3 {
-		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.name, v)
+		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.Name, v)
 	}
 	n, _ := reply[0].(int64)
 	if reply[2] != int64(0) {
 		for _, e := range elements {
-			if _, err := parseHeader([]byte(e)); err != nil {
+			if _, err := wire.ParseHeader([]byte(e)); err != nil {
 				b.reportUnread(q, unread{element: []byte(e)}, err)
 			}
 		}

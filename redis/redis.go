@@ -32,6 +32,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Config is what can be chosen of a [Broker]. Its zero value works.
@@ -237,8 +238,8 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("config Acknowledge: %v cannot be had with a client that has a Limiter "+
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
-	b.bad = string(appendFailure(nil, &broker.Failure{
-		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
+	b.bad = string(wire.AppendFailure(nil, &broker.Failure{
+		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + wire.Upgrade,
 	}))
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
@@ -322,7 +323,7 @@ func ctxErr(ctx context.Context) error {
 }
 
 // queuesKey names the set of all queues' names.
-func (b *Broker) queuesKey() string { return queuesKey(b.cfg.Prefix) }
+func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
 
 // woken returns the list by which consumers of several queues are woken for runs of a
 // kind; on a cluster, where no list can be that of several queues, the empty string.
@@ -330,12 +331,12 @@ func (b *Broker) woken(kind int) string {
 	if b.clients.cluster {
 		return ""
 	}
-	return wokenKey(b.cfg.Prefix, kind)
+	return wire.WokenKey(b.cfg.Prefix, kind)
 }
 
 // queue is one queue's keys, and what this process knows of it.
 type queue struct {
-	queueKeys
+	wire.QueueKeys
 	mix uint64 // of its name (mixOf)
 
 	named   atomic.Int64 // when the name was last added to the set, Unix seconds
@@ -363,5 +364,5 @@ func (b *Broker) queue(name string) (*queue, error) {
 
 // keysOf returns a queue of a name as nobody uses it yet.
 func (b *Broker) keysOf(name string) *queue {
-	return &queue{queueKeys: newQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
+	return &queue{QueueKeys: wire.NewQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Now returns the server's time. On a cluster that of one of its nodes.
@@ -22,16 +24,16 @@ func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string,
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	was, err := tickText(from)
+	was, err := wire.FormatTick(from)
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	is, err := tickText(to)
+	is, err := wire.FormatTick(to)
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks},
-		(&rewindArgs{Field: ticksField(task, entry), Claimed: was, Instead: is}).append(nil)...); err != nil {
+	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.Ticks},
+		(&rewindArgs{Field: wire.TicksField(task, entry), Claimed: was, Instead: is}).append(nil)...); err != nil {
 		return b.fail(ctx, "rewind ticks of "+task, err)
 	}
 	return nil

@@ -95,7 +95,7 @@ func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	keys = beginKeys(q, sl.member)
 	for _, k := range sl.kept {
 		if !sl.gone && !sl.done[k.index] {
-			keys, indexes = append(keys, q.record(k.id)), append(indexes, k.index)
+			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)
 		}
 	}
 	return keys, indexes

@@ -8,7 +8,7 @@ type noArgs struct{}
 
 func (*noArgs) append(args []any) []any { return args }
 
-func attendKeys(q *queue, session string) []string { return []string{q.last, q.cancels(session)} }
+func attendKeys(q *queue, session string) []string { return []string{q.Last, q.Cancels(session)} }
 
 type attendArgs struct {
 	Keep  int64 // milliseconds
@@ -25,7 +25,7 @@ type auditArgs struct {
 func (a *auditArgs) append(args []any) []any { return append(args, yes(a.Mend)) }
 
 func auditBuryKeys(q *queue, place string) []string {
-	return []string{q.dead, q.dropped, q.lines, q.turns, q.policy, q.opens, place}
+	return []string{q.Dead, q.Dropped, q.Lines, q.Turns, q.Policy, q.Opens, place}
 }
 
 type auditBuryArgs struct {
@@ -40,7 +40,7 @@ func (a *auditBuryArgs) append(args []any) []any {
 }
 
 func auditCopyKeys(q *queue, kept, keptDone, other, otherDone string) []string {
-	return []string{q.lines, q.turns, q.policy, q.opens, kept, keptDone, other, otherDone}
+	return []string{q.Lines, q.Turns, q.Policy, q.Opens, kept, keptDone, other, otherDone}
 }
 
 type auditCopyArgs struct {
@@ -56,7 +56,7 @@ func (a *auditCopyArgs) append(args []any) []any {
 }
 
 func auditCountsKeys(q *queue) []string {
-	return []string{q.flights, q.lines, q.turns, q.policy, q.opens, q.held}
+	return []string{q.Flights, q.Lines, q.Turns, q.Policy, q.Opens, q.Held}
 }
 
 type auditCountsArgs struct {
@@ -69,7 +69,7 @@ func (a *auditCountsArgs) append(args []any) []any {
 	return append(args, yes(a.Mend), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
 }
 
-func auditOwnersKeys(q *queue) []string { return []string{q.flights, q.lines} }
+func auditOwnersKeys(q *queue) []string { return []string{q.Flights, q.Lines} }
 
 type auditOwnersArgs struct {
 	Mend, Brief bool
@@ -81,7 +81,7 @@ func (a *auditOwnersArgs) append(args []any) []any {
 	return append(args, yes(a.Mend), yes(a.Brief), a.Places, a.Batches)
 }
 
-func auditTurnsKeys(q *queue) []string { return []string{q.lines, q.turns, q.policy, q.opens} }
+func auditTurnsKeys(q *queue) []string { return []string{q.Lines, q.Turns, q.Policy, q.Opens} }
 
 type auditTurnsArgs struct {
 	Mend bool
@@ -90,7 +90,7 @@ type auditTurnsArgs struct {
 
 func (a *auditTurnsArgs) append(args []any) []any { return append(args, yes(a.Mend), a.From) }
 
-func beginKeys(q *queue, member string) []string { return []string{q.batch(member), q.done(member)} }
+func beginKeys(q *queue, member string) []string { return []string{q.Batch(member), q.Done(member)} }
 
 type beginArgs struct {
 	Index, Bits int
@@ -100,7 +100,7 @@ func (a *beginArgs) append(args []any) []any { return append(args, a.Index, a.Bi
 
 // commitKeys has the key of a group only where the runs are its members.
 func commitKeys(q *queue, token string, group ...string) []string {
-	return append([]string{q.stages, q.staged, q.staging(token), q.stub(token)}, group...)
+	return append([]string{q.Stages, q.Staged, q.Staging(token), q.Stub(token)}, group...)
 }
 
 type commitArgs struct {
@@ -112,7 +112,7 @@ type commitArgs struct {
 func (a *commitArgs) append(args []any) []any { return append(args, a.Token, a.Runs, a.Reserved) }
 
 func controlKeys(q *queue) []string {
-	return []string{q.paused, q.disabled, q.enabling, q.wake[0], q.wake[1]}
+	return []string{q.Paused, q.Disabled, q.Enabling, q.Wake[0], q.Wake[1]}
 }
 
 type controlArgs struct {
@@ -121,7 +121,7 @@ type controlArgs struct {
 
 func (a *controlArgs) append(args []any) []any { return append(args, a.Action, a.Task) }
 
-func entryKeys(q *queue) []string { return []string{q.entries, q.changes, q.ticks} }
+func entryKeys(q *queue) []string { return []string{q.Entries, q.Changes, q.Ticks} }
 
 type deleteEntryArgs struct {
 	ID string
@@ -140,7 +140,7 @@ func (a *putEntryArgs) append(args []any) []any {
 }
 
 func enqueueKeys(q *queue) []string {
-	return q.keys(q.ticks, q.disabled, q.dead, q.outbox, q.lines, q.turns, q.policy)
+	return q.Keys(q.Ticks, q.Disabled, q.Dead, q.Outbox, q.Lines, q.Turns, q.Policy)
 }
 
 type enqueueArgs struct {
@@ -151,7 +151,7 @@ type enqueueArgs struct {
 func (a *enqueueArgs) append(args []any) []any { return append(args, a.Token, a.Groups) }
 
 func expiredKeys(q *queue) []string {
-	return []string{q.flights, q.leases, q.ops, q.outbox, q.parking, q.stages}
+	return []string{q.Flights, q.Leases, q.Ops, q.Outbox, q.Parking, q.Stages}
 }
 
 type expiredArgs struct {
@@ -170,7 +170,7 @@ type findArgs struct {
 func (a *findArgs) append(args []any) []any { return append(args, a.ID, a.Looked, a.Before) }
 
 func finishKeys(q *queue) []string {
-	return q.keys(q.flights, q.dead, q.dropped, q.waiters, q.lines, q.turns, q.policy, q.opens, q.held, q.outbox)
+	return q.Keys(q.Flights, q.Dead, q.Dropped, q.Waiters, q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Outbox)
 }
 
 type finishArgs struct {
@@ -181,8 +181,8 @@ type finishArgs struct {
 func (a *finishArgs) append(args []any) []any { return append(args, a.MaxDead, a.Slots, a.BeforeID) }
 
 func givebackKeys(q *queue, session, member string) []string {
-	return q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox, q.raised(session))
+	return q.Keys(q.Flights, q.Leases, q.Lost(session), q.Batch(member), q.Done(member), q.Dead, q.Dropped,
+		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 
 type givebackArgs struct {
@@ -197,7 +197,7 @@ func (a *givebackArgs) append(args []any) []any {
 	return append(args, a.Session, a.Member, a.Mode, a.MaxDead, a.Failure, a.Waits)
 }
 
-func goOnKeys(q *queue) []string { return []string{q.ticks, q.entries} }
+func goOnKeys(q *queue) []string { return []string{q.Ticks, q.Entries} }
 
 type goOnArgs struct {
 	Field, Tick, Entry string
@@ -239,7 +239,7 @@ func (a *outboxArgs) append(args []any) []any {
 
 // parkedKeys has the unique key only of a run that has one.
 func parkedKeys(q *queue, id string, unique ...string) []string {
-	return append([]string{q.parked(id), q.owner(id), q.record(id), q.parking}, unique...)
+	return append([]string{q.Parked(id), q.Owner(id), q.Record(id), q.Parking}, unique...)
 }
 
 // parkedArgs has all but the first three only to park a run.
@@ -266,7 +266,7 @@ func yes(is bool) any {
 
 // recordKeys has what is committed of large calls last, which not all look at.
 func recordKeys(q *queue, id string) []string {
-	return []string{q.record(id), q.waiters, q.progress(id), q.staged}
+	return []string{q.Record(id), q.Waiters, q.Progress(id), q.Staged}
 }
 
 type recordArgs struct {
@@ -276,7 +276,7 @@ type recordArgs struct {
 func (a *recordArgs) append(args []any) []any { return append(args, a.Waiter, a.ID) }
 
 func renewKeys(q *queue, session string) []string {
-	return []string{q.leases, q.lost(session), q.flights}
+	return []string{q.Leases, q.Lost(session), q.Flights}
 }
 
 type renewArgs struct {
@@ -296,7 +296,7 @@ type rewindArgs struct {
 
 func (a *rewindArgs) append(args []any) []any { return append(args, a.Field, a.Claimed, a.Instead) }
 
-func stageKeys(q *queue, token string) []string { return []string{q.stages, q.staging(token)} }
+func stageKeys(q *queue, token string) []string { return []string{q.Stages, q.Staging(token)} }
 
 type stageArgs struct {
 	Token  string
@@ -310,7 +310,7 @@ func (a *stageArgs) append(args []any) []any {
 }
 
 func startKeys(q *queue, member, unique string) []string {
-	return []string{q.batch(member), q.done(member), q.unique(unique)}
+	return []string{q.Batch(member), q.Done(member), q.Unique(unique)}
 }
 
 type startArgs struct {
@@ -328,8 +328,8 @@ type survivedArgs struct {
 func (a *survivedArgs) append(args []any) []any { return append(args, a.Keep, yes(a.Listed)) }
 
 func takeKeys(q *queue, member string) []string {
-	return q.keys(q.flights, q.leases, q.ops, q.batch(member), q.paused, q.disabled, q.aside, q.enabling,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox, q.stages)
+	return q.Keys(q.Flights, q.Leases, q.Ops, q.Batch(member), q.Paused, q.Disabled, q.Aside, q.Enabling,
+		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates, q.Outbox, q.Stages)
 }
 
 type takeArgs struct {
@@ -347,7 +347,7 @@ func (a *takeArgs) append(args []any) []any {
 }
 
 func unstageKeys(q *queue, token string) []string {
-	return q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped)
+	return q.Keys(q.Stages, q.Staged, q.Staging(token), q.Stub(token), q.Lines, q.Turns, q.Policy, q.Dead, q.Dropped)
 }
 
 type unstageArgs struct {

@@ -168,7 +168,7 @@ func stepLetter(text string) (code string, size int, err error) {
 func keyNames(q *queue, keys []string) []string {
 	list := make([]string, len(keys))
 	for i, key := range keys {
-		kind, _, several := strings.Cut(strings.TrimPrefix(key, q.base), ":")
+		kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":")
 		switch {
 		case kind == "io" || kind == "cpu":
 			kind = "ready"

@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"sync"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // scriptFiles are the scripts, and what several of them include.
@@ -40,14 +42,14 @@ func (s *scripts) list(q *queue) []loading {
 	none := new(noArgs)
 	return []loading{
 		{&s.attend, "attend", attendKeys(q, ""), new(attendArgs), mendable},
-		{&s.auditBatches, "auditbatches", []string{q.flights}, new(auditArgs), !mendable},
+		{&s.auditBatches, "auditbatches", []string{q.Flights}, new(auditArgs), !mendable},
 		{&s.auditBury, "auditbury", auditBuryKeys(q, "place"), new(auditBuryArgs), !mendable},
 		{&s.auditCopy, "auditcopy", auditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(auditCopyArgs), !mendable},
 		{&s.auditCounts, "auditcounts", auditCountsKeys(q), new(auditCountsArgs), !mendable},
 		{&s.auditOwners, "auditowners", auditOwnersKeys(q), new(auditOwnersArgs), !mendable},
 		{&s.auditTurns, "auditturns", auditTurnsKeys(q), new(auditTurnsArgs), !mendable},
 		{&s.begin, "begin", beginKeys(q, ""), new(beginArgs), mendable},
-		{&s.commit, "commit", commitKeys(q, stageOpens, q.group("")), new(commitArgs), mendable},
+		{&s.commit, "commit", commitKeys(q, wire.StageOpens, q.Group("")), new(commitArgs), mendable},
 		{&s.control, "control", controlKeys(q), new(controlArgs), mendable},
 		{&s.deleteEntry, "deleteentry", entryKeys(q), new(deleteEntryArgs), mendable},
 		{&s.enqueue, "enqueue", enqueueKeys(q), new(enqueueArgs), !mendable},
@@ -56,21 +58,21 @@ func (s *scripts) list(q *queue) []loading {
 		{&s.finish, "finish", finishKeys(q), new(finishArgs), !mendable},
 		{&s.giveback, "giveback", givebackKeys(q, "", ""), new(givebackArgs), mendable},
 		{&s.goOn, "goon", goOnKeys(q), new(goOnArgs), !mendable},
-		{&s.group, "group", []string{q.group("")}, new(groupArgs), !mendable},
+		{&s.group, "group", []string{q.Group("")}, new(groupArgs), !mendable},
 		{&s.mark, "mark", nil, new(markArgs), mendable},
 		{&s.mend, "mend", nil, none, !mendable},
 		{&s.outbox, "outbox", []string{"list"}, new(outboxArgs), !mendable},
-		{&s.parked, "parked", parkedKeys(q, "", q.unique("")), new(parkedArgs), !mendable},
+		{&s.parked, "parked", parkedKeys(q, "", q.Unique("")), new(parkedArgs), !mendable},
 		{&s.putEntry, "putentry", entryKeys(q), new(putEntryArgs), mendable},
 		{&s.record, "record", recordKeys(q, ""), new(recordArgs), mendable},
 		{&s.renew, "renew", renewKeys(q, ""), new(renewArgs), mendable},
-		{&s.rewind, "rewind", []string{q.ticks}, new(rewindArgs), !mendable},
-		{&s.stage, "stage", stageKeys(q, stageOpens), new(stageArgs), mendable},
+		{&s.rewind, "rewind", []string{q.Ticks}, new(rewindArgs), !mendable},
+		{&s.stage, "stage", stageKeys(q, wire.StageOpens), new(stageArgs), mendable},
 		{&s.start, "start", startKeys(q, "", ""), new(startArgs), mendable},
 		{&s.started, "started", beginKeys(q, ""), none, mendable},
-		{&s.survived, "survived", []string{q.raised("")}, new(survivedArgs), !mendable},
+		{&s.survived, "survived", []string{q.Raised("")}, new(survivedArgs), !mendable},
 		{&s.take, "take", takeKeys(q, ""), new(takeArgs), mendable},
-		{&s.unstage, "unstage", unstageKeys(q, stageOpens), new(unstageArgs), mendable},
+		{&s.unstage, "unstage", unstageKeys(q, wire.StageOpens), new(unstageArgs), mendable},
 		{&s.watch, "watch", nil, new(watchArgs), !mendable},
 	}
 }

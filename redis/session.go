@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // session is one consumer's hold. It has a hold a queue.
@@ -124,7 +125,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
-	length := "." + strconv.FormatInt(millis(lease), 10)
+	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
 	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}, nil
 }
 
@@ -158,7 +159,7 @@ func (s *session) Renew(ctx context.Context) error {
 			holds = append(holds, h)
 		}
 		if h.lost {
-			failed[h.q.name] = fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
+			failed[h.q.Name] = fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
 			h.lost = false
 		}
 	}
@@ -168,10 +169,10 @@ func (s *session) Renew(ctx context.Context) error {
 	// At once: a queue whose node is down must not cost the others their lease.
 	renewed := 0
 	for i, err := range s.renewEach(ctx, holds) {
-		if err != nil && failed[holds[i].q.name] == nil {
-			failed[holds[i].q.name] = err
+		if err != nil && failed[holds[i].q.Name] == nil {
+			failed[holds[i].q.Name] = err
 		}
-		if failed[holds[i].q.name] == nil {
+		if failed[holds[i].q.Name] == nil {
 			renewed++
 		}
 	}
@@ -200,7 +201,7 @@ func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 	}
 	ends := make(chan end, len(holds))
 	for i, h := range holds {
-		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.name)
+		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
 		if !s.b.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
 			ends <- end{i, broker.ErrClosed}
 		}
@@ -227,7 +228,7 @@ func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 func (s *session) renewOne(ctx context.Context, h *hold) error {
 	lost, err := s.renewIn(ctx, h)
 	if lost {
-		return fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
+		return fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
 	}
 	return err
 }
@@ -244,7 +245,7 @@ func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
 	c := s.compare(h)
 	mark, err := c.ask(ctx)
 	if err != nil {
-		return false, s.b.fail(ctx, "renew lease in queue "+h.q.name, err)
+		return false, s.b.fail(ctx, "renew lease in queue "+h.q.Name, err)
 	}
 	s.mu.Lock()
 	same := mark == h.mark
@@ -290,11 +291,11 @@ func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
 	s.mu.Unlock()
 	pipe := s.b.clients.lease.Pipeline()
 	for _, sl := range slots {
-		pipe.Exists(ctx, h.q.batch(sl.member))
+		pipe.Exists(ctx, h.q.Batch(sl.member))
 	}
 	replies, err := promptly(ctx, s.b, pipe.Exec)
 	if err != nil {
-		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.name, err)
+		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -369,13 +370,13 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 	doubt := h.doubt
 	s.mu.Unlock()
 	pipe := s.b.clients.lease.Pipeline()
-	pipe.Del(ctx, h.q.lost(s.id), h.q.cancels(s.id))
+	pipe.Del(ctx, h.q.Lost(s.id), h.q.Cancels(s.id))
 	if !doubt { // else these keep a late take from taking, and go by themselves
-		pipe.ZRem(ctx, h.q.leases, s.id)
-		pipe.HDel(ctx, h.q.ops, s.id)
+		pipe.ZRem(ctx, h.q.Leases, s.id)
+		pipe.HDel(ctx, h.q.Ops, s.id)
 	}
 	if _, err := promptly(ctx, s.b, pipe.Exec); err != nil {
-		return s.b.fail(ctx, "end lease in queue "+h.q.name, s.b.blameIn(ctx, err, h.q))
+		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))
 	}
 	return nil
 }

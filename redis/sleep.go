@@ -99,7 +99,7 @@ func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait
 // wakeKeys returns the wake sets of a queue of the kinds there is room for.
 func wakeKeys(q *queue, r room) (keys []string) {
 	for _, kind := range r.kinds() {
-		keys = append(keys, q.wake[kind])
+		keys = append(keys, q.Wake[kind])
 	}
 	return keys
 }

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A call of many runs would be one long step of the server, which keeps everybody
@@ -30,11 +30,6 @@ const (
 	// stageLease is in which time the next page or the commit has to come: after it
 	// anybody may take the pages away.
 	stageLease = 10 * time.Second
-	// stageOpens opens the token of a call whose runs are not moved yet, where it
-	// owns an id or a unique key.
-	stageOpens = "stage:"
-	// stageHeader is the length of a staged entry before the record.
-	stageHeader = 33
 	// inWay is how many keys are looked at for calls that are not decided.
 	inWay = 100
 	// stageNap is the time between two looks at such a call.
@@ -127,7 +122,7 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 	}
 	for {
 		s := &stage{b: b, q: q, runs: runs, group: group, entry: entry}
-		s.token = stageOpens + b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
+		s.token = wire.StageOpens + b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 		err := s.store(ctx)
 		if !errors.Is(err, broker.ErrDuplicate) || len(s.inWay) == 0 {
 			return err
@@ -239,11 +234,11 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	}).append(nil)
 	of := make([][]string, len(page))
 	for i, run := range page {
-		entry, err := appendStaged(make([]byte, 0, 256+len(run.Payload)), run)
+		entry, err := wire.AppendStaged(make([]byte, 0, 256+len(run.Payload)), run)
 		if err != nil {
 			return fmt.Errorf("queue tasks: encode run %s: %w", run.ID, err)
 		}
-		letters, own := s.q.reserved(run.ID, run.OwnID, run.Rules.OrZero().Unique)
+		letters, own := s.q.ReservedBy(run.ID, run.OwnID, run.Rules.OrZero().Unique)
 		keys, of[i] = append(keys, own...), own
 		args = append(args, entry, letters)
 	}
@@ -292,7 +287,7 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
 		if unheard && then != nil {
-			then.mark = s.q.base + "confirmed"
+			then.mark = s.q.Base + "confirmed"
 		}
 		return err
 	})
@@ -310,64 +305,12 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	return false, nil
 }
 
-// appendStaged appends the entry of a run in a stage, as unstage.lua describes it.
-func appendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
-	due := dueOf(run)
-	spec, ms := byte('0'), int64(0)
-	if due != "" {
-		spec = '@'
-		if due[0] == '+' {
-			spec = '+'
-		}
-		ms, _ = strconv.ParseInt(strings.TrimPrefix(due, "+"), 10, 64)
-	}
-	const longest = 9999999999999 // 13 digits
-	b = appendStagedTime(append(b, '0'+byte(lane(run)), spec), min(max(ms, 0), longest))
-	if keep := run.Rules.OrZero().UniqueFor; keep > 0 {
-		b = appendStagedTime(append(b, 'k'), min(max(millis(keep), 1), longest))
-	} else {
-		b = appendStagedTime(append(b, 'e'), 0)
-	}
-	at := len(b)
-	b = append(b, 0, 0, 0, 0)
-	if run.Keep > 0 {
-		record := startRecord(nil, broker.StateQueued)
-		if due != "" {
-			record = record[:1]
-		}
-		b = append(b, appendRecord(record, run, nil, nil)...)
-	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
-	return appendElement(b, run)
-}
-
-// appendStagedTime appends 13 digits.
-func appendStagedTime(b []byte, ms int64) []byte {
-	b = append(b, "0000000000000"...)
-	for at := len(b) - 1; ms > 0; at, ms = at-1, ms/10 {
-		b[at] += byte(ms % 10)
-	}
-	return b
-}
-
-// parseStaged returns the element of an entry in a stage.
-func parseStaged(entry string) (string, error) {
-	if len(entry) < stageHeader || entry[0] < '1' || entry[0] > '6' {
-		return "", errors.New("decode staged run: too short, or of no lane")
-	}
-	size := int(binary.BigEndian.Uint32([]byte(entry[stageHeader-4 : stageHeader])))
-	if size > len(entry)-stageHeader || strings.Trim(entry[2:15]+entry[16:29], "0123456789") != "" {
-		return "", errors.New("decode staged run: cut off, or when it is due is no number")
-	}
-	return entry[stageHeader+size:], nil
-}
-
 // reservers returns the calls that are not decided and have reserved some of the keys,
 // and for each which of these.
 func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[string][]string, error) {
 	of := map[string][]string{}
 	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
-		return !strings.HasPrefix(key, q.owner("")) && !strings.HasPrefix(key, q.unique(""))
+		return !strings.HasPrefix(key, q.Owner("")) && !strings.HasPrefix(key, q.Unique(""))
 	})
 	for page := range slices.Chunk(keys, inWay) {
 		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
@@ -376,7 +319,7 @@ func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[st
 		}
 		for i, v := range values {
 			owner, _ := v.(string)
-			if token := owner[strings.LastIndexByte(owner, ' ')+1:]; strings.HasPrefix(token, stageOpens) {
+			if token := owner[strings.LastIndexByte(owner, ' ')+1:]; strings.HasPrefix(token, wire.StageOpens) {
 				of[token] = append(of[token], page[i])
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Limits of one take.
@@ -282,12 +283,12 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	apart := s.b.clients.work.routes != nil
 	keys := takeKeys(q, member)
 	args := (&takeArgs{
-		Session: s.id, Slot: number, Lease: millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
+		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
 		Word: word, AheadIO: r.aheadIO, AheadCPU: r.aheadCPU, Apart: apart,
 	}).append(make([]any, 0, 10))
 	take := s.b.scripts.take
 	if apart {
-		take.behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.batch(member))
+		take.behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.Batch(member))
 		take.behind = resp.AppendBulk(resp.AppendBulk(take.behind, "0"), "-1")
 	}
 	var (
@@ -315,11 +316,11 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 			h.asked = asked
 			s.mu.Unlock()
 		}
-		return nil, 0, s.b.fail(ctx, "take from queue "+q.name, err)
+		return nil, 0, s.b.fail(ctx, "take from queue "+q.Name, err)
 	}
 	reply, err := batchOf(v)
 	if err != nil {
-		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
+		return nil, 0, fmt.Errorf("take from queue %s: %w", q.Name, err)
 	}
 	if reply.due == toMove {
 		reply.due = s.moveOne(ctx, q)
@@ -367,7 +368,7 @@ func (s *session) stray(h *hold) {
 	h.strays++
 	s.mu.Unlock()
 	if first {
-		s.b.damage.add(maintenance.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
+		s.b.damage.add(maintenance.Damage{Queue: h.q.Name, Key: h.q.Ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
 	}
 }
 
@@ -411,15 +412,15 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 	for i, element := range elements {
 		run := &made[i]
 		receipts[i] = receipt{s, sl, i}
-		err := parseElement(&names, element, run)
-		if err == nil && run.Queue != h.q.name {
+		err := wire.ParseRun(&names, element, run)
+		if err == nil && run.Queue != h.q.Name {
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
 		if err != nil {
 			bad = append(bad, unread{&receipts[i], element, run, err})
 			continue
 		}
-		if past := element[1] >> pastShift; past > 0 {
+		if past := element[1] >> wire.PastShift; past > 0 {
 			if sl.past == nil {
 				sl.past, sl.begun = map[int]byte{}, map[int]byte{}
 			}

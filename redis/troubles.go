@@ -172,7 +172,7 @@ func (s *session) passBy(queues []*queue, err error) {
 
 func (s *session) sayTrouble(q *queue, err error) {
 	if s.troubles.say(q) {
-		s.b.cfg.Logger.Warn("cannot take runs from a queue, which others do not wait for; trying again", "queue", q.name, "error", err)
+		s.b.cfg.Logger.Warn("cannot take runs from a queue, which others do not wait for; trying again", "queue", q.Name, "error", err)
 	}
 }
 
@@ -207,7 +207,7 @@ func (s *session) probe(queues []*queue) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
-		err := s.b.clients.work.Exists(ctx, queues[0].flights).Err()
+		err := s.b.clients.work.Exists(ctx, queues[0].Flights).Err()
 		if c, ok := s.b.clients.work.UniversalClient.(*goredis.ClusterClient); ok && err != nil {
 			c.ReloadState(ctx) // another node may have them now
 		}

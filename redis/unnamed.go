@@ -36,7 +36,7 @@ func (b *Broker) announceLater(q *queue, now int64) {
 	if u.names == nil {
 		u.names = map[string]bool{}
 	}
-	u.names[q.name] = true
+	u.names[q.Name] = true
 	if !u.trying {
 		u.trying = b.spawn(b.nameAll)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // What the unstage script returns instead of how many runs are left.
@@ -26,9 +28,9 @@ type unstaged struct {
 }
 
 func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bool) {
-	letters, keys := q.reserved(id, ownID, unique)
+	letters, keys := q.ReservedBy(id, ownID, unique)
 	if record {
-		letters, keys = letters+"r", append(keys, q.record(id))
+		letters, keys = letters+"r", append(keys, q.Record(id))
 	}
 	u.keys, u.letters = append(u.keys, keys...), append(u.letters, letters)
 }
@@ -48,7 +50,7 @@ func (s *stage) move(ctx context.Context) (int, error) {
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := mended(ctx, b, q.staging(token), func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.staging(token)).Result() })
+	n, err := mended(ctx, b, q.Staging(token), func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.Staging(token)).Result() })
 	if err != nil {
 		return 0, err
 	}
@@ -83,7 +85,7 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 
 // readStage reads a page of a stage from its head.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
-	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.staging(token)},
+	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.Staging(token)},
 		(&outboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).append(nil)...)
 	reply, _ := v.([]any)
 	if err == nil && len(reply) != 2 {
@@ -96,26 +98,26 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 	page, cost := new(unstaged), 0
 	for _, e := range entries {
 		entry, _ := e.(string)
-		element, err := parseStaged(entry)
-		h := header{}
+		element, err := wire.ParseStaged(entry)
+		h := wire.Header{}
 		if err == nil {
-			h, err = parseHeader([]byte(element))
+			h, err = wire.ParseHeader([]byte(element))
 		}
 		if err != nil {
 			page.letters = append(page.letters, "-")
 			continue
 		}
 		cost += 4
-		if h.unique() != "" {
+		if h.Unique() != "" {
 			cost += 7
 		}
-		if h.flags&flagLine != 0 {
+		if h.Flags&wire.FlagLine != 0 {
 			cost += 40
 		}
 		if cost > pageCost && len(page.letters) > 0 {
 			break
 		}
-		page.add(q, string(h.id), h.ownID, h.unique(), h.record)
+		page.add(q, string(h.ID), h.OwnID, h.Unique(), h.Record)
 	}
 	return page, nil
 }
@@ -127,8 +129,8 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	var failed failures
 	for {
 		stuck := int64(failed.queues())
-		tokens, err := mended(ctx, b, q.staged, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.staged, stuck, stuck).Result()
+		tokens, err := mended(ctx, b, q.Staged, func(ctx context.Context) ([]string, error) {
+			return b.clients.work.LRange(ctx, q.Staged, stuck, stuck).Result()
 		})
 		if err != nil {
 			return some, b.fail(ctx, "look for runs of large calls", err)
@@ -163,9 +165,9 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 
 // dropStaged removes a token from what is to be moved whose call is not there.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
-	state, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.stages, token).Result() })
+	state, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.Stages, token).Result() })
 	if err == nil && state[0] == nil {
-		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.staged, 1, token).Result() })
+		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.Staged, 1, token).Result() })
 	}
 	return b.failed(ctx, "forget a large call", err)
 }
@@ -199,8 +201,8 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
-	states, err := mended(ctx, b, q.stages, func(ctx context.Context) (map[string]string, error) {
-		return b.clients.work.HGetAll(ctx, q.stages).Result()
+	states, err := mended(ctx, b, q.Stages, func(ctx context.Context) (map[string]string, error) {
+		return b.clients.work.HGetAll(ctx, q.Stages).Result()
 	})
 	if err != nil || len(states) == 0 {
 		return b.failed(ctx, "look for large calls", err)
@@ -212,7 +214,7 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	var failed error
 	for token, state := range states {
 		var ms int64
-		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, stageOpens) {
+		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, wire.StageOpens) {
 			continue
 		}
 		// What is further ahead than it can be is of a clock that was put back since.

@@ -79,7 +79,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 			}
 		}
 		w = &watch{b: b, id: id, queues: slices.Clone(queues), in: make(map[*queue]bool, len(queues))}
-		slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.Name, b.Name) })
 		w.queues = slices.Compact(w.queues)
 		for _, q := range w.queues {
 			w.in[q] = true
@@ -95,7 +95,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 }
 
 // element is what is left in a queue to be woken by it.
-func (w *watch) element(q *queue) string { return w.id + " " + q.name }
+func (w *watch) element(q *queue) string { return w.id + " " + q.Name }
 
 // kinds returns the kinds that there is room for.
 func (r room) kinds() (kinds []int) {
@@ -157,7 +157,7 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 	)
 	for _, q := range page {
 		for _, kind := range kinds {
-			keys = append(keys, q.watched[kind])
+			keys = append(keys, q.Watched[kind])
 		}
 		keys = append(keys, waitKeys(q)...)
 		more = append(more, w.element(q))
@@ -183,7 +183,7 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 	for pair := range slices.Chunk(failed, 2) {
 		if n, ok := pair[0].(int64); ok && len(pair) == 2 && n >= 1 && int(n) <= len(page) {
 			q := page[n-1]
-			w.b.logOddKey(ctx, q.watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.name, pair[1]))
+			w.b.logOddKey(ctx, q.Watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.Name, pair[1]))
 		}
 	}
 	return waiting, nil

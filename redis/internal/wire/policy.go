@@ -1,0 +1,75 @@
+package wire
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// maxExact is up to where scripts, whose numbers are doubles, count exactly.
+const maxExact = 1 << 53
+
+func policyFlags(r *broker.TaskRun) (flags byte) {
+	if r.Rules == nil {
+		return 0
+	}
+	if r.Rules.Unique != "" {
+		flags |= flagUnique
+	}
+	if r.Rules.Fair != "" || len(r.Rules.Limits) > 0 {
+		flags |= FlagLine
+	}
+	return flags
+}
+
+// HasPolicy reports whether scripts have to look after a run.
+func HasPolicy(r *broker.TaskRun) bool { return policyFlags(r) != 0 }
+
+// CountsAtLimits reports whether a run counts at limits while it is in flight.
+func CountsAtLimits(r *broker.TaskRun) bool {
+	if r.Rules == nil {
+		return false
+	}
+	for _, l := range r.Rules.Limits {
+		if l.Per == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func appendExtension(b []byte, r *broker.TaskRun) []byte {
+	at := len(b)
+	b = append(b, 0, 0)
+	text := func(s string) { b = append(append(b, byte(len(s))), s...) }
+	rules := r.Rules.OrZero()
+	text(rules.Fair)
+	text(rules.Unique)
+	b = append(b, byte(len(rules.Limits)))
+	for _, l := range rules.Limits {
+		text(l.Key)
+		b = binary.BigEndian.AppendUint64(b, uint64(min(int64(l.Max), maxExact)))
+		b = binary.BigEndian.AppendUint64(b, uint64(micros(l.Per)))
+	}
+	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
+	return b
+}
+
+// micros rounds a time up to whole microseconds.
+func micros(d time.Duration) int64 {
+	us := d / time.Microsecond
+	if d%time.Microsecond > 0 {
+		us++
+	}
+	return min(int64(us), maxExact)
+}
+
+// extensionEnd returns where the extension that begins at the index ends.
+func extensionEnd(e []byte, at int) (end int, ok bool) {
+	if len(e) < at+2 {
+		return 0, false
+	}
+	end = at + 2 + int(binary.BigEndian.Uint16(e[at:]))
+	return end, end <= len(e)
+}
