@@ -10,19 +10,6 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// The extension of an element says to scripts what holds a run back, so that they
-// need not read the envelope:
-//
-//	2     length of what follows, big endian
-//	1, …  length of the fair value, the value
-//	1, …  length of the unique key, the key
-//	1     number of limits, and for each:
-//	1, …  length of its key, the key
-//	8     its maximum, big endian
-//	8     its time in microseconds, big endian; 0: it is one of runs at once
-//
-// Each run has one extension only, which is compared with the run's envelope.
-
 // Policies returns all policies.
 func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
 

@@ -12,8 +12,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// AppendFailure appends a failure as dead letters store it, with its length in
-// front: the element follows.
+// AppendFailure appends a failure as dead letters store it, behind its length.
 func AppendFailure(b []byte, f *broker.Failure) []byte {
 	if f == nil {
 		f = &broker.Failure{}
@@ -27,11 +26,11 @@ func AppendFailure(b []byte, f *broker.Failure) []byte {
 	return b
 }
 
-// TimeDigits is the length of the milliseconds that open a dead letter.
+// TimeDigits is the length of the milliseconds that begin a dead letter.
 const TimeDigits = 13
 
-// ReadDeadLetter returns a stored dead letter. An entry that is none is one without a run, a
-// kind of failure and a time, so that it is seen and can be deleted.
+// ReadDeadLetter returns a stored dead letter. An entry that cannot be read becomes one
+// without run, kind of failure and time, so that people see it and can delete it.
 func ReadDeadLetter(s string) *broker.DeadLetter {
 	letter, err := parseDead(s)
 	if err != nil {
@@ -40,8 +39,8 @@ func ReadDeadLetter(s string) *broker.DeadLetter {
 	return letter
 }
 
-// parseDead returns a stored dead letter: when it died in milliseconds as 13
-// digits, its failure, and its element.
+// parseDead returns a stored dead letter: the milliseconds of its death as 13 digits,
+// its failure, its stored run.
 func parseDead(s string) (*broker.DeadLetter, error) {
 	if len(s) < TimeDigits+4 {
 		return nil, errors.New("decode dead letter: too short")
@@ -73,7 +72,7 @@ func parseDead(s string) (*broker.DeadLetter, error) {
 	return dead, nil
 }
 
-// RawID names bytes that are no run.
+// RawID returns a name for bytes that are no stored run.
 func RawID(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "raw-" + hex.EncodeToString(sum[:12])

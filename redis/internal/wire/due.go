@@ -16,8 +16,8 @@ func Millis(d time.Duration) int64 {
 	return int64(ms)
 }
 
-// FormatDue returns when a run is due as the enqueue script takes it, "" for at
-// once.
+// FormatDue returns when a run is due as the enqueue script takes it: "" for at once,
+// +ms for a delay, ms for an instant.
 func FormatDue(run *broker.TaskRun) string {
 	switch {
 	case run.Delay > 0:

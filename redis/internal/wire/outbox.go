@@ -8,9 +8,9 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// CancelledOpens opens an entry of the outbox that is a run whose end was asked
-// for while a session held it that is gone: behind it are the failure with its
-// length, and the element.
+// CancelledOpens begins an entry of the outbox whose run has to end: it was cancelled
+// while a session held it that is gone. The length of the failure, the failure and the
+// stored run follow.
 const CancelledOpens = "-"
 
 // ParseCancelled reads such an entry.
@@ -27,16 +27,15 @@ func ParseCancelled(entry string) (failure *broker.Failure, element string, err 
 	return failure, entry[head+size:], parseFailureFields([]byte(entry[head:head+size]), failure)
 }
 
-// GatheringOpens opens an entry of the outbox that is the run that gathers a group.
-// While it waits there is a key in its own queue with the entry's token, and
-// where its group is: it is queued, or cancelled, in the step that deletes that.
+// GatheringOpens begins an entry of the outbox whose run gathers a group. While that
+// run is pending, its own queue has a key with the entry's token and the place of the
+// group. The run is queued or cancelled in the step that deletes this key.
 const GatheringOpens = "+"
 
-// TokenDigits is the length of what makes an entry of the outbox distinct,
-// before the element.
+// TokenDigits is the length of the token that begins an entry of the outbox.
 const TokenDigits = 16
 
-// StoredRunIn returns the element of an entry that is a run, "" if there is none.
+// StoredRunIn returns the stored run of an outbox entry, "" if there is none.
 func StoredRunIn(entry string) string {
 	plain := strings.TrimPrefix(entry, GatheringOpens)
 	if len(plain) <= TokenDigits {

@@ -7,9 +7,23 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// maxExact is up to where scripts, whose numbers are doubles, count exactly.
+// The extension of a stored run tells scripts which policies apply, so that they need not
+// read the envelope:
+//
+//	2     length of what follows, big endian
+//	1, …  length of the fair value, the value
+//	1, …  length of the unique key, the key
+//	1     number of limits, and for each:
+//	1, …  length of its key, the key
+//	8     its maximum, big endian
+//	8     its time in microseconds, big endian; 0: it limits runs in flight
+//
+// Each run has exactly one extension. It is compared with the run's envelope.
+
+// maxExact is up to where scripts count exactly: their numbers are doubles.
 const maxExact = 1 << 53
 
+// policyFlags returns the header's flags for a run's policies.
 func policyFlags(r *broker.TaskRun) (flags byte) {
 	if r.Rules == nil {
 		return 0
@@ -23,10 +37,10 @@ func policyFlags(r *broker.TaskRun) (flags byte) {
 	return flags
 }
 
-// HasPolicy reports whether scripts have to look after a run.
+// HasPolicy reports whether scripts have to apply policies to a run.
 func HasPolicy(r *broker.TaskRun) bool { return policyFlags(r) != 0 }
 
-// CountsAtLimits reports whether a run counts at limits while it is in flight.
+// CountsAtLimits reports whether a run counts at a limit while it is in flight.
 func CountsAtLimits(r *broker.TaskRun) bool {
 	if r.Rules == nil {
 		return false
@@ -39,6 +53,7 @@ func CountsAtLimits(r *broker.TaskRun) bool {
 	return false
 }
 
+// appendExtension appends the extension of a run.
 func appendExtension(b []byte, r *broker.TaskRun) []byte {
 	at := len(b)
 	b = append(b, 0, 0)
@@ -65,7 +80,7 @@ func micros(d time.Duration) int64 {
 	return min(int64(us), maxExact)
 }
 
-// extensionEnd returns where the extension that begins at the index ends.
+// extensionEnd returns where the extension ends that begins at an index.
 func extensionEnd(e []byte, at int) (end int, ok bool) {
 	if len(e) < at+2 {
 		return 0, false

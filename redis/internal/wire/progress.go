@@ -9,7 +9,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// AppendLast appends how the latest run of a task ended as it is stored.
+// AppendLast appends how the latest run of a task ended.
 func AppendLast(b []byte, l *broker.LastRun) []byte {
 	b = fmt.Appendf(b, "%0*d", lastDigits, max(l.Started.UnixNano(), 0))
 	b = codec.AppendArrayLen(b, 3)
@@ -18,15 +18,14 @@ func AppendLast(b []byte, l *broker.LastRun) []byte {
 	return codec.AppendBytes(b, []byte(l.Failure)) // of any text
 }
 
-// AppendProgress appends what a run says of how far it is, as it is stored: an
-// array.
+// AppendProgress appends the progress of a run.
 func AppendProgress(b []byte, p *broker.Progress) []byte {
 	b = codec.AppendArrayLen(b, 3)
 	b = codec.AppendInt(codec.AppendInt(b, p.Done), p.Total)
 	return codec.AppendBytes(b, []byte(p.Note)) // of any text
 }
 
-// ParseProgress returns nil when there is none, or none that can be read.
+// ParseProgress returns nil if there is no progress, or none that can be read.
 func ParseProgress(stored string) *broker.Progress {
 	if stored == "" {
 		return nil
@@ -42,11 +41,11 @@ func ParseProgress(stored string) *broker.Progress {
 	return p
 }
 
-// How the latest run of a task ended is stored as 20 digits, when it started in
-// nanoseconds since the epoch, and an array.
+// lastDigits is the length of the start in nanoseconds that begins the latest run of a
+// task. An array follows.
 const lastDigits = 20
 
-// ParseLast leaves out what cannot be read.
+// ParseLast returns the latest runs by their tasks. It omits those that cannot be read.
 func ParseLast(queueName string, stored map[string]string) map[string]broker.LastRun {
 	last := make(map[string]broker.LastRun, len(stored))
 	for task, s := range stored {

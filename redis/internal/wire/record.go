@@ -9,12 +9,12 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// AppendMember is how a member ended as its group has it.
+// AppendMember returns how a member ended, as its group stores it.
 func AppendMember(id string, record []byte) []byte {
 	return append(append([]byte{byte(len(id))}, id...), record...)
 }
 
-// ParseMember returns nil of a member that has not ended.
+// ParseMember reads how a member ended. It returns nil if the member has not ended.
 func ParseMember(queueName, stored string) (*broker.Record, error) {
 	if stored == "" {
 		return nil, nil
@@ -27,25 +27,25 @@ func ParseMember(queueName, stored string) (*broker.Record, error) {
 	return record, ParseRecord([]byte(stored[size:]), record)
 }
 
-// States are the letters that open a stored record.
+// States are the states of a record by the letter that begins it.
 var States = map[byte]broker.State{
 	'd': broker.StateDelayed, 'q': broker.StateQueued, 'r': broker.StateRunning,
 	's': broker.StateSucceeded, 'f': broker.StateFailed,
 }
 
+// LetterOf returns the letter that begins a record of the state.
 func LetterOf(state broker.State) string { return string(state[:1]) }
 
 // recordHeader is the length of the letter and the time before the map.
 const recordHeader = 1 + TimeDigits
 
-// StartRecord appends what opens a record that needs no time.
+// StartRecord appends the beginning of a record that needs no time.
 func StartRecord(b []byte, state broker.State) []byte {
 	b = slices.Grow(b, 64)
 	return append(append(b, state[0]), "0000000000000"...)
 }
 
-// AppendRecord appends what is known of a run as its record has it, the state
-// and when it is due left out.
+// AppendRecord appends the map of a run's record. State and due time precede it.
 func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
 	n := 0
 	if len(result) > 0 {
@@ -64,7 +64,7 @@ func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failur
 	return b
 }
 
-// appendMap appends the start of a record's map, which has n more fields.
+// appendMap appends the beginning of a record's map, which gets n more fields.
 func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 	n += 2
 	if run.ParentID != "" {
@@ -82,6 +82,7 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 // failureFields is how many fields a failure has in a record.
 const failureFields = 3
 
+// AppendFailureFields appends the fields of a failure.
 func AppendFailureFields(b []byte, f *broker.Failure) []byte {
 	// Bytes: an error's text can be anything.
 	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
@@ -89,7 +90,7 @@ func AppendFailureFields(b []byte, f *broker.Failure) []byte {
 	return codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
 }
 
-// parseFailureFields reads what appendFailureFields has written.
+// parseFailureFields reads the fields that AppendFailureFields has written.
 func parseFailureFields(b []byte, f *broker.Failure) error {
 	r := codec.NewReader(b)
 	for range failureFields {
@@ -110,14 +111,14 @@ func parseFailureFields(b []byte, f *broker.Failure) error {
 	return nil
 }
 
-// OpenRecord is appendRecord without the fields of its failure, which are put
-// behind it.
+// OpenRecord is AppendRecord for a failed run, without the fields of the failure, which
+// follow.
 func OpenRecord(b []byte, run *broker.TaskRun) []byte {
 	return appendMap(b, run, failureFields)
 }
 
-// OpenSkipped is the record of a run that was skipped as a duplicate, but for the
-// id of the run in its way, which the script puts behind it.
+// OpenSkipped appends the record of a run that was skipped as a duplicate, except for
+// the id of the other run, which the script appends.
 func OpenSkipped(b []byte, run *broker.TaskRun) []byte {
 	b = OpenRecord(b, run)
 	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
@@ -125,6 +126,7 @@ func OpenSkipped(b []byte, run *broker.TaskRun) []byte {
 	return codec.AppendString(b, "fm")
 }
 
+// ParseRecord sets record to a stored record. It skips fields of newer versions.
 func ParseRecord(b []byte, record *broker.Record) error {
 	if len(b) < recordHeader {
 		return errors.New("decode record: too short")

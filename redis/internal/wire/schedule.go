@@ -9,8 +9,8 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// ReadSchedule reads what the script stored. Of what it cannot read it returns the
-// id and the queue.
+// ReadSchedule returns a stored schedule. Of one that cannot be read it returns the id
+// and the queue.
 func ReadSchedule(queue, id, text string) *broker.Schedule {
 	e, err := parseSchedule(id, text)
 	if err != nil || e.Run.Queue != queue || e.Run.ID != id {
@@ -19,6 +19,7 @@ func ReadSchedule(queue, id, text string) *broker.Schedule {
 	return e
 }
 
+// parseSchedule returns a stored schedule.
 func parseSchedule(id, text string) (*broker.Schedule, error) {
 	e := &broker.Schedule{ID: id, Run: new(broker.TaskRun)}
 	cut := func(n int) (piece string) {
@@ -51,6 +52,7 @@ func parseSchedule(id, text string) (*broker.Schedule, error) {
 	return e, e.Run.UnmarshalBinary([]byte(text))
 }
 
+// ParseTick reads a tick. It returns the zero time for none.
 func ParseTick(text string) (time.Time, error) {
 	ns, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ns == 0 {
@@ -59,13 +61,14 @@ func ParseTick(text string) (time.Time, error) {
 	return time.Unix(0, ns).UTC(), nil
 }
 
+// ParseMicros reads a time in microseconds.
 func ParseMicros(text string) (time.Time, error) {
 	us, err := strconv.ParseInt(text, 10, 64)
 	return time.UnixMicro(us).UTC(), err
 }
 
-// TicksField is where ticks has the last one of a task, or of an entry with an id: no
-// task's name has a space.
+// TicksField returns the field of the last tick of a task, or of a dynamic schedule
+// with an id: no task's name has a space.
 func TicksField(task, entry string) string {
 	if entry == "" {
 		return task
@@ -73,7 +76,7 @@ func TicksField(task, entry string) string {
 	return task + " " + entry
 }
 
-// IsTick reports whether a text is a tick as tickText writes it.
+// IsTick reports whether a text is a tick as FormatTick writes it.
 func IsTick(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 64)
 	return err == nil && len(text) == TickDigits && text < "0729" // as in the scripts
@@ -82,7 +85,8 @@ func IsTick(text string) bool {
 // TickDigits is the length of a tick.
 const TickDigits = 20
 
-// FormatTick is a tick as scripts compare it.
+// FormatTick returns a tick as scripts compare it. It refuses years outside 1970 to
+// 2200.
 func FormatTick(tick time.Time) (string, error) {
 	ns := tick.UnixNano()
 	if ns < 0 || tick.Year() > 2200 {

@@ -43,7 +43,7 @@ func AppendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
 	return AppendRun(b, run)
 }
 
-// appendStagedTime appends 13 digits.
+// appendStagedTime appends a time as 13 digits.
 func appendStagedTime(b []byte, ms int64) []byte {
 	b = append(b, "0000000000000"...)
 	for at := len(b) - 1; ms > 0; at, ms = at-1, ms/10 {
@@ -52,7 +52,7 @@ func appendStagedTime(b []byte, ms int64) []byte {
 	return b
 }
 
-// ParseStaged returns the element of an entry in a stage.
+// ParseStaged returns the stored run of a staged entry.
 func ParseStaged(entry string) (string, error) {
 	if len(entry) < stageHeader || entry[0] < '1' || entry[0] > '6' {
 		return "", errors.New("decode staged run: too short, or of no lane")

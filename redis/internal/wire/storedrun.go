@@ -39,13 +39,14 @@ const (
 	HasBegun  = 15
 )
 
-// ReadyList is the run's ready list, 1 to 6: io high, medium, low, cpu high, medium,
-// low.
+// ReadyList returns the number of a run's ready list: 1 to 6 for io high, medium, low,
+// cpu high, medium, low.
 func ReadyList(r *broker.TaskRun) int {
 	kind, priority := kindAndPriority(r)
 	return int(kind)*3 + 3 - int(priority)
 }
 
+// kindAndPriority returns the two bytes of a header.
 func kindAndPriority(r *broker.TaskRun) (kind, priority byte) {
 	if r.Kind == broker.CPU {
 		kind = 1
@@ -53,8 +54,7 @@ func kindAndPriority(r *broker.TaskRun) (kind, priority byte) {
 	return kind, byte(1 + min(max(r.Priority, broker.Low), broker.High))
 }
 
-// AppendRun appends a run as it is stored. Its Deliveries are taken as
-// those that have ended.
+// AppendRun appends a run as it is stored. Its Deliveries are the ended ones.
 func AppendRun(b []byte, r *broker.TaskRun) ([]byte, error) {
 	kind, priority := kindAndPriority(r)
 	var flags byte
@@ -76,7 +76,7 @@ func AppendRun(b []byte, r *broker.TaskRun) ([]byte, error) {
 	return named.AppendBinary(b)
 }
 
-// Header is what scripts know of a stored run.
+// Header is the part of a stored run that scripts read.
 type Header struct {
 	ID         []byte
 	Record     bool
@@ -87,6 +87,7 @@ type Header struct {
 	Size       int
 }
 
+// ParseHeader reads the header of a stored run, and shares its memory.
 func ParseHeader(e []byte) (Header, error) {
 	if len(e) > HeaderSize && e[0] > elementVersion && e[0] <= lastVersion {
 		return Header{}, fmt.Errorf("decode stored run: an element of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], elementVersion, Upgrade)
@@ -113,8 +114,8 @@ func ParseHeader(e []byte) (Header, error) {
 	return h, nil
 }
 
-// ParseRun sets run to the run of a stored element, its Deliveries as
-// stored. The payload shares the element's memory.
+// ParseRun sets run to a stored run, with the stored Deliveries. The payload shares the
+// stored run's memory.
 func ParseRun(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	h, err := ParseHeader(e)
 	if err != nil {
@@ -134,11 +135,11 @@ func ParseRun(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	return nil
 }
 
-// Upgrade says what to do about what a newer version stored.
+// Upgrade is the next step in errors about what a newer version has stored.
 const Upgrade = "upgrade, then queue it again (dead retry)"
 
-// NewerID returns the id of an element that was read with an error, and whether
-// a newer version can read it and scripts can put it where it waits.
+// NewerID returns the id of a stored run that was read with an error, and whether a
+// newer version can read the run and scripts can put it back.
 func NewerID(element []byte, why error) (string, bool) {
 	h, err := ParseHeader(element)
 	if err != nil || !errors.Is(why, broker.ErrNewer) || element[2] > 1 || element[3] > 2 {
@@ -147,7 +148,7 @@ func NewerID(element []byte, why error) (string, bool) {
 	return string(h.ID), true
 }
 
-// Unique returns the unique key that the extension tells, "" for none.
+// Unique returns the unique key in the extension, "" for none.
 func (h *Header) Unique() string {
 	e := h.extension
 	if h.Flags&flagUnique == 0 || len(e) < 3 || len(e) < 4+int(e[2]) {
@@ -160,8 +161,8 @@ func (h *Header) Unique() string {
 	return string(e[1 : 1+int(e[0])])
 }
 
-// checkPolicies holds what scripts read of a run against its envelope: they must
-// not count what a consumer gives back, or the other way round.
+// checkPolicies compares the extension with the run's envelope. They must agree, or
+// scripts would count other places than a consumer gives back.
 func (h *Header) checkPolicies(r *broker.TaskRun) error {
 	flags := policyFlags(r)
 	if flags == 0 && h.extension == nil {
