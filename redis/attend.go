@@ -135,7 +135,7 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	s.mu.Unlock()
 	if len(over) > 0 {
 		// Should this fail, the next call does it.
-		_, _ = promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
+		_, _ = promptly(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
 			return s.b.clients.work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
 		})
 	}

@@ -98,21 +98,10 @@ func (a *audit) run(ctx context.Context) error {
 	if len(ids)+len(records)+len(keys)+len(a.twice) == 0 {
 		return nil
 	}
-	if !a.b.pause(ctx, auditGrace) {
+	if !a.b.clients.pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
 	return a.secondLook(ctx, ids, records, keys)
-}
-
-// nodeOf returns the client of the server that has the queue.
-func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
-	switch c := b.clients.work.UniversalClient.(type) {
-	case *goredis.Client:
-		return c, nil
-	case *goredis.ClusterClient:
-		return promptly(ctx, b, func(ctx context.Context) (*goredis.Client, error) { return c.MasterForKey(ctx, q.Flights) })
-	}
-	return nil, errors.New("the client is of no kind that is known")
 }
 
 // page is one reply of a scan.
@@ -126,7 +115,7 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 	cursor := uint64(0)
 	for {
 		start := time.Now()
-		got, err := promptly(ctx, a.b, func(ctx context.Context) (page, error) {
+		got, err := promptly(ctx, a.b.clients, func(ctx context.Context) (page, error) {
 			entries, next, err := read(ctx, cursor).Result()
 			return page{entries, next}, err
 		})
@@ -161,7 +150,7 @@ func (a *audit) scan(ctx context.Context) error {
 
 // leaveStaged leaves alone what calls have reserved that are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
+	tokens, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
 	if err != nil {
 		return fmt.Errorf("read calls that are being stored: %w", err)
 	}
@@ -340,13 +329,13 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		err := a.b.persist(ctx, idempotent, func() error {
+		err := a.b.clients.persist(ctx, idempotent, func() error {
 			pipe := a.node.Pipeline()
 			for _, key := range list {
 				pipe.PTTL(ctx, key)
 				pipe.GetRange(ctx, key, 0, 5)
 			}
-			replies, err := promptly(ctx, a.b, pipe.Exec)
+			replies, err := promptly(ctx, a.b.clients, pipe.Exec)
 			if err != nil && !goredis.HasErrorPrefix(err, "WRONGTYPE") {
 				return err
 			}
@@ -368,7 +357,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 		}
 	}
 	for key := range found {
-		value, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
+		value, err := promptly(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
 		if err != nil && !errors.Is(err, goredis.Nil) {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
@@ -476,7 +465,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		values, err := promptly(ctx, a.b, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		values, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
 		if err == nil {
 			err = a.pace.after(ctx, a.b, start)
 		}

@@ -38,7 +38,7 @@ type pace struct {
 // after waits after a command that was sent at start.
 func (p *pace) after(ctx context.Context, b *Broker, start time.Time) error {
 	p.commands++
-	if !p.slow || b.pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
+	if !p.slow || b.clients.pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
 		return nil
 	}
 	return errors.Join(ctx.Err(), errors.New("there is no time to go on"))
@@ -109,7 +109,7 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	_, err = promptly(ctx, b, func(ctx context.Context) (bool, error) {
+	_, err = promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
 		return b.clients.work.PExpire(ctx, q.Audited, every).Result()
 	})
 	if err != nil {
@@ -121,7 +121,7 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 // claimAudit returns how many runs are in a queue, at least, and how often it is to
 // be audited, 0 if it was of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
-	claimed, err := promptly(ctx, b, func(ctx context.Context) (bool, error) {
+	claimed, err := promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
 		return b.clients.work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
 	})
 	if err != nil {
@@ -143,7 +143,7 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 			sizes[i] = pipe.ZCard(ctx, key)
 		}
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.readAll(ctx, pipe); err != nil {
 		return 0, 0, b.fail(ctx, "read size of queue "+q.Name, err)
 	}
 	for _, size := range sizes {

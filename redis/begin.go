@@ -29,7 +29,7 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	if err != nil {
 		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
 	}
-	text, err := promptly(ctx, s.b, func(ctx context.Context) (string, error) {
+	text, err := promptly(ctx, s.b.clients, func(ctx context.Context) (string, error) {
 		text, err := s.b.clients.lease.Get(ctx, q.Spared(run.ID)).Result()
 		if errors.Is(err, goredis.Nil) {
 			return "0", nil
@@ -148,7 +148,7 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 	if len(all) == 0 {
 		return
 	}
-	_, _ = promptly(ctx, s.b, func(ctx context.Context) ([]goredis.Cmder, error) {
+	_, _ = promptly(ctx, s.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
 		return s.b.clients.lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for _, k := range all {
 				if k.expiry > 0 {
@@ -183,7 +183,7 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 
 // survivedIn is Survived for one queue.
 func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
-	raised, err := promptly(ctx, s.b, func(ctx context.Context) ([]string, error) {
+	raised, err := promptly(ctx, s.b.clients, func(ctx context.Context) ([]string, error) {
 		return s.b.clients.lease.SMembers(ctx, q.Raised(s.id)).Result()
 	})
 	if err == nil {

@@ -73,7 +73,7 @@ type cancelling struct {
 func (c *cancelling) isOver(ctx context.Context) (bool, error) {
 	pipe := c.b.clients.work.Pipeline()
 	state, owner := pipe.GetRange(ctx, c.q.Record(c.id), 0, 0), pipe.Get(ctx, c.q.Owner(c.id))
-	if err := c.b.readAll(ctx, pipe); err != nil {
+	if err := c.b.clients.readAll(ctx, pipe); err != nil {
 		return false, err
 	}
 	live := owner.Val() != "" && !strings.HasPrefix(owner.Val(), "ended:")
@@ -114,7 +114,7 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 // endParked ends the run if it waits for a group.
 func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 	key := c.q.Parked(c.id)
-	parked, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) { return c.b.clients.work.Get(ctx, key).Result() })
+	parked, err := promptly(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.work.Get(ctx, key).Result() })
 	if err != nil || len(parked) < wire.TokenDigits {
 		if errors.Is(err, goredis.Nil) {
 			err = nil
@@ -126,7 +126,7 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	entry, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) {
+	entry, err := promptly(ctx, c.b.clients, func(ctx context.Context) (string, error) {
 		return c.b.clients.work.HGet(ctx, q.Group(group), "then").Result()
 	})
 	element, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
@@ -229,7 +229,7 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 
 // mark notes for the session that holds the run that it is to end.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
-	members, err := promptly(ctx, c.b, func(ctx context.Context) ([]string, error) {
+	members, err := promptly(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
 		return c.b.clients.work.SMembers(ctx, c.q.Flights).Result()
 	})
 	if err != nil {

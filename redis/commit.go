@@ -54,7 +54,7 @@ func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) er
 		return nil
 	case <-ctx.Done():
 		return c.abandon(g, item, ctx.Err())
-	case <-b.closed:
+	case <-b.clients.closed:
 		return c.abandon(g, item, broker.ErrClosed)
 	}
 }
@@ -94,7 +94,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error
 		defer close(g.done)
 		c.run(context.WithoutCancel(ctx), items)
 	}
-	if ctx.Done() == nil || !b.spawn(work) {
+	if ctx.Done() == nil || !b.clients.spawn(work) {
 		work()
 		return nil
 	}

@@ -186,18 +186,18 @@ const fewFlights = 1000
 // recovered some of what the session held.
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	renew := c.s.b.clients.renew
-	now, dials := time.Now(), renew.dials.Load()
+	now, dials := time.Now(), renew.dialed()
 	lease := wire.Millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
-	due := now.Sub(c.last.at) > c.s.lease/2 || renew.routes == nil
+	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.direct()
 	if dials == c.last.dials && !due {
 		mark, err = c.askPages(ctx, lease, fewFlights)
-		if err != nil || c.all || dials == renew.dials.Load() {
+		if err != nil || c.all || dials == renew.dialed() {
 			return mark, err
 		}
-		dials, lease, c.counts = renew.dials.Load(), 0, nil
+		dials, lease, c.counts = renew.dialed(), 0, nil
 	}
 	if mark, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
 		c.s.mu.Lock()
@@ -346,7 +346,7 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	s, q := c.s, c.h.q
 	pipe := s.b.clients.lease.Pipeline()
 	bitmap, elements := pipe.Get(ctx, q.Done(sl.member)), pipe.LRange(ctx, q.Batch(sl.member), 0, -1)
-	if err := s.b.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
+	if err := s.b.clients.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
 		return
 	}
 	marked := []byte(bitmap.Val())

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,8 +16,20 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
+// connConfig is what can be chosen of connections.
+type connConfig struct {
+	// Timeout bounds dialing, waiting for a connection and one command, each.
+	Timeout time.Duration
+	// Blocking is how long a blocking read may take on top of that.
+	Blocking time.Duration
+	// Confirm has what is queued confirmed by Replicas replicas, and with Fsync by the
+	// disks of the server and of these.
+	Confirm, Fsync bool
+	Replicas       int
+}
+
 // clients are the broker's connections, apart by purpose: none of these can
-// take the connections another needs.
+// take the connections another needs. They know the goroutines that use them.
 type clients struct {
 	queue link // QueueTasks and ticks
 	work  link // takes, recovery, records, counts
@@ -25,7 +38,12 @@ type clients struct {
 	block link // blocking reads
 	// cluster: keys of different queues can be on different nodes.
 	cluster bool
-	stop    context.CancelFunc // ends dials
+
+	cfg      connConfig
+	stop     context.CancelFunc // ends dials
+	closed   chan struct{}
+	spawning sync.Mutex     // no goroutine is started once closed is
+	running  sync.WaitGroup // goroutines
 }
 
 // link is a way to the servers: by the client library, and for the commands of
@@ -36,9 +54,20 @@ type link struct {
 	dials  *atomic.Int64 // how many lines were dialed
 }
 
+// direct reports whether commands go by lines, and not by the client library alone.
+func (l link) direct() bool { return l.routes != nil }
+
+// dialed returns how many lines were dialed.
+func (l link) dialed() int64 { return l.dials.Load() }
+
+// exec is [routes.exec] of a link that is direct.
+func (l link) exec(ctx context.Context, key string, encode func([]byte) []byte, read reader, then *confirmation) (any, error) {
+	return l.routes.exec(ctx, key, encode, read, then)
+}
+
 // dialer makes one client with a pool of the given size.
 type dialer struct {
-	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
+	open    func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient
 	cluster bool
 	// sentinel: the server is whom sentinels name as the master.
 	sentinel bool
@@ -48,15 +77,16 @@ type dialer struct {
 	tls                           bool
 }
 
-func newClients(b *Broker, d dialer, cfg Config) clients {
+func newClients(d dialer, cfg connConfig) *clients {
+	c := &clients{cfg: cfg, cluster: d.cluster, closed: make(chan struct{})}
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
 	dial := func(pool int, blocks, urgent time.Duration) link {
 		l := link{UniversalClient: d.open(dials, cfg, pool), dials: new(atomic.Int64)}
-		l.routes = newRoutes(b, l.UniversalClient, func(opt *goredis.Options) *lines {
+		l.routes = newRoutes(c, l.UniversalClient, func(opt *goredis.Options) *lines {
 			own := *opt
 			tune(dials, &own, cfg, 1)
-			ls := newLines(b, &own, pool)
+			ls := newLines(c, &own, pool)
 			ls.blocks, ls.urgent, ls.dials = blocks, urgent, l.dials
 			if d.sentinel {
 				ls.master = master
@@ -65,22 +95,22 @@ func newClients(b *Broker, d dialer, cfg Config) clients {
 		})
 		return l
 	}
-	return clients{
-		queue:   dial(8, 0, 0),
-		work:    dial(8, 0, 0),
-		lease:   dial(8, 0, 0),
-		renew:   dial(4, 0, urgently),
-		block:   dial(256, longestNap, 0),
-		cluster: d.cluster,
-		stop:    stop,
-	}
+	c.stop = stop
+	c.queue, c.work, c.lease = dial(8, 0, 0), dial(8, 0, 0), dial(8, 0, 0)
+	c.renew, c.block = dial(4, 0, urgently), dial(256, cfg.Blocking, 0)
+	return c
 }
 
 // urgently is for how long a renewal waits for its reply without giving its
 // processor away: a server nearby has replied by then.
 const urgently = 500 * time.Microsecond
 
-func (c clients) close() error {
+// close ends blocked calls, closes the connections, and has no further goroutine be
+// started.
+func (c *clients) close() error {
+	c.spawning.Lock()
+	close(c.closed)
+	c.spawning.Unlock()
 	c.stop()
 	for _, l := range []link{c.queue, c.work, c.lease, c.renew, c.block} {
 		if l.routes != nil {
@@ -166,42 +196,6 @@ func dialerOf(raw string) (d dialer, err error) {
 	return d, nil
 }
 
-// takeOptions moves the options of a URL that are the broker's, which go-redis
-// does not know, into cfg where that is at its default.
-func takeOptions(raw string, cfg *Config) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return raw, nil // parseURL says what is wrong with it
-	}
-	options := u.Query()
-	if !options.Has("prefix") && !options.Has("acknowledge") && !options.Has("durable") {
-		return raw, nil
-	}
-	if options.Has("durable") {
-		if word := options.Get("durable"); word != "required" {
-			return "", fmt.Errorf("parse broker url: option durable: %.32q is not required; write durable=required, or leave it out", word)
-		}
-		cfg.RequireDurable = true
-	}
-	if cfg.Prefix == "" {
-		cfg.Prefix = options.Get("prefix")
-	}
-	if options.Has("acknowledge") {
-		level, err := parseAcknowledge(options.Get("acknowledge"))
-		if err != nil {
-			return "", fmt.Errorf("parse broker url: %w", err)
-		}
-		if cfg.Acknowledge == Memory {
-			cfg.Acknowledge = level
-		}
-	}
-	options.Del("prefix")
-	options.Del("acknowledge")
-	options.Del("durable")
-	u.RawQuery = options.Encode()
-	return u.String(), nil
-}
-
 func likeClient(client goredis.UniversalClient) (dialer, error) {
 	switch c := client.(type) {
 	case *goredis.Client:
@@ -215,7 +209,7 @@ func likeClient(client goredis.UniversalClient) (dialer, error) {
 // tune sets what the broker needs of a client of one server. Retries are off
 // because go-redis would run a script twice that the server had run, but whose
 // reply was lost.
-func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
+func tune(dials context.Context, opt *goredis.Options, cfg connConfig, pool int) {
 	opt.MaxRetries = -1
 	opt.ContextTimeoutEnabled = true
 	opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
@@ -232,7 +226,7 @@ func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
 }
 
 func single(base *goredis.Options) dialer {
-	return dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
 		opt := *base
 		tune(dials, &opt, cfg, pool)
 		return goredis.NewClient(&opt)
@@ -240,7 +234,7 @@ func single(base *goredis.Options) dialer {
 }
 
 func cluster(base *goredis.ClusterOptions) dialer {
-	return dialer{cluster: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{cluster: true, open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
 		opt := *base
 		opt.MaxRetries = -1
 		opt.ReadOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
@@ -259,7 +253,7 @@ func cluster(base *goredis.ClusterOptions) dialer {
 }
 
 func sentinel(base *goredis.FailoverOptions) dialer {
-	return dialer{sentinel: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return dialer{sentinel: true, open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
 		opt := *base
 		server := &goredis.Options{Dialer: opt.Dialer, TLSConfig: opt.TLSConfig}
 		tune(dials, server, cfg, pool)
@@ -314,28 +308,21 @@ func (failedConn) SetWriteDeadline(time.Time) error { return nil }
 
 // ping asks the server once whether it is there. Of a cluster one master that
 // answers is enough.
-func (b *Broker) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	if c, ok := b.clients.work.UniversalClient.(*goredis.ClusterClient); ok {
-		return b.pingAny(ctx, c)
+func (c *clients) ping(ctx context.Context) error {
+	if cluster, ok := c.work.UniversalClient.(*goredis.ClusterClient); ok {
+		return c.pingAny(ctx, cluster)
 	}
-	_, err := promptly(ctx, b, func(ctx context.Context) (string, error) {
-		return b.clients.work.Ping(ctx).Result()
-	})
-	if err != nil {
-		return b.fail(ctx, "ping server", err)
-	}
-	return nil
+	_, err := promptly(ctx, c, func(ctx context.Context) (string, error) { return c.work.Ping(ctx).Result() })
+	return err
 }
 
 // pingAny is ping for a cluster. It waits for the first answer only.
-func (b *Broker) pingAny(ctx context.Context, c *goredis.ClusterClient) error {
+func (c *clients) pingAny(ctx context.Context, cluster *goredis.ClusterClient) error {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	var answered atomic.Bool
-	_, err := promptly(waiting, b, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
+	_, err := promptly(waiting, c, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
 			err := node.Ping(ctx).Err()
 			if err == nil {
 				answered.Store(true)
@@ -344,29 +331,46 @@ func (b *Broker) pingAny(ctx context.Context, c *goredis.ClusterClient) error {
 			return err
 		})
 	})
-	if err != nil && !answered.Load() {
-		return b.fail(ctx, "ping servers of the cluster", err)
+	if answered.Load() {
+		return nil
 	}
-	return nil
+	return err
 }
 
-// transient reports whether the server, or the way to it, refused a command
-// that may go through a moment later, and certainly did not execute it.
-func transient(err error) bool {
-	for _, prefix := range []string{
-		"LOADING", "BUSY ", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
-		"ERR max number of clients",
-	} {
-		if goredis.HasErrorPrefix(err, prefix) {
-			return true
-		}
+// reload has a cluster's client ask anew which node has which keys.
+func (c *clients) reload(ctx context.Context) {
+	if cluster, ok := c.work.UniversalClient.(*goredis.ClusterClient); ok {
+		cluster.ReloadState(ctx)
 	}
-	return notSent(err)
+}
+
+// spawn starts a goroutine, of which running knows. It reports false when the
+// clients are closed.
+func (c *clients) spawn(f func()) bool {
+	c.spawning.Lock()
+	defer c.spawning.Unlock()
+	if c.isClosed() {
+		return false
+	}
+	c.running.Go(f)
+	return true
+}
+
+// wait waits for the goroutines that spawn has started.
+func (c *clients) wait() { c.running.Wait() }
+
+func (c *clients) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // pause waits before a repeated try. It reports false when there is no time
 // left to wait in.
-func (b *Broker) pause(ctx context.Context, d time.Duration) bool {
+func (c *clients) pause(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}
@@ -377,7 +381,7 @@ func (b *Broker) pause(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-b.closed:
+	case <-c.closed:
 		return false
 	}
 }

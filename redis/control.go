@@ -75,7 +75,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	pipe := b.clients.work.Pipeline()
 	now, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
 	var odd error
-	if err := b.readAll(ctx, pipe); isWrongType(err) {
+	if err := b.clients.readAll(ctx, pipe); isWrongType(err) {
 		odd = b.blameIn(ctx, err, q)
 	} else if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.Name, err)
@@ -90,7 +90,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 			keys = append(keys, q.Batch(member), q.Done(member))
 			taken, done = append(taken, pipe.LLen(ctx, q.Batch(member))), append(done, pipe.BitCount(ctx, q.Done(member), nil))
 		}
-		if err := b.readAll(ctx, pipe); isWrongType(err) {
+		if err := b.clients.readAll(ctx, pipe); isWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
 		} else if err != nil {
 			return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
@@ -159,19 +159,4 @@ func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 		info.Queued += n.Val()
 	}
 	return info
-}
-
-// readAll executes a pipeline of commands that only read. That a key is missing
-// is no error.
-func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
-	replies, err := promptly(ctx, b, pipe.Exec)
-	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
-		return err
-	}
-	for _, reply := range replies { // the first error may hide another
-		if err := reply.Err(); err != nil && err != goredis.Nil { //nolint:errorlint // as above
-			return err
-		}
-	}
-	return nil
 }

@@ -41,7 +41,7 @@ type taker struct {
 // Runs that were on their way when the process died are given back by
 // [Broker.Recover] a minute later.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
-	if b.isClosed() {
+	if b.clients.isClosed() {
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
 	}
 	id := strings.Join(queues, " ")
@@ -61,7 +61,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 		}
 		// They are taken now: a context that ends here must not lose them.
 		over := &handover{done: make(chan struct{})}
-		started := b.spawn(func() {
+		started := b.clients.spawn(func() {
 			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
 			if !over.deliver(runs, err) {
 				b.putBack(runs)
@@ -198,7 +198,7 @@ func (ts *takers) put(t *taker, id string) {
 	}
 	ts.free[id] = append(ts.free[id], t)
 	if !ts.tidying && t.forlorn() {
-		ts.tidying = t.b.spawn(func() { ts.tidy(t.b) })
+		ts.tidying = t.b.clients.spawn(func() { ts.tidy(t.b) })
 	}
 }
 
@@ -226,7 +226,7 @@ func (ts *takers) tidy(b *Broker) {
 		if err == nil {
 			wait = backoff{}
 		} else {
-			wait.sleep(context.Background(), b)
+			wait.sleep(context.Background(), b.clients)
 		}
 	}
 }
@@ -237,7 +237,7 @@ func (ts *takers) takeForlorn() (*taker, string) {
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
 		for i, t := range free {
-			if !ts.left && !t.b.isClosed() && t.forlorn() {
+			if !ts.left && !t.b.clients.isClosed() && t.forlorn() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
 				return t, id

@@ -59,7 +59,7 @@ func (e *endings) readerFor(q *queue) *endingReader {
 			e.add(r, q)
 			if !r.called {
 				r.called = true
-				e.b.spawn(func() { e.recall(r) })
+				e.b.clients.spawn(func() { e.recall(r) })
 			}
 			return r
 		}
@@ -70,7 +70,7 @@ func (e *endings) readerFor(q *queue) *endingReader {
 		r.call = e.b.cfg.Prefix + ":wait:" + e.b.id + ":" + strconv.Itoa(e.made)
 	}
 	e.add(r, q)
-	if !e.b.spawn(func() { e.listen(r) }) {
+	if !e.b.clients.spawn(func() { e.listen(r) }) {
 		delete(e.readers, q)
 		return nil
 	}
@@ -117,7 +117,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 	r.called = false
 	lists := make(map[string]*endingQueue, len(r.queues))
 	for q, eq := range r.queues {
-		if len(eq.ids) == 0 || e.b.isClosed() {
+		if len(eq.ids) == 0 || e.b.clients.isClosed() {
 			delete(r.queues, q)
 			delete(e.readers, q)
 			continue
@@ -155,7 +155,7 @@ func (e *endings) listen(r *endingReader) {
 		case errors.Is(err, goredis.Nil):
 			wait = backoff{}
 		default:
-			wait.sleep(context.Background(), e.b)
+			wait.sleep(context.Background(), e.b.clients)
 		}
 	}
 }

@@ -82,13 +82,13 @@ func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
 	if len(lists) == 0 {
 		return numbers, nil
 	}
-	err := b.persist(ctx, idempotent, func() error {
+	err := b.clients.persist(ctx, idempotent, func() error {
 		pipe := b.clients.work.Pipeline()
 		counts := make([]*goredis.IntCmd, len(lists))
 		for i, keys := range lists {
 			counts[i] = pipe.Exists(ctx, keys...)
 		}
-		_, err := promptly(ctx, b, pipe.Exec)
+		_, err := promptly(ctx, b.clients, pipe.Exec)
 		if err != nil && (!b.clients.cluster || ctx.Err() != nil) {
 			return err
 		}
@@ -187,7 +187,7 @@ func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, 
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, w.b.fail(ctx, "look into queues", ctx.Err())
-	case <-w.b.closed:
+	case <-w.b.clients.closed:
 		return nil, nil, w.b.fail(ctx, "look into queues", goredis.ErrClosed)
 	}
 	done = func() { <-g.turn }

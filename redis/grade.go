@@ -121,7 +121,7 @@ func (b *Broker) DurabilityByInfo(ctx context.Context) (Durability, error) {
 // grade refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
 func (b *Broker) grade(ctx context.Context, dial dialer) error {
-	if err := b.whileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
+	if err := b.clients.whileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
 		return dial.advise(ctx, err, b.cfg.Timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
@@ -177,7 +177,7 @@ func (b *Broker) durability(ctx context.Context, config bool) (Durability, error
 		}
 		return d, err
 	}
-	return promptly(ctx, b, func(ctx context.Context) (weakest Durability, err error) {
+	return promptly(ctx, b.clients, func(ctx context.Context) (weakest Durability, err error) {
 		switch c := b.clients.work.UniversalClient.(type) {
 		case *goredis.Client:
 			return ask(ctx, c)

@@ -52,7 +52,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if len(members) > 0 && len(p.members.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
-	if err := b.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
+	if err := b.clients.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
 		return err
 	}
 	if len(members) == 0 {
@@ -129,7 +129,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
-	err := p.b.whileLoading(ctx, func() (err error) {
+	err := p.b.clients.whileLoading(ctx, func() (err error) {
 		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
 			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).append(nil)...)
 		return err
@@ -154,7 +154,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
 	}
 	var v any
-	err := p.b.whileLoading(ctx, func() (err error) {
+	err := p.b.clients.whileLoading(ctx, func() (err error) {
 		for {
 			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), args.append(nil)...)
 			if v != int64(2) {
@@ -176,7 +176,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 
 // begin stores the members, while the group is reserved, and has it stay.
 func (p *parking) begin(ctx context.Context) error {
-	err := p.b.whileLoading(ctx, func() error {
+	err := p.b.clients.whileLoading(ctx, func() error {
 		if err := p.b.announce(ctx, p.q); err != nil {
 			return err
 		}
@@ -275,7 +275,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		for i := from; i < min(from+memberPage, group.Size); i++ {
 			fields = append(fields, strconv.Itoa(i))
 		}
-		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+		values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
 			return b.clients.work.HMGet(ctx, key, fields...).Result()
 		})
 		if err != nil {
@@ -303,7 +303,7 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 		for i := from; i < min(from+sizePage, group.Size); i++ {
 			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
 		}
-		if err := b.readAll(ctx, pipe); err != nil {
+		if err := b.clients.readAll(ctx, pipe); err != nil {
 			return b.fail(ctx, "measure group "+group.ID, err)
 		}
 		for _, size := range sizes {
@@ -334,7 +334,7 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b, func(ctx context.Context) (bool, error) {
+		_, _ = promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
 			return b.clients.work.PExpire(ctx, q.Group(group.ID), d).Result()
 		})
 	}
@@ -347,7 +347,7 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b, func(ctx context.Context) (int64, error) {
+		_, _ = promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
 			return b.clients.work.Del(ctx, q.Group(group.ID)).Result()
 		})
 	}

@@ -33,7 +33,7 @@ type line struct {
 // lines are the lines of one purpose to one server, each for one caller at a
 // time.
 type lines struct {
-	b    *Broker
+	c    *clients
 	addr string // of the server; with sentinels a word of the library's
 	open func() *line
 	room chan struct{} // a token for each line there may be
@@ -63,9 +63,9 @@ const (
 )
 
 // newLines returns the lines to the server that opt names.
-func newLines(b *Broker, opt *goredis.Options, most int) *lines {
+func newLines(c *clients, opt *goredis.Options, most int) *lines {
 	return &lines{
-		b:      b,
+		c:      c,
 		addr:   opt.Addr,
 		room:   make(chan struct{}, most),
 		others: map[*line]bool{},
@@ -90,7 +90,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 	select {
 	case ls.room <- struct{}{}:
 	default:
-		timer := time.NewTimer(ls.b.cfg.Timeout)
+		timer := time.NewTimer(ls.c.cfg.Timeout)
 		defer timer.Stop()
 		select {
 		case ls.room <- struct{}{}:
@@ -98,7 +98,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 			return nil, unsent{errors.New("all connections are in use")}
 		case <-ctx.Done():
 			return nil, unsent{ctx.Err()}
-		case <-ls.b.closed:
+		case <-ls.c.closed:
 			return nil, unsent{broker.ErrClosed}
 		}
 	}
@@ -112,7 +112,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 			return nil, unsent{errors.New("other callers took the connections")}
 		}
 		// The line becomes free first, should ctx end while it is dialed.
-		_, err = promptly(ctx, ls.b, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
+		_, err = promptly(ctx, ls.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
 		if err != nil {
 			<-ls.room
 			if reply := goredis.Error(nil); errors.As(err, &reply) {
@@ -122,11 +122,6 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 		}
 	}
 }
-
-// undialed is why there is no connection.
-type undialed struct{ error }
-
-func (u undialed) Unwrap() error { return u.error }
 
 // pick returns a free line, nil when there is none.
 func (ls *lines) pick() (*line, error) {
@@ -278,7 +273,7 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	defer func() { ls.put(l, intact) }()
 	l.out = encode(l.out[:0])
 	now := time.Now()
-	limit := now.Add(ls.blocks + ls.b.cfg.Timeout)
+	limit := now.Add(ls.blocks + ls.c.cfg.Timeout)
 	if at, ok := ctx.Deadline(); ok && at.Add(grace).Before(limit) {
 		limit = at.Add(grace)
 	}
@@ -353,7 +348,3 @@ func (l *line) roundTrip(read func(*bufio.Reader) error) error {
 	}
 	return nil
 }
-
-// errPartly marks a write that was cut off: it hides from notSent that it was
-// one.
-var errPartly = errors.New("the connection broke while it was sent")

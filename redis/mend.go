@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/wire"
@@ -18,22 +15,6 @@ import (
 // is none: somebody wrote it by hand, or a tool that is mistaken about the prefix.
 // Scripts fail on it then, and leave each run where it can be found. Whoever gets such
 // an error puts the key aside under another name, reports it, and tries again.
-
-// isDamage reports whether the server refused a command, or a script failed, because
-// of what it found in a key. A script that goes on behind an error hands its text on, bare,
-// or behind ERR and where it was raised.
-func isDamage(err error) bool {
-	var reply goredis.Error
-	if !errors.As(err, &reply) {
-		return false
-	}
-	text := reply.Error()
-	if strings.HasPrefix(text, "WRONGTYPE") || strings.HasPrefix(text, "user_script") {
-		return true
-	}
-	return strings.HasPrefix(text, "ERR") &&
-		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
-}
 
 // mending is what is known of the mending of one queue.
 type mending struct {
@@ -46,9 +27,9 @@ type mending struct {
 // mended reads from a key, and once more if it could not be read and was put aside.
 func mended[T any](ctx context.Context, b *Broker, key string, read func(context.Context) (T, error)) (T, error) {
 	start := time.Now()
-	v, err := promptly(ctx, b, read)
+	v, err := promptly(ctx, b.clients, read)
 	if isDamage(err) && b.mend(ctx, start, key) {
-		return promptly(ctx, b, read)
+		return promptly(ctx, b.clients, read)
 	}
 	return v, err
 }
@@ -132,7 +113,7 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 // putAsideStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
 func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
-	v, err := b.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
+	v, err := b.clients.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
@@ -173,7 +154,7 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
 	run := func(s script, keys []string, args arguments) any {
-		v, err := b.runOnce(ctx, s, b.clients.work, readAny, nil, keys, args.append(nil))
+		v, err := b.clients.runOnce(ctx, s, b.clients.work, readAny, nil, keys, args.append(nil))
 		if err != nil {
 			return nil
 		}

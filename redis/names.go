@@ -54,7 +54,7 @@ func checkQueue(name string) error {
 // readNames reads the names of all queues. Names that no queue can have are left
 // out; they are logged and counted when this broker first meets them.
 func (b *Broker) readNames(ctx context.Context) ([]string, error) {
-	names, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+	names, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
 	})
 	if err != nil {
@@ -75,7 +75,7 @@ func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 // QueueNames returns the names of all queues, sorted, by one command and, if there are
 // others than before or a minute has passed, another.
 func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
-	n, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+	n, err := promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
 		return b.clients.work.SCard(ctx, b.queuesKey()).Result()
 	})
 	if err != nil {
@@ -128,7 +128,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Lines), pipe.ZCard(ctx, q.Aside))
 		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
 	}
-	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+	if _, err := promptly(ctx, b.clients, pipe.Exec); err != nil && ctxErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
 	}
 	var failed failures
@@ -266,7 +266,7 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 	for i, key := range keys {
 		types[i] = pipe.Type(ctx, key)
 	}
-	if b.readAll(ctx, pipe) != nil {
+	if b.clients.readAll(ctx, pipe) != nil {
 		return err
 	}
 	var wrong []string
@@ -289,10 +289,4 @@ func (b *Broker) blameIn(ctx context.Context, err error, q *queue, more ...strin
 		return err
 	}
 	return b.blame(ctx, err, append(q.All(), more...)...)
-}
-
-// isWrongType reports whether the server refused a command for the type of a key,
-// in the command itself or in a script.
-func isWrongType(err error) bool {
-	return goredis.HasErrorPrefix(err, "WRONGTYPE") || err != nil && strings.Contains(err.Error(), "WRONGTYPE")
 }

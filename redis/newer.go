@@ -86,7 +86,7 @@ func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[stri
 		pipe.SetNX(ctx, q.Newer(id), "", newerKept)
 		left[i] = pipe.PTTL(ctx, q.Newer(id))
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.readAll(ctx, pipe); err != nil {
 		return nil, err
 	}
 	ages := make(map[string]time.Duration, len(ids))

@@ -236,7 +236,7 @@ func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *bro
 		return
 	}
 	// Should this fail, the record is missing, and whoever waits for it learns that.
-	_, _ = promptly(ctx, m.b, func(ctx context.Context) (bool, error) {
+	_, _ = promptly(ctx, m.b.clients, func(ctx context.Context) (bool, error) {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
 		return m.b.clients.work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
 	})
@@ -375,7 +375,7 @@ func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
 			types = append(types, pipe.Type(ctx, key))
 		}
 	}
-	if len(types) == 0 || m.b.readAll(ctx, pipe) != nil {
+	if len(types) == 0 || m.b.clients.readAll(ctx, pipe) != nil {
 		return false
 	}
 	for _, t := range types {
@@ -448,7 +448,7 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	for _, entry := range over {
 		pipe.LRem(ctx, m.from.Outbox, 1, entry)
 	}
-	_, err := promptly(ctx, m.b, pipe.Exec)
+	_, err := promptly(ctx, m.b.clients, pipe.Exec)
 	return err
 }
 
@@ -461,6 +461,6 @@ func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) 
 	for _, key := range keys {
 		pipe.PExpire(ctx, key, d)
 	}
-	_, err := promptly(ctx, b, pipe.Exec)
+	_, err := promptly(ctx, b.clients, pipe.Exec)
 	return err
 }

@@ -47,7 +47,7 @@ func inDoubt(expires time.Duration) bool {
 func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.work.Pipeline()
 	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.readAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
 	p := &parkedRun{b: b, q: q, id: id}
@@ -84,7 +84,7 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	}
 	pipe := b.clients.work.Pipeline()
 	fields, expires := pipe.HMGet(ctx, q.Group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.Group(group))
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.readAll(ctx, pipe); err != nil {
 		return "", b.fail(ctx, "look for group "+group, err)
 	}
 	var has [3]string
@@ -111,8 +111,8 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
 		var fields []string
-		err := b.persist(ctx, idempotent, func() (err error) {
-			p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
+		err := b.clients.persist(ctx, idempotent, func() (err error) {
+			p, err := promptly(ctx, b.clients, func(ctx context.Context) (page, error) {
 				entries, next, err := b.clients.work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
 				return page{entries, next}, err
 			})
@@ -161,7 +161,7 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.readAll(ctx, pipe); err != nil {
 		return nil, b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 	}
 	n := 0

@@ -79,7 +79,7 @@ func (c *claims) add(q *queue, index int, run *broker.TaskRun) {
 // refuseTwice makes the error of a group that has a key twice. What it says of runs
 // of others is as they were a moment ago.
 func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.TaskRun) error {
-	owners, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+	owners, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
 		return b.clients.work.MGet(ctx, c.keys...).Result()
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ const (
 func (b *Broker) plainLane(runs []*broker.TaskRun) int {
 	n := wire.ReadyList(runs[0])
 	for _, run := range runs {
-		if run.Keep > 0 && b.clients.queue.routes == nil {
+		if run.Keep > 0 && !b.clients.queue.direct() {
 			return 0 // the library would need more than one command
 		}
 		if run.OwnID || wire.HasPolicy(run) || run.Delay > 0 || !run.Due.IsZero() || wire.ReadyList(run) != n {
@@ -116,7 +116,7 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 		return g.err
 	case <-ctx.Done():
 		return p.abandon(g, own, ctx.Err())
-	case <-p.b.closed:
+	case <-p.b.clients.closed:
 		return p.abandon(g, own, broker.ErrClosed)
 	}
 }
@@ -186,7 +186,7 @@ func (p *pusher) next() {
 		return
 	}
 	if !p.flusher {
-		p.flusher = p.b.spawn(p.flush)
+		p.flusher = p.b.clients.spawn(p.flush)
 	}
 	if !p.flusher { // the broker is closed, which all who wait learn
 		p.busy = false
@@ -201,7 +201,7 @@ func (p *pusher) flush() {
 	for {
 		select {
 		case <-p.turn:
-		case <-p.b.closed:
+		case <-p.b.clients.closed:
 			return
 		}
 		for {
@@ -234,7 +234,7 @@ func (p *pusher) flush() {
 func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	ready, kind := q.Fixed[l.lane], (l.lane-1)/3
 	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
-	then, start := b.confirming(), time.Now()
+	then, start := b.clients.confirming(), time.Now()
 	looked := false
 	again := func(err error) bool {
 		if !isDamage(err) {
@@ -244,15 +244,15 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 		looked = true
 		return b.mend(ctx, start, ready) || first
 	}
-	err := b.persist(ctx, again, func() error {
-		if r := b.clients.queue.routes; r != nil {
-			return pushOn(ctx, r, ready, wake, watched, woken, l, then)
+	err := b.clients.persist(ctx, again, func() error {
+		if c := b.clients.queue; c.direct() {
+			return pushOn(ctx, c, ready, wake, watched, woken, l, then)
 		}
 		args, err := resp.Bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
-		_, err = promptly(ctx, b, func(ctx context.Context) (any, error) {
+		_, err = promptly(ctx, b.clients, func(ctx context.Context) (any, error) {
 			return nil, pushPlainly(ctx, b.clients.queue, ready, wake, watched, woken, args)
 		})
 		return err
@@ -278,12 +278,12 @@ func (b *Broker) dropRecords(ctx context.Context, l *load) {
 			keys = append(keys, string(key))
 		}
 	}
-	_, _ = promptly(context.WithoutCancel(ctx), b, func(ctx context.Context) (int64, error) {
+	_, _ = promptly(context.WithoutCancel(ctx), b.clients, func(ctx context.Context) (int64, error) {
 		return b.clients.work.Del(ctx, keys...).Result()
 	})
 }
 
-func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, l *load, then *confirmation) error {
+func pushOn(ctx context.Context, c link, ready, wake, watched, woken string, l *load, then *confirmation) error {
 	read := readPushed
 	if l.kept > 0 {
 		read = readPushedWithRecords
@@ -291,7 +291,7 @@ func pushOn(ctx context.Context, r *routes, ready, wake, watched, woken string, 
 	if woken != "" {
 		read = andToken(read)
 	}
-	stored, err := r.exec(ctx, ready, func(b []byte) []byte {
+	stored, err := c.exec(ctx, ready, func(b []byte) []byte {
 		if l.kept > 0 {
 			b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
 			b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")

@@ -53,7 +53,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 	}
 	err = b.queueTasks(ctx, q, runs)
 	if first := err; notYet(first) {
-		err = b.whileLoading(ctx, func() error {
+		err = b.clients.whileLoading(ctx, func() error {
 			if err := first; err != nil {
 				first = nil
 				return err
@@ -242,7 +242,7 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	if b.clients.cluster {
 		again = func(error) bool { return false } // the set may be on a node that is down
 	}
-	err := b.persist(ctx, again, func() error { return b.addNames(ctx, q.Name) })
+	err := b.clients.persist(ctx, again, func() error { return b.addNames(ctx, q.Name) })
 	switch {
 	case err == nil:
 		q.named.Store(now)
@@ -341,8 +341,8 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 		defer cancel()
 	}
 	var v any
-	unheard, then, start := false, b.confirming(), time.Now()
-	err := b.persist(limited, again, func() (err error) {
+	unheard, then, start := false, b.clients.confirming(), time.Now()
+	err := b.clients.persist(limited, again, func() (err error) {
 		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
 		if unheard && then != nil {

@@ -61,7 +61,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		case <-timer.C:
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-b.closed:
+		case <-b.clients.closed:
 			err = broker.ErrClosed
 		}
 		timer.Stop()
@@ -75,7 +75,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 // away. It returns then why there was no answer.
 func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
 	var away error
-	for wait := (backoff{}); ; wait.sleep(ctx, b) {
+	for wait := (backoff{}); ; wait.sleep(ctx, b.clients) {
 		record, err := b.readRecord(ctx, q, id, waiter)
 		switch {
 		case errors.Is(err, broker.ErrUnavailable):
@@ -93,7 +93,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	var v any
-	err := b.whileLoading(ctx, func() (err error) {
+	err := b.clients.whileLoading(ctx, func() (err error) {
 		v, err = b.askRecord(ctx, q, id, waiter)
 		return err
 	})
@@ -141,7 +141,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	if max <= 0 {
 		return nil, nil
 	}
-	entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+	entries, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.LRange(ctx, q.Dead, 0, int64(max)-1).Result()
 	})
 	if err != nil {
@@ -171,5 +171,5 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 		pipe.PExpire(ctx, q.Ended(waiter), time.Minute)
 	}
 	// Should this fail, waiters look by themselves.
-	_, _ = promptly(ctx, b, pipe.Exec)
+	_, _ = promptly(ctx, b.clients, pipe.Exec)
 }

@@ -140,7 +140,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 // came back before no more than that it has begun (begin.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
-	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+	elements, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
 		return b.clients.work.LRange(ctx, q.Batch(member), 0, -1).Result()
 	})
 	if isDamage(err) && b.mend(ctx, start, q.Batch(member)) {

@@ -110,7 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 // may be called concurrently.
 type Broker struct {
 	cfg      Config
-	clients  clients
+	clients  *clients
 	scripts  scripts
 	url      string        // by which it was opened, or would be
 	id       string        // of this broker, where scripts have to name it
@@ -131,11 +131,8 @@ type Broker struct {
 	nameless atomic.Bool // the set of names could not be added to
 	unnamed  unnamed
 	odd      oddities
-	closed   chan struct{} // closed by Close
 	close    sync.Once
-	running  sync.WaitGroup // goroutines of this broker
-	spawning sync.Mutex     // no goroutine is started once closed is
-	made     sync.Pool      // of *[]outcome
+	made     sync.Pool // of *[]outcome
 	scratch  sync.Pool
 	lease    atomic.Int64 // the longest of its sessions, in nanoseconds
 	bad      string       // the failure of entries that cannot be read, as scripts store it
@@ -230,10 +227,9 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 		cfg:     cfg,
 		scripts: *scripts,
 		id:      id,
-		closed:  make(chan struct{}),
 	}
-	b.clients = newClients(b, dial, cfg)
-	if b.clients.queue.routes == nil && cfg.Acknowledge != Memory {
+	b.clients = newClients(dial, connConfigOf(cfg))
+	if !b.clients.queue.direct() && cfg.Acknowledge != Memory {
 		_ = b.clients.close()
 		return nil, fmt.Errorf("config Acknowledge: %v cannot be had with a client that has a Limiter "+
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
@@ -245,6 +241,29 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
 	b.ends = &endings{b: b, readers: map[*queue]*endingReader{}, all: map[*endingReader]bool{}}
 	return b, nil
+}
+
+// connConfigOf returns what of a broker's configuration is about its connections.
+func connConfigOf(cfg Config) connConfig {
+	return connConfig{
+		Timeout: cfg.Timeout, Blocking: longestNap,
+		Confirm: cfg.Acknowledge != Memory, Fsync: cfg.Acknowledge == Fsync, Replicas: cfg.Replicas,
+	}
+}
+
+// ping asks the server once whether it is there. Of a cluster one master that
+// answers is enough.
+func (b *Broker) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	if err := b.clients.ping(ctx); err != nil {
+		op := "ping server"
+		if b.clients.cluster {
+			op = "ping servers of the cluster"
+		}
+		return b.fail(ctx, op, err)
+	}
+	return nil
 }
 
 // newID returns 16 random hexadecimal digits.
@@ -264,31 +283,19 @@ func (b *Broker) Close() error {
 	var err error
 	b.close.Do(func() {
 		b.takers.leave(b.cfg.Timeout)
-		b.spawning.Lock()
-		close(b.closed)
-		b.spawning.Unlock()
 		err = b.clients.close()
 	})
-	b.running.Wait()
+	b.clients.wait()
 	if err != nil {
 		return fmt.Errorf("close redis broker: %w", err)
 	}
 	return nil
 }
 
-func (b *Broker) isClosed() bool {
-	select {
-	case <-b.closed:
-		return true
-	default:
-		return false
-	}
-}
-
 // fail makes the error of an operation out of what go-redis returned.
 func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
-	case b.isClosed() || errors.Is(err, goredis.ErrClosed):
+	case b.clients.isClosed() || errors.Is(err, goredis.ErrClosed):
 		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
 	case ctxErr(ctx) != nil && notYet(err):
 		return fmt.Errorf("%s: %w: %w", op, ctxErr(ctx), err)
@@ -309,18 +316,6 @@ type unavailable struct{ error }
 func (u unavailable) Unwrap() error { return u.error }
 
 func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
-
-// ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
-// a moment before the context's timer fires.
-func ctxErr(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
 
 // queuesKey names the set of all queues' names.
 func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }

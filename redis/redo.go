@@ -49,7 +49,7 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 	others := &sentDead{b: b, from: q, wanted: wanted, stayed: stayed, down: map[string]bool{}}
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
-		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
+		entries, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
 			return b.clients.work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1).Result()
 		})
 		if err != nil {
@@ -95,7 +95,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	if len(removed) == 0 {
 		return 0, nil
 	}
-	_, err := promptly(ctx, b, pipe.Exec)
+	_, err := promptly(ctx, b.clients, pipe.Exec)
 	if err != nil && ctx.Err() != nil {
 		return 0, err // the replies are not to be read: they may still come
 	}
@@ -228,7 +228,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {
 		return 0, err
 	}
-	removed, err := promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
+	removed, err := promptly(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
 		return s.b.clients.work.LRem(ctx, s.from.Dead, -1, entry).Result()
 	})
 	if err != nil {

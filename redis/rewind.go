@@ -10,7 +10,7 @@ import (
 
 // Now returns the server's time. On a cluster that of one of its nodes.
 func (b *Broker) Now(ctx context.Context) (time.Time, error) {
-	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	now, err := promptly(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read the server's clock", err)
 	}

@@ -19,7 +19,7 @@ import (
 // the only server, those to the master that sentinels name, or those to the node
 // of a cluster that has the command's keys.
 type routes struct {
-	b       *Broker
+	c       *clients
 	open    func(*goredis.Options) *lines
 	only    *lines
 	cluster *goredis.ClusterClient // knows who has which keys; nil without a cluster
@@ -40,20 +40,20 @@ const (
 
 // newRoutes returns the routes for what a client of the library connects to,
 // nil where only the library can keep connections.
-func newRoutes(b *Broker, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
-	r := &routes{b: b, open: open, nodes: map[string]*lines{}}
-	switch c := client.(type) {
+func newRoutes(c *clients, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
+	r := &routes{c: c, open: open, nodes: map[string]*lines{}}
+	switch client := client.(type) {
 	case *goredis.Client:
-		opt := c.Options()
+		opt := client.Options()
 		if opt.StreamingCredentialsProvider != nil || opt.Limiter != nil {
 			return nil
 		}
 		r.only = open(opt)
 	case *goredis.ClusterClient:
-		if c.Options().StreamingCredentialsProvider != nil {
+		if client.Options().StreamingCredentialsProvider != nil {
 			return nil
 		}
-		r.cluster = c
+		r.cluster = client
 	default:
 		return nil
 	}
@@ -132,7 +132,7 @@ func (r *routes) find(ctx context.Context, key string) (*lines, error) {
 	)
 	if r.known.Load() {
 		node, err = ask(ctx)
-	} else if node, err = promptly(ctx, r.b, ask); err == nil {
+	} else if node, err = promptly(ctx, r.c, ask); err == nil {
 		r.known.Store(true)
 	}
 	if err != nil {

@@ -39,7 +39,7 @@ func (s *session) noteLater(sl *slot) {
 	r.slots = append(r.slots, sl)
 	if !r.noter {
 		s.b.sessions.add(s)
-		r.noter = s.b.spawn(s.noteRunning)
+		r.noter = s.b.clients.spawn(s.noteRunning)
 	}
 }
 
@@ -47,11 +47,11 @@ func (s *session) noteLater(sl *slot) {
 func (s *session) noteRunning() {
 	r := &s.running
 	for {
-		s.b.pause(context.Background(), noteAfter)
+		s.b.clients.pause(context.Background(), noteAfter)
 		r.mu.Lock()
 		slots := r.slots
 		r.slots = nil
-		if len(slots) == 0 || s.b.isClosed() {
+		if len(slots) == 0 || s.b.clients.isClosed() {
 			r.noter = false
 			s.b.sessions.remove(s)
 			r.mu.Unlock()

@@ -132,7 +132,7 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 			pairs  []string
 			cursor uint64
 		}
-		p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
+		p, err := promptly(ctx, b.clients, func(ctx context.Context) (page, error) {
 			pairs, next, err := b.clients.work.HScan(ctx, q.Entries, cursor, "", schedulePage).Result()
 			return page{pairs, next}, err
 		})
@@ -163,7 +163,7 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	if len(fields) == 0 {
 		return nil
 	}
-	ticks, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+	ticks, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
 		return b.clients.work.HMGet(ctx, q.Ticks, fields...).Result()
 	})
 	if isWrongType(err) { // which whoever queues a tick puts aside
@@ -265,14 +265,14 @@ func (b *Broker) withOwn(names []string) []string {
 // it returns the values of the others; without any it returns none.
 func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 	if !b.clients.cluster {
-		return promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, keys...).Result() })
+		return promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, keys...).Result() })
 	}
 	pipe := b.clients.work.Pipeline()
 	gets := make([]*goredis.StringCmd, len(keys))
 	for i, key := range keys {
 		gets[i] = pipe.Get(ctx, key)
 	}
-	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+	if _, err := promptly(ctx, b.clients, pipe.Exec); err != nil && ctxErr(ctx) != nil {
 		return nil, err // the replies are not to be read: they may still come
 	}
 	values := make([]any, len(keys))

@@ -89,7 +89,7 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
 	}
-	if b.isClosed() {
+	if b.clients.isClosed() {
 		return nil, fmt.Errorf("open a session: %w", broker.ErrClosed)
 	}
 	if err := b.ping(ctx); err != nil {
@@ -102,8 +102,8 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 // warm has a connection for the first renewal, which would otherwise be dialed while
 // tasks run already. If that fails the renewal dials it.
 func (b *Broker) warm(ctx context.Context) {
-	if c := b.clients.renew; c.routes != nil && !b.clients.cluster {
-		_, _ = c.routes.exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, readAny, nil)
+	if c := b.clients.renew; c.direct() && !b.clients.cluster {
+		_, _ = c.exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, readAny, nil)
 	}
 }
 
@@ -202,7 +202,7 @@ func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 	ends := make(chan end, len(holds))
 	for i, h := range holds {
 		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
-		if !s.b.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
+		if !s.b.clients.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
 			ends <- end{i, broker.ErrClosed}
 		}
 	}
@@ -293,7 +293,7 @@ func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
 	for _, sl := range slots {
 		pipe.Exists(ctx, h.q.Batch(sl.member))
 	}
-	replies, err := promptly(ctx, s.b, pipe.Exec)
+	replies, err := promptly(ctx, s.b.clients, pipe.Exec)
 	if err != nil {
 		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
 	}
@@ -375,7 +375,7 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 		pipe.ZRem(ctx, h.q.Leases, s.id)
 		pipe.HDel(ctx, h.q.Ops, s.id)
 	}
-	if _, err := promptly(ctx, s.b, pipe.Exec); err != nil {
+	if _, err := promptly(ctx, s.b.clients, pipe.Exec); err != nil {
 		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))
 	}
 	return nil

@@ -62,7 +62,7 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 		return nil, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-s.b.closed:
+	case <-s.b.clients.closed:
 		return nil, broker.ErrClosed
 	}
 }
@@ -73,7 +73,7 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 // returns as soon as it could get the token.
 func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
 	script := s.encode("evalsha", s.digest, keys, args)
-	return b.clients.block.routes.exec(ctx, keys[0], func(to []byte) []byte {
+	return b.clients.block.exec(ctx, keys[0], func(to []byte) []byte {
 		to = resp.AppendArray(to, 6+len(wake))
 		to = resp.AppendBulk(to, "BZMPOP")
 		to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
@@ -127,7 +127,7 @@ func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup 
 		g.id = strings.Join(g.keys, " ")
 		if there := s.groups[g.id]; there != nil {
 			g = there
-		} else if s.b.spawn(func() { s.listen(g) }) {
+		} else if s.b.clients.spawn(func() { s.listen(g) }) {
 			s.groups[g.id] = g
 		} else {
 			continue
@@ -162,7 +162,7 @@ func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
 	if len(tokens) == 0 {
 		return
 	}
-	s.b.spawn(func() {
+	s.b.clients.spawn(func() {
 		// If this fails, others look by themselves within three seconds.
 		_, _ = s.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 			for _, t := range tokens {
@@ -200,7 +200,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 	var wait backoff
 	for {
 		s.mu.Lock()
-		if len(g.waiting) == 0 || s.b.isClosed() {
+		if len(g.waiting) == 0 || s.b.clients.isClosed() {
 			delete(s.groups, g.id)
 			s.mu.Unlock()
 			return
@@ -215,7 +215,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 			}
 		default:
 			s.logOdd(g, err)
-			wait.sleep(context.Background(), s.b)
+			wait.sleep(context.Background(), s.b.clients)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 		}
 	}
 	if len(theirs) > 0 {
-		w.b.spawn(func() {
+		w.b.clients.spawn(func() {
 			_, _ = w.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 				for _, t := range theirs {
 					pipe.RPush(context.Background(), t.key, t.member)
@@ -278,7 +278,7 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 	keys := w.lists(r)
 	lists := make([]*goredis.StringSliceCmd, len(keys))
-	_, err := promptly(ctx, w.b, func(ctx context.Context) ([]goredis.Cmder, error) {
+	_, err := promptly(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
 		return w.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 			for i, key := range keys {
 				lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
@@ -294,30 +294,4 @@ func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 		tokens = append(tokens, w.tokens(key, lists[i].Val())...)
 	}
 	return tokens, nil
-}
-
-// backoff paces tries against a server that fails.
-type backoff struct{ last time.Duration }
-
-func (w *backoff) sleep(ctx context.Context, b *Broker) {
-	w.last = min(max(2*w.last, 50*time.Millisecond), longestNap)
-	timer := time.NewTimer(w.last)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-b.closed:
-	}
-}
-
-// spawn starts a goroutine that Close waits for. It reports false when the
-// broker is closed.
-func (b *Broker) spawn(f func()) bool {
-	b.spawning.Lock()
-	defer b.spawning.Unlock()
-	if b.isClosed() {
-		return false
-	}
-	b.running.Go(f)
-	return true
 }

@@ -155,7 +155,7 @@ func (s *stage) store(ctx context.Context) error {
 // or recovers, goes on then.
 func (s *stage) moveUntil(ctx context.Context) {
 	over := make(chan struct{})
-	started := s.b.spawn(func() {
+	started := s.b.clients.spawn(func() {
 		defer close(over)
 		_, _ = s.move(context.WithoutCancel(ctx))
 	})
@@ -172,7 +172,7 @@ func (s *stage) moveUntil(ctx context.Context) {
 func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	type result struct{ gone, stored bool }
 	over := make(chan result, 1)
-	started := s.b.spawn(func() {
+	started := s.b.clients.spawn(func() {
 		left, err := s.b.unstageOthers(context.WithoutCancel(ctx), s.q, s.token, "drop", 0)
 		over <- result{err == nil && left == 0, left == isCommitted}
 	})
@@ -282,8 +282,8 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
 	var v any
-	then := s.b.confirming()
-	err = s.b.persist(limited, idempotent, func() (err error) {
+	then := s.b.clients.confirming()
+	err = s.b.clients.persist(limited, idempotent, func() (err error) {
 		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.queue, readAny, then, keys, args)
 		unheard = unheard || unknown(err)
 		if unheard && then != nil {
@@ -313,7 +313,7 @@ func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[st
 		return !strings.HasPrefix(key, q.Owner("")) && !strings.HasPrefix(key, q.Unique(""))
 	})
 	for page := range slices.Chunk(keys, inWay) {
-		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
+		values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
 		if err != nil {
 			return nil, b.fail(ctx, "read who has ids and unique keys", err)
 		}
@@ -343,7 +343,7 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 			if decided {
 				break
 			}
-			if !b.pause(ctx, stageNap) {
+			if !b.clients.pause(ctx, stageNap) {
 				return errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
 			}
 		}

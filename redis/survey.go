@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -85,28 +84,6 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 	return ctx.Err()
 }
 
-// readMany executes a pipeline that only reads. It returns an error where the server
-// could not be asked: what it refused is for each command to say.
-func (b *Broker) readMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
-	return b.persist(ctx, idempotent, func() error {
-		pipe := b.clients.work.Pipeline()
-		if add(pipe); pipe.Len() == 0 {
-			return nil
-		}
-		replies, err := promptly(ctx, b, pipe.Exec)
-		if err == nil || len(replies) == 0 {
-			return err
-		}
-		for _, reply := range replies {
-			var refused goredis.Error
-			if err := reply.Err(); err != nil && (!errors.As(err, &refused) || transient(err)) {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // there returns those of a page of which such a key exists, and the server's time before
 // that. Of the others give is told that nothing is there.
 func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
@@ -114,7 +91,7 @@ func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*q
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
 	}
-	err = b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err = b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
 		for i, s := range page {
 			counts[i] = pipe.Exists(ctx, keys(s.queue)...)
 		}
@@ -144,8 +121,8 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 	if err != nil {
 		return now, err
 	}
-	err = b.persist(ctx, idempotent, func() (err error) {
-		now, err = promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
+	err = b.clients.persist(ctx, idempotent, func() (err error) {
+		now, err = promptly(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
 		return err
 	})
 	return now, err
@@ -189,7 +166,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 			return err
 		}
 		infos := map[*surveyed]*infoReplies{}
-		err = b.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err = b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
 				infos[s] = askInfo(ctx, pipe, s.queue)
 				infos[s].askDelayed(ctx, pipe, s.queue, now)
@@ -206,7 +183,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
 			taken := map[*surveyed][]*goredis.IntCmd{}
-			err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					taken[s] = nil // it may be asked again
 					for _, member := range infos[s].flights.Val() {
@@ -266,7 +243,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage, (*surveyed).size) {
 			entries := map[*surveyed]*goredis.StringSliceCmd{}
-			err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
 				}
@@ -293,7 +270,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 // measure reads how much is in keys of each of the queues. One that has much is odd.
 func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
 	asked := map[*surveyed][]*goredis.IntCmd{}
-	err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range page {
 			asked[s] = ask(pipe, s)
 		}

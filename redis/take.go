@@ -93,7 +93,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if word = s.wordTo(q, r); word == asleep || nap <= 0 {
 			continue
 		}
-		if s.b.clients.block.routes != nil {
+		if s.b.clients.block.direct() {
 			if runs, err := s.takeWaiting(ctx, q, r, nap); err != nil || len(runs) > 0 {
 				return runs, err
 			}
@@ -131,7 +131,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 			return nil, ctxErr(ctx)
 		case ctx.Err() != nil:
 			return s.revoke(ctx, h, r)
-		case s.b.isClosed():
+		case s.b.clients.isClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
 			return nil, s.waitedInVain(ctx, err, wakeKeys(q, r))
@@ -156,7 +156,7 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 	if !idempotent(err) && !isWrongType(err) {
 		return err
 	}
-	s.paces.sleep(ctx, s.b)
+	s.paces.sleep(ctx, s.b.clients)
 	return nil // what is wrong shows then
 }
 
@@ -280,7 +280,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	q, start := h.q, time.Now()
-	apart := s.b.clients.work.routes != nil
+	apart := s.b.clients.work.direct()
 	keys := takeKeys(q, member)
 	args := (&takeArgs{
 		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),

@@ -82,7 +82,7 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
-	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
+	values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
 		return b.clients.work.HMGet(ctx, q.Ticks, task).Result()
 	})
 	if err != nil {

@@ -137,7 +137,7 @@ func (ts *troubles) ended() []*queue {
 // passes reports whether the error of one queue is none of the others', which then go
 // on without it: the server answered, or the queue is on a node of a cluster.
 func (s *session) passes(ctx context.Context, q *queue, err error) bool {
-	if s.b.isClosed() {
+	if s.b.clients.isClosed() {
 		return false
 	}
 	if ctx.Err() != nil {
@@ -165,7 +165,7 @@ func (s *session) passes(ctx context.Context, q *queue, err error) bool {
 // passBy leaves the queues of a node alone until that answers.
 func (s *session) passBy(queues []*queue, err error) {
 	if s.troubles.probe(queues, err) {
-		s.b.spawn(func() { s.probe(queues) })
+		s.b.clients.spawn(func() { s.probe(queues) })
 	}
 	s.sayTrouble(queues[0], err)
 }
@@ -174,12 +174,6 @@ func (s *session) sayTrouble(q *queue, err error) {
 	if s.troubles.say(q) {
 		s.b.cfg.Logger.Warn("cannot take runs from a queue, which others do not wait for; trying again", "queue", q.Name, "error", err)
 	}
-}
-
-// refused reports whether the server replied that a queue cannot be used just now,
-// which says nothing of its others: some of its keys are on their way to another node.
-func refused(err error) bool {
-	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "MOVED ") || goredis.HasErrorPrefix(err, "ASK ")
 }
 
 // sameNode returns the queues taken from that are on the node of one, with that.
@@ -199,17 +193,17 @@ func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
 // broker is closed.
 func (s *session) probe(queues []*queue) {
 	for pause := firstTrouble; ; pause = probePause {
-		s.b.pause(context.Background(), pause)
+		s.b.clients.pause(context.Background(), pause)
 		s.mu.Lock()
 		left := s.left
 		s.mu.Unlock()
-		if left || s.b.isClosed() {
+		if left || s.b.clients.isClosed() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
 		err := s.b.clients.work.Exists(ctx, queues[0].Flights).Err()
-		if c, ok := s.b.clients.work.UniversalClient.(*goredis.ClusterClient); ok && err != nil {
-			c.ReloadState(ctx) // another node may have them now
+		if err != nil {
+			s.b.clients.reload(ctx) // another node may have them now
 		}
 		cancel()
 		if err == nil {

@@ -38,7 +38,7 @@ func (b *Broker) announceLater(q *queue, now int64) {
 	}
 	u.names[q.Name] = true
 	if !u.trying {
-		u.trying = b.spawn(b.nameAll)
+		u.trying = b.clients.spawn(b.nameAll)
 	}
 }
 
@@ -49,7 +49,7 @@ func (b *Broker) nameAll() {
 	for wait := firstNaming; ; wait = min(2*wait, longestNaming) {
 		select {
 		case <-timer.C:
-		case <-b.closed:
+		case <-b.clients.closed:
 			return
 		}
 		for b.nameSome() {
@@ -95,7 +95,7 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	for i, name := range names {
 		members[i] = name
 	}
-	_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
+	_, err := promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
 		return b.clients.queue.SAdd(ctx, b.queuesKey(), members...).Result()
 	})
 	return err

@@ -165,9 +165,9 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 
 // dropStaged removes a token from what is to be moved whose call is not there.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
-	state, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.Stages, token).Result() })
+	state, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.Stages, token).Result() })
 	if err == nil && state[0] == nil {
-		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.Staged, 1, token).Result() })
+		_, err = promptly(ctx, b.clients, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.Staged, 1, token).Result() })
 	}
 	return b.failed(ctx, "forget a large call", err)
 }
@@ -207,7 +207,7 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	if err != nil || len(states) == 0 {
 		return b.failed(ctx, "look for large calls", err)
 	}
-	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	now, err := promptly(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
 	if err != nil {
 		return b.fail(ctx, "look for large calls", err)
 	}

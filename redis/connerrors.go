@@ -1,0 +1,125 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// transient reports whether the server, or the way to it, refused a command
+// that may go through a moment later, and certainly did not execute it.
+func transient(err error) bool {
+	for _, prefix := range []string{
+		"LOADING", "BUSY ", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
+		"ERR max number of clients",
+	} {
+		if goredis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return notSent(err)
+}
+
+// idempotent allows a command to be executed again after any failure that may
+// pass.
+func idempotent(err error) bool { return transient(err) || unknown(err) }
+
+// unsent is the error of a command that was not even begun.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+// notSent reports whether an error says that the server cannot have executed
+// the command: it never got all of it.
+func notSent(err error) bool {
+	var own unsent
+	if errors.Is(err, errPartly) {
+		return false
+	}
+	if errors.As(err, &own) || errors.Is(err, goredis.ErrPoolTimeout) || errors.Is(err, goredis.ErrPoolExhausted) {
+		return true
+	}
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "write")
+}
+
+// unknown reports whether an error leaves open if the server executed the
+// command. What the server itself replied never does.
+func unknown(err error) bool {
+	var reply goredis.Error
+	if err == nil || errors.As(err, &reply) || errors.Is(err, goredis.ErrClosed) {
+		return false
+	}
+	return !notSent(err)
+}
+
+// errPartly marks a write that was cut off: it hides from notSent that it was
+// one.
+var errPartly = errors.New("the connection broke while it was sent")
+
+// undialed is why there is no connection.
+type undialed struct{ error }
+
+func (u undialed) Unwrap() error { return u.error }
+
+// isWrongType reports whether the server refused a command for the type of a key,
+// in the command itself or in a script.
+func isWrongType(err error) bool {
+	return goredis.HasErrorPrefix(err, "WRONGTYPE") || err != nil && strings.Contains(err.Error(), "WRONGTYPE")
+}
+
+// isDamage reports whether the server refused a command, or a script failed, because
+// of what it found in a key. A script that goes on behind an error hands its text on, bare,
+// or behind ERR and where it was raised.
+func isDamage(err error) bool {
+	var reply goredis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := reply.Error()
+	if strings.HasPrefix(text, "WRONGTYPE") || strings.HasPrefix(text, "user_script") {
+		return true
+	}
+	return strings.HasPrefix(text, "ERR") &&
+		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
+}
+
+// refused reports whether the server replied that a queue cannot be used just now,
+// which says nothing of its others: some of its keys are on their way to another node.
+func refused(err error) bool {
+	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "MOVED ") || goredis.HasErrorPrefix(err, "ASK ")
+}
+
+// unreachable reports whether an error says that a server was not reached, has not
+// replied or cannot work, so that the other commands for it fare no better.
+func unreachable(err error) bool {
+	var network net.Error
+	return err != nil && (transient(err) || errors.As(err, &network) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded))
+}
+
+// ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
+// a moment before the context's timer fires.
+func ctxErr(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func notYet(err error) bool {
+	if err == nil || errors.Is(err, broker.ErrOutcomeUnknown) {
+		return false
+	}
+	return goredis.HasErrorPrefix(err, "LOADING") || goredis.HasErrorPrefix(err, "MASTERDOWN")
+}
