@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -215,7 +216,7 @@ func (a *audit) checkFlights(ctx context.Context) error {
 func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
 // script runs a script of the audit, which is safe to repeat but for what it counts.
-func (a *audit) script(ctx context.Context, s script, keys []string, args []any) (any, error) {
+func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
 	start := time.Now()
 	v, err := a.b.repeat(ctx, s, a.b.clients.work, keys, args...)
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // once is a command that go-redis must not repeat by itself.
@@ -23,16 +24,16 @@ func readAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
 
 // runOnce executes the script by its digest, and by its source when the server does not
 // know that.
-func (c *clients) runOnce(ctx context.Context, s script, l link, read reader, then *confirmation, keys []string, args []any) (any, error) {
+func (c *clients) runOnce(ctx context.Context, s script.Script, l link, read reader, then *confirmation, keys []string, args []any) (any, error) {
 	send := func(name, what string) (any, error) {
 		if !l.direct() {
 			return promptly(ctx, c, func(ctx context.Context) (any, error) { return sendByLibrary(ctx, l, name, what, keys, args) })
 		}
-		return l.exec(ctx, keys[0], s.encode(name, what, keys, args), read, then)
+		return l.exec(ctx, keys[0], s.Encode(name, what, keys, args), read, then)
 	}
-	v, err := send("evalsha", s.digest)
+	v, err := send("evalsha", s.Digest)
 	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
-		return send("eval", s.source)
+		return send("eval", s.Source)
 	}
 	return v, err
 }

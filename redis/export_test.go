@@ -1,14 +1,18 @@
 package redis
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/taskgen/taskgen/redis/internal/script"
+)
 
 // Instrument puts a text before each script of the broker, behind its first line, with
 // "NAME" in it replaced by the script's name. It is called before the broker is used.
 func (b *Broker) Instrument(text string) {
 	for _, l := range b.scripts.list(b.keysOf("")) {
-		first, rest, _ := strings.Cut(l.to.source, "\n")
-		*l.to = newScript(first + "\n" + strings.ReplaceAll(text, "NAME", l.file) + "\n" + rest)
-		l.to.mendable = l.mendable
+		first, rest, _ := strings.Cut(l.to.Source, "\n")
+		*l.to = script.New(first + "\n" + strings.ReplaceAll(text, "NAME", l.file) + "\n" + rest)
+		l.to.Mendable = l.mendable
 	}
 }
 
@@ -16,7 +20,7 @@ func (b *Broker) Instrument(text string) {
 func (b *Broker) ScriptText(name string) string {
 	for _, l := range b.scripts.list(b.keysOf("")) {
 		if l.file == name {
-			return l.to.source
+			return l.to.Source
 		}
 	}
 	return ""
@@ -24,5 +28,5 @@ func (b *Broker) ScriptText(name string) string {
 
 // Unmendable has the broker put no keys aside.
 func (b *Broker) Unmendable() {
-	b.scripts.mend = newScript("#!lua\nreturn {}")
+	b.scripts.mend = script.New("#!lua\nreturn {}")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -153,7 +154,7 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 // nobody would look at. It reports whether something was wrong.
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
-	run := func(s script, keys []string, args arguments) any {
+	run := func(s script.Script, keys []string, args arguments) any {
 		v, err := b.clients.runOnce(ctx, s, b.clients.work, readAny, nil, keys, args.append(nil))
 		if err != nil {
 			return nil

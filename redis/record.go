@@ -118,7 +118,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 // committed is where that looks.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
 	script := b.scripts.record
-	script.mendable = waiter != "" // who only looks changes nothing
+	script.Mendable = waiter != "" // who only looks changes nothing
 	keys, args := recordKeys(q, id), (&recordArgs{Waiter: waiter, ID: id}).append(nil)
 	v, err := b.repeat(ctx, script, b.clients.work, keys, args...)
 	if v != int64(1) || err != nil {

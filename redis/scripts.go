@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -17,18 +18,18 @@ import (
 var scriptFiles embed.FS
 
 type scripts struct {
-	enqueue, take, started, finish, renew, expired, giveback, record         script
-	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script
-	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script
-	goOn                                                                     script
+	enqueue, take, started, finish, renew, expired, giveback, record         script.Script
+	begin, control, find, mark, attend, group, parked, putEntry, deleteEntry script.Script
+	outbox, start, watch, mend, rewind, survived, stage, commit, unstage     script.Script
+	goOn                                                                     script.Script
 
-	auditBatches, auditBury, auditCopy, auditOwners, auditCounts, auditTurns script
+	auditBatches, auditBury, auditCopy, auditOwners, auditCounts, auditTurns script.Script
 }
 
 // loading is what a script is loaded with: the function that makes its keys and the struct
 // of its arguments give their names.
 type loading struct {
-	to       *script
+	to       *script.Script
 	file     string
 	keys     []string
 	args     arguments
@@ -87,7 +88,7 @@ var loadScripts = sync.OnceValues(func() (*scripts, error) {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("script %s.lua: %w", l.file, err))
 		}
-		loaded.mendable = l.mendable
+		loaded.Mendable = l.mendable
 		*l.to = loaded
 	}
 	return s, errors.Join(failed...)
@@ -95,20 +96,20 @@ var loadScripts = sync.OnceValues(func() (*scripts, error) {
 
 // loadScript reads a script of a file, with the files that its lines
 // "-- include <file>" name.
-func loadScript(name string, keys []string, args arguments) (script, error) {
+func loadScript(name string, keys []string, args arguments) (script.Script, error) {
 	source, err := withIncludes(name+".lua", map[string]bool{})
 	if err != nil {
-		return script{}, err
+		return script.Script{}, err
 	}
 	named, err := argNames(args)
 	if err != nil {
-		return script{}, err
+		return script.Script{}, err
 	}
 	source, err = resolve(source, keys, named)
 	if err != nil {
-		return script{}, err
+		return script.Script{}, err
 	}
-	return newScript(source), nil
+	return script.New(source), nil
 }
 
 // withIncludes returns the text of a file in which each line "-- include <file>" is

@@ -52,7 +52,7 @@ func TestScriptsAreWritten(t *testing.T) {
 	s, err := loadScripts()
 	require.NoError(t, err)
 	for _, l := range s.list(new(Broker).keysOf("")) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, l.file+".lua"), []byte(l.to.source), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, l.file+".lua"), []byte(l.to.Source), 0o600))
 	}
 }
 

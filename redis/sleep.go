@@ -15,6 +15,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
@@ -71,8 +72,8 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 // or none has come for the given time. Both are one write: the server goes on
 // from the one to the other by itself, so whoever waits gets what the script
 // returns as soon as it could get the token.
-func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
-	script := s.encode("evalsha", s.digest, keys, args)
+func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
+	script := s.Encode("evalsha", s.Digest, keys, args)
 	return b.clients.block.exec(ctx, keys[0], func(to []byte) []byte {
 		to = resp.AppendArray(to, 6+len(wake))
 		to = resp.AppendBulk(to, "BZMPOP")

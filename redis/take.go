@@ -288,8 +288,8 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	}).append(make([]any, 0, 10))
 	take := s.b.scripts.take
 	if apart {
-		take.behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.Batch(member))
-		take.behind = resp.AppendBulk(resp.AppendBulk(take.behind, "0"), "-1")
+		take.Behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.Batch(member))
+		take.Behind = resp.AppendBulk(resp.AppendBulk(take.Behind, "0"), "-1")
 	}
 	var (
 		v       any
