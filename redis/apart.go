@@ -51,7 +51,7 @@ func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time)
 		for i, n := range group {
 			queues[i] = others[n]
 		}
-		if !s.b.clients.spawn(func() { s.lookAtNode(queues); over <- struct{}{} }) {
+		if !s.b.clients.Spawn(func() { s.lookAtNode(queues); over <- struct{}{} }) {
 			s.apart.end(queues, nil)
 			over <- struct{}{}
 		}
@@ -75,7 +75,7 @@ func (s *session) lookAtNode(queues []*queue) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
 	defer cancel()
 	waiting, err := s.b.having(ctx, queues, waitKeys)
-	if err != nil && !s.b.clients.isClosed() {
+	if err != nil && !s.b.clients.IsClosed() {
 		s.passBy(queues, err)
 	}
 	s.apart.end(queues, waiting)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
@@ -77,13 +78,13 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
 	var ends ends
 	if err == nil {
 		ends, err = noteFenced(v, groups)
 	}
 	if err != nil {
-		if isDamage(err) {
+		if conn.IsDamage(err) {
 			unheard = true // some may be applied
 			s.b.mend(ctx, start, keys...)
 		}
@@ -102,7 +103,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		return
 	}
 	s.b.damage.drop(h.q.Name, ends.dropped)
-	if isDamage(ends.failure) {
+	if conn.IsDamage(ends.failure) {
 		s.b.mend(ctx, start, keys...)
 	}
 	s.noteApplied(own, unheard)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -112,7 +113,7 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	keys := append(attendKeys(a.q, s.id), a.keys...)
 	args := (&attendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).append(nil)
 	args = append(append(args, a.last...), a.runs...)
-	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.work, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.Work, keys, args...)
 	h := s.hold(a.q)
 	if err != nil {
 		now := time.Now()
@@ -135,8 +136,8 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	s.mu.Unlock()
 	if len(over) > 0 {
 		// Should this fail, the next call does it.
-		_, _ = promptly(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
-			return s.b.clients.work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
+		_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
+			return s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
 		})
 	}
 }

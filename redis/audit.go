@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -99,7 +100,7 @@ func (a *audit) run(ctx context.Context) error {
 	if len(ids)+len(records)+len(keys)+len(a.twice) == 0 {
 		return nil
 	}
-	if !a.b.clients.pause(ctx, auditGrace) {
+	if !a.b.clients.Pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
 	return a.secondLook(ctx, ids, records, keys)
@@ -116,7 +117,7 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 	cursor := uint64(0)
 	for {
 		start := time.Now()
-		got, err := promptly(ctx, a.b.clients, func(ctx context.Context) (page, error) {
+		got, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (page, error) {
 			entries, next, err := read(ctx, cursor).Result()
 			return page{entries, next}, err
 		})
@@ -151,7 +152,7 @@ func (a *audit) scan(ctx context.Context) error {
 
 // leaveStaged leaves alone what calls have reserved that are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
+	tokens, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
 	if err != nil {
 		return fmt.Errorf("read calls that are being stored: %w", err)
 	}
@@ -218,7 +219,7 @@ func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 // script runs a script of the audit, which is safe to repeat but for what it counts.
 func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
 	start := time.Now()
-	v, err := a.b.repeat(ctx, s, a.b.clients.work, keys, args...)
+	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)
 	if err == nil {
 		err = a.pace.after(ctx, a.b, start)
 	}
@@ -330,13 +331,13 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		err := a.b.clients.persist(ctx, idempotent, func() error {
+		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error {
 			pipe := a.node.Pipeline()
 			for _, key := range list {
 				pipe.PTTL(ctx, key)
 				pipe.GetRange(ctx, key, 0, 5)
 			}
-			replies, err := promptly(ctx, a.b.clients, pipe.Exec)
+			replies, err := conn.WithGrace(ctx, a.b.clients, pipe.Exec)
 			if err != nil && !goredis.HasErrorPrefix(err, "WRONGTYPE") {
 				return err
 			}
@@ -358,7 +359,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 		}
 	}
 	for key := range found {
-		value, err := promptly(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
+		value, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
 		if err != nil && !errors.Is(err, goredis.Nil) {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
@@ -466,7 +467,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		values, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		values, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
 		if err == nil {
 			err = a.pace.after(ctx, a.b, start)
 		}

@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // Audits that nobody asked for. One process at a time audits a queue, and sends the
@@ -38,7 +39,7 @@ type pace struct {
 // after waits after a command that was sent at start.
 func (p *pace) after(ctx context.Context, b *Broker, start time.Time) error {
 	p.commands++
-	if !p.slow || b.clients.pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
+	if !p.slow || b.clients.Pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
 		return nil
 	}
 	return errors.Join(ctx.Err(), errors.New("there is no time to go on"))
@@ -109,8 +110,8 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	_, err = promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
-		return b.clients.work.PExpire(ctx, q.Audited, every).Result()
+	_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+		return b.clients.Work.PExpire(ctx, q.Audited, every).Result()
 	})
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
@@ -121,8 +122,8 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 // claimAudit returns how many runs are in a queue, at least, and how often it is to
 // be audited, 0 if it was of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
-	claimed, err := promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
-		return b.clients.work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
+	claimed, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+		return b.clients.Work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
 	})
 	if err != nil {
 		return 0, 0, b.fail(ctx, "claim audit of queue "+q.Name, err)
@@ -131,7 +132,7 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 		return 0, 0, nil
 	}
 	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.Flights)
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	sizes := make([]interface{ Val() int64 }, len(places))
 	for i, key := range places {
 		switch {
@@ -143,7 +144,7 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 			sizes[i] = pipe.ZCard(ctx, key)
 		}
 	}
-	if err := b.clients.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return 0, 0, b.fail(ctx, "read size of queue "+q.Name, err)
 	}
 	for _, size := range sizes {

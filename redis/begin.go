@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -29,8 +30,8 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	if err != nil {
 		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
 	}
-	text, err := promptly(ctx, s.b.clients, func(ctx context.Context) (string, error) {
-		text, err := s.b.clients.lease.Get(ctx, q.Spared(run.ID)).Result()
+	text, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (string, error) {
+		text, err := s.b.clients.Lease.Get(ctx, q.Spared(run.ID)).Result()
 		if errors.Is(err, goredis.Nil) {
 			return "0", nil
 		}
@@ -89,7 +90,7 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	}
 	at, _ := run.Receipt.(*receipt)
 	q := at.slot.hold.q
-	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.lease,
+	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.Lease,
 		beginKeys(q, at.slot.member), (&beginArgs{Index: at.index, Bits: int(bits)}).append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
@@ -148,8 +149,8 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 	if len(all) == 0 {
 		return
 	}
-	_, _ = promptly(ctx, s.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return s.b.clients.lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
+	_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return s.b.clients.Lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for _, k := range all {
 				if k.expiry > 0 {
 					p.PExpire(ctx, k.key, k.expiry)
@@ -183,8 +184,8 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 
 // survivedIn is Survived for one queue.
 func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
-	raised, err := promptly(ctx, s.b.clients, func(ctx context.Context) ([]string, error) {
-		return s.b.clients.lease.SMembers(ctx, q.Raised(s.id)).Result()
+	raised, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]string, error) {
+		return s.b.clients.Lease.SMembers(ctx, q.Raised(s.id)).Result()
 	})
 	if err == nil {
 		err = s.spare(ctx, q, true, raised)
@@ -212,7 +213,7 @@ func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string
 		for _, id := range page {
 			keys, args = append(keys, q.Spared(id)), append(args, id)
 		}
-		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.lease, keys, args...); err != nil {
+		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.Lease, keys, args...); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -71,9 +72,9 @@ type cancelling struct {
 // isOver reports whether the run's record says that it has ended, which spares
 // the looking.
 func (c *cancelling) isOver(ctx context.Context) (bool, error) {
-	pipe := c.b.clients.work.Pipeline()
+	pipe := c.b.clients.Work.Pipeline()
 	state, owner := pipe.GetRange(ctx, c.q.Record(c.id), 0, 0), pipe.Get(ctx, c.q.Owner(c.id))
-	if err := c.b.clients.readAll(ctx, pipe); err != nil {
+	if err := c.b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, err
 	}
 	live := owner.Val() != "" && !strings.HasPrefix(owner.Val(), "ended:")
@@ -114,7 +115,7 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 // endParked ends the run if it waits for a group.
 func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 	key := c.q.Parked(c.id)
-	parked, err := promptly(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.work.Get(ctx, key).Result() })
+	parked, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
 	if err != nil || len(parked) < wire.TokenDigits {
 		if errors.Is(err, goredis.Nil) {
 			err = nil
@@ -126,8 +127,8 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	entry, err := promptly(ctx, c.b.clients, func(ctx context.Context) (string, error) {
-		return c.b.clients.work.HGet(ctx, q.Group(group), "then").Result()
+	entry, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) {
+		return c.b.clients.Work.HGet(ctx, q.Group(group), "then").Result()
 	})
 	element, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
 	switch {
@@ -152,7 +153,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		before = wire.LinePrefix
 	}
 	for from := int64(0); ; {
-		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.work, []string{key},
+		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.Work, []string{key},
 			(&findArgs{ID: c.id, Looked: from, Before: before}).append(nil)...)
 		if err != nil {
 			return "", err
@@ -165,7 +166,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		if from, _ = reply[0].(int64); entry != "" || from <= 0 {
 			return entry, nil
 		}
-		if err := ctxErr(ctx); err != nil {
+		if err := conn.ContextErr(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -216,7 +217,7 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 	keys, args := b.finishing(q, 1)
 	keys = append(append(keys, key, q.Done("")), out.keys...)
 	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.finish, b.clients.work, readAny, keys, args...)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.finish, b.clients.Work, conn.ReadAny, keys, args...)
 	if err != nil {
 		return false, unheard, e, err
 	}
@@ -229,8 +230,8 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 
 // mark notes for the session that holds the run that it is to end.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
-	members, err := promptly(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
-		return c.b.clients.work.SMembers(ctx, c.q.Flights).Result()
+	members, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
+		return c.b.clients.Work.SMembers(ctx, c.q.Flights).Result()
 	})
 	if err != nil {
 		return false, err
@@ -245,7 +246,7 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 			keys = append(keys, c.q.Batch(member), c.q.Done(member), c.q.Cancels(session))
 			args = append(args, slot)
 		}
-		v, err := c.b.repeat(ctx, c.b.scripts.mark, c.b.clients.work, keys, args...)
+		v, err := c.b.repeat(ctx, c.b.scripts.mark, c.b.clients.Work, keys, args...)
 		if err != nil {
 			return false, err
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // committer lets concurrent callers share one command without handing their
@@ -54,7 +55,7 @@ func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) er
 		return nil
 	case <-ctx.Done():
 		return c.abandon(g, item, ctx.Err())
-	case <-b.clients.closed:
+	case <-b.clients.Closed:
 		return c.abandon(g, item, broker.ErrClosed)
 	}
 }
@@ -94,7 +95,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error
 		defer close(g.done)
 		c.run(context.WithoutCancel(ctx), items)
 	}
-	if ctx.Done() == nil || !b.clients.spawn(work) {
+	if ctx.Done() == nil || !b.clients.Spawn(work) {
 		work()
 		return nil
 	}
@@ -109,7 +110,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error
 // outwait gives a command that was sent a last moment, for a caller whose
 // waiting is ended by why: then its result is in result, unless that is nil.
 func outwait(done <-chan struct{}, result *error, why error) error {
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case <-done:

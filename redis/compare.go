@@ -185,19 +185,19 @@ const fewFlights = 1000
 // ask renews the lease, lists what the server knows, and returns when it last
 // recovered some of what the session held.
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
-	renew := c.s.b.clients.renew
-	now, dials := time.Now(), renew.dialed()
+	renew := c.s.b.clients.Renew
+	now, dials := time.Now(), renew.Dialed()
 	lease := wire.Millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
-	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.direct()
+	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.Direct()
 	if dials == c.last.dials && !due {
 		mark, err = c.askPages(ctx, lease, fewFlights)
-		if err != nil || c.all || dials == renew.dialed() {
+		if err != nil || c.all || dials == renew.Dialed() {
 			return mark, err
 		}
-		dials, lease, c.counts = renew.dialed(), 0, nil
+		dials, lease, c.counts = renew.Dialed(), 0, nil
 	}
 	if mark, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
 		c.s.mu.Lock()
@@ -216,7 +216,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 		keys = append(keys, q.Done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys,
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.Renew, keys,
 			(&renewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).append(nil)...)
 		if err != nil {
 			return "", err
@@ -344,9 +344,9 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 // endPart ends again those runs of a batch that have ended before others.
 func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	s, q := c.s, c.h.q
-	pipe := s.b.clients.lease.Pipeline()
+	pipe := s.b.clients.Lease.Pipeline()
 	bitmap, elements := pipe.Get(ctx, q.Done(sl.member)), pipe.LRange(ctx, q.Batch(sl.member), 0, -1)
-	if err := s.b.clients.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
+	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
 		return
 	}
 	marked := []byte(bitmap.Val())

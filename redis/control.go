@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -53,7 +54,7 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	if err := b.announce(ctx, q); err != nil {
 		return err // it could not be found in a list of queues
 	}
-	_, err = b.repeat(ctx, b.scripts.control, b.clients.work,
+	_, err = b.repeat(ctx, b.scripts.control, b.clients.Work,
 		controlKeys(q), (&controlArgs{Action: what, Task: task}).append(nil)...)
 	if err != nil {
 		return b.fail(ctx, what+" in queue "+q.Name, err)
@@ -72,15 +73,15 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	if err != nil {
 		return nil, fmt.Errorf("read queue: %w", err)
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	now, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
 	var odd error
-	if err := b.clients.readAll(ctx, pipe); isWrongType(err) {
+	if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 		odd = b.blameIn(ctx, err, q)
 	} else if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.Name, err)
 	}
-	pipe = b.clients.work.Pipeline()
+	pipe = b.clients.Work.Pipeline()
 	replies.askDelayed(ctx, pipe, q, now.Val())
 	running := int64(0)
 	for page := range slices.Chunk(append(replies.flights.Val(), ""), infoPage) {
@@ -90,7 +91,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 			keys = append(keys, q.Batch(member), q.Done(member))
 			taken, done = append(taken, pipe.LLen(ctx, q.Batch(member))), append(done, pipe.BitCount(ctx, q.Done(member), nil))
 		}
-		if err := b.clients.readAll(ctx, pipe); isWrongType(err) {
+		if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
 		} else if err != nil {
 			return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
@@ -98,7 +99,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 		for i := range page {
 			running += max(taken[i].Val()-done[i].Val(), 0)
 		}
-		pipe = b.clients.work.Pipeline()
+		pipe = b.clients.Work.Pipeline()
 	}
 	info := replies.info(q)
 	info.Running = running

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -41,7 +42,7 @@ type taker struct {
 // Runs that were on their way when the process died are given back by
 // [Broker.Recover] a minute later.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
-	if b.clients.isClosed() {
+	if b.clients.IsClosed() {
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
 	}
 	id := strings.Join(queues, " ")
@@ -61,7 +62,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 		}
 		// They are taken now: a context that ends here must not lose them.
 		over := &handover{done: make(chan struct{})}
-		started := b.clients.spawn(func() {
+		started := b.clients.Spawn(func() {
 			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
 			if !over.deliver(runs, err) {
 				b.putBack(runs)
@@ -198,7 +199,7 @@ func (ts *takers) put(t *taker, id string) {
 	}
 	ts.free[id] = append(ts.free[id], t)
 	if !ts.tidying && t.forlorn() {
-		ts.tidying = t.b.clients.spawn(func() { ts.tidy(t.b) })
+		ts.tidying = t.b.clients.Spawn(func() { ts.tidy(t.b) })
 	}
 }
 
@@ -209,7 +210,7 @@ func (t *taker) forlorn() bool { return len(t.pending) == 0 && len(t.unheard()) 
 // wait for it, and there may be no further call here that would find it. It goes
 // on for as long as there are any.
 func (ts *takers) tidy(b *Broker) {
-	var wait backoff
+	var wait conn.Backoff
 	for {
 		t, id := ts.takeForlorn()
 		if t == nil {
@@ -224,9 +225,9 @@ func (ts *takers) tidy(b *Broker) {
 		ts.mu.Unlock()
 		ts.put(t, id) // a call may have more luck meanwhile
 		if err == nil {
-			wait = backoff{}
+			wait = conn.Backoff{}
 		} else {
-			wait.sleep(context.Background(), b.clients)
+			wait.Sleep(context.Background(), b.clients)
 		}
 	}
 }
@@ -237,7 +238,7 @@ func (ts *takers) takeForlorn() (*taker, string) {
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
 		for i, t := range free {
-			if !ts.left && !t.b.clients.isClosed() && t.forlorn() {
+			if !ts.left && !t.b.clients.IsClosed() && t.forlorn() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
 				return t, id
@@ -325,7 +326,7 @@ func (s *handover) await(ctx context.Context) ([]*broker.TaskRun, error) {
 		return s.runs, s.err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case <-s.done:

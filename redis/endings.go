@@ -9,6 +9,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // endings are the waits for records in this process. One blocking read serves those of
@@ -55,22 +57,22 @@ func (e *endings) join(q *queue, id string, told chan struct{}) bool {
 // readerFor gives a queue a reader. The lock is held.
 func (e *endings) readerFor(q *queue) *endingReader {
 	for r := range e.all {
-		if !e.b.clients.cluster && len(r.queues) < mostEndings {
+		if !e.b.clients.Cluster && len(r.queues) < mostEndings {
 			e.add(r, q)
 			if !r.called {
 				r.called = true
-				e.b.clients.spawn(func() { e.recall(r) })
+				e.b.clients.Spawn(func() { e.recall(r) })
 			}
 			return r
 		}
 	}
 	e.made++
 	r := &endingReader{queues: map[*queue]*endingQueue{}}
-	if !e.b.clients.cluster {
+	if !e.b.clients.Cluster {
 		r.call = e.b.cfg.Prefix + ":wait:" + e.b.id + ":" + strconv.Itoa(e.made)
 	}
 	e.add(r, q)
-	if !e.b.clients.spawn(func() { e.listen(r) }) {
+	if !e.b.clients.Spawn(func() { e.listen(r) }) {
 		delete(e.readers, q)
 		return nil
 	}
@@ -87,7 +89,7 @@ func (e *endings) add(r *endingReader, q *queue) {
 // added. If this fails, that comes two seconds later.
 func (e *endings) recall(r *endingReader) {
 	ctx := context.Background()
-	_, _ = e.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_, _ = e.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		pipe.RPush(ctx, r.call, "1")
 		pipe.PExpire(ctx, r.call, time.Minute)
 		return nil
@@ -117,7 +119,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 	r.called = false
 	lists := make(map[string]*endingQueue, len(r.queues))
 	for q, eq := range r.queues {
-		if len(eq.ids) == 0 || e.b.clients.isClosed() {
+		if len(eq.ids) == 0 || e.b.clients.IsClosed() {
 			delete(r.queues, q)
 			delete(e.readers, q)
 			continue
@@ -132,7 +134,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 
 // listen reads ids of runs that have ended while anybody waits for one.
 func (e *endings) listen(r *endingReader) {
-	var wait backoff
+	var wait conn.Backoff
 	for {
 		lists := e.lists(r)
 		if len(lists) == 0 {
@@ -145,17 +147,17 @@ func (e *endings) listen(r *endingReader) {
 		if r.call != "" {
 			keys = append(keys, r.call)
 		}
-		key, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
+		key, ids, err := e.b.clients.Block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
 		switch {
 		case err == nil:
-			wait = backoff{}
+			wait = conn.Backoff{}
 			if eq := lists[key]; eq != nil {
 				e.tell(eq, ids)
 			}
 		case errors.Is(err, goredis.Nil):
-			wait = backoff{}
+			wait = conn.Backoff{}
 		default:
-			wait.sleep(context.Background(), e.b.clients)
+			wait.Sleep(context.Background(), e.b.clients)
 		}
 	}
 }

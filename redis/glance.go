@@ -7,6 +7,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // glances are looks at queues by commands that cost little, which is nearly all that
@@ -48,7 +50,7 @@ func (g *glances) wasQuiet(q *queue, fresh time.Duration) bool {
 // outbox.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
 	switch {
-	case b.clients.cluster:
+	case b.clients.Cluster:
 		return b.having(ctx, queues, flightKeys)
 	case len(queues) == 1:
 		return b.inFlightOne(ctx, queues[0])
@@ -82,14 +84,14 @@ func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
 	if len(lists) == 0 {
 		return numbers, nil
 	}
-	err := b.clients.persist(ctx, idempotent, func() error {
-		pipe := b.clients.work.Pipeline()
+	err := b.clients.Retry(ctx, conn.MayRepeat, func() error {
+		pipe := b.clients.Work.Pipeline()
 		counts := make([]*goredis.IntCmd, len(lists))
 		for i, keys := range lists {
 			counts[i] = pipe.Exists(ctx, keys...)
 		}
-		_, err := promptly(ctx, b.clients, pipe.Exec)
-		if err != nil && (!b.clients.cluster || ctx.Err() != nil) {
+		_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
+		if err != nil && (!b.clients.Cluster || ctx.Err() != nil) {
 			return err
 		}
 		for i, n := range counts {
@@ -187,7 +189,7 @@ func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, 
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, w.b.fail(ctx, "look into queues", ctx.Err())
-	case <-w.b.clients.closed:
+	case <-w.b.clients.Closed:
 		return nil, nil, w.b.fail(ctx, "look into queues", goredis.ErrClosed)
 	}
 	done = func() { <-g.turn }

@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if len(members) > 0 && len(p.members.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
-	if err := b.clients.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
+	if err := b.clients.WhileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
 		return err
 	}
 	if len(members) == 0 {
@@ -129,8 +130,8 @@ func (p *parking) park(ctx context.Context, size int) error {
 func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
-	err := p.b.clients.whileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
+	err := p.b.clients.WhileLoading(ctx, func() (err error) {
+		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group,
 			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).append(nil)...)
 		return err
 	})
@@ -154,9 +155,9 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
 	}
 	var v any
-	err := p.b.clients.whileLoading(ctx, func() (err error) {
+	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), args.append(nil)...)
+			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.place.keys(), args.append(nil)...)
 			if v != int64(2) {
 				return err
 			}
@@ -176,7 +177,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 
 // begin stores the members, while the group is reserved, and has it stay.
 func (p *parking) begin(ctx context.Context) error {
-	err := p.b.clients.whileLoading(ctx, func() error {
+	err := p.b.clients.WhileLoading(ctx, func() error {
 		if err := p.b.announce(ctx, p.q); err != nil {
 			return err
 		}
@@ -198,7 +199,7 @@ func (p *parking) begin(ctx context.Context) error {
 // reservation of the group ends by itself, and the next recovery sees to the rest.
 func (p *parking) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, (&groupArgs{Action: "drop", Token: p.token}).append(nil)...)
+	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group, (&groupArgs{Action: "drop", Token: p.token}).append(nil)...)
 	if err != nil {
 		return false
 	}
@@ -275,8 +276,8 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		for i := from; i < min(from+memberPage, group.Size); i++ {
 			fields = append(fields, strconv.Itoa(i))
 		}
-		values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-			return b.clients.work.HMGet(ctx, key, fields...).Result()
+		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+			return b.clients.Work.HMGet(ctx, key, fields...).Result()
 		})
 		if err != nil {
 			return nil, b.fail(ctx, "read group "+group.ID, err)
@@ -298,12 +299,12 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Group) error {
 	total := int64(0)
 	for from := 0; from < group.Size; from += sizePage {
-		pipe := b.clients.work.Pipeline()
+		pipe := b.clients.Work.Pipeline()
 		sizes := make([]*goredis.IntCmd, 0, sizePage)
 		for i := from; i < min(from+sizePage, group.Size); i++ {
 			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
 		}
-		if err := b.clients.readAll(ctx, pipe); err != nil {
+		if err := b.clients.ReadAll(ctx, pipe); err != nil {
 			return b.fail(ctx, "measure group "+group.ID, err)
 		}
 		for _, size := range sizes {
@@ -334,8 +335,8 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b.clients, func(ctx context.Context) (bool, error) {
-			return b.clients.work.PExpire(ctx, q.Group(group.ID), d).Result()
+		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+			return b.clients.Work.PExpire(ctx, q.Group(group.ID), d).Result()
 		})
 	}
 }
@@ -347,8 +348,8 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
-			return b.clients.work.Del(ctx, q.Group(group.ID)).Result()
+		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
+			return b.clients.Work.Del(ctx, q.Group(group.ID)).Result()
 		})
 	}
 }

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"log/slog"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // LogClientLibrary has what the client library go-redis logs about itself, such as
@@ -10,5 +12,5 @@ import (
 // for a program's main to set, before it opens brokers. The command line of taskrt.Main
 // does. It may be called concurrently.
 func LogClientLibrary(logger *slog.Logger) {
-	logLibrary(logger)
+	conn.LogLibrary(logger)
 }

@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -78,7 +79,7 @@ type listing struct {
 
 // pass keeps in mind that a key is of a wrong type, and returns other errors.
 func (l *listing) pass(ctx context.Context, err error, keys ...string) error {
-	if !isWrongType(err) {
+	if !conn.IsWrongType(err) {
 		return err
 	}
 	l.odd = errors.Join(l.odd, l.b.blame(ctx, err, keys...))
@@ -107,8 +108,8 @@ var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
 func (l *listing) queued(ctx context.Context) error {
 	for _, n := range readyOrder {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := promptly(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.work.LRange(ctx, l.q.Ready[n], from, from+listPage-1).Result()
+			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.Work.LRange(ctx, l.q.Ready[n], from, from+listPage-1).Result()
 			})
 			if err = l.pass(ctx, err, l.q.Ready[n]); err != nil {
 				return err
@@ -126,8 +127,8 @@ func (l *listing) queued(ctx context.Context) error {
 	}
 	for _, key := range []string{l.q.Lines, l.q.Aside} {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := promptly(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.work.ZRange(ctx, key, from, from+listPage-1).Result()
+			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1).Result()
 			})
 			if err = l.pass(ctx, err, key); err != nil {
 				return err
@@ -145,7 +146,7 @@ func (l *listing) queued(ctx context.Context) error {
 
 // delayed lists elements by when they are due; now is put behind the bounds.
 func (l *listing) delayed(ctx context.Context, from, to string) error {
-	now, err := promptly(ctx, l.b.clients, func(ctx context.Context) (time.Time, error) { return l.b.clients.work.Time(ctx).Result() })
+	now, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (time.Time, error) { return l.b.clients.Work.Time(ctx).Result() })
 	if err != nil {
 		return err
 	}
@@ -156,9 +157,9 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 		from += ms
 	}
 	for at := int64(0); !l.full(); at += listPage {
-		list, err := promptly(ctx, l.b.clients, func(ctx context.Context) ([]goredis.Z, error) {
+		list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]goredis.Z, error) {
 			by := &goredis.ZRangeBy{Min: from, Max: to, Offset: at, Count: listPage}
-			return l.b.clients.work.ZRangeByScoreWithScores(ctx, l.q.Delayed, by).Result()
+			return l.b.clients.Work.ZRangeByScoreWithScores(ctx, l.q.Delayed, by).Result()
 		})
 		if err = l.pass(ctx, err, l.q.Delayed); err != nil {
 			return err
@@ -178,8 +179,8 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 
 // running lists what sessions hold.
 func (l *listing) running(ctx context.Context) error {
-	members, err := promptly(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-		return l.b.clients.work.SMembers(ctx, l.q.Flights).Result()
+	members, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+		return l.b.clients.Work.SMembers(ctx, l.q.Flights).Result()
 	})
 	if err != nil {
 		return err
@@ -189,9 +190,9 @@ func (l *listing) running(ctx context.Context) error {
 		if l.full() {
 			break
 		}
-		pipe := l.b.clients.work.Pipeline()
+		pipe := l.b.clients.Work.Pipeline()
 		batch, done := pipe.LRange(ctx, l.q.Batch(member), 0, -1), pipe.Get(ctx, l.q.Done(member))
-		if err := l.pass(ctx, l.b.clients.readAll(ctx, pipe), l.q.Batch(member), l.q.Done(member)); err != nil {
+		if err := l.pass(ctx, l.b.clients.ReadAll(ctx, pipe), l.q.Batch(member), l.q.Done(member)); err != nil {
 			return err
 		}
 		l.addBatch(member, batch.Val(), done.Val())
@@ -224,7 +225,7 @@ func (l *listing) readFailures(ctx context.Context) error {
 		for i, info := range page {
 			keys[i] = l.q.Record(info.Run.ID)
 		}
-		values, err := promptly(ctx, l.b.clients, func(ctx context.Context) ([]any, error) { return l.b.clients.work.MGet(ctx, keys...).Result() })
+		values, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]any, error) { return l.b.clients.Work.MGet(ctx, keys...).Result() })
 		if err != nil {
 			return err
 		}
@@ -246,7 +247,7 @@ func (l *listing) ended(ctx context.Context) error {
 	}
 	opens, cursor := l.q.Record(""), uint64(0)
 	for range maxScans {
-		got, err := promptly(ctx, l.b.clients, func(ctx context.Context) (page, error) {
+		got, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (page, error) {
 			keys, next, err := node.Scan(ctx, cursor, wire.GlobOf(opens), 1000).Result()
 			return page{keys, next}, err
 		})
@@ -271,7 +272,7 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 	for i, key := range keys {
 		states[i] = pipe.GetRange(ctx, key, 0, 0)
 	}
-	if err := l.b.clients.readAll(ctx, pipe); err != nil && !isWrongType(err) {
+	if err := l.b.clients.ReadAll(ctx, pipe); err != nil && !conn.IsWrongType(err) {
 		return err
 	}
 	for i, key := range keys {
@@ -281,7 +282,7 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 		if states[i].Val() != wire.LetterOf(l.state) || l.full() {
 			continue
 		}
-		stored, err := promptly(ctx, l.b.clients, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
+		stored, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
 		if errors.Is(err, goredis.Nil) {
 			continue
 		}

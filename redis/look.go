@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -60,7 +61,7 @@ func (a *audit) others() (list []string) {
 // its tail: what is taken from its head meanwhile then moves nothing out of the
 // next page.
 func (a *audit) lookInto(ctx context.Context, key string, f func(element string)) error {
-	kind, err := promptly(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
+	kind, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 	case "list":
 		for last := int64(-1); ; last -= auditPage {
 			start := time.Now()
-			list, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
+			list, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
 				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
 			})
 			if err == nil {
@@ -103,13 +104,13 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
 	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
-	elements, err := promptly(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
+	elements, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
 		return a.node.LRange(ctx, key, 0, -1).Result()
 	})
 	if err != nil || len(elements) == 0 {
 		return err
 	}
-	bitmap, err := promptly(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
+	bitmap, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
 	if err != nil && !errors.Is(err, goredis.Nil) {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -28,9 +29,9 @@ type mending struct {
 // mended reads from a key, and once more if it could not be read and was put aside.
 func mended[T any](ctx context.Context, b *Broker, key string, read func(context.Context) (T, error)) (T, error) {
 	start := time.Now()
-	v, err := promptly(ctx, b.clients, read)
-	if isDamage(err) && b.mend(ctx, start, key) {
-		return promptly(ctx, b.clients, read)
+	v, err := conn.WithGrace(ctx, b.clients, read)
+	if conn.IsDamage(err) && b.mend(ctx, start, key) {
+		return conn.WithGrace(ctx, b.clients, read)
 	}
 	return v, err
 }
@@ -114,7 +115,7 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 // putAsideStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
 func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
-	v, err := b.clients.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
+	v, err := b.clients.Run(ctx, b.scripts.mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
@@ -155,7 +156,7 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
 	run := func(s script.Script, keys []string, args arguments) any {
-		v, err := b.clients.runOnce(ctx, s, b.clients.work, readAny, nil, keys, args.append(nil))
+		v, err := b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.append(nil))
 		if err != nil {
 			return nil
 		}

@@ -36,7 +36,7 @@ func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
 	}
 	m.now, m.began = make(chan struct{}), time.Now()
 	over, slow := m.now, m.stuck
-	if !b.clients.spawn(func() { m.run(b, q) }) {
+	if !b.clients.Spawn(func() { m.run(b, q) }) {
 		m.now = nil
 		return nil
 	}

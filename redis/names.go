@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -54,8 +55,8 @@ func checkQueue(name string) error {
 // readNames reads the names of all queues. Names that no queue can have are left
 // out; they are logged and counted when this broker first meets them.
 func (b *Broker) readNames(ctx context.Context) ([]string, error) {
-	names, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.SMembers(ctx, b.queuesKey()).Result()
+	names, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+		return b.clients.Work.SMembers(ctx, b.queuesKey()).Result()
 	})
 	if err != nil {
 		return nil, b.fail(ctx, "read names of queues", b.blame(ctx, err, b.queuesKey()))
@@ -75,8 +76,8 @@ func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 // QueueNames returns the names of all queues, sorted, by one command and, if there are
 // others than before or a minute has passed, another.
 func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
-	n, err := promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.work.SCard(ctx, b.queuesKey()).Result()
+	n, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
+		return b.clients.Work.SCard(ctx, b.queuesKey()).Result()
 	})
 	if err != nil {
 		return nil, b.fail(ctx, "count names of queues", b.blame(ctx, err, b.queuesKey()))
@@ -116,7 +117,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	if len(names) == 0 {
 		return lengths, nil
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	queues, counts := make([]*queue, len(names)), make([][]*goredis.IntCmd, len(names))
 	staged := make([]*goredis.SliceCmd, len(names))
 	for i, name := range names {
@@ -128,7 +129,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Lines), pipe.ZCard(ctx, q.Aside))
 		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
 	}
-	if _, err := promptly(ctx, b.clients, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
 	}
 	var failed failures
@@ -258,15 +259,15 @@ func (w wrongType) Unwrap() error { return w.error }
 // blame names in a refusal that a key is of the wrong type which of the keys it is.
 // It asks the server for their types; other errors it returns as they are.
 func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
-	if err == nil || !isWrongType(err) || ctx.Err() != nil {
+	if err == nil || !conn.IsWrongType(err) || ctx.Err() != nil {
 		return err
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	types := make([]*goredis.StatusCmd, len(keys))
 	for i, key := range keys {
 		types[i] = pipe.Type(ctx, key)
 	}
-	if b.clients.readAll(ctx, pipe) != nil {
+	if b.clients.ReadAll(ctx, pipe) != nil {
 		return err
 	}
 	var wrong []string
@@ -285,7 +286,7 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 // blameIn is blame for a command about a queue: it looks at the queue's fixed keys
 // and at those given.
 func (b *Broker) blameIn(ctx context.Context, err error, q *queue, more ...string) error {
-	if err == nil || !isWrongType(err) {
+	if err == nil || !conn.IsWrongType(err) {
 		return err
 	}
 	return b.blame(ctx, err, append(q.All(), more...)...)

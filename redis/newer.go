@@ -80,13 +80,13 @@ func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[stri
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	left := make([]interface{ Val() time.Duration }, len(ids))
 	for i, id := range ids {
 		pipe.SetNX(ctx, q.Newer(id), "", newerKept)
 		left[i] = pipe.PTTL(ctx, q.Newer(id))
 	}
-	if err := b.clients.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return nil, err
 	}
 	ages := make(map[string]time.Duration, len(ids))

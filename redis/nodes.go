@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // eachQueue does f for each queue, and returns each one's error. On a cluster the
@@ -16,7 +18,7 @@ func (b *Broker) eachQueue(ctx context.Context, queues []*queue, f func(i int, q
 	eachNode(b.byNode(ctx, queues), func(group []int) {
 		for at, i := range group {
 			errs[i] = f(i, queues[i])
-			if !unreachable(errs[i]) && ctx.Err() == nil {
+			if !conn.IsUnreachable(errs[i]) && ctx.Err() == nil {
 				continue
 			}
 			for _, rest := range group[at+1:] {
@@ -45,10 +47,10 @@ func eachNode(groups [][]int, f func(group []int)) {
 
 // byNode parts queues, by their indexes, by the node that has them.
 func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
-	return b.clients.byNode(ctx, len(queues), func(i int) string { return queues[i].Flights })
+	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].Flights })
 }
 
 // nodeOf returns the client of the server that has the queue.
 func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
-	return b.clients.nodeOf(ctx, q.Flights)
+	return b.clients.NodeOf(ctx, q.Flights)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -70,7 +71,7 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 // reports whether it came to the other.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
-		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.Outbox},
+		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.Work, []string{m.from.Outbox},
 			(&outboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).append(nil)...)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
@@ -88,7 +89,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 		if reply[0] == int64(0) || len(entries) == 0 {
 			return true, nil
 		}
-		if ctxErr(ctx) != nil {
+		if conn.ContextErr(ctx) != nil {
 			break
 		}
 	}
@@ -236,9 +237,9 @@ func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *bro
 		return
 	}
 	// Should this fail, the record is missing, and whoever waits for it learns that.
-	_, _ = promptly(ctx, m.b.clients, func(ctx context.Context) (bool, error) {
+	_, _ = conn.WithGrace(ctx, m.b.clients, func(ctx context.Context) (bool, error) {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
-		return m.b.clients.work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
+		return m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
 	})
 }
 
@@ -368,14 +369,14 @@ func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
 	if tooLong(err) {
 		return true
 	}
-	pipe := m.b.clients.work.Pipeline()
+	pipe := m.b.clients.Work.Pipeline()
 	var types []*goredis.StatusCmd
 	for _, keys := range [][]string{g.owners, g.claims.keys, g.records} {
 		for _, key := range keys {
 			types = append(types, pipe.Type(ctx, key))
 		}
 	}
-	if len(types) == 0 || m.b.clients.readAll(ctx, pipe) != nil {
+	if len(types) == 0 || m.b.clients.ReadAll(ctx, pipe) != nil {
 		return false
 	}
 	for _, t := range types {
@@ -444,11 +445,11 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	if err := m.b.keepMoved(ctx, s.moved, stayedKept); err != nil {
 		return err
 	}
-	pipe := m.b.clients.work.Pipeline()
+	pipe := m.b.clients.Work.Pipeline()
 	for _, entry := range over {
 		pipe.LRem(ctx, m.from.Outbox, 1, entry)
 	}
-	_, err := promptly(ctx, m.b.clients, pipe.Exec)
+	_, err := conn.WithGrace(ctx, m.b.clients, pipe.Exec)
 	return err
 }
 
@@ -457,10 +458,10 @@ func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) 
 	if len(keys) == 0 {
 		return nil
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	for _, key := range keys {
 		pipe.PExpire(ctx, key, d)
 	}
-	_, err := promptly(ctx, b.clients, pipe.Exec)
+	_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
 	return err
 }

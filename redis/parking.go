@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -28,7 +29,7 @@ func (p *parkedRun) keys() []string {
 
 // decide has it stay or go.
 func (p *parkedRun) decide(ctx context.Context, what string) error {
-	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys(),
+	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.keys(),
 		(&parkedArgs{Action: what, Token: p.token, ID: p.id}).append(nil)...)
 	if err != nil {
 		return p.b.fail(ctx, what+" place of run "+p.id, err)
@@ -45,9 +46,9 @@ func inDoubt(expires time.Duration) bool {
 // decidePlace decides about the place of a run that waits for a group whose producer did
 // not, by whether the group's members are stored, and reports whether it is gone.
 func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
-	if err := b.clients.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
 	p := &parkedRun{b: b, q: q, id: id}
@@ -82,9 +83,9 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	if err != nil {
 		return "", fmt.Errorf("look for group %.64q: %w", group, err)
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	fields, expires := pipe.HMGet(ctx, q.Group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.Group(group))
-	if err := b.clients.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return "", b.fail(ctx, "look for group "+group, err)
 	}
 	var has [3]string
@@ -111,9 +112,9 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
 		var fields []string
-		err := b.clients.persist(ctx, idempotent, func() (err error) {
-			p, err := promptly(ctx, b.clients, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
+		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+			p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
+				entries, next, err := b.clients.Work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -151,7 +152,7 @@ const placesPage = 100
 // doubted returns, of ids with what is noted of their places, those whose places are
 // not young.
 func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]string, error) {
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	var ids []string
 	var ages []*goredis.DurationCmd
 	for i := 0; i+1 < len(fields); i += 2 {
@@ -161,7 +162,7 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	if err := b.clients.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return nil, b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 	}
 	n := 0

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -79,8 +80,8 @@ func (c *claims) add(q *queue, index int, run *broker.TaskRun) {
 // refuseTwice makes the error of a group that has a key twice. What it says of runs
 // of others is as they were a moment ago.
 func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.TaskRun) error {
-	owners, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.MGet(ctx, c.keys...).Result()
+	owners, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.MGet(ctx, c.keys...).Result()
 	})
 	if err != nil {
 		return b.fail(ctx, "queue tasks: read unique keys", err)

@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -90,7 +91,7 @@ const (
 func (b *Broker) plainLane(runs []*broker.TaskRun) int {
 	n := wire.ReadyList(runs[0])
 	for _, run := range runs {
-		if run.Keep > 0 && !b.clients.queue.direct() {
+		if run.Keep > 0 && !b.clients.Queue.Direct() {
 			return 0 // the library would need more than one command
 		}
 		if run.OwnID || wire.HasPolicy(run) || run.Delay > 0 || !run.Due.IsZero() || wire.ReadyList(run) != n {
@@ -116,7 +117,7 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 		return g.err
 	case <-ctx.Done():
 		return p.abandon(g, own, ctx.Err())
-	case <-p.b.clients.closed:
+	case <-p.b.clients.Closed:
 		return p.abandon(g, own, broker.ErrClosed)
 	}
 }
@@ -186,7 +187,7 @@ func (p *pusher) next() {
 		return
 	}
 	if !p.flusher {
-		p.flusher = p.b.clients.spawn(p.flush)
+		p.flusher = p.b.clients.Spawn(p.flush)
 	}
 	if !p.flusher { // the broker is closed, which all who wait learn
 		p.busy = false
@@ -201,7 +202,7 @@ func (p *pusher) flush() {
 	for {
 		select {
 		case <-p.turn:
-		case <-p.b.clients.closed:
+		case <-p.b.clients.Closed:
 			return
 		}
 		for {
@@ -234,35 +235,35 @@ func (p *pusher) flush() {
 func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	ready, kind := q.Fixed[l.lane], (l.lane-1)/3
 	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
-	then, start := b.clients.confirming(), time.Now()
+	then, start := b.clients.NewConfirmation(), time.Now()
 	looked := false
 	again := func(err error) bool {
-		if !isDamage(err) {
-			return transient(err)
+		if !conn.IsDamage(err) {
+			return conn.IsTransient(err)
 		}
 		first := !looked // another may have put it aside meanwhile
 		looked = true
 		return b.mend(ctx, start, ready) || first
 	}
-	err := b.clients.persist(ctx, again, func() error {
-		if c := b.clients.queue; c.direct() {
+	err := b.clients.Retry(ctx, again, func() error {
+		if c := b.clients.Queue; c.Direct() {
 			return pushOn(ctx, c, ready, wake, watched, woken, l, then)
 		}
 		args, err := resp.Bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
-		_, err = promptly(ctx, b.clients, func(ctx context.Context) (any, error) {
-			return nil, pushPlainly(ctx, b.clients.queue, ready, wake, watched, woken, args)
+		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (any, error) {
+			return nil, pushPlainly(ctx, b.clients.Queue, ready, wake, watched, woken, args)
 		})
 		return err
 	})
 	if err == nil {
-		err = then.result()
-	} else if isDamage(err) && l.kept > 0 {
+		err = then.Result()
+	} else if conn.IsDamage(err) && l.kept > 0 {
 		b.dropRecords(ctx, l)
 	}
-	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), unknown(err))
+	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), conn.IsUnknown(err))
 }
 
 // dropRecords deletes the records of runs that were refused, which a transaction stores
@@ -278,12 +279,12 @@ func (b *Broker) dropRecords(ctx context.Context, l *load) {
 			keys = append(keys, string(key))
 		}
 	}
-	_, _ = promptly(context.WithoutCancel(ctx), b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.work.Del(ctx, keys...).Result()
+	_, _ = conn.WithGrace(context.WithoutCancel(ctx), b.clients, func(ctx context.Context) (int64, error) {
+		return b.clients.Work.Del(ctx, keys...).Result()
 	})
 }
 
-func pushOn(ctx context.Context, c link, ready, wake, watched, woken string, l *load, then *confirmation) error {
+func pushOn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *load, then *conn.Confirmation) error {
 	read := readPushed
 	if l.kept > 0 {
 		read = readPushedWithRecords
@@ -291,7 +292,7 @@ func pushOn(ctx context.Context, c link, ready, wake, watched, woken string, l *
 	if woken != "" {
 		read = andToken(read)
 	}
-	stored, err := c.exec(ctx, ready, func(b []byte) []byte {
+	stored, err := c.Exec(ctx, ready, func(b []byte) []byte {
 		if l.kept > 0 {
 			b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
 			b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")
@@ -319,7 +320,7 @@ func pushOn(ctx context.Context, c link, ready, wake, watched, woken string, l *
 }
 
 // andToken returns a reader of one more reply, of a token.
-func andToken(read reader) reader {
+func andToken(read conn.Reader) conn.Reader {
 	return func(in *bufio.Reader) (any, error) {
 		stored, err := read(in)
 		if err == nil {
@@ -376,7 +377,7 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 // twice.
 func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
 	line := make([]any, 0, 2+len(elements))
-	push := once{goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
+	push := conn.Once{goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
 	push.SetFirstKeyPos(1)
 	if err := c.Process(ctx, push); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -52,8 +53,8 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	err = b.queueTasks(ctx, q, runs)
-	if first := err; notYet(first) {
-		err = b.clients.whileLoading(ctx, func() error {
+	if first := err; conn.IsLoading(first) {
+		err = b.clients.WhileLoading(ctx, func() error {
 			if err := first; err != nil {
 				first = nil
 				return err
@@ -238,15 +239,15 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 		b.announceLater(q, now)
 		return nil
 	}
-	again := idempotent
-	if b.clients.cluster {
+	again := conn.MayRepeat
+	if b.clients.Cluster {
 		again = func(error) bool { return false } // the set may be on a node that is down
 	}
-	err := b.clients.persist(ctx, again, func() error { return b.addNames(ctx, q.Name) })
+	err := b.clients.Retry(ctx, again, func() error { return b.addNames(ctx, q.Name) })
 	switch {
 	case err == nil:
 		q.named.Store(now)
-	case ctxErr(ctx) == nil && b.outlives(err):
+	case conn.ContextErr(ctx) == nil && b.outlives(err):
 		b.nameless.Store(true)
 		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
 			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
@@ -263,7 +264,7 @@ const announceEvery = 60
 // outlives reports whether queues can be used although their names cannot be added
 // to the set: that is on a node of its own, or of a wrong type.
 func (b *Broker) outlives(err error) bool {
-	return isWrongType(err) || b.clients.cluster && unreachable(err)
+	return conn.IsWrongType(err) || b.clients.Cluster && conn.IsUnreachable(err)
 }
 
 // plain reports whether nothing can refuse the group, so that it can be stored
@@ -316,7 +317,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	start := time.Now()
 	err := b.storeOnce(ctx, q, groups)
-	if len(groups[0].source) > 0 && isDamage(err) && b.mend(ctx, start, q.Keys()...) {
+	if len(groups[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
 		return b.storeOnce(ctx, q, groups)
 	}
 	return err
@@ -332,28 +333,28 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 		args = g.appendArgs(args)
 		canRetry = canRetry && g.canRetry
 	}
-	again := transient
+	again := conn.IsTransient
 	limited := ctx
 	if canRetry {
-		again = idempotent
+		again = conn.MayRepeat
 		var cancel context.CancelFunc
 		limited, cancel = context.WithTimeout(ctx, repeatFor)
 		defer cancel()
 	}
 	var v any
-	unheard, then, start := false, b.clients.confirming(), time.Now()
-	err := b.clients.persist(limited, again, func() (err error) {
-		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.queue, readAny, then, keys, args)
-		unheard = unheard || unknown(err)
+	unheard, then, start := false, b.clients.NewConfirmation(), time.Now()
+	err := b.clients.Retry(limited, again, func() (err error) {
+		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.Queue, conn.ReadAny, then, keys, args)
+		unheard = unheard || conn.IsUnknown(err)
 		if unheard && then != nil {
-			then.mark = q.Base + "confirmed"
+			then.Mark = q.Base + "confirmed"
 		}
 		return err
 	})
 	if err != nil {
 		return b.notQueued(ctx, b.blame(ctx, err, keys...), unheard)
 	}
-	if err := setResults(v, groups, then.result()); err != nil {
+	if err := setResults(v, groups, then.Result()); err != nil {
 		return err
 	}
 	return b.storeAgain(ctx, q, groups, start)
@@ -366,7 +367,7 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, sinc
 	var failed []*group
 	keys, mend := q.Keys(), false
 	for _, g := range groups {
-		if !isDamage(g.result) {
+		if !conn.IsDamage(g.result) {
 			continue
 		}
 		mend = true

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		case <-timer.C:
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-b.clients.closed:
+		case <-b.clients.Closed:
 			err = broker.ErrClosed
 		}
 		timer.Stop()
@@ -75,7 +76,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 // away. It returns then why there was no answer.
 func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
 	var away error
-	for wait := (backoff{}); ; wait.sleep(ctx, b.clients) {
+	for wait := (conn.Backoff{}); ; wait.Sleep(ctx, b.clients) {
 		record, err := b.readRecord(ctx, q, id, waiter)
 		switch {
 		case errors.Is(err, broker.ErrUnavailable):
@@ -93,7 +94,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	var v any
-	err := b.clients.whileLoading(ctx, func() (err error) {
+	err := b.clients.WhileLoading(ctx, func() (err error) {
 		v, err = b.askRecord(ctx, q, id, waiter)
 		return err
 	})
@@ -120,12 +121,12 @@ func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (an
 	script := b.scripts.record
 	script.Mendable = waiter != "" // who only looks changes nothing
 	keys, args := recordKeys(q, id), (&recordArgs{Waiter: waiter, ID: id}).append(nil)
-	v, err := b.repeat(ctx, script, b.clients.work, keys, args...)
+	v, err := b.repeat(ctx, script, b.clients.Work, keys, args...)
 	if v != int64(1) || err != nil {
 		return v, err
 	}
 	moved := b.seeStaged(ctx, q)
-	if v, err = b.repeat(ctx, script, b.clients.work, keys[:3], args...); v == nil && err == nil {
+	if v, err = b.repeat(ctx, script, b.clients.Work, keys[:3], args...); v == nil && err == nil {
 		err = moved // it may be one of those
 	}
 	return v, err
@@ -141,8 +142,8 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	if max <= 0 {
 		return nil, nil
 	}
-	entries, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.LRange(ctx, q.Dead, 0, int64(max)-1).Result()
+	entries, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+		return b.clients.Work.LRange(ctx, q.Dead, 0, int64(max)-1).Result()
 	})
 	if err != nil {
 		return nil, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
@@ -165,11 +166,11 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 		waiter, _ := waiters[i].(string)
 		ids[waiter] = append(ids[waiter], waiters[i+1])
 	}
-	pipe := b.clients.lease.Pipeline()
+	pipe := b.clients.Lease.Pipeline()
 	for waiter, list := range ids {
 		pipe.RPush(ctx, q.Ended(waiter), list...)
 		pipe.PExpire(ctx, q.Ended(waiter), time.Minute)
 	}
 	// Should this fail, waiters look by themselves.
-	_, _ = promptly(ctx, b.clients, pipe.Exec)
+	_, _ = conn.WithGrace(ctx, b.clients, pipe.Exec)
 }

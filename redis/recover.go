@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -62,7 +63,7 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	some, err := b.inFlight(ctx, queues)
 	if err != nil {
 		for _, q := range queues {
-			if !isDamage(err) { // a key of a wrong type is none
+			if !conn.IsDamage(err) { // a key of a wrong type is none
 				q.outage.fail()
 			}
 		}
@@ -89,10 +90,10 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
 	for {
-		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
+		v, err := b.repeat(ctx, b.scripts.expired, b.clients.Work,
 			expiredKeys(q), (&expiredArgs{Cursor: cursor, Page: recoverPage}).append(nil)...)
 		if err != nil {
-			if idempotent(err) { // a script that failed is none
+			if conn.MayRepeat(err) { // a script that failed is none
 				q.outage.fail()
 			}
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.Name, err))
@@ -140,10 +141,10 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 // came back before no more than that it has begun (begin.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
-	elements, err := promptly(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.LRange(ctx, q.Batch(member), 0, -1).Result()
+	elements, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+		return b.clients.Work.LRange(ctx, q.Batch(member), 0, -1).Result()
 	})
-	if isDamage(err) && b.mend(ctx, start, q.Batch(member)) {
+	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
 		err = nil // it is put aside, and what is noted of it goes
 	}
 	if err != nil {
@@ -161,7 +162,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 			args = append(args, i)
 		}
 	}
-	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.work, keys, args...)
+	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.Work, keys, args...)
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
 	}

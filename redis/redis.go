@@ -32,6 +32,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -110,7 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 // may be called concurrently.
 type Broker struct {
 	cfg      Config
-	clients  *clients
+	clients  *conn.Clients
 	scripts  scripts
 	url      string        // by which it was opened, or would be
 	id       string        // of this broker, where scripts have to name it
@@ -177,7 +178,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
-	dial, err := parseURL(url)
+	dial, err := conn.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
@@ -202,7 +203,7 @@ func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
-	dial, err := likeClient(client)
+	dial, err := conn.FromClient(client)
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
@@ -210,11 +211,11 @@ func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
-	b.url = urlOf(client)
+	b.url = conn.URLOf(client)
 	return b, nil
 }
 
-func newBroker(dial dialer, cfg Config) (*Broker, error) {
+func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	id, err := newID()
 	if err != nil {
 		return nil, err
@@ -228,9 +229,9 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 		scripts: *scripts,
 		id:      id,
 	}
-	b.clients = newClients(dial, connConfigOf(cfg))
-	if !b.clients.queue.direct() && cfg.Acknowledge != Memory {
-		_ = b.clients.close()
+	b.clients = conn.New(dial, connConfigOf(cfg))
+	if !b.clients.Queue.Direct() && cfg.Acknowledge != Memory {
+		_ = b.clients.Close()
 		return nil, fmt.Errorf("config Acknowledge: %v cannot be had with a client that has a Limiter "+
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
@@ -244,8 +245,8 @@ func newBroker(dial dialer, cfg Config) (*Broker, error) {
 }
 
 // connConfigOf returns what of a broker's configuration is about its connections.
-func connConfigOf(cfg Config) connConfig {
-	return connConfig{
+func connConfigOf(cfg Config) conn.Config {
+	return conn.Config{
 		Timeout: cfg.Timeout, Blocking: longestNap,
 		Confirm: cfg.Acknowledge != Memory, Fsync: cfg.Acknowledge == Fsync, Replicas: cfg.Replicas,
 	}
@@ -256,9 +257,9 @@ func connConfigOf(cfg Config) connConfig {
 func (b *Broker) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	if err := b.clients.ping(ctx); err != nil {
+	if err := b.clients.Ping(ctx); err != nil {
 		op := "ping server"
-		if b.clients.cluster {
+		if b.clients.Cluster {
 			op = "ping servers of the cluster"
 		}
 		return b.fail(ctx, op, err)
@@ -283,9 +284,9 @@ func (b *Broker) Close() error {
 	var err error
 	b.close.Do(func() {
 		b.takers.leave(b.cfg.Timeout)
-		err = b.clients.close()
+		err = b.clients.Close()
 	})
-	b.clients.wait()
+	b.clients.Wait()
 	if err != nil {
 		return fmt.Errorf("close redis broker: %w", err)
 	}
@@ -295,16 +296,16 @@ func (b *Broker) Close() error {
 // fail makes the error of an operation out of what go-redis returned.
 func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
-	case b.clients.isClosed() || errors.Is(err, goredis.ErrClosed):
+	case b.clients.IsClosed() || errors.Is(err, goredis.ErrClosed):
 		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
-	case ctxErr(ctx) != nil && notYet(err):
-		return fmt.Errorf("%s: %w: %w", op, ctxErr(ctx), err)
-	case ctxErr(ctx) != nil:
-		return fmt.Errorf("%s: %w", op, ctxErr(ctx))
+	case conn.ContextErr(ctx) != nil && conn.IsLoading(err):
+		return fmt.Errorf("%s: %w: %w", op, conn.ContextErr(ctx), err)
+	case conn.ContextErr(ctx) != nil:
+		return fmt.Errorf("%s: %w", op, conn.ContextErr(ctx))
 	case goredis.HasErrorPrefix(err, "OOM"):
 		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
 	}
-	if idempotent(err) {
+	if conn.MayRepeat(err) {
 		err = unavailable{err}
 	}
 	return fmt.Errorf("%s: %w", op, err)
@@ -323,7 +324,7 @@ func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
 // woken returns the list by which consumers of several queues are woken for runs of a
 // kind; on a cluster, where no list can be that of several queues, the empty string.
 func (b *Broker) woken(kind int) string {
-	if b.clients.cluster {
+	if b.clients.Cluster {
 		return ""
 	}
 	return wire.WokenKey(b.cfg.Prefix, kind)

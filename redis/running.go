@@ -39,7 +39,7 @@ func (s *session) noteLater(sl *slot) {
 	r.slots = append(r.slots, sl)
 	if !r.noter {
 		s.b.sessions.add(s)
-		r.noter = s.b.clients.spawn(s.noteRunning)
+		r.noter = s.b.clients.Spawn(s.noteRunning)
 	}
 }
 
@@ -47,11 +47,11 @@ func (s *session) noteLater(sl *slot) {
 func (s *session) noteRunning() {
 	r := &s.running
 	for {
-		s.b.clients.pause(context.Background(), noteAfter)
+		s.b.clients.Pause(context.Background(), noteAfter)
 		r.mu.Lock()
 		slots := r.slots
 		r.slots = nil
-		if len(slots) == 0 || s.b.clients.isClosed() {
+		if len(slots) == 0 || s.b.clients.IsClosed() {
 			r.noter = false
 			s.b.sessions.remove(s)
 			r.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *session) noteSlots(slots []*slot) {
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
-			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys, indexes...)
+			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.Work, keys, indexes...)
 		}
 		return failed
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -39,7 +40,7 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
 	args := (&putEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).append(nil)
-	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, entryKeys(q), args...)
+	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.Queue, entryKeys(q), args...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
@@ -78,7 +79,7 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
 	args := (&deleteEntryArgs{ID: id}).append(nil)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.queue, readAny, entryKeys(q), args...)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.Queue, conn.ReadAny, entryKeys(q), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
@@ -132,8 +133,8 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 			pairs  []string
 			cursor uint64
 		}
-		p, err := promptly(ctx, b.clients, func(ctx context.Context) (page, error) {
-			pairs, next, err := b.clients.work.HScan(ctx, q.Entries, cursor, "", schedulePage).Result()
+		p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
+			pairs, next, err := b.clients.Work.HScan(ctx, q.Entries, cursor, "", schedulePage).Result()
 			return page{pairs, next}, err
 		})
 		if err != nil {
@@ -163,10 +164,10 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	if len(fields) == 0 {
 		return nil
 	}
-	ticks, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.HMGet(ctx, q.Ticks, fields...).Result()
+	ticks, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.HMGet(ctx, q.Ticks, fields...).Result()
 	})
-	if isWrongType(err) { // which whoever queues a tick puts aside
+	if conn.IsWrongType(err) { // which whoever queues a tick puts aside
 		b.logOddKey(ctx, q.Ticks, err)
 		return nil
 	}
@@ -212,7 +213,7 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 // of the others.
 func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
 	queues, failed := b.names.get(ctx, b)
-	if failed != nil && ctxErr(ctx) != nil {
+	if failed != nil && conn.ContextErr(ctx) != nil {
 		return nil, failed
 	}
 	queues = b.withOwn(queues)
@@ -264,15 +265,15 @@ func (b *Broker) withOwn(names []string) []string {
 // getEach reads keys that different nodes may have. Beside an error of some of them
 // it returns the values of the others; without any it returns none.
 func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
-	if !b.clients.cluster {
-		return promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, keys...).Result() })
+	if !b.clients.Cluster {
+		return conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, keys...).Result() })
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	gets := make([]*goredis.StringCmd, len(keys))
 	for i, key := range keys {
 		gets[i] = pipe.Get(ctx, key)
 	}
-	if _, err := promptly(ctx, b.clients, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, err // the replies are not to be read: they may still come
 	}
 	values := make([]any, len(keys))
@@ -282,7 +283,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 		switch {
 		case err == nil:
 			values[i] = v
-		case isWrongType(err): // MGET says nothing of it either
+		case conn.IsWrongType(err): // MGET says nothing of it either
 			b.logOddKey(ctx, keys[i], err)
 		case !errors.Is(err, goredis.Nil) && failed == nil:
 			failed = fmt.Errorf("read %s: %w", keys[i], err)

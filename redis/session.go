@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -30,10 +31,10 @@ type session struct {
 
 	running running
 
-	paces    backoff  // Take's own, of waits that fail
-	troubles troubles // queues that cannot be taken from
-	seek     *seek    // Take's own: what is known of the several queues it takes from
-	apart    apart    // looks of takes from several nodes
+	paces    conn.Backoff // Take's own, of waits that fail
+	troubles troubles     // queues that cannot be taken from
+	seek     *seek        // Take's own: what is known of the several queues it takes from
+	apart    apart        // looks of takes from several nodes
 }
 
 // hold is what a session has of one queue.
@@ -89,7 +90,7 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
 	}
-	if b.clients.isClosed() {
+	if b.clients.IsClosed() {
 		return nil, fmt.Errorf("open a session: %w", broker.ErrClosed)
 	}
 	if err := b.ping(ctx); err != nil {
@@ -102,8 +103,8 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 // warm has a connection for the first renewal, which would otherwise be dialed while
 // tasks run already. If that fails the renewal dials it.
 func (b *Broker) warm(ctx context.Context) {
-	if c := b.clients.renew; c.direct() && !b.clients.cluster {
-		_, _ = c.exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, readAny, nil)
+	if c := b.clients.Renew; c.Direct() && !b.clients.Cluster {
+		_, _ = c.Exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, conn.ReadAny, nil)
 	}
 }
 
@@ -179,7 +180,7 @@ func (s *session) Renew(ctx context.Context) error {
 	switch {
 	case len(failed) == 0:
 		return nil
-	case renewed > 0 || s.b.clients.cluster: // the session may hold nothing where it could renew
+	case renewed > 0 || s.b.clients.Cluster: // the session may hold nothing where it could renew
 		return fmt.Errorf("renew: %w", failed)
 	case errors.Is(failed, broker.ErrLeaseLost):
 		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
@@ -191,7 +192,7 @@ func (s *session) Renew(ctx context.Context) error {
 // not wait long for some once others have succeeded: these go on in the background.
 func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 	errs := make([]error, len(holds))
-	if !s.b.clients.cluster || len(holds) < 2 {
+	if !s.b.clients.Cluster || len(holds) < 2 {
 		each(holds, func(i int, h *hold) { errs[i] = s.renewOne(ctx, h) })
 		return errs
 	}
@@ -202,7 +203,7 @@ func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 	ends := make(chan end, len(holds))
 	for i, h := range holds {
 		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
-		if !s.b.clients.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
+		if !s.b.clients.Spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
 			ends <- end{i, broker.ErrClosed}
 		}
 	}
@@ -289,11 +290,11 @@ func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
 		turns = append(turns, sl.turn)
 	}
 	s.mu.Unlock()
-	pipe := s.b.clients.lease.Pipeline()
+	pipe := s.b.clients.Lease.Pipeline()
 	for _, sl := range slots {
 		pipe.Exists(ctx, h.q.Batch(sl.member))
 	}
-	replies, err := promptly(ctx, s.b.clients, pipe.Exec)
+	replies, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec)
 	if err != nil {
 		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
 	}
@@ -369,13 +370,13 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 	s.mu.Lock()
 	doubt := h.doubt
 	s.mu.Unlock()
-	pipe := s.b.clients.lease.Pipeline()
+	pipe := s.b.clients.Lease.Pipeline()
 	pipe.Del(ctx, h.q.Lost(s.id), h.q.Cancels(s.id))
 	if !doubt { // else these keep a late take from taking, and go by themselves
 		pipe.ZRem(ctx, h.q.Leases, s.id)
 		pipe.HDel(ctx, h.q.Ops, s.id)
 	}
-	if _, err := promptly(ctx, s.b.clients, pipe.Exec); err != nil {
+	if _, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec); err != nil {
 		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))
 	}
 	return nil

@@ -67,7 +67,7 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 // seekIn returns what is known of the queues.
 func (s *session) seekIn(queues []*queue) *seek {
 	k := s.seek
-	if s.b.clients.cluster {
+	if s.b.clients.Cluster {
 		if k == nil || !same(k.queues, queues) {
 			k = newSeek(nil)
 		}

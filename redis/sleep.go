@@ -14,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
@@ -63,7 +64,7 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 		return nil, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-s.b.clients.closed:
+	case <-s.b.clients.Closed:
 		return nil, broker.ErrClosed
 	}
 }
@@ -72,9 +73,9 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 // or none has come for the given time. Both are one write: the server goes on
 // from the one to the other by itself, so whoever waits gets what the script
 // returns as soon as it could get the token.
-func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
+func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []string, wait time.Duration, read conn.Reader, keys []string, args []any) (any, error) {
 	script := s.Encode("evalsha", s.Digest, keys, args)
-	return b.clients.block.exec(ctx, keys[0], func(to []byte) []byte {
+	return b.clients.Block.Exec(ctx, keys[0], func(to []byte) []byte {
 		to = resp.AppendArray(to, 6+len(wake))
 		to = resp.AppendBulk(to, "BZMPOP")
 		to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
@@ -128,7 +129,7 @@ func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup 
 		g.id = strings.Join(g.keys, " ")
 		if there := s.groups[g.id]; there != nil {
 			g = there
-		} else if s.b.clients.spawn(func() { s.listen(g) }) {
+		} else if s.b.clients.Spawn(func() { s.listen(g) }) {
 			s.groups[g.id] = g
 		} else {
 			continue
@@ -163,9 +164,9 @@ func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
 	if len(tokens) == 0 {
 		return
 	}
-	s.b.clients.spawn(func() {
+	s.b.clients.Spawn(func() {
 		// If this fails, others look by themselves within three seconds.
-		_, _ = s.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+		_, _ = s.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 			for _, t := range tokens {
 				if t.member == "" {
 					pipe.ZAdd(context.Background(), t.key, goredis.Z{Member: "1"})
@@ -198,10 +199,10 @@ func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
 
 // listen reads tokens while anybody waits for them.
 func (s *sleepers) listen(g *sleepGroup) {
-	var wait backoff
+	var wait conn.Backoff
 	for {
 		s.mu.Lock()
-		if len(g.waiting) == 0 || s.b.clients.isClosed() {
+		if len(g.waiting) == 0 || s.b.clients.IsClosed() {
 			delete(s.groups, g.id)
 			s.mu.Unlock()
 			return
@@ -210,20 +211,20 @@ func (s *sleepers) listen(g *sleepGroup) {
 		tokens, err := s.read(g)
 		switch {
 		case err == nil || errors.Is(err, goredis.Nil):
-			wait = backoff{}
+			wait = conn.Backoff{}
 			if left := s.wake(g, tokens); len(left) > 0 {
 				s.giveOn(nil, left)
 			}
 		default:
 			s.logOdd(g, err)
-			wait.sleep(context.Background(), s.b.clients)
+			wait.Sleep(context.Background(), s.b.clients)
 		}
 	}
 }
 
 // logOdd logs, once, that tokens cannot be read for the type of a key.
 func (s *sleepers) logOdd(g *sleepGroup, err error) {
-	if !isWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
+	if !conn.IsWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
 		return
 	}
 	ctx := context.Background()
@@ -234,7 +235,7 @@ func (s *sleepers) logOdd(g *sleepGroup, err error) {
 // read blocks until there are tokens, or for a while.
 func (s *sleepers) read(g *sleepGroup) ([]token, error) {
 	if g.w == nil {
-		key, _, err := s.b.clients.block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
+		key, _, err := s.b.clients.Block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +243,7 @@ func (s *sleepers) read(g *sleepGroup) ([]token, error) {
 	}
 	keys := slices.Clone(g.keys)
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the first that has some is read
-	list, members, err := s.b.clients.block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
+	list, members, err := s.b.clients.Block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
 	if err != nil {
 		return nil, err
 	}
@@ -262,8 +263,8 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 		}
 	}
 	if len(theirs) > 0 {
-		w.b.clients.spawn(func() {
-			_, _ = w.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+		w.b.clients.Spawn(func() {
+			_, _ = w.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 				for _, t := range theirs {
 					pipe.RPush(context.Background(), t.key, t.member)
 					pipe.PExpire(context.Background(), t.key, time.Minute)
@@ -279,8 +280,8 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 	keys := w.lists(r)
 	lists := make([]*goredis.StringSliceCmd, len(keys))
-	_, err := promptly(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return w.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_, err := conn.WithGrace(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 			for i, key := range keys {
 				lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -155,7 +156,7 @@ func (s *stage) store(ctx context.Context) error {
 // or recovers, goes on then.
 func (s *stage) moveUntil(ctx context.Context) {
 	over := make(chan struct{})
-	started := s.b.clients.spawn(func() {
+	started := s.b.clients.Spawn(func() {
 		defer close(over)
 		_, _ = s.move(context.WithoutCancel(ctx))
 	})
@@ -172,7 +173,7 @@ func (s *stage) moveUntil(ctx context.Context) {
 func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	type result struct{ gone, stored bool }
 	over := make(chan result, 1)
-	started := s.b.clients.spawn(func() {
+	started := s.b.clients.Spawn(func() {
 		left, err := s.b.unstageOthers(context.WithoutCancel(ctx), s.q, s.token, "drop", 0)
 		over <- result{err == nil && left == 0, left == isCommitted}
 	})
@@ -184,7 +185,7 @@ func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 		return r.gone, r.stored
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case r := <-over:
@@ -242,7 +243,7 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 		keys, of[i] = append(keys, own...), own
 		args = append(args, entry, letters)
 	}
-	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.queue, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.Queue, keys, args...)
 	if err != nil {
 		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
 	}
@@ -282,12 +283,12 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
 	var v any
-	then := s.b.clients.confirming()
-	err = s.b.clients.persist(limited, idempotent, func() (err error) {
-		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.queue, readAny, then, keys, args)
-		unheard = unheard || unknown(err)
+	then := s.b.clients.NewConfirmation()
+	err = s.b.clients.Retry(limited, conn.MayRepeat, func() (err error) {
+		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.Queue, conn.ReadAny, then, keys, args)
+		unheard = unheard || conn.IsUnknown(err)
 		if unheard && then != nil {
-			then.mark = s.q.Base + "confirmed"
+			then.Mark = s.q.Base + "confirmed"
 		}
 		return err
 	})
@@ -299,7 +300,7 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	case v != int64(isStored):
 		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
 	}
-	if err := then.result(); err != nil {
+	if err := then.Result(); err != nil {
 		return false, fmt.Errorf("queue tasks: %w", err)
 	}
 	return false, nil
@@ -313,7 +314,7 @@ func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[st
 		return !strings.HasPrefix(key, q.Owner("")) && !strings.HasPrefix(key, q.Unique(""))
 	})
 	for page := range slices.Chunk(keys, inWay) {
-		values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
+		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, page...).Result() })
 		if err != nil {
 			return nil, b.fail(ctx, "read who has ids and unique keys", err)
 		}
@@ -343,7 +344,7 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 			if decided {
 				break
 			}
-			if !b.clients.pause(ctx, stageNap) {
+			if !b.clients.Pause(ctx, stageNap) {
 				return errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
 			}
 		}

@@ -20,7 +20,7 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return held, nil
 	}
 	q := at.slot.hold.q
-	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.lease,
+	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.Lease,
 		startKeys(q, at.slot.member, key), (&startArgs{Index: at.index, ID: run.ID}).append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -91,7 +92,7 @@ func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*q
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
 	}
-	err = b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for i, s := range page {
 			counts[i] = pipe.Exists(ctx, keys(s.queue)...)
 		}
@@ -121,8 +122,8 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 	if err != nil {
 		return now, err
 	}
-	err = b.clients.persist(ctx, idempotent, func() (err error) {
-		now, err = promptly(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
+	err = b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+		now, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
 		return err
 	})
 	return now, err
@@ -166,7 +167,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 			return err
 		}
 		infos := map[*surveyed]*infoReplies{}
-		err = b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
 				infos[s] = askInfo(ctx, pipe, s.queue)
 				infos[s].askDelayed(ctx, pipe, s.queue, now)
@@ -183,7 +184,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
 			taken := map[*surveyed][]*goredis.IntCmd{}
-			err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					taken[s] = nil // it may be asked again
 					for _, member := range infos[s].flights.Val() {
@@ -243,7 +244,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage, (*surveyed).size) {
 			entries := map[*surveyed]*goredis.StringSliceCmd{}
-			err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
 				}
@@ -270,7 +271,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 // measure reads how much is in keys of each of the queues. One that has much is odd.
 func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
 	asked := map[*surveyed][]*goredis.IntCmd{}
-	err := b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range page {
 			asked[s] = ask(pipe, s)
 		}

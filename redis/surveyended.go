@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -29,8 +30,8 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(main
 	cursor := uint64(0)
 	for range maxScans {
 		var scan *goredis.ScanCmd
-		err := r.b.clients.persist(ctx, idempotent, func() (err error) {
-			scan, err = promptly(ctx, r.b.clients, func(ctx context.Context) (*goredis.ScanCmd, error) {
+		err := r.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+			scan, err = conn.WithGrace(ctx, r.b.clients, func(ctx context.Context) (*goredis.ScanCmd, error) {
 				cmd := node.Scan(ctx, cursor, wire.GlobOf(r.b.cfg.Prefix+":{")+"}:rec:*", 1000)
 				return cmd, cmd.Err()
 			})
@@ -82,7 +83,7 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 		}
 	}
 	states := map[string]*goredis.StringCmd{}
-	err := e.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for key := range ofKey {
 			states[key] = pipe.GetRange(ctx, key, 0, 0)
 		}
@@ -100,7 +101,7 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 	}
 	for few := range slices.Chunk(wanted, endedPage) {
 		stored := map[string]*goredis.StringCmd{}
-		err := e.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, key := range few {
 				stored[key] = pipe.Get(ctx, key)
 			}

@@ -100,7 +100,7 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 	}
 	for _, few := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
 		lists := map[*surveyed][]goredis.Cmder{}
-		err := r.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range few {
 				lists[s] = nil
 				for i, key := range r.keys(s.queue) {
@@ -174,7 +174,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 	}
 	for _, some := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
 		members := map[*surveyed]*goredis.StringSliceCmd{}
-		err := r.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
 				members[s] = pipe.SMembers(ctx, s.Flights)
 			}
@@ -208,7 +208,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 // batches gives the runs of queues whose batches are known.
 func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed]*goredis.StringSliceCmd, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	batches, done := map[*surveyed][]*goredis.StringSliceCmd{}, map[*surveyed][]*goredis.StringCmd{}
-	err := r.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range few {
 			batches[s], done[s] = nil, nil
 			for _, member := range members[s].Val() {
@@ -241,7 +241,7 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 		all[s] = len(found[s]) <= r.max
 		found[s] = found[s][:min(len(found[s]), r.max)]
 	}
-	err := r.b.clients.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range page {
 			for _, info := range found[s] {
 				if mayHaveFailed(info) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -93,7 +94,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if word = s.wordTo(q, r); word == asleep || nap <= 0 {
 			continue
 		}
-		if s.b.clients.block.direct() {
+		if s.b.clients.Block.Direct() {
 			if runs, err := s.takeWaiting(ctx, q, r, nap); err != nil || len(runs) > 0 {
 				return runs, err
 			}
@@ -119,7 +120,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		}
 		runs, next, err := s.takeSlot(ctx, h, r, awake, nap)
 		if err == nil {
-			s.paces = backoff{}
+			s.paces = conn.Backoff{}
 		}
 		switch {
 		case err == nil && len(runs) > 0:
@@ -127,11 +128,11 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 				s.forgetTold(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, nil
-		case err == nil && ctxErr(ctx) != nil:
-			return nil, ctxErr(ctx)
+		case err == nil && conn.ContextErr(ctx) != nil:
+			return nil, conn.ContextErr(ctx)
 		case ctx.Err() != nil:
 			return s.revoke(ctx, h, r)
-		case s.b.clients.isClosed():
+		case s.b.clients.IsClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
 			return nil, s.waitedInVain(ctx, err, wakeKeys(q, r))
@@ -149,14 +150,14 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil
 	}
-	if isWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
+	if conn.IsWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
 		err := s.b.blame(ctx, err, tokens...)
 		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, looking every two seconds", "keys", strings.Join(tokens, " "), "error", err)
 	}
-	if !idempotent(err) && !isWrongType(err) {
+	if !conn.MayRepeat(err) && !conn.IsWrongType(err) {
 		return err
 	}
-	s.paces.sleep(ctx, s.b.clients)
+	s.paces.Sleep(ctx, s.b.clients)
 	return nil // what is wrong shows then
 }
 
@@ -164,7 +165,7 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 // took all the same is the caller's; else it will take nothing any more, and
 // another that waits looks, in case it had the token.
 func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRun, error) {
-	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
 	runs, _, err := s.recall(soon, h)
 	if err == nil && len(runs) > 0 {
@@ -173,7 +174,7 @@ func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRu
 	for _, key := range wakeKeys(h.q, r) {
 		s.b.sleep.giveOn(nil, []token{{key: key, q: h.q}})
 	}
-	return nil, ctxErr(ctx) // without an answer the next take asks again
+	return nil, conn.ContextErr(ctx) // without an answer the next take asks again
 }
 
 // tellFor is for how long a take relies on its word that it waits; the server
@@ -218,7 +219,7 @@ func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed
 			continue
 		}
 		wait := time.Duration(0)
-		if s.b.clients.cluster {
+		if s.b.clients.Cluster {
 			wait = tryOnce
 		}
 		found, _, err := s.takeSlot(ctx, s.hold(q), room{}, awake, wait)
@@ -280,7 +281,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	q, start := h.q, time.Now()
-	apart := s.b.clients.work.direct()
+	apart := s.b.clients.Work.Direct()
 	keys := takeKeys(q, member)
 	args := (&takeArgs{
 		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
@@ -297,13 +298,13 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	)
 	switch {
 	case wait == tryOnce:
-		v, err = s.b.runReading(ctx, take, s.b.clients.work, readBatch, keys, args)
-		unheard, err = unknown(err), s.b.blame(ctx, err, keys...)
+		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readBatch, keys, args)
+		unheard, err = conn.IsUnknown(err), s.b.blame(ctx, err, keys...)
 	case wait > 0:
 		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readBatch, keys, args)
-		unheard = unknown(err)
+		unheard = conn.IsUnknown(err)
 	default:
-		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.work, readBatch, keys, args...)
+		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.Work, readBatch, keys, args...)
 	}
 	if unheard {
 		s.mu.Lock()
@@ -311,7 +312,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 		s.mu.Unlock()
 	}
 	if err != nil {
-		if !unheard && notSent(err) {
+		if !unheard && conn.IsUnsent(err) {
 			s.mu.Lock()
 			h.asked = asked
 			s.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -58,7 +59,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 // queued twice, the schedule goes on behind the present and behind the tick given. It
 // returns false if the schedule was deleted or changed, in the same step.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
-	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.work, goOnKeys(q),
+	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.Work, goOnKeys(q),
 		(&goOnArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).append(nil)...)
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
@@ -82,8 +83,8 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
-	values, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.HMGet(ctx, q.Ticks, task).Result()
+	values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.HMGet(ctx, q.Ticks, task).Result()
 	})
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read last tick of "+task, b.blame(ctx, err, q.Ticks))
@@ -117,7 +118,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
 	}
 	began, err := mended(ctx, b, q.Ticks, func(ctx context.Context) (bool, error) {
-		return b.clients.work.HSetNX(ctx, q.Ticks, task, text).Result()
+		return b.clients.Work.HSetNX(ctx, q.Ticks, task, text).Result()
 	})
 	switch {
 	case err != nil:

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // troubles are queues that a session cannot take from, while it takes from others: a
@@ -137,23 +139,23 @@ func (ts *troubles) ended() []*queue {
 // passes reports whether the error of one queue is none of the others', which then go
 // on without it: the server answered, or the queue is on a node of a cluster.
 func (s *session) passes(ctx context.Context, q *queue, err error) bool {
-	if s.b.clients.isClosed() {
+	if s.b.clients.IsClosed() {
 		return false
 	}
 	if ctx.Err() != nil {
 		// Takes that are cut short, each by its context, would never find a node dead: one
 		// that has not replied by now is left alone by the next take.
-		if s.b.clients.cluster && unknown(err) {
+		if s.b.clients.Cluster && conn.IsUnknown(err) {
 			s.passBy(s.sameNode(context.WithoutCancel(ctx), q), err)
 		}
 		return false
 	}
 	var reply goredis.Error
 	switch {
-	case s.b.clients.cluster && unreachable(err) && !refused(err):
+	case s.b.clients.Cluster && conn.IsUnreachable(err) && !conn.IsRedirect(err):
 		s.passBy(s.sameNode(ctx, q), err)
 		return true
-	case s.b.clients.cluster || errors.As(err, &reply) && !transient(err):
+	case s.b.clients.Cluster || errors.As(err, &reply) && !conn.IsTransient(err):
 		s.troubles.note(q, err)
 	default:
 		return false
@@ -165,7 +167,7 @@ func (s *session) passes(ctx context.Context, q *queue, err error) bool {
 // passBy leaves the queues of a node alone until that answers.
 func (s *session) passBy(queues []*queue, err error) {
 	if s.troubles.probe(queues, err) {
-		s.b.clients.spawn(func() { s.probe(queues) })
+		s.b.clients.Spawn(func() { s.probe(queues) })
 	}
 	s.sayTrouble(queues[0], err)
 }
@@ -193,17 +195,17 @@ func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
 // broker is closed.
 func (s *session) probe(queues []*queue) {
 	for pause := firstTrouble; ; pause = probePause {
-		s.b.clients.pause(context.Background(), pause)
+		s.b.clients.Pause(context.Background(), pause)
 		s.mu.Lock()
 		left := s.left
 		s.mu.Unlock()
-		if left || s.b.clients.isClosed() {
+		if left || s.b.clients.IsClosed() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
-		err := s.b.clients.work.Exists(ctx, queues[0].Flights).Err()
+		err := s.b.clients.Work.Exists(ctx, queues[0].Flights).Err()
 		if err != nil {
-			s.b.clients.reload(ctx) // another node may have them now
+			s.b.clients.ReloadSlots(ctx) // another node may have them now
 		}
 		cancel()
 		if err == nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // unnamed are the queues whose names could not be added to the set of them, which on a
@@ -38,7 +40,7 @@ func (b *Broker) announceLater(q *queue, now int64) {
 	}
 	u.names[q.Name] = true
 	if !u.trying {
-		u.trying = b.clients.spawn(b.nameAll)
+		u.trying = b.clients.Spawn(b.nameAll)
 	}
 }
 
@@ -49,7 +51,7 @@ func (b *Broker) nameAll() {
 	for wait := firstNaming; ; wait = min(2*wait, longestNaming) {
 		select {
 		case <-timer.C:
-		case <-b.clients.closed:
+		case <-b.clients.Closed:
 			return
 		}
 		for b.nameSome() {
@@ -95,8 +97,8 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	for i, name := range names {
 		members[i] = name
 	}
-	_, err := promptly(ctx, b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.queue.SAdd(ctx, b.queuesKey(), members...).Result()
+	_, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
+		return b.clients.Queue.SAdd(ctx, b.queuesKey(), members...).Result()
 	})
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -50,7 +51,7 @@ func (s *stage) move(ctx context.Context) (int, error) {
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := mended(ctx, b, q.Staging(token), func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.Staging(token)).Result() })
+	n, err := mended(ctx, b, q.Staging(token), func(ctx context.Context) (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)).Result() })
 	if err != nil {
 		return 0, err
 	}
@@ -71,7 +72,7 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 		keys := append(unstageKeys(q, token), page.keys...)
 		args := (&unstageArgs{Mode: mode, Token: token, Left: left, Page: n, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
 		args = append(args, page.letters...)
-		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.work, keys, args...)
+		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.Work, keys, args...)
 		if err != nil {
 			return left, fmt.Errorf("move runs of a large call: %w", err)
 		}
@@ -85,7 +86,7 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 
 // readStage reads a page of a stage from its head.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
-	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.Staging(token)},
+	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.Work, []string{q.Staging(token)},
 		(&outboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).append(nil)...)
 	reply, _ := v.([]any)
 	if err == nil && len(reply) != 2 {
@@ -130,7 +131,7 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	for {
 		stuck := int64(failed.queues())
 		tokens, err := mended(ctx, b, q.Staged, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.Staged, stuck, stuck).Result()
+			return b.clients.Work.LRange(ctx, q.Staged, stuck, stuck).Result()
 		})
 		if err != nil {
 			return some, b.fail(ctx, "look for runs of large calls", err)
@@ -140,7 +141,7 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 		}
 		if err := b.moveCall(ctx, q, tokens[0], pages); err != nil {
 			failed.of, failed.errs = append(failed.of, q), append(failed.errs, err)
-			if ctxErr(ctx) != nil {
+			if conn.ContextErr(ctx) != nil {
 				return some, failed.only()
 			}
 			continue
@@ -165,9 +166,9 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 
 // dropStaged removes a token from what is to be moved whose call is not there.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
-	state, err := promptly(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.Stages, token).Result() })
+	state, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.HMGet(ctx, q.Stages, token).Result() })
 	if err == nil && state[0] == nil {
-		_, err = promptly(ctx, b.clients, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.Staged, 1, token).Result() })
+		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) { return b.clients.Work.LRem(ctx, q.Staged, 1, token).Result() })
 	}
 	return b.failed(ctx, "forget a large call", err)
 }
@@ -191,7 +192,7 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 	if err == nil && left != notOver && len(keys) > 0 {
 		all := append(unstageKeys(q, token), keys...)
 		args := (&unstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
-		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.work, all, args...)
+		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.Work, all, args...)
 	}
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)
@@ -202,12 +203,12 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	states, err := mended(ctx, b, q.Stages, func(ctx context.Context) (map[string]string, error) {
-		return b.clients.work.HGetAll(ctx, q.Stages).Result()
+		return b.clients.Work.HGetAll(ctx, q.Stages).Result()
 	})
 	if err != nil || len(states) == 0 {
 		return b.failed(ctx, "look for large calls", err)
 	}
-	now, err := promptly(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	now, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.Work.Time(ctx).Result() })
 	if err != nil {
 		return b.fail(ctx, "look for large calls", err)
 	}

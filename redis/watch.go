@@ -164,7 +164,7 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 	}
 	args := (&watchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).append(nil)
 	args = append(args, more...)
-	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.work, keys, args...)
+	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.Work, keys, args...)
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
 	}

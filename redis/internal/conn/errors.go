@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// transient reports whether the server, or the way to it, refused a command
+// IsTransient reports whether the server, or the way to it, refused a command
 // that may go through a moment later, and certainly did not execute it.
-func transient(err error) bool {
+func IsTransient(err error) bool {
 	for _, prefix := range []string{
 		"LOADING", "BUSY ", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
 		"ERR max number of clients",
@@ -24,21 +24,21 @@ func transient(err error) bool {
 			return true
 		}
 	}
-	return notSent(err)
+	return IsUnsent(err)
 }
 
-// idempotent allows a command to be executed again after any failure that may
+// MayRepeat allows a command to be executed again after any failure that may
 // pass.
-func idempotent(err error) bool { return transient(err) || unknown(err) }
+func MayRepeat(err error) bool { return IsTransient(err) || IsUnknown(err) }
 
 // unsent is the error of a command that was not even begun.
 type unsent struct{ error }
 
 func (u unsent) Unwrap() error { return u.error }
 
-// notSent reports whether an error says that the server cannot have executed
+// IsUnsent reports whether an error says that the server cannot have executed
 // the command: it never got all of it.
-func notSent(err error) bool {
+func IsUnsent(err error) bool {
 	var own unsent
 	if errors.Is(err, errPartly) {
 		return false
@@ -50,14 +50,14 @@ func notSent(err error) bool {
 	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "write")
 }
 
-// unknown reports whether an error leaves open if the server executed the
+// IsUnknown reports whether an error leaves open if the server executed the
 // command. What the server itself replied never does.
-func unknown(err error) bool {
+func IsUnknown(err error) bool {
 	var reply goredis.Error
 	if err == nil || errors.As(err, &reply) || errors.Is(err, goredis.ErrClosed) {
 		return false
 	}
-	return !notSent(err)
+	return !IsUnsent(err)
 }
 
 // errPartly marks a write that was cut off: it hides from notSent that it was
@@ -69,16 +69,16 @@ type undialed struct{ error }
 
 func (u undialed) Unwrap() error { return u.error }
 
-// isWrongType reports whether the server refused a command for the type of a key,
+// IsWrongType reports whether the server refused a command for the type of a key,
 // in the command itself or in a script.
-func isWrongType(err error) bool {
+func IsWrongType(err error) bool {
 	return goredis.HasErrorPrefix(err, "WRONGTYPE") || err != nil && strings.Contains(err.Error(), "WRONGTYPE")
 }
 
-// isDamage reports whether the server refused a command, or a script failed, because
+// IsDamage reports whether the server refused a command, or a script failed, because
 // of what it found in a key. A script that goes on behind an error hands its text on, bare,
 // or behind ERR and where it was raised.
-func isDamage(err error) bool {
+func IsDamage(err error) bool {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
 		return false
@@ -91,23 +91,23 @@ func isDamage(err error) bool {
 		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
 }
 
-// refused reports whether the server replied that a queue cannot be used just now,
+// IsRedirect reports whether the server replied that a queue cannot be used just now,
 // which says nothing of its others: some of its keys are on their way to another node.
-func refused(err error) bool {
+func IsRedirect(err error) bool {
 	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "MOVED ") || goredis.HasErrorPrefix(err, "ASK ")
 }
 
-// unreachable reports whether an error says that a server was not reached, has not
+// IsUnreachable reports whether an error says that a server was not reached, has not
 // replied or cannot work, so that the other commands for it fare no better.
-func unreachable(err error) bool {
+func IsUnreachable(err error) bool {
 	var network net.Error
-	return err != nil && (transient(err) || errors.As(err, &network) || errors.Is(err, io.EOF) ||
+	return err != nil && (IsTransient(err) || errors.As(err, &network) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
+// ContextErr is ctx.Err, but true to the deadline: a connection's deadline can pass
 // a moment before the context's timer fires.
-func ctxErr(ctx context.Context) error {
+func ContextErr(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func ctxErr(ctx context.Context) error {
 	return nil
 }
 
-func notYet(err error) bool {
+func IsLoading(err error) bool {
 	if err == nil || errors.Is(err, broker.ErrOutcomeUnknown) {
 		return false
 	}

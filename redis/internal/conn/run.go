@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"bufio"
@@ -11,25 +11,25 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// once is a command that go-redis must not repeat by itself.
-type once struct{ *goredis.Cmd }
+// Once is a command that go-redis must not repeat by itself.
+type Once struct{ *goredis.Cmd }
 
-func (once) NoRetry() bool { return true }
+func (Once) NoRetry() bool { return true }
 
-// reader reads a script's reply. What it returns instead of a value may be a
+// Reader reads a script's reply. What it returns instead of a value may be a
 // [serverError].
-type reader func(in *bufio.Reader) (any, error)
+type Reader func(in *bufio.Reader) (any, error)
 
-func readAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
+func ReadAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
 
-// runOnce executes the script by its digest, and by its source when the server does not
+// Run executes the script by its digest, and by its source when the server does not
 // know that.
-func (c *clients) runOnce(ctx context.Context, s script.Script, l link, read reader, then *confirmation, keys []string, args []any) (any, error) {
+func (c *Clients) Run(ctx context.Context, s script.Script, l Client, read Reader, then *Confirmation, keys []string, args []any) (any, error) {
 	send := func(name, what string) (any, error) {
-		if !l.direct() {
-			return promptly(ctx, c, func(ctx context.Context) (any, error) { return sendByLibrary(ctx, l, name, what, keys, args) })
+		if !l.Direct() {
+			return WithGrace(ctx, c, func(ctx context.Context) (any, error) { return sendByLibrary(ctx, l, name, what, keys, args) })
 		}
-		return l.exec(ctx, keys[0], s.Encode(name, what, keys, args), read, then)
+		return l.Exec(ctx, keys[0], s.Encode(name, what, keys, args), read, then)
 	}
 	v, err := send("evalsha", s.Digest)
 	if err != nil && goredis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -45,7 +45,7 @@ func sendByLibrary(ctx context.Context, c goredis.UniversalClient, name, what st
 		line = append(line, &keys[i]) // a pointer saves a copy
 	}
 	line = append(line, args...)
-	cmd := once{goredis.NewCmd(ctx, line...)}
+	cmd := Once{goredis.NewCmd(ctx, line...)}
 	cmd.SetFirstKeyPos(3)
 	if err := c.Process(ctx, cmd); err != nil && !errors.Is(err, goredis.Nil) {
 		return nil, err

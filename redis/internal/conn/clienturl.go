@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"net/url"
@@ -7,8 +7,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// urlOf returns the URL by which a client reaches its server, as far as it can be told.
-func urlOf(client goredis.UniversalClient) string {
+// URLOf returns the URL by which a client reaches its server, as far as it can be told.
+func URLOf(client goredis.UniversalClient) string {
 	switch c := client.(type) {
 	case *goredis.Client:
 		o := c.Options()

@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// byNode parts n keys, by their indexes, by the node that has them.
-func (c *clients) byNode(ctx context.Context, n int, key func(i int) string) [][]int {
-	cluster, ok := c.work.UniversalClient.(*goredis.ClusterClient)
+// ByNode parts n keys, by their indexes, by the node that has them.
+func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][]int {
+	cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient)
 	if !ok || n < 2 {
 		all := make([]int, n)
 		for i := range all {
@@ -29,7 +29,7 @@ func (c *clients) byNode(ctx context.Context, n int, key func(i int) string) [][
 		}
 		var addr string
 		if i == 0 { // the client may have to ask for the slots first
-			addr, _ = promptly(ctx, c, ask)
+			addr, _ = WithGrace(ctx, c, ask)
 		} else {
 			addr, _ = ask(lenient{ctx})
 		}
@@ -44,13 +44,13 @@ func (c *clients) byNode(ctx context.Context, n int, key func(i int) string) [][
 	return groups
 }
 
-// nodeOf returns the client of the server that has a key.
-func (c *clients) nodeOf(ctx context.Context, key string) (*goredis.Client, error) {
-	switch client := c.work.UniversalClient.(type) {
+// NodeOf returns the client of the server that has a key.
+func (c *Clients) NodeOf(ctx context.Context, key string) (*goredis.Client, error) {
+	switch client := c.Work.UniversalClient.(type) {
 	case *goredis.Client:
 		return client, nil
 	case *goredis.ClusterClient:
-		return promptly(ctx, c, func(ctx context.Context) (*goredis.Client, error) { return client.MasterForKey(ctx, key) })
+		return WithGrace(ctx, c, func(ctx context.Context) (*goredis.Client, error) { return client.MasterForKey(ctx, key) })
 	}
 	return nil, errors.New("the client is of no kind that is known")
 }

@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 // the only server, those to the master that sentinels name, or those to the node
 // of a cluster that has the command's keys.
 type routes struct {
-	c       *clients
+	c       *Clients
 	open    func(*goredis.Options) *lines
 	only    *lines
 	cluster *goredis.ClusterClient // knows who has which keys; nil without a cluster
@@ -40,7 +40,7 @@ const (
 
 // newRoutes returns the routes for what a client of the library connects to,
 // nil where only the library can keep connections.
-func newRoutes(c *clients, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
+func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
 	r := &routes{c: c, open: open, nodes: map[string]*lines{}}
 	switch client := client.(type) {
 	case *goredis.Client:
@@ -64,7 +64,7 @@ func newRoutes(c *clients, client goredis.UniversalClient, open func(*goredis.Op
 // what has it confirmed unless then is nil, and reads the reply. An error of
 // which unknown is true tells that a server may have executed it; what a server
 // refused is a [serverError]. It gives up a little after ctx has ended.
-func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byte, read reader, then *confirmation) (any, error) {
+func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byte, read Reader, then *Confirmation) (any, error) {
 	ls, err := r.find(ctx, key)
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 
 // execOn is exec on given lines, and returns a refusal as a value. Beside an
 // error it returns the command's reply where that is known.
-func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func([]byte) []byte, read reader, then *confirmation) (v any, err error) {
+func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func([]byte) []byte, read Reader, then *Confirmation) (v any, err error) {
 	err = ls.exec(ctx, func(b []byte) []byte {
 		if asking {
 			b = resp.AppendBulk(resp.AppendArray(b, 1), "ASKING")
@@ -132,7 +132,7 @@ func (r *routes) find(ctx context.Context, key string) (*lines, error) {
 	)
 	if r.known.Load() {
 		node, err = ask(ctx)
-	} else if node, err = promptly(ctx, r.c, ask); err == nil {
+	} else if node, err = WithGrace(ctx, r.c, ask); err == nil {
 		r.known.Store(true)
 	}
 	if err != nil {
@@ -203,7 +203,7 @@ func (r *routes) doubt(ctx context.Context, ls *lines, err error) {
 		dial undialed
 		op   *net.OpError // of a write
 	)
-	if unknown(err) || errors.As(err, &dial) || errors.As(err, &op) {
+	if IsUnknown(err) || errors.As(err, &dial) || errors.As(err, &op) {
 		r.leave(ctx, ls)
 	}
 }

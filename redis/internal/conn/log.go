@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// logLibrary has what go-redis logs be logged by logger; nil drops it.
-func logLibrary(logger *slog.Logger) {
+// LogLibrary has what go-redis logs be logged by logger; nil drops it.
+func LogLibrary(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}

@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"bufio"
@@ -10,37 +10,37 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
-// confirmation is the command that follows an enqueue on its connection, and
+// Confirmation is the command that follows an enqueue on its connection, and
 // what was replied to it. The server replies when what was written up to then
 // is as safe as asked, or time is up.
-type confirmation struct {
-	cfg  connConfig
+type Confirmation struct {
+	cfg  Config
 	wait time.Duration
 	err  error // nil: it is as safe as asked
 	// mark is a key to write to before, "" for none: an enqueue that is repeated
 	// may find itself done already, and the server waits only for what this
 	// connection has written.
-	mark string
+	Mark string
 }
 
-// confirming returns nil where nothing has to be confirmed.
-func (c *clients) confirming() *confirmation {
+// NewConfirmation returns nil where nothing has to be confirmed.
+func (c *Clients) NewConfirmation() *Confirmation {
 	if !c.cfg.Confirm {
 		return nil
 	}
-	return &confirmation{cfg: c.cfg}
+	return &Confirmation{cfg: c.cfg}
 }
 
 // append appends the command. Its time ends before the caller's does, and
 // before that of the connection.
-func (c *confirmation) append(ctx context.Context, out []byte) []byte {
+func (c *Confirmation) append(ctx context.Context, out []byte) []byte {
 	c.wait, c.err = c.cfg.Timeout*3/4, nil
 	if at, ok := ctx.Deadline(); ok {
 		c.wait = min(c.wait, time.Until(at))
 	}
 	ms := max(c.wait.Milliseconds(), 1) // 0 would be forever
-	if c.mark != "" {
-		out = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(out, 5), "SET"), c.mark)
+	if c.Mark != "" {
+		out = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(out, 5), "SET"), c.Mark)
 		out = resp.AppendNumber(resp.AppendBulk(resp.AppendBulk(out, ""), "PX"), 1000)
 	}
 	if c.cfg.Fsync {
@@ -53,8 +53,8 @@ func (c *confirmation) append(ctx context.Context, out []byte) []byte {
 }
 
 // read reads the reply. An error means that the connection is of no more use.
-func (c *confirmation) read(in *bufio.Reader) error {
-	if c.mark != "" {
+func (c *Confirmation) read(in *bufio.Reader) error {
+	if c.Mark != "" {
 		if _, err := resp.ReadReply(in, 0); err != nil {
 			return err
 		}
@@ -88,12 +88,12 @@ func (c *confirmation) read(in *bufio.Reader) error {
 }
 
 // lost notes that the enqueue was replied to, but not the confirmation.
-func (c *confirmation) lost(why error) {
+func (c *Confirmation) lost(why error) {
 	c.err = fmt.Errorf("%w: no confirmation came: %w", broker.ErrNotReplicated, why)
 }
 
-// result is nil, or an error that wraps [broker.ErrNotReplicated].
-func (c *confirmation) result() error {
+// Result is nil, or an error that wraps [broker.ErrNotReplicated].
+func (c *Confirmation) Result() error {
 	if c == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"bufio"
@@ -33,7 +33,7 @@ type line struct {
 // lines are the lines of one purpose to one server, each for one caller at a
 // time.
 type lines struct {
-	c    *clients
+	c    *Clients
 	addr string // of the server; with sentinels a word of the library's
 	open func() *line
 	room chan struct{} // a token for each line there may be
@@ -63,7 +63,7 @@ const (
 )
 
 // newLines returns the lines to the server that opt names.
-func newLines(c *clients, opt *goredis.Options, most int) *lines {
+func newLines(c *Clients, opt *goredis.Options, most int) *lines {
 	return &lines{
 		c:      c,
 		addr:   opt.Addr,
@@ -98,7 +98,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 			return nil, unsent{errors.New("all connections are in use")}
 		case <-ctx.Done():
 			return nil, unsent{ctx.Err()}
-		case <-ls.c.closed:
+		case <-ls.c.Closed:
 			return nil, unsent{broker.ErrClosed}
 		}
 	}
@@ -112,7 +112,7 @@ func (ls *lines) get(ctx context.Context) (*line, error) {
 			return nil, unsent{errors.New("other callers took the connections")}
 		}
 		// The line becomes free first, should ctx end while it is dialed.
-		_, err = promptly(ctx, ls.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
+		_, err = WithGrace(ctx, ls.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
 		if err != nil {
 			<-ls.room
 			if reply := goredis.Error(nil); errors.As(err, &reply) {
@@ -274,8 +274,8 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	l.out = encode(l.out[:0])
 	now := time.Now()
 	limit := now.Add(ls.blocks + ls.c.cfg.Timeout)
-	if at, ok := ctx.Deadline(); ok && at.Add(grace).Before(limit) {
-		limit = at.Add(grace)
+	if at, ok := ctx.Deadline(); ok && at.Add(Grace).Before(limit) {
+		limit = at.Add(Grace)
 	}
 	if err := l.conn.SetDeadline(limit); err != nil {
 		return unsent{err}
@@ -316,7 +316,7 @@ func (ls *lines) grace() time.Duration {
 	if ls.blocks > 0 {
 		return 0
 	}
-	return grace
+	return Grace
 }
 
 // roundTripUntil is roundTrip, but for no more than grace longer than ctx lasts.

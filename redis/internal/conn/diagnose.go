@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -83,10 +83,10 @@ func (a advised) Error() string {
 }
 func (a advised) Unwrap() error { return a.error }
 
-// advise says what is wrong about the URL when the first command failed, as far
+// Diagnose says what is wrong about the URL when the first command failed, as far
 // as that can be told, and what to do about it. What a server that is no Redis
 // said is left out: it may be what it was sent.
-func (d dialer) advise(ctx context.Context, err error, patience time.Duration) error {
+func (d Dialer) Diagnose(ctx context.Context, err error, patience time.Duration) error {
 	for _, known := range []struct{ symptom, advice string }{
 		{"WRONGPASS", "check both in the URL (special characters are percent-encoded); with requirepass alone there is no user but default, so leave it out"},
 		{"NOAUTH", "write both into the URL, redis://user:password@host, or redis://:password@host if the server knows no users"},
@@ -106,7 +106,7 @@ func (d dialer) advise(ctx context.Context, err error, patience time.Duration) e
 			return advised{err, known.advice}
 		}
 	}
-	if reply := goredis.Error(nil); errors.As(err, &reply) || ctxErr(ctx) != nil || d.addr == "" {
+	if reply := goredis.Error(nil); errors.As(err, &reply) || ContextErr(ctx) != nil || d.addr == "" {
 		return err
 	}
 	switch d.probe(ctx) {
@@ -141,7 +141,7 @@ const probePatience = time.Second
 
 // probe tells what is spoken at the address, by connections of its own that
 // carry no secret.
-func (d dialer) probe(ctx context.Context) language {
+func (d Dialer) probe(ctx context.Context) language {
 	ctx, cancel := context.WithTimeout(ctx, 2*probePatience)
 	defer cancel()
 	network := &net.Dialer{Timeout: probePatience}

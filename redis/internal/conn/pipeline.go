@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// readAll executes a pipeline of commands that only read. That a key is missing
+// ReadAll executes a pipeline of commands that only read. That a key is missing
 // is no error.
-func (c *clients) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
-	replies, err := promptly(ctx, c, pipe.Exec)
+func (c *Clients) ReadAll(ctx context.Context, pipe goredis.Pipeliner) error {
+	replies, err := WithGrace(ctx, c, pipe.Exec)
 	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
 		return err
 	}
@@ -22,21 +22,21 @@ func (c *clients) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
 	return nil
 }
 
-// readMany executes a pipeline that only reads. It returns an error where the server
+// ReadMany executes a pipeline that only reads. It returns an error where the server
 // could not be asked: what it refused is for each command to say.
-func (c *clients) readMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
-	return c.persist(ctx, idempotent, func() error {
-		pipe := c.work.Pipeline()
+func (c *Clients) ReadMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
+	return c.Retry(ctx, MayRepeat, func() error {
+		pipe := c.Work.Pipeline()
 		if add(pipe); pipe.Len() == 0 {
 			return nil
 		}
-		replies, err := promptly(ctx, c, pipe.Exec)
+		replies, err := WithGrace(ctx, c, pipe.Exec)
 		if err == nil || len(replies) == 0 {
 			return err
 		}
 		for _, reply := range replies {
 			var refused goredis.Error
-			if err := reply.Err(); err != nil && (!errors.As(err, &refused) || transient(err)) {
+			if err := reply.Err(); err != nil && (!errors.As(err, &refused) || IsTransient(err)) {
 				return err
 			}
 		}

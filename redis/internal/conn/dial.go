@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// connConfig is what can be chosen of connections.
-type connConfig struct {
+// Config is what can be chosen of connections.
+type Config struct {
 	// Timeout bounds dialing, waiting for a connection and one command, each.
 	Timeout time.Duration
 	// Blocking is how long a blocking read may take on top of that.
@@ -28,46 +28,46 @@ type connConfig struct {
 	Replicas       int
 }
 
-// clients are the broker's connections, apart by purpose: none of these can
+// Clients are the broker's connections, apart by purpose: none of these can
 // take the connections another needs. They know the goroutines that use them.
-type clients struct {
-	queue link // QueueTasks and ticks
-	work  link // takes, recovery, records, counts
-	lease link // outcomes, and what else counts only while the lease lasts
-	renew link // renewals
-	block link // blocking reads
+type Clients struct {
+	Queue Client // QueueTasks and ticks
+	Work  Client // takes, recovery, records, counts
+	Lease Client // outcomes, and what else counts only while the lease lasts
+	Renew Client // renewals
+	Block Client // blocking reads
 	// cluster: keys of different queues can be on different nodes.
-	cluster bool
+	Cluster bool
 
-	cfg      connConfig
+	cfg      Config
 	stop     context.CancelFunc // ends dials
-	closed   chan struct{}
+	Closed   chan struct{}
 	spawning sync.Mutex     // no goroutine is started once closed is
 	running  sync.WaitGroup // goroutines
 }
 
-// link is a way to the servers: by the client library, and for the commands of
+// Client is a way to the servers: by the client library, and for the commands of
 // every run by lines, if there can be any.
-type link struct {
+type Client struct {
 	goredis.UniversalClient
 	routes *routes
 	dials  *atomic.Int64 // how many lines were dialed
 }
 
-// direct reports whether commands go by lines, and not by the client library alone.
-func (l link) direct() bool { return l.routes != nil }
+// Direct reports whether commands go by lines, and not by the client library alone.
+func (l Client) Direct() bool { return l.routes != nil }
 
-// dialed returns how many lines were dialed.
-func (l link) dialed() int64 { return l.dials.Load() }
+// Dialed returns how many lines were dialed.
+func (l Client) Dialed() int64 { return l.dials.Load() }
 
-// exec is [routes.exec] of a link that is direct.
-func (l link) exec(ctx context.Context, key string, encode func([]byte) []byte, read reader, then *confirmation) (any, error) {
+// Exec is [routes.exec] of a link that is direct.
+func (l Client) Exec(ctx context.Context, key string, encode func([]byte) []byte, read Reader, then *Confirmation) (any, error) {
 	return l.routes.exec(ctx, key, encode, read, then)
 }
 
-// dialer makes one client with a pool of the given size.
-type dialer struct {
-	open    func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient
+// Dialer makes one client with a pool of the given size.
+type Dialer struct {
+	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
 	cluster bool
 	// sentinel: the server is whom sentinels name as the master.
 	sentinel bool
@@ -77,12 +77,12 @@ type dialer struct {
 	tls                           bool
 }
 
-func newClients(d dialer, cfg connConfig) *clients {
-	c := &clients{cfg: cfg, cluster: d.cluster, closed: make(chan struct{})}
+func New(d Dialer, cfg Config) *Clients {
+	c := &Clients{cfg: cfg, Cluster: d.cluster, Closed: make(chan struct{})}
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
-	dial := func(pool int, blocks, urgent time.Duration) link {
-		l := link{UniversalClient: d.open(dials, cfg, pool), dials: new(atomic.Int64)}
+	dial := func(pool int, blocks, urgent time.Duration) Client {
+		l := Client{UniversalClient: d.open(dials, cfg, pool), dials: new(atomic.Int64)}
 		l.routes = newRoutes(c, l.UniversalClient, func(opt *goredis.Options) *lines {
 			own := *opt
 			tune(dials, &own, cfg, 1)
@@ -96,8 +96,8 @@ func newClients(d dialer, cfg connConfig) *clients {
 		return l
 	}
 	c.stop = stop
-	c.queue, c.work, c.lease = dial(8, 0, 0), dial(8, 0, 0), dial(8, 0, 0)
-	c.renew, c.block = dial(4, 0, urgently), dial(256, cfg.Blocking, 0)
+	c.Queue, c.Work, c.Lease = dial(8, 0, 0), dial(8, 0, 0), dial(8, 0, 0)
+	c.Renew, c.Block = dial(4, 0, urgently), dial(256, cfg.Blocking, 0)
 	return c
 }
 
@@ -105,19 +105,19 @@ func newClients(d dialer, cfg connConfig) *clients {
 // processor away: a server nearby has replied by then.
 const urgently = 500 * time.Microsecond
 
-// close ends blocked calls, closes the connections, and has no further goroutine be
+// Close ends blocked calls, closes the connections, and has no further goroutine be
 // started.
-func (c *clients) close() error {
+func (c *Clients) Close() error {
 	c.spawning.Lock()
-	close(c.closed)
+	close(c.Closed)
 	c.spawning.Unlock()
 	c.stop()
-	for _, l := range []link{c.queue, c.work, c.lease, c.renew, c.block} {
+	for _, l := range []Client{c.Queue, c.Work, c.Lease, c.Renew, c.Block} {
 		if l.routes != nil {
 			l.routes.close()
 		}
 	}
-	return errors.Join(c.block.Close(), c.queue.Close(), c.work.Close(), c.lease.Close(), c.renew.Close())
+	return errors.Join(c.Block.Close(), c.Queue.Close(), c.Work.Close(), c.Lease.Close(), c.Renew.Close())
 }
 
 // errURL is all that is said of a URL that cannot be parsed: what the parsers
@@ -125,20 +125,20 @@ func (c *clients) close() error {
 var errURL = errors.New("parse broker url: not a url of redis:, rediss:, unix:, redis+cluster: or redis+sentinel:, " +
 	"like redis://user:password@host:6379/0 (special characters of a password are percent-encoded)")
 
-func parseURL(raw string) (dialer, error) {
+func ParseURL(raw string) (Dialer, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return dialer{}, errURL
+		return Dialer{}, errURL
 	}
 	if err := misread(u); err != nil {
-		return dialer{}, err
+		return Dialer{}, err
 	}
 	d, err := dialerOf(raw)
 	switch {
 	case err != nil:
-		return dialer{}, mistaken(raw)
+		return Dialer{}, mistaken(raw)
 	case d.sentinel && d.master == "":
-		return dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
+		return Dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
 	}
 	return d, nil
 }
@@ -160,31 +160,31 @@ func misread(u *url.URL) error {
 }
 
 // dialerOf is parseURL with errors that may show a password.
-func dialerOf(raw string) (d dialer, err error) {
+func dialerOf(raw string) (d Dialer, err error) {
 	scheme, rest, _ := strings.Cut(raw, ":")
 	secure, addrs := false, []string(nil)
 	switch scheme {
 	case "redis", "rediss", "unix":
 		opt, err := goredis.ParseURL(raw)
 		if err != nil {
-			return dialer{}, err
+			return Dialer{}, err
 		}
 		d, secure, addrs = single(opt), opt.TLSConfig != nil, []string{opt.Addr}
 	case "redis+cluster", "rediss+cluster":
 		opt, err := goredis.ParseClusterURL(strings.TrimSuffix(scheme, "+cluster") + ":" + rest)
 		if err != nil {
-			return dialer{}, err
+			return Dialer{}, err
 		}
 		d, secure, addrs = cluster(opt), opt.TLSConfig != nil, opt.Addrs
 	case "redis+sentinel", "rediss+sentinel":
 		opt, err := goredis.ParseFailoverURL(strings.TrimSuffix(scheme, "+sentinel") + ":" + rest)
 		if err != nil {
-			return dialer{}, err
+			return Dialer{}, err
 		}
 		d, secure, addrs = sentinel(opt), opt.TLSConfig != nil, opt.SentinelAddrs
 		d.master = opt.MasterName
 	default:
-		return dialer{}, errURL
+		return Dialer{}, errURL
 	}
 	d.scheme, d.network, d.tls = scheme, "tcp", secure
 	if scheme == "unix" {
@@ -196,20 +196,20 @@ func dialerOf(raw string) (d dialer, err error) {
 	return d, nil
 }
 
-func likeClient(client goredis.UniversalClient) (dialer, error) {
+func FromClient(client goredis.UniversalClient) (Dialer, error) {
 	switch c := client.(type) {
 	case *goredis.Client:
 		return single(c.Options()), nil
 	case *goredis.ClusterClient:
 		return cluster(c.Options()), nil
 	}
-	return dialer{}, fmt.Errorf("a client of type %T is not supported, only *redis.Client and *redis.ClusterClient", client)
+	return Dialer{}, fmt.Errorf("a client of type %T is not supported, only *redis.Client and *redis.ClusterClient", client)
 }
 
 // tune sets what the broker needs of a client of one server. Retries are off
 // because go-redis would run a script twice that the server had run, but whose
 // reply was lost.
-func tune(dials context.Context, opt *goredis.Options, cfg connConfig, pool int) {
+func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
 	opt.MaxRetries = -1
 	opt.ContextTimeoutEnabled = true
 	opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
@@ -225,16 +225,16 @@ func tune(dials context.Context, opt *goredis.Options, cfg connConfig, pool int)
 	opt.Dialer = quietly(dials, opt.Dialer)
 }
 
-func single(base *goredis.Options) dialer {
-	return dialer{open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
+func single(base *goredis.Options) Dialer {
+	return Dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		tune(dials, &opt, cfg, pool)
 		return goredis.NewClient(&opt)
 	}}
 }
 
-func cluster(base *goredis.ClusterOptions) dialer {
-	return dialer{cluster: true, open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
+func cluster(base *goredis.ClusterOptions) Dialer {
+	return Dialer{cluster: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		opt.MaxRetries = -1
 		opt.ReadOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
@@ -252,8 +252,8 @@ func cluster(base *goredis.ClusterOptions) dialer {
 	}}
 }
 
-func sentinel(base *goredis.FailoverOptions) dialer {
-	return dialer{sentinel: true, open: func(dials context.Context, cfg connConfig, pool int) goredis.UniversalClient {
+func sentinel(base *goredis.FailoverOptions) Dialer {
+	return Dialer{sentinel: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
 		opt := *base
 		server := &goredis.Options{Dialer: opt.Dialer, TLSConfig: opt.TLSConfig}
 		tune(dials, server, cfg, pool)
@@ -306,22 +306,22 @@ func (failedConn) SetDeadline(time.Time) error      { return nil }
 func (failedConn) SetReadDeadline(time.Time) error  { return nil }
 func (failedConn) SetWriteDeadline(time.Time) error { return nil }
 
-// ping asks the server once whether it is there. Of a cluster one master that
+// Ping asks the server once whether it is there. Of a cluster one master that
 // answers is enough.
-func (c *clients) ping(ctx context.Context) error {
-	if cluster, ok := c.work.UniversalClient.(*goredis.ClusterClient); ok {
+func (c *Clients) Ping(ctx context.Context) error {
+	if cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient); ok {
 		return c.pingAny(ctx, cluster)
 	}
-	_, err := promptly(ctx, c, func(ctx context.Context) (string, error) { return c.work.Ping(ctx).Result() })
+	_, err := WithGrace(ctx, c, func(ctx context.Context) (string, error) { return c.Work.Ping(ctx).Result() })
 	return err
 }
 
 // pingAny is ping for a cluster. It waits for the first answer only.
-func (c *clients) pingAny(ctx context.Context, cluster *goredis.ClusterClient) error {
+func (c *Clients) pingAny(ctx context.Context, cluster *goredis.ClusterClient) error {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	var answered atomic.Bool
-	_, err := promptly(waiting, c, func(ctx context.Context) (struct{}, error) {
+	_, err := WithGrace(waiting, c, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
 			err := node.Ping(ctx).Err()
 			if err == nil {
@@ -337,40 +337,40 @@ func (c *clients) pingAny(ctx context.Context, cluster *goredis.ClusterClient) e
 	return err
 }
 
-// reload has a cluster's client ask anew which node has which keys.
-func (c *clients) reload(ctx context.Context) {
-	if cluster, ok := c.work.UniversalClient.(*goredis.ClusterClient); ok {
+// ReloadSlots has a cluster's client ask anew which node has which keys.
+func (c *Clients) ReloadSlots(ctx context.Context) {
+	if cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient); ok {
 		cluster.ReloadState(ctx)
 	}
 }
 
-// spawn starts a goroutine, of which running knows. It reports false when the
+// Spawn starts a goroutine, of which running knows. It reports false when the
 // clients are closed.
-func (c *clients) spawn(f func()) bool {
+func (c *Clients) Spawn(f func()) bool {
 	c.spawning.Lock()
 	defer c.spawning.Unlock()
-	if c.isClosed() {
+	if c.IsClosed() {
 		return false
 	}
 	c.running.Go(f)
 	return true
 }
 
-// wait waits for the goroutines that spawn has started.
-func (c *clients) wait() { c.running.Wait() }
+// Wait waits for the goroutines that spawn has started.
+func (c *Clients) Wait() { c.running.Wait() }
 
-func (c *clients) isClosed() bool {
+func (c *Clients) IsClosed() bool {
 	select {
-	case <-c.closed:
+	case <-c.Closed:
 		return true
 	default:
 		return false
 	}
 }
 
-// pause waits before a repeated try. It reports false when there is no time
+// Pause waits before a repeated try. It reports false when there is no time
 // left to wait in.
-func (c *clients) pause(ctx context.Context, d time.Duration) bool {
+func (c *Clients) Pause(ctx context.Context, d time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}
@@ -381,7 +381,7 @@ func (c *clients) pause(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-c.closed:
+	case <-c.Closed:
 		return false
 	}
 }
