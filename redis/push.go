@@ -377,7 +377,7 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 // twice.
 func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
 	line := make([]any, 0, 2+len(elements))
-	push := conn.Once{goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
+	push := conn.Once{Cmd: goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
 	push.SetFirstKeyPos(1)
 	if err := c.Process(ctx, push); err != nil {
 		return err

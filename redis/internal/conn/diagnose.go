@@ -16,26 +16,26 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// mistaken returns what is wrong with a URL that does not parse. It shows no
+// diagnoseURL returns what is wrong with a URL that does not parse. It shows no
 // part of it but the names of known options, and words near them: anything
 // else may be of a password that was not encoded.
-func mistaken(raw string) error {
+func diagnoseURL(raw string) error {
 	known := []string{"prefix", "acknowledge", "durable", "addr", "client_name", "db", "master_name", "protocol", "skip_verify"}
 	base, query, found := strings.Cut(raw, "?")
 	options, err := url.ParseQuery(query)
 	if !found || err != nil {
 		return errURL
 	}
-	if _, err := dialerOf(base); err != nil {
+	if _, err := parseDialer(base); err != nil {
 		return errURL
 	}
 	scheme, _, _ := strings.Cut(base, ":")
 	for _, name := range slices.Sorted(maps.Keys(options)) {
-		_, err := dialerOf(base + "?" + url.Values{name: options[name]}.Encode())
+		_, err := parseDialer(base + "?" + url.Values{name: options[name]}.Encode())
 		if err == nil {
 			continue
 		}
-		near := slices.IndexFunc(known, func(k string) bool { return nearly(name, k) })
+		near := slices.IndexFunc(known, func(k string) bool { return isNear(name, k) })
 		switch {
 		case slices.Contains(known, name) && strings.Contains(err.Error(), "unexpected option"):
 			return fmt.Errorf("parse broker url: option %s does not go with %s:; leave it out, or check the scheme", name, scheme)
@@ -50,9 +50,9 @@ func mistaken(raw string) error {
 	return errURL
 }
 
-// nearly reports whether a letter too many, a missing or a wrong one, or two
+// isNear reports whether a letter too many, a missing or a wrong one, or two
 // that are swapped, make all the difference between two words.
-func nearly(a, b string) bool {
+func isNear(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a
 	}
@@ -72,16 +72,16 @@ func nearly(a, b string) bool {
 	return a[1:] == b[1:] || len(a) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
 }
 
-// advised is an error with what to do about it.
-type advised struct {
+// advisedError is an error with what to do about it.
+type advisedError struct {
 	error
 	advice string
 }
 
-func (a advised) Error() string {
+func (a advisedError) Error() string {
 	return strings.ReplaceAll(strings.TrimRight(a.error.Error(), ". "), "\n", "; ") + ": " + a.advice
 }
-func (a advised) Unwrap() error { return a.error }
+func (a advisedError) Unwrap() error { return a.error }
 
 // Diagnose says what is wrong about the URL when the first command failed, as far
 // as that can be told, and what to do about it. What a server that is no Redis
@@ -103,22 +103,22 @@ func (d Dialer) Diagnose(ctx context.Context, err error, patience time.Duration)
 		{"connect: no such file", "check the path of the socket, and that the server runs"},
 	} {
 		if strings.Contains(err.Error(), known.symptom) {
-			return advised{err, known.advice}
+			return advisedError{err, known.advice}
 		}
 	}
 	if reply := goredis.Error(nil); errors.As(err, &reply) || ContextErr(ctx) != nil || d.addr == "" {
 		return err
 	}
 	switch d.probe(ctx) {
-	case plainly:
+	case plainRedis:
 		if d.tls {
 			return fmt.Errorf("ping server: %s does not speak TLS: write %s: instead of %s: in the URL", d.addr, strings.Replace(d.scheme, "rediss", "redis", 1), d.scheme)
 		}
-	case overTLS:
+	case redisOverTLS:
 		if !d.tls {
 			return fmt.Errorf("ping server: %s speaks TLS: write %s: instead of %s: in the URL", d.addr, strings.Replace(d.scheme, "redis", "rediss", 1), d.scheme)
 		}
-	case mute:
+	case noAnswer:
 		return fmt.Errorf("ping server: %s accepts connections, but has not answered within %v: it is stopped, busy for as long, or no Redis; look at the server, and check the host and the port", d.addr, patience)
 	default:
 		return fmt.Errorf("ping server: nothing at %s answers as Redis does: check the host and the port, and that the server runs", d.addr)
@@ -126,14 +126,14 @@ func (d Dialer) Diagnose(ctx context.Context, err error, patience time.Duration)
 	return err
 }
 
-// language is what is spoken at an address.
-type language int8
+// protocol is what is spoken at an address.
+type protocol int8
 
 const (
-	otherwise language = iota // or nothing
-	plainly                   // Redis
-	overTLS
-	mute // connections are accepted, and nothing is said
+	otherProtocol protocol = iota // or nothing
+	plainRedis                    // Redis
+	redisOverTLS
+	noAnswer // connections are accepted, and nothing is said
 )
 
 // probePatience bounds each of the two questions of a probe.
@@ -141,7 +141,7 @@ const probePatience = time.Second
 
 // probe tells what is spoken at the address, by connections of its own that
 // carry no secret.
-func (d Dialer) probe(ctx context.Context) language {
+func (d Dialer) probe(ctx context.Context) protocol {
 	ctx, cancel := context.WithTimeout(ctx, 2*probePatience)
 	defer cancel()
 	network := &net.Dialer{Timeout: probePatience}
@@ -149,11 +149,11 @@ func (d Dialer) probe(ctx context.Context) language {
 	secure := &tls.Dialer{NetDialer: network, Config: &tls.Config{InsecureSkipVerify: true}}
 	if conn, err := secure.DialContext(ctx, d.network, d.addr); err == nil {
 		_ = conn.Close()
-		return overTLS
+		return redisOverTLS
 	}
 	conn, err := network.DialContext(ctx, d.network, d.addr)
 	if err != nil {
-		return otherwise
+		return otherProtocol
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(probePatience))
@@ -162,10 +162,10 @@ func (d Dialer) probe(ctx context.Context) language {
 		_, err = io.ReadFull(conn, answer)
 	}
 	if err == nil && (string(answer) == "+PONG" || answer[0] == '-') {
-		return plainly
+		return plainRedis
 	}
 	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
-		return mute
+		return noAnswer
 	}
-	return otherwise
+	return otherProtocol
 }

@@ -67,7 +67,7 @@ func (l Client) Exec(ctx context.Context, key string, encode func([]byte) []byte
 
 // Dialer makes one client with a pool of the given size.
 type Dialer struct {
-	open    func(dials context.Context, cfg Config, pool int) goredis.UniversalClient
+	open    func(dials context.Context, cfg Config, size int) goredis.UniversalClient
 	cluster bool
 	// sentinel: the server is whom sentinels name as the master.
 	sentinel bool
@@ -81,29 +81,29 @@ func New(d Dialer, cfg Config) *Clients {
 	c := &Clients{cfg: cfg, Cluster: d.cluster, Closed: make(chan struct{})}
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
-	dial := func(pool int, blocks, urgent time.Duration) Client {
-		l := Client{UniversalClient: d.open(dials, cfg, pool), dials: new(atomic.Int64)}
-		l.routes = newRoutes(c, l.UniversalClient, func(opt *goredis.Options) *lines {
+	dial := func(size int, blocks, urgent time.Duration) Client {
+		l := Client{UniversalClient: d.open(dials, cfg, size), dials: new(atomic.Int64)}
+		l.routes = newRoutes(c, l.UniversalClient, func(opt *goredis.Options) *pool {
 			own := *opt
 			tune(dials, &own, cfg, 1)
-			ls := newLines(c, &own, pool)
-			ls.blocks, ls.urgent, ls.dials = blocks, urgent, l.dials
+			p := newPool(c, &own, size)
+			p.blocks, p.spin, p.dials = blocks, urgent, l.dials
 			if d.sentinel {
-				ls.master = master
+				p.master = master
 			}
-			return ls
+			return p
 		})
 		return l
 	}
 	c.stop = stop
 	c.Queue, c.Work, c.Lease = dial(8, 0, 0), dial(8, 0, 0), dial(8, 0, 0)
-	c.Renew, c.Block = dial(4, 0, urgently), dial(256, cfg.Blocking, 0)
+	c.Renew, c.Block = dial(4, 0, renewSpin), dial(256, cfg.Blocking, 0)
 	return c
 }
 
-// urgently is for how long a renewal waits for its reply without giving its
+// renewSpin is for how long a renewal waits for its reply without giving its
 // processor away: a server nearby has replied by then.
-const urgently = 500 * time.Microsecond
+const renewSpin = 500 * time.Microsecond
 
 // Close ends blocked calls, closes the connections, and has no further goroutine be
 // started.
@@ -130,22 +130,22 @@ func ParseURL(raw string) (Dialer, error) {
 	if err != nil {
 		return Dialer{}, errURL
 	}
-	if err := misread(u); err != nil {
+	if err := checkURL(u); err != nil {
 		return Dialer{}, err
 	}
-	d, err := dialerOf(raw)
+	d, err := parseDialer(raw)
 	switch {
 	case err != nil:
-		return Dialer{}, mistaken(raw)
+		return Dialer{}, diagnoseURL(raw)
 	case d.sentinel && d.master == "":
 		return Dialer{}, errors.New("parse broker url: redis+sentinel: needs ?master_name=…")
 	}
 	return d, nil
 }
 
-// misread refuses a URL of which go-redis would silently take something else: the
+// checkURL refuses a URL of which go-redis would silently take something else: the
 // server of this machine, or the database 0.
-func misread(u *url.URL) error {
+func checkURL(u *url.URL) error {
 	if strings.HasPrefix(u.Scheme, "redis") && u.Host == "" && (u.Opaque != "" || u.User == nil && strings.Trim(u.Path, "/") != "") {
 		return fmt.Errorf("parse broker url: two slashes and a host have to follow %[1]s:, as in %[1]s://host:6379", u.Scheme)
 	}
@@ -159,8 +159,8 @@ func misread(u *url.URL) error {
 	return nil
 }
 
-// dialerOf is parseURL with errors that may show a password.
-func dialerOf(raw string) (d Dialer, err error) {
+// parseDialer is parseURL with errors that may show a password.
+func parseDialer(raw string) (d Dialer, err error) {
 	scheme, rest, _ := strings.Cut(raw, ":")
 	secure, addrs := false, []string(nil)
 	switch scheme {
@@ -209,12 +209,12 @@ func FromClient(client goredis.UniversalClient) (Dialer, error) {
 // tune sets what the broker needs of a client of one server. Retries are off
 // because go-redis would run a script twice that the server had run, but whose
 // reply was lost.
-func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
+func tune(dials context.Context, opt *goredis.Options, cfg Config, size int) {
 	opt.MaxRetries = -1
 	opt.ContextTimeoutEnabled = true
 	opt.DialTimeout, opt.DialerRetries = cfg.Timeout, 1
 	opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
-	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = size, 0, 0, 0
 	opt.MaxConcurrentDials = 0
 	opt.PipelinePoolSize = -1
 	opt.DisableIdentity = true
@@ -222,19 +222,19 @@ func tune(dials context.Context, opt *goredis.Options, cfg Config, pool int) {
 	if opt.Dialer == nil {
 		opt.Dialer = goredis.NewDialer(opt)
 	}
-	opt.Dialer = quietly(dials, opt.Dialer)
+	opt.Dialer = quietDialer(dials, opt.Dialer)
 }
 
 func single(base *goredis.Options) Dialer {
-	return Dialer{open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return Dialer{open: func(dials context.Context, cfg Config, size int) goredis.UniversalClient {
 		opt := *base
-		tune(dials, &opt, cfg, pool)
+		tune(dials, &opt, cfg, size)
 		return goredis.NewClient(&opt)
 	}}
 }
 
 func cluster(base *goredis.ClusterOptions) Dialer {
-	return Dialer{cluster: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return Dialer{cluster: true, open: func(dials context.Context, cfg Config, size int) goredis.UniversalClient {
 		opt := *base
 		opt.MaxRetries = -1
 		opt.ReadOnly, opt.RouteByLatency, opt.RouteRandomly = false, false, false
@@ -245,7 +245,7 @@ func cluster(base *goredis.ClusterOptions) Dialer {
 			open = goredis.NewClient
 		}
 		opt.NewClient = func(node *goredis.Options) *goredis.Client {
-			tune(dials, node, cfg, pool)
+			tune(dials, node, cfg, size)
 			return open(node)
 		}
 		return goredis.NewClusterClient(&opt)
@@ -253,16 +253,16 @@ func cluster(base *goredis.ClusterOptions) Dialer {
 }
 
 func sentinel(base *goredis.FailoverOptions) Dialer {
-	return Dialer{sentinel: true, open: func(dials context.Context, cfg Config, pool int) goredis.UniversalClient {
+	return Dialer{sentinel: true, open: func(dials context.Context, cfg Config, size int) goredis.UniversalClient {
 		opt := *base
 		server := &goredis.Options{Dialer: opt.Dialer, TLSConfig: opt.TLSConfig}
-		tune(dials, server, cfg, pool)
+		tune(dials, server, cfg, size)
 		opt.Dialer = server.Dialer
 		opt.MaxRetries = server.MaxRetries
 		opt.ContextTimeoutEnabled = server.ContextTimeoutEnabled
 		opt.DialTimeout, opt.DialerRetries = server.DialTimeout, server.DialerRetries
 		opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = server.ReadTimeout, server.WriteTimeout, server.PoolTimeout
-		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = pool, 0, 0, 0
+		opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = size, 0, 0, 0
 		opt.MaxConcurrentDials = server.MaxConcurrentDials
 		opt.PipelinePoolSize = server.PipelinePoolSize
 		opt.DisableIdentity = server.DisableIdentity
@@ -273,18 +273,18 @@ func sentinel(base *goredis.FailoverOptions) Dialer {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// quietly makes a dial that fails no failed dial to go-redis, but a connection
+// quietDialer makes a dial that fails no failed dial to go-redis, but a connection
 // that fails at its first use. go-redis writes a line to standard error for
 // each failed dial, by a logger of the whole process, which is not for a
 // library to change. The dials end when the context dials does.
-func quietly(dials context.Context, dial dialFunc) dialFunc {
+func quietDialer(dials context.Context, dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(dials, cancel)()
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
-			return listenTo(conn), nil
+			return watchRefusal(conn), nil
 		}
 		if op := (*net.OpError)(nil); !errors.As(err, &op) || op.Op != "dial" {
 			err = &net.OpError{Op: "dial", Net: network, Err: err}

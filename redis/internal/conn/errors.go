@@ -31,16 +31,16 @@ func IsTransient(err error) bool {
 // pass.
 func MayRepeat(err error) bool { return IsTransient(err) || IsUnknown(err) }
 
-// unsent is the error of a command that was not even begun.
-type unsent struct{ error }
+// unsentError is the error of a command that was not even begun.
+type unsentError struct{ error }
 
-func (u unsent) Unwrap() error { return u.error }
+func (u unsentError) Unwrap() error { return u.error }
 
 // IsUnsent reports whether an error says that the server cannot have executed
 // the command: it never got all of it.
 func IsUnsent(err error) bool {
-	var own unsent
-	if errors.Is(err, errPartly) {
+	var own unsentError
+	if errors.Is(err, errPartlySent) {
 		return false
 	}
 	if errors.As(err, &own) || errors.Is(err, goredis.ErrPoolTimeout) || errors.Is(err, goredis.ErrPoolExhausted) {
@@ -60,14 +60,14 @@ func IsUnknown(err error) bool {
 	return !IsUnsent(err)
 }
 
-// errPartly marks a write that was cut off: it hides from notSent that it was
+// errPartlySent marks a write that was cut off: it hides from notSent that it was
 // one.
-var errPartly = errors.New("the connection broke while it was sent")
+var errPartlySent = errors.New("the connection broke while it was sent")
 
-// undialed is why there is no connection.
-type undialed struct{ error }
+// dialError is why there is no connection.
+type dialError struct{ error }
 
-func (u undialed) Unwrap() error { return u.error }
+func (u dialError) Unwrap() error { return u.error }
 
 // IsWrongType reports whether the server refused a command for the type of a key,
 // in the command itself or in a script.

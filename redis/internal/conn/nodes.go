@@ -31,7 +31,7 @@ func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][
 		if i == 0 { // the client may have to ask for the slots first
 			addr, _ = WithGrace(ctx, c, ask)
 		} else {
-			addr, _ = ask(lenient{ctx})
+			addr, _ = ask(graceContext{ctx})
 		}
 		at, known := addrs[addr]
 		if !known {

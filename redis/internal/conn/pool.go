@@ -17,32 +17,32 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// line is a connection on which commands go without the client library's pool,
+// conn is a connection on which commands go without the client library's pool,
 // which costs a command of a lone caller as much as the wire does. The library
 // still dials it and says hello.
-type line struct {
-	client *goredis.Client // whose only connection it is; used for nothing more
-	conn   net.Conn
-	dialed atomic.Bool // conn is set, and does not change any more
-	addr   string      // of its other end
-	in     *bufio.Reader
-	out    []byte // the last command; its array is used again
-	used   time.Time
+type conn struct {
+	client  *goredis.Client // whose only connection it is; used for nothing more
+	netConn net.Conn
+	dialed  atomic.Bool // conn is set, and does not change any more
+	addr    string      // of its other end
+	in      *bufio.Reader
+	sent    []byte // the last command; its array is used again
+	used    time.Time
 }
 
-// lines are the lines of one purpose to one server, each for one caller at a
+// pool are the lines of one purpose to one server, each for one caller at a
 // time.
-type lines struct {
-	c    *Clients
-	addr string // of the server; with sentinels a word of the library's
-	open func() *line
-	room chan struct{} // a token for each line there may be
+type pool struct {
+	c       *Clients
+	addr    string // of the server; with sentinels a word of the library's
+	open    func() *conn
+	permits chan struct{} // a token for each line there may be
 	// blocks is how long the server may wait before it replies. A command that
 	// may wait is given up at once when its context ends.
 	blocks time.Duration
-	// urgent is for how long a reply is waited for without giving the processor away.
-	urgent time.Duration
-	late   atomic.Int32 // how often in a row that was in vain
+	// spin is for how long a reply is waited for without giving the processor away.
+	spin       time.Duration
+	spinMisses atomic.Int32 // how often in a row that was in vain
 	// dials counts the lines of the purpose that were dialed, to whatever server.
 	dials *atomic.Int64
 	// master is the address of the last line that sentinels led to, whatever
@@ -50,32 +50,32 @@ type lines struct {
 	master *atomic.Pointer[string]
 
 	mu     sync.Mutex
-	free   []*line
-	others map[*line]bool // in use, or being dialed
+	free   []*conn
+	inUse  map[*conn]bool // in use, or being dialed
 	closed bool
 }
 
 // Sizes of a line.
 const (
-	lineBuffer  = 32 << 10
-	maxKeptOut  = 1 << 20               // of out, between commands
-	idleTooLong = 10 * time.Millisecond // after which it is looked at before it is used
+	readBuffer     = 32 << 10
+	maxKeptOut     = 1 << 20               // of out, between commands
+	checkAfterIdle = 10 * time.Millisecond // after which it is looked at before it is used
 )
 
-// newLines returns the lines to the server that opt names.
-func newLines(c *Clients, opt *goredis.Options, most int) *lines {
-	return &lines{
-		c:      c,
-		addr:   opt.Addr,
-		room:   make(chan struct{}, most),
-		others: map[*line]bool{},
-		open: func() *line {
-			l, own := new(line), *opt
+// newPool returns the lines to the server that opt names.
+func newPool(c *Clients, opt *goredis.Options, most int) *pool {
+	return &pool{
+		c:       c,
+		addr:    opt.Addr,
+		permits: make(chan struct{}, most),
+		inUse:   map[*conn]bool{},
+		open: func() *conn {
+			l, own := new(conn), *opt
 			own.PoolSize, own.Protocol = 1, 2
 			dial := own.Dialer
 			own.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				conn, err := dial(ctx, network, addr)
-				l.conn = conn
+				l.netConn = conn
 				return conn, err
 			}
 			l.client = goredis.NewClient(&own)
@@ -86,173 +86,173 @@ func newLines(c *Clients, opt *goredis.Options, most int) *lines {
 
 // get returns a line that nobody uses. Whatever error it returns, no command
 // was sent.
-func (ls *lines) get(ctx context.Context) (*line, error) {
+func (p *pool) get(ctx context.Context) (*conn, error) {
 	select {
-	case ls.room <- struct{}{}:
+	case p.permits <- struct{}{}:
 	default:
-		timer := time.NewTimer(ls.c.cfg.Timeout)
+		timer := time.NewTimer(p.c.cfg.Timeout)
 		defer timer.Stop()
 		select {
-		case ls.room <- struct{}{}:
+		case p.permits <- struct{}{}:
 		case <-timer.C:
-			return nil, unsent{errors.New("all connections are in use")}
+			return nil, unsentError{errors.New("all connections are in use")}
 		case <-ctx.Done():
-			return nil, unsent{ctx.Err()}
-		case <-ls.c.Closed:
-			return nil, unsent{broker.ErrClosed}
+			return nil, unsentError{ctx.Err()}
+		case <-p.c.Closed:
+			return nil, unsentError{broker.ErrClosed}
 		}
 	}
 	for tries := 0; ; tries++ {
-		l, err := ls.pick()
+		l, err := p.takeFree()
 		if l != nil || err != nil {
 			return l, err
 		}
-		if tries == cap(ls.room) {
-			<-ls.room
-			return nil, unsent{errors.New("other callers took the connections")}
+		if tries == cap(p.permits) {
+			<-p.permits
+			return nil, unsentError{errors.New("other callers took the connections")}
 		}
 		// The line becomes free first, should ctx end while it is dialed.
-		_, err = WithGrace(ctx, ls.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, ls.dial(ctx) })
+		_, err = WithGrace(ctx, p.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.dial(ctx) })
 		if err != nil {
-			<-ls.room
+			<-p.permits
 			if reply := goredis.Error(nil); errors.As(err, &reply) {
 				return nil, err
 			}
-			return nil, unsent{undialed{err}}
+			return nil, unsentError{dialError{err}}
 		}
 	}
 }
 
-// pick returns a free line, nil when there is none.
-func (ls *lines) pick() (*line, error) {
+// takeFree returns a free line, nil when there is none.
+func (p *pool) takeFree() (*conn, error) {
 	for {
-		ls.mu.Lock()
-		last := len(ls.free) - 1
+		p.mu.Lock()
+		last := len(p.free) - 1
 		if last < 0 {
-			closed := ls.closed
-			ls.mu.Unlock()
+			closed := p.closed
+			p.mu.Unlock()
 			if closed {
-				<-ls.room
-				return nil, unsent{broker.ErrClosed}
+				<-p.permits
+				return nil, unsentError{broker.ErrClosed}
 			}
 			return nil, nil
 		}
-		l := ls.free[last]
-		ls.free = ls.free[:last]
-		ls.others[l] = true
-		ls.mu.Unlock()
+		l := p.free[last]
+		p.free = p.free[:last]
+		p.inUse[l] = true
+		p.mu.Unlock()
 		// Looked at and closed without the lock: both may take time.
-		if !ls.elsewhere(l) && (time.Since(l.used) < idleTooLong || l.alive()) {
+		if !p.isStale(l) && (time.Since(l.used) < checkAfterIdle || l.isAlive()) {
 			return l, nil
 		}
-		ls.forget(l)
+		p.remove(l)
 		l.close()
 	}
 }
 
-func (ls *lines) dial(ctx context.Context) error {
-	l := ls.open()
-	ls.mu.Lock()
-	ls.others[l] = true
-	if ls.closed {
+func (p *pool) dial(ctx context.Context) error {
+	l := p.open()
+	p.mu.Lock()
+	p.inUse[l] = true
+	if p.closed {
 		l.close()
 	}
-	ls.mu.Unlock()
+	p.mu.Unlock()
 	err := l.client.Ping(ctx).Err()
-	ls.forget(l)
+	p.remove(l)
 	if err != nil {
 		l.close()
 		return err
 	}
-	l.conn = plainConn(l.conn)
-	l.in, l.used = bufio.NewReaderSize(l.conn, lineBuffer), time.Now()
-	if ls.master != nil {
-		l.addr = l.conn.RemoteAddr().String()
-		ls.master.Store(&l.addr)
+	l.netConn = unwrap(l.netConn)
+	l.in, l.used = bufio.NewReaderSize(l.netConn, readBuffer), time.Now()
+	if p.master != nil {
+		l.addr = l.netConn.RemoteAddr().String()
+		p.master.Store(&l.addr)
 	}
 	l.dialed.Store(true)
-	ls.dials.Add(1)
-	ls.keep(l)
+	p.dials.Add(1)
+	p.putFree(l)
 	return nil
 }
 
-// elsewhere reports whether another server is the master now.
-func (ls *lines) elsewhere(l *line) bool {
-	if ls.master == nil {
+// isStale reports whether another server is the master now.
+func (p *pool) isStale(l *conn) bool {
+	if p.master == nil {
 		return false
 	}
-	addr := ls.master.Load()
+	addr := p.master.Load()
 	return addr != nil && *addr != l.addr
 }
 
-func (ls *lines) forget(l *line) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	delete(ls.others, l)
+func (p *pool) remove(l *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.inUse, l)
 }
 
-func (ls *lines) keep(l *line) {
-	ls.mu.Lock()
+func (p *pool) putFree(l *conn) {
+	p.mu.Lock()
 	// Of callers that did not stay for their dial there can be many.
-	tooMany := ls.closed || len(ls.free) >= cap(ls.room)
+	tooMany := p.closed || len(p.free) >= cap(p.permits)
 	if !tooMany {
-		ls.free = append(ls.free, l)
+		p.free = append(p.free, l)
 	}
-	ls.mu.Unlock()
+	p.mu.Unlock()
 	if tooMany {
 		l.close()
 	}
 }
 
 // put ends the use of a line. One that is not intact is closed.
-func (ls *lines) put(l *line, intact bool) {
-	ls.forget(l)
+func (p *pool) put(l *conn, intact bool) {
+	p.remove(l)
 	if intact {
-		if cap(l.out) > maxKeptOut {
-			l.out = nil
+		if cap(l.sent) > maxKeptOut {
+			l.sent = nil
 		}
 		l.used = time.Now()
-		ls.keep(l)
+		p.putFree(l)
 	} else {
 		l.close()
 	}
-	<-ls.room
+	<-p.permits
 }
 
-// drop closes the lines that nobody uses. Those in use show by themselves what
+// closeFree closes the lines that nobody uses. Those in use show by themselves what
 // has become of their server.
-func (ls *lines) drop() {
-	ls.mu.Lock()
-	free := ls.free
-	ls.free = nil
-	ls.mu.Unlock()
+func (p *pool) closeFree() {
+	p.mu.Lock()
+	free := p.free
+	p.free = nil
+	p.mu.Unlock()
 	for _, l := range free {
 		l.close()
 	}
 }
 
 // close closes the lines. Commands on their way fail.
-func (ls *lines) close() {
-	ls.mu.Lock()
-	ls.closed = true
-	all := slices.AppendSeq(ls.free, maps.Keys(ls.others))
-	ls.free = nil
-	ls.mu.Unlock()
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	all := slices.AppendSeq(p.free, maps.Keys(p.inUse))
+	p.free = nil
+	p.mu.Unlock()
 	for _, l := range all {
 		l.close()
 	}
 }
 
-// alive reports whether the server has not closed the line while it was idle.
-func (l *line) alive() bool {
-	return l.conn.SetDeadline(time.Time{}) == nil && l.in.Buffered() == 0 && silent(l.conn)
+// isAlive reports whether the server has not closed the line while it was idle.
+func (l *conn) isAlive() bool {
+	return l.netConn.SetDeadline(time.Time{}) == nil && l.in.Buffered() == 0 && stillOpen(l.netConn)
 }
 
 // close closes the connection before the library does, which looks at it first,
 // and to look at it waits for who reads.
-func (l *line) close() {
+func (l *conn) close() {
 	if l.dialed.Load() {
-		_ = l.conn.Close()
+		_ = l.netConn.Close()
 	}
 	_ = l.client.Close()
 }
@@ -261,30 +261,30 @@ func (l *line) close() {
 // unknown is true tells that the server may have executed some; an error that
 // the server replied is not exec's. When ctx ends it gives up a little later,
 // and with the commands the line.
-func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func(*bufio.Reader) error) error {
+func (p *pool) exec(ctx context.Context, encode func([]byte) []byte, read func(*bufio.Reader) error) error {
 	if err := ctx.Err(); err != nil {
-		return unsent{err}
+		return unsentError{err}
 	}
-	l, err := ls.get(ctx)
+	l, err := p.get(ctx)
 	if err != nil {
 		return err
 	}
 	intact := false
-	defer func() { ls.put(l, intact) }()
-	l.out = encode(l.out[:0])
+	defer func() { p.put(l, intact) }()
+	l.sent = encode(l.sent[:0])
 	now := time.Now()
-	limit := now.Add(ls.blocks + ls.c.cfg.Timeout)
+	limit := now.Add(p.blocks + p.c.cfg.Timeout)
 	if at, ok := ctx.Deadline(); ok && at.Add(Grace).Before(limit) {
 		limit = at.Add(Grace)
 	}
-	if err := l.conn.SetDeadline(limit); err != nil {
-		return unsent{err}
+	if err := l.netConn.SetDeadline(limit); err != nil {
+		return unsentError{err}
 	}
-	if ls.isUrgent() {
+	if p.shouldSpin() {
 		reply := read
 		read = func(in *bufio.Reader) error {
-			if await(l.conn, ls.urgent) {
-				ls.late.Store(0)
+			if spinUntilReadable(l.netConn, p.spin) {
+				p.spinMisses.Store(0)
 			}
 			return reply(in)
 		}
@@ -292,40 +292,40 @@ func (ls *lines) exec(ctx context.Context, encode func([]byte) []byte, read func
 	if ctx.Done() == nil {
 		err = l.roundTrip(read)
 	} else {
-		err = l.roundTripUntil(ctx, ls.grace(), read)
+		err = l.roundTripUntil(ctx, p.grace(), read)
 	}
 	intact = err == nil
 	return err
 }
 
-// isUrgent reports whether a reply is to be waited for without giving the processor away:
+// shouldSpin reports whether a reply is to be waited for without giving the processor away:
 // of a server that is too far away for that, only now and then.
-func (ls *lines) isUrgent() bool {
-	if ls.urgent <= 0 {
+func (p *pool) shouldSpin() bool {
+	if p.spin <= 0 {
 		return false
 	}
-	n := ls.late.Add(1) // until it has replied
-	return n <= mostLate || n%(8*mostLate) == 0
+	n := p.spinMisses.Add(1) // until it has replied
+	return n <= maxSpinMisses || n%(8*maxSpinMisses) == 0
 }
 
-// mostLate is how many replies in a row may be late of a server that is near.
-const mostLate = 4
+// maxSpinMisses is how many replies in a row may be late of a server that is near.
+const maxSpinMisses = 4
 
 // grace is how long after the end of its context a command may get its reply.
-func (ls *lines) grace() time.Duration {
-	if ls.blocks > 0 {
+func (p *pool) grace() time.Duration {
+	if p.blocks > 0 {
 		return 0
 	}
 	return Grace
 }
 
 // roundTripUntil is roundTrip, but for no more than grace longer than ctx lasts.
-func (l *line) roundTripUntil(ctx context.Context, grace time.Duration, read func(*bufio.Reader) error) error {
+func (l *conn) roundTripUntil(ctx context.Context, grace time.Duration, read func(*bufio.Reader) error) error {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
 		if ctx.Err() == context.Canceled { // else the line's deadline is the context's
-			_ = l.conn.SetDeadline(time.Now().Add(grace))
+			_ = l.netConn.SetDeadline(time.Now().Add(grace))
 		}
 	})
 	err := l.roundTrip(read)
@@ -335,13 +335,13 @@ func (l *line) roundTripUntil(ctx context.Context, grace time.Duration, read fun
 	return err
 }
 
-func (l *line) roundTrip(read func(*bufio.Reader) error) error {
-	if n, err := l.conn.Write(l.out); err != nil {
+func (l *conn) roundTrip(read func(*bufio.Reader) error) error {
+	if n, err := l.netConn.Write(l.sent); err != nil {
 		if n == 0 {
-			return unsent{err}
+			return unsentError{err}
 		}
 		// The first of several commands may have arrived.
-		return fmt.Errorf("send command: %w", errors.Join(errPartly, err))
+		return fmt.Errorf("send command: %w", errors.Join(errPartlySent, err))
 	}
 	if err := read(l.in); err != nil {
 		return fmt.Errorf("read reply: %w", err)

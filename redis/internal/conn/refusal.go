@@ -15,48 +15,48 @@ import (
 // and closes the connection. What was sent meanwhile breaks it, and the client library
 // reports that instead.
 
-// greetings open such words.
-var greetings = [][]byte{[]byte("-ERR max number of clients"), []byte("-DENIED ")}
+// refusals open such words.
+var refusals = [][]byte{[]byte("-ERR max number of clients"), []byte("-DENIED ")}
 
-// greeted is a connection whose use fails with the words by which the server refused it.
-type greeted struct {
+// refusableConn is a connection whose use fails with the words by which the server refused it.
+type refusableConn struct {
 	net.Conn
 	heard   atomic.Bool // the server has said something
 	refused atomic.Pointer[resp.Error]
 }
 
-// greetedRaw is one with a descriptor.
-type greetedRaw struct{ *greeted }
+// refusableRawConn is one with a descriptor.
+type refusableRawConn struct{ *refusableConn }
 
 // SyscallConn is that of the connection below.
-func (c greetedRaw) SyscallConn() (syscall.RawConn, error) {
+func (c refusableRawConn) SyscallConn() (syscall.RawConn, error) {
 	if refused := c.refused.Load(); refused != nil {
 		return nil, *refused
 	}
 	return c.Conn.(syscall.Conn).SyscallConn()
 }
 
-// listenTo makes a connection that was just dialed such a one.
-func listenTo(conn net.Conn) net.Conn {
-	c := &greeted{Conn: conn}
+// watchRefusal makes a connection that was just dialed such a one.
+func watchRefusal(conn net.Conn) net.Conn {
+	c := &refusableConn{Conn: conn}
 	if _, ok := conn.(syscall.Conn); ok {
-		return greetedRaw{c}
+		return refusableRawConn{c}
 	}
 	return c
 }
 
-// plainConn returns the connection below, once it is known to be of use.
-func plainConn(conn net.Conn) net.Conn {
+// unwrap returns the connection below, once it is known to be of use.
+func unwrap(conn net.Conn) net.Conn {
 	switch c := conn.(type) {
-	case greetedRaw:
+	case refusableRawConn:
 		return c.Conn
-	case *greeted:
+	case *refusableConn:
 		return c.Conn
 	}
 	return conn
 }
 
-func (c *greeted) Read(b []byte) (int, error) {
+func (c *refusableConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.heard.Load() {
 		c.heard.Store(true)
@@ -65,7 +65,7 @@ func (c *greeted) Read(b []byte) (int, error) {
 	return n, c.after(err)
 }
 
-func (c *greeted) Write(b []byte) (int, error) {
+func (c *refusableConn) Write(b []byte) (int, error) {
 	if refused := c.refused.Load(); refused != nil {
 		return 0, *refused
 	}
@@ -84,8 +84,8 @@ func (c *greeted) Write(b []byte) (int, error) {
 }
 
 // note reports whether the server's first words are a refusal.
-func (c *greeted) note(words []byte) bool {
-	for _, opens := range greetings {
+func (c *refusableConn) note(words []byte) bool {
+	for _, opens := range refusals {
 		if bytes.HasPrefix(words, opens) {
 			line, _, _ := bytes.Cut(words[1:], []byte("\r\n"))
 			refused := resp.Error(line)
@@ -96,19 +96,19 @@ func (c *greeted) note(words []byte) bool {
 	return false
 }
 
-func (c *greeted) SetDeadline(at time.Time) error {
+func (c *refusableConn) SetDeadline(at time.Time) error {
 	return c.after(c.Conn.SetDeadline(at))
 }
 
-func (c *greeted) SetReadDeadline(at time.Time) error {
+func (c *refusableConn) SetReadDeadline(at time.Time) error {
 	return c.after(c.Conn.SetReadDeadline(at))
 }
 
-func (c *greeted) SetWriteDeadline(at time.Time) error {
+func (c *refusableConn) SetWriteDeadline(at time.Time) error {
 	return c.after(c.Conn.SetWriteDeadline(at))
 }
 
-func (c *greeted) after(err error) error {
+func (c *refusableConn) after(err error) error {
 	if refused := c.refused.Load(); err != nil && refused != nil {
 		return *refused
 	}

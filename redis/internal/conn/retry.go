@@ -24,10 +24,10 @@ const Grace = 100 * time.Millisecond
 func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
-		return none, unsent{err}
+		return none, unsentError{err}
 	}
 	if ctx.Done() == nil {
-		return command(lenient{ctx})
+		return command(graceContext{ctx})
 	}
 	type reply struct {
 		v   T
@@ -35,11 +35,11 @@ func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Cont
 	}
 	replied := make(chan reply, 1)
 	started := c.Spawn(func() {
-		v, err := command(lenient{ctx})
+		v, err := command(graceContext{ctx})
 		replied <- reply{v, err}
 	})
 	if !started {
-		return none, unsent{broker.ErrClosed}
+		return none, unsentError{broker.ErrClosed}
 	}
 	select {
 	case r := <-replied:
@@ -56,14 +56,14 @@ func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Cont
 	}
 }
 
-// lenient is a context for a command that is about to be sent: it does not end
+// graceContext is a context for a command that is about to be sent: it does not end
 // when its parent is cancelled, and a little later than its parent's deadline.
-type lenient struct{ context.Context }
+type graceContext struct{ context.Context }
 
-func (l lenient) Done() <-chan struct{} { return nil }
-func (l lenient) Err() error            { return nil }
+func (l graceContext) Done() <-chan struct{} { return nil }
+func (l graceContext) Err() error            { return nil }
 
-func (l lenient) Deadline() (time.Time, bool) {
+func (l graceContext) Deadline() (time.Time, bool) {
 	at, ok := l.Context.Deadline()
 	return at.Add(Grace), ok
 }
@@ -85,10 +85,10 @@ func (c *Clients) Retry(ctx context.Context, again func(error) bool, try func() 
 // A server that was started again reads its files first, for seconds or
 // minutes, and refuses all commands meanwhile.
 const (
-	// loadPatience is how many times Config.Timeout a call without a deadline
+	// loadingPatience is how many times Config.Timeout a call without a deadline
 	// waits for that.
-	loadPatience = 10
-	loadNap      = 100 * time.Millisecond // between two tries
+	loadingPatience = 10
+	loadingPause    = 100 * time.Millisecond // between two tries
 )
 
 // WhileLoading repeats a call as long as its server is not there yet, or not yet
@@ -101,7 +101,7 @@ func (c *Clients) WhileLoading(ctx context.Context, call func() error) error {
 		if reply != nil && ContextErr(ctx) != nil && !IsLoading(err) && err != nil {
 			return fmt.Errorf("%w: %w", err, reply) // why the time was not enough
 		}
-		if !IsLoading(err) || !errors.As(err, &reply) || time.Since(start) > loadPatience*c.cfg.Timeout || !c.Pause(ctx, loadNap) {
+		if !IsLoading(err) || !errors.As(err, &reply) || time.Since(start) > loadingPatience*c.cfg.Timeout || !c.Pause(ctx, loadingPause) {
 			return err
 		}
 	}

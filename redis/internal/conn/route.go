@@ -19,29 +19,29 @@ import (
 // the only server, those to the master that sentinels name, or those to the node
 // of a cluster that has the command's keys.
 type routes struct {
-	c       *Clients
-	open    func(*goredis.Options) *lines
-	only    *lines
-	cluster *goredis.ClusterClient // knows who has which keys; nil without a cluster
-	known   atomic.Bool            // it has learned that once
-	asked   atomic.Int64           // when it was last told to ask again, Unix nanoseconds
+	c        *Clients
+	open     func(*goredis.Options) *pool
+	only     *pool
+	cluster  *goredis.ClusterClient // knows who has which keys; nil without a cluster
+	known    atomic.Bool            // it has learned that once
+	reloaded atomic.Int64           // when it was last told to ask again, Unix nanoseconds
 
 	mu     sync.Mutex
-	like   *goredis.Options  // of some node
-	nodes  map[string]*lines // by address
+	like   *goredis.Options // of some node
+	nodes  map[string]*pool // by address
 	closed bool
 }
 
 // Limits of ways through a cluster.
 const (
 	maxHops   = 3 // redirections of one command
-	reaskWait = 100 * time.Millisecond
+	minReload = 100 * time.Millisecond
 )
 
 // newRoutes returns the routes for what a client of the library connects to,
 // nil where only the library can keep connections.
-func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Options) *lines) *routes {
-	r := &routes{c: c, open: open, nodes: map[string]*lines{}}
+func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Options) *pool) *routes {
+	r := &routes{c: c, open: open, nodes: map[string]*pool{}}
 	switch client := client.(type) {
 	case *goredis.Client:
 		opt := client.Options()
@@ -65,15 +65,15 @@ func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Op
 // which unknown is true tells that a server may have executed it; what a server
 // refused is a [serverError]. It gives up a little after ctx has ended.
 func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byte, read Reader, then *Confirmation) (any, error) {
-	ls, err := r.find(ctx, key)
+	p, err := r.find(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	asking := false
 	for hops := 0; ; hops++ {
-		v, err := r.execOn(ctx, ls, asking, encode, read, then)
+		v, err := r.execOn(ctx, p, asking, encode, read, then)
 		if err != nil {
-			r.doubt(ctx, ls, err)
+			r.noteFailure(ctx, p, err)
 			if v != nil && then != nil { // stored, but who knows how safely
 				then.lost(err)
 				err = nil
@@ -84,18 +84,18 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 		if !ok {
 			return v, nil
 		}
-		next, ask := r.redirect(ctx, ls, string(refused))
+		next, ask := r.redirect(ctx, p, string(refused))
 		if next == nil || hops == maxHops {
 			return nil, refused
 		}
-		ls, asking = next, ask
+		p, asking = next, ask
 	}
 }
 
 // execOn is exec on given lines, and returns a refusal as a value. Beside an
 // error it returns the command's reply where that is known.
-func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func([]byte) []byte, read Reader, then *Confirmation) (v any, err error) {
-	err = ls.exec(ctx, func(b []byte) []byte {
+func (r *routes) execOn(ctx context.Context, p *pool, asking bool, encode func([]byte) []byte, read Reader, then *Confirmation) (v any, err error) {
+	err = p.exec(ctx, func(b []byte) []byte {
 		if asking {
 			b = resp.AppendBulk(resp.AppendArray(b, 1), "ASKING")
 		}
@@ -121,7 +121,7 @@ func (r *routes) execOn(ctx context.Context, ls *lines, asking bool, encode func
 }
 
 // find returns the lines to the server that has a key.
-func (r *routes) find(ctx context.Context, key string) (*lines, error) {
+func (r *routes) find(ctx context.Context, key string) (*pool, error) {
 	if r.cluster == nil {
 		return r.only, nil
 	}
@@ -139,42 +139,42 @@ func (r *routes) find(ctx context.Context, key string) (*lines, error) {
 		if reply := goredis.Error(nil); errors.As(err, &reply) {
 			return nil, err
 		}
-		return nil, unsent{err}
+		return nil, unsentError{err}
 	}
-	return r.to(node.Options(), node.Options().Addr), nil
+	return r.poolOf(node.Options(), node.Options().Addr), nil
 }
 
-// to returns the lines to a node.
-func (r *routes) to(like *goredis.Options, addr string) *lines {
+// poolOf returns the lines to a node.
+func (r *routes) poolOf(like *goredis.Options, addr string) *pool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.like == nil {
 		r.like = like
 	}
-	ls := r.nodes[addr]
-	if ls == nil {
+	p := r.nodes[addr]
+	if p == nil {
 		opt := *r.like
 		opt.Addr = addr
-		ls = r.open(&opt)
+		p = r.open(&opt)
 		if r.closed {
-			ls.close()
+			p.close()
 		}
-		r.nodes[addr] = ls
+		r.nodes[addr] = p
 	}
-	return ls
+	return p
 }
 
 // redirect returns where a command is to be sent instead of to a server that
 // refused it, nil if nowhere, and whether it has to be asked for as one that is
 // on its way there.
-func (r *routes) redirect(ctx context.Context, from *lines, refusal string) (to *lines, ask bool) {
+func (r *routes) redirect(ctx context.Context, from *pool, refusal string) (to *pool, ask bool) {
 	word, rest, _ := strings.Cut(refusal, " ")
 	switch word {
 	case "READONLY", "CLUSTERDOWN", "MASTERDOWN": // it is the master no more
-		r.leave(ctx, from)
+		r.giveUp(ctx, from)
 	case "MOVED", "ASK":
 		if word == "MOVED" {
-			r.leave(ctx, from)
+			r.giveUp(ctx, from)
 		}
 		_, addr, _ := strings.Cut(rest, " ")
 		colon := strings.LastIndexByte(addr, ':')
@@ -188,38 +188,38 @@ func (r *routes) redirect(ctx context.Context, from *lines, refusal string) (to 
 				return nil, false
 			}
 		}
-		return r.to(nil, net.JoinHostPort(host, port)), word == "ASK"
+		return r.poolOf(nil, net.JoinHostPort(host, port)), word == "ASK"
 	}
 	return nil, false
 }
 
-// doubt is told of commands that failed on the way: another server may be the
+// noteFailure is told of commands that failed on the way: another server may be the
 // master now. That a caller has given up says nothing of the server.
-func (r *routes) doubt(ctx context.Context, ls *lines, err error) {
+func (r *routes) noteFailure(ctx context.Context, p *pool, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	var (
-		dial undialed
+		dial dialError
 		op   *net.OpError // of a write
 	)
 	if IsUnknown(err) || errors.As(err, &dial) || errors.As(err, &op) {
-		r.leave(ctx, ls)
+		r.giveUp(ctx, p)
 	}
 }
 
-// leave gives up what leads to a server that may be the master no more, if there
+// giveUp gives up what leads to a server that may be the master no more, if there
 // can be another.
-func (r *routes) leave(ctx context.Context, ls *lines) {
-	if ls.master == nil && r.cluster == nil {
+func (r *routes) giveUp(ctx context.Context, p *pool) {
+	if p.master == nil && r.cluster == nil {
 		return
 	}
-	ls.drop()
+	p.closeFree()
 	if r.cluster == nil {
 		return
 	}
-	now, last := time.Now().UnixNano(), r.asked.Load()
-	if now-last > int64(reaskWait) && r.asked.CompareAndSwap(last, now) {
+	now, last := time.Now().UnixNano(), r.reloaded.Load()
+	if now-last > int64(minReload) && r.reloaded.CompareAndSwap(last, now) {
 		r.cluster.ReloadState(ctx)
 	}
 }
@@ -231,7 +231,7 @@ func (r *routes) close() {
 	if r.only != nil {
 		r.only.close()
 	}
-	for _, ls := range r.nodes {
-		ls.close()
+	for _, p := range r.nodes {
+		p.close()
 	}
 }

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// silent would tell whether an idle connection is still open; here that shows
-// at its next use.
-func silent(net.Conn) bool { return true }
+// stillOpen cannot look at an idle connection here: a closed one shows at its next use.
+func stillOpen(net.Conn) bool { return true }
 
-// await would wait for a reply without giving the processor away.
-func await(net.Conn, time.Duration) bool { return false }
+// spinUntilReadable does not spin here.
+func spinUntilReadable(net.Conn, time.Duration) bool { return false }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// silent reports whether an idle connection is still open and has nothing to
+// stillOpen reports whether an idle connection is still open and has nothing to
 // say, as one that the server closed would.
-func silent(conn net.Conn) bool {
+func stillOpen(conn net.Conn) bool {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
 		return err == nil // not to be looked at
@@ -25,10 +25,10 @@ func silent(conn net.Conn) bool {
 	return err == nil && quiet
 }
 
-// await returns true once a connection has something to say, false when the time is over. It
+// spinUntilReadable returns true once a connection has something to say, false when the time is over. It
 // asks again and again, and so keeps its processor: who waits for the network of a
 // process whose processors are all in use waits for a turn too.
-func await(conn net.Conn, most time.Duration) (said bool) {
+func spinUntilReadable(conn net.Conn, most time.Duration) (said bool) {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
 		return false
