@@ -10,20 +10,19 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
-// Confirmation is the command that follows an enqueue on its connection, and
-// what was replied to it. The server replies when what was written up to then
-// is as safe as asked, or time is up.
+// Confirmation is the command that follows an enqueue on its connection, WAIT or
+// WAITAOF, and its result. The server replies once all earlier writes of the connection
+// are as safe as asked, or after a time.
 type Confirmation struct {
 	cfg  Config
 	wait time.Duration
-	err  error // nil: it is as safe as asked
-	// mark is a key to write to before, "" for none: an enqueue that is repeated
-	// may find itself done already, and the server waits only for what this
-	// connection has written.
+	err  error // nil: as safe as asked
+	// Mark is a key to write first, if not "". A repeated enqueue may write nothing,
+	// and the server waits only for writes of this connection.
 	Mark string
 }
 
-// NewConfirmation returns nil where nothing has to be confirmed.
+// NewConfirmation returns nil if nothing has to be confirmed.
 func (c *Clients) NewConfirmation() *Confirmation {
 	if !c.cfg.Confirm {
 		return nil
@@ -31,8 +30,8 @@ func (c *Clients) NewConfirmation() *Confirmation {
 	return &Confirmation{cfg: c.cfg}
 }
 
-// append appends the command. Its time ends before the caller's does, and
-// before that of the connection.
+// append appends the command. The server's wait ends before the caller's context and
+// the connection's deadline do.
 func (c *Confirmation) append(ctx context.Context, out []byte) []byte {
 	c.wait, c.err = c.cfg.Timeout*3/4, nil
 	if at, ok := ctx.Deadline(); ok {
@@ -52,7 +51,7 @@ func (c *Confirmation) append(ctx context.Context, out []byte) []byte {
 	return resp.AppendNumber(resp.AppendNumber(out, int64(c.cfg.Replicas)), ms)
 }
 
-// read reads the reply. An error means that the connection is of no more use.
+// read reads the reply. After an error the connection is of no use.
 func (c *Confirmation) read(in *bufio.Reader) error {
 	if c.Mark != "" {
 		if _, err := resp.ReadReply(in, 0); err != nil {
@@ -87,12 +86,12 @@ func (c *Confirmation) read(in *bufio.Reader) error {
 	return nil
 }
 
-// lost notes that the enqueue was replied to, but not the confirmation.
+// lost records that the enqueue has a reply, and the confirmation has none.
 func (c *Confirmation) lost(why error) {
 	c.err = fmt.Errorf("%w: no confirmation came: %w", broker.ErrNotReplicated, why)
 }
 
-// Result is nil, or an error that wraps [broker.ErrNotReplicated].
+// Result returns nil, or an error that wraps [broker.ErrNotReplicated].
 func (c *Confirmation) Result() error {
 	if c == nil {
 		return nil

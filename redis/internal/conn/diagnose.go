@@ -16,9 +16,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// diagnoseURL returns what is wrong with a URL that does not parse. It shows no
-// part of it but the names of known options, and words near them: anything
-// else may be of a password that was not encoded.
+// diagnoseURL returns why a URL does not parse. It quotes only names of known options,
+// and words near them: anything else may be part of a password.
 func diagnoseURL(raw string) error {
 	known := []string{"prefix", "acknowledge", "durable", "addr", "client_name", "db", "master_name", "protocol", "skip_verify"}
 	base, query, found := strings.Cut(raw, "?")
@@ -50,8 +49,7 @@ func diagnoseURL(raw string) error {
 	return errURL
 }
 
-// isNear reports whether a letter too many, a missing or a wrong one, or two
-// that are swapped, make all the difference between two words.
+// isNear reports whether two words differ by one letter, or by two that are swapped.
 func isNear(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a
@@ -72,7 +70,7 @@ func isNear(a, b string) bool {
 	return a[1:] == b[1:] || len(a) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
 }
 
-// advisedError is an error with what to do about it.
+// advisedError is an error with the next step.
 type advisedError struct {
 	error
 	advice string
@@ -83,9 +81,9 @@ func (a advisedError) Error() string {
 }
 func (a advisedError) Unwrap() error { return a.error }
 
-// Diagnose says what is wrong about the URL when the first command failed, as far
-// as that can be told, and what to do about it. What a server that is no Redis
-// said is left out: it may be what it was sent.
+// Diagnose returns the error of the first command with its likely cause and the next
+// step. It omits replies of a server that is no Redis, as they may repeat what was
+// sent.
 func (d Dialer) Diagnose(ctx context.Context, err error, patience time.Duration) error {
 	for _, known := range []struct{ symptom, advice string }{
 		{"WRONGPASS", "check both in the URL (special characters are percent-encoded); with requirepass alone there is no user but default, so leave it out"},
@@ -126,21 +124,20 @@ func (d Dialer) Diagnose(ctx context.Context, err error, patience time.Duration)
 	return err
 }
 
-// protocol is what is spoken at an address.
+// protocol is what a server at an address speaks.
 type protocol int8
 
 const (
-	otherProtocol protocol = iota // or nothing
+	otherProtocol protocol = iota // another, or nobody listens
 	plainRedis                    // Redis
 	redisOverTLS
-	noAnswer // connections are accepted, and nothing is said
+	noAnswer // it accepts connections, and replies nothing
 )
 
 // probePatience bounds each of the two questions of a probe.
 const probePatience = time.Second
 
-// probe tells what is spoken at the address, by connections of its own that
-// carry no secret.
+// probe returns the protocol at the address. Its own connections carry no secret.
 func (d Dialer) probe(ctx context.Context) protocol {
 	ctx, cancel := context.WithTimeout(ctx, 2*probePatience)
 	defer cancel()

@@ -13,8 +13,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// IsTransient reports whether the server, or the way to it, refused a command
-// that may go through a moment later, and certainly did not execute it.
+// IsTransient reports whether a command certainly was not executed and may go through a
+// moment later: the server refused it for now, or never got it.
 func IsTransient(err error) bool {
 	for _, prefix := range []string{
 		"LOADING", "BUSY ", "MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "MISCONF",
@@ -27,17 +27,16 @@ func IsTransient(err error) bool {
 	return IsUnsent(err)
 }
 
-// MayRepeat allows a command to be executed again after any failure that may
-// pass.
+// MayRepeat reports whether an idempotent command may be executed again.
 func MayRepeat(err error) bool { return IsTransient(err) || IsUnknown(err) }
 
-// unsentError is the error of a command that was not even begun.
+// unsentError is the error of a command of which nothing was sent.
 type unsentError struct{ error }
 
 func (u unsentError) Unwrap() error { return u.error }
 
-// IsUnsent reports whether an error says that the server cannot have executed
-// the command: it never got all of it.
+// IsUnsent reports whether the server cannot have executed the command, as it never got
+// all of it.
 func IsUnsent(err error) bool {
 	var own unsentError
 	if errors.Is(err, errPartlySent) {
@@ -50,8 +49,8 @@ func IsUnsent(err error) bool {
 	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "write")
 }
 
-// IsUnknown reports whether an error leaves open if the server executed the
-// command. What the server itself replied never does.
+// IsUnknown reports whether the server may have executed the command. It is false for
+// every error that the server replied.
 func IsUnknown(err error) bool {
 	var reply goredis.Error
 	if err == nil || errors.As(err, &reply) || errors.Is(err, goredis.ErrClosed) {
@@ -60,24 +59,23 @@ func IsUnknown(err error) bool {
 	return !IsUnsent(err)
 }
 
-// errPartlySent marks a write that was cut off: it hides from notSent that it was
-// one.
+// errPartlySent marks a write that broke off: IsUnsent is false for it.
 var errPartlySent = errors.New("the connection broke while it was sent")
 
-// dialError is why there is no connection.
+// dialError is the error of a dial.
 type dialError struct{ error }
 
 func (u dialError) Unwrap() error { return u.error }
 
-// IsWrongType reports whether the server refused a command for the type of a key,
-// in the command itself or in a script.
+// IsWrongType reports whether the server refused a command, or a command of a script,
+// for the type of a key.
 func IsWrongType(err error) bool {
 	return goredis.HasErrorPrefix(err, "WRONGTYPE") || err != nil && strings.Contains(err.Error(), "WRONGTYPE")
 }
 
-// IsDamage reports whether the server refused a command, or a script failed, because
-// of what it found in a key. A script that goes on behind an error hands its text on, bare,
-// or behind ERR and where it was raised.
+// IsDamage reports whether a command or a script failed because of the value of a key.
+// A script that catches such an error hands its text on, bare or behind ERR and a
+// position.
 func IsDamage(err error) bool {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
@@ -91,22 +89,22 @@ func IsDamage(err error) bool {
 		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
 }
 
-// IsRedirect reports whether the server replied that a queue cannot be used just now,
-// which says nothing of its others: some of its keys are on their way to another node.
+// IsRedirect reports whether the server replied that a key is moving to another node.
+// This says nothing of other keys on its node.
 func IsRedirect(err error) bool {
 	return goredis.HasErrorPrefix(err, "TRYAGAIN") || goredis.HasErrorPrefix(err, "MOVED ") || goredis.HasErrorPrefix(err, "ASK ")
 }
 
-// IsUnreachable reports whether an error says that a server was not reached, has not
-// replied or cannot work, so that the other commands for it fare no better.
+// IsUnreachable reports whether the server was not reached, has not replied or cannot
+// work now, so that its other commands would fail as well.
 func IsUnreachable(err error) bool {
 	var network net.Error
 	return err != nil && (IsTransient(err) || errors.As(err, &network) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// ContextErr is ctx.Err, but true to the deadline: a connection's deadline can pass
-// a moment before the context's timer fires.
+// ContextErr is ctx.Err, and also true to the deadline: a connection's deadline can
+// pass a moment before the context's timer fires.
 func ContextErr(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -117,6 +115,7 @@ func ContextErr(ctx context.Context) error {
 	return nil
 }
 
+// IsLoading reports whether the server is loading, or not yet the master.
 func IsLoading(err error) bool {
 	if err == nil || errors.Is(err, broker.ErrOutcomeUnknown) {
 		return false

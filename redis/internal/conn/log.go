@@ -8,7 +8,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// LogLibrary has what go-redis logs be logged by logger; nil drops it.
+// LogLibrary sends go-redis's own log, which is one for the process, to logger. Nil
+// drops it.
 func LogLibrary(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -16,10 +17,10 @@ func LogLibrary(logger *slog.Logger) {
 	goredis.SetLogger(libraryLogger{logger})
 }
 
-// libraryLogger is a logger as go-redis wants one.
+// libraryLogger implements go-redis's logger.
 type libraryLogger struct{ logger *slog.Logger }
 
-// Printf logs what the library would have printed.
+// Printf logs a line of go-redis.
 func (l libraryLogger) Printf(ctx context.Context, format string, args ...any) {
 	l.logger.InfoContext(ctx, "go-redis: "+fmt.Sprintf(format, args...))
 }

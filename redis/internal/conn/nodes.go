@@ -7,7 +7,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// ByNode parts n keys, by their indexes, by the node that has them.
+// ByNode groups n keys, by their indexes, by the node that has them.
 func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][]int {
 	cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient)
 	if !ok || n < 2 {

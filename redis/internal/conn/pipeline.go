@@ -7,8 +7,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// ReadAll executes a pipeline of commands that only read. That a key is missing
-// is no error.
+// ReadAll executes a pipeline of commands that only read. A missing key is no error.
 func (c *Clients) ReadAll(ctx context.Context, pipe goredis.Pipeliner) error {
 	replies, err := WithGrace(ctx, c, pipe.Exec)
 	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
@@ -22,8 +21,9 @@ func (c *Clients) ReadAll(ctx context.Context, pipe goredis.Pipeliner) error {
 	return nil
 }
 
-// ReadMany executes a pipeline that only reads. It returns an error where the server
-// could not be asked: what it refused is for each command to say.
+// ReadMany executes a pipeline of commands that only read, and repeats it after an
+// error that may pass. It returns an error only if the server could not be asked; each
+// command has its own refusal.
 func (c *Clients) ReadMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
 	return c.Retry(ctx, MayRepeat, func() error {
 		pipe := c.Work.Pipeline()

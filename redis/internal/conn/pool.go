@@ -17,36 +17,35 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// conn is a connection on which commands go without the client library's pool,
-// which costs a command of a lone caller as much as the wire does. The library
-// still dials it and says hello.
+// conn is a connection that is used without go-redis's pool, which costs a single
+// command as much as the wire does. go-redis dials the connection and shakes hands.
 type conn struct {
-	client  *goredis.Client // whose only connection it is; used for nothing more
+	client  *goredis.Client // a client whose only connection this is; used for nothing else
 	netConn net.Conn
-	dialed  atomic.Bool // conn is set, and does not change any more
-	addr    string      // of its other end
+	dialed  atomic.Bool // netConn is set, and stays the same
+	addr    string      // the remote address
 	in      *bufio.Reader
 	sent    []byte // the last command; its array is used again
 	used    time.Time
 }
 
-// pool are the lines of one purpose to one server, each for one caller at a
+// pool holds the connections of one purpose to one server. Each serves one caller at a
 // time.
 type pool struct {
 	c       *Clients
-	addr    string // of the server; with sentinels a word of the library's
+	addr    string // of the server; with sentinels go-redis's word for it
 	open    func() *conn
-	permits chan struct{} // a token for each line there may be
-	// blocks is how long the server may wait before it replies. A command that
-	// may wait is given up at once when its context ends.
+	permits chan struct{} // one token for each connection that may exist
+	// blocks is how long the server may wait before it replies. A command that may
+	// block is given up at once when its context ends.
 	blocks time.Duration
-	// spin is for how long a reply is waited for without giving the processor away.
+	// spin is how long a caller spins for a reply instead of yielding its processor.
 	spin       time.Duration
-	spinMisses atomic.Int32 // how often in a row that was in vain
-	// dials counts the lines of the purpose that were dialed, to whatever server.
+	spinMisses atomic.Int32 // how many spins in a row got no reply
+	// dials counts the connections that were dialed for the purpose, to any server.
 	dials *atomic.Int64
-	// master is the address of the last line that sentinels led to, whatever
-	// its purpose: what leads elsewhere is of no more use. Nil without sentinels.
+	// master is the address of the latest connection that sentinels led to, for any
+	// purpose. Connections to another address are stale. Nil without sentinels.
 	master *atomic.Pointer[string]
 
 	mu     sync.Mutex
@@ -55,14 +54,14 @@ type pool struct {
 	closed bool
 }
 
-// Sizes of a line.
+// Sizes and times of a connection.
 const (
 	readBuffer     = 32 << 10
 	maxKeptOut     = 1 << 20               // of out, between commands
-	checkAfterIdle = 10 * time.Millisecond // after which it is looked at before it is used
+	checkAfterIdle = 10 * time.Millisecond // after which a connection is checked before use
 )
 
-// newPool returns the lines to the server that opt names.
+// newPool returns an empty pool of up to most connections to the server that opt names.
 func newPool(c *Clients, opt *goredis.Options, most int) *pool {
 	return &pool{
 		c:       c,
@@ -84,8 +83,8 @@ func newPool(c *Clients, opt *goredis.Options, most int) *pool {
 	}
 }
 
-// get returns a line that nobody uses. Whatever error it returns, no command
-// was sent.
+// get returns a connection for the caller alone. If it returns an error, no command was
+// sent.
 func (p *pool) get(ctx context.Context) (*conn, error) {
 	select {
 	case p.permits <- struct{}{}:
@@ -123,7 +122,7 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 	}
 }
 
-// takeFree returns a free line, nil when there is none.
+// takeFree takes a free connection out of the pool. It returns nil if there is none.
 func (p *pool) takeFree() (*conn, error) {
 	for {
 		p.mu.Lock()
@@ -150,6 +149,7 @@ func (p *pool) takeFree() (*conn, error) {
 	}
 }
 
+// dial adds a new connection to the free ones.
 func (p *pool) dial(ctx context.Context) error {
 	l := p.open()
 	p.mu.Lock()
@@ -176,7 +176,7 @@ func (p *pool) dial(ctx context.Context) error {
 	return nil
 }
 
-// isStale reports whether another server is the master now.
+// isStale reports whether sentinels have named another master since.
 func (p *pool) isStale(l *conn) bool {
 	if p.master == nil {
 		return false
@@ -185,12 +185,14 @@ func (p *pool) isStale(l *conn) bool {
 	return addr != nil && *addr != l.addr
 }
 
+// remove takes a connection out of those in use.
 func (p *pool) remove(l *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.inUse, l)
 }
 
+// putFree adds a connection to the free ones, or closes it if they are complete.
 func (p *pool) putFree(l *conn) {
 	p.mu.Lock()
 	// Of callers that did not stay for their dial there can be many.
@@ -204,7 +206,7 @@ func (p *pool) putFree(l *conn) {
 	}
 }
 
-// put ends the use of a line. One that is not intact is closed.
+// put ends the use of a connection. It closes a connection that is not intact.
 func (p *pool) put(l *conn, intact bool) {
 	p.remove(l)
 	if intact {
@@ -219,8 +221,8 @@ func (p *pool) put(l *conn, intact bool) {
 	<-p.permits
 }
 
-// closeFree closes the lines that nobody uses. Those in use show by themselves what
-// has become of their server.
+// closeFree closes the free connections. Those in use fail by themselves if their
+// server is gone.
 func (p *pool) closeFree() {
 	p.mu.Lock()
 	free := p.free
@@ -231,7 +233,7 @@ func (p *pool) closeFree() {
 	}
 }
 
-// close closes the lines. Commands on their way fail.
+// close closes all connections. Commands in flight fail.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -243,13 +245,13 @@ func (p *pool) close() {
 	}
 }
 
-// isAlive reports whether the server has not closed the line while it was idle.
+// isAlive reports whether an idle connection is still open.
 func (l *conn) isAlive() bool {
 	return l.netConn.SetDeadline(time.Time{}) == nil && l.in.Buffered() == 0 && stillOpen(l.netConn)
 }
 
-// close closes the connection before the library does, which looks at it first,
-// and to look at it waits for who reads.
+// close closes the connection before go-redis does. go-redis checks a connection first,
+// and the check would wait for a pending read.
 func (l *conn) close() {
 	if l.dialed.Load() {
 		_ = l.netConn.Close()
@@ -257,10 +259,10 @@ func (l *conn) close() {
 	_ = l.client.Close()
 }
 
-// exec sends commands in one write and has their replies read. An error of which
-// unknown is true tells that the server may have executed some; an error that
-// the server replied is not exec's. When ctx ends it gives up a little later,
-// and with the commands the line.
+// exec sends commands in one write, and has read read their replies. If IsUnknown is
+// true of the error, the server may have executed some of them. An error that the
+// server replied is read's, not exec's. When ctx ends, exec gives the connection up
+// after a grace time.
 func (p *pool) exec(ctx context.Context, encode func([]byte) []byte, read func(*bufio.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return unsentError{err}
@@ -298,8 +300,8 @@ func (p *pool) exec(ctx context.Context, encode func([]byte) []byte, read func(*
 	return err
 }
 
-// shouldSpin reports whether a reply is to be waited for without giving the processor away:
-// of a server that is too far away for that, only now and then.
+// shouldSpin reports whether to spin for the next reply. If replies keep coming too
+// late for that, it does so only now and then.
 func (p *pool) shouldSpin() bool {
 	if p.spin <= 0 {
 		return false
@@ -308,10 +310,10 @@ func (p *pool) shouldSpin() bool {
 	return n <= maxSpinMisses || n%(8*maxSpinMisses) == 0
 }
 
-// maxSpinMisses is how many replies in a row may be late of a server that is near.
+// maxSpinMisses is how many spins in a row may get no reply from a server nearby.
 const maxSpinMisses = 4
 
-// grace is how long after the end of its context a command may get its reply.
+// grace is how long after the end of its context a command may still get its reply.
 func (p *pool) grace() time.Duration {
 	if p.blocks > 0 {
 		return 0
@@ -319,7 +321,7 @@ func (p *pool) grace() time.Duration {
 	return Grace
 }
 
-// roundTripUntil is roundTrip, but for no more than grace longer than ctx lasts.
+// roundTripUntil is roundTrip, and gives up when grace has passed after the end of ctx.
 func (l *conn) roundTripUntil(ctx context.Context, grace time.Duration, read func(*bufio.Reader) error) error {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

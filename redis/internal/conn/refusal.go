@@ -15,20 +15,21 @@ import (
 // and closes the connection. What was sent meanwhile breaks it, and the client library
 // reports that instead.
 
-// refusals open such words.
+// refusals are the beginnings of such replies.
 var refusals = [][]byte{[]byte("-ERR max number of clients"), []byte("-DENIED ")}
 
-// refusableConn is a connection whose use fails with the words by which the server refused it.
+// refusableConn is a connection that fails with the server's own refusal, if there was
+// one.
 type refusableConn struct {
 	net.Conn
-	heard   atomic.Bool // the server has said something
+	heard   atomic.Bool // the server has replied
 	refused atomic.Pointer[resp.Error]
 }
 
-// refusableRawConn is one with a descriptor.
+// refusableRawConn is a refusableConn with a descriptor.
 type refusableRawConn struct{ *refusableConn }
 
-// SyscallConn is that of the connection below.
+// SyscallConn returns that of the connection below.
 func (c refusableRawConn) SyscallConn() (syscall.RawConn, error) {
 	if refused := c.refused.Load(); refused != nil {
 		return nil, *refused
@@ -36,7 +37,7 @@ func (c refusableRawConn) SyscallConn() (syscall.RawConn, error) {
 	return c.Conn.(syscall.Conn).SyscallConn()
 }
 
-// watchRefusal makes a connection that was just dialed such a one.
+// watchRefusal wraps a connection that was just dialed.
 func watchRefusal(conn net.Conn) net.Conn {
 	c := &refusableConn{Conn: conn}
 	if _, ok := conn.(syscall.Conn); ok {
@@ -45,7 +46,7 @@ func watchRefusal(conn net.Conn) net.Conn {
 	return c
 }
 
-// unwrap returns the connection below, once it is known to be of use.
+// unwrap returns the connection below, once the handshake is over.
 func unwrap(conn net.Conn) net.Conn {
 	switch c := conn.(type) {
 	case refusableRawConn:
@@ -83,7 +84,8 @@ func (c *refusableConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// note reports whether the server's first words are a refusal.
+// note keeps the server's first bytes if they are a refusal, and reports whether they
+// are.
 func (c *refusableConn) note(words []byte) bool {
 	for _, opens := range refusals {
 		if bytes.HasPrefix(words, opens) {

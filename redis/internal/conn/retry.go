@@ -11,16 +11,15 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Grace is how long after the end of its caller's context a command that was
-// sent may still get its reply. To give up a command at its deadline is to give
-// up its connection, and callers with short deadlines would do nothing but
-// connect.
+// Grace is how long after the end of its caller's context a command that was sent may
+// still get its reply. To give up a command is to give up its connection: callers with
+// short deadlines would do nothing but connect.
 const Grace = 100 * time.Millisecond
 
-// WithGrace executes a command, and returns its reply or, a little after ctx has
-// ended, an error of which unknown is true. The command then goes on in a
-// goroutine that Close waits for, and to its caller it is one whose reply was
-// lost. It must not use what the caller may change after its return.
+// WithGrace executes a command of go-redis. If ctx ends first, it returns after a grace
+// time with an error of which IsUnknown is true, and the command goes on in a goroutine
+// that Wait waits for. The command must not use what the caller may change after
+// WithGrace returns.
 func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
@@ -56,8 +55,8 @@ func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Cont
 	}
 }
 
-// graceContext is a context for a command that is about to be sent: it does not end
-// when its parent is cancelled, and a little later than its parent's deadline.
+// graceContext is a context for a command that is about to be sent. It ignores the
+// parent's cancellation, and its deadline is a grace time later.
 type graceContext struct{ context.Context }
 
 func (l graceContext) Done() <-chan struct{} { return nil }
@@ -68,7 +67,8 @@ func (l graceContext) Deadline() (time.Time, bool) {
 	return at.Add(Grace), ok
 }
 
-// Retry tries until it works, may not be tried again, or time is up.
+// Retry calls try until it succeeds, again reports false, or half of Timeout has
+// passed.
 func (c *Clients) Retry(ctx context.Context, again func(error) bool, try func() error) error {
 	start := time.Now()
 	for wait := 10 * time.Millisecond; ; wait *= 4 {
@@ -82,18 +82,18 @@ func (c *Clients) Retry(ctx context.Context, again func(error) bool, try func() 
 	}
 }
 
-// A server that was started again reads its files first, for seconds or
-// minutes, and refuses all commands meanwhile.
+// A server that has started reads its files for seconds or minutes, and refuses all
+// commands until then.
 const (
-	// loadingPatience is how many times Config.Timeout a call without a deadline
-	// waits for that.
+	// loadingPatience is how many times Timeout a call without a deadline waits for
+	// that.
 	loadingPatience = 10
 	loadingPause    = 100 * time.Millisecond // between two tries
 )
 
-// WhileLoading repeats a call as long as its server is not there yet, or not yet
-// the master, and says so. With that reply it has done nothing. A call of which an
-// earlier command may have been executed is not repeated.
+// WhileLoading repeats a call while its server replies that it is loading, or not yet
+// the master: then it has executed nothing. It does not repeat a call whose outcome is
+// unknown.
 func (c *Clients) WhileLoading(ctx context.Context, call func() error) error {
 	var reply goredis.Error
 	for start := time.Now(); ; {
@@ -110,6 +110,7 @@ func (c *Clients) WhileLoading(ctx context.Context, call func() error) error {
 // Backoff paces tries against a server that fails.
 type Backoff struct{ last time.Duration }
 
+// Sleep blocks for twice as long as the last time, or until ctx or c ends.
 func (w *Backoff) Sleep(ctx context.Context, c *Clients) {
 	w.last = min(max(2*w.last, 50*time.Millisecond), longestBackoff)
 	timer := time.NewTimer(w.last)

@@ -15,16 +15,15 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
-// routes lead to the lines of one purpose that a command has to go on: those to
-// the only server, those to the master that sentinels name, or those to the node
-// of a cluster that has the command's keys.
+// routes lead a command to a pool: that of the only server, of the master that
+// sentinels name, or of the cluster node that has the command's keys.
 type routes struct {
 	c        *Clients
 	open     func(*goredis.Options) *pool
 	only     *pool
-	cluster  *goredis.ClusterClient // knows who has which keys; nil without a cluster
-	known    atomic.Bool            // it has learned that once
-	reloaded atomic.Int64           // when it was last told to ask again, Unix nanoseconds
+	cluster  *goredis.ClusterClient // knows which node has which keys; nil without a cluster
+	known    atomic.Bool            // the cluster's client has its map of hash slots
+	reloaded atomic.Int64           // when that map was last reloaded, Unix nanoseconds
 
 	mu     sync.Mutex
 	like   *goredis.Options // of some node
@@ -32,14 +31,14 @@ type routes struct {
 	closed bool
 }
 
-// Limits of ways through a cluster.
+// Limits of routing in a cluster.
 const (
 	maxHops   = 3 // redirections of one command
 	minReload = 100 * time.Millisecond
 )
 
-// newRoutes returns the routes for what a client of the library connects to,
-// nil where only the library can keep connections.
+// newRoutes returns routes to the servers of a go-redis client. It returns nil if only
+// go-redis can keep the connections.
 func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Options) *pool) *routes {
 	r := &routes{c: c, open: open, nodes: map[string]*pool{}}
 	switch client := client.(type) {
@@ -60,10 +59,10 @@ func newRoutes(c *Clients, client goredis.UniversalClient, open func(*goredis.Op
 	return r
 }
 
-// exec sends a command whose keys are where the given one is, in one write with
-// what has it confirmed unless then is nil, and reads the reply. An error of
-// which unknown is true tells that a server may have executed it; what a server
-// refused is a [serverError]. It gives up a little after ctx has ended.
+// exec sends a command to the server that has key, together with the command that
+// confirms it unless then is nil, and reads the replies. If IsUnknown is true of the
+// error, a server may have executed the command. A refusal is a [resp.Error]. When ctx
+// ends, exec gives up after a grace time.
 func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byte, read Reader, then *Confirmation) (any, error) {
 	p, err := r.find(ctx, key)
 	if err != nil {
@@ -92,8 +91,8 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 	}
 }
 
-// execOn is exec on given lines, and returns a refusal as a value. Beside an
-// error it returns the command's reply where that is known.
+// execOn is exec on one pool. It returns a refusal as a value, and beside an error the
+// command's reply if that is known.
 func (r *routes) execOn(ctx context.Context, p *pool, asking bool, encode func([]byte) []byte, read Reader, then *Confirmation) (v any, err error) {
 	err = p.exec(ctx, func(b []byte) []byte {
 		if asking {
@@ -120,7 +119,7 @@ func (r *routes) execOn(ctx context.Context, p *pool, asking bool, encode func([
 	return v, err
 }
 
-// find returns the lines to the server that has a key.
+// find returns the pool of the server that has a key.
 func (r *routes) find(ctx context.Context, key string) (*pool, error) {
 	if r.cluster == nil {
 		return r.only, nil
@@ -144,7 +143,7 @@ func (r *routes) find(ctx context.Context, key string) (*pool, error) {
 	return r.poolOf(node.Options(), node.Options().Addr), nil
 }
 
-// poolOf returns the lines to a node.
+// poolOf returns the pool of a node.
 func (r *routes) poolOf(like *goredis.Options, addr string) *pool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,9 +163,8 @@ func (r *routes) poolOf(like *goredis.Options, addr string) *pool {
 	return p
 }
 
-// redirect returns where a command is to be sent instead of to a server that
-// refused it, nil if nowhere, and whether it has to be asked for as one that is
-// on its way there.
+// redirect returns the pool to which a refused command has to be sent, nil if there is
+// none, and whether ASKING has to precede it.
 func (r *routes) redirect(ctx context.Context, from *pool, refusal string) (to *pool, ask bool) {
 	word, rest, _ := strings.Cut(refusal, " ")
 	switch word {
@@ -193,8 +191,8 @@ func (r *routes) redirect(ctx context.Context, from *pool, refusal string) (to *
 	return nil, false
 }
 
-// noteFailure is told of commands that failed on the way: another server may be the
-// master now. That a caller has given up says nothing of the server.
+// noteFailure gives a server up if a command failed on the way, as another may be the
+// master now. A caller's own cancellation does not count.
 func (r *routes) noteFailure(ctx context.Context, p *pool, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
@@ -208,8 +206,8 @@ func (r *routes) noteFailure(ctx context.Context, p *pool, err error) {
 	}
 }
 
-// giveUp gives up what leads to a server that may be the master no more, if there
-// can be another.
+// giveUp closes the free connections to a server that may no longer be the master, and
+// has a cluster's client reload its map of hash slots.
 func (r *routes) giveUp(ctx context.Context, p *pool) {
 	if p.master == nil && r.cluster == nil {
 		return

@@ -11,19 +11,19 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// Once is a command that go-redis must not repeat by itself.
+// Once is a command that go-redis must not repeat.
 type Once struct{ *goredis.Cmd }
 
 func (Once) NoRetry() bool { return true }
 
-// Reader reads a script's reply. What it returns instead of a value may be a
-// [serverError].
+// Reader reads one reply. Its value may be a [resp.Error].
 type Reader func(in *bufio.Reader) (any, error)
 
 func ReadAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
 
-// Run executes the script by its digest, and by its source when the server does not
-// know that.
+// Run executes a script by its digest. If the server does not know the digest, it has
+// executed nothing, and Run sends the source. Run returns a grace time after the end of
+// ctx, with an error of which IsUnknown is true.
 func (c *Clients) Run(ctx context.Context, s script.Script, l Client, read Reader, then *Confirmation, keys []string, args []any) (any, error) {
 	send := func(name, what string) (any, error) {
 		if !l.Direct() {

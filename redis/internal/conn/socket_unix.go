@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// stillOpen reports whether an idle connection is still open and has nothing to
-// say, as one that the server closed would.
+// stillOpen reports whether an idle connection is open and has nothing to read, unlike
+// one that the server has closed.
 func stillOpen(conn net.Conn) bool {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
@@ -25,9 +25,9 @@ func stillOpen(conn net.Conn) bool {
 	return err == nil && quiet
 }
 
-// spinUntilReadable returns true once a connection has something to say, false when the time is over. It
-// asks again and again, and so keeps its processor: who waits for the network of a
-// process whose processors are all in use waits for a turn too.
+// spinUntilReadable reports whether a connection has something to read within most. It
+// spins on recv and so keeps its processor: a goroutine that parks in the network
+// poller has to wait for a free processor too.
 func spinUntilReadable(conn net.Conn, most time.Duration) (said bool) {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
