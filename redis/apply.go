@@ -150,7 +150,7 @@ func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
 	if !e.sent {
 		return
 	}
-	over := q.mover.start(b, q)
+	over := q.mover.start()
 	if over == nil {
 		return
 	}

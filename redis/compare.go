@@ -423,7 +423,7 @@ func (s *session) replay(ctx context.Context, g *slotOutcomes) error {
 		return nil
 	}
 	f := &finishing{again: []*slotOutcomes{g}}
-	if err := g.slot.hold.finish.do(ctx, s.b, f, 0); err != nil {
+	if err := g.slot.hold.finish.do(ctx, s.b.clients, f, 0); err != nil {
 		return err
 	}
 	return f.err

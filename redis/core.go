@@ -109,7 +109,7 @@ func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, er
 	fenced := map[*broker.TaskRun]bool{}
 	var failed error
 	for h, f := range calls {
-		if err := h.finish.do(ctx, t.b, f, 0); err != nil {
+		if err := h.finish.do(ctx, t.b.clients, f, 0); err != nil {
 			return nil, err
 		}
 		if f.err != nil && len(f.failed) == 0 {

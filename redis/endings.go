@@ -11,15 +11,17 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // endings are the waits for records in this process. One blocking read serves those of
 // many queues.
 type endings struct {
-	b *Broker
+	clients    *conn.Clients
+	prefix, id string // of the broker
 
 	mu      sync.Mutex
-	readers map[*queue]*endingReader
+	readers map[*wire.QueueKeys]*endingReader
 	all     map[*endingReader]bool
 	made    int // readers, to name the next one by
 }
@@ -27,7 +29,7 @@ type endings struct {
 // endingReader is the waits that share one blocking read.
 type endingReader struct {
 	call   string // a list on which to call the reader back, to read of another queue too
-	queues map[*queue]*endingQueue
+	queues map[*wire.QueueKeys]*endingQueue
 	called bool // it was, since it last asked which queues these are
 }
 
@@ -40,7 +42,7 @@ type endingQueue struct {
 // of a run.
 const mostEndings = 256
 
-func (e *endings) join(q *queue, id string, told chan struct{}) bool {
+func (e *endings) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -55,24 +57,24 @@ func (e *endings) join(q *queue, id string, told chan struct{}) bool {
 }
 
 // readerFor gives a queue a reader. The lock is held.
-func (e *endings) readerFor(q *queue) *endingReader {
+func (e *endings) readerFor(q *wire.QueueKeys) *endingReader {
 	for r := range e.all {
-		if !e.b.clients.Cluster && len(r.queues) < mostEndings {
+		if !e.clients.Cluster && len(r.queues) < mostEndings {
 			e.add(r, q)
 			if !r.called {
 				r.called = true
-				e.b.clients.Spawn(func() { e.recall(r) })
+				e.clients.Spawn(func() { e.recall(r) })
 			}
 			return r
 		}
 	}
 	e.made++
-	r := &endingReader{queues: map[*queue]*endingQueue{}}
-	if !e.b.clients.Cluster {
-		r.call = e.b.cfg.Prefix + ":wait:" + e.b.id + ":" + strconv.Itoa(e.made)
+	r := &endingReader{queues: map[*wire.QueueKeys]*endingQueue{}}
+	if !e.clients.Cluster {
+		r.call = e.prefix + ":wait:" + e.id + ":" + strconv.Itoa(e.made)
 	}
 	e.add(r, q)
-	if !e.b.clients.Spawn(func() { e.listen(r) }) {
+	if !e.clients.Spawn(func() { e.listen(r) }) {
 		delete(e.readers, q)
 		return nil
 	}
@@ -80,7 +82,7 @@ func (e *endings) readerFor(q *queue) *endingReader {
 	return r
 }
 
-func (e *endings) add(r *endingReader, q *queue) {
+func (e *endings) add(r *endingReader, q *wire.QueueKeys) {
 	r.queues[q] = &endingQueue{ids: map[string][]chan struct{}{}}
 	e.readers[q] = r
 }
@@ -89,14 +91,14 @@ func (e *endings) add(r *endingReader, q *queue) {
 // added. If this fails, that comes two seconds later.
 func (e *endings) recall(r *endingReader) {
 	ctx := context.Background()
-	_, _ = e.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_, _ = e.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		pipe.RPush(ctx, r.call, "1")
 		pipe.PExpire(ctx, r.call, time.Minute)
 		return nil
 	})
 }
 
-func (e *endings) part(q *queue, id string, told chan struct{}) {
+func (e *endings) part(q *wire.QueueKeys, id string, told chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -119,12 +121,12 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 	r.called = false
 	lists := make(map[string]*endingQueue, len(r.queues))
 	for q, eq := range r.queues {
-		if len(eq.ids) == 0 || e.b.clients.IsClosed() {
+		if len(eq.ids) == 0 || e.clients.IsClosed() {
 			delete(r.queues, q)
 			delete(e.readers, q)
 			continue
 		}
-		lists[q.Ended(e.b.id)] = eq
+		lists[q.Ended(e.id)] = eq
 	}
 	if len(lists) == 0 {
 		delete(e.all, r)
@@ -147,7 +149,7 @@ func (e *endings) listen(r *endingReader) {
 		if r.call != "" {
 			keys = append(keys, r.call)
 		}
-		key, ids, err := e.b.clients.Block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
+		key, ids, err := e.clients.Block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
 		switch {
 		case err == nil:
 			wait = conn.Backoff{}
@@ -157,7 +159,7 @@ func (e *endings) listen(r *endingReader) {
 		case errors.Is(err, goredis.Nil):
 			wait = conn.Backoff{}
 		default:
-			wait.Sleep(context.Background(), e.b.clients)
+			wait.Sleep(context.Background(), e.clients)
 		}
 	}
 }

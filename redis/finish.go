@@ -72,7 +72,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 	errs := make([]error, len(holds))
 	each(holds, func(i int, h *hold) {
 		f := calls[i]
-		if err := h.finish.do(ctx, s.b, f, 0); err != nil {
+		if err := h.finish.do(ctx, s.b.clients, f, 0); err != nil {
 			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.Name, err)
 			return
 		}

@@ -23,8 +23,8 @@ import (
 // the way free sends at once, in its own goroutine. Those who arrive meanwhile
 // write their elements one behind the other, and one command takes them all.
 type pusher struct {
-	b *Broker
-	q *queue
+	clients *conn.Clients
+	send    func(context.Context, *load) error
 
 	mu      sync.Mutex
 	busy    bool // someone sends, or the flusher was told to
@@ -108,7 +108,7 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 		p.busy = true
 		p.mu.Unlock()
 		defer p.next()
-		return p.b.push(ctx, p.q, l)
+		return p.send(ctx, l)
 	}
 	g, own := p.join(l)
 	p.mu.Unlock()
@@ -117,7 +117,7 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 		return g.err
 	case <-ctx.Done():
 		return p.abandon(g, own, ctx.Err())
-	case <-p.b.clients.Closed:
+	case <-p.clients.Closed:
 		return p.abandon(g, own, broker.ErrClosed)
 	}
 }
@@ -187,7 +187,7 @@ func (p *pusher) next() {
 		return
 	}
 	if !p.flusher {
-		p.flusher = p.b.clients.Spawn(p.flush)
+		p.flusher = p.clients.Spawn(p.flush)
 	}
 	if !p.flusher { // the broker is closed, which all who wait learn
 		p.busy = false
@@ -202,7 +202,7 @@ func (p *pusher) flush() {
 	for {
 		select {
 		case <-p.turn:
-		case <-p.b.clients.Closed:
+		case <-p.clients.Closed:
 			return
 		}
 		for {
@@ -219,7 +219,7 @@ func (p *pusher) flush() {
 			g.started = true
 			p.mu.Unlock()
 			if g.n > 0 {
-				g.err = p.b.push(context.Background(), p.q, &g.load)
+				g.err = p.send(context.Background(), &g.load)
 			}
 			p.mu.Lock()
 			p.reuse(g)

@@ -90,7 +90,7 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 // opens with what was done, unless it is the result of the group.
 func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group, what string) error {
 	for {
-		if err := q.enqueue.do(ctx, b, g, g.weight()); err != nil {
+		if err := q.enqueue.do(ctx, b.clients, g, g.weight()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		if g.verdict != isUndecided {

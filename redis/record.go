@@ -47,10 +47,10 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		return record, err
 	}
 	told := make(chan struct{}, 1)
-	if !b.ends.join(q, id, told) {
+	if !b.ends.join(&q.QueueKeys, id, told) {
 		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
 	}
-	defer b.ends.part(q, id, told)
+	defer b.ends.part(&q.QueueKeys, id, told)
 	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
 		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {

@@ -117,6 +117,7 @@ type Broker struct {
 	id       string        // of this broker, where scripts have to name it
 	calls    atomic.Uint64 // makes tokens of one broker distinct
 	queues   sync.Map      // of *queue by name
+	equip    func(*queue)  // gives a new queue what sends its commands
 	sleep    *sleepers
 	ends     *endings
 	takers   takers
@@ -238,10 +239,20 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	b.bad = string(wire.AppendFailure(nil, &broker.Failure{
 		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + wire.Upgrade,
 	}))
+	b.equip = b.equipQueue
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
-	b.ends = &endings{b: b, readers: map[*queue]*endingReader{}, all: map[*endingReader]bool{}}
+	b.ends = &endings{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*endingReader{}, all: map[*endingReader]bool{}}
 	return b, nil
+}
+
+// equipQueue gives a queue what sends its commands.
+func (b *Broker) equipQueue(q *queue) {
+	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
+	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
+	q.push.send = func(ctx context.Context, l *load) error { return b.push(ctx, q, l) }
+	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout
+	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
 }
 
 // connConfigOf returns what of a broker's configuration is about its connections.
@@ -352,8 +363,7 @@ func (b *Broker) queue(name string) (*queue, error) {
 		return nil, err
 	}
 	q := b.keysOf(name)
-	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
-	q.push.b, q.push.q, q.push.turn = b, q, make(chan struct{}, 1)
+	b.equip(q)
 	actual, _ := b.queues.LoadOrStore(name, q)
 	return actual.(*queue), nil
 }

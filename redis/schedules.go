@@ -192,13 +192,13 @@ type queueNames struct {
 	until time.Time
 }
 
-func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
+func (n *queueNames) get(ctx context.Context, read func(context.Context) ([]string, error)) ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Now().Before(n.until) {
 		return n.names, nil
 	}
-	names, err := b.readNames(ctx)
+	names, err := read(ctx)
 	if err == nil {
 		n.names, n.until = names, time.Now().Add(namesFor)
 	}
@@ -212,7 +212,7 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 // Where some queues cannot be asked it returns an error, and beside it the numbers
 // of the others.
 func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
-	queues, failed := b.names.get(ctx, b)
+	queues, failed := b.names.get(ctx, b.readNames)
 	if failed != nil && conn.ContextErr(ctx) != nil {
 		return nil, failed
 	}

@@ -452,7 +452,7 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 // at the next renewal.
 func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
 	f := &finishing{outcomes: bad}
-	if err := h.finish.do(ctx, s.b, f, 0); err == nil && f.err == nil {
+	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
 		return
 	}
 	s.mu.Lock()
