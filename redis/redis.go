@@ -18,13 +18,7 @@ package redis
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -35,110 +29,6 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
-
-// Config is what can be chosen of a [Broker]. Its zero value works.
-type Config struct {
-	// Prefix opens the name of every key, so that several applications can
-	// share a database. Printable ASCII without spaces and braces. Defaults to
-	// "taskgen".
-	Prefix string
-
-	// Timeout bounds how long one command may take, dialing and waiting for a
-	// connection each on top of it. A call whose context ends returns within a
-	// tenth of a second, whatever the server does. Opening, queueing and reading
-	// records wait for a server that still loads its files, until the context ends
-	// or for ten times this. Defaults to 3 seconds.
-	Timeout time.Duration
-
-	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
-	// dropped and counted. Defaults to 10,000.
-	MaxDead int
-
-	// AllowEviction accepts a server that may evict keys when its memory is
-	// full, and with them runs that were accepted. Defaults to false: such a
-	// server is refused.
-	AllowEviction bool
-
-	// Acknowledge is how safe a run has to be before its queueing returns nil.
-	// Stored, but not confirmed as safe within three quarters of Timeout, or by
-	// the end of the caller's context, the error wraps
-	// [broker.ErrNotReplicated]. Defaults to Memory.
-	Acknowledge Acknowledge
-
-	// Replicas is how many replicas have to confirm what is queued. Defaults to
-	// 1 with Acknowledge Replica, else to none.
-	Replicas int
-
-	// RequireDurable has Open refuse a server without append-only file: one
-	// that keeps nothing, or snapshots only, loses accepted runs in a crash.
-	RequireDurable bool
-
-	// Logger receives what the broker skips because it cannot be used, such as
-	// names that no queue can have, each once, and the schedules that go on from now as
-	// their last claimed tick is lost. Defaults to slog's default logger.
-	Logger *slog.Logger
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Prefix == "" {
-		c.Prefix = "taskgen"
-	}
-	for i := range len(c.Prefix) {
-		if ch := c.Prefix[i]; ch <= ' ' || ch > '~' || ch == '{' || ch == '}' {
-			return c, fmt.Errorf("config Prefix: %.64q is not printable ASCII without spaces and braces", c.Prefix)
-		}
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	switch {
-	case c.Timeout < 0:
-		return c, fmt.Errorf("config Timeout: %v is negative", c.Timeout)
-	case c.Timeout == 0:
-		c.Timeout = 3 * time.Second
-	}
-	switch {
-	case c.MaxDead < 0:
-		return c, fmt.Errorf("config MaxDead: %d is negative", c.MaxDead)
-	case c.MaxDead == 0:
-		c.MaxDead = 10_000
-	}
-	return c.withAcknowledge()
-}
-
-// Broker is the broker over Redis. It has every interface of the packages broker and
-// maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
-// may be called concurrently.
-type Broker struct {
-	cfg      Config
-	clients  *conn.Clients
-	scripts  scripts
-	url      string        // by which it was opened, or would be
-	id       string        // of this broker, where scripts have to name it
-	calls    atomic.Uint64 // makes tokens of one broker distinct
-	queues   sync.Map      // of *queue by name
-	equip    func(*queue)  // gives a new queue what sends its commands
-	sleep    *sleepers
-	ends     *endings
-	takers   takers
-	skipped  skipped
-	damage   damages
-	mends    sync.Map // of *mending by what opens the queue's keys
-	sessions sessions
-	glances  glances
-	watches  watches
-	audits   audits
-	names    queueNames
-	counted  countedNames
-	nameless atomic.Bool // the set of names could not be added to
-	unnamed  unnamed
-	odd      oddities
-	close    sync.Once
-	made     sync.Pool // of *[]outcome
-	scratch  sync.Pool
-	lease    atomic.Int64 // the longest of its sessions, in nanoseconds
-	bad      string       // the failure of entries that cannot be read, as scripts store it
-}
 
 var (
 	_ broker.Broker        = (*Broker)(nil)
@@ -263,30 +153,6 @@ func connConfigOf(cfg Config) conn.Config {
 	}
 }
 
-// ping asks the server once whether it is there. Of a cluster one master that
-// answers is enough.
-func (b *Broker) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	if err := b.clients.Ping(ctx); err != nil {
-		op := "ping server"
-		if b.clients.Cluster {
-			op = "ping servers of the cluster"
-		}
-		return b.fail(ctx, op, err)
-	}
-	return nil
-}
-
-// newID returns 16 random hexadecimal digits.
-func newID() (string, error) {
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return "", fmt.Errorf("make id: %w", err)
-	}
-	return hex.EncodeToString(id[:]), nil
-}
-
 // Close ends blocked calls with [broker.ErrClosed], closes the broker's
 // connections and waits for its goroutines, which takes little more than a
 // second when the server does not answer. Sessions that have not left keep
@@ -302,73 +168,4 @@ func (b *Broker) Close() error {
 		return fmt.Errorf("close redis broker: %w", err)
 	}
 	return nil
-}
-
-// fail makes the error of an operation out of what go-redis returned.
-func (b *Broker) fail(ctx context.Context, op string, err error) error {
-	switch {
-	case b.clients.IsClosed() || errors.Is(err, goredis.ErrClosed):
-		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
-	case conn.ContextErr(ctx) != nil && conn.IsLoading(err):
-		return fmt.Errorf("%s: %w: %w", op, conn.ContextErr(ctx), err)
-	case conn.ContextErr(ctx) != nil:
-		return fmt.Errorf("%s: %w", op, conn.ContextErr(ctx))
-	case goredis.HasErrorPrefix(err, "OOM"):
-		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
-	}
-	if conn.MayRepeat(err) {
-		err = unavailable{err}
-	}
-	return fmt.Errorf("%s: %w", op, err)
-}
-
-// unavailable is an error that may pass.
-type unavailable struct{ error }
-
-func (u unavailable) Unwrap() error { return u.error }
-
-func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
-
-// queuesKey names the set of all queues' names.
-func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
-
-// woken returns the list by which consumers of several queues are woken for runs of a
-// kind; on a cluster, where no list can be that of several queues, the empty string.
-func (b *Broker) woken(kind int) string {
-	if b.clients.Cluster {
-		return ""
-	}
-	return wire.WokenKey(b.cfg.Prefix, kind)
-}
-
-// queue is one queue's keys, and what this process knows of it.
-type queue struct {
-	wire.QueueKeys
-	mix uint64 // of its name (mixOf)
-
-	named   atomic.Int64 // when the name was last added to the set, Unix seconds
-	mover   mover
-	look    look
-	outage  outage
-	enqueue committer[*group]
-	push    pusher
-}
-
-// queue returns the queue of a name, once it has checked the name.
-func (b *Broker) queue(name string) (*queue, error) {
-	if q, ok := b.queues.Load(name); ok {
-		return q.(*queue), nil
-	}
-	if err := checkQueue(name); err != nil {
-		return nil, err
-	}
-	q := b.keysOf(name)
-	b.equip(q)
-	actual, _ := b.queues.LoadOrStore(name, q)
-	return actual.(*queue), nil
-}
-
-// keysOf returns a queue of a name as nobody uses it yet.
-func (b *Broker) keysOf(name string) *queue {
-	return &queue{QueueKeys: wire.NewQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -180,29 +179,6 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 		}
 	}
 	return nil
-}
-
-// namesFor is how long ScheduleChanges goes by the names of queues that it read.
-const namesFor = 10 * time.Second
-
-// queueNames is the names of all queues, as they were read last.
-type queueNames struct {
-	mu    sync.Mutex
-	names []string
-	until time.Time
-}
-
-func (n *queueNames) get(ctx context.Context, read func(context.Context) ([]string, error)) ([]string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if time.Now().Before(n.until) {
-		return n.names, nil
-	}
-	names, err := read(ctx)
-	if err == nil {
-		n.names, n.until = names, time.Now().Add(namesFor)
-	}
-	return n.names, err
 }
 
 // ScheduleChanges returns how often schedules of each queue were put or deleted. On

@@ -351,10 +351,3 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 	}
 	return nil
 }
-
-func (b *Broker) failed(ctx context.Context, what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return b.fail(ctx, what, err)
-}

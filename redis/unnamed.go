@@ -4,20 +4,10 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
-
-// unnamed are the queues whose names could not be added to the set of them, which on a
-// cluster is on a node of its own. One goroutine tries again until they are: no further
-// run of a queue may come, and who takes from a pattern would never see it.
-type unnamed struct {
-	mu     sync.Mutex
-	names  map[string]bool
-	trying bool
-}
 
 // Of the tries.
 const (
@@ -81,14 +71,6 @@ func (b *Broker) nameSome() bool {
 		delete(u.names, name)
 	}
 	return true
-}
-
-// over reports whether no name is left; the goroutine ends then.
-func (u *unnamed) over() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.trying = len(u.names) > 0
-	return !u.trying
 }
 
 // addNames adds names to the set.
