@@ -11,21 +11,6 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
-// slotOutcomes is what one command applies to one slot.
-type slotOutcomes struct {
-	slot     *slot
-	outcomes []*outcome
-	calls    []*finishing // whose each outcome is
-	whole    bool         // nothing is left of the slot afterwards
-	before   int          // then: how many of its runs earlier commands have finished
-	plain    []byte       // a bitmap of those without steps
-	lost     bool         // all of those were fenced
-	fenced   map[int]bool // by index in the batch, of the others
-
-	failed map[int]error // by index, of those of which nothing was done
-	stays  error         // why the batch is there still although all was done
-}
-
 // failure returns why an outcome is to be sent again, nil if it is not.
 func (g *slotOutcomes) failure(o *outcome) error {
 	if g.stays != nil {

@@ -29,24 +29,6 @@ const (
 	sizePerReplay = 256 // bytes of an outcome besides what it writes, about
 )
 
-// pastEnd is what one command applied to one batch.
-type pastEnd struct {
-	hold   *hold
-	number int64
-	at     time.Time
-	size   int       // of the batch
-	plain  []byte    // a bitmap of the runs without steps
-	others []outcome // of runs with steps or a record
-	bytes  int
-}
-
-// pastEnds are a session's latest, the earliest first.
-type pastEnds struct {
-	list  []pastEnd
-	first int // those before are forgotten
-	bytes int
-}
-
 // remember notes what was applied to a slot, and forgets what is older than d. The
 // session's lock is held.
 func (p *pastEnds) remember(g *slotOutcomes, unheard bool, d time.Duration) {
@@ -169,12 +151,6 @@ func (s *session) compare(h *hold) *comparison {
 	}
 	h.took[0] = time.Now()
 	return c
-}
-
-// listed is when a session's slots in a queue were last listed.
-type listed struct {
-	at    time.Time
-	dials int64 // lines for renewals that had been dialed before
 }
 
 // fewFlights is of how many batches in flight, of all sessions, the server looks for the

@@ -11,31 +11,6 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// outcome is what became of one delivery, as the finish script takes it.
-type outcome struct {
-	run   *broker.TaskRun
-	at    *receipt
-	steps string // as the script has them; empty: the run is only forgotten
-	keys  []string
-	args  []any
-
-	// Without steps: the record of a run that has one, what is to be in it and
-	// for how many milliseconds.
-	record string
-	value  []byte
-	keep   int64
-}
-
-// finishing is one call's outcomes in one queue.
-type finishing struct {
-	outcomes []*outcome
-	fenced   []*broker.TaskRun
-	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
-	failed   []*broker.TaskRun // whose outcomes alone are to blame for err
-	again    []*slotOutcomes   // instead of outcomes: what was applied before, and forgotten by the server
-	err      error
-}
-
 // Finish applies outcomes, in one command a queue, which concurrent calls
 // share. An error in one queue does not keep it from the others; outcomes that
 // were applied by a call that returned an error are not fenced when it is

@@ -17,19 +17,6 @@ import (
 // record.
 const noteAfter = 10 * time.Millisecond
 
-// kept is a run of a batch that has a record.
-type kept struct {
-	index int // in the batch
-	id    string
-}
-
-// running are the batches of a session of whose runs nothing is noted yet.
-type running struct {
-	mu    sync.Mutex
-	slots []*slot
-	noter bool // somebody will look at them
-}
-
 // noteLater has those of the slot's runs noted as running that still are in a
 // moment.
 func (s *session) noteLater(sl *slot) {
