@@ -122,7 +122,7 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 			return page{entries, next}, err
 		})
 		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
+			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return err
@@ -221,7 +221,7 @@ func (a *audit) script(ctx context.Context, s script.Script, keys []string, args
 	start := time.Now()
 	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)
 	if err == nil {
-		err = a.pace.after(ctx, a.b, start)
+		err = a.pace.after(ctx, a.b.clients, start)
 	}
 	return v, err
 }
@@ -352,7 +352,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 			return nil
 		})
 		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
+			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s*: %w", opens, err)
@@ -469,7 +469,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 		start := time.Now()
 		values, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
 		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
+			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read unique keys: %w", err)

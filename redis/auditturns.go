@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // pace stretches an audit that nobody waits for. Its zero value does not.
@@ -15,9 +17,9 @@ type pace struct {
 }
 
 // after waits after a command that was sent at start.
-func (p *pace) after(ctx context.Context, b *Broker, start time.Time) error {
+func (p *pace) after(ctx context.Context, clients *conn.Clients, start time.Time) error {
 	p.commands++
-	if !p.slow || b.clients.Pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
+	if !p.slow || clients.Pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
 		return nil
 	}
 	return errors.Join(ctx.Err(), errors.New("there is no time to go on"))

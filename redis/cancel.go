@@ -206,7 +206,7 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 	b.tellWaiters(ctx, q, ends.waiters)
 	if ends.sent {
 		// Should this fail, the next recovery does it.
-		_, _ = b.moveOn(ctx, q)
+		_ = q.mover.move(ctx)
 	}
 	return true, doubtful, nil
 }

@@ -94,7 +94,7 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	if len(members) == 0 {
 		return p, nil
 	}
-	if p.members, err = newGroup(q, members); err != nil {
+	if p.members, err = newGroup(&q.QueueKeys, members); err != nil {
 		return nil, err
 	}
 	p.members.source = []byte("b" + p.token)

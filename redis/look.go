@@ -78,7 +78,7 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
 			})
 			if err == nil {
-				err = a.pace.after(ctx, a.b, start)
+				err = a.pace.after(ctx, a.b.clients, start)
 			}
 			if err != nil || len(list) == 0 {
 				return err
@@ -114,7 +114,7 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 	if err != nil && !errors.Is(err, goredis.Nil) {
 		return err
 	}
-	if err := a.pace.after(ctx, a.b, start); err != nil {
+	if err := a.pace.after(ctx, a.b.clients, start); err != nil {
 		return err
 	}
 	for i, element := range elements {

@@ -56,5 +56,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
-	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}, nil
+	s := &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}
+	s.send = s.sendOutcomes
+	return s, nil
 }

@@ -257,7 +257,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
-	g, err := newGroup(s.to, []*broker.TaskRun{run})
+	g, err := newGroup(&s.to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return err
 	}

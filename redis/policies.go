@@ -26,7 +26,7 @@ type claims struct {
 }
 
 // add claims a run's unique key.
-func (c *claims) add(q *queue, index int, run *broker.TaskRun) {
+func (c *claims) add(q *wire.QueueKeys, index int, run *broker.TaskRun) {
 	rules := run.Rules.OrZero()
 	if _, taken := c.first[rules.Unique]; taken {
 		c.refused = append(c.refused, index)

@@ -75,7 +75,7 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	} else if large {
 		return b.queueStaged(ctx, q, runs, "", "")
 	}
-	g, err := newGroup(q, runs)
+	g, err := newGroup(&q.QueueKeys, runs)
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
@@ -174,7 +174,7 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 }
 
 // newGroup encodes the runs of one call.
-func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
+func newGroup(q *wire.QueueKeys, runs []*broker.TaskRun) (*group, error) {
 	g := new(group)
 	var own map[string]bool
 	for i, run := range runs {
@@ -199,7 +199,7 @@ func newGroup(q *queue, runs []*broker.TaskRun) (*group, error) {
 	return g, nil
 }
 
-func (g *group) add(q *queue, run *broker.TaskRun) error {
+func (g *group) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err

@@ -180,7 +180,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	}
 	if reply[1] != int64(0) {
 		// Should this fail, the next recovery does it.
-		_, _ = b.moveOn(ctx, q)
+		_ = q.mover.move(ctx)
 	}
 	return int(n), nil
 }

@@ -134,7 +134,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 			n += others.send(ctx, entry, run)
 			continue
 		}
-		g, err := newGroup(q, []*broker.TaskRun{run})
+		g, err := newGroup(&q.QueueKeys, []*broker.TaskRun{run})
 		if err != nil {
 			return n, err
 		}
@@ -208,7 +208,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err != nil {
 		return 0, err
 	}
-	g, err := newGroup(to, []*broker.TaskRun{run})
+	g, err := newGroup(&to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return 0, err
 	}

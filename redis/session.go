@@ -15,7 +15,8 @@ type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
-	brief bool // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
+	send  func(context.Context, *hold, []*finishing) // applies outcomes in one queue
+	brief bool                                       // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
 
 	mu    sync.Mutex
 	holds map[*queue]*hold
@@ -86,7 +87,7 @@ func (s *session) hold(q *queue) *hold {
 	h := s.holds[q]
 	if h == nil {
 		h = &hold{q: q, next: 1, slots: map[int64]*slot{}}
-		h.finish.run = func(ctx context.Context, items []*finishing) { s.sendOutcomes(ctx, h, items) }
+		h.finish.run = func(ctx context.Context, items []*finishing) { s.send(ctx, h, items) }
 		s.holds[q] = h
 	}
 	return h

@@ -115,7 +115,7 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 			own[run.ID] = true
 		}
 		if run.Rules.OrZero().Unique != "" {
-			c.add(q, i, run)
+			c.add(&q.QueueKeys, i, run)
 		}
 	}
 	if len(c.refused) > 0 {

@@ -36,7 +36,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		return err
 	}
 	for again := false; ; again = true {
-		g, err := newGroup(q, runs)
+		g, err := newGroup(&q.QueueKeys, runs)
 		if err != nil {
 			return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 		}
