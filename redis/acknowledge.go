@@ -42,18 +42,3 @@ func parseAcknowledge(s string) (Acknowledge, error) {
 	}
 	return 0, fmt.Errorf("option acknowledge: %.32q is not memory, replica or fsync", s)
 }
-
-// withAcknowledge checks and completes what is asked for.
-func (c Config) withAcknowledge() (Config, error) {
-	switch {
-	case c.Acknowledge < Memory || c.Acknowledge > Fsync:
-		return c, fmt.Errorf("config Acknowledge: %d is not Memory, Replica or Fsync", c.Acknowledge)
-	case c.Replicas < 0:
-		return c, fmt.Errorf("config Replicas: %d is negative", c.Replicas)
-	case c.Replicas > 0 && c.Acknowledge == Memory:
-		return c, fmt.Errorf("config Replicas: %d are of no use without Acknowledge", c.Replicas)
-	case c.Replicas == 0 && c.Acknowledge == Replica:
-		c.Replicas = 1
-	}
-	return c, nil
-}

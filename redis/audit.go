@@ -14,13 +14,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Of an audit.
 const (
-	auditPage  = 100
 	auditGrace = time.Second // for which a run has to be nowhere
 	lostKept   = time.Hour   // the record of a run that was lost
 )
@@ -46,20 +44,6 @@ func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (mainte
 		return a.report, b.fail(ctx, "audit queue "+q.Name, b.blameIn(ctx, err, q))
 	}
 	return a.report, nil
-}
-
-// audit is one audit of one queue.
-type audit struct {
-	b      *Broker
-	q      *queue
-	node   *goredis.Client // which has the queue
-	report maintenance.Report
-	pace   pace // of one that nobody waits for
-
-	keys    map[string]bool // of the queue
-	members map[string]bool // "session:slot" of what is or may be in flight
-	seen    map[string]bool // ids of runs
-	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
 }
 
 func (a *audit) run(ctx context.Context) error {
@@ -106,34 +90,6 @@ func (a *audit) run(ctx context.Context) error {
 	return a.secondLook(ctx, ids, records, keys)
 }
 
-// page is one reply of a scan.
-type page struct {
-	entries []string
-	cursor  uint64
-}
-
-// pages reads all pages of a scan.
-func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
-	cursor := uint64(0)
-	for {
-		start := time.Now()
-		got, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (page, error) {
-			entries, next, err := read(ctx, cursor).Result()
-			return page{entries, next}, err
-		})
-		if err == nil {
-			err = a.pace.after(ctx, a.b.clients, start)
-		}
-		if err != nil {
-			return err
-		}
-		f(got.entries)
-		if cursor = got.cursor; cursor == 0 {
-			return nil
-		}
-	}
-}
-
 // scan finds the queue's keys.
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
@@ -160,21 +116,6 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 		maps.DeleteFunc(values, func(_, owner string) bool {
 			return slices.Contains(tokens, owner[strings.LastIndexByte(owner, ' ')+1:])
 		})
-	}
-	return nil
-}
-
-// flights adds to the members what is listed as in flight.
-func (a *audit) flights(ctx context.Context) error {
-	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.SScan(ctx, a.q.Flights, cursor, "", 1000)
-	}, func(list []string) {
-		for _, member := range list {
-			a.members[member] = true
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("read flights: %w", err)
 	}
 	return nil
 }
@@ -215,21 +156,6 @@ func (a *audit) checkFlights(ctx context.Context) error {
 
 // mends reports whether the audit mends what it finds.
 func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
-
-// script runs a script of the audit, which is safe to repeat but for what it counts.
-func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
-	start := time.Now()
-	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)
-	if err == nil {
-		err = a.pace.after(ctx, a.b.clients, start)
-	}
-	return v, err
-}
-
-func (a *audit) count(n *int, v any) {
-	found, _ := v.(int64)
-	*n += int(found)
-}
 
 // firstLook notes which runs are there, and makes dead letters of what is none.
 func (a *audit) firstLook(ctx context.Context) error {

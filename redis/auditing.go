@@ -14,15 +14,12 @@ import (
 // Audits that nobody asked for. One process at a time audits a queue, and sends the
 // next command after a hundred times as long as the last one took.
 const (
-	auditFirst = 5 * time.Second  // until the first turn, and up to twice that
 	auditTurn  = 10 * time.Second // between two turns of a process
 	auditEvery = time.Minute      // between two audits of a queue
 	auditQuiet = 10 * time.Minute // the same, if no run is in it
 	auditClaim = 10 * time.Minute // for which a process that ends meanwhile keeps others from it
 	auditMost  = 100_000          // runs of a queue that is audited so
 
-	auditShare     = 100         // of the time one part is for audits
-	auditLongest   = time.Second // between two commands
 	auditIdleShare = 10 * time.Second
 	auditRefused   = 24 * time.Hour
 )

@@ -56,3 +56,9 @@ func (a *audits) end(after time.Duration) {
 	a.busy = false
 	a.next = time.Now().Add(after - after/10 + rand.N(after/5))
 }
+
+const auditFirst = 5 * time.Second // until the first turn, and up to twice that
+
+const auditShare = 100 // of the time one part is for audits
+
+const auditLongest = time.Second // between two commands

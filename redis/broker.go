@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"sync"
 	"sync/atomic"
 
@@ -141,4 +142,24 @@ func (b *Broker) queue(name string) (*queue, error) {
 // keysOf returns a queue of a name as nobody uses it yet.
 func (b *Broker) keysOf(name string) *queue {
 	return &queue{QueueKeys: wire.NewQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
+}
+
+// checkQueue returns why no queue can have the name, nil if one can.
+func checkQueue(name string) error {
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: name}
+	return probe.Validate()
+}
+
+// mixOf is a number of a queue's name; the sum of those of several names them,
+// whatever their order.
+func mixOf(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	x := h.Sum64()
+	// The finalizer of MurmurHash3, as sums of similar hashes may be alike.
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
 }

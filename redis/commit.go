@@ -157,3 +157,7 @@ func (c *committer[T]) pass() {
 	g.given = true
 	g.turn <- struct{}{}
 }
+
+const maxGathered = 8192 // elements of several callers
+
+const maxWeight = 1 << 20 // their bytes

@@ -75,3 +75,18 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c.withAcknowledge()
 }
+
+// withAcknowledge checks and completes what is asked for.
+func (c Config) withAcknowledge() (Config, error) {
+	switch {
+	case c.Acknowledge < Memory || c.Acknowledge > Fsync:
+		return c, fmt.Errorf("config Acknowledge: %d is not Memory, Replica or Fsync", c.Acknowledge)
+	case c.Replicas < 0:
+		return c, fmt.Errorf("config Replicas: %d is negative", c.Replicas)
+	case c.Replicas > 0 && c.Acknowledge == Memory:
+		return c, fmt.Errorf("config Replicas: %d are of no use without Acknowledge", c.Replicas)
+	case c.Replicas == 0 && c.Acknowledge == Replica:
+		c.Replicas = 1
+	}
+	return c, nil
+}

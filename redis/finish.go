@@ -267,3 +267,24 @@ func (out *outcome) byHeader(q *queue, h wire.Header, element, record []byte) {
 // unreadableKept is how long the record of a run is kept that does not say it
 // any more.
 const unreadableKept = 24 * time.Hour
+
+// next queues runs with a success.
+func (out *outcome) next(runs []*broker.TaskRun) error {
+	for i, run := range runs {
+		if run == nil {
+			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
+		}
+		if err := run.Validate(); err != nil {
+			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
+		entry, err := outboxEntry(run)
+		if err != nil {
+			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
+		out.step(stepSend, "", entry)
+	}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("next runs: %w", err)
+	}
+	return nil
+}

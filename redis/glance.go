@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -11,40 +10,12 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// glances are looks at queues by commands that cost little, which is nearly all that
-// an idle process sends: is there anything at all?
-type glances struct {
-	mu    sync.Mutex
-	quiet map[string]time.Time // when nothing at all was in a queue, by its name
-}
-
 // How old a glance may be to spare another: at what waits, and at what is in
 // flight, which was taken since and whose lease takes its time to end.
 const (
 	freshGlance     = time.Second
 	freshGlanceBack = longestNap + 200*time.Millisecond
 )
-
-// waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
-
-// flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.Flights, q.Outbox, q.Parking, q.Stages} }
-
-// note notes that a take found nothing at all in a queue.
-func (g *glances) note(q *queue, at time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.quiet[q.Name] = at
-}
-
-// wasQuiet reports whether nothing at all was in the queue a moment ago.
-func (g *glances) wasQuiet(q *queue, fresh time.Duration) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at, ok := g.quiet[q.Name]
-	return ok && time.Since(at) < fresh
-}
 
 // inFlight returns those of the queues of which runs are in flight, or in the
 // outbox.
@@ -166,20 +137,6 @@ func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) 
 // mostGlanced bounds for how many queues one glance asks together, and thereby for
 // how long the server is busy with it. Of more queues each is looked at in turn.
 const mostGlanced = 2500
-
-// glance is what was last seen of the queues of a watch. Queues in which there was
-// something are asked one by one, so that it does not take a search to find them again.
-type glance struct {
-	turn chan struct{} // has a value while somebody looks
-
-	// Of whom has the turn.
-	at      time.Time
-	next    int             // where the next glance goes on, if there are too many queues
-	known   map[*queue]bool // there was something
-	waiting []*queue        // in which a run waits that is due, or may be
-	later   []*queue        // in which runs wait that are delayed
-	back    []*queue        // with something in flight, in the outbox, or in doubt
-}
 
 // look returns the last glance if that is fresh, or else another one. The caller must not
 // keep or change it, and gives the turn back by done.

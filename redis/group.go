@@ -16,13 +16,6 @@ import (
 )
 
 const (
-	// groupKept is how long what waits for a group is kept while it is in doubt
-	// whether the group's members are stored, and how long after their end what they
-	// ended with, on top of the delay of the run that gathers it.
-	groupKept = 30 * 24 * time.Hour
-	// groupReserved is how long after its reservation the members of a group can be
-	// stored: much longer than that takes where it can be done at all.
-	groupReserved = time.Minute
 	// memberPage is how many members' ends are read in one command.
 	memberPage = 100
 	sizePage   = 1000 // and of how many the size

@@ -9,18 +9,11 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // The set of the queues' names is open to producers in other languages, which add
 // to it themselves (docs/wire.md). A name that no queue can have is passed over.
-
-// checkQueue returns why no queue can have the name, nil if one can.
-func checkQueue(name string) error {
-	probe := broker.TaskRun{ID: "-", Task: "-", Queue: name}
-	return probe.Validate()
-}
 
 // readNames reads the names of all queues. Names that no queue can have are left
 // out; they are logged and counted when this broker first meets them.

@@ -126,3 +126,15 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 	out.step(stepWake, "", lane)
 	return out
 }
+
+// bury applies outcomes of entries that cannot be read. What fails is tried again
+// at the next renewal.
+func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
+	f := &finishing{outcomes: bad}
+	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.bad = append(h.bad, bad...)
+}

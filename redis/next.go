@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -42,25 +41,4 @@ func outboxEntry(run *broker.TaskRun) ([]byte, error) {
 		return nil, err
 	}
 	return wire.AppendRun(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
-}
-
-// next queues runs with a success.
-func (out *outcome) next(runs []*broker.TaskRun) error {
-	for i, run := range runs {
-		if run == nil {
-			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
-		}
-		if err := run.Validate(); err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
-		}
-		entry, err := outboxEntry(run)
-		if err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
-		}
-		out.step(stepSend, "", entry)
-	}
-	if err := broker.CheckBatch(runs); err != nil {
-		return fmt.Errorf("next runs: %w", err)
-	}
-	return nil
 }

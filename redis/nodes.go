@@ -54,3 +54,9 @@ func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
 func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
 	return b.clients.NodeOf(ctx, q.Flights)
 }
+
+// page is one reply of a scan.
+type page struct {
+	entries []string
+	cursor  uint64
+}

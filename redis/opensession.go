@@ -60,3 +60,10 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	s.send = s.sendOutcomes
 	return s, nil
 }
+
+// noteLease notes the lease of a session that joined.
+func (b *Broker) noteLease(lease time.Duration) {
+	for most := b.lease.Load(); int64(lease) > most && !b.lease.CompareAndSwap(most, int64(lease)); {
+		most = b.lease.Load()
+	}
+}

@@ -172,3 +172,12 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 		return left >= 0 && !inDoubt(left)
 	}), nil
 }
+
+// groupKept is how long what waits for a group is kept while it is in doubt
+// whether the group's members are stored, and how long after their end what they
+// ended with, on top of the delay of the run that gathers it.
+const groupKept = 30 * 24 * time.Hour
+
+// groupReserved is how long after its reservation the members of a group can be
+// stored: much longer than that takes where it can be done at all.
+const groupReserved = time.Minute

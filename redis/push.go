@@ -3,8 +3,6 @@ package redis
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -189,19 +187,4 @@ func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake, wa
 		_ = c.LMove(ctx, watched, woken, "left", "right")
 	}
 	return nil
-}
-
-// notQueued makes the error of a call that queues; nil stays nil.
-func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, broker.ErrNotReplicated):
-		return fmt.Errorf("queue tasks: %w", err)
-	case doubtful:
-		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-	case goredis.HasErrorPrefix(err, "NOREPLICAS"):
-		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write: start one, or lower that", broker.ErrQueueFull)
-	}
-	return b.fail(ctx, "queue tasks", err)
 }

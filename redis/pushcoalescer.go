@@ -72,10 +72,8 @@ func (s span) cut(buf []byte, others ...*span) []byte {
 
 // Sizes of commands.
 const (
-	maxGathered = 8192    // elements of several callers
-	maxSpare    = 3       // gatherings whose memory is kept: one is sent while others gather
-	maxWeight   = 1 << 20 // their bytes
-	enough      = 8 << 10 // bytes of one caller, which gain nothing by company
+	maxSpare = 3       // gatherings whose memory is kept: one is sent while others gather
+	enough   = 8 << 10 // bytes of one caller, which gain nothing by company
 )
 
 // push stores a load, alone or together with those of others.

@@ -20,48 +20,12 @@ import (
 // where takes find them in pages again (stage.lua, commit.lua, unstage.lua). Until
 // that is done whoever looks for a run helps, so that all see them from that step on.
 
-// What one step of the server may have, at half a microsecond to one for each unit.
 const (
-	stepCost  = 8192
-	pageCost  = stepCost / 4
-	pageBytes = 1 << 20
-)
-
-const (
-	// stageLease is in which time the next page or the commit has to come: after it
-	// anybody may take the pages away.
-	stageLease = 10 * time.Second
 	// inWay is how many keys are looked at for calls that are not decided.
 	inWay = 100
 	// stageNap is the time between two looks at such a call.
 	stageNap = 20 * time.Millisecond
 )
-
-// costOf is what a run costs the server in a script.
-func costOf(run *broker.TaskRun) int {
-	cost := 1
-	if run.Keep > 0 {
-		cost++
-	}
-	if run.OwnID {
-		cost += 4
-	}
-	if run.Delay > 0 || !run.Due.IsZero() {
-		cost++
-	}
-	if rules := run.Rules; rules != nil {
-		if rules.Unique != "" {
-			cost += 7
-		}
-		if len(rules.Limits) > 0 {
-			cost++
-		}
-		if rules.Fair != "" {
-			cost += 40
-		}
-	}
-	return cost
-}
 
 // isLarge reports whether runs are too many, or carry too much, for one step.
 func isLarge(runs []*broker.TaskRun) bool {
@@ -350,4 +314,16 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 		}
 	}
 	return nil
+}
+
+// move moves the runs of this process's own call, which knows them: so many as are left
+// are its last ones.
+func (s *stage) move(ctx context.Context) (int, error) {
+	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
+		page := new(unstaged)
+		for _, run := range s.page(len(s.runs) - min(left, len(s.runs))) {
+			page.add(s.q, run.ID, run.OwnID, run.Rules.OrZero().Unique, run.Keep > 0)
+		}
+		return page, nil
+	})
 }

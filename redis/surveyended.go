@@ -145,3 +145,11 @@ func (e *endedSurvey) trim() {
 		e.n += len(e.found[s])
 	}
 }
+
+// runsSurvey is a survey of runs.
+type runsSurvey struct {
+	b     *Broker
+	state broker.State
+	max   int
+	want  func(*broker.RunInfo) bool
+}

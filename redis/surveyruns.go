@@ -45,14 +45,6 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	})
 }
 
-// runsSurvey is a survey of runs.
-type runsSurvey struct {
-	b     *Broker
-	state broker.State
-	max   int
-	want  func(*broker.RunInfo) bool
-}
-
 // keys returns those of which one exists while there are runs of the state, in the order
 // of these.
 func (r *runsSurvey) keys(q *queue) []string {

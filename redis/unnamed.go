@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -83,4 +84,44 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 		return b.clients.Queue.SAdd(ctx, b.queuesKey(), members...).Result()
 	})
 	return err
+}
+
+// announce adds the queue's name to the set of all of them, before the first
+// run of this process and now and then again, should the set be lost. Where the set
+// cannot be added to, though the queue can, the queue goes on without.
+func (b *Broker) announce(ctx context.Context, q *queue) error {
+	now := time.Now().Unix()
+	if last := q.named.Load(); last != 0 && now-last < announceEvery {
+		return nil
+	}
+	if b.nameless.Load() {
+		b.announceLater(q, now)
+		return nil
+	}
+	again := conn.MayRepeat
+	if b.clients.Cluster {
+		again = func(error) bool { return false } // the set may be on a node that is down
+	}
+	err := b.clients.Retry(ctx, again, func() error { return b.addNames(ctx, q.Name) })
+	switch {
+	case err == nil:
+		q.named.Store(now)
+	case conn.ContextErr(ctx) == nil && b.outlives(err):
+		b.nameless.Store(true)
+		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
+			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
+		b.announceLater(q, now)
+	default:
+		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.Name, err), false)
+	}
+	return nil
+}
+
+// announceEvery is how often, in seconds, a queue's name is added again.
+const announceEvery = 60
+
+// outlives reports whether queues can be used although their names cannot be added
+// to the set: that is on a node of its own, or of a wrong type.
+func (b *Broker) outlives(err error) bool {
+	return conn.IsWrongType(err) || b.clients.Cluster && conn.IsUnreachable(err)
 }

@@ -36,18 +36,6 @@ func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bo
 	u.keys, u.letters = append(u.keys, keys...), append(u.letters, letters)
 }
 
-// move moves the runs of this process's own call, which knows them: so many as are left
-// are its last ones.
-func (s *stage) move(ctx context.Context) (int, error) {
-	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
-		page := new(unstaged)
-		for _, run := range s.page(len(s.runs) - min(left, len(s.runs))) {
-			page.add(s.q, run.ID, run.OwnID, run.Rules.OrZero().Unique, run.Keep > 0)
-		}
-		return page, nil
-	})
-}
-
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
@@ -228,3 +216,7 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	}
 	return failed
 }
+
+// stageLease is in which time the next page or the commit has to come: after it
+// anybody may take the pages away.
+const stageLease = 10 * time.Second

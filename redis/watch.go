@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 	"sync"
@@ -47,20 +46,6 @@ const (
 	unusedWatch = 5 * time.Minute
 )
 
-// mixOf is a number of a queue's name; the sum of those of several names them,
-// whatever their order.
-func mixOf(name string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	x := h.Sum64()
-	// The finalizer of MurmurHash3, as sums of similar hashes may be alike.
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
-}
-
 // get returns the watch of the queues.
 func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	sum := uint64(len(queues))
@@ -96,17 +81,6 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 
 // element is what is left in a queue to be woken by it.
 func (w *watch) element(q *queue) string { return w.id + " " + q.Name }
-
-// kinds returns the kinds that there is room for.
-func (r room) kinds() (kinds []int) {
-	if r.io > 0 {
-		kinds = append(kinds, 0)
-	}
-	if r.cpu > 0 {
-		kinds = append(kinds, 1)
-	}
-	return kinds
-}
 
 // lists returns the lists whose elements wake takes with that room.
 func (w *watch) lists(r room) (keys []string) {
@@ -220,4 +194,24 @@ func (w *watch) queueOf(list, element string) (q *queue, theirs string) {
 		}
 	}
 	return nil, ""
+}
+
+// waitKeys returns the keys of which one exists while a run of the queue waits.
+func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
+
+// flightKeys returns those of which one exists while there is something to recover.
+func flightKeys(q *queue) []string { return []string{q.Flights, q.Outbox, q.Parking, q.Stages} }
+
+// glance is what was last seen of the queues of a watch. Queues in which there was
+// something are asked one by one, so that it does not take a search to find them again.
+type glance struct {
+	turn chan struct{} // has a value while somebody looks
+
+	// Of whom has the turn.
+	at      time.Time
+	next    int             // where the next glance goes on, if there are too many queues
+	known   map[*queue]bool // there was something
+	waiting []*queue        // in which a run waits that is due, or may be
+	later   []*queue        // in which runs wait that are delayed
+	back    []*queue        // with something in flight, in the outbox, or in doubt
 }

@@ -9,7 +9,9 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -122,4 +124,72 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
 	}
 	return nil
+}
+
+const auditPage = 100
+
+// audit is one audit of one queue.
+type audit struct {
+	b      *Broker
+	q      *queue
+	node   *goredis.Client // which has the queue
+	report maintenance.Report
+	pace   pace // of one that nobody waits for
+
+	keys    map[string]bool // of the queue
+	members map[string]bool // "session:slot" of what is or may be in flight
+	seen    map[string]bool // ids of runs
+	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
+}
+
+// pages reads all pages of a scan.
+func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
+	cursor := uint64(0)
+	for {
+		start := time.Now()
+		got, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (page, error) {
+			entries, next, err := read(ctx, cursor).Result()
+			return page{entries, next}, err
+		})
+		if err == nil {
+			err = a.pace.after(ctx, a.b.clients, start)
+		}
+		if err != nil {
+			return err
+		}
+		f(got.entries)
+		if cursor = got.cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// flights adds to the members what is listed as in flight.
+func (a *audit) flights(ctx context.Context) error {
+	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+		return a.node.SScan(ctx, a.q.Flights, cursor, "", 1000)
+	}, func(list []string) {
+		for _, member := range list {
+			a.members[member] = true
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read flights: %w", err)
+	}
+	return nil
+}
+
+// script runs a script of the audit, which is safe to repeat but for what it counts.
+func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
+	start := time.Now()
+	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)
+	if err == nil {
+		err = a.pace.after(ctx, a.b.clients, start)
+	}
+	return v, err
+}
+
+func (a *audit) count(n *int, v any) {
+	found, _ := v.(int64)
+	*n += int(found)
 }
