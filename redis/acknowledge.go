@@ -1,12 +1,7 @@
 package redis
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"time"
-
-	"github.com/taskgen/taskgen/broker"
 )
 
 // Acknowledge says how safe a run has to be before its queueing returns nil.
@@ -46,109 +41,4 @@ func parseAcknowledge(s string) (Acknowledge, error) {
 		}
 	}
 	return 0, fmt.Errorf("option acknowledge: %.32q is not memory, replica or fsync", s)
-}
-
-// withAcknowledge checks and completes what is asked for.
-func (c Config) withAcknowledge() (Config, error) {
-	switch {
-	case c.Acknowledge < Memory || c.Acknowledge > Fsync:
-		return c, fmt.Errorf("config Acknowledge: %d is not Memory, Replica or Fsync", c.Acknowledge)
-	case c.Replicas < 0:
-		return c, fmt.Errorf("config Replicas: %d is negative", c.Replicas)
-	case c.Replicas > 0 && c.Acknowledge == Memory:
-		return c, fmt.Errorf("config Replicas: %d are of no use without Acknowledge", c.Replicas)
-	case c.Replicas == 0 && c.Acknowledge == Replica:
-		c.Replicas = 1
-	}
-	return c, nil
-}
-
-// confirmation is the command that follows an enqueue on its connection, and
-// what was replied to it. The server replies when what was written up to then
-// is as safe as asked, or time is up.
-type confirmation struct {
-	b    *Broker
-	wait time.Duration
-	err  error // nil: it is as safe as asked
-	// mark is a key to write to before, "" for none: an enqueue that is repeated
-	// may find itself done already, and the server waits only for what this
-	// connection has written.
-	mark string
-}
-
-// confirming returns nil where nothing has to be confirmed.
-func (b *Broker) confirming() *confirmation {
-	if b.cfg.Acknowledge == Memory {
-		return nil
-	}
-	return &confirmation{b: b}
-}
-
-// append appends the command. Its time ends before the caller's does, and
-// before that of the connection.
-func (c *confirmation) append(ctx context.Context, out []byte) []byte {
-	c.wait, c.err = c.b.cfg.Timeout*3/4, nil
-	if at, ok := ctx.Deadline(); ok {
-		c.wait = min(c.wait, time.Until(at))
-	}
-	ms := max(c.wait.Milliseconds(), 1) // 0 would be forever
-	if c.mark != "" {
-		out = appendBulk(appendBulk(appendArray(out, 5), "SET"), c.mark)
-		out = appendNumber(appendBulk(appendBulk(out, ""), "PX"), 1000)
-	}
-	if c.b.cfg.Acknowledge == Fsync {
-		out = appendBulk(appendArray(out, 4), "WAITAOF")
-		out = appendNumber(out, 1)
-	} else {
-		out = appendBulk(appendArray(out, 3), "WAIT")
-	}
-	return appendNumber(appendNumber(out, int64(c.b.cfg.Replicas)), ms)
-}
-
-// read reads the reply. An error means that the connection is of no more use.
-func (c *confirmation) read(in *bufio.Reader) error {
-	if c.mark != "" {
-		if _, err := readReply(in, 0); err != nil {
-			return err
-		}
-	}
-	v, err := readReply(in, 0)
-	if err != nil {
-		return err
-	}
-	local, replicas := int64(1), int64(0)
-	switch v := v.(type) {
-	case serverError:
-		c.err = fmt.Errorf("%w: %w", broker.ErrNotReplicated, v)
-		return nil
-	case int64:
-		replicas = v
-	case []any:
-		if len(v) != 2 {
-			return errProtocol
-		}
-		local, _ = v[0].(int64)
-		replicas, _ = v[1].(int64)
-	}
-	switch {
-	case local < 1:
-		c.err = fmt.Errorf("%w: the server did not write it to its disk within %v", broker.ErrNotReplicated, c.wait)
-	case replicas < int64(c.b.cfg.Replicas):
-		c.err = fmt.Errorf("%w: %d of %d replicas confirmed it within %v",
-			broker.ErrNotReplicated, replicas, c.b.cfg.Replicas, c.wait)
-	}
-	return nil
-}
-
-// lost notes that the enqueue was replied to, but not the confirmation.
-func (c *confirmation) lost(why error) {
-	c.err = fmt.Errorf("%w: no confirmation came: %w", broker.ErrNotReplicated, why)
-}
-
-// result is nil, or an error that wraps [broker.ErrNotReplicated].
-func (c *confirmation) result() error {
-	if c == nil {
-		return nil
-	}
-	return c.err
 }

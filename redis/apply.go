@@ -4,60 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
-
-// slotOutcomes is what one command applies to one slot.
-type slotOutcomes struct {
-	slot     *slot
-	outcomes []*outcome
-	calls    []*finishing // whose each outcome is
-	whole    bool         // nothing is left of the slot afterwards
-	before   int          // then: how many of its runs earlier commands have finished
-	plain    []byte       // a bitmap of those without steps
-	lost     bool         // all of those were fenced
-	fenced   map[int]bool // by index in the batch, of the others
-
-	failed map[int]error // by index, of those of which nothing was done
-	stays  error         // why the batch is there still although all was done
-}
-
-// failure returns why an outcome is to be sent again, nil if it is not.
-func (g *slotOutcomes) failure(o *outcome) error {
-	if g.stays != nil {
-		return g.stays
-	}
-	return g.failed[o.at.index]
-}
-
-// anyFailure returns why some of the outcomes are to be sent again, nil if none are.
-func (g *slotOutcomes) anyFailure() error {
-	if g.stays != nil {
-		return g.stays
-	}
-	for _, err := range g.failed {
-		return err
-	}
-	return nil
-}
-
-// sends reports whether an outcome may have put something into the outbox.
-func (g *slotOutcomes) sends() bool {
-	for _, o := range g.outcomes {
-		if strings.ContainsAny(o.steps, "og") {
-			return true
-		}
-	}
-	return false
-}
-
-func (g *slotOutcomes) isFenced(o *outcome) bool {
-	if o.steps == "" {
-		return g.lost
-	}
-	return g.fenced[o.at.index]
-}
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
 // never overlap, so what the slots say is finished is confirmed.
@@ -75,17 +26,17 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.lease, readAny, keys, args...)
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
 	var ends ends
 	if err == nil {
 		ends, err = noteFenced(v, groups)
 	}
 	if err != nil {
-		if isDamage(err) {
+		if conn.IsDamage(err) {
 			unheard = true // some may be applied
 			s.b.mend(ctx, start, keys...)
 		}
-		err = s.b.fail(ctx, "finish runs of queue "+h.q.name, err)
+		err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, err)
 		s.unclaim(own, unheard)
 		for _, g := range own {
 			for _, call := range g.calls {
@@ -99,8 +50,8 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		}
 		return
 	}
-	s.b.damage.drop(h.q.name, ends.dropped)
-	if isDamage(ends.failure) {
+	s.b.damage.drop(h.q.Name, ends.dropped)
+	if conn.IsDamage(ends.failure) {
 		s.b.mend(ctx, start, keys...)
 	}
 	s.noteApplied(own, unheard)
@@ -110,7 +61,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		}
 		if call.err != nil {
 			s.noteUntold(call)
-			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.name, s.b.blame(ctx, call.err, keys...))
+			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, s.b.blame(ctx, call.err, keys...))
 		}
 	}
 	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
@@ -128,7 +79,8 @@ func (f *finishing) fails(why error) {
 
 // finishing starts the keys and arguments of the finish script.
 func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
-	return q.keys(q.flights, q.dead, q.dropped, q.waiters, q.lines, q.turns, q.policy, q.opens, q.held, q.outbox), []any{b.cfg.MaxDead, slots, len(q.record(""))}
+	named := &finishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
+	return finishKeys(q), named.append(make([]any, 0, 16))
 }
 
 // ends is what follows from runs that have ended.
@@ -146,7 +98,7 @@ func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
 	if !e.sent {
 		return
 	}
-	over := q.mover.start(b, q)
+	over := q.mover.start()
 	if over == nil {
 		return
 	}
@@ -266,7 +218,7 @@ func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
 
 // append adds the slot's part of a finish command.
 func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
-	keys = append(keys, q.batch(g.slot.member), q.done(g.slot.member))
+	keys = append(keys, q.Batch(g.slot.member), q.Done(g.slot.member))
 	whole := 0
 	if g.whole { // how many were finished before, and one
 		whole = 1 + g.before
@@ -338,7 +290,7 @@ func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 		if n < 0 || int(n) > len(groups) {
 			return e, fmt.Errorf("unexpected slot %d of a failure in the reply of the finish script", n)
 		}
-		err := serverError(text)
+		err := resp.Error(text)
 		if e.failure == nil {
 			e.failure = err
 		}
@@ -351,11 +303,4 @@ func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
 		}
 	}
 	return e, nil
-}
-
-func (g *slotOutcomes) fail(index int, why error) {
-	if g.failed == nil {
-		g.failed = map[int]error{}
-	}
-	g.failed[index] = why
 }

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // attending is what a session tells of one queue.
@@ -35,7 +36,7 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	var all sync.WaitGroup
 	for _, a := range queues {
 		if h := s.hold(a.q); time.Since(h.failedAttend()) < attendAgain {
-			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.name)
+			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.Name)
 			continue
 		}
 		all.Go(func() { s.attend(ctx, a) })
@@ -84,7 +85,7 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 			return nil, err
 		}
 		a := of(q)
-		a.last = append(a.last, l.Task, appendLast(nil, l))
+		a.last = append(a.last, l.Task, wire.AppendLast(nil, l))
 		a.ran++
 	}
 	s.mu.Lock()
@@ -101,22 +102,23 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 			continue
 		}
 		a := of(at.slot.hold.q)
-		a.keys = append(a.keys, a.q.batch(at.slot.member), a.q.done(at.slot.member), a.q.record(p.Run.ID), a.q.progress(p.Run.ID))
-		a.runs = append(a.runs, at.index, appendProgress(nil, &p.Progress))
+		a.keys = append(a.keys, a.q.Batch(at.slot.member), a.q.Done(at.slot.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
+		a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
 	}
 	return queues, nil
 }
 
 // attend tells of one queue, and hears which runs are to end.
 func (s *session) attend(ctx context.Context, a *attending) {
-	keys := append([]string{a.q.last, a.q.cancels(s.id)}, a.keys...)
-	args := append(append([]any{cancelKept.Milliseconds(), a.ran}, a.last...), a.runs...)
-	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.work, keys, args...)
+	keys := append(attendKeys(a.q, s.id), a.keys...)
+	args := (&attendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).append(nil)
+	args = append(append(args, a.last...), a.runs...)
+	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.Work, keys, args...)
 	h := s.hold(a.q)
 	if err != nil {
 		now := time.Now()
 		h.attended.Store(&now)
-		a.err = s.b.fail(ctx, "attend to queue "+a.q.name, err)
+		a.err = s.b.fail(ctx, "attend to queue "+a.q.Name, err)
 		return
 	}
 	h.attended.Store(nil)
@@ -134,8 +136,8 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	s.mu.Unlock()
 	if len(over) > 0 {
 		// Should this fail, the next call does it.
-		_, _ = promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
-			return s.b.clients.work.HDel(ctx, a.q.cancels(s.id), over...).Result()
+		_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
+			return s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
 		})
 	}
 }
@@ -164,37 +166,4 @@ func (s *session) runAt(q *queue, field string) *broker.TaskRun {
 		return nil
 	}
 	return &sl.runs[index]
-}
-
-// appendLast appends how the latest run of a task ended as it is stored.
-func appendLast(b []byte, l *broker.LastRun) []byte {
-	b = fmt.Appendf(b, "%0*d", lastDigits, max(l.Started.UnixNano(), 0))
-	b = codec.AppendArrayLen(b, 3)
-	b = codec.AppendString(b, l.ID)
-	b = codec.AppendInt(b, int64(l.Took))
-	return codec.AppendBytes(b, []byte(l.Failure)) // of any text
-}
-
-// appendProgress appends what a run says of how far it is, as it is stored: an
-// array.
-func appendProgress(b []byte, p *broker.Progress) []byte {
-	b = codec.AppendArrayLen(b, 3)
-	b = codec.AppendInt(codec.AppendInt(b, p.Done), p.Total)
-	return codec.AppendBytes(b, []byte(p.Note)) // of any text
-}
-
-// parseProgress returns nil when there is none, or none that can be read.
-func parseProgress(stored string) *broker.Progress {
-	if stored == "" {
-		return nil
-	}
-	in := codec.NewReader([]byte(stored))
-	if in.ArrayLen() != 3 {
-		return nil
-	}
-	p := &broker.Progress{Done: in.Int64(), Total: in.Int64(), Note: string(in.Bytes())}
-	if in.Done() != nil {
-		return nil
-	}
-	return p
 }

@@ -1,30 +1,33 @@
 #!lua flags=allow-oom
--- Stores what a session says of its runs, and tells which are to end. What is
--- noted of a run that is still to start was noted by a clock that ran ahead.
+-- Stores a session's report of its runs, and returns the runs that are to end. A note of
+-- a run that is still to start was made by a clock that ran ahead.
 --
--- KEYS  1 last, 2 the session's cancels; then for each run that tells of its
---       progress its batch, the bitmap of finished runs, its record, its progress
--- ARGV  1 ms to keep what is noted, 2 number of tasks, for each: its name, how its
---       latest run ended; then for each run its index in the batch, its progress
+-- KEYS  last; cancels: the session's; then for each run that reports progress its batch,
+--       the bitmap of finished runs, its record, its progress
+-- ARGV  keep: ms to keep the notes; tasks: how many, and for each its name and how its
+--       latest run ended; then for each run its index in the batch and its progress
 -- Returns "slot:index" of each run whose end was asked for.
-for p = 3, 2 * ARGV[2] + 1, 2 do
-  local before = redis.call('HGET', KEYS[1], ARGV[p])
-  local started = string.sub(ARGV[p + 1], 1, 20)
+-- include clock.lua
+-- include read.lua
+for _ = 1, tonumber(A.tasks) do
+  local task, ended = nextArg(), nextArg()
+  local before = redis.call('HGET', K.last, task)
+  local started = string.sub(ended, 1, 20)
   local earlier = not before or string.sub(before, 1, 20) <= started
-  local latest = not earlier and (tonumber(redis.call('TIME')[1]) + 60) * 1e9 -- that can have started
+  local latest = not earlier and (tonumber((serverTime())) + 60) * 1e9 -- that can have started
   if earlier or (tonumber(started) or 0) <= latest and (tonumber(string.sub(before, 1, 20)) or 0) > latest then
-    redis.call('HSET', KEYS[1], ARGV[p], ARGV[p + 1])
+    redis.call('HSET', K.last, task, ended)
   end
 end
-local p = 3 + 2 * ARGV[2]
-for k = 3, #KEYS, 4 do
-  if redis.call('EXISTS', KEYS[k], KEYS[k + 2]) == 2 and redis.call('GETBIT', KEYS[k + 1], ARGV[p]) == 0 then
-    redis.call('SET', KEYS[k + 3], ARGV[p + 1], 'PX', ARGV[1])
+for _ = 1, (#KEYS - #K) / 4 do
+  local batch, done, record, progress = nextKey(), nextKey(), nextKey(), nextKey()
+  local index, told = nextArg(), nextArg()
+  if redis.call('EXISTS', batch, record) == 2 and redis.call('GETBIT', done, index) == 0 then
+    redis.call('SET', progress, told, 'PX', A.keep)
   end
-  p = p + 2
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then
+if redis.call('EXISTS', K.cancels) == 0 then
   return {}
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[1])
-return redis.call('HKEYS', KEYS[2])
+redis.call('PEXPIRE', K.cancels, A.keep)
+return redis.call('HKEYS', K.cancels)

@@ -13,11 +13,12 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Of an audit.
 const (
-	auditPage  = 100
 	auditGrace = time.Second // for which a run has to be nowhere
 	lostKept   = time.Hour   // the record of a run that was lost
 )
@@ -40,23 +41,9 @@ func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (mainte
 	}
 	a := &audit{b: b, q: q, report: maintenance.Report{Mended: mend}}
 	if err := a.run(ctx); err != nil {
-		return a.report, b.fail(ctx, "audit queue "+q.name, b.blameIn(ctx, err, q))
+		return a.report, b.fail(ctx, "audit queue "+q.Name, b.blameIn(ctx, err, q))
 	}
 	return a.report, nil
-}
-
-// audit is one audit of one queue.
-type audit struct {
-	b      *Broker
-	q      *queue
-	node   *goredis.Client // which has the queue
-	report maintenance.Report
-	pace   pace // of one that nobody waits for
-
-	keys    map[string]bool // of the queue
-	members map[string]bool // "session:slot" of what is or may be in flight
-	seen    map[string]bool // ids of runs
-	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
 }
 
 func (a *audit) run(ctx context.Context) error {
@@ -76,11 +63,11 @@ func (a *audit) run(ctx context.Context) error {
 	if err := a.firstLook(ctx); err != nil {
 		return err
 	}
-	ids, err := a.missing(ctx, a.q.owner(""), "ended:")
+	ids, err := a.missing(ctx, a.q.Owner(""), "ended:")
 	if err != nil {
 		return err
 	}
-	records, err := a.missing(ctx, a.q.record(""), "s", "f")
+	records, err := a.missing(ctx, a.q.Record(""), "s", "f")
 	if err != nil {
 		return err
 	}
@@ -97,56 +84,17 @@ func (a *audit) run(ctx context.Context) error {
 	if len(ids)+len(records)+len(keys)+len(a.twice) == 0 {
 		return nil
 	}
-	if !a.b.pause(ctx, auditGrace) {
+	if !a.b.clients.Pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
 	return a.secondLook(ctx, ids, records, keys)
-}
-
-// nodeOf returns the client of the server that has the queue.
-func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
-	switch c := b.clients.work.UniversalClient.(type) {
-	case *goredis.Client:
-		return c, nil
-	case *goredis.ClusterClient:
-		return promptly(ctx, b, func(ctx context.Context) (*goredis.Client, error) { return c.MasterForKey(ctx, q.flights) })
-	}
-	return nil, errors.New("the client is of no kind that is known")
-}
-
-// page is one reply of a scan.
-type page struct {
-	entries []string
-	cursor  uint64
-}
-
-// pages reads all pages of a scan.
-func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
-	cursor := uint64(0)
-	for {
-		start := time.Now()
-		got, err := promptly(ctx, a.b, func(ctx context.Context) (page, error) {
-			entries, next, err := read(ctx, cursor).Result()
-			return page{entries, next}, err
-		})
-		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
-		}
-		if err != nil {
-			return err
-		}
-		f(got.entries)
-		if cursor = got.cursor; cursor == 0 {
-			return nil
-		}
-	}
 }
 
 // scan finds the queue's keys.
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
 	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.Scan(ctx, cursor, globOf(a.q.base), 1000)
+		return a.node.Scan(ctx, cursor, wire.GlobOf(a.q.Base), 1000)
 	}, func(keys []string) {
 		for _, key := range keys {
 			a.keys[key] = true
@@ -160,7 +108,7 @@ func (a *audit) scan(ctx context.Context) error {
 
 // leaveStaged leaves alone what calls have reserved that are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := promptly(ctx, a.b, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.stages).Result() })
+	tokens, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
 	if err != nil {
 		return fmt.Errorf("read calls that are being stored: %w", err)
 	}
@@ -172,26 +120,11 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 	return nil
 }
 
-// flights adds to the members what is listed as in flight.
-func (a *audit) flights(ctx context.Context) error {
-	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.SScan(ctx, a.q.flights, cursor, "", 1000)
-	}, func(list []string) {
-		for _, member := range list {
-			a.members[member] = true
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("read flights: %w", err)
-	}
-	return nil
-}
-
 // checkFlights has batches, their list and their bitmaps fit together.
 func (a *audit) checkFlights(ctx context.Context) error {
 	a.members = map[string]bool{}
 	for key := range a.keys {
-		for _, opens := range []string{a.q.batch(""), a.q.done("")} {
+		for _, opens := range []string{a.q.Batch(""), a.q.Done("")} {
 			if member, ok := strings.CutPrefix(key, opens); ok {
 				a.members[member] = true
 			}
@@ -201,13 +134,12 @@ func (a *audit) checkFlights(ctx context.Context) error {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		var keys []string
-		var args []any
+		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: a.mends()}).append(nil)
 		for _, member := range members {
-			keys = append(keys, a.q.batch(member), a.q.done(member))
+			keys = append(keys, a.q.Batch(member), a.q.Done(member))
 			args = append(args, member)
 		}
-		v, err := a.script(ctx, "flights", keys, args...)
+		v, err := a.script(ctx, a.b.scripts.auditBatches, keys, args)
 		if err != nil {
 			return fmt.Errorf("check batches: %w", err)
 		}
@@ -222,29 +154,8 @@ func (a *audit) checkFlights(ctx context.Context) error {
 	return nil
 }
 
-// script runs the audit script, which is safe to repeat but for what it counts.
-func (a *audit) script(ctx context.Context, mode string, keys []string, args ...any) (any, error) {
-	mend := "0"
-	switch {
-	case a.pace.slow:
-		mend = "2"
-	case a.report.Mended:
-		mend = "1"
-	}
-	start := time.Now()
-	v, err := a.b.repeat(ctx, a.b.scripts.audit, a.b.clients.work,
-		append([]string{a.q.flights, a.q.dead, a.q.dropped, a.q.lines, a.q.turns, a.q.policy, a.q.opens, a.q.held}, keys...),
-		append([]any{mode, mend, a.b.cfg.MaxDead, a.b.bad}, args...)...)
-	if err == nil {
-		err = a.pace.after(ctx, a.b, start)
-	}
-	return v, err
-}
-
-func (a *audit) count(n *int, v any) {
-	found, _ := v.(int64)
-	*n += int(found)
-}
+// mends reports whether the audit mends what it finds.
+func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
 // firstLook notes which runs are there, and makes dead letters of what is none.
 func (a *audit) firstLook(ctx context.Context) error {
@@ -254,9 +165,9 @@ func (a *audit) firstLook(ctx context.Context) error {
 	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
 	names := new(broker.Decoder)
 	err := a.look(ctx, func(s spot, mine bool) {
-		h, err := parseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.element))
 		if err == nil {
-			id := string(h.id)
+			id := string(h.ID)
 			if mine && !s.finished && a.seen[id] {
 				a.twice[id] = true
 			}
@@ -271,14 +182,14 @@ func (a *audit) firstLook(ctx context.Context) error {
 			return
 		}
 		run := new(broker.TaskRun)
-		err = parseElement(names, []byte(s.element), run)
-		if _, newer := newerID([]byte(s.element), err); newer {
+		err = wire.ParseRun(names, []byte(s.element), run)
+		if _, newer := wire.NewerID([]byte(s.element), err); newer {
 			return
 		}
-		switch _, bare := parseHeader([]byte(s.element)); {
+		switch _, bare := wire.ParseHeader([]byte(s.element)); {
 		case err != nil && bare == nil && a.report.Mended:
 			dying = append(dying, s)
-		case err != nil || run.Queue != a.q.name:
+		case err != nil || run.Queue != a.q.Name:
 			bad[s.key] = append(bad[s.key], s.entry)
 		}
 	})
@@ -301,12 +212,12 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 		}
 	}
 	for key, entries := range bad {
-		skip := any(0)
-		if key == a.q.lines {
-			skip = linePrefix
+		before := 0
+		if key == a.q.Lines {
+			before = wire.LinePrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
-			v, err := a.script(ctx, "bury", []string{key}, append([]any{skip}, list...)...)
+			v, err := a.buryAt(ctx, key, before, list...)
 			if err != nil {
 				return fmt.Errorf("bury unreadable entries: %w", err)
 			}
@@ -316,11 +227,17 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 	return nil
 }
 
+// buryAt makes dead letters of entries at one place.
+func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
+	named := &auditBuryArgs{Mend: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
+	return a.script(ctx, a.b.scripts.auditBury, auditBuryKeys(a.q, key), append(named.append(nil), entries...))
+}
+
 // parked returns the ids of runs that wait for a group.
 func (a *audit) parked() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, a.q.parked("")); ok {
+		if id, ok := strings.CutPrefix(key, a.q.Parked("")); ok {
 			ids[id] = true
 		}
 	}
@@ -340,13 +257,13 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		err := a.b.persist(ctx, idempotent, func() error {
+		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error {
 			pipe := a.node.Pipeline()
 			for _, key := range list {
 				pipe.PTTL(ctx, key)
 				pipe.GetRange(ctx, key, 0, 5)
 			}
-			replies, err := promptly(ctx, a.b, pipe.Exec)
+			replies, err := conn.WithGrace(ctx, a.b.clients, pipe.Exec)
 			if err != nil && !goredis.HasErrorPrefix(err, "WRONGTYPE") {
 				return err
 			}
@@ -361,14 +278,14 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 			return nil
 		})
 		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
+			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s*: %w", opens, err)
 		}
 	}
 	for key := range found {
-		value, err := promptly(ctx, a.b, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
+		value, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
 		if err != nil && !errors.Is(err, goredis.Nil) {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
@@ -383,11 +300,11 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 	a.seen = a.parked()
 	copies := map[string][]spot{}
 	err := a.look(ctx, func(s spot, mine bool) {
-		h, err := parseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.element))
 		if err != nil {
 			return
 		}
-		id := string(h.id)
+		id := string(h.ID)
 		a.seen[id] = true
 		if a.twice[id] && mine && !s.finished {
 			copies[id] = append(copies[id], s)
@@ -409,13 +326,13 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 	after := func(opens string) func(key, value string) string {
 		return func(key, _ string) string { return strings.TrimPrefix(key, opens) }
 	}
-	if err := a.swap(ctx, ids, after(a.q.owner("")), &a.report.StrayIDs, nil); err != nil {
+	if err := a.swap(ctx, ids, after(a.q.Owner("")), &a.report.StrayIDs, nil); err != nil {
 		return fmt.Errorf("release ids: %w", err)
 	}
-	if err := a.swap(ctx, records, after(a.q.record("")), &a.report.LostRecords, lostRecord); err != nil {
+	if err := a.swap(ctx, records, after(a.q.Record("")), &a.report.LostRecords, lostRecord); err != nil {
 		return fmt.Errorf("end records: %w", err)
 	}
-	ofKey := func(_, value string) string { return ownerOf(value) }
+	ofKey := func(_, value string) string { return wire.OwnerOf(value) }
 	if err := a.swap(ctx, keys, ofKey, &a.report.StrayKeys, nil); err != nil {
 		return fmt.Errorf("release unique keys: %w", err)
 	}
@@ -425,8 +342,11 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 // removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
 // as those behind it are known by their index: it is marked as finished.
 func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
-	return a.script(ctx, "copy", []string{kept.key, kept.done, other.key, other.done},
-		kept.entry, kept.index, other.entry, other.index)
+	args := &auditCopyArgs{
+		Mend: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
+	}
+	keys := auditCopyKeys(a.q, kept.key, kept.done, other.key, other.done)
+	return a.script(ctx, a.b.scripts.auditCopy, keys, args.append(nil))
 }
 
 // swap replaces values of keys whose runs are nowhere still, or deletes the keys
@@ -436,21 +356,21 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[idOf(key, value)]
 	})
-	places := slices.Concat(a.others(), a.q.waits(), []string{a.q.lines})
+	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Lines})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := []any{len(places), a.q.batch("")}
+		args := (&auditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).append(nil)
 		for _, key := range keys {
 			next := ""
 			var keep any = lostKept.Milliseconds()
 			if instead != nil {
 				next = instead(values[key])
 			}
-			if strings.HasPrefix(key, a.q.unique("")) {
+			if strings.HasPrefix(key, a.q.Unique("")) {
 				keep = "" // it may be one that expires
 			}
 			args = append(args, idOf(key, values[key]), values[key], next, keep)
 		}
-		v, err := a.script(ctx, "swap", slices.Concat(places, keys), args...)
+		v, err := a.script(ctx, a.b.scripts.auditOwners, slices.Concat(auditOwnersKeys(a.q), places, keys), args)
 		if err != nil {
 			return err
 		}
@@ -466,22 +386,22 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	var keys []string
 	for key := range a.keys {
-		if strings.HasPrefix(key, a.q.unique("")) {
+		if strings.HasPrefix(key, a.q.Unique("")) {
 			keys = append(keys, key)
 		}
 	}
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		values, err := promptly(ctx, a.b, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		values, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
 		if err == nil {
-			err = a.pace.after(ctx, a.b, start)
+			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read unique keys: %w", err)
 		}
 		for i, key := range list {
-			if id := ownerOf(values[i]); id != "" && !a.seen[id] {
+			if id := wire.OwnerOf(values[i]); id != "" && !a.seen[id] {
 				found[key], _ = values[i].(string)
 			}
 		}
@@ -492,7 +412,10 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 // checkLimits has the counts of runs in flight right, and each line in turn.
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
-		v, err := a.script(ctx, "counts", nil, a.q.batch(""), a.q.done(""), at)
+		args := &auditCountsArgs{
+			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
+		}
+		v, err := a.script(ctx, a.b.scripts.auditCounts, auditCountsKeys(a.q), args.append(nil))
 		if err != nil {
 			return fmt.Errorf("count runs in flight: %w", err)
 		}
@@ -508,7 +431,8 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		}
 	}
 	for at := ""; ; {
-		v, err := a.script(ctx, "turns", nil, at)
+		args := &auditTurnsArgs{Mend: a.mends(), From: at}
+		v, err := a.script(ctx, a.b.scripts.auditTurns, auditTurnsKeys(a.q), args.append(nil))
 		if err != nil {
 			return fmt.Errorf("check lines: %w", err)
 		}
@@ -527,10 +451,10 @@ func (a *audit) checkLimits(ctx context.Context) error {
 // read.
 func lostRecord(value string) string {
 	var was broker.Record
-	if err := parseRecord([]byte(value), &was); err != nil {
+	if err := wire.ParseRecord([]byte(value), &was); err != nil {
 		return ""
 	}
-	failed := letterOf(broker.StateFailed) + strings.Repeat("0", timeDigits)
-	return string(appendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
+	failed := wire.LetterOf(broker.StateFailed) + strings.Repeat("0", wire.TimeDigits)
+	return string(wire.AppendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
 		&broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }

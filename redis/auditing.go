@@ -2,79 +2,27 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // Audits that nobody asked for. One process at a time audits a queue, and sends the
 // next command after a hundred times as long as the last one took.
 const (
-	auditFirst = 5 * time.Second  // until the first turn, and up to twice that
 	auditTurn  = 10 * time.Second // between two turns of a process
 	auditEvery = time.Minute      // between two audits of a queue
 	auditQuiet = 10 * time.Minute // the same, if no run is in it
 	auditClaim = 10 * time.Minute // for which a process that ends meanwhile keeps others from it
 	auditMost  = 100_000          // runs of a queue that is audited so
 
-	auditShare     = 100         // of the time one part is for audits
-	auditLongest   = time.Second // between two commands
 	auditIdleShare = 10 * time.Second
 	auditRefused   = 24 * time.Hour
 )
-
-// pace stretches an audit that nobody waits for. Its zero value does not.
-type pace struct {
-	slow     bool
-	commands int
-}
-
-// after waits after a command that was sent at start.
-func (p *pace) after(ctx context.Context, b *Broker, start time.Time) error {
-	p.commands++
-	if !p.slow || b.pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
-		return nil
-	}
-	return errors.Join(ctx.Err(), errors.New("there is no time to go on"))
-}
-
-// audits are the turns of a process.
-type audits struct {
-	mu   sync.Mutex
-	next time.Time // zero before the first call
-	turn int
-	busy bool
-}
-
-// begin returns whose turn it is of n, false if it is nobody's.
-func (a *audits) begin(n int) (turn int, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := time.Now()
-	if a.next.IsZero() {
-		a.next, a.turn = now.Add(auditFirst+rand.N(auditFirst)), rand.N(max(n, 1))
-	}
-	if n == 0 || a.busy || now.Before(a.next) {
-		return 0, false
-	}
-	a.busy = true
-	a.turn++
-	return a.turn % n, true
-}
-
-// end has the next turn come after some time.
-func (a *audits) end(after time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.busy = false
-	a.next = time.Now().Add(after - after/10 + rand.N(after/5))
-}
 
 // AuditNext audits and mends one of the queues, in turn, unless another process has
 // done that a minute ago, or ten if no run is in it. It sends a command at most
@@ -107,44 +55,44 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 		after = auditRefused // the server logs each refusal
 	}
 	if err != nil {
-		return q.name, a.report, b.fail(ctx, "audit queue "+q.name, err)
+		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	_, err = promptly(ctx, b, func(ctx context.Context) (bool, error) {
-		return b.clients.work.PExpire(ctx, q.audited, every).Result()
+	_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+		return b.clients.Work.PExpire(ctx, q.Audited, every).Result()
 	})
 	if err != nil {
-		return q.name, a.report, b.fail(ctx, "audit queue "+q.name, err)
+		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	return q.name, a.report, nil
+	return q.Name, a.report, nil
 }
 
 // claimAudit returns how many runs are in a queue, at least, and how often it is to
 // be audited, 0 if it was of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
-	claimed, err := promptly(ctx, b, func(ctx context.Context) (bool, error) {
-		return b.clients.work.SetNX(ctx, q.audited, b.id, auditClaim).Result()
+	claimed, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+		return b.clients.Work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
 	})
 	if err != nil {
-		return 0, 0, b.fail(ctx, "claim audit of queue "+q.name, err)
+		return 0, 0, b.fail(ctx, "claim audit of queue "+q.Name, err)
 	}
 	if !claimed {
 		return 0, 0, nil
 	}
-	places := append(q.fixed[1:7:7], q.fixed[0], q.lines, q.flights)
-	pipe := b.clients.work.Pipeline()
+	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.Flights)
+	pipe := b.clients.Work.Pipeline()
 	sizes := make([]interface{ Val() int64 }, len(places))
 	for i, key := range places {
 		switch {
 		case i < 6:
 			sizes[i] = pipe.LLen(ctx, key)
-		case key == q.flights:
+		case key == q.Flights:
 			sizes[i] = pipe.Exists(ctx, key)
 		default:
 			sizes[i] = pipe.ZCard(ctx, key)
 		}
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
-		return 0, 0, b.fail(ctx, "read size of queue "+q.name, err)
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
+		return 0, 0, b.fail(ctx, "read size of queue "+q.Name, err)
 	}
 	for _, size := range sizes {
 		runs += size.Val()

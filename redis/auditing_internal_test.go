@@ -12,6 +12,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // usedMicros returns how long the server has worked at commands.
@@ -69,7 +70,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, got, 10)
 
-	c, base := b.clients.work, "taskgen:{q}:"
+	c, base := b.clients.Work, "taskgen:{q}:"
 	ctx := t.Context()
 	require.NoError(t, c.SRem(ctx, base+"flights", s.id+":1").Err())
 	require.NoError(t, c.SAdd(ctx, base+"flights", "ghost:1").Err())
@@ -77,7 +78,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.NoError(t, c.HSet(ctx, base+"held", "limit", 77).Err())
 	require.NoError(t, c.Set(ctx, base+"u:key-gone", "gone token", 0).Err())
 	require.NoError(t, c.Set(ctx, base+"id:gone", "token", 0).Err())
-	running := string(appendRecord([]byte("r0000000000000"), &broker.TaskRun{Task: "task"}, nil, nil))
+	running := string(wire.AppendRecord([]byte("r0000000000000"), &broker.TaskRun{Task: "task"}, nil, nil))
 	require.NoError(t, c.Set(ctx, base+"rec:gone", running, 0).Err())
 
 	due(b)
@@ -121,10 +122,10 @@ func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 1001 {
 		member := fmt.Sprintf("session:%d", i)
-		require.NoError(t, b.clients.work.RPush(t.Context(), q.batch(member), "an element").Err())
-		require.NoError(t, b.clients.work.SAdd(t.Context(), q.flights, member).Err())
+		require.NoError(t, b.clients.Work.RPush(t.Context(), q.Batch(member), "an element").Err())
+		require.NoError(t, b.clients.Work.SAdd(t.Context(), q.Flights, member).Err())
 	}
-	require.NoError(t, b.clients.work.HSet(t.Context(), q.held, "gone", 1).Err())
+	require.NoError(t, b.clients.Work.HSet(t.Context(), q.Held, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {
 		a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: slow}}
 		require.NoError(t, a.checkLimits(t.Context()))

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // batch is the reply of the take script.
@@ -16,7 +18,7 @@ type batch struct {
 // readBatch reads what is replied to a take and to the command behind it, which
 // reads the batch.
 func readBatch(in *bufio.Reader) (any, error) {
-	v, err := readReply(in, 0)
+	v, err := resp.ReadReply(in, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -24,10 +26,10 @@ func readBatch(in *bufio.Reader) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, refused := v.(serverError); refused {
+	if _, refused := v.(resp.Error); refused {
 		return v, nil
 	}
-	if refused, ok := elements.(serverError); ok {
+	if refused, ok := elements.(resp.Error); ok {
 		return refused, nil // the next take of the slot gets the batch
 	}
 	b := new(batch)
@@ -37,7 +39,7 @@ func readBatch(in *bufio.Reader) (any, error) {
 		b.elements, _ = elements.([][]byte)
 		return b, nil
 	}
-	return nil, errProtocol
+	return nil, resp.ErrProtocol
 }
 
 // readElements reads an array of elements into little memory: small ones share a
@@ -45,16 +47,16 @@ func readBatch(in *bufio.Reader) (any, error) {
 func readElements(in *bufio.Reader) (any, error) {
 	const small, piece = 4 << 10, 64 << 10
 	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {
-		return readReply(in, 0)
+		return resp.ReadReply(in, 0)
 	}
-	n, err := readSize(in, '*')
+	n, err := resp.ReadSize(in, '*')
 	if err != nil || n < 0 || n > 2*maxTake {
-		return nil, cmp.Or(err, errProtocol)
+		return nil, cmp.Or(err, resp.ErrProtocol)
 	}
 	elements := make([][]byte, n)
 	var shared []byte
 	for i := range elements {
-		size, err := readSize(in, '$')
+		size, err := resp.ReadSize(in, '$')
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +67,7 @@ func readElements(in *bufio.Reader) (any, error) {
 			}
 			into = shared
 		}
-		got, err := appendRead(into, in, size)
+		got, err := resp.AppendRead(into, in, size)
 		if err != nil {
 			return nil, err
 		}

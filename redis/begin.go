@@ -13,12 +13,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Begin notes that a run that came back from a session whose lease had ended is
 // about to begin. Of other runs there is nothing to note.
 func (s *session) Begin(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
-	return s.mark(ctx, run, hasBegun)
+	return s.mark(ctx, run, wire.HasBegun)
 }
 
 // Spared returns how many of the run's deliveries ended with a lease but not with
@@ -28,8 +30,8 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	if err != nil {
 		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
 	}
-	text, err := promptly(ctx, s.b, func(ctx context.Context) (string, error) {
-		text, err := s.b.clients.lease.Get(ctx, q.spared(run.ID)).Result()
+	text, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (string, error) {
+		text, err := s.b.clients.Lease.Get(ctx, q.Spared(run.ID)).Result()
 		if errors.Is(err, goredis.Nil) {
 			return "0", nil
 		}
@@ -49,7 +51,7 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 // blamed on it. Of a run that did not come back there is nothing to note.
 func (s *session) Clear(ctx context.Context, run *broker.TaskRun) error {
 	past, _ := s.pastOf(run)
-	_, err := s.mark(ctx, run, min(past+clearedBy, hasBegun-1))
+	_, err := s.mark(ctx, run, min(past+clearedBy, wire.HasBegun-1))
 	return err
 }
 
@@ -88,8 +90,8 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	}
 	at, _ := run.Receipt.(*receipt)
 	q := at.slot.hold.q
-	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.lease,
-		[]string{q.batch(at.slot.member), q.done(at.slot.member)}, at.index, int(bits))
+	v, err := s.b.repeat(ctx, s.b.scripts.begin, s.b.clients.Lease,
+		beginKeys(q, at.slot.member), (&beginArgs{Index: at.index, Bits: int(bits)}).append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
@@ -108,11 +110,11 @@ func (at *receipt) leavePast(element []byte) {
 	s := at.session
 	s.mu.Lock()
 	past := at.slot.past[at.index]
-	if _, began := at.slot.begun[at.index]; began || past == hasBegun {
+	if _, began := at.slot.begun[at.index]; began || past == wire.HasBegun {
 		past = 1
 	}
 	s.mu.Unlock()
-	element[1] |= past << pastShift
+	element[1] |= past << wire.PastShift
 }
 
 // sparedKept is how long it is kept that a run was spared deliveries, from the last or
@@ -139,16 +141,16 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 		case !ok:
 		case o.Verdict != broker.Retry && o.Run.Deliveries < 2: // no delivery before it could have been spared
 		case o.Verdict != broker.Retry:
-			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), 0})
+			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), 0})
 		case o.Delay > 0:
-			all = append(all, kept{at.slot.hold.q.spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
+			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
 		}
 	}
 	if len(all) == 0 {
 		return
 	}
-	_, _ = promptly(ctx, s.b, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return s.b.clients.lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
+	_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return s.b.clients.Lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for _, k := range all {
 				if k.expiry > 0 {
 					p.PExpire(ctx, k.key, k.expiry)
@@ -182,35 +184,36 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 
 // survivedIn is Survived for one queue.
 func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
-	raised, err := promptly(ctx, s.b, func(ctx context.Context) ([]string, error) {
-		return s.b.clients.lease.SMembers(ctx, q.raised(s.id)).Result()
+	raised, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]string, error) {
+		return s.b.clients.Lease.SMembers(ctx, q.Raised(s.id)).Result()
 	})
 	if err == nil {
-		err = s.spare(ctx, q, "1", raised)
+		err = s.spare(ctx, q, true, raised)
 	}
 	if err == nil {
 		var own []string
 		for _, run := range back {
-			if run.Queue == q.name {
+			if run.Queue == q.Name {
 				own = append(own, run.ID)
 			}
 		}
-		err = s.spare(ctx, q, "0", own)
+		err = s.spare(ctx, q, false, own)
 	}
 	if err != nil {
-		return s.b.fail(ctx, "spare runs of queue "+q.name, err)
+		return s.b.fail(ctx, "spare runs of queue "+q.Name, err)
 	}
 	return nil
 }
 
-// spare spares runs a delivery, a page of them at a time.
-func (s *session) spare(ctx context.Context, q *queue, which string, ids []string) error {
+// spare spares runs a delivery, a page of them at a time. Those that recoveries raised are
+// listed.
+func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string) error {
 	for page := range slices.Chunk(ids, 500) {
-		keys, args := []string{q.raised(s.id)}, []any{sparedKept.Milliseconds(), which}
+		keys, args := []string{q.Raised(s.id)}, (&survivedArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).append(nil)
 		for _, id := range page {
-			keys, args = append(keys, q.spared(id)), append(args, id)
+			keys, args = append(keys, q.Spared(id)), append(args, id)
 		}
-		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.lease, keys, args...); err != nil {
+		if _, err := s.b.run(ctx, s.b.scripts.survived, s.b.clients.Lease, keys, args...); err != nil {
 			return err
 		}
 	}
@@ -224,20 +227,18 @@ const (
 	longestWait = time.Minute
 )
 
-// waits returns for how many runs of a batch it is told how long they are to
-// wait should they have begun in a session whose lease has ended, and for each
-// its index and that.
+// waits returns how long runs of a batch are to wait if they have begun in a session
+// whose lease has ended: for each its index and that.
 func waits(elements []string) []any {
-	told := []any{0}
+	var told []any
 	var names broker.Decoder
 	for i, e := range elements {
 		var run broker.TaskRun
-		if len(e) <= headerSize || e[1]>>pastShift == 0 || parseElement(&names, []byte(e), &run) != nil {
+		if len(e) <= wire.HeaderSize || e[1]>>wire.PastShift == 0 || wire.ParseRun(&names, []byte(e), &run) != nil {
 			continue
 		}
-		told = append(told, i, millis(waitAfter(run.Deliveries+1-run.Attempt)))
+		told = append(told, i, wire.Millis(waitAfter(run.Deliveries+1-run.Attempt)))
 	}
-	told[0] = len(told) / 2
 	return told
 }
 

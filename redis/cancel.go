@@ -2,16 +2,16 @@ package redis
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 const (
@@ -52,7 +52,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	}
 	switch {
 	case err != nil:
-		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.record(id), q.owner(id), q.parked(id)))
+		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.Parked(id)))
 	case c.doubt:
 		return nil // it was found, and ended by what had no reply
 	}
@@ -72,13 +72,13 @@ type cancelling struct {
 // isOver reports whether the run's record says that it has ended, which spares
 // the looking.
 func (c *cancelling) isOver(ctx context.Context) (bool, error) {
-	pipe := c.b.clients.work.Pipeline()
-	state, owner := pipe.GetRange(ctx, c.q.record(c.id), 0, 0), pipe.Get(ctx, c.q.owner(c.id))
-	if err := c.b.readAll(ctx, pipe); err != nil {
+	pipe := c.b.clients.Work.Pipeline()
+	state, owner := pipe.GetRange(ctx, c.q.Record(c.id), 0, 0), pipe.Get(ctx, c.q.Owner(c.id))
+	if err := c.b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, err
 	}
 	live := owner.Val() != "" && !strings.HasPrefix(owner.Val(), "ended:")
-	return states[firstByte(state.Val())].Ended() && !live, nil
+	return wire.States[firstByte(state.Val())].Ended() && !live, nil
 }
 
 func firstByte(s string) byte {
@@ -94,7 +94,7 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 		return found, err
 	}
 	moved := c.b.seeStaged(ctx, c.q)
-	for _, key := range append(c.q.waits(), c.q.lines) {
+	for _, key := range append(c.q.Waits(), c.q.Lines) {
 		entry, err := c.find(ctx, key)
 		if err != nil {
 			return false, err
@@ -114,23 +114,23 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 
 // endParked ends the run if it waits for a group.
 func (c *cancelling) endParked(ctx context.Context) (bool, error) {
-	key := c.q.parked(c.id)
-	parked, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) { return c.b.clients.work.Get(ctx, key).Result() })
-	if err != nil || len(parked) < tokenDigits {
+	key := c.q.Parked(c.id)
+	parked, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
+	if err != nil || len(parked) < wire.TokenDigits {
 		if errors.Is(err, goredis.Nil) {
 			err = nil
 		}
 		return false, err
 	}
-	queueName, group, _ := strings.Cut(parked[tokenDigits:], " ")
+	queueName, group, _ := strings.Cut(parked[wire.TokenDigits:], " ")
 	q, err := c.b.queue(queueName)
 	if err != nil {
 		return false, err
 	}
-	entry, err := promptly(ctx, c.b, func(ctx context.Context) (string, error) {
-		return c.b.clients.work.HGet(ctx, q.group(group), "then").Result()
+	entry, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) {
+		return c.b.clients.Work.HGet(ctx, q.Group(group), "then").Result()
 	})
-	element, there := strings.CutPrefix(entry, gatheringOpens+parked[:tokenDigits])
+	element, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
 	switch {
 	case err != nil && !errors.Is(err, goredis.Nil):
 		return false, err
@@ -149,11 +149,12 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 // find returns the run's entry in a list or sorted set, "" if it is not there.
 func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 	before := 0 // an element
-	if key == c.q.lines {
-		before = linePrefix
+	if key == c.q.Lines {
+		before = wire.LinePrefix
 	}
 	for from := int64(0); ; {
-		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.work, []string{key}, c.id, from, before)
+		v, err := c.b.repeat(ctx, c.b.scripts.find, c.b.clients.Work, []string{key},
+			(&findArgs{ID: c.id, Looked: from, Before: before}).append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -165,7 +166,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		if from, _ = reply[0].(int64); entry != "" || from <= 0 {
 			return entry, nil
 		}
-		if err := ctxErr(ctx); err != nil {
+		if err := conn.ContextErr(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -173,7 +174,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 
 // end ends the run if the entry still is where it was.
 func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
-	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, elementOf(c.q, key, entry), &c.failure)
+	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, c.q.ElementOf(key, entry), &c.failure)
 	c.doubt = c.doubt || doubt
 	if err == nil && !over {
 		c.moved++
@@ -181,90 +182,25 @@ func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 	return over, err
 }
 
-// endWaiting ends the run of an element that is somewhere as an entry, and
-// reports false if it is there no more; doubtful, if it was this call that
-// ended it unheard.
-func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element string, failure *broker.Failure) (over, doubtful bool, err error) {
-	run := new(broker.TaskRun)
-	out := &outcome{run: run}
-	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
-		if h, bad := parseHeader([]byte(element)); bad == nil && errors.Is(err, broker.ErrNewer) {
-			out.byHeader(q, h, []byte(element), appendRecord(startRecord(nil, broker.StateFailed), run, nil, failure))
-		} else {
-			out = unreadable(nil, q, []byte(element), err)
-		}
-	} else if err := out.over(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
-		return false, false, err
-	}
-	out.stepped()
-	over, doubtful, ends, err := b.endAt(ctx, q, key, entry, out)
-	if !over {
-		return false, doubtful, err
-	}
-	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
-	b.tellWaiters(ctx, q, ends.waiters)
-	if ends.sent {
-		// Should this fail, the next recovery does it.
-		_, _ = b.moveOn(ctx, q)
-	}
-	return true, doubtful, nil
-}
-
-// endAt applies an outcome's steps to an entry that is somewhere, from where it
-// goes, as endWaiting does.
-func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (over, doubtful bool, e ends, err error) {
-	keys, args := b.finishing(q, 1)
-	keys = append(append(keys, key, q.done("")), out.keys...)
-	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.finish, b.clients.work, readAny, keys, args...)
-	if err != nil {
-		return false, unheard, e, err
-	}
-	g := new(slotOutcomes)
-	if e, err = noteFenced(v, []*slotOutcomes{g}); err == nil && g.failed != nil {
-		err = b.blame(ctx, g.anyFailure(), keys...)
-	}
-	return err == nil && !g.fenced[0], unheard, e, err
-}
-
-// cancelledOpens opens an entry of the outbox that is a run whose end was asked
-// for while a session held it that is gone: behind it are the failure with its
-// length, and the element.
-const cancelledOpens = "-"
-
-// parseCancelled reads such an entry.
-func parseCancelled(entry string) (failure *broker.Failure, element string, err error) {
-	const head = 1 + 4
-	size := 0
-	if len(entry) >= head {
-		size = int(binary.BigEndian.Uint32([]byte(entry[1:head])))
-	}
-	if len(entry) < head || size > len(entry)-head {
-		return nil, "", errors.New("decode entry of the outbox: cut off")
-	}
-	failure = new(broker.Failure)
-	return failure, entry[head+size:], parseFailureFields([]byte(entry[head:head+size]), failure)
-}
-
 // mark notes for the session that holds the run that it is to end.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
-	members, err := promptly(ctx, c.b, func(ctx context.Context) ([]string, error) {
-		return c.b.clients.work.SMembers(ctx, c.q.flights).Result()
+	members, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
+		return c.b.clients.Work.SMembers(ctx, c.q.Flights).Result()
 	})
 	if err != nil {
 		return false, err
 	}
-	failure := appendFailureFields(nil, &c.failure)
+	failure := wire.AppendFailureFields(nil, &c.failure)
 	for from := int64(0); len(members) > 0; {
 		page := members[:min(len(members), cancelPage)]
 		var keys []string
-		args := []any{c.id, failure, cancelKept.Milliseconds(), from}
+		args := (&markArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).append(nil)
 		for _, member := range page {
 			session, slot, _ := strings.Cut(member, ":")
-			keys = append(keys, c.q.batch(member), c.q.done(member), c.q.cancels(session))
+			keys = append(keys, c.q.Batch(member), c.q.Done(member), c.q.Cancels(session))
 			args = append(args, slot)
 		}
-		v, err := c.b.repeat(ctx, c.b.scripts.mark, c.b.clients.work, keys, args...)
+		v, err := c.b.repeat(ctx, c.b.scripts.mark, c.b.clients.Work, keys, args...)
 		if err != nil {
 			return false, err
 		}
@@ -280,9 +216,4 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 		members = members[min(int(looked), len(page)):]
 	}
 	return false, nil
-}
-
-// cancelField is a run's field among the cancels of its session.
-func cancelField(slot int64, index int) string {
-	return strconv.FormatInt(slot, 10) + ":" + strconv.Itoa(index)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // committer lets concurrent callers share one command without handing their
@@ -35,7 +36,7 @@ type company[T comparable] struct {
 
 // do runs item, alone or with others, and returns nil when its result is in
 // it. Else the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
-func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) error {
+func (c *committer[T]) do(ctx context.Context, clients *conn.Clients, item T, weight int) error {
 	c.mu.Lock()
 	if !c.busy {
 		c.busy = true
@@ -49,12 +50,12 @@ func (c *committer[T]) do(ctx context.Context, b *Broker, item T, weight int) er
 
 	select {
 	case <-g.turn:
-		return c.lead(ctx, b, g)
+		return c.lead(ctx, clients, g)
 	case <-g.done:
 		return nil
 	case <-ctx.Done():
 		return c.abandon(g, item, ctx.Err())
-	case <-b.closed:
+	case <-clients.Closed:
 		return c.abandon(g, item, broker.ErrClosed)
 	}
 }
@@ -81,7 +82,7 @@ func (c *committer[T]) join(item T, weight int) *company[T] {
 // lead runs for all that gathered. The others must not suffer from the
 // leader's context, nor the leader from theirs: a leader whose context can end
 // leaves the work to a goroutine.
-func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error {
+func (c *committer[T]) lead(ctx context.Context, clients *conn.Clients, g *company[T]) error {
 	goruntime.Gosched() // those whose work was just done may be about to bring more
 	c.mu.Lock()
 	c.waiting = c.waiting[1:]
@@ -94,7 +95,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error
 		defer close(g.done)
 		c.run(context.WithoutCancel(ctx), items)
 	}
-	if ctx.Done() == nil || !b.spawn(work) {
+	if ctx.Done() == nil || !clients.Spawn(work) {
 		work()
 		return nil
 	}
@@ -109,7 +110,7 @@ func (c *committer[T]) lead(ctx context.Context, b *Broker, g *company[T]) error
 // outwait gives a command that was sent a last moment, for a caller whose
 // waiting is ended by why: then its result is in result, unless that is nil.
 func outwait(done <-chan struct{}, result *error, why error) error {
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -156,3 +157,7 @@ func (c *committer[T]) pass() {
 	g.given = true
 	g.turn <- struct{}{}
 }
+
+const maxGathered = 8192 // elements of several callers
+
+const maxWeight = 1 << 20 // their bytes

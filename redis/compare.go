@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A failover to a replica that lags, or a crash that cuts the append-only file,
@@ -27,24 +28,6 @@ const (
 	shortestMend  = 100 * time.Millisecond
 	sizePerReplay = 256 // bytes of an outcome besides what it writes, about
 )
-
-// pastEnd is what one command applied to one batch.
-type pastEnd struct {
-	hold   *hold
-	number int64
-	at     time.Time
-	size   int       // of the batch
-	plain  []byte    // a bitmap of the runs without steps
-	others []outcome // of runs with steps or a record
-	bytes  int
-}
-
-// pastEnds are a session's latest, the earliest first.
-type pastEnds struct {
-	list  []pastEnd
-	first int // those before are forgotten
-	bytes int
-}
 
 // remember notes what was applied to a slot, and forgets what is older than d. The
 // session's lock is held.
@@ -170,12 +153,6 @@ func (s *session) compare(h *hold) *comparison {
 	return c
 }
 
-// listed is when a session's slots in a queue were last listed.
-type listed struct {
-	at    time.Time
-	dials int64 // lines for renewals that had been dialed before
-}
-
 // fewFlights is of how many batches in flight, of all sessions, the server looks for the
 // session's at each renewal. Where there are more it does so twice a lease, and when a
 // line for renewals is new: a server that goes back in time closes all that it had.
@@ -184,19 +161,19 @@ const fewFlights = 1000
 // ask renews the lease, lists what the server knows, and returns when it last
 // recovered some of what the session held.
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
-	renew := c.s.b.clients.renew
-	now, dials := time.Now(), renew.dials.Load()
-	lease := millis(c.s.lease)
+	renew := c.s.b.clients.Renew
+	now, dials := time.Now(), renew.Dialed()
+	lease := wire.Millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
-	due := now.Sub(c.last.at) > c.s.lease/2 || renew.routes == nil
+	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.Direct()
 	if dials == c.last.dials && !due {
 		mark, err = c.askPages(ctx, lease, fewFlights)
-		if err != nil || c.all || dials == renew.dials.Load() {
+		if err != nil || c.all || dials == renew.Dialed() {
 			return mark, err
 		}
-		dials, lease, c.counts = renew.dials.Load(), 0, nil
+		dials, lease, c.counts = renew.Dialed(), 0, nil
 	}
 	if mark, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
 		c.s.mu.Lock()
@@ -209,12 +186,14 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 // askPages does so in steps, and lists nothing where there are more flights than most.
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
-	keys := []string{q.leases, q.lost(s.id), q.flights}
+	keys := renewKeys(q, s.id)
+	named := len(keys)
 	for _, sl := range c.parts {
-		keys = append(keys, q.done(sl.member))
+		keys = append(keys, q.Done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.renew, keys, s.id, lease, cursor, most)
+		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.Renew, keys,
+			(&renewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -229,7 +208,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 				c.listed[number] = true
 			}
 		}
-		if len(keys) > 3 {
+		if len(keys) > named {
 			counts, _ := reply[3].([]any)
 			for _, n := range counts {
 				count, _ := n.(int64)
@@ -266,12 +245,11 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		var keys []string
-		var args []any
+		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: true}).append(nil)
 		for _, member := range list {
-			keys, args = append(keys, c.h.q.batch(member), c.h.q.done(member)), append(args, member)
+			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
 		}
-		_, _ = a.script(ctx, "flights", keys, args...)
+		_, _ = a.script(ctx, a.b.scripts.auditBatches, keys, args)
 	}
 }
 
@@ -342,9 +320,9 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 // endPart ends again those runs of a batch that have ended before others.
 func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	s, q := c.s, c.h.q
-	pipe := s.b.clients.lease.Pipeline()
-	bitmap, elements := pipe.Get(ctx, q.done(sl.member)), pipe.LRange(ctx, q.batch(sl.member), 0, -1)
-	if err := s.b.readAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
+	pipe := s.b.clients.Lease.Pipeline()
+	bitmap, elements := pipe.Get(ctx, q.Done(sl.member)), pipe.LRange(ctx, q.Batch(sl.member), 0, -1)
+	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
 		return
 	}
 	marked := []byte(bitmap.Val())
@@ -355,7 +333,7 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 	}
 	missing := map[int]bool{}
 	for i, done := range sl.done {
-		if done && (i/8 >= len(marked) || marked[i/8]&(0x80>>(i%8)) == 0) {
+		if done && !wire.IsSet(marked, i) {
 			missing[i] = true
 		}
 	}
@@ -377,8 +355,8 @@ func (c *comparison) endPart(ctx context.Context, sl *slot) {
 func startAgain(at *receipt, element string) *outcome {
 	run := new(broker.TaskRun)
 	out := &outcome{at: at}
-	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
-		if _, newer := newerID([]byte(element), err); newer {
+	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
+		if _, newer := wire.NewerID([]byte(element), err); newer {
 			return leaveNewer(at, at.slot.hold.q, []byte(element), leaveFor(0))
 		}
 		return unreadable(at, at.slot.hold.q, []byte(element), err)
@@ -406,7 +384,7 @@ func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]b
 			add(e.others[i].at.index, &e.others[i])
 		}
 		for i := range e.size {
-			if i/8 < len(e.plain) && e.plain[i/8]&(0x80>>(i%8)) != 0 {
+			if wire.IsSet(e.plain, i) {
 				add(i, &outcome{at: &receipt{slot: g.slot, index: i}})
 			}
 		}
@@ -421,7 +399,7 @@ func (s *session) replay(ctx context.Context, g *slotOutcomes) error {
 		return nil
 	}
 	f := &finishing{again: []*slotOutcomes{g}}
-	if err := g.slot.hold.finish.do(ctx, s.b, f, 0); err != nil {
+	if err := g.slot.hold.finish.do(ctx, s.b.clients, f, 0); err != nil {
 		return err
 	}
 	return f.err

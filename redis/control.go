@@ -11,7 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Pause has no run of the queue handed out from now on, or again those that
@@ -53,10 +54,10 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	if err := b.announce(ctx, q); err != nil {
 		return err // it could not be found in a list of queues
 	}
-	_, err = b.repeat(ctx, b.scripts.control, b.clients.work,
-		[]string{q.paused, q.disabled, q.enabling, q.wake[0], q.wake[1]}, what, task)
+	_, err = b.repeat(ctx, b.scripts.control, b.clients.Work,
+		controlKeys(q), (&controlArgs{Action: what, Task: task}).append(nil)...)
 	if err != nil {
-		return b.fail(ctx, what+" in queue "+q.name, err)
+		return b.fail(ctx, what+" in queue "+q.Name, err)
 	}
 	return nil
 }
@@ -72,38 +73,38 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	if err != nil {
 		return nil, fmt.Errorf("read queue: %w", err)
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	now, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
 	var odd error
-	if err := b.readAll(ctx, pipe); isWrongType(err) {
+	if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 		odd = b.blameIn(ctx, err, q)
 	} else if err != nil {
-		return nil, b.fail(ctx, "read queue "+q.name, err)
+		return nil, b.fail(ctx, "read queue "+q.Name, err)
 	}
-	pipe = b.clients.work.Pipeline()
+	pipe = b.clients.Work.Pipeline()
 	replies.askDelayed(ctx, pipe, q, now.Val())
 	running := int64(0)
 	for page := range slices.Chunk(append(replies.flights.Val(), ""), infoPage) {
 		var taken, done []*goredis.IntCmd
 		var keys []string
 		for _, member := range page {
-			keys = append(keys, q.batch(member), q.done(member))
-			taken, done = append(taken, pipe.LLen(ctx, q.batch(member))), append(done, pipe.BitCount(ctx, q.done(member), nil))
+			keys = append(keys, q.Batch(member), q.Done(member))
+			taken, done = append(taken, pipe.LLen(ctx, q.Batch(member))), append(done, pipe.BitCount(ctx, q.Done(member), nil))
 		}
-		if err := b.readAll(ctx, pipe); isWrongType(err) {
+		if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
 		} else if err != nil {
-			return nil, b.fail(ctx, "count what queue "+q.name+" has in flight", err)
+			return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
 		}
 		for i := range page {
 			running += max(taken[i].Val()-done[i].Val(), 0)
 		}
-		pipe = b.clients.work.Pipeline()
+		pipe = b.clients.Work.Pipeline()
 	}
 	info := replies.info(q)
 	info.Running = running
 	if odd != nil {
-		return info, b.fail(ctx, "read queue "+q.name, odd)
+		return info, b.fail(ctx, "read queue "+q.Name, odd)
 	}
 	return info, nil
 }
@@ -121,22 +122,22 @@ type infoReplies struct {
 // runs are in its batches.
 func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
 	r := &infoReplies{
-		paused: pipe.Exists(ctx, q.paused), disabled: pipe.SMembers(ctx, q.disabled),
-		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.aside), pipe.ZCard(ctx, q.lines)},
+		paused: pipe.Exists(ctx, q.Paused), disabled: pipe.SMembers(ctx, q.Disabled),
+		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Aside), pipe.ZCard(ctx, q.Lines)},
 	}
-	for _, list := range q.ready {
+	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
 	}
-	r.dead, r.dropped = pipe.LLen(ctx, q.dead), pipe.Get(ctx, q.dropped)
-	r.last, r.flights = pipe.HGetAll(ctx, q.last), pipe.SMembers(ctx, q.flights)
+	r.dead, r.dropped = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Dropped)
+	r.last, r.flights = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.Flights)
 	return r
 }
 
 // askDelayed asks how many runs are due by now, and how many later.
 func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q *queue, now time.Time) {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
-	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.delayed, "-inf", ms))
-	r.later = pipe.ZCount(ctx, q.delayed, "("+ms, "+inf")
+	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.Delayed, "-inf", ms))
+	r.later = pipe.ZCount(ctx, q.Delayed, "("+ms, "+inf")
 }
 
 // errs returns what the commands were refused for.
@@ -151,52 +152,12 @@ func (r *infoReplies) errs() []error {
 // info is what is known of the queue, but for how many runs are in its batches.
 func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 	info := &broker.QueueInfo{
-		Queue: q.name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
-		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: parseLast(q, r.last.Val()),
+		Queue: q.Name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
+		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: wire.ParseLast(q.Name, r.last.Val()),
 	}
 	info.Dropped, _ = strconv.ParseInt(r.dropped.Val(), 10, 64)
 	for _, n := range r.waiting {
 		info.Queued += n.Val()
 	}
 	return info
-}
-
-// readAll executes a pipeline of commands that only read. That a key is missing
-// is no error.
-func (b *Broker) readAll(ctx context.Context, pipe goredis.Pipeliner) error {
-	replies, err := promptly(ctx, b, pipe.Exec)
-	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
-		return err
-	}
-	for _, reply := range replies { // the first error may hide another
-		if err := reply.Err(); err != nil && err != goredis.Nil { //nolint:errorlint // as above
-			return err
-		}
-	}
-	return nil
-}
-
-// How the latest run of a task ended is stored as 20 digits, when it started in
-// nanoseconds since the epoch, and an array.
-const lastDigits = 20
-
-// parseLast leaves out what cannot be read.
-func parseLast(q *queue, stored map[string]string) map[string]broker.LastRun {
-	last := make(map[string]broker.LastRun, len(stored))
-	for task, s := range stored {
-		if len(s) <= lastDigits {
-			continue
-		}
-		ns, err := strconv.ParseInt(s[:lastDigits], 10, 64)
-		in := codec.NewReader([]byte(s[lastDigits:]))
-		if n := in.ArrayLen(); err != nil || n != 3 {
-			continue
-		}
-		l := broker.LastRun{Queue: q.name, Task: task, Started: time.Unix(0, ns).UTC()}
-		l.ID, l.Took, l.Failure = in.String(), in.Duration(), broker.FailureKind(in.Bytes())
-		if in.Done() == nil {
-			last[task] = l
-		}
-	}
-	return last
 }

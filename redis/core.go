@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // takerLease is how long a run can be on its way to a caller of GetTaskRuns.
@@ -40,7 +42,7 @@ type taker struct {
 // Runs that were on their way when the process died are given back by
 // [Broker.Recover] a minute later.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
-	if b.isClosed() {
+	if b.clients.IsClosed() {
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
 	}
 	id := strings.Join(queues, " ")
@@ -60,7 +62,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 		}
 		// They are taken now: a context that ends here must not lose them.
 		over := &handover{done: make(chan struct{})}
-		started := b.spawn(func() {
+		started := b.clients.Spawn(func() {
 			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
 			if !over.deliver(runs, err) {
 				b.putBack(runs)
@@ -107,7 +109,7 @@ func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, er
 	fenced := map[*broker.TaskRun]bool{}
 	var failed error
 	for h, f := range calls {
-		if err := h.finish.do(ctx, t.b, f, 0); err != nil {
+		if err := h.finish.do(ctx, t.b.clients, f, 0); err != nil {
 			return nil, err
 		}
 		if f.err != nil && len(f.failed) == 0 {
@@ -155,11 +157,11 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.slot.hold.q
 	out.free(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
+		out.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		out.end(q, run.ID, run.Keep, appendRecord(startRecord(nil, broker.StateRunning), run, nil, nil))
+		out.end(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))
 	}
 	return out
 }
@@ -197,7 +199,7 @@ func (ts *takers) put(t *taker, id string) {
 	}
 	ts.free[id] = append(ts.free[id], t)
 	if !ts.tidying && t.forlorn() {
-		ts.tidying = t.b.spawn(func() { ts.tidy(t.b) })
+		ts.tidying = t.b.clients.Spawn(func() { ts.tidy(t.b) })
 	}
 }
 
@@ -208,7 +210,7 @@ func (t *taker) forlorn() bool { return len(t.pending) == 0 && len(t.unheard()) 
 // wait for it, and there may be no further call here that would find it. It goes
 // on for as long as there are any.
 func (ts *takers) tidy(b *Broker) {
-	wait := newBackoff()
+	var wait conn.Backoff
 	for {
 		t, id := ts.takeForlorn()
 		if t == nil {
@@ -223,9 +225,9 @@ func (ts *takers) tidy(b *Broker) {
 		ts.mu.Unlock()
 		ts.put(t, id) // a call may have more luck meanwhile
 		if err == nil {
-			wait.Reset()
+			wait = conn.Backoff{}
 		} else {
-			wait.SleepUnless(context.Background(), b.closed)
+			wait.Sleep(context.Background(), b.clients)
 		}
 	}
 }
@@ -236,7 +238,7 @@ func (ts *takers) takeForlorn() (*taker, string) {
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
 		for i, t := range free {
-			if !ts.left && !t.b.isClosed() && t.forlorn() {
+			if !ts.left && !t.b.clients.IsClosed() && t.forlorn() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
 				return t, id
@@ -324,7 +326,7 @@ func (s *handover) await(ctx context.Context) ([]*broker.TaskRun, error) {
 		return s.runs, s.err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case <-s.done:

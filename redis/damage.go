@@ -49,24 +49,3 @@ func (d *damages) drop(queue string, n int64) {
 	}
 	d.dropped[queue].n += n
 }
-
-// Damaged returns what was found broken since it was called last, and every ten seconds
-// at most how many dead letters a queue has dropped.
-func (b *Broker) Damaged() []maintenance.Damage {
-	d := &b.damage
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := d.list
-	d.list = nil
-	for queue, dropped := range d.dropped {
-		switch {
-		case time.Since(dropped.told) < droppedEvery:
-		case dropped.n == 0:
-			delete(d.dropped, queue)
-		default:
-			list = append(list, maintenance.Damage{Queue: queue, Dropped: dropped.n})
-			dropped.n, dropped.told = 0, time.Now()
-		}
-	}
-	return list
-}

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Deletes a schedule made at run time.
 --
--- KEYS  1 entries, 2 number of their changes, 3 ticks
--- ARGV  1 id
+-- KEYS  entries; changes: their number; ticks
+-- ARGV  id: the schedule's
 -- Returns 1, or 0 when there is none.
-local old = redis.call('HGET', KEYS[1], ARGV[1])
+local old = redis.call('HGET', K.entries, A.id)
 if not old then
   return 0
 end
-redis.call('INCRBY', KEYS[2], 1)
-redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('INCRBY', K.changes, 1)
+redis.call('HDEL', K.entries, A.id)
 local task = string.sub(old, 37, 36 + (tonumber(string.sub(old, 33, 36)) or 0))
-redis.call('HDEL', KEYS[3], task .. ' ' .. ARGV[1])
+redis.call('HDEL', K.ticks, task .. ' ' .. A.id)
 return 1

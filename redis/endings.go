@@ -9,15 +9,19 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // endings are the waits for records in this process. One blocking read serves those of
 // many queues.
 type endings struct {
-	b *Broker
+	clients    *conn.Clients
+	prefix, id string // of the broker
 
 	mu      sync.Mutex
-	readers map[*queue]*endingReader
+	readers map[*wire.QueueKeys]*endingReader
 	all     map[*endingReader]bool
 	made    int // readers, to name the next one by
 }
@@ -25,7 +29,7 @@ type endings struct {
 // endingReader is the waits that share one blocking read.
 type endingReader struct {
 	call   string // a list on which to call the reader back, to read of another queue too
-	queues map[*queue]*endingQueue
+	queues map[*wire.QueueKeys]*endingQueue
 	called bool // it was, since it last asked which queues these are
 }
 
@@ -38,7 +42,7 @@ type endingQueue struct {
 // of a run.
 const mostEndings = 256
 
-func (e *endings) join(q *queue, id string, told chan struct{}) bool {
+func (e *endings) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -53,24 +57,24 @@ func (e *endings) join(q *queue, id string, told chan struct{}) bool {
 }
 
 // readerFor gives a queue a reader. The lock is held.
-func (e *endings) readerFor(q *queue) *endingReader {
+func (e *endings) readerFor(q *wire.QueueKeys) *endingReader {
 	for r := range e.all {
-		if !e.b.clients.cluster && len(r.queues) < mostEndings {
+		if !e.clients.Cluster && len(r.queues) < mostEndings {
 			e.add(r, q)
 			if !r.called {
 				r.called = true
-				e.b.spawn(func() { e.recall(r) })
+				e.clients.Spawn(func() { e.recall(r) })
 			}
 			return r
 		}
 	}
 	e.made++
-	r := &endingReader{queues: map[*queue]*endingQueue{}}
-	if !e.b.clients.cluster {
-		r.call = e.b.cfg.Prefix + ":wait:" + e.b.id + ":" + strconv.Itoa(e.made)
+	r := &endingReader{queues: map[*wire.QueueKeys]*endingQueue{}}
+	if !e.clients.Cluster {
+		r.call = e.prefix + ":wait:" + e.id + ":" + strconv.Itoa(e.made)
 	}
 	e.add(r, q)
-	if !e.b.spawn(func() { e.listen(r) }) {
+	if !e.clients.Spawn(func() { e.listen(r) }) {
 		delete(e.readers, q)
 		return nil
 	}
@@ -78,7 +82,7 @@ func (e *endings) readerFor(q *queue) *endingReader {
 	return r
 }
 
-func (e *endings) add(r *endingReader, q *queue) {
+func (e *endings) add(r *endingReader, q *wire.QueueKeys) {
 	r.queues[q] = &endingQueue{ids: map[string][]chan struct{}{}}
 	e.readers[q] = r
 }
@@ -87,14 +91,14 @@ func (e *endings) add(r *endingReader, q *queue) {
 // added. If this fails, that comes two seconds later.
 func (e *endings) recall(r *endingReader) {
 	ctx := context.Background()
-	_, _ = e.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_, _ = e.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		pipe.RPush(ctx, r.call, "1")
 		pipe.PExpire(ctx, r.call, time.Minute)
 		return nil
 	})
 }
 
-func (e *endings) part(q *queue, id string, told chan struct{}) {
+func (e *endings) part(q *wire.QueueKeys, id string, told chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -117,12 +121,12 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 	r.called = false
 	lists := make(map[string]*endingQueue, len(r.queues))
 	for q, eq := range r.queues {
-		if len(eq.ids) == 0 || e.b.isClosed() {
+		if len(eq.ids) == 0 || e.clients.IsClosed() {
 			delete(r.queues, q)
 			delete(e.readers, q)
 			continue
 		}
-		lists[q.ended(e.b.id)] = eq
+		lists[q.Ended(e.id)] = eq
 	}
 	if len(lists) == 0 {
 		delete(e.all, r)
@@ -132,7 +136,7 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 
 // listen reads ids of runs that have ended while anybody waits for one.
 func (e *endings) listen(r *endingReader) {
-	wait := newBackoff()
+	var wait conn.Backoff
 	for {
 		lists := e.lists(r)
 		if len(lists) == 0 {
@@ -145,17 +149,17 @@ func (e *endings) listen(r *endingReader) {
 		if r.call != "" {
 			keys = append(keys, r.call)
 		}
-		key, ids, err := e.b.clients.block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
+		key, ids, err := e.clients.Block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
 		switch {
 		case err == nil:
-			wait.Reset()
+			wait = conn.Backoff{}
 			if eq := lists[key]; eq != nil {
 				e.tell(eq, ids)
 			}
 		case errors.Is(err, goredis.Nil):
-			wait.Reset()
+			wait = conn.Backoff{}
 		default:
-			wait.SleepUnless(context.Background(), e.b.closed)
+			wait.Sleep(context.Background(), e.clients)
 		}
 	}
 }

@@ -1,11 +1,10 @@
 #!lua
 -- Queues groups of runs; each group is stored whole or not at all.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 ticks,
---       13 disabled, 14 dead, 15 outbox, 16 lines, 17 turns, 18 policy; then for
---       each group its id keys, after them its unique keys and its record keys
--- ARGV  1 this call's token, 2 number of groups; then for each group:
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, lines, turns, policy;
+--       then for each group its id keys, after them its unique keys and its record keys
+-- ARGV  token: this call's; groups: their number; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
 --       and one of outbox, m for one of another queue's outbox (the first id key
 --       tells that this was seen to; ms: but not that it was left out), p and
@@ -36,50 +35,44 @@
 --       the group is stored. Refused by the server at maxmemory,
 --       before anything; where the first group is stored instead of something,
 --       also with WRONGTYPE when a key is of another type than is written.
--- include lines.lua
+-- include clock.lua
+-- include tick.lua
+-- include waiting.lua
 -- include wake.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- include read.lua
 local token -- of the group in hand
-local p, k = 3, 19
 local woken, earliest, earliestLane = {}, nil, nil
 
 local function due(spec)
-  local at = now
+  local at = now()
   if string.sub(spec, 1, 1) == '+' then
-    at = now + tonumber(string.sub(spec, 2))
+    at = now() + tonumber(string.sub(spec, 2))
   elseif spec ~= '' then
     at = tonumber(spec)
   end
   return math.min(at, 9999999999999) -- a record has 13 digits
 end
 
--- has a run wait that is due
-local lines
-local function inLines()
-  lines = lines or policies(KEYS[16], KEYS[17], KEYS[18])
-  return lines
-end
-
 local undone = {} -- what takes back the group in hand, as far as it is stored
 local begun -- some of its ids are stored
-local later, kept = {}, nil -- its delayed, behind their scores; where its records begin, once these are stored
+local later = {} -- its delayed, behind their scores
+local firstRecord, lastRecord = 1, 0 -- those of KEYS that are its records, as far as they are stored
 
--- whether it is in a line
+-- has a run wait that is due
 local function arrive(lane, element)
   local entry
-  if bit.band(string.byte(element, 2) or 0, 8) == 0 then
-    redis.call('RPUSH', KEYS[1 + lane], element)
+  if hasPolicies(element) then
+    entry = waiting().arrive(lane, K.ready[lane], element)
   else
-    entry = inLines().arrive(lane, KEYS[1 + lane], element)
+    redis.call('RPUSH', K.ready[lane], element)
   end
-  undone[#undone + 1] = entry and {'ZREM', KEYS[16], entry} or {'LTRIM', KEYS[1 + lane], 0, -2}
+  undone[#undone + 1] = entry and {'ZREM', K.lines, entry} or {'LTRIM', K.ready[lane], 0, -2}
 end
 
--- whether some of ARGV have limits
-local function limited(first, last)
+-- whether some of the next n arguments, which are elements, have limits
+local function limited(n)
   local byte, argv = string.byte, ARGV
-  for i = first, last do
+  for i = argsRead + 1, argsRead + n do
     local flags = byte(argv[i], 2)
     if flags and flags % 16 >= 8 then
       return true
@@ -87,45 +80,43 @@ local function limited(first, last)
   end
 end
 
-local function push(key, first, last)
-  for i = first, last, 4000 do
+-- appends the next n arguments to a list, without reading them
+local function push(key, n)
+  local last = argsRead + n
+  for i = argsRead + 1, last, 4000 do
     local to = math.min(i + 3999, last)
     redis.call('RPUSH', key, unpack(ARGV, i, to))
     undone[#undone + 1] = {'LTRIM', key, 0, i - to - 2}
   end
 end
 
--- whether a field of ticks is a tick, of the years up to 2200, with the same revision as another
-local function isTick(last, tick)
-  return #last == #tick and string.find(last, '^0%d+$') and last < '0729' and string.sub(last, 21) == string.sub(tick, 21)
-end
+local places = {d = K.dead, o = K.outbox}
 
-local places = {d = KEYS[14], o = KEYS[15]}
-
--- verdict of a group whose ids are KEYS[k..k+ids-1] and whose unique keys
+-- verdict of a group whose ids are the next keys and whose unique keys
 -- follow: 0 store it, 1 to 6 or an array refuse it, -1 it was stored by an earlier
--- call with this token, though its runs may have ended since.
+-- call with this token, though its runs may have ended since. It reads none of them.
 local function check(source, task, tick, ids, uniques)
   local live, others, undecided = false, {}, false
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
   local parked = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
-  local first = k
+  local first = keysRead + 1
+  local firstID = first
   if from == 'b' then
-    local has = redis.call('HMGET', KEYS[k], 'begun', 'then')
+    local has = redis.call('HMGET', KEYS[first], 'begun', 'then')
     if has[1] == rest then
       return -1
     elseif not has[2] or string.sub(has[2], 2, 17) ~= rest then
       return 4
     end
-    first = k + 1
+    firstID = first + 1
   end
-  for i = first, k + ids - 1 do
+  for i = firstID, first + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
-    if parked and i == k then
+    if parked and i == first then
       if not owner or string.sub(owner, 1, 16) ~= parked then
         return 4
       end
-    elseif from == 'm' and i == k then
+    elseif from == 'm' and i == first then
       if owner then
         return owner == token and -1 or 4
       end
@@ -137,7 +128,7 @@ local function check(source, task, tick, ids, uniques)
     end
   end
   for i = 1, uniques do
-    local owner = redis.call('GET', KEYS[k + ids + i - 1])
+    local owner = redis.call('GET', KEYS[first + ids + i - 1])
     if owner then
       local id, by = string.match(owner, '^(.*) (.*)$')
       if by == token then
@@ -154,21 +145,21 @@ local function check(source, task, tick, ids, uniques)
     return 6
   end
   if (live or #others > 0) and from == 'o' then
-    if redis.call('LREM', KEYS[15], 1, rest) == 0 then
+    if redis.call('LREM', K.outbox, 1, rest) == 0 then
       return 4
     end
-    undone[1] = {'RPUSH', KEYS[15], rest}
+    undone[1] = {'RPUSH', K.outbox, rest}
   end
   if live and #others == 0 then
     return 1
   end
   if task ~= '' then
-    local last = redis.call('HGET', KEYS[12], task)
-    if last and not isTick(last, tick) or not last and #tick > 20 then
+    local last = redis.call('HGET', K.ticks, task)
+    if last and not isTick(last, string.sub(tick, 21)) or not last and #tick > 20 then
       return 5
     elseif last and last >= tick then
       return 2
-    elseif redis.call('SISMEMBER', KEYS[13], string.match(task, '^[^ ]*')) == 1 then
+    elseif redis.call('SISMEMBER', K.disabled, string.match(task, '^[^ ]*')) == 1 then
       return 3
     end
   end
@@ -193,8 +184,8 @@ local function replace(source, key)
     end
     redis.call('PERSIST', key)
   elseif from == 'p' or from == 'g' then
-    if from == 'g' and redis.call('LREM', KEYS[15], 1, '+' .. rest) > 0 then
-      undone[#undone + 1] = {'LPUSH', KEYS[15], '+' .. rest}
+    if from == 'g' and redis.call('LREM', K.outbox, 1, '+' .. rest) > 0 then
+      undone[#undone + 1] = {'LPUSH', K.outbox, '+' .. rest}
     end
     local parked = redis.call('GET', key)
     redis.call('DEL', key)
@@ -205,14 +196,14 @@ end
 
 -- takes the group back whose keys begin at first
 local function takeBack(first, ids, uniques)
-  for i = kept or k, k - 1 do
+  for i = firstRecord, lastRecord do
     redis.pcall('DEL', KEYS[i])
   end
   for i = #undone, 1, -1 do
     redis.pcall(unpack(undone[i]))
   end
   for i = 2, #later, 2 do
-    redis.pcall('ZREM', KEYS[1], later[i])
+    redis.pcall('ZREM', K.delayed, later[i])
   end
   for i = first, begun and first + ids + uniques - 1 or 0 do
     local owner = redis.pcall('GET', KEYS[i])
@@ -234,14 +225,27 @@ end
 
 -- What is stored instead of something would be lost if a write failed after that
 -- is gone. Calls of producers need not pay for it, and a reserved group loses nothing.
-if ARGV[3] ~= '' and string.sub(ARGV[3], 1, 1) ~= 'b' then
-  local kinds = {'zset', 'list', 'list', 'list', 'list', 'list', 'list', [16] = 'zset', [17] = 'zset', [18] = 'hash'}
-  for i = 1, #KEYS do
-    local want = i > 18 and 'string' or kinds[i]
-    local kind = want and redis.call('TYPE', KEYS[i]).ok
-    if want and kind ~= want and kind ~= 'none' then
-      return redis.error_reply('WRONGTYPE ' .. (i > 18 and 'a key of a run' or KEYS[i]) .. ' is a ' .. kind .. ', and has to be a ' .. want)
+local firstSource = ARGV[#A + 1]
+if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
+  local wrong
+  local function requireType(key, want, name)
+    local kind = redis.call('TYPE', key).ok
+    if kind ~= want and kind ~= 'none' then
+      wrong = wrong or 'WRONGTYPE ' .. (name or key) .. ' is a ' .. kind .. ', and has to be a ' .. want
     end
+  end
+  requireType(K.delayed, 'zset')
+  for lane = 1, 6 do
+    requireType(K.ready[lane], 'list')
+  end
+  requireType(K.lines, 'zset')
+  requireType(K.turns, 'zset')
+  requireType(K.policy, 'hash')
+  for i = #K + 1, #KEYS do
+    requireType(KEYS[i], 'string', 'a key of a run')
+  end
+  if wrong then
+    return redis.error_reply(wrong)
   end
 end
 
@@ -250,109 +254,100 @@ end
 local function group(verdict, source, task, tick, ids, uniques)
   local store = verdict == 0
   local duplicate = verdict == 1 or type(verdict) == 'table'
-  local first = k
+  local first = keysRead + 1
   if store then
     begun = true
-    for i = k, k + ids - 1 do
-      if i > k or not string.find(source, '^[pgb]') then
+    for i = first, first + ids - 1 do
+      if i > first or not string.find(source, '^[pgb]') then
         redis.call('SET', KEYS[i], token)
       end
     end
   elseif duplicate and source == 'm' then
-    redis.call('SET', KEYS[k], 'left out')
-    undone[#undone + 1] = {'DEL', KEYS[k]}
+    redis.call('SET', KEYS[first], 'left out')
+    undone[#undone + 1] = {'DEL', KEYS[first]}
   end
-  k = k + ids
+  keysRead = keysRead + ids
   for _ = 1, uniques do
-    if store and ARGV[p + 2] == '' then
-      redis.call('SET', KEYS[k], ARGV[p] .. ' ' .. token)
+    local key, id, from, ms = nextKey(), nextArg(), nextArg(), nextArg()
+    if store and ms == '' then
+      redis.call('SET', key, id .. ' ' .. token)
     elseif store then
-      local ms = math.max(1, due(ARGV[p + 1]) - now + tonumber(ARGV[p + 2]))
-      redis.call('SET', KEYS[k], ARGV[p] .. ' ' .. token, 'PX', string.format('%.0f', ms))
+      local free = math.max(1, due(from) - now() + tonumber(ms))
+      redis.call('SET', key, id .. ' ' .. token, 'PX', string.format('%.0f', free))
     end
-    p, k = p + 3, k + 1
   end
-  local lists = tonumber(ARGV[p])
-  p = p + 1
-  for _ = 1, lists do
-    local lane, n = tonumber(ARGV[p]), tonumber(ARGV[p + 1])
+  for _ = 1, tonumber(nextArg()) do
+    local lane, n = tonumber(nextArg()), tonumber(nextArg())
     if store then
-      if limited(p + 2, p + 1 + n) then
-        inLines().mark()
+      if limited(n) then
+        waiting().mark()
       end
-      push(KEYS[1 + lane], p + 2, p + 1 + n)
+      push(K.ready[lane], n)
       woken[lane <= 3 and 1 or 2] = true
     end
-    p = p + 2 + n
+    argsRead = argsRead + n
   end
-  local delayed = tonumber(ARGV[p])
-  p = p + 1
   later = {}
-  for _ = 1, delayed do
-    local at, lane, n = due(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2])
-    if store and at <= now then
-      for i = p + 3, p + 2 + n do
+  for _ = 1, tonumber(nextArg()) do
+    local at, lane, n = due(nextArg()), tonumber(nextArg()), tonumber(nextArg())
+    if store and at <= now() then
+      for i = argsRead + 1, argsRead + n do
         arrive(lane, ARGV[i])
       end
       woken[lane <= 3 and 1 or 2] = true
     elseif store then
       local score, size = string.format('%.0f', at), #later
       for i = 1, n do
-        later[size + i * 2 - 1], later[size + i * 2] = score, ARGV[p + 2 + i]
+        later[size + i * 2 - 1], later[size + i * 2] = score, ARGV[argsRead + i]
       end
       if not earliest or at < earliest then
         earliest, earliestLane = at, lane <= 3 and 1 or 2
       end
     end
-    p = p + 3 + n
+    argsRead = argsRead + n
   end
-  each(redis.call, 'ZADD', KEYS[1], later)
+  each(redis.call, 'ZADD', K.delayed, later)
   if store and source ~= '' and not replace(source, KEYS[first]) then
     takeBack(first, ids, uniques)
     verdict, store, undone = 4, false, {}
   end
   if task ~= '' and (store or type(verdict) == 'table') then
-    local last = redis.call('HGET', KEYS[12], task)
-    redis.call('HSET', KEYS[12], task, tick) -- it is not claimed by what cannot be stored
-    undone[#undone + 1] = last and {'HSET', KEYS[12], task, last} or {'HDEL', KEYS[12], task}
+    local last = redis.call('HGET', K.ticks, task)
+    redis.call('HSET', K.ticks, task, tick) -- it is not claimed by what cannot be stored
+    undone[#undone + 1] = last and {'HSET', K.ticks, task, last} or {'HDEL', K.ticks, task}
   end
-  local records = tonumber(ARGV[p])
-  p = p + 1
-  kept = store and records > 0 and k
-  for _ = 1, records do
+  firstRecord = keysRead + 1
+  for _ = 1, tonumber(nextArg()) do
+    local key, spec, record = nextKey(), nextArg(), nextArg()
     if not store then -- it belongs to another
       if duplicate and task == '' and tick ~= '' then
-        leaveOut(KEYS[k], tick, verdict)
+        leaveOut(key, tick, verdict)
       end
+    elseif spec == '' then
+      redis.call('SET', key, record)
     else
-      if ARGV[p] == '' then
-        redis.call('SET', KEYS[k], ARGV[p + 1])
-      else
-        local at = due(ARGV[p])
-        redis.call('SET', KEYS[k], string.format(at > now and 'd%013.0f' or 'q%013.0f', at) .. string.sub(ARGV[p + 1], 2))
-      end
+      local at = due(spec)
+      redis.call('SET', key, string.format(at > now() and 'd%013.0f' or 'q%013.0f', at) .. string.sub(record, 2))
     end
-    p = p + 2
-    k = k + 1
+    lastRecord = store and keysRead or lastRecord
   end
   return verdict == -1 and 0 or verdict
 end
 
 local reply = {}
-for g = 1, tonumber(ARGV[2]) do
-  token, undone, begun = ARGV[1] .. '.' .. g, {}, false
-  later, kept = {}, nil
-  local source, task, tick, ids = ARGV[p], ARGV[p + 1], ARGV[p + 2], tonumber(ARGV[p + 3])
-  local uniques = tonumber(ARGV[p + 4])
-  p = p + 5
-  local args, first = p, k
+for g = 1, tonumber(A.groups) do
+  token, undone, begun = A.token .. '.' .. g, {}, false
+  later, firstRecord, lastRecord = {}, 1, 0
+  local source, task, tick = nextArg(), nextArg(), nextArg()
+  local ids, uniques = tonumber(nextArg()), tonumber(nextArg())
+  local args, first = argsRead, keysRead + 1
   local ok, verdict = pcall(function()
     return group(check(source, task, tick, ids, uniques), source, task, tick, ids, uniques)
   end)
   if not ok then
     local failure = verdict
     takeBack(first, ids, uniques)
-    p, k = args, first
+    argsRead, keysRead = args, first - 1
     group(5, '', '', '', ids, uniques) -- goes on to the next
     verdict = type(failure) == 'table' and failure.err or tostring(failure)
   end
@@ -361,7 +356,7 @@ end
 
 -- Whoever waits for the first delayed run has to learn that it is another now.
 if earliest then
-  local first = redis.pcall('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  local first = redis.pcall('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')
   if tonumber(first[2]) == earliest then
     woken[earliestLane] = true
   end

@@ -1,36 +1,36 @@
 #!lua flags=allow-oom
 -- Finds batches whose session's lease has ended, a page at a time, and forgets
--- leases that ended a minute ago: an ended lease and none mean the same. A session
--- that tells how long its lease is ends its name with '.' and that in ms, before
--- the '+'; others' are at most ten minutes.
+-- leases that ended a minute ago: an ended lease and none mean the same. The name of a
+-- session can end with '.' and the length of its lease in ms, before the '+'; other
+-- leases are ten minutes long at most.
 --
--- KEYS  1 flights, 2 leases, 3 ops, 4 outbox; then parking, stages
--- ARGV  1 cursor, '0' to begin, 2 size of a page
+-- KEYS  flights, leases, ops, outbox, parking, stages; callers that do not decide about
+--       groups and large calls leave the last two out
+-- ARGV  cursor: '0' to begin; page: its size
 -- Returns the next cursor, '0' at the end, an array of "session:slot", and how
--- much is in the outbox, in parking, and in stages.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ARGV[1] == '0' then
-  local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 60000), 'LIMIT', 0, 500)
+--       much is in the outbox, in parking, and in stages.
+-- include clock.lua
+if A.cursor == '0' then
+  local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now() - 60000), 'LIMIT', 0, 500)
   if #gone > 0 then
-    redis.call('ZREM', KEYS[2], unpack(gone))
-    redis.call('HDEL', KEYS[3], unpack(gone))
+    redis.call('ZREM', K.leases, unpack(gone))
+    redis.call('HDEL', K.ops, unpack(gone))
   end
 end
-local page = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local page = redis.call('SSCAN', K.flights, A.cursor, 'COUNT', A.page)
 local found, over = {}, {}
 
 -- true if a session's lease has ended. A lease that ends later than it could if it
 -- were renewed now was renewed before the server's clock was put back: it begins now,
 -- so that the session, if it lives, has time to renew it.
 local function ended(session)
-  local lease = tonumber(redis.call('ZSCORE', KEYS[2], session) or 0)
-  if lease <= now then
+  local lease = tonumber(redis.call('ZSCORE', K.leases, session) or 0)
+  if lease <= now() then
     return true
   end
   local length = tonumber(string.match(session, '%.(%d+)%+?$'))
-  if lease - now > (length or 600000) then
-    redis.call('ZADD', KEYS[2], string.format('%.0f', now + (length or 10000)), session)
+  if lease - now() > (length or 600000) then
+    redis.call('ZADD', K.leases, string.format('%.0f', now() + (length or 10000)), session)
   end
   return false
 end
@@ -44,6 +44,6 @@ for _, member in ipairs(page[2]) do
     found[#found + 1] = member
   end
 end
-local stages = KEYS[6] and redis.pcall('HLEN', KEYS[6]) or 0
-return {page[1], found, redis.call('LLEN', KEYS[4]), KEYS[5] and redis.call('HLEN', KEYS[5]) or 0,
+local stages = K.stages and redis.pcall('HLEN', K.stages) or 0
+return {page[1], found, redis.call('LLEN', K.outbox), K.parking and redis.call('HLEN', K.parking) or 0,
   type(stages) == 'number' and stages or 1} -- who looks there learns what is wrong

@@ -1,25 +1,25 @@
 #!lua
--- Finds a run where runs wait, from the tail on, which what is taken from the
--- head meanwhile does not move.
+-- Finds a run where runs wait, from the tail on, which stays where it is while others
+-- take from the head.
 --
--- KEYS  1 a list or sorted set
--- ARGV  1 the run's id, 2 how many elements at the tail were looked at before,
---       3 how many bytes of an entry come before the element
--- Returns how many elements are looked at then, -1 when it were all, and the
+-- KEYS  place: a list or sorted set
+-- ARGV  id: the run's; looked: how many elements at the tail earlier calls looked at;
+--       before: how many bytes of an entry come before the element
+-- Returns how many elements are looked at then, -1 after the last one, and the
 --       entry, '' for none. One call looks at 1,000 elements at most, and at about
---       a mebibyte, which takes the server some 3 ms; it can be ten elements more,
+--       a mebibyte, which takes the server some 3 ms. It can be ten elements more,
 --       where large ones are behind small ones: to look at each by itself takes
 --       long, far from the tail.
-local id = string.char(#ARGV[1]) .. ARGV[1]
-local from, at = tonumber(ARGV[2]), tonumber(ARGV[3]) + 9
-local kind = redis.call('TYPE', KEYS[1]).ok
+local id = string.char(#A.id) .. A.id
+local from, at = tonumber(A.looked), tonumber(A.before) + 9
+local kind = redis.call('TYPE', K.place).ok
 if kind ~= 'list' and kind ~= 'zset' then
   return {-1, ''}
 end
-local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', KEYS[1])
+local length = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', K.place)
 local last, read, size = math.min(length, from + 1000), 0, 1
 while from < last and read < 1048576 do
-  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', KEYS[1], -from - size, -from - 1)
+  local page = redis.call(kind == 'list' and 'LRANGE' or 'ZRANGE', K.place, -from - size, -from - 1)
   local largest = 1
   for i = #page, 1, -1 do
     read, largest = read + #page[i], math.max(largest, #page[i])

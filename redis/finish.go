@@ -8,32 +8,8 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
-
-// outcome is what became of one delivery, as the finish script takes it.
-type outcome struct {
-	run   *broker.TaskRun
-	at    *receipt
-	steps string // as the script has them; empty: the run is only forgotten
-	keys  []string
-	args  []any
-
-	// Without steps: the record of a run that has one, what is to be in it and
-	// for how many milliseconds.
-	record string
-	value  []byte
-	keep   int64
-}
-
-// finishing is one call's outcomes in one queue.
-type finishing struct {
-	outcomes []*outcome
-	fenced   []*broker.TaskRun
-	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
-	failed   []*broker.TaskRun // whose outcomes alone are to blame for err
-	again    []*slotOutcomes   // instead of outcomes: what was applied before, and forgotten by the server
-	err      error
-}
 
 // Finish applies outcomes, in one command a queue, which concurrent calls
 // share. An error in one queue does not keep it from the others; outcomes that
@@ -71,8 +47,8 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 	errs := make([]error, len(holds))
 	each(holds, func(i int, h *hold) {
 		f := calls[i]
-		if err := h.finish.do(ctx, s.b, f, 0); err != nil {
-			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.name, err)
+		if err := h.finish.do(ctx, s.b.clients, f, 0); err != nil {
+			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.Name, err)
 			return
 		}
 		errs[i] = f.err
@@ -129,8 +105,8 @@ func (s *session) noteUntold(f *finishing) {
 func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	run, q := o.Run, at.slot.hold.q
 	out.run, out.at = run, at
-	if run.Queue != q.name {
-		return fmt.Errorf("it was taken from queue %q and is of queue %q now", q.name, run.Queue)
+	if run.Queue != q.Name {
+		return fmt.Errorf("it was taken from queue %q and is of queue %q now", q.Name, run.Queue)
 	}
 	if o.Verdict == broker.Retry {
 		return out.retry(q, o)
@@ -143,12 +119,12 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	run := o.Run
 	out.free(q, run)
 	if o.Verdict == broker.Dead {
-		entry := appendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
-		entry, err := appendElement(entry, run)
+		entry := wire.AppendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
+		entry, err := wire.AppendRun(entry, run)
 		if err != nil {
 			return err
 		}
-		out.step('x', "", entry)
+		out.step(stepBury, "", entry)
 	}
 	state, result := broker.StateFailed, []byte(nil)
 	if o.Verdict == broker.Succeeded {
@@ -161,9 +137,9 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	if run.Keep <= 0 && links.Group == "" {
 		return nil
 	}
-	record := appendRecord(startRecord(nil, state), run, result, o.Failure)
+	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
 	if links.Group != "" {
-		out.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		out.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, record)
@@ -174,13 +150,13 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 // free gives back what a run held: its id, its unique key, its places at limits.
 func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
-		out.step('i', q.owner(run.ID))
+		out.step(stepFreeID, q.Owner(run.ID))
 	}
 	if run.Rules != nil && run.Rules.Unique != "" {
-		out.step('u', q.unique(run.Rules.Unique), run.ID)
+		out.step(stepFreeUnique, q.Unique(run.Rules.Unique), run.ID)
 	}
-	if held(run) {
-		out.step('l', "")
+	if wire.CountsAtLimits(run) {
+		out.step(stepReleaseLimits, "")
 	}
 }
 
@@ -189,14 +165,14 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.free(q, run)
-	record := openRecord(startRecord(nil, broker.StateFailed), run)
+	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		end.step('g', q.group(links.Group), links.Member, memberEntry(run.ID, record))
+		end.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		end.step('e', q.record(run.ID), record, max(millis(run.Keep), 1))
+		end.step(stepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
-	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.step(stepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
@@ -207,27 +183,27 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if err := run.Validate(); err != nil {
 		return err
 	}
-	element, err := appendElement(make([]byte, 0, 192+len(run.Payload)), run)
+	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
 	}
 	out.at.leavePast(element)
 	out.unlessCancelled(q, out.at, run)
-	if held(run) {
-		out.step('l', "")
+	if wire.CountsAtLimits(run) {
+		out.step(stepReleaseLimits, "")
 	}
 	state := broker.StateQueued
 	if o.Delay > 0 {
 		state = broker.StateDelayed
-		out.step('d', "", millis(o.Delay), lane(run), element)
+		out.step(stepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), element)
 		if o.ForOthers {
-			out.step('w', "", lane(run))
+			out.step(stepWake, "", wire.ReadyList(run))
 		}
 	} else {
-		out.step('h', "", lane(run), element)
+		out.step(stepReady, "", wire.ReadyList(run), element)
 	}
 	if run.Keep > 0 {
-		out.step('r', q.record(run.ID), letterOf(state), appendRecord(nil, run, nil, o.Failure))
+		out.step(stepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
 }
@@ -243,16 +219,16 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 // end sets the record of a run that has ended, after its other steps. To do only
 // that needs none: to do it twice is to do it once.
 func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
-	out.record, out.value, out.keep = q.record(id), record, max(millis(keep), 1)
+	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
 	if out.steps != "" {
-		out.step('e', out.record, out.value, out.keep)
+		out.step(stepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
 // stepped has the record be set by a step, where there is no batch.
 func (out *outcome) stepped() {
 	if out.steps == "" && out.record != "" {
-		out.step('e', out.record, out.value, out.keep)
+		out.step(stepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
@@ -260,34 +236,55 @@ func (out *outcome) stepped() {
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
-	out.step('x', "", append(appendFailure(nil, failure), element...))
-	h, err := parseHeader(element)
+	out.step(stepBury, "", append(wire.AppendFailure(nil, failure), element...))
+	h, err := wire.ParseHeader(element)
 	if err != nil {
 		return out
 	}
-	out.byHeader(q, h, element, appendRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
+	out.byHeader(q, h, element, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
 	return out
 }
 
 // byHeader makes the steps of the end of a run of which little more can be read.
-func (out *outcome) byHeader(q *queue, h header, element, record []byte) {
-	if h.ownID {
-		out.step('i', q.owner(string(h.id)))
+func (out *outcome) byHeader(q *queue, h wire.Header, element, record []byte) {
+	if h.OwnID {
+		out.step(stepFreeID, q.Owner(string(h.ID)))
 	}
-	if key := h.unique(); key != "" {
-		out.step('u', q.unique(key), string(h.id))
+	if key := h.Unique(); key != "" {
+		out.step(stepFreeUnique, q.Unique(key), string(h.ID))
 	}
-	if h.flags&flagLine != 0 {
-		out.step('l', "")
+	if h.Flags&wire.FlagLine != 0 {
+		out.step(stepReleaseLimits, "")
 	}
-	if group, member, ok := new(broker.Decoder).Member(element[h.size:]); ok {
-		out.step('g', q.group(group), member, memberEntry(string(h.id), record))
+	if group, member, ok := new(broker.Decoder).Member(element[h.Size:]); ok {
+		out.step(stepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
-	if h.record {
-		out.end(q, string(h.id), unreadableKept, record)
+	if h.Record {
+		out.end(q, string(h.ID), unreadableKept, record)
 	}
 }
 
 // unreadableKept is how long the record of a run is kept that does not say it
 // any more.
 const unreadableKept = 24 * time.Hour
+
+// next queues runs with a success.
+func (out *outcome) next(runs []*broker.TaskRun) error {
+	for i, run := range runs {
+		if run == nil {
+			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
+		}
+		if err := run.Validate(); err != nil {
+			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
+		entry, err := outboxEntry(run)
+		if err != nil {
+			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
+		out.step(stepSend, "", entry)
+	}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("next runs: %w", err)
+	}
+	return nil
+}

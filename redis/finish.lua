@@ -2,39 +2,38 @@
 -- Applies outcomes of runs, each once and only while its batch is there: the
 -- batch's list is the fencing token.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 dead, 14 dropped, 15 waiters, 16 lines, 17 turns, 18 policy, 19 opens,
---       20 held, 21 outbox; then for each slot its batch, its bitmap of finished
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, dead, dropped, waiters, lines, turns,
+--       policy, opens, held, outbox; then for each slot its batch, its bitmap of finished
 --       runs, the records of those that need no steps, and the keys
 --       that its steps name
--- ARGV  1 cap of the dead list, 2 number of slots, 3 how many bytes of a
+-- ARGV  maxDead: cap of the dead list; slots: their number; beforeID: how many bytes of a
 --       record's key come before the run's id; then for each slot
 --       "session:slot", 0 if some of the batch is left after this, else one more
 --       than how many of it earlier calls have finished, a bitmap of the runs
 --       that need no steps (as SETBIT has it), how many of these have a record,
 --       for each: the record, ms to keep it; the number of other runs, for each:
 --       its index and its steps, a string of letters, and for each letter:
---         i  an id's key: the id is free again. What is left of it for ten
---            seconds tells a repeated enqueue, whose reply was lost, that it
+--         i  FREE_ID: an id's key; the id is free again. What is left of it for ten
+--            seconds shows a repeated enqueue, whose reply was lost, that it
 --            was stored.
---         u  a unique key, the run's id: the key is free again if it is this
---            run's. What is left of it is as of an id's.
---         l  the run counts no more at its limits
---         h  lane 1-6, element: back to the head of that ready list, or of its
+--         u  FREE_UNIQUE: a unique key, the run's id; the key is free again if it is
+--            this run's. What is left of it is as of an id's.
+--         l  RELEASE_LIMITS: the run counts no more at its limits
+--         h  READY: lane 1-6, element; back to the head of that ready list, or of its
 --            line
---         d  delay in ms, lane, element: back, due after the delay
---         w  lane: one that waits for runs of its kind is woken, to learn when
+--         d  DELAY: delay in ms, lane, element; back, due after the delay
+--         w  WAKE: lane; one that waits for runs of its kind is woken, to learn when
 --            the first is due
---         x  entry: a dead letter
---         r  a record's key; its state, its map
---         e  a record's key; the record of a run that has ended, ms to keep it
---         o  entry: into the outbox
---         g  a group's key; member, and length of its id in a byte, id and record:
---            it has ended. The last one's end puts what waits for it into the outbox.
---            Of one that has failed before only a success counts, instead of that.
---         c  cancels of the session; "slot:index", number of steps: if the run is
---            among them these steps follow, in which the failure noted there is
+--         x  BURY: entry; a dead letter
+--         r  RECORD: a record's key; its state, its map
+--         e  END_RECORD: a record's key; the record of a run that has ended, ms to keep it
+--         o  SEND: entry; into the outbox
+--         g  END_MEMBER: a group's key; member, and length of its id in a byte, id and
+--            record; it has ended. The last one's end puts what waits for it into the
+--            outbox. Of one that has failed before only a success counts, instead of that.
+--         c  UNLESS_CANCELLED: cancels of the session; "slot:index", number of steps; if
+--            the run is among them these steps follow, in which the failure noted there is
 --            put behind records, else those behind them
 --       Where "session:slot" is '' the slot's two keys are a place where a run
 --       waits and one that is not there, the bitmap is an element, and the only
@@ -53,9 +52,14 @@
 --       Of a run with a failure nothing is done; the others are finished. The index -1
 --       means that the batch stays though all is done, the ordinal 0 that it is of no
 --       slot. After an error of the script some may be finished: the call can be repeated.
--- include lines.lua
+-- include clock.lua
+-- include waiting.lua
+-- include release.lua
+-- include unwait.lua
+-- include putback.lua
+-- include deadletters.lua
 -- include wake.lua
-local p, k = 4, 22
+-- include read.lua
 local fenced, waiters, woken, sent = {}, {}, {}, 0
 local due -- of the retry in hand
 local died = 0 -- how many dead letters there are, if there are new ones
@@ -66,17 +70,17 @@ local awaited -- whether anybody waits for any run
 -- notes who is to be told that the run of a record has ended
 local function tell(record)
   if awaited == nil then
-    awaited = redis.pcall('EXISTS', KEYS[15]) == 1
+    awaited = redis.pcall('EXISTS', K.waiters) == 1
   end
   if awaited then
-    local id = string.sub(record, tonumber(ARGV[3]) + 1)
-    local waiting = redis.pcall('HGET', KEYS[15], id)
-    if type(waiting) == 'string' then -- else it cannot be read; who waits also looks for the record now and then
-      for waiter in string.gmatch(waiting, '%S+') do
+    local id = string.sub(record, tonumber(A.beforeID) + 1)
+    local names = redis.pcall('HGET', K.waiters, id)
+    if type(names) == 'string' then -- else it cannot be read; who waits also looks for the record now and then
+      for waiter in string.gmatch(names, '%S+') do
         waiters[#waiters + 1] = waiter
         waiters[#waiters + 1] = id
       end
-      redis.pcall('HDEL', KEYS[15], id)
+      redis.pcall('HDEL', K.waiters, id)
     end
   end
 end
@@ -98,156 +102,128 @@ local function prepare()
     undone = {}
   end
 
-  local clock
-  local function now()
-    if not clock then
-      local time = redis.call('TIME')
-      clock = time[1] * 1000 + math.floor(time[2] / 1000)
-    end
-    return clock
-  end
-
   local function kindOf(lane)
     return lane <= 3 and 1 or 2
   end
 
   local steps = {}
 
-  local lines
-  local function inLines()
-    lines = lines or policies(KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20])
-    return lines
-  end
   local failure = '' -- of the cancel in hand
 
-  function steps.i(apply)
+  steps[STEP.FREE_ID] = function(apply)
+    local key = nextKey()
     if apply then
-      local owner = redis.call('GET', KEYS[k])
+      local owner = redis.call('GET', key)
       if owner and string.sub(owner, 1, 6) ~= 'ended:' then
-        local key = KEYS[k]
         redis.call('SET', key, 'ended:' .. owner, 'PX', 10000)
         undoable(function()
           redis.pcall('SET', key, owner)
         end)
       end
     end
-    k = k + 1
   end
 
-  function steps.u(apply)
+  steps[STEP.FREE_UNIQUE] = function(apply)
+    local key, id = nextKey(), nextArg()
     if apply then
-      local owner = redis.call('GET', KEYS[k])
-      if owner and string.sub(owner, 1, #ARGV[p] + 1) == ARGV[p] .. ' ' then
-        local key = KEYS[k]
+      local owner = redis.call('GET', key)
+      if owner and string.sub(owner, 1, #id + 1) == id .. ' ' then
         redis.call('SET', key, ' ' .. owner, 'PX', 10000)
         undoable(function()
           redis.pcall('SET', key, owner)
         end)
       end
     end
-    p, k = p + 1, k + 1
   end
 
-  function steps.l(apply)
+  steps[STEP.RELEASE_LIMITS] = function(apply)
     local element = apply and batch and redis.call('LRANGE', batch, index, index)[1]
     if element then
-      woken[1] = inLines().release(element) or woken[1]
+      woken[1] = release(element) or woken[1]
       woken[2] = woken[1] or woken[2]
       undoable(function()
-        lines.hold(element)
+        hold(element)
       end)
     end
   end
 
-  function steps.h(apply)
+  steps[STEP.READY] = function(apply)
+    local lane, element = tonumber(nextArg()), nextArg()
     if apply then
-      local lane = tonumber(ARGV[p])
-      local entry
-      if bit.band(string.byte(ARGV[p + 1], 2) or 0, 8) == 0 then
-        redis.call('LPUSH', KEYS[1 + lane], ARGV[p + 1])
-      else
-        entry = inLines().back(lane, KEYS[1 + lane], ARGV[p + 1])
-      end
+      local entry = putBack(lane, element)
       undoable(function()
-        if entry then
-          redis.pcall('ZREM', KEYS[16], entry)
-        else
-          redis.pcall('LPOP', KEYS[1 + lane])
-        end
+        takeAway(lane, entry)
       end)
       woken[kindOf(lane)] = true
     end
-    p = p + 2
   end
 
-  function steps.d(apply)
+  steps[STEP.DELAY] = function(apply)
+    local delay, lane, element = tonumber(nextArg()), tonumber(nextArg()), nextArg()
     if apply then
-      due = string.format('%013.0f', math.min(now() + tonumber(ARGV[p]), 9999999999999)) -- a record has 13 digits
-      local element = ARGV[p + 2]
-      if redis.call('ZADD', KEYS[1], due, element) == 1 then
+      due = string.format('%013.0f', math.min(now() + delay, 9999999999999)) -- a record has 13 digits
+      if redis.call('ZADD', K.delayed, due, element) == 1 then
         undoable(function()
-          redis.pcall('ZREM', KEYS[1], element)
+          redis.pcall('ZREM', K.delayed, element)
         end)
       end
-      if redis.call('ZRANGE', KEYS[1], 0, 0)[1] == ARGV[p + 2] then
-        woken[kindOf(tonumber(ARGV[p + 1]))] = true
+      if redis.call('ZRANGE', K.delayed, 0, 0)[1] == element then
+        woken[kindOf(lane)] = true
       end
     end
-    p = p + 3
   end
 
-  function steps.w(apply)
+  steps[STEP.WAKE] = function(apply)
+    local lane = tonumber(nextArg())
     if apply then
-      woken[kindOf(tonumber(ARGV[p]))] = true
+      woken[kindOf(lane)] = true
     end
-    p = p + 1
   end
 
-  function steps.x(apply)
+  steps[STEP.BURY] = function(apply)
+    local entry = nextArg()
     if apply then
-      died = redis.call('LPUSH', KEYS[13], string.format('%013.0f', now()) .. ARGV[p])
+      died = redis.call('LPUSH', K.dead, deadLetter(entry))
       undoable(function()
-        redis.pcall('LPOP', KEYS[13])
+        redis.pcall('LPOP', K.dead)
         died = died - 1
       end)
     end
-    p = p + 1
   end
 
-  function steps.r(apply)
+  steps[STEP.RECORD] = function(apply)
+    local record, state, map = nextKey(), nextArg(), nextArg()
     if apply then
-      redis.call('SET', KEYS[k], ARGV[p] .. (due or '0000000000000') .. ARGV[p + 1])
+      redis.call('SET', record, state .. (due or '0000000000000') .. map)
     end
-    p, k = p + 2, k + 1
   end
 
-  function steps.e(apply)
+  steps[STEP.END_RECORD] = function(apply)
+    local key, record, keep = nextKey(), nextArg(), nextArg()
     if apply then
-      redis.call('SET', KEYS[k], ARGV[p] .. failure, 'PX', ARGV[p + 1])
-      tell(KEYS[k])
+      redis.call('SET', key, record .. failure, 'PX', keep)
+      tell(key)
     end
-    p, k = p + 2, k + 1
   end
 
   local function send(entry)
-    redis.call('RPUSH', KEYS[21], entry)
+    redis.call('RPUSH', K.outbox, entry)
     sent = sent + 1
     undoable(function()
-      redis.pcall('LTRIM', KEYS[21], 0, -2)
+      redis.pcall('LTRIM', K.outbox, 0, -2)
       sent = sent - 1
     end)
   end
 
-  function steps.o(apply)
+  steps[STEP.SEND] = function(apply)
+    local entry = nextArg()
     if apply then
-      send(ARGV[p])
+      send(entry)
     end
-    p = p + 1
   end
 
-  function steps.g(apply)
-    local group, member, ended = KEYS[k], ARGV[p], ARGV[p + 1]
-    p, k = p + 2, k + 1
+  steps[STEP.END_MEMBER] = function(apply)
+    local group, member, ended = nextKey(), nextArg(), nextArg()
     local before = apply and redis.call('HGET', group, 'left')
     if not before then
       return
@@ -257,8 +233,8 @@ local function prepare()
     end
     if redis.call('HSETNX', group, member, ended .. failure) == 0 then
       -- A dead letter that was queued again: its success counts instead.
-      local size, before = 1 + string.byte(ended), redis.call('HGET', group, member)
-      if string.sub(ended, size + 1, size + 1) == 's' and string.sub(before, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
+      local size, noted = 1 + string.byte(ended), redis.call('HGET', group, member)
+      if string.sub(ended, size + 1, size + 1) == 's' and string.sub(noted, 1, size + 1) == string.sub(ended, 1, size) .. 'f' then
         redis.call('HSET', group, member, ended)
       end
       return
@@ -286,16 +262,16 @@ local function prepare()
     end
   end
 
-  -- does steps; of those of a retry that begin with c only what is to be done
+  -- does steps; of those of a retry that begin with a look for a cancel only what is to
+  -- be done
   function follow(letters, apply)
-    if string.sub(letters, 1, 1) ~= 'c' then
+    if string.sub(letters, 1, 1) ~= STEP.UNLESS_CANCELLED then
       for letter in string.gmatch(letters, '.') do
         steps[letter](apply)
       end
       return
     end
-    local cancels, field, n = KEYS[k], ARGV[p], tonumber(ARGV[p + 1])
-    p, k = p + 2, k + 1
+    local cancels, field, n = nextKey(), nextArg(), tonumber(nextArg())
     local marked = apply and redis.call('HGET', cancels, field)
     failure = marked or ''
     follow(string.sub(letters, 2, 1 + n), marked)
@@ -312,9 +288,9 @@ local function prepare()
   -- whether an element waits in a place, and a function that takes it away from there
   function waits(place, element)
     local kind = redis.call('TYPE', place).ok
-    if place == KEYS[16] then
+    if place == K.lines then
       return kind == 'zset' and redis.call('ZSCORE', place, element), function()
-        inLines().remove(element, undoAll)
+        removeWaiting(element, undoAll)
       end
     elseif kind == 'list' then
       -- Of a list nothing else tells: it goes first, and back to the tail.
@@ -342,18 +318,17 @@ local function either(a, b)
 end
 
 local failures = {}
-local function failed(slot, index, why)
+local function failed(slot, which, why)
   local n = #failures
-  failures[n + 1], failures[n + 2] = slot, index
+  failures[n + 1], failures[n + 2] = slot, which
   failures[n + 3] = type(why) == 'table' and why.err or 'ERR ' .. tostring(why)
 end
 
-for slot = 1, tonumber(ARGV[2]) do
-  local member, before, plain, noted = ARGV[p], tonumber(ARGV[p + 1]) - 1, ARGV[p + 2], tonumber(ARGV[p + 3])
+for slot = 1, tonumber(A.slots) do
+  local member, before, plain, noted = nextArg(), tonumber(nextArg()) - 1, nextArg(), tonumber(nextArg())
   local whole = before >= 0
-  local done = KEYS[k + 1]
-  batch = KEYS[k]
-  p, k = p + 4, k + 2
+  local done
+  batch, done = nextKey(), nextKey()
   local held, remove, restore
   if member == '' then
     if not follow then
@@ -372,15 +347,14 @@ for slot = 1, tonumber(ARGV[2]) do
     fenced[#fenced + 1] = -1
   end
   for _ = 1, noted do
+    local key, record, keep = nextKey(), nextArg(), nextArg()
     if held then
       -- To write it twice is to write it once.
-      redis.call('SET', KEYS[k], ARGV[p], 'PX', ARGV[p + 1])
-      tell(KEYS[k])
+      redis.call('SET', key, record, 'PX', keep)
+      tell(key)
     end
-    p, k = p + 2, k + 1
   end
-  local others = tonumber(ARGV[p])
-  p = p + 1
+  local others = tonumber(nextArg())
   if others > 0 and not follow then
     prepare()
   end
@@ -391,10 +365,10 @@ for slot = 1, tonumber(ARGV[2]) do
 
   local applied, broken = {}, false -- indexes of the runs whose outcome was applied
   for _ = 1, others do
-    local letters, args, keys = ARGV[p + 1], p + 2, k
-    index = tonumber(ARGV[p])
+    index = tonumber(nextArg())
+    local letters = nextArg()
+    local keysBefore, argsBefore = keysRead, argsRead
     local apply = held and not (marked and redis.call('GETBIT', done, index) == 1)
-    p = args
     if not apply then
       fenced[#fenced + 1] = slot
       fenced[#fenced + 1] = index
@@ -416,7 +390,7 @@ for slot = 1, tonumber(ARGV[2]) do
         undoAll()
         failed(slot, index, failure)
         broken = true
-        p, k = args, keys
+        keysRead, argsRead = keysBefore, argsBefore
         follow(letters, false)
       end
     end
@@ -427,7 +401,7 @@ for slot = 1, tonumber(ARGV[2]) do
       failed(slot, -1, gone)
       broken = held
     else
-      local unlisted = redis.pcall('SREM', KEYS[12], member)
+      local unlisted = redis.pcall('SREM', K.flights, member)
       if type(unlisted) == 'table' then
         failed(0, -1, unlisted)
       end
@@ -445,12 +419,8 @@ end
 for lane in pairs(woken) do
   wake(lane)
 end
-local over = died - tonumber(ARGV[1])
-if over > 0 then
-  local counted = redis.pcall('INCRBY', KEYS[14], over)
-  if type(counted) == 'table' then
-    failed(0, -1, counted)
-  end
-  redis.pcall('LTRIM', KEYS[13], 0, tonumber(ARGV[1]) - 1)
+local ok, dropped = pcall(dropOldest, died)
+if not ok then
+  failed(0, -1, dropped)
 end
-return {fenced, waiters, sent, math.max(over, 0), failures}
+return {fenced, waiters, sent, ok and dropped or 0, failures}

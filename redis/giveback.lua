@@ -1,36 +1,37 @@
 #!lua flags=allow-oom
 -- Puts the unfinished runs of a batch back at the heads of their ready lists or
--- lines, in their order, where they count no more at their limits: because the
--- session's lease has ended, or because the session leaves. The end of a lease
--- raises deliveries by one, but not of a run that came back so before and of
--- whose begin the session, which tells of it, did not tell; the fifteenth time
--- it does.
+-- lines, in their order, where they count no more at their limits. The session's lease
+-- has ended, or the session leaves. The end of a lease raises deliveries by one. It does
+-- not if the run came back in this way before, and the session, which notes when such a
+-- run begins, noted none; but the fifteenth time it does.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 when some of what the session held was last recovered,
---       15 the slot's batch, 16 its bitmap of finished runs, 17 dead, 18 dropped,
---       19 lines, 20 turns, 21 policy, 22 opens, 23 held, 24 the session's
---       cancels, 25 outbox, 26 the ids of the session's runs whose deliveries
---       recoveries raised, 27.. records
--- ARGV  1 session, 2 "session:slot", 3 'recover' or 'leave', 4 cap of the dead
---       list, 5 a failure for entries that cannot be read, 6 number of runs that
---       are to wait if it raises their deliveries, and they came back before;
---       for each of these its index in the batch, ms; then for each record the
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, leases; lost: when some of what the session
+--       held was last recovered; batch: the slot's; done: its bitmap of finished runs;
+--       dead, dropped, lines, turns, policy, opens, held; cancels: the session's; outbox;
+--       raised: the ids of the session's runs whose deliveries recoveries raised; then
+--       records
+-- ARGV  session; member: "session:slot"; mode: 'recover' or 'leave'; maxDead: cap of the
+--       dead list; failure: of entries that cannot be read; waits: how many runs are
+--       to wait if it raises their deliveries and they came back before, and for each of
+--       these its index in the batch and for how many ms; then for each record the
 --       index of its run in the batch
--- Returns the number of runs put back, -1 when the lease has not ended, and how
---       many went into the outbox instead, as their end was asked for: '-', the
---       failure with its length, the element; and how many that cannot be read became
---       dead letters. An error leaves the run that it is of in the batch.
--- include lines.lua
+-- Returns the number of runs put back, -1 when the lease has not ended; how many went into
+--       the outbox instead, as their end was asked for: '-', the failure with its length,
+--       the element; and how many that cannot be read became dead letters. An error
+--       leaves the run that it is of in the batch.
+-- include clock.lua
+-- include waiting.lua
+-- include release.lua
+-- include putback.lua
+-- include deadletters.lua
 -- include wake.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local recover = ARGV[3] == 'recover'
-local batch, done = KEYS[15], KEYS[16]
+-- include read.lua
+local recover = A.mode == 'recover'
+local batch, done = K.batch, K.done
 if recover then
-  local lease = redis.call('ZSCORE', KEYS[13], ARGV[1])
-  if lease and tonumber(lease) > now then
+  local lease = redis.call('ZSCORE', K.leases, A.session)
+  if lease and tonumber(lease) > now() then
     return {-1, 0, 0}
   end
 end
@@ -41,13 +42,13 @@ local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
 local n, woken, cancelled = 0, {}, 0
-local slot = string.match(ARGV[2], ':(.*)$')
-local asked = redis.call('EXISTS', KEYS[24]) == 1 -- for the end of any
-local tells = string.sub(ARGV[1], -1) == '+' -- of the begin of runs that came back
-local waits, due, raised, next = {}, {}, {}, 7
-for _ = 1, tonumber(ARGV[6]) do
-  waits[tonumber(ARGV[next])] = tonumber(ARGV[next + 1])
-  next = next + 2
+local slot = string.match(A.member, ':(.*)$')
+local asked = redis.call('EXISTS', K.cancels) == 1 -- for the end of any
+local tells = string.sub(A.session, -1) == '+' -- of the begin of runs that came back
+local waits, due, raised = {}, {}, {}
+for _ = 1, tonumber(A.waits) do
+  local index, ms = nextArg(), nextArg()
+  waits[tonumber(index)] = tonumber(ms)
 end
 
 -- the element as it goes back, and true if it came back before and has begun,
@@ -67,60 +68,51 @@ local function back(element, flags)
     .. struct.pack('>I4', deliveries) .. string.sub(element, 9), again
 end
 
-local lines
-local function inLines()
-  lines = lines or policies(KEYS[19], KEYS[20], KEYS[21], KEYS[22], KEYS[23])
-  return lines
-end
 local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
 
 -- Puts a run where it waits, and then sees to what it held.
-local function putBack(i, element)
+local function returnRun(i, element)
   local version, flags, kind, priority = string.byte(element, 1, 4)
-  local policed = bit.band(flags or 0, 8) == 8
   local field = asked and slot .. ':' .. (i - 1)
-  local failure = field and redis.call('HGET', KEYS[24], field)
-  local place, entry
+  local failure = field and redis.call('HGET', K.cancels, field)
+  local undo, unread
   if failure then
-    place = KEYS[25]
-    redis.call('RPUSH', place, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+    redis.call('RPUSH', K.outbox, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+    undo = function()
+      redis.pcall('LTRIM', K.outbox, 0, -2)
+    end
   elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
-    local lane, again = kind * 3 + 3 - priority, false
-    local as
-    as, again = back(element, flags)
+    local lane = kind * 3 + 3 - priority
+    local as, again = back(element, flags)
     if again and waits[i - 1] then
-      due[i - 1] = string.format('%013.0f', now + waits[i - 1])
-      place, entry = KEYS[1], as
-      redis.call('ZADD', place, due[i - 1], as)
-    elseif policed then
-      place, entry = KEYS[1 + lane], inLines().back(lane, KEYS[1 + lane], as)
-      place = entry and KEYS[19] or place
+      due[i - 1] = string.format('%013.0f', now() + waits[i - 1])
+      redis.call('ZADD', K.delayed, due[i - 1], as)
+      undo = function()
+        redis.pcall('ZREM', K.delayed, as)
+      end
     else
-      place = KEYS[1 + lane]
-      redis.call('LPUSH', place, as)
+      local entry = putBack(lane, as)
+      undo = function()
+        takeAway(lane, entry)
+      end
     end
     woken[kind + 1] = true -- also to learn when one is due
   else
-    place = KEYS[17]
-    died = redis.call('LPUSH', place, string.format('%013.0f', now) .. ARGV[5] .. element)
+    unread = true
+    died = redis.call('LPUSH', K.dead, deadLetter(A.failure .. element))
     buried = buried + 1
-  end
-  must(function()
-    if entry then
-      redis.pcall('ZREM', place, entry)
-    elseif failure then
-      redis.pcall('LTRIM', place, 0, -2)
-    else
-      redis.pcall('LTRIM', place, 1, -1)
+    undo = function()
+      redis.pcall('LPOP', K.dead)
     end
-  end, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
+  end
+  must(undo, 'SETBIT', done, i - 1, 1) -- so an error in what follows does not put it back twice
   if failure then
-    redis.call('HDEL', KEYS[24], field)
+    redis.call('HDEL', K.cancels, field)
     cancelled = cancelled + 1
-  elseif place ~= KEYS[17] then
+  elseif not unread then
     n = n + 1
   end
-  if policed and inLines().release(element) then
+  if hasPolicies(element) and release(element) then
     woken[1], woken[2] = true, true
   end
 end
@@ -131,42 +123,38 @@ for i = 1, #elements do
 end
 local failed -- the first error; the run that it is of stays, and the batch
 if recover and #elements > 0 then
-  redis.call('SET', KEYS[14], time[1] .. '.' .. time[2], 'PX', 3600000)
+  redis.call('SET', K.lost, table.concat({serverTime()}, '.'), 'PX', 3600000)
 end
 for i = #elements, 1, -1 do
   if not isFinished[i] then
-    local ok, failure = pcall(putBack, i, elements[i])
+    local ok, failure = pcall(returnRun, i, elements[i])
     failed = failed or not ok and failure
   end
 end
-for i = 27, #KEYS do
-  local index = tonumber(ARGV[next + i - 27])
+for _ = 1, #KEYS - #K do
+  local record, index = nextKey(), tonumber(nextArg())
   if elements[index + 1] and not isFinished[index + 1] then
-    local state = redis.call('GETRANGE', KEYS[i], 0, 0)
+    local state = redis.call('GETRANGE', record, 0, 0)
     if due[index] and (state == 'r' or state == 'q' or state == 'd') then
-      redis.call('SETRANGE', KEYS[i], 0, 'd' .. due[index])
+      redis.call('SETRANGE', record, 0, 'd' .. due[index])
     elseif state == 'r' then
-      redis.call('SETRANGE', KEYS[i], 0, 'q')
+      redis.call('SETRANGE', record, 0, 'q')
     end
   end
 end
 for i = 1, #raised, 4000 do
   -- An error here must not keep the batch, whose runs are in their lists by now.
-  redis.pcall('SADD', KEYS[26], unpack(raised, i, math.min(i + 3999, #raised)))
-  redis.pcall('PEXPIRE', KEYS[26], 86400000)
+  redis.pcall('SADD', K.raised, unpack(raised, i, math.min(i + 3999, #raised)))
+  redis.pcall('PEXPIRE', K.raised, 86400000)
 end
 if not failed then
   redis.call('DEL', batch, done)
-  redis.call('SREM', KEYS[12], ARGV[2])
+  redis.call('SREM', K.flights, A.member)
 end
 for lane in pairs(woken) do
   wake(lane)
 end
-local over = died - tonumber(ARGV[4])
-if over > 0 then
-  redis.call('INCRBY', KEYS[18], over)
-  redis.call('LTRIM', KEYS[17], 0, tonumber(ARGV[4]) - 1)
-end
+dropOldest(died)
 if failed then
   error(failed)
 end

@@ -3,18 +3,12 @@ package redis
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-)
 
-// glances are looks at queues by commands that cost little, which is nearly all that
-// an idle process sends: is there anything at all?
-type glances struct {
-	mu    sync.Mutex
-	quiet map[string]time.Time // when nothing at all was in a queue, by its name
-}
+	"github.com/taskgen/taskgen/redis/internal/conn"
+)
 
 // How old a glance may be to spare another: at what waits, and at what is in
 // flight, which was taken since and whose lease takes its time to end.
@@ -23,32 +17,11 @@ const (
 	freshGlanceBack = longestNap + 200*time.Millisecond
 )
 
-// waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.fixed[:7:7], q.lines, q.enabling, q.staged) }
-
-// flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.flights, q.outbox, q.parking, q.stages} }
-
-// note notes that a take found nothing at all in a queue.
-func (g *glances) note(q *queue, at time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.quiet[q.name] = at
-}
-
-// wasQuiet reports whether nothing at all was in the queue a moment ago.
-func (g *glances) wasQuiet(q *queue, fresh time.Duration) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at, ok := g.quiet[q.name]
-	return ok && time.Since(at) < fresh
-}
-
 // inFlight returns those of the queues of which runs are in flight, or in the
 // outbox.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
 	switch {
-	case b.clients.cluster:
+	case b.clients.Cluster:
 		return b.having(ctx, queues, flightKeys)
 	case len(queues) == 1:
 		return b.inFlightOne(ctx, queues[0])
@@ -82,14 +55,14 @@ func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
 	if len(lists) == 0 {
 		return numbers, nil
 	}
-	err := b.persist(ctx, idempotent, func() error {
-		pipe := b.clients.work.Pipeline()
+	err := b.clients.Retry(ctx, conn.MayRepeat, func() error {
+		pipe := b.clients.Work.Pipeline()
 		counts := make([]*goredis.IntCmd, len(lists))
 		for i, keys := range lists {
 			counts[i] = pipe.Exists(ctx, keys...)
 		}
-		_, err := promptly(ctx, b, pipe.Exec)
-		if err != nil && (!b.clients.cluster || ctx.Err() != nil) {
+		_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
+		if err != nil && (!b.clients.Cluster || ctx.Err() != nil) {
 			return err
 		}
 		for i, n := range counts {
@@ -165,20 +138,6 @@ func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) 
 // how long the server is busy with it. Of more queues each is looked at in turn.
 const mostGlanced = 2500
 
-// glance is what was last seen of the queues of a watch. Queues in which there was
-// something are asked one by one, so that it does not take a search to find them again.
-type glance struct {
-	turn chan struct{} // has a value while somebody looks
-
-	// Of whom has the turn.
-	at      time.Time
-	next    int             // where the next glance goes on, if there are too many queues
-	known   map[*queue]bool // there was something
-	waiting []*queue        // in which a run waits that is due, or may be
-	later   []*queue        // in which runs wait that are delayed
-	back    []*queue        // with something in flight, in the outbox, or in doubt
-}
-
 // look returns the last glance if that is fresh, or else another one. The caller must not
 // keep or change it, and gives the turn back by done.
 func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, done func(), err error) {
@@ -187,7 +146,7 @@ func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, 
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, w.b.fail(ctx, "look into queues", ctx.Err())
-	case <-w.b.closed:
+	case <-w.b.clients.Closed:
 		return nil, nil, w.b.fail(ctx, "look into queues", goredis.ErrClosed)
 	}
 	done = func() { <-g.turn }

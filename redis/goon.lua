@@ -1,26 +1,26 @@
 #!lua
 -- Has a schedule go on from now whose last claimed tick is lost, or is none.
 --
--- KEYS  1 ticks, 2 entries
--- ARGV  1 the schedule's field, 2 the tick that is not to be queued a second time (20
---       digits, for an entry with its 16 of revision), 3 the id of an entry, '' for a task
+-- KEYS  ticks, entries
+-- ARGV  field: the schedule's; tick: the one that is not to be queued a second time (20
+--       digits, for an entry with its 16 of revision); entry: its id, '' for a task
 -- Returns a text, what the field had, '' for nothing, if it now has that tick or the
 --       server's time, whichever is later; 1 when the last claimed tick is there; 0 when
 --       the entry is not there with that revision.
-local tick, id = ARGV[2], ARGV[3]
+-- include clock.lua
+-- include tick.lua
+local tick, id = A.tick, A.entry
 local revision = string.sub(tick, 21)
 if id ~= '' then
-  local entry = redis.call('HGET', KEYS[2], id)
+  local entry = redis.call('HGET', K.entries, id)
   if not entry or string.sub(entry, 1, 16) ~= revision then
     return 0
   end
 end
-local last = redis.call('HGET', KEYS[1], ARGV[1])
--- Ticks are of the years up to 2200.
-if last and #last == #tick and string.find(last, '^0%d+$') and last < '0729' and string.sub(last, 21) == revision then
+local last = redis.call('HGET', K.ticks, A.field)
+if last and isTick(last, revision) then
   return 1
 end
-local time = redis.call('TIME')
-local now = string.format('%011.0f%06.0f000', time[1], time[2]) .. revision
-redis.call('HSET', KEYS[1], ARGV[1], now < tick and tick or now)
+local present = string.format('%011.0f%06.0f000', serverTime()) .. revision
+redis.call('HSET', K.ticks, A.field, present < tick and tick or present)
 return last or ''

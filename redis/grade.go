@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // Durability is how safe what a server accepted is. Of a cluster it is that of
@@ -120,9 +122,9 @@ func (b *Broker) DurabilityByInfo(ctx context.Context) (Durability, error) {
 
 // grade refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
-func (b *Broker) grade(ctx context.Context, dial dialer) error {
-	if err := b.whileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
-		return dial.advise(ctx, err, b.cfg.Timeout)
+func (b *Broker) grade(ctx context.Context, dial conn.Dialer) error {
+	if err := b.clients.WhileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
+		return dial.Diagnose(ctx, err, b.cfg.Timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
 	defer cancel()
@@ -140,7 +142,7 @@ func (b *Broker) grade(ctx context.Context, dial dialer) error {
 // refuse returns why a server is not good enough, and what to do about it.
 func (b *Broker) refuse(d Durability) error {
 	at := ""
-	if b.clients.cluster {
+	if b.clients.Cluster {
 		at = " " + d.Server
 	}
 	var major, minor int
@@ -172,13 +174,13 @@ func (b *Broker) durability(ctx context.Context, config bool) (Durability, error
 	ask := func(ctx context.Context, c *goredis.Client) (Durability, error) {
 		d, err := durabilityOf(ctx, c, config)
 		d.Server = c.Options().Addr
-		if err != nil && b.clients.cluster {
+		if err != nil && b.clients.Cluster {
 			err = fmt.Errorf("ask %s: %w", d.Server, err)
 		}
 		return d, err
 	}
-	return promptly(ctx, b, func(ctx context.Context) (weakest Durability, err error) {
-		switch c := b.clients.work.UniversalClient.(type) {
+	return conn.WithGrace(ctx, b.clients, func(ctx context.Context) (weakest Durability, err error) {
+		switch c := b.clients.Work.UniversalClient.(type) {
 		case *goredis.Client:
 			return ask(ctx, c)
 		case *goredis.ClusterClient:

@@ -11,25 +11,15 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 const (
-	// groupKept is how long what waits for a group is kept while it is in doubt
-	// whether the group's members are stored, and how long after their end what they
-	// ended with, on top of the delay of the run that gathers it.
-	groupKept = 30 * 24 * time.Hour
-	// groupReserved is how long after its reservation the members of a group can be
-	// stored: much longer than that takes where it can be done at all.
-	groupReserved = time.Minute
 	// memberPage is how many members' ends are read in one command.
 	memberPage = 100
 	sizePage   = 1000 // and of how many the size
 )
-
-// gatheringOpens opens an entry of the outbox that is the run that gathers a group.
-// While it waits there is a key in its own queue with the entry's token, and
-// where its group is: it is queued, or cancelled, in the step that deletes that.
-const gatheringOpens = "+"
 
 // parking is a run on its way to wait for a group.
 type parking struct {
@@ -56,7 +46,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if len(members) > 0 && len(p.members.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
-	if err := b.whileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
+	if err := b.clients.WhileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
 		return err
 	}
 	if len(members) == 0 {
@@ -89,15 +79,15 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	}
 	p := &parking{
 		b: b, q: q, to: to, then: then, runs: members,
-		group: []string{q.group(then.Links.Awaits.ID)},
-		token: string(entry[:tokenDigits]),
-		entry: append([]byte(gatheringOpens), entry...),
+		group: []string{q.Group(then.Links.Awaits.ID)},
+		token: string(entry[:wire.TokenDigits]),
+		entry: append([]byte(wire.GatheringOpens), entry...),
 	}
 	p.place = parkedRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
 	if len(members) == 0 {
 		return p, nil
 	}
-	if p.members, err = newGroup(q, members); err != nil {
+	if p.members, err = newGroup(&q.QueueKeys, members); err != nil {
 		return nil, err
 	}
 	p.members.source = []byte("b" + p.token)
@@ -133,9 +123,9 @@ func (p *parking) park(ctx context.Context, size int) error {
 func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
-	err := p.b.whileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group,
-			"park", p.token, size, entry, millis(d), millis(after))
+	err := p.b.clients.WhileLoading(ctx, func() (err error) {
+		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group,
+			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).append(nil)...)
 		return err
 	})
 	if err != nil {
@@ -150,18 +140,17 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 // keepPlace keeps the place of the run that waits, and returns nil or in whose way it
 // is.
 func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
-	own, record := "0", []byte(nil)
-	if p.then.OwnID {
-		own = "1"
+	args := &parkedArgs{
+		Action: "park", Token: p.token, ID: p.then.ID,
+		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.place.unique,
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
-		record = appendRecord([]byte(letterOf(broker.StateDelayed)+strings.Repeat("9", timeDigits)), p.then, nil, nil)
+		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
 	}
 	var v any
-	err := p.b.whileLoading(ctx, func() (err error) {
+	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.place.keys(), "park", p.token, p.then.ID,
-				p.q.name+" "+p.then.Links.Awaits.ID, own, record, millis(groupKept), p.place.unique)
+			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.place.keys(), args.append(nil)...)
 			if v != int64(2) {
 				return err
 			}
@@ -181,7 +170,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 
 // begin stores the members, while the group is reserved, and has it stay.
 func (p *parking) begin(ctx context.Context) error {
-	err := p.b.whileLoading(ctx, func() error {
+	err := p.b.clients.WhileLoading(ctx, func() error {
 		if err := p.b.announce(ctx, p.q); err != nil {
 			return err
 		}
@@ -203,7 +192,7 @@ func (p *parking) begin(ctx context.Context) error {
 // reservation of the group ends by itself, and the next recovery sees to the rest.
 func (p *parking) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.work, p.group, "drop", p.token)
+	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group, (&groupArgs{Action: "drop", Token: p.token}).append(nil)...)
 	if err != nil {
 		return false
 	}
@@ -245,8 +234,8 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
 		return nil, nil, err
 	}
-	if gathers.ID == "" || gathers.Queue != q.name || gathers.Size != len(members) {
-		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.name)
+	if gathers.ID == "" || gathers.Queue != q.Name || gathers.Size != len(members) {
+		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.Name)
 	}
 	seen := make([]bool, len(members))
 	for _, m := range members {
@@ -257,11 +246,6 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 		seen[links.Member] = true
 	}
 	return q, to, nil
-}
-
-// memberEntry is how a member ended as its group has it.
-func memberEntry(id string, record []byte) []byte {
-	return append(append([]byte{byte(len(id))}, id...), record...)
 }
 
 // Members returns how the members of a group ended, a hundred in each command,
@@ -275,7 +259,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 	if err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}
-	key := q.group(group.ID)
+	key := q.Group(group.ID)
 	if err := b.measureGroup(ctx, key, group); err != nil {
 		return nil, err
 	}
@@ -285,8 +269,8 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		for i := from; i < min(from+memberPage, group.Size); i++ {
 			fields = append(fields, strconv.Itoa(i))
 		}
-		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
-			return b.clients.work.HMGet(ctx, key, fields...).Result()
+		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+			return b.clients.Work.HMGet(ctx, key, fields...).Result()
 		})
 		if err != nil {
 			return nil, b.fail(ctx, "read group "+group.ID, err)
@@ -296,7 +280,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		}
 		for i, v := range values[1:] {
 			stored, _ := v.(string)
-			if members[from+i], err = parseMember(q, stored); err != nil {
+			if members[from+i], err = wire.ParseMember(q.Name, stored); err != nil {
 				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
 			}
 		}
@@ -308,12 +292,12 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Group) error {
 	total := int64(0)
 	for from := 0; from < group.Size; from += sizePage {
-		pipe := b.clients.work.Pipeline()
+		pipe := b.clients.Work.Pipeline()
 		sizes := make([]*goredis.IntCmd, 0, sizePage)
 		for i := from; i < min(from+sizePage, group.Size); i++ {
 			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
 		}
-		if err := b.readAll(ctx, pipe); err != nil {
+		if err := b.clients.ReadAll(ctx, pipe); err != nil {
 			return b.fail(ctx, "measure group "+group.ID, err)
 		}
 		for _, size := range sizes {
@@ -325,19 +309,6 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 		}
 	}
 	return nil
-}
-
-// parseMember returns nil of a member that has not ended.
-func parseMember(q *queue, stored string) (*broker.Record, error) {
-	if stored == "" {
-		return nil, nil
-	}
-	size := 1 + int(stored[0])
-	if len(stored) < size {
-		return nil, errors.New("decode member: too short")
-	}
-	record := &broker.Record{ID: stored[1:size], Queue: q.name}
-	return record, parseRecord([]byte(stored[size:]), record)
 }
 
 // gathered forgets a group, or keeps it for the dead letter of the run that gathers
@@ -357,8 +328,8 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b, func(ctx context.Context) (bool, error) {
-			return b.clients.work.PExpire(ctx, q.group(group.ID), d).Result()
+		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
+			return b.clients.Work.PExpire(ctx, q.Group(group.ID), d).Result()
 		})
 	}
 }
@@ -370,8 +341,8 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = promptly(ctx, b, func(ctx context.Context) (int64, error) {
-			return b.clients.work.Del(ctx, q.group(group.ID)).Result()
+		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
+			return b.clients.Work.Del(ctx, q.Group(group.ID)).Result()
 		})
 	}
 }

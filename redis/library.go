@@ -1,11 +1,9 @@
 package redis
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // LogClientLibrary has what the client library go-redis logs about itself, such as
@@ -14,16 +12,5 @@ import (
 // for a program's main to set, before it opens brokers. The command line of taskrt.Main
 // does. It may be called concurrently.
 func LogClientLibrary(logger *slog.Logger) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	goredis.SetLogger(libraryLogger{logger})
-}
-
-// libraryLogger is a logger as go-redis wants one.
-type libraryLogger struct{ logger *slog.Logger }
-
-// Printf logs what the library would have printed.
-func (l libraryLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.logger.InfoContext(ctx, "go-redis: "+fmt.Sprintf(format, args...))
+	conn.LogLibrary(logger)
 }

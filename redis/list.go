@@ -12,6 +12,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 const (
@@ -56,10 +58,10 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 		err = l.readFailures(ctx)
 	}
 	if err == nil && l.odd != nil {
-		return l.found, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, l.odd)
+		return l.found, b.fail(ctx, "list "+string(state)+" runs of queue "+q.Name, l.odd)
 	}
 	if err != nil {
-		return nil, b.fail(ctx, "list "+string(state)+" runs of queue "+q.name, b.blameIn(ctx, err, q))
+		return nil, b.fail(ctx, "list "+string(state)+" runs of queue "+q.Name, b.blameIn(ctx, err, q))
 	}
 	return l.found, nil
 }
@@ -77,7 +79,7 @@ type listing struct {
 
 // pass keeps in mind that a key is of a wrong type, and returns other errors.
 func (l *listing) pass(ctx context.Context, err error, keys ...string) error {
-	if !isWrongType(err) {
+	if !conn.IsWrongType(err) {
 		return err
 	}
 	l.odd = errors.Join(l.odd, l.b.blame(ctx, err, keys...))
@@ -90,7 +92,7 @@ func (l *listing) full() bool { return len(l.found) >= l.max }
 // makes a dead letter of it.
 func (l *listing) add(element string) *broker.RunInfo {
 	run := new(broker.TaskRun)
-	if l.full() || parseElement(&l.names, []byte(element), run) != nil {
+	if l.full() || wire.ParseRun(&l.names, []byte(element), run) != nil {
 		return nil
 	}
 	info := &broker.RunInfo{Run: run, State: l.state}
@@ -106,10 +108,10 @@ var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
 func (l *listing) queued(ctx context.Context) error {
 	for _, n := range readyOrder {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.work.LRange(ctx, l.q.ready[n], from, from+listPage-1).Result()
+			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.Work.LRange(ctx, l.q.Ready[n], from, from+listPage-1).Result()
 			})
-			if err = l.pass(ctx, err, l.q.ready[n]); err != nil {
+			if err = l.pass(ctx, err, l.q.Ready[n]); err != nil {
 				return err
 			}
 			for _, element := range list {
@@ -123,16 +125,16 @@ func (l *listing) queued(ctx context.Context) error {
 	if err := l.delayed(ctx, "-inf", ""); err != nil {
 		return err
 	}
-	for _, key := range []string{l.q.lines, l.q.aside} {
+	for _, key := range []string{l.q.Lines, l.q.Aside} {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.work.ZRange(ctx, key, from, from+listPage-1).Result()
+			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+				return l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1).Result()
 			})
 			if err = l.pass(ctx, err, key); err != nil {
 				return err
 			}
 			for _, entry := range list {
-				l.add(elementOf(l.q, key, entry))
+				l.add(l.q.ElementOf(key, entry))
 			}
 			if len(list) < listPage {
 				break
@@ -144,7 +146,7 @@ func (l *listing) queued(ctx context.Context) error {
 
 // delayed lists elements by when they are due; now is put behind the bounds.
 func (l *listing) delayed(ctx context.Context, from, to string) error {
-	now, err := promptly(ctx, l.b, func(ctx context.Context) (time.Time, error) { return l.b.clients.work.Time(ctx).Result() })
+	now, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (time.Time, error) { return l.b.clients.Work.Time(ctx).Result() })
 	if err != nil {
 		return err
 	}
@@ -155,11 +157,11 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 		from += ms
 	}
 	for at := int64(0); !l.full(); at += listPage {
-		list, err := promptly(ctx, l.b, func(ctx context.Context) ([]goredis.Z, error) {
+		list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]goredis.Z, error) {
 			by := &goredis.ZRangeBy{Min: from, Max: to, Offset: at, Count: listPage}
-			return l.b.clients.work.ZRangeByScoreWithScores(ctx, l.q.delayed, by).Result()
+			return l.b.clients.Work.ZRangeByScoreWithScores(ctx, l.q.Delayed, by).Result()
 		})
-		if err = l.pass(ctx, err, l.q.delayed); err != nil {
+		if err = l.pass(ctx, err, l.q.Delayed); err != nil {
 			return err
 		}
 		for _, z := range list {
@@ -177,8 +179,8 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 
 // running lists what sessions hold.
 func (l *listing) running(ctx context.Context) error {
-	members, err := promptly(ctx, l.b, func(ctx context.Context) ([]string, error) {
-		return l.b.clients.work.SMembers(ctx, l.q.flights).Result()
+	members, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
+		return l.b.clients.Work.SMembers(ctx, l.q.Flights).Result()
 	})
 	if err != nil {
 		return err
@@ -188,9 +190,9 @@ func (l *listing) running(ctx context.Context) error {
 		if l.full() {
 			break
 		}
-		pipe := l.b.clients.work.Pipeline()
-		batch, done := pipe.LRange(ctx, l.q.batch(member), 0, -1), pipe.Get(ctx, l.q.done(member))
-		if err := l.pass(ctx, l.b.readAll(ctx, pipe), l.q.batch(member), l.q.done(member)); err != nil {
+		pipe := l.b.clients.Work.Pipeline()
+		batch, done := pipe.LRange(ctx, l.q.Batch(member), 0, -1), pipe.Get(ctx, l.q.Done(member))
+		if err := l.pass(ctx, l.b.clients.ReadAll(ctx, pipe), l.q.Batch(member), l.q.Done(member)); err != nil {
 			return err
 		}
 		l.addBatch(member, batch.Val(), done.Val())
@@ -202,7 +204,7 @@ func (l *listing) running(ctx context.Context) error {
 func (l *listing) addBatch(member string, batch []string, done string) {
 	session, _, _ := strings.Cut(member, ":")
 	for i, element := range batch {
-		if isSet(done, i) {
+		if wire.IsSet(done, i) {
 			continue
 		}
 		if info := l.add(element); info != nil {
@@ -210,11 +212,6 @@ func (l *listing) addBatch(member string, batch []string, done string) {
 			info.Run.Deliveries++
 		}
 	}
-}
-
-// isSet reads a bitmap as SETBIT writes it.
-func isSet(bitmap string, i int) bool {
-	return i/8 < len(bitmap) && bitmap[i/8]&(0x80>>(i%8)) != 0
 }
 
 // mayHaveFailed reports whether a record can tell of a failure of a run that has not ended.
@@ -226,15 +223,15 @@ func (l *listing) readFailures(ctx context.Context) error {
 	for page := range slices.Chunk(kept, listPage) {
 		keys := make([]string, len(page))
 		for i, info := range page {
-			keys[i] = l.q.record(info.Run.ID)
+			keys[i] = l.q.Record(info.Run.ID)
 		}
-		values, err := promptly(ctx, l.b, func(ctx context.Context) ([]any, error) { return l.b.clients.work.MGet(ctx, keys...).Result() })
+		values, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]any, error) { return l.b.clients.Work.MGet(ctx, keys...).Result() })
 		if err != nil {
 			return err
 		}
 		for i, info := range page {
 			var record broker.Record
-			if stored, ok := values[i].(string); ok && parseRecord([]byte(stored), &record) == nil {
+			if stored, ok := values[i].(string); ok && wire.ParseRecord([]byte(stored), &record) == nil {
 				info.Failure = record.Failure
 			}
 		}
@@ -248,10 +245,10 @@ func (l *listing) ended(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opens, cursor := l.q.record(""), uint64(0)
+	opens, cursor := l.q.Record(""), uint64(0)
 	for range maxScans {
-		got, err := promptly(ctx, l.b, func(ctx context.Context) (page, error) {
-			keys, next, err := node.Scan(ctx, cursor, globOf(opens), 1000).Result()
+		got, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (page, error) {
+			keys, next, err := node.Scan(ctx, cursor, wire.GlobOf(opens), 1000).Result()
 			return page{keys, next}, err
 		})
 		if err != nil {
@@ -275,17 +272,17 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 	for i, key := range keys {
 		states[i] = pipe.GetRange(ctx, key, 0, 0)
 	}
-	if err := l.b.readAll(ctx, pipe); err != nil && !isWrongType(err) {
+	if err := l.b.clients.ReadAll(ctx, pipe); err != nil && !conn.IsWrongType(err) {
 		return err
 	}
 	for i, key := range keys {
 		if err := l.pass(ctx, states[i].Err(), key); err != nil {
 			return err
 		}
-		if states[i].Val() != letterOf(l.state) || l.full() {
+		if states[i].Val() != wire.LetterOf(l.state) || l.full() {
 			continue
 		}
-		stored, err := promptly(ctx, l.b, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
+		stored, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
 		if errors.Is(err, goredis.Nil) {
 			continue
 		}
@@ -301,17 +298,12 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 
 // endedRun returns the run of a record, nil if the record is not of one that has ended so.
 func endedRun(q *queue, key, stored string, state broker.State) *broker.RunInfo {
-	record := broker.Record{ID: strings.TrimPrefix(key, q.record(""))}
-	if parseRecord([]byte(stored), &record) != nil || record.State != state {
+	record := broker.Record{ID: strings.TrimPrefix(key, q.Record(""))}
+	if wire.ParseRecord([]byte(stored), &record) != nil || record.State != state {
 		return nil
 	}
 	return &broker.RunInfo{
-		Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: q.name, Attempt: record.Attempt},
+		Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: q.Name, Attempt: record.Attempt},
 		State: record.State, Failure: record.Failure,
 	}
-}
-
-// globOf is the pattern of keys that open so.
-func globOf(opens string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(opens) + "*"
 }

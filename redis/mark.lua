@@ -3,15 +3,15 @@
 -- holds it that its end was asked for.
 --
 -- KEYS  for each batch it, its bitmap of finished runs, the session's cancels
--- ARGV  1 the run's id, 2 a failure as records have it, 3 ms to keep the note,
---       4 how many runs of the first batch were looked at before; for each batch
---       its slot
+-- ARGV  id: the run's; failure: as records have it; keep: ms to keep the note; looked: how
+--       many runs of the first batch earlier calls looked at; then for each batch its slot
 -- Returns how many batches were looked at to their end, 1 if it was found, else 0,
 --       and how many runs of the next batch. One call looks at about a mebibyte.
-local id = string.char(#ARGV[1]) .. ARGV[1]
-local read, from = 0, tonumber(ARGV[4])
+-- include read.lua
+local id = string.char(#A.id) .. A.id
+local read, from = 0, tonumber(A.looked)
 for n = 1, #KEYS / 3 do
-  local batch, done, cancels = KEYS[3 * n - 2], KEYS[3 * n - 1], KEYS[3 * n]
+  local batch, done, cancels, slot = nextKey(), nextKey(), nextKey(), nextArg()
   local length = redis.call('LLEN', batch)
   while from < length do
     if read >= 1048576 then
@@ -20,8 +20,8 @@ for n = 1, #KEYS / 3 do
     local element = redis.call('LRANGE', batch, from, from)[1]
     read = read + #element
     if string.sub(element, 9, 8 + #id) == id and redis.call('GETBIT', done, from) == 0 then
-      redis.call('HSET', cancels, ARGV[4 + n] .. ':' .. from, ARGV[2])
-      redis.call('PEXPIRE', cancels, ARGV[3])
+      redis.call('HSET', cancels, slot .. ':' .. from, A.failure)
+      redis.call('PEXPIRE', cancels, A.keep)
       return {n, 1, 0}
     end
     from = from + 1

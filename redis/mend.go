@@ -2,65 +2,21 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A key of a queue can be of another type than its name says, or hold a number that
 // is none: somebody wrote it by hand, or a tool that is mistaken about the prefix.
 // Scripts fail on it then, and leave each run where it can be found. Whoever gets such
 // an error puts the key aside under another name, reports it, and tries again.
-
-// kindsOfKeys are the types of a queue's keys, by what follows their hash tag, as the
-// mend script takes them.
-var kindsOfKeys = map[string]string{
-	"delayed": "zset",
-	"io:2":    "list", "io:1": "list", "io:0": "list", "cpu:2": "list", "cpu:1": "list", "cpu:0": "list",
-	"idle:io": "string", "idle:cpu": "string", "wake:io": "zset", "wake:cpu": "zset",
-	"watched:io": "list", "watched:cpu": "list",
-	"flights": "flights", "leases": "leases", "ops": "ops",
-	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
-	"entries": "hash", "entries:changes": "number",
-	"disabled": "set", "aside": "zset", "enabling": "zset", "outbox": "list", "parking": "hash", "last": "hash",
-	"stages": "stages", "staged": "staged",
-	"lines": "zset", "turns": "zset", "policy": "policy", "opens": "zset", "held": "hash", "starts": "zset", "rates": "zset",
-}
-
-// kindsOfMore are those of keys that a queue has many of, by how they open.
-var kindsOfMore = map[string]string{
-	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
-	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
-}
-
-func kindOfMore(rest string) string {
-	if i := strings.IndexByte(rest, ':'); i >= 0 {
-		return kindsOfMore[rest[:i+1]]
-	}
-	return ""
-}
-
-// isDamage reports whether the server refused a command, or a script failed, because
-// of what it found in a key. A script that goes on behind an error hands its text on, bare,
-// or behind ERR and where it was raised.
-func isDamage(err error) bool {
-	var reply goredis.Error
-	if !errors.As(err, &reply) {
-		return false
-	}
-	text := reply.Error()
-	if strings.HasPrefix(text, "WRONGTYPE") || strings.HasPrefix(text, "user_script") {
-		return true
-	}
-	return strings.HasPrefix(text, "ERR") &&
-		(strings.Contains(text, "user_script") || strings.Contains(text, "WRONGTYPE") || strings.Contains(text, "is not an integer"))
-}
 
 // mending is what is known of the mending of one queue.
 type mending struct {
@@ -73,9 +29,9 @@ type mending struct {
 // mended reads from a key, and once more if it could not be read and was put aside.
 func mended[T any](ctx context.Context, b *Broker, key string, read func(context.Context) (T, error)) (T, error) {
 	start := time.Now()
-	v, err := promptly(ctx, b, read)
-	if isDamage(err) && b.mend(ctx, start, key) {
-		return promptly(ctx, b, read)
+	v, err := conn.WithGrace(ctx, b.clients, read)
+	if conn.IsDamage(err) && b.mend(ctx, start, key) {
+		return conn.WithGrace(ctx, b.clients, read)
 	}
 	return v, err
 }
@@ -121,12 +77,12 @@ func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool
 func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool {
 	var keys []string
 	var kinds []any
-	for rest, kind := range kindsOfKeys {
+	for rest, kind := range wire.KindsOfKeys {
 		keys, kinds = append(keys, base+rest), append(kinds, kind)
 	}
 	for _, key := range more {
 		if rest, ok := strings.CutPrefix(key, base); ok {
-			if kind := kindOfMore(rest); kind != "" {
+			if kind := wire.KindOfMore(rest); kind != "" {
 				keys, kinds = append(keys, key), append(kinds, kind)
 			}
 		}
@@ -159,7 +115,7 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 // putAsideStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
 func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
-	v, err := b.runOnce(ctx, b.scripts.mend, b.clients.work, readAny, nil, keys, kinds)
+	v, err := b.clients.Run(ctx, b.scripts.mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
@@ -183,11 +139,11 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 			continue
 		}
 		some = true
-		d := maintenance.Damage{Queue: unescape(queueOf(base)), Key: keys[at-1], Moved: name,
-			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, typeOfKind(kinds[at-1]))}
+		d := maintenance.Damage{Queue: wire.Unescape(wire.QueueOf(base)), Key: keys[at-1], Moved: name,
+			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, wire.TypeOfKind(kinds[at-1]))}
 		if name == "" {
 			d.Why = "some of its fields have to be numbers"
-		} else if is == typeOfKind(kinds[at-1]) {
+		} else if is == wire.TypeOfKind(kinds[at-1]) {
 			d.Why = "it has to be a number"
 		}
 		b.damage.add(d)
@@ -195,36 +151,12 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 	return some, more
 }
 
-// typeOfKind is the type of the server that a kind of the mend script is.
-func typeOfKind(kind any) string {
-	switch kind {
-	case "number", "count", "place":
-		return "string"
-	case "numbers", "policy", "ops":
-		return "hash"
-	case "stages":
-		return "hash"
-	case "staged":
-		return "list"
-	case "flights":
-		return "set"
-	case "leases":
-		return "zset"
-	}
-	s, _ := kind.(string)
-	return s
-}
-
 // recount counts what is in flight at limits anew, and has lines be looked at that
 // nobody would look at. It reports whether something was wrong.
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
-	var keys []string
-	for _, rest := range []string{"flights", "dead", "dropped", "lines", "turns", "policy", "opens", "held"} {
-		keys = append(keys, base+rest)
-	}
-	run := func(more ...any) any {
-		args := append([]any{more[0], "1", b.cfg.MaxDead, b.bad}, more[1:]...)
-		v, err := b.runOnce(ctx, b.scripts.audit, b.clients.work, readAny, nil, keys, args)
+	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
+	run := func(s script.Script, keys []string, args arguments) any {
+		v, err := b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.append(nil))
 		if err != nil {
 			return nil
 		}
@@ -232,11 +164,12 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	}
 	report := func(rest, why string) {
 		found = true
-		b.damage.add(maintenance.Damage{Queue: unescape(queueOf(base)), Key: base + rest, Why: why})
+		b.damage.add(maintenance.Damage{Queue: q.Name, Key: base + rest, Why: why})
 	}
 	wrong, from := int64(0), ""
 	for range fieldPages {
-		reply, _ := run("counts", base+"f:", base+"d:", from).([]any)
+		args := &auditCountsArgs{Mend: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
+		reply, _ := run(b.scripts.auditCounts, auditCountsKeys(q), args).([]any)
 		if len(reply) != 2 {
 			break
 		}
@@ -253,7 +186,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	const pages = 200 // of 500 lines
 	from = ""
 	for range pages {
-		reply, _ := run("turns", from).([]any)
+		reply, _ := run(b.scripts.auditTurns, auditTurnsKeys(q), &auditTurnsArgs{Mend: true, From: from}).([]any)
 		if len(reply) != 2 {
 			break
 		}
@@ -267,13 +200,23 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	return found
 }
 
-// queueOf returns the escaped name of the queue whose keys open so.
-func queueOf(base string) string {
-	name := strings.TrimSuffix(base, "}:")
-	return name[strings.LastIndexByte(name, '{')+1:]
-}
-
-// unescape undoes escape.
-func unescape(name string) string {
-	return strings.NewReplacer("%7B", "{", "%7D", "}", "%3A", ":", "%25", "%").Replace(name)
+// Damaged returns what was found broken since it was called last, and every ten seconds
+// at most how many dead letters a queue has dropped.
+func (b *Broker) Damaged() []maintenance.Damage {
+	d := &b.damage
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	for queue, dropped := range d.dropped {
+		switch {
+		case time.Since(dropped.told) < droppedEvery:
+		case dropped.n == 0:
+			delete(d.dropped, queue)
+		default:
+			list = append(list, maintenance.Damage{Queue: queue, Dropped: dropped.n})
+			dropped.n, dropped.told = 0, time.Now()
+		}
+	}
+	return list
 }

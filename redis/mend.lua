@@ -14,9 +14,8 @@
 --       than are looked at in one step its place, '' and where to go on.
 -- The batches that are looked for have names that nobody can know before; their keys
 -- have the queue's hash tag.
-local time = redis.call('TIME')
-local ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local now = string.format('%.0f', ms)
+-- include clock.lua
+local present = string.format('%.0f', now())
 local types = {
   number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
   flights = 'set', leases = 'zset', stages = 'hash', staged = 'list', place = 'string',
@@ -30,7 +29,7 @@ local function isNumber(text)
 end
 
 -- Numbers of lines go on behind all that were given, which are fewer than milliseconds.
-local anew = {front = '-' .. now, back = now, turn = now, started = now}
+local anew = {front = '-' .. present, back = present, turn = present, started = present}
 
 local function mendFields(key, kind)
   local cursor, broken, pages = ARGV[#KEYS + 1] or '0', false, 0
@@ -75,7 +74,7 @@ local renew = {
   stages = function(key)
     if redis.call('TYPE', KEYS[at.staged]).ok == 'list' then
       for _, token in ipairs(redis.call('LRANGE', KEYS[at.staged], 0, 999)) do
-        redis.call('HSET', key, token, string.format('c%013.0f', ms))
+        redis.call('HSET', key, token, string.format('c%013.0f', now()))
       end
       countStaged()
     end
@@ -95,19 +94,19 @@ local renew = {
     end
   end,
   number = function(key)
-    redis.call('SET', key, now)
+    redis.call('SET', key, present)
   end,
   -- without it the run were taken for one that was seen to
   place = function(key)
     redis.call('SET', key, ARGV[#KEYS + 1], 'PX', 2592000000)
   end,
   policy = function(key)
-    redis.call('HSET', key, 'front', anew.front, 'back', now, 'turn', now, 'started', now)
+    redis.call('HSET', key, 'front', anew.front, 'back', present, 'turn', present, 'started', present)
   end,
   -- sessions renew their leases well before this one ends
   leases = function(key)
     for _, session in ipairs(redis.call('HKEYS', KEYS[at.ops])) do
-      redis.call('ZADD', key, ms + 30000, session)
+      redis.call('ZADD', key, now() + 30000, session)
     end
   end,
   -- an audit finds older batches
@@ -135,7 +134,7 @@ for i, key in ipairs(KEYS) do
   local want, is = types[kind] or kind, redis.call('TYPE', key).ok
   local counts = kind == 'number' or kind == 'count'
   if is ~= 'none' and (is ~= want or counts and not isNumber(redis.call('GET', key))) then
-    local name = key .. ':broken:' .. now
+    local name = key .. ':broken:' .. present
     redis.call('RENAME', key, name)
     found[#found + 1] = {i, is, name}
     aside[#aside + 1] = i

@@ -4,12 +4,18 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // mover moves on what ends put into the outbox of a queue, in a goroutine of its
 // own, one pass after the other: whoever ends runs need not wait for a server that
 // has the queue of what follows.
 type mover struct {
+	clients *conn.Clients
+	timeout time.Duration // of a pass
+	move    func(context.Context) error
+
 	mu    sync.Mutex
 	now   chan struct{} // closed when the pass in hand is over; nil: none is
 	next  chan struct{} // that of the pass behind it; nil: none is asked for
@@ -22,7 +28,7 @@ const longestFollow = time.Second
 
 // start has a pass made that begins from now on, and returns what is closed at its
 // end, or nil if that may take long.
-func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
+func (m *mover) start() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.now != nil {
@@ -36,7 +42,7 @@ func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
 	}
 	m.now, m.began = make(chan struct{}), time.Now()
 	over, slow := m.now, m.stuck
-	if !b.spawn(func() { m.run(b, q) }) {
+	if !m.clients.Spawn(m.run) {
 		m.now = nil
 		return nil
 	}
@@ -48,10 +54,10 @@ func (m *mover) start(b *Broker, q *queue) <-chan struct{} {
 
 // run makes passes until none is asked for. What one cannot move the next
 // recovery moves.
-func (m *mover) run(b *Broker, q *queue) {
+func (m *mover) run() {
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
-		_, err := b.moveOn(ctx, q)
+		ctx, cancel := context.WithTimeout(context.Background(), m.timeout)
+		err := m.move(ctx)
 		cancel()
 		m.mu.Lock()
 		m.stuck = err != nil

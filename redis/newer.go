@@ -2,13 +2,13 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A run whose header can be read, and whose envelope a newer version wrote, is left
@@ -19,9 +19,6 @@ const (
 	newerPatience = time.Hour         // then it becomes a dead letter
 	newerKept     = 2 * newerPatience // the key
 )
-
-// upgrade says what to do about what a newer version stored.
-const upgrade = "upgrade, then queue it again (dead retry)"
 
 // unread is an entry of a batch that cannot be read.
 type unread struct {
@@ -36,7 +33,7 @@ type unread struct {
 func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
 	var ids []string
 	for _, e := range entries {
-		if id, ok := newerID(e.element, e.why); ok {
+		if id, ok := wire.NewerID(e.element, e.why); ok {
 			ids = append(ids, id)
 		}
 	}
@@ -44,7 +41,7 @@ func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
 	ages, _ := s.b.newerFor(ctx, h.q, ids)
 	outcomes := make([]*outcome, len(entries))
 	for i, e := range entries {
-		id, newer := newerID(e.element, e.why)
+		id, newer := wire.NewerID(e.element, e.why)
 		switch age := ages[id]; {
 		case !newer:
 			s.b.reportUnread(h.q, e, e.why)
@@ -63,28 +60,18 @@ func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
 
 // reportUnread has consumers log that an entry becomes a dead letter.
 func (b *Broker) reportUnread(q *queue, e unread, why error) {
-	run := &broker.TaskRun{ID: rawID(e.element), Queue: q.name}
+	run := &broker.TaskRun{ID: wire.RawID(e.element), Queue: q.Name}
 	if e.run != nil {
 		run.Task = e.run.Task
 	}
-	if h, err := parseHeader(e.element); err == nil {
-		run.ID = string(h.id)
+	if h, err := wire.ParseHeader(e.element); err == nil {
+		run.ID = string(h.ID)
 	}
-	b.damage.add(maintenance.Damage{Queue: q.name, Run: run, Why: why.Error()})
+	b.damage.add(maintenance.Damage{Queue: q.Name, Run: run, Why: why.Error()})
 }
 
 func nobodyCame(why error) error {
-	return fmt.Errorf("no consumer that can read it came within %v: %w; %s", newerPatience, why, upgrade)
-}
-
-// newerID returns the id of an element that was read with an error, and whether
-// a newer version can read it and scripts can put it where it waits.
-func newerID(element []byte, why error) (string, bool) {
-	h, err := parseHeader(element)
-	if err != nil || !errors.Is(why, broker.ErrNewer) || element[2] > 1 || element[3] > 2 {
-		return "", false
-	}
-	return string(h.id), true
+	return fmt.Errorf("no consumer that can read it came within %v: %w; %s", newerPatience, why, wire.Upgrade)
 }
 
 // newerFor returns for how long runs have been left to newer versions, by their
@@ -93,13 +80,13 @@ func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[stri
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	left := make([]interface{ Val() time.Duration }, len(ids))
 	for i, id := range ids {
-		pipe.SetNX(ctx, q.newer(id), "", newerKept)
-		left[i] = pipe.PTTL(ctx, q.newer(id))
+		pipe.SetNX(ctx, q.Newer(id), "", newerKept)
+		left[i] = pipe.PTTL(ctx, q.Newer(id))
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return nil, err
 	}
 	ages := make(map[string]time.Duration, len(ids))
@@ -121,21 +108,33 @@ func leaveFor(age time.Duration) time.Duration {
 // leaveNewer puts an element back as it is, or ends its run if that was asked for.
 func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *outcome {
 	out := &outcome{at: at}
-	h, err := parseHeader(element)
+	h, err := wire.ParseHeader(element)
 	if err != nil {
 		return unreadable(at, q, element, err)
 	}
 	var end outcome
-	end.byHeader(q, h, element, openRecord(startRecord(nil, broker.StateFailed), new(broker.TaskRun)))
+	end.byHeader(q, h, element, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
-	out.step('c', q.cancels(at.session.id), cancelField(at.slot.number, at.index), len(end.steps))
+	out.step(stepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
-	if h.flags&flagLine != 0 {
-		out.step('l', "")
+	if h.Flags&wire.FlagLine != 0 {
+		out.step(stepReleaseLimits, "")
 	}
 	lane := int(element[2])*3 + 3 - int(element[3])
-	out.step('d', "", millis(delay), lane, element)
-	out.step('w', "", lane)
+	out.step(stepDelay, "", wire.Millis(delay), lane, element)
+	out.step(stepWake, "", lane)
 	return out
+}
+
+// bury applies outcomes of entries that cannot be read. What fails is tried again
+// at the next renewal.
+func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
+	f := &finishing{outcomes: bad}
+	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.bad = append(h.bad, bad...)
 }

@@ -1,10 +1,10 @@
 package redis
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // What an end queues may be for a queue on another node, where the step that ends
@@ -27,9 +27,6 @@ const (
 	lookEvery   = 3 * time.Second
 	// mostTold is how many of its errors a pass tells.
 	mostTold = 10
-	// tokenDigits is the length of what makes an entry of the outbox distinct,
-	// before the element.
-	tokenDigits = 16
 	// movedKept is for how long a queue knows that it has got an entry, after that
 	// was removed where it came from; stayedKept until that has been done, which
 	// it may not be while the node of the one is down.
@@ -43,26 +40,5 @@ func outboxEntry(run *broker.TaskRun) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendElement(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
-}
-
-// next queues runs with a success.
-func (out *outcome) next(runs []*broker.TaskRun) error {
-	for i, run := range runs {
-		if run == nil {
-			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
-		}
-		if err := run.Validate(); err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
-		}
-		entry, err := outboxEntry(run)
-		if err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
-		}
-		out.step('o', "", entry)
-	}
-	if err := broker.CheckBatch(runs); err != nil {
-		return fmt.Errorf("next runs: %w", err)
-	}
-	return nil
+	return wire.AppendRun(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
 }

@@ -2,12 +2,11 @@ package redis
 
 import (
 	"context"
-	"errors"
-	"io"
-	"net"
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // eachQueue does f for each queue, and returns each one's error. On a cluster the
@@ -19,7 +18,7 @@ func (b *Broker) eachQueue(ctx context.Context, queues []*queue, f func(i int, q
 	eachNode(b.byNode(ctx, queues), func(group []int) {
 		for at, i := range group {
 			errs[i] = f(i, queues[i])
-			if !unreachable(errs[i]) && ctx.Err() == nil {
+			if !conn.IsUnreachable(errs[i]) && ctx.Err() == nil {
 				continue
 			}
 			for _, rest := range group[at+1:] {
@@ -48,45 +47,16 @@ func eachNode(groups [][]int, f func(group []int)) {
 
 // byNode parts queues, by their indexes, by the node that has them.
 func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
-	c, ok := b.clients.work.UniversalClient.(*goredis.ClusterClient)
-	if !ok || len(queues) < 2 {
-		all := make([]int, len(queues))
-		for i := range all {
-			all[i] = i
-		}
-		return [][]int{all}
-	}
-	addrs := map[string]int{}
-	var groups [][]int
-	for i, q := range queues {
-		ask := func(ctx context.Context) (string, error) {
-			node, err := c.MasterForKey(ctx, q.flights)
-			if err != nil {
-				return "", err // those of no known node are one group
-			}
-			return node.Options().Addr, nil
-		}
-		var addr string
-		if i == 0 { // the client may have to ask for the slots first
-			addr, _ = promptly(ctx, b, ask)
-		} else {
-			addr, _ = ask(lenient{ctx})
-		}
-		n, known := addrs[addr]
-		if !known {
-			n = len(groups)
-			addrs[addr] = n
-			groups = append(groups, nil)
-		}
-		groups[n] = append(groups[n], i)
-	}
-	return groups
+	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].Flights })
 }
 
-// unreachable reports whether an error says that a server was not reached, has not
-// replied or cannot work, so that the other commands for it fare no better.
-func unreachable(err error) bool {
-	var network net.Error
-	return err != nil && (transient(err) || errors.As(err, &network) || errors.Is(err, io.EOF) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded))
+// nodeOf returns the client of the server that has the queue.
+func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
+	return b.clients.NodeOf(ctx, q.Flights)
+}
+
+// page is one reply of a scan.
+type page struct {
+	entries []string
+	cursor  uint64
 }

@@ -44,10 +44,3 @@ func (o *outage) answered(took, lease time.Duration) (wait bool) {
 	o.failed = false
 	return now.Before(o.calm)
 }
-
-// noteLease notes the lease of a session that joined.
-func (b *Broker) noteLease(lease time.Duration) {
-	for most := b.lease.Load(); int64(lease) > most && !b.lease.CompareAndSwap(most, int64(lease)); {
-		most = b.lease.Load()
-	}
-}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // moving is one pass through an outbox.
@@ -69,7 +71,8 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 // reports whether it came to the other.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
-		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.work, []string{m.from.outbox}, m.stayed, outboxPage, outboxBytes, end)
+		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.Work, []string{m.from.Outbox},
+			(&outboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).append(nil)...)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
 			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -86,7 +89,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 		if reply[0] == int64(0) || len(entries) == 0 {
 			return true, nil
 		}
-		if ctxErr(ctx) != nil {
+		if conn.ContextErr(ctx) != nil {
 			break
 		}
 	}
@@ -95,7 +98,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 
 func (m *moving) end(ctx context.Context, err error) (int, error) {
 	if err = errors.Join(m.failed, err); err != nil {
-		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.name, err)
+		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.Name, err)
 	}
 	return m.total, nil
 }
@@ -121,12 +124,12 @@ func (m *moving) move(ctx context.Context, entries []any) {
 	)
 	for _, e := range entries {
 		entry, _ := e.(string)
-		if strings.HasPrefix(entry, cancelledOpens) {
+		if strings.HasPrefix(entry, wire.CancelledOpens) {
 			m.cancel(ctx, entry)
 			continue
 		}
 		q, run, err := m.read(entry)
-		if _, left := newerID([]byte(elementIn(entry)), err); left {
+		if _, left := wire.NewerID([]byte(wire.StoredRunIn(entry)), err); left {
 			newer = append(newer, unread{element: []byte(entry), why: err})
 			continue
 		}
@@ -158,23 +161,14 @@ func (m *moving) move(ctx context.Context, entries []any) {
 	all.Wait()
 }
 
-// elementIn returns the element of an entry that is a run, "" if there is none.
-func elementIn(entry string) string {
-	plain := strings.TrimPrefix(entry, gatheringOpens)
-	if len(plain) <= tokenDigits {
-		return ""
-	}
-	return plain[tokenDigits:]
-}
-
 // read reads an entry that is a run, and its queue.
 func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
-	element := elementIn(entry)
+	element := wire.StoredRunIn(entry)
 	if element == "" {
 		return nil, nil, errors.New("an entry of the outbox is too short")
 	}
 	run := new(broker.TaskRun)
-	if err := parseElement(new(broker.Decoder), []byte(element), run); err != nil {
+	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
 		return nil, nil, err
 	}
 	q, err := m.b.queue(run.Queue)
@@ -183,12 +177,12 @@ func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 
 // cancel ends the run of an entry whose end was asked for.
 func (m *moving) cancel(ctx context.Context, entry string) {
-	failure, element, err := parseCancelled(entry)
+	failure, element, err := wire.ParseCancelled(entry)
 	if err != nil {
 		m.bury(ctx, entry)
 		return
 	}
-	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.outbox, entry, element, failure); err != nil {
+	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.Outbox, entry, element, failure); err != nil {
 		m.stay(1, err)
 	}
 }
@@ -196,7 +190,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
 	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
-	if _, err := a.script(ctx, "bury", []string{m.from.outbox}, 0, entry); err != nil {
+	if _, err := a.buryAt(ctx, m.from.Outbox, 0, entry); err != nil {
 		m.stay(1, err)
 	}
 }
@@ -205,7 +199,7 @@ func (m *moving) bury(ctx context.Context, entry string) {
 func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
-		ids[i], _ = newerID([]byte(elementIn(string(e.element))), e.why)
+		ids[i], _ = wire.NewerID([]byte(wire.StoredRunIn(string(e.element))), e.why)
 	}
 	// Without an answer each is as if seen for the first time.
 	ages, _ := m.b.newerFor(ctx, m.from, ids)
@@ -222,8 +216,8 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 // there it can be queued again for its own.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
-	out.step('x', "", append(appendFailure(nil, failure), elementIn(entry)...))
-	over, _, _, err := m.b.endAt(ctx, m.from, m.from.outbox, entry, out)
+	out.step(stepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
+	over, _, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)
 	}
@@ -233,19 +227,19 @@ func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure
 // setAside makes a dead letter of a run that can never be queued, and has its
 // record say so. One that gathers a group stays, as its place is kept elsewhere.
 func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
-	if strings.HasPrefix(entry, gatheringOpens) {
+	if strings.HasPrefix(entry, wire.GatheringOpens) {
 		m.stay(1, why)
 		return
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
-		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.name, why)}
+		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return
 	}
 	// Should this fail, the record is missing, and whoever waits for it learns that.
-	_, _ = promptly(ctx, m.b, func(ctx context.Context) (bool, error) {
-		record := appendRecord(startRecord(nil, broker.StateFailed), run, nil, failure)
-		return m.b.clients.work.SetNX(ctx, to.record(run.ID), record, run.Keep).Result()
+	_, _ = conn.WithGrace(ctx, m.b.clients, func(ctx context.Context) (bool, error) {
+		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
+		return m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
 	})
 }
 
@@ -259,32 +253,32 @@ type sending struct {
 }
 
 func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
-	plain, gathers := strings.CutPrefix(entry, gatheringOpens)
+	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
-	g, err := newGroup(s.to, []*broker.TaskRun{run})
+	g, err := newGroup(&s.to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return err
 	}
 	g.canRetry = true
 	if run.Keep > 0 && !gathers {
-		g.tick = fmt.Sprintf("%d %s %s", max(millis(run.Keep), 1), run.ID, openSkipped(startRecord(nil, broker.StateFailed), run))
+		g.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
 	switch {
 	case gathers && s.to == from:
 		g.source = append([]byte{'g'}, plain...)
 	case gathers:
-		g.source = append([]byte{'p'}, plain[:tokenDigits]...)
+		g.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
 	case s.to == from:
 		g.source = append([]byte{'o'}, entry...)
 	default:
-		key := s.to.base + "moved:" + entry[:tokenDigits]
+		key := s.to.Base + "moved:" + entry[:wire.TokenDigits]
 		g.source, g.owners = []byte{'m'}, append([]string{key}, g.owners...)
 		s.moved = append(s.moved, key)
 	}
 	if gathers {
-		g.owners = append([]string{s.to.parked(run.ID)}, g.owners...)
+		g.owners = append([]string{s.to.Parked(run.ID)}, g.owners...)
 	}
 	s.runs, s.entries, s.groups = append(s.runs, run), append(s.entries, entry), append(s.groups, g)
 	return nil
@@ -320,7 +314,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 			m.send(ctx, s.alone(i))
 		}
 	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
-		if !tooLong(err) && strings.HasPrefix(s.entries[0], gatheringOpens) && m.mendGathering(ctx, s) {
+		if !tooLong(err) && strings.HasPrefix(s.entries[0], wire.GatheringOpens) && m.mendGathering(ctx, s) {
 			m.send(ctx, s)
 			return
 		}
@@ -329,7 +323,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.mu.Lock()
 		m.down[s.to] = true
 		m.mu.Unlock()
-		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.name, err))
+		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.Name, err))
 	}
 }
 
@@ -337,8 +331,8 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // were any. Its place is noted anew, as its entry says that the members have ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.groups[0]
-	token, gathers := s.entries[0][len(gatheringOpens):][:tokenDigits], run.Links.OrZero().Awaits
-	some, _ := m.b.putAsideStep(ctx, s.to.base, []string{s.to.parked(run.ID)}, []any{"place", token + m.from.name + " " + gathers.ID})
+	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
+	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.Parked(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {
@@ -347,7 +341,7 @@ func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	if len(keys) == 0 {
 		return some
 	}
-	more, _ := m.b.putAsideStep(ctx, s.to.base, keys, kinds)
+	more, _ := m.b.putAsideStep(ctx, s.to.Base, keys, kinds)
 	return some || more
 }
 
@@ -375,14 +369,14 @@ func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
 	if tooLong(err) {
 		return true
 	}
-	pipe := m.b.clients.work.Pipeline()
+	pipe := m.b.clients.Work.Pipeline()
 	var types []*goredis.StatusCmd
 	for _, keys := range [][]string{g.owners, g.claims.keys, g.records} {
 		for _, key := range keys {
 			types = append(types, pipe.Type(ctx, key))
 		}
 	}
-	if len(types) == 0 || m.b.readAll(ctx, pipe) != nil {
+	if len(types) == 0 || m.b.clients.ReadAll(ctx, pipe) != nil {
 		return false
 	}
 	for _, t := range types {
@@ -451,11 +445,11 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	if err := m.b.keepMoved(ctx, s.moved, stayedKept); err != nil {
 		return err
 	}
-	pipe := m.b.clients.work.Pipeline()
+	pipe := m.b.clients.Work.Pipeline()
 	for _, entry := range over {
-		pipe.LRem(ctx, m.from.outbox, 1, entry)
+		pipe.LRem(ctx, m.from.Outbox, 1, entry)
 	}
-	_, err := promptly(ctx, m.b, pipe.Exec)
+	_, err := conn.WithGrace(ctx, m.b.clients, pipe.Exec)
 	return err
 }
 
@@ -464,10 +458,10 @@ func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) 
 	if len(keys) == 0 {
 		return nil
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	for _, key := range keys {
 		pipe.PExpire(ctx, key, d)
 	}
-	_, err := promptly(ctx, b, pipe.Exec)
+	_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
 	return err
 }

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // parkedRun is what is kept for a run that waits for a group, in the run's own queue.
@@ -18,16 +21,16 @@ type parkedRun struct {
 }
 
 func (p *parkedRun) keys() []string {
-	keys := []string{p.q.parked(p.id), p.q.owner(p.id), p.q.record(p.id), p.q.parking}
-	if p.unique != "" {
-		keys = append(keys, p.q.unique(p.unique))
+	if p.unique == "" {
+		return parkedKeys(p.q, p.id)
 	}
-	return keys
+	return parkedKeys(p.q, p.id, p.q.Unique(p.unique))
 }
 
 // decide has it stay or go.
 func (p *parkedRun) decide(ctx context.Context, what string) error {
-	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.work, p.keys(), what, p.token, p.id)
+	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.keys(),
+		(&parkedArgs{Action: what, Token: p.token, ID: p.id}).append(nil)...)
 	if err != nil {
 		return p.b.fail(ctx, what+" place of run "+p.id, err)
 	}
@@ -43,18 +46,18 @@ func inDoubt(expires time.Duration) bool {
 // decidePlace decides about the place of a run that waits for a group whose producer did
 // not, by whether the group's members are stored, and reports whether it is gone.
 func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
-	pipe := b.clients.work.Pipeline()
-	parked, expires, doubt := pipe.Get(ctx, q.parked(id)), pipe.PTTL(ctx, q.parked(id)), pipe.HGet(ctx, q.parking, id)
-	if err := b.readAll(ctx, pipe); err != nil {
+	pipe := b.clients.Work.Pipeline()
+	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
 	p := &parkedRun{b: b, q: q, id: id}
-	if len(doubt.Val()) >= tokenDigits {
-		p.token, p.unique = doubt.Val()[:tokenDigits], doubt.Val()[tokenDigits:]
+	if len(doubt.Val()) >= wire.TokenDigits {
+		p.token, p.unique = doubt.Val()[:wire.TokenDigits], doubt.Val()[wire.TokenDigits:]
 	}
 	at := parked.Val()
 	switch {
-	case len(at) < tokenDigits || at[:tokenDigits] != p.token && p.token != "":
+	case len(at) < wire.TokenDigits || at[:wire.TokenDigits] != p.token && p.token != "":
 		// It was seen to, before it was said that it stays.
 		if p.token == "" {
 			return false, nil
@@ -63,8 +66,8 @@ func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone boo
 	case !inDoubt(expires.Val()):
 		return false, nil
 	}
-	p.token = at[:tokenDigits]
-	what, err := b.judge(ctx, p.token, at[tokenDigits:])
+	p.token = at[:wire.TokenDigits]
+	what, err := b.judge(ctx, p.token, at[wire.TokenDigits:])
 	if err != nil || what == "" {
 		return false, err
 	}
@@ -80,9 +83,9 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	if err != nil {
 		return "", fmt.Errorf("look for group %.64q: %w", group, err)
 	}
-	pipe := b.clients.work.Pipeline()
-	fields, expires := pipe.HMGet(ctx, q.group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.group(group))
-	if err := b.readAll(ctx, pipe); err != nil {
+	pipe := b.clients.Work.Pipeline()
+	fields, expires := pipe.HMGet(ctx, q.Group(group), "left", "then", "begun"), pipe.PTTL(ctx, q.Group(group))
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return "", b.fail(ctx, "look for group "+group, err)
 	}
 	var has [3]string
@@ -90,7 +93,7 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 		has[i%len(has)], _ = v.(string)
 	}
 	left, then, begun := has[0], has[1], has[2]
-	waits := strings.HasPrefix(then, gatheringOpens+token)
+	waits := strings.HasPrefix(then, wire.GatheringOpens+token)
 	switch {
 	case left == "":
 		return "drop", nil
@@ -109,9 +112,9 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
 		var fields []string
-		err := b.persist(ctx, idempotent, func() (err error) {
-			p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.work.HScan(ctx, q.parking, cursor, "", placesPage).Result()
+		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+			p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
+				entries, next, err := b.clients.Work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -120,7 +123,7 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 			return err
 		})
 		if err != nil {
-			return b.fail(ctx, "read places in doubt of queue "+q.name, err)
+			return b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 		}
 		ids, err := b.doubted(ctx, q, fields)
 		if err != nil {
@@ -149,18 +152,18 @@ const placesPage = 100
 // doubted returns, of ids with what is noted of their places, those whose places are
 // not young.
 func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]string, error) {
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	var ids []string
 	var ages []*goredis.DurationCmd
 	for i := 0; i+1 < len(fields); i += 2 {
 		ids = append(ids, fields[i])
-		ages = append(ages, pipe.PTTL(ctx, q.parked(fields[i])))
+		ages = append(ages, pipe.PTTL(ctx, q.Parked(fields[i])))
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	if err := b.readAll(ctx, pipe); err != nil {
-		return nil, b.fail(ctx, "read places in doubt of queue "+q.name, err)
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
+		return nil, b.fail(ctx, "read places in doubt of queue "+q.Name, err)
 	}
 	n := 0
 	return slices.DeleteFunc(ids, func(string) bool {
@@ -169,3 +172,12 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 		return left >= 0 && !inDoubt(left)
 	}), nil
 }
+
+// groupKept is how long what waits for a group is kept while it is in doubt
+// whether the group's members are stored, and how long after their end what they
+// ended with, on top of the delay of the run that gathers it.
+const groupKept = 30 * 24 * time.Hour
+
+// groupReserved is how long after its reservation the members of a group can be
+// stored: much longer than that takes where it can be done at all.
+const groupReserved = time.Minute

@@ -1,24 +1,24 @@
 #!lua
 -- Stores a schedule made at run time.
 --
--- KEYS  1 entries, 2 number of their changes, 3 ticks
--- ARGV  1 id, 2 task, 3 rule, 4 run, 5 how many entries there may be
+-- KEYS  entries; changes: their number; ticks
+-- ARGV  id, task, rule, run; most: how many entries there may be
 -- Returns {revision, since, last}, numbers as texts, and if the last claimed tick of an
---       entry that was there is lost what is in its place, '' for nothing: it is the
---       present then; 0 when there are that many
---       entries, 1 when the id is that of another task's entry. Refused by the
---       server at maxmemory, before anything.
+--       entry that was there is lost, what it had, '' for nothing: the last claimed tick
+--       is the present then; 0 when there are that many entries, 1 when the id is that of
+--       another task's entry. Refused by the server at maxmemory, before anything.
 --
 -- An entry is its revision (16 digits), since (microseconds, 16 digits), length
 -- of the task (4 digits), task, length of the rule (4 digits), rule, run. In
 -- ticks, under the task, a space and the id, it has its last claimed tick (20
 -- digits) and the revision.
-local old = redis.call('HGET', KEYS[1], ARGV[1])
-local time = redis.call('TIME')
-local since = string.format('%010.0f%06.0f', time[1], time[2])
-local task = string.format('%04d', #ARGV[2]) .. ARGV[2]
-local rule = string.format('%04d', #ARGV[3]) .. ARGV[3]
-local field, last = ARGV[2] .. ' ' .. ARGV[1], nil
+-- include clock.lua
+-- include tick.lua
+local old = redis.call('HGET', K.entries, A.id)
+local since = string.format('%010.0f%06.0f', serverTime())
+local task = string.format('%04d', #A.task) .. A.task
+local rule = string.format('%04d', #A.rule) .. A.rule
+local field = A.task .. ' ' .. A.id
 if old then
   if string.sub(old, 33, 32 + #task) ~= task then
     return 1
@@ -26,26 +26,26 @@ if old then
   if string.sub(old, 33 + #task, 32 + #task + #rule) == rule then
     since = string.sub(old, 17, 32)
   end
-elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+elseif redis.call('HLEN', K.entries) >= tonumber(A.most) then
   return 0
 end
-last = redis.call('HGET', KEYS[3], field)
-local revision = string.format('%016.0f', redis.call('INCRBY', KEYS[2], 1))
-local claimed, lost = last, nil
+local last = redis.call('HGET', K.ticks, field)
+local revision = string.format('%016.0f', redis.call('INCRBY', K.changes, 1))
+local claimed, lost = last
 if not old then
   last = string.rep('0', 20)
-elseif last and #last == 36 and string.find(last, '^0%d+$') and last < '0729' then -- ticks are of the years up to 2200
+elseif last and #last == 36 and isTick(last, string.sub(last, 21)) then
   last = string.sub(last, 1, 20)
 else -- no tick that was queued is to be queued again
-  last, lost = string.format('%011.0f%06.0f000', time[1], time[2]), last or ''
+  last, lost = string.format('%011.0f%06.0f000', serverTime()), last or ''
 end
-redis.call('HSET', KEYS[3], field, last .. revision)
-local stored = redis.pcall('HSET', KEYS[1], ARGV[1], revision .. since .. task .. rule .. ARGV[4])
+redis.call('HSET', K.ticks, field, last .. revision)
+local stored = redis.pcall('HSET', K.entries, A.id, revision .. since .. task .. rule .. A.run)
 if type(stored) == 'table' then
   if claimed then
-    redis.pcall('HSET', KEYS[3], field, claimed) -- the entry that is there goes on
+    redis.pcall('HSET', K.ticks, field, claimed) -- the entry that is there goes on
   else
-    redis.pcall('HDEL', KEYS[3], field)
+    redis.pcall('HDEL', K.ticks, field)
   end
   return stored
 end

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Record returns what is known of a run that has Keep set. That a run is running
@@ -47,10 +47,10 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		return record, err
 	}
 	told := make(chan struct{}, 1)
-	if !b.ends.join(q, id, told) {
+	if !b.ends.join(&q.QueueKeys, id, told) {
 		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
 	}
-	defer b.ends.part(q, id, told)
+	defer b.ends.part(&q.QueueKeys, id, told)
 	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
 		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {
@@ -62,7 +62,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		case <-timer.C:
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-b.closed:
+		case <-b.clients.Closed:
 			err = broker.ErrClosed
 		}
 		timer.Stop()
@@ -76,7 +76,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 // away. It returns then why there was no answer.
 func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
 	var away error
-	for wait := newBackoff(); ; wait.SleepUnless(ctx, b.closed) {
+	for wait := (conn.Backoff{}); ; wait.Sleep(ctx, b.clients) {
 		record, err := b.readRecord(ctx, q, id, waiter)
 		switch {
 		case errors.Is(err, broker.ErrUnavailable):
@@ -94,7 +94,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	var v any
-	err := b.whileLoading(ctx, func() (err error) {
+	err := b.clients.WhileLoading(ctx, func() (err error) {
 		v, err = b.askRecord(ctx, q, id, waiter)
 		return err
 	})
@@ -105,13 +105,13 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	if len(reply) != 2 {
 		return nil, fmt.Errorf("read record: %w", broker.ErrNoRecord)
 	}
-	record := &broker.Record{ID: id, Queue: q.name}
+	record := &broker.Record{ID: id, Queue: q.Name}
 	stored, _ := reply[0].(string)
-	if err := parseRecord([]byte(stored), record); err != nil {
+	if err := wire.ParseRecord([]byte(stored), record); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	progress, _ := reply[1].(string)
-	record.Progress = parseProgress(progress)
+	record.Progress = wire.ParseProgress(progress)
 	return record, nil
 }
 
@@ -119,155 +119,17 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 // committed is where that looks.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
 	script := b.scripts.record
-	script.mendable = waiter != "" // who only looks changes nothing
-	keys := []string{q.record(id), q.waiters, q.progress(id), q.staged}
-	v, err := b.repeat(ctx, script, b.clients.work, keys, waiter, id)
+	script.Mendable = waiter != "" // who only looks changes nothing
+	keys, args := recordKeys(q, id), (&recordArgs{Waiter: waiter, ID: id}).append(nil)
+	v, err := b.repeat(ctx, script, b.clients.Work, keys, args...)
 	if v != int64(1) || err != nil {
 		return v, err
 	}
 	moved := b.seeStaged(ctx, q)
-	if v, err = b.repeat(ctx, script, b.clients.work, keys[:3], waiter, id); v == nil && err == nil {
+	if v, err = b.repeat(ctx, script, b.clients.Work, keys[:3], args...); v == nil && err == nil {
 		err = moved // it may be one of those
 	}
 	return v, err
-}
-
-// states are the letters that open a stored record.
-var states = map[byte]broker.State{
-	'd': broker.StateDelayed, 'q': broker.StateQueued, 'r': broker.StateRunning,
-	's': broker.StateSucceeded, 'f': broker.StateFailed,
-}
-
-func letterOf(state broker.State) string { return string(state[:1]) }
-
-// recordHeader is the length of the letter and the time before the map.
-const recordHeader = 1 + timeDigits
-
-// startRecord appends what opens a record that needs no time.
-func startRecord(b []byte, state broker.State) []byte {
-	b = slices.Grow(b, 64)
-	return append(append(b, state[0]), "0000000000000"...)
-}
-
-// appendRecord appends what is known of a run as its record has it, the state
-// and when it is due left out.
-func appendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
-	n := 0
-	if len(result) > 0 {
-		n++
-	}
-	if f != nil {
-		n += failureFields
-	}
-	b = appendMap(b, run, n)
-	if len(result) > 0 {
-		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
-	}
-	if f != nil {
-		b = appendFailureFields(b, f)
-	}
-	return b
-}
-
-// appendMap appends the start of a record's map, which has n more fields.
-func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
-	n += 2
-	if run.ParentID != "" {
-		n++
-	}
-	b = codec.AppendMapLen(b, n)
-	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
-	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
-	if run.ParentID != "" {
-		b = codec.AppendString(codec.AppendString(b, "p"), run.ParentID)
-	}
-	return b
-}
-
-// failureFields is how many fields a failure has in a record.
-const failureFields = 3
-
-func appendFailureFields(b []byte, f *broker.Failure) []byte {
-	// Bytes: an error's text can be anything.
-	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
-	b = codec.AppendBytes(codec.AppendString(b, "fm"), []byte(f.Message))
-	return codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
-}
-
-// parseFailureFields reads what appendFailureFields has written.
-func parseFailureFields(b []byte, f *broker.Failure) error {
-	r := codec.NewReader(b)
-	for range failureFields {
-		switch string(r.Key()) {
-		case "fk":
-			f.Kind = broker.FailureKind(r.Bytes())
-		case "fm":
-			f.Message = string(r.Bytes())
-		case "fs":
-			f.Stack = string(r.Bytes())
-		default:
-			r.Skip()
-		}
-	}
-	if err := r.Done(); err != nil {
-		return fmt.Errorf("decode failure: %w", err)
-	}
-	return nil
-}
-
-// openRecord is appendRecord without the fields of its failure, which are put
-// behind it.
-func openRecord(b []byte, run *broker.TaskRun) []byte {
-	return appendMap(b, run, failureFields)
-}
-
-// openSkipped is the record of a run that was skipped as a duplicate, but for the
-// id of the run in its way, which the script puts behind it.
-func openSkipped(b []byte, run *broker.TaskRun) []byte {
-	b = openRecord(b, run)
-	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
-	b = codec.AppendBytes(codec.AppendString(b, "fs"), nil)
-	return codec.AppendString(b, "fm")
-}
-
-func parseRecord(b []byte, record *broker.Record) error {
-	if len(b) < recordHeader {
-		return errors.New("decode record: too short")
-	}
-	var known bool
-	if record.State, known = states[b[0]]; !known {
-		return fmt.Errorf("decode record: unknown state %q", b[0])
-	}
-	r := codec.NewReader(b[recordHeader:])
-	var f broker.Failure
-	failed := false
-	for n := r.MapLen(); n > 0 && r.More(); n-- {
-		switch string(r.Key()) {
-		case "t":
-			record.Task = r.String()
-		case "a":
-			record.Attempt = r.Int()
-		case "p":
-			record.ParentID = r.String()
-		case "r":
-			record.Result = r.Bytes()
-		case "fk":
-			f.Kind, failed = broker.FailureKind(r.Bytes()), true
-		case "fm":
-			f.Message = string(r.Bytes())
-		case "fs":
-			f.Stack = string(r.Bytes())
-		default:
-			r.Skip() // written by a newer version
-		}
-	}
-	if failed {
-		record.Failure = &f
-	}
-	if err := r.Done(); err != nil {
-		return fmt.Errorf("decode record: %w", err)
-	}
-	return nil
 }
 
 // DeadLetters returns up to max of the queue's dead letters, the newest first.
@@ -280,15 +142,15 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	if max <= 0 {
 		return nil, nil
 	}
-	entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.LRange(ctx, q.dead, 0, int64(max)-1).Result()
+	entries, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+		return b.clients.Work.LRange(ctx, q.Dead, 0, int64(max)-1).Result()
 	})
 	if err != nil {
-		return nil, b.fail(ctx, "read dead letters of queue "+q.name, b.blameIn(ctx, err, q))
+		return nil, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
 	}
 	letters := make([]*broker.DeadLetter, 0, len(entries))
 	for _, e := range entries {
-		letters = append(letters, readDead(e))
+		letters = append(letters, wire.ReadDeadLetter(e))
 	}
 	return letters, nil
 }
@@ -304,11 +166,11 @@ func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
 		waiter, _ := waiters[i].(string)
 		ids[waiter] = append(ids[waiter], waiters[i+1])
 	}
-	pipe := b.clients.lease.Pipeline()
+	pipe := b.clients.Lease.Pipeline()
 	for waiter, list := range ids {
-		pipe.RPush(ctx, q.ended(waiter), list...)
-		pipe.PExpire(ctx, q.ended(waiter), time.Minute)
+		pipe.RPush(ctx, q.Ended(waiter), list...)
+		pipe.PExpire(ctx, q.Ended(waiter), time.Minute)
 	}
 	// Should this fail, waiters look by themselves.
-	_, _ = promptly(ctx, b, pipe.Exec)
+	_, _ = conn.WithGrace(ctx, b.clients, pipe.Exec)
 }

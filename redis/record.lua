@@ -1,36 +1,36 @@
 #!lua flags=allow-oom
--- Reads a run's record, and notes who is to be told of the run's end.
+-- Reads a run's record, and notes who waits for the run's end.
 --
--- KEYS  1 the record, 2 waiters: a hash of a run's id to those who wait for it,
---       3 the run's progress; then staged, unless the caller has moved what there is
--- ARGV  1 the waiter, '' for none, 2 the run's id
+-- KEYS  record; waiters: a hash of a run's id to those who wait for it; progress: the
+--       run's; staged: only if the caller has not moved what there is
+-- ARGV  waiter: '' for none; id: the run's
 -- Returns the record and the progress ('' for none), nil when there is no
 -- record, or 1 when there are runs to be moved by unstage.lua, and it may be one of
 -- them. The record is a letter for the state (d
 --       delayed, q queued, r running, s succeeded, f failed), 13 digits that
---       say when a delayed run is due in milliseconds since the epoch, and a
+--       are when a delayed run is due in milliseconds since the epoch, and a
 --       MessagePack map.
-if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then
+-- include clock.lua
+if K.staged and redis.call('EXISTS', K.staged) == 1 then
   return 1
 end
-local record = redis.call('GET', KEYS[1])
+local record = redis.call('GET', K.record)
 if not record then
   return false
 end
 local state = string.sub(record, 1, 1)
 if state == 'd' then
-  local time = redis.call('TIME')
-  if tonumber(string.sub(record, 2, 14)) <= time[1] * 1000 + math.floor(time[2] / 1000) then
+  if tonumber(string.sub(record, 2, 14)) <= now() then
     record = 'q' .. string.sub(record, 2)
   end
 end
-if ARGV[1] ~= '' and state ~= 's' and state ~= 'f' then
-  local waiting = redis.call('HGET', KEYS[2], ARGV[2])
+if A.waiter ~= '' and state ~= 's' and state ~= 'f' then
+  local waiting = redis.call('HGET', K.waiters, A.id)
   if not waiting then
-    redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
-  elseif not string.find(waiting, ARGV[1], 1, true) then
-    redis.call('HSET', KEYS[2], ARGV[2], waiting .. ' ' .. ARGV[1])
+    redis.call('HSET', K.waiters, A.id, A.waiter)
+  elseif not string.find(waiting, A.waiter, 1, true) then
+    redis.call('HSET', K.waiters, A.id, waiting .. ' ' .. A.waiter)
   end
-  redis.call('PEXPIRE', KEYS[2], 60000) -- who still waits asks again before that
+  redis.call('PEXPIRE', K.waiters, 60000) -- who still waits asks again before that
 end
-return {record, redis.call('GET', KEYS[3]) or ''}
+return {record, redis.call('GET', K.progress) or ''}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // recoverPage is how many batches are looked at in one command.
@@ -61,7 +62,7 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	some, err := b.inFlight(ctx, queues)
 	if err != nil {
 		for _, q := range queues {
-			if !isDamage(err) { // a key of a wrong type is none
+			if !conn.IsDamage(err) { // a key of a wrong type is none
 				q.outage.fail()
 			}
 		}
@@ -88,17 +89,17 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
 	for {
-		v, err := b.repeat(ctx, b.scripts.expired, b.clients.work,
-			[]string{q.flights, q.leases, q.ops, q.outbox, q.parking, q.stages}, cursor, recoverPage)
+		v, err := b.repeat(ctx, b.scripts.expired, b.clients.Work,
+			expiredKeys(q), (&expiredArgs{Cursor: cursor, Page: recoverPage}).append(nil)...)
 		if err != nil {
-			if idempotent(err) { // a script that failed is none
+			if conn.MayRepeat(err) { // a script that failed is none
 				q.outage.fail()
 			}
-			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.name, err))
+			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.Name, err))
 		}
 		reply, ok := v.([]any)
 		if !ok || len(reply) != 5 {
-			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.name, v)
+			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.Name, v)
 		}
 		if cursor == "0" {
 			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
@@ -131,51 +132,4 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			return total, failed
 		}
 	}
-}
-
-// giveBack puts the unfinished runs of a batch back into their queue, but for
-// those whose end was asked for. What its records are can be read before: until it
-// is given back or finished its runs stay the same, and a begin changes of one that
-// came back before no more than that it has begun (begin.lua).
-func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
-	start := time.Now()
-	elements, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-		return b.clients.work.LRange(ctx, q.batch(member), 0, -1).Result()
-	})
-	if isDamage(err) && b.mend(ctx, start, q.batch(member)) {
-		err = nil // it is put aside, and what is noted of it goes
-	}
-	if err != nil {
-		return 0, b.fail(ctx, "read batch of queue "+q.name, b.blame(ctx, err, q.batch(member)))
-	}
-	keys := q.keys(q.flights, q.leases, q.lost(session), q.batch(member), q.done(member), q.dead, q.dropped,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.cancels(session), q.outbox, q.raised(session))
-	args := append([]any{session, member, mode, b.cfg.MaxDead, b.bad}, waits(elements)...)
-	for i, e := range elements {
-		if h, err := parseHeader([]byte(e)); err == nil && h.record {
-			keys = append(keys, q.record(string(h.id)))
-			args = append(args, i)
-		}
-	}
-	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.work, keys, args...)
-	if err != nil {
-		return 0, b.fail(ctx, "give back batch of queue "+q.name, err)
-	}
-	reply, _ := v.([]any)
-	if len(reply) != 3 {
-		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.name, v)
-	}
-	n, _ := reply[0].(int64)
-	if reply[2] != int64(0) {
-		for _, e := range elements {
-			if _, err := parseHeader([]byte(e)); err != nil {
-				b.reportUnread(q, unread{element: []byte(e)}, err)
-			}
-		}
-	}
-	if reply[1] != int64(0) {
-		// Should this fail, the next recovery does it.
-		_, _ = b.moveOn(ctx, q)
-	}
-	return int(n), nil
 }

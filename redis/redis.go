@@ -18,14 +18,7 @@ package redis
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -33,113 +26,9 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
-
-// Config is what can be chosen of a [Broker]. Its zero value works.
-type Config struct {
-	// Prefix opens the name of every key, so that several applications can
-	// share a database. Printable ASCII without spaces and braces. Defaults to
-	// "taskgen".
-	Prefix string
-
-	// Timeout bounds how long one command may take, dialing and waiting for a
-	// connection each on top of it. A call whose context ends returns within a
-	// tenth of a second, whatever the server does. Opening, queueing and reading
-	// records wait for a server that still loads its files, until the context ends
-	// or for ten times this. Defaults to 3 seconds.
-	Timeout time.Duration
-
-	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
-	// dropped and counted. Defaults to 10,000.
-	MaxDead int
-
-	// AllowEviction accepts a server that may evict keys when its memory is
-	// full, and with them runs that were accepted. Defaults to false: such a
-	// server is refused.
-	AllowEviction bool
-
-	// Acknowledge is how safe a run has to be before its queueing returns nil.
-	// Stored, but not confirmed as safe within three quarters of Timeout, or by
-	// the end of the caller's context, the error wraps
-	// [broker.ErrNotReplicated]. Defaults to Memory.
-	Acknowledge Acknowledge
-
-	// Replicas is how many replicas have to confirm what is queued. Defaults to
-	// 1 with Acknowledge Replica, else to none.
-	Replicas int
-
-	// RequireDurable has Open refuse a server without append-only file: one
-	// that keeps nothing, or snapshots only, loses accepted runs in a crash.
-	RequireDurable bool
-
-	// Logger receives what the broker skips because it cannot be used, such as
-	// names that no queue can have, each once, and the schedules that go on from now as
-	// their last claimed tick is lost. Defaults to slog's default logger.
-	Logger *slog.Logger
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Prefix == "" {
-		c.Prefix = "taskgen"
-	}
-	for i := range len(c.Prefix) {
-		if ch := c.Prefix[i]; ch <= ' ' || ch > '~' || ch == '{' || ch == '}' {
-			return c, fmt.Errorf("config Prefix: %.64q is not printable ASCII without spaces and braces", c.Prefix)
-		}
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	switch {
-	case c.Timeout < 0:
-		return c, fmt.Errorf("config Timeout: %v is negative", c.Timeout)
-	case c.Timeout == 0:
-		c.Timeout = 3 * time.Second
-	}
-	switch {
-	case c.MaxDead < 0:
-		return c, fmt.Errorf("config MaxDead: %d is negative", c.MaxDead)
-	case c.MaxDead == 0:
-		c.MaxDead = 10_000
-	}
-	return c.withAcknowledge()
-}
-
-// Broker is the broker over Redis. It has every interface of the packages broker and
-// maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
-// may be called concurrently.
-type Broker struct {
-	cfg      Config
-	clients  clients
-	scripts  scripts
-	url      string        // by which it was opened, or would be
-	id       string        // of this broker, where scripts have to name it
-	calls    atomic.Uint64 // makes tokens of one broker distinct
-	queues   sync.Map      // of *queue by name
-	sleep    *sleepers
-	ends     *endings
-	takers   takers
-	skipped  skipped
-	damage   damages
-	mends    sync.Map // of *mending by what opens the queue's keys
-	sessions sessions
-	glances  glances
-	watches  watches
-	audits   audits
-	names    queueNames
-	counted  countedNames
-	nameless atomic.Bool // the set of names could not be added to
-	unnamed  unnamed
-	odd      oddities
-	closed   chan struct{} // closed by Close
-	close    sync.Once
-	running  sync.WaitGroup // goroutines of this broker
-	spawning sync.Mutex     // no goroutine is started once closed is
-	made     sync.Pool      // of *[]outcome
-	scratch  sync.Pool
-	lease    atomic.Int64 // the longest of its sessions, in nanoseconds
-	bad      string       // the failure of entries that cannot be read, as scripts store it
-}
 
 var (
 	_ broker.Broker        = (*Broker)(nil)
@@ -180,7 +69,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
-	dial, err := parseURL(url)
+	dial, err := conn.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
@@ -205,7 +94,7 @@ func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
-	dial, err := likeClient(client)
+	dial, err := conn.FromClient(client)
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
@@ -213,43 +102,55 @@ func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new redis broker: %w", err)
 	}
-	b.url = urlOf(client)
+	b.url = conn.URLOf(client)
 	return b, nil
 }
 
-func newBroker(dial dialer, cfg Config) (*Broker, error) {
+func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	id, err := newID()
+	if err != nil {
+		return nil, err
+	}
+	scripts, err := loadScripts()
 	if err != nil {
 		return nil, err
 	}
 	b := &Broker{
 		cfg:     cfg,
-		scripts: newScripts(),
+		scripts: *scripts,
 		id:      id,
-		closed:  make(chan struct{}),
 	}
-	b.clients = newClients(b, dial, cfg)
-	if b.clients.queue.routes == nil && cfg.Acknowledge != Memory {
-		_ = b.clients.close()
+	b.clients = conn.New(dial, connConfigOf(cfg))
+	if !b.clients.Queue.Direct() && cfg.Acknowledge != Memory {
+		_ = b.clients.Close()
 		return nil, fmt.Errorf("config Acknowledge: %v cannot be had with a client that has a Limiter "+
 			"or a StreamingCredentialsProvider", cfg.Acknowledge)
 	}
-	b.bad = string(appendFailure(nil, &broker.Failure{
-		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + upgrade,
+	b.bad = string(wire.AppendFailure(nil, &broker.Failure{
+		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + wire.Upgrade,
 	}))
+	b.equip = b.equipQueue
 	b.glances.quiet = map[string]time.Time{}
 	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
-	b.ends = &endings{b: b, readers: map[*queue]*endingReader{}, all: map[*endingReader]bool{}}
+	b.ends = &endings{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*endingReader{}, all: map[*endingReader]bool{}}
 	return b, nil
 }
 
-// newID returns 16 random hexadecimal digits.
-func newID() (string, error) {
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return "", fmt.Errorf("make id: %w", err)
+// equipQueue gives a queue what sends its commands.
+func (b *Broker) equipQueue(q *queue) {
+	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
+	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
+	q.push.send = func(ctx context.Context, l *load) error { return b.push(ctx, q, l) }
+	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout
+	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
+}
+
+// connConfigOf returns what of a broker's configuration is about its connections.
+func connConfigOf(cfg Config) conn.Config {
+	return conn.Config{
+		Timeout: cfg.Timeout, Blocking: longestNap,
+		Confirm: cfg.Acknowledge != Memory, Fsync: cfg.Acknowledge == Fsync, Replicas: cfg.Replicas,
 	}
-	return hex.EncodeToString(id[:]), nil
 }
 
 // Close ends blocked calls with [broker.ErrClosed], closes the broker's
@@ -260,216 +161,11 @@ func (b *Broker) Close() error {
 	var err error
 	b.close.Do(func() {
 		b.takers.leave(b.cfg.Timeout)
-		b.spawning.Lock()
-		close(b.closed)
-		b.spawning.Unlock()
-		err = b.clients.close()
+		err = b.clients.Close()
 	})
-	b.running.Wait()
+	b.clients.Wait()
 	if err != nil {
 		return fmt.Errorf("close redis broker: %w", err)
 	}
 	return nil
-}
-
-func (b *Broker) isClosed() bool {
-	select {
-	case <-b.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// fail makes the error of an operation out of what go-redis returned.
-func (b *Broker) fail(ctx context.Context, op string, err error) error {
-	switch {
-	case b.isClosed() || errors.Is(err, goredis.ErrClosed):
-		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
-	case ctxErr(ctx) != nil && notYet(err):
-		return fmt.Errorf("%s: %w: %w", op, ctxErr(ctx), err)
-	case ctxErr(ctx) != nil:
-		return fmt.Errorf("%s: %w", op, ctxErr(ctx))
-	case goredis.HasErrorPrefix(err, "OOM"):
-		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
-	}
-	if idempotent(err) {
-		err = unavailable{err}
-	}
-	return fmt.Errorf("%s: %w", op, err)
-}
-
-// unavailable is an error that may pass.
-type unavailable struct{ error }
-
-func (u unavailable) Unwrap() error { return u.error }
-
-func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
-
-// ctxErr is ctx.Err, but true to the deadline: a connection's deadline can pass
-// a moment before the context's timer fires.
-func ctxErr(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
-
-// queuesKey names the set of all queues' names.
-func (b *Broker) queuesKey() string { return b.cfg.Prefix + ":queues" }
-
-// woken returns the list by which consumers of several queues are woken for runs of a
-// kind; on a cluster, where no list can be that of several queues, the empty string.
-func (b *Broker) woken(kind int) string {
-	if b.clients.cluster {
-		return ""
-	}
-	return b.cfg.Prefix + [2]string{":woken:io", ":woken:cpu"}[kind]
-}
-
-// queue is one queue's keys, and what this process knows of it.
-type queue struct {
-	name    string
-	base    string // opens all its keys, and ends with a colon
-	mix     uint64 // of its name (mixOf)
-	fixed   []string
-	delayed string
-	ready   []string // io high, medium, low, cpu high, medium, low
-	wake    []string // io, cpu
-	watched []string // io, cpu: who takes from several queues is woken by what is there
-	flights string
-	leases  string
-	ops     string
-	dead    string
-	dropped string
-	waiters string
-	ticks   string
-
-	paused   string
-	disabled string
-	entries  string
-	changes  string
-	aside    string
-	enabling string
-	outbox   string
-	parking  string
-	last     string
-	stages   string // calls that are not moved into the queue yet
-	staged   string // those of them that are committed
-
-	// What runs with limits or a fair value need (lines.lua, turns.lua).
-	lines, turns, policy, opens, held, starts, rates string
-	audited                                          string
-
-	named   atomic.Int64 // when the name was last added to the set, Unix seconds
-	mover   mover
-	look    look
-	outage  outage
-	enqueue committer[*group]
-	push    pusher
-}
-
-// queue returns the queue of a name, once it has checked the name.
-func (b *Broker) queue(name string) (*queue, error) {
-	if q, ok := b.queues.Load(name); ok {
-		return q.(*queue), nil
-	}
-	if err := checkQueue(name); err != nil {
-		return nil, err
-	}
-	q := b.keysOf(name)
-	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
-	q.push.b, q.push.q, q.push.turn = b, q, make(chan struct{}, 1)
-	actual, _ := b.queues.LoadOrStore(name, q)
-	return actual.(*queue), nil
-}
-
-func (b *Broker) keysOf(name string) *queue {
-	base := b.cfg.Prefix + ":{" + escape(name) + "}:"
-	q := &queue{
-		name:    name,
-		base:    base,
-		mix:     mixOf(name),
-		delayed: base + "delayed",
-		flights: base + "flights",
-		leases:  base + "leases",
-		ops:     base + "ops",
-		dead:    base + "dead",
-		dropped: base + "dropped",
-		waiters: base + "waiters",
-		ticks:   base + "ticks",
-
-		paused:   base + "paused",
-		disabled: base + "disabled",
-		entries:  base + "entries",
-		changes:  base + "entries:changes",
-		aside:    base + "aside",
-		enabling: base + "enabling",
-		outbox:   base + "outbox",
-		parking:  base + "parking",
-		last:     base + "last",
-		stages:   base + "stages",
-		staged:   base + "staged",
-
-		lines:   base + "lines",
-		turns:   base + "turns",
-		policy:  base + "policy",
-		opens:   base + "opens",
-		held:    base + "held",
-		audited: base + "audited",
-		starts:  base + "starts",
-		rates:   base + "rates",
-	}
-	q.fixed = []string{
-		q.delayed,
-		base + "io:2", base + "io:1", base + "io:0",
-		base + "cpu:2", base + "cpu:1", base + "cpu:0",
-		base + "idle:io", base + "idle:cpu",
-		base + "wake:io", base + "wake:cpu",
-	}
-	q.ready, q.wake = q.fixed[1:7], q.fixed[9:11]
-	q.watched = []string{base + "watched:io", base + "watched:cpu"}
-	return q
-}
-
-// keys starts the KEYS of a script: those that nearly all of them have, and
-// more.
-func (q *queue) keys(more ...string) []string {
-	return append(q.fixed[:len(q.fixed):len(q.fixed)], more...)
-}
-
-func (q *queue) batch(member string) string    { return q.base + "f:" + member }
-func (q *queue) done(member string) string     { return q.base + "d:" + member }
-func (q *queue) lost(session string) string    { return q.base + "lost:" + session }
-func (q *queue) raised(session string) string  { return q.base + "raised:" + session }
-func (q *queue) spared(id string) string       { return q.base + "spared:" + id }
-func (q *queue) owner(id string) string        { return q.base + "id:" + id }
-func (q *queue) record(id string) string       { return q.base + "rec:" + id }
-func (q *queue) cancels(session string) string { return q.base + "cancel:" + session }
-func (q *queue) progress(id string) string     { return q.base + "progress:" + id }
-func (q *queue) parked(id string) string       { return q.base + "parked:" + id }
-func (q *queue) group(id string) string        { return q.base + "group:" + id }
-func (q *queue) ended(instance string) string  { return q.base + "wait:" + instance }
-func (q *queue) newer(id string) string        { return q.base + "newer:" + id }
-func (q *queue) unique(key string) string      { return q.base + "u:" + key }
-
-// escape makes a queue's name safe inside a hash tag and before a colon. It is
-// reversible, so distinct names have distinct keys.
-func escape(name string) string {
-	if !strings.ContainsAny(name, "{}:%") {
-		return name
-	}
-	var s strings.Builder
-	for i := range len(name) {
-		switch c := name[i]; c {
-		case '{', '}', ':', '%':
-			fmt.Fprintf(&s, "%%%02X", c)
-		default:
-			s.WriteByte(c)
-		}
-	}
-	return s.String()
 }

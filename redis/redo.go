@@ -12,16 +12,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // deadPage is how many dead letters are read, and dealt with, in one command.
 const deadPage = 100
-
-// rawID names bytes that are no run.
-func rawID(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "raw-" + hex.EncodeToString(sum[:12])
-}
 
 // RequeueDead queues dead letters again, due at once. Each goes in the step that stores
 // it; one for another queue, to which it was to follow a run and never came, once that
@@ -54,11 +50,11 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 	others := &sentDead{b: b, from: q, wanted: wanted, stayed: stayed, down: map[string]bool{}}
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
-		entries, err := promptly(ctx, b, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.dead, -passed-deadPage, -passed-1).Result()
+		entries, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+			return b.clients.Work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1).Result()
 		})
 		if err != nil {
-			return total, b.fail(ctx, "read dead letters of queue "+q.name, b.blameIn(ctx, err, q))
+			return total, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
 		}
 		n := 0
 		if again {
@@ -68,7 +64,7 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 		}
 		total += n
 		if err != nil {
-			return total, b.fail(ctx, what+" of queue "+q.name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
+			return total, b.fail(ctx, what+" of queue "+q.Name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
 		}
 		if len(entries) < deadPage {
 			break
@@ -76,22 +72,22 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 		passed += int64(len(entries) - n)
 	}
 	if others.failed != nil {
-		return total, b.fail(ctx, what+" of queue "+q.name, others.failed)
+		return total, b.fail(ctx, what+" of queue "+q.Name, others.failed)
 	}
 	if len(stayed.Runs) > 0 {
-		return total, fmt.Errorf("%s of queue %s: %w", what, q.name, stayed)
+		return total, fmt.Errorf("%s of queue %s: %w", what, q.Name, stayed)
 	}
 	return total, nil
 }
 
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	var removed []*goredis.IntCmd
 	var gathers []broker.Group
 	for _, entry := range entries {
-		letter := readDead(entry)
+		letter := wire.ReadDeadLetter(entry)
 		if _, ok := wanted[letter.ID]; ok {
-			removed = append(removed, pipe.LRem(ctx, q.dead, -1, entry))
+			removed = append(removed, pipe.LRem(ctx, q.Dead, -1, entry))
 			if letter.Run != nil {
 				gathers = append(gathers, letter.Run.Links.OrZero().Awaits)
 			}
@@ -100,7 +96,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	if len(removed) == 0 {
 		return 0, nil
 	}
-	_, err := promptly(ctx, b, pipe.Exec)
+	_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
 	if err != nil && ctx.Err() != nil {
 		return 0, err // the replies are not to be read: they may still come
 	}
@@ -122,7 +118,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 	var of []*broker.TaskRun // each group's
 	n := 0
 	for _, entry := range entries {
-		letter := readDead(entry)
+		letter := wire.ReadDeadLetter(entry)
 		if letter.Run == nil {
 			continue
 		}
@@ -134,11 +130,11 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
 		// Before it can run: as long as a group whose members have just ended.
 		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
-		if run.Queue != q.name {
+		if run.Queue != q.Name {
 			n += others.send(ctx, entry, run)
 			continue
 		}
-		g, err := newGroup(q, []*broker.TaskRun{run})
+		g, err := newGroup(&q.QueueKeys, []*broker.TaskRun{run})
 		if err != nil {
 			return n, err
 		}
@@ -212,12 +208,12 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err != nil {
 		return 0, err
 	}
-	g, err := newGroup(to, []*broker.TaskRun{run})
+	g, err := newGroup(&to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return 0, err
 	}
 	sum := sha256.Sum256([]byte(entry))
-	moved := []string{to.base + "moved:" + hex.EncodeToString(sum[:tokenDigits/2])}
+	moved := []string{to.Base + "moved:" + hex.EncodeToString(sum[:wire.TokenDigits/2])}
 	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
 	if err = s.b.announce(ctx, to); err == nil {
 		err = s.b.storeDecided(ctx, to, []*group{g})
@@ -233,8 +229,8 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {
 		return 0, err
 	}
-	removed, err := promptly(ctx, s.b, func(ctx context.Context) (int64, error) {
-		return s.b.clients.work.LRem(ctx, s.from.dead, -1, entry).Result()
+	removed, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
+		return s.b.clients.Work.LRem(ctx, s.from.Dead, -1, entry).Result()
 	})
 	if err != nil {
 		return 0, err

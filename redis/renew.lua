@@ -2,32 +2,32 @@
 -- Extends a session's lease of everything it holds in one queue, and lists what
 -- the server takes it to hold, so that the session can compare.
 --
--- KEYS  1 leases, 2 when some of what the session held was last recovered; then,
---       to list, 3 flights, 4.. bitmaps of finished runs
--- ARGV  1 session, 2 lease in ms (0: list only); then, to list, 3 cursor, '0' to
---       begin, 4 of how many flights at most, of all sessions: to list costs so much
+-- KEYS  leases; lost: when some of what the session held was last recovered; to list also
+--       flights, then bitmaps of finished runs
+-- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin, and most: of
+--       how many flights at most, of all sessions: to list costs so much
 -- Returns the value of the second key, '' when there is none. When it is another
 --       than before, the caller has to ask which of its batches are still there.
 --       To list, an array of that value, the next cursor, '0' at the end, '-' when
 --       there are more flights, the slots that are in flight, and of each bitmap how
 --       many runs are finished.
-local prefix = ARGV[1] .. ':'
-if tonumber(ARGV[2]) > 0 then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+-- include clock.lua
+-- include read.lua
+local prefix = A.session .. ':'
+if tonumber(A.lease) > 0 then
+  redis.call('ZADD', K.leases, string.format('%.0f', now() + tonumber(A.lease)), A.session)
 end
-local mark = redis.call('GET', KEYS[2]) or ''
-if not KEYS[3] then
+local mark = redis.call('GET', K.lost) or ''
+if not K.flights then
   return mark
 end
-local slots, finished, cursor = {}, {}, ARGV[3]
-local most = tonumber(ARGV[4])
-if most and redis.call('SCARD', KEYS[3]) > most then
+local slots, finished, cursor = {}, {}, A.cursor
+local most = tonumber(A.most)
+if most and redis.call('SCARD', K.flights) > most then
   cursor = '-'
 end
 for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the server
-  local page = redis.call('SSCAN', KEYS[3], cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
+  local page = redis.call('SSCAN', K.flights, cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
   for _, member in ipairs(page[2]) do
     slots[#slots + 1] = string.sub(member, #prefix + 1)
   end
@@ -36,7 +36,7 @@ for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the serv
     break
   end
 end
-for i = 4, #KEYS do
-  finished[i - 3] = redis.call('BITCOUNT', KEYS[i])
+for i = 1, #KEYS - #K do
+  finished[i] = redis.call('BITCOUNT', nextKey())
 end
 return {mark, cursor, slots, finished}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -190,9 +189,7 @@ func TestLargeCallWhoseClockWasPutBack(t *testing.T) {
 func TestMembersOfAGroupAreCommittedOnce(t *testing.T) {
 	t.Parallel()
 	client := raw(t, shared)
-	open(t, shared, redis.Config{})
-	source, err := os.ReadFile("commit.lua")
-	require.NoError(t, err)
+	source := open(t, shared, redis.Config{}).ScriptText("commit")
 	base := prefix(t) + ":{q}:"
 	require.NoError(t, client.HSet(t.Context(), base+"group:g", "then", "+reservedreserved entry").Err())
 	for i, want := range []int{0, 1, 0} {
@@ -202,7 +199,7 @@ func TestMembersOfAGroupAreCommittedOnce(t *testing.T) {
 			require.NoError(t, client.RPush(t.Context(), base+token, "entry").Err())
 		}
 		keys := []string{base + "stages", base + "staged", base + token, base + "stub:" + token, base + "group:g"}
-		got, err := client.Eval(t.Context(), string(source), keys, token, 1, "reservedreserved").Int()
+		got, err := client.Eval(t.Context(), source, keys, token, 1, "reservedreserved").Int()
 		require.NoError(t, err)
 		require.Equal(t, want, got, "commit %d", i)
 		require.Equal(t, []string{"stage:a"}, elementsAt(t, client, base+"staged"))

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Now returns the server's time. On a cluster that of one of its nodes.
 func (b *Broker) Now(ctx context.Context) (time.Time, error) {
-	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	now, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.Work.Time(ctx).Result() })
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read the server's clock", err)
 	}
@@ -22,15 +25,16 @@ func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string,
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	was, err := tickText(from)
+	was, err := wire.FormatTick(from)
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	is, err := tickText(to)
+	is, err := wire.FormatTick(to)
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.work, []string{q.ticks}, ticksField(task, entry), was, is); err != nil {
+	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.Work, []string{q.Ticks},
+		(&rewindArgs{Field: wire.TicksField(task, entry), Claimed: was, Instead: is}).append(nil)...); err != nil {
 		return b.fail(ctx, "rewind ticks of "+task, err)
 	}
 	return nil

@@ -17,19 +17,6 @@ import (
 // record.
 const noteAfter = 10 * time.Millisecond
 
-// kept is a run of a batch that has a record.
-type kept struct {
-	index int // in the batch
-	id    string
-}
-
-// running are the batches of a session of whose runs nothing is noted yet.
-type running struct {
-	mu    sync.Mutex
-	slots []*slot
-	noter bool // somebody will look at them
-}
-
 // noteLater has those of the slot's runs noted as running that still are in a
 // moment.
 func (s *session) noteLater(sl *slot) {
@@ -39,7 +26,7 @@ func (s *session) noteLater(sl *slot) {
 	r.slots = append(r.slots, sl)
 	if !r.noter {
 		s.b.sessions.add(s)
-		r.noter = s.b.spawn(s.noteRunning)
+		r.noter = s.b.clients.Spawn(s.noteRunning)
 	}
 }
 
@@ -47,11 +34,11 @@ func (s *session) noteLater(sl *slot) {
 func (s *session) noteRunning() {
 	r := &s.running
 	for {
-		s.b.pause(context.Background(), noteAfter)
+		s.b.clients.Pause(context.Background(), noteAfter)
 		r.mu.Lock()
 		slots := r.slots
 		r.slots = nil
-		if len(slots) == 0 || s.b.isClosed() {
+		if len(slots) == 0 || s.b.clients.IsClosed() {
 			r.noter = false
 			s.b.sessions.remove(s)
 			r.mu.Unlock()
@@ -75,7 +62,7 @@ func (s *session) noteSlots(slots []*slot) {
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
-			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.work, keys, indexes...)
+			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.Work, keys, indexes...)
 		}
 		return failed
 	})
@@ -92,10 +79,10 @@ func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := sl.hold.q
-	keys = []string{q.batch(sl.member), q.done(sl.member)}
+	keys = beginKeys(q, sl.member)
 	for _, k := range sl.kept {
 		if !sl.gone && !sl.done[k.index] {
-			keys, indexes = append(keys, q.record(k.id)), append(indexes, k.index)
+			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)
 		}
 	}
 	return keys, indexes

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // schedulePage is about how many schedules one command reads.
@@ -37,14 +38,14 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	keys := []string{q.entries, q.changes, q.ticks}
-	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.queue, keys, e.ID, e.Run.Task, rule, run, broker.MaxSchedules)
+	args := (&putEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).append(nil)
+	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.Queue, entryKeys(q), args...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
 	switch v {
 	case int64(0):
-		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.name, broker.MaxSchedules, broker.ErrQueueFull)
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.Name, broker.MaxSchedules, broker.ErrQueueFull)
 	case int64(1):
 		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
 	}
@@ -57,10 +58,10 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	}
 	revision, since, last := fmt.Sprint(reply[0]), fmt.Sprint(reply[1]), fmt.Sprint(reply[2])
 	if e.Revision, err = strconv.ParseInt(revision, 10, 64); err == nil {
-		e.Since, err = readMicros(since)
+		e.Since, err = wire.ParseMicros(since)
 	}
 	if err == nil {
-		e.Last, err = readTick(last)
+		e.Last, err = wire.ParseTick(last)
 	}
 	if err != nil {
 		return fmt.Errorf("put schedule %s: read reply: %w", e.ID, err)
@@ -76,13 +77,13 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
-	keys := []string{q.entries, q.changes, q.ticks}
-	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.queue, readAny, keys, id)
+	args := (&deleteEntryArgs{ID: id}).append(nil)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.Queue, conn.ReadAny, entryKeys(q), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
 	case v == int64(0) && !unheard: // else an earlier try deleted it
-		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.name, broker.ErrNoSchedule)
+		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.Name, broker.ErrNoSchedule)
 	}
 	return nil
 }
@@ -131,8 +132,8 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 			pairs  []string
 			cursor uint64
 		}
-		p, err := promptly(ctx, b, func(ctx context.Context) (page, error) {
-			pairs, next, err := b.clients.work.HScan(ctx, q.entries, cursor, "", schedulePage).Result()
+		p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
+			pairs, next, err := b.clients.Work.HScan(ctx, q.Entries, cursor, "", schedulePage).Result()
 			return page{pairs, next}, err
 		})
 		if err != nil {
@@ -143,8 +144,8 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 		for pair := range slices.Chunk(p.pairs, 2) {
 			if id := pair[0]; !seen[id] {
 				seen[id] = true
-				e := readEntry(q.name, id, pair[1])
-				fresh, fields = append(fresh, e), append(fields, ticksField(e.Run.Task, e.ID))
+				e := wire.ReadSchedule(q.Name, id, pair[1])
+				fresh, fields = append(fresh, e), append(fields, wire.TicksField(e.Run.Task, e.ID))
 			}
 		}
 		if err := b.readTicks(ctx, q, fresh, fields); err != nil {
@@ -162,100 +163,22 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	if len(fields) == 0 {
 		return nil
 	}
-	ticks, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.HMGet(ctx, q.ticks, fields...).Result()
+	ticks, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.HMGet(ctx, q.Ticks, fields...).Result()
 	})
-	if isWrongType(err) { // which whoever queues a tick puts aside
-		b.logOddKey(ctx, q.ticks, err)
+	if conn.IsWrongType(err) { // which whoever queues a tick puts aside
+		b.logOddKey(ctx, q.Ticks, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	for i, e := range entries {
-		if text, ok := ticks[i].(string); ok && len(text) > tickDigits && isTick(text[:tickDigits]) {
-			e.Last, _ = readTick(text[:tickDigits])
+		if text, ok := ticks[i].(string); ok && len(text) > wire.TickDigits && wire.IsTick(text[:wire.TickDigits]) {
+			e.Last, _ = wire.ParseTick(text[:wire.TickDigits])
 		}
 	}
 	return nil
-}
-
-// readEntry reads what the script stored. Of what it cannot read it returns the
-// id and the queue.
-func readEntry(queue, id, text string) *broker.Schedule {
-	e, err := parseEntry(id, text)
-	if err != nil || e.Run.Queue != queue || e.Run.ID != id {
-		return &broker.Schedule{ID: id, Run: &broker.TaskRun{ID: id, Queue: queue}}
-	}
-	return e
-}
-
-func parseEntry(id, text string) (*broker.Schedule, error) {
-	e := &broker.Schedule{ID: id, Run: new(broker.TaskRun)}
-	cut := func(n int) (piece string) {
-		n = max(0, min(n, len(text)))
-		piece, text = text[:n], text[n:]
-		return piece
-	}
-	var err error
-	if e.Revision, err = strconv.ParseInt(cut(16), 10, 64); err != nil {
-		return nil, err
-	}
-	if e.Since, err = readMicros(cut(16)); err != nil {
-		return nil, err
-	}
-	for i := range 2 { // the task, which the run has too, and the rule
-		n, err := strconv.Atoi(cut(4))
-		if err != nil {
-			return nil, err
-		}
-		piece := cut(n)
-		if i == 0 {
-			continue
-		}
-		rule := codec.NewReader([]byte(piece))
-		e.Spec, e.Zone = rule.String(), rule.String()
-		if err := rule.Done(); err != nil {
-			return nil, err
-		}
-	}
-	return e, e.Run.UnmarshalBinary([]byte(text))
-}
-
-func readTick(text string) (time.Time, error) {
-	ns, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || ns == 0 {
-		return time.Time{}, err
-	}
-	return time.Unix(0, ns).UTC(), nil
-}
-
-func readMicros(text string) (time.Time, error) {
-	us, err := strconv.ParseInt(text, 10, 64)
-	return time.UnixMicro(us).UTC(), err
-}
-
-// namesFor is how long ScheduleChanges goes by the names of queues that it read.
-const namesFor = 10 * time.Second
-
-// queueNames is the names of all queues, as they were read last.
-type queueNames struct {
-	mu    sync.Mutex
-	names []string
-	until time.Time
-}
-
-func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if time.Now().Before(n.until) {
-		return n.names, nil
-	}
-	names, err := b.readNames(ctx)
-	if err == nil {
-		n.names, n.until = names, time.Now().Add(namesFor)
-	}
-	return n.names, err
 }
 
 // ScheduleChanges returns how often schedules of each queue were put or deleted. On
@@ -265,14 +188,14 @@ func (n *queueNames) get(ctx context.Context, b *Broker) ([]string, error) {
 // Where some queues cannot be asked it returns an error, and beside it the numbers
 // of the others.
 func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
-	queues, failed := b.names.get(ctx, b)
-	if failed != nil && ctxErr(ctx) != nil {
+	queues, failed := b.names.get(ctx, b.readNames)
+	if failed != nil && conn.ContextErr(ctx) != nil {
 		return nil, failed
 	}
 	queues = b.withOwn(queues)
 	keys := make([]string, len(queues))
 	for i, name := range queues {
-		keys[i] = b.keysOf(name).changes
+		keys[i] = b.keysOf(name).Changes
 	}
 	changes := make(map[string]int64)
 	if len(keys) == 0 {
@@ -318,15 +241,15 @@ func (b *Broker) withOwn(names []string) []string {
 // getEach reads keys that different nodes may have. Beside an error of some of them
 // it returns the values of the others; without any it returns none.
 func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
-	if !b.clients.cluster {
-		return promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, keys...).Result() })
+	if !b.clients.Cluster {
+		return conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, keys...).Result() })
 	}
-	pipe := b.clients.work.Pipeline()
+	pipe := b.clients.Work.Pipeline()
 	gets := make([]*goredis.StringCmd, len(keys))
 	for i, key := range keys {
 		gets[i] = pipe.Get(ctx, key)
 	}
-	if _, err := promptly(ctx, b, pipe.Exec); err != nil && ctxErr(ctx) != nil {
+	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, err // the replies are not to be read: they may still come
 	}
 	values := make([]any, len(keys))
@@ -336,7 +259,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 		switch {
 		case err == nil:
 			values[i] = v
-		case isWrongType(err): // MGET says nothing of it either
+		case conn.IsWrongType(err): // MGET says nothing of it either
 			b.logOddKey(ctx, keys[i], err)
 		case !errors.Is(err, goredis.Nil) && failed == nil:
 			failed = fmt.Errorf("read %s: %w", keys[i], err)
@@ -348,7 +271,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 // QueueScheduleTick queues run as a tick of a schedule, as [broker.ScheduleStore] says. It
 // can be called again when an error leaves open whether it was stored.
 func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
-	text, err := tickText(tick)
+	text, err := wire.FormatTick(tick)
 	if err == nil && (e.Run == nil || run.Task != e.Run.Task || run.Queue != e.Run.Queue) {
 		err = errors.New("the run is not one of the schedule's task and queue")
 	}

@@ -2,17 +2,12 @@ package redis
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/backoff"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // session is one consumer's hold. It has a hold a queue.
@@ -20,7 +15,8 @@ type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
-	brief bool // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
+	send  func(context.Context, *hold, []*finishing) // applies outcomes in one queue
+	brief bool                                       // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
 
 	mu    sync.Mutex
 	holds map[*queue]*hold
@@ -29,10 +25,10 @@ type session struct {
 
 	running running
 
-	paces    *backoff.Backoff // Take's own, of waits that fail
-	troubles troubles         // queues that cannot be taken from
-	seek     *seek            // Take's own: what is known of the several queues it takes from
-	apart    apart            // looks of takes from several nodes
+	paces    conn.Backoff // Take's own, of waits that fail
+	troubles troubles     // queues that cannot be taken from
+	seek     *seek        // Take's own: what is known of the several queues it takes from
+	apart    apart        // looks of takes from several nodes
 }
 
 // hold is what a session has of one queue.
@@ -81,53 +77,6 @@ type receipt struct {
 	index   int
 }
 
-// OpenSession makes a session, and returns an error when the server does not answer. A
-// session exists on the server while it holds something. The lease is at least
-// a millisecond.
-func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("open a session: %w", err)
-	}
-	if b.isClosed() {
-		return nil, fmt.Errorf("open a session: %w", broker.ErrClosed)
-	}
-	if err := b.ping(ctx); err != nil {
-		return nil, fmt.Errorf("open a session: %w", err)
-	}
-	b.warm(ctx)
-	return b.openSession(lease)
-}
-
-// warm has a connection for the first renewal, which would otherwise be dialed while
-// tasks run already. If that fails the renewal dials it.
-func (b *Broker) warm(ctx context.Context) {
-	if c := b.clients.renew; c.routes != nil && !b.clients.cluster {
-		_, _ = c.routes.exec(ctx, "", func(out []byte) []byte { return appendBulk(appendArray(out, 1), "PING") }, readAny, nil)
-	}
-}
-
-// tells ends the name of a session that tells of the begin of runs that came
-// back: the others' count as begun.
-const tells = "+"
-
-func (b *Broker) openSession(lease time.Duration) (*session, error) {
-	if lease < time.Millisecond {
-		return nil, fmt.Errorf("open a session: a lease of %v is too short", lease)
-	}
-	b.noteLease(lease)
-	id, err := newID()
-	if err != nil {
-		return nil, fmt.Errorf("open a session: %w", err)
-	}
-	second, err := newID()
-	if err != nil {
-		return nil, fmt.Errorf("open a session: %w", err)
-	}
-	// With its lease in the name, recovery can tell when the server's clock was put back.
-	length := "." + strconv.FormatInt(millis(lease), 10)
-	return &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}, paces: newBackoff()}, nil
-}
-
 // ID names the session.
 func (s *session) ID() string { return s.id }
 
@@ -138,244 +87,85 @@ func (s *session) hold(q *queue) *hold {
 	h := s.holds[q]
 	if h == nil {
 		h = &hold{q: q, next: 1, slots: map[int64]*slot{}}
-		h.finish.run = func(ctx context.Context, items []*finishing) { s.sendOutcomes(ctx, h, items) }
+		h.finish.run = func(ctx context.Context, items []*finishing) { s.send(ctx, h, items) }
 		s.holds[q] = h
 	}
 	return h
 }
 
-// Renew extends the lease of what the session holds, in one command a queue, and
-// compares what the server takes the session to hold with what the session knows.
-// The server may have forgotten the latest ends, in a failover or a crash: they are
-// applied again as far as the session remembers them, else their runs are given back.
-func (s *session) Renew(ctx context.Context) error {
-	now := time.Now()
-	s.mu.Lock()
-	var holds []*hold
-	failed := broker.QueueErrors{}
-	for _, h := range s.holds {
-		if len(h.slots) > 0 || s.worksOn(h) {
-			holds = append(holds, h)
-		}
-		if h.lost {
-			failed[h.q.name] = fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
-			h.lost = false
-		}
-	}
-	s.ends.forget(now.Add(-remembered * s.lease))
-	s.mu.Unlock()
+// slotOutcomes is what one command applies to one slot.
+type slotOutcomes struct {
+	slot     *slot
+	outcomes []*outcome
+	calls    []*finishing // whose each outcome is
+	whole    bool         // nothing is left of the slot afterwards
+	before   int          // then: how many of its runs earlier commands have finished
+	plain    []byte       // a bitmap of those without steps
+	lost     bool         // all of those were fenced
+	fenced   map[int]bool // by index in the batch, of the others
 
-	// At once: a queue whose node is down must not cost the others their lease.
-	renewed := 0
-	for i, err := range s.renewEach(ctx, holds) {
-		if err != nil && failed[holds[i].q.name] == nil {
-			failed[holds[i].q.name] = err
-		}
-		if failed[holds[i].q.name] == nil {
-			renewed++
-		}
-	}
-	switch {
-	case len(failed) == 0:
-		return nil
-	case renewed > 0 || s.b.clients.cluster: // the session may hold nothing where it could renew
-		return fmt.Errorf("renew: %w", failed)
-	case errors.Is(failed, broker.ErrLeaseLost):
-		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
-	}
-	return fmt.Errorf("renew: %w", errors.Join(failed.Unwrap()...))
+	failed map[int]error // by index, of those of which nothing was done
+	stays  error         // why the batch is there still although all was done
 }
 
-// renewEach renews in each queue, and returns each one's error. On a cluster it does
-// not wait long for some once others have succeeded: these go on in the background.
-func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
-	errs := make([]error, len(holds))
-	if !s.b.clients.cluster || len(holds) < 2 {
-		each(holds, func(i int, h *hold) { errs[i] = s.renewOne(ctx, h) })
-		return errs
-	}
-	type end struct {
-		i   int
-		err error
-	}
-	ends := make(chan end, len(holds))
-	for i, h := range holds {
-		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.name)
-		if !s.b.spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
-			ends <- end{i, broker.ErrClosed}
-		}
-	}
-	var late <-chan time.Time
-	for range holds {
-		select {
-		case e := <-ends:
-			errs[e.i] = e.err
-			if e.err == nil && late == nil {
-				timer := time.NewTimer(s.lease / 5)
-				defer timer.Stop()
-				late = timer.C
-			}
-		case <-late:
-			return errs
-		}
-	}
-	return errs
+// pastEnd is what one command applied to one batch.
+type pastEnd struct {
+	hold   *hold
+	number int64
+	at     time.Time
+	size   int       // of the batch
+	plain  []byte    // a bitmap of the runs without steps
+	others []outcome // of runs with steps or a record
+	bytes  int
 }
 
-// renewOne renews in one queue. Its error is [broker.ErrLeaseLost] if some of it was
-// recovered.
-func (s *session) renewOne(ctx context.Context, h *hold) error {
-	lost, err := s.renewIn(ctx, h)
-	if lost {
-		return fmt.Errorf("renew in queue %s: %w", h.q.name, broker.ErrLeaseLost)
-	}
-	return err
+// pastEnds are a session's latest, the earliest first.
+type pastEnds struct {
+	list  []pastEnd
+	first int // those before are forgotten
+	bytes int
 }
 
-// renewIn renews in one queue and reports whether some of it was recovered.
-func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
-	s.mu.Lock()
-	bad := h.bad
-	h.bad = nil
-	s.mu.Unlock()
-	if len(bad) > 0 {
-		s.bury(ctx, h, bad)
-	}
-	c := s.compare(h)
-	mark, err := c.ask(ctx)
-	if err != nil {
-		return false, s.b.fail(ctx, "renew lease in queue "+h.q.name, err)
-	}
-	s.mu.Lock()
-	same := mark == h.mark
-	s.mu.Unlock()
-	if unlisted := c.unlisted(); !same || len(unlisted) > 0 {
-		if lost, err = s.findLost(ctx, h); err != nil {
-			return lost, err
-		}
-		c.list(ctx, unlisted)
-		s.mu.Lock()
-		h.mark = mark
-		s.mu.Unlock()
-	}
-	c.mend(ctx)
-	return lost, nil
+// listed is when a session's slots in a queue were last listed.
+type listed struct {
+	at    time.Time
+	dials int64 // lines for renewals that had been dialed before
 }
 
-// each does f for all holds at the same time, and waits.
-func each(holds []*hold, f func(int, *hold)) {
-	if len(holds) == 1 {
-		f(0, holds[0])
-		return
-	}
-	var all sync.WaitGroup
-	for i, h := range holds {
-		all.Go(func() { f(i, h) })
-	}
-	all.Wait()
+// outcome is what became of one delivery, as the finish script takes it.
+type outcome struct {
+	run   *broker.TaskRun
+	at    *receipt
+	steps string // as the script has them; empty: the run is only forgotten
+	keys  []string
+	args  []any
+
+	// Without steps: the record of a run that has one, what is to be in it and
+	// for how many milliseconds.
+	record string
+	value  []byte
+	keep   int64
 }
 
-// findLost asks which of the session's batches are still there, and reports
-// whether one is not.
-func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
-	s.mu.Lock()
-	var (
-		slots []*slot
-		turns []int
-	)
-	for _, sl := range h.slots {
-		slots = append(slots, sl)
-		turns = append(turns, sl.turn)
-	}
-	s.mu.Unlock()
-	pipe := s.b.clients.lease.Pipeline()
-	for _, sl := range slots {
-		pipe.Exists(ctx, h.q.batch(sl.member))
-	}
-	replies, err := promptly(ctx, s.b, pipe.Exec)
-	if err != nil {
-		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.name, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lost := false
-	for i, sl := range slots {
-		there, ok := replies[i].(interface{ Val() int64 })
-		if !ok || there.Val() > 0 || h.slots[sl.number] != sl || sl.busy > 0 || sl.turn != turns[i] {
-			continue // its outcomes tell more than that it is not there
-		}
-		sl.gone = true
-		delete(h.slots, sl.number)
-		lost = lost || sl.left > sl.doubted()
-	}
-	return lost, nil
+// finishing is one call's outcomes in one queue.
+type finishing struct {
+	outcomes []*outcome
+	fenced   []*broker.TaskRun
+	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
+	failed   []*broker.TaskRun // whose outcomes alone are to blame for err
+	again    []*slotOutcomes   // instead of outcomes: what was applied before, and forgotten by the server
+	err      error
 }
 
-// doubted is how many of the runs that are left may be finished.
-func (sl *slot) doubted() int {
-	n := 0
-	for index := range sl.doubts {
-		if !sl.done[index] {
-			n++
-		}
-	}
-	return n
+// kept is a run of a batch that has a record.
+type kept struct {
+	index int // in the batch
+	id    string
 }
 
-// Close gives back what the session holds, unfinished runs at the head of their
-// queue, and ends it. Called again it tries again what failed.
-func (s *session) Close(ctx context.Context) error {
-	s.mu.Lock()
-	s.left = true
-	queues := slices.Collect(maps.Keys(s.holds))
-	s.mu.Unlock()
-	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.leaveQueue(ctx, s.hold(q)) })...)
-	if failed != nil {
-		return fmt.Errorf("leave: %w", failed)
-	}
-	return nil
-}
-
-func (s *session) leaveQueue(ctx context.Context, h *hold) error {
-	s.mu.Lock()
-	used, asked := h.next > 1 || h.asked, h.asked
-	s.mu.Unlock()
-	if !used {
-		return nil
-	}
-	if asked {
-		if _, _, err := s.recall(ctx, h); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	slots := make([]*slot, 0, len(h.slots))
-	for _, sl := range h.slots {
-		slots = append(slots, sl)
-	}
-	s.mu.Unlock()
-	// The batch taken last first, as each goes to the head.
-	slices.SortFunc(slots, func(a, b *slot) int { return int(b.number - a.number) })
-	for _, sl := range slots {
-		if _, err := s.b.giveBack(ctx, h.q, s.id, sl.member, "leave"); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		sl.gone = true
-		delete(h.slots, sl.number)
-		s.mu.Unlock()
-	}
-	s.mu.Lock()
-	doubt := h.doubt
-	s.mu.Unlock()
-	pipe := s.b.clients.lease.Pipeline()
-	pipe.Del(ctx, h.q.lost(s.id), h.q.cancels(s.id))
-	if !doubt { // else these keep a late take from taking, and go by themselves
-		pipe.ZRem(ctx, h.q.leases, s.id)
-		pipe.HDel(ctx, h.q.ops, s.id)
-	}
-	if _, err := promptly(ctx, s.b, pipe.Exec); err != nil {
-		return s.b.fail(ctx, "end lease in queue "+h.q.name, s.b.blameIn(ctx, err, h.q))
-	}
-	return nil
+// running are the batches of a session of whose runs nothing is noted yet.
+type running struct {
+	mu    sync.Mutex
+	slots []*slot
+	noter bool // somebody will look at them
 }

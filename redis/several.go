@@ -11,18 +11,6 @@ import (
 // something is there: by a look at all of them, which is one command for each two
 // seconds it waits, by the tokens of what came since, and by when delayed runs are due.
 
-// seek is what a session's takes know of the queues they take from.
-type seek struct {
-	w      *watch // nil on a cluster
-	queues []*queue
-	maybe  map[*queue]bool      // there may be a run
-	due    map[*queue]time.Time // the first delayed run of those that have one
-	tokens map[*queue][]token   // in hand
-	unsaid map[*queue]bool      // a look found a run
-	looked time.Time            // at all queues
-	forget time.Time            // when due is to be read again
-}
-
 const (
 	// longSearch is after how long a take that has found runs returns, though there
 	// is room and may be more.
@@ -67,7 +55,7 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 // seekIn returns what is known of the queues.
 func (s *session) seekIn(queues []*queue) *seek {
 	k := s.seek
-	if s.b.clients.cluster {
+	if s.b.clients.Cluster {
 		if k == nil || !same(k.queues, queues) {
 			k = newSeek(nil)
 		}
@@ -96,10 +84,6 @@ func same(a, b []*queue) bool {
 		}
 	}
 	return true
-}
-
-func newSeek(w *watch) *seek {
-	return &seek{w: w, maybe: map[*queue]bool{}, due: map[*queue]time.Time{}, tokens: map[*queue][]token{}, unsaid: map[*queue]bool{}}
 }
 
 // lookAround learns what is in the queues if the last look is a while ago, and sees to
@@ -193,25 +177,6 @@ func (s *session) await(ctx context.Context, k *seek, r room) error {
 	return err
 }
 
-func (k *seek) take(tokens []token) {
-	for _, t := range tokens {
-		k.tokens[t.q] = append(k.tokens[t.q], t)
-	}
-}
-
-// giveBack gives the tokens of queues that were not asked to others.
-func (k *seek) giveBack(b *Broker) {
-	if len(k.tokens) == 0 {
-		return
-	}
-	var left []token
-	for _, tokens := range k.tokens {
-		left = append(left, tokens...)
-	}
-	clear(k.tokens)
-	b.sleep.giveOn(nil, left)
-}
-
 // ask takes from the queues that may have something, in the order of the caller.
 func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]*broker.TaskRun, error) {
 	var (
@@ -262,12 +227,6 @@ func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]
 	return runs, nil
 }
 
-// drop forgets that a queue is to be asked.
-func (k *seek) drop(q *queue) {
-	delete(k.tokens, q)
-	delete(k.maybe, q)
-}
-
 // askOne takes from one of several queues.
 func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
 	h, word := s.hold(q), ""
@@ -284,20 +243,64 @@ func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*bro
 	return some, next, err
 }
 
-// note notes what a take told of a queue: when it is to be asked again, if that is
-// known. What it left there has another token, but on a cluster only if the queue knows
-// that somebody waits.
-func (k *seek) note(q *queue, next time.Duration, filled bool) {
-	delete(k.due, q)
-	switch {
-	case next == 0 || filled && k.w == nil:
-		k.maybe[q] = true
-	case next > 0:
-		k.due[q] = time.Now().Add(next)
+// lookApart is lookAround for a cluster, where each queue has tokens of its own: those
+// that do not know that somebody waits are asked, whatever is in them.
+func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time) {
+	defer func() {
+		for _, q := range s.apart.take() {
+			k.maybe[q] = true
+		}
+	}()
+	var others []*queue
+	for _, q := range k.queues {
+		switch {
+		case s.troubles.has(q):
+		case !s.hasTold(q, r):
+			k.maybe[q] = true
+		default:
+			others = append(others, q)
+		}
+	}
+	if now.Sub(k.looked) < longestNap {
+		return
+	}
+	if others = s.apart.begin(others); len(others) == 0 {
+		return
+	}
+	k.looked = now
+	groups := s.b.byNode(ctx, others)
+	over := make(chan struct{}, len(groups))
+	for _, group := range groups {
+		queues := make([]*queue, len(group))
+		for i, n := range group {
+			queues[i] = others[n]
+		}
+		if !s.b.clients.Spawn(func() { s.lookAtNode(queues); over <- struct{}{} }) {
+			s.apart.end(queues, nil)
+			over <- struct{}{}
+		}
+	}
+	timer := time.NewTimer(lookPatience)
+	defer timer.Stop()
+	for range groups {
+		select {
+		case <-over:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// filled reports whether there is no room left for a kind that there was room for.
-func (r room) filled(had room) bool {
-	return r.none() || had.io > 0 && r.io <= 0 || had.cpu > 0 && r.cpu <= 0
+// lookAtNode learns in which of a node's queues a run waits. A queue that cannot be
+// asked counts as one with runs: its own commands report why.
+func (s *session) lookAtNode(queues []*queue) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
+	defer cancel()
+	waiting, err := s.b.having(ctx, queues, waitKeys)
+	if err != nil && !s.b.clients.IsClosed() {
+		s.passBy(queues, err)
+	}
+	s.apart.end(queues, waiting)
 }

@@ -14,7 +14,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/backoff"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // sleepers are the takes of this process that found nothing. All that wait for
@@ -62,7 +64,7 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 		return nil, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-s.b.closed:
+	case <-s.b.clients.Closed:
 		return nil, broker.ErrClosed
 	}
 }
@@ -71,25 +73,25 @@ func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Dura
 // or none has come for the given time. Both are one write: the server goes on
 // from the one to the other by itself, so whoever waits gets what the script
 // returns as soon as it could get the token.
-func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait time.Duration, read reader, keys []string, args []any) (any, error) {
-	script := s.encode("evalsha", s.digest, keys, args)
-	return b.clients.block.routes.exec(ctx, keys[0], func(to []byte) []byte {
-		to = appendArray(to, 6+len(wake))
-		to = appendBulk(to, "BZMPOP")
-		to = appendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
-		to = appendNumber(to, int64(len(wake)))
+func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []string, wait time.Duration, read conn.Reader, keys []string, args []any) (any, error) {
+	script := s.Encode("evalsha", s.Digest, keys, args)
+	return b.clients.Block.Exec(ctx, keys[0], func(to []byte) []byte {
+		to = resp.AppendArray(to, 6+len(wake))
+		to = resp.AppendBulk(to, "BZMPOP")
+		to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
+		to = resp.AppendNumber(to, int64(len(wake)))
 		for _, key := range wake {
-			to = appendBulk(to, key)
+			to = resp.AppendBulk(to, key)
 		}
-		to = appendBulk(appendBulk(appendBulk(to, "MIN"), "COUNT"), "1")
+		to = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(to, "MIN"), "COUNT"), "1")
 		return script(to)
 	}, func(in *bufio.Reader) (any, error) {
-		token, err := readReply(in, 0)
+		token, err := resp.ReadReply(in, 0)
 		if err != nil {
 			return nil, err
 		}
 		v, err := read(in)
-		if refused, ok := token.(serverError); ok && err == nil {
+		if refused, ok := token.(resp.Error); ok && err == nil {
 			return refused, nil
 		}
 		return v, err
@@ -99,7 +101,7 @@ func (b *Broker) runAfterWait(ctx context.Context, s script, wake []string, wait
 // wakeKeys returns the wake sets of a queue of the kinds there is room for.
 func wakeKeys(q *queue, r room) (keys []string) {
 	for _, kind := range r.kinds() {
-		keys = append(keys, q.wake[kind])
+		keys = append(keys, q.Wake[kind])
 	}
 	return keys
 }
@@ -127,7 +129,7 @@ func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup 
 		g.id = strings.Join(g.keys, " ")
 		if there := s.groups[g.id]; there != nil {
 			g = there
-		} else if s.b.spawn(func() { s.listen(g) }) {
+		} else if s.b.clients.Spawn(func() { s.listen(g) }) {
 			s.groups[g.id] = g
 		} else {
 			continue
@@ -162,9 +164,9 @@ func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
 	if len(tokens) == 0 {
 		return
 	}
-	s.b.spawn(func() {
+	s.b.clients.Spawn(func() {
 		// If this fails, others look by themselves within three seconds.
-		_, _ = s.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+		_, _ = s.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 			for _, t := range tokens {
 				if t.member == "" {
 					pipe.ZAdd(context.Background(), t.key, goredis.Z{Member: "1"})
@@ -197,10 +199,10 @@ func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
 
 // listen reads tokens while anybody waits for them.
 func (s *sleepers) listen(g *sleepGroup) {
-	wait := newBackoff()
+	var wait conn.Backoff
 	for {
 		s.mu.Lock()
-		if len(g.waiting) == 0 || s.b.isClosed() {
+		if len(g.waiting) == 0 || s.b.clients.IsClosed() {
 			delete(s.groups, g.id)
 			s.mu.Unlock()
 			return
@@ -209,20 +211,20 @@ func (s *sleepers) listen(g *sleepGroup) {
 		tokens, err := s.read(g)
 		switch {
 		case err == nil || errors.Is(err, goredis.Nil):
-			wait.Reset()
+			wait = conn.Backoff{}
 			if left := s.wake(g, tokens); len(left) > 0 {
 				s.giveOn(nil, left)
 			}
 		default:
 			s.logOdd(g, err)
-			wait.SleepUnless(context.Background(), s.b.closed)
+			wait.Sleep(context.Background(), s.b.clients)
 		}
 	}
 }
 
 // logOdd logs, once, that tokens cannot be read for the type of a key.
 func (s *sleepers) logOdd(g *sleepGroup, err error) {
-	if !isWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
+	if !conn.IsWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
 		return
 	}
 	ctx := context.Background()
@@ -233,7 +235,7 @@ func (s *sleepers) logOdd(g *sleepGroup, err error) {
 // read blocks until there are tokens, or for a while.
 func (s *sleepers) read(g *sleepGroup) ([]token, error) {
 	if g.w == nil {
-		key, _, err := s.b.clients.block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
+		key, _, err := s.b.clients.Block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
 		if err != nil {
 			return nil, err
 		}
@@ -241,7 +243,7 @@ func (s *sleepers) read(g *sleepGroup) ([]token, error) {
 	}
 	keys := slices.Clone(g.keys)
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the first that has some is read
-	list, members, err := s.b.clients.block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
+	list, members, err := s.b.clients.Block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
 	if err != nil {
 		return nil, err
 	}
@@ -261,8 +263,8 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 		}
 	}
 	if len(theirs) > 0 {
-		w.b.spawn(func() {
-			_, _ = w.b.clients.work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
+		w.b.clients.Spawn(func() {
+			_, _ = w.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
 				for _, t := range theirs {
 					pipe.RPush(context.Background(), t.key, t.member)
 					pipe.PExpire(context.Background(), t.key, time.Minute)
@@ -278,8 +280,8 @@ func (w *watch) tokens(list string, members []string) (tokens []token) {
 func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 	keys := w.lists(r)
 	lists := make([]*goredis.StringSliceCmd, len(keys))
-	_, err := promptly(ctx, w.b, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return w.b.clients.work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_, err := conn.WithGrace(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
+		return w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 			for i, key := range keys {
 				lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
 			}
@@ -294,19 +296,4 @@ func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 		tokens = append(tokens, w.tokens(key, lists[i].Val())...)
 	}
 	return tokens, nil
-}
-
-// newBackoff paces tries against a server that fails.
-func newBackoff() *backoff.Backoff { return backoff.New(50*time.Millisecond, longestNap) }
-
-// spawn starts a goroutine that Close waits for. It reports false when the
-// broker is closed.
-func (b *Broker) spawn(f func()) bool {
-	b.spawning.Lock()
-	defer b.spawning.Unlock()
-	if b.isClosed() {
-		return false
-	}
-	b.running.Go(f)
-	return true
 }

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A call of many runs would be one long step of the server, which keeps everybody
@@ -19,53 +20,12 @@ import (
 // where takes find them in pages again (stage.lua, commit.lua, unstage.lua). Until
 // that is done whoever looks for a run helps, so that all see them from that step on.
 
-// What one step of the server may have, at half a microsecond to one for each unit.
 const (
-	stepCost  = 8192
-	pageCost  = stepCost / 4
-	pageBytes = 1 << 20
-)
-
-const (
-	// stageLease is in which time the next page or the commit has to come: after it
-	// anybody may take the pages away.
-	stageLease = 10 * time.Second
-	// stageOpens opens the token of a call whose runs are not moved yet, where it
-	// owns an id or a unique key.
-	stageOpens = "stage:"
-	// stageHeader is the length of a staged entry before the record.
-	stageHeader = 33
 	// inWay is how many keys are looked at for calls that are not decided.
 	inWay = 100
 	// stageNap is the time between two looks at such a call.
 	stageNap = 20 * time.Millisecond
 )
-
-// costOf is what a run costs the server in a script.
-func costOf(run *broker.TaskRun) int {
-	cost := 1
-	if run.Keep > 0 {
-		cost++
-	}
-	if run.OwnID {
-		cost += 4
-	}
-	if run.Delay > 0 || !run.Due.IsZero() {
-		cost++
-	}
-	if rules := run.Rules; rules != nil {
-		if rules.Unique != "" {
-			cost += 7
-		}
-		if len(rules.Limits) > 0 {
-			cost++
-		}
-		if rules.Fair != "" {
-			cost += 40
-		}
-	}
-	return cost
-}
 
 // isLarge reports whether runs are too many, or carry too much, for one step.
 func isLarge(runs []*broker.TaskRun) bool {
@@ -107,13 +67,6 @@ type stage struct {
 	inWay   []string // some of the keys that calls own which are not decided
 }
 
-func (q *queue) staging(token string) string { return q.base + token }
-
-// stub is the key by which a repeated commit learns that all was moved.
-func (q *queue) stub(token string) string {
-	return q.base + "stub:" + strings.TrimPrefix(token, stageOpens)
-}
-
 // queueStaged queues a large call: whole, or not at all.
 func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskRun, group, entry string) error {
 	var c claims
@@ -126,7 +79,7 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 			own[run.ID] = true
 		}
 		if run.Rules.OrZero().Unique != "" {
-			c.add(q, i, run)
+			c.add(&q.QueueKeys, i, run)
 		}
 	}
 	if len(c.refused) > 0 {
@@ -134,7 +87,7 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 	}
 	for {
 		s := &stage{b: b, q: q, runs: runs, group: group, entry: entry}
-		s.token = stageOpens + b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
+		s.token = wire.StageOpens + b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 		err := s.store(ctx)
 		if !errors.Is(err, broker.ErrDuplicate) || len(s.inWay) == 0 {
 			return err
@@ -167,7 +120,7 @@ func (s *stage) store(ctx context.Context) error {
 // or recovers, goes on then.
 func (s *stage) moveUntil(ctx context.Context) {
 	over := make(chan struct{})
-	started := s.b.spawn(func() {
+	started := s.b.clients.Spawn(func() {
 		defer close(over)
 		_, _ = s.move(context.WithoutCancel(ctx))
 	})
@@ -184,7 +137,7 @@ func (s *stage) moveUntil(ctx context.Context) {
 func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	type result struct{ gone, stored bool }
 	over := make(chan result, 1)
-	started := s.b.spawn(func() {
+	started := s.b.clients.Spawn(func() {
 		left, err := s.b.unstageOthers(context.WithoutCancel(ctx), s.q, s.token, "drop", 0)
 		over <- result{err == nil && left == 0, left == isCommitted}
 	})
@@ -196,7 +149,7 @@ func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 		return r.gone, r.stored
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
 	select {
 	case r := <-over:
@@ -240,23 +193,21 @@ func (s *stage) fill(ctx context.Context) error {
 }
 
 func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) error {
-	check := "0"
-	if s.live || len(s.refused) > 0 {
-		check = "1"
-	}
-	keys := []string{s.q.stages, s.q.staging(s.token)}
-	args := []any{s.token, stageLease.Milliseconds(), from, check}
+	keys := stageKeys(s.q, s.token)
+	args := (&stageArgs{
+		Token: s.token, Lease: stageLease.Milliseconds(), Before: from, Check: s.live || len(s.refused) > 0,
+	}).append(nil)
 	of := make([][]string, len(page))
 	for i, run := range page {
-		entry, err := appendStaged(make([]byte, 0, 256+len(run.Payload)), run)
+		entry, err := wire.AppendStaged(make([]byte, 0, 256+len(run.Payload)), run)
 		if err != nil {
 			return fmt.Errorf("queue tasks: encode run %s: %w", run.ID, err)
 		}
-		letters, own := s.q.reserved(run.ID, run.OwnID, run.Rules.OrZero().Unique)
+		letters, own := s.q.ReservedBy(run.ID, run.OwnID, run.Rules.OrZero().Unique)
 		keys, of[i] = append(keys, own...), own
 		args = append(args, entry, letters)
 	}
-	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.queue, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.Queue, keys, args...)
 	if err != nil {
 		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
 	}
@@ -282,37 +233,26 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	return nil
 }
 
-// reserved returns the keys that a run reserves, and a letter for each.
-func (q *queue) reserved(id string, ownID bool, unique string) (letters string, keys []string) {
-	if ownID {
-		letters, keys = "i", append(keys, q.owner(id))
-	}
-	if unique != "" {
-		letters, keys = letters+"u", append(keys, q.unique(unique))
-	}
-	return letters, keys
-}
-
 // groupBegun is what the commit script returns when an earlier call has stored the
 // members of the group.
 const groupBegun = 1
 
 // commit makes the pages part of the queue, unless another call has stored them.
 func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
-	keys := []string{s.q.stages, s.q.staged, s.q.staging(s.token), s.q.stub(s.token)}
-	args := []any{s.token, len(s.runs)}
+	keys := commitKeys(s.q, s.token)
 	if s.group != "" {
-		keys, args = append(keys, s.group), append(args, s.entry)
+		keys = append(keys, s.group)
 	}
+	args := (&commitArgs{Token: s.token, Runs: len(s.runs), Reserved: s.entry}).append(nil)
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
 	var v any
-	then := s.b.confirming()
-	err = s.b.persist(limited, idempotent, func() (err error) {
-		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.queue, readAny, then, keys, args)
-		unheard = unheard || unknown(err)
+	then := s.b.clients.NewConfirmation()
+	err = s.b.clients.Retry(limited, conn.MayRepeat, func() (err error) {
+		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.Queue, conn.ReadAny, then, keys, args)
+		unheard = unheard || conn.IsUnknown(err)
 		if unheard && then != nil {
-			then.mark = s.q.base + "confirmed"
+			then.Mark = s.q.Base + "confirmed"
 		}
 		return err
 	})
@@ -324,62 +264,10 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	case v != int64(isStored):
 		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
 	}
-	if err := then.result(); err != nil {
+	if err := then.Result(); err != nil {
 		return false, fmt.Errorf("queue tasks: %w", err)
 	}
 	return false, nil
-}
-
-// appendStaged appends the entry of a run in a stage, as unstage.lua describes it.
-func appendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
-	due := dueOf(run)
-	spec, ms := byte('0'), int64(0)
-	if due != "" {
-		spec = '@'
-		if due[0] == '+' {
-			spec = '+'
-		}
-		ms, _ = strconv.ParseInt(strings.TrimPrefix(due, "+"), 10, 64)
-	}
-	const longest = 9999999999999 // 13 digits
-	b = appendStagedTime(append(b, '0'+byte(lane(run)), spec), min(max(ms, 0), longest))
-	if keep := run.Rules.OrZero().UniqueFor; keep > 0 {
-		b = appendStagedTime(append(b, 'k'), min(max(millis(keep), 1), longest))
-	} else {
-		b = appendStagedTime(append(b, 'e'), 0)
-	}
-	at := len(b)
-	b = append(b, 0, 0, 0, 0)
-	if run.Keep > 0 {
-		record := startRecord(nil, broker.StateQueued)
-		if due != "" {
-			record = record[:1]
-		}
-		b = append(b, appendRecord(record, run, nil, nil)...)
-	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
-	return appendElement(b, run)
-}
-
-// appendStagedTime appends 13 digits.
-func appendStagedTime(b []byte, ms int64) []byte {
-	b = append(b, "0000000000000"...)
-	for at := len(b) - 1; ms > 0; at, ms = at-1, ms/10 {
-		b[at] += byte(ms % 10)
-	}
-	return b
-}
-
-// parseStaged returns the element of an entry in a stage.
-func parseStaged(entry string) (string, error) {
-	if len(entry) < stageHeader || entry[0] < '1' || entry[0] > '6' {
-		return "", errors.New("decode staged run: too short, or of no lane")
-	}
-	size := int(binary.BigEndian.Uint32([]byte(entry[stageHeader-4 : stageHeader])))
-	if size > len(entry)-stageHeader || strings.Trim(entry[2:15]+entry[16:29], "0123456789") != "" {
-		return "", errors.New("decode staged run: cut off, or when it is due is no number")
-	}
-	return entry[stageHeader+size:], nil
 }
 
 // reservers returns the calls that are not decided and have reserved some of the keys,
@@ -387,16 +275,16 @@ func parseStaged(entry string) (string, error) {
 func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[string][]string, error) {
 	of := map[string][]string{}
 	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
-		return !strings.HasPrefix(key, q.owner("")) && !strings.HasPrefix(key, q.unique(""))
+		return !strings.HasPrefix(key, q.Owner("")) && !strings.HasPrefix(key, q.Unique(""))
 	})
 	for page := range slices.Chunk(keys, inWay) {
-		values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.MGet(ctx, page...).Result() })
+		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, page...).Result() })
 		if err != nil {
 			return nil, b.fail(ctx, "read who has ids and unique keys", err)
 		}
 		for i, v := range values {
 			owner, _ := v.(string)
-			if token := owner[strings.LastIndexByte(owner, ' ')+1:]; strings.HasPrefix(token, stageOpens) {
+			if token := owner[strings.LastIndexByte(owner, ' ')+1:]; strings.HasPrefix(token, wire.StageOpens) {
 				of[token] = append(of[token], page[i])
 			}
 		}
@@ -420,7 +308,7 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 			if decided {
 				break
 			}
-			if !b.pause(ctx, stageNap) {
+			if !b.clients.Pause(ctx, stageNap) {
 				return errors.Join(ctx.Err(), errors.New("the call that has an id or a unique key is not decided yet"))
 			}
 		}
@@ -428,9 +316,14 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 	return nil
 }
 
-func (b *Broker) failed(ctx context.Context, what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return b.fail(ctx, what, err)
+// move moves the runs of this process's own call, which knows them: so many as are left
+// are its last ones.
+func (s *stage) move(ctx context.Context) (int, error) {
+	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
+		page := new(unstaged)
+		for _, run := range s.page(len(s.runs) - min(left, len(s.runs))) {
+			page.add(s.q, run.ID, run.OwnID, run.Rules.OrZero().Unique, run.Keep > 0)
+		}
+		return page, nil
+	})
 }

@@ -3,22 +3,22 @@
 -- them, and reserves their ids and unique keys. commit.lua makes all its pages part of
 -- the queue in one step; else unstage.lua takes them and what they reserve away.
 --
--- KEYS  1 stages, 2 the call's stage; then for each run its id key and its unique key,
---       if it has them
--- ARGV  1 token, 2 ms in which the next page or the commit has to come, 3 number of
---       runs on the pages before, 4 '1' to store nothing and only check; then for each
---       run its entry (unstage.lua), and letters for its keys: i, u
+-- KEYS  stages; stage: the call's; then for each run its id key and its unique key, if it
+--       has them
+-- ARGV  token: the call's; lease: ms in which the next page or the commit has to come;
+--       before: number of runs on the pages before; check: '1' to store nothing and only
+--       check; then for each run its entry (unstage.lua), and letters for its keys: i, u
 -- Returns 0 when the page is stored (by this call or by an earlier one), -1 when the
 --       stage is gone, or an array: of each run in whose way another is, its place
 --       on the page, from 1, and the id of the other, '' when it is its own; the place
 --       is negative when the other is one of a call that is not decided.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local token, before, check = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
-local state = redis.call('HGET', KEYS[1], token)
-local length = redis.call('LLEN', KEYS[2])
+-- include clock.lua
+-- include read.lua
+local token, before, check = A.token, tonumber(A.before), A.check == '1'
+local state = redis.call('HGET', K.stages, token)
+local length = redis.call('LLEN', K.stage)
 if not check then
-  local open = state and string.sub(state, 1, 1) == 'o' and tonumber(string.sub(state, 2)) > now
+  local open = state and string.sub(state, 1, 1) == 'o' and tonumber(string.sub(state, 2)) > now()
   if state and not open or not state and before > 0 or length < before then
     return -1
   end
@@ -27,21 +27,29 @@ if not check then
   end
 end
 
-local others, k = {}, 3
-for a = 6, #KEYS >= k and #ARGV or 0, 2 do -- most calls have none
-  for letter in string.gmatch(ARGV[a], '[iu]') do
-    local owner = redis.call('GET', KEYS[k])
-    k = k + 1
+local entries, letters = {}, {}
+for i = 1, (#ARGV - #A) / 2 do
+  entries[i], letters[i] = nextArg(), nextArg()
+end
+local reserves = #KEYS > #K and #entries or 0 -- most calls have no such keys
+local others, keys = {}, {}
+for i = 1, reserves do
+  for letter in string.gmatch(letters[i], '[iu]') do
+    local key = nextKey()
+    keys[#keys + 1] = key
+    local owner = redis.call('GET', key)
     local by = owner and string.match(owner, '[^ ]*$')
-    local place = by and string.sub(by, 1, 6) == 'stage:' and 2 - a / 2 or a / 2 - 2
-    if by == token then
-      place = nil -- an earlier try of this page reserved it
-    elseif owner and letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
-      others[#others + 1] = place
-      others[#others + 1] = ''
-    elseif owner and letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
-      others[#others + 1] = place
-      others[#others + 1] = string.match(owner, '^%S*')
+    local other -- in the run's way
+    if not owner or by == token then
+      other = nil -- it is free, or an earlier try of this page reserved it
+    elseif letter == 'i' and string.sub(owner, 1, 6) ~= 'ended:' then
+      other = ''
+    elseif letter == 'u' and string.sub(owner, 1, 1) ~= ' ' then
+      other = string.match(owner, '^%S*')
+    end
+    if other then
+      others[#others + 1] = string.sub(by, 1, 6) == 'stage:' and -i or i
+      others[#others + 1] = other
     end
   end
 end
@@ -52,21 +60,16 @@ if check then
   return 0
 end
 
-local entries, own = {}, {}
-for a = 5, #ARGV, 2 do
-  entries[(a - 3) / 2] = ARGV[a]
-end
-k = 3
-for i = 1, #KEYS >= k and #entries or 0 do
+local owners = {}
+for i = 1, reserves do
   local entry = entries[i]
-  for letter in string.gmatch(ARGV[4 + 2 * i], '[iu]') do
+  for letter in string.gmatch(letters[i], '[iu]') do
     local owner = token
     if letter == 'u' then
       local at = 34 + struct.unpack('>I4', entry, 30)
       owner = string.sub(entry, at + 9, at + 8 + string.byte(entry, at + 8)) .. ' ' .. token
     end
-    own[k] = owner
-    k = k + 1
+    owners[#owners + 1] = owner
   end
 end
 
@@ -74,22 +77,22 @@ end
 local function call(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then
-    for i = 3, k - 1 do
-      redis.pcall('DEL', KEYS[i])
+    for _, key in ipairs(keys) do
+      redis.pcall('DEL', key)
     end
-    redis.pcall('LTRIM', KEYS[2], 0, before - 1)
+    redis.pcall('LTRIM', K.stage, 0, before - 1)
     if before == 0 then
-      redis.pcall('DEL', KEYS[2]) -- LTRIM from 0 to -1 keeps all
-      redis.pcall('HDEL', KEYS[1], token)
+      redis.pcall('DEL', K.stage) -- LTRIM from 0 to -1 keeps all
+      redis.pcall('HDEL', K.stages, token)
     end
     error(reply)
   end
 end
-call('HSET', KEYS[1], token, string.format('o%013.0f', now + tonumber(ARGV[2])))
-for i = 3, k - 1 do
-  call('SET', KEYS[i], own[i])
+call('HSET', K.stages, token, string.format('o%013.0f', now() + tonumber(A.lease)))
+for i, key in ipairs(keys) do
+  call('SET', key, owners[i])
 end
 for i = 1, #entries, 4000 do
-  call('RPUSH', KEYS[2], unpack(entries, i, math.min(i + 3999, #entries)))
+  call('RPUSH', K.stage, unpack(entries, i, math.min(i + 3999, #entries)))
 end
 return 0

@@ -20,8 +20,8 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return held, nil
 	}
 	q := at.slot.hold.q
-	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.lease,
-		[]string{q.batch(at.slot.member), q.done(at.slot.member), q.unique(key)}, at.index, run.ID)
+	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.Lease,
+		startKeys(q, at.slot.member, key), (&startArgs{Index: at.index, ID: run.ID}).append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
 	}

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Frees the unique key of a run that starts, while the batch is still the caller's.
--- What is left of the key for ten seconds is as at the run's end (finish.lua, u).
+-- What is left of the key for ten seconds is as at the run's end (finish.lua).
 --
--- KEYS  1 the slot's batch, 2 its bitmap of finished runs, 3 the unique key
--- ARGV  1 the run's index in the batch, 2 the run's id
+-- KEYS  batch: the slot's; done: its bitmap of finished runs; unique: the key
+-- ARGV  index: the run's in the batch; id: the run's
 -- Returns 1, or 0 when the caller holds the run no longer.
-if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('GETBIT', KEYS[2], ARGV[1]) == 1 then
+if redis.call('EXISTS', K.batch) == 0 or redis.call('GETBIT', K.done, A.index) == 1 then
   return 0
 end
-local owner = redis.call('GET', KEYS[3])
-if owner and string.sub(owner, 1, #ARGV[2] + 1) == ARGV[2] .. ' ' then
-  redis.call('SET', KEYS[3], ' ' .. owner, 'PX', 10000)
+local owner = redis.call('GET', K.unique)
+if owner and string.sub(owner, 1, #A.id + 1) == A.id .. ' ' then
+  redis.call('SET', K.unique, ' ' .. owner, 'PX', 10000)
 end
 return 1

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A survey looks into many queues by pipelines of commands that read, each of which is
@@ -61,14 +62,14 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 			give(maintenance.Part[T]{Queue: i, Err: err})
 			continue
 		}
-		queues, at = append(queues, &queue{name: name, flights: b.cfg.Prefix + ":{" + escape(name) + "}:flights"}), append(at, i)
+		queues, at = append(queues, &queue{QueueKeys: wire.FlightsOf(b.cfg.Prefix, name)}), append(at, i)
 	}
 	eachNode(b.byNode(ctx, queues), func(group []int) {
 		var away error
 		for some := range slices.Chunk(group, size) {
 			page := make([]*surveyed, len(some))
 			for n, i := range some {
-				page[n] = &surveyed{queue: b.keysOf(queues[i].name), at: at[i]}
+				page[n] = &surveyed{queue: b.keysOf(queues[i].Name), at: at[i]}
 			}
 			if away == nil && ctx.Err() == nil {
 				away = f(page, give)
@@ -77,33 +78,11 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 				}
 			}
 			for _, s := range page { // but for those that it was told of before
-				give(maintenance.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.name, away)})
+				give(maintenance.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.Name, away)})
 			}
 		}
 	})
 	return ctx.Err()
-}
-
-// readMany executes a pipeline that only reads. It returns an error where the server
-// could not be asked: what it refused is for each command to say.
-func (b *Broker) readMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
-	return b.persist(ctx, idempotent, func() error {
-		pipe := b.clients.work.Pipeline()
-		if add(pipe); pipe.Len() == 0 {
-			return nil
-		}
-		replies, err := promptly(ctx, b, pipe.Exec)
-		if err == nil || len(replies) == 0 {
-			return err
-		}
-		for _, reply := range replies {
-			var refused goredis.Error
-			if err := reply.Err(); err != nil && (!errors.As(err, &refused) || transient(err)) {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // there returns those of a page of which such a key exists, and the server's time before
@@ -113,7 +92,7 @@ func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*q
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
 	}
-	err = b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for i, s := range page {
 			counts[i] = pipe.Exists(ctx, keys(s.queue)...)
 		}
@@ -143,8 +122,8 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 	if err != nil {
 		return now, err
 	}
-	err = b.persist(ctx, idempotent, func() (err error) {
-		now, err = promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
+	err = b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+		now, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
 		return err
 	})
 	return now, err
@@ -178,17 +157,17 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.QueueInfo])) error {
 		keys := func(q *queue) []string {
-			return append(q.fixed[:7:7], q.aside, q.lines, q.paused, q.disabled, q.dead, q.dropped, q.last, q.flights)
+			return append(q.Fixed[:7:7], q.Aside, q.Lines, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.Flights)
 		}
 		none := func(s *surveyed) *broker.QueueInfo {
-			return &broker.QueueInfo{Queue: s.name, Last: map[string]broker.LastRun{}}
+			return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
 		}
 		some, now, err := there(ctx, b, page, keys, give, none)
 		if err != nil {
 			return err
 		}
 		infos := map[*surveyed]*infoReplies{}
-		err = b.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
 				infos[s] = askInfo(ctx, pipe, s.queue)
 				infos[s].askDelayed(ctx, pipe, s.queue, now)
@@ -205,11 +184,11 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
 			taken := map[*surveyed][]*goredis.IntCmd{}
-			err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					taken[s] = nil // it may be asked again
 					for _, member := range infos[s].flights.Val() {
-						taken[s] = append(taken[s], pipe.LLen(ctx, s.batch(member)), pipe.BitCount(ctx, s.done(member), nil))
+						taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(member)), pipe.BitCount(ctx, s.Done(member), nil))
 					}
 				}
 			})
@@ -236,7 +215,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 // 500 of them, and some for each that may have a record.
 func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, part func(maintenance.Part[*broker.Record])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.Record])) error {
-		keys := func(q *queue) []string { return []string{q.record(id), q.staged} }
+		keys := func(q *queue) []string { return []string{q.Record(id), q.Staged} }
 		none := func(*surveyed) *broker.Record { return nil }
 		some, _, err := there(ctx, b, page, keys, give, none)
 		for _, s := range some {
@@ -252,22 +231,22 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 // leaves to that.
 func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.DeadLetter])) error {
-		keys := func(q *queue) []string { return []string{q.dead} }
+		keys := func(q *queue) []string { return []string{q.Dead} }
 		some, _, err := there(ctx, b, page, keys, give, func(*surveyed) []*broker.DeadLetter { return nil })
 		if err != nil {
 			return err
 		}
 		if err := b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
-			return []*goredis.IntCmd{pipe.LLen(ctx, s.dead)}
+			return []*goredis.IntCmd{pipe.LLen(ctx, s.Dead)}
 		}); err != nil {
 			return err
 		}
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage, (*surveyed).size) {
 			entries := map[*surveyed]*goredis.StringSliceCmd{}
-			err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
-					entries[s] = pipe.LRange(ctx, s.dead, 0, surveyMost-1)
+					entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
 				}
 			})
 			if err != nil {
@@ -279,7 +258,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 				}
 				var letters []*broker.DeadLetter
 				for _, entry := range entries[s].Val() {
-					letters = append(letters, readDead(entry))
+					letters = append(letters, wire.ReadDeadLetter(entry))
 				}
 				give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
 			}
@@ -292,7 +271,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 // measure reads how much is in keys of each of the queues. One that has much is odd.
 func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
 	asked := map[*surveyed][]*goredis.IntCmd{}
-	err := b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range page {
 			asked[s] = ask(pipe, s)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // ended gives records of runs of a server's queues that have ended.
@@ -23,14 +25,14 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(main
 	}
 	e := &endedSurvey{runsSurvey: r, of: make(map[string]*surveyed, len(page)), found: map[*surveyed][]*broker.RunInfo{}, last: len(page)}
 	for i, s := range page {
-		e.of[s.base], s.sizes = s, []int64{int64(i)}
+		e.of[s.Base], s.sizes = s, []int64{int64(i)}
 	}
 	cursor := uint64(0)
 	for range maxScans {
 		var scan *goredis.ScanCmd
-		err := r.b.persist(ctx, idempotent, func() (err error) {
-			scan, err = promptly(ctx, r.b, func(ctx context.Context) (*goredis.ScanCmd, error) {
-				cmd := node.Scan(ctx, cursor, globOf(r.b.cfg.Prefix+":{")+"}:rec:*", 1000)
+		err := r.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+			scan, err = conn.WithGrace(ctx, r.b.clients, func(ctx context.Context) (*goredis.ScanCmd, error) {
+				cmd := node.Scan(ctx, cursor, wire.GlobOf(r.b.cfg.Prefix+":{")+"}:rec:*", 1000)
 				return cmd, cmd.Err()
 			})
 			return err
@@ -81,7 +83,7 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 		}
 	}
 	states := map[string]*goredis.StringCmd{}
-	err := e.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for key := range ofKey {
 			states[key] = pipe.GetRange(ctx, key, 0, 0)
 		}
@@ -92,14 +94,14 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 	var wanted []string
 	for _, key := range keys {
 		if s := ofKey[key]; s != nil {
-			if s.note(states[key].Err()); states[key].Val() == letterOf(e.state) {
+			if s.note(states[key].Err()); states[key].Val() == wire.LetterOf(e.state) {
 				wanted = append(wanted, key)
 			}
 		}
 	}
 	for few := range slices.Chunk(wanted, endedPage) {
 		stored := map[string]*goredis.StringCmd{}
-		err := e.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, key := range few {
 				stored[key] = pipe.Get(ctx, key)
 			}
@@ -142,4 +144,12 @@ func (e *endedSurvey) trim() {
 		}
 		e.n += len(e.found[s])
 	}
+}
+
+// runsSurvey is a survey of runs.
+type runsSurvey struct {
+	b     *Broker
+	state broker.State
+	max   int
+	want  func(*broker.RunInfo) bool
 }

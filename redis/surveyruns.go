@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // SurveyRuns is [Broker.Runs] for many queues, by up to six round trips for each 500 of
@@ -32,7 +33,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 		return fmt.Errorf("list runs: unknown state %.32q", string(state))
 	}
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
-		some, now, err := there(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.staged) }, give,
+		some, now, err := there(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.Staged) }, give,
 			func(*surveyed) []*broker.RunInfo { return nil })
 		if err != nil {
 			return err
@@ -44,28 +45,20 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	})
 }
 
-// runsSurvey is a survey of runs.
-type runsSurvey struct {
-	b     *Broker
-	state broker.State
-	max   int
-	want  func(*broker.RunInfo) bool
-}
-
 // keys returns those of which one exists while there are runs of the state, in the order
 // of these.
 func (r *runsSurvey) keys(q *queue) []string {
 	switch r.state {
 	case broker.StateRunning:
-		return []string{q.flights}
+		return []string{q.Flights}
 	case broker.StateDelayed:
-		return []string{q.delayed}
+		return []string{q.Delayed}
 	}
 	list := []string{}
 	for _, n := range readyOrder {
-		list = append(list, q.ready[n])
+		list = append(list, q.Ready[n])
 	}
-	return append(list, q.delayed, q.lines, q.aside)
+	return append(list, q.Delayed, q.Lines, q.Aside)
 }
 
 // waiting gives the runs of queues that wait. What large calls have committed and not
@@ -78,12 +71,12 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 	}
 	staged := map[*surveyed]*goredis.IntCmd{}
 	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) (sizes []*goredis.IntCmd) {
-		staged[s] = pipe.Exists(ctx, s.staged)
+		staged[s] = pipe.Exists(ctx, s.Staged)
 		for _, key := range r.keys(s.queue) {
 			switch key {
-			case s.delayed:
+			case s.Delayed:
 				sizes = append(sizes, pipe.ZCount(ctx, key, from, to))
-			case s.lines, s.aside:
+			case s.Lines, s.Aside:
 				sizes = append(sizes, pipe.ZCard(ctx, key))
 			default:
 				sizes = append(sizes, pipe.LLen(ctx, key))
@@ -99,16 +92,16 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 	}
 	for _, few := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
 		lists := map[*surveyed][]goredis.Cmder{}
-		err := r.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range few {
 				lists[s] = nil
 				for i, key := range r.keys(s.queue) {
 					switch {
 					case s.sizes[i] == 0:
-					case key == s.delayed:
+					case key == s.Delayed:
 						by := &goredis.ZRangeBy{Min: from, Max: to, Count: surveyMost}
 						lists[s] = append(lists[s], pipe.ZRangeByScoreWithScores(ctx, key, by))
-					case key == s.lines, key == s.aside:
+					case key == s.Lines, key == s.Aside:
 						lists[s] = append(lists[s], pipe.ZRange(ctx, key, 0, surveyMost-1))
 					default:
 						lists[s] = append(lists[s], pipe.LRange(ctx, key, 0, surveyMost-1))
@@ -153,7 +146,7 @@ func addReply(l *listing, reply goredis.Cmder) {
 	case *goredis.StringSliceCmd:
 		key, _ := reply.Args()[1].(string)
 		for _, entry := range reply.Val() {
-			l.add(elementOf(l.q, key, entry))
+			l.add(l.q.ElementOf(key, entry))
 		}
 	}
 }
@@ -162,8 +155,8 @@ func addReply(l *listing, reply goredis.Cmder) {
 func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	staged := map[*surveyed]*goredis.IntCmd{}
 	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
-		staged[s] = pipe.Exists(ctx, s.staged)
-		return []*goredis.IntCmd{pipe.SCard(ctx, s.flights)}
+		staged[s] = pipe.Exists(ctx, s.Staged)
+		return []*goredis.IntCmd{pipe.SCard(ctx, s.Flights)}
 	})
 	if err != nil {
 		return err
@@ -173,9 +166,9 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 	}
 	for _, some := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
 		members := map[*surveyed]*goredis.StringSliceCmd{}
-		err := r.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
-				members[s] = pipe.SMembers(ctx, s.flights)
+				members[s] = pipe.SMembers(ctx, s.Flights)
 			}
 		})
 		if err != nil {
@@ -188,7 +181,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 		some = leave(some, give)
 		err = r.b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) (sizes []*goredis.IntCmd) {
 			for _, member := range members[s].Val() {
-				sizes = append(sizes, pipe.LLen(ctx, s.batch(member)))
+				sizes = append(sizes, pipe.LLen(ctx, s.Batch(member)))
 			}
 			return sizes
 		})
@@ -207,12 +200,12 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 // batches gives the runs of queues whose batches are known.
 func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed]*goredis.StringSliceCmd, give func(maintenance.Part[[]*broker.RunInfo])) error {
 	batches, done := map[*surveyed][]*goredis.StringSliceCmd{}, map[*surveyed][]*goredis.StringCmd{}
-	err := r.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range few {
 			batches[s], done[s] = nil, nil
 			for _, member := range members[s].Val() {
-				batches[s] = append(batches[s], pipe.LRange(ctx, s.batch(member), 0, -1))
-				done[s] = append(done[s], pipe.Get(ctx, s.done(member)))
+				batches[s] = append(batches[s], pipe.LRange(ctx, s.Batch(member), 0, -1))
+				done[s] = append(done[s], pipe.Get(ctx, s.Done(member)))
 			}
 		}
 	})
@@ -240,11 +233,11 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 		all[s] = len(found[s]) <= r.max
 		found[s] = found[s][:min(len(found[s]), r.max)]
 	}
-	err := r.b.readMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range page {
 			for _, info := range found[s] {
 				if mayHaveFailed(info) {
-					records[info] = pipe.Get(ctx, s.record(info.Run.ID))
+					records[info] = pipe.Get(ctx, s.Record(info.Run.ID))
 				}
 			}
 		}
@@ -255,7 +248,7 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 	for _, s := range page {
 		for _, info := range found[s] {
 			var record broker.Record
-			if reply := records[info]; reply != nil && parseRecord([]byte(reply.Val()), &record) == nil {
+			if reply := records[info]; reply != nil && wire.ParseRecord([]byte(reply.Val()), &record) == nil {
 				info.Failure = record.Failure
 			}
 		}

@@ -2,17 +2,19 @@
 -- Spares runs a delivery that ended with their session's lease, but not with the
 -- life of its consumer.
 --
--- KEYS  1 the ids of the session's runs whose deliveries recoveries raised; then for
+-- KEYS  raised: the ids of the session's runs whose deliveries recoveries raised; then for
 --       each run how many of its deliveries it is spared
--- ARGV  1 ms to keep these, 2 '1' for runs that are among the ids, once each, '0' for
---       runs that the session gave back; then the id of each run
+-- ARGV  keep: ms to keep these; listed: '1' for runs that are among the ids, once each, '0'
+--       for runs that the session gave back; then the id of each run
 -- Returns how many runs were spared one.
+-- include read.lua
 local n = 0
-for k = 2, #KEYS do
-  if ARGV[2] == '0' or redis.call('SISMEMBER', KEYS[1], ARGV[k + 1]) == 1 then
-    redis.call('INCRBY', KEYS[k], 1)
-    redis.call('PEXPIRE', KEYS[k], ARGV[1])
-    redis.call('SREM', KEYS[1], ARGV[k + 1])
+for _ = 1, #ARGV - #A do
+  local spared, id = nextKey(), nextArg()
+  if A.listed == '0' or redis.call('SISMEMBER', K.raised, id) == 1 then
+    redis.call('INCRBY', spared, 1)
+    redis.call('PEXPIRE', spared, A.keep)
+    redis.call('SREM', K.raised, id)
     n = n + 1
   end
 end

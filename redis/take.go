@@ -2,41 +2,15 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 )
-
-// Limits of one take.
-const (
-	maxTake    = 1000            // runs of each kind
-	longestNap = 2 * time.Second // without asking the server again
-)
-
-// room is what a take may still return. Of io and cpu, those ahead are to be
-// taken only as far as they are not another session's share.
-type room struct{ io, cpu, total, aheadIO, aheadCPU int }
-
-func (r room) none() bool { return r.total <= 0 || r.io <= 0 && r.cpu <= 0 }
-
-func (r *room) fill(runs []*broker.TaskRun) {
-	for _, run := range runs {
-		r.total--
-		if run.Kind == broker.CPU {
-			r.cpu--
-		} else {
-			r.io--
-		}
-	}
-	r.aheadIO, r.aheadCPU = min(r.aheadIO, max(r.io, 0)), min(r.aheadCPU, max(r.cpu, 0))
-}
 
 // Take leases due runs, at most 1,000 of each kind. A batch whose reply was
 // lost is returned whole, even where it is more than is wanted now.
@@ -91,7 +65,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if word = s.wordTo(q, r); word == asleep || nap <= 0 {
 			continue
 		}
-		if s.b.clients.block.routes != nil {
+		if s.b.clients.Block.Direct() {
 			if runs, err := s.takeWaiting(ctx, q, r, nap); err != nil || len(runs) > 0 {
 				return runs, err
 			}
@@ -117,7 +91,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		}
 		runs, next, err := s.takeSlot(ctx, h, r, awake, nap)
 		if err == nil {
-			s.paces.Reset()
+			s.paces = conn.Backoff{}
 		}
 		switch {
 		case err == nil && len(runs) > 0:
@@ -125,11 +99,11 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 				s.forgetTold(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, nil
-		case err == nil && ctxErr(ctx) != nil:
-			return nil, ctxErr(ctx)
+		case err == nil && conn.ContextErr(ctx) != nil:
+			return nil, conn.ContextErr(ctx)
 		case ctx.Err() != nil:
 			return s.revoke(ctx, h, r)
-		case s.b.isClosed():
+		case s.b.clients.IsClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
 			return nil, s.waitedInVain(ctx, err, wakeKeys(q, r))
@@ -147,14 +121,14 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil
 	}
-	if isWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
+	if conn.IsWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
 		err := s.b.blame(ctx, err, tokens...)
 		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, looking every two seconds", "keys", strings.Join(tokens, " "), "error", err)
 	}
-	if !idempotent(err) && !isWrongType(err) {
+	if !conn.MayRepeat(err) && !conn.IsWrongType(err) {
 		return err
 	}
-	s.paces.SleepUnless(ctx, s.b.closed)
+	s.paces.Sleep(ctx, s.b.clients)
 	return nil // what is wrong shows then
 }
 
@@ -162,7 +136,7 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 // took all the same is the caller's; else it will take nothing any more, and
 // another that waits looks, in case it had the token.
 func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRun, error) {
-	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
 	runs, _, err := s.recall(soon, h)
 	if err == nil && len(runs) > 0 {
@@ -171,288 +145,5 @@ func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRu
 	for _, key := range wakeKeys(h.q, r) {
 		s.b.sleep.giveOn(nil, []token{{key: key, q: h.q}})
 	}
-	return nil, ctxErr(ctx) // without an answer the next take asks again
-}
-
-// tellFor is for how long a take relies on its word that it waits; the server
-// keeps it for five minutes.
-const tellFor = 2 * time.Minute
-
-// What a take says of itself if it finds nothing; a take from several queues says by
-// which element it watches the queue.
-const (
-	awake  = "0"
-	asleep = "1"
-)
-
-// wordTo is asleep unless producers for the queue know that somebody waits.
-func (s *session) wordTo(q *queue, r room) string {
-	if s.hasTold(q, r) {
-		return awake
-	}
-	return asleep
-}
-
-// hasTold reports whether producers for the queue know that somebody waits.
-func (s *session) hasTold(q *queue, r room) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := s.holds[q]
-	return h != nil && (r.io <= 0 || time.Since(h.told[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.told[1]) <= tellFor)
-}
-
-func (s *session) forgetTold(q *queue) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.holds[q]; h != nil {
-		h.told = [2]time.Time{}
-	}
-}
-
-// recallAll returns the batches that may have been taken unheard.
-func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed error) {
-	for _, q := range s.unheard() {
-		if s.troubles.has(q) {
-			continue
-		}
-		wait := time.Duration(0)
-		if s.b.clients.cluster {
-			wait = tryOnce
-		}
-		found, _, err := s.takeSlot(ctx, s.hold(q), room{}, awake, wait)
-		if err != nil && s.passes(ctx, q, err) {
-			err = nil
-		}
-		failed = errors.Join(failed, err)
-		runs = append(runs, found...)
-	}
-	if len(runs) > 0 {
-		return runs, nil // the next call meets the error again
-	}
-	return nil, failed
-}
-
-// unheard returns the queues in which a batch may be there whose reply was
-// lost.
-func (s *session) unheard() []*queue {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var queues []*queue
-	for q, h := range s.holds {
-		if h.asked {
-			queues = append(queues, q)
-		}
-	}
-	return queues
-}
-
-// takeFrom takes from one queue, once if wait is tryOnce. next is when its first
-// delayed run is due, -1 if it has none.
-func (s *session) takeFrom(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
-	s.mu.Lock()
-	if s.left {
-		s.mu.Unlock()
-		return nil, 0, errors.New("the session has left")
-	}
-	s.mu.Unlock()
-	return s.takeSlot(ctx, h, r, word, wait)
-}
-
-// recall asks for a batch that was taken unheard, and for nothing new.
-func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeSlot(ctx, h, room{}, awake, 0)
-}
-
-// tryOnce has a take fail at the first error, so that a node that is down does not
-// hold up the queues of the others. It stands for a wait.
-const tryOnce = -1
-
-// takeSlot takes the next batch, after waiting for up to wait for a token. When
-// it cannot be excluded that a take whose reply was not heard will still be
-// executed, the queue stays asked.
-func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
-	s.mu.Lock()
-	number, asked := h.next, h.asked
-	h.asked = true
-	s.mu.Unlock()
-
-	member := s.id + ":" + strconv.FormatInt(number, 10)
-	q, start := h.q, time.Now()
-	keys := q.keys(q.flights, q.leases, q.ops, q.batch(member),
-		q.paused, q.disabled, q.aside, q.enabling,
-		q.lines, q.turns, q.policy, q.opens, q.held, q.starts, q.rates, q.outbox, q.stages)
-	args := []any{s.id, number, millis(s.lease), max(r.io, 0), max(r.cpu, 0), max(r.total, 0), word,
-		r.aheadIO, r.aheadCPU, ""}
-	take := s.b.scripts.take
-	if s.b.clients.work.routes != nil {
-		args[len(args)-1] = "1"
-		take.behind = appendBulk(appendBulk(appendArray(nil, 4), "LRANGE"), q.batch(member))
-		take.behind = appendBulk(appendBulk(take.behind, "0"), "-1")
-	}
-	var (
-		v       any
-		unheard bool
-	)
-	switch {
-	case wait == tryOnce:
-		v, err = s.b.runReading(ctx, take, s.b.clients.work, readBatch, keys, args)
-		unheard, err = unknown(err), s.b.blame(ctx, err, keys...)
-	case wait > 0:
-		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readBatch, keys, args)
-		unheard = unknown(err)
-	default:
-		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.work, readBatch, keys, args...)
-	}
-	if unheard {
-		s.mu.Lock()
-		h.doubt = true
-		s.mu.Unlock()
-	}
-	if err != nil {
-		if !unheard && notSent(err) {
-			s.mu.Lock()
-			h.asked = asked
-			s.mu.Unlock()
-		}
-		return nil, 0, s.b.fail(ctx, "take from queue "+q.name, err)
-	}
-	reply, err := batchOf(v)
-	if err != nil {
-		return nil, 0, fmt.Errorf("take from queue %s: %w", q.name, err)
-	}
-	if reply.due == toMove {
-		reply.due = s.moveOne(ctx, q)
-	}
-	if reply.due == usedUp && !asked && !unheard && !r.none() {
-		s.stray(h)
-	}
-	if reply.due == usedUp || len(reply.elements) == 0 {
-		return nil, s.tookNothing(h, r, reply.due, word == asleep, unheard, start), nil
-	}
-	return s.receive(ctx, h, number, member, reply.elements), untilDue(reply.due), nil
-}
-
-// What the take script returns instead of when a delayed run is due.
-const (
-	usedUp = -2 // the slot can be used no more
-	quiet  = -3 // there is none, and nothing in flight either
-	toMove = -4 // there is none where it looked, but there are those of large calls
-)
-
-// moveOne moves a page of the runs of a large call, and returns when to take again as
-// the take script does. Why it cannot recoveries report, as other queues may do.
-func (s *session) moveOne(ctx context.Context, q *queue) int64 {
-	if some, _ := s.b.moveStaged(ctx, q, 1); some {
-		return 0
-	}
-	return -1
-}
-
-// untilDue is the time until the next delayed run is due, -1 if there is none.
-func untilDue(ms int64) time.Duration {
-	if ms < 0 {
-		return -1
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
-// stray notes that the server says of a slot that it is used, though it never was: what
-// it knows of the session's slots is wrong. The session goes on behind that, twice as far
-// ahead each time.
-func (s *session) stray(h *hold) {
-	s.mu.Lock()
-	first := h.strays == 0
-	h.next += 1<<min(h.strays, maxStrays) - 1
-	h.strays++
-	s.mu.Unlock()
-	if first {
-		s.b.damage.add(maintenance.Damage{Queue: h.q.name, Key: h.q.ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
-	}
-}
-
-// maxStrays is up to when the distance doubles: it is beyond what the take script believes.
-const maxStrays = 40
-
-// tookNothing notes the reply to a take that was sent at start and found
-// nothing, and returns when to ask again at the latest.
-func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
-	if due == quiet {
-		s.b.glances.note(h.q, start)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if due == usedUp {
-		h.next, h.asked = h.next+1, false
-		return 0 // at once
-	}
-	h.asked, h.strays = unheard, 0
-	if sleepy && r.io > 0 {
-		h.told[0] = start
-	}
-	if sleepy && r.cpu > 0 {
-		h.told[1] = start
-	}
-	return h.afterOthers(time.Now(), untilDue(due))
-}
-
-// receive makes runs of a batch. What cannot be read is made a dead letter, or
-// left to who can.
-func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements [][]byte) []*broker.TaskRun {
-	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
-	var (
-		names    broker.Decoder
-		receipts = make([]receipt, len(elements))
-		made     = make([]broker.TaskRun, len(elements))
-		runs     = make([]*broker.TaskRun, 0, len(elements))
-		bad      []unread
-	)
-	sl.runs = made
-	for i, element := range elements {
-		run := &made[i]
-		receipts[i] = receipt{s, sl, i}
-		err := parseElement(&names, element, run)
-		if err == nil && run.Queue != h.q.name {
-			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
-		}
-		if err != nil {
-			bad = append(bad, unread{&receipts[i], element, run, err})
-			continue
-		}
-		if past := element[1] >> pastShift; past > 0 {
-			if sl.past == nil {
-				sl.past, sl.begun = map[int]byte{}, map[int]byte{}
-			}
-			sl.past[i] = past
-		}
-		run.Deliveries++
-		run.Receipt = &receipts[i]
-		if run.Keep > 0 {
-			sl.kept = append(sl.kept, kept{i, run.ID})
-		}
-		runs = append(runs, run)
-	}
-	s.mu.Lock()
-	h.slots[number] = sl
-	h.next, h.asked, h.strays = number+1, false, 0
-	s.noteTake(h)
-	s.mu.Unlock()
-	if len(bad) > 0 {
-		s.endUnread(ctx, h, bad)
-	}
-	if len(sl.kept) > 0 {
-		s.noteLater(sl)
-	}
-	return runs
-}
-
-// bury applies outcomes of entries that cannot be read. What fails is tried again
-// at the next renewal.
-func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
-	f := &finishing{outcomes: bad}
-	if err := h.finish.do(ctx, s.b, f, 0); err == nil && f.err == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h.bad = append(h.bad, bad...)
+	return nil, conn.ContextErr(ctx) // without an answer the next take asks again
 }

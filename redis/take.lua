@@ -5,19 +5,17 @@
 -- slot's batch or, if there is none, sees to it that there never will be: a
 -- call that is still on its way then takes nothing.
 --
--- KEYS  1 delayed, 2-7 ready lists (io high, medium, low, cpu high, medium,
---       low), 8-9 idle flags io, cpu, 10-11 wake sets io, cpu, 12 flights,
---       13 leases, 14 ops, 15 the slot's batch, 16 paused, 17 disabled,
---       18 aside: runs of disabled tasks in their order, 19 enabling: tasks whose
---       runs are to come back from there, and up to which one that is not done,
---       20 lines, 21 turns, 22 policy, 23 opens, 24 held, 25 starts, 26 rates,
---       27 outbox, 28 stages
--- ARGV  1 session, 2 slot, 3 lease in ms, 4 at most so many io, 5 cpu, 6 of
---       both together, 7 '1' if the caller will sleep when there is nothing, or
+-- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
+--       idle[2], wake[2]: io, cpu; flights, leases, ops; batch: the slot's; paused,
+--       disabled; aside: runs of disabled tasks in their order; enabling: tasks whose
+--       runs are to come back from there, and up to which one that is not done;
+--       lines, turns, policy, opens, held, starts, rates, outbox, stages
+-- ARGV  session, slot; lease: in ms; io, cpu, total: at most so many of a kind, and of
+--       both together; word: '1' if the caller will sleep when there is nothing, or
 --       the element by which a caller that takes from several queues watches
---       this one, 8 how many of the io, 9 of the cpu are to be taken only as far as
---       they are not more than an equal share of the sessions that hold some,
---       10 '1' if the caller reads the batch itself, with the command it sends
+--       this one; aheadIO, aheadCPU: how many of a kind are to be taken only as far as
+--       they are not more than an equal share of the sessions that hold some;
+--       apart: '1' if the caller reads the batch itself, with the command it sends
 --       behind this one: the server is faster at that than a script
 -- Returns an array: first the milliseconds until the next delayed run is due, or
 --       one that waits for a rate may start
@@ -25,57 +23,57 @@
 --       this slot can be used no more; -3: there is none, and nothing in flight
 --       either; -4: call again once some of what large calls have committed is
 --       moved by unstage.lua), then the elements of the batch, unless the caller reads them.
--- include lines.lua
--- include turns.lua
+-- include clock.lua
+-- include waiting.lua
+-- include roundrobin.lua
+-- include putback.lua
 -- include wake.lua
-local session, slot, batch = ARGV[1], tonumber(ARGV[2]), KEYS[15]
-local room, total, left = {tonumber(ARGV[4]), tonumber(ARGV[5])}, tonumber(ARGV[6]), {}
+local session, slot, batch = A.session, tonumber(A.slot), K.batch
+local room, total, left = {tonumber(A.io), tonumber(A.cpu)}, tonumber(A.total), {}
 local wanted = {room[1] > 0, room[2] > 0}
-local free = {room[1] - tonumber(ARGV[8]), room[2] - tonumber(ARGV[9])}
+local free = {room[1] - tonumber(A.aheadIO), room[2] - tonumber(A.aheadCPU)}
 
 -- tells producers for five minutes that somebody waits
 local function sleep()
   for lane = 1, 2 do
-    if wanted[lane] and ARGV[7] == '1' then
-      redis.call('SET', KEYS[7 + lane], '1', 'PX', 300000)
+    if wanted[lane] and A.word == '1' then
+      redis.call('SET', K.idle[lane], '1', 'PX', 300000)
     end
   end
 end
 
-if #ARGV[7] > 1 then
+if #A.word > 1 then
   for lane = 1, 2 do
-    local watched = watchedOf(KEYS[9 + lane])
+    local watched = watchedOf(K.wake[lane])
     if wanted[lane] and redis.call('EXISTS', watched) == 0 then
-      redis.call('RPUSH', watched, ARGV[7])
+      redis.call('RPUSH', watched, A.word)
       redis.call('PEXPIRE', watched, 3600000)
     end
   end
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[12], KEYS[19], KEYS[20], KEYS[27], KEYS[28]) == 0 then
+if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.flights, K.enabling, K.lines, K.outbox, K.stages) == 0 then
   sleep()
   return {-3}
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local leaseEnd = string.format('%.0f', now + tonumber(ARGV[3]))
+local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
-local reply, apart = {}, ARGV[10] == '1'
-local used = redis.call('HGET', KEYS[14], session)
-local last = tonumber(used or 0)
-if not last or not (last <= slot + 1e12) then -- no call comes so late that its session is so far ahead
-  redis.call('HSET', KEYS[14], session, ARGV[2]) -- nobody knows which were used
+local reply, apart = {}, A.apart == '1'
+local used = redis.call('HGET', K.ops, session)
+local usedLast = tonumber(used or 0)
+if not usedLast or usedLast ~= usedLast or usedLast > slot + 1e12 then -- no call comes so late that its session is so far ahead
+  redis.call('HSET', K.ops, session, A.slot) -- nobody knows which were used
   used = slot
 end
 -- Of a session that ops does not have, the batch itself says that its slot is used.
 if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) == 1 then
   if redis.call('EXISTS', batch) == 0 then
-    redis.call('SREM', KEYS[12], session .. ':' .. ARGV[2]) -- of a take that failed
+    redis.call('SREM', K.flights, session .. ':' .. A.slot) -- of a take that failed
     return {-2}
   end
-  redis.call('ZADD', KEYS[13], leaseEnd, session)
+  redis.call('ZADD', K.leases, leaseEnd, session)
   if not apart then
     reply = redis.call('LRANGE', batch, 0, -1)
     table.insert(reply, 1, -1)
@@ -84,14 +82,14 @@ if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) =
   return {-1}
 end
 if total <= 0 then
-  redis.call('HSET', KEYS[14], session, ARGV[2])
-  redis.call('ZADD', KEYS[13], leaseEnd, session) -- with which the entry goes
+  redis.call('HSET', K.ops, session, A.slot)
+  redis.call('ZADD', K.leases, leaseEnd, session) -- with which the entry goes
   return {-2}
 end
 
-local special = redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19], KEYS[22], KEYS[28]) > 0
-local steered = special and redis.call('EXISTS', KEYS[16], KEYS[17], KEYS[19]) > 0
-if steered and redis.call('EXISTS', KEYS[16]) == 1 then
+local special = redis.call('EXISTS', K.paused, K.disabled, K.enabling, K.policy, K.stages) > 0
+local steered = special and redis.call('EXISTS', K.paused, K.disabled, K.enabling) > 0
+if steered and redis.call('EXISTS', K.paused) == 1 then
   sleep()
   return {-1}
 end
@@ -101,9 +99,9 @@ end
 local enlisted = false
 local function enlist()
   if not enlisted then
-    redis.call('SADD', KEYS[12], session .. ':' .. ARGV[2])
-    redis.call('ZADD', KEYS[13], leaseEnd, session)
-    redis.call('HSET', KEYS[14], session, ARGV[2])
+    redis.call('SADD', K.flights, session .. ':' .. A.slot)
+    redis.call('ZADD', K.leases, leaseEnd, session)
+    redis.call('HSET', K.ops, session, A.slot)
     enlisted = true
   end
 end
@@ -116,22 +114,12 @@ local function laneOf(element)
   end
 end
 
-local lines -- how runs with limits or a fair value wait, where there are any
-local function inLines()
-  if not lines then
-    local micros = time[1] * 1000000 + time[2]
-    lines = policies(KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24])
-    turning(lines, KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26], micros)
-  end
-  return lines
-end
-
 local arrived = {}
 
--- include steer.lua
+-- include disabled.lua
 
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-if first and tonumber(first) <= now then
+local first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
+if first and tonumber(first) <= now() then
   -- Has a page of due runs wait where others do. One that cannot be read comes to
   -- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
   local function makeReady(page)
@@ -140,7 +128,7 @@ if first and tonumber(first) <= now then
     local function push(lane)
       local elements = plain[lane] or {}
       if #elements > 0 then
-        redis.call('RPUSH', KEYS[1 + lane], unpack(elements))
+        redis.call('RPUSH', K.ready[lane], unpack(elements))
         pushed[lane] = (pushed[lane] or 0) + #elements
         for _, element in ipairs(elements) do
           moved[#moved + 1] = element
@@ -151,9 +139,9 @@ if first and tonumber(first) <= now then
     local ok, failure = pcall(function()
       for _, element in ipairs(page) do
         local lane = laneOf(element)
-        if lane and bit.band(string.byte(element, 2), 8) > 0 then
+        if lane and hasPolicies(element) then
           push(lane) -- they came before
-          local entry = inLines().arrive(lane, KEYS[1 + lane], element)
+          local entry = inTurn().arrive(lane, K.ready[lane], element)
           if entry then
             filed[#filed + 1] = entry
           else
@@ -173,22 +161,22 @@ if first and tonumber(first) <= now then
     end)
     local function undo()
       for lane, n in pairs(pushed) do
-        redis.pcall('LTRIM', KEYS[1 + lane], 0, -1 - n)
+        redis.pcall('LTRIM', K.ready[lane], 0, -1 - n)
       end
-      each(redis.pcall, 'ZREM', KEYS[20], filed)
+      each(redis.pcall, 'ZREM', K.lines, filed)
     end
     if ok then
-      must(undo, 'ZREMRANGEBYRANK', KEYS[1], 0, #page - 1)
+      must(undo, 'ZREMRANGEBYRANK', K.delayed, 0, #page - 1)
     elseif #moved > 0 then
-      must(undo, 'ZREM', KEYS[1], unpack(moved))
+      must(undo, 'ZREM', K.delayed, unpack(moved))
     end
     if not ok then
       error(failure)
     end
   end
 
-  makeReady(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 200))
-  first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+  makeReady(redis.call('ZRANGEBYSCORE', K.delayed, '-inf', string.format('%.0f', now()), 'LIMIT', 0, 200))
+  first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
 end
 
 reply[1] = -1
@@ -204,7 +192,7 @@ local function share(lane, list, most)
   local length = redis.call('LLEN', list)
   n = math.min(n, length)
   if n > free[lane] then
-    sessions = sessions or math.max(1, redis.call('ZCARD', KEYS[13]))
+    sessions = sessions or math.max(1, redis.call('ZCARD', K.leases))
     n = math.max(free[lane], math.min(n, math.ceil(length / sessions)))
   end
   return n, length
@@ -247,28 +235,28 @@ end
 local more = false -- to look at
 local skipped = {} -- kinds of which a line waits for a slot that is free
 local takeInTurn -- while there are lines
-if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
-  more = inLines().wake()
+if rounds or special and redis.call('EXISTS', K.policy) == 1 then
+  more = inTurn().wake()
   local byte = string.byte
 
   -- Looks at a page of the ready list, at most the budget of a call: what may start goes
   -- into the batch, the rest into lines. An error leaves what was not come to.
   local function takePage(lane, ready, n)
-    local list, page = KEYS[1 + ready], redis.call('LRANGE', KEYS[1 + ready], 0, n - 1)
-    local gather, entries = lines.gather(n)
+    local list, page = K.ready[ready], redis.call('LRANGE', K.ready[ready], 0, n - 1)
+    local gather, entries = rounds.gather(n)
     local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
     local at, gathered = 0, 0
     local ok, failure = pcall(function()
       for i = 1, n do
         local element = page[i]
-        local run = (byte(element, 2) or 0) % 16 >= 8 and lines.read(element) -- a call less than bit.band
+        local run = (byte(element, 2) or 0) % 16 >= 8 and rounds.read(element) -- a call less than bit.band
         if not run then
           alone = alone + 1
           put[#put + 1] = element
         else
           taken(lane, alone)
           alone = 0
-          if lines.come(ready, element, run, free[lane] > 0, gather) then
+          if rounds.come(ready, element, run, free[lane] > 0, gather) then
             counted[#counted + 1] = run
             put[#put + 1] = element
             taken(lane, 1)
@@ -278,14 +266,14 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       end
     end)
     taken(lane, alone)
-    local waiting = {}
+    local filed = {}
     for i = 2, gathered, 2 do
-      waiting[#waiting + 1] = entries[i]
+      filed[#filed + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', KEYS[20], waiting)
+      each(redis.pcall, 'ZREM', K.lines, filed)
       for _, run in ipairs(counted) do
-        lines.unbegin(run)
+        rounds.unbegin(run)
       end
     end
     local function undoAll()
@@ -293,7 +281,7 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       redis.pcall('LTRIM', batch, 0, -1 - #put)
     end
     if gathered > 0 then
-      must(undo, 'ZADD', KEYS[20], unpack(entries, 1, gathered))
+      must(undo, 'ZADD', K.lines, unpack(entries, 1, gathered))
     end
     if #put > 0 then
       local enough, broken = pcall(enlist)
@@ -329,62 +317,62 @@ if lines or special and redis.call('EXISTS', KEYS[22]) == 1 then
       redis.pcall('LTRIM', batch, 0, -2)
     end
     local function unaside(element)
-      redis.pcall('ZREM', KEYS[18], element)
+      redis.pcall('ZREM', K.aside, element)
     end
-    while room[lane] > 0 and total > 0 and lines.budget() > 0 do
-      local waiting, plain = lines.waits(ready), redis.call('EXISTS', KEYS[1 + ready]) == 1
-      if not waiting and not plain then
+    while room[lane] > 0 and total > 0 and rounds.budget() > 0 do
+      local some, plain = rounds.waits(ready), redis.call('EXISTS', K.ready[ready]) == 1
+      if not some and not plain then
         return
       end
-      if waiting and free[lane] <= 0 then
+      if some and free[lane] <= 0 then
         skipped[lane] = true
         return
       end
       local line, seen
-      if waiting then
-        line, seen = lines.turn(ready, plain)
+      if some then
+        line, seen = rounds.turn(ready, plain)
       end
       if line then
-        lines.start(line, seen, put, unput, setAside, unaside)
+        rounds.start(line, seen, put, unput, setAside, unaside)
       else
-        local n = share(lane, KEYS[1 + ready], waiting and 1 or lines.budget())
+        local n = share(lane, K.ready[ready], some and 1 or rounds.budget())
         if n <= 0 then
           break
         end
         takePage(lane, ready, n)
       end
     end
-    if lines.waits(ready) or redis.call('EXISTS', KEYS[1 + ready]) == 1 then
+    if rounds.waits(ready) or redis.call('EXISTS', K.ready[ready]) == 1 then
       left[lane] = true
     end
   end
 end
 for priority = 1, 3 do
   for lane = 1, 2 do
-    if wanted[lane] and lines then
+    if wanted[lane] and rounds then
       takeInTurn(lane, priority)
     elseif wanted[lane] then
-      take(lane, KEYS[(lane - 1) * 3 + priority + 1])
+      take(lane, K.ready[(lane - 1) * 3 + priority])
     end
   end
 end
-if lines then
-  for ready in pairs(lines.promoted) do
+if rounds then
+  for ready in pairs(rounds.promoted) do
     arrived[ready <= 3 and 1 or 2] = true
   end
-  for ready in pairs(size > 1 and lines.later or {}) do
+  for ready in pairs(size > 1 and rounds.later or {}) do
     left[ready <= 3 and 1 or 2] = true -- another has to learn when to look
   end
-  more = more or lines.budget() <= 0
+  more = more or rounds.budget() <= 0
   for lane = 1, 2 do
     -- Who has only slots that are not free yet must not wake itself again and again.
-    if skipped[lane] and (size > 1 or redis.call('HGET', KEYS[22], 'skipped' .. lane) ~= string.format('%.0f', now / 500)) then
-      redis.call('HSET', KEYS[22], 'skipped' .. lane, string.format('%.0f', now / 500))
+    if skipped[lane] and (size > 1 or redis.call('HGET', K.policy, 'skipped' .. lane) ~= string.format('%.0f', now() / 500)) then
+      redis.call('HSET', K.policy, 'skipped' .. lane, string.format('%.0f', now() / 500))
       left[lane] = true
     end
   end
-  if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[20]) == 0 then
-    redis.call('DEL', KEYS[21], KEYS[22], KEYS[23])
+  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.lines) == 0 then
+    redis.call('DEL', K.turns, K.policy, K.opens)
   end
 end
 for lane = 1, 2 do
@@ -395,14 +383,14 @@ end
 if size == 1 then
   sleep()
 end
-local opens = lines and lines.due()
+local opens = rounds and rounds.due()
 first = first and math.min(tonumber(first), 9999999999999)
 if more or size == 1 and (looks <= 0 or bytes <= 0) then
   reply[1] = 0
 elseif first or opens then
-  reply[1] = math.max(0, math.min(first or opens, opens or first) - now)
+  reply[1] = math.max(0, math.min(first or opens, opens or first) - now())
 end
-if size == 1 and special and redis.pcall('HEXISTS', KEYS[28], 'runs') == 1 then
+if size == 1 and special and redis.pcall('HEXISTS', K.stages, 'runs') == 1 then
   reply[1] = -4
 end
 if apart then

@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // QueueTick queues run as the tick of its task, in one command with what is
 // queued at the same time. Ticks before 1970 are refused. It can be called again
 // when an error leaves open whether it was stored.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
-	text, err := tickText(tick)
+	text, err := wire.FormatTick(tick)
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
@@ -34,11 +36,11 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		return err
 	}
 	for again := false; ; again = true {
-		g, err := newGroup(q, runs)
+		g, err := newGroup(&q.QueueKeys, runs)
 		if err != nil {
 			return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 		}
-		g.task, g.tick, g.canRetry = ticksField(run.Task, entry), tick, true
+		g.task, g.tick, g.canRetry = wire.TicksField(run.Task, entry), tick, true
 		err = b.queueGroup(ctx, q, g, "queue tick of "+run.Task)
 		if g.verdict != entryGone || again && entry != "" {
 			return err
@@ -52,21 +54,13 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 	}
 }
 
-// ticksField is where ticks has the last one of a task, or of an entry with an id: no
-// task's name has a space.
-func ticksField(task, entry string) string {
-	if entry == "" {
-		return task
-	}
-	return task + " " + entry
-}
-
 // goOn sees to it that the last claimed tick of a schedule is there, where the enqueue
 // script found none. If it is lost nobody knows which ticks were queued: so that none is
 // queued twice, the schedule goes on behind the present and behind the tick given. It
 // returns false if the schedule was deleted or changed, in the same step.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
-	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.work, []string{q.ticks, q.entries}, ticksField(task, entry), tick, entry)
+	v, err := b.repeat(ctx, b.scripts.goOn, b.clients.Work, goOnKeys(q),
+		(&goOnArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).append(nil)...)
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
 	}
@@ -79,7 +73,7 @@ func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (
 // logLostTick logs that a schedule goes on without what its field of ticks had.
 func (b *Broker) logLostTick(ctx context.Context, q *queue, task, entry, found string) {
 	b.cfg.Logger.WarnContext(ctx, "the last claimed tick of a schedule is lost: the schedule goes on from now, without ticks before that may not have been queued",
-		"queue", q.name, "task", task, "schedule", entry, "key", q.ticks, "found", fmt.Sprintf("%.64q", found))
+		"queue", q.Name, "task", task, "schedule", entry, "key", q.Ticks, "found", fmt.Sprintf("%.64q", found))
 }
 
 // LastTick returns the last claimed tick of a task, the zero time if there was
@@ -89,18 +83,18 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
-	values, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) {
-		return b.clients.work.HMGet(ctx, q.ticks, task).Result()
+	values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.HMGet(ctx, q.Ticks, task).Result()
 	})
 	if err != nil {
-		return time.Time{}, b.fail(ctx, "read last tick of "+task, b.blame(ctx, err, q.ticks))
+		return time.Time{}, b.fail(ctx, "read last tick of "+task, b.blame(ctx, err, q.Ticks))
 	}
 	text, ok := values[0].(string)
 	if !ok {
 		return time.Time{}, nil
 	}
-	if !isTick(text) {
-		return time.Time{}, fmt.Errorf("read last tick of %s: %.64q of %s is %w", task, text, q.ticks, errNoTick)
+	if !wire.IsTick(text) {
+		return time.Time{}, fmt.Errorf("read last tick of %s: %.64q of %s is %w", task, text, q.Ticks, errNoTick)
 	}
 	ns, err := strconv.ParseInt(text, 10, 64)
 	return time.Unix(0, ns).UTC(), err
@@ -109,19 +103,10 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 // errNoTick is the error of what should be a tick.
 var errNoTick = errors.New("no tick")
 
-// isTick reports whether a text is a tick as tickText writes it.
-func isTick(text string) bool {
-	_, err := strconv.ParseUint(text, 10, 64)
-	return err == nil && len(text) == tickDigits && text < "0729" // as in the scripts
-}
-
-// tickDigits is the length of a tick.
-const tickDigits = 20
-
 // BeginTicks returns the last claimed tick of a task, and claims since where
 // there was none.
 func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since time.Time) (time.Time, error) {
-	text, err := tickText(since)
+	text, err := wire.FormatTick(since)
 	if err == nil {
 		err = (&broker.TaskRun{ID: "-", Queue: queueName, Task: task}).Validate()
 	}
@@ -132,12 +117,12 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	if err != nil {
 		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
 	}
-	began, err := mended(ctx, b, q.ticks, func(ctx context.Context) (bool, error) {
-		return b.clients.work.HSetNX(ctx, q.ticks, task, text).Result()
+	began, err := mended(ctx, b, q.Ticks, func(ctx context.Context) (bool, error) {
+		return b.clients.Work.HSetNX(ctx, q.Ticks, task, text).Result()
 	})
 	switch {
 	case err != nil:
-		return time.Time{}, b.fail(ctx, "begin ticks of "+task, b.blame(ctx, err, q.ticks))
+		return time.Time{}, b.fail(ctx, "begin ticks of "+task, b.blame(ctx, err, q.Ticks))
 	case began:
 		return since.UTC().Round(0), nil
 	}
@@ -149,13 +134,4 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 		return b.LastTick(ctx, queueName, task)
 	}
 	return last, err
-}
-
-// tickText is a tick as scripts compare it.
-func tickText(tick time.Time) (string, error) {
-	ns := tick.UnixNano()
-	if ns < 0 || tick.Year() > 2200 {
-		return "", fmt.Errorf("the year %d is outside 1970 to 2200", tick.Year())
-	}
-	return fmt.Sprintf("%020d", ns), nil
 }

@@ -2,20 +2,13 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
-)
 
-// unnamed are the queues whose names could not be added to the set of them, which on a
-// cluster is on a node of its own. One goroutine tries again until they are: no further
-// run of a queue may come, and who takes from a pattern would never see it.
-type unnamed struct {
-	mu     sync.Mutex
-	names  map[string]bool
-	trying bool
-}
+	"github.com/taskgen/taskgen/redis/internal/conn"
+)
 
 // Of the tries.
 const (
@@ -36,9 +29,9 @@ func (b *Broker) announceLater(q *queue, now int64) {
 	if u.names == nil {
 		u.names = map[string]bool{}
 	}
-	u.names[q.name] = true
+	u.names[q.Name] = true
 	if !u.trying {
-		u.trying = b.spawn(b.nameAll)
+		u.trying = b.clients.Spawn(b.nameAll)
 	}
 }
 
@@ -49,7 +42,7 @@ func (b *Broker) nameAll() {
 	for wait := firstNaming; ; wait = min(2*wait, longestNaming) {
 		select {
 		case <-timer.C:
-		case <-b.closed:
+		case <-b.clients.Closed:
 			return
 		}
 		for b.nameSome() {
@@ -81,22 +74,54 @@ func (b *Broker) nameSome() bool {
 	return true
 }
 
-// over reports whether no name is left; the goroutine ends then.
-func (u *unnamed) over() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.trying = len(u.names) > 0
-	return !u.trying
-}
-
 // addNames adds names to the set.
 func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	members := make([]any, len(names))
 	for i, name := range names {
 		members[i] = name
 	}
-	_, err := promptly(ctx, b, func(ctx context.Context) (int64, error) {
-		return b.clients.queue.SAdd(ctx, b.queuesKey(), members...).Result()
+	_, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
+		return b.clients.Queue.SAdd(ctx, b.queuesKey(), members...).Result()
 	})
 	return err
+}
+
+// announce adds the queue's name to the set of all of them, before the first
+// run of this process and now and then again, should the set be lost. Where the set
+// cannot be added to, though the queue can, the queue goes on without.
+func (b *Broker) announce(ctx context.Context, q *queue) error {
+	now := time.Now().Unix()
+	if last := q.named.Load(); last != 0 && now-last < announceEvery {
+		return nil
+	}
+	if b.nameless.Load() {
+		b.announceLater(q, now)
+		return nil
+	}
+	again := conn.MayRepeat
+	if b.clients.Cluster {
+		again = func(error) bool { return false } // the set may be on a node that is down
+	}
+	err := b.clients.Retry(ctx, again, func() error { return b.addNames(ctx, q.Name) })
+	switch {
+	case err == nil:
+		q.named.Store(now)
+	case conn.ContextErr(ctx) == nil && b.outlives(err):
+		b.nameless.Store(true)
+		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
+			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
+		b.announceLater(q, now)
+	default:
+		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.Name, err), false)
+	}
+	return nil
+}
+
+// announceEvery is how often, in seconds, a queue's name is added again.
+const announceEvery = 60
+
+// outlives reports whether queues can be used although their names cannot be added
+// to the set: that is on a node of its own, or of a wrong type.
+func (b *Broker) outlives(err error) bool {
+	return conn.IsWrongType(err) || b.clients.Cluster && conn.IsUnreachable(err)
 }

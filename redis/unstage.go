@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // What the unstage script returns instead of how many runs are left.
@@ -26,29 +29,17 @@ type unstaged struct {
 }
 
 func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bool) {
-	letters, keys := q.reserved(id, ownID, unique)
+	letters, keys := q.ReservedBy(id, ownID, unique)
 	if record {
-		letters, keys = letters+"r", append(keys, q.record(id))
+		letters, keys = letters+"r", append(keys, q.Record(id))
 	}
 	u.keys, u.letters = append(u.keys, keys...), append(u.letters, letters)
-}
-
-// move moves the runs of this process's own call, which knows them: so many as are left
-// are its last ones.
-func (s *stage) move(ctx context.Context) (int, error) {
-	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
-		page := new(unstaged)
-		for _, run := range s.page(len(s.runs) - min(left, len(s.runs))) {
-			page.add(s.q, run.ID, run.OwnID, run.Rules.OrZero().Unique, run.Keep > 0)
-		}
-		return page, nil
-	})
 }
 
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := mended(ctx, b, q.staging(token), func(ctx context.Context) (int64, error) { return b.clients.work.LLen(ctx, q.staging(token)).Result() })
+	n, err := mended(ctx, b, q.Staging(token), func(ctx context.Context) (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)).Result() })
 	if err != nil {
 		return 0, err
 	}
@@ -66,9 +57,10 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 			}
 		}
 		n := len(page.letters)
-		keys := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), page.keys...)
-		args := append([]any{mode, token, left, n, b.cfg.MaxDead, b.bad}, page.letters...)
-		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.work, keys, args...)
+		keys := append(unstageKeys(q, token), page.keys...)
+		args := (&unstageArgs{Mode: mode, Token: token, Left: left, Page: n, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
+		args = append(args, page.letters...)
+		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.Work, keys, args...)
 		if err != nil {
 			return left, fmt.Errorf("move runs of a large call: %w", err)
 		}
@@ -82,7 +74,8 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 
 // readStage reads a page of a stage from its head.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
-	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.work, []string{q.staging(token)}, 0, pageCost/4, pageBytes, "head")
+	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.Work, []string{q.Staging(token)},
+		(&outboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).append(nil)...)
 	reply, _ := v.([]any)
 	if err == nil && len(reply) != 2 {
 		err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -94,26 +87,26 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 	page, cost := new(unstaged), 0
 	for _, e := range entries {
 		entry, _ := e.(string)
-		element, err := parseStaged(entry)
-		h := header{}
+		element, err := wire.ParseStaged(entry)
+		h := wire.Header{}
 		if err == nil {
-			h, err = parseHeader([]byte(element))
+			h, err = wire.ParseHeader([]byte(element))
 		}
 		if err != nil {
 			page.letters = append(page.letters, "-")
 			continue
 		}
 		cost += 4
-		if h.unique() != "" {
+		if h.Unique() != "" {
 			cost += 7
 		}
-		if h.flags&flagLine != 0 {
+		if h.Flags&wire.FlagLine != 0 {
 			cost += 40
 		}
 		if cost > pageCost && len(page.letters) > 0 {
 			break
 		}
-		page.add(q, string(h.id), h.ownID, h.unique(), h.record)
+		page.add(q, string(h.ID), h.OwnID, h.Unique(), h.Record)
 	}
 	return page, nil
 }
@@ -125,8 +118,8 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	var failed failures
 	for {
 		stuck := int64(failed.queues())
-		tokens, err := mended(ctx, b, q.staged, func(ctx context.Context) ([]string, error) {
-			return b.clients.work.LRange(ctx, q.staged, stuck, stuck).Result()
+		tokens, err := mended(ctx, b, q.Staged, func(ctx context.Context) ([]string, error) {
+			return b.clients.Work.LRange(ctx, q.Staged, stuck, stuck).Result()
 		})
 		if err != nil {
 			return some, b.fail(ctx, "look for runs of large calls", err)
@@ -136,7 +129,7 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 		}
 		if err := b.moveCall(ctx, q, tokens[0], pages); err != nil {
 			failed.of, failed.errs = append(failed.of, q), append(failed.errs, err)
-			if ctxErr(ctx) != nil {
+			if conn.ContextErr(ctx) != nil {
 				return some, failed.only()
 			}
 			continue
@@ -161,9 +154,9 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 
 // dropStaged removes a token from what is to be moved whose call is not there.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
-	state, err := promptly(ctx, b, func(ctx context.Context) ([]any, error) { return b.clients.work.HMGet(ctx, q.stages, token).Result() })
+	state, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.HMGet(ctx, q.Stages, token).Result() })
 	if err == nil && state[0] == nil {
-		_, err = promptly(ctx, b, func(ctx context.Context) (int64, error) { return b.clients.work.LRem(ctx, q.staged, 1, token).Result() })
+		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) { return b.clients.Work.LRem(ctx, q.Staged, 1, token).Result() })
 	}
 	return b.failed(ctx, "forget a large call", err)
 }
@@ -185,8 +178,9 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 		_, err = b.unstageOthers(ctx, q, token, "move", 0)
 	}
 	if err == nil && left != notOver && len(keys) > 0 {
-		all := append(q.keys(q.stages, q.staged, q.staging(token), q.stub(token), q.lines, q.turns, q.policy, q.dead, q.dropped), keys...)
-		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.work, all, "expire", token, 0, 0, b.cfg.MaxDead, b.bad)
+		all := append(unstageKeys(q, token), keys...)
+		args := (&unstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
+		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.Work, all, args...)
 	}
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)
@@ -196,20 +190,20 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
-	states, err := mended(ctx, b, q.stages, func(ctx context.Context) (map[string]string, error) {
-		return b.clients.work.HGetAll(ctx, q.stages).Result()
+	states, err := mended(ctx, b, q.Stages, func(ctx context.Context) (map[string]string, error) {
+		return b.clients.Work.HGetAll(ctx, q.Stages).Result()
 	})
 	if err != nil || len(states) == 0 {
 		return b.failed(ctx, "look for large calls", err)
 	}
-	now, err := promptly(ctx, b, func(ctx context.Context) (time.Time, error) { return b.clients.work.Time(ctx).Result() })
+	now, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.Work.Time(ctx).Result() })
 	if err != nil {
 		return b.fail(ctx, "look for large calls", err)
 	}
 	var failed error
 	for token, state := range states {
 		var ms int64
-		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, stageOpens) {
+		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, wire.StageOpens) {
 			continue
 		}
 		// What is further ahead than it can be is of a clock that was put back since.
@@ -222,3 +216,7 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	}
 	return failed
 }
+
+// stageLease is in which time the next page or the commit has to come: after it
+// anybody may take the pages away.
+const stageLease = 10 * time.Second

@@ -1,42 +1,20 @@
 -- Wakes a consumer. This is no script: it stands in scripts instead of the comment
 -- that includes it.
---
--- A consumer of one queue waits for its wake set. A consumer of several on one server
--- waits for one list for them all, <prefix>:woken:<kind>: it leaves an element in
--- watched:<kind> of each queue, which goes there. These keys are not among KEYS: the
--- list is of no queue, and on a cluster there is neither.
 
--- returns the queue's list of who watches it
-local function watchedOf(wakeSet)
-  return (string.gsub(wakeSet, 'wake:(%a+)$', 'watched:%1'))
-end
-
--- sends the first element of the queue's list to where who left it there waits
-local function sendToken(wakeSet, watched)
-  local base, kind = string.match(wakeSet, '^(.*)wake:(%a+)$')
-  redis.pcall('LMOVE', watched, string.match(base, '^[^{]*') .. 'woken:' .. kind, 'LEFT', 'RIGHT')
-end
+-- include watched.lua
 
 -- A key of a wrong type costs a wake-up, and no more: consumers also look by themselves.
-local function wakeBy(wakeSet)
-  local watched = watchedOf(wakeSet)
-  if redis.pcall('EXISTS', watched) == 1 then
-    sendToken(wakeSet, watched)
-  end
-end
-
--- of scripts with the fixed keys
 local function wake(lane)
-  local watched = watchedOf(KEYS[9 + lane])
-  local n = redis.pcall('EXISTS', KEYS[7 + lane], watched)
+  local watched = watchedOf(K.wake[lane])
+  local n = redis.pcall('EXISTS', K.idle[lane], watched)
   if n == 0 then
     return -- all are busy
   end
-  local idle = n == 2 or redis.pcall('EXISTS', KEYS[7 + lane]) == 1
+  local idle = n == 2 or redis.pcall('EXISTS', K.idle[lane]) == 1
   if idle then
-    redis.pcall('ZADD', KEYS[9 + lane], 0, '1')
+    redis.pcall('ZADD', K.wake[lane], 0, '1')
   end
   if n == 2 or not idle then
-    sendToken(KEYS[9 + lane], watched)
+    sendToken(K.wake[lane], watched)
   end
 end

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 	"sync"
@@ -47,20 +46,6 @@ const (
 	unusedWatch = 5 * time.Minute
 )
 
-// mixOf is a number of a queue's name; the sum of those of several names them,
-// whatever their order.
-func mixOf(name string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	x := h.Sum64()
-	// The finalizer of MurmurHash3, as sums of similar hashes may be alike.
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
-}
-
 // get returns the watch of the queues.
 func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	sum := uint64(len(queues))
@@ -79,7 +64,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 			}
 		}
 		w = &watch{b: b, id: id, queues: slices.Clone(queues), in: make(map[*queue]bool, len(queues))}
-		slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.Name, b.Name) })
 		w.queues = slices.Compact(w.queues)
 		for _, q := range w.queues {
 			w.in[q] = true
@@ -95,18 +80,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 }
 
 // element is what is left in a queue to be woken by it.
-func (w *watch) element(q *queue) string { return w.id + " " + q.name }
-
-// kinds returns the kinds that there is room for.
-func (r room) kinds() (kinds []int) {
-	if r.io > 0 {
-		kinds = append(kinds, 0)
-	}
-	if r.cpu > 0 {
-		kinds = append(kinds, 1)
-	}
-	return kinds
-}
+func (w *watch) element(q *queue) string { return w.id + " " + q.Name }
 
 // lists returns the lists whose elements wake takes with that room.
 func (w *watch) lists(r room) (keys []string) {
@@ -153,17 +127,18 @@ func (w *watch) begin(ctx context.Context, r room) ([]*queue, error) {
 func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*queue, error) {
 	var (
 		keys []string
-		args = []any{len(kinds), 0, watchFor.Milliseconds()}
+		more []any // elements
 	)
 	for _, q := range page {
 		for _, kind := range kinds {
-			keys = append(keys, q.watched[kind])
+			keys = append(keys, q.Watched[kind])
 		}
 		keys = append(keys, waitKeys(q)...)
-		args = append(args, w.element(q))
+		more = append(more, w.element(q))
 	}
-	args[1] = len(keys) / len(page)
-	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.work, keys, args...)
+	args := (&watchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).append(nil)
+	args = append(args, more...)
+	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.Work, keys, args...)
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
 	}
@@ -182,7 +157,7 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 	for pair := range slices.Chunk(failed, 2) {
 		if n, ok := pair[0].(int64); ok && len(pair) == 2 && n >= 1 && int(n) <= len(page) {
 			q := page[n-1]
-			w.b.logOddKey(ctx, q.watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.name, pair[1]))
+			w.b.logOddKey(ctx, q.Watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.Name, pair[1]))
 		}
 	}
 	return waiting, nil
@@ -219,4 +194,24 @@ func (w *watch) queueOf(list, element string) (q *queue, theirs string) {
 		}
 	}
 	return nil, ""
+}
+
+// waitKeys returns the keys of which one exists while a run of the queue waits.
+func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
+
+// flightKeys returns those of which one exists while there is something to recover.
+func flightKeys(q *queue) []string { return []string{q.Flights, q.Outbox, q.Parking, q.Stages} }
+
+// glance is what was last seen of the queues of a watch. Queues in which there was
+// something are asked one by one, so that it does not take a search to find them again.
+type glance struct {
+	turn chan struct{} // has a value while somebody looks
+
+	// Of whom has the turn.
+	at      time.Time
+	next    int             // where the next glance goes on, if there are too many queues
+	known   map[*queue]bool // there was something
+	waiting []*queue        // in which a run waits that is due, or may be
+	later   []*queue        // in which runs wait that are delayed
+	back    []*queue        // with something in flight, in the outbox, or in doubt
 }

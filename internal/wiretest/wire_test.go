@@ -93,6 +93,17 @@ func serve(t *testing.T, b broker.Broker, r *recording) {
 	})
 }
 
+// scripts returns a folder with the scripts as they are sent.
+func scripts(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^TestScriptsAreWritten$", "../../redis")
+	cmd.Env = append(os.Environ(), "TASKGEN_SCRIPTS="+dir)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return dir
+}
+
 func TestVectorsInNode(t *testing.T) {
 	var n int
 	node(within(t, time.Minute), t, &n, "check.mjs")
@@ -117,7 +128,7 @@ func TestNodeProduces(t *testing.T) {
 		Wrong   struct{ ID, State, Kind, Message string }
 		Dead    struct{ Kind, ID string }
 	}
-	node(ctx, t, &saw, "produce.mjs", server.Addr(), prefix, "../../redis")
+	node(ctx, t, &saw, "produce.mjs", server.Addr(), prefix, scripts(ctx, t))
 
 	require.Equal(t, "delayed", saw.Delayed.Text)
 	require.Equal(t, []string{"delayed", "delayed", "delayed"}, saw.Delayed.Parts)
@@ -175,7 +186,7 @@ func TestNodeConsumes(t *testing.T) {
 		PID int
 		IDs []string
 	}
-	node(ctx, t, &saw, "consume.mjs", server.Addr(), prefix, "../../redis", "for-node")
+	node(ctx, t, &saw, "consume.mjs", server.Addr(), prefix, scripts(ctx, t), "for-node")
 	for range handles {
 		require.NoError(t, <-waited)
 	}

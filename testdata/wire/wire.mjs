@@ -117,8 +117,7 @@ export class Redis {
   // script executes dir/name.lua by its digest, and by its source where the
   // server does not know that.
   async script(dir, name, keys, args) {
-    const read = (file) => fs.readFileSync(path.join(dir, file), "utf8");
-    const source = read(name + ".lua").replace(/^-- include (\S+)\n/gm, (_, file) => read(file));
+    const source = fs.readFileSync(path.join(dir, name + ".lua"), "utf8");
     const digest = crypto.createHash("sha1").update(source).digest("hex");
     try {
       return await this.send("EVALSHA", digest, keys.length, ...keys, ...args);

@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- Makes dead letters of entries that cannot be read, as far as they still are where the
+-- auditor saw them.
+--
+-- KEYS  dead, dropped, lines, turns, policy, opens; place: the list or sorted set
+--       that the entries are in
+-- ARGV  mend, '1' to mend and '0' to count only; maxDead: cap of the dead list; failure: of
+--       entries that cannot be read; before: how many bytes of an entry come before its
+--       element; then the entries
+-- Returns how many became dead letters.
+-- include clock.lua
+-- include deadletters.lua
+-- include waiting.lua
+-- include unwait.lua
+-- include places.lua
+-- include read.lua
+local n = 0
+for entry in nextArg do
+  if A.mend == '0' then
+    n = n + math.min(1, count(K.place, entry))
+  elseif count(K.place, entry) > 0 then
+    n = n + 1
+    local element = string.sub(entry, tonumber(A.before) + 1)
+    redis.call('LPUSH', K.dead, deadLetter(A.failure .. element))
+    local ok, failure = pcall(take, K.place, entry)
+    if not ok then
+      redis.pcall('LPOP', K.dead)
+      error(failure)
+    end
+  end
+end
+if A.mend == '1' then
+  dropOldest(redis.call('LLEN', K.dead))
+end
+return n

@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- Takes one of two copies of a run away, if both still are where the auditor saw them.
+--
+-- KEYS  lines, turns, policy, opens; kept, keptDone: where the copy is that is kept,
+--       and if that is a batch its bitmap of finished runs; copy, copyDone: the same of the
+--       copy that goes
+-- ARGV  mend, '1' to mend and '0' to count only; keptEntry, keptIndex: what is in the first
+--       place, and its index in the batch, -1 if it is in none; copyEntry, copyIndex: the
+--       same of the second
+-- Returns 1 when both were there, else 0.
+-- include waiting.lua
+-- include unwait.lua
+-- include places.lua
+local first, second = tonumber(A.keptIndex), tonumber(A.copyIndex)
+local needed = K.kept == K.copy and A.keptEntry == A.copyEntry and first == second and 2 or 1
+if count(K.kept, A.keptEntry, K.keptDone, first) < needed or count(K.copy, A.copyEntry, K.copyDone, second) < needed then
+  return 0
+end
+if A.mend == '1' and second >= 0 then
+  redis.call('SETBIT', K.copyDone, second, 1)
+elseif A.mend == '1' then
+  take(K.copy, A.copyEntry)
+end
+return 1

@@ -1,0 +1,86 @@
+#!lua flags=allow-oom
+-- Counts anew how many runs are in flight of each limit. Each step counts them all: between
+-- two steps they change.
+--
+-- KEYS  flights, lines, turns, policy, opens, held
+-- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
+--       batches, bitmaps: what the keys of batches and of their bitmaps of finished runs
+--       open with; from: where to go on in held, '' at first
+-- Returns of how many limits it is wrong how many runs are in flight, and where to go on, ''
+--       at the end; -1 and '' when those runs are too many to look at in one go.
+-- The batches are those that are in flights now, which nobody can name before; their keys
+-- have the queue's hash tag.
+-- include waiting.lua
+local mend, brief = A.mend == '1', A.brief == '1'
+
+-- what is counted beside a page of what is noted: batches in flight; their runs, a limit
+-- as two of them; and how much is noted in a page
+local fewBatches, fewRuns, page = 1000, 10000, 500
+local most = brief and 1048576 or 16777216 -- bytes that are looked at
+
+local is, read, runs = {}, 0, 0
+local few = redis.call('SCARD', K.flights) <= fewBatches
+if not few and brief then
+  return {-1, ''}
+end
+for _, member in ipairs(redis.call('SMEMBERS', K.flights)) do
+  local batch, done = A.batches .. member, A.bitmaps .. member
+  local partly = redis.call('EXISTS', done) == 1
+  local size = redis.call('LLEN', batch)
+  runs = runs + size
+  for at = 0, size - 1, 100 do
+    for i, element in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
+      read = read + #element
+      local run = waiting().read(element)
+      if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
+        for _, limit in ipairs(run.limits) do
+          if limit.per == 0 and limit.counts then
+            runs = is[limit.key] and runs or runs + 2
+            is[limit.key] = (is[limit.key] or 0) + 1
+          end
+        end
+      end
+    end
+    few = few and runs <= fewRuns
+    if read > most or not few and brief then
+      return {-1, ''}
+    end
+  end
+end
+
+local n = 0
+local function compare(key, noted)
+  if (is[key] or 0) == tonumber(noted or 0) then
+    return
+  end
+  n = n + 1
+  if mend then
+    if is[key] then
+      redis.call('HSET', K.held, key, is[key])
+    else
+      redis.call('HDEL', K.held, key)
+    end
+    redis.call('ZADD', K.opens, 0, waiting().hash('c' .. key))
+  end
+end
+
+if A.from == '' then
+  for key in pairs(is) do
+    compare(key, redis.call('HGET', K.held, key))
+  end
+  if few then
+    return {n, '0'}
+  end
+end
+local cursor, noted = '0'
+if few then
+  cursor, noted = unpack(redis.call('HSCAN', K.held, A.from, 'COUNT', page))
+else
+  noted = redis.call('HGETALL', K.held) -- or all in flight would be read for each page
+end
+for i = 1, #noted, 2 do
+  if mend or not is[noted[i]] then -- the first step has reported the others
+    compare(noted[i], noted[i + 1])
+  end
+end
+return {n, cursor ~= '0' and cursor or ''}

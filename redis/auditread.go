@@ -1,0 +1,195 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// spot is where an element was seen.
+type spot struct {
+	key, done string
+	index     int // in a batch, else -1
+	element   string
+	entry     string // what is there: the element, in a line more than that
+	finished  bool   // it is marked as finished in its batch: nothing waits there
+}
+
+// look shows all elements of the queue, the way they move: what is delayed or
+// kept by what this version does not know, what is ready, in lines, in flight. An
+// element can be shown again. It is mine if it is where this version puts runs.
+func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
+	others := a.others()
+	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
+	for i, key := range places {
+		f := func(entry string) {
+			show(spot{key: key, done: a.q.Flights, index: -1, element: a.q.ElementOf(key, entry), entry: entry}, i >= len(others))
+		}
+		if err := a.lookInto(ctx, key, f); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+	}
+	if err := a.flights(ctx); err != nil {
+		return err
+	}
+	for member := range a.members {
+		if err := a.lookAtBatch(ctx, member, show); err != nil {
+			return fmt.Errorf("read batch %s: %w", member, err)
+		}
+	}
+	return nil
+}
+
+// others returns the queue's keys of which it is not known what they hold.
+func (a *audit) others() (list []string) {
+	for key := range a.keys {
+		if a.q.Unknown(key) {
+			list = append(list, key)
+		}
+	}
+	return list
+}
+
+// lookInto shows the elements of a list, sorted set or hash. A list is read from
+// its tail: what is taken from its head meanwhile then moves nothing out of the
+// next page.
+func (a *audit) lookInto(ctx context.Context, key string, f func(element string)) error {
+	kind, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
+	if err != nil {
+		return err
+	}
+	odd := func(list []string, from int) {
+		for i := from; i < len(list); i += 2 {
+			f(list[i])
+		}
+	}
+	switch kind {
+	case "list":
+		for last := int64(-1); ; last -= auditPage {
+			start := time.Now()
+			list, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
+				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
+			})
+			if err == nil {
+				err = a.pace.after(ctx, a.b.clients, start)
+			}
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			for _, element := range list {
+				f(element)
+			}
+		}
+	case "zset":
+		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+			return a.node.ZScan(ctx, key, cursor, "", auditPage)
+		}, func(list []string) { odd(list, 0) })
+	case "hash":
+		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+			return a.node.HScan(ctx, key, cursor, "", auditPage)
+		}, func(list []string) { odd(list, 1) })
+	}
+	return nil
+}
+
+// lookAtBatch shows a batch. It is read before its bitmap, so that a run that
+// ends in between is seen as one that is there no more.
+func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
+	key, done := a.q.Batch(member), a.q.Done(member)
+	start := time.Now()
+	elements, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
+		return a.node.LRange(ctx, key, 0, -1).Result()
+	})
+	if err != nil || len(elements) == 0 {
+		return err
+	}
+	bitmap, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return err
+	}
+	if err := a.pace.after(ctx, a.b.clients, start); err != nil {
+		return err
+	}
+	for i, element := range elements {
+		finished := wire.IsSet(bitmap, i)
+		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
+	}
+	return nil
+}
+
+const auditPage = 100
+
+// audit is one audit of one queue.
+type audit struct {
+	b      *Broker
+	q      *queue
+	node   *goredis.Client // which has the queue
+	report maintenance.Report
+	pace   pace // of one that nobody waits for
+
+	keys    map[string]bool // of the queue
+	members map[string]bool // "session:slot" of what is or may be in flight
+	seen    map[string]bool // ids of runs
+	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
+}
+
+// pages reads all pages of a scan.
+func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
+	cursor := uint64(0)
+	for {
+		start := time.Now()
+		got, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (page, error) {
+			entries, next, err := read(ctx, cursor).Result()
+			return page{entries, next}, err
+		})
+		if err == nil {
+			err = a.pace.after(ctx, a.b.clients, start)
+		}
+		if err != nil {
+			return err
+		}
+		f(got.entries)
+		if cursor = got.cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// flights adds to the members what is listed as in flight.
+func (a *audit) flights(ctx context.Context) error {
+	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+		return a.node.SScan(ctx, a.q.Flights, cursor, "", 1000)
+	}, func(list []string) {
+		for _, member := range list {
+			a.members[member] = true
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read flights: %w", err)
+	}
+	return nil
+}
+
+// script runs a script of the audit, which is safe to repeat but for what it counts.
+func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
+	start := time.Now()
+	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)
+	if err == nil {
+		err = a.pace.after(ctx, a.b.clients, start)
+	}
+	return v, err
+}
+
+func (a *audit) count(n *int, v any) {
+	found, _ := v.(int64)
+	*n += int(found)
+}

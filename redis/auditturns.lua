@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Finds lines that nobody would look at, up to 500 lines in one call.
+--
+-- KEYS  lines, turns, policy, opens
+-- ARGV  mend, '1' to mend and '0' to count only; from: the line to begin behind, '' at
+--       first
+-- Returns how many there are, and the last line that it came to, '' at the end.
+-- include waiting.lua
+local mend = A.mend == '1'
+local lines = waiting()
+local n, from = 0, A.from
+for _ = 1, 500 do
+  local entry = redis.call('ZRANGEBYLEX', K.lines, '(' .. from, '+', 'LIMIT', 0, 1)[1]
+  if not entry then
+    return {n, ''}
+  end
+  local line = string.sub(entry, 1, 33)
+  local turn = redis.call('HGET', K.policy, 'l' .. line)
+  local listed = turn and redis.call('ZSCORE', K.turns, turn)
+  local value = listed and string.sub(turn, 1, -33)
+  local at = value and redis.call('HGET', K.policy, 't' .. value)
+  listed = at and redis.call('ZSCORE', K.turns, 'v' .. string.sub(value, 1, -17) .. at .. string.sub(value, -16))
+  if not listed then
+    n = n + 1
+    if mend then
+      lines.unlist(line)
+      lines.list(line, 'r', string.sub(entry, 34, 49))
+    end
+  elseif mend and string.sub(turn, 1, 1) == 'k' then
+    redis.call('ZADD', K.opens, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to
+  end
+  from = line .. '~'
+end
+return {n, from}

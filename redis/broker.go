@@ -1,0 +1,165 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"sync/atomic"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// Broker is the broker over Redis. It has every interface of the packages broker and
+// maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
+// may be called concurrently.
+type Broker struct {
+	cfg      Config
+	clients  *conn.Clients
+	scripts  scripts
+	url      string        // by which it was opened, or would be
+	id       string        // of this broker, where scripts have to name it
+	calls    atomic.Uint64 // makes tokens of one broker distinct
+	queues   sync.Map      // of *queue by name
+	equip    func(*queue)  // gives a new queue what sends its commands
+	sleep    *sleepers
+	ends     *endings
+	takers   takers
+	skipped  skipped
+	damage   damages
+	mends    sync.Map // of *mending by what opens the queue's keys
+	sessions sessions
+	glances  glances
+	watches  watches
+	audits   audits
+	names    queueNames
+	counted  countedNames
+	nameless atomic.Bool // the set of names could not be added to
+	unnamed  unnamed
+	odd      oddities
+	close    sync.Once
+	made     sync.Pool // of *[]outcome
+	scratch  sync.Pool
+	lease    atomic.Int64 // the longest of its sessions, in nanoseconds
+	bad      string       // the failure of entries that cannot be read, as scripts store it
+}
+
+// ping asks the server once whether it is there. Of a cluster one master that
+// answers is enough.
+func (b *Broker) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	if err := b.clients.Ping(ctx); err != nil {
+		op := "ping server"
+		if b.clients.Cluster {
+			op = "ping servers of the cluster"
+		}
+		return b.fail(ctx, op, err)
+	}
+	return nil
+}
+
+// newID returns 16 random hexadecimal digits.
+func newID() (string, error) {
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("make id: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
+}
+
+// fail makes the error of an operation out of what go-redis returned.
+func (b *Broker) fail(ctx context.Context, op string, err error) error {
+	switch {
+	case b.clients.IsClosed() || errors.Is(err, goredis.ErrClosed):
+		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
+	case conn.ContextErr(ctx) != nil && conn.IsLoading(err):
+		return fmt.Errorf("%s: %w: %w", op, conn.ContextErr(ctx), err)
+	case conn.ContextErr(ctx) != nil:
+		return fmt.Errorf("%s: %w", op, conn.ContextErr(ctx))
+	case goredis.HasErrorPrefix(err, "OOM"):
+		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
+	}
+	if conn.MayRepeat(err) {
+		err = unavailable{err}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// unavailable is an error that may pass.
+type unavailable struct{ error }
+
+func (u unavailable) Unwrap() error { return u.error }
+
+func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
+
+// queuesKey names the set of all queues' names.
+func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
+
+// woken returns the list by which consumers of several queues are woken for runs of a
+// kind; on a cluster, where no list can be that of several queues, the empty string.
+func (b *Broker) woken(kind int) string {
+	if b.clients.Cluster {
+		return ""
+	}
+	return wire.WokenKey(b.cfg.Prefix, kind)
+}
+
+// queue is one queue's keys, and what this process knows of it.
+type queue struct {
+	wire.QueueKeys
+	mix uint64 // of its name (mixOf)
+
+	named   atomic.Int64 // when the name was last added to the set, Unix seconds
+	mover   mover
+	look    look
+	outage  outage
+	enqueue committer[*group]
+	push    pusher
+}
+
+// queue returns the queue of a name, once it has checked the name.
+func (b *Broker) queue(name string) (*queue, error) {
+	if q, ok := b.queues.Load(name); ok {
+		return q.(*queue), nil
+	}
+	if err := checkQueue(name); err != nil {
+		return nil, err
+	}
+	q := b.keysOf(name)
+	b.equip(q)
+	actual, _ := b.queues.LoadOrStore(name, q)
+	return actual.(*queue), nil
+}
+
+// keysOf returns a queue of a name as nobody uses it yet.
+func (b *Broker) keysOf(name string) *queue {
+	return &queue{QueueKeys: wire.NewQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
+}
+
+// checkQueue returns why no queue can have the name, nil if one can.
+func checkQueue(name string) error {
+	probe := broker.TaskRun{ID: "-", Task: "-", Queue: name}
+	return probe.Validate()
+}
+
+// mixOf is a number of a queue's name; the sum of those of several names them,
+// whatever their order.
+func mixOf(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	x := h.Sum64()
+	// The finalizer of MurmurHash3, as sums of similar hashes may be alike.
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}

@@ -1,0 +1,287 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// claims are the unique keys of a group of runs.
+type claims struct {
+	keys    []string
+	args    []any // of each the run's id, when it is due, and ms from then on, or ""
+	runs    []int // of each the index of its run
+	refused []int // indexes of runs whose key an earlier one of the group has
+	first   map[string]int
+}
+
+// add claims a run's unique key.
+func (c *claims) add(q *wire.QueueKeys, index int, run *broker.TaskRun) {
+	rules := run.Rules.OrZero()
+	if _, taken := c.first[rules.Unique]; taken {
+		c.refused = append(c.refused, index)
+		return
+	}
+	if c.first == nil {
+		c.first = map[string]int{}
+	}
+	c.first[rules.Unique] = index
+	var keep any = ""
+	if rules.UniqueFor > 0 {
+		keep = max(wire.Millis(rules.UniqueFor), 1)
+	}
+	c.keys = append(c.keys, q.Unique(rules.Unique))
+	c.args = append(c.args, run.ID, wire.FormatDue(run), keep)
+	c.runs = append(c.runs, index)
+}
+
+// duplicates makes the error of a group from what the enqueue script returns
+// of it.
+func (c *claims) duplicates(verdict []any) error {
+	refused := new(broker.DuplicateError)
+	for i := 0; i+1 < len(verdict); i += 2 {
+		n, _ := verdict[i].(int64)
+		id, _ := verdict[i+1].(string)
+		if n < 1 || int(n) > len(c.runs) {
+			return fmt.Errorf("unexpected run %d in the reply of the enqueue script", n)
+		}
+		refused.Runs = append(refused.Runs, broker.Duplicate{Index: c.runs[n-1], ID: id})
+	}
+	return refused
+}
+
+// group is what one call queues, as the enqueue script takes it.
+type group struct {
+	owners   []string // keys of ids that must be free
+	claims   claims
+	lanes    [7][]any  // elements due at once, by lane
+	delayed  []delayed // the others, and those with a fair value
+	records  []string  // keys
+	values   []any     // due and map of each record
+	source   []byte    // what it is stored instead of, as the script takes it
+	task     string    // of the tick this is, if it is one
+	tick     string
+	verdict  int64 // as the script returns it
+	result   error
+	bytes    int
+	cost     int
+	canRetry bool // repeating it cannot store it twice
+}
+
+// reserved returns the keys of the ids and unique keys of a group.
+func (g *group) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
+
+// weight is what a group counts in a command that others share: its bytes, or as
+// much of a page as it costs the server.
+func (g *group) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
+
+// newGroup encodes the runs of one call.
+func newGroup(q *wire.QueueKeys, runs []*broker.TaskRun) (*group, error) {
+	g := new(group)
+	var own map[string]bool
+	for i, run := range runs {
+		if run.Rules.OrZero().Unique != "" {
+			g.claims.add(q, i, run)
+			g.canRetry = true
+		}
+		if run.OwnID {
+			if own[run.ID] {
+				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
+			}
+			if own == nil {
+				own = map[string]bool{}
+			}
+			own[run.ID] = true
+			g.canRetry = true
+		}
+		if err := g.add(q, run); err != nil {
+			return nil, fmt.Errorf("encode run %s: %w", run.ID, err)
+		}
+	}
+	return g, nil
+}
+
+func (g *group) add(q *wire.QueueKeys, run *broker.TaskRun) error {
+	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
+	if err != nil {
+		return err
+	}
+	g.bytes += len(element)
+	g.cost += costOf(run)
+	due := wire.FormatDue(run)
+	if due == "" && run.Rules.OrZero().Fair == "" {
+		n := wire.ReadyList(run)
+		g.lanes[n] = append(g.lanes[n], element)
+	} else {
+		g.delayed = append(g.delayed, delayed{due, wire.ReadyList(run), element})
+	}
+	if run.OwnID {
+		g.owners = append(g.owners, q.Owner(run.ID))
+	}
+	if run.Keep > 0 {
+		g.records = append(g.records, q.Record(run.ID))
+		record := wire.StartRecord(nil, broker.StateQueued)
+		if due != "" {
+			record = record[:1]
+		}
+		g.values = append(g.values, due, wire.AppendRecord(record, run, nil, nil))
+	}
+	return nil
+}
+
+// plain reports whether nothing can refuse the group, so that it can be stored
+// as one with others.
+func (g *group) plain() bool {
+	return len(g.owners) == 0 && len(g.claims.keys) == 0 && g.task == "" && g.source == nil
+}
+
+// merge adds the runs of another plain group.
+func (g *group) merge(other *group) {
+	for n := range g.lanes {
+		g.lanes[n] = append(g.lanes[n], other.lanes[n]...)
+	}
+	g.delayed = append(g.delayed, other.delayed...)
+	g.records = append(g.records, other.records...)
+	g.values = append(g.values, other.values...)
+}
+
+func (g *group) appendArgs(args []any) []any {
+	args = append(args, g.source, g.task, g.tick, len(g.owners), len(g.claims.keys))
+	args = append(args, g.claims.args...)
+	at, lists := len(args), 0
+	args = append(args, nil)
+	for n, elements := range g.lanes {
+		if len(elements) > 0 {
+			args = append(append(args, n, len(elements)), elements...)
+			lists++
+		}
+	}
+	args[at] = lists
+	args = g.appendDelayed(args)
+	return append(append(args, len(g.records)), g.values...)
+}
+
+// delayed is a run of a group that goes to where its due says, "" for at once.
+type delayed struct {
+	due     string
+	lane    int
+	element []byte
+}
+
+// appendDelayed appends those that are due at the same time, in one lane, together.
+func (g *group) appendDelayed(args []any) []any {
+	at, dues := len(args), 0
+	args = append(args, nil)
+	for from, d := range g.delayed {
+		if from > 0 && g.delayed[from-1].due == d.due && g.delayed[from-1].lane == d.lane {
+			continue
+		}
+		to := from + 1
+		for to < len(g.delayed) && g.delayed[to].due == d.due && g.delayed[to].lane == d.lane {
+			to++
+		}
+		args = append(args, d.due, d.lane, to-from)
+		for _, same := range g.delayed[from:to] {
+			args = append(args, same.element)
+		}
+		dues++
+	}
+	args[at] = dues
+	return args
+}
+
+// What the enqueue script returns of a group.
+const (
+	isStored     = 0
+	idLives      = 1
+	tickClaimed  = 2
+	taskDisabled = 3
+	sourceGone   = 4
+	entryGone    = 5
+	isUndecided  = 6
+	keyLives     = 7 // that is, an array
+	notStored    = 8 // that is, a text
+)
+
+// errUndecided is the result of a group of which a call that is being stored has
+// reserved an id or a unique key: nothing of the group is stored, and no task was
+// refused. It never leaves the package.
+var errUndecided = errors.New("another call has reserved an id or a unique key, and is not stored yet")
+
+// setResults sets each group's result, that of a stored one to what became of
+// its confirmation.
+func setResults(reply any, groups []*group, confirmed error) error {
+	verdicts, ok := reply.([]any)
+	if !ok || len(verdicts) != len(groups) {
+		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
+	}
+	for i, g := range groups {
+		if others, ok := verdicts[i].([]any); ok {
+			g.verdict, g.result = keyLives, g.claims.duplicates(others)
+			continue
+		}
+		if refused, ok := verdicts[i].(string); ok {
+			g.verdict, g.result = notStored, fmt.Errorf("queue tasks: %w", resp.Error(refused))
+			continue
+		}
+		g.verdict, _ = verdicts[i].(int64)
+		switch g.verdict {
+		case isStored:
+			if confirmed != nil {
+				g.result = fmt.Errorf("queue tasks: %w", confirmed)
+			}
+		case idLives:
+			g.result = broker.ErrDuplicate
+		case isUndecided:
+			g.result = errUndecided
+		case sourceGone:
+			// Nothing is stored, as it should be.
+		case taskDisabled:
+			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
+		case entryGone:
+			g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoSchedule)
+		case tickClaimed:
+			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
+		default:
+			g.result = fmt.Errorf("queue tasks: unexpected verdict %v of the enqueue script", verdicts[i])
+		}
+	}
+	return nil
+}
+
+// What one step of the server may have, at half a microsecond to one for each unit.
+const (
+	stepCost  = 8192
+	pageCost  = stepCost / 4
+	pageBytes = 1 << 20
+)
+
+// costOf is what a run costs the server in a script.
+func costOf(run *broker.TaskRun) int {
+	cost := 1
+	if run.Keep > 0 {
+		cost++
+	}
+	if run.OwnID {
+		cost += 4
+	}
+	if run.Delay > 0 || !run.Due.IsZero() {
+		cost++
+	}
+	if rules := run.Rules; rules != nil {
+		if rules.Unique != "" {
+			cost += 7
+		}
+		if len(rules.Limits) > 0 {
+			cost++
+		}
+		if rules.Fair != "" {
+			cost += 40
+		}
+	}
+	return cost
+}

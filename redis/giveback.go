@@ -1,0 +1,60 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// giveBack puts the unfinished runs of a batch back into their queue, but for
+// those whose end was asked for. What its records are can be read before: until it
+// is given back or finished its runs stay the same, and a begin changes of one that
+// came back before no more than that it has begun (begin.lua).
+func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
+	start := time.Now()
+	elements, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+		return b.clients.Work.LRange(ctx, q.Batch(member), 0, -1).Result()
+	})
+	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
+		err = nil // it is put aside, and what is noted of it goes
+	}
+	if err != nil {
+		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
+	}
+	keys := givebackKeys(q, session, member)
+	waiting := waits(elements)
+	args := (&givebackArgs{
+		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
+	}).append(nil)
+	args = append(args, waiting...)
+	for i, e := range elements {
+		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
+			keys = append(keys, q.Record(string(h.ID)))
+			args = append(args, i)
+		}
+	}
+	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.Work, keys, args...)
+	if err != nil {
+		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
+	}
+	reply, _ := v.([]any)
+	if len(reply) != 3 {
+		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.Name, v)
+	}
+	n, _ := reply[0].(int64)
+	if reply[2] != int64(0) {
+		for _, e := range elements {
+			if _, err := wire.ParseHeader([]byte(e)); err != nil {
+				b.reportUnread(q, unread{element: []byte(e)}, err)
+			}
+		}
+	}
+	if reply[1] != int64(0) {
+		// Should this fail, the next recovery does it.
+		_ = q.mover.move(ctx)
+	}
+	return int(n), nil
+}

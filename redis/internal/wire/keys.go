@@ -1,0 +1,197 @@
+// Package wire is docs/wire.md as code: the names of a queue's keys, and the bytes that
+// they hold. Its functions are pure.
+package wire
+
+import (
+	"slices"
+	"strings"
+)
+
+// QueuesKey returns the key of the set of all queues' names.
+func QueuesKey(prefix string) string { return prefix + ":queues" }
+
+// WokenKey returns the list that wakes takes from several queues: one for each kind.
+func WokenKey(prefix string, kind int) string {
+	return prefix + [2]string{":woken:io", ":woken:cpu"}[kind]
+}
+
+// QueueKeys are the keys of one queue.
+type QueueKeys struct {
+	Name string
+	Base string // begins each of the keys, and ends with a colon
+	// Fixed are the keys that most scripts begin with.
+	Fixed   []string
+	Delayed string
+	Ready   []string // io high, medium, low, cpu high, medium, low
+	Wake    []string // io, cpu
+	Watched []string // io, cpu: who to wake of those that take from several queues
+	Flights string
+	Leases  string
+	Ops     string
+	Dead    string
+	Dropped string
+	Waiters string
+	Ticks   string
+
+	Paused   string
+	Disabled string
+	Entries  string
+	Changes  string
+	Aside    string
+	Enabling string
+	Outbox   string
+	Parking  string
+	Last     string
+	Stages   string // large calls that are not moved into the queue yet
+	Staged   string // those of them that are committed
+
+	// What runs with limits or a fair value need (lines.lua, turns.lua).
+	Lines, Turns, Policy, Opens, Held, Starts, Rates string
+	Audited                                          string
+}
+
+// NewQueueKeys returns the keys of a queue.
+func NewQueueKeys(prefix, name string) QueueKeys {
+	base := prefix + ":{" + escape(name) + "}:"
+	q := QueueKeys{
+		Name:    name,
+		Base:    base,
+		Delayed: base + "delayed",
+		Flights: base + "flights",
+		Leases:  base + "leases",
+		Ops:     base + "ops",
+		Dead:    base + "dead",
+		Dropped: base + "dropped",
+		Waiters: base + "waiters",
+		Ticks:   base + "ticks",
+
+		Paused:   base + "paused",
+		Disabled: base + "disabled",
+		Entries:  base + "entries",
+		Changes:  base + "entries:changes",
+		Aside:    base + "aside",
+		Enabling: base + "enabling",
+		Outbox:   base + "outbox",
+		Parking:  base + "parking",
+		Last:     base + "last",
+		Stages:   base + "stages",
+		Staged:   base + "staged",
+
+		Lines:   base + "lines",
+		Turns:   base + "turns",
+		Policy:  base + "policy",
+		Opens:   base + "opens",
+		Held:    base + "held",
+		Audited: base + "audited",
+		Starts:  base + "starts",
+		Rates:   base + "rates",
+	}
+	q.Fixed = []string{
+		q.Delayed,
+		base + "io:2", base + "io:1", base + "io:0",
+		base + "cpu:2", base + "cpu:1", base + "cpu:0",
+		base + "idle:io", base + "idle:cpu",
+		base + "wake:io", base + "wake:cpu",
+	}
+	q.Ready, q.Wake = q.Fixed[1:7], q.Fixed[9:11]
+	q.Watched = []string{base + "watched:io", base + "watched:cpu"}
+	return q
+}
+
+// FlightsOf returns the keys of a queue as far as it takes to find the queue's node.
+func FlightsOf(prefix, name string) QueueKeys {
+	return QueueKeys{Name: name, Flights: prefix + ":{" + escape(name) + "}:flights"}
+}
+
+// Keys returns the keys that most scripts begin with, and more.
+func (q *QueueKeys) Keys(more ...string) []string {
+	return append(q.Fixed[:len(q.Fixed):len(q.Fixed)], more...)
+}
+
+func (q *QueueKeys) Batch(member string) string { return q.Base + "f:" + member }
+
+func (q *QueueKeys) Done(member string) string { return q.Base + "d:" + member }
+
+func (q *QueueKeys) Lost(session string) string { return q.Base + "lost:" + session }
+
+func (q *QueueKeys) Raised(session string) string { return q.Base + "raised:" + session }
+
+func (q *QueueKeys) Spared(id string) string { return q.Base + "spared:" + id }
+
+func (q *QueueKeys) Owner(id string) string { return q.Base + "id:" + id }
+
+func (q *QueueKeys) Record(id string) string { return q.Base + "rec:" + id }
+
+func (q *QueueKeys) Cancels(session string) string { return q.Base + "cancel:" + session }
+
+func (q *QueueKeys) Progress(id string) string { return q.Base + "progress:" + id }
+
+func (q *QueueKeys) Parked(id string) string { return q.Base + "parked:" + id }
+
+func (q *QueueKeys) Group(id string) string { return q.Base + "group:" + id }
+
+func (q *QueueKeys) Ended(instance string) string { return q.Base + "wait:" + instance }
+
+func (q *QueueKeys) Newer(id string) string { return q.Base + "newer:" + id }
+
+func (q *QueueKeys) Unique(key string) string { return q.Base + "u:" + key }
+
+func (q *QueueKeys) Staging(token string) string { return q.Base + token }
+
+// Stub returns the key by which a repeated commit learns that all runs were moved.
+func (q *QueueKeys) Stub(token string) string {
+	return q.Base + "stub:" + strings.TrimPrefix(token, StageOpens)
+}
+
+// Waits returns the keys of runs that wait, in the order in which runs move.
+func (q *QueueKeys) Waits() []string { return append([]string{q.Aside}, q.Fixed[:7]...) }
+
+// LinePrefix is how many bytes of an entry of the lines come before its element.
+const LinePrefix = 49
+
+// ElementOf returns the element of an entry of one of the queue's keys.
+func (q *QueueKeys) ElementOf(key, entry string) string {
+	if key == q.Lines {
+		return entry[min(LinePrefix, len(entry)):]
+	}
+	return entry
+}
+
+// All returns the keys of which a queue has one.
+func (q *QueueKeys) All() []string {
+	return q.Keys(q.Flights, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
+		q.Entries, q.Changes, q.Aside, q.Enabling, q.Outbox, q.Parking, q.Last, q.Stages, q.Staged,
+		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates)
+}
+
+// Unknown reports whether this version does not know what a key of the queue is for.
+// Another version may keep runs in it.
+func (q *QueueKeys) Unknown(key string) bool {
+	if slices.Contains(q.Fixed, key) || key == q.Aside {
+		return false
+	}
+	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":"); kind {
+	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
+		"paused", "disabled", "enabling", "last", "outbox", "parking", "audited",
+		"lines", "turns", "policy", "opens", "held", "starts", "rates":
+		return several
+	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
+		return !several
+	}
+	return true
+}
+
+// ReservedBy returns the keys that a run reserves, and a letter for each.
+func (q *QueueKeys) ReservedBy(id string, ownID bool, unique string) (letters string, keys []string) {
+	if ownID {
+		letters, keys = "i", append(keys, q.Owner(id))
+	}
+	if unique != "" {
+		letters, keys = letters+"u", append(keys, q.Unique(unique))
+	}
+	return letters, keys
+}
+
+// StageOpens begins the token of a large call. Where an id or a unique key is owned by
+// such a token, the call is not moved yet.
+const StageOpens = "stage:"

@@ -1,0 +1,82 @@
+package wire
+
+import "strings"
+
+// KindsOfKeys are the types of a queue's keys, by what follows their hash tag, as the
+// mend script takes them.
+var KindsOfKeys = map[string]string{
+	"delayed": "zset",
+	"io:2":    "list", "io:1": "list", "io:0": "list", "cpu:2": "list", "cpu:1": "list", "cpu:0": "list",
+	"idle:io": "string", "idle:cpu": "string", "wake:io": "zset", "wake:cpu": "zset",
+	"watched:io": "list", "watched:cpu": "list",
+	"flights": "flights", "leases": "leases", "ops": "ops",
+	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
+	"entries": "hash", "entries:changes": "number",
+	"disabled": "set", "aside": "zset", "enabling": "zset", "outbox": "list", "parking": "hash", "last": "hash",
+	"stages": "stages", "staged": "staged",
+	"lines": "zset", "turns": "zset", "policy": "policy", "opens": "zset", "held": "hash", "starts": "zset", "rates": "zset",
+}
+
+// kindsOfMore are those of keys that a queue has many of, by how they open.
+var kindsOfMore = map[string]string{
+	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
+	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
+}
+
+func KindOfMore(rest string) string {
+	if i := strings.IndexByte(rest, ':'); i >= 0 {
+		return kindsOfMore[rest[:i+1]]
+	}
+	return ""
+}
+
+// TypeOfKind is the type of the server that a kind of the mend script is.
+func TypeOfKind(kind any) string {
+	switch kind {
+	case "number", "count", "place":
+		return "string"
+	case "numbers", "policy", "ops":
+		return "hash"
+	case "stages":
+		return "hash"
+	case "staged":
+		return "list"
+	case "flights":
+		return "set"
+	case "leases":
+		return "zset"
+	}
+	s, _ := kind.(string)
+	return s
+}
+
+// TypeOf returns the type that a key of a broker has to be of, as TYPE names it; "" if
+// the key is not known.
+func TypeOf(prefix, key string) string {
+	if key == QueuesKey(prefix) {
+		return "set"
+	}
+	if strings.HasPrefix(key, prefix+":woken:") {
+		return "list"
+	}
+	_, rest, ok := strings.Cut(strings.TrimPrefix(key, prefix+":{"), "}:")
+	if !ok {
+		return ""
+	}
+	kind, _, _ := strings.Cut(rest, ":")
+	switch kind {
+	case "io", "cpu", "f", "dead", "outbox", "wait", "watched", "staged", "stage":
+		return "list"
+	case "delayed", "leases", "wake", "aside", "enabling", "lines", "turns", "opens", "starts", "rates":
+		return "zset"
+	case "flights", "disabled":
+		return "set"
+	case "ops", "waiters", "ticks", "parking", "cancel", "last", "policy", "held", "group", "stages":
+		return "hash"
+	case "entries":
+		if rest == "entries" {
+			return "hash"
+		}
+	}
+	return "string"
+}

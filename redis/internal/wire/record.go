@@ -1,0 +1,168 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// AppendMember returns how a member ended, as its group stores it.
+func AppendMember(id string, record []byte) []byte {
+	return append(append([]byte{byte(len(id))}, id...), record...)
+}
+
+// ParseMember reads how a member ended. It returns nil if the member has not ended.
+func ParseMember(queueName, stored string) (*broker.Record, error) {
+	if stored == "" {
+		return nil, nil
+	}
+	size := 1 + int(stored[0])
+	if len(stored) < size {
+		return nil, errors.New("decode member: too short")
+	}
+	record := &broker.Record{ID: stored[1:size], Queue: queueName}
+	return record, ParseRecord([]byte(stored[size:]), record)
+}
+
+// States are the states of a record by the letter that begins it.
+var States = map[byte]broker.State{
+	'd': broker.StateDelayed, 'q': broker.StateQueued, 'r': broker.StateRunning,
+	's': broker.StateSucceeded, 'f': broker.StateFailed,
+}
+
+// LetterOf returns the letter that begins a record of the state.
+func LetterOf(state broker.State) string { return string(state[:1]) }
+
+// recordHeader is the length of the letter and the time before the map.
+const recordHeader = 1 + TimeDigits
+
+// StartRecord appends the beginning of a record that needs no time.
+func StartRecord(b []byte, state broker.State) []byte {
+	b = slices.Grow(b, 64)
+	return append(append(b, state[0]), "0000000000000"...)
+}
+
+// AppendRecord appends the map of a run's record. State and due time precede it.
+func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
+	n := 0
+	if len(result) > 0 {
+		n++
+	}
+	if f != nil {
+		n += failureFields
+	}
+	b = appendMap(b, run, n)
+	if len(result) > 0 {
+		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
+	}
+	if f != nil {
+		b = AppendFailureFields(b, f)
+	}
+	return b
+}
+
+// appendMap appends the beginning of a record's map, which gets n more fields.
+func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
+	n += 2
+	if run.ParentID != "" {
+		n++
+	}
+	b = codec.AppendMapLen(b, n)
+	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
+	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
+	if run.ParentID != "" {
+		b = codec.AppendString(codec.AppendString(b, "p"), run.ParentID)
+	}
+	return b
+}
+
+// failureFields is how many fields a failure has in a record.
+const failureFields = 3
+
+// AppendFailureFields appends the fields of a failure.
+func AppendFailureFields(b []byte, f *broker.Failure) []byte {
+	// Bytes: an error's text can be anything.
+	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(f.Kind))
+	b = codec.AppendBytes(codec.AppendString(b, "fm"), []byte(f.Message))
+	return codec.AppendBytes(codec.AppendString(b, "fs"), []byte(f.Stack))
+}
+
+// parseFailureFields reads the fields that AppendFailureFields has written.
+func parseFailureFields(b []byte, f *broker.Failure) error {
+	r := codec.NewReader(b)
+	for range failureFields {
+		switch string(r.Key()) {
+		case "fk":
+			f.Kind = broker.FailureKind(r.Bytes())
+		case "fm":
+			f.Message = string(r.Bytes())
+		case "fs":
+			f.Stack = string(r.Bytes())
+		default:
+			r.Skip()
+		}
+	}
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode failure: %w", err)
+	}
+	return nil
+}
+
+// OpenRecord is AppendRecord for a failed run, without the fields of the failure, which
+// follow.
+func OpenRecord(b []byte, run *broker.TaskRun) []byte {
+	return appendMap(b, run, failureFields)
+}
+
+// OpenSkipped appends the record of a run that was skipped as a duplicate, except for
+// the id of the other run, which the script appends.
+func OpenSkipped(b []byte, run *broker.TaskRun) []byte {
+	b = OpenRecord(b, run)
+	b = codec.AppendBytes(codec.AppendString(b, "fk"), []byte(broker.FailureDuplicate))
+	b = codec.AppendBytes(codec.AppendString(b, "fs"), nil)
+	return codec.AppendString(b, "fm")
+}
+
+// ParseRecord sets record to a stored record. It skips fields of newer versions.
+func ParseRecord(b []byte, record *broker.Record) error {
+	if len(b) < recordHeader {
+		return errors.New("decode record: too short")
+	}
+	var known bool
+	if record.State, known = States[b[0]]; !known {
+		return fmt.Errorf("decode record: unknown state %q", b[0])
+	}
+	r := codec.NewReader(b[recordHeader:])
+	var f broker.Failure
+	failed := false
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "t":
+			record.Task = r.String()
+		case "a":
+			record.Attempt = r.Int()
+		case "p":
+			record.ParentID = r.String()
+		case "r":
+			record.Result = r.Bytes()
+		case "fk":
+			f.Kind, failed = broker.FailureKind(r.Bytes()), true
+		case "fm":
+			f.Message = string(r.Bytes())
+		case "fs":
+			f.Stack = string(r.Bytes())
+		default:
+			r.Skip() // written by a newer version
+		}
+	}
+	if failed {
+		record.Failure = &f
+	}
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	return nil
+}

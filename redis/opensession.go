@@ -1,0 +1,69 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// OpenSession makes a session, and returns an error when the server does not answer. A
+// session exists on the server while it holds something. The lease is at least
+// a millisecond.
+func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open a session: %w", err)
+	}
+	if b.clients.IsClosed() {
+		return nil, fmt.Errorf("open a session: %w", broker.ErrClosed)
+	}
+	if err := b.ping(ctx); err != nil {
+		return nil, fmt.Errorf("open a session: %w", err)
+	}
+	b.warm(ctx)
+	return b.openSession(lease)
+}
+
+// warm has a connection for the first renewal, which would otherwise be dialed while
+// tasks run already. If that fails the renewal dials it.
+func (b *Broker) warm(ctx context.Context) {
+	if c := b.clients.Renew; c.Direct() && !b.clients.Cluster {
+		_, _ = c.Exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, conn.ReadAny, nil)
+	}
+}
+
+// tells ends the name of a session that tells of the begin of runs that came
+// back: the others' count as begun.
+const tells = "+"
+
+func (b *Broker) openSession(lease time.Duration) (*session, error) {
+	if lease < time.Millisecond {
+		return nil, fmt.Errorf("open a session: a lease of %v is too short", lease)
+	}
+	b.noteLease(lease)
+	id, err := newID()
+	if err != nil {
+		return nil, fmt.Errorf("open a session: %w", err)
+	}
+	second, err := newID()
+	if err != nil {
+		return nil, fmt.Errorf("open a session: %w", err)
+	}
+	// With its lease in the name, recovery can tell when the server's clock was put back.
+	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
+	s := &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}
+	s.send = s.sendOutcomes
+	return s, nil
+}
+
+// noteLease notes the lease of a session that joined.
+func (b *Broker) noteLease(lease time.Duration) {
+	for most := b.lease.Load(); int64(lease) > most && !b.lease.CompareAndSwap(most, int64(lease)); {
+		most = b.lease.Load()
+	}
+}

@@ -1,0 +1,42 @@
+package redis
+
+import (
+	"fmt"
+	"net/url"
+)
+
+// takeOptions moves the options of a URL that are the broker's, which go-redis
+// does not know, into cfg where that is at its default.
+func takeOptions(raw string, cfg *Config) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw, nil // parseURL says what is wrong with it
+	}
+	options := u.Query()
+	if !options.Has("prefix") && !options.Has("acknowledge") && !options.Has("durable") {
+		return raw, nil
+	}
+	if options.Has("durable") {
+		if word := options.Get("durable"); word != "required" {
+			return "", fmt.Errorf("parse broker url: option durable: %.32q is not required; write durable=required, or leave it out", word)
+		}
+		cfg.RequireDurable = true
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = options.Get("prefix")
+	}
+	if options.Has("acknowledge") {
+		level, err := parseAcknowledge(options.Get("acknowledge"))
+		if err != nil {
+			return "", fmt.Errorf("parse broker url: %w", err)
+		}
+		if cfg.Acknowledge == Memory {
+			cfg.Acknowledge = level
+		}
+	}
+	options.Del("prefix")
+	options.Del("acknowledge")
+	options.Del("durable")
+	u.RawQuery = options.Encode()
+	return u.String(), nil
+}

@@ -1,0 +1,46 @@
+package redis
+
+import "strings"
+
+// failure returns why an outcome is to be sent again, nil if it is not.
+func (g *slotOutcomes) failure(o *outcome) error {
+	if g.stays != nil {
+		return g.stays
+	}
+	return g.failed[o.at.index]
+}
+
+// anyFailure returns why some of the outcomes are to be sent again, nil if none are.
+func (g *slotOutcomes) anyFailure() error {
+	if g.stays != nil {
+		return g.stays
+	}
+	for _, err := range g.failed {
+		return err
+	}
+	return nil
+}
+
+// sends reports whether an outcome may have put something into the outbox.
+func (g *slotOutcomes) sends() bool {
+	for _, o := range g.outcomes {
+		if strings.ContainsAny(o.steps, string(stepSend)+string(stepEndMember)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *slotOutcomes) isFenced(o *outcome) bool {
+	if o.steps == "" {
+		return g.lost
+	}
+	return g.fenced[o.at.index]
+}
+
+func (g *slotOutcomes) fail(index int, why error) {
+	if g.failed == nil {
+		g.failed = map[int]error{}
+	}
+	g.failed[index] = why
+}

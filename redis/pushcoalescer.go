@@ -1,0 +1,205 @@
+package redis
+
+import (
+	"context"
+	goruntime "runtime"
+	"slices"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+)
+
+// pusher queues runs that nothing can refuse: due at once, without an id of
+// their own. Most are, and they need no script. A caller that finds
+// the way free sends at once, in its own goroutine. Those who arrive meanwhile
+// write their elements one behind the other, and one command takes them all.
+type pusher struct {
+	clients *conn.Clients
+	send    func(context.Context, *load) error
+
+	mu      sync.Mutex
+	busy    bool // someone sends, or the flusher was told to
+	waiting []*gathering
+	spare   []spare // of gatherings that were sent, to be used again
+	flusher bool    // it runs
+	turn    chan struct{}
+}
+
+// load is elements of one ready list, and the records of those that have one,
+// as the command takes them: bulk strings one behind the other.
+type load struct {
+	lane     int
+	elements []byte
+	n        int    // elements
+	records  []byte // keys and values
+	kept     int    // records
+}
+
+// spare is the memory of a gathering.
+type spare struct {
+	elements, records []byte
+	parts             []part
+}
+
+// gathering is the load of one command.
+type gathering struct {
+	load
+	parts   []part // by the order in which their callers came
+	started bool
+	done    chan struct{} // closed when err is the command's
+	err     error
+}
+
+// part is what one caller has in a gathering.
+type part struct {
+	elements, records span
+	n, kept           int
+}
+
+// span is a part of a buffer.
+type span struct{ from, to int }
+
+// cut removes the span from the buffer, and moves the others that follow it.
+func (s span) cut(buf []byte, others ...*span) []byte {
+	for _, other := range others {
+		if other.from >= s.to {
+			other.from, other.to = other.from-(s.to-s.from), other.to-(s.to-s.from)
+		}
+	}
+	return slices.Delete(buf, s.from, s.to)
+}
+
+// Sizes of commands.
+const (
+	maxSpare = 3       // gatherings whose memory is kept: one is sent while others gather
+	enough   = 8 << 10 // bytes of one caller, which gain nothing by company
+)
+
+// push stores a load, alone or together with those of others.
+func (p *pusher) push(ctx context.Context, l *load) error {
+	p.mu.Lock()
+	if !p.busy {
+		p.busy = true
+		p.mu.Unlock()
+		defer p.next()
+		return p.send(ctx, l)
+	}
+	g, own := p.join(l)
+	p.mu.Unlock()
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return p.abandon(g, own, ctx.Err())
+	case <-p.clients.Closed:
+		return p.abandon(g, own, broker.ErrClosed)
+	}
+}
+
+// join adds a load to the last gathering, or starts one, and returns which part
+// of it that is. The lock is held.
+func (p *pusher) join(l *load) (*gathering, int) {
+	var g *gathering
+	if last := len(p.waiting) - 1; last >= 0 {
+		g = p.waiting[last]
+	}
+	if g == nil || g.lane != l.lane || g.n+l.n > maxGathered || g.weight()+l.weight() > maxWeight {
+		g = &gathering{done: make(chan struct{})}
+		g.lane = l.lane
+		if last := len(p.spare) - 1; last >= 0 {
+			g.elements, g.records, g.parts = p.spare[last].elements, p.spare[last].records, p.spare[last].parts
+			p.spare = p.spare[:last]
+		}
+		p.waiting = append(p.waiting, g)
+	}
+	own := part{
+		elements: span{len(g.elements), len(g.elements) + len(l.elements)}, n: l.n,
+		records: span{len(g.records), len(g.records) + len(l.records)}, kept: l.kept,
+	}
+	g.elements = append(g.elements, l.elements...)
+	g.records = append(g.records, l.records...)
+	g.n, g.kept = g.n+l.n, g.kept+l.kept
+	g.parts = append(g.parts, own)
+	return g, len(g.parts) - 1
+}
+
+// reuse keeps the memory of a gathering that was sent. The lock is held.
+func (p *pusher) reuse(g *gathering) {
+	if len(p.spare) < maxSpare {
+		p.spare = append(p.spare, spare{g.elements[:0], g.records[:0], g.parts[:0]})
+	}
+	g.load, g.parts = load{}, nil
+}
+
+func (l *load) weight() int { return len(l.elements) + len(l.records) }
+
+// abandon ends a caller's waiting with err. What was not sent yet never is.
+func (p *pusher) abandon(g *gathering, at int, err error) error {
+	p.mu.Lock()
+	if g.started {
+		p.mu.Unlock()
+		return outwait(g.done, &g.err, err)
+	}
+	defer p.mu.Unlock()
+	own := g.parts[at]
+	g.parts[at] = part{} // the others keep their places
+	elements, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
+	for i := range g.parts {
+		elements[i], records[i] = &g.parts[i].elements, &g.parts[i].records
+	}
+	g.elements, g.n = own.elements.cut(g.elements, elements...), g.n-own.n
+	g.records, g.kept = own.records.cut(g.records, records...), g.kept-own.kept
+	return err
+}
+
+// next gives the way free, or has the flusher send for those who wait.
+func (p *pusher) next() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		p.busy = false
+		return
+	}
+	if !p.flusher {
+		p.flusher = p.clients.Spawn(p.flush)
+	}
+	if !p.flusher { // the broker is closed, which all who wait learn
+		p.busy = false
+		return
+	}
+	p.turn <- struct{}{}
+}
+
+// flush sends what gathers, until nothing does, whenever it is told to. None of
+// the callers leads, so none suffers from another's context.
+func (p *pusher) flush() {
+	for {
+		select {
+		case <-p.turn:
+		case <-p.clients.Closed:
+			return
+		}
+		for {
+			// Those whose runs were just stored may be about to queue more.
+			goruntime.Gosched()
+			p.mu.Lock()
+			if len(p.waiting) == 0 {
+				p.busy = false
+				p.mu.Unlock()
+				break
+			}
+			g := p.waiting[0]
+			p.waiting = slices.Delete(p.waiting, 0, 1)
+			g.started = true
+			p.mu.Unlock()
+			if g.n > 0 {
+				g.err = p.send(context.Background(), &g.load)
+			}
+			p.mu.Lock()
+			p.reuse(g)
+			p.mu.Unlock()
+			close(g.done)
+		}
+	}
+}

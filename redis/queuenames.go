@@ -1,0 +1,55 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// countedNames are the names of queues as they were read when there were so many.
+type countedNames struct {
+	mu    sync.Mutex
+	names []string
+	n     int64
+	at    time.Time
+}
+
+// namesFor is how long ScheduleChanges goes by the names of queues that it read.
+const namesFor = 10 * time.Second
+
+// queueNames is the names of all queues, as they were read last.
+type queueNames struct {
+	mu    sync.Mutex
+	names []string
+	until time.Time
+}
+
+func (n *queueNames) get(ctx context.Context, read func(context.Context) ([]string, error)) ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Now().Before(n.until) {
+		return n.names, nil
+	}
+	names, err := read(ctx)
+	if err == nil {
+		n.names, n.until = names, time.Now().Add(namesFor)
+	}
+	return n.names, err
+}
+
+// unnamed are the queues whose names could not be added to the set of them, which on a
+// cluster is on a node of its own. One goroutine tries again until they are: no further
+// run of a queue may come, and who takes from a pattern would never see it.
+type unnamed struct {
+	mu     sync.Mutex
+	names  map[string]bool
+	trying bool
+}
+
+// over reports whether no name is left; the goroutine ends then.
+func (u *unnamed) over() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.trying = len(u.names) > 0
+	return !u.trying
+}

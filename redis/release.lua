@@ -1,0 +1,34 @@
+-- Counts runs at limits that bound how many are in flight. This is no script: it stands in
+-- scripts instead of the comment that includes it, behind waiting.lua.
+
+-- counts a run again at those of its limits that bound how many are in flight, as
+-- far as the n-th
+local function hold(element, n)
+  local run = waiting().read(element)
+  for i, limit in ipairs(run and run.limits or {}) do
+    if limit.per == 0 and limit.counts and i <= (n or i) then
+      redis.pcall('HINCRBY', K.held, limit.key, 1)
+    end
+  end
+end
+
+-- counts a run no more that is not in flight any longer; returns whether
+-- another may start for it
+local function release(element)
+  local run, opened = waiting().read(element), false
+  for i, limit in ipairs(run and run.limits or {}) do
+    if limit.per == 0 and limit.counts then
+      local function undo()
+        hold(element, i - 1)
+      end
+      if must(undo, 'EXISTS', K.turns) == 1 then
+        must(undo, 'ZADD', K.opens, 0, limit.hash)
+        opened = true
+      end
+      if must(undo, 'HINCRBY', K.held, limit.key, -1) <= 0 then
+        redis.pcall('HDEL', K.held, limit.key)
+      end
+    end
+  end
+  return opened
+end

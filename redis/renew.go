@@ -1,0 +1,190 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+)
+
+// Renew extends the lease of what the session holds, in one command a queue, and
+// compares what the server takes the session to hold with what the session knows.
+// The server may have forgotten the latest ends, in a failover or a crash: they are
+// applied again as far as the session remembers them, else their runs are given back.
+func (s *session) Renew(ctx context.Context) error {
+	now := time.Now()
+	s.mu.Lock()
+	var holds []*hold
+	failed := broker.QueueErrors{}
+	for _, h := range s.holds {
+		if len(h.slots) > 0 || s.worksOn(h) {
+			holds = append(holds, h)
+		}
+		if h.lost {
+			failed[h.q.Name] = fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
+			h.lost = false
+		}
+	}
+	s.ends.forget(now.Add(-remembered * s.lease))
+	s.mu.Unlock()
+
+	// At once: a queue whose node is down must not cost the others their lease.
+	renewed := 0
+	for i, err := range s.renewEach(ctx, holds) {
+		if err != nil && failed[holds[i].q.Name] == nil {
+			failed[holds[i].q.Name] = err
+		}
+		if failed[holds[i].q.Name] == nil {
+			renewed++
+		}
+	}
+	switch {
+	case len(failed) == 0:
+		return nil
+	case renewed > 0 || s.b.clients.Cluster: // the session may hold nothing where it could renew
+		return fmt.Errorf("renew: %w", failed)
+	case errors.Is(failed, broker.ErrLeaseLost):
+		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
+	}
+	return fmt.Errorf("renew: %w", errors.Join(failed.Unwrap()...))
+}
+
+// renewEach renews in each queue, and returns each one's error. On a cluster it does
+// not wait long for some once others have succeeded: these go on in the background.
+func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
+	errs := make([]error, len(holds))
+	if !s.b.clients.Cluster || len(holds) < 2 {
+		each(holds, func(i int, h *hold) { errs[i] = s.renewOne(ctx, h) })
+		return errs
+	}
+	type end struct {
+		i   int
+		err error
+	}
+	ends := make(chan end, len(holds))
+	for i, h := range holds {
+		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
+		if !s.b.clients.Spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
+			ends <- end{i, broker.ErrClosed}
+		}
+	}
+	var late <-chan time.Time
+	for range holds {
+		select {
+		case e := <-ends:
+			errs[e.i] = e.err
+			if e.err == nil && late == nil {
+				timer := time.NewTimer(s.lease / 5)
+				defer timer.Stop()
+				late = timer.C
+			}
+		case <-late:
+			return errs
+		}
+	}
+	return errs
+}
+
+// renewOne renews in one queue. Its error is [broker.ErrLeaseLost] if some of it was
+// recovered.
+func (s *session) renewOne(ctx context.Context, h *hold) error {
+	lost, err := s.renewIn(ctx, h)
+	if lost {
+		return fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
+	}
+	return err
+}
+
+// renewIn renews in one queue and reports whether some of it was recovered.
+func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
+	s.mu.Lock()
+	bad := h.bad
+	h.bad = nil
+	s.mu.Unlock()
+	if len(bad) > 0 {
+		s.bury(ctx, h, bad)
+	}
+	c := s.compare(h)
+	mark, err := c.ask(ctx)
+	if err != nil {
+		return false, s.b.fail(ctx, "renew lease in queue "+h.q.Name, err)
+	}
+	s.mu.Lock()
+	same := mark == h.mark
+	s.mu.Unlock()
+	if unlisted := c.unlisted(); !same || len(unlisted) > 0 {
+		if lost, err = s.findLost(ctx, h); err != nil {
+			return lost, err
+		}
+		c.list(ctx, unlisted)
+		s.mu.Lock()
+		h.mark = mark
+		s.mu.Unlock()
+	}
+	c.mend(ctx)
+	return lost, nil
+}
+
+// each does f for all holds at the same time, and waits.
+func each(holds []*hold, f func(int, *hold)) {
+	if len(holds) == 1 {
+		f(0, holds[0])
+		return
+	}
+	var all sync.WaitGroup
+	for i, h := range holds {
+		all.Go(func() { f(i, h) })
+	}
+	all.Wait()
+}
+
+// findLost asks which of the session's batches are still there, and reports
+// whether one is not.
+func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
+	s.mu.Lock()
+	var (
+		slots []*slot
+		turns []int
+	)
+	for _, sl := range h.slots {
+		slots = append(slots, sl)
+		turns = append(turns, sl.turn)
+	}
+	s.mu.Unlock()
+	pipe := s.b.clients.Lease.Pipeline()
+	for _, sl := range slots {
+		pipe.Exists(ctx, h.q.Batch(sl.member))
+	}
+	replies, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec)
+	if err != nil {
+		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost := false
+	for i, sl := range slots {
+		there, ok := replies[i].(interface{ Val() int64 })
+		if !ok || there.Val() > 0 || h.slots[sl.number] != sl || sl.busy > 0 || sl.turn != turns[i] {
+			continue // its outcomes tell more than that it is not there
+		}
+		sl.gone = true
+		delete(h.slots, sl.number)
+		lost = lost || sl.left > sl.doubted()
+	}
+	return lost, nil
+}
+
+// doubted is how many of the runs that are left may be finished.
+func (sl *slot) doubted() int {
+	n := 0
+	for index := range sl.doubts {
+		if !sl.done[index] {
+			n++
+		}
+	}
+	return n
+}

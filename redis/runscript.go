@@ -1,0 +1,51 @@
+package redis
+
+import (
+	"context"
+	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
+)
+
+// run executes the script once: by its digest, and by its source when the
+// server does not know that, in which case it executed nothing. It returns a
+// little after ctx has ended, with an error of which unknown is true.
+func (b *Broker) run(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {
+	return b.runReading(ctx, s, c, conn.ReadAny, keys, args)
+}
+
+// runReading is run with a reader of its own for replies on a line.
+func (b *Broker) runReading(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args []any) (any, error) {
+	return b.runConfirmed(ctx, s, c, read, nil, keys, args)
+}
+
+// runConfirmed is runReading, and has what the script wrote confirmed, unless
+// then is nil. A mendable script that failed because of what it found in a key is
+// executed once more if that could be mended.
+func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, then *conn.Confirmation, keys []string, args []any) (any, error) {
+	since := time.Now()
+	v, err := b.clients.Run(ctx, s, c, read, then, keys, args)
+	if s.Mendable && conn.IsDamage(err) && b.mend(ctx, since, keys...) {
+		return b.clients.Run(ctx, s, c, read, then, keys, args)
+	}
+	return v, err
+}
+
+// repeat executes a script that is safe to execute again, and does so when the
+// connection broke or the server was not ready.
+func (b *Broker) repeat(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {
+	v, _, err := b.repeatTold(ctx, s, c, conn.ReadAny, keys, args...)
+	return v, err
+}
+
+// repeatTold is repeat, and tells whether the script may have been executed
+// without its reply being heard.
+func (b *Broker) repeatTold(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args ...any) (v any, unheard bool, err error) {
+	err = b.clients.Retry(ctx, conn.MayRepeat, func() error {
+		v, err = b.runReading(ctx, s, c, read, keys, args)
+		unheard = unheard || conn.IsUnknown(err)
+		return err
+	})
+	return v, unheard, b.blame(ctx, err, keys...)
+}

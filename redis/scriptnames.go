@@ -1,0 +1,247 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A script names its keys and arguments: K.delayed, A.session. What it is sent as has
+// KEYS[1] and ARGV[1] instead, in the order of the function that makes its keys and of
+// the struct that has its arguments. #K and #A are how many have a name; those behind
+// them are read in turn (read.lua). STEP.<NAME> stands for the letter of a step.
+
+// names are those of a script's keys or arguments, in their order.
+type names struct {
+	letter string // K or A
+	global string // KEYS or ARGV
+	list   []string
+	used   []bool
+}
+
+// place returns where the first one of a name is, from 1, and how many follow each other.
+func (n *names) place(name string) (at, count int) {
+	for i, other := range n.list {
+		if other != name {
+			continue
+		}
+		if count == 0 {
+			at = i + 1
+		}
+		count++
+		n.used[i] = true
+	}
+	return at, count
+}
+
+// substitute returns what stands for the name at the start of a text, and how much of
+// the text that is. Of several of one name one is chosen by what is in brackets behind.
+func (n *names) substitute(text string) (code string, size int, err error) {
+	size = len(n.letter) + 1
+	for size < len(text) && isWord(text[size]) {
+		size++
+	}
+	name := text[len(n.letter)+1 : size]
+	at, count := n.place(name)
+	switch {
+	case count == 0:
+		return "", 0, fmt.Errorf("%s.%s is none of its names: %s", n.letter, name, strings.Join(n.list, " "))
+	case count == 1:
+		return fmt.Sprintf("%s[%d]", n.global, at), size, nil
+	}
+	index, _, ok := strings.Cut(text[size:], "]")
+	if !ok || index == "" || index[0] != '[' || strings.ContainsAny(index[1:], "[=<>~") {
+		return "", 0, fmt.Errorf("%s.%s is %d: behind it has to be which one, in brackets", n.letter, name, count)
+	}
+	size += len(index) + 1
+	index = index[1:]
+	if which, err := strconv.Atoi(index); err == nil {
+		if which < 1 || which > count {
+			return "", 0, fmt.Errorf("%s.%s[%d]: there are %d", n.letter, name, which, count)
+		}
+		return fmt.Sprintf("%s[%d]", n.global, at+which-1), size, nil
+	}
+	if at == 1 {
+		return fmt.Sprintf("%s[%s]", n.global, index), size, nil
+	}
+	return fmt.Sprintf("%s[%d + %s]", n.global, at-1, index), size, nil
+}
+
+func (n *names) unused() (list []string) {
+	for i, name := range n.list {
+		if !n.used[i] && !slices.Contains(list, n.letter+"."+name) {
+			list = append(list, n.letter+"."+name)
+		}
+	}
+	return list
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
+// resolve returns a script as it is sent: with places for names. It returns an error if
+// the script has a name that is not there, or does not use one that is.
+func resolve(source string, keys, args []string) (string, error) {
+	k := &names{letter: "K", global: "KEYS", list: keys, used: make([]bool, len(keys))}
+	a := &names{letter: "A", global: "ARGV", list: args, used: make([]bool, len(args))}
+	var out strings.Builder
+	for i := 0; i < len(source); {
+		rest := source[i:]
+		word := i == 0 || !isWord(source[i-1]) && source[i-1] != '.'
+		code, size := "", literal(rest)
+		var err error
+		switch {
+		case size > 0:
+			code = rest[:size]
+		case word && strings.HasPrefix(rest, "K."):
+			code, size, err = k.substitute(rest)
+		case word && strings.HasPrefix(rest, "A."):
+			code, size, err = a.substitute(rest)
+		case word && strings.HasPrefix(rest, "STEP."):
+			code, size, err = stepLetter(rest)
+		case isCount(rest, "#K"):
+			code, size = strconv.Itoa(len(keys)), 2
+		case isCount(rest, "#A"):
+			code, size = strconv.Itoa(len(args)), 2
+		default:
+			code, size = rest[:1], 1
+		}
+		if err != nil {
+			return "", fmt.Errorf("line %d: %w", 1+strings.Count(source[:i], "\n"), err)
+		}
+		out.WriteString(code)
+		i += size
+	}
+	if unused := append(k.unused(), a.unused()...); len(unused) > 0 {
+		return "", fmt.Errorf("it does not use %s", strings.Join(unused, ", "))
+	}
+	return out.String(), nil
+}
+
+// isCount reports whether a text opens with a count of names, not with the length of what
+// has one.
+func isCount(text, count string) bool {
+	return strings.HasPrefix(text, count) && (len(text) == len(count) || !isWord(text[len(count)]) && text[len(count)] != '.')
+}
+
+// literal returns how long the comment or the string is that a text opens with, 0 if it
+// opens with neither.
+func literal(text string) int {
+	switch {
+	case strings.HasPrefix(text, "--"):
+		if end := strings.IndexByte(text, '\n'); end >= 0 {
+			return end
+		}
+		return len(text)
+	case text[0] == '\'' || text[0] == '"':
+		for i := 1; i < len(text); i++ {
+			switch text[i] {
+			case '\\':
+				i++
+			case text[0]:
+				return i + 1
+			}
+		}
+		return len(text)
+	}
+	return 0
+}
+
+func stepLetter(text string) (code string, size int, err error) {
+	size = len("STEP.")
+	for size < len(text) && isWord(text[size]) {
+		size++
+	}
+	letter, ok := stepNames[text[len("STEP."):size]]
+	if !ok {
+		return "", 0, fmt.Errorf("%s is no step", text[:size])
+	}
+	return "'" + string(letter) + "'", size, nil
+}
+
+// keyNames returns what a script calls each of its keys: what follows the queue's name in
+// it, or what it is a key of.
+func keyNames(q *queue, keys []string) []string {
+	list := make([]string, len(keys))
+	for i, key := range keys {
+		kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":")
+		switch {
+		case kind == "io" || kind == "cpu":
+			kind = "ready"
+		case kind == "entries" && several:
+			kind = "changes"
+		case keysOfMany[kind] != "":
+			kind = keysOfMany[kind]
+		}
+		list[i] = kind
+	}
+	return list
+}
+
+// keysOfMany are names of keys that a queue has many of, by how they open.
+var keysOfMany = map[string]string{
+	"f": "batch", "d": "done", "u": "unique", "rec": "record", "cancel": "cancels",
+}
+
+// arguments are those of a script that have a name: the fields of a struct, in order.
+type arguments interface {
+	append(args []any) []any
+}
+
+// argNames returns what a script calls its arguments: as their fields, with a small
+// letter. It returns an error if a field is not the argument in its place.
+func argNames(a arguments) ([]string, error) {
+	v := reflect.ValueOf(a).Elem()
+	var list []string
+	without := a.append(nil)
+	if len(without) != v.NumField() {
+		return nil, fmt.Errorf("%T has %d fields and appends %d arguments", a, v.NumField(), len(without))
+	}
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if err := setSome(v.Field(i)); err != nil {
+			return nil, fmt.Errorf("%T.%s: %w", a, field.Name, err)
+		}
+		for j, arg := range a.append(nil) {
+			if (i == j) == reflect.DeepEqual(arg, without[j]) {
+				return nil, fmt.Errorf("%T.%s is not argument %d", a, field.Name, i+1)
+			}
+		}
+		v.Field(i).SetZero()
+		list = append(list, small(field.Name))
+	}
+	return list, nil
+}
+
+// setSome gives a field a value that is not zero.
+func setSome(field reflect.Value) error {
+	switch field.Kind() {
+	case reflect.String:
+		field.SetString("some")
+	case reflect.Bool:
+		field.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		field.SetInt(7)
+	case reflect.Slice:
+		field.SetBytes([]byte("some"))
+	default:
+		return errors.New("no argument of a script is of this type")
+	}
+	return nil
+}
+
+// small makes the first letter of a name small, and of an abbreviation all.
+func small(name string) string {
+	n := 0
+	for n < len(name) && name[n] >= 'A' && name[n] <= 'Z' {
+		n++
+	}
+	if n > 1 && n < len(name) {
+		n--
+	}
+	return strings.ToLower(name[:n]) + name[n:]
+}

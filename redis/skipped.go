@@ -1,0 +1,38 @@
+package redis
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// skipped are the runs that were found to be duplicates and not yet reported.
+type skipped struct {
+	mu   sync.Mutex
+	list []broker.SkippedDuplicate
+}
+
+// take returns what was skipped since it was called last.
+func (s *skipped) take() []broker.SkippedDuplicate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.list
+	s.list = nil
+	return list
+}
+
+// note notes that a run was not queued, because its queueing returned this error.
+func (s *skipped) note(run *broker.TaskRun, err error) {
+	left := *run
+	left.Payload, left.Links = nil, nil
+	by := run.ID
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
+		by = conflict.Runs[0].ID
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) < maxSkipped {
+		s.list = append(s.list, broker.SkippedDuplicate{Run: &left, LiveID: by})
+	}
+}

@@ -1,0 +1,196 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// refuseTwice makes the error of a group that has a key twice. What it says of runs
+// of others is as they were a moment ago.
+func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.TaskRun) error {
+	owners, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
+		return b.clients.Work.MGet(ctx, c.keys...).Result()
+	})
+	if err != nil {
+		return b.fail(ctx, "queue tasks: read unique keys", err)
+	}
+	refused := new(broker.DuplicateError)
+	live := map[string]string{}
+	for i, index := range c.runs {
+		if id := wire.OwnerOf(owners[i]); id != "" {
+			live[runs[index].Rules.OrZero().Unique] = id
+		}
+	}
+	for i, run := range runs {
+		key := run.Rules.OrZero().Unique
+		if key == "" {
+			continue
+		}
+		if id := live[key]; id != "" {
+			refused.Runs = append(refused.Runs, broker.Duplicate{Index: i, ID: id})
+		} else if first := c.first[key]; first != i {
+			refused.Runs = append(refused.Runs, broker.Duplicate{Index: i, ID: runs[first].ID})
+		}
+	}
+	return refused
+}
+
+// notQueued makes the error of a call that queues; nil stays nil.
+func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, broker.ErrNotReplicated):
+		return fmt.Errorf("queue tasks: %w", err)
+	case doubtful:
+		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
+	case goredis.HasErrorPrefix(err, "NOREPLICAS"):
+		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write: start one, or lower that", broker.ErrQueueFull)
+	}
+	return b.fail(ctx, "queue tasks", err)
+}
+
+// check refuses runs that cannot be stored together, and returns their queue.
+func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
+	if err := broker.CheckBatch(runs); err != nil {
+		return nil, err
+	}
+	q, err := b.queue(runs[0].Queue)
+	if err != nil {
+		return nil, err
+	}
+	for _, run := range runs {
+		if err := run.Validate(); err != nil {
+			return nil, err
+		}
+		if run.Queue != q.Name {
+			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.Name, run.Queue)
+		}
+	}
+	return q, nil
+}
+
+// sendGroups stores groups of one queue in one command and leaves each one's
+// result in it.
+func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
+	sent := groups
+	merged := new(group)
+	if len(groups) > 1 {
+		sent = make([]*group, 1, 4)
+		sent[0] = merged
+		for _, g := range groups {
+			if g.plain() {
+				merged.merge(g)
+			} else {
+				sent = append(sent, g)
+			}
+		}
+	}
+	err := b.store(ctx, q, sent)
+	for _, g := range groups {
+		switch {
+		case err != nil:
+			g.result = err
+		case len(groups) > 1 && g.plain():
+			g.result = merged.result
+		}
+	}
+}
+
+// store sends groups until it is known whether they are stored, or cannot be
+// sent again. Each group's own refusal is its result. What is stored instead of something
+// the script refuses before it writes anything, because of what is in a key: that is put
+// aside if it is the queue's.
+func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
+	start := time.Now()
+	err := b.storeOnce(ctx, q, groups)
+	if len(groups[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
+		return b.storeOnce(ctx, q, groups)
+	}
+	return err
+}
+
+func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error {
+	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
+	keys := enqueueKeys(q)
+	args := (&enqueueArgs{Token: token, Groups: len(groups)}).append(make([]any, 0, 64))
+	canRetry := true
+	for _, g := range groups {
+		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
+		args = g.appendArgs(args)
+		canRetry = canRetry && g.canRetry
+	}
+	again := conn.IsTransient
+	limited := ctx
+	if canRetry {
+		again = conn.MayRepeat
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, repeatFor)
+		defer cancel()
+	}
+	var v any
+	unheard, then, start := false, b.clients.NewConfirmation(), time.Now()
+	err := b.clients.Retry(limited, again, func() (err error) {
+		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.Queue, conn.ReadAny, then, keys, args)
+		unheard = unheard || conn.IsUnknown(err)
+		if unheard && then != nil {
+			then.Mark = q.Base + "confirmed"
+		}
+		return err
+	})
+	if err != nil {
+		return b.notQueued(ctx, b.blame(ctx, err, keys...), unheard)
+	}
+	if err := setResults(v, groups, then.Result()); err != nil {
+		return err
+	}
+	return b.storeAgain(ctx, q, groups, start)
+}
+
+// storeAgain stores groups anew that could not be stored because of what was found in a
+// key, of which nothing is stored, if that could be mended. A tick is left to the next
+// try, and what comes from somewhere stays there.
+func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, since time.Time) error {
+	var failed []*group
+	keys, mend := q.Keys(), false
+	for _, g := range groups {
+		if !conn.IsDamage(g.result) {
+			continue
+		}
+		mend = true
+		owners := g.owners
+		if len(g.source) > 0 {
+			if g.source[0] != 'b' {
+				continue
+			}
+			owners = owners[1:] // without the group there is nothing to store
+		}
+		keys = slices.Concat(keys, owners, g.claims.keys, g.records)
+		if g.task == "" {
+			failed = append(failed, g)
+		}
+	}
+	if !mend || !b.mend(ctx, since, keys...) || len(failed) == 0 {
+		return nil
+	}
+	for _, g := range failed {
+		g.result = nil
+	}
+	return b.store(ctx, q, failed)
+}
+
+// repeatFor is how long after it a lost reply to runs with OwnID may be asked
+// for again. It is shorter than the time for which the server remembers, by the
+// call's token, that a run with an id has ended: a repeated call must not run
+// it again.
+const repeatFor = 8 * time.Second
