@@ -264,7 +264,7 @@ func TestOneRunIsShownThroughItsLife(t *testing.T) {
 	f.state(panics.ID, broker.StateFailed, "default")
 	d = shownDetail{}
 	f.tells(&d, "run", panics.ID)
-	require.Equal(t, broker.FailureFailed, d.Failure.Kind)
+	require.EqualValues(t, broker.FailureFailed, d.Failure.Kind)
 	require.Contains(t, d.Failure.Message, "told to panic")
 	require.Contains(t, d.Failure.Stack, "tasks.Misbehave")
 	require.Equal(t, map[string]any{"how": "panic"}, d.Params)
@@ -312,7 +312,7 @@ func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
 		f.state(id, broker.StateFailed, "default")
 		var d shownDetail
 		f.tells(&d, "run", id)
-		require.Equal(t, broker.FailureCancelled, d.Failure.Kind)
+		require.EqualValues(t, broker.FailureCancelled, d.Failure.Kind)
 		require.Zero(t, d.EndedAt, "no dead letter is kept of it")
 	}
 	require.Equal(t, "cancelled", f.last("brood").Last.Ended)
