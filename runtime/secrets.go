@@ -46,23 +46,64 @@ func (s *secrets) mask(text string, cut bool) string {
 	if s.all {
 		return hidden
 	}
-	var b strings.Builder
-	done := 0
-	for i := 0; i < len(text); {
-		end := i + s.match(text[i:], cut)
+	whole := identity(text)
+	secret := s.find(nil, whole, cut)
+	for range mostUnescapings {
+		if strings.Contains(whole.text, "+") {
+			if form, ok := whole.unescape(true, cut); ok {
+				secret = s.find(secret, form, cut)
+			}
+		}
+		inner, ok := whole.unescape(false, cut)
+		if !ok {
+			break
+		}
+		secret = s.find(secret, inner, cut)
+		whole = inner
+	}
+	return masked(text, secret)
+}
+
+// part is from which byte to which a text has a secret.
+type part struct{ from, to int }
+
+// find adds the parts of the original in which a text has secrets.
+func (s *secrets) find(parts []part, u unescaped, cut bool) []part {
+	for i := 0; i < len(u.text); {
+		end := i + s.match(u.text[i:], cut)
 		if end == i {
 			i++
 			continue
 		}
 		for j := i + 1; j < end; j++ { // others that begin within it
-			end = max(end, j+s.match(text[j:], cut))
+			end = max(end, j+s.match(u.text[j:], cut))
 		}
-		b.WriteString(text[done:i])
-		b.WriteString(hidden)
-		done, i = end, end
+		found := part{i, end}
+		if u.at != nil {
+			found = part{int(u.at[i]), int(u.at[end])}
+		}
+		parts = append(parts, found)
+		i = end
 	}
-	if done == 0 {
+	return parts
+}
+
+// masked returns text with *** in place of its parts.
+func masked(text string, parts []part) string {
+	if len(parts) == 0 {
 		return text
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.from, b.from) })
+	var b strings.Builder
+	done := 0
+	for i := 0; i < len(parts); {
+		from, to := parts[i].from, parts[i].to
+		for i++; i < len(parts) && parts[i].from < to; i++ {
+			to = max(to, parts[i].to)
+		}
+		b.WriteString(text[done:from])
+		b.WriteString(hidden)
+		done = to
 	}
 	b.WriteString(text[done:])
 	return b.String()

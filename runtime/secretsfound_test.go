@@ -3,8 +3,11 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -120,4 +123,42 @@ func TestSecretsThatAreHardToFind(t *testing.T) {
 	said := saying(t, p, []string{"first", "quiet", "named", "runes", "last"},
 		"CANARY-first, CANARY<one1>, CANARY<two2>, CANARY-key, CANARY-жизнь, CANARY-last.")
 	require.Equal(t, "***, ***, ***, ***, ***, ***.", said)
+}
+
+// TestSecretsAreFoundInEscapesOfAnyForm: which bytes are escaped, in which case and how
+// often is up to the program that does it.
+func TestSecretsAreFoundInEscapesOfAnyForm(t *testing.T) {
+	t.Parallel()
+	type params struct{ Password string }
+	const password = "z9+q/Ca nary=7&<é😀>"
+	p := params{password}
+	lower := func(s string) string {
+		return regexp.MustCompile(`%..`).ReplaceAllStringFunc(s, strings.ToLower)
+	}
+	every := func(format string) string {
+		var b strings.Builder
+		for _, c := range []byte(password) {
+			fmt.Fprintf(&b, format, c)
+		}
+		return b.String()
+	}
+	query := url.QueryEscape(password)
+	for name, escaped := range map[string]string{
+		"query, lower case":         lower(query),
+		"path, lower case":          lower(url.PathEscape(password)),
+		"every byte":                every("%%%02x"),
+		"every byte of a Go string": every(`\x%02X`),
+		"octal":                     every(`\%03o`),
+		"twice":                     url.QueryEscape(lower(query)),
+		"three times":               url.PathEscape(url.PathEscape(lower(query))),
+		"JSON of other programs":    `z9+q\/Ca nary=7\u0026\u003C\u00E9\ud83D\uDE00\u003E`,
+		"HTML of other programs":    `z9&plus;q&#x2F;Ca&#32;nary&#61;7&amp;&lt;&eacute;&#x1f600;&gt;`,
+		"a URL in JSON":             strings.ReplaceAll(lower(query), "%", `\u0025`),
+		"nothing but what must be":  "z9%2bq/Ca+nary=7%26%3c\u00e9%F0%9f%98%80%3e",
+	} {
+		require.Equal(t, "GET /?p=***&q=1", saying(t, p, []string{"password"}, "GET /?p="+escaped+"&q=1"), name)
+	}
+	for _, text := range []string{"100% of 5%", `C:\new\temp`, "a&b;c & d", "%zz%4", `\u12`, `\U00`, "1+1=2"} {
+		require.Equal(t, text, saying(t, p, []string{"password"}, text))
+	}
 }
