@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 	"time"
 	_ "time/tzdata" // tz= must not depend on the machine
 
-	"github.com/taskgen/taskgen/internal/diff"
+	"github.com/rogpeppe/go-internal/diff"
+
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
@@ -129,7 +131,8 @@ func differences(w io.Writer, files []taskgen.File) int {
 		case taskgen.Orphan:
 			after = none
 		}
-		w.Write(diff.Unified(before, after, f.Old, f.Content))
+		_, unified, _ := bytes.Cut(diff.Diff(before, f.Old, after, f.Content), []byte("\n"))
+		w.Write(unified) // without the line "diff a/x b/x"
 		status = exitProblem
 	}
 	return status
