@@ -43,11 +43,14 @@ func TestImportsGoOneWay(t *testing.T) {
 		"redis/internal/wire":   {"broker", "codec"},
 		"redis/internal/resp":   nil,
 
-		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
+		"internal/subprocess": {"broker", "codec", "internal/brokerurl", "internal/subprocess/cgroup", "internal/subprocess/orphan"},
 		"internal/brokerurl":  nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "broker/memory", "codec", "internal/cron", "internal/naming", "internal/poison", "internal/subprocess", "redis"},
+
+		"internal/subprocess/cgroup": nil,
+		"internal/subprocess/orphan": nil,
 	}
 	// Each of these libraries is known to these packages only.
 	owners := map[string][]string{

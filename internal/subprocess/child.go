@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
 )
 
 // exitDelay is how long the end of a child's process and that of its pipes may
@@ -39,10 +40,10 @@ type child struct {
 	w              frameWriter
 	frames         *frameReader // of greet, then of the run
 	stdout, stderr *capture
-	group          *cgroup // nil without
-	seq            uint64  // of the last run
-	frame          []byte  // of the last run, to be used again
-	hider          Hider   // of the runs so far, nil: they have no secrets
+	group          *cgroup.Group // nil if there are none
+	seq            uint64        // of the last run
+	frame          []byte        // of the last run, to be used again
+	hider          Hider         // of the runs so far, nil: they have no secrets
 
 	born       time.Time
 	oomKills   int64     // of the system when it was started
@@ -98,7 +99,7 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 		return nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer c.finish(r)
-	if err := c.group.limit(req.Memory); err != nil {
+	if err := c.group.Limit(req.Memory); err != nil {
 		c.pool.cfg.Logger.Warn("cannot set a cap on the memory of a child's control group", "pid", c.pid, "error", err)
 	}
 	interrupted := make(chan struct{})
@@ -403,7 +404,7 @@ func (c *child) wait() {
 	c.reaped = true
 	run, below := c.run, c.below
 	c.mu.Unlock()
-	c.group.kill()
+	c.group.Kill()
 	reap(c.pid, append(below, killTagged(c.mark.tag)...))
 
 	_ = c.in.Close() // ends a write that waits
@@ -418,7 +419,7 @@ func (c *child) wait() {
 	for _, f := range []io.Closer{c.out, c.stdout.file, c.stderr.file} {
 		_ = f.Close()
 	}
-	c.group.remove()
+	c.group.Remove()
 	c.pool.forget(c)
 	close(c.gone)
 }

@@ -60,7 +60,7 @@ func (p *Pool) shutdown() {
 	p.awaitChildren()
 	close(p.starts)
 	p.work.Wait()
-	p.orphans.end()
+	p.orphans.End()
 }
 
 // awaitChildren waits for children that ended by themselves just now.

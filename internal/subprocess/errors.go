@@ -119,7 +119,7 @@ func (e *ExitError) explain(c *child, limit int64) {
 	switch {
 	case e.Code > 0 && c.stderr.starved(limit > 0):
 		e.Err = outOfMemory("it was refused memory", limit)
-	case e.Signal == killedSignal && c.group.oomKilled():
+	case e.Signal == killedSignal && c.group.OOMKilled():
 		e.Err = outOfMemory("its control group killed it for memory", limit)
 	case e.Signal == killedSignal && oomKills() > c.oomKills:
 		e.Err = errors.New("the system killed it for want of memory")

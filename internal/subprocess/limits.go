@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
 )
 
 // childLimits is what a child sets for itself before its hello.
@@ -99,7 +101,7 @@ func (m *memoryCap) set(limit int64) {
 // what is missing here does not hold.
 func Capabilities() []string {
 	list := capabilities()
-	if groups, err := openCgroups(""); err == nil && groups != nil {
+	if groups, err := cgroup.Open(""); err == nil && groups != nil {
 		list = append(list, "cgroup")
 	}
 	return list

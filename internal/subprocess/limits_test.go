@@ -120,6 +120,11 @@ func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 	require.Subset(t, subprocess.Capabilities(), []string{"process-group", "parent-death", "memory-watch", "rlimit-data"})
 }
 
+func TestAPoolRefusesAControlGroupThatWasNotDelegated(t *testing.T) {
+	_, err := subprocess.NewPool(subprocess.Config{Cgroup: t.TempDir()})
+	require.ErrorContains(t, err, "make pool of child processes: field Cgroup: ")
+}
+
 func TestTheEnvironmentIsTheParentsLessTheBrokersURL(t *testing.T) {
 	const url = "redis://:canary@127.0.0.1"
 	t.Setenv("TASKGEN_BROKER", url)

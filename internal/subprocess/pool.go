@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 // Config says how a pool works. Its zero value works.
@@ -158,7 +160,7 @@ type Response struct {
 // called concurrently. It needs a Close.
 type Pool struct {
 	cfg    Config
-	groups *cgroups // nil without
+	groups *cgroup.Root // nil if there are none
 
 	slots   chan struct{} // holds one element for each child in use
 	starts  chan startRequest
@@ -173,10 +175,10 @@ type Pool struct {
 	children  map[*child]struct{}
 	replacing bool // a successor is being started
 	breaker   breaker
-	limits    []string     // that the last child said it has
-	orphans   *reaper      // nil without
-	patience  atomic.Int64 // how many runs of a child may fail in a row now
-	killed    int          // children killed because Close's ctx ended; -1 while it has not
+	limits    []string       // that the last child said it has
+	orphans   *orphan.Reaper // nil without
+	patience  atomic.Int64   // how many runs of a child may fail in a row now
+	killed    int            // children killed because Close's ctx ended; -1 while it has not
 }
 
 // NewPool returns a pool without children; they are started on demand.
@@ -195,8 +197,8 @@ func NewPool(cfg Config) (*Pool, error) {
 		killed:   -1,
 	}
 	p.patience.Store(int64(cfg.MaxFailures))
-	if p.groups, err = openCgroups(cfg.Cgroup); err != nil {
-		return nil, fmt.Errorf("make pool of child processes: %w", err)
+	if p.groups, err = cgroup.Open(cfg.Cgroup); err != nil {
+		return nil, fmt.Errorf("make pool of child processes: field Cgroup: %w", err)
 	}
 	if !InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
 		p.adoptOrphans()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 // childVariable marks a process that a pool started.
@@ -56,8 +57,8 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
 	settle()
-	orphans := startReaper(outliveParent)
-	defer orphans.end()
+	orphans := orphan.Start(outliveParent)
+	defer orphans.End()
 	in, err := openInherited(3)
 	if err != nil {
 		return fmt.Errorf("serve runs: %w", err)

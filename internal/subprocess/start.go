@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 type startRequest struct {
@@ -36,14 +39,14 @@ func (p *Pool) start() (*child, error) {
 	var stdout, stderr *os.File
 	err := pipes.open(&c.in, &c.out, &stdout, &stderr)
 	if err == nil {
-		c.group, err = p.groups.add()
+		c.group, err = p.groups.Add()
 	}
 	if err == nil {
 		c.proc, err = p.startProcess(pipes.theirs, c.mark, c.group)
 	}
 	if err != nil {
 		pipes.closeOurs()
-		c.group.remove()
+		c.group.Remove()
 		return nil, err
 	}
 	c.pid = c.proc.Pid
@@ -65,9 +68,9 @@ func (p *Pool) start() (*child, error) {
 }
 
 // startProcess has the pool's starting thread start the binary.
-func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup) (*os.Process, error) {
+func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup.Group) (*os.Process, error) {
 	attributes := processAttributes()
-	group.put(attributes)
+	group.StartIn(attributes)
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  arguments(),
@@ -96,7 +99,7 @@ func arguments() []string {
 // lives as long as they do: the kernel sends the parent-death signal when the
 // thread that started a process ends, not when the parent does.
 func (p *Pool) startProcesses() {
-	offFirstThread(func() {
+	orphan.OffFirstThread(func() {
 		for r := range p.starts {
 			proc, err := startProcess(r.argv, r.attr)
 			r.reply <- startReply{proc, err}
@@ -108,8 +111,8 @@ func (p *Pool) startProcesses() {
 func (p *Pool) adoptOrphans() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.orphans == nil && adopts() {
-		p.orphans = startReaper(func() {})
+	if p.orphans == nil && orphan.Adopts() {
+		p.orphans = orphan.Start(func() {})
 	}
 }
 

@@ -86,6 +86,6 @@ func (c *child) doom(kind broker.FailureKind, cause error) bool {
 	c.doomed, c.kind, c.cause = true, kind, cause
 	c.peak = peakSize(c.pid)
 	c.below = killTree(c.pid)
-	c.group.kill()
+	c.group.Kill()
 	return true
 }

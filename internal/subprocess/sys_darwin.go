@@ -13,6 +13,8 @@ func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setp
 
 func settle() {}
 
+func outliveParent() {}
+
 func capabilities() []string { return []string{"process-group", "gomemlimit", "nice"} }
 
 // limitData does nothing: the system does not hold Go's memory to RLIMIT_DATA.

@@ -88,7 +88,7 @@ func limitData(size int64) (undo func()) {
 // isStopped reports whether a child of this process is stopped by a signal.
 func isStopped(pid int) bool {
 	var info [32]int32 // a siginfo_t
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, oneID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, waitForPID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
 		syscall.WSTOPPED|syscall.WNOWAIT|syscall.WNOHANG, 0, 0)
 	return errno == 0 && info[0] == int32(syscall.SIGCHLD) // si_signo; 0 when it is not
 }

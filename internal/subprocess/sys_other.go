@@ -29,6 +29,8 @@ func awaitExit(int) {}
 
 func settle() {}
 
+func outliveParent() {}
+
 func limitData(int64) (undo func()) { return func() {} }
 
 func setOOMScore(int) error { return errUnsupported }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 var errAgain error = syscall.EAGAIN
@@ -30,13 +32,15 @@ func readNow(fd uintptr, b []byte) (int, error) {
 	}
 }
 
+// waitForPID is P_PID of waitid(2).
+const waitForPID = 1
+
 // awaitExit blocks until the process has ended, and leaves it to be waited
 // for: until then its id is nobody else's, so its group can be killed.
 func awaitExit(pid int) {
-	const pPID = 1
 	var info [128]byte // a siginfo_t, which nobody reads
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid),
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, waitForPID, uintptr(pid),
 			uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if errno != syscall.EINTR {
 			return // another error means that somebody else has waited for it
@@ -76,7 +80,7 @@ func reap(group int, others []int) {
 // comesHere reports whether a killed process that is not this one's child will
 // be: its own parent is still about to end.
 func comesHere(pid int) bool {
-	return pid > 0 && adopts() && syscall.Kill(pid, 0) == nil
+	return pid > 0 && orphan.Adopts() && syscall.Kill(pid, 0) == nil
 }
 
 // pause waits a moment for the system to have done what it was told.

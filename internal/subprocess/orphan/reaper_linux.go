@@ -1,4 +1,4 @@
-package subprocess
+package orphan
 
 import (
 	"bytes"
@@ -24,15 +24,15 @@ const (
 	newMost = 4               // new threads that are tried for the first one
 )
 
-// adopts reports whether processes become this one's children whose own parents
+// Adopts reports whether processes become this one's children whose own parents
 // have ended: it is the first of its system, or a subreaper.
-func adopts() bool {
+func Adopts() bool {
 	var set int32
 	_, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prGetChildSubreaper, uintptr(unsafe.Pointer(&set)), 0)
 	return os.Getpid() == 1 || errno == 0 && set != 0
 }
 
-// reaper waits for the processes that this one adopts, and never for one that
+// Reaper waits for the processes that this one adopts, and never for one that
 // this process has started itself: whoever did that waits for it.
 //
 // They are told apart by two facts. The kernel gives orphans to the first thread
@@ -46,7 +46,7 @@ func adopts() bool {
 // does if it was used first, and once a thread has ended: what it started without
 // the package os looks like an orphan then. So there a child must also have been
 // seen to be dead, and not waited for, all of reapAge.
-type reaper struct {
+type Reaper struct {
 	signals chan os.Signal
 	stop    chan struct{}
 	done    chan struct{}
@@ -57,10 +57,10 @@ type reaper struct {
 	dead    map[int]time.Time // where it is unsure: since when they are seen so
 }
 
-// startReaper returns a running reaper. It needs a call of end. It calls begun on the
+// Start returns a running reaper. It needs a call of end. It calls begun on the
 // first thread, or on the caller's if other code keeps that one: it may be the caller.
-func startReaper(begun func()) *reaper {
-	r := &reaper{
+func Start(begun func()) *Reaper {
+	r := &Reaper{
 		signals: make(chan os.Signal, 1),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
@@ -77,8 +77,8 @@ func startReaper(begun func()) *reaper {
 	return r
 }
 
-// end stops the reaper and waits for that.
-func (r *reaper) end() {
+// End stops the reaper and waits for that.
+func (r *Reaper) End() {
 	if r != nil {
 		close(r.stop)
 		<-r.done
@@ -86,7 +86,7 @@ func (r *reaper) end() {
 }
 
 // loop reaps until end.
-func (r *reaper) loop() {
+func (r *Reaper) loop() {
 	defer close(r.done)
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	defer signal.Stop(r.signals)
@@ -106,7 +106,7 @@ func (r *reaper) loop() {
 }
 
 // reap waits for the orphans that have ended.
-func (r *reaper) reap() {
+func (r *Reaper) reap() {
 	for r.hasEnded(allIDs, 0) {
 		waited := 0
 		var held map[int]bool
@@ -133,7 +133,7 @@ func (r *reaper) reap() {
 }
 
 // isUnsure reports whether one of the children can be what a thread has left.
-func (r *reaper) isUnsure() bool {
+func (r *Reaper) isUnsure() bool {
 	if r.unsure {
 		return true
 	}
@@ -156,7 +156,7 @@ func threads() map[string]bool {
 }
 
 // aged reports whether a child was seen to be dead for long enough.
-func (r *reaper) aged(pid int) bool {
+func (r *Reaper) aged(pid int) bool {
 	since, ok := r.dead[pid]
 	if !ok {
 		r.dead[pid] = time.Now()
@@ -165,7 +165,7 @@ func (r *reaper) aged(pid int) bool {
 }
 
 // threadOnly is the option that waits for the first thread's children alone.
-func (r *reaper) threadOnly() int {
+func (r *Reaper) threadOnly() int {
 	if r.first {
 		return wNoThread
 	}
@@ -174,7 +174,7 @@ func (r *reaper) threadOnly() int {
 
 // hasEnded reports whether one of the children, or the one given, has ended and
 // was not waited for. It leaves it so.
-func (r *reaper) hasEnded(idType, pid int) bool {
+func (r *Reaper) hasEnded(idType, pid int) bool {
 	var info [32]int32 // a siginfo_t
 	options := syscall.WEXITED | syscall.WNOWAIT | syscall.WNOHANG | r.threadOnly()
 	for {
@@ -279,8 +279,8 @@ func onFirstThread(work, begun func()) bool {
 	return false
 }
 
-// offFirstThread has work run locked to a thread that is not the first.
-func offFirstThread(work func()) {
+// OffFirstThread has work run locked to a thread that is not the first.
+func OffFirstThread(work func()) {
 	runtime.LockOSThread()
 	if syscall.Gettid() != os.Getpid() {
 		defer runtime.UnlockOSThread()
