@@ -61,7 +61,7 @@ type child struct {
 
 	mu     sync.Mutex
 	run    *activeRun
-	doomed bool
+	killed bool
 	kind   broker.FailureKind // why it was doomed
 	cause  error
 	peak   int64            // bytes of memory it ever had, if it was doomed
@@ -109,9 +109,9 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 	})
 	sendErr := c.w.write(frame, nil)
 	if sendErr != nil && ctx.Err() != nil {
-		c.doom(endOf(ctx))
+		c.kill(endOf(ctx))
 	} else if sendErr != nil {
-		c.doom(Protocol, fmt.Errorf("send run: %w", sendErr))
+		c.kill(Protocol, fmt.Errorf("send run: %w", sendErr))
 	}
 	if req.Memory > 0 {
 		defer c.watchMemory(req.Memory)()
@@ -149,7 +149,7 @@ func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([
 // of turn.
 func (c *child) begin(r *activeRun) error {
 	if err := c.silent(); err != nil {
-		c.doom(Protocol, err)
+		c.kill(Protocol, err)
 		return err
 	}
 	c.mu.Lock()
@@ -302,7 +302,7 @@ func (c *child) distrust(err error) {
 		}
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) { // which is that of an ended child's last words
-		c.doom(Protocol, err)
+		c.kill(Protocol, err)
 	}
 }
 
@@ -311,11 +311,11 @@ func (c *child) greet() {
 	h, err := c.readHello()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.doom(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
+		c.kill(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
 	case err != nil:
 		c.distrust(err)
 	case h.missing > 0:
-		c.doom(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
+		c.kill(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
 			schemaName(c.pool.cfg.Schema, h.missing)))
 	default:
 		c.pool.greeted(h)
@@ -368,7 +368,7 @@ func (c *child) awaitHello() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.cause
-	if !c.doomed {
+	if !c.killed {
 		err = fmt.Errorf("child process ended before it reached taskrt.Main or taskrt.ServeChild (%s): %s",
 			c.exitError().status(), startHint)
 	}
@@ -384,7 +384,7 @@ func (c *child) usable() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.doomed
+	return !c.killed
 }
 
 func (c *child) awaitGone() { <-c.gone }

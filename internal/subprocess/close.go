@@ -37,8 +37,8 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.killed > 0 {
-		return fmt.Errorf("close pool of child processes: killed %d of them", p.killed)
+	if p.killedAtClose > 0 {
+		return fmt.Errorf("close pool of child processes: killed %d of them", p.killedAtClose)
 	}
 	return nil
 }
@@ -84,10 +84,10 @@ func (p *Pool) killAll() {
 		return
 	default:
 	}
-	p.killed = max(p.killed, 0)
+	p.killedAtClose = max(p.killedAtClose, 0)
 	for c := range p.children {
-		if c.doom(Cancelled, ErrClosed) {
-			p.killed++
+		if c.kill(Cancelled, ErrClosed) {
+			p.killedAtClose++
 		}
 	}
 }

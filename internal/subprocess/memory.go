@@ -60,7 +60,7 @@ func (w *memoryWatch) look() {
 		return
 	}
 	if w.over++; w.over == memoryTwice {
-		w.child.doom(OOM, fmt.Errorf("its %d MiB are beyond the cap of %d MiB", size>>20, w.limit>>20))
+		w.child.kill(OOM, fmt.Errorf("its %d MiB are beyond the cap of %d MiB", size>>20, w.limit>>20))
 		return
 	}
 	w.timer.Reset(memoryAgain)

@@ -65,15 +65,15 @@ type Pool struct {
 
 	successors sync.WaitGroup // being started
 
-	mu        sync.Mutex
-	idle      []*child // the last used at the end: it is the warmest; those whose last run failed in front
-	children  map[*child]struct{}
-	replacing bool // a successor is being started
-	breaker   breaker
-	limits    []string       // that the last child said it has
-	orphans   *orphan.Reaper // nil without
-	patience  atomic.Int64   // how many runs of a child may fail in a row now
-	killed    int            // children killed because Close's ctx ended; -1 while it has not
+	mu            sync.Mutex
+	idle          []*child // the last used at the end: it is the warmest; those whose last run failed in front
+	children      map[*child]struct{}
+	replacing     bool // a successor is being started
+	breaker       breaker
+	limits        []string       // that the last child said it has
+	orphans       *orphan.Reaper // nil without
+	patience      atomic.Int64   // how many runs of a child may fail in a row now
+	killedAtClose int            // children killed because Close's ctx ended; -1 while it has not
 }
 
 // NewPool returns a pool without children; they are started on demand.
@@ -83,13 +83,13 @@ func NewPool(cfg Config) (*Pool, error) {
 		return nil, fmt.Errorf("make pool of child processes: %w", err)
 	}
 	p := &Pool{
-		cfg:      cfg,
-		slots:    make(chan struct{}, cfg.Processes),
-		starts:   make(chan startRequest),
-		closing:  make(chan struct{}),
-		closed:   make(chan struct{}),
-		children: make(map[*child]struct{}),
-		killed:   -1,
+		cfg:           cfg,
+		slots:         make(chan struct{}, cfg.Processes),
+		starts:        make(chan startRequest),
+		closing:       make(chan struct{}),
+		closed:        make(chan struct{}),
+		children:      make(map[*child]struct{}),
+		killedAtClose: -1,
 	}
 	p.patience.Store(int64(cfg.MaxFailures))
 	if p.groups, err = cgroup.Open(cfg.Cgroup); err != nil {
@@ -254,7 +254,7 @@ func (p *Pool) adopt(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children[c] = struct{}{}
-	if p.killed >= 0 && c.doom(Cancelled, ErrClosed) {
-		p.killed++
+	if p.killedAtClose >= 0 && c.kill(Cancelled, ErrClosed) {
+		p.killedAtClose++
 	}
 }

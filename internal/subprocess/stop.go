@@ -27,7 +27,7 @@ func (c *child) interrupt(ctx context.Context, r *activeRun) {
 	select {
 	case <-r.over:
 		if err != nil { // the next frame might follow half of this one
-			c.doom(Protocol, errors.New("the cancellation of a run was not sent"))
+			c.kill(Protocol, errors.New("the cancellation of a run was not sent"))
 		}
 		_ = c.in.SetWriteDeadline(time.Time{})
 		return
@@ -40,7 +40,7 @@ func (c *child) interrupt(ctx context.Context, r *activeRun) {
 	case <-r.over: // an answer after all; but the signal may meet the next run
 	case <-timer.C:
 	}
-	c.doom(kind, cause)
+	c.kill(kind, cause)
 }
 
 // endOf says why a context has ended.
@@ -61,7 +61,7 @@ func (c *child) dismiss() {
 	select {
 	case <-c.exited:
 	case <-timer.C:
-		c.doom(Cancelled, ErrClosed)
+		c.kill(Cancelled, ErrClosed)
 	}
 	c.awaitGone()
 }
@@ -70,20 +70,20 @@ func (c *child) dismiss() {
 func (c *child) quit() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.doomed && !c.reaped {
+	if !c.killed && !c.reaped {
 		askForStacks(c.pid)
 	}
 }
 
 // doom kills the child and all that it started, and says why. Only the first
 // reason counts. It reports whether the child was alive and not doomed.
-func (c *child) doom(kind broker.FailureKind, cause error) bool {
+func (c *child) kill(kind broker.FailureKind, cause error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.doomed || c.reaped {
+	if c.killed || c.reaped {
 		return false
 	}
-	c.doomed, c.kind, c.cause = true, kind, cause
+	c.killed, c.kind, c.cause = true, kind, cause
 	c.peak = peakSize(c.pid)
 	c.below = killTree(c.pid)
 	c.group.Kill()
