@@ -68,8 +68,8 @@ func (p *Pool) startChecked() (*child, error) {
 	return c, nil
 }
 
-// greetedBy waits for a started child's hello, and counts when there is none.
-func (p *Pool) greetedBy(c *child) error {
+// awaitHandshake waits for a started child's hello, and counts when there is none.
+func (p *Pool) awaitHandshake(c *child) error {
 	err := c.awaitHello()
 	if err != nil && !errors.Is(err, ErrClosed) {
 		p.startFailed(err)
@@ -88,8 +88,8 @@ func (p *Pool) startFailed(err error) {
 	}
 }
 
-// greeted is told of a child's hello.
-func (p *Pool) greeted(h hello) {
+// handshakeDone is told of a child's hello.
+func (p *Pool) handshakeDone(h hello) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.breaker = breaker{}

@@ -307,7 +307,7 @@ func (c *child) distrust(err error) {
 }
 
 // greet waits for the child's hello. It is the first to read.
-func (c *child) greet() {
+func (c *child) handshake() {
 	h, err := c.readHello()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -318,7 +318,7 @@ func (c *child) greet() {
 		c.kill(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
 			schemaName(c.pool.cfg.Schema, h.missing)))
 	default:
-		c.pool.greeted(h)
+		c.pool.handshakeDone(h)
 		level, attrs := slog.LevelDebug, []any{"pid", c.pid, "limits", h.active}
 		if h.failed != "" {
 			level, attrs = slog.LevelWarn, append(attrs, "failed", h.failed)

@@ -189,7 +189,7 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 		// A short deadline must not kill each child before it is warm: this
 		// one becomes idle once it is, and keeps the slot until then.
 		p.work.Go(func() {
-			if p.greetedBy(c) != nil {
+			if p.awaitHandshake(c) != nil {
 				<-p.slots
 				return
 			}
@@ -199,7 +199,7 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	case <-c.ready:
 	case <-c.exited:
 	}
-	if err := p.greetedBy(c); err != nil {
+	if err := p.awaitHandshake(c); err != nil {
 		<-p.slots
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (p *Pool) replace(old *child) {
 	p.successors.Go(func() {
 		next, err := p.startChecked()
 		if err == nil {
-			err = p.greetedBy(next)
+			err = p.awaitHandshake(next)
 		}
 		p.mu.Lock()
 		p.replacing = false

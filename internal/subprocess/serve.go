@@ -81,7 +81,7 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	go s.tellStacks(asked) // until release
 	s.clock = time.AfterFunc(time.Hour, s.tick)
 	defer s.clock.Stop()
-	if err = s.introduce(schema); err == nil {
+	if err = s.handshake(schema); err == nil {
 		go s.lead() // this goroutine may be main's, and must not meet a Goexit
 		err = <-s.ended
 	}
@@ -122,7 +122,7 @@ type server struct {
 const leadFor = 2 * time.Millisecond
 
 // introduce takes what the parent says first, and answers it.
-func (s *server) introduce(schema []string) error {
+func (s *server) handshake(schema []string) error {
 	body, err := s.frames.next()
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ func (p *Pool) start() (*child, error) {
 
 	c.readers.Go(c.stdout.read)
 	c.readers.Go(c.stderr.read)
-	c.readers.Go(c.greet)
+	c.readers.Go(c.handshake)
 	p.work.Go(c.wait)
 	p.adopt(c)
 	// The pipe is empty and holds it; an error shows as a missing hello.
