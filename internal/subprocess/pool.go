@@ -224,7 +224,7 @@ func (p *Pool) release(c *child, damaged bool) {
 	now := time.Now()
 	worn := c.worn(now)
 	p.mu.Lock()
-	if c.retired || c.mute() {
+	if c.retired || c.outputClosed() {
 		p.mu.Unlock()
 		c.dismiss()
 		return

@@ -67,7 +67,7 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 
 // mute reports whether a run has closed the child's output: what the next one
 // prints would be lost, or go into a file that was opened in its place.
-func (c *child) mute() bool { return c.stdout.ended() || c.stderr.ended() }
+func (c *child) outputClosed() bool { return c.stdout.ended() || c.stderr.ended() }
 
 // replace starts a successor for the child, which takes runs until it is
 // there. One is started at a time. The caller holds the pool's lock.
