@@ -45,14 +45,14 @@ type child struct {
 	frame          []byte        // of the last run, to be used again
 	hider          Hider         // of the runs so far, nil: they have no secrets
 
-	born       time.Time
-	oomKills   int64     // of the system when it was started
-	parentPeak int64     // bytes of memory that the parent had had by then
-	runs       int       // that it was given
-	failures   int       // the last of them that failed in a row
-	idleSince  time.Time // under the pool's lock
-	weighed    time.Time // when its resident size was read last
-	retired    bool      // under the pool's lock: it has a successor
+	born          time.Time
+	oomKills      int64     // of the system when it was started
+	parentPeak    int64     // bytes of memory that the parent had had by then
+	runs          int       // that it was given
+	failures      int       // the last of them that failed in a row
+	idleSince     time.Time // under the pool's lock
+	sizeCheckedAt time.Time // when its resident size was read last
+	retired       bool      // under the pool's lock: it has a successor
 
 	ready   chan struct{} // closed by its hello
 	exited  chan struct{} // closed when the process has ended

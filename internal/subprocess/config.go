@@ -14,7 +14,7 @@ import (
 // Config says how a pool works. Its zero value works.
 type Config struct {
 	// Processes is how many children there may be at once, the successor of a
-	// worn one not counted. Defaults to GOMAXPROCS.
+	// expired one not counted. Defaults to GOMAXPROCS.
 	Processes int
 
 	// StartTimeout is how long a started child may take until its hello.

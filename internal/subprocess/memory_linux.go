@@ -82,7 +82,7 @@ func procNumber(path, prefix string) int64 {
 
 // crowded reports whether a process has opened four fifths of the files that it
 // may.
-func crowded(pid int) bool {
+func nearFileLimit(pid int) bool {
 	var limit syscall.Rlimit
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	if errno != 0 {

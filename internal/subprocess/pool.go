@@ -222,7 +222,7 @@ func (p *Pool) release(c *child, damaged bool) {
 		return
 	}
 	now := time.Now()
-	worn := c.worn(now)
+	expired := c.expired(now)
 	p.mu.Lock()
 	if c.retired || c.outputClosed() {
 		p.mu.Unlock()
@@ -235,7 +235,7 @@ func (p *Pool) release(c *child, damaged bool) {
 	} else {
 		p.idle = append(p.idle, c)
 	}
-	if worn {
+	if expired {
 		p.replace(c)
 	}
 	p.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// weighEvery is how often, at most, the size of a busy child is looked at
+// sizeCheckEvery is how often, at most, the size of a busy child is looked at
 // between its runs: it costs more than a short run does.
-const weighEvery = time.Second
+const sizeCheckEvery = time.Second
 
-// worn reports whether the child has lived through what it may.
-func (c *child) worn(now time.Time) bool {
+// expired reports whether the child has lived through what it may.
+func (c *child) expired(now time.Time) bool {
 	cfg := &c.pool.cfg
 	if cfg.MaxRuns > 0 && c.runs >= cfg.MaxRuns {
 		return true
@@ -20,11 +20,11 @@ func (c *child) worn(now time.Time) bool {
 	if cfg.MaxAge > 0 && now.Sub(c.born) >= cfg.MaxAge {
 		return true
 	}
-	if now.Sub(c.weighed) < weighEvery {
+	if now.Sub(c.sizeCheckedAt) < sizeCheckEvery {
 		return false
 	}
-	c.weighed = now
-	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || crowded(c.pid)
+	c.sizeCheckedAt = now
+	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || nearFileLimit(c.pid)
 }
 
 // maxPatience is up to where the failures in a row that end a child double.
@@ -54,7 +54,7 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 	switch {
 	case bound < 0:
 		return false
-	case crowded(c.pid):
+	case nearFileLimit(c.pid):
 		p.cfg.Logger.Warn("a child process has nearly as many open files as it may, and a run in it failed: another one takes its place", "pid", c.pid)
 	case int64(c.failures) >= patience:
 		p.patience.Store(min(2*patience, maxPatience))
