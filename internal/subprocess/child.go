@@ -116,8 +116,8 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 	if req.Memory > 0 {
 		defer c.watchMemory(req.Memory)()
 	}
-	if err := c.converse(r); err != nil {
-		c.distrust(err)
+	if err := c.readUntilAnswer(r); err != nil {
+		c.killForBadFrame(err)
 	}
 	close(r.over)
 	if r.answer == nil {
@@ -148,7 +148,7 @@ func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([
 // begin makes the run the child's, unless the child is gone or has spoken out
 // of turn.
 func (c *child) begin(r *activeRun) error {
-	if err := c.silent(); err != nil {
+	if err := c.checkIdle(); err != nil {
 		c.kill(Protocol, err)
 		return err
 	}
@@ -166,7 +166,7 @@ func (c *child) begin(r *activeRun) error {
 
 // silent returns an error when an idle child has ended, is stopped, or has sent
 // what nobody asked for: the next run would be blamed for it.
-func (c *child) silent() error {
+func (c *child) checkIdle() error {
 	if isStopped(c.pid) {
 		return errors.New("the child process is stopped")
 	}
@@ -200,7 +200,7 @@ func (c *child) outcome(r *activeRun, req *Request, sendErr error) (*Response, e
 	}
 	e := c.exitError()
 	e.Stack = r.stack
-	e.explain(c, req.Memory)
+	e.detectOOM(c, req.Memory)
 	return nil, e
 }
 
@@ -220,7 +220,7 @@ func (c *child) finish(r *activeRun) {
 
 // converse serves the child's frames until the run's answer. An error means
 // that none will come.
-func (c *child) converse(r *activeRun) error {
+func (c *child) readUntilAnswer(r *activeRun) error {
 	for r.answer == nil {
 		body, err := c.frames.next()
 		if err == nil {
@@ -289,7 +289,7 @@ func (r *activeRun) readStack(b *codec.Reader) error {
 }
 
 // distrust ends a child whose frames ended or made no sense.
-func (c *child) distrust(err error) {
+func (c *child) killForBadFrame(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		// The usual end is that of the process, which is told apart by wait.
 		timer := time.NewTimer(exitDelay)
@@ -313,7 +313,7 @@ func (c *child) handshake() {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.kill(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
 	case err != nil:
-		c.distrust(err)
+		c.killForBadFrame(err)
 	case h.missing > 0:
 		c.kill(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
 			schemaName(c.pool.cfg.Schema, h.missing)))

@@ -112,12 +112,12 @@ func (c *child) exitError() *ExitError {
 }
 
 // explain finds out whether what looks like a crash was want of memory.
-func (e *ExitError) explain(c *child, limit int64) {
+func (e *ExitError) detectOOM(c *child, limit int64) {
 	if e.Kind != Crashed {
 		return
 	}
 	switch {
-	case e.Code > 0 && c.stderr.starved(limit > 0):
+	case e.Code > 0 && c.stderr.memoryRefused(limit > 0):
 		e.Err = outOfMemory("it was refused memory", limit)
 	case e.Signal == killedSignal && c.group.OOMKilled():
 		e.Err = outOfMemory("its control group killed it for memory", limit)

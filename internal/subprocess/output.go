@@ -134,7 +134,7 @@ func (c *capture) expect(t time.Time) { _ = c.file.SetReadDeadline(t) }
 
 // starved reports whether the lines say that the process ended because it was
 // refused memory. Capped tells that it could have been by its own limit.
-func (c *capture) starved(capped bool) bool {
+func (c *capture) memoryRefused(capped bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tail.refused || capped && c.tail.fault && !c.tail.foreign
