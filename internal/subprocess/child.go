@@ -30,7 +30,7 @@ var errNotSent = errors.New("run not sent")
 // with its hello, and wait, which ends after all others.
 type child struct {
 	pool *Pool
-	mark mark
+	info startInfo
 	proc *os.Process
 	pid  int
 
@@ -405,7 +405,7 @@ func (c *child) wait() {
 	run, below := c.run, c.below
 	c.mu.Unlock()
 	c.group.Kill()
-	reap(c.pid, append(below, killTagged(c.mark.tag)...))
+	reap(c.pid, append(below, killTagged(c.info.tag)...))
 
 	_ = c.in.Close() // ends a write that waits
 	until := time.Now().Add(exitDelay)

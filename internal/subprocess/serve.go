@@ -29,7 +29,7 @@ var inChild = sync.OnceValue(func() bool {
 	if !inherited() {
 		return false
 	}
-	readMark(text).obey()
+	parseStartInfo(text).apply()
 	return true
 })
 
@@ -56,7 +56,7 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
-	settle()
+	prepareChild()
 	orphans := orphan.Start(outliveParent)
 	defer orphans.End()
 	in, err := openInherited(3)

@@ -25,7 +25,7 @@ type startReply struct {
 func (p *Pool) start() (*child, error) {
 	c := &child{
 		pool:       p,
-		mark:       newMark(),
+		info:       newStartInfo(),
 		born:       time.Now(),
 		oomKills:   oomKills(),
 		parentPeak: peakSize(os.Getpid()),
@@ -42,7 +42,7 @@ func (p *Pool) start() (*child, error) {
 		c.group, err = p.groups.Add()
 	}
 	if err == nil {
-		c.proc, err = p.startProcess(pipes.theirs, c.mark, c.group)
+		c.proc, err = p.startProcess(pipes.theirs, c.info, c.group)
 	}
 	if err != nil {
 		pipes.closeOurs()
@@ -68,13 +68,13 @@ func (p *Pool) start() (*child, error) {
 }
 
 // startProcess has the pool's starting thread start the binary.
-func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup.Group) (*os.Process, error) {
+func (p *Pool) startProcess(files []*os.File, info startInfo, group *cgroup.Group) (*os.Process, error) {
 	attributes := processAttributes()
 	group.StartIn(attributes)
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  arguments(),
-		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(&p.cfg).list(mark.String()), Sys: attributes},
+		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(&p.cfg).list(info.String()), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply

@@ -11,7 +11,7 @@ func executable() (string, error) { return os.Executable() }
 
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func settle() {}
+func prepareChild() {}
 
 func outliveParent() {}
 

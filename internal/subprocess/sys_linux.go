@@ -42,7 +42,7 @@ func processAttributes() *syscall.SysProcAttr {
 //
 // What the child starts stays below it in the tree of processes, even if it
 // leaves the group and its own parent ends: so it can be found and killed.
-func settle() {
+func prepareChild() {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
 	// What was opened without close-on-exec goes no further. Kernels before 5.11
 	// refuse it.

@@ -27,7 +27,7 @@ func capabilities() []string { return nil }
 
 func awaitExit(int) {}
 
-func settle() {}
+func prepareChild() {}
 
 func outliveParent() {}
 

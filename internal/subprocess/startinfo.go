@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// mark is what a child is told by its environment, as the value of childVariable.
-type mark struct {
+// startInfo is what a child is told by its environment, as the value of childVariable.
+type startInfo struct {
 	// tag is a number that the child sets as a limit that Linux keeps and does
 	// not enforce (RLIMIT_LOCKS). All that the child starts inherits it, whatever
 	// group, session and environment it has and whoever adopts it: so it is found.
@@ -19,39 +19,39 @@ type mark struct {
 	inherited []int
 }
 
-// newMark returns the mark of another child.
-func newMark() mark {
-	return mark{tag: 1 + rand.Uint64N(1<<62), inherited: inheritedDescriptors()}
+// newStartInfo returns the info of another child.
+func newStartInfo() startInfo {
+	return startInfo{tag: 1 + rand.Uint64N(1<<62), inherited: inheritedDescriptors()}
 }
 
-func (m mark) String() string {
-	b := strconv.AppendUint(nil, m.tag, 10)
-	for _, fd := range m.inherited {
+func (info startInfo) String() string {
+	b := strconv.AppendUint(nil, info.tag, 10)
+	for _, fd := range info.inherited {
 		b = strconv.AppendInt(append(b, ' '), int64(fd), 10)
 	}
 	return string(b)
 }
 
-// readMark reads what String has written.
-func readMark(text string) (m mark) {
+// parseStartInfo reads what String has written.
+func parseStartInfo(text string) (info startInfo) {
 	for i, field := range strings.Fields(text) {
 		n, err := strconv.ParseUint(field, 10, 64)
 		switch {
 		case err != nil:
 		case i == 0:
-			m.tag = n
+			info.tag = n
 		case n > 4:
-			m.inherited = append(m.inherited, int(n))
+			info.inherited = append(info.inherited, int(n))
 		}
 	}
-	return m
+	return info
 }
 
-// obey does in the child what the mark says.
-func (m mark) obey() {
-	setTag(m.tag)
+// obey does in the child what it says.
+func (info startInfo) apply() {
+	setTag(info.tag)
 	for _, fd := range withoutCloseOnExec() {
-		if slices.Contains(m.inherited, fd) { // not what this process has opened itself
+		if slices.Contains(info.inherited, fd) { // not what this process has opened itself
 			closeDescriptor(fd)
 		}
 	}
