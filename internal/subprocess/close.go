@@ -54,7 +54,7 @@ func (p *Pool) shutdown() {
 	p.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, c := range idle {
-		ends.Go(c.dismiss)
+		ends.Go(c.stop)
 	}
 	ends.Wait()
 	p.awaitChildren()

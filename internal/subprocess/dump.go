@@ -12,9 +12,9 @@ const (
 	dumpSend = 32 << 10 // bytes of them that are sent
 )
 
-// tellStacks answers each request for the stacks of this process's goroutines
+// sendStacks answers each request for the stacks of this process's goroutines
 // while a run is executed.
-func (s *server) tellStacks(asked <-chan os.Signal) {
+func (s *server) sendStacks(asked <-chan os.Signal) {
 	for range asked {
 		s.mu.Lock()
 		run := s.run

@@ -212,7 +212,7 @@ func (p *Pool) release(c *child, damaged bool) {
 	if (damaged || p.cfg.Fresh && c.runs > 0) && c.usable() {
 		p.work.Go(func() { // the run's answer does not wait for it
 			defer func() { <-p.slots }()
-			c.dismiss()
+			c.stop()
 		})
 		return
 	}
@@ -226,7 +226,7 @@ func (p *Pool) release(c *child, damaged bool) {
 	p.mu.Lock()
 	if c.retired || c.outputClosed() {
 		p.mu.Unlock()
-		c.dismiss()
+		c.stop()
 		return
 	}
 	c.idleSince = now

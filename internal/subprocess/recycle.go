@@ -94,7 +94,7 @@ func (p *Pool) replace(old *child) {
 		}
 		if _, alive := p.children[old]; !alive && len(p.children) > p.cfg.Processes {
 			p.mu.Unlock()
-			next.dismiss() // it ended by itself and has been succeeded
+			next.stop() // it ended by itself and has been succeeded
 			return
 		}
 		old.retired = true
@@ -104,7 +104,7 @@ func (p *Pool) replace(old *child) {
 		p.idle = append(p.idle, next)
 		p.mu.Unlock()
 		if idle {
-			old.dismiss() // else the end of its run does
+			old.stop() // else the end of its run does
 		}
 	})
 }
@@ -124,7 +124,7 @@ func (p *Pool) retireIdle() {
 			return
 		case now := <-ticker.C:
 			for _, c := range p.takeStale(now) {
-				c.dismiss()
+				c.stop()
 			}
 		}
 	}

@@ -78,7 +78,7 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	}
 	asked, release := holdSignals()
 	defer release()
-	go s.tellStacks(asked) // until release
+	go s.sendStacks(asked) // until release
 	s.clock = time.AfterFunc(time.Hour, s.tick)
 	defer s.clock.Stop()
 	if err = s.handshake(schema); err == nil {
@@ -86,7 +86,7 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 		err = <-s.ended
 	}
 	switch {
-	case errors.Is(err, errBye):
+	case errors.Is(err, errShutdown):
 		return nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		killOwnTree()
@@ -94,8 +94,8 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	return fmt.Errorf("serve runs: %w", err)
 }
 
-// errBye is the parent's goodbye.
-var errBye = errors.New("no more runs")
+// errShutdown is the parent's goodbye.
+var errShutdown = errors.New("no more runs")
 
 // server is the child's end. At any time one goroutine leads: it reads the
 // parent's frames, and executes a run itself when one comes. That saves a short
@@ -202,8 +202,8 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 			run.reply(id, body, callErr)
 		}
 		return true, nil
-	case frameBye:
-		return false, errBye
+	case frameShutdown:
+		return false, errShutdown
 	}
 	return false, fmt.Errorf("frame of unexpected type %d", kind)
 }

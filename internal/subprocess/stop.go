@@ -33,7 +33,7 @@ func (c *child) interrupt(ctx context.Context, r *activeRun) {
 		return
 	case <-timer.C:
 	}
-	c.quit()
+	c.requestStacks()
 	timer.Reset(dumpWait)
 	select {
 	case <-r.dumped:
@@ -52,12 +52,12 @@ func endOf(ctx context.Context) (kind broker.FailureKind, cause error) {
 }
 
 // dismiss ends an idle child, by force if it does not end within the grace.
-func (c *child) dismiss() {
+func (c *child) stop() {
 	grace := c.pool.cfg.Grace
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	_ = c.in.SetWriteDeadline(time.Now().Add(grace))
-	_ = c.w.write(newFrame(nil, frameBye, 0), nil) // unread, it ends by the timer
+	_ = c.w.write(newFrame(nil, frameShutdown, 0), nil) // unread, it ends by the timer
 	select {
 	case <-c.exited:
 	case <-timer.C:
@@ -67,7 +67,7 @@ func (c *child) dismiss() {
 }
 
 // quit asks the child for the stacks of its goroutines.
-func (c *child) quit() {
+func (c *child) requestStacks() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.killed && !c.reaped {

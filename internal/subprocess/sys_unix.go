@@ -52,7 +52,7 @@ func awaitExit(pid int) {
 // for it yet. The error would be that all are gone.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
 
-// askForStacks sends the signal that [server.tellStacks] answers.
+// askForStacks sends the signal that [server.sendStacks] answers.
 func askForStacks(pid int) { _ = syscall.Kill(pid, syscall.SIGQUIT) }
 
 // reap waits for the members of a killed group whose leader is gone and for
