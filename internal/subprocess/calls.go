@@ -46,7 +46,7 @@ func (k *calls) begin(id uint64) (context.Context, error) {
 }
 
 // forget cancels a call.
-func (k *calls) forget(id uint64) {
+func (k *calls) cancel(id uint64) {
 	k.mu.Lock()
 	cancel := k.open[id]
 	k.mu.Unlock()
@@ -57,7 +57,7 @@ func (k *calls) forget(id uint64) {
 
 // done ends what begin began.
 func (k *calls) done(id uint64) {
-	k.forget(id)
+	k.cancel(id)
 	k.mu.Lock()
 	delete(k.open, id)
 	k.mu.Unlock()
@@ -122,8 +122,8 @@ func appendCall(seq, id uint64, method string, body []byte) []byte {
 	return codec.AppendBytes(appendText(b, method, maxText), body)
 }
 
-func appendForget(seq, id uint64) []byte {
-	return codec.AppendUint(newFrame(nil, frameForget, seq), id)
+func appendCancelCall(seq, id uint64) []byte {
+	return codec.AppendUint(newFrame(nil, frameCancelCall, seq), id)
 }
 
 // A reply's error text is nil for none: an error may have an empty text.

@@ -259,12 +259,12 @@ func (c *child) serve(run *activeRun, body []byte) error {
 			return fmt.Errorf("decode call: %w", err)
 		}
 		return c.serveCall(run, id, method, body)
-	case frameForget:
+	case frameCancelCall:
 		id := r.Uint64()
 		if err := r.Done(); err != nil {
 			return fmt.Errorf("decode end of call: %w", err)
 		}
-		run.calls.forget(id)
+		run.calls.cancel(id)
 		return nil
 	case frameLog:
 		return c.log(run, len(body), r)
@@ -420,7 +420,7 @@ func (c *child) wait() {
 		_ = f.Close()
 	}
 	c.group.Remove()
-	c.pool.forget(c)
+	c.pool.remove(c)
 	close(c.gone)
 }
 

@@ -33,17 +33,17 @@ type frameKind uint8
 // The frames of the protocol. Those of a run carry its sequence number, others
 // carry 0.
 const (
-	frameSetup    frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
-	frameHello                         // to the parent, first: magic, version, limits, what failed, what is missing
-	frameRun                           // to the child: time left, log level, cap on memory, and on what decoding makes, the run
-	frameCancel                        // to the child: timeout or not, why
-	frameShutdown                      // to the child: no more runs will come
-	frameAnswer                        // to the parent: what the handler said; the run is over
-	frameCall                          // to the parent: id, method, body
-	frameReply                         // to the child: id, body, error text
-	frameForget                        // to the parent: id of a call nobody waits for any more
-	frameLog                           // to the parent: a log record
-	frameStack                         // to the parent, when it asked by a signal: what its goroutines do
+	frameSetup      frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
+	frameHello                           // to the parent, first: magic, version, limits, what failed, what is missing
+	frameRun                             // to the child: time left, log level, cap on memory, and on what decoding makes, the run
+	frameCancel                          // to the child: timeout or not, why
+	frameShutdown                        // to the child: no more runs will come
+	frameAnswer                          // to the parent: what the handler said; the run is over
+	frameCall                            // to the parent: id, method, body
+	frameReply                           // to the child: id, body, error text
+	frameCancelCall                      // to the parent: id of a call nobody waits for any more
+	frameLog                             // to the parent: a log record
+	frameStack                           // to the parent, when it asked by a signal: what its goroutines do
 )
 
 // fields is the length of a frame's array.
@@ -51,7 +51,7 @@ func (k frameKind) fields() int {
 	switch k {
 	case frameShutdown:
 		return 2
-	case frameForget, frameStack:
+	case frameCancelCall, frameStack:
 		return 3
 	case frameCancel:
 		return 4

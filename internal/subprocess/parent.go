@@ -66,7 +66,7 @@ func (p *Parent) Call(ctx context.Context, method string, body []byte) ([]byte, 
 		}
 		err = r.err
 	case <-ctx.Done():
-		_ = p.send(appendForget(p.seq, id)) // if the run is over, so is the call
+		_ = p.send(appendCancelCall(p.seq, id)) // if the run is over, so is the call
 		err = context.Cause(ctx)
 	case <-p.done:
 	}

@@ -96,7 +96,7 @@ func NewPool(cfg Config) (*Pool, error) {
 		return nil, fmt.Errorf("make pool of child processes: field Cgroup: %w", err)
 	}
 	if !InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
-		p.adoptOrphans()
+		p.startReaper()
 	}
 	p.work.Go(p.startProcesses)
 	if cfg.Idle > 0 || cfg.MaxAge > 0 {
@@ -242,7 +242,7 @@ func (p *Pool) release(c *child, damaged bool) {
 }
 
 // forget is told by a child that has ended.
-func (p *Pool) forget(c *child) {
+func (p *Pool) remove(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.children, c)
@@ -250,7 +250,7 @@ func (p *Pool) forget(c *child) {
 }
 
 // adopt counts a started child as one of the pool's.
-func (p *Pool) adopt(c *child) {
+func (p *Pool) add(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children[c] = struct{}{}

@@ -35,7 +35,7 @@ func (p *Pool) start() (*child, error) {
 	}
 	var pipes pipes
 	defer pipes.closeTheirs()
-	p.adoptOrphans()
+	p.startReaper()
 	var stdout, stderr *os.File
 	err := pipes.open(&c.in, &c.out, &stdout, &stderr)
 	if err == nil {
@@ -61,7 +61,7 @@ func (p *Pool) start() (*child, error) {
 	c.readers.Go(c.stderr.read)
 	c.readers.Go(c.handshake)
 	p.work.Go(c.wait)
-	p.adopt(c)
+	p.add(c)
 	// The pipe is empty and holds it; an error shows as a missing hello.
 	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits(), schema: fingerprints(p.cfg.Schema)}.append(nil), nil)
 	return c, nil
@@ -107,8 +107,8 @@ func (p *Pool) startProcesses() {
 	})
 }
 
-// adoptOrphans starts to wait for the processes that this one adopts, if it does.
-func (p *Pool) adoptOrphans() {
+// startReaper starts to wait for the processes that this one adopts, if it does.
+func (p *Pool) startReaper() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.orphans == nil && orphan.Adopts() {

@@ -68,7 +68,7 @@ func reap(group int, others []int) {
 			case err == syscall.EINTR:
 			case err == nil && got > 0:
 				waiting = pid < 0 // there may be more of the group
-			case time.Now().Before(end) && (err == nil || comesHere(pid)):
+			case time.Now().Before(end) && (err == nil || willBeAdopted(pid)):
 				pause() // killed, and not dead yet
 			default:
 				waiting = false
@@ -79,7 +79,7 @@ func reap(group int, others []int) {
 
 // comesHere reports whether a killed process that is not this one's child will
 // be: its own parent is still about to end.
-func comesHere(pid int) bool {
+func willBeAdopted(pid int) bool {
 	return pid > 0 && orphan.Adopts() && syscall.Kill(pid, 0) == nil
 }
 
