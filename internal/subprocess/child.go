@@ -410,8 +410,8 @@ func (c *child) wait() {
 	_ = c.in.Close() // ends a write that waits
 	until := time.Now().Add(exitDelay)
 	_ = c.out.SetReadDeadline(until)
-	c.stdout.expect(until)
-	c.stderr.expect(until)
+	c.stdout.stopReadingAt(until)
+	c.stderr.stopReadingAt(until)
 	c.readers.Wait()
 	if run != nil {
 		<-run.over

@@ -22,12 +22,12 @@ type memoryWatch struct {
 	child *child
 	limit int64
 
-	mu    sync.Mutex
-	timer *time.Timer
-	over  int   // readings beyond the limit in a row
-	looks int   // readings in all
-	below int64 // what the processes below the child had
-	done  bool
+	mu       sync.Mutex
+	timer    *time.Timer
+	over     int   // readings beyond the limit in a row
+	readings int   // readings in all
+	below    int64 // what the processes below the child had
+	done     bool
 }
 
 // watchMemory watches until the function it returns is called.
@@ -35,7 +35,7 @@ func (c *child) watchMemory(limit int64) (stop func()) {
 	w := &memoryWatch{child: c, limit: limit}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(2*memoryEvery, w.look)
+	w.timer = time.AfterFunc(2*memoryEvery, w.check)
 	return func() {
 		w.mu.Lock() // waits for a look
 		defer w.mu.Unlock()
@@ -44,13 +44,13 @@ func (c *child) watchMemory(limit int64) (stop func()) {
 	}
 }
 
-func (w *memoryWatch) look() {
+func (w *memoryWatch) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.done {
 		return
 	}
-	if w.looks++; w.looks%memoryBelow == 0 || w.over > 0 {
+	if w.readings++; w.readings%memoryBelow == 0 || w.over > 0 {
 		w.below = sizeBelow(w.child.pid)
 	}
 	size := residentSize(w.child.pid) + w.below

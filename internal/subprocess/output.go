@@ -130,7 +130,7 @@ func (c *capture) last() string {
 }
 
 // expect makes read end at t, whoever still holds the other end.
-func (c *capture) expect(t time.Time) { _ = c.file.SetReadDeadline(t) }
+func (c *capture) stopReadingAt(t time.Time) { _ = c.file.SetReadDeadline(t) }
 
 // starved reports whether the lines say that the process ended because it was
 // refused memory. Capped tells that it could have been by its own limit.

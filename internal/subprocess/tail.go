@@ -79,7 +79,7 @@ func (t *tail) add(line string) {
 		line = line[:tailBytes/2]
 	}
 	t.after++
-	t.look(line)
+	t.detectCause(line)
 	if opensCrash(line) {
 		t.crash, t.after = &crash{line: line[:min(len(line), crashLine)]}, 0
 	} else if t.crash != nil {
@@ -129,7 +129,7 @@ func (c *crash) end() {
 }
 
 // look recognises how a Go program ends that is refused memory.
-func (t *tail) look(line string) {
+func (t *tail) detectCause(line string) {
 	switch {
 	case strings.HasPrefix(line, "fatal error: "):
 		t.refused = t.refused || strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory")
