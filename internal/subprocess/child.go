@@ -131,9 +131,9 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 
 // encode makes the frame of a run, in the last one's place if it can.
 func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([]byte, error) {
-	o := order{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
+	o := runMessage{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
 	if !deadline.IsZero() {
-		o.limited, o.left = true, time.Until(deadline)
+		o.hasDeadline, o.remaining = true, time.Until(deadline)
 	}
 	frame, err := o.append(c.frame, c.seq)
 	if err != nil {

@@ -274,19 +274,19 @@ func readMagic(r *codec.Reader) error {
 }
 
 // order is a run as it crosses to the child.
-type order struct {
-	run     *broker.TaskRun
-	limited bool
-	left    time.Duration // until the deadline, if it is limited: clocks may be set
-	level   int           // the lowest level of log records that anybody reads
-	memory  int64         // cap in bytes; 0 for none
-	decode  int           // bytes that decoding the parameters may make; 0 for the codec's default
+type runMessage struct {
+	run         *broker.TaskRun
+	hasDeadline bool
+	remaining   time.Duration // until the deadline, if it is limited: clocks may be set
+	level       int           // the lowest level of log records that anybody reads
+	memory      int64         // cap in bytes; 0 for none
+	decode      int           // bytes that decoding the parameters may make; 0 for the codec's default
 }
 
-func (o order) append(b []byte, seq uint64) ([]byte, error) {
+func (o runMessage) append(b []byte, seq uint64) ([]byte, error) {
 	b = newFrame(b, frameRun, seq)
-	if o.limited {
-		b = codec.AppendDuration(b, o.left)
+	if o.hasDeadline {
+		b = codec.AppendDuration(b, o.remaining)
 	} else {
 		b = codec.AppendNil(b)
 	}
@@ -299,10 +299,10 @@ func (o order) append(b []byte, seq uint64) ([]byte, error) {
 	return codec.AppendBytes(b, run), nil
 }
 
-func readOrder(r *codec.Reader) (order, error) {
-	var o order
+func readRunMessage(r *codec.Reader) (runMessage, error) {
+	var o runMessage
 	if !r.Nil() {
-		o.limited, o.left = true, r.Duration()
+		o.hasDeadline, o.remaining = true, r.Duration()
 	}
 	o.level, o.memory, o.decode = r.Int(), r.Int64(), r.Int()
 	b := r.Bytes()

@@ -10,15 +10,15 @@ import (
 // Parent is the parent process as one run sees it. Its methods may be called
 // concurrently, and return errors once the run is over.
 type Parent struct {
-	server  *server
-	seq     uint64
-	level   slog.Level
-	decode  int
-	limited bool // the handler's context has a deadline
-	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when the run is over
-	over    bool          // no more frames of it; under the writer's lock
-	leads   bool          // its goroutine is the one that reads next; under the server's lock
+	server      *server
+	seq         uint64
+	level       slog.Level
+	decode      int
+	hasDeadline bool // the handler's context has a deadline
+	cancel      context.CancelCauseFunc
+	done        chan struct{} // closed when the run is over
+	over        bool          // no more frames of it; under the writer's lock
+	leads       bool          // its goroutine is the one that reads next; under the server's lock
 
 	mu    sync.Mutex
 	last  uint64

@@ -169,7 +169,7 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 		return false, err
 	}
 	if kind == frameRun {
-		o, err := readOrder(r)
+		o, err := readRunMessage(r)
 		if err != nil {
 			return false, fmt.Errorf("decode run: %w", err)
 		}
@@ -189,7 +189,7 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 		}
 		// A deadline that passed is for the context's own timer to say, so
 		// that its Err is the right one.
-		if run != nil && !(timeout && run.limited) {
+		if run != nil && !(timeout && run.hasDeadline) {
 			run.cancel(cancelCause(timeout, text))
 		}
 		return true, nil
@@ -210,17 +210,17 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 
 // execute calls the handler and sends its answer. It reports whether the
 // caller still leads.
-func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, err error) {
-	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), decode: o.decode, limited: o.limited, done: make(chan struct{})}
+func (s *server) execute(seq uint64, o runMessage, scratch *[]byte) (leading bool, err error) {
+	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), decode: o.decode, hasDeadline: o.hasDeadline, done: make(chan struct{})}
 	ctx, cancel := s.derive()
 	defer cancel(nil)
 	run.cancel = cancel
 	if err := s.begin(run); err != nil {
 		return false, err
 	}
-	if o.limited {
+	if o.hasDeadline {
 		var release context.CancelFunc
-		ctx, release = context.WithTimeout(ctx, o.left)
+		ctx, release = context.WithTimeout(ctx, o.remaining)
 		defer release()
 	}
 	s.cap.set(o.memory)
