@@ -52,7 +52,7 @@ type child struct {
 	failures      int       // the last of them that failed in a row
 	idleSince     time.Time // under the pool's lock
 	sizeCheckedAt time.Time // when its resident size was read last
-	retired       bool      // under the pool's lock: it has a successor
+	replaced      bool      // under the pool's lock: it has a successor
 
 	ready   chan struct{} // closed by its hello
 	exited  chan struct{} // closed when the process has ended

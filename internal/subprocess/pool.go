@@ -72,7 +72,7 @@ type Pool struct {
 	breaker       breaker
 	limits        []string       // that the last child said it has
 	orphans       *orphan.Reaper // nil without
-	patience      atomic.Int64   // how many runs of a child may fail in a row now
+	failureLimit  atomic.Int64   // how many runs of a child may fail in a row now
 	killedAtClose int            // children killed because Close's ctx ended; -1 while it has not
 }
 
@@ -91,7 +91,7 @@ func NewPool(cfg Config) (*Pool, error) {
 		children:      make(map[*child]struct{}),
 		killedAtClose: -1,
 	}
-	p.patience.Store(int64(cfg.MaxFailures))
+	p.failureLimit.Store(int64(cfg.MaxFailures))
 	if p.groups, err = cgroup.Open(cfg.Cgroup); err != nil {
 		return nil, fmt.Errorf("make pool of child processes: field Cgroup: %w", err)
 	}
@@ -139,7 +139,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		}
 		resp, err := c.execute(ctx, req, deadline)
 		if !errors.Is(err, errNotSent) {
-			p.release(c, p.damaged(c, resp, errors.Is(ctx.Err(), context.Canceled)))
+			p.release(c, p.tooManyFailures(c, resp, errors.Is(ctx.Err(), context.Canceled)))
 			return resp, err
 		}
 		if attempts > p.cfg.Processes {
@@ -208,8 +208,8 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 
 // release makes a child idle, or ends it, and frees its slot once it is idle or
 // gone.
-func (p *Pool) release(c *child, damaged bool) {
-	if (damaged || p.cfg.Fresh && c.runs > 0) && c.usable() {
+func (p *Pool) release(c *child, stop bool) {
+	if (stop || p.cfg.Fresh && c.runs > 0) && c.usable() {
 		p.work.Go(func() { // the run's answer does not wait for it
 			defer func() { <-p.slots }()
 			c.stop()
@@ -224,7 +224,7 @@ func (p *Pool) release(c *child, damaged bool) {
 	now := time.Now()
 	expired := c.expired(now)
 	p.mu.Lock()
-	if c.retired || c.outputClosed() {
+	if c.replaced || c.outputClosed() {
 		p.mu.Unlock()
 		c.stop()
 		return

@@ -27,21 +27,21 @@ func (c *child) expired(now time.Time) bool {
 	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || nearFileLimit(c.pid)
 }
 
-// maxPatience is up to where the failures in a row that end a child double.
-const maxPatience = 1000
+// maxFailureLimit is up to where the failures in a row that end a child double.
+const maxFailureLimit = 1000
 
 // damaged counts the runs of a child that have failed in a row, and reports
 // whether the child is to end for it. The answer is nil if it has ended already.
 // A run that was stopped before its deadline says nothing about the child.
-func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
+func (p *Pool) tooManyFailures(c *child, answer *Response, stopped bool) bool {
 	bound := int64(p.cfg.MaxFailures)
 	switch {
 	case answer == nil:
 		return false
 	case answer.Failure == nil:
 		c.failures = 0
-		if p.patience.Load() != bound {
-			p.patience.Store(bound)
+		if p.failureLimit.Load() != bound {
+			p.failureLimit.Store(bound)
 		}
 		return false
 	case stopped || answer.Snooze > 0:
@@ -50,14 +50,14 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 		return false
 	}
 	c.failures++
-	patience := p.patience.Load()
+	failureLimit := p.failureLimit.Load()
 	switch {
 	case bound < 0:
 		return false
 	case nearFileLimit(c.pid):
 		p.cfg.Logger.Warn("a child process has nearly as many open files as it may, and a run in it failed: another one takes its place", "pid", c.pid)
-	case int64(c.failures) >= patience:
-		p.patience.Store(min(2*patience, maxPatience))
+	case int64(c.failures) >= failureLimit:
+		p.failureLimit.Store(min(2*failureLimit, maxFailureLimit))
 		p.cfg.Logger.Warn("the runs of a child process have failed in a row: another one takes its place", "pid", c.pid, "failures", c.failures)
 	default:
 		return false
@@ -97,7 +97,7 @@ func (p *Pool) replace(old *child) {
 			next.stop() // it ended by itself and has been succeeded
 			return
 		}
-		old.retired = true
+		old.replaced = true
 		next.idleSince = time.Now()
 		idle := slices.Contains(p.idle, old)
 		p.idle = slices.DeleteFunc(p.idle, func(c *child) bool { return c == old })
