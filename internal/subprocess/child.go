@@ -16,18 +16,19 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
 )
 
-// exitDelay is how long the end of a child's process and that of its pipes may
-// lie apart: pipes can be held open by processes that left its group.
+// exitDelay is how long the pipes may stay open after the process has ended:
+// processes that have left its group can hold them.
 const exitDelay = 500 * time.Millisecond
 
-// errNotSent marks a run that its child cannot have received.
+// errNotSent marks a run that the child cannot have received.
 var errNotSent = errors.New("run not sent")
 
-// child is one child process as its parent sees it. Whoever has it from the
-// pool talks with it: Run's own goroutine writes a run and reads what comes
-// until the answer, so that a run costs no switch of goroutines. Those that
-// belong to the child itself are the readers of its output, greet, which ends
-// with its hello, and wait, which ends after all others.
+// child is one child process as seen by its parent. The goroutine that took it from
+// the pool talks to it: Run's own goroutine writes the run and reads frames until the
+// answer, so that a run costs no switch of goroutines.
+//
+// The child has goroutines of its own: the readers of its output, handshake, which
+// ends with the hello, and wait, which ends last.
 type child struct {
 	pool *Pool
 	info startInfo
@@ -38,36 +39,36 @@ type child struct {
 	out            *os.File // from the child
 	outConn        syscall.RawConn
 	w              frameWriter
-	frames         *frameReader // of greet, then of the run
+	frames         *frameReader // of handshake, then of the run
 	stdout, stderr *capture
 	group          *cgroup.Group // nil if there are none
 	seq            uint64        // of the last run
-	frame          []byte        // of the last run, to be used again
-	hider          Hider         // of the runs so far, nil: they have no secrets
+	frame          []byte        // of the last run, for reuse
+	hider          Hider         // of the runs so far; nil if they have no secrets
 
 	born          time.Time
-	oomKills      int64     // of the system when it was started
-	parentPeak    int64     // bytes of memory that the parent had had by then
-	runs          int       // that it was given
-	failures      int       // the last of them that failed in a row
+	oomKills      int64     // the system's count at the start
+	parentPeak    int64     // the parent's peak memory at the start, in bytes
+	runs          int       // sent to it
+	failures      int       // failures in a row
 	idleSince     time.Time // under the pool's lock
-	sizeCheckedAt time.Time // when its resident size was read last
-	replaced      bool      // under the pool's lock: it has a successor
+	sizeCheckedAt time.Time // when its size was read last
+	replaced      bool      // it has a successor; under the pool's lock
 
-	ready   chan struct{} // closed by its hello
+	ready   chan struct{} // closed after its hello
 	exited  chan struct{} // closed when the process has ended
-	gone    chan struct{} // closed when nothing is left of it
+	gone    chan struct{} // closed when its process, goroutines and files are gone
 	readers sync.WaitGroup
 
 	mu     sync.Mutex
 	run    *activeRun
 	killed bool
-	kind   broker.FailureKind // why it was doomed
+	kind   broker.FailureKind // why it was killed
 	cause  error
-	peak   int64            // bytes of memory it ever had, if it was doomed
-	below  []int            // processes in the tree below it that were killed with it
-	reaped bool             // it was waited for: its id may be another's
-	state  *os.ProcessState // once it is gone; nil when nobody could tell
+	peak   int64            // peak memory in bytes, if it was killed
+	below  []int            // processes below it that were killed with it
+	reaped bool             // it was waited for, so its pid may be reused
+	state  *os.ProcessState // once it has ended; nil if unknown
 }
 
 // activeRun is the run that a child executes.
@@ -75,15 +76,15 @@ type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
 	calls  calls
-	answer *Response // the goroutine's of Run, and others' once over is closed
-	stack  string    // likewise
-	logged Budget    // the goroutine's of Run
+	answer *Response // owned by Run's goroutine, and readable once over is closed
+	stack  string    // as answer
+	logged Budget    // owned by Run's goroutine
 
-	dumped chan struct{} // closed when stack is there
-	over   chan struct{} // closed when nobody reads for the run any more
+	dumped chan struct{} // closed when stack is set
+	over   chan struct{} // closed when nobody reads frames of the run any more
 }
 
-// execute gives the child a run and returns what became of it.
+// execute sends a run to the child and returns its outcome.
 func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (*Response, error) {
 	c.seq++
 	r := &activeRun{seq: c.seq, run: req.Run, dumped: make(chan struct{}), over: make(chan struct{})}
@@ -129,7 +130,8 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 	return c.outcome(r, req, sendErr)
 }
 
-// encode makes the frame of a run, in the last one's place if it can.
+// encode returns the frame of a run. It reuses the last frame's memory if that
+// suffices.
 func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([]byte, error) {
 	o := runMessage{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
 	if !deadline.IsZero() {
@@ -145,8 +147,8 @@ func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([
 	return frame, c.w.check(frame)
 }
 
-// begin makes the run the child's, unless the child is gone or has spoken out
-// of turn.
+// begin assigns the run to the child. It returns an error if the child is gone or has
+// sent an unexpected frame.
 func (c *child) begin(r *activeRun) error {
 	if err := c.checkIdle(); err != nil {
 		c.kill(Protocol, err)
@@ -164,8 +166,8 @@ func (c *child) begin(r *activeRun) error {
 	return nil
 }
 
-// silent returns an error when an idle child has ended, is stopped, or has sent
-// what nobody asked for: the next run would be blamed for it.
+// checkIdle returns an error if an idle child has ended, is stopped by a signal, or
+// has sent something: the next run would be blamed for it.
 func (c *child) checkIdle() error {
 	if isStopped(c.pid) {
 		return errors.New("the child process is stopped")
@@ -174,20 +176,20 @@ func (c *child) checkIdle() error {
 	var readErr error
 	var b [1]byte
 	if err := c.outConn.Control(func(fd uintptr) { n, readErr = readNow(fd, b[:]) }); err != nil {
-		return fmt.Errorf("look at descriptor 4: %w", err)
+		return fmt.Errorf("read descriptor 4: %w", err)
 	}
 	switch {
 	case errors.Is(readErr, errAgain):
 		return nil
 	case readErr != nil:
-		return fmt.Errorf("look at descriptor 4: %w", readErr)
+		return fmt.Errorf("read descriptor 4: %w", readErr)
 	case n == 0:
 		return errors.New("descriptor 4 was closed")
 	}
 	return errors.New("the child process sent something outside of a run")
 }
 
-// outcome is what became of a run that was answered, or whose child is gone.
+// outcome returns the answer of a run, or an error once the child is gone.
 func (c *child) outcome(r *activeRun, req *Request, sendErr error) (*Response, error) {
 	if r.answer != nil {
 		r.answer.PID = c.pid
@@ -204,7 +206,7 @@ func (c *child) outcome(r *activeRun, req *Request, sendErr error) (*Response, e
 	return nil, e
 }
 
-// finish ends what belongs to a run besides its answer.
+// finish ends the calls and the output of a run.
 func (c *child) finish(r *activeRun) {
 	r.calls.end()
 	c.stdout.end()
@@ -218,8 +220,8 @@ func (c *child) finish(r *activeRun) {
 	c.run = nil
 }
 
-// converse serves the child's frames until the run's answer. An error means
-// that none will come.
+// readUntilAnswer serves the child's frames until the run's answer. It returns an
+// error if no answer can come.
 func (c *child) readUntilAnswer(r *activeRun) error {
 	for r.answer == nil {
 		body, err := c.frames.next()
@@ -236,7 +238,7 @@ func (c *child) readUntilAnswer(r *activeRun) error {
 	return nil
 }
 
-// serve handles one frame. An error means that the child is not to be trusted.
+// serve handles one frame. An error means that the child must be killed.
 func (c *child) serve(run *activeRun, body []byte) error {
 	kind, seq, r, err := openFrame(body)
 	if err != nil {
@@ -281,17 +283,17 @@ func (r *activeRun) readStack(b *codec.Reader) error {
 	}
 	r.stack = text
 	select {
-	case <-r.dumped: // somebody else has asked for it too
+	case <-r.dumped: // another process asked for it too
 	default:
 		close(r.dumped)
 	}
 	return nil
 }
 
-// distrust ends a child whose frames ended or made no sense.
+// killForBadFrame kills a child whose frames ended or were malformed.
 func (c *child) killForBadFrame(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// The usual end is that of the process, which is told apart by wait.
+		// Usually the process has ended, and wait finds out why.
 		timer := time.NewTimer(exitDelay)
 		defer timer.Stop()
 		select {
@@ -301,12 +303,12 @@ func (c *child) killForBadFrame(err error) {
 			err = errors.New("descriptor 4 was closed")
 		}
 	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) { // which is that of an ended child's last words
+	if !errors.Is(err, os.ErrDeadlineExceeded) { // the deadline that wait sets for the last frames of an ended child
 		c.kill(Protocol, err)
 	}
 }
 
-// greet waits for the child's hello. It is the first to read.
+// handshake waits for the child's hello. It reads the first frame.
 func (c *child) handshake() {
 	h, err := c.readHello()
 	switch {
@@ -356,8 +358,8 @@ func (c *child) readHello() (h hello, err error) {
 	return h, nil
 }
 
-// awaitHello waits until the child is ready for runs. An error means that it
-// is gone.
+// awaitHello blocks until the child is ready for runs. If it returns an error, the
+// child is gone.
 func (c *child) awaitHello() error {
 	select {
 	case <-c.ready:
@@ -389,13 +391,13 @@ func (c *child) usable() bool {
 
 func (c *child) awaitGone() { <-c.gone }
 
-// wait waits for the process, takes along what it has started, however it ended,
-// and cleans up.
+// wait waits for the end of the process, however that comes, kills everything that it
+// started, and cleans up.
 func (c *child) wait() {
 	awaitExit(c.pid)
 	close(c.exited)
 	c.mu.Lock()
-	// It is not waited for yet, so the group is still its own.
+	// The process is still a zombie, so the group id cannot belong to another group.
 	killGroup(c.pid)
 	state, err := c.proc.Wait()
 	if err == nil {
@@ -407,7 +409,7 @@ func (c *child) wait() {
 	c.group.Kill()
 	reap(c.pid, append(below, killTagged(c.info.tag)...))
 
-	_ = c.in.Close() // ends a write that waits
+	_ = c.in.Close() // ends a blocked write
 	until := time.Now().Add(exitDelay)
 	_ = c.out.SetReadDeadline(until)
 	c.stdout.stopReadingAt(until)
@@ -424,7 +426,7 @@ func (c *child) wait() {
 	close(c.gone)
 }
 
-// log hands a record of the run to the logger, unless the run has logged enough.
+// log passes a record of the run to the logger if the run's budget allows it.
 func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
 	if !run.logged.Take(size) {
 		return nil
@@ -436,7 +438,7 @@ func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
 	rec.AddAttrs(slog.Int("pid", c.pid))
 	ctx := context.Background() // a record belongs to no call
 	if h := c.pool.cfg.Logger.Handler(); h.Enabled(ctx, rec.Level) {
-		_ = h.Handle(ctx, rec) // as slog does: nobody is there to be told
+		_ = h.Handle(ctx, rec) // slog drops this error too
 	}
 	return nil
 }

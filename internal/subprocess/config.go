@@ -11,111 +11,116 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Config says how a pool works. Its zero value works.
+// Config configures a [Pool]. Its zero value works.
 type Config struct {
-	// Processes is how many children there may be at once, the successor of a
-	// expired one not counted. Defaults to GOMAXPROCS.
+	// Processes is how many children there may be at once, not counting the successor
+	// of an expired one. Defaults to GOMAXPROCS.
 	Processes int
 
-	// StartTimeout is how long a started child may take until its hello.
+	// StartTimeout is how long a child may take from its start until its hello.
 	// Defaults to 10 seconds.
 	StartTimeout time.Duration
 
-	// Grace is the time between asking a child to end its run, or itself, and
-	// killing it with its group. Defaults to 1 second.
+	// Grace is the time between asking a child to end its run, or itself, and killing
+	// it with its process group. Defaults to 1 second.
 	Grace time.Duration
 
-	// Fresh gives each run a child of its own, which ends with it.
+	// Fresh gives each run its own child, which ends with the run.
 	Fresh bool
 
-	// MaxRuns, MaxAge and MaxSize bound what a child lives through: after so
-	// many runs, that age or at that resident size in bytes (where the system
-	// tells it) between two runs, a successor is started and takes its place
-	// once it is ready. They default to 100,000 runs, 1 hour and 1 GiB;
+	// MaxRuns, MaxAge and MaxSize bound the life of a child: the number of its runs,
+	// its age, and its resident size in bytes between two runs, where the system
+	// reports it. When a child reaches a bound, the pool starts a successor, which
+	// replaces it once it is ready. They default to 100,000 runs, 1 hour and 1 GiB;
 	// negative is no bound.
 	MaxRuns int
 	MaxAge  time.Duration
 	MaxSize int64
 
-	// MaxFailures bounds how many runs of a child may fail in a row: then it ends,
-	// and the next run gets another one, for a run can damage its process for
-	// those that follow. Verdicts on the input do not count: schema errors, what
-	// is permanent and what names its own wait. Nor do runs that were put off or
-	// cancelled; those that timed out do, for what a run left may hold them up. The number doubles with each
-	// child that ends so, until a run of any child succeeds. After a failure
-	// other idle children come first. Defaults to 5; negative is no bound.
+	// MaxFailures is how many runs of a child may fail in a row. Then the child is
+	// stopped, because a run can damage its process for those that follow.
+	//
+	// These failures do not count: schema errors, permanent errors, errors with a
+	// wait of their own, and runs that snoozed or were cancelled. Timeouts count.
+	//
+	// The bound doubles with each child that reaches it, until any run succeeds.
+	// After a failure a child is used only if no other one is idle. Defaults to 5;
+	// negative is no bound.
 	MaxFailures int
 
-	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
-	// negative is for as long as the pool.
+	// Idle is how long a child without a run is kept. Defaults to 5 minutes; negative
+	// keeps it as long as the pool.
 	Idle time.Duration
 
-	// Threads is the GOMAXPROCS of a child. Defaults to the parent's, divided
-	// among Processes children, but at least 2: one for the run and one for
-	// the garbage collector and the word that the run is to stop.
+	// Threads is the GOMAXPROCS of a child. Defaults to the parent's divided by
+	// Processes, but at least 2: one for the run, and one for the garbage collector
+	// and for reading cancellations.
 	Threads int
 
-	// Nice is added to a child's scheduling priority value, 0 to 19, so that
-	// the parent renews leases while all children are busy. Defaults to 5;
-	// negative is 0.
+	// Nice is added to the nice value of a child, 0 to 19, so that the parent renews
+	// leases while all children are busy. Defaults to 5; negative is 0.
 	Nice int
 
-	// OOMScore is a child's oom_score_adj, up to 1000: the system that runs out
-	// of memory ends a child before its parent. Defaults to 500; negative
-	// leaves it as it is.
+	// OOMScore is a child's oom_score_adj, up to 1000: if the system runs out of
+	// memory, it kills a child before the parent. Defaults to 500; negative leaves it
+	// unchanged.
 	OOMScore int
 
-	// Env lists the variables of a child's environment. An entry is a name, a
-	// pattern of [path.Match] such as AWS_*, or KEY=value. With a name or a
-	// pattern in it the list is an allow-list: a child gets of the parent's
-	// variables only those and [DefaultEnv]. Without one it gets all of them. A
-	// KEY=value is added and wins. TASKGEN_BROKER passes only by its full name.
+	// Env lists the variables of a child's environment. An entry is a name, a pattern
+	// of [path.Match] such as AWS_*, or KEY=value.
+	//
+	// If the list has a name or a pattern, it is an allow-list: of the parent's
+	// variables, a child gets only those and [DefaultEnv]. If not, a child gets all
+	// of them. A KEY=value is added and overrides the parent's. TASKGEN_BROKER passes
+	// only if it is named in full.
 	Env []string
 
-	// BrokerURL is the broker's URL, if it is known: a variable of the parent's
-	// that gives access to the same broker, whatever its other options, passes only
-	// by its full name. Defaults to TASKGEN_BROKER.
+	// BrokerURL is the broker's URL, if it is known. A variable of the parent's that
+	// gives access to the same broker passes only if it is named in full, whatever
+	// other options its URL has. Defaults to TASKGEN_BROKER.
 	BrokerURL string
 
-	// GrantsBroker, unless it is nil, reports instead of BrokerURL whether a
+	// GrantsBroker, if set, is used instead of BrokerURL: it reports whether a
 	// variable's value gives access to the broker. It may be called concurrently.
 	GrantsBroker func(value string) bool
 
-	// Schema lists what a child has to know, each with its name as the first
-	// word: one whose Serve does not have all of them does not come up. It may
-	// have 7,000 entries.
+	// Schema lists the tasks that a child must have, each with its name as the first
+	// word. A child whose Serve lacks one of them is refused. It may have 7,000
+	// entries.
 	Schema []string
 
 	// Cgroup is a directory of a cgroup v2 hierarchy in which the pool may make
-	// a group for each child, with the memory controller enabled for them: a
-	// run's cap then holds for all processes of the child together, and also
-	// those that left its process group are killed. Defaults to the parent of
-	// the process's own group if that was delegated to it so, as by systemd's
-	// Delegate=memory with DelegateSubgroup=; else there are no groups.
+	// groups, with the memory controller enabled for them. Each child then gets a
+	// group: a run's cap holds for all processes of the child together, and those
+	// that have left its process group are killed too.
+	//
+	// Defaults to the parent of the process's own group if that was delegated, as by
+	// systemd's Delegate=memory with DelegateSubgroup=; otherwise there are no
+	// groups.
 	Cgroup string
 
-	// MaxFrame is the size in bytes of the largest frame, and so nearly that
-	// of the largest run, result and call. It is at least 1 MiB and at most
-	// 1 GiB. Defaults to 16 MiB.
+	// MaxFrame is the size in bytes of the largest frame, which bounds runs, results
+	// and calls. It is at least 1 MiB and at most 1 GiB. Defaults to 16 MiB.
 	MaxFrame int
 
-	// Logger gets the children's output, a record a line with the attributes
-	// run, task, pid and stream (standard output at Info, standard error at
-	// Warn), and the records of Parent.Handler with the attribute pid. A
-	// slow one slows the children down. It gets 64 KiB of a line, and 16 MiB of
-	// each stream of a run and of its records, for which each line and record
-	// counts 128 bytes more than it has; then how much was cut. Defaults to
-	// slog.Default.
+	// Logger gets the children's output, one record a line with the attributes run,
+	// task, pid and stream, standard output at Info and standard error at Warn. It
+	// also gets the records of [Parent.Handler] with the attribute pid. A slow logger
+	// slows the children down. Defaults to slog.Default.
+	//
+	// It gets at most 64 KiB of a line. Of a run it gets at most 16 MiB of each
+	// stream and of its records, counting 128 bytes extra for each line or record;
+	// then it gets one record with the number and size of those cut.
 	Logger *slog.Logger
 
-	// Call serves a request that a run makes while it executes; method and
-	// body are the caller's own. Its ctx is that of Run and ends with the run,
-	// which waits for it. It is called concurrently. Its error crosses as
-	// text. Defaults to one that refuses every call.
+	// Call serves a request that a run makes while it executes; the caller defines
+	// method and body. Its ctx is that of Run, and ends with the run, which waits for
+	// Call to return. It is called concurrently. Its error crosses as text. Defaults
+	// to a function that refuses every call.
 	Call func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error)
 }
 
-// Check returns an error that names the field that is wrong, as NewPool would.
+// Check returns the error that NewPool would return, which names the wrong field.
 func (c Config) Check() error {
 	_, err := c.withDefaults()
 	return err

@@ -14,69 +14,70 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
-// Request is a run to be executed.
+// Request is a run to execute.
 type Request struct {
 	Run *broker.TaskRun
-	// Deadline is when the attempt has to be over. Defaults to ctx's, which
-	// holds too when it is earlier.
+	// Deadline is when the attempt must have ended. The deadline of Run's ctx holds
+	// too, and is the default.
 	Deadline time.Time
-	// Memory is the cap in bytes on what the child may have, with the processes
-	// that it starts. Its garbage collector works harder from nine tenths on;
-	// where the system tells sizes (Linux), it is killed when it stays beyond
-	// the cap, and refused address space from twice the cap or the cap and 256
-	// MiB on. Both end as OOM. 0 is no cap.
+	// Memory caps the memory of the child and of the processes that it starts, in
+	// bytes; 0 is no cap. The child's garbage collector works harder from nine tenths
+	// on. On Linux, the child is killed when it stays beyond the cap, and is refused
+	// address space beyond twice the cap, or beyond the cap and 256 MiB if that is
+	// more. Both end as OOM.
 	Memory int64
-	// DecodeMemory is for [Parent.DecodeMemory].
+	// DecodeMemory is what [Parent.DecodeMemory] returns.
 	DecodeMemory int
-	// Hide, unless it is nil, returns what hides in lines of the child's output what
-	// this run keeps secret, and what earlier runs do, which may have left something
-	// running that writes: before is what the last of them returned, nil at first.
+	// Hide, if set, returns a Hider for the secrets of this run and of the earlier
+	// ones, because an earlier run may have left something that still writes. Before
+	// is what the last Hide returned for this child, nil at first.
 	Hide func(before Hider) Hider
 }
 
-// Hider hides what is secret in lines of a child's output. Its method may be called
+// Hider hides secrets in lines of a child's output. Its method may be called
 // concurrently.
 type Hider interface {
-	// Hide returns a line, whose end may have been cut, as it may be shown.
+	// Hide returns line with its secrets hidden. If cut, the end of line is missing.
 	Hide(line string, cut bool) string
 }
 
-// Response is what the child's handler said.
+// Response is the outcome of a handler.
 type Response struct {
-	Result     []byte          // of a success
-	Failure    *broker.Failure // nil for a success; its Kind defaults to failed
-	Permanent  bool            // trying again would not help
-	RetryAfter time.Duration   // the earliest time to try again, 0 when it does not say
-	Snooze     time.Duration   // until the run is to start again, which has not failed; 0 if it ended
+	Result     []byte          // if it succeeded
+	Failure    *broker.Failure // nil if it succeeded; its Kind defaults to failed
+	Permanent  bool            // a further attempt would not help
+	RetryAfter time.Duration   // the earliest time of the next attempt; 0 leaves it to the caller
+	Snooze     time.Duration   // not a failure: the run is to start again after this; 0 if it ended
 	PID        int             // of the child; set by the pool
 }
 
-// Pool is up to Config.Processes warm child processes. Its methods may be
-// called concurrently. It needs a Close.
+// Pool runs tasks in up to Config.Processes warm child processes. Its methods may be
+// called concurrently. The caller closes it.
 type Pool struct {
 	cfg    Config
 	groups *cgroup.Root // nil if there are none
 
-	slots   chan struct{} // holds one element for each child in use
+	slots   chan struct{} // has one element for each child in use
 	starts  chan startRequest
 	closing chan struct{} // closed by the first Close
-	closed  chan struct{} // closed when nothing is left
+	closed  chan struct{} // closed when every process and goroutine has ended
 	work    sync.WaitGroup
 
 	successors sync.WaitGroup // being started
 
 	mu            sync.Mutex
-	idle          []*child // the last used at the end: it is the warmest; those whose last run failed in front
+	idle          []*child // the last used comes last, since it is the warmest; those whose last run failed come first
 	children      map[*child]struct{}
 	replacing     bool // a successor is being started
 	breaker       breaker
-	limits        []string       // that the last child said it has
-	orphans       *orphan.Reaper // nil without
+	limits        []string       // that the last started child has set
+	orphans       *orphan.Reaper // nil if this process adopts none
 	failureLimit  atomic.Int64   // how many runs of a child may fail in a row now
-	killedAtClose int            // children killed because Close's ctx ended; -1 while it has not
+	killedAtClose int            // children killed because the ctx of Close ended; -1 before that
 }
 
-// NewPool returns a pool without children; they are started on demand.
+// NewPool returns a pool without children; they are started on demand. It returns an
+// error that names the wrong field of cfg.
 func NewPool(cfg Config) (*Pool, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -95,7 +96,7 @@ func NewPool(cfg Config) (*Pool, error) {
 	if p.groups, err = cgroup.Open(cfg.Cgroup); err != nil {
 		return nil, fmt.Errorf("make pool of child processes: field Cgroup: %w", err)
 	}
-	if !InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
+	if !InTest() { // os/signal would leave a goroutine in a synctest bubble
 		p.startReaper()
 	}
 	p.work.Go(p.startProcesses)
@@ -105,19 +106,20 @@ func NewPool(cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// Run executes a run in a child process. It waits until one is free and starts
-// one if none is idle.
+// Run executes a run in a child process. It blocks until a child is free and the run
+// has ended. It starts a child if none is idle.
 //
-// When ctx ends, or the deadline passes, the handler's context is cancelled in
-// the child. If it then answers within Config.Grace, Run returns that answer
-// and the child stays warm; otherwise its process group is killed and Run
-// returns an [*ExitError] of kind Timeout if a deadline ended it, Cancelled if
-// not. An ExitError is also what a child's crash and nonsense end with; the
-// process is gone then, and the next run gets another.
+// When ctx ends or the deadline passes, the handler's context is cancelled in the
+// child. If the child answers within Config.Grace, Run returns that answer and the
+// child stays warm. If not, Run kills its process group.
 //
-// A run that never started returns another error: a [*StartError] when no
-// child could be started, one that wraps [ErrTooLarge], [ErrClosed], or ctx's
-// cause when ctx ended before a child was free.
+// Run returns an [*ExitError] if the child was killed, crashed or broke the protocol.
+// Its kind is Timeout if the deadline ended the run, and Cancelled if ctx did. The
+// process is gone then.
+//
+// If the run never started, Run returns a [*StartError] if no child could be started,
+// the cause of ctx if it ended before a child was free, or an error that wraps
+// [ErrTooLarge] or [ErrClosed].
 func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	deadline := req.Deadline
 	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
@@ -130,8 +132,8 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	if err := p.acquire(ctx); err != nil {
 		return nil, err
 	}
-	// An idle child may have died unseen. Its end of the pipe is closed then,
-	// so the run certainly did not start, and another child can have it.
+	// An idle child may have ended unnoticed. Then its end of the pipe is closed, so
+	// the run cannot have started, and another child can have it.
 	for attempts := 0; ; attempts++ {
 		c, err := p.take(ctx)
 		if err != nil {
@@ -149,7 +151,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	}
 }
 
-// acquire takes a slot.
+// acquire takes a slot. It blocks until one is free.
 func (p *Pool) acquire(ctx context.Context) error {
 	select {
 	case <-p.closing:
@@ -168,8 +170,8 @@ func (p *Pool) acquire(ctx context.Context) error {
 	return fmt.Errorf("wait for a child process: %w", context.Cause(ctx))
 }
 
-// take returns an idle child or a new one. The caller has a slot, which an
-// error frees.
+// take returns an idle child or a new one. The caller has a slot, which take frees if
+// it returns an error.
 func (p *Pool) take(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
@@ -186,8 +188,9 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	}
 	select {
 	case <-ctx.Done():
-		// A short deadline must not kill each child before it is warm: this
-		// one becomes idle once it is, and keeps the slot until then.
+		// Keep starting the child: otherwise a short deadline would kill each child
+		// before it is warm. It becomes idle when it is ready, and keeps the slot
+		// until then.
 		p.work.Go(func() {
 			if p.awaitHandshake(c) != nil {
 				<-p.slots
@@ -206,11 +209,11 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-// release makes a child idle, or ends it, and frees its slot once it is idle or
-// gone.
+// release makes a child idle, or stops it, and frees its slot once the child is idle
+// or gone.
 func (p *Pool) release(c *child, stop bool) {
 	if (stop || p.cfg.Fresh && c.runs > 0) && c.usable() {
-		p.work.Go(func() { // the run's answer does not wait for it
+		p.work.Go(func() { // do not delay the run's answer
 			defer func() { <-p.slots }()
 			c.stop()
 		})
@@ -241,7 +244,7 @@ func (p *Pool) release(c *child, stop bool) {
 	p.mu.Unlock()
 }
 
-// forget is told by a child that has ended.
+// remove removes a child that has ended.
 func (p *Pool) remove(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,7 +252,7 @@ func (p *Pool) remove(c *child) {
 	p.idle = slices.DeleteFunc(p.idle, func(i *child) bool { return i == c })
 }
 
-// adopt counts a started child as one of the pool's.
+// add adds a started child.
 func (p *Pool) add(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

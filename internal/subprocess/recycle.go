@@ -7,11 +7,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// sizeCheckEvery is how often, at most, the size of a busy child is looked at
-// between its runs: it costs more than a short run does.
+// sizeCheckEvery is how often, at most, a busy child's size is read between its runs.
+// A reading takes longer than a short run.
 const sizeCheckEvery = time.Second
 
-// expired reports whether the child has lived through what it may.
+// expired reports whether the child has reached a bound of MaxRuns, MaxAge or
+// MaxSize, or is close to its limit of open files.
 func (c *child) expired(now time.Time) bool {
 	cfg := &c.pool.cfg
 	if cfg.MaxRuns > 0 && c.runs >= cfg.MaxRuns {
@@ -27,12 +28,12 @@ func (c *child) expired(now time.Time) bool {
 	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || nearFileLimit(c.pid)
 }
 
-// maxFailureLimit is up to where the failures in a row that end a child double.
+// maxFailureLimit is the limit at which doubling stops.
 const maxFailureLimit = 1000
 
-// damaged counts the runs of a child that have failed in a row, and reports
-// whether the child is to end for it. The answer is nil if it has ended already.
-// A run that was stopped before its deadline says nothing about the child.
+// tooManyFailures counts the child's failures in a row and reports whether the child
+// must be stopped for them. The answer is nil if the child has already ended. A run
+// that was stopped before its deadline does not count.
 func (p *Pool) tooManyFailures(c *child, answer *Response, stopped bool) bool {
 	bound := int64(p.cfg.MaxFailures)
 	switch {
@@ -65,12 +66,13 @@ func (p *Pool) tooManyFailures(c *child, answer *Response, stopped bool) bool {
 	return true
 }
 
-// mute reports whether a run has closed the child's output: what the next one
-// prints would be lost, or go into a file that was opened in its place.
+// outputClosed reports whether a run has closed standard output or error. The output
+// of later runs would be lost, or go to a file that was opened in its place.
 func (c *child) outputClosed() bool { return c.stdout.ended() || c.stderr.ended() }
 
-// replace starts a successor for the child, which takes runs until it is
-// there. One is started at a time. The caller holds the pool's lock.
+// replace starts a successor of the child, which keeps taking runs until the
+// successor is ready. One successor is started at a time. The caller holds the pool's
+// lock.
 func (p *Pool) replace(old *child) {
 	select {
 	case <-p.closing:
@@ -78,7 +80,7 @@ func (p *Pool) replace(old *child) {
 	default:
 	}
 	if p.replacing {
-		return // the next run's end asks again
+		return // the end of the next run tries again
 	}
 	p.replacing = true
 	p.successors.Go(func() {
@@ -88,13 +90,13 @@ func (p *Pool) replace(old *child) {
 		}
 		p.mu.Lock()
 		p.replacing = false
-		if err != nil { // said already; the old one is better than none
+		if err != nil { // already reported; the old child is better than none
 			p.mu.Unlock()
 			return
 		}
 		if _, alive := p.children[old]; !alive && len(p.children) > p.cfg.Processes {
 			p.mu.Unlock()
-			next.stop() // it ended by itself and has been succeeded
+			next.stop() // the old child ended by itself and has been succeeded
 			return
 		}
 		old.replaced = true
@@ -104,13 +106,13 @@ func (p *Pool) replace(old *child) {
 		p.idle = append(p.idle, next)
 		p.mu.Unlock()
 		if idle {
-			old.stop() // else the end of its run does
+			old.stop() // otherwise the end of its run stops it
 		}
 	})
 }
 
-// retireIdle ends children that had nothing to do for Config.Idle, and idle
-// ones of Config.MaxAge, until the pool is closed.
+// retireIdle stops children that were idle for Config.Idle, and idle children older
+// than Config.MaxAge. It returns when the pool is closed.
 func (p *Pool) retireIdle() {
 	every := p.cfg.MaxAge
 	if p.cfg.Idle > 0 && (every <= 0 || p.cfg.Idle < every) {
@@ -130,7 +132,7 @@ func (p *Pool) retireIdle() {
 	}
 }
 
-// takeStale takes the children that are to be retired from the idle ones.
+// takeStale removes the children to stop from the idle ones and returns them.
 func (p *Pool) takeStale(now time.Time) []*child {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,7 +21,7 @@ type startReply struct {
 	err  error
 }
 
-// start starts a process and its goroutines. It does not wait for its hello.
+// start starts a process and its goroutines. It does not wait for the handshake.
 func (p *Pool) start() (*child, error) {
 	c := &child{
 		pool:       p,
@@ -50,7 +50,7 @@ func (p *Pool) start() (*child, error) {
 		return nil, err
 	}
 	c.pid = c.proc.Pid
-	// SyscallConn of an open file has no error.
+	// SyscallConn of an open file returns no error.
 	c.outConn, _ = c.out.SyscallConn()
 	c.stdout, _ = newCapture(stdout, p.cfg.Logger, "stdout", c.pid)
 	c.stderr, _ = newCapture(stderr, p.cfg.Logger, "stderr", c.pid)
@@ -62,12 +62,12 @@ func (p *Pool) start() (*child, error) {
 	c.readers.Go(c.handshake)
 	p.work.Go(c.wait)
 	p.add(c)
-	// The pipe is empty and holds it; an error shows as a missing hello.
+	// The frame fits the empty pipe. If the write fails, no hello comes.
 	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits(), schema: fingerprints(p.cfg.Schema)}.append(nil), nil)
 	return c, nil
 }
 
-// startProcess has the pool's starting thread start the binary.
+// startProcess starts the binary on the pool's starting thread.
 func (p *Pool) startProcess(files []*os.File, info startInfo, group *cgroup.Group) (*os.Process, error) {
 	attributes := processAttributes()
 	group.StartIn(attributes)
@@ -81,12 +81,12 @@ func (p *Pool) startProcess(files []*os.File, info startInfo, group *cgroup.Grou
 	return r.proc, r.err
 }
 
-// InTest reports whether this process is a test binary that has come to its
-// TestMain. The package testing would say so too, but is not for every binary.
+// InTest reports whether this process is a test binary that has reached TestMain. It
+// does without testing.Testing, which would link package testing into every binary.
 func InTest() bool { return flag.Lookup("test.run") != nil }
 
-// arguments are those of a child. Were it a test binary without Serve in its
-// TestMain, it would run the tests.
+// arguments returns a child's arguments. A test binary without Serve in its TestMain
+// would run its tests; -test.run prevents that.
 func arguments() []string {
 	argv := []string{os.Args[0]}
 	if InTest() {
@@ -95,9 +95,9 @@ func arguments() []string {
 	return argv
 }
 
-// startProcesses starts all of the pool's processes from one thread, which
-// lives as long as they do: the kernel sends the parent-death signal when the
-// thread that started a process ends, not when the parent does.
+// startProcesses starts all processes of the pool on one thread, which lives as long
+// as they do. The kernel sends the parent-death signal when the thread that started a
+// process ends, not when the parent process does.
 func (p *Pool) startProcesses() {
 	orphan.OffFirstThread(func() {
 		for r := range p.starts {
@@ -107,7 +107,7 @@ func (p *Pool) startProcesses() {
 	})
 }
 
-// startReaper starts to wait for the processes that this one adopts, if it does.
+// startReaper starts to wait for adopted processes if this process adopts any.
 func (p *Pool) startReaper() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,7 +124,7 @@ func startProcess(argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	return os.StartProcess(path, argv, attr)
 }
 
-// pipes are a child's standard streams and descriptors 3 and 4.
+// pipes are the files of a child's standard streams and of descriptors 3 and 4.
 type pipes struct{ ours, theirs []*os.File }
 
 func (p *pipes) open(in, out, stdout, stderr **os.File) error {
@@ -149,7 +149,7 @@ func (p *pipes) open(in, out, stdout, stderr **os.File) error {
 
 func (p *pipes) closeOurs() {
 	for _, f := range p.ours {
-		_ = f.Close() // a pipe's end has nothing to lose
+		_ = f.Close() // closing a pipe loses nothing
 	}
 }
 

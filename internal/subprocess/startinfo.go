@@ -8,18 +8,19 @@ import (
 	"sync"
 )
 
-// startInfo is what a child is told by its environment, as the value of childVariable.
+// startInfo is what a child needs before its first frame. It crosses in the
+// environment variable childVariable.
 type startInfo struct {
-	// tag is a number that the child sets as a limit that Linux keeps and does
-	// not enforce (RLIMIT_LOCKS). All that the child starts inherits it, whatever
-	// group, session and environment it has and whoever adopts it: so it is found.
+	// tag is set by the child as its RLIMIT_LOCKS, which Linux keeps but does not
+	// enforce. All processes below the child inherit it, whatever their process
+	// group, session, environment and parent. So killTagged finds them.
 	tag uint64
-	// inherited are the descriptors that the parent was started with, such as a
-	// service manager's sockets. A child closes them.
+	// inherited are the descriptors that the parent inherited itself, such as sockets
+	// of a service manager. The child closes them.
 	inherited []int
 }
 
-// newStartInfo returns the info of another child.
+// newStartInfo returns the information for a new child.
 func newStartInfo() startInfo {
 	return startInfo{tag: 1 + rand.Uint64N(1<<62), inherited: inheritedDescriptors()}
 }
@@ -32,7 +33,7 @@ func (info startInfo) String() string {
 	return string(b)
 }
 
-// parseStartInfo reads what String has written.
+// parseStartInfo parses the text that String returns.
 func parseStartInfo(text string) (info startInfo) {
 	for i, field := range strings.Fields(text) {
 		n, err := strconv.ParseUint(field, 10, 64)
@@ -47,16 +48,16 @@ func parseStartInfo(text string) (info startInfo) {
 	return info
 }
 
-// obey does in the child what it says.
+// apply sets the tag and closes the descriptors. It runs in the child.
 func (info startInfo) apply() {
 	setTag(info.tag)
 	for _, fd := range withoutCloseOnExec() {
-		if slices.Contains(info.inherited, fd) { // not what this process has opened itself
+		if slices.Contains(info.inherited, fd) { // leaves those that this process has opened
 			closeDescriptor(fd)
 		}
 	}
 }
 
-// inheritedDescriptors are the ones that this process has and would pass on to any
-// other: Go opens none such. They are looked for once, when the first child starts.
+// inheritedDescriptors are the descriptors that every process started from here would
+// inherit. Go opens none such. They are read once, when the first child starts.
 var inheritedDescriptors = sync.OnceValue(withoutCloseOnExec)
