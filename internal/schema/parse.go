@@ -131,7 +131,7 @@ func (p *parser) fields(end string) []Field {
 		}
 		for _, k := range append([]string{f.Key}, f.Old...) {
 			if seen[k] {
-				p.fail("key %q stands twice", k)
+				p.fail("key %q is repeated", k)
 				return nil
 			}
 			seen[k] = true

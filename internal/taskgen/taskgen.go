@@ -93,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		return nil, err
 	}
 	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
-	if cfg.Client == nil && cfg.Against == "" && scan.Nothing(scanned) {
+	if cfg.Client == nil && cfg.Against == "" && scan.QuickSkip(scanned) {
 		return &Result{}, nil
 	}
 	packages, problems, err := scan.Scan(ctx, scanned)
