@@ -17,7 +17,7 @@ import (
 
 const module = "github.com/taskgen/taskgen"
 
-// TestImportsGoOneWay holds the arrows that CONTRIBUTING.md draws.
+// TestImportsGoOneWay checks the arrows in CONTRIBUTING.md.
 func TestImportsGoOneWay(t *testing.T) {
 	// Each package may import these of the module and no others.
 	allowed := map[string][]string{
@@ -80,8 +80,8 @@ func free(pkg string) bool {
 	return strings.HasPrefix(pkg, "examples/") || strings.HasPrefix(pkg, "internal/testapp/")
 }
 
-// packages returns the imports of the module's packages, tests left out, by
-// their paths below the module's.
+// packages returns the imports of the module's packages, without tests, by their
+// paths below the module's.
 func packages(t *testing.T) map[string][]string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
@@ -95,8 +95,8 @@ func packages(t *testing.T) map[string][]string {
 	return imports
 }
 
-// TestRuntimeIsImportedAsTaskrt keeps one name for the package that shares its
-// own with Go's runtime.
+// TestRuntimeIsImportedAsTaskrt checks the name of the package that shares its own
+// with Go's runtime.
 func TestRuntimeIsImportedAsTaskrt(t *testing.T) {
 	seen := 0
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -120,7 +120,8 @@ func TestRuntimeIsImportedAsTaskrt(t *testing.T) {
 	require.Positive(t, seen)
 }
 
-// TestGeneratedCodeNeedsNothingInternal: it compiles in its user's module.
+// TestGeneratedCodeNeedsNothingInternal checks imports, because generated code
+// compiles in its user's module.
 func TestGeneratedCodeNeedsNothingInternal(t *testing.T) {
 	files, err := filepath.Glob("examples/*/tasks/tasks_gen.go")
 	require.NoError(t, err)

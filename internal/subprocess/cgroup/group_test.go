@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// delegated is a directory that looks like a control group to make others in.
+// delegated returns a directory that looks like a delegated control group.
 func delegated(t *testing.T, controllers string) string {
 	t.Helper()
 	dir := t.TempDir()
