@@ -63,7 +63,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 		}
 		c.do(node, "CLUSTER", "REPLICATE", id)
 	}
-	c.Settle()
+	c.WaitStable()
 	return c
 }
 
@@ -85,9 +85,9 @@ func (c *Cluster) Addrs() []string {
 	return list
 }
 
-// Settle waits until all running nodes agree that the cluster works. If all nodes
+// WaitStable waits until all running nodes agree that the cluster works. If all nodes
 // run, each master also has a replica that is in sync.
-func (c *Cluster) Settle() {
+func (c *Cluster) WaitStable() {
 	c.tb.Helper()
 	c.await("the cluster works", func() error {
 		return c.every(func(node *Server, view []member) error {
