@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test soak fuzz lint check-generate bench bench-generate compat check redis-server
+.PHONY: help generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: redis-server ## run all tests with the race detector
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	cd bench && $(GO) test ./...
 
+test-local: ## run the tests of the packages that need no Redis
+	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
+
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped|AChildWaits' ./internal/subprocess
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime
@@ -34,11 +37,15 @@ fuzz: ## fuzz every fuzz target for 20s
 		done; \
 	done
 
-lint: bin/staticcheck ## gofmt, vet and staticcheck
+lint: bin/staticcheck ## gofmt, vet, staticcheck, the glossary, imports and habits
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd bench && $(GO) vet ./... && ../bin/staticcheck ./...
+	$(GO) test -count=1 -run 'Words|Imports|Imported|Packages|Habits|Sleep' .
+
+vuln: ## report known vulnerabilities; needs the network
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 check-generate: generate ## fail if the generated code in git is not what taskgen writes
 	@test -z "$$(git status --porcelain -- '*_gen.go')" || { echo "make generate changed files; commit them:"; git status --short -- '*_gen.go'; exit 1; }

@@ -17,16 +17,15 @@ import (
 
 const module = "github.com/taskgen/taskgen"
 
-// TestImportsGoOneWay holds the arrows that CONTRIBUTING.md draws.
+// TestImportsGoOneWay checks the arrows in CONTRIBUTING.md.
 func TestImportsGoOneWay(t *testing.T) {
 	// Each package may import these of the module and no others.
 	allowed := map[string][]string{
-		"cmd/taskgen":        {"internal/diff", "internal/taskgen"},
+		"cmd/taskgen":        {"internal/taskgen"},
 		"internal/taskgen":   {"internal/compat", "internal/cron", "internal/render", "internal/schema", "internal/scan", "internal/directive"},
 		"internal/render":    {"internal/schema", "internal/scan", "internal/directive"},
 		"internal/compat":    {"internal/schema", "internal/scan"},
 		"internal/schema":    {"internal/scan"},
-		"internal/diff":      nil,
 		"internal/scan":      {"internal/cron", "internal/directive", "internal/naming"},
 		"internal/directive": {"internal/cron", "internal/naming", "internal/suggest"},
 		"internal/naming":    nil,
@@ -44,7 +43,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"redis/internal/wire":   {"broker", "codec"},
 		"redis/internal/resp":   nil,
 
-		"internal/subprocess": {"broker", "codec", "internal/brokerurl"},
+		"internal/subprocess": {"broker", "codec", "internal/brokerurl", "internal/subprocess/cgroup", "internal/subprocess/orphan"},
 		"internal/brokerurl":  nil,
 		"internal/backoff":    nil,
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
@@ -56,12 +55,16 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker", "redis"},
+
+		"internal/subprocess/cgroup": nil,
+		"internal/subprocess/orphan": nil,
 	}
 	// Each of these libraries is known to these packages only.
 	owners := map[string][]string{
-		"github.com/dave/jennifer":     {"internal/render"},
-		"golang.org/x/tools":           {"internal/scan"},
-		"github.com/redis/go-redis/v9": {"redis", "redis/internal/conn"},
+		"github.com/dave/jennifer":        {"internal/render"},
+		"github.com/rogpeppe/go-internal": {"cmd/taskgen"},
+		"golang.org/x/tools":              {"internal/scan"},
+		"github.com/redis/go-redis/v9":    {"redis", "redis/internal/conn"},
 	}
 	for pkg, imports := range packages(t) {
 		list, known := allowed[pkg]
@@ -84,8 +87,8 @@ func free(pkg string) bool {
 	return strings.HasPrefix(pkg, "examples/") || strings.HasPrefix(pkg, "internal/testapp/")
 }
 
-// packages returns the imports of the module's packages, tests left out, by
-// their paths below the module's.
+// packages returns the imports of the module's packages, without tests, by their
+// paths below the module's.
 func packages(t *testing.T) map[string][]string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
@@ -99,8 +102,8 @@ func packages(t *testing.T) map[string][]string {
 	return imports
 }
 
-// TestRuntimeIsImportedAsTaskrt keeps one name for the package that shares its
-// own with Go's runtime.
+// TestRuntimeIsImportedAsTaskrt checks the name of the package that shares its own
+// with Go's runtime.
 func TestRuntimeIsImportedAsTaskrt(t *testing.T) {
 	seen := 0
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -124,7 +127,8 @@ func TestRuntimeIsImportedAsTaskrt(t *testing.T) {
 	require.Positive(t, seen)
 }
 
-// TestGeneratedCodeNeedsNothingInternal: it compiles in its user's module.
+// TestGeneratedCodeNeedsNothingInternal checks imports, because generated code
+// compiles in its user's module.
 func TestGeneratedCodeNeedsNothingInternal(t *testing.T) {
 	files, err := filepath.Glob("examples/*/tasks/tasks_gen.go")
 	require.NoError(t, err)

@@ -1,9 +1,9 @@
 // Package taskgen turns plain Go functions into typed background tasks.
 //
-// A function marked with a //task: comment gets a typed stub that queues it,
-// written by the command [github.com/taskgen/taskgen/cmd/taskgen]; package
-// [github.com/taskgen/taskgen/runtime] runs what was queued, over a broker that
-// [github.com/taskgen/taskgen/broker] describes. Start with README.md.
+// A function marked with a //task: comment gets a typed stub that queues runs of it,
+// written by the command [github.com/taskgen/taskgen/cmd/taskgen]. Package
+// [github.com/taskgen/taskgen/runtime] executes the runs, with a broker as described
+// by [github.com/taskgen/taskgen/broker]. Start with README.md.
 package taskgen
 
 //go:generate go tool taskgen ./examples/... ./internal/testapp/tasks ./internal/codectest

@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shown finds the code that a document shows, with the file that it is from.
+// shown matches the code in a document and the file that it is from.
 var shown = regexp.MustCompile("(?s)<!-- from (\\S+) -->\n```go\n(.*?)```")
 
-// TestReadmeShowsCompiledCode: what the README tells its reader to type is what
-// the example holds, but for the module's path and the line that generates.
+// TestReadmeShowsCompiledCode compares the code in the README with the example,
+// except for the module's path and the go:generate line.
 func TestReadmeShowsCompiledCode(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -32,7 +32,8 @@ func TestReadmeShowsCompiledCode(t *testing.T) {
 	}
 }
 
-// TestGuideShowsCompiledCode: all Go in the guide is a part of an example.
+// TestGuideShowsCompiledCode checks that all Go code in the guide is part of an
+// example.
 func TestGuideShowsCompiledCode(t *testing.T) {
 	guide, err := os.ReadFile("docs/guide.md")
 	require.NoError(t, err)

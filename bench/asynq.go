@@ -9,13 +9,13 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// asynqSystem is github.com/hibiken/asynq. Unless its defaults are asked for it
-// gets what its documentation names for throughput: as many workers as the
-// other side, a pool as large as the number of callers, and a short interval
-// between two looks at an empty queue, which is otherwise a second.
+// asynqSystem is github.com/hibiken/asynq. Unless its defaults are measured, it has
+// the settings that its documentation recommends for throughput: as many workers as
+// the other systems, a pool as large as the number of callers, and a short poll
+// interval instead of a second.
 type asynqSystem struct{ defaults bool }
 
-// asynqCheck is that interval; asynq warns that less loads the server.
+// asynqCheck is the poll interval; asynq warns that a shorter one loads the server.
 const asynqCheck = 10 * time.Millisecond
 
 func (s asynqSystem) name() string {
@@ -39,8 +39,8 @@ func (s asynqSystem) open(_ context.Context, addr string, callers int) (producer
 	return asynqProducer{asynq.NewClient(s.redis(addr, callers))}, nil
 }
 
-// asynqTask carries as much as the other side's: the id and the number in 24
-// bytes, or a payload of the blob's size.
+// asynqTask returns a task as large as the other systems': the id and the number in
+// 24 bytes, or a payload of the blob's size.
 func asynqTask(w work, n int64) *asynq.Task {
 	payload := make([]byte, blobSize)
 	if w != blob {
@@ -59,7 +59,7 @@ func (p asynqProducer) queue(ctx context.Context, w work, n int64) error {
 	return err
 }
 
-// queueBatch is one call a task: this version has no other.
+// queueBatch queues one task a call, because this version of asynq has no batches.
 func (p asynqProducer) queueBatch(ctx context.Context, n, size int64) error {
 	for i := range size {
 		if err := p.queue(ctx, noop, n+i); err != nil {

@@ -13,7 +13,7 @@ type bar struct {
 	better         spread
 }
 
-// barsOf collects what is in the chart, by what it is compared with.
+// barsOf returns the bars of the chart, ordered by opponent.
 func barsOf(outcomes []outcome) []bar {
 	var bars []bar
 	for _, against := range []string{asynqSystem{}.name(), rawSystem{}.name()} {
@@ -45,7 +45,7 @@ func more(figure string) bool {
 	return false
 }
 
-// Measures of the chart, in pixels.
+// Dimensions of the chart in pixels.
 const (
 	chartWidth = 760
 	plotLeft   = 236
@@ -57,7 +57,7 @@ const (
 	groupGap   = 34
 )
 
-// chartStyle has both schemes, so that an image of it fits the page around it.
+// chartStyle has both colour schemes, so that the image fits the page around it.
 const chartStyle = `
     text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
     .title { font-size: 17px; font-weight: 600 }
@@ -86,7 +86,7 @@ const chartStyle = `
 // scale is a logarithmic axis over the width of the plot.
 type scale struct{ low, high float64 }
 
-// scaleOf has room for all bars and for 1.
+// scaleOf returns a scale that includes all bars and 1.
 func scaleOf(bars []bar) scale {
 	s := scale{0.8, 2}
 	for _, b := range bars {
@@ -100,7 +100,7 @@ func (s scale) x(v float64) float64 {
 	return plotLeft + (plotRight-plotLeft)*math.Log(v/s.low)/math.Log(s.high/s.low)
 }
 
-// renderChart draws the bars as an SVG image that needs nothing from outside.
+// renderChart draws the bars as a self-contained SVG image.
 func renderChart(bars []bar) []byte {
 	s := scaleOf(bars)
 	height := headHeight + len(groupsOf(bars))*groupGap + len(bars)*rowHeight + footHeight
@@ -130,7 +130,7 @@ func renderChart(bars []bar) []byte {
 	return out.Bytes()
 }
 
-// groupsOf parts the bars by what they are compared with.
+// groupsOf groups the bars by opponent.
 func groupsOf(bars []bar) [][]bar {
 	var groups [][]bar
 	for i, b := range bars {
@@ -155,8 +155,8 @@ func drawTick(out *bytes.Buffer, s scale, v, top, bottom float64) {
 	fmt.Fprintf(out, `  <line class="%s" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`+"\n", class, s.x(v), s.x(v), top, bottom)
 }
 
-// drawBar draws from 1 to the median and the spread over it, with its name on
-// the left and the median on the right.
+// drawBar draws a bar from 1 to the median with the spread over it, the name on the
+// left and the median on the right.
 func drawBar(out *bytes.Buffer, s scale, b bar, y float64) {
 	text(out, "label", "start", 36, y+barHeight-2, b.label)
 	text(out, "value", "start", math.Max(s.x(b.better.max), s.x(1))+8, y+barHeight-2, axisLabel(b.better.median))
@@ -169,7 +169,7 @@ func drawBar(out *bytes.Buffer, s scale, b bar, y float64) {
 	fmt.Fprintf(out, `  <line class="spread" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`+"\n", s.x(b.better.min), s.x(b.better.max), middle, middle)
 }
 
-// ticks are the values on the axis: 1, 3, 10, 30 and so on, and 0.3 and so on.
+// ticks returns the values on the axis: 1, 3, 10, 30 and so on, and 0.3 and so on.
 func (s scale) ticks() []float64 {
 	var all []float64
 	for exp := math.Floor(math.Log10(s.low)); exp <= math.Log10(s.high); exp++ {
@@ -196,7 +196,7 @@ func groupTitle(against string) string {
 	return "than " + against
 }
 
-// chartText says what the chart shows to those who do not see it.
+// chartText describes the chart in text.
 func chartText(bars []bar) string {
 	var b bytes.Buffer
 	b.WriteString("Bar chart: how many times better taskgen is.")

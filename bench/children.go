@@ -25,7 +25,7 @@ import (
 
 // childTasks is a consumer of CPU-bound tasks on the embedded broker.
 type childTasks struct {
-	ctx    context.Context // for stubs
+	ctx    context.Context // of the stubs
 	took   chan time.Duration
 	done   atomic.Int64
 	broker *memory.Broker
@@ -33,9 +33,9 @@ type childTasks struct {
 	ended  chan error
 }
 
-// withChildren starts a consumer whose children are warm. With timed it tells
-// how long each run has taken from the consumer's side, from the first
-// middleware on: the whole of what it costs to have it executed elsewhere.
+// withChildren starts a consumer whose children are warm. If timed is not 0, it also
+// records how long each run takes from the first middleware on, which is the full
+// cost of executing it in a child.
 func withChildren(ctx context.Context, processes, timed int) (*childTasks, error) {
 	c := &childTasks{took: make(chan time.Duration, timed), broker: memory.New(), ended: make(chan error, 1)}
 	cfg := taskrt.ConsumerConfig{Processes: processes, Logger: slog.New(slog.DiscardHandler)}
@@ -60,12 +60,12 @@ func withChildren(ctx context.Context, processes, timed int) (*childTasks, error
 	return c, c.run(warmUp * processes)
 }
 
-// warmUp is how many runs a child executes before anything is measured.
+// warmUp is how many runs a child executes before the measurement.
 const warmUp = 200
 
 func (c *childTasks) handled() int64 { return c.done.Load() }
 
-// run has n runs of nothing executed.
+// run executes n runs of a task that does nothing.
 func (c *childTasks) run(n int) error {
 	params := make([]tasks.NothingParams, n)
 	for i := range params {
@@ -85,7 +85,7 @@ func (c *childTasks) stop() error {
 	return errors.Join(<-c.ended, c.broker.Close())
 }
 
-// dispatch measures what it takes to have nothing done by a warm child.
+// dispatch measures how long a warm child takes to do nothing.
 func dispatch(ctx context.Context, _ *environment) (sample, error) {
 	const runs = 3000
 	c, err := withChildren(ctx, 1, runs)
@@ -102,7 +102,7 @@ func dispatch(ctx context.Context, _ *environment) (sample, error) {
 	return sample{dispatched: micros(took)}, c.stop()
 }
 
-// childRate measures how fast so many runs of nothing get through children.
+// childRate measures the throughput of runs that do nothing in children.
 func childRate(processes, runs int) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, _ *environment) (sample, error) {
 		c, err := withChildren(ctx, processes, 0)
@@ -117,14 +117,14 @@ func childRate(processes, runs int) func(context.Context, *environment) (sample,
 	}
 }
 
-// micros is the median in microseconds.
+// micros returns the median in microseconds.
 func micros(took []time.Duration) float64 {
 	slices.Sort(took)
 	return took[len(took)/2].Seconds() * 1e6
 }
 
-// greed measures how soon a run ends that takes more memory than it may, and
-// by how much this process grows meanwhile.
+// greed measures how soon a run ends that exceeds its memory, and how much this
+// process grows meanwhile.
 func greed(ctx context.Context, _ *environment) (sample, error) {
 	c, err := withChildren(ctx, 1, 0)
 	if err != nil {
@@ -152,7 +152,7 @@ func greed(ctx context.Context, _ *environment) (sample, error) {
 	return sample{endedAfter: took.Seconds(), grown: float64(max(after-before, 0)) / (1 << 20)}, c.stop()
 }
 
-// ownSize is how many bytes of memory this process has.
+// ownSize returns the resident memory of this process in bytes.
 func ownSize() (int64, error) {
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -166,8 +166,8 @@ func ownSize() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// pickupWhile measures the pickup of io tasks while two children are busy for
-// a second each, or are not, and how long that second takes.
+// pickupWhile measures the pickup of io tasks while two children are busy for a
+// second each, or idle, and how long that second takes.
 func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, e *environment) (sample, error) {
 		ours := taskgenSystem{}
@@ -191,7 +191,7 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 				return err
 			})
 		}
-		if _, err := burn(10 * time.Millisecond); err != nil { // the children are warm now
+		if _, err := burn(10 * time.Millisecond); err != nil { // now the children are warm
 			return nil, err
 		}
 		out := make(sample)
@@ -217,8 +217,8 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 	}
 }
 
-// burnBare has two threads of this process use a processor for a second each:
-// what the machine allows at best, as it is right now.
+// burnBare uses a processor in two threads of this process for a second each: the
+// best that the machine allows at this moment.
 func burnBare(context.Context, *environment) (sample, error) {
 	var burning sync.WaitGroup
 	errs := make([]error, 2)
@@ -234,12 +234,12 @@ func burnBare(context.Context, *environment) (sample, error) {
 	return sample{makespan: time.Since(start).Seconds()}, errors.Join(errs...)
 }
 
-// pickups queues one task at a time until ctx ends, and returns how long after
-// each started.
+// pickups queues one task at a time until ctx ends, and returns the delay of each
+// start.
 func pickups(ctx context.Context, p producer, started <-chan time.Time) ([]time.Duration, error) {
 	var waits []time.Duration
 	for n := int64(0); ctx.Err() == nil; n++ {
-		time.Sleep(2 * time.Millisecond) // the consumer is to be idle again
+		time.Sleep(2 * time.Millisecond) // let the consumer become idle
 		before := time.Now()
 		if err := p.queue(context.WithoutCancel(ctx), noop, n); err != nil {
 			return nil, err
@@ -249,12 +249,12 @@ func pickups(ctx context.Context, p producer, started <-chan time.Time) ([]time.
 	return waits, nil
 }
 
-// poolBenchmark runs a benchmark of internal/subprocess, which no other module
-// can import: the pool of children beside bare pipes, in turns of some hundred
-// trips. One run gives the figures of both.
+// poolBenchmark runs a benchmark of internal/subprocess, which other modules cannot
+// import. It compares the pool of children with bare pipes, in turns of some hundred
+// round trips. One run gives the figures of both.
 type poolBenchmark struct {
 	name, operations string
-	metrics          map[string]float64 // of the last run, each until it was asked for
+	metrics          map[string]float64 // of the last run; each is removed when read
 }
 
 func (p *poolBenchmark) metric(ctx context.Context, name string) (float64, error) {
@@ -273,7 +273,7 @@ func (p *poolBenchmark) metric(ctx context.Context, name string) (float64, error
 
 func (p *poolBenchmark) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+p.name+"$", "-benchtime", p.operations, "./internal/subprocess")
-	cmd.Dir = ".." // make bench and the page run this command in its folder
+	cmd.Dir = ".." // make bench and the page run this command in the parent folder
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("run benchmark %s: %w: %s", p.name, err, out)
@@ -293,7 +293,7 @@ func (p *poolBenchmark) run(ctx context.Context) error {
 	return nil
 }
 
-// of is a subject's figure, so many times a metric.
+// of returns a measurement of a subject's figure: a metric times a factor.
 func (p *poolBenchmark) of(figure, metric string, times float64) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, _ *environment) (sample, error) {
 		v, err := p.metric(ctx, metric)
@@ -301,8 +301,7 @@ func (p *poolBenchmark) of(figure, metric string, times float64) func(context.Co
 	}
 }
 
-// goProcess measures starting a Go program that does nothing, and waiting for
-// its end.
+// goProcess measures the start and end of a Go program that does nothing.
 func goProcess(ctx context.Context, _ *environment) (sample, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// pickup measures how long after the call that queues it a task starts when
-// the consumer is idle.
+// pickup measures the time from a call that queues a task to its start in an idle
+// consumer.
 func pickup(ctx context.Context, e *environment, s system) (sample, error) {
 	const tasks = 200
 	started := make(chan time.Time, 1)
@@ -27,7 +27,7 @@ func pickup(ctx context.Context, e *environment, s system) (sample, error) {
 	defer p.close()
 	var waits []time.Duration
 	for end := time.Now().Add(2 * e.length); len(waits) < tasks && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond) // the consumer is to be idle again
+		time.Sleep(5 * time.Millisecond) // let the consumer become idle
 		before := time.Now()
 		if err := p.queue(ctx, noop, int64(len(waits))); err != nil {
 			return nil, err
@@ -50,8 +50,7 @@ func percentiles(waits []time.Duration) sample {
 	return sample{median50: ms(0.5), median99: ms(0.99)}
 }
 
-// tickLateness measures how long after its instant a scheduled task starts when
-// nothing else is to be done.
+// tickLateness measures how late a scheduled task starts on an idle consumer.
 func tickLateness(ctx context.Context, e *environment) (sample, error) {
 	ours, counter := taskgenSystem{}, &tasks.Counter{Late: make(chan time.Duration, 1000)}
 	c, err := ours.serve(ctx, e.server.addr, consumeOptions{slots: 10, queues: 1}, counter)
@@ -90,14 +89,14 @@ func tickLateness(ctx context.Context, e *environment) (sample, error) {
 	return percentiles(late), nil
 }
 
-// idle measures what a consumer without work asks of the server.
+// idle measures the load of a consumer without work on the server.
 func idle(queues int) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
 		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: 10, queues: queues})
 		if err != nil {
 			return nil, err
 		}
-		time.Sleep(time.Second) // it settles
+		time.Sleep(time.Second) // let it become idle
 		before, err := e.server.usage(ctx)
 		if err != nil {
 			return nil, err
@@ -116,15 +115,14 @@ func idle(queues int) func(context.Context, *environment, system) (sample, error
 // fleet is how many consumers share the uneven tasks.
 const fleet = 100
 
-// unevenTasks are what a fleet has to do: one in a hundred takes a hundred
-// times as long. The long ones are spread evenly over the first four fifths, so
-// that the ideal can be reached at all: one that starts at the very end would
-// be waited for by the whole fleet. ideal is the whole work shared evenly, as
-// if nothing but the work took time.
+// unevenTasks returns tasks of which one in a hundred takes a hundred times as long.
+// The long ones are spread evenly over the first four fifths: the whole fleet would
+// have to wait for one that starts last. Ideal is the time if the work alone took
+// time and was shared evenly.
 func unevenTasks(length time.Duration) (params []tasks.CounterSleepParams, ideal time.Duration) {
 	short := shortTask(length)
 	long := 100 * short
-	n := int(fleet * 5 * length / (99*short + long)) // hundreds of tasks
+	n := int(fleet * 5 * length / (99*short + long)) // in hundreds
 	params = make([]tasks.CounterSleepParams, 100*n)
 	for i := range params {
 		params[i].D = short
@@ -135,11 +133,11 @@ func unevenTasks(length time.Duration) (params []tasks.CounterSleepParams, ideal
 	return params, time.Duration(n) * (99*short + long) / fleet
 }
 
-// shortTask is the length of the shorter ones: a thousandth of the ideal.
+// shortTask returns the length of a short task: a thousandth of the ideal.
 func shortTask(length time.Duration) time.Duration { return length / 200 }
 
-// uneven gives a burst of uneven tasks to a fleet of idle consumers with one
-// slot each, and measures from the first task queued to the last one done.
+// uneven queues uneven tasks for a fleet of idle consumers with one slot each, and
+// measures from the first enqueue to the last end.
 func uneven(ctx context.Context, e *environment) (sample, error) {
 	params, ideal := unevenTasks(e.length)
 	ours, counter := taskgenSystem{}, new(tasks.Counter)
@@ -155,7 +153,7 @@ func uneven(ctx context.Context, e *environment) (sample, error) {
 		return nil, err
 	}
 	defer closer()
-	time.Sleep(time.Second) // they settle
+	time.Sleep(time.Second) // let them become idle
 	queueing := taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
 	start := time.Now()
 	for part := range slices.Chunk(params, 1000) {
@@ -163,7 +161,7 @@ func uneven(ctx context.Context, e *environment) (sample, error) {
 			return nil, err
 		}
 	}
-	if err := handled(ctx, consumers[0], int64(len(params))); err != nil { // they count together
+	if err := handled(ctx, consumers[0], int64(len(params))); err != nil { // they share a counter
 		return nil, err
 	}
 	took := time.Since(start)

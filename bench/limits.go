@@ -11,8 +11,8 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// drainBeside measures a drain while so many runs of a task that is limited to
-// two at once wait in the same queue.
+// drainBeside measures a drain while limited runs of a task that allows two at once
+// wait in the same queue.
 func drainBeside(limited int) func(context.Context, *environment) (sample, error) {
 	const slots, held = 64, 2
 	return func(ctx context.Context, e *environment) (sample, error) {
@@ -42,7 +42,7 @@ func drainBeside(limited int) func(context.Context, *environment) (sample, error
 		for limited > 0 && counter.Holding.Load() < held {
 			time.Sleep(time.Millisecond)
 		}
-		// One that is queued behind them is done when all of them have been held back.
+		// A task queued after them has run once all of them are held back.
 		if err := errors.Join(e.fill(ctx, ours, 1), handled(ctx, c, 1)); err != nil {
 			return nil, err
 		}
@@ -69,7 +69,7 @@ func drainBeside(limited int) func(context.Context, *environment) (sample, error
 			return nil, err
 		}
 		out[tasksRate] = float64(e.drain) / took.Seconds()
-		close(counter.Release) // what starts until the stop ends at once
+		close(counter.Release) // runs that still start end at once
 		return out, c.stop()
 	}
 }

@@ -1,7 +1,7 @@
-// Bench compares taskgen with other task queues on one redis-server that it
-// starts itself. Rounds are interleaved and the figures are medians, so that a
-// noisy machine hits all sides alike: read the ratios, not the rates. With
-// -write it writes what it found as a page and a chart.
+// Bench compares taskgen with other task queues on a redis-server that it starts
+// itself. Rounds are interleaved and the figures are medians, so that noise affects
+// all systems alike. Compare the ratios, not the rates. With -write it writes a page
+// and a chart.
 package main
 
 import (
@@ -82,12 +82,12 @@ func bench() error {
 	return writePages(*write, m, outcomes)
 }
 
-// run measures the scenarios that are wanted and prints each when it is done.
+// run measures the wanted scenarios and prints each result.
 func run(ctx context.Context, e *environment, only, wanted *regexp.Regexp) ([]outcome, error) {
 	var outcomes []outcome
 	for _, sc := range scenarios(e) {
 		if !wanted.MatchString(sc.subjects[0].name) {
-			sc.goals = nil // they are for that one
+			sc.goals = nil // the goals are for that subject
 		}
 		sc.subjects = slices.DeleteFunc(sc.subjects, func(s subject) bool { return !wanted.MatchString(s.name) })
 		if !only.MatchString(sc.name) || len(sc.subjects) == 0 {
@@ -114,7 +114,7 @@ func run(ctx context.Context, e *environment, only, wanted *regexp.Regexp) ([]ou
 	return outcomes, nil
 }
 
-// writePages writes the page and the chart that it shows.
+// writePages writes the page and its chart.
 func writePages(dir string, m machine, outcomes []outcome) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err

@@ -11,17 +11,17 @@ import (
 	"github.com/taskgen/taskgen/broker/memory"
 )
 
-// sample is what one measurement gave, by the figure's name.
+// sample is the result of one measurement, by figure.
 type sample map[string]float64
 
-// subject is what one scenario measures of one system. When it fails it leaves
-// what it has started: the command ends, too.
+// subject is what a scenario measures of one system. After an error it leaves running
+// what it has started, because the command ends.
 type subject struct {
 	name    string
 	measure func(ctx context.Context, e *environment) (sample, error)
 }
 
-// of makes the subjects of a scenario that does the same with each system.
+// of returns the subjects of a scenario that does the same with each system.
 func of(measure func(context.Context, *environment, system) (sample, error), systems ...system) []subject {
 	subjects := make([]subject, len(systems))
 	for i, s := range systems {
@@ -30,20 +30,20 @@ func of(measure func(context.Context, *environment, system) (sample, error), sys
 	return subjects
 }
 
-// environment is what the measurements share.
+// environment is shared by all measurements.
 type environment struct {
 	server *redisServer
 	rounds int
-	length time.Duration // of a measurement that is bounded by time
-	drain  int64         // tasks of one that is bounded by number
+	length time.Duration // length of measurements bounded by time
+	drain  int64         // tasks of measurements bounded by number
 }
 
-// maxAhead is how far producers may be ahead of the handlers: enough to keep
-// them busy, so little that both sides always work.
+// maxAhead is how far producers may be ahead of the handlers: far enough to keep them
+// busy, and near enough that both sides always work.
 const maxAhead = 4096
 
-// steady keeps producers and handler slots busy at the same time. It starts
-// when the first task has been handled.
+// steady keeps producers and slots busy at the same time. It measures from the first
+// handled task on.
 func steady(producers, slots int, w work) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
 		p, err := s.open(ctx, e.server.addr, producers)
@@ -95,8 +95,8 @@ func steady(producers, slots int, w work) func(context.Context, *environment, sy
 	}
 }
 
-// drain queues tasks while nobody consumes, and measures how fast they are
-// executed to the end, from the start of the consumer on.
+// drain queues tasks while nothing consumes, and measures how fast they are executed
+// from the start of the consumer on.
 func drain(slots int) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
 		if err := e.fill(ctx, s, e.drain); err != nil {
@@ -124,8 +124,8 @@ func drain(slots int) func(context.Context, *environment, system) (sample, error
 	}
 }
 
-// embedded measures this project without any server: producers and consumer
-// share the broker that lives in the process.
+// embedded measures this project without a server: producers and consumer share the
+// embedded broker.
 func embedded(measure func(context.Context, *environment, system) (sample, error)) []subject {
 	return []subject{{"taskgen", func(ctx context.Context, e *environment) (sample, error) {
 		b := memory.New()
@@ -133,13 +133,13 @@ func embedded(measure func(context.Context, *environment, system) (sample, error
 		if err != nil {
 			return nil, err
 		}
-		delete(out, redisCPU) // there is none
+		delete(out, redisCPU) // there is no server
 		delete(out, commands)
 		return out, b.Close()
 	}}}
 }
 
-// fill queues n noops as fast as the system can.
+// fill queues n noops as fast as possible.
 func (e *environment) fill(ctx context.Context, s system, n int64) error {
 	const producers, batch = 64, 100
 	p, err := s.open(ctx, e.server.addr, producers)
@@ -161,7 +161,7 @@ func (e *environment) fill(ctx context.Context, s system, n int64) error {
 	})
 }
 
-// enqueue measures producers alone; a batch of 1 is one call a task.
+// enqueue measures producers alone. A batch of 1 is one call a task.
 func enqueue(producers int, batch int64) func(context.Context, *environment, system) (sample, error) {
 	return func(ctx context.Context, e *environment, s system) (sample, error) {
 		p, err := s.open(ctx, e.server.addr, producers)
@@ -203,8 +203,7 @@ func enqueue(producers int, batch int64) func(context.Context, *environment, sys
 	}
 }
 
-// callers runs f on n goroutines and returns the first error, which stops the
-// others.
+// callers runs f on n goroutines and returns the first error, which stops the others.
 func callers(ctx context.Context, n int, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -231,7 +230,7 @@ func handled(ctx context.Context, c consumer, n int64) error {
 	return nil
 }
 
-// spending is what both ends have used so far.
+// spending is the usage of both ends so far.
 type spending struct {
 	server usage
 	client time.Duration // CPU time of this process

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// machine is where and with what a run was done.
+// machine describes where and with what a measurement was made.
 type machine struct {
 	Cores                             int
 	System, Go, Redis, Asynq, GoRedis string
@@ -54,7 +54,7 @@ func describeMachine(ctx context.Context, e *environment) (machine, error) {
 //go:embed page.md.tmpl
 var pageText string
 
-// renderPage writes the page of which the chart is the picture.
+// renderPage renders the page that shows the chart.
 func renderPage(m machine, bars []bar, outcomes []outcome) ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{"row": row, "rule": rule}).Parse(pageText)
 	if err != nil {
@@ -93,13 +93,13 @@ func renderPage(m machine, bars []bar, outcomes []outcome) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// row is a line of a Markdown table.
+// row returns a line of a Markdown table.
 func row(cells []string) string {
 	return "| " + strings.Join(cells, " | ") + " |"
 }
 
-// rule is the line below its head: the first column is text, the others are
-// numbers.
+// rule returns the line below a table's head. The first column is text, the others
+// are numbers.
 func rule(cells []string) string {
 	return "|---|" + strings.Repeat("--:|", len(cells)-1)
 }

@@ -10,7 +10,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// manyQueues is what consumers of many queues do.
+// manyQueues are the scenarios of consumers of many queues.
 func manyQueues(e *environment) []scenario {
 	const one = "1 queue"
 	return []scenario{
@@ -39,8 +39,8 @@ func manyQueues(e *environment) []scenario {
 	}
 }
 
-// pickupOver measures how long after the call that queues it a task starts when the
-// consumer of so many queues is idle.
+// pickupOver measures the time from a call that queues a task to its start in an idle
+// consumer of so many queues.
 func pickupOver(queues int) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, e *environment) (sample, error) {
 		ours, started := taskgenSystem{}, make(chan time.Time, 1)
@@ -66,7 +66,7 @@ func pickupOver(queues int) func(context.Context, *environment) (sample, error) 
 				return 0, ctx.Err()
 			}
 		}
-		if _, err := run(0); err != nil { // it settles
+		if _, err := run(0); err != nil { // let it become idle
 			return nil, err
 		}
 		time.Sleep(time.Second)
@@ -76,7 +76,7 @@ func pickupOver(queues int) func(context.Context, *environment) (sample, error) 
 		}
 		var waits []time.Duration
 		for end := time.Now().Add(2 * e.length); time.Now().Before(end); {
-			time.Sleep(5 * time.Millisecond) // the consumer is to be idle again
+			time.Sleep(5 * time.Millisecond) // let the consumer become idle
 			wait, err := run(7 * len(waits))
 			if err != nil {
 				return nil, err
@@ -94,8 +94,8 @@ func pickupOver(queues int) func(context.Context, *environment) (sample, error) 
 	}
 }
 
-// drainQueues measures how fast a session takes a run from each of so many queues, with
-// room for so many CPU-bound ones, which are not there.
+// drainQueues measures how fast a session takes one run from each of n queues. It
+// also has capacity for cpu runs, of which there are none.
 func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, e *environment) (sample, error) {
 		b, closer, err := taskgenSystem{}.connect(ctx, e.server.addr)
@@ -148,7 +148,7 @@ func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error)
 	}
 }
 
-// perRun is perTask with the scripts that the server executed.
+// perRun is perTask with the number of scripts that the server executed.
 func (e *environment) perRun(ctx context.Context, before spending, runs int) (sample, error) {
 	after, err := e.server.usage(ctx)
 	if err != nil {

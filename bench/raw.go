@@ -8,8 +8,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// rawSystem is a bare Redis list through go-redis: no lease, no guarantee, the
-// yardstick of what the wire gives.
+// rawSystem is a bare Redis list with go-redis: no lease and no guarantee, as a
+// yardstick.
 type rawSystem struct{}
 
 func (rawSystem) name() string { return "go-redis" }
@@ -26,7 +26,7 @@ func (p rawProducer) queue(ctx context.Context, _ work, _ int64) error {
 	return p.client.RPush(ctx, rawKey, rawPayload).Err()
 }
 
-// queueBatch is one command with all values.
+// queueBatch sends one command with all values.
 func (p rawProducer) queueBatch(ctx context.Context, _, size int64) error {
 	values := make([]any, size)
 	for i := range values {
@@ -47,7 +47,7 @@ type rawConsumer struct {
 	ended  chan struct{}
 }
 
-// consume hands values over with BLPOP, one at a time.
+// consume receives values with BLPOP, one at a time.
 func (rawSystem) consume(ctx context.Context, addr string, o consumeOptions) (consumer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &rawConsumer{client: goredis.NewClient(&goredis.Options{Addr: addr}), cancel: cancel, ended: make(chan struct{})}

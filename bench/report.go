@@ -10,14 +10,13 @@ import (
 	"text/tabwriter"
 )
 
-// outcome is what the rounds of a scenario gave: the samples of each subject,
-// by round.
+// outcome is the result of a scenario: the samples of each subject, by round.
 type outcome struct {
 	scenario
 	samples [][]sample
 }
 
-// spread is what the rounds gave for one figure.
+// spread is the range of one figure over the rounds.
 type spread struct{ median, min, max float64 }
 
 func spreadOf(values []float64) spread {
@@ -33,16 +32,16 @@ func spreadOf(values []float64) spread {
 	return spread{median, sorted[0], sorted[len(sorted)-1]}
 }
 
-// inverse is the spread of the same values, each under one.
+// inverse returns the spread of the reciprocals.
 func (s spread) inverse() spread { return spread{1 / s.median, 1 / s.max, 1 / s.min} }
 
-// has tells whether a figure was measured.
+// has reports whether a figure was measured.
 func (o *outcome) has(figure string) bool {
 	_, ok := o.samples[0][0][figure]
 	return ok
 }
 
-// of is the spread of a subject's figure.
+// of returns the spread of a subject's figure.
 func (o *outcome) of(subject int, figure string) spread {
 	values := make([]float64, len(o.samples[subject]))
 	for round, s := range o.samples[subject] {
@@ -55,9 +54,9 @@ func (o *outcome) of(subject int, figure string) spread {
 	return spreadOf(values)
 }
 
-// ratio is the spread of the first subject's figure over another's: each round
-// gives one ratio, so that what slows down a whole round does not count. It is
-// NaN when a figure is 0.
+// ratio returns the spread of the first subject's figure divided by another's. Each
+// round has one ratio, so noise that affects a whole round cancels out. It is NaN if
+// a figure is 0.
 func (o *outcome) ratio(subject int, figure string) spread {
 	values := make([]float64, len(o.samples[0]))
 	for round, ours := range o.samples[0] {
@@ -74,17 +73,17 @@ func (o *outcome) find(name string) int {
 	return slices.IndexFunc(o.subjects, func(s subject) bool { return s.name == name })
 }
 
-// verdict is a goal beside what was measured.
+// verdict is a goal and the measured value.
 type verdict struct {
 	what, figure         string
-	ours, theirs         string // theirs is empty when the goal is for the figure itself
-	ratio, lowest, upper string // the same
+	ours, theirs         string // theirs is empty if the goal is for the figure itself
+	ratio, lowest, upper string // as above
 	target               string
 	reached              bool
 }
 
-// verdicts judges the goals of a scenario by its medians. Those against a
-// subject that was not measured are left out.
+// verdicts compares the goals of a scenario with its medians. It omits goals against
+// subjects that were not measured.
 func (o *outcome) verdicts() []verdict {
 	var all []verdict
 	for _, g := range o.goals {
@@ -122,8 +121,8 @@ func (g goal) String() string {
 	return sign + " " + times(bound) + " " + g.against
 }
 
-// table is the figures of a scenario: a head, a row for each subject and below
-// each but the first one the ratios to it.
+// table returns the figures of a scenario: a head, a row for each subject, and the
+// ratios below each but the first.
 func (o *outcome) table() [][]string {
 	head := []string{""}
 	rows := make([][]string, len(o.subjects))
@@ -179,10 +178,10 @@ func printGoals(out io.Writer, outcomes []outcome) {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", mark, v.what, v.figure, got, v.target)
 		}
 	}
-	w.Flush() // as above
+	w.Flush() // see above
 }
 
-// number writes a figure with three digits or a few more.
+// number formats a figure with about three digits.
 func number(v float64) string {
 	switch {
 	case math.IsNaN(v):
@@ -197,7 +196,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// times writes a ratio: 29×, 1.04×, 0.45×, 1/35.
+// times formats a ratio: 29×, 1.04×, 0.45×, 1/35.
 func times(r float64) string {
 	switch {
 	case math.IsNaN(r):
@@ -212,7 +211,7 @@ func times(r float64) string {
 	return "1/" + strings.TrimSuffix(times(1/r), "×")
 }
 
-// thousands writes a whole number in groups of three digits.
+// thousands formats an integer in groups of three digits.
 func thousands(n int64) string {
 	digits := strconv.FormatInt(n, 10)
 	for i := len(digits) - 3; i > 0; i -= 3 {

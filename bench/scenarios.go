@@ -2,20 +2,20 @@ package main
 
 import "slices"
 
-// scenario is one thing that is measured of several subjects in turn.
+// scenario is one measurement of several subjects in turn.
 type scenario struct {
 	name     string
-	about    string // what is done and measured, for the page
+	about    string // description for the page
 	subjects []subject
-	goals    []goal    // of the first subject
-	chart    []charted // what of it is in the chart
+	goals    []goal    // for the first subject
+	chart    []charted // figures in the chart
 }
 
-// charted is a figure's line in the chart.
+// charted is a figure in the chart and its label.
 type charted struct{ figure, label string }
 
-// goal is what this project wants to reach: a bound for one figure of a
-// scenario's first subject, or for its ratio to the same figure of another.
+// goal is a bound for one figure of a scenario's first subject, or for its ratio to
+// another's.
 type goal struct {
 	figure  string
 	against string  // a subject; empty: the bound is for the figure itself
@@ -41,8 +41,7 @@ const (
 	grown       = "consumer grown by MiB"
 )
 
-// figures are the columns of the report, in order; of those marked more is
-// better.
+// figures are the columns of the report in order. For marked ones, more is better.
 var figures = []struct {
 	name string
 	more bool
@@ -52,13 +51,13 @@ var figures = []struct {
 	{redisCPU, false}, {clientCPU, false}, {commands, false}, {scripts, false}, {bytesRun, false},
 }
 
-// scenarios are measured in this order. The first subject of each is this
-// project; the others are what it is compared with.
+// scenarios returns the scenarios in order. The first subject of each is this
+// project; the others are compared with it.
 func scenarios(e *environment) []scenario {
 	return slices.Concat(running(e), enqueueing(), waiting(e), manyQueues(e), costs(e), withoutServer(e), children())
 }
 
-// running keeps the handlers busy.
+// running returns scenarios with busy handlers.
 func running(e *environment) []scenario {
 	ours, peer := taskgenSystem{}, asynqSystem{}
 	untuned := asynqSystem{defaults: true}
@@ -103,7 +102,7 @@ func running(e *environment) []scenario {
 	}
 }
 
-// enqueueing is what producers alone do.
+// enqueueing returns scenarios of producers alone.
 func enqueueing() []scenario {
 	ours, peer, raw := taskgenSystem{}, asynqSystem{}, rawSystem{}
 	return []scenario{
@@ -129,7 +128,7 @@ func enqueueing() []scenario {
 	}
 }
 
-// waiting is what consumers do that have no work.
+// waiting returns scenarios of consumers without work.
 func waiting(e *environment) []scenario {
 	ours, peer, raw := taskgenSystem{}, asynqSystem{}, rawSystem{}
 	untuned := asynqSystem{defaults: true}
@@ -162,7 +161,7 @@ func waiting(e *environment) []scenario {
 	}
 }
 
-// costs are what runs that wait cost the server, and sharing them out.
+// costs returns scenarios of the cost of waiting runs, and of sharing them out.
 func costs(e *environment) []scenario {
 	ours, peer := taskgenSystem{}, asynqSystem{}
 	const shallow = 1000
@@ -201,7 +200,7 @@ func costs(e *environment) []scenario {
 	}
 }
 
-// withoutServer is the first thing that a newcomer runs.
+// withoutServer returns the scenario that needs no server.
 func withoutServer(e *environment) []scenario {
 	return []scenario{
 		{
@@ -216,7 +215,7 @@ func withoutServer(e *environment) []scenario {
 	}
 }
 
-// children are what CPU-bound tasks cost, which run in child processes.
+// children returns scenarios of CPU-bound tasks, which run in child processes.
 func children() []scenario {
 	const ours, pipes, process, idle = "taskgen", "bare pipes", "a Go process", "children idle"
 	const threads = "two threads"

@@ -14,7 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// redisServer is a redis-server of this run's own, without persistence.
+// redisServer is a redis-server without persistence for one execution of the command.
 type redisServer struct {
 	addr   string
 	client *goredis.Client
@@ -59,8 +59,8 @@ func (s *redisServer) stop() {
 	os.RemoveAll(s.dir)
 }
 
-// usage is what the server has spent since it started: seconds of CPU, and
-// commands executed, those inside scripts too, and scripts.
+// usage is what the server has used since its start: CPU seconds, and the numbers of
+// executed commands (including those in scripts) and scripts.
 type usage struct{ cpu, commands, scripts float64 }
 
 func (s *redisServer) usage(ctx context.Context) (usage, error) {
@@ -80,14 +80,14 @@ func (s *redisServer) usage(ctx context.Context) (usage, error) {
 	}
 	for _, name := range []string{"cmdstat_evalsha", "cmdstat_eval"} {
 		calls, _, _ := strings.Cut(strings.TrimPrefix(info["Commandstats"][name], "calls="), ",")
-		n, _ := strconv.ParseFloat(calls, 64) // missing: there was none
+		n, _ := strconv.ParseFloat(calls, 64) // missing means none
 		u.scripts += n
 	}
 	return u, errors.Join(errs...)
 }
 
-// memory is how many bytes the server's data take: without the buffers of its
-// clients, of which the systems have different numbers.
+// memory returns the size of the server's data in bytes, without client buffers,
+// which differ between systems.
 func (s *redisServer) memory(ctx context.Context) (float64, error) {
 	info, err := s.client.InfoMap(ctx, "memory").Result()
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *redisServer) memory(ctx context.Context) (float64, error) {
 	return used - clients, err
 }
 
-// version is the server's own.
+// version returns the server's version.
 func (s *redisServer) version(ctx context.Context) (string, error) {
 	info, err := s.client.InfoMap(ctx, "server").Result()
 	return strings.TrimSpace(info["Server"]["redis_version"]), err

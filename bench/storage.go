@@ -10,8 +10,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// bytesQueued measures by how much the server's memory grows with each task
-// that waits in a queue.
+// bytesQueued measures how much the server's memory grows with each waiting task.
 func bytesQueued(ctx context.Context, e *environment, s system) (sample, error) {
 	const producers = 64
 	p, err := s.open(ctx, e.server.addr, producers)
@@ -19,7 +18,7 @@ func bytesQueued(ctx context.Context, e *environment, s system) (sample, error) 
 		return nil, err
 	}
 	defer p.close()
-	if err := p.queue(ctx, blob, 0); err != nil { // what is there once is not counted
+	if err := p.queue(ctx, blob, 0); err != nil { // one-time allocations do not count
 		return nil, err
 	}
 	empty, err := e.server.memory(ctx)
@@ -42,15 +41,15 @@ func bytesQueued(ctx context.Context, e *environment, s system) (sample, error) 
 	return sample{bytesRun: (full - empty) / float64(e.drain)}, err
 }
 
-// A session takes and finishes so many runs before the queue is filled up again.
+// How many runs a session takes and finishes before the queue is filled again.
 const (
 	depthBatch   = 64
 	depthBatches = 8
 )
 
-// takeAndAck measures what taking and finishing costs while so many runs wait.
-// It goes through the broker's own contract: no handler, one caller, batches of
-// 64. Filling up between the measurements is not counted.
+// takeAndAck measures the cost of taking and finishing while depth runs wait. It uses
+// the broker's contract directly: no handler, one caller, batches of 64. Filling the
+// queue between measurements does not count.
 func takeAndAck(depth int64) func(context.Context, *environment) (sample, error) {
 	return func(ctx context.Context, e *environment) (sample, error) {
 		ours := taskgenSystem{}
@@ -88,15 +87,15 @@ func takeAndAck(depth int64) func(context.Context, *environment) (sample, error)
 	}
 }
 
-// depthSpent is what the rounds have taken so far.
+// depthSpent is the usage of the rounds so far.
 type depthSpent struct {
 	tasks float64
 	took  time.Duration
-	cpu   float64 // seconds of the server
+	cpu   float64 // CPU seconds of the server
 }
 
 func (d *depthSpent) round(ctx context.Context, e *environment, session broker.Session) error {
-	var u [3]usage // asking costs, too: that is the first from the second
+	var u [3]usage // asking costs too: the cost is the difference of the first two
 	for i := range 2 {
 		var err error
 		if u[i], err = e.server.usage(ctx); err != nil {

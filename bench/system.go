@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// system is a task queue under test.
+// system is a task queue to measure.
 type system interface {
 	name() string
-	// open connects producers. callers is how many there will be at once.
+	// open connects producers for a number of concurrent callers.
 	open(ctx context.Context, addr string, callers int) (producer, error)
-	// consume starts a consumer of the given number of slots on so many
-	// queues, of which the first is the one that producers use.
+	// consume starts a consumer with the given slots and queues. Producers use the
+	// first queue.
 	consume(ctx context.Context, addr string, o consumeOptions) (consumer, error)
 }
 
 type consumeOptions struct {
 	slots, queues int
 	processes     int            // child processes; 0 is the default
-	started       chan time.Time // gets the time of each start of a noop, unless it is nil
+	started       chan time.Time // receives the start time of each noop, unless it is nil
 }
 
-// work is which task is queued. All of them do nothing but count.
+// work selects the task to queue. Every task only counts.
 type work int
 
 const (
-	noop work = iota // carries a 16-byte id and a number
-	kept             // the same, and its outcome is kept for an hour
-	blob             // carries what is 100 bytes on the wire
+	noop work = iota // has a 16-byte id and a number
+	kept             // noop, and its outcome is kept for an hour
+	blob             // has 100 bytes on the wire
 )
 
-// blobSize is the bytes of a blob's payload as it is stored, the MessagePack
-// around them included; blobData is what is left for the parameter itself.
+// blobSize is the stored size of a blob's payload, including its MessagePack.
+// blobData is the size of the parameter.
 const (
 	blobSize = 100
 	blobData = blobSize - len("\x81\xa4data\xc4\x5c")
@@ -41,13 +41,12 @@ const (
 type producer interface {
 	// queue queues one task with one call.
 	queue(ctx context.Context, w work, n int64) error
-	// queueBatch queues several noops with one call, or as the system does
-	// that best.
+	// queueBatch queues several noops with one call, or in the system's best way.
 	queueBatch(ctx context.Context, n, size int64) error
 	close()
 }
 
-// consumer executes them.
+// consumer executes tasks.
 type consumer interface {
 	handled() int64
 	stop() error

@@ -13,15 +13,15 @@ import (
 
 // taskgenSystem is this project, with its defaults.
 type taskgenSystem struct {
-	embedded broker.Broker // used instead of the server, unless it is nil
+	embedded broker.Broker // used instead of the server unless nil
 }
 
 func (taskgenSystem) name() string { return "taskgen" }
 
-// connect returns a broker and what closes it.
+// connect returns a broker and a function that closes it.
 func (s taskgenSystem) connect(ctx context.Context, addr string) (broker.Broker, func(), error) {
 	if s.embedded != nil {
-		return s.embedded, func() {}, nil // producers and consumer share it
+		return s.embedded, func() {}, nil // shared by producers and consumer
 	}
 	b, err := taskrt.Open(ctx, "redis://"+addr)
 	if err != nil {
@@ -35,7 +35,7 @@ type taskgenProducer struct {
 	closer func()
 }
 
-// benchID is the 16-byte id that every noop carries.
+// benchID is the 16-byte id of every noop.
 var benchID = [16]byte{0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
 
 func (s taskgenSystem) open(ctx context.Context, addr string, _ int) (producer, error) {
@@ -112,7 +112,7 @@ func (c *taskgenConsumer) stop() error {
 	return err
 }
 
-// queueName names the queues: the first is both systems' default.
+// queueName returns the name of a queue; the first is both systems' default.
 func queueName(i int) string {
 	if i == 0 {
 		return taskrt.DefaultQueue

@@ -63,7 +63,7 @@ func appendUint(b []byte, v uint64) []byte {
 	return append64(b, codeUint64, v)
 }
 
-// append16 appends a first byte and the 16 bits that follow it, in one step.
+// append16 appends a first byte and 16 bits in one step.
 func append16(b []byte, code byte, v uint16) []byte {
 	return append(b, code, byte(v>>8), byte(v))
 }
@@ -110,7 +110,7 @@ func appendStringLen(b []byte, n int) []byte {
 	return append32(b, codeStr32, uint32(n))
 }
 
-// AppendBytes appends v to b as binary; a nil slice becomes nil.
+// AppendBytes appends v to b as binary, or nil if v is nil.
 func AppendBytes(b, v []byte) []byte {
 	if v == nil {
 		return AppendNil(b)
@@ -128,8 +128,8 @@ func appendBytesLen(b []byte, n int) []byte {
 	return append32(b, codeBin32, uint32(n))
 }
 
-// AppendArrayLen appends the header of an array of n elements to b; the
-// elements follow.
+// AppendArrayLen appends the header of an array of n elements to b. The caller
+// appends the elements.
 func AppendArrayLen(b []byte, n int) []byte {
 	switch {
 	case n < 16:
@@ -140,8 +140,8 @@ func AppendArrayLen(b []byte, n int) []byte {
 	return append32(b, codeArray32, uint32(n))
 }
 
-// AppendMapLen appends the header of a map of n pairs to b; keys and values
-// follow in turns.
+// AppendMapLen appends the header of a map of n pairs to b. The caller appends each
+// key and its value.
 func AppendMapLen(b []byte, n int) []byte {
 	switch {
 	case n < 16:
@@ -152,8 +152,8 @@ func AppendMapLen(b []byte, n int) []byte {
 	return append32(b, codeMap32, uint32(n))
 }
 
-// AppendTime appends the instant t to b as MessagePack's timestamp extension
-// (type -1). Location and monotonic reading are not carried.
+// AppendTime appends the instant t to b as MessagePack's timestamp extension (type
+// -1), without its location and monotonic reading.
 func AppendTime(b []byte, t time.Time) []byte {
 	sec, nsec := uint64(t.Unix()), uint64(t.Nanosecond())
 	switch {

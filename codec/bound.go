@@ -7,50 +7,51 @@ import (
 	"unsafe"
 )
 
-// MemoryFactor is how many bytes of memory a reader makes at most for each byte
-// of the limit on what it reads, unless [Reader.Limit] says otherwise.
+// MemoryFactor bounds the memory of decoded values: at most so many bytes for each
+// byte of input, unless [Reader.Limit] sets another limit.
 const MemoryFactor = 16
 
-// smallest is what a reader is given at least to count [MemoryFactor] from: a
-// short value of large elements is no bomb.
+// smallest is the least input size to which [MemoryFactor] applies, because short
+// values of large elements are harmless.
 const smallest = 1 << 20
 
-// One byte of input can stand for a large element, and a type that contains
-// itself declares at every depth, so these bound what is made for elements that
-// were only declared: in one collection, and in all that a reader reads.
+// Bounds on memory for elements that are declared but not read yet, in one collection
+// and in all. One byte of input can declare a large element, and a type that contains
+// itself can declare some at every depth.
 const (
 	preallocBytes  = 64 << 10
-	preallocFactor = 16 // bytes for each of the input's, beside preallocBytes
+	preallocFactor = 16 // bytes for each byte of input, in addition to preallocBytes
 )
 
-// growth is the factor by which a slice grows. A large one leaves little behind
-// to be collected, and is bounded by what was really read.
+// growth is the factor by which a slice grows. A large factor leaves little garbage,
+// and the elements read bound its cost.
 const growth = 4
 
-// What a type's own method is taken to keep besides the type itself and a copy
-// of what it is given: with msgpack/v5's decoder, and with text or binary.
+// Estimates of the memory that a type's own decoding method keeps, besides the type
+// itself and a copy of its input: with msgpack/v5's decoder, and with text or binary.
 const (
 	decoded      = 32
 	unmarshaled  = 96
 	withoutParts = 0
 )
 
-// Limit bounds what the reader may make of its bytes, slices, maps, pointers and
-// strings together, in bytes of memory. It is called after NewReader or Reset.
-// Without it the bound is [MemoryFactor] times the bytes given, at least 16 MiB.
-// What a type's own methods make of their bytes is only estimated.
+// Limit sets how many bytes of memory the reader may allocate for slices, maps,
+// pointers and strings together. Call it after NewReader or Reset. The default is
+// [MemoryFactor] times the input, at least 16 MiB. The memory of types with their own
+// methods is estimated.
 func (r *Reader) Limit(memory int) { r.limit, r.memory = memory, usable(memory) }
 
 func memoryFor(n int) int { return MemoryFactor * max(n, smallest) }
 
-// declarable is how many bytes may be made for what n bytes only declare.
+// declarable returns how many bytes may be allocated for elements that n bytes
+// declare.
 func declarable(n int) int { return preallocBytes + preallocFactor*n }
 
-// usable is what of a limit is given away: the allocator rounds up.
+// usable returns the usable part of a limit, because the allocator rounds up.
 func usable(memory int) int { return memory - memory/32 }
 
-// charge counts bytes that are about to be made. Beyond the limit it fails the
-// reader and returns false.
+// charge counts size bytes of memory. Beyond the limit it sets the reader's error and
+// returns false.
 func (r *Reader) charge(size int) bool {
 	r.memory -= size
 	return r.memory >= 0 || r.exhausted()
@@ -61,10 +62,10 @@ func (r *Reader) exhausted() bool {
 	return false
 }
 
-// Exhausted reports whether what was read would have taken more than the limit.
+// Exhausted reports whether the input needs more memory than the limit.
 func (r *Reader) Exhausted() bool { return r.memory < 0 }
 
-// product is n × size, or more than any reader has where int has no room for it.
+// product returns n × size, or a number beyond any limit if that overflows.
 func product(n, size int) int {
 	high, low := bits.Mul64(uint64(n), uint64(size))
 	if high != 0 || low > math.MaxInt {
@@ -73,14 +74,14 @@ func product(n, size int) int {
 	return int(low)
 }
 
-// copied counts n bytes of the input that are copied. There are never more than
-// the input has, so it is enough that charge finds them counted.
+// copied counts n bytes copied from the input. They are bounded by the input, so the
+// next charge checks them.
 func (r *Reader) copied(n int) { r.memory -= 2 * n }
 
-// own counts what the method of a type with one makes of n bytes.
+// own charges the memory that a type's own method keeps of n bytes.
 func (r *Reader) own(n, parts int) bool { return r.charge(parts + 2*n) }
 
-// partsOf is what a type is taken to keep that reads text or binary.
+// partsOf returns an estimate of what a type keeps that decodes text or binary.
 func partsOf(v any) int {
 	switch v.(type) {
 	case *netip.Addr, *netip.AddrPort, *netip.Prefix:
@@ -89,7 +90,7 @@ func partsOf(v any) int {
 	return unmarshaled
 }
 
-// rounded is what the allocator makes of a request for n bytes, about.
+// rounded returns roughly what the allocator uses for n bytes.
 func rounded(n int) int {
 	if n <= 16 {
 		return n
@@ -97,18 +98,17 @@ func rounded(n int) int {
 	return n + n/16 + 4
 }
 
-// New makes a value for a pointer to point to, within the reader's limit.
-// Beyond it, it fails the reader.
+// New allocates a value for a pointer. Beyond the reader's limit it sets the reader's
+// error.
 func New[E any](r *Reader) *E {
 	var e E
 	r.charge(rounded(int(unsafe.Sizeof(e))))
 	return new(E)
 }
 
-// Room reports whether an element can be appended to s, of which so many are
-// left to read, and makes room for it. It is false when the reader has had an
-// error, and fails it when its limit is reached. It stands in the condition of
-// loops over the elements of a slice: see [ReadSlice].
+// Room reports whether to append a further element to s, of which left remain to be
+// read, and makes room for it. It returns false after an error, and sets one if the
+// limit is reached. It is a loop condition; see [ReadSlice].
 func Room[S ~[]E, E any](r *Reader, s *S, left int) bool {
 	return r.err == nil && (len(*s) < cap(*s) || grow(r, s, left))
 }
@@ -123,8 +123,8 @@ func grow[S ~[]E, E any](r *Reader, s *S, left int) bool {
 	return true
 }
 
-// prealloc is the capacity to make for n declared elements of type E; Room
-// makes more once they are really there.
+// prealloc returns the capacity to allocate for n declared elements of type E. Room
+// grows it as elements are read.
 func prealloc[E any](r *Reader, n int) int {
 	var e E
 	size := int(unsafe.Sizeof(e))
@@ -135,16 +135,16 @@ func prealloc[E any](r *Reader, n int) int {
 	return n
 }
 
-// What a map takes: the map itself, and the slots of its groups, which are 8
-// where there are few pairs and, in tables that split, twice as many as pairs
-// where there are many. Large keys and values are made by themselves.
+// The memory of a map: the map itself, and the slots of its groups. Small maps have 8
+// slots, large ones up to twice as many as pairs. Large keys and values are allocated
+// separately.
 const (
 	mapHeader   = 48
 	mapGroup    = 8
 	largestSlot = 128
 )
 
-// mapCost is how many bytes a map of n pairs takes.
+// mapCost returns how many bytes a map of n pairs takes.
 func mapCost(n, key, value int) int {
 	if n == 0 {
 		return mapHeader
@@ -162,9 +162,9 @@ func mapCost(n, key, value int) int {
 	return product(n, 2*slot+apart+mapHeader/mapGroup)
 }
 
-// countMap holds what a map of n declared pairs takes against the limit, and
-// returns how many to make at once. Where they are many, it looks whether they
-// are there: a map that grows leaves as much behind as it keeps.
+// countMap charges a map of n declared pairs, and returns how many to allocate at
+// once. If there are many, it checks that they are in the input, because a map that
+// grows leaves as much garbage as it keeps.
 func countMap[K comparable, V any](r *Reader, n int) int {
 	var k K
 	var v V

@@ -1,6 +1,6 @@
 package codec
 
-// First bytes of MessagePack values, named as in the specification.
+// First bytes of values, named as in the MessagePack specification.
 const (
 	codeFixMap   = 0x80
 	codeFixArray = 0x90
@@ -40,7 +40,7 @@ const (
 	extTime = 0xff // -1, the timestamp extension
 )
 
-// kindOf returns what kind of value starts with c.
+// kindOf returns the kind of a value with the first byte c.
 func kindOf(c byte) Kind {
 	switch {
 	case c < codeFixMap, c >= 0xe0, c >= codeUint8 && c <= codeInt64:
@@ -65,5 +65,5 @@ func kindOf(c byte) Kind {
 	return KindNone
 }
 
-// codeName says what kind of value starts with c, for errors.
+// codeName returns the kind of a value with the first byte c, for errors.
 func codeName(c byte) string { return kindOf(c).String() }

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// AppendSliceHeader appends the header of an array of s's elements to b, or
-// nil for a nil slice; the elements follow.
+// AppendSliceHeader appends the header of an array of len(s) elements to b, or nil if
+// s is nil. The caller appends the elements.
 func AppendSliceHeader[E any](b []byte, s []E) []byte {
 	if s == nil {
 		return AppendNil(b)
@@ -15,8 +15,8 @@ func AppendSliceHeader[E any](b []byte, s []E) []byte {
 	return AppendArrayLen(b, len(s))
 }
 
-// AppendMapHeader appends the header of a map of m's pairs to b, or nil for a
-// nil map; keys and values follow in turns.
+// AppendMapHeader appends the header of a map of len(m) pairs to b, or nil if m is
+// nil. The caller appends each key and its value.
 func AppendMapHeader[K comparable, V any](b []byte, m map[K]V) []byte {
 	if m == nil {
 		return AppendNil(b)
@@ -24,8 +24,8 @@ func AppendMapHeader[K comparable, V any](b []byte, m map[K]V) []byte {
 	return AppendMapLen(b, len(m))
 }
 
-// Sorted yields m's pairs in the order of their keys, so that equal maps are
-// written alike.
+// Sorted yields the pairs of m ordered by key, so that equal maps have equal
+// encodings.
 func Sorted[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		var few [16]K // on the stack: most maps are small
@@ -85,9 +85,8 @@ func BytesIntoOf[E ~byte](r *Reader, dst []E) {
 	}
 }
 
-// ReadSlice reads the header of an array and makes s, empty, for its elements,
-// or sets it to nil. It returns how many elements follow, for a loop that
-// appends each:
+// ReadSlice reads an array's header and sets s to an empty slice with room for its
+// elements, or to nil. It returns how many elements follow:
 //
 //	for n := codec.ReadSlice(r, &s); n > 0 && codec.Room(r, &s, n); n-- {
 //		s = append(s, r.Int())
@@ -104,15 +103,15 @@ func ReadSlice[S ~[]E, E any](r *Reader, s *S) int {
 	return n
 }
 
-// Next appends a zero element to s and points to it.
+// Next appends a zero element to s and returns a pointer to it.
 func Next[S ~[]E, E any](s *S) *E {
 	var e E
 	*s = append(*s, e)
 	return &(*s)[len(*s)-1]
 }
 
-// ReadArray reads the header of an array of n elements, which are to follow.
-// Another number of elements is an error.
+// ReadArray reads the header of an array of n elements. Any other number is an error.
+// The caller reads the elements.
 func (r *Reader) ReadArray(n int) {
 	at := r.pos
 	if got := r.ArrayLen(); r.err == nil && got != n {
@@ -121,8 +120,8 @@ func (r *Reader) ReadArray(n int) {
 	}
 }
 
-// ReadMap reads the header of a map and makes m, empty, for its pairs, or sets
-// it to nil. It returns how many pairs follow, for a loop that sets each:
+// ReadMap reads a map's header and sets m to an empty map with room for its pairs, or
+// to nil. It returns how many pairs follow:
 //
 //	for n := codec.ReadMap(r, &m); n > 0 && r.More(); n-- {
 //		k := codec.NewKey(r, m, r.String())
@@ -140,10 +139,10 @@ func ReadMap[M ~map[K]V, K comparable, V any](r *Reader, m *M) int {
 	return n
 }
 
-// NewKey returns k, the key just read. One that m has already fails the reader.
+// NewKey returns the key k that was just read. If m has it already, the reader fails.
 func NewKey[M ~map[K]V, K comparable, V any](r *Reader, m M, k K) K {
 	if _, twice := m[k]; twice {
-		r.quoting("a key stands twice", "the key %v stands twice", k)
+		r.quoting("a key is repeated", "the key %v is repeated", k)
 	}
 	return k
 }

@@ -2,9 +2,9 @@ package codec
 
 import "fmt"
 
-// CheckDepth returns an error when so many arrays and maps are around a value
-// about to be appended that no reader would read it. Generated code asks it for
-// types that contain themselves: a value that contains itself would never end.
+// CheckDepth returns an error if a value within depth arrays and maps is nested too
+// deeply for any reader. Generated code calls it for types that contain themselves,
+// whose values might be cyclic.
 func CheckDepth(depth int) error {
 	if depth >= MaxDepth {
 		return errDepth()

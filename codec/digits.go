@@ -9,37 +9,36 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDigits is how long the text of a number of any size may be: that of a
-// [big.Int], [big.Float] or [big.Rat], of what embeds one, and text of digits
-// alone of a type that holds one. To read it takes time that grows with the
-// square of its length.
+// MaxDigits is the maximal length of the text of a number of any size: a [big.Int],
+// [big.Float] or [big.Rat], a type that embeds one, or text of digits for a type that
+// contains one. Parsing takes time quadratic in the length.
 const MaxDigits = 10_000
 
-// MaxPattern is how long the text of a regular expression may be: what it
-// compiles to can be thousands of times larger.
+// MaxPattern is the maximal length of the text of a regular expression. Its compiled
+// form can be thousands of times larger.
 const MaxPattern = 1000
 
-// What a regular expression is taken to compile to, in bytes: for each byte of
-// its text or node of its syntax, for each bound of a class of characters, and
-// for a class whose characters of other cases are looked up one by one.
+// Estimates of the compiled size of a regular expression in bytes: for each byte of
+// text or node of syntax, for each bound of a character class, and for a class with
+// case folding.
 const (
 	patternNode  = 200
 	patternBound = 20
 	foldedClass  = 16 << 10
 )
 
-// checkText refuses text that would take its type long to read.
+// checkText returns an error for text that its type would take long to parse.
 func checkText(v any, text []byte) error {
 	if len(text) > MaxPattern && isPattern(v) {
-		return fmt.Errorf("a regular expression of %d bytes, at most %d are read", len(text), MaxPattern)
+		return fmt.Errorf("the regular expression has %d bytes, more than %d", len(text), MaxPattern)
 	}
 	if len(text) > MaxDigits && (isNumber(v) || digits(text) && holdsNumber(reflect.TypeOf(v), make(map[reflect.Type]bool))) {
-		return fmt.Errorf("a number of %d digits, at most %d are read", len(text), MaxDigits)
+		return fmt.Errorf("the number has %d digits, more than %d", len(text), MaxDigits)
 	}
 	return nil
 }
 
-// ownText is own for a type v that reads text, which began at the offset at.
+// ownText charges text at offset at, which v decodes by its own method.
 func (r *Reader) ownText(at int, v any, text []byte) bool {
 	if err := checkText(v, text); err != nil {
 		r.pos = at
@@ -52,7 +51,7 @@ func (r *Reader) ownText(at int, v any, text []byte) bool {
 	return r.own(len(text), partsOf(v))
 }
 
-// chargePattern charges what a regular expression compiles to.
+// chargePattern charges the compiled form of a regular expression.
 func (r *Reader) chargePattern(text []byte) bool {
 	size := patternNode * len(text)
 	other := func(c rune) bool { return c >= utf8.RuneSelf }
@@ -63,10 +62,10 @@ func (r *Reader) chargePattern(text []byte) bool {
 		return false
 	}
 	parsed, err := syntax.Parse(string(text), syntax.Perl)
-	return err != nil || r.charge(max(patternSize(parsed)-size, 0)) // the type's method says what is wrong
+	return err != nil || r.charge(max(patternSize(parsed)-size, 0)) // the type's own method reports a bad pattern
 }
 
-// patternSize returns how many bytes a parsed regular expression compiles to.
+// patternSize returns the compiled size of a parsed regular expression in bytes.
 func patternSize(re *syntax.Regexp) int {
 	size := patternNode + patternBound*len(re.Rune)
 	if re.Op == syntax.OpLiteral {
@@ -96,8 +95,8 @@ func isNumber(v any) bool {
 	return false
 }
 
-// holdsNumber reports whether a type, which is none of those seen, has a number
-// of any size in it.
+// holdsNumber reports whether a type, not among those seen, contains a number of any
+// size.
 func holdsNumber(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] {
 		return false
@@ -129,7 +128,7 @@ func isPattern(v any) bool {
 	return ok
 }
 
-// digits reports whether text is a number, or a list of them.
+// digits reports whether text is a number or a list of numbers.
 func digits(text []byte) bool {
 	for _, c := range text {
 		switch {

@@ -1,23 +1,25 @@
-// Package codec writes and reads MessagePack for generated code: appending
-// encoders without reflection and a reader that is bounded on hostile bytes.
+// Package codec encodes and decodes MessagePack for generated code, without
+// reflection. Its reader is safe for untrusted bytes.
 //
-// The bytes are those of MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md)
-// as github.com/vmihailenco/msgpack/v5 writes them with compact integers, so
-// that either side can read what the other wrote.
+// The bytes are MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md)
+// as github.com/vmihailenco/msgpack/v5 writes it with compact integers. Either side
+// can read the output of the other.
 //
-// The reader is bounded before it allocates: every declared length is held
-// against the bytes that are left, nesting is limited to [MaxDepth], skipping a
-// value does not recurse, and what is made of the bytes is counted against a
-// limit ([Reader.Limit]), so that cheap bytes for large types are refused. The
-// texts of numbers of any size are limited to [MaxDigits].
+// The reader checks before it allocates:
+//
+//   - a declared length must fit the remaining bytes;
+//   - arrays and maps nest at most [MaxDepth] deep, and Skip does not recurse;
+//   - the memory for decoded values is limited ([Reader.Limit]), so a few bytes cannot
+//     declare large values;
+//   - the text of a number of any size is at most [MaxDigits] long.
 package codec
 
-// MaxDepth is how deep arrays and maps may nest in what is read.
+// MaxDepth is how deeply arrays and maps may nest in the input.
 const MaxDepth = 64
 
-// preallocElements bounds the elements that are made before they were read.
+// preallocElements is how many elements are allocated at most before they are read.
 const preallocElements = 1024
 
-// Prealloc returns the capacity to make for a collection of small elements
-// that declares n of them; append grows it further once they are really there.
+// Prealloc returns the capacity to allocate for a collection that declares n small
+// elements. append grows it as elements are read.
 func Prealloc(n int) int { return min(n, preallocElements) }

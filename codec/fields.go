@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// Once marks bit in seen, which counts the keys of the map being read. A bit
-// that is marked already means that the key just read stood before: that fails
-// the reader.
+// Once sets a bit in seen, which has one for each key of a map. If it is set already,
+// the key that was just read is repeated, and the reader fails.
 func (r *Reader) Once(seen *uint64, bit int) {
 	if *seen&(1<<bit) != 0 {
 		r.duplicate()
@@ -16,18 +15,18 @@ func (r *Reader) Once(seen *uint64, bit int) {
 	*seen |= 1 << bit
 }
 
-// duplicate fails with the key just read.
+// duplicate sets the error for the key just read.
 func (r *Reader) duplicate() {
 	if r.err == nil {
 		r.pos = r.keyAt
 		key := r.text("a string key")
 		r.pos = r.keyAt
-		r.failf("the key %q stands twice", key)
+		r.failf("the key %q is repeated", key)
 	}
 }
 
-// Require fails the reader when one of the parameters whose bits are counted
-// from 0 in the order of names is not in seen.
+// Require sets the reader's error if a parameter's bit is missing in seen. The names
+// are in the order of bits from 0.
 func (r *Reader) Require(seen uint64, names ...string) { r.require("parameter", seen, names) }
 
 // RequireFields is Require for the fields of a struct.

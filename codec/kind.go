@@ -1,11 +1,11 @@
 package codec
 
-// Kind is what a value is on the wire.
+// Kind is the type of a value on the wire.
 type Kind int
 
-// The kinds of value.
+// The kinds of values.
 const (
-	KindNone Kind = iota // no value: the bytes end, or are no MessagePack
+	KindNone Kind = iota // no value: the end, or not MessagePack
 	KindNil
 	KindBool
 	KindInteger
@@ -17,7 +17,7 @@ const (
 	KindExtension
 )
 
-// String names the kind with its article, as errors do.
+// String returns the kind with its article, as in errors.
 func (k Kind) String() string {
 	names := [...]string{
 		"an invalid byte", "nil", "a bool", "an integer", "a float", "a string", "binary", "an array", "a map", "an extension",
@@ -28,7 +28,7 @@ func (k Kind) String() string {
 	return names[k]
 }
 
-// Kind returns what the next value is, without reading it.
+// Kind returns the kind of the next value without reading it.
 func (r *Reader) Kind() Kind {
 	if r.pos >= len(r.buf) {
 		return KindNone

@@ -10,7 +10,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// AppendCustom appends v to b as its EncodeMsgpack writes it.
+// AppendCustom appends v to b by its EncodeMsgpack method.
 func AppendCustom(b []byte, v msgpack.CustomEncoder) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := msgpack.NewEncoder(&buf)
@@ -22,7 +22,7 @@ func AppendCustom(b []byte, v msgpack.CustomEncoder) ([]byte, error) {
 	return appendWhole(b, buf.Bytes(), v)
 }
 
-// AppendMarshaler appends v to b as its MarshalMsgpack returns it.
+// AppendMarshaler appends v to b by its MarshalMsgpack method.
 func AppendMarshaler(b []byte, v msgpack.Marshaler) ([]byte, error) {
 	data, err := v.MarshalMsgpack()
 	if err != nil {
@@ -31,8 +31,8 @@ func AppendMarshaler(b []byte, v msgpack.Marshaler) ([]byte, error) {
 	return appendWhole(b, data, v)
 }
 
-// appendWhole appends what a type wrote of itself, once it is one value: less
-// or more would be taken for its neighbours.
+// appendWhole appends the output of a type's own method after checking that it is
+// exactly one value.
 func appendWhole(b, data []byte, v any) ([]byte, error) {
 	r := NewReader(data)
 	r.Skip()
@@ -42,7 +42,7 @@ func appendWhole(b, data []byte, v any) ([]byte, error) {
 	return append(b, data...), nil
 }
 
-// AppendBinary appends v to b as the binary that its MarshalBinary returns.
+// AppendBinary appends v to b as binary, by its MarshalBinary method.
 func AppendBinary(b []byte, v encoding.BinaryMarshaler) ([]byte, error) {
 	data, err := v.MarshalBinary()
 	if err != nil {
@@ -51,16 +51,15 @@ func AppendBinary(b []byte, v encoding.BinaryMarshaler) ([]byte, error) {
 	return AppendBytes(b, data), nil
 }
 
-// BinaryAppender marshals itself with either of two methods, into the same
-// bytes.
+// BinaryAppender has two methods that encode it to the same bytes.
 type BinaryAppender interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryAppender
 }
 
-// AppendBinaryInPlace is [AppendBinary] without the copy in between.
+// AppendBinaryInPlace is [AppendBinary] without an intermediate copy.
 func AppendBinaryInPlace(b []byte, v BinaryAppender) ([]byte, error) {
-	const room = 2 // for the header of what is short
+	const room = 2 // for a short header
 	start := len(b)
 	out, err := v.AppendBinary(append(b, codeBin8, 0))
 	if err != nil {
@@ -68,15 +67,15 @@ func AppendBinaryInPlace(b []byte, v BinaryAppender) ([]byte, error) {
 	}
 	n := len(out) - start - room
 	if n <= 0 || n > math.MaxUint8 {
-		// Only MarshalBinary tells nil from nothing, and long headers are larger.
+		// Only MarshalBinary distinguishes nil from empty, and a longer header does
+		// not fit.
 		return AppendBinary(b, v)
 	}
 	out[start+1] = byte(n)
 	return out, nil
 }
 
-// AppendText appends v to b as the text that its MarshalText returns, in the
-// form of binary as msgpack/v5 does.
+// AppendText appends v to b by its MarshalText method, as binary like msgpack/v5.
 func AppendText(b []byte, v encoding.TextMarshaler) ([]byte, error) {
 	data, err := v.MarshalText()
 	if err == nil {
@@ -88,8 +87,8 @@ func AppendText(b []byte, v encoding.TextMarshaler) ([]byte, error) {
 	return AppendBytes(b, data), nil
 }
 
-// ReadCustom reads the next value with v's DecodeMsgpack, which is given that
-// value only; nil sets the zero value.
+// ReadCustom reads the next value by v's DecodeMsgpack method, which sees only that
+// value. Nil sets the zero value.
 func ReadCustom[T any, P interface {
 	*T
 	msgpack.CustomDecoder
@@ -97,7 +96,7 @@ func ReadCustom[T any, P interface {
 	readWhole(r, v, func(data []byte) error { return v.DecodeMsgpack(r.decoderOf(data)) })
 }
 
-// ReadMarshaler reads the next value with v's UnmarshalMsgpack; nil sets the
+// ReadMarshaler reads the next value by v's UnmarshalMsgpack method. Nil sets the
 // zero value.
 func ReadMarshaler[T any, P interface {
 	*T
@@ -106,14 +105,13 @@ func ReadMarshaler[T any, P interface {
 	readWhole(r, v, func(data []byte) error { return v.UnmarshalMsgpack(bytes.Clone(data)) })
 }
 
-// decoder is one of msgpack/v5's with what it reads from.
+// decoder is a decoder of msgpack/v5 and its input.
 type decoder struct {
 	in  bytes.Reader
 	dec *msgpack.Decoder
 }
 
-// decoderOf returns a decoder of data. It is the reader's, used for one value
-// after the other.
+// decoderOf returns a decoder of data. The reader reuses it for all values.
 func (r *Reader) decoderOf(data []byte) *msgpack.Decoder {
 	if r.dec == nil {
 		r.dec = new(decoder)
@@ -126,8 +124,8 @@ func (r *Reader) decoderOf(data []byte) *msgpack.Decoder {
 	return r.dec.dec
 }
 
-// readWhole hands the next value's bytes to decode. They were skipped first,
-// so what they declare is really there and not nested deeper than MaxDepth.
+// readWhole passes the next value's bytes to decode. It skips them first, so they are
+// complete and not nested deeper than MaxDepth.
 func readWhole[T any](r *Reader, v *T, decode func(data []byte) error) {
 	if r.Nil() {
 		*v = *new(T)
@@ -141,7 +139,7 @@ func readWhole[T any](r *Reader, v *T, decode func(data []byte) error) {
 	r.check(at, v, decode(data))
 }
 
-// ReadBinary reads binary with v's UnmarshalBinary; nil sets the zero value.
+// ReadBinary reads binary by v's UnmarshalBinary method. Nil sets the zero value.
 func ReadBinary[T any, P interface {
 	*T
 	encoding.BinaryUnmarshaler
@@ -157,8 +155,8 @@ func ReadBinary[T any, P interface {
 	}
 }
 
-// ReadText reads text, a string or binary, with v's UnmarshalText; nil sets
-// the zero value.
+// ReadText reads text, a string or binary, by v's UnmarshalText method. Nil sets the
+// zero value.
 func ReadText[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
@@ -174,8 +172,8 @@ func ReadText[T any, P interface {
 	}
 }
 
-// whole returns the bytes of binary or text, or tells that it is nil. They are
-// the reader's: unmarshalers copy what they keep.
+// whole returns the bytes of binary or text, or reports nil. The bytes belong to the
+// reader; unmarshalers copy what they keep.
 func (r *Reader) whole() (data []byte, isNil bool) {
 	if r.Nil() {
 		return nil, true
@@ -183,8 +181,7 @@ func (r *Reader) whole() (data []byte, isNil bool) {
 	return r.raw(), false
 }
 
-// check fails the reader, at the value that began at the offset at, if its own
-// method returned an error.
+// check sets the reader's error at offset at if a type's own method returned one.
 func (r *Reader) check(at int, v any, err error) {
 	if err != nil {
 		r.pos = at

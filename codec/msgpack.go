@@ -7,14 +7,13 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// Appender is what generated parameter types have: their own encoding,
-// appended.
+// Appender appends its own encoding. Generated parameter types implement it.
 type Appender interface {
 	AppendMsgpack(b []byte) ([]byte, error)
 }
 
-// EncodeTo writes v through a msgpack/v5 encoder: the one line of a generated
-// EncodeMsgpack method.
+// EncodeTo writes v to a msgpack/v5 encoder. A generated EncodeMsgpack method calls
+// it.
 func EncodeTo(enc *msgpack.Encoder, v Appender) error {
 	b, err := v.AppendMsgpack(nil)
 	if err != nil {
@@ -24,10 +23,9 @@ func EncodeTo(enc *msgpack.Encoder, v Appender) error {
 	return err
 }
 
-// DecodeFrom reads one value through a msgpack/v5 decoder and hands its bytes
-// to read: the one line of a generated DecodeMsgpack method. It copies the
-// value byte by byte as far as it is really there, so that a declared length
-// alone allocates nothing, and without recursion.
+// DecodeFrom reads one value from a msgpack/v5 decoder and passes its bytes to read.
+// A generated DecodeMsgpack method calls it. It does not recurse, and allocates only
+// for bytes that are there.
 func DecodeFrom(dec *msgpack.Decoder, read func(*Reader)) error {
 	b, err := copyValue(dec)
 	if err != nil {
@@ -38,11 +36,11 @@ func DecodeFrom(dec *msgpack.Decoder, read func(*Reader)) error {
 	return r.Done()
 }
 
-// copyValue takes the next value's bytes out of dec.
+// copyValue copies the next value's bytes from dec.
 func copyValue(dec *msgpack.Decoder) ([]byte, error) {
 	var (
 		b    []byte
-		open []int // values left in each collection entered
+		open []int // values left in each open collection
 	)
 	for {
 		head, more, values, err := copyHead(dec)
@@ -74,8 +72,8 @@ func copyValue(dec *msgpack.Decoder) ([]byte, error) {
 	}
 }
 
-// copyHead takes one value's first byte and length out of dec, and returns
-// them with the number of bytes and of nested values that follow.
+// copyHead copies a value's first byte and length from dec, and returns them with the
+// number of bytes and nested values that follow.
 func copyHead(dec *msgpack.Decoder) (head []byte, more, values int, err error) {
 	var buf [5]byte
 	if err := dec.ReadFull(buf[:1]); err != nil {
@@ -90,7 +88,7 @@ func copyHead(dec *msgpack.Decoder) (head []byte, more, values int, err error) {
 	for _, x := range buf[1 : 1+size] {
 		length = length<<8 | uint64(x)
 	}
-	// Half of what int holds, where that is 32 bits: nothing is so long.
+	// Half of the largest int: on 32-bit systems, nothing is longer.
 	n := int(min(length, math.MaxInt/2))
 	switch {
 	case c < codeFixMap, c >= 0xe0, c == codeNil, c == codeFalse, c == codeTrue:
@@ -122,7 +120,7 @@ func copyHead(dec *msgpack.Decoder) (head []byte, more, values int, err error) {
 	return buf[:1+size], more, values, nil
 }
 
-// lengthSize is how many bytes of length follow the first byte c.
+// lengthSize returns how many bytes of length follow the first byte c.
 func lengthSize(c byte) int {
 	switch {
 	case c >= codeBin8 && c <= codeBin32:
@@ -139,8 +137,8 @@ func lengthSize(c byte) int {
 	return 0
 }
 
-// copyBytes appends the next n bytes of dec to b, in steps: n is what the
-// input declares, not what it has.
+// copyBytes appends the next n bytes of dec to b, in steps, because n is only
+// declared.
 func copyBytes(dec *msgpack.Decoder, b []byte, n int) ([]byte, error) {
 	const step = 4096
 	for n > 0 {

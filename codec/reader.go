@@ -9,43 +9,42 @@ import (
 	"time"
 )
 
-// Reader reads MessagePack values from a byte slice in order. The first error
-// sticks: every later call returns a zero value, and Err tells it. So code
-// that reads many values checks once, at the end.
+// Reader reads MessagePack values from a byte slice in order. After the first error,
+// every method returns a zero value, so code that reads many values checks Err or
+// Done once.
 //
-// A Reader is for one goroutine.
+// A Reader may be used by one goroutine at a time.
 type Reader struct {
 	buf   []byte
 	pos   int
 	depth int
-	keyAt int // where the last key starts
-	ahead int // bytes that may still be made for what is only declared
-	limit int // on the bytes of memory that may be made
-	// memory is how many of them are left.
+	keyAt int // offset of the last key
+	ahead int // memory left for elements that are only declared
+	limit int // limit of memory in bytes
+	// memory is what is left of limit.
 	memory int
-	dec    *decoder // of types that have msgpack/v5's methods; nil: none yet
+	dec    *decoder // for types with msgpack/v5's methods; nil until needed
 	err    error
 }
 
-// NewReader returns a reader of b, which it does not copy: b must not change
-// while it is read. Strings and byte slices it returns are copies, but for
-// those of Key, Text and View.
+// NewReader returns a reader of b. It does not copy b, which must not change while it
+// is read. Returned strings and byte slices are copies, except those of Key, Text,
+// View and Raw.
 func NewReader(b []byte) *Reader {
 	memory := memoryFor(len(b))
 	return &Reader{buf: b, ahead: declarable(len(b)), memory: usable(memory), limit: memory}
 }
 
-// Reset makes r a reader of b, as NewReader would. A reader can so be used
-// again.
+// Reset makes r a reader of b, like NewReader, so that it can be reused.
 func (r *Reader) Reset(b []byte) {
 	memory := memoryFor(len(b))
 	*r = Reader{buf: b, ahead: declarable(len(b)), memory: usable(memory), limit: memory, dec: r.dec}
 }
 
-// Err returns the first error, always an [*Error] or one given to Fail.
+// Err returns the first error: an [*Error], or one passed to Fail.
 func (r *Reader) Err() error { return r.err }
 
-// Fail makes err the reader's error unless it already has one, or err is nil.
+// Fail sets the reader's error, unless it has one or err is nil.
 func (r *Reader) Fail(err error) {
 	if r.err == nil && err != nil {
 		r.err = err
@@ -53,8 +52,8 @@ func (r *Reader) Fail(err error) {
 	}
 }
 
-// Done returns the first error, or one that says that bytes are left over or that
-// the strings took more than the limit.
+// Done returns the first error, or an error if bytes are left over or the memory
+// limit is exceeded.
 func (r *Reader) Done() error {
 	if r.memory < 0 {
 		r.exhausted()
@@ -65,11 +64,11 @@ func (r *Reader) Done() error {
 	return r.err
 }
 
-// More reports whether the reader has had no error. It stands in the condition
-// of loops over elements, so that they end at the first bad one.
+// More reports whether the reader has no error. It is a condition of loops over
+// elements.
 func (r *Reader) More() bool { return r.err == nil }
 
-// Offset is where the next value starts.
+// Offset returns the offset of the next value.
 func (r *Reader) Offset() int { return r.pos }
 
 func (r *Reader) failf(format string, args ...any) {
@@ -79,7 +78,8 @@ func (r *Reader) failf(format string, args ...any) {
 	r.pos = len(r.buf)
 }
 
-// quoting fails with a message that quotes the bytes, beside one that does not.
+// quoting sets an error with two messages: one that quotes the input and one that
+// does not.
 func (r *Reader) quoting(plain, format string, args ...any) {
 	if r.err == nil {
 		r.err = &Error{Offset: r.pos, Message: fmt.Sprintf(format, args...), plain: plain}
@@ -87,7 +87,7 @@ func (r *Reader) quoting(plain, format string, args ...any) {
 	r.pos = len(r.buf)
 }
 
-// wrong fails with what was wanted beside what is there.
+// wrong sets the error for a value of another kind than wanted.
 func (r *Reader) wrong(want string) {
 	if r.err != nil {
 		return
@@ -99,8 +99,8 @@ func (r *Reader) wrong(want string) {
 	r.failf("%s where %s was expected", codeName(r.buf[r.pos]), want)
 }
 
-// peek returns the next value's first byte, or 0xc1 (never used by
-// MessagePack) at the end or after an error.
+// peek returns the next value's first byte, or 0xc1, which MessagePack never uses, at
+// the end or after an error.
 func (r *Reader) peek() byte {
 	if r.pos < len(r.buf) {
 		return r.buf[r.pos]
@@ -108,7 +108,7 @@ func (r *Reader) peek() byte {
 	return 0xc1
 }
 
-// fixed returns the n bytes after the first byte, and moves behind them.
+// fixed consumes a value's first byte and the n bytes after it, and returns those.
 func (r *Reader) fixed(n int) []byte {
 	if len(r.buf)-r.pos < 1+n {
 		r.failf("ends inside a value")
@@ -119,7 +119,7 @@ func (r *Reader) fixed(n int) []byte {
 	return b
 }
 
-// Nil reports whether the next value is nil, and if so moves behind it.
+// Nil reports whether the next value is nil, and consumes it if so.
 func (r *Reader) Nil() bool {
 	if r.peek() == codeNil {
 		r.pos++
@@ -142,7 +142,7 @@ func (r *Reader) Bool() bool {
 	return false
 }
 
-// integer reads any integer as its 64 bits and whether it is negative.
+// integer reads any integer as 64 bits, and reports whether it is negative.
 func (r *Reader) integer(want string) (v uint64, negative bool) {
 	c := r.peek()
 	switch {
@@ -160,7 +160,7 @@ func (r *Reader) integer(want string) (v uint64, negative bool) {
 	return 0, false
 }
 
-// bigEndian makes 64 bits of the bytes of an integer or a length.
+// bigEndian returns the bytes of an integer or a length as 64 bits.
 func bigEndian(b []byte) uint64 {
 	switch len(b) {
 	case 1:
@@ -175,7 +175,7 @@ func bigEndian(b []byte) uint64 {
 	return 0
 }
 
-// widen makes 64 bits of a big-endian integer.
+// widen returns a big-endian integer as 64 bits.
 func widen(b []byte, signed bool) (uint64, bool) {
 	v := bigEndian(b)
 	if !signed || len(b) == 0 {
@@ -186,7 +186,7 @@ func widen(b []byte, signed bool) (uint64, bool) {
 	return uint64(s), s < 0
 }
 
-// signed reads an integer that fits in size bits, 8 to 64.
+// signed reads an integer that fits size bits, 8 to 64.
 func (r *Reader) signed(size int) int64 {
 	at := r.pos
 	if at < len(r.buf) && r.buf[at] < codeFixMap {
@@ -203,7 +203,7 @@ func (r *Reader) signed(size int) int64 {
 	return s
 }
 
-// unsigned reads an integer of no sign that fits in size bits, 8 to 64.
+// unsigned reads an unsigned integer that fits size bits, 8 to 64.
 func (r *Reader) unsigned(size int) uint64 {
 	at := r.pos
 	if at < len(r.buf) && r.buf[at] < codeFixMap {
@@ -249,7 +249,7 @@ func (r *Reader) Uint32() uint32 { return uint32(r.unsigned(32)) }
 // Uint64 reads an integer that fits in a uint64.
 func (r *Reader) Uint64() uint64 { return r.unsigned(64) }
 
-// Float32 reads a 32-bit float, or what Float64 reads if a float32 holds it
+// Float32 reads a 32-bit float, or any number that Float64 reads and a float32 holds
 // exactly: some languages write all floats with 64 bits.
 func (r *Reader) Float32() float32 {
 	if r.peek() == codeFloat32 {
@@ -268,8 +268,8 @@ func (r *Reader) Float32() float32 {
 	return 0
 }
 
-// Float64 reads a float of 32 or 64 bits, or an integer that a float64 holds
-// exactly: other languages write 1.0 as 1.
+// Float64 reads a float of 32 or 64 bits, or an integer that a float64 holds exactly:
+// some languages write 1.0 as 1.
 func (r *Reader) Float64() float64 {
 	switch c := r.peek(); {
 	case c == codeFloat64:
@@ -294,7 +294,7 @@ func (r *Reader) Float64() float64 {
 	return f
 }
 
-// exact reports whether a float64's 53 bits hold the integer v.
+// exact reports whether the 53 bits of a float64 hold the integer v.
 func exact(v uint64, negative bool) bool {
 	if negative {
 		v = -v
@@ -302,13 +302,13 @@ func exact(v uint64, negative bool) bool {
 	return v == 0 || bits.Len64(v)-bits.TrailingZeros64(v) <= 53
 }
 
-// header moves behind a first byte and the n bytes of length that follow it,
-// and returns that length, or one beyond any input where int has no room for it.
+// header consumes a first byte and n bytes of length, and returns the length, or one
+// beyond any input if it overflows int.
 func (r *Reader) header(n int) int {
 	return int(min(bigEndian(r.fixed(n)), math.MaxInt))
 }
 
-// take returns the next n bytes without copying them.
+// take consumes the next n bytes and returns them without copying.
 func (r *Reader) take(n int) []byte {
 	if r.err != nil {
 		return nil
@@ -322,10 +322,10 @@ func (r *Reader) take(n int) []byte {
 	return b
 }
 
-// text returns the next string's bytes without copying them.
+// text consumes the next string and returns its bytes without copying.
 func (r *Reader) text(want string) []byte {
 	if r.pos < len(r.buf) {
-		// Most strings are short.
+		// Fast path: most strings are short.
 		if n := int(r.buf[r.pos] ^ codeFixStr); n < 32 && n < len(r.buf)-r.pos {
 			start := r.pos + 1
 			r.pos = start + n
@@ -335,7 +335,7 @@ func (r *Reader) text(want string) []byte {
 	return r.longText(want)
 }
 
-// longText is text for any length.
+// longText is text for strings of any length.
 func (r *Reader) longText(want string) []byte {
 	c := r.peek()
 	switch {
@@ -349,23 +349,23 @@ func (r *Reader) longText(want string) []byte {
 	return nil
 }
 
-// String reads a string. As in Go its bytes are usually UTF-8, but need not be:
-// what AppendString wrote comes back.
+// String reads a string. Like Go strings, it need not be UTF-8: it returns the bytes
+// that AppendString wrote.
 func (r *Reader) String() string {
 	b := r.text("a string")
 	r.copied(len(b))
 	return string(b)
 }
 
-// Key reads a map's string key. The bytes are the reader's: they are for
-// comparing at once, not for keeping.
+// Key reads a map's string key without copying it. The bytes are valid until the
+// input changes.
 func (r *Reader) Key() []byte {
 	r.keyAt = r.pos
 	return r.text("a string key")
 }
 
-// Bytes reads binary, or nil as a nil slice. Strings are taken too: languages
-// without a byte type write them.
+// Bytes reads binary, or nil as a nil slice. It also reads strings, which languages
+// without a byte type write.
 func (r *Reader) Bytes() []byte {
 	if r.Nil() {
 		return nil
@@ -378,8 +378,7 @@ func (r *Reader) Bytes() []byte {
 	return append(make([]byte, 0, len(b)), b...)
 }
 
-// View is Bytes without the copy: what it returns is a part of what the reader
-// reads.
+// View is Bytes without copying: it returns a part of the input.
 func (r *Reader) View() []byte {
 	if r.Nil() {
 		return nil
@@ -387,8 +386,7 @@ func (r *Reader) View() []byte {
 	return slices.Clip(r.raw())
 }
 
-// Text is String without the copy: what it returns is a part of what the reader
-// reads.
+// Text is String without copying: it returns a part of the input.
 func (r *Reader) Text() []byte { return slices.Clip(r.text("a string")) }
 
 // BytesInto reads binary of exactly len(dst) bytes into dst.
@@ -414,8 +412,8 @@ func (r *Reader) raw() []byte {
 	return r.text("binary")
 }
 
-// ArrayLen reads an array's header and returns its number of elements, which
-// is never more than the bytes that are left.
+// ArrayLen reads an array's header and returns the number of elements. It is never
+// more than the remaining bytes.
 func (r *Reader) ArrayLen() int {
 	c := r.peek()
 	switch {
@@ -429,8 +427,8 @@ func (r *Reader) ArrayLen() int {
 	return 0
 }
 
-// MapLen reads a map's header and returns its number of pairs, which is never
-// more than half the bytes that are left.
+// MapLen reads a map's header and returns the number of pairs. It is never more than
+// half the remaining bytes.
 func (r *Reader) MapLen() int {
 	c := r.peek()
 	switch {
@@ -444,8 +442,8 @@ func (r *Reader) MapLen() int {
 	return 0
 }
 
-// room holds a declared number of elements of at least size bytes each against
-// the bytes that are left.
+// room checks a declared number of elements of at least size bytes each against the
+// remaining bytes.
 func (r *Reader) room(n, size int) int {
 	if r.err != nil {
 		return 0
@@ -465,7 +463,7 @@ func (r *Reader) Time() time.Time {
 		return time.Time{}
 	}
 	var sec int64
-	nsec := uint64(math.MaxUint64) // no timestamp
+	nsec := uint64(math.MaxUint64) // not a timestamp
 	switch {
 	case kind != extTime:
 	case len(b) == 4:

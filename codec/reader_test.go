@@ -44,7 +44,7 @@ func TestReaderRefuses(t *testing.T) {
 		{"\x93\x01\x02\x03", func(r *codec.Reader) { r.ReadArray(2) }, "offset 0: 3 elements where 2 were expected"},
 		{"\x82\xa1a\x01\xa1a\x02", func(r *codec.Reader) {
 			readMap((*codec.Reader).String, (*codec.Reader).Int)(r)
-		}, "offset 6: the key a stands twice"},
+		}, "offset 6: the key a is repeated"},
 	} {
 		r := codec.NewReader([]byte(c.in))
 		c.read(r)
@@ -95,7 +95,7 @@ func TestDuplicateKey(t *testing.T) {
 		r.Once(&seen, 3)
 		r.Skip()
 	}
-	require.EqualError(t, r.Done(), `msgpack offset 4: the key "k" stands twice`)
+	require.EqualError(t, r.Done(), `msgpack offset 4: the key "k" is repeated`)
 }
 
 func TestNesting(t *testing.T) {

@@ -1,6 +1,6 @@
 package codec
 
-// Raw reads the next value whole and returns its bytes, not copied.
+// Raw reads the next value and returns its bytes without copying.
 func (r *Reader) Raw() []byte {
 	at := r.pos
 	r.Skip()
@@ -10,9 +10,9 @@ func (r *Reader) Raw() []byte {
 	return r.buf[at:r.pos]
 }
 
-// Skip moves behind the next value, whatever it is, without recursion.
+// Skip skips the next value of any kind. It does not recurse.
 func (r *Reader) Skip() {
-	var open [MaxDepth]int // values left in each collection entered
+	var open [MaxDepth]int // values left in each open collection
 	depth := 0
 	for {
 		n := r.skipOne()
@@ -41,8 +41,8 @@ func (r *Reader) Skip() {
 	}
 }
 
-// skipOne moves behind one scalar or a collection's header, and returns how
-// many values the collection holds.
+// skipOne skips one scalar or a collection's header, and returns how many values the
+// collection has.
 func (r *Reader) skipOne() int {
 	c := r.peek()
 	switch {
@@ -72,8 +72,8 @@ func (r *Reader) skipOne() int {
 	return 0
 }
 
-// Enter counts one more level of a type that contains itself; Leave takes it
-// back. Beyond MaxDepth the reader fails, so hostile nesting ends early.
+// Enter enters one level of a type that contains itself; Leave leaves it. Beyond
+// MaxDepth the reader fails.
 func (r *Reader) Enter() {
 	r.depth++
 	if r.depth > MaxDepth {
@@ -81,5 +81,5 @@ func (r *Reader) Enter() {
 	}
 }
 
-// Leave ends what Enter began.
+// Leave leaves the level that Enter entered.
 func (r *Reader) Leave() { r.depth-- }

@@ -369,7 +369,7 @@ func TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Run("durability", func(t *testing.T) { testDurabilityOfACluster(t, c) })
 	for _, death := range deaths() {
 		t.Run(death.name, func(t *testing.T) {
-			c.Settle()
+			c.WaitStable()
 			b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t), Timeout: time.Second, Acknowledge: redis.Replica})
 			queues := someQueues(6)
 			victim := c.Owner(slotOf(c, queues[0]))
@@ -380,7 +380,7 @@ func TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged(t *testing.T) {
 			t.Logf("work goes on %v after the death", took)
 			require.Less(t, took, resumed)
 			death.comes(victim)
-			c.Settle() // until it has a replica, nothing is acknowledged
+			c.WaitStable() // until it has a replica, nothing is acknowledged
 			l.goesOn(20, queues[0])
 			l.drain()
 			l.requireNoneLost()

@@ -66,23 +66,25 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 const infoPage = 500
 
 // Queue tells about a queue in two round trips, and one more for each 500
-// batches in flight. The counts can be of a moment apart. A key of a wrong type is
+// batches in flight. It moves first what large calls have committed. The counts can be of
+// a moment apart. A key of a wrong type is
 // passed over: then it returns an error that names it, and beside it the rest.
 func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return nil, fmt.Errorf("read queue: %w", err)
 	}
-	pipe := b.clients.Work.Pipeline()
-	now, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
-	var odd error
-	if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
-		odd = b.blameIn(ctx, err, q)
-	} else if err != nil {
+	replies, now, odd, err := b.readInfo(ctx, q)
+	if err == nil && replies.staged.Val() > 0 {
+		unseen := b.seeStaged(ctx, q)
+		replies, now, odd, err = b.readInfo(ctx, q)
+		odd = cmp.Or(odd, unseen)
+	}
+	if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.Name, err)
 	}
-	pipe = b.clients.Work.Pipeline()
-	replies.askDelayed(ctx, pipe, q, now.Val())
+	pipe := b.clients.Work.Pipeline()
+	replies.askDelayed(ctx, pipe, q, now)
 	running := int64(0)
 	for page := range slices.Chunk(append(replies.flights.Val(), ""), infoPage) {
 		var taken, done []*goredis.IntCmd
@@ -109,9 +111,21 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	return info, nil
 }
 
+// readInfo reads the first replies about a queue, and the server's time. A key of a wrong
+// type is passed over, and named by odd.
+func (b *Broker) readInfo(ctx context.Context, q *queue) (replies *infoReplies, now time.Time, odd, err error) {
+	pipe := b.clients.Work.Pipeline()
+	clock, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
+	if err = b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
+		odd, err = b.blameIn(ctx, err, q), nil
+	}
+	return replies, clock.Val(), odd, err
+}
+
 // infoReplies are what was asked of a queue for what is known of it.
 type infoReplies struct {
 	paused, dead, later *goredis.IntCmd
+	staged              *goredis.IntCmd // whether large calls have committed runs that are counted nowhere else
 	waiting             []*goredis.IntCmd
 	disabled, flights   *goredis.StringSliceCmd
 	dropped             *goredis.StringCmd
@@ -122,7 +136,7 @@ type infoReplies struct {
 // runs are in its batches.
 func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
 	r := &infoReplies{
-		paused: pipe.Exists(ctx, q.Paused), disabled: pipe.SMembers(ctx, q.Disabled),
+		paused: pipe.Exists(ctx, q.Paused), staged: pipe.Exists(ctx, q.Staged), disabled: pipe.SMembers(ctx, q.Disabled),
 		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Aside), pipe.ZCard(ctx, q.Lines)},
 	}
 	for _, list := range q.Ready {
@@ -142,7 +156,7 @@ func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q 
 
 // errs returns what the commands were refused for.
 func (r *infoReplies) errs() []error {
-	errs := []error{r.paused.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.flights.Err(), r.dropped.Err(), r.last.Err()}
+	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.flights.Err(), r.dropped.Err(), r.last.Err()}
 	for _, n := range r.waiting {
 		errs = append(errs, n.Err())
 	}

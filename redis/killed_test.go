@@ -45,7 +45,7 @@ func TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied(t *testing.T) {
 	queues := someQueues(6)
 	for _, death := range deaths() {
 		t.Run(death.name, func(t *testing.T) {
-			c.Settle()
+			c.WaitStable()
 			b := openClient(t, goredis.NewClusterClient(&goredis.ClusterOptions{
 				// A client that meets nothing but a dead node asks no other who
 				// has taken over but at this interval, by default a minute.

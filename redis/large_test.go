@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -242,6 +243,21 @@ func TestLargeCallIsSeenOnceItIsCommitted(t *testing.T) {
 			record, err := b.Record(t.Context(), "q", "run-2999")
 			require.NoError(t, err)
 			require.Equal(t, broker.StateQueued, record.State)
+		},
+		"described": func(t *testing.T, b *redis.Broker) {
+			info, err := b.Queue(t.Context(), "q")
+			require.NoError(t, err)
+			require.EqualValues(t, largeSize, info.Queued+info.Delayed)
+		},
+		"surveyed": func(t *testing.T, b *redis.Broker) {
+			asked := 0
+			err := b.SurveyQueues(t.Context(), []string{"q"}, func(p maintenance.Part[*broker.QueueInfo]) {
+				asked++
+				require.NoError(t, p.Err)
+				require.True(t, p.Apart, "the queue is to be read by itself, which moves them: %+v", p.Found)
+			})
+			require.NoError(t, err)
+			require.Equal(t, 1, asked)
 		},
 		"refusing": func(t *testing.T, b *redis.Broker) {
 			again := run("again", "q")

@@ -355,7 +355,7 @@ func TestShortTakesGoRoundANodeThatIsDown(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.Settle()
+			c.WaitStable()
 			b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t), Timeout: 2 * time.Second})
 			queues := someQueues(12)
 			s := join(t, b, time.Minute)

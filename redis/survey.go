@@ -157,7 +157,7 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.QueueInfo])) error {
 		keys := func(q *queue) []string {
-			return append(q.Fixed[:7:7], q.Aside, q.Lines, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.Flights)
+			return append(q.Fixed[:7:7], q.Aside, q.Lines, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.Flights, q.Staged)
 		}
 		none := func(s *surveyed) *broker.QueueInfo {
 			return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
@@ -179,7 +179,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		for _, s := range some {
 			s.note(infos[s].errs()...)
 			s.sizes = []int64{int64(len(infos[s].flights.Val()))}
-			s.odd = s.odd || s.sizes[0] > infoPage
+			s.odd = s.odd || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
 		}
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {

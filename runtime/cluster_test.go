@@ -103,7 +103,7 @@ func TestOneOfThreeMastersDeadCostsOnlyItsQueues(t *testing.T) {
 		require.Contains(t, lengths, living)
 	}
 	victim.Restart()
-	c.Settle()
+	c.WaitStable()
 	require.Eventually(t, func() bool {
 		info, err := b.(broker.Controls).Queue(ctx, living)
 		return err == nil && info.Queued+info.Running == 0

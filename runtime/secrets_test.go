@@ -176,7 +176,7 @@ func TestSchemaErrorsQuoteNoSecret(t *testing.T) {
 		want  string
 	}{
 		"a number":         {"amount", codec.AppendString(nil, "12CANARY"), "big.Int refuses this value"},
-		"a key twice":      {"who", []byte("\x81\xa6Tokens\x82\xa6CANARY\x90\xa6CANARY\x90"), "a key stands twice"},
+		"a key twice":      {"who", []byte("\x81\xa6Tokens\x82\xa6CANARY\x90\xa6CANARY\x90"), "a key is repeated"},
 		"another type":     {"pin", codec.AppendString(nil, "CANARY"), "a string where an integer was expected"},
 		"an address":       {"who", []byte("\x81\xa4From\xc4\x07CANARY!"), "netip.Addr refuses this value"},
 		"not of a secret":  {"how", codec.AppendInt(nil, 5), "an integer where a string was expected"},

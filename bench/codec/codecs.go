@@ -11,19 +11,19 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// format is one codec at work on the sample. To encode is to make new bytes, to
-// decode is to make new parameters on the heap, as a client and a consumer do.
+// format is one codec for the sample. Encoding makes new bytes. Decoding makes new
+// parameters on the heap, as a client and a consumer do.
 type format struct {
 	name           string
 	encode, decode func() error
 }
 
-// baseline is the codec in codecs that the others are compared with.
+// baseline is the index of the codec that the others are compared with.
 const baseline = 1
 
 func codecs() []format { return []format{generated(), msgp(), reflected(), jsonFormat()} }
 
-// generated is taskgen's own.
+// generated is taskgen's codec.
 func generated() format {
 	params := record.StoreParams{Record: record.Sample()}
 	data := must(params.AppendMsgpack(nil))
@@ -62,12 +62,12 @@ func msgp() format {
 	}
 }
 
-// plainParams are parameters without methods, for the codecs that reflect.
+// plainParams are parameters without methods, for codecs with reflection.
 type plainParams struct {
 	Record record.Record `msgpack:"record" json:"record"`
 }
 
-// reflected is msgpack/v5 by reflection.
+// reflected is msgpack/v5 with reflection.
 func reflected() format {
 	params := plainParams{Record: record.Sample()}
 	encode := func() ([]byte, error) {
@@ -103,6 +103,6 @@ func jsonFormat() format {
 	}
 }
 
-// must returns the sample's bytes; without them there is nothing to measure,
-// and the first round says why.
+// must returns the sample's bytes. If they are missing, the first round reports the
+// error.
 func must(b []byte, _ error) []byte { return b }

@@ -1,7 +1,6 @@
-// Codec compares the codec that taskgen generates with others, over the same
-// parameters: one struct of fifteen fields. Rounds are interleaved and the
-// figures are medians, so that a noisy machine hits all sides alike: read the
-// ratios, not the times.
+// Codec compares the codec that taskgen generates with others, on one struct of
+// fifteen fields. Rounds are interleaved and the figures are medians, so that noise
+// affects all codecs alike. Compare the ratios, not the times.
 package main
 
 import (
@@ -25,10 +24,10 @@ func main() {
 	}
 }
 
-// cost is what one operation takes.
+// cost is the cost of one operation.
 type cost struct{ ns, bytes, allocs float64 }
 
-// compare measures each codec in turn, often, and prints the medians.
+// compare measures the codecs in turn, many times, and prints the medians.
 func compare(w io.Writer, rounds int, length time.Duration) error {
 	all := codecs()
 	encodes, decodes := make([][]cost, len(all)), make([][]cost, len(all))
@@ -86,7 +85,7 @@ func measure(length time.Duration, op func() error) (cost, error) {
 	}, nil
 }
 
-// median is the median of each figure by itself.
+// median returns the median of each figure.
 func median(costs []cost) cost {
 	of := func(figure func(cost) float64) float64 {
 		all := make([]float64, 0, len(costs))

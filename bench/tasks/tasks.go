@@ -1,4 +1,4 @@
-// Package tasks is the work that the benchmark queues and runs.
+// Package tasks is the work of the benchmark.
 package tasks
 
 import (
@@ -12,16 +12,16 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// Counter is what the tasks work on.
+// Counter is the state of the tasks.
 type Counter struct {
 	Done    atomic.Int64
-	Holding atomic.Int64       // runs of Held that have started
-	Release chan struct{}      // closed when they are to end
-	Started chan time.Time     // gets the time of each start unless it is nil
-	Late    chan time.Duration // gets by how much each tick was late unless it is nil
+	Holding atomic.Int64       // number of started runs of Held
+	Release chan struct{}      // closed to end them
+	Started chan time.Time     // receives the time of each start unless nil
+	Late    chan time.Duration // receives the lateness of each tick unless nil
 }
 
-// Noop does nothing but count: a task with all defaults.
+// Noop only counts. It has all defaults.
 //
 //task:io
 func (c *Counter) Noop(ctx context.Context, id [16]byte, n int) error {
@@ -32,7 +32,7 @@ func (c *Counter) Noop(ctx context.Context, id [16]byte, n int) error {
 	return nil
 }
 
-// Tick tells how late it is.
+// Tick records how late it is.
 //
 //task:io
 //task:every 100ms
@@ -59,7 +59,7 @@ func (c *Counter) Kept(ctx context.Context, id [16]byte, n int) error {
 	return nil
 }
 
-// Blob is Noop with more to carry.
+// Blob is Noop with larger parameters.
 //
 //task:io
 func (c *Counter) Blob(ctx context.Context, data []byte) error {
@@ -81,14 +81,14 @@ func (c *Counter) Sleep(ctx context.Context, d time.Duration) error {
 //task:cpu
 func Nothing(ctx context.Context, id [16]byte, n int) error { return nil }
 
-// Burn uses a processor for so long, its process's time counted.
+// Burn uses a processor for d, measured as CPU time of the process.
 //
 //task:cpu
 func Burn(ctx context.Context, d time.Duration) error {
 	return Use(syscall.RUSAGE_SELF, d)
 }
 
-// Use uses a processor for so long, by the time of who (as getrusage has it).
+// Use uses a processor for d, measured as CPU time of who, as in getrusage.
 func Use(who int, d time.Duration) error {
 	var from, now syscall.Rusage
 	if err := syscall.Getrusage(who, &from); err != nil {
@@ -106,7 +106,7 @@ func Use(who int, d time.Duration) error {
 	return nil
 }
 
-// Grab takes so many bytes of memory, and holds them until it is stopped.
+// Grab takes a number of bytes of memory, and holds them until it is stopped.
 //
 //task:cpu
 //task:memory 64MiB
@@ -122,7 +122,7 @@ func Grab(ctx context.Context, size int) error {
 	return nil
 }
 
-// Held holds its slot until all are released. Two at most run at once.
+// Held keeps its slot until it is released. At most two run at once.
 //
 //task:io
 //task:concurrency 2

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -49,29 +49,17 @@ func Tasks(counter *Counter) []taskrt.Task {
 	}
 }
 
-// counterNoopTask describes [Counter.Noop].
-var counterNoopTask = &taskrt.Definition[CounterNoopParams, taskrt.None]{
-	Spec: taskrt.Spec{
-		Name:   "counter_noop",
-		Doc:    "Noop does nothing but count: a task with all defaults.",
-		Kind:   taskrt.IO,
-		Params: "id bytes(16), n int",
-	},
-	AppendParams: (*CounterNoopParams).AppendMsgpack,
-	ReadParams:   (*CounterNoopParams).ReadMsgpack,
-}
-
-// QueueCounterNoop queues [Counter.Noop]: it does nothing but count: a task with all defaults.
+// QueueCounterNoop queues [Counter.Noop]: it only counts. It has all defaults.
 func QueueCounterNoop(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, counterNoopTask, &CounterNoopParams{ID: id, N: n}, opts...)
 }
 
-// QueueCounterNoopBatch queues one run of [Counter.Noop] for each of params, all of them or none.
+// QueueCounterNoopBatch queues a run of [Counter.Noop] for each of params, all or none.
 func QueueCounterNoopBatch(ctx context.Context, params []CounterNoopParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, counterNoopTask, params, opts...)
 }
 
-// ScheduleCounterNoop has [Counter.Noop] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+// ScheduleCounterNoop runs [Counter.Noop] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
 func ScheduleCounterNoop(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
 	return taskrt.ScheduleTask(ctx, counterNoopTask, spec, tz, &CounterNoopParams{ID: id, N: n}, opts...)
 }
@@ -82,7 +70,182 @@ type CounterNoopParams struct {
 	N  int
 }
 
-// AppendMsgpack appends p to b as a map keyed by parameter name.
+// QueueCounterTick queues [Counter.Tick]: it records how late it is.
+func QueueCounterTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterTickTask, &CounterTickParams{}, opts...)
+}
+
+// QueueCounterTickBatch queues a run of [Counter.Tick] for each of params, all or none.
+func QueueCounterTickBatch(ctx context.Context, params []CounterTickParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterTickTask, params, opts...)
+}
+
+// ScheduleCounterTick runs [Counter.Tick] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCounterTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterTickTask, spec, tz, &CounterTickParams{}, opts...)
+}
+
+// CounterTickParams are the parameters of [Counter.Tick].
+type CounterTickParams struct{}
+
+// QueueCounterKept queues [Counter.Kept]: it is Noop with its result kept for an hour.
+func QueueCounterKept(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterKeptTask, &CounterKeptParams{ID: id, N: n}, opts...)
+}
+
+// QueueCounterKeptBatch queues a run of [Counter.Kept] for each of params, all or none.
+func QueueCounterKeptBatch(ctx context.Context, params []CounterKeptParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterKeptTask, params, opts...)
+}
+
+// ScheduleCounterKept runs [Counter.Kept] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCounterKept(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterKeptTask, spec, tz, &CounterKeptParams{ID: id, N: n}, opts...)
+}
+
+// CounterKeptParams are the parameters of [Counter.Kept].
+type CounterKeptParams struct {
+	ID [16]byte
+	N  int
+}
+
+// QueueCounterBlob queues [Counter.Blob]: it is Noop with larger parameters.
+func QueueCounterBlob(ctx context.Context, data []byte, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterBlobTask, &CounterBlobParams{Data: data}, opts...)
+}
+
+// QueueCounterBlobBatch queues a run of [Counter.Blob] for each of params, all or none.
+func QueueCounterBlobBatch(ctx context.Context, params []CounterBlobParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterBlobTask, params, opts...)
+}
+
+// ScheduleCounterBlob runs [Counter.Blob] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCounterBlob(ctx context.Context, spec, tz string, data []byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterBlobTask, spec, tz, &CounterBlobParams{Data: data}, opts...)
+}
+
+// CounterBlobParams are the parameters of [Counter.Blob].
+type CounterBlobParams struct {
+	Data []byte
+}
+
+// QueueCounterSleep queues [Counter.Sleep]: it takes the given time.
+func QueueCounterSleep(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterSleepTask, &CounterSleepParams{D: d}, opts...)
+}
+
+// QueueCounterSleepBatch queues a run of [Counter.Sleep] for each of params, all or none.
+func QueueCounterSleepBatch(ctx context.Context, params []CounterSleepParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterSleepTask, params, opts...)
+}
+
+// ScheduleCounterSleep runs [Counter.Sleep] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCounterSleep(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterSleepTask, spec, tz, &CounterSleepParams{D: d}, opts...)
+}
+
+// CounterSleepParams are the parameters of [Counter.Sleep].
+type CounterSleepParams struct {
+	D time.Duration
+}
+
+// QueueNothing queues [Nothing]: it does nothing, in a child process.
+func QueueNothing(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, nothingTask, &NothingParams{ID: id, N: n}, opts...)
+}
+
+// QueueNothingBatch queues a run of [Nothing] for each of params, all or none.
+func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
+}
+
+// ScheduleNothing runs [Nothing] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNothing(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{ID: id, N: n}, opts...)
+}
+
+// NothingParams are the parameters of [Nothing].
+type NothingParams struct {
+	ID [16]byte
+	N  int
+}
+
+// QueueBurn queues [Burn]: it uses a processor for d, measured as CPU time of the process.
+func QueueBurn(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, burnTask, &BurnParams{D: d}, opts...)
+}
+
+// QueueBurnBatch queues a run of [Burn] for each of params, all or none.
+func QueueBurnBatch(ctx context.Context, params []BurnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, burnTask, params, opts...)
+}
+
+// ScheduleBurn runs [Burn] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleBurn(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, burnTask, spec, tz, &BurnParams{D: d}, opts...)
+}
+
+// BurnParams are the parameters of [Burn].
+type BurnParams struct {
+	D time.Duration
+}
+
+// QueueGrab queues [Grab]: it takes a number of bytes of memory, and holds them until it is stopped.
+func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
+}
+
+// QueueGrabBatch queues a run of [Grab] for each of params, all or none.
+func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
+}
+
+// ScheduleGrab runs [Grab] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
+}
+
+// GrabParams are the parameters of [Grab].
+type GrabParams struct {
+	Size int
+}
+
+// QueueCounterHeld queues [Counter.Held]: it keeps its slot until it is released. At most two run at once.
+func QueueCounterHeld(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, counterHeldTask, &CounterHeldParams{}, opts...)
+}
+
+// QueueCounterHeldBatch queues a run of [Counter.Held] for each of params, all or none.
+func QueueCounterHeldBatch(ctx context.Context, params []CounterHeldParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, counterHeldTask, params, opts...)
+}
+
+// ScheduleCounterHeld runs [Counter.Held] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCounterHeld(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, counterHeldTask, spec, tz, &CounterHeldParams{}, opts...)
+}
+
+// CounterHeldParams are the parameters of [Counter.Held].
+type CounterHeldParams struct{}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// counterNoopTask defines [Counter.Noop].
+var counterNoopTask = &taskrt.Definition[CounterNoopParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "counter_noop",
+		Doc:    "Noop only counts. It has all defaults.",
+		Kind:   taskrt.IO,
+		Params: "id bytes(16), n int",
+	},
+	AppendParams: (*CounterNoopParams).AppendMsgpack,
+	ReadParams:   (*CounterNoopParams).ReadMsgpack,
+}
+
 func (p *CounterNoopParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 38)
 	b = append(b, 0x82)
@@ -93,7 +256,6 @@ func (p *CounterNoopParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CounterNoopParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -111,21 +273,19 @@ func (p *CounterNoopParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterNoopParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterNoopParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// counterTickTask describes [Counter.Tick].
+// counterTickTask defines [Counter.Tick].
 var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "counter_tick",
-		Doc:      "Tick tells how late it is.",
+		Doc:      "Tick records how late it is.",
 		Kind:     taskrt.IO,
 		Schedule: taskrt.Timing{Every: 100 * time.Millisecond},
 	},
@@ -133,30 +293,10 @@ var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
 	ReadParams:   (*CounterTickParams).ReadMsgpack,
 }
 
-// QueueCounterTick queues [Counter.Tick]: it tells how late it is.
-func QueueCounterTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, counterTickTask, &CounterTickParams{}, opts...)
-}
-
-// QueueCounterTickBatch queues one run of [Counter.Tick] for each of params, all of them or none.
-func QueueCounterTickBatch(ctx context.Context, params []CounterTickParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, counterTickTask, params, opts...)
-}
-
-// ScheduleCounterTick has [Counter.Tick] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCounterTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterTickTask, spec, tz, &CounterTickParams{}, opts...)
-}
-
-// CounterTickParams are the parameters of [Counter.Tick].
-type CounterTickParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*CounterTickParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*CounterTickParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -164,17 +304,15 @@ func (*CounterTickParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterTickParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// counterKeptTask describes [Counter.Kept].
+// counterKeptTask defines [Counter.Kept].
 var counterKeptTask = &taskrt.Definition[CounterKeptParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "counter_kept",
@@ -187,28 +325,6 @@ var counterKeptTask = &taskrt.Definition[CounterKeptParams, taskrt.None]{
 	ReadParams:   (*CounterKeptParams).ReadMsgpack,
 }
 
-// QueueCounterKept queues [Counter.Kept]: it is Noop with its result kept for an hour.
-func QueueCounterKept(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, counterKeptTask, &CounterKeptParams{ID: id, N: n}, opts...)
-}
-
-// QueueCounterKeptBatch queues one run of [Counter.Kept] for each of params, all of them or none.
-func QueueCounterKeptBatch(ctx context.Context, params []CounterKeptParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, counterKeptTask, params, opts...)
-}
-
-// ScheduleCounterKept has [Counter.Kept] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCounterKept(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterKeptTask, spec, tz, &CounterKeptParams{ID: id, N: n}, opts...)
-}
-
-// CounterKeptParams are the parameters of [Counter.Kept].
-type CounterKeptParams struct {
-	ID [16]byte
-	N  int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CounterKeptParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 38)
 	b = append(b, 0x82)
@@ -219,7 +335,6 @@ func (p *CounterKeptParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -237,21 +352,19 @@ func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterKeptParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterKeptParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// counterBlobTask describes [Counter.Blob].
+// counterBlobTask defines [Counter.Blob].
 var counterBlobTask = &taskrt.Definition[CounterBlobParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "counter_blob",
-		Doc:    "Blob is Noop with more to carry.",
+		Doc:    "Blob is Noop with larger parameters.",
 		Kind:   taskrt.IO,
 		Params: "data bytes",
 	},
@@ -259,27 +372,6 @@ var counterBlobTask = &taskrt.Definition[CounterBlobParams, taskrt.None]{
 	ReadParams:   (*CounterBlobParams).ReadMsgpack,
 }
 
-// QueueCounterBlob queues [Counter.Blob]: it is Noop with more to carry.
-func QueueCounterBlob(ctx context.Context, data []byte, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, counterBlobTask, &CounterBlobParams{Data: data}, opts...)
-}
-
-// QueueCounterBlobBatch queues one run of [Counter.Blob] for each of params, all of them or none.
-func QueueCounterBlobBatch(ctx context.Context, params []CounterBlobParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, counterBlobTask, params, opts...)
-}
-
-// ScheduleCounterBlob has [Counter.Blob] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCounterBlob(ctx context.Context, spec, tz string, data []byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterBlobTask, spec, tz, &CounterBlobParams{Data: data}, opts...)
-}
-
-// CounterBlobParams are the parameters of [Counter.Blob].
-type CounterBlobParams struct {
-	Data []byte
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CounterBlobParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Data))
 	b = append(b, 0x81)
@@ -288,7 +380,6 @@ func (p *CounterBlobParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -303,17 +394,15 @@ func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "data")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterBlobParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterBlobParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// counterSleepTask describes [Counter.Sleep].
+// counterSleepTask defines [Counter.Sleep].
 var counterSleepTask = &taskrt.Definition[CounterSleepParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "counter_sleep",
@@ -325,27 +414,6 @@ var counterSleepTask = &taskrt.Definition[CounterSleepParams, taskrt.None]{
 	ReadParams:   (*CounterSleepParams).ReadMsgpack,
 }
 
-// QueueCounterSleep queues [Counter.Sleep]: it takes the given time.
-func QueueCounterSleep(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, counterSleepTask, &CounterSleepParams{D: d}, opts...)
-}
-
-// QueueCounterSleepBatch queues one run of [Counter.Sleep] for each of params, all of them or none.
-func QueueCounterSleepBatch(ctx context.Context, params []CounterSleepParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, counterSleepTask, params, opts...)
-}
-
-// ScheduleCounterSleep has [Counter.Sleep] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCounterSleep(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterSleepTask, spec, tz, &CounterSleepParams{D: d}, opts...)
-}
-
-// CounterSleepParams are the parameters of [Counter.Sleep].
-type CounterSleepParams struct {
-	D time.Duration
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CounterSleepParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -354,7 +422,6 @@ func (p *CounterSleepParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -369,17 +436,15 @@ func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "d")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterSleepParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterSleepParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// nothingTask describes [Nothing].
+// nothingTask defines [Nothing].
 var nothingTask = &taskrt.Definition[NothingParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "nothing",
@@ -391,28 +456,6 @@ var nothingTask = &taskrt.Definition[NothingParams, taskrt.None]{
 	ReadParams:   (*NothingParams).ReadMsgpack,
 }
 
-// QueueNothing queues [Nothing]: it does nothing, in a child process.
-func QueueNothing(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, nothingTask, &NothingParams{ID: id, N: n}, opts...)
-}
-
-// QueueNothingBatch queues one run of [Nothing] for each of params, all of them or none.
-func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
-}
-
-// ScheduleNothing has [Nothing] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNothing(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{ID: id, N: n}, opts...)
-}
-
-// NothingParams are the parameters of [Nothing].
-type NothingParams struct {
-	ID [16]byte
-	N  int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 38)
 	b = append(b, 0x82)
@@ -423,7 +466,6 @@ func (p *NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -441,21 +483,19 @@ func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// burnTask describes [Burn].
+// burnTask defines [Burn].
 var burnTask = &taskrt.Definition[BurnParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "burn",
-		Doc:    "Burn uses a processor for so long, its process's time counted.",
+		Doc:    "Burn uses a processor for d, measured as CPU time of the process.",
 		Kind:   taskrt.CPU,
 		Params: "d duration",
 	},
@@ -463,27 +503,6 @@ var burnTask = &taskrt.Definition[BurnParams, taskrt.None]{
 	ReadParams:   (*BurnParams).ReadMsgpack,
 }
 
-// QueueBurn queues [Burn]: it uses a processor for so long, its process's time counted.
-func QueueBurn(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, burnTask, &BurnParams{D: d}, opts...)
-}
-
-// QueueBurnBatch queues one run of [Burn] for each of params, all of them or none.
-func QueueBurnBatch(ctx context.Context, params []BurnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, burnTask, params, opts...)
-}
-
-// ScheduleBurn has [Burn] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleBurn(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, burnTask, spec, tz, &BurnParams{D: d}, opts...)
-}
-
-// BurnParams are the parameters of [Burn].
-type BurnParams struct {
-	D time.Duration
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *BurnParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -492,7 +511,6 @@ func (p *BurnParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -507,21 +525,19 @@ func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "d")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p BurnParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *BurnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// grabTask describes [Grab].
+// grabTask defines [Grab].
 var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "grab",
-		Doc:    "Grab takes so many bytes of memory, and holds them until it is stopped.",
+		Doc:    "Grab takes a number of bytes of memory, and holds them until it is stopped.",
 		Kind:   taskrt.CPU,
 		Retry:  taskrt.RetryPolicy{Attempts: 1},
 		Keep:   time.Hour,
@@ -532,27 +548,6 @@ var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 	ReadParams:   (*GrabParams).ReadMsgpack,
 }
 
-// QueueGrab queues [Grab]: it takes so many bytes of memory, and holds them until it is stopped.
-func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
-}
-
-// QueueGrabBatch queues one run of [Grab] for each of params, all of them or none.
-func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
-}
-
-// ScheduleGrab has [Grab] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
-}
-
-// GrabParams are the parameters of [Grab].
-type GrabParams struct {
-	Size int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 17)
 	b = append(b, 0x81)
@@ -561,7 +556,6 @@ func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -576,21 +570,19 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// counterHeldTask describes [Counter.Held].
+// counterHeldTask defines [Counter.Held].
 var counterHeldTask = &taskrt.Definition[CounterHeldParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:  "counter_held",
-		Doc:   "Held holds its slot until all are released. Two at most run at once.",
+		Doc:   "Held keeps its slot until it is released. At most two run at once.",
 		Kind:  taskrt.IO,
 		Limit: taskrt.Limit{Concurrency: 2},
 	},
@@ -598,30 +590,10 @@ var counterHeldTask = &taskrt.Definition[CounterHeldParams, taskrt.None]{
 	ReadParams:   (*CounterHeldParams).ReadMsgpack,
 }
 
-// QueueCounterHeld queues [Counter.Held]: it holds its slot until all are released. Two at most run at once.
-func QueueCounterHeld(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, counterHeldTask, &CounterHeldParams{}, opts...)
-}
-
-// QueueCounterHeldBatch queues one run of [Counter.Held] for each of params, all of them or none.
-func QueueCounterHeldBatch(ctx context.Context, params []CounterHeldParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, counterHeldTask, params, opts...)
-}
-
-// ScheduleCounterHeld has [Counter.Held] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCounterHeld(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterHeldTask, spec, tz, &CounterHeldParams{}, opts...)
-}
-
-// CounterHeldParams are the parameters of [Counter.Held].
-type CounterHeldParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*CounterHeldParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*CounterHeldParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -629,12 +601,10 @@ func (*CounterHeldParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CounterHeldParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CounterHeldParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

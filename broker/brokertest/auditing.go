@@ -71,7 +71,7 @@ func (f *fixture) mixed(s broker.Session, queue string, n int) (held []*broker.T
 func auditClean(f *fixture) {
 	f.audit("unused", false, 0)
 	f.audit("unused", true, 0)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.mixed(s, "p", 10)
 	f.mixed(s, "q", 20)
 	f.audit("q", false, 18)
@@ -81,7 +81,7 @@ func auditClean(f *fixture) {
 }
 
 func auditKeeps(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.mixed(s, "q", 12)
 	f.audit("q", true, 10)
 	require.Equal(f, 8, f.length("q"), "length after an audit: runs that wait")
@@ -99,14 +99,14 @@ func auditKeeps(f *fixture) {
 }
 
 func auditLapsed(f *fixture) {
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.queue(f.newMixed("q", "q", 5)...)
 	f.take(s, 3, "q")
 	f.pass(shortHold)
 	f.audit("q", true, 5)
 	f.lapse(3, "q")
 	f.audit("q", true, 5)
-	alive := f.join(longHold)
+	alive := f.openSession(longHold)
 	f.finish(alive, succeeded(f.take(alive, 5, "q")...)...)
 	f.audit("q", true, 0)
 }
@@ -157,7 +157,7 @@ func auditAtWork(f *fixture) {
 	require.NoError(f, working(), "work while the queue is audited")
 	f.audit("q", false, len(all))
 	var ended tally
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for ended.len() < len(all) {
 		runs := f.take(s, 1, "q")
 		f.finish(s, succeeded(runs...)...)
@@ -170,7 +170,7 @@ func auditAtWork(f *fixture) {
 func auditNext(f *fixture) {
 	queues := []string{"p", "q", "unused"}
 	want := map[string]int{"p": 8, "q": 18}
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.mixed(s, "p", 10)
 	f.mixed(s, "q", 20)
 	name, report, err := f.auditor().AuditNext(f.ctx(), nil)

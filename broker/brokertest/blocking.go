@@ -181,23 +181,23 @@ func cancelsLoseNothing(f *fixture) {
 // cancelPassesOn cancels a take as a run is queued that could wake it, while
 // another blocks that nothing else would wake.
 func cancelPassesOn(f *fixture) {
-	f.handOver(func() taker {
+	f.handOver(func() takeFunc {
 		return func(ctx context.Context) ([]*broker.TaskRun, error) {
 			return f.b.GetTaskRuns(ctx, []string{"q"}, 1)
 		}
 	})
 }
 
-type taker func(ctx context.Context) ([]*broker.TaskRun, error)
+type takeFunc func(ctx context.Context) ([]*broker.TaskRun, error)
 
-func (f *fixture) handOver(newTaker func() taker) {
+func (f *fixture) handOver(newTake func() takeFunc) {
 	f.Helper()
 	const rounds = 200
 	cancelled := 0
 	for range rounds {
 		ctx, cancel := context.WithCancel(f.ctx())
 		var first, second []*broker.TaskRun
-		firstTake, secondTake := newTaker(), newTaker()
+		firstTake, secondTake := newTake(), newTake()
 		firstDone := f.start(1, func(int) (err error) {
 			first, err = firstTake(ctx)
 			return err

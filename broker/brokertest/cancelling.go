@@ -67,13 +67,13 @@ func cancelWaiting(f *fixture) {
 	require.Equal(f, 5, f.length("q"), "length after 5 of 10 were cancelled")
 	info := f.queueInfo("q")
 	require.EqualValues(f, []int64{3, 2}, []int64{info.Queued, info.Delayed}, "runs queued and delayed after that")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireNext(s, "runs that were not cancelled", runs[0], runs[2], plain[1])
 	f.requireRecord(later[1], broker.Record{State: broker.StateDelayed})
 }
 
 func cancelHeldBack(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.disable("q", "off", true)
 	off := f.queueNew("q", 2, task("off"), keep(time.Hour))
 	f.takesNothing(s, "q")
@@ -107,7 +107,7 @@ func farthest(f *fixture) {
 	}
 	f.queue(runs...)
 	retried := f.queueNew("q", 1, keep(time.Hour))[0]
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	bad := failure("again")
 	f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Retry, Delay: math.MaxInt64, Failure: bad})
 	f.takesNothing(s, "q")
@@ -145,7 +145,7 @@ func cancelFrees(f *fixture) {
 
 func cancelTold(f *fixture) {
 	runs := f.queueNew("q", 3, keep(time.Hour))
-	s, other := f.join(longHold), f.join(longHold)
+	s, other := f.openSession(longHold), f.openSession(longHold)
 	held := f.take(s, 3, "q")
 	require.Empty(f, f.heartbeat(s, broker.Report{}), "cancelled runs before any was")
 	f.cancel("q", runs[0].ID)
@@ -166,7 +166,7 @@ func cancelTold(f *fixture) {
 
 func cancelTooLate(f *fixture) {
 	runs := f.queueNew("q", 2, keep(time.Hour))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 2, "q")
 	f.cancel("q", runs[0].ID)
 	f.cancel("q", runs[1].ID)
@@ -202,7 +202,7 @@ func cancelDropped(f *fixture) {
 			hold = shortHold
 		}
 		run := f.queueNew("q", 1, keep(time.Hour), unique("key"))[0]
-		s := f.join(hold)
+		s := f.openSession(hold)
 		held := f.take(s, 1, "q")[0]
 		f.cancel("q", run.ID)
 		giveBack(s, held)
@@ -211,14 +211,14 @@ func cancelDropped(f *fixture) {
 		f.finishFenced(s, succeeded(held)...)
 		f.requireNotCancelled("q", run.ID, "a cancelled run that was "+name)
 	}
-	f.takesNothing(f.join(longHold), "q")
+	f.takesNothing(f.openSession(longHold), "q")
 }
 
 func cancelUnknown(f *fixture) {
 	f.requireNotCancelled("q", "unknown", "an unknown run of a queue never used")
 	f.queueNew("q", 1, keep(time.Hour))
 	f.requireNotCancelled("q", "unknown", "an unknown run")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	f.requireNotCancelled("other", run.ID, "a run of another queue")
 	f.finish(s, succeeded(run)...)

@@ -48,7 +48,7 @@ func (f *fixture) queueInfo(queue string) broker.QueueInfo {
 }
 
 func pauseHolds(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	first := f.queueNew("q", 2)
 	f.pause("q", true)
 	f.pause("q", true)
@@ -69,7 +69,7 @@ func pauseHolds(f *fixture) {
 func resumeWakes(f *fixture) {
 	f.pause("q", true)
 	runs := f.queueNew("q", 2)
-	one := f.receiveLeased(f.join(longHold), "q")
+	one := f.receiveLeased(f.openSession(longHold), "q")
 	two := f.receive(1, "other", "q")
 	f.pass(quiet)
 	require.Empty(f, one, "runs taken of a paused queue")
@@ -86,14 +86,14 @@ func resumeWakes(f *fixture) {
 
 func pauseLetsFinish(f *fixture) {
 	f.queueNew("q", 3)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, 3, "q")
 	f.pause("q", true)
 	require.NoError(f, s.Renew(f.ctx()), "Renew while the queue is paused")
 	f.finish(s, succeeded(runs[0])...)
 	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Failure: failure("again")})
 	require.NoError(f, s.Close(f.ctx()), "Close")
-	f.takesNothing(f.join(longHold), "q")
+	f.takesNothing(f.openSession(longHold), "q")
 	require.Equal(f, 2, f.length("q"), "length after a retry and giving back")
 }
 
@@ -111,7 +111,7 @@ func disableHolds(f *fixture) {
 	f.disable("q", "off", true)
 	f.disable("other", "on", true)
 	f.queue(runs[8:10]...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	require.Equal(f, "on1 on3 on5 on7 on9", strings.Join(ids(f.take(s, 5, "q")), " "), "runs with a task disabled")
 	f.takesNothing(s, "q")
 	f.nothing("q")
@@ -134,7 +134,7 @@ func disableHolds(f *fixture) {
 func enableWakes(f *fixture) {
 	f.disable("q", theTask, true)
 	run := f.queueNew("q", 1)[0]
-	arrived := f.receiveLeased(f.join(longHold), "q")
+	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.pass(quiet)
 	require.Empty(f, arrived, "runs taken of a disabled task")
 	start := time.Now()
@@ -163,7 +163,7 @@ func queueCounts(f *fixture) {
 	none.Disabled = nil
 	require.Equal(f, broker.QueueInfo{Queue: "unused"}, none, "a queue never used")
 
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 6)
 	runs := f.take(s, 5, "q")
 	f.queueNew("q", 2, delay(time.Hour))
@@ -207,7 +207,7 @@ func runsListed(f *fixture) {
 	} {
 		require.Empty(f, f.list(state, aLot), "runs %s of a queue never used", state)
 	}
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 4, keep(time.Hour), task("kept"))
 	held := f.take(s, 4, "q")
 	held[0].Attempt, held[1].Attempt, held[2].Attempt = 1, 2, 3
@@ -258,7 +258,7 @@ func surveysAgree(f *fixture) {
 	f.queueNew("waits", 3, priority(broker.High))
 	f.queueNew("waits", 2, kind(broker.CPU))
 	f.queueNew("delayed", 2, delay(time.Hour), keep(time.Hour))
-	session := f.join(longHold)
+	session := f.openSession(longHold)
 	f.queueNew("held", 2)
 	f.take(session, 2, "held")
 	f.pause("paused", true)

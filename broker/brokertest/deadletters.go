@@ -27,7 +27,7 @@ func (f *fixture) deadLetters(queue string, most int) []*broker.DeadLetter {
 func deadLetter(f *fixture) {
 	given := fullRuns(f, "q")[0]
 	f.queue(given)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	run.Attempt = 9
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: failure("bad")})
@@ -45,7 +45,7 @@ func deadLetter(f *fixture) {
 }
 
 func deadLetterOrder(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for i := range 5 {
 		f.queueNew("q", 1)
 		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure(fmt.Sprint(i))})
@@ -63,7 +63,7 @@ func deadLetterOrder(f *fixture) {
 
 func onlyDead(f *fixture) {
 	f.queueNew("q", 3, keep(time.Hour))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, 3, "q")
 	f.finish(s,
 		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded},

@@ -48,7 +48,7 @@ func (f *fixture) requireTaken(s broker.Session, want, what string) []*broker.Ta
 
 func fairTurns(f *fixture) {
 	f.queueFair("a1 a2 a3 a4 b1 b2 b3 c1 c2")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireTaken(s, "a1 b1 c1 a2 b2", "runs of three values")
 	f.requireTaken(s, "c2 a3 b3 a4", "runs of the values that have some left")
 	f.queueFair("b4 b5 a5")
@@ -62,7 +62,7 @@ func fairTurns(f *fixture) {
 
 func fairAnew(f *fixture) {
 	f.queueFair("a1 a2 b1 b2")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireTaken(s, "a1", "the first run")
 	f.queueFair("c1 c2")
 	f.requireTaken(s, "b1 a2 c1", "runs after a third value came")
@@ -72,14 +72,14 @@ func fairAnew(f *fixture) {
 
 func fairPlain(f *fixture) {
 	f.queueFair("-1 -2 -3 -4 a1 a2")
-	f.requireTaken(f.join(longHold), "-1 a1 -2 a2 -3 -4", "runs of which some have no value")
+	f.requireTaken(f.openSession(longHold), "-1 a1 -2 a2 -3 -4", "runs of which some have no value")
 }
 
 func fairPriorities(f *fixture) {
 	f.queueFair("a1 a2 b1 b2")
 	f.queueFair("a3 a4 b3", priority(broker.High))
 	f.queueFair("b4 b5 a5", priority(broker.Low))
-	f.requireTaken(f.join(longHold), "a3 b3 a4 a1 b1 a2 b2 b4 a5 b5", "runs of three priorities")
+	f.requireTaken(f.openSession(longHold), "a3 b3 a4 a1 b1 a2 b2 b4 a5 b5", "runs of three priorities")
 }
 
 func fairMany(f *fixture) {
@@ -95,7 +95,7 @@ func fairMany(f *fixture) {
 		runs = append(runs, f.newRun("q", func(r *broker.TaskRun) { r.ID, r.EnsureRules().Fair = id, id[:4] }))
 	}
 	f.queue(runs...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	var got []string
 	for n := 1; len(got) < len(runs); n = n*2 + 1 {
 		taken, err := s.Take(f.ctx(), anyOf(n, "q"))
@@ -110,10 +110,10 @@ func fairMany(f *fixture) {
 
 func fairBack(f *fixture) {
 	f.queueFair("a1 a2 a3 b1 b2 b3")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireTaken(s, "a1 b1 a2 b2", "runs of two values")
 	require.NoError(f, s.Close(f.ctx()), "Close")
-	s = f.join(longHold)
+	s = f.openSession(longHold)
 	got := f.take(s, 6, "q")
 	for _, v := range []string{"a", "b"} {
 		var of []string
@@ -132,7 +132,7 @@ func fairBack(f *fixture) {
 func fairLimited(f *fixture) {
 	f.needs(broker.PolicyLimits, "limits")
 	f.queueFair("a1 a2 a3 a4 a5 b1 b2", limit("key", 1, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	var order []string
 	held := f.take(s, 1, "q")
 	f.takesNothing(s, "q")

@@ -30,7 +30,7 @@ func failure(message string) *broker.Failure {
 }
 
 func endedIsGone(f *fixture) {
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		f.queueNew("q", 3)
 		for _, r := range f.take(s, 3, "q") {
@@ -48,7 +48,7 @@ func endedIsGone(f *fixture) {
 func retryAtHead(f *fixture) {
 	f.queueNew("q", 1)
 	waiting := f.queueNew("q", 2)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
 	got := f.take(s, 3, "q")
@@ -59,7 +59,7 @@ func retryAtHead(f *fixture) {
 func retryDelayed(f *fixture) {
 	const d = 300 * time.Millisecond
 	f.queueNew("q", 1)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	start := time.Now()
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
@@ -71,7 +71,7 @@ func retryDelayed(f *fixture) {
 func retryStoredAsNow(f *fixture) {
 	given := fullRuns(f, "q")[0]
 	f.queue(given)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	now := *run
 	now.Attempt, now.Deliveries = 8, 0
@@ -93,10 +93,10 @@ func retryStoredAsNow(f *fixture) {
 
 func retryWakes(f *fixture) {
 	for _, d := range []time.Duration{0, 200 * time.Millisecond} {
-		s := f.join(longHold)
+		s := f.openSession(longHold)
 		f.queueNew("q", 1)
 		run := f.take(s, 1, "q")[0]
-		other := f.join(longHold)
+		other := f.openSession(longHold)
 		arrived := f.receiveLeased(other, "q")
 		f.pass(50 * time.Millisecond)
 		start := time.Now()
@@ -108,7 +108,7 @@ func retryWakes(f *fixture) {
 func finishMixed(f *fixture) {
 	f.queueNew("a", 3)
 	f.queueNew("b", 3)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, 6, "a", "b")
 	f.finish(s,
 		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded, Result: []byte("r")},
@@ -126,7 +126,7 @@ func finishMixed(f *fixture) {
 
 func finishTwice(f *fixture) {
 	f.queueNew("q", 4)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, 3, "q")
 	outcomes := []broker.Outcome{
 		{Run: runs[0], Verdict: broker.Succeeded},
@@ -147,7 +147,7 @@ func finishTwice(f *fixture) {
 
 func finishForeign(f *fixture) {
 	f.queueNew("q", 1)
-	holder, other := f.join(longHold), f.join(longHold)
+	holder, other := f.openSession(longHold), f.openSession(longHold)
 	run := f.take(holder, 1, "q")[0]
 	f.finishFenced(other, succeeded(run)...)
 	bare := *run
@@ -163,7 +163,7 @@ func finishForeign(f *fixture) {
 func leftToOthers(f *fixture) {
 	const runs, most = 5, 40
 	var left atomic.Int64
-	leaver, taker := f.join(longHold), f.join(longHold)
+	leaver, other := f.openSession(longHold), f.openSession(longHold)
 	ctx, cancel := context.WithCancel(f.ctx())
 	done := f.start(1, func(int) error {
 		for {
@@ -192,10 +192,10 @@ func leftToOthers(f *fixture) {
 		before := left.Load()
 		run := f.queueNew("q", 1)[0]
 		f.eventually(func() bool { return left.Load() > before }, "the run is taken by the only one that waits")
-		got := f.take(taker, 1, "q")
+		got := f.take(other, 1, "q")
 		require.Equal(f, []string{run.ID}, ids(got))
 		require.Equal(f, []int{1}, deliveries(got), "deliveries of a run that was left")
-		f.finish(taker, succeeded(got...)...)
+		f.finish(other, succeeded(got...)...)
 	}
 	require.LessOrEqual(f, left.Load(), int64(most), "times that %d runs were left", runs)
 }

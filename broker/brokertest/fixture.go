@@ -147,7 +147,7 @@ func (f *fixture) length(queue string) int {
 	return int(n[queue])
 }
 
-func (f *fixture) join(lease time.Duration) broker.Session {
+func (f *fixture) openSession(lease time.Duration) broker.Session {
 	f.Helper()
 	s, err := f.leaser().OpenSession(f.ctx(), lease)
 	require.NoError(f, err, "OpenSession")

@@ -60,7 +60,7 @@ func groupMemberTaken(f *fixture) {
 	then, members := f.newGroup("q", 3, keep(time.Hour))
 	members[2].Keep = 0
 	f.queueGroup(then, members...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	for range 2 {
 		got, err := f.b.GetTaskRuns(f.ctx(), []string{"q"}, 1)
@@ -83,7 +83,7 @@ func groupGathered(f *fixture) {
 	then.QueuedAt = then.QueuedAt.Add(-time.Hour)
 	f.queueGroup(then, members...)
 	require.Equal(f, 4, f.length("q"), "length with a group of 4")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "members", members...)
 	for i, m := range members {
 		f.requireSame(m, held[i], "a member")
@@ -107,10 +107,10 @@ func groupGathered(f *fixture) {
 func groupElsewhere(f *fixture) {
 	then, members := f.newGroup("other", 2)
 	f.queueGroup(then, members...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 2, "q")
 	f.finish(s, succeeded(held[0])...)
-	arrived := f.receiveLeased(f.join(longHold), "other")
+	arrived := f.receiveLeased(f.openSession(longHold), "other")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
 	f.finish(s, succeeded(held[1])...)
@@ -132,7 +132,7 @@ func groupMembers(f *fixture) {
 	members[1].Keep = time.Hour
 	f.queueGroup(then, members...)
 	f.requireNoMembers(broker.Group{ID: "unknown", Queue: "q", Size: 1}, "an unknown group")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 4, "q")
 	want := make([]*broker.Record, 4)
 	requireMembers := func(what string) {
@@ -175,12 +175,12 @@ func groupMembers(f *fixture) {
 func groupLives(f *fixture) {
 	then, members := f.newGroup("q", 1)
 	f.queueGroup(then, members...)
-	f.take(f.join(shortHold), 1, "q")
+	f.take(f.openSession(shortHold), 1, "q")
 	f.lapse(1, "q")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.take(s, 1, "q")
 	require.NoError(f, s.Close(f.ctx()), "Close")
-	s = f.join(longHold)
+	s = f.openSession(longHold)
 	for _, d := range []time.Duration{0, quiet} {
 		held := f.take(s, 1, "q")[0]
 		f.finish(s, broker.Outcome{Run: held, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
@@ -240,7 +240,7 @@ func groupWhole(f *fixture) {
 func groupEmpty(f *fixture) {
 	then, _ := f.newGroup("q", 0)
 	f.queueGroup(then)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "the run that gathers nothing", then)
 	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members of a group without any")
@@ -256,7 +256,7 @@ func groupWaited(f *fixture) {
 	require.Zero(f, f.length("other"), "length of the queue of a run that waits for its group")
 	f.queueDuplicate("waiting for its group", f.newRun("other", ownID(then.ID)))
 	recs, wait := f.waiters(2, then)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	held := f.take(s, 1, "other")[0]
 	f.requireRecord(then, broker.Record{State: broker.StateRunning})
@@ -287,7 +287,7 @@ func groupCancelled(f *fixture) {
 	f.requireCancelled(then)
 	f.requireNotCancelled("other", then.ID, "a run that was cancelled")
 	f.requireNoMembers(then.Links.Awaits, "a group whose gathering run was cancelled")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 3, "q")...)...)
 	f.takesNothing(s, "q", "other")
 }
@@ -297,7 +297,7 @@ func groupMemberCancelled(f *fixture) {
 	then, members := f.newGroup("q", 3)
 	f.queueGroup(then, members...)
 	f.cancel("q", members[1].ID)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 2, "q")
 	f.cancel("q", members[2].ID)
 	f.finish(s, succeeded(held[0])...)
@@ -316,7 +316,7 @@ func groupRequeued(f *fixture) {
 	f.needControls()
 	then, members := f.newGroup("q", 3)
 	f.queueGroup(then, members...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 3, "q")
 	dead := func(runs ...*broker.TaskRun) (outcomes []broker.Outcome) {
 		for _, r := range runs {
@@ -365,7 +365,7 @@ func groupRequeued(f *fixture) {
 
 func groupGatheredAgain(f *fixture) {
 	f.needControls()
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, elsewhere := range []bool{false, true} {
 		then, members := f.newGroup("q", 2)
 		then.OwnID = true
@@ -412,7 +412,7 @@ func groupGatheredAgain(f *fixture) {
 }
 
 func groupTooLarge(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	const n = 8
 	for _, more := range []int{-4096, 1} {
 		then, members := f.newGroup("other", n)
@@ -452,7 +452,7 @@ func groupRace(f *fixture) {
 		f.queueGroup(then, of...)
 		all, members = append(all, then), append(members, of...)
 	}
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, len(members), "q")
 	stop := f.within(endurance)
 	f.each(4, func(int) error {
@@ -501,7 +501,7 @@ func groupBig(f *fixture) {
 		return nil
 	})
 	f.requireOnce(&seen, members, "members of a group of ten thousand")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireNext(s, "the run that gathers ten thousand", then)
 	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")

@@ -22,7 +22,7 @@ func progress(r *broker.TaskRun, done int64, note string) broker.Report {
 
 func progressShows(f *fixture) {
 	runs := f.queueNew("q", 2, keep(time.Hour))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 2, "q")
 	f.heartbeat(s, progress(held[0], 1, "one"))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: &broker.Progress{Done: 1, Total: 9, Note: "one"}})
@@ -42,7 +42,7 @@ func progressShows(f *fixture) {
 func progressOfOthers(f *fixture) {
 	runs := f.queueNew("q", 2, keep(time.Hour))
 	bare := f.queueNew("q", 1)[0]
-	s, other := f.join(longHold), f.join(longHold)
+	s, other := f.openSession(longHold), f.openSession(longHold)
 	held := f.take(s, 3, "q")
 	f.heartbeat(other, progress(held[0], 1, "foreign"))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning})
@@ -61,7 +61,7 @@ func lastRuns(f *fixture) {
 	}
 	f.queueNew("q", 1)
 	f.queueNew("other", 1)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.take(s, 2, "q", "other")
 	at := time.Unix(1_800_000_000, 123_456_789).UTC()
 	last := func(queue, task, id string, started time.Time, failure broker.FailureKind) broker.LastRun {

@@ -35,7 +35,7 @@ func (f *fixture) holdFor(keep func(), queues ...string) {
 }
 
 func renewedHolds(f *fixture) {
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.queueNew("a", 2)
 	f.queueNew("b", 1)
 	runs := f.take(s, 3, "a", "b")
@@ -45,7 +45,7 @@ func renewedHolds(f *fixture) {
 }
 
 func takeRenews(f *fixture) {
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.queueNew("q", 100)
 	runs := f.take(s, 1, "q")
 	f.holdFor(func() { runs = append(runs, f.take(s, 1, "q")...) }, "q")
@@ -53,7 +53,7 @@ func takeRenews(f *fixture) {
 }
 
 func emptySession(f *fixture) {
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.pass(shortHold + 2*slack)
 	_, err := f.leaser().Recover(f.ctx(), []string{"q"})
 	require.NoError(f, err, "Recover")
@@ -65,7 +65,7 @@ func emptySession(f *fixture) {
 }
 
 func leaveGivesBack(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("a", 4)
 	f.queueNew("b", 2, kind(broker.CPU), priority(broker.High))
 	runs := f.take(s, 6, "a", "b")
@@ -73,7 +73,7 @@ func leaveGivesBack(f *fixture) {
 	require.NoError(f, s.Close(f.ctx()), "Close")
 
 	require.Equal(f, 5, f.length("a")+f.length("b"), "length after a session that held 5 runs left")
-	next := f.join(longHold)
+	next := f.openSession(longHold)
 	again := f.take(next, 5, "a", "b")
 	require.ElementsMatch(f, ids(runs[1:]), ids(again), "runs given back")
 	for i, r := range again {
@@ -85,10 +85,10 @@ func leaveGivesBack(f *fixture) {
 }
 
 func leaveWakes(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 1)
 	run := f.take(s, 1, "q")[0]
-	arrived := f.receiveLeased(f.join(longHold), "q")
+	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
 	require.NoError(f, s.Close(f.ctx()), "Close")

@@ -48,10 +48,10 @@ func (f *fixture) requireNext(s broker.Session, what string, want ...*broker.Tas
 func limitHolds(f *fixture) {
 	runs := f.queueNew("q", 5, limit("key", 2, 0))
 	other := f.queueNew("other", 1, limit("key", 2, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "runs of 5 that a limit of 2 lets go", runs[:2]...)
 	require.Equal(f, ids(other), ids(f.take(s, 1, "other")), "a run with the key in another queue")
-	f.takesNothing(f.join(longHold), "q")
+	f.takesNothing(f.openSession(longHold), "q")
 	f.finish(s, succeeded(held[1])...)
 	next := f.requireNext(s, "runs after one of two has ended", runs[2])
 	f.finish(s, succeeded(held[0], next[0])...)
@@ -63,14 +63,14 @@ func limitPassed(f *fixture) {
 	others := f.queueNew("q", 2, limit("b", 2, 0))
 	plain := f.queueNew("q", 2)
 	cpu := f.queueNew("q", 1, kind(broker.CPU), priority(broker.Low))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.requireNext(s, "runs with 49 of 50 held back",
 		first[0], others[0], others[1], plain[0], plain[1], cpu[0])
 }
 
 func limitCounted(f *fixture) {
 	f.queueNew("q", 10, limit("key", 3, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.take(s, 3, "q")
 	f.takesNothing(s, "q")
 	require.Equal(f, 7, f.length("q"), "length with 3 of 10 taken and the rest held back")
@@ -82,7 +82,7 @@ func limitCounted(f *fixture) {
 
 func limitOrder(f *fixture) {
 	runs := f.queueNew("q", 4, limit("key", 1, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "the first of its key", runs[0])
 	since := f.queueNew("q", 2, limit("key", 1, 0))
 	for _, want := range append(runs[1:], since...) {
@@ -94,16 +94,16 @@ func limitOrder(f *fixture) {
 func limitUntil(f *fixture) {
 	const key = "key"
 	runs := f.queueNew("q", 4, limit(key, 1, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "the first of its key", runs[0])
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
 	f.requireNext(s, "the next of its key after a retry", runs[1])
 	require.NoError(f, s.Close(f.ctx()), "Close")
 
-	s = f.join(shortHold)
+	s = f.openSession(shortHold)
 	first := f.take(s, 1, "q")[0]
 	f.lapse(1, "q")
-	s = f.join(longHold)
+	s = f.openSession(longHold)
 	second := f.take(s, 1, "q")[0]
 	f.takesNothing(s, "q")
 	f.finish(s, broker.Outcome{Run: second, Verdict: broker.Dead, Failure: failure("bad")})
@@ -118,7 +118,7 @@ func limitUntil(f *fixture) {
 }
 
 func limitWakes(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for i, o := range []broker.Outcome{
 		{Verdict: broker.Succeeded},
 		{Verdict: broker.Dead, Failure: failure("bad")},
@@ -127,14 +127,14 @@ func limitWakes(f *fixture) {
 		queue := fmt.Sprint("q", i)
 		runs := f.queueNew(queue, 2, limit("key", 1, 0))
 		o.Run = f.take(s, 1, queue)[0]
-		arrived := f.receiveLeased(f.join(longHold), queue)
+		arrived := f.receiveLeased(f.openSession(longHold), queue)
 		f.pass(50 * time.Millisecond)
 		start := time.Now()
 		f.finish(s, o)
 		f.requireArrival(arrived, runs[1], start)
 	}
 	runs := f.queueNew("q", 2, limit("key", 1, 0))
-	f.take(f.join(shortHold), 1, "q")
+	f.take(f.openSession(shortHold), 1, "q")
 	arrived := f.receiveLeased(s, "q")
 	f.lapse(1, "q")
 	a := <-arrived
@@ -144,7 +144,7 @@ func limitWakes(f *fixture) {
 
 func limitsTogether(f *fixture) {
 	ab := f.queueNew("q", 2, limit("a", 1, 0), limit("b", 2, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "the first of two with both limits", ab[0])
 	// The second waits for a, so that it does not count for b.
 	b := f.queueNew("q", 2, limit("b", 2, 0))
@@ -161,7 +161,7 @@ func limitsTogether(f *fixture) {
 
 func limitOwn(f *fixture) {
 	first := f.queueNew("q", 1, limit("key", 1, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	held := f.requireNext(s, "the first of its key", first...)
 	wide := f.queueNew("q", 1, limit("key", 2, 0))
 	held = append(held, f.requireNext(s, "a run with a higher limit", wide...)...)
@@ -177,7 +177,7 @@ func rateHolds(f *fixture) {
 	const most, total, per = 3, 10, 300 * time.Millisecond
 	runs := f.queueNew("q", total, limit("key", most, per))
 	free := f.queueNew("q", 1)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	var got []*broker.TaskRun
 	var early, late []time.Time // bounds on when each was taken
 	start := time.Now()
@@ -203,19 +203,19 @@ func rateHolds(f *fixture) {
 func rateWakes(f *fixture) {
 	const per = 300 * time.Millisecond
 	runs := f.queueNew("q", 2, limit("key", 1, per))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	start := time.Now()
 	held := f.take(s, 1, "q")
 	taken := time.Now()
 	f.finish(s, succeeded(held...)...)
-	arrived := f.receiveLeased(f.join(longHold), "q")
+	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.requireArrival(arrived, runs[1], taken.Add(per))
 	require.GreaterOrEqual(f, time.Since(start), per-slack, "time until a run at most once in %v was taken again", per)
 }
 
 func limitNotAhead(f *fixture) {
 	runs := f.queueNew("q", 8, limit("key", 5, 0))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	take := func(io, ahead int) []*broker.TaskRun {
 		got, err := s.Take(f.within(quiet), broker.Want{Queues: []string{"q"}, IO: io, PrefetchIO: ahead})
 		require.NoError(f, ignoreTimeout(err), "Take")

@@ -30,7 +30,7 @@ func then(r *broker.TaskRun, next ...*broker.TaskRun) broker.Outcome {
 }
 
 func nextQueued(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 2)
 	held := f.take(s, 2, "q")
 	full := fullRuns(f, "other")[:3]
@@ -63,11 +63,11 @@ func nextQueued(f *fixture) {
 }
 
 func nextWakes(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, queue := range []string{"q", "other"} {
 		f.queueNew("q", 1)
 		held := f.take(s, 1, "q")[0]
-		arrived := f.receiveLeased(f.join(longHold), queue)
+		arrived := f.receiveLeased(f.openSession(longHold), queue)
 		f.pass(50 * time.Millisecond)
 		next := f.newRun(queue)
 		start := time.Now()
@@ -78,12 +78,12 @@ func nextWakes(f *fixture) {
 
 func nextFenced(f *fixture) {
 	f.queueNew("q", 2)
-	stale := f.join(shortHold)
+	stale := f.openSession(shortHold)
 	held := f.take(stale, 2, "q")
 	f.finish(stale, succeeded(held[0])...)
 	f.lapse(1, "q")
 	f.finishFenced(stale, then(held[0], f.newRun("q")), then(held[1], f.newRun("q"), f.newRun("other")))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	again := f.requireNext(s, "the run that was recovered, and nothing of a stale success", held[1])
 	f.takesNothing(s, "other")
 	next := f.newRun("q")
@@ -93,7 +93,7 @@ func nextFenced(f *fixture) {
 }
 
 func nextOfOthers(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Dead, broker.Dropped, broker.Retry} {
 		f.queueNew("q", 1)
 		o := then(f.take(s, 1, "q")[0], f.newRun("q"), f.newRun("other"))
@@ -105,7 +105,7 @@ func nextOfOthers(f *fixture) {
 
 func nextDuplicate(f *fixture) {
 	f.needs(broker.PolicyUnique, "unique keys")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
 	f.queueNew("q", 1, ownID("own"), delay(time.Hour))
@@ -121,7 +121,7 @@ func nextDuplicate(f *fixture) {
 
 func nextSkipped(f *fixture) {
 	f.needs(broker.PolicyUnique, "unique keys")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 1)
 	held := f.take(s, 1, "q")[0]
 	own := f.queueNew("q", 1, ownID("own"), delay(time.Hour))[0]
@@ -178,7 +178,7 @@ func nextSkipped(f *fixture) {
 }
 
 func nextUnsafe(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 2, keep(time.Hour))
 	held := f.take(s, 2, "q")
 	good := f.newRun("q")
@@ -200,7 +200,7 @@ func nextUnsafe(f *fixture) {
 
 func nextOfItself(f *fixture) {
 	f.needs(broker.PolicyUnique, "unique keys")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour))
 	for range 3 {
 		held := f.take(s, 1, "q")[0]
@@ -213,7 +213,7 @@ func nextOfItself(f *fixture) {
 func nextRace(f *fixture) {
 	const total = 100
 	f.queueNew("q", total)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	var outcomes []broker.Outcome
 	var all []*broker.TaskRun
 	for i, r := range f.take(s, total, "q") {

@@ -67,7 +67,7 @@ func finishAgainstRecover(f *fixture) {
 		require.NoError(f, recovering(), "recovering at the end of the lease")
 	}
 	applied := ended.len()
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for ended.len() < len(all) && stop.Err() == nil {
 		_, err := f.leaser().Recover(stop, []string{"q"})
 		require.NoError(f, err, "Recover")
@@ -83,7 +83,7 @@ func finishAgainstRecover(f *fixture) {
 func finishAgainstFinish(f *fixture) {
 	const total = 200
 	all := f.queueNew("q", total)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, total, "q")
 	var ended tally
 	stop := f.within(endurance)

@@ -59,7 +59,7 @@ func recordSucceeded(f *fixture) {
 	later := f.queueNew("q", 1, keep(time.Hour), delay(time.Hour))[0]
 	f.requireRecord(now, broker.Record{State: broker.StateQueued})
 	f.requireRecord(later, broker.Record{State: broker.StateDelayed})
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	f.requireRecord(now, broker.Record{State: broker.StateRunning})
 	run.Attempt = 1
@@ -76,7 +76,7 @@ func recordSucceeded(f *fixture) {
 
 func recordFailed(f *fixture) {
 	given := f.queueNew("q", 1, keep(time.Hour))[0]
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.take(s, 1, "q")[0]
 	run.Attempt = 1
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("first"), Delay: quiet})
@@ -95,11 +95,11 @@ func recordFailed(f *fixture) {
 
 func recordGivenBack(f *fixture) {
 	given := f.queueNew("q", 1, keep(time.Hour))[0]
-	f.take(f.join(shortHold), 1, "q")
+	f.take(f.openSession(shortHold), 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
 	f.lapse(1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateQueued})
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.take(s, 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
 	require.NoError(f, s.Close(f.ctx()), "Close")
@@ -111,7 +111,7 @@ func recordNone(f *fixture) {
 	kept := f.queueNew("q", 1, keep(time.Hour))[0]
 	f.requireNoRecord("other", kept.ID, "a run of another queue")
 	f.requireNoRecord("q", "unknown", "an unknown run")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
@@ -126,7 +126,7 @@ func recordNone(f *fixture) {
 
 func recordExpires(f *fixture) {
 	const kept = 300 * time.Millisecond
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		run := f.queueNew("q", 1, keep(kept))[0]
 		f.pass(kept + 2*slack) // Keep counts from the end
@@ -163,7 +163,7 @@ func (f *fixture) waiters(n int, r *broker.TaskRun) (recs []*broker.Record, wait
 }
 
 func waitWakes(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, o := range []broker.Outcome{
 		{Verdict: broker.Succeeded, Result: []byte("result")},
 		{Verdict: broker.Dead, Failure: failure("bad")},
@@ -188,7 +188,7 @@ func waitWakes(f *fixture) {
 }
 
 func waitEnded(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.queueNew("q", 1, keep(time.Hour))[0]
 	f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Succeeded, Result: []byte("r")})
 	start := time.Now()
@@ -199,7 +199,7 @@ func waitEnded(f *fixture) {
 }
 
 func waitThroughRetry(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	run := f.queueNew("q", 1, keep(time.Hour))[0]
 	recs, wait := f.waiters(1, run)
 	for _, d := range []time.Duration{0, quiet} {

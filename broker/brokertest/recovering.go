@@ -40,13 +40,13 @@ func survivorChecks() []check {
 
 func sparedRuns(f *fixture) {
 	f.queueNew("q", 2)
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.take(s, 2, "q")
 	f.lapse(2, "q")
 	for range 2 { // the second time there is nothing to spare
 		require.NoError(f, s.(poison.Survivor).Survived(f.ctx()), "Survived")
 	}
-	other := f.join(longHold)
+	other := f.openSession(longHold)
 	for _, r := range f.take(other, 2, "q") {
 		require.Equal(f, 2, r.Deliveries, "deliveries of run %s", r.ID)
 		n, err := other.(poison.Survivor).Spared(f.ctx(), r)
@@ -58,7 +58,7 @@ func sparedRuns(f *fixture) {
 func recoveredAfterLease(f *fixture) {
 	f.queueNew("q", 1)
 	start := time.Now()
-	f.take(f.join(shortHold), 1, "q")
+	f.take(f.openSession(shortHold), 1, "q")
 	f.lapse(1, "q")
 	require.GreaterOrEqual(f, time.Since(start), shortHold-slack, "time until a lease of %v was recovered", shortHold)
 	require.Less(f, time.Since(start), shortHold+prompt, "time until a lease of %v was recovered", shortHold)
@@ -71,7 +71,7 @@ func recoveredAfterLease(f *fixture) {
 func recoveredAtHead(f *fixture) {
 	high := f.queueNew("q", 2, priority(broker.High))
 	low := f.queueNew("q", 2, priority(broker.Low))
-	f.take(f.join(shortHold), 4, "q")
+	f.take(f.openSession(shortHold), 4, "q")
 	newHigh := f.queueNew("q", 1, priority(broker.High))
 	newLow := f.queueNew("q", 1, priority(broker.Low))
 	f.lapse(4, "q")
@@ -80,7 +80,7 @@ func recoveredAtHead(f *fixture) {
 	for _, runs := range [][]*broker.TaskRun{high, newHigh, low, newLow} {
 		want = append(want, runs...)
 	}
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	got := f.take(s, 6, "q")
 	require.Equal(f, ids(want), ids(got), "recovered runs before those queued since, in each priority")
 	require.Equal(f, []int{2, 2, 1, 2, 2, 1}, deliveries(got), "deliveries of those runs, in that order")
@@ -88,16 +88,16 @@ func recoveredAtHead(f *fixture) {
 
 func recoveredAgain(f *fixture) {
 	old := f.queueNew("q", 3)
-	f.take(f.join(shortHold), 3, "q")
+	f.take(f.openSession(shortHold), 3, "q")
 	f.lapse(3, "q")
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	back := f.take(s, 3, "q")
 	f.begin(s, true, back...)
 	f.queueNew("q", 1)
 	f.take(s, 1, "q")
 	f.lapse(4, "q")
 	require.Equal(f, 4, f.length("q"), "length after another recovery")
-	for _, r := range f.take(f.join(longHold), 4, "q") {
+	for _, r := range f.take(f.openSession(longHold), 4, "q") {
 		want := 2
 		if slices.Contains(ids(old), r.ID) {
 			want = 3
@@ -111,7 +111,7 @@ func recoveredNotBegun(f *fixture) {
 	runs := f.queueNew("q", 2)
 	begun, counts := runs[0].ID, map[string]int{}
 	for range often {
-		s := f.join(brief)
+		s := f.openSession(brief)
 		for _, r := range f.take(s, 2, "q") {
 			counts[r.ID] = r.Deliveries
 			if r.ID == begun && r.Deliveries == 2 {
@@ -126,9 +126,9 @@ func recoveredNotBegun(f *fixture) {
 
 func beginLost(f *fixture) {
 	f.queueNew("q", 2)
-	f.take(f.join(shortHold), 2, "q")
+	f.take(f.openSession(shortHold), 2, "q")
 	f.lapse(2, "q")
-	s, other := f.join(shortHold), f.join(longHold)
+	s, other := f.openSession(shortHold), f.openSession(longHold)
 	back := f.take(s, 2, "q")
 	f.begin(other, false, back...)
 	f.begin(s, true, back...)
@@ -142,7 +142,7 @@ func beginLost(f *fixture) {
 func recoversNamedQueues(f *fixture) {
 	f.queueNew("a", 1)
 	f.queueNew("b", 1)
-	f.take(f.join(shortHold), 2, "a", "b")
+	f.take(f.openSession(shortHold), 2, "a", "b")
 	f.lapse(1, "a", "unknown")
 	require.Equal(f, 1, f.length("a"), "length of the queue named")
 	require.Zero(f, f.length("b"), "length of the queue not named")
@@ -159,26 +159,26 @@ func recoveredUnchanged(f *fixture) {
 		c.Rules, c.Links = cloneRules(w.Rules), cloneLinks(w.Links)
 		before[w.ID] = c
 	}
-	for _, r := range f.take(f.join(shortHold), len(want), "q") {
+	for _, r := range f.take(f.openSession(shortHold), len(want), "q") {
 		scribble(r) // it is the caller's alone
 	}
 	f.lapse(len(want), "q")
-	for _, r := range f.take(f.join(longHold), len(want), "q") {
+	for _, r := range f.take(f.openSession(longHold), len(want), "q") {
 		w := before[r.ID]
-		f.requireSame(&w, r, "a recovered run whose first taker changed its copy")
+		f.requireSame(&w, r, "a recovered run whose first session changed its copy")
 	}
 }
 
 func recoversUnfinished(f *fixture) {
 	runs := f.queueNew("q", 6)
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	taken := f.take(s, 6, "q")
 	f.finish(s, succeeded(taken[1])...)
 	f.finish(s,
 		broker.Outcome{Run: taken[3], Verdict: broker.Dead, Failure: failure("bad")},
 		broker.Outcome{Run: taken[5], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
 	f.lapse(3, "q")
-	s2 := f.join(longHold)
+	s2 := f.openSession(longHold)
 	again := f.take(s2, 3, "q")
 	require.Equal(f, []string{runs[0].ID, runs[2].ID, runs[4].ID}, ids(again), "runs given back of a batch half finished")
 	require.Equal(f, []int{2, 2, 2}, deliveries(again), "their deliveries")
@@ -188,7 +188,7 @@ func recoversUnfinished(f *fixture) {
 
 func staleFenced(f *fixture) {
 	runs := f.queueNew("q", 4, keep(time.Hour))
-	stale := f.join(shortHold)
+	stale := f.openSession(shortHold)
 	old := f.take(stale, 4, "q")
 	f.lapse(4, "q")
 
@@ -200,7 +200,7 @@ func staleFenced(f *fixture) {
 	}
 	f.finishFenced(stale, all...)
 	require.Equal(f, 4, f.length("q"), "length after a stale Finish of runs that wait again")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	again := f.take(s, 4, "q")
 	require.Equal(f, ids(runs), ids(again), "runs taken after a stale Finish")
 	f.finishFenced(stale, all...)
@@ -221,7 +221,7 @@ func staleFenced(f *fixture) {
 
 func staleRenew(f *fixture) {
 	f.queueNew("q", 2)
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	f.take(s, 2, "q")
 	require.NoError(f, s.Renew(f.ctx()), "Renew of a lease that holds")
 	f.lapse(2, "q")
@@ -230,8 +230,8 @@ func staleRenew(f *fixture) {
 
 func recoverWakes(f *fixture) {
 	run := f.queueNew("q", 1)[0]
-	f.take(f.join(shortHold), 1, "q")
-	arrived := f.receiveLeased(f.join(longHold), "q")
+	f.take(f.openSession(shortHold), 1, "q")
+	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.lapse(1, "q")
 	f.requireArrival(arrived, run, time.Now())
 }
@@ -239,8 +239,8 @@ func recoverWakes(f *fixture) {
 func recoverRace(f *fixture) {
 	const total, sweepers = 400, 8
 	runs := f.queueNew("q", total)
-	f.take(f.join(shortHold), total/2, "q")
-	f.take(f.join(shortHold), total/2, "q")
+	f.take(f.openSession(shortHold), total/2, "q")
+	f.take(f.openSession(shortHold), total/2, "q")
 	var back atomic.Int64
 	stop := f.within(endurance)
 	f.each(sweepers, func(int) error {
@@ -254,7 +254,7 @@ func recoverRace(f *fixture) {
 		return nil
 	})
 	require.EqualValues(f, total, back.Load(), "runs that all Recovers together gave back")
-	got := f.take(f.join(longHold), total, "q")
+	got := f.take(f.openSession(longHold), total, "q")
 	var seen tally
 	seen.add(got...)
 	f.requireOnce(&seen, runs, "runs after many recovered at once")

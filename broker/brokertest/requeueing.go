@@ -22,7 +22,7 @@ func requeueChecks() []check {
 func (f *fixture) die(runs ...*broker.TaskRun) {
 	f.Helper()
 	f.queue(runs...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, r := range f.take(s, len(runs), runs[0].Queue) {
 		r.Attempt += 3
 		f.finish(s, broker.Outcome{Run: r, Verdict: broker.Dead, Failure: failure("bad")})
@@ -76,7 +76,7 @@ func requeueIsANewRun(f *fixture) {
 	require.ElementsMatch(f, ids(given), letterIDs(letters), "ids of dead letters")
 	f.requeueDead(2, ids(given)...)
 	require.Empty(f, f.deadLetters("q", aLot), "dead letters after all were queued again")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	again := make(map[string]*broker.TaskRun)
 	for _, r := range given {
 		f.requireRecord(r, broker.Record{State: broker.StateQueued})
@@ -154,7 +154,7 @@ func requeueTaken(f *fixture) {
 func requeueWakes(f *fixture) {
 	run := f.newRun("q")
 	f.die(run)
-	arrived := f.receiveLeased(f.join(longHold), "q")
+	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
 	f.requeueDead(1, run.ID)

@@ -32,7 +32,7 @@ func takeChecks() []check {
 func leasedFields(f *fixture) {
 	want := fullRuns(f, "q")
 	f.queue(want...)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	got := make(map[string]*broker.TaskRun)
 	for _, r := range f.take(s, len(want), "q") {
 		got[r.ID] = r
@@ -46,7 +46,7 @@ func leasedFields(f *fixture) {
 
 func aheadShared(f *fixture) {
 	f.queueNew("q", 12)
-	first, second := f.join(longHold), f.join(longHold)
+	first, second := f.openSession(longHold), f.openSession(longHold)
 	held := len(f.take(first, 1, "q")) + len(f.take(second, 1, "q"))
 	require.Equal(f, 2, held)
 	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, PrefetchIO: 9})
@@ -61,7 +61,7 @@ func aheadShared(f *fixture) {
 func kindsRespected(f *fixture) {
 	f.queueNew("q", 10, kind(broker.IO))
 	f.queueNew("q", 10, kind(broker.CPU))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	left := 20
 	for _, want := range []broker.Want{{IO: 3, CPU: 1}, {IO: 2}, {CPU: 4}, {IO: 1, CPU: 1}} {
 		want.Queues = []string{"q"}
@@ -82,7 +82,7 @@ func kindsRespected(f *fixture) {
 func kindsIndependent(f *fixture) {
 	f.queueNew("q", 100, kind(broker.CPU), priority(broker.High))
 	io := f.queueNew("q", 2, kind(broker.IO), priority(broker.Low))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	var got []*broker.TaskRun
 	for len(got) < 2 {
 		runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10})
@@ -102,13 +102,13 @@ func leasedOrder(f *fixture) {
 	f.queue(add("b-low-1", "b", broker.Low), add("b-high-1", "b", broker.High))
 	f.queue(add("a-low-1", "a", broker.Low), add("a-medium-1", "a", broker.Medium), add("a-high-1", "a", broker.High))
 	f.queue(add("a-high-2", "a", broker.High), add("a-medium-2", "a", broker.Medium))
-	require.Equal(f, want, ids(f.take(f.join(longHold), len(want), "a", "b")),
+	require.Equal(f, want, ids(f.take(f.openSession(longHold), len(want), "a", "b")),
 		"queue a before b, high before medium before low, then as queued")
 }
 
 func leasedNotCounted(f *fixture) {
 	f.queueNew("q", 5)
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	runs := f.take(s, 2, "q")
 	require.Equal(f, 3, f.length("q"), "length with 2 of 5 leased")
 	f.finish(s, succeeded(runs[0])...)
@@ -160,7 +160,7 @@ func (f *fixture) receiveLeased(s broker.Session, queues ...string) <-chan arriv
 }
 
 func takeWakes(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, d := range []time.Duration{0, 200 * time.Millisecond, 0} {
 		arrived := f.receiveLeased(s, "other", "q")
 		f.pass(20 * time.Millisecond)
@@ -217,8 +217,8 @@ func cancelledTakeLosesNothing(f *fixture) {
 // cancelledTakePassesOn has the session of the cancelled Take leave, for what
 // it may hold unknown to its caller.
 func cancelledTakePassesOn(f *fixture) {
-	f.handOver(func() taker {
-		s := f.join(longHold)
+	f.handOver(func() takeFunc {
+		s := f.openSession(longHold)
 		return func(ctx context.Context) ([]*broker.TaskRun, error) {
 			runs, err := s.Take(ctx, anyOf(1, "q"))
 			if err != nil {
@@ -237,7 +237,7 @@ func errFenced(fenced []*broker.TaskRun) error {
 }
 
 func duplicateUntilEnd(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.queue(f.newRun("q", ownID("mine")))
 	run := f.take(s, 1, "q")[0]
 	f.queueDuplicate("leased", f.newRun("q", ownID("mine")))
@@ -262,7 +262,7 @@ func duplicateUntilEnd(f *fixture) {
 func sessionIDs(f *fixture) {
 	seen := map[string]bool{}
 	for range 100 {
-		id := f.join(longHold).ID()
+		id := f.openSession(longHold).ID()
 		require.False(f, seen[id], "id %q of two sessions", id)
 		seen[id] = true
 	}

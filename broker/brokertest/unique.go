@@ -114,7 +114,7 @@ func uniqueLargeBatch(f *fixture) {
 func uniqueHeld(f *fixture) {
 	given := f.queueNew("q", 1, unique("key"))[0]
 	refused := func(what string) { f.queueConflict(what, held(given), f.newRun("q", unique("key"))) }
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	run := f.take(s, 1, "q")[0]
 	refused("leased")
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
@@ -125,17 +125,17 @@ func uniqueHeld(f *fixture) {
 	f.take(s, 1, "q")
 	f.lapse(1, "q")
 	refused("recovered")
-	s = f.join(longHold)
+	s = f.openSession(longHold)
 	f.take(s, 1, "q")
 	require.NoError(f, s.Close(f.ctx()), "Close")
 	refused("given back")
-	s = f.join(longHold)
+	s = f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	f.queueNew("q", 1, unique("key"))
 }
 
 func uniqueFreed(f *fixture) {
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		for _, d := range []time.Duration{0, time.Hour} {
 			given := f.queueNew("q", 1, uniqueFor("key", d), keep(time.Hour))[0]
@@ -181,7 +181,7 @@ func uniqueTimed(f *fixture) {
 	f.queueNew("q", 1, uniqueFor("leased", held))
 	f.queueNew("q", 1, uniqueFor("delayed", held), delay(2*held))
 	f.queueNew("q", 1, uniqueFor("due", held), due(start.Add(3*held)))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.take(s, 2, "q")
 	f.requireFree("queued", start.Add(held), "a run that waited")
 	f.requireFree("leased", start.Add(held), "a run that is held")
@@ -194,7 +194,7 @@ func uniqueUntilStart(f *fixture) {
 	untilStart := func(r *broker.TaskRun) { r.EnsureRules().Unique, r.Rules.UntilStart = "key", true }
 	first := f.queueNew("q", 1, untilStart)[0]
 	f.queueConflict("queued", held(first), f.newRun("q", untilStart))
-	s := f.join(shortHold)
+	s := f.openSession(shortHold)
 	started := f.take(s, 1, "q")[0]
 	require.True(f, started.Rules.UntilStart, "UntilStart of a taken run")
 	f.queueConflict("taken, and not started", held(first), f.newRun("q", untilStart))
@@ -226,7 +226,7 @@ func uniqueUntilStart(f *fixture) {
 func uniqueOvertaken(f *fixture) {
 	start := time.Now()
 	f.queueNew("q", 1, uniqueFor("key", quiet))
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	first := f.take(s, 1, "q")
 	second := f.requireFree("key", start.Add(quiet), "a run that is held")
 	f.finish(s, succeeded(first...)...)
@@ -252,7 +252,7 @@ func uniqueRace(f *fixture) {
 		require.EqualValues(f, 1, accepted.Load(), "accepted of %d producers of the key %s", racers, key)
 	}
 	require.Equal(f, rounds, f.length("q"), "length after the races")
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, rounds, "q")...)...)
 	for round := range rounds {
 		f.queueNew("q", 1, unique(fmt.Sprintf("key-%d", round)))
@@ -275,7 +275,7 @@ func uniqueTick(f *fixture) {
 	var conflict *broker.DuplicateError
 	require.False(f, errors.As(err, &conflict), "QueueTick of a tick that was claimed is a DuplicateError: %v", err)
 
-	s := f.join(longHold)
+	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	require.NoError(f, f.ticks().QueueTick(f.ctx(), run, tick.Add(time.Second)), "QueueTick once the key is free")
 	f.queueConflict("a tick's", held(run), f.newRun("q", unique("key")))

@@ -15,9 +15,8 @@ import (
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
-// addClients adds to the result the packages of stubs that the go:generate
-// lines of its packages have taskgen write, so that -check and -diff know of
-// them without being told.
+// addClients adds to the result the client packages that go:generate lines of its
+// packages write, so that -check and -diff cover them too.
 func addClients(ctx context.Context, opts options, result *taskgen.Result) error {
 	for _, dir := range result.Dirs {
 		lines, err := generateLines(dir)
@@ -41,12 +40,12 @@ func addClients(ctx context.Context, opts options, result *taskgen.Result) error
 	return nil
 }
 
-// addClient adds the one that a line writes, with the problems in its way that
-// are not known yet.
+// addClient adds the client that one go:generate line writes, and its problems if no
+// others are known.
 func addClient(ctx context.Context, opts, theirs options, target string, result *taskgen.Result) error {
 	made, err := taskgen.Run(ctx, taskgen.Config{Dir: theirs.dir, Patterns: theirs.patterns, Client: theirs.client})
 	if err != nil {
-		return &lineError{fmt.Errorf("check %s, as a go:generate line in %s has it written: %w", shown(opts.dir, target), shown(opts.dir, theirs.dir), err)}
+		return &lineError{fmt.Errorf("check %s, written by a go:generate line in %s: %w", shown(opts.dir, target), shown(opts.dir, theirs.dir), err)}
 	}
 	for _, f := range made.Files {
 		if f.Target == target {
@@ -60,13 +59,13 @@ func addClient(ctx context.Context, opts, theirs options, target string, result 
 	return nil
 }
 
-// lineError is of what a go:generate line asks for.
+// lineError is an error in the arguments of a go:generate line.
 type lineError struct{ error }
 
 func (e *lineError) Unwrap() error { return e.error }
 
-// generateLines returns the arguments that the go:generate lines of a package
-// give to taskgen.
+// generateLines returns the arguments of the package's go:generate lines that run
+// taskgen.
 func generateLines(dir string) (lines [][]string, err error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -92,8 +91,8 @@ func generateLines(dir string) (lines [][]string, err error) {
 	return lines, nil
 }
 
-// taskgenArgs returns the arguments of a go:generate line that starts taskgen
-// and says by itself what it means, without variables.
+// taskgenArgs returns the arguments of a go:generate line that runs taskgen. It
+// reports false for other commands and for lines with variables.
 func taskgenArgs(line string) (args []string, ok bool) {
 	words := strings.Fields(line)
 	for i, word := range words {
@@ -114,7 +113,7 @@ func taskgenArgs(line string) (args []string, ok bool) {
 	return words[1:], filepath.Base(command) == "taskgen"
 }
 
-// shown is a path as messages show it.
+// shown returns a path for messages: relative to dir if it is below dir.
 func shown(dir, path string) string {
 	if dir, err := filepath.Abs(dir); err == nil {
 		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {

@@ -15,9 +15,10 @@ import (
 
 const usage = `Usage: taskgen [flags] [packages]
 
-taskgen makes tasks of annotated Go functions. For each package (default: the
-one in this directory; ./... works) it writes tasks_gen.go, with a function that
-queues each task and one, Tasks, that hands all of them to a consumer.
+taskgen generates the code that queues and runs annotated Go functions, called
+tasks. For each package (default: the one in this directory; ./... works) it
+writes tasks_gen.go. The file has a function for each task that queues a run of
+it, and the function Tasks, which returns all tasks for a consumer.
 
 	//task:io
 	//task:retry 5
@@ -28,14 +29,14 @@ becomes
 
 	func QueueFetchData(ctx context.Context, url string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error)
 
-Put this line into a file of the package and run "go generate":
+Add this line to a file of the package and run "go generate":
 
 	//go:generate go tool taskgen
 
 Flags:
 `
 
-// options are the command line.
+// options are the parsed command line.
 type options struct {
 	mode     mode
 	json     bool
@@ -47,7 +48,7 @@ type options struct {
 	patterns []string
 }
 
-// mode is what a run does besides finding problems.
+// mode is what taskgen does apart from reporting problems.
 type mode int
 
 const (
@@ -58,23 +59,22 @@ const (
 	compare
 )
 
-// parse reads the command line. done means that there is nothing left to do
-// but to exit with status.
+// parse parses the command line. If done, the caller exits with status.
 func parse(args []string, stdout, stderr io.Writer) (opts options, status int, done bool) {
 	flags := flag.NewFlagSet("taskgen", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	modes := map[mode]*bool{
-		check:    flags.Bool("check", false, "write nothing; name each file that is stale, missing or orphaned, and exit 1; files that\n//go:generate lines of the packages write with -client are checked too"),
-		showDiff: flags.Bool("diff", false, "write nothing; print what would change as a unified diff, and exit 1 if anything would"),
-		list:     flags.Bool("list", false, "write nothing; print the tasks: name, kind, queue, schedule, stub, position; and of each\nschedule what it says, its next instants and what clock changes do to it this year"),
+		check:    flags.Bool("check", false, "write nothing; print each file that is stale, missing or orphaned, and exit 1 if there is any;\nthis includes the clients that go:generate lines of the packages write"),
+		showDiff: flags.Bool("diff", false, "write nothing; print the changes as a unified diff, and exit 1 if there are any"),
+		list:     flags.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; and for each\nschedule its words, its next instants and the effects of this year's clock changes"),
 	}
 	flags.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
-	flags.StringVar(&opts.against, "against", "", "write nothing; compare with what is committed at git `ref`, name each change that\nwould break runs its code has queued or results it has kept, and exit 1 if there is any")
-	client := flags.String("client", "", "write to `dir`, too, a package of the exported tasks' stubs that imports none of the packages")
-	name := flags.String("package", "", "with -client: the `name` of that package (default: the last element of dir)")
-	flags.BoolVar(&opts.verbose, "v", false, "name each file that is written or removed")
+	flags.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")
+	client := flags.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
+	name := flags.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
+	flags.BoolVar(&opts.verbose, "v", false, "print each file that is written or removed")
 	flags.BoolVar(&opts.version, "version", false, "print the version")
-	flags.StringVar(&opts.dir, "C", "", "change to `dir` before anything else")
+	flags.StringVar(&opts.dir, "C", "", "change to `dir` first")
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
@@ -98,7 +98,7 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, status int, d
 	return opts, exitOK, false
 }
 
-// setMode holds the flags that exclude each other against one another.
+// setMode sets the mode. It returns an error if flags exclude each other.
 func (opts *options) setMode(modes map[mode]*bool, given map[string]bool) error {
 	first := ""
 	for _, m := range []struct {
@@ -131,8 +131,7 @@ func (opts *options) setMode(modes map[mode]*bool, given map[string]bool) error 
 	return nil
 }
 
-// setDirs holds the directories against what is there, and names the client's
-// package.
+// setDirs checks the directories and names the client's package.
 func (opts *options) setDirs(client, name string, given map[string]bool) error {
 	if info, err := os.Stat(opts.dir); opts.dir != "" && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("-C %s: not a directory", opts.dir)

@@ -14,7 +14,7 @@ import (
 )
 
 // BenchmarkGenerate measures the command as a whole process, in modules whose
-// dependencies are built: what a developer waits for on each save.
+// dependencies are built: the time that a developer waits on each save.
 func BenchmarkGenerate(b *testing.B) {
 	root, err := filepath.Abs("../..")
 	require.NoError(b, err)
@@ -41,9 +41,8 @@ func BenchmarkGenerate(b *testing.B) {
 	}
 }
 
-// medianOf measures op, once to warm the build cache and then as a benchmark,
-// and reports the median beside the mean: other work on the machine moves it
-// less.
+// medianOf runs op once to warm the build cache and then as a benchmark. It reports
+// the median in addition to the mean, since noise affects it less.
 func medianOf(b *testing.B, prepare, op func()) {
 	b.Helper()
 	prepare()
@@ -79,9 +78,9 @@ func removeOutputs(b *testing.B, dir string) {
 	}
 }
 
-// project writes a module of some packages, the first of which hold tasks. All
-// of them import what an application does: a database's client, net/http, and
-// a package of its own.
+// project writes a module of several packages, the first of which have tasks. All
+// import what an application does: a database client, net/http, and a package of its
+// own.
 func project(b *testing.B, dir, root string, packages, withTasks int) {
 	b.Helper()
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))

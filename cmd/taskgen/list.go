@@ -11,8 +11,8 @@ import (
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
-// printTasks prints a line for each task, followed by what its schedule comes
-// to, or all that is known as JSON.
+// printTasks prints a line for each task and an explanation of its schedule, or the
+// whole catalogue as JSON.
 func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, asJSON bool) int {
 	write := writeTable
 	if asJSON {
@@ -36,7 +36,7 @@ func writeJSON(w io.Writer, tasks []taskgen.Task) error {
 }
 
 func writeTable(w io.Writer, tasks []taskgen.Task) error {
-	// The columns are made first: a line between two rows would part them.
+	// Lines between two rows would split the columns, so lay out the table first.
 	var table bytes.Buffer
 	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, t := range tasks {

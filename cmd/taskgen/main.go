@@ -1,8 +1,9 @@
-// Command taskgen writes the code that queues and runs the annotated functions
-// of Go packages. Run "taskgen -h" for an example.
+// Command taskgen generates code that queues and runs the annotated functions of Go
+// packages. Run "taskgen -h" for an example.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,22 +13,23 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"time"
-	_ "time/tzdata" // tz= must not depend on the machine
+	_ "time/tzdata" // tz= must not depend on the machine's zones
 
-	"github.com/taskgen/taskgen/internal/diff"
+	"github.com/rogpeppe/go-internal/diff"
+
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
 // Exit statuses.
 const (
 	exitOK      = 0
-	exitProblem = 1 // something is wrong with the source, or stale
-	exitUsage   = 2 // the command line asks for what is not there
+	exitProblem = 1 // the source has problems, or a file is stale
+	exitUsage   = 2 // the command line is wrong
 )
 
 func main() { os.Exit(run(time.Now)) }
 
-// run is the whole command, with a clock; it returns the exit status.
+// run is the whole command. It returns the exit status.
 func run(now func() time.Time) int {
 	opts, status, done := parse(os.Args[1:], os.Stdout, os.Stderr)
 	if done {
@@ -50,7 +52,7 @@ func run(now func() time.Time) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
 		var pattern *taskgen.PatternError
-		var line *lineError // not the command line's
+		var line *lineError // an error in a go:generate line is no usage error
 		if errors.As(err, &line) {
 			return exitProblem
 		}
@@ -69,7 +71,7 @@ func run(now func() time.Time) int {
 	return status
 }
 
-// act does with the result what the flags ask for.
+// act writes, checks or prints the result, as the mode says.
 func act(opts options, result *taskgen.Result) int {
 	switch opts.mode {
 	case compare:
@@ -96,7 +98,7 @@ func act(opts options, result *taskgen.Result) int {
 	return status
 }
 
-// stale names what a run would change.
+// stale names the files that a run would change.
 func stale(w io.Writer, opts options, files []taskgen.File) int {
 	status := exitOK
 	for _, f := range files {
@@ -105,7 +107,7 @@ func stale(w io.Writer, opts options, files []taskgen.File) int {
 		}
 		command := "taskgen"
 		if filepath.Base(f.Target) == taskgen.ClientName && opts.client == nil {
-			command = "go generate" // whose line names the directory
+			command = "go generate" // its go:generate line names the directory
 		}
 		fmt.Fprintf(w, "%s is %s; run %s\n", f.Path, f.Change, command)
 		status = exitProblem
@@ -113,8 +115,8 @@ func stale(w io.Writer, opts options, files []taskgen.File) int {
 	return status
 }
 
-// differences prints what a run would change. A file that is not there is
-// /dev/null, as patch and git have it.
+// differences prints the changes that a run would make. A file that does not exist is
+// /dev/null, as for patch and git.
 func differences(w io.Writer, files []taskgen.File) int {
 	const none = "/dev/null"
 	status := exitOK
@@ -129,7 +131,8 @@ func differences(w io.Writer, files []taskgen.File) int {
 		case taskgen.Orphan:
 			after = none
 		}
-		w.Write(diff.Unified(before, after, f.Old, f.Content))
+		_, unified, _ := bytes.Cut(diff.Diff(before, f.Old, after, f.Content), []byte("\n"))
+		w.Write(unified) // without the line "diff a/x b/x"
 		status = exitProblem
 	}
 	return status
@@ -146,7 +149,7 @@ func report(w io.Writer, f taskgen.File) {
 	}
 }
 
-// version is that of the module, as the go command stamped it.
+// version returns the module's version, as stamped by the go command.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -22,8 +22,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the scenarios of testdata/taskgen over the real command.
-// Each is a module of its own that uses this one in place.
+// TestScripts runs the scenarios of testdata/taskgen with the real command. Each is a
+// module that uses this one in place.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join(root, "testdata", "taskgen"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // rewrites what cmp compares with
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // rewrites the files that cmp compares with
 		Setup: func(env *testscript.Env) error {
 			for name, value := range cache {
 				env.Setenv(name, value)

@@ -8,8 +8,7 @@ import (
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
-// apply brings one output to what it should be. A file that is right already
-// is not touched.
+// apply writes or removes one output. It leaves a file alone that is up to date.
 func apply(f taskgen.File) error {
 	switch f.Change {
 	case taskgen.Same:
@@ -20,14 +19,14 @@ func apply(f taskgen.File) error {
 		}
 		return nil
 	case taskgen.Missing:
-		if err := os.MkdirAll(filepath.Dir(f.Target), 0o755); err != nil { // a client's may be new
+		if err := os.MkdirAll(filepath.Dir(f.Target), 0o755); err != nil { // a client's directory may be new
 			return fmt.Errorf("write output: %w", err)
 		}
 	}
 	return replace(f.Target, f.Content)
 }
 
-// replace writes a file in one step: readers see the old bytes or the new.
+// replace writes a file atomically: readers see the old bytes or the new ones.
 func replace(path string, content []byte) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Chain counts the words of documents: one run for each, then one that adds up
-// what they found, then one that reports it. Each is queued in the step that
-// records the end of what it waits for.
+// Chain counts the words of documents. One run counts each document, one adds up the
+// counts, and one reports the sum. Each is queued in the step that records the end of
+// its predecessors.
 //
 //	go run ./examples/chain
 package main
@@ -33,15 +33,15 @@ func Add(ctx context.Context, numbers []int) (int, error) {
 	return sum, nil
 }
 
-// Report says what was found.
+// Report returns a sentence with the total.
 //
 //task:io
 func Report(ctx context.Context, words int, title string) (string, error) {
 	return fmt.Sprintf("%s: %d words", title, words), nil
 }
 
-// queue queues all of it. That Add takes what Count returns, and Report what Add
-// returns, the compiler checks.
+// queue queues all of it. The compiler checks that Add takes what Count returns, and
+// Report what Add returns.
 func queue(ctx context.Context, title string, texts ...string) (*taskrt.Handle[string], error) {
 	counts := func(ctx context.Context) ([]*taskrt.Handle[int], error) {
 		params := make([]CountWordsParams, len(texts))

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -31,7 +31,74 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// countWordsTask describes [CountWords].
+// QueueCountWords queues [CountWords]: it counts the words of a text.
+func QueueCountWords(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
+	return taskrt.Queue(ctx, countWordsTask, &CountWordsParams{Text: text}, opts...)
+}
+
+// QueueCountWordsBatch queues a run of [CountWords] for each of params, all or none.
+func QueueCountWordsBatch(ctx context.Context, params []CountWordsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
+	return taskrt.QueueBatch(ctx, countWordsTask, params, opts...)
+}
+
+// ScheduleCountWords runs [CountWords] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCountWords(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, countWordsTask, spec, tz, &CountWordsParams{Text: text}, opts...)
+}
+
+// CountWordsParams are the parameters of [CountWords].
+type CountWordsParams struct {
+	Text string
+}
+
+// QueueAdd queues [Add]: it adds numbers up.
+func QueueAdd(ctx context.Context, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
+	return taskrt.Queue(ctx, addTask, &AddParams{Numbers: numbers}, opts...)
+}
+
+// QueueAddBatch queues a run of [Add] for each of params, all or none.
+func QueueAddBatch(ctx context.Context, params []AddParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
+	return taskrt.QueueBatch(ctx, addTask, params, opts...)
+}
+
+// ScheduleAdd runs [Add] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleAdd(ctx context.Context, spec, tz string, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, addTask, spec, tz, &AddParams{Numbers: numbers}, opts...)
+}
+
+// AddParams are the parameters of [Add].
+type AddParams struct {
+	Numbers []int
+}
+
+// QueueReport queues [Report]: it returns a sentence with the total.
+func QueueReport(ctx context.Context, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, reportTask, &ReportParams{Words: words, Title: title}, opts...)
+}
+
+// QueueReportBatch queues a run of [Report] for each of params, all or none.
+func QueueReportBatch(ctx context.Context, params []ReportParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, reportTask, params, opts...)
+}
+
+// ScheduleReport runs [Report] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleReport(ctx context.Context, spec, tz string, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, reportTask, spec, tz, &ReportParams{Words: words, Title: title}, opts...)
+}
+
+// ReportParams are the parameters of [Report].
+type ReportParams struct {
+	Words int
+	Title string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// countWordsTask defines [CountWords].
 var countWordsTask = &taskrt.Definition[CountWordsParams, int]{
 	Spec: taskrt.Spec{
 		Name:   "count_words",
@@ -51,27 +118,6 @@ var countWordsTask = &taskrt.Definition[CountWordsParams, int]{
 	},
 }
 
-// QueueCountWords queues [CountWords]: it counts the words of a text.
-func QueueCountWords(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
-	return taskrt.Queue(ctx, countWordsTask, &CountWordsParams{Text: text}, opts...)
-}
-
-// QueueCountWordsBatch queues one run of [CountWords] for each of params, all of them or none.
-func QueueCountWordsBatch(ctx context.Context, params []CountWordsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
-	return taskrt.QueueBatch(ctx, countWordsTask, params, opts...)
-}
-
-// ScheduleCountWords has [CountWords] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCountWords(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, countWordsTask, spec, tz, &CountWordsParams{Text: text}, opts...)
-}
-
-// CountWordsParams are the parameters of [CountWords].
-type CountWordsParams struct {
-	Text string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CountWordsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
@@ -80,7 +126,6 @@ func (p *CountWordsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CountWordsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -95,17 +140,15 @@ func (p *CountWordsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CountWordsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CountWordsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// addTask describes [Add].
+// addTask defines [Add].
 var addTask = &taskrt.Definition[AddParams, int]{
 	Spec: taskrt.Spec{
 		Name:   "add",
@@ -125,27 +168,6 @@ var addTask = &taskrt.Definition[AddParams, int]{
 	},
 }
 
-// QueueAdd queues [Add]: it adds numbers up.
-func QueueAdd(ctx context.Context, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
-	return taskrt.Queue(ctx, addTask, &AddParams{Numbers: numbers}, opts...)
-}
-
-// QueueAddBatch queues one run of [Add] for each of params, all of them or none.
-func QueueAddBatch(ctx context.Context, params []AddParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
-	return taskrt.QueueBatch(ctx, addTask, params, opts...)
-}
-
-// ScheduleAdd has [Add] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleAdd(ctx context.Context, spec, tz string, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, addTask, spec, tz, &AddParams{Numbers: numbers}, opts...)
-}
-
-// AddParams are the parameters of [Add].
-type AddParams struct {
-	Numbers []int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *AddParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 39)
 	b = append(b, 0x81)
@@ -157,7 +179,6 @@ func (p *AddParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *AddParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -174,21 +195,19 @@ func (p *AddParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "numbers")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p AddParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *AddParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// reportTask describes [Report].
+// reportTask defines [Report].
 var reportTask = &taskrt.Definition[ReportParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "report",
-		Doc:    "Report says what was found.",
+		Doc:    "Report returns a sentence with the total.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
 		Params: "words int, title string",
@@ -204,28 +223,6 @@ var reportTask = &taskrt.Definition[ReportParams, string]{
 	},
 }
 
-// QueueReport queues [Report]: it says what was found.
-func QueueReport(ctx context.Context, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, reportTask, &ReportParams{Words: words, Title: title}, opts...)
-}
-
-// QueueReportBatch queues one run of [Report] for each of params, all of them or none.
-func QueueReportBatch(ctx context.Context, params []ReportParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, reportTask, params, opts...)
-}
-
-// ScheduleReport has [Report] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleReport(ctx context.Context, spec, tz string, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, reportTask, spec, tz, &ReportParams{Words: words, Title: title}, opts...)
-}
-
-// ReportParams are the parameters of [Report].
-type ReportParams struct {
-	Words int
-	Title string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ReportParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 29+len(p.Title))
 	b = append(b, 0x82)
@@ -236,7 +233,6 @@ func (p *ReportParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -254,12 +250,10 @@ func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "words", "title")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ReportParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ReportParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

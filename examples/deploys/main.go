@@ -1,6 +1,6 @@
-// Deploys has a new version of an application run what the version before it
-// queued, although the task, and its parameter, are called otherwise now and it
-// has one more; and the two of them run side by side.
+// Deploys executes runs that the previous version of an application has queued,
+// although the task and its parameter have new names and there is a second parameter.
+// Both versions run side by side.
 //
 //	go run ./examples/deploys
 package main
@@ -43,7 +43,7 @@ func run() error {
 		return func() error { stop(); return <-stopped }, nil
 	}
 
-	// The old version queued a run, and was stopped before it came to it.
+	// The old version queued a run and was stopped before executing it.
 	old, err := before.QueueSendLetter(ctx, "Ada")
 	if err != nil {
 		return err
@@ -59,8 +59,8 @@ func run() error {
 	}
 	fmt.Println(sent)
 
-	// Another of its processes is still up. It does not know SendMail, and
-	// leaves the run to one that does.
+	// Another process of the old version is still up. It does not know SendMail, and
+	// leaves the run to a process that does.
 	if wait, err = consume(before.Tasks()); err != nil {
 		return err
 	}

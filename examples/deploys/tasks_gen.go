@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,34 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// sendMailTask describes [SendMail].
+// QueueSendMail queues [SendMail]: it sends a mail. It was func SendLetter(ctx, address).
+func QueueSendMail(ctx context.Context, to string, language string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, sendMailTask, &SendMailParams{To: to, Language: language}, opts...)
+}
+
+// QueueSendMailBatch queues a run of [SendMail] for each of params, all or none.
+func QueueSendMailBatch(ctx context.Context, params []SendMailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, sendMailTask, params, opts...)
+}
+
+// ScheduleSendMail runs [SendMail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSendMail(ctx context.Context, spec, tz string, to string, language string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sendMailTask, spec, tz, &SendMailParams{To: to, Language: language}, opts...)
+}
+
+// SendMailParams are the parameters of [SendMail].
+type SendMailParams struct {
+	To       string
+	Language string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// sendMailTask defines [SendMail].
 var sendMailTask = &taskrt.Definition[SendMailParams, string]{
 	Spec: taskrt.Spec{
 		Name:    "send_mail",
@@ -46,28 +73,6 @@ var sendMailTask = &taskrt.Definition[SendMailParams, string]{
 	},
 }
 
-// QueueSendMail queues [SendMail]: it sends a mail. It was func SendLetter(ctx, address).
-func QueueSendMail(ctx context.Context, to string, language string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, sendMailTask, &SendMailParams{To: to, Language: language}, opts...)
-}
-
-// QueueSendMailBatch queues one run of [SendMail] for each of params, all of them or none.
-func QueueSendMailBatch(ctx context.Context, params []SendMailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, sendMailTask, params, opts...)
-}
-
-// ScheduleSendMail has [SendMail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSendMail(ctx context.Context, spec, tz string, to string, language string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendMailTask, spec, tz, &SendMailParams{To: to, Language: language}, opts...)
-}
-
-// SendMailParams are the parameters of [SendMail].
-type SendMailParams struct {
-	To       string
-	Language string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SendMailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25+len(p.To)+len(p.Language))
 	b = append(b, 0x82)
@@ -78,7 +83,6 @@ func (p *SendMailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
 func (p *SendMailParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -99,12 +103,10 @@ func (p *SendMailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "to")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SendMailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SendMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,4 +1,4 @@
-// Greeter is the whole of an application: tasks, and a main of one line.
+// Greeter is a complete application: tasks, and a main of one line.
 package main
 
 import (

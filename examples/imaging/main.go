@@ -1,7 +1,7 @@
-// Imaging makes thumbnails of a folder of pictures in child processes. Among
-// those that it paints into an empty folder one hangs the code, one makes it
-// take too much memory and one crashes it: these runs are stopped, told apart
-// and reported, and all others are finished.
+// Imaging makes thumbnails of a folder of pictures in child processes. It fills an
+// empty folder with pictures, of which one hangs the code, one makes it take too much
+// memory and one crashes it. These runs are stopped and reported with their causes,
+// and all others finish.
 //
 //	go run ./examples/imaging
 //	go run ./examples/imaging ~/Pictures

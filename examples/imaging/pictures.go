@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 )
 
-// pictures returns the picture files of a folder, and fills an empty one.
+// pictures returns the picture files of a folder. It fills an empty folder.
 func pictures(dir string) ([]string, error) {
 	find := func() ([]string, error) { return filepath.Glob(filepath.Join(dir, "*.[pj]*g")) }
 	files, err := find()
@@ -28,7 +28,7 @@ func pictures(dir string) ([]string, error) {
 	return find()
 }
 
-// paint makes a dozen pictures with nothing wrong, and one for each fault.
+// paint makes a dozen good pictures, and one for each fault.
 func paint(dir string) error {
 	files := make(map[string][]byte)
 	for i := range 12 {
@@ -50,7 +50,7 @@ func paint(dir string) error {
 	return nil
 }
 
-// waves is a picture of so many colours each way, or of one without any.
+// waves returns a picture with colours colours in each direction, or with none.
 func waves(width, height, colours int) image.Image {
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -65,16 +65,16 @@ func toJPEG(w io.Writer, img image.Image) error { return jpeg.Encode(w, img, nil
 
 func encode(as func(io.Writer, image.Image) error, img image.Image) []byte {
 	var b bytes.Buffer
-	_ = as(&b, img) // a buffer takes everything
+	_ = as(&b, img) // a buffer returns no error
 	return b.Bytes()
 }
 
-// bomb is a PNG file of some 100 KiB whose picture takes a byte for each of
-// its side × side black pixels.
+// bomb returns a PNG file of some 100 KiB whose picture takes a byte for each of its
+// side × side black pixels.
 func bomb(side int) []byte {
 	var rows bytes.Buffer
 	z := zlib.NewWriter(&rows)
-	row := make([]byte, 1+(side+7)/8) // its filter, and a bit a pixel
+	row := make([]byte, 1+(side+7)/8) // its filter, and one bit for each pixel
 	for range side {
 		_, _ = z.Write(row)
 	}

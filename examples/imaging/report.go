@@ -11,7 +11,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// report queues a run for each file and says what became of it.
+// report queues a run for each file and reports the outcome.
 func report(ctx context.Context, files []string, thumbs string) error {
 	var params []tasks.ThumbnailParams
 	for _, file := range files {
@@ -38,8 +38,8 @@ func report(ctx context.Context, files []string, thumbs string) error {
 	return nil
 }
 
-// place is the task's function in which its process was at the end, if the
-// stack that it left tells.
+// place returns the task's function in which its process ended, if its stack shows
+// that.
 func place(stack string) string {
 	for line := range strings.Lines(stack) {
 		if _, function, ok := strings.Cut(line, "/imaging/tasks."); ok {

@@ -1,5 +1,6 @@
-// Limits sends mails for three customers, of whom one sends most: at most two at
-// once for each, at most ten in a second for all, and customers take turns.
+// Limits sends mails for three customers, one of whom sends most of them: at most two
+// at once for each customer, at most ten a second in all, round-robin over the
+// customers.
 //
 //	go run ./examples/limits
 package main
@@ -18,7 +19,7 @@ import (
 
 //go:generate go tool taskgen
 
-// Mailer sends mails. All its consumers together keep the limits.
+// Mailer sends mails. All consumers together obey the limits.
 type Mailer struct {
 	begun time.Time
 	sent  sync.WaitGroup

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,34 @@ func Tasks(mailer *Mailer) []taskrt.Task {
 	}
 }
 
-// mailerSendTask describes [Mailer.Send].
+// QueueMailerSend queues [Mailer.Send]: it sends one mail.
+func QueueMailerSend(ctx context.Context, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, mailerSendTask, &MailerSendParams{Customer: customer, N: n}, opts...)
+}
+
+// QueueMailerSendBatch queues a run of [Mailer.Send] for each of params, all or none.
+func QueueMailerSendBatch(ctx context.Context, params []MailerSendParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, mailerSendTask, params, opts...)
+}
+
+// ScheduleMailerSend runs [Mailer.Send] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleMailerSend(ctx context.Context, spec, tz string, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, mailerSendTask, spec, tz, &MailerSendParams{Customer: customer, N: n}, opts...)
+}
+
+// MailerSendParams are the parameters of [Mailer.Send].
+type MailerSendParams struct {
+	Customer string
+	N        int
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// mailerSendTask defines [Mailer.Send].
 var mailerSendTask = &taskrt.Definition[MailerSendParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "mailer_send",
@@ -49,28 +76,6 @@ var mailerSendTask = &taskrt.Definition[MailerSendParams, taskrt.None]{
 	},
 }
 
-// QueueMailerSend queues [Mailer.Send]: it sends one mail.
-func QueueMailerSend(ctx context.Context, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, mailerSendTask, &MailerSendParams{Customer: customer, N: n}, opts...)
-}
-
-// QueueMailerSendBatch queues one run of [Mailer.Send] for each of params, all of them or none.
-func QueueMailerSendBatch(ctx context.Context, params []MailerSendParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, mailerSendTask, params, opts...)
-}
-
-// ScheduleMailerSend has [Mailer.Send] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleMailerSend(ctx context.Context, spec, tz string, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mailerSendTask, spec, tz, &MailerSendParams{Customer: customer, N: n}, opts...)
-}
-
-// MailerSendParams are the parameters of [Mailer.Send].
-type MailerSendParams struct {
-	Customer string
-	N        int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *MailerSendParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 28+len(p.Customer))
 	b = append(b, 0x82)
@@ -81,7 +86,6 @@ func (p *MailerSendParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *MailerSendParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -99,12 +103,10 @@ func (p *MailerSendParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "customer", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p MailerSendParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *MailerSendParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

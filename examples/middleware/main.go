@@ -1,4 +1,4 @@
-// Middleware takes a trace's id from who queues a run to the run itself, and
+// Middleware passes a trace id from the caller that queues a run to the run, and
 // measures every run.
 //
 //	go run ./examples/middleware
@@ -17,7 +17,7 @@ import (
 
 //go:generate go tool taskgen
 
-// Hello greets, and has somebody else greet back.
+// Hello greets, and queues a greeting back.
 //
 //task:io
 //task:result 1m
@@ -36,7 +36,7 @@ func Hello(ctx context.Context, name string, back bool) error {
 
 type traceKey struct{}
 
-// inject puts the trace of the context into the headers of what is queued.
+// inject copies the trace id from the context to the headers of queued runs.
 func inject(next taskrt.QueueHandler) taskrt.QueueHandler {
 	return func(ctx context.Context, runs ...*broker.TaskRun) error {
 		trace := fmt.Sprint(ctx.Value(traceKey{}))
@@ -44,20 +44,20 @@ func inject(next taskrt.QueueHandler) taskrt.QueueHandler {
 			if run.Headers == nil {
 				run.Headers = make(map[string]string)
 			}
-			run.Headers["trace"] = trace // beside the headers that it has
+			run.Headers["trace"] = trace // in addition to its other headers
 		}
 		return next(ctx, runs...)
 	}
 }
 
-// extract takes it out again.
+// extract copies the trace id from the headers to the context.
 func extract(next taskrt.Handler) taskrt.Handler {
 	return func(ctx context.Context, run *taskrt.Run) error {
 		return next(context.WithValue(ctx, traceKey{}, run.Headers["trace"]), run)
 	}
 }
 
-// measure says how long each run took.
+// measure prints how long each run took.
 func measure(next taskrt.Handler) taskrt.Handler {
 	return func(ctx context.Context, run *taskrt.Run) error {
 		begun := time.Now()

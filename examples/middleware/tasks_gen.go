@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,30 +25,17 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// helloTask describes [Hello].
-var helloTask = &taskrt.Definition[HelloParams, taskrt.None]{
-	Spec: taskrt.Spec{
-		Name:   "hello",
-		Doc:    "Hello greets, and has somebody else greet back.",
-		Kind:   taskrt.IO,
-		Keep:   time.Minute,
-		Params: "name string, back bool",
-	},
-	AppendParams: (*HelloParams).AppendMsgpack,
-	ReadParams:   (*HelloParams).ReadMsgpack,
-}
-
-// QueueHello queues [Hello]: it greets, and has somebody else greet back.
+// QueueHello queues [Hello]: it greets, and queues a greeting back.
 func QueueHello(ctx context.Context, name string, back bool, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, helloTask, &HelloParams{Name: name, Back: back}, opts...)
 }
 
-// QueueHelloBatch queues one run of [Hello] for each of params, all of them or none.
+// QueueHelloBatch queues a run of [Hello] for each of params, all or none.
 func QueueHelloBatch(ctx context.Context, params []HelloParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
 	return taskrt.QueueBatch(ctx, helloTask, params, opts...)
 }
 
-// ScheduleHello has [Hello] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+// ScheduleHello runs [Hello] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
 func ScheduleHello(ctx context.Context, spec, tz string, name string, back bool, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
 	return taskrt.ScheduleTask(ctx, helloTask, spec, tz, &HelloParams{Name: name, Back: back}, opts...)
 }
@@ -59,7 +46,25 @@ type HelloParams struct {
 	Back bool
 }
 
-// AppendMsgpack appends p to b as a map keyed by parameter name.
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// helloTask defines [Hello].
+var helloTask = &taskrt.Definition[HelloParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:   "hello",
+		Doc:    "Hello greets, and queues a greeting back.",
+		Kind:   taskrt.IO,
+		Keep:   time.Minute,
+		Params: "name string, back bool",
+	},
+	AppendParams: (*HelloParams).AppendMsgpack,
+	ReadParams:   (*HelloParams).ReadMsgpack,
+}
+
 func (p *HelloParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 19+len(p.Name))
 	b = append(b, 0x82)
@@ -70,7 +75,6 @@ func (p *HelloParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *HelloParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -88,12 +92,10 @@ func (p *HelloParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "name", "back")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p HelloParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *HelloParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

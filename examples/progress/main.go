@@ -1,4 +1,4 @@
-// Progress copies files, says how far it is, and is cancelled half-way.
+// Progress copies files, reports its progress, and is cancelled half-way.
 //
 //	go run ./examples/progress
 package main

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,33 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// copyTask describes [Copy].
+// QueueCopy queues [Copy]: it copies files, ten a second.
+func QueueCopy(ctx context.Context, files int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, copyTask, &CopyParams{Files: files}, opts...)
+}
+
+// QueueCopyBatch queues a run of [Copy] for each of params, all or none.
+func QueueCopyBatch(ctx context.Context, params []CopyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, copyTask, params, opts...)
+}
+
+// ScheduleCopy runs [Copy] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCopy(ctx context.Context, spec, tz string, files int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, copyTask, spec, tz, &CopyParams{Files: files}, opts...)
+}
+
+// CopyParams are the parameters of [Copy].
+type CopyParams struct {
+	Files int64
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// copyTask defines [Copy].
 var copyTask = &taskrt.Definition[CopyParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "copy",
@@ -38,27 +64,6 @@ var copyTask = &taskrt.Definition[CopyParams, taskrt.None]{
 	ReadParams:   (*CopyParams).ReadMsgpack,
 }
 
-// QueueCopy queues [Copy]: it copies files, ten a second.
-func QueueCopy(ctx context.Context, files int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, copyTask, &CopyParams{Files: files}, opts...)
-}
-
-// QueueCopyBatch queues one run of [Copy] for each of params, all of them or none.
-func QueueCopyBatch(ctx context.Context, params []CopyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, copyTask, params, opts...)
-}
-
-// ScheduleCopy has [Copy] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCopy(ctx context.Context, spec, tz string, files int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, copyTask, spec, tz, &CopyParams{Files: files}, opts...)
-}
-
-// CopyParams are the parameters of [Copy].
-type CopyParams struct {
-	Files int64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CopyParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 18)
 	b = append(b, 0x81)
@@ -67,7 +72,6 @@ func (p *CopyParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CopyParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -82,12 +86,10 @@ func (p *CopyParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "files")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CopyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CopyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,5 +1,5 @@
-// Queues has a shop's mail: alarms before everything else in their queue, invoices
-// three times as often as newsletters, and newsletters stopped for a while.
+// Queues sends a shop's mail: alarms before anything else in their queue, invoices
+// three times as often as newsletters, and newsletters paused for a while.
 //
 //	go run ./examples/queues
 package main
@@ -62,7 +62,7 @@ func run() error {
 
 	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{
 		Concurrency: 1,
-		Queues:      map[string]int{"invoices": 3, "newsletters": 1}, // Strict: true makes it an order
+		Queues:      map[string]int{"invoices": 3, "newsletters": 1}, // weights; Strict: true makes them an order
 		Logger:      slog.New(slog.DiscardHandler),
 	}, Tasks())
 	if err != nil {

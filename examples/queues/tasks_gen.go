@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -31,7 +31,73 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// alarmTask describes [Alarm].
+// QueueAlarm queues [Alarm]: it wakes somebody up.
+func QueueAlarm(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, alarmTask, &AlarmParams{Text: text}, opts...)
+}
+
+// QueueAlarmBatch queues a run of [Alarm] for each of params, all or none.
+func QueueAlarmBatch(ctx context.Context, params []AlarmParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, alarmTask, params, opts...)
+}
+
+// ScheduleAlarm runs [Alarm] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleAlarm(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, alarmTask, spec, tz, &AlarmParams{Text: text}, opts...)
+}
+
+// AlarmParams are the parameters of [Alarm].
+type AlarmParams struct {
+	Text string
+}
+
+// QueueInvoice queues [Invoice]: it sends an invoice.
+func QueueInvoice(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, invoiceTask, &InvoiceParams{N: n}, opts...)
+}
+
+// QueueInvoiceBatch queues a run of [Invoice] for each of params, all or none.
+func QueueInvoiceBatch(ctx context.Context, params []InvoiceParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, invoiceTask, params, opts...)
+}
+
+// ScheduleInvoice runs [Invoice] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleInvoice(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, invoiceTask, spec, tz, &InvoiceParams{N: n}, opts...)
+}
+
+// InvoiceParams are the parameters of [Invoice].
+type InvoiceParams struct {
+	N int
+}
+
+// QueueNewsletter queues [Newsletter]: it sends a newsletter.
+func QueueNewsletter(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, newsletterTask, &NewsletterParams{N: n}, opts...)
+}
+
+// QueueNewsletterBatch queues a run of [Newsletter] for each of params, all or none.
+func QueueNewsletterBatch(ctx context.Context, params []NewsletterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, newsletterTask, params, opts...)
+}
+
+// ScheduleNewsletter runs [Newsletter] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNewsletter(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, newsletterTask, spec, tz, &NewsletterParams{N: n}, opts...)
+}
+
+// NewsletterParams are the parameters of [Newsletter].
+type NewsletterParams struct {
+	N int
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// alarmTask defines [Alarm].
 var alarmTask = &taskrt.Definition[AlarmParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "alarm",
@@ -46,27 +112,6 @@ var alarmTask = &taskrt.Definition[AlarmParams, taskrt.None]{
 	ReadParams:   (*AlarmParams).ReadMsgpack,
 }
 
-// QueueAlarm queues [Alarm]: it wakes somebody up.
-func QueueAlarm(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, alarmTask, &AlarmParams{Text: text}, opts...)
-}
-
-// QueueAlarmBatch queues one run of [Alarm] for each of params, all of them or none.
-func QueueAlarmBatch(ctx context.Context, params []AlarmParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, alarmTask, params, opts...)
-}
-
-// ScheduleAlarm has [Alarm] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleAlarm(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, alarmTask, spec, tz, &AlarmParams{Text: text}, opts...)
-}
-
-// AlarmParams are the parameters of [Alarm].
-type AlarmParams struct {
-	Text string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *AlarmParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
@@ -75,7 +120,6 @@ func (p *AlarmParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *AlarmParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -90,17 +134,15 @@ func (p *AlarmParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p AlarmParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *AlarmParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// invoiceTask describes [Invoice].
+// invoiceTask defines [Invoice].
 var invoiceTask = &taskrt.Definition[InvoiceParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "invoice",
@@ -114,27 +156,6 @@ var invoiceTask = &taskrt.Definition[InvoiceParams, taskrt.None]{
 	ReadParams:   (*InvoiceParams).ReadMsgpack,
 }
 
-// QueueInvoice queues [Invoice]: it sends an invoice.
-func QueueInvoice(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, invoiceTask, &InvoiceParams{N: n}, opts...)
-}
-
-// QueueInvoiceBatch queues one run of [Invoice] for each of params, all of them or none.
-func QueueInvoiceBatch(ctx context.Context, params []InvoiceParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, invoiceTask, params, opts...)
-}
-
-// ScheduleInvoice has [Invoice] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleInvoice(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, invoiceTask, spec, tz, &InvoiceParams{N: n}, opts...)
-}
-
-// InvoiceParams are the parameters of [Invoice].
-type InvoiceParams struct {
-	N int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *InvoiceParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -143,7 +164,6 @@ func (p *InvoiceParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *InvoiceParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -158,17 +178,15 @@ func (p *InvoiceParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p InvoiceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *InvoiceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// newsletterTask describes [Newsletter].
+// newsletterTask defines [Newsletter].
 var newsletterTask = &taskrt.Definition[NewsletterParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "newsletter",
@@ -182,27 +200,6 @@ var newsletterTask = &taskrt.Definition[NewsletterParams, taskrt.None]{
 	ReadParams:   (*NewsletterParams).ReadMsgpack,
 }
 
-// QueueNewsletter queues [Newsletter]: it sends a newsletter.
-func QueueNewsletter(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, newsletterTask, &NewsletterParams{N: n}, opts...)
-}
-
-// QueueNewsletterBatch queues one run of [Newsletter] for each of params, all of them or none.
-func QueueNewsletterBatch(ctx context.Context, params []NewsletterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, newsletterTask, params, opts...)
-}
-
-// ScheduleNewsletter has [Newsletter] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNewsletter(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, newsletterTask, spec, tz, &NewsletterParams{N: n}, opts...)
-}
-
-// NewsletterParams are the parameters of [Newsletter].
-type NewsletterParams struct {
-	N int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *NewsletterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -211,7 +208,6 @@ func (p *NewsletterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *NewsletterParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -226,12 +222,10 @@ func (p *NewsletterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NewsletterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NewsletterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

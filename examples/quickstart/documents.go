@@ -16,11 +16,11 @@ import (
 //go:embed testdata/*.txt
 var documents embed.FS
 
-// dirEnv names the store's folder; child processes inherit it.
+// dirEnv is the variable with the store's folder. Child processes inherit it.
 const dirEnv = "QUICKSTART_DIR"
 
-// openStore makes the store's folder: a new one, or with a broker that lives
-// on between two runs of the program one that does so too.
+// openStore makes the store's folder: a temporary one, or a lasting one if the broker
+// outlives the program.
 func openStore(store *tasks.Store, lasting bool) (err error) {
 	switch {
 	case store.Dir != "":
@@ -32,8 +32,8 @@ func openStore(store *tasks.Store, lasting bool) (err error) {
 	return errors.Join(err, os.MkdirAll(store.Dir, 0o700), os.Setenv(dirEnv, store.Dir))
 }
 
-// serveDocuments serves the embedded texts on a free port, or on the one of
-// the run of the program that this one continues, and returns their URLs.
+// serveDocuments serves the embedded texts and returns their URLs. The port is free,
+// or that of the previous run of the program if this one continues it.
 func serveDocuments(store *tasks.Store) (urls []string, stop func(), err error) {
 	addr := "127.0.0.1:0"
 	portFile := filepath.Join(store.Dir, "addr")

@@ -1,11 +1,11 @@
-// Quickstart is the whole path in one program: it serves the text files of its
-// testdata folder over HTTP, fetches them with io tasks, calculates each in a
-// child process, and says OK every second.
+// Quickstart is the whole path in one program. It serves the text files of its
+// testdata folder over HTTP, fetches them with io tasks, calculates each in a child
+// process, and says OK every second.
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -broker redis://127.0.0.1:6379
 //
-// On Redis it can be killed and started again: it goes on where it was.
+// On Redis it can be killed and started again: it continues where it was.
 package main
 
 import (
@@ -49,7 +49,7 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 	}
 	defer closeServer()
 	if broker != "" && !strings.Contains(broker, "?") {
-		broker += "?prefix=quickstart" // other applications may share the database
+		broker += "?prefix=quickstart" // other applications may use the same database
 	}
 	b, err := taskrt.Open(ctx, broker)
 	if err != nil {
@@ -60,7 +60,7 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 	logger := newLogger()
 	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{
 		Processes: 2, Lease: 2 * time.Second, Logger: logger,
-		Children: taskrt.ChildConfig{Env: []string{dirEnv}}, // they get only what is named
+		Children: taskrt.ChildConfig{Env: []string{dirEnv}}, // children get only these variables
 	}, tasks.Tasks(store))
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 // work queues the first documents and waits until all are calculated.
 func work(ctx context.Context, store *tasks.Store, urls []string) error {
 	for _, url := range tasks.First(urls) {
-		// With an id of its own a document that waits already is not queued twice.
+		// The id keeps a document from being queued twice.
 		_, err := tasks.QueueStoreFetchData(ctx, url, taskrt.ID(url))
 		if err != nil && !errors.Is(err, taskrt.ErrDuplicate) {
 			return err
@@ -102,7 +102,7 @@ func work(ctx context.Context, store *tasks.Store, urls []string) error {
 	}
 }
 
-// together runs the roles until one of them ends, which stops the others.
+// together runs the roles until one of them returns, which stops the others.
 func together(ctx context.Context, roles ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,8 +126,8 @@ func printTotals(summaries []tasks.Summary) {
 	fmt.Printf("pid=%d done: %d documents, %d words, %d ticks\n", os.Getpid(), len(summaries), words, tasks.Ticks())
 }
 
-// newLogger prints what the tasks say, a line each, with the process that says
-// it: records from child processes carry their pid already.
+// newLogger prints one line for each record, with the id of the process. Records of
+// child processes have their own.
 func newLogger() *slog.Logger {
 	return slog.New(pidHandler{slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {

@@ -1,4 +1,4 @@
-// Reports are sent to each customer at times of its own: schedules that are
+// Reports sends each customer a report at the customer's own times. The schedules are
 // made, changed and ended while the program runs, and live in the broker.
 //
 //	go run ./examples/reports
@@ -15,7 +15,7 @@ import (
 
 //go:generate go tool taskgen
 
-// sent gets the customers whose report was sent.
+// sent receives the customers whose report was sent.
 var sent = make(chan string, 10)
 
 // SendReport sends a customer its report.
@@ -49,7 +49,7 @@ func run() error {
 	if _, err := ScheduleSendReport(ctx, "61 9 * * mon", "", "bob"); err != nil {
 		fmt.Println("refused:", err)
 	}
-	// Ada wants hers every second; the rest stays as it is.
+	// Ada wants her report every second; the other schedules stay.
 	ada, err := ScheduleSendReport(ctx, "@every 1s", "", "ada", taskrt.ID("report-ada"))
 	if err != nil {
 		return err

@@ -11,8 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -24,7 +24,33 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// sendReportTask describes [SendReport].
+// QueueSendReport queues [SendReport]: it sends a customer its report.
+func QueueSendReport(ctx context.Context, customer string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, sendReportTask, &SendReportParams{Customer: customer}, opts...)
+}
+
+// QueueSendReportBatch queues a run of [SendReport] for each of params, all or none.
+func QueueSendReportBatch(ctx context.Context, params []SendReportParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, sendReportTask, params, opts...)
+}
+
+// ScheduleSendReport runs [SendReport] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSendReport(ctx context.Context, spec, tz string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sendReportTask, spec, tz, &SendReportParams{Customer: customer}, opts...)
+}
+
+// SendReportParams are the parameters of [SendReport].
+type SendReportParams struct {
+	Customer string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// sendReportTask defines [SendReport].
 var sendReportTask = &taskrt.Definition[SendReportParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "send_report",
@@ -36,27 +62,6 @@ var sendReportTask = &taskrt.Definition[SendReportParams, taskrt.None]{
 	ReadParams:   (*SendReportParams).ReadMsgpack,
 }
 
-// QueueSendReport queues [SendReport]: it sends a customer its report.
-func QueueSendReport(ctx context.Context, customer string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, sendReportTask, &SendReportParams{Customer: customer}, opts...)
-}
-
-// QueueSendReportBatch queues one run of [SendReport] for each of params, all of them or none.
-func QueueSendReportBatch(ctx context.Context, params []SendReportParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, sendReportTask, params, opts...)
-}
-
-// ScheduleSendReport has [SendReport] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSendReport(ctx context.Context, spec, tz string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendReportTask, spec, tz, &SendReportParams{Customer: customer}, opts...)
-}
-
-// SendReportParams are the parameters of [SendReport].
-type SendReportParams struct {
-	Customer string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SendReportParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 17+len(p.Customer))
 	b = append(b, 0x81)
@@ -65,7 +70,6 @@ func (p *SendReportParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SendReportParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -80,12 +84,10 @@ func (p *SendReportParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "customer")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SendReportParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SendReportParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,5 +1,5 @@
-// Retries calls a service that is busy, then broken, then well, and one that says
-// no: what a task returns decides what becomes of its run.
+// Retries calls a service that is busy, then broken, then well, and one that refuses.
+// The error that a task returns decides on its next attempt.
 //
 //	go run ./examples/retries
 package main
@@ -28,16 +28,16 @@ func Call(ctx context.Context, service string) error {
 	run, _ := taskrt.CurrentRun(ctx)
 	switch {
 	case service == "closed":
-		return taskrt.Permanent(errors.New("it says no")) // no other attempt
+		return taskrt.Permanent(errors.New("it says no")) // no further attempt
 	case run.Attempt == 1:
-		return taskrt.RetryAfter(300*time.Millisecond, errors.New("it is busy")) // the next one then
+		return taskrt.RetryAfter(300*time.Millisecond, errors.New("it is busy")) // the next attempt after that time
 	case run.Attempt == 2:
-		return errors.New("it is broken") // another one by the policy
+		return errors.New("it is broken") // the next attempt by the policy
 	}
 	return nil
 }
 
-// say prints what happens to runs. What a consumer logs says more.
+// say prints the events of runs. A consumer's log has more.
 func say(e taskrt.Event) {
 	line := fmt.Sprintf("attempt %d %s", e.Run.Attempt, e.Kind)
 	if e.Err != nil {

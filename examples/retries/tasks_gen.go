@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,33 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// callTask describes [Call].
+// QueueCall queues [Call]: it calls a service.
+func QueueCall(ctx context.Context, service string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, callTask, &CallParams{Service: service}, opts...)
+}
+
+// QueueCallBatch queues a run of [Call] for each of params, all or none.
+func QueueCallBatch(ctx context.Context, params []CallParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, callTask, params, opts...)
+}
+
+// ScheduleCall runs [Call] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCall(ctx context.Context, spec, tz string, service string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, callTask, spec, tz, &CallParams{Service: service}, opts...)
+}
+
+// CallParams are the parameters of [Call].
+type CallParams struct {
+	Service string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// callTask defines [Call].
 var callTask = &taskrt.Definition[CallParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "call",
@@ -40,27 +66,6 @@ var callTask = &taskrt.Definition[CallParams, taskrt.None]{
 	ReadParams:   (*CallParams).ReadMsgpack,
 }
 
-// QueueCall queues [Call]: it calls a service.
-func QueueCall(ctx context.Context, service string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, callTask, &CallParams{Service: service}, opts...)
-}
-
-// QueueCallBatch queues one run of [Call] for each of params, all of them or none.
-func QueueCallBatch(ctx context.Context, params []CallParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, callTask, params, opts...)
-}
-
-// ScheduleCall has [Call] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCall(ctx context.Context, spec, tz string, service string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, callTask, spec, tz, &CallParams{Service: service}, opts...)
-}
-
-// CallParams are the parameters of [Call].
-type CallParams struct {
-	Service string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CallParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 16+len(p.Service))
 	b = append(b, 0x81)
@@ -69,7 +74,6 @@ func (p *CallParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CallParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -84,12 +88,10 @@ func (p *CallParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "service")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CallParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CallParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,5 +1,5 @@
-// Unique asks for the index of a shop to be rebuilt, again and again: while a
-// rebuild is queued or running no second one of the same shop is.
+// Unique rebuilds the index of a shop on request. While a rebuild is queued or
+// running, a second one of the same shop is refused.
 //
 //	go run ./examples/unique
 package main
@@ -16,7 +16,7 @@ import (
 
 //go:generate go tool taskgen
 
-// Rebuild rebuilds the index of a shop. Why does not matter for what is the same.
+// Rebuild rebuilds the index of a shop. The reason does not count for uniqueness.
 //
 //task:io
 //task:unique 10m by=shop
@@ -49,7 +49,7 @@ func run() error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- consumer.Run(ctx) }()
 	defer func() { stop(); <-stopped }()
-	if _, err := second.Wait(ctx); err != nil { // for the first: it is the same
+	if _, err := second.Wait(ctx); err != nil { // waits for the first run
 		return err
 	}
 	third, err := QueueRebuild(ctx, "toys", "a late price")

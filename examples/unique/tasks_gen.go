@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,11 +25,38 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// rebuildTask describes [Rebuild].
+// QueueRebuild queues [Rebuild]: it rebuilds the index of a shop. The reason does not count for uniqueness.
+func QueueRebuild(ctx context.Context, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, rebuildTask, &RebuildParams{Shop: shop, Why: why}, opts...)
+}
+
+// QueueRebuildBatch queues a run of [Rebuild] for each of params, all or none.
+func QueueRebuildBatch(ctx context.Context, params []RebuildParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, rebuildTask, params, opts...)
+}
+
+// ScheduleRebuild runs [Rebuild] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRebuild(ctx context.Context, spec, tz string, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, rebuildTask, spec, tz, &RebuildParams{Shop: shop, Why: why}, opts...)
+}
+
+// RebuildParams are the parameters of [Rebuild].
+type RebuildParams struct {
+	Shop string
+	Why  string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// rebuildTask defines [Rebuild].
 var rebuildTask = &taskrt.Definition[RebuildParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "rebuild",
-		Doc:    "Rebuild rebuilds the index of a shop. Why does not matter for what is the same.",
+		Doc:    "Rebuild rebuilds the index of a shop. The reason does not count for uniqueness.",
 		Kind:   taskrt.IO,
 		Keep:   time.Minute,
 		Unique: 10 * time.Minute,
@@ -45,28 +72,6 @@ var rebuildTask = &taskrt.Definition[RebuildParams, taskrt.None]{
 	},
 }
 
-// QueueRebuild queues [Rebuild]: it rebuilds the index of a shop. Why does not matter for what is the same.
-func QueueRebuild(ctx context.Context, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, rebuildTask, &RebuildParams{Shop: shop, Why: why}, opts...)
-}
-
-// QueueRebuildBatch queues one run of [Rebuild] for each of params, all of them or none.
-func QueueRebuildBatch(ctx context.Context, params []RebuildParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, rebuildTask, params, opts...)
-}
-
-// ScheduleRebuild has [Rebuild] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRebuild(ctx context.Context, spec, tz string, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, rebuildTask, spec, tz, &RebuildParams{Shop: shop, Why: why}, opts...)
-}
-
-// RebuildParams are the parameters of [Rebuild].
-type RebuildParams struct {
-	Shop string
-	Why  string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RebuildParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 22+len(p.Shop)+len(p.Why))
 	b = append(b, 0x82)
@@ -77,7 +82,6 @@ func (p *RebuildParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RebuildParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -95,12 +99,10 @@ func (p *RebuildParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "shop", "why")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RebuildParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RebuildParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

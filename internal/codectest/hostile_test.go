@@ -124,7 +124,7 @@ func TestDuplicateAndMissingKeys(t *testing.T) {
 				twice = append(append(twice, p.key...), p.value...)
 			}
 			_, err = s.decode(twice)
-			require.ErrorContains(t, err, `the key "`+key+`" stands twice`, s.name)
+			require.ErrorContains(t, err, `the key "`+key+`" is repeated`, s.name)
 			_, err = s.decode(without)
 			if s.plain.Field(i).Type.Kind() == reflect.Pointer {
 				require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -62,37 +62,17 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// scalarsTask describes [Scalars].
-var scalarsTask = &taskrt.Definition[ScalarsParams, string]{
-	Spec: taskrt.Spec{
-		Name:   "scalars",
-		Doc:    "Scalars takes one of each basic type.",
-		Kind:   taskrt.IO,
-		Keep:   time.Hour,
-		Params: "yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string",
-		Result: "string",
-	},
-	AppendParams: (*ScalarsParams).AppendMsgpack,
-	ReadParams:   (*ScalarsParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
-}
-
 // QueueScalars queues [Scalars]: it takes one of each basic type.
 func QueueScalars(ctx context.Context, yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
 	return taskrt.Queue(ctx, scalarsTask, &ScalarsParams{Yes: yes, I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text}, opts...)
 }
 
-// QueueScalarsBatch queues one run of [Scalars] for each of params, all of them or none.
+// QueueScalarsBatch queues a run of [Scalars] for each of params, all or none.
 func QueueScalarsBatch(ctx context.Context, params []ScalarsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
 	return taskrt.QueueBatch(ctx, scalarsTask, params, opts...)
 }
 
-// ScheduleScalars has [Scalars] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
+// ScheduleScalars runs [Scalars] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
 func ScheduleScalars(ctx context.Context, spec, tz string, yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
 	return taskrt.ScheduleTask(ctx, scalarsTask, spec, tz, &ScalarsParams{Yes: yes, I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text}, opts...)
 }
@@ -115,7 +95,322 @@ type ScalarsParams struct {
 	Text string
 }
 
-// AppendMsgpack appends p to b as a map keyed by parameter name.
+// QueueNamed queues [Named]: it takes named basic types and times.
+func QueueNamed(ctx context.Context, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Handle[time.Time], error) {
+	return taskrt.Queue(ctx, namedTask, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
+}
+
+// QueueNamedBatch queues a run of [Named] for each of params, all or none.
+func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[time.Time], error) {
+	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
+}
+
+// ScheduleNamed runs [Named] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNamed(ctx context.Context, spec, tz string, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
+}
+
+// NamedParams are the parameters of [Named].
+type NamedParams struct {
+	Level Level
+	Name  Name
+	Ratio Ratio
+	Flag  Flag
+	Wait  time.Duration
+	At    time.Time
+}
+
+// QueueBinary queues [Binary]: it takes bytes in every form.
+func QueueBinary(ctx context.Context, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Handle[[]byte], error) {
+	return taskrt.Queue(ctx, binaryTask, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
+}
+
+// QueueBinaryBatch queues a run of [Binary] for each of params, all or none.
+func QueueBinaryBatch(ctx context.Context, params []BinaryParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]byte], error) {
+	return taskrt.QueueBatch(ctx, binaryTask, params, opts...)
+}
+
+// ScheduleBinary runs [Binary] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleBinary(ctx context.Context, spec, tz string, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, binaryTask, spec, tz, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
+}
+
+// BinaryParams are the parameters of [Binary].
+type BinaryParams struct {
+	Data   []byte
+	Blob   Blob
+	Key    [16]byte
+	Octets []Octet
+	Pair   [2]Octet
+	Parts  [][]byte
+}
+
+// QueueLists queues [Lists]: it takes slices and arrays.
+func QueueLists(ctx context.Context, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Handle[[]Item], error) {
+	return taskrt.Queue(ctx, listsTask, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
+}
+
+// QueueListsBatch queues a run of [Lists] for each of params, all or none.
+func QueueListsBatch(ctx context.Context, params []ListsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]Item], error) {
+	return taskrt.QueueBatch(ctx, listsTask, params, opts...)
+}
+
+// ScheduleLists runs [Lists] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLists(ctx context.Context, spec, tz string, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, listsTask, spec, tz, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
+}
+
+// ListsParams are the parameters of [Lists].
+type ListsParams struct {
+	Words  []string
+	Grid   [][]int32
+	Fixed  [3]int16
+	Square [2][2]bool
+	Items  []Item
+	Refs   []*Item
+	Times  []time.Time
+	Addrs  []netip.Addr
+	Sparse []Sparse
+	Rooms  [2]Item
+	Tables []map[string]int
+}
+
+// QueueMaps queues [Maps]: it takes maps.
+func QueueMaps(ctx context.Context, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Handle[map[string]Item], error) {
+	return taskrt.Queue(ctx, mapsTask, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
+}
+
+// QueueMapsBatch queues a run of [Maps] for each of params, all or none.
+func QueueMapsBatch(ctx context.Context, params []MapsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[string]Item], error) {
+	return taskrt.QueueBatch(ctx, mapsTask, params, opts...)
+}
+
+// ScheduleMaps runs [Maps] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleMaps(ctx context.Context, spec, tz string, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, mapsTask, spec, tz, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
+}
+
+// MapsParams are the parameters of [Maps].
+type MapsParams struct {
+	Counts map[string]int
+	Texts  map[string]string
+	ByID   map[int64]Item
+	Named  map[Name]Level
+	Nested map[string]map[uint8][]string
+	Refs   map[int16]*Item
+	Lists  map[string][]Item
+}
+
+// QueuePointers queues [Pointers]: it takes pointers; those that are missing are nil.
+func QueuePointers(ctx context.Context, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Handle[*Item], error) {
+	return taskrt.Queue(ctx, pointersTask, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
+}
+
+// QueuePointersBatch queues a run of [Pointers] for each of params, all or none.
+func QueuePointersBatch(ctx context.Context, params []PointersParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[*Item], error) {
+	return taskrt.QueueBatch(ctx, pointersTask, params, opts...)
+}
+
+// SchedulePointers runs [Pointers] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func SchedulePointers(ctx context.Context, spec, tz string, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, pointersTask, spec, tz, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
+}
+
+// PointersParams are the parameters of [Pointers].
+type PointersParams struct {
+	Number *int
+	Text   **string
+	Item   *Item
+	List   *[]string
+	Table  *map[string]int
+	At     *time.Time
+	Addr   *netip.Addr
+}
+
+// QueueStructs queues [Structs]: it takes structs of all kinds.
+func QueueStructs(ctx context.Context, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
+	X int32
+	Y int32
+}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Handle[Outer], error) {
+	return taskrt.Queue(ctx, structsTask, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
+}
+
+// QueueStructsBatch queues a run of [Structs] for each of params, all or none.
+func QueueStructsBatch(ctx context.Context, params []StructsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Outer], error) {
+	return taskrt.QueueBatch(ctx, structsTask, params, opts...)
+}
+
+// ScheduleStructs runs [Structs] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleStructs(ctx context.Context, spec, tz string, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
+	X int32
+	Y int32
+}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, structsTask, spec, tz, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
+}
+
+// StructsParams are the parameters of [Structs].
+type StructsParams struct {
+	Item      Item
+	Tagged    Tagged
+	Page      Page[Item]
+	Outer     Outer
+	Anonymous struct {
+		X int32
+		Y int32
+	}
+	Empty Empty
+}
+
+// QueueTrees queues [Trees]: it takes types that contain themselves.
+func QueueTrees(ctx context.Context, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Handle[Forest], error) {
+	return taskrt.Queue(ctx, treesTask, &TreesParams{Tree: tree, Chain: chain}, opts...)
+}
+
+// QueueTreesBatch queues a run of [Trees] for each of params, all or none.
+func QueueTreesBatch(ctx context.Context, params []TreesParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Forest], error) {
+	return taskrt.QueueBatch(ctx, treesTask, params, opts...)
+}
+
+// ScheduleTrees runs [Trees] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleTrees(ctx context.Context, spec, tz string, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, treesTask, spec, tz, &TreesParams{Tree: tree, Chain: chain}, opts...)
+}
+
+// TreesParams are the parameters of [Trees].
+type TreesParams struct {
+	Tree  Tree
+	Chain *Chain
+}
+
+// QueueOwn queues [Own]: it takes types that marshal themselves.
+func QueueOwn(ctx context.Context, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Handle[Duo], error) {
+	return taskrt.Queue(ctx, ownTask, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
+}
+
+// QueueOwnBatch queues a run of [Own] for each of params, all or none.
+func QueueOwnBatch(ctx context.Context, params []OwnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Duo], error) {
+	return taskrt.QueueBatch(ctx, ownTask, params, opts...)
+}
+
+// ScheduleOwn runs [Own] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleOwn(ctx context.Context, spec, tz string, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ownTask, spec, tz, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
+}
+
+// OwnParams are the parameters of [Own].
+type OwnParams struct {
+	Addr    netip.Addr
+	Link    url.URL
+	Heat    Celsius
+	Duo     Duo
+	Raw     Raw
+	Version Version
+}
+
+// QueueMany queues [Many]: it takes a struct of more fields than one word counts.
+func QueueMany(ctx context.Context, many Wide, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, manyTask, &ManyParams{Many: many}, opts...)
+}
+
+// QueueManyBatch queues a run of [Many] for each of params, all or none.
+func QueueManyBatch(ctx context.Context, params []ManyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, manyTask, params, opts...)
+}
+
+// ScheduleMany runs [Many] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleMany(ctx context.Context, spec, tz string, many Wide, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, manyTask, spec, tz, &ManyParams{Many: many}, opts...)
+}
+
+// ManyParams are the parameters of [Many].
+type ManyParams struct {
+	Many Wide
+}
+
+// QueueNothing queues [Nothing]: it takes nothing.
+func QueueNothing(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[map[string][]string], error) {
+	return taskrt.Queue(ctx, nothingTask, &NothingParams{}, opts...)
+}
+
+// QueueNothingBatch queues a run of [Nothing] for each of params, all or none.
+func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[string][]string], error) {
+	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
+}
+
+// ScheduleNothing runs [Nothing] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNothing(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{}, opts...)
+}
+
+// NothingParams are the parameters of [Nothing].
+type NothingParams struct{}
+
+// QueueDense queues [Dense]: it takes what is much larger in memory than on the wire.
+func QueueDense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, denseTask, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
+}
+
+// QueueDenseBatch queues a run of [Dense] for each of params, all or none.
+func QueueDenseBatch(ctx context.Context, params []DenseParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, denseTask, params, opts...)
+}
+
+// ScheduleDense runs [Dense] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleDense(ctx context.Context, spec, tz string, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, denseTask, spec, tz, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
+}
+
+// DenseParams are the parameters of [Dense].
+type DenseParams struct {
+	Rows     []Row
+	Deep     [][][]string
+	Numbers  []*int
+	Refs     []**Item
+	Tables   []map[string]int
+	Index    map[int64]Row
+	RowsOf   map[string][]Row
+	Big      []*big.Int
+	Ratios   []big.Rat
+	Reals    []big.Float
+	Amounts  []Amount
+	Links    []*url.URL
+	Patterns []*regexp.Regexp
+	Addrs    []netip.Addr
+	Pairs    [][2]Row
+	Words    []string
+	Blobs    [][]byte
+	Times    []time.Time
+	Duos     []Duo
+	Ids      map[uint32]struct{}
+	Trees    map[string]Forest
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// scalarsTask defines [Scalars].
+var scalarsTask = &taskrt.Definition[ScalarsParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "scalars",
+		Doc:    "Scalars takes one of each basic type.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string",
+		Result: "string",
+	},
+	AppendParams: (*ScalarsParams).AppendMsgpack,
+	ReadParams:   (*ScalarsParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) {
+		return codec.AppendString(b, *v), nil
+	},
+	ReadResult: func(r *codec.Reader, v *string) {
+		*v = r.String()
+	},
+}
+
 func (p *ScalarsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 130+len(p.Text))
 	b = append(b, 0x8e)
@@ -150,7 +445,6 @@ func (p *ScalarsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ScalarsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -204,17 +498,15 @@ func (p *ScalarsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "yes", "i", "i8", "i16", "i32", "i64", "u", "u8", "u16", "u32", "u64", "f32", "f64", "text")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ScalarsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ScalarsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// namedTask describes [Named].
+// namedTask defines [Named].
 var namedTask = &taskrt.Definition[NamedParams, time.Time]{
 	Spec: taskrt.Spec{
 		Name:   "named",
@@ -234,32 +526,6 @@ var namedTask = &taskrt.Definition[NamedParams, time.Time]{
 	},
 }
 
-// QueueNamed queues [Named]: it takes named basic types and times.
-func QueueNamed(ctx context.Context, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Handle[time.Time], error) {
-	return taskrt.Queue(ctx, namedTask, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
-}
-
-// QueueNamedBatch queues one run of [Named] for each of params, all of them or none.
-func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[time.Time], error) {
-	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
-}
-
-// ScheduleNamed has [Named] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNamed(ctx context.Context, spec, tz string, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
-}
-
-// NamedParams are the parameters of [Named].
-type NamedParams struct {
-	Level Level
-	Name  Name
-	Ratio Ratio
-	Flag  Flag
-	Wait  time.Duration
-	At    time.Time
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 70+len(p.Name))
 	b = append(b, 0x86)
@@ -278,7 +544,6 @@ func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -308,17 +573,15 @@ func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "level", "name", "ratio", "flag", "wait", "at")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NamedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NamedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// binaryTask describes [Binary].
+// binaryTask defines [Binary].
 var binaryTask = &taskrt.Definition[BinaryParams, []byte]{
 	Spec: taskrt.Spec{
 		Name:   "binary",
@@ -338,32 +601,6 @@ var binaryTask = &taskrt.Definition[BinaryParams, []byte]{
 	},
 }
 
-// QueueBinary queues [Binary]: it takes bytes in every form.
-func QueueBinary(ctx context.Context, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Handle[[]byte], error) {
-	return taskrt.Queue(ctx, binaryTask, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
-}
-
-// QueueBinaryBatch queues one run of [Binary] for each of params, all of them or none.
-func QueueBinaryBatch(ctx context.Context, params []BinaryParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]byte], error) {
-	return taskrt.QueueBatch(ctx, binaryTask, params, opts...)
-}
-
-// ScheduleBinary has [Binary] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleBinary(ctx context.Context, spec, tz string, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, binaryTask, spec, tz, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
-}
-
-// BinaryParams are the parameters of [Binary].
-type BinaryParams struct {
-	Data   []byte
-	Blob   Blob
-	Key    [16]byte
-	Octets []Octet
-	Pair   [2]Octet
-	Parts  [][]byte
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *BinaryParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 124+len(p.Data)+len(p.Blob)+len(p.Octets))
 	b = append(b, 0x86)
@@ -385,7 +622,6 @@ func (p *BinaryParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *BinaryParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -417,17 +653,15 @@ func (p *BinaryParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "data", "blob", "key", "octets", "pair", "parts")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p BinaryParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *BinaryParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// listsTask describes [Lists].
+// listsTask defines [Lists].
 var listsTask = &taskrt.Definition[ListsParams, []Item]{
 	Spec: taskrt.Spec{
 		Name:   "lists",
@@ -453,37 +687,6 @@ var listsTask = &taskrt.Definition[ListsParams, []Item]{
 	},
 }
 
-// QueueLists queues [Lists]: it takes slices and arrays.
-func QueueLists(ctx context.Context, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Handle[[]Item], error) {
-	return taskrt.Queue(ctx, listsTask, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
-}
-
-// QueueListsBatch queues one run of [Lists] for each of params, all of them or none.
-func QueueListsBatch(ctx context.Context, params []ListsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]Item], error) {
-	return taskrt.QueueBatch(ctx, listsTask, params, opts...)
-}
-
-// ScheduleLists has [Lists] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLists(ctx context.Context, spec, tz string, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, listsTask, spec, tz, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
-}
-
-// ListsParams are the parameters of [Lists].
-type ListsParams struct {
-	Words  []string
-	Grid   [][]int32
-	Fixed  [3]int16
-	Square [2][2]bool
-	Items  []Item
-	Refs   []*Item
-	Times  []time.Time
-	Addrs  []netip.Addr
-	Sparse []Sparse
-	Rooms  [2]Item
-	Tables []map[string]int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ListsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 1324)
 	var err error
@@ -562,7 +765,6 @@ func (p *ListsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -648,17 +850,15 @@ func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "words", "grid", "fixed", "square", "items", "refs", "times", "addrs", "sparse", "rooms", "tables")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ListsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ListsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// mapsTask describes [Maps].
+// mapsTask defines [Maps].
 var mapsTask = &taskrt.Definition[MapsParams, map[string]Item]{
 	Spec: taskrt.Spec{
 		Name:   "maps",
@@ -688,33 +888,6 @@ var mapsTask = &taskrt.Definition[MapsParams, map[string]Item]{
 	},
 }
 
-// QueueMaps queues [Maps]: it takes maps.
-func QueueMaps(ctx context.Context, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Handle[map[string]Item], error) {
-	return taskrt.Queue(ctx, mapsTask, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
-}
-
-// QueueMapsBatch queues one run of [Maps] for each of params, all of them or none.
-func QueueMapsBatch(ctx context.Context, params []MapsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[string]Item], error) {
-	return taskrt.QueueBatch(ctx, mapsTask, params, opts...)
-}
-
-// ScheduleMaps has [Maps] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleMaps(ctx context.Context, spec, tz string, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mapsTask, spec, tz, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
-}
-
-// MapsParams are the parameters of [Maps].
-type MapsParams struct {
-	Counts map[string]int
-	Texts  map[string]string
-	ByID   map[int64]Item
-	Named  map[Name]Level
-	Nested map[string]map[uint8][]string
-	Refs   map[int16]*Item
-	Lists  map[string][]Item
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *MapsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 1114)
 	b = append(b, 0x87)
@@ -777,7 +950,6 @@ func (p *MapsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -853,17 +1025,15 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "counts", "texts", "byID", "named", "nested", "refs", "lists")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p MapsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *MapsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// pointersTask describes [Pointers].
+// pointersTask defines [Pointers].
 var pointersTask = &taskrt.Definition[PointersParams, *Item]{
 	Spec: taskrt.Spec{
 		Name:   "pointers",
@@ -893,33 +1063,6 @@ var pointersTask = &taskrt.Definition[PointersParams, *Item]{
 	},
 }
 
-// QueuePointers queues [Pointers]: it takes pointers; those that are missing are nil.
-func QueuePointers(ctx context.Context, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Handle[*Item], error) {
-	return taskrt.Queue(ctx, pointersTask, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
-}
-
-// QueuePointersBatch queues one run of [Pointers] for each of params, all of them or none.
-func QueuePointersBatch(ctx context.Context, params []PointersParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[*Item], error) {
-	return taskrt.QueueBatch(ctx, pointersTask, params, opts...)
-}
-
-// SchedulePointers has [Pointers] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func SchedulePointers(ctx context.Context, spec, tz string, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, pointersTask, spec, tz, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
-}
-
-// PointersParams are the parameters of [Pointers].
-type PointersParams struct {
-	Number *int
-	Text   **string
-	Item   *Item
-	List   *[]string
-	Table  *map[string]int
-	At     *time.Time
-	Addr   *netip.Addr
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *PointersParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 218)
 	var err error
@@ -978,7 +1121,6 @@ func (p *PointersParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1055,17 +1197,15 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p PointersParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *PointersParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// structsTask describes [Structs].
+// structsTask defines [Structs].
 var structsTask = &taskrt.Definition[StructsParams, Outer]{
 	Spec: taskrt.Spec{
 		Name:   "structs",
@@ -1083,41 +1223,6 @@ var structsTask = &taskrt.Definition[StructsParams, Outer]{
 	ReadResult: readOuter,
 }
 
-// QueueStructs queues [Structs]: it takes structs of all kinds.
-func QueueStructs(ctx context.Context, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
-	X int32
-	Y int32
-}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Handle[Outer], error) {
-	return taskrt.Queue(ctx, structsTask, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
-}
-
-// QueueStructsBatch queues one run of [Structs] for each of params, all of them or none.
-func QueueStructsBatch(ctx context.Context, params []StructsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Outer], error) {
-	return taskrt.QueueBatch(ctx, structsTask, params, opts...)
-}
-
-// ScheduleStructs has [Structs] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleStructs(ctx context.Context, spec, tz string, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
-	X int32
-	Y int32
-}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, structsTask, spec, tz, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
-}
-
-// StructsParams are the parameters of [Structs].
-type StructsParams struct {
-	Item      Item
-	Tagged    Tagged
-	Page      Page[Item]
-	Outer     Outer
-	Anonymous struct {
-		X int32
-		Y int32
-	}
-	Empty Empty
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StructsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 608)
 	b = append(b, 0x86)
@@ -1136,7 +1241,6 @@ func (p *StructsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *StructsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1166,17 +1270,15 @@ func (p *StructsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "item", "tagged", "page", "outer", "anonymous", "empty")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p StructsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *StructsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// treesTask describes [Trees].
+// treesTask defines [Trees].
 var treesTask = &taskrt.Definition[TreesParams, Forest]{
 	Spec: taskrt.Spec{
 		Name:   "trees",
@@ -1194,28 +1296,6 @@ var treesTask = &taskrt.Definition[TreesParams, Forest]{
 	ReadResult: readForest,
 }
 
-// QueueTrees queues [Trees]: it takes types that contain themselves.
-func QueueTrees(ctx context.Context, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Handle[Forest], error) {
-	return taskrt.Queue(ctx, treesTask, &TreesParams{Tree: tree, Chain: chain}, opts...)
-}
-
-// QueueTreesBatch queues one run of [Trees] for each of params, all of them or none.
-func QueueTreesBatch(ctx context.Context, params []TreesParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Forest], error) {
-	return taskrt.QueueBatch(ctx, treesTask, params, opts...)
-}
-
-// ScheduleTrees has [Trees] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleTrees(ctx context.Context, spec, tz string, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, treesTask, spec, tz, &TreesParams{Tree: tree, Chain: chain}, opts...)
-}
-
-// TreesParams are the parameters of [Trees].
-type TreesParams struct {
-	Tree  Tree
-	Chain *Chain
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *TreesParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 50)
 	var err error
@@ -1233,7 +1313,6 @@ func (p *TreesParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *TreesParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1256,17 +1335,15 @@ func (p *TreesParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tree")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p TreesParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *TreesParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// ownTask describes [Own].
+// ownTask defines [Own].
 var ownTask = &taskrt.Definition[OwnParams, Duo]{
 	Spec: taskrt.Spec{
 		Name:   "own",
@@ -1290,32 +1367,6 @@ var ownTask = &taskrt.Definition[OwnParams, Duo]{
 	},
 }
 
-// QueueOwn queues [Own]: it takes types that marshal themselves.
-func QueueOwn(ctx context.Context, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Handle[Duo], error) {
-	return taskrt.Queue(ctx, ownTask, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
-}
-
-// QueueOwnBatch queues one run of [Own] for each of params, all of them or none.
-func QueueOwnBatch(ctx context.Context, params []OwnParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Duo], error) {
-	return taskrt.QueueBatch(ctx, ownTask, params, opts...)
-}
-
-// ScheduleOwn has [Own] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleOwn(ctx context.Context, spec, tz string, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ownTask, spec, tz, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
-}
-
-// OwnParams are the parameters of [Own].
-type OwnParams struct {
-	Addr    netip.Addr
-	Link    url.URL
-	Heat    Celsius
-	Duo     Duo
-	Raw     Raw
-	Version Version
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *OwnParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 142)
 	var err error
@@ -1347,7 +1398,6 @@ func (p *OwnParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *OwnParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1377,17 +1427,15 @@ func (p *OwnParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "addr", "link", "heat", "duo", "raw", "version")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p OwnParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *OwnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// manyTask describes [Many].
+// manyTask defines [Many].
 var manyTask = &taskrt.Definition[ManyParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "many",
@@ -1399,27 +1447,6 @@ var manyTask = &taskrt.Definition[ManyParams, taskrt.None]{
 	ReadParams:   (*ManyParams).ReadMsgpack,
 }
 
-// QueueMany queues [Many]: it takes a struct of more fields than one word counts.
-func QueueMany(ctx context.Context, many Wide, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, manyTask, &ManyParams{Many: many}, opts...)
-}
-
-// QueueManyBatch queues one run of [Many] for each of params, all of them or none.
-func QueueManyBatch(ctx context.Context, params []ManyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, manyTask, params, opts...)
-}
-
-// ScheduleMany has [Many] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleMany(ctx context.Context, spec, tz string, many Wide, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, manyTask, spec, tz, &ManyParams{Many: many}, opts...)
-}
-
-// ManyParams are the parameters of [Many].
-type ManyParams struct {
-	Many Wide
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ManyParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 856)
 	b = append(b, 0x81)
@@ -1428,7 +1455,6 @@ func (p *ManyParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ManyParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1443,17 +1469,15 @@ func (p *ManyParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "many")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ManyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ManyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// nothingTask describes [Nothing].
+// nothingTask defines [Nothing].
 var nothingTask = &taskrt.Definition[NothingParams, map[string][]string]{
 	Spec: taskrt.Spec{
 		Name:   "nothing",
@@ -1487,30 +1511,10 @@ var nothingTask = &taskrt.Definition[NothingParams, map[string][]string]{
 	},
 }
 
-// QueueNothing queues [Nothing]: it takes nothing.
-func QueueNothing(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[map[string][]string], error) {
-	return taskrt.Queue(ctx, nothingTask, &NothingParams{}, opts...)
-}
-
-// QueueNothingBatch queues one run of [Nothing] for each of params, all of them or none.
-func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[string][]string], error) {
-	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
-}
-
-// ScheduleNothing has [Nothing] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNothing(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{}, opts...)
-}
-
-// NothingParams are the parameters of [Nothing].
-type NothingParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*NothingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -1518,17 +1522,15 @@ func (*NothingParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// denseTask describes [Dense].
+// denseTask defines [Dense].
 var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "dense",
@@ -1540,47 +1542,6 @@ var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
 	ReadParams:   (*DenseParams).ReadMsgpack,
 }
 
-// QueueDense queues [Dense]: it takes what is much larger in memory than on the wire.
-func QueueDense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, denseTask, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
-}
-
-// QueueDenseBatch queues one run of [Dense] for each of params, all of them or none.
-func QueueDenseBatch(ctx context.Context, params []DenseParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, denseTask, params, opts...)
-}
-
-// ScheduleDense has [Dense] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleDense(ctx context.Context, spec, tz string, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, denseTask, spec, tz, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
-}
-
-// DenseParams are the parameters of [Dense].
-type DenseParams struct {
-	Rows     []Row
-	Deep     [][][]string
-	Numbers  []*int
-	Refs     []**Item
-	Tables   []map[string]int
-	Index    map[int64]Row
-	RowsOf   map[string][]Row
-	Big      []*big.Int
-	Ratios   []big.Rat
-	Reals    []big.Float
-	Amounts  []Amount
-	Links    []*url.URL
-	Patterns []*regexp.Regexp
-	Addrs    []netip.Addr
-	Pairs    [][2]Row
-	Words    []string
-	Blobs    [][]byte
-	Times    []time.Time
-	Duos     []Duo
-	Ids      map[uint32]struct{}
-	Trees    map[string]Forest
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *DenseParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 4096)
 	var err error
@@ -1755,7 +1716,6 @@ func (p *DenseParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *DenseParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1935,17 +1895,14 @@ func (p *DenseParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "rows", "deep", "numbers", "refs", "tables", "index", "rowsOf", "big", "ratios", "reals", "amounts", "links", "patterns", "addrs", "pairs", "words", "blobs", "times", "duos", "ids", "trees")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p DenseParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *DenseParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// appendItem appends v to b as a map keyed by field name.
 func appendItem(b []byte, v *Item) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa2ID"...)
@@ -1955,7 +1912,6 @@ func appendItem(b []byte, v *Item) []byte {
 	return b
 }
 
-// readItem sets v from r. A missing field is an error, an unknown one is skipped.
 func readItem(r *codec.Reader, v *Item) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1973,7 +1929,6 @@ func readItem(r *codec.Reader, v *Item) {
 	r.RequireFields(seen, "ID", "Rank")
 }
 
-// appendSparse appends v to b as a map keyed by field name.
 func appendSparse(b []byte, v *Sparse) []byte {
 	n := 0
 	if v.Name != "" {
@@ -2033,7 +1988,6 @@ func appendSparse(b []byte, v *Sparse) []byte {
 	return b
 }
 
-// readSparse sets v from r. A missing field is an error, an unknown one is skipped.
 func readSparse(r *codec.Reader, v *Sparse) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2072,7 +2026,6 @@ func readSparse(r *codec.Reader, v *Sparse) {
 	}
 }
 
-// appendOuter appends v to b as a map keyed by field name.
 func appendOuter(b []byte, v *Outer) []byte {
 	b = append(b, 0x84)
 	b = append(b, "\xa2ID"...)
@@ -2086,7 +2039,6 @@ func appendOuter(b []byte, v *Outer) []byte {
 	return b
 }
 
-// readOuter sets v from r. A missing field is an error, an unknown one is skipped.
 func readOuter(r *codec.Reader, v *Outer) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2110,7 +2062,6 @@ func readOuter(r *codec.Reader, v *Outer) {
 	r.RequireFields(seen, "ID", "Rank", "Inner", "Sparse")
 }
 
-// appendTagged appends v to b as a map keyed by field name.
 func appendTagged(b []byte, v *Tagged) []byte {
 	b = append(b, 0x83)
 	b = append(b, "\xa2id"...)
@@ -2122,7 +2073,6 @@ func appendTagged(b []byte, v *Tagged) []byte {
 	return b
 }
 
-// readTagged sets v from r. A missing field is an error, an unknown one is skipped.
 func readTagged(r *codec.Reader, v *Tagged) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2143,7 +2093,6 @@ func readTagged(r *codec.Reader, v *Tagged) {
 	r.RequireFields(seen, "id", "a key longer than what the header of a short string holds", "größe")
 }
 
-// appendPageItem appends v to b as a map keyed by field name.
 func appendPageItem(b []byte, v *Page[Item]) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa5Items"...)
@@ -2156,7 +2105,6 @@ func appendPageItem(b []byte, v *Page[Item]) []byte {
 	return b
 }
 
-// readPageItem sets v from r. A missing field is an error, an unknown one is skipped.
 func readPageItem(r *codec.Reader, v *Page[Item]) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2176,7 +2124,6 @@ func readPageItem(r *codec.Reader, v *Page[Item]) {
 	r.RequireFields(seen, "Items", "Next")
 }
 
-// appendStruct appends v to b as a map keyed by field name.
 func appendStruct(b []byte, v *struct {
 	X int32
 	Y int32
@@ -2189,7 +2136,6 @@ func appendStruct(b []byte, v *struct {
 	return b
 }
 
-// readStruct sets v from r. A missing field is an error, an unknown one is skipped.
 func readStruct(r *codec.Reader, v *struct {
 	X int32
 	Y int32
@@ -2210,12 +2156,10 @@ func readStruct(r *codec.Reader, v *struct {
 	r.RequireFields(seen, "X", "Y")
 }
 
-// appendEmpty appends v to b as a map keyed by field name.
 func appendEmpty(b []byte, _ *Empty) []byte {
 	return append(b, 0x80)
 }
 
-// readEmpty reads a map from r and skips what it holds.
 func readEmpty(r *codec.Reader, _ *Empty) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2223,8 +2167,6 @@ func readEmpty(r *codec.Reader, _ *Empty) {
 	}
 }
 
-// appendForest appends v to b.
-// Around it are depth arrays and maps.
 func appendForest(b []byte, v *Forest, depth int) ([]byte, error) {
 	if err := codec.CheckDepth(depth); err != nil {
 		return nil, err
@@ -2240,7 +2182,6 @@ func appendForest(b []byte, v *Forest, depth int) ([]byte, error) {
 	return b, nil
 }
 
-// readForest sets v from r.
 func readForest(r *codec.Reader, v *Forest) {
 	r.Enter()
 	if r.More() {
@@ -2254,8 +2195,6 @@ func readForest(r *codec.Reader, v *Forest) {
 	r.Leave()
 }
 
-// appendTree appends v to b as a map keyed by field name.
-// Around it are depth arrays and maps.
 func appendTree(b []byte, v *Tree, depth int) ([]byte, error) {
 	if err := codec.CheckDepth(depth); err != nil {
 		return nil, err
@@ -2280,7 +2219,6 @@ func appendTree(b []byte, v *Tree, depth int) ([]byte, error) {
 	return b, nil
 }
 
-// readTree sets v from r. A missing field is an error, an unknown one is skipped.
 func readTree(r *codec.Reader, v *Tree) {
 	r.Enter()
 	var seen uint64
@@ -2302,8 +2240,6 @@ func readTree(r *codec.Reader, v *Tree) {
 	r.Leave()
 }
 
-// appendChain appends v to b as a map keyed by field name.
-// Around it are depth arrays and maps.
 func appendChain(b []byte, v *Chain, depth int) ([]byte, error) {
 	if err := codec.CheckDepth(depth); err != nil {
 		return nil, err
@@ -2321,7 +2257,6 @@ func appendChain(b []byte, v *Chain, depth int) ([]byte, error) {
 	return b, nil
 }
 
-// readChain sets v from r. A missing field is an error, an unknown one is skipped.
 func readChain(r *codec.Reader, v *Chain) {
 	r.Enter()
 	var seen uint64
@@ -2346,7 +2281,6 @@ func readChain(r *codec.Reader, v *Chain) {
 	r.Leave()
 }
 
-// appendWide appends v to b as a map keyed by field name.
 func appendWide(b []byte, v *Wide) []byte {
 	n := 68
 	if v.First != 0 {
@@ -2503,7 +2437,6 @@ func appendWide(b []byte, v *Wide) []byte {
 	return b
 }
 
-// readWide sets v from r. A missing field is an error, an unknown one is skipped.
 func readWide(r *codec.Reader, v *Wide) {
 	var seen [2]uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2726,7 +2659,6 @@ func readWide(r *codec.Reader, v *Wide) {
 	r.RequireFields(seen[1], "G4", "G5", "G6", "G7")
 }
 
-// appendRow appends v to b as a map keyed by field name.
 func appendRow(b []byte, v *Row) ([]byte, error) {
 	var err error
 	n := 2
@@ -2794,7 +2726,6 @@ func appendRow(b []byte, v *Row) ([]byte, error) {
 	return b, nil
 }
 
-// readRow sets v from r. A missing field is an error, an unknown one is skipped.
 func readRow(r *codec.Reader, v *Row) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2842,12 +2773,10 @@ func readRow(r *codec.Reader, v *Row) {
 	}
 }
 
-// appendStruct2 appends v to b as a map keyed by field name.
 func appendStruct2(b []byte, _ *struct{}) []byte {
 	return append(b, 0x80)
 }
 
-// readStruct2 reads a map from r and skips what it holds.
 func readStruct2(r *codec.Reader, _ *struct{}) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2855,7 +2784,6 @@ func readStruct2(r *codec.Reader, _ *struct{}) {
 	}
 }
 
-// appendPageString appends v to b as a map keyed by field name.
 func appendPageString(b []byte, v *Page[string]) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa5Items"...)
@@ -2868,7 +2796,6 @@ func appendPageString(b []byte, v *Page[string]) []byte {
 	return b
 }
 
-// readPageString sets v from r. A missing field is an error, an unknown one is skipped.
 func readPageString(r *codec.Reader, v *Page[string]) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {

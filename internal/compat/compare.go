@@ -7,8 +7,8 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// Compare returns the changes from old to present tasks that break something,
-// in the order of the old tasks. The name of the old version is for messages.
+// Compare returns the changes from old to present tasks that break something, in the
+// order of the old tasks. Version names the old version in messages.
 func Compare(version string, old, present []*Task) []Change {
 	byName := map[string]*Task{}
 	for _, t := range present {
@@ -33,7 +33,7 @@ func Compare(version string, old, present []*Task) []Change {
 	return changes
 }
 
-// comparison is of one task.
+// comparison compares one task.
 type comparison struct {
 	version      string
 	old, present *Task
@@ -44,10 +44,9 @@ func (c *comparison) breaks(format string, args ...any) {
 	c.changes = append(c.changes, Change{New: c.present, Old: c.old, Message: fmt.Sprintf(format, args...)})
 }
 
-// gone reports a task of which nothing is left, and which of the new ones it
-// may have become.
+// gone reports a removed task, and the new tasks that it may have become.
 func (c *comparison) gone(old, present []*Task) {
-	hint := fmt.Sprintf("keep it, or add //task:alias %s to the task that does its work now", c.old.Name)
+	hint := fmt.Sprintf("keep it, or add //task:alias %s to the task that replaces it", c.old.Name)
 	var heirs []string
 	for _, t := range present {
 		isNew := !slices.ContainsFunc(old, func(o *Task) bool { return o.Name == t.Name })
@@ -58,7 +57,7 @@ func (c *comparison) gone(old, present []*Task) {
 	if len(heirs) == 1 {
 		hint = fmt.Sprintf("if %s is its new name, add //task:alias %s there", heirs[0], c.old.Name)
 	}
-	c.breaks("task %s of %s is gone: its queued runs would find nothing to run them; %s", c.old.Name, c.version, hint)
+	c.breaks("task %s of %s is gone: nothing would execute its queued runs; %s", c.old.Name, c.version, hint)
 }
 
 func (c *comparison) params() {
@@ -76,7 +75,7 @@ func (c *comparison) result() {
 			c.breaks("task %s: the result is new: records kept by %s hold none; wait until they have expired, or make it a task of another name", c.present.Name, c.version)
 		}
 	case is == nil:
-		c.breaks("task %s: the result, %s, is gone: whoever waits for one with the code of %s would find none; keep it until nobody does", c.present.Name, was, c.version)
+		c.breaks("task %s: the result, %s, is gone: callers of %s that wait for one would find none; keep it until none are left", c.present.Name, was, c.version)
 	default:
 		r := reading{version: c.version, left: "results kept by " + c.version, result: true}
 		if !r.reads(was, is, "") {
@@ -92,22 +91,22 @@ func (c *comparison) report(found []string) {
 	}
 }
 
-// reading holds what the older version wrote against what the present one
-// reads.
+// reading compares the values that the old version wrote with those that the present
+// one reads.
 type reading struct {
 	version string
-	left    string // what the older version leaves behind
+	left    string // what the old version leaves: runs or results
 	result  bool
-	ticks   bool // parameters may be missing altogether
+	ticks   bool // a schedule queues runs without parameters
 	found   []string
-	open    [][2]*schema.Type // pairs being compared, or compared already
+	open    [][2]*schema.Type // pairs that are being or were compared
 }
 
 func (r *reading) add(format string, args ...any) {
 	r.found = append(r.found, fmt.Sprintf(format, args...))
 }
 
-// name is a field as messages call it: parameter "by", or field by.age of it.
+// name returns a field's name for messages: parameter "by", or its field by.age.
 func (r *reading) name(path, key string) string {
 	switch {
 	case r.result:
@@ -118,8 +117,8 @@ func (r *reading) name(path, key string) string {
 	return fmt.Sprintf("parameter %q", key)
 }
 
-// fields compares the fields of a struct, or a task's parameters, at a path.
-// Their order does not matter.
+// fields compares the fields of a struct or a task's parameters. Their order does not
+// matter.
 func (r *reading) fields(path string, old, present []schema.Field) {
 	taken := map[string]bool{}
 	for _, o := range old {
@@ -144,8 +143,8 @@ func (r *reading) fields(path string, old, present []schema.Field) {
 	}
 }
 
-// reader finds the field that reads a key: by its name first, as an older
-// name of another may be in use again.
+// reader returns the field that reads a key. A field's own name wins over another's
+// old one.
 func reader(key string, fields []schema.Field) (schema.Field, bool) {
 	for _, f := range fields {
 		if f.Key == key {
@@ -167,24 +166,24 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// removed reports a field that nothing reads any more. Of a result it matters
-// to those who wait with the older code, and only if they insist on it.
+// removed reports a field that is no longer read. For a result it matters to waiters
+// with the old code, if they require it.
 func (r *reading) removed(path string, o schema.Field, old, present []schema.Field) {
 	what := r.name(path, o.Key)
 	if r.result {
 		if !o.Dispensable() {
-			r.add("%s is gone: whoever waits for the result with the code of %s would miss it; keep it until nobody does", what, r.version)
+			r.add("%s is gone: callers of %s that wait for the result would miss it; keep it until none are left", what, r.version)
 		}
 		return
 	}
 	hint := "keep it, unused, until no such run is left"
 	if heirs := heirs(o, old, present); path == "" && len(heirs) == 1 {
-		hint = fmt.Sprintf("if it is called %s now, add //task:rename %s %s", heirs[0], heirs[0], o.Key)
+		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s %s", heirs[0], heirs[0], o.Key)
 	}
-	r.add("%s is gone: what %s carry in it would be dropped; %s", what, r.left, hint)
+	r.add("%s is gone: its values in %s would be dropped; %s", what, r.left, hint)
 }
 
-// heirs are the new fields of a type that can read what o wrote.
+// heirs returns the new fields that could read the values of o.
 func heirs(o schema.Field, old, present []schema.Field) []string {
 	var names []string
 	for _, p := range present {
@@ -197,7 +196,7 @@ func heirs(o schema.Field, old, present []schema.Field) []string {
 	return names
 }
 
-// missingHint says how a field becomes one that may be missing.
+// missingHint returns how to make a field optional.
 func (r *reading) missingHint(path string, p schema.Field) string {
 	if path == "" && !r.result {
 		return fmt.Sprintf("add //task:default %s with a value, or make it a pointer", p.Key)
@@ -205,10 +204,10 @@ func (r *reading) missingHint(path string, p schema.Field) string {
 	return "make it a pointer, or give it the tag option omitempty"
 }
 
-// retypeHint says how to get from one type to the other.
+// retypeHint returns how to change a type safely.
 func (r *reading) retypeHint(path string, o, p schema.Field) string {
 	if path == "" && !r.result && o.Type.Kind != schema.Pointer {
-		return fmt.Sprintf("keep the type, or add a parameter of another name, with //task:default, beside %s", p.Key)
+		return fmt.Sprintf("keep the type, or add a parameter of another name, with //task:default, next to %s", p.Key)
 	}
 	return retypeHint(o.Type, p.Type)
 }

@@ -75,14 +75,14 @@ func TestSafeChanges(t *testing.T) {
 func TestBreakingChanges(t *testing.T) {
 	const (
 		unread = "runs queued by v1 could not be read; "
-		beside = "keep the type, or add a parameter of another name, with //task:default, beside x"
+		beside = "keep the type, or add a parameter of another name, with //task:default, next to x"
 		other  = "keep the type, or add what is new under another name"
 	)
 	for name, c := range map[string]struct{ old, present, want string }{
 		"gone": {"a: x int", "b: y int",
-			"task a of v1 is gone: its queued runs would find nothing to run them; keep it, or add //task:alias a to the task that does its work now"},
+			"task a of v1 is gone: nothing would execute its queued runs; keep it, or add //task:alias a to the task that replaces it"},
 		"renamed": {"a: x int", "b: x int",
-			"task a of v1 is gone: its queued runs would find nothing to run them; if b is its new name, add //task:alias a there"},
+			"task a of v1 is gone: nothing would execute its queued runs; if b is its new name, add //task:alias a there"},
 		"added": {"a:", "a: x int",
 			`task a: parameter "x" is new and required: runs queued by v1 lack it; add //task:default x with a value, or make it a pointer`},
 		"added to a struct": {"a: x [{}]", "a: x [{y int}]",
@@ -90,11 +90,11 @@ func TestBreakingChanges(t *testing.T) {
 		"required now": {"a: x {y int?}", "a: x {y int}",
 			"task a: field x.y is required now: runs queued by v1 may lack it; make it a pointer, or give it the tag option omitempty"},
 		"removed": {"a: x int", "a:",
-			`task a: parameter "x" is gone: what runs queued by v1 carry in it would be dropped; keep it, unused, until no such run is left`},
+			`task a: parameter "x" is gone: its values in runs queued by v1 would be dropped; keep it, unused, until no such run is left`},
 		"removed from a struct": {"a: x *{y int}", "a: x *{}",
-			"task a: field x.y is gone: what runs queued by v1 carry in it would be dropped; keep it, unused, until no such run is left"},
+			"task a: field x.y is gone: its values in runs queued by v1 would be dropped; keep it, unused, until no such run is left"},
 		"renamed parameter": {"a: x int", "a: y int=",
-			`task a: parameter "x" is gone: what runs queued by v1 carry in it would be dropped; if it is called y now, add //task:rename y x`},
+			`task a: parameter "x" is gone: its values in runs queued by v1 would be dropped; if its new name is y, add //task:rename y x`},
 		"narrower":        {"a: x int64", "a: x int32", `task a: parameter "x" was int64 and is int32: ` + unread + beside},
 		"no sign":         {"a: x int8", "a: x uint64", `task a: parameter "x" was int8 and is uint64: ` + unread + beside},
 		"too large":       {"a: x uint64", "a: x int64", `task a: parameter "x" was uint64 and is int64: ` + unread + beside},
@@ -118,9 +118,9 @@ func TestBreakingChanges(t *testing.T) {
 		"result field": {"a: -> {x int}", "a: -> {x int, y int}",
 			`task a: result field y is new and required: results kept by v1 lack it; make it a pointer, or give it the tag option omitempty`},
 		"result field gone": {"a: -> {x int, y int}", "a: -> {x int}",
-			`task a: result field y is gone: whoever waits for the result with the code of v1 would miss it; keep it until nobody does`},
+			`task a: result field y is gone: callers of v1 that wait for the result would miss it; keep it until none are left`},
 		"result gone": {"a: -> int", "a:",
-			"task a: the result, int, is gone: whoever waits for one with the code of v1 would find none; keep it until nobody does"},
+			"task a: the result, int, is gone: callers of v1 that wait for one would find none; keep it until none are left"},
 		"an alias that takes another's place": {"a: x int", "b, a: x string",
 			`task b: parameter "x" was int and is string: ` + unread + beside},
 	} {

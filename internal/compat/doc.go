@@ -1,28 +1,27 @@
-// Package compat finds the changes between two versions of a module's tasks
-// that break what the older one left behind: runs that are queued, and results
-// that are kept or waited for.
+// Package compat finds the changes between two versions of a module's tasks that
+// break what the older version left: queued runs, and results that are kept or waited
+// for.
 //
-// The older version is read from git: its generated code says what its tasks
-// are called and what travels for them, and is only parsed, never built.
+// The older version is read from git. Its generated code lists its tasks and their
+// wire forms; it is parsed and never built.
 package compat
 
 import "github.com/taskgen/taskgen/internal/schema"
 
-// Task is what compatibility is about: a name on the wire and what travels
-// under it.
+// Task is a task as seen by compatibility: its name and its wire form.
 type Task struct {
 	Name    string
-	Aliases []string // other names whose runs it takes
+	Aliases []string // further names whose runs it executes
 	Params  []schema.Field
 	Result  *schema.Type // nil without one
 	Keeps   bool         // a record of each success is kept
-	Ticks   bool         // it is scheduled: its schedule queues runs without parameters
-	Dir     string       // of its package, relative to the module's with slashes; "." for the root
+	Ticks   bool         // it has a schedule, which queues runs without parameters
+	Dir     string       // directory of its package below the module, with slashes; "." for the root
 }
 
-// Change is one difference that breaks something.
+// Change is one breaking change.
 type Change struct {
-	New     *Task  // nil when the task is gone
+	New     *Task  // nil if the task was removed
 	Old     *Task  // never nil
-	Message string // what it is, what it breaks and what would make it safe
+	Message string // the change, what it breaks, and how to make it safe
 }

@@ -15,15 +15,15 @@ import (
 	"strings"
 )
 
-// maxFile bounds what is read of one file in git; generated code is far below.
+// maxFile bounds what is read from git; generated code is far smaller.
 const maxFile = 64 << 20
 
-// ErrRef is the error for what names no commit.
+// ErrRef is returned for a ref that names no commit.
 var ErrRef = errors.New("not a commit")
 
-// snapshot is the generated code of a module as a commit has it.
+// snapshot is the generated code of a module at a commit.
 type snapshot struct {
-	root   string // of the repository
+	root   string // root directory of the repository
 	commit string // its full hash
 	module string // the module's directory in the repository, with slashes; "" for the root
 }
@@ -35,8 +35,7 @@ type blob struct {
 	data []byte
 }
 
-// openSnapshot resolves ref in the repository that holds dir, the module's
-// directory.
+// openSnapshot resolves ref in the repository of the module in dir.
 func openSnapshot(ctx context.Context, dir, ref string) (*snapshot, error) {
 	if strings.HasPrefix(ref, "-") || ref == "" {
 		return nil, fmt.Errorf("%q: %w", ref, ErrRef)
@@ -57,14 +56,14 @@ func openSnapshot(ctx context.Context, dir, ref string) (*snapshot, error) {
 	}, nil
 }
 
-// git runs a git command without a shell and returns its output. Its error is
-// what git says, on one line.
+// git runs a git command without a shell and returns its output. Its error is git's
+// message on one line.
 func git(ctx context.Context, dir string, stdin io.Reader, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir
 	cmd.Stdin = stdin
-	// A checkout of others must not have a command of its configuration run, as
-	// fetching what is missing would.
+	// The configuration of a foreign checkout must not run commands, as fetching
+	// missing objects could.
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -80,8 +79,8 @@ func git(ctx context.Context, dir string, stdin io.Reader, args ...string) ([]by
 	return out, nil
 }
 
-// files returns the regular files of the module of which keep says yes, with
-// what is in them. Modules below the module are no part of it.
+// files returns the module's regular files for which keep returns true, with their
+// content. Nested modules are excluded.
 func (s *snapshot) files(ctx context.Context, keep func(path string) bool) ([]blob, error) {
 	args := []string{"ls-tree", "-r", "-z", "--full-tree", s.commit}
 	if s.module != "" {
@@ -126,8 +125,8 @@ func (s *snapshot) below(file string, dirs map[string]bool) bool {
 	return false
 }
 
-// read fills in what is in the files, all of them with one git process, once it
-// is known that they are there and not too large.
+// read reads the content of the files with one git process, after checking that they
+// exist and are not too large.
 func (s *snapshot) read(ctx context.Context, blobs []blob) error {
 	var names strings.Builder
 	for _, b := range blobs {
@@ -142,7 +141,7 @@ func (s *snapshot) read(ctx context.Context, blobs []blob) error {
 	for _, b := range blobs {
 		size, err := readSize(in)
 		if total += size; err == nil && total > maxFile {
-			err = fmt.Errorf("the generated files take more than %d bytes by here", maxFile)
+			err = fmt.Errorf("the generated files exceed %d bytes here", maxFile)
 		}
 		if err != nil {
 			return fmt.Errorf("read %s of commit %s: %w", b.path, s.commit, err)
@@ -161,8 +160,8 @@ func (s *snapshot) read(ctx context.Context, blobs []blob) error {
 	return nil
 }
 
-// readBlob reads one answer of "git cat-file --batch": a head, then the bytes and
-// a newline.
+// readBlob parses one answer of "git cat-file --batch": a head, the bytes and a
+// newline.
 func readBlob(in *bufio.Reader) ([]byte, error) {
 	size, err := readSize(in)
 	if err != nil {
@@ -175,7 +174,7 @@ func readBlob(in *bufio.Reader) ([]byte, error) {
 	return data[:size], nil
 }
 
-// readSize reads the head of an answer of git cat-file: hash, type and size on a
+// readSize parses the head of an answer of git cat-file: hash, type and size on one
 // line.
 func readSize(in *bufio.Reader) (int, error) {
 	head, err := in.ReadString('\n')
@@ -184,14 +183,14 @@ func readSize(in *bufio.Reader) (int, error) {
 	}
 	fields := strings.Fields(head)
 	if len(fields) == 2 && fields[1] == "missing" {
-		return 0, errors.New("it is not in this clone, and nothing is fetched here; in a partial clone get it by checking that commit out")
+		return 0, errors.New("it is not in this clone, and taskgen does not fetch; in a partial clone, check out that commit first")
 	}
 	if len(fields) != 3 || fields[1] != "blob" {
 		return 0, fmt.Errorf("git says %q", strings.TrimSpace(head))
 	}
 	size, err := strconv.Atoi(fields[2])
 	if err != nil || size < 0 || size > maxFile {
-		return 0, fmt.Errorf("a size of %s bytes, at most %d are read", fields[2], maxFile)
+		return 0, fmt.Errorf("its %s bytes exceed the limit of %d", fields[2], maxFile)
 	}
 	return size, nil
 }

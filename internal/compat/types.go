@@ -8,13 +8,13 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// reads reports whether every value written as old can be read as present
-// without loss. What is wrong inside of structs that stand at path it reports
-// itself, and then says true: the struct as such can be read.
+// reads reports whether every value written as old can be read as present without
+// loss. It reports problems inside structs at path itself, and then returns true for
+// the struct.
 func (r *reading) reads(old, present *schema.Type, path string) bool {
 	pair := [2]*schema.Type{old, present}
 	if slices.Contains(r.open, pair) {
-		return true // being compared, or found already
+		return true // being compared, or reported already
 	}
 	if old.Kind >= schema.Slice {
 		r.open = append(r.open, pair)
@@ -49,19 +49,19 @@ func (r *reading) reads(old, present *schema.Type, path string) bool {
 	case schema.Map:
 		return old.Kind == schema.Map && readsScalar(old.Key.Name, present.Key.Name) && r.reads(old.Elem, present.Elem, path+"[]")
 	case schema.Own:
-		// Where its package is does not change how a type marshals itself.
+		// The package of a type does not affect how it marshals itself.
 		return old.Kind == schema.Own && old.Method == present.Method && typeName(old.Name) == typeName(present.Name)
 	}
 	return false
 }
 
-// typeName is a type's name without its package and type arguments.
+// typeName returns a type's name without package and type arguments.
 func typeName(name string) string {
 	name, _, _ = strings.Cut(name, "[")
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-// takesNil reports whether nil is read as an empty value of the type.
+// takesNil reports whether the type reads nil as an empty value.
 func takesNil(t *schema.Type) bool {
 	switch t.Kind {
 	case schema.Bytes, schema.Slice, schema.Map, schema.Own:
@@ -70,8 +70,8 @@ func takesNil(t *schema.Type) bool {
 	return false
 }
 
-// isBinary reports whether values of the type can be read as binary: strings
-// are, and so is what types make of themselves as binary or text.
+// isBinary reports whether values of the type can be read as binary. This includes
+// strings, and types that marshal themselves as binary or text.
 func isBinary(t *schema.Type) bool {
 	switch t.Kind {
 	case schema.Bytes, schema.FixedBytes:
@@ -84,9 +84,9 @@ func isBinary(t *schema.Type) bool {
 	return false
 }
 
-// readsScalar reports whether a scalar type holds every value of another. An
-// int has 64 bits: where it has fewer, too large a value is an error at its
-// reader, as it is for its writer.
+// readsScalar reports whether a scalar type holds every value of another. An int
+// counts as 64 bits: on smaller systems, writer and reader return an error for a
+// larger value.
 func readsScalar(old, present string) bool {
 	if old == present {
 		return true
@@ -102,7 +102,7 @@ func readsScalar(old, present string) bool {
 	return integer && ok && lowest <= low && high <= highest
 }
 
-// within reports whether an integer type's values are all of at most limit.
+// within reports whether all values of an integer type are at most limit.
 func within(low int64, high uint64, limit int64) bool {
 	return low >= -limit && high <= uint64(min(limit, math.MaxInt64))
 }

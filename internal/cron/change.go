@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// ClockChange is what a change of a zone's clock does to the times of an
-// expression on one day. [ClockChange.String] says it in English.
+// ClockChange is the effect of one clock change of a zone on the times of an
+// expression on one day. [ClockChange.String] describes it in English.
 type ClockChange struct {
-	At    time.Time // the first instant by the new offset, in the zone
-	Date  string    // of Times: 2006-01-02
-	Times []string  // that fit the expression and which the change skips or repeats: 15:04, at least one
+	At    time.Time // the first instant with the new offset, in the zone
+	Date  string    // the day of Times: 2006-01-02
+	Times []string  // times that match the expression and that the change skips or repeats: 15:04, at least one
 	Runs  Runs
 }
 
-// Runs says what becomes of times that a clock skips or shows twice.
+// Runs is what a schedule does at times that a clock change skips or repeats.
 type Runs string
 
-// What a schedule does at a change of the clock.
+// The effects of a clock change.
 const (
 	RunsAfter Runs = "after" // skipped: once for all of them, at the instant of the change
 	RunsNever Runs = "never" // skipped: not at all
-	RunsFirst Runs = "first" // shown twice: the first time only
-	RunsBoth  Runs = "both"  // shown twice: both times
+	RunsFirst Runs = "first" // repeated: the first time only
+	RunsBoth  Runs = "both"  // repeated: both times
 )
 
-// String is the change as a sentence: "on 2026-03-29 02:30 does not exist: it
+// String describes the change in English: "on 2026-03-29 02:30 does not exist: it
 // runs at 03:00".
 func (c ClockChange) String() string {
 	one := len(c.Times) == 1
@@ -47,7 +47,7 @@ func (c ClockChange) String() string {
 	return what + choose("comes twice: it runs both times", "come twice: they run both times")
 }
 
-// when says when the change is; with the day if that is another than Date.
+// when returns the time of the change, with its date if that differs from Date.
 func (c ClockChange) when() string {
 	layout := "15:04"
 	if c.At.Second() != 0 {
@@ -59,7 +59,7 @@ func (c ClockChange) when() string {
 	return "at " + c.At.Format(layout)
 }
 
-// timesWords lists a few times; of more it names the first and the last.
+// timesWords lists a few times; of many, it names the first and the last.
 func timesWords(times []string) string {
 	const few = 4
 	if n := len(times); n > few {
@@ -68,9 +68,9 @@ func timesWords(times []string) string {
 	return join(times)
 }
 
-// ClockChanges returns what the clock of zone loc, nil is UTC, does to the
-// expression in a year, in the order of time. Changes that skip or repeat none
-// of its times are left out.
+// ClockChanges returns the effects of a year's clock changes in zone loc (nil means
+// UTC) on the expression, in order of time. It omits changes that skip or repeat none
+// of its times.
 func (s *Schedule) ClockChanges(year int, loc *time.Location) []ClockChange {
 	if loc == nil {
 		loc = time.UTC
@@ -86,13 +86,13 @@ func (s *Schedule) ClockChanges(year int, loc *time.Location) []ClockChange {
 	return changes
 }
 
-// changesAt returns what the change from one period to the next does, a day at
-// a time.
+// changesAt returns the effects of the change from one period to the next, one for
+// each day.
 func (s *Schedule) changesAt(before, after period, loc *time.Location) []ClockChange {
 	at := before.end
 	first, limit, runs := at+before.offset, at+after.offset, RunsAfter // skipped
 	switch {
-	case after.offset < before.offset: // repeated, as far as both show it
+	case after.offset < before.offset: // repeated where both periods show it
 		first = max(at+after.offset, before.start+before.offset)
 		limit = min(at+before.offset, after.end+after.offset)
 		runs = RunsFirst
@@ -105,7 +105,7 @@ func (s *Schedule) changesAt(before, after period, loc *time.Location) []ClockCh
 	var changes []ClockChange
 	for w, ok := s.nextWall(first, limit); ok; w, ok = s.nextWall(w+1, limit) {
 		if after.offset > before.offset && firstReached(w, loc) != at {
-			continue // the clock had passed it already, and was put back in between
+			continue // the clock had shown it before an earlier change back
 		}
 		shown := time.Unix(w, 0).UTC()
 		date, last := shown.Format(time.DateOnly), len(changes)-1

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Upcoming returns the first n instants after the given one, in zone loc; nil is
-// UTC. They are fewer where [Schedule.Next] finds no more.
+// Upcoming returns the first n instants after the given one in zone loc (nil means
+// UTC), or fewer if [Schedule.Next] finds no more.
 func (s *Schedule) Upcoming(after time.Time, loc *time.Location, n int) []time.Time {
 	var list []time.Time
 	for range n {
@@ -20,9 +20,9 @@ func (s *Schedule) Upcoming(after time.Time, loc *time.Location, n int) []time.T
 	return list
 }
 
-// TimesADay returns the least and the greatest number of instants that a day of
-// a year has, in zone loc; nil is UTC. A day is what the zone's calendar calls
-// one: it may have 23 or 25 hours, and one that the zone left out does not count.
+// TimesADay returns the least and the greatest number of instants on a day of a year
+// in zone loc (nil means UTC). A day is a calendar day of the zone: it may have 23 or
+// 25 hours, and a day that the zone skipped does not count.
 func (s *Schedule) TimesADay(year int, loc *time.Location) (least, greatest int) {
 	if loc == nil {
 		loc = time.UTC
@@ -41,19 +41,19 @@ func (s *Schedule) TimesADay(year int, loc *time.Location) (least, greatest int)
 	return least, greatest
 }
 
-// countOn returns the number of instants on the day that starts at the given
-// wall, and whether the zone has that day.
+// countOn returns the number of instants on the day that starts at the given wall
+// time, and whether the zone has that day.
 func (s *Schedule) countOn(day int64, loc *time.Location) (count int, exists bool) {
 	start := firstReached(day, loc)
 	if p := periodAt(start, loc); p.start < start-maxShift && start+24*3600+maxShift < p.end {
-		// No change of the clock, not even one that brings this day back, is near.
+		// No clock change is near, not even one that repeats this day.
 		date := time.Unix(day, 0).UTC()
 		if s.daysIn(date.Year(), date.Month())&(1<<date.Day()) == 0 {
 			return 0, true
 		}
 		return bits.OnesCount64(s.minutes) * bits.OnesCount64(s.hours), true
 	}
-	// The clock may leave the day and come back to it.
+	// The clock may leave the day and return to it.
 	end := start + 24*3600 + maxShift
 	exists = dayOf(start, loc) == day
 	for at, ok := s.Next(time.Unix(start-1, 0), loc); ok && at.Unix() < end; at, ok = s.Next(at, loc) {
@@ -64,7 +64,7 @@ func (s *Schedule) countOn(day int64, loc *time.Location) (count int, exists boo
 	return count, exists
 }
 
-// dayOf returns the wall at which the day of an instant starts.
+// dayOf returns the wall time at which the day of an instant starts.
 func dayOf(t int64, loc *time.Location) int64 {
 	shown := t + periodAt(t, loc).offset
 	return shown - mod(shown, 24*3600)

@@ -1,4 +1,4 @@
-// Package cron reads cron expressions, tells the instants they stand for and
+// Package cron parses cron expressions, finds the instants they stand for and
 // explains both in English.
 //
 // # Expressions

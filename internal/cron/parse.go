@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// maxLength of an expression, in bytes: several times what the longest
-// sensible one needs.
+// maxLength is the maximal length of an expression in bytes: several times the
+// longest sensible one.
 const maxLength = 256
 
 const allFields = "minute hour day-of-month month day-of-week"
 
-// kind says what one of the five fields may hold.
+// kind is the range of one of the five fields.
 type kind struct {
 	name     string
 	min, max int
-	last     int      // the greatest value * stands for; less than max where that repeats min
-	names    []string // of the values from min on
+	last     int      // the greatest value of *; less than max if max repeats min
+	names    []string // names of the values from min on
 }
 
-// kinds of the five fields, in their order. It is never written to.
+// kinds are the five fields in order. It is read-only.
 var kinds = [5]kind{
 	{name: "minute", min: 0, max: 59, last: 59},
 	{name: "hour", min: 0, max: 23, last: 23},
@@ -32,14 +32,14 @@ var kinds = [5]kind{
 		"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
 }
 
-// part is a piece of an expression and where it starts, in bytes.
+// part is a part of an expression and its byte offset.
 type part struct {
 	text   string
 	offset int
 }
 
-// cut splits p around the first sep; without one the second part starts where
-// p ends.
+// cut splits p at the first sep. Without one, the second part is empty, at the end of
+// p.
 func (p part) cut(sep string) (before, after part, found bool) {
 	a, b, found := strings.Cut(p.text, sep)
 	after = part{b, p.offset + len(a)}
@@ -53,8 +53,8 @@ func (p part) errorf(format string, args ...any) *Error {
 	return &Error{Offset: p.offset, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Parse reads an expression, as the package's doc describes it, of at most 256
-// bytes. Its errors are of type [*Error].
+// Parse parses an expression in the syntax of the package doc, of at most 256 bytes.
+// Its errors are of type [*Error].
 func Parse(spec string) (*Schedule, error) {
 	s, err := parse(spec)
 	if err != nil {
@@ -98,7 +98,7 @@ func parse(spec string) (*Schedule, *Error) {
 	return s, nil
 }
 
-// fields splits an expression at blanks.
+// fields splits an expression at spaces.
 func fields(spec string) []part {
 	var parts []part
 	for rest := (part{spec, 0}); rest.text != ""; {
@@ -161,7 +161,7 @@ func parseNickname(parts []part) (*Schedule, *Error) {
 	return s, err
 }
 
-// parse returns the set of values that field p names: bit v is value v.
+// parse returns the set of values in field p: bit v is value v.
 func (k *kind) parse(p part) (uint64, *Error) {
 	var set uint64
 	for rest, more := p, true; more; {
@@ -181,7 +181,7 @@ func (k *kind) parse(p part) (uint64, *Error) {
 	return set, nil
 }
 
-// parseElement reads one element of the list in field.
+// parseElement parses one element of the list in field.
 func (k *kind) parseElement(elem, field part) (lo, hi, step int, err *Error) {
 	if elem.text == "" {
 		return 0, 0, 0, elem.errorf("%s %q has an empty element", k.name, field.text)
@@ -201,7 +201,7 @@ func (k *kind) parseElement(elem, field part) (lo, hi, step int, err *Error) {
 	return lo, hi, step, nil
 }
 
-// parseRange reads *, a value or a range of values.
+// parseRange parses *, a value or a range of values.
 func (k *kind) parseRange(p part) (lo, hi int, err *Error) {
 	if p.text == "*" {
 		return k.min, k.last, nil
@@ -214,7 +214,7 @@ func (k *kind) parseRange(p part) (lo, hi int, err *Error) {
 	return lo, hi, err
 }
 
-// parseEnd reads the end of a range that starts with from, which means lo.
+// parseEnd parses the end of a range that starts with from, whose value is lo.
 func (k *kind) parseEnd(from, to part, lo int) (int, *Error) {
 	hi, err := k.parseValue(to)
 	if err != nil {
@@ -233,7 +233,7 @@ func (k *kind) parseEnd(from, to part, lo int) (int, *Error) {
 	return hi, nil
 }
 
-// written writes a range; one of a single value as that.
+// written formats a range, or a single value.
 func written(lo, hi int) string {
 	if lo >= hi {
 		return fmt.Sprint(lo)
@@ -241,7 +241,7 @@ func written(lo, hi int) string {
 	return fmt.Sprintf("%d-%d", lo, hi)
 }
 
-// parseValue reads a number or a name.
+// parseValue parses a number or a name.
 func (k *kind) parseValue(p part) (int, *Error) {
 	if v, ok := number(p.text); ok {
 		if v < k.min || v > k.max {
@@ -267,8 +267,7 @@ func (k *kind) allowed() string {
 	return s
 }
 
-// hint says more of a value, in lower case, that is neither a number nor a
-// name.
+// hint returns a hint for a lower-case value that is neither a number nor a name.
 func (k *kind) hint(name string) string {
 	switch {
 	case name == "?":
@@ -281,7 +280,7 @@ func (k *kind) hint(name string) string {
 	return ""
 }
 
-// number reads decimal digits. A number too great for any field is 1000.
+// number parses decimal digits. A number too large for any field is 1000.
 func number(s string) (n int, ok bool) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {
@@ -292,13 +291,13 @@ func number(s string) (n int, ok bool) {
 	return n, s != ""
 }
 
-// possible tells whether any day at all fits the day and month fields.
+// possible reports whether any day matches the day and month fields.
 func (s *Schedule) possible() bool {
 	if s.eitherDay {
 		return true
 	}
-	// Where a day must fit both fields, each weekday falls on each day of a
-	// month sooner or later, 29 February included.
+	// If a day must match both fields, each weekday falls on each day of a month at
+	// some time, including 29 February.
 	longest := 29
 	for months := s.months; months != 0; months &= months - 1 {
 		switch bits.TrailingZeros64(months) {

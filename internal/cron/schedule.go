@@ -2,32 +2,31 @@ package cron
 
 import "time"
 
-// Schedule is an expression that was read by [Parse]. It is not changed
-// afterwards: its methods may be called concurrently.
+// Schedule is a parsed expression. It is immutable, so its methods may be called
+// concurrently.
 type Schedule struct {
 	text string
 	// Sets of values: bit v is value v.
 	minutes, hours, days, months, weekdays uint64
 
 	realTime  bool // the hour field starts with *
-	eitherDay bool // a day need only fit one of the day fields
+	eitherDay bool // a day need match only one of the day fields
 }
 
-// String returns the expression, with one blank between its fields.
+// String returns the expression with one space between its fields.
 func (s *Schedule) String() string { return s.text }
 
-// How far [Schedule.Next] and [Schedule.Prev] look. What comes most seldom is a
-// 29 February on a given weekday: 40 years apart around a year such as 2100,
-// which is no leap year.
+// The limits of [Schedule.Next] and [Schedule.Prev]. The rarest day is a 29 February
+// on a given weekday: it may take 40 years around a year such as 2100, which is not a
+// leap year.
 const (
 	reach    = 41 * 366 * 86400 // seconds
 	earliest = -62167219200     // 0000-01-01T00:00:00Z
 	latest   = 253402300799     // 9999-12-31T23:59:59Z
 )
 
-// Next returns the first instant after the given one, in zone loc; nil is UTC.
-// It reports false when there is none in the 41 years that follow, or none
-// before the year 10000.
+// Next returns the first instant after the given one in zone loc (nil means UTC). It
+// reports false if there is none in the next 41 years or before the year 10000.
 func (s *Schedule) Next(after time.Time, loc *time.Location) (time.Time, bool) {
 	if loc == nil {
 		loc = time.UTC
@@ -39,9 +38,9 @@ func (s *Schedule) Next(after time.Time, loc *time.Location) (time.Time, bool) {
 	return instant(next, after.Unix()+1, loc) // instants are whole seconds
 }
 
-// Prev returns the last instant that is not after the given one, in zone loc;
-// nil is UTC. It reports false when there is none in the 41 years before, or
-// none after the start of the year 0.
+// Prev returns the last instant that is not after the given one in zone loc (nil
+// means UTC). It reports false if there is none in the last 41 years or since the
+// start of the year 0.
 func (s *Schedule) Prev(atOrBefore time.Time, loc *time.Location) (time.Time, bool) {
 	if loc == nil {
 		loc = time.UTC
@@ -53,8 +52,7 @@ func (s *Schedule) Prev(atOrBefore time.Time, loc *time.Location) (time.Time, bo
 	return instant(prev, atOrBefore.Unix(), loc)
 }
 
-// instant calls one of the four searches below, if t is within the years it is
-// defined for.
+// instant calls one of the four searches below if t is within their years.
 func instant(search func(int64, *time.Location) (int64, bool), t int64, loc *time.Location) (time.Time, bool) {
 	if t < earliest || t > latest {
 		return time.Time{}, false
@@ -66,8 +64,8 @@ func instant(search func(int64, *time.Location) (int64, bool), t int64, loc *tim
 	return time.Unix(t, 0).In(loc), true
 }
 
-// nextShown returns the first instant from t on at which the zone's clock shows
-// a matching minute.
+// nextShown returns the first instant from t on at which the zone's clock shows a
+// matching minute.
 func (s *Schedule) nextShown(t int64, loc *time.Location) (int64, bool) {
 	for limit := t + reach; t < limit; {
 		p := periodAt(t, loc)
@@ -94,9 +92,8 @@ func (s *Schedule) prevShown(t int64, loc *time.Location) (int64, bool) {
 	return 0, false
 }
 
-// nextNamed returns the first instant from t on at which a matching time of day
-// is reached: the first matching time that the clock had not shown, or passed,
-// before t.
+// nextNamed returns the first instant from t on at which a matching time of day is
+// reached: the first one that the clock had neither shown nor passed before t.
 func (s *Schedule) nextNamed(t int64, loc *time.Location) (int64, bool) {
 	from := furthestShown(t-1, loc) + 1
 	w, ok := s.nextWall(from, from+reach)

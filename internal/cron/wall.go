@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// nextWall returns the first matching wall that is not before t, and before
-// limit.
+// nextWall returns the first matching wall time from t on, and before limit.
 func (s *Schedule) nextWall(t, limit int64) (int64, bool) {
 	if rest := mod(t, 60); rest != 0 {
 		t += 60 - rest
@@ -41,8 +40,7 @@ func (s *Schedule) nextWall(t, limit int64) (int64, bool) {
 	return w, w < limit
 }
 
-// prevWall returns the last matching wall that is not after t, and not
-// before limit.
+// prevWall returns the last matching wall time up to t, and not before limit.
 func (s *Schedule) prevWall(t, limit int64) (int64, bool) {
 	if t < limit {
 		return 0, false
@@ -122,7 +120,7 @@ func from(v int) uint64 { return ^uint64(0) << v }
 // upTo returns the set of all values up to v, which is -1 or more.
 func upTo(v int) uint64 { return 1<<(v+1) - 1 }
 
-// last returns the greatest value in a set, -1 in an empty one.
+// last returns the greatest value in a set, or -1 if it is empty.
 func last(set uint64) int { return bits.Len64(set) - 1 }
 
 // mod returns n modulo m, never negative.

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Words returns what the expression says in English: "at 09:00 on weekdays", or
-// "every 15 minutes between 08:00 and 17:59". Each value of each field is in it.
-// What a zone's clock changes do to it is for [Schedule.ClockChanges] to say.
+// Words describes the expression in English: "at 09:00 on weekdays", or "every 15
+// minutes between 08:00 and 17:59". It mentions each value of each field.
+// [Schedule.ClockChanges] describes the effects of clock changes.
 func (s *Schedule) Words() string {
 	words, on, in := s.timeWords(), s.dayWords(), s.monthWords()
 	switch {
@@ -32,7 +32,7 @@ func (s *Schedule) Words() string {
 
 const everyHour = " of every hour"
 
-// timeWords says what the minute and hour fields mean together.
+// timeWords describes the minute and hour fields together.
 func (s *Schedule) timeWords() string {
 	hours, minutes := progressionOf(s.hours), progressionOf(s.minutes)
 	between := func(word string, firstMinute int, and string, lastMinute int) string {
@@ -57,7 +57,7 @@ func (s *Schedule) timeWords() string {
 	return s.minuteWords() + " of hours " + join(names)
 }
 
-// times are all of a day's, as a clock shows them.
+// times returns all matching times of a day in the form 15:04.
 func (s *Schedule) times() []string {
 	var times []string
 	for hour := range values(s.hours) {
@@ -68,8 +68,7 @@ func (s *Schedule) times() []string {
 	return times
 }
 
-// minutesOfEveryHour says what the minute field means where the hour field
-// takes every hour.
+// minutesOfEveryHour describes the minute field if the hour field matches every hour.
 func (s *Schedule) minutesOfEveryHour() string {
 	switch p := progressionOf(s.minutes); {
 	case everyFew(p):
@@ -80,7 +79,7 @@ func (s *Schedule) minutesOfEveryHour() string {
 	return s.minuteWords() + everyHour
 }
 
-// minuteWords says what the minute field means within an hour.
+// minuteWords describes the minute field within an hour.
 func (s *Schedule) minuteWords() string {
 	p := progressionOf(s.minutes)
 	switch {
@@ -94,12 +93,12 @@ func (s *Schedule) minuteWords() string {
 	return "at minutes " + join(elements(s.minutes, strconv.Itoa))
 }
 
-// everyFew tells whether minutes are so many minutes apart all around the clock.
+// everyFew reports whether minutes are evenly spaced around the clock.
 func everyFew(p progression) bool {
 	return p.count > 1 && p.step > 0 && p.first == 0 && p.last+p.step == 60
 }
 
-// dayWords says which days the two day fields leave; nothing when it is all.
+// dayWords describes the days that the two day fields match, or "" for all.
 func (s *Schedule) dayWords() string {
 	anyDay, anyWeekday := all(s.days, 1, 31), all(s.weekdays, 0, 6)
 	switch {
@@ -115,7 +114,7 @@ func (s *Schedule) dayWords() string {
 	return "on " + s.weekdayNames() + " that fall on " + s.dates()
 }
 
-// dates says what the day-of-month field means.
+// dates describes the day-of-month field.
 func (s *Schedule) dates() string {
 	p := progressionOf(s.days)
 	if p.count > 3 && p.step > 1 {
@@ -124,7 +123,7 @@ func (s *Schedule) dates() string {
 	return "the " + join(elements(s.days, ordinal))
 }
 
-// weekdayWords says what the day-of-week field means, where it leaves any out.
+// weekdayWords describes the day-of-week field, or "" for all days.
 func (s *Schedule) weekdayWords() string {
 	const week = 1<<7 - 1
 	if out := week &^ s.weekdays; bits.OnesCount64(out) == 1 {
@@ -154,7 +153,7 @@ func (s *Schedule) weekdayNames() string {
 	return join(names)
 }
 
-// monthWords names the months; nothing when it is all.
+// monthWords names the months, or "" for all.
 func (s *Schedule) monthWords() string {
 	if all(s.months, 1, 12) {
 		return ""
@@ -162,10 +161,10 @@ func (s *Schedule) monthWords() string {
 	return join(elements(s.months, func(m int) string { return time.Month(m).String() }))
 }
 
-// progression is a set of values that are as far apart, one from the next.
+// progression is a set of evenly spaced values.
 type progression struct {
 	first, last, count int
-	step               int // 0: they are not as far apart; 1 of a single value
+	step               int // 0: not evenly spaced; 1 for a single value
 }
 
 func progressionOf(set uint64) progression {
@@ -187,8 +186,8 @@ func progressionOf(set uint64) progression {
 	return p
 }
 
-// elements names the values of a set; three and more in a row by the first and
-// the last.
+// elements names the values of a set; three or more in a row by the first and the
+// last.
 func elements(set uint64, name func(int) string) []string {
 	var names []string
 	for set != 0 {
@@ -207,7 +206,7 @@ func elements(set uint64, name func(int) string) []string {
 	return names
 }
 
-// values goes through a set, the least first.
+// values yields the values of a set in ascending order.
 func values(set uint64) func(func(int) bool) {
 	return func(yield func(int) bool) {
 		for ; set != 0; set &= set - 1 {
@@ -218,7 +217,7 @@ func values(set uint64) func(func(int) bool) {
 	}
 }
 
-// all tells whether a set has each of the values from lo to hi.
+// all reports whether a set has every value from lo to hi.
 func all(set uint64, lo, hi int) bool {
 	want := from(lo) & upTo(hi)
 	return set&want == want
@@ -226,7 +225,7 @@ func all(set uint64, lo, hi int) bool {
 
 func clock(hour, minute int) string { return fmt.Sprintf("%02d:%02d", hour, minute) }
 
-// units is a number of minutes or hours, after "every".
+// units formats a number of minutes or hours after "every".
 func units(n int, unit string) string {
 	if n == 1 {
 		return unit
@@ -234,7 +233,7 @@ func units(n int, unit string) string {
 	return fmt.Sprintf("%d %ss", n, unit)
 }
 
-// ordinal is 1st for 1.
+// ordinal returns 1st for 1.
 func ordinal(n int) string {
 	suffix := "th"
 	if n/10 != 1 {
@@ -250,7 +249,7 @@ func ordinal(n int) string {
 	return strconv.Itoa(n) + suffix
 }
 
-// join makes a list of words: a, b and c.
+// join formats a list of words: a, b and c.
 func join(words []string) string {
 	last := len(words) - 1
 	if last < 1 {

@@ -2,19 +2,19 @@ package cron
 
 import "time"
 
-// What a zone's clock shows is counted in seconds, too: those since the Unix
-// epoch if the clock were one in UTC. It is called wall below.
+// A wall time is the time that a zone's clock shows, counted in seconds since the
+// Unix epoch as if the clock were in UTC.
 
-// maxShift is longer than any clock was ever put forward or back, in seconds:
-// crossing the date line takes 24 hours.
+// maxShift is longer than any clock change, in seconds: crossing the date line takes
+// 24 hours.
 const maxShift = 48 * 3600
 
-// never stands for the start of a zone's first period and, negated, for the end
-// of its last.
+// never is before the start of a zone's first period and, negated, after the end of
+// its last.
 const never = -1 << 50
 
-// period is a stretch of time in which a zone's offset stays the same, from
-// start up to, not including, end.
+// period is a time in which a zone's offset is constant, from start up to but
+// excluding end.
 type period struct{ start, end, offset int64 }
 
 func periodAt(t int64, loc *time.Location) period {
@@ -28,9 +28,9 @@ func periodAt(t int64, loc *time.Location) period {
 	if !end.IsZero() {
 		p.end = end.Unix()
 	}
-	// Beyond the years that a zone's file lists, ZoneBounds ends a leap year a
-	// day early (go.dev/issue/81583): on 31 December the end has passed already.
-	// By such a rule no clock changes that day, and the next is right again.
+	// Beyond the years in a zone's file, ZoneBounds ends a leap year one day early
+	// (go.dev/issue/81583): on 31 December, end has already passed. No clock changes
+	// on that day by such a rule, and the next day is right again.
 	if p.end <= t {
 		const day = 86400
 		p.end = t + day - mod(t, day)
@@ -38,9 +38,8 @@ func periodAt(t int64, loc *time.Location) period {
 	return p
 }
 
-// furthestShown returns the latest wall that the zone's clock has shown up to
-// instant t. It is what the clock shows at t, unless it was put back shortly
-// before.
+// furthestShown returns the latest wall time that the zone's clock has shown up to
+// instant t: the time it shows at t, unless it was put back shortly before.
 func furthestShown(t int64, loc *time.Location) int64 {
 	p := periodAt(t, loc)
 	wall := t + p.offset
@@ -51,8 +50,8 @@ func furthestShown(t int64, loc *time.Location) int64 {
 	return wall
 }
 
-// firstReached returns the first instant at which the zone's clock shows wall
-// or, where the clock skips it, a later one.
+// firstReached returns the first instant at which the zone's clock shows wall or, if
+// the clock skips it, a later time.
 func firstReached(wall int64, loc *time.Location) int64 {
 	t := wall - periodAt(wall, loc).offset - maxShift
 	for {

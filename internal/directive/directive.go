@@ -1,9 +1,9 @@
-// Package directive knows the //task: grammar: the directives, their
-// arguments, and the comments that were meant to be directives but are not.
+// Package directive parses //task: comments, and finds comments that were meant to be
+// directives but are not.
 //
-// A directive has the official form of Go, //task:name args, without a space
-// before task or after the colon. Its arguments are words and quoted Go
-// strings: first one positional argument, then keys with values.
+// A directive has Go's official form, //task:name args, without a space before task
+// or after the colon. Arguments are words and quoted Go strings: positional ones
+// first, then keys with values.
 package directive
 
 import (
@@ -16,13 +16,13 @@ import (
 	"unicode"
 )
 
-// Problem is something wrong in the source, at its position.
+// Problem is an error in the source.
 type Problem struct {
 	Pos     token.Pos
 	Message string
 
-	// Prose marks a comment that may as well be a sentence: where no function
-	// follows it, it is one.
+	// Prose reports that the comment may be an ordinary sentence. It is one unless a
+	// function follows.
 	Prose bool
 }
 
@@ -33,58 +33,58 @@ func problemf(pos token.Pos, format string, args ...any) *Problem {
 // Directive is one //task: comment.
 type Directive struct {
 	Name string
-	Pos  token.Pos // of the comment
+	Pos  token.Pos // position of the comment
 	Args []ast.DirectiveArg
-	Rest Word // all that follows the name, of a directive that holds Go source
+	Rest Word // everything after the name, for a directive with Go source
 
 	text string // the whole comment
 }
 
-// Word is a part of a directive at its position.
+// Word is a part of a directive and its position.
 type Word struct {
 	Text string
 	Pos  token.Pos
 }
 
-// String returns the directive's name as it is written in source.
+// String returns the directive as written in source.
 func (d *Directive) String() string { return "//task:" + d.Name }
 
-// quoted reports whether the argument at pos is in quotes.
+// quoted reports whether the argument at pos is quoted.
 func (d *Directive) quoted(pos token.Pos) bool {
 	i := int(pos - d.Pos)
 	return i < len(d.text) && (d.text[i] == '"' || d.text[i] == '`')
 }
 
-// candidate matches a comment that is a directive or nearly one.
+// candidate matches a directive and comments close to one.
 var candidate = regexp.MustCompile(`^(//|/\*)[ \t]*(?i:task)[ \t]*:`)
 
-// nearly takes such a comment apart: what opens it, the blanks and the tool's
-// spelling, and the word that follows the colon.
+// nearly splits such a comment: the comment opener, blanks, the tool as spelled, the
+// colon with blanks, and the word after it.
 var nearly = regexp.MustCompile(`^(//|/\*)([ \t]*)((?i:task))([ \t]*:[ \t]*)([\pL\pN_-]*)`)
 
-// inSource matches wherever Find may find something, in a whole file.
+// inSource matches in a file wherever Find may find something.
 var inSource = regexp.MustCompile(`(?m)(?:(?://|/\*)/?[ \t]*(?:go:)?[+@]?(?i:` + tools + `)[ \t]*(?:[:.,;/ \t=_-]|：)|^(?:/\*)?[ \t*]*(?://)?[ \t]*task:[\pL\pN_])`)
 
-// tools is our tool's name, and what people write for it.
+// tools matches our tool's name and common misspellings.
 const tools = `task|tasks|taks|tsk|tsak|taskgen`
 
-// misspelt matches a comment in directive form, without a space, whose tool is
-// nearly ours, or that has something else than a colon behind it.
+// misspelt matches a comment in the form of a directive whose tool is misspelled, or
+// that has another character in place of the colon.
 var misspelt = regexp.MustCompile(`^//((?i:` + tools + `)(?:[ \t]*(?:[:.,;/ \t=_-]|：))[ \t]*)([\pL\pN_]+)`)
 
-// adorned matches a comment whose tool is nearly ours and has a colon behind
-// it, in the form of another tool's directives.
+// adorned matches a comment whose tool is misspelled or ours, in the style of other
+// tools' directives.
 var adorned = regexp.MustCompile(`^///?([ \t]*(?:go:)?[+@]?(?i:` + tools + `)[ \t]*(?::|：)[ \t]*)([\pL\pN_]+)`)
 
-// blockLine matches a directive on a line of its own inside a block comment.
+// blockLine matches a directive on its own line within a block comment.
 var blockLine = regexp.MustCompile(`(?m)^(?:/\*)?[ \t*]*((?://[ \t]*)?task:)([\pL\pN_]+)`)
 
-// MayOccur reports whether a file holds what looks like a directive. It is
-// cheap, and true for some files that hold none.
+// MayOccur reports whether a file may have directives. It is fast, and true for some
+// files that have none.
 func MayOccur(src []byte) bool { return inSource.Match(src) }
 
-// Find returns the directive that a comment is, or the problem with one that
-// was meant to be one. Both are nil for any other comment.
+// Find returns the directive in a comment, or the problem with a comment that was
+// meant to be one. Both are nil for any other comment.
 func Find(c *ast.Comment) (*Directive, *Problem) {
 	if !candidate.MatchString(c.Text) {
 		return nil, lookalike(c)
@@ -103,7 +103,7 @@ func Find(c *ast.Comment) (*Directive, *Problem) {
 	}
 	args, err := parsed.ParseArgs()
 	if err != nil {
-		return nil, problemf(parsed.ArgsPos, "%s: a quoted argument does not end, or something follows its closing quote", d)
+		return nil, problemf(parsed.ArgsPos, "%s: a quoted argument has no closing quote, or text follows it", d)
 	}
 	for _, arg := range args {
 		if strings.IndexFunc(arg.Arg, unsafeRune) >= 0 {
@@ -117,15 +117,14 @@ func Find(c *ast.Comment) (*Directive, *Problem) {
 	return d, nil
 }
 
-// unsafeRune reports what has no place in a name or a log line: control
-// characters but the tab between arguments, line separators, and the marks
-// that reorder text on screen.
+// unsafeRune reports characters that do not belong in a name or log line: control
+// characters except the tab, line separators, and marks that reorder text on screen.
 func unsafeRune(r rune) bool {
 	return r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar)
 }
 
 func unknown(d *Directive) *Problem {
-	// The name starts behind "//task:".
+	// The name starts after "//task:".
 	pos := d.Pos + token.Pos(len("//task:"))
 	word, _, _ := strings.Cut(d.Name, ",")
 	word, _, _ = strings.Cut(word, "(")
@@ -135,8 +134,8 @@ func unknown(d *Directive) *Problem {
 	return problemf(pos, "unknown directive %s; known: %s", d, strings.Join(names(), ", "))
 }
 
-// lookalike returns the problem of a comment that is in no way a directive but
-// can hardly have been meant as anything else.
+// lookalike returns the problem with a comment that is not in directive form but was
+// very likely meant as one.
 func lookalike(c *ast.Comment) *Problem {
 	for _, form := range []*regexp.Regexp{misspelt, adorned} {
 		m := form.FindStringSubmatchIndex(c.Text)
@@ -165,8 +164,8 @@ func lookalike(c *ast.Comment) *Problem {
 	return nil
 }
 
-// nearMiss returns the problem of a comment that only just fails to be a
-// directive, and nil for prose that happens to begin with "task:".
+// nearMiss returns the problem with a comment that is almost a directive, and nil for
+// prose that begins with "task:".
 func nearMiss(c *ast.Comment) *Problem {
 	m := nearly.FindStringSubmatch(c.Text)
 	if m == nil {
@@ -197,8 +196,8 @@ func nearMiss(c *ast.Comment) *Problem {
 	return nil
 }
 
-// prose reports whether what follows a directive's name goes on as a sentence:
-// there is something, and it is not what the directive takes.
+// prose reports whether the text after a directive's name is a sentence: it is
+// neither empty nor valid arguments of the directive.
 func prose(name, rest string) bool {
 	rest = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "*/"))
 	if rest == "" {

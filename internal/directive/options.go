@@ -11,20 +11,20 @@ import (
 	"github.com/taskgen/taskgen/internal/naming"
 )
 
-// Options is what the directives of one function say. The zero value of a
-// field means that its directive is absent.
+// Options are the options of one function, from its directives. A zero field means
+// that the directive is absent.
 type Options struct {
 	Kind     string // io or cpu
 	Name     string
-	NamePos  token.Pos // of the name in //task:name
+	NamePos  token.Pos // position of the name in //task:name
 	Aliases  []Word
 	Queue    string
 	Priority string // high, medium or low
 
 	Every       time.Duration
-	Cron        string    // an expression, known to be a good one
+	Cron        string    // a valid expression
 	Zone        string    // of Cron
-	SchedulePos token.Pos // of //task:every or //task:cron; not valid without either
+	SchedulePos token.Pos // position of //task:every or //task:cron; invalid if both are absent
 	Start       bool
 	Jitter      time.Duration
 	Missed      string // skip, latest or all
@@ -39,7 +39,7 @@ type Options struct {
 	Unique      *Unique
 	Concurrency *Concurrency
 	Rate        *Rate
-	Fair        *Word // a path, as By has
+	Fair        *Word // a path, as in By
 
 	Memory int64    // bytes
 	Env    []string // KEY=value
@@ -50,48 +50,48 @@ type Options struct {
 	Tags     []string
 }
 
-// Unique is what //task:unique says.
+// Unique is //task:unique.
 type Unique struct {
 	For time.Duration
 	By  []Word
 
-	UntilStart bool // freed when the run starts, not at its end
+	UntilStart bool // freed when the run starts instead of at its end
 }
 
-// Concurrency is what //task:concurrency says.
+// Concurrency is //task:concurrency.
 type Concurrency struct {
 	Max int
 	By  []Word
 }
 
-// Rate is what //task:rate says: so many starts within a time.
+// Rate is //task:rate: at most Max starts within Per.
 type Rate struct {
 	Max int
 	Per time.Duration
-	By  []Word // parameters, or fields of them: order.CustomerID
+	By  []Word // parameters or their fields, such as order.CustomerID
 
-	Smooth bool // the starts are spread over the time
+	Smooth bool // starts are spread over Per
 }
 
-// Default is what //task:default says: a parameter and Go source, not parsed
-// yet, as what it means depends on the parameter's type.
+// Default is //task:default: a parameter and unparsed Go source, whose meaning
+// depends on the parameter's type.
 type Default struct {
 	Param, Value Word
 }
 
-// Rename is what //task:rename says of a parameter: its name and an old one.
+// Rename is //task:rename: a parameter's name and an old one.
 type Rename struct {
 	Param, Old Word
 }
 
-// Retry is what //task:retry says; zero fields mean the runtime's defaults.
+// Retry is //task:retry. Zero fields mean the runtime's defaults.
 type Retry struct {
 	Retries  int // after the first attempt
 	Min, Max time.Duration
 	Factor   float64
 }
 
-// maxRetries keeps attempts far from overflow.
+// maxRetries keeps the number of attempts far from overflow.
 const maxRetries = 1_000_000
 
 // fold collects the options of one function.
@@ -99,28 +99,28 @@ type fold struct {
 	fset     *token.FileSet
 	options  Options
 	kind     *Directive
-	seen     map[string]*Directive // the first of each name
+	seen     map[string]*Directive // the first directive of each name
 	problems []*Problem
 }
 
-// parts are a directive's arguments, sorted out.
+// parts are a directive's arguments, split into words, keys and flags.
 type parts struct {
 	*Directive
 	usage string
 	words []Word
-	keys  map[string]Word // by key, at the value's position
+	keys  map[string]Word // by key; the position is the value's
 	flags []string
 }
 
-// Fold makes options of the directives of one function and returns every
-// problem it finds. The function at pos is a task when it has a kind.
+// Fold returns the options of a function's directives and every problem with them.
+// The function is a task if it has a kind.
 func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
 	f := &fold{fset: fset, seen: map[string]*Directive{}}
 	for _, d := range directives {
 		r := table[d.Name]
 		first := f.seen[d.Name]
 		if first != nil && !r.repeatable {
-			f.problem(d.Pos, "%s stands twice; first at %s", d, f.at(first.Pos))
+			f.problem(d.Pos, "%s is repeated; first at %s", d, f.at(first.Pos))
 			continue
 		}
 		if first == nil {
@@ -133,7 +133,7 @@ func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
 	if f.kind == nil {
 		for _, d := range directives {
 			if table[d.Name].option {
-				f.problem(d.Pos, "%s needs //task:io or //task:cpu beside it", d)
+				f.problem(d.Pos, "%s requires //task:io or //task:cpu", d)
 				break
 			}
 		}
@@ -142,8 +142,8 @@ func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
 	return f.options, f.problems
 }
 
-// together reports directives that are right by themselves, but not beside, or
-// not without, another.
+// together reports directives that conflict with another or require one that is
+// absent.
 func (f *fold) together() {
 	every, cron := f.seen["every"], f.seen["cron"]
 	if every != nil && cron != nil {
@@ -155,12 +155,12 @@ func (f *fold) together() {
 	}
 	for _, name := range []string{"missed", "overlap"} {
 		if d := f.seen[name]; d != nil && every == nil && cron == nil {
-			f.problem(d.Pos, "%s needs //task:every or //task:cron beside it", d)
+			f.problem(d.Pos, "%s requires //task:every or //task:cron", d)
 		}
 	}
 	for _, name := range []string{"memory", "env"} {
 		if d := f.seen[name]; d != nil && f.options.Kind == "io" {
-			f.problem(d.Pos, "%s is for a //task:cpu function: one that is //task:io has no process of its own", d)
+			f.problem(d.Pos, "%s is for //task:cpu: an io task has no process of its own", d)
 		}
 	}
 }
@@ -169,13 +169,14 @@ func (f *fold) problem(pos token.Pos, format string, args ...any) {
 	f.problems = append(f.problems, problemf(pos, format, args...))
 }
 
-// at names another line for a message: the same file needs no path.
+// at returns another line for a message. It needs no path, since the file is the
+// same.
 func (f *fold) at(pos token.Pos) string {
 	return fmt.Sprintf("line %d", f.fset.PositionFor(pos, false).Line)
 }
 
-// sort tells positional arguments, keys and flags apart and holds them against
-// the rule. It returns nil after a problem.
+// sort splits the arguments into words, keys and flags, and checks them against the
+// rule. It returns nil after a problem.
 func (f *fold) sort(d *Directive, r rule) *parts {
 	p := &parts{Directive: d, usage: r.usage, keys: map[string]Word{}}
 	if r.source {
@@ -190,11 +191,11 @@ func (f *fold) sort(d *Directive, r rule) *parts {
 		case r.max < 0 || len(p.words) < r.max:
 			p.words = append(p.words, Word{arg.Arg, arg.Pos})
 		case slices.Contains(p.flags, arg.Arg):
-			f.problem(arg.Pos, "%s: %s stands twice", d, arg.Arg)
+			f.problem(arg.Pos, "%s: %s is repeated", d, arg.Arg)
 		case slices.Contains(r.flags, arg.Arg):
 			p.flags = append(p.flags, arg.Arg)
 		case r.quoted && !d.quoted(p.words[0].Pos):
-			f.problem(arg.Pos, "%s: unexpected argument %q; what has blanks is put in quotes, as in %s", d, arg.Arg, r.usage)
+			f.problem(arg.Pos, "%s: unexpected argument %q; quote an argument with spaces, as in %s", d, arg.Arg, r.usage)
 			return nil
 		default:
 			f.problem(arg.Pos, "%s: unexpected argument %q%s", d, arg.Arg, Suggest(arg.Arg, append(slices.Clone(r.flags), r.keys...)))
@@ -224,7 +225,7 @@ func (f *fold) sortKey(p *parts, r rule, key string, value Word) {
 	case !slices.Contains(r.keys, key):
 		f.problem(value.Pos, "%s has no key %q%s; known: %s", p, key, Suggest(key, r.keys), strings.Join(r.keys, ", "))
 	case twice:
-		f.problem(value.Pos, "%s: %s= stands twice", p, key)
+		f.problem(value.Pos, "%s: %s= is repeated", p, key)
 	case value.Text == "":
 		f.problem(value.Pos, "%s: %s= has no value", p, key)
 	}
@@ -232,8 +233,8 @@ func (f *fold) sortKey(p *parts, r rule, key string, value Word) {
 	p.keys[key] = value
 }
 
-// Suggest ends a message about an unknown word with the known one that it is
-// most likely a misspelling of. It returns "" when none is near.
+// Suggest returns the end of a message about an unknown word: the known word that was
+// most likely meant, or "" if none is similar.
 func Suggest(word string, known []string) string {
 	if hint := closest(word, known); hint != "" {
 		return fmt.Sprintf(" (did you mean %q?)", hint)
@@ -256,7 +257,7 @@ func applyName(f *fold, p *parts) {
 
 func applyQueue(f *fold, p *parts) { f.options.Queue = f.name(p) }
 
-// applyAlias takes over another name under which runs may be queued.
+// applyAlias adds another name under which runs may be queued.
 func applyAlias(f *fold, p *parts) {
 	arg := p.words[0]
 	if f.name(p) == "" {
@@ -264,7 +265,7 @@ func applyAlias(f *fold, p *parts) {
 	}
 	for _, other := range f.options.Aliases {
 		if other.Text == arg.Text {
-			f.problem(arg.Pos, "%s: %s stands twice; first at %s", p, arg.Text, f.at(other.Pos))
+			f.problem(arg.Pos, "%s: %s is repeated; first at %s", p, arg.Text, f.at(other.Pos))
 			return
 		}
 	}
@@ -293,7 +294,7 @@ func applyResult(f *fold, p *parts) {
 	f.options.Result = &d
 }
 
-// duration reads a Go duration above zero, or from zero on.
+// duration parses a Go duration above zero, or if zero, at least zero.
 func (f *fold) duration(p *parts, arg Word, zero bool) time.Duration {
 	d, err := time.ParseDuration(arg.Text)
 	switch {
@@ -329,7 +330,7 @@ func applyRetry(f *fold, p *parts) {
 	f.options.Retry = r
 }
 
-// backoff reads the shortest and the longest wait, as in 1s..10m.
+// backoff parses the shortest and the longest wait, such as 1s..10m.
 func (f *fold) backoff(p *parts, arg Word) (low, high time.Duration) {
 	from, to, ok := strings.Cut(arg.Text, "..")
 	if !ok {
@@ -351,7 +352,7 @@ func applyTags(f *fold, p *parts) {
 		case why != "":
 			f.problem(arg.Pos, "%s: %s", p, why)
 		case slices.Contains(f.options.Tags, arg.Text):
-			f.problem(arg.Pos, "%s: %s stands twice", p, arg.Text)
+			f.problem(arg.Pos, "%s: %s is repeated", p, arg.Text)
 		default:
 			f.options.Tags = append(f.options.Tags, arg.Text)
 		}

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// tokenPos is how far text moves a position.
+// tokenPos is the length of text as a distance of positions.
 func tokenPos(text string) token.Pos { return token.Pos(len(text)) }
 
-// by reads by=: parameters, or fields of them, between commas.
+// by parses by=: parameters or their fields, separated by commas.
 func (f *fold) by(p *parts) []Word {
 	arg, ok := p.keys["by"]
 	if !ok {
@@ -24,7 +24,7 @@ func (f *fold) by(p *parts) []Word {
 			continue
 		}
 		if seen[text] {
-			f.problem(path.Pos, "%s: %s stands twice", p, text)
+			f.problem(path.Pos, "%s: %s is repeated", p, text)
 		}
 		seen[text] = true
 		paths = append(paths, path)
@@ -32,8 +32,8 @@ func (f *fold) by(p *parts) []Word {
 	return paths
 }
 
-// path reports whether a word is a parameter, or a field of one: identifiers
-// with dots between them.
+// path reports whether a word is a parameter or a field of one: identifiers separated
+// by dots.
 func (f *fold) path(p *parts, path Word) bool {
 	for _, name := range strings.Split(path.Text, ".") {
 		if !token.IsIdentifier(name) {
@@ -44,7 +44,7 @@ func (f *fold) path(p *parts, path Word) bool {
 	return true
 }
 
-// parameter reports whether a word can be a parameter's name.
+// parameter reports whether a word is a valid parameter name.
 func (f *fold) parameter(p *parts, name Word) bool {
 	if !token.IsIdentifier(name.Text) {
 		f.problem(name.Pos, "%s: %q is not a parameter's name", p, name.Text)
@@ -60,7 +60,7 @@ func applySecret(f *fold, p *parts) {
 	}
 	for _, other := range f.options.Secrets {
 		if other.Text == arg.Text {
-			f.problem(arg.Pos, "%s: %s stands twice; first at %s", p, arg.Text, f.at(other.Pos))
+			f.problem(arg.Pos, "%s: %s is repeated; first at %s", p, arg.Text, f.at(other.Pos))
 			return
 		}
 	}
@@ -74,7 +74,7 @@ func applyRename(f *fold, p *parts) {
 	}
 }
 
-// applyDefault takes a parameter's name and the Go source behind it.
+// applyDefault splits a parameter's name from the Go source after it.
 func applyDefault(f *fold, p *parts) {
 	name, rest := p.Rest.Text, ""
 	if i := strings.IndexAny(p.Rest.Text, " \t"); i >= 0 {
@@ -91,7 +91,7 @@ func applyDefault(f *fold, p *parts) {
 	}
 	for _, other := range f.options.Defaults {
 		if other.Param.Text == name {
-			f.problem(d.Param.Pos, "%s: %s has one already at %s", p, name, f.at(other.Param.Pos))
+			f.problem(d.Param.Pos, "%s: %s has a default already, at %s", p, name, f.at(other.Param.Pos))
 			return
 		}
 	}

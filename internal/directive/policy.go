@@ -18,7 +18,7 @@ func applyUnique(f *fold, p *parts) {
 	if until, ok := p.keys["until"]; ok {
 		f.options.Unique.UntilStart = until.Text == "start"
 		if !f.options.Unique.UntilStart {
-			f.problem(until.Pos, "%s: until=%s is unknown; write until=start, or leave it out for until its end", p, until.Text)
+			f.problem(until.Pos, "%s: until=%s is unknown; write until=start, or omit it to hold the key until the end of the run", p, until.Text)
 		}
 	}
 }
@@ -27,7 +27,7 @@ func applyConcurrency(f *fold, p *parts) {
 	f.options.Concurrency = &Concurrency{Max: f.number(p, p.words[0], "runs", maxConcurrency), By: f.by(p)}
 }
 
-// applyRate reads a number of starts and the time they are counted in.
+// applyRate parses a number of starts and the time in which they are counted.
 func applyRate(f *fold, p *parts) {
 	arg := p.words[0]
 	n, per, ok := strings.Cut(arg.Text, "/")
@@ -50,7 +50,7 @@ func applyFair(f *fold, p *parts) {
 	}
 }
 
-// number reads a whole number from 1 to high.
+// number parses an integer from 1 to high.
 func (f *fold) number(p *parts, arg Word, what string, high int) int {
 	n, err := strconv.Atoi(arg.Text)
 	if err != nil || n < 1 || n > high {
@@ -60,7 +60,7 @@ func (f *fold) number(p *parts, arg Word, what string, high int) int {
 	return n
 }
 
-// sizes are the units of memory: powers of 1024, and named so.
+// sizes matches a size in powers of 1024.
 var sizes = regexp.MustCompile(`^([0-9]+)(KiB|MiB|GiB|TiB)$`)
 
 func applyMemory(f *fold, p *parts) {

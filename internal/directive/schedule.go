@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/internal/cron"
 )
 
-// maxMissed keeps what one scheduler queues at once within reason.
+// maxMissed bounds how many ticks a scheduler queues at once.
 const maxMissed = 100_000
 
 func applyEvery(f *fold, p *parts) {
@@ -20,8 +20,8 @@ func applyEvery(f *fold, p *parts) {
 	f.jitter(p, f.options.Every, "the interval")
 }
 
-// jitter reads jitter=, which must be below the time from one tick to the
-// next: else ticks would overtake one another. An interval of 0 is not known.
+// jitter parses jitter=, which must be shorter than the time between two ticks,
+// because otherwise ticks would overtake each other. An interval of 0 means unknown.
 func (f *fold) jitter(p *parts, interval time.Duration, what string) {
 	arg, ok := p.keys["jitter"]
 	if !ok {
@@ -55,8 +55,7 @@ func applyCron(f *fold, p *parts) {
 	f.jitter(p, shortest(schedule, zone), "the shortest time between two ticks")
 }
 
-// cronProblem reports an error of package cron where it is, not where the
-// expression begins.
+// cronProblem reports an error of package cron at its position within the expression.
 func (f *fold) cronProblem(p *parts, err error) {
 	pos, why := p.words[0].Pos, err.Error()
 	var at *cron.Error
@@ -70,8 +69,7 @@ func (f *fold) cronProblem(p *parts, err error) {
 	f.problem(pos, "%s: %s", p, why)
 }
 
-// shortest looks at some ticks of a schedule and returns the shortest time
-// between two.
+// shortest returns the shortest time between two of the first ticks of a schedule.
 func shortest(s *cron.Schedule, zone *time.Location) time.Duration {
 	const ticks = 64
 	var gap time.Duration
@@ -106,7 +104,7 @@ func applyOverlap(f *fold, p *parts) {
 	f.options.SkipOverlap = f.choice(p, "policy", "allow", "skip") == "skip"
 }
 
-// choice reads an argument that is one of a few words.
+// choice parses an argument that must be one of a few words.
 func (f *fold) choice(p *parts, what string, words ...string) string {
 	arg := p.words[0]
 	if slices.Contains(words, arg.Text) {

@@ -7,20 +7,20 @@ import (
 	"github.com/taskgen/taskgen/internal/suggest"
 )
 
-// rule is what the grammar says of one directive.
+// rule is the grammar of one directive.
 type rule struct {
-	option     bool                // says how a task runs: needs //task:io or //task:cpu beside it
-	repeatable bool                // may stand more than once
-	source     bool                // holds Go source, which apply takes from Rest
-	quoted     bool                // its argument may have blanks, and then needs quotes
+	option     bool                // is an option of a task: requires //task:io or //task:cpu
+	repeatable bool                // may be given more than once
+	source     bool                // its argument is Go source, which apply takes from Rest
+	quoted     bool                // its argument may have spaces, and must then be quoted
 	min, max   int                 // positional arguments; max -1: any number
-	keys       []string            // known as key=value
-	flags      []string            // known as a bare word behind the positional arguments
+	keys       []string            // allowed keys of key=value
+	flags      []string            // allowed words after the positional arguments
 	usage      string              // an example, for errors
-	apply      func(*fold, *parts) // takes the arguments over
+	apply      func(*fold, *parts) // sets the options
 }
 
-// table is the grammar, one row a directive. It is never written to.
+// table is the grammar, one row for each directive. It is read-only.
 var table = map[string]rule{
 	"io":  {usage: "//task:io", apply: applyKind},
 	"cpu": {usage: "//task:cpu", apply: applyKind},
@@ -54,11 +54,11 @@ var table = map[string]rule{
 	"rename":  {option: true, repeatable: true, min: 2, max: 2, usage: "//task:rename tenantID tenant", apply: applyRename},
 }
 
-// names returns the name of every directive, in alphabetical order.
+// names returns the names of all directives, sorted.
 func names() []string { return slices.Sorted(maps.Keys(table)) }
 
-// closest returns the word of known that word is most likely a misspelling of,
-// or "" when none is near.
+// closest returns the known word that was most likely meant, or "" if none is
+// similar.
 func closest(word string, known []string) string {
 	return suggest.Closest(word, known, 1+len(word)/4)
 }

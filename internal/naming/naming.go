@@ -1,15 +1,14 @@
-// Package naming says what tasks and queues may be called, in directives and in
-// options of an enqueue alike.
+// Package naming checks the names of tasks and queues, in directives and in options.
 package naming
 
 import "fmt"
 
-// Max is the broker's limit on the bytes of a task's or queue's name.
+// Max is the largest size of a name in bytes.
 const Max = 128
 
-// Problem says why a name cannot be a task's or a queue's, or returns "". What
-// a broker can store is more than this: a blank or a * in a queue's name would
-// make flags and patterns of consumers mean something else.
+// Problem returns why name cannot name a task or queue, or "". Brokers could store
+// more names, but a space or a * in a queue's name would change the meaning of flags
+// and patterns.
 func Problem(name string) string {
 	if len(name) > Max {
 		return fmt.Sprintf("a name of %d bytes is too long; the limit is %d", len(name), Max)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Address is an address that moves between servers, as the one of a managed Redis
-// does at a failover. Its methods may be called concurrently.
+// Address is an address that moves between servers, like that of a managed Redis at a
+// failover. Its methods may be called concurrently.
 type Address struct {
 	listener net.Listener
 	all      sync.WaitGroup
@@ -19,7 +19,7 @@ type Address struct {
 	closed bool
 }
 
-// StartAddress gives a server an address that ends with the test.
+// StartAddress returns an address that leads to server and ends with the test.
 func StartAddress(t testing.TB, server *Server) *Address {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,10 +32,10 @@ func StartAddress(t testing.TB, server *Server) *Address {
 	return a
 }
 
-// URL is the address as a broker's URL.
+// URL returns the address as a broker's URL.
 func (a *Address) URL() string { return "redis://" + a.listener.Addr().String() }
 
-// MoveTo cuts all connections and leads new ones to another server.
+// MoveTo closes all connections and leads new ones to another server.
 func (a *Address) MoveTo(server *Server) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -69,7 +69,7 @@ func (a *Address) accept() {
 	}
 }
 
-// lead passes bytes both ways until either end closes.
+// lead copies bytes both ways until either end closes.
 func (a *Address) lead(client net.Conn) {
 	defer client.Close()
 	a.mu.Lock()

@@ -10,24 +10,23 @@ import (
 	"time"
 )
 
-// The size of a cluster. A majority of masters has to agree on a failover.
+// The size of a cluster. A failover needs a majority of masters.
 const (
 	masters = 3
 	slots   = 16384
 )
 
-// clusterTimeout bounds how long nodes may take to agree on anything.
+// clusterTimeout is how long nodes may take to agree.
 const clusterTimeout = 30 * time.Second
 
-// Cluster is six nodes that end with the test: three masters, each with a
-// replica.
+// Cluster is six nodes that end with the test: three masters with a replica each.
 type Cluster struct {
 	Nodes []*Server // as started, the first three as masters
 	tb    testing.TB
 }
 
-// StartCluster starts a cluster with further arguments for each node. Unless
-// these say other, a node is taken for dead after five seconds.
+// StartCluster starts a cluster with further arguments for each node. By default, a
+// node counts as dead after five seconds.
 func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{tb: t}
@@ -64,11 +63,11 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 		}
 		c.do(node, "CLUSTER", "REPLICATE", id)
 	}
-	c.Settle()
+	c.WaitStable()
 	return c
 }
 
-// URL is the address of all nodes as a broker's URL.
+// URL returns the addresses of all nodes as a broker's URL.
 func (c *Cluster) URL() string {
 	var more []string
 	for _, node := range c.Nodes[1:] {
@@ -77,7 +76,7 @@ func (c *Cluster) URL() string {
 	return "redis+cluster://" + c.Nodes[0].Addr() + "?" + strings.Join(more, "&")
 }
 
-// Addrs is the address of each node.
+// Addrs returns the address of each node.
 func (c *Cluster) Addrs() []string {
 	list := make([]string, len(c.Nodes))
 	for i, node := range c.Nodes {
@@ -86,9 +85,9 @@ func (c *Cluster) Addrs() []string {
 	return list
 }
 
-// Settle waits until all nodes that run agree that the cluster works, and each
-// master that runs has a replica in step with it if the other nodes run.
-func (c *Cluster) Settle() {
+// WaitStable waits until all running nodes agree that the cluster works. If all nodes
+// run, each master also has a replica that is in sync.
+func (c *Cluster) WaitStable() {
 	c.tb.Helper()
 	c.await("the cluster works", func() error {
 		return c.every(func(node *Server, view []member) error {
@@ -113,7 +112,7 @@ func (c *Cluster) Settle() {
 	})
 }
 
-// inStep reports nil for a master, and for a replica that follows its own.
+// inStep returns nil for a master, and for a replica that is in sync with its master.
 func inStep(server *Server) error {
 	info, err := replication(server)
 	if err != nil || info["role"] == "master" {
@@ -122,7 +121,7 @@ func inStep(server *Server) error {
 	return follows(server)
 }
 
-// follows reports nil for a replica that follows its master.
+// follows returns nil for a replica that follows its master.
 func follows(server *Server) error {
 	info, err := replication(server)
 	if err == nil && info["master_link_status"] != "up" {
@@ -136,7 +135,7 @@ func replication(server *Server) (map[string]string, error) {
 	return fields(text), err
 }
 
-// count is how many nodes run.
+// count returns how many nodes run.
 func (c *Cluster) count() (n int) {
 	for _, node := range c.Nodes {
 		if node.running() {
@@ -146,7 +145,7 @@ func (c *Cluster) count() (n int) {
 	return n
 }
 
-// Slot is the hash slot of a key.
+// Slot returns the hash slot of a key.
 func (c *Cluster) Slot(key string) int {
 	c.tb.Helper()
 	slot := -1
@@ -162,7 +161,7 @@ func (c *Cluster) Slot(key string) int {
 	return slot
 }
 
-// Owner is the node that serves a slot.
+// Owner returns the node that serves a hash slot.
 func (c *Cluster) Owner(slot int) *Server {
 	c.tb.Helper()
 	var owner *Server
@@ -184,7 +183,7 @@ func (c *Cluster) Owner(slot int) *Server {
 	return owner
 }
 
-// Replica is a node that follows a master.
+// Replica returns a node that follows a master.
 func (c *Cluster) Replica(master *Server) *Server {
 	c.tb.Helper()
 	var replica *Server
@@ -210,14 +209,14 @@ func (c *Cluster) Replica(master *Server) *Server {
 	return replica
 }
 
-// Failover lets the replica of a slot's owner take its place, in agreement with
-// it, and waits until it has and the former owner follows it.
+// Failover makes the replica of a hash slot's owner the master, with the owner's
+// consent. It waits until the former owner follows the new one.
 func (c *Cluster) Failover(slot int) {
 	c.tb.Helper()
 	next := c.Replica(c.Owner(slot))
 	c.await("the replica is in step", func() error { return follows(next) })
 	c.await("the replica has taken over", func() error {
-		// It may give up, and has to be asked again, or have done it late.
+		// The replica may give up and must be asked again, or have succeeded late.
 		if _, err := next.Do("CLUSTER", "FAILOVER"); err != nil && !strings.Contains(err.Error(), "to a replica") {
 			return err
 		}
@@ -231,8 +230,8 @@ func (c *Cluster) Failover(slot int) {
 	c.Replica(next)
 }
 
-// MoveSlot moves a slot with its keys to another master, as resharding does.
-// Between is called when about half of the keys have moved; it may be nil.
+// MoveSlot moves a hash slot with its keys to another master, as resharding does. It
+// calls between, if not nil, when about half of the keys have moved.
 func (c *Cluster) MoveSlot(slot int, to *Server, between func()) {
 	c.tb.Helper()
 	from, number := c.Owner(slot), strconv.Itoa(slot)
@@ -257,7 +256,7 @@ func (c *Cluster) MoveSlot(slot int, to *Server, between func()) {
 	}
 	for c.moveKeys(number, from, to, 100) > 0 {
 	}
-	// The new owner first, so that the slot always has one.
+	// The new owner first, so that the slot always has an owner.
 	c.do(to, "CLUSTER", "SETSLOT", number, "NODE", ids[to])
 	c.do(from, "CLUSTER", "SETSLOT", number, "NODE", ids[to])
 	c.await("all nodes know the new owner", func() error {
@@ -272,7 +271,7 @@ func (c *Cluster) MoveSlot(slot int, to *Server, between func()) {
 	})
 }
 
-// moveKeys moves up to n keys of a slot and returns how many it saw.
+// moveKeys moves up to n keys of a hash slot and returns how many there were.
 func (c *Cluster) moveKeys(slot string, from, to *Server, n int) int {
 	c.tb.Helper()
 	v, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, strconv.Itoa(n))
@@ -306,8 +305,8 @@ func (c *Cluster) await(what string, ask func() error) {
 	}
 }
 
-// every calls f for each node that runs, with how it sees the cluster, until
-// one returns an error.
+// every calls f for each running node with its view of the cluster, until f returns
+// an error.
 func (c *Cluster) every(f func(node *Server, view []member) error) error {
 	for _, node := range c.Nodes {
 		if !node.running() {
@@ -328,11 +327,11 @@ func (c *Cluster) every(f func(node *Server, view []member) error) error {
 	return nil
 }
 
-// member is a node as another or itself sees it.
+// member is a node as seen by a node.
 type member struct {
 	id     string
 	myself bool
-	master string // whose replica it is, "" of a master
+	master string // its master; "" for a master
 	epoch  int
 	slots  [][2]int // first and last of each range
 }
@@ -341,8 +340,7 @@ func (m member) serves(slot int) bool {
 	return slices.ContainsFunc(m.slots, func(r [2]int) bool { return r[0] <= slot && slot <= r[1] })
 }
 
-// parseView reads what CLUSTER NODES replies, without nodes that still shake
-// hands.
+// parseView parses the reply to CLUSTER NODES, without nodes in handshake.
 func parseView(text string) ([]member, error) {
 	var view []member
 	for line := range strings.Lines(text) {
@@ -360,7 +358,7 @@ func parseView(text string) ([]member, error) {
 		m := member{id: f[0], myself: strings.Contains(f[2], "myself"), master: strings.Trim(f[3], "-"), epoch: epoch}
 		for _, word := range f[8:] {
 			if strings.HasPrefix(word, "[") {
-				continue // a slot that is on its way
+				continue // a slot that is being moved
 			}
 			first, last, ranged := strings.Cut(word, "-")
 			if !ranged {

@@ -4,5 +4,5 @@ package redistest
 
 import "syscall"
 
-// No signal does that here: these are none.
+// There are no such signals here.
 const freeze, thaw = syscall.Signal(-1), syscall.Signal(-1)

@@ -1,8 +1,8 @@
-// Package redistest starts real Redis servers for a test: one, a cluster, a
-// master watched by sentinels, one that speaks TLS.
+// Package redistest starts real Redis servers for tests: one server, a cluster, a
+// master with sentinels, or a server with TLS.
 //
-// The program is redis-server of the PATH, or what the environment variable
-// TASKGEN_REDIS_SERVER names by its whole path: another version, or
+// The program is redis-server from the PATH. The environment variable
+// TASKGEN_REDIS_SERVER names another one by its full path, such as another version or
 // valkey-server.
 package redistest
 
@@ -22,19 +22,19 @@ import (
 	"time"
 )
 
-// startTimeout bounds how long a server may take to answer, loading included,
-// and to end.
+// startTimeout is how long a server may take to answer, including loading, and to
+// end.
 const startTimeout = 20 * time.Second
 
-// TB is what a server needs of a test. A package that shares one server among
-// its tests gives a TB of its own to [Launch] in TestMain.
+// TB is the part of testing.TB that a server needs. A package that shares a server
+// among its tests passes its own TB to [Launch] in TestMain.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// Server is a Redis server on a free port of the loopback, with an append-only
-// file in a folder of its own. Its methods may be called concurrently.
+// Server is a Redis server on a free loopback port, with an append-only file in its
+// own folder. Its methods may be called concurrently.
 type Server struct {
 	tb      TB
 	program string
@@ -44,12 +44,12 @@ type Server struct {
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd     // nil: not running
-	exited chan struct{} // closed when the process was waited for
+	exited chan struct{} // closed once the process was waited for
 }
 
 // Start starts a server that ends with the test, with further arguments of
-// redis-server ("--appendfsync", "always"). Without a redis-server to start
-// the test fails: what was not tested must not look tested.
+// redis-server ("--appendfsync", "always"). If there is no redis-server, the test
+// fails, so that nothing looks tested that was not.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := Launch(t, t.TempDir(), args...)
@@ -57,7 +57,7 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Launch starts a server that keeps its files in dir and ends with Stop.
+// Launch starts a server that keeps its files in dir. The caller stops it.
 func Launch(tb TB, dir string, args ...string) *Server {
 	tb.Helper()
 	s := newServer(tb, dir)
@@ -71,7 +71,7 @@ func Launch(tb TB, dir string, args ...string) *Server {
 	return s
 }
 
-// newServer makes a server that is still to be given its arguments.
+// newServer returns a server without arguments.
 func newServer(tb TB, dir string) *Server {
 	tb.Helper()
 	program, install := os.Getenv("TASKGEN_REDIS_SERVER"), "that is what TASKGEN_REDIS_SERVER names"
@@ -84,9 +84,9 @@ func newServer(tb TB, dir string) *Server {
 	return &Server{tb: tb, program: program, port: freePort(tb), dir: dir}
 }
 
-// freePort finds a port below those that systems give to outgoing connections,
-// so that none of these can take it while the server is down, nor the port of a
-// cluster's bus, which is 10,000 above it.
+// freePort returns a port below the ephemeral ones, so that no outgoing connection
+// can take it while the server is down. The same holds for the port of a cluster's
+// bus, 10,000 above.
 func freePort(tb TB) int {
 	tb.Helper()
 	var err error
@@ -102,22 +102,22 @@ func freePort(tb TB) int {
 	return 0
 }
 
-// Addr is the server's host and port.
+// Addr returns the server's host and port.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// URL is the server's address as a broker's URL.
+// URL returns the server's address as a broker's URL.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Dir is the folder of the server's files.
+// Dir returns the folder of the server's files.
 func (s *Server) Dir() string { return s.dir }
 
-// Socket is the path of the server's unix socket.
+// Socket returns the path of the server's unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
 
 func (s *Server) log() string { return filepath.Join(s.dir, "redis.log") }
 
-// Restart starts the server again after Kill9 or Stop, on the same port and
-// files, and returns once it has loaded them.
+// Restart starts the server again after Kill9 or Stop, with the same port and files.
+// It returns once the server has loaded them.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -133,7 +133,7 @@ func (s *Server) Restart() {
 	}
 	go func() {
 		defer close(exited)
-		_ = cmd.Wait() // its exit status after a signal says nothing
+		_ = cmd.Wait() // the exit status after a signal has no meaning
 	}()
 	s.cmd, s.exited = cmd, exited
 	if err := await(startTimeout, s.answers); err != nil {
@@ -143,7 +143,7 @@ func (s *Server) Restart() {
 	}
 }
 
-// answers reports nil once the server has loaded its files.
+// answers returns nil once the server has loaded its files.
 func (s *Server) answers() error {
 	select {
 	case <-s.exited:
@@ -157,11 +157,11 @@ func (s *Server) answers() error {
 	return fmt.Errorf("ping: %w", err)
 }
 
-// final is an error after which there is nothing to wait for.
+// final is an error that waiting cannot change.
 type final struct{ error }
 
-// await asks again until there is no error or it is too late, and returns the
-// last one.
+// await calls ask until it returns nil or the time is over, and returns its last
+// error.
 func await(patience time.Duration, ask func() error) error {
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -175,17 +175,17 @@ func await(patience time.Duration, ask func() error) error {
 	}
 }
 
-// Kill9 ends the server as a crash does.
+// Kill9 kills the server, like a crash.
 func (s *Server) Kill9() { s.finish(syscall.SIGKILL) }
 
-// Stop ends the server in order.
+// Stop shuts the server down.
 func (s *Server) Stop() { s.finish(syscall.SIGTERM) }
 
-// Freeze makes the server hang, with its connections open, until Thaw. Only
-// Unix can do that.
+// Freeze makes the server hang with open connections until Thaw. It works on Unix
+// only.
 func (s *Server) Freeze() { s.signal(freeze) }
 
-// Thaw has a server go on that hangs.
+// Thaw ends Freeze.
 func (s *Server) Thaw() { s.signal(thaw) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -212,8 +212,7 @@ func (s *Server) end(sig syscall.Signal) {
 	if s.cmd == nil {
 		return
 	}
-	// A replica that still writes its first append-only file passes over the
-	// signal.
+	// A replica that writes its first append-only file ignores the signal.
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for deadline := time.Now().Add(startTimeout); s.cmd != nil; {

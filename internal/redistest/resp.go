@@ -11,13 +11,12 @@ import (
 	"time"
 )
 
-// askTimeout bounds one command of [Server.Do].
+// askTimeout is the time limit of one command of [Server.Do].
 const askTimeout = 5 * time.Second
 
-// Do executes one command over a connection of its own, and returns its reply:
-// a string, an int64, nil, or a []any of these. An error of the server is
-// returned as it is ("ERR unknown command"). It is for setting servers up and
-// looking into them, not for speed.
+// Do executes one command over its own connection and returns the reply: a string, an
+// int64, nil, or a []any of these. It returns an error of the server unchanged ("ERR
+// unknown command"). It is for setting up and inspecting servers, not for speed.
 func (s *Server) Do(args ...string) (any, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
@@ -74,7 +73,7 @@ func readReply(r *bufio.Reader) (any, error) {
 	return list, nil
 }
 
-// ask is Do for a reply that is text.
+// ask is Do for a text reply.
 func (s *Server) ask(args ...string) (string, error) {
 	v, err := s.Do(args...)
 	if err != nil {
@@ -83,8 +82,7 @@ func (s *Server) ask(args ...string) (string, error) {
 	return fmt.Sprint(v), nil
 }
 
-// fields reads what INFO and CLUSTER INFO reply:
-// lines of "name:value".
+// fields parses replies of INFO and CLUSTER INFO: lines of "name:value".
 func fields(text string) map[string]string {
 	m := map[string]string{}
 	for line := range strings.Lines(text) {

@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// sentinels is how many watch; two have to agree that a master is dead.
+// sentinels is the number of sentinels. Two must agree that a master is dead.
 const sentinels = 3
 
-// masterName is how the sentinels call what they watch.
+// masterName is the name of the watched master.
 const masterName = "main"
 
-// Sentinel is a master and a replica with three sentinels that watch them, all
-// of which end with the test.
+// Sentinel is a master, a replica and three sentinels that watch them. All end with
+// the test.
 type Sentinel struct {
 	Servers  []*Server // as started, the first as master
 	watchers []*Server
 	tb       testing.TB
 }
 
-// StartSentinel starts them, with further arguments for the two servers. The
-// sentinels take a master for dead after a second.
+// StartSentinel starts them, with further arguments for the two servers. A master
+// counts as dead after a second.
 func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	t.Helper()
 	args = append([]string{"--repl-diskless-sync-delay", "0"}, args...)
@@ -59,7 +59,7 @@ func startWatcher(t testing.TB, master *Server) *Server {
 	t.Helper()
 	w := newServer(t, t.TempDir())
 	host, port, _ := strings.Cut(master.Addr(), ":")
-	file := filepath.Join(w.dir, "sentinel.conf") // which it writes to
+	file := filepath.Join(w.dir, "sentinel.conf") // the sentinel writes to it
 	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s\n"+
 		"sentinel monitor %[4]s %[5]s %[6]s 2\n"+
 		"sentinel down-after-milliseconds %[4]s 1000\n"+
@@ -74,8 +74,8 @@ func startWatcher(t testing.TB, master *Server) *Server {
 	return w
 }
 
-// Trust has the sentinels take a silent master for dead after another time, for
-// tests that nothing is to fail in but on a busy machine is silent at times.
+// Trust changes the time after which a silent master counts as dead, for tests
+// without failovers on a busy machine.
 func (s *Sentinel) Trust(patience time.Duration) {
 	s.tb.Helper()
 	for _, w := range s.watchers {
@@ -85,7 +85,7 @@ func (s *Sentinel) Trust(patience time.Duration) {
 	}
 }
 
-// watches reports nil once the sentinel knows the replica and the others.
+// watches returns nil once the sentinel knows the replica and the other sentinels.
 func watches(w *Server) error {
 	v, err := w.Do("SENTINEL", "MASTER", masterName)
 	if err != nil {
@@ -103,14 +103,14 @@ func watches(w *Server) error {
 	return nil
 }
 
-// URL is the address of the sentinels as a broker's URL.
+// URL returns the addresses of the sentinels as a broker's URL.
 func (s *Sentinel) URL() string {
 	addr := s.addrs()
 	options := url.Values{"master_name": {masterName}, "addr": addr[1:]}
 	return "redis+sentinel://" + addr[0] + "/0?" + options.Encode()
 }
 
-// addrs is the address of each sentinel.
+// addrs returns the address of each sentinel.
 func (s *Sentinel) addrs() []string {
 	list := make([]string, len(s.watchers))
 	for i, w := range s.watchers {
@@ -119,7 +119,7 @@ func (s *Sentinel) addrs() []string {
 	return list
 }
 
-// Master is the server that most sentinels name as the master.
+// Master returns the server that most sentinels name as the master.
 func (s *Sentinel) Master() *Server {
 	s.tb.Helper()
 	votes := map[string]int{}

@@ -17,15 +17,16 @@ import (
 	"time"
 )
 
-// TLSServer is a [Server] that listens for TLS on a port of its own.
+// TLSServer is a [Server] that also listens for TLS on another port.
 type TLSServer struct {
 	*Server
-	// Roots has the only authority that vouches for the server, as 127.0.0.1.
+	// Roots has the only authority, which signs the server's certificate for
+	// 127.0.0.1.
 	Roots *x509.CertPool
 	port  int
 }
 
-// StartTLS is [Start] with TLS, which the server must have been built with.
+// StartTLS is [Start] with TLS. The server must be built with TLS.
 func StartTLS(t testing.TB, args ...string) *TLSServer {
 	t.Helper()
 	dir, port := t.TempDir(), freePort(t)
@@ -41,10 +42,10 @@ func StartTLS(t testing.TB, args ...string) *TLSServer {
 	return &TLSServer{Server: s, Roots: roots, port: port}
 }
 
-// TLSAddr is the host and port for TLS.
+// TLSAddr returns the host and port for TLS.
 func (s *TLSServer) TLSAddr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// writeCertificate makes a certificate that vouches for itself.
+// writeCertificate writes a self-signed certificate and its key.
 func writeCertificate(certFile, keyFile string) (*x509.CertPool, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

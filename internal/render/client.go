@@ -16,22 +16,21 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// Target says what a client package is, and what is around it.
+// Target is the client package to write, and the rest of its directory.
 type Target struct {
-	Path     string          // to import it by; "" outside of any module
-	Name     string          // of the package
-	Declared map[string]bool // what its other files declare
-	Taken    map[string]bool // the same, with the names of their imports
+	Path     string          // import path; "" outside of any module
+	Name     string          // package name
+	Declared map[string]bool // names that its other files declare
+	Taken    map[string]bool // Declared, and the names of their imports
 
-	// Workers returns, of the packages with these paths, those that would bring
-	// tasks into a program, each with the path of the package that has them.
+	// Workers returns the packages of paths that would link tasks into a program, and
+	// maps each to the package with the tasks.
 	Workers func(paths []string) (map[string]string, error)
 }
 
-// Client returns the file of a package with the stubs of the exported tasks of
-// others and all that these stubs need. It imports none of those packages: the
-// types that parameters and results have of them are declared once more.
-// Problems say what cannot be; then there is no file.
+// Client returns the file of a package with the stubs of the exported tasks, and
+// everything that the stubs need. It imports none of the tasks' packages: it declares
+// their types again. If there are problems, there is no file.
 func Client(target Target, packages []*scan.Package) ([]byte, []scan.Problem, error) {
 	c := newCopier(target.Path, packages)
 	c.collect()
@@ -55,22 +54,23 @@ func Client(target Target, packages []*scan.Package) ([]byte, []scan.Problem, er
 	}
 	g.handshake()
 	for _, t := range c.tasks {
-		g.task(t)
+		g.stubs(t)
 	}
 	for _, obj := range c.types {
 		g.copied(obj)
 	}
-	g.allHelpers()
+	g.plumbing()
 	src, err := g.source()
 	return src, nil, err
 }
 
-// own reports whether a package's types are called by their name alone.
+// own reports whether types of the package are written without a qualifier.
 func (g *generator) own(path string) bool {
 	return path == g.pkg.Path || g.client != nil && g.client.sources[path] != nil
 }
 
-// link names a task's function in a comment; a client's has no such function.
+// link returns a task's function for a comment. In a client it is no link, because
+// the function is elsewhere.
 func (g *generator) link(t *scan.Task) string {
 	if g.client != nil {
 		return "the task " + t.Link()
@@ -78,8 +78,8 @@ func (g *generator) link(t *scan.Task) string {
 	return "[" + t.Link() + "]"
 }
 
-// copied declares a type once more, with its constants and comments, but
-// without methods and without the fields that do not travel.
+// copied declares a type again, with constants and comments, but without methods and
+// without fields that are not encoded.
 func (g *generator) copied(obj *types.TypeName) {
 	d := g.client.sources[obj.Pkg().Path()].Declaration(obj)
 	g.comment(cmp.Or(d.Doc, obj.Name()+" is a type of the tasks' package."))
@@ -121,7 +121,7 @@ func (g *generator) copied(obj *types.TypeName) {
 func (g *generator) copiedStruct(s *types.Struct, docs []string) *jen.Statement {
 	return jen.StructFunc(func(body *jen.Group) {
 		for i := range s.NumFields() {
-			if !travels(s.Tag(i)) {
+			if !encoded(s.Tag(i)) {
 				continue
 			}
 			if i < len(docs) {
@@ -148,9 +148,9 @@ func docLines(text string) func(func(string) bool) {
 	}
 }
 
-// visible returns text with an escape in place of what does not show, or shows
-// as something else: control characters, and those that turn the direction of
-// writing or end a line for some readers.
+// visible returns text with invisible and misleading characters escaped: control
+// characters, and marks that change the writing direction or end a line for some
+// readers.
 func visible(text string) string {
 	hides := func(r rune) bool {
 		return r != '\t' && (unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == utf8.RuneError) && r != zeroWidthJoiner
@@ -169,7 +169,7 @@ func visible(text string) string {
 	return b.String()
 }
 
-// zeroWidthJoiner is in what people write: it joins emoji.
+// zeroWidthJoiner is allowed because it joins emoji.
 const zeroWidthJoiner = '\u200d'
 
 func (g *generator) typeParams(list *types.TypeParamList) []jen.Code {
@@ -184,14 +184,14 @@ func (g *generator) typeParams(list *types.TypeParamList) []jen.Code {
 	return params
 }
 
-// travels reports whether a field with this tag is part of what is sent.
-func travels(tag string) bool {
+// encoded reports whether a field with this tag is encoded.
+func encoded(tag string) bool {
 	key, _, _ := strings.Cut(reflect.StructTag(tag).Get("msgpack"), ",")
 	return key != "-"
 }
 
-// onlyForWorkers reports whether a field of Spec says how a task runs, which
-// who queues it need not know.
+// onlyForWorkers reports whether a field of Spec concerns only the execution of the
+// task, not its callers.
 func onlyForWorkers(field string) bool {
 	return slices.Contains([]string{"Schedule", "Memory", "Env"}, field)
 }

@@ -11,22 +11,22 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// copier finds the types that a client package must declare itself, and what
-// stands against it.
+// copier finds the types that a client package must declare itself, and what prevents
+// that.
 type copier struct {
-	path     string // the client's; "" outside of any module
+	path     string // import path of the client; "" outside of any module
 	sources  map[string]*scan.Package
 	tasks    []*scan.Task
-	types    []*types.TypeName        // to be declared, in the order in which they are met
+	types    []*types.TypeName        // types to declare, in order of occurrence
 	seen     map[*types.TypeName]bool // of types
-	names    map[string]string        // what each name of the client is of
-	checked  map[string]bool          // ids of types that were looked at
-	reported map[string]bool          // messages
+	names    map[string]string        // the package of each name of the client
+	checked  map[string]bool          // ids of types that were checked
+	reported map[string]bool          // messages that were reported
 	imported []reference              // types of packages that the client imports
 	problems []scan.Problem
 }
 
-// reference is a type that a task names.
+// reference is a type that a task refers to.
 type reference struct {
 	task *scan.Task
 	obj  *types.TypeName
@@ -49,17 +49,17 @@ func newCopier(path string, packages []*scan.Package) *copier {
 	return c
 }
 
-// packageDoc says what the package is for.
+// packageDoc returns the package's doc comment.
 func (c *copier) packageDoc(name string) string {
 	paths := slices.Sorted(maps.Keys(c.sources))
-	doc := "Package " + name + " queues the tasks of " + strings.Join(paths, ", ") + "\nand imports nothing of what runs them."
+	doc := "Package " + name + " queues the tasks of " + strings.Join(paths, ", ") + "\nwithout importing the code that runs them."
 	if len(paths) == 1 {
 		return doc
 	}
-	return "Package " + name + " queues the tasks of the packages\n" + strings.Join(paths, ",\n") + "\nand imports nothing of what runs them."
+	return "Package " + name + " queues the tasks of the packages\n" + strings.Join(paths, ",\n") + "\nwithout importing the code that runs them."
 }
 
-// collect goes through the exported tasks, in the order of packages and source.
+// collect visits the exported tasks, ordered by package and position.
 func (c *copier) collect() {
 	for _, path := range slices.Sorted(maps.Keys(c.sources)) {
 		for _, t := range c.sources[path].Tasks {
@@ -74,7 +74,7 @@ func (c *copier) collect() {
 func (c *copier) task(path string, t *scan.Task) {
 	for _, name := range t.GeneratedNames() {
 		if !c.claim(t, name, path) {
-			break // the others are made of the same name
+			break // the other names derive from the same one
 		}
 	}
 	for _, p := range t.Params {
@@ -96,7 +96,7 @@ func (c *copier) problem(t *scan.Task, format string, args ...any) {
 	c.problems = append(c.problems, scan.Problem{Pos: t.Pos, Message: message})
 }
 
-// claim takes a name for what a package has, or reports that another has it.
+// claim takes a name for a package, or reports that another package has it.
 func (c *copier) claim(t *scan.Task, name, path string) bool {
 	other, taken := c.names[name]
 	if taken && other != path {
@@ -107,7 +107,7 @@ func (c *copier) claim(t *scan.Task, name, path string) bool {
 	return true
 }
 
-// declared are the names that copied types and constants have.
+// declared returns the names of the copied types and constants.
 func (c *copier) declared() map[string]bool {
 	declared := map[string]bool{}
 	for _, obj := range c.types {
@@ -119,7 +119,7 @@ func (c *copier) declared() map[string]bool {
 	return declared
 }
 
-// value refuses what a type does by methods, which are not copied.
+// value reports values whose encoding depends on methods, which are not copied.
 func (c *copier) value(t *scan.Task, what string, v *scan.Type) {
 	id := v.ID()
 	if c.checked[id] {
@@ -136,13 +136,13 @@ func (c *copier) value(t *scan.Task, what string, v *scan.Type) {
 	}
 	for _, f := range v.Fields {
 		if f.OmitEmpty && f.Type.IsZero && c.copies(f.Type.Go) {
-			c.problem(t, "%s has a field %s that is left out as its IsZero method says; move its type to a package without tasks", what, f.Name())
+			c.problem(t, "%s has a field %s that its IsZero method omits; move its type to a package without tasks", what, f.Name())
 		}
 		c.value(t, what, f.Type)
 	}
 }
 
-// copies reports whether a type, or what it points to, is one to declare.
+// copies reports whether a type, or its element, is declared again.
 func (c *copier) copies(t types.Type) bool {
 	t = types.Unalias(t)
 	if p, ok := t.(*types.Pointer); ok {
@@ -152,13 +152,13 @@ func (c *copier) copies(t types.Type) bool {
 	return ok && named.Obj().Pkg() != nil && c.sources[named.Obj().Pkg().Path()] != nil
 }
 
-// visit finds the types that are named where t is written down.
+// visit finds the types that the expression of typ names.
 func (c *copier) visit(t *scan.Task, typ types.Type) {
 	switch typ := typ.(type) {
 	case *types.Alias:
 		c.arguments(t, typ.TypeArgs())
 		if obj := typ.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] == nil && internal(obj.Pkg().Path()) {
-			c.visit(t, types.Unalias(typ)) // written as what it stands for
+			c.visit(t, types.Unalias(typ)) // written as the type it stands for
 		} else if c.object(t, obj) {
 			c.constraints(t, obj, typ.Origin().TypeParams())
 			c.visit(t, typ.Origin().Rhs())
@@ -180,7 +180,7 @@ func (c *copier) visit(t *scan.Task, typ types.Type) {
 		c.visit(t, typ.Elem())
 	case *types.Struct:
 		for i := range typ.NumFields() {
-			if travels(typ.Tag(i)) {
+			if encoded(typ.Tag(i)) {
 				c.visit(t, typ.Field(i).Type())
 			}
 		}
@@ -193,8 +193,8 @@ func (c *copier) arguments(t *scan.Task, args *types.TypeList) {
 	}
 }
 
-// object takes a type over if it is one to declare, and reports whether its
-// parts are to be looked at: once, and only of those.
+// object adds a type if it must be declared again, and reports whether its parts must
+// be visited, which is once.
 func (c *copier) object(t *scan.Task, obj *types.TypeName) bool {
 	if obj.Pkg() == nil || c.seen[obj] {
 		return false
@@ -214,20 +214,20 @@ func (c *copier) object(t *scan.Task, obj *types.TypeName) bool {
 	return true
 }
 
-// foreign refuses a type of another package that the client cannot import, or
-// that would bring the workers with it.
+// foreign reports a type of another package that the client cannot import, and notes
+// one that it imports.
 func (c *copier) foreign(t *scan.Task, obj *types.TypeName) {
 	switch path := obj.Pkg().Path(); {
 	case !scan.Importable(path, c.path):
-		c.problem(t, "%s.%s is out of the client's reach; move it out of an internal package", path, obj.Name())
+		c.problem(t, "%s.%s cannot be imported by the client; move it out of an internal package", path, obj.Name())
 	case obj.Pkg().Name() == "main":
-		c.problem(t, "%s.%s is of a program, which cannot be imported", path, obj.Name())
+		c.problem(t, "%s.%s is in package main, which cannot be imported", path, obj.Name())
 	default:
 		c.imported = append(c.imported, reference{t, obj})
 	}
 }
 
-// withoutWorkers refuses what would bring workers into the client's programs.
+// withoutWorkers reports types that would link tasks into the client's programs.
 func (c *copier) withoutWorkers(find func(paths []string) (map[string]string, error)) error {
 	paths := map[string]bool{}
 	for _, r := range c.imported {
@@ -245,9 +245,9 @@ func (c *copier) withoutWorkers(find func(paths []string) (map[string]string, er
 		switch worker := workers[path]; worker {
 		case "":
 		case path:
-			c.problem(r.task, "%s.%s would bring the tasks of its package with it; generate for that package, too, so that the type is copied, or move the type", path, name)
+			c.problem(r.task, "%s.%s would link the tasks of its package into the client; generate for that package too, so that the type is copied, or move the type", path, name)
 		default:
-			c.problem(r.task, "%s.%s would bring the tasks of %s with it, which its package imports; move the type", path, name, worker)
+			c.problem(r.task, "%s.%s would link the tasks of %s, which its package imports, into the client; move the type", path, name, worker)
 		}
 	}
 	slices.SortStableFunc(c.problems, func(a, b scan.Problem) int {
@@ -256,8 +256,7 @@ func (c *copier) withoutWorkers(find func(paths []string) (map[string]string, er
 	return nil
 }
 
-// constraints refuses what type parameters ask for when that would have to be
-// declared too.
+// constraints reports type parameters whose constraints would have to be copied too.
 func (c *copier) constraints(t *scan.Task, obj *types.TypeName, params *types.TypeParamList) {
 	for p := range params.TypeParams() {
 		switch constraint := types.Unalias(p.Constraint()).(type) {

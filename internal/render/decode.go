@@ -8,15 +8,15 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// wordBits is how many fields one word of "seen" counts.
+// wordBits is how many fields one word of the variable seen counts.
 const wordBits = 64
 
-// r is the reader that is read from.
+// r is the reader's variable.
 func (g *generator) r() *jen.Statement { return jen.Id(g.names.local("r")) }
 
-// readFields renders the loop over a map's pairs and the check for what is
-// missing. Required fields have the lower bits, so that their names are enough
-// to tell which.
+// readFields renders the loop over a map's pairs and the check for missing fields.
+// Required fields have the lower bits, so that a list of names suffices to report
+// them.
 func (g *generator) readFields(body *jen.Group, fields []*wireField, v operand, require string) {
 	n, seen := g.names.local("n"), g.names.local("seen")
 	bits, required := numbered(fields)
@@ -68,8 +68,8 @@ func (g *generator) readFields(body *jen.Group, fields []*wireField, v operand, 
 	}
 }
 
-// numbered gives each field its bit and returns the keys of the required ones
-// in the order of their bits.
+// numbered assigns a bit to each field, and returns the keys of the required ones in
+// the order of their bits.
 func numbered(fields []*wireField) (bits map[*wireField]int, required []string) {
 	bits = map[*wireField]int{}
 	for _, f := range fields {
@@ -86,8 +86,7 @@ func numbered(fields []*wireField) (bits map[*wireField]int, required []string) 
 	return bits, required
 }
 
-// readValue renders the statements that set a value from the reader, at a depth
-// of loops.
+// readValue renders the statements that set v from the reader, within depth loops.
 func (g *generator) readValue(body *jen.Group, t *scan.Type, v operand, depth int) {
 	if hasHelper(t) {
 		body.Id(g.helperFor(t).read).Call(g.r(), v.address())
@@ -120,8 +119,8 @@ func (g *generator) readValue(body *jen.Group, t *scan.Type, v operand, depth in
 	}
 }
 
-// countdown renders the head of a loop over as many elements as the codec's
-// function returns.
+// countdown renders the head of a loop over as many elements as the codec's function
+// returns.
 func (g *generator) countdown(depth int, function string, v operand) *jen.Statement {
 	n := g.loop("left", depth)
 	more := g.r().Dot("More").Call()
@@ -144,8 +143,8 @@ func (g *generator) readPointer(body *jen.Group, t *scan.Type, v operand, depth 
 	})
 }
 
-// readElement renders what appends one element to a slice: a scalar itself,
-// anything else through a pointer to it.
+// readElement renders the statements that append one element to a slice: a scalar
+// directly, anything else through a pointer to it.
 func (g *generator) readElement(body *jen.Group, t *scan.Type, v operand, depth int) {
 	next := g.codec("Next").Call(v.address())
 	switch t.Elem.Kind {
@@ -160,7 +159,7 @@ func (g *generator) readElement(body *jen.Group, t *scan.Type, v operand, depth 
 	}
 }
 
-// readPair renders what sets one pair of a map.
+// readPair renders the statements that set one pair of a map.
 func (g *generator) readPair(body *jen.Group, t *scan.Type, v operand, depth int) {
 	k := g.loop("k", depth)
 	pair := v.primary(true).Index(jen.Id(k))

@@ -11,18 +11,18 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// wireField is a struct's field or a task's parameter as it travels.
+// wireField is a struct's field or a task's parameter as it is encoded.
 type wireField struct {
-	path     string // from the struct
+	path     string // path from the struct
 	key      string
-	old      []string    // other keys under which it is read
+	old      []string    // further keys under which it is read
 	optional bool        // may be missing when read
-	missing  *scan.Value // what it is then, unless that is the zero value
-	omit     bool        // left out when empty
+	missing  *scan.Value // its value then; nil: the zero value
+	omit     bool        // omitted if empty
 	typ      *scan.Type
 }
 
-// keys are those under which the field is read.
+// keys returns the keys under which the field is read.
 func (f *wireField) keys() []jen.Code {
 	keys := []jen.Code{jen.Lit(f.key)}
 	for _, key := range f.old {
@@ -38,7 +38,7 @@ func (g *generator) set(value *jen.Statement) *jen.Statement {
 	return jen.Id(g.names.local("b")).Op("=").Add(value)
 }
 
-// b is the slice appended to.
+// b is the variable of the slice that is appended to.
 func (g *generator) b() *jen.Statement { return jen.Id(g.names.local("b")) }
 
 // appendFields renders a map's header, keys and values.
@@ -65,8 +65,7 @@ func (g *generator) appendFields(body *jen.Group, fields []*wireField, v operand
 	}
 }
 
-// appendCount renders the header of a map some of whose fields are left out
-// when they are empty.
+// appendCount renders the header of a map if some fields are omitted when empty.
 func (g *generator) appendCount(body *jen.Group, fields []*wireField, v operand) {
 	n := g.names.local("n")
 	fixed := 0
@@ -84,8 +83,8 @@ func (g *generator) appendCount(body *jen.Group, fields []*wireField, v operand)
 	body.Add(g.set(g.codec("AppendMapLen").Call(g.b(), jen.Id(n))))
 }
 
-// present renders the condition under which a field travels; always without
-// one, never when it is nil.
+// present renders the condition under which a field is encoded. Always means that
+// there is no condition; a nil condition without always means never.
 func (g *generator) present(f *wireField, v operand) (condition *jen.Statement, always bool) {
 	if !f.omit {
 		return nil, true
@@ -140,7 +139,7 @@ func (g *generator) appendField(body *jen.Group, f *wireField, v operand) {
 	g.appendValue(body, f.typ, v.field(f.path), 1)
 }
 
-// keyBytes is a key as MessagePack: a string's header and the string.
+// keyBytes returns a key as MessagePack: a string header and the string.
 func keyBytes(key string) string {
 	switch n := len(key); {
 	case n < 32:
@@ -152,7 +151,7 @@ func keyBytes(key string) string {
 	}
 }
 
-// appendValue renders the statements that append a value, at a depth of loops.
+// appendValue renders the statements that append v, within depth loops.
 func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth int) {
 	if hasHelper(t) {
 		g.appendCall(body, g.callAppend(t, v, depth), t.Fallible())
@@ -182,8 +181,8 @@ func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth 
 	}
 }
 
-// appendPointer renders an if that appends nil, or else what v points to: as
-// an else if where that is an if again.
+// appendPointer renders an if that appends nil or else the element of v. If the
+// element is a pointer too, it renders an else if.
 func (g *generator) appendPointer(t *scan.Type, v operand, depth int) *jen.Statement {
 	elem := operand{base: v.base, stars: v.stars + 1}
 	isNil := jen.If(v.value().Op("==").Nil()).Block(g.set(g.codec("AppendNil").Call(g.b()))).Else()
@@ -198,7 +197,7 @@ func (g *generator) appendPointer(t *scan.Type, v operand, depth int) *jen.State
 	return isNil.BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, elem, depth) })
 }
 
-// loop names a loop's variable.
+// loop returns the name of a loop's variable.
 func (g *generator) loop(base string, depth int) string {
 	if depth > 1 {
 		base += strconv.Itoa(depth)
@@ -206,8 +205,8 @@ func (g *generator) loop(base string, depth int) string {
 	return g.names.local(base)
 }
 
-// appendElements renders the loop over a slice or array. Small elements are
-// copied, the others are pointed to.
+// appendElements renders the loop over a slice or array. Small elements are copied,
+// others are accessed through a pointer.
 func (g *generator) appendElements(body *jen.Group, t *scan.Type, v operand, depth int) {
 	switch t.Elem.Kind {
 	case scan.Basic, scan.Time, scan.Bytes, scan.Pointer, scan.Slice, scan.Map:
@@ -222,7 +221,7 @@ func (g *generator) appendElements(body *jen.Group, t *scan.Type, v operand, dep
 	}
 }
 
-// appendCall renders a call that appends, with its error when it has one.
+// appendCall renders a call that appends, and the check of its error if it has one.
 func (g *generator) appendCall(body *jen.Group, call *jen.Statement, fallible bool) {
 	if !fallible {
 		body.Add(g.set(call))
@@ -231,7 +230,7 @@ func (g *generator) appendCall(body *jen.Group, call *jen.Statement, fallible bo
 	body.If(g.fallible(call))
 }
 
-// fallible renders the head and body of an if around a call that can fail.
+// fallible renders an if around a call that can fail.
 func (g *generator) fallible(call *jen.Statement) *jen.Statement {
 	err := g.names.local("err")
 	return jen.List(g.b(), jen.Id(err)).Op("=").Add(call).Op(";").Id(err).Op("!=").Nil().
@@ -249,7 +248,7 @@ func (g *generator) appendCustom(body *jen.Group, t *scan.Type, v operand) {
 	).Else().If(g.fallible(call))
 }
 
-// customAppender names the codec's function for a type that marshals itself.
+// customAppender returns the codec's function for a type that marshals itself.
 func customAppender(t *scan.Type) string {
 	if t.Method != "Binary" {
 		return "Append" + t.Method
@@ -262,7 +261,7 @@ func customAppender(t *scan.Type) string {
 	return "AppendBinaryInPlace"
 }
 
-// appendBinarySignature is that of encoding.BinaryAppender's method.
+// appendBinarySignature is the signature of encoding.BinaryAppender's method.
 func appendBinarySignature() *types.Signature {
 	bytes := types.NewParam(0, nil, "", types.NewSlice(types.Typ[types.Byte]))
 	failed := types.NewParam(0, nil, "", types.Universe.Lookup("error").Type())
@@ -297,7 +296,8 @@ func (g *generator) appendScalar(t *scan.Type, v operand) *jen.Statement {
 	return g.codec(name).Call(g.b(), value)
 }
 
-// appender names the codec's function for a basic type and the type it takes.
+// appender returns the codec's function for a basic type, and the type of its
+// argument.
 func appender(basic *types.Basic) (name string, takes types.BasicKind) {
 	switch info := basic.Info(); {
 	case info&types.IsBoolean != 0:

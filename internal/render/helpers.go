@@ -8,19 +8,18 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// helper is the pair of functions that writes and reads one type: a struct, or
-// any that contains itself.
+// helper is the pair of functions that encode and decode one type: a struct, or a
+// type that contains itself.
 type helper struct {
 	typ          *scan.Type
 	append, read string
 }
 
-// hasHelper reports whether a type is written and read by functions of its own
-// rather than in place.
+// hasHelper reports whether functions encode and decode the type. Other types are
+// encoded in place.
 func hasHelper(t *scan.Type) bool { return t.Kind == scan.Struct || t.Recursive }
 
-// helperFor returns the pair for a type; it is rendered once, however
-// often it is used.
+// helperFor returns the helper of a type. A helper is rendered once.
 func (g *generator) helperFor(t *scan.Type) *helper {
 	if h := g.byType[t.ID()]; h != nil {
 		return h
@@ -32,7 +31,7 @@ func (g *generator) helperFor(t *scan.Type) *helper {
 	return h
 }
 
-// helperName makes a name of a type: Summary, ModelsItem, PageItem.
+// helperName returns a name made of the type's: Summary, ModelsItem, PageItem.
 func (g *generator) helperName(t types.Type) string {
 	switch t := types.Unalias(t).(type) {
 	case *types.Named:
@@ -58,8 +57,8 @@ func (g *generator) helperName(t types.Type) string {
 	return "Struct"
 }
 
-// callAppend renders the call that appends v by the helper of its type, inside
-// so many arrays and maps of the function it stands in.
+// callAppend renders the call that appends v by the helper of its type, within depth
+// arrays and maps of the calling function.
 func (g *generator) callAppend(t *scan.Type, v operand, depth int) *jen.Statement {
 	args := []jen.Code{g.b(), v.address()}
 	if g.deep && !g.inMap {
@@ -74,7 +73,7 @@ func (g *generator) callAppend(t *scan.Type, v operand, depth int) *jen.Statemen
 	return jen.Id(g.helperFor(t).append).Call(args...)
 }
 
-// helper renders the pair of functions of one type.
+// helper renders the two functions of a helper.
 func (g *generator) helper(h *helper) {
 	var fields []*wireField
 	for _, f := range h.typ.Fields {
@@ -90,7 +89,7 @@ func (g *generator) helper(h *helper) {
 	g.readHelper(h, fields, self)
 }
 
-// shape is a type without its helper: what the helper itself is made of.
+// shape returns the type as if it had no helper, for the body of the helper.
 func (h *helper) shape() *scan.Type {
 	shape := *h.typ
 	shape.Recursive = false
@@ -109,15 +108,6 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 	results, end := jen.Index().Byte(), jen.Return(jen.Id(b))
 	if h.typ.Fallible() {
 		results, end = jen.Params(jen.Index().Byte(), jen.Error()), jen.Return(jen.Id(b), jen.Nil())
-	}
-	switch {
-	case h.typ.Kind == scan.Struct:
-		g.comment(h.append + " appends v to b as a map keyed by field name.")
-	default:
-		g.comment(h.append + " appends v to b.")
-	}
-	if g.deep {
-		g.comment("Around it are depth arrays and maps.")
 	}
 	g.file.Func().Id(h.append).Params(params...).Add(results).
 		BlockFunc(func(body *jen.Group) {
@@ -144,14 +134,6 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 func (g *generator) readHelper(h *helper, fields []*wireField, self *jen.Statement) {
 	r := g.names.local("r")
 	value := operand{base: jen.Id(g.names.local("v")), stars: 1}
-	switch {
-	case h.typ.Kind != scan.Struct:
-		g.comment(h.read + " sets v from r.")
-	case len(fields) > 0:
-		g.comment(h.read + " sets v from r. A missing field is an error, an unknown one is skipped.")
-	default:
-		g.comment(h.read + " reads a map from r and skips what it holds.")
-	}
 	read := func(body *jen.Group) {
 		if h.typ.Kind == scan.Struct {
 			g.readFields(body, fields, value, "RequireFields")
@@ -170,7 +152,8 @@ func (g *generator) readHelper(h *helper, fields []*wireField, self *jen.Stateme
 				body.Add(g.r()).Dot("Leave").Call()
 			default:
 				body.Add(g.r()).Dot("Enter").Call()
-				// A pointer to a pointer would go on after an error.
+				// Without this check, a pointer to a pointer would go on after an
+				// error.
 				body.If(g.r().Dot("More").Call()).BlockFunc(read)
 				body.Add(g.r()).Dot("Leave").Call()
 			}

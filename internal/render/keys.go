@@ -6,8 +6,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// keys lists the functions by which policies tell one run's parameters from
-// another's.
+// keys returns the functions that make the keys of policies.
 func (g *generator) keys(t *scan.Task) []field {
 	var fields []field
 	add := func(name string, keys []*scan.Key) {
@@ -24,9 +23,9 @@ func (g *generator) keys(t *scan.Task) []field {
 	return fields
 }
 
-// keyOf renders a function that appends what a policy goes by. Such a value
-// is part of the parameters: where it cannot be encoded, neither can they, and
-// nothing is queued under its key.
+// keyOf renders a function that appends a policy's key. The key is part of the
+// parameters: if it cannot be encoded, the parameters cannot either, and nothing is
+// queued with it.
 func (g *generator) keyOf(t *scan.Task, keys []*scan.Key) *jen.Statement {
 	g.key = true
 	defer func() { g.key = false }()
@@ -46,8 +45,8 @@ func (g *generator) keyOf(t *scan.Task, keys []*scan.Key) *jen.Statement {
 		})
 }
 
-// appendKey renders what appends a parameter or a field within it. Behind a nil
-// pointer there is nil.
+// appendKey renders the statements that append a parameter or a field of one. Behind
+// a nil pointer, the key is nil.
 func (g *generator) appendKey(body *jen.Group, k *scan.Key, v operand) {
 	var isNil *jen.Statement
 	t := k.Param.Type

@@ -11,20 +11,20 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// names keeps what the file is made of apart: the package's declarations, what
-// is generated, imports and local variables.
+// names keeps the names in the file distinct: the package's declarations, generated
+// ones, imports and local variables.
 type names struct {
 	file     *jen.File
-	declared map[string]bool   // package scope, generated names included
-	taken    map[string]bool   // what a new declaration must not be called
-	locals   map[string]string // by what the templates call them
-	imports  map[string]string // by path
+	declared map[string]bool   // names in package scope, including generated ones
+	taken    map[string]bool   // names that a new declaration must not have
+	locals   map[string]string // names of local variables by their names in the templates
+	imports  map[string]string // names of imports by path
 	used     map[string]bool   // names of imports
-	params   map[string]bool   // every task's parameters, which shadow what a stub needs
+	params   map[string]bool   // parameters of all tasks, which shadow names that a stub needs
 }
 
-// localNames are the variables of the templates. Those of nested loops have
-// the depth behind them.
+// localNames returns the variables of the templates. Those of nested loops end in the
+// depth.
 func localNames() []string {
 	return []string{
 		"b", "ctx", "depth", "err", "n", "opts", "p", "params", "r", "seen", "v", "dec", "enc",
@@ -62,8 +62,7 @@ func newNames(file *jen.File, pkg *scan.Package) *names {
 	return n
 }
 
-// fresh returns the first of the candidates that is free, or the last with a
-// number.
+// fresh returns the first free candidate, or the last one with a number.
 func fresh(free func(string) bool, candidates ...string) string {
 	for _, name := range candidates {
 		if free(name) {
@@ -78,8 +77,8 @@ func fresh(free func(string) bool, candidates ...string) string {
 	}
 }
 
-// local returns the name of a local variable: the template's own, unless the
-// package declares it.
+// local returns the name of a local variable: the template's own, unless the package
+// declares it.
 func (n *names) local(base string) string {
 	name, ok := n.locals[base]
 	if !ok {
@@ -98,7 +97,7 @@ func (n *names) isLocal(name string) bool {
 	return false
 }
 
-// declare returns a free name for a new declaration and takes it.
+// declare returns a free name for a new declaration and reserves it.
 func (n *names) declare(candidates ...string) string {
 	name := fresh(func(name string) bool {
 		return !n.taken[name] && !n.declared[name] && !n.used[name] && !n.isLocal(name)
@@ -107,7 +106,7 @@ func (n *names) declare(candidates ...string) string {
 	return name
 }
 
-// qual names something of another package and imports it.
+// qual refers to an identifier of another package, and imports the package.
 func (n *names) qual(path, name, id string) *jen.Statement {
 	if _, ok := n.imports[path]; !ok {
 		n.importAs(path, name)
@@ -128,8 +127,8 @@ func (n *names) importAs(path, name string) {
 	n.file.ImportAlias(path, local)
 }
 
-// longer is a second name for an import: gotime for the standard library's
-// time, shopmodels for example.com/shop/models.
+// longer returns a second name for an import: gotime for the standard library's time,
+// shopmodels for example.com/shop/models.
 func longer(path, name string) string {
 	if path == runtimePath {
 		return "taskruntime"

@@ -1,5 +1,5 @@
-// Package render writes the Go source of a package's tasks: what queues them,
-// what describes them, and how their parameters and results travel.
+// Package render renders the generated Go source of a package's tasks: the stubs that
+// queue runs, the definitions, and the codecs of parameters and results.
 package render
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// What generated code imports.
+// The imports of generated code.
 const (
 	runtimePath = "github.com/taskgen/taskgen/runtime"
 	codecPath   = "github.com/taskgen/taskgen/codec"
@@ -27,23 +27,23 @@ type generator struct {
 	names   *names
 	helpers []*helper
 	byType  map[string]*helper
-	client  *copier // of a client package; else nil
-	deep    bool    // a function that counts its depth is being rendered
-	inMap   bool    // and it is that of a struct, whose fields are in a map
-	key     bool    // a function that returns bytes alone is being rendered
+	client  *copier // of a client package; nil for others
+	deep    bool    // rendering a function that counts its depth
+	inMap   bool    // and the function is that of a struct, whose fields are in a map
+	key     bool    // rendering a function that returns only bytes
 }
 
-// File returns the generated file of a package that has tasks and no problems.
-// The same package gives the same bytes.
+// File returns the generated file of a package that has tasks and no problems. It is
+// deterministic.
 func File(pkg *scan.Package) ([]byte, error) {
 	g := newGenerator(pkg)
 	g.file.HeaderComment(scan.Header)
 	g.handshake()
 	g.tasks()
 	for _, t := range pkg.Tasks {
-		g.task(t)
+		g.stubs(t)
 	}
-	g.allHelpers()
+	g.plumbing()
 	return g.source()
 }
 
@@ -57,24 +57,36 @@ func newGenerator(pkg *scan.Package) *generator {
 	return g
 }
 
-// task renders all that a task has of its own but its place in Tasks.
-func (g *generator) task(t *scan.Task) {
-	g.definition(t)
+// stubs renders the part of a task that its callers use.
+func (g *generator) stubs(t *scan.Task) {
 	g.stub(t)
 	g.batch(t)
 	g.scheduleStub(t)
 	g.params(t)
 }
 
-// allHelpers renders the helpers that were asked for. Rendering one may ask
-// for more.
-func (g *generator) allHelpers() {
+// plumbingDoc stands above the part of the file that a reviewer need not read.
+const plumbingDoc = `The code below is for the runtime.
+
+AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.`
+
+// plumbing renders the part of the tasks that only the runtime uses.
+func (g *generator) plumbing() {
+	g.comment(plumbingDoc)
+	g.file.Line()
+	for _, t := range g.pkg.Tasks {
+		g.definition(t)
+		g.paramsCodec(t)
+	}
+	// Rendering a helper may require further ones.
 	for i := 0; i < len(g.helpers); i++ {
 		g.helper(g.helpers[i])
 	}
 }
 
-// source returns the file as gofmt would have it.
+// source returns the file, formatted.
 func (g *generator) source() ([]byte, error) {
 	var out bytes.Buffer
 	if err := g.file.Render(&out); err != nil {
@@ -87,7 +99,7 @@ func (g *generator) source() ([]byte, error) {
 	return src, nil
 }
 
-// groupImports puts the standard library's imports first, as people write them.
+// groupImports moves the standard library's imports to the front.
 func groupImports(src []byte) []byte {
 	const open, end = "import (\n", "\n)\n"
 	before, rest, ok := strings.Cut(string(src), open)
@@ -114,8 +126,8 @@ func groupImports(src []byte) []byte {
 }
 
 func (g *generator) handshake() {
-	g.file.Comment("If this constant is undefined, taskgen and the runtime in go.mod do not fit:")
-	g.file.Comment("go get github.com/taskgen/taskgen@latest, then go generate ./... again.")
+	g.file.Comment("If this constant is undefined, taskgen and the runtime in go.mod do not match:")
+	g.file.Comment("run go get github.com/taskgen/taskgen@latest, then go generate ./...")
 	g.file.Const().Id("_").Op("=").Add(g.runtime("SupportsGeneratedV1"))
 	g.file.Line()
 }
@@ -128,7 +140,7 @@ func (g *generator) codec(name string) *jen.Statement { return g.names.qual(code
 
 func (g *generator) context() *jen.Statement { return g.names.qual("context", "context", "Context") }
 
-// comment writes lines as a comment in the file.
+// comment adds a comment to the file.
 func (g *generator) comment(text string) {
 	for line := range docLines(text) {
 		g.file.Comment(line)

@@ -8,18 +8,18 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// Guesses of what a value holds, to make room for it in one step. Guessing
-// wrong costs time or memory, nothing else.
+// Guesses of the size of values, for one allocation. A wrong guess costs time or
+// memory only.
 const (
 	typicalLen    = 10      // bytes in a string
 	typicalCount  = 3       // elements in a collection
-	typicalCustom = 18      // bytes of what marshals itself
-	longestHeader = 5       // bytes in front of a string
-	largestGuess  = 4 << 10 // bytes for all
+	typicalCustom = 18      // bytes of a value that marshals itself
+	longestHeader = 5       // bytes before a string
+	largestGuess  = 4 << 10 // bytes in all
 )
 
-// grow renders what makes room in b for the fields: for strings and binary as
-// much as they take, for the rest what it usually takes.
+// grow renders the statement that reserves space in b: exact for strings and binary,
+// typical for other types.
 func (g *generator) grow(fields []*wireField, v operand) *jen.Statement {
 	fixed := 3 // the map's header
 	var exact []*jen.Statement
@@ -39,7 +39,7 @@ func (g *generator) grow(fields []*wireField, v operand) *jen.Statement {
 	return g.set(g.names.qual("slices", "slices", "Grow").Call(g.b(), room))
 }
 
-// guess returns about how many bytes a value of the type takes.
+// guess returns the typical size of a value in bytes.
 func guess(t *scan.Type) int {
 	if t.Recursive {
 		return typicalCustom

@@ -11,7 +11,7 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// spec lists what a task's directives say, defaults left out.
+// spec returns the fields of a task's Spec without defaults.
 func (g *generator) spec(t *scan.Task) []field {
 	o := &t.Options
 	fields := []field{{"Name", jen.Lit(t.Name)}}
@@ -66,7 +66,7 @@ func wordTexts(words []directive.Word) []string {
 	return list
 }
 
-// schedule renders when a task runs by itself.
+// schedule renders a task's schedule.
 func (g *generator) schedule(o *directive.Options) *jen.Statement {
 	var values []jen.Code
 	add := func(present bool, name string, value func() *jen.Statement) {
@@ -143,5 +143,5 @@ func (g *generator) duration(d time.Duration) *jen.Statement {
 			return jen.Lit(int(d / u.unit)).Op("*").Add(unit)
 		}
 	}
-	return nil // not reached: one nanosecond divides every duration
+	return nil // unreachable: one nanosecond divides every duration
 }

@@ -14,11 +14,11 @@ import (
 // receiver is one type whose methods are tasks.
 type receiver struct {
 	named   *types.Named
-	pointer bool   // some method has a pointer receiver
-	name    string // of the argument of Tasks
+	pointer bool   // a method has a pointer receiver
+	name    string // name of the argument of Tasks
 }
 
-// receivers returns the types whose methods are tasks, in alphabetical order.
+// receivers returns the types whose methods are tasks, sorted by name.
 func (g *generator) receivers() []*receiver {
 	var all []*receiver
 	byName := map[string]*receiver{}
@@ -44,9 +44,9 @@ func (g *generator) receivers() []*receiver {
 	return all
 }
 
-// tasks renders the function that binds definitions to the functions that run.
+// tasks renders the function that binds definitions to functions.
 func (g *generator) tasks() {
-	g.runtime("Task") // its name must be settled before those of the receivers
+	g.runtime("Task") // named before the receivers
 	g.context()
 	receivers := g.receivers()
 	var args []jen.Code
@@ -98,7 +98,7 @@ func (g *generator) bind(t *scan.Task, receivers []*receiver) *jen.Statement {
 	)
 }
 
-// result is the type that the task's handle waits for.
+// result returns the result type of the task's handle.
 func (g *generator) result(t *scan.Task) *jen.Statement {
 	if t.Result == nil {
 		return g.runtime("None")
@@ -106,7 +106,7 @@ func (g *generator) result(t *scan.Task) *jen.Statement {
 	return g.typ(t.Result.Go)
 }
 
-// definition renders what a task's callers and consumers share.
+// definition renders the part of a task that callers and consumers share.
 func (g *generator) definition(t *scan.Task) {
 	method := func(name string) *jen.Statement {
 		return jen.Parens(jen.Op("*").Id(t.ParamsName())).Dot(name)
@@ -125,7 +125,7 @@ func (g *generator) definition(t *scan.Task) {
 	if keys := g.keys(t); len(keys) > 0 {
 		fields = append(fields, field{"Keys", g.runtime("Keys").Types(jen.Id(t.ParamsName())).Values(lines(keys)...)})
 	}
-	g.comment(t.DefinitionName() + " describes " + g.link(t) + ".")
+	g.comment(t.DefinitionName() + " defines " + g.link(t) + ".")
 	g.file.Var().Id(t.DefinitionName()).Op("=").Op("&").Add(g.runtime("Definition")).
 		Types(jen.Id(t.ParamsName()), g.result(t)).Values(lines(fields)...)
 	g.file.Line()
@@ -137,7 +137,7 @@ type field struct {
 	value *jen.Statement
 }
 
-// lines renders the fields of a composite literal one a line, in order.
+// lines renders the fields of a composite literal, one on a line.
 func lines(fields []field) []jen.Code {
 	var list []jen.Code
 	for _, f := range fields {
@@ -162,8 +162,8 @@ func (g *generator) stub(t *scan.Task) {
 	g.file.Line()
 }
 
-// freeIn reports of a name whether a stub of the task can use it besides the
-// task's parameters.
+// freeIn returns a function that reports whether a stub of the task can use a name
+// besides its parameters.
 func (g *generator) freeIn(t *scan.Task) func(name string) bool {
 	used := map[string]bool{}
 	for _, p := range t.Params {
@@ -172,8 +172,8 @@ func (g *generator) freeIn(t *scan.Task) func(name string) bool {
 	return func(name string) bool { return !used[name] && !g.names.declared[name] && !g.names.used[name] }
 }
 
-// stubParams renders the task's parameters as those of a stub, and what makes
-// a value of the generated type of them.
+// stubParams renders the task's parameters for a stub, and the fields of its params
+// value.
 func (g *generator) stubParams(t *scan.Task, free func(name string) bool) (params, values []jen.Code) {
 	for _, p := range t.Params {
 		name := p.Name
@@ -186,7 +186,7 @@ func (g *generator) stubParams(t *scan.Task, free func(name string) bool) (param
 	return params, values
 }
 
-// scheduleStub renders the function that makes a schedule of runs.
+// scheduleStub renders the function that makes a schedule.
 func (g *generator) scheduleStub(t *scan.Task) {
 	free := g.freeIn(t)
 	ctx, opts := fresh(free, "ctx", "runCtx"), fresh(free, "opts", "queueOpts")
@@ -194,7 +194,7 @@ func (g *generator) scheduleStub(t *scan.Task) {
 	params, values := g.stubParams(t, free)
 	args := append([]jen.Code{jen.Id(ctx).Add(g.context()), jen.List(jen.Id(spec), jen.Id(zone)).String()}, params...)
 	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
-	g.comment(t.ScheduleName() + " has " + g.link(t) + " run by the cron expression spec in the time zone tz, or \"@every 10m\" without one: see taskrt.ScheduleTask.")
+	g.comment(t.ScheduleName() + " runs " + g.link(t) + " on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].")
 	g.file.Func().Id(t.ScheduleName()).Params(args...).
 		Params(jen.Op("*").Add(g.runtime("Scheduled")), jen.Error()).
 		Block(jen.Return(g.runtime("ScheduleTask").Call(
@@ -204,7 +204,7 @@ func (g *generator) scheduleStub(t *scan.Task) {
 	g.file.Line()
 }
 
-// stubDoc carries the function's own doc comment over: "FetchData downloads"
+// stubDoc returns a stub's doc comment, made of the function's: "FetchData downloads"
 // becomes "QueueFetchData queues [FetchData]: it downloads".
 func (g *generator) stubDoc(t *scan.Task) string {
 	head := t.StubName() + " queues " + g.link(t)
@@ -220,7 +220,7 @@ func (g *generator) stubDoc(t *scan.Task) string {
 // batch renders the function that queues many runs.
 func (g *generator) batch(t *scan.Task) {
 	ctx, params, opts := g.names.local("ctx"), g.names.local("params"), g.names.local("opts")
-	g.comment(t.BatchName() + " queues one run of " + g.link(t) + " for each of params, all of them or none.")
+	g.comment(t.BatchName() + " queues a run of " + g.link(t) + " for each of params, all or none.")
 	g.file.Func().Id(t.BatchName()).
 		Params(
 			jen.Id(ctx).Add(g.context()),

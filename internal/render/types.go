@@ -11,7 +11,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// typ writes a type down, as the source has it where that can be named.
+// typ renders a type as in the source, if its names can be used.
 func (g *generator) typ(t types.Type) *jen.Statement {
 	switch t := t.(type) {
 	case *types.Alias:
@@ -37,8 +37,8 @@ func (g *generator) typ(t types.Type) *jen.Statement {
 	return jen.Id(types.TypeString(t, nil))
 }
 
-// internal reports whether an alias may be out of reach; what it stands for is
-// known to be in reach.
+// internal reports whether an alias may be unreachable. The type it stands for is
+// reachable.
 func internal(path string) bool { return strings.Contains("/"+path+"/", "/internal/") }
 
 func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.Statement {
@@ -56,8 +56,8 @@ func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.State
 	return s.Types(list...)
 }
 
-// structType writes an anonymous struct down, with its tags: they are part of
-// its identity.
+// structType renders an anonymous struct with its tags, which are part of its
+// identity.
 func (g *generator) structType(t *types.Struct) *jen.Statement {
 	var fields []jen.Code
 	for i := range t.NumFields() {
@@ -66,7 +66,7 @@ func (g *generator) structType(t *types.Struct) *jen.Statement {
 	return jen.Struct(fields...)
 }
 
-// backquoted writes a tag as people do, where that is possible.
+// backquoted renders a tag with backquotes if possible.
 func backquoted(tag string) *jen.Statement {
 	if strconv.CanBackquote(tag) && visible(tag) == tag {
 		return jen.Id("`" + tag + "`")
@@ -95,8 +95,8 @@ func title(name string) string {
 	return strings.ToUpper(string(r[:1])) + string(r[1:])
 }
 
-// operand is a value that generated code can point to: an expression, and how
-// often it must be followed to reach the value.
+// operand is a value that generated code can point to: an expression, and the number
+// of pointers to follow to the value.
 type operand struct {
 	base  *jen.Statement
 	stars int
@@ -106,7 +106,7 @@ func (o operand) starred(n int) *jen.Statement {
 	return jen.Op(strings.Repeat("*", n)).Add(o.base.Clone())
 }
 
-// value is the value itself.
+// value returns the value itself.
 func (o operand) value() *jen.Statement {
 	if o.stars == 0 {
 		return o.base.Clone()
@@ -114,7 +114,7 @@ func (o operand) value() *jen.Statement {
 	return o.starred(o.stars)
 }
 
-// address points to the value.
+// address returns a pointer to the value.
 func (o operand) address() *jen.Statement {
 	switch o.stars {
 	case 0:
@@ -125,8 +125,8 @@ func (o operand) address() *jen.Statement {
 	return o.starred(o.stars - 1)
 }
 
-// primary is the value where a selector, an index or a method call follows:
-// Go follows one pointer by itself for all but the index of a slice or map.
+// primary returns the value before a selector, index or call. Go follows one pointer
+// by itself, except to index a slice or map.
 func (o operand) primary(slice bool) *jen.Statement {
 	stars := o.stars
 	if !slice && stars > 0 {
@@ -142,8 +142,8 @@ func (o operand) field(path string) operand {
 	return operand{base: o.primary(false).Dot(path)}
 }
 
-// exact reports whether a type is that basic type itself, so that no
-// conversion is needed.
+// exact reports whether a type is that basic type itself, so that it needs no
+// conversion.
 func exact(t types.Type, kind types.BasicKind) bool {
 	b, ok := types.Unalias(t).(*types.Basic)
 	return ok && b.Kind() == kind
@@ -154,5 +154,5 @@ func isDuration(t types.Type) bool {
 	return ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "time" && named.Obj().Name() == "Duration"
 }
 
-// byteElem reports whether a byte slice or array is of byte itself.
+// byteElem reports whether the elements are of type byte itself.
 func byteElem(t *scan.Type) bool { return exact(t.Elem.Go, types.Uint8) }

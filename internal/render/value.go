@@ -6,8 +6,8 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// value renders a literal. It is made of what the source means, not of the
-// source: nothing else can come along.
+// value renders a literal. It is made of the parsed value, not of the source, so
+// nothing else of the source can get into the file.
 func (g *generator) value(v *scan.Value) *jen.Statement {
 	switch {
 	case v.Nil:

@@ -12,9 +12,8 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// checkNames reports what would not fit together: two tasks of one name in the
-// run, generated names that are taken, and a hand-written file in the place of
-// the output.
+// checkNames reports name conflicts: two tasks of one name, generated names that are
+// taken, and a hand-written file with the output's name.
 func (s *pass) checkNames() {
 	first := map[string]*Task{}
 	for _, p := range s.packages {
@@ -42,8 +41,8 @@ func (s *pass) checkNames() {
 	}
 }
 
-// checkAliases reports other names of tasks that are some task's already: a
-// run queued under one would be of two tasks.
+// checkAliases reports aliases that are also another task's name or alias: a run
+// under such a name would belong to two tasks.
 func (s *pass) checkAliases(first map[string]*Task) {
 	aliases := map[string]directive.Word{}
 	for _, p := range s.packages {
@@ -65,12 +64,12 @@ func (s *pass) checkAliases(first map[string]*Task) {
 	}
 }
 
-// relative names a place in another file for a message, as errors name theirs.
+// relative returns a position in another file for a message.
 func (s *pass) relative(pos token.Position) string {
 	return Relative(s.cfg.Dir, pos).String()
 }
 
-// Relative returns pos with its file relative to dir when it is below it.
+// Relative returns pos with its file relative to dir if it is below dir.
 func Relative(dir string, pos token.Position) token.Position {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -82,8 +81,8 @@ func Relative(dir string, pos token.Position) token.Position {
 	return pos
 }
 
-// taken collects the names that a declaration in the package must not have:
-// those declared, and those of any file's imports, dot imports included.
+// taken returns the names that generated code must not declare: those declared in the
+// package and those of any file's imports, including dot imports.
 func (s *pass) taken(src *source) map[string]token.Pos {
 	names := map[string]token.Pos{}
 	for _, file := range src.files {
@@ -119,8 +118,8 @@ func (s *pass) importNames(src *source, spec *ast.ImportSpec, names map[string]t
 	}
 }
 
-// checkPredeclared refuses a package that gives another meaning to what
-// generated code must be able to say.
+// checkPredeclared reports declarations that hide predeclared names which generated
+// code uses.
 func (s *pass) checkPredeclared(src *source) {
 	if len(src.Tasks) == 0 {
 		return
@@ -133,8 +132,7 @@ func (s *pass) checkPredeclared(src *source) {
 	}
 }
 
-// checkGenerated holds the names that a task's generated code has against those
-// that are taken, by the package or by another task.
+// checkGenerated reports generated names that the package or another task has too.
 func (s *pass) checkGenerated(src *source) {
 	owner := map[string]*Task{}
 	claim := func(t *Task, name string) {
@@ -155,8 +153,8 @@ func (s *pass) checkGenerated(src *source) {
 	}
 }
 
-// checkOutput refuses to take a file's place that taskgen did not write. Had
-// taskgen written it, it would not be among the sources.
+// checkOutput reports a hand-written file with the output's name. The sources do not
+// include files that taskgen wrote.
 func (s *pass) checkOutput(src *source) {
 	for _, path := range src.paths {
 		if len(src.Tasks) > 0 && filepath.Base(path) == OutputName {

@@ -8,8 +8,8 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// collect makes the tasks of a package from its annotated functions and
-// reports what is annotated wrongly.
+// collect makes tasks of a package's annotated functions and reports wrong
+// annotations.
 func (s *pass) collect(src *source) {
 	conv := newConverter(src.types, s)
 	for _, file := range src.files {
@@ -42,11 +42,11 @@ func (s *pass) collect(src *source) {
 	}
 }
 
-// directives returns those of one comment group and reports what only looks
-// like one.
+// directives returns the directives of one comment group and reports comments that
+// only look like one.
 //
-// What may be a sentence is one unless fn, whose doc comment the group is, or a
-// function right below it says otherwise.
+// A comment that may be a sentence is one, unless the group is the doc comment of fn
+// or a function follows below.
 func (s *pass) directives(p *Package, file *ast.File, group *ast.CommentGroup, fn *ast.FuncDecl) []*directive.Directive {
 	var found []*directive.Directive
 	for _, comment := range group.List {
@@ -67,8 +67,8 @@ func (s *pass) directiveProblems(p *Package, problems []*directive.Problem) {
 	}
 }
 
-// misplaced reports a directive that is not in the doc comment of a top-level
-// function, and where it can what to do about it.
+// misplaced reports a directive outside the doc comment of a top-level function, with
+// a hint if a function follows.
 func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d *directive.Directive) {
 	hint := ""
 	if fn := s.below(file, group); fn != nil {
@@ -77,8 +77,7 @@ func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d 
 	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
 }
 
-// below returns the function that only blank lines part from a comment above
-// it.
+// below returns the function that only blank lines separate from a comment above it.
 func (s *pass) below(file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
 	if group.End() < file.Name.Pos() {
 		return nil // it is about the package
@@ -86,7 +85,7 @@ func (s *pass) below(file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
 	for _, decl := range file.Decls {
 		if decl.Pos() < group.End() {
 			if s.position(group.Pos()).Line <= s.position(decl.End()).Line {
-				return nil // within it, or behind it on its last line
+				return nil // within the declaration, or after it on its last line
 			}
 			continue
 		}
@@ -113,7 +112,7 @@ func (s *pass) commentBetween(file *ast.File, from, to token.Pos) bool {
 	return false
 }
 
-// doc is a function's doc comment as text, without directives.
+// doc returns a function's doc comment without directives.
 func doc(fn *ast.FuncDecl) string {
 	return strings.TrimSpace(fn.Doc.Text())
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// composite reads a composite literal.
+// composite parses a composite literal.
 func (v *valuer) composite(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value {
 	if lit.Type != nil && !v.spells(lit.Type, t, written) {
 		v.problem(lit.Pos(), "type %s where %s was expected", v.text(lit.Type), v.conv.print(t.Go))
@@ -26,13 +26,13 @@ func (v *valuer) composite(lit *ast.CompositeLit, t *Type, written ast.Expr) *Va
 		return v.wrong(lit, t, "")
 	}
 	if len(lit.Elts) > 0 {
-		v.problem(lit.Elts[0].Pos(), "type %s is written whole; its only literal here is the empty one", v.conv.print(t.Go))
+		v.problem(lit.Elts[0].Pos(), "type %s is encoded as a whole; its only literal here is the empty one", v.conv.print(t.Go))
 		return nil
 	}
 	return &Value{Type: t}
 }
 
-// list reads the elements of a slice or an array.
+// list parses the elements of a slice or an array.
 func (v *valuer) list(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value {
 	var elem ast.Expr
 	if array, ok := written.(*ast.ArrayType); ok {
@@ -41,7 +41,7 @@ func (v *valuer) list(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value {
 	value := &Value{Type: t}
 	for i, e := range lit.Elts {
 		if kv, ok := e.(*ast.KeyValueExpr); ok {
-			v.problem(kv.Pos(), "an element with an index; write all of them in order")
+			v.problem(kv.Pos(), "an element has an index; list all elements in order")
 			return nil
 		}
 		if (t.Kind == Array || t.Kind == ByteArray) && int64(i) >= t.Len {
@@ -57,7 +57,7 @@ func (v *valuer) list(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value {
 	return value
 }
 
-// pairs reads the keys and values of a map.
+// pairs parses the keys and values of a map.
 func (v *valuer) pairs(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value {
 	var key, elem ast.Expr
 	if m, ok := written.(*ast.MapType); ok {
@@ -77,7 +77,7 @@ func (v *valuer) pairs(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value 
 		}
 		id := k.Lit + k.Duration.String()
 		if seen[id] {
-			v.problem(kv.Key.Pos(), "the key %s stands twice", v.text(kv.Key))
+			v.problem(kv.Key.Pos(), "the key %s is repeated", v.text(kv.Key))
 			return nil
 		}
 		seen[id] = true
@@ -90,7 +90,7 @@ func (v *valuer) pairs(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value 
 	return value
 }
 
-// fieldValues reads the fields of a struct, by their names.
+// fieldValues parses the fields of a struct by name.
 func (v *valuer) fieldValues(lit *ast.CompositeLit, t *Type) *Value {
 	value := &Value{Type: t}
 	seen := map[string]bool{}
@@ -112,10 +112,10 @@ func (v *valuer) fieldValues(lit *ast.CompositeLit, t *Type) *Value {
 		}
 		switch {
 		case field == nil:
-			v.problem(name.Pos(), "%s has no field %q that travels%s", v.conv.print(t.Go), name.Name, directive.Suggest(name.Name, fieldNames(t)))
+			v.problem(name.Pos(), "%s has no encoded field %q%s", v.conv.print(t.Go), name.Name, directive.Suggest(name.Name, fieldNames(t)))
 			return nil
 		case seen[name.Name]:
-			v.problem(name.Pos(), "the field %s stands twice", name.Name)
+			v.problem(name.Pos(), "the field %s is repeated", name.Name)
 			return nil
 		}
 		seen[name.Name] = true
@@ -128,8 +128,8 @@ func (v *valuer) fieldValues(lit *ast.CompositeLit, t *Type) *Value {
 	return value
 }
 
-// spells reports whether a type expression in a default means type t: it is
-// written as the parameter's own type is, or names it.
+// spells reports whether a type expression in a default means type t: it is written
+// like the parameter's type, or names it.
 func (v *valuer) spells(expr ast.Expr, t *Type, written ast.Expr) bool {
 	if written != nil && types.ExprString(expr) == types.ExprString(written) {
 		return true
@@ -159,8 +159,8 @@ func (v *valuer) spells(expr ast.Expr, t *Type, written ast.Expr) bool {
 	return false
 }
 
-// length reports whether an array type expression has t's length, or none
-// where t is a slice.
+// length reports whether an array type expression has the length of t, or no length
+// if t is a slice.
 func (v *valuer) length(e *ast.ArrayType, t *Type) bool {
 	array, isArray := t.Go.(*types.Array)
 	if e.Len == nil || !isArray {
@@ -170,8 +170,7 @@ func (v *valuer) length(e *ast.ArrayType, t *Type) bool {
 	return ok && lit.Value == strconv.FormatInt(array.Len(), 10)
 }
 
-// means reports whether t is the type of that name in that package, or the
-// predeclared one.
+// means reports whether t is the type of that name in that package, or predeclared.
 func (v *valuer) means(t types.Type, path, name string) bool {
 	var obj *types.TypeName
 	switch t := t.(type) {
@@ -185,7 +184,7 @@ func (v *valuer) means(t types.Type, path, name string) bool {
 	return obj != nil && obj.Name() == name && (obj.Pkg() == nil || obj.Pkg().Path() == path)
 }
 
-// importPath is what a qualifier stands for in the function's file.
+// importPath returns the import path of a qualifier in the function's file.
 func (v *valuer) importPath(qualifier string) string {
 	for _, spec := range v.file.Imports {
 		path, err := strconv.Unquote(spec.Path.Value)

@@ -10,12 +10,11 @@ import (
 	"strings"
 )
 
-// Declaration is what a reader of a package finds at one of its types, besides
-// what the type is made of.
+// Declaration is the documentation of a type and its constants.
 type Declaration struct {
 	Doc       string
-	Fields    []string   // of a struct: each field's comment, in the order of the fields
-	Constants []Constant // exported ones of the type, in the order of the source
+	Fields    []string   // of a struct: the comment of each field, in order
+	Constants []Constant // the exported constants of the type, in order
 }
 
 // Constant is a declared constant of a type.
@@ -26,7 +25,7 @@ func (p *Package) Holds(obj *types.TypeName) bool {
 	return p.types != nil && obj.Pkg() != nil && obj.Pkg().Path() == p.types.Path()
 }
 
-// Declaration returns what the source says of a type that the package holds.
+// Declaration returns the documentation of a type that the package declares.
 func (p *Package) Declaration(obj *types.TypeName) *Declaration {
 	d := &Declaration{}
 	p.eachSpec(token.TYPE, func(gen *ast.GenDecl, spec ast.Spec) {
@@ -76,7 +75,7 @@ func (p *Package) eachSpec(tok token.Token, do func(*ast.GenDecl, ast.Spec)) {
 	}
 }
 
-// specDoc is the comment above a declaration, or else the one behind it.
+// specDoc returns the comment above a declaration, or the one at the end of its line.
 func specDoc(gen *ast.GenDecl, above, behind *ast.CommentGroup) string {
 	if above == nil && !gen.Lparen.IsValid() {
 		above = gen.Doc
@@ -101,7 +100,7 @@ func fieldDocs(st *ast.StructType) []string {
 	return docs
 }
 
-// literal writes a constant's value as Go does.
+// literal returns a constant's value in Go syntax.
 func literal(v constant.Value) string {
 	switch v.Kind() {
 	case constant.String:

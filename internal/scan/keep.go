@@ -2,12 +2,11 @@ package scan
 
 import "time"
 
-// defaultKeep is how long the outcome of a task with a result is kept when no
-// directive says so.
+// defaultKeep is how long the record of a task with a result is kept by default.
 const defaultKeep = time.Hour
 
-// Keep is how long a run's outcome and result can be asked for; 0: there is no
-// record of a success.
+// Keep returns how long a run's outcome and result are kept; 0 keeps no record of a
+// success.
 func (t *Task) Keep() time.Duration {
 	switch {
 	case t.Options.Result != nil:

@@ -22,13 +22,13 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// maxSyntaxErrors bounds the errors reported of one file: the later ones are
-// mostly echoes of the first.
+// maxSyntaxErrors is how many syntax errors of one file are reported. Later ones
+// mostly follow from the first.
 const maxSyntaxErrors = 5
 
-// source is a package that may hold tasks: it is parsed and checked here
-// rather than by go/packages, which would compile it and so need the generated
-// code that does not exist yet.
+// source is a package that may have tasks. It is parsed and checked here, because
+// go/packages would compile it and so need the generated code, which does not exist
+// yet.
 type source struct {
 	*Package
 	goVersion string
@@ -37,17 +37,17 @@ type source struct {
 	files     []*ast.File
 	info      *types.Info
 	checking  bool
-	unparsed  bool // syntax errors: what was parsed is not all there is
+	unparsed  bool // it has syntax errors: declarations may be missing
 	errors    []types.Error
 }
 
-// importedPackage is a package known by its export data.
+// importedPackage is a package known from its export data.
 type importedPackage struct {
 	types *types.Package
 	err   error
 }
 
-// list finds the packages and reads their files. No type is loaded yet.
+// list finds the packages and reads their files. It loads no types.
 func (s *pass) list(ctx context.Context) error {
 	if err := s.checkRegular(); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *pass) list(ctx context.Context) error {
 	return nil
 }
 
-// goMessage is what the go command itself says in an error of go/packages.
+// goMessage returns the go command's own message from an error of go/packages.
 func goMessage(err error) string {
 	text := err.Error()
 	if _, said, ok := strings.Cut(text, "stderr: "); ok {
@@ -78,7 +78,7 @@ func goMessage(err error) string {
 	return strings.TrimSpace(text)
 }
 
-// read takes over one listed package, and its files when they may hold tasks.
+// read adds one listed package, and its files if they may have tasks.
 func (s *pass) read(p *packages.Package) error {
 	pkg := &Package{Path: p.PkgPath, Name: p.Name, Dir: p.Dir}
 	src := &source{Package: pkg, paths: p.GoFiles}
@@ -88,7 +88,7 @@ func (s *pass) read(p *packages.Package) error {
 	}
 	ignored := p.IgnoredFiles
 	if len(p.Errors) > 0 {
-		// A stale output may be what is wrong: look again without it.
+		// A stale output may be the cause, so try without it.
 		if again, ok := withoutOutput(p.Dir); ok {
 			pkg.Name = again.Name
 			src.paths = under(p.Dir, again.GoFiles, again.CgoFiles)
@@ -129,7 +129,7 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 		if filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		if err := s.stray(src.Package, path, "build constraints exclude this file, and its tasks with it; put them in a file without any and call the system-specific function from there"); err != nil {
+		if err := s.stray(src.Package, path, "build constraints exclude this file and its tasks; move the tasks to a file without constraints and call the system-specific function from there"); err != nil {
 			return err
 		}
 	}
@@ -140,8 +140,8 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 	return nil
 }
 
-// withoutOutput finds a package's files as if taskgen had not written one. It
-// reports false when there is no such file, or the package is no better.
+// withoutOutput returns a package's files without taskgen's output. It reports false
+// if there is no output or the package is no better without it.
 func withoutOutput(dir string) (*build.Package, bool) {
 	old, err := ReadFile(filepath.Join(dir, OutputName))
 	if dir == "" || err != nil || !IsOutput(old) {
@@ -176,8 +176,8 @@ func under(dir string, lists ...[]string) []string {
 	return paths
 }
 
-// listErrors reports what the go command has against a package. Where a syntax
-// error is behind it, parsing tells it better.
+// listErrors reports the go command's errors for a package. For syntax errors, the
+// parser has the better message.
 func (s *pass) listErrors(p *Package, errs []packages.Error) {
 	for _, e := range errs {
 		pos := parsePosition(e.Pos)
@@ -193,7 +193,7 @@ func (s *pass) listErrors(p *Package, errs []packages.Error) {
 	}
 }
 
-// parsePosition reads file:line:col or file:line; the file may hold colons.
+// parsePosition parses file:line:col or file:line; the file may contain colons.
 func parsePosition(text string) token.Position {
 	var numbers []int
 	for len(numbers) < 2 {
@@ -216,8 +216,8 @@ func parsePosition(text string) token.Position {
 	return token.Position{}
 }
 
-// parse reads the syntax of a package. After a syntax error the functions that
-// follow may be missing, so nothing may be generated.
+// parse parses the files of a package. After a syntax error, functions may be
+// missing, so nothing is generated.
 func (s *pass) parse(src *source) {
 	for i, path := range src.paths {
 		file, err := parser.ParseFile(s.fset, path, src.contents[i], parser.ParseComments|parser.SkipObjectResolution)
@@ -241,7 +241,7 @@ func (s *pass) parse(src *source) {
 	}
 }
 
-// loadImports reads the export data of everything the sources import.
+// loadImports reads the export data of all packages that the sources import.
 func (s *pass) loadImports(ctx context.Context) error {
 	wanted := map[string]bool{}
 	for _, src := range s.sources {
@@ -272,7 +272,7 @@ func (s *pass) loadImports(ctx context.Context) error {
 	return nil
 }
 
-// Import implements types.Importer over what was loaded.
+// Import implements types.Importer with the loaded packages.
 func (s *pass) Import(path string) (*types.Package, error) {
 	if path == "unsafe" {
 		return types.Unsafe, nil
@@ -299,9 +299,9 @@ func (s *pass) Import(path string) (*types.Package, error) {
 	return nil, fmt.Errorf("package %s has no types", path)
 }
 
-// check finds the types of a package's declarations. Type errors are expected:
-// whatever refers to generated code is undefined now. They are kept to explain
-// a signature that does not resolve.
+// check finds the types of a package's declarations. It expects type errors, because
+// generated code is missing, and keeps them to explain a signature that does not
+// resolve.
 func (s *pass) check(src *source) {
 	if src.types != nil || src.checking {
 		return
@@ -324,7 +324,7 @@ func (s *pass) check(src *source) {
 	if src.goVersion != "" {
 		cfg.GoVersion = "go" + src.goVersion
 	}
-	// The error is the first of those that were collected.
+	// The error is the first of the collected ones.
 	src.types, _ = cfg.Check(src.Path, s.fset, src.files, src.info)
 	src.checking = false
 }

@@ -8,16 +8,16 @@ import (
 // method is the pair of methods by which a type marshals itself.
 type method struct {
 	name  string // Custom, Marshaler, Binary, Text; "" for none
-	nilIs bool   // a nil slice or map is written as nil without asking it
+	nilIs bool   // a nil slice or map is written as nil without calling it
 }
 
-// pair is one way a type can marshal itself.
+// pair is one way in which a type can marshal itself.
 type pair struct {
 	name, encode, decode             string
 	encodeSignature, decodeSignature string
 }
 
-// pairs returns the ways in the order in which msgpack/v5 prefers them.
+// pairs returns the ways in msgpack/v5's order of preference.
 func pairs() []pair {
 	const (
 		bytesOut = "func() ([]byte, error)"
@@ -33,7 +33,7 @@ func pairs() []pair {
 	}
 }
 
-// encoder is the method by which a type of its own marshaller writes itself.
+// encoder returns the method by which the type encodes itself.
 func (t *Type) encoder() string {
 	for _, p := range pairs() {
 		if p.name == t.Method {
@@ -43,8 +43,8 @@ func (t *Type) encoder() string {
 	return ""
 }
 
-// marshaller finds the way msgpack/v5 would choose for a value of the type, or
-// says why it does not work.
+// marshaller returns the way that msgpack/v5 would choose for the type, or the reason
+// why it does not work.
 func marshaller(named *types.Named) (method, string) {
 	if types.IsInterface(named) {
 		return method{}, ""
@@ -71,8 +71,8 @@ func marshaller(named *types.Named) (method, string) {
 	return method{name: enc.name, nilIs: nilIs}, ""
 }
 
-// choose returns the first pair of which the type has one half: among the
-// methods of its values first, then among those of pointers to it.
+// choose returns the first pair of which the type has one half, looking at methods of
+// values first and then at methods of pointers.
 func choose(named *types.Named, half func(pair) (name, signature string)) (p *pair, promoted, byValue bool) {
 	for _, t := range []types.Type{named, types.NewPointer(named)} {
 		set := types.NewMethodSet(t)
@@ -87,8 +87,8 @@ func choose(named *types.Named, half func(pair) (name, signature string)) (p *pa
 	return nil, false, false
 }
 
-// withoutNames is a method's type without the names of its parameters and
-// results, so that it prints alike wherever it was written.
+// withoutNames returns a method's type without parameter and result names, so that
+// equal types print equally.
 func withoutNames(t types.Type) types.Type {
 	sig, ok := t.(*types.Signature)
 	if !ok {
@@ -104,8 +104,8 @@ func withoutNames(t types.Type) types.Type {
 	return types.NewSignatureType(nil, nil, nil, bare(sig.Params()), bare(sig.Results()), sig.Variadic())
 }
 
-// hasIsZero reports whether values of the type have IsZero() bool, which
-// omitempty then asks.
+// hasIsZero reports whether the type has the method IsZero() bool, which omitempty
+// calls.
 func hasIsZero(t types.Type) bool {
 	m := types.NewMethodSet(t).Lookup(nil, "IsZero")
 	return m != nil && types.TypeString(withoutNames(m.Type()), nil) == "func() bool"

@@ -7,7 +7,7 @@ import (
 )
 
 // initialisms are the words that Go writes in capitals: those of staticcheck's
-// ST1003. It is never written to.
+// ST1003. It is read-only.
 var initialisms = map[string]bool{
 	"ACL": true, "API": true, "ASCII": true, "CPU": true, "CSS": true, "DNS": true, "EOF": true,
 	"GUID": true, "HTML": true, "HTTP": true, "HTTPS": true, "ID": true, "IP": true, "JSON": true,
@@ -17,8 +17,8 @@ var initialisms = map[string]bool{
 	"XSRF": true, "XSS": true, "SIP": true, "RTP": true, "AMQP": true, "DB": true, "TS": true,
 }
 
-// words splits a Go name where its words begin: HTTPFetch is HTTP and Fetch,
-// FetchURLs2 is Fetch and URLs2. Underscores separate and are dropped.
+// words splits a Go name into its words: HTTPFetch is HTTP and Fetch, FetchURLs2 is
+// Fetch and URLs2. Underscores separate words and are dropped.
 func words(name string) []string {
 	var all []string
 	for _, part := range strings.Split(name, "_") {
@@ -37,9 +37,9 @@ func words(name string) []string {
 	return all
 }
 
-// beginsWord tells of the capital r[i] whether it opens a word: behind a small
-// letter or digit always, behind another capital when a small letter follows
-// that is not the plural s of an initialism.
+// beginsWord reports whether the capital r[i] begins a word: after a lower-case
+// letter or digit always; after another capital only if a lower-case letter follows,
+// other than the plural s of an initialism.
 func beginsWord(r []rune, i int) bool {
 	lower := func(j int) bool { return j < len(r) && unicode.IsLower(r[j]) }
 	if !unicode.IsUpper(r[i-1]) {
@@ -49,13 +49,13 @@ func beginsWord(r []rune, i int) bool {
 	return lower(i+1) && !plural
 }
 
-// snakeCase is the wire name of a Go name.
+// snakeCase returns the wire name of a Go name.
 func snakeCase(name string) string {
 	return strings.ToLower(strings.Join(words(name), "_"))
 }
 
-// fieldName is the exported field for a parameter: url is URL, dataID is
-// DataID. A letter without a capital form gets an X before it.
+// fieldName returns the exported field for a parameter: url is URL, dataID is DataID.
+// A letter without a capital form gets an X before it.
 func fieldName(param string) string {
 	if w := words(param); len(w) > 0 && strings.HasPrefix(param, w[0]) {
 		if upper := strings.ToUpper(w[0]); initialisms[upper] {
@@ -74,7 +74,7 @@ func upperFirst(name string) string {
 	return string(unicode.ToUpper(r)) + name[size:]
 }
 
-// lowerFirst makes a name unexported: HTTPFetch is httpFetch.
+// lowerFirst returns the unexported form of a name: HTTPFetch is httpFetch.
 func lowerFirst(name string) string {
 	if w := words(name); len(w) > 0 && strings.HasPrefix(name, w[0]) {
 		return strings.ToLower(w[0]) + name[len(w[0]):]

@@ -8,8 +8,8 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// options holds the directives that name parameters against those there are.
-// Where a parameter was refused, they would all seem to be wrong.
+// options checks the directives that name parameters. It does nothing if a parameter
+// was refused, because every directive would then seem wrong.
 func (b *builder) options() {
 	if b.bad {
 		return
@@ -46,8 +46,7 @@ func (b *builder) options() {
 	b.scheduled()
 }
 
-// scheduled reports the parameters for which a tick of a schedule has no
-// value.
+// scheduled reports the parameters for which a tick has no value.
 func (b *builder) scheduled() {
 	if b.bad || !b.made.Options.SchedulePos.IsValid() {
 		return
@@ -59,7 +58,7 @@ func (b *builder) scheduled() {
 	}
 }
 
-// lookup finds the parameter that a directive names.
+// lookup returns the parameter that a directive names.
 func (b *builder) lookup(directiveName string, name directive.Word) *Param {
 	var known []string
 	for _, p := range b.made.Params {
@@ -72,7 +71,7 @@ func (b *builder) lookup(directiveName string, name directive.Word) *Param {
 	return nil
 }
 
-// renames takes over the old keys of parameters. A key means one parameter.
+// renames adds the old keys of parameters. Each key belongs to one parameter.
 func (b *builder) renames(renames []directive.Rename) {
 	keys := map[string]string{}
 	for _, p := range b.made.Params {
@@ -106,7 +105,7 @@ func (b *builder) keys(directiveName string, paths []directive.Word) []*Key {
 	return keys
 }
 
-// key finds what a path such as order.CustomerID means.
+// key resolves a path such as order.CustomerID.
 func (b *builder) key(directiveName string, path directive.Word) *Key {
 	name, rest, _ := strings.Cut(path.Text, ".")
 	p := b.lookup(directiveName, directive.Word{Text: name, Pos: path.Pos})
@@ -122,18 +121,18 @@ func (b *builder) key(directiveName string, path directive.Word) *Key {
 		}
 		pos := path.Pos + token.Pos(len(done)+len("."))
 		if t.Kind != Struct {
-			why := "no struct"
+			why := "not a struct: it has no fields"
 			if t.Kind == Custom || t.Kind == Time {
-				why = "written whole"
+				why = "encoded as a whole: its fields cannot be used"
 			}
-			b.fail(pos, "//task:%s: %s is of type %s, which is %s: it has no field to go by", directiveName, done, b.conv.print(t.Go), why)
+			b.fail(pos, "//task:%s: %s is of type %s, which is %s", directiveName, done, b.conv.print(t.Go), why)
 			return nil
 		}
 		f := fieldAt(t, rest)
 		if f == nil {
 			embedded := embeddedPrefix(t, rest)
 			first, _, _ := strings.Cut(rest[len(embedded):], ".")
-			b.fail(pos+token.Pos(len(embedded)), "//task:%s: %s has no field %q that travels%s", directiveName,
+			b.fail(pos+token.Pos(len(embedded)), "//task:%s: %s has no encoded field %q%s", directiveName,
 				strings.TrimSuffix(done+"."+embedded, "."), first, directive.Suggest(first, fieldNames(t)))
 			return nil
 		}
@@ -148,9 +147,8 @@ func (b *builder) key(directiveName string, path directive.Word) *Key {
 	return k
 }
 
-// fieldAt finds the field that a path begins with: by its own path, through
-// embedded structs, or promoted by its name alone. Promotion goes by depth, as
-// in Go.
+// fieldAt returns the field at the start of a path: by its own path through embedded
+// structs, or promoted by name. As in Go, the shallowest promoted field wins.
 func fieldAt(t *Type, path string) *Field {
 	for _, f := range t.Fields {
 		if path == f.Path || strings.HasPrefix(path, f.Path+".") {
@@ -167,7 +165,8 @@ func fieldAt(t *Type, path string) *Field {
 	return found
 }
 
-// embeddedPrefix is as much of a path as names embedded structs, with the dot.
+// embeddedPrefix returns the start of a path that names embedded structs, with the
+// last dot.
 func embeddedPrefix(t *Type, path string) string {
 	prefix := ""
 	for {

@@ -2,22 +2,22 @@ package scan
 
 import "slices"
 
-// Present says what omitempty asks of a value of type t.
+// Present is the test that omitempty makes of a value.
 type Present int
 
-// The questions omitempty may ask.
+// The tests of omitempty.
 const (
 	Always     Present = iota // it is never empty
 	NotZero                   // compare with the zero value of Basic
 	HasLen                    // its length is not zero
 	NotNil                    // it is not nil
-	AskIsZero                 // its IsZero says no
-	NotNilZero                // it is not nil and its IsZero says no
+	AskIsZero                 // its IsZero returns false
+	NotNilZero                // it is not nil and its IsZero returns false
 	AnyField                  // one of its fields is present
 	Never                     // it is always empty
 )
 
-// Present returns the question for a value of type t, as msgpack/v5 asks it.
+// Present returns the test for a value of type t, as msgpack/v5 makes it.
 func (t *Type) Present() Present {
 	switch {
 	case t.IsZero && t.Kind == Pointer:
@@ -42,7 +42,7 @@ func (t *Type) Present() Present {
 	case Struct:
 		return t.presentStruct()
 	case Custom:
-		return HasLen // only slices and maps come here
+		return HasLen // only slices and maps reach this
 	}
 	return Always
 }

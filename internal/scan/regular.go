@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// ReadFile is [os.ReadFile] for regular files. Others, such as pipes, may have
-// nothing to read for ever.
+// ReadFile is [os.ReadFile] for regular files. Reading a pipe could block forever.
 func ReadFile(path string) ([]byte, error) {
 	if err := Regular(path); err != nil {
 		return nil, err
@@ -19,19 +18,19 @@ func ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// Regular returns an error for a path that is no regular file, nor a link to one.
+// Regular returns an error if path is neither a regular file nor a link to one.
 func Regular(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file; move it away")}
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file; move it away")}
 	}
 	return err
 }
 
-// checkRegular returns an error if a Go file that the go command may read is no regular
-// file: from a pipe it would read for ever. It may read those of the packages that the
-// patterns name, and of what they import of their module. What is elsewhere, as in the
-// module cache, nobody but the go command writes.
+// checkRegular returns an error if a Go file that the go command may read is not a
+// regular file: reading a pipe could block forever. It checks the packages of the
+// patterns and the rest of their module. Elsewhere, as in the module cache, only the
+// go command writes.
 func (s *pass) checkRegular() error {
 	looked := map[string]bool{}
 	patterns := s.cfg.Patterns
@@ -45,7 +44,7 @@ func (s *pass) checkRegular() error {
 			dir, below = ".", false
 		}
 		dir, _, more := strings.Cut(dir, "...")
-		if more { // in the middle: what matches is somewhere below
+		if more { // in the middle: matches are somewhere below
 			dir, below = filepath.Dir(dir+"x"), true
 		}
 		dir = filepath.FromSlash(dir)
@@ -69,12 +68,12 @@ func (s *pass) checkRegular() error {
 	return nil
 }
 
-// regularIn is checkRegular for a folder, and for those below it. What cannot be read is
-// for the go command to tell.
+// regularIn is checkRegular for one directory, and if below, for those below it. The
+// go command reports unreadable ones.
 func (s *pass) regularIn(root string, below bool) error {
-	// The separator has a root that is a link be followed.
+	// The separator makes WalkDir follow a root that is a link.
 	return filepath.WalkDir(root+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
-		if d == nil { // the root is not there
+		if d == nil { // the root does not exist
 			return nil
 		}
 		name := d.Name()
@@ -85,7 +84,7 @@ func (s *pass) regularIn(root string, below bool) error {
 			return nil
 		case d.IsDir() && filepath.Clean(path) == filepath.Clean(root):
 			return nil
-		case d.IsDir() && (!below || passedOver(path, name)):
+		case d.IsDir() && (!below || excluded(path, name)):
 			return fs.SkipDir
 		case d.IsDir() || d.Type().IsRegular() || filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_':
 			return nil
@@ -108,7 +107,7 @@ func (s *pass) regularIn(root string, below bool) error {
 	})
 }
 
-// moduleRoot returns the folder of the module that a folder is in, "" if it is in none.
+// moduleRoot returns the root directory of dir's module, or "" if it is in none.
 func moduleRoot(dir string) string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

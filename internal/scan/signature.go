@@ -14,11 +14,11 @@ import (
 	"github.com/taskgen/taskgen/internal/naming"
 )
 
-// maxParams is far above what a readable function has, and fits the word that
-// counts what was read.
+// maxParams is far more than a readable function has, and fits the bit set of read
+// parameters.
 const maxParams = 64
 
-// shapeHint is what a task's signature must be.
+// shapeHint is the form of a task's signature.
 const shapeHint = "write func(ctx context.Context, params…) error or (R, error)"
 
 // builder makes one task of one annotated function.
@@ -37,7 +37,7 @@ func (b *builder) fail(pos token.Pos, format string, args ...any) {
 	b.problem(b.src.Package, pos, format, args...)
 }
 
-// task returns the function as a task, or nil when its signature is not one.
+// task returns the function as a task, or nil if it cannot be one.
 func (b *builder) task(options directive.Options) *Task {
 	fn := b.fn
 	obj, _ := b.src.info.Defs[fn.Name].(*types.Func)
@@ -80,7 +80,7 @@ func (b *builder) task(options directive.Options) *Task {
 	return b.made
 }
 
-// name settles the name on the wire.
+// name sets the task's name.
 func (b *builder) name(wire string) {
 	b.made.Name = cmp.Or(b.made.Options.Name, wire)
 	switch {
@@ -92,7 +92,7 @@ func (b *builder) name(wire string) {
 	}
 }
 
-// receiver takes over the type that a method belongs to.
+// receiver sets the type that the method belongs to.
 func (b *builder) receiver(sig *types.Signature) bool {
 	t := types.Unalias(sig.Recv().Type())
 	pos := b.fn.Recv.List[0].Type.Pos()
@@ -115,7 +115,7 @@ func (b *builder) receiver(sig *types.Signature) bool {
 	return true
 }
 
-// methodName is what the generated names of a method are made of.
+// methodName returns the stem of a method's generated names.
 func methodName(receiver, method string) string {
 	name := receiver + upperFirst(method)
 	if !token.IsExported(receiver) || !token.IsExported(method) {
@@ -124,9 +124,9 @@ func methodName(receiver, method string) string {
 	return name
 }
 
-// parameter is one parameter in the source with its type.
+// parameter is one parameter in the source and its type.
 type parameter struct {
-	name *ast.Ident // nil when unnamed
+	name *ast.Ident // nil if unnamed
 	expr ast.Expr
 	typ  types.Type
 }
@@ -138,7 +138,7 @@ func (p parameter) pos() token.Pos {
 	return p.expr.Pos()
 }
 
-// flatten lists parameters one by one: Go groups those that share a type.
+// flatten returns parameters one by one; Go groups those of one type.
 func flatten(list *ast.FieldList, tuple *types.Tuple) []parameter {
 	var all []parameter
 	for _, field := range list.List {
@@ -185,7 +185,7 @@ func isContext(t types.Type) bool {
 	return ok && named.Obj().Name() == "Context" && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "context"
 }
 
-// param describes one parameter, or reports why it cannot be one.
+// param returns one parameter, or reports why it cannot be one.
 func (b *builder) param(p parameter) *Param {
 	if p.name == nil || p.name.Name == "_" {
 		b.fail(p.pos(), "a parameter of task %s has no name; it is its key on the wire", b.made.Func)
@@ -212,7 +212,7 @@ func (b *builder) param(p parameter) *Param {
 	return &Param{Name: name, Field: field, Type: t, expr: p.expr, pos: p.pos()}
 }
 
-// results holds the results against error and (R, error).
+// results checks the results: error or (R, error).
 func (b *builder) results(sig *types.Signature) {
 	pos := b.fn.Type.End()
 	if b.fn.Type.Results != nil {
@@ -236,8 +236,8 @@ func isError(t types.Type) bool {
 	return types.Identical(types.Unalias(t), types.Universe.Lookup("error").Type())
 }
 
-// convert describes the type of a parameter or result, or reports what part of
-// it cannot travel.
+// convert returns the type of a parameter or result, or reports which part of it
+// cannot be encoded.
 func (b *builder) convert(p parameter, what, path string) *Type {
 	if name := b.undeclaredParams(p.expr); name != "" {
 		b.fail(p.pos(), "%s", generatedParams(name))
@@ -266,7 +266,7 @@ func (b *builder) convert(p parameter, what, path string) *Type {
 	return t
 }
 
-// undeclared explains a type that does not resolve by the type error behind it.
+// undeclared returns the type error that keeps a type from resolving.
 func (b *builder) undeclared(p parameter) string {
 	for _, e := range b.src.errors {
 		if p.expr.Pos() <= e.Pos && e.Pos < p.expr.End() {
@@ -282,8 +282,7 @@ func (b *builder) undeclared(p parameter) string {
 	return cmp.Or(b.failedImport(p.expr), "its type is not declared")
 }
 
-// failedImport finds the error of the import that a type is of. The import's
-// position is in the file of the type.
+// failedImport returns the error of a failed import in the file of the type.
 func (b *builder) failedImport(expr ast.Expr) string {
 	qualifiers := map[string]bool{}
 	ast.Inspect(expr, func(n ast.Node) bool {

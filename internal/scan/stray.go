@@ -12,8 +12,7 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// testFiles reports tasks in the package's test files: the program that would
-// run them does not have them.
+// testFiles reports tasks in test files, which no program includes.
 func (s *pass) testFiles(p *Package) error {
 	if p.Dir == "" {
 		return nil
@@ -26,15 +25,14 @@ func (s *pass) testFiles(p *Package) error {
 		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), "_test.go") {
 			continue
 		}
-		if err := s.stray(p, filepath.Join(p.Dir, e.Name()), "a test file cannot hold tasks: no program has them; move them to another file"); err != nil {
+		if err := s.stray(p, filepath.Join(p.Dir, e.Name()), "a test file cannot have tasks, because no program includes them; move them to another file"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// stray reports the first task of a file that is no part of the package that
-// is generated for: the output would depend on who made it.
+// stray reports the first task of a file that is not part of the package.
 func (s *pass) stray(p *Package, path, why string) error {
 	if filepath.Ext(path) != ".go" {
 		return nil
@@ -46,7 +44,7 @@ func (s *pass) stray(p *Package, path, why string) error {
 	if !directive.MayOccur(content) {
 		return nil
 	}
-	// What does not parse is not this tool's to report.
+	// Syntax errors are not for taskgen to report.
 	file, _ := parser.ParseFile(s.fset, path, content, parser.ParseComments|parser.SkipObjectResolution)
 	if file == nil {
 		return nil

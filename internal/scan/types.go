@@ -11,57 +11,58 @@ import (
 	"unicode"
 )
 
-// Kind is how a type travels.
+// Kind is the way in which a type is encoded.
 type Kind int
 
-// The kinds of type that the codec carries.
+// The kinds of types that the codec encodes.
 const (
-	Basic     Kind = iota // a bool, string, integer or float, or a type of one
-	Bytes                 // a slice of bytes, as binary
-	ByteArray             // an array of bytes, as binary of that length
+	Basic     Kind = iota // bool, string, integer or float, or a type based on one
+	Bytes                 // slice of bytes, as binary
+	ByteArray             // array of bytes, as binary of that length
 	Time                  // time.Time
 	Slice
 	Array
 	Map
 	Pointer
 	Struct
-	Custom // a type with its own marshaller
+	Custom // type with its own marshaller
 )
 
-// Type is a Go type with how it travels.
+// Type is a Go type and how it is encoded.
 type Type struct {
 	Kind   Kind
-	Go     types.Type   // as written in the source
-	Basic  *types.Basic // of Basic: what it is made of
+	Go     types.Type   // as in the source
+	Basic  *types.Basic // of Basic: the underlying type
 	Key    *Type        // of Map
 	Elem   *Type        // of Slice, Array, Map and Pointer
 	Len    int64        // of Array and ByteArray
 	Fields []*Field     // of Struct
 	Method string       // of Custom: Custom, Marshaler, Binary or Text
-	NilIs  bool         // of Custom: a slice or map that travels as nil when it is nil
-	IsZero bool         // it has a method IsZero() bool
+	NilIs  bool         // of Custom: a slice or map that is encoded as nil if it is nil
+	IsZero bool         // has the method IsZero() bool
 
-	// Recursive marks a named type that contains itself. Each cycle of types
-	// goes through one, so that what follows types ends if it stops there.
+	// Recursive marks a named type that contains itself. Every cycle of types has
+	// one, so a walk over types ends if it stops at them.
 	Recursive bool
 }
 
-// Field is one field of a struct that travels.
+// Field is one encoded field of a struct.
 type Field struct {
-	Path      string // from the struct: Name, or Base.Name of an embedded one
+	Path      string // path from the struct: Name, or Base.Name in an embedded one
 	Key       string // on the wire
-	OmitEmpty bool   // left out when empty, and allowed to be missing
+	OmitEmpty bool   // omitted if empty, and may be missing
 	Type      *Type
 }
 
-// Name is the field's own name, without those of embedded structs.
+// Name returns the field's own name, without those of embedded structs.
 func (f *Field) Name() string { return f.Path[strings.LastIndexByte(f.Path, '.')+1:] }
 
-// ID names the type the same in every package and every universe of types.
+// ID returns a name of the type that is the same in every package and every
+// type-check.
 func (t *Type) ID() string { return types.TypeString(types.Unalias(t.Go), nil) }
 
-// Fallible reports whether encoding a value can fail: where a type of its own
-// marshals itself, or one contains itself and a value may be too deep.
+// Fallible reports whether encoding a value can fail: a type in it marshals itself,
+// or contains itself and so may be nested too deeply.
 func (t *Type) Fallible() bool {
 	if t.Recursive {
 		return true
@@ -79,8 +80,8 @@ func (t *Type) Fallible() bool {
 	return false
 }
 
-// Deep reports whether a type contains itself or one that does, so that its
-// values may nest without end.
+// Deep reports whether the type contains itself or a type that does, so that values
+// may nest without end.
 func (t *Type) Deep() bool {
 	switch {
 	case t.Recursive:
@@ -91,13 +92,13 @@ func (t *Type) Deep() bool {
 	return t.Elem != nil && t.Elem.Deep()
 }
 
-// culprit tells why a type cannot travel.
+// culprit is the part of a type that cannot be encoded, and why.
 type culprit struct {
-	path string // from the parameter to the part that cannot
-	why  string // a sentence's end: "is of type chan int"
+	path string // path from the parameter to that part
+	why  string // end of a sentence: "is of type chan int"
 
-	undeclared bool   // nothing says yet what is behind it
-	generated  string // the type of our own making that it is of
+	undeclared bool   // the reason is not known yet
+	generated  string // the generated type, if it is of one
 }
 
 func (c *culprit) String() string { return c.path + " " + c.why }
@@ -106,19 +107,19 @@ func (c *culprit) String() string { return c.path + " " + c.why }
 type converter struct {
 	pass  *pass
 	pkg   *types.Package
-	open  map[string]*Type // the named types being converted, by id, to find recursion
-	known map[string]*Type // named types already converted, by id
+	open  map[string]*Type // named types being converted by id, to find recursion
+	known map[string]*Type // converted named types by id
 }
 
-// maxOpen is how many named types may lead to a type. A generic type that
-// contains ever larger instances of itself has no end.
+// maxOpen is how deeply named types may nest. A generic type that contains ever
+// larger instances of itself has no end.
 const maxOpen = 100
 
 func newConverter(pkg *types.Package, s *pass) *converter {
 	return &converter{pass: s, pkg: pkg, open: map[string]*Type{}, known: map[string]*Type{}}
 }
 
-// qualify prints types as a reader of the package would write them.
+// qualify qualifies types as code in the package would.
 func (c *converter) qualify(p *types.Package) string {
 	if p.Path() == c.pkg.Path() {
 		return ""
@@ -128,7 +129,7 @@ func (c *converter) qualify(p *types.Package) string {
 
 func (c *converter) print(t types.Type) string { return types.TypeString(t, c.qualify) }
 
-// convert describes t, or tells which part of it cannot travel.
+// convert returns t as a Type, or the part of it that cannot be encoded.
 func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 	named, _ := types.Unalias(t).(*types.Named)
 	if named == nil {
@@ -148,9 +149,9 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 		return open, nil
 	}
 	if len(c.open) == maxOpen {
-		return nil, &culprit{path: path[:min(len(path), maxOpen/4)] + "…", why: fmt.Sprintf("goes through more than %d types, one in another", maxOpen)}
+		return nil, &culprit{path: path[:min(len(path), maxOpen/4)] + "…", why: fmt.Sprintf("nests more than %d types", maxOpen)}
 	}
-	// What refers to the type before it is known needs its outline only.
+	// References to the type from within need its kind only.
 	converted := &Type{Kind: outline(named), Go: t, IsZero: hasIsZero(named)}
 	c.open[id] = converted
 	whole, bad := c.named(t, named, path)
@@ -164,7 +165,7 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 	return converted, nil
 }
 
-// outline is the kind of a type that has no marshaller of its own.
+// outline returns the kind of a type without its own marshaller.
 func outline(named *types.Named) Kind {
 	switch named.Underlying().(type) {
 	case *types.Slice:
@@ -181,7 +182,7 @@ func outline(named *types.Named) Kind {
 	return Basic
 }
 
-// unreachable says why generated code in the package cannot name a type.
+// unreachable returns why generated code in the package cannot name a type, or "".
 func (c *converter) unreachable(obj *types.TypeName) string {
 	switch {
 	case obj.Pkg() == nil || obj.Pkg().Path() == c.pkg.Path():
@@ -194,8 +195,8 @@ func (c *converter) unreachable(obj *types.TypeName) string {
 	return ""
 }
 
-// Importable reports whether Go lets package from import a path: its rules for
-// internal and vendored packages.
+// Importable reports whether package from may import path, by Go's rules for internal
+// and vendored packages.
 func Importable(path, from string) bool {
 	if strings.HasPrefix(path, "vendor/") || strings.Contains(path, "/vendor/") {
 		return false
@@ -208,8 +209,8 @@ func Importable(path, from string) bool {
 	return root != "" && (from == root || strings.HasPrefix(from, root+"/"))
 }
 
-// named describes a named type: by its marshaller if it has one, else by what
-// it is made of.
+// named converts a named type: by its marshaller if it has one, otherwise by its
+// underlying type.
 func (c *converter) named(t types.Type, named *types.Named, path string) (*Type, *culprit) {
 	if isTime(named) {
 		return &Type{Kind: Time, Go: t, IsZero: true}, nil
@@ -237,7 +238,7 @@ func isTime(named *types.Named) bool {
 	return obj.Pkg() != nil && obj.Pkg().Path() == "time" && obj.Name() == "Time"
 }
 
-// shape describes a type by what it is made of.
+// shape converts a type by its underlying type.
 func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
@@ -271,13 +272,12 @@ func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 	return nil, &culprit{path: path, why: notPlain(c.print(t))}
 }
 
-// notPlain refuses what means nothing outside of the program.
+// notPlain returns the message for a type that has no meaning outside the program.
 func notPlain(t string) string {
 	return "is of type " + t + "; send plain data: numbers, strings, times, and structs, slices and maps of them"
 }
 
-// reach holds a named type and its type arguments, which generated code writes
-// down, against what the package can name.
+// reach checks that the package can name a type and its type arguments.
 func (c *converter) reach(t types.Type, path string) *culprit {
 	switch t := types.Unalias(t).(type) {
 	case *types.Pointer:
@@ -312,7 +312,7 @@ func (c *converter) reach(t types.Type, path string) *culprit {
 	return nil
 }
 
-// isByte reports whether msgpack/v5 takes a slice of such elements as binary.
+// isByte reports whether msgpack/v5 encodes a slice of such elements as binary.
 func isByte(t types.Type) bool {
 	basic, ok := t.Underlying().(*types.Basic)
 	return ok && basic.Kind() == types.Uint8
@@ -349,8 +349,8 @@ func (c *converter) mapOf(t types.Type, m *types.Map, path string) (*Type, *culp
 	return &Type{Kind: Map, Go: t, Key: key, Elem: elem}, bad
 }
 
-// fields describes a struct's fields as msgpack/v5 sees them: embedded structs
-// are part of it.
+// fields converts a struct's fields as msgpack/v5 does, which inlines embedded
+// structs.
 func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field, *culprit) {
 	var fields []*Field
 	byKey := map[string]string{}
@@ -370,8 +370,8 @@ func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field
 	return fields, nil
 }
 
-// field describes one field: nothing when its tag is "-", several when it is
-// an embedded struct.
+// field converts one field: to none if its tag is "-", to several if it is an
+// embedded struct.
 func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, path string) ([]*Field, *culprit) {
 	path += "." + v.Name()
 	key, rest, _ := strings.Cut(tag.Get("msgpack"), ",")
@@ -379,7 +379,7 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 		return nil, nil
 	}
 	if strings.ContainsFunc(key, oddInKey) || strings.TrimSpace(key) != key {
-		// msgpack/v5 has a syntax of its own for tags, and trims them.
+		// msgpack/v5 has its own syntax for tags, and trims them.
 		return nil, &culprit{path: path, why: fmt.Sprintf("has the msgpack key %q, which is not supported; write letters, digits, '_', '-', '.', '/' and blanks between them", key)}
 	}
 	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
@@ -390,7 +390,7 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 	}
 	inlined := v.Embedded() && !slices.Contains(options, "noinline")
 	if !v.Exported() && inlined && isStruct(v.Type()) {
-		// What is exported in it is promoted, and travels.
+		// Its exported fields are promoted and encoded.
 		if v.Pkg() == nil || v.Pkg().Path() != c.pkg.Path() {
 			return nil, &culprit{path: path, why: fmt.Sprintf("is embedded and of a type that is not exported, whose fields only package %s can name; give %s a marshaller", v.Pkg().Name(), c.print(t))}
 		}
@@ -421,12 +421,12 @@ func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, pat
 	}
 	f := &Field{Path: v.Name(), Key: key, OmitEmpty: slices.Contains(options, "omitempty"), Type: converted}
 	if f.OmitEmpty && converted.Kind == Custom && !converted.IsZero && !converted.NilIs {
-		return nil, &culprit{path: path, why: fmt.Sprintf("is omitempty, but nothing tells when a %s is empty; give it an IsZero method", c.print(v.Type()))}
+		return nil, &culprit{path: path, why: fmt.Sprintf("is omitempty, but a %s cannot be tested for empty; give it an IsZero method", c.print(v.Type()))}
 	}
 	return []*Field{f}, nil
 }
 
-// blame adds to the culprit in a field what is behind it.
+// blame adds the underlying type error of a field.
 func (c *converter) blame(v *types.Var, bad *culprit) *culprit {
 	if bad.undeclared {
 		bad.undeclared = false
@@ -441,12 +441,12 @@ func isStruct(t types.Type) bool {
 	return ok
 }
 
-// oddInKey reports what msgpack/v5 might take for more than a part of a key.
+// oddInKey reports characters that msgpack/v5 might not take as part of a key.
 func oddInKey(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("_-./ ", r)
 }
 
-// inline is the fields of an embedded struct as its parent has them.
+// inline returns the fields of an embedded struct as fields of its parent.
 func inline(name string, embedded *Type) []*Field {
 	var fields []*Field
 	for _, f := range embedded.Fields {
@@ -457,8 +457,8 @@ func inline(name string, embedded *Type) []*Field {
 	return fields
 }
 
-// namesUnexported returns the first unexported type of the package itself that
-// is written in t, or "".
+// namesUnexported returns the first unexported type of the package that occurs in t,
+// or "".
 func namesUnexported(t types.Type, pkg *types.Package) string {
 	found := ""
 	var visit func(t types.Type)

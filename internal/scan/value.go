@@ -16,32 +16,32 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// Value is a literal of a type, taken apart: generated code is made of what
-// it means, never of its source.
+// Value is a parsed literal. Generated code is made of its meaning, not of its
+// source.
 type Value struct {
 	Type     *Type
 	Nil      bool
-	Lit      string        // of a basic type, or of bytes given as a string: a Go literal
-	Duration time.Duration // of a duration
-	Time     time.Time     // of a time that is not zero
+	Lit      string        // of a basic type, or bytes given as a string: a Go literal
+	Duration time.Duration // if it is a duration
+	Time     time.Time     // if it is a non-zero time
 	Elems    []Elem        // of a composite literal
 }
 
-// Elem is a part of a composite literal.
+// Elem is an element of a composite literal.
 type Elem struct {
 	Key   *Value // of a map
 	Field string // of a struct
 	Value *Value
 }
 
-// valuer reads the source of one default. The positions in it count from 1.
+// valuer parses the source of one default. Positions in it count from 1.
 type valuer struct {
 	*builder
 	param  *Param
 	source directive.Word
 }
 
-// defaultOf returns what a parameter's default means, or nil after a problem.
+// defaultOf returns the value of a parameter's default, or nil after a problem.
 func (b *builder) defaultOf(p *Param, source directive.Word) *Value {
 	v := &valuer{builder: b, param: p, source: source}
 	if isDuration(p.Type) {
@@ -62,30 +62,30 @@ func (b *builder) defaultOf(p *Param, source directive.Word) *Value {
 		v.problem(1, "%s is not a Go literal: %s", shorten(source.Text), err)
 		return nil
 	case int(expr.End())-1 != len(source.Text):
-		v.problem(expr.End(), "something follows the value")
+		v.problem(expr.End(), "unexpected text after the value")
 		return nil
 	}
 	return v.value(expr, p.Type, p.expr)
 }
 
-// problem reports something at a position in the source of the default.
+// problem reports a problem at a position in the default's source.
 func (v *valuer) problem(pos token.Pos, format string, args ...any) {
 	at := v.source.Pos + token.Pos(min(int(pos)-1, len(v.source.Text)))
 	v.fail(at, "//task:default %s: %s", v.param.Name, fmt.Sprintf(format, args...))
 }
 
-// wrong reports an expression that is no value of a type.
+// wrong reports an expression that is not a value of the type.
 func (v *valuer) wrong(expr ast.Expr, t *Type, hint string) *Value {
 	v.problem(expr.Pos(), "%s is not a literal of type %s%s", v.text(expr), v.conv.print(t.Go), hint)
 	return nil
 }
 
-// text is an expression as it stands in the source.
+// text returns an expression as written.
 func (v *valuer) text(expr ast.Expr) string {
 	return shorten(v.source.Text[expr.Pos()-1 : min(int(expr.End())-1, len(v.source.Text))])
 }
 
-// shorten keeps a message on one line.
+// shorten cuts text to fit one line of a message.
 func shorten(text string) string {
 	const limit = 60
 	if r := []rune(text); len(r) > limit {
@@ -94,8 +94,8 @@ func shorten(text string) string {
 	return text
 }
 
-// value reads an expression as a value of type t, which written spells where
-// the source does.
+// value parses an expression as a value of type t. Written is t as the source spells
+// it.
 func (v *valuer) value(expr ast.Expr, t *Type, written ast.Expr) *Value {
 	if id, ok := expr.(*ast.Ident); ok && id.Name == "nil" {
 		if t.Kind == Pointer || t.Kind == Slice || t.Kind == Map || t.Kind == Bytes || t.NilIs {
@@ -149,8 +149,8 @@ func (v *valuer) time(expr ast.Expr, t *Type) *Value {
 	return &Value{Type: t, Time: at.UTC()}
 }
 
-// constantOf evaluates a literal, with its sign when it has one. What is none
-// gives an unknown value.
+// constantOf evaluates a literal, including its sign. It returns an unknown value for
+// any other expression.
 func constantOf(expr ast.Expr) constant.Value {
 	switch e := ast.Unparen(expr).(type) {
 	case *ast.BasicLit:
@@ -170,7 +170,7 @@ func constantOf(expr ast.Expr) constant.Value {
 	return constant.MakeUnknown()
 }
 
-// basic reads a literal of a basic type and spells it out again.
+// basic parses a literal of a basic type.
 func (v *valuer) basic(expr ast.Expr, t *Type, basic *types.Basic) *Value {
 	c := constantOf(expr)
 	info := basic.Info()

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// draft is the dialect of what this package writes.
+// draft is the dialect of the schemas.
 const draft = "https://json-schema.org/draft/2020-12/schema"
 
-// ParamsJSON returns a JSON Schema of an object of parameters, on one line.
-// Binary is base64 and a duration a number of nanoseconds.
+// ParamsJSON returns a JSON Schema of the parameters as an object, on one line.
+// Binary is base64, and a duration a number of nanoseconds.
 func ParamsJSON(fields []Field) (json.RawMessage, error) {
 	return document(&Type{Kind: Struct, Fields: fields})
 }
@@ -40,7 +40,7 @@ func document(root *Type) (json.RawMessage, error) {
 	return text, nil
 }
 
-// object is a JSON object that keeps its order.
+// object is a JSON object with ordered members.
 type object []member
 
 type member struct {
@@ -72,10 +72,10 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// describer writes types as JSON Schema.
+// describer makes JSON Schemas of types.
 type describer struct{ names map[*Type]string }
 
-// describe refers to a type that has a name, and describes the others.
+// describe returns a reference to a named type, and the schema of any other.
 func (d *describer) describe(t *Type) object {
 	if name := d.names[t]; name != "" {
 		return object{{"$ref", "#/$defs/" + url.PathEscape(name)}}
@@ -152,7 +152,8 @@ func scalar(name string) object {
 	return object{{"type", "string"}}
 }
 
-// own describes a type that marshals itself: only of text is the form known.
+// own returns the schema of a type that marshals itself. Only the form of text and
+// binary is known.
 func own(t *Type) object {
 	title := member{"title", t.Name}
 	switch t.Method {
@@ -164,7 +165,7 @@ func own(t *Type) object {
 	return object{title}
 }
 
-// nullable adds null to what a schema allows.
+// nullable also allows null.
 func nullable(o object) object {
 	for i, m := range o {
 		if m.name != "type" {
@@ -178,11 +179,11 @@ func nullable(o object) object {
 	if o[0].name == "$ref" {
 		return object{{"anyOf", []object{o, {{"type", "null"}}}}}
 	}
-	return o // allows everything, or null already
+	return o // allows everything, or allows null already
 }
 
-// IntegerRange returns the bounds of an integer scalar type, duration among
-// them; ok is false for any other. An int has 64 bits.
+// IntegerRange returns the bounds of an integer scalar, including duration; ok is
+// false for other types. An int has 64 bits.
 func IntegerRange(name string) (low int64, high uint64, ok bool) {
 	switch name {
 	case "int8":

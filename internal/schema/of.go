@@ -7,7 +7,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// OfParams describes a task's parameters.
+// OfParams returns the fields of a task's parameters.
 func OfParams(t *scan.Task) []Field {
 	c := converter{}
 	var fields []Field
@@ -17,7 +17,7 @@ func OfParams(t *scan.Task) []Field {
 	return fields
 }
 
-// OfResult describes a task's result; nil when it has none.
+// OfResult returns the type of a task's result, or nil if it has none.
 func OfResult(t *scan.Task) *Type {
 	if t.Result == nil {
 		return nil
@@ -26,8 +26,8 @@ func OfResult(t *scan.Task) *Type {
 	return c.convert(t.Result)
 }
 
-// converter makes Types of scan's. It keeps the structs, which are made once,
-// and types that contain themselves, by their ids.
+// converter converts scan's types. By id, it keeps structs, which are converted once,
+// and types that contain themselves.
 type converter map[string]*Type
 
 func (c converter) convert(s *scan.Type) *Type {
@@ -43,7 +43,7 @@ func (c converter) convert(s *scan.Type) *Type {
 	return t
 }
 
-// fill describes s in t.
+// fill sets t to the form of s.
 func (c converter) fill(t *Type, s *scan.Type) {
 	switch s.Kind {
 	case scan.Basic:
@@ -75,8 +75,8 @@ func (c converter) fill(t *Type, s *scan.Type) {
 	}
 }
 
-// declared is the name of a type that was declared, with those of its type
-// arguments behind it: PageItem for Page[Item].
+// declared returns the name of a declared type, followed by those of its type
+// arguments: PageItem for Page[Item].
 func declared(t types.Type) string {
 	named, ok := types.Unalias(t).(*types.Named)
 	if !ok {

@@ -8,29 +8,28 @@ import (
 	"unicode/utf8"
 )
 
-// What Parse accepts: far more than any task needs, and little enough for
-// bytes of unknown origin.
+// The limits of Parse: far more than any task needs, and safe for untrusted input.
 const (
 	maxLength = 4 << 20 // bytes
-	maxDepth  = 500     // of types in types
+	maxDepth  = 500     // nesting of types
 )
 
-// ParseParams reads what [Params] wrote. Parameters that stand twice and names
-// that were not given are errors.
+// ParseParams parses the output of [Params]. It returns an error if a key is repeated
+// or a name is not defined.
 func ParseParams(text string) ([]Field, error) {
 	p := &parser{text: text, names: map[string]*Type{}}
 	fields := p.fields("")
 	return fields, p.done("parameters")
 }
 
-// Parse reads what [Type.String] wrote.
+// Parse parses the output of [Type.String].
 func Parse(text string) (*Type, error) {
 	p := &parser{text: text, names: map[string]*Type{}}
 	t := p.typ()
 	return t, p.done("type")
 }
 
-// parser reads one line. After the first error it finds nothing but the end.
+// parser parses one line. After the first error it is at the end.
 type parser struct {
 	text  string
 	pos   int
@@ -59,7 +58,7 @@ func (p *parser) done(what string) error {
 	return nil
 }
 
-// peek returns the next byte that is no space, or 0 at the end.
+// peek returns the next byte that is not a space, or 0 at the end.
 func (p *parser) peek() byte {
 	if len(p.text) > maxLength {
 		return 0
@@ -73,7 +72,7 @@ func (p *parser) peek() byte {
 	return p.text[p.pos]
 }
 
-// accept moves behind c if it is next.
+// accept consumes c if it is next.
 func (p *parser) accept(c byte) bool {
 	if p.peek() != c || p.pos == len(p.text) {
 		return false
@@ -88,7 +87,7 @@ func (p *parser) expect(c byte) {
 	}
 }
 
-// word reads a quoted string, or letters, digits and some marks.
+// word parses a quoted string, or letters, digits and the marks.
 func (p *parser) word(what, marks string) string {
 	if p.peek() == '"' {
 		quoted, err := strconv.QuotedPrefix(p.text[p.pos:])
@@ -117,7 +116,7 @@ func (p *parser) word(what, marks string) string {
 	return p.text[start:p.pos]
 }
 
-// fields reads fields up to the closing mark, which stays, or to the end.
+// fields parses fields up to, but not including, the end mark.
 func (p *parser) fields(end string) []Field {
 	var fields []Field
 	seen := map[string]bool{}
@@ -131,7 +130,7 @@ func (p *parser) fields(end string) []Field {
 		}
 		for _, k := range append([]string{f.Key}, f.Old...) {
 			if seen[k] {
-				p.fail("key %q stands twice", k)
+				p.fail("key %q is repeated", k)
 				return nil
 			}
 			seen[k] = true
@@ -172,7 +171,7 @@ func (p *parser) typ() *Type {
 	return t
 }
 
-// reference reads what follows an @: a name that is given here or was before.
+// reference parses the rest of a reference: a name, defined here or before.
 func (p *parser) reference() *Type {
 	name := p.word("a name", "_")
 	known := p.names[name]
@@ -198,7 +197,7 @@ func (p *parser) reference() *Type {
 	return t
 }
 
-// into reads a type that is not a reference.
+// into parses a type that is not a reference.
 func (p *parser) into(t *Type) {
 	switch p.peek() {
 	case '[':
@@ -226,7 +225,7 @@ func (p *parser) into(t *Type) {
 	}
 }
 
-// simple reads a type that begins with a word.
+// simple parses a type that begins with a word.
 func (p *parser) simple(t *Type) {
 	at := p.pos
 	word := p.word("a type", "")

@@ -7,12 +7,12 @@ import (
 	"unicode"
 )
 
-// Kind is a form that values have on the wire.
+// Kind is a form of values on the wire.
 type Kind int
 
 // The kinds of type.
 const (
-	Scalar     Kind = iota // Name says which: bool, string, int8, time …
+	Scalar     Kind = iota // Name is the type: bool, string, int8, time …
 	Bytes                  // binary of any length, or nil
 	FixedBytes             // binary of Len bytes
 	Slice                  // an array of any length, or nil
@@ -20,13 +20,13 @@ const (
 	Map                    // a map from Key to Elem, or nil
 	Pointer                // nil, or an Elem
 	Struct                 // a map keyed by the fields' names
-	Own                    // a type that marshals itself: Method says how, Name which
+	Own                    // a type Name that marshals itself by Method
 )
 
-// Type is a type as it travels. Types may contain themselves.
+// Type is the wire form of a type. Types may contain themselves.
 type Type struct {
 	Kind   Kind
-	Name   string // of a Scalar and an Own; else what the type is called, or ""
+	Name   string // of a Scalar or Own; otherwise the Go type's name, or ""
 	Method string // of Own: custom, marshaler, binary or text
 	Len    int64  // of FixedBytes and Array
 	Key    *Type  // of Map
@@ -37,13 +37,13 @@ type Type struct {
 // Field is a parameter or a field of a struct.
 type Field struct {
 	Key      string
-	Old      []string // other keys it is read under
+	Old      []string // further keys under which it is read
 	Type     *Type
-	Optional bool // may be left out by the writer, and missing for the reader
-	Default  bool // may be missing for the reader, who has a value for it
+	Optional bool // the writer may omit it, and the reader does without it
+	Default  bool // the reader has a value if it is missing
 }
 
-// Dispensable reports whether a reader does without the field.
+// Dispensable reports whether a message without the field can be read.
 func (f Field) Dispensable() bool {
 	return f.Optional || f.Default || f.Type.Kind == Pointer
 }
@@ -62,7 +62,7 @@ func (t *Type) String() string {
 	return p.out.String()
 }
 
-// parts are the types that t is directly made of.
+// parts returns the types of which t is directly made.
 func (t *Type) parts() []*Type {
 	var parts []*Type
 	if t.Key != nil {
@@ -77,11 +77,11 @@ func (t *Type) parts() []*Type {
 	return parts
 }
 
-// composite reports whether writing the type down takes more than a word.
+// composite reports whether the type is made of other types.
 func (t *Type) composite() bool { return len(t.parts()) > 0 }
 
-// named gives each composite type that stands more than once below root a name
-// of its own, in the order in which they are met.
+// named returns the composite types that occur several times below root, in order of
+// first occurrence, and a unique name for each.
 func named(root *Type) (order []*Type, names map[*Type]string) {
 	seen, twice := map[*Type]bool{}, map[*Type]bool{}
 	var met []*Type
@@ -111,8 +111,8 @@ func named(root *Type) (order []*Type, names map[*Type]string) {
 	return order, names
 }
 
-// unused makes a name of what the type is called, with a number where others
-// are called so.
+// unused returns a name for t that is not in names: its own, with a number if that is
+// taken.
 func unused(t *Type, names map[*Type]string) string {
 	base := strings.Map(func(r rune) rune {
 		if r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) {
@@ -136,7 +136,7 @@ func unused(t *Type, names map[*Type]string) string {
 	}
 }
 
-// printer writes a type down.
+// printer prints a type.
 type printer struct {
 	out     strings.Builder
 	names   map[*Type]string
@@ -208,7 +208,7 @@ func (p *printer) typ(t *Type) {
 	}
 }
 
-// key writes a key bare where it reads as one word.
+// key returns a key, quoted if it is not a word.
 func key(k string) string {
 	if bare(k, "_") && !unicode.IsDigit([]rune(k)[0]) {
 		return k
@@ -223,7 +223,7 @@ func name(n string) string {
 	return strconv.QuoteToASCII(n)
 }
 
-// bare reports whether s is made of letters, digits and some marks.
+// bare reports whether s consists of letters, digits and the marks.
 func bare(s, marks string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !wordRune(r, marks) })
 }
@@ -232,7 +232,7 @@ func wordRune(r rune, marks string) bool {
 	return r != unicode.ReplacementChar && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(marks, r))
 }
 
-// scalars are the names of the scalar types.
+// scalars returns the names of the scalar types.
 func scalars() []string {
 	return []string{
 		"bool", "string", "int", "int8", "int16", "int32", "int64",
@@ -240,7 +240,7 @@ func scalars() []string {
 	}
 }
 
-// methods are the ways in which a type marshals itself.
+// methods returns the ways in which a type can marshal itself.
 func methods() []string { return []string{"custom", "marshaler", "binary", "text"} }
 
 func isScalar(word string) bool { return slices.Contains(scalars(), word) }

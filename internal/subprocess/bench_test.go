@@ -16,14 +16,13 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// rawFrame is about the number of bytes that the frames of a no-op have.
+// rawFrame is about the size of a no-op's frames in bytes.
 const rawFrame = 64
 
-// BenchmarkDispatch compares runs of a no-op in a warm child with as many bytes
-// through pipes to a process that sends them back, and with starting a process
-// that does nothing. They take turns, so that what else the machine does hits
-// all of them, and the median of the turns counts. An operation is one turn of
-// each.
+// BenchmarkDispatch compares runs of a no-op in a warm child with sending as many
+// bytes through pipes to an echo process, and with starting a process that does
+// nothing. They take turns, so that noise affects all of them, and the median counts.
+// An operation is one turn of each.
 func BenchmarkDispatch(b *testing.B) {
 	const each = 200
 	pool := newPool(b, subprocess.Config{Processes: 1})
@@ -47,7 +46,7 @@ func BenchmarkDispatch(b *testing.B) {
 	b.ReportMetric(float64(median(start))/float64(median(warm)), "start/warm")
 }
 
-// BenchmarkTwoChildren is the same with two of each at once.
+// BenchmarkTwoChildren does the same with two of each at once.
 func BenchmarkTwoChildren(b *testing.B) {
 	const each = 400
 	pool := newPool(b, subprocess.Config{Processes: 2})
@@ -100,7 +99,7 @@ func report(b *testing.B, what string, d []time.Duration) {
 	b.ReportMetric(float64(median(d)), what+"-ns")
 }
 
-// echoProcess sends back what it is sent.
+// echoProcess echoes its input.
 type echoProcess struct {
 	in    io.Writer
 	out   io.Reader

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// How the breaker works: after so many starts in a row without a hello there
-// are none for a while, and then one to see whether it is over.
+// After breakAfter starts in a row without a hello, the breaker refuses further
+// starts for a while. Then it allows one, to see whether children come up again.
 const (
 	breakAfter = 3
 	breakFirst = time.Second
 	breakMost  = 30 * time.Second
 )
 
-// ErrBreaker is wrapped by a StartError for which no child was started: the
-// last few did not come up, and the next try is later.
+// ErrBreaker is wrapped by a StartError if no child was started because the last few
+// starts failed. A later start may succeed.
 var ErrBreaker = errors.New("child processes do not come up")
 
-// breaker stops a binary that crashes at its start from being started again
-// and again. Its pool's lock guards it.
+// breaker keeps a pool from starting a binary again and again that crashes at its
+// start. The pool's lock guards it.
 type breaker struct {
 	failures int // in a row
 	until    time.Time
@@ -27,19 +27,19 @@ type breaker struct {
 	last     error
 }
 
-// allow returns an error while no child is to be started.
+// allow returns an error if no child may be started now.
 func (b *breaker) allow(now time.Time) error {
 	if b.failures < breakAfter || !now.Before(b.until) {
 		if b.failures >= breakAfter {
-			b.until = now.Add(b.wait) // this one sees, others wait for it
+			b.until = now.Add(b.wait) // this start is the probe; others wait for it
 		}
 		return nil
 	}
 	return &StartError{Err: fmt.Errorf("%w: not tried before %s: %w", ErrBreaker, b.until.Format(time.TimeOnly), b.last)}
 }
 
-// failed counts a start without a hello, and reports for how long there are
-// none now, 0 for none of it.
+// failed counts a start without a hello. It returns how long further starts are
+// refused, or 0.
 func (b *breaker) failed(now time.Time, err error) time.Duration {
 	b.failures++
 	b.last = err
@@ -51,7 +51,7 @@ func (b *breaker) failed(now time.Time, err error) time.Duration {
 	return b.wait
 }
 
-// startChecked starts a child unless the breaker says no.
+// startChecked starts a child if the breaker allows it.
 func (p *Pool) startChecked() (*child, error) {
 	p.mu.Lock()
 	err := p.breaker.allow(time.Now())
@@ -68,8 +68,9 @@ func (p *Pool) startChecked() (*child, error) {
 	return c, nil
 }
 
-// greetedBy waits for a started child's hello, and counts when there is none.
-func (p *Pool) greetedBy(c *child) error {
+// awaitHandshake waits for the hello of a started child, and counts a failure if none
+// comes.
+func (p *Pool) awaitHandshake(c *child) error {
 	err := c.awaitHello()
 	if err != nil && !errors.Is(err, ErrClosed) {
 		p.startFailed(err)
@@ -88,16 +89,16 @@ func (p *Pool) startFailed(err error) {
 	}
 }
 
-// greeted is told of a child's hello.
-func (p *Pool) greeted(h hello) {
+// handshakeDone resets the breaker after a hello.
+func (p *Pool) handshakeDone(h hello) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.breaker = breaker{}
 	p.limits = h.active
 }
 
-// Limits names what the child that was started last has set for itself, such
-// as nice=5; nil before the first one was ready. See also [Capabilities].
+// Limits returns the limits that the last started child has set for itself, such as
+// nice=5, and nil before the first child was ready. See also [Capabilities].
 func (p *Pool) Limits() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

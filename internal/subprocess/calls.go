@@ -9,11 +9,11 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// maxCalls is how many calls of one run are served at once. Beyond it they are
-// refused, not held: what is held might wait for one that is.
+// maxCalls is how many calls of one run are served at once. Further ones are refused
+// and not queued: a served call could depend on a queued one.
 const maxCalls = 1024
 
-// calls are those of one run that are being served.
+// calls are the calls of one run that are being served.
 type calls struct {
 	derive func() (context.Context, context.CancelFunc) // from Run's ctx, for each call
 	work   sync.WaitGroup
@@ -23,8 +23,7 @@ type calls struct {
 	open map[uint64]context.CancelFunc
 }
 
-// begin returns the context for a new call, or an error that says why it is
-// not served.
+// begin returns the context of a new call, or an error if the call is refused.
 func (k *calls) begin(id uint64) (context.Context, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -45,8 +44,8 @@ func (k *calls) begin(id uint64) (context.Context, error) {
 	return ctx, nil
 }
 
-// forget cancels a call.
-func (k *calls) forget(id uint64) {
+// cancel cancels a call.
+func (k *calls) cancel(id uint64) {
 	k.mu.Lock()
 	cancel := k.open[id]
 	k.mu.Unlock()
@@ -55,16 +54,16 @@ func (k *calls) forget(id uint64) {
 	}
 }
 
-// done ends what begin began.
+// done ends a call that begin has begun.
 func (k *calls) done(id uint64) {
-	k.forget(id)
+	k.cancel(id)
 	k.mu.Lock()
 	delete(k.open, id)
 	k.mu.Unlock()
 	k.work.Done()
 }
 
-// end cancels every call and waits for them.
+// end cancels all calls and waits until they have returned.
 func (k *calls) end() {
 	k.mu.Lock()
 	k.over = true
@@ -75,7 +74,7 @@ func (k *calls) end() {
 	k.work.Wait()
 }
 
-// errProtocol marks what no child does.
+// errProtocol marks a frame that no child sends.
 var errProtocol = errors.New("protocol violated")
 
 // serveCall starts serving a call.
@@ -107,8 +106,8 @@ func (c *child) call(ctx context.Context, r *activeRun, method string, body []by
 	return c.pool.cfg.Call(ctx, r.run, method, body)
 }
 
-// reply answers a call. That it cannot be written is not this goroutine's to
-// decide on: the child is then ending or being ended.
+// reply sends the reply to a call. It drops a write error: then the child is ending
+// or being killed, and its reader reports that.
 func (c *child) reply(seq, id uint64, body []byte, err error) {
 	frame := appendReply(nil, seq, id, body, err)
 	if tooLarge := c.w.check(frame); tooLarge != nil {
@@ -122,11 +121,12 @@ func appendCall(seq, id uint64, method string, body []byte) []byte {
 	return codec.AppendBytes(appendText(b, method, maxText), body)
 }
 
-func appendForget(seq, id uint64) []byte {
-	return codec.AppendUint(newFrame(nil, frameForget, seq), id)
+func appendCancelCall(seq, id uint64) []byte {
+	return codec.AppendUint(newFrame(nil, frameCancelCall, seq), id)
 }
 
-// A reply's error text is nil for none: an error may have an empty text.
+// appendReply appends a reply frame. Its error text is nil if err is nil, because the
+// text of an error may be empty.
 func appendReply(b []byte, seq, id uint64, body []byte, err error) []byte {
 	b = codec.AppendUint(newFrame(b, frameReply, seq), id)
 	b = codec.AppendBytes(b, body)

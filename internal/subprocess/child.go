@@ -13,23 +13,25 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
 )
 
-// exitDelay is how long the end of a child's process and that of its pipes may
-// lie apart: pipes can be held open by processes that left its group.
+// exitDelay is how long the pipes may stay open after the process has ended:
+// processes that have left its group can hold them.
 const exitDelay = 500 * time.Millisecond
 
-// errNotSent marks a run that its child cannot have received.
+// errNotSent marks a run that the child cannot have received.
 var errNotSent = errors.New("run not sent")
 
-// child is one child process as its parent sees it. Whoever has it from the
-// pool talks with it: Run's own goroutine writes a run and reads what comes
-// until the answer, so that a run costs no switch of goroutines. Those that
-// belong to the child itself are the readers of its output, greet, which ends
-// with its hello, and wait, which ends after all others.
+// child is one child process as seen by its parent. The goroutine that took it from
+// the pool talks to it: Run's own goroutine writes the run and reads frames until the
+// answer, so that a run costs no switch of goroutines.
+//
+// The child has goroutines of its own: the readers of its output, handshake, which
+// ends with the hello, and wait, which ends last.
 type child struct {
 	pool *Pool
-	mark mark
+	info startInfo
 	proc *os.Process
 	pid  int
 
@@ -37,36 +39,36 @@ type child struct {
 	out            *os.File // from the child
 	outConn        syscall.RawConn
 	w              frameWriter
-	frames         *frameReader // of greet, then of the run
+	frames         *frameReader // of handshake, then of the run
 	stdout, stderr *capture
-	group          *cgroup // nil without
-	seq            uint64  // of the last run
-	frame          []byte  // of the last run, to be used again
-	hider          Hider   // of the runs so far, nil: they have no secrets
+	group          *cgroup.Group // nil if there are none
+	seq            uint64        // of the last run
+	frame          []byte        // of the last run, for reuse
+	hider          Hider         // of the runs so far; nil if they have no secrets
 
-	born       time.Time
-	oomKills   int64     // of the system when it was started
-	parentPeak int64     // bytes of memory that the parent had had by then
-	runs       int       // that it was given
-	failures   int       // the last of them that failed in a row
-	idleSince  time.Time // under the pool's lock
-	weighed    time.Time // when its resident size was read last
-	retired    bool      // under the pool's lock: it has a successor
+	born          time.Time
+	oomKills      int64     // the system's count at the start
+	parentPeak    int64     // the parent's peak memory at the start, in bytes
+	runs          int       // sent to it
+	failures      int       // failures in a row
+	idleSince     time.Time // under the pool's lock
+	sizeCheckedAt time.Time // when its size was read last
+	replaced      bool      // it has a successor; under the pool's lock
 
-	ready   chan struct{} // closed by its hello
+	ready   chan struct{} // closed after its hello
 	exited  chan struct{} // closed when the process has ended
-	gone    chan struct{} // closed when nothing is left of it
+	gone    chan struct{} // closed when its process, goroutines and files are gone
 	readers sync.WaitGroup
 
 	mu     sync.Mutex
 	run    *activeRun
-	doomed bool
-	kind   broker.FailureKind // why it was doomed
+	killed bool
+	kind   broker.FailureKind // why it was killed
 	cause  error
-	peak   int64            // bytes of memory it ever had, if it was doomed
-	below  []int            // processes in the tree below it that were killed with it
-	reaped bool             // it was waited for: its id may be another's
-	state  *os.ProcessState // once it is gone; nil when nobody could tell
+	peak   int64            // peak memory in bytes, if it was killed
+	below  []int            // processes below it that were killed with it
+	reaped bool             // it was waited for, so its pid may be reused
+	state  *os.ProcessState // once it has ended; nil if unknown
 }
 
 // activeRun is the run that a child executes.
@@ -74,15 +76,15 @@ type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
 	calls  calls
-	answer *Response // the goroutine's of Run, and others' once over is closed
-	stack  string    // likewise
-	logged Budget    // the goroutine's of Run
+	answer *Response // owned by Run's goroutine, and readable once over is closed
+	stack  string    // as answer
+	logged Budget    // owned by Run's goroutine
 
-	dumped chan struct{} // closed when stack is there
-	over   chan struct{} // closed when nobody reads for the run any more
+	dumped chan struct{} // closed when stack is set
+	over   chan struct{} // closed when nobody reads frames of the run any more
 }
 
-// execute gives the child a run and returns what became of it.
+// execute sends a run to the child and returns its outcome.
 func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (*Response, error) {
 	c.seq++
 	r := &activeRun{seq: c.seq, run: req.Run, dumped: make(chan struct{}), over: make(chan struct{})}
@@ -98,7 +100,7 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 		return nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer c.finish(r)
-	if err := c.group.limit(req.Memory); err != nil {
+	if err := c.group.Limit(req.Memory); err != nil {
 		c.pool.cfg.Logger.Warn("cannot set a cap on the memory of a child's control group", "pid", c.pid, "error", err)
 	}
 	interrupted := make(chan struct{})
@@ -108,15 +110,15 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 	})
 	sendErr := c.w.write(frame, nil)
 	if sendErr != nil && ctx.Err() != nil {
-		c.doom(endOf(ctx))
+		c.kill(endOf(ctx))
 	} else if sendErr != nil {
-		c.doom(Protocol, fmt.Errorf("send run: %w", sendErr))
+		c.kill(Protocol, fmt.Errorf("send run: %w", sendErr))
 	}
 	if req.Memory > 0 {
 		defer c.watchMemory(req.Memory)()
 	}
-	if err := c.converse(r); err != nil {
-		c.distrust(err)
+	if err := c.readUntilAnswer(r); err != nil {
+		c.killForBadFrame(err)
 	}
 	close(r.over)
 	if r.answer == nil {
@@ -128,11 +130,12 @@ func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (
 	return c.outcome(r, req, sendErr)
 }
 
-// encode makes the frame of a run, in the last one's place if it can.
+// encode returns the frame of a run. It reuses the last frame's memory if that
+// suffices.
 func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([]byte, error) {
-	o := order{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
+	o := runMessage{run: req.Run, level: int(lowestLevel(ctx, c.pool.cfg.Logger)), memory: req.Memory, decode: req.DecodeMemory}
 	if !deadline.IsZero() {
-		o.limited, o.left = true, time.Until(deadline)
+		o.hasDeadline, o.remaining = true, time.Until(deadline)
 	}
 	frame, err := o.append(c.frame, c.seq)
 	if err != nil {
@@ -144,11 +147,11 @@ func (c *child) encode(ctx context.Context, req *Request, deadline time.Time) ([
 	return frame, c.w.check(frame)
 }
 
-// begin makes the run the child's, unless the child is gone or has spoken out
-// of turn.
+// begin assigns the run to the child. It returns an error if the child is gone or has
+// sent an unexpected frame.
 func (c *child) begin(r *activeRun) error {
-	if err := c.silent(); err != nil {
-		c.doom(Protocol, err)
+	if err := c.checkIdle(); err != nil {
+		c.kill(Protocol, err)
 		return err
 	}
 	c.mu.Lock()
@@ -163,9 +166,9 @@ func (c *child) begin(r *activeRun) error {
 	return nil
 }
 
-// silent returns an error when an idle child has ended, is stopped, or has sent
-// what nobody asked for: the next run would be blamed for it.
-func (c *child) silent() error {
+// checkIdle returns an error if an idle child has ended, is stopped by a signal, or
+// has sent something: the next run would be blamed for it.
+func (c *child) checkIdle() error {
 	if isStopped(c.pid) {
 		return errors.New("the child process is stopped")
 	}
@@ -173,20 +176,20 @@ func (c *child) silent() error {
 	var readErr error
 	var b [1]byte
 	if err := c.outConn.Control(func(fd uintptr) { n, readErr = readNow(fd, b[:]) }); err != nil {
-		return fmt.Errorf("look at descriptor 4: %w", err)
+		return fmt.Errorf("read descriptor 4: %w", err)
 	}
 	switch {
 	case errors.Is(readErr, errAgain):
 		return nil
 	case readErr != nil:
-		return fmt.Errorf("look at descriptor 4: %w", readErr)
+		return fmt.Errorf("read descriptor 4: %w", readErr)
 	case n == 0:
 		return errors.New("descriptor 4 was closed")
 	}
 	return errors.New("the child process sent something outside of a run")
 }
 
-// outcome is what became of a run that was answered, or whose child is gone.
+// outcome returns the answer of a run, or an error once the child is gone.
 func (c *child) outcome(r *activeRun, req *Request, sendErr error) (*Response, error) {
 	if r.answer != nil {
 		r.answer.PID = c.pid
@@ -199,11 +202,11 @@ func (c *child) outcome(r *activeRun, req *Request, sendErr error) (*Response, e
 	}
 	e := c.exitError()
 	e.Stack = r.stack
-	e.explain(c, req.Memory)
+	e.detectOOM(c, req.Memory)
 	return nil, e
 }
 
-// finish ends what belongs to a run besides its answer.
+// finish ends the calls and the output of a run.
 func (c *child) finish(r *activeRun) {
 	r.calls.end()
 	c.stdout.end()
@@ -217,9 +220,9 @@ func (c *child) finish(r *activeRun) {
 	c.run = nil
 }
 
-// converse serves the child's frames until the run's answer. An error means
-// that none will come.
-func (c *child) converse(r *activeRun) error {
+// readUntilAnswer serves the child's frames until the run's answer. It returns an
+// error if no answer can come.
+func (c *child) readUntilAnswer(r *activeRun) error {
 	for r.answer == nil {
 		body, err := c.frames.next()
 		if err == nil {
@@ -235,7 +238,7 @@ func (c *child) converse(r *activeRun) error {
 	return nil
 }
 
-// serve handles one frame. An error means that the child is not to be trusted.
+// serve handles one frame. An error means that the child must be killed.
 func (c *child) serve(run *activeRun, body []byte) error {
 	kind, seq, r, err := openFrame(body)
 	if err != nil {
@@ -258,12 +261,12 @@ func (c *child) serve(run *activeRun, body []byte) error {
 			return fmt.Errorf("decode call: %w", err)
 		}
 		return c.serveCall(run, id, method, body)
-	case frameForget:
+	case frameCancelCall:
 		id := r.Uint64()
 		if err := r.Done(); err != nil {
 			return fmt.Errorf("decode end of call: %w", err)
 		}
-		run.calls.forget(id)
+		run.calls.cancel(id)
 		return nil
 	case frameLog:
 		return c.log(run, len(body), r)
@@ -280,17 +283,17 @@ func (r *activeRun) readStack(b *codec.Reader) error {
 	}
 	r.stack = text
 	select {
-	case <-r.dumped: // somebody else has asked for it too
+	case <-r.dumped: // another process asked for it too
 	default:
 		close(r.dumped)
 	}
 	return nil
 }
 
-// distrust ends a child whose frames ended or made no sense.
-func (c *child) distrust(err error) {
+// killForBadFrame kills a child whose frames ended or were malformed.
+func (c *child) killForBadFrame(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// The usual end is that of the process, which is told apart by wait.
+		// Usually the process has ended, and wait finds out why.
 		timer := time.NewTimer(exitDelay)
 		defer timer.Stop()
 		select {
@@ -300,24 +303,24 @@ func (c *child) distrust(err error) {
 			err = errors.New("descriptor 4 was closed")
 		}
 	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) { // which is that of an ended child's last words
-		c.doom(Protocol, err)
+	if !errors.Is(err, os.ErrDeadlineExceeded) { // the deadline that wait sets for the last frames of an ended child
+		c.kill(Protocol, err)
 	}
 }
 
-// greet waits for the child's hello. It is the first to read.
-func (c *child) greet() {
+// handshake waits for the child's hello. It reads the first frame.
+func (c *child) handshake() {
 	h, err := c.readHello()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.doom(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
+		c.kill(Timeout, startTimeoutError(c.pool.cfg.StartTimeout))
 	case err != nil:
-		c.distrust(err)
+		c.killForBadFrame(err)
 	case h.missing > 0:
-		c.doom(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
+		c.kill(Protocol, fmt.Errorf("the child process does not know %s: pass the same tasks to taskrt.ServeChild as to taskrt.NewConsumer",
 			schemaName(c.pool.cfg.Schema, h.missing)))
 	default:
-		c.pool.greeted(h)
+		c.pool.handshakeDone(h)
 		level, attrs := slog.LevelDebug, []any{"pid", c.pid, "limits", h.active}
 		if h.failed != "" {
 			level, attrs = slog.LevelWarn, append(attrs, "failed", h.failed)
@@ -355,8 +358,8 @@ func (c *child) readHello() (h hello, err error) {
 	return h, nil
 }
 
-// awaitHello waits until the child is ready for runs. An error means that it
-// is gone.
+// awaitHello blocks until the child is ready for runs. If it returns an error, the
+// child is gone.
 func (c *child) awaitHello() error {
 	select {
 	case <-c.ready:
@@ -367,7 +370,7 @@ func (c *child) awaitHello() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.cause
-	if !c.doomed {
+	if !c.killed {
 		err = fmt.Errorf("child process ended before it reached taskrt.Main or taskrt.ServeChild (%s): %s",
 			c.exitError().status(), startHint)
 	}
@@ -383,18 +386,18 @@ func (c *child) usable() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.doomed
+	return !c.killed
 }
 
 func (c *child) awaitGone() { <-c.gone }
 
-// wait waits for the process, takes along what it has started, however it ended,
-// and cleans up.
+// wait waits for the end of the process, however that comes, kills everything that it
+// started, and cleans up.
 func (c *child) wait() {
 	awaitExit(c.pid)
 	close(c.exited)
 	c.mu.Lock()
-	// It is not waited for yet, so the group is still its own.
+	// The process is still a zombie, so the group id cannot belong to another group.
 	killGroup(c.pid)
 	state, err := c.proc.Wait()
 	if err == nil {
@@ -403,14 +406,14 @@ func (c *child) wait() {
 	c.reaped = true
 	run, below := c.run, c.below
 	c.mu.Unlock()
-	c.group.kill()
-	reap(c.pid, append(below, killTagged(c.mark.tag)...))
+	c.group.Kill()
+	reap(c.pid, append(below, killTagged(c.info.tag)...))
 
-	_ = c.in.Close() // ends a write that waits
+	_ = c.in.Close() // ends a blocked write
 	until := time.Now().Add(exitDelay)
 	_ = c.out.SetReadDeadline(until)
-	c.stdout.expect(until)
-	c.stderr.expect(until)
+	c.stdout.stopReadingAt(until)
+	c.stderr.stopReadingAt(until)
 	c.readers.Wait()
 	if run != nil {
 		<-run.over
@@ -418,12 +421,12 @@ func (c *child) wait() {
 	for _, f := range []io.Closer{c.out, c.stdout.file, c.stderr.file} {
 		_ = f.Close()
 	}
-	c.group.remove()
-	c.pool.forget(c)
+	c.group.Remove()
+	c.pool.remove(c)
 	close(c.gone)
 }
 
-// log hands a record of the run to the logger, unless the run has logged enough.
+// log passes a record of the run to the logger if the run's budget allows it.
 func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
 	if !run.logged.Take(size) {
 		return nil
@@ -435,7 +438,7 @@ func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
 	rec.AddAttrs(slog.Int("pid", c.pid))
 	ctx := context.Background() // a record belongs to no call
 	if h := c.pool.cfg.Logger.Handler(); h.Enabled(ctx, rec.Level) {
-		_ = h.Handle(ctx, rec) // as slog does: nobody is there to be told
+		_ = h.Handle(ctx, rec) // slog drops this error too
 	}
 	return nil
 }

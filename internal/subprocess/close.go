@@ -7,10 +7,9 @@ import (
 	"sync"
 )
 
-// Close refuses new runs, lets those that execute end until ctx does, then
-// kills their children, and waits until every process and goroutine of the
-// pool has ended. It returns an error when it had to kill. Further calls wait
-// for the first.
+// Close refuses new runs and blocks until every process and goroutine of the pool has
+// ended. Runs may end by themselves until ctx ends; then Close kills their children
+// and returns an error. Further calls wait for the first.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	first := true
@@ -37,16 +36,16 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.killed > 0 {
-		return fmt.Errorf("close pool of child processes: killed %d of them", p.killed)
+	if p.killedAtClose > 0 {
+		return fmt.Errorf("close pool of child processes: killed %d of them", p.killedAtClose)
 	}
 	return nil
 }
 
-// shutdown waits for the runs, then ends the children and the starter.
+// shutdown waits for the runs, then stops the children and the starting thread.
 func (p *Pool) shutdown() {
 	for range cap(p.slots) {
-		p.slots <- struct{}{} // no run can take one any more
+		p.slots <- struct{}{} // no run can take it
 	}
 	p.successors.Wait()
 	p.mu.Lock()
@@ -54,16 +53,16 @@ func (p *Pool) shutdown() {
 	p.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, c := range idle {
-		ends.Go(c.dismiss)
+		ends.Go(c.stop)
 	}
 	ends.Wait()
 	p.awaitChildren()
 	close(p.starts)
 	p.work.Wait()
-	p.orphans.end()
+	p.orphans.End()
 }
 
-// awaitChildren waits for children that ended by themselves just now.
+// awaitChildren waits for children that have just ended by themselves.
 func (p *Pool) awaitChildren() {
 	p.mu.Lock()
 	rest := make([]*child, 0, len(p.children))
@@ -84,10 +83,10 @@ func (p *Pool) killAll() {
 		return
 	default:
 	}
-	p.killed = max(p.killed, 0)
+	p.killedAtClose = max(p.killedAtClose, 0)
 	for c := range p.children {
-		if c.doom(Cancelled, ErrClosed) {
-			p.killed++
+		if c.kill(Cancelled, ErrClosed) {
+			p.killedAtClose++
 		}
 	}
 }

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	dumpRead = 1 << 20  // bytes of stacks that are looked at
-	dumpSend = 32 << 10 // bytes of them that are sent
+	dumpRead = 1 << 20  // bytes of stacks that are read
+	dumpSend = 32 << 10 // bytes of stacks that are sent
 )
 
-// tellStacks answers each request for the stacks of this process's goroutines
-// while a run is executed.
-func (s *server) tellStacks(asked <-chan os.Signal) {
+// sendStacks answers each request for the stacks of this process's goroutines while a
+// run executes.
+func (s *server) sendStacks(asked <-chan os.Signal) {
 	for range asked {
 		s.mu.Lock()
 		run := s.run
@@ -24,13 +24,12 @@ func (s *server) tellStacks(asked <-chan os.Signal) {
 		}
 		frame := newFrame(nil, frameStack, run.seq)
 		frame = appendText(frame, string(stacks()), dumpSend)
-		_ = run.send(frame) // the run is over, or the parent gone
+		_ = run.send(frame) // fails if the run has ended or the parent is gone
 	}
 }
 
-// stacks returns the stacks of this process's goroutines: first those that
-// run, which is what a reader looks for in a process that does not stop; then
-// those that wait; not the one that asks.
+// stacks returns the stacks of this process's goroutines except the calling one.
+// Running goroutines come first: one of them keeps the process from stopping.
 func stacks() []byte {
 	buf := make([]byte, dumpRead)
 	parts := bytes.Split(buf[:runtime.Stack(buf, true)], []byte("\n\n"))[1:]
@@ -38,7 +37,7 @@ func stacks() []byte {
 	return bytes.Join(parts, []byte("\n\n"))
 }
 
-// rank orders goroutines by the state that the first line of a stack tells.
+// rank orders goroutines by the state in the first line of their stack.
 func rank(stack []byte) int {
 	head, _, _ := bytes.Cut(stack, []byte("\n"))
 	switch {

@@ -11,11 +11,10 @@ import (
 	"github.com/taskgen/taskgen/internal/brokerurl"
 )
 
-// DefaultEnv returns the names and patterns of the environment variables that
-// every child gets if its parent has them, also when Config.Env lists others:
-// where things are, how to write and to tell the time, and those that the Go
-// runtime and the loader of the binary read. They are named one by one, since
-// GO* would also let GOOGLE_APPLICATION_CREDENTIALS through.
+// DefaultEnv returns the names and patterns of the variables that every child gets if
+// its parent has them, even if Config.Env lists others: paths, locale, time zone, and
+// the variables of the Go runtime and the loader. The list has no GO*, which would
+// match GOOGLE_APPLICATION_CREDENTIALS.
 func DefaultEnv() []string {
 	return []string{
 		"PATH", "HOME", "USER", "LOGNAME", "TMPDIR",
@@ -26,16 +25,16 @@ func DefaultEnv() []string {
 	}
 }
 
-// brokerVariable holds the broker's address and its password. A child talks to
-// the broker through its parent.
+// brokerVariable holds the broker's address and password. A child reaches the broker
+// through its parent.
 const brokerVariable = "TASKGEN_BROKER"
 
-// environment is the part of a Config that decides on a child's environment.
+// environment selects a child's environment variables.
 type environment struct {
 	allowed []string          // names and patterns of the parent's variables
-	given   map[string]string // variables with their values
-	// grants reports whether a value gives access to the broker: a variable that
-	// has such a value passes only by its full name.
+	given   map[string]string // variables and their values
+	// grants reports whether a value gives access to the broker. A variable with such
+	// a value passes only if it is named in full.
 	grants func(value string) bool
 }
 
@@ -63,7 +62,7 @@ func newEnvironment(cfg *Config) environment {
 	return e
 }
 
-// list returns the environment of a child with the given mark.
+// list returns the environment of a child, with its start information.
 func (e environment) list(mark string) []string {
 	e.given[childVariable] = mark
 	var env []string
@@ -79,8 +78,8 @@ func (e environment) list(mark string) []string {
 	return env
 }
 
-// allows reports whether a variable of the parent's passes. One that gives access
-// to the broker passes only if it is named in full.
+// allows reports whether a variable of the parent's passes. A variable that gives
+// access to the broker passes only if it is named in full.
 func (e environment) allows(name, value string) bool {
 	if name == brokerVariable || strings.Contains(value, "://") && e.grants(value) {
 		return slices.Contains(e.allowed, name)

@@ -9,12 +9,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Sentinels for errors.Is.
+// Run returns these; use errors.Is.
 var (
-	// ErrClosed is what Run returns once Close was called.
+	// ErrClosed is returned by Run after Close was called.
 	ErrClosed = errors.New("the pool of child processes is closed")
-	// ErrTooLarge is what a run, a call or a reply ends with when it is larger
-	// than Config.MaxFrame. The child is not harmed.
+	// ErrTooLarge is returned for a run, call or reply larger than Config.MaxFrame.
+	// The child stays usable.
 	ErrTooLarge = errors.New("larger than a frame to or from a child process may be")
 
 	errRunOver = errors.New("the run is over")
@@ -26,23 +26,22 @@ const (
 	Timeout   = broker.FailureTimeout          // killed: the run's deadline passed
 	Cancelled = broker.FailureCancelled        // killed: the run's context was cancelled, or the pool closed
 	OOM       = broker.FailureOOM              // killed, or ended by itself: it grew beyond Request.Memory or what the system has
-	Protocol  = broker.FailureKind("protocol") // killed: it said what no child says
+	Protocol  = broker.FailureKind("protocol") // killed: it broke the protocol
 )
 
-// ExitError is a run that ended without an answer, because its child process
-// ended or was killed. The process is gone when it is returned.
+// ExitError is returned for a run without an answer, because its child process ended
+// or was killed. The process is gone when it is returned.
 type ExitError struct {
 	Kind   broker.FailureKind // Crashed, Timeout, Cancelled, OOM or Protocol
 	PID    int
 	Code   int    // the exit code, -1 when a signal ended it
-	Signal string // the signal that ended it, as "killed"; empty when none did
-	Stderr string // the last lines of the run's standard error, at most 20 and 8 KiB; behind up to 10 KiB of a crash report that they are the end of
-	Stack  string // what the child's goroutines did when it did not stop in time, 32 KiB at most
-	Err    error  // the context's cause, or what was wrong; nil for Crashed
+	Signal string // the signal that ended it, such as "killed"; empty if none did
+	Stderr string // the last lines of standard error, at most 20 and 8 KiB; they may follow the start of their crash report, at most 10 KiB
+	Stack  string // the stacks of the child's goroutines if it did not stop in time, at most 32 KiB
+	Err    error  // the context's cause, or the violation; nil for Crashed
 
-	// What the process has used in its life, in which it may have executed
-	// other runs before: bytes of memory at most, and time of processors.
-	// They are 0 where it cannot be told.
+	// Usage over the life of the process, which may have executed other runs before:
+	// peak memory in bytes, and processor time. They are 0 if unknown.
 	PeakMemory int64
 	UserTime   time.Duration
 	SystemTime time.Duration
@@ -67,9 +66,8 @@ func (e *ExitError) Error() string {
 // Unwrap returns Err.
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Detail is what the process left to look at, part by part: how it ended and
-// what it used, its stacks if it was asked for them, its last lines of standard
-// error.
+// Detail returns a report in parts: exit status and usage, then the stacks if there
+// are any, then the last lines of standard error.
 func (e *ExitError) Detail() string {
 	parts := []string{fmt.Sprintf("%s, user %v, system %v", e.status(),
 		e.UserTime.Round(time.Millisecond), e.SystemTime.Round(time.Millisecond))}
@@ -92,8 +90,7 @@ func (e *ExitError) status() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-// exitError describes the end of the child's process. The caller holds its
-// lock.
+// exitError describes how the child ended. The caller holds its lock.
 func (c *child) exitError() *ExitError {
 	e := &ExitError{Kind: c.kind, PID: c.pid, Code: -1, Stderr: c.stderr.last(), Err: c.cause, PeakMemory: c.peak}
 	if e.Kind == "" {
@@ -102,8 +99,7 @@ func (c *child) exitError() *ExitError {
 	if c.state != nil {
 		e.Code, e.Signal = c.state.ExitCode(), signalOf(c.state)
 		e.UserTime, e.SystemTime = c.state.UserTime(), c.state.SystemTime()
-		// What the system tells of an ended process counts its parent's
-		// memory too, if that was larger when it was started.
+		// The system counts the parent's memory at the start too, if that was more.
 		if peak := peakOf(c.state); e.PeakMemory == 0 && peak > c.parentPeak {
 			e.PeakMemory = peak
 		}
@@ -111,18 +107,18 @@ func (c *child) exitError() *ExitError {
 	return e
 }
 
-// explain finds out whether what looks like a crash was want of memory.
-func (e *ExitError) explain(c *child, limit int64) {
+// detectOOM changes the kind of a crash to OOM if the cause was memory.
+func (e *ExitError) detectOOM(c *child, limit int64) {
 	if e.Kind != Crashed {
 		return
 	}
 	switch {
-	case e.Code > 0 && c.stderr.starved(limit > 0):
+	case e.Code > 0 && c.stderr.memoryRefused(limit > 0):
 		e.Err = outOfMemory("it was refused memory", limit)
-	case e.Signal == killedSignal && c.group.oomKilled():
+	case e.Signal == killedSignal && c.group.OOMKilled():
 		e.Err = outOfMemory("its control group killed it for memory", limit)
 	case e.Signal == killedSignal && oomKills() > c.oomKills:
-		e.Err = errors.New("the system killed it for want of memory")
+		e.Err = errors.New("the system killed it for lack of memory")
 	default:
 		return
 	}
@@ -136,10 +132,10 @@ func outOfMemory(what string, limit int64) error {
 	return fmt.Errorf("%s beyond the cap of %d MiB", what, limit>>20)
 }
 
-// StartError is a run that never started, because a child process for it could
-// not be started or did not say hello.
+// StartError is returned for a run that never started, because no child process could
+// be started or the child sent no hello.
 type StartError struct {
-	Stderr string // the child's last lines of standard error
+	Stderr string // the last lines of the child's standard error
 	Err    error
 }
 

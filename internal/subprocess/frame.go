@@ -14,8 +14,8 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Both ends are the same binary, so a version that differs means a descriptor
-// that belongs to somebody else.
+// Both ends are the same binary: a mismatch means that the descriptor belongs to
+// another program.
 const (
 	magic    = "taskgen-child"
 	protocol = 4
@@ -23,35 +23,34 @@ const (
 
 const (
 	maxHello   = 4 << 10  // bytes of the first frame to the parent
-	maxSetup   = 60 << 10 // and of that to the child, with the schema
+	maxSetup   = 60 << 10 // bytes of the first frame to the child, which holds the schema
 	maxText    = 64 << 10 // bytes of an error text, a stack, a log value
-	keepBuffer = 64 << 10 // a larger buffer is not kept for the next frame
+	keepBuffer = 64 << 10 // larger buffers are not kept for the next frame
 )
 
 type frameKind uint8
 
-// The frames of the protocol. Those of a run carry its sequence number, others
-// carry 0.
+// The types of frames. Frames of a run carry its sequence number, others carry 0.
 const (
-	frameSetup  frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
-	frameHello                       // to the parent, first: magic, version, limits, what failed, what is missing
-	frameRun                         // to the child: time left, log level, cap on memory, and on what decoding makes, the run
-	frameCancel                      // to the child: timeout or not, why
-	frameBye                         // to the child: no more runs will come
-	frameAnswer                      // to the parent: what the handler said; the run is over
-	frameCall                        // to the parent: id, method, body
-	frameReply                       // to the child: id, body, error text
-	frameForget                      // to the parent: id of a call nobody waits for any more
-	frameLog                         // to the parent: a log record
-	frameStack                       // to the parent, when it asked by a signal: what its goroutines do
+	frameSetup      frameKind = iota + 1 // to the child, first: magic, version, frame limit, limits, schema
+	frameHello                           // to the parent, first: magic, version, limits, what failed, what is missing
+	frameRun                             // to the child: remaining time, log level, memory cap, decoding cap, the run
+	frameCancel                          // to the child: whether it is a timeout, the cause
+	frameShutdown                        // to the child: no more runs will come
+	frameAnswer                          // to the parent: the outcome; the run has ended
+	frameCall                            // to the parent: id, method, body
+	frameReply                           // to the child: id, body, error text
+	frameCancelCall                      // to the parent: id of a call that nobody waits for
+	frameLog                             // to the parent: a log record
+	frameStack                           // to the parent, after SIGQUIT: stacks of goroutines
 )
 
-// fields is the length of a frame's array.
+// fields returns the length of a frame's array.
 func (k frameKind) fields() int {
 	switch k {
-	case frameBye:
+	case frameShutdown:
 		return 2
-	case frameForget, frameStack:
+	case frameCancelCall, frameStack:
 		return 3
 	case frameCancel:
 		return 4
@@ -69,8 +68,8 @@ func (k frameKind) fields() int {
 	return -1
 }
 
-// newFrame appends the start of a frame to b: room for its length, and the
-// fields that every frame has.
+// newFrame starts a frame in b, overwriting it: space for the length, and the fields
+// that every frame has.
 func newFrame(b []byte, kind frameKind, seq uint64) []byte {
 	b = append(b[:0], 0, 0, 0, 0)
 	b = codec.AppendArrayLen(b, kind.fields())
@@ -78,7 +77,7 @@ func newFrame(b []byte, kind frameKind, seq uint64) []byte {
 	return codec.AppendUint(b, seq)
 }
 
-// openFrame reads what every frame has and returns a reader of the rest.
+// openFrame reads the fields that every frame has, and returns a reader of the rest.
 func openFrame(body []byte) (frameKind, uint64, *codec.Reader, error) {
 	r := codec.NewReader(body)
 	n, kind, seq := r.ArrayLen(), frameKind(r.Uint8()), r.Uint64()
@@ -91,8 +90,8 @@ func openFrame(body []byte) (frameKind, uint64, *codec.Reader, error) {
 	return kind, seq, r, nil
 }
 
-// appendText appends s, cut to max bytes and made valid UTF-8: error texts and
-// log lines come from anywhere, and the reader takes nothing else.
+// appendText appends s, cut to max bytes and made valid UTF-8, which the reader
+// requires.
 func appendText(b []byte, s string, max int) []byte {
 	if len(s) > max {
 		s = s[:max]
@@ -100,7 +99,7 @@ func appendText(b []byte, s string, max int) []byte {
 	return codec.AppendString(b, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// frameWriter writes frames from many goroutines, each whole.
+// frameWriter writes whole frames. It may be used concurrently.
 type frameWriter struct {
 	max int
 
@@ -108,9 +107,9 @@ type frameWriter struct {
 	w  io.Writer
 }
 
-// write writes a frame made by newFrame. With allowed it asks, while no other
-// frame can come between, whether the frame may still be written, and returns
-// errRunOver if not.
+// write writes a frame made by newFrame. If allowed is not nil, write calls it under
+// the lock, so that no other frame can come between, and returns errRunOver if it
+// reports false.
 func (w *frameWriter) write(frame []byte, allowed func() bool) error {
 	if err := w.check(frame); err != nil {
 		return err
@@ -125,7 +124,8 @@ func (w *frameWriter) write(frame []byte, allowed func() bool) error {
 	return err
 }
 
-// check returns an error that wraps ErrTooLarge for a frame over the limit.
+// check returns an error that wraps ErrTooLarge if the frame is larger than the
+// limit.
 func (w *frameWriter) check(frame []byte) error {
 	if n := len(frame) - 4; n > w.max {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, n, w.max)
@@ -133,11 +133,11 @@ func (w *frameWriter) check(frame []byte) error {
 	return nil
 }
 
-// frameReader reads frames; it is for one goroutine.
+// frameReader reads frames. Only one goroutine may use it at a time.
 type frameReader struct {
 	r    *bufio.Reader
 	max  int
-	used int    // bytes of r that the last frame still occupies
+	used int    // bytes of r that the last frame occupies
 	buf  []byte // of the last large frame
 }
 
@@ -145,16 +145,16 @@ func newFrameReader(r io.Reader, max int) *frameReader {
 	return &frameReader{r: bufio.NewReaderSize(r, 16<<10), max: max}
 }
 
-// errBadLength marks a declared length that no frame has.
+// errBadLength marks a length that no frame can have.
 var errBadLength = errors.New("bad frame length")
 
-// next returns the next frame's body, which is valid until the following call.
-// It returns io.EOF at the end between two frames. A declared length is
-// refused before anything is allocated for it, and what is allocated is never
-// more than twice what has really come.
+// next returns the body of the next frame, which is valid until the following call.
+// It returns io.EOF if the stream ends between two frames. It refuses a bad length
+// before it allocates anything, and never allocates more than twice the bytes
+// received.
 func (f *frameReader) next() ([]byte, error) {
 	if _, err := f.r.Discard(f.used); err != nil {
-		return nil, err // not possible: it was peeked at
+		return nil, err // impossible: these bytes were peeked
 	}
 	f.used = 0
 	head, err := f.r.Peek(4)
@@ -179,7 +179,7 @@ func (f *frameReader) next() ([]byte, error) {
 	return f.large(int(n))
 }
 
-// large reads a frame that does not fit the reader's own buffer.
+// large reads a frame that is larger than the buffer of the bufio.Reader.
 func (f *frameReader) large(size int) ([]byte, error) {
 	if _, err := f.r.Discard(4); err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (f *frameReader) large(size int) ([]byte, error) {
 	return f.buf, nil
 }
 
-// more is how many bytes have come beyond the frame that next returned last.
+// more returns how many bytes have come after the last returned frame.
 func (f *frameReader) more() int { return f.r.Buffered() - f.used }
 
 func cutShort(err error) error {
@@ -209,11 +209,11 @@ func cutShort(err error) error {
 	return err
 }
 
-// setup is what a child is told before anything else.
+// setup is the first frame to a child.
 type setup struct {
 	maxFrame int
 	limits   childLimits
-	schema   []byte // the fingerprints of what it has to know
+	schema   []byte // fingerprints of the tasks that it must have
 }
 
 func (s setup) append(b []byte) []byte {
@@ -237,11 +237,11 @@ func readSetup(r *codec.Reader) (setup, error) {
 	return s, r.Done()
 }
 
-// hello is how a child says that it is ready: with what of its limits holds.
+// hello is the first frame to the parent: the child is ready, with these limits.
 type hello struct {
 	active  []string
-	failed  string // what did not work, and why; empty when all did
-	missing int    // which entry of the schema it does not know, from 1; 0 for none
+	failed  string // the limits that could not be set, and why; empty if none
+	missing int    // the first missing entry of the schema, counted from 1; 0 if none
 }
 
 func (h hello) append(b []byte) []byte {
@@ -273,20 +273,20 @@ func readMagic(r *codec.Reader) error {
 	return nil
 }
 
-// order is a run as it crosses to the child.
-type order struct {
-	run     *broker.TaskRun
-	limited bool
-	left    time.Duration // until the deadline, if it is limited: clocks may be set
-	level   int           // the lowest level of log records that anybody reads
-	memory  int64         // cap in bytes; 0 for none
-	decode  int           // bytes that decoding the parameters may make; 0 for the codec's default
+// runMessage is a run as it crosses to the child.
+type runMessage struct {
+	run         *broker.TaskRun
+	hasDeadline bool
+	remaining   time.Duration // until the deadline, if hasDeadline; the clock may be changed meanwhile, so not an instant
+	level       int           // the lowest level that the parent's logger handles
+	memory      int64         // cap in bytes; 0 for none
+	decode      int           // bytes that decoding the parameters may take; 0 for the codec's default
 }
 
-func (o order) append(b []byte, seq uint64) ([]byte, error) {
+func (o runMessage) append(b []byte, seq uint64) ([]byte, error) {
 	b = newFrame(b, frameRun, seq)
-	if o.limited {
-		b = codec.AppendDuration(b, o.left)
+	if o.hasDeadline {
+		b = codec.AppendDuration(b, o.remaining)
 	} else {
 		b = codec.AppendNil(b)
 	}
@@ -299,10 +299,10 @@ func (o order) append(b []byte, seq uint64) ([]byte, error) {
 	return codec.AppendBytes(b, run), nil
 }
 
-func readOrder(r *codec.Reader) (order, error) {
-	var o order
+func readRunMessage(r *codec.Reader) (runMessage, error) {
+	var o runMessage
 	if !r.Nil() {
-		o.limited, o.left = true, r.Duration()
+		o.hasDeadline, o.remaining = true, r.Duration()
 	}
 	o.level, o.memory, o.decode = r.Int(), r.Int64(), r.Int()
 	b := r.Bytes()
@@ -320,7 +320,7 @@ func (a *Response) append(b []byte, seq uint64) []byte {
 	if a.Failure != nil {
 		f = *a.Failure
 		if f.Kind == "" {
-			f.Kind = broker.FailureFailed // an empty kind is how a success crosses
+			f.Kind = broker.FailureFailed // an empty kind means success
 		}
 	}
 	b = appendText(b, string(f.Kind), maxText)

@@ -5,17 +5,19 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
 )
 
-// childLimits is what a child sets for itself before its hello.
+// childLimits are the limits that a child sets for itself before its hello.
 type childLimits struct {
 	threads  int // 0 leaves it
 	nice     int // 0 leaves it
-	oomScore int // negative or 0 leaves it
+	oomScore int // 0 or negative leaves it
 }
 
-// apply sets the limits, and tells which hold now and which could not be set:
-// none of them is a reason not to serve.
+// apply sets the limits. It reports which are set and which could not be: a child
+// serves without them.
 func (l childLimits) apply() hello {
 	var h hello
 	var failed []string
@@ -45,21 +47,21 @@ func (l childLimits) apply() hello {
 	return h
 }
 
-// addressHeadroom is how far beyond its cap a child's address space may grow.
-// It is ample: a Go program that is refused memory dies in ways that hardly say
-// why, so the watch is to come first, and this is for what outruns the watch.
+// addressHeadroom is how far beyond its cap a child's address space may grow. It is
+// ample, because a Go program that is refused memory crashes with unclear messages.
+// The memory watch should act first; this limit is for growth that is faster.
 func addressHeadroom(limit int64) int64 { return max(limit, 256<<20) }
 
-// memoryCap is what a child's process is held to. It stays from run to run, as
-// long as their caps are the same: to change it takes longer than a short run.
+// memoryCap is the memory limit of the child's process. It stays set while runs have
+// the same cap: changing it takes longer than a short run.
 type memoryCap struct {
 	limit int64 // 0 for none
-	data  int64 // the address space that could be written to when it was set
+	data  int64 // writable address space when it was set
 	undo  func()
 }
 
-// set holds this process to limit bytes, or with 0 to none. What earlier runs
-// left behind is not the next one's: it is given back first if it is much.
+// set limits this process to limit bytes; 0 is no limit. If earlier runs have left
+// much memory, set returns it to the system first.
 func (m *memoryCap) set(limit int64) {
 	if limit != m.limit && m.undo != nil {
 		m.undo()
@@ -85,8 +87,8 @@ func (m *memoryCap) set(limit int64) {
 	before := debug.SetMemoryLimit(limit / 10 * 9)
 	lift := func() {}
 	if data > 0 {
-		// The limit is on address space that can be written to, of which some
-		// is there that will never be used: what may be added counts.
+		// The limit counts all writable address space, and much of that is never
+		// used. So allow what may be added.
 		lift = limitData(data + max(limit-resident, 0) + addressHeadroom(limit))
 	}
 	m.undo = func() {
@@ -95,11 +97,11 @@ func (m *memoryCap) set(limit int64) {
 	}
 }
 
-// Capabilities names what this system lets a pool do to hold its children:
-// what is missing here does not hold.
+// Capabilities returns the means that this system has to limit and kill children. A
+// guarantee that needs a missing one does not hold.
 func Capabilities() []string {
 	list := capabilities()
-	if groups, err := openCgroups(""); err == nil && groups != nil {
+	if groups, err := cgroup.Open(""); err == nil && groups != nil {
 		list = append(list, "cgroup")
 	}
 	return list

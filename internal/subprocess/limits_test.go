@@ -16,7 +16,7 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// grabbed runs a task that takes so many MiB under a cap of so many. One that is not
+// grabbed runs a task that takes size MiB under a cap of limit MiB. A run that is not
 // stopped ends as Timeout.
 func grabbed(t *testing.T, pool *subprocess.Pool, size, limit int) (*subprocess.Response, error) {
 	t.Helper()
@@ -31,7 +31,7 @@ func TestAGreedyRunEndsAsOOM(t *testing.T) {
 	pool := newPool(t, subprocess.Config{Processes: 1})
 	for size, how := range map[int]string{
 		200:  "",
-		4000: "refused memory ", // before it can be seen to be too large
+		4000: "refused memory ", // before its size can be read
 	} {
 		run(t, pool, "echo", "")
 		_, err := grabbed(t, pool, size, 64)
@@ -51,7 +51,7 @@ func TestACapHoldsForWhatARunStarts(t *testing.T) {
 	pool := newPool(t, subprocess.Config{Processes: 1})
 	req := request("feed", "")
 	req.Memory = 160 << 20
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // what it starts would go on for longer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // its processes would go on for longer
 	defer cancel()
 	_, err := pool.Run(ctx, req)
 	var ended *subprocess.ExitError
@@ -72,7 +72,7 @@ func TestACapIsThatOfItsRunAlone(t *testing.T) {
 		require.Contains(t, got, "data false memory false")
 		require.Equal(t, resp.PID, pid)
 	}
-	// What earlier runs took and left to the collector is not held against it.
+	// Garbage of earlier runs does not count.
 	for range 3 {
 		run(t, pool, "grab", "31")
 		run(t, pool, "result", "10000000")
@@ -96,7 +96,7 @@ func TestAKilledChildIsNoOOM(t *testing.T) {
 func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
 	require.NoError(t, err)
-	own := 20 - priority // as the system call has it
+	own := 20 - priority // as the system call returns it
 	for name, c := range map[string]struct {
 		cfg    subprocess.Config
 		want   string
@@ -118,6 +118,11 @@ func TestLimitsAreSetAndCanBeAsked(t *testing.T) {
 		})
 	}
 	require.Subset(t, subprocess.Capabilities(), []string{"process-group", "parent-death", "memory-watch", "rlimit-data"})
+}
+
+func TestAPoolRefusesAControlGroupThatWasNotDelegated(t *testing.T) {
+	_, err := subprocess.NewPool(subprocess.Config{Cgroup: t.TempDir()})
+	require.ErrorContains(t, err, "make pool of child processes: field Cgroup: ")
 }
 
 func TestTheEnvironmentIsTheParentsLessTheBrokersURL(t *testing.T) {

@@ -27,15 +27,15 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// What the test binary is, besides a test: a child that never serves, a parent
-// that is killed, a peer of the benchmark.
+// The roles of the test binary besides running tests: a child that never serves, a
+// parent that is killed, an opponent of the benchmark.
 const (
 	badChild = "SUBPROCESS_TEST_BAD_CHILD"
 	role     = "SUBPROCESS_TEST_ROLE"
-	schema   = "SUBPROCESS_TEST_SCHEMA" // what its children know
+	schema   = "SUBPROCESS_TEST_SCHEMA" // the tasks that its children know
 
-	lockedMain = "SUBPROCESS_TEST_LOCKED_MAIN" // as that of programs with a window is
-	elsewhere  = "elsewhere"                   // then: another goroutine serves
+	lockedMain = "SUBPROCESS_TEST_LOCKED_MAIN" // the main thread is locked, as in programs with a window
+	elsewhere  = "elsewhere"                   // and another goroutine serves
 )
 
 func init() {
@@ -67,7 +67,7 @@ func TestMain(m *testing.M) {
 	case "terminal":
 		os.Exit(beTerminal())
 	}
-	// The race detector would let each child sleep for a second as it exits.
+	// The race detector would make each child sleep for a second as it exits.
 	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
 		os.Exit(1)
 	}
@@ -83,8 +83,8 @@ func beChild() int {
 	return 0
 }
 
-// misbehave is a main that does not reach Serve. It adds a byte to the file that is
-// named behind how it does that.
+// misbehave is a main that does not reach Serve. It appends a byte to a file, whose
+// name follows the way in which it misbehaves.
 func misbehave(how string) {
 	how, path, counted := strings.Cut(how, " ")
 	if counted {
@@ -108,8 +108,8 @@ func misbehave(how string) {
 	}
 }
 
-// beParent is a program with a pool of two whose children start processes of
-// their own. It tells their ids on standard output and waits to be killed.
+// beParent is a program with a pool of two whose children start processes. It prints
+// their ids and waits to be killed.
 func beParent() int {
 	var mu sync.Mutex
 	pool, err := subprocess.NewPool(subprocess.Config{
@@ -143,8 +143,8 @@ func beParent() int {
 	return 0
 }
 
-// beFirst is a program that inherits the orphans of its children: the first of
-// its namespace, or a subreaper. It prints what is left of them in the end.
+// beFirst is a program that adopts the orphans of its children: the first process of
+// its namespace, or a subreaper. It prints which of them remain at the end.
 func beFirst() int {
 	const subreaper = 36
 	if os.Getpid() == 1 {
@@ -162,8 +162,8 @@ func beFirst() int {
 	if _, err := pool.Run(context.Background(), request("echo", "")); err != nil {
 		return 1
 	}
-	// What code of the application's own starts and leaves is waited for too,
-	// but not what it waits for itself.
+	// Processes that the application's own code leaves are waited for too, but not
+	// those that it waits for itself.
 	if got, err := waitLate(context.Background(), "10", nil); err != nil {
 		fmt.Println(got, err)
 		return 1
@@ -196,8 +196,8 @@ func beFirst() int {
 	return 0
 }
 
-// beTerminal is a program that stops as the command line of an application
-// does: at the first signal gracefully, at the second at once.
+// beTerminal is a program that stops like an application's command line: gracefully
+// at the first signal, at once at the second.
 func beTerminal() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	pool, err := subprocess.NewPool(subprocess.Config{Processes: 1, Logger: slog.New(slog.DiscardHandler),
@@ -227,8 +227,7 @@ func beTerminal() int {
 	return 0
 }
 
-// soaked is how often a test repeats what it does: few times, or as often as
-// it takes when TASKGEN_SOAK is set and time does not matter.
+// soaked returns how often a test repeats: few times, or many if TASKGEN_SOAK is set.
 func soaked(few, many int) int {
 	if os.Getenv("TASKGEN_SOAK") != "" {
 		return many
@@ -236,7 +235,7 @@ func soaked(few, many int) int {
 	return few
 }
 
-// beEcho sends back what comes on standard input.
+// beEcho copies standard input to standard output.
 func beEcho() int {
 	buf := make([]byte, 64<<10)
 	for {
@@ -256,8 +255,8 @@ func request(task, payload string) *subprocess.Request {
 	}}
 }
 
-// newPool returns a pool that is closed at the test's end, and must then have
-// left no process behind.
+// newPool returns a pool that is closed at the test's end. No process may remain
+// then.
 func newPool(t testing.TB, cfg subprocess.Config) *subprocess.Pool {
 	t.Helper()
 	if cfg.Logger == nil {
@@ -285,14 +284,14 @@ func run(t testing.TB, pool *subprocess.Pool, task, payload string) (string, int
 	return string(resp.Result), resp.PID
 }
 
-// exit executes a task that must end with its process. It closes the pool on a run that
+// exit executes a task that must end with its process. It closes the pool if the run
 // does not end.
 func exit(t testing.TB, pool *subprocess.Pool, ctx context.Context, task, payload string) *subprocess.ExitError {
 	t.Helper()
 	watchdog := time.AfterFunc(time.Minute, func() {
 		over, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = pool.Close(over) // it says that it has killed the child
+		_ = pool.Close(over) // returns an error, as it kills the child
 	})
 	resp, err := pool.Run(ctx, request(task, payload))
 	require.True(t, watchdog.Stop(), "the run went on for a minute")
@@ -302,7 +301,7 @@ func exit(t testing.TB, pool *subprocess.Pool, ctx context.Context, task, payloa
 	return ended
 }
 
-// reports is a Config.Call through which tasks tell their test something.
+// reports is a Config.Call that tasks call to report to their test.
 type reports chan string
 
 func (r reports) call(_ context.Context, _ *broker.TaskRun, _ string, body []byte) ([]byte, error) {
@@ -326,7 +325,7 @@ func parsePIDs(t testing.TB, text string) []int {
 	return pids
 }
 
-// stat returns the state and the parent of a process, 'X' when there is none.
+// stat returns the state and the parent of a process; the state is 'X' if it is gone.
 func stat(pid int) (state byte, parent int) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -338,16 +337,15 @@ func stat(pid int) (state byte, parent int) {
 	return f[0][0], parent
 }
 
-// isGone reports whether a process has ended. One that was not ours may stay a
-// zombie if nobody waits for it.
+// isGone reports whether a process has ended. A process of others may stay a zombie.
 func isGone(pid int) bool {
 	state, parent := stat(pid)
 	return state == 'X' || state == 'Z' && parent != os.Getpid()
 }
 
-// requireGone waits for the end of processes, ten times as long as it is to take:
-// on a busy machine they have no processor for a while, and what is not stopped
-// goes on for ever.
+// requireGone waits for the end of processes, for ten times the expected time: on a
+// busy machine they may get no processor for a while, and a process that was not
+// stopped goes on forever.
 func requireGone(t testing.TB, within time.Duration, pids ...int) {
 	t.Helper()
 	for _, pid := range pids {

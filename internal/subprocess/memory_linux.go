@@ -10,28 +10,28 @@ import (
 	"unsafe"
 )
 
-// residentSize is how many bytes of memory a process has now, 0 if that cannot
-// be told, as of one that is gone.
+// residentSize returns the resident memory of a process in bytes, or 0 if it is
+// unknown or the process is gone.
 func residentSize(pid int) int64 {
 	resident, _ := sizes(fmt.Sprintf("/proc/%d/statm", pid))
 	return resident
 }
 
-// sizeBelow is how many bytes of memory the processes below one have to
-// themselves, files and what is shared on purpose not counted.
+// sizeBelow returns the memory of the processes below one in bytes, without files and
+// shared memory.
 func sizeBelow(pid int) int64 {
 	var total int64
 	for _, d := range descendants(pid) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d))
-		if err == nil { // it may just have ended
+		if err == nil { // the process may just have ended
 			total += pagesOf(b, 1) - pagesOf(b, 2)
 		}
 	}
 	return total
 }
 
-// ownSize is how many bytes of memory this process has, and how many of address
-// space that it may write to.
+// ownSize returns the resident memory of this process and its writable address space,
+// in bytes.
 func ownSize() (resident, data int64) { return sizes("/proc/self/statm") }
 
 func sizes(path string) (resident, data int64) {
@@ -42,8 +42,8 @@ func sizes(path string) (resident, data int64) {
 	return pagesOf(b, 1), pagesOf(b, 5)
 }
 
-// pagesOf is a field of a statm file (size resident shared text lib data dt)
-// in bytes, 0 if it cannot be told.
+// pagesOf returns a field of a statm file (size resident shared text lib data dt) in
+// bytes, or 0 if it is missing.
 func pagesOf(statm []byte, field int) int64 {
 	fields := strings.Fields(string(statm))
 	if len(fields) <= field {
@@ -56,16 +56,15 @@ func pagesOf(statm []byte, field int) int64 {
 	return n * int64(os.Getpagesize())
 }
 
-// peakSize is the most bytes of memory that a process had so far, 0 if that
-// cannot be told.
+// peakSize returns the peak memory of a process in bytes, or 0 if it is unknown.
 func peakSize(pid int) int64 {
 	return procNumber(fmt.Sprintf("/proc/%d/status", pid), "VmHWM:") << 10
 }
 
-// oomKills is how often the system has killed a process for want of memory.
+// oomKills returns how often the system has killed a process for lack of memory.
 func oomKills() int64 { return procNumber("/proc/vmstat", "oom_kill ") }
 
-// procNumber reads the number after a line's beginning from a file.
+// procNumber returns the number that follows prefix at the start of a line in a file.
 func procNumber(path, prefix string) int64 {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -80,9 +79,9 @@ func procNumber(path, prefix string) int64 {
 	return 0
 }
 
-// crowded reports whether a process has opened four fifths of the files that it
+// nearFileLimit reports whether a process has opened four fifths of the files that it
 // may.
-func crowded(pid int) bool {
+func nearFileLimit(pid int) bool {
 	var limit syscall.Rlimit
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	if errno != 0 {

@@ -14,4 +14,4 @@ func peakSize(int) int64 { return 0 }
 
 func oomKills() int64 { return 0 }
 
-func crowded(int) bool { return false }
+func nearFileLimit(int) bool { return false }

@@ -2,5 +2,5 @@
 
 package subprocess_test
 
-// shadowed is how many bytes a process has for each of its heap.
+// shadowed is how many bytes a process takes for each byte of heap.
 const shadowed = 1

@@ -14,15 +14,15 @@ import (
 
 const (
 	maxLine  = 64 << 10 // bytes of a captured line; the rest of it is dropped
-	maxDrain = 1 << 20  // bytes taken at a run's end: more than a pipe holds
+	maxDrain = 1 << 20  // bytes read at a run's end: more than a pipe holds
 )
 
-// capture logs what a child writes to standard output or error by line, and
-// remembers the last lines.
+// capture logs a child's standard output or error line by line, and keeps the last
+// lines.
 //
-// What a run wrote is in the pipe before its answer is, but nobody may have
-// read it yet. So end takes what is there itself, under the lock that the
-// reading goroutine takes too: a line is never logged under the next run.
+// The output of a run is in the pipe before its answer is, but may still be unread.
+// So end reads the rest itself, under the lock of the reading goroutine: a line is
+// never logged for the next run.
 type capture struct {
 	file   *os.File
 	conn   syscall.RawConn
@@ -38,7 +38,7 @@ type capture struct {
 	line      []byte
 	dropped   int // bytes of the line beyond maxLine
 	budget    Budget
-	closed    bool // by the child, which has nothing to write to any more
+	closed    bool // the child has closed the stream
 	tail      tail
 }
 
@@ -57,7 +57,7 @@ func newCapture(file *os.File, logger *slog.Logger, stream string, pid int) (*ca
 	return c, nil
 }
 
-// read logs lines until the stream ends or the file's read deadline passes.
+// read logs lines until the stream ends or the read deadline passes.
 func (c *capture) read() {
 	for {
 		var err error
@@ -76,7 +76,7 @@ func (c *capture) read() {
 	c.flush()
 }
 
-// begin says whose lines follow.
+// begin attributes the lines that follow to a run.
 func (c *capture) begin(run, task string, hider Hider) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,9 +86,10 @@ func (c *capture) begin(run, task string, hider Hider) {
 	c.tail = tail{}
 }
 
-// end logs what the run has written, its last line also without a newline.
+// end logs the rest of the run's output, including a last line without a newline.
 func (c *capture) end() {
-	// The error is that of a closed file: the child is gone, and read took all.
+	// The only error is that of a closed file: the child is gone, and read has read
+	// all.
 	_ = c.conn.Control(func(fd uintptr) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -107,7 +108,7 @@ func (c *capture) end() {
 	c.run, c.task = "", ""
 }
 
-// reportCut logs how much was not logged, and starts to count anew.
+// reportCut logs how much was cut, and starts a new budget.
 func (c *capture) reportCut() {
 	if lines, size := c.budget.Cut(); lines > 0 {
 		c.log("the run wrote more than is logged", slog.Int("lines_cut", lines), slog.Int("bytes_cut", size))
@@ -129,18 +130,18 @@ func (c *capture) last() string {
 	return c.tail.String()
 }
 
-// expect makes read end at t, whoever still holds the other end.
-func (c *capture) expect(t time.Time) { _ = c.file.SetReadDeadline(t) }
+// stopReadingAt ends read at t, even if a process still holds the other end.
+func (c *capture) stopReadingAt(t time.Time) { _ = c.file.SetReadDeadline(t) }
 
-// starved reports whether the lines say that the process ended because it was
-// refused memory. Capped tells that it could have been by its own limit.
-func (c *capture) starved(capped bool) bool {
+// memoryRefused reports whether the lines show that the process ended because it was
+// refused memory. Capped means that it had a limit of its own.
+func (c *capture) memoryRefused(capped bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tail.refused || capped && c.tail.fault && !c.tail.foreign
 }
 
-// take reads what is there without waiting; errAgain is nothing.
+// take reads without blocking; it returns errAgain if nothing is there.
 func (c *capture) take(fd uintptr) (int, error) {
 	n, err := readNow(fd, c.buf)
 	if err != nil {
@@ -204,3 +205,33 @@ func (c *capture) log(line string, more ...slog.Attr) {
 	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
 	c.logger.LogAttrs(ctx, c.level, line, append(attrs, more...)...)
 }
+
+const (
+	maxOutput = 16 << 20 // bytes of a run's lines or records that are logged
+	perLine   = 128      // extra bytes for each, since a logged line has attributes
+)
+
+// TooManyRecords is the message logged for a run that exceeded its budget of records.
+const TooManyRecords = "the run logged more records than are kept"
+
+// Budget bounds what one run may log through one channel. Its zero value is unused.
+type Budget struct {
+	used     int // bytes, including perLine for each line or record
+	cut      int // lines or records beyond maxOutput
+	cutBytes int // their bytes
+}
+
+// Take reports whether a line or record of size bytes may be logged. After the first
+// that may not, none may.
+func (b *Budget) Take(size int) bool {
+	if b.cut == 0 && b.used+size+perLine <= maxOutput {
+		b.used += size + perLine
+		return true
+	}
+	b.cut++
+	b.cutBytes += size
+	return false
+}
+
+// Cut returns the number of lines or records that were cut, and their size in bytes.
+func (b *Budget) Cut() (n, size int) { return b.cut, b.cutBytes }

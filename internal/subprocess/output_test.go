@@ -137,7 +137,7 @@ func (c *tally) Handle(_ context.Context, rec slog.Record) error {
 	return nil
 }
 
-// attrs are the attributes of the last record with a message.
+// attrs returns the attributes of the last record with a message.
 func (c *tally) attrs(message string) map[string]any {
 	all := map[string]any{}
 	c.last[message].Attrs(func(a slog.Attr) bool { all[a.Key] = a.Value.Any(); return true })
@@ -210,7 +210,7 @@ func TestWhatIsLeftOfACrashNamesTheFunction(t *testing.T) {
 	}
 	ended := exit(t, pool, t.Context(), "overflow", "")
 	require.Contains(t, ended.Stderr, "subprocess_test.overflow(", "where the recursion began")
-	// A flood behind it does not wash it away.
+	// Many lines after it do not displace it.
 	report := "fatal error: early\n\nruntime stack:\nruntime.throw(x)\n\ngoroutine 7 [running]:\nmain.culprit(...)\n\tmain.go:7\n\n" +
 		strings.Repeat("goroutine 8 [idle]:\nmain.other(...)\n\tmain.go:8\n\n", 40) +
 		"goroutine 9 [running]:\nmain.task(...)\n\tmain.go:9\ngithub.com/taskgen/taskgen/internal/subprocess.(*server).execute(0x1)\n\n" +

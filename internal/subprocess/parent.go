@@ -7,26 +7,26 @@ import (
 	"sync"
 )
 
-// Parent is the parent process as one run sees it. Its methods may be called
-// concurrently, and return errors once the run is over.
+// Parent is the parent process as seen by one run. Its methods may be called
+// concurrently, and return errors once the run has ended.
 type Parent struct {
-	server  *server
-	seq     uint64
-	level   slog.Level
-	decode  int
-	limited bool // the handler's context has a deadline
-	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when the run is over
-	over    bool          // no more frames of it; under the writer's lock
-	leads   bool          // its goroutine is the one that reads next; under the server's lock
+	server      *server
+	seq         uint64
+	level       slog.Level
+	decode      int
+	hasDeadline bool // the handler's context has a deadline
+	cancel      context.CancelCauseFunc
+	done        chan struct{} // closed when the run has ended
+	over        bool          // the run has sent its last frame; under the writer's lock
+	leads       bool          // the run's goroutine reads the next frame; under the server's lock
 
 	mu    sync.Mutex
 	last  uint64
 	calls map[uint64]chan<- callResult
 }
 
-// DecodeMemory is how many bytes of memory the parent lets the decoding of the
-// run's parameters take; 0 leaves it to the codec.
+// DecodeMemory returns how many bytes of memory decoding the run's parameters may
+// take; 0 is the codec's default.
 func (p *Parent) DecodeMemory() int { return p.decode }
 
 type callResult struct {
@@ -34,9 +34,9 @@ type callResult struct {
 	err  error
 }
 
-// Call asks the parent's Config.Call and returns its reply. It returns an
-// error when ctx or the run ends first, when body or reply is larger than a
-// frame may be, and the text of the error that Config.Call returned.
+// Call calls the parent's Config.Call and returns its reply. It blocks until the
+// reply comes, or ctx or the run ends. It returns an error if ctx or the run ends
+// first, if body or reply is too large for a frame, or if Config.Call failed.
 func (p *Parent) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
 	result := make(chan callResult, 1)
 	p.mu.Lock()
@@ -53,7 +53,7 @@ func (p *Parent) Call(ctx context.Context, method string, body []byte) ([]byte, 
 		delete(p.calls, id)
 	}()
 	p.server.mu.Lock()
-	p.server.handOver(p) // somebody has to read the reply
+	p.server.handOver(p) // another goroutine must read the reply
 	p.server.mu.Unlock()
 	if err := p.send(appendCall(p.seq, id, method, body)); err != nil {
 		return nil, fmt.Errorf("call parent process: %s: %w", method, err)
@@ -66,14 +66,14 @@ func (p *Parent) Call(ctx context.Context, method string, body []byte) ([]byte, 
 		}
 		err = r.err
 	case <-ctx.Done():
-		_ = p.send(appendForget(p.seq, id)) // if the run is over, so is the call
+		_ = p.send(appendCancelCall(p.seq, id)) // an ended run has no calls
 		err = context.Cause(ctx)
 	case <-p.done:
 	}
 	return nil, fmt.Errorf("call parent process: %s: %w", method, err)
 }
 
-// send writes a frame of the run unless it is over.
+// send writes a frame of the run, or returns errRunOver if the run has ended.
 func (p *Parent) send(frame []byte) error {
 	return p.server.w.write(frame, func() bool { return !p.over })
 }
@@ -82,7 +82,7 @@ func (p *Parent) reply(id uint64, body []byte, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if result, ok := p.calls[id]; ok {
-		result <- callResult{body, err} // has room for the one reply
+		result <- callResult{body, err} // never blocks: there is one reply
 		delete(p.calls, id)
 	}
 }

@@ -4,202 +4,100 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
-// Config says how a pool works. Its zero value works.
-type Config struct {
-	// Processes is how many children there may be at once, the successor of a
-	// worn one not counted. Defaults to GOMAXPROCS.
-	Processes int
-
-	// StartTimeout is how long a started child may take until its hello.
-	// Defaults to 10 seconds.
-	StartTimeout time.Duration
-
-	// Grace is the time between asking a child to end its run, or itself, and
-	// killing it with its group. Defaults to 1 second.
-	Grace time.Duration
-
-	// Fresh gives each run a child of its own, which ends with it.
-	Fresh bool
-
-	// MaxRuns, MaxAge and MaxSize bound what a child lives through: after so
-	// many runs, that age or at that resident size in bytes (where the system
-	// tells it) between two runs, a successor is started and takes its place
-	// once it is ready. They default to 100,000 runs, 1 hour and 1 GiB;
-	// negative is no bound.
-	MaxRuns int
-	MaxAge  time.Duration
-	MaxSize int64
-
-	// MaxFailures bounds how many runs of a child may fail in a row: then it ends,
-	// and the next run gets another one, for a run can damage its process for
-	// those that follow. Verdicts on the input do not count: schema errors, what
-	// is permanent and what names its own wait. Nor do runs that were put off or
-	// cancelled; those that timed out do, for what a run left may hold them up. The number doubles with each
-	// child that ends so, until a run of any child succeeds. After a failure
-	// other idle children come first. Defaults to 5; negative is no bound.
-	MaxFailures int
-
-	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
-	// negative is for as long as the pool.
-	Idle time.Duration
-
-	// Threads is the GOMAXPROCS of a child. Defaults to the parent's, divided
-	// among Processes children, but at least 2: one for the run and one for
-	// the garbage collector and the word that the run is to stop.
-	Threads int
-
-	// Nice is added to a child's scheduling priority value, 0 to 19, so that
-	// the parent renews leases while all children are busy. Defaults to 5;
-	// negative is 0.
-	Nice int
-
-	// OOMScore is a child's oom_score_adj, up to 1000: the system that runs out
-	// of memory ends a child before its parent. Defaults to 500; negative
-	// leaves it as it is.
-	OOMScore int
-
-	// Env lists the variables of a child's environment. An entry is a name, a
-	// pattern of [path.Match] such as AWS_*, or KEY=value. With a name or a
-	// pattern in it the list is an allow-list: a child gets of the parent's
-	// variables only those and [DefaultEnv]. Without one it gets all of them. A
-	// KEY=value is added and wins. TASKGEN_BROKER passes only by its full name.
-	Env []string
-
-	// BrokerURL is the broker's URL, if it is known: a variable of the parent's
-	// that gives access to the same broker, whatever its other options, passes only
-	// by its full name. Defaults to TASKGEN_BROKER.
-	BrokerURL string
-
-	// GrantsBroker, unless it is nil, reports instead of BrokerURL whether a
-	// variable's value gives access to the broker. It may be called concurrently.
-	GrantsBroker func(value string) bool
-
-	// Schema lists what a child has to know, each with its name as the first
-	// word: one whose Serve does not have all of them does not come up. It may
-	// have 7,000 entries.
-	Schema []string
-
-	// Cgroup is a directory of a cgroup v2 hierarchy in which the pool may make
-	// a group for each child, with the memory controller enabled for them: a
-	// run's cap then holds for all processes of the child together, and also
-	// those that left its process group are killed. Defaults to the parent of
-	// the process's own group if that was delegated to it so, as by systemd's
-	// Delegate=memory with DelegateSubgroup=; else there are no groups.
-	Cgroup string
-
-	// MaxFrame is the size in bytes of the largest frame, and so nearly that
-	// of the largest run, result and call. It is at least 1 MiB and at most
-	// 1 GiB. Defaults to 16 MiB.
-	MaxFrame int
-
-	// Logger gets the children's output, a record a line with the attributes
-	// run, task, pid and stream (standard output at Info, standard error at
-	// Warn), and the records of Parent.Handler with the attribute pid. A
-	// slow one slows the children down. It gets 64 KiB of a line, and 16 MiB of
-	// each stream of a run and of its records, for which each line and record
-	// counts 128 bytes more than it has; then how much was cut. Defaults to
-	// slog.Default.
-	Logger *slog.Logger
-
-	// Call serves a request that a run makes while it executes; method and
-	// body are the caller's own. Its ctx is that of Run and ends with the run,
-	// which waits for it. It is called concurrently. Its error crosses as
-	// text. Defaults to one that refuses every call.
-	Call func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error)
-}
-
-// Request is a run to be executed.
+// Request is a run to execute.
 type Request struct {
 	Run *broker.TaskRun
-	// Deadline is when the attempt has to be over. Defaults to ctx's, which
-	// holds too when it is earlier.
+	// Deadline is when the attempt must have ended. The deadline of Run's ctx holds
+	// too, and is the default.
 	Deadline time.Time
-	// Memory is the cap in bytes on what the child may have, with the processes
-	// that it starts. Its garbage collector works harder from nine tenths on;
-	// where the system tells sizes (Linux), it is killed when it stays beyond
-	// the cap, and refused address space from twice the cap or the cap and 256
-	// MiB on. Both end as OOM. 0 is no cap.
+	// Memory caps the memory of the child and of the processes that it starts, in
+	// bytes; 0 is no cap. The child's garbage collector works harder from nine tenths
+	// on. On Linux, the child is killed when it stays beyond the cap, and is refused
+	// address space beyond twice the cap, or beyond the cap and 256 MiB if that is
+	// more. Both end as OOM.
 	Memory int64
-	// DecodeMemory is for [Parent.DecodeMemory].
+	// DecodeMemory is what [Parent.DecodeMemory] returns.
 	DecodeMemory int
-	// Hide, unless it is nil, returns what hides in lines of the child's output what
-	// this run keeps secret, and what earlier runs do, which may have left something
-	// running that writes: before is what the last of them returned, nil at first.
+	// Hide, if set, returns a Hider for the secrets of this run and of the earlier
+	// ones, because an earlier run may have left something that still writes. Before
+	// is what the last Hide returned for this child, nil at first.
 	Hide func(before Hider) Hider
 }
 
-// Hider hides what is secret in lines of a child's output. Its method may be called
+// Hider hides secrets in lines of a child's output. Its method may be called
 // concurrently.
 type Hider interface {
-	// Hide returns a line, whose end may have been cut, as it may be shown.
+	// Hide returns line with its secrets hidden. If cut, the end of line is missing.
 	Hide(line string, cut bool) string
 }
 
-// Response is what the child's handler said.
+// Response is the outcome of a handler.
 type Response struct {
-	Result     []byte          // of a success
-	Failure    *broker.Failure // nil for a success; its Kind defaults to failed
-	Permanent  bool            // trying again would not help
-	RetryAfter time.Duration   // the earliest time to try again, 0 when it does not say
-	Snooze     time.Duration   // until the run is to start again, which has not failed; 0 if it ended
+	Result     []byte          // if it succeeded
+	Failure    *broker.Failure // nil if it succeeded; its Kind defaults to failed
+	Permanent  bool            // a further attempt would not help
+	RetryAfter time.Duration   // the earliest time of the next attempt; 0 leaves it to the caller
+	Snooze     time.Duration   // not a failure: the run is to start again after this; 0 if it ended
 	PID        int             // of the child; set by the pool
 }
 
-// Pool is up to Config.Processes warm child processes. Its methods may be
-// called concurrently. It needs a Close.
+// Pool runs tasks in up to Config.Processes warm child processes. Its methods may be
+// called concurrently. The caller closes it.
 type Pool struct {
 	cfg    Config
-	groups *cgroups // nil without
+	groups *cgroup.Root // nil if there are none
 
-	slots   chan struct{} // holds one element for each child in use
+	slots   chan struct{} // has one element for each child in use
 	starts  chan startRequest
 	closing chan struct{} // closed by the first Close
-	closed  chan struct{} // closed when nothing is left
+	closed  chan struct{} // closed when every process and goroutine has ended
 	work    sync.WaitGroup
 
 	successors sync.WaitGroup // being started
 
-	mu        sync.Mutex
-	idle      []*child // the last used at the end: it is the warmest; those whose last run failed in front
-	children  map[*child]struct{}
-	replacing bool // a successor is being started
-	breaker   breaker
-	limits    []string     // that the last child said it has
-	orphans   *reaper      // nil without
-	patience  atomic.Int64 // how many runs of a child may fail in a row now
-	killed    int          // children killed because Close's ctx ended; -1 while it has not
+	mu            sync.Mutex
+	idle          []*child // the last used comes last, since it is the warmest; those whose last run failed come first
+	children      map[*child]struct{}
+	replacing     bool // a successor is being started
+	breaker       breaker
+	limits        []string       // that the last started child has set
+	orphans       *orphan.Reaper // nil if this process adopts none
+	failureLimit  atomic.Int64   // how many runs of a child may fail in a row now
+	killedAtClose int            // children killed because the ctx of Close ended; -1 before that
 }
 
-// NewPool returns a pool without children; they are started on demand.
+// NewPool returns a pool without children; they are started on demand. It returns an
+// error that names the wrong field of cfg.
 func NewPool(cfg Config) (*Pool, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("make pool of child processes: %w", err)
 	}
 	p := &Pool{
-		cfg:      cfg,
-		slots:    make(chan struct{}, cfg.Processes),
-		starts:   make(chan startRequest),
-		closing:  make(chan struct{}),
-		closed:   make(chan struct{}),
-		children: make(map[*child]struct{}),
-		killed:   -1,
+		cfg:           cfg,
+		slots:         make(chan struct{}, cfg.Processes),
+		starts:        make(chan startRequest),
+		closing:       make(chan struct{}),
+		closed:        make(chan struct{}),
+		children:      make(map[*child]struct{}),
+		killedAtClose: -1,
 	}
-	p.patience.Store(int64(cfg.MaxFailures))
-	if p.groups, err = openCgroups(cfg.Cgroup); err != nil {
-		return nil, fmt.Errorf("make pool of child processes: %w", err)
+	p.failureLimit.Store(int64(cfg.MaxFailures))
+	if p.groups, err = cgroup.Open(cfg.Cgroup); err != nil {
+		return nil, fmt.Errorf("make pool of child processes: field Cgroup: %w", err)
 	}
-	if !InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
-		p.adoptOrphans()
+	if !InTest() { // os/signal would leave a goroutine in a synctest bubble
+		p.startReaper()
 	}
 	p.work.Go(p.startProcesses)
 	if cfg.Idle > 0 || cfg.MaxAge > 0 {
@@ -208,19 +106,20 @@ func NewPool(cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// Run executes a run in a child process. It waits until one is free and starts
-// one if none is idle.
+// Run executes a run in a child process. It blocks until a child is free and the run
+// has ended. It starts a child if none is idle.
 //
-// When ctx ends, or the deadline passes, the handler's context is cancelled in
-// the child. If it then answers within Config.Grace, Run returns that answer
-// and the child stays warm; otherwise its process group is killed and Run
-// returns an [*ExitError] of kind Timeout if a deadline ended it, Cancelled if
-// not. An ExitError is also what a child's crash and nonsense end with; the
-// process is gone then, and the next run gets another.
+// When ctx ends or the deadline passes, the handler's context is cancelled in the
+// child. If the child answers within Config.Grace, Run returns that answer and the
+// child stays warm. If not, Run kills its process group.
 //
-// A run that never started returns another error: a [*StartError] when no
-// child could be started, one that wraps [ErrTooLarge], [ErrClosed], or ctx's
-// cause when ctx ended before a child was free.
+// Run returns an [*ExitError] if the child was killed, crashed or broke the protocol.
+// Its kind is Timeout if the deadline ended the run, and Cancelled if ctx did. The
+// process is gone then.
+//
+// If the run never started, Run returns a [*StartError] if no child could be started,
+// the cause of ctx if it ended before a child was free, or an error that wraps
+// [ErrTooLarge] or [ErrClosed].
 func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	deadline := req.Deadline
 	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
@@ -233,8 +132,8 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	if err := p.acquire(ctx); err != nil {
 		return nil, err
 	}
-	// An idle child may have died unseen. Its end of the pipe is closed then,
-	// so the run certainly did not start, and another child can have it.
+	// An idle child may have ended unnoticed. Then its end of the pipe is closed, so
+	// the run cannot have started, and another child can have it.
 	for attempts := 0; ; attempts++ {
 		c, err := p.take(ctx)
 		if err != nil {
@@ -242,7 +141,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 		}
 		resp, err := c.execute(ctx, req, deadline)
 		if !errors.Is(err, errNotSent) {
-			p.release(c, p.damaged(c, resp, errors.Is(ctx.Err(), context.Canceled)))
+			p.release(c, p.tooManyFailures(c, resp, errors.Is(ctx.Err(), context.Canceled)))
 			return resp, err
 		}
 		if attempts > p.cfg.Processes {
@@ -252,7 +151,7 @@ func (p *Pool) Run(ctx context.Context, req *Request) (*Response, error) {
 	}
 }
 
-// acquire takes a slot.
+// acquire takes a slot. It blocks until one is free.
 func (p *Pool) acquire(ctx context.Context) error {
 	select {
 	case <-p.closing:
@@ -271,8 +170,8 @@ func (p *Pool) acquire(ctx context.Context) error {
 	return fmt.Errorf("wait for a child process: %w", context.Cause(ctx))
 }
 
-// take returns an idle child or a new one. The caller has a slot, which an
-// error frees.
+// take returns an idle child or a new one. The caller has a slot, which take frees if
+// it returns an error.
 func (p *Pool) take(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
@@ -289,10 +188,11 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	}
 	select {
 	case <-ctx.Done():
-		// A short deadline must not kill each child before it is warm: this
-		// one becomes idle once it is, and keeps the slot until then.
+		// Keep starting the child: otherwise a short deadline would kill each child
+		// before it is warm. It becomes idle when it is ready, and keeps the slot
+		// until then.
 		p.work.Go(func() {
-			if p.greetedBy(c) != nil {
+			if p.awaitHandshake(c) != nil {
 				<-p.slots
 				return
 			}
@@ -302,20 +202,20 @@ func (p *Pool) take(ctx context.Context) (*child, error) {
 	case <-c.ready:
 	case <-c.exited:
 	}
-	if err := p.greetedBy(c); err != nil {
+	if err := p.awaitHandshake(c); err != nil {
 		<-p.slots
 		return nil, err
 	}
 	return c, nil
 }
 
-// release makes a child idle, or ends it, and frees its slot once it is idle or
-// gone.
-func (p *Pool) release(c *child, damaged bool) {
-	if (damaged || p.cfg.Fresh && c.runs > 0) && c.usable() {
-		p.work.Go(func() { // the run's answer does not wait for it
+// release makes a child idle, or stops it, and frees its slot once the child is idle
+// or gone.
+func (p *Pool) release(c *child, stop bool) {
+	if (stop || p.cfg.Fresh && c.runs > 0) && c.usable() {
+		p.work.Go(func() { // do not delay the run's answer
 			defer func() { <-p.slots }()
-			c.dismiss()
+			c.stop()
 		})
 		return
 	}
@@ -325,11 +225,11 @@ func (p *Pool) release(c *child, damaged bool) {
 		return
 	}
 	now := time.Now()
-	worn := c.worn(now)
+	expired := c.expired(now)
 	p.mu.Lock()
-	if c.retired || c.mute() {
+	if c.replaced || c.outputClosed() {
 		p.mu.Unlock()
-		c.dismiss()
+		c.stop()
 		return
 	}
 	c.idleSince = now
@@ -338,26 +238,26 @@ func (p *Pool) release(c *child, damaged bool) {
 	} else {
 		p.idle = append(p.idle, c)
 	}
-	if worn {
+	if expired {
 		p.replace(c)
 	}
 	p.mu.Unlock()
 }
 
-// forget is told by a child that has ended.
-func (p *Pool) forget(c *child) {
+// remove removes a child that has ended.
+func (p *Pool) remove(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.children, c)
 	p.idle = slices.DeleteFunc(p.idle, func(i *child) bool { return i == c })
 }
 
-// adopt counts a started child as one of the pool's.
-func (p *Pool) adopt(c *child) {
+// add adds a started child.
+func (p *Pool) add(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children[c] = struct{}{}
-	if p.killed >= 0 && c.doom(Cancelled, ErrClosed) {
-		p.killed++
+	if p.killedAtClose >= 0 && c.kill(Cancelled, ErrClosed) {
+		p.killedAtClose++
 	}
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// startParent starts a program with a pool of its own.
+// startParent starts a program with its own pool.
 func startParent(t *testing.T, binary string, tasks string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(binary)
@@ -41,8 +41,8 @@ func startParent(t *testing.T, binary string, tasks string, env ...string) (*exe
 	return cmd, bufio.NewReader(out)
 }
 
-// pureBinary is this test binary without cgo: with it no thread can set what is the
-// first one's, which a child needs if that is kept from it.
+// pureBinary returns this test binary built without cgo. With cgo, no thread can set
+// what belongs to the first one, which a child needs if other code keeps that thread.
 func pureBinary(t *testing.T) string {
 	t.Helper()
 	if _, _, errno := syscall.AllThreadsSyscall(syscall.SYS_GETPID, 0, 0, 0); errno != syscall.ENOTSUP {
@@ -80,7 +80,7 @@ func TestDescendantsEndWithAKilledParent(t *testing.T) {
 			cmd, out := startParent(t, binary, "family,family", c.env)
 			pids := append(readPIDs(t, out), readPIDs(t, out)...)
 			require.Len(t, pids, 6, "two children, and two that each has started, one of them out of its group")
-			// One of the children cannot notice anything by itself.
+			// One of the children cannot notice the parent's end by itself.
 			require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
 			require.NoError(t, cmd.Process.Kill())
 			requireGone(t, time.Second, pids...)
@@ -311,7 +311,7 @@ func TestServeIsForChildren(t *testing.T) {
 	require.False(t, subprocess.InChild())
 	require.EqualError(t, subprocess.Serve(t.Context(), nil, handler()), "serve runs: this process was not started by a pool")
 
-	// The mark alone makes no child.
+	// The variable alone makes no child.
 	cmd := exec.Command(os.Args[0], "-test.run=^TestConfigIsChecked$")
 	cmd.Env = append(os.Environ(), "TASKGEN_CHILD=1")
 	out, err := cmd.CombinedOutput()

@@ -17,8 +17,8 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// family starts a process in its group and, unless it is to crash, one that
-// leaves it, tells all of them and runs the task named.
+// family starts a process in its group and, unless it must crash, one outside the
+// group. It reports their ids and runs the named task.
 func family(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	cmd := exec.Command("sleep", "300")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // holds the descriptors
@@ -26,7 +26,7 @@ func family(ctx context.Context, p string, parent *subprocess.Parent) (string, e
 		return "", err
 	}
 	away := exec.Command("sleep", "300")
-	away.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // leaves the group
+	away.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // leaves the process group
 	if p != "crash" {
 		if err := away.Start(); err != nil {
 			return "", err
@@ -45,8 +45,8 @@ func family(ctx context.Context, p string, parent *subprocess.Parent) (string, e
 	return "", nil
 }
 
-// daemon has a shell leave a process behind that is out of the group, the session
-// and the environment, tells its id, and then ends as it is told.
+// daemon makes a shell leave a process outside the group, the session and the
+// environment, reports its id, and ends in the given way.
 func daemon(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	out, err := exec.Command("sh", "-c", "env -i setsid sleep 300 >/dev/null 2>&1 & echo $!").Output()
 	if err != nil {
@@ -72,7 +72,7 @@ func daemon(ctx context.Context, p string, parent *subprocess.Parent) (string, e
 	return "", nil
 }
 
-// orphans has shells leave processes behind that end a little later.
+// orphans makes shells leave processes that end a little later.
 func orphans(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
 	for range number(p) {
 		if err := exec.Command("sh", "-c", "sleep 0.01 >/dev/null 2>&1 & true").Run(); err != nil {
@@ -82,7 +82,7 @@ func orphans(_ context.Context, p string, _ *subprocess.Parent) (string, error) 
 	return "", nil
 }
 
-// zombies counts those of this process's children that have ended.
+// zombies counts this process's children that have ended.
 func zombies(context.Context, string, *subprocess.Parent) (string, error) {
 	entries, err := os.ReadDir("/proc")
 	n := 0
@@ -94,8 +94,8 @@ func zombies(context.Context, string, *subprocess.Parent) (string, error) {
 	return strconv.Itoa(n), err
 }
 
-// waitLate starts processes in several ways, has others leave orphans, and waits
-// for each only long after it has ended: its exit status must still be there.
+// waitLate starts processes in several ways and makes others leave orphans. It waits
+// for each long after its end: the exit status must still be available.
 func waitLate(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	const code = 7
 	var mu sync.Mutex
@@ -165,7 +165,7 @@ func waitLate(ctx context.Context, p string, parent *subprocess.Parent) (string,
 	return strconv.Itoa(len(waits)), nil
 }
 
-// descriptors lists what this process has open.
+// descriptors lists the open descriptors of this process.
 func descriptors(context.Context, string, *subprocess.Parent) (string, error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	var open []string
@@ -176,7 +176,7 @@ func descriptors(context.Context, string, *subprocess.Parent) (string, error) {
 	return strings.Join(open, " "), err
 }
 
-// leave leaves a process behind.
+// leave leaves a process running.
 func leave(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 	cmd := exec.Command("sleep", "300")
 	if p != "" { // out of reach, with the descriptors

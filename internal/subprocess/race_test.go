@@ -2,6 +2,6 @@
 
 package subprocess_test
 
-// shadowed is how many bytes a process has for each of its heap: the race
-// detector keeps a shadow, and does not give it back.
+// shadowed is how many bytes a process takes for each byte of heap: the race detector
+// keeps a shadow and does not release it.
 const shadowed = 6

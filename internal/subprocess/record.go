@@ -8,17 +8,16 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Handler returns a handler whose records cross to the parent and are handled
-// by its Config.Logger, with the attribute pid added. Groups are flattened to
-// dotted keys and values without a kind of their own become text. Once the
-// run is over its records are dropped.
+// Handler returns a handler that sends records to the parent's Config.Logger, which
+// gets them with the attribute pid. Groups are flattened to dotted keys. Values of no
+// basic kind become text. Records after the end of the run are dropped.
 func (p *Parent) Handler() slog.Handler { return &recordHandler{parent: p} }
 
-// recordHandler keeps the attributes it was given in the form in which they
-// cross, so that a value is what it was at the time.
+// recordHandler keeps its attributes encoded, so that each value is that of the time
+// of WithAttrs.
 type recordHandler struct {
 	parent *Parent
-	prefix string // of the keys that follow, with its last dot
+	prefix string // of the keys that follow, with a trailing dot
 	attrs  []byte
 	count  int
 }
@@ -68,12 +67,11 @@ func (h *recordHandler) frame(rec slog.Record, attrs []byte, count int) []byte {
 	return append(codec.AppendArrayLen(b, 3*count), attrs...)
 }
 
-// appendAttr appends an attribute as key, kind and value, a group's members
-// each by themselves.
+// appendAttr appends an attribute as key, kind and value, and a group as its members.
 func appendAttr(b []byte, n int, prefix string, a slog.Attr) ([]byte, int) {
 	v := a.Value.Resolve()
 	if a.Key == "" && v.Kind() == slog.KindAny && v.Any() == nil {
-		return b, n // an empty attribute is ignored, as slog asks of handlers
+		return b, n // slog asks handlers to ignore empty attributes
 	}
 	if v.Kind() == slog.KindGroup {
 		if a.Key != "" {
@@ -109,7 +107,7 @@ func appendAttr(b []byte, n int, prefix string, a slog.Attr) ([]byte, int) {
 	return b, n + 1
 }
 
-// readRecord reads a record in the parent.
+// readRecord decodes a record in the parent.
 func readRecord(r *codec.Reader) (slog.Record, error) {
 	level, at, msg := slog.Level(r.Int()), r.Time(), r.String()
 	rec := slog.NewRecord(at, level, msg, 0)
@@ -145,8 +143,8 @@ func readValue(r *codec.Reader) slog.Value {
 	}
 }
 
-// lowestLevel is the lowest of slog's levels that the logger handles: what a
-// child sends below it nobody would read.
+// lowestLevel returns the lowest of slog's levels that the logger handles. A child
+// does not send records below it.
 func lowestLevel(ctx context.Context, l *slog.Logger) slog.Level {
 	for level := slog.LevelDebug; level < slog.LevelError; level += 4 {
 		if l.Enabled(ctx, level) {

@@ -7,12 +7,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// weighEvery is how often, at most, the size of a busy child is looked at
-// between its runs: it costs more than a short run does.
-const weighEvery = time.Second
+// sizeCheckEvery is how often, at most, a busy child's size is read between its runs.
+// A reading takes longer than a short run.
+const sizeCheckEvery = time.Second
 
-// worn reports whether the child has lived through what it may.
-func (c *child) worn(now time.Time) bool {
+// expired reports whether the child has reached a bound of MaxRuns, MaxAge or
+// MaxSize, or is close to its limit of open files.
+func (c *child) expired(now time.Time) bool {
 	cfg := &c.pool.cfg
 	if cfg.MaxRuns > 0 && c.runs >= cfg.MaxRuns {
 		return true
@@ -20,28 +21,28 @@ func (c *child) worn(now time.Time) bool {
 	if cfg.MaxAge > 0 && now.Sub(c.born) >= cfg.MaxAge {
 		return true
 	}
-	if now.Sub(c.weighed) < weighEvery {
+	if now.Sub(c.sizeCheckedAt) < sizeCheckEvery {
 		return false
 	}
-	c.weighed = now
-	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || crowded(c.pid)
+	c.sizeCheckedAt = now
+	return cfg.MaxSize > 0 && residentSize(c.pid) >= cfg.MaxSize || nearFileLimit(c.pid)
 }
 
-// maxPatience is up to where the failures in a row that end a child double.
-const maxPatience = 1000
+// maxFailureLimit is the limit at which doubling stops.
+const maxFailureLimit = 1000
 
-// damaged counts the runs of a child that have failed in a row, and reports
-// whether the child is to end for it. The answer is nil if it has ended already.
-// A run that was stopped before its deadline says nothing about the child.
-func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
+// tooManyFailures counts the child's failures in a row and reports whether the child
+// must be stopped for them. The answer is nil if the child has already ended. A run
+// that was stopped before its deadline does not count.
+func (p *Pool) tooManyFailures(c *child, answer *Response, stopped bool) bool {
 	bound := int64(p.cfg.MaxFailures)
 	switch {
 	case answer == nil:
 		return false
 	case answer.Failure == nil:
 		c.failures = 0
-		if p.patience.Load() != bound {
-			p.patience.Store(bound)
+		if p.failureLimit.Load() != bound {
+			p.failureLimit.Store(bound)
 		}
 		return false
 	case stopped || answer.Snooze > 0:
@@ -50,14 +51,14 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 		return false
 	}
 	c.failures++
-	patience := p.patience.Load()
+	failureLimit := p.failureLimit.Load()
 	switch {
 	case bound < 0:
 		return false
-	case crowded(c.pid):
+	case nearFileLimit(c.pid):
 		p.cfg.Logger.Warn("a child process has nearly as many open files as it may, and a run in it failed: another one takes its place", "pid", c.pid)
-	case int64(c.failures) >= patience:
-		p.patience.Store(min(2*patience, maxPatience))
+	case int64(c.failures) >= failureLimit:
+		p.failureLimit.Store(min(2*failureLimit, maxFailureLimit))
 		p.cfg.Logger.Warn("the runs of a child process have failed in a row: another one takes its place", "pid", c.pid, "failures", c.failures)
 	default:
 		return false
@@ -65,12 +66,13 @@ func (p *Pool) damaged(c *child, answer *Response, stopped bool) bool {
 	return true
 }
 
-// mute reports whether a run has closed the child's output: what the next one
-// prints would be lost, or go into a file that was opened in its place.
-func (c *child) mute() bool { return c.stdout.ended() || c.stderr.ended() }
+// outputClosed reports whether a run has closed standard output or error. The output
+// of later runs would be lost, or go to a file that was opened in its place.
+func (c *child) outputClosed() bool { return c.stdout.ended() || c.stderr.ended() }
 
-// replace starts a successor for the child, which takes runs until it is
-// there. One is started at a time. The caller holds the pool's lock.
+// replace starts a successor of the child, which keeps taking runs until the
+// successor is ready. One successor is started at a time. The caller holds the pool's
+// lock.
 func (p *Pool) replace(old *child) {
 	select {
 	case <-p.closing:
@@ -78,39 +80,39 @@ func (p *Pool) replace(old *child) {
 	default:
 	}
 	if p.replacing {
-		return // the next run's end asks again
+		return // the end of the next run tries again
 	}
 	p.replacing = true
 	p.successors.Go(func() {
 		next, err := p.startChecked()
 		if err == nil {
-			err = p.greetedBy(next)
+			err = p.awaitHandshake(next)
 		}
 		p.mu.Lock()
 		p.replacing = false
-		if err != nil { // said already; the old one is better than none
+		if err != nil { // already reported; the old child is better than none
 			p.mu.Unlock()
 			return
 		}
 		if _, alive := p.children[old]; !alive && len(p.children) > p.cfg.Processes {
 			p.mu.Unlock()
-			next.dismiss() // it ended by itself and has been succeeded
+			next.stop() // the old child ended by itself and has been succeeded
 			return
 		}
-		old.retired = true
+		old.replaced = true
 		next.idleSince = time.Now()
 		idle := slices.Contains(p.idle, old)
 		p.idle = slices.DeleteFunc(p.idle, func(c *child) bool { return c == old })
 		p.idle = append(p.idle, next)
 		p.mu.Unlock()
 		if idle {
-			old.dismiss() // else the end of its run does
+			old.stop() // otherwise the end of its run stops it
 		}
 	})
 }
 
-// retireIdle ends children that had nothing to do for Config.Idle, and idle
-// ones of Config.MaxAge, until the pool is closed.
+// retireIdle stops children that were idle for Config.Idle, and idle children older
+// than Config.MaxAge. It returns when the pool is closed.
 func (p *Pool) retireIdle() {
 	every := p.cfg.MaxAge
 	if p.cfg.Idle > 0 && (every <= 0 || p.cfg.Idle < every) {
@@ -124,13 +126,13 @@ func (p *Pool) retireIdle() {
 			return
 		case now := <-ticker.C:
 			for _, c := range p.takeStale(now) {
-				c.dismiss()
+				c.stop()
 			}
 		}
 	}
 }
 
-// takeStale takes the children that are to be retired from the idle ones.
+// takeStale removes the children to stop from the idle ones and returns them.
 func (p *Pool) takeStale(now time.Time) []*child {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -177,7 +177,7 @@ func TestAChildIsNotBlamedForWhatFailsEverywhere(t *testing.T) {
 func TestAChildWithoutDescriptorsEndsWithTheFirstFailure(t *testing.T) {
 	for _, pause := range []bool{false, true} {
 		pool := newPool(t, subprocess.Config{Processes: 1})
-		run(t, pool, "echo", "") // its size and files are looked at again in a second
+		run(t, pool, "echo", "") // its size and files are read again after a second
 		_, first := run(t, pool, "leak", "")
 		if pause {
 			require.Eventually(t, func() bool { _, pid := run(t, pool, "echo", ""); return pid != first }, 10*time.Second, 50*time.Millisecond)
@@ -211,7 +211,7 @@ func TestACrashLoopAtTheStartOpensTheBreaker(t *testing.T) {
 		require.NotErrorIs(t, err, subprocess.ErrBreaker)
 	}
 	require.Equal(t, 3, starts())
-	// On a slow machine it tries again meanwhile, more rarely each time.
+	// On a slow machine it tries again meanwhile, less often each time.
 	tries := 3
 	for refused := 0; refused < 100; {
 		_, err := pool.Run(t.Context(), request("echo", ""))

@@ -9,21 +9,21 @@ import (
 // maxSchema is how many fingerprints fit the first frame to a child.
 const maxSchema = 7000
 
-// fingerprints are what tells the entries of a schema from others, 8 bytes
-// each. They cross instead of the entries, since the parent writes its first
-// frame before anybody reads it, into a pipe that may hold little.
+// fingerprints returns 8 bytes for each entry of a schema. They cross instead of the
+// entries, because the parent writes its first frame before the child reads, into a
+// pipe that may hold little.
 func fingerprints(schema []string) []byte {
 	b := make([]byte, 0, 8*len(schema))
 	for _, entry := range schema {
 		h := fnv.New64a()
-		_, _ = h.Write([]byte(entry)) // a hash takes everything
+		_, _ = h.Write([]byte(entry)) // a hash returns no error
 		b = binary.BigEndian.AppendUint64(b, h.Sum64())
 	}
 	return b
 }
 
-// firstMissing is which of the wanted fingerprints, counted from 1, is not
-// among those that are known; 0 if all are.
+// firstMissing returns the number, from 1, of the first wanted fingerprint that is
+// not known; 0 if all are.
 func firstMissing(wanted, known []byte) int {
 	have := make(map[[8]byte]bool, len(known)/8)
 	for ; len(known) >= 8; known = known[8:] {
@@ -38,10 +38,10 @@ func firstMissing(wanted, known []byte) int {
 	return 0
 }
 
-// schemaName is what an entry of a schema is called in an error.
+// schemaName returns the name of an entry of a schema for errors.
 func schemaName(schema []string, n int) string {
 	if n < 1 || n > len(schema) {
-		return "what nobody asked for"
+		return "an entry of no schema"
 	}
 	name, _, _ := strings.Cut(schema[n-1], " ")
 	return name

@@ -12,52 +12,54 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
-// childVariable marks a process that a pool started.
+// childVariable is set in a process that a pool started.
 const childVariable = "TASKGEN_CHILD"
 
-// inChild looks once: afterwards the mark is gone.
+// inChild reads the variable once and unsets it.
 var inChild = sync.OnceValue(func() bool {
 	text, ok := os.LookupEnv(childVariable)
 	if !ok {
 		return false
 	}
-	// Processes started from here are not children of the pool.
-	_ = os.Unsetenv(childVariable) // it fails only for an impossible name
+	// Processes that this one starts are not children of the pool.
+	_ = os.Unsetenv(childVariable) // fails only for an impossible name
 	if !inherited() {
 		return false
 	}
-	readMark(text).obey()
+	parseStartInfo(text).apply()
 	return true
 })
 
-// InChild reports whether this process was started by a [Pool]. The first call
-// hides that, and the pipes to the parent, from processes that are started
-// later, so it stands first in main. It may be called concurrently.
+// InChild reports whether this process was started by a [Pool]. The first call hides
+// the variable and the pipes from processes that are started later, so main calls it
+// first. It may be called concurrently.
 func InChild() bool { return inChild() }
 
-// Handle executes a run in a child process. Its ctx ends when the run is to
-// stop, with a cause. Its panic ends the process; its Goexit fails the run.
-// Several runs may be executed on one goroutine, one after the other.
+// Handle executes a run in a child process. When the run must stop, ctx ends with a
+// cause. A panic ends the process; runtime.Goexit fails the run. One goroutine may
+// execute several runs, one after the other.
 type Handle = func(ctx context.Context, run *broker.TaskRun, parent *Parent) *Response
 
-// Serve executes the runs that the parent sends with handle, one after the
-// other, until the parent says that there are no more; then it returns nil and
-// the process is to exit. If the parent goes without saying so, Serve kills
-// the process and what it started. It returns an error when this is no child
-// or the parent's frames make no sense. The contexts of the runs are made from
-// ctx. Serve is called once, from main's goroutine, without delay.
+// Serve executes the parent's runs with handle, one after the other. It blocks until
+// the parent sends no more, and returns nil; then the process must exit. If the
+// parent vanishes, Serve kills this process and everything that it started.
 //
-// With a schema that lacks an entry of the parent's Config.Schema the parent
-// ends the process and sends it no runs.
+// Serve returns an error if this process is no child or a frame of the parent is
+// malformed. The contexts of the runs derive from ctx. Serve must be called once,
+// from main's goroutine, without delay.
+//
+// If schema lacks an entry of the parent's Config.Schema, the parent sends no runs
+// and kills the process.
 func Serve(ctx context.Context, schema []string, handle Handle) error {
 	if !InChild() {
 		return errors.New("serve runs: this process was not started by a pool")
 	}
-	settle()
-	orphans := startReaper(outliveParent)
-	defer orphans.end()
+	prepareChild()
+	orphans := orphan.Start(outliveParent)
+	defer orphans.End()
 	in, err := openInherited(3)
 	if err != nil {
 		return fmt.Errorf("serve runs: %w", err)
@@ -77,15 +79,15 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	}
 	asked, release := holdSignals()
 	defer release()
-	go s.tellStacks(asked) // until release
+	go s.sendStacks(asked) // until release
 	s.clock = time.AfterFunc(time.Hour, s.tick)
 	defer s.clock.Stop()
-	if err = s.introduce(schema); err == nil {
-		go s.lead() // this goroutine may be main's, and must not meet a Goexit
+	if err = s.handshake(schema); err == nil {
+		go s.lead() // not on this goroutine, which may be main's: a task may call Goexit
 		err = <-s.ended
 	}
 	switch {
-	case errors.Is(err, errBye):
+	case errors.Is(err, errShutdown):
 		return nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		killOwnTree()
@@ -93,35 +95,36 @@ func Serve(ctx context.Context, schema []string, handle Handle) error {
 	return fmt.Errorf("serve runs: %w", err)
 }
 
-// errBye is the parent's goodbye.
-var errBye = errors.New("no more runs")
+// errShutdown means that the parent sends no more runs.
+var errShutdown = errors.New("no more runs")
 
-// server is the child's end. At any time one goroutine leads: it reads the
-// parent's frames, and executes a run itself when one comes. That saves a short
-// run all switches between goroutines. Meanwhile nobody reads; so when a run
-// takes long, or waits for the parent's word, another goroutine is started to
-// lead, and the run's own ends with it.
+// server is the child's end. One goroutine at a time leads (the leader/followers
+// pattern): it reads the parent's frames, and executes a run itself when one comes.
+// So a short run needs no switch of goroutines.
+//
+// Nobody reads while the leader executes a run. So if the run takes long or waits for
+// the parent, a new goroutine starts to lead, and the run's goroutine ends with the
+// run.
 type server struct {
 	handle Handle
 	derive func() (context.Context, context.CancelCauseFunc)
 	frames *frameReader // the leader's
 	w      frameWriter
-	cap    memoryCap  // the run's that is executed
-	ended  chan error // holds what ended the leading
+	cap    memoryCap  // of the executing run
+	ended  chan error // the error that ended reading
 
 	mu      sync.Mutex
-	run     *Parent // the one that is executed
+	run     *Parent // the executing run
 	clock   *time.Timer
-	ticking bool    // the clock is set
+	ticking bool    // the clock is running
 	seen    *Parent // the run at the last tick
 }
 
-// leadFor is how long a run goes on before another goroutine leads, twice that
-// at most.
+// leadFor is how long a run executes before another goroutine leads, at most twice.
 const leadFor = 2 * time.Millisecond
 
-// introduce takes what the parent says first, and answers it.
-func (s *server) introduce(schema []string) error {
+// handshake reads the parent's setup and sends the hello.
+func (s *server) handshake(schema []string) error {
 	body, err := s.frames.next()
 	if err != nil {
 		return err
@@ -143,7 +146,7 @@ func (s *server) introduce(schema []string) error {
 	if err := s.w.write(h.append(nil), nil); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
-	return nil // with something missing the parent says so, and ends this process
+	return nil // if a task is missing, the parent reports it and kills this process
 }
 
 // lead reads frames until they end or another goroutine leads.
@@ -168,7 +171,7 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 		return false, err
 	}
 	if kind == frameRun {
-		o, err := readOrder(r)
+		o, err := readRunMessage(r)
 		if err != nil {
 			return false, fmt.Errorf("decode run: %w", err)
 		}
@@ -178,7 +181,7 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 	run := s.run
 	s.mu.Unlock()
 	if run != nil && run.seq != seq {
-		run = nil // late word for a run that is over
+		run = nil // a late frame of an ended run
 	}
 	switch kind {
 	case frameCancel:
@@ -186,9 +189,9 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 		if err := r.Done(); err != nil {
 			return false, fmt.Errorf("decode cancellation: %w", err)
 		}
-		// A deadline that passed is for the context's own timer to say, so
-		// that its Err is the right one.
-		if run != nil && !(timeout && run.limited) {
+		// A passed deadline is left to the context's own timer, so that its Err is
+		// DeadlineExceeded.
+		if run != nil && !(timeout && run.hasDeadline) {
 			run.cancel(cancelCause(timeout, text))
 		}
 		return true, nil
@@ -201,25 +204,25 @@ func (s *server) receive(body []byte, scratch *[]byte) (leading bool, err error)
 			run.reply(id, body, callErr)
 		}
 		return true, nil
-	case frameBye:
-		return false, errBye
+	case frameShutdown:
+		return false, errShutdown
 	}
 	return false, fmt.Errorf("frame of unexpected type %d", kind)
 }
 
-// execute calls the handler and sends its answer. It reports whether the
-// caller still leads.
-func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, err error) {
-	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), decode: o.decode, limited: o.limited, done: make(chan struct{})}
+// execute calls the handler and sends its answer. It reports whether the caller still
+// leads.
+func (s *server) execute(seq uint64, o runMessage, scratch *[]byte) (leading bool, err error) {
+	run := &Parent{server: s, seq: seq, level: slog.Level(o.level), decode: o.decode, hasDeadline: o.hasDeadline, done: make(chan struct{})}
 	ctx, cancel := s.derive()
 	defer cancel(nil)
 	run.cancel = cancel
 	if err := s.begin(run); err != nil {
 		return false, err
 	}
-	if o.limited {
+	if o.hasDeadline {
 		var release context.CancelFunc
-		ctx, release = context.WithTimeout(ctx, o.left)
+		ctx, release = context.WithTimeout(ctx, o.remaining)
 		defer release()
 	}
 	s.cap.set(o.memory)
@@ -228,11 +231,12 @@ func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, er
 		goexit := false
 		if answer == nil {
 			if v := recover(); v != nil {
-				// As Go would end it, but not through a second panic.
+				// Print the panic as Go would; panicking again would add a second
+				// one.
 				fmt.Fprintf(os.Stderr, "panic: %v\n\n%s", v, debug.Stack())
 				os.Exit(2)
 			}
-			goexit = true // or nil was returned, which is as bad
+			goexit = true // or the handler returned nil, which is as bad
 			answer = &Response{Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "the task called runtime.Goexit"}}
 		}
 		leading = s.answer(run, answer, scratch)
@@ -242,10 +246,10 @@ func (s *server) execute(seq uint64, o order, scratch *[]byte) (leading bool, er
 		}
 	}()
 	answer = s.handle(ctx, o.run, run)
-	return // what the deferred function says
+	return // the deferred function sets the results
 }
 
-// begin makes a run the one that is executed.
+// begin makes run the executing one.
 func (s *server) begin(run *Parent) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,9 +264,8 @@ func (s *server) begin(run *Parent) error {
 	return nil
 }
 
-// tick has another goroutine lead when the run that executes did so at the
-// tick before. The clock is set by runs and not by each of them: setting it is
-// not for nothing.
+// tick starts another leader if the executing run was already leading at the tick
+// before. Not every run sets the clock, because setting it costs time.
 func (s *server) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,18 +283,17 @@ func (s *server) tick() {
 	s.clock.Reset(leadFor)
 }
 
-// handOver has another goroutine lead than the run's. The caller holds the
+// handOver starts another leader if the run's goroutine leads. The caller holds the
 // lock.
 func (s *server) handOver(run *Parent) {
 	if run.leads && s.run == run {
 		run.leads = false
-		go s.lead() // the process ends with the last that leads
+		go s.lead() // ends with the process
 	}
 }
 
-// answer sends a run's last frame, and reports whether the run's goroutine
-// leads. What comes of the run later is dropped before it is written, so the
-// parent never sees it.
+// answer sends a run's last frame, and reports whether the run's goroutine leads.
+// Later frames of the run are dropped before they are written.
 func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool) {
 	frame := a.append(*scratch, run.seq)
 	if err := s.w.check(frame); err != nil {
@@ -303,10 +305,10 @@ func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool
 		*scratch = frame
 	}
 	s.mu.Lock()
-	s.run = nil // before the frame: the next run may follow it at once
+	s.run = nil // before the frame is written, because the next run may follow at once
 	leading = run.leads
 	s.mu.Unlock()
-	// Without a parent nobody is to be told; the reader sees its end too.
+	// If the parent is gone, the reader finds out too.
 	_ = s.w.write(frame, func() bool {
 		run.over = true
 		return true
@@ -315,7 +317,7 @@ func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool
 	return leading
 }
 
-// cancelCause is the cause that a handler's context ends with.
+// cancelCause returns the cause of a handler's cancelled context.
 func cancelCause(timeout bool, text string) error {
 	kind := context.Canceled
 	if timeout {
@@ -324,7 +326,7 @@ func cancelCause(timeout bool, text string) error {
 	return &cause{text: text, kind: kind}
 }
 
-// cause carries the text of the parent's cause, and is what ended it.
+// cause carries the text of the parent's cause and the kind of the end.
 type cause struct {
 	text string
 	kind error

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/subprocess/cgroup"
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 type startRequest struct {
@@ -18,11 +21,11 @@ type startReply struct {
 	err  error
 }
 
-// start starts a process and its goroutines. It does not wait for its hello.
+// start starts a process and its goroutines. It does not wait for the handshake.
 func (p *Pool) start() (*child, error) {
 	c := &child{
 		pool:       p,
-		mark:       newMark(),
+		info:       newStartInfo(),
 		born:       time.Now(),
 		oomKills:   oomKills(),
 		parentPeak: peakSize(os.Getpid()),
@@ -32,22 +35,22 @@ func (p *Pool) start() (*child, error) {
 	}
 	var pipes pipes
 	defer pipes.closeTheirs()
-	p.adoptOrphans()
+	p.startReaper()
 	var stdout, stderr *os.File
 	err := pipes.open(&c.in, &c.out, &stdout, &stderr)
 	if err == nil {
-		c.group, err = p.groups.add()
+		c.group, err = p.groups.Add()
 	}
 	if err == nil {
-		c.proc, err = p.startProcess(pipes.theirs, c.mark, c.group)
+		c.proc, err = p.startProcess(pipes.theirs, c.info, c.group)
 	}
 	if err != nil {
 		pipes.closeOurs()
-		c.group.remove()
+		c.group.Remove()
 		return nil, err
 	}
 	c.pid = c.proc.Pid
-	// SyscallConn of an open file has no error.
+	// SyscallConn of an open file returns no error.
 	c.outConn, _ = c.out.SyscallConn()
 	c.stdout, _ = newCapture(stdout, p.cfg.Logger, "stdout", c.pid)
 	c.stderr, _ = newCapture(stderr, p.cfg.Logger, "stderr", c.pid)
@@ -56,34 +59,34 @@ func (p *Pool) start() (*child, error) {
 
 	c.readers.Go(c.stdout.read)
 	c.readers.Go(c.stderr.read)
-	c.readers.Go(c.greet)
+	c.readers.Go(c.handshake)
 	p.work.Go(c.wait)
-	p.adopt(c)
-	// The pipe is empty and holds it; an error shows as a missing hello.
+	p.add(c)
+	// The frame fits the empty pipe. If the write fails, no hello comes.
 	_ = c.w.write(setup{maxFrame: p.cfg.MaxFrame, limits: p.cfg.limits(), schema: fingerprints(p.cfg.Schema)}.append(nil), nil)
 	return c, nil
 }
 
-// startProcess has the pool's starting thread start the binary.
-func (p *Pool) startProcess(files []*os.File, mark mark, group *cgroup) (*os.Process, error) {
+// startProcess starts the binary on the pool's starting thread.
+func (p *Pool) startProcess(files []*os.File, info startInfo, group *cgroup.Group) (*os.Process, error) {
 	attributes := processAttributes()
-	group.put(attributes)
+	group.StartIn(attributes)
 	reply := make(chan startReply, 1)
 	p.starts <- startRequest{
 		argv:  arguments(),
-		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(&p.cfg).list(mark.String()), Sys: attributes},
+		attr:  &os.ProcAttr{Files: files, Env: newEnvironment(&p.cfg).list(info.String()), Sys: attributes},
 		reply: reply,
 	}
 	r := <-reply
 	return r.proc, r.err
 }
 
-// InTest reports whether this process is a test binary that has come to its
-// TestMain. The package testing would say so too, but is not for every binary.
+// InTest reports whether this process is a test binary that has reached TestMain. It
+// does without testing.Testing, which would link package testing into every binary.
 func InTest() bool { return flag.Lookup("test.run") != nil }
 
-// arguments are those of a child. Were it a test binary without Serve in its
-// TestMain, it would run the tests.
+// arguments returns a child's arguments. A test binary without Serve in its TestMain
+// would run its tests; -test.run prevents that.
 func arguments() []string {
 	argv := []string{os.Args[0]}
 	if InTest() {
@@ -92,11 +95,11 @@ func arguments() []string {
 	return argv
 }
 
-// startProcesses starts all of the pool's processes from one thread, which
-// lives as long as they do: the kernel sends the parent-death signal when the
-// thread that started a process ends, not when the parent does.
+// startProcesses starts all processes of the pool on one thread, which lives as long
+// as they do. The kernel sends the parent-death signal when the thread that started a
+// process ends, not when the parent process does.
 func (p *Pool) startProcesses() {
-	offFirstThread(func() {
+	orphan.OffFirstThread(func() {
 		for r := range p.starts {
 			proc, err := startProcess(r.argv, r.attr)
 			r.reply <- startReply{proc, err}
@@ -104,12 +107,12 @@ func (p *Pool) startProcesses() {
 	})
 }
 
-// adoptOrphans starts to wait for the processes that this one adopts, if it does.
-func (p *Pool) adoptOrphans() {
+// startReaper starts to wait for adopted processes if this process adopts any.
+func (p *Pool) startReaper() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.orphans == nil && adopts() {
-		p.orphans = startReaper(func() {})
+	if p.orphans == nil && orphan.Adopts() {
+		p.orphans = orphan.Start(func() {})
 	}
 }
 
@@ -121,7 +124,7 @@ func startProcess(argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	return os.StartProcess(path, argv, attr)
 }
 
-// pipes are a child's standard streams and descriptors 3 and 4.
+// pipes are the files of a child's standard streams and of descriptors 3 and 4.
 type pipes struct{ ours, theirs []*os.File }
 
 func (p *pipes) open(in, out, stdout, stderr **os.File) error {
@@ -146,7 +149,7 @@ func (p *pipes) open(in, out, stdout, stderr **os.File) error {
 
 func (p *pipes) closeOurs() {
 	for _, f := range p.ours {
-		_ = f.Close() // a pipe's end has nothing to lose
+		_ = f.Close() // closing a pipe loses nothing
 	}
 }
 

@@ -39,8 +39,8 @@ func TestAChildThatDoesNotStopTellsItsStacks(t *testing.T) {
 	require.Positive(t, ended.PeakMemory)
 }
 
-// TestAChildHasItsGraceAndNoMore looks at two children that do not stop: the one that is
-// asked later has less time.
+// TestAChildHasItsGraceAndNoMore observes two children that do not stop. The one that
+// is asked later has less time.
 func TestAChildHasItsGraceAndNoMore(t *testing.T) {
 	told := make(reports, 1)
 	patient, err := subprocess.NewPool(subprocess.Config{Processes: 1, Grace: time.Hour, Call: told.call, Logger: slog.New(slog.DiscardHandler)})
@@ -110,9 +110,9 @@ func TestProcessesThatLeftTheGroupAreKilledToo(t *testing.T) {
 	requireGone(t, time.Second, family...)
 }
 
-// TestOrphansAreReaped runs a program that is the first process of its
-// namespace, as in a container without an init, or where that is not permitted
-// one to which orphans come just so.
+// TestOrphansAreReaped runs a program that is the first process of its namespace, as
+// in a container without an init. If that is not permitted, the program is a
+// subreaper.
 func TestOrphansAreReaped(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		t.Run(fmt.Sprintf("first=%v", first), func(t *testing.T) {
@@ -139,8 +139,8 @@ func TestOrphansAreReaped(t *testing.T) {
 	}
 }
 
-// startTerminal starts a program in a group of its own, which a terminal's
-// Ctrl-C would reach, and returns how to press it.
+// startTerminal starts a program in its own process group, which a terminal's Ctrl-C
+// would reach, and returns a function that presses it.
 func startTerminal(t *testing.T, task string) (*exec.Cmd, *bufio.Reader, func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])

@@ -11,11 +11,13 @@ func executable() (string, error) { return os.Executable() }
 
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func settle() {}
+func prepareChild() {}
+
+func outliveParent() {}
 
 func capabilities() []string { return []string{"process-group", "gomemlimit", "nice"} }
 
-// limitData does nothing: the system does not hold Go's memory to RLIMIT_DATA.
+// limitData does nothing: macOS does not apply RLIMIT_DATA to the memory of Go.
 func limitData(int64) (undo func()) { return func() {} }
 
 func setOOMScore(int) error { return nil }

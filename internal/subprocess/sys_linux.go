@@ -23,7 +23,8 @@ const (
 	hasOOMScore = true
 )
 
-// executable names the running binary, also after its file was replaced.
+// executable returns a path of the running binary that holds even if its file was
+// replaced.
 func executable() (string, error) {
 	const self = "/proc/self/exe"
 	if _, err := os.Lstat(self); err != nil {
@@ -32,31 +33,32 @@ func executable() (string, error) {
 	return self, nil
 }
 
-// processAttributes gives the child a process group of its own, and has the
-// kernel kill it when the thread that starts it ends.
+// processAttributes gives the child its own process group. The kernel kills the child
+// when the thread that started it ends.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// settle is what a child does before its hello.
+// prepareChild prepares a child's process before its hello.
 //
-// What the child starts stays below it in the tree of processes, even if it
-// leaves the group and its own parent ends: so it can be found and killed.
-func settle() {
+// Processes below the child stay in its tree even if they leave its process group and
+// lose their parent, so that they can be found and killed.
+func prepareChild() {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
-	// What was opened without close-on-exec goes no further. Kernels before 5.11
-	// refuse it.
+	// Descriptors that were opened without close-on-exec are not inherited further.
+	// Kernels before 5.11 refuse this.
 	_, _, _ = syscall.RawSyscall(sysCloseRange, 3, math.MaxUint32, closeRangeCloexec)
-	// It was started as /proc/self/exe, and ps would call it exe. A name is
-	// no reason to end.
+	// Restore the program's name: the child was started as /proc/self/exe, and ps
+	// would show exe. A failure does not matter.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 }
 
-// outliveParent is for the first thread of a child. The parent-death signal of its
-// start would kill it before it could take its own children along; from here on it
-// does that itself at the end of descriptor 3, and the signal only has to wake it
-// if it is stopped. The setting is the first thread's own. On another thread it asks
-// all of them, which a binary with cgo refuses.
+// outliveParent weakens the parent-death signal of a child; it is called on the first
+// thread. The SIGKILL that was set at the start would leave the child no time to kill
+// its own children. From here on the child does that at the end of descriptor 3, and
+// the signal only continues it if it is stopped. The setting belongs to the first
+// thread. Called on another thread, it changes all threads, which fails in a binary
+// with cgo.
 func outliveParent() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -71,8 +73,8 @@ func capabilities() []string {
 	return []string{"process-group", "process-tree", "parent-death", "memory-watch", "rlimit-data", "gomemlimit", "nice", "oom-score"}
 }
 
-// limitData limits the address space that this process can write to, and
-// returns how to take that back.
+// limitData limits the writable address space of this process. Undo restores the
+// limit.
 func limitData(size int64) (undo func()) {
 	const rlimitData = syscall.RLIMIT_DATA
 	var old syscall.Rlimit
@@ -80,25 +82,24 @@ func limitData(size int64) (undo func()) {
 		return func() {}
 	}
 	if syscall.Setrlimit(rlimitData, &syscall.Rlimit{Cur: uint64(size), Max: old.Max}) != nil {
-		return func() {} // the watch remains
+		return func() {} // the memory watch remains
 	}
-	return func() { _ = syscall.Setrlimit(rlimitData, &old) } // up to what it may
+	return func() { _ = syscall.Setrlimit(rlimitData, &old) } // up to the hard limit
 }
 
 // isStopped reports whether a child of this process is stopped by a signal.
 func isStopped(pid int) bool {
 	var info [32]int32 // a siginfo_t
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, oneID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, waitForPID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
 		syscall.WSTOPPED|syscall.WNOWAIT|syscall.WNOHANG, 0, 0)
-	return errno == 0 && info[0] == int32(syscall.SIGCHLD) // si_signo; 0 when it is not
+	return errno == 0 && info[0] == int32(syscall.SIGCHLD) // si_signo; 0 if it is not
 }
 
 func setOOMScore(score int) error {
 	return os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
 }
 
-// descendants returns the processes below one in the tree, those next to it
-// first.
+// descendants returns all processes below one, its children first.
 func descendants(pid int) []int {
 	var all []int
 	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
@@ -106,7 +107,7 @@ func descendants(pid int) []int {
 		for _, file := range tasks {
 			b, err := os.ReadFile(file)
 			if err != nil {
-				continue // it has just ended
+				continue // the process has just ended
 			}
 			for _, field := range strings.Fields(string(b)) {
 				if n, err := strconv.Atoi(field); err == nil && !slices.Contains(all, n) {
@@ -118,10 +119,10 @@ func descendants(pid int) []int {
 	return all
 }
 
-// rlimitLocks is a limit that Linux has kept without a meaning since 2.4.25.
+// rlimitLocks is RLIMIT_LOCKS, which Linux has kept but not enforced since 2.4.25.
 const rlimitLocks = 10
 
-// setTag tags this process and what it will start, if it may.
+// setTag tags this process, and so all that it starts, if the limit can be set.
 func setTag(tag uint64) {
 	var old syscall.Rlimit
 	if tag > 0 && syscall.Getrlimit(rlimitLocks, &old) == nil && tag < old.Max {
@@ -129,15 +130,16 @@ func setTag(tag uint64) {
 	}
 }
 
-// hasTag reports whether a process has a tag. One of another user has none.
+// hasTag reports whether a process has the tag. It is false for processes of other
+// users.
 func hasTag(pid int, tag uint64) bool {
 	var limit syscall.Rlimit
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), rlimitLocks, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	return errno == 0 && limit.Cur == tag
 }
 
-// killTagged kills the processes that have a tag, and returns them. Each round can
-// bring to light what a killed one has started meanwhile.
+// killTagged kills the processes that have the tag and returns them. It repeats,
+// because a process may have started another before it was killed.
 func killTagged(tag uint64) []int {
 	var killed []int
 	seen := make(map[int]bool)
@@ -157,7 +159,7 @@ func killTagged(tag uint64) []int {
 	return killed
 }
 
-// processes are all that there are.
+// processes returns all processes.
 func processes() []int {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -174,18 +176,17 @@ func processes() []int {
 	return pids
 }
 
-// killTree kills a process that leads its group, the group, and what is below
-// it in the tree, and returns the latter. The caller has not waited for the
-// process yet.
+// killTree kills a process that leads its process group, the group, and everything
+// below the process, which it returns. The process must not have been waited for.
 func killTree(pid int) []int {
-	_ = syscall.Kill(-pid, syscall.SIGSTOP) // so that no more are started
+	_ = syscall.Kill(-pid, syscall.SIGSTOP) // so that they start no more processes
 	below := killDescendants(pid)
 	killGroup(pid)
 	return below
 }
 
-// killDescendants kills what is below a process, and returns it. Each round can
-// bring to light what a killed one has started meanwhile.
+// killDescendants kills everything below a process and returns it. It repeats,
+// because a process may have started another before it was killed.
 func killDescendants(pid int) []int {
 	var killed []int
 	for range 8 {

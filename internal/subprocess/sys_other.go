@@ -27,7 +27,9 @@ func capabilities() []string { return nil }
 
 func awaitExit(int) {}
 
-func settle() {}
+func prepareChild() {}
+
+func outliveParent() {}
 
 func limitData(int64) (undo func()) { return func() {} }
 

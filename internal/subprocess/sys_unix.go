@@ -12,15 +12,17 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/taskgen/taskgen/internal/subprocess/orphan"
 )
 
 var errAgain error = syscall.EAGAIN
 
-// killedSignal is how [ExitError] names SIGKILL.
+// killedSignal is SIGKILL in the words of [ExitError].
 var killedSignal = syscall.SIGKILL.String()
 
-// readNow reads from a non-blocking descriptor; errAgain is that nothing is
-// there, and no bytes without an error its end.
+// readNow reads from a non-blocking descriptor. It returns errAgain if nothing is
+// there, and 0 without an error at the end.
 func readNow(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := syscall.Read(int(fd), b)
@@ -30,31 +32,32 @@ func readNow(fd uintptr, b []byte) (int, error) {
 	}
 }
 
-// awaitExit blocks until the process has ended, and leaves it to be waited
-// for: until then its id is nobody else's, so its group can be killed.
+// waitForPID is P_PID of waitid(2).
+const waitForPID = 1
+
+// awaitExit blocks until the process has ended, but does not wait for it: until then
+// its pid is not reused, so its group can be killed.
 func awaitExit(pid int) {
-	const pPID = 1
-	var info [128]byte // a siginfo_t, which nobody reads
+	var info [128]byte // a siginfo_t, unread
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid),
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, waitForPID, uintptr(pid),
 			uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if errno != syscall.EINTR {
-			return // another error means that somebody else has waited for it
+			return // any other error means that it was waited for already
 		}
 	}
 }
 
-// killGroup kills the process and all of its group. The caller has not waited
-// for it yet. The error would be that all are gone.
+// killGroup kills the process and its whole group. The process must not have been
+// waited for. An error would mean that all are gone.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
 
-// askForStacks sends the signal that [server.tellStacks] answers.
+// askForStacks sends the signal that [server.sendStacks] answers.
 func askForStacks(pid int) { _ = syscall.Kill(pid, syscall.SIGQUIT) }
 
-// reap waits for the members of a killed group whose leader is gone and for
-// others that it had started, if they have become this process's own children: it
-// is then the first of its system, or a subreaper, and nobody else will. Other
-// children are not its to wait for: some code in the application does.
+// reap waits for the members of a killed group whose leader is gone, and for others
+// that the leader had started, if they have become children of this process. It
+// leaves other children alone, which the application waits for.
 func reap(group int, others []int) {
 	end := time.Now().Add(exitDelay)
 	for _, pid := range append([]int{-group}, others...) {
@@ -63,9 +66,9 @@ func reap(group int, others []int) {
 			switch {
 			case err == syscall.EINTR:
 			case err == nil && got > 0:
-				waiting = pid < 0 // there may be more of the group
-			case time.Now().Before(end) && (err == nil || comesHere(pid)):
-				pause() // killed, and not dead yet
+				waiting = pid < 0 // the group may have more
+			case time.Now().Before(end) && (err == nil || willBeAdopted(pid)):
+				pause() // killed, but not dead yet
 			default:
 				waiting = false
 			}
@@ -73,21 +76,21 @@ func reap(group int, others []int) {
 	}
 }
 
-// comesHere reports whether a killed process that is not this one's child will
-// be: its own parent is still about to end.
-func comesHere(pid int) bool {
-	return pid > 0 && adopts() && syscall.Kill(pid, 0) == nil
+// willBeAdopted reports whether a killed process, not a child of this one, will
+// become one when its own parent ends.
+func willBeAdopted(pid int) bool {
+	return pid > 0 && orphan.Adopts() && syscall.Kill(pid, 0) == nil
 }
 
-// pause waits a moment for the system to have done what it was told.
+// pause gives the system a moment to finish a kill.
 func pause() {
 	timer := time.NewTimer(2 * time.Millisecond)
 	defer timer.Stop()
 	<-timer.C
 }
 
-// killOwnTree ends this process and what it started. It returns only when
-// this process does not lead its group, which then is not its to kill.
+// killOwnTree kills this process and everything that it started. It returns only if
+// this process does not lead its process group, which then belongs to others.
 func killOwnTree() {
 	killDescendants(os.Getpid())
 	if syscall.Getpgrp() == os.Getpid() {
@@ -102,8 +105,8 @@ func signalOf(state *os.ProcessState) string {
 	return ""
 }
 
-// peakOf is the most bytes of memory that an ended process had, and on Linux
-// its parent before it was started.
+// peakOf returns the peak memory of an ended process in bytes. On Linux it includes
+// that of its parent before the start.
 func peakOf(state *os.ProcessState) int64 {
 	usage, ok := state.SysUsage().(*syscall.Rusage)
 	switch {
@@ -115,16 +118,15 @@ func peakOf(state *os.ProcessState) int64 {
 	return int64(usage.Maxrss) << 10
 }
 
-// noCore keeps a crash from writing the task's data to disk.
+// noCore disables core dumps, which would write the task's data to disk.
 func noCore() error { return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) }
 
-// addNice adds to the nice value of all threads: this process leads a group in
-// which nobody else is yet.
+// addNice adds to the nice value of all threads. This process leads a group in which
+// it is still alone.
 func addNice(n int) error { return syscall.Setpriority(syscall.PRIO_PGRP, 0, n) }
 
-// inherited takes the pipes at 3 and 4 from what was inherited, so that
-// processes started from here do not get them. It reports whether both are
-// pipes.
+// inherited marks the pipes at 3 and 4 close-on-exec, so that processes started from
+// here do not inherit them. It reports whether both are pipes.
 func inherited() bool {
 	for _, fd := range []int{3, 4} {
 		var st syscall.Stat_t
@@ -137,8 +139,8 @@ func inherited() bool {
 	return true
 }
 
-// withoutCloseOnExec are the descriptors above 4 that a process which is started
-// from here gets.
+// withoutCloseOnExec returns the descriptors above 4 that processes started from here
+// would inherit.
 func withoutCloseOnExec() []int {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {
@@ -162,8 +164,8 @@ func withoutCloseOnExec() []int {
 
 func closeDescriptor(fd int) { _ = syscall.Close(fd) } // it was only inherited
 
-// pipe is an inherited pipe whose reads and writes hold a thread: a child has
-// nothing else to wait for, and this is faster than to be told by the poller.
+// pipe is an inherited pipe whose reads and writes block a thread. That is faster
+// than the netpoller, and a child has nothing else to wait for.
 type pipe int
 
 func openInherited(fd int) (io.ReadWriter, error) {
@@ -195,12 +197,12 @@ func (p pipe) Write(b []byte) (int, error) {
 	return written, nil
 }
 
-// holdSignals keeps the signals that would end a child from doing so: service
-// managers send them to a whole family, and a child ends when its parent says
-// so or is gone; and one that prints to a parent that is gone must live to take
-// its own children along. They are caught and dropped, not ignored, for
-// processes that the child starts would inherit that. What arrives on asked is
-// the parent's word; release ends it all.
+// holdSignals catches and drops the signals that would end a child: service managers
+// send them to all processes, but a child ends when its parent asks so or is gone.
+// SIGPIPE is dropped so that a child whose parent is gone lives to kill its own
+// children. The signals are not ignored, because processes that the child starts
+// would inherit that. The parent's SIGQUIT arrives on asked. Release undoes all of
+// it.
 func holdSignals() (asked <-chan os.Signal, release func()) {
 	dropped, quit := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(dropped, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

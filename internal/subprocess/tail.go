@@ -6,42 +6,42 @@ const (
 	tailLines = 20
 	tailBytes = 8 << 10
 
-	// How much is kept of a stack in a crash report: two lines are a function.
+	// How much of a stack in a crash report is kept. A function takes two lines.
 	stackFirst = 16
 	stackLast  = 22
 	stackBytes = 2 << 10 // of each of the two parts
 	crashLine  = 1 << 10 // of the report's first line
 )
 
-// tail is the last lines of a stream, and of a Go program's crash report the
-// beginning too: it can be much longer than the tail, and its end names other
-// goroutines, or registers.
+// tail keeps the last lines of a stream, and the start of the last Go crash report in
+// it. A report can be much longer than the tail, and its end shows other goroutines
+// or registers.
 type tail struct {
 	lines []string
 	size  int
 	after int // lines since the last crash report began
 	crash *crash
 
-	refused bool // the Go runtime says that it gets no more memory, or threads
-	fault   bool // the Go runtime itself has crashed, as it can when it is refused memory
-	foreign bool // or rather, C code has
+	refused bool // the Go runtime reports that it was refused memory or threads
+	fault   bool // the Go runtime has crashed, as it can when it is refused memory
+	foreign bool // the crash was in C code
 }
 
-// crash is what is kept of a crash report: its first line, the stack of the
-// first goroutine in it, which is the one that crashed, and that of the
-// goroutine that executes the run: a signal can find any goroutine at work.
+// crash is the kept part of a crash report: its first line, the stack of its first
+// goroutine, which is the one that crashed, and the stack of the goroutine that
+// executes the run. A signal can interrupt any goroutine.
 type crash struct {
 	line  string
 	first *stack
 	run   *stack
-	now   *stack // the one that is being read; nil between two
+	now   *stack // being read; nil between two stacks
 }
 
-// stack is the top and the bottom of one goroutine's stack in a crash report.
-// The bottom of the run's is where this package called the task.
+// stack is the top and the bottom of one goroutine's stack in a crash report. The
+// bottom of the run's stack is where this package called the task.
 type stack struct {
-	at    int // its first line, counted from the report's
-	n     int // its lines
+	at    int // number of its first line in the report
+	n     int // number of its lines
 	first []string
 	last  []string
 	sizes [2]int
@@ -50,7 +50,7 @@ type stack struct {
 
 func (s *stack) add(line string) {
 	if s.ofRun {
-		return // the rest is this package's own
+		return // the other frames are this package's
 	}
 	s.n++
 	s.ofRun = strings.Contains(line, "internal/subprocess.(*server).execute(")
@@ -65,7 +65,7 @@ func (s *stack) add(line string) {
 	}
 }
 
-// text is what is kept of the stack.
+// text returns the kept lines of the stack.
 func (s *stack) text() []string {
 	text := s.first
 	if s.n > len(s.first)+len(s.last) {
@@ -79,7 +79,7 @@ func (t *tail) add(line string) {
 		line = line[:tailBytes/2]
 	}
 	t.after++
-	t.look(line)
+	t.detectCause(line)
 	if opensCrash(line) {
 		t.crash, t.after = &crash{line: line[:min(len(line), crashLine)]}, 0
 	} else if t.crash != nil {
@@ -102,7 +102,8 @@ func opensCrash(line string) bool {
 	return false
 }
 
-// add takes the report's line number at, its first one not counted.
+// add adds a line of the report. Lines are numbered from the report's first, which is
+// 0.
 func (c *crash) add(line string, at int) {
 	switch {
 	case strings.HasPrefix(line, "goroutine ") && strings.HasSuffix(line, ":"):
@@ -116,7 +117,7 @@ func (c *crash) add(line string, at int) {
 	}
 }
 
-// end takes the stack that was read for what it is.
+// end keeps the stack that was read if it is one of the two.
 func (c *crash) end() {
 	switch s := c.now; {
 	case s == nil:
@@ -128,8 +129,9 @@ func (c *crash) end() {
 	c.now = nil
 }
 
-// look recognises how a Go program ends that is refused memory.
-func (t *tail) look(line string) {
+// detectCause recognizes lines of a Go program that ends because it was refused
+// memory.
+func (t *tail) detectCause(line string) {
 	switch {
 	case strings.HasPrefix(line, "fatal error: "):
 		t.refused = t.refused || strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory")
@@ -144,21 +146,21 @@ func (t *tail) look(line string) {
 	}
 }
 
-// String returns the last lines, behind the beginning of a crash report if they
-// have lost that.
+// String returns the last lines. If the start of a crash report is not among them, it
+// comes first.
 func (t *tail) String() string {
 	if t.crash == nil || t.after < len(t.lines) {
 		return strings.Join(t.lines, "\n")
 	}
 	t.crash.end()
 	head := []string{t.crash.line}
-	lost := t.after - len(t.lines) // lines of the report before the last ones
-	covered := 0                   // lines of the report that stand already
+	lost := t.after - len(t.lines) // lines of the report that the last lines lack
+	covered := 0                   // lines of the report that head has
 	for _, s := range []*stack{t.crash.first, t.crash.run} {
 		if s == nil || s.at > lost {
 			continue
 		}
-		if s.at > covered+2 { // an empty line is not missed
+		if s.at > covered+2 { // one missing line is an empty one
 			head = append(head, "…")
 		}
 		head = append(head, s.text()...)
@@ -167,7 +169,7 @@ func (t *tail) String() string {
 	if covered < lost {
 		head = append(head, "…")
 	}
-	// Two lines and half the bytes make room for the report's own.
+	// The report's own lines take two lines and half of the bytes.
 	lines, size := t.lines, t.size
 	for len(lines) > tailLines-2 || size > tailBytes/2-8 {
 		size -= len(lines[0]) + 1

@@ -24,7 +24,7 @@ import (
 
 type task = func(ctx context.Context, payload string, parent *subprocess.Parent) (string, error)
 
-// handler returns what the children of the tests execute.
+// handler returns the function that the test's children execute runs with.
 func handler() subprocess.Handle {
 	byName := tasks()
 	return func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
@@ -43,7 +43,7 @@ func handler() subprocess.Handle {
 	}
 }
 
-// tasks are those of a process, by name: some keep what its earlier runs did.
+// tasks returns the tasks of a process by name. Some keep state between runs.
 func tasks() map[string]task {
 	return map[string]task{
 		// that answer
@@ -113,7 +113,7 @@ func fail(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
 	return "", errors.New(p)
 }
 
-// result returns so many bytes.
+// result returns a number of bytes.
 func result(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
 	return strings.Repeat("x", number(p)), nil
 }
@@ -127,7 +127,7 @@ func tell(ctx context.Context, parent *subprocess.Parent, format string, args ..
 	_, _ = parent.Call(ctx, "tell", fmt.Appendf(nil, format, args...))
 }
 
-// wait tells its process and ends with its context, which it reports.
+// wait reports its process, and returns when its context ends, with the cause.
 func wait(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	tell(ctx, parent, "%d", os.Getpid())
 	<-ctx.Done()
@@ -135,7 +135,7 @@ func wait(ctx context.Context, _ string, parent *subprocess.Parent) (string, err
 		errors.Is(context.Cause(ctx), context.DeadlineExceeded)), nil
 }
 
-// stopped tells the id of its process, and waits until it is to stop.
+// stopped reports the id of its process, and waits until it is stopped.
 func stopped(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	tell(ctx, parent, "%d", os.Getpid())
 	<-ctx.Done()
@@ -203,7 +203,7 @@ func recurse(n int) int {
 	return recurse(n+1) + int(pad[(n+1)%256])
 }
 
-// abortSlowly has the process end by a signal, with many goroutines about.
+// abortSlowly ends the process by a signal while it has many goroutines.
 func abortSlowly(ctx context.Context, _ string, _ *subprocess.Parent) (string, error) {
 	for range 30 {
 		go func() { <-ctx.Done() }()
@@ -253,7 +253,7 @@ func mute(_ context.Context, p string, _ *subprocess.Parent) (string, error) {
 	return "", syscall.Close(number(p))
 }
 
-// leak opens files until there can be no more, and forgets them.
+// leak opens files until it reaches the limit, and loses them.
 func leak(context.Context, string, *subprocess.Parent) (string, error) {
 	limit := syscall.Rlimit{Cur: 200, Max: 200}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -266,7 +266,7 @@ func leak(context.Context, string, *subprocess.Parent) (string, error) {
 	}
 }
 
-// open fails where there can be no more files.
+// open fails if no more files can be opened.
 func open(context.Context, string, *subprocess.Parent) (string, error) {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
@@ -275,8 +275,8 @@ func open(context.Context, string, *subprocess.Parent) (string, error) {
 	return "", f.Close()
 }
 
-// poison makes this process one in which it fails from now on, if it is told so;
-// else it holds its run until the test lets it go.
+// poison makes its process fail from now on if asked to. Otherwise it holds its run
+// until the test releases it.
 func poison() task {
 	poisoned := false
 	return func(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
@@ -287,7 +287,7 @@ func poison() task {
 	}
 }
 
-// environ shows what this process and one that it starts look like.
+// environ shows the environments of this process and of one that it starts.
 func environ(context.Context, string, *subprocess.Parent) (string, error) {
 	argv, err := os.ReadFile("/proc/self/cmdline")
 	if err != nil {
@@ -297,7 +297,7 @@ func environ(context.Context, string, *subprocess.Parent) (string, error) {
 	return fmt.Sprintf("argv %q\nown %v\n%s", argv, os.Environ(), out), err
 }
 
-// manyCalls makes calls at once and checks that each got its own reply.
+// manyCalls makes concurrent calls and checks that each gets its own reply.
 func manyCalls(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	var work sync.WaitGroup
 	bad := make(chan string, number(p))
@@ -337,7 +337,7 @@ func oneCall(ctx context.Context, p string, parent *subprocess.Parent) (string, 
 	return string(b), err
 }
 
-// lateCall leaves goroutines behind that use the parent after the run.
+// lateCall leaves goroutines that use the parent after the run.
 func lateCall(_ context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	ctx := context.Background()
 	log := slog.New(parent.Handler())
@@ -371,7 +371,7 @@ func raw(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 	return "", nil
 }
 
-// text is a value that decides itself how it is logged.
+// text is a value with its own log format.
 type text string
 
 func (t text) LogValue() slog.Value { return slog.StringValue("logged " + string(t)) }
@@ -390,7 +390,7 @@ func logRecords(_ context.Context, p string, parent *subprocess.Parent) (string,
 	return "", nil
 }
 
-// logMany logs so many records.
+// logMany logs a number of records.
 func logMany(_ context.Context, p string, parent *subprocess.Parent) (string, error) {
 	log := slog.New(parent.Handler())
 	for range number(p) {
@@ -399,13 +399,13 @@ func logMany(_ context.Context, p string, parent *subprocess.Parent) (string, er
 	return "", nil
 }
 
-// hold tells its process and returns once the test lets the call return.
+// hold reports its process and returns once the test lets the call return.
 func hold(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	_, err := parent.Call(ctx, "hold", nil)
 	return strconv.Itoa(os.Getpid()), err
 }
 
-// callShort gives up on a call before it is replied to.
+// callShort gives up a call before its reply.
 func callShort(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
@@ -417,7 +417,7 @@ func callShort(ctx context.Context, _ string, parent *subprocess.Parent) (string
 	return "gave up", err
 }
 
-// nap takes a while and does not look at its context.
+// nap takes a while and ignores its context.
 func nap(ctx context.Context, p string, parent *subprocess.Parent) (string, error) {
 	tell(ctx, parent, "%d", os.Getpid())
 	timer := time.NewTimer(time.Duration(number(p)) * time.Millisecond)
@@ -425,7 +425,7 @@ func nap(ctx context.Context, p string, parent *subprocess.Parent) (string, erro
 	return "rested", nil
 }
 
-// deaf ignores all signals that it can, and its context.
+// deaf ignores its context and all signals that it can.
 func deaf(ctx context.Context, _ string, parent *subprocess.Parent) (string, error) {
 	for s := syscall.Signal(1); s < 32; s++ {
 		if s != syscall.SIGCHLD {
@@ -435,7 +435,7 @@ func deaf(ctx context.Context, _ string, parent *subprocess.Parent) (string, err
 	return spin(ctx, "", parent)
 }
 
-// grab takes so many MiB and holds them.
+// grab takes a number of MiB and holds them.
 func grab(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 	held := make([]byte, number(p)<<20)
 	for i := 0; i < len(held); i += 4096 {
@@ -448,8 +448,7 @@ func grab(ctx context.Context, p string, _ *subprocess.Parent) (string, error) {
 	return "held", nil
 }
 
-// feed starts processes of which one takes 200 MB, a line that it waits for the
-// end of.
+// feed starts processes, one of which takes 200 MB.
 func feed(context.Context, string, *subprocess.Parent) (string, error) {
 	return "", exec.Command("sh", "-c", "(head -c 200000000 /dev/zero; sleep 300) | tail -n 1").Run()
 }
@@ -467,7 +466,7 @@ func grow() task {
 	}
 }
 
-// limits tells what this process is held to.
+// limits returns the limits of this process.
 func limits(context.Context, string, *subprocess.Parent) (string, error) {
 	nice, err := syscall.Getpriority(syscall.PRIO_PROCESS, os.Getpid())
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// ErrRef is the error for an Against that names no commit.
+// ErrRef is returned if Against names no commit.
 var ErrRef = compat.ErrRef
 
-// module is what one module of the run has now.
+// module is the present state of one module.
 type module struct {
 	scan.Module
 	tasks []*compat.Task
@@ -24,14 +24,14 @@ type module struct {
 	dirs  map[string]bool         // of the packages in the run, relative to the module's
 }
 
-// against compares the tasks of each module of the run with those it had.
+// against compares the tasks of each module with those at the git ref.
 func against(ctx context.Context, cfg Config, packages []*scan.Package) ([]Problem, error) {
 	all, err := modules(cfg.Dir, packages)
 	if err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("compare with %s: the packages are of no module", cfg.Against)
+		return nil, fmt.Errorf("compare with %s: the packages are in no module", cfg.Against)
 	}
 	var breaking []Problem
 	for _, m := range all {
@@ -52,7 +52,7 @@ func against(ctx context.Context, cfg Config, packages []*scan.Package) ([]Probl
 	return breaking, nil
 }
 
-// modules groups the run's packages, in the order in which they are met.
+// modules groups the packages by module, in their order.
 func modules(dir string, packages []*scan.Package) ([]*module, error) {
 	var all []*module
 	for _, pkg := range packages {
@@ -82,8 +82,8 @@ func modules(dir string, packages []*scan.Package) ([]*module, error) {
 	return all, nil
 }
 
-// concerns reports whether the run is to say what became of the tasks that a
-// package had: when the package is in the run, or there is none any more.
+// concerns reports whether this run covers the tasks that a package had: the package
+// is in the run, or it does not exist any more.
 func (m *module) concerns(dir string) bool {
 	if m.dirs[dir] {
 		return true

@@ -11,7 +11,7 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// Task is one task of the catalogue. Durations are written as Go does.
+// Task is one task of the catalogue. Durations are in Go's format.
 type Task struct {
 	Name        string          `json:"name"`
 	Aliases     []string        `json:"aliases,omitempty"`
@@ -26,21 +26,21 @@ type Task struct {
 	Unique      *Limit          `json:"unique,omitempty"`
 	Concurrency *Limit          `json:"concurrency,omitempty"`
 	Rate        *Limit          `json:"rate,omitempty"`
-	Fair        string          `json:"fair,omitempty"`   // what runs take turns by
+	Fair        string          `json:"fair,omitempty"`   // the parameter or field of //task:fair
 	Memory      int64           `json:"memory,omitempty"` // bytes; 0: no cap
 	Env         []string        `json:"env,omitempty"`    // KEY=value
 	Tags        []string        `json:"tags,omitempty"`
-	Secrets     []string        `json:"secrets,omitempty"` // parameters that are not to be shown
+	Secrets     []string        `json:"secrets,omitempty"` // parameters that must not be shown
 	Doc         string          `json:"doc,omitempty"`
 	Function    string          `json:"function"` // FetchData, Mailer.Send
 	Stub        string          `json:"stub"`
 	Package     string          `json:"package"`          // its import path
-	Position    string          `json:"position"`         // file:line:col, as problems have it
+	Position    string          `json:"position"`         // file:line:col, as in problems
 	Params      json.RawMessage `json:"params"`           // a JSON Schema
-	Result      json.RawMessage `json:"result,omitempty"` // a JSON Schema; none without a result
+	Result      json.RawMessage `json:"result,omitempty"` // a JSON Schema; empty without a result
 }
 
-// Schedule says when a task runs by itself.
+// Schedule is the schedule of a task.
 type Schedule struct {
 	Every     string `json:"every,omitempty"`
 	Start     bool   `json:"start,omitempty"`
@@ -49,12 +49,12 @@ type Schedule struct {
 	Jitter    string `json:"jitter,omitempty"`
 	Missed    string `json:"missed"`              // skip, latest or all
 	MissedMax int    `json:"missedMax,omitempty"` // of all
-	Overlap   bool   `json:"overlap"`             // a tick may start while the last one runs
+	Overlap   bool   `json:"overlap"`             // a tick may start while the previous one runs
 
 	*Explanation // nil unless Config.Now is set
 }
 
-// String is the schedule in a word or two.
+// String returns the schedule in a few words.
 func (s *Schedule) String() string {
 	switch {
 	case s == nil:
@@ -65,7 +65,7 @@ func (s *Schedule) String() string {
 	return "every " + s.Every
 }
 
-// Retry says how often and after how long a task is tried again.
+// Retry is how often a task is retried, and the range of its back-off.
 type Retry struct {
 	Retries int     `json:"retries"` // after the first attempt
 	Min     string  `json:"min"`
@@ -73,18 +73,18 @@ type Retry struct {
 	Factor  float64 `json:"factor"`
 }
 
-// Limit is a policy that goes by parameters.
+// Limit is a policy over runs with equal parameters.
 type Limit struct {
 	Max int      `json:"max,omitempty"` // runs at once, or starts within Per
 	Per string   `json:"per,omitempty"` // of a rate
-	For string   `json:"for,omitempty"` // of unique: for how long at most
-	By  []string `json:"by,omitempty"`  // none: all parameters of unique, else no difference is made
+	For string   `json:"for,omitempty"` // of unique: the longest time
+	By  []string `json:"by,omitempty"`  // if empty: all parameters for unique, no distinction for others
 
-	UntilStart bool `json:"until_start,omitempty"` // of unique: freed when the run starts
-	Smooth     bool `json:"smooth,omitempty"`      // of a rate: the starts are spread over Per
+	UntilStart bool `json:"until_start,omitempty"` // of unique: until the run starts
+	Smooth     bool `json:"smooth,omitempty"`      // of a rate: starts are spread over Per
 }
 
-// The runtime's defaults: see Spec and RetryPolicy there.
+// The runtime's defaults, as documented in its Spec and RetryPolicy.
 const (
 	defaultRetries    = 3
 	defaultMin        = time.Second
@@ -95,7 +95,7 @@ const (
 	defaultMissedMax  = 100
 )
 
-// listed describes a task for the catalogue.
+// listed returns a task's entry in the catalogue.
 func listed(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 	o := &t.Options
 	timeout := defaultIOTimeout
@@ -185,7 +185,7 @@ func retry(r *directive.Retry) Retry {
 	}
 }
 
-// duration writes d down; nothing for 0.
+// duration formats d; 0 is "".
 func duration(d time.Duration) string {
 	if d == 0 {
 		return ""

@@ -13,16 +13,16 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// ClientName is the file that taskgen writes in a package of stubs.
+// ClientName is the file that taskgen writes in a client package.
 const ClientName = "client_gen.go"
 
-// Client says where a package of stubs goes.
+// Client is the package of stubs to write.
 type Client struct {
 	Dir  string // absolute
 	Name string // of the package
 }
 
-// client adds the package of stubs to the result, or what stands against it.
+// client adds the client package to the result, or the problems that prevent it.
 func client(ctx context.Context, cfg Config, packages []*scan.Package, result *Result) error {
 	target := filepath.Join(cfg.Client.Dir, ClientName)
 	refuse := func(pos, format string, args ...any) {
@@ -68,8 +68,7 @@ func client(ctx context.Context, cfg Config, packages []*scan.Package, result *R
 	return err
 }
 
-// clientSource renders the package of stubs, in the company of the files that
-// are there already.
+// clientSource renders the client package. It may hold other files already.
 func clientSource(ctx context.Context, cfg Config, packages []*scan.Package) ([]byte, []Problem, error) {
 	beside, err := readNeighbours(cfg.Client.Dir)
 	if err != nil {
@@ -78,7 +77,7 @@ func clientSource(ctx context.Context, cfg Config, packages []*scan.Package) ([]
 	if beside.tasks {
 		return nil, []Problem{tasksThere(cfg)}, nil
 	}
-	if problems := beside.strangers(cfg.Dir, cfg.Client.Name); len(problems) > 0 {
+	if problems := beside.otherPackages(cfg.Dir, cfg.Client.Name); len(problems) > 0 {
 		return nil, problems, nil
 	}
 	importPath, err := importPath(cfg.Client.Dir)
@@ -108,8 +107,8 @@ func tasksThere(cfg Config) Problem {
 	return Problem{Pos: relative(cfg.Dir, cfg.Client.Dir), Message: "-client: this is the package of the tasks; name another directory"}
 }
 
-// importPath is the path of the package in dir, which need not be there yet;
-// "" outside of any module.
+// importPath returns the import path of the package in dir, which need not exist, or
+// "" if dir is in no module.
 func importPath(dir string) (string, error) {
 	for root := dir; ; root = filepath.Dir(root) {
 		mod, err := scan.ReadFile(filepath.Join(root, "go.mod"))
@@ -129,7 +128,7 @@ func importPath(dir string) (string, error) {
 	}
 }
 
-// modulePath finds the module directive of a go.mod.
+// modulePath returns the path in the module directive of a go.mod.
 func modulePath(mod string) string {
 	for line := range strings.Lines(mod) {
 		line, _, _ = strings.Cut(line, "//")

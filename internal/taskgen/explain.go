@@ -12,31 +12,31 @@ import (
 // upcoming is how many instants of a schedule are shown.
 const upcoming = 5
 
-// Explanation is what a schedule comes to, seen from [Config].Now. Jitter and a
-// run at start are left out.
+// Explanation describes a schedule as seen from [Config].Now. It ignores jitter and
+// runs at start.
 type Explanation struct {
 	Words        string        `json:"words"`                  // in English
 	TimesADay    TimesADay     `json:"timesADay"`              // of a cron expression: in the year of Now
-	Next         []time.Time   `json:"next"`                   // after Now, in the schedule's zone; fewer than five if no more come
+	Next         []time.Time   `json:"next"`                   // after Now, in the schedule's zone; fewer than five if no more follow
 	ClockChanges []ClockChange `json:"clockChanges,omitempty"` // of a cron expression: in the year of Now
 }
 
-// TimesADay is the least and the greatest number of times on one day.
+// TimesADay is the least and the greatest number of ticks on one day.
 type TimesADay struct {
 	Min int64 `json:"min"`
 	Max int64 `json:"max"`
 }
 
-// ClockChange is what a change of the zone's clock does to a schedule.
+// ClockChange is the effect of a clock change of the zone on a schedule.
 type ClockChange struct {
-	At    time.Time `json:"at"`    // when the clock changes
+	At    time.Time `json:"at"`    // instant of the change
 	Date  string    `json:"date"`  // of Times
-	Times []string  `json:"times"` // those that it skips or repeats
-	Runs  string    `json:"runs"`  // skipped: after (once, at At) or never; repeated: first (time only) or both
+	Times []string  `json:"times"` // local times that the change skips or repeats
+	Runs  string    `json:"runs"`  // skipped: after (once, at At) or never; repeated: first (first time only) or both
 	Words string    `json:"words"`
 }
 
-// explain explains the schedule of a task that has one.
+// explain explains a task's schedule.
 func explain(o *directive.Options, now time.Time) (*Explanation, error) {
 	if o.Cron == "" {
 		return explainEvery(o.Every, now), nil
@@ -66,8 +66,8 @@ func explainCron(s *cron.Schedule, zone *time.Location, now time.Time) *Explanat
 	return e
 }
 
-// explainEvery counts as the scheduler does: the instants of an interval are its
-// multiples since the Unix epoch, so that all schedulers mean the same ones.
+// explainEvery explains an interval. As in the scheduler, ticks are multiples of the
+// interval since the Unix epoch.
 func explainEvery(every time.Duration, now time.Time) *Explanation {
 	const day = 24 * time.Hour
 	e := &Explanation{Words: "every " + short(every)}
@@ -84,7 +84,7 @@ func explainEvery(every time.Duration, now time.Time) *Explanation {
 	return e
 }
 
-// short writes a duration without its zeros: 1h30m.
+// short formats a duration without trailing zeros: 1h30m.
 func short(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -96,9 +96,9 @@ func short(d time.Duration) string {
 	return text
 }
 
-// Lines explains the schedule to a reader: a line for its words, one for each of
-// the next instants and one for each change of the clock. They are none for a
-// task without a schedule, or one that was not to be explained.
+// Lines explains the schedule: a line with its words, one for each of the next
+// instants, and one for each clock change. It returns nil without a schedule or an
+// explanation.
 func (s *Schedule) Lines() []string {
 	if s == nil || s.Explanation == nil {
 		return nil
@@ -122,7 +122,7 @@ func (s *Schedule) Lines() []string {
 	return lines
 }
 
-// String is the numbers in a few words.
+// String returns the numbers in a few words.
 func (t TimesADay) String() string {
 	switch {
 	case t.Max == 0:

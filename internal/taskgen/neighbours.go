@@ -18,7 +18,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// neighbours are the other Go files of the folder that a client is written to.
+// neighbours are the other Go files in the client's directory.
 type neighbours struct {
 	fset  *token.FileSet
 	files []*ast.File
@@ -26,15 +26,14 @@ type neighbours struct {
 	tasks bool // one of them has tasks
 }
 
-// scope is what Go files declare at package level, methods as Type.Method, and
-// what names their imports have.
+// scope holds the names that Go files declare at package level, methods as
+// Type.Method, and the names of their imports.
 type scope struct {
 	declared map[string]token.Pos
 	imported map[string]token.Pos
 }
 
-// readNeighbours reads the files that are compiled with the client, tests
-// included.
+// readNeighbours reads the files that are compiled with the client, including tests.
 func readNeighbours(dir string) (*neighbours, error) {
 	n := &neighbours{fset: token.NewFileSet(), names: newScope()}
 	entries, err := os.ReadDir(dir)
@@ -56,7 +55,7 @@ func readNeighbours(dir string) (*neighbours, error) {
 			return nil, fmt.Errorf("read source: %w", err)
 		}
 		n.tasks = n.tasks || holdsTasks(e.Name(), content)
-		// What does not parse is told by the compiler; the rest counts.
+		// The compiler reports syntax errors; use what was parsed.
 		file, _ := parser.ParseFile(n.fset, filepath.Join(dir, e.Name()), content, parser.SkipObjectResolution)
 		if file == nil || n.external(file) {
 			continue
@@ -67,15 +66,16 @@ func readNeighbours(dir string) (*neighbours, error) {
 	return n, nil
 }
 
-// external reports whether a file is a test of the package from outside.
+// external reports whether a file is an external test of the package.
 func (n *neighbours) external(file *ast.File) bool {
 	return strings.HasSuffix(n.position(file.Name.Pos()).Filename, "_test.go") && strings.HasSuffix(file.Name.Name, "_test")
 }
 
 func (n *neighbours) position(pos token.Pos) token.Position { return n.fset.PositionFor(pos, false) }
 
-// strangers reports the first file that is of another package than the client.
-func (n *neighbours) strangers(dir, name string) []Problem {
+// otherPackages returns a problem for the first file whose package is not the
+// client's.
+func (n *neighbours) otherPackages(dir, name string) []Problem {
 	for _, file := range n.files {
 		if other := file.Name.Name; other != name {
 			pos := scan.Relative(dir, n.position(file.Name.Pos()))
@@ -89,8 +89,8 @@ func (n *neighbours) strangers(dir, name string) []Problem {
 	return nil
 }
 
-// clashes reports what a client's code and the files beside it both declare,
-// in the order of names.
+// clashes returns a problem for each name that both the client and its neighbours
+// declare, ordered by name.
 func (n *neighbours) clashes(dir, target string, client []byte) ([]Problem, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", client, parser.SkipObjectResolution)
 	if err != nil {
@@ -124,7 +124,7 @@ func newScope() *scope {
 	return &scope{declared: map[string]token.Pos{}, imported: map[string]token.Pos{}}
 }
 
-// keys are the names of some scopes' maps.
+// keys returns the names in all maps.
 func keys(all ...map[string]token.Pos) map[string]bool {
 	names := map[string]bool{}
 	for _, m := range all {
@@ -140,7 +140,7 @@ func (s *scope) add(file *ast.File) {
 		if spec.Name != nil {
 			s.imported[spec.Name.Name] = spec.Pos()
 		} else if p, err := strconv.Unquote(spec.Path.Value); err == nil {
-			s.imported[path.Base(p)] = spec.Pos() // as most packages are called
+			s.imported[path.Base(p)] = spec.Pos() // most packages are named so
 		}
 	}
 	for _, decl := range file.Decls {

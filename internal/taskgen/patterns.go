@@ -10,19 +10,19 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// PatternError is the error for patterns that name no package.
+// PatternError is returned if a pattern matches no package.
 type PatternError struct{ Message string }
 
 func (e *PatternError) Error() string { return e.Message }
 
-// files refuses patterns that are files: the go command makes a package of
-// just those, and the tasks of the others would be lost.
+// files returns an error if a pattern is a file. The go command would make a package
+// of that file alone, and lose the tasks of the others.
 func files(cfg Config) error {
 	for _, pattern := range cfg.Patterns {
 		slashed := filepath.ToSlash(pattern)
 		local := strings.HasPrefix(slashed, "./") || strings.HasPrefix(slashed, "../") || filepath.IsAbs(pattern)
 		if !local && !strings.HasSuffix(pattern, ".go") {
-			continue // an import path, whatever else has that name
+			continue // an import path, even if a file has that name
 		}
 		file := pattern
 		if !filepath.IsAbs(file) {
@@ -40,7 +40,7 @@ func files(cfg Config) error {
 	return nil
 }
 
-// unmatched returns the error for a pattern that matches nothing.
+// unmatched returns an error if a pattern matches nothing.
 func unmatched(cfg Config, packages []*scan.Package, problems []scan.Problem) error {
 	if len(packages) == 0 {
 		return &PatternError{strings.Join(cfg.Patterns, " ") + ": no packages match"}
@@ -55,7 +55,7 @@ func unmatched(cfg Config, packages []*scan.Package, problems []scan.Problem) er
 		}
 	}
 	if len(said) == 0 {
-		return nil // there are files, but what package they are of does not parse
+		return nil // there are files, but their package clause does not parse
 	}
 	return &PatternError{strings.Join(said, "\n")}
 }

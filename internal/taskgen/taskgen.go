@@ -1,6 +1,6 @@
-// Package taskgen is the generator's pipeline: it loads packages, finds their
-// tasks, checks them and renders their code. It returns what is to be written
-// and what is wrong, and writes nothing itself.
+// Package taskgen is the generator's pipeline. It loads packages, finds and checks
+// their tasks, and renders their code. It returns the files to write and the problems
+// found; it writes nothing.
 package taskgen
 
 import (
@@ -17,43 +17,43 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// Config says which packages to generate for, and what else to do with them.
+// Config selects the packages to generate for, and what else to do with them.
 type Config struct {
 	Dir      string   // working directory; defaults to the process's own
 	Patterns []string // as for go list; defaults to "."
-	Against  string   // a git ref to compare with; empty: none
-	Client   *Client  // a package of stubs to write too; nil: none
+	Against  string   // a git ref to compare with; empty: do not compare
+	Client   *Client  // a package of stubs to write too; nil: write none
 
-	Now time.Time // what the catalogue explains schedules from; zero: it does not, and is the same each time
+	Now time.Time // the time from which the catalogue explains schedules; zero: no explanations
 }
 
-// Result is what a run found.
+// Result is the outcome of a run.
 type Result struct {
-	Dirs     []string  // of the packages that were asked for
-	Files    []File    // one for each output that there is or should be
-	Tasks    []Task    // of packages without problems, in the order of packages and source
-	Problems []Problem // sorted by position; the packages they are in keep their output
-	Breaking []Problem // what breaks runs that the code of Against has queued; nil when there are problems
+	Dirs     []string  // directories of the packages that the patterns match
+	Files    []File    // one for each output that exists or should exist
+	Tasks    []Task    // of packages without problems, ordered by package and position
+	Problems []Problem // sorted by position; a package with a problem keeps its output
+	Breaking []Problem // changes that break runs queued by the code of Against; nil if there are problems
 }
 
-// File is one output.
+// File is one output file.
 type File struct {
-	Path    string // relative to Dir where it is below it, for messages
+	Path    string // for messages: relative to Dir if it is below Dir
 	Target  string // absolute
-	Old     []byte // what is there; nil when nothing is
-	Content []byte // nil: the file is to go, its tasks are gone
+	Old     []byte // current content; nil if the file does not exist
+	Content []byte // new content; nil if the file must be removed
 	Change  Change
 	Tasks   int
 }
 
-// Change says what a file on disk lacks.
+// Change is the difference between an output and the file on disk.
 type Change int
 
-// What can become of an output.
+// The changes of an output.
 const (
-	Same    Change = iota // it is as it should be
-	Missing               // it is not there yet
-	Stale                 // it is not what would be generated now
+	Same    Change = iota // it is up to date
+	Missing               // it does not exist
+	Stale                 // its content differs
 	Orphan                // its package has no tasks any more
 )
 
@@ -69,9 +69,9 @@ func (c Change) String() string {
 	return "same"
 }
 
-// Problem is something wrong, at its position.
+// Problem is an error in the source.
 type Problem struct {
-	Pos     string // file:line:col, relative to Dir where it is below it; may be empty
+	Pos     string // file:line:col, relative to Dir if below Dir; may be empty
 	Message string
 }
 
@@ -82,8 +82,9 @@ func (p Problem) String() string {
 	return p.Pos + ": " + p.Message
 }
 
-// Run runs the pipeline. The error is for what no package can be blamed for, a
-// PatternError and ErrRef for what the caller asked for; whatever is wrong in a package is one of the result's problems.
+// Run runs the pipeline. It returns an error only for what is no package's fault: a
+// PatternError or ErrRef if cfg is wrong, or a go command that does not run. Errors
+// in packages are the result's Problems.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
@@ -92,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		return nil, err
 	}
 	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
-	if cfg.Client == nil && cfg.Against == "" && scan.Nothing(scanned) {
+	if cfg.Client == nil && cfg.Against == "" && scan.QuickSkip(scanned) {
 		return &Result{}, nil
 	}
 	packages, problems, err := scan.Scan(ctx, scanned)
@@ -151,8 +152,8 @@ func problem(dir string, p scan.Problem) Problem {
 	return Problem{Pos: text, Message: p.Message}
 }
 
-// output compares what a package should have with what is there. It returns
-// nil when there is neither.
+// output compares the generated code of a package with the file on disk. It returns
+// nil if there is neither.
 func output(dir string, pkg *scan.Package) (*File, error) {
 	var content []byte
 	if len(pkg.Tasks) > 0 {
@@ -164,8 +165,8 @@ func output(dir string, pkg *scan.Package) (*File, error) {
 	return compare(dir, filepath.Join(pkg.Dir, scan.OutputName), content, len(pkg.Tasks))
 }
 
-// compare holds what a file should be, nil for not being there, against what
-// it is. A file that is not ours and need not be is left alone: nil.
+// compare compares the wanted content of a file, nil for no file, with the file on
+// disk. It returns nil for a file that is not wanted and not ours.
 func compare(dir, target string, content []byte, tasks int) (*File, error) {
 	file := &File{Path: relative(dir, target), Target: target, Content: content, Tasks: tasks}
 	old, err := scan.ReadFile(target)
@@ -187,7 +188,7 @@ func compare(dir, target string, content []byte, tasks int) (*File, error) {
 	return file, nil
 }
 
-// relative is a path as messages show it.
+// relative returns a path for messages.
 func relative(dir, path string) string {
 	return scan.Relative(dir, token.Position{Filename: path}).Filename
 }

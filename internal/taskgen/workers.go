@@ -17,7 +17,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// dependency is what the go command says of a package.
+// dependency is a package as go list prints it.
 type dependency struct {
 	ImportPath, Dir   string
 	Standard          bool
@@ -25,9 +25,9 @@ type dependency struct {
 	Imports           []string
 }
 
-// workers finds out which of the packages with these paths would bring tasks
-// into a program: for each that does, the path of the package that has them,
-// which may be itself. What the run found out is taken from there.
+// workers returns the packages of paths that would link tasks into a program. It maps
+// each to the package with the tasks, which may be itself. It knows the packages of
+// the run.
 func workers(ctx context.Context, dir string, run []*scan.Package, paths []string) (map[string]string, error) {
 	known := map[string]bool{}
 	for _, p := range run {
@@ -66,7 +66,7 @@ func workers(ctx context.Context, dir string, run []*scan.Package, paths []strin
 			found[d.ImportPath] = d.ImportPath
 			continue
 		}
-		for _, imported := range d.Imports { // listed before
+		for _, imported := range d.Imports { // listed earlier
 			if worker := found[imported]; worker != "" {
 				found[d.ImportPath] = worker
 				break
@@ -90,7 +90,7 @@ func (d *dependency) hasTasks() (bool, error) {
 	return false, nil
 }
 
-// holdsTasks reports whether a file has tasks, or is what taskgen made of some.
+// holdsTasks reports whether a file has tasks or is taskgen's output.
 func holdsTasks(name string, content []byte) bool {
 	if filepath.Base(name) == scan.OutputName && scan.IsOutput(content) {
 		return true
@@ -98,7 +98,7 @@ func holdsTasks(name string, content []byte) bool {
 	if !directive.MayOccur(content) {
 		return false
 	}
-	// What does not parse is not this run's to report.
+	// Syntax errors are not for this run to report.
 	file, _ := parser.ParseFile(token.NewFileSet(), name, content, parser.ParseComments|parser.SkipObjectResolution)
 	if file == nil {
 		return false

@@ -11,8 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -24,7 +24,33 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// storeTask describes [Store].
+// QueueStore queues [Store]: it takes a record.
+func QueueStore(ctx context.Context, record Record, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, storeTask, &StoreParams{Record: record}, opts...)
+}
+
+// QueueStoreBatch queues a run of [Store] for each of params, all or none.
+func QueueStoreBatch(ctx context.Context, params []StoreParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, storeTask, params, opts...)
+}
+
+// ScheduleStore runs [Store] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleStore(ctx context.Context, spec, tz string, record Record, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeTask, spec, tz, &StoreParams{Record: record}, opts...)
+}
+
+// StoreParams are the parameters of [Store].
+type StoreParams struct {
+	Record Record
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// storeTask defines [Store].
 var storeTask = &taskrt.Definition[StoreParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "store",
@@ -36,27 +62,6 @@ var storeTask = &taskrt.Definition[StoreParams, taskrt.None]{
 	ReadParams:   (*StoreParams).ReadMsgpack,
 }
 
-// QueueStore queues [Store]: it takes a record.
-func QueueStore(ctx context.Context, record Record, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, storeTask, &StoreParams{Record: record}, opts...)
-}
-
-// QueueStoreBatch queues one run of [Store] for each of params, all of them or none.
-func QueueStoreBatch(ctx context.Context, params []StoreParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, storeTask, params, opts...)
-}
-
-// ScheduleStore has [Store] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleStore(ctx context.Context, spec, tz string, record Record, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeTask, spec, tz, &StoreParams{Record: record}, opts...)
-}
-
-// StoreParams are the parameters of [Store].
-type StoreParams struct {
-	Record Record
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StoreParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 486)
 	var err error
@@ -68,7 +73,6 @@ func (p *StoreParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *StoreParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -83,17 +87,14 @@ func (p *StoreParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "record")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p StoreParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *StoreParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// appendRecord appends v to b as a map keyed by field name.
 func appendRecord(b []byte, v *Record) ([]byte, error) {
 	var err error
 	b = append(b, 0x8f)
@@ -143,7 +144,6 @@ func appendRecord(b []byte, v *Record) ([]byte, error) {
 	return b, nil
 }
 
-// readRecord sets v from r. A missing field is an error, an unknown one is skipped.
 func readRecord(r *codec.Reader, v *Record) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -210,7 +210,6 @@ func readRecord(r *codec.Reader, v *Record) {
 	r.RequireFields(seen, "Name", "Count", "Ratio", "Active", "Data", "Created", "Wait", "Tags", "Scores", "Inner", "Level", "Key", "Addr", "Page")
 }
 
-// appendInner appends v to b as a map keyed by field name.
 func appendInner(b []byte, v *Inner) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa2ID"...)
@@ -220,7 +219,6 @@ func appendInner(b []byte, v *Inner) []byte {
 	return b
 }
 
-// readInner sets v from r. A missing field is an error, an unknown one is skipped.
 func readInner(r *codec.Reader, v *Inner) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -238,7 +236,6 @@ func readInner(r *codec.Reader, v *Inner) {
 	r.RequireFields(seen, "ID", "Rank")
 }
 
-// appendPageInner appends v to b as a map keyed by field name.
 func appendPageInner(b []byte, v *Page[Inner]) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa5Items"...)
@@ -251,7 +248,6 @@ func appendPageInner(b []byte, v *Page[Inner]) []byte {
 	return b
 }
 
-// readPageInner sets v from r. A missing field is an error, an unknown one is skipped.
 func readPageInner(r *codec.Reader, v *Page[Inner]) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -31,7 +31,71 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// greetTask describes [Greet].
+// QueueGreet queues [Greet]: it writes a greeting and asks for its length.
+func QueueGreet(ctx context.Context, name string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, greetTask, &GreetParams{Name: name}, opts...)
+}
+
+// QueueGreetBatch queues a run of [Greet] for each of params, all or none.
+func QueueGreetBatch(ctx context.Context, params []GreetParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, greetTask, params, opts...)
+}
+
+// ScheduleGreet runs [Greet] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleGreet(ctx context.Context, spec, tz string, name string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, greetTask, spec, tz, &GreetParams{Name: name}, opts...)
+}
+
+// GreetParams are the parameters of [Greet].
+type GreetParams struct {
+	Name string
+}
+
+// QueueCount queues [Count]: it counts the characters of a text, in a child process.
+func QueueCount(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
+	return taskrt.Queue(ctx, countTask, &CountParams{Text: text}, opts...)
+}
+
+// QueueCountBatch queues a run of [Count] for each of params, all or none.
+func QueueCountBatch(ctx context.Context, params []CountParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
+	return taskrt.QueueBatch(ctx, countTask, params, opts...)
+}
+
+// ScheduleCount runs [Count] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCount(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, countTask, spec, tz, &CountParams{Text: text}, opts...)
+}
+
+// CountParams are the parameters of [Count].
+type CountParams struct {
+	Text string
+}
+
+// QueueRemind queues [Remind]: it says something every second.
+func QueueRemind(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, remindTask, &RemindParams{}, opts...)
+}
+
+// QueueRemindBatch queues a run of [Remind] for each of params, all or none.
+func QueueRemindBatch(ctx context.Context, params []RemindParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, remindTask, params, opts...)
+}
+
+// ScheduleRemind runs [Remind] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRemind(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, remindTask, spec, tz, &RemindParams{}, opts...)
+}
+
+// RemindParams are the parameters of [Remind].
+type RemindParams struct{}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// greetTask defines [Greet].
 var greetTask = &taskrt.Definition[GreetParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "greet",
@@ -52,27 +116,6 @@ var greetTask = &taskrt.Definition[GreetParams, string]{
 	},
 }
 
-// QueueGreet queues [Greet]: it writes a greeting and asks for its length.
-func QueueGreet(ctx context.Context, name string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, greetTask, &GreetParams{Name: name}, opts...)
-}
-
-// QueueGreetBatch queues one run of [Greet] for each of params, all of them or none.
-func QueueGreetBatch(ctx context.Context, params []GreetParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, greetTask, params, opts...)
-}
-
-// ScheduleGreet has [Greet] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleGreet(ctx context.Context, spec, tz string, name string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, greetTask, spec, tz, &GreetParams{Name: name}, opts...)
-}
-
-// GreetParams are the parameters of [Greet].
-type GreetParams struct {
-	Name string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *GreetParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Name))
 	b = append(b, 0x81)
@@ -81,7 +124,6 @@ func (p *GreetParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *GreetParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -96,17 +138,15 @@ func (p *GreetParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "name")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p GreetParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *GreetParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// countTask describes [Count].
+// countTask defines [Count].
 var countTask = &taskrt.Definition[CountParams, int]{
 	Spec: taskrt.Spec{
 		Name:    "count",
@@ -127,27 +167,6 @@ var countTask = &taskrt.Definition[CountParams, int]{
 	},
 }
 
-// QueueCount queues [Count]: it counts the characters of a text, in a child process.
-func QueueCount(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
-	return taskrt.Queue(ctx, countTask, &CountParams{Text: text}, opts...)
-}
-
-// QueueCountBatch queues one run of [Count] for each of params, all of them or none.
-func QueueCountBatch(ctx context.Context, params []CountParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
-	return taskrt.QueueBatch(ctx, countTask, params, opts...)
-}
-
-// ScheduleCount has [Count] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCount(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, countTask, spec, tz, &CountParams{Text: text}, opts...)
-}
-
-// CountParams are the parameters of [Count].
-type CountParams struct {
-	Text string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *CountParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
@@ -156,7 +175,6 @@ func (p *CountParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *CountParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -171,17 +189,15 @@ func (p *CountParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p CountParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *CountParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// remindTask describes [Remind].
+// remindTask defines [Remind].
 var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "remind",
@@ -193,30 +209,10 @@ var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 	ReadParams:   (*RemindParams).ReadMsgpack,
 }
 
-// QueueRemind queues [Remind]: it says something every second.
-func QueueRemind(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, remindTask, &RemindParams{}, opts...)
-}
-
-// QueueRemindBatch queues one run of [Remind] for each of params, all of them or none.
-func QueueRemindBatch(ctx context.Context, params []RemindParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, remindTask, params, opts...)
-}
-
-// ScheduleRemind has [Remind] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRemind(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, remindTask, spec, tz, &RemindParams{}, opts...)
-}
-
-// RemindParams are the parameters of [Remind].
-type RemindParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*RemindParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*RemindParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -224,12 +220,10 @@ func (*RemindParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RemindParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RemindParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -1,5 +1,5 @@
-// Package tasks makes thumbnails, with the faults that such code has in real
-// life: each of them would take a whole program along, or hang it.
+// Package tasks makes thumbnails. Its code has realistic faults, each of which would
+// crash or hang a whole program.
 package tasks
 
 import (
@@ -16,15 +16,15 @@ import (
 
 //go:generate go tool taskgen
 
-// Size is that of a thumbnail, in pixels each way.
+// Size is the width and height of a thumbnail in pixels.
 const Size = 64
 
 // Thumb is a finished thumbnail.
 type Thumb struct {
 	Path          string
-	Width, Height int // of the picture
+	Width, Height int // size of the picture
 	Colours       int
-	PID           int // of the process that made it
+	PID           int // id of the process that made it
 }
 
 // Thumbnail writes a small copy of a picture, in 16 colours.
@@ -40,7 +40,7 @@ func Thumbnail(ctx context.Context, picture, dir string) (Thumb, error) {
 		return Thumb{}, err
 	}
 	defer f.Close()
-	img, _, err := image.Decode(f) // takes what memory the header says
+	img, _, err := image.Decode(f) // takes as much memory as the header declares
 	if err != nil {
 		return Thumb{}, fmt.Errorf("decode %s: %w", filepath.Base(picture), err)
 	}
@@ -54,9 +54,9 @@ func Thumbnail(ctx context.Context, picture, dir string) (Thumb, error) {
 	return thumb, save(thumb.Path, reduce(small, colours))
 }
 
-// shrink samples the picture, each row on a goroutine of its own. In a picture
-// narrower than the thumbnail the step is 0: a panic there, which no recover
-// in Thumbnail could catch, ends the process.
+// shrink samples the picture, each row on its own goroutine. If the picture is
+// narrower than the thumbnail, the step is 0 and the goroutine panics. No recover in
+// Thumbnail can catch that, so the process ends.
 func shrink(img image.Image) *image.RGBA {
 	small := image.NewRGBA(image.Rect(0, 0, Size, Size))
 	b := img.Bounds()
@@ -73,8 +73,8 @@ func shrink(img image.Image) *image.RGBA {
 	return small
 }
 
-// palette picks 16 colours of the picture. In one that has fewer it looks for
-// the next for ever, and does not look at a context.
+// palette picks 16 colours of the picture. If the picture has fewer, it searches
+// forever and never checks a context.
 func palette(img *image.RGBA) color.Palette {
 	var picked color.Palette
 	seen := make(map[color.Color]bool)

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,34 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// thumbnailTask describes [Thumbnail].
+// QueueThumbnail queues [Thumbnail]: it writes a small copy of a picture, in 16 colours.
+func QueueThumbnail(ctx context.Context, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Handle[Thumb], error) {
+	return taskrt.Queue(ctx, thumbnailTask, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
+}
+
+// QueueThumbnailBatch queues a run of [Thumbnail] for each of params, all or none.
+func QueueThumbnailBatch(ctx context.Context, params []ThumbnailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Thumb], error) {
+	return taskrt.QueueBatch(ctx, thumbnailTask, params, opts...)
+}
+
+// ScheduleThumbnail runs [Thumbnail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleThumbnail(ctx context.Context, spec, tz string, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, thumbnailTask, spec, tz, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
+}
+
+// ThumbnailParams are the parameters of [Thumbnail].
+type ThumbnailParams struct {
+	Picture string
+	Dir     string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// thumbnailTask defines [Thumbnail].
 var thumbnailTask = &taskrt.Definition[ThumbnailParams, Thumb]{
 	Spec: taskrt.Spec{
 		Name:    "thumbnail",
@@ -46,28 +73,6 @@ var thumbnailTask = &taskrt.Definition[ThumbnailParams, Thumb]{
 	ReadResult: readThumb,
 }
 
-// QueueThumbnail queues [Thumbnail]: it writes a small copy of a picture, in 16 colours.
-func QueueThumbnail(ctx context.Context, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Handle[Thumb], error) {
-	return taskrt.Queue(ctx, thumbnailTask, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
-}
-
-// QueueThumbnailBatch queues one run of [Thumbnail] for each of params, all of them or none.
-func QueueThumbnailBatch(ctx context.Context, params []ThumbnailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Thumb], error) {
-	return taskrt.QueueBatch(ctx, thumbnailTask, params, opts...)
-}
-
-// ScheduleThumbnail has [Thumbnail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleThumbnail(ctx context.Context, spec, tz string, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, thumbnailTask, spec, tz, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
-}
-
-// ThumbnailParams are the parameters of [Thumbnail].
-type ThumbnailParams struct {
-	Picture string
-	Dir     string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ThumbnailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25+len(p.Picture)+len(p.Dir))
 	b = append(b, 0x82)
@@ -78,7 +83,6 @@ func (p *ThumbnailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ThumbnailParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -96,17 +100,14 @@ func (p *ThumbnailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "picture", "dir")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ThumbnailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ThumbnailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// appendThumb appends v to b as a map keyed by field name.
 func appendThumb(b []byte, v *Thumb) []byte {
 	b = append(b, 0x85)
 	b = append(b, "\xa4Path"...)
@@ -122,7 +123,6 @@ func appendThumb(b []byte, v *Thumb) []byte {
 	return b
 }
 
-// readThumb sets v from r. A missing field is an error, an unknown one is skipped.
 func readThumb(r *codec.Reader, v *Thumb) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {

@@ -11,24 +11,24 @@ import (
 	"strings"
 )
 
-// chains is how many documents are worked on at once: each chain of fetches
-// and calculations takes every chains-th document.
+// chains is how many documents are processed at once. Each chain of fetches and
+// calculations takes every chains-th document.
 const chains = 2
 
-// Store keeps documents and summaries in a folder, where the consumer and its
-// child processes both find them, and a later run of the program too.
+// Store keeps documents and summaries in a folder, for the consumer, its child
+// processes, and later runs of the program.
 type Store struct{ Dir string }
 
-// Begin lists the documents that are to be worked on.
+// Begin stores the list of documents to process.
 func (s *Store) Begin(urls []string) error { return s.writeJSON("urls.json", urls) }
 
-// URLs returns the list given to Begin; it is empty before.
+// URLs returns the list passed to Begin, or an empty one before that.
 func (s *Store) URLs() (urls []string, err error) {
 	_, err = s.readJSON("urls.json", &urls)
 	return urls, err
 }
 
-// First returns the documents that the chains begin with.
+// First returns the first document of each chain.
 func First(urls []string) []string { return urls[:min(chains, len(urls))] }
 
 // Put stores a document and returns its id.
@@ -42,8 +42,7 @@ func (s *Store) Get(dataID string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.Dir, filepath.Base(dataID)))
 }
 
-// Next returns the document that follows in the same chain, unless that is
-// calculated already.
+// Next returns the next document of the same chain, unless it is calculated already.
 func (s *Store) Next(dataID string) (url string, ok bool) {
 	urls, err := s.URLs()
 	i := slices.IndexFunc(urls, func(url string) bool { return id(url) == dataID })
@@ -59,13 +58,13 @@ func (s *Store) Finish(summary Summary) error {
 	return s.writeJSON(summary.DataID+".json", summary)
 }
 
-// Summary returns a document's summary if it is calculated.
+// Summary returns a document's summary; ok is false if it is not calculated yet.
 func (s *Store) Summary(dataID string) (summary Summary, ok bool, err error) {
 	ok, err = s.readJSON(filepath.Base(dataID)+".json", &summary)
 	return summary, ok, err
 }
 
-// Summaries returns the calculations that are done.
+// Summaries returns the finished summaries.
 func (s *Store) Summaries() ([]Summary, error) {
 	urls, err := s.URLs()
 	var all []Summary
@@ -100,7 +99,7 @@ func (s *Store) writeJSON(name string, v any) error {
 	return s.write(name, b)
 }
 
-// write replaces a file in one step, so that a reader never sees half of it.
+// write replaces a file atomically, so that a reader never sees half of it.
 func (s *Store) write(name string, b []byte) error {
 	f, err := os.CreateTemp(s.Dir, ".new-*")
 	if err != nil {
@@ -113,5 +112,5 @@ func (s *Store) write(name string, b []byte) error {
 	return os.Rename(f.Name(), filepath.Join(s.Dir, name))
 }
 
-// id is a document's name without its place.
+// id returns a document's file name without its extension.
 func id(url string) string { return strings.TrimSuffix(path.Base(url), ".txt") }

@@ -1,5 +1,5 @@
-// Package tasks is the quickstart's background work: documents are fetched by
-// io tasks and calculated by CPU-bound ones, each queueing the next.
+// Package tasks is the quickstart's background work. io tasks fetch documents and
+// CPU-bound tasks calculate them, and each queues the next.
 package tasks
 
 import (
@@ -19,7 +19,7 @@ import (
 // rounds of hashing make a calculation take about 100 ms.
 const rounds = 1_500_000
 
-// Summary is what a calculation finds out about a document.
+// Summary is the result of a calculation.
 type Summary struct {
 	DataID string
 	Words  int
@@ -57,8 +57,8 @@ func (s *Store) FetchData(ctx context.Context, url string) error {
 	return err
 }
 
-// HeavyCalculation counts a document's words and hashes it many times over,
-// in a child process, and asks for the next document.
+// HeavyCalculation counts a document's words and hashes it many times over, in a
+// child process, and queues the next document.
 //
 //task:cpu
 //task:timeout 1m
@@ -67,7 +67,7 @@ func (s *Store) HeavyCalculation(ctx context.Context, dataID string) (Summary, e
 	if err != nil {
 		return Summary{}, err
 	}
-	if !done { // a run is handed out again when a machine died under it
+	if !done { // a run is executed again if its machine dies
 		text, err := s.Get(dataID)
 		if err != nil {
 			return Summary{}, err
@@ -103,5 +103,5 @@ func Scheduled(ctx context.Context) (string, error) {
 
 var ticks atomic.Int64
 
-// Ticks returns how often Scheduled ran in this process.
+// Ticks returns how often Scheduled has run in this process.
 func Ticks() int64 { return ticks.Load() }

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -31,7 +31,72 @@ func Tasks(store *Store) []taskrt.Task {
 	}
 }
 
-// storeFetchDataTask describes [Store.FetchData].
+// QueueStoreFetchData queues [Store.FetchData]: it downloads a document, stores it and asks for its calculation.
+func QueueStoreFetchData(ctx context.Context, url string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, storeFetchDataTask, &StoreFetchDataParams{URL: url}, opts...)
+}
+
+// QueueStoreFetchDataBatch queues a run of [Store.FetchData] for each of params, all or none.
+func QueueStoreFetchDataBatch(ctx context.Context, params []StoreFetchDataParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, storeFetchDataTask, params, opts...)
+}
+
+// ScheduleStoreFetchData runs [Store.FetchData] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleStoreFetchData(ctx context.Context, spec, tz string, url string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeFetchDataTask, spec, tz, &StoreFetchDataParams{URL: url}, opts...)
+}
+
+// StoreFetchDataParams are the parameters of [Store.FetchData].
+type StoreFetchDataParams struct {
+	URL string
+}
+
+// QueueStoreHeavyCalculation queues [Store.HeavyCalculation]: it counts a document's words and hashes it many times over, in a
+// child process, and queues the next document.
+func QueueStoreHeavyCalculation(ctx context.Context, dataID string, opts ...taskrt.QueueOption) (*taskrt.Handle[Summary], error) {
+	return taskrt.Queue(ctx, storeHeavyCalculationTask, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
+}
+
+// QueueStoreHeavyCalculationBatch queues a run of [Store.HeavyCalculation] for each of params, all or none.
+func QueueStoreHeavyCalculationBatch(ctx context.Context, params []StoreHeavyCalculationParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Summary], error) {
+	return taskrt.QueueBatch(ctx, storeHeavyCalculationTask, params, opts...)
+}
+
+// ScheduleStoreHeavyCalculation runs [Store.HeavyCalculation] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleStoreHeavyCalculation(ctx context.Context, spec, tz string, dataID string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, storeHeavyCalculationTask, spec, tz, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
+}
+
+// StoreHeavyCalculationParams are the parameters of [Store.HeavyCalculation].
+type StoreHeavyCalculationParams struct {
+	DataID string
+}
+
+// QueueScheduled queues [Scheduled]: it says OK every second.
+func QueueScheduled(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, scheduledTask, &ScheduledParams{}, opts...)
+}
+
+// QueueScheduledBatch queues a run of [Scheduled] for each of params, all or none.
+func QueueScheduledBatch(ctx context.Context, params []ScheduledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, scheduledTask, params, opts...)
+}
+
+// ScheduleScheduled runs [Scheduled] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleScheduled(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, scheduledTask, spec, tz, &ScheduledParams{}, opts...)
+}
+
+// ScheduledParams are the parameters of [Scheduled].
+type ScheduledParams struct{}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// storeFetchDataTask defines [Store.FetchData].
 var storeFetchDataTask = &taskrt.Definition[StoreFetchDataParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "store_fetch_data",
@@ -45,27 +110,6 @@ var storeFetchDataTask = &taskrt.Definition[StoreFetchDataParams, taskrt.None]{
 	ReadParams:   (*StoreFetchDataParams).ReadMsgpack,
 }
 
-// QueueStoreFetchData queues [Store.FetchData]: it downloads a document, stores it and asks for its calculation.
-func QueueStoreFetchData(ctx context.Context, url string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, storeFetchDataTask, &StoreFetchDataParams{URL: url}, opts...)
-}
-
-// QueueStoreFetchDataBatch queues one run of [Store.FetchData] for each of params, all of them or none.
-func QueueStoreFetchDataBatch(ctx context.Context, params []StoreFetchDataParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, storeFetchDataTask, params, opts...)
-}
-
-// ScheduleStoreFetchData has [Store.FetchData] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleStoreFetchData(ctx context.Context, spec, tz string, url string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeFetchDataTask, spec, tz, &StoreFetchDataParams{URL: url}, opts...)
-}
-
-// StoreFetchDataParams are the parameters of [Store.FetchData].
-type StoreFetchDataParams struct {
-	URL string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StoreFetchDataParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 12+len(p.URL))
 	b = append(b, 0x81)
@@ -74,7 +118,6 @@ func (p *StoreFetchDataParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *StoreFetchDataParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -89,21 +132,19 @@ func (p *StoreFetchDataParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "url")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p StoreFetchDataParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *StoreFetchDataParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// storeHeavyCalculationTask describes [Store.HeavyCalculation].
+// storeHeavyCalculationTask defines [Store.HeavyCalculation].
 var storeHeavyCalculationTask = &taskrt.Definition[StoreHeavyCalculationParams, Summary]{
 	Spec: taskrt.Spec{
 		Name:    "store_heavy_calculation",
-		Doc:     "HeavyCalculation counts a document's words and hashes it many times over,\nin a child process, and asks for the next document.",
+		Doc:     "HeavyCalculation counts a document's words and hashes it many times over, in a\nchild process, and queues the next document.",
 		Kind:    taskrt.CPU,
 		Timeout: time.Minute,
 		Keep:    time.Hour,
@@ -118,28 +159,6 @@ var storeHeavyCalculationTask = &taskrt.Definition[StoreHeavyCalculationParams, 
 	ReadResult: readSummary,
 }
 
-// QueueStoreHeavyCalculation queues [Store.HeavyCalculation]: it counts a document's words and hashes it many times over,
-// in a child process, and asks for the next document.
-func QueueStoreHeavyCalculation(ctx context.Context, dataID string, opts ...taskrt.QueueOption) (*taskrt.Handle[Summary], error) {
-	return taskrt.Queue(ctx, storeHeavyCalculationTask, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
-}
-
-// QueueStoreHeavyCalculationBatch queues one run of [Store.HeavyCalculation] for each of params, all of them or none.
-func QueueStoreHeavyCalculationBatch(ctx context.Context, params []StoreHeavyCalculationParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Summary], error) {
-	return taskrt.QueueBatch(ctx, storeHeavyCalculationTask, params, opts...)
-}
-
-// ScheduleStoreHeavyCalculation has [Store.HeavyCalculation] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleStoreHeavyCalculation(ctx context.Context, spec, tz string, dataID string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeHeavyCalculationTask, spec, tz, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
-}
-
-// StoreHeavyCalculationParams are the parameters of [Store.HeavyCalculation].
-type StoreHeavyCalculationParams struct {
-	DataID string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *StoreHeavyCalculationParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 15+len(p.DataID))
 	b = append(b, 0x81)
@@ -148,7 +167,6 @@ func (p *StoreHeavyCalculationParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *StoreHeavyCalculationParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -163,17 +181,15 @@ func (p *StoreHeavyCalculationParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "dataID")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p StoreHeavyCalculationParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *StoreHeavyCalculationParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// scheduledTask describes [Scheduled].
+// scheduledTask defines [Scheduled].
 var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 	Spec: taskrt.Spec{
 		Name:     "scheduled",
@@ -193,30 +209,10 @@ var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 	},
 }
 
-// QueueScheduled queues [Scheduled]: it says OK every second.
-func QueueScheduled(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, scheduledTask, &ScheduledParams{}, opts...)
-}
-
-// QueueScheduledBatch queues one run of [Scheduled] for each of params, all of them or none.
-func QueueScheduledBatch(ctx context.Context, params []ScheduledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, scheduledTask, params, opts...)
-}
-
-// ScheduleScheduled has [Scheduled] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleScheduled(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, scheduledTask, spec, tz, &ScheduledParams{}, opts...)
-}
-
-// ScheduledParams are the parameters of [Scheduled].
-type ScheduledParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*ScheduledParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*ScheduledParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -224,17 +220,14 @@ func (*ScheduledParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ScheduledParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ScheduledParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// appendSummary appends v to b as a map keyed by field name.
 func appendSummary(b []byte, v *Summary) []byte {
 	b = append(b, 0x83)
 	b = append(b, "\xa6DataID"...)
@@ -246,7 +239,6 @@ func appendSummary(b []byte, v *Summary) []byte {
 	return b
 }
 
-// readSummary sets v from r. A missing field is an error, an unknown one is skipped.
 func readSummary(r *codec.Reader, v *Summary) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {

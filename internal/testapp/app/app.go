@@ -1,4 +1,4 @@
-// Package app is the application that end-to-end tests start as processes.
+// Package app is an application that end-to-end tests start as processes.
 package app
 
 import (
@@ -24,12 +24,12 @@ func Main() {
 	taskrt.Main(tasks.Tasks(&tasks.Recorder{Do: appendLedger}))
 }
 
-// appendLedger writes "START note id delivery pid" and "END note id delivery
-// pid", each in one write, so that lines of several processes do not mix. The
-// notes goexit and panic have it do that instead, and die has it kill its process
-// after the start, when what was done before is likely to be recorded; die:3s so long
-// after it. A note that
-// begins with burn has it use a processor meanwhile.
+// appendLedger writes "START note id delivery pid" and "END note id delivery pid",
+// each in one write, so that lines of several processes do not mix.
+//
+// Some notes change that: goexit and panic do so instead. After the start, die kills
+// the process at a time when the earlier runs are likely recorded, and die:3s after 3
+// seconds. A note that begins with burn uses a processor meanwhile.
 func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	switch note {
 	case "goexit":
@@ -67,8 +67,8 @@ func appendLedger(ctx context.Context, run *taskrt.Run, note string) error {
 	return err
 }
 
-// hold lasts as long as the environment says, or until ctx ends, and may use a
-// processor for all of it.
+// hold takes as long as the environment says, or until ctx ends, and may use a
+// processor all the time.
 func hold(ctx context.Context, burn bool) {
 	d, err := time.ParseDuration(os.Getenv(HoldEnv))
 	if err != nil {

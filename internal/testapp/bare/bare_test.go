@@ -29,8 +29,8 @@ func TestAConsumerOfCPUTasksSaysWhatTestMainLacks(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// ran names the file in which each process writes that it runs this package's
-// tests.
+// ran is the variable with the file in which each process notes that it runs this
+// package's tests.
 const ran = "BARE_TEST_RAN"
 
 func TestAChildRunsNoTests(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package skew is two versions of one application's tasks, v1 and v2, that are
-// deployed side by side.
+// Package skew has two versions of one application's tasks, v1 and v2, deployed side
+// by side.
 package skew
 
 import (
@@ -10,7 +10,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// LedgerEnv names the file to which each run appends a line.
+// LedgerEnv is the variable with the file to which each run appends a line.
 const LedgerEnv = "SKEW_LEDGER"
 
 // Note appends "id version attempt delivery" to the ledger, in one write.

@@ -26,7 +26,7 @@ func Twins(ctx context.Context, dataID, dataId, user_name string, h int) (string
 	return fmt.Sprint(dataID, dataId, user_name, h), nil
 }
 
-// Ratio returns a result that JSON has no form for, and prints.
+// Ratio prints, and returns a result that JSON cannot represent.
 //
 //task:io
 //task:timeout 200ms

@@ -22,7 +22,7 @@ type Credentials struct {
 	From   netip.Addr
 }
 
-// Leak fails in the way that it is told, with its secrets in what it says.
+// Leak fails in the given way, with its secrets in its output.
 //
 //task:io
 //task:retry 0
@@ -52,7 +52,7 @@ func LeakApart(ctx context.Context, how, text string, key [8]byte, raw []byte, p
 	return leak(ctx, how, text, key, raw, pin, ratio, who, amount)
 }
 
-// leftBehind is what a run left in its child process.
+// leftBehind is a secret that a run left in its child process.
 var leftBehind string
 
 //go:noinline

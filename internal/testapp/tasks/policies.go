@@ -7,19 +7,19 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// Once is Record, for each note once at a time.
+// Once is Record, with one live run for each note.
 //
 //task:io
 //task:unique 10m by=note
 func (r *Recorder) Once(ctx context.Context, note string, n int) error { return r.record(ctx, note) }
 
-// Brief is Record, of runs that are not to start after an hour.
+// Brief is Record, not started after an hour.
 //
 //task:io
 //task:expire 1h
 func (r *Recorder) Brief(ctx context.Context, note string) error { return r.record(ctx, note) }
 
-// Waiting is Record, for each note one that waits.
+// Waiting is Record, with one waiting run for each note.
 //
 //task:io
 //task:unique 10m by=note until=start
@@ -27,7 +27,7 @@ func (r *Recorder) Waiting(ctx context.Context, note string, n int) error {
 	return r.record(ctx, note)
 }
 
-// Smooth is Record, ten in a second, evenly.
+// Smooth is Record, evenly ten in a second.
 //
 //task:io
 //task:rate 10/1s smooth
@@ -47,7 +47,7 @@ func (r *Recorder) Limited(ctx context.Context, tenant string, n int) error {
 //task:rate 3/1s
 func (r *Recorder) Rated(ctx context.Context, note string) error { return r.record(ctx, note) }
 
-// Shared is Record, with tenants taking turns.
+// Shared is Record, round-robin over tenants.
 //
 //task:io
 //task:queue shared
@@ -56,7 +56,7 @@ func (r *Recorder) Shared(ctx context.Context, tenant string, n int) error {
 	return r.record(ctx, tenant)
 }
 
-// Half halves a number, which has to be even.
+// Half halves a number, which must be even.
 //
 //task:io
 //task:retry 0
@@ -79,7 +79,7 @@ func Sum(ctx context.Context, parts []int64, title string) (string, error) {
 	return fmt.Sprintf("%s: %d of %d", title, sum, len(parts)), nil
 }
 
-// Work says how far it is and goes on until it is stopped.
+// Work reports progress until it is stopped.
 //
 //task:cpu
 //task:result 1m

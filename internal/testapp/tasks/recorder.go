@@ -6,9 +6,9 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// Recorder is what the tasks with a receiver work on.
+// Recorder is the receiver of tasks that record their runs.
 type Recorder struct {
-	// Do decides what becomes of a run; nil lets all succeed. It is called
+	// Do returns the outcome of a run; nil lets all succeed. It is called
 	// concurrently.
 	Do func(ctx context.Context, run *taskrt.Run, note string) error
 }

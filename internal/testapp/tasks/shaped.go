@@ -11,7 +11,7 @@ type Size struct {
 	Width, Height int
 }
 
-// Shaped returns what it is given: values that are written in many ways.
+// Shaped returns its parameters, which are written in many ways.
 //
 //task:io
 //task:default pause 1m30s

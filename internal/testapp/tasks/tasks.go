@@ -1,5 +1,5 @@
-// Package tasks is what the tests of this module queue and run: one task for
-// each way in which a run can go.
+// Package tasks has the tasks that this module's tests queue and run: one for each
+// way in which a run can end.
 package tasks
 
 import (
@@ -22,7 +22,7 @@ type Answer struct {
 	PID   int
 }
 
-// Echo returns what it is given.
+// Echo returns its parameters.
 //
 //task:io
 //task:tags demo
@@ -31,7 +31,7 @@ func Echo(ctx context.Context, text string, times int) (Answer, error) {
 	return Answer{Text: text, Parts: parts[:times], At: time.Now(), PID: os.Getpid()}, nil
 }
 
-// Record tells the recorder that it ran, and how.
+// Record records its run.
 //
 //task:io
 //task:retry 3 backoff=1s..10s
@@ -40,14 +40,14 @@ func (r *Recorder) Record(ctx context.Context, note string) error {
 	return r.record(ctx, note)
 }
 
-// Mail is Record on a queue of its own, in front of others.
+// Mail is Record on another queue, before other runs.
 //
 //task:io
 //task:queue mail
 //task:priority high
 func (r *Recorder) Mail(ctx context.Context, to string) error { return r.record(ctx, to) }
 
-// Tick is Record every second, also late.
+// Tick is Record every second; late ticks run too.
 //
 //task:io
 //task:every 1s
@@ -73,13 +73,13 @@ func (r *Recorder) Expiring(ctx context.Context, note string) error { return r.r
 //task:timeout 20s
 func Square(ctx context.Context, n int64) (int64, error) { return n * n, nil }
 
-// Where returns the process that runs it.
+// Where returns the id of the process that runs it.
 //
 //task:cpu
 func Where(ctx context.Context) (int, error) { return os.Getpid(), nil }
 
-// Misbehave does in a child process what it is told: it returns an error,
-// panics, exits, or spins beyond its time.
+// Misbehave does as asked in a child process: it returns an error, panics, exits, or
+// spins beyond its timeout.
 //
 //task:cpu
 //task:retry 1 backoff=1ms..2ms
@@ -113,7 +113,7 @@ func Misbehave(ctx context.Context, how string) error {
 	return fmt.Errorf("no such way to misbehave: %s", how)
 }
 
-// BrokenError cannot be asked for its text when it is nil.
+// BrokenError panics in Error if it is nil.
 type BrokenError struct{ text string }
 
 func (e *BrokenError) Error() string { return e.text }
@@ -129,8 +129,8 @@ func Relay(ctx context.Context, text string) (Answer, error) {
 	return handle.Wait(ctx)
 }
 
-// Descend queues Record and reports its own place in the line. It is content
-// with a run that is not safe yet.
+// Descend queues Record and reports its own parent and root. It accepts a run that is
+// not replicated yet.
 //
 //task:cpu
 func Descend(ctx context.Context) (string, error) {
@@ -144,7 +144,7 @@ func Descend(ctx context.Context) (string, error) {
 	return handle.ID, nil
 }
 
-// Grab takes so many MiB of memory and holds them until it is stopped.
+// Grab takes a number of MiB of memory and holds them until it is stopped.
 //
 //task:cpu
 //task:memory 96MiB
@@ -163,24 +163,24 @@ func Grab(ctx context.Context, size int) error {
 	return ctx.Err()
 }
 
-// Greeting returns what its environment says.
+// Greeting returns a variable of its environment.
 //
 //task:cpu
 //task:env TESTAPP_GREETING=hello
 func Greeting(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_GREETING"), nil }
 
-// Ungreeted returns the same without that environment.
+// Ungreeted returns the same without that variable.
 //
 //task:cpu
 func Ungreeted(ctx context.Context) (string, error) { return os.Getenv("TESTAPP_GREETING"), nil }
 
-// Login has a parameter that is not to be shown.
+// Login has a secret parameter.
 //
 //task:io
 //task:secret pin
 func Login(ctx context.Context, user string, pin int) error { return nil }
 
-// Linger says how far it is, and goes on until it is stopped.
+// Linger reports progress until it is stopped.
 //
 //task:io
 //task:result 1h
@@ -196,8 +196,8 @@ func Linger(ctx context.Context, note string) error {
 //task:result 1h
 func Brood(ctx context.Context, note string) error { return Linger(ctx, note) }
 
-// Plan has Record run every second from now on, or no more if the note is
-// empty, and returns the ids of all schedules there are.
+// Plan schedules Record every second from now on, or unschedules it if the note is
+// empty, and returns the ids of all schedules.
 //
 //task:cpu
 func Plan(ctx context.Context, id, note string) ([]string, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -125,7 +125,726 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 	}
 }
 
-// labelledTask describes [Labelled].
+// QueueLabelled queues [Labelled]: it returns what it is given. Its parameters are called like flags of the
+// command line, and some may be left out.
+func QueueLabelled(ctx context.Context, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, labelledTask, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+}
+
+// QueueLabelledBatch queues a run of [Labelled] for each of params, all or none.
+func QueueLabelledBatch(ctx context.Context, params []LabelledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, labelledTask, params, opts...)
+}
+
+// ScheduleLabelled runs [Labelled] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLabelled(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, labelledTask, spec, tz, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+}
+
+// LabelledParams are the parameters of [Labelled].
+type LabelledParams struct {
+	ID      string
+	Wait    bool
+	JSON    string
+	Help    string
+	DataIDs []string
+	Note    string
+	Times   int
+	Title   *string
+}
+
+// QueueTwins queues [Twins]: it has parameters whose flags would be the same.
+func QueueTwins(ctx context.Context, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, twinsTask, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
+}
+
+// QueueTwinsBatch queues a run of [Twins] for each of params, all or none.
+func QueueTwinsBatch(ctx context.Context, params []TwinsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, twinsTask, params, opts...)
+}
+
+// ScheduleTwins runs [Twins] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleTwins(ctx context.Context, spec, tz string, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, twinsTask, spec, tz, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
+}
+
+// TwinsParams are the parameters of [Twins].
+type TwinsParams struct {
+	DataID    string
+	DataId    string
+	User_name string
+	H         int
+}
+
+// QueueRatio queues [Ratio]: it prints, and returns a result that JSON cannot represent.
+func QueueRatio(ctx context.Context, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Handle[float64], error) {
+	return taskrt.Queue(ctx, ratioTask, &RatioParams{A: a, B: b}, opts...)
+}
+
+// QueueRatioBatch queues a run of [Ratio] for each of params, all or none.
+func QueueRatioBatch(ctx context.Context, params []RatioParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[float64], error) {
+	return taskrt.QueueBatch(ctx, ratioTask, params, opts...)
+}
+
+// ScheduleRatio runs [Ratio] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRatio(ctx context.Context, spec, tz string, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ratioTask, spec, tz, &RatioParams{A: a, B: b}, opts...)
+}
+
+// RatioParams are the parameters of [Ratio].
+type RatioParams struct {
+	A float64
+	B float64
+}
+
+// QueueLeak queues [Leak]: it fails in the given way, with its secrets in its output.
+func QueueLeak(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, leakTask, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// QueueLeakBatch queues a run of [Leak] for each of params, all or none.
+func QueueLeakBatch(ctx context.Context, params []LeakParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, leakTask, params, opts...)
+}
+
+// ScheduleLeak runs [Leak] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLeak(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, leakTask, spec, tz, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// LeakParams are the parameters of [Leak].
+type LeakParams struct {
+	How    string
+	Text   string
+	Key    [8]byte
+	Raw    []byte
+	Pin    int
+	Ratio  float64
+	Who    Credentials
+	Amount *big.Int
+}
+
+// QueueLeakApart queues [LeakApart]: it is Leak in a child process.
+func QueueLeakApart(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, leakApartTask, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// QueueLeakApartBatch queues a run of [LeakApart] for each of params, all or none.
+func QueueLeakApartBatch(ctx context.Context, params []LeakApartParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, leakApartTask, params, opts...)
+}
+
+// ScheduleLeakApart runs [LeakApart] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLeakApart(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, leakApartTask, spec, tz, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+}
+
+// LeakApartParams are the parameters of [LeakApart].
+type LeakApartParams struct {
+	How    string
+	Text   string
+	Key    [8]byte
+	Raw    []byte
+	Pin    int
+	Ratio  float64
+	Who    Credentials
+	Amount *big.Int
+}
+
+// QueueRecorderOnce queues [Recorder.Once]: it is Record, with one live run for each note.
+func QueueRecorderOnce(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderOnceTask, &RecorderOnceParams{Note: note, N: n}, opts...)
+}
+
+// QueueRecorderOnceBatch queues a run of [Recorder.Once] for each of params, all or none.
+func QueueRecorderOnceBatch(ctx context.Context, params []RecorderOnceParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderOnceTask, params, opts...)
+}
+
+// ScheduleRecorderOnce runs [Recorder.Once] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderOnce(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderOnceTask, spec, tz, &RecorderOnceParams{Note: note, N: n}, opts...)
+}
+
+// RecorderOnceParams are the parameters of [Recorder.Once].
+type RecorderOnceParams struct {
+	Note string
+	N    int
+}
+
+// QueueRecorderBrief queues [Recorder.Brief]: it is Record, not started after an hour.
+func QueueRecorderBrief(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderBriefTask, &RecorderBriefParams{Note: note}, opts...)
+}
+
+// QueueRecorderBriefBatch queues a run of [Recorder.Brief] for each of params, all or none.
+func QueueRecorderBriefBatch(ctx context.Context, params []RecorderBriefParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderBriefTask, params, opts...)
+}
+
+// ScheduleRecorderBrief runs [Recorder.Brief] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderBrief(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderBriefTask, spec, tz, &RecorderBriefParams{Note: note}, opts...)
+}
+
+// RecorderBriefParams are the parameters of [Recorder.Brief].
+type RecorderBriefParams struct {
+	Note string
+}
+
+// QueueRecorderWaiting queues [Recorder.Waiting]: it is Record, with one waiting run for each note.
+func QueueRecorderWaiting(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderWaitingTask, &RecorderWaitingParams{Note: note, N: n}, opts...)
+}
+
+// QueueRecorderWaitingBatch queues a run of [Recorder.Waiting] for each of params, all or none.
+func QueueRecorderWaitingBatch(ctx context.Context, params []RecorderWaitingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderWaitingTask, params, opts...)
+}
+
+// ScheduleRecorderWaiting runs [Recorder.Waiting] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderWaiting(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderWaitingTask, spec, tz, &RecorderWaitingParams{Note: note, N: n}, opts...)
+}
+
+// RecorderWaitingParams are the parameters of [Recorder.Waiting].
+type RecorderWaitingParams struct {
+	Note string
+	N    int
+}
+
+// QueueRecorderSmooth queues [Recorder.Smooth]: it is Record, evenly ten in a second.
+func QueueRecorderSmooth(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderSmoothTask, &RecorderSmoothParams{Note: note}, opts...)
+}
+
+// QueueRecorderSmoothBatch queues a run of [Recorder.Smooth] for each of params, all or none.
+func QueueRecorderSmoothBatch(ctx context.Context, params []RecorderSmoothParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderSmoothTask, params, opts...)
+}
+
+// ScheduleRecorderSmooth runs [Recorder.Smooth] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderSmooth(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderSmoothTask, spec, tz, &RecorderSmoothParams{Note: note}, opts...)
+}
+
+// RecorderSmoothParams are the parameters of [Recorder.Smooth].
+type RecorderSmoothParams struct {
+	Note string
+}
+
+// QueueRecorderLimited queues [Recorder.Limited]: it is Record, two at once for each tenant.
+func QueueRecorderLimited(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderLimitedTask, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// QueueRecorderLimitedBatch queues a run of [Recorder.Limited] for each of params, all or none.
+func QueueRecorderLimitedBatch(ctx context.Context, params []RecorderLimitedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderLimitedTask, params, opts...)
+}
+
+// ScheduleRecorderLimited runs [Recorder.Limited] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderLimited(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderLimitedTask, spec, tz, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// RecorderLimitedParams are the parameters of [Recorder.Limited].
+type RecorderLimitedParams struct {
+	Tenant string
+	N      int
+}
+
+// QueueRecorderRated queues [Recorder.Rated]: it is Record, three in a second.
+func QueueRecorderRated(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderRatedTask, &RecorderRatedParams{Note: note}, opts...)
+}
+
+// QueueRecorderRatedBatch queues a run of [Recorder.Rated] for each of params, all or none.
+func QueueRecorderRatedBatch(ctx context.Context, params []RecorderRatedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderRatedTask, params, opts...)
+}
+
+// ScheduleRecorderRated runs [Recorder.Rated] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderRated(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderRatedTask, spec, tz, &RecorderRatedParams{Note: note}, opts...)
+}
+
+// RecorderRatedParams are the parameters of [Recorder.Rated].
+type RecorderRatedParams struct {
+	Note string
+}
+
+// QueueRecorderShared queues [Recorder.Shared]: it is Record, round-robin over tenants.
+func QueueRecorderShared(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderSharedTask, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// QueueRecorderSharedBatch queues a run of [Recorder.Shared] for each of params, all or none.
+func QueueRecorderSharedBatch(ctx context.Context, params []RecorderSharedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderSharedTask, params, opts...)
+}
+
+// ScheduleRecorderShared runs [Recorder.Shared] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderShared(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderSharedTask, spec, tz, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
+}
+
+// RecorderSharedParams are the parameters of [Recorder.Shared].
+type RecorderSharedParams struct {
+	Tenant string
+	N      int
+}
+
+// QueueHalf queues [Half]: it halves a number, which must be even.
+func QueueHalf(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, halfTask, &HalfParams{N: n}, opts...)
+}
+
+// QueueHalfBatch queues a run of [Half] for each of params, all or none.
+func QueueHalfBatch(ctx context.Context, params []HalfParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, halfTask, params, opts...)
+}
+
+// ScheduleHalf runs [Half] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleHalf(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, halfTask, spec, tz, &HalfParams{N: n}, opts...)
+}
+
+// HalfParams are the parameters of [Half].
+type HalfParams struct {
+	N int64
+}
+
+// QueueSum queues [Sum]: it adds numbers up.
+func QueueSum(ctx context.Context, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, sumTask, &SumParams{Parts: parts, Title: title}, opts...)
+}
+
+// QueueSumBatch queues a run of [Sum] for each of params, all or none.
+func QueueSumBatch(ctx context.Context, params []SumParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, sumTask, params, opts...)
+}
+
+// ScheduleSum runs [Sum] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSum(ctx context.Context, spec, tz string, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sumTask, spec, tz, &SumParams{Parts: parts, Title: title}, opts...)
+}
+
+// SumParams are the parameters of [Sum].
+type SumParams struct {
+	Parts []int64
+	Title string
+}
+
+// QueueWork queues [Work]: it reports progress until it is stopped.
+func QueueWork(ctx context.Context, steps int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, workTask, &WorkParams{Steps: steps}, opts...)
+}
+
+// QueueWorkBatch queues a run of [Work] for each of params, all or none.
+func QueueWorkBatch(ctx context.Context, params []WorkParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, workTask, params, opts...)
+}
+
+// ScheduleWork runs [Work] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleWork(ctx context.Context, spec, tz string, steps int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, workTask, spec, tz, &WorkParams{Steps: steps}, opts...)
+}
+
+// WorkParams are the parameters of [Work].
+type WorkParams struct {
+	Steps int64
+}
+
+// QueueShaped queues [Shaped]: it returns its parameters, which are written in many ways.
+func QueueShaped(ctx context.Context, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, shapedTask, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
+}
+
+// QueueShapedBatch queues a run of [Shaped] for each of params, all or none.
+func QueueShapedBatch(ctx context.Context, params []ShapedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, shapedTask, params, opts...)
+}
+
+// ScheduleShaped runs [Shaped] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleShaped(ctx context.Context, spec, tz string, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, shapedTask, spec, tz, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
+}
+
+// ShapedParams are the parameters of [Shaped].
+type ShapedParams struct {
+	Size   Size
+	List   []int
+	ByName map[string]int
+	Best   *Size
+	Pair   [2]int
+	Pause  time.Duration
+	At     time.Time
+	Blob   []byte
+	Text   string
+}
+
+// QueueEcho queues [Echo]: it returns its parameters.
+func QueueEcho(ctx context.Context, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Handle[Answer], error) {
+	return taskrt.Queue(ctx, echoTask, &EchoParams{Text: text, Times: times}, opts...)
+}
+
+// QueueEchoBatch queues a run of [Echo] for each of params, all or none.
+func QueueEchoBatch(ctx context.Context, params []EchoParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
+	return taskrt.QueueBatch(ctx, echoTask, params, opts...)
+}
+
+// ScheduleEcho runs [Echo] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleEcho(ctx context.Context, spec, tz string, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, echoTask, spec, tz, &EchoParams{Text: text, Times: times}, opts...)
+}
+
+// EchoParams are the parameters of [Echo].
+type EchoParams struct {
+	Text  string
+	Times int
+}
+
+// QueueRecorderRecord queues [Recorder.Record]: it records its run.
+func QueueRecorderRecord(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderRecordTask, &RecorderRecordParams{Note: note}, opts...)
+}
+
+// QueueRecorderRecordBatch queues a run of [Recorder.Record] for each of params, all or none.
+func QueueRecorderRecordBatch(ctx context.Context, params []RecorderRecordParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderRecordTask, params, opts...)
+}
+
+// ScheduleRecorderRecord runs [Recorder.Record] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderRecord(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderRecordTask, spec, tz, &RecorderRecordParams{Note: note}, opts...)
+}
+
+// RecorderRecordParams are the parameters of [Recorder.Record].
+type RecorderRecordParams struct {
+	Note string
+}
+
+// QueueRecorderMail queues [Recorder.Mail]: it is Record on another queue, before other runs.
+func QueueRecorderMail(ctx context.Context, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderMailTask, &RecorderMailParams{To: to}, opts...)
+}
+
+// QueueRecorderMailBatch queues a run of [Recorder.Mail] for each of params, all or none.
+func QueueRecorderMailBatch(ctx context.Context, params []RecorderMailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderMailTask, params, opts...)
+}
+
+// ScheduleRecorderMail runs [Recorder.Mail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderMail(ctx context.Context, spec, tz string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderMailTask, spec, tz, &RecorderMailParams{To: to}, opts...)
+}
+
+// RecorderMailParams are the parameters of [Recorder.Mail].
+type RecorderMailParams struct {
+	To string
+}
+
+// QueueRecorderTick queues [Recorder.Tick]: it is Record every second; late ticks run too.
+func QueueRecorderTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderTickTask, &RecorderTickParams{}, opts...)
+}
+
+// QueueRecorderTickBatch queues a run of [Recorder.Tick] for each of params, all or none.
+func QueueRecorderTickBatch(ctx context.Context, params []RecorderTickParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderTickTask, params, opts...)
+}
+
+// ScheduleRecorderTick runs [Recorder.Tick] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderTickTask, spec, tz, &RecorderTickParams{}, opts...)
+}
+
+// RecorderTickParams are the parameters of [Recorder.Tick].
+type RecorderTickParams struct{}
+
+// QueueRecorderHourly queues [Recorder.Hourly]: it is Record every hour, and when a scheduler starts.
+func QueueRecorderHourly(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderHourlyTask, &RecorderHourlyParams{}, opts...)
+}
+
+// QueueRecorderHourlyBatch queues a run of [Recorder.Hourly] for each of params, all or none.
+func QueueRecorderHourlyBatch(ctx context.Context, params []RecorderHourlyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderHourlyTask, params, opts...)
+}
+
+// ScheduleRecorderHourly runs [Recorder.Hourly] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderHourly(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderHourlyTask, spec, tz, &RecorderHourlyParams{}, opts...)
+}
+
+// RecorderHourlyParams are the parameters of [Recorder.Hourly].
+type RecorderHourlyParams struct{}
+
+// QueueRecorderExpiring queues [Recorder.Expiring]: it is Record unless it waits for too long.
+func QueueRecorderExpiring(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderExpiringTask, &RecorderExpiringParams{Note: note}, opts...)
+}
+
+// QueueRecorderExpiringBatch queues a run of [Recorder.Expiring] for each of params, all or none.
+func QueueRecorderExpiringBatch(ctx context.Context, params []RecorderExpiringParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderExpiringTask, params, opts...)
+}
+
+// ScheduleRecorderExpiring runs [Recorder.Expiring] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRecorderExpiring(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, recorderExpiringTask, spec, tz, &RecorderExpiringParams{Note: note}, opts...)
+}
+
+// RecorderExpiringParams are the parameters of [Recorder.Expiring].
+type RecorderExpiringParams struct {
+	Note string
+}
+
+// QueueSquare queues [Square]: it squares a number in a child process.
+func QueueSquare(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, squareTask, &SquareParams{N: n}, opts...)
+}
+
+// QueueSquareBatch queues a run of [Square] for each of params, all or none.
+func QueueSquareBatch(ctx context.Context, params []SquareParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, squareTask, params, opts...)
+}
+
+// ScheduleSquare runs [Square] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSquare(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, squareTask, spec, tz, &SquareParams{N: n}, opts...)
+}
+
+// SquareParams are the parameters of [Square].
+type SquareParams struct {
+	N int64
+}
+
+// QueueWhere queues [Where]: it returns the id of the process that runs it.
+func QueueWhere(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
+	return taskrt.Queue(ctx, whereTask, &WhereParams{}, opts...)
+}
+
+// QueueWhereBatch queues a run of [Where] for each of params, all or none.
+func QueueWhereBatch(ctx context.Context, params []WhereParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
+	return taskrt.QueueBatch(ctx, whereTask, params, opts...)
+}
+
+// ScheduleWhere runs [Where] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleWhere(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, whereTask, spec, tz, &WhereParams{}, opts...)
+}
+
+// WhereParams are the parameters of [Where].
+type WhereParams struct{}
+
+// QueueMisbehave queues [Misbehave]: it does as asked in a child process: it returns an error, panics, exits, or
+// spins beyond its timeout.
+func QueueMisbehave(ctx context.Context, how string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, misbehaveTask, &MisbehaveParams{How: how}, opts...)
+}
+
+// QueueMisbehaveBatch queues a run of [Misbehave] for each of params, all or none.
+func QueueMisbehaveBatch(ctx context.Context, params []MisbehaveParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, misbehaveTask, params, opts...)
+}
+
+// ScheduleMisbehave runs [Misbehave] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleMisbehave(ctx context.Context, spec, tz string, how string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, misbehaveTask, spec, tz, &MisbehaveParams{How: how}, opts...)
+}
+
+// MisbehaveParams are the parameters of [Misbehave].
+type MisbehaveParams struct {
+	How string
+}
+
+// QueueRelay queues [Relay]: it queues Echo from a child process and waits for its result there.
+func QueueRelay(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[Answer], error) {
+	return taskrt.Queue(ctx, relayTask, &RelayParams{Text: text}, opts...)
+}
+
+// QueueRelayBatch queues a run of [Relay] for each of params, all or none.
+func QueueRelayBatch(ctx context.Context, params []RelayParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
+	return taskrt.QueueBatch(ctx, relayTask, params, opts...)
+}
+
+// ScheduleRelay runs [Relay] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRelay(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, relayTask, spec, tz, &RelayParams{Text: text}, opts...)
+}
+
+// RelayParams are the parameters of [Relay].
+type RelayParams struct {
+	Text string
+}
+
+// QueueDescend queues [Descend]: it queues Record and reports its own parent and root. It accepts a run that is
+// not replicated yet.
+func QueueDescend(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, descendTask, &DescendParams{}, opts...)
+}
+
+// QueueDescendBatch queues a run of [Descend] for each of params, all or none.
+func QueueDescendBatch(ctx context.Context, params []DescendParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, descendTask, params, opts...)
+}
+
+// ScheduleDescend runs [Descend] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleDescend(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, descendTask, spec, tz, &DescendParams{}, opts...)
+}
+
+// DescendParams are the parameters of [Descend].
+type DescendParams struct{}
+
+// QueueGrab queues [Grab]: it takes a number of MiB of memory and holds them until it is stopped.
+func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
+}
+
+// QueueGrabBatch queues a run of [Grab] for each of params, all or none.
+func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
+}
+
+// ScheduleGrab runs [Grab] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
+}
+
+// GrabParams are the parameters of [Grab].
+type GrabParams struct {
+	Size int
+}
+
+// QueueGreeting queues [Greeting]: it returns a variable of its environment.
+func QueueGreeting(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, greetingTask, &GreetingParams{}, opts...)
+}
+
+// QueueGreetingBatch queues a run of [Greeting] for each of params, all or none.
+func QueueGreetingBatch(ctx context.Context, params []GreetingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, greetingTask, params, opts...)
+}
+
+// ScheduleGreeting runs [Greeting] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleGreeting(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, greetingTask, spec, tz, &GreetingParams{}, opts...)
+}
+
+// GreetingParams are the parameters of [Greeting].
+type GreetingParams struct{}
+
+// QueueUngreeted queues [Ungreeted]: it returns the same without that variable.
+func QueueUngreeted(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, ungreetedTask, &UngreetedParams{}, opts...)
+}
+
+// QueueUngreetedBatch queues a run of [Ungreeted] for each of params, all or none.
+func QueueUngreetedBatch(ctx context.Context, params []UngreetedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, ungreetedTask, params, opts...)
+}
+
+// ScheduleUngreeted runs [Ungreeted] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleUngreeted(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, ungreetedTask, spec, tz, &UngreetedParams{}, opts...)
+}
+
+// UngreetedParams are the parameters of [Ungreeted].
+type UngreetedParams struct{}
+
+// QueueLogin queues [Login]: it has a secret parameter.
+func QueueLogin(ctx context.Context, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, loginTask, &LoginParams{User: user, Pin: pin}, opts...)
+}
+
+// QueueLoginBatch queues a run of [Login] for each of params, all or none.
+func QueueLoginBatch(ctx context.Context, params []LoginParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, loginTask, params, opts...)
+}
+
+// ScheduleLogin runs [Login] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLogin(ctx context.Context, spec, tz string, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, loginTask, spec, tz, &LoginParams{User: user, Pin: pin}, opts...)
+}
+
+// LoginParams are the parameters of [Login].
+type LoginParams struct {
+	User string
+	Pin  int
+}
+
+// QueueLinger queues [Linger]: it reports progress until it is stopped.
+func QueueLinger(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, lingerTask, &LingerParams{Note: note}, opts...)
+}
+
+// QueueLingerBatch queues a run of [Linger] for each of params, all or none.
+func QueueLingerBatch(ctx context.Context, params []LingerParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, lingerTask, params, opts...)
+}
+
+// ScheduleLinger runs [Linger] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleLinger(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, lingerTask, spec, tz, &LingerParams{Note: note}, opts...)
+}
+
+// LingerParams are the parameters of [Linger].
+type LingerParams struct {
+	Note string
+}
+
+// QueueBrood queues [Brood]: it is Linger in a child process.
+func QueueBrood(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, broodTask, &BroodParams{Note: note}, opts...)
+}
+
+// QueueBroodBatch queues a run of [Brood] for each of params, all or none.
+func QueueBroodBatch(ctx context.Context, params []BroodParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, broodTask, params, opts...)
+}
+
+// ScheduleBrood runs [Brood] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleBrood(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, broodTask, spec, tz, &BroodParams{Note: note}, opts...)
+}
+
+// BroodParams are the parameters of [Brood].
+type BroodParams struct {
+	Note string
+}
+
+// QueuePlan queues [Plan]: it schedules Record every second from now on, or unschedules it if the note is
+// empty, and returns the ids of all schedules.
+func QueuePlan(ctx context.Context, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[[]string], error) {
+	return taskrt.Queue(ctx, planTask, &PlanParams{ID: id, Note: note}, opts...)
+}
+
+// QueuePlanBatch queues a run of [Plan] for each of params, all or none.
+func QueuePlanBatch(ctx context.Context, params []PlanParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]string], error) {
+	return taskrt.QueueBatch(ctx, planTask, params, opts...)
+}
+
+// SchedulePlan runs [Plan] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func SchedulePlan(ctx context.Context, spec, tz string, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, planTask, spec, tz, &PlanParams{ID: id, Note: note}, opts...)
+}
+
+// PlanParams are the parameters of [Plan].
+type PlanParams struct {
+	ID   string
+	Note string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// labelledTask defines [Labelled].
 var labelledTask = &taskrt.Definition[LabelledParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "labelled",
@@ -145,35 +864,6 @@ var labelledTask = &taskrt.Definition[LabelledParams, string]{
 	},
 }
 
-// QueueLabelled queues [Labelled]: it returns what it is given. Its parameters are called like flags of the
-// command line, and some may be left out.
-func QueueLabelled(ctx context.Context, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, labelledTask, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
-}
-
-// QueueLabelledBatch queues one run of [Labelled] for each of params, all of them or none.
-func QueueLabelledBatch(ctx context.Context, params []LabelledParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, labelledTask, params, opts...)
-}
-
-// ScheduleLabelled has [Labelled] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLabelled(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, labelledTask, spec, tz, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
-}
-
-// LabelledParams are the parameters of [Labelled].
-type LabelledParams struct {
-	ID      string
-	Wait    bool
-	JSON    string
-	Help    string
-	DataIDs []string
-	Note    string
-	Times   int
-	Title   *string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *LabelledParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 121+len(p.ID)+len(p.JSON)+len(p.Help)+len(p.Note))
 	b = append(b, 0x88)
@@ -203,7 +893,6 @@ func (p *LabelledParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
 func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -252,17 +941,15 @@ func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "wait", "json", "help", "dataIDs")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p LabelledParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LabelledParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// twinsTask describes [Twins].
+// twinsTask defines [Twins].
 var twinsTask = &taskrt.Definition[TwinsParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "twins",
@@ -282,30 +969,6 @@ var twinsTask = &taskrt.Definition[TwinsParams, string]{
 	},
 }
 
-// QueueTwins queues [Twins]: it has parameters whose flags would be the same.
-func QueueTwins(ctx context.Context, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, twinsTask, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
-}
-
-// QueueTwinsBatch queues one run of [Twins] for each of params, all of them or none.
-func QueueTwinsBatch(ctx context.Context, params []TwinsParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, twinsTask, params, opts...)
-}
-
-// ScheduleTwins has [Twins] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleTwins(ctx context.Context, spec, tz string, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, twinsTask, spec, tz, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
-}
-
-// TwinsParams are the parameters of [Twins].
-type TwinsParams struct {
-	DataID    string
-	DataId    string
-	User_name string
-	H         int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *TwinsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 53+len(p.DataID)+len(p.DataId)+len(p.User_name))
 	b = append(b, 0x84)
@@ -320,7 +983,6 @@ func (p *TwinsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -344,21 +1006,19 @@ func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "dataID", "dataId", "user_name", "h")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p TwinsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *TwinsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// ratioTask describes [Ratio].
+// ratioTask defines [Ratio].
 var ratioTask = &taskrt.Definition[RatioParams, float64]{
 	Spec: taskrt.Spec{
 		Name:    "ratio",
-		Doc:     "Ratio returns a result that JSON has no form for, and prints.",
+		Doc:     "Ratio prints, and returns a result that JSON cannot represent.",
 		Kind:    taskrt.IO,
 		Timeout: 200 * time.Millisecond,
 		Keep:    time.Hour,
@@ -375,28 +1035,6 @@ var ratioTask = &taskrt.Definition[RatioParams, float64]{
 	},
 }
 
-// QueueRatio queues [Ratio]: it returns a result that JSON has no form for, and prints.
-func QueueRatio(ctx context.Context, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Handle[float64], error) {
-	return taskrt.Queue(ctx, ratioTask, &RatioParams{A: a, B: b}, opts...)
-}
-
-// QueueRatioBatch queues one run of [Ratio] for each of params, all of them or none.
-func QueueRatioBatch(ctx context.Context, params []RatioParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[float64], error) {
-	return taskrt.QueueBatch(ctx, ratioTask, params, opts...)
-}
-
-// ScheduleRatio has [Ratio] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRatio(ctx context.Context, spec, tz string, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ratioTask, spec, tz, &RatioParams{A: a, B: b}, opts...)
-}
-
-// RatioParams are the parameters of [Ratio].
-type RatioParams struct {
-	A float64
-	B float64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RatioParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25)
 	b = append(b, 0x82)
@@ -407,7 +1045,6 @@ func (p *RatioParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -425,21 +1062,19 @@ func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "a", "b")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RatioParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RatioParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// leakTask describes [Leak].
+// leakTask defines [Leak].
 var leakTask = &taskrt.Definition[LeakParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "leak",
-		Doc:     "Leak fails in the way that it is told, with its secrets in what it says.",
+		Doc:     "Leak fails in the given way, with its secrets in its output.",
 		Kind:    taskrt.IO,
 		Retry:   taskrt.RetryPolicy{Attempts: 1},
 		Secrets: []string{"text", "key", "raw", "pin", "ratio", "who", "amount"},
@@ -449,34 +1084,6 @@ var leakTask = &taskrt.Definition[LeakParams, taskrt.None]{
 	ReadParams:   (*LeakParams).ReadMsgpack,
 }
 
-// QueueLeak queues [Leak]: it fails in the way that it is told, with its secrets in what it says.
-func QueueLeak(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, leakTask, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
-}
-
-// QueueLeakBatch queues one run of [Leak] for each of params, all of them or none.
-func QueueLeakBatch(ctx context.Context, params []LeakParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, leakTask, params, opts...)
-}
-
-// ScheduleLeak has [Leak] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLeak(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, leakTask, spec, tz, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
-}
-
-// LeakParams are the parameters of [Leak].
-type LeakParams struct {
-	How    string
-	Text   string
-	Key    [8]byte
-	Raw    []byte
-	Pin    int
-	Ratio  float64
-	Who    Credentials
-	Amount *big.Int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *LeakParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
 	var err error
@@ -506,7 +1113,6 @@ func (p *LeakParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *LeakParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -547,17 +1153,15 @@ func (p *LeakParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p LeakParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LeakParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// leakApartTask describes [LeakApart].
+// leakApartTask defines [LeakApart].
 var leakApartTask = &taskrt.Definition[LeakApartParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "leak_apart",
@@ -571,34 +1175,6 @@ var leakApartTask = &taskrt.Definition[LeakApartParams, taskrt.None]{
 	ReadParams:   (*LeakApartParams).ReadMsgpack,
 }
 
-// QueueLeakApart queues [LeakApart]: it is Leak in a child process.
-func QueueLeakApart(ctx context.Context, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, leakApartTask, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
-}
-
-// QueueLeakApartBatch queues one run of [LeakApart] for each of params, all of them or none.
-func QueueLeakApartBatch(ctx context.Context, params []LeakApartParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, leakApartTask, params, opts...)
-}
-
-// ScheduleLeakApart has [LeakApart] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLeakApart(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, leakApartTask, spec, tz, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
-}
-
-// LeakApartParams are the parameters of [LeakApart].
-type LeakApartParams struct {
-	How    string
-	Text   string
-	Key    [8]byte
-	Raw    []byte
-	Pin    int
-	Ratio  float64
-	Who    Credentials
-	Amount *big.Int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *LeakApartParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
 	var err error
@@ -628,7 +1204,6 @@ func (p *LeakApartParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *LeakApartParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -669,21 +1244,19 @@ func (p *LeakApartParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p LeakApartParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LeakApartParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderOnceTask describes [Recorder.Once].
+// recorderOnceTask defines [Recorder.Once].
 var recorderOnceTask = &taskrt.Definition[RecorderOnceParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_once",
-		Doc:    "Once is Record, for each note once at a time.",
+		Doc:    "Once is Record, with one live run for each note.",
 		Kind:   taskrt.IO,
 		Unique: 10 * time.Minute,
 		Params: "note string, n int",
@@ -698,28 +1271,6 @@ var recorderOnceTask = &taskrt.Definition[RecorderOnceParams, taskrt.None]{
 	},
 }
 
-// QueueRecorderOnce queues [Recorder.Once]: it is Record, for each note once at a time.
-func QueueRecorderOnce(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderOnceTask, &RecorderOnceParams{Note: note, N: n}, opts...)
-}
-
-// QueueRecorderOnceBatch queues one run of [Recorder.Once] for each of params, all of them or none.
-func QueueRecorderOnceBatch(ctx context.Context, params []RecorderOnceParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderOnceTask, params, opts...)
-}
-
-// ScheduleRecorderOnce has [Recorder.Once] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderOnce(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderOnceTask, spec, tz, &RecorderOnceParams{Note: note, N: n}, opts...)
-}
-
-// RecorderOnceParams are the parameters of [Recorder.Once].
-type RecorderOnceParams struct {
-	Note string
-	N    int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderOnceParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 24+len(p.Note))
 	b = append(b, 0x82)
@@ -730,7 +1281,6 @@ func (p *RecorderOnceParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -748,21 +1298,19 @@ func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderOnceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderOnceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderBriefTask describes [Recorder.Brief].
+// recorderBriefTask defines [Recorder.Brief].
 var recorderBriefTask = &taskrt.Definition[RecorderBriefParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_brief",
-		Doc:    "Brief is Record, of runs that are not to start after an hour.",
+		Doc:    "Brief is Record, not started after an hour.",
 		Kind:   taskrt.IO,
 		Expire: time.Hour,
 		Params: "note string",
@@ -771,27 +1319,6 @@ var recorderBriefTask = &taskrt.Definition[RecorderBriefParams, taskrt.None]{
 	ReadParams:   (*RecorderBriefParams).ReadMsgpack,
 }
 
-// QueueRecorderBrief queues [Recorder.Brief]: it is Record, of runs that are not to start after an hour.
-func QueueRecorderBrief(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderBriefTask, &RecorderBriefParams{Note: note}, opts...)
-}
-
-// QueueRecorderBriefBatch queues one run of [Recorder.Brief] for each of params, all of them or none.
-func QueueRecorderBriefBatch(ctx context.Context, params []RecorderBriefParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderBriefTask, params, opts...)
-}
-
-// ScheduleRecorderBrief has [Recorder.Brief] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderBrief(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderBriefTask, spec, tz, &RecorderBriefParams{Note: note}, opts...)
-}
-
-// RecorderBriefParams are the parameters of [Recorder.Brief].
-type RecorderBriefParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderBriefParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -800,7 +1327,6 @@ func (p *RecorderBriefParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -815,21 +1341,19 @@ func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderBriefParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderBriefParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderWaitingTask describes [Recorder.Waiting].
+// recorderWaitingTask defines [Recorder.Waiting].
 var recorderWaitingTask = &taskrt.Definition[RecorderWaitingParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:             "recorder_waiting",
-		Doc:              "Waiting is Record, for each note one that waits.",
+		Doc:              "Waiting is Record, with one waiting run for each note.",
 		Kind:             taskrt.IO,
 		Unique:           10 * time.Minute,
 		UniqueUntilStart: true,
@@ -845,28 +1369,6 @@ var recorderWaitingTask = &taskrt.Definition[RecorderWaitingParams, taskrt.None]
 	},
 }
 
-// QueueRecorderWaiting queues [Recorder.Waiting]: it is Record, for each note one that waits.
-func QueueRecorderWaiting(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderWaitingTask, &RecorderWaitingParams{Note: note, N: n}, opts...)
-}
-
-// QueueRecorderWaitingBatch queues one run of [Recorder.Waiting] for each of params, all of them or none.
-func QueueRecorderWaitingBatch(ctx context.Context, params []RecorderWaitingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderWaitingTask, params, opts...)
-}
-
-// ScheduleRecorderWaiting has [Recorder.Waiting] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderWaiting(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderWaitingTask, spec, tz, &RecorderWaitingParams{Note: note, N: n}, opts...)
-}
-
-// RecorderWaitingParams are the parameters of [Recorder.Waiting].
-type RecorderWaitingParams struct {
-	Note string
-	N    int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderWaitingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 24+len(p.Note))
 	b = append(b, 0x82)
@@ -877,7 +1379,6 @@ func (p *RecorderWaitingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -895,21 +1396,19 @@ func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderWaitingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderWaitingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderSmoothTask describes [Recorder.Smooth].
+// recorderSmoothTask defines [Recorder.Smooth].
 var recorderSmoothTask = &taskrt.Definition[RecorderSmoothParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_smooth",
-		Doc:    "Smooth is Record, ten in a second, evenly.",
+		Doc:    "Smooth is Record, evenly ten in a second.",
 		Kind:   taskrt.IO,
 		Limit:  taskrt.Limit{Rate: 10, Per: time.Second, Smooth: true},
 		Params: "note string",
@@ -918,27 +1417,6 @@ var recorderSmoothTask = &taskrt.Definition[RecorderSmoothParams, taskrt.None]{
 	ReadParams:   (*RecorderSmoothParams).ReadMsgpack,
 }
 
-// QueueRecorderSmooth queues [Recorder.Smooth]: it is Record, ten in a second, evenly.
-func QueueRecorderSmooth(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderSmoothTask, &RecorderSmoothParams{Note: note}, opts...)
-}
-
-// QueueRecorderSmoothBatch queues one run of [Recorder.Smooth] for each of params, all of them or none.
-func QueueRecorderSmoothBatch(ctx context.Context, params []RecorderSmoothParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderSmoothTask, params, opts...)
-}
-
-// ScheduleRecorderSmooth has [Recorder.Smooth] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderSmooth(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderSmoothTask, spec, tz, &RecorderSmoothParams{Note: note}, opts...)
-}
-
-// RecorderSmoothParams are the parameters of [Recorder.Smooth].
-type RecorderSmoothParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderSmoothParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -947,7 +1425,6 @@ func (p *RecorderSmoothParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -962,17 +1439,15 @@ func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderSmoothParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderSmoothParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderLimitedTask describes [Recorder.Limited].
+// recorderLimitedTask defines [Recorder.Limited].
 var recorderLimitedTask = &taskrt.Definition[RecorderLimitedParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_limited",
@@ -991,28 +1466,6 @@ var recorderLimitedTask = &taskrt.Definition[RecorderLimitedParams, taskrt.None]
 	},
 }
 
-// QueueRecorderLimited queues [Recorder.Limited]: it is Record, two at once for each tenant.
-func QueueRecorderLimited(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderLimitedTask, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
-}
-
-// QueueRecorderLimitedBatch queues one run of [Recorder.Limited] for each of params, all of them or none.
-func QueueRecorderLimitedBatch(ctx context.Context, params []RecorderLimitedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderLimitedTask, params, opts...)
-}
-
-// ScheduleRecorderLimited has [Recorder.Limited] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderLimited(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderLimitedTask, spec, tz, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
-}
-
-// RecorderLimitedParams are the parameters of [Recorder.Limited].
-type RecorderLimitedParams struct {
-	Tenant string
-	N      int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderLimitedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 26+len(p.Tenant))
 	b = append(b, 0x82)
@@ -1023,7 +1476,6 @@ func (p *RecorderLimitedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1041,17 +1493,15 @@ func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tenant", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderLimitedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderLimitedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderRatedTask describes [Recorder.Rated].
+// recorderRatedTask defines [Recorder.Rated].
 var recorderRatedTask = &taskrt.Definition[RecorderRatedParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_rated",
@@ -1064,27 +1514,6 @@ var recorderRatedTask = &taskrt.Definition[RecorderRatedParams, taskrt.None]{
 	ReadParams:   (*RecorderRatedParams).ReadMsgpack,
 }
 
-// QueueRecorderRated queues [Recorder.Rated]: it is Record, three in a second.
-func QueueRecorderRated(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderRatedTask, &RecorderRatedParams{Note: note}, opts...)
-}
-
-// QueueRecorderRatedBatch queues one run of [Recorder.Rated] for each of params, all of them or none.
-func QueueRecorderRatedBatch(ctx context.Context, params []RecorderRatedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderRatedTask, params, opts...)
-}
-
-// ScheduleRecorderRated has [Recorder.Rated] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderRated(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderRatedTask, spec, tz, &RecorderRatedParams{Note: note}, opts...)
-}
-
-// RecorderRatedParams are the parameters of [Recorder.Rated].
-type RecorderRatedParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderRatedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -1093,7 +1522,6 @@ func (p *RecorderRatedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1108,21 +1536,19 @@ func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderRatedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderRatedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderSharedTask describes [Recorder.Shared].
+// recorderSharedTask defines [Recorder.Shared].
 var recorderSharedTask = &taskrt.Definition[RecorderSharedParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_shared",
-		Doc:    "Shared is Record, with tenants taking turns.",
+		Doc:    "Shared is Record, round-robin over tenants.",
 		Kind:   taskrt.IO,
 		Queue:  "shared",
 		Fair:   true,
@@ -1138,28 +1564,6 @@ var recorderSharedTask = &taskrt.Definition[RecorderSharedParams, taskrt.None]{
 	},
 }
 
-// QueueRecorderShared queues [Recorder.Shared]: it is Record, with tenants taking turns.
-func QueueRecorderShared(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderSharedTask, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
-}
-
-// QueueRecorderSharedBatch queues one run of [Recorder.Shared] for each of params, all of them or none.
-func QueueRecorderSharedBatch(ctx context.Context, params []RecorderSharedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderSharedTask, params, opts...)
-}
-
-// ScheduleRecorderShared has [Recorder.Shared] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderShared(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderSharedTask, spec, tz, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
-}
-
-// RecorderSharedParams are the parameters of [Recorder.Shared].
-type RecorderSharedParams struct {
-	Tenant string
-	N      int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderSharedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 26+len(p.Tenant))
 	b = append(b, 0x82)
@@ -1170,7 +1574,6 @@ func (p *RecorderSharedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1188,21 +1591,19 @@ func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tenant", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderSharedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderSharedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// halfTask describes [Half].
+// halfTask defines [Half].
 var halfTask = &taskrt.Definition[HalfParams, int64]{
 	Spec: taskrt.Spec{
 		Name:   "half",
-		Doc:    "Half halves a number, which has to be even.",
+		Doc:    "Half halves a number, which must be even.",
 		Kind:   taskrt.IO,
 		Retry:  taskrt.RetryPolicy{Attempts: 1},
 		Keep:   time.Hour,
@@ -1219,27 +1620,6 @@ var halfTask = &taskrt.Definition[HalfParams, int64]{
 	},
 }
 
-// QueueHalf queues [Half]: it halves a number, which has to be even.
-func QueueHalf(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-	return taskrt.Queue(ctx, halfTask, &HalfParams{N: n}, opts...)
-}
-
-// QueueHalfBatch queues one run of [Half] for each of params, all of them or none.
-func QueueHalfBatch(ctx context.Context, params []HalfParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
-	return taskrt.QueueBatch(ctx, halfTask, params, opts...)
-}
-
-// ScheduleHalf has [Half] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleHalf(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, halfTask, spec, tz, &HalfParams{N: n}, opts...)
-}
-
-// HalfParams are the parameters of [Half].
-type HalfParams struct {
-	N int64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *HalfParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -1248,7 +1628,6 @@ func (p *HalfParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1263,17 +1642,15 @@ func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p HalfParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *HalfParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// sumTask describes [Sum].
+// sumTask defines [Sum].
 var sumTask = &taskrt.Definition[SumParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "sum",
@@ -1294,28 +1671,6 @@ var sumTask = &taskrt.Definition[SumParams, string]{
 	},
 }
 
-// QueueSum queues [Sum]: it adds numbers up.
-func QueueSum(ctx context.Context, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, sumTask, &SumParams{Parts: parts, Title: title}, opts...)
-}
-
-// QueueSumBatch queues one run of [Sum] for each of params, all of them or none.
-func QueueSumBatch(ctx context.Context, params []SumParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, sumTask, params, opts...)
-}
-
-// ScheduleSum has [Sum] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSum(ctx context.Context, spec, tz string, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sumTask, spec, tz, &SumParams{Parts: parts, Title: title}, opts...)
-}
-
-// SumParams are the parameters of [Sum].
-type SumParams struct {
-	Parts []int64
-	Title string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SumParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 48+len(p.Title))
 	b = append(b, 0x82)
@@ -1329,7 +1684,6 @@ func (p *SumParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SumParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1349,21 +1703,19 @@ func (p *SumParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "parts", "title")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SumParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SumParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// workTask describes [Work].
+// workTask defines [Work].
 var workTask = &taskrt.Definition[WorkParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "work",
-		Doc:    "Work says how far it is and goes on until it is stopped.",
+		Doc:    "Work reports progress until it is stopped.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Minute,
 		Params: "steps int64",
@@ -1372,27 +1724,6 @@ var workTask = &taskrt.Definition[WorkParams, taskrt.None]{
 	ReadParams:   (*WorkParams).ReadMsgpack,
 }
 
-// QueueWork queues [Work]: it says how far it is and goes on until it is stopped.
-func QueueWork(ctx context.Context, steps int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, workTask, &WorkParams{Steps: steps}, opts...)
-}
-
-// QueueWorkBatch queues one run of [Work] for each of params, all of them or none.
-func QueueWorkBatch(ctx context.Context, params []WorkParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, workTask, params, opts...)
-}
-
-// ScheduleWork has [Work] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleWork(ctx context.Context, spec, tz string, steps int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, workTask, spec, tz, &WorkParams{Steps: steps}, opts...)
-}
-
-// WorkParams are the parameters of [Work].
-type WorkParams struct {
-	Steps int64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *WorkParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 18)
 	b = append(b, 0x81)
@@ -1401,7 +1732,6 @@ func (p *WorkParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1416,21 +1746,19 @@ func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "steps")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p WorkParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *WorkParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// shapedTask describes [Shaped].
+// shapedTask defines [Shaped].
 var shapedTask = &taskrt.Definition[ShapedParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "shaped",
-		Doc:    "Shaped returns what it is given: values that are written in many ways.",
+		Doc:    "Shaped returns its parameters, which are written in many ways.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
 		Params: "size @Size={Width int, Height int}, list [int], byName map[string]int, best *@Size, pair [2]int=, pause duration=, at time=, blob bytes=, text string=",
@@ -1446,35 +1774,6 @@ var shapedTask = &taskrt.Definition[ShapedParams, string]{
 	},
 }
 
-// QueueShaped queues [Shaped]: it returns what it is given: values that are written in many ways.
-func QueueShaped(ctx context.Context, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, shapedTask, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
-}
-
-// QueueShapedBatch queues one run of [Shaped] for each of params, all of them or none.
-func QueueShapedBatch(ctx context.Context, params []ShapedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, shapedTask, params, opts...)
-}
-
-// ScheduleShaped has [Shaped] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleShaped(ctx context.Context, spec, tz string, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, shapedTask, spec, tz, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
-}
-
-// ShapedParams are the parameters of [Shaped].
-type ShapedParams struct {
-	Size   Size
-	List   []int
-	ByName map[string]int
-	Best   *Size
-	Pair   [2]int
-	Pause  time.Duration
-	At     time.Time
-	Blob   []byte
-	Text   string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ShapedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 263+len(p.Blob)+len(p.Text))
 	b = append(b, 0x89)
@@ -1513,7 +1812,6 @@ func (p *ShapedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
 func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1580,21 +1878,19 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size", "list", "byName")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ShapedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ShapedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// echoTask describes [Echo].
+// echoTask defines [Echo].
 var echoTask = &taskrt.Definition[EchoParams, Answer]{
 	Spec: taskrt.Spec{
 		Name:   "echo",
-		Doc:    "Echo returns what it is given.",
+		Doc:    "Echo returns its parameters.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
 		Tags:   []string{"demo"},
@@ -1609,28 +1905,6 @@ var echoTask = &taskrt.Definition[EchoParams, Answer]{
 	ReadResult: readAnswer,
 }
 
-// QueueEcho queues [Echo]: it returns what it is given.
-func QueueEcho(ctx context.Context, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Handle[Answer], error) {
-	return taskrt.Queue(ctx, echoTask, &EchoParams{Text: text, Times: times}, opts...)
-}
-
-// QueueEchoBatch queues one run of [Echo] for each of params, all of them or none.
-func QueueEchoBatch(ctx context.Context, params []EchoParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
-	return taskrt.QueueBatch(ctx, echoTask, params, opts...)
-}
-
-// ScheduleEcho has [Echo] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleEcho(ctx context.Context, spec, tz string, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, echoTask, spec, tz, &EchoParams{Text: text, Times: times}, opts...)
-}
-
-// EchoParams are the parameters of [Echo].
-type EchoParams struct {
-	Text  string
-	Times int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *EchoParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 28+len(p.Text))
 	b = append(b, 0x82)
@@ -1641,7 +1915,6 @@ func (p *EchoParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *EchoParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1659,21 +1932,19 @@ func (p *EchoParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text", "times")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p EchoParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *EchoParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderRecordTask describes [Recorder.Record].
+// recorderRecordTask defines [Recorder.Record].
 var recorderRecordTask = &taskrt.Definition[RecorderRecordParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "recorder_record",
-		Doc:     "Record tells the recorder that it ran, and how.",
+		Doc:     "Record records its run.",
 		Kind:    taskrt.IO,
 		Retry:   taskrt.RetryPolicy{Attempts: 4, Min: time.Second, Max: 10 * time.Second},
 		Timeout: 5 * time.Second,
@@ -1683,27 +1954,6 @@ var recorderRecordTask = &taskrt.Definition[RecorderRecordParams, taskrt.None]{
 	ReadParams:   (*RecorderRecordParams).ReadMsgpack,
 }
 
-// QueueRecorderRecord queues [Recorder.Record]: it tells the recorder that it ran, and how.
-func QueueRecorderRecord(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderRecordTask, &RecorderRecordParams{Note: note}, opts...)
-}
-
-// QueueRecorderRecordBatch queues one run of [Recorder.Record] for each of params, all of them or none.
-func QueueRecorderRecordBatch(ctx context.Context, params []RecorderRecordParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderRecordTask, params, opts...)
-}
-
-// ScheduleRecorderRecord has [Recorder.Record] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderRecord(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderRecordTask, spec, tz, &RecorderRecordParams{Note: note}, opts...)
-}
-
-// RecorderRecordParams are the parameters of [Recorder.Record].
-type RecorderRecordParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderRecordParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -1712,7 +1962,6 @@ func (p *RecorderRecordParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderRecordParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1727,21 +1976,19 @@ func (p *RecorderRecordParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderRecordParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderRecordParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderMailTask describes [Recorder.Mail].
+// recorderMailTask defines [Recorder.Mail].
 var recorderMailTask = &taskrt.Definition[RecorderMailParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "recorder_mail",
-		Doc:      "Mail is Record on a queue of its own, in front of others.",
+		Doc:      "Mail is Record on another queue, before other runs.",
 		Kind:     taskrt.IO,
 		Queue:    "mail",
 		Priority: taskrt.High,
@@ -1751,27 +1998,6 @@ var recorderMailTask = &taskrt.Definition[RecorderMailParams, taskrt.None]{
 	ReadParams:   (*RecorderMailParams).ReadMsgpack,
 }
 
-// QueueRecorderMail queues [Recorder.Mail]: it is Record on a queue of its own, in front of others.
-func QueueRecorderMail(ctx context.Context, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderMailTask, &RecorderMailParams{To: to}, opts...)
-}
-
-// QueueRecorderMailBatch queues one run of [Recorder.Mail] for each of params, all of them or none.
-func QueueRecorderMailBatch(ctx context.Context, params []RecorderMailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderMailTask, params, opts...)
-}
-
-// ScheduleRecorderMail has [Recorder.Mail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderMail(ctx context.Context, spec, tz string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderMailTask, spec, tz, &RecorderMailParams{To: to}, opts...)
-}
-
-// RecorderMailParams are the parameters of [Recorder.Mail].
-type RecorderMailParams struct {
-	To string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderMailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 11+len(p.To))
 	b = append(b, 0x81)
@@ -1780,7 +2006,6 @@ func (p *RecorderMailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderMailParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1795,21 +2020,19 @@ func (p *RecorderMailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "to")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderMailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderTickTask describes [Recorder.Tick].
+// recorderTickTask defines [Recorder.Tick].
 var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "recorder_tick",
-		Doc:      "Tick is Record every second, also late.",
+		Doc:      "Tick is Record every second; late ticks run too.",
 		Kind:     taskrt.IO,
 		Schedule: taskrt.Timing{Every: time.Second, Missed: taskrt.MissedAll},
 	},
@@ -1817,30 +2040,10 @@ var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 	ReadParams:   (*RecorderTickParams).ReadMsgpack,
 }
 
-// QueueRecorderTick queues [Recorder.Tick]: it is Record every second, also late.
-func QueueRecorderTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderTickTask, &RecorderTickParams{}, opts...)
-}
-
-// QueueRecorderTickBatch queues one run of [Recorder.Tick] for each of params, all of them or none.
-func QueueRecorderTickBatch(ctx context.Context, params []RecorderTickParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderTickTask, params, opts...)
-}
-
-// ScheduleRecorderTick has [Recorder.Tick] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderTickTask, spec, tz, &RecorderTickParams{}, opts...)
-}
-
-// RecorderTickParams are the parameters of [Recorder.Tick].
-type RecorderTickParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*RecorderTickParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*RecorderTickParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -1848,17 +2051,15 @@ func (*RecorderTickParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderTickParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderHourlyTask describes [Recorder.Hourly].
+// recorderHourlyTask defines [Recorder.Hourly].
 var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:     "recorder_hourly",
@@ -1870,30 +2071,10 @@ var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
 	ReadParams:   (*RecorderHourlyParams).ReadMsgpack,
 }
 
-// QueueRecorderHourly queues [Recorder.Hourly]: it is Record every hour, and when a scheduler starts.
-func QueueRecorderHourly(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderHourlyTask, &RecorderHourlyParams{}, opts...)
-}
-
-// QueueRecorderHourlyBatch queues one run of [Recorder.Hourly] for each of params, all of them or none.
-func QueueRecorderHourlyBatch(ctx context.Context, params []RecorderHourlyParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderHourlyTask, params, opts...)
-}
-
-// ScheduleRecorderHourly has [Recorder.Hourly] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderHourly(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderHourlyTask, spec, tz, &RecorderHourlyParams{}, opts...)
-}
-
-// RecorderHourlyParams are the parameters of [Recorder.Hourly].
-type RecorderHourlyParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*RecorderHourlyParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*RecorderHourlyParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -1901,17 +2082,15 @@ func (*RecorderHourlyParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderHourlyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderHourlyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// recorderExpiringTask describes [Recorder.Expiring].
+// recorderExpiringTask defines [Recorder.Expiring].
 var recorderExpiringTask = &taskrt.Definition[RecorderExpiringParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "recorder_expiring",
@@ -1925,27 +2104,6 @@ var recorderExpiringTask = &taskrt.Definition[RecorderExpiringParams, taskrt.Non
 	ReadParams:   (*RecorderExpiringParams).ReadMsgpack,
 }
 
-// QueueRecorderExpiring queues [Recorder.Expiring]: it is Record unless it waits for too long.
-func QueueRecorderExpiring(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, recorderExpiringTask, &RecorderExpiringParams{Note: note}, opts...)
-}
-
-// QueueRecorderExpiringBatch queues one run of [Recorder.Expiring] for each of params, all of them or none.
-func QueueRecorderExpiringBatch(ctx context.Context, params []RecorderExpiringParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, recorderExpiringTask, params, opts...)
-}
-
-// ScheduleRecorderExpiring has [Recorder.Expiring] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRecorderExpiring(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderExpiringTask, spec, tz, &RecorderExpiringParams{Note: note}, opts...)
-}
-
-// RecorderExpiringParams are the parameters of [Recorder.Expiring].
-type RecorderExpiringParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RecorderExpiringParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -1954,7 +2112,6 @@ func (p *RecorderExpiringParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RecorderExpiringParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1969,17 +2126,15 @@ func (p *RecorderExpiringParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RecorderExpiringParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RecorderExpiringParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// squareTask describes [Square].
+// squareTask defines [Square].
 var squareTask = &taskrt.Definition[SquareParams, int64]{
 	Spec: taskrt.Spec{
 		Name:    "square",
@@ -2000,27 +2155,6 @@ var squareTask = &taskrt.Definition[SquareParams, int64]{
 	},
 }
 
-// QueueSquare queues [Square]: it squares a number in a child process.
-func QueueSquare(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-	return taskrt.Queue(ctx, squareTask, &SquareParams{N: n}, opts...)
-}
-
-// QueueSquareBatch queues one run of [Square] for each of params, all of them or none.
-func QueueSquareBatch(ctx context.Context, params []SquareParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
-	return taskrt.QueueBatch(ctx, squareTask, params, opts...)
-}
-
-// ScheduleSquare has [Square] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSquare(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, squareTask, spec, tz, &SquareParams{N: n}, opts...)
-}
-
-// SquareParams are the parameters of [Square].
-type SquareParams struct {
-	N int64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SquareParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 14)
 	b = append(b, 0x81)
@@ -2029,7 +2163,6 @@ func (p *SquareParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SquareParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2044,21 +2177,19 @@ func (p *SquareParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SquareParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SquareParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// whereTask describes [Where].
+// whereTask defines [Where].
 var whereTask = &taskrt.Definition[WhereParams, int]{
 	Spec: taskrt.Spec{
 		Name:   "where",
-		Doc:    "Where returns the process that runs it.",
+		Doc:    "Where returns the id of the process that runs it.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Result: "int",
@@ -2073,30 +2204,10 @@ var whereTask = &taskrt.Definition[WhereParams, int]{
 	},
 }
 
-// QueueWhere queues [Where]: it returns the process that runs it.
-func QueueWhere(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
-	return taskrt.Queue(ctx, whereTask, &WhereParams{}, opts...)
-}
-
-// QueueWhereBatch queues one run of [Where] for each of params, all of them or none.
-func QueueWhereBatch(ctx context.Context, params []WhereParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int], error) {
-	return taskrt.QueueBatch(ctx, whereTask, params, opts...)
-}
-
-// ScheduleWhere has [Where] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleWhere(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, whereTask, spec, tz, &WhereParams{}, opts...)
-}
-
-// WhereParams are the parameters of [Where].
-type WhereParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*WhereParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*WhereParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2104,21 +2215,19 @@ func (*WhereParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p WhereParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *WhereParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// misbehaveTask describes [Misbehave].
+// misbehaveTask defines [Misbehave].
 var misbehaveTask = &taskrt.Definition[MisbehaveParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "misbehave",
-		Doc:     "Misbehave does in a child process what it is told: it returns an error,\npanics, exits, or spins beyond its time.",
+		Doc:     "Misbehave does as asked in a child process: it returns an error, panics, exits, or\nspins beyond its timeout.",
 		Kind:    taskrt.CPU,
 		Retry:   taskrt.RetryPolicy{Attempts: 2, Min: time.Millisecond, Max: 2 * time.Millisecond},
 		Timeout: 500 * time.Millisecond,
@@ -2129,28 +2238,6 @@ var misbehaveTask = &taskrt.Definition[MisbehaveParams, taskrt.None]{
 	ReadParams:   (*MisbehaveParams).ReadMsgpack,
 }
 
-// QueueMisbehave queues [Misbehave]: it does in a child process what it is told: it returns an error,
-// panics, exits, or spins beyond its time.
-func QueueMisbehave(ctx context.Context, how string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, misbehaveTask, &MisbehaveParams{How: how}, opts...)
-}
-
-// QueueMisbehaveBatch queues one run of [Misbehave] for each of params, all of them or none.
-func QueueMisbehaveBatch(ctx context.Context, params []MisbehaveParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, misbehaveTask, params, opts...)
-}
-
-// ScheduleMisbehave has [Misbehave] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleMisbehave(ctx context.Context, spec, tz string, how string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, misbehaveTask, spec, tz, &MisbehaveParams{How: how}, opts...)
-}
-
-// MisbehaveParams are the parameters of [Misbehave].
-type MisbehaveParams struct {
-	How string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *MisbehaveParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 12+len(p.How))
 	b = append(b, 0x81)
@@ -2159,7 +2246,6 @@ func (p *MisbehaveParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *MisbehaveParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2174,17 +2260,15 @@ func (p *MisbehaveParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p MisbehaveParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *MisbehaveParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// relayTask describes [Relay].
+// relayTask defines [Relay].
 var relayTask = &taskrt.Definition[RelayParams, Answer]{
 	Spec: taskrt.Spec{
 		Name:   "relay",
@@ -2202,27 +2286,6 @@ var relayTask = &taskrt.Definition[RelayParams, Answer]{
 	ReadResult: readAnswer,
 }
 
-// QueueRelay queues [Relay]: it queues Echo from a child process and waits for its result there.
-func QueueRelay(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[Answer], error) {
-	return taskrt.Queue(ctx, relayTask, &RelayParams{Text: text}, opts...)
-}
-
-// QueueRelayBatch queues one run of [Relay] for each of params, all of them or none.
-func QueueRelayBatch(ctx context.Context, params []RelayParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[Answer], error) {
-	return taskrt.QueueBatch(ctx, relayTask, params, opts...)
-}
-
-// ScheduleRelay has [Relay] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRelay(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, relayTask, spec, tz, &RelayParams{Text: text}, opts...)
-}
-
-// RelayParams are the parameters of [Relay].
-type RelayParams struct {
-	Text string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RelayParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Text))
 	b = append(b, 0x81)
@@ -2231,7 +2294,6 @@ func (p *RelayParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RelayParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2246,21 +2308,19 @@ func (p *RelayParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RelayParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RelayParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// descendTask describes [Descend].
+// descendTask defines [Descend].
 var descendTask = &taskrt.Definition[DescendParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "descend",
-		Doc:    "Descend queues Record and reports its own place in the line. It is content\nwith a run that is not safe yet.",
+		Doc:    "Descend queues Record and reports its own parent and root. It accepts a run that is\nnot replicated yet.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Result: "string",
@@ -2275,31 +2335,10 @@ var descendTask = &taskrt.Definition[DescendParams, string]{
 	},
 }
 
-// QueueDescend queues [Descend]: it queues Record and reports its own place in the line. It is content
-// with a run that is not safe yet.
-func QueueDescend(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, descendTask, &DescendParams{}, opts...)
-}
-
-// QueueDescendBatch queues one run of [Descend] for each of params, all of them or none.
-func QueueDescendBatch(ctx context.Context, params []DescendParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, descendTask, params, opts...)
-}
-
-// ScheduleDescend has [Descend] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleDescend(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, descendTask, spec, tz, &DescendParams{}, opts...)
-}
-
-// DescendParams are the parameters of [Descend].
-type DescendParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*DescendParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*DescendParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2307,21 +2346,19 @@ func (*DescendParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p DescendParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *DescendParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// grabTask describes [Grab].
+// grabTask defines [Grab].
 var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "grab",
-		Doc:     "Grab takes so many MiB of memory and holds them until it is stopped.",
+		Doc:     "Grab takes a number of MiB of memory and holds them until it is stopped.",
 		Kind:    taskrt.CPU,
 		Retry:   taskrt.RetryPolicy{Attempts: 1},
 		Timeout: 20 * time.Second,
@@ -2333,27 +2370,6 @@ var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 	ReadParams:   (*GrabParams).ReadMsgpack,
 }
 
-// QueueGrab queues [Grab]: it takes so many MiB of memory and holds them until it is stopped.
-func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, grabTask, &GrabParams{Size: size}, opts...)
-}
-
-// QueueGrabBatch queues one run of [Grab] for each of params, all of them or none.
-func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
-}
-
-// ScheduleGrab has [Grab] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
-}
-
-// GrabParams are the parameters of [Grab].
-type GrabParams struct {
-	Size int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 17)
 	b = append(b, 0x81)
@@ -2362,7 +2378,6 @@ func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2377,21 +2392,19 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// greetingTask describes [Greeting].
+// greetingTask defines [Greeting].
 var greetingTask = &taskrt.Definition[GreetingParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "greeting",
-		Doc:    "Greeting returns what its environment says.",
+		Doc:    "Greeting returns a variable of its environment.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Env:    []string{"TESTAPP_GREETING=hello"},
@@ -2407,30 +2420,10 @@ var greetingTask = &taskrt.Definition[GreetingParams, string]{
 	},
 }
 
-// QueueGreeting queues [Greeting]: it returns what its environment says.
-func QueueGreeting(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, greetingTask, &GreetingParams{}, opts...)
-}
-
-// QueueGreetingBatch queues one run of [Greeting] for each of params, all of them or none.
-func QueueGreetingBatch(ctx context.Context, params []GreetingParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, greetingTask, params, opts...)
-}
-
-// ScheduleGreeting has [Greeting] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleGreeting(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, greetingTask, spec, tz, &GreetingParams{}, opts...)
-}
-
-// GreetingParams are the parameters of [Greeting].
-type GreetingParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*GreetingParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*GreetingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2438,21 +2431,19 @@ func (*GreetingParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p GreetingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *GreetingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// ungreetedTask describes [Ungreeted].
+// ungreetedTask defines [Ungreeted].
 var ungreetedTask = &taskrt.Definition[UngreetedParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "ungreeted",
-		Doc:    "Ungreeted returns the same without that environment.",
+		Doc:    "Ungreeted returns the same without that variable.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Result: "string",
@@ -2467,30 +2458,10 @@ var ungreetedTask = &taskrt.Definition[UngreetedParams, string]{
 	},
 }
 
-// QueueUngreeted queues [Ungreeted]: it returns the same without that environment.
-func QueueUngreeted(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, ungreetedTask, &UngreetedParams{}, opts...)
-}
-
-// QueueUngreetedBatch queues one run of [Ungreeted] for each of params, all of them or none.
-func QueueUngreetedBatch(ctx context.Context, params []UngreetedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, ungreetedTask, params, opts...)
-}
-
-// ScheduleUngreeted has [Ungreeted] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleUngreeted(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ungreetedTask, spec, tz, &UngreetedParams{}, opts...)
-}
-
-// UngreetedParams are the parameters of [Ungreeted].
-type UngreetedParams struct{}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (*UngreetedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return append(b, 0x80), nil
 }
 
-// ReadMsgpack reads a map from r and skips what it holds.
 func (*UngreetedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		r.Key()
@@ -2498,21 +2469,19 @@ func (*UngreetedParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p UngreetedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *UngreetedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// loginTask describes [Login].
+// loginTask defines [Login].
 var loginTask = &taskrt.Definition[LoginParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "login",
-		Doc:     "Login has a parameter that is not to be shown.",
+		Doc:     "Login has a secret parameter.",
 		Kind:    taskrt.IO,
 		Secrets: []string{"pin"},
 		Params:  "user string, pin int",
@@ -2521,28 +2490,6 @@ var loginTask = &taskrt.Definition[LoginParams, taskrt.None]{
 	ReadParams:   (*LoginParams).ReadMsgpack,
 }
 
-// QueueLogin queues [Login]: it has a parameter that is not to be shown.
-func QueueLogin(ctx context.Context, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, loginTask, &LoginParams{User: user, Pin: pin}, opts...)
-}
-
-// QueueLoginBatch queues one run of [Login] for each of params, all of them or none.
-func QueueLoginBatch(ctx context.Context, params []LoginParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, loginTask, params, opts...)
-}
-
-// ScheduleLogin has [Login] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLogin(ctx context.Context, spec, tz string, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, loginTask, spec, tz, &LoginParams{User: user, Pin: pin}, opts...)
-}
-
-// LoginParams are the parameters of [Login].
-type LoginParams struct {
-	User string
-	Pin  int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *LoginParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 26+len(p.User))
 	b = append(b, 0x82)
@@ -2553,7 +2500,6 @@ func (p *LoginParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2571,21 +2517,19 @@ func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "user", "pin")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p LoginParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LoginParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// lingerTask describes [Linger].
+// lingerTask defines [Linger].
 var lingerTask = &taskrt.Definition[LingerParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "linger",
-		Doc:    "Linger says how far it is, and goes on until it is stopped.",
+		Doc:    "Linger reports progress until it is stopped.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
 		Params: "note string",
@@ -2594,27 +2538,6 @@ var lingerTask = &taskrt.Definition[LingerParams, taskrt.None]{
 	ReadParams:   (*LingerParams).ReadMsgpack,
 }
 
-// QueueLinger queues [Linger]: it says how far it is, and goes on until it is stopped.
-func QueueLinger(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, lingerTask, &LingerParams{Note: note}, opts...)
-}
-
-// QueueLingerBatch queues one run of [Linger] for each of params, all of them or none.
-func QueueLingerBatch(ctx context.Context, params []LingerParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, lingerTask, params, opts...)
-}
-
-// ScheduleLinger has [Linger] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleLinger(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, lingerTask, spec, tz, &LingerParams{Note: note}, opts...)
-}
-
-// LingerParams are the parameters of [Linger].
-type LingerParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *LingerParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -2623,7 +2546,6 @@ func (p *LingerParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2638,17 +2560,15 @@ func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p LingerParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *LingerParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// broodTask describes [Brood].
+// broodTask defines [Brood].
 var broodTask = &taskrt.Definition[BroodParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "brood",
@@ -2661,27 +2581,6 @@ var broodTask = &taskrt.Definition[BroodParams, taskrt.None]{
 	ReadParams:   (*BroodParams).ReadMsgpack,
 }
 
-// QueueBrood queues [Brood]: it is Linger in a child process.
-func QueueBrood(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, broodTask, &BroodParams{Note: note}, opts...)
-}
-
-// QueueBroodBatch queues one run of [Brood] for each of params, all of them or none.
-func QueueBroodBatch(ctx context.Context, params []BroodParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, broodTask, params, opts...)
-}
-
-// ScheduleBrood has [Brood] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleBrood(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, broodTask, spec, tz, &BroodParams{Note: note}, opts...)
-}
-
-// BroodParams are the parameters of [Brood].
-type BroodParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *BroodParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -2690,7 +2589,6 @@ func (p *BroodParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2705,21 +2603,19 @@ func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p BroodParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *BroodParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// planTask describes [Plan].
+// planTask defines [Plan].
 var planTask = &taskrt.Definition[PlanParams, []string]{
 	Spec: taskrt.Spec{
 		Name:   "plan",
-		Doc:    "Plan has Record run every second from now on, or no more if the note is\nempty, and returns the ids of all schedules there are.",
+		Doc:    "Plan schedules Record every second from now on, or unschedules it if the note is\nempty, and returns the ids of all schedules.",
 		Kind:   taskrt.CPU,
 		Keep:   time.Hour,
 		Params: "id string, note string",
@@ -2741,29 +2637,6 @@ var planTask = &taskrt.Definition[PlanParams, []string]{
 	},
 }
 
-// QueuePlan queues [Plan]: it has Record run every second from now on, or no more if the note is
-// empty, and returns the ids of all schedules there are.
-func QueuePlan(ctx context.Context, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[[]string], error) {
-	return taskrt.Queue(ctx, planTask, &PlanParams{ID: id, Note: note}, opts...)
-}
-
-// QueuePlanBatch queues one run of [Plan] for each of params, all of them or none.
-func QueuePlanBatch(ctx context.Context, params []PlanParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]string], error) {
-	return taskrt.QueueBatch(ctx, planTask, params, opts...)
-}
-
-// SchedulePlan has [Plan] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func SchedulePlan(ctx context.Context, spec, tz string, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, planTask, spec, tz, &PlanParams{ID: id, Note: note}, opts...)
-}
-
-// PlanParams are the parameters of [Plan].
-type PlanParams struct {
-	ID   string
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *PlanParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 21+len(p.ID)+len(p.Note))
 	b = append(b, 0x82)
@@ -2774,7 +2647,6 @@ func (p *PlanParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2792,17 +2664,14 @@ func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p PlanParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *PlanParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// appendCredentials appends v to b as a map keyed by field name.
 func appendCredentials(b []byte, v *Credentials) ([]byte, error) {
 	var err error
 	b = append(b, 0x84)
@@ -2826,7 +2695,6 @@ func appendCredentials(b []byte, v *Credentials) ([]byte, error) {
 	return b, nil
 }
 
-// readCredentials sets v from r. A missing field is an error, an unknown one is skipped.
 func readCredentials(r *codec.Reader, v *Credentials) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2857,7 +2725,6 @@ func readCredentials(r *codec.Reader, v *Credentials) {
 	r.RequireFields(seen, "User", "Tokens", "Born", "From")
 }
 
-// appendSize appends v to b as a map keyed by field name.
 func appendSize(b []byte, v *Size) []byte {
 	b = append(b, 0x82)
 	b = append(b, "\xa5Width"...)
@@ -2867,7 +2734,6 @@ func appendSize(b []byte, v *Size) []byte {
 	return b
 }
 
-// readSize sets v from r. A missing field is an error, an unknown one is skipped.
 func readSize(r *codec.Reader, v *Size) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2885,7 +2751,6 @@ func readSize(r *codec.Reader, v *Size) {
 	r.RequireFields(seen, "Width", "Height")
 }
 
-// appendAnswer appends v to b as a map keyed by field name.
 func appendAnswer(b []byte, v *Answer) []byte {
 	b = append(b, 0x84)
 	b = append(b, "\xa4Text"...)
@@ -2902,7 +2767,6 @@ func appendAnswer(b []byte, v *Answer) []byte {
 	return b
 }
 
-// readAnswer sets v from r. A missing field is an error, an unknown one is skipped.
 func readAnswer(r *codec.Reader, v *Answer) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {

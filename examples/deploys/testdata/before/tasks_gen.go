@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -25,7 +25,33 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// sendLetterTask describes [SendLetter].
+// QueueSendLetter queues [SendLetter]: it sends a letter.
+func QueueSendLetter(ctx context.Context, address string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, sendLetterTask, &SendLetterParams{Address: address}, opts...)
+}
+
+// QueueSendLetterBatch queues a run of [SendLetter] for each of params, all or none.
+func QueueSendLetterBatch(ctx context.Context, params []SendLetterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, sendLetterTask, params, opts...)
+}
+
+// ScheduleSendLetter runs [SendLetter] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSendLetter(ctx context.Context, spec, tz string, address string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sendLetterTask, spec, tz, &SendLetterParams{Address: address}, opts...)
+}
+
+// SendLetterParams are the parameters of [SendLetter].
+type SendLetterParams struct {
+	Address string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// sendLetterTask defines [SendLetter].
 var sendLetterTask = &taskrt.Definition[SendLetterParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "send_letter",
@@ -45,27 +71,6 @@ var sendLetterTask = &taskrt.Definition[SendLetterParams, string]{
 	},
 }
 
-// QueueSendLetter queues [SendLetter]: it sends a letter.
-func QueueSendLetter(ctx context.Context, address string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, sendLetterTask, &SendLetterParams{Address: address}, opts...)
-}
-
-// QueueSendLetterBatch queues one run of [SendLetter] for each of params, all of them or none.
-func QueueSendLetterBatch(ctx context.Context, params []SendLetterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, sendLetterTask, params, opts...)
-}
-
-// ScheduleSendLetter has [SendLetter] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSendLetter(ctx context.Context, spec, tz string, address string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendLetterTask, spec, tz, &SendLetterParams{Address: address}, opts...)
-}
-
-// SendLetterParams are the parameters of [SendLetter].
-type SendLetterParams struct {
-	Address string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SendLetterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 16+len(p.Address))
 	b = append(b, 0x81)
@@ -74,7 +79,6 @@ func (p *SendLetterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SendLetterParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -89,12 +93,10 @@ func (p *SendLetterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "address")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SendLetterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SendLetterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -49,7 +49,197 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// sameTask describes [Same].
+// QueueSame queues [Same]: it is the same in both versions.
+func QueueSame(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, sameTask, &SameParams{Note: note}, opts...)
+}
+
+// QueueSameBatch queues a run of [Same] for each of params, all or none.
+func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
+}
+
+// ScheduleSame runs [Same] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
+}
+
+// SameParams are the parameters of [Same].
+type SameParams struct {
+	Note string
+}
+
+// QueueNeed queues [Need]: it got another parameter that is required.
+func QueueNeed(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, needTask, &NeedParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// QueueNeedBatch queues a run of [Need] for each of params, all or none.
+func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, needTask, params, opts...)
+}
+
+// ScheduleNeed runs [Need] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNeed(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// NeedParams are the parameters of [Need].
+type NeedParams struct {
+	Note   string
+	Tenant string
+}
+
+// QueueNeedMuch queues [NeedMuch]: it did so in a child process.
+func QueueNeedMuch(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, needMuchTask, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// QueueNeedMuchBatch queues a run of [NeedMuch] for each of params, all or none.
+func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
+}
+
+// ScheduleNeedMuch runs [NeedMuch] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// NeedMuchParams are the parameters of [NeedMuch].
+type NeedMuchParams struct {
+	Note   string
+	Tenant string
+}
+
+// QueueDefault queues [Default]: it got another parameter that has a default.
+func QueueDefault(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, defaultTask, &DefaultParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// QueueDefaultBatch queues a run of [Default] for each of params, all or none.
+func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
+}
+
+// ScheduleDefault runs [Default] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleDefault(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note, Tenant: tenant}, opts...)
+}
+
+// DefaultParams are the parameters of [Default].
+type DefaultParams struct {
+	Note   string
+	Tenant string
+}
+
+// QueueAfter queues [After]: it was Before.
+func QueueAfter(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, afterTask, &AfterParams{Note: note}, opts...)
+}
+
+// QueueAfterBatch queues a run of [After] for each of params, all or none.
+func QueueAfterBatch(ctx context.Context, params []AfterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, afterTask, params, opts...)
+}
+
+// ScheduleAfter runs [After] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleAfter(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, afterTask, spec, tz, &AfterParams{Note: note}, opts...)
+}
+
+// AfterParams are the parameters of [After].
+type AfterParams struct {
+	Note string
+}
+
+// QueueRetype queues [Retype]: it got a parameter of another type.
+func QueueRetype(ctx context.Context, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, retypeTask, &RetypeParams{Note: note, N: n}, opts...)
+}
+
+// QueueRetypeBatch queues a run of [Retype] for each of params, all or none.
+func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
+}
+
+// ScheduleRetype runs [Retype] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleRetype(ctx context.Context, spec, tz string, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
+}
+
+// RetypeParams are the parameters of [Retype].
+type RetypeParams struct {
+	Note string
+	N    string
+}
+
+// QueueHarden queues [Harden]: it became CPU-bound.
+func QueueHarden(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, hardenTask, &HardenParams{Note: note}, opts...)
+}
+
+// QueueHardenBatch queues a run of [Harden] for each of params, all or none.
+func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
+}
+
+// ScheduleHarden runs [Harden] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
+}
+
+// HardenParams are the parameters of [Harden].
+type HardenParams struct {
+	Note string
+}
+
+// QueueSoften queues [Soften]: it became an io task.
+func QueueSoften(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, softenTask, &SoftenParams{Note: note}, opts...)
+}
+
+// QueueSoftenBatch queues a run of [Soften] for each of params, all or none.
+func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
+}
+
+// ScheduleSoften runs [Soften] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
+}
+
+// SoftenParams are the parameters of [Soften].
+type SoftenParams struct {
+	Note string
+}
+
+// QueueAdded queues [Added]: it is new.
+func QueueAdded(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, addedTask, &AddedParams{Note: note}, opts...)
+}
+
+// QueueAddedBatch queues a run of [Added] for each of params, all or none.
+func QueueAddedBatch(ctx context.Context, params []AddedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, addedTask, params, opts...)
+}
+
+// ScheduleAdded runs [Added] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleAdded(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, addedTask, spec, tz, &AddedParams{Note: note}, opts...)
+}
+
+// AddedParams are the parameters of [Added].
+type AddedParams struct {
+	Note string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// sameTask defines [Same].
 var sameTask = &taskrt.Definition[SameParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "same",
@@ -62,27 +252,6 @@ var sameTask = &taskrt.Definition[SameParams, taskrt.None]{
 	ReadParams:   (*SameParams).ReadMsgpack,
 }
 
-// QueueSame queues [Same]: it is the same in both versions.
-func QueueSame(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, sameTask, &SameParams{Note: note}, opts...)
-}
-
-// QueueSameBatch queues one run of [Same] for each of params, all of them or none.
-func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
-}
-
-// ScheduleSame has [Same] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
-}
-
-// SameParams are the parameters of [Same].
-type SameParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SameParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -91,7 +260,6 @@ func (p *SameParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -106,17 +274,15 @@ func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SameParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SameParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// needTask describes [Need].
+// needTask defines [Need].
 var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "need",
@@ -129,28 +295,6 @@ var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
 	ReadParams:   (*NeedParams).ReadMsgpack,
 }
 
-// QueueNeed queues [Need]: it got another parameter that is required.
-func QueueNeed(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, needTask, &NeedParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// QueueNeedBatch queues one run of [Need] for each of params, all of them or none.
-func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, needTask, params, opts...)
-}
-
-// ScheduleNeed has [Need] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNeed(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// NeedParams are the parameters of [Need].
-type NeedParams struct {
-	Note   string
-	Tenant string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *NeedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
 	b = append(b, 0x82)
@@ -161,7 +305,6 @@ func (p *NeedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -179,17 +322,15 @@ func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "tenant")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NeedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NeedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// needMuchTask describes [NeedMuch].
+// needMuchTask defines [NeedMuch].
 var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "need_much",
@@ -202,28 +343,6 @@ var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
 	ReadParams:   (*NeedMuchParams).ReadMsgpack,
 }
 
-// QueueNeedMuch queues [NeedMuch]: it did so in a child process.
-func QueueNeedMuch(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, needMuchTask, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// QueueNeedMuchBatch queues one run of [NeedMuch] for each of params, all of them or none.
-func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
-}
-
-// ScheduleNeedMuch has [NeedMuch] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// NeedMuchParams are the parameters of [NeedMuch].
-type NeedMuchParams struct {
-	Note   string
-	Tenant string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *NeedMuchParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
 	b = append(b, 0x82)
@@ -234,7 +353,6 @@ func (p *NeedMuchParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -252,17 +370,15 @@ func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "tenant")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p NeedMuchParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *NeedMuchParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// defaultTask describes [Default].
+// defaultTask defines [Default].
 var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "default",
@@ -275,28 +391,6 @@ var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
 	ReadParams:   (*DefaultParams).ReadMsgpack,
 }
 
-// QueueDefault queues [Default]: it got another parameter that has a default.
-func QueueDefault(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, defaultTask, &DefaultParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// QueueDefaultBatch queues one run of [Default] for each of params, all of them or none.
-func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
-}
-
-// ScheduleDefault has [Default] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleDefault(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note, Tenant: tenant}, opts...)
-}
-
-// DefaultParams are the parameters of [Default].
-type DefaultParams struct {
-	Note   string
-	Tenant string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *DefaultParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
 	b = append(b, 0x82)
@@ -307,7 +401,6 @@ func (p *DefaultParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter has its default, or is an error; an unknown one is skipped.
 func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -328,17 +421,15 @@ func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p DefaultParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *DefaultParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// afterTask describes [After].
+// afterTask defines [After].
 var afterTask = &taskrt.Definition[AfterParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:    "after",
@@ -352,27 +443,6 @@ var afterTask = &taskrt.Definition[AfterParams, taskrt.None]{
 	ReadParams:   (*AfterParams).ReadMsgpack,
 }
 
-// QueueAfter queues [After]: it was Before.
-func QueueAfter(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, afterTask, &AfterParams{Note: note}, opts...)
-}
-
-// QueueAfterBatch queues one run of [After] for each of params, all of them or none.
-func QueueAfterBatch(ctx context.Context, params []AfterParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, afterTask, params, opts...)
-}
-
-// ScheduleAfter has [After] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleAfter(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, afterTask, spec, tz, &AfterParams{Note: note}, opts...)
-}
-
-// AfterParams are the parameters of [After].
-type AfterParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *AfterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -381,7 +451,6 @@ func (p *AfterParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *AfterParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -396,17 +465,15 @@ func (p *AfterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p AfterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *AfterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// retypeTask describes [Retype].
+// retypeTask defines [Retype].
 var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "retype",
@@ -419,28 +486,6 @@ var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
 	ReadParams:   (*RetypeParams).ReadMsgpack,
 }
 
-// QueueRetype queues [Retype]: it got a parameter of another type.
-func QueueRetype(ctx context.Context, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, retypeTask, &RetypeParams{Note: note, N: n}, opts...)
-}
-
-// QueueRetypeBatch queues one run of [Retype] for each of params, all of them or none.
-func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
-}
-
-// ScheduleRetype has [Retype] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleRetype(ctx context.Context, spec, tz string, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
-}
-
-// RetypeParams are the parameters of [Retype].
-type RetypeParams struct {
-	Note string
-	N    string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *RetypeParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 20+len(p.Note)+len(p.N))
 	b = append(b, 0x82)
@@ -451,7 +496,6 @@ func (p *RetypeParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -469,17 +513,15 @@ func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p RetypeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *RetypeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// hardenTask describes [Harden].
+// hardenTask defines [Harden].
 var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "harden",
@@ -492,27 +534,6 @@ var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
 	ReadParams:   (*HardenParams).ReadMsgpack,
 }
 
-// QueueHarden queues [Harden]: it became CPU-bound.
-func QueueHarden(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, hardenTask, &HardenParams{Note: note}, opts...)
-}
-
-// QueueHardenBatch queues one run of [Harden] for each of params, all of them or none.
-func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
-}
-
-// ScheduleHarden has [Harden] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
-}
-
-// HardenParams are the parameters of [Harden].
-type HardenParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *HardenParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -521,7 +542,6 @@ func (p *HardenParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -536,17 +556,15 @@ func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p HardenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *HardenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// softenTask describes [Soften].
+// softenTask defines [Soften].
 var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "soften",
@@ -559,27 +577,6 @@ var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
 	ReadParams:   (*SoftenParams).ReadMsgpack,
 }
 
-// QueueSoften queues [Soften]: it became an io task.
-func QueueSoften(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, softenTask, &SoftenParams{Note: note}, opts...)
-}
-
-// QueueSoftenBatch queues one run of [Soften] for each of params, all of them or none.
-func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
-}
-
-// ScheduleSoften has [Soften] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
-}
-
-// SoftenParams are the parameters of [Soften].
-type SoftenParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *SoftenParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -588,7 +585,6 @@ func (p *SoftenParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -603,17 +599,15 @@ func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p SoftenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *SoftenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// addedTask describes [Added].
+// addedTask defines [Added].
 var addedTask = &taskrt.Definition[AddedParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "added",
@@ -626,27 +620,6 @@ var addedTask = &taskrt.Definition[AddedParams, taskrt.None]{
 	ReadParams:   (*AddedParams).ReadMsgpack,
 }
 
-// QueueAdded queues [Added]: it is new.
-func QueueAdded(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, addedTask, &AddedParams{Note: note}, opts...)
-}
-
-// QueueAddedBatch queues one run of [Added] for each of params, all of them or none.
-func QueueAddedBatch(ctx context.Context, params []AddedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, addedTask, params, opts...)
-}
-
-// ScheduleAdded has [Added] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleAdded(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, addedTask, spec, tz, &AddedParams{Note: note}, opts...)
-}
-
-// AddedParams are the parameters of [Added].
-type AddedParams struct {
-	Note string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *AddedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 13+len(p.Note))
 	b = append(b, 0x81)
@@ -655,7 +628,6 @@ func (p *AddedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *AddedParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -670,12 +642,10 @@ func (p *AddedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p AddedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *AddedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-func TestNothing(t *testing.T) {
+func TestQuickSkip(t *testing.T) {
 	const plain, output = "package p\n\n// A task: it is none.\nfunc F() {}\n", scan.Header + "\n\npackage p\n"
 	for _, c := range []struct {
 		name     string
@@ -46,9 +46,9 @@ func TestNothing(t *testing.T) {
 				require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 				require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
 			}
-			require.Equal(t, c.want, scan.Nothing(scan.Config{Dir: dir, Patterns: c.patterns}))
+			require.Equal(t, c.want, scan.QuickSkip(scan.Config{Dir: dir, Patterns: c.patterns}))
 			require.NoError(t, os.Remove(filepath.Join(dir, "go.mod")))
-			require.False(t, scan.Nothing(scan.Config{Dir: dir, Patterns: c.patterns}), "outside of any module")
+			require.False(t, scan.QuickSkip(scan.Config{Dir: dir, Patterns: c.patterns}), "outside of any module")
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package subprocess
+package orphan
 
 import (
 	"bytes"
@@ -20,47 +20,49 @@ const (
 	allIDs    = 0          // P_ALL
 	oneID     = 1          // P_PID
 
-	reapAge = 2 * time.Second // also how often it looks in case SIGCHLD is lost: the application can reset signals
-	newMost = 4               // new threads that are tried for the first one
+	reapAge       = 2 * time.Second // also the interval of polling, in case the application resets SIGCHLD
+	maxNewThreads = 4               // how many new threads are tried to get the first one
 )
 
-// adopts reports whether processes become this one's children whose own parents
-// have ended: it is the first of its system, or a subreaper.
-func adopts() bool {
+// Adopts reports whether this process adopts orphans: it is a subreaper, or the first
+// process of its namespace.
+func Adopts() bool {
 	var set int32
 	_, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prGetChildSubreaper, uintptr(unsafe.Pointer(&set)), 0)
 	return os.Getpid() == 1 || errno == 0 && set != 0
 }
 
-// reaper waits for the processes that this one adopts, and never for one that
-// this process has started itself: whoever did that waits for it.
+// Reaper waits for the processes that this one adopts, and never for a process that
+// the application has started, which the application waits for.
 //
-// They are told apart by two facts. The kernel gives orphans to the first thread
-// of a process, and a process that is started to the thread that starts it. The
-// reaper keeps the first thread, so that no other code runs there; so the
-// children of that thread are orphans. The exception are those of threads that
-// have ended: for them the package os holds a pidfd, and these are left alone.
-// Children that the thread has when the reaper starts are left alone too.
+// Two facts tell them apart. The kernel gives orphans to the first thread of a
+// process, and a new process to the thread that starts it. The reaper keeps the first
+// thread, so no other code runs there, and the children of that thread are orphans.
+// The exceptions are left alone:
 //
-// The facts are not enough where other code keeps the first thread, as os/signal
-// does if it was used first, and once a thread has ended: what it started without
-// the package os looks like an orphan then. So there a child must also have been
-// seen to be dead, and not waited for, all of reapAge.
-type reaper struct {
+//   - children of threads that have ended, for which package os holds a pidfd;
+//   - children that the first thread has when the reaper starts.
+//
+// The facts do not suffice if other code keeps the first thread, as os/signal does if
+// it was used first. Nor do they once a thread has ended, because a process that was
+// started without package os then looks like an orphan. In both cases a child must
+// also have been dead, and not waited for, for reapAge.
+type Reaper struct {
 	signals chan os.Signal
 	stop    chan struct{}
 	done    chan struct{}
-	first   bool              // it has the first thread
-	threads map[string]bool   // that were seen last
-	unsure  bool              // it lacks the first thread, or a thread has ended
-	own     map[int]string    // children that were there first, with their start times
-	dead    map[int]time.Time // where it is unsure: since when they are seen so
+	first   bool              // it runs on the first thread
+	threads map[string]bool   // last seen
+	unsure  bool              // it is not on the first thread, or a thread has ended
+	own     map[int]string    // children that were there first, and their start times
+	dead    map[int]time.Time // if unsure: since when they are dead
 }
 
-// startReaper returns a running reaper. It needs a call of end. It calls begun on the
-// first thread, or on the caller's if other code keeps that one: it may be the caller.
-func startReaper(begun func()) *reaper {
-	r := &reaper{
+// Start returns a running reaper. The caller ends it. Start calls begun once: on the
+// first thread, or on the caller's if other code keeps the first. That code may be
+// the caller.
+func Start(begun func()) *Reaper {
+	r := &Reaper{
 		signals: make(chan os.Signal, 1),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
@@ -77,16 +79,16 @@ func startReaper(begun func()) *reaper {
 	return r
 }
 
-// end stops the reaper and waits for that.
-func (r *reaper) end() {
+// End stops the reaper and waits for it.
+func (r *Reaper) End() {
 	if r != nil {
 		close(r.stop)
 		<-r.done
 	}
 }
 
-// loop reaps until end.
-func (r *reaper) loop() {
+// loop reaps until End.
+func (r *Reaper) loop() {
 	defer close(r.done)
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	defer signal.Stop(r.signals)
@@ -106,18 +108,18 @@ func (r *reaper) loop() {
 }
 
 // reap waits for the orphans that have ended.
-func (r *reaper) reap() {
+func (r *Reaper) reap() {
 	for r.hasEnded(allIDs, 0) {
 		waited := 0
-		var held map[int]bool
+		var pidfds map[int]bool
 		for _, pid := range firstChildren() {
 			if !r.hasEnded(oneID, pid) || r.own[pid] != "" && r.own[pid] == startTime(pid) {
 				continue
 			}
-			if held == nil {
-				held = heldProcesses()
+			if pidfds == nil {
+				pidfds = withPidfd()
 			}
-			if held[pid] || r.isUnsure() && !r.aged(pid) {
+			if pidfds[pid] || r.isUnsure() && !r.deadLongEnough(pid) {
 				continue
 			}
 			if got, err := syscall.Wait4(pid, nil, syscall.WNOHANG|r.threadOnly(), nil); err == nil && got == pid {
@@ -126,14 +128,14 @@ func (r *reaper) reap() {
 			}
 		}
 		if waited == 0 {
-			return // the rest is not this one's
+			return // the others are not for the reaper
 		}
 	}
 	clear(r.dead)
 }
 
-// isUnsure reports whether one of the children can be what a thread has left.
-func (r *reaper) isUnsure() bool {
+// isUnsure reports whether a child could be one that an ended thread has left.
+func (r *Reaper) isUnsure() bool {
 	if r.unsure {
 		return true
 	}
@@ -145,7 +147,7 @@ func (r *reaper) isUnsure() bool {
 	return r.unsure
 }
 
-// threads are the ids of this process's threads.
+// threads returns the ids of this process's threads.
 func threads() map[string]bool {
 	ids := make(map[string]bool)
 	entries, _ := os.ReadDir("/proc/self/task") // what could be read
@@ -155,8 +157,8 @@ func threads() map[string]bool {
 	return ids
 }
 
-// aged reports whether a child was seen to be dead for long enough.
-func (r *reaper) aged(pid int) bool {
+// deadLongEnough reports whether a child has been dead for reapAge.
+func (r *Reaper) deadLongEnough(pid int) bool {
 	since, ok := r.dead[pid]
 	if !ok {
 		r.dead[pid] = time.Now()
@@ -164,17 +166,18 @@ func (r *reaper) aged(pid int) bool {
 	return ok && time.Since(since) >= reapAge
 }
 
-// threadOnly is the option that waits for the first thread's children alone.
-func (r *reaper) threadOnly() int {
+// threadOnly returns the option that restricts waiting to the first thread's
+// children.
+func (r *Reaper) threadOnly() int {
 	if r.first {
 		return wNoThread
 	}
 	return 0
 }
 
-// hasEnded reports whether one of the children, or the one given, has ended and
-// was not waited for. It leaves it so.
-func (r *reaper) hasEnded(idType, pid int) bool {
+// hasEnded reports whether a child, or the given one, has ended and was not waited
+// for. It does not wait for it.
+func (r *Reaper) hasEnded(idType, pid int) bool {
 	var info [32]int32 // a siginfo_t
 	options := syscall.WEXITED | syscall.WNOWAIT | syscall.WNOHANG | r.threadOnly()
 	for {
@@ -186,7 +189,7 @@ func (r *reaper) hasEnded(idType, pid int) bool {
 	}
 }
 
-// firstChildren are the children of this process's first thread.
+// firstChildren returns the children of this process's first thread.
 func firstChildren() []int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
 	if err != nil {
@@ -201,7 +204,8 @@ func firstChildren() []int {
 	return pids
 }
 
-// startTime is when a process started, as the kernel counts; empty if it is gone.
+// startTime returns the start time of a process in the kernel's units, or "" if it is
+// gone.
 func startTime(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -215,12 +219,12 @@ func startTime(pid int) string {
 	return ""
 }
 
-// heldProcesses are those for which this process has a pidfd.
-func heldProcesses() map[int]bool {
-	held := make(map[int]bool)
+// withPidfd returns the processes for which this process has a pidfd.
+func withPidfd() map[int]bool {
+	pidfds := make(map[int]bool)
 	dir, err := os.Open("/proc/self/fd")
 	if err != nil {
-		return held
+		return pidfds
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1) // what could be read
@@ -236,26 +240,26 @@ func heldProcesses() map[int]bool {
 		for line := range bytes.Lines(b) {
 			if rest, ok := bytes.CutPrefix(line, []byte("Pid:")); ok {
 				pid, _ := strconv.Atoi(strings.TrimSpace(string(rest)))
-				held[pid] = true
+				pidfds[pid] = true
 			}
 		}
 	}
-	return held
+	return pidfds
 }
 
-// onFirstThread has work run on the process's first thread, which is locked to it
-// until it returns; begun is called there first. It is false if other code keeps
-// that thread.
+// onFirstThread runs work on the process's first thread, and locks the thread to it
+// until work returns. It calls begun there first. It returns once begun has returned,
+// or false if other code keeps the first thread.
 //
-// Goroutines are started one after the other and keep their threads, so that each
-// gets another one, until one has got the first.
+// It starts goroutines one after the other that keep their threads, so that each gets
+// another one, until one has the first thread.
 func onFirstThread(work, begun func()) bool {
 	known := threads()
 	release := make(chan struct{})
 	defer close(release)
-	for fresh := 0; fresh < newMost; {
+	for fresh := 0; fresh < maxNewThreads; {
 		got := make(chan int)
-		go func() { // ends with work, or at release
+		go func() { // ends with work or at release
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			tid := syscall.Gettid()
@@ -279,8 +283,9 @@ func onFirstThread(work, begun func()) bool {
 	return false
 }
 
-// offFirstThread has work run locked to a thread that is not the first.
-func offFirstThread(work func()) {
+// OffFirstThread runs work locked to a thread that is not the first, and waits for
+// it.
+func OffFirstThread(work func()) {
 	runtime.LockOSThread()
 	if syscall.Gettid() != os.Getpid() {
 		defer runtime.UnlockOSThread()
@@ -288,7 +293,7 @@ func offFirstThread(work func()) {
 		return
 	}
 	locked, done := make(chan struct{}), make(chan struct{})
-	go func() { // which cannot get this thread while it is locked here
+	go func() { // cannot get this thread while it is locked here
 		defer close(done)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()

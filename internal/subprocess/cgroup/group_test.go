@@ -1,6 +1,6 @@
 //go:build linux
 
-package subprocess
+package cgroup
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// delegated is a directory that looks like a control group to make others in.
+// delegated returns a directory that looks like a delegated control group.
 func delegated(t *testing.T, controllers string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -20,26 +20,25 @@ func delegated(t *testing.T, controllers string) string {
 }
 
 func TestControlGroupsNeedTheMemoryController(t *testing.T) {
-	_, err := NewPool(Config{Cgroup: delegated(t, "cpu pids\n")})
-	require.ErrorContains(t, err, "make pool of child processes: field Cgroup: control group")
+	_, err := Open(delegated(t, "cpu pids\n"))
 	require.ErrorContains(t, err, "has no memory controller for groups in it")
-	_, err = NewPool(Config{Cgroup: t.TempDir()})
-	require.ErrorContains(t, err, "field Cgroup: look at control group")
+	_, err = Open(t.TempDir())
+	require.ErrorContains(t, err, "read control group")
 }
 
 func TestAChildHasAControlGroupOfItsOwn(t *testing.T) {
 	dir := delegated(t, "cpu memory\n")
-	groups, err := openCgroups(dir)
+	groups, err := Open(dir)
 	require.NoError(t, err)
-	first, err := groups.add()
+	first, err := groups.Add()
 	require.NoError(t, err)
-	second, err := groups.add()
+	second, err := groups.Add()
 	require.NoError(t, err)
 	require.NotEqual(t, first.dir.Name(), second.dir.Name())
-	t.Cleanup(second.remove)
+	t.Cleanup(second.Remove)
 
 	var attr syscall.SysProcAttr
-	first.put(&attr)
+	first.StartIn(&attr)
 	require.True(t, attr.UseCgroupFD)
 	require.Equal(t, int(first.dir.Fd()), attr.CgroupFD)
 
@@ -52,29 +51,29 @@ func TestAChildHasAControlGroupOfItsOwn(t *testing.T) {
 		require.NoError(t, err)
 		return string(b)
 	}
-	require.NoError(t, first.limit(64<<20))
+	require.NoError(t, first.Limit(64<<20))
 	require.Equal(t, "100663296", content("memory.max"))
 	require.Equal(t, "0", content("memory.swap.max"))
-	require.NoError(t, first.limit(0))
+	require.NoError(t, first.Limit(0))
 	require.Equal(t, "max", content("memory.max"))
-	require.False(t, first.oomKilled())
+	require.False(t, first.OOMKilled())
 	require.NoError(t, os.WriteFile(filepath.Join(first.dir.Name(), "memory.events"), []byte("low 0\noom 2\noom_kill 1\n"), 0o600))
-	require.True(t, first.oomKilled())
-	first.kill()
+	require.True(t, first.OOMKilled())
+	first.Kill()
 	require.Equal(t, "1", content("cgroup.kill"))
-	require.ErrorContains(t, second.limit(1), "memory.max")
+	require.ErrorContains(t, second.Limit(1), "memory.max")
 }
 
 func TestWithoutControlGroupsNothingIsDone(t *testing.T) {
-	var groups *cgroups
-	group, err := groups.add()
+	var groups *Root
+	group, err := groups.Add()
 	require.NoError(t, err)
 	require.Nil(t, group)
 	var attr syscall.SysProcAttr
-	group.put(&attr)
+	group.StartIn(&attr)
 	require.False(t, attr.UseCgroupFD)
-	require.NoError(t, group.limit(1))
-	require.False(t, group.oomKilled())
-	group.kill()
-	group.remove()
+	require.NoError(t, group.Limit(1))
+	require.False(t, group.OOMKilled())
+	group.Kill()
+	group.Remove()
 }

@@ -10,14 +10,13 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// errSomething ends a walk that found what it looked for.
-var errSomething = errors.New("something is there")
+// errFound ends a walk that found a task or an output.
+var errFound = errors.New("found")
 
-// Nothing reports whether the patterns, as far as they are folders of one
-// module, match Go files of which none can hold a task and none is an output:
-// then there is nothing to do, and the go command need not be asked. It is
-// false whenever that is not certain.
-func Nothing(cfg Config) bool {
+// QuickSkip reports whether taskgen surely has nothing to do: the patterns are
+// directories of one module, and their Go files have neither tasks nor output. Then
+// the go command need not run. It returns false if in doubt.
+func QuickSkip(cfg Config) bool {
 	patterns := cfg.Patterns
 	if len(patterns) == 0 {
 		patterns = []string{"."}
@@ -25,16 +24,16 @@ func Nothing(cfg Config) bool {
 	for _, pattern := range patterns {
 		dir, below := strings.CutSuffix(filepath.ToSlash(pattern), "/...")
 		local := dir == "." || strings.HasPrefix(dir, "./")
-		if !local || strings.Contains(dir, "...") || !nothingIn(filepath.Join(cfg.Dir, filepath.FromSlash(dir)), below) {
+		if !local || strings.Contains(dir, "...") || !skips(filepath.Join(cfg.Dir, filepath.FromSlash(dir)), below) {
 			return false
 		}
 	}
 	return true
 }
 
-// nothingIn is Nothing for a folder, and for those below it. What the go
-// command would pass over, it passes over.
-func nothingIn(root string, below bool) bool {
+// skips is QuickSkip for a directory, and if below, for those below it that the go
+// command would read.
+func skips(root string, below bool) bool {
 	sources := 0
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -42,7 +41,7 @@ func nothingIn(root string, below bool) bool {
 			return err
 		case d.IsDir() && path == root:
 			return nil
-		case d.IsDir() && (!below || passedOver(path, d.Name())):
+		case d.IsDir() && (!below || excluded(path, d.Name())):
 			return fs.SkipDir
 		case d.IsDir() || filepath.Ext(path) != ".go":
 			return nil
@@ -52,7 +51,7 @@ func nothingIn(root string, below bool) bool {
 			return err
 		}
 		if directive.MayOccur(content) || d.Name() == OutputName && IsOutput(content) {
-			return errSomething
+			return errFound
 		}
 		sources++
 		return nil
@@ -60,8 +59,8 @@ func nothingIn(root string, below bool) bool {
 	return err == nil && sources > 0 && moduleRoot(root) != ""
 }
 
-// passedOver reports whether a pattern that ends in /... leaves a folder out.
-func passedOver(path, name string) bool {
+// excluded reports whether a pattern that ends in /... excludes a directory.
+func excluded(path, name string) bool {
 	if name == "testdata" || name == "vendor" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
 		return true
 	}
