@@ -45,7 +45,7 @@ lint: bin/staticcheck ## gofmt, vet, staticcheck, the glossary, imports and habi
 	$(GO) test -count=1 -run 'Words|Imports|Imported|Packages|Habits|Sleep' .
 
 vuln: ## report known vulnerabilities; needs the network
-	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 check-generate: generate ## fail if the generated code in git is not what taskgen writes
 	@test -z "$$(git status --porcelain -- '*_gen.go')" || { echo "make generate changed files; commit them:"; git status --short -- '*_gen.go'; exit 1; }

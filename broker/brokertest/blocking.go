@@ -82,10 +82,10 @@ func wakesForEachQueue(f *fixture) {
 }
 
 func wakesEveryone(f *fixture) {
-	const takers = 12
-	for _, calls := range []int{1, takers} {
+	const fetchers = 12
+	for _, calls := range []int{1, fetchers} {
 		var blocked []<-chan arrival
-		for range takers {
+		for range fetchers {
 			blocked = append(blocked, f.receive(1, "q"))
 		}
 		f.pass(50 * time.Millisecond)
@@ -93,12 +93,12 @@ func wakesEveryone(f *fixture) {
 		var seen tally
 		var runs []*broker.TaskRun
 		for range calls {
-			runs = append(runs, f.queueNew("q", takers/calls)...)
+			runs = append(runs, f.queueNew("q", fetchers/calls)...)
 		}
 		for _, arrived := range blocked {
 			a := <-arrived
-			require.NoError(f, a.err, "one of %d blocked takes, with a run queued for each in %d calls", takers, calls)
-			require.Less(f, a.at.Sub(start), 2*prompt, "time until one of %d blocked takes returned", takers)
+			require.NoError(f, a.err, "one of %d blocked takes, with a run queued for each in %d calls", fetchers, calls)
+			require.Less(f, a.at.Sub(start), 2*prompt, "time until one of %d blocked takes returned", fetchers)
 			seen.add(a.run)
 		}
 		f.requireOnce(&seen, runs, "runs of blocked takes")
@@ -141,13 +141,13 @@ func endedContextTakesNothing(f *fixture) {
 // cancelsLoseNothing cancels takes at any moment while runs are queued one by
 // one, so that cancels meet deliveries.
 func cancelsLoseNothing(f *fixture) {
-	const total, takers = 2_000, 8
+	const total, fetchers = 2_000, 8
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
 	var queued atomic.Bool // all: no more are queued
 	stop := f.within(endurance)
-	taken := f.start(takers, func(int) error {
+	taken := f.start(fetchers, func(int) error {
 		for seen.len() < total && stop.Err() == nil {
 			limit := rand.N(500 * time.Microsecond)
 			if queued.Load() {

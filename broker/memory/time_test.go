@@ -192,11 +192,11 @@ func TestRecordOfARunTakenForGood(t *testing.T) {
 
 // TestWakesAsManyAsThereAreRuns counts who is still blocked.
 func TestWakesAsManyAsThereAreRuns(t *testing.T) {
-	const takers = 10
+	const fetchers = 10
 	inBubble(t, func(t *testing.T, b *memory.Broker) {
 		ctx, cancel := context.WithCancel(t.Context())
-		returned := make(chan int, takers)
-		for range takers {
+		returned := make(chan int, fetchers)
+		for range fetchers {
 			go func() {
 				runs, _ := b.GetTaskRuns(ctx, []string{"other", "q"}, 100)
 				returned <- len(runs)
@@ -213,7 +213,7 @@ func TestWakesAsManyAsThereAreRuns(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		sum := 0
-		for range takers {
+		for range fetchers {
 			sum += <-returned
 		}
 		require.Equal(t, 53, sum, "runs taken")

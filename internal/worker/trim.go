@@ -18,8 +18,8 @@ const (
 // hour, until ctx ends. Any number of workers may do so at once.
 func (w *Worker) trimLoop(ctx context.Context) {
 	records, ok := w.broker.(broker.Records)
-	controls, controllable := w.broker.(broker.Controls)
-	if !ok || !controllable {
+	controls, operable := w.broker.(broker.Controls)
+	if !ok || !operable {
 		w.logger.Warn("this broker keeps dead letters as long as it likes: it has no broker.Controls")
 		return
 	}

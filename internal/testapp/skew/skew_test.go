@@ -93,7 +93,7 @@ func TestVersionsSideBySide(t *testing.T) {
 			d := deploy(t)
 			d.serve(test.new)
 			runs := d.queue(test.old, 2)
-			d.settled(runs)
+			d.awaitRuns(runs)
 			var left []string
 			for id, task := range runs {
 				if len(d.ended()[id]) == 0 && !slices.Contains(left, task) {
@@ -142,8 +142,8 @@ func deploy(t *testing.T) *deployment {
 	return &deployment{t: t, server: server, broker: b, ctx: ctx, ledger: filepath.Join(t.TempDir(), "ledger")}
 }
 
-// settled waits until each run is executed, or was left for a time.
-func (d *deployment) settled(runs map[string]string) {
+// awaitRuns waits until each run is executed, or was left for a time.
+func (d *deployment) awaitRuns(runs map[string]string) {
 	d.t.Helper()
 	left := make(map[string]bool)
 	require.Eventually(d.t, func() bool {
