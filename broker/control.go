@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Controls is a broker with [Records], whose sessions are [Heartbeater], that people
-// inspect and operate while it is in use.
+// Controls is a broker that people inspect and operate while it is in use. It has
+// [Records], and its sessions are [Heartbeater].
 type Controls interface {
 	// Pause stops, or resumes, the delivery of a queue's runs. Runs that were taken
 	// before go on.
@@ -17,9 +17,9 @@ type Controls interface {
 	Disable(ctx context.Context, queue, task string, disabled bool) error
 
 	// Cancel ends a run with the given failure, as [Dropped]. A run that waits ends at
-	// once. [Heartbeater.Heartbeat] returns a run that a session holds; it ends when it
-	// is given back, retried or recovered, unless the session finishes it otherwise.
-	// Cancel returns [ErrNoRecord] if no live run has the id.
+	// once. The session of a run in flight learns of it by [Heartbeater.Heartbeat]; the
+	// run ends when it is given back, retried or recovered, if the session does not finish
+	// it otherwise. Cancel returns [ErrNoRecord] if no live run has the id.
 	Cancel(ctx context.Context, queue, id string, failure Failure) error
 
 	// Queue describes a queue. If a part of it cannot be read it returns an error, and

@@ -7,20 +7,20 @@ import (
 
 // Groups is a broker with [Records] that queues a run once a group of others has ended.
 type Groups interface {
-	// QueueGroup stores members, runs of one queue whose Links name the group of then and
-	// their place in it, all of them or none, as QueueTasks does. The step that ends the
-	// last of them, however it ends, queues then, which may be for another queue. If the
-	// Unique or own id of then is that of a live run, the error is a [DuplicateError] with
-	// the Index -1.
+	// QueueGroup stores members, runs of one queue, all of them or none, as QueueTasks
+	// does. Their Links name the group that next awaits, and their place in it. The step
+	// that ends the last member, in any way, queues next, which may be for another queue.
+	// If the Unique or own id of next is that of a live run, the error is a
+	// [DuplicateError] with the Index -1.
 	//
-	// A member that GetTaskRuns takes has ended as failed. So has one that becomes a dead
-	// letter; if it is queued again and succeeds while the group is known, the success
+	// A member that GetTaskRuns takes counts as failed, and so does a dead letter. If a
+	// dead letter is queued again and succeeds while the group is known, the success
 	// counts instead.
 	//
-	// Until then is queued it is in no count and no list. It holds its id and unique key,
-	// has a delayed record if it has Keep, and can be cancelled, after which the group's
-	// end queues nothing. Its Delay and QueuedAt count from when it is queued.
-	QueueGroup(ctx context.Context, then *TaskRun, members ...*TaskRun) error
+	// Until next is queued it is in no count and no list. It holds its id and unique key,
+	// and has a delayed record if it has Keep. It can be cancelled; the end of the group
+	// then queues nothing. Its Delay and QueuedAt count from its queueing.
+	QueueGroup(ctx context.Context, next *TaskRun, members ...*TaskRun) error
 
 	// Members returns the records of a group's members in their order, nil for one that
 	// has not ended. The group is known while the run that awaits it lives, and for

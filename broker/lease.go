@@ -15,8 +15,8 @@ type Leaser interface {
 
 	// Recover returns the runs of sessions whose lease has ended to the head of their
 	// queues, with Deliveries raised by one. A run that was recovered before may be due
-	// some time later instead, at most a minute. If the backend could not be reached
-	// lately, Recover may leave the sessions one more lease to return in.
+	// up to a minute later instead. If the backend could not be reached lately, Recover
+	// may give the sessions one more lease to return in.
 	//
 	// It may run in many processes at once, works in pages, and is not stopped by one
 	// unreadable run. Beside an error it returns what it did.
@@ -104,8 +104,8 @@ type Outcome struct {
 	// id and unique key of the run itself, which has ended.
 	//
 	// A run of Next whose id or unique key is that of a live run is skipped. If it has
-	// Keep, and no live run with its id has a record, a record is kept that it failed as
-	// [FailureDuplicate].
+	// Keep, the broker keeps a record that it failed as [FailureDuplicate], unless a live
+	// run with its id has a record.
 	Next []*TaskRun
 }
 

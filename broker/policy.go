@@ -5,14 +5,13 @@ import "time"
 // Policies is a [Leaser] that keeps the [Rules] of runs, and queues the Next of an
 // [Outcome].
 //
-// A limit counts a run from when it is taken until it is finished, given back or
-// recovered. A run over one of its limits waits behind those of the same limit that
-// wait already, still counts in [Broker.QueueLength], holds up no others, and spends no attempt. A
-// run with limits is not prefetched.
+// A limit counts a run from its taking until it is finished, given back or recovered. A
+// run that exceeds a limit waits, behind those that wait for it already. It counts as
+// waiting in [Broker.QueueLength], spends no attempt, and does not delay other runs. Runs
+// with limits are not prefetched.
 //
-// Runs with different values of Fair are taken in turn, those of each value in the
-// order queued; runs without one count as one value. That also holds among the runs
-// that wait for a limit.
+// The values of Fair take turns, and the runs of one value keep the order queued. Runs
+// without Fair count as one value. Runs that wait for a limit take turns too.
 type Policies interface {
 	// Policies returns the policies that the broker keeps. The runtime queues no run
 	// with another one. It is called often and must not block.
