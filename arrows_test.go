@@ -38,10 +38,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"broker/memory":      {"broker"},
 		"redis":              {"broker", "broker/maintenance", "codec", "internal/brokerurl", "internal/poison", "redis/internal/conn", "redis/internal/resp", "redis/internal/script", "redis/internal/wire"},
 
-		"redis/internal/conn":   {"broker", "internal/backoff", "internal/suggest", "redis/internal/resp", "redis/internal/script"},
-		"redis/internal/script": {"broker", "redis/internal/resp", "redis/internal/wire"},
-		"redis/internal/wire":   {"broker", "codec"},
-		"redis/internal/resp":   nil,
+		"redis/internal/conn":         {"broker", "internal/backoff", "internal/suggest", "redis/internal/resp", "redis/internal/script"},
+		"redis/internal/script":       {"broker", "redis/internal/resp", "redis/internal/wire"},
+		"redis/internal/script/print": {"redis/internal/script"},
+		"redis/internal/wire":         {"broker", "codec"},
+		"redis/internal/resp":         nil,
 
 		"internal/subprocess": {"broker", "codec", "internal/brokerurl", "internal/subprocess/cgroup", "internal/subprocess/orphan"},
 		"internal/brokerurl":  nil,

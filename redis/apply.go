@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"time"
 
@@ -26,7 +27,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing)
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
+	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
 	var ends ends
 	if err == nil {
 		ends, err = noteFenced(v, groups)
@@ -79,8 +80,8 @@ func (f *finishing) fails(why error) {
 
 // finishing starts the keys and arguments of the finish script.
 func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
-	named := &finishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
-	return finishKeys(q), named.append(make([]any, 0, 16))
+	named := &script.FinishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
+	return script.FinishKeys(&q.QueueKeys), named.Append(make([]any, 0, 16))
 }
 
 // ends is what follows from runs that have ended.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,10 +111,10 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 
 // attend tells of one queue, and hears which runs are to end.
 func (s *session) attend(ctx context.Context, a *attending) {
-	keys := append(attendKeys(a.q, s.id), a.keys...)
-	args := (&attendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).append(nil)
+	keys := append(script.AttendKeys(&a.q.QueueKeys, s.id), a.keys...)
+	args := (&script.AttendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
-	v, err := s.b.repeat(ctx, s.b.scripts.attend, s.b.clients.Work, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.Attend, s.b.clients.Work, keys, args...)
 	h := s.hold(a.q)
 	if err != nil {
 		now := time.Now()

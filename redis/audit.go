@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"maps"
 	"slices"
 	"strings"
@@ -134,12 +135,12 @@ func (a *audit) checkFlights(ctx context.Context) error {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: a.mends()}).append(nil)
+		keys, args := []string{a.q.Flights}, (&script.AuditArgs{Mend: a.mends()}).Append(nil)
 		for _, member := range members {
 			keys = append(keys, a.q.Batch(member), a.q.Done(member))
 			args = append(args, member)
 		}
-		v, err := a.script(ctx, a.b.scripts.auditBatches, keys, args)
+		v, err := a.script(ctx, a.b.scripts.AuditBatches, keys, args)
 		if err != nil {
 			return fmt.Errorf("check batches: %w", err)
 		}
@@ -229,8 +230,8 @@ func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) er
 
 // buryAt makes dead letters of entries at one place.
 func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
-	named := &auditBuryArgs{Mend: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
-	return a.script(ctx, a.b.scripts.auditBury, auditBuryKeys(a.q, key), append(named.append(nil), entries...))
+	named := &script.AuditBuryArgs{Mend: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
+	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
 // parked returns the ids of runs that wait for a group.
@@ -342,11 +343,11 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 // removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
 // as those behind it are known by their index: it is marked as finished.
 func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
-	args := &auditCopyArgs{
+	args := &script.AuditCopyArgs{
 		Mend: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
 	}
-	keys := auditCopyKeys(a.q, kept.key, kept.done, other.key, other.done)
-	return a.script(ctx, a.b.scripts.auditCopy, keys, args.append(nil))
+	keys := script.AuditCopyKeys(&a.q.QueueKeys, kept.key, kept.done, other.key, other.done)
+	return a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
 }
 
 // swap replaces values of keys whose runs are nowhere still, or deletes the keys
@@ -358,7 +359,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	})
 	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Lines})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := (&auditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).append(nil)
+		args := (&script.AuditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {
 			next := ""
 			var keep any = lostKept.Milliseconds()
@@ -370,7 +371,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 			}
 			args = append(args, idOf(key, values[key]), values[key], next, keep)
 		}
-		v, err := a.script(ctx, a.b.scripts.auditOwners, slices.Concat(auditOwnersKeys(a.q), places, keys), args)
+		v, err := a.script(ctx, a.b.scripts.AuditOwners, slices.Concat(script.AuditOwnersKeys(&a.q.QueueKeys), places, keys), args)
 		if err != nil {
 			return err
 		}
@@ -412,10 +413,10 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 // checkLimits has the counts of runs in flight right, and each line in turn.
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
-		args := &auditCountsArgs{
+		args := &script.AuditCountsArgs{
 			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
 		}
-		v, err := a.script(ctx, a.b.scripts.auditCounts, auditCountsKeys(a.q), args.append(nil))
+		v, err := a.script(ctx, a.b.scripts.AuditCounts, script.AuditCountsKeys(&a.q.QueueKeys), args.Append(nil))
 		if err != nil {
 			return fmt.Errorf("count runs in flight: %w", err)
 		}
@@ -431,8 +432,8 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		}
 	}
 	for at := ""; ; {
-		args := &auditTurnsArgs{Mend: a.mends(), From: at}
-		v, err := a.script(ctx, a.b.scripts.auditTurns, auditTurnsKeys(a.q), args.append(nil))
+		args := &script.AuditTurnsArgs{Mend: a.mends(), From: at}
+		v, err := a.script(ctx, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), args.Append(nil))
 		if err != nil {
 			return fmt.Errorf("check lines: %w", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 type Broker struct {
 	cfg      Config
 	clients  *conn.Clients
-	scripts  scripts
+	scripts  script.Scripts
 	url      string        // by which it was opened, or would be
 	id       string        // of this broker, where scripts have to name it
 	calls    atomic.Uint64 // makes tokens of one broker distinct

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"math"
 	"slices"
 	"strconv"
@@ -186,14 +187,14 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 // askPages does so in steps, and lists nothing where there are more flights than most.
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
-	keys := renewKeys(q, s.id)
+	keys := script.RenewKeys(&q.QueueKeys, s.id)
 	named := len(keys)
 	for _, sl := range c.parts {
 		keys = append(keys, q.Done(sl.member))
 	}
 	for cursor := "0"; ; {
-		v, err := s.b.repeat(ctx, s.b.scripts.renew, s.b.clients.Renew, keys,
-			(&renewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).append(nil)...)
+		v, err := s.b.repeat(ctx, s.b.scripts.Renew, s.b.clients.Renew, keys,
+			(&script.RenewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).Append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -245,11 +246,11 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		keys, args := []string{a.q.Flights}, (&auditArgs{Mend: true}).append(nil)
+		keys, args := []string{a.q.Flights}, (&script.AuditArgs{Mend: true}).Append(nil)
 		for _, member := range list {
 			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
 		}
-		_, _ = a.script(ctx, a.b.scripts.auditBatches, keys, args)
+		_, _ = a.script(ctx, a.b.scripts.AuditBatches, keys, args)
 	}
 }
 

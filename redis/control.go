@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"time"
@@ -54,8 +55,8 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	if err := b.announce(ctx, q); err != nil {
 		return err // it could not be found in a list of queues
 	}
-	_, err = b.repeat(ctx, b.scripts.control, b.clients.Work,
-		controlKeys(q), (&controlArgs{Action: what, Task: task}).append(nil)...)
+	_, err = b.repeat(ctx, b.scripts.Control, b.clients.Work,
+		script.ControlKeys(&q.QueueKeys), (&script.ControlArgs{Action: what, Task: task}).Append(nil)...)
 	if err != nil {
 		return b.fail(ctx, what+" in queue "+q.Name, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"sync"
@@ -158,7 +159,7 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out.free(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"time"
 
@@ -124,7 +125,7 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 		if err != nil {
 			return err
 		}
-		out.step(stepBury, "", entry)
+		out.step(script.StepBury, "", entry)
 	}
 	state, result := broker.StateFailed, []byte(nil)
 	if o.Verdict == broker.Succeeded {
@@ -139,7 +140,7 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	}
 	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
 	if links.Group != "" {
-		out.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.end(q, run.ID, run.Keep, record)
@@ -150,13 +151,13 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 // free gives back what a run held: its id, its unique key, its places at limits.
 func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
-		out.step(stepFreeID, q.Owner(run.ID))
+		out.step(script.StepFreeID, q.Owner(run.ID))
 	}
 	if run.Rules != nil && run.Rules.Unique != "" {
-		out.step(stepFreeUnique, q.Unique(run.Rules.Unique), run.ID)
+		out.step(script.StepFreeUnique, q.Unique(run.Rules.Unique), run.ID)
 	}
 	if wire.CountsAtLimits(run) {
-		out.step(stepReleaseLimits, "")
+		out.step(script.StepReleaseLimits, "")
 	}
 }
 
@@ -167,12 +168,12 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	end.free(q, run)
 	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		end.step(stepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		end.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		end.step(stepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
+		end.step(script.StepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
-	out.step(stepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
+	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
@@ -190,20 +191,20 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	out.at.leavePast(element)
 	out.unlessCancelled(q, out.at, run)
 	if wire.CountsAtLimits(run) {
-		out.step(stepReleaseLimits, "")
+		out.step(script.StepReleaseLimits, "")
 	}
 	state := broker.StateQueued
 	if o.Delay > 0 {
 		state = broker.StateDelayed
-		out.step(stepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), element)
+		out.step(script.StepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), element)
 		if o.ForOthers {
-			out.step(stepWake, "", wire.ReadyList(run))
+			out.step(script.StepWake, "", wire.ReadyList(run))
 		}
 	} else {
-		out.step(stepReady, "", wire.ReadyList(run), element)
+		out.step(script.StepReady, "", wire.ReadyList(run), element)
 	}
 	if run.Keep > 0 {
-		out.step(stepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
+		out.step(script.StepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
 }
@@ -221,14 +222,14 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
 	if out.steps != "" {
-		out.step(stepEndRecord, out.record, out.value, out.keep)
+		out.step(script.StepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
 // stepped has the record be set by a step, where there is no batch.
 func (out *outcome) stepped() {
 	if out.steps == "" && out.record != "" {
-		out.step(stepEndRecord, out.record, out.value, out.keep)
+		out.step(script.StepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
@@ -236,7 +237,7 @@ func (out *outcome) stepped() {
 func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
-	out.step(stepBury, "", append(wire.AppendFailure(nil, failure), element...))
+	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), element...))
 	h, err := wire.ParseHeader(element)
 	if err != nil {
 		return out
@@ -248,16 +249,16 @@ func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
 // byHeader makes the steps of the end of a run of which little more can be read.
 func (out *outcome) byHeader(q *queue, h wire.Header, element, record []byte) {
 	if h.OwnID {
-		out.step(stepFreeID, q.Owner(string(h.ID)))
+		out.step(script.StepFreeID, q.Owner(string(h.ID)))
 	}
 	if key := h.Unique(); key != "" {
-		out.step(stepFreeUnique, q.Unique(key), string(h.ID))
+		out.step(script.StepFreeUnique, q.Unique(key), string(h.ID))
 	}
 	if h.Flags&wire.FlagLine != 0 {
-		out.step(stepReleaseLimits, "")
+		out.step(script.StepReleaseLimits, "")
 	}
 	if group, member, ok := new(broker.Decoder).Member(element[h.Size:]); ok {
-		out.step(stepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
+		out.step(script.StepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
 	if h.Record {
 		out.end(q, string(h.ID), unreadableKept, record)
@@ -281,7 +282,7 @@ func (out *outcome) next(runs []*broker.TaskRun) error {
 		if err != nil {
 			return fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
-		out.step(stepSend, "", entry)
+		out.step(script.StepSend, "", entry)
 	}
 	if err := broker.CheckBatch(runs); err != nil {
 		return fmt.Errorf("next runs: %w", err)

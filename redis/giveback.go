@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -24,11 +25,11 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
 	}
-	keys := givebackKeys(q, session, member)
+	keys := script.GivebackKeys(&q.QueueKeys, session, member)
 	waiting := waits(elements)
-	args := (&givebackArgs{
+	args := (&script.GivebackArgs{
 		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
-	}).append(nil)
+	}).Append(nil)
 	args = append(args, waiting...)
 	for i, e := range elements {
 		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
@@ -36,7 +37,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 			args = append(args, i)
 		}
 	}
-	v, err := b.repeat(ctx, b.scripts.giveback, b.clients.Work, keys, args...)
+	v, err := b.repeat(ctx, b.scripts.Giveback, b.clients.Work, keys, args...)
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"strings"
 	"time"
@@ -124,8 +125,8 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group,
-			(&groupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).append(nil)...)
+		v, err = p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group,
+			(&script.GroupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).Append(nil)...)
 		return err
 	})
 	if err != nil {
@@ -140,7 +141,7 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 // keepPlace keeps the place of the run that waits, and returns nil or in whose way it
 // is.
 func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
-	args := &parkedArgs{
+	args := &script.ParkedArgs{
 		Action: "park", Token: p.token, ID: p.then.ID,
 		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.place.unique,
 	}
@@ -150,7 +151,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.place.keys(), args.append(nil)...)
+			v, err = p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.place.keys(), args.Append(nil)...)
 			if v != int64(2) {
 				return err
 			}
@@ -192,7 +193,7 @@ func (p *parking) begin(ctx context.Context) error {
 // reservation of the group ends by itself, and the next recovery sees to the rest.
 func (p *parking) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	v, err := p.b.repeat(ctx, p.b.scripts.group, p.b.clients.Work, p.group, (&groupArgs{Action: "drop", Token: p.token}).append(nil)...)
+	v, err := p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group, (&script.GroupArgs{Action: "drop", Token: p.token}).Append(nil)...)
 	if err != nil {
 		return false
 	}

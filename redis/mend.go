@@ -115,7 +115,7 @@ func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds
 // putAsideStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
 func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
-	v, err := b.clients.Run(ctx, b.scripts.mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
+	v, err := b.clients.Run(ctx, b.scripts.Mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
@@ -155,8 +155,8 @@ func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, k
 // nobody would look at. It reports whether something was wrong.
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
-	run := func(s script.Script, keys []string, args arguments) any {
-		v, err := b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.append(nil))
+	run := func(s script.Script, keys []string, args script.Arguments) any {
+		v, err := b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.Append(nil))
 		if err != nil {
 			return nil
 		}
@@ -168,8 +168,8 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	}
 	wrong, from := int64(0), ""
 	for range fieldPages {
-		args := &auditCountsArgs{Mend: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
-		reply, _ := run(b.scripts.auditCounts, auditCountsKeys(q), args).([]any)
+		args := &script.AuditCountsArgs{Mend: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
+		reply, _ := run(b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args).([]any)
 		if len(reply) != 2 {
 			break
 		}
@@ -186,7 +186,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	const pages = 200 // of 500 lines
 	from = ""
 	for range pages {
-		reply, _ := run(b.scripts.auditTurns, auditTurnsKeys(q), &auditTurnsArgs{Mend: true, From: from}).([]any)
+		reply, _ := run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Mend: true, From: from}).([]any)
 		if len(reply) != 2 {
 			break
 		}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"math/rand/v2"
 	"time"
 
@@ -115,15 +116,15 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 	var end outcome
 	end.byHeader(q, h, element, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
-	out.step(stepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
+	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 	if h.Flags&wire.FlagLine != 0 {
-		out.step(stepReleaseLimits, "")
+		out.step(script.StepReleaseLimits, "")
 	}
 	lane := int(element[2])*3 + 3 - int(element[3])
-	out.step(stepDelay, "", wire.Millis(delay), lane, element)
-	out.step(stepWake, "", lane)
+	out.step(script.StepDelay, "", wire.Millis(delay), lane, element)
+	out.step(script.StepWake, "", lane)
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"sync"
@@ -71,8 +72,8 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 // reports whether it came to the other.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
-		v, err := m.b.repeat(ctx, m.b.scripts.outbox, m.b.clients.Work, []string{m.from.Outbox},
-			(&outboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).append(nil)...)
+		v, err := m.b.repeat(ctx, m.b.scripts.Outbox, m.b.clients.Work, []string{m.from.Outbox},
+			(&script.OutboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).Append(nil)...)
 		reply, ok := v.([]any)
 		if err == nil && (!ok || len(reply) != 2) {
 			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -216,7 +217,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 // there it can be queued again for its own.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
-	out.step(stepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
+	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
 	over, _, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)

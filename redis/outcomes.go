@@ -1,6 +1,10 @@
 package redis
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/taskgen/taskgen/redis/internal/script"
+)
 
 // failure returns why an outcome is to be sent again, nil if it is not.
 func (g *slotOutcomes) failure(o *outcome) error {
@@ -24,7 +28,7 @@ func (g *slotOutcomes) anyFailure() error {
 // sends reports whether an outcome may have put something into the outbox.
 func (g *slotOutcomes) sends() bool {
 	for _, o := range g.outcomes {
-		if strings.ContainsAny(o.steps, string(stepSend)+string(stepEndMember)) {
+		if strings.ContainsAny(o.steps, string(script.StepSend)+string(script.StepEndMember)) {
 			return true
 		}
 	}

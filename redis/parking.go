@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"time"
@@ -22,15 +23,15 @@ type parkedRun struct {
 
 func (p *parkedRun) keys() []string {
 	if p.unique == "" {
-		return parkedKeys(p.q, p.id)
+		return script.ParkedKeys(&p.q.QueueKeys, p.id)
 	}
-	return parkedKeys(p.q, p.id, p.q.Unique(p.unique))
+	return script.ParkedKeys(&p.q.QueueKeys, p.id, p.q.Unique(p.unique))
 }
 
 // decide has it stay or go.
 func (p *parkedRun) decide(ctx context.Context, what string) error {
-	_, err := p.b.repeat(ctx, p.b.scripts.parked, p.b.clients.Work, p.keys(),
-		(&parkedArgs{Action: what, Token: p.token, ID: p.id}).append(nil)...)
+	_, err := p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.keys(),
+		(&script.ParkedArgs{Action: what, Token: p.token, ID: p.id}).Append(nil)...)
 	if err != nil {
 		return p.b.fail(ctx, what+" place of run "+p.id, err)
 	}

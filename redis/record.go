@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -118,15 +119,15 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 // askRecord returns the reply of the record script, once what large calls have
 // committed is where that looks.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
-	script := b.scripts.record
-	script.Mendable = waiter != "" // who only looks changes nothing
-	keys, args := recordKeys(q, id), (&recordArgs{Waiter: waiter, ID: id}).append(nil)
-	v, err := b.repeat(ctx, script, b.clients.Work, keys, args...)
+	s := b.scripts.Record
+	s.Mendable = waiter != "" // who only looks changes nothing
+	keys, args := script.RecordKeys(&q.QueueKeys, id), (&script.RecordArgs{Waiter: waiter, ID: id}).Append(nil)
+	v, err := b.repeat(ctx, s, b.clients.Work, keys, args...)
 	if v != int64(1) || err != nil {
 		return v, err
 	}
 	moved := b.seeStaged(ctx, q)
-	if v, err = b.repeat(ctx, script, b.clients.Work, keys[:3], args...); v == nil && err == nil {
+	if v, err = b.repeat(ctx, s, b.clients.Work, keys[:3], args...); v == nil && err == nil {
 		err = moved // it may be one of those
 	}
 	return v, err

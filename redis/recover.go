@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strings"
 	"sync"
 	"time"
@@ -89,8 +90,8 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
 	for {
-		v, err := b.repeat(ctx, b.scripts.expired, b.clients.Work,
-			expiredKeys(q), (&expiredArgs{Cursor: cursor, Page: recoverPage}).append(nil)...)
+		v, err := b.repeat(ctx, b.scripts.Expired, b.clients.Work,
+			script.ExpiredKeys(&q.QueueKeys), (&script.ExpiredArgs{Cursor: cursor, Page: recoverPage}).Append(nil)...)
 		if err != nil {
 			if conn.MayRepeat(err) { // a script that failed is none
 				q.outage.fail()

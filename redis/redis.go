@@ -19,6 +19,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -111,7 +112,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	scripts, err := loadScripts()
+	scripts, err := script.Load()
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -33,8 +34,8 @@ func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string,
 	if err != nil {
 		return fmt.Errorf("rewind ticks of %s: %w", task, err)
 	}
-	if _, err := b.repeat(ctx, b.scripts.rewind, b.clients.Work, []string{q.Ticks},
-		(&rewindArgs{Field: wire.TicksField(task, entry), Claimed: was, Instead: is}).append(nil)...); err != nil {
+	if _, err := b.repeat(ctx, b.scripts.Rewind, b.clients.Work, []string{q.Ticks},
+		(&script.RewindArgs{Field: wire.TicksField(task, entry), Claimed: was, Instead: is}).Append(nil)...); err != nil {
 		return b.fail(ctx, "rewind ticks of "+task, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"maps"
 	"slices"
 	"sync"
@@ -62,7 +63,7 @@ func (s *session) noteSlots(slots []*slot) {
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
-			_, failed = s.b.run(context.Background(), s.b.scripts.started, s.b.clients.Work, keys, indexes...)
+			_, failed = s.b.run(context.Background(), s.b.scripts.Started, s.b.clients.Work, keys, indexes...)
 		}
 		return failed
 	})
@@ -79,7 +80,7 @@ func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := sl.hold.q
-	keys = beginKeys(q, sl.member)
+	keys = script.BeginKeys(&q.QueueKeys, sl.member)
 	for _, k := range sl.kept {
 		if !sl.gone && !sl.done[k.index] {
 			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"time"
@@ -38,8 +39,8 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	args := (&putEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).append(nil)
-	v, err := b.repeat(ctx, b.scripts.putEntry, b.clients.Queue, entryKeys(q), args...)
+	args := (&script.PutEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).Append(nil)
+	v, err := b.repeat(ctx, b.scripts.PutEntry, b.clients.Queue, script.EntryKeys(&q.QueueKeys), args...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
@@ -77,8 +78,8 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
-	args := (&deleteEntryArgs{ID: id}).append(nil)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.deleteEntry, b.clients.Queue, conn.ReadAny, entryKeys(q), args...)
+	args := (&script.DeleteEntryArgs{ID: id}).Append(nil)
+	v, unheard, err := b.repeatTold(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"strings"
@@ -193,10 +194,10 @@ func (s *stage) fill(ctx context.Context) error {
 }
 
 func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) error {
-	keys := stageKeys(s.q, s.token)
-	args := (&stageArgs{
+	keys := script.StageKeys(&s.q.QueueKeys, s.token)
+	args := (&script.StageArgs{
 		Token: s.token, Lease: stageLease.Milliseconds(), Before: from, Check: s.live || len(s.refused) > 0,
-	}).append(nil)
+	}).Append(nil)
 	of := make([][]string, len(page))
 	for i, run := range page {
 		entry, err := wire.AppendStaged(make([]byte, 0, 256+len(run.Payload)), run)
@@ -207,7 +208,7 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 		keys, of[i] = append(keys, own...), own
 		args = append(args, entry, letters)
 	}
-	v, err := s.b.repeat(ctx, s.b.scripts.stage, s.b.clients.Queue, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.Stage, s.b.clients.Queue, keys, args...)
 	if err != nil {
 		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
 	}
@@ -239,17 +240,17 @@ const groupBegun = 1
 
 // commit makes the pages part of the queue, unless another call has stored them.
 func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
-	keys := commitKeys(s.q, s.token)
+	keys := script.CommitKeys(&s.q.QueueKeys, s.token)
 	if s.group != "" {
 		keys = append(keys, s.group)
 	}
-	args := (&commitArgs{Token: s.token, Runs: len(s.runs), Reserved: s.entry}).append(nil)
+	args := (&script.CommitArgs{Token: s.token, Runs: len(s.runs), Reserved: s.entry}).Append(nil)
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
 	var v any
 	then := s.b.clients.NewConfirmation()
 	err = s.b.clients.Retry(limited, conn.MayRepeat, func() (err error) {
-		v, err = s.b.runConfirmed(limited, s.b.scripts.commit, s.b.clients.Queue, conn.ReadAny, then, keys, args)
+		v, err = s.b.runConfirmed(limited, s.b.scripts.Commit, s.b.clients.Queue, conn.ReadAny, then, keys, args)
 		unheard = unheard || conn.IsUnknown(err)
 		if unheard && then != nil {
 			then.Mark = s.q.Base + "confirmed"

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"github.com/taskgen/taskgen/redis/internal/script"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -20,8 +21,8 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return held, nil
 	}
 	q := at.slot.hold.q
-	v, err := s.b.repeat(ctx, s.b.scripts.start, s.b.clients.Lease,
-		startKeys(q, at.slot.member, key), (&startArgs{Index: at.index, ID: run.ID}).append(nil)...)
+	v, err := s.b.repeat(ctx, s.b.scripts.Start, s.b.clients.Lease,
+		script.StartKeys(&q.QueueKeys, at.slot.member, key), (&script.StartArgs{Index: at.index, ID: run.ID}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"time"
@@ -122,8 +123,8 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 
 func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
-	keys := enqueueKeys(q)
-	args := (&enqueueArgs{Token: token, Groups: len(groups)}).append(make([]any, 0, 64))
+	keys := script.EnqueueKeys(&q.QueueKeys)
+	args := (&script.EnqueueArgs{Token: token, Groups: len(groups)}).Append(make([]any, 0, 64))
 	canRetry := true
 	for _, g := range groups {
 		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
@@ -141,7 +142,7 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 	var v any
 	unheard, then, start := false, b.clients.NewConfirmation(), time.Now()
 	err := b.clients.Retry(limited, again, func() (err error) {
-		v, err = b.runConfirmed(limited, b.scripts.enqueue, b.clients.Queue, conn.ReadAny, then, keys, args)
+		v, err = b.runConfirmed(limited, b.scripts.Enqueue, b.clients.Queue, conn.ReadAny, then, keys, args)
 		unheard = unheard || conn.IsUnknown(err)
 		if unheard && then != nil {
 			then.Mark = q.Base + "confirmed"

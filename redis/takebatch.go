@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"time"
 
@@ -119,12 +120,12 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	q, start := h.q, time.Now()
 	apart := s.b.clients.Work.Direct()
-	keys := takeKeys(q, member)
-	args := (&takeArgs{
+	keys := script.TakeKeys(&q.QueueKeys, member)
+	args := (&script.TakeArgs{
 		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
 		Word: word, AheadIO: r.aheadIO, AheadCPU: r.aheadCPU, Apart: apart,
-	}).append(make([]any, 0, 10))
-	take := s.b.scripts.take
+	}).Append(make([]any, 0, 10))
+	take := s.b.scripts.Take
 	if apart {
 		take.Behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.Batch(member))
 		take.Behind = resp.AppendBulk(resp.AppendBulk(take.Behind, "0"), "-1")

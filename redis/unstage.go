@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"strings"
 	"time"
 
@@ -57,10 +58,10 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 			}
 		}
 		n := len(page.letters)
-		keys := append(unstageKeys(q, token), page.keys...)
-		args := (&unstageArgs{Mode: mode, Token: token, Left: left, Page: n, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
+		keys := append(script.UnstageKeys(&q.QueueKeys, token), page.keys...)
+		args := (&script.UnstageArgs{Mode: mode, Token: token, Left: left, Page: n, MaxDead: b.cfg.MaxDead, Failure: b.bad}).Append(nil)
 		args = append(args, page.letters...)
-		v, err := b.repeat(ctx, b.scripts.unstage, b.clients.Work, keys, args...)
+		v, err := b.repeat(ctx, b.scripts.Unstage, b.clients.Work, keys, args...)
 		if err != nil {
 			return left, fmt.Errorf("move runs of a large call: %w", err)
 		}
@@ -74,8 +75,8 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 
 // readStage reads a page of a stage from its head.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
-	v, err := b.repeat(ctx, b.scripts.outbox, b.clients.Work, []string{q.Staging(token)},
-		(&outboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).append(nil)...)
+	v, err := b.repeat(ctx, b.scripts.Outbox, b.clients.Work, []string{q.Staging(token)},
+		(&script.OutboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).Append(nil)...)
 	reply, _ := v.([]any)
 	if err == nil && len(reply) != 2 {
 		err = fmt.Errorf("unexpected reply %T of the outbox script", v)
@@ -178,9 +179,9 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 		_, err = b.unstageOthers(ctx, q, token, "move", 0)
 	}
 	if err == nil && left != notOver && len(keys) > 0 {
-		all := append(unstageKeys(q, token), keys...)
-		args := (&unstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).append(nil)
-		_, err = b.repeat(ctx, b.scripts.unstage, b.clients.Work, all, args...)
+		all := append(script.UnstageKeys(&q.QueueKeys, token), keys...)
+		args := (&script.UnstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).Append(nil)
+		_, err = b.repeat(ctx, b.scripts.Unstage, b.clients.Work, all, args...)
 	}
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"sync"
@@ -136,9 +137,9 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 		keys = append(keys, waitKeys(q)...)
 		more = append(more, w.element(q))
 	}
-	args := (&watchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).append(nil)
+	args := (&script.WatchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).Append(nil)
 	args = append(args, more...)
-	v, err := w.b.repeat(ctx, w.b.scripts.watch, w.b.clients.Work, keys, args...)
+	v, err := w.b.repeat(ctx, w.b.scripts.Watch, w.b.clients.Work, keys, args...)
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
 	}

@@ -1,3 +1,5 @@
+// Package script has the Lua scripts of the Redis broker, each with a Go file that makes its
+// keys and arguments. docs/wire.md has their contracts.
 package script
 
 import (

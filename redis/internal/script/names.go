@@ -1,4 +1,4 @@
-package redis
+package script
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // A script names its keys and arguments: K.delayed, A.session. What it is sent as has
@@ -165,7 +167,7 @@ func stepLetter(text string) (code string, size int, err error) {
 
 // keyNames returns what a script calls each of its keys: what follows the queue's name in
 // it, or what it is a key of.
-func keyNames(q *queue, keys []string) []string {
+func keyNames(q *wire.QueueKeys, keys []string) []string {
 	list := make([]string, len(keys))
 	for i, key := range keys {
 		kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":")
@@ -187,17 +189,12 @@ var keysOfMany = map[string]string{
 	"f": "batch", "d": "done", "u": "unique", "rec": "record", "cancel": "cancels",
 }
 
-// arguments are those of a script that have a name: the fields of a struct, in order.
-type arguments interface {
-	append(args []any) []any
-}
-
 // argNames returns what a script calls its arguments: as their fields, with a small
 // letter. It returns an error if a field is not the argument in its place.
-func argNames(a arguments) ([]string, error) {
+func argNames(a Arguments) ([]string, error) {
 	v := reflect.ValueOf(a).Elem()
 	var list []string
-	without := a.append(nil)
+	without := a.Append(nil)
 	if len(without) != v.NumField() {
 		return nil, fmt.Errorf("%T has %d fields and appends %d arguments", a, v.NumField(), len(without))
 	}
@@ -206,7 +203,7 @@ func argNames(a arguments) ([]string, error) {
 		if err := setSome(v.Field(i)); err != nil {
 			return nil, fmt.Errorf("%T.%s: %w", a, field.Name, err)
 		}
-		for j, arg := range a.append(nil) {
+		for j, arg := range a.Append(nil) {
 			if (i == j) == reflect.DeepEqual(arg, without[j]) {
 				return nil, fmt.Errorf("%T.%s is not argument %d", a, field.Name, i+1)
 			}

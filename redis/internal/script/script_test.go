@@ -1,22 +1,23 @@
-package redis
+package script
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // TestScriptsSayWhatTheyTake: each uses all names of its keys and arguments, and no other,
 // and opens with them.
 func TestScriptsSayWhatTheyTake(t *testing.T) {
-	s, err := loadScripts()
+	s, err := Load()
 	require.NoError(t, err)
-	q := new(Broker).keysOf("")
+	keys := wire.NewQueueKeys("", "")
+	q := &keys
 	for _, l := range s.list(q) {
-		file, err := scriptFiles.ReadFile(l.file + ".lua")
+		file, err := files.ReadFile(l.file + ".lua")
 		require.NoError(t, err)
 		opens := headerOf(string(file))
 		args, err := argNames(l.args)
@@ -40,20 +41,6 @@ func headerOf(file string) string {
 		header.WriteString(line)
 	}
 	return header.String()
-}
-
-// TestScriptsAreWritten writes the scripts as they are sent into the folder that
-// $TASKGEN_SCRIPTS names, for consumers in other languages and for luacheck.
-func TestScriptsAreWritten(t *testing.T) {
-	dir := os.Getenv("TASKGEN_SCRIPTS")
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	s, err := loadScripts()
-	require.NoError(t, err)
-	for _, l := range s.list(new(Broker).keysOf("")) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, l.file+".lua"), []byte(l.to.Source), 0o600))
-	}
 }
 
 func TestNamesOfAScriptBecomePlaces(t *testing.T) {
@@ -86,11 +73,11 @@ func TestNamesOfAScriptBecomePlaces(t *testing.T) {
 
 type swapped struct{ First, Second string }
 
-func (s *swapped) append(args []any) []any { return append(args, s.Second, s.First) }
+func (s *swapped) Append(args []any) []any { return append(args, s.Second, s.First) }
 
 type short struct{ First, Second string }
 
-func (s *short) append(args []any) []any { return append(args, s.First) }
+func (s *short) Append(args []any) []any { return append(args, s.First) }
 
 type named struct {
 	ID      string
@@ -99,7 +86,7 @@ type named struct {
 	IOLeft  []byte
 }
 
-func (s *named) append(args []any) []any {
+func (s *named) Append(args []any) []any {
 	return append(args, s.ID, s.AheadIO, yes(s.OwnID), s.IOLeft)
 }
 
@@ -108,7 +95,7 @@ func TestArgumentsAreNamedByTheirFields(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"id", "aheadIO", "ownID", "ioLeft"}, list)
 	_, err = argNames(new(swapped))
-	require.EqualError(t, err, "*redis.swapped.First is not argument 1")
+	require.EqualError(t, err, "*script.swapped.First is not argument 1")
 	_, err = argNames(new(short))
-	require.EqualError(t, err, "*redis.short has 2 fields and appends 1 arguments")
+	require.EqualError(t, err, "*script.short has 2 fields and appends 1 arguments")
 }

@@ -1,0 +1,92 @@
+package script
+
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// AuditArgs is the first argument of all audits: whether they mend, or only count.
+type AuditArgs struct {
+	Mend bool
+}
+
+// Append appends them in their order.
+func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Mend)) }
+
+// AuditBuryKeys returns the named keys of auditbury.lua.
+func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
+	return []string{q.Dead, q.Dropped, q.Lines, q.Turns, q.Policy, q.Opens, place}
+}
+
+// AuditBuryArgs are the named arguments of auditbury.lua.
+type AuditBuryArgs struct {
+	Mend    bool
+	MaxDead int
+	Failure string // of entries that cannot be read
+	Before  int    // how many bytes of an entry come before its element
+}
+
+// Append appends them in their order.
+func (a *AuditBuryArgs) Append(args []any) []any {
+	return append(args, yes(a.Mend), a.MaxDead, a.Failure, a.Before)
+}
+
+// AuditCopyKeys returns the named keys of auditcopy.lua.
+func AuditCopyKeys(q *wire.QueueKeys, kept, keptDone, other, otherDone string) []string {
+	return []string{q.Lines, q.Turns, q.Policy, q.Opens, kept, keptDone, other, otherDone}
+}
+
+// AuditCopyArgs are the named arguments of auditcopy.lua.
+type AuditCopyArgs struct {
+	Mend      bool
+	KeptEntry string
+	KeptIndex int // in a batch, else -1
+	CopyEntry string
+	CopyIndex int
+}
+
+// Append appends them in their order.
+func (a *AuditCopyArgs) Append(args []any) []any {
+	return append(args, yes(a.Mend), a.KeptEntry, a.KeptIndex, a.CopyEntry, a.CopyIndex)
+}
+
+// AuditCountsKeys returns the named keys of auditcounts.lua.
+func AuditCountsKeys(q *wire.QueueKeys) []string {
+	return []string{q.Flights, q.Lines, q.Turns, q.Policy, q.Opens, q.Held}
+}
+
+// AuditCountsArgs are the named arguments of auditcounts.lua.
+type AuditCountsArgs struct {
+	Mend, Brief      bool
+	Batches, Bitmaps string // what their keys open with
+	From             string
+}
+
+// Append appends them in their order.
+func (a *AuditCountsArgs) Append(args []any) []any {
+	return append(args, yes(a.Mend), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
+}
+
+// AuditOwnersKeys returns the named keys of auditowners.lua.
+func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.Flights, q.Lines} }
+
+// AuditOwnersArgs are the named arguments of auditowners.lua.
+type AuditOwnersArgs struct {
+	Mend, Brief bool
+	Places      int
+	Batches     string // what their keys open with
+}
+
+// Append appends them in their order.
+func (a *AuditOwnersArgs) Append(args []any) []any {
+	return append(args, yes(a.Mend), yes(a.Brief), a.Places, a.Batches)
+}
+
+// AuditTurnsKeys returns the named keys of auditturns.lua.
+func AuditTurnsKeys(q *wire.QueueKeys) []string { return []string{q.Lines, q.Turns, q.Policy, q.Opens} }
+
+// AuditTurnsArgs are the named arguments of auditturns.lua.
+type AuditTurnsArgs struct {
+	Mend bool
+	From string
+}
+
+// Append appends them in their order.
+func (a *AuditTurnsArgs) Append(args []any) []any { return append(args, yes(a.Mend), a.From) }

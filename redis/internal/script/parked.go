@@ -1,0 +1,23 @@
+package script
+
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// ParkedKeys has the unique key only of a run that has one.
+func ParkedKeys(q *wire.QueueKeys, id string, unique ...string) []string {
+	return append([]string{q.Parked(id), q.Owner(id), q.Record(id), q.Parking}, unique...)
+}
+
+// ParkedArgs has all but the first three only to park a run.
+type ParkedArgs struct {
+	Action, Token, ID string
+	Where             string
+	OwnID             bool
+	Record            []byte
+	Keep              int64 // milliseconds
+	Unique            string
+}
+
+// Append appends them in their order.
+func (a *ParkedArgs) Append(args []any) []any {
+	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique)
+}

@@ -1,0 +1,25 @@
+package script
+
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// TakeKeys returns the named keys of take.lua.
+func TakeKeys(q *wire.QueueKeys, member string) []string {
+	return q.Keys(q.Flights, q.Leases, q.Ops, q.Batch(member), q.Paused, q.Disabled, q.Aside, q.Enabling,
+		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates, q.Outbox, q.Stages)
+}
+
+// TakeArgs are the named arguments of take.lua.
+type TakeArgs struct {
+	Session           string
+	Slot              int64
+	Lease             int64 // milliseconds
+	IO, CPU, Total    int
+	Word              string
+	AheadIO, AheadCPU int
+	Apart             bool
+}
+
+// Append appends them in their order.
+func (a *TakeArgs) Append(args []any) []any {
+	return append(args, a.Session, a.Slot, a.Lease, a.IO, a.CPU, a.Total, a.Word, a.AheadIO, a.AheadCPU, yes(a.Apart))
+}
