@@ -122,7 +122,7 @@ type queue struct {
 	mover   mover
 	look    look
 	outage  outage
-	enqueue committer[*group]
+	enqueue committer[*enqueueCall]
 	push    pusher
 }
 

@@ -54,16 +54,16 @@ func (c *claims) duplicates(verdict []any) error {
 	return refused
 }
 
-// group is what one call queues, as the enqueue script takes it.
-type group struct {
+// enqueueCall is what one call queues, as the enqueue script takes it.
+type enqueueCall struct {
 	owners   []string // keys of ids that must be free
 	claims   claims
-	lanes    [7][]any  // elements due at once, by lane
-	delayed  []delayed // the others, and those with a fair value
-	records  []string  // keys
-	values   []any     // due and map of each record
-	source   []byte    // what it is stored instead of, as the script takes it
-	task     string    // of the tick this is, if it is one
+	ready    [7][]any     // elements due at once, by lane
+	delayed  []delayedRun // the others, and those with a fair value
+	records  []string     // keys
+	values   []any        // due and map of each record
+	source   []byte       // what it is stored instead of, as the script takes it
+	task     string       // of the tick this is, if it is one
 	tick     string
 	verdict  int64 // as the script returns it
 	result   error
@@ -73,15 +73,15 @@ type group struct {
 }
 
 // reserved returns the keys of the ids and unique keys of a group.
-func (g *group) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
+func (g *enqueueCall) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
 
 // weight is what a group counts in a command that others share: its bytes, or as
 // much of a page as it costs the server.
-func (g *group) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
+func (g *enqueueCall) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
 
-// newGroup encodes the runs of one call.
-func newGroup(q *wire.QueueKeys, runs []*broker.TaskRun) (*group, error) {
-	g := new(group)
+// newEnqueueCall encodes the runs of one call.
+func newEnqueueCall(q *wire.QueueKeys, runs []*broker.TaskRun) (*enqueueCall, error) {
+	g := new(enqueueCall)
 	var own map[string]bool
 	for i, run := range runs {
 		if run.Rules.OrZero().Unique != "" {
@@ -105,7 +105,7 @@ func newGroup(q *wire.QueueKeys, runs []*broker.TaskRun) (*group, error) {
 	return g, nil
 }
 
-func (g *group) add(q *wire.QueueKeys, run *broker.TaskRun) error {
+func (g *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
@@ -115,9 +115,9 @@ func (g *group) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	due := wire.FormatDue(run)
 	if due == "" && run.Rules.OrZero().Fair == "" {
 		n := wire.ReadyList(run)
-		g.lanes[n] = append(g.lanes[n], element)
+		g.ready[n] = append(g.ready[n], element)
 	} else {
-		g.delayed = append(g.delayed, delayed{due, wire.ReadyList(run), element})
+		g.delayed = append(g.delayed, delayedRun{due, wire.ReadyList(run), element})
 	}
 	if run.OwnID {
 		g.owners = append(g.owners, q.Owner(run.ID))
@@ -133,28 +133,28 @@ func (g *group) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	return nil
 }
 
-// plain reports whether nothing can refuse the group, so that it can be stored
+// isPlain reports whether nothing can refuse the group, so that it can be stored
 // as one with others.
-func (g *group) plain() bool {
+func (g *enqueueCall) isPlain() bool {
 	return len(g.owners) == 0 && len(g.claims.keys) == 0 && g.task == "" && g.source == nil
 }
 
 // merge adds the runs of another plain group.
-func (g *group) merge(other *group) {
-	for n := range g.lanes {
-		g.lanes[n] = append(g.lanes[n], other.lanes[n]...)
+func (g *enqueueCall) merge(other *enqueueCall) {
+	for n := range g.ready {
+		g.ready[n] = append(g.ready[n], other.ready[n]...)
 	}
 	g.delayed = append(g.delayed, other.delayed...)
 	g.records = append(g.records, other.records...)
 	g.values = append(g.values, other.values...)
 }
 
-func (g *group) appendArgs(args []any) []any {
+func (g *enqueueCall) appendArgs(args []any) []any {
 	args = append(args, g.source, g.task, g.tick, len(g.owners), len(g.claims.keys))
 	args = append(args, g.claims.args...)
 	at, lists := len(args), 0
 	args = append(args, nil)
-	for n, elements := range g.lanes {
+	for n, elements := range g.ready {
 		if len(elements) > 0 {
 			args = append(append(args, n, len(elements)), elements...)
 			lists++
@@ -165,15 +165,15 @@ func (g *group) appendArgs(args []any) []any {
 	return append(append(args, len(g.records)), g.values...)
 }
 
-// delayed is a run of a group that goes to where its due says, "" for at once.
-type delayed struct {
+// delayedRun is a run of a group that goes to where its due says, "" for at once.
+type delayedRun struct {
 	due     string
 	lane    int
 	element []byte
 }
 
 // appendDelayed appends those that are due at the same time, in one lane, together.
-func (g *group) appendDelayed(args []any) []any {
+func (g *enqueueCall) appendDelayed(args []any) []any {
 	at, dues := len(args), 0
 	args = append(args, nil)
 	for from, d := range g.delayed {
@@ -214,7 +214,7 @@ var errUndecided = errors.New("another call has reserved an id or a unique key, 
 
 // setResults sets each group's result, that of a stored one to what became of
 // its confirmation.
-func setResults(reply any, groups []*group, confirmed error) error {
+func setResults(reply any, groups []*enqueueCall, confirmed error) error {
 	verdicts, ok := reply.([]any)
 	if !ok || len(verdicts) != len(groups) {
 		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)

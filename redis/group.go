@@ -28,7 +28,7 @@ type parking struct {
 	q, to   *queue // of the members, and the run's own
 	then    *broker.TaskRun
 	runs    []*broker.TaskRun // the members
-	members *group
+	members *enqueueCall
 	group   []string // its key
 	place   parkedRun
 	token   string
@@ -88,7 +88,7 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	if len(members) == 0 {
 		return p, nil
 	}
-	if p.members, err = newGroup(&q.QueueKeys, members); err != nil {
+	if p.members, err = newEnqueueCall(&q.QueueKeys, members); err != nil {
 		return nil, err
 	}
 	p.members.source = []byte("b" + p.token)
@@ -179,7 +179,7 @@ func (p *parking) begin(ctx context.Context) error {
 			return p.b.queueStaged(ctx, p.q, p.runs, p.group[0], p.token)
 		}
 		p.members.result = nil
-		return p.b.queueGroup(ctx, p.q, p.members, "queue members")
+		return p.b.enqueue(ctx, p.q, p.members, "queue members")
 	})
 	if err == nil && p.members.verdict == sourceGone {
 		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",

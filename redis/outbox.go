@@ -249,7 +249,7 @@ type sending struct {
 	to      *queue
 	runs    []*broker.TaskRun
 	entries []string
-	groups  []*group
+	calls   []*enqueueCall
 	moved   []string // keys
 }
 
@@ -258,7 +258,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
-	g, err := newGroup(&s.to.QueueKeys, []*broker.TaskRun{run})
+	g, err := newEnqueueCall(&s.to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return err
 	}
@@ -281,15 +281,15 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if gathers {
 		g.owners = append([]string{s.to.Parked(run.ID)}, g.owners...)
 	}
-	s.runs, s.entries, s.groups = append(s.runs, run), append(s.entries, entry), append(s.groups, g)
+	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, g)
 	return nil
 }
 
 // alone is what is sent of one run.
 func (s *sending) alone(i int) *sending {
-	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], groups: s.groups[i : i+1]}
-	if string(s.groups[i].source) == "m" {
-		one.moved = s.groups[i].owners[:1]
+	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], calls: s.calls[i : i+1]}
+	if string(s.calls[i].source) == "m" {
+		one.moved = s.calls[i].owners[:1]
 	}
 	return one
 }
@@ -301,20 +301,20 @@ func (m *moving) send(ctx context.Context, s *sending) {
 	err := m.b.announce(ctx, s.to)
 	if err == nil {
 		// Those with an id of their own can exclude each other: one after the other.
-		err = m.b.store(ctx, s.to, s.groups)
+		err = m.b.store(ctx, s.to, s.calls)
 	}
 	switch {
 	case err == nil:
 		m.removeSent(ctx, s)
-	case refusesOne(err) && len(s.groups) > 1:
-		for i := range s.groups {
+	case refusesOne(err) && len(s.calls) > 1:
+		for i := range s.calls {
 			if m.isDown(s.to) {
-				m.stay(len(s.groups)-i, nil)
+				m.stay(len(s.calls)-i, nil)
 				break
 			}
 			m.send(ctx, s.alone(i))
 		}
-	case refusesOne(err) && m.isToBlame(ctx, s.groups[0], err):
+	case refusesOne(err) && m.isToBlame(ctx, s.calls[0], err):
 		if !tooLong(err) && strings.HasPrefix(s.entries[0], wire.GatheringOpens) && m.mendGathering(ctx, s) {
 			m.send(ctx, s)
 			return
@@ -331,7 +331,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // mendGathering puts keys of a run that gathers a group aside, and reports whether there
 // were any. Its place is noted anew, as its entry says that the members have ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
-	run, g := s.runs[0], s.groups[0]
+	run, g := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
 	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.Parked(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
@@ -366,7 +366,7 @@ func tooLong(err error) bool {
 
 // isToBlame reports whether the run of a group is what was refused, and not all
 // runs of its queue: a key of its own is of a wrong type, or it is too large.
-func (m *moving) isToBlame(ctx context.Context, g *group, err error) bool {
+func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool {
 	if tooLong(err) {
 		return true
 	}
@@ -394,7 +394,7 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 	var failed error
 	var undecided []int
 	n := 0
-	for i, g := range s.groups {
+	for i, g := range s.calls {
 		switch {
 		case g.verdict == isStored:
 			n++
@@ -428,7 +428,7 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 // decided, if these are now. Else they stay: it is not known whether they are.
 func (m *moving) decide(ctx context.Context, s *sending, undecided []int) {
 	for _, i := range undecided {
-		of, err := m.b.reservers(ctx, s.to, s.groups[i].reserved())
+		of, err := m.b.reservers(ctx, s.to, s.calls[i].reserved())
 		decided := err == nil
 		for token, reserved := range of {
 			over, failed := m.b.decide(ctx, s.to, token, reserved...)

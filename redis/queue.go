@@ -51,20 +51,20 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	} else if large {
 		return b.queueStaged(ctx, q, runs, "", "")
 	}
-	g, err := newGroup(&q.QueueKeys, runs)
+	g, err := newEnqueueCall(&q.QueueKeys, runs)
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	if len(g.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &g.claims, runs)
 	}
-	return b.queueGroup(ctx, q, g, "queue tasks")
+	return b.enqueue(ctx, q, g, "queue tasks")
 }
 
-// queueGroup queues what one call does by a script, with what is queued at the same
+// enqueue queues what one call does by a script, with what is queued at the same
 // time. What a large call has reserved that is not decided yet it waits for. An error
 // opens with what was done, unless it is the result of the group.
-func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group, what string) error {
+func (b *Broker) enqueue(ctx context.Context, q *queue, g *enqueueCall, what string) error {
 	for {
 		if err := q.enqueue.do(ctx, b.clients, g, g.weight()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
@@ -81,12 +81,12 @@ func (b *Broker) queueGroup(ctx context.Context, q *queue, g *group, what string
 
 // storeDecided is store, and waits for what large calls have reserved that are not
 // decided yet.
-func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*group) error {
+func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	for {
 		if err := b.store(ctx, q, groups); err != nil {
 			return err
 		}
-		var undecided []*group
+		var undecided []*enqueueCall
 		var keys []string
 		for _, g := range groups {
 			if g.verdict == isUndecided {

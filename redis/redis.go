@@ -139,7 +139,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 
 // equipQueue gives a queue what sends its commands.
 func (b *Broker) equipQueue(q *queue) {
-	q.enqueue.run = func(ctx context.Context, groups []*group) { b.sendGroups(ctx, q, groups) }
+	q.enqueue.run = func(ctx context.Context, groups []*enqueueCall) { b.sendCalls(ctx, q, groups) }
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
 	q.push.send = func(ctx context.Context, l *load) error { return b.push(ctx, q, l) }
 	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout

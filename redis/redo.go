@@ -114,7 +114,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 
 // retryDead adds to stayed what does not go, as a live run is in its way.
 func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, others *sentDead) (int, error) {
-	var groups []*group
+	var groups []*enqueueCall
 	var of []*broker.TaskRun // each group's
 	n := 0
 	for _, entry := range entries {
@@ -134,7 +134,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 			n += others.send(ctx, entry, run)
 			continue
 		}
-		g, err := newGroup(&q.QueueKeys, []*broker.TaskRun{run})
+		g, err := newEnqueueCall(&q.QueueKeys, []*broker.TaskRun{run})
 		if err != nil {
 			return n, err
 		}
@@ -208,7 +208,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err != nil {
 		return 0, err
 	}
-	g, err := newGroup(&to.QueueKeys, []*broker.TaskRun{run})
+	g, err := newEnqueueCall(&to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return 0, err
 	}
@@ -216,7 +216,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	moved := []string{to.Base + "moved:" + hex.EncodeToString(sum[:wire.TokenDigits/2])}
 	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
 	if err = s.b.announce(ctx, to); err == nil {
-		err = s.b.storeDecided(ctx, to, []*group{g})
+		err = s.b.storeDecided(ctx, to, []*enqueueCall{g})
 	}
 	switch {
 	case err != nil:

@@ -81,16 +81,16 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 	return q, nil
 }
 
-// sendGroups stores groups of one queue in one command and leaves each one's
+// sendCalls stores groups of one queue in one command and leaves each one's
 // result in it.
-func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
+func (b *Broker) sendCalls(ctx context.Context, q *queue, groups []*enqueueCall) {
 	sent := groups
-	merged := new(group)
+	merged := new(enqueueCall)
 	if len(groups) > 1 {
-		sent = make([]*group, 1, 4)
+		sent = make([]*enqueueCall, 1, 4)
 		sent[0] = merged
 		for _, g := range groups {
-			if g.plain() {
+			if g.isPlain() {
 				merged.merge(g)
 			} else {
 				sent = append(sent, g)
@@ -102,7 +102,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 		switch {
 		case err != nil:
 			g.result = err
-		case len(groups) > 1 && g.plain():
+		case len(groups) > 1 && g.isPlain():
 			g.result = merged.result
 		}
 	}
@@ -112,7 +112,7 @@ func (b *Broker) sendGroups(ctx context.Context, q *queue, groups []*group) {
 // sent again. Each group's own refusal is its result. What is stored instead of something
 // the script refuses before it writes anything, because of what is in a key: that is put
 // aside if it is the queue's.
-func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
+func (b *Broker) store(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	start := time.Now()
 	err := b.storeOnce(ctx, q, groups)
 	if len(groups[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
@@ -121,7 +121,7 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*group) error {
 	return err
 }
 
-func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error {
+func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := script.EnqueueKeys(&q.QueueKeys)
 	args := (&script.EnqueueArgs{Token: token, Groups: len(groups)}).Append(make([]any, 0, 64))
@@ -161,8 +161,8 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*group) error
 // storeAgain stores groups anew that could not be stored because of what was found in a
 // key, of which nothing is stored, if that could be mended. A tick is left to the next
 // try, and what comes from somewhere stays there.
-func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*group, since time.Time) error {
-	var failed []*group
+func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*enqueueCall, since time.Time) error {
+	var failed []*enqueueCall
 	keys, mend := q.Keys(), false
 	for _, g := range groups {
 		if !conn.IsDamage(g.result) {

@@ -37,12 +37,12 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		return err
 	}
 	for again := false; ; again = true {
-		g, err := newGroup(&q.QueueKeys, runs)
+		g, err := newEnqueueCall(&q.QueueKeys, runs)
 		if err != nil {
 			return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 		}
 		g.task, g.tick, g.canRetry = wire.TicksField(run.Task, entry), tick, true
-		err = b.queueGroup(ctx, q, g, "queue tick of "+run.Task)
+		err = b.enqueue(ctx, q, g, "queue tick of "+run.Task)
 		if g.verdict != entryGone || again && entry != "" {
 			return err
 		}
