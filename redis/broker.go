@@ -122,8 +122,8 @@ type queue struct {
 	mover   mover
 	look    look
 	outage  outage
-	enqueue committer[*enqueueCall]
-	push    pusher
+	enqueue coalescer[*enqueueCall]
+	push    pushCoalescer
 }
 
 // queue returns the queue of a name, once it has checked the name.

@@ -12,20 +12,20 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// committer lets concurrent callers share one command without handing their
+// coalescer lets concurrent callers share one command without handing their
 // work to another goroutine: a caller that finds it idle runs at once; those
 // who arrive meanwhile gather, and one of them runs for all. Its zero value
 // but for run is ready.
-type committer[T comparable] struct {
+type coalescer[T comparable] struct {
 	run func(ctx context.Context, items []T) // leaves each item's result in it
 
 	mu      sync.Mutex
-	busy    bool          // someone runs, or was given the turn
-	waiting []*company[T] // the first one is next
+	busy    bool                 // someone runs, or was given the turn
+	waiting []*pendingCommand[T] // the first one is next
 }
 
-// company is the callers that will share one command.
-type company[T comparable] struct {
+// pendingCommand is the callers that will share one command.
+type pendingCommand[T comparable] struct {
 	items   []T
 	weight  int
 	turn    chan struct{} // has one value once one of them shall run
@@ -36,7 +36,7 @@ type company[T comparable] struct {
 
 // do runs item, alone or with others, and returns nil when its result is in
 // it. Else the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
-func (c *committer[T]) do(ctx context.Context, clients *conn.Clients, item T, weight int) error {
+func (c *coalescer[T]) do(ctx context.Context, clients *conn.Clients, item T, weight int) error {
 	c.mu.Lock()
 	if !c.busy {
 		c.busy = true
@@ -61,15 +61,15 @@ func (c *committer[T]) do(ctx context.Context, clients *conn.Clients, item T, we
 }
 
 // join adds the item to the last gathering, or starts one. The lock is held.
-func (c *committer[T]) join(item T, weight int) *company[T] {
+func (c *coalescer[T]) join(item T, weight int) *pendingCommand[T] {
 	if n := len(c.waiting); n > 0 {
-		if g := c.waiting[n-1]; g.weight+weight <= maxWeight && len(g.items) < maxGathered {
+		if g := c.waiting[n-1]; g.weight+weight <= maxWeight && len(g.items) < maxCoalesced {
 			g.items = append(g.items, item)
 			g.weight += weight
 			return g
 		}
 	}
-	g := &company[T]{
+	g := &pendingCommand[T]{
 		items:  []T{item},
 		weight: weight,
 		turn:   make(chan struct{}, 1),
@@ -82,7 +82,7 @@ func (c *committer[T]) join(item T, weight int) *company[T] {
 // lead runs for all that gathered. The others must not suffer from the
 // leader's context, nor the leader from theirs: a leader whose context can end
 // leaves the work to a goroutine.
-func (c *committer[T]) lead(ctx context.Context, clients *conn.Clients, g *company[T]) error {
+func (c *coalescer[T]) lead(ctx context.Context, clients *conn.Clients, g *pendingCommand[T]) error {
 	goruntime.Gosched() // those whose work was just done may be about to bring more
 	c.mu.Lock()
 	c.waiting = c.waiting[1:]
@@ -124,7 +124,7 @@ func outwait(done <-chan struct{}, result *error, why error) error {
 }
 
 // abandon ends an item's waiting with err.
-func (c *committer[T]) abandon(g *company[T], item T, err error) error {
+func (c *coalescer[T]) abandon(g *pendingCommand[T], item T, err error) error {
 	c.mu.Lock()
 	if g.started {
 		c.mu.Unlock()
@@ -133,7 +133,7 @@ func (c *committer[T]) abandon(g *company[T], item T, err error) error {
 	defer c.mu.Unlock()
 	g.items = slices.DeleteFunc(g.items, func(other T) bool { return other == item })
 	if len(g.items) == 0 {
-		c.waiting = slices.DeleteFunc(c.waiting, func(other *company[T]) bool { return other == g })
+		c.waiting = slices.DeleteFunc(c.waiting, func(other *pendingCommand[T]) bool { return other == g })
 		if g.given {
 			c.pass()
 		}
@@ -142,13 +142,13 @@ func (c *committer[T]) abandon(g *company[T], item T, err error) error {
 }
 
 // next gives the turn on after a command.
-func (c *committer[T]) next() {
+func (c *coalescer[T]) next() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pass()
 }
 
-func (c *committer[T]) pass() {
+func (c *coalescer[T]) pass() {
 	if len(c.waiting) == 0 {
 		c.busy = false
 		return
@@ -158,6 +158,6 @@ func (c *committer[T]) pass() {
 	g.turn <- struct{}{}
 }
 
-const maxGathered = 8192 // elements of several callers
+const maxCoalesced = 8192 // elements of several callers
 
 const maxWeight = 1 << 20 // their bytes

@@ -10,22 +10,22 @@ import (
 
 // scratch is where a load is encoded on its way into a command.
 type scratch struct {
-	load    load
+	batch   pushBatch
 	element []byte
 	record  []byte
 }
 
 func newScratch() *scratch {
-	return &scratch{load: load{elements: make([]byte, 0, 1024)}, element: make([]byte, 0, 512)}
+	return &scratch{batch: pushBatch{elements: make([]byte, 0, 1024)}, element: make([]byte, 0, 512)}
 }
 
 // encode makes the load of runs. It is valid until the next call.
 func (s *scratch) encode(q *queue, lane int, runs []*broker.TaskRun) error {
-	if s.load.weight() > maxWeight {
-		s.load = load{}
+	if s.batch.weight() > maxWeight {
+		s.batch = pushBatch{}
 	}
-	l := &s.load
-	*l = load{lane: lane, n: len(runs), elements: l.elements[:0], records: l.records[:0]}
+	l := &s.batch
+	*l = pushBatch{list: lane, n: len(runs), elements: l.elements[:0], records: l.records[:0]}
 	for _, run := range runs {
 		element, err := wire.AppendRun(s.element[:0], run)
 		if err != nil {

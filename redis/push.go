@@ -14,9 +14,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// plainLane returns the ready list of runs that need no script, 0 if there is
+// pushableList returns the ready list of runs that need no script, 0 if there is
 // none.
-func (b *Broker) plainLane(runs []*broker.TaskRun) int {
+func (b *Broker) pushableList(runs []*broker.TaskRun) int {
 	n := wire.ReadyList(runs[0])
 	for _, run := range runs {
 		if run.Keep > 0 && !b.clients.Queue.Direct() {
@@ -29,11 +29,11 @@ func (b *Broker) plainLane(runs []*broker.TaskRun) int {
 	return n
 }
 
-// push sends a load, and a token for a consumer that waits for some of it: to ask
+// sendPush sends a load, and a token for a consumer that waits for some of it: to ask
 // first whether one does costs more. If only the token is lost, consumers look by
 // themselves within three seconds.
-func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
-	ready, kind := q.Fixed[l.lane], (l.lane-1)/3
+func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
+	ready, kind := q.Fixed[l.list], (l.list-1)/3
 	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
 	then, start := b.clients.NewConfirmation(), time.Now()
 	looked := false
@@ -47,14 +47,14 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 	}
 	err := b.clients.Retry(ctx, again, func() error {
 		if c := b.clients.Queue; c.Direct() {
-			return pushOn(ctx, c, ready, wake, watched, woken, l, then)
+			return pushByConn(ctx, c, ready, wake, watched, woken, l, then)
 		}
 		args, err := resp.Bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
 		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (any, error) {
-			return nil, pushPlainly(ctx, b.clients.Queue, ready, wake, watched, woken, args)
+			return nil, pushByLibrary(ctx, b.clients.Queue, ready, wake, watched, woken, args)
 		})
 		return err
 	})
@@ -68,7 +68,7 @@ func (b *Broker) push(ctx context.Context, q *queue, l *load) error {
 
 // dropRecords deletes the records of runs that were refused, which a transaction stores
 // all the same. Nobody else has such ids.
-func (b *Broker) dropRecords(ctx context.Context, l *load) {
+func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 	args, err := resp.Bulks(slices.Clone(l.records), 2*l.kept)
 	if err != nil {
 		return
@@ -84,7 +84,7 @@ func (b *Broker) dropRecords(ctx context.Context, l *load) {
 	})
 }
 
-func pushOn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *load, then *conn.Confirmation) error {
+func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *pushBatch, then *conn.Confirmation) error {
 	read := readPushed
 	if l.kept > 0 {
 		read = readPushedWithRecords
@@ -173,9 +173,9 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	return done[1], nil
 }
 
-// pushPlainly is pushOn by the client library, which might send a pipeline
+// pushByLibrary is pushByConn by the client library, which might send a pipeline
 // twice.
-func pushPlainly(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
+func pushByLibrary(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
 	line := make([]any, 0, 2+len(elements))
 	push := conn.Once{Cmd: goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
 	push.SetFirstKeyPos(1)

@@ -10,41 +10,41 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// pusher queues runs that nothing can refuse: due at once, without an id of
+// pushCoalescer queues runs that nothing can refuse: due at once, without an id of
 // their own. Most are, and they need no script. A caller that finds
 // the way free sends at once, in its own goroutine. Those who arrive meanwhile
 // write their elements one behind the other, and one command takes them all.
-type pusher struct {
+type pushCoalescer struct {
 	clients *conn.Clients
-	send    func(context.Context, *load) error
+	send    func(context.Context, *pushBatch) error
 
 	mu      sync.Mutex
 	busy    bool // someone sends, or the flusher was told to
-	waiting []*gathering
-	spare   []spare // of gatherings that were sent, to be used again
-	flusher bool    // it runs
+	waiting []*pendingPush
+	buffers []pushBuffers // of gatherings that were sent, to be used again
+	flusher bool          // it runs
 	turn    chan struct{}
 }
 
-// load is elements of one ready list, and the records of those that have one,
+// pushBatch is elements of one ready list, and the records of those that have one,
 // as the command takes them: bulk strings one behind the other.
-type load struct {
-	lane     int
+type pushBatch struct {
+	list     int
 	elements []byte
 	n        int    // elements
 	records  []byte // keys and values
 	kept     int    // records
 }
 
-// spare is the memory of a gathering.
-type spare struct {
+// pushBuffers is the memory of a gathering.
+type pushBuffers struct {
 	elements, records []byte
 	parts             []part
 }
 
-// gathering is the load of one command.
-type gathering struct {
-	load
+// pendingPush is the load of one command.
+type pendingPush struct {
+	pushBatch
 	parts   []part // by the order in which their callers came
 	started bool
 	done    chan struct{} // closed when err is the command's
@@ -72,12 +72,12 @@ func (s span) cut(buf []byte, others ...*span) []byte {
 
 // Sizes of commands.
 const (
-	maxSpare = 3       // gatherings whose memory is kept: one is sent while others gather
-	enough   = 8 << 10 // bytes of one caller, which gain nothing by company
+	maxPushBuffers = 3       // gatherings whose memory is kept: one is sent while others gather
+	largePush      = 8 << 10 // bytes of one caller, which gain nothing by company
 )
 
-// push stores a load, alone or together with those of others.
-func (p *pusher) push(ctx context.Context, l *load) error {
+// add stores a load, alone or together with those of others.
+func (p *pushCoalescer) add(ctx context.Context, l *pushBatch) error {
 	p.mu.Lock()
 	if !p.busy {
 		p.busy = true
@@ -99,17 +99,17 @@ func (p *pusher) push(ctx context.Context, l *load) error {
 
 // join adds a load to the last gathering, or starts one, and returns which part
 // of it that is. The lock is held.
-func (p *pusher) join(l *load) (*gathering, int) {
-	var g *gathering
+func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
+	var g *pendingPush
 	if last := len(p.waiting) - 1; last >= 0 {
 		g = p.waiting[last]
 	}
-	if g == nil || g.lane != l.lane || g.n+l.n > maxGathered || g.weight()+l.weight() > maxWeight {
-		g = &gathering{done: make(chan struct{})}
-		g.lane = l.lane
-		if last := len(p.spare) - 1; last >= 0 {
-			g.elements, g.records, g.parts = p.spare[last].elements, p.spare[last].records, p.spare[last].parts
-			p.spare = p.spare[:last]
+	if g == nil || g.list != l.list || g.n+l.n > maxCoalesced || g.weight()+l.weight() > maxWeight {
+		g = &pendingPush{done: make(chan struct{})}
+		g.list = l.list
+		if last := len(p.buffers) - 1; last >= 0 {
+			g.elements, g.records, g.parts = p.buffers[last].elements, p.buffers[last].records, p.buffers[last].parts
+			p.buffers = p.buffers[:last]
 		}
 		p.waiting = append(p.waiting, g)
 	}
@@ -125,17 +125,17 @@ func (p *pusher) join(l *load) (*gathering, int) {
 }
 
 // reuse keeps the memory of a gathering that was sent. The lock is held.
-func (p *pusher) reuse(g *gathering) {
-	if len(p.spare) < maxSpare {
-		p.spare = append(p.spare, spare{g.elements[:0], g.records[:0], g.parts[:0]})
+func (p *pushCoalescer) reuse(g *pendingPush) {
+	if len(p.buffers) < maxPushBuffers {
+		p.buffers = append(p.buffers, pushBuffers{g.elements[:0], g.records[:0], g.parts[:0]})
 	}
-	g.load, g.parts = load{}, nil
+	g.pushBatch, g.parts = pushBatch{}, nil
 }
 
-func (l *load) weight() int { return len(l.elements) + len(l.records) }
+func (l *pushBatch) weight() int { return len(l.elements) + len(l.records) }
 
 // abandon ends a caller's waiting with err. What was not sent yet never is.
-func (p *pusher) abandon(g *gathering, at int, err error) error {
+func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
 	p.mu.Lock()
 	if g.started {
 		p.mu.Unlock()
@@ -154,7 +154,7 @@ func (p *pusher) abandon(g *gathering, at int, err error) error {
 }
 
 // next gives the way free, or has the flusher send for those who wait.
-func (p *pusher) next() {
+func (p *pushCoalescer) next() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.waiting) == 0 {
@@ -173,7 +173,7 @@ func (p *pusher) next() {
 
 // flush sends what gathers, until nothing does, whenever it is told to. None of
 // the callers leads, so none suffers from another's context.
-func (p *pusher) flush() {
+func (p *pushCoalescer) flush() {
 	for {
 		select {
 		case <-p.turn:
@@ -194,7 +194,7 @@ func (p *pusher) flush() {
 			g.started = true
 			p.mu.Unlock()
 			if g.n > 0 {
-				g.err = p.send(context.Background(), &g.load)
+				g.err = p.send(context.Background(), &g.pushBatch)
 			}
 			p.mu.Lock()
 			p.reuse(g)

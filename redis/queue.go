@@ -45,7 +45,7 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if err := b.announce(ctx, q); err != nil {
 		return err
 	}
-	lane := b.plainLane(runs)
+	lane := b.pushableList(runs)
 	if large := isLarge(runs); lane > 0 && (!large || fitsOnePush(runs)) {
 		return b.pushRuns(ctx, q, lane, runs)
 	} else if large {
@@ -116,8 +116,8 @@ func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broke
 	if err := scratch.encode(q, lane, runs); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
-	if scratch.load.weight() > enough {
-		return b.push(ctx, q, &scratch.load)
+	if scratch.batch.weight() > largePush {
+		return b.sendPush(ctx, q, &scratch.batch)
 	}
-	return q.push.push(ctx, &scratch.load)
+	return q.push.add(ctx, &scratch.batch)
 }

@@ -141,7 +141,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 func (b *Broker) equipQueue(q *queue) {
 	q.enqueue.run = func(ctx context.Context, groups []*enqueueCall) { b.sendCalls(ctx, q, groups) }
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
-	q.push.send = func(ctx context.Context, l *load) error { return b.push(ctx, q, l) }
+	q.push.send = func(ctx context.Context, l *pushBatch) error { return b.sendPush(ctx, q, l) }
 	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout
 	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
 }

@@ -46,7 +46,7 @@ type hold struct {
 	parked []time.Time // when runs are due that it handed back for others
 	bad    []*outcome  // of entries that cannot be read, which could not be applied
 	lost   bool        // something was found recovered that Renew has not told of
-	finish committer[*finishing]
+	finish coalescer[*finishing]
 
 	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
