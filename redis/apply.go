@@ -13,7 +13,7 @@ import (
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
 // never overlap, so what the slots say is finished is confirmed.
-func (s *session) sendOutcomes(ctx context.Context, h *hold, calls []*finishing) {
+func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishing) {
 	own := s.claim(calls)
 	groups := own
 	for _, call := range calls {
@@ -113,93 +113,93 @@ func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
 }
 
 // claim sorts outcomes by slot, and fences at once those of which it is known.
-func (s *session) claim(calls []*finishing) []*slotOutcomes {
+func (s *session) claim(calls []*finishing) []*batchOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var groups []*slotOutcomes
+	var groups []*batchOutcomes
 	for _, call := range calls {
 		for _, o := range call.outcomes {
-			sl := o.at.slot
-			if sl.untold[o.at.index] {
-				delete(sl.untold, o.at.index)
+			bt := o.at.batch
+			if bt.untold[o.at.index] {
+				delete(bt.untold, o.at.index)
 				continue
 			}
-			if sl.gone || sl.done[o.at.index] {
+			if bt.gone || bt.done[o.at.index] {
 				if o.run != nil {
 					call.fenced = append(call.fenced, o.run)
 				}
 				continue
 			}
-			g := sl.group
+			g := bt.group
 			if g == nil {
-				g = &slotOutcomes{slot: sl, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishing, 0, len(call.outcomes))}
-				sl.group = g
+				g = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishing, 0, len(call.outcomes))}
+				bt.group = g
 				groups = append(groups, g)
-				sl.busy++
-				sl.turn++
+				bt.busy++
+				bt.turn++
 			}
-			sl.done[o.at.index] = true
-			sl.left--
+			bt.done[o.at.index] = true
+			bt.left--
 			g.outcomes = append(g.outcomes, o)
 			g.calls = append(g.calls, call)
 		}
 	}
 	for _, g := range groups {
-		g.whole = g.slot.left == 0
-		g.before = len(g.slot.done) - len(g.outcomes)
-		g.slot.group = nil
+		g.whole = g.batch.left == 0
+		g.before = len(g.batch.done) - len(g.outcomes)
+		g.batch.group = nil
 	}
 	return groups
 }
 
 // unclaim takes back what claim noted of outcomes that were not applied.
-func (s *session) unclaim(groups []*slotOutcomes, unheard bool) {
+func (s *session) unclaim(groups []*batchOutcomes, unheard bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range groups {
-		g.slot.busy--
+		g.batch.busy--
 		for _, o := range g.outcomes {
-			g.slot.notApplied(o.at.index, unheard)
+			g.batch.notApplied(o.at.index, unheard)
 		}
 	}
 }
 
 // notApplied takes back what claim noted of an outcome that was not applied, as far as
 // is known, or may have been. The session's lock is held.
-func (sl *slot) notApplied(index int, perhaps bool) {
-	sl.done[index] = false
-	sl.left++
+func (bt *batch) notApplied(index int, perhaps bool) {
+	bt.done[index] = false
+	bt.left++
 	if !perhaps {
 		return
 	}
-	if sl.doubts == nil {
-		sl.doubts = map[int]bool{}
+	if bt.doubts == nil {
+		bt.doubts = map[int]bool{}
 	}
-	sl.doubts[index] = true
+	bt.doubts[index] = true
 }
 
 // noteApplied notes what was applied, and hands each call its fenced runs and an error
 // if some of its outcomes failed. What was fenced because an earlier try had applied it
 // unheard was not lost.
-func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
+func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range groups {
-		sl := g.slot
-		sl.busy--
+		bt := g.batch
+		bt.busy--
 		for i, o := range g.outcomes {
 			call := g.calls[i]
 			if err := g.failure(o); err != nil {
 				call.fails(err)
 				call.failed = append(call.failed, o.run)
-				sl.notApplied(o.at.index, g.stays != nil)
+				bt.notApplied(o.at.index, g.stays != nil)
 				continue
 			}
 			if !g.isFenced(o) {
 				continue
 			}
-			doubted := unheard || sl.doubts[o.at.index]
-			sl.hold.lost = sl.hold.lost || !doubted
+			doubted := unheard || bt.doubts[o.at.index]
+			bt.lease.lost = bt.lease.lost || !doubted
 			if o.run == nil {
 				continue
 			}
@@ -211,27 +211,27 @@ func (s *session) noteApplied(groups []*slotOutcomes, unheard bool) {
 		if !s.brief {
 			s.ends.remember(g, unheard, remembered*s.lease)
 		}
-		if sl.left == 0 {
-			delete(sl.hold.slots, sl.number)
+		if bt.left == 0 {
+			delete(bt.lease.batches, bt.number)
 		}
 	}
 }
 
 // append adds the slot's part of a finish command.
-func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
-	keys = append(keys, q.Batch(g.slot.member), q.Done(g.slot.member))
+func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
+	keys = append(keys, q.Batch(g.batch.member), q.Done(g.batch.member))
 	whole := 0
 	if g.whole { // how many were finished before, and one
 		whole = 1 + g.before
 	}
 	at, noted := len(args)+3, 0
-	args = append(args, g.slot.member, whole, nil, nil)
+	args = append(args, g.batch.member, whole, nil, nil)
 	for _, o := range g.outcomes {
 		if o.steps != "" {
 			continue
 		}
 		if g.plain == nil {
-			g.plain = make([]byte, (len(g.slot.done)+7)/8)
+			g.plain = make([]byte, (len(g.batch.done)+7)/8)
 		}
 		g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
 		if o.record != "" {
@@ -257,7 +257,7 @@ func (g *slotOutcomes) append(q *queue, keys []string, args []any) ([]string, []
 
 // noteFenced reads the reply of the finish script: which runs were fenced, and
 // what follows from the others' ends.
-func noteFenced(v any, groups []*slotOutcomes) (e ends, err error) {
+func noteFenced(v any, groups []*batchOutcomes) (e ends, err error) {
 	reply, ok := v.([]any)
 	if !ok || len(reply) != 5 {
 		return e, fmt.Errorf("unexpected reply %T of the finish script", v)

@@ -36,7 +36,7 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	}
 	var all sync.WaitGroup
 	for _, a := range queues {
-		if h := s.hold(a.q); time.Since(h.failedAttend()) < attendAgain {
+		if h := s.leaseIn(a.q); time.Since(h.failedAttend()) < attendAgain {
 			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.Name)
 			continue
 		}
@@ -59,7 +59,7 @@ const attendAgain = 3 * time.Second
 
 // failedAttend returns when the queue could not be attended to, the zero time if it
 // could the last time.
-func (h *hold) failedAttend() time.Time {
+func (h *queueLease) failedAttend() time.Time {
 	if at := h.attended.Load(); at != nil {
 		return *at
 	}
@@ -91,19 +91,19 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for q, h := range s.holds {
-		if len(h.slots) > 0 {
+	for q, h := range s.leases {
+		if len(h.batches) > 0 {
 			of(q)
 		}
 	}
 	for i := range report.Progress {
 		p := &report.Progress[i]
 		at, ok := p.Run.Receipt.(*receipt)
-		if !ok || at.session != s || p.Run.Keep <= 0 || at.slot.gone || at.slot.done[at.index] {
+		if !ok || at.session != s || p.Run.Keep <= 0 || at.batch.gone || at.batch.done[at.index] {
 			continue
 		}
-		a := of(at.slot.hold.q)
-		a.keys = append(a.keys, a.q.Batch(at.slot.member), a.q.Done(at.slot.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
+		a := of(at.batch.lease.q)
+		a.keys = append(a.keys, a.q.Batch(at.batch.member), a.q.Done(at.batch.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
 		a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
 	}
 	return queues, nil
@@ -115,7 +115,7 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	args := (&script.AttendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
 	v, err := s.b.repeat(ctx, s.b.scripts.Attend, s.b.clients.Work, keys, args...)
-	h := s.hold(a.q)
+	h := s.leaseIn(a.q)
 	if err != nil {
 		now := time.Now()
 		h.attended.Store(&now)
@@ -148,8 +148,8 @@ func (s *session) attend(ctx context.Context, a *attending) {
 func (s *session) isOver(q *queue, field string) bool {
 	slotName, _, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(slotName, 10, 64)
-	h := s.holds[q]
-	return err == nil && h != nil && number < h.next && h.slots[number] == nil
+	h := s.leases[q]
+	return err == nil && h != nil && number < h.next && h.batches[number] == nil
 }
 
 // runAt returns the run of a field of the session's cancels, nil when the
@@ -158,13 +158,13 @@ func (s *session) runAt(q *queue, field string) *broker.TaskRun {
 	slotName, indexName, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(slotName, 10, 64)
 	index, err2 := strconv.Atoi(indexName)
-	h := s.holds[q]
+	h := s.leases[q]
 	if err != nil || err2 != nil || h == nil {
 		return nil
 	}
-	sl := h.slots[number]
-	if sl == nil || sl.gone || index < 0 || index >= len(sl.runs) || sl.done[index] || sl.runs[index].Receipt == nil {
+	bt := h.batches[number]
+	if bt == nil || bt.gone || index < 0 || index >= len(bt.runs) || bt.done[index] || bt.runs[index].Receipt == nil {
 		return nil
 	}
-	return &sl.runs[index]
+	return &bt.runs[index]
 }

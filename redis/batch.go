@@ -9,20 +9,20 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
-// batch is the reply of the take script.
-type batch struct {
+// takeReply is the reply of the take script.
+type takeReply struct {
 	due      int64 // milliseconds until the next delayed run is due, or a code
 	elements [][]byte
 }
 
-// readBatch reads what is replied to a take and to the command behind it, which
+// readTakeReply reads what is replied to a take and to the command behind it, which
 // reads the batch.
-func readBatch(in *bufio.Reader) (any, error) {
+func readTakeReply(in *bufio.Reader) (any, error) {
 	v, err := resp.ReadReply(in, 0)
 	if err != nil {
 		return nil, err
 	}
-	elements, err := readElements(in)
+	elements, err := readStoredRuns(in)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func readBatch(in *bufio.Reader) (any, error) {
 	if refused, ok := elements.(resp.Error); ok {
 		return refused, nil // the next take of the slot gets the batch
 	}
-	b := new(batch)
+	b := new(takeReply)
 	reply, _ := v.([]any)
 	if len(reply) == 1 {
 		b.due, _ = reply[0].(int64)
@@ -42,9 +42,9 @@ func readBatch(in *bufio.Reader) (any, error) {
 	return nil, resp.ErrProtocol
 }
 
-// readElements reads an array of elements into little memory: small ones share a
+// readStoredRuns reads an array of elements into little memory: small ones share a
 // piece of it, large ones do not, lest one run keeps the memory of others.
-func readElements(in *bufio.Reader) (any, error) {
+func readStoredRuns(in *bufio.Reader) (any, error) {
 	const small, piece = 4 << 10, 64 << 10
 	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {
 		return resp.ReadReply(in, 0)
@@ -79,16 +79,16 @@ func readElements(in *bufio.Reader) (any, error) {
 	return elements, nil
 }
 
-// batchOf returns the batch of a reply, whoever read it.
-func batchOf(v any) (*batch, error) {
-	if b, ok := v.(*batch); ok {
+// takeReplyOf returns the batch of a reply, whoever read it.
+func takeReplyOf(v any) (*takeReply, error) {
+	if b, ok := v.(*takeReply); ok {
 		return b, nil
 	}
 	reply, ok := v.([]any)
 	if !ok || len(reply) == 0 {
 		return nil, fmt.Errorf("unexpected reply %T of the take script", v)
 	}
-	b := &batch{elements: make([][]byte, len(reply)-1)}
+	b := &takeReply{elements: make([][]byte, len(reply)-1)}
 	b.due, _ = reply[0].(int64)
 	for i, e := range reply[1:] {
 		element, _ := e.(string)

@@ -76,11 +76,11 @@ func (s *session) pastOf(run *broker.TaskRun) (past byte, held bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	past, began := at.slot.begun[at.index]
+	past, began := at.batch.begun[at.index]
 	if !began {
-		past = at.slot.past[at.index]
+		past = at.batch.past[at.index]
 	}
-	return past, !at.slot.gone && !at.slot.done[at.index]
+	return past, !at.batch.gone && !at.batch.done[at.index]
 }
 
 // mark writes the upper four bits of the flags of a run that came back.
@@ -90,14 +90,14 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 		return held, nil
 	}
 	at, _ := run.Receipt.(*receipt)
-	q := at.slot.hold.q
+	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.Begin, s.b.clients.Lease,
-		script.BeginKeys(&q.QueueKeys, at.slot.member), (&script.BeginArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
+		script.BeginKeys(&q.QueueKeys, at.batch.member), (&script.BeginArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
 	s.mu.Lock()
-	at.slot.begun[at.index], at.slot.past[at.index] = past, bits
+	at.batch.begun[at.index], at.batch.past[at.index] = past, bits
 	s.mu.Unlock()
 	return v == int64(1), nil
 }
@@ -105,13 +105,13 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 // leavePast keeps in the element of a run that goes back what recoveries left
 // there. If it had begun that is over.
 func (at *receipt) leavePast(element []byte) {
-	if at.slot.past == nil {
+	if at.batch.past == nil {
 		return
 	}
 	s := at.session
 	s.mu.Lock()
-	past := at.slot.past[at.index]
-	if _, began := at.slot.begun[at.index]; began || past == wire.HasBegun {
+	past := at.batch.past[at.index]
+	if _, began := at.batch.begun[at.index]; began || past == wire.HasBegun {
 		past = 1
 	}
 	s.mu.Unlock()
@@ -142,9 +142,9 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 		case !ok:
 		case o.Verdict != broker.Retry && o.Run.Deliveries < 2: // no delivery before it could have been spared
 		case o.Verdict != broker.Retry:
-			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), 0})
+			all = append(all, kept{at.batch.lease.q.Spared(o.Run.ID), 0})
 		case o.Delay > 0:
-			all = append(all, kept{at.slot.hold.q.Spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
+			all = append(all, kept{at.batch.lease.q.Spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
 		}
 	}
 	if len(all) == 0 {
@@ -168,15 +168,15 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 // gave back, in two commands for each queue of which it held some.
 func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	s.mu.Lock()
-	var holds []*hold
-	for _, h := range s.holds {
+	var holds []*queueLease
+	for _, h := range s.leases {
 		if h.next > 1 || h.asked {
 			holds = append(holds, h)
 		}
 	}
 	s.mu.Unlock()
 	errs := make([]error, len(holds))
-	each(holds, func(i int, h *hold) { errs[i] = s.survivedIn(ctx, h.q, back) })
+	each(holds, func(i int, h *queueLease) { errs[i] = s.survivedIn(ctx, h.q, back) })
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
 	}

@@ -15,16 +15,16 @@ import (
 func (s *session) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.left = true
-	queues := slices.Collect(maps.Keys(s.holds))
+	queues := slices.Collect(maps.Keys(s.leases))
 	s.mu.Unlock()
-	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.leaveQueue(ctx, s.hold(q)) })...)
+	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.leaveQueue(ctx, s.leaseIn(q)) })...)
 	if failed != nil {
 		return fmt.Errorf("leave: %w", failed)
 	}
 	return nil
 }
 
-func (s *session) leaveQueue(ctx context.Context, h *hold) error {
+func (s *session) leaveQueue(ctx context.Context, h *queueLease) error {
 	s.mu.Lock()
 	used, asked := h.next > 1 || h.asked, h.asked
 	s.mu.Unlock()
@@ -37,20 +37,20 @@ func (s *session) leaveQueue(ctx context.Context, h *hold) error {
 		}
 	}
 	s.mu.Lock()
-	slots := make([]*slot, 0, len(h.slots))
-	for _, sl := range h.slots {
-		slots = append(slots, sl)
+	slots := make([]*batch, 0, len(h.batches))
+	for _, bt := range h.batches {
+		slots = append(slots, bt)
 	}
 	s.mu.Unlock()
 	// The batch taken last first, as each goes to the head.
-	slices.SortFunc(slots, func(a, b *slot) int { return int(b.number - a.number) })
-	for _, sl := range slots {
-		if _, err := s.b.giveBack(ctx, h.q, s.id, sl.member, "leave"); err != nil {
+	slices.SortFunc(slots, func(a, b *batch) int { return int(b.number - a.number) })
+	for _, bt := range slots {
+		if _, err := s.b.giveBack(ctx, h.q, s.id, bt.member, "leave"); err != nil {
 			return err
 		}
 		s.mu.Lock()
-		sl.gone = true
-		delete(h.slots, sl.number)
+		bt.gone = true
+		delete(h.batches, bt.number)
 		s.mu.Unlock()
 	}
 	s.mu.Lock()

@@ -32,14 +32,14 @@ const (
 
 // remember notes what was applied to a slot, and forgets what is older than d. The
 // session's lock is held.
-func (p *pastEnds) remember(g *slotOutcomes, unheard bool, d time.Duration) {
+func (p *pastEnds) remember(g *batchOutcomes, unheard bool, d time.Duration) {
 	now := time.Now()
 	p.forget(now.Add(-d)) // here too: nothing may ever be renewed
-	e := pastEnd{hold: g.slot.hold, number: g.slot.number, at: now, size: len(g.slot.done)}
+	e := pastEnd{hold: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
 	for _, o := range g.outcomes {
 		switch {
 		case g.failure(o) != nil:
-		case g.isFenced(o) && !unheard && !g.slot.doubts[o.at.index]:
+		case g.isFenced(o) && !unheard && !g.batch.doubts[o.at.index]:
 		case o.steps == "" && o.record == "":
 			if e.plain == nil {
 				e.plain = g.plain
@@ -97,7 +97,7 @@ func (p *pastEnds) drop() {
 }
 
 // of returns what was applied to a batch. The session's lock is held.
-func (p *pastEnds) of(h *hold, number int64) (list []pastEnd) {
+func (p *pastEnds) of(h *queueLease, number int64) (list []pastEnd) {
 	for _, e := range p.list[p.first:] {
 		if e.hold == h && e.number == number {
 			list = append(list, e)
@@ -107,7 +107,7 @@ func (p *pastEnds) of(h *hold, number int64) (list []pastEnd) {
 }
 
 // noteTake notes that a take has extended the lease. The session's lock is held.
-func (s *session) noteTake(h *hold) {
+func (s *session) noteTake(h *queueLease) {
 	now := time.Now()
 	if now.Sub(h.took[1]) > s.lease {
 		h.took[0] = now
@@ -117,7 +117,7 @@ func (s *session) noteTake(h *hold) {
 
 // worksOn reports whether takes alone keep the lease of a queue in which the
 // session holds nothing at a renewal. The session's lock is held.
-func (s *session) worksOn(h *hold) bool {
+func (s *session) worksOn(h *queueLease) bool {
 	return h.took[1].Sub(h.took[0]) > s.lease/2 && time.Since(h.took[1]) < s.lease
 }
 
@@ -125,29 +125,29 @@ func (s *session) worksOn(h *hold) bool {
 // the session knows.
 type comparison struct {
 	s    *session
-	h    *hold
+	h    *queueLease
 	idle bool // the session holds nothing, and the lease is not extended
 	last listed
 
-	next  int64           // slots from this one on were not taken when it began
-	known map[int64]*slot // held when it began
-	turns map[int64]int   // of these
-	parts []*slot         // of these, some of whose runs were finished, and none is being finished
-	ended []int           // how many were, of each
+	next  int64            // slots from this one on were not taken when it began
+	known map[int64]*batch // held when it began
+	turns map[int64]int    // of these
+	parts []*batch         // of these, some of whose runs were finished, and none is being finished
+	ended []int            // how many were, of each
 
 	all    bool           // the server has listed them
 	listed map[int64]bool // slots that the server lists
 	counts []int64        // of each of the parts, how many runs the server knows to have finished
 }
 
-func (s *session) compare(h *hold) *comparison {
+func (s *session) compare(h *queueLease) *comparison {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &comparison{s: s, h: h, last: h.listed, idle: len(h.slots) == 0, next: h.next, known: make(map[int64]*slot, len(h.slots)), turns: make(map[int64]int, len(h.slots)), listed: map[int64]bool{}}
-	for number, sl := range h.slots {
-		c.known[number], c.turns[number] = sl, sl.turn
-		if n := len(sl.done) - sl.left; n > 0 && sl.busy == 0 {
-			c.parts, c.ended = append(c.parts, sl), append(c.ended, n)
+	c := &comparison{s: s, h: h, last: h.listed, idle: len(h.batches) == 0, next: h.next, known: make(map[int64]*batch, len(h.batches)), turns: make(map[int64]int, len(h.batches)), listed: map[int64]bool{}}
+	for number, bt := range h.batches {
+		c.known[number], c.turns[number] = bt, bt.turn
+		if n := len(bt.done) - bt.left; n > 0 && bt.busy == 0 {
+			c.parts, c.ended = append(c.parts, bt), append(c.ended, n)
 		}
 	}
 	h.took[0] = time.Now()
@@ -189,8 +189,8 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
 	named := len(keys)
-	for _, sl := range c.parts {
-		keys = append(keys, q.Done(sl.member))
+	for _, bt := range c.parts {
+		keys = append(keys, q.Done(bt.member))
 	}
 	for cursor := "0"; ; {
 		v, err := s.b.repeat(ctx, s.b.scripts.Renew, s.b.clients.Renew, keys,
@@ -233,9 +233,9 @@ func (c *comparison) unlisted() (members []string) {
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	for number, sl := range c.known {
-		if !c.listed[number] && c.still(sl) {
-			members = append(members, sl.member)
+	for number, bt := range c.known {
+		if !c.listed[number] && c.still(bt) {
+			members = append(members, bt.member)
 		}
 	}
 	return members
@@ -256,8 +256,8 @@ func (c *comparison) list(ctx context.Context, members []string) {
 
 // still reports whether nothing has happened to a slot since the comparison began.
 // The session's lock is held.
-func (c *comparison) still(sl *slot) bool {
-	return c.h.slots[sl.number] == sl && sl.busy == 0 && sl.turn == c.turns[sl.number]
+func (c *comparison) still(bt *batch) bool {
+	return c.h.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
 }
 
 // mend ends again what the server has forgotten to have ended. What fails is tried
@@ -275,27 +275,27 @@ func (c *comparison) mend(ctx context.Context) {
 		}
 		c.endAgain(ctx, number)
 	}
-	for _, sl := range parts {
+	for _, bt := range parts {
 		if ctx.Err() != nil {
 			return
 		}
-		c.endPart(ctx, sl)
+		c.endPart(ctx, bt)
 	}
 }
 
 // forgotten returns the slots that the server lists though all of their runs have
 // ended, and those of which it knows fewer ends than there were.
-func (c *comparison) forgotten() (over []int64, parts []*slot) {
+func (c *comparison) forgotten() (over []int64, parts []*batch) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	for number := range c.listed {
-		if number < c.next && c.known[number] == nil && c.h.slots[number] == nil {
+		if number < c.next && c.known[number] == nil && c.h.batches[number] == nil {
 			over = append(over, number)
 		}
 	}
-	for i, sl := range c.parts {
-		if i < len(c.counts) && c.counts[i] < int64(c.ended[i]) && c.still(sl) {
-			parts = append(parts, sl)
+	for i, bt := range c.parts {
+		if i < len(c.counts) && c.counts[i] < int64(c.ended[i]) && c.still(bt) {
+			parts = append(parts, bt)
 		}
 	}
 	slices.Sort(over)
@@ -319,32 +319,32 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 }
 
 // endPart ends again those runs of a batch that have ended before others.
-func (c *comparison) endPart(ctx context.Context, sl *slot) {
+func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	s, q := c.s, c.h.q
 	pipe := s.b.clients.Lease.Pipeline()
-	bitmap, elements := pipe.Get(ctx, q.Done(sl.member)), pipe.LRange(ctx, q.Batch(sl.member), 0, -1)
-	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(elements.Val()) != len(sl.done) {
+	bitmap, elements := pipe.Get(ctx, q.Done(bt.member)), pipe.LRange(ctx, q.Batch(bt.member), 0, -1)
+	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(elements.Val()) != len(bt.done) {
 		return
 	}
 	marked := []byte(bitmap.Val())
 	s.mu.Lock()
-	if !c.still(sl) {
+	if !c.still(bt) {
 		s.mu.Unlock()
 		return
 	}
 	missing := map[int]bool{}
-	for i, done := range sl.done {
+	for i, done := range bt.done {
 		if done && !wire.IsSet(marked, i) {
 			missing[i] = true
 		}
 	}
-	g := replay(c.h, sl.number, sl.member, s.ends.of(c.h, sl.number), missing)
+	g := replay(c.h, bt.number, bt.member, s.ends.of(c.h, bt.number), missing)
 	s.mu.Unlock()
 	for _, o := range g.outcomes {
 		delete(missing, o.at.index)
 	}
 	for i := range missing {
-		if o := startAgain(&receipt{s, sl, i}, elements.Val()[i]); o != nil {
+		if o := startAgain(&receipt{s, bt, i}, elements.Val()[i]); o != nil {
 			g.outcomes = append(g.outcomes, o)
 		}
 	}
@@ -358,11 +358,11 @@ func startAgain(at *receipt, element string) *outcome {
 	out := &outcome{at: at}
 	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
 		if _, newer := wire.NewerID([]byte(element), err); newer {
-			return leaveNewer(at, at.slot.hold.q, []byte(element), leaveFor(0))
+			return leaveNewer(at, at.batch.lease.q, []byte(element), leaveFor(0))
 		}
-		return unreadable(at, at.slot.hold.q, []byte(element), err)
+		return unreadable(at, at.batch.lease.q, []byte(element), err)
 	}
-	if err := out.retry(at.slot.hold.q, &broker.Outcome{Run: run, Verdict: broker.Retry}); err != nil {
+	if err := out.retry(at.batch.lease.q, &broker.Outcome{Run: run, Verdict: broker.Retry}); err != nil {
 		return nil
 	}
 	return out
@@ -370,8 +370,8 @@ func startAgain(at *receipt, element string) *outcome {
 
 // replay is the outcomes that are remembered of a batch, of some of its runs or all.
 // It is whole if there are outcomes of all.
-func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]bool) *slotOutcomes {
-	g := &slotOutcomes{slot: &slot{hold: h, number: number, member: member}}
+func replay(h *queueLease, number int64, member string, ends []pastEnd, only map[int]bool) *batchOutcomes {
+	g := &batchOutcomes{batch: &batch{lease: h, number: number, member: member}}
 	seen := map[int]bool{}
 	add := func(index int, o *outcome) {
 		if !seen[index] && (only == nil || only[index]) {
@@ -380,27 +380,27 @@ func replay(h *hold, number int64, member string, ends []pastEnd, only map[int]b
 		}
 	}
 	for _, e := range ends {
-		g.slot.done = make([]bool, e.size)
+		g.batch.done = make([]bool, e.size)
 		for i := range e.others {
 			add(e.others[i].at.index, &e.others[i])
 		}
 		for i := range e.size {
 			if wire.IsSet(e.plain, i) {
-				add(i, &outcome{at: &receipt{slot: g.slot, index: i}})
+				add(i, &outcome{at: &receipt{batch: g.batch, index: i}})
 			}
 		}
 	}
-	g.whole = only == nil && len(ends) > 0 && len(seen) == len(g.slot.done)
+	g.whole = only == nil && len(ends) > 0 && len(seen) == len(g.batch.done)
 	return g
 }
 
 // replay applies outcomes once more. Those that the server knows are passed over.
-func (s *session) replay(ctx context.Context, g *slotOutcomes) error {
+func (s *session) replay(ctx context.Context, g *batchOutcomes) error {
 	if len(g.outcomes) == 0 {
 		return nil
 	}
-	f := &finishing{again: []*slotOutcomes{g}}
-	if err := g.slot.hold.finish.do(ctx, s.b.clients, f, 0); err != nil {
+	f := &finishing{again: []*batchOutcomes{g}}
+	if err := g.batch.lease.finish.do(ctx, s.b.clients, f, 0); err != nil {
 		return err
 	}
 	return f.err

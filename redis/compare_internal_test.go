@@ -13,13 +13,13 @@ import (
 func TestPastEndsAreForgottenByTimeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const kept = 2 * time.Second
-		h := new(hold)
+		h := new(queueLease)
 		var p pastEnds
 		ended := func(number int64) {
-			sl := &slot{hold: h, number: number, done: make([]bool, 2)}
-			p.remember(&slotOutcomes{slot: sl, plain: []byte{0x80}, outcomes: []*outcome{
-				{at: &receipt{slot: sl, index: 0}},
-				{at: &receipt{slot: sl, index: 1}, record: "record", value: make([]byte, 1000)},
+			bt := &batch{lease: h, number: number, done: make([]bool, 2)}
+			p.remember(&batchOutcomes{batch: bt, plain: []byte{0x80}, outcomes: []*outcome{
+				{at: &receipt{batch: bt, index: 0}},
+				{at: &receipt{batch: bt, index: 1}, record: "record", value: make([]byte, 1000)},
 			}}, false, kept)
 		}
 		known := func() (numbers []int64) {

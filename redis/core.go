@@ -93,13 +93,13 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 // else got. The rest, of an earlier call that wanted more, is given back.
 func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
 	runs := t.pending[:min(max, len(t.pending))]
-	calls := map[*hold]*finishing{}
+	calls := map[*queueLease]*finishing{}
 	for i, run := range t.pending {
 		at, ok := run.Receipt.(*receipt)
 		if !ok {
 			return nil, errors.New("a run without receipt")
 		}
-		h := at.slot.hold
+		h := at.batch.lease
 		if calls[h] == nil {
 			calls[h] = new(finishing)
 		}
@@ -155,7 +155,7 @@ var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was 
 
 // forget ends a run of which nothing more will be heard.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
-	out, q := &outcome{run: run, at: at}, at.slot.hold.q
+	out, q := &outcome{run: run, at: at}, at.batch.lease.q
 	out.free(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
@@ -252,7 +252,7 @@ func (ts *takers) takeForlorn() (*taker, string) {
 
 func (t *taker) giveBackUnheard(ctx context.Context) error {
 	for _, q := range t.unheard() {
-		if err := t.leaveQueue(ctx, t.hold(q)); err != nil {
+		if err := t.leaveQueue(ctx, t.leaseIn(q)); err != nil {
 			return err
 		}
 	}

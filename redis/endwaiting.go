@@ -48,8 +48,8 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 	if err != nil {
 		return false, unheard, e, err
 	}
-	g := new(slotOutcomes)
-	if e, err = noteFenced(v, []*slotOutcomes{g}); err == nil && g.failed != nil {
+	g := new(batchOutcomes)
+	if e, err = noteFenced(v, []*batchOutcomes{g}); err == nil && g.failed != nil {
 		err = b.blame(ctx, g.anyFailure(), keys...)
 	}
 	return err == nil && !g.fenced[0], unheard, e, err

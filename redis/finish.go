@@ -18,7 +18,7 @@ import (
 // repeated, unless it was their reply that was lost.
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	var (
-		holds []*hold
+		holds []*queueLease
 		calls []*finishing
 		made  = s.b.outcomes(len(outcomes))
 	)
@@ -34,19 +34,19 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 		if err := made[i].encode(at, &outcomes[i]); err != nil {
 			return broker.Finished{}, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
 		}
-		n := slices.Index(holds, at.slot.hold)
+		n := slices.Index(holds, at.batch.lease)
 		if n < 0 {
 			n = len(holds)
-			holds = append(holds, at.slot.hold)
+			holds = append(holds, at.batch.lease)
 			calls = append(calls, &finishing{outcomes: make([]*outcome, 0, len(outcomes)-i)})
 		}
 		calls[n].outcomes = append(calls[n].outcomes, &made[i])
 		if o := &outcomes[i]; o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
-			s.noteParked(at.slot.hold, o.Delay) // before the script, whose effect a take may see before its reply
+			s.noteParked(at.batch.lease, o.Delay) // before the script, whose effect a take may see before its reply
 		}
 	}
 	errs := make([]error, len(holds))
-	each(holds, func(i int, h *hold) {
+	each(holds, func(i int, h *queueLease) {
 		f := calls[i]
 		if err := h.finish.do(ctx, s.b.clients, f, 0); err != nil {
 			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.Name, err)
@@ -91,20 +91,20 @@ func (s *session) noteUntold(f *finishing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range f.outcomes {
-		sl := o.at.slot
-		if !sl.done[o.at.index] || slices.Contains(f.fenced, o.run) {
+		bt := o.at.batch
+		if !bt.done[o.at.index] || slices.Contains(f.fenced, o.run) {
 			continue
 		}
-		if sl.untold == nil {
-			sl.untold = map[int]bool{}
+		if bt.untold == nil {
+			bt.untold = map[int]bool{}
 		}
-		sl.untold[o.at.index] = true
+		bt.untold[o.at.index] = true
 	}
 }
 
 // encode makes a script's steps of what became of a run.
 func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
-	run, q := o.Run, at.slot.hold.q
+	run, q := o.Run, at.batch.lease.q
 	out.run, out.at = run, at
 	if run.Queue != q.Name {
 		return fmt.Errorf("it was taken from queue %q and is of queue %q now", q.Name, run.Queue)
@@ -173,7 +173,7 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	if run.Keep > 0 {
 		end.step(script.StepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
-	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
+	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }

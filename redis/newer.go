@@ -31,7 +31,7 @@ type unread struct {
 
 // endUnread has dead letters made of entries that cannot be read, and those left
 // to others that another version can read.
-func (s *session) endUnread(ctx context.Context, h *hold, entries []unread) {
+func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread) {
 	var ids []string
 	for _, e := range entries {
 		if id, ok := wire.NewerID(e.element, e.why); ok {
@@ -116,7 +116,7 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 	var end outcome
 	end.byHeader(q, h, element, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
-	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.slot.number, at.index), len(end.steps))
+	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 	if h.Flags&wire.FlagLine != 0 {
@@ -130,7 +130,7 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 
 // bury applies outcomes of entries that cannot be read. What fails is tried again
 // at the next renewal.
-func (s *session) bury(ctx context.Context, h *hold, bad []*outcome) {
+func (s *session) bury(ctx context.Context, h *queueLease, bad []*outcome) {
 	f := &finishing{outcomes: bad}
 	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
 		return

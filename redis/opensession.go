@@ -56,7 +56,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
-	s := &session{b: b, id: id + second + length + tells, lease: lease, holds: map[*queue]*hold{}}
+	s := &session{b: b, id: id + second + length + tells, lease: lease, leases: map[*queue]*queueLease{}}
 	s.send = s.sendOutcomes
 	return s, nil
 }

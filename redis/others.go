@@ -16,7 +16,7 @@ const (
 )
 
 // noteParked notes that a run is about to be handed back for others.
-func (s *session) noteParked(h *hold, delay time.Duration) {
+func (s *session) noteParked(h *queueLease, delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(h.parked) == maxParked {
@@ -27,7 +27,7 @@ func (s *session) noteParked(h *hold, delay time.Duration) {
 
 // afterOthers returns how long to wait when the queue's first delayed run is due
 // in the given time, -1 if there is none. It is called with the lock.
-func (h *hold) afterOthers(now time.Time, due time.Duration) time.Duration {
+func (h *queueLease) afterOthers(now time.Time, due time.Duration) time.Duration {
 	if len(h.parked) == 0 {
 		return due
 	}

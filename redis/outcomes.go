@@ -7,7 +7,7 @@ import (
 )
 
 // failure returns why an outcome is to be sent again, nil if it is not.
-func (g *slotOutcomes) failure(o *outcome) error {
+func (g *batchOutcomes) failure(o *outcome) error {
 	if g.stays != nil {
 		return g.stays
 	}
@@ -15,7 +15,7 @@ func (g *slotOutcomes) failure(o *outcome) error {
 }
 
 // anyFailure returns why some of the outcomes are to be sent again, nil if none are.
-func (g *slotOutcomes) anyFailure() error {
+func (g *batchOutcomes) anyFailure() error {
 	if g.stays != nil {
 		return g.stays
 	}
@@ -26,7 +26,7 @@ func (g *slotOutcomes) anyFailure() error {
 }
 
 // sends reports whether an outcome may have put something into the outbox.
-func (g *slotOutcomes) sends() bool {
+func (g *batchOutcomes) sends() bool {
 	for _, o := range g.outcomes {
 		if strings.ContainsAny(o.steps, string(script.StepSend)+string(script.StepEndMember)) {
 			return true
@@ -35,14 +35,14 @@ func (g *slotOutcomes) sends() bool {
 	return false
 }
 
-func (g *slotOutcomes) isFenced(o *outcome) bool {
+func (g *batchOutcomes) isFenced(o *outcome) bool {
 	if o.steps == "" {
 		return g.lost
 	}
 	return g.fenced[o.at.index]
 }
 
-func (g *slotOutcomes) fail(index int, why error) {
+func (g *batchOutcomes) fail(index int, why error) {
 	if g.failed == nil {
 		g.failed = map[int]error{}
 	}

@@ -18,10 +18,10 @@ import (
 func (s *session) Renew(ctx context.Context) error {
 	now := time.Now()
 	s.mu.Lock()
-	var holds []*hold
+	var holds []*queueLease
 	failed := broker.QueueErrors{}
-	for _, h := range s.holds {
-		if len(h.slots) > 0 || s.worksOn(h) {
+	for _, h := range s.leases {
+		if len(h.batches) > 0 || s.worksOn(h) {
 			holds = append(holds, h)
 		}
 		if h.lost {
@@ -55,10 +55,10 @@ func (s *session) Renew(ctx context.Context) error {
 
 // renewEach renews in each queue, and returns each one's error. On a cluster it does
 // not wait long for some once others have succeeded: these go on in the background.
-func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
+func (s *session) renewEach(ctx context.Context, holds []*queueLease) []error {
 	errs := make([]error, len(holds))
 	if !s.b.clients.Cluster || len(holds) < 2 {
-		each(holds, func(i int, h *hold) { errs[i] = s.renewOne(ctx, h) })
+		each(holds, func(i int, h *queueLease) { errs[i] = s.renewOne(ctx, h) })
 		return errs
 	}
 	type end struct {
@@ -91,7 +91,7 @@ func (s *session) renewEach(ctx context.Context, holds []*hold) []error {
 
 // renewOne renews in one queue. Its error is [broker.ErrLeaseLost] if some of it was
 // recovered.
-func (s *session) renewOne(ctx context.Context, h *hold) error {
+func (s *session) renewOne(ctx context.Context, h *queueLease) error {
 	lost, err := s.renewIn(ctx, h)
 	if lost {
 		return fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
@@ -100,7 +100,7 @@ func (s *session) renewOne(ctx context.Context, h *hold) error {
 }
 
 // renewIn renews in one queue and reports whether some of it was recovered.
-func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
+func (s *session) renewIn(ctx context.Context, h *queueLease) (lost bool, err error) {
 	s.mu.Lock()
 	bad := h.bad
 	h.bad = nil
@@ -130,7 +130,7 @@ func (s *session) renewIn(ctx context.Context, h *hold) (lost bool, err error) {
 }
 
 // each does f for all holds at the same time, and waits.
-func each(holds []*hold, f func(int, *hold)) {
+func each(holds []*queueLease, f func(int, *queueLease)) {
 	if len(holds) == 1 {
 		f(0, holds[0])
 		return
@@ -144,20 +144,20 @@ func each(holds []*hold, f func(int, *hold)) {
 
 // findLost asks which of the session's batches are still there, and reports
 // whether one is not.
-func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
+func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
 	s.mu.Lock()
 	var (
-		slots []*slot
+		slots []*batch
 		turns []int
 	)
-	for _, sl := range h.slots {
-		slots = append(slots, sl)
-		turns = append(turns, sl.turn)
+	for _, bt := range h.batches {
+		slots = append(slots, bt)
+		turns = append(turns, bt.turn)
 	}
 	s.mu.Unlock()
 	pipe := s.b.clients.Lease.Pipeline()
-	for _, sl := range slots {
-		pipe.Exists(ctx, h.q.Batch(sl.member))
+	for _, bt := range slots {
+		pipe.Exists(ctx, h.q.Batch(bt.member))
 	}
 	replies, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec)
 	if err != nil {
@@ -166,23 +166,23 @@ func (s *session) findLost(ctx context.Context, h *hold) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lost := false
-	for i, sl := range slots {
+	for i, bt := range slots {
 		there, ok := replies[i].(interface{ Val() int64 })
-		if !ok || there.Val() > 0 || h.slots[sl.number] != sl || sl.busy > 0 || sl.turn != turns[i] {
+		if !ok || there.Val() > 0 || h.batches[bt.number] != bt || bt.busy > 0 || bt.turn != turns[i] {
 			continue // its outcomes tell more than that it is not there
 		}
-		sl.gone = true
-		delete(h.slots, sl.number)
-		lost = lost || sl.left > sl.doubted()
+		bt.gone = true
+		delete(h.batches, bt.number)
+		lost = lost || bt.left > bt.doubted()
 	}
 	return lost, nil
 }
 
 // doubted is how many of the runs that are left may be finished.
-func (sl *slot) doubted() int {
+func (bt *batch) doubted() int {
 	n := 0
-	for index := range sl.doubts {
-		if !sl.done[index] {
+	for index := range bt.doubts {
+		if !bt.done[index] {
 			n++
 		}
 	}

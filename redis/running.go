@@ -20,11 +20,11 @@ const noteAfter = 10 * time.Millisecond
 
 // noteLater has those of the slot's runs noted as running that still are in a
 // moment.
-func (s *session) noteLater(sl *slot) {
+func (s *session) noteLater(bt *batch) {
 	r := &s.running
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.slots = append(r.slots, sl)
+	r.batches = append(r.batches, bt)
 	if !r.noter {
 		s.b.sessions.add(s)
 		r.noter = s.b.clients.Spawn(s.noteRunning)
@@ -37,8 +37,8 @@ func (s *session) noteRunning() {
 	for {
 		s.b.clients.Pause(context.Background(), noteAfter)
 		r.mu.Lock()
-		slots := r.slots
-		r.slots = nil
+		slots := r.batches
+		r.batches = nil
 		if len(slots) == 0 || s.b.clients.IsClosed() {
 			r.noter = false
 			s.b.sessions.remove(s)
@@ -46,20 +46,20 @@ func (s *session) noteRunning() {
 			return
 		}
 		r.mu.Unlock()
-		s.noteSlots(slots)
+		s.noteBatches(slots)
 	}
 }
 
-// noteSlots notes runs of some slots as running, those of each queue apart.
-func (s *session) noteSlots(slots []*slot) {
-	of := map[*queue][]*slot{}
-	for _, sl := range slots {
-		of[sl.hold.q] = append(of[sl.hold.q], sl)
+// noteBatches notes runs of some slots as running, those of each queue apart.
+func (s *session) noteBatches(slots []*batch) {
+	of := map[*queue][]*batch{}
+	for _, bt := range slots {
+		of[bt.lease.q] = append(of[bt.lease.q], bt)
 	}
 	// A state for people: the runs are taken whether it is noted or not.
 	_ = s.b.eachQueue(context.Background(), slices.Collect(maps.Keys(of)), func(_ int, q *queue) (failed error) {
-		for _, sl := range of[q] {
-			keys, indexes := s.unfinishedRecords(sl)
+		for _, bt := range of[q] {
+			keys, indexes := s.unfinishedRecords(bt)
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
@@ -69,20 +69,20 @@ func (s *session) noteSlots(slots []*slot) {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, sl := range slots {
-		sl.kept = nil // from now on the records tell
+	for _, bt := range slots {
+		bt.kept = nil // from now on the records tell
 	}
 }
 
 // unfinishedRecords returns the slot's batch and bitmap and the records of its
 // runs that are not finished, and those runs' indexes.
-func (s *session) unfinishedRecords(sl *slot) (keys []string, indexes []any) {
+func (s *session) unfinishedRecords(bt *batch) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := sl.hold.q
-	keys = script.BeginKeys(&q.QueueKeys, sl.member)
-	for _, k := range sl.kept {
-		if !sl.gone && !sl.done[k.index] {
+	q := bt.lease.q
+	keys = script.BeginKeys(&q.QueueKeys, bt.member)
+	for _, k := range bt.kept {
+		if !bt.gone && !bt.done[k.index] {
 			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)
 		}
 	}
@@ -125,13 +125,13 @@ func (l *sessions) runs(q *queue, id string) bool {
 func (s *session) runs(q *queue, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.holds[q]
+	h := s.leases[q]
 	if h == nil {
 		return false
 	}
-	for _, sl := range h.slots {
-		for _, k := range sl.kept {
-			if k.id == id && !sl.gone && !sl.done[k.index] {
+	for _, bt := range h.batches {
+		for _, k := range bt.kept {
+			if k.id == id && !bt.gone && !bt.done[k.index] {
 				return true
 			}
 		}

@@ -15,13 +15,13 @@ type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
-	send  func(context.Context, *hold, []*finishing) // applies outcomes in one queue
-	brief bool                                       // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
+	send  func(context.Context, *queueLease, []*finishing) // applies outcomes in one queue
+	brief bool                                             // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
 
-	mu    sync.Mutex
-	holds map[*queue]*hold
-	left  bool
-	ends  pastEnds
+	mu     sync.Mutex
+	leases map[*queue]*queueLease
+	left   bool
+	ends   pastEnds
 
 	running running
 
@@ -31,29 +31,29 @@ type session struct {
 	apart    apart        // looks of takes from several nodes
 }
 
-// hold is what a session has of one queue.
-type hold struct {
-	q      *queue
-	next   int64        // the slot of the next batch
-	asked  bool         // a take with slot next may be executed unheard
-	doubt  bool         // there ever was a take unheard, which may be executed late
-	told   [2]time.Time // when producers were last told that it waits: for io, for cpu
-	strays int          // how often in turn a slot was said to be used that never was
-	listed listed       // when the server last listed all that it takes the session to hold
-	mark   string       // when, by the server, some of it was last recovered
-	took   [2]time.Time // the first take that no comparison has followed, and the last one
-	slots  map[int64]*slot
-	parked []time.Time // when runs are due that it handed back for others
-	bad    []*outcome  // of entries that cannot be read, which could not be applied
-	lost   bool        // something was found recovered that Renew has not told of
-	finish coalescer[*finishing]
+// queueLease is what a session has of one queue.
+type queueLease struct {
+	q       *queue
+	next    int64        // the slot of the next batch
+	asked   bool         // a take with slot next may be executed unheard
+	doubt   bool         // there ever was a take unheard, which may be executed late
+	told    [2]time.Time // when producers were last told that it waits: for io, for cpu
+	strays  int          // how often in turn a slot was said to be used that never was
+	listed  listed       // when the server last listed all that it takes the session to hold
+	mark    string       // when, by the server, some of it was last recovered
+	took    [2]time.Time // the first take that no comparison has followed, and the last one
+	batches map[int64]*batch
+	parked  []time.Time // when runs are due that it handed back for others
+	bad     []*outcome  // of entries that cannot be read, which could not be applied
+	lost    bool        // something was found recovered that Renew has not told of
+	finish  coalescer[*finishing]
 
 	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
 
-// slot is one batch that the session took.
-type slot struct {
-	hold   *hold
+// batch is one batch that the session took.
+type batch struct {
+	lease  *queueLease
 	number int64
 	member string           // "session:slot"
 	done   []bool           // by index in the batch
@@ -65,7 +65,7 @@ type slot struct {
 	gone   bool             // what was left of it was recovered
 	kept   []kept           // those of its runs that have records
 	runs   []broker.TaskRun // by index; what could not be read has no receipt
-	group  *slotOutcomes    // while outcomes are sorted
+	group  *batchOutcomes   // while outcomes are sorted
 	past   map[int]byte     // of the runs that recoveries gave back, what these left in their flags; not made later
 	begun  map[int]byte     // of those of them that began, what it was before
 }
@@ -73,29 +73,29 @@ type slot struct {
 // receipt is how a delivery is recognised.
 type receipt struct {
 	session *session
-	slot    *slot
+	batch   *batch
 	index   int
 }
 
 // ID names the session.
 func (s *session) ID() string { return s.id }
 
-// hold returns the session's hold of a queue.
-func (s *session) hold(q *queue) *hold {
+// leaseIn returns the session's hold of a queue.
+func (s *session) leaseIn(q *queue) *queueLease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.holds[q]
+	h := s.leases[q]
 	if h == nil {
-		h = &hold{q: q, next: 1, slots: map[int64]*slot{}}
+		h = &queueLease{q: q, next: 1, batches: map[int64]*batch{}}
 		h.finish.run = func(ctx context.Context, items []*finishing) { s.send(ctx, h, items) }
-		s.holds[q] = h
+		s.leases[q] = h
 	}
 	return h
 }
 
-// slotOutcomes is what one command applies to one slot.
-type slotOutcomes struct {
-	slot     *slot
+// batchOutcomes is what one command applies to one slot.
+type batchOutcomes struct {
+	batch    *batch
 	outcomes []*outcome
 	calls    []*finishing // whose each outcome is
 	whole    bool         // nothing is left of the slot afterwards
@@ -110,7 +110,7 @@ type slotOutcomes struct {
 
 // pastEnd is what one command applied to one batch.
 type pastEnd struct {
-	hold   *hold
+	hold   *queueLease
 	number int64
 	at     time.Time
 	size   int       // of the batch
@@ -153,7 +153,7 @@ type finishing struct {
 	fenced   []*broker.TaskRun
 	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
 	failed   []*broker.TaskRun // whose outcomes alone are to blame for err
-	again    []*slotOutcomes   // instead of outcomes: what was applied before, and forgotten by the server
+	again    []*batchOutcomes  // instead of outcomes: what was applied before, and forgotten by the server
 	err      error
 }
 
@@ -165,7 +165,7 @@ type kept struct {
 
 // running are the batches of a session of whose runs nothing is noted yet.
 type running struct {
-	mu    sync.Mutex
-	slots []*slot
-	noter bool // somebody will look at them
+	mu      sync.Mutex
+	batches []*batch
+	noter   bool // somebody will look at them
 }

@@ -229,7 +229,7 @@ func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]
 
 // askOne takes from one of several queues.
 func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
-	h, word := s.hold(q), ""
+	h, word := s.leaseIn(q), ""
 	wait := time.Duration(0)
 	if k.w != nil {
 		word = k.w.element(q)

@@ -14,15 +14,15 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 		return false, nil
 	}
 	s.mu.Lock()
-	held = !at.slot.gone && !at.slot.done[at.index]
+	held = !at.batch.gone && !at.batch.done[at.index]
 	s.mu.Unlock()
 	key := run.Rules.OrZero().Unique
 	if !held || key == "" {
 		return held, nil
 	}
-	q := at.slot.hold.q
+	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.Start, s.b.clients.Lease,
-		script.StartKeys(&q.QueueKeys, at.slot.member, key), (&script.StartArgs{Index: at.index, ID: run.ID}).Append(nil)...)
+		script.StartKeys(&q.QueueKeys, at.batch.member, key), (&script.StartArgs{Index: at.index, ID: run.ID}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
 	}

@@ -51,7 +51,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
-		runs, next, err := s.takeFrom(ctx, s.hold(q), r, word, 0)
+		runs, next, err := s.takeFrom(ctx, s.leaseIn(q), r, word, 0)
 		if err != nil || len(runs) > 0 {
 			if slept {
 				s.forgetTold(q) // nobody woke it: the server may have lost the word
@@ -82,14 +82,14 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 // takeWaiting waits in the only queue for something to take, and takes it. It
 // returns nothing when it is time to look by ordinary means.
 func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Duration) ([]*broker.TaskRun, error) {
-	h := s.hold(q)
+	h := s.leaseIn(q)
 	for nap > 0 && s.hasTold(q, r) {
 		start := time.Now()
 		nap = min(nap, longestNap)
 		if at, ok := ctx.Deadline(); ok {
 			nap = min(nap, max(time.Until(at), time.Millisecond)) // to end in time by itself
 		}
-		runs, next, err := s.takeSlot(ctx, h, r, awake, nap)
+		runs, next, err := s.takeBatch(ctx, h, r, awake, nap)
 		if err == nil {
 			s.paces = conn.Backoff{}
 		}
@@ -135,7 +135,7 @@ func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) 
 // revoke ends a take that waits, of a caller whose context has ended. What it
 // took all the same is the caller's; else it will take nothing any more, and
 // another that waits looks, in case it had the token.
-func (s *session) revoke(ctx context.Context, h *hold, r room) ([]*broker.TaskRun, error) {
+func (s *session) revoke(ctx context.Context, h *queueLease, r room) ([]*broker.TaskRun, error) {
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
 	runs, _, err := s.recall(soon, h)

@@ -38,14 +38,14 @@ func (s *session) wordTo(q *queue, r room) string {
 func (s *session) hasTold(q *queue, r room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.holds[q]
+	h := s.leases[q]
 	return h != nil && (r.io <= 0 || time.Since(h.told[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.told[1]) <= tellFor)
 }
 
 func (s *session) forgetTold(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.holds[q]; h != nil {
+	if h := s.leases[q]; h != nil {
 		h.told = [2]time.Time{}
 	}
 }
@@ -60,7 +60,7 @@ func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed
 		if s.b.clients.Cluster {
 			wait = tryOnce
 		}
-		found, _, err := s.takeSlot(ctx, s.hold(q), room{}, awake, wait)
+		found, _, err := s.takeBatch(ctx, s.leaseIn(q), room{}, awake, wait)
 		if err != nil && s.passes(ctx, q, err) {
 			err = nil
 		}
@@ -79,7 +79,7 @@ func (s *session) unheard() []*queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var queues []*queue
-	for q, h := range s.holds {
+	for q, h := range s.leases {
 		if h.asked {
 			queues = append(queues, q)
 		}
@@ -89,29 +89,29 @@ func (s *session) unheard() []*queue {
 
 // takeFrom takes from one queue, once if wait is tryOnce. next is when its first
 // delayed run is due, -1 if it has none.
-func (s *session) takeFrom(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeFrom(ctx context.Context, h *queueLease, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	if s.left {
 		s.mu.Unlock()
 		return nil, 0, errors.New("the session has left")
 	}
 	s.mu.Unlock()
-	return s.takeSlot(ctx, h, r, word, wait)
+	return s.takeBatch(ctx, h, r, word, wait)
 }
 
 // recall asks for a batch that was taken unheard, and for nothing new.
-func (s *session) recall(ctx context.Context, h *hold) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeSlot(ctx, h, room{}, awake, 0)
+func (s *session) recall(ctx context.Context, h *queueLease) ([]*broker.TaskRun, time.Duration, error) {
+	return s.takeBatch(ctx, h, room{}, awake, 0)
 }
 
 // tryOnce has a take fail at the first error, so that a node that is down does not
 // hold up the queues of the others. It stands for a wait.
 const tryOnce = -1
 
-// takeSlot takes the next batch, after waiting for up to wait for a token. When
+// takeBatch takes the next batch, after waiting for up to wait for a token. When
 // it cannot be excluded that a take whose reply was not heard will still be
 // executed, the queue stays asked.
-func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeBatch(ctx context.Context, h *queueLease, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
 	s.mu.Lock()
 	number, asked := h.next, h.asked
 	h.asked = true
@@ -136,13 +136,13 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 	)
 	switch {
 	case wait == tryOnce:
-		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readBatch, keys, args)
+		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readTakeReply, keys, args)
 		unheard, err = conn.IsUnknown(err), s.b.blame(ctx, err, keys...)
 	case wait > 0:
-		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readBatch, keys, args)
+		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readTakeReply, keys, args)
 		unheard = conn.IsUnknown(err)
 	default:
-		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.Work, readBatch, keys, args...)
+		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
 	}
 	if unheard {
 		s.mu.Lock()
@@ -157,7 +157,7 @@ func (s *session) takeSlot(ctx context.Context, h *hold, r room, word string, wa
 		}
 		return nil, 0, s.b.fail(ctx, "take from queue "+q.Name, err)
 	}
-	reply, err := batchOf(v)
+	reply, err := takeReplyOf(v)
 	if err != nil {
 		return nil, 0, fmt.Errorf("take from queue %s: %w", q.Name, err)
 	}
@@ -200,7 +200,7 @@ func untilDue(ms int64) time.Duration {
 // stray notes that the server says of a slot that it is used, though it never was: what
 // it knows of the session's slots is wrong. The session goes on behind that, twice as far
 // ahead each time.
-func (s *session) stray(h *hold) {
+func (s *session) stray(h *queueLease) {
 	s.mu.Lock()
 	first := h.strays == 0
 	h.next += 1<<min(h.strays, maxStrays) - 1
@@ -216,7 +216,7 @@ const maxStrays = 40
 
 // tookNothing notes the reply to a take that was sent at start and found
 // nothing, and returns when to ask again at the latest.
-func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
+func (s *session) tookNothing(h *queueLease, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
 	if due == quiet {
 		s.b.glances.note(h.q, start)
 	}
@@ -238,8 +238,8 @@ func (s *session) tookNothing(h *hold, r room, due int64, sleepy, unheard bool, 
 
 // receive makes runs of a batch. What cannot be read is made a dead letter, or
 // left to who can.
-func (s *session) receive(ctx context.Context, h *hold, number int64, member string, elements [][]byte) []*broker.TaskRun {
-	sl := &slot{hold: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
+func (s *session) receive(ctx context.Context, h *queueLease, number int64, member string, elements [][]byte) []*broker.TaskRun {
+	bt := &batch{lease: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
 	var (
 		names    broker.Decoder
 		receipts = make([]receipt, len(elements))
@@ -247,10 +247,10 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 		runs     = make([]*broker.TaskRun, 0, len(elements))
 		bad      []unread
 	)
-	sl.runs = made
+	bt.runs = made
 	for i, element := range elements {
 		run := &made[i]
-		receipts[i] = receipt{s, sl, i}
+		receipts[i] = receipt{s, bt, i}
 		err := wire.ParseRun(&names, element, run)
 		if err == nil && run.Queue != h.q.Name {
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
@@ -260,28 +260,28 @@ func (s *session) receive(ctx context.Context, h *hold, number int64, member str
 			continue
 		}
 		if past := element[1] >> wire.PastShift; past > 0 {
-			if sl.past == nil {
-				sl.past, sl.begun = map[int]byte{}, map[int]byte{}
+			if bt.past == nil {
+				bt.past, bt.begun = map[int]byte{}, map[int]byte{}
 			}
-			sl.past[i] = past
+			bt.past[i] = past
 		}
 		run.Deliveries++
 		run.Receipt = &receipts[i]
 		if run.Keep > 0 {
-			sl.kept = append(sl.kept, kept{i, run.ID})
+			bt.kept = append(bt.kept, kept{i, run.ID})
 		}
 		runs = append(runs, run)
 	}
 	s.mu.Lock()
-	h.slots[number] = sl
+	h.batches[number] = bt
 	h.next, h.asked, h.strays = number+1, false, 0
 	s.noteTake(h)
 	s.mu.Unlock()
 	if len(bad) > 0 {
 		s.endUnread(ctx, h, bad)
 	}
-	if len(sl.kept) > 0 {
-		s.noteLater(sl)
+	if len(bt.kept) > 0 {
+		s.noteLater(bt)
 	}
 	return runs
 }
