@@ -34,7 +34,7 @@ func (k *seek) giveBack(b *Broker) {
 		left = append(left, tokens...)
 	}
 	clear(k.tokens)
-	b.sleep.giveOn(nil, left)
+	b.takeWaiters.passTokens(nil, left)
 }
 
 // drop forgets that a queue is to be asked.

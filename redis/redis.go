@@ -132,7 +132,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	}))
 	b.equip = b.equipQueue
 	b.glances.quiet = map[string]time.Time{}
-	b.sleep = &sleepers{b: b, groups: map[string]*sleepGroup{}}
+	b.takeWaiters = &takeWaiters{b: b, sets: map[string]*waitSet{}}
 	b.ends = &endings{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*endingReader{}, all: map[*endingReader]bool{}}
 	return b, nil
 }

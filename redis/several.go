@@ -162,17 +162,17 @@ func (s *session) await(ctx context.Context, k *seek, r room) error {
 	if nap <= 0 {
 		return nil
 	}
-	var groups []*sleepGroup
+	var groups []*waitSet
 	if k.w != nil {
-		groups = append(groups, k.w.group(r))
+		groups = append(groups, k.w.waitSet(r))
 	} else {
 		for _, q := range k.queues {
 			if !s.troubles.has(q) {
-				groups = append(groups, wakeGroup(q, r))
+				groups = append(groups, wakeSet(q, r))
 			}
 		}
 	}
-	tokens, err := s.b.sleep.wait(ctx, groups, nap)
+	tokens, err := s.b.takeWaiters.wait(ctx, groups, nap)
 	k.take(tokens)
 	return err
 }

@@ -19,15 +19,15 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// sleepers are the takes of this process that found nothing. All that wait for
+// takeWaiters are the takes of this process that found nothing. All that wait for
 // the same queues and kinds share one blocking read, which
 // outlives a take that is cancelled: the next one uses it. A token that comes
 // when nobody is left goes back, for other processes.
-type sleepers struct {
+type takeWaiters struct {
 	b *Broker
 
-	mu     sync.Mutex
-	groups map[string]*sleepGroup // by its keys
+	mu   sync.Mutex
+	sets map[string]*waitSet // by its keys
 }
 
 // token is what wakes a take.
@@ -37,8 +37,8 @@ type token struct {
 	q      *queue
 }
 
-// sleepGroup is those who wait for the same keys.
-type sleepGroup struct {
+// waitSet is those who wait for the same keys.
+type waitSet struct {
 	id      string
 	keys    []string
 	w       *watch            // whose lists they are; nil: wake sets
@@ -51,10 +51,10 @@ const tokensAtOnce = 32
 
 // wait returns tokens of what there is to take, none after nap, and else ctx's error
 // or broker.ErrClosed.
-func (s *sleepers) wait(ctx context.Context, groups []*sleepGroup, nap time.Duration) ([]token, error) {
+func (s *takeWaiters) wait(ctx context.Context, groups []*waitSet, nap time.Duration) ([]token, error) {
 	tokens := make(chan []token, 1)
 	joined := s.join(groups, tokens)
-	defer s.part(joined, tokens)
+	defer s.leave(joined, tokens)
 	timer := time.NewTimer(min(nap, longestNap))
 	defer timer.Stop()
 	select {
@@ -106,31 +106,31 @@ func wakeKeys(q *queue, r room) (keys []string) {
 	return keys
 }
 
-// wakeGroup is those who wait for tokens of one queue.
-func wakeGroup(q *queue, r room) *sleepGroup {
-	g := &sleepGroup{keys: wakeKeys(q, r), sets: map[string]*queue{}}
+// wakeSet is those who wait for tokens of one queue.
+func wakeSet(q *queue, r room) *waitSet {
+	g := &waitSet{keys: wakeKeys(q, r), sets: map[string]*queue{}}
 	for _, key := range g.keys {
 		g.sets[key] = q
 	}
 	return g
 }
 
-// group is those who wait for tokens of any of the queues.
-func (w *watch) group(r room) *sleepGroup { return &sleepGroup{keys: w.lists(r), w: w} }
+// waitSet is those who wait for tokens of any of the queues.
+func (w *watch) waitSet(r room) *waitSet { return &waitSet{keys: w.lists(r), w: w} }
 
-func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup {
+func (s *takeWaiters) join(groups []*waitSet, woken chan []token) []*waitSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var joined []*sleepGroup
+	var joined []*waitSet
 	for _, g := range groups {
 		if len(g.keys) == 0 {
 			continue
 		}
 		g.id = strings.Join(g.keys, " ")
-		if there := s.groups[g.id]; there != nil {
+		if there := s.sets[g.id]; there != nil {
 			g = there
-		} else if s.b.clients.Spawn(func() { s.listen(g) }) {
-			s.groups[g.id] = g
+		} else if s.b.clients.Spawn(func() { s.waitLoop(g) }) {
+			s.sets[g.id] = g
 		} else {
 			continue
 		}
@@ -140,8 +140,8 @@ func (s *sleepers) join(groups []*sleepGroup, woken chan []token) []*sleepGroup 
 	return joined
 }
 
-// part ends a wait. Tokens it was given but has not used are given on.
-func (s *sleepers) part(groups []*sleepGroup, woken chan []token) {
+// leave ends a wait. Tokens it was given but has not used are given on.
+func (s *takeWaiters) leave(groups []*waitSet, woken chan []token) {
 	s.mu.Lock()
 	for _, g := range groups {
 		g.waiting = slices.DeleteFunc(g.waiting, func(c chan []token) bool { return c == woken })
@@ -149,13 +149,13 @@ func (s *sleepers) part(groups []*sleepGroup, woken chan []token) {
 	s.mu.Unlock()
 	select {
 	case tokens := <-woken:
-		s.giveOn(groups, tokens)
+		s.passTokens(groups, tokens)
 	default:
 	}
 }
 
-// giveOn wakes others that wait for the tokens, here or in another process.
-func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
+// passTokens wakes others that wait for the tokens, here or in another process.
+func (s *takeWaiters) passTokens(groups []*waitSet, tokens []token) {
 	for _, g := range groups {
 		if len(tokens) > 0 && slices.Contains(g.keys, tokens[0].key) {
 			tokens = s.wake(g, tokens)
@@ -181,7 +181,7 @@ func (s *sleepers) giveOn(groups []*sleepGroup, tokens []token) {
 
 // wake hands tokens to those who have waited longest, as equal shares as can be, and
 // returns those that nobody got.
-func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
+func (s *takeWaiters) wake(g *waitSet, tokens []token) []token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(g.waiting) > 0 && len(tokens) > 0 {
@@ -197,13 +197,13 @@ func (s *sleepers) wake(g *sleepGroup, tokens []token) []token {
 	return tokens
 }
 
-// listen reads tokens while anybody waits for them.
-func (s *sleepers) listen(g *sleepGroup) {
+// waitLoop reads tokens while anybody waits for them.
+func (s *takeWaiters) waitLoop(g *waitSet) {
 	var wait conn.Backoff
 	for {
 		s.mu.Lock()
 		if len(g.waiting) == 0 || s.b.clients.IsClosed() {
-			delete(s.groups, g.id)
+			delete(s.sets, g.id)
 			s.mu.Unlock()
 			return
 		}
@@ -213,7 +213,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 		case err == nil || errors.Is(err, goredis.Nil):
 			wait = conn.Backoff{}
 			if left := s.wake(g, tokens); len(left) > 0 {
-				s.giveOn(nil, left)
+				s.passTokens(nil, left)
 			}
 		default:
 			s.logOdd(g, err)
@@ -223,7 +223,7 @@ func (s *sleepers) listen(g *sleepGroup) {
 }
 
 // logOdd logs, once, that tokens cannot be read for the type of a key.
-func (s *sleepers) logOdd(g *sleepGroup, err error) {
+func (s *takeWaiters) logOdd(g *waitSet, err error) {
 	if !conn.IsWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
 		return
 	}
@@ -233,7 +233,7 @@ func (s *sleepers) logOdd(g *sleepGroup, err error) {
 }
 
 // read blocks until there are tokens, or for a while.
-func (s *sleepers) read(g *sleepGroup) ([]token, error) {
+func (s *takeWaiters) read(g *waitSet) ([]token, error) {
 	if g.w == nil {
 		key, _, err := s.b.clients.Block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
 		if err != nil {

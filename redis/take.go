@@ -43,7 +43,7 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 // takeOne takes from one queue.
 func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.TaskRun, error) {
 	word := s.wordTo(q, r)
-	for slept := false; ; {
+	for timedOut := false; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		}
 		runs, next, err := s.takeFrom(ctx, s.leaseIn(q), r, word, 0)
 		if err != nil || len(runs) > 0 {
-			if slept {
+			if timedOut {
 				s.forgetTold(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, err
@@ -71,11 +71,11 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 			}
 			continue
 		}
-		tokens, err := s.b.sleep.wait(ctx, []*sleepGroup{wakeGroup(q, r)}, nap)
+		tokens, err := s.b.takeWaiters.wait(ctx, []*waitSet{wakeSet(q, r)}, nap)
 		if err != nil {
 			return nil, err
 		}
-		slept = len(tokens) == 0
+		timedOut = len(tokens) == 0
 	}
 }
 
@@ -143,7 +143,7 @@ func (s *session) revoke(ctx context.Context, h *queueLease, r room) ([]*broker.
 		return runs, nil
 	}
 	for _, key := range wakeKeys(h.q, r) {
-		s.b.sleep.giveOn(nil, []token{{key: key, q: h.q}})
+		s.b.takeWaiters.passTokens(nil, []token{{key: key, q: h.q}})
 	}
 	return nil, conn.ContextErr(ctx) // without an answer the next take asks again
 }
