@@ -95,7 +95,7 @@ type ends struct {
 // follow does what follows from ends. What they queue is queued when it returns,
 // unless that takes long.
 func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
-	b.tellWaiters(ctx, q, e.waiters)
+	b.notifyWaiters(ctx, q, e.waiters)
 	if !e.sent {
 		return
 	}

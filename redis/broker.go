@@ -31,7 +31,7 @@ type Broker struct {
 	queues      sync.Map      // of *queue by name
 	equip       func(*queue)  // gives a new queue what sends its commands
 	takeWaiters *takeWaiters
-	ends        *endings
+	completions *completions
 	takers      takers
 	skipped     skipped
 	damage      damages

@@ -14,35 +14,35 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// endings are the waits for records in this process. One blocking read serves those of
+// completions are the waits for records in this process. One blocking read serves those of
 // many queues.
-type endings struct {
+type completions struct {
 	clients    *conn.Clients
 	prefix, id string // of the broker
 
 	mu      sync.Mutex
-	readers map[*wire.QueueKeys]*endingReader
-	all     map[*endingReader]bool
+	readers map[*wire.QueueKeys]*completionReader
+	all     map[*completionReader]bool
 	made    int // readers, to name the next one by
 }
 
-// endingReader is the waits that share one blocking read.
-type endingReader struct {
+// completionReader is the waits that share one blocking read.
+type completionReader struct {
 	call   string // a list on which to call the reader back, to read of another queue too
-	queues map[*wire.QueueKeys]*endingQueue
+	queues map[*wire.QueueKeys]*completionWaits
 	called bool // it was, since it last asked which queues these are
 }
 
-// endingQueue is the waits for records of one queue, by the id of the run.
-type endingQueue struct {
+// completionWaits is the waits for records of one queue, by the id of the run.
+type completionWaits struct {
 	ids map[string][]chan struct{}
 }
 
-// mostEndings is how many queues share a reader: the server pays for each at each end
+// maxReaderQueues is how many queues share a reader: the server pays for each at each end
 // of a run.
-const mostEndings = 256
+const maxReaderQueues = 256
 
-func (e *endings) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
+func (e *completions) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -57,24 +57,24 @@ func (e *endings) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
 }
 
 // readerFor gives a queue a reader. The lock is held.
-func (e *endings) readerFor(q *wire.QueueKeys) *endingReader {
+func (e *completions) readerFor(q *wire.QueueKeys) *completionReader {
 	for r := range e.all {
-		if !e.clients.Cluster && len(r.queues) < mostEndings {
+		if !e.clients.Cluster && len(r.queues) < maxReaderQueues {
 			e.add(r, q)
 			if !r.called {
 				r.called = true
-				e.clients.Spawn(func() { e.recall(r) })
+				e.clients.Spawn(func() { e.interrupt(r) })
 			}
 			return r
 		}
 	}
 	e.made++
-	r := &endingReader{queues: map[*wire.QueueKeys]*endingQueue{}}
+	r := &completionReader{queues: map[*wire.QueueKeys]*completionWaits{}}
 	if !e.clients.Cluster {
 		r.call = e.prefix + ":wait:" + e.id + ":" + strconv.Itoa(e.made)
 	}
 	e.add(r, q)
-	if !e.clients.Spawn(func() { e.listen(r) }) {
+	if !e.clients.Spawn(func() { e.readLoop(r) }) {
 		delete(e.readers, q)
 		return nil
 	}
@@ -82,14 +82,14 @@ func (e *endings) readerFor(q *wire.QueueKeys) *endingReader {
 	return r
 }
 
-func (e *endings) add(r *endingReader, q *wire.QueueKeys) {
-	r.queues[q] = &endingQueue{ids: map[string][]chan struct{}{}}
+func (e *completions) add(r *completionReader, q *wire.QueueKeys) {
+	r.queues[q] = &completionWaits{ids: map[string][]chan struct{}{}}
 	e.readers[q] = r
 }
 
-// recall ends the reader's blocking read: the next one includes the queues that were
+// interrupt ends the reader's blocking read: the next one includes the queues that were
 // added. If this fails, that comes two seconds later.
-func (e *endings) recall(r *endingReader) {
+func (e *completions) interrupt(r *completionReader) {
 	ctx := context.Background()
 	_, _ = e.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		pipe.RPush(ctx, r.call, "1")
@@ -98,7 +98,7 @@ func (e *endings) recall(r *endingReader) {
 	})
 }
 
-func (e *endings) part(q *wire.QueueKeys, id string, told chan struct{}) {
+func (e *completions) leave(q *wire.QueueKeys, id string, told chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -115,11 +115,11 @@ func (e *endings) part(q *wire.QueueKeys, id string, told chan struct{}) {
 }
 
 // lists returns the lists of the queues in which anybody waits, and forgets the others.
-func (e *endings) lists(r *endingReader) map[string]*endingQueue {
+func (e *completions) lists(r *completionReader) map[string]*completionWaits {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.called = false
-	lists := make(map[string]*endingQueue, len(r.queues))
+	lists := make(map[string]*completionWaits, len(r.queues))
 	for q, eq := range r.queues {
 		if len(eq.ids) == 0 || e.clients.IsClosed() {
 			delete(r.queues, q)
@@ -134,8 +134,8 @@ func (e *endings) lists(r *endingReader) map[string]*endingQueue {
 	return lists
 }
 
-// listen reads ids of runs that have ended while anybody waits for one.
-func (e *endings) listen(r *endingReader) {
+// readLoop reads ids of runs that have ended while anybody waits for one.
+func (e *completions) readLoop(r *completionReader) {
 	var wait conn.Backoff
 	for {
 		lists := e.lists(r)
@@ -154,7 +154,7 @@ func (e *endings) listen(r *endingReader) {
 		case err == nil:
 			wait = conn.Backoff{}
 			if eq := lists[key]; eq != nil {
-				e.tell(eq, ids)
+				e.notify(eq, ids)
 			}
 		case errors.Is(err, goredis.Nil):
 			wait = conn.Backoff{}
@@ -164,7 +164,7 @@ func (e *endings) listen(r *endingReader) {
 	}
 }
 
-func (e *endings) tell(eq *endingQueue, ids []string) {
+func (e *completions) notify(eq *completionWaits, ids []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range ids {

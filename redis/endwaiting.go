@@ -30,7 +30,7 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 		return false, doubtful, err
 	}
 	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
-	b.tellWaiters(ctx, q, ends.waiters)
+	b.notifyWaiters(ctx, q, ends.waiters)
 	if ends.sent {
 		// Should this fail, the next recovery does it.
 		_ = q.mover.move(ctx)

@@ -48,10 +48,10 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		return record, err
 	}
 	told := make(chan struct{}, 1)
-	if !b.ends.join(&q.QueueKeys, id, told) {
+	if !b.completions.join(&q.QueueKeys, id, told) {
 		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
 	}
-	defer b.ends.part(&q.QueueKeys, id, told)
+	defer b.completions.leave(&q.QueueKeys, id, told)
 	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
 		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {
@@ -156,9 +156,9 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	return letters, nil
 }
 
-// tellWaiters tells processes that wait for records of their end: the finish
+// notifyWaiters tells processes that wait for records of their end: the finish
 // script returned who they are. A list nobody reads goes by itself.
-func (b *Broker) tellWaiters(ctx context.Context, q *queue, waiters []any) {
+func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []any) {
 	if len(waiters) < 2 {
 		return
 	}

@@ -133,7 +133,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	b.equip = b.equipQueue
 	b.glances.quiet = map[string]time.Time{}
 	b.takeWaiters = &takeWaiters{b: b, sets: map[string]*waitSet{}}
-	b.ends = &endings{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*endingReader{}, all: map[*endingReader]bool{}}
+	b.completions = &completions{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*completionReader{}, all: map[*completionReader]bool{}}
 	return b, nil
 }
 
