@@ -37,7 +37,7 @@ type Broker struct {
 	damage      damages
 	mends       sync.Map // of *mending by what opens the queue's keys
 	sessions    sessions
-	glances     glances
+	quiet       quietQueues
 	watches     watches
 	audits      audits
 	names       queueNames

@@ -13,8 +13,8 @@ import (
 // How old a glance may be to spare another: at what waits, and at what is in
 // flight, which was taken since and whose lease takes its time to end.
 const (
-	freshGlance     = time.Second
-	freshGlanceBack = longestNap + 200*time.Millisecond
+	freshProbe         = time.Second
+	freshInFlightProbe = longestNap + 200*time.Millisecond
 )
 
 // inFlight returns those of the queues of which runs are in flight, or in the
@@ -27,11 +27,11 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 		return b.inFlightOne(ctx, queues[0])
 	}
 	w := b.watches.get(b, queues)
-	return w.glanceBack(ctx)
+	return w.probeInFlight(ctx)
 }
 
 func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
-	if b.glances.wasQuiet(q, freshGlanceBack) {
+	if b.quiet.wasQuiet(q, freshInFlightProbe) {
 		return nil, nil
 	}
 	start, queues := time.Now(), []*queue{q}
@@ -41,7 +41,7 @@ func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
 	case err != nil:
 		return nil, err
 	case counts[0] == 0:
-		b.glances.note(q, start)
+		b.quiet.note(q, start)
 		return nil, nil
 	}
 	return b.having(ctx, queues, flightKeys)
@@ -97,8 +97,8 @@ func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) 
 	return found, nil
 }
 
-// glanceFan is into how many parts a search divides queues of which one has something.
-const glanceFan = 16
+// probeFanout is into how many parts a search divides queues of which one has something.
+const probeFanout = 16
 
 // search is having for many queues of one server of which few have such a key: by one
 // command if none has.
@@ -125,7 +125,7 @@ func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) 
 			case len(group) == 1:
 				found = append(found, group[0])
 			default:
-				part := (len(group) + glanceFan - 1) / glanceFan
+				part := (len(group) + probeFanout - 1) / probeFanout
 				next = slices.AppendSeq(next, slices.Chunk(group, part))
 			}
 		}
@@ -134,14 +134,14 @@ func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) 
 	return found, nil
 }
 
-// mostGlanced bounds for how many queues one glance asks together, and thereby for
+// maxProbed bounds for how many queues one glance asks together, and thereby for
 // how long the server is busy with it. Of more queues each is looked at in turn.
-const mostGlanced = 2500
+const maxProbed = 2500
 
-// look returns the last glance if that is fresh, or else another one. The caller must not
+// lastProbe returns the last glance if that is fresh, or else another one. The caller must not
 // keep or change it, and gives the turn back by done.
-func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, done func(), err error) {
-	g = &w.glance
+func (w *watch) lastProbe(ctx context.Context, fresh func(*queueProbe) bool) (g *queueProbe, done func(), err error) {
+	g = &w.probe
 	select {
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -151,7 +151,7 @@ func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, 
 	}
 	done = func() { <-g.turn }
 	if !fresh(g) {
-		err = w.lookAgain(ctx, g)
+		err = w.probeAgain(ctx, g)
 	}
 	if err != nil {
 		done()
@@ -160,11 +160,11 @@ func (w *watch) look(ctx context.Context, fresh func(*glance) bool) (g *glance, 
 	return g, done, nil
 }
 
-// lookAgain makes another glance.
-func (w *watch) lookAgain(ctx context.Context, g *glance) error {
+// probeAgain makes another glance.
+func (w *watch) probeAgain(ctx context.Context, g *queueProbe) error {
 	start := time.Now()
 	var rest, known []*queue
-	for i := range min(len(w.queues), mostGlanced) {
+	for i := range min(len(w.queues), maxProbed) {
 		if q := w.queues[(g.next+i)%len(w.queues)]; !g.known[q] {
 			rest = append(rest, q)
 		}
@@ -173,7 +173,7 @@ func (w *watch) lookAgain(ctx context.Context, g *glance) error {
 		known = append(known, q)
 	}
 	all := func(q *queue) []string { return append(waitKeys(q), flightKeys(q)...) }
-	if len(known) > glanceFan { // as a rule all have become empty then
+	if len(known) > probeFanout { // as a rule all have become empty then
 		found, err := w.b.search(ctx, known, all)
 		if err != nil {
 			return err
@@ -195,8 +195,8 @@ func (w *watch) lookAgain(ctx context.Context, g *glance) error {
 		return err
 	}
 	g.at, g.known, g.waiting, g.later, g.back = start, map[*queue]bool{}, nil, nil, nil
-	g.next = (g.next + mostGlanced) % len(w.queues)
-	if len(w.queues) <= mostGlanced {
+	g.next = (g.next + maxProbed) % len(w.queues)
+	if len(w.queues) <= maxProbed {
 		g.next = 0
 	}
 	for i, q := range known {
@@ -217,11 +217,11 @@ func (w *watch) lookAgain(ctx context.Context, g *glance) error {
 	return nil
 }
 
-// glanceBack returns the queues in which there may be something to recover.
-func (w *watch) glanceBack(ctx context.Context) ([]*queue, error) {
-	g, done, err := w.look(ctx, func(g *glance) bool {
+// probeInFlight returns the queues in which there may be something to recover.
+func (w *watch) probeInFlight(ctx context.Context) ([]*queue, error) {
+	g, done, err := w.lastProbe(ctx, func(g *queueProbe) bool {
 		age := time.Since(g.at)
-		return age < freshGlance || age < freshGlanceBack && len(g.back) == 0
+		return age < freshProbe || age < freshInFlightProbe && len(g.back) == 0
 	})
 	if err != nil {
 		return nil, err

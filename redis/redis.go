@@ -131,7 +131,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 		Kind: broker.FailureSchema, Message: "the stored entry is not one of a run that this build knows; if a newer version stored it, " + wire.Upgrade,
 	}))
 	b.equip = b.equipQueue
-	b.glances.quiet = map[string]time.Time{}
+	b.quiet.since = map[string]time.Time{}
 	b.takeWaiters = &takeWaiters{b: b, sets: map[string]*waitSet{}}
 	b.completions = &completions{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*completionReader{}, all: map[*completionReader]bool{}}
 	return b, nil

@@ -118,7 +118,7 @@ func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 	if first {
 		return nil
 	}
-	g, done, err := k.w.look(ctx, func(g *glance) bool { return time.Since(g.at) < freshGlance })
+	g, done, err := k.w.lastProbe(ctx, func(g *queueProbe) bool { return time.Since(g.at) < freshProbe })
 	if err != nil {
 		return err
 	}

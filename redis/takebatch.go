@@ -218,7 +218,7 @@ const maxStrays = 40
 // nothing, and returns when to ask again at the latest.
 func (s *session) tookNothing(h *queueLease, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
 	if due == quiet {
-		s.b.glances.note(h.q, start)
+		s.b.quiet.note(h.q, start)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

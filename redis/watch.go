@@ -24,7 +24,7 @@ type watch struct {
 	mu    sync.Mutex
 	since [2]time.Time // when every queue was last made to wake for io, for cpu
 
-	glance glance
+	probe queueProbe
 }
 
 // watches are those of a broker, by their ids.
@@ -70,7 +70,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 		for _, q := range w.queues {
 			w.in[q] = true
 		}
-		w.glance.turn = make(chan struct{}, 1)
+		w.probe.turn = make(chan struct{}, 1)
 		if ws.list == nil {
 			ws.list = map[string]*watch{}
 		}
@@ -203,9 +203,9 @@ func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabl
 // flightKeys returns those of which one exists while there is something to recover.
 func flightKeys(q *queue) []string { return []string{q.Flights, q.Outbox, q.Parking, q.Stages} }
 
-// glance is what was last seen of the queues of a watch. Queues in which there was
+// queueProbe is what was last seen of the queues of a watch. Queues in which there was
 // something are asked one by one, so that it does not take a search to find them again.
-type glance struct {
+type queueProbe struct {
 	turn chan struct{} // has a value while somebody looks
 
 	// Of whom has the turn.
