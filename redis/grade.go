@@ -120,9 +120,9 @@ func (b *Broker) DurabilityByInfo(ctx context.Context) (Durability, error) {
 	return d, nil
 }
 
-// grade refuses a server that cannot keep what it accepts. It asks only INFO,
+// checkServer refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
-func (b *Broker) grade(ctx context.Context, dial conn.Dialer) error {
+func (b *Broker) checkServer(ctx context.Context, dial conn.Dialer) error {
 	if err := b.clients.WhileLoading(ctx, func() error { return b.ping(ctx) }); err != nil {
 		return dial.Diagnose(ctx, err, b.cfg.Timeout)
 	}
@@ -136,11 +136,11 @@ func (b *Broker) grade(ctx context.Context, dial conn.Dialer) error {
 		}
 		return b.fail(ctx, "read server info", err)
 	}
-	return b.refuse(d)
+	return b.checkDurability(d)
 }
 
-// refuse returns why a server is not good enough, and what to do about it.
-func (b *Broker) refuse(d Durability) error {
+// checkDurability returns why a server is not good enough, and what to do about it.
+func (b *Broker) checkDurability(d Durability) error {
 	at := ""
 	if b.clients.Cluster {
 		at = " " + d.Server
@@ -194,7 +194,7 @@ func (b *Broker) durability(ctx context.Context, config bool) (Durability, error
 				defer mu.Unlock()
 				if err != nil {
 					errs = append(errs, err)
-				} else if weakest.Version == "" || b.refuse(weakest) == nil && (b.refuse(d) != nil || d.weaker(weakest)) {
+				} else if weakest.Version == "" || b.checkDurability(weakest) == nil && (b.checkDurability(d) != nil || d.weaker(weakest)) {
 					weakest = d
 				}
 				return nil

@@ -79,7 +79,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
 	b.url = url
-	if err := b.grade(ctx, dial); err != nil {
+	if err := b.checkServer(ctx, dial); err != nil {
 		_ = b.Close()
 		return nil, fmt.Errorf("open redis broker: %w", err)
 	}
