@@ -42,7 +42,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 		}
 		calls[n].outcomes = append(calls[n].outcomes, &made[i])
 		if o := &outcomes[i]; o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
-			s.noteParked(at.batch.lease, o.Delay) // before the script, whose effect a take may see before its reply
+			s.noteHandedBack(at.batch.lease, o.Delay) // before the script, whose effect a take may see before its reply
 		}
 	}
 	errs := make([]error, len(holds))

@@ -49,7 +49,7 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 			outcomes[i] = unreadable(e.at, h.q, e.element, e.why)
 		case age < newerPatience:
 			delay := leaveFor(age)
-			s.noteParked(h, delay) // before the script, whose effect a take may see before its reply
+			s.noteHandedBack(h, delay) // before the script, whose effect a take may see before its reply
 			outcomes[i] = leaveNewer(e.at, h.q, e.element, delay)
 		default:
 			s.b.reportUnread(h.q, e, nobodyCame(e.why))

@@ -11,32 +11,32 @@ import (
 // millisecond, and who is first is not even chance: it may well be the same one
 // each time. So the session that handed it back asks later than the others.
 const (
-	headStart = 200 * time.Millisecond // of the others
-	maxParked = 64                     // runs a session keeps in mind so
+	headStart     = 200 * time.Millisecond // of the others
+	maxHandedBack = 64                     // runs a session keeps in mind so
 )
 
-// noteParked notes that a run is about to be handed back for others.
-func (s *session) noteParked(h *queueLease, delay time.Duration) {
+// noteHandedBack notes that a run is about to be handed back for others.
+func (s *session) noteHandedBack(h *queueLease, delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(h.parked) == maxParked {
-		h.parked = slices.Delete(h.parked, 0, 1)
+	if len(h.handedBack) == maxHandedBack {
+		h.handedBack = slices.Delete(h.handedBack, 0, 1)
 	}
-	h.parked = append(h.parked, time.Now().Add(delay))
+	h.handedBack = append(h.handedBack, time.Now().Add(delay))
 }
 
 // afterOthers returns how long to wait when the queue's first delayed run is due
 // in the given time, -1 if there is none. It is called with the lock.
 func (h *queueLease) afterOthers(now time.Time, due time.Duration) time.Duration {
-	if len(h.parked) == 0 {
+	if len(h.handedBack) == 0 {
 		return due
 	}
-	h.parked = slices.DeleteFunc(h.parked, func(at time.Time) bool { return now.Sub(at) >= headStart })
+	h.handedBack = slices.DeleteFunc(h.handedBack, func(at time.Time) bool { return now.Sub(at) >= headStart })
 	if due <= 0 {
 		return due
 	}
 	first, wait := now.Add(due), due
-	for _, at := range h.parked {
+	for _, at := range h.handedBack {
 		// It is due a little later than noted, by the time the handing back took;
 		// the server rounds to milliseconds.
 		if late := first.Sub(at); late > -2*time.Millisecond && late < headStart {

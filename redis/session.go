@@ -33,20 +33,20 @@ type session struct {
 
 // queueLease is what a session has of one queue.
 type queueLease struct {
-	q       *queue
-	next    int64        // the slot of the next batch
-	asked   bool         // a take with slot next may be executed unheard
-	doubt   bool         // there ever was a take unheard, which may be executed late
-	told    [2]time.Time // when producers were last told that it waits: for io, for cpu
-	strays  int          // how often in turn a slot was said to be used that never was
-	listed  listed       // when the server last listed all that it takes the session to hold
-	mark    string       // when, by the server, some of it was last recovered
-	took    [2]time.Time // the first take that no comparison has followed, and the last one
-	batches map[int64]*batch
-	parked  []time.Time // when runs are due that it handed back for others
-	bad     []*outcome  // of entries that cannot be read, which could not be applied
-	lost    bool        // something was found recovered that Renew has not told of
-	finish  coalescer[*finishing]
+	q          *queue
+	next       int64        // the slot of the next batch
+	asked      bool         // a take with slot next may be executed unheard
+	doubt      bool         // there ever was a take unheard, which may be executed late
+	told       [2]time.Time // when producers were last told that it waits: for io, for cpu
+	strays     int          // how often in turn a slot was said to be used that never was
+	listed     listed       // when the server last listed all that it takes the session to hold
+	mark       string       // when, by the server, some of it was last recovered
+	took       [2]time.Time // the first take that no comparison has followed, and the last one
+	batches    map[int64]*batch
+	handedBack []time.Time // when runs are due that it handed back for others
+	bad        []*outcome  // of entries that cannot be read, which could not be applied
+	lost       bool        // something was found recovered that Renew has not told of
+	finish     coalescer[*finishing]
 
 	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
