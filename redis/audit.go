@@ -160,7 +160,7 @@ func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
 // firstLook notes which runs are there, and makes dead letters of what is none.
 func (a *audit) firstLook(ctx context.Context) error {
-	a.seen, a.twice = a.parked(), map[string]bool{}
+	a.seen, a.twice = a.pendingIDs(), map[string]bool{}
 	bad := map[string][]any{}  // by the list they are in
 	var dying []spot           // whose header tells what their end has to free
 	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
@@ -234,8 +234,8 @@ func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...a
 	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
-// parked returns the ids of runs that wait for a group.
-func (a *audit) parked() map[string]bool {
+// pendingIDs returns the ids of runs that wait for a group.
+func (a *audit) pendingIDs() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
 		if id, ok := strings.CutPrefix(key, a.q.Parked("")); ok {
@@ -298,7 +298,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 // secondLook mends what is as it was at the first: runs that are there twice,
 // ids and records of runs that are nowhere.
 func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]string) error {
-	a.seen = a.parked()
+	a.seen = a.pendingIDs()
 	copies := map[string][]spot{}
 	err := a.look(ctx, func(s spot, mine bool) {
 		h, err := wire.ParseHeader([]byte(s.element))

@@ -91,7 +91,7 @@ func firstByte(s string) byte {
 
 // look looks for the run once, the way runs move.
 func (c *cancelling) look(ctx context.Context) (found bool, err error) {
-	if found, err = c.endParked(ctx); err != nil || found {
+	if found, err = c.endPending(ctx); err != nil || found {
 		return found, err
 	}
 	moved := c.b.seeStaged(ctx, c.q)
@@ -113,8 +113,8 @@ func (c *cancelling) look(ctx context.Context) (found bool, err error) {
 	return found, err
 }
 
-// endParked ends the run if it waits for a group.
-func (c *cancelling) endParked(ctx context.Context) (bool, error) {
+// endPending ends the run if it waits for a group.
+func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	key := c.q.Parked(c.id)
 	parked, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
 	if err != nil || len(parked) < wire.TokenDigits {
@@ -140,7 +140,7 @@ func (c *cancelling) endParked(ctx context.Context) (bool, error) {
 		c.doubt = c.doubt || doubt
 		return over, err
 	}
-	if gone, err := c.b.decidePlace(ctx, c.q, c.id); err != nil || gone {
+	if gone, err := c.b.decidePending(ctx, c.q, c.id); err != nil || gone {
 		return gone, err // its group never was stored
 	}
 	_, err = c.b.moveOn(ctx, q) // it is in the outbox

@@ -22,15 +22,15 @@ const (
 	sizePage   = 1000 // and of how many the size
 )
 
-// parking is a run on its way to wait for a group.
-type parking struct {
+// pendingGroup is a run on its way to wait for a group.
+type pendingGroup struct {
 	b       *Broker
 	q, to   *queue // of the members, and the run's own
 	then    *broker.TaskRun
 	runs    []*broker.TaskRun // the members
 	members *enqueueCall
 	group   []string // its key
-	place   parkedRun
+	pending pendingRun
 	token   string
 	entry   []byte
 }
@@ -40,7 +40,7 @@ type parking struct {
 // wraps [broker.ErrDuplicate]. What is left of a call that was interrupted before it
 // had stored them goes within a minute.
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
-	p, err := b.newParking(then, members)
+	p, err := b.newPendingGroup(then, members)
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
@@ -53,13 +53,13 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if len(members) == 0 {
 		return p.gatherNone(ctx)
 	}
-	if err := p.park(ctx, len(members)); err != nil {
+	if err := p.reserveAll(ctx, len(members)); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
 	err = p.begin(ctx)
 	if err == nil || errors.Is(err, broker.ErrNotReplicated) {
 		// Should this fail, the next recovery does it.
-		_ = p.place.decide(context.WithoutCancel(ctx), "stay")
+		_ = p.pending.decide(context.WithoutCancel(ctx), "stay")
 	} else if p.undo(ctx) && b.cfg.Acknowledge == Memory {
 		err = nil // it was the reply that was lost
 	}
@@ -69,7 +69,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	return nil
 }
 
-func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*parking, error) {
+func (b *Broker) newPendingGroup(then *broker.TaskRun, members []*broker.TaskRun) (*pendingGroup, error) {
 	q, to, err := b.checkGroup(then, members)
 	if err != nil {
 		return nil, err
@@ -78,13 +78,13 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	if err != nil {
 		return nil, err
 	}
-	p := &parking{
+	p := &pendingGroup{
 		b: b, q: q, to: to, then: then, runs: members,
 		group: []string{q.Group(then.Links.Awaits.ID)},
 		token: string(entry[:wire.TokenDigits]),
 		entry: append([]byte(wire.GatheringOpens), entry...),
 	}
-	p.place = parkedRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
+	p.pending = pendingRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
 	if len(members) == 0 {
 		return p, nil
 	}
@@ -97,17 +97,17 @@ func (b *Broker) newParking(then *broker.TaskRun, members []*broker.TaskRun) (*p
 	return p, nil
 }
 
-// park reserves the group, then stores what waits for it in its own queue. Where the
+// reserveAll reserves the group, then stores what waits for it in its own queue. Where the
 // second is without the first, the members never were stored, and never will be.
-func (p *parking) park(ctx context.Context, size int) error {
+func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 	if err := p.reserve(ctx, size, p.entry, groupReserved); err != nil {
 		return err
 	}
-	holder, err := p.keepPlace(ctx)
+	holder, err := p.keepPending(ctx)
 	if err == nil && holder != nil {
 		// What holds it may be the place of a call that was interrupted.
-		if gone, failed := p.b.decidePlace(ctx, p.to, holder.ID); failed == nil && gone {
-			holder, err = p.keepPlace(ctx)
+		if gone, failed := p.b.decidePending(ctx, p.to, holder.ID); failed == nil && gone {
+			holder, err = p.keepPending(ctx)
 		}
 	}
 	if err == nil && holder == nil {
@@ -121,7 +121,7 @@ func (p *parking) park(ctx context.Context, size int) error {
 }
 
 // reserve stores the group, for a time at first.
-func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
+func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
@@ -138,12 +138,12 @@ func (p *parking) reserve(ctx context.Context, size int, entry []byte, d time.Du
 	return nil
 }
 
-// keepPlace keeps the place of the run that waits, and returns nil or in whose way it
+// keepPending keeps the place of the run that waits, and returns nil or in whose way it
 // is.
-func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
+func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, error) {
 	args := &script.ParkedArgs{
 		Action: "park", Token: p.token, ID: p.then.ID,
-		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.place.unique,
+		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
 		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
@@ -151,11 +151,11 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.place.keys(), args.Append(nil)...)
+			v, err = p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
 			if v != int64(2) {
 				return err
 			}
-			if err := p.b.awaitStages(ctx, p.to, p.place.keys()); err != nil {
+			if err := p.b.awaitStages(ctx, p.to, p.pending.keys()); err != nil {
 				return err
 			}
 		}
@@ -170,7 +170,7 @@ func (p *parking) keepPlace(ctx context.Context) (*broker.Duplicate, error) {
 }
 
 // begin stores the members, while the group is reserved, and has it stay.
-func (p *parking) begin(ctx context.Context) error {
+func (p *pendingGroup) begin(ctx context.Context) error {
 	err := p.b.clients.WhileLoading(ctx, func() error {
 		if err := p.b.announce(ctx, p.q); err != nil {
 			return err
@@ -191,22 +191,22 @@ func (p *parking) begin(ctx context.Context) error {
 // undo has what was parked go, unless the members are stored, which it reports: then
 // it stays. Members that are still on their way are refused. Should it fail, the
 // reservation of the group ends by itself, and the next recovery sees to the rest.
-func (p *parking) undo(ctx context.Context) (begun bool) {
+func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
 	v, err := p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group, (&script.GroupArgs{Action: "drop", Token: p.token}).Append(nil)...)
 	if err != nil {
 		return false
 	}
 	if v == int64(1) {
-		_ = p.place.decide(ctx, "stay")
+		_ = p.pending.decide(ctx, "stay")
 		return true
 	}
-	_ = p.place.decide(ctx, "drop")
+	_ = p.pending.decide(ctx, "drop")
 	return false
 }
 
 // gatherNone queues what waits for nobody.
-func (p *parking) gatherNone(ctx context.Context) error {
+func (p *pendingGroup) gatherNone(ctx context.Context) error {
 	if err := p.reserve(ctx, 0, nil, groupKept); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}

@@ -14,14 +14,14 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// parkedRun is what is kept for a run that waits for a group, in the run's own queue.
-type parkedRun struct {
+// pendingRun is what is kept for a run that waits for a group, in the run's own queue.
+type pendingRun struct {
 	b                 *Broker
 	q                 *queue
 	id, token, unique string
 }
 
-func (p *parkedRun) keys() []string {
+func (p *pendingRun) keys() []string {
 	if p.unique == "" {
 		return script.ParkedKeys(&p.q.QueueKeys, p.id)
 	}
@@ -29,7 +29,7 @@ func (p *parkedRun) keys() []string {
 }
 
 // decide has it stay or go.
-func (p *parkedRun) decide(ctx context.Context, what string) error {
+func (p *pendingRun) decide(ctx context.Context, what string) error {
 	_, err := p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.keys(),
 		(&script.ParkedArgs{Action: what, Token: p.token, ID: p.id}).Append(nil)...)
 	if err != nil {
@@ -44,15 +44,15 @@ func inDoubt(expires time.Duration) bool {
 	return expires >= 0 && expires < groupKept-groupReserved
 }
 
-// decidePlace decides about the place of a run that waits for a group whose producer did
+// decidePending decides about the place of a run that waits for a group whose producer did
 // not, by whether the group's members are stored, and reports whether it is gone.
-func (b *Broker) decidePlace(ctx context.Context, q *queue, id string) (gone bool, err error) {
+func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.Work.Pipeline()
 	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
 	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
-	p := &parkedRun{b: b, q: q, id: id}
+	p := &pendingRun{b: b, q: q, id: id}
 	if len(doubt.Val()) >= wire.TokenDigits {
 		p.token, p.unique = doubt.Val()[:wire.TokenDigits], doubt.Val()[wire.TokenDigits:]
 	}
@@ -108,14 +108,14 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	return "", nil
 }
 
-// decidePlaces decides about all places of a queue that are in doubt.
-func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
+// decideAllPending decides about all places of a queue that are in doubt.
+func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
 		var fields []string
 		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
 			p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.Work.HScan(ctx, q.Parking, cursor, "", placesPage).Result()
+				entries, next, err := b.clients.Work.HScan(ctx, q.Parking, cursor, "", pendingPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -131,7 +131,7 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 			return err
 		}
 		for _, id := range ids {
-			if _, err := b.decidePlace(ctx, q, id); err != nil {
+			if _, err := b.decidePending(ctx, q, id); err != nil {
 				failed = append(failed, err)
 			}
 			if ctx.Err() != nil {
@@ -147,8 +147,8 @@ func (b *Broker) decidePlaces(ctx context.Context, q *queue) error {
 	}
 }
 
-// placesPage is how many places are looked at in one command.
-const placesPage = 100
+// pendingPage is how many places are looked at in one command.
+const pendingPage = 100
 
 // doubted returns, of ids with what is noted of their places, those whose places are
 // not young.

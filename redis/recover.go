@@ -128,7 +128,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 				failed = errors.Join(failed, err)
 			}
 			if n, _ := reply[3].(int64); n > 0 {
-				failed = errors.Join(failed, b.decidePlaces(ctx, q))
+				failed = errors.Join(failed, b.decideAllPending(ctx, q))
 			}
 			return total, failed
 		}
