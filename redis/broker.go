@@ -32,7 +32,7 @@ type Broker struct {
 	equip       func(*queue)  // gives a new queue what sends its commands
 	takeWaiters *takeWaiters
 	completions *completions
-	takers      takers
+	fetchers    fetchers
 	skipped     skipped
 	damage      damages
 	mends       sync.Map // of *mending by what opens the queue's keys

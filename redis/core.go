@@ -15,20 +15,20 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// takerLease is how long a run can be on its way to a caller of GetTaskRuns.
-const takerLease = time.Minute
+// fetcherLease is how long a run can be on its way to a caller of GetTaskRuns.
+const fetcherLease = time.Minute
 
-// takers are the sessions behind GetTaskRuns: each call has one to itself, so
+// fetchers are the sessions behind GetTaskRuns: each call has one to itself, so
 // that what a lost reply brought is not lost with it.
-type takers struct {
-	mu      sync.Mutex
-	free    map[string][]*taker // by the queues they take from
-	tidying bool
-	inHand  chan struct{} // closed when tidy puts back what it has; nil: it has none
-	left    bool
+type fetchers struct {
+	mu        sync.Mutex
+	free      map[string][]*fetcher // by the queues they take from
+	returning bool
+	inHand    chan struct{} // closed when tidy puts back what it has; nil: it has none
+	left      bool
 }
 
-type taker struct {
+type fetcher struct {
 	*session
 	// taken, but it is unknown whether the server has heard that it is over
 	pending []*broker.TaskRun
@@ -47,7 +47,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
 	}
 	id := strings.Join(queues, " ")
-	t, err := b.takers.get(b, id)
+	t, err := b.fetchers.get(b, id)
 	if err != nil {
 		return nil, fmt.Errorf("get task runs: %w", err)
 	}
@@ -57,7 +57,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 			t.pending, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
 			t.takenAt = time.Now()
 			if err != nil {
-				b.takers.put(t, id)
+				b.fetchers.put(t, id)
 				return nil, fmt.Errorf("get task runs: %w", err)
 			}
 		}
@@ -67,7 +67,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
 			if !over.deliver(runs, err) {
 				b.putBack(runs)
-				b.takers.put(t, id)
+				b.fetchers.put(t, id)
 			}
 		})
 		if !started {
@@ -78,7 +78,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 			return nil, fmt.Errorf("get task runs: %w", ctx.Err())
 		}
 		if err != nil || len(runs) > 0 {
-			b.takers.put(t, id)
+			b.fetchers.put(t, id)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("get task runs: %w", err)
@@ -91,7 +91,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 
 // forgetTaken forgets up to max of what was taken, and returns what of it nobody
 // else got. The rest, of an earlier call that wanted more, is given back.
-func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
+func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
 	runs := t.pending[:min(max, len(t.pending))]
 	calls := map[*queueLease]*finishing{}
 	for i, run := range t.pending {
@@ -126,7 +126,7 @@ func (t *taker) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, er
 		}
 		for _, run := range f.doubted {
 			// While the lease lasts, nobody else can have finished it.
-			fenced[run] = time.Since(t.takenAt) > takerLease/2
+			fenced[run] = time.Since(t.takenAt) > fetcherLease/2
 		}
 	}
 	rest := len(t.pending) - len(runs)
@@ -167,7 +167,7 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	return out
 }
 
-func (ts *takers) get(b *Broker, id string) (*taker, error) {
+func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if free := ts.free[id]; len(free) > 0 {
@@ -181,39 +181,39 @@ func (ts *takers) get(b *Broker, id string) (*taker, error) {
 		ts.free[id] = free[:len(free)-1]
 		return t, nil
 	}
-	s, err := b.openSession(takerLease)
+	s, err := b.openSession(fetcherLease)
 	if err != nil {
 		return nil, err
 	}
 	s.brief = true
-	return &taker{session: s}, nil
+	return &fetcher{session: s}, nil
 }
 
 // unfinished reports whether the taker may hold something.
-func (t *taker) unfinished() bool { return len(t.pending) > 0 || len(t.unheard()) > 0 }
+func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unheard()) > 0 }
 
-func (ts *takers) put(t *taker, id string) {
+func (ts *fetchers) put(t *fetcher, id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.free == nil {
-		ts.free = map[string][]*taker{}
+		ts.free = map[string][]*fetcher{}
 	}
 	ts.free[id] = append(ts.free[id], t)
-	if !ts.tidying && t.forlorn() {
-		ts.tidying = t.b.clients.Spawn(func() { ts.tidy(t.b) })
+	if !ts.returning && t.orphaned() {
+		ts.returning = t.b.clients.Spawn(func() { ts.returnOrphaned(t.b) })
 	}
 }
 
-// forlorn reports whether the taker may hold what no caller has heard of.
-func (t *taker) forlorn() bool { return len(t.pending) == 0 && len(t.unheard()) > 0 }
+// orphaned reports whether the taker may hold what no caller has heard of.
+func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unheard()) > 0 }
 
-// tidy has such takers give back what they hold, whose callers are gone: others
+// returnOrphaned has such takers give back what they hold, whose callers are gone: others
 // wait for it, and there may be no further call here that would find it. It goes
 // on for as long as there are any.
-func (ts *takers) tidy(b *Broker) {
+func (ts *fetchers) returnOrphaned(b *Broker) {
 	var wait conn.Backoff
 	for {
-		t, id := ts.takeForlorn()
+		t, id := ts.takeOrphaned()
 		if t == nil {
 			return
 		}
@@ -233,24 +233,24 @@ func (ts *takers) tidy(b *Broker) {
 	}
 }
 
-// takeForlorn returns a taker for tidy, nil when tidy is over.
-func (ts *takers) takeForlorn() (*taker, string) {
+// takeOrphaned returns a taker for tidy, nil when tidy is over.
+func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
 		for i, t := range free {
-			if !ts.left && !t.b.clients.IsClosed() && t.forlorn() {
+			if !ts.left && !t.b.clients.IsClosed() && t.orphaned() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
 				return t, id
 			}
 		}
 	}
-	ts.tidying = false
+	ts.returning = false
 	return nil, ""
 }
 
-func (t *taker) giveBackUnheard(ctx context.Context) error {
+func (t *fetcher) giveBackUnheard(ctx context.Context) error {
 	for _, q := range t.unheard() {
 		if err := t.leaveQueue(ctx, t.leaseIn(q)); err != nil {
 			return err
@@ -262,8 +262,8 @@ func (t *taker) giveBackUnheard(ctx context.Context) error {
 // longestLeave bounds how long Close takes when the server does not answer.
 const longestLeave = time.Second
 
-// leave gives back what takers hold whose callers never got it.
-func (ts *takers) leave(timeout time.Duration) {
+// close gives back what takers hold whose callers never got it.
+func (ts *fetchers) close(timeout time.Duration) {
 	ts.mu.Lock()
 	free, inHand := ts.free, ts.inHand
 	ts.free, ts.left = nil, true

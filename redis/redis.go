@@ -161,7 +161,7 @@ func connConfigOf(cfg Config) conn.Config {
 func (b *Broker) Close() error {
 	var err error
 	b.close.Do(func() {
-		b.takers.leave(b.cfg.Timeout)
+		b.fetchers.close(b.cfg.Timeout)
 		err = b.clients.Close()
 	})
 	b.clients.Wait()
