@@ -61,7 +61,7 @@ func (a *audit) run(ctx context.Context) error {
 	if err := a.checkFlights(ctx); err != nil {
 		return err
 	}
-	if err := a.firstLook(ctx); err != nil {
+	if err := a.firstPass(ctx); err != nil {
 		return err
 	}
 	ids, err := a.missing(ctx, a.q.Owner(""), "ended:")
@@ -88,7 +88,7 @@ func (a *audit) run(ctx context.Context) error {
 	if !a.b.clients.Pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
-	return a.secondLook(ctx, ids, records, keys)
+	return a.secondPass(ctx, ids, records, keys)
 }
 
 // scan finds the queue's keys.
@@ -158,14 +158,14 @@ func (a *audit) checkFlights(ctx context.Context) error {
 // mends reports whether the audit mends what it finds.
 func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
-// firstLook notes which runs are there, and makes dead letters of what is none.
-func (a *audit) firstLook(ctx context.Context) error {
+// firstPass notes which runs are there, and makes dead letters of what is none.
+func (a *audit) firstPass(ctx context.Context) error {
 	a.seen, a.twice = a.pendingIDs(), map[string]bool{}
 	bad := map[string][]any{}  // by the list they are in
-	var dying []spot           // whose header tells what their end has to free
+	var dying []location       // whose header tells what their end has to free
 	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
 	names := new(broker.Decoder)
-	err := a.look(ctx, func(s spot, mine bool) {
+	err := a.eachRun(ctx, func(s location, mine bool) {
 		h, err := wire.ParseHeader([]byte(s.element))
 		if err == nil {
 			id := string(h.ID)
@@ -202,7 +202,7 @@ func (a *audit) firstLook(ctx context.Context) error {
 }
 
 // bury makes dead letters of what is no run.
-func (a *audit) bury(ctx context.Context, dying []spot, bad map[string][]any) error {
+func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any) error {
 	for _, s := range dying {
 		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.element, nil)
 		if err != nil {
@@ -295,12 +295,12 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	return found, nil
 }
 
-// secondLook mends what is as it was at the first: runs that are there twice,
+// secondPass mends what is as it was at the first: runs that are there twice,
 // ids and records of runs that are nowhere.
-func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]string) error {
+func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]string) error {
 	a.seen = a.pendingIDs()
-	copies := map[string][]spot{}
-	err := a.look(ctx, func(s spot, mine bool) {
+	copies := map[string][]location{}
+	err := a.eachRun(ctx, func(s location, mine bool) {
 		h, err := wire.ParseHeader([]byte(s.element))
 		if err != nil {
 			return
@@ -342,7 +342,7 @@ func (a *audit) secondLook(ctx context.Context, ids, records, keys map[string]st
 
 // removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
 // as those behind it are known by their index: it is marked as finished.
-func (a *audit) removeCopy(ctx context.Context, kept, other spot) (any, error) {
+func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, error) {
 	args := &script.AuditCopyArgs{
 		Mend: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
 	}

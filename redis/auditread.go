@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// spot is where an element was seen.
-type spot struct {
+// location is where an element was seen.
+type location struct {
 	key, done string
 	index     int // in a batch, else -1
 	element   string
@@ -24,17 +24,17 @@ type spot struct {
 	finished  bool   // it is marked as finished in its batch: nothing waits there
 }
 
-// look shows all elements of the queue, the way they move: what is delayed or
+// eachRun shows all elements of the queue, the way they move: what is delayed or
 // kept by what this version does not know, what is ready, in lines, in flight. An
 // element can be shown again. It is mine if it is where this version puts runs.
-func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
+func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) error {
 	others := a.others()
 	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
 	for i, key := range places {
 		f := func(entry string) {
-			show(spot{key: key, done: a.q.Flights, index: -1, element: a.q.ElementOf(key, entry), entry: entry}, i >= len(others))
+			show(location{key: key, done: a.q.Flights, index: -1, element: a.q.ElementOf(key, entry), entry: entry}, i >= len(others))
 		}
-		if err := a.lookInto(ctx, key, f); err != nil {
+		if err := a.eachRunIn(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
 	}
@@ -42,7 +42,7 @@ func (a *audit) look(ctx context.Context, show func(s spot, mine bool)) error {
 		return err
 	}
 	for member := range a.members {
-		if err := a.lookAtBatch(ctx, member, show); err != nil {
+		if err := a.eachRunInBatch(ctx, member, show); err != nil {
 			return fmt.Errorf("read batch %s: %w", member, err)
 		}
 	}
@@ -59,10 +59,10 @@ func (a *audit) others() (list []string) {
 	return list
 }
 
-// lookInto shows the elements of a list, sorted set or hash. A list is read from
+// eachRunIn shows the elements of a list, sorted set or hash. A list is read from
 // its tail: what is taken from its head meanwhile then moves nothing out of the
 // next page.
-func (a *audit) lookInto(ctx context.Context, key string, f func(element string)) error {
+func (a *audit) eachRunIn(ctx context.Context, key string, f func(element string)) error {
 	kind, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
 	if err != nil {
 		return err
@@ -101,9 +101,9 @@ func (a *audit) lookInto(ctx context.Context, key string, f func(element string)
 	return nil
 }
 
-// lookAtBatch shows a batch. It is read before its bitmap, so that a run that
+// eachRunInBatch shows a batch. It is read before its bitmap, so that a run that
 // ends in between is seen as one that is there no more.
-func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot, mine bool)) error {
+func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s location, mine bool)) error {
 	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
 	elements, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
@@ -121,7 +121,7 @@ func (a *audit) lookAtBatch(ctx context.Context, member string, show func(s spot
 	}
 	for i, element := range elements {
 		finished := wire.IsSet(bitmap, i)
-		show(spot{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
+		show(location{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
 	}
 	return nil
 }

@@ -118,12 +118,12 @@ type queue struct {
 	wire.QueueKeys
 	mix uint64 // of its name (mixOf)
 
-	named   atomic.Int64 // when the name was last added to the set, Unix seconds
-	mover   mover
-	look    look
-	outage  outage
-	enqueue coalescer[*enqueueCall]
-	push    pushCoalescer
+	named      atomic.Int64 // when the name was last added to the set, Unix seconds
+	mover      mover
+	outboxScan outboxScan
+	outage     outage
+	enqueue    coalescer[*enqueueCall]
+	push       pushCoalescer
 }
 
 // queue returns the queue of a name, once it has checked the name.

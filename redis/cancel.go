@@ -42,7 +42,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	over, err := c.isOver(ctx)
 	for look := 0; err == nil && !over && look < cancelLooks; {
 		var found bool
-		if found, err = c.look(ctx); err == nil && found {
+		if found, err = c.search(ctx); err == nil && found {
 			return nil
 		}
 		if c.moved > 0 && c.moved <= cancelMoves {
@@ -89,8 +89,8 @@ func firstByte(s string) byte {
 	return s[0]
 }
 
-// look looks for the run once, the way runs move.
-func (c *cancelling) look(ctx context.Context) (found bool, err error) {
+// search looks for the run once, the way runs move.
+func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 	if found, err = c.endPending(ctx); err != nil || found {
 		return found, err
 	}

@@ -71,9 +71,9 @@ func (m *mover) run() {
 	}
 }
 
-// look is how far the entries of an outbox that stay have been looked through, where
+// outboxScan is how far the entries of an outbox that stay have been looked through, where
 // they are too many for each pass to read them all.
-type look struct {
+type outboxScan struct {
 	mu    sync.Mutex
 	from  int       // entries at the head that were passed over
 	pages int       // of them
@@ -81,14 +81,14 @@ type look struct {
 	next  time.Time // when to look on
 }
 
-func (l *look) isMuch() bool {
+func (l *outboxScan) isMuch() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.much
 }
 
 // begin returns where to look on, and false if it is not time yet.
-func (l *look) begin() (int, bool) {
+func (l *outboxScan) begin() (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.much && time.Now().Before(l.next) {
@@ -100,7 +100,7 @@ func (l *look) begin() (int, bool) {
 
 // note notes that entries on so many pages stayed before where it looks on, or
 // before the end.
-func (l *look) note(from, pages int, ended bool) {
+func (l *outboxScan) note(from, pages int, ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.from, l.pages = from, l.pages+pages

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// apart is the looks of a session at the nodes of a cluster, each in a goroutine of its
+// nodeProbes is the looks of a session at the nodes of a cluster, each in a goroutine of its
 // own: a node that does not answer keeps no take from the others' queues, however short
 // the takes' contexts are.
-type apart struct {
+type nodeProbes struct {
 	mu      sync.Mutex
 	looking map[*queue]bool // at their nodes
 	found   []*queue        // in which a run waits, or may wait
 }
 
-// lookPatience is for how long a take waits for nodes that are slow to answer. What
+// nodePatience is for how long a take waits for nodes that are slow to answer. What
 // they answer later the next take learns.
-const lookPatience = 100 * time.Millisecond
+const nodePatience = 100 * time.Millisecond
 
 // begin returns those of the queues at which nothing looks, which are looked at from now on.
-func (a *apart) begin(queues []*queue) (rest []*queue) {
+func (a *nodeProbes) begin(queues []*queue) (rest []*queue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.looking == nil {
@@ -35,7 +35,7 @@ func (a *apart) begin(queues []*queue) (rest []*queue) {
 }
 
 // end ends the look at queues, in some of which a run waits.
-func (a *apart) end(queues, waiting []*queue) {
+func (a *nodeProbes) end(queues, waiting []*queue) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, q := range queues {
@@ -45,7 +45,7 @@ func (a *apart) end(queues, waiting []*queue) {
 }
 
 // take returns what was found since it was last called.
-func (a *apart) take() []*queue {
+func (a *nodeProbes) take() []*queue {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	found := a.found
@@ -54,7 +54,7 @@ func (a *apart) take() []*queue {
 }
 
 // waits reports whether a look has no answer yet, or one that was not taken.
-func (a *apart) waits() bool {
+func (a *nodeProbes) waits() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.looking)+len(a.found) > 0

@@ -36,7 +36,7 @@ type moving struct {
 // is much, only of what is newest. It returns how much of it was queued.
 func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
 	m := &moving{b: b, from: q, down: map[*queue]bool{}}
-	if q.look.isMuch() {
+	if q.outboxScan.isMuch() {
 		_, err := m.pass(ctx, "tail", newestPages)
 		return m.end(ctx, err)
 	}
@@ -45,10 +45,10 @@ func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
 
 // moveAll is moveOn, and looks now and then through all that stays, in turn.
 func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
-	if !q.look.isMuch() {
+	if !q.outboxScan.isMuch() {
 		return b.moveOn(ctx, q)
 	}
-	from, due := q.look.begin()
+	from, due := q.outboxScan.begin()
 	if !due {
 		return 0, nil
 	}
@@ -63,7 +63,7 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 	m.stayed, m.pages = from, 0
 	ended, err := m.pass(ctx, "head", lookPages)
 	if err == nil {
-		m.from.look.note(m.stayed, m.pages, ended)
+		m.from.outboxScan.note(m.stayed, m.pages, ended)
 	}
 	return err
 }

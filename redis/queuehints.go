@@ -2,8 +2,8 @@ package redis
 
 import "time"
 
-// seek is what a session's takes know of the queues they take from.
-type seek struct {
+// queueHints is what a session's takes know of the queues they take from.
+type queueHints struct {
 	w      *watch // nil on a cluster
 	queues []*queue
 	maybe  map[*queue]bool      // there may be a run
@@ -14,18 +14,18 @@ type seek struct {
 	forget time.Time            // when due is to be read again
 }
 
-func newSeek(w *watch) *seek {
-	return &seek{w: w, maybe: map[*queue]bool{}, due: map[*queue]time.Time{}, tokens: map[*queue][]token{}, unsaid: map[*queue]bool{}}
+func newQueueHints(w *watch) *queueHints {
+	return &queueHints{w: w, maybe: map[*queue]bool{}, due: map[*queue]time.Time{}, tokens: map[*queue][]token{}, unsaid: map[*queue]bool{}}
 }
 
-func (k *seek) take(tokens []token) {
+func (k *queueHints) take(tokens []token) {
 	for _, t := range tokens {
 		k.tokens[t.q] = append(k.tokens[t.q], t)
 	}
 }
 
 // giveBack gives the tokens of queues that were not asked to others.
-func (k *seek) giveBack(b *Broker) {
+func (k *queueHints) giveBack(b *Broker) {
 	if len(k.tokens) == 0 {
 		return
 	}
@@ -38,7 +38,7 @@ func (k *seek) giveBack(b *Broker) {
 }
 
 // drop forgets that a queue is to be asked.
-func (k *seek) drop(q *queue) {
+func (k *queueHints) drop(q *queue) {
 	delete(k.tokens, q)
 	delete(k.maybe, q)
 }
@@ -46,7 +46,7 @@ func (k *seek) drop(q *queue) {
 // note notes what a take told of a queue: when it is to be asked again, if that is
 // known. What it left there has another token, but on a cluster only if the queue knows
 // that somebody waits.
-func (k *seek) note(q *queue, next time.Duration, filled bool) {
+func (k *queueHints) note(q *queue, next time.Duration, filled bool) {
 	delete(k.due, q)
 	switch {
 	case next == 0 || filled && k.w == nil:

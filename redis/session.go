@@ -25,10 +25,10 @@ type session struct {
 
 	running running
 
-	paces    conn.Backoff // Take's own, of waits that fail
-	troubles troubles     // queues that cannot be taken from
-	seek     *seek        // Take's own: what is known of the several queues it takes from
-	apart    apart        // looks of takes from several nodes
+	paces      conn.Backoff // Take's own, of waits that fail
+	troubles   troubles     // queues that cannot be taken from
+	hints      *queueHints  // Take's own: what is known of the several queues it takes from
+	nodeProbes nodeProbes   // looks of takes from several nodes
 }
 
 // queueLease is what a session has of one queue.

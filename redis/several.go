@@ -26,7 +26,7 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	k := s.seekIn(queues)
+	k := s.hintsFor(queues)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -38,7 +38,7 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 		if err := s.troubles.all(queues); err != nil {
 			return nil, err
 		}
-		if err := s.lookAround(ctx, k, r); err != nil {
+		if err := s.refreshHints(ctx, k, r); err != nil {
 			return nil, err
 		}
 		if err := s.await(ctx, k, r); err != nil {
@@ -52,19 +52,19 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 	}
 }
 
-// seekIn returns what is known of the queues.
-func (s *session) seekIn(queues []*queue) *seek {
-	k := s.seek
+// hintsFor returns what is known of the queues.
+func (s *session) hintsFor(queues []*queue) *queueHints {
+	k := s.hints
 	if s.b.clients.Cluster {
 		if k == nil || !same(k.queues, queues) {
-			k = newSeek(nil)
+			k = newQueueHints(nil)
 		}
 		k.queues = queues
 	} else if w := s.b.watches.get(s.b, queues); k == nil || k.w != w {
-		k = newSeek(w)
+		k = newQueueHints(w)
 		k.queues = w.queues
 	}
-	s.seek = k
+	s.hints = k
 	return k
 }
 
@@ -86,9 +86,9 @@ func same(a, b []*queue) bool {
 	return true
 }
 
-// lookAround learns what is in the queues if the last look is a while ago, and sees to
+// refreshHints learns what is in the queues if the last look is a while ago, and sees to
 // it that what comes later wakes the takes.
-func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
+func (s *session) refreshHints(ctx context.Context, k *queueHints, r room) error {
 	now := time.Now()
 	for _, q := range s.troubles.ended() {
 		k.maybe[q] = true
@@ -100,7 +100,7 @@ func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 		}
 	}
 	if k.w == nil {
-		s.lookApart(ctx, k, r, now)
+		s.probeNodes(ctx, k, r, now)
 		return nil
 	}
 	waiting, err := k.w.begin(ctx, r)
@@ -142,7 +142,7 @@ func (s *session) lookAround(ctx context.Context, k *seek, r room) error {
 
 // await gets the tokens of what has come, and blocks while there is nothing to ask, but
 // not for longer than until the next look.
-func (s *session) await(ctx context.Context, k *seek, r room) error {
+func (s *session) await(ctx context.Context, k *queueHints, r room) error {
 	if len(k.maybe) > 0 {
 		if k.w == nil {
 			return nil // they stay until there is nothing else
@@ -156,8 +156,8 @@ func (s *session) await(ctx context.Context, k *seek, r room) error {
 	for _, at := range k.due {
 		nap = min(nap, at.Sub(now))
 	}
-	if s.apart.waits() {
-		nap = min(nap, lookPatience)
+	if s.nodeProbes.waits() {
+		nap = min(nap, nodePatience)
 	}
 	if nap <= 0 {
 		return nil
@@ -178,7 +178,7 @@ func (s *session) await(ctx context.Context, k *seek, r room) error {
 }
 
 // ask takes from the queues that may have something, in the order of the caller.
-func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]*broker.TaskRun, error) {
+func (s *session) ask(ctx context.Context, k *queueHints, queues []*queue, r room) ([]*broker.TaskRun, error) {
 	var (
 		runs  []*broker.TaskRun
 		found time.Time // when the first were
@@ -228,7 +228,7 @@ func (s *session) ask(ctx context.Context, k *seek, queues []*queue, r room) ([]
 }
 
 // askOne takes from one of several queues.
-func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
+func (s *session) askOne(ctx context.Context, k *queueHints, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
 	h, word := s.leaseIn(q), ""
 	wait := time.Duration(0)
 	if k.w != nil {
@@ -243,11 +243,11 @@ func (s *session) askOne(ctx context.Context, k *seek, q *queue, r room) ([]*bro
 	return some, next, err
 }
 
-// lookApart is lookAround for a cluster, where each queue has tokens of its own: those
+// probeNodes is refreshHints for a cluster, where each queue has tokens of its own: those
 // that do not know that somebody waits are asked, whatever is in them.
-func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time) {
+func (s *session) probeNodes(ctx context.Context, k *queueHints, r room, now time.Time) {
 	defer func() {
-		for _, q := range s.apart.take() {
+		for _, q := range s.nodeProbes.take() {
 			k.maybe[q] = true
 		}
 	}()
@@ -264,7 +264,7 @@ func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time)
 	if now.Sub(k.looked) < longestNap {
 		return
 	}
-	if others = s.apart.begin(others); len(others) == 0 {
+	if others = s.nodeProbes.begin(others); len(others) == 0 {
 		return
 	}
 	k.looked = now
@@ -275,12 +275,12 @@ func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time)
 		for i, n := range group {
 			queues[i] = others[n]
 		}
-		if !s.b.clients.Spawn(func() { s.lookAtNode(queues); over <- struct{}{} }) {
-			s.apart.end(queues, nil)
+		if !s.b.clients.Spawn(func() { s.probeNode(queues); over <- struct{}{} }) {
+			s.nodeProbes.end(queues, nil)
 			over <- struct{}{}
 		}
 	}
-	timer := time.NewTimer(lookPatience)
+	timer := time.NewTimer(nodePatience)
 	defer timer.Stop()
 	for range groups {
 		select {
@@ -293,14 +293,14 @@ func (s *session) lookApart(ctx context.Context, k *seek, r room, now time.Time)
 	}
 }
 
-// lookAtNode learns in which of a node's queues a run waits. A queue that cannot be
+// probeNode learns in which of a node's queues a run waits. A queue that cannot be
 // asked counts as one with runs: its own commands report why.
-func (s *session) lookAtNode(queues []*queue) {
+func (s *session) probeNode(queues []*queue) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
 	defer cancel()
 	waiting, err := s.b.having(ctx, queues, waitKeys)
 	if err != nil && !s.b.clients.IsClosed() {
 		s.passBy(queues, err)
 	}
-	s.apart.end(queues, waiting)
+	s.nodeProbes.end(queues, waiting)
 }

@@ -70,7 +70,7 @@ type looked struct {
 	errs         map[int]error
 }
 
-// lookInto makes each survey there is.
+// eachRunIn makes each survey there is.
 func lookInto(t *testing.T, b *redis.Broker, queues []string) map[string]looked {
 	t.Helper()
 	all := map[string]looked{}

@@ -63,8 +63,8 @@ func (s *session) sayTrouble(q *queue, err error) {
 // sameNode returns the queues taken from that are on the node of one, with that.
 func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
 	queues := []*queue{q}
-	if s.seek != nil {
-		queues = append(queues, s.seek.queues...)
+	if s.hints != nil {
+		queues = append(queues, s.hints.queues...)
 	}
 	var same []*queue
 	for _, i := range s.b.byNode(ctx, queues)[0] {
