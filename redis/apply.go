@@ -13,7 +13,7 @@ import (
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
 // never overlap, so what the slots say is finished is confirmed.
-func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishing) {
+func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishCall) {
 	own := s.claim(calls)
 	groups := own
 	for _, call := range calls {
@@ -22,15 +22,15 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 	if len(groups) == 0 {
 		return
 	}
-	keys, args := s.b.finishing(h.q, len(groups))
+	keys, args := s.b.finishArgs(h.q, len(groups))
 	for _, g := range groups {
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
 	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
-	var ends ends
+	var ends finishEffects
 	if err == nil {
-		ends, err = noteFenced(v, groups)
+		ends, err = parseFinishReply(v, groups)
 	}
 	if err != nil {
 		if conn.IsDamage(err) {
@@ -68,33 +68,33 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
 		ends.sent = ends.sent || unheard && g.sends()
 	}
-	s.b.follow(ctx, h.q, ends)
+	s.b.applyEffects(ctx, h.q, ends)
 }
 
 // fails notes why some of the call's outcomes are to be sent again, if they are.
-func (f *finishing) fails(why error) {
+func (f *finishCall) fails(why error) {
 	if f.err == nil {
 		f.err = why
 	}
 }
 
-// finishing starts the keys and arguments of the finish script.
-func (b *Broker) finishing(q *queue, slots int) (keys []string, args []any) {
+// finishArgs starts the keys and arguments of the finish script.
+func (b *Broker) finishArgs(q *queue, slots int) (keys []string, args []any) {
 	named := &script.FinishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
 	return script.FinishKeys(&q.QueueKeys), named.Append(make([]any, 0, 16))
 }
 
-// ends is what follows from runs that have ended.
-type ends struct {
+// finishEffects is what follows from runs that have ended.
+type finishEffects struct {
 	waiters []any // who waits and for which run's id, in turn
 	sent    bool  // something was put into the outbox
 	dropped int64 // dead letters beyond the cap
 	failure error // the first that the script reports of an outcome; nil: all were applied
 }
 
-// follow does what follows from ends. What they queue is queued when it returns,
+// applyEffects does what follows from ends. What they queue is queued when it returns,
 // unless that takes long.
-func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
+func (b *Broker) applyEffects(ctx context.Context, q *queue, e finishEffects) {
 	b.notifyWaiters(ctx, q, e.waiters)
 	if !e.sent {
 		return
@@ -113,7 +113,7 @@ func (b *Broker) follow(ctx context.Context, q *queue, e ends) {
 }
 
 // claim sorts outcomes by slot, and fences at once those of which it is known.
-func (s *session) claim(calls []*finishing) []*batchOutcomes {
+func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var groups []*batchOutcomes
@@ -132,7 +132,7 @@ func (s *session) claim(calls []*finishing) []*batchOutcomes {
 			}
 			g := bt.group
 			if g == nil {
-				g = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishing, 0, len(call.outcomes))}
+				g = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
 				bt.group = g
 				groups = append(groups, g)
 				bt.busy++
@@ -209,7 +209,7 @@ func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
 			}
 		}
 		if !s.brief {
-			s.ends.remember(g, unheard, remembered*s.lease)
+			s.finished.remember(g, unheard, remembered*s.lease)
 		}
 		if bt.left == 0 {
 			delete(bt.lease.batches, bt.number)
@@ -255,9 +255,9 @@ func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, [
 	return keys, args
 }
 
-// noteFenced reads the reply of the finish script: which runs were fenced, and
+// parseFinishReply reads the reply of the finish script: which runs were fenced, and
 // what follows from the others' ends.
-func noteFenced(v any, groups []*batchOutcomes) (e ends, err error) {
+func parseFinishReply(v any, groups []*batchOutcomes) (e finishEffects, err error) {
 	reply, ok := v.([]any)
 	if !ok || len(reply) != 5 {
 		return e, fmt.Errorf("unexpected reply %T of the finish script", v)

@@ -22,20 +22,20 @@ import (
 // Bounds of what a session remembers of its latest outcomes. What goes beyond is
 // not applied again: the run is given back, and runs once more.
 const (
-	remembered    = 2       // leases
-	maxPastEnds   = 8192    // batches, or parts of batches
-	maxPastBytes  = 4 << 20 // of records, dead letters and what else outcomes write
-	mendPart      = 6       // mending takes at most this part of a lease, as other queues wait for their renewal
-	shortestMend  = 100 * time.Millisecond
-	sizePerReplay = 256 // bytes of an outcome besides what it writes, about
+	remembered       = 2       // leases
+	maxFinished      = 8192    // batches, or parts of batches
+	maxFinishedBytes = 4 << 20 // of records, dead letters and what else outcomes write
+	mendPart         = 6       // mending takes at most this part of a lease, as other queues wait for their renewal
+	shortestMend     = 100 * time.Millisecond
+	sizePerReplay    = 256 // bytes of an outcome besides what it writes, about
 )
 
 // remember notes what was applied to a slot, and forgets what is older than d. The
 // session's lock is held.
-func (p *pastEnds) remember(g *batchOutcomes, unheard bool, d time.Duration) {
+func (p *finishLog) remember(g *batchOutcomes, unheard bool, d time.Duration) {
 	now := time.Now()
 	p.forget(now.Add(-d)) // here too: nothing may ever be renewed
-	e := pastEnd{hold: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
+	e := finishedBatch{hold: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
 	for _, o := range g.outcomes {
 		switch {
 		case g.failure(o) != nil:
@@ -56,7 +56,7 @@ func (p *pastEnds) remember(g *batchOutcomes, unheard bool, d time.Duration) {
 	}
 	p.list = append(p.list, e)
 	p.bytes += e.bytes
-	for p.first < len(p.list) && (len(p.list)-p.first > maxPastEnds || p.bytes > maxPastBytes) {
+	for p.first < len(p.list) && (len(p.list)-p.first > maxFinished || p.bytes > maxFinishedBytes) {
 		p.drop()
 	}
 }
@@ -76,20 +76,20 @@ func (o *outcome) size() int {
 }
 
 // forget drops what was applied before an instant. The session's lock is held.
-func (p *pastEnds) forget(before time.Time) {
+func (p *finishLog) forget(before time.Time) {
 	for p.first < len(p.list) && p.list[p.first].at.Before(before) {
 		p.drop()
 	}
 }
 
-func (p *pastEnds) drop() {
+func (p *finishLog) drop() {
 	p.bytes -= p.list[p.first].bytes
-	p.list[p.first] = pastEnd{}
+	p.list[p.first] = finishedBatch{}
 	p.first++
 	switch {
 	case p.first == len(p.list):
 		p.list, p.first = p.list[:0], 0
-	case p.first > maxPastEnds || p.first > 64 && 2*p.first > len(p.list):
+	case p.first > maxFinished || p.first > 64 && 2*p.first > len(p.list):
 		n := copy(p.list, p.list[p.first:])
 		clear(p.list[n:])
 		p.list, p.first = p.list[:n], 0
@@ -97,7 +97,7 @@ func (p *pastEnds) drop() {
 }
 
 // of returns what was applied to a batch. The session's lock is held.
-func (p *pastEnds) of(h *queueLease, number int64) (list []pastEnd) {
+func (p *finishLog) of(h *queueLease, number int64) (list []finishedBatch) {
 	for _, e := range p.list[p.first:] {
 		if e.hold == h && e.number == number {
 			list = append(list, e)
@@ -308,7 +308,7 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 	s := c.s
 	member := s.id + ":" + strconv.FormatInt(number, 10)
 	s.mu.Lock()
-	g := replay(c.h, number, member, s.ends.of(c.h, number), nil)
+	g := replay(c.h, number, member, s.finished.of(c.h, number), nil)
 	s.mu.Unlock()
 	whole := g.whole
 	if err := s.replay(ctx, g); err != nil || whole {
@@ -338,7 +338,7 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 			missing[i] = true
 		}
 	}
-	g := replay(c.h, bt.number, bt.member, s.ends.of(c.h, bt.number), missing)
+	g := replay(c.h, bt.number, bt.member, s.finished.of(c.h, bt.number), missing)
 	s.mu.Unlock()
 	for _, o := range g.outcomes {
 		delete(missing, o.at.index)
@@ -370,7 +370,7 @@ func startAgain(at *receipt, element string) *outcome {
 
 // replay is the outcomes that are remembered of a batch, of some of its runs or all.
 // It is whole if there are outcomes of all.
-func replay(h *queueLease, number int64, member string, ends []pastEnd, only map[int]bool) *batchOutcomes {
+func replay(h *queueLease, number int64, member string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
 	g := &batchOutcomes{batch: &batch{lease: h, number: number, member: member}}
 	seen := map[int]bool{}
 	add := func(index int, o *outcome) {
@@ -399,7 +399,7 @@ func (s *session) replay(ctx context.Context, g *batchOutcomes) error {
 	if len(g.outcomes) == 0 {
 		return nil
 	}
-	f := &finishing{again: []*batchOutcomes{g}}
+	f := &finishCall{again: []*batchOutcomes{g}}
 	if err := g.batch.lease.finish.do(ctx, s.b.clients, f, 0); err != nil {
 		return err
 	}

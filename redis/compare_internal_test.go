@@ -14,7 +14,7 @@ func TestPastEndsAreForgottenByTimeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const kept = 2 * time.Second
 		h := new(queueLease)
-		var p pastEnds
+		var p finishLog
 		ended := func(number int64) {
 			bt := &batch{lease: h, number: number, done: make([]bool, 2)}
 			p.remember(&batchOutcomes{batch: bt, plain: []byte{0x80}, outcomes: []*outcome{

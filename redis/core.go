@@ -93,7 +93,7 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 // else got. The rest, of an earlier call that wanted more, is given back.
 func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
 	runs := t.pending[:min(max, len(t.pending))]
-	calls := map[*queueLease]*finishing{}
+	calls := map[*queueLease]*finishCall{}
 	for i, run := range t.pending {
 		at, ok := run.Receipt.(*receipt)
 		if !ok {
@@ -101,7 +101,7 @@ func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, 
 		}
 		h := at.batch.lease
 		if calls[h] == nil {
-			calls[h] = new(finishing)
+			calls[h] = new(finishCall)
 		}
 		if i < len(runs) {
 			calls[h].outcomes = append(calls[h].outcomes, forget(run, at))

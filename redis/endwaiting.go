@@ -40,8 +40,8 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element s
 
 // endAt applies an outcome's steps to an entry that is somewhere, from where it
 // goes, as endWaiting does.
-func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (over, doubtful bool, e ends, err error) {
-	keys, args := b.finishing(q, 1)
+func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (over, doubtful bool, e finishEffects, err error) {
+	keys, args := b.finishArgs(q, 1)
 	keys = append(append(keys, key, q.Done("")), out.keys...)
 	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
 	v, unheard, err := b.repeatTold(ctx, b.scripts.Finish, b.clients.Work, conn.ReadAny, keys, args...)
@@ -49,7 +49,7 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 		return false, unheard, e, err
 	}
 	g := new(batchOutcomes)
-	if e, err = noteFenced(v, []*batchOutcomes{g}); err == nil && g.failed != nil {
+	if e, err = parseFinishReply(v, []*batchOutcomes{g}); err == nil && g.failed != nil {
 		err = b.blame(ctx, g.anyFailure(), keys...)
 	}
 	return err == nil && !g.fenced[0], unheard, e, err

@@ -19,7 +19,7 @@ import (
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	var (
 		holds []*queueLease
-		calls []*finishing
+		calls []*finishCall
 		made  = s.b.outcomes(len(outcomes))
 	)
 	for i := range outcomes {
@@ -38,7 +38,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 		if n < 0 {
 			n = len(holds)
 			holds = append(holds, at.batch.lease)
-			calls = append(calls, &finishing{outcomes: make([]*outcome, 0, len(outcomes)-i)})
+			calls = append(calls, &finishCall{outcomes: make([]*outcome, 0, len(outcomes)-i)})
 		}
 		calls[n].outcomes = append(calls[n].outcomes, &made[i])
 		if o := &outcomes[i]; o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
@@ -87,7 +87,7 @@ func (b *Broker) outcomes(n int) []outcome {
 
 // noteUntold keeps in mind what a call applied that returns an error because of
 // another queue, or another outcome.
-func (s *session) noteUntold(f *finishing) {
+func (s *session) noteUntold(f *finishCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range f.outcomes {

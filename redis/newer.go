@@ -131,7 +131,7 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 // bury applies outcomes of entries that cannot be read. What fails is tried again
 // at the next renewal.
 func (s *session) bury(ctx context.Context, h *queueLease, bad []*outcome) {
-	f := &finishing{outcomes: bad}
+	f := &finishCall{outcomes: bad}
 	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
 		return
 	}

@@ -29,7 +29,7 @@ func (s *session) Renew(ctx context.Context) error {
 			h.lost = false
 		}
 	}
-	s.ends.forget(now.Add(-remembered * s.lease))
+	s.finished.forget(now.Add(-remembered * s.lease))
 	s.mu.Unlock()
 
 	// At once: a queue whose node is down must not cost the others their lease.

@@ -15,13 +15,13 @@ type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
-	send  func(context.Context, *queueLease, []*finishing) // applies outcomes in one queue
-	brief bool                                             // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
+	send  func(context.Context, *queueLease, []*finishCall) // applies outcomes in one queue
+	brief bool                                              // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
 
-	mu     sync.Mutex
-	leases map[*queue]*queueLease
-	left   bool
-	ends   pastEnds
+	mu       sync.Mutex
+	leases   map[*queue]*queueLease
+	left     bool
+	finished finishLog
 
 	running running
 
@@ -46,7 +46,7 @@ type queueLease struct {
 	handedBack []time.Time // when runs are due that it handed back for others
 	bad        []*outcome  // of entries that cannot be read, which could not be applied
 	lost       bool        // something was found recovered that Renew has not told of
-	finish     coalescer[*finishing]
+	finish     coalescer[*finishCall]
 
 	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
@@ -87,7 +87,7 @@ func (s *session) leaseIn(q *queue) *queueLease {
 	h := s.leases[q]
 	if h == nil {
 		h = &queueLease{q: q, next: 1, batches: map[int64]*batch{}}
-		h.finish.run = func(ctx context.Context, items []*finishing) { s.send(ctx, h, items) }
+		h.finish.run = func(ctx context.Context, items []*finishCall) { s.send(ctx, h, items) }
 		s.leases[q] = h
 	}
 	return h
@@ -97,19 +97,19 @@ func (s *session) leaseIn(q *queue) *queueLease {
 type batchOutcomes struct {
 	batch    *batch
 	outcomes []*outcome
-	calls    []*finishing // whose each outcome is
-	whole    bool         // nothing is left of the slot afterwards
-	before   int          // then: how many of its runs earlier commands have finished
-	plain    []byte       // a bitmap of those without steps
-	lost     bool         // all of those were fenced
-	fenced   map[int]bool // by index in the batch, of the others
+	calls    []*finishCall // whose each outcome is
+	whole    bool          // nothing is left of the slot afterwards
+	before   int           // then: how many of its runs earlier commands have finished
+	plain    []byte        // a bitmap of those without steps
+	lost     bool          // all of those were fenced
+	fenced   map[int]bool  // by index in the batch, of the others
 
 	failed map[int]error // by index, of those of which nothing was done
 	stays  error         // why the batch is there still although all was done
 }
 
-// pastEnd is what one command applied to one batch.
-type pastEnd struct {
+// finishedBatch is what one command applied to one batch.
+type finishedBatch struct {
 	hold   *queueLease
 	number int64
 	at     time.Time
@@ -119,9 +119,9 @@ type pastEnd struct {
 	bytes  int
 }
 
-// pastEnds are a session's latest, the earliest first.
-type pastEnds struct {
-	list  []pastEnd
+// finishLog are a session's latest, the earliest first.
+type finishLog struct {
+	list  []finishedBatch
 	first int // those before are forgotten
 	bytes int
 }
@@ -147,8 +147,8 @@ type outcome struct {
 	keep   int64
 }
 
-// finishing is one call's outcomes in one queue.
-type finishing struct {
+// finishCall is one call's outcomes in one queue.
+type finishCall struct {
 	outcomes []*outcome
 	fenced   []*broker.TaskRun
 	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
