@@ -22,34 +22,34 @@ import (
 // maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
 // may be called concurrently.
 type Broker struct {
-	cfg         Config
-	clients     *conn.Clients
-	scripts     script.Scripts
-	url         string        // by which it was opened, or would be
-	id          string        // of this broker, where scripts have to name it
-	calls       atomic.Uint64 // makes tokens of one broker distinct
-	queues      sync.Map      // of *queue by name
-	equip       func(*queue)  // gives a new queue what sends its commands
-	takeWaiters *takeWaiters
-	completions *completions
-	fetchers    fetchers
-	skipped     skipped
-	damage      damages
-	mends       sync.Map // of *mending by what opens the queue's keys
-	sessions    sessions
-	quiet       quietQueues
-	watches     watches
-	audits      audits
-	names       queueNames
-	counted     countedNames
-	nameless    atomic.Bool // the set of names could not be added to
-	unnamed     unnamed
-	odd         oddities
-	close       sync.Once
-	made        sync.Pool // of *[]outcome
-	scratch     sync.Pool
-	lease       atomic.Int64 // the longest of its sessions, in nanoseconds
-	bad         string       // the failure of entries that cannot be read, as scripts store it
+	cfg          Config
+	clients      *conn.Clients
+	scripts      script.Scripts
+	url          string        // by which it was opened, or would be
+	id           string        // of this broker, where scripts have to name it
+	calls        atomic.Uint64 // makes tokens of one broker distinct
+	queues       sync.Map      // of *queue by name
+	equip        func(*queue)  // gives a new queue what sends its commands
+	takeWaiters  *takeWaiters
+	completions  *completions
+	fetchers     fetchers
+	skipped      skipped
+	damage       damages
+	mends        sync.Map // of *mending by what opens the queue's keys
+	sessions     sessions
+	quiet        quietQueues
+	watches      watches
+	audits       audits
+	names        queueNames
+	counted      countedNames
+	namesBroken  atomic.Bool // the set of names could not be added to
+	unregistered unregistered
+	odd          oddities
+	close        sync.Once
+	made         sync.Pool // of *[]outcome
+	scratch      sync.Pool
+	lease        atomic.Int64 // the longest of its sessions, in nanoseconds
+	bad          string       // the failure of entries that cannot be read, as scripts store it
 }
 
 // ping asks the server once whether it is there. Of a cluster one master that

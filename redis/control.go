@@ -52,7 +52,7 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	if err != nil {
 		return err
 	}
-	if err := b.announce(ctx, q); err != nil {
+	if err := b.registerQueue(ctx, q); err != nil {
 		return err // it could not be found in a list of queues
 	}
 	_, err = b.repeat(ctx, b.scripts.Control, b.clients.Work,

@@ -47,7 +47,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if len(members) > 0 && len(p.members.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
-	if err := b.clients.WhileLoading(ctx, func() error { return b.announce(ctx, p.to) }); err != nil {
+	if err := b.clients.WhileLoading(ctx, func() error { return b.registerQueue(ctx, p.to) }); err != nil {
 		return err
 	}
 	if len(members) == 0 {
@@ -172,7 +172,7 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 // begin stores the members, while the group is reserved, and has it stay.
 func (p *pendingGroup) begin(ctx context.Context) error {
 	err := p.b.clients.WhileLoading(ctx, func() error {
-		if err := p.b.announce(ctx, p.q); err != nil {
+		if err := p.b.registerQueue(ctx, p.q); err != nil {
 			return err
 		}
 		if isLarge(p.runs) {

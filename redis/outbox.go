@@ -298,7 +298,7 @@ func (s *sending) alone(i int) *sending {
 // stored, now or before, and what is a duplicate. What is to blame for a failure
 // itself is set aside; what a failure may pass of stays.
 func (m *moving) send(ctx context.Context, s *sending) {
-	err := m.b.announce(ctx, s.to)
+	err := m.b.registerQueue(ctx, s.to)
 	if err == nil {
 		// Those with an id of their own can exclude each other: one after the other.
 		err = m.b.store(ctx, s.to, s.calls)

@@ -42,7 +42,7 @@ func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error 
 }
 
 func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRun) error {
-	if err := b.announce(ctx, q); err != nil {
+	if err := b.registerQueue(ctx, q); err != nil {
 		return err
 	}
 	lane := b.pushableList(runs)

@@ -37,17 +37,17 @@ func (n *queueNames) get(ctx context.Context, read func(context.Context) ([]stri
 	return n.names, err
 }
 
-// unnamed are the queues whose names could not be added to the set of them, which on a
+// unregistered are the queues whose names could not be added to the set of them, which on a
 // cluster is on a node of its own. One goroutine tries again until they are: no further
 // run of a queue may come, and who takes from a pattern would never see it.
-type unnamed struct {
+type unregistered struct {
 	mu     sync.Mutex
 	names  map[string]bool
 	trying bool
 }
 
 // over reports whether no name is left; the goroutine ends then.
-func (u *unnamed) over() bool {
+func (u *unregistered) over() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.trying = len(u.names) > 0

@@ -144,7 +144,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 	if len(groups) == 0 {
 		return n, nil
 	}
-	if err := b.announce(ctx, q); err != nil {
+	if err := b.registerQueue(ctx, q); err != nil {
 		return n, err
 	}
 	if err := b.storeDecided(ctx, q, groups); err != nil {
@@ -215,7 +215,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	sum := sha256.Sum256([]byte(entry))
 	moved := []string{to.Base + "moved:" + hex.EncodeToString(sum[:wire.TokenDigits/2])}
 	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
-	if err = s.b.announce(ctx, to); err == nil {
+	if err = s.b.registerQueue(ctx, to); err == nil {
 		err = s.b.storeDecided(ctx, to, []*enqueueCall{g})
 	}
 	switch {

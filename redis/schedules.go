@@ -35,7 +35,7 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err != nil {
 		return fmt.Errorf("put schedule %s: %w", e.ID, err)
 	}
-	if err := b.announce(ctx, q); err != nil {
+	if err := b.registerQueue(ctx, q); err != nil {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)

@@ -33,7 +33,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 	if err != nil {
 		return fmt.Errorf("queue tick of %s: %w", run.Task, err)
 	}
-	if err := b.announce(ctx, q); err != nil {
+	if err := b.registerQueue(ctx, q); err != nil {
 		return err
 	}
 	for again := false; ; again = true {

@@ -12,18 +12,18 @@ import (
 
 // Of the tries.
 const (
-	firstNaming    = 100 * time.Millisecond // until the second; the time doubles
-	longestNaming  = 10 * time.Second
-	namesAnnounced = 1000 // in one command
+	firstRegister   = 100 * time.Millisecond // until the second; the time doubles
+	longestRegister = 10 * time.Second
+	maxRegistered   = 1000 // in one command
 )
 
-// announceLater has the name added as soon as that is possible.
-func (b *Broker) announceLater(q *queue, now int64) {
+// registerLater has the name added as soon as that is possible.
+func (b *Broker) registerLater(q *queue, now int64) {
 	last := q.named.Load()
 	if !q.named.CompareAndSwap(last, now) {
 		return // another call does it
 	}
-	u := &b.unnamed
+	u := &b.unregistered
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.names == nil {
@@ -31,41 +31,41 @@ func (b *Broker) announceLater(q *queue, now int64) {
 	}
 	u.names[q.Name] = true
 	if !u.trying {
-		u.trying = b.clients.Spawn(b.nameAll)
+		u.trying = b.clients.Spawn(b.registerAll)
 	}
 }
 
-// nameAll adds names until none is left, or the broker is closed.
-func (b *Broker) nameAll() {
+// registerAll adds names until none is left, or the broker is closed.
+func (b *Broker) registerAll() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for wait := firstNaming; ; wait = min(2*wait, longestNaming) {
+	for wait := firstRegister; ; wait = min(2*wait, longestRegister) {
 		select {
 		case <-timer.C:
 		case <-b.clients.Closed:
 			return
 		}
-		for b.nameSome() {
-			wait = firstNaming
+		for b.registerSome() {
+			wait = firstRegister
 		}
-		if b.unnamed.over() {
+		if b.unregistered.over() {
 			return
 		}
 		timer.Reset(wait)
 	}
 }
 
-// nameSome adds some of the names, and reports whether it could, and there were any.
-func (b *Broker) nameSome() bool {
-	u := &b.unnamed
+// registerSome adds some of the names, and reports whether it could, and there were any.
+func (b *Broker) registerSome() bool {
+	u := &b.unregistered
 	u.mu.Lock()
 	names := slices.Collect(maps.Keys(u.names))
 	u.mu.Unlock()
-	names = names[:min(len(names), namesAnnounced)]
+	names = names[:min(len(names), maxRegistered)]
 	if len(names) == 0 || b.addNames(context.Background(), names...) != nil {
 		return false
 	}
-	b.nameless.Store(false)
+	b.namesBroken.Store(false)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, name := range names {
@@ -86,16 +86,16 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	return err
 }
 
-// announce adds the queue's name to the set of all of them, before the first
+// registerQueue adds the queue's name to the set of all of them, before the first
 // run of this process and now and then again, should the set be lost. Where the set
 // cannot be added to, though the queue can, the queue goes on without.
-func (b *Broker) announce(ctx context.Context, q *queue) error {
+func (b *Broker) registerQueue(ctx context.Context, q *queue) error {
 	now := time.Now().Unix()
-	if last := q.named.Load(); last != 0 && now-last < announceEvery {
+	if last := q.named.Load(); last != 0 && now-last < registerEvery {
 		return nil
 	}
-	if b.nameless.Load() {
-		b.announceLater(q, now)
+	if b.namesBroken.Load() {
+		b.registerLater(q, now)
 		return nil
 	}
 	again := conn.MayRepeat
@@ -107,18 +107,18 @@ func (b *Broker) announce(ctx context.Context, q *queue) error {
 	case err == nil:
 		q.named.Store(now)
 	case conn.ContextErr(ctx) == nil && b.outlives(err):
-		b.nameless.Store(true)
+		b.namesBroken.Store(true)
 		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
 			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
-		b.announceLater(q, now)
+		b.registerLater(q, now)
 	default:
 		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.Name, err), false)
 	}
 	return nil
 }
 
-// announceEvery is how often, in seconds, a queue's name is added again.
-const announceEvery = 60
+// registerEvery is how often, in seconds, a queue's name is added again.
+const registerEvery = 60
 
 // outlives reports whether queues can be used although their names cannot be added
 // to the set: that is on a node of its own, or of a wrong type.
