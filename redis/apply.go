@@ -27,7 +27,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
-	v, unheard, err := s.b.repeatTold(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
+	v, unheard, err := s.b.repeatKnowing(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
 	var ends finishEffects
 	if err == nil {
 		ends, err = parseFinishReply(v, groups)

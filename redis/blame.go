@@ -18,15 +18,15 @@ const (
 	mostOddNamed = 5    // names in one line of log
 )
 
-// oddities are the findings that were logged: each is logged once.
-type oddities struct {
+// loggedOnce are the findings that were logged: each is logged once.
+type loggedOnce struct {
 	mu    sync.Mutex
 	known map[string]bool
 }
 
 // isNew reports whether a finding is new, and keeps it in mind. Beyond a number of
 // findings all further ones count as known.
-func (o *oddities) isNew(finding string) bool {
+func (o *loggedOnce) isNew(finding string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.known[finding] || len(o.known) >= mostOdd {
@@ -99,7 +99,7 @@ func quote(s string) string {
 
 // logOddKey logs a key whose value is skipped, once.
 func (b *Broker) logOddKey(ctx context.Context, key string, why error) {
-	if b.odd.isNew("key " + key) {
+	if b.logged.isNew("key " + key) {
 		b.cfg.Logger.WarnContext(ctx, "a key of the broker holds what it cannot hold and is skipped; correct or delete it", "key", key, "error", why)
 	}
 }

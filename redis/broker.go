@@ -44,7 +44,7 @@ type Broker struct {
 	counted      countedNames
 	namesBroken  atomic.Bool // the set of names could not be added to
 	unregistered unregistered
-	odd          oddities
+	logged       loggedOnce
 	close        sync.Once
 	made         sync.Pool // of *[]outcome
 	scratch      sync.Pool

@@ -44,7 +44,7 @@ func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *ou
 	keys, args := b.finishArgs(q, 1)
 	keys = append(append(keys, key, q.Done("")), out.keys...)
 	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.Finish, b.clients.Work, conn.ReadAny, keys, args...)
+	v, unheard, err := b.repeatKnowing(ctx, b.scripts.Finish, b.clients.Work, conn.ReadAny, keys, args...)
 	if err != nil {
 		return false, unheard, e, err
 	}

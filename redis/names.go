@@ -119,7 +119,7 @@ func (b *Broker) logOddNames(ctx context.Context, odd []string) {
 	fresh := 0
 	slices.Sort(odd)
 	for _, name := range odd {
-		if !b.odd.isNew("name " + name) {
+		if !b.logged.isNew("name " + name) {
 			continue
 		}
 		if fresh++; fresh <= mostOddNamed {

@@ -37,9 +37,9 @@ func (b *Broker) warm(ctx context.Context) {
 	}
 }
 
-// tells ends the name of a session that tells of the begin of runs that came
+// countsBegins ends the name of a session that tells of the begin of runs that came
 // back: the others' count as begun.
-const tells = "+"
+const countsBegins = "+"
 
 func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	if lease < time.Millisecond {
@@ -56,7 +56,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
-	s := &session{b: b, id: id + second + length + tells, lease: lease, leases: map[*queue]*queueLease{}}
+	s := &session{b: b, id: id + second + length + countsBegins, lease: lease, leases: map[*queue]*queueLease{}}
 	s.send = s.sendOutcomes
 	return s, nil
 }

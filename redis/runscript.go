@@ -35,13 +35,13 @@ func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Clien
 // repeat executes a script that is safe to execute again, and does so when the
 // connection broke or the server was not ready.
 func (b *Broker) repeat(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {
-	v, _, err := b.repeatTold(ctx, s, c, conn.ReadAny, keys, args...)
+	v, _, err := b.repeatKnowing(ctx, s, c, conn.ReadAny, keys, args...)
 	return v, err
 }
 
-// repeatTold is repeat, and tells whether the script may have been executed
+// repeatKnowing is repeat, and tells whether the script may have been executed
 // without its reply being heard.
-func (b *Broker) repeatTold(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args ...any) (v any, unheard bool, err error) {
+func (b *Broker) repeatKnowing(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args ...any) (v any, unheard bool, err error) {
 	err = b.clients.Retry(ctx, conn.MayRepeat, func() error {
 		v, err = b.runReading(ctx, s, c, read, keys, args)
 		unheard = unheard || conn.IsUnknown(err)

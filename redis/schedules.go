@@ -79,7 +79,7 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
 	args := (&script.DeleteEntryArgs{ID: id}).Append(nil)
-	v, unheard, err := b.repeatTold(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
+	v, unheard, err := b.repeatKnowing(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)

@@ -37,7 +37,7 @@ type queueLease struct {
 	next       int64        // the slot of the next batch
 	asked      bool         // a take with slot next may be executed unheard
 	doubt      bool         // there ever was a take unheard, which may be executed late
-	told       [2]time.Time // when producers were last told that it waits: for io, for cpu
+	announced  [2]time.Time // when producers were last told that it waits: for io, for cpu
 	strays     int          // how often in turn a slot was said to be used that never was
 	listed     listed       // when the server last listed all that it takes the session to hold
 	mark       string       // when, by the server, some of it was last recovered

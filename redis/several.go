@@ -234,7 +234,7 @@ func (s *session) askOne(ctx context.Context, k *queueHints, q *queue, r room) (
 	if k.w != nil {
 		word = k.w.element(q)
 	} else {
-		word, wait = s.wordTo(q, r), tryOnce
+		word, wait = s.takeState(q, r), tryOnce
 	}
 	some, next, err := s.takeFrom(ctx, h, r, word, wait)
 	if err == nil {
@@ -255,7 +255,7 @@ func (s *session) probeNodes(ctx context.Context, k *queueHints, r room, now tim
 	for _, q := range k.queues {
 		switch {
 		case s.troubles.has(q):
-		case !s.hasTold(q, r):
+		case !s.isAnnounced(q, r):
 			k.maybe[q] = true
 		default:
 			others = append(others, q)

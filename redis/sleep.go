@@ -224,7 +224,7 @@ func (s *takeWaiters) waitLoop(g *waitSet) {
 
 // logOdd logs, once, that tokens cannot be read for the type of a key.
 func (s *takeWaiters) logOdd(g *waitSet, err error) {
-	if !conn.IsWrongType(err) || !s.b.odd.isNew("wait "+g.keys[0]) {
+	if !conn.IsWrongType(err) || !s.b.logged.isNew("wait "+g.keys[0]) {
 		return
 	}
 	ctx := context.Background()

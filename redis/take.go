@@ -42,7 +42,7 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 
 // takeOne takes from one queue.
 func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.TaskRun, error) {
-	word := s.wordTo(q, r)
+	word := s.takeState(q, r)
 	for timedOut := false; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		runs, next, err := s.takeFrom(ctx, s.leaseIn(q), r, word, 0)
 		if err != nil || len(runs) > 0 {
 			if timedOut {
-				s.forgetTold(q) // nobody woke it: the server may have lost the word
+				s.forgetAnnounced(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, err
 		}
@@ -62,7 +62,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 		if next >= 0 {
 			nap = min(nap, next)
 		}
-		if word = s.wordTo(q, r); word == asleep || nap <= 0 {
+		if word = s.takeState(q, r); word == asleep || nap <= 0 {
 			continue
 		}
 		if s.b.clients.Block.Direct() {
@@ -83,7 +83,7 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 // returns nothing when it is time to look by ordinary means.
 func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Duration) ([]*broker.TaskRun, error) {
 	h := s.leaseIn(q)
-	for nap > 0 && s.hasTold(q, r) {
+	for nap > 0 && s.isAnnounced(q, r) {
 		start := time.Now()
 		nap = min(nap, longestNap)
 		if at, ok := ctx.Deadline(); ok {
@@ -96,7 +96,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		switch {
 		case err == nil && len(runs) > 0:
 			if time.Since(start) >= nap {
-				s.forgetTold(q) // nobody woke it: the server may have lost the word
+				s.forgetAnnounced(q) // nobody woke it: the server may have lost the word
 			}
 			return runs, nil
 		case err == nil && conn.ContextErr(ctx) != nil:
@@ -106,7 +106,7 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 		case s.b.clients.IsClosed():
 			return nil, broker.ErrClosed
 		case err != nil:
-			return nil, s.waitedInVain(ctx, err, wakeKeys(q, r))
+			return nil, s.paceFailedWait(ctx, err, wakeKeys(q, r))
 		}
 		if nap = longestNap; next >= 0 {
 			nap = min(nap, next)
@@ -115,13 +115,13 @@ func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Du
 	return nil, nil
 }
 
-// waitedInVain paces the takes after one that could not wait, and returns what
+// paceFailedWait paces the takes after one that could not wait, and returns what
 // will not pass by itself.
-func (s *session) waitedInVain(ctx context.Context, err error, tokens []string) error {
+func (s *session) paceFailedWait(ctx context.Context, err error, tokens []string) error {
 	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil
 	}
-	if conn.IsWrongType(err) && s.b.odd.isNew("wait "+tokens[0]) {
+	if conn.IsWrongType(err) && s.b.logged.isNew("wait "+tokens[0]) {
 		err := s.b.blame(ctx, err, tokens...)
 		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, looking every two seconds", "keys", strings.Join(tokens, " "), "error", err)
 	}

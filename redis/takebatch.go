@@ -26,27 +26,27 @@ const (
 	asleep = "1"
 )
 
-// wordTo is asleep unless producers for the queue know that somebody waits.
-func (s *session) wordTo(q *queue, r room) string {
-	if s.hasTold(q, r) {
+// takeState is asleep unless producers for the queue know that somebody waits.
+func (s *session) takeState(q *queue, r room) string {
+	if s.isAnnounced(q, r) {
 		return awake
 	}
 	return asleep
 }
 
-// hasTold reports whether producers for the queue know that somebody waits.
-func (s *session) hasTold(q *queue, r room) bool {
+// isAnnounced reports whether producers for the queue know that somebody waits.
+func (s *session) isAnnounced(q *queue, r room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.leases[q]
-	return h != nil && (r.io <= 0 || time.Since(h.told[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.told[1]) <= tellFor)
+	return h != nil && (r.io <= 0 || time.Since(h.announced[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.announced[1]) <= tellFor)
 }
 
-func (s *session) forgetTold(q *queue) {
+func (s *session) forgetAnnounced(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.leases[q]; h != nil {
-		h.told = [2]time.Time{}
+		h.announced = [2]time.Time{}
 	}
 }
 
@@ -142,7 +142,7 @@ func (s *session) takeBatch(ctx context.Context, h *queueLease, r room, word str
 		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readTakeReply, keys, args)
 		unheard = conn.IsUnknown(err)
 	default:
-		v, unheard, err = s.b.repeatTold(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
+		v, unheard, err = s.b.repeatKnowing(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
 	}
 	if unheard {
 		s.mu.Lock()
@@ -168,7 +168,7 @@ func (s *session) takeBatch(ctx context.Context, h *queueLease, r room, word str
 		s.stray(h)
 	}
 	if reply.due == usedUp || len(reply.elements) == 0 {
-		return nil, s.tookNothing(h, r, reply.due, word == asleep, unheard, start), nil
+		return nil, s.noteEmptyTake(h, r, reply.due, word == asleep, unheard, start), nil
 	}
 	return s.receive(ctx, h, number, member, reply.elements), untilDue(reply.due), nil
 }
@@ -214,9 +214,9 @@ func (s *session) stray(h *queueLease) {
 // maxStrays is up to when the distance doubles: it is beyond what the take script believes.
 const maxStrays = 40
 
-// tookNothing notes the reply to a take that was sent at start and found
+// noteEmptyTake notes the reply to a take that was sent at start and found
 // nothing, and returns when to ask again at the latest.
-func (s *session) tookNothing(h *queueLease, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
+func (s *session) noteEmptyTake(h *queueLease, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
 	if due == quiet {
 		s.b.quiet.note(h.q, start)
 	}
@@ -228,10 +228,10 @@ func (s *session) tookNothing(h *queueLease, r room, due int64, sleepy, unheard 
 	}
 	h.asked, h.strays = unheard, 0
 	if sleepy && r.io > 0 {
-		h.told[0] = start
+		h.announced[0] = start
 	}
 	if sleepy && r.cpu > 0 {
-		h.told[1] = start
+		h.announced[1] = start
 	}
 	return h.afterOthers(time.Now(), untilDue(due))
 }
