@@ -166,7 +166,7 @@ func (a *audit) firstPass(ctx context.Context) error {
 	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
 	names := new(broker.Decoder)
 	err := a.eachRun(ctx, func(s location, mine bool) {
-		h, err := wire.ParseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.stored))
 		if err == nil {
 			id := string(h.ID)
 			if mine && !s.finished && a.seen[id] {
@@ -183,11 +183,11 @@ func (a *audit) firstPass(ctx context.Context) error {
 			return
 		}
 		run := new(broker.TaskRun)
-		err = wire.ParseRun(names, []byte(s.element), run)
-		if _, newer := wire.NewerID([]byte(s.element), err); newer {
+		err = wire.ParseRun(names, []byte(s.stored), run)
+		if _, newer := wire.NewerID([]byte(s.stored), err); newer {
 			return
 		}
-		switch _, bare := wire.ParseHeader([]byte(s.element)); {
+		switch _, bare := wire.ParseHeader([]byte(s.stored)); {
 		case err != nil && bare == nil && a.report.Mended:
 			dying = append(dying, s)
 		case err != nil || run.Queue != a.q.Name:
@@ -204,7 +204,7 @@ func (a *audit) firstPass(ctx context.Context) error {
 // bury makes dead letters of what is no run.
 func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any) error {
 	for _, s := range dying {
-		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.element, nil)
+		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.stored, nil)
 		if err != nil {
 			return fmt.Errorf("bury unreadable entries: %w", err)
 		}
@@ -301,7 +301,7 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 	a.seen = a.pendingIDs()
 	copies := map[string][]location{}
 	err := a.eachRun(ctx, func(s location, mine bool) {
-		h, err := wire.ParseHeader([]byte(s.element))
+		h, err := wire.ParseHeader([]byte(s.stored))
 		if err != nil {
 			return
 		}

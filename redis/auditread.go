@@ -19,7 +19,7 @@ import (
 type location struct {
 	key, done string
 	index     int // in a batch, else -1
-	element   string
+	stored    string
 	entry     string // what is there: the element, in a line more than that
 	finished  bool   // it is marked as finished in its batch: nothing waits there
 }
@@ -32,7 +32,7 @@ func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) e
 	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
 	for i, key := range places {
 		f := func(entry string) {
-			show(location{key: key, done: a.q.Flights, index: -1, element: a.q.ElementOf(key, entry), entry: entry}, i >= len(others))
+			show(location{key: key, done: a.q.Flights, index: -1, stored: a.q.StoredRunOf(key, entry), entry: entry}, i >= len(others))
 		}
 		if err := a.eachRunIn(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
@@ -62,7 +62,7 @@ func (a *audit) others() (list []string) {
 // eachRunIn shows the elements of a list, sorted set or hash. A list is read from
 // its tail: what is taken from its head meanwhile then moves nothing out of the
 // next page.
-func (a *audit) eachRunIn(ctx context.Context, key string, f func(element string)) error {
+func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)) error {
 	kind, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
 	if err != nil {
 		return err
@@ -85,8 +85,8 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(element string
 			if err != nil || len(list) == 0 {
 				return err
 			}
-			for _, element := range list {
-				f(element)
+			for _, stored := range list {
+				f(stored)
 			}
 		}
 	case "zset":
@@ -106,10 +106,10 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(element string
 func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s location, mine bool)) error {
 	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
-	elements, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
+	stored, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
 		return a.node.LRange(ctx, key, 0, -1).Result()
 	})
-	if err != nil || len(elements) == 0 {
+	if err != nil || len(stored) == 0 {
 		return err
 	}
 	bitmap, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
@@ -119,9 +119,9 @@ func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s l
 	if err := a.pace.after(ctx, a.b.clients, start); err != nil {
 		return err
 	}
-	for i, element := range elements {
+	for i, stored := range stored {
 		finished := wire.IsSet(bitmap, i)
-		show(location{key: key, done: done, index: i, element: element, entry: element, finished: finished}, true)
+		show(location{key: key, done: done, index: i, stored: stored, entry: stored, finished: finished}, true)
 	}
 	return nil
 }

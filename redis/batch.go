@@ -11,8 +11,8 @@ import (
 
 // takeReply is the reply of the take script.
 type takeReply struct {
-	due      int64 // milliseconds until the next delayed run is due, or a code
-	elements [][]byte
+	due    int64 // milliseconds until the next delayed run is due, or a code
+	stored [][]byte
 }
 
 // readTakeReply reads what is replied to a take and to the command behind it, which
@@ -22,21 +22,21 @@ func readTakeReply(in *bufio.Reader) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	elements, err := readStoredRuns(in)
+	stored, err := readStoredRuns(in)
 	if err != nil {
 		return nil, err
 	}
 	if _, refused := v.(resp.Error); refused {
 		return v, nil
 	}
-	if refused, ok := elements.(resp.Error); ok {
+	if refused, ok := stored.(resp.Error); ok {
 		return refused, nil // the next take of the slot gets the batch
 	}
 	b := new(takeReply)
 	reply, _ := v.([]any)
 	if len(reply) == 1 {
 		b.due, _ = reply[0].(int64)
-		b.elements, _ = elements.([][]byte)
+		b.stored, _ = stored.([][]byte)
 		return b, nil
 	}
 	return nil, resp.ErrProtocol
@@ -53,9 +53,9 @@ func readStoredRuns(in *bufio.Reader) (any, error) {
 	if err != nil || n < 0 || n > 2*maxTake {
 		return nil, cmp.Or(err, resp.ErrProtocol)
 	}
-	elements := make([][]byte, n)
+	stored := make([][]byte, n)
 	var shared []byte
-	for i := range elements {
+	for i := range stored {
 		size, err := resp.ReadSize(in, '$')
 		if err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func readStoredRuns(in *bufio.Reader) (any, error) {
 		into := []byte(nil)
 		if size <= small {
 			if cap(shared)-len(shared) < int(size) {
-				shared = make([]byte, 0, max(int(size), min(piece, (int(size)+8)*(len(elements)-i))))
+				shared = make([]byte, 0, max(int(size), min(piece, (int(size)+8)*(len(stored)-i))))
 			}
 			into = shared
 		}
@@ -74,9 +74,9 @@ func readStoredRuns(in *bufio.Reader) (any, error) {
 		if size <= small {
 			shared = got
 		}
-		elements[i] = slices.Clip(got[len(into):])
+		stored[i] = slices.Clip(got[len(into):])
 	}
-	return elements, nil
+	return stored, nil
 }
 
 // takeReplyOf returns the batch of a reply, whoever read it.
@@ -88,11 +88,11 @@ func takeReplyOf(v any) (*takeReply, error) {
 	if !ok || len(reply) == 0 {
 		return nil, fmt.Errorf("unexpected reply %T of the take script", v)
 	}
-	b := &takeReply{elements: make([][]byte, len(reply)-1)}
+	b := &takeReply{stored: make([][]byte, len(reply)-1)}
 	b.due, _ = reply[0].(int64)
 	for i, e := range reply[1:] {
-		element, _ := e.(string)
-		b.elements[i] = []byte(element)
+		stored, _ := e.(string)
+		b.stored[i] = []byte(stored)
 	}
 	return b, nil
 }

@@ -104,7 +104,7 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 
 // leavePast keeps in the element of a run that goes back what recoveries left
 // there. If it had begun that is over.
-func (at *receipt) leavePast(element []byte) {
+func (at *receipt) leavePast(stored []byte) {
 	if at.batch.past == nil {
 		return
 	}
@@ -115,7 +115,7 @@ func (at *receipt) leavePast(element []byte) {
 		past = 1
 	}
 	s.mu.Unlock()
-	element[1] |= past << wire.PastShift
+	stored[1] |= past << wire.PastShift
 }
 
 // sparedKept is how long it is kept that a run was spared deliveries, from the last or
@@ -230,10 +230,10 @@ const (
 
 // waits returns how long runs of a batch are to wait if they have begun in a session
 // whose lease has ended: for each its index and that.
-func waits(elements []string) []any {
+func waits(stored []string) []any {
 	var told []any
 	var names broker.Decoder
-	for i, e := range elements {
+	for i, e := range stored {
 		var run broker.TaskRun
 		if len(e) <= wire.HeaderSize || e[1]>>wire.PastShift == 0 || wire.ParseRun(&names, []byte(e), &run) != nil {
 			continue

@@ -131,12 +131,12 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	entry, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) {
 		return c.b.clients.Work.HGet(ctx, q.Group(group), "then").Result()
 	})
-	element, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
+	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
 	switch {
 	case err != nil && !errors.Is(err, goredis.Nil):
 		return false, err
 	case there:
-		over, doubt, err := c.b.endWaiting(ctx, c.q, key, parked, element, &c.failure)
+		over, doubt, err := c.b.endWaiting(ctx, c.q, key, parked, stored, &c.failure)
 		c.doubt = c.doubt || doubt
 		return over, err
 	}
@@ -175,7 +175,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 
 // end ends the run if the entry still is where it was.
 func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
-	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, c.q.ElementOf(key, entry), &c.failure)
+	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, c.q.StoredRunOf(key, entry), &c.failure)
 	c.doubt = c.doubt || doubt
 	if err == nil && !over {
 		c.moved++

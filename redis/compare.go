@@ -322,8 +322,8 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	s, q := c.s, c.h.q
 	pipe := s.b.clients.Lease.Pipeline()
-	bitmap, elements := pipe.Get(ctx, q.Done(bt.member)), pipe.LRange(ctx, q.Batch(bt.member), 0, -1)
-	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(elements.Val()) != len(bt.done) {
+	bitmap, stored := pipe.Get(ctx, q.Done(bt.member)), pipe.LRange(ctx, q.Batch(bt.member), 0, -1)
+	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(stored.Val()) != len(bt.done) {
 		return
 	}
 	marked := []byte(bitmap.Val())
@@ -344,7 +344,7 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 		delete(missing, o.at.index)
 	}
 	for i := range missing {
-		if o := startAgain(&receipt{s, bt, i}, elements.Val()[i]); o != nil {
+		if o := startAgain(&receipt{s, bt, i}, stored.Val()[i]); o != nil {
 			g.outcomes = append(g.outcomes, o)
 		}
 	}
@@ -353,14 +353,14 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 
 // startAgain is the outcome of a run that goes back to its queue as it was when it
 // was taken, as nothing more is known of its end.
-func startAgain(at *receipt, element string) *outcome {
+func startAgain(at *receipt, stored string) *outcome {
 	run := new(broker.TaskRun)
 	out := &outcome{at: at}
-	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
-		if _, newer := wire.NewerID([]byte(element), err); newer {
-			return leaveNewer(at, at.batch.lease.q, []byte(element), leaveFor(0))
+	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
+		if _, newer := wire.NewerID([]byte(stored), err); newer {
+			return leaveNewer(at, at.batch.lease.q, []byte(stored), leaveFor(0))
 		}
-		return unreadable(at, at.batch.lease.q, []byte(element), err)
+		return unreadable(at, at.batch.lease.q, []byte(stored), err)
 	}
 	if err := out.retry(at.batch.lease.q, &broker.Outcome{Run: run, Verdict: broker.Retry}); err != nil {
 		return nil

@@ -12,14 +12,14 @@ import (
 // endWaiting ends the run of an element that is somewhere as an entry, and
 // reports false if it is there no more; doubtful, if it was this call that
 // ended it unheard.
-func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, element string, failure *broker.Failure) (over, doubtful bool, err error) {
+func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored string, failure *broker.Failure) (over, doubtful bool, err error) {
 	run := new(broker.TaskRun)
 	out := &outcome{run: run}
-	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
-		if h, bad := wire.ParseHeader([]byte(element)); bad == nil && errors.Is(err, broker.ErrNewer) {
-			out.byHeader(q, h, []byte(element), wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
+	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
+		if h, bad := wire.ParseHeader([]byte(stored)); bad == nil && errors.Is(err, broker.ErrNewer) {
+			out.byHeader(q, h, []byte(stored), wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
 		} else {
-			out = unreadable(nil, q, []byte(element), err)
+			out = unreadable(nil, q, []byte(stored), err)
 		}
 	} else if err := out.over(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
 		return false, false, err

@@ -106,18 +106,18 @@ func newEnqueueCall(q *wire.QueueKeys, runs []*broker.TaskRun) (*enqueueCall, er
 }
 
 func (g *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
-	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
+	stored, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
 	}
-	g.bytes += len(element)
+	g.bytes += len(stored)
 	g.cost += costOf(run)
 	due := wire.FormatDue(run)
 	if due == "" && run.Rules.OrZero().Fair == "" {
 		n := wire.ReadyList(run)
-		g.ready[n] = append(g.ready[n], element)
+		g.ready[n] = append(g.ready[n], stored)
 	} else {
-		g.delayed = append(g.delayed, delayedRun{due, wire.ReadyList(run), element})
+		g.delayed = append(g.delayed, delayedRun{due, wire.ReadyList(run), stored})
 	}
 	if run.OwnID {
 		g.owners = append(g.owners, q.Owner(run.ID))
@@ -154,9 +154,9 @@ func (g *enqueueCall) appendArgs(args []any) []any {
 	args = append(args, g.claims.args...)
 	at, lists := len(args), 0
 	args = append(args, nil)
-	for n, elements := range g.ready {
-		if len(elements) > 0 {
-			args = append(append(args, n, len(elements)), elements...)
+	for n, stored := range g.ready {
+		if len(stored) > 0 {
+			args = append(append(args, n, len(stored)), stored...)
 			lists++
 		}
 	}
@@ -167,9 +167,9 @@ func (g *enqueueCall) appendArgs(args []any) []any {
 
 // delayedRun is a run of a group that goes to where its due says, "" for at once.
 type delayedRun struct {
-	due     string
-	lane    int
-	element []byte
+	due    string
+	lane   int
+	stored []byte
 }
 
 // appendDelayed appends those that are due at the same time, in one lane, together.
@@ -186,7 +186,7 @@ func (g *enqueueCall) appendDelayed(args []any) []any {
 		}
 		args = append(args, d.due, d.lane, to-from)
 		for _, same := range g.delayed[from:to] {
-			args = append(args, same.element)
+			args = append(args, same.stored)
 		}
 		dues++
 	}

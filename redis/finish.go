@@ -184,11 +184,11 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if err := run.Validate(); err != nil {
 		return err
 	}
-	element, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
+	stored, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
 	}
-	out.at.leavePast(element)
+	out.at.leavePast(stored)
 	out.unlessCancelled(q, out.at, run)
 	if wire.CountsAtLimits(run) {
 		out.step(script.StepReleaseLimits, "")
@@ -196,12 +196,12 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	state := broker.StateQueued
 	if o.Delay > 0 {
 		state = broker.StateDelayed
-		out.step(script.StepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), element)
+		out.step(script.StepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), stored)
 		if o.ForOthers {
 			out.step(script.StepWake, "", wire.ReadyList(run))
 		}
 	} else {
-		out.step(script.StepReady, "", wire.ReadyList(run), element)
+		out.step(script.StepReady, "", wire.ReadyList(run), stored)
 	}
 	if run.Keep > 0 {
 		out.step(script.StepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
@@ -234,20 +234,20 @@ func (out *outcome) stepped() {
 }
 
 // unreadable makes a dead letter of an entry's bytes.
-func unreadable(at *receipt, q *queue, element []byte, why error) *outcome {
+func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
-	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), element...))
-	h, err := wire.ParseHeader(element)
+	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), stored...))
+	h, err := wire.ParseHeader(stored)
 	if err != nil {
 		return out
 	}
-	out.byHeader(q, h, element, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
+	out.byHeader(q, h, stored, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
 	return out
 }
 
 // byHeader makes the steps of the end of a run of which little more can be read.
-func (out *outcome) byHeader(q *queue, h wire.Header, element, record []byte) {
+func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	if h.OwnID {
 		out.step(script.StepFreeID, q.Owner(string(h.ID)))
 	}
@@ -257,7 +257,7 @@ func (out *outcome) byHeader(q *queue, h wire.Header, element, record []byte) {
 	if h.Flags&wire.FlagLine != 0 {
 		out.step(script.StepReleaseLimits, "")
 	}
-	if group, member, ok := new(broker.Decoder).Member(element[h.Size:]); ok {
+	if group, member, ok := new(broker.Decoder).Member(stored[h.Size:]); ok {
 		out.step(script.StepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
 	if h.Record {

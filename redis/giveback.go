@@ -16,7 +16,7 @@ import (
 // came back before no more than that it has begun (begin.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
-	elements, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
+	stored, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
 		return b.clients.Work.LRange(ctx, q.Batch(member), 0, -1).Result()
 	})
 	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
@@ -26,12 +26,12 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
 	}
 	keys := script.GivebackKeys(&q.QueueKeys, session, member)
-	waiting := waits(elements)
+	waiting := waits(stored)
 	args := (&script.GivebackArgs{
 		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
 	}).Append(nil)
 	args = append(args, waiting...)
-	for i, e := range elements {
+	for i, e := range stored {
 		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
 			keys = append(keys, q.Record(string(h.ID)))
 			args = append(args, i)
@@ -47,9 +47,9 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	}
 	n, _ := reply[0].(int64)
 	if reply[2] != int64(0) {
-		for _, e := range elements {
+		for _, e := range stored {
 			if _, err := wire.ParseHeader([]byte(e)); err != nil {
-				b.reportUnread(q, unread{element: []byte(e)}, err)
+				b.reportUnread(q, unread{stored: []byte(e)}, err)
 			}
 		}
 	}

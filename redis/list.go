@@ -90,9 +90,9 @@ func (l *listing) full() bool { return len(l.found) >= l.max }
 
 // add adds the run of an element. What is none is left out: whoever takes it
 // makes a dead letter of it.
-func (l *listing) add(element string) *broker.RunInfo {
+func (l *listing) add(stored string) *broker.RunInfo {
 	run := new(broker.TaskRun)
-	if l.full() || wire.ParseRun(&l.names, []byte(element), run) != nil {
+	if l.full() || wire.ParseRun(&l.names, []byte(stored), run) != nil {
 		return nil
 	}
 	info := &broker.RunInfo{Run: run, State: l.state}
@@ -114,8 +114,8 @@ func (l *listing) queued(ctx context.Context) error {
 			if err = l.pass(ctx, err, l.q.Ready[n]); err != nil {
 				return err
 			}
-			for _, element := range list {
-				l.add(element)
+			for _, stored := range list {
+				l.add(stored)
 			}
 			if len(list) < listPage {
 				break
@@ -134,7 +134,7 @@ func (l *listing) queued(ctx context.Context) error {
 				return err
 			}
 			for _, entry := range list {
-				l.add(l.q.ElementOf(key, entry))
+				l.add(l.q.StoredRunOf(key, entry))
 			}
 			if len(list) < listPage {
 				break
@@ -165,8 +165,8 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 			return err
 		}
 		for _, z := range list {
-			element, _ := z.Member.(string)
-			if info := l.add(element); info != nil && l.state == broker.StateDelayed {
+			stored, _ := z.Member.(string)
+			if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
 				info.Due = time.UnixMilli(int64(z.Score)).UTC()
 			}
 		}
@@ -203,11 +203,11 @@ func (l *listing) running(ctx context.Context) error {
 // addBatch adds the runs of a batch that are not finished.
 func (l *listing) addBatch(member string, batch []string, done string) {
 	session, _, _ := strings.Cut(member, ":")
-	for i, element := range batch {
+	for i, stored := range batch {
 		if wire.IsSet(done, i) {
 			continue
 		}
-		if info := l.add(element); info != nil {
+		if info := l.add(stored); info != nil {
 			info.Session = session
 			info.Run.Deliveries++
 		}

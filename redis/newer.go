@@ -23,10 +23,10 @@ const (
 
 // unread is an entry of a batch that cannot be read.
 type unread struct {
-	at      *receipt
-	element []byte
-	run     *broker.TaskRun // as far as it was read, nil: not at all
-	why     error
+	at     *receipt
+	stored []byte
+	run    *broker.TaskRun // as far as it was read, nil: not at all
+	why    error
 }
 
 // endUnread has dead letters made of entries that cannot be read, and those left
@@ -34,7 +34,7 @@ type unread struct {
 func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread) {
 	var ids []string
 	for _, e := range entries {
-		if id, ok := wire.NewerID(e.element, e.why); ok {
+		if id, ok := wire.NewerID(e.stored, e.why); ok {
 			ids = append(ids, id)
 		}
 	}
@@ -42,18 +42,18 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 	ages, _ := s.b.newerFor(ctx, h.q, ids)
 	outcomes := make([]*outcome, len(entries))
 	for i, e := range entries {
-		id, newer := wire.NewerID(e.element, e.why)
+		id, newer := wire.NewerID(e.stored, e.why)
 		switch age := ages[id]; {
 		case !newer:
 			s.b.reportUnread(h.q, e, e.why)
-			outcomes[i] = unreadable(e.at, h.q, e.element, e.why)
+			outcomes[i] = unreadable(e.at, h.q, e.stored, e.why)
 		case age < newerPatience:
 			delay := leaveFor(age)
 			s.noteHandedBack(h, delay) // before the script, whose effect a take may see before its reply
-			outcomes[i] = leaveNewer(e.at, h.q, e.element, delay)
+			outcomes[i] = leaveNewer(e.at, h.q, e.stored, delay)
 		default:
 			s.b.reportUnread(h.q, e, nobodyCame(e.why))
-			outcomes[i] = unreadable(e.at, h.q, e.element, nobodyCame(e.why))
+			outcomes[i] = unreadable(e.at, h.q, e.stored, nobodyCame(e.why))
 		}
 	}
 	s.bury(ctx, h, outcomes)
@@ -61,11 +61,11 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 
 // reportUnread has consumers log that an entry becomes a dead letter.
 func (b *Broker) reportUnread(q *queue, e unread, why error) {
-	run := &broker.TaskRun{ID: wire.RawID(e.element), Queue: q.Name}
+	run := &broker.TaskRun{ID: wire.RawID(e.stored), Queue: q.Name}
 	if e.run != nil {
 		run.Task = e.run.Task
 	}
-	if h, err := wire.ParseHeader(e.element); err == nil {
+	if h, err := wire.ParseHeader(e.stored); err == nil {
 		run.ID = string(h.ID)
 	}
 	b.damage.add(maintenance.Damage{Queue: q.Name, Run: run, Why: why.Error()})
@@ -107,14 +107,14 @@ func leaveFor(age time.Duration) time.Duration {
 }
 
 // leaveNewer puts an element back as it is, or ends its run if that was asked for.
-func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *outcome {
+func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outcome {
 	out := &outcome{at: at}
-	h, err := wire.ParseHeader(element)
+	h, err := wire.ParseHeader(stored)
 	if err != nil {
-		return unreadable(at, q, element, err)
+		return unreadable(at, q, stored, err)
 	}
 	var end outcome
-	end.byHeader(q, h, element, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
+	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
 	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
@@ -122,8 +122,8 @@ func leaveNewer(at *receipt, q *queue, element []byte, delay time.Duration) *out
 	if h.Flags&wire.FlagLine != 0 {
 		out.step(script.StepReleaseLimits, "")
 	}
-	lane := int(element[2])*3 + 3 - int(element[3])
-	out.step(script.StepDelay, "", wire.Millis(delay), lane, element)
+	lane := int(stored[2])*3 + 3 - int(stored[3])
+	out.step(script.StepDelay, "", wire.Millis(delay), lane, stored)
 	out.step(script.StepWake, "", lane)
 	return out
 }

@@ -131,7 +131,7 @@ func (m *moving) move(ctx context.Context, entries []any) {
 		}
 		q, run, err := m.read(entry)
 		if _, left := wire.NewerID([]byte(wire.StoredRunIn(entry)), err); left {
-			newer = append(newer, unread{element: []byte(entry), why: err})
+			newer = append(newer, unread{stored: []byte(entry), why: err})
 			continue
 		}
 		if err != nil {
@@ -164,12 +164,12 @@ func (m *moving) move(ctx context.Context, entries []any) {
 
 // read reads an entry that is a run, and its queue.
 func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
-	element := wire.StoredRunIn(entry)
-	if element == "" {
+	stored := wire.StoredRunIn(entry)
+	if stored == "" {
 		return nil, nil, errors.New("an entry of the outbox is too short")
 	}
 	run := new(broker.TaskRun)
-	if err := wire.ParseRun(new(broker.Decoder), []byte(element), run); err != nil {
+	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
 		return nil, nil, err
 	}
 	q, err := m.b.queue(run.Queue)
@@ -178,12 +178,12 @@ func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 
 // cancel ends the run of an entry whose end was asked for.
 func (m *moving) cancel(ctx context.Context, entry string) {
-	failure, element, err := wire.ParseCancelled(entry)
+	failure, stored, err := wire.ParseCancelled(entry)
 	if err != nil {
 		m.bury(ctx, entry)
 		return
 	}
-	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.Outbox, entry, element, failure); err != nil {
+	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.Outbox, entry, stored, failure); err != nil {
 		m.stay(1, err)
 	}
 }
@@ -200,7 +200,7 @@ func (m *moving) bury(ctx context.Context, entry string) {
 func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
-		ids[i], _ = wire.NewerID([]byte(wire.StoredRunIn(string(e.element))), e.why)
+		ids[i], _ = wire.NewerID([]byte(wire.StoredRunIn(string(e.stored))), e.why)
 	}
 	// Without an answer each is as if seen for the first time.
 	ages, _ := m.b.newerFor(ctx, m.from, ids)
@@ -209,7 +209,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 			m.stay(1, nil)
 			continue
 		}
-		m.dead(ctx, string(e.element), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
+		m.dead(ctx, string(e.stored), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
 	}
 }
 

@@ -49,7 +49,7 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 		if c := b.clients.Queue; c.Direct() {
 			return pushByConn(ctx, c, ready, wake, watched, woken, l, then)
 		}
-		args, err := resp.Bulks(slices.Clone(l.elements), l.n) // the command may outlast the call
+		args, err := resp.Bulks(slices.Clone(l.stored), l.n) // the command may outlast the call
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken 
 		}
 		b = resp.AppendArray(b, 2+l.n)
 		b = resp.AppendBulk(resp.AppendBulk(b, "RPUSH"), ready)
-		b = append(b, l.elements...)
+		b = append(b, l.stored...)
 		b = resp.AppendArray(b, 4)
 		b = resp.AppendBulk(resp.AppendBulk(b, "ZADD"), wake)
 		b = resp.AppendBulk(resp.AppendBulk(b, "0"), "1")
@@ -175,9 +175,9 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 
 // pushByLibrary is pushByConn by the client library, which might send a pipeline
 // twice.
-func pushByLibrary(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, elements []any) error {
-	line := make([]any, 0, 2+len(elements))
-	push := conn.Once{Cmd: goredis.NewCmd(ctx, append(append(line, "rpush", ready), elements...)...)}
+func pushByLibrary(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, stored []any) error {
+	line := make([]any, 0, 2+len(stored))
+	push := conn.Once{Cmd: goredis.NewCmd(ctx, append(append(line, "rpush", ready), stored...)...)}
 	push.SetFirstKeyPos(1)
 	if err := c.Process(ctx, push); err != nil {
 		return err

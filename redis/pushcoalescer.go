@@ -29,17 +29,17 @@ type pushCoalescer struct {
 // pushBatch is elements of one ready list, and the records of those that have one,
 // as the command takes them: bulk strings one behind the other.
 type pushBatch struct {
-	list     int
-	elements []byte
-	n        int    // elements
-	records  []byte // keys and values
-	kept     int    // records
+	list    int
+	stored  []byte
+	n       int    // elements
+	records []byte // keys and values
+	kept    int    // records
 }
 
 // pushBuffers is the memory of a gathering.
 type pushBuffers struct {
-	elements, records []byte
-	parts             []part
+	stored, records []byte
+	parts           []part
 }
 
 // pendingPush is the load of one command.
@@ -53,8 +53,8 @@ type pendingPush struct {
 
 // part is what one caller has in a gathering.
 type part struct {
-	elements, records span
-	n, kept           int
+	stored, records span
+	n, kept         int
 }
 
 // span is a part of a buffer.
@@ -108,16 +108,16 @@ func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
 		g = &pendingPush{done: make(chan struct{})}
 		g.list = l.list
 		if last := len(p.buffers) - 1; last >= 0 {
-			g.elements, g.records, g.parts = p.buffers[last].elements, p.buffers[last].records, p.buffers[last].parts
+			g.stored, g.records, g.parts = p.buffers[last].stored, p.buffers[last].records, p.buffers[last].parts
 			p.buffers = p.buffers[:last]
 		}
 		p.waiting = append(p.waiting, g)
 	}
 	own := part{
-		elements: span{len(g.elements), len(g.elements) + len(l.elements)}, n: l.n,
+		stored: span{len(g.stored), len(g.stored) + len(l.stored)}, n: l.n,
 		records: span{len(g.records), len(g.records) + len(l.records)}, kept: l.kept,
 	}
-	g.elements = append(g.elements, l.elements...)
+	g.stored = append(g.stored, l.stored...)
 	g.records = append(g.records, l.records...)
 	g.n, g.kept = g.n+l.n, g.kept+l.kept
 	g.parts = append(g.parts, own)
@@ -127,12 +127,12 @@ func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
 // reuse keeps the memory of a gathering that was sent. The lock is held.
 func (p *pushCoalescer) reuse(g *pendingPush) {
 	if len(p.buffers) < maxPushBuffers {
-		p.buffers = append(p.buffers, pushBuffers{g.elements[:0], g.records[:0], g.parts[:0]})
+		p.buffers = append(p.buffers, pushBuffers{g.stored[:0], g.records[:0], g.parts[:0]})
 	}
 	g.pushBatch, g.parts = pushBatch{}, nil
 }
 
-func (l *pushBatch) weight() int { return len(l.elements) + len(l.records) }
+func (l *pushBatch) weight() int { return len(l.stored) + len(l.records) }
 
 // abandon ends a caller's waiting with err. What was not sent yet never is.
 func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
@@ -144,11 +144,11 @@ func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
 	defer p.mu.Unlock()
 	own := g.parts[at]
 	g.parts[at] = part{} // the others keep their places
-	elements, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
+	stored, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
 	for i := range g.parts {
-		elements[i], records[i] = &g.parts[i].elements, &g.parts[i].records
+		stored[i], records[i] = &g.parts[i].stored, &g.parts[i].records
 	}
-	g.elements, g.n = own.elements.cut(g.elements, elements...), g.n-own.n
+	g.stored, g.n = own.stored.cut(g.stored, stored...), g.n-own.n
 	g.records, g.kept = own.records.cut(g.records, records...), g.kept-own.kept
 	return err
 }

@@ -10,13 +10,13 @@ import (
 
 // scratch is where a load is encoded on its way into a command.
 type scratch struct {
-	batch   pushBatch
-	element []byte
-	record  []byte
+	batch  pushBatch
+	stored []byte
+	record []byte
 }
 
 func newScratch() *scratch {
-	return &scratch{batch: pushBatch{elements: make([]byte, 0, 1024)}, element: make([]byte, 0, 512)}
+	return &scratch{batch: pushBatch{stored: make([]byte, 0, 1024)}, stored: make([]byte, 0, 512)}
 }
 
 // encode makes the load of runs. It is valid until the next call.
@@ -25,14 +25,14 @@ func (s *scratch) encode(q *queue, lane int, runs []*broker.TaskRun) error {
 		s.batch = pushBatch{}
 	}
 	l := &s.batch
-	*l = pushBatch{list: lane, n: len(runs), elements: l.elements[:0], records: l.records[:0]}
+	*l = pushBatch{list: lane, n: len(runs), stored: l.stored[:0], records: l.records[:0]}
 	for _, run := range runs {
-		element, err := wire.AppendRun(s.element[:0], run)
+		stored, err := wire.AppendRun(s.stored[:0], run)
 		if err != nil {
 			return fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
-		s.element = element
-		l.elements = resp.AppendBulk(l.elements, element)
+		s.stored = stored
+		l.stored = resp.AppendBulk(l.stored, stored)
 		if run.Keep > 0 {
 			s.record = append(append(append(s.record[:0], q.Base...), "rec:"...), run.ID...)
 			l.records = resp.AppendBulk(l.records, s.record)

@@ -138,15 +138,15 @@ func addReply(l *listing, reply goredis.Cmder) {
 	switch reply := reply.(type) {
 	case *goredis.ZSliceCmd:
 		for _, z := range reply.Val() {
-			element, _ := z.Member.(string)
-			if info := l.add(element); info != nil && l.state == broker.StateDelayed {
+			stored, _ := z.Member.(string)
+			if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
 				info.Due = time.UnixMilli(int64(z.Score)).UTC()
 			}
 		}
 	case *goredis.StringSliceCmd:
 		key, _ := reply.Args()[1].(string)
 		for _, entry := range reply.Val() {
-			l.add(l.q.ElementOf(key, entry))
+			l.add(l.q.StoredRunOf(key, entry))
 		}
 	}
 }

@@ -167,10 +167,10 @@ func (s *session) takeBatch(ctx context.Context, h *queueLease, r room, word str
 	if reply.due == usedUp && !asked && !unheard && !r.none() {
 		s.stray(h)
 	}
-	if reply.due == usedUp || len(reply.elements) == 0 {
+	if reply.due == usedUp || len(reply.stored) == 0 {
 		return nil, s.noteEmptyTake(h, r, reply.due, word == asleep, unheard, start), nil
 	}
-	return s.receive(ctx, h, number, member, reply.elements), untilDue(reply.due), nil
+	return s.receive(ctx, h, number, member, reply.stored), untilDue(reply.due), nil
 }
 
 // What the take script returns instead of when a delayed run is due.
@@ -238,28 +238,28 @@ func (s *session) noteEmptyTake(h *queueLease, r room, due int64, sleepy, unhear
 
 // receive makes runs of a batch. What cannot be read is made a dead letter, or
 // left to who can.
-func (s *session) receive(ctx context.Context, h *queueLease, number int64, member string, elements [][]byte) []*broker.TaskRun {
-	bt := &batch{lease: h, number: number, member: member, done: make([]bool, len(elements)), left: len(elements)}
+func (s *session) receive(ctx context.Context, h *queueLease, number int64, member string, stored [][]byte) []*broker.TaskRun {
+	bt := &batch{lease: h, number: number, member: member, done: make([]bool, len(stored)), left: len(stored)}
 	var (
 		names    broker.Decoder
-		receipts = make([]receipt, len(elements))
-		made     = make([]broker.TaskRun, len(elements))
-		runs     = make([]*broker.TaskRun, 0, len(elements))
+		receipts = make([]receipt, len(stored))
+		made     = make([]broker.TaskRun, len(stored))
+		runs     = make([]*broker.TaskRun, 0, len(stored))
 		bad      []unread
 	)
 	bt.runs = made
-	for i, element := range elements {
+	for i, stored := range stored {
 		run := &made[i]
 		receipts[i] = receipt{s, bt, i}
-		err := wire.ParseRun(&names, element, run)
+		err := wire.ParseRun(&names, stored, run)
 		if err == nil && run.Queue != h.q.Name {
 			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
 		}
 		if err != nil {
-			bad = append(bad, unread{&receipts[i], element, run, err})
+			bad = append(bad, unread{&receipts[i], stored, run, err})
 			continue
 		}
-		if past := element[1] >> wire.PastShift; past > 0 {
+		if past := stored[1] >> wire.PastShift; past > 0 {
 			if bt.past == nil {
 				bt.past, bt.begun = map[int]byte{}, map[int]byte{}
 			}

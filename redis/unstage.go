@@ -88,10 +88,10 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 	page, cost := new(unstaged), 0
 	for _, e := range entries {
 		entry, _ := e.(string)
-		element, err := wire.ParseStaged(entry)
+		stored, err := wire.ParseStaged(entry)
 		h := wire.Header{}
 		if err == nil {
-			h, err = wire.ParseHeader([]byte(element))
+			h, err = wire.ParseHeader([]byte(stored))
 		}
 		if err != nil {
 			page.letters = append(page.letters, "-")

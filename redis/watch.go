@@ -178,8 +178,8 @@ func (w *watch) lost() {
 
 // queueOf returns the queue that an element of a list names, if it is one of these, and
 // else the list of those who left it there.
-func (w *watch) queueOf(list, element string) (q *queue, theirs string) {
-	id, name, ok := strings.Cut(element, " ")
+func (w *watch) queueOf(list, stored string) (q *queue, theirs string) {
+	id, name, ok := strings.Cut(stored, " ")
 	if !ok {
 		return nil, ""
 	}

@@ -62,10 +62,10 @@ func parseDead(s string) (*broker.DeadLetter, error) {
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("decode dead letter: %w", err)
 	}
-	element := []byte(s[size:])
+	stored := []byte(s[size:])
 	dead.Run = new(broker.TaskRun)
-	if err := ParseRun(new(broker.Decoder), element, dead.Run); err != nil {
-		dead.ID, dead.Run, dead.Raw = RawID(element), nil, element
+	if err := ParseRun(new(broker.Decoder), stored, dead.Run); err != nil {
+		dead.ID, dead.Run, dead.Raw = RawID(stored), nil, stored
 		return dead, nil
 	}
 	dead.ID = dead.Run.ID

@@ -149,8 +149,8 @@ func (q *QueueKeys) Waits() []string { return append([]string{q.Aside}, q.Fixed[
 // LinePrefix is how many bytes of an entry of the lines come before its element.
 const LinePrefix = 49
 
-// ElementOf returns the element of an entry of one of the queue's keys.
-func (q *QueueKeys) ElementOf(key, entry string) string {
+// StoredRunOf returns the element of an entry of one of the queue's keys.
+func (q *QueueKeys) StoredRunOf(key, entry string) string {
 	if key == q.Lines {
 		return entry[min(LinePrefix, len(entry)):]
 	}

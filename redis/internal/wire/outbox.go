@@ -14,7 +14,7 @@ import (
 const CancelledOpens = "-"
 
 // ParseCancelled reads such an entry.
-func ParseCancelled(entry string) (failure *broker.Failure, element string, err error) {
+func ParseCancelled(entry string) (failure *broker.Failure, stored string, err error) {
 	const head = 1 + 4
 	size := 0
 	if len(entry) >= head {

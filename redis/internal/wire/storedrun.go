@@ -23,9 +23,9 @@ import (
 //
 // and behind it, if flagUnique or flagLine is set, the extension (policies.go).
 const (
-	elementVersion = 1
-	lastVersion    = 31 // there can be: text opens with a greater byte
-	HeaderSize     = 9
+	storedRunVersion = 1
+	lastVersion      = 31 // there can be: text opens with a greater byte
+	HeaderSize       = 9
 
 	flagRecord = 1 // the run has a record
 	flagOwnID  = 2 // the run's id has a key
@@ -65,7 +65,7 @@ func AppendRun(b []byte, r *broker.TaskRun) ([]byte, error) {
 		flags |= flagOwnID
 	}
 	flags |= policyFlags(r)
-	b = append(b, elementVersion, flags, kind, priority)
+	b = append(b, storedRunVersion, flags, kind, priority)
 	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Deliveries, 0), math.MaxUint32)))
 	b = append(append(b, byte(len(r.ID))), r.ID...)
 	if flags&(flagUnique|FlagLine) != 0 {
@@ -89,10 +89,10 @@ type Header struct {
 
 // ParseHeader reads the header of a stored run, and shares its memory.
 func ParseHeader(e []byte) (Header, error) {
-	if len(e) > HeaderSize && e[0] > elementVersion && e[0] <= lastVersion {
-		return Header{}, fmt.Errorf("decode stored run: an element of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], elementVersion, Upgrade)
+	if len(e) > HeaderSize && e[0] > storedRunVersion && e[0] <= lastVersion {
+		return Header{}, fmt.Errorf("decode stored run: an element of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], storedRunVersion, Upgrade)
 	}
-	if len(e) <= HeaderSize || e[0] != elementVersion || len(e) < HeaderSize+int(e[8]) {
+	if len(e) <= HeaderSize || e[0] != storedRunVersion || len(e) < HeaderSize+int(e[8]) {
 		return Header{}, errors.New("decode stored run: not an element of version 1")
 	}
 	size := HeaderSize + int(e[8])
@@ -140,9 +140,9 @@ const Upgrade = "upgrade, then queue it again (dead retry)"
 
 // NewerID returns the id of a stored run that was read with an error, and whether a
 // newer version can read the run and scripts can put it back.
-func NewerID(element []byte, why error) (string, bool) {
-	h, err := ParseHeader(element)
-	if err != nil || !errors.Is(why, broker.ErrNewer) || element[2] > 1 || element[3] > 2 {
+func NewerID(stored []byte, why error) (string, bool) {
+	h, err := ParseHeader(stored)
+	if err != nil || !errors.Is(why, broker.ErrNewer) || stored[2] > 1 || stored[3] > 2 {
 		return "", false
 	}
 	return string(h.ID), true
