@@ -58,7 +58,7 @@ func (a *audit) run(ctx context.Context) error {
 	if err := a.scan(ctx); err != nil {
 		return err
 	}
-	if err := a.checkFlights(ctx); err != nil {
+	if err := a.checkBatches(ctx); err != nil {
 		return err
 	}
 	if err := a.firstPass(ctx); err != nil {
@@ -121,8 +121,8 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 	return nil
 }
 
-// checkFlights has batches, their list and their bitmaps fit together.
-func (a *audit) checkFlights(ctx context.Context) error {
+// checkBatches has batches, their list and their bitmaps fit together.
+func (a *audit) checkBatches(ctx context.Context) error {
 	a.members = map[string]bool{}
 	for key := range a.keys {
 		for _, opens := range []string{a.q.Batch(""), a.q.Done("")} {
@@ -131,11 +131,11 @@ func (a *audit) checkFlights(ctx context.Context) error {
 			}
 		}
 	}
-	if err := a.flights(ctx); err != nil {
+	if err := a.inFlight(ctx); err != nil {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		keys, args := []string{a.q.Flights}, (&script.AuditArgs{Mend: a.mends()}).Append(nil)
+		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Mend: a.mends()}).Append(nil)
 		for _, member := range members {
 			keys = append(keys, a.q.Batch(member), a.q.Done(member))
 			args = append(args, member)

@@ -123,7 +123,7 @@ func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
 	for i := range 1001 {
 		member := fmt.Sprintf("session:%d", i)
 		require.NoError(t, b.clients.Work.RPush(t.Context(), q.Batch(member), "an element").Err())
-		require.NoError(t, b.clients.Work.SAdd(t.Context(), q.Flights, member).Err())
+		require.NoError(t, b.clients.Work.SAdd(t.Context(), q.InFlight, member).Err())
 	}
 	require.NoError(t, b.clients.Work.HSet(t.Context(), q.Held, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {

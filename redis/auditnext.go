@@ -78,14 +78,14 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 	if !claimed {
 		return 0, 0, nil
 	}
-	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.Flights)
+	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.InFlight)
 	pipe := b.clients.Work.Pipeline()
 	sizes := make([]interface{ Val() int64 }, len(places))
 	for i, key := range places {
 		switch {
 		case i < 6:
 			sizes[i] = pipe.LLen(ctx, key)
-		case key == q.Flights:
+		case key == q.InFlight:
 			sizes[i] = pipe.Exists(ctx, key)
 		default:
 			sizes[i] = pipe.ZCard(ctx, key)

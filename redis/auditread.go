@@ -32,13 +32,13 @@ func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) e
 	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
 	for i, key := range places {
 		f := func(entry string) {
-			show(location{key: key, done: a.q.Flights, index: -1, stored: a.q.StoredRunOf(key, entry), entry: entry}, i >= len(others))
+			show(location{key: key, done: a.q.InFlight, index: -1, stored: a.q.StoredRunOf(key, entry), entry: entry}, i >= len(others))
 		}
 		if err := a.eachRunIn(ctx, key, f); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
 	}
-	if err := a.flights(ctx); err != nil {
+	if err := a.inFlight(ctx); err != nil {
 		return err
 	}
 	for member := range a.members {
@@ -164,10 +164,10 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 	}
 }
 
-// flights adds to the members what is listed as in flight.
-func (a *audit) flights(ctx context.Context) error {
+// inFlight adds to the members what is listed as in flight.
+func (a *audit) inFlight(ctx context.Context) error {
 	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.SScan(ctx, a.q.Flights, cursor, "", 1000)
+		return a.node.SScan(ctx, a.q.InFlight, cursor, "", 1000)
 	}, func(list []string) {
 		for _, member := range list {
 			a.members[member] = true

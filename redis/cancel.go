@@ -186,7 +186,7 @@ func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 // mark notes for the session that holds the run that it is to end.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
 	members, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
-		return c.b.clients.Work.SMembers(ctx, c.q.Flights).Result()
+		return c.b.clients.Work.SMembers(ctx, c.q.InFlight).Result()
 	})
 	if err != nil {
 		return false, err

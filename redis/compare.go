@@ -154,10 +154,10 @@ func (s *session) compare(h *queueLease) *comparison {
 	return c
 }
 
-// fewFlights is of how many batches in flight, of all sessions, the server looks for the
+// fewBatches is of how many batches in flight, of all sessions, the server looks for the
 // session's at each renewal. Where there are more it does so twice a lease, and when a
 // line for renewals is new: a server that goes back in time closes all that it had.
-const fewFlights = 1000
+const fewBatches = 1000
 
 // ask renews the lease, lists what the server knows, and returns when it last
 // recovered some of what the session held.
@@ -170,7 +170,7 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	}
 	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.Direct()
 	if dials == c.last.dials && !due {
-		mark, err = c.askPages(ctx, lease, fewFlights)
+		mark, err = c.askPages(ctx, lease, fewBatches)
 		if err != nil || c.all || dials == renew.Dialed() {
 			return mark, err
 		}
@@ -246,7 +246,7 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		keys, args := []string{a.q.Flights}, (&script.AuditArgs{Mend: true}).Append(nil)
+		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Mend: true}).Append(nil)
 		for _, member := range list {
 			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
 		}

@@ -144,7 +144,7 @@ func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
 	}
 	r.dead, r.dropped = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Dropped)
-	r.last, r.flights = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.Flights)
+	r.last, r.flights = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.InFlight)
 	return r
 }
 

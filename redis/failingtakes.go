@@ -85,7 +85,7 @@ func (s *session) probe(queues []*queue) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
-		err := s.b.clients.Work.Exists(ctx, queues[0].Flights).Err()
+		err := s.b.clients.Work.Exists(ctx, queues[0].InFlight).Err()
 		if err != nil {
 			s.b.clients.ReloadSlots(ctx) // another node may have them now
 		}

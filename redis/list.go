@@ -180,7 +180,7 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 // running lists what sessions hold.
 func (l *listing) running(ctx context.Context) error {
 	members, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-		return l.b.clients.Work.SMembers(ctx, l.q.Flights).Result()
+		return l.b.clients.Work.SMembers(ctx, l.q.InFlight).Result()
 	})
 	if err != nil {
 		return err

@@ -47,12 +47,12 @@ func eachNode(groups [][]int, f func(group []int)) {
 
 // byNode parts queues, by their indexes, by the node that has them.
 func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
-	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].Flights })
+	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].InFlight })
 }
 
 // nodeOf returns the client of the server that has the queue.
 func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
-	return b.clients.NodeOf(ctx, q.Flights)
+	return b.clients.NodeOf(ctx, q.InFlight)
 }
 
 // page is one reply of a scan.

@@ -50,7 +50,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 func (r *runsSurvey) keys(q *queue) []string {
 	switch r.state {
 	case broker.StateRunning:
-		return []string{q.Flights}
+		return []string{q.InFlight}
 	case broker.StateDelayed:
 		return []string{q.Delayed}
 	}
@@ -156,7 +156,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 	staged := map[*surveyed]*goredis.IntCmd{}
 	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
 		staged[s] = pipe.Exists(ctx, s.Staged)
-		return []*goredis.IntCmd{pipe.SCard(ctx, s.Flights)}
+		return []*goredis.IntCmd{pipe.SCard(ctx, s.InFlight)}
 	})
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 		members := map[*surveyed]*goredis.StringSliceCmd{}
 		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range some {
-				members[s] = pipe.SMembers(ctx, s.Flights)
+				members[s] = pipe.SMembers(ctx, s.InFlight)
 			}
 		})
 		if err != nil {

@@ -49,7 +49,7 @@ func (a *AuditCopyArgs) Append(args []any) []any {
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
 func AuditCountsKeys(q *wire.QueueKeys) []string {
-	return []string{q.Flights, q.Lines, q.Turns, q.Policy, q.Opens, q.Held}
+	return []string{q.InFlight, q.Lines, q.Turns, q.Policy, q.Opens, q.Held}
 }
 
 // AuditCountsArgs are the named arguments of auditcounts.lua.
@@ -65,7 +65,7 @@ func (a *AuditCountsArgs) Append(args []any) []any {
 }
 
 // AuditOwnersKeys returns the named keys of auditowners.lua.
-func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.Flights, q.Lines} }
+func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Lines} }
 
 // AuditOwnersArgs are the named arguments of auditowners.lua.
 type AuditOwnersArgs struct {

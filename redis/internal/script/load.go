@@ -43,7 +43,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 	none := new(NoArgs)
 	return []loading{
 		{&s.Attend, "attend", AttendKeys(q, ""), new(AttendArgs), mendable},
-		{&s.AuditBatches, "auditbatches", []string{q.Flights}, new(AuditArgs), !mendable},
+		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !mendable},
 		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !mendable},
 		{&s.AuditCopy, "auditcopy", AuditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(AuditCopyArgs), !mendable},
 		{&s.AuditCounts, "auditcounts", AuditCountsKeys(q), new(AuditCountsArgs), !mendable},

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // RenewKeys returns the named keys of renew.lua.
 func RenewKeys(q *wire.QueueKeys, session string) []string {
-	return []string{q.Leases, q.Lost(session), q.Flights}
+	return []string{q.Leases, q.Lost(session), q.InFlight}
 }
 
 // RenewArgs are the named arguments of renew.lua.

@@ -20,18 +20,18 @@ type QueueKeys struct {
 	Name string
 	Base string // begins each of the keys, and ends with a colon
 	// Fixed are the keys that most scripts begin with.
-	Fixed   []string
-	Delayed string
-	Ready   []string // io high, medium, low, cpu high, medium, low
-	Wake    []string // io, cpu
-	Watched []string // io, cpu: who to wake of those that take from several queues
-	Flights string
-	Leases  string
-	Ops     string
-	Dead    string
-	Dropped string
-	Waiters string
-	Ticks   string
+	Fixed    []string
+	Delayed  string
+	Ready    []string // io high, medium, low, cpu high, medium, low
+	Wake     []string // io, cpu
+	Watched  []string // io, cpu: who to wake of those that take from several queues
+	InFlight string
+	Leases   string
+	Ops      string
+	Dead     string
+	Dropped  string
+	Waiters  string
+	Ticks    string
 
 	Paused   string
 	Disabled string
@@ -54,16 +54,16 @@ type QueueKeys struct {
 func NewQueueKeys(prefix, name string) QueueKeys {
 	base := prefix + ":{" + escape(name) + "}:"
 	q := QueueKeys{
-		Name:    name,
-		Base:    base,
-		Delayed: base + "delayed",
-		Flights: base + "flights",
-		Leases:  base + "leases",
-		Ops:     base + "ops",
-		Dead:    base + "dead",
-		Dropped: base + "dropped",
-		Waiters: base + "waiters",
-		Ticks:   base + "ticks",
+		Name:     name,
+		Base:     base,
+		Delayed:  base + "delayed",
+		InFlight: base + "flights",
+		Leases:   base + "leases",
+		Ops:      base + "ops",
+		Dead:     base + "dead",
+		Dropped:  base + "dropped",
+		Waiters:  base + "waiters",
+		Ticks:    base + "ticks",
 
 		Paused:   base + "paused",
 		Disabled: base + "disabled",
@@ -98,9 +98,9 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 	return q
 }
 
-// FlightsOf returns the keys of a queue as far as it takes to find the queue's node.
-func FlightsOf(prefix, name string) QueueKeys {
-	return QueueKeys{Name: name, Flights: prefix + ":{" + escape(name) + "}:flights"}
+// NodeKeys returns the keys of a queue as far as it takes to find the queue's node.
+func NodeKeys(prefix, name string) QueueKeys {
+	return QueueKeys{Name: name, InFlight: prefix + ":{" + escape(name) + "}:flights"}
 }
 
 // Keys returns the keys that most scripts begin with, and more.
@@ -159,7 +159,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
-	return q.Keys(q.Flights, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
+	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Entries, q.Changes, q.Aside, q.Enabling, q.Outbox, q.Parking, q.Last, q.Stages, q.Staged,
 		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates)
 }
