@@ -238,7 +238,7 @@ func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...a
 func (a *audit) pendingIDs() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, a.q.Parked("")); ok {
+		if id, ok := strings.CutPrefix(key, a.q.PendingRun("")); ok {
 			ids[id] = true
 		}
 	}

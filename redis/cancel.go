@@ -53,7 +53,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	}
 	switch {
 	case err != nil:
-		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.Parked(id)))
+		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.PendingRun(id)))
 	case c.doubt:
 		return nil // it was found, and ended by what had no reply
 	}
@@ -115,7 +115,7 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 
 // endPending ends the run if it waits for a group.
 func (c *cancelling) endPending(ctx context.Context) (bool, error) {
-	key := c.q.Parked(c.id)
+	key := c.q.PendingRun(c.id)
 	parked, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
 	if err != nil || len(parked) < wire.TokenDigits {
 		if errors.Is(err, goredis.Nil) {

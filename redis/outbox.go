@@ -279,7 +279,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 		s.moved = append(s.moved, key)
 	}
 	if gathers {
-		g.owners = append([]string{s.to.Parked(run.ID)}, g.owners...)
+		g.owners = append([]string{s.to.PendingRun(run.ID)}, g.owners...)
 	}
 	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, g)
 	return nil
@@ -333,7 +333,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
-	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.Parked(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
+	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {

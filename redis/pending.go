@@ -48,7 +48,7 @@ func inDoubt(expires time.Duration) bool {
 // not, by whether the group's members are stored, and reports whether it is gone.
 func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.Work.Pipeline()
-	parked, expires, doubt := pipe.Get(ctx, q.Parked(id)), pipe.PTTL(ctx, q.Parked(id)), pipe.HGet(ctx, q.Parking, id)
+	parked, expires, doubt := pipe.Get(ctx, q.PendingRun(id)), pipe.PTTL(ctx, q.PendingRun(id)), pipe.HGet(ctx, q.Pending, id)
 	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
@@ -115,7 +115,7 @@ func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 		var fields []string
 		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
 			p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.Work.HScan(ctx, q.Parking, cursor, "", pendingPage).Result()
+				entries, next, err := b.clients.Work.HScan(ctx, q.Pending, cursor, "", pendingPage).Result()
 				return page{entries, next}, err
 			})
 			if err == nil {
@@ -158,7 +158,7 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 	var ages []*goredis.DurationCmd
 	for i := 0; i+1 < len(fields); i += 2 {
 		ids = append(ids, fields[i])
-		ages = append(ages, pipe.PTTL(ctx, q.Parked(fields[i])))
+		ages = append(ages, pipe.PTTL(ctx, q.PendingRun(fields[i])))
 	}
 	if len(ids) == 0 {
 		return nil, nil

@@ -201,7 +201,7 @@ func (w *watch) queueOf(list, stored string) (q *queue, theirs string) {
 func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
 
 // flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.InFlight, q.Outbox, q.Parking, q.Stages} }
+func flightKeys(q *queue) []string { return []string{q.InFlight, q.Outbox, q.Pending, q.Stages} }
 
 // queueProbe is what was last seen of the queues of a watch. Queues in which there was
 // something are asked one by one, so that it does not take a search to find them again.

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // ParkedKeys has the unique key only of a run that has one.
 func ParkedKeys(q *wire.QueueKeys, id string, unique ...string) []string {
-	return append([]string{q.Parked(id), q.Owner(id), q.Record(id), q.Parking}, unique...)
+	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending}, unique...)
 }
 
 // ParkedArgs has all but the first three only to park a run.

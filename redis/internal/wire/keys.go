@@ -40,7 +40,7 @@ type QueueKeys struct {
 	Aside    string
 	Enabling string
 	Outbox   string
-	Parking  string
+	Pending  string
 	Last     string
 	Stages   string // large calls that are not moved into the queue yet
 	Staged   string // those of them that are committed
@@ -72,7 +72,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Aside:    base + "aside",
 		Enabling: base + "enabling",
 		Outbox:   base + "outbox",
-		Parking:  base + "parking",
+		Pending:  base + "parking",
 		Last:     base + "last",
 		Stages:   base + "stages",
 		Staged:   base + "staged",
@@ -126,7 +126,7 @@ func (q *QueueKeys) Cancels(session string) string { return q.Base + "cancel:" +
 
 func (q *QueueKeys) Progress(id string) string { return q.Base + "progress:" + id }
 
-func (q *QueueKeys) Parked(id string) string { return q.Base + "parked:" + id }
+func (q *QueueKeys) PendingRun(id string) string { return q.Base + "parked:" + id }
 
 func (q *QueueKeys) Group(id string) string { return q.Base + "group:" + id }
 
@@ -160,7 +160,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
-		q.Entries, q.Changes, q.Aside, q.Enabling, q.Outbox, q.Parking, q.Last, q.Stages, q.Staged,
+		q.Entries, q.Changes, q.Aside, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
 		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates)
 }
 
