@@ -87,12 +87,12 @@ func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool 
 			}
 		}
 	}
-	found := b.putAside(ctx, base, keys, kinds)
+	found := b.quarantine(ctx, base, keys, kinds)
 	if b.recount(ctx, base) {
 		found = true
 	}
 	// What cannot be counted anew.
-	if b.putAside(ctx, base, []string{base + "held"}, []any{"numbers"}) {
+	if b.quarantine(ctx, base, []string{base + "held"}, []any{"numbers"}) {
 		found = true
 	}
 	return found
@@ -101,20 +101,20 @@ func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool 
 // fieldPages is in how many steps the fields of a hash are looked at, at most.
 const fieldPages = 1000
 
-func (b *Broker) putAside(ctx context.Context, base string, keys []string, kinds []any) (some bool) {
-	some, more := b.putAsideStep(ctx, base, keys, kinds)
+func (b *Broker) quarantine(ctx context.Context, base string, keys []string, kinds []any) (some bool) {
+	some, more := b.quarantineStep(ctx, base, keys, kinds)
 	for i, cursor := range more {
 		for page := 0; cursor != "" && page < fieldPages && ctx.Err() == nil; page++ {
-			broken, next := b.putAsideStep(ctx, base, keys[i:i+1], []any{kinds[i], cursor})
+			broken, next := b.quarantineStep(ctx, base, keys[i:i+1], []any{kinds[i], cursor})
 			some, cursor = some || broken, next[0]
 		}
 	}
 	return some
 }
 
-// putAsideStep does so in one step of the server, and returns where to go on in keys with
+// quarantineStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
-func (b *Broker) putAsideStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
+func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
 	v, err := b.clients.Run(ctx, b.scripts.Mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {

@@ -147,7 +147,7 @@ func (m *moving) move(ctx context.Context, entries []any) {
 			list = append(list, to[q])
 		}
 		if err := to[q].add(m.from, entry, run); err != nil {
-			m.setAside(ctx, q, entry, run, err)
+			m.giveUp(ctx, q, entry, run, err)
 		}
 	}
 	m.leaveNewer(ctx, newer)
@@ -225,9 +225,9 @@ func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure
 	return over
 }
 
-// setAside makes a dead letter of a run that can never be queued, and has its
+// giveUp makes a dead letter of a run that can never be queued, and has its
 // record say so. One that gathers a group stays, as its place is kept elsewhere.
-func (m *moving) setAside(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
+func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
 	if strings.HasPrefix(entry, wire.GatheringOpens) {
 		m.stay(1, why)
 		return
@@ -319,7 +319,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 			m.send(ctx, s)
 			return
 		}
-		m.setAside(ctx, s.to, s.entries[0], s.runs[0], err)
+		m.giveUp(ctx, s.to, s.entries[0], s.runs[0], err)
 	default:
 		m.mu.Lock()
 		m.down[s.to] = true
@@ -333,7 +333,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
-	some, _ := m.b.putAsideStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
+	some, _ := m.b.quarantineStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
 	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
 	for range keys {
@@ -342,7 +342,7 @@ func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	if len(keys) == 0 {
 		return some
 	}
-	more, _ := m.b.putAsideStep(ctx, s.to.Base, keys, kinds)
+	more, _ := m.b.quarantineStep(ctx, s.to.Base, keys, kinds)
 	return some || more
 }
 

@@ -37,7 +37,7 @@ type QueueKeys struct {
 	Disabled string
 	Entries  string
 	Changes  string
-	Aside    string
+	Deferred string
 	Enabling string
 	Outbox   string
 	Pending  string
@@ -69,7 +69,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Disabled: base + "disabled",
 		Entries:  base + "entries",
 		Changes:  base + "entries:changes",
-		Aside:    base + "aside",
+		Deferred: base + "aside",
 		Enabling: base + "enabling",
 		Outbox:   base + "outbox",
 		Pending:  base + "parking",
@@ -144,7 +144,7 @@ func (q *QueueKeys) Stub(token string) string {
 }
 
 // Waits returns the keys of runs that wait, in the order in which runs move.
-func (q *QueueKeys) Waits() []string { return append([]string{q.Aside}, q.Fixed[:7]...) }
+func (q *QueueKeys) Waits() []string { return append([]string{q.Deferred}, q.Fixed[:7]...) }
 
 // LinePrefix is how many bytes of an entry of the lines come before its element.
 const LinePrefix = 49
@@ -160,14 +160,14 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
-		q.Entries, q.Changes, q.Aside, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
+		q.Entries, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
 		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates)
 }
 
 // Unknown reports whether this version does not know what a key of the queue is for.
 // Another version may keep runs in it.
 func (q *QueueKeys) Unknown(key string) bool {
-	if slices.Contains(q.Fixed, key) || key == q.Aside {
+	if slices.Contains(q.Fixed, key) || key == q.Deferred {
 		return false
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":"); kind {
