@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// attending is what a session tells of one queue.
-type attending struct {
+// queueHeartbeat is what a session tells of one queue.
+type queueHeartbeat struct {
 	q     *queue
 	keys  []string
 	last  []any
@@ -30,17 +30,17 @@ type attending struct {
 // one command for each queue in which the session holds something or that the
 // report is about. What is known of the others is returned with an error.
 func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
-	queues, err := s.attending(&report)
+	queues, err := s.heartbeatsOf(&report)
 	if err != nil {
 		return nil, fmt.Errorf("attend: %w", err)
 	}
 	var all sync.WaitGroup
 	for _, a := range queues {
-		if h := s.leaseIn(a.q); time.Since(h.failedAttend()) < attendAgain {
+		if h := s.leaseIn(a.q); time.Since(h.failedHeartbeat()) < heartbeatAgain {
 			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.Name)
 			continue
 		}
-		all.Go(func() { s.attend(ctx, a) })
+		all.Go(func() { s.heartbeatIn(ctx, a) })
 	}
 	all.Wait()
 	for _, a := range queues {
@@ -53,25 +53,25 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	return cancelled, nil
 }
 
-// attendAgain is how long a queue is left alone that could not be attended to, so that
+// heartbeatAgain is how long a queue is left alone that could not be attended to, so that
 // the others are attended to as often as if it were not there.
-const attendAgain = 3 * time.Second
+const heartbeatAgain = 3 * time.Second
 
-// failedAttend returns when the queue could not be attended to, the zero time if it
+// failedHeartbeat returns when the queue could not be attended to, the zero time if it
 // could the last time.
-func (h *queueLease) failedAttend() time.Time {
-	if at := h.attended.Load(); at != nil {
+func (h *queueLease) failedHeartbeat() time.Time {
+	if at := h.heartbeatFailed.Load(); at != nil {
 		return *at
 	}
 	return time.Time{}
 }
 
-// attending sorts a report by queue.
-func (s *session) attending(report *broker.Report) (map[*queue]*attending, error) {
-	queues := map[*queue]*attending{}
-	of := func(q *queue) *attending {
+// heartbeatsOf sorts a report by queue.
+func (s *session) heartbeatsOf(report *broker.Report) (map[*queue]*queueHeartbeat, error) {
+	queues := map[*queue]*queueHeartbeat{}
+	of := func(q *queue) *queueHeartbeat {
 		if queues[q] == nil {
-			queues[q] = &attending{q: q}
+			queues[q] = &queueHeartbeat{q: q}
 		}
 		return queues[q]
 	}
@@ -109,8 +109,8 @@ func (s *session) attending(report *broker.Report) (map[*queue]*attending, error
 	return queues, nil
 }
 
-// attend tells of one queue, and hears which runs are to end.
-func (s *session) attend(ctx context.Context, a *attending) {
+// heartbeatIn tells of one queue, and hears which runs are to end.
+func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	keys := append(script.AttendKeys(&a.q.QueueKeys, s.id), a.keys...)
 	args := (&script.AttendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
@@ -118,11 +118,11 @@ func (s *session) attend(ctx context.Context, a *attending) {
 	h := s.leaseIn(a.q)
 	if err != nil {
 		now := time.Now()
-		h.attended.Store(&now)
+		h.heartbeatFailed.Store(&now)
 		a.err = s.b.fail(ctx, "attend to queue "+a.q.Name, err)
 		return
 	}
-	h.attended.Store(nil)
+	h.heartbeatFailed.Store(nil)
 	fields, _ := v.([]any)
 	var over []string
 	s.mu.Lock()

@@ -48,7 +48,7 @@ type queueLease struct {
 	lost       bool        // something was found recovered that Renew has not told of
 	finish     coalescer[*finishCall]
 
-	attended atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
+	heartbeatFailed atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
 }
 
 // batch is one batch that the session took.
