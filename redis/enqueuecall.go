@@ -168,7 +168,7 @@ func (g *enqueueCall) appendArgs(args []any) []any {
 // delayedRun is a run of a group that goes to where its due says, "" for at once.
 type delayedRun struct {
 	due    string
-	lane   int
+	list   int
 	stored []byte
 }
 
@@ -177,14 +177,14 @@ func (g *enqueueCall) appendDelayed(args []any) []any {
 	at, dues := len(args), 0
 	args = append(args, nil)
 	for from, d := range g.delayed {
-		if from > 0 && g.delayed[from-1].due == d.due && g.delayed[from-1].lane == d.lane {
+		if from > 0 && g.delayed[from-1].due == d.due && g.delayed[from-1].list == d.list {
 			continue
 		}
 		to := from + 1
-		for to < len(g.delayed) && g.delayed[to].due == d.due && g.delayed[to].lane == d.lane {
+		for to < len(g.delayed) && g.delayed[to].due == d.due && g.delayed[to].list == d.list {
 			to++
 		}
-		args = append(args, d.due, d.lane, to-from)
+		args = append(args, d.due, d.list, to-from)
 		for _, same := range g.delayed[from:to] {
 			args = append(args, same.stored)
 		}

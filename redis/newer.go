@@ -122,9 +122,9 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	if h.Flags&wire.FlagLine != 0 {
 		out.step(script.StepReleaseLimits, "")
 	}
-	lane := int(stored[2])*3 + 3 - int(stored[3])
-	out.step(script.StepDelay, "", wire.Millis(delay), lane, stored)
-	out.step(script.StepWake, "", lane)
+	list := int(stored[2])*3 + 3 - int(stored[3])
+	out.step(script.StepDelay, "", wire.Millis(delay), list, stored)
+	out.step(script.StepWake, "", list)
 	return out
 }
 

@@ -20,12 +20,12 @@ func newScratch() *scratch {
 }
 
 // encode makes the load of runs. It is valid until the next call.
-func (s *scratch) encode(q *queue, lane int, runs []*broker.TaskRun) error {
+func (s *scratch) encode(q *queue, list int, runs []*broker.TaskRun) error {
 	if s.batch.weight() > maxWeight {
 		s.batch = pushBatch{}
 	}
 	l := &s.batch
-	*l = pushBatch{list: lane, n: len(runs), stored: l.stored[:0], records: l.records[:0]}
+	*l = pushBatch{list: list, n: len(runs), stored: l.stored[:0], records: l.records[:0]}
 	for _, run := range runs {
 		stored, err := wire.AppendRun(s.stored[:0], run)
 		if err != nil {

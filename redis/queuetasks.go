@@ -45,9 +45,9 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	if err := b.registerQueue(ctx, q); err != nil {
 		return err
 	}
-	lane := b.pushableList(runs)
-	if large := isLarge(runs); lane > 0 && (!large || fitsOnePush(runs)) {
-		return b.pushRuns(ctx, q, lane, runs)
+	list := b.pushableList(runs)
+	if large := isLarge(runs); list > 0 && (!large || fitsOnePush(runs)) {
+		return b.pushRuns(ctx, q, list, runs)
 	} else if large {
 		return b.queueStaged(ctx, q, runs, "", "")
 	}
@@ -107,13 +107,13 @@ func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCa
 }
 
 // pushRuns queues runs of one ready list that nothing can refuse.
-func (b *Broker) pushRuns(ctx context.Context, q *queue, lane int, runs []*broker.TaskRun) error {
+func (b *Broker) pushRuns(ctx context.Context, q *queue, list int, runs []*broker.TaskRun) error {
 	scratch, _ := b.scratch.Get().(*scratch)
 	if scratch == nil {
 		scratch = newScratch()
 	}
 	defer b.scratch.Put(scratch)
-	if err := scratch.encode(q, lane, runs); err != nil {
+	if err := scratch.encode(q, list, runs); err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
 	if scratch.batch.weight() > largePush {
