@@ -214,8 +214,8 @@ func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any
 	}
 	for key, entries := range bad {
 		before := 0
-		if key == a.q.Lines {
-			before = wire.LinePrefix
+		if key == a.q.Waiting {
+			before = wire.WaitingPrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
 			v, err := a.buryAt(ctx, key, before, list...)
@@ -357,7 +357,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[idOf(key, value)]
 	})
-	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Lines})
+	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Waiting})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
 		args := (&script.AuditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {

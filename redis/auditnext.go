@@ -78,7 +78,7 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 	if !claimed {
 		return 0, 0, nil
 	}
-	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Lines, q.InFlight)
+	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Waiting, q.InFlight)
 	pipe := b.clients.Work.Pipeline()
 	sizes := make([]interface{ Val() int64 }, len(places))
 	for i, key := range places {

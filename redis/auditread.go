@@ -29,7 +29,7 @@ type location struct {
 // element can be shown again. It is mine if it is where this version puts runs.
 func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) error {
 	others := a.others()
-	places := slices.Concat(others, a.q.Waits(), []string{a.q.Lines})
+	places := slices.Concat(others, a.q.Waits(), []string{a.q.Waiting})
 	for i, key := range places {
 		f := func(entry string) {
 			show(location{key: key, done: a.q.InFlight, index: -1, stored: a.q.StoredRunOf(key, entry), entry: entry}, i >= len(others))

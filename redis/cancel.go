@@ -95,7 +95,7 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 		return found, err
 	}
 	moved := c.b.seeStaged(ctx, c.q)
-	for _, key := range append(c.q.Waits(), c.q.Lines) {
+	for _, key := range append(c.q.Waits(), c.q.Waiting) {
 		entry, err := c.find(ctx, key)
 		if err != nil {
 			return false, err
@@ -150,8 +150,8 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 // find returns the run's entry in a list or sorted set, "" if it is not there.
 func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 	before := 0 // an element
-	if key == c.q.Lines {
-		before = wire.LinePrefix
+	if key == c.q.Waiting {
+		before = wire.WaitingPrefix
 	}
 	for from := int64(0); ; {
 		v, err := c.b.repeat(ctx, c.b.scripts.Find, c.b.clients.Work, []string{key},

@@ -138,7 +138,7 @@ type infoReplies struct {
 func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
 	r := &infoReplies{
 		paused: pipe.Exists(ctx, q.Paused), staged: pipe.Exists(ctx, q.Staged), disabled: pipe.SMembers(ctx, q.Disabled),
-		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Lines)},
+		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Waiting)},
 	}
 	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))

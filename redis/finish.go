@@ -254,7 +254,7 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	if key := h.Unique(); key != "" {
 		out.step(script.StepFreeUnique, q.Unique(key), string(h.ID))
 	}
-	if h.Flags&wire.FlagLine != 0 {
+	if h.Flags&wire.FlagWaits != 0 {
 		out.step(script.StepReleaseLimits, "")
 	}
 	if group, member, ok := new(broker.Decoder).Member(stored[h.Size:]); ok {

@@ -125,7 +125,7 @@ func (l *listing) queued(ctx context.Context) error {
 	if err := l.delayed(ctx, "-inf", ""); err != nil {
 		return err
 	}
-	for _, key := range []string{l.q.Lines, l.q.Deferred} {
+	for _, key := range []string{l.q.Waiting, l.q.Deferred} {
 		for from := int64(0); !l.full(); from += listPage {
 			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
 				return l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1).Result()

@@ -81,7 +81,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		for _, list := range q.Ready {
 			counts[i] = append(counts[i], pipe.LLen(ctx, list))
 		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Lines), pipe.ZCard(ctx, q.Deferred))
+		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.ZCard(ctx, q.Deferred))
 		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
 	}
 	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {

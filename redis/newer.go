@@ -119,7 +119,7 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
-	if h.Flags&wire.FlagLine != 0 {
+	if h.Flags&wire.FlagWaits != 0 {
 		out.step(script.StepReleaseLimits, "")
 	}
 	list := int(stored[2])*3 + 3 - int(stored[3])

@@ -157,7 +157,7 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.QueueInfo])) error {
 		keys := func(q *queue) []string {
-			return append(q.Fixed[:7:7], q.Deferred, q.Lines, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.InFlight, q.Staged)
+			return append(q.Fixed[:7:7], q.Deferred, q.Waiting, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.InFlight, q.Staged)
 		}
 		none := func(s *surveyed) *broker.QueueInfo {
 			return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}

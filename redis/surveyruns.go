@@ -58,7 +58,7 @@ func (r *runsSurvey) keys(q *queue) []string {
 	for _, n := range readyOrder {
 		list = append(list, q.Ready[n])
 	}
-	return append(list, q.Delayed, q.Lines, q.Deferred)
+	return append(list, q.Delayed, q.Waiting, q.Deferred)
 }
 
 // waiting gives the runs of queues that wait. What large calls have committed and not
@@ -76,7 +76,7 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 			switch key {
 			case s.Delayed:
 				sizes = append(sizes, pipe.ZCount(ctx, key, from, to))
-			case s.Lines, s.Deferred:
+			case s.Waiting, s.Deferred:
 				sizes = append(sizes, pipe.ZCard(ctx, key))
 			default:
 				sizes = append(sizes, pipe.LLen(ctx, key))
@@ -101,7 +101,7 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 					case key == s.Delayed:
 						by := &goredis.ZRangeBy{Min: from, Max: to, Count: surveyMost}
 						lists[s] = append(lists[s], pipe.ZRangeByScoreWithScores(ctx, key, by))
-					case key == s.Lines, key == s.Deferred:
+					case key == s.Waiting, key == s.Deferred:
 						lists[s] = append(lists[s], pipe.ZRange(ctx, key, 0, surveyMost-1))
 					default:
 						lists[s] = append(lists[s], pipe.LRange(ctx, key, 0, surveyMost-1))

@@ -101,7 +101,7 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 		if h.Unique() != "" {
 			cost += 7
 		}
-		if h.Flags&wire.FlagLine != 0 {
+		if h.Flags&wire.FlagWaits != 0 {
 			cost += 40
 		}
 		if cost > pageCost && len(page.letters) > 0 {

@@ -198,7 +198,7 @@ func (w *watch) queueOf(list, stored string) (q *queue, theirs string) {
 }
 
 // waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Lines, q.Enabling, q.Staged) }
+func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Waiting, q.Enabling, q.Staged) }
 
 // flightKeys returns those of which one exists while there is something to recover.
 func flightKeys(q *queue) []string { return []string{q.InFlight, q.Outbox, q.Pending, q.Stages} }

@@ -12,7 +12,7 @@ func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Mend)) 
 
 // AuditBuryKeys returns the named keys of auditbury.lua.
 func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
-	return []string{q.Dead, q.Dropped, q.Lines, q.Turns, q.Policy, q.Opens, place}
+	return []string{q.Dead, q.Dropped, q.Waiting, q.Rounds, q.Policy, q.Recheck, place}
 }
 
 // AuditBuryArgs are the named arguments of auditbury.lua.
@@ -30,7 +30,7 @@ func (a *AuditBuryArgs) Append(args []any) []any {
 
 // AuditCopyKeys returns the named keys of auditcopy.lua.
 func AuditCopyKeys(q *wire.QueueKeys, kept, keptDone, other, otherDone string) []string {
-	return []string{q.Lines, q.Turns, q.Policy, q.Opens, kept, keptDone, other, otherDone}
+	return []string{q.Waiting, q.Rounds, q.Policy, q.Recheck, kept, keptDone, other, otherDone}
 }
 
 // AuditCopyArgs are the named arguments of auditcopy.lua.
@@ -49,7 +49,7 @@ func (a *AuditCopyArgs) Append(args []any) []any {
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
 func AuditCountsKeys(q *wire.QueueKeys) []string {
-	return []string{q.InFlight, q.Lines, q.Turns, q.Policy, q.Opens, q.Held}
+	return []string{q.InFlight, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held}
 }
 
 // AuditCountsArgs are the named arguments of auditcounts.lua.
@@ -65,7 +65,7 @@ func (a *AuditCountsArgs) Append(args []any) []any {
 }
 
 // AuditOwnersKeys returns the named keys of auditowners.lua.
-func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Lines} }
+func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Waiting} }
 
 // AuditOwnersArgs are the named arguments of auditowners.lua.
 type AuditOwnersArgs struct {
@@ -80,7 +80,9 @@ func (a *AuditOwnersArgs) Append(args []any) []any {
 }
 
 // AuditTurnsKeys returns the named keys of auditturns.lua.
-func AuditTurnsKeys(q *wire.QueueKeys) []string { return []string{q.Lines, q.Turns, q.Policy, q.Opens} }
+func AuditTurnsKeys(q *wire.QueueKeys) []string {
+	return []string{q.Waiting, q.Rounds, q.Policy, q.Recheck}
+}
 
 // AuditTurnsArgs are the named arguments of auditturns.lua.
 type AuditTurnsArgs struct {

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // EnqueueKeys returns the named keys of enqueue.lua.
 func EnqueueKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.Ticks, q.Disabled, q.Dead, q.Outbox, q.Lines, q.Turns, q.Policy)
+	return q.Keys(q.Ticks, q.Disabled, q.Dead, q.Outbox, q.Waiting, q.Rounds, q.Policy)
 }
 
 // EnqueueArgs are the named arguments of enqueue.lua.

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // FinishKeys returns the named keys of finish.lua.
 func FinishKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.InFlight, q.Dead, q.Dropped, q.Waiters, q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Outbox)
+	return q.Keys(q.InFlight, q.Dead, q.Dropped, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Outbox)
 }
 
 // FinishArgs are the named arguments of finish.lua.

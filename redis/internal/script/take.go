@@ -5,7 +5,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 // TakeKeys returns the named keys of take.lua.
 func TakeKeys(q *wire.QueueKeys, member string) []string {
 	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Batch(member), q.Paused, q.Disabled, q.Deferred, q.Enabling,
-		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates, q.Outbox, q.Stages)
+		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Starts, q.Rates, q.Outbox, q.Stages)
 }
 
 // TakeArgs are the named arguments of take.lua.

@@ -46,8 +46,8 @@ type QueueKeys struct {
 	Staged   string // those of them that are committed
 
 	// What runs with limits or a fair value need (lines.lua, turns.lua).
-	Lines, Turns, Policy, Opens, Held, Starts, Rates string
-	Audited                                          string
+	Waiting, Rounds, Policy, Recheck, Held, Starts, Rates string
+	Audited                                               string
 }
 
 // NewQueueKeys returns the keys of a queue.
@@ -77,10 +77,10 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Stages:   base + "stages",
 		Staged:   base + "staged",
 
-		Lines:   base + "lines",
-		Turns:   base + "turns",
+		Waiting: base + "lines",
+		Rounds:  base + "turns",
 		Policy:  base + "policy",
-		Opens:   base + "opens",
+		Recheck: base + "opens",
 		Held:    base + "held",
 		Audited: base + "audited",
 		Starts:  base + "starts",
@@ -146,13 +146,13 @@ func (q *QueueKeys) Stub(token string) string {
 // Waits returns the keys of runs that wait, in the order in which runs move.
 func (q *QueueKeys) Waits() []string { return append([]string{q.Deferred}, q.Fixed[:7]...) }
 
-// LinePrefix is how many bytes of an entry of the lines come before its element.
-const LinePrefix = 49
+// WaitingPrefix is how many bytes of an entry of the lines come before its element.
+const WaitingPrefix = 49
 
 // StoredRunOf returns the element of an entry of one of the queue's keys.
 func (q *QueueKeys) StoredRunOf(key, entry string) string {
-	if key == q.Lines {
-		return entry[min(LinePrefix, len(entry)):]
+	if key == q.Waiting {
+		return entry[min(WaitingPrefix, len(entry)):]
 	}
 	return entry
 }
@@ -161,7 +161,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Entries, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
-		q.Lines, q.Turns, q.Policy, q.Opens, q.Held, q.Starts, q.Rates)
+		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Starts, q.Rates)
 }
 
 // Unknown reports whether this version does not know what a key of the queue is for.

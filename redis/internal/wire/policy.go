@@ -32,7 +32,7 @@ func policyFlags(r *broker.TaskRun) (flags byte) {
 		flags |= flagUnique
 	}
 	if r.Rules.Fair != "" || len(r.Rules.Limits) > 0 {
-		flags |= FlagLine
+		flags |= FlagWaits
 	}
 	return flags
 }

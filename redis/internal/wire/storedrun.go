@@ -30,7 +30,7 @@ const (
 	flagRecord = 1 // the run has a record
 	flagOwnID  = 2 // the run's id has a key
 	flagUnique = 4 // the run has a unique key
-	FlagLine   = 8 // the run has a fair value or limits
+	FlagWaits  = 8 // the run has a fair value or limits
 
 	// The flags' upper four bits are zero of a run that no recovery gave back.
 	// After one they are 1, raised by each that does not count as a delivery, and
@@ -68,7 +68,7 @@ func AppendRun(b []byte, r *broker.TaskRun) ([]byte, error) {
 	b = append(b, storedRunVersion, flags, kind, priority)
 	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Deliveries, 0), math.MaxUint32)))
 	b = append(append(b, byte(len(r.ID))), r.ID...)
-	if flags&(flagUnique|FlagLine) != 0 {
+	if flags&(flagUnique|FlagWaits) != 0 {
 		b = appendExtension(b, r)
 	}
 	named := *r
@@ -104,7 +104,7 @@ func ParseHeader(e []byte) (Header, error) {
 		Flags:      e[1],
 		Size:       size,
 	}
-	if e[1]&(flagUnique|FlagLine) != 0 {
+	if e[1]&(flagUnique|FlagWaits) != 0 {
 		end, ok := extensionEnd(e, size)
 		if !ok {
 			return Header{}, errors.New("decode stored run: its extension is cut off")
@@ -168,7 +168,7 @@ func (h *Header) checkPolicies(r *broker.TaskRun) error {
 	if flags == 0 && h.extension == nil {
 		return nil
 	}
-	if flags != h.Flags&(flagUnique|FlagLine) || !bytes.Equal(h.extension, appendExtension(nil, r)) {
+	if flags != h.Flags&(flagUnique|FlagWaits) || !bytes.Equal(h.extension, appendExtension(nil, r)) {
 		return errors.New("decode stored run: its extension says otherwise than its envelope")
 	}
 	return nil
