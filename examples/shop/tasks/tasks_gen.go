@@ -12,8 +12,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// If this constant is undefined, taskgen and the runtime in go.mod do not fit:
-// go get github.com/taskgen/taskgen@latest, then go generate ./... again.
+// If this constant is undefined, taskgen and the runtime in go.mod do not match:
+// run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
@@ -34,7 +34,97 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// chargeTask describes [Charge].
+// QueueCharge queues [Charge]: it charges an order and returns the number of the receipt.
+func QueueCharge(ctx context.Context, order string, cents int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, chargeTask, &ChargeParams{Order: order, Cents: cents}, opts...)
+}
+
+// QueueChargeBatch queues a run of [Charge] for each of params, all or none.
+func QueueChargeBatch(ctx context.Context, params []ChargeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, chargeTask, params, opts...)
+}
+
+// ScheduleCharge runs [Charge] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleCharge(ctx context.Context, spec, tz string, order string, cents int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, chargeTask, spec, tz, &ChargeParams{Order: order, Cents: cents}, opts...)
+}
+
+// ChargeParams are the parameters of [Charge].
+type ChargeParams struct {
+	Order string
+	Cents int
+}
+
+// QueueMail queues [Mail]: it mails a text.
+func QueueMail(ctx context.Context, text string, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, mailTask, &MailParams{Text: text, To: to}, opts...)
+}
+
+// QueueMailBatch queues a run of [Mail] for each of params, all or none.
+func QueueMailBatch(ctx context.Context, params []MailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, mailTask, params, opts...)
+}
+
+// ScheduleMail runs [Mail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleMail(ctx context.Context, spec, tz string, text string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, mailTask, spec, tz, &MailParams{Text: text, To: to}, opts...)
+}
+
+// MailParams are the parameters of [Mail].
+type MailParams struct {
+	Text string
+	To   string
+}
+
+// QueuePack queues [Pack]: it packs the items of an order until it is cancelled.
+func QueuePack(ctx context.Context, order string, items int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, packTask, &PackParams{Order: order, Items: items}, opts...)
+}
+
+// QueuePackBatch queues a run of [Pack] for each of params, all or none.
+func QueuePackBatch(ctx context.Context, params []PackParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, packTask, params, opts...)
+}
+
+// SchedulePack runs [Pack] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func SchedulePack(ctx context.Context, spec, tz string, order string, items int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, packTask, spec, tz, &PackParams{Order: order, Items: items}, opts...)
+}
+
+// PackParams are the parameters of [Pack].
+type PackParams struct {
+	Order string
+	Items int64
+}
+
+// QueueBill queues [Bill]: it lists the receipts of a customer.
+func QueueBill(ctx context.Context, receipts []string, customer string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, billTask, &BillParams{Receipts: receipts, Customer: customer}, opts...)
+}
+
+// QueueBillBatch queues a run of [Bill] for each of params, all or none.
+func QueueBillBatch(ctx context.Context, params []BillParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, billTask, params, opts...)
+}
+
+// ScheduleBill runs [Bill] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
+func ScheduleBill(ctx context.Context, spec, tz string, receipts []string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
+	return taskrt.ScheduleTask(ctx, billTask, spec, tz, &BillParams{Receipts: receipts, Customer: customer}, opts...)
+}
+
+// BillParams are the parameters of [Bill].
+type BillParams struct {
+	Receipts []string
+	Customer string
+}
+
+// The code below is for the runtime.
+//
+// AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
+// by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
+// has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// chargeTask defines [Charge].
 var chargeTask = &taskrt.Definition[ChargeParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "charge",
@@ -55,28 +145,6 @@ var chargeTask = &taskrt.Definition[ChargeParams, string]{
 	},
 }
 
-// QueueCharge queues [Charge]: it charges an order and returns the number of the receipt.
-func QueueCharge(ctx context.Context, order string, cents int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, chargeTask, &ChargeParams{Order: order, Cents: cents}, opts...)
-}
-
-// QueueChargeBatch queues one run of [Charge] for each of params, all of them or none.
-func QueueChargeBatch(ctx context.Context, params []ChargeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, chargeTask, params, opts...)
-}
-
-// ScheduleCharge has [Charge] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleCharge(ctx context.Context, spec, tz string, order string, cents int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, chargeTask, spec, tz, &ChargeParams{Order: order, Cents: cents}, opts...)
-}
-
-// ChargeParams are the parameters of [Charge].
-type ChargeParams struct {
-	Order string
-	Cents int
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *ChargeParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 29+len(p.Order))
 	b = append(b, 0x82)
@@ -87,7 +155,6 @@ func (p *ChargeParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *ChargeParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -105,17 +172,15 @@ func (p *ChargeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "order", "cents")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p ChargeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *ChargeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// mailTask describes [Mail].
+// mailTask defines [Mail].
 var mailTask = &taskrt.Definition[MailParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "mail",
@@ -128,28 +193,6 @@ var mailTask = &taskrt.Definition[MailParams, taskrt.None]{
 	ReadParams:   (*MailParams).ReadMsgpack,
 }
 
-// QueueMail queues [Mail]: it mails a text.
-func QueueMail(ctx context.Context, text string, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, mailTask, &MailParams{Text: text, To: to}, opts...)
-}
-
-// QueueMailBatch queues one run of [Mail] for each of params, all of them or none.
-func QueueMailBatch(ctx context.Context, params []MailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, mailTask, params, opts...)
-}
-
-// ScheduleMail has [Mail] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleMail(ctx context.Context, spec, tz string, text string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mailTask, spec, tz, &MailParams{Text: text, To: to}, opts...)
-}
-
-// MailParams are the parameters of [Mail].
-type MailParams struct {
-	Text string
-	To   string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *MailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 21+len(p.Text)+len(p.To))
 	b = append(b, 0x82)
@@ -160,7 +203,6 @@ func (p *MailParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *MailParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -178,17 +220,15 @@ func (p *MailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text", "to")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p MailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *MailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// packTask describes [Pack].
+// packTask defines [Pack].
 var packTask = &taskrt.Definition[PackParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "pack",
@@ -201,28 +241,6 @@ var packTask = &taskrt.Definition[PackParams, taskrt.None]{
 	ReadParams:   (*PackParams).ReadMsgpack,
 }
 
-// QueuePack queues [Pack]: it packs the items of an order until it is cancelled.
-func QueuePack(ctx context.Context, order string, items int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, packTask, &PackParams{Order: order, Items: items}, opts...)
-}
-
-// QueuePackBatch queues one run of [Pack] for each of params, all of them or none.
-func QueuePackBatch(ctx context.Context, params []PackParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, packTask, params, opts...)
-}
-
-// SchedulePack has [Pack] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func SchedulePack(ctx context.Context, spec, tz string, order string, items int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, packTask, spec, tz, &PackParams{Order: order, Items: items}, opts...)
-}
-
-// PackParams are the parameters of [Pack].
-type PackParams struct {
-	Order string
-	Items int64
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *PackParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 29+len(p.Order))
 	b = append(b, 0x82)
@@ -233,7 +251,6 @@ func (p *PackParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *PackParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -251,17 +268,15 @@ func (p *PackParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "order", "items")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p PackParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *PackParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
 
-// billTask describes [Bill].
+// billTask defines [Bill].
 var billTask = &taskrt.Definition[BillParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "bill",
@@ -281,28 +296,6 @@ var billTask = &taskrt.Definition[BillParams, string]{
 	},
 }
 
-// QueueBill queues [Bill]: it lists the receipts of a customer.
-func QueueBill(ctx context.Context, receipts []string, customer string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-	return taskrt.Queue(ctx, billTask, &BillParams{Receipts: receipts, Customer: customer}, opts...)
-}
-
-// QueueBillBatch queues one run of [Bill] for each of params, all of them or none.
-func QueueBillBatch(ctx context.Context, params []BillParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
-	return taskrt.QueueBatch(ctx, billTask, params, opts...)
-}
-
-// ScheduleBill has [Bill] run by the cron expression spec in the time zone tz, or "@every 10m" without one: see taskrt.ScheduleTask.
-func ScheduleBill(ctx context.Context, spec, tz string, receipts []string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, billTask, spec, tz, &BillParams{Receipts: receipts, Customer: customer}, opts...)
-}
-
-// BillParams are the parameters of [Bill].
-type BillParams struct {
-	Receipts []string
-	Customer string
-}
-
-// AppendMsgpack appends p to b as a map keyed by parameter name.
 func (p *BillParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = slices.Grow(b, 60+len(p.Customer))
 	b = append(b, 0x82)
@@ -316,7 +309,6 @@ func (p *BillParams) AppendMsgpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ReadMsgpack sets p from r. A missing parameter is an error, an unknown one is skipped.
 func (p *BillParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -336,12 +328,10 @@ func (p *BillParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "receipts", "customer")
 }
 
-// EncodeMsgpack implements [msgpack.CustomEncoder].
 func (p BillParams) EncodeMsgpack(enc *msgpack.Encoder) error {
 	return codec.EncodeTo(enc, &p)
 }
 
-// DecodeMsgpack implements [msgpack.CustomDecoder].
 func (p *BillParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return codec.DecodeFrom(dec, p.ReadMsgpack)
 }
