@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server
+.PHONY: help generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,12 @@ fuzz: ## fuzz every fuzz target for 20s
 		done; \
 	done
 
-lint: bin/staticcheck ## gofmt, vet, staticcheck, the glossary, imports and habits
+lint: bin/staticcheck luacheck ## gofmt, vet, staticcheck, luacheck, the glossary, imports and habits
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd bench && $(GO) vet ./... && ../bin/staticcheck ./...
+	$(GO) run ./redis/internal/script/print bin/scripts && luacheck --quiet --no-color --config .luacheckrc bin/scripts
 	$(GO) test -count=1 -run 'Words|Imports|Imported|Packages|Habits|Sleep' .
 
 vuln: ## report known vulnerabilities; needs the network
@@ -72,6 +73,13 @@ bin/staticcheck: tools/go.mod tools/go.sum
 bin/compat/.unpacked: internal/redistest/compat.sh
 	@internal/redistest/compat.sh bin/compat
 	@touch $@
+
+# It sees the scripts as the server does: with their includes, and places for names.
+luacheck:
+	@command -v luacheck >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lua-check >/dev/null; \
+	} || { echo "luacheck is needed: install it, for example with: sudo apt-get install lua-check"; exit 1; }
 
 # Tests and benchmarks start their own servers; here is only the binary they need.
 redis-server:
