@@ -17,7 +17,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// reference is what msgpack/v5 writes with compact integers and sorted maps.
+// reference is the encoding of msgpack/v5 with compact integers and sorted maps.
 func reference(t *testing.T, v any) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -28,8 +28,8 @@ func reference(t *testing.T, v any) []byte {
 	return buf.Bytes()
 }
 
-// same checks that ours and msgpack/v5 write the same bytes of v, and that each
-// reads what the other wrote.
+// same checks that the codec and msgpack/v5 encode v to the same bytes, and that each
+// decodes the other's.
 func same[T any](t *testing.T, v T, ours []byte, read func(*codec.Reader) T) {
 	t.Helper()
 	theirs := reference(t, v)
@@ -253,7 +253,7 @@ func TestOwnMarshallersLikeMsgpack(t *testing.T) {
 	same(t, whole, b, func(r *codec.Reader) (v raw) { codec.ReadMarshaler(r, &v); return v })
 }
 
-// span is as long as it says, and its own marshaller: nil when negative.
+// span marshals itself, as nil if negative. Its value is its length.
 type span int
 
 func (s span) AppendBinary(b []byte) ([]byte, error) {

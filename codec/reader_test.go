@@ -241,8 +241,8 @@ func TestEncodeTo(t *testing.T) {
 	require.Equal(t, "\x92\x01\xff", buf.String())
 }
 
-// FuzzReader holds the reader against msgpack/v5: what it skips, the other
-// skips too, and with the same number of bytes; nothing makes it panic.
+// FuzzReader compares the reader with msgpack/v5: both skip the same values, with the
+// same number of bytes, and nothing makes the reader panic.
 func FuzzReader(f *testing.F) {
 	for _, bomb := range bombs() {
 		if len(bomb) < 100 {

@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector makes allocations of its own.
+// The race detector allocates too.
 
 package codectest
 
@@ -13,10 +13,9 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// TestAllocations holds the generated code to what the values themselves need:
-// writing makes the bytes, in one step, and reading makes the parameters and
-// what they point to. Neither the reader nor the keys of a map being sorted
-// are on the heap.
+// TestAllocations checks that generated code allocates only for the values
+// themselves: encoding allocates the bytes once, and decoding the parameters and what
+// they point to. Neither the reader nor the keys of a sorted map are on the heap.
 func TestAllocations(t *testing.T) {
 	const runs = 100
 	t.Run("scalars", func(t *testing.T) {

@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector makes allocations of its own.
+// The race detector allocates too.
 
 package codectest
 
@@ -54,9 +54,8 @@ func word(i int) []byte {
 	return codec.AppendString(nil, string(bytes.TrimRight(b, "\x00")))
 }
 
-// TestDenseBytes decodes a MiB of what takes little on the wire and much in
-// memory, all of which is really there: it is refused before it takes more than
-// 16 MiB.
+// TestDenseBytes decodes a MiB of values that are small on the wire and large in
+// memory, and complete. It must be refused before it takes more than 16 MiB.
 func TestDenseBytes(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"structs of left out fields": list("rows", "\x80"),
@@ -106,7 +105,7 @@ func TestDenseBytes(t *testing.T) {
 	}
 }
 
-// TestHonestMegabyte decodes a MiB of what tasks do take.
+// TestHonestMegabyte decodes a MiB of ordinary parameters.
 func TestHonestMegabyte(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"words":              list("words", "\xa3two"),

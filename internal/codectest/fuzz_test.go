@@ -34,7 +34,7 @@ func FuzzCustomResult(f *testing.F)    { fuzz(f, customResult()) }
 func FuzzNestedResult(f *testing.F)    { fuzz(f, nestedResult()) }
 func FuzzRecursiveResult(f *testing.F) { fuzz(f, recursiveResult()) }
 
-// fuzz holds one generated decoder and encoder against msgpack/v5.
+// fuzz compares one generated decoder and encoder with msgpack/v5.
 func fuzz(f *testing.F, s *shape) {
 	for _, v := range s.samples {
 		b, err := s.encode(v)
@@ -51,9 +51,9 @@ func fuzz(f *testing.F, s *shape) {
 	f.Fuzz(func(t *testing.T, b []byte) { s.check(t, b) })
 }
 
-// check decodes arbitrary bytes. What is refused is refused with a typed
-// error. What is accepted is written again, as msgpack/v5 writes it, and
-// msgpack/v5 reads the same in it, but for what ours alone takes.
+// check decodes arbitrary bytes. Refused bytes must return a typed error. Accepted
+// ones are encoded again as msgpack/v5 does, and msgpack/v5 must decode them to the
+// same value, except bytes that only our decoder accepts.
 func (s *shape) check(t *testing.T, b []byte) {
 	t.Helper()
 	var v any
@@ -111,9 +111,9 @@ func oursAlone(b []byte) bool {
 	return slices.ContainsFunc(b, func(c byte) bool { return c == 0xcb || c == 0xcf })
 }
 
-// limitFor is what decoding n bytes may allocate: what is made for elements
-// that were only declared, at each depth of a type, and what the elements that
-// are there take, each of which is at least a byte.
+// limitFor returns how many bytes decoding n bytes may allocate: for elements that
+// are only declared, at each depth of a type, and for real elements, each of which
+// takes at least a byte.
 func limitFor(n int) uint64 { return 256<<10 + 256*uint64(n) }
 
 // allocated returns the bytes that f allocates.

@@ -41,14 +41,14 @@ func bombs() map[string][]byte {
 	}
 }
 
-// hostile puts a bomb wherever a decoder looks: in place of everything, of
-// each parameter, and of what it skips.
+// hostile puts a bomb wherever a decoder reads: in place of everything, of each
+// parameter, and of skipped values.
 func hostile(s *shape, bomb []byte) [][]byte {
 	all := [][]byte{bomb}
 	for _, key := range append(slices.Clone(s.keys), "unknown") {
 		all = append(all, append(codec.AppendString([]byte{0x81}, key), bomb...))
 	}
-	// Behind what is right so far, as an element and as a pair's value.
+	// After a correct start, as an element and as a pair's value.
 	for _, key := range s.keys {
 		list := append(codec.AppendString([]byte{0x81}, key), 0x91)
 		table := append(codec.AppendString([]byte{0x81}, key), 0x81, 0xa1, 'k')

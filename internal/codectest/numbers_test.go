@@ -71,8 +71,8 @@ func TestDigitsThatAreNoNumber(t *testing.T) {
 	require.ErrorContains(t, err, "digits, more than 10000")
 }
 
-// TestManyLargePatterns: what regular expressions compile to is counted before
-// they are compiled.
+// TestManyLargePatterns checks that the size of compiled regular expressions is
+// charged before they are compiled.
 func TestManyLargePatterns(t *testing.T) {
 	for pattern, n := range map[string]int{
 		`(a{30}){30}`: 2000, `^\pL{900}$`: 40, `\pL\PL\p{Lu}`: 4000, `(?i)[A-\x{1e943}][é-я]`: 4000, `[a][b][c][d]`: 30_000, `(a|b)?`: 60_000,
@@ -87,7 +87,7 @@ func TestManyLargePatterns(t *testing.T) {
 	}
 }
 
-// filters are parameters with so many regular expressions.
+// filters returns parameters with n regular expressions.
 func filters(n int, pattern string) []byte {
 	b := append(codec.AppendString([]byte{0x81}, "patterns"), 0xdc, byte(n>>8), byte(n))
 	for range n {

@@ -16,11 +16,11 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// shape is one type that travels: a task's parameters or result.
+// shape is one encoded type: a task's parameters or result.
 type shape struct {
 	name    string
 	decode  func(b []byte) (any, error) // by the generated code, into a new value
-	encode  func(v any) ([]byte, error) // what decode returned
+	encode  func(v any) ([]byte, error) // of a value that decode returned
 	plain   reflect.Type                // the same type for msgpack/v5, without the generated methods
 	keys    []string                    // of parameters
 	samples []any
@@ -62,14 +62,14 @@ func plainParams(params reflect.Type) (plain reflect.Type, keys []string) {
 	return reflect.StructOf(fields), keys
 }
 
-// reference is what msgpack/v5 writes of a value that decode returned.
+// reference returns the encoding by msgpack/v5 of a value that decode returned.
 func (s *shape) reference(v any) ([]byte, error) {
 	plain := reflect.New(s.plain)
 	plain.Elem().Set(reflect.ValueOf(v).Elem().Convert(s.plain))
 	return marshal(plain.Interface())
 }
 
-// referenceOf is what msgpack/v5 writes of what it reads in b.
+// referenceOf returns the encoding by msgpack/v5 of the value that it decodes from b.
 func (s *shape) referenceOf(b []byte) ([]byte, error) {
 	plain := reflect.New(s.plain)
 	dec := msgpack.NewDecoder(bytes.NewReader(b))

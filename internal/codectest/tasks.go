@@ -1,5 +1,5 @@
-// Package codectest has tasks whose parameters and results are of every shape
-// that travels, so that the generated codecs can be held against msgpack/v5.
+// Package codectest has tasks with parameters and results of every encoded shape, so
+// that the generated codecs can be compared with msgpack/v5.
 package codectest
 
 import (
@@ -100,8 +100,8 @@ func Structs(ctx context.Context, item Item, tagged Tagged, page Page[Item], out
 	return outer, nil
 }
 
-// Tagged has names of its own on the wire, one of them long, and one field
-// that does not travel.
+// Tagged has its own names on the wire, one of them long, and one field that is not
+// encoded.
 type Tagged struct {
 	ID     string `msgpack:"id"`
 	Hidden string `msgpack:"-"`
@@ -115,7 +115,7 @@ type Page[T any] struct {
 	Next  string
 }
 
-// Outer embeds another struct, whose fields travel as its own.
+// Outer embeds another struct, whose fields are encoded as its own.
 type Outer struct {
 	Item
 	Inner  Page[string]
@@ -197,7 +197,7 @@ func (d *Duo) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return dec.DecodeMulti(&d.Name, &d.N)
 }
 
-// Raw is one value of MessagePack as it is.
+// Raw is one MessagePack value, unchanged.
 type Raw string
 
 // MarshalMsgpack implements msgpack.Marshaler.

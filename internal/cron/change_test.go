@@ -110,8 +110,8 @@ func TestUpcoming(t *testing.T) {
 	require.Len(t, s.Upcoming(time.Date(9999, 12, 29, 12, 0, 0, 0, time.UTC), nil, 5), 2)
 }
 
-// calendar is what a zone's clock shows in a year, found by looking at it each
-// minute. Minutes are counted as shows does.
+// calendar is the minutes that a zone's clock shows in a year, found by reading the
+// clock each minute. Minutes are counted as in shows.
 type calendar struct {
 	first, limit int64      // the year's minutes
 	times        []int8     // how often the clock shows each of them: up to twice
@@ -188,7 +188,7 @@ func TestClockChangesTellWhatNextDoes(t *testing.T) {
 						continue
 					}
 					s := parse(t, spec)
-					want := c.told(t, s, fits[i], s.ClockChanges(year, loc))
+					want := c.predicted(t, s, fits[i], s.ClockChanges(year, loc))
 					for _, w := range around {
 						first, _ := slices.BinarySearch(want, w[0].Unix())
 						limit, _ := slices.BinarySearch(want, w[1].Unix())
@@ -203,10 +203,10 @@ func TestClockChangesTellWhatNextDoes(t *testing.T) {
 	}
 }
 
-// told returns the instants of an expression in their order: those at which the
-// clock shows the minutes that fit it, but for what changes tell otherwise. Each
-// minute that is not shown once must be among these, and no other.
-func (c *calendar) told(t *testing.T, s *cron.Schedule, fits []int64, changes []cron.ClockChange) []int64 {
+// predicted returns the instants of an expression in order: those at which the clock
+// shows a matching minute, changed as ClockChanges says. Each minute that is shown
+// never or twice must be among the changes, and no other.
+func (c *calendar) predicted(t *testing.T, s *cron.Schedule, fits []int64, changes []cron.ClockChange) []int64 {
 	t.Helper()
 	odd := map[int64]cron.ClockChange{}
 	for _, change := range changes {

@@ -125,8 +125,8 @@ func run(oracles []*oracle, start, end time.Time, loc *time.Location) [][]int64 
 	return found
 }
 
-// shows is what the clock shows at an instant after 1970, in minutes since an
-// epoch of its own.
+// shows returns the clock's time at an instant after 1970, in minutes since its own
+// epoch.
 func shows(at int64, loc *time.Location) int64 {
 	_, offset := time.Unix(at, 0).In(loc).Zone()
 	return (at + int64(offset)) / 60
@@ -225,8 +225,7 @@ func windows(loc *time.Location) [][2]time.Time {
 	return all
 }
 
-// compareNext walks through window with Next; want is what the oracle found
-// there.
+// compareNext walks through window with Next. Want is the oracle's result.
 func compareNext(t *testing.T, spec string, loc *time.Location, window [2]time.Time, want []int64) {
 	t.Helper()
 	s := parse(t, spec)

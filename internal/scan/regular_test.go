@@ -16,7 +16,7 @@ import (
 	"github.com/taskgen/taskgen/internal/scan"
 )
 
-// TestOnlyRegularFilesAreRead has Go files be what nothing can be read of.
+// TestOnlyRegularFilesAreRead makes Go files of pipes, sockets and devices.
 func TestOnlyRegularFilesAreRead(t *testing.T) {
 	t.Parallel()
 	pipe := func(t *testing.T, path string) { require.NoError(t, syscall.Mkfifo(path, 0o600)) }

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// node runs a program of testdata/wire with what it needs to find the queues,
-// and reads the JSON that it prints into out.
+// node runs a program of testdata/wire with the server's address, and decodes the
+// JSON that it prints into out.
 func node(ctx context.Context, t *testing.T, out any, program string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("node")
@@ -141,7 +141,7 @@ func TestNodeProduces(t *testing.T) {
 	require.Equal(t, "schema", saw.Dead.Kind)
 	require.Equal(t, saw.Wrong.ID, saw.Dead.ID)
 
-	// What Node saw of later runs says nothing of these two.
+	// Outcomes of later runs that Node saw do not prove anything about these two.
 	require.Eventually(t, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()

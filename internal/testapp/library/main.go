@@ -1,5 +1,5 @@
-// Command library is an application with a main of its own, for tests: it
-// executes and schedules tasks until its standard input ends.
+// Command library is a test application with its own main. It executes and schedules
+// tasks until its standard input ends.
 package main
 
 import (

@@ -73,10 +73,11 @@ var queuers = map[string]func(ctx context.Context) map[string]func() (*taskrt.Ha
 	},
 }
 
-// TestVersionsSideBySide: while one version is up alone, it executes what it can
-// read of the other's and leaves the rest; once both are, all is executed once,
-// attempts unspent. What taskgen -against names are the tasks whose runs are left,
-// and those whose runs are executed without a parameter that is not known there.
+// TestVersionsSideBySide checks two versions. While one is up alone, it executes the
+// runs of the other that it can read, and leaves the rest. Once both are up, every
+// run is executed once, with its attempts unspent. taskgen -against must name the
+// tasks whose runs are left, and those whose runs are executed without an unknown
+// parameter.
 func TestVersionsSideBySide(t *testing.T) {
 	for _, test := range []struct {
 		old, new string
@@ -205,7 +206,7 @@ func (d *deployment) queue(version string, n int) map[string]string {
 	return runs
 }
 
-// ended returns what the ledger says of each run.
+// ended returns the ledger's lines of each run.
 func (d *deployment) ended() map[string][]string {
 	lines := make(map[string][]string)
 	b, err := os.ReadFile(d.ledger)
