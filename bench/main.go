@@ -35,11 +35,12 @@ func bench() error {
 	tasks := flag.Int64("drain", 100_000, "tasks of a measurement that is bounded by number")
 	only := flag.String("only", "", "regular expression of the scenarios to run")
 	system := flag.String("system", "", "regular expression of the systems to measure")
+	connections := flag.Bool("connections", false, "compare the broker's own connections with go-redis's pool, and nothing else")
 	profile := flag.String("cpuprofile", "", "file to write a CPU profile of the scenarios to")
 	write := flag.String("write", "", "folder to write benchmarks.md and benchmarks.svg to; not with -only or -system")
 	flag.Parse()
-	if *write != "" && (*only != "" || *system != "") {
-		return errors.New("-write needs every figure: leave out -only and -system")
+	if *write != "" && (*only != "" || *system != "" || *connections) {
+		return errors.New("-write needs every figure: leave out -only, -system and -connections")
 	}
 	chosen, err := regexp.Compile(*only)
 	if err != nil {
@@ -62,7 +63,7 @@ func bench() error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	e := &environment{rounds: *rounds, length: *length, drain: *tasks}
+	e := &environment{rounds: *rounds, length: *length, drain: *tasks, connections: *connections}
 	if e.server, err = startRedis(ctx); err != nil {
 		return err
 	}

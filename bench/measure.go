@@ -36,6 +36,8 @@ type environment struct {
 	rounds int
 	length time.Duration // length of measurements bounded by time
 	drain  int64         // tasks of measurements bounded by number
+
+	connections bool // run only the scenarios that compare connections
 }
 
 // maxAhead is how far producers may be ahead of the handlers: far enough to keep them

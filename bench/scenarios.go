@@ -54,6 +54,9 @@ var figures = []struct {
 // scenarios returns the scenarios in order. The first subject of each is this
 // project; the others are compared with it.
 func scenarios(e *environment) []scenario {
+	if e.connections {
+		return connections(e)
+	}
 	return slices.Concat(running(e), enqueueing(), waiting(e), manyQueues(e), costs(e), withoutServer(e), children())
 }
 

@@ -8,20 +8,35 @@ import (
 
 	"github.com/taskgen/taskgen/bench/tasks"
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // taskgenSystem is this project, with its defaults.
 type taskgenSystem struct {
 	embedded broker.Broker // used instead of the server unless nil
+	pooled   bool          // all commands go through go-redis's pool
 }
 
-func (taskgenSystem) name() string { return "taskgen" }
+func (s taskgenSystem) name() string {
+	if s.pooled {
+		return "taskgen, go-redis's pool"
+	}
+	return "taskgen"
+}
 
 // connect returns a broker and a function that closes it.
 func (s taskgenSystem) connect(ctx context.Context, addr string) (broker.Broker, func(), error) {
 	if s.embedded != nil {
 		return s.embedded, func() {}, nil // shared by producers and consumer
+	}
+	if s.pooled {
+		client := pooledClient(addr)
+		b, err := redis.New(client, redis.Config{})
+		if err != nil {
+			return nil, nil, err
+		}
+		return b, func() { b.Close(); client.Close() }, nil
 	}
 	b, err := taskrt.Open(ctx, "redis://"+addr)
 	if err != nil {
