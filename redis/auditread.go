@@ -20,7 +20,7 @@ type location struct {
 	key, done string
 	index     int // in a batch, else -1
 	stored    string
-	entry     string // what is there: the element, in a line more than that
+	entry     string // the list's or set's entry: the stored run, or more than that
 	finished  bool   // it is marked as finished in its batch: nothing waits there
 }
 
@@ -174,7 +174,7 @@ func (a *audit) inFlight(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("read flights: %w", err)
+		return fmt.Errorf("read batches in flight: %w", err)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func readTakeReply(in *bufio.Reader) (any, error) {
 }
 
 // readStoredRuns reads an array of elements into little memory: small ones share a
-// piece of it, large ones do not, lest one run keeps the memory of others.
+// piece of it, large ones do not: one run would keep the memory of others.
 func readStoredRuns(in *bufio.Reader) (any, error) {
 	const small, piece = 4 << 10, 64 << 10
 	if kind, err := in.Peek(1); err != nil || kind[0] != '*' {

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// cancelKept is how long it is kept that the end of a run in flight was asked
-	// for, from when its session last attended.
+	// cancelKept is how long a cancellation of a run in flight is kept, from the last
+	// heartbeat of its session.
 	cancelKept = 24 * time.Hour
 	// cancelPage is how many batches in flight are looked at in one command.
 	cancelPage = 50
@@ -116,14 +116,14 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 // endPending ends the run if it waits for a group.
 func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	key := c.q.PendingRun(c.id)
-	parked, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
-	if err != nil || len(parked) < wire.TokenDigits {
+	marker, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
+	if err != nil || len(marker) < wire.TokenDigits {
 		if errors.Is(err, goredis.Nil) {
 			err = nil
 		}
 		return false, err
 	}
-	queueName, group, _ := strings.Cut(parked[wire.TokenDigits:], " ")
+	queueName, group, _ := strings.Cut(marker[wire.TokenDigits:], " ")
 	q, err := c.b.queue(queueName)
 	if err != nil {
 		return false, err
@@ -131,12 +131,12 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	entry, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) {
 		return c.b.clients.Work.HGet(ctx, q.Group(group), "then").Result()
 	})
-	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+parked[:wire.TokenDigits])
+	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+marker[:wire.TokenDigits])
 	switch {
 	case err != nil && !errors.Is(err, goredis.Nil):
 		return false, err
 	case there:
-		over, doubt, err := c.b.endWaiting(ctx, c.q, key, parked, stored, &c.failure)
+		over, doubt, err := c.b.endWaiting(ctx, c.q, key, marker, stored, &c.failure)
 		c.doubt = c.doubt || doubt
 		return over, err
 	}
@@ -149,7 +149,7 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 
 // find returns the run's entry in a list or sorted set, "" if it is not there.
 func (c *cancelling) find(ctx context.Context, key string) (string, error) {
-	before := 0 // an element
+	before := 0 // bytes before the stored run
 	if key == c.q.Waiting {
 		before = wire.WaitingPrefix
 	}

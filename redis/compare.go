@@ -184,7 +184,7 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	return mark, err
 }
 
-// askPages does so in steps, and lists nothing where there are more flights than most.
+// askPages does so in steps, and lists nothing if more than most batches are in flight.
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)

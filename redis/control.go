@@ -87,7 +87,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	pipe := b.clients.Work.Pipeline()
 	replies.askDelayed(ctx, pipe, q, now)
 	running := int64(0)
-	for page := range slices.Chunk(append(replies.flights.Val(), ""), infoPage) {
+	for page := range slices.Chunk(append(replies.inFlight.Val(), ""), infoPage) {
 		var taken, done []*goredis.IntCmd
 		var keys []string
 		for _, member := range page {
@@ -128,7 +128,7 @@ type infoReplies struct {
 	paused, dead, later *goredis.IntCmd
 	staged              *goredis.IntCmd // whether large calls have committed runs that are counted nowhere else
 	waiting             []*goredis.IntCmd
-	disabled, flights   *goredis.StringSliceCmd
+	disabled, inFlight  *goredis.StringSliceCmd
 	dropped             *goredis.StringCmd
 	last                *goredis.MapStringStringCmd
 }
@@ -144,7 +144,7 @@ func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
 	}
 	r.dead, r.dropped = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Dropped)
-	r.last, r.flights = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.InFlight)
+	r.last, r.inFlight = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.InFlight)
 	return r
 }
 
@@ -157,7 +157,7 @@ func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q 
 
 // errs returns what the commands were refused for.
 func (r *infoReplies) errs() []error {
-	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.flights.Err(), r.dropped.Err(), r.last.Err()}
+	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.inFlight.Err(), r.dropped.Err(), r.last.Err()}
 	for _, n := range r.waiting {
 		errs = append(errs, n.Err())
 	}

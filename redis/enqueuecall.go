@@ -58,7 +58,7 @@ func (c *claims) duplicates(verdict []any) error {
 type enqueueCall struct {
 	owners   []string // keys of ids that must be free
 	claims   claims
-	ready    [7][]any     // elements due at once, by lane
+	ready    [7][]any     // stored runs due at once, by ready list
 	delayed  []delayedRun // the others, and those with a fair value
 	records  []string     // keys
 	values   []any        // due and map of each record
@@ -172,7 +172,7 @@ type delayedRun struct {
 	stored []byte
 }
 
-// appendDelayed appends those that are due at the same time, in one lane, together.
+// appendDelayed appends together those that are due at the same time for one ready list.
 func (g *enqueueCall) appendDelayed(args []any) []any {
 	at, dues := len(args), 0
 	args = append(args, nil)

@@ -189,7 +189,7 @@ func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 	return &fetcher{session: s}, nil
 }
 
-// unfinished reports whether the taker may hold something.
+// unfinished reports whether the fetcher may hold runs.
 func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unheard()) > 0 }
 
 func (ts *fetchers) put(t *fetcher, id string) {
@@ -204,12 +204,11 @@ func (ts *fetchers) put(t *fetcher, id string) {
 	}
 }
 
-// orphaned reports whether the taker may hold what no caller has heard of.
+// orphaned reports whether the fetcher may hold runs of which no caller knows.
 func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unheard()) > 0 }
 
-// returnOrphaned has such takers give back what they hold, whose callers are gone: others
-// wait for it, and there may be no further call here that would find it. It goes
-// on for as long as there are any.
+// returnOrphaned has orphaned fetchers give back their runs until there are none: others
+// wait for these runs, and no later call here may find them.
 func (ts *fetchers) returnOrphaned(b *Broker) {
 	var wait conn.Backoff
 	for {
@@ -233,7 +232,7 @@ func (ts *fetchers) returnOrphaned(b *Broker) {
 	}
 }
 
-// takeOrphaned returns a taker for tidy, nil when tidy is over.
+// takeOrphaned returns an orphaned fetcher, nil if there is none.
 func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -262,7 +261,7 @@ func (t *fetcher) giveBackUnheard(ctx context.Context) error {
 // longestLeave bounds how long Close takes when the server does not answer.
 const longestLeave = time.Second
 
-// close gives back what takers hold whose callers never got it.
+// close gives back the runs that fetchers hold and no caller got.
 func (ts *fetchers) close(timeout time.Duration) {
 	ts.mu.Lock()
 	free, inHand := ts.free, ts.inHand

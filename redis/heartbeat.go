@@ -32,12 +32,12 @@ type queueHeartbeat struct {
 func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
 	queues, err := s.heartbeatsOf(&report)
 	if err != nil {
-		return nil, fmt.Errorf("attend: %w", err)
+		return nil, fmt.Errorf("heartbeat: %w", err)
 	}
 	var all sync.WaitGroup
 	for _, a := range queues {
 		if h := s.leaseIn(a.q); time.Since(h.failedHeartbeat()) < heartbeatAgain {
-			a.err = fmt.Errorf("attend to queue %s: it failed a moment ago and is left alone for a while", a.q.Name)
+			a.err = fmt.Errorf("send heartbeat to queue %s: the last one failed a moment ago; trying again in a few seconds", a.q.Name)
 			continue
 		}
 		all.Go(func() { s.heartbeatIn(ctx, a) })
@@ -48,17 +48,16 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 		err = errors.Join(err, a.err)
 	}
 	if err != nil {
-		return cancelled, fmt.Errorf("attend: %w", err)
+		return cancelled, fmt.Errorf("heartbeat: %w", err)
 	}
 	return cancelled, nil
 }
 
-// heartbeatAgain is how long a queue is left alone that could not be attended to, so that
-// the others are attended to as often as if it were not there.
+// heartbeatAgain is how long a queue gets no heartbeat after one that failed, so that it
+// does not delay those of the other queues.
 const heartbeatAgain = 3 * time.Second
 
-// failedHeartbeat returns when the queue could not be attended to, the zero time if it
-// could the last time.
+// failedHeartbeat returns when the last heartbeat failed, the zero time if it did not.
 func (h *queueLease) failedHeartbeat() time.Time {
 	if at := h.heartbeatFailed.Load(); at != nil {
 		return *at
@@ -119,7 +118,7 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	if err != nil {
 		now := time.Now()
 		h.heartbeatFailed.Store(&now)
-		a.err = s.b.fail(ctx, "attend to queue "+a.q.Name, err)
+		a.err = s.b.fail(ctx, "send heartbeat to queue "+a.q.Name, err)
 		return
 	}
 	h.heartbeatFailed.Store(nil)

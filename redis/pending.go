@@ -39,7 +39,7 @@ func (p *pendingRun) decide(ctx context.Context, what string) error {
 }
 
 // inDoubt reports whether a place that expires so soon was kept so long ago that its
-// group is not merely about to be stored.
+// group is not just about to be stored.
 func inDoubt(expires time.Duration) bool {
 	return expires >= 0 && expires < groupKept-groupReserved
 }
@@ -48,7 +48,7 @@ func inDoubt(expires time.Duration) bool {
 // not, by whether the group's members are stored, and reports whether it is gone.
 func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.Work.Pipeline()
-	parked, expires, doubt := pipe.Get(ctx, q.PendingRun(id)), pipe.PTTL(ctx, q.PendingRun(id)), pipe.HGet(ctx, q.Pending, id)
+	marker, expires, doubt := pipe.Get(ctx, q.PendingRun(id)), pipe.PTTL(ctx, q.PendingRun(id)), pipe.HGet(ctx, q.Pending, id)
 	if err := b.clients.ReadAll(ctx, pipe); err != nil {
 		return false, b.fail(ctx, "read place of run "+id, err)
 	}
@@ -56,7 +56,7 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 	if len(doubt.Val()) >= wire.TokenDigits {
 		p.token, p.unique = doubt.Val()[:wire.TokenDigits], doubt.Val()[wire.TokenDigits:]
 	}
-	at := parked.Val()
+	at := marker.Val()
 	switch {
 	case len(at) < wire.TokenDigits || at[:wire.TokenDigits] != p.token && p.token != "":
 		// It was seen to, before it was said that it stays.

@@ -10,7 +10,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// How old a glance may be to spare another: at what waits, and at what is in
+// How old a probe may be to make another needless: for what waits, and for what is in
 // flight, which was taken since and whose lease takes its time to end.
 const (
 	freshProbe         = time.Second
@@ -134,11 +134,11 @@ func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) 
 	return found, nil
 }
 
-// maxProbed bounds for how many queues one glance asks together, and thereby for
+// maxProbed bounds for how many queues one probe asks together, and thereby for
 // how long the server is busy with it. Of more queues each is looked at in turn.
 const maxProbed = 2500
 
-// lastProbe returns the last glance if that is fresh, or else another one. The caller must not
+// lastProbe returns the last probe if it is fresh, or else another one. The caller must not
 // keep or change it, and gives the turn back by done.
 func (w *watch) lastProbe(ctx context.Context, fresh func(*queueProbe) bool) (g *queueProbe, done func(), err error) {
 	g = &w.probe
@@ -160,7 +160,7 @@ func (w *watch) lastProbe(ctx context.Context, fresh func(*queueProbe) bool) (g 
 	return g, done, nil
 }
 
-// probeAgain makes another glance.
+// probeAgain makes another probe.
 func (w *watch) probeAgain(ctx context.Context, g *queueProbe) error {
 	start := time.Now()
 	var rest, known []*queue

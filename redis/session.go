@@ -48,7 +48,7 @@ type queueLease struct {
 	lost       bool        // something was found recovered that Renew has not told of
 	finish     coalescer[*finishCall]
 
-	heartbeatFailed atomic.Pointer[time.Time] // when it could not be attended to; nil: it could
+	heartbeatFailed atomic.Pointer[time.Time] // when the last heartbeat failed; nil: it did not
 }
 
 // batch is one batch that the session took.

@@ -178,7 +178,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		}
 		for _, s := range some {
 			s.note(infos[s].errs()...)
-			s.sizes = []int64{int64(len(infos[s].flights.Val()))}
+			s.sizes = []int64{int64(len(infos[s].inFlight.Val()))}
 			s.odd = s.odd || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
 		}
 		some = leave(some, give)
@@ -187,7 +187,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 				for _, s := range few {
 					taken[s] = nil // it may be asked again
-					for _, member := range infos[s].flights.Val() {
+					for _, member := range infos[s].inFlight.Val() {
 						taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(member)), pipe.BitCount(ctx, s.Done(member), nil))
 					}
 				}

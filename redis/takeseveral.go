@@ -232,7 +232,7 @@ func (s *session) askOne(ctx context.Context, k *queueHints, q *queue, r room) (
 	h, word := s.leaseIn(q), ""
 	wait := time.Duration(0)
 	if k.w != nil {
-		word = k.w.element(q)
+		word = k.w.tokenFor(q)
 	} else {
 		word, wait = s.takeState(q, r), tryOnce
 	}

@@ -80,8 +80,8 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	return w
 }
 
-// element is what is left in a queue to be woken by it.
-func (w *watch) element(q *queue) string { return w.id + " " + q.Name }
+// tokenFor is what is left in a queue to be woken by it.
+func (w *watch) tokenFor(q *queue) string { return w.id + " " + q.Name }
 
 // lists returns the lists whose elements wake takes with that room.
 func (w *watch) lists(r room) (keys []string) {
@@ -135,7 +135,7 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 			keys = append(keys, q.Watched[kind])
 		}
 		keys = append(keys, waitKeys(q)...)
-		more = append(more, w.element(q))
+		more = append(more, w.tokenFor(q))
 	}
 	args := (&script.WatchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).Append(nil)
 	args = append(args, more...)
@@ -210,7 +210,7 @@ type queueProbe struct {
 
 	// Of whom has the turn.
 	at      time.Time
-	next    int             // where the next glance goes on, if there are too many queues
+	next    int             // where the next probe goes on, if there are too many queues
 	known   map[*queue]bool // there was something
 	waiting []*queue        // in which a run waits that is due, or may be
 	later   []*queue        // in which runs wait that are delayed

@@ -117,7 +117,7 @@ func quietDialer(dials context.Context, dial dialFunc) dialFunc {
 		if op := (*net.OpError)(nil); !errors.As(err, &op) || op.Op != "dial" {
 			err = &net.OpError{Op: "dial", Net: network, Err: err}
 		}
-		// go-redis takes off the outer error.
+		// go-redis unwraps the outer error.
 		return failedConn{fmt.Errorf("connect: %w", err)}, nil
 	}
 }

@@ -23,12 +23,12 @@ func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][
 		ask := func(ctx context.Context) (string, error) {
 			node, err := cluster.MasterForKey(ctx, key(i))
 			if err != nil {
-				return "", err // those of no known node are one group
+				return "", err // keys of no known node are one group
 			}
 			return node.Options().Addr, nil
 		}
 		var addr string
-		if i == 0 { // the client may have to ask for the slots first
+		if i == 0 { // the client may have to load its hash slots first
 			addr, _ = WithGrace(ctx, c, ask)
 		} else {
 			addr, _ = ask(graceContext{ctx})

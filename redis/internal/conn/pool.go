@@ -57,7 +57,7 @@ type pool struct {
 // Sizes and times of a connection.
 const (
 	readBuffer     = 32 << 10
-	maxKeptOut     = 1 << 20               // of out, between commands
+	maxKeptOut     = 1 << 20               // of sent, between commands
 	checkAfterIdle = 10 * time.Millisecond // after which a connection is checked before use
 )
 
@@ -110,7 +110,7 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 			<-p.permits
 			return nil, unsentError{errors.New("other callers took the connections")}
 		}
-		// The line becomes free first, should ctx end while it is dialed.
+		// If ctx ends meanwhile, the dial goes on, and the connection becomes free.
 		_, err = WithGrace(ctx, p.c, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.dial(ctx) })
 		if err != nil {
 			<-p.permits
@@ -140,7 +140,7 @@ func (p *pool) takeFree() (*conn, error) {
 		p.free = p.free[:last]
 		p.inUse[l] = true
 		p.mu.Unlock()
-		// Looked at and closed without the lock: both may take time.
+		// Without the lock: to check and to close a connection may take time.
 		if !p.isStale(l) && (time.Since(l.used) < checkAfterIdle || l.isAlive()) {
 			return l, nil
 		}
@@ -195,7 +195,7 @@ func (p *pool) remove(l *conn) {
 // putFree adds a connection to the free ones, or closes it if they are complete.
 func (p *pool) putFree(l *conn) {
 	p.mu.Lock()
-	// Of callers that did not stay for their dial there can be many.
+	// Callers that gave up before their dial was over leave connections behind.
 	tooMany := p.closed || len(p.free) >= cap(p.permits)
 	if !tooMany {
 		p.free = append(p.free, l)
@@ -306,7 +306,7 @@ func (p *pool) shouldSpin() bool {
 	if p.spin <= 0 {
 		return false
 	}
-	n := p.spinMisses.Add(1) // until it has replied
+	n := p.spinMisses.Add(1) // a reply in time resets it
 	return n <= maxSpinMisses || n%(8*maxSpinMisses) == 0
 }
 
@@ -326,13 +326,13 @@ func (l *conn) roundTripUntil(ctx context.Context, grace time.Duration, read fun
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
-		if ctx.Err() == context.Canceled { // else the line's deadline is the context's
+		if ctx.Err() == context.Canceled { // else the connection's deadline is the context's
 			_ = l.netConn.SetDeadline(time.Now().Add(grace))
 		}
 	})
 	err := l.roundTrip(read)
 	if !stop() {
-		<-cut // lest it hits the next command
+		<-cut // or the deadline would hit the next command
 	}
 	return err
 }

@@ -61,7 +61,7 @@ func (c *refusableConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.heard.Load() {
 		c.heard.Store(true)
-		c.note(b[:n]) // the library has these for the reply to its hello, and goes on
+		c.note(b[:n]) // go-redis takes these for the reply to its HELLO, and goes on
 	}
 	return n, c.after(err)
 }
@@ -77,7 +77,7 @@ func (c *refusableConn) Write(b []byte) (int, error) {
 	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
 		return n, err
 	}
-	words := make([]byte, 512) // it is closed, and has these or none
+	words := make([]byte, 512) // the server has closed: these bytes are its last
 	if m, _ := c.Conn.Read(words); c.note(words[:m]) {
 		return 0, *c.refused.Load()
 	}

@@ -73,7 +73,7 @@ func (r *routes) exec(ctx context.Context, key string, encode func([]byte) []byt
 		v, err := r.execOn(ctx, p, asking, encode, read, then)
 		if err != nil {
 			r.noteFailure(ctx, p, err)
-			if v != nil && then != nil { // stored, but who knows how safely
+			if v != nil && then != nil { // stored, but it is not known how safely
 				then.lost(err)
 				err = nil
 			}
@@ -114,7 +114,7 @@ func (r *routes) execOn(ctx context.Context, p *pool, asking bool, encode func([
 		return err
 	})
 	if _, refused := v.(resp.Error); refused {
-		return v, nil // whatever became of the connection after that
+		return v, nil // even if the connection broke afterwards
 	}
 	return v, err
 }
@@ -168,7 +168,7 @@ func (r *routes) poolOf(like *goredis.Options, addr string) *pool {
 func (r *routes) redirect(ctx context.Context, from *pool, refusal string) (to *pool, ask bool) {
 	word, rest, _ := strings.Cut(refusal, " ")
 	switch word {
-	case "READONLY", "CLUSTERDOWN", "MASTERDOWN": // it is the master no more
+	case "READONLY", "CLUSTERDOWN", "MASTERDOWN": // another is the master now
 		r.giveUp(ctx, from)
 	case "MOVED", "ASK":
 		if word == "MOVED" {
@@ -180,7 +180,7 @@ func (r *routes) redirect(ctx context.Context, from *pool, refusal string) (to *
 			return nil, false
 		}
 		host, port := strings.Trim(addr[:colon], "[]"), addr[colon+1:]
-		if host == "" { // the one that was asked
+		if host == "" { // the node that replied
 			var err error
 			if host, _, err = net.SplitHostPort(from.addr); err != nil {
 				return nil, false

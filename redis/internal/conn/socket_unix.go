@@ -13,7 +13,7 @@ import (
 func stillOpen(conn net.Conn) bool {
 	raw, there, err := rawOf(conn)
 	if !there || err != nil {
-		return err == nil // not to be looked at
+		return err == nil // no descriptor to look at
 	}
 	quiet := false
 	err = raw.Read(func(fd uintptr) bool {

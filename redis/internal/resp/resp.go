@@ -79,10 +79,10 @@ func (Error) RedisError() {}
 
 // Limits of a reply, so that bytes that are no reply cannot claim the memory.
 const (
-	maxDepth    = 4
-	maxElements = 1 << 20
-	maxBulk     = 512 << 20 // the server's own limit
-	bulkAtOnce  = 1 << 20
+	maxDepth   = 4
+	maxArray   = 1 << 20
+	maxBulk    = 512 << 20 // the server's own limit
+	bulkAtOnce = 1 << 20
 )
 
 // ErrProtocol is the error of a reply that is not RESP2.
@@ -193,7 +193,7 @@ func AppendRead(b []byte, in *bufio.Reader, n int64) ([]byte, error) {
 }
 
 func readArray(in *bufio.Reader, n int64, depth int) (any, error) {
-	if n < 0 || n > maxElements || depth == maxDepth {
+	if n < 0 || n > maxArray || depth == maxDepth {
 		return nil, ErrProtocol
 	}
 	list := make([]any, 0, min(n, 1024))

@@ -42,10 +42,10 @@ type QueueKeys struct {
 	Outbox   string
 	Pending  string
 	Last     string
-	Stages   string // large calls that are not moved into the queue yet
+	Stages   string // large calls whose runs are not in the queue yet
 	Staged   string // those of them that are committed
 
-	// What runs with limits or a fair value need (lines.lua, turns.lua).
+	// Keys of limits and fair values (waiting.lua, roundrobin.lua).
 	Waiting, Rounds, Policy, Recheck, Held, Starts, Rates string
 	Audited                                               string
 }

@@ -55,7 +55,7 @@ func appendStagedTime(b []byte, ms int64) []byte {
 // ParseStaged returns the stored run of a staged entry.
 func ParseStaged(entry string) (string, error) {
 	if len(entry) < stageHeader || entry[0] < '1' || entry[0] > '6' {
-		return "", errors.New("decode staged run: too short, or of no lane")
+		return "", errors.New("decode staged run: too short, or of no ready list")
 	}
 	size := int(binary.BigEndian.Uint32([]byte(entry[stageHeader-4 : stageHeader])))
 	if size > len(entry)-stageHeader || strings.Trim(entry[2:15]+entry[16:29], "0123456789") != "" {

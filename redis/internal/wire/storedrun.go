@@ -90,10 +90,10 @@ type Header struct {
 // ParseHeader reads the header of a stored run, and shares its memory.
 func ParseHeader(e []byte) (Header, error) {
 	if len(e) > HeaderSize && e[0] > storedRunVersion && e[0] <= lastVersion {
-		return Header{}, fmt.Errorf("decode stored run: an element of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], storedRunVersion, Upgrade)
+		return Header{}, fmt.Errorf("decode stored run: it is of version %d, this build reads version %d: a newer version of taskgen wrote it; %s", e[0], storedRunVersion, Upgrade)
 	}
 	if len(e) <= HeaderSize || e[0] != storedRunVersion || len(e) < HeaderSize+int(e[8]) {
-		return Header{}, errors.New("decode stored run: not an element of version 1")
+		return Header{}, errors.New("decode stored run: it is not of version 1")
 	}
 	size := HeaderSize + int(e[8])
 	h := Header{
