@@ -10,7 +10,7 @@ import (
 )
 
 func TestExamples(t *testing.T) {
-	for name, want := range map[string][]string{
+	examples := map[string][]string{
 		"chain":      {"three lines: 14 words\n"},
 		"deploys":    {"a mail to Ada, in en\na mail to Grace, in it\n"},
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
@@ -20,14 +20,18 @@ func TestExamples(t *testing.T) {
 		"reports":    {"refused: ", "report-ada runs send_report @every 1s\nsent to ada\nsent to ada\n"},
 		"retries":    {"attempt 1 retried: it is busy\n", "attempt 2 retried: it is broken\n", "attempt 3 succeeded\n", "closed is a dead letter: it says no\n"},
 		"unique":     {"refused: true - the same run: true\n", "in its way: 1\nrebuilding toys because of a new price\nrebuilding toys because of a late price\n"},
-	} {
+	}
+	bin := t.TempDir()
+	build := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", bin} // all by one command
+	for name := range examples {
+		build = append(build, "./"+name)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", build...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for name, want := range examples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bin := filepath.Join(t.TempDir(), name)
-			build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./"+name)
-			out, err := build.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			out, err = exec.CommandContext(t.Context(), bin).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), filepath.Join(bin, name)).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 			for _, part := range want {
 				require.Contains(t, string(out), part)

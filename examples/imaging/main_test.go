@@ -16,7 +16,7 @@ import (
 
 func TestFaultsAreToldApartAndTheRestIsDone(t *testing.T) {
 	binary, dir := filepath.Join(t.TempDir(), "imaging"), t.TempDir()
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, string(out))
 
 	out, err = exec.Command(binary, dir).CombinedOutput()

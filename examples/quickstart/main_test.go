@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,16 +16,28 @@ import (
 	"github.com/taskgen/taskgen/internal/redistest"
 )
 
-// build compiles the program as `go run` does.
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "quickstart")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return binary
+// binary is the program, compiled once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "quickstart")
+	if err != nil {
+		log.Fatal(err)
+	}
+	binary = filepath.Join(dir, "quickstart")
+	code := 1
+	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
+		log.Printf("build quickstart: %v\n%s", err, out)
+	} else {
+		code = m.Run()
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(code)
 }
 
-func command(t *testing.T, binary, dir string, args ...string) *exec.Cmd {
+func command(dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "QUICKSTART_DIR="+dir, "TASKGEN_BROKER=")
 	return cmd
@@ -62,22 +75,25 @@ func requireComplete(t *testing.T, out string) {
 }
 
 func TestEmbedded(t *testing.T) {
-	out, err := command(t, build(t), t.TempDir()).CombinedOutput()
+	t.Parallel()
+	out, err := command(t.TempDir()).CombinedOutput()
 	require.NoError(t, err, string(out))
 	requireComplete(t, string(out))
 }
 
 func TestRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	out, err := command(t, build(t), t.TempDir(), "-broker", server.URL()).CombinedOutput()
+	out, err := command(t.TempDir(), "-broker", server.URL()).CombinedOutput()
 	require.NoError(t, err, string(out))
 	requireComplete(t, string(out))
 }
 
 func TestKilledOnRedisItGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	binary, dir := build(t), t.TempDir()
-	first := command(t, binary, dir, "-broker", server.URL())
+	dir := t.TempDir()
+	first := command(dir, "-broker", server.URL())
 	stdout, err := first.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, first.Start())
@@ -92,7 +108,7 @@ func TestKilledOnRedisItGoesOnWhereItWas(t *testing.T) {
 	require.Equal(t, 3, before, "killed in the middle")
 
 	var out bytes.Buffer
-	second := command(t, binary, dir, "-broker", server.URL())
+	second := command(dir, "-broker", server.URL())
 	second.Stdout, second.Stderr = &out, &out
 	require.NoError(t, second.Run(), out.String())
 	require.Regexp(t, `(?m)^pid=\d+ done: 10 documents, \d+ words, \d+ ticks$`, out.String())
