@@ -19,15 +19,16 @@ import (
 )
 
 // TestContractAsDeployed holds the broker to its contract on Redis as it is
-// run: a cluster, sentinels, TLS, a unix socket, a user of few rights, a
+// run: one server and a cluster, TLS, a unix socket, a user of few rights, a
 // client of the caller's own. What differs only in how to connect takes turns
-// in one suite, check by check. What sentinels watch is a server as any other to all
-// but who connects, which other tests have connect: it takes a turn in the soak.
+// in one suite, check by check. The soak runs the suite a second time on one
+// server for a user with all rights, and on what sentinels watch: to all but who
+// connects that is a server as any other, and other tests connect to it.
 func TestContractAsDeployed(t *testing.T) {
 	t.Parallel()
 	var lanes sync.WaitGroup // the suite waits most of its time
 	lanes.Go(func() {
-		holdToContract(t, "a user of few rights by a client with TLS and by a unix socket", func(t *testing.T) []opener {
+		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", func(t *testing.T) []opener {
 			s := redistest.StartTLS(t)
 			allow(t, s.Server)
 			allowUser(t, s.Server, "auditor", auditRights...)
@@ -39,6 +40,7 @@ func TestContractAsDeployed(t *testing.T) {
 				return "app"
 			}
 			return []opener{
+				func(t *testing.T) *redis.Broker { return byURL("redis://" + user(t) + ":pass@" + s.Addr())(t) },
 				func(t *testing.T) *redis.Broker { return byURL("unix://" + user(t) + ":pass@" + s.Socket())(t) },
 				func(t *testing.T) *redis.Broker {
 					return byClient(func() goredis.UniversalClient {
@@ -69,6 +71,11 @@ func TestContractAsDeployed(t *testing.T) {
 		lanes.Wait()
 		return
 	}
+	lanes.Go(func() {
+		holdToContract(t, "all rights", func(t *testing.T) []opener {
+			return []opener{byURL(redistest.Start(t).URL())}
+		})
+	})
 	lanes.Go(func() {
 		holdToContract(t, "sentinels", func(t *testing.T) []opener {
 			s := redistest.StartSentinel(t)

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/brokertest"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -130,11 +129,6 @@ func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-func TestBrokerContract(t *testing.T) {
-	t.Parallel()
-	brokertest.Run(t, func(t *testing.T) broker.Broker { return open(t, shared, redis.Config{}) })
 }
 
 // z is a member of a sorted set.

@@ -256,6 +256,7 @@ func TestBrokenKeysOfLargeCallsStopNobody(t *testing.T) {
 	for broken, smash := range breaks {
 		for name, way := range ways {
 			t.Run(broken+" "+name, func(t *testing.T) {
+				t.Parallel()
 				b, client := open(t, shared, redis.Config{}), raw(t, shared)
 				other, l := openLossy(t, shared)
 				l.cut(aMove, true)

@@ -211,7 +211,7 @@ func TestASurveyIsToldOfEachQueueOfADeadNode(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000", "--cluster-replica-no-failover", "yes")
 	b := openURL(t, c.URL(), redis.Config{Timeout: time.Second})
-	queues := someQueues(1200)
+	queues := someQueues(600) // more than one pipeline asks of
 	for i := range 30 {
 		r := run("run-0", queues[i])
 		r.Keep = time.Hour
