@@ -2,6 +2,7 @@ package cron_test
 
 import (
 	"math/bits"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,11 +158,16 @@ var oracleSpecs = []string{
 	"0 0 1 1 *",
 }
 
-// TestFiveYears compares Next with the oracle over every minute of 2022 to 2026;
-// for the few expressions of more than 110,000 instants until there.
+// TestFiveYears compares Next with the oracle over every minute of 2026, or of 2022
+// to 2026 with TASKGEN_SOAK; for the few expressions of more than 110,000 instants
+// until there. The other years' changes of the clock are in TestAgainstOracle.
 func TestFiveYears(t *testing.T) {
 	require.GreaterOrEqual(t, len(oracleSpecs), 50)
-	years := [2]time.Time{time.Date(2022, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}
+	first := 2026
+	if os.Getenv("TASKGEN_SOAK") != "" {
+		first = 2022
+	}
+	years := [2]time.Time{time.Date(first, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for _, name := range fiveYearZones {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

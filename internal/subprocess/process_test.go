@@ -132,7 +132,7 @@ func TestStartsLeaveNothing(t *testing.T) {
 	}
 	exit(t, pool, t.Context(), "exit", "3 ")
 	before := descriptors()
-	for range soaked(200, 5000) {
+	for range soaked(100, 5000) {
 		exit(t, pool, t.Context(), "exit", "3 ")
 	}
 	require.Equal(t, before, descriptors())

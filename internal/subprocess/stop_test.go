@@ -119,7 +119,7 @@ func TestOrphansAreReaped(t *testing.T) {
 			var out strings.Builder
 			start := func(attr *syscall.SysProcAttr) (*exec.Cmd, error) {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), role+"=first", fmt.Sprintf("SUBPROCESS_TEST_TASKS=%d", soaked(60, 1000)))
+				cmd.Env = append(os.Environ(), role+"=first", fmt.Sprintf("SUBPROCESS_TEST_TASKS=%d", soaked(30, 1000)))
 				cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = &out, os.Stderr, attr
 				return cmd, cmd.Start()
 			}
