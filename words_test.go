@@ -23,7 +23,7 @@ const glossary = "docs/glossary.md"
 // uncheckedWords are the files and folders whose words are still being replaced. Remove
 // an entry once it is clean.
 var uncheckedWords = []string{
-	"docs", "redis", "runtime",
+	"docs/wire.md", "redis", "runtime",
 }
 
 // TestWords reports the words that the glossary replaces, with the better one.
