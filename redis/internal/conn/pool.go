@@ -17,8 +17,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// conn is a connection that is used without go-redis's pool, which costs a single
-// command as much as the wire does. go-redis dials the connection and shakes hands.
+// conn is a connection that is used without go-redis's pool. The pool looks at a
+// connection before each command, and does not give up a command whose context is
+// cancelled, so that each command needs a goroutine: together twice the processor time
+// of a command here (BenchmarkScript). Two commands can share a write
+// (BenchmarkWaitAndTake). go-redis dials the connection and shakes hands.
 type conn struct {
 	client  *goredis.Client // a client whose only connection this is; used for nothing else
 	netConn net.Conn
