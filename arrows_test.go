@@ -36,7 +36,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"broker/maintenance": {"broker"},
 		"internal/poison":    {"broker"},
 		"broker/memory":      {"broker"},
-		"redis":              {"broker", "broker/maintenance", "codec", "internal/brokerurl", "internal/poison", "redis/internal/conn", "redis/internal/resp", "redis/internal/script", "redis/internal/wire"},
+		"redis":              {"broker", "broker/maintenance", "codec", "internal/poison", "internal/urlaccess", "redis/internal/conn", "redis/internal/resp", "redis/internal/script", "redis/internal/wire"},
 
 		"redis/internal/conn":         {"broker", "internal/backoff", "internal/suggest", "redis/internal/resp", "redis/internal/script"},
 		"redis/internal/script":       {"broker", "redis/internal/resp", "redis/internal/wire"},
@@ -44,8 +44,8 @@ func TestImportsGoOneWay(t *testing.T) {
 		"redis/internal/wire":         {"broker", "codec"},
 		"redis/internal/resp":         nil,
 
-		"internal/subprocess": {"broker", "codec", "internal/brokerurl", "internal/subprocess/cgroup", "internal/subprocess/orphan"},
-		"internal/brokerurl":  nil,
+		"internal/subprocess": {"broker", "codec", "internal/subprocess/cgroup", "internal/subprocess/orphan", "internal/urlaccess"},
+		"internal/urlaccess":  nil,
 		"internal/backoff":    nil,
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/text":       nil,

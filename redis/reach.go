@@ -1,10 +1,10 @@
 package redis
 
 import (
-	"github.com/taskgen/taskgen/internal/brokerurl"
+	"github.com/taskgen/taskgen/internal/urlaccess"
 )
 
 // ReachedBy reports whether a text is a Redis URL that gives access to the broker:
 // one with its password, or without one to its server and database. Options such as
 // ?prefix= do not count. A consumer keeps such URLs out of its child processes.
-func (b *Broker) ReachedBy(text string) bool { return brokerurl.Shares(text, b.url) }
+func (b *Broker) ReachedBy(text string) bool { return urlaccess.Shares(text, b.url) }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taskgen/taskgen/internal/brokerurl"
+	"github.com/taskgen/taskgen/internal/urlaccess"
 )
 
 // DefaultEnv returns the names and patterns of the variables that every child gets if
@@ -45,7 +45,7 @@ func newEnvironment(cfg *Config) environment {
 		broker = os.Getenv(brokerVariable)
 	}
 	if e.grants == nil {
-		e.grants = func(value string) bool { return brokerurl.Shares(value, broker) }
+		e.grants = func(value string) bool { return urlaccess.Shares(value, broker) }
 	}
 	for _, entry := range list {
 		if name, value, ok := strings.Cut(entry, "="); ok {

@@ -1,5 +1,5 @@
-// Package brokerurl compares URLs of brokers by what they give access to.
-package brokerurl
+// Package urlaccess compares URLs of brokers by what they give access to.
+package urlaccess
 
 import (
 	"net/url"

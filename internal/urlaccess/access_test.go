@@ -1,11 +1,11 @@
-package brokerurl_test
+package urlaccess_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/taskgen/taskgen/internal/brokerurl"
+	"github.com/taskgen/taskgen/internal/urlaccess"
 )
 
 func TestShares(t *testing.T) {
@@ -44,6 +44,6 @@ func TestShares(t *testing.T) {
 		{"memory:", "memory:", false},
 		{"%", "redis://%", false},
 	} {
-		require.Equal(t, c.want, brokerurl.Shares(c.text, c.broker), "%q and %q", c.text, c.broker)
+		require.Equal(t, c.want, urlaccess.Shares(c.text, c.broker), "%q and %q", c.text, c.broker)
 	}
 }
