@@ -35,6 +35,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"broker/brokertest":  {"broker", "broker/maintenance", "internal/poison"},
 		"broker/maintenance": {"broker"},
 		"internal/poison":    {"broker"},
+		"broker/brokerurl":   {"broker", "broker/memory", "redis"},
 		"broker/memory":      {"broker"},
 		"redis":              {"broker", "broker/maintenance", "codec", "internal/poison", "internal/urlaccess", "redis/internal/conn", "redis/internal/resp", "redis/internal/script", "redis/internal/wire"},
 
@@ -55,7 +56,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/suggest":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "broker/memory", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker", "redis"},
+		"runtime":             {"broker", "broker/brokerurl", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"internal/subprocess/cgroup": nil,
 		"internal/subprocess/orphan": nil,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/taskgen/taskgen/bench/tasks"
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/redis"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -38,7 +39,7 @@ func (s taskgenSystem) connect(ctx context.Context, addr string) (broker.Broker,
 		}
 		return b, func() { b.Close(); client.Close() }, nil
 	}
-	b, err := taskrt.Open(ctx, "redis://"+addr)
+	b, err := brokerurl.Open(ctx, "redis://"+addr)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -109,17 +109,6 @@ func (b *Broker) Durability(ctx context.Context) (Durability, error) {
 	return d, nil
 }
 
-// DurabilityByInfo is Durability by INFO alone, which any user of a broker may: what
-// only CONFIG GET tells is left unknown, and the server's ACL LOG does not grow. Of a
-// cluster one master that answers is enough.
-func (b *Broker) DurabilityByInfo(ctx context.Context) (Durability, error) {
-	d, err := b.durability(ctx, false)
-	if d.Version == "" && err != nil {
-		return Durability{}, b.fail(ctx, "read durability", err)
-	}
-	return d, nil
-}
-
 // checkServer refuses a server that cannot keep what it accepts. It asks only INFO,
 // which users without administration rights may.
 func (b *Broker) checkServer(ctx context.Context, dial conn.Dialer) error {

@@ -91,8 +91,8 @@ type ChildConfig struct {
 	// all variables of the consumer. The broker's URL is left out, since a child
 	// queues through its parent: TASKGEN_BROKER passes only by its full name, and so
 	// does what speaks of Redis and has the broker's password in it or, if there is
-	// none, is a Redis URL of its server and database. A broker that is neither
-	// [Open]'s nor of package redis is taken to be TASKGEN_BROKER's.
+	// none, is a Redis URL of its server and database. A broker that is not of package
+	// redis is taken to be TASKGEN_BROKER's.
 	Env []string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
 	// controller enabled for the groups in it. Each child gets one: the kernel
@@ -117,6 +117,15 @@ func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
 		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, GrantsBroker: consumer.grants, Cgroup: c.Cgroup,
 	}
+}
+
+// grantsOf returns a function that reports whether a text gives access to a broker, nil
+// if the broker cannot tell.
+func grantsOf(b any) func(text string) bool {
+	if reached, ok := b.(interface{ ReachedBy(text string) bool }); ok {
+		return reached.ReachedBy
+	}
+	return nil
 }
 
 // checkNotChild fails in a child process that did not become one: it would do

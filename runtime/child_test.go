@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -264,8 +265,8 @@ func TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("TESTAPP_GREETING", test.variable)
-			t.Setenv(taskrt.BrokerEnv, test.general)
-			b, err := taskrt.Open(ctx, test.opened)
+			t.Setenv(brokerurl.Env, test.general)
+			b, err := brokerurl.Open(ctx, test.opened)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = b.(io.Closer).Close() })
 			consume(t, b, taskrt.ConsumerConfig{Processes: 1, Children: taskrt.ChildConfig{Env: test.env}}, tasks.Tasks(nil))

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -24,7 +25,7 @@ import (
 func TestOneOfThreeMastersDeadCostsOnlyItsQueues(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "1000", "--cluster-replica-no-failover", "yes")
-	b, err := taskrt.Open(t.Context(), c.URL())
+	b, err := brokerurl.Open(t.Context(), c.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.(io.Closer).Close() })
 	ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), 2*time.Minute)

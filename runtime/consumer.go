@@ -154,8 +154,8 @@ type Consumer struct {
 	running atomic.Bool
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
-	stopHint        func() string
-	durabilityEvery time.Duration
+	stopHint   func() string
+	risksEvery time.Duration
 }
 
 // NewConsumer returns a consumer of the given tasks. The error names the field
@@ -186,7 +186,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		logger: cfg.Logger,
 
-		durabilityEvery: durabilityEvery,
+		risksEvery: risksEvery,
 	}
 	c.worker = c.newWorker()
 	return c, nil
@@ -243,7 +243,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
-	loops.Go(func() { watchDurability(watching, c.broker, c.durabilityEvery, c.logger) })
+	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
 	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, logger: c.logger, bounded: true}})
 	stopWatching()
 	loops.Wait()

@@ -7,7 +7,7 @@
 // A program either calls Main with its tasks, or puts the parts together:
 //
 //	taskrt.ServeChild(tasks.Tasks())                  // first line of main: CPU-bound tasks run here
-//	b, err := taskrt.Open(ctx, "redis://localhost:6379")
+//	b, err := brokerurl.Open(ctx, "redis://localhost:6379")
 //	taskrt.SetDefault(taskrt.NewClient(b, taskrt.ClientConfig{}))
 //	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, tasks.Tasks())
 //	err = consumer.Run(ctx)

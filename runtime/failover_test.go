@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -26,7 +27,7 @@ func TestAFailoverThatForgetsEndsHoldsNothing(t *testing.T) {
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	replica := redistest.Start(t, "--repl-diskless-sync-delay", "0", "--replicaof", strings.Replace(master.Addr(), ":", " ", 1))
 	address := redistest.StartAddress(t, master)
-	b, err := taskrt.Open(t.Context(), address.URL())
+	b, err := brokerurl.Open(t.Context(), address.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
 	ctx := clientContext(t.Context(), b)

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/app"
@@ -43,7 +44,7 @@ func newFleet(t *testing.T, args ...string) *fleet {
 	server := redistest.Start(t, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
-	b, err := taskrt.Open(ctx, server.URL())
+	b, err := brokerurl.Open(ctx, server.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
 	return &fleet{t: t, server: server, broker: b, ctx: clientContext(ctx, b), ledger: filepath.Join(t.TempDir(), "ledger")}

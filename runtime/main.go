@@ -18,6 +18,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 )
 
 // Main is an application made of tasks: it reads the command line, does what
@@ -189,7 +190,7 @@ func (a *app) help() {
 	fmt.Fprintf(a.stdout, `
 Each command takes --help and --json. --broker URL, by default $%s,
 names a broker: redis://host:port, or memory: (embedded, gone with the process).
-`, BrokerEnv)
+`, brokerurl.Env)
 	if tasks := a.tasks.list; len(tasks) > 0 {
 		params, _ := tasks[0].paramFlags(context.Background())
 		fmt.Fprintf(a.stdout, "\nExample: %s exec %s%s\n", a.name, tasks[0].spec.Name, exampleFlags(params))
@@ -230,7 +231,7 @@ func (a *app) unknownTask(command, name string) error {
 // openBroker opens the broker of a command, which logs what it skips, and returns how
 // to close it.
 func openBroker(ctx context.Context, url string, logger *slog.Logger) (broker.Broker, func(), error) {
-	b, err := openLogging(ctx, url, logger)
+	b, err := brokerurl.Config{Logger: logger}.Open(ctx, url)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
@@ -43,8 +44,8 @@ type control struct {
 
 // openControl opens the broker for a command, and returns how to close it.
 func (a *app) openControl(ctx context.Context, command string, o *controlOptions) (*control, func(), error) {
-	if isMemory(o.broker) {
-		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", BrokerEnv)
+	if isEmbedded(o.broker) {
+		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", brokerurl.Env)
 	}
 	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
 	if err != nil {

@@ -158,7 +158,7 @@ func (a *app) taskInfos(made []ScheduledInfo) []taskInfo {
 // schedules returns the schedules made at run time, none with a broker that
 // lives in one process.
 func (a *app) schedules(ctx context.Context, url string) ([]ScheduledInfo, error) {
-	if isMemory(url) {
+	if isEmbedded(url) {
 		return nil, nil
 	}
 	b, closeBroker, err := openBroker(ctx, url, a.skipLogger())

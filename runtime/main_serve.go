@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -55,18 +56,18 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	SetDefault(NewClient(b, ClientConfig{}))
-	attrs := []any{"tasks", len(a.tasks.list), "broker", redact(brokerURL(o.broker)), "consume", o.consume, "schedule", o.schedule}
+	attrs := []any{"tasks", len(a.tasks.list), "broker", brokerurl.Redact(brokerurl.Config{}.URL(o.broker)), "consume", o.consume, "schedule", o.schedule}
 	if o.consume && a.tasks.has(CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
 	}
 	warnIfUnverified(o.broker, logger)
-	if durability := warnIfVolatile(ctx, b, logger); durability != "" {
+	if durability := warnOfRisks(ctx, b, logger); durability != "" {
 		attrs = append(attrs, "durability", durability)
 	}
 	logger.Info("serving", attrs...)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
-	if isMemory(o.broker) {
+	if isEmbedded(o.broker) {
 		logBacklog(logger, b)
 	}
 	return err
@@ -184,7 +185,7 @@ func (a *app) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]fu
 		roles = append(roles, s.Run)
 		if !o.consume { // a consumer watches by itself
 			roles = append(roles, func(ctx context.Context) error {
-				watchDurability(ctx, b, durabilityEvery, o.consumer.Logger)
+				WatchRisks(ctx, b, o.consumer.Logger)
 				<-ctx.Done()
 				return nil
 			})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -105,7 +106,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("execute task %s: %w", t.spec.Name, err)
 	}
-	if isMemory(o.broker) {
+	if isEmbedded(o.broker) {
 		logBacklog(logger, b)
 	}
 	if failure != nil {
@@ -169,8 +170,8 @@ func (a *app) queue(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if isMemory(o.broker) {
-		return usagef("queue "+t.spec.Name, "the embedded broker ends with this process; name one with --broker or $%s, or use exec", BrokerEnv)
+	if isEmbedded(o.broker) {
+		return usagef("queue "+t.spec.Name, "the embedded broker ends with this process; name one with --broker or $%s, or use exec", brokerurl.Env)
 	}
 	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/redistest"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -42,7 +43,7 @@ func commands(t *testing.T, s *redistest.Server) map[string]int {
 
 func openRedis(t *testing.T, s *redistest.Server) broker.Broker {
 	t.Helper()
-	b, err := taskrt.Open(t.Context(), s.URL())
+	b, err := brokerurl.Open(t.Context(), s.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(interface{ Close() error }).Close()) })
 	return b

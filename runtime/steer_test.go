@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -33,7 +34,7 @@ func (f *fleet) app(args ...string) answer {
 	f.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(f.ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), appEnv+"=1", taskrt.BrokerEnv+"="+f.server.URL())
+	cmd.Env = append(os.Environ(), appEnv+"=1", brokerurl.Env+"="+f.server.URL())
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/examples/quickstart/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -51,7 +52,7 @@ func run(ctx context.Context, broker string, store *tasks.Store) error {
 	if broker != "" && !strings.Contains(broker, "?") {
 		broker += "?prefix=quickstart" // other applications may use the same database
 	}
-	b, err := taskrt.Open(ctx, broker)
+	b, err := brokerurl.Open(ctx, broker)
 	if err != nil {
 		return err
 	}

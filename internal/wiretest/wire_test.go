@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
@@ -58,7 +59,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func start(ctx context.Context, t *testing.T) (*redistest.Server, broker.Broker) {
 	t.Helper()
 	server := redistest.Start(t)
-	b, err := taskrt.Open(ctx, server.URL()+"?prefix="+prefix)
+	b, err := brokerurl.Open(ctx, server.URL()+"?prefix="+prefix)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
 	return server, b

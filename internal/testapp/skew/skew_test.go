@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/taskgen"
 	"github.com/taskgen/taskgen/internal/testapp/skew"
@@ -136,7 +137,7 @@ func deploy(t *testing.T) *deployment {
 	server := redistest.Start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	b, err := taskrt.Open(ctx, server.URL())
+	b, err := brokerurl.Open(ctx, server.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.(io.Closer).Close()) })
 	ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))

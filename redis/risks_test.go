@@ -1,18 +1,14 @@
-package runtime
+package redis_test
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
-func TestEachRiskOfAServerIsSaidWithWhatToDo(t *testing.T) {
+func TestEachRiskOfAServerHasItsRemedy(t *testing.T) {
 	for name, test := range map[string]struct {
 		d    redis.Durability
 		want []string
@@ -24,7 +20,7 @@ func TestEachRiskOfAServerIsSaidWithWhatToDo(t *testing.T) {
 		"evicts, no file": {redis.Durability{Eviction: "allkeys-lru"}, []string{"appendonly yes", "noeviction"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := risks(test.d)
+			got := test.d.Risks()
 			require.Len(t, got, len(test.want))
 			require.Equal(t, test.d.Durable(), len(got) == 0)
 			for i, want := range test.want {
@@ -32,22 +28,4 @@ func TestEachRiskOfAServerIsSaidWithWhatToDo(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestAServersRisksAreLogged(t *testing.T) {
-	server := redistest.Start(t, "--appendonly", "no")
-	opened, err := Open(context.Background(), server.URL())
-	require.NoError(t, err)
-	b := opened.(*redis.Broker)
-	var log bytes.Buffer
-	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	durability := warnIfVolatile(context.Background(), b, logger)
-	require.Contains(t, durability, "noeviction")
-	require.Contains(t, log.String(), `"durability":"`+durability+`"`)
-
-	require.NoError(t, b.Close())
-	log.Reset()
-	require.Empty(t, warnIfVolatile(context.Background(), b, logger))
-	require.Contains(t, log.String(), "cannot tell how safe")
-	require.Contains(t, log.String(), "closed")
 }

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
@@ -39,18 +39,18 @@ func (w *warnings) count(level, word string) (n int) {
 	return n
 }
 
-// askedBroker counts the answers to how safe its server is.
+// askedBroker counts the answers of its server about risks.
 type askedBroker struct {
 	*redis.Broker
 	answers atomic.Int64
 }
 
-func (b *askedBroker) DurabilityByInfo(ctx context.Context) (redis.Durability, error) {
-	d, err := b.Broker.DurabilityByInfo(ctx)
+func (b *askedBroker) Risks(ctx context.Context, thorough bool) (broker.Risks, error) {
+	risks, err := b.Broker.Risks(ctx, thorough)
 	if err == nil {
 		b.answers.Add(1)
 	}
-	return d, err
+	return risks, err
 }
 
 // TestAServerThatBecomesUnsafeIsSaidOnce changes what a server does with what it
@@ -58,21 +58,21 @@ func (b *askedBroker) DurabilityByInfo(ctx context.Context) (redis.Durability, e
 func TestAServerThatBecomesUnsafeIsSaidOnce(t *testing.T) {
 	server := redistest.Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	b, err := Open(ctx, server.URL())
+	b, err := redis.Open(ctx, server.URL(), redis.Config{})
 	require.NoError(t, err)
 	var (
 		log  warnings
 		work sync.WaitGroup
 	)
-	asked := &askedBroker{Broker: b.(*redis.Broker)}
+	asked := &askedBroker{Broker: b}
 	c, err := NewConsumer(asked, ConsumerConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))}, []Task{{spec: Spec{Name: "task", Queue: "q"}}})
 	require.NoError(t, err)
-	c.durabilityEvery = 20 * time.Millisecond
+	c.risksEvery = 20 * time.Millisecond
 	work.Go(func() { _ = c.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		work.Wait()
-		require.NoError(t, b.(io.Closer).Close())
+		require.NoError(t, b.Close())
 	})
 	looks := func(n int) {
 		t.Helper()

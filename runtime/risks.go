@@ -1,0 +1,65 @@
+package runtime
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// risksEvery is the mean time between two looks at a server's risks: its
+// configuration can be changed while it runs.
+const risksEvery = 20 * time.Second
+
+// WatchRisks logs once when the broker's server becomes less safe than it was, and once
+// when it is as safe as before: see [broker.RiskReporter]. It starts with what is so at
+// the call, of which it logs nothing. It does not log that the server cannot be reached.
+// It blocks until ctx ends, and returns at once if the broker reports no risks.
+//
+// [Consumer.Run] does the same. Call WatchRisks in a process that has a scheduler alone.
+func WatchRisks(ctx context.Context, b broker.Broker, logger *slog.Logger) {
+	watchRisks(ctx, b, risksEvery, logger)
+}
+
+func watchRisks(ctx context.Context, b broker.Broker, every time.Duration, logger *slog.Logger) {
+	server, ok := b.(broker.RiskReporter)
+	if !ok {
+		return
+	}
+	var known []string
+	for first := true; ; {
+		asking, cancel := context.WithTimeout(ctx, risksEvery)
+		now, err := server.Risks(asking, false)
+		cancel()
+		if err == nil {
+			if !first {
+				logRisks(logger, known, now)
+			}
+			known, first = now.Found, false
+		}
+		timer := time.NewTimer(every/2 + rand.N(every/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// logRisks logs which risks have come, and which have gone.
+func logRisks(logger *slog.Logger, before []string, now broker.Risks) {
+	for _, risk := range now.Found {
+		if !slices.Contains(before, risk) {
+			logger.Warn("the server's configuration or state has changed: "+risk, "server", now.Server, "durability", now.Summary)
+		}
+	}
+	for _, risk := range before {
+		if !slices.Contains(now.Found, risk) {
+			logger.Info("no longer so: "+risk, "server", now.Server, "durability", now.Summary)
+		}
+	}
+}
