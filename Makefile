@@ -27,7 +27,7 @@ test-local: ## run the tests of the packages that need no Redis
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped|AChildWaits' ./internal/subprocess
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime ./runtime/taskapp
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript|ContractAsDeployed' ./redis
 
 fuzz: ## fuzz every fuzz target for 20s

@@ -54,9 +54,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/ulid":       nil,
 		"internal/worker":     {"broker", "broker/maintenance", "internal/backoff", "internal/poison", "internal/text"},
 		"internal/suggest":    nil,
+		"internal/sigpipe":    nil,
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime":             {"broker", "broker/brokerurl", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/subprocess", "internal/suggest", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
+		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "runtime"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"internal/subprocess/cgroup": nil,
 		"internal/subprocess/orphan": nil,
@@ -143,4 +145,21 @@ func TestGeneratedCodeNeedsNothingInternal(t *testing.T) {
 		})
 		require.False(t, internal, path)
 	}
+}
+
+// TestAProducerLinksOneBroker: a program that queues on Redis holds neither the command
+// line nor the embedded broker.
+func TestAProducerLinksOneBroker(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./examples/greeter/tasks", "./redis").Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, module+"/runtime")
+	for _, dep := range deps {
+		for _, not := range []string{"github.com/spf13/", module + "/broker/memory", module + "/broker/brokerurl", module + "/runtime/taskapp"} {
+			require.False(t, strings.HasPrefix(dep, not), "a producer links %s", dep)
+		}
+	}
+	out, err = exec.Command("go", "list", "-deps", "./runtime").Output()
+	require.NoError(t, err)
+	require.NotContains(t, strings.Fields(string(out)), module+"/redis", "runtime knows no broker")
 }

@@ -27,7 +27,7 @@ func InChild() bool { return subprocess.InChild() }
 var servesChildren atomic.Bool
 
 // ServeChild makes a child process serve runs and exit; in any other process
-// it returns at once. A main that does not use [Main] calls it first, before
+// it returns at once. A main that does not use taskapp.Main calls it first, before
 // it opens ports, files or connections. A test binary whose tests execute
 // CPU-bound tasks calls it first in TestMain: without it [NewConsumer] returns
 // an error there.
@@ -70,7 +70,7 @@ type ChildConfig struct {
 	// out, lost its lease or the consumer stops) may go on before its child's
 	// stacks are taken and the child is killed. Defaults to 500ms.
 	Grace time.Duration
-	// StartTimeout is how long a child may take until it reaches [Main] or
+	// StartTimeout is how long a child may take until it reaches taskapp.Main or
 	// [ServeChild]. Defaults to 10s.
 	StartTimeout time.Duration
 	// Threads is a child's GOMAXPROCS. Defaults to the consumer's divided by
@@ -132,7 +132,7 @@ func grantsOf(b any) func(text string) bool {
 // what its parent does, and start children of its own.
 func checkNotChild() error {
 	if InChild() {
-		return errors.New("this process is a child for CPU-bound tasks: call taskrt.Main or taskrt.ServeChild first in main")
+		return errors.New("this process is a child for CPU-bound tasks: call taskapp.Main or taskrt.ServeChild first in main")
 	}
 	return nil
 }

@@ -425,11 +425,30 @@ func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.T
 	return c.fill(run, &d.Spec, time.Now(), parent, opts)
 }
 
+// QueueTask queues one run of a task whose parameters are encoded, see
+// [Task.EncodeParams]: it is for a program that gets to know its tasks at run time, such
+// as a command line. It returns the run that it queued, and beside an error the run
+// that it tried to queue, if it got so far. Its errors are those of a generated stub.
+func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...QueueOption) (*broker.TaskRun, error) {
+	run, err := c.newRun(ctx, &t, payload, opts)
+	if err == nil {
+		err = c.queue(ctx, run)
+	}
+	if err == nil {
+		return run, nil
+	}
+	what := t.spec.Name
+	if run.OwnID || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOutcomeUnknown) {
+		what += " as " + run.ID
+	}
+	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
+}
+
 // newRun makes a run of a task whose parameters are encoded.
 func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
 	run := &broker.TaskRun{Payload: payload}
 	if err := t.applyPolicies(run); err != nil {
-		return nil, err
+		return run, err
 	}
 	parent, _ := CurrentRun(ctx)
 	return run, c.fill(run, &t.spec, time.Now(), parent, opts)

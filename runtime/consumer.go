@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/worker"
 )
@@ -84,10 +85,16 @@ type ConsumerConfig struct {
 	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
+	// StopHint is appended to the line that is logged when Run's context has ended
+	// while runs execute, such as "a second signal stops at once". Defaults to nothing.
+	StopHint string
 
 	// grants, unless it is nil, reports whether a value gives access to the broker.
 	grants func(value string) bool
 }
+
+// Validate returns an error that names the field that is wrong, as [NewConsumer] does.
+func (cfg ConsumerConfig) Validate() error { return cfg.setDefaults() }
 
 func (cfg *ConsumerConfig) setDefaults() error {
 	for _, f := range []struct {
@@ -229,10 +236,18 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	defer c.running.Store(false)
 	if !subprocess.InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
-		defer outliveReaders()()
+		defer sigpipe.Drop()()
 	}
 	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
 		c.client = client
+	}
+	if hint := c.cfg.StopHint; hint != "" {
+		c.stopHint = func() string {
+			if ctx.Err() == nil {
+				return "" // it stops by itself
+			}
+			return " (" + hint + ")"
+		}
 	}
 	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
 	children := c.cfg.Children.pool(&c.cfg)

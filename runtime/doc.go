@@ -1,16 +1,20 @@
 // Package runtime runs the tasks that taskgen generates stubs for: a [Client]
-// queues runs, a [Consumer] executes them, a [Scheduler] queues the periodic
-// ones, and [Main] makes a whole application of them. Import it as taskrt:
+// queues runs, a [Consumer] executes them, and a [Scheduler] queues the periodic
+// ones. Import it as taskrt:
 //
 //	import taskrt "github.com/taskgen/taskgen/runtime"
 //
-// A program either calls Main with its tasks, or puts the parts together:
+// Package taskapp makes a whole program of tasks. A program with a main of its own puts
+// the parts together:
 //
 //	taskrt.ServeChild(tasks.Tasks())                  // first line of main: CPU-bound tasks run here
 //	b, err := brokerurl.Open(ctx, "redis://localhost:6379")
 //	taskrt.SetDefault(taskrt.NewClient(b, taskrt.ClientConfig{}))
 //	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, tasks.Tasks())
 //	err = consumer.Run(ctx)
+//
+// This package knows no broker, so a program that only queues runs links the broker that
+// it imports and no other.
 //
 // Delivery is at least once: a run is executed until its end is recorded, so a
 // handler may see the same run twice, when a machine dies between the work and

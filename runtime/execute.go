@@ -61,9 +61,9 @@ func (x *execution) Execute() {
 		x.result, x.err = x.call(x)
 		return
 	}
-	x.err = c.wrap(x.handle)(x, &x.info)
+	x.err = wrap(c.cfg.Middleware, x.handle)(x, &x.info)
 	if x.err == nil && !x.called && x.task.hasResult {
-		x.err = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
+		x.err = errNotCalled
 	}
 }
 
@@ -125,14 +125,6 @@ func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 	}()
 	x.result, err = x.call(ctx)
 	return err
-}
-
-// wrap puts the consumer's middleware around the handler, the first outermost.
-func (c *Consumer) wrap(handler Handler) Handler {
-	for i := len(c.cfg.Middleware) - 1; i >= 0; i-- {
-		handler = c.cfg.Middleware[i](handler)
-	}
-	return handler
 }
 
 // call executes a run where its task's kind says.

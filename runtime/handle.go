@@ -168,6 +168,16 @@ func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	return h.client.cancel(ctx, h.queue, h.ID)
 }
 
+// Cancel asks for the end of a run by its queue and its id, as [Handle.Cancel] does. It
+// returns [ErrNoRecord] when no run with this id waits or executes there, and an error
+// when the broker cannot cancel.
+func (c *Client) Cancel(ctx context.Context, queue, id string) error {
+	if err := c.cancel(ctx, queue, id); err != nil {
+		return fmt.Errorf("cancel run %s: %w", id, err)
+	}
+	return nil
+}
+
 func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	controls, ok := c.broker.(interface {
 		Cancel(ctx context.Context, queue, id string, failure broker.Failure) error

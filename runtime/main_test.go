@@ -8,35 +8,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
-	"github.com/taskgen/taskgen/internal/testapp/app"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// TestMain makes the test binary three things: a child process for CPU-bound
-// tasks, the application "app" of the test scripts, and the tests.
+// TestMain makes the test binary two things: a child process for CPU-bound tasks, and
+// the tests.
 func TestMain(m *testing.M) {
 	taskrt.ServeChild(tasks.Tasks(nil))
-	if os.Getenv(appEnv) != "" {
-		app.Main()
-	}
 	// A process of the race detector that has goroutines sleeps for a second
 	// before it exits; those that tests start need not.
 	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
 		os.Exit(1)
 	}
-	testscript.Main(leakChecked{m}, map[string]func(){"app": app.Main})
+	os.Exit(leakChecked{m}.Run())
 }
-
-// appEnv makes this binary the application, for tests that start it as a
-// process of their own.
-const appEnv = "TASKGEN_TEST_APP"
 
 // leakChecked fails the tests when goroutines outlive them.
 type leakChecked struct{ m *testing.M }
@@ -48,13 +39,6 @@ func (l leakChecked) Run() int {
 		return 1
 	}
 	return code
-}
-
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(env *testscript.Env) error {
-		env.Setenv("GORACE", os.Getenv("GORACE"))
-		return nil
-	}})
 }
 
 // journal records the runs that a Recorder saw.

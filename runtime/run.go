@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -34,6 +35,17 @@ type Handler func(ctx context.Context, run *Run) error
 // does not call next decides the run's outcome by itself; it cannot end a run
 // well whose task has a result.
 type Middleware func(next Handler) Handler
+
+// wrap puts middleware around a handler, the first outermost.
+func wrap(middleware []Middleware, handler Handler) Handler {
+	for i := len(middleware) - 1; i >= 0; i-- {
+		handler = middleware[i](handler)
+	}
+	return handler
+}
+
+// errNotCalled is of a middleware that ends a run well on its own.
+var errNotCalled = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 
 // init sets r to what is known of a run that is about to start.
 func (r *Run) init(run *broker.TaskRun, deadline time.Time) {

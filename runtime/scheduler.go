@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/tick"
 )
@@ -145,7 +146,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	defer s.running.Store(false)
 	if !subprocess.InTest() { // as in Consumer.Run
-		defer outliveReaders()()
+		defer sigpipe.Drop()()
 	}
 	s.ticks.Run(ctx)
 	return nil

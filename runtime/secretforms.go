@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // longSecret is the length beyond which a value is looked for in few forms.
@@ -44,10 +45,10 @@ func (s *secrets) decoded(t *Task, payload []byte) {
 	if v.Kind() != reflect.Struct {
 		return
 	}
-	for _, p := range t.params() {
-		if p.secret && !s.all {
-			ask(func() { s.whole(v.Field(p.field)) })
-			s.value(v.Field(p.field), codec.MaxDepth)
+	for _, p := range t.Params() {
+		if p.Secret && !s.all {
+			ask(func() { s.whole(v.Field(p.Field)) })
+			s.value(v.Field(p.Field), codec.MaxDepth)
 		}
 	}
 }
@@ -201,8 +202,7 @@ func (s *secrets) written(v string) {
 	if b, err := json.Marshal(v); err == nil {
 		s.add(string(b[1 : len(b)-1]))
 	}
-	if b, err := marshal(v); err == nil { // without the escapes for HTML
-		b = []byte(strings.TrimSpace(string(b)))
+	if b, err := text.JSON(v); err == nil { // without the escapes for HTML
 		s.add(string(b[1 : len(b)-1]))
 	}
 	if len(v) > longSecret {
@@ -320,7 +320,7 @@ func (s *Spec) secretKey(key string) bool {
 		return true
 	}
 	for _, p := range wireParams(s.Params) {
-		if slices.Contains(p.old, key) && slices.Contains(s.Secrets, p.name) {
+		if slices.Contains(p.Old, key) && slices.Contains(s.Secrets, p.Name) {
 			return true
 		}
 	}

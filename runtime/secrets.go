@@ -22,6 +22,9 @@ const (
 	perForm     = 32 // bytes that a form takes besides its text
 )
 
+// hidden stands for a secret.
+const hidden = "***"
+
 // secrets finds the values of a run's secret parameters in text that leaves the
 // process: as they are, and in the forms in which programs write them. A nil one
 // has none. It may be used concurrently.

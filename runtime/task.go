@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -138,9 +139,9 @@ type Task struct {
 	// run decodes payload into at most memory bytes, calls the function and
 	// returns its encoded result.
 	run func(ctx context.Context, payload []byte, memory int) ([]byte, error)
-	// newParams, encode, decode and decodeResult are for the command line, which
-	// fills parameters from flags, and prints them and results.
-	newParams    func() any
+	// params, encode, decode and decodeResult are for programs that show and fill in
+	// parameters and results.
+	params       reflect.Type // of the struct of the parameters
 	encode       func(params any) ([]byte, error)
 	decode       func(payload []byte) (params any, err error)
 	decodeResult func(b []byte) (any, error)
@@ -190,8 +191,8 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			d.applyPolicies(p, run)
 			return nil
 		},
-		newParams: func() any { return new(P) },
-		encode:    func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
+		params: reflect.TypeFor[P](),
+		encode: func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
 		decode: func(payload []byte) (any, error) {
 			p := new(P)
 			return p, d.decodeParams(new(codec.Reader), payload, 0, p)

@@ -13,6 +13,20 @@ type taskSet struct {
 	byName map[string]*Task // aliases included
 }
 
+// MergeTasks returns the tasks of all sets in the order of their names. It returns an
+// error if two of them share a name or an alias.
+func MergeTasks(sets ...[]Task) ([]Task, error) {
+	s, err := newTaskSet(sets)
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]Task, len(s.list))
+	for i, t := range s.list {
+		tasks[i] = *t
+	}
+	return tasks, nil
+}
+
 // newTaskSet refuses two tasks under one name.
 func newTaskSet(sets [][]Task) (taskSet, error) {
 	s := taskSet{byName: make(map[string]*Task)}

@@ -3,7 +3,7 @@ package main
 
 import (
 	"github.com/taskgen/taskgen/examples/greeter/tasks"
-	taskrt "github.com/taskgen/taskgen/runtime"
+	"github.com/taskgen/taskgen/runtime/taskapp"
 )
 
-func main() { taskrt.Main(tasks.Tasks()) }
+func main() { taskapp.Main(tasks.Tasks()) }

@@ -57,7 +57,7 @@ func (g *generator) tasks() {
 		}
 		args = append(args, arg.Id(r.named.Obj().Name()))
 	}
-	g.comment("Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.")
+	g.comment("Tasks returns the tasks of this package, for a consumer, a scheduler or taskapp.Main.")
 	g.file.Func().Id("Tasks").Params(args...).Index().Add(g.runtime("Task")).Block(
 		jen.Return(jen.Index().Add(g.runtime("Task")).ValuesFunc(func(list *jen.Group) {
 			for _, t := range g.pkg.Tasks {

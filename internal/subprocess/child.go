@@ -371,7 +371,7 @@ func (c *child) awaitHello() error {
 	defer c.mu.Unlock()
 	err := c.cause
 	if !c.killed {
-		err = fmt.Errorf("child process ended before it reached taskrt.Main or taskrt.ServeChild (%s): %s",
+		err = fmt.Errorf("child process ended before it reached taskapp.Main or taskrt.ServeChild (%s): %s",
 			c.exitError().status(), startHint)
 	}
 	return &StartError{Stderr: c.stderr.last(), Err: err}

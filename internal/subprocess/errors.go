@@ -152,5 +152,5 @@ func (e *StartError) Unwrap() error { return e.Err }
 const startHint = "call it first in main, before opening ports or connections"
 
 func startTimeoutError(after time.Duration) error {
-	return fmt.Errorf("child process did not reach taskrt.Main or taskrt.ServeChild within %v: %s", after, startHint)
+	return fmt.Errorf("child process did not reach taskapp.Main or taskrt.ServeChild within %v: %s", after, startHint)
 }

@@ -239,9 +239,9 @@ func TestADescendantThatHoldsThePipesDoesNotHoldTheRun(t *testing.T) {
 
 func TestAChildThatDoesNotServe(t *testing.T) {
 	for _, c := range []struct{ how, text string }{
-		{"hang", "start child process: child process did not reach taskrt.Main or taskrt.ServeChild within 300ms: " +
+		{"hang", "start child process: child process did not reach taskapp.Main or taskrt.ServeChild within 300ms: " +
 			"call it first in main, before opening ports or connections"},
-		{"exit", "start child process: child process ended before it reached taskrt.Main or taskrt.ServeChild (exit status 1): " +
+		{"exit", "start child process: child process ended before it reached taskapp.Main or taskrt.ServeChild (exit status 1): " +
 			"call it first in main, before opening ports or connections; its last lines: listen tcp :8080: address already in use"},
 		{"garbage", "start child process: bad frame length: 1751477356 bytes, at most 4096 are allowed"},
 	} {

@@ -1,4 +1,4 @@
-// Package text writes numbers and lists for people, bounded in size.
+// Package text writes numbers, lists and the text of strangers for people.
 package text
 
 import (

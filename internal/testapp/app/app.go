@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
+	"github.com/taskgen/taskgen/runtime/taskapp"
 )
 
 // Environment variables that tests set.
@@ -21,7 +22,7 @@ const (
 
 // Main runs the application and exits.
 func Main() {
-	taskrt.Main(tasks.Tasks(&tasks.Recorder{Do: appendLedger}))
+	taskapp.Main(tasks.Tasks(&tasks.Recorder{Do: appendLedger}))
 }
 
 // appendLedger writes "START note id delivery pid" and "END note id delivery pid",

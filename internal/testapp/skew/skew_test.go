@@ -29,6 +29,7 @@ import (
 	v1 "github.com/taskgen/taskgen/internal/testapp/skew/v1"
 	v2 "github.com/taskgen/taskgen/internal/testapp/skew/v2"
 	taskrt "github.com/taskgen/taskgen/runtime"
+	"github.com/taskgen/taskgen/runtime/taskapp"
 )
 
 // versionEnv makes this binary a build of the application: the one with the
@@ -38,9 +39,9 @@ const versionEnv = "SKEW_VERSION"
 func TestMain(m *testing.M) {
 	switch os.Getenv(versionEnv) {
 	case "v1":
-		taskrt.Main(v1.Tasks())
+		taskapp.Main(v1.Tasks())
 	case "v2":
-		taskrt.Main(v2.Tasks())
+		taskapp.Main(v2.Tasks())
 	}
 	os.Exit(m.Run())
 }

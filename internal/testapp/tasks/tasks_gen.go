@@ -17,7 +17,7 @@ import (
 // run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
-// Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
+// Tasks returns the tasks of this package, for a consumer, a scheduler or taskapp.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
 	return []taskrt.Task{
 		taskrt.Bind(labelledTask, func(ctx context.Context, p *LabelledParams) (string, error) {

@@ -1,0 +1,160 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// Execution is how [Exec] executed a task.
+type Execution struct {
+	ID      string          // of the run
+	Result  []byte          // of a success, encoded; see [Task.DecodeResult]
+	Failure *broker.Failure // nil: it succeeded
+}
+
+// Exec executes one attempt of a task here and now, without a queue and a consumer: a
+// CPU-bound one in a child of this process, any other on a goroutine. payload is the
+// task's encoded parameters, see [Task.EncodeParams]. It blocks until the attempt has
+// ended. If ctx ends first, the attempt is cancelled and ends as [Cancelled].
+//
+// Exec applies Middleware, Children, Codec, MaxPayload and Logger of cfg. The task queues
+// its own runs on b, through the client in ctx if there is one. The attempt is not
+// recorded, not retried and counts for no limit.
+//
+// A task that fails is no error of Exec: see Execution.Failure. Exec returns an error if
+// it cannot execute the task. It may be called concurrently.
+func Exec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t Task, payload []byte) (*Execution, error) {
+	x, err := newExec(ctx, b, cfg, &t, payload)
+	if err == nil {
+		defer x.close(ctx)
+		err = x.open()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("execute task %s: %w", t.spec.Name, err)
+	}
+	return x.run(ctx), nil
+}
+
+// exec is one attempt without a consumer around it.
+type exec struct {
+	cfg     ConsumerConfig
+	task    *Task
+	client  *Client
+	stored  *broker.TaskRun
+	secrets *runSecrets
+	pool    *subprocess.Pool // nil: the task is not CPU-bound
+
+	deadline time.Time
+	result   []byte
+}
+
+func newExec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t *Task, payload []byte) (*exec, error) {
+	if err := checkNotChild(); err != nil {
+		return nil, err
+	}
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	client := NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload})
+	if given, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
+		client = given
+	}
+	cfg.Codec.setDefaults(cfg.MaxPayload, client.maxPayload)
+	cfg.grants = grantsOf(b)
+	run, err := client.newRun(ctx, t, payload, nil)
+	if err != nil {
+		return nil, err
+	}
+	run.Deliveries = 1
+	return &exec{cfg: cfg, task: t, client: client, stored: run, secrets: t.secretsOf(payload)}, nil
+}
+
+// open starts what executes CPU-bound tasks.
+func (x *exec) open() (err error) {
+	if x.task.spec.Kind != CPU {
+		return nil
+	}
+	if err := checkTestMain(taskSet{list: []*Task{x.task}}); err != nil {
+		return err
+	}
+	children := x.cfg.Children.pool(&x.cfg)
+	children.Processes, children.Call = 1, serveCalls(x.client)
+	x.pool, err = subprocess.NewPool(children)
+	return err
+}
+
+func (x *exec) close(ctx context.Context) {
+	if x.pool != nil {
+		closePool(ctx, x.pool, x.cfg.Logger)
+	}
+}
+
+func (x *exec) run(ctx context.Context) *Execution {
+	x.deadline = time.Now().Add(x.task.spec.Timeout)
+	ctx, cancel := context.WithDeadline(ctx, x.deadline)
+	defer cancel()
+	runCtx := newRunContext(ctx, x.stored, x.deadline, x.client, x.cfg.Logger)
+	defer runCtx.end()
+	runCtx.secrets = x.secrets
+	err := x.handle(runCtx)
+	response := respond(runCtx, x.secrets, x.result, err)
+	if response.Failure != nil && errors.Is(ctx.Err(), context.Canceled) {
+		response.Failure.Kind = Cancelled
+		if errors.Is(err, context.Canceled) {
+			response.Failure.Message = "interrupted"
+		}
+	}
+	return &Execution{ID: x.stored.ID, Result: response.Result, Failure: response.Failure}
+}
+
+// handle executes the task within the middleware. It does so in a goroutine of its own,
+// for which it waits: a task that calls runtime.Goexit ends that one, not the caller's.
+func (x *exec) handle(ctx *runContext) (err error) {
+	err = errGoexit // unless it returns
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = &panicError{v, debug.Stack()}
+			}
+		}()
+		called := false
+		handler := func(ctx context.Context, _ *Run) error {
+			called = true
+			return x.call(ctx)
+		}
+		err = wrap(x.cfg.Middleware, handler)(ctx, &ctx.info)
+		if err == nil && !called && x.task.hasResult {
+			err = errNotCalled
+		}
+	}()
+	<-done
+	return err
+}
+
+// call executes the task where its kind says.
+func (x *exec) call(ctx context.Context) (err error) {
+	memory := x.cfg.Codec.memory(x.stored.Payload)
+	if x.pool == nil {
+		x.result, err = protect(ctx, x.task, x.stored.Payload, memory)
+		return err
+	}
+	response, err := x.pool.Run(ctx, &subprocess.Request{
+		Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild(),
+	})
+	if err != nil {
+		return err
+	}
+	x.result = response.Result
+	if response.Failure != nil {
+		return &childError{response}
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package taskapp
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/text"
+)
+
+// controlOptions are the flags of the commands that look into a broker and
+// steer it.
+type controlOptions struct {
+	broker string
+	json   bool
+	queue  string // where it is not a word of its own; empty: all that are known
+}
+
+func (o *controlOptions) addTo(set *flag.FlagSet) {
+	set.StringVar(&o.broker, "broker", "", "URL of the broker")
+	set.BoolVar(&o.json, "json", false, "print JSON")
+}
+
+// control is a broker that is looked into and steered.
+type control struct {
+	app      *app
+	command  string
+	broker   broker.Broker
+	controls broker.Controls
+	records  broker.Records
+	known    []string // queues: those of the program's tasks, and those that the broker knows
+	queues   []string // those to look at
+	unnamed  bool     // not all that the broker knows are known
+
+	mu     sync.Mutex
+	passed map[string]bool // what the command goes on without
+}
+
+// openControl opens the broker for a command, and returns how to close it.
+func (a *app) openControl(ctx context.Context, command string, o *controlOptions) (*control, func(), error) {
+	if isEmbedded(o.broker) {
+		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", brokerurl.Env)
+	}
+	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &control{app: a, command: command, broker: b}
+	if err := c.start(ctx, o); err != nil {
+		closeBroker()
+		return nil, nil, err
+	}
+	return c, closeBroker, nil
+}
+
+func (c *control) start(ctx context.Context, o *controlOptions) error {
+	var steered, recorded bool
+	c.controls, steered = c.broker.(broker.Controls)
+	c.records, recorded = c.broker.(broker.Records)
+	if !steered || !recorded {
+		return errors.New("this broker has no broker.Controls, or no broker.Records, so it cannot be looked into")
+	}
+	names, err := c.names(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil && names == nil:
+		c.unnamed = true
+		c.pass("names of queues", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return checkQueueName(name) != nil })
+	for _, t := range c.app.tasks.list {
+		names = append(names, t.Spec().Queue)
+	}
+	slices.Sort(names)
+	c.known = slices.Compact(names)
+	c.queues = c.known
+	if o.queue != "" {
+		c.queues = []string{o.queue}
+		return c.checkQueue(o.queue)
+	}
+	return nil
+}
+
+// names returns the names of the queues that the broker knows.
+func (c *control) names(ctx context.Context) ([]string, error) {
+	if namer, ok := c.broker.(maintenance.Namer); ok {
+		return namer.QueueNames(ctx)
+	}
+	lengths, err := c.broker.QueueLength(ctx)
+	if lengths == nil {
+		return nil, err
+	}
+	return slices.AppendSeq([]string{}, maps.Keys(lengths)), err
+}
+
+func (c *control) checkQueue(name string) error {
+	if slices.Contains(c.known, name) || c.unnamed && checkQueueName(name) == nil {
+		return nil
+	}
+	hint := didYouMean(name, c.known, "; known are "+text.List(c.known, mostNamed))
+	return usagef(c.command, "no queue is named %q%s", name, hint)
+}
+
+// checkQueueName refuses a name that no queue can have.
+func checkQueueName(name string) error {
+	return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate()
+}
+
+// mostNamed is how many queues one line names.
+const mostNamed = 20
+
+func (a *app) pause(ctx context.Context, name string, args []string) error {
+	o := &controlOptions{}
+	set := a.flags(name)
+	o.addTo(set)
+	m := manual{
+		usage:   "pause QUEUE [flags]",
+		intro:   "Hands out no run of the queue from now on; what was handed out goes on.\nresume has them handed out again.",
+		example: "pause mail",
+	}
+	if name == "resume" {
+		m = manual{usage: "resume QUEUE [flags]", intro: "Has the runs of a queue that was paused handed out again.", example: "resume mail"}
+	}
+	queue, err := a.word(set, args, "the name of a queue", m)
+	if err != nil {
+		return err
+	}
+	c, closeBroker, err := a.openControl(ctx, name, o)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	if err := c.checkQueue(queue); err != nil {
+		return err
+	}
+	if err := c.controls.Pause(ctx, queue, name == "pause"); err != nil {
+		return err
+	}
+	info, err := c.controls.Queue(ctx, queue)
+	if info == nil {
+		return err
+	}
+	if err != nil {
+		c.pass(inQueue(queue), err)
+	}
+	if o.json {
+		return a.printJSON(newQueueView(info))
+	}
+	not := "not "
+	if info.Paused {
+		not = ""
+	}
+	_, err = fmt.Fprintf(a.stdout, "queue %s is %spaused: %d queued, %d delayed, %d running\n", queue, not, info.Queued, info.Delayed, info.Running)
+	return err
+}
+
+// disabledView is whether a task is disabled, as disable and enable print it.
+type disabledView struct {
+	Task     string `json:"task"`
+	Queue    string `json:"queue"`
+	Disabled bool   `json:"disabled"`
+}
+
+func (a *app) disable(ctx context.Context, name string, args []string) error {
+	o := &controlOptions{}
+	set := a.flags(name)
+	o.addTo(set)
+	textVar(set, &o.queue, "queue", "another queue than the task's own")
+	m := manual{
+		usage:   "disable TASK [flags]",
+		intro:   "Hands out no run of the task from now on: they are queued, and wait, and none\nof its ticks is claimed. What was handed out goes on. enable ends that.",
+		example: "disable " + exampleTask(a),
+	}
+	if name == "enable" {
+		m = manual{usage: "enable TASK [flags]", intro: "Has the runs of a task that was disabled handed out again.", example: "enable " + exampleTask(a)}
+	}
+	task, err := a.word(set, args, "the name of a task", m)
+	if err != nil {
+		return err
+	}
+	t := a.taskNamed(task)
+	if t == nil && name == "disable" {
+		return a.unknownTask(name, task)
+	}
+	c, closeBroker, err := a.openControl(ctx, name, o)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	if t != nil && o.queue == "" {
+		c.queues = []string{t.Spec().Queue}
+	}
+	names := []string{task}
+	if t != nil {
+		names = t.names()
+	} else if c.queues, err = c.disabling(ctx, task); err != nil {
+		return err
+	}
+	return c.disable(ctx, names, name == "disable", o.json)
+}
+
+// disabling returns the queues in which a task that the program does not know
+// is disabled, so that it can be enabled.
+func (c *control) disabling(ctx context.Context, task string) (queues []string, err error) {
+	infos, err := c.infos(ctx, c.queues)
+	if err != nil {
+		return nil, err
+	}
+	for i, info := range infos {
+		if info != nil && slices.Contains(info.Disabled, task) {
+			queues = append(queues, c.queues[i])
+		}
+	}
+	if queues == nil {
+		return nil, c.unlessPassed(c.app.unknownTask(c.command, task))
+	}
+	return queues, nil
+}
+
+// disable disables the task of these names, or enables it, and prints what is
+// now so.
+func (c *control) disable(ctx context.Context, names []string, disabled, asJSON bool) error {
+	for _, queue := range c.queues {
+		info, err := c.disableIn(ctx, queue, names, disabled)
+		if info == nil && len(c.queues) == 1 {
+			return err
+		}
+		if err != nil {
+			c.pass(inQueue(queue), err)
+		}
+		if info == nil {
+			continue
+		}
+		view := disabledView{names[0], queue, slices.Contains(info.Disabled, names[0])}
+		if asJSON {
+			err = c.app.printJSON(view)
+		} else {
+			state := "enabled"
+			if view.Disabled {
+				state = "disabled"
+			}
+			_, err = fmt.Fprintf(c.app.stdout, "task %s is %s in queue %s\n", view.Task, state, view.Queue)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.incomplete()
+}
+
+// disableIn is disable in one queue, which it then returns.
+func (c *control) disableIn(ctx context.Context, queue string, names []string, disabled bool) (*broker.QueueInfo, error) {
+	for _, name := range names {
+		if err := c.controls.Disable(ctx, queue, name, disabled); err != nil {
+			return nil, err
+		}
+	}
+	return c.controls.Queue(ctx, queue)
+}
+
+// infos returns what is known of queues, nil of one that is passed over.
+func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
+	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
+		return s.SurveyQueues(ctx, queues, part)
+	}, found[*broker.QueueInfo], func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
+}
+
+// exampleTask is a task to show what a command does.
+func exampleTask(a *app) string {
+	if len(a.tasks.list) == 0 {
+		return "greet"
+	}
+	return a.tasks.list[0].Spec().Name
+}

@@ -1,0 +1,269 @@
+package taskapp
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/text"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// taskInfo is a task as list prints it.
+type taskInfo struct {
+	Name      string         `json:"name"`
+	Unknown   bool           `json:"unknown,omitempty"` // to this program: only its schedules are known
+	Kind      string         `json:"kind,omitempty"`
+	Queue     string         `json:"queue,omitempty"`
+	Priority  string         `json:"priority,omitempty"`
+	Schedule  string         `json:"schedule,omitempty"`
+	Timeout   string         `json:"timeout,omitempty"`
+	Attempts  int            `json:"attempts,omitempty"`
+	Memory    int64          `json:"memory,omitempty"`  // bytes that a child process may have
+	HeldBy    []string       `json:"held_by,omitempty"` // what this system holds child processes by
+	Params    []string       `json:"params"`            // their flags
+	Tags      []string       `json:"tags,omitempty"`
+	Doc       string         `json:"doc,omitempty"`
+	Schedules []scheduleInfo `json:"schedules,omitempty"` // made at run time
+
+	optional []bool // of the parameters
+}
+
+// scheduleInfo is a schedule made at run time as list prints it.
+type scheduleInfo struct {
+	ID    string    `json:"id"`
+	Queue string    `json:"queue"`
+	Rule  string    `json:"rule"` // a cron expression, or "@every" and a duration
+	Zone  string    `json:"zone,omitempty"`
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last,omitzero"` // the last tick that was queued
+	Next  time.Time `json:"next,omitzero"` // in its zone
+}
+
+// listOptions are the flags of list.
+type listOptions struct {
+	broker string
+	json   bool
+	next   int
+	from   time.Time
+}
+
+func (a *app) list(ctx context.Context, args []string) error {
+	o := &listOptions{}
+	set := a.flags("list")
+	set.StringVar(&o.broker, "broker", "", "URL of the broker")
+	set.BoolVar(&o.json, "json", false, "print JSON")
+	intVar(set, &o.next, "next", "print so many coming ticks of each schedule instead")
+	timeVar(set, &o.from, "from", "time after which ticks are printed, such as 2006-01-02T15:04:05Z or 2006-01-02 (default now)")
+	if err := a.parse(set, args, manual{
+		usage: "list [flags]",
+		intro: `Lists the tasks of this program, and the schedules that were made at run time if
+a broker is named that processes share; or when the ones that are periodic will
+run.`,
+		example: "list --next 3 --from 2027-01-01",
+	}); err != nil {
+		return err
+	}
+	if given(set, "next") && o.next < 1 {
+		return usagef("list", "--next is %d; at least 1 is needed", o.next)
+	}
+	if given(set, "from") && o.next == 0 {
+		o.next = 1
+	}
+	if o.from.IsZero() {
+		o.from = time.Now()
+	}
+	if o.next > 0 {
+		return a.listTicks(ctx, o)
+	}
+	return a.listTasks(ctx, o)
+}
+
+// listTasks prints the tasks, also when the broker cannot be asked for what was
+// made at run time.
+func (a *app) listTasks(ctx context.Context, o *listOptions) error {
+	if o.json {
+		made, err := a.schedules(ctx, o.broker)
+		if printErr := a.printJSON(a.taskInfos(made)); printErr != nil {
+			return printErr
+		}
+		return err
+	}
+	if err := a.printTasks(); err != nil {
+		return err
+	}
+	made, brokerErr := a.schedules(ctx, o.broker)
+	if len(made) == 0 {
+		return brokerErr
+	}
+	fmt.Fprint(a.stdout, "\nMade at run time:\n\n")
+	w := a.table()
+	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSCHEDULE\tNEXT")
+	for _, s := range made {
+		next := "-"
+		if !s.Next.IsZero() {
+			next = s.Next.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", text.Printable(s.ID), orDash(text.Printable(s.Task)), text.Printable(s.Queue), text.Printable(ruleText(s.Spec, s.Zone)), next)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return brokerErr
+}
+
+// printTasks prints the tasks of the program.
+func (a *app) printTasks() error {
+	w := a.table()
+	fmt.Fprintln(w, "TASK\tKIND\tQUEUE\tSCHEDULE\tTIMEOUT\tATTEMPTS\tPARAMETERS")
+	for _, i := range a.taskInfos(nil) {
+		params := slices.Clone(i.Params)
+		for p := range params {
+			if i.optional[p] {
+				params[p] = "[" + params[p] + "]"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", i.Name, i.Kind, i.Queue, orDash(i.Schedule), i.Timeout, i.Attempts, strings.Join(params, " "))
+	}
+	return w.Flush()
+}
+
+// taskInfos returns the tasks of the program with the schedules made for them at
+// run time, and behind them those that only the schedules know.
+func (a *app) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
+	infos := make([]taskInfo, 0, len(a.tasks.list))
+	place := make(map[string]int)
+	for _, t := range a.tasks.list {
+		for _, name := range t.names() {
+			place[name] = len(infos)
+		}
+		infos = append(infos, t.info())
+	}
+	for _, s := range made {
+		i, known := place[s.Task]
+		if !known {
+			i = len(infos)
+			place[s.Task] = i
+			infos = append(infos, taskInfo{Name: s.Task, Unknown: true, Params: []string{}})
+		}
+		infos[i].Schedules = append(infos[i].Schedules, scheduleInfo{s.ID, s.Queue, s.Spec, s.Zone, s.Since.UTC(), s.Last.UTC(), s.Next})
+	}
+	return infos
+}
+
+// schedules returns the schedules made at run time, none with a broker that
+// lives in one process.
+func (a *app) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo, error) {
+	if isEmbedded(url) {
+		return nil, nil
+	}
+	b, closeBroker, err := openBroker(ctx, url, a.skipLogger())
+	if err != nil {
+		return nil, fmt.Errorf("list schedules made at run time: %w", err)
+	}
+	defer closeBroker()
+	if _, ok := b.(broker.ScheduleStore); !ok {
+		return nil, nil
+	}
+	return taskrt.Schedules(taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{})))
+}
+
+// tick is one coming run of a schedule as list prints it.
+type tick struct {
+	Task  string    `json:"task"`
+	At    time.Time `json:"at"`              // in the schedule's zone, jitter included
+	ID    string    `json:"id,omitempty"`    // of a schedule made at run time
+	Queue string    `json:"queue,omitempty"` // of a schedule made at run time
+}
+
+// maxTicks is how many ticks are printed at most.
+const maxTicks = 1_000_000
+
+// listTicks prints the next ticks of each schedule, in their order, also when
+// the broker cannot be asked for what was made at run time.
+func (a *app) listTicks(ctx context.Context, o *listOptions) error {
+	made, brokerErr := a.schedules(ctx, o.broker)
+	if n := max(len(a.tasks.list)+len(made), 1); o.next > maxTicks/n {
+		return usagef("list", "--next is %d; of %s at most %d are printed", o.next, text.Count(n, "schedule"), maxTicks/n)
+	}
+	ticks := []tick{}
+	for _, t := range a.tasks.list {
+		all, err := t.Ticks(o.from)
+		if err != nil {
+			return err
+		}
+		for _, at := range firstTicks(all, o.next) {
+			ticks = append(ticks, tick{Task: t.Name(), At: at})
+		}
+	}
+	for _, s := range made {
+		all, err := s.Ticks(o.from)
+		if err != nil {
+			continue // a rule of another version: list shows it, without a next tick
+		}
+		for _, at := range firstTicks(all, o.next) {
+			ticks = append(ticks, tick{s.Task, at, s.ID, s.Queue})
+		}
+	}
+	slices.SortStableFunc(ticks, func(a, b tick) int { return a.At.Compare(b.At) })
+	if err := a.printTicks(ticks, o.json); err != nil {
+		return err
+	}
+	return brokerErr
+}
+
+func firstTicks(all iter.Seq[time.Time], n int) (ticks []time.Time) {
+	for at := range all {
+		if ticks = append(ticks, at); len(ticks) == n {
+			break
+		}
+	}
+	return ticks
+}
+
+func (a *app) printTicks(ticks []tick, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(ticks)
+	}
+	w := bufio.NewWriter(a.stdout)
+	for _, t := range ticks {
+		fmt.Fprintf(w, "%s  %s", t.At.Format(time.RFC3339), orDash(text.Printable(t.Task)))
+		if t.ID != "" {
+			fmt.Fprintf(w, "  %s (queue %s)", text.Printable(t.ID), text.Printable(t.Queue))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// ruleText is a rule as people read it.
+func ruleText(rule, zone string) string {
+	if zone != "" {
+		return fmt.Sprintf("%s (%s)", rule, zone)
+	}
+	return rule
+}
+
+func (t *task) info() taskInfo {
+	s := t.Spec()
+	i := taskInfo{
+		Name: s.Name, Kind: s.Kind.String(), Queue: s.Queue, Priority: s.Priority.String(),
+		Timeout: s.Timeout.String(), Attempts: s.Retry.Attempts, Tags: s.Tags, Doc: strings.TrimSpace(s.Doc), Params: []string{},
+	}
+	if s.Kind == taskrt.CPU {
+		i.Memory, i.HeldBy = s.Memory, subprocess.Capabilities()
+	}
+	if i.Schedule = ruleText(s.Schedule.Cron, s.Schedule.Zone); s.Schedule.Every > 0 {
+		i.Schedule = "every " + s.Schedule.Every.String()
+	}
+	for _, p := range t.params() {
+		i.Params, i.optional = append(i.Params, "--"+p.flag), append(i.optional, p.Optional)
+	}
+	return i
+}

@@ -1,0 +1,338 @@
+package taskapp
+
+import (
+	"context"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// paramFlag fills one parameter of a task from a command-line flag. Only the
+// command line uses reflection; queueing and running do not.
+type paramFlag struct {
+	param
+	kind  string // how to write the value, for people
+	value reflect.Value
+	given bool
+
+	values *valueReader
+	err    error // of a secret's value: package flag would show it with the value
+}
+
+// paramPrefix stands before the name of a parameter that cannot be taken for
+// anything else.
+const paramPrefix = "param."
+
+// paramFlags returns a flag for each parameter of the task, and the generated
+// struct that they fill, in which the defaults are set. Values that stand elsewhere are
+// read until ctx ends.
+func (t *task) paramFlags(ctx context.Context) (flags []*paramFlag, params any) {
+	params = t.NewParams()
+	v := reflect.ValueOf(params).Elem()
+	values := &valueReader{ctx: ctx}
+	for _, p := range t.params() {
+		flags = append(flags, &paramFlag{param: p, values: values, value: v.Field(p.Field), kind: kindOf(v.Field(p.Field).Type())})
+	}
+	return flags, params
+}
+
+func (f *paramFlag) IsBoolFlag() bool { return f.kind == "bool" }
+
+// String is called by package flag also on a zero paramFlag.
+func (f *paramFlag) String() string { return "" }
+
+func (f *paramFlag) Set(text string) error {
+	f.given = true
+	text, err := f.values.read(text)
+	if err != nil && f.Secret && f.values.ctx.Err() != nil {
+		f.err = fmt.Errorf("the value of flag --%s was interrupted while it was read", f.flag)
+		return nil
+	}
+	if err != nil && f.Secret {
+		f.err = fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	target := reflect.New(f.value.Type()).Elem()
+	elem := target
+	if target.Kind() == reflect.Pointer {
+		if f.kind == kindJSON && isNull(text) {
+			f.value.SetZero()
+			return nil
+		}
+		target.Set(reflect.New(target.Type().Elem()))
+		elem = target.Elem()
+	}
+	if err := setValue(elem, text); f.Secret && err != nil {
+		f.err = fmt.Errorf("the value of flag --%s is not a valid %s", f.flag, f.kind)
+	} else if err != nil {
+		return err
+	}
+	f.value.Set(target)
+	return nil
+}
+
+// valueReader reads the values of flags that stand elsewhere: @FILE, or @- for
+// standard input. @@ is an @ that is meant.
+type valueReader struct {
+	ctx       context.Context
+	usedInput bool
+}
+
+// maxValue bounds a value that is read; no run may have one as large.
+const maxValue = 64 << 20
+
+func (r *valueReader) read(text string) (string, error) {
+	name, elsewhere := strings.CutPrefix(text, "@")
+	switch {
+	case !elsewhere || r == nil:
+		return text, nil
+	case strings.HasPrefix(name, "@"):
+		return name, nil
+	}
+	if name == "-" && r.usedInput {
+		return "", errors.New("standard input is the value of another flag")
+	}
+	r.usedInput = r.usedInput || name == "-"
+	type result struct {
+		value string
+		err   error
+	}
+	read := make(chan result, 1)
+	go func() { // a terminal or a pipe may never end, and to open a pipe may take as long
+		value, err := readValue(name)
+		read <- result{value, err}
+	}()
+	select {
+	case got := <-read:
+		return got.value, got.err
+	case <-r.ctx.Done():
+		return "", errors.New("interrupted while it was read")
+	}
+}
+
+// readValue reads the value that stands in a file, or of "-" in standard input.
+func readValue(name string) (string, error) {
+	in := os.Stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("%w; an @ that is meant is written twice", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxValue+1))
+	if err == nil && len(b) > maxValue {
+		err = fmt.Errorf("it has more than %d bytes", maxValue)
+	}
+	value := strings.TrimSuffix(string(b), "\n")
+	return strings.TrimSuffix(value, "\r"), err
+}
+
+// usage says how the flag's value is written, and what it is without the flag.
+func (f *paramFlag) usage() string {
+	switch {
+	case !f.Optional:
+		return f.kind
+	case f.value.Kind() == reflect.Pointer && f.value.IsNil():
+		return f.kind + ", optional"
+	}
+	return f.kind + " (default " + brief(f.written(), 60) + ")"
+}
+
+// written is the parameter's value as its flag takes it, text in quotes.
+func (f *paramFlag) written() string {
+	v := f.value
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if !f.Secret {
+		switch v := v.Interface().(type) {
+		case time.Duration:
+			return v.String()
+		case time.Time:
+			return v.Format(time.RFC3339Nano)
+		case []byte:
+			return strconv.Quote(string(v))
+		}
+	}
+	return string(f.show(v))
+}
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	timeType     = reflect.TypeFor[time.Time]()
+	bytesType    = reflect.TypeFor[[]byte]()
+	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
+	jsonType     = reflect.TypeFor[json.Unmarshaler]()
+)
+
+// kindJSON is the kind of structured parameters.
+const kindJSON = "JSON"
+
+// kindOf says how a parameter's value is written on the command line.
+func kindOf(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == durationType:
+		return "duration, such as 1m30s"
+	case t == timeType:
+		return "time, such as 2006-01-02T15:04:05Z"
+	case t == bytesType:
+		return "text"
+	case reflect.PointerTo(t).Implements(textType):
+		return t.String()
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "bool"
+	case reflect.Float32, reflect.Float64:
+		return "number"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "integer"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "integer from 0"
+	}
+	return kindJSON
+}
+
+// setValue sets v to what the text says. A type of the application's own may
+// read it, and panic.
+func setValue(v reflect.Value, text string) (err error) {
+	defer recovered(&err)
+	switch t := v.Type(); {
+	case t == durationType:
+		d, err := parseDuration(text)
+		v.SetInt(int64(d))
+		return err
+	case t == timeType:
+		at, err := parseTime(text)
+		v.Set(reflect.ValueOf(at))
+		return err
+	case t == bytesType:
+		v.SetBytes([]byte(text))
+		return nil
+	case reflect.PointerTo(t).Implements(textType):
+		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("neither true nor false")
+		}
+		v.SetBool(b)
+	case reflect.Float32, reflect.Float64:
+		f, err := strconv.ParseFloat(text, v.Type().Bits())
+		v.SetFloat(f)
+		return numberError(err, "a number", v.Type())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, err := strconv.ParseInt(text, base(text), v.Type().Bits())
+		v.SetInt(n)
+		return numberError(err, "a whole number", v.Type())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(text, base(text), v.Type().Bits())
+		v.SetUint(n)
+		return numberError(err, "a whole number from 0", v.Type())
+	default:
+		if err := setJSON(v, text); err != nil {
+			return fmt.Errorf("as JSON: %w", err)
+		}
+	}
+	return nil
+}
+
+func setJSON(v reflect.Value, text string) error {
+	if isNull(text) && !nullable(v.Type()) {
+		return fmt.Errorf("null is no value of type %s", v.Type())
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v.Addr().Interface()); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more after the value")
+	}
+	return nil
+}
+
+func isNull(text string) bool { return strings.TrimSpace(text) == "null" }
+
+// nullable reports whether null is a value of the type. Into any other it is
+// decoded as nothing, which would leave the zero value.
+func nullable(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice, reflect.Map, reflect.Interface, reflect.Pointer:
+		return true
+	}
+	return reflect.PointerTo(t).Implements(jsonType) // it says itself
+}
+
+// base is that of a number: as Go writes it, but that zeros before a decimal one
+// do not make it octal.
+func base(text string) int {
+	digits := strings.TrimLeft(text, "+-")
+	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
+		return 10
+	}
+	return 0
+}
+
+// numberError says of a number that could not be read what it should be.
+func numberError(err error, what string, t reflect.Type) error {
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("beyond the range of %s", t.Kind())
+	case err != nil:
+		return errors.New("not " + what)
+	}
+	return nil
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("not a duration such as 1m30s")
+	}
+	return d, nil
+}
+
+// parseTime reads an instant, or a day, which stands for its start in UTC.
+func parseTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		t, err = time.Parse(time.DateOnly, text)
+	}
+	if err != nil {
+		return time.Time{}, errors.New("not a time such as 2006-01-02T15:04:05Z, or a day such as 2006-01-02")
+	}
+	return t, nil
+}
+
+// missingParams returns the flags that must be given and were not.
+func missingParams(flags []*paramFlag) []string {
+	var missing []string
+	for _, f := range flags {
+		if !f.given && !f.Optional {
+			missing = append(missing, fmt.Sprintf("--%s (%s)", f.flag, f.kind))
+		}
+	}
+	return missing
+}

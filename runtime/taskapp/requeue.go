@@ -1,0 +1,288 @@
+package taskapp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
+)
+
+// redoView is what dead retry and dead delete print.
+type redoView struct {
+	Retried *int      `json:"retried,omitempty"`
+	Deleted *int      `json:"deleted,omitempty"`
+	Stayed  int       `json:"stayed"`            // chosen, and not dealt with
+	Blocked []blocked `json:"blocked,omitempty"` // of these the first in whose way a live run is
+}
+
+// blocked is a dead letter that stays, and the live run in its way.
+type blocked struct {
+	ID string `json:"id"`
+	By string `json:"by"`
+}
+
+func (b blocked) String() string {
+	if b.ID == b.By {
+		return text.Printable(b.ID) + ": a run with its id is queued or running"
+	}
+	return fmt.Sprintf("%s: run %s has its parameters of a //task:unique, and is queued or running", text.Printable(b.ID), text.Printable(b.By))
+}
+
+// mostBlocked is of how many dead letters it is shown what is in their way.
+const mostBlocked = 20
+
+// redone is what was done of what was chosen.
+type redone struct {
+	done, stayed int
+	blocked      []blocked
+}
+
+// deadAction is what becomes of dead letters.
+type deadAction int8
+
+const (
+	retryDead deadAction = iota
+	deleteDead
+)
+
+// redo deals with dead letters of a queue, and returns with how many. What is in
+// the way of others is noted.
+func (c *control) redo(ctx context.Context, queue string, what deadAction, r *redone, ids ...string) (int, error) {
+	do := c.controls.RequeueDead
+	if what == deleteDead {
+		do = c.controls.DeleteDead
+	}
+	n, err := do(ctx, queue, ids...)
+	r.done += n
+	var duplicates *broker.DuplicateError
+	if !errors.As(err, &duplicates) {
+		return n, err
+	}
+	for _, d := range duplicates.Runs {
+		if d.Index >= 0 && d.Index < len(ids) && len(r.blocked) < mostBlocked {
+			r.blocked = append(r.blocked, blocked{ids[d.Index], d.ID})
+		}
+	}
+	return n, nil
+}
+
+func (a *app) redo(ctx context.Context, command string, what deadAction, args []string) error {
+	o := &deadOptions{}
+	set := a.flags(command)
+	o.addTo(set)
+	set.BoolVar(&o.all, "all", false, "all that the other flags choose")
+	intro := "Queues dead letters again, each as a new run with all its attempts. One stays if a\nrun with its id, or with its parameters of a //task:unique, is queued or running."
+	if what == deleteDead {
+		intro = "Deletes dead letters."
+	}
+	ids, err := a.parseWords(set, args, manual{
+		usage: command + " [ID…] [flags]", intro: intro + "\nIds, flags that choose, or --all are needed.",
+		example: command + " --kind timeout --older 1h",
+	})
+	if err == nil {
+		err = o.checkChoice(command, ids)
+	}
+	if err != nil {
+		return err
+	}
+	c, closeBroker, err := a.openControl(ctx, command, &o.controlOptions)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	if len(ids) > 0 {
+		return c.redoIDs(ctx, what, ids, o)
+	}
+	r, err := c.redoAll(ctx, what, o.filter(a))
+	if err == nil && c.incomplete() == nil {
+		err = o.checkTask(a, command, r.done+r.stayed)
+	}
+	if err != nil {
+		return err
+	}
+	return cmp.Or(c.printRedo(what, r, o.json, true), c.incomplete())
+}
+
+func (o *deadOptions) checkChoice(command string, ids []string) error {
+	filtered := o.task != "" || o.kind != "" || o.older != 0
+	switch {
+	case len(ids) > 0 && (filtered || o.all):
+		return usagef(command, "both ids and flags that choose; give one or the other")
+	case len(ids) == 0 && !filtered && o.queue == "" && !o.all:
+		return usagef(command, "nothing is chosen; give ids, --queue, --task, --kind, --older or --all")
+	}
+	for _, id := range ids {
+		if err := checkID(command, id); err != nil {
+			return err
+		}
+	}
+	return o.check(command)
+}
+
+func (c *control) redoIDs(ctx context.Context, what deadAction, ids []string, o *deadOptions) error {
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	r := &redone{}
+	var why []string
+	for _, id := range ids { // one by one, to know which
+		found, inTheWay := 0, len(r.blocked)
+		for _, queue := range c.queues {
+			if c.isPassed(queue) {
+				continue
+			}
+			n, err := c.redo(ctx, queue, what, r, id)
+			found += n
+			switch {
+			case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
+				return c.cutShort(what, r.done, err)
+			case err != nil:
+				c.pass(inQueue(queue), err)
+			}
+		}
+		switch {
+		case found > 0:
+			continue
+		case len(r.blocked) > inTheWay:
+			why = append(why, r.blocked[inTheWay].String())
+		case r.stayed < mostStayed:
+			reason, err := c.whyStayed(ctx, what, id)
+			if err != nil {
+				return err
+			}
+			why = append(why, reason)
+		}
+		r.stayed++
+	}
+	if err := c.printRedo(what, r, o.json, false); err != nil || r.stayed == 0 {
+		return cmp.Or(err, c.incomplete())
+	}
+	why = why[:min(len(why), mostStayed)]
+	if more := r.stayed - len(why); more > 0 {
+		why = append(why, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%s: %d of %s stayed: %s", c.command, r.stayed, text.Count(len(ids), "id"), strings.Join(why, "; "))
+}
+
+// mostStayed is of how many of the ids given it is said why they stayed.
+const mostStayed = 5
+
+// whyStayed says of an id that was not dealt with, and in whose way nothing is, why.
+func (c *control) whyStayed(ctx context.Context, what deadAction, id string) (string, error) {
+	for _, queue := range c.queues {
+		if what == deleteDead {
+			break // those that are there are gone
+		}
+		if c.isPassed(queue) {
+			continue
+		}
+		letters, err := c.letters(ctx, queue, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
+		if err != nil && letters == nil {
+			return "", fmt.Errorf("%s: look for those that stayed: %w", c.command, err)
+		}
+		if len(letters) > 0 && letters[0].Run == nil {
+			return id + ": its bytes cannot be read, so that it can only be deleted", nil
+		}
+		if len(letters) > 0 {
+			return id + ": it could not be queued just now; try again", nil
+		}
+	}
+	return id + ": no such dead letter in " + c.places(), nil
+}
+
+// redoAll deals with all dead letters that are wanted, a page at a time. Those
+// that die again meanwhile are not dealt with twice.
+func (c *control) redoAll(ctx context.Context, what deadAction, want func(*broker.DeadLetter) bool) (*redone, error) {
+	r := &redone{}
+	for _, queue := range c.queues {
+		err := c.redoQueue(ctx, queue, what, want, r)
+		switch {
+		case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
+			return r, c.cutShort(what, r.done, err)
+		case err != nil:
+			c.pass(inQueue(queue), err)
+		}
+	}
+	return r, nil
+}
+
+// redoQueue is redoAll for one queue.
+func (c *control) redoQueue(ctx context.Context, queue string, what deadAction, want func(*broker.DeadLetter) bool, r *redone) error {
+	met := map[string]bool{}
+	for n := letterPage; ; {
+		letters, err := c.records.DeadLetters(ctx, queue, n)
+		if err != nil {
+			return err
+		}
+		letters = slices.DeleteFunc(letters, func(l *broker.DeadLetter) bool { return met[l.ID] })
+		var ids []string
+		for _, l := range letters {
+			if !met[l.ID] && want(l) {
+				ids = append(ids, l.ID)
+			}
+			met[l.ID] = true
+		}
+		gone := 0
+		for page := range slices.Chunk(ids, letterPage) {
+			n, err := c.redo(ctx, queue, what, r, page...)
+			if err != nil {
+				return err
+			}
+			gone += n
+		}
+		r.stayed += max(len(ids)-gone, 0)
+		info, err := c.controls.Queue(ctx, queue)
+		if info == nil {
+			return err
+		}
+		if int64(n) >= info.Dead && len(letters) == 0 {
+			return err
+		}
+		if gone > 0 {
+			n += letterPage - gone // what is left is met again, and a page more
+		} else {
+			n *= 2
+		}
+	}
+}
+
+// cutShort says in an error what was done before it.
+func (c *control) cutShort(what deadAction, done int, err error) error {
+	return fmt.Errorf("%s: %s, and then: %w", c.command, redoneText(what, done), err)
+}
+
+func redoneText(what deadAction, n int) string {
+	if what == deleteDead {
+		return text.Count(n, "dead letter") + " deleted"
+	}
+	return text.Count(n, "dead letter") + " queued again"
+}
+
+// printRedo prints what was done, and if it is to explain it why others stayed.
+func (c *control) printRedo(what deadAction, r *redone, asJSON, explain bool) error {
+	if asJSON {
+		view := redoView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}
+		if what == deleteDead {
+			view.Retried, view.Deleted = nil, &r.done
+		}
+		return c.app.printJSON(view)
+	}
+	text := redoneText(what, r.done)
+	if r.stayed > 0 {
+		text += fmt.Sprintf(", %d stayed", r.stayed)
+	}
+	if explain {
+		for _, b := range r.blocked {
+			text += "\n" + b.String()
+		}
+		if more := r.stayed - len(r.blocked); more > 0 && len(r.blocked) > 0 {
+			text += fmt.Sprintf("\nand %d more", more)
+		}
+	}
+	_, err := fmt.Fprintln(c.app.stdout, text)
+	return err
+}

@@ -1,0 +1,305 @@
+package taskapp
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/text"
+)
+
+// runDetail is all that is known of a run, as run prints it.
+type runDetail struct {
+	runView
+	Progress *progressView     `json:"progress,omitempty"`
+	Expire   string            `json:"expire,omitempty"` // not started within this of being due: dropped
+	Keep     string            `json:"keep,omitempty"`   // how long its record is kept after its end
+	Parent   string            `json:"parent,omitempty"`
+	Root     string            `json:"root,omitempty"`
+	Group    string            `json:"group,omitempty"`   // it is a member of
+	Gathers  string            `json:"gathers,omitempty"` // the group whose end it waited for
+	Headers  map[string]string `json:"headers,omitempty"`
+
+	Params      paramsView      `json:"params,omitempty"`
+	ParamsError string          `json:"params_error,omitempty"` // why they cannot be shown
+	Result      json.RawMessage `json:"result,omitempty"`
+	ResultError string          `json:"result_error,omitempty"`
+}
+
+type progressView struct {
+	Done  int64  `json:"done"`
+	Total int64  `json:"total,omitempty"` // 0: unknown
+	Note  string `json:"note,omitempty"`
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	o := &controlOptions{}
+	set := a.flags("run")
+	o.addTo(set)
+	textVar(set, &o.queue, "queue", "the run's queue (default all that are known)")
+	id, err := a.word(set, args, "the id of a run", manual{
+		usage: "run ID [flags]",
+		intro: `Shows all that is known of a run that waits, runs, is dead or has a record
+(//task:result): parameters, progress, failure, result.`,
+		example: "run 01K4V5Q7T3M8ZB6D2X9YHRNCPW",
+	})
+	if err == nil {
+		err = checkID("run", id)
+	}
+	if err != nil {
+		return err
+	}
+	c, closeBroker, err := a.openControl(ctx, "run", o)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	detail, err := c.find(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case o.json:
+		return a.printJSON(detail)
+	}
+	return a.printRun(detail)
+}
+
+// find looks a run up: its record, then what waits and runs, then the dead
+// letters. Brokers know only the records by id, so the others are looked
+// through.
+func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
+	records, err := c.recorded(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var detail *runDetail
+	queues := c.queues
+	if len(records) > 0 {
+		r := records[0]
+		detail = &runDetail{}
+		detail.addRecord(c.app, r)
+		queues = []string{r.Queue}
+	}
+	if !detail.state().Ended() {
+		info, err := c.liveIn(ctx, queues, id, detail.state())
+		if err != nil {
+			return nil, err
+		}
+		if info != nil {
+			return detail.withInfo(c.app, info), nil
+		}
+	}
+	if detail == nil || detail.state() == broker.StateFailed {
+		dead, err := c.lettersIn(ctx, queues, 1, func(l *broker.DeadLetter) bool { return l.ID == id })
+		if err != nil {
+			return nil, err
+		}
+		for i, letters := range dead {
+			if len(letters) > 0 {
+				return detail.withLetter(c.app, queues[i], letters[0]), nil
+			}
+		}
+	}
+	if detail != nil {
+		return detail, nil
+	}
+	return nil, c.unlessPassed(fmt.Errorf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s", id, c.places(), lookMost, notYet))
+}
+
+// liveIn returns a run of one of the queues that waits or runs, nil if it is not found.
+func (c *control) liveIn(ctx context.Context, queues []string, id string, first broker.State) (info *broker.RunInfo, err error) {
+	want := func(i *broker.RunInfo) bool { return i.Run.ID == id }
+	apart := map[int]bool{} // queues that are to be looked into by themselves
+	for _, state := range liveStates {
+		rest, err := surveyed(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
+			return s.SurveyRuns(ctx, queues, state, 1, want, part)
+		}, func(_ int, part maintenance.Part[[]*broker.RunInfo]) {
+			if len(part.Found) > 0 {
+				info = part.Found[0]
+			}
+		})
+		if err != nil || info != nil {
+			return info, err
+		}
+		for _, i := range rest {
+			apart[i] = true
+		}
+	}
+	live, err := inQueues(ctx, c, pick(queues, slices.Sorted(maps.Keys(apart))), func(queue string) (*broker.RunInfo, error) {
+		return c.live(ctx, queue, id, first)
+	})
+	for _, info := range live {
+		if info != nil {
+			return info, err
+		}
+	}
+	return nil, err
+}
+
+// liveStates are those of a run that has not ended, in the order in which it is looked for:
+// one that moves on meanwhile is met in its next one.
+var liveStates = []broker.State{broker.StateDelayed, broker.StateQueued, broker.StateRunning}
+
+// live returns a run that waits or runs, nil if it is not found. It is probably
+// in the first state.
+func (c *control) live(ctx context.Context, queue, id string, first broker.State) (*broker.RunInfo, error) {
+	var odd error
+	for _, state := range append([]broker.State{first}, liveStates...) {
+		if state == "" {
+			continue
+		}
+		found, _, err := c.look(ctx, queue, state, 1, func(i *broker.RunInfo) bool { return i.Run.ID == id })
+		if len(found) > 0 {
+			return found[0], nil
+		}
+		if odd = cmp.Or(odd, err); ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, odd
+}
+
+// state is the run's, "" if there is no record of it.
+func (d *runDetail) state() broker.State {
+	if d == nil {
+		return ""
+	}
+	return broker.State(d.State)
+}
+
+func (d *runDetail) addRecord(a *app, r *broker.Record) {
+	d.ID, d.Task, d.Queue, d.State, d.Attempts = r.ID, r.Task, r.Queue, string(r.State), r.Attempt
+	d.Failure = newFailureView(r.Failure)
+	if p := r.Progress; p != nil {
+		d.Progress = &progressView{p.Done, p.Total, p.Note}
+	}
+	if r.State != broker.StateSucceeded {
+		return
+	}
+	d.Failure = nil // of an attempt before
+	if t := a.tasks.byName[r.Task]; t == nil {
+		d.ResultError = fmt.Sprintf("%d bytes of a task that this program does not have", len(r.Result))
+	} else if result, err := t.showResult(r.Result); err != nil {
+		d.ResultError = err.Error()
+	} else {
+		d.Result = result
+	}
+}
+
+// withInfo adds what is known of a run that waits or runs to its record, if
+// there is one.
+func (d *runDetail) withInfo(a *app, i *broker.RunInfo) *runDetail {
+	view := newRunView(i)
+	if d == nil {
+		d = &runDetail{}
+	} else if view.Failure == nil {
+		view.Failure = d.Failure
+	}
+	d.runView = view
+	d.addRun(a, i.Run)
+	return d
+}
+
+func (d *runDetail) withLetter(a *app, queue string, l *broker.DeadLetter) *runDetail {
+	if d == nil {
+		d = &runDetail{}
+	}
+	d.runView = newLetterView(queue, l)
+	if l.Run == nil {
+		d.ParamsError = fmt.Sprintf("the run is %d bytes that cannot be read", len(l.Raw))
+		return d
+	}
+	d.addRun(a, l.Run)
+	return d
+}
+
+func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
+	if run.Expire > 0 {
+		d.Expire = run.Expire.String()
+	}
+	if run.Keep > 0 {
+		d.Keep = run.Keep.String()
+	}
+	d.Parent, d.Root, d.Headers = run.ParentID, run.RootID, run.Headers
+	links := run.Links.OrZero()
+	d.Group, d.Gathers = links.Group, links.Awaits.ID
+	if t := a.tasks.byName[run.Task]; t == nil {
+		d.ParamsError = fmt.Sprintf("%d bytes of a task that this program does not have", len(run.Payload))
+	} else if params, err := t.showParams(run.Payload); err != nil {
+		d.ParamsError = err.Error()
+	} else {
+		d.Params = params
+	}
+}
+
+func (a *app) printRun(d *runDetail) error {
+	w := a.table()
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", name, text.Printable(value))
+		}
+	}
+	when := func(name string, t time.Time) {
+		if !t.IsZero() {
+			line(name, fmt.Sprintf("%s (%s ago)", t.UTC().Format(time.RFC3339), age(t)))
+		}
+	}
+	line("run", d.ID)
+	line("task", d.Task)
+	line("queue", d.Queue)
+	line("state", d.State)
+	line("priority", d.Priority)
+	line("attempts", fmt.Sprint(d.Attempts))
+	when("queued", d.QueuedAt)
+	if !d.Due.IsZero() {
+		line("due", fmt.Sprintf("%s (in %s)", d.Due.UTC().Format(time.RFC3339), span(max(time.Until(d.Due), 0))))
+	}
+	when("ended", d.EndedAt)
+	line("expires", d.Expire)
+	line("kept", d.Keep)
+	line("session", d.Session)
+	line("progress", d.Progress.text())
+	line("parent", d.Parent)
+	line("root", d.Root)
+	line("group", d.Group)
+	line("gathers", d.Gathers)
+	for _, key := range slices.Sorted(maps.Keys(d.Headers)) {
+		line("header", key+": "+d.Headers[key])
+	}
+	for _, p := range d.Params {
+		line("param", p.name+": "+string(p.value))
+	}
+	line("params", d.ParamsError)
+	line("result", string(d.Result)+d.ResultError)
+	if d.Failure != nil {
+		line("failure", strings.TrimPrefix(d.Failure.Kind+": ", ": ")+d.Failure.Message)
+	}
+	if err := w.Flush(); err != nil || d.Failure == nil || d.Failure.Stack == "" {
+		return err
+	}
+	fmt.Fprintln(a.stdout, "stack")
+	for frame := range strings.Lines(d.Failure.Stack) {
+		frame = strings.ReplaceAll(strings.TrimRight(frame, "\r\n"), "\t", "    ")
+		if _, err := fmt.Fprintln(a.stdout, "  "+text.Printable(frame)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *progressView) text() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Total == 0:
+		return strings.TrimSpace(fmt.Sprintf("%d %s", p.Done, p.Note))
+	}
+	return strings.TrimSpace(fmt.Sprintf("%d of %d %s", p.Done, p.Total, p.Note))
+}

@@ -1,0 +1,220 @@
+package taskapp
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/internal/sigpipe"
+	"github.com/taskgen/taskgen/internal/subprocess"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	broker            string
+	consume, schedule bool
+	consumer          taskrt.ConsumerConfig
+	level             slog.Level
+	json              bool
+}
+
+func (a *app) serve(ctx context.Context, args []string) error {
+	o := &serveOptions{}
+	set := o.flags(a)
+	err := a.parse(set, args, manual{
+		usage:   "serve [flags]",
+		intro:   "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
+		example: "serve --consume --queues critical=6,default=3",
+	})
+	if err == nil {
+		err = o.check(set)
+	}
+	if err != nil {
+		return err
+	}
+	if !o.consume && !o.schedule {
+		o.consume, o.schedule = true, true
+	}
+	defer sigpipe.Drop()()
+	logger := o.logger(a)
+	b, closeBroker, err := openBroker(ctx, o.broker, logger)
+	if err != nil {
+		return err
+	}
+	defer closeBroker()
+	o.consumer.Logger, o.consumer.StopHint = logger, "a second signal stops at once"
+	roles, err := a.roles(ctx, b, o)
+	if err != nil {
+		return err
+	}
+	taskrt.SetDefault(taskrt.NewClient(b, taskrt.ClientConfig{}))
+	attrs := []any{"tasks", len(a.tasks.list), "broker", brokerurl.Redact(brokerurl.Config{}.URL(o.broker)), "consume", o.consume, "schedule", o.schedule}
+	if o.consume && a.tasks.has(taskrt.CPU) {
+		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
+	}
+	warnIfUnverified(o.broker, logger)
+	if durability := warnOfRisks(ctx, b, logger); durability != "" {
+		attrs = append(attrs, "durability", durability)
+	}
+	logger.Info("serving", attrs...)
+	err = runAll(ctx, roles)
+	logger.Info("stopped")
+	if isEmbedded(o.broker) {
+		logBacklog(logger, b)
+	}
+	return err
+}
+
+func (o *serveOptions) flags(a *app) *flag.FlagSet {
+	set := a.flags("serve")
+	set.StringVar(&o.broker, "broker", "", "URL of the broker")
+	set.BoolVar(&o.consume, "consume", false, "execute queued tasks")
+	set.BoolVar(&o.schedule, "schedule", false, "queue the periodic tasks")
+	intVar(set, &o.consumer.Concurrency, "concurrency", "io tasks at once (0: 10 for each CPU)")
+	intVar(set, &o.consumer.Processes, "processes", "child processes for CPU-bound tasks (0: one for each CPU)")
+	set.Func("queues", "queues to take from with their weights, such as critical=6,default=3 (default those of the tasks)", func(text string) (err error) {
+		o.consumer.Queues, err = parseQueues(text)
+		return err
+	})
+	childEnvVar(set, &o.consumer.Children.Env)
+	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
+	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
+	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
+	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
+		if o.level.UnmarshalText([]byte(text)) != nil {
+			return errors.New("none of debug, info, warn and error")
+		}
+		return nil
+	})
+	set.BoolVar(&o.json, "json", false, "log JSON")
+	return set
+}
+
+// check refuses what no consumer can be told.
+func (o *serveOptions) check(set *flag.FlagSet) error {
+	if given(set, "grace") && o.consumer.Grace == 0 {
+		o.consumer.Grace = 1 // none; the zero value is the default
+	}
+	if given(set, "lease") && o.consumer.Lease == 0 {
+		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
+	}
+	err := o.consumer.Validate()
+	if err == nil {
+		return nil
+	}
+	field, problem, _ := strings.Cut(strings.TrimPrefix(err.Error(), "field "), " ")
+	return usagef("serve", "--%s %s", strings.Replace(strings.ToLower(field), "children", "child-env", 1), problem)
+}
+
+func (o *serveOptions) logger(a *app) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.level}
+	if o.json {
+		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// childEnvVar defines the flag for [ChildConfig].Env.
+func childEnvVar(set *flag.FlagSet, env *[]string) {
+	set.Func("child-env", "environment variable for child processes: KEY=value, or a name or pattern such as AWS_*, which leaves out all others; repeatable", func(text string) error {
+		if text == "" || text[0] == '=' {
+			return errors.New("it names nothing")
+		}
+		*env = append(*env, text)
+		return nil
+	})
+}
+
+// parseQueues reads name=weight,name=weight; a weight left out is 1.
+func parseQueues(text string) (map[string]int, error) {
+	queues := make(map[string]int)
+	for part := range strings.SplitSeq(text, ",") {
+		name, weight, found := strings.Cut(strings.TrimSpace(part), "=")
+		if name == "" {
+			return nil, errors.New("a queue has no name")
+		}
+		if _, twice := queues[name]; twice {
+			return nil, fmt.Errorf("queue %s stands twice", name)
+		}
+		queues[name] = 1
+		if !found {
+			continue
+		}
+		n, err := strconv.Atoi(weight)
+		if err != nil {
+			return nil, fmt.Errorf("the weight %q of queue %s is not a number", weight, name)
+		}
+		queues[name] = n
+	}
+	return queues, nil
+}
+
+func (a *app) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
+	tasks := make([]taskrt.Task, 0, len(a.tasks.list))
+	for _, t := range a.tasks.list {
+		tasks = append(tasks, t.Task)
+	}
+	var roles []func(context.Context) error
+	if o.consume {
+		c, err := taskrt.NewConsumer(b, o.consumer, tasks)
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, c.Run)
+	}
+	if o.schedule {
+		s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: o.consumer.Logger}, tasks)
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, s.Run)
+		if !o.consume { // a consumer watches by itself
+			roles = append(roles, func(ctx context.Context) error {
+				taskrt.WatchRisks(ctx, b, o.consumer.Logger)
+				<-ctx.Done()
+				return nil
+			})
+		}
+	}
+	return roles, nil
+}
+
+// runAll runs the roles until ctx ends or one of them does, which stops the
+// others.
+func runAll(ctx context.Context, roles []func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(roles))
+	var wg sync.WaitGroup
+	for i, role := range roles {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = role(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// logBacklog says what is lost with an embedded broker.
+func logBacklog(logger *slog.Logger, b broker.Broker) {
+	lengths, err := b.QueueLength(context.Background())
+	if err != nil {
+		return
+	}
+	for _, queue := range slices.Sorted(maps.Keys(lengths)) {
+		if lengths[queue] > 0 {
+			logger.Warn("runs are lost with the embedded broker; a redis: broker keeps them", "queue", queue, "runs", lengths[queue])
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package taskapp
+
+import (
+	"slices"
+
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// task is a task as the command line shows it and fills in its parameters.
+type task struct{ taskrt.Task }
+
+// taskSet is the tasks of the program.
+type taskSet struct {
+	list   []*task          // in the order of their names
+	byName map[string]*task // aliases included
+}
+
+func newTaskSet(sets [][]taskrt.Task) (taskSet, error) {
+	tasks, err := taskrt.MergeTasks(sets...)
+	if err != nil {
+		return taskSet{}, err
+	}
+	s := taskSet{byName: make(map[string]*task)}
+	for _, t := range tasks {
+		t := &task{t}
+		s.list = append(s.list, t)
+		for _, name := range t.names() {
+			s.byName[name] = t
+		}
+	}
+	return s, nil
+}
+
+// names returns the names under which runs of the task can be queued, its own first.
+func (t *task) names() []string {
+	spec := t.Spec()
+	return append([]string{spec.Name}, spec.Aliases...)
+}
+
+// has reports whether there is a task of that kind.
+func (s taskSet) has(kind taskrt.Kind) bool {
+	return slices.ContainsFunc(s.list, func(t *task) bool { return t.Spec().Kind == kind })
+}
