@@ -3,7 +3,7 @@
 GO ?= go
 PKG ?= ./...
 
-.PHONY: help generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
+.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ soak: redis-server ## start 5,000 child processes and see that nothing is left o
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime ./runtime/taskapp
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript|ContractAsDeployed' ./redis
 
+man: ## write the man pages of the greeter to bin/man; tools/man shows how
+	cd tools/man && $(GO) run . ../../bin/man
+
 fuzz: ## fuzz every fuzz target for 20s
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
@@ -44,6 +47,7 @@ lint: bin/staticcheck luacheck ## gofmt, vet, staticcheck, luacheck, the glossar
 	cd bench && $(GO) vet ./... && ../bin/staticcheck ./...
 	$(GO) run ./redis/internal/script/print bin/scripts && luacheck --quiet --no-color --config .luacheckrc bin/scripts
 	$(GO) test -count=1 -run 'Words|Imports|Imported|Packages|Habits|Sleep' .
+	cd tools/man && $(GO) vet ./... && ../../bin/staticcheck ./...
 
 vuln: ## report known vulnerabilities; needs the network
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

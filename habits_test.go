@@ -18,8 +18,8 @@ import (
 // say.
 var mayExit = []string{
 	"internal/subprocess.execute", // a task that panics ends its child as Go would
-	"runtime.Main",
 	"runtime.ServeChild",
+	"runtime/taskapp.Command", // in a child process
 	"runtime/taskapp.Main",
 }
 
@@ -61,16 +61,16 @@ func F() { panic("x") }
 func G() { println("x"); fmt.Println("x"); fmt.Fprintln(os.Stderr, "x"); os.Exit(1) }
 func Main() { os.Exit(1) }
 `
-	file, err := parser.ParseFile(token.NewFileSet(), "runtime/a.go", src, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "runtime/taskapp/a.go", src, 0)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"runtime/a.go: imports log: use log/slog with the logger of the configuration",
-		"runtime/a.go: init: make it a function that is called",
-		"runtime/a.go: F calls panic: return an error",
-		"runtime/a.go: G calls println: return the text or log it",
-		"runtime/a.go: G calls fmt.Println: return the text or log it",
-		"runtime/a.go: G calls os.Exit: return an error",
-	}, badHabits("runtime/a.go", file))
+		"runtime/taskapp/a.go: imports log: use log/slog with the logger of the configuration",
+		"runtime/taskapp/a.go: init: make it a function that is called",
+		"runtime/taskapp/a.go: F calls panic: return an error",
+		"runtime/taskapp/a.go: G calls println: return the text or log it",
+		"runtime/taskapp/a.go: G calls fmt.Println: return the text or log it",
+		"runtime/taskapp/a.go: G calls os.Exit: return an error",
+	}, badHabits("runtime/taskapp/a.go", file))
 }
 
 // badHabits returns what a file of a package must not do.

@@ -32,10 +32,16 @@ func TestReadmeShowsCompiledCode(t *testing.T) {
 	}
 }
 
-// TestGuideShowsCompiledCode checks that all Go code in the guide is part of an
-// example.
+// TestGuideShowsCompiledCode checks that all Go code in the guide, and in the page about
+// the command line, is part of an example.
 func TestGuideShowsCompiledCode(t *testing.T) {
-	guide, err := os.ReadFile("docs/guide.md")
+	for _, path := range []string{"docs/guide.md", "docs/commands.md"} {
+		t.Run(path, func(t *testing.T) { testShowsCompiledCode(t, path) })
+	}
+}
+
+func testShowsCompiledCode(t *testing.T, path string) {
+	guide, err := os.ReadFile(path)
 	require.NoError(t, err)
 	blocks := shown.FindAllStringSubmatch(string(guide), -1)
 	require.Len(t, blocks, strings.Count(string(guide), "```go\n"), "each block names its example")
@@ -51,7 +57,7 @@ func TestGuideShowsCompiledCode(t *testing.T) {
 
 // TestLinksOfDocumentsLead: what the documents link to in the repository is there.
 func TestLinksOfDocumentsLead(t *testing.T) {
-	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md"} {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		links := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(string(text), -1)

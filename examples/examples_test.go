@@ -39,3 +39,26 @@ func TestExamples(t *testing.T) {
 		})
 	}
 }
+
+// TestCommandsOfTasksHangBelowAnOwnRoot, also in the child process of a CPU-bound task.
+func TestCommandsOfTasksHangBelowAnOwnRoot(t *testing.T) {
+	t.Parallel()
+	bin := filepath.Join(t.TempDir(), "shop")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./ownroot").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"price", "book"}, 0, "12\n"},
+		{[]string{"tasks", "exec", "quote", "--item", "book", "--copies", "3"}, 0, "36\n"},
+		{[]string{"tasks", "exec", "quote", "--item", "car", "--copies", "3"}, 1, "Error: task quote failed: no car is sold here\n"},
+		{[]string{"tasks", "exec", "quot"}, 2, `did you mean "quote"?`},
+	} {
+		cmd := exec.CommandContext(t.Context(), bin, c.args...)
+		out, err := cmd.CombinedOutput()
+		require.Contains(t, string(out), c.want, c.args)
+		require.Equal(t, c.code, cmd.ProcessState.ExitCode(), "%s: %v", c.args, err)
+	}
+}

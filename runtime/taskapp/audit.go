@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
 )
@@ -25,35 +27,37 @@ type findingView struct {
 	Cure  string `json:"cure"`
 }
 
-func (a *app) audit(ctx context.Context, args []string) error {
+func (c *commandLine) auditCommand() *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags("audit")
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "only this queue (default all)")
-	dry := set.Bool("dry-run", false, "report only, mend nothing")
-	err := a.parse(set, args, manual{
-		usage: "audit [flags]",
-		intro: "Finds and mends, while all is in use, what the broker stores and nobody works on:\n" +
+	dry := false
+	cmd := c.command(manual{
+		use: "audit", short: "find and mend what nobody works on",
+		long: "Finds and mends, while all is in use, what the broker stores and nobody works on:\n" +
 			"a crash or a failover of its server, or another program, can leave parts apart.\n" +
 			"Consumers do the same by themselves, a little at a time. It reads all runs of a\nqueue.",
 		example: "audit --queue mail --dry-run",
-	})
-	if err != nil {
-		return err
-	}
-	c, closeBroker, err := a.openControl(ctx, "audit", o)
+	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.audit(ctx, o, !dry) })
+	o.addTo(cmd.Flags())
+	textVar(cmd.Flags(), &o.queue, "queue", "only this queue (default all)")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "report only, mend nothing")
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) audit(ctx context.Context, o *controlOptions, mend bool) error {
+	ctl, closeBroker, err := c.openControl(ctx, "audit", o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	auditor, ok := c.broker.(maintenance.Auditor)
+	auditor, ok := ctl.broker.(maintenance.Auditor)
 	if !ok {
 		return errors.New("this broker has no maintenance.Auditor, so it cannot be audited")
 	}
 	views := []auditView{}
 	var failed error
-	for _, queue := range c.queues {
-		report, err := auditor.Audit(ctx, queue, !*dry)
+	for _, queue := range ctl.queues {
+		report, err := auditor.Audit(ctx, queue, mend)
 		if err != nil && ctx.Err() != nil {
 			return err
 		}
@@ -64,13 +68,13 @@ func (a *app) audit(ctx context.Context, args []string) error {
 		view := newAuditView(queue, report)
 		views = append(views, view)
 		if !o.json {
-			if err := a.printAudit(view); err != nil {
+			if err := c.printAudit(view); err != nil {
 				return err
 			}
 		}
 	}
 	if o.json {
-		if err := a.printJSON(views); err != nil {
+		if err := c.printJSON(views); err != nil {
 			return err
 		}
 	}
@@ -88,12 +92,12 @@ func newAuditView(queue string, report maintenance.Report) auditView {
 	return view
 }
 
-func (a *app) printAudit(view auditView) error {
+func (c *commandLine) printAudit(view auditView) error {
 	verdict := "nothing amiss"
 	if len(view.Findings) > 0 {
 		verdict = "found"
 	}
-	if _, err := fmt.Fprintf(a.stdout, "queue %s, %s: %s\n", text.Printable(view.Queue), text.Count(view.Runs, "run"), verdict); err != nil {
+	if _, err := fmt.Fprintf(c.stdout, "queue %s, %s: %s\n", text.Printable(view.Queue), text.Count(view.Runs, "run"), verdict); err != nil {
 		return err
 	}
 	for _, f := range view.Findings {
@@ -101,7 +105,7 @@ func (a *app) printAudit(view auditView) error {
 		if !view.Mended {
 			cure = "not mended"
 		}
-		if _, err := fmt.Fprintf(a.stdout, "  %d %s: %s\n", f.Count, f.Fault, cure); err != nil {
+		if _, err := fmt.Fprintf(c.stdout, "  %d %s: %s\n", f.Count, f.Fault, cure); err != nil {
 			return err
 		}
 	}

@@ -8,16 +8,12 @@ import (
 	"strings"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/brokerurl"
 )
-
-// isEmbedded reports whether a URL names the embedded broker.
-func isEmbedded(url string) bool { return brokerurl.Config{}.Embedded(url) }
 
 // warnIfUnverified logs a warning if the broker's URL turns off the check of the
 // server's certificate.
 func warnIfUnverified(rawURL string, logger *slog.Logger) {
-	u, err := url.Parse(brokerurl.Config{}.URL(rawURL))
+	u, err := url.Parse(rawURL)
 	if err != nil || !strings.HasPrefix(strings.ToLower(u.Scheme), "rediss") {
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
@@ -20,40 +22,44 @@ type cancelView struct {
 	Outcome string `json:"outcome"` // ended: it waited; asked: its consumer was asked to end it
 }
 
-func (a *app) cancel(ctx context.Context, args []string) error {
+func (c *commandLine) cancelCommand() *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags("cancel")
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "the run's queue (default all that are known)")
-	id, err := a.word(set, args, "the id of a run", manual{
-		usage: "cancel ID [flags]",
-		intro: `Ends a run as cancelled. One that waits ends at once; the consumer of one that
+	cmd := c.command(manual{
+		use: "cancel ID", short: "end a run",
+		long: `Ends a run as cancelled. One that waits ends at once; the consumer of one that
 runs is asked to end it, which it does within a second or so.`,
 		example: "cancel 01K4V5Q7T3M8ZB6D2X9YHRNCPW",
+	}, c.oneWord("the id of a run"), func(ctx context.Context, _ *cobra.Command, words []string) error {
+		return c.cancel(ctx, o, words[0])
 	})
-	if err == nil {
-		err = checkID("cancel", id)
-	}
-	if err != nil {
+	o.addTo(cmd.Flags())
+	textVar(cmd.Flags(), &o.queue, "queue", "the run's queue (default all that are known)")
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = firstWord(c.completeRun(liveStates...))
+	return cmd
+}
+
+func (c *commandLine) cancel(ctx context.Context, o *controlOptions, id string) error {
+	if err := checkID("cancel", id); err != nil {
 		return err
 	}
-	c, closeBroker, err := a.openControl(ctx, "cancel", o)
+	ctl, closeBroker, err := c.openControl(ctx, "cancel", o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	view, err := c.cancel(ctx, id)
+	view, err := ctl.cancel(ctx, id)
 	switch {
 	case err != nil:
 		return err
 	case o.json:
-		return a.printJSON(view)
+		return c.printJSON(view)
 	}
 	happened := "it was waiting, and has ended"
 	if view.Outcome == "asked" {
 		happened = "it runs, and its consumer was asked to end it"
 	}
-	_, err = fmt.Fprintf(a.stdout, "run %s of queue %s: %s\n", view.ID, view.Queue, happened)
+	_, err = fmt.Fprintf(c.stdout, "run %s of queue %s: %s\n", view.ID, view.Queue, happened)
 	return err
 }
 
@@ -108,7 +114,7 @@ func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 // cancelIn is cancel in one queue, which returns nil if that has no such run.
 func (c *control) cancelIn(ctx context.Context, queue, id string) (*cancelView, error) {
 	running, odd := c.running(ctx, queue, id)
-	err := taskrt.NewClient(c.broker, taskrt.ClientConfig{}).Cancel(ctx, queue, id)
+	err := c.line.client(c.broker).Cancel(ctx, queue, id)
 	switch {
 	case errors.Is(err, taskrt.ErrNoRecord):
 		return nil, odd

@@ -3,11 +3,13 @@ package taskapp
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
@@ -23,20 +25,21 @@ type controlOptions struct {
 	queue  string // where it is not a word of its own; empty: all that are known
 }
 
-func (o *controlOptions) addTo(set *flag.FlagSet) {
+func (o *controlOptions) addTo(set *pflag.FlagSet) {
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.json, "json", false, "print JSON")
 }
 
 // control is a broker that is looked into and steered.
 type control struct {
-	app      *app
+	line     *commandLine
 	command  string
 	broker   broker.Broker
 	controls broker.Controls
 	records  broker.Records
 	known    []string // queues: those of the program's tasks, and those that the broker knows
 	queues   []string // those to look at
+	silent   bool     // what is passed over is not noted
 	unnamed  bool     // not all that the broker knows are known
 
 	mu     sync.Mutex
@@ -44,20 +47,20 @@ type control struct {
 }
 
 // openControl opens the broker for a command, and returns how to close it.
-func (a *app) openControl(ctx context.Context, command string, o *controlOptions) (*control, func(), error) {
-	if isEmbedded(o.broker) {
-		return nil, nil, usagef(command, "the embedded broker is another one in each process; name one with --broker or $%s", brokerurl.Env)
+func (c *commandLine) openControl(ctx context.Context, command string, o *controlOptions) (*control, func(), error) {
+	if c.isEmbedded(o.broker) {
+		return nil, nil, usagef(command, "the embedded broker is private to its process; set --broker or $%s", brokerurl.Env)
 	}
-	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
+	b, closeBroker, err := c.openBroker(ctx, o.broker, c.skipLogger())
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &control{app: a, command: command, broker: b}
-	if err := c.start(ctx, o); err != nil {
+	ctl := &control{line: c, command: command, broker: b}
+	if err := ctl.start(ctx, o); err != nil {
 		closeBroker()
 		return nil, nil, err
 	}
-	return c, closeBroker, nil
+	return ctl, closeBroker, nil
 }
 
 func (c *control) start(ctx context.Context, o *controlOptions) error {
@@ -76,7 +79,7 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 		c.pass("names of queues", err)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return checkQueueName(name) != nil })
-	for _, t := range c.app.tasks.list {
+	for _, t := range c.line.tasks.list {
 		names = append(names, t.Spec().Queue)
 	}
 	slices.Sort(names)
@@ -117,48 +120,55 @@ func checkQueueName(name string) error {
 // mostNamed is how many queues one line names.
 const mostNamed = 20
 
-func (a *app) pause(ctx context.Context, name string, args []string) error {
+// pauseCommand returns pause or resume.
+func (c *commandLine) pauseCommand(name string) *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags(name)
-	o.addTo(set)
 	m := manual{
-		usage:   "pause QUEUE [flags]",
-		intro:   "Hands out no run of the queue from now on; what was handed out goes on.\nresume has them handed out again.",
-		example: "pause mail",
+		use: "pause QUEUE", short: "stop handing out runs of a queue", example: "pause mail",
+		long: "Hands out no run of the queue from now on; what was handed out goes on.\nresume has them handed out again.",
 	}
 	if name == "resume" {
-		m = manual{usage: "resume QUEUE [flags]", intro: "Has the runs of a queue that was paused handed out again.", example: "resume mail"}
+		m = manual{
+			use: "resume QUEUE", short: "hand out runs of a queue again", example: "resume mail",
+			long: "Has the runs of a queue that was paused handed out again.",
+		}
 	}
-	queue, err := a.word(set, args, "the name of a queue", m)
-	if err != nil {
-		return err
-	}
-	c, closeBroker, err := a.openControl(ctx, name, o)
+	cmd := c.command(m, c.oneWord("the name of a queue"), func(ctx context.Context, _ *cobra.Command, words []string) error {
+		return c.pause(ctx, name, o, words[0])
+	})
+	o.addTo(cmd.Flags())
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = firstWord(c.completeQueue)
+	return cmd
+}
+
+func (c *commandLine) pause(ctx context.Context, name string, o *controlOptions, queue string) error {
+	ctl, closeBroker, err := c.openControl(ctx, name, o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	if err := c.checkQueue(queue); err != nil {
+	if err := ctl.checkQueue(queue); err != nil {
 		return err
 	}
-	if err := c.controls.Pause(ctx, queue, name == "pause"); err != nil {
+	if err := ctl.controls.Pause(ctx, queue, name == "pause"); err != nil {
 		return err
 	}
-	info, err := c.controls.Queue(ctx, queue)
+	info, err := ctl.controls.Queue(ctx, queue)
 	if info == nil {
 		return err
 	}
 	if err != nil {
-		c.pass(inQueue(queue), err)
+		ctl.pass(inQueue(queue), err)
 	}
 	if o.json {
-		return a.printJSON(newQueueView(info))
+		return c.printJSON(newQueueView(info))
 	}
 	not := "not "
 	if info.Paused {
 		not = ""
 	}
-	_, err = fmt.Fprintf(a.stdout, "queue %s is %spaused: %d queued, %d delayed, %d running\n", queue, not, info.Queued, info.Delayed, info.Running)
+	_, err = fmt.Fprintf(c.stdout, "queue %s is %spaused: %d queued, %d delayed, %d running\n", queue, not, info.Queued, info.Delayed, info.Running)
 	return err
 }
 
@@ -169,42 +179,49 @@ type disabledView struct {
 	Disabled bool   `json:"disabled"`
 }
 
-func (a *app) disable(ctx context.Context, name string, args []string) error {
+// enableCommand returns enable or disable.
+func (c *commandLine) enableCommand(name string) *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags(name)
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "another queue than the task's own")
 	m := manual{
-		usage:   "disable TASK [flags]",
-		intro:   "Hands out no run of the task from now on: they are queued, and wait, and none\nof its ticks is claimed. What was handed out goes on. enable ends that.",
-		example: "disable " + exampleTask(a),
+		use: "disable TASK", short: "stop handing out runs of a task", example: "disable " + c.exampleTask(),
+		long: "Hands out no run of the task from now on: they are queued, and wait, and none\nof its ticks is claimed. What was handed out goes on. enable ends that.",
 	}
 	if name == "enable" {
-		m = manual{usage: "enable TASK [flags]", intro: "Has the runs of a task that was disabled handed out again.", example: "enable " + exampleTask(a)}
+		m = manual{
+			use: "enable TASK", short: "hand out runs of a task again", example: "enable " + c.exampleTask(),
+			long: "Has the runs of a task that was disabled handed out again.",
+		}
 	}
-	task, err := a.word(set, args, "the name of a task", m)
-	if err != nil {
-		return err
-	}
-	t := a.taskNamed(task)
+	cmd := c.command(m, c.oneWord("the name of a task"), func(ctx context.Context, _ *cobra.Command, words []string) error {
+		return c.disable(ctx, name, o, words[0])
+	})
+	o.addTo(cmd.Flags())
+	textVar(cmd.Flags(), &o.queue, "queue", "another queue than the task's own")
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = firstWord(c.completeTaskName)
+	return cmd
+}
+
+func (c *commandLine) disable(ctx context.Context, name string, o *controlOptions, task string) error {
+	t := c.taskNamed(task)
 	if t == nil && name == "disable" {
-		return a.unknownTask(name, task)
+		return c.unknownTask(name, task)
 	}
-	c, closeBroker, err := a.openControl(ctx, name, o)
+	ctl, closeBroker, err := c.openControl(ctx, name, o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
 	if t != nil && o.queue == "" {
-		c.queues = []string{t.Spec().Queue}
+		ctl.queues = []string{t.Spec().Queue}
 	}
 	names := []string{task}
 	if t != nil {
 		names = t.names()
-	} else if c.queues, err = c.disabling(ctx, task); err != nil {
+	} else if ctl.queues, err = ctl.disabling(ctx, task); err != nil {
 		return err
 	}
-	return c.disable(ctx, names, name == "disable", o.json)
+	return ctl.disable(ctx, names, name == "disable", o.json)
 }
 
 // disabling returns the queues in which a task that the program does not know
@@ -220,7 +237,7 @@ func (c *control) disabling(ctx context.Context, task string) (queues []string, 
 		}
 	}
 	if queues == nil {
-		return nil, c.unlessPassed(c.app.unknownTask(c.command, task))
+		return nil, c.unlessPassed(c.line.unknownTask(c.command, task))
 	}
 	return queues, nil
 }
@@ -241,13 +258,13 @@ func (c *control) disable(ctx context.Context, names []string, disabled, asJSON 
 		}
 		view := disabledView{names[0], queue, slices.Contains(info.Disabled, names[0])}
 		if asJSON {
-			err = c.app.printJSON(view)
+			err = c.line.printJSON(view)
 		} else {
 			state := "enabled"
 			if view.Disabled {
 				state = "disabled"
 			}
-			_, err = fmt.Fprintf(c.app.stdout, "task %s is %s in queue %s\n", view.Task, state, view.Queue)
+			_, err = fmt.Fprintf(c.line.stdout, "task %s is %s in queue %s\n", view.Task, state, view.Queue)
 		}
 		if err != nil {
 			return err
@@ -274,9 +291,18 @@ func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueIn
 }
 
 // exampleTask is a task to show what a command does.
-func exampleTask(a *app) string {
-	if len(a.tasks.list) == 0 {
+func (c *commandLine) exampleTask() string {
+	if len(c.tasks.list) == 0 {
 		return "greet"
 	}
-	return a.tasks.list[0].Spec().Name
+	return c.tasks.list[0].Spec().Name
+}
+
+// exampleFlags are the parameters of that task.
+func (c *commandLine) exampleFlags() string {
+	if len(c.tasks.list) == 0 {
+		return " --name …"
+	}
+	params, _ := c.tasks.list[0].paramFlags(context.Background())
+	return exampleFlags(params)
 }

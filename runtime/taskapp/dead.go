@@ -3,12 +3,14 @@ package taskapp
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
@@ -41,33 +43,22 @@ type deadOptions struct {
 // deadCommands are the words behind dead.
 var deadCommands = []string{"list", "retry", "delete"}
 
-func (a *app) dead(ctx context.Context, args []string) error {
+func (c *commandLine) deadCommand() *cobra.Command {
+	group := c.command(manual{
+		use: "dead list|retry|delete [ID…]", short: "runs that have ended without success",
+		long: `Runs that have ended without success are kept as dead letters. list shows them,
+retry queues them again as new runs, delete forgets them. Each takes --help.`,
+		example: "dead retry --kind timeout --older 1h",
+	}, nil, nil)
 	needed := "; one of " + strings.Join(deadCommands, ", ") + " is needed"
-	switch {
-	case len(args) == 0:
-		return usagef("dead", "no command%s", needed)
-	case args[0] == "-h", args[0] == "-help", args[0] == "--help":
-		_, err := fmt.Fprintf(a.stdout, `Usage: %[1]s dead list|retry|delete [ID…] [flags]
-
-Runs that have ended without success are kept as dead letters. list shows them,
-retry queues them again as new runs, delete forgets them. Each takes --help.
-
-Example: %[1]s dead retry --kind timeout --older 1h
-`, a.name)
-		return err
-	case isFlag(args[0]):
-		return usagef("dead", "flag %s before the command; flags stand behind it", args[0])
-	case args[0] == "list":
-		return a.deadList(ctx, args[1:])
-	case args[0] == "retry":
-		return a.redo(ctx, "dead retry", retryDead, args[1:])
-	case args[0] == "delete":
-		return a.redo(ctx, "dead delete", deleteDead, args[1:])
-	}
-	return usagef("dead", "unknown command %q%s", args[0], didYouMean(args[0], deadCommands, needed))
+	c.asGroup(group, func(word string) error {
+		return usagef("dead", "unknown command %q%s", word, didYouMean(word, deadCommands, needed))
+	}, func() error { return usagef("dead", "no command%s", needed) })
+	group.AddCommand(c.deadListCommand(), c.requeueCommand("retry", retryDead), c.requeueCommand("delete", deleteDead))
+	return group
 }
 
-func (o *deadOptions) addTo(set *flag.FlagSet) {
+func (o *deadOptions) addTo(set *pflag.FlagSet) {
 	o.controlOptions.addTo(set)
 	textVar(set, &o.queue, "queue", "only those of this queue")
 	textVar(set, &o.task, "task", "only those of this task")
@@ -86,8 +77,8 @@ func (o *deadOptions) check(command string) error {
 }
 
 // filter returns what the flags choose.
-func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
-	names := a.namesOf(o.task)
+func (o *deadOptions) filter(c *commandLine) func(*broker.DeadLetter) bool {
+	names := c.namesOf(o.task)
 	before := time.Now().Add(-o.older)
 	return func(l *broker.DeadLetter) bool {
 		switch {
@@ -102,9 +93,9 @@ func (o *deadOptions) filter(a *app) func(*broker.DeadLetter) bool {
 
 // checkTask refuses a task's name that is neither the program's nor that of
 // anything that was found.
-func (o *deadOptions) checkTask(a *app, command string, found int) error {
-	if found == 0 && o.task != "" && a.taskNamed(o.task) == nil {
-		return a.unknownTask(command, o.task)
+func (o *deadOptions) checkTask(c *commandLine, command string, found int) error {
+	if found == 0 && o.task != "" && c.taskNamed(o.task) == nil {
+		return c.unknownTask(command, o.task)
 	}
 	return nil
 }
@@ -117,57 +108,54 @@ func newLetterView(queue string, l *broker.DeadLetter) runView {
 	return v
 }
 
-func (a *app) deadList(ctx context.Context, args []string) error {
-	o := &deadOptions{}
-	set := a.flags("dead list")
-	o.addTo(set)
-	o.limit = defaultLimit
-	intVar(set, &o.limit, "limit", limitUsage)
-	err := a.parse(set, args, manual{
-		usage:   "dead list [flags]",
-		intro:   "Lists the runs that have ended without success, the newest first.",
+func (c *commandLine) deadListCommand() *cobra.Command {
+	o := &deadOptions{limit: defaultLimit}
+	cmd := c.command(manual{
+		use: "list", short: "list dead letters",
+		long:    "Lists the runs that have ended without success, the newest first.",
 		example: "dead list --kind crashed --limit 10",
-	})
-	if err == nil {
-		err = o.check("dead list")
-	}
-	if err == nil {
-		err = checkLimit("dead list", o.limit)
-	}
-	if err != nil {
+	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.deadList(ctx, o) })
+	o.addTo(cmd.Flags())
+	intVar(cmd.Flags(), &o.limit, "limit", limitUsage)
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) deadList(ctx context.Context, o *deadOptions) error {
+	if err := cmp.Or(o.check("dead list"), checkLimit("dead list", o.limit)); err != nil {
 		return err
 	}
-	c, closeBroker, err := a.openControl(ctx, "dead list", &o.controlOptions)
+	ctl, closeBroker, err := c.openControl(ctx, "dead list", &o.controlOptions)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
 	views := []runView{}
-	found, err := c.lettersIn(ctx, c.queues, o.limit+1, o.filter(a))
+	found, err := ctl.lettersIn(ctx, ctl.queues, o.limit+1, o.filter(c))
 	if err != nil {
 		return err
 	}
 	for i, letters := range found {
 		for _, l := range letters {
-			views = append(views, newLetterView(c.queues[i], l))
+			views = append(views, newLetterView(ctl.queues[i], l))
 		}
 	}
-	if err := o.checkTask(a, "dead list", len(views)); err != nil {
+	if err := o.checkTask(c, "dead list", len(views)); err != nil {
 		return err
 	}
 	slices.SortStableFunc(views, func(a, b runView) int { return b.EndedAt.Compare(a.EndedAt) })
 	more := len(views) > o.limit
 	views = views[:min(len(views), o.limit)]
 	if o.json {
-		err = a.printJSON(views)
+		err = c.printJSON(views)
 	} else {
-		err = a.printDead(views, more)
+		err = c.printDead(views, more)
 	}
-	return cmp.Or(err, c.incomplete())
+	return cmp.Or(err, ctl.incomplete())
 }
 
-func (a *app) printDead(views []runView, more bool) error {
-	w := a.table()
+func (c *commandLine) printDead(views []runView, more bool) error {
+	w := c.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tKIND\tENDED\tMESSAGE")
 	unreadable := 0
 	for _, v := range views {
@@ -191,7 +179,7 @@ func (a *app) printDead(views []runView, more bool) error {
 	if more {
 		text += "There are more; --limit, --queue, --task, --kind and --older choose which are shown.\n"
 	}
-	_, err := io.WriteString(a.stdout, text)
+	_, err := io.WriteString(c.stdout, text)
 	return err
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taskgen/taskgen/broker"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -24,28 +26,7 @@ type taskOptions struct {
 	env    []string      // exec only
 }
 
-// parseTask reads "TASK --param value…" into the task and its encoded
-// parameters.
-func (a *app) parseTask(ctx context.Context, command string, args []string, o *taskOptions) (*task, []byte, error) {
-	t, args, err := a.task(command, args)
-	if err != nil {
-		return nil, nil, err
-	}
-	flags, params := a.newTaskFlags(ctx, command, t, o)
-	if err = flags.parse(a, args); err == nil {
-		err = o.check(flags.set.Name())
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	payload, err := t.EncodeParams(params)
-	if err != nil {
-		return nil, nil, fmt.Errorf("task %s: %w", t.Name(), err)
-	}
-	return t, payload, nil
-}
-
-func (o *taskOptions) addTo(set *flag.FlagSet, command string) {
+func (o *taskOptions) addTo(set *pflag.FlagSet, command string) {
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.json, "json", false, "print JSON")
 	if command != "queue" {
@@ -76,43 +57,61 @@ type outcomeView struct {
 	Failure *failureView    `json:"failure,omitempty"`
 }
 
+func (c *commandLine) execCommand() *cobra.Command {
+	return c.taskGroup(manual{
+		use: "exec TASK [--param value…]", short: "execute one task here and now",
+		long:    "Executes one attempt of a task in this process, a CPU-bound one in a child of it.\n" + c.taskHelpHint("exec"),
+		example: "exec " + c.exampleTask() + c.exampleFlags(),
+	}, c.exec)
+}
+
+// taskHelpHint says where the parameters of a task are shown.
+func (c *commandLine) taskHelpHint(command string) string {
+	return command + " TASK --help shows the parameters of a task."
+}
+
 // exec executes one attempt of a task in this process, a CPU-bound one in a
 // child of it.
-func (a *app) exec(ctx context.Context, args []string) error {
-	o := &taskOptions{}
-	t, payload, err := a.parseTask(ctx, "exec", args, o)
-	if err != nil {
-		return err
-	}
-	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
+func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload []byte) error {
+	b, closeBroker, err := c.openBroker(ctx, o.broker, c.skipLogger())
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	logger := slog.New(slog.NewTextHandler(a.stderr, nil))
+	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
 	if o.json {
 		// What the task prints is not to stand among the JSON.
 		defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
 		os.Stdout = os.Stderr
 	}
-	cfg := taskrt.ConsumerConfig{Logger: logger, Children: taskrt.ChildConfig{Env: o.env}}
+	cfg := c.app.Consumer
+	if cfg.Logger == nil {
+		cfg.Logger = logger
+	}
+	if o.env != nil {
+		cfg.Children.Env = o.env
+	}
+	ctx = taskrt.WithClient(ctx, c.client(b))
+	if err := c.app.start(ctx); err != nil {
+		return err
+	}
 	x, err := taskrt.Exec(ctx, b, cfg, t.Task, payload)
 	if err != nil {
 		return err
 	}
-	if isEmbedded(o.broker) {
+	if c.isEmbedded(o.broker) {
 		logBacklog(logger, b)
 	}
 	if failure := x.Failure; failure != nil {
 		err = fmt.Errorf("task %s %s: %s", t.Name(), failure.Kind, failure.Message)
-		return a.printFailure(x.ID, t.Name(), failure, err, o.json)
+		return c.printFailure(x.ID, t.Name(), failure, err, o.json)
 	}
-	return a.printResult(t, x.ID, x.Result, o.json)
+	return c.printResult(t, x.ID, x.Result, o.json)
 }
 
 // printFailure prints how a run failed, if JSON was asked for, and returns the
 // error that says so.
-func (a *app) printFailure(id, task string, f *broker.Failure, failed error, asJSON bool) error {
+func (c *commandLine) printFailure(id, task string, f *broker.Failure, failed error, asJSON bool) error {
 	if !asJSON {
 		return failed
 	}
@@ -120,20 +119,20 @@ func (a *app) printFailure(id, task string, f *broker.Failure, failed error, asJ
 		f = &broker.Failure{Kind: taskrt.Failed}
 	}
 	view := outcomeView{ID: id, Task: task, State: string(broker.StateFailed), Failure: newFailureView(f)}
-	return errors.Join(failed, a.printJSON(view))
+	return errors.Join(failed, c.printJSON(view))
 }
 
 // printResult prints a task's result as JSON; a task without one prints
 // nothing unless JSON was asked for.
-func (a *app) printResult(t *task, id string, b []byte, asJSON bool) error {
+func (c *commandLine) printResult(t *task, id string, b []byte, asJSON bool) error {
 	result, err := t.showResult(b)
 	switch {
 	case err != nil:
 		return err
 	case asJSON:
-		return a.printJSON(outcomeView{ID: id, Task: t.Name(), State: string(broker.StateSucceeded), Result: result})
+		return c.printJSON(outcomeView{ID: id, Task: t.Name(), State: string(broker.StateSucceeded), Result: result})
 	case result == nil:
 		return nil
 	}
-	return a.printJSON(result)
+	return c.printJSON(result)
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/text"
@@ -54,56 +57,61 @@ type listOptions struct {
 	from   time.Time
 }
 
-func (a *app) list(ctx context.Context, args []string) error {
+func (c *commandLine) listCommand() *cobra.Command {
 	o := &listOptions{}
-	set := a.flags("list")
+	cmd := c.command(manual{
+		use: "list", short: "list the tasks",
+		long: `Lists the tasks of this program, and the schedules that were made at run time if
+a broker is named that processes share; or when the ones that are periodic will
+run.`,
+		example: "list --next 3 --from 2027-01-01",
+	}, c.noWords, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		return c.list(ctx, o, cmd.Flags())
+	})
+	set := cmd.Flags()
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.json, "json", false, "print JSON")
 	intVar(set, &o.next, "next", "print so many coming ticks of each schedule instead")
 	timeVar(set, &o.from, "from", "time after which ticks are printed, such as 2006-01-02T15:04:05Z or 2006-01-02 (default now)")
-	if err := a.parse(set, args, manual{
-		usage: "list [flags]",
-		intro: `Lists the tasks of this program, and the schedules that were made at run time if
-a broker is named that processes share; or when the ones that are periodic will
-run.`,
-		example: "list --next 3 --from 2027-01-01",
-	}); err != nil {
-		return err
-	}
-	if given(set, "next") && o.next < 1 {
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) list(ctx context.Context, o *listOptions, given *pflag.FlagSet) error {
+	if given.Changed("next") && o.next < 1 {
 		return usagef("list", "--next is %d; at least 1 is needed", o.next)
 	}
-	if given(set, "from") && o.next == 0 {
+	if given.Changed("from") && o.next == 0 {
 		o.next = 1
 	}
 	if o.from.IsZero() {
 		o.from = time.Now()
 	}
 	if o.next > 0 {
-		return a.listTicks(ctx, o)
+		return c.listTicks(ctx, o)
 	}
-	return a.listTasks(ctx, o)
+	return c.listTasks(ctx, o)
 }
 
 // listTasks prints the tasks, also when the broker cannot be asked for what was
 // made at run time.
-func (a *app) listTasks(ctx context.Context, o *listOptions) error {
+func (c *commandLine) listTasks(ctx context.Context, o *listOptions) error {
 	if o.json {
-		made, err := a.schedules(ctx, o.broker)
-		if printErr := a.printJSON(a.taskInfos(made)); printErr != nil {
+		made, err := c.schedules(ctx, o.broker)
+		if printErr := c.printJSON(c.taskInfos(made)); printErr != nil {
 			return printErr
 		}
 		return err
 	}
-	if err := a.printTasks(); err != nil {
+	if err := c.printTasks(); err != nil {
 		return err
 	}
-	made, brokerErr := a.schedules(ctx, o.broker)
+	made, brokerErr := c.schedules(ctx, o.broker)
 	if len(made) == 0 {
 		return brokerErr
 	}
-	fmt.Fprint(a.stdout, "\nMade at run time:\n\n")
-	w := a.table()
+	fmt.Fprint(c.stdout, "\nMade at run time:\n\n")
+	w := c.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSCHEDULE\tNEXT")
 	for _, s := range made {
 		next := "-"
@@ -119,10 +127,10 @@ func (a *app) listTasks(ctx context.Context, o *listOptions) error {
 }
 
 // printTasks prints the tasks of the program.
-func (a *app) printTasks() error {
-	w := a.table()
+func (c *commandLine) printTasks() error {
+	w := c.table()
 	fmt.Fprintln(w, "TASK\tKIND\tQUEUE\tSCHEDULE\tTIMEOUT\tATTEMPTS\tPARAMETERS")
-	for _, i := range a.taskInfos(nil) {
+	for _, i := range c.taskInfos(nil) {
 		params := slices.Clone(i.Params)
 		for p := range params {
 			if i.optional[p] {
@@ -136,10 +144,10 @@ func (a *app) printTasks() error {
 
 // taskInfos returns the tasks of the program with the schedules made for them at
 // run time, and behind them those that only the schedules know.
-func (a *app) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
-	infos := make([]taskInfo, 0, len(a.tasks.list))
+func (c *commandLine) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
+	infos := make([]taskInfo, 0, len(c.tasks.list))
 	place := make(map[string]int)
-	for _, t := range a.tasks.list {
+	for _, t := range c.tasks.list {
 		for _, name := range t.names() {
 			place[name] = len(infos)
 		}
@@ -159,11 +167,11 @@ func (a *app) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
 
 // schedules returns the schedules made at run time, none with a broker that
 // lives in one process.
-func (a *app) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo, error) {
-	if isEmbedded(url) {
+func (c *commandLine) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo, error) {
+	if c.isEmbedded(url) {
 		return nil, nil
 	}
-	b, closeBroker, err := openBroker(ctx, url, a.skipLogger())
+	b, closeBroker, err := c.openBroker(ctx, url, c.skipLogger())
 	if err != nil {
 		return nil, fmt.Errorf("list schedules made at run time: %w", err)
 	}
@@ -171,7 +179,7 @@ func (a *app) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo
 	if _, ok := b.(broker.ScheduleStore); !ok {
 		return nil, nil
 	}
-	return taskrt.Schedules(taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{})))
+	return taskrt.Schedules(taskrt.WithClient(ctx, c.client(b)))
 }
 
 // tick is one coming run of a schedule as list prints it.
@@ -187,13 +195,13 @@ const maxTicks = 1_000_000
 
 // listTicks prints the next ticks of each schedule, in their order, also when
 // the broker cannot be asked for what was made at run time.
-func (a *app) listTicks(ctx context.Context, o *listOptions) error {
-	made, brokerErr := a.schedules(ctx, o.broker)
-	if n := max(len(a.tasks.list)+len(made), 1); o.next > maxTicks/n {
+func (c *commandLine) listTicks(ctx context.Context, o *listOptions) error {
+	made, brokerErr := c.schedules(ctx, o.broker)
+	if n := max(len(c.tasks.list)+len(made), 1); o.next > maxTicks/n {
 		return usagef("list", "--next is %d; of %s at most %d are printed", o.next, text.Count(n, "schedule"), maxTicks/n)
 	}
 	ticks := []tick{}
-	for _, t := range a.tasks.list {
+	for _, t := range c.tasks.list {
 		all, err := t.Ticks(o.from)
 		if err != nil {
 			return err
@@ -212,7 +220,7 @@ func (a *app) listTicks(ctx context.Context, o *listOptions) error {
 		}
 	}
 	slices.SortStableFunc(ticks, func(a, b tick) int { return a.At.Compare(b.At) })
-	if err := a.printTicks(ticks, o.json); err != nil {
+	if err := c.printTicks(ticks, o.json); err != nil {
 		return err
 	}
 	return brokerErr
@@ -227,11 +235,11 @@ func firstTicks(all iter.Seq[time.Time], n int) (ticks []time.Time) {
 	return ticks
 }
 
-func (a *app) printTicks(ticks []tick, asJSON bool) error {
+func (c *commandLine) printTicks(ticks []tick, asJSON bool) error {
 	if asJSON {
-		return a.printJSON(ticks)
+		return c.printJSON(ticks)
 	}
-	w := bufio.NewWriter(a.stdout)
+	w := bufio.NewWriter(c.stdout)
 	for _, t := range ticks {
 		fmt.Fprintf(w, "%s  %s", t.At.Format(time.RFC3339), orDash(text.Printable(t.Task)))
 		if t.ID != "" {

@@ -17,8 +17,12 @@ import (
 // TestMain makes the test binary three things: a child process for CPU-bound
 // tasks, the application "app" of the test scripts, and the tests.
 func TestMain(m *testing.M) {
-	taskrt.ServeChild(tasks.Tasks(nil))
-	if os.Getenv(appEnv) != "" {
+	switch os.Getenv(appEnv) {
+	case "":
+		taskrt.ServeChild(tasks.Tasks(nil))
+	case "filled":
+		filledApp()
+	default:
 		app.Main()
 	}
 	// A process of the race detector that has goroutines sleeps for a second

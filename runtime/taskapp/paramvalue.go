@@ -23,7 +23,7 @@ type paramFlag struct {
 	given bool
 
 	values *valueReader
-	err    error // of a secret's value: package flag would show it with the value
+	err    error // of a secret's value: package pflag would show it with the value
 }
 
 // paramPrefix stands before the name of a parameter that cannot be taken for
@@ -43,10 +43,23 @@ func (t *task) paramFlags(ctx context.Context) (flags []*paramFlag, params any) 
 	return flags, params
 }
 
-func (f *paramFlag) IsBoolFlag() bool { return f.kind == "bool" }
+// boolDefault is the flag's value if it stands alone, "" if it cannot.
+func (f *paramFlag) boolDefault() string {
+	if f.kind == "bool" {
+		return "true"
+	}
+	return ""
+}
 
-// String is called by package flag also on a zero paramFlag.
 func (f *paramFlag) String() string { return "" }
+
+// Type is what package pflag calls the kind of a value.
+func (f *paramFlag) Type() string {
+	if f.kind == "bool" {
+		return "bool"
+	}
+	return "value"
+}
 
 func (f *paramFlag) Set(text string) error {
 	f.given = true

@@ -26,10 +26,10 @@ func orDash(text string) string {
 	return text
 }
 
-func (a *app) printJSON(v any) error {
+func (c *commandLine) printJSON(v any) error {
 	b, err := text.JSON(v)
 	if err == nil {
-		_, err = a.stdout.Write(append(b, '\n'))
+		_, err = c.stdout.Write(append(b, '\n'))
 	}
 	return err
 }

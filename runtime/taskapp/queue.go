@@ -6,40 +6,45 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-func (a *app) queue(ctx context.Context, args []string) error {
-	o := &taskOptions{}
-	t, payload, err := a.parseTask(ctx, "queue", args, o)
-	if err != nil {
-		return err
-	}
-	if isEmbedded(o.broker) {
+func (c *commandLine) queueCommand() *cobra.Command {
+	return c.taskGroup(manual{
+		use: "queue TASK [--param value…]", short: "queue one run of a task",
+		long:    "Queues one run of a task and prints its id.\n" + c.taskHelpHint("queue"),
+		example: "queue " + c.exampleTask() + c.exampleFlags(),
+	}, c.queue)
+}
+
+func (c *commandLine) queue(ctx context.Context, o *taskOptions, t *task, payload []byte) error {
+	if c.isEmbedded(o.broker) {
 		return usagef("queue "+t.Name(), "the embedded broker ends with this process; name one with --broker or $%s, or use exec", brokerurl.Env)
 	}
-	b, closeBroker, err := openBroker(ctx, o.broker, a.skipLogger())
+	b, closeBroker, err := c.openBroker(ctx, o.broker, c.skipLogger())
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	run, err := o.queue(ctx, t, payload, b)
+	run, err := o.queue(ctx, t, payload, c.client(b))
 	if err != nil && !errors.Is(err, taskrt.ErrNotReplicated) {
 		return err
 	}
 	if err == nil && o.wait {
-		return a.await(ctx, b, t, run, o.json)
+		return c.await(ctx, b, t, run, o.json)
 	}
 	if o.json || !o.wait {
-		err = errors.Join(err, a.printQueued(run, o.json))
+		err = errors.Join(err, c.printQueued(run, o.json))
 	}
 	return err
 }
 
 // queue queues a run of the task. It is also returned with [taskrt.ErrNotReplicated].
-func (o *taskOptions) queue(ctx context.Context, t *task, payload []byte, b broker.Broker) (*broker.TaskRun, error) {
+func (o *taskOptions) queue(ctx context.Context, t *task, payload []byte, client *taskrt.Client) (*broker.TaskRun, error) {
 	options := []taskrt.QueueOption{taskrt.Delay(o.delay)}
 	if o.id != "" {
 		options = append(options, taskrt.ID(o.id))
@@ -47,20 +52,20 @@ func (o *taskOptions) queue(ctx context.Context, t *task, payload []byte, b brok
 	if o.wait && t.Spec().Keep == 0 {
 		options = append(options, taskrt.Keep(time.Minute)) // there has to be something to wait for
 	}
-	return taskrt.NewClient(b, taskrt.ClientConfig{}).QueueTask(ctx, t.Task, payload, options...)
+	return client.QueueTask(ctx, t.Task, payload, options...)
 }
 
 // printQueued prints what is known of a run that was queued.
-func (a *app) printQueued(run *broker.TaskRun, asJSON bool) error {
+func (c *commandLine) printQueued(run *broker.TaskRun, asJSON bool) error {
 	if asJSON {
-		return a.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})
+		return c.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})
 	}
-	_, err := fmt.Fprintln(a.stdout, run.ID)
+	_, err := fmt.Fprintln(c.stdout, run.ID)
 	return err
 }
 
 // await waits for the end of a run and prints it.
-func (a *app) await(ctx context.Context, b broker.Broker, t *task, run *broker.TaskRun, asJSON bool) error {
+func (c *commandLine) await(ctx context.Context, b broker.Broker, t *task, run *broker.TaskRun, asJSON bool) error {
 	records, ok := b.(broker.Records)
 	if !ok {
 		return errors.New("wait for the run: this broker keeps no records")
@@ -68,15 +73,15 @@ func (a *app) await(ctx context.Context, b broker.Broker, t *task, run *broker.T
 	record, err := records.WaitRecord(ctx, run.Queue, run.ID)
 	switch {
 	case err == nil && record.State == broker.StateSucceeded:
-		return a.printResult(t, run.ID, record.Result, asJSON)
+		return c.printResult(t, run.ID, record.Result, asJSON)
 	case err == nil:
-		return a.printFailure(run.ID, run.Task, record.Failure, runError(record), asJSON)
+		return c.printFailure(run.ID, run.Task, record.Failure, runError(record), asJSON)
 	case ctx.Err() != nil:
 		err = errors.New("interrupted; the run stays queued, or goes on")
 	}
 	err = fmt.Errorf("wait for run %s: %w", run.ID, err)
 	if asJSON {
-		err = errors.Join(err, a.printQueued(run, true)) // that much is known
+		err = errors.Join(err, c.printQueued(run, true)) // that much is known
 	}
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/text"
 )
@@ -71,41 +73,47 @@ func (c *control) redo(ctx context.Context, queue string, what deadAction, r *re
 	return n, nil
 }
 
-func (a *app) redo(ctx context.Context, command string, what deadAction, args []string) error {
+// requeueCommand returns dead retry or dead delete.
+func (c *commandLine) requeueCommand(name string, what deadAction) *cobra.Command {
 	o := &deadOptions{}
-	set := a.flags(command)
-	o.addTo(set)
-	set.BoolVar(&o.all, "all", false, "all that the other flags choose")
-	intro := "Queues dead letters again, each as a new run with all its attempts. One stays if a\nrun with its id, or with its parameters of a //task:unique, is queued or running."
+	m := manual{
+		use: name + " [ID…]", short: "queue dead letters again", example: "dead " + name + " --kind timeout --older 1h",
+		long: "Queues dead letters again, each as a new run with all its attempts. One stays if a\nrun with its id, or with its parameters of a //task:unique, is queued or running.",
+	}
 	if what == deleteDead {
-		intro = "Deletes dead letters."
+		m.short, m.long = "delete dead letters", "Deletes dead letters."
 	}
-	ids, err := a.parseWords(set, args, manual{
-		usage: command + " [ID…] [flags]", intro: intro + "\nIds, flags that choose, or --all are needed.",
-		example: command + " --kind timeout --older 1h",
+	m.long += "\nIds, flags that choose, or --all are needed."
+	cmd := c.command(m, cobra.ArbitraryArgs, func(ctx context.Context, _ *cobra.Command, ids []string) error {
+		return c.redo(ctx, "dead "+name, what, o, ids)
 	})
-	if err == nil {
-		err = o.checkChoice(command, ids)
-	}
-	if err != nil {
+	o.addTo(cmd.Flags())
+	cmd.Flags().BoolVar(&o.all, "all", false, "all that the other flags choose")
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = c.completeDead
+	return cmd
+}
+
+func (c *commandLine) redo(ctx context.Context, command string, what deadAction, o *deadOptions, ids []string) error {
+	if err := o.checkChoice(command, ids); err != nil {
 		return err
 	}
-	c, closeBroker, err := a.openControl(ctx, command, &o.controlOptions)
+	ctl, closeBroker, err := c.openControl(ctx, command, &o.controlOptions)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
 	if len(ids) > 0 {
-		return c.redoIDs(ctx, what, ids, o)
+		return ctl.redoIDs(ctx, what, ids, o)
 	}
-	r, err := c.redoAll(ctx, what, o.filter(a))
-	if err == nil && c.incomplete() == nil {
-		err = o.checkTask(a, command, r.done+r.stayed)
+	r, err := ctl.redoAll(ctx, what, o.filter(c))
+	if err == nil && ctl.incomplete() == nil {
+		err = o.checkTask(c, command, r.done+r.stayed)
 	}
 	if err != nil {
 		return err
 	}
-	return cmp.Or(c.printRedo(what, r, o.json, true), c.incomplete())
+	return cmp.Or(ctl.printRedo(what, r, o.json, true), ctl.incomplete())
 }
 
 func (o *deadOptions) checkChoice(command string, ids []string) error {
@@ -269,7 +277,7 @@ func (c *control) printRedo(what deadAction, r *redone, asJSON, explain bool) er
 		if what == deleteDead {
 			view.Retried, view.Deleted = nil, &r.done
 		}
-		return c.app.printJSON(view)
+		return c.line.printJSON(view)
 	}
 	text := redoneText(what, r.done)
 	if r.stayed > 0 {
@@ -283,6 +291,6 @@ func (c *control) printRedo(what deadAction, r *redone, asJSON, explain bool) er
 			text += fmt.Sprintf("\nand %d more", more)
 		}
 	}
-	_, err := fmt.Fprintln(c.app.stdout, text)
+	_, err := fmt.Fprintln(c.line.stdout, text)
 	return err
 }

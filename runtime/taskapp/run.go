@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
@@ -39,36 +41,40 @@ type progressView struct {
 	Note  string `json:"note,omitempty"`
 }
 
-func (a *app) run(ctx context.Context, args []string) error {
+func (c *commandLine) runCommand() *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags("run")
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "the run's queue (default all that are known)")
-	id, err := a.word(set, args, "the id of a run", manual{
-		usage: "run ID [flags]",
-		intro: `Shows all that is known of a run that waits, runs, is dead or has a record
+	cmd := c.command(manual{
+		use: "run ID", short: "show all that is known of one run",
+		long: `Shows all that is known of a run that waits, runs, is dead or has a record
 (//task:result): parameters, progress, failure, result.`,
 		example: "run 01K4V5Q7T3M8ZB6D2X9YHRNCPW",
+	}, c.oneWord("the id of a run"), func(ctx context.Context, _ *cobra.Command, words []string) error {
+		return c.run(ctx, o, words[0])
 	})
-	if err == nil {
-		err = checkID("run", id)
-	}
-	if err != nil {
+	o.addTo(cmd.Flags())
+	textVar(cmd.Flags(), &o.queue, "queue", "the run's queue (default all that are known)")
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = firstWord(c.completeRun(broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded))
+	return cmd
+}
+
+func (c *commandLine) run(ctx context.Context, o *controlOptions, id string) error {
+	if err := checkID("run", id); err != nil {
 		return err
 	}
-	c, closeBroker, err := a.openControl(ctx, "run", o)
+	ctl, closeBroker, err := c.openControl(ctx, "run", o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	detail, err := c.find(ctx, id)
+	detail, err := ctl.find(ctx, id)
 	switch {
 	case err != nil:
 		return err
 	case o.json:
-		return a.printJSON(detail)
+		return c.printJSON(detail)
 	}
-	return a.printRun(detail)
+	return c.printRun(detail)
 }
 
 // find looks a run up: its record, then what waits and runs, then the dead
@@ -84,7 +90,7 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 	if len(records) > 0 {
 		r := records[0]
 		detail = &runDetail{}
-		detail.addRecord(c.app, r)
+		detail.addRecord(c.line, r)
 		queues = []string{r.Queue}
 	}
 	if !detail.state().Ended() {
@@ -93,7 +99,7 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 			return nil, err
 		}
 		if info != nil {
-			return detail.withInfo(c.app, info), nil
+			return detail.withInfo(c.line, info), nil
 		}
 	}
 	if detail == nil || detail.state() == broker.StateFailed {
@@ -103,7 +109,7 @@ func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 		}
 		for i, letters := range dead {
 			if len(letters) > 0 {
-				return detail.withLetter(c.app, queues[i], letters[0]), nil
+				return detail.withLetter(c.line, queues[i], letters[0]), nil
 			}
 		}
 	}
@@ -174,7 +180,7 @@ func (d *runDetail) state() broker.State {
 	return broker.State(d.State)
 }
 
-func (d *runDetail) addRecord(a *app, r *broker.Record) {
+func (d *runDetail) addRecord(c *commandLine, r *broker.Record) {
 	d.ID, d.Task, d.Queue, d.State, d.Attempts = r.ID, r.Task, r.Queue, string(r.State), r.Attempt
 	d.Failure = newFailureView(r.Failure)
 	if p := r.Progress; p != nil {
@@ -184,7 +190,7 @@ func (d *runDetail) addRecord(a *app, r *broker.Record) {
 		return
 	}
 	d.Failure = nil // of an attempt before
-	if t := a.tasks.byName[r.Task]; t == nil {
+	if t := c.tasks.byName[r.Task]; t == nil {
 		d.ResultError = fmt.Sprintf("%d bytes of a task that this program does not have", len(r.Result))
 	} else if result, err := t.showResult(r.Result); err != nil {
 		d.ResultError = err.Error()
@@ -195,7 +201,7 @@ func (d *runDetail) addRecord(a *app, r *broker.Record) {
 
 // withInfo adds what is known of a run that waits or runs to its record, if
 // there is one.
-func (d *runDetail) withInfo(a *app, i *broker.RunInfo) *runDetail {
+func (d *runDetail) withInfo(c *commandLine, i *broker.RunInfo) *runDetail {
 	view := newRunView(i)
 	if d == nil {
 		d = &runDetail{}
@@ -203,11 +209,11 @@ func (d *runDetail) withInfo(a *app, i *broker.RunInfo) *runDetail {
 		view.Failure = d.Failure
 	}
 	d.runView = view
-	d.addRun(a, i.Run)
+	d.addRun(c, i.Run)
 	return d
 }
 
-func (d *runDetail) withLetter(a *app, queue string, l *broker.DeadLetter) *runDetail {
+func (d *runDetail) withLetter(c *commandLine, queue string, l *broker.DeadLetter) *runDetail {
 	if d == nil {
 		d = &runDetail{}
 	}
@@ -216,11 +222,11 @@ func (d *runDetail) withLetter(a *app, queue string, l *broker.DeadLetter) *runD
 		d.ParamsError = fmt.Sprintf("the run is %d bytes that cannot be read", len(l.Raw))
 		return d
 	}
-	d.addRun(a, l.Run)
+	d.addRun(c, l.Run)
 	return d
 }
 
-func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
+func (d *runDetail) addRun(c *commandLine, run *broker.TaskRun) {
 	if run.Expire > 0 {
 		d.Expire = run.Expire.String()
 	}
@@ -230,7 +236,7 @@ func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
 	d.Parent, d.Root, d.Headers = run.ParentID, run.RootID, run.Headers
 	links := run.Links.OrZero()
 	d.Group, d.Gathers = links.Group, links.Awaits.ID
-	if t := a.tasks.byName[run.Task]; t == nil {
+	if t := c.tasks.byName[run.Task]; t == nil {
 		d.ParamsError = fmt.Sprintf("%d bytes of a task that this program does not have", len(run.Payload))
 	} else if params, err := t.showParams(run.Payload); err != nil {
 		d.ParamsError = err.Error()
@@ -239,8 +245,8 @@ func (d *runDetail) addRun(a *app, run *broker.TaskRun) {
 	}
 }
 
-func (a *app) printRun(d *runDetail) error {
-	w := a.table()
+func (c *commandLine) printRun(d *runDetail) error {
+	w := c.table()
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(w, "%s\t%s\n", name, text.Printable(value))
@@ -284,10 +290,10 @@ func (a *app) printRun(d *runDetail) error {
 	if err := w.Flush(); err != nil || d.Failure == nil || d.Failure.Stack == "" {
 		return err
 	}
-	fmt.Fprintln(a.stdout, "stack")
+	fmt.Fprintln(c.stdout, "stack")
 	for frame := range strings.Lines(d.Failure.Stack) {
 		frame = strings.ReplaceAll(strings.TrimRight(frame, "\r\n"), "\t", "    ")
-		if _, err := fmt.Fprintln(a.stdout, "  "+text.Printable(frame)); err != nil {
+		if _, err := fmt.Fprintln(c.stdout, "  "+text.Printable(frame)); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
@@ -81,41 +83,43 @@ type runsOptions struct {
 	limit       int
 }
 
-func (a *app) runs(ctx context.Context, args []string) error {
-	o := &runsOptions{}
-	set := a.flags("runs")
+func (c *commandLine) runsCommand() *cobra.Command {
+	o := &runsOptions{limit: defaultLimit}
+	cmd := c.command(manual{
+		use: "runs", short: "list the runs that wait, run or have ended",
+		long: `Lists runs: those that run, then those that wait in their order, then those that
+have ended and have a record (//task:result).`,
+		example: "runs --state failed --queue default",
+	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.runs(ctx, o) })
+	set := cmd.Flags()
 	o.addTo(set)
 	textVar(set, &o.queue, "queue", "only those of this queue")
 	textVar(set, &o.state, "state", "only those that are "+strings.Join(states, ", "))
 	textVar(set, &o.task, "task", "only those of this task")
-	o.limit = defaultLimit
 	intVar(set, &o.limit, "limit", limitUsage)
-	if err := a.parse(set, args, manual{
-		usage: "runs [flags]",
-		intro: `Lists runs: those that run, then those that wait in their order, then those that
-have ended and have a record (//task:result).`,
-		example: "runs --state failed --queue default",
-	}); err != nil {
-		return err
-	}
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) runs(ctx context.Context, o *runsOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	c, closeBroker, err := a.openControl(ctx, "runs", &o.controlOptions)
+	ctl, closeBroker, err := c.openControl(ctx, "runs", &o.controlOptions)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	views, more, err := c.list(ctx, o)
+	views, more, err := ctl.list(ctx, o)
 	switch {
 	case err != nil:
 		return err
 	case o.json:
-		err = a.printJSON(views)
+		err = c.printJSON(views)
 	default:
-		err = a.printRuns(views, more)
+		err = c.printRuns(views, more)
 	}
-	return cmp.Or(err, c.incomplete())
+	return cmp.Or(err, ctl.incomplete())
 }
 
 func (o *runsOptions) check() error {
@@ -140,7 +144,7 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 	views = []runView{}
 	var want func(*broker.RunInfo) bool
 	if o.task != "" {
-		names := c.app.namesOf(o.task)
+		names := c.line.namesOf(o.task)
 		want = func(i *broker.RunInfo) bool { return slices.Contains(names, i.Run.Task) }
 	}
 	for _, state := range states {
@@ -170,8 +174,8 @@ func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, mo
 			}
 		}
 	}
-	if len(views) == 0 && o.task != "" && c.app.taskNamed(o.task) == nil {
-		return nil, false, c.app.unknownTask("runs", o.task)
+	if len(views) == 0 && o.task != "" && c.line.taskNamed(o.task) == nil {
+		return nil, false, c.line.unknownTask("runs", o.task)
 	}
 	return views, more, nil
 }
@@ -211,8 +215,8 @@ func (p lookPage) views(state broker.State) (views []runView) {
 
 // namesOf returns the names under which runs of a task can be queued. It may be
 // one that the program does not know, whose runs are still there.
-func (a *app) namesOf(task string) []string {
-	if t := a.taskNamed(task); t != nil {
+func (c *commandLine) namesOf(task string) []string {
+	if t := c.taskNamed(task); t != nil {
 		return t.names()
 	}
 	return []string{task}
@@ -241,8 +245,8 @@ func (c *control) look(ctx context.Context, queue string, state broker.State, mo
 	}
 }
 
-func (a *app) printRuns(views []runView, more bool) error {
-	w := a.table()
+func (c *commandLine) printRuns(views []runView, more bool) error {
+	w := c.table()
 	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSTATE\tAGE\tDUE\tATTEMPTS\tFAILURE")
 	for _, v := range views {
 		due, failure := "-", "-"
@@ -257,6 +261,6 @@ func (a *app) printRuns(views []runView, more bool) error {
 	if err := w.Flush(); err != nil || !more {
 		return err
 	}
-	_, err := fmt.Fprintln(a.stdout, "There are more; --limit, --state, --queue and --task choose which are shown.")
+	_, err := fmt.Fprintln(c.stdout, "There are more; --limit, --state, --queue and --task choose which are shown.")
 	return err
 }

@@ -3,7 +3,6 @@ package taskapp
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
@@ -28,55 +30,69 @@ type serveOptions struct {
 	json              bool
 }
 
-func (a *app) serve(ctx context.Context, args []string) error {
-	o := &serveOptions{}
-	set := o.flags(a)
-	err := a.parse(set, args, manual{
-		usage:   "serve [flags]",
-		intro:   "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
+func (c *commandLine) serveCommand() *cobra.Command {
+	o := &serveOptions{consumer: c.app.Consumer}
+	cmd := c.command(manual{
+		use: "serve", short: "execute and schedule tasks until interrupted",
+		long:    "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
 		example: "serve --consume --queues critical=6,default=3",
+	}, c.noWords, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		if err := o.check(cmd.Flags()); err != nil {
+			return err
+		}
+		return c.serve(ctx, o, cmd.Flags())
 	})
-	if err == nil {
-		err = o.check(set)
-	}
-	if err != nil {
-		return err
-	}
+	o.addTo(cmd.Flags())
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.FlagSet) error {
 	if !o.consume && !o.schedule {
 		o.consume, o.schedule = true, true
 	}
 	defer sigpipe.Drop()()
-	logger := o.logger(a)
-	b, closeBroker, err := openBroker(ctx, o.broker, logger)
+	logger := o.logger(c, given)
+	b, closeBroker, err := c.openBroker(ctx, o.broker, logger)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
 	o.consumer.Logger, o.consumer.StopHint = logger, "a second signal stops at once"
-	roles, err := a.roles(ctx, b, o)
+	roles, err := c.roles(ctx, b, o)
 	if err != nil {
 		return err
 	}
-	taskrt.SetDefault(taskrt.NewClient(b, taskrt.ClientConfig{}))
-	attrs := []any{"tasks", len(a.tasks.list), "broker", brokerurl.Redact(brokerurl.Config{}.URL(o.broker)), "consume", o.consume, "schedule", o.schedule}
-	if o.consume && a.tasks.has(taskrt.CPU) {
-		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
+	client := c.client(b)
+	taskrt.SetDefault(client)
+	ctx = taskrt.WithClient(ctx, client)
+	if err := c.app.start(ctx); err != nil {
+		return err
 	}
-	warnIfUnverified(o.broker, logger)
-	if durability := warnOfRisks(ctx, b, logger); durability != "" {
-		attrs = append(attrs, "durability", durability)
-	}
-	logger.Info("serving", attrs...)
+	c.logServing(ctx, b, o)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
-	if isEmbedded(o.broker) {
+	if c.isEmbedded(o.broker) {
 		logBacklog(logger, b)
 	}
 	return err
 }
 
-func (o *serveOptions) flags(a *app) *flag.FlagSet {
-	set := a.flags("serve")
+// logServing logs what is served, and how safe the broker is.
+func (c *commandLine) logServing(ctx context.Context, b broker.Broker, o *serveOptions) {
+	logger, url := o.consumer.Logger, c.brokers(nil).URL(o.broker)
+	attrs := []any{"tasks", len(c.tasks.list), "broker", brokerurl.Redact(url), "consume", o.consume, "schedule", o.schedule}
+	if o.consume && c.tasks.has(taskrt.CPU) {
+		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
+	}
+	warnIfUnverified(url, logger)
+	if durability := warnOfRisks(ctx, b, logger); durability != "" {
+		attrs = append(attrs, "durability", durability)
+	}
+	logger.Info("serving", attrs...)
+}
+
+func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.StringVar(&o.broker, "broker", "", "URL of the broker")
 	set.BoolVar(&o.consume, "consume", false, "execute queued tasks")
 	set.BoolVar(&o.schedule, "schedule", false, "queue the periodic tasks")
@@ -87,7 +103,7 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 		return err
 	})
 	childEnvVar(set, &o.consumer.Children.Env)
-	set.BoolVar(&o.consumer.Strict, "strict", false, "take the weights of --queues as an order")
+	set.BoolVar(&o.consumer.Strict, "strict", o.consumer.Strict, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
 	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
@@ -97,15 +113,14 @@ func (o *serveOptions) flags(a *app) *flag.FlagSet {
 		return nil
 	})
 	set.BoolVar(&o.json, "json", false, "log JSON")
-	return set
 }
 
 // check refuses what no consumer can be told.
-func (o *serveOptions) check(set *flag.FlagSet) error {
-	if given(set, "grace") && o.consumer.Grace == 0 {
+func (o *serveOptions) check(given *pflag.FlagSet) error {
+	if given.Changed("grace") && o.consumer.Grace == 0 {
 		o.consumer.Grace = 1 // none; the zero value is the default
 	}
-	if given(set, "lease") && o.consumer.Lease == 0 {
+	if given.Changed("lease") && o.consumer.Lease == 0 {
 		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
 	}
 	err := o.consumer.Validate()
@@ -113,22 +128,35 @@ func (o *serveOptions) check(set *flag.FlagSet) error {
 		return nil
 	}
 	field, problem, _ := strings.Cut(strings.TrimPrefix(err.Error(), "field "), " ")
-	return usagef("serve", "--%s %s", strings.Replace(strings.ToLower(field), "children", "child-env", 1), problem)
+	name := strings.Replace(strings.ToLower(field), "children", "child-env", 1)
+	if !given.Changed(strings.TrimSuffix(name, ":")) {
+		return fmt.Errorf("App.Consumer: %w", err)
+	}
+	return usagef("serve", "--%s %s", name, problem)
 }
 
-func (o *serveOptions) logger(a *app) *slog.Logger {
+// logger returns what serve logs to: the application's own logger, unless flags ask for
+// another.
+func (o *serveOptions) logger(c *commandLine, given *pflag.FlagSet) *slog.Logger {
+	if own := c.app.Consumer.Logger; own != nil && !given.Changed("log") && !given.Changed("json") {
+		return own
+	}
 	options := &slog.HandlerOptions{Level: o.level}
 	if o.json {
-		return slog.New(slog.NewJSONHandler(a.stderr, options))
+		return slog.New(slog.NewJSONHandler(c.stderr, options))
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, options))
+	return slog.New(slog.NewTextHandler(c.stderr, options))
 }
 
-// childEnvVar defines the flag for [ChildConfig].Env.
-func childEnvVar(set *flag.FlagSet, env *[]string) {
+// childEnvVar defines the flag for [taskrt.ChildConfig].Env, which replaces what is there.
+func childEnvVar(set *pflag.FlagSet, env *[]string) {
+	first := true
 	set.Func("child-env", "environment variable for child processes: KEY=value, or a name or pattern such as AWS_*, which leaves out all others; repeatable", func(text string) error {
 		if text == "" || text[0] == '=' {
 			return errors.New("it names nothing")
+		}
+		if first {
+			*env, first = nil, false
 		}
 		*env = append(*env, text)
 		return nil
@@ -159,21 +187,25 @@ func parseQueues(text string) (map[string]int, error) {
 	return queues, nil
 }
 
-func (a *app) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
-	tasks := make([]taskrt.Task, 0, len(a.tasks.list))
-	for _, t := range a.tasks.list {
+func (c *commandLine) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
+	tasks := make([]taskrt.Task, 0, len(c.tasks.list))
+	for _, t := range c.tasks.list {
 		tasks = append(tasks, t.Task)
 	}
 	var roles []func(context.Context) error
 	if o.consume {
-		c, err := taskrt.NewConsumer(b, o.consumer, tasks)
+		consumer, err := taskrt.NewConsumer(b, o.consumer, tasks)
 		if err != nil {
 			return nil, err
 		}
-		roles = append(roles, c.Run)
+		roles = append(roles, consumer.Run)
 	}
 	if o.schedule {
-		s, err := taskrt.NewScheduler(b, taskrt.SchedulerConfig{Logger: o.consumer.Logger}, tasks)
+		cfg := c.app.Scheduler
+		if cfg.Logger == nil {
+			cfg.Logger = o.consumer.Logger
+		}
+		s, err := taskrt.NewScheduler(b, cfg, tasks)
 		if err != nil {
 			return nil, err
 		}

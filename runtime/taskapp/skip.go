@@ -25,7 +25,10 @@ func (c *control) pass(what string, err error) {
 		c.passed = make(map[string]bool)
 	}
 	c.passed[what] = true
-	fmt.Fprintf(c.app.stderr, "%s: %s: skipped: %s\n", c.app.name, text.Printable(what), oneLine(err))
+	if c.silent {
+		return
+	}
+	fmt.Fprintf(c.line.stderr, "%s: %s: skipped: %s\n", c.line.name(), text.Printable(what), oneLine(err))
 }
 
 // isPassed reports whether a queue was passed over already.
@@ -143,11 +146,11 @@ func found[T any](part maintenance.Part[T]) T { return part.Found }
 
 // skipLogger returns what a command's broker logs to: lines on standard error, as
 // those that the command itself writes there.
-func (a *app) skipLogger() *slog.Logger { return slog.New(&lineHandler{app: a}) }
+func (c *commandLine) skipLogger() *slog.Logger { return slog.New(&lineHandler{line: c}) }
 
 // lineHandler writes warnings as lines of a command.
 type lineHandler struct {
-	app   *app
+	line  *commandLine
 	mu    sync.Mutex
 	attrs []slog.Attr
 }
@@ -168,19 +171,19 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	line := r.Message
+	message := r.Message
 	if len(details) > 0 {
-		line += " (" + strings.Join(details, ", ") + ")"
+		message += " (" + strings.Join(details, ", ") + ")"
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := fmt.Fprintf(h.app.stderr, "%s: %s\n", h.app.name, text.Printable(line))
+	_, err := fmt.Fprintf(h.line.stderr, "%s: %s\n", h.line.name(), text.Printable(message))
 	return err
 }
 
 // WithAttrs returns a handler that adds the attributes to each line.
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &lineHandler{app: h.app, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &lineHandler{line: h.line, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
 }
 
 // WithGroup returns the handler itself: lines for people have no groups.

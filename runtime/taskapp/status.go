@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/text"
 )
@@ -57,35 +59,37 @@ type statusView struct {
 	Tasks  []taskView  `json:"tasks"`
 }
 
-func (a *app) status(ctx context.Context, args []string) error {
+func (c *commandLine) statusCommand() *cobra.Command {
 	o := &controlOptions{}
-	set := a.flags("status")
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "only this queue")
-	if err := a.parse(set, args, manual{
-		usage: "status [flags]",
-		intro: `Shows of each queue how many runs are due, delayed, running and dead, how many
+	cmd := c.command(manual{
+		use: "status", short: "show the queues, and how each task ended last",
+		long: `Shows of each queue how many runs are due, delayed, running and dead, how many
 dead ones were dropped as there were too many, and what was stopped by hand;
 and of each task how its latest run ended.`,
 		example: "status --queue default",
-	}); err != nil {
-		return err
-	}
-	c, closeBroker, err := a.openControl(ctx, "status", o)
+	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.status(ctx, o) })
+	o.addTo(cmd.Flags())
+	textVar(cmd.Flags(), &o.queue, "queue", "only this queue")
+	completeFlags(cmd, c.flagCompletions())
+	return cmd
+}
+
+func (c *commandLine) status(ctx context.Context, o *controlOptions) error {
+	ctl, closeBroker, err := c.openControl(ctx, "status", o)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
-	view, err := c.status(ctx)
+	view, err := ctl.status(ctx)
 	switch {
 	case err != nil:
 		return err
 	case o.json:
-		err = a.printJSON(view)
+		err = c.printJSON(view)
 	default:
-		err = a.printStatus(view)
+		err = c.printStatus(view)
 	}
-	return cmp.Or(err, c.incomplete())
+	return cmp.Or(err, ctl.incomplete())
 }
 
 func (c *control) status(ctx context.Context) (*statusView, error) {
@@ -100,7 +104,7 @@ func (c *control) status(ctx context.Context) (*statusView, error) {
 			continue
 		}
 		view.Queues = append(view.Queues, newQueueView(info))
-		for _, t := range c.app.tasks.list {
+		for _, t := range c.line.tasks.list {
 			if _, ran := info.Last[t.Name()]; !ran && t.Spec().Queue == queue {
 				view.Tasks = append(view.Tasks, taskView{Task: t.Name(), Queue: queue})
 			}
@@ -115,8 +119,8 @@ func (c *control) status(ctx context.Context) (*statusView, error) {
 	return view, nil
 }
 
-func (a *app) printStatus(view *statusView) error {
-	w := a.table()
+func (c *commandLine) printStatus(view *statusView) error {
+	w := c.table()
 	fmt.Fprintln(w, "QUEUE\tQUEUED\tDELAYED\tRUNNING\tDEAD\tDROPPED\tPAUSED\tDISABLED")
 	for _, q := range view.Queues {
 		paused := "-"

@@ -3,47 +3,77 @@ package taskapp
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // taskFlags are the flags of exec and queue for one task. A parameter is --name
 // and --param.name. A flag of the command's own is --exec.name or --queue.name,
 // and --name unless a parameter has that name.
+//
+// Package pflag reads them, but not through cobra, which would take a parameter called
+// help for its own flag.
 type taskFlags struct {
-	task   *task
-	set    *flag.FlagSet // under all their names
-	prefix string        // of the command's own
-	params []*paramFlag
-	own    []*flag.Flag
-	help   bool // is asked for
+	c        *commandLine
+	command  string // its words
+	task     *task
+	filled   any            // the struct that the parameters fill
+	set      *pflag.FlagSet // under all their names
+	prefix   string         // of the command's own
+	params   []*paramFlag
+	own      []*pflag.Flag
+	wantHelp bool
 }
 
-// newTaskFlags returns the flags of a command for a task, and the struct that
-// the parameters fill.
-func (a *app) newTaskFlags(ctx context.Context, command string, t *task, o *taskOptions) (f *taskFlags, params any) {
-	f = &taskFlags{task: t, set: a.flags(command + " " + t.Name()), prefix: command + "."}
-	f.params, params = t.paramFlags(ctx)
+// newTaskFlags returns the flags of the command of a task. Values that stand elsewhere
+// are read until ctx ends.
+func (c *commandLine) newTaskFlags(ctx context.Context, cmd *cobra.Command, t *task, o *taskOptions) *taskFlags {
+	command := cmd.Parent().Name()
+	f := &taskFlags{c: c, command: command + " " + t.Name(), task: t, set: newFlagSet(), prefix: command + "."}
+	f.params, f.filled = t.paramFlags(ctx)
 	for _, p := range f.params {
-		f.set.Var(p, p.flag, "")
-		f.set.Var(p, paramPrefix+p.flag, "")
+		f.add(p.flag, p, p.boolDefault())
+		f.add(paramPrefix+p.flag, p, p.boolDefault())
 	}
-	own := a.flags("")
+	own := newFlagSet()
 	o.addTo(own, command)
 	own.BoolFunc("help", "print this", func(string) error {
-		f.help = true
+		f.wantHelp = true
 		return nil
 	})
-	own.VisitAll(func(o *flag.Flag) {
+	own.VisitAll(func(o *pflag.Flag) {
 		f.own = append(f.own, o)
-		f.set.Var(o.Value, f.prefix+o.Name, "")
+		f.add(f.prefix+o.Name, o.Value, o.NoOptDefVal)
 		if !f.taken(o.Name) {
-			f.set.Var(o.Value, o.Name, "")
+			f.add(o.Name, o.Value, o.NoOptDefVal)
 		}
 	})
-	return f, params
+	cmd.InheritedFlags().VisitAll(func(o *pflag.Flag) { // of a root that is not ours
+		if f.set.Lookup(o.Name) == nil {
+			f.set.AddFlag(o)
+		}
+	})
+	return f
+}
+
+func newFlagSet() *pflag.FlagSet {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	set.SetInterspersed(false) // what stands behind a word is none of its flags
+	return set
+}
+
+// add adds a flag; without is its value if it stands alone, "" if it cannot.
+func (f *taskFlags) add(name string, value pflag.Value, without string) {
+	f.set.VarPF(value, name, "", "").NoOptDefVal = without
 }
 
 // taken reports whether a parameter has the name.
@@ -51,61 +81,81 @@ func (f *taskFlags) taken(name string) bool {
 	return slices.ContainsFunc(f.params, func(p *paramFlag) bool { return p.flag == name })
 }
 
-// parse reads the flags into the parameters and the options. Asked for help it
-// prints that, and returns flag.ErrHelp.
-func (f *taskFlags) parse(a *app, args []string) error {
-	name := f.set.Name()
-	err := f.set.Parse(f.joinBools(args))
+// showTo adds the flags as people use them to a command that does not read them: cobra
+// completes their names and writes them into man pages.
+func (f *taskFlags) showTo(set *pflag.FlagSet) {
+	for _, p := range f.params {
+		if p.flag != "help" { // of that cobra makes a flag itself
+			set.VarPF(p, p.flag, "", p.usage()).NoOptDefVal = p.boolDefault()
+		}
+	}
+	for _, own := range f.own {
+		name := own.Name
+		if f.taken(name) {
+			name = f.prefix + name
+		}
+		if name != "help" {
+			set.VarPF(own.Value, name, "", own.Usage).NoOptDefVal = own.NoOptDefVal
+		}
+	}
+}
+
+// parse reads the flags into the parameters and the options. It returns pflag.ErrHelp
+// if help is asked for.
+func (f *taskFlags) parse(args []string) error {
+	err := f.set.Parse(f.normal(args))
 	switch {
-	case f.help, errors.Is(err, flag.ErrHelp), len(args) == 1 && isHelp(args[0]):
-		f.print(a)
-		return flag.ErrHelp
+	case f.wantHelp, errors.Is(err, pflag.ErrHelp), len(args) == 1 && isHelp(args[0]):
+		return pflag.ErrHelp
 	case err != nil:
-		return f.explain(flagError(f.set, err))
+		return f.explain(flagProblem(f.command, f.set, err))
 	case f.set.NArg() > 0 && len(f.task.Spec().Secrets) > 0:
-		return usagef(name, "unexpected argument") // it may be the secret
+		return usagef(f.command, "unexpected argument") // it may be the secret
 	case f.set.NArg() > 0:
-		return usagef(name, "unexpected argument %q", f.set.Arg(0))
+		return usagef(f.command, "unexpected argument %q", f.set.Arg(0))
 	}
 	for _, p := range f.params {
 		if p.err != nil {
-			return usagef(name, "%v", p.err)
+			return usagef(f.command, "%v", p.err)
 		}
 	}
 	if missing := missingParams(f.params); len(missing) > 0 {
-		return usagef(name, "missing %s", strings.Join(missing, ", "))
+		return usagef(f.command, "missing %s", strings.Join(missing, ", "))
 	}
 	return nil
 }
 
-// isHelp reports whether an argument asks for help.
-func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
-
-// joinBools lets a flag that is true or false have its value behind it, as the
-// others may: no words stand among these flags that it could be taken for.
-func (f *taskFlags) joinBools(args []string) (joined []string) {
+// normal returns the arguments with --name in place of -name, and --name=true in place
+// of "--name true": no words stand among these flags that it could be taken for.
+func (f *taskFlags) normal(args []string) (normal []string) {
 	for i := 0; i < len(args); i++ {
-		joined = append(joined, args[i])
-		if strings.HasPrefix(args[i], "-") && strings.Contains(args[i], "=") {
-			continue
+		arg := args[i]
+		name, hyphen := strings.CutPrefix(arg, "-")
+		if !hyphen || name == "" || name == "-" {
+			return append(normal, args[i:]...) // no flag
 		}
-		known := f.set.Lookup(strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-"))
-		if known == nil || !strings.HasPrefix(args[i], "-") {
-			return append(joined, args[i+1:]...) // package flag says what is wrong
+		name, _, hasValue := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		known := f.set.Lookup(name)
+		if arg == "-h" && known == nil {
+			return append(normal, args[i:]...)
 		}
-		if i+1 == len(args) {
-			break
+		if !strings.HasPrefix(arg, "--") {
+			arg = "-" + arg
 		}
-		switch b, ok := known.Value.(interface{ IsBoolFlag() bool }); {
-		case !ok || !b.IsBoolFlag():
+		normal = append(normal, arg)
+		switch {
+		case known == nil:
+			return append(normal, args[i+1:]...) // package pflag says what is wrong
+		case hasValue || i+1 == len(args):
+		case known.NoOptDefVal == "":
 			i++
-			joined = append(joined, args[i])
+			normal = append(normal, args[i])
 		case args[i+1] == "true" || args[i+1] == "false":
 			i++
-			joined[len(joined)-1] += "=" + args[i]
+			normal[len(normal)-1] += "=" + args[i]
 		}
 	}
-	return joined
+	return normal
 }
 
 // explain adds to an error with a flag that is a parameter's how the flag of the
@@ -125,18 +175,20 @@ func (f *taskFlags) explain(err error) error {
 	return err
 }
 
-// print prints what the command says of itself and the task.
-func (f *taskFlags) print(a *app) {
-	name := f.set.Name()
-	a.printManual(manual{name + " [flags]", f.task.Spec().Doc, name + exampleFlags(f.params)})
-	w := a.table()
+// print prints the help of the task's command.
+func (f *taskFlags) print() {
+	c := f.c
+	fmt.Fprintf(c.stdout, "Usage: %s %s [flags]\n\n", c.name(), f.command)
+	if doc := strings.TrimSpace(f.task.Spec().Doc); doc != "" {
+		fmt.Fprintf(c.stdout, "%s\n\n", doc)
+	}
+	fmt.Fprintf(c.stdout, "Example: %s %s%s\n", c.name(), f.command, exampleFlags(f.params))
+	w := c.table()
 	if len(f.params) > 0 {
 		fmt.Fprint(w, "\nParameters:\n")
 		for _, p := range f.params {
 			fmt.Fprintf(w, "  --%s\t%s\n", p.flag, p.usage())
 		}
-	}
-	if len(f.params) > 0 {
 		fmt.Fprint(w, "\nA value @FILE is read from that file, and @- from standard input; @@ is one @.\n")
 	}
 	clash := false
@@ -152,20 +204,8 @@ func (f *taskFlags) print(a *app) {
 	}
 	w.Flush()
 	if clash {
-		fmt.Fprintf(a.stdout, "\n--%sNAME always means the parameter, --%sNAME the flag of the command.\n", paramPrefix, f.prefix)
+		fmt.Fprintf(c.stdout, "\n--%sNAME always means the parameter, --%sNAME the flag of the command.\n", paramPrefix, f.prefix)
 	}
-}
-
-// helpTask says how exec or queue is used, and with which tasks.
-func (a *app) helpTask(command string) error {
-	fmt.Fprintf(a.stdout, "Usage: %[1]s %[2]s TASK [--param value…] [flags]\n\n%[1]s %[2]s TASK --help shows the parameters of a task.\n\n", a.name, command)
-	if err := a.printTasks(); err != nil {
-		return err
-	}
-	set := a.flags(command)
-	new(taskOptions).addTo(set, command)
-	a.printFlags(set)
-	return nil
 }
 
 // exampleFlags shows how the parameters are given that must be.
@@ -177,4 +217,80 @@ func exampleFlags(params []*paramFlag) string {
 		}
 	}
 	return b.String()
+}
+
+// taskGroup returns exec or queue: a command with one below it for each task.
+func (c *commandLine) taskGroup(m manual, run func(ctx context.Context, o *taskOptions, t *task, payload []byte) error) *cobra.Command {
+	group := c.command(m, nil, nil)
+	group.DisableFlagParsing = true
+	group.RunE = func(group *cobra.Command, args []string) error {
+		switch {
+		case c.err != nil:
+			return c.err
+		case len(args) > 0 && isHelp(args[0]):
+			return group.Help()
+		case len(args) == 0 || isFlag(args[0]):
+			return usagef(group.Name(), "the name of a task is needed; %s list shows them", c.name())
+		}
+		t := c.taskNamed(args[0])
+		if t == nil {
+			return c.unknownTask(group.Name(), args[0])
+		}
+		cmd, _, err := group.Find([]string{t.Name()})
+		if err != nil {
+			return err
+		}
+		cmd.SetContext(group.Context())
+		return cmd.RunE(cmd, args[1:])
+	}
+	group.ValidArgsFunction = c.completeHyphens
+	for _, t := range c.tasks.list {
+		c.addTask(group, t, run)
+	}
+	shown := newFlagSet()
+	new(taskOptions).addTo(shown, group.Name())
+	group.Flags().AddFlagSet(shown)
+	return group
+}
+
+// addTask adds the command of one task.
+func (c *commandLine) addTask(group *cobra.Command, t *task, run func(ctx context.Context, o *taskOptions, t *task, payload []byte) error) {
+	cmd := &cobra.Command{
+		Use: t.Name(), Short: summary(t.Spec().Doc), Long: t.Spec().Doc,
+		DisableFlagParsing: true, SilenceUsage: true, ValidArgsFunction: c.completeTask,
+	}
+	for _, name := range t.names() {
+		if hyphens := strings.ReplaceAll(name, "_", "-"); hyphens != name {
+			cmd.Aliases = append(cmd.Aliases, hyphens)
+		}
+	}
+	cmd.Aliases = append(cmd.Aliases, t.Spec().Aliases...)
+	cmd.RunE = c.runE(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		o := &taskOptions{}
+		f := c.newTaskFlags(ctx, cmd, t, o)
+		err := f.parse(args)
+		switch {
+		case errors.Is(err, pflag.ErrHelp):
+			return cmd.Help()
+		case err == nil:
+			err = o.check(f.command)
+		}
+		if err != nil {
+			return err
+		}
+		payload, err := t.EncodeParams(f.filled)
+		if err != nil {
+			return fmt.Errorf("task %s: %w", t.Name(), err)
+		}
+		return run(ctx, o, t, payload)
+	})
+	c.taskOf[cmd] = t
+	group.AddCommand(cmd)
+	c.newTaskFlags(context.Background(), cmd, t, &taskOptions{}).showTo(cmd.Flags())
+}
+
+// summary returns the first sentence of a doc comment, on one line.
+func summary(doc string) string {
+	first, _, _ := strings.Cut(strings.Join(strings.Fields(doc), " "), ". ")
+	return text.Printable(strings.TrimSuffix(first, "."))
 }

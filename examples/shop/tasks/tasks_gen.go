@@ -16,7 +16,7 @@ import (
 // run go get github.com/taskgen/taskgen@latest, then go generate ./...
 const _ = taskrt.SupportsGeneratedV1
 
-// Tasks returns the tasks of this package, for a consumer, a scheduler or taskrt.Main.
+// Tasks returns the tasks of this package, for a consumer, a scheduler or taskapp.Main.
 func Tasks() []taskrt.Task {
 	return []taskrt.Task{
 		taskrt.Bind(chargeTask, func(ctx context.Context, p *ChargeParams) (string, error) {

@@ -1,0 +1,180 @@
+//go:build !windows
+
+package taskapp_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+	"github.com/taskgen/taskgen/runtime/taskapp"
+)
+
+// notesEnv names the file in which the application of these tests notes what it does.
+const notesEnv = "TASKAPP_TEST_NOTES"
+
+// failEnv has its Start fail.
+const failEnv = "TASKAPP_TEST_FAIL"
+
+func note(format string, args ...any) {
+	f, err := os.OpenFile(os.Getenv(notesEnv), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	fmt.Fprintf(f, format+"\n", args...)
+}
+
+// filledApp is an application that fills in all fields of App. With "below" as its first
+// argument its commands hang below a root of its own.
+func filledApp() {
+	a := &taskapp.App{
+		Broker: "noted:default",
+		Brokers: map[string]brokerurl.Opener{"noted": func(_ context.Context, url string) (broker.Broker, error) {
+			note("open %s", url)
+			return memory.New(), nil
+		}},
+		Client: taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{func(next taskrt.QueueHandler) taskrt.QueueHandler {
+			return func(ctx context.Context, runs ...*broker.TaskRun) error {
+				note("queue %s", runs[0].Task)
+				return next(ctx, runs...)
+			}
+		}}},
+		Consumer: taskrt.ConsumerConfig{Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
+			return func(ctx context.Context, run *taskrt.Run) error {
+				note("run %s", run.Task)
+				return next(ctx, run)
+			}
+		}}},
+		Start: func(ctx context.Context) error {
+			where := "parent"
+			if taskrt.InChild() {
+				where = "child"
+			}
+			note("start in %s", where)
+			if os.Getenv(failEnv) == where {
+				return errors.New("no\ndatabase")
+			}
+			return nil
+		},
+	}
+	if len(os.Args) < 2 || os.Args[1] != "below" {
+		a.Main(tasks.Tasks(nil))
+	}
+	root := &cobra.Command{Use: "mine", SilenceErrors: true}
+	verbose := root.PersistentFlags().Bool("verbose", false, "say more")
+	below := a.Command(tasks.Tasks(nil))
+	below.Use = "jobs"
+	root.AddCommand(below)
+	root.SetArgs(os.Args[2:])
+	err := root.Execute()
+	fmt.Printf("verbose=%v error=%v\n", *verbose, err)
+	os.Exit(taskapp.ExitCode(err))
+}
+
+// filled executes a command of the filled application. It returns what that printed,
+// and noted.
+func filled(t *testing.T, env []string, args ...string) (a answer, notes string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "notes")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(append(os.Environ(), appEnv+"=filled", notesEnv+"="+file), env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		require.ErrorAs(t, err, new(*exec.ExitError))
+	}
+	b, err := os.ReadFile(file)
+	require.True(t, err == nil || os.IsNotExist(err), err)
+	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}, string(b)
+}
+
+func TestFieldsOfAnAppAreUsed(t *testing.T) {
+	a, notes := filled(t, nil, "exec", "descend")
+	require.Zero(t, a.code, a.stderr)
+	require.Equal(t, "open noted:default\nstart in parent\nrun descend\nstart in child\nqueue recorder_record\n", notes)
+	a, notes = filled(t, nil, "exec", "square", "--n", "3")
+	require.Equal(t, "9\n", a.stdout, a.stderr)
+	require.Equal(t, "open noted:default\nstart in parent\nrun square\nstart in child\n", notes)
+	a, notes = filled(t, nil, "queue", "square", "--n", "3")
+	require.Zero(t, a.code, a.stderr)
+	require.Equal(t, "open noted:default\nqueue square\n", notes, "Start is not for queue")
+}
+
+func TestStartIsForWhatExecutes(t *testing.T) {
+	for _, args := range [][]string{{"list"}, {"status"}, {"--help"}, {"exec", "echo", "--help"}, {"serve", "--help"}, {"completion", "bash"}, {"__complete", "run", ""}} {
+		_, notes := filled(t, nil, args...)
+		require.NotContains(t, notes, "start", args)
+	}
+	a, _ := filled(t, []string{failEnv + "=parent"}, "exec", "square", "--n", "3")
+	require.Equal(t, answer{"", filepath.Base(os.Args[0]) + ": start: no database\n", 1}, a)
+	a, _ = filled(t, []string{failEnv + "=parent"}, "serve")
+	require.Equal(t, 1, a.code)
+	require.Contains(t, a.stderr, ": start: no database\n")
+	a, _ = filled(t, []string{failEnv + "=child"}, "exec", "square", "--n", "3")
+	require.Equal(t, 1, a.code)
+	require.Contains(t, a.stderr, "start: no database", "a child's output is in the error")
+}
+
+func TestFlagsAndEnvironmentWinOverFields(t *testing.T) {
+	_, notes := filled(t, []string{brokerurl.Env + "=noted:env"}, "exec", "echo", "--text", "x", "--times", "1")
+	require.Contains(t, notes, "open noted:env\n")
+	_, notes = filled(t, []string{brokerurl.Env + "=noted:env"}, "exec", "echo", "--text", "x", "--times", "1", "--broker", "noted:flag")
+	require.Contains(t, notes, "open noted:flag\n")
+}
+
+// TestCommandsHangBelowARootOfOnesOwn with all that they can do.
+func TestCommandsHangBelowARootOfOnesOwn(t *testing.T) {
+	below := func(args ...string) answer {
+		a, _ := filled(t, nil, append([]string{"below"}, args...)...)
+		return a
+	}
+	require.Equal(t, answer{"16\nverbose=true error=<nil>\n", "", 0}, below("jobs", "exec", "square", "--n", "4", "--verbose"))
+	require.Equal(t, "16\nverbose=true error=<nil>\n", below("--verbose", "jobs", "exec", "square", "--n", "4").stdout)
+	require.Equal(t, "verbose=true error=<nil>\n", lastLine(below("jobs", "list", "--verbose").stdout))
+	a := below("jobs", "status", "--broker", "memory:")
+	require.Equal(t, 2, a.code)
+	require.Contains(t, a.stdout, "error=status: the embedded broker is private to its process; set --broker or $TASKGEN_BROKER")
+	require.Empty(t, a.stderr, "no usage beside an error")
+	a = below("jobs", "stauts")
+	require.Equal(t, 2, a.code)
+	require.Contains(t, a.stdout, `error=unknown command "stauts"; did you mean "status"?`)
+	require.Contains(t, below("jobs", "--help").stdout, "mine jobs serve ")
+	require.Contains(t, below("jobs", "exec", "echo", "--help").stdout, "Usage: mine jobs exec echo [flags]\n")
+	require.Contains(t, below("help", "jobs", "runs").stdout, "Example: mine jobs runs --state failed")
+	require.Contains(t, below("jobs", "runs", "--help").stdout, "\nFlags of all commands:\n  --verbose  say more\n")
+	require.Contains(t, below("__complete", "jobs", "exec", "ech").stdout, "echo\tEcho returns its parameters\n")
+}
+
+func lastLine(s string) string {
+	lines := strings.SplitAfter(strings.TrimSuffix(s, "\n"), "\n")
+	return lines[len(lines)-1] + "\n"
+}
+
+func TestTwoTasksOfOneNameStopEachCommand(t *testing.T) {
+	var stderr bytes.Buffer
+	root := new(taskapp.App).Command(tasks.Tasks(nil), tasks.Tasks(nil))
+	root.SetErr(&stderr)
+	for _, args := range [][]string{{"list"}, {"exec", "echo"}, {"serve"}, {"nothing"}} {
+		root.SetArgs(args)
+		root.SilenceErrors = true
+		err := root.Execute()
+		require.ErrorContains(t, err, "two tasks are named", args)
+		require.Equal(t, 1, taskapp.ExitCode(err))
+	}
+	require.Equal(t, 0, taskapp.ExitCode(nil))
+}
