@@ -11,7 +11,7 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-func TestWhatIsPrintedSteersNoTerminal(t *testing.T) {
+func TestPrintedTextControlsNoTerminal(t *testing.T) {
 	var all strings.Builder
 	for r := range rune(0x3000) {
 		all.WriteRune(r)

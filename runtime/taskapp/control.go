@@ -17,8 +17,8 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// controlOptions are the flags of the commands that look into a broker and
-// steer it.
+// controlOptions are the flags of the commands that inspect a broker and
+// operate it.
 type controlOptions struct {
 	broker string
 	json   bool
@@ -30,7 +30,7 @@ func (o *controlOptions) addTo(set *pflag.FlagSet) {
 	set.BoolVar(&o.json, "json", false, "print JSON")
 }
 
-// control is a broker that is looked into and steered.
+// control is a broker that is inspected and operated.
 type control struct {
 	line     *commandLine
 	command  string
@@ -64,10 +64,10 @@ func (c *commandLine) openControl(ctx context.Context, command string, o *contro
 }
 
 func (c *control) start(ctx context.Context, o *controlOptions) error {
-	var steered, recorded bool
-	c.controls, steered = c.broker.(broker.Controls)
+	var controlled, recorded bool
+	c.controls, controlled = c.broker.(broker.Controls)
 	c.records, recorded = c.broker.(broker.Records)
-	if !steered || !recorded {
+	if !controlled || !recorded {
 		return errors.New("this broker has no broker.Controls, or no broker.Records, so it cannot be looked into")
 	}
 	names, err := c.names(ctx)
@@ -293,7 +293,7 @@ func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueIn
 // exampleTask is a task to show what a command does.
 func (c *commandLine) exampleTask() string {
 	if len(c.tasks.list) == 0 {
-		return "greet"
+		return "send_mail"
 	}
 	return c.tasks.list[0].Spec().Name
 }
@@ -301,7 +301,7 @@ func (c *commandLine) exampleTask() string {
 // exampleFlags are the parameters of that task.
 func (c *commandLine) exampleFlags() string {
 	if len(c.tasks.list) == 0 {
-		return " --name …"
+		return " --to …"
 	}
 	params, _ := c.tasks.list[0].paramFlags(context.Background())
 	return exampleFlags(params)

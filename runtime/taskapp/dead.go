@@ -45,7 +45,7 @@ var deadCommands = []string{"list", "retry", "delete"}
 
 func (c *commandLine) deadCommand() *cobra.Command {
 	group := c.command(manual{
-		use: "dead list|retry|delete [ID…]", short: "runs that have ended without success",
+		use: "dead list|retry|delete [ID…]", short: "list, retry or delete runs that have ended without success",
 		long: `Runs that have ended without success are kept as dead letters. list shows them,
 retry queues them again as new runs, delete forgets them. Each takes --help.`,
 		example: "dead retry --kind timeout --older 1h",

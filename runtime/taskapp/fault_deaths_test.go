@@ -129,7 +129,7 @@ func testPoisons(t *testing.T, good, poisons int, hold time.Duration, poison str
 			}
 		})
 	}
-	f.settled(5*time.Minute, func() int {
+	f.awaitCount(5*time.Minute, func() int {
 		_, ends := f.counts()
 		return len(ends) + len(f.deadLetters())
 	}, good+poisons)

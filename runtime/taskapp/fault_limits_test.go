@@ -32,11 +32,11 @@ func TestAKilledConsumersPlacesComeBack(t *testing.T) {
 	_, err := tasks.QueueRecorderLimitedBatch(f.ctx, params)
 	require.NoError(t, err)
 
-	doomed := f.serve(time.Hour, "--concurrency", fmt.Sprint(tenants*places), "--consume")
+	victim := f.serve(time.Hour, "--concurrency", fmt.Sprint(tenants*places), "--consume")
 	f.await("all places are held", func() bool { return len(f.limited("START")) == tenants*places })
 	alive := []*process{f.serve(30*time.Millisecond, "--consume"), f.serve(30*time.Millisecond, "--consume")}
-	// The doomed one has no slot left for what has no limit, so who executes
-	// that is up and has been past what has.
+	// The victim has no slot left for runs without a limit, so a process that executes
+	// them is up and has been past those that have one.
 	f.await("the others are up", func() bool {
 		f.queue(len(alive))
 		busy := make(map[int]bool)
@@ -47,18 +47,18 @@ func TestAKilledConsumersPlacesComeBack(t *testing.T) {
 	})
 	require.Len(t, f.limited("START"), tenants*places, "starts while all places were held")
 
-	f.noteKill(doomed)
-	require.Error(t, doomed.end(syscall.SIGKILL))
+	f.noteKill(victim)
+	require.Error(t, victim.end(syscall.SIGKILL))
 	killed := time.Now()
 	f.await("a place is free", func() bool { return len(f.limited("START")) > tenants*places })
 	took := time.Since(killed)
 	t.Logf("the first place came back %v after the kill", took)
 	require.Less(t, took, 8*time.Second) // lease and two seconds, on a busy machine
 
-	f.settled(20*time.Second, func() int { return len(f.limited("END")) }, tenants*each)
+	f.awaitCount(20*time.Second, func() int { return len(f.limited("END")) }, tenants*each)
 	require.Empty(t, f.deadLetters())
 	lost := f.lostLease(alive)
-	again := requireRepeatsAreOf(t, f.events(), append(lost, doomed.cmd.Process.Pid))
+	again := requireRepeatsAreOf(t, f.events(), append(lost, victim.cmd.Process.Pid))
 	if len(lost) == 0 { // for want of CPU time for a second
 		require.Equal(t, tenants*places, again, "runs started again")
 	}

@@ -145,7 +145,7 @@ func total(counts map[string]int) int {
 // that nothing died.
 func (f *fleet) drained(n int, within time.Duration) {
 	f.t.Helper()
-	f.settled(within, func() int {
+	f.awaitCount(within, func() int {
 		_, ends := f.counts()
 		return len(ends)
 	}, n)
@@ -155,16 +155,16 @@ func (f *fleet) drained(n int, within time.Duration) {
 	require.False(f.t, f.t.Failed())
 }
 
-// settled waits until count returns n, nothing is queued and nobody holds a run.
-func (f *fleet) settled(within time.Duration, count func() int, n int) {
+// awaitCount waits until count returns n, nothing is queued and nobody holds a run.
+func (f *fleet) awaitCount(within time.Duration, count func() int, n int) {
 	f.t.Helper()
 	got, info, err := 0, (*broker.QueueInfo)(nil), error(nil)
-	settled := assert.Eventually(f.t, func() bool {
+	reached := assert.Eventually(f.t, func() bool {
 		got = count()
 		info, err = f.broker.(broker.Controls).Queue(f.ctx, "default")
 		return got == n && err == nil && info.Queued+info.Delayed+info.Running == 0
 	}, within, 20*time.Millisecond, "not every run has ended")
-	if !settled {
+	if !reached {
 		f.t.Logf("%d of %d ended; the queue is %+v, %v", got, n, info, err)
 	}
 }
@@ -179,9 +179,9 @@ func (f *fleet) deadLetters() []*broker.DeadLetter {
 func TestAKilledConsumersRunsStartElsewhere(t *testing.T) {
 	f := newFleet(t)
 	f.queue(200)
-	doomed := f.serve(time.Hour, "--concurrency", "50", "--consume")
+	victim := f.serve(time.Hour, "--concurrency", "50", "--consume")
 	require.Eventually(t, func() bool { starts, _ := f.counts(); return len(starts) == 50 }, 20*time.Second, 10*time.Millisecond)
-	require.Error(t, doomed.end(syscall.SIGKILL))
+	require.Error(t, victim.end(syscall.SIGKILL))
 	killed := time.Now()
 	f.serve(0, "--consume")
 	require.Eventually(t, func() bool { starts, _ := f.counts(); return total(starts) == 250 }, 20*time.Second, 10*time.Millisecond)
@@ -224,7 +224,7 @@ func TestConsumersKilledAtRandomLoseNothing(t *testing.T) {
 		killed = append(killed, victim.cmd.Process.Pid)
 		serve()
 	}
-	f.settled(90*time.Second, func() int {
+	f.awaitCount(90*time.Second, func() int {
 		_, known := f.counts()
 		for _, letter := range f.deadLetters() {
 			known[f.noteOf(letter.Run)]++
@@ -264,17 +264,17 @@ func TestARunThatKillsItsConsumersTakesNoOthersAlong(t *testing.T) {
 	require.NoError(t, err)
 	args := []string{"--concurrency", "1", "--lease", "500ms", "--consume"}
 	for deaths, over := 0, false; !over; deaths++ {
-		doomed := f.serve(0, args...)
+		victim := f.serve(0, args...)
 		require.Eventually(t, func() bool {
 			starts, _ := f.counts()
 			over = len(f.deadLetters()) == bad
 			return over || starts["die"] > deaths
 		}, time.Minute, 10*time.Millisecond, "a consumer that is to be killed by its run")
 		if !over {
-			require.Error(t, doomed.cmd.Wait(), "a consumer of a run that kills it")
+			require.Error(t, victim.cmd.Wait(), "a consumer of a run that kills it")
 		}
 	}
-	f.settled(time.Minute, func() int { _, ends := f.counts(); return len(ends) }, good)
+	f.awaitCount(time.Minute, func() int { _, ends := f.counts(); return len(ends) }, good)
 	starts, _ := f.counts()
 	require.LessOrEqual(t, starts["die"], 3*bad)
 	require.Greater(t, starts["die"], 2*bad-1, "what was only near counts as crashed once")

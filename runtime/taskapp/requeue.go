@@ -14,8 +14,8 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// redoView is what dead retry and dead delete print.
-type redoView struct {
+// appliedView is what dead retry and dead delete print.
+type appliedView struct {
 	Retried *int      `json:"retried,omitempty"`
 	Deleted *int      `json:"deleted,omitempty"`
 	Stayed  int       `json:"stayed"`            // chosen, and not dealt with
@@ -38,13 +38,13 @@ func (b blocked) String() string {
 // mostBlocked is of how many dead letters it is shown what is in their way.
 const mostBlocked = 20
 
-// redone is what was done of what was chosen.
-type redone struct {
+// applied is what was done of what was chosen.
+type applied struct {
 	done, stayed int
 	blocked      []blocked
 }
 
-// deadAction is what becomes of dead letters.
+// deadAction is an action on dead letters.
 type deadAction int8
 
 const (
@@ -52,9 +52,9 @@ const (
 	deleteDead
 )
 
-// redo deals with dead letters of a queue, and returns with how many. What is in
+// apply deals with dead letters of a queue, and returns with how many. What is in
 // the way of others is noted.
-func (c *control) redo(ctx context.Context, queue string, what deadAction, r *redone, ids ...string) (int, error) {
+func (c *control) apply(ctx context.Context, queue string, what deadAction, r *applied, ids ...string) (int, error) {
 	do := c.controls.RequeueDead
 	if what == deleteDead {
 		do = c.controls.DeleteDead
@@ -85,7 +85,7 @@ func (c *commandLine) requeueCommand(name string, what deadAction) *cobra.Comman
 	}
 	m.long += "\nIds, flags that choose, or --all are needed."
 	cmd := c.command(m, cobra.ArbitraryArgs, func(ctx context.Context, _ *cobra.Command, ids []string) error {
-		return c.redo(ctx, "dead "+name, what, o, ids)
+		return c.requeue(ctx, "dead "+name, what, o, ids)
 	})
 	o.addTo(cmd.Flags())
 	cmd.Flags().BoolVar(&o.all, "all", false, "all that the other flags choose")
@@ -94,7 +94,7 @@ func (c *commandLine) requeueCommand(name string, what deadAction) *cobra.Comman
 	return cmd
 }
 
-func (c *commandLine) redo(ctx context.Context, command string, what deadAction, o *deadOptions, ids []string) error {
+func (c *commandLine) requeue(ctx context.Context, command string, what deadAction, o *deadOptions, ids []string) error {
 	if err := o.checkChoice(command, ids); err != nil {
 		return err
 	}
@@ -104,16 +104,16 @@ func (c *commandLine) redo(ctx context.Context, command string, what deadAction,
 	}
 	defer closeBroker()
 	if len(ids) > 0 {
-		return ctl.redoIDs(ctx, what, ids, o)
+		return ctl.applyToIDs(ctx, what, ids, o)
 	}
-	r, err := ctl.redoAll(ctx, what, o.filter(c))
+	r, err := ctl.applyToAll(ctx, what, o.filter(c))
 	if err == nil && ctl.incomplete() == nil {
 		err = o.checkTask(c, command, r.done+r.stayed)
 	}
 	if err != nil {
 		return err
 	}
-	return cmp.Or(ctl.printRedo(what, r, o.json, true), ctl.incomplete())
+	return cmp.Or(ctl.printApplied(what, r, o.json, true), ctl.incomplete())
 }
 
 func (o *deadOptions) checkChoice(command string, ids []string) error {
@@ -132,10 +132,10 @@ func (o *deadOptions) checkChoice(command string, ids []string) error {
 	return o.check(command)
 }
 
-func (c *control) redoIDs(ctx context.Context, what deadAction, ids []string, o *deadOptions) error {
+func (c *control) applyToIDs(ctx context.Context, what deadAction, ids []string, o *deadOptions) error {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	r := &redone{}
+	r := &applied{}
 	var why []string
 	for _, id := range ids { // one by one, to know which
 		found, inTheWay := 0, len(r.blocked)
@@ -143,7 +143,7 @@ func (c *control) redoIDs(ctx context.Context, what deadAction, ids []string, o 
 			if c.isPassed(queue) {
 				continue
 			}
-			n, err := c.redo(ctx, queue, what, r, id)
+			n, err := c.apply(ctx, queue, what, r, id)
 			found += n
 			switch {
 			case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
@@ -166,7 +166,7 @@ func (c *control) redoIDs(ctx context.Context, what deadAction, ids []string, o 
 		}
 		r.stayed++
 	}
-	if err := c.printRedo(what, r, o.json, false); err != nil || r.stayed == 0 {
+	if err := c.printApplied(what, r, o.json, false); err != nil || r.stayed == 0 {
 		return cmp.Or(err, c.incomplete())
 	}
 	why = why[:min(len(why), mostStayed)]
@@ -202,12 +202,12 @@ func (c *control) whyStayed(ctx context.Context, what deadAction, id string) (st
 	return id + ": no such dead letter in " + c.places(), nil
 }
 
-// redoAll deals with all dead letters that are wanted, a page at a time. Those
+// applyToAll deals with all dead letters that are wanted, a page at a time. Those
 // that die again meanwhile are not dealt with twice.
-func (c *control) redoAll(ctx context.Context, what deadAction, want func(*broker.DeadLetter) bool) (*redone, error) {
-	r := &redone{}
+func (c *control) applyToAll(ctx context.Context, what deadAction, want func(*broker.DeadLetter) bool) (*applied, error) {
+	r := &applied{}
 	for _, queue := range c.queues {
-		err := c.redoQueue(ctx, queue, what, want, r)
+		err := c.applyToQueue(ctx, queue, what, want, r)
 		switch {
 		case err != nil && (ctx.Err() != nil || len(c.queues) == 1):
 			return r, c.cutShort(what, r.done, err)
@@ -218,8 +218,8 @@ func (c *control) redoAll(ctx context.Context, what deadAction, want func(*broke
 	return r, nil
 }
 
-// redoQueue is redoAll for one queue.
-func (c *control) redoQueue(ctx context.Context, queue string, what deadAction, want func(*broker.DeadLetter) bool, r *redone) error {
+// applyToQueue is applyToAll for one queue.
+func (c *control) applyToQueue(ctx context.Context, queue string, what deadAction, want func(*broker.DeadLetter) bool, r *applied) error {
 	met := map[string]bool{}
 	for n := letterPage; ; {
 		letters, err := c.records.DeadLetters(ctx, queue, n)
@@ -236,7 +236,7 @@ func (c *control) redoQueue(ctx context.Context, queue string, what deadAction, 
 		}
 		gone := 0
 		for page := range slices.Chunk(ids, letterPage) {
-			n, err := c.redo(ctx, queue, what, r, page...)
+			n, err := c.apply(ctx, queue, what, r, page...)
 			if err != nil {
 				return err
 			}
@@ -260,26 +260,26 @@ func (c *control) redoQueue(ctx context.Context, queue string, what deadAction, 
 
 // cutShort says in an error what was done before it.
 func (c *control) cutShort(what deadAction, done int, err error) error {
-	return fmt.Errorf("%s: %s, and then: %w", c.command, redoneText(what, done), err)
+	return fmt.Errorf("%s: %s, and then: %w", c.command, appliedText(what, done), err)
 }
 
-func redoneText(what deadAction, n int) string {
+func appliedText(what deadAction, n int) string {
 	if what == deleteDead {
 		return text.Count(n, "dead letter") + " deleted"
 	}
 	return text.Count(n, "dead letter") + " queued again"
 }
 
-// printRedo prints what was done, and if it is to explain it why others stayed.
-func (c *control) printRedo(what deadAction, r *redone, asJSON, explain bool) error {
+// printApplied prints what was done, and if it is to explain it why others stayed.
+func (c *control) printApplied(what deadAction, r *applied, asJSON, explain bool) error {
 	if asJSON {
-		view := redoView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}
+		view := appliedView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}
 		if what == deleteDead {
 			view.Retried, view.Deleted = nil, &r.done
 		}
 		return c.line.printJSON(view)
 	}
-	text := redoneText(what, r.done)
+	text := appliedText(what, r.done)
 	if r.stayed > 0 {
 		text += fmt.Sprintf(", %d stayed", r.stayed)
 	}
