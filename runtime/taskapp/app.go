@@ -37,7 +37,7 @@ type App struct {
 	// Client is for the runs that serve, exec and queue, and their tasks, queue. Its
 	// MaxPayload defaults to that of Consumer.
 	Client taskrt.ClientConfig
-	// Consumer is for serve. Of it exec applies what [taskrt.Exec] does. A Logger in it
+	// Consumer is for serve; exec applies the fields that [taskrt.Exec] does. Its Logger
 	// replaces the lines on standard error, unless --log or --json is given.
 	Consumer taskrt.ConsumerConfig
 	// Scheduler is for serve. Its Logger defaults to that of serve's consumer.
@@ -50,8 +50,8 @@ type App struct {
 	Start func(ctx context.Context) error
 }
 
-// Main reads the command line, does what it asks for and exits the process: with status
-// 0, with 1 after an error, or with 2 after wrong usage. Run the program with --help to
+// Main executes the command line and exits the process: with status 0, with 1 after an
+// error, or with 2 after wrong usage. Run the program with --help to
 // see its commands.
 //
 // In a child process for CPU-bound tasks Main serves those instead. So call it before

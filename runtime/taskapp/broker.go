@@ -22,8 +22,8 @@ func warnIfUnverified(rawURL string, logger *slog.Logger) {
 	}
 }
 
-// warnOfRisks logs how the broker's server may lose what it accepts. It returns how the
-// server keeps that, "" if that is not known.
+// warnOfRisks logs how the broker's server may lose runs that it has accepted. It returns
+// a summary of how the server keeps them, "" if that is not known.
 func warnOfRisks(ctx context.Context, b broker.Broker, logger *slog.Logger) string {
 	reporter, ok := b.(broker.RiskReporter)
 	if !ok {

@@ -15,7 +15,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// cancelView is what cancel prints.
+// cancelView is the JSON of cancel.
 type cancelView struct {
 	ID      string `json:"id"`
 	Queue   string `json:"queue"`
@@ -63,7 +63,7 @@ func (c *commandLine) cancel(ctx context.Context, o *controlOptions, id string) 
 	return err
 }
 
-// checkID refuses what no run can be called.
+// checkID refuses an id that no run can have.
 func checkID(command, id string) error {
 	run := broker.TaskRun{ID: id, Task: "-", Queue: "-"}
 	if err := run.Validate(); err != nil {
@@ -72,8 +72,8 @@ func checkID(command, id string) error {
 	return nil
 }
 
-// cancel ends the run in the first queue that has it. Ids that the application
-// chose itself may be in several: that is an error where records tell of it.
+// cancel ends the run in the first queue that has it. Ids of the application's choice may
+// be in several queues: if records show that, cancel returns an error.
 func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 	records, err := c.recorded(ctx, id)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *control) cancel(ctx context.Context, id string) (*cancelView, error) {
 	return nil, c.unlessPassed(fmt.Errorf("cancel run %s: no run of this id waits or runs in %s; %s, so cancel that", id, c.places(), notYet))
 }
 
-// cancelIn is cancel in one queue, which returns nil if that has no such run.
+// cancelIn is cancel in one queue. It returns nil if the queue has no such run.
 func (c *control) cancelIn(ctx context.Context, queue, id string) (*cancelView, error) {
 	running, odd := c.running(ctx, queue, id)
 	err := c.line.client(c.broker).Cancel(ctx, queue, id)
@@ -121,7 +121,7 @@ func (c *control) cancelIn(ctx context.Context, queue, id string) (*cancelView, 
 	case err != nil:
 		return nil, err
 	case !running:
-		running, _ = c.running(ctx, queue, id) // it may have been taken meanwhile
+		running, _ = c.running(ctx, queue, id) // it may have started by now
 	}
 	if running {
 		return &cancelView{id, queue, "asked"}, nil
@@ -129,8 +129,8 @@ func (c *control) cancelIn(ctx context.Context, queue, id string) (*cancelView, 
 	return &cancelView{id, queue, "ended"}, nil
 }
 
-// notYet is what to think of when a run is not found: brokers know a run that is
-// to follow another (Then) only as a part of that.
+// notYet is a reason why a run is not found: until a run has succeeded, brokers know its
+// follow-ups (Then) only as a part of it.
 const notYet = "one that is to follow another is not known before that has succeeded"
 
 // running reports whether a session holds the run.
@@ -139,8 +139,8 @@ func (c *control) running(ctx context.Context, queue, id string) (bool, error) {
 	return len(found) > 0, err
 }
 
-// recorded returns the records of the run. Several that have not ended are an
-// error: which one is meant cannot be told.
+// recorded returns the records of the run. If several have not ended, it returns an
+// error: the id is ambiguous.
 func (c *control) recorded(ctx context.Context, id string) (records []*broker.Record, err error) {
 	var live []string
 	all, err := inMany(ctx, c, c.queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.Record])) error {
@@ -167,7 +167,7 @@ func (c *control) recorded(ctx context.Context, id string) (records []*broker.Re
 	if len(live) > 1 {
 		return nil, usagef(c.command, "the queues %s have a run of this id each; name one with --queue", strings.Join(live, " and "))
 	}
-	// What has not ended comes first.
+	// Runs that have not ended come first.
 	slices.SortStableFunc(records, func(a, b *broker.Record) int { return rank(a.State) - rank(b.State) })
 	return records, nil
 }
@@ -179,7 +179,7 @@ func rank(state broker.State) int {
 	return 0
 }
 
-// places names where a command has looked.
+// places names the queues in which a command searched.
 func (c *control) places() string {
 	if len(c.queues) == 1 {
 		return "queue " + c.queues[0]
@@ -187,7 +187,7 @@ func (c *control) places() string {
 	return "the queues " + text.List(c.queues, mostNamed)
 }
 
-// endOf says how a run is or has ended.
+// endOf describes the state of a run, and its failure if it has one.
 func endOf(state string, f *broker.Failure) string {
 	if f == nil || state == string(broker.StateSucceeded) {
 		return state

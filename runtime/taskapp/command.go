@@ -111,7 +111,7 @@ func (c *commandLine) words(cmd *cobra.Command) string {
 	return strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), c.name()))
 }
 
-// runE returns what cobra calls for a command. The context of run ends with the first
+// runE returns the RunE of a command. The context of run ends with the first
 // SIGINT or SIGTERM; a second one ends the process.
 func (c *commandLine) runE(run func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -191,8 +191,8 @@ func (c *commandLine) brokers(logger *slog.Logger) brokerurl.Config {
 // isEmbedded reports whether a URL names the embedded broker.
 func (c *commandLine) isEmbedded(url string) bool { return c.brokers(nil).Embedded(url) }
 
-// openBroker opens the broker of a command, which logs what it skips, and returns how
-// to close it.
+// openBroker opens the broker of a command and returns a function that closes it. The
+// broker logs keys and names that it skips.
 func (c *commandLine) openBroker(ctx context.Context, url string, logger *slog.Logger) (broker.Broker, func(), error) {
 	b, err := c.brokers(logger).Open(ctx, url)
 	if err != nil {

@@ -80,7 +80,7 @@ func (c *commandLine) completeBroker(_ *cobra.Command, _ []string, start string)
 	return starting(urls, start), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// completeTaskName completes a task's name, with hyphens if what is typed has some.
+// completeTaskName completes a task's name, with hyphens if start has some.
 func (c *commandLine) completeTaskName(_ *cobra.Command, _ []string, start string) (found []string, _ cobra.ShellCompDirective) {
 	for _, t := range c.tasks.list {
 		name := t.Name()
@@ -226,7 +226,7 @@ func (c *commandLine) completeDead(cmd *cobra.Command, given []string, start str
 	})
 }
 
-// describe returns an id with what a shell shows beside it.
+// describe returns an id with the description that a shell shows beside it.
 func describe(id, task, how string) string {
 	return id + "\t" + text.Printable(strings.TrimSpace(fmt.Sprintf("%s %s", task, how)))
 }

@@ -39,11 +39,11 @@ type control struct {
 	records  broker.Records
 	known    []string // queues: those of the program's tasks, and those that the broker knows
 	queues   []string // those to look at
-	silent   bool     // what is passed over is not noted
+	silent   bool     // skipped queues are not reported
 	unnamed  bool     // not all that the broker knows are known
 
 	mu     sync.Mutex
-	passed map[string]bool // what the command goes on without
+	passed map[string]bool // the queues and names that the command skipped
 }
 
 // openControl opens the broker for a command, and returns how to close it.
@@ -172,7 +172,7 @@ func (c *commandLine) pause(ctx context.Context, name string, o *controlOptions,
 	return err
 }
 
-// disabledView is whether a task is disabled, as disable and enable print it.
+// disabledView is the JSON of disable and enable.
 type disabledView struct {
 	Task     string `json:"task"`
 	Queue    string `json:"queue"`
@@ -242,8 +242,7 @@ func (c *control) disabling(ctx context.Context, task string) (queues []string, 
 	return queues, nil
 }
 
-// disable disables the task of these names, or enables it, and prints what is
-// now so.
+// disable disables or enables the task of these names, and prints the new state.
 func (c *control) disable(ctx context.Context, names []string, disabled, asJSON bool) error {
 	for _, queue := range c.queues {
 		info, err := c.disableIn(ctx, queue, names, disabled)
@@ -273,7 +272,7 @@ func (c *control) disable(ctx context.Context, names []string, disabled, asJSON 
 	return c.incomplete()
 }
 
-// disableIn is disable in one queue, which it then returns.
+// disableIn is disable in one queue. It returns the queue's new state.
 func (c *control) disableIn(ctx context.Context, queue string, names []string, disabled bool) (*broker.QueueInfo, error) {
 	for _, name := range names {
 		if err := c.controls.Disable(ctx, queue, name, disabled); err != nil {
@@ -283,14 +282,14 @@ func (c *control) disableIn(ctx context.Context, queue string, names []string, d
 	return c.controls.Queue(ctx, queue)
 }
 
-// infos returns what is known of queues, nil of one that is passed over.
+// infos returns the state of queues, nil for a queue that is skipped.
 func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
 	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 		return s.SurveyQueues(ctx, queues, part)
 	}, found[*broker.QueueInfo], func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
 }
 
-// exampleTask is a task to show what a command does.
+// exampleTask is the task of examples in help.
 func (c *commandLine) exampleTask() string {
 	if len(c.tasks.list) == 0 {
 		return "send_mail"

@@ -18,7 +18,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// letterPage is how many dead letters are dealt with at once.
+// letterPage is how many dead letters one request reads or changes.
 const letterPage = 200
 
 // failureKinds are the kinds of failure that dead letters can have.
@@ -76,7 +76,7 @@ func (o *deadOptions) check(command string) error {
 	return nil
 }
 
-// filter returns what the flags choose.
+// filter returns a function that reports whether the flags choose a dead letter.
 func (o *deadOptions) filter(c *commandLine) func(*broker.DeadLetter) bool {
 	names := c.namesOf(o.task)
 	before := time.Now().Add(-o.older)
@@ -91,8 +91,8 @@ func (o *deadOptions) filter(c *commandLine) func(*broker.DeadLetter) bool {
 	}
 }
 
-// checkTask refuses a task's name that is neither the program's nor that of
-// anything that was found.
+// checkTask refuses the name of a task that is not in the program, unless dead letters
+// of it were found.
 func (o *deadOptions) checkTask(c *commandLine, command string, found int) error {
 	if found == 0 && o.task != "" && c.taskNamed(o.task) == nil {
 		return c.unknownTask(command, o.task)
@@ -193,8 +193,8 @@ func (c *control) lettersIn(ctx context.Context, queues []string, most int, want
 	}, func(queue string) ([]*broker.DeadLetter, error) { return c.letters(ctx, queue, most, want) })
 }
 
-// letters returns the newest of a queue's dead letters that are wanted, also beside an
-// error of what else the queue has.
+// letters returns the newest dead letters of a queue that are wanted. It may return some
+// beside an error, which is then of another part of the queue.
 func (c *control) letters(ctx context.Context, queue string, most int, want func(*broker.DeadLetter) bool) ([]*broker.DeadLetter, error) {
 	info, odd := c.controls.Queue(ctx, queue)
 	if info == nil || info.Dead == 0 {

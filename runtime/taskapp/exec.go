@@ -65,7 +65,7 @@ func (c *commandLine) execCommand() *cobra.Command {
 	}, c.exec)
 }
 
-// taskHelpHint says where the parameters of a task are shown.
+// taskHelpHint names the command that shows the parameters of a task.
 func (c *commandLine) taskHelpHint(command string) string {
 	return command + " TASK --help shows the parameters of a task."
 }
@@ -80,7 +80,7 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 	defer closeBroker()
 	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
 	if o.json {
-		// What the task prints is not to stand among the JSON.
+		// The task's own output must not mix with the JSON.
 		defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
 		os.Stdout = os.Stderr
 	}
@@ -109,8 +109,8 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 	return c.printResult(t, x.ID, x.Result, o.json)
 }
 
-// printFailure prints how a run failed, if JSON was asked for, and returns the
-// error that says so.
+// printFailure prints the failure of a run as JSON, if that was asked for, and returns
+// its error.
 func (c *commandLine) printFailure(id, task string, f *broker.Failure, failed error, asJSON bool) error {
 	if !asJSON {
 		return failed

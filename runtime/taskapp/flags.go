@@ -12,15 +12,15 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// manual is what a command says of itself.
+// manual is the text of a command's help.
 type manual struct {
 	use     string // its words
 	short   string
 	long    string
-	example string // what follows the program's name
+	example string // behind the program's name
 }
 
-// command returns a command. takes checks its words.
+// command returns a command whose words takes checks.
 func (c *commandLine) command(m manual, takes cobra.PositionalArgs, run func(ctx context.Context, cmd *cobra.Command, words []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: m.use, Short: m.short, Long: m.long, Example: m.example,
@@ -36,7 +36,7 @@ func (c *commandLine) noWords(cmd *cobra.Command, words []string) error {
 	return nil
 }
 
-// oneWord takes one word behind a command: what names it.
+// oneWord accepts one word behind a command. what names the word in errors.
 func (c *commandLine) oneWord(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, words []string) error {
 		switch {
@@ -49,7 +49,7 @@ func (c *commandLine) oneWord(what string) cobra.PositionalArgs {
 	}
 }
 
-// flagError is the usage error of a command whose flags cannot be read.
+// flagError returns the usage error for flags that cannot be read.
 func (c *commandLine) flagError(cmd *cobra.Command, err error) error {
 	return flagProblem(c.words(cmd), cmd.Flags(), err)
 }
@@ -86,7 +86,7 @@ func flagProblem(command string, set *pflag.FlagSet, err error) error {
 	return usagef(command, "%v", err)
 }
 
-// durationVar adds a flag whose error says how a duration is written.
+// durationVar adds a flag for a duration. Its error shows how to write one.
 func durationVar(set *pflag.FlagSet, d *time.Duration, name, usage string) {
 	set.Func(name, usage, func(text string) (err error) {
 		*d, err = parseDuration(text)
@@ -114,7 +114,7 @@ func textVar(set *pflag.FlagSet, s *string, name, usage string) {
 	})
 }
 
-// intVar adds a flag whose error says that a number is needed.
+// intVar adds a flag for a whole number.
 func intVar(set *pflag.FlagSet, n *int, name, usage string) {
 	set.Func(name, usage, func(text string) (err error) {
 		*n, err = strconv.Atoi(text)

@@ -70,7 +70,7 @@ func (c *commandLine) inGroup(id string) (commands []*cobra.Command) {
 	return commands
 }
 
-// printManual prints what a command says of itself.
+// printManual prints the head of a command's help.
 func (c *commandLine) printManual(cmd *cobra.Command) {
 	path := cmd.CommandPath()
 	if _, words, some := strings.Cut(cmd.Use, " "); some {
@@ -85,12 +85,12 @@ func (c *commandLine) printManual(cmd *cobra.Command) {
 	}
 }
 
-// table returns what lines up the columns of what is printed.
+// table returns a writer that aligns columns.
 func (c *commandLine) table() *tabwriter.Writer {
 	return tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 }
 
-// printFlags prints flags that are not hidden, but for --help.
+// printFlags prints the flags except hidden ones and --help.
 func (c *commandLine) printFlags(title string, set *pflag.FlagSet) {
 	w := c.table()
 	some := false
@@ -116,7 +116,7 @@ func printFlag(w io.Writer, name string, f *pflag.Flag) {
 	fmt.Fprintf(w, "  --%s\t%s%s\n", name, f.Usage, def)
 }
 
-// helpCommand is help in front of the words of a command.
+// helpCommand returns help, which stands before the words of a command.
 func (c *commandLine) helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:                "help [COMMAND]",
@@ -143,7 +143,7 @@ func (c *commandLine) helpCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case len(rest) > 0 && cmd.HasSubCommands():
-				return cmd.RunE(cmd, append(rest, "--help")) // which says what is wrong
+				return cmd.RunE(cmd, append(rest, "--help")) // whose error names the mistake
 			case len(rest) > 0:
 				return usagef(c.words(cmd), "unexpected argument %q", rest[0])
 			}
@@ -152,7 +152,7 @@ func (c *commandLine) helpCommand() *cobra.Command {
 	}
 }
 
-// subcommands returns the commands below one whose names start so, for completion.
+// subcommands returns the commands below cmd whose names begin with start.
 func subcommands(cmd *cobra.Command, start string) (names []string) {
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() && strings.HasPrefix(sub.Name(), start) {

@@ -18,7 +18,7 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// taskInfo is a task as list prints it.
+// taskInfo is a task in the JSON of list.
 type taskInfo struct {
 	Name      string         `json:"name"`
 	Unknown   bool           `json:"unknown,omitempty"` // to this program: only its schedules are known
@@ -29,7 +29,7 @@ type taskInfo struct {
 	Timeout   string         `json:"timeout,omitempty"`
 	Attempts  int            `json:"attempts,omitempty"`
 	Memory    int64          `json:"memory,omitempty"`  // bytes that a child process may have
-	HeldBy    []string       `json:"held_by,omitempty"` // what this system holds child processes by
+	HeldBy    []string       `json:"held_by,omitempty"` // how this system bounds child processes
 	Params    []string       `json:"params"`            // their flags
 	Tags      []string       `json:"tags,omitempty"`
 	Doc       string         `json:"doc,omitempty"`
@@ -38,7 +38,7 @@ type taskInfo struct {
 	optional []bool // of the parameters
 }
 
-// scheduleInfo is a schedule made at run time as list prints it.
+// scheduleInfo is a dynamic schedule in the JSON of list.
 type scheduleInfo struct {
 	ID    string    `json:"id"`
 	Queue string    `json:"queue"`
@@ -93,8 +93,8 @@ func (c *commandLine) list(ctx context.Context, o *listOptions, given *pflag.Fla
 	return c.listTasks(ctx, o)
 }
 
-// listTasks prints the tasks, also when the broker cannot be asked for what was
-// made at run time.
+// listTasks prints the tasks. If the broker cannot list the dynamic schedules, it prints
+// the tasks all the same and returns the error.
 func (c *commandLine) listTasks(ctx context.Context, o *listOptions) error {
 	if o.json {
 		made, err := c.schedules(ctx, o.broker)
@@ -142,8 +142,8 @@ func (c *commandLine) printTasks() error {
 	return w.Flush()
 }
 
-// taskInfos returns the tasks of the program with the schedules made for them at
-// run time, and behind them those that only the schedules know.
+// taskInfos returns the tasks of the program with their dynamic schedules. Behind them
+// stand the tasks that only schedules name.
 func (c *commandLine) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
 	infos := make([]taskInfo, 0, len(c.tasks.list))
 	place := make(map[string]int)
@@ -165,8 +165,7 @@ func (c *commandLine) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
 	return infos
 }
 
-// schedules returns the schedules made at run time, none with a broker that
-// lives in one process.
+// schedules returns the dynamic schedules; the embedded broker has none.
 func (c *commandLine) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo, error) {
 	if c.isEmbedded(url) {
 		return nil, nil
@@ -182,7 +181,7 @@ func (c *commandLine) schedules(ctx context.Context, url string) ([]taskrt.Sched
 	return taskrt.Schedules(taskrt.WithClient(ctx, c.client(b)))
 }
 
-// tick is one coming run of a schedule as list prints it.
+// tick is a coming run of a schedule in the JSON of list.
 type tick struct {
 	Task  string    `json:"task"`
 	At    time.Time `json:"at"`              // in the schedule's zone, jitter included
@@ -193,8 +192,8 @@ type tick struct {
 // maxTicks is how many ticks are printed at most.
 const maxTicks = 1_000_000
 
-// listTicks prints the next ticks of each schedule, in their order, also when
-// the broker cannot be asked for what was made at run time.
+// listTicks prints the next ticks of each schedule, in their order. If the broker cannot
+// list the dynamic schedules, it prints the others and returns the error.
 func (c *commandLine) listTicks(ctx context.Context, o *listOptions) error {
 	made, brokerErr := c.schedules(ctx, o.broker)
 	if n := max(len(c.tasks.list)+len(made), 1); o.next > maxTicks/n {

@@ -26,13 +26,11 @@ type paramFlag struct {
 	err    error // of a secret's value: package pflag would show it with the value
 }
 
-// paramPrefix stands before the name of a parameter that cannot be taken for
-// anything else.
+// paramPrefix makes the flag of a parameter unambiguous.
 const paramPrefix = "param."
 
-// paramFlags returns a flag for each parameter of the task, and the generated
-// struct that they fill, in which the defaults are set. Values that stand elsewhere are
-// read until ctx ends.
+// paramFlags returns a flag for each parameter of the task, and the generated struct that
+// the flags fill. Its defaults are set. Reading a value from a file ends with ctx.
 func (t *task) paramFlags(ctx context.Context) (flags []*paramFlag, params any) {
 	params = t.NewParams()
 	v := reflect.ValueOf(params).Elem()
@@ -53,7 +51,7 @@ func (f *paramFlag) boolDefault() string {
 
 func (f *paramFlag) String() string { return "" }
 
-// Type is what package pflag calls the kind of a value.
+// Type returns the kind of the value for package pflag.
 func (f *paramFlag) Type() string {
 	if f.kind == "bool" {
 		return "bool"
@@ -94,8 +92,8 @@ func (f *paramFlag) Set(text string) error {
 	return nil
 }
 
-// valueReader reads the values of flags that stand elsewhere: @FILE, or @- for
-// standard input. @@ is an @ that is meant.
+// valueReader reads values of flags from a file (@FILE) or standard input (@-). @@
+// stands for one @.
 type valueReader struct {
 	ctx       context.Context
 	usedInput bool
@@ -152,7 +150,7 @@ func readValue(name string) (string, error) {
 	return strings.TrimSuffix(value, "\r"), err
 }
 
-// usage says how the flag's value is written, and what it is without the flag.
+// usage describes the flag's value and its default.
 func (f *paramFlag) usage() string {
 	switch {
 	case !f.Optional:
@@ -193,7 +191,7 @@ var (
 // kindJSON is the kind of structured parameters.
 const kindJSON = "JSON"
 
-// kindOf says how a parameter's value is written on the command line.
+// kindOf describes how a value of the type is written on the command line.
 func kindOf(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -223,8 +221,8 @@ func kindOf(t reflect.Type) string {
 	return kindJSON
 }
 
-// setValue sets v to what the text says. A type of the application's own may
-// read it, and panic.
+// setValue parses text into v. It returns a panic of an application's own type as an
+// error.
 func setValue(v reflect.Value, text string) (err error) {
 	defer recovered(&err)
 	switch t := v.Type(); {
@@ -288,18 +286,18 @@ func setJSON(v reflect.Value, text string) error {
 
 func isNull(text string) bool { return strings.TrimSpace(text) == "null" }
 
-// nullable reports whether null is a value of the type. Into any other it is
-// decoded as nothing, which would leave the zero value.
+// nullable reports whether null is a value of the type. Package json ignores null for
+// any other type, which would leave the zero value.
 func nullable(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Slice, reflect.Map, reflect.Interface, reflect.Pointer:
 		return true
 	}
-	return reflect.PointerTo(t).Implements(jsonType) // it says itself
+	return reflect.PointerTo(t).Implements(jsonType) // its own method decides
 }
 
-// base is that of a number: as Go writes it, but that zeros before a decimal one
-// do not make it octal.
+// base returns the base of a number as Go writes it, except that zeros before a decimal
+// number do not make it octal.
 func base(text string) int {
 	digits := strings.TrimLeft(text, "+-")
 	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
@@ -308,7 +306,7 @@ func base(text string) int {
 	return 0
 }
 
-// numberError says of a number that could not be read what it should be.
+// numberError explains why text is not a number of the type.
 func numberError(err error, what string, t reflect.Type) error {
 	switch {
 	case errors.Is(err, strconv.ErrRange):

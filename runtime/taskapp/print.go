@@ -18,7 +18,7 @@ func brief(s string, most int) string {
 	return string([]rune(s)[:most-1]) + "…"
 }
 
-// orDash is what a table has where there is nothing.
+// orDash replaces empty text in a table.
 func orDash(text string) string {
 	if text == "" {
 		return "-"

@@ -55,7 +55,7 @@ func (o *taskOptions) queue(ctx context.Context, t *task, payload []byte, client
 	return client.QueueTask(ctx, t.Task, payload, options...)
 }
 
-// printQueued prints what is known of a run that was queued.
+// printQueued prints the id of a run that was queued.
 func (c *commandLine) printQueued(run *broker.TaskRun, asJSON bool) error {
 	if asJSON {
 		return c.printJSON(map[string]any{"id": run.ID, "task": run.Task, "queue": run.Queue})

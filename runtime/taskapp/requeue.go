@@ -14,12 +14,12 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// appliedView is what dead retry and dead delete print.
+// appliedView is the JSON of dead retry and dead delete.
 type appliedView struct {
 	Retried *int      `json:"retried,omitempty"`
 	Deleted *int      `json:"deleted,omitempty"`
 	Stayed  int       `json:"stayed"`            // chosen, and not dealt with
-	Blocked []blocked `json:"blocked,omitempty"` // of these the first in whose way a live run is
+	Blocked []blocked `json:"blocked,omitempty"` // the first of these that a live run is in the way of
 }
 
 // blocked is a dead letter that stays, and the live run in its way.
@@ -35,10 +35,10 @@ func (b blocked) String() string {
 	return fmt.Sprintf("%s: run %s has its parameters of a //task:unique, and is queued or running", text.Printable(b.ID), text.Printable(b.By))
 }
 
-// mostBlocked is of how many dead letters it is shown what is in their way.
+// mostBlocked bounds the list of blocked dead letters.
 const mostBlocked = 20
 
-// applied is what was done of what was chosen.
+// applied counts the dead letters that an action was applied to.
 type applied struct {
 	done, stayed int
 	blocked      []blocked
@@ -52,8 +52,8 @@ const (
 	deleteDead
 )
 
-// apply deals with dead letters of a queue, and returns with how many. What is in
-// the way of others is noted.
+// apply applies an action to dead letters of a queue and returns their number. It adds
+// to r the letters that a live run is in the way of.
 func (c *control) apply(ctx context.Context, queue string, what deadAction, r *applied, ids ...string) (int, error) {
 	do := c.controls.RequeueDead
 	if what == deleteDead {
@@ -176,10 +176,10 @@ func (c *control) applyToIDs(ctx context.Context, what deadAction, ids []string,
 	return fmt.Errorf("%s: %d of %s stayed: %s", c.command, r.stayed, text.Count(len(ids), "id"), strings.Join(why, "; "))
 }
 
-// mostStayed is of how many of the ids given it is said why they stayed.
+// mostStayed bounds the ids whose reason an error names.
 const mostStayed = 5
 
-// whyStayed says of an id that was not dealt with, and in whose way nothing is, why.
+// whyStayed returns why a dead letter stayed that no live run is in the way of.
 func (c *control) whyStayed(ctx context.Context, what deadAction, id string) (string, error) {
 	for _, queue := range c.queues {
 		if what == deleteDead {
@@ -202,8 +202,8 @@ func (c *control) whyStayed(ctx context.Context, what deadAction, id string) (st
 	return id + ": no such dead letter in " + c.places(), nil
 }
 
-// applyToAll deals with all dead letters that are wanted, a page at a time. Those
-// that die again meanwhile are not dealt with twice.
+// applyToAll applies an action to all wanted dead letters, a page at a time. A run that
+// dies again in the meantime is left as it is.
 func (c *control) applyToAll(ctx context.Context, what deadAction, want func(*broker.DeadLetter) bool) (*applied, error) {
 	r := &applied{}
 	for _, queue := range c.queues {
@@ -251,14 +251,14 @@ func (c *control) applyToQueue(ctx context.Context, queue string, what deadActio
 			return err
 		}
 		if gone > 0 {
-			n += letterPage - gone // what is left is met again, and a page more
+			n += letterPage - gone // the rest is read again, and a page more
 		} else {
 			n *= 2
 		}
 	}
 }
 
-// cutShort says in an error what was done before it.
+// cutShort adds to an error the number of letters done before it.
 func (c *control) cutShort(what deadAction, done int, err error) error {
 	return fmt.Errorf("%s: %s, and then: %w", c.command, appliedText(what, done), err)
 }
@@ -270,7 +270,7 @@ func appliedText(what deadAction, n int) string {
 	return text.Count(n, "dead letter") + " queued again"
 }
 
-// printApplied prints what was done, and if it is to explain it why others stayed.
+// printApplied prints the counts and, if explain is true, why letters stayed.
 func (c *control) printApplied(what deadAction, r *applied, asJSON, explain bool) error {
 	if asJSON {
 		view := appliedView{Retried: &r.done, Stayed: r.stayed, Blocked: r.blocked}

@@ -17,7 +17,7 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// runDetail is all that is known of a run, as run prints it.
+// runDetail is the JSON of run.
 type runDetail struct {
 	runView
 	Progress *progressView     `json:"progress,omitempty"`
@@ -77,9 +77,8 @@ func (c *commandLine) run(ctx context.Context, o *controlOptions, id string) err
 	return c.printRun(detail)
 }
 
-// find looks a run up: its record, then what waits and runs, then the dead
-// letters. Brokers know only the records by id, so the others are looked
-// through.
+// find searches a run: its record, then the waiting and running ones, then the dead
+// letters. Brokers know only records by id, so find reads the others one by one.
 func (c *control) find(ctx context.Context, id string) (*runDetail, error) {
 	records, err := c.recorded(ctx, id)
 	if err != nil {
@@ -149,8 +148,8 @@ func (c *control) liveIn(ctx context.Context, queues []string, id string, first 
 	return nil, err
 }
 
-// liveStates are those of a run that has not ended, in the order in which it is looked for:
-// one that moves on meanwhile is met in its next one.
+// liveStates are the states of a run that has not ended, in the order of the search: a
+// run that changes its state during the search is found in its next state.
 var liveStates = []broker.State{broker.StateDelayed, broker.StateQueued, broker.StateRunning}
 
 // live returns a run that waits or runs, nil if it is not found. It is probably

@@ -21,7 +21,7 @@ const (
 	lookMost  = 10_000 // of one state and queue
 )
 
-// What --limit is without the flag, and says of itself.
+// The default and the bounds of --limit.
 const (
 	defaultLimit = 50
 	maxLimit     = 1_000_000
@@ -204,7 +204,7 @@ type lookPage struct {
 
 func (p lookPage) views(state broker.State) (views []runView) {
 	if state.Ended() {
-		// The newest first, as far as ids tell.
+		// The newest first, if ids sort by time.
 		slices.SortFunc(p.found, func(a, b *broker.RunInfo) int { return -cmp.Compare(a.Run.ID, b.Run.ID) })
 	}
 	for _, i := range p.found {

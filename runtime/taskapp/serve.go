@@ -78,7 +78,7 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	return err
 }
 
-// logServing logs what is served, and how safe the broker is.
+// logServing logs the roles, the broker and its risks.
 func (c *commandLine) logServing(ctx context.Context, b broker.Broker, o *serveOptions) {
 	logger, url := o.consumer.Logger, c.brokers(nil).URL(o.broker)
 	attrs := []any{"tasks", len(c.tasks.list), "broker", brokerurl.Redact(url), "consume", o.consume, "schedule", o.schedule}
@@ -115,7 +115,7 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.BoolVar(&o.json, "json", false, "log JSON")
 }
 
-// check refuses what no consumer can be told.
+// check refuses values that no consumer can have.
 func (o *serveOptions) check(given *pflag.FlagSet) error {
 	if given.Changed("grace") && o.consumer.Grace == 0 {
 		o.consumer.Grace = 1 // none; the zero value is the default
@@ -135,8 +135,7 @@ func (o *serveOptions) check(given *pflag.FlagSet) error {
 	return usagef("serve", "--%s %s", name, problem)
 }
 
-// logger returns what serve logs to: the application's own logger, unless flags ask for
-// another.
+// logger returns the application's own logger, unless flags ask for another.
 func (o *serveOptions) logger(c *commandLine, given *pflag.FlagSet) *slog.Logger {
 	if own := c.app.Consumer.Logger; own != nil && !given.Changed("log") && !given.Changed("json") {
 		return own
@@ -148,7 +147,7 @@ func (o *serveOptions) logger(c *commandLine, given *pflag.FlagSet) *slog.Logger
 	return slog.New(slog.NewTextHandler(c.stderr, options))
 }
 
-// childEnvVar defines the flag for [taskrt.ChildConfig].Env, which replaces what is there.
+// childEnvVar adds the flag that replaces [taskrt.ChildConfig].Env.
 func childEnvVar(set *pflag.FlagSet, env *[]string) {
 	first := true
 	set.Func("child-env", "environment variable for child processes: KEY=value, or a name or pattern such as AWS_*, which leaves out all others; repeatable", func(text string) error {
@@ -210,7 +209,7 @@ func (c *commandLine) roles(ctx context.Context, b broker.Broker, o *serveOption
 			return nil, err
 		}
 		roles = append(roles, s.Run)
-		if !o.consume { // a consumer watches by itself
+		if !o.consume { // a consumer does that itself
 			roles = append(roles, func(ctx context.Context) error {
 				taskrt.WatchRisks(ctx, b, o.consumer.Logger)
 				<-ctx.Done()
@@ -238,7 +237,7 @@ func runAll(ctx context.Context, roles []func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
-// logBacklog says what is lost with an embedded broker.
+// logBacklog logs the runs that are lost with an embedded broker.
 func logBacklog(logger *slog.Logger, b broker.Broker) {
 	lengths, err := b.QueueLength(context.Background())
 	if err != nil {

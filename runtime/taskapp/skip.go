@@ -50,8 +50,7 @@ func (c *control) incomplete() error {
 	return fmt.Errorf("%s: %s skipped in whole or in part, as said above", c.command, text.Count(len(c.passed), "place"))
 }
 
-// unlessPassed is the error of what was not found, which says so if it may be where
-// the command did not get to look.
+// unlessPassed adds to a not-found error that the command skipped places, if it did.
 func (c *control) unlessPassed(err error) error {
 	if passed := c.incomplete(); passed != nil {
 		return fmt.Errorf("%w; it may be where this command did not get to look", err)
@@ -144,8 +143,8 @@ func pick(queues []string, at []int) []string {
 // found is a take for inMany that takes a part as it is.
 func found[T any](part maintenance.Part[T]) T { return part.Found }
 
-// skipLogger returns what a command's broker logs to: lines on standard error, as
-// those that the command itself writes there.
+// skipLogger returns the logger of a command's broker. It writes lines to standard error
+// as the command does.
 func (c *commandLine) skipLogger() *slog.Logger { return slog.New(&lineHandler{line: c}) }
 
 // lineHandler writes warnings as lines of a command.

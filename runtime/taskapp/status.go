@@ -53,7 +53,7 @@ func newLastView(l broker.LastRun) *lastView {
 	return &lastView{l.ID, l.Started, l.Took.String(), cmp.Or(string(l.Failure), string(broker.StateSucceeded)), l.Took}
 }
 
-// statusView is what status prints.
+// statusView is the JSON of status.
 type statusView struct {
 	Queues []queueView `json:"queues"`
 	Tasks  []taskView  `json:"tasks"`

@@ -6,8 +6,8 @@ import (
 	"github.com/taskgen/taskgen/internal/suggest"
 )
 
-// didYouMean is what an error adds after a word that is none of known: the one
-// that was most likely meant, or else otherwise.
+// didYouMean returns the end of an error about an unknown word: the known word that was
+// most likely meant, or otherwise if there is none.
 func didYouMean(word string, known []string, otherwise string) string {
 	if near := closest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)

@@ -67,7 +67,7 @@ func newFlagSet() *pflag.FlagSet {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.Usage = func() {}
-	set.SetInterspersed(false) // what stands behind a word is none of its flags
+	set.SetInterspersed(false) // flags behind a word are not read
 	return set
 }
 
@@ -145,7 +145,7 @@ func (f *taskFlags) normal(args []string) (normal []string) {
 		normal = append(normal, arg)
 		switch {
 		case known == nil:
-			return append(normal, args[i+1:]...) // package pflag says what is wrong
+			return append(normal, args[i+1:]...) // package pflag returns the error
 		case hasValue || i+1 == len(args):
 		case known.NoOptDefVal == "":
 			i++
