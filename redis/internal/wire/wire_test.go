@@ -1,0 +1,59 @@
+package wire
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// TestTypesOfKeysAgree compares the kinds of keys that scripts expect with the types that
+// errors name.
+func TestTypesOfKeysAgree(t *testing.T) {
+	q := NewQueueKeys("p", "q")
+	for rest, kind := range KindsOfKeys {
+		require.Equal(t, TypeOfKind(kind), TypeOf("p", q.Base+rest), rest)
+	}
+	for _, key := range q.All() {
+		require.NotEmpty(t, TypeOf("p", key), key)
+	}
+	for _, key := range []string{q.Batch("s:1"), q.Done("s:1"), q.Owner("id"), q.Record("id"), q.Unique("u"), q.Group("g"), q.PendingRun("id")} {
+		kind := KindOfMore(key[len(q.Base):])
+		require.Equal(t, TypeOfKind(kind), TypeOf("p", key), key)
+		require.False(t, q.Unknown(key), key)
+	}
+}
+
+func TestEscapedNamesAreReversible(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range []string{"q", "a:b", "a%3Ab", "{a}", "%", "%%7B", "a}:b", "ä{"} {
+		escaped := escape(name)
+		require.Equal(t, name, Unescape(escaped))
+		require.Equal(t, name, Unescape(QueueOf(NewQueueKeys("p", name).Base)))
+		require.Empty(t, seen[escaped], "%q and %q have the same keys", name, seen[escaped])
+		seen[escaped] = name
+	}
+}
+
+func TestStoredRunsAreReadAsWritten(t *testing.T) {
+	run := &broker.TaskRun{ID: "id", Task: "task", Queue: "q", Kind: broker.CPU, Priority: broker.High, OwnID: true, Keep: time.Hour, Deliveries: 3, Payload: []byte("payload")}
+	run.EnsureRules().Unique = "key"
+	run.Rules.Limits = []broker.Limit{{Key: "limit", Max: 2, Per: time.Minute}}
+	stored, err := AppendRun(nil, run)
+	require.NoError(t, err)
+	h, err := ParseHeader(stored)
+	require.NoError(t, err)
+	require.Equal(t, "id", string(h.ID))
+	require.Equal(t, "key", h.Unique())
+	require.Equal(t, 4, ReadyList(run))
+	got := new(broker.TaskRun)
+	require.NoError(t, ParseRun(new(broker.Decoder), stored, got))
+	require.Equal(t, run.Rules, got.Rules)
+	require.Equal(t, 3, got.Deliveries)
+	require.Equal(t, "payload", string(got.Payload))
+	for n := range stored {
+		require.Error(t, ParseRun(new(broker.Decoder), stored[:n], new(broker.TaskRun)), "cut off after %d bytes", n)
+	}
+}
