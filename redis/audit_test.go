@@ -55,7 +55,7 @@ func (q *broken) batch() string { return q.base + "f:" + q.session.ID() + ":1" }
 
 func (q *broken) members(t *testing.T) []string {
 	t.Helper()
-	list, err := q.raw.SMembers(t.Context(), q.base+"flights").Result()
+	list, err := q.raw.SMembers(t.Context(), q.base+"inflight").Result()
 	require.NoError(t, err)
 	return list
 }
@@ -108,7 +108,7 @@ var damages = []struct {
 	{
 		"a batch that recovery does not know",
 		func(t *testing.T, q *broken) {
-			require.NoError(t, q.raw.Del(t.Context(), q.base+"flights", q.base+"leases").Err())
+			require.NoError(t, q.raw.Del(t.Context(), q.base+"inflight", q.base+"leases").Err())
 		},
 		maintenance.Report{Runs: 10, UnlistedBatches: 1},
 		func(t *testing.T, q *broken) {
@@ -120,7 +120,7 @@ var damages = []struct {
 	{
 		"flights that are not there, and a bitmap",
 		func(t *testing.T, q *broken) {
-			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"flights", "gone:1", "gone:2").Err())
+			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"inflight", "gone:1", "gone:2").Err())
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:2", 7, 1).Err())
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:3", 7, 1).Err())
 		},
@@ -177,7 +177,7 @@ var damages = []struct {
 			require.NoError(t, err)
 			require.NoError(t, q.raw.RPush(t.Context(), q.base+"io:1", ready[0]).Err())
 			require.NoError(t, q.raw.RPush(t.Context(), q.base+"f:other:1", batch[2]).Err())
-			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"flights", "other:1").Err())
+			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"inflight", "other:1").Err())
 		},
 		maintenance.Report{Runs: 10, Copies: 5},
 		func(t *testing.T, q *broken) {

@@ -72,10 +72,10 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 
 	c, base := b.clients.Work, "taskgen:{q}:"
 	ctx := t.Context()
-	require.NoError(t, c.SRem(ctx, base+"flights", s.id+":1").Err())
-	require.NoError(t, c.SAdd(ctx, base+"flights", "ghost:1").Err())
+	require.NoError(t, c.SRem(ctx, base+"inflight", s.id+":1").Err())
+	require.NoError(t, c.SAdd(ctx, base+"inflight", "ghost:1").Err())
 	require.NoError(t, c.SetBit(ctx, base+"d:ghost:2", 1, 1).Err())
-	require.NoError(t, c.HSet(ctx, base+"held", "limit", 77).Err())
+	require.NoError(t, c.HSet(ctx, base+"running", "limit", 77).Err())
 	require.NoError(t, c.Set(ctx, base+"u:key-gone", "gone token", 0).Err())
 	require.NoError(t, c.Set(ctx, base+"id:gone", "token", 0).Err())
 	running := string(wire.AppendRecord([]byte("r0000000000000"), &broker.TaskRun{Task: "task"}, nil, nil))

@@ -63,7 +63,7 @@ func TestABatchOfAWrongType(t *testing.T) {
 	r.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1}}
 	require.NoError(t, b.QueueTasks(t.Context(), r))
 	got := takeAll(t, s, "q", 1)
-	members := c.SMembers(t.Context(), prefix(t)+":{q}:flights").Val()
+	members := c.SMembers(t.Context(), prefix(t)+":{q}:inflight").Val()
 	require.Len(t, members, 1)
 	require.NoError(t, c.Set(t.Context(), prefix(t)+":{q}:f:"+members[0], "x", 0).Err())
 
@@ -93,7 +93,7 @@ func TestNumbersOfLinesThatAreUsedUp(t *testing.T) {
 // TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain: those that what follows a run meets are
 // put aside, and a wake set costs a wake-up, and no more.
 func TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain(t *testing.T) {
-	for _, key := range []string{"wake:io", "delayed", "io:1", "lines", "policy"} {
+	for _, key := range []string{"wake:io", "delayed", "io:1", "waiting", "policy"} {
 		for _, queue := range []string{"q", "other"} {
 			t.Run(strings.ReplaceAll(key, ":", " ")+" of "+queue, func(t *testing.T) {
 				b, c := open(t, shared, redis.Config{}), raw(t, shared)
@@ -174,7 +174,7 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 			for i := range 3 {
 				require.NoError(t, b.QueueTasks(t.Context(), run("one", "q")))
 				one := takeAll(t, s, "q", 1)
-				require.NoError(t, c.HSet(t.Context(), base+"ops", s.ID(), number).Err())
+				require.NoError(t, c.HSet(t.Context(), base+"takes", s.ID(), number).Err())
 				require.NoError(t, b.QueueTasks(t.Context(), run("two", "q")))
 				two := takeAll(t, s, "q", 1)
 				require.Equal(t, []string{"two"}, ids(two))
@@ -182,13 +182,13 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 				require.LessOrEqual(t, len(told), 1)
 				if i == 0 {
 					require.Len(t, told, 1)
-					require.Equal(t, base+"ops", told[0].Key)
+					require.Equal(t, base+"takes", told[0].Key)
 				}
 				finishAll(t, s, append(one, two...))
 				require.NoError(t, s.Renew(t.Context()))
 			}
 			require.Zero(t, length(t, b, "q"))
-			require.Empty(t, c.SMembers(t.Context(), base+"flights").Val())
+			require.Empty(t, c.SMembers(t.Context(), base+"inflight").Val())
 		})
 	}
 }

@@ -47,7 +47,7 @@ func TestCancelWhereverARunWaits(t *testing.T) {
 		"delayed": func(_ *testing.T, _ *redis.Broker, r *broker.TaskRun) {
 			r.Delay = time.Hour
 		},
-		"aside": func(t *testing.T, b *redis.Broker, _ *broker.TaskRun) {
+		"deferred": func(t *testing.T, b *redis.Broker, _ *broker.TaskRun) {
 			require.NoError(t, b.Disable(t.Context(), "q", "task", true))
 		},
 	} {
@@ -63,7 +63,7 @@ func TestCancelWhereverARunWaits(t *testing.T) {
 					require.NoError(t, b.QueueTasks(t.Context(), other))
 				}
 			}
-			if name == "aside" {
+			if name == "deferred" {
 				takesNothing(t, join(t, b, time.Minute), "q")
 			}
 			for i, id := range []string{"middle", "last", "first"} {
@@ -200,7 +200,7 @@ func TestCancelRaces(t *testing.T) {
 		require.NoError(t, b.Cancel(t.Context(), "q", id, stopped))
 	}
 	t.Logf("ended, cancelled, fenced: %v", counts)
-	for _, key := range []string{"flights", "io:1", "delayed"} {
+	for _, key := range []string{"inflight", "io:1", "delayed"} {
 		require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:"+key).Val(), key)
 	}
 }

@@ -62,7 +62,7 @@ func TestLeasesSurviveAClockThatIsPutBack(t *testing.T) {
 	const foreign = "0123456789abcdef0123456789abcdef"
 	require.NoError(t, c.ZAdd(t.Context(), leases, z(float64(now.Add(putBack).UnixMilli()), foreign)).Err())
 	require.NoError(t, c.RPush(t.Context(), prefix(t)+":{q}:f:"+foreign+":1", "an element").Err())
-	require.NoError(t, c.SAdd(t.Context(), prefix(t)+":{q}:flights", foreign+":1").Err())
+	require.NoError(t, c.SAdd(t.Context(), prefix(t)+":{q}:inflight", foreign+":1").Err())
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
 	end := c.ZScore(t.Context(), leases, foreign).Val()
@@ -101,10 +101,10 @@ func TestRatesSurviveAClockThatIsPutBack(t *testing.T) {
 		}
 	}
 	require.Len(t, before, 1)
-	opens := c.ZRangeWithScores(t.Context(), base+"opens", 0, -1).Val()
+	opens := c.ZRangeWithScores(t.Context(), base+"recheck", 0, -1).Val()
 	require.Len(t, opens, 1)
 	for _, o := range opens {
-		require.NoError(t, c.ZAdd(t.Context(), base+"opens", goredis.Z{Score: o.Score + float64(putBack.Milliseconds()), Member: o.Member}).Err())
+		require.NoError(t, c.ZAdd(t.Context(), base+"recheck", goredis.Z{Score: o.Score + float64(putBack.Milliseconds()), Member: o.Member}).Err())
 	}
 	start := time.Now()
 	take()

@@ -74,7 +74,7 @@ func requireNothingInFlight(t *testing.T, servers []*redistest.Server, prefix st
 	t.Helper()
 	for _, server := range servers {
 		for _, key := range keysOf(t, raw(t, server), prefix) {
-			for _, part := range []string{"}:f:", "}:d:", "}:flights"} {
+			for _, part := range []string{"}:f:", "}:d:", "}:inflight"} {
 				require.NotContains(t, key, part, "left on %s", server.Addr())
 			}
 		}

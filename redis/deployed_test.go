@@ -207,7 +207,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 			r.Delay = time.Duration(i%2) * time.Millisecond
 			if i%3 == 1 {
 				r.Rules = &broker.Rules{Unique: r.ID, UniqueFor: time.Duration(i%4) * time.Hour}
-				r.EnsureRules().Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 100, Per: time.Minute}}
+				r.EnsureRules().Limits = []broker.Limit{{Key: "running", Max: 3}, {Key: "rate", Max: 100, Per: time.Minute}}
 				r.EnsureRules().Fair = []string{"", "value"}[i%2]
 			}
 		}

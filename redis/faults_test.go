@@ -149,7 +149,7 @@ func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := b.Recover(t.Context(), []string{"q"})
 		l.consume(within(t, 200*time.Millisecond), consumer, 500)
-		return err == nil && length(t, b, "q") == 0 && client.SCard(t.Context(), prefix(t)+":{q}:flights").Val() == 0
+		return err == nil && length(t, b, "q") == 0 && client.SCard(t.Context(), prefix(t)+":{q}:inflight").Val() == 0
 	}, 20*time.Second, time.Millisecond)
 	t.Logf("%d accepted, %d started, %d known to be finished", len(l.accepted), len(l.started), len(l.finished))
 	require.Empty(t, l.missing(), "accepted, but never started")
@@ -185,7 +185,7 @@ func TestUnreadableEntriesAreIsolated(t *testing.T) {
 	done, err := s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
 	require.Empty(t, done.Fenced)
-	require.Zero(t, client.Exists(t.Context(), base+"flights").Val(), "no batch is left")
+	require.Zero(t, client.Exists(t.Context(), base+"inflight").Val(), "no batch is left")
 }
 
 func takeAll(t testing.TB, s broker.Session, queue string, n int) (all []*broker.TaskRun) {

@@ -316,7 +316,7 @@ func TestRenewalsLookThroughManyFlightsNowAndThen(t *testing.T) {
 		others[i] = fmt.Sprintf("other:%d", i)
 	}
 	base := prefix(t) + ":{q}:"
-	require.NoError(t, client.SAdd(t.Context(), base+"flights", others...).Err())
+	require.NoError(t, client.SAdd(t.Context(), base+"inflight", others...).Err())
 	renew := func(n int) (listings int) {
 		require.NoError(t, client.ConfigResetStat(t.Context()).Err())
 		for range n {
@@ -332,11 +332,11 @@ func TestRenewalsLookThroughManyFlightsNowAndThen(t *testing.T) {
 	// A server that went back in time has closed all connections.
 	id := s.ID()
 	require.NoError(t, client.RPush(t.Context(), base+"f:"+id+":2", "forgotten").Err())
-	require.NoError(t, client.SAdd(t.Context(), base+"flights", id+":2").Err())
+	require.NoError(t, client.SAdd(t.Context(), base+"inflight", id+":2").Err())
 	require.NoError(t, client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 	require.Positive(t, renew(1), "anew")
-	require.False(t, client.SIsMember(t.Context(), base+"flights", id+":2").Val(), "it is ended again")
-	require.NoError(t, client.Del(t.Context(), base+"flights").Err())
+	require.False(t, client.SIsMember(t.Context(), base+"inflight", id+":2").Val(), "it is ended again")
+	require.NoError(t, client.Del(t.Context(), base+"inflight").Err())
 }
 
 // TestForgottenTakesAreLost has a server forget that a run was taken: it waits

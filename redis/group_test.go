@@ -53,7 +53,7 @@ func waiting(t testing.TB, client *goredis.Client) (keys []string) {
 	for _, key := range keysOf(t, client, prefix(t)) {
 		kind, _, _ := strings.Cut(key[strings.Index(key, "}:")+2:], ":")
 		switch kind {
-		case "group", "parked", "parking", "id", "u", "rec":
+		case "group", "parked", "pending", "id", "u", "rec":
 			keys = append(keys, key)
 		}
 	}

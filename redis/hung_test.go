@@ -163,7 +163,7 @@ func TestLateReplyToCancelledTake(t *testing.T) {
 	require.NoError(t, b.Close(), "waits for the late command")
 	other := open(t, server, redis.Config{})
 	require.Equal(t, 5, length(t, other, "q"), "given back, or never taken")
-	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:flights").Val(), "batches in flight")
+	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:inflight").Val(), "batches in flight")
 	again := takeAll(t, join(t, other, time.Minute), "q", 5)
 	list := ids(again)
 	slices.Sort(list)

@@ -169,11 +169,11 @@ func (l *life) live() {
 	ctx := l.Context()
 	l.try(l.b.Disable(ctx, l.q, "disabled", true))
 	l.queue(l.make("plain"), l.make("kept", withKept), l.make("own", withOwn, withKept), l.make("unique", withUnique))
-	l.queue(l.make("aside", withDisabled), l.make("behind"), l.make("aside-fair", withDisabled, withFair("a")))
+	l.queue(l.make("deferred", withDisabled), l.make("behind"), l.make("aside-fair", withDisabled, withFair("a")))
 	l.queue(l.make("soon", withSoon, withKept), l.make("soon-fair", withSoon, withFair("a")), l.make("soon-held", withSoon, withLimited("h", 1, 0)))
 	for i := range 2 {
 		l.queue(l.make(fmt.Sprint("fair-a", i), withFair("a")), l.make(fmt.Sprint("fair-b", i), withFair("b"), withUnique))
-		l.queue(l.make(fmt.Sprint("held", i), withLimited("h", 1, 0), withLimited("g", 3, 0)))
+		l.queue(l.make(fmt.Sprint("running", i), withLimited("h", 1, 0), withLimited("g", 3, 0)))
 		l.queue(l.make(fmt.Sprint("rate", i), withLimited("r", 1, time.Millisecond), withLimited("h", 2, 0)))
 	}
 	if name := l.Name(); strings.HasSuffix(name, "stage") || strings.HasSuffix(name, "/commit") {
@@ -338,7 +338,7 @@ func (l *life) drain(fail string) {
 		}
 		_, err = s.Finish(l.Context(), outcomes...)
 		require.NoError(l, err, fail)
-		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("flights"), l.key("outbox"), l.key("stages")).Val() == 0 {
+		if len(got) == 0 && length(l, l.b, l.q) == 0 && l.c.Exists(l.Context(), l.key("inflight"), l.key("outbox"), l.key("stages")).Val() == 0 {
 			break
 		}
 		require.True(l, time.Now().Before(deadline), "%s: it does not end: %v; left: %v, stages %v",
@@ -374,7 +374,7 @@ func (l *life) check(fail string) {
 			l.Errorf("%s: run %s ran %d times: %v", fail, id, n, l.errs)
 		}
 	}
-	allowed := []string{"dead", "ops", "leases", "starts", "rates", "ticks", "last", "entries:changes", "idle:io", "wake:io", "idle:cpu", "wake:cpu", "waiters"}
+	allowed := []string{"dead", "takes", "leases", "starts", "rates", "ticks", "last", "entries:changes", "idle:io", "wake:io", "idle:cpu", "wake:cpu", "waiters"}
 	for _, key := range keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}") {
 		rest := strings.TrimPrefix(key, l.key(""))
 		if !slices.Contains(allowed, rest) && l.c.TTL(l.Context(), key).Val() < 0 {

@@ -125,6 +125,6 @@ func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := b.Recover(t.Context(), []string{"q"})
 		require.NoError(t, err)
-		return raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:held").Val() == 0 && length(t, b, "q") == 0
+		return raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:running").Val() == 0 && length(t, b, "q") == 0
 	}, 5*time.Second, 20*time.Millisecond, "no place is held any more")
 }

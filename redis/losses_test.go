@@ -283,7 +283,7 @@ func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
 		require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))
 		s := join(t, b, 10*time.Second)
 		want := broker.Want{Queues: []string{"q"}, IO: 3}
-		l.lose(lost, ":flights")
+		l.lose(lost, ":inflight")
 		var got []*broker.TaskRun
 		for len(got) == 0 {
 			got, _ = s.Take(within(t, 5*time.Second), want)
@@ -310,13 +310,13 @@ func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
 func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, c *goredis.Client, base, session string){
 		"the field is deleted": func(t *testing.T, c *goredis.Client, base, session string) {
-			require.NoError(t, c.HDel(t.Context(), base+"ops", session).Err())
+			require.NoError(t, c.HDel(t.Context(), base+"takes", session).Err())
 		},
 		"the field is a number that no take had": func(t *testing.T, c *goredis.Client, base, session string) {
-			require.NoError(t, c.HSet(t.Context(), base+"ops", session, "9007199254740993").Err())
+			require.NoError(t, c.HSet(t.Context(), base+"takes", session, "9007199254740993").Err())
 		},
 		"the field is no number, and the queue is mended": func(t *testing.T, c *goredis.Client, base, session string) {
-			require.NoError(t, c.HSet(t.Context(), base+"ops", session, "x").Err())
+			require.NoError(t, c.HSet(t.Context(), base+"takes", session, "x").Err())
 			require.NoError(t, c.Set(t.Context(), base+"outbox", "x", 0).Err())
 			_, err := open(t, shared, redis.Config{Prefix: strings.TrimSuffix(base, ":{q}:")}).Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
@@ -331,7 +331,7 @@ func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded) // the server knows the script now
 			require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
 			lost := make(chan struct{})
-			l.loseAfter(":flights", func() {
+			l.loseAfter(":inflight", func() {
 				defer close(lost)
 				lose(t, c, base, s.ID())
 				require.NoError(t, open(t, shared, redis.Config{Prefix: prefix(t)}).QueueTasks(t.Context(), run("more", "q")))
@@ -356,7 +356,7 @@ func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 3)...))
 	require.NoError(t, b.QueueTasks(t.Context(), runs("b", 3)...))
 	s := join(t, b, 10*time.Second)
-	l.lose(1000, ":flights")
+	l.lose(1000, ":inflight")
 	_, err := s.Take(t.Context(), broker.Want{Queues: []string{"a"}, IO: 2})
 	require.Error(t, err)
 	l.lose(0, "")
@@ -371,7 +371,7 @@ func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
 }
 
 func TestLostReplyToGetTaskRunsLosesNothing(t *testing.T) {
-	for _, match := range []string{":flights", ":d:"} { // of take, of finish
+	for _, match := range []string{":inflight", ":d:"} { // of take, of finish
 		b, l := openLossy(t, shared)
 		queue := "q" + strings.Trim(match, ":")
 		require.NoError(t, b.QueueTasks(t.Context(), runs(queue, 4)...))

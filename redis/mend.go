@@ -92,7 +92,7 @@ func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool 
 		found = true
 	}
 	// What cannot be counted anew.
-	if b.quarantine(ctx, base, []string{base + "held"}, []any{"numbers"}) {
+	if b.quarantine(ctx, base, []string{base + "running"}, []any{"numbers"}) {
 		found = true
 	}
 	return found
@@ -181,7 +181,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 		}
 	}
 	if wrong > 0 {
-		report("held", "it said otherwise than how many runs are in flight")
+		report("running", "it said otherwise than how many runs are in flight")
 	}
 	const pages = 200 // of 500 lines
 	from = ""
@@ -191,7 +191,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 			break
 		}
 		if n, _ := reply[0].(int64); n > 0 {
-			report("turns", "lines of runs were missing in it")
+			report("rounds", "lines of runs were missing in it")
 		}
 		if from, _ = reply[1].(string); from == "" {
 			break

@@ -17,7 +17,7 @@ import (
 // run while others of them come and go.
 func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	b := open(t, shared, redis.Config{})
-	for id, queue := range map[string]string{"held": "q", "handed-on": "other"} {
+	for id, queue := range map[string]string{"running": "q", "handed-on": "other"} {
 		r := run(id, queue)
 		r.Keep = time.Hour
 		require.NoError(t, b.QueueTasks(t.Context(), r))
@@ -28,7 +28,7 @@ func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	asked := make(chan error, 1)
 	go func() {
 		for range 300 {
-			record, err := b.Record(ctx, "q", "held")
+			record, err := b.Record(ctx, "q", "running")
 			if err == nil && record.State != broker.StateRunning {
 				err = fmt.Errorf("the run is %s, not running", record.State)
 			}

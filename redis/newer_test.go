@@ -84,7 +84,7 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 
 	require.Equal(t, []string{element}, elementsAt(t, c, base+"delayed"), "its bytes")
 	require.Empty(t, elementsAt(t, c, base+"dead"))
-	require.Zero(t, c.Exists(t.Context(), base+"held", base+"flights").Val(), "it counts at no limit")
+	require.Zero(t, c.Exists(t.Context(), base+"running", base+"inflight").Val(), "it counts at no limit")
 	require.False(t, record(t, b, "q", "new").State.Ended())
 	require.ErrorIs(t, b.QueueTasks(t.Context(), ownKept("new", "q")), broker.ErrDuplicate)
 	require.NoError(t, c.Del(t.Context(), base+"delayed").Err())

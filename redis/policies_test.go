@@ -58,7 +58,7 @@ func requireEmpty(t *testing.T) {
 	t.Helper()
 	for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
 		kind, _, _ := strings.Cut(strings.TrimPrefix(key, prefix(t)+":{q}:"), ":")
-		require.NotContains(t, []string{"lines", "turns", "policy", "opens", "held"}, kind, key)
+		require.NotContains(t, []string{"waiting", "rounds", "policy", "recheck", "running"}, kind, key)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestLinesThatWereCancelledAreForgottenInParts(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), list...))
 	got := now(t, s, 10)
 	require.Len(t, got, 1)
-	lines, turns := prefix(t)+":{q}:lines", prefix(t)+":{q}:turns"
+	lines, turns := prefix(t)+":{q}:waiting", prefix(t)+":{q}:rounds"
 	for client.ZLexCount(t.Context(), turns, "[r", "(s").Val() > 0 || client.ZCard(t.Context(), lines).Val() < 1199 {
 		require.Empty(t, now(t, s, 10), "until all wait behind the limit")
 	}
@@ -389,16 +389,16 @@ func TestAuditOfPolicies(t *testing.T) {
 	}
 	require.Equal(t, maintenance.Report{Runs: 4}, audit(false))
 
-	require.NoError(t, c.HSet(t.Context(), base+"held", "k", 7, "gone", 3).Err())
+	require.NoError(t, c.HSet(t.Context(), base+"running", "k", 7, "gone", 3).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:stray", "nobody token", time.Hour).Err())
 	require.NoError(t, c.Set(t.Context(), base+"u:ended", " nobody token", time.Hour).Err())
-	require.NoError(t, c.Del(t.Context(), base+"turns", base+"policy").Err())
+	require.NoError(t, c.Del(t.Context(), base+"rounds", base+"policy").Err())
 	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, ForgottenLimits: 1}
 	require.Equal(t, want, audit(false))
 	want.Mended = true
 	require.Equal(t, want, audit(true))
 	require.Zero(t, audit(false).Faults())
-	require.Equal(t, map[string]string{"k": "2"}, c.HGetAll(t.Context(), base+"held").Val())
+	require.Equal(t, map[string]string{"k": "2"}, c.HGetAll(t.Context(), base+"running").Val())
 	require.NoError(t, c.Del(t.Context(), base+"u:ended").Err())
 
 	require.Empty(t, now(t, s, 10))
@@ -451,7 +451,7 @@ func TestAuditOfManyLimitsDoesNotHoldTheServerUp(t *testing.T) {
 	t.Parallel()
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	b.Instrument(shortReplies)
-	key := prefix(t) + ":{q}:held"
+	key := prefix(t) + ":{q}:running"
 	const n, wrong = 500, 100_000
 	list := runs("q", n)
 	for i, r := range list {

@@ -151,7 +151,7 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	const much, odd = 2, 3
 	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[much], 300)...))
 	inState["queues"][much] = true
-	for _, key := range []string{"io:1", "delayed", "flights", "dead", "rec:run-0"} {
+	for _, key := range []string{"io:1", "delayed", "inflight", "dead", "rec:run-0"} {
 		require.NoError(t, client.HSet(t.Context(), prefix(t)+":{"+queues[odd]+"}:"+key, "f", "v").Err())
 	}
 

@@ -180,10 +180,10 @@ func elementsAt(t *testing.T, c *goredis.Client, key string) []string {
 	t.Helper()
 	read := c.LRange
 	skip := 0
-	if strings.HasSuffix(key, ":delayed") || strings.HasSuffix(key, ":lines") {
+	if strings.HasSuffix(key, ":delayed") || strings.HasSuffix(key, ":waiting") {
 		read = c.ZRange
 	}
-	if strings.HasSuffix(key, ":lines") {
+	if strings.HasSuffix(key, ":waiting") {
 		skip = 49
 	}
 	elements, err := read(t.Context(), key, 0, -1).Result()
@@ -209,7 +209,7 @@ func TestWireElements(t *testing.T) {
 			}
 
 			// The same bytes, as a program in another language leaves them.
-			ready := strings.NewReplacer(":delayed", ":io:1", ":lines", ":io:1").Replace(key)
+			ready := strings.NewReplacer(":delayed", ":io:1", ":waiting", ":io:1").Replace(key)
 			require.NoError(t, c.Del(t.Context(), key).Err())
 			require.NoError(t, c.RPush(t.Context(), ready, unhex(t, v.Hex)).Err())
 			got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{run.Queue}, 1)
@@ -369,7 +369,7 @@ func TestWireIsDocumented(t *testing.T) {
 			r := run(fmt.Sprintf("%s-%s", priority, kind), "q")
 			r.Kind, r.Priority, r.Keep, r.OwnID = kind, priority, time.Hour, true
 			r.Rules = &broker.Rules{Unique: r.ID, Fair: "value"}
-			r.Rules.Limits = []broker.Limit{{Key: "held", Max: 3}, {Key: "rate", Max: 5, Per: time.Hour}}
+			r.Rules.Limits = []broker.Limit{{Key: "running", Max: 3}, {Key: "rate", Max: 5, Per: time.Hour}}
 			require.NoError(t, b.QueueTasks(t.Context(), r))
 		}
 	}

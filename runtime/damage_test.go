@@ -128,26 +128,26 @@ func TestBrokenKeysStopNoQueue(t *testing.T) {
 		name   string
 		damage [][]any // commands, of which the second word is a key of the queue
 	}{
-		{"flights", [][]any{{"SET", "flights", "x"}}},
+		{"inflight", [][]any{{"SET", "inflight", "x"}}},
 		{"leases", [][]any{{"SET", "leases", "x"}}},
-		{"ops", [][]any{{"RPUSH", "ops", "x"}}},
-		{"held", [][]any{{"SET", "held", "x"}}},
-		{"held, no number", [][]any{{"HSET", "held", "k", "abc"}}},
+		{"takes", [][]any{{"RPUSH", "takes", "x"}}},
+		{"running", [][]any{{"SET", "running", "x"}}},
+		{"held, no number", [][]any{{"HSET", "running", "k", "abc"}}},
 		{"delayed", [][]any{{"SET", "delayed", "x"}}},
 		{"ready", [][]any{{"SET", "io:1", "x"}}},
-		{"lines", [][]any{{"SET", "lines", "x"}}},
-		{"turns", [][]any{{"SADD", "turns", "x"}}},
+		{"waiting", [][]any{{"SET", "waiting", "x"}}},
+		{"rounds", [][]any{{"SADD", "rounds", "x"}}},
 		{"policy", [][]any{{"SET", "policy", "x"}}},
 		{"policy, no number", [][]any{{"HSET", "policy", "back", "abc", "turn", "", "started", "x"}}},
-		{"opens", [][]any{{"SET", "opens", "x"}}},
+		{"recheck", [][]any{{"SET", "recheck", "x"}}},
 		{"starts and rates", [][]any{{"SET", "starts", "x"}, {"SET", "rates", "x"}}},
 		{"disabled", [][]any{{"SET", "disabled", "x"}}},
-		{"aside and enabling", [][]any{{"SET", "aside", "x"}, {"SET", "enabling", "x"}}},
+		{"aside and enabling", [][]any{{"SET", "deferred", "x"}, {"SET", "enabling", "x"}}},
 		{"outbox", [][]any{{"SET", "outbox", "x"}}},
 		{"garbage in lines and turns", [][]any{
-			{"ZADD", "lines", 0, "junk", 0, strings.Repeat("0", 60)}, {"HSET", "policy", "l1", "x"},
-			{"ZADD", "turns", 0, "junk", 0, "vr1", 0, "vr2junk", 0, "r2junk", 0, "vk" + strings.Repeat("a", 16) + "x"},
-			{"ZADD", "opens", 0, "", 0, "junk", 0, strings.Repeat("a", 16), "inf", "later"},
+			{"ZADD", "waiting", 0, "junk", 0, strings.Repeat("0", 60)}, {"HSET", "policy", "l1", "x"},
+			{"ZADD", "rounds", 0, "junk", 0, "vr1", 0, "vr2junk", 0, "r2junk", 0, "vk" + strings.Repeat("a", 16) + "x"},
+			{"ZADD", "recheck", 0, "", 0, "junk", 0, strings.Repeat("a", 16), "inf", "later"},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestBrokenKeysStopNoQueue(t *testing.T) {
 				}, 10*time.Second, 10*time.Millisecond, "the log names it: %s", d.log)
 			}
 			require.Eventually(t, func() bool {
-				return d.c.Exists(t.Context(), "p"+strings.ReplaceAll(c.name, " ", "-")+":{default}:held").Val() == 0
+				return d.c.Exists(t.Context(), "p"+strings.ReplaceAll(c.name, " ", "-")+":{default}:running").Val() == 0
 			}, 10*time.Second, 10*time.Millisecond, "nothing counts at limits")
 		})
 	}
@@ -197,7 +197,7 @@ func TestALimitThatCannotBeIsADeadLetter(t *testing.T) {
 	}{
 		{"a maximum of 0", func(*broker.TaskRun) {}, make([]byte, 8), "io:1"},
 		{"a huge maximum", func(*broker.TaskRun) {}, bytes.Repeat([]byte{0xff}, 8), "io:1"},
-		{"a maximum of 0 of one with a fair value", func(r *broker.TaskRun) { r.EnsureRules().Fair = "f" }, make([]byte, 8), "lines"},
+		{"a maximum of 0 of one with a fair value", func(r *broker.TaskRun) { r.EnsureRules().Fair = "f" }, make([]byte, 8), "waiting"},
 		{"a maximum of 0 of one that is delayed", func(r *broker.TaskRun) {
 			r.EnsureRules().Fair, r.Delay = "f", time.Second
 		}, make([]byte, 8), "delayed"},

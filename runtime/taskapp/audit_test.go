@@ -15,8 +15,8 @@ func TestAuditCommand(t *testing.T) {
 	require.Contains(t, f.says("audit"), "queue default, 0 runs: nothing amiss\n")
 	f.queue(3)
 	for _, damage := range [][]string{
-		{"SADD", "taskgen:{default}:flights", "ghost:1", "ghost:2"},
-		{"HSET", "taskgen:{default}:held", "limit", "3"},
+		{"SADD", "taskgen:{default}:inflight", "ghost:1", "ghost:2"},
+		{"HSET", "taskgen:{default}:running", "limit", "3"},
 	} {
 		_, err := f.server.Do(damage...)
 		require.NoError(t, err)

@@ -71,7 +71,7 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	require.NoError(t, server.SAdd(ctx, "taskgen:queues", "bad").Err())
 	waits, err := tasks.QueueRecorderRecord(ctx, "waits", taskrt.OnQueue("good"), taskrt.Delay(time.Hour))
 	require.NoError(t, err)
-	for _, key := range []string{"flights", "entries", "delayed", "disabled", "rec:" + waits.ID} {
+	for _, key := range []string{"inflight", "entries", "delayed", "disabled", "rec:" + waits.ID} {
 		require.NoError(t, server.RPush(ctx, "taskgen:{bad}:"+key, "x").Err())
 	}
 	require.NoError(t, server.Set(ctx, "taskgen:{bad}:dead", "x", 0).Err())
@@ -80,8 +80,8 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 		code         int
 		words        []string
 	}{
-		{"good", "{bad}:flights is a list, not a set", 1, []string{"status"}},
-		{waits.ID, "{bad}:flights is a list, not a set", 1, []string{"runs"}},
+		{"good", "{bad}:inflight is a list, not a set", 1, []string{"status"}},
+		{waits.ID, "{bad}:inflight is a list, not a set", 1, []string{"runs"}},
 		{"ID", "{bad}:dead is a string, not a list", 1, []string{"dead", "list"}},
 		{"record", "{bad}:entries is a list, not a hash", 1, []string{"list"}},
 		{"waits", "{bad}:rec:" + waits.ID + " is a list, not a string", 0, []string{"run", waits.ID}},
@@ -158,7 +158,7 @@ func TestCommandsLookIntoManyQueuesTogether(t *testing.T) {
 	}
 	server := f.raw()
 	require.NoError(t, server.SAdd(f.ctx, "taskgen:queues", append(names, "bad")...).Err())
-	for _, key := range []string{"flights", "delayed", "dead"} {
+	for _, key := range []string{"inflight", "delayed", "dead"} {
 		require.NoError(t, server.Set(f.ctx, "taskgen:{bad}:"+key, "x", 0).Err())
 	}
 	waits, err := tasks.QueueRecorderRecord(f.ctx, "waits", taskrt.OnQueue("queue-2999"), taskrt.Delay(time.Hour))

@@ -31,9 +31,9 @@ class Session {
   async take(n) {
     for (;;) {
       const member = `${this.id}:${this.slot + 1}`;
-      const keys = [...q.fixed, q.key("flights"), q.key("leases"), q.key("ops"), q.key("f:" + member),
-        q.key("paused"), q.key("disabled"), q.key("aside"), q.key("enabling"),
-        ...["lines", "turns", "policy", "opens", "held", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
+      const keys = [...q.fixed, q.key("inflight"), q.key("leases"), q.key("takes"), q.key("f:" + member),
+        q.key("paused"), q.key("disabled"), q.key("deferred"), q.key("enabling"),
+        ...["waiting", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
       const [due, ...elements] = await redis.script(scripts, "take", keys,
         [this.id, this.slot + 1, this.lease, n, 0, n, 1, 0, 0]);
       if (due === -2 || elements.length > 0) this.slot++;
@@ -49,8 +49,8 @@ class Session {
   // succeed finishes a run that has a record; whole says that it is the last
   // one of its batch. It returns what is fenced.
   async succeed(batch, run, result, whole) {
-    const keys = [...q.fixed, q.key("flights"), q.key("dead"), q.key("dropped"), q.key("waiters"),
-      ...["lines", "turns", "policy", "opens", "held", "outbox"].map((k) => q.key(k)),
+    const keys = [...q.fixed, q.key("inflight"), q.key("dead"), q.key("dropped"), q.key("waiters"),
+      ...["waiting", "rounds", "policy", "recheck", "running", "outbox"].map((k) => q.key(k)),
       q.key("f:" + batch.member), q.key("d:" + batch.member), q.key("rec:" + run.id)];
     const bitmap = Buffer.alloc(Math.ceil(batch.size / 8));
     bitmap[run.index >> 3] |= 0x80 >> (run.index & 7);
@@ -69,7 +69,7 @@ class Session {
   async leave() {
     await redis.send("DEL", q.key("lost:" + this.id));
     await redis.send("ZREM", q.key("leases"), this.id);
-    await redis.send("HDEL", q.key("ops"), this.id);
+    await redis.send("HDEL", q.key("takes"), this.id);
   }
 }
 
@@ -77,14 +77,14 @@ class Session {
 async function recover() {
   let given = 0, cursor = "0";
   do {
-    const [next, members] = await redis.script(scripts, "expired", [q.key("flights"), q.key("leases"), q.key("ops"), q.key("outbox")], [cursor, 100]);
+    const [next, members] = await redis.script(scripts, "expired", [q.key("inflight"), q.key("leases"), q.key("takes"), q.key("outbox")], [cursor, 100]);
     for (const member of members.map(String)) {
       const session = member.split(":")[0];
       const elements = await redis.send("LRANGE", q.key("f:" + member), 0, -1);
       const kept = elements.flatMap((e, i) => (e[1] & 1 ? [i] : [])); // they have records
       const [n] = await redis.script(scripts, "giveback",
-        [...q.fixed, ...["flights", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "dropped",
-          "lines", "turns", "policy", "opens", "held", "cancel:" + session, "outbox"].map((k) => q.key(k)),
+        [...q.fixed, ...["inflight", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "dropped",
+          "waiting", "rounds", "policy", "recheck", "running", "cancel:" + session, "outbox"].map((k) => q.key(k)),
           ...kept.map((i) => q.key("rec:" + parse(elements[i]).id))],
         [session, member, "recover", maxDead, unreadable, 0, ...kept]);
       given += n;

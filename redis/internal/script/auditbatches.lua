@@ -2,7 +2,7 @@
 -- Compares batches with the list of what is in flight, and mends what does not fit:
 -- between the auditor's look and this call all may have changed.
 --
--- KEYS  flights; then for each batch it and its bitmap of finished runs
+-- KEYS  inflight; then for each batch it and its bitmap of finished runs
 -- ARGV  mend, '1' to mend and '0' to count only; then the "session:slot" of each batch
 -- Returns how many batches are not in flights, how many in flights have no batch, how many
 --       bitmaps have none.
@@ -12,16 +12,16 @@ local unlisted, empty, alone = 0, 0, 0
 for _ = 1, #ARGV - #A do
   local batch, done, member = nextKey(), nextKey(), nextArg()
   local held = redis.call('EXISTS', batch) == 1
-  local listed = redis.call('SISMEMBER', K.flights, member) == 1
+  local listed = redis.call('SISMEMBER', K.inflight, member) == 1
   if held and not listed then
     unlisted = unlisted + 1
     if mend then
-      redis.call('SADD', K.flights, member)
+      redis.call('SADD', K.inflight, member)
     end
   elseif listed and not held then
     empty = empty + 1
     if mend then
-      redis.call('SREM', K.flights, member)
+      redis.call('SREM', K.inflight, member)
     end
   end
   if not held and redis.call('EXISTS', done) == 1 then

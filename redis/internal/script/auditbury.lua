@@ -2,7 +2,7 @@
 -- Makes dead letters of entries that cannot be read, as far as they still are where the
 -- auditor saw them.
 --
--- KEYS  dead, dropped, lines, turns, policy, opens; place: the list or sorted set
+-- KEYS  dead, dropped, waiting, rounds, policy, recheck; place: the list or sorted set
 --       that the entries are in
 -- ARGV  mend, '1' to mend and '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its

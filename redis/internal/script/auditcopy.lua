@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes one of two copies of a run away, if both still are where the auditor saw them.
 --
--- KEYS  lines, turns, policy, opens; kept, keptDone: where the copy is that is kept,
+-- KEYS  waiting, rounds, policy, recheck; kept, keptDone: where the copy is that is kept,
 --       and if that is a batch its bitmap of finished runs; copy, copyDone: the same of the
 --       copy that goes
 -- ARGV  mend, '1' to mend and '0' to count only; keptEntry, keptIndex: what is in the first

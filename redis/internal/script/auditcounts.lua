@@ -2,10 +2,10 @@
 -- Counts anew how many runs are in flight of each limit. Each step counts them all: between
 -- two steps they change.
 --
--- KEYS  flights, lines, turns, policy, opens, held
+-- KEYS  inflight, waiting, rounds, policy, recheck, running
 -- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
 --       batches, bitmaps: what the keys of batches and of their bitmaps of finished runs
---       open with; from: where to go on in held, '' at first
+--       open with; from: where to go on in running, '' at first
 -- Returns of how many limits it is wrong how many runs are in flight, and where to go on, ''
 --       at the end; -1 and '' when those runs are too many to look at in one go.
 -- The batches are those that are in flights now, which nobody can name before; their keys
@@ -19,11 +19,11 @@ local fewBatches, fewRuns, page = 1000, 10000, 500
 local most = brief and 1048576 or 16777216 -- bytes that are looked at
 
 local is, read, runs = {}, 0, 0
-local few = redis.call('SCARD', K.flights) <= fewBatches
+local few = redis.call('SCARD', K.inflight) <= fewBatches
 if not few and brief then
   return {-1, ''}
 end
-for _, member in ipairs(redis.call('SMEMBERS', K.flights)) do
+for _, member in ipairs(redis.call('SMEMBERS', K.inflight)) do
   local batch, done = A.batches .. member, A.bitmaps .. member
   local partly = redis.call('EXISTS', done) == 1
   local size = redis.call('LLEN', batch)
@@ -56,17 +56,17 @@ local function compare(key, noted)
   n = n + 1
   if mend then
     if is[key] then
-      redis.call('HSET', K.held, key, is[key])
+      redis.call('HSET', K.running, key, is[key])
     else
-      redis.call('HDEL', K.held, key)
+      redis.call('HDEL', K.running, key)
     end
-    redis.call('ZADD', K.opens, 0, waiting().hash('c' .. key))
+    redis.call('ZADD', K.recheck, 0, waiting().hash('c' .. key))
   end
 end
 
 if A.from == '' then
   for key in pairs(is) do
-    compare(key, redis.call('HGET', K.held, key))
+    compare(key, redis.call('HGET', K.running, key))
   end
   if few then
     return {n, '0'}
@@ -74,9 +74,9 @@ if A.from == '' then
 end
 local cursor, noted = '0'
 if few then
-  cursor, noted = unpack(redis.call('HSCAN', K.held, A.from, 'COUNT', page))
+  cursor, noted = unpack(redis.call('HSCAN', K.running, A.from, 'COUNT', page))
 else
-  noted = redis.call('HGETALL', K.held) -- or all in flight would be read for each page
+  noted = redis.call('HGETALL', K.running) -- or all in flight would be read for each page
 end
 for i = 1, #noted, 2 do
   if mend or not is[noted[i]] then -- the first step has reported the others

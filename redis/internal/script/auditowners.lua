@@ -2,7 +2,7 @@
 -- Replaces or deletes strings that belong to runs: ids, unique keys and records. It does so
 -- only where they are as the auditor saw them and their run still is nowhere.
 --
--- KEYS  flights, lines; then the places of runs, of which lines is the last; then the
+-- KEYS  inflight, waiting; then the places of runs, of which lines is the last; then the
 --       strings
 -- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
 --       places: how many there are; batches: what the keys of batches open with; then for
@@ -56,7 +56,7 @@ local function bothEnds(length, command, key)
   return range(command, key, 0, half - 1) and range(command, key, math.max(half, n - ends), n - 1)
 end
 
-for _, member in ipairs(redis.call('SMEMBERS', K.flights)) do
+for _, member in ipairs(redis.call('SMEMBERS', K.inflight)) do
   local batch = A.batches .. member
   if not range('LRANGE', batch, 0, redis.call('LLEN', batch) - 1) then
     return -1
@@ -64,7 +64,7 @@ for _, member in ipairs(redis.call('SMEMBERS', K.flights)) do
 end
 for _, place in ipairs(places) do
   local kind = redis.call('TYPE', place).ok
-  skip = place == K.lines and 49 or 0
+  skip = place == K.waiting and 49 or 0
   if kind == 'list' and not bothEnds('LLEN', 'LRANGE', place)
     or kind == 'zset' and not bothEnds('ZCARD', 'ZRANGE', place) then
     return -1

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Finds lines that nobody would look at, up to 500 lines in one call.
 --
--- KEYS  lines, turns, policy, opens
+-- KEYS  waiting, rounds, policy, recheck
 -- ARGV  mend, '1' to mend and '0' to count only; from: the line to begin behind, '' at
 --       first
 -- Returns how many there are, and the last line that it came to, '' at the end.
@@ -10,16 +10,16 @@ local mend = A.mend == '1'
 local lines = waiting()
 local n, from = 0, A.from
 for _ = 1, 500 do
-  local entry = redis.call('ZRANGEBYLEX', K.lines, '(' .. from, '+', 'LIMIT', 0, 1)[1]
+  local entry = redis.call('ZRANGEBYLEX', K.waiting, '(' .. from, '+', 'LIMIT', 0, 1)[1]
   if not entry then
     return {n, ''}
   end
   local line = string.sub(entry, 1, 33)
   local turn = redis.call('HGET', K.policy, 'l' .. line)
-  local listed = turn and redis.call('ZSCORE', K.turns, turn)
+  local listed = turn and redis.call('ZSCORE', K.rounds, turn)
   local value = listed and string.sub(turn, 1, -33)
   local at = value and redis.call('HGET', K.policy, 't' .. value)
-  listed = at and redis.call('ZSCORE', K.turns, 'v' .. string.sub(value, 1, -17) .. at .. string.sub(value, -16))
+  listed = at and redis.call('ZSCORE', K.rounds, 'v' .. string.sub(value, 1, -17) .. at .. string.sub(value, -16))
   if not listed then
     n = n + 1
     if mend then
@@ -27,7 +27,7 @@ for _ = 1, 500 do
       lines.list(line, 'r', string.sub(entry, 34, 49))
     end
   elseif mend and string.sub(turn, 1, 1) == 'k' then
-    redis.call('ZADD', K.opens, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to
+    redis.call('ZADD', K.recheck, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to
   end
   from = line .. '~'
 end

@@ -2,7 +2,7 @@
 -- Queues groups of runs; each group is stored whole or not at all.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, lines, turns, policy;
+--       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, waiting, rounds, policy;
 --       then for each group its id keys, after them its unique keys and its record keys
 -- ARGV  token: this call's; groups: their number; then for each group:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
@@ -66,7 +66,7 @@ local function arrive(lane, element)
   else
     redis.call('RPUSH', K.ready[lane], element)
   end
-  undone[#undone + 1] = entry and {'ZREM', K.lines, entry} or {'LTRIM', K.ready[lane], 0, -2}
+  undone[#undone + 1] = entry and {'ZREM', K.waiting, entry} or {'LTRIM', K.ready[lane], 0, -2}
 end
 
 -- whether some of the next n arguments, which are elements, have limits
@@ -238,8 +238,8 @@ if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   for lane = 1, 6 do
     requireType(K.ready[lane], 'list')
   end
-  requireType(K.lines, 'zset')
-  requireType(K.turns, 'zset')
+  requireType(K.waiting, 'zset')
+  requireType(K.rounds, 'zset')
   requireType(K.policy, 'hash')
   for i = #K + 1, #KEYS do
     requireType(KEYS[i], 'string', 'a key of a run')

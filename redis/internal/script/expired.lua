@@ -4,7 +4,7 @@
 -- session can end with '.' and the length of its lease in ms, before the '+'; other
 -- leases are ten minutes long at most.
 --
--- KEYS  flights, leases, ops, outbox, parking, stages; callers that do not decide about
+-- KEYS  inflight, leases, takes, outbox, pending, stages; callers that do not decide about
 --       groups and large calls leave the last two out
 -- ARGV  cursor: '0' to begin; page: its size
 -- Returns the next cursor, '0' at the end, an array of "session:slot", and how
@@ -14,10 +14,10 @@ if A.cursor == '0' then
   local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now() - 60000), 'LIMIT', 0, 500)
   if #gone > 0 then
     redis.call('ZREM', K.leases, unpack(gone))
-    redis.call('HDEL', K.ops, unpack(gone))
+    redis.call('HDEL', K.takes, unpack(gone))
   end
 end
-local page = redis.call('SSCAN', K.flights, A.cursor, 'COUNT', A.page)
+local page = redis.call('SSCAN', K.inflight, A.cursor, 'COUNT', A.page)
 local found, over = {}, {}
 
 -- true if a session's lease has ended. A lease that ends later than it could if it
@@ -45,5 +45,5 @@ for _, member in ipairs(page[2]) do
   end
 end
 local stages = K.stages and redis.pcall('HLEN', K.stages) or 0
-return {page[1], found, redis.call('LLEN', K.outbox), K.parking and redis.call('HLEN', K.parking) or 0,
+return {page[1], found, redis.call('LLEN', K.outbox), K.pending and redis.call('HLEN', K.pending) or 0,
   type(stages) == 'number' and stages or 1} -- who looks there learns what is wrong

@@ -3,8 +3,8 @@
 -- batch's list is the fencing token.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; flights, dead, dropped, waiters, lines, turns,
---       policy, opens, held, outbox; then for each slot its batch, its bitmap of finished
+--       idle[2], wake[2]: io, cpu; inflight, dead, dropped, waiters, waiting, rounds,
+--       policy, recheck, running, outbox; then for each slot its batch, its bitmap of finished
 --       runs, the records of those that need no steps, and the keys
 --       that its steps name
 -- ARGV  maxDead: cap of the dead list; slots: their number; beforeID: how many bytes of a
@@ -288,7 +288,7 @@ local function prepare()
   -- whether an element waits in a place, and a function that takes it away from there
   function waits(place, element)
     local kind = redis.call('TYPE', place).ok
-    if place == K.lines then
+    if place == K.waiting then
       return kind == 'zset' and redis.call('ZSCORE', place, element), function()
         removeWaiting(element, undoAll)
       end
@@ -401,7 +401,7 @@ for slot = 1, tonumber(A.slots) do
       failed(slot, -1, gone)
       broken = held
     else
-      local unlisted = redis.pcall('SREM', K.flights, member)
+      local unlisted = redis.pcall('SREM', K.inflight, member)
       if type(unlisted) == 'table' then
         failed(0, -1, unlisted)
       end

@@ -6,9 +6,9 @@
 -- run begins, noted none; but the fifteenth time it does.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; flights, leases; lost: when some of what the session
+--       idle[2], wake[2]: io, cpu; inflight, leases; lost: when some of what the session
 --       held was last recovered; batch: the slot's; done: its bitmap of finished runs;
---       dead, dropped, lines, turns, policy, opens, held; cancels: the session's; outbox;
+--       dead, dropped, waiting, rounds, policy, recheck, running; cancels: the session's; outbox;
 --       raised: the ids of the session's runs whose deliveries recoveries raised; then
 --       records
 -- ARGV  session; member: "session:slot"; mode: 'recover' or 'leave'; maxDead: cap of the
@@ -149,7 +149,7 @@ for i = 1, #raised, 4000 do
 end
 if not failed then
   redis.call('DEL', batch, done)
-  redis.call('SREM', K.flights, A.member)
+  redis.call('SREM', K.inflight, A.member)
 end
 for lane in pairs(woken) do
   wake(lane)

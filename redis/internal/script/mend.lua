@@ -3,10 +3,10 @@
 -- or a number that is none. What was in one is kept under its name, ':broken:' and when
 -- that was. Fields that are to be numbers and are none are set anew.
 --
--- KEYS  any of one queue, flights, leases, ops, stages and staged among them
+-- KEYS  any of one queue, inflight, leases, takes, stages and staged among them
 -- ARGV  for each key its type, or of some: number and count for strings, of which the
---       first is to be unlike all that it was; numbers and policy for hashes; flights,
---       leases, ops, stages and staged for themselves; then, of one key with fields, where
+--       first is to be unlike all that it was; numbers and policy for hashes; inflight,
+--       leases, takes, stages and staged for themselves; then, of one key with fields, where
 --       to go on; or place, then what is there instead of it, for the one key that is
 --       the place of a run that waits for a group
 -- Returns for each that was put aside its place among KEYS, its type, its new name; of
@@ -17,10 +17,10 @@
 -- include clock.lua
 local present = string.format('%.0f', now())
 local types = {
-  number = 'string', count = 'string', numbers = 'hash', policy = 'hash', ops = 'hash',
-  flights = 'set', leases = 'zset', stages = 'hash', staged = 'list', place = 'string',
+  number = 'string', count = 'string', numbers = 'hash', policy = 'hash', takes = 'hash',
+  inflight = 'set', leases = 'zset', stages = 'hash', staged = 'list', place = 'string',
 }
--- Of ops takes see to fields that are no numbers: a slot that is used must stay so.
+-- Takes see to the fields of takes that are no numbers: a slot that is used must stay so.
 local counted = {numbers = true, policy = true}
 local at, found = {}, {}
 
@@ -105,19 +105,19 @@ local renew = {
   end,
   -- sessions renew their leases well before this one ends
   leases = function(key)
-    for _, session in ipairs(redis.call('HKEYS', KEYS[at.ops])) do
+    for _, session in ipairs(redis.call('HKEYS', KEYS[at.takes])) do
       redis.call('ZADD', key, now() + 30000, session)
     end
   end,
   -- an audit finds older batches
-  flights = function(key)
-    local ops, looks = redis.call('HGETALL', KEYS[at.ops]), 8000
+  inflight = function(key)
+    local ops, looks = redis.call('HGETALL', KEYS[at.takes]), 8000
     for i = 1, #ops, 2 do
       local last = tonumber(ops[i + 1]) or 0
       for slot = last, math.max(1, last - 200), -1 do
         local member = string.format('%s:%.0f', ops[i], slot)
         looks = looks - 1
-        if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -8) .. 'f:' .. member) == 1 then
+        if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -9) .. 'f:' .. member) == 1 then
           redis.call('SADD', key, member)
         end
       end

@@ -3,7 +3,7 @@
 -- record, and that it is not cancelled. Until stay or drop it is in doubt whether the
 -- group's members are stored.
 --
--- KEYS  parked; id: the id's key; record; parking; unique: only of a run that has a unique
+-- KEYS  parked; id: the id's key; record; pending; unique: only of a run that has a unique
 --       key
 -- ARGV  action: park, stay or drop; token: of its entry; id: the run's; of park: where: the
 --       queue and the name of its group; ownID: '1' if its id is its own; record: '' for
@@ -19,7 +19,7 @@ local owned = owner == 'parked:' .. A.token
 local unique = K.unique and redis.call('GET', K.unique)
 local by = unique and string.match(unique, '^.* (.*)$')
 if A.action ~= 'park' then
-  local doubt = redis.call('HGET', K.parking, A.id)
+  local doubt = redis.call('HGET', K.pending, A.id)
   local command = A.action == 'stay' and 'PERSIST' or 'DEL'
   if mine and not other then
     if by == 'parked:' .. A.token then
@@ -32,7 +32,7 @@ if A.action ~= 'park' then
     end
   end
   if doubt and string.sub(doubt, 1, 16) == A.token then
-    redis.call('HDEL', K.parking, A.id)
+    redis.call('HDEL', K.pending, A.id)
   end
   return 0
 end
@@ -45,7 +45,7 @@ end
 if unique and string.sub(unique, 1, 1) ~= ' ' and by ~= 'parked:' .. A.token then
   return string.match(unique, '^(.*) ')
 end
-redis.call('HGET', K.parking, A.id) -- fails before anything is written
+redis.call('HGET', K.pending, A.id) -- fails before anything is written
 if K.unique then
   redis.call('SET', K.unique, A.id .. ' parked:' .. A.token, 'PX', A.keep)
 end
@@ -56,5 +56,5 @@ end
 if A.record ~= '' then
   redis.call('SET', K.record, A.record, 'PX', A.keep)
 end
-redis.call('HSET', K.parking, A.id, A.token .. A.unique)
+redis.call('HSET', K.pending, A.id, A.token .. A.unique)
 return 0

@@ -3,7 +3,7 @@
 -- the server takes it to hold, so that the session can compare.
 --
 -- KEYS  leases; lost: when some of what the session held was last recovered; to list also
---       flights, then bitmaps of finished runs
+--       inflight, then bitmaps of finished runs
 -- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin, and most: of
 --       how many flights at most, of all sessions: to list costs so much
 -- Returns the value of the second key, '' when there is none. When it is another
@@ -18,16 +18,16 @@ if tonumber(A.lease) > 0 then
   redis.call('ZADD', K.leases, string.format('%.0f', now() + tonumber(A.lease)), A.session)
 end
 local mark = redis.call('GET', K.lost) or ''
-if not K.flights then
+if not K.inflight then
   return mark
 end
 local slots, finished, cursor = {}, {}, A.cursor
 local most = tonumber(A.most)
-if most and redis.call('SCARD', K.flights) > most then
+if most and redis.call('SCARD', K.inflight) > most then
   cursor = '-'
 end
 for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the server
-  local page = redis.call('SSCAN', K.flights, cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
+  local page = redis.call('SSCAN', K.inflight, cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
   for _, member in ipairs(page[2]) do
     slots[#slots + 1] = string.sub(member, #prefix + 1)
   end

@@ -6,10 +6,10 @@
 -- call that is still on its way then takes nothing.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; flights, leases, ops; batch: the slot's; paused,
---       disabled; aside: runs of disabled tasks in their order; enabling: tasks whose
+--       idle[2], wake[2]: io, cpu; inflight, leases, takes; batch: the slot's; paused,
+--       disabled; deferred: runs of disabled tasks in their order; enabling: tasks whose
 --       runs are to come back from there, and up to which one that is not done;
---       lines, turns, policy, opens, held, starts, rates, outbox, stages
+--       waiting, rounds, policy, recheck, running, starts, rates, outbox, stages
 -- ARGV  session, slot; lease: in ms; io, cpu, total: at most so many of a kind, and of
 --       both together; word: '1' if the caller will sleep when there is nothing, or
 --       the element by which a caller that takes from several queues watches
@@ -53,7 +53,7 @@ if #A.word > 1 then
 end
 
 -- the common case of nothing at all, in as little as possible
-if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.flights, K.enabling, K.lines, K.outbox, K.stages) == 0 then
+if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.inflight, K.enabling, K.waiting, K.outbox, K.stages) == 0 then
   sleep()
   return {-3}
 end
@@ -61,16 +61,16 @@ end
 local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
 local reply, apart = {}, A.apart == '1'
-local used = redis.call('HGET', K.ops, session)
+local used = redis.call('HGET', K.takes, session)
 local usedLast = tonumber(used or 0)
 if not usedLast or usedLast ~= usedLast or usedLast > slot + 1e12 then -- no call comes so late that its session is so far ahead
-  redis.call('HSET', K.ops, session, A.slot) -- nobody knows which were used
+  redis.call('HSET', K.takes, session, A.slot) -- nobody knows which were used
   used = slot
 end
 -- Of a session that ops does not have, the batch itself says that its slot is used.
 if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) == 1 then
   if redis.call('EXISTS', batch) == 0 then
-    redis.call('SREM', K.flights, session .. ':' .. A.slot) -- of a take that failed
+    redis.call('SREM', K.inflight, session .. ':' .. A.slot) -- of a take that failed
     return {-2}
   end
   redis.call('ZADD', K.leases, leaseEnd, session)
@@ -82,7 +82,7 @@ if used and tonumber(used) >= slot or not used and redis.call('EXISTS', batch) =
   return {-1}
 end
 if total <= 0 then
-  redis.call('HSET', K.ops, session, A.slot)
+  redis.call('HSET', K.takes, session, A.slot)
   redis.call('ZADD', K.leases, leaseEnd, session) -- with which the entry goes
   return {-2}
 end
@@ -99,9 +99,9 @@ end
 local enlisted = false
 local function enlist()
   if not enlisted then
-    redis.call('SADD', K.flights, session .. ':' .. A.slot)
+    redis.call('SADD', K.inflight, session .. ':' .. A.slot)
     redis.call('ZADD', K.leases, leaseEnd, session)
-    redis.call('HSET', K.ops, session, A.slot)
+    redis.call('HSET', K.takes, session, A.slot)
     enlisted = true
   end
 end
@@ -163,7 +163,7 @@ if first and tonumber(first) <= now() then
       for lane, n in pairs(pushed) do
         redis.pcall('LTRIM', K.ready[lane], 0, -1 - n)
       end
-      each(redis.pcall, 'ZREM', K.lines, filed)
+      each(redis.pcall, 'ZREM', K.waiting, filed)
     end
     if ok then
       must(undo, 'ZREMRANGEBYRANK', K.delayed, 0, #page - 1)
@@ -271,7 +271,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       filed[#filed + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', K.lines, filed)
+      each(redis.pcall, 'ZREM', K.waiting, filed)
       for _, run in ipairs(counted) do
         rounds.unbegin(run)
       end
@@ -281,7 +281,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       redis.pcall('LTRIM', batch, 0, -1 - #put)
     end
     if gathered > 0 then
-      must(undo, 'ZADD', K.lines, unpack(entries, 1, gathered))
+      must(undo, 'ZADD', K.waiting, unpack(entries, 1, gathered))
     end
     if #put > 0 then
       local enough, broken = pcall(enlist)
@@ -317,7 +317,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       redis.pcall('LTRIM', batch, 0, -2)
     end
     local function unaside(element)
-      redis.pcall('ZREM', K.aside, element)
+      redis.pcall('ZREM', K.deferred, element)
     end
     while room[lane] > 0 and total > 0 and rounds.budget() > 0 do
       local some, plain = rounds.waits(ready), redis.call('EXISTS', K.ready[ready]) == 1
@@ -371,8 +371,8 @@ if rounds then
       left[lane] = true
     end
   end
-  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.lines) == 0 then
-    redis.call('DEL', K.turns, K.policy, K.opens)
+  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.waiting) == 0 then
+    redis.call('DEL', K.rounds, K.policy, K.recheck)
   end
 end
 for lane = 1, 2 do

@@ -10,7 +10,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
---       lines, turns, policy, dead, dropped; then for each run its id key, its unique key
+--       waiting, rounds, policy, dead, dropped; then for each run its id key, its unique key
 --       and its record, if it has them; behind these, of drop and expire, ids and unique
 --       keys that are free at the end of the call if they are its own
 -- ARGV  mode: move; drop, by who stored the pages; or expire, by others; token: the
@@ -178,7 +178,7 @@ local function undo()
     redis.pcall('ZREM', K.delayed, delayed[i])
   end
   for i = 2, #(entries or {}), 2 do
-    redis.pcall('ZREM', K.lines, entries[i])
+    redis.pcall('ZREM', K.waiting, entries[i])
   end
 end
 local function call(...)
@@ -195,7 +195,7 @@ for lane, list in pairs(ready) do
   end
 end
 each(call, 'ZADD', K.delayed, delayed)
-each(call, 'ZADD', K.lines, entries or {})
+each(call, 'ZADD', K.waiting, entries or {})
 if #buried > 0 then
   each(call, 'LPUSH', K.dead, buried)
   died = #buried

@@ -57,9 +57,9 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Name:     name,
 		Base:     base,
 		Delayed:  base + "delayed",
-		InFlight: base + "flights",
+		InFlight: base + "inflight",
 		Leases:   base + "leases",
-		Ops:      base + "ops",
+		Ops:      base + "takes",
 		Dead:     base + "dead",
 		Dropped:  base + "dropped",
 		Waiters:  base + "waiters",
@@ -69,19 +69,19 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Disabled: base + "disabled",
 		Entries:  base + "entries",
 		Changes:  base + "entries:changes",
-		Deferred: base + "aside",
+		Deferred: base + "deferred",
 		Enabling: base + "enabling",
 		Outbox:   base + "outbox",
-		Pending:  base + "parking",
+		Pending:  base + "pending",
 		Last:     base + "last",
 		Stages:   base + "stages",
 		Staged:   base + "staged",
 
-		Waiting: base + "lines",
-		Rounds:  base + "turns",
+		Waiting: base + "waiting",
+		Rounds:  base + "rounds",
 		Policy:  base + "policy",
-		Recheck: base + "opens",
-		Held:    base + "held",
+		Recheck: base + "recheck",
+		Held:    base + "running",
 		Audited: base + "audited",
 		Starts:  base + "starts",
 		Rates:   base + "rates",
@@ -100,7 +100,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 
 // NodeKeys returns the keys of a queue as far as it takes to find the queue's node.
 func NodeKeys(prefix, name string) QueueKeys {
-	return QueueKeys{Name: name, InFlight: prefix + ":{" + escape(name) + "}:flights"}
+	return QueueKeys{Name: name, InFlight: prefix + ":{" + escape(name) + "}:inflight"}
 }
 
 // Keys returns the keys that most scripts begin with, and more.
@@ -171,9 +171,9 @@ func (q *QueueKeys) Unknown(key string) bool {
 		return false
 	}
 	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":"); kind {
-	case "flights", "leases", "ops", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last", "outbox", "parking", "audited",
-		"lines", "turns", "policy", "opens", "held", "starts", "rates":
+	case "inflight", "leases", "takes", "dead", "dropped", "waiters", "ticks", "confirmed",
+		"paused", "disabled", "enabling", "last", "outbox", "pending", "audited",
+		"waiting", "rounds", "policy", "recheck", "running", "starts", "rates":
 		return several
 	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
 		return !several

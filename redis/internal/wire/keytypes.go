@@ -9,12 +9,12 @@ var KindsOfKeys = map[string]string{
 	"io:2":    "list", "io:1": "list", "io:0": "list", "cpu:2": "list", "cpu:1": "list", "cpu:0": "list",
 	"idle:io": "string", "idle:cpu": "string", "wake:io": "zset", "wake:cpu": "zset",
 	"watched:io": "list", "watched:cpu": "list",
-	"flights": "flights", "leases": "leases", "ops": "ops",
+	"inflight": "inflight", "leases": "leases", "takes": "takes",
 	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
 	"entries": "hash", "entries:changes": "number",
-	"disabled": "set", "aside": "zset", "enabling": "zset", "outbox": "list", "parking": "hash", "last": "hash",
+	"disabled": "set", "deferred": "zset", "enabling": "zset", "outbox": "list", "pending": "hash", "last": "hash",
 	"stages": "stages", "staged": "staged",
-	"lines": "zset", "turns": "zset", "policy": "policy", "opens": "zset", "held": "hash", "starts": "zset", "rates": "zset",
+	"waiting": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
 }
 
 // kindsOfMore are those of keys that a queue has many of, by how they open.
@@ -35,13 +35,13 @@ func TypeOfKind(kind any) string {
 	switch kind {
 	case "number", "count", "place":
 		return "string"
-	case "numbers", "policy", "ops":
+	case "numbers", "policy", "takes":
 		return "hash"
 	case "stages":
 		return "hash"
 	case "staged":
 		return "list"
-	case "flights":
+	case "inflight":
 		return "set"
 	case "leases":
 		return "zset"
@@ -67,11 +67,11 @@ func TypeOf(prefix, key string) string {
 	switch kind {
 	case "io", "cpu", "f", "dead", "outbox", "wait", "watched", "staged", "stage":
 		return "list"
-	case "delayed", "leases", "wake", "aside", "enabling", "lines", "turns", "opens", "starts", "rates":
+	case "delayed", "leases", "wake", "deferred", "enabling", "waiting", "rounds", "recheck", "starts", "rates":
 		return "zset"
-	case "flights", "disabled":
+	case "inflight", "disabled":
 		return "set"
-	case "ops", "waiters", "ticks", "parking", "cancel", "last", "policy", "held", "group", "stages":
+	case "takes", "waiters", "ticks", "pending", "cancel", "last", "policy", "running", "group", "stages":
 		return "hash"
 	case "entries":
 		if rest == "entries" {

@@ -72,7 +72,7 @@ if steered then
   -- that they are at the heads of their lists in their order.
   local function bringBack(task, from)
     while looks > 0 and bytes > 0 do
-      local page = redis.call('ZRANGE', K.aside, '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
+      local page = redis.call('ZRANGE', K.deferred, '(' .. from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 50, 'WITHSCORES')
       if #page == 0 then
         redis.call('ZREM', K.enabling, task)
         return true
@@ -83,7 +83,7 @@ if steered then
           local entry = putBack(lane, page[i])
           must(function()
             takeAway(lane, entry)
-          end, 'ZREM', K.aside, page[i])
+          end, 'ZREM', K.deferred, page[i])
           arrived[lane <= 3 and 1 or 2] = true
         end
       end
@@ -108,8 +108,8 @@ if steered then
   -- keeps a run aside if its task is disabled, and returns whether it is
   function setAside(element)
     if disabled[look(element)] then
-      last = (last or tonumber(redis.call('ZRANGE', K.aside, -1, -1, 'WITHSCORES')[2] or 0)) + 1
-      redis.call('ZADD', K.aside, string.format('%.0f', last), element)
+      last = (last or tonumber(redis.call('ZRANGE', K.deferred, -1, -1, 'WITHSCORES')[2] or 0)) + 1
+      redis.call('ZADD', K.deferred, string.format('%.0f', last), element)
       return true
     end
   end
@@ -126,7 +126,7 @@ if steered then
       for _, element in ipairs(page) do
         if setAside(element) then
           must(function()
-            redis.pcall('ZREM', K.aside, element)
+            redis.pcall('ZREM', K.deferred, element)
           end, 'LREM', list, 1, element)
           looks = looks - math.floor(kept / 20) -- which it passed
         else

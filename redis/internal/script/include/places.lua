@@ -11,7 +11,7 @@ local function take(place, element)
   local kind = typeOf(place)
   if kind == 'list' then
     return redis.call('LREM', place, -1, element) > 0
-  elseif place == K.lines then
+  elseif place == K.waiting then
     return removeWaiting(element)
   end
   return kind == 'zset' and redis.call('ZREM', place, element) > 0

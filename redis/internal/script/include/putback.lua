@@ -13,7 +13,7 @@ end
 -- takes it away from there again; entry is what putBack returned
 local function takeAway(lane, entry)
   if entry then
-    redis.pcall('ZREM', K.lines, entry)
+    redis.pcall('ZREM', K.waiting, entry)
   else
     redis.pcall('LPOP', K.ready[lane])
   end

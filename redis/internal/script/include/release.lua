@@ -7,7 +7,7 @@ local function hold(element, n)
   local run = waiting().read(element)
   for i, limit in ipairs(run and run.limits or {}) do
     if limit.per == 0 and limit.counts and i <= (n or i) then
-      redis.pcall('HINCRBY', K.held, limit.key, 1)
+      redis.pcall('HINCRBY', K.running, limit.key, 1)
     end
   end
 end
@@ -21,12 +21,12 @@ local function release(element)
       local function undo()
         hold(element, i - 1)
       end
-      if must(undo, 'EXISTS', K.turns) == 1 then
-        must(undo, 'ZADD', K.opens, 0, limit.hash)
+      if must(undo, 'EXISTS', K.rounds) == 1 then
+        must(undo, 'ZADD', K.recheck, 0, limit.hash)
         opened = true
       end
-      if must(undo, 'HINCRBY', K.held, limit.key, -1) <= 0 then
-        redis.pcall('HDEL', K.held, limit.key)
+      if must(undo, 'HINCRBY', K.running, limit.key, -1) <= 0 then
+        redis.pcall('HDEL', K.running, limit.key)
       end
     end
   end

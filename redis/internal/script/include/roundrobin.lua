@@ -17,7 +17,7 @@ local function addRounds(self)
   -- nil when the limit has room; else true, or for a rate when it will have some
   local function closed(limit)
     if limit.per == 0 then
-      return (tonumber(redis.call('HGET', K.held, limit.key)) or 0) >= limit.max or nil
+      return (tonumber(redis.call('HGET', K.running, limit.key)) or 0) >= limit.max or nil
     end
     local from = limit.hash .. digits(micros - limit.per + 1)
     local n = redis.call('ZLEXCOUNT', K.starts, '[' .. from, '(' .. limit.hash .. 'p')
@@ -41,7 +41,7 @@ local function addRounds(self)
   -- counts a run that starts
   local function count(limit)
     if limit.per == 0 then
-      redis.call('HINCRBY', K.held, limit.key, 1)
+      redis.call('HINCRBY', K.running, limit.key, 1)
       return
     end
     local noted = self.first(K.starts, limit.hash, 'p')
@@ -70,8 +70,8 @@ local function addRounds(self)
   local function uncount(limit)
     if limit.per > 0 then
       redis.pcall('ZREM', K.starts, limit.start or '')
-    elseif redis.pcall('HINCRBY', K.held, limit.key, -1) == 0 then
-      redis.pcall('HDEL', K.held, limit.key)
+    elseif redis.pcall('HINCRBY', K.running, limit.key, -1) == 0 then
+      redis.pcall('HDEL', K.running, limit.key)
     end
   end
 
@@ -96,19 +96,19 @@ local function addRounds(self)
   self.later = {} -- lanes of which lines wait for a rate
 
   -- has one line of each lane looked at that a limit holds back; returns true if it
-  -- did not come to all lanes, for which the limit is left in opens
+  -- did not come to all lanes, for which the limit is left in recheck
   local function promote(hash)
     local group, lane = 'k' .. hash, 1
     while lane <= 6 do
-      local turn = self.first(K.turns, 'v' .. group, tostring(lane))
+      local turn = self.first(K.rounds, 'v' .. group, tostring(lane))
       if not turn then
         return
       end
       lane = tonumber(string.sub(turn, 19, 19))
       local value = lane and group .. lane .. string.sub(turn, -16)
-      local member = value and #turn == 51 and self.first(K.turns, value)
+      local member = value and #turn == 51 and self.first(K.rounds, value)
       local line = member and lineOf(member)
-      local there = line and self.first(K.lines, line)
+      local there = line and self.first(K.waiting, line)
       if there then
         self.list(line, 'r', string.sub(there, 34, 49), member)
         self.rotate(value, turn)
@@ -120,12 +120,12 @@ local function addRounds(self)
         elseif value and #turn == 51 then
           self.quit(value, turn)
         else
-          redis.call('ZREM', K.turns, turn) -- it is no member of turns
+          redis.call('ZREM', K.rounds, turn) -- it is no member of rounds
           lane = 1
         end
         budget = budget - 1
         if budget <= 0 then
-          redis.call('ZADD', K.opens, 0, hash) -- the next call goes on
+          redis.call('ZADD', K.recheck, 0, hash) -- the next call goes on
           return true
         end
       end
@@ -136,22 +136,22 @@ local function addRounds(self)
   function self.wake()
     sweep()
     local seen = tonumber(redis.call('HGET', K.policy, 'clock')) or 0
-    local next = redis.call('ZRANGE', K.opens, 0, 0, 'WITHSCORES')
+    local next = redis.call('ZRANGE', K.recheck, 0, 0, 'WITHSCORES')
     local per = next[1] and tonumber(next[2]) > present and self.first(K.starts, next[1], 'p')
     local latest = per and present + 1000 + (tonumber(string.sub(per, 18)) or 0) / 1000
     if seen > present + 1000 or latest and tonumber(next[2]) > latest then
       -- The server's clock was put back: what was to be looked at later than can be is now.
-      for _, hash in ipairs(redis.call('ZRANGEBYSCORE', K.opens, string.format('(%.0f', present), '+inf', 'LIMIT', 0, 1000)) do
-        redis.call('ZADD', K.opens, 0, hash)
+      for _, hash in ipairs(redis.call('ZRANGEBYSCORE', K.recheck, string.format('(%.0f', present), '+inf', 'LIMIT', 0, 1000)) do
+        redis.call('ZADD', K.recheck, 0, hash)
       end
     end
     if math.abs(seen - present) > 1000 then
       redis.call('HSET', K.policy, 'clock', string.format('%.0f', present))
     end
-    local due = redis.call('ZRANGEBYSCORE', K.opens, '-inf', string.format('%.0f', present), 'LIMIT', 0, 100)
+    local due = redis.call('ZRANGEBYSCORE', K.recheck, '-inf', string.format('%.0f', present), 'LIMIT', 0, 100)
     for _, hash in ipairs(due) do
       if #hash ~= 16 or not promote(hash) then
-        redis.call('ZREM', K.opens, hash)
+        redis.call('ZREM', K.recheck, hash)
       end
     end
     return #due == 100
@@ -194,8 +194,8 @@ local function addRounds(self)
 
   -- has a rate looked at when it has room, if it holds back lines
   local function await(limit, at, lane)
-    if limit.per > 0 and self.first(K.turns, 'k' .. limit.hash) then
-      redis.call('ZADD', K.opens, string.format('%.0f', at), limit.hash)
+    if limit.per > 0 and self.first(K.rounds, 'k' .. limit.hash) then
+      redis.call('ZADD', K.recheck, string.format('%.0f', at), limit.hash)
       self.later[lane] = true
     end
   end
@@ -206,7 +206,7 @@ local function addRounds(self)
   -- of turns by which the line was come upon.
   function self.start(line, seen, put, unput, aside, unaside)
     budget = budget - 1
-    local member = self.first(K.lines, line)
+    local member = self.first(K.waiting, line)
     if not member then
       self.unlist(line, seen)
       return
@@ -236,10 +236,10 @@ local function addRounds(self)
           unput(element)
           unbegin(run)
         end
-      end, 'ZREM', K.lines, member)
+      end, 'ZREM', K.waiting, member)
       local next
       next, at = closing(run)
-      local following = self.first(K.lines, line)
+      local following = self.first(K.waiting, line)
       if following then
         self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
       else
@@ -278,7 +278,7 @@ local function addRounds(self)
     return false
   end
 
-  -- the line whose turn it is in a lane, and its member of turns; nil when there is
+  -- the line whose turn it is in a lane, and its member of rounds; nil when there is
   -- none or, as some wait in the ready list, it is theirs
   function self.turn(lane, plain)
     local without = 'r' .. lane .. self.none
@@ -286,19 +286,19 @@ local function addRounds(self)
       self.join(without)
     end
     while budget > 0 do
-      local round = redis.call('ZRANGEBYLEX', K.turns, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
+      local round = redis.call('ZRANGEBYLEX', K.rounds, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
       if #round == 0 then
-        local member = self.first(K.turns, 'r' .. lane)
+        local member = self.first(K.rounds, 'r' .. lane)
         if not member then
           return
         elseif #member == 50 then
           self.rejoin(string.sub(member, 1, 18))
         else
-          redis.call('ZREM', K.turns, member) -- it is no member of turns
+          redis.call('ZREM', K.rounds, member) -- it is no member of rounds
         end
       else
         local value = 'r' .. lane .. string.sub(round[1], -16)
-        local member = self.first(K.turns, value)
+        local member = self.first(K.rounds, value)
         if #round > 1 then
           self.rotate(value, round[1])
         end
@@ -315,12 +315,12 @@ local function addRounds(self)
 
   -- whether a line of the lane can be looked at
   function self.waits(lane)
-    return self.first(K.turns, 'r' .. lane) ~= nil
+    return self.first(K.rounds, 'r' .. lane) ~= nil
   end
 
   -- when to look at what limits hold back, in ms; nil when they hold back nothing
   function self.due()
-    local next = redis.call('ZRANGE', K.opens, 0, 0, 'WITHSCORES')[2]
+    local next = redis.call('ZRANGE', K.recheck, 0, 0, 'WITHSCORES')[2]
     return next and math.min(tonumber(next), 9999999999999)
   end
 

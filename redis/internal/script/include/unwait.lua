@@ -7,7 +7,7 @@ local function removeWaiting(entry, undo)
   undo = undo or function() end
   local run = waiting().read(string.sub(entry, 50))
   for _, limit in ipairs(run and run.limits or {}) do
-    must(undo, 'ZADD', K.opens, 0, limit.hash)
+    must(undo, 'ZADD', K.recheck, 0, limit.hash)
   end
-  return must(undo, 'ZREM', K.lines, entry) > 0
+  return must(undo, 'ZREM', K.waiting, entry) > 0
 end

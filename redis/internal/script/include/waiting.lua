@@ -4,21 +4,21 @@
 -- A line is the waiting runs of one lane, fair value and list of limits; all of
 -- them are held back by the same. Its name is the lane, the hash of the value
 -- and that of the limits, 33 characters. The keys:
---   lines   a sorted set, all scores 0: line, number (16 digits), element
---   turns   a sorted set, all scores 0. One member a line: its group, which is 'r'
+--   waiting a sorted set, all scores 0: line, number (16 digits), element
+--   rounds  a sorted set, all scores 0. One member a line: its group, which is 'r'
 --           when its first run can be looked at, else 'k' and the hash of the limit
 --           that holds that back; lane, value, number of the first, limits. And for
 --           the lines of one group, lane and value: 'v', group, lane, turn (16
 --           digits), value
 --   policy  a hash that is there while a run with limits may be in a ready list
---           or a line: l<line> its member of turns; t<group><lane><value> its turn;
+--           or a line: l<line> its member of rounds; t<group><lane><value> its turn;
 --           front, back, turn, started: the numbers last given; clock: when lines
 --           were last looked at, within a second, in ms since the epoch
---   opens   a sorted set: hash of a limit; score: when to look at what it holds
+--   recheck a sorted set: hash of a limit; score: when to look at what it holds
 --           back, in ms since the epoch
---   held    a hash: limit's key to how many runs with it are in flight
+--   running a hash: limit's key to how many runs with it are in flight
 -- A limit that has room and holds back a line has another among the lines of 'r',
--- or is in opens: who looks at a line passes the turn on (take.lua).
+-- or is in recheck: who looks at a line passes the turn on (take.lua).
 -- An error in between leaves each run where takes or recovery find it: it is added
 -- where it goes before it is removed where it was, behind all else that is noted of
 -- it. What is only noted of lines may be left over, and goes when it is come upon.
@@ -105,14 +105,14 @@ local function newWaiting()
     return string.format('%016.0f', n)
   end
 
-  -- the member of turns by which a value has this turn
+  -- the member of rounds by which a value has this turn
   local function inRound(value, turn)
     return 'v' .. string.sub(value, 1, -17) .. turn .. string.sub(value, -16)
   end
 
   local function enter(value)
     local turn = digits(redis.call('HINCRBY', K.policy, 'turn', 1))
-    redis.call('ZADD', K.turns, 0, inRound(value, turn))
+    redis.call('ZADD', K.rounds, 0, inRound(value, turn))
     redis.call('HSET', K.policy, 't' .. value, turn)
   end
 
@@ -128,20 +128,20 @@ local function newWaiting()
     enter(value)
   end
 
-  -- forgets the turn that a value had, and the member of turns by which it was come
+  -- forgets the turn that a value had, and the member of rounds by which it was come
   -- upon
   local function leave(value, turn, seen)
     if turn then
-      redis.call('ZREM', K.turns, inRound(value, turn))
+      redis.call('ZREM', K.rounds, inRound(value, turn))
     end
     if seen and (not turn or seen ~= inRound(value, turn)) then
-      redis.call('ZREM', K.turns, seen)
+      redis.call('ZREM', K.rounds, seen)
     end
   end
 
   -- takes a value out of the round that has no lines any more
   function self.quit(value, seen)
-    if not self.first(K.turns, value) then
+    if not self.first(K.rounds, value) then
       local turn = redis.call('HGET', K.policy, 't' .. value)
       redis.call('HDEL', K.policy, 't' .. value) -- first: what policy says is there has to be
       leave(value, turn, seen)
@@ -151,7 +151,7 @@ local function newWaiting()
   -- has a value go to the end of the round, if it is in it
   function self.rotate(value, seen)
     local turn = redis.call('HGET', K.policy, 't' .. value)
-    if turn or self.first(K.turns, value) then
+    if turn or self.first(K.rounds, value) then
       enter(value)
     end
     leave(value, turn, seen)
@@ -163,13 +163,13 @@ local function newWaiting()
   end
 
   -- puts a line into a group, by the number of its first run; seen is the member of
-  -- turns by which it was come upon
+  -- rounds by which it was come upon
   function self.list(line, group, number, seen)
     local was = redis.call('HGET', K.policy, 'l' .. line)
     local value = group .. string.sub(line, 1, 17)
     local member = value .. number .. string.sub(line, 18)
     if seen and seen ~= was and seen ~= member then
-      redis.call('ZREM', K.turns, seen)
+      redis.call('ZREM', K.rounds, seen)
     end
     if was == member then
       return
@@ -178,11 +178,11 @@ local function newWaiting()
     if before ~= value then
       self.join(value)
     end
-    redis.call('ZADD', K.turns, 0, member)
+    redis.call('ZADD', K.rounds, 0, member)
     redis.call('HSET', K.policy, 'l' .. line, member)
     listed[line] = true
     if was then
-      redis.call('ZREM', K.turns, was)
+      redis.call('ZREM', K.rounds, was)
       if before ~= value then
         self.quit(before)
       end
@@ -193,12 +193,12 @@ local function newWaiting()
     listed[line] = nil
     local was = redis.call('HGET', K.policy, 'l' .. line)
     if seen and seen ~= was then
-      redis.call('ZREM', K.turns, seen)
+      redis.call('ZREM', K.rounds, seen)
       self.quit(string.sub(seen, 1, -33))
     end
     if was then
       redis.call('HDEL', K.policy, 'l' .. line)
-      redis.call('ZREM', K.turns, was)
+      redis.call('ZREM', K.rounds, was)
       self.quit(string.sub(was, 1, -33))
     end
   end
@@ -220,7 +220,7 @@ local function newWaiting()
     if front or not self.has(line) then
       self.list(line, group or 'r', number)
     end
-    redis.call('ZADD', K.lines, 0, line .. number .. element)
+    redis.call('ZADD', K.waiting, 0, line .. number .. element)
     return line .. number .. element
   end
 
