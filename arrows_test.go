@@ -49,6 +49,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/urlaccess":  nil,
 		"internal/backoff":    nil,
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
+		"internal/secret":     {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/text", "internal/ulid"},
 		"internal/ulid":       nil,
@@ -58,7 +59,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/redistest":  nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"internal/subprocess/cgroup": nil,
 		"internal/subprocess/orphan": nil,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/relay"
+	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -222,7 +223,7 @@ func protect(ctx context.Context, task *Task, payload []byte, memory int) (resul
 }
 
 // respond asks the error what it is, as execution.outcome does in the parent.
-func respond(ctx context.Context, secrets *runSecrets, result []byte, err error) (r *subprocess.Response) {
+func respond(ctx context.Context, secrets *secret.Run, result []byte, err error) (r *subprocess.Response) {
 	if err == nil {
 		return &subprocess.Response{Result: result}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
@@ -47,7 +48,7 @@ type exec struct {
 	task    *Task
 	client  *Client
 	stored  *broker.TaskRun
-	secrets *runSecrets
+	secrets *secret.Run
 	pool    *subprocess.Pool // nil: the task is not CPU-bound
 
 	deadline time.Time
@@ -147,7 +148,7 @@ func (x *exec) call(ctx context.Context) (err error) {
 		return err
 	}
 	response, err := x.pool.Run(ctx, &subprocess.Request{
-		Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild(),
+		Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild(),
 	})
 	if err != nil {
 		return err

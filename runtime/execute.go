@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/worker"
@@ -145,7 +146,7 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 	if x.task.spec.Kind == IO {
 		return x.task.run(ctx, run.Payload, memory)
 	}
-	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.inChild()})
+	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild()})
 	if err != nil {
 		return nil, err
 	}
@@ -360,7 +361,7 @@ func verdict(err error) (permanent bool, after time.Duration) {
 
 // failureOf describes an error for the run's record, bounded in size, the run's
 // secrets hidden.
-func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failure {
+func failureOf(ctx context.Context, secrets *secret.Run, err error) broker.Failure {
 	f := broker.Failure{Kind: Failed, Message: err.Error()}
 	var (
 		child  *childError
@@ -383,7 +384,7 @@ func failureOf(ctx context.Context, secrets *runSecrets, err error) broker.Failu
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		f.Kind = Timeout
 	}
-	secrets.get().hideFailure(&f)
+	secrets.Values().HideFailure(&f)
 	f.Message, f.Stack = text.Truncate(f.Message, maxMessage), text.Truncate(f.Stack, maxStack)
 	return f
 }

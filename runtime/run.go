@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/text"
 )
 
@@ -83,7 +84,7 @@ type runContext struct {
 	deadline time.Time       // zero: only the base's
 	info     Run
 	offers   *offers
-	secrets  *runSecrets            // nil: the task has none
+	secrets  *secret.Run            // nil: the task has none
 	log      atomic.Pointer[runLog] // nil: it has not logged
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
@@ -204,7 +205,7 @@ func CurrentRun(ctx context.Context) (*Run, bool) {
 // Outside of a task it does nothing.
 func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
-		note = text.Truncate(c.secrets.get().hide(note), maxNote)
+		note = text.Truncate(c.secrets.Hide(note), maxNote)
 		c.progress.Store(&broker.Progress{Done: done, Total: total, Note: note})
 		if c.offers.progressed != nil {
 			c.offers.progressed()

@@ -1,4 +1,4 @@
-package runtime
+package secret
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 
 // TestSecretsOfAChildAreBounded has a child's runs have ever new secrets.
 func TestSecretsOfAChildAreBounded(t *testing.T) {
-	c := &childSecrets{found: newSecrets()}
+	c := &child{found: newValues()}
 	const runs = 3 * mostKept
 	for i := range runs {
-		s := newSecrets()
+		s := newValues()
 		s.unsigned(uint64(1_000_000 + i))
 		s.sort()
 		c.add(s)

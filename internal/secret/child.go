@@ -1,4 +1,4 @@
-package runtime
+package secret
 
 import (
 	"bytes"
@@ -20,32 +20,33 @@ const (
 	mostKeptForms = 2 << 20
 )
 
-// childSecrets finds the secrets of the runs of one child process in its output: what
+// child finds the secrets of the runs of one child process in its output: what
 // a run left behind there may print long after it. It may be used concurrently.
-type childSecrets struct {
+type child struct {
 	mu     sync.Mutex
-	last   *runSecrets // of the latest run that has some; nil: read already
-	whole  bool        // they are too many
+	last   *Run // of the latest run that has some; nil: read already
+	whole  bool // they are too many
 	unread []unreadSecrets
 	bytes  int // of their payloads
-	found  *secrets
+	found  *Values
 }
 
 // unreadSecrets are those of a run that has ended.
 type unreadSecrets struct {
-	task    *Task
+	params  Params
 	payload []byte
 }
 
-// inChild returns what hides them in a child's output; nil if there are none.
-func (r *runSecrets) inChild() func(before subprocess.Hider) subprocess.Hider {
+// InChild returns a function that makes the hider of a child's output from the one of its
+// earlier runs. It returns nil if the run has no secrets.
+func (r *Run) InChild() func(before subprocess.Hider) subprocess.Hider {
 	if r == nil {
 		return nil
 	}
 	return func(before subprocess.Hider) subprocess.Hider {
-		c, ok := before.(*childSecrets)
+		c, ok := before.(*child)
 		if !ok {
-			c = &childSecrets{found: newSecrets()}
+			c = &child{found: newValues()}
 		}
 		c.begin(r)
 		return c
@@ -53,11 +54,11 @@ func (r *runSecrets) inChild() func(before subprocess.Hider) subprocess.Hider {
 }
 
 // begin adds the secrets of a run that begins.
-func (c *childSecrets) begin(r *runSecrets) {
+func (c *child) begin(r *Run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last != nil && len(c.last.payload) <= mostUnreadBytes {
-		c.unread = append(c.unread, unreadSecrets{c.last.task, bytes.Clone(c.last.payload)}) // which may be part of much more
+		c.unread = append(c.unread, unreadSecrets{c.last.params, bytes.Clone(c.last.payload)}) // which may be part of much more
 		c.bytes += len(c.last.payload)
 	}
 	for len(c.unread) > mostUnread || c.bytes > mostUnreadBytes {
@@ -68,15 +69,15 @@ func (c *childSecrets) begin(r *runSecrets) {
 }
 
 // Hide returns a line with *** in place of secret values.
-func (c *childSecrets) Hide(line string, cut bool) string {
+func (c *child) Hide(line string, cut bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, u := range c.unread {
-		c.add(u.task.findSecrets(u.payload))
+		c.add(find(u.params, u.payload))
 	}
 	c.unread, c.bytes = nil, 0
 	if c.last != nil {
-		latest := c.last.get()
+		latest := c.last.Values()
 		c.add(latest)
 		c.last, c.whole = nil, latest.all
 	}
@@ -87,17 +88,17 @@ func (c *childSecrets) Hide(line string, cut bool) string {
 }
 
 // add adds those of one run, unless they are too many to be looked for.
-func (c *childSecrets) add(s *secrets) {
+func (c *child) add(s *Values) {
 	if c.found.count > mostKept || c.found.size > mostKeptForms {
 		c.found.older = nil
-		newer := newSecrets()
+		newer := newValues()
 		newer.older, c.found = c.found, newer
 	}
 	c.found.merge(s)
 }
 
 // merge adds the forms of others.
-func (s *secrets) merge(others *secrets) {
+func (s *Values) merge(others *Values) {
 	s.count += others.count
 	for key, forms := range others.forms {
 		for _, form := range forms {

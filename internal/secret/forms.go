@@ -1,4 +1,4 @@
-package runtime
+package secret
 
 import (
 	"encoding"
@@ -11,7 +11,6 @@ import (
 	"math"
 	"net/url"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,44 +23,36 @@ import (
 // longSecret is the length beyond which a value is looked for in few forms.
 const longSecret = 64 << 10
 
-// findSecrets collects the values of a payload's secret parameters: as they
-// travel, also in a payload that does not fit the task, and as the task has them.
-func (t *Task) findSecrets(payload []byte) *secrets {
-	s := newSecrets()
-	s.travelling(&t.spec, payload)
-	s.decoded(t, payload)
+// find collects the values of a payload's secret parameters: as they travel, also in a
+// payload that does not fit the task, and as the task has them.
+func find(p Params, payload []byte) *Values {
+	s := newValues()
+	s.travelling(p, payload)
+	s.decoded(p, payload)
 	s.sort()
 	return s
 }
 
 // decoded adds the values as the task has them.
-func (s *secrets) decoded(t *Task, payload []byte) {
-	var v reflect.Value
-	ask(func() {
-		if params, err := t.decode(payload); err == nil {
-			v = reflect.ValueOf(params).Elem()
-		}
-	})
-	if v.Kind() != reflect.Struct {
-		return
-	}
-	for _, p := range t.Params() {
-		if p.Secret && !s.all {
-			ask(func() { s.whole(v.Field(p.Field)) })
-			s.value(v.Field(p.Field), codec.MaxDepth)
+func (s *Values) decoded(p Params, payload []byte) {
+	var values []reflect.Value
+	ask(func() { values = p.Decode(payload) })
+	for _, v := range values {
+		if !s.all {
+			ask(func() { s.whole(v) })
+			s.value(v, codec.MaxDepth)
 		}
 	}
 }
 
-// ask calls what calls methods of the application, which may panic.
+// ask calls methods of the application, which may panic.
 func ask(methods func()) {
-	var err error
-	defer recovered(&err)
+	defer func() { _ = recover() }()
 	methods()
 }
 
 // whole adds how a value with parts is written in one piece.
-func (s *secrets) whole(v reflect.Value) {
+func (s *Values) whole(v reflect.Value) {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
@@ -85,7 +76,7 @@ func (s *secrets) whole(v reflect.Value) {
 }
 
 // value adds a value and its parts.
-func (s *secrets) value(v reflect.Value, depth int) {
+func (s *Values) value(v reflect.Value, depth int) {
 	if depth == 0 || !v.IsValid() || s.all {
 		return
 	}
@@ -136,7 +127,7 @@ func (s *secrets) value(v reflect.Value, depth int) {
 
 // own adds how a value writes itself, also with methods of a pointer to it, and
 // reports whether that is all of it.
-func (s *secrets) own(v reflect.Value) bool {
+func (s *Values) own(v reflect.Value) bool {
 	if at, ok := v.Interface().(time.Time); ok {
 		s.time(at)
 		return true
@@ -164,7 +155,7 @@ func (s *secrets) own(v reflect.Value) bool {
 }
 
 // runes adds characters as the text that they make.
-func (s *secrets) runes(v reflect.Value) {
+func (s *Values) runes(v reflect.Value) {
 	var b strings.Builder
 	for i := range v.Len() {
 		c := rune(v.Index(i).Int())
@@ -177,7 +168,7 @@ func (s *secrets) runes(v reflect.Value) {
 }
 
 // text adds a value in the forms in which programs write text and bytes.
-func (s *secrets) text(v string) {
+func (s *Values) text(v string) {
 	if len(v) < shortestSecret || !s.another() {
 		return
 	}
@@ -192,7 +183,7 @@ func (s *secrets) text(v string) {
 	}
 }
 
-func (s *secrets) written(v string) {
+func (s *Values) written(v string) {
 	if len(v) < shortestSecret {
 		return
 	}
@@ -232,7 +223,7 @@ func (s *secrets) written(v string) {
 // base64 adds what a value is in base64 by itself, and what it is within a
 // longer text wherever it begins: but for the first and last digits, which it
 // shares with its neighbours.
-func (s *secrets) base64(v string) {
+func (s *Values) base64(v string) {
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		s.add(encoding.EncodeToString([]byte(v)))
 		for before := range 3 {
@@ -243,7 +234,7 @@ func (s *secrets) base64(v string) {
 	}
 }
 
-func (s *secrets) number(n int64) {
+func (s *Values) number(n int64) {
 	if n >= 0 {
 		s.unsigned(uint64(n))
 	} else {
@@ -256,7 +247,7 @@ func (s *secrets) number(n int64) {
 	}
 }
 
-func (s *secrets) unsigned(n uint64) {
+func (s *Values) unsigned(n uint64) {
 	if n < 1000 || !s.another() {
 		return
 	}
@@ -265,7 +256,7 @@ func (s *secrets) unsigned(n uint64) {
 	s.decimal(float64(n), 64)
 }
 
-func (s *secrets) hex(n uint64) {
+func (s *Values) hex(n uint64) {
 	s.add(fmt.Sprintf("%#x", n))
 	s.add(fmt.Sprintf("%#X", n))
 	if digits := strconv.FormatUint(n, 16); len(digits) > shortestSecret {
@@ -274,14 +265,14 @@ func (s *secrets) hex(n uint64) {
 	}
 }
 
-func (s *secrets) float(f float64, bits int) {
+func (s *Values) float(f float64, bits int) {
 	if math.Abs(f) < 1e-300 || math.IsInf(f, 0) || math.IsNaN(f) || !s.another() {
 		return
 	}
 	s.decimal(f, bits)
 }
 
-func (s *secrets) decimal(f float64, bits int) {
+func (s *Values) decimal(f float64, bits int) {
 	for _, format := range []byte("gfeE") {
 		for _, precision := range []int{-1, 6} {
 			s.add(strconv.FormatFloat(f, format, precision, bits))
@@ -295,7 +286,7 @@ func (s *secrets) decimal(f float64, bits int) {
 	}
 }
 
-func (s *secrets) time(at time.Time) {
+func (s *Values) time(at time.Time) {
 	if at.IsZero() || !s.another() {
 		return
 	}
@@ -313,28 +304,14 @@ func (s *secrets) time(at time.Time) {
 	}
 }
 
-// secretKey reports whether the parameter that travels under a key, which may be
-// an old one, is secret.
-func (s *Spec) secretKey(key string) bool {
-	if slices.Contains(s.Secrets, key) {
-		return true
-	}
-	for _, p := range wireParams(s.Params) {
-		if slices.Contains(p.Old, key) && slices.Contains(s.Secrets, p.Name) {
-			return true
-		}
-	}
-	return false
-}
-
 // travelling adds the values of secret parameters as a payload has them, as far
 // as it can be read.
-func (s *secrets) travelling(spec *Spec, payload []byte) {
+func (s *Values) travelling(p Params, payload []byte) {
 	r := codec.NewReader(payload)
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		key := string(r.Key())
-		if spec.secretKey(key) {
-			s.part(spec, r, codec.MaxDepth)
+		if p.IsSecret(key) {
+			s.part(p, r, codec.MaxDepth)
 		} else {
 			r.Skip()
 		}
@@ -343,7 +320,7 @@ func (s *secrets) travelling(spec *Spec, payload []byte) {
 
 // part adds one value of a payload with its parts. The keys of structs, which
 // the wire form of the parameters names, are none of them.
-func (s *secrets) part(spec *Spec, r *codec.Reader, depth int) {
+func (s *Values) part(p Params, r *codec.Reader, depth int) {
 	if depth == 0 || s.all {
 		r.Skip()
 		return
@@ -363,18 +340,18 @@ func (s *secrets) part(spec *Spec, r *codec.Reader, depth int) {
 		s.float(r.Float64(), 64)
 	case codec.KindArray:
 		for n := r.ArrayLen(); n > 0 && r.More(); n-- {
-			s.part(spec, r, depth-1)
+			s.part(p, r, depth-1)
 		}
 	case codec.KindMap:
 		for n := r.MapLen(); n > 0 && r.More(); n-- {
 			if r.Kind() == codec.KindString {
-				if key := string(r.Key()); !strings.Contains(spec.Params, key) {
+				if key := string(r.Key()); !strings.Contains(p.Form(), key) {
 					s.text(key)
 				}
 			} else {
-				s.part(spec, r, depth-1)
+				s.part(p, r, depth-1)
 			}
-			s.part(spec, r, depth-1)
+			s.part(p, r, depth-1)
 		}
 	case codec.KindExtension:
 		if at := codec.NewReader(r.Raw()).Time(); !at.IsZero() {
@@ -385,52 +362,31 @@ func (s *secrets) part(spec *Spec, r *codec.Reader, depth int) {
 	}
 }
 
-// hideDecoding hides in the error of decoding parameters what it may quote of
-// secret ones.
-func (s *Spec) hideDecoding(payload []byte, err error) error {
-	if len(s.Secrets) == 0 {
-		return err
-	}
+// HideDecoding returns the error of decoding a payload without the secret values that it
+// may quote.
+func HideDecoding(p Params, payload []byte, err error) error {
 	var typed *codec.Error
 	if !errors.As(err, &typed) {
-		return errors.New("a value does not fit") // it may say which
+		return errors.New("a value does not fit") // the error may quote it
 	}
-	if !s.within(payload, typed.Offset) {
+	if !isPublic(p, payload, typed.Offset) {
 		typed = typed.Plain()
 	}
-	found := newSecrets()
-	found.travelling(s, payload)
+	found := newValues()
+	found.travelling(p, payload)
 	found.sort()
-	return errors.New(found.hide(typed.Error()))
+	return errors.New(found.Hide(typed.Error()))
 }
 
-// within reports whether an offset is within a parameter that is not secret.
-func (s *Spec) within(payload []byte, offset int) bool {
+// isPublic reports whether an offset is within a parameter that is not secret.
+func isPublic(p Params, payload []byte, offset int) bool {
 	r := codec.NewReader(payload)
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		key := string(r.Key())
 		from := r.Offset()
 		if r.Skip(); r.More() && from <= offset && offset < r.Offset() {
-			return !s.secretKey(key)
+			return !p.IsSecret(key)
 		}
 	}
 	return false
 }
-
-// encodeError says that parameters cannot be encoded. What a type's own method
-// says of it may quote a secret.
-func (s *Spec) encodeError(err error) error {
-	if len(s.Secrets) == 0 {
-		return fmt.Errorf("encode parameters: %w", err)
-	}
-	return &quietError{"encode parameters: a value cannot be encoded; why is not shown, for the task has secret parameters", err}
-}
-
-// quietError is an error that keeps its text to itself.
-type quietError struct {
-	text string
-	err  error
-}
-
-func (e *quietError) Error() string { return e.text }
-func (e *quietError) Unwrap() error { return e.err }
