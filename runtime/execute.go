@@ -156,11 +156,6 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 	return response.Result, nil
 }
 
-// childError is what a task returned in a child process.
-type childError struct{ *subprocess.Response }
-
-func (e *childError) Error() string { return e.Failure.Message }
-
 // Admit implements [worker.Executor].
 func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, broker.Outcome) {
 	task := e.tasks.byName[run.Task]
@@ -396,4 +391,18 @@ func exitKind(exit *subprocess.ExitError) FailureKind {
 		return Crashed
 	}
 	return exit.Kind
+}
+
+// logCut logs how much of what the run logged was not kept.
+func (x *execution) logCut() {
+	l := x.runContext.log.Load()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	cut, size := l.budget.Cut()
+	l.mu.Unlock()
+	if cut > 0 {
+		x.executor.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
+	}
 }

@@ -53,31 +53,6 @@ func Group[A, B any](ctx context.Context,
 	return handle, nil
 }
 
-// SkipFailed makes the run that gathers a [Group] run when members failed, with
-// the results of those that succeeded. It is an error for any other run.
-func SkipFailed() QueueOption {
-	return option(func(run *broker.TaskRun) error {
-		run.EnsureLinks().Awaits.Partial = true
-		return nil
-	})
-}
-
-// refuseSkipFailed is for runs that gather no group, and for what follows them.
-func refuseSkipFailed(run *broker.TaskRun) error {
-	if run.Links == nil {
-		return nil
-	}
-	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
-		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
-	}
-	for _, c := range run.Links.Then {
-		if err := refuseSkipFailed(c.Run); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
@@ -205,49 +180,4 @@ func (p *plan) byID() map[string]*broker.TaskRun {
 		}
 	}
 	return runs
-}
-
-// gatherError is a broker that could not be asked for results: the run never
-// started, and the reason is not in it.
-type gatherError struct{ err error }
-
-func (e *gatherError) Error() string { return e.err.Error() }
-func (e *gatherError) Unwrap() error { return e.err }
-
-// gather returns the payload of a run with the results of the group that it
-// gathers, in its first parameter.
-func (c *Consumer) gather(ctx context.Context, run *broker.TaskRun) ([]byte, error) {
-	groups, ok := c.broker.(broker.Groups)
-	if !ok {
-		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
-	}
-	group := run.Links.Awaits
-	members, err := groups.Members(ctx, group)
-	if errors.Is(err, ErrNoRecord) || errors.Is(err, broker.ErrGroupTooLarge) {
-		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.ID, err))
-	}
-	if err != nil {
-		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", group.ID, err)}
-	}
-	var results []byte
-	var failed *broker.Record
-	succeeded := 0
-	for i, m := range members {
-		switch {
-		case m == nil:
-			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", group.ID, i))
-		case m.State == broker.StateSucceeded:
-			succeeded++
-			results = append(results, m.Result...)
-		case failed == nil:
-			failed = m
-		}
-	}
-	if failed != nil && !group.Partial {
-		return nil, Permanent(fmt.Errorf("%d of %d members of the group failed, the first: %w", len(members)-succeeded, len(members), runError(failed)))
-	}
-	if group.Param == "" {
-		return run.Payload, nil
-	}
-	return withParam(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
 }

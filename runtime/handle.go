@@ -263,3 +263,22 @@ func runError(record *broker.Record) *RunError {
 	}
 	return e
 }
+
+// predecessor is the handle of a run that another follows.
+type predecessor interface {
+	id() string
+	// ended waits until the run has ended and returns its record.
+	ended(ctx context.Context) (*broker.Record, error)
+	Status(ctx context.Context) (Status, error)
+	Cancel(ctx context.Context) error
+}
+
+// skippedError is the error of a run that was to follow another and was
+// skipped as a duplicate; nil for any other record.
+func skippedError(record *broker.Record) error {
+	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
+		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,
+			&DuplicateError{Runs: []broker.Duplicate{{ID: f.Message}}})
+	}
+	return nil
+}

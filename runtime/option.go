@@ -9,9 +9,6 @@ import (
 	"github.com/taskgen/taskgen/internal/naming"
 )
 
-// maxDelay keeps due times inside what clocks and brokers can represent.
-const maxDelay = 100 * 365 * 24 * time.Hour
-
 // QueueOption changes one call of a generated stub, which returns an error and queues
 // nothing if the option's value is invalid. If an option is given twice the last one
 // holds. Only this package makes options.
@@ -121,4 +118,29 @@ func Header(key, value string) QueueOption {
 		run.Headers[key] = value
 		return nil
 	})
+}
+
+// SkipFailed makes the run that gathers a [Group] run when members failed, with
+// the results of those that succeeded. It is an error for any other run.
+func SkipFailed() QueueOption {
+	return option(func(run *broker.TaskRun) error {
+		run.EnsureLinks().Awaits.Partial = true
+		return nil
+	})
+}
+
+// refuseSkipFailed is for runs that gather no group, and for what follows them.
+func refuseSkipFailed(run *broker.TaskRun) error {
+	if run.Links == nil {
+		return nil
+	}
+	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
+		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
+	}
+	for _, c := range run.Links.Then {
+		if err := refuseSkipFailed(c.Run); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -7,7 +7,12 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/subprocess"
 )
+
+// maxDelay keeps due times inside what clocks and brokers can represent.
+const maxDelay = 100 * 365 * 24 * time.Hour
 
 // RetryPolicy says how often a task is attempted and how long to wait between
 // attempts. The wait is drawn evenly from zero to Min × Factor^(n-1), at most
@@ -166,3 +171,15 @@ func isPermanent(err error) bool {
 	var s *schemaError
 	return errors.As(err, &p) || errors.As(err, &s)
 }
+
+// childError is what a task returned in a child process.
+type childError struct{ *subprocess.Response }
+
+func (e *childError) Error() string { return e.Failure.Message }
+
+// schemaError marks bytes that do not fit the task's types: running them again
+// would not help.
+type schemaError struct{ err error }
+
+func (e *schemaError) Error() string { return e.err.Error() }
+func (e *schemaError) Unwrap() error { return e.err }

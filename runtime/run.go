@@ -215,3 +215,22 @@ func Progress(ctx context.Context, done, total int64, note string) {
 
 // maxNote is how many bytes of a note of progress are kept.
 const maxNote = 1024
+
+// Logger returns the consumer's logger with the run's id, task and attempt,
+// also in a child process, from where the records travel to the consumer's
+// log. A run's records are bounded as a child's are: 16 MiB are logged, each record
+// counting 128 bytes more than it has. Outside of a task it is slog's default logger.
+func Logger(ctx context.Context) *slog.Logger {
+	logger, ok := ctx.Value(loggerKey{}).(*slog.Logger)
+	if !ok {
+		return slog.Default()
+	}
+	if c, ok := ctx.Value(progressKey{}).(*runContext); ok && c.offers.bounded {
+		c.log.CompareAndSwap(nil, new(runLog))
+		logger = slog.New(&boundedHandler{Handler: logger.Handler(), log: c.log.Load()})
+	}
+	if run, ok := CurrentRun(ctx); ok {
+		return logger.With("task", run.Task, "run", run.ID, "attempt", run.Attempt)
+	}
+	return logger
+}

@@ -8,25 +8,6 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// Logger returns the consumer's logger with the run's id, task and attempt,
-// also in a child process, from where the records travel to the consumer's
-// log. A run's records are bounded as a child's are: 16 MiB are logged, each record
-// counting 128 bytes more than it has. Outside of a task it is slog's default logger.
-func Logger(ctx context.Context) *slog.Logger {
-	logger, ok := ctx.Value(loggerKey{}).(*slog.Logger)
-	if !ok {
-		return slog.Default()
-	}
-	if c, ok := ctx.Value(progressKey{}).(*runContext); ok && c.offers.bounded {
-		c.log.CompareAndSwap(nil, new(runLog))
-		logger = slog.New(&boundedHandler{Handler: logger.Handler(), log: c.log.Load()})
-	}
-	if run, ok := CurrentRun(ctx); ok {
-		return logger.With("task", run.Task, "run", run.ID, "attempt", run.Attempt)
-	}
-	return logger
-}
-
 // runLog bounds what a run logs through [Logger]. It may be used concurrently.
 type runLog struct {
 	mu     sync.Mutex
@@ -37,20 +18,6 @@ func (l *runLog) take(size int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.budget.Take(size)
-}
-
-// logCut logs how much of what the run logged was not kept.
-func (x *execution) logCut() {
-	l := x.runContext.log.Load()
-	if l == nil {
-		return
-	}
-	l.mu.Lock()
-	cut, size := l.budget.Cut()
-	l.mu.Unlock()
-	if cut > 0 {
-		x.executor.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
-	}
 }
 
 // boundedHandler drops the records of a run that has logged enough.

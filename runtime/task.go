@@ -237,13 +237,6 @@ func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {
 	return nil
 }
 
-// schemaError marks bytes that do not fit the task's types: running them again
-// would not help.
-type schemaError struct{ err error }
-
-func (e *schemaError) Error() string { return e.err.Error() }
-func (e *schemaError) Unwrap() error { return e.err }
-
 func (s Spec) withDefaults() Spec {
 	if s.Queue == "" {
 		s.Queue = DefaultQueue
