@@ -107,16 +107,16 @@ type ChildConfig struct {
 // stop, before it is killed.
 const childGrace = 500 * time.Millisecond
 
-// pool is the configuration of the consumer's pool of children.
-func (c ChildConfig) pool(consumer *ConsumerConfig) subprocess.Config {
+// pool returns the configuration of a pool of children.
+func (c ChildConfig) pool(processes int, logger *slog.Logger, grants func(string) bool) subprocess.Config {
 	if c.Grace == 0 {
 		c.Grace = childGrace
 	}
 	return subprocess.Config{
-		Processes: consumer.Processes, Logger: consumer.Logger,
+		Processes: processes, Logger: logger,
 		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, MaxFailures: c.MaxFailures, Idle: c.Idle,
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
-		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, GrantsBroker: consumer.grants, Cgroup: c.Cgroup,
+		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, GrantsBroker: grants, Cgroup: c.Cgroup,
 	}
 }
 

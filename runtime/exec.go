@@ -84,7 +84,7 @@ func (x *exec) open() (err error) {
 	if err := checkTestMain(taskSet{list: []*Task{x.task}}); err != nil {
 		return err
 	}
-	children := x.cfg.Children.pool(&x.cfg)
+	children := x.cfg.Children.pool(x.cfg.Processes, x.cfg.Logger, x.cfg.grants)
 	children.Processes, children.Call = 1, serveCalls(x.client)
 	x.pool, err = subprocess.NewPool(children)
 	return err

@@ -1,0 +1,71 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/taskgen/taskgen/internal/sigpipe"
+	"github.com/taskgen/taskgen/internal/subprocess"
+)
+
+// Run takes and executes runs until ctx ends; then it stops in two phases,
+// first without taking more for up to Grace, then with the contexts of what
+// still runs cancelled, and hands back what has not ended. It returns nil
+// after a full stop, an error when the broker could not be reached at the
+// start, when tasks ignored the end of their contexts, or when the broker could
+// not be told what became of runs, which may then start again.
+//
+// While Run goes on, a write to standard output or error that nobody reads any
+// more does not end the process, as it ends other Go programs (SIGPIPE).
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return errors.New("run consumer: it runs already")
+	}
+	defer c.running.Store(false)
+	if !subprocess.InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
+		defer sigpipe.Drop()()
+	}
+	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
+		c.client = client
+	}
+	if hint := c.cfg.StopHint; hint != "" {
+		c.stopHint = func() string {
+			if ctx.Err() == nil {
+				return "" // it stops by itself
+			}
+			return " (" + hint + ")"
+		}
+	}
+	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
+	children := c.cfg.Children.pool(c.cfg.Processes, c.cfg.Logger, c.cfg.grants)
+	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
+	pool, err := subprocess.NewPool(children)
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	watching, stopWatching := context.WithCancel(ctx)
+	var loops sync.WaitGroup
+	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
+	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, logger: c.logger, bounded: true}})
+	stopWatching()
+	loops.Wait()
+	c.drainSkipEvents()
+	closePool(ctx, pool, c.logger)
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	return nil
+}
+
+// closePool ends children whose runs are over. One that does not go by itself
+// has nothing to lose when it is killed.
+func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), childGrace)
+	defer cancel()
+	if err := pool.Close(closing); err != nil {
+		logger.Debug("child processes did not end by themselves", "error", err)
+	}
+}
