@@ -40,17 +40,14 @@ type execution struct {
 	worker.Attempt
 	executor *executor
 	task     *Task
-	stored   *broker.TaskRun
 	result   []byte
 	err      error
-	called   bool // the task itself was reached
 }
 
 // Begin implements [worker.Execution].
-func (x *execution) Begin(base context.Context, started time.Time) time.Time {
+func (x *execution) Begin(base context.Context, started time.Time) {
 	x.base, x.deadline = base, started.Add(x.task.spec.Timeout)
-	x.info.init(x.stored, x.deadline)
-	return x.deadline
+	x.info.init(x.Run(), x.deadline)
 }
 
 // Execute implements [worker.Execution].
@@ -87,7 +84,7 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.executor.worker.Bury(x.stored, broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
+			o = x.executor.worker.Bury(x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
 		x.Finish(o)
@@ -105,10 +102,10 @@ func (x *execution) end() {
 // outcome decides what became of the run. The decision asks the error, whose
 // methods are the application's: when one panics, that is the error.
 func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
-	attempt, deliveries := x.stored.Attempt, x.stored.Deliveries
+	attempt, deliveries := x.Run().Attempt, x.Run().Deliveries
 	defer func() {
 		if v := recover(); v != nil {
-			x.stored.Attempt, x.stored.Deliveries = attempt, deliveries
+			x.Run().Attempt, x.Run().Deliveries = attempt, deliveries
 			o = x.decide(ended, nil, newBrokenError(x.err, v))
 		}
 	}()
@@ -130,7 +127,7 @@ func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 
 // call executes a run where its task's kind says.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
-	run := x.stored
+	run := x.Run()
 	memory := x.executor.cfg.Codec.memory(run.Payload)
 	if run.Links != nil && run.Links.Awaits.ID != "" {
 		payload, err := x.executor.gather(ctx, run)
@@ -162,7 +159,7 @@ func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, 
 	if o, refused := e.refuse(task, run, now); refused {
 		return nil, o
 	}
-	x := &execution{executor: e, task: task, stored: run, err: errGoexit} // unless it returns
+	x := &execution{executor: e, task: task, err: errGoexit} // unless it returns
 	x.offers, x.secrets = &e.offers, task.secretsOf(run.Payload)
 	return x, broker.Outcome{}
 }
@@ -227,7 +224,7 @@ func dueTime(run *broker.TaskRun) time.Time {
 
 // decide decides what becomes of a run that was executed.
 func (x *execution) decide(ended time.Time, result []byte, err error) broker.Outcome {
-	c, run := x.executor, x.stored
+	c, run := x.executor, x.Run()
 	if err == nil && len(result) > c.cfg.MaxResult {
 		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), c.cfg.MaxResult))
 	}
@@ -271,9 +268,9 @@ func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool
 		if errors.Is(err, context.Canceled) || failure.Message == cause.Error() {
 			failure.Message = onRequest
 		}
-		x.stored.Attempt++
-		x.executor.worker.LogFailure(slog.LevelWarn, "run cancelled", x.stored, failure)
-		return broker.Outcome{Run: x.stored, Verdict: broker.Dropped, Failure: &failure}, true
+		x.Run().Attempt++
+		x.executor.worker.LogFailure(slog.LevelWarn, "run cancelled", x.Run(), failure)
+		return broker.Outcome{Run: x.Run(), Verdict: broker.Dropped, Failure: &failure}, true
 	}
 	return broker.Outcome{}, false
 }

@@ -89,9 +89,10 @@ type runContext struct {
 
 	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
 
-	mu    sync.Mutex
-	ended bool
-	lazy  *lazyContext // to end; nil: not asked for
+	mu     sync.Mutex
+	ended  bool
+	called bool         // the task itself was reached; the goroutine of a consumer sets it
+	lazy   *lazyContext // to end; nil: not asked for
 }
 
 // offers is what a session's tasks, or a child process's, may ask their contexts for.

@@ -33,8 +33,10 @@ type Executor interface {
 // may be called concurrently, but for Begin and Execute.
 type Execution interface {
 	// Begin is called before all other methods: the run starts, in a context that
-	// ends with base. It returns the run's deadline.
-	Begin(base context.Context, started time.Time) (deadline time.Time)
+	// ends with base.
+	Begin(base context.Context, started time.Time)
+	// Deadline returns when the task's context ends at the latest.
+	Deadline() (time.Time, bool)
 	// Execute calls the task, decides the outcome and passes it to [Attempt.Finish],
 	// also if the task panics or ends its goroutine. It returns when the task has
 	// really returned.
@@ -55,18 +57,20 @@ type Attempt struct {
 	session   *session
 	task      *taskState
 	run       *broker.TaskRun
-	spared    int // deliveries that are not counted as crashes
+	spared    int32 // deliveries that are not counted as crashes
+	overdue   bool  // logged already; the heartbeat's own
 
 	started      time.Time
-	deadline     time.Time
-	overdue      bool                            // logged already; the heartbeat's own
 	sentProgress atomic.Pointer[broker.Progress] // the latest that the broker has
 }
 
 func (a *Attempt) attempt() *Attempt { return a }
 
+// Run returns the run, once Begin is called.
+func (a *Attempt) Run() *broker.TaskRun { return a.run }
+
 // Crashes returns how many deliveries of the run have ended with a dead process.
-func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - a.spared }
+func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - int(a.spared) }
 
 // Started returns when the attempt began.
 func (a *Attempt) Started() time.Time { return a.started }
@@ -163,7 +167,7 @@ func (s *session) bind(x Execution, run *broker.TaskRun) *Attempt {
 func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Execution {
 	for {
 		a.started = now
-		a.deadline = a.execution.Begin(s.base, now)
+		a.execution.Begin(s.base, now)
 		sl.current.Store(a) // before the look at the trial, which looks at what executes
 		other := s.inWay(a.task, own)
 		if other == nil {

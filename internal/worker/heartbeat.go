@@ -162,7 +162,8 @@ func (a *Attempt) sendProgress() {
 
 // warnOverdue logs once that a run goes on after its deadline.
 func (s *session) warnOverdue(a *Attempt, now time.Time) {
-	if late := now.Sub(a.deadline); late > overdueAfter && !a.overdue {
+	deadline, _ := a.execution.Deadline()
+	if late := now.Sub(deadline); late > overdueAfter && !a.overdue {
 		a.overdue = true
 		s.logger.Warn("run is overdue: it goes on after its timeout and keeps its slot", "task", a.run.Task, "run", a.run.ID, "late", late.Round(time.Millisecond))
 	}

@@ -146,7 +146,7 @@ func (s *session) waitTurn(t *trial) bool {
 // hands over its outcome and returns false.
 func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 	if a.Crashes() >= s.cfg.MaxCrashes {
-		a.spared = s.spared(a.run)
+		a.spared = int32(s.spared(a.run))
 	}
 	crashes := a.Crashes()
 	if crashes > s.cfg.MaxCrashes {

@@ -49,13 +49,16 @@ type execution struct {
 	run      *broker.TaskRun
 	release  chan struct{}
 	ctx      context.Context
+	deadline time.Time
 	stop     context.CancelCauseFunc
 }
 
-func (x *execution) Begin(base context.Context, started time.Time) time.Time {
+func (x *execution) Begin(base context.Context, started time.Time) {
 	x.ctx, x.stop = context.WithCancelCause(base)
-	return started.Add(time.Minute)
+	x.deadline = started.Add(time.Minute)
 }
+
+func (x *execution) Deadline() (time.Time, bool) { return x.deadline, true }
 
 func (x *execution) Execute() {
 	x.executor.started <- x
