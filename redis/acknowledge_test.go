@@ -116,6 +116,7 @@ func prefixes(t *testing.T, c *goredis.Client) (list []string) {
 // TestMasterKilledWhileItsReplicaIsStopped loses runs, and none of those that
 // were acknowledged.
 func TestMasterKilledWhileItsReplicaIsStopped(t *testing.T) {
+	t.Parallel()
 	master, replica := startPair(t)
 	b := openURL(t, master.URL(), redis.Config{Prefix: prefix(t), Acknowledge: redis.Replica, Timeout: 200 * time.Millisecond})
 	outcome, all := map[string]error{}, ways(b)

@@ -47,6 +47,7 @@ func requireAtMost(t *testing.T, most int, all []holding) {
 // TestLimitsHoldWhileSessionsLapse has sessions take, finish, and fall silent
 // with what they hold, while others recover that.
 func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const keys, each, most, lease = 3, 80, 2, 100 * time.Millisecond
 	var list []*broker.TaskRun

@@ -55,6 +55,7 @@ func rich(id string) *broker.TaskRun {
 // TestNewerEnvelopeIsLeftToOthers has consumers that cannot read a run hand it
 // around, seldom, until one that can takes it as it was queued.
 func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	allow(t, server)
 	b := openURL(t, "redis://app:pass@"+server.Addr(), redis.Config{Prefix: "app:" + prefix(t)})

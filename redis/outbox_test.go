@@ -385,6 +385,7 @@ func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
 // TestMuchThatStaysIsReadInParts has far more stay than is read at once: what is new
 // goes on at once, and all is looked at in turn, though not by each recovery.
 func TestMuchThatStaysIsReadInParts(t *testing.T) {
+	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	b.Unmendable()
 	s := join(t, b, time.Minute)

@@ -134,6 +134,7 @@ func TestALimitedRunConsumesNothingWhileAnotherLimitHoldsIt(t *testing.T) {
 }
 
 func TestARateIsNeverAboveItsMaximum(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const per, most = 300 * time.Millisecond, 5
 	list := policed(limits(broker.Limit{Key: "r", Max: most, Per: per}), ids(runs("q", 22))...)
@@ -372,6 +373,7 @@ func TestThousandRacersOnAUniqueKey(t *testing.T) {
 }
 
 func TestAuditOfPolicies(t *testing.T) {
+	t.Parallel()
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
 	list := policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c", "d")

@@ -202,6 +202,7 @@ func TestLeastPrivileges(t *testing.T) {
 // TestCluster runs the broker on a cluster of one node, which refuses commands
 // over several slots as any does.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--cluster-enabled", "yes")
 	require.NoError(t, raw(t, server).ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	var b *redis.Broker

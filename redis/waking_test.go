@@ -135,6 +135,7 @@ func TestSleepersAreAllWoken(t *testing.T) {
 // TestLostWakeUpIsMadeGood takes away the token by which a waiting session
 // learns of a run, as a process that dies on the way does.
 func TestLostWakeUpIsMadeGood(t *testing.T) {
+	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	s := join(t, b, time.Minute)
 	want := broker.Want{Queues: []string{"q"}, IO: 1}

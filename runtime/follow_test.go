@@ -268,6 +268,7 @@ func TestCancelOfWhatFollows(t *testing.T) {
 // TestAGatheringRunExpiresFromItsOwnQueueing: the members may take longer than
 // it may wait.
 func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)

@@ -132,6 +132,7 @@ func (f *faulty) set(first func(run *broker.TaskRun) error) {
 // TestABrokenBrokerIsAskedAndComplainedOfSeldom covers twenty minutes of
 // errors and of panics, after each of which the ticks go on.
 func TestABrokenBrokerIsAskedAndComplainedOfSeldom(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*broker.TaskRun) error{
 		"error": func(*broker.TaskRun) error { return errors.New("out of order") },
 		"panic": func(*broker.TaskRun) error { panic("out of order") },

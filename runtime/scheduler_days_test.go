@@ -23,6 +23,7 @@ import (
 // stop and start, and with five hours without any of them while Europe puts its
 // clocks forward: for 11 days, or 30 with TASKGEN_SOAK.
 func TestDaysOfFiftySchedules(t *testing.T) {
+	t.Parallel()
 	first, days := time.Date(2000, 3, 23, 0, 58, 30, 5e8, time.UTC), 11
 	if os.Getenv("TASKGEN_SOAK") != "" {
 		first, days = time.Date(2000, 3, 10, 0, 58, 30, 5e8, time.UTC), 30

@@ -52,6 +52,7 @@ func openRedis(t *testing.T, s *redistest.Server) broker.Broker {
 // all are due in one second; two schedulers look after them. They are 2,000, or
 // 10,000 with TASKGEN_SOAK.
 func TestThousandsOfTicksAtOnce(t *testing.T) {
+	t.Parallel()
 	n, every := 2_000, "@every 5s"
 	if os.Getenv("TASKGEN_SOAK") != "" {
 		n, every = 10_000, "@every 20s"

@@ -118,6 +118,7 @@ func scheduled(name string, schedule taskrt.Timing, j *journal) taskrt.Task {
 }
 
 func TestCronFollowsItsZone(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // which begins at midnight UTC of 2000-01-01
 		b := newMemory(t)
 		var j journal

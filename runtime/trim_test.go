@@ -14,6 +14,7 @@ import (
 )
 
 func TestOldDeadLettersAreDeleted(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		consume(t, b, taskrt.ConsumerConfig{DeadAge: 3 * time.Hour}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {

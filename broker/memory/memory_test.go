@@ -33,6 +33,7 @@ var (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	brokertest.Run(t, func(t *testing.T) broker.Broker { return open(t, memory.Config{}) })
 }
 

@@ -346,6 +346,7 @@ func requireRepeatsAreOf(t *testing.T, events []event, pids []int) (repeats int)
 }
 
 func TestAStoppedConsumerIsFenced(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.queue(20)
 	frozen := f.serve(time.Minute, "--concurrency", "20", "--consume")

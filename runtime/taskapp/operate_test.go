@@ -289,6 +289,7 @@ func TestOneRunIsShownThroughItsLife(t *testing.T) {
 }
 
 func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	waiting, err := tasks.QueueLinger(f.ctx, "x", taskrt.Delay(time.Hour))
 	require.NoError(t, err)
