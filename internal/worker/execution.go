@@ -64,6 +64,9 @@ type Attempt struct {
 	sentProgress atomic.Pointer[broker.Progress] // the latest that the broker has
 }
 
+var _ interface{ attempt() *Attempt } = (*Attempt)(nil)
+
+// attempt makes an embedded Attempt a part of an [Execution].
 func (a *Attempt) attempt() *Attempt { return a }
 
 // Run returns the run, once Begin is called.

@@ -10,6 +10,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -119,15 +120,57 @@ func (c *commandLine) runE(run func(ctx context.Context, cmd *cobra.Command, arg
 			return c.err
 		}
 		c.stdout, c.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
-		// The first use of os/signal takes a thread for good: not the first one, which
-		// waits for orphans if this process is the first of a container.
-		goruntime.LockOSThread()
-		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-		goruntime.UnlockOSThread()
+		ctx, stop := stoppable(cmd.Context())
 		defer stop()
-		context.AfterFunc(ctx, stop) // so that a second signal ends the process
 		return run(ctx, cmd, args)
 	}
+}
+
+// stoppable returns a context that ends with the first SIGINT or SIGTERM. A second one
+// ends the process until stop is called, also if the process was started with the signal
+// ignored: shells start background commands so.
+func stoppable(ctx context.Context) (_ context.Context, stop func()) {
+	signals := make(chan os.Signal, 2)
+	// The first use of os/signal takes a thread for good: not the first one, which
+	// waits for orphans if this process is the first of a container.
+	goruntime.LockOSThread()
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	goruntime.UnlockOSThread()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stopped:
+				return
+			case s := <-signals:
+				if n > 0 {
+					endBy(s)
+				}
+				cancel(&signalled{s})
+			}
+		}
+	}()
+	return ctx, sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(stopped)
+		cancel(context.Canceled)
+	})
+}
+
+// signalled is why a command stops.
+type signalled struct{ os.Signal }
+
+func (s *signalled) Error() string { return s.String() + " signal received" }
+
+// endBy ends the process with the status that shells give to a process that a signal
+// has ended.
+func endBy(s os.Signal) {
+	status := 1
+	if n, ok := s.(syscall.Signal); ok {
+		status = 128 + int(n)
+	}
+	os.Exit(status)
 }
 
 // checkFirst refuses a flag as the first word.

@@ -380,6 +380,24 @@ func TestSIGTERMUnderLoadHandsOverAndExitsClean(t *testing.T) {
 	require.Equal(t, 300, total(starts), "each run was started once")
 }
 
+// TestASecondSignalEndsAtOnceWhatWasStartedInTheBackground: a shell without job control
+// starts background commands with SIGINT ignored.
+func TestASecondSignalEndsAtOnceWhatWasStartedInTheBackground(t *testing.T) {
+	f := newFleet(t)
+	f.queue(1)
+	p := &process{cmd: exec.Command("sh", "-c", `trap "" INT; exec "$0" "$@"`, os.Args[0], "serve", "--consume", "--broker", f.server.URL())}
+	p.cmd.Env = append(os.Environ(), appEnv+"=1", app.LedgerEnv+"="+f.ledger, app.HoldEnv+"=1m")
+	p.cmd.Stderr = &p.log
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	require.Eventually(t, func() bool { starts, _ := f.counts(); return len(starts) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "stopping: waiting") }, 20*time.Second, 10*time.Millisecond)
+	var exit *exec.ExitError
+	require.ErrorAs(t, p.end(syscall.SIGINT), &exit)
+	require.Equal(t, 128+int(syscall.SIGINT), exit.ExitCode())
+}
+
 func TestRedisKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	f := newFleet(t, "--appendfsync", "always")
 	f.serve(20*time.Millisecond, "--concurrency", "10", "--consume")
