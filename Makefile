@@ -18,7 +18,7 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 test: redis-server ## run all tests with the race detector
-	$(GO) test -race -timeout 20m -p 3 -parallel 8 $(PKG) # most tests wait most of their time
+	$(GO) test -race -timeout 20m -parallel 4 $(PKG) # most tests wait most of their time
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	cd bench && $(GO) test ./...
 

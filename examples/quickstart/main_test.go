@@ -75,14 +75,12 @@ func requireComplete(t *testing.T, out string) {
 }
 
 func TestEmbedded(t *testing.T) {
-	t.Parallel()
 	out, err := command(t.TempDir()).CombinedOutput()
 	require.NoError(t, err, string(out))
 	requireComplete(t, string(out))
 }
 
 func TestRedis(t *testing.T) {
-	t.Parallel()
 	server := redistest.Start(t)
 	out, err := command(t.TempDir(), "-broker", server.URL()).CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -90,7 +88,6 @@ func TestRedis(t *testing.T) {
 }
 
 func TestKilledOnRedisItGoesOnWhereItWas(t *testing.T) {
-	t.Parallel()
 	server := redistest.Start(t)
 	dir := t.TempDir()
 	first := command(dir, "-broker", server.URL())
