@@ -71,7 +71,7 @@ func requireComplete(t *testing.T, out string) {
 		require.Equal(t, 1, n, "%s is calculated once", document)
 	}
 	require.GreaterOrEqual(t, len(tickOf.FindAllString(out, -1)), 2, out)
-	require.Regexp(t, `pid=\d+ done: 10 documents, \d+ words, \d+ ticks\n$`, out)
+	require.Regexp(t, `(?m)^pid=\d+ done: 10 documents, \d+ words, \d+ ticks$`, out)
 }
 
 func TestEmbedded(t *testing.T) {

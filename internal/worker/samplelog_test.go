@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,10 +14,30 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
+// logBuffer holds what timers log while the test reads.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// take returns what was written since the last call.
+func (b *logBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.buf.Reset()
+	return b.buf.String()
+}
+
 func TestRepeatedLinesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		l := &sampledLogger{logger: slog.New(slog.NewTextHandler(&out, nil))}
+		out := new(logBuffer)
+		l := &sampledLogger{logger: slog.New(slog.NewTextHandler(out, nil))}
 		say := func(task string, n int) {
 			for range n {
 				l.Log(slog.LevelWarn, "odd run", &broker.TaskRun{ID: "id", Task: task})
@@ -24,8 +45,7 @@ func TestRepeatedLinesAreCounted(t *testing.T) {
 		}
 		lines := func() []string {
 			synctest.Wait()
-			defer out.Reset()
-			return strings.Split(strings.TrimSpace(out.String()), "\n")
+			return strings.Split(strings.TrimSpace(out.take()), "\n")
 		}
 		l.Start()
 		say("a", 3)
