@@ -42,7 +42,7 @@ func (s *Values) Hide(text string) string { return s.mask(text, false) }
 
 // mask is Hide. In a text that was cut it also masks what its end has of a value.
 func (s *Values) mask(text string, cut bool) string {
-	if s == nil || text == "" {
+	if s == nil || text == "" || len(s.forms) == 0 && s.older == nil && !s.all {
 		return text
 	}
 	if s.all {
