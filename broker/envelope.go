@@ -208,7 +208,7 @@ func appendThen(b []byte, then []Continuation) ([]byte, error) {
 }
 
 // UnmarshalBinary decodes the stored form of a run. It keeps no part of b. The error
-// says what is wrong with b and where.
+// names the fault and its place in b.
 func (r *TaskRun) UnmarshalBinary(b []byte) error {
 	var d Decoder
 	if err := d.Decode(b, r); err != nil {
@@ -226,7 +226,7 @@ type Decoder struct {
 }
 
 // Decode decodes the stored form of a run. The payload shares b's memory, so b must not
-// change afterwards. The error says what is wrong with b and where; it wraps [ErrNewer]
+// change afterwards. The error names the fault and its place in b; it wraps [ErrNewer]
 // if a newer version of this package stored the run.
 func (d *Decoder) Decode(b []byte, r *TaskRun) error { return d.DecodeWithID("", b, r) }
 

@@ -7,7 +7,7 @@ import (
 
 // Records is a [Leaser] that keeps records of runs with Keep, and dead letters.
 type Records interface {
-	// Record returns what is known of a run. It returns [ErrNoRecord] if the id is
+	// Record returns the record of a run. It returns [ErrNoRecord] if the id is
 	// unknown, the run has no Keep, or its record has expired.
 	Record(ctx context.Context, queue, id string) (*Record, error)
 
@@ -25,7 +25,7 @@ type Record struct {
 	ID       string
 	Task     string
 	Queue    string
-	ParentID string // of the run; it tells apart runs that had one id after the other
+	ParentID string // of the run; distinguishes successive runs with the same id
 	State    State
 	Attempt  int      // attempts that have ended
 	Result   []byte   // of StateSucceeded

@@ -21,7 +21,7 @@ type Reader struct {
 	keyAt int // offset of the last key
 	ahead int // memory left for elements that are only declared
 	limit int // limit of memory in bytes
-	// memory is what is left of limit.
+	// memory is the unused part of limit.
 	memory int
 	dec    *decoder // for types with msgpack/v5's methods; nil until needed
 	err    error

@@ -77,7 +77,7 @@ func (b *Broker) expire(now clock, n int) {
 	}
 }
 
-// Record returns what is known of a run, or [broker.ErrNoRecord].
+// Record returns the record of a run, or [broker.ErrNoRecord].
 func (b *Broker) Record(ctx context.Context, queue, id string) (*broker.Record, error) {
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("read record of run %.64q: %w", id, err)

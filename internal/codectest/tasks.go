@@ -252,7 +252,7 @@ type Wide struct {
 //task:io
 func Nothing(ctx context.Context) (map[string][]string, error) { return nil, nil }
 
-// Dense takes what is much larger in memory than on the wire.
+// Dense takes values that are much larger in memory than on the wire.
 //
 //task:io
 func Dense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row,

@@ -345,7 +345,7 @@ func ScheduleNothing(ctx context.Context, spec, tz string, opts ...taskrt.QueueO
 // NothingParams are the parameters of [Nothing].
 type NothingParams struct{}
 
-// QueueDense queues [Dense]: it takes what is much larger in memory than on the wire.
+// QueueDense queues [Dense]: it takes values that are much larger in memory than on the wire.
 func QueueDense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, denseTask, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
 }
@@ -1534,7 +1534,7 @@ func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "dense",
-		Doc:    "Dense takes what is much larger in memory than on the wire.",
+		Doc:    "Dense takes values that are much larger in memory than on the wire.",
 		Kind:   taskrt.IO,
 		Params: "rows [@Row={A string?, B bytes?, C time?, D [8]int64?, E map[string]string?, F [string]?, G *binary(net/netip.Addr)?, H bytes(16)?}], deep [[[string]]], numbers [*int], refs [**{ID string, Rank int}], tables [map[string]int], index map[int64]@Row, rowsOf map[string][@Row], big [*text(math/big.Int)], ratios [text(math/big.Rat)], reals [text(math/big.Float)], amounts [text(github.com/taskgen/taskgen/internal/codectest.Amount)], links [*binary(net/url.URL)], patterns [*text(regexp.Regexp)], addrs [binary(net/netip.Addr)], pairs [[2]@Row], words [string], blobs [bytes], times [time], duos [custom(github.com/taskgen/taskgen/internal/codectest.Duo)], ids map[uint32]{}, trees map[string]@Forest=map[string]@Forest",
 	},

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// maxFile bounds what is read from git; generated code is far smaller.
+// maxFile limits a file read from git, in bytes. Generated code is far smaller.
 const maxFile = 64 << 20
 
 // ErrRef is returned for a ref that names no commit.
