@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"github.com/taskgen/taskgen/redis/internal/script"
-	"strconv"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
-	"github.com/taskgen/taskgen/redis/internal/resp"
 )
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
@@ -28,9 +25,9 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 	}
 	start := time.Now()
 	v, unheard, err := s.b.repeatKnowing(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
-	var ends finishEffects
+	var reply script.FinishReply
 	if err == nil {
-		ends, err = parseFinishReply(v, groups)
+		reply, err = script.ParseFinish(v, len(groups))
 	}
 	if err != nil {
 		if conn.IsDamage(err) {
@@ -51,8 +48,9 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 		}
 		return
 	}
-	s.b.damage.drop(h.q.Name, ends.dropped)
-	if conn.IsDamage(ends.failure) {
+	noteFinished(groups, reply)
+	s.b.damage.drop(h.q.Name, reply.Dropped)
+	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
 		s.b.mend(ctx, start, keys...)
 	}
 	s.noteApplied(own, unheard)
@@ -66,9 +64,9 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 		}
 	}
 	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
-		ends.sent = ends.sent || unheard && g.sends()
+		reply.Sent = reply.Sent || unheard && g.sends()
 	}
-	s.b.applyEffects(ctx, h.q, ends)
+	s.b.applyEffects(ctx, h.q, reply)
 }
 
 // fails notes why some of the call's outcomes are to be sent again, if they are.
@@ -79,24 +77,16 @@ func (f *finishCall) fails(why error) {
 }
 
 // finishArgs starts the keys and arguments of the finish script.
-func (b *Broker) finishArgs(q *queue, slots int) (keys []string, args []any) {
-	named := &script.FinishArgs{MaxDead: b.cfg.MaxDead, Slots: slots, BeforeID: len(q.Record(""))}
+func (b *Broker) finishArgs(q *queue, batches int) (keys []string, args []any) {
+	named := &script.FinishArgs{MaxDead: b.cfg.MaxDead, Batches: batches, BeforeID: len(q.Record(""))}
 	return script.FinishKeys(&q.QueueKeys), named.Append(make([]any, 0, 16))
-}
-
-// finishEffects is what follows from runs that have ended.
-type finishEffects struct {
-	waiters []any // who waits and for which run's id, in turn
-	sent    bool  // something was put into the outbox
-	dropped int64 // dead letters beyond the cap
-	failure error // the first that the script reports of an outcome; nil: all were applied
 }
 
 // applyEffects does what follows from ends. What they queue is queued when it returns,
 // unless that takes long.
-func (b *Broker) applyEffects(ctx context.Context, q *queue, e finishEffects) {
-	b.notifyWaiters(ctx, q, e.waiters)
-	if !e.sent {
+func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.FinishReply) {
+	b.notifyWaiters(ctx, q, reply.Waiters)
+	if !reply.Sent {
 		return
 	}
 	over := q.mover.start()
@@ -146,7 +136,7 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 	}
 	for _, g := range groups {
 		g.whole = g.batch.left == 0
-		g.before = len(g.batch.done) - len(g.outcomes)
+		g.before = len(g.batch.done) - g.batch.left - len(g.outcomes)
 		g.batch.group = nil
 	}
 	return groups
@@ -220,12 +210,12 @@ func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
 // append adds the slot's part of a finish command.
 func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
 	keys = append(keys, q.Batch(g.batch.member), q.Done(g.batch.member))
-	whole := 0
-	if g.whole { // how many were finished before, and one
-		whole = 1 + g.before
+	complete := 0
+	if g.whole {
+		complete = 1
 	}
-	at, noted := len(args)+3, 0
-	args = append(args, g.batch.member, whole, nil, nil)
+	at, noted := len(args)+4, 0
+	args = append(args, g.batch.member, complete, g.before, nil, nil)
 	for _, o := range g.outcomes {
 		if o.steps != "" {
 			continue
@@ -255,53 +245,27 @@ func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, [
 	return keys, args
 }
 
-// parseFinishReply reads the reply of the finish script: which runs were fenced, and
-// what follows from the others' ends.
-func parseFinishReply(v any, groups []*batchOutcomes) (e finishEffects, err error) {
-	reply, ok := v.([]any)
-	if !ok || len(reply) != 5 {
-		return e, fmt.Errorf("unexpected reply %T of the finish script", v)
-	}
-	fenced, _ := reply[0].([]any)
-	for i := 0; i+1 < len(fenced); i += 2 {
-		n, _ := fenced[i].(int64)
-		index, _ := fenced[i+1].(int64)
-		if n < 1 || int(n) > len(groups) {
-			return e, fmt.Errorf("unexpected slot %s in the reply of the finish script", strconv.FormatInt(n, 10))
-		}
-		g := groups[n-1]
-		if index < 0 {
+// noteFinished notes what the reply says of the batches of a call: which runs were fenced, and
+// which outcomes were not applied.
+func noteFinished(groups []*batchOutcomes, reply script.FinishReply) {
+	for _, run := range reply.Fenced {
+		g := groups[run.Batch]
+		if run.Index < 0 {
 			g.lost = true
 			continue
 		}
 		if g.fenced == nil {
 			g.fenced = map[int]bool{}
 		}
-		g.fenced[int(index)] = true
+		g.fenced[run.Index] = true
 	}
-	e.waiters, _ = reply[1].([]any)
-	sent, _ := reply[2].(int64)
-	e.sent = sent > 0
-	e.dropped, _ = reply[3].(int64)
-	failures, _ := reply[4].([]any)
-	for i := 0; i+2 < len(failures); i += 3 {
-		n, _ := failures[i].(int64)
-		index, _ := failures[i+1].(int64)
-		text, _ := failures[i+2].(string)
-		if n < 0 || int(n) > len(groups) {
-			return e, fmt.Errorf("unexpected slot %d of a failure in the reply of the finish script", n)
-		}
-		err := resp.Error(text)
-		if e.failure == nil {
-			e.failure = err
-		}
+	for _, f := range reply.Failures {
 		switch {
-		case n == 0:
-		case index < 0:
-			groups[n-1].stays = err
+		case f.Batch < 0:
+		case f.Index < 0:
+			groups[f.Batch].stays = f.Err
 		default:
-			groups[n-1].fail(int(index), err)
+			groups[f.Batch].fail(f.Index, f.Err)
 		}
 	}
-	return e, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -25,13 +26,13 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 		return false, false, err
 	}
 	out.stepped()
-	over, doubtful, ends, err := b.endAt(ctx, q, key, entry, out)
-	if !over {
+	reply, doubtful, err := b.endAt(ctx, q, key, entry, out)
+	if err != nil || !reply.Ended {
 		return false, doubtful, err
 	}
 	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
-	b.notifyWaiters(ctx, q, ends.waiters)
-	if ends.sent {
+	b.notifyWaiters(ctx, q, reply.Waiters)
+	if reply.Sent {
 		// Should this fail, the next recovery does it.
 		_ = q.mover.move(ctx)
 	}
@@ -40,17 +41,13 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 
 // endAt applies an outcome's steps to an entry that is somewhere, from where it
 // goes, as endWaiting does.
-func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (over, doubtful bool, e finishEffects, err error) {
-	keys, args := b.finishArgs(q, 1)
-	keys = append(append(keys, key, q.Done("")), out.keys...)
-	args = append(append(args, "", "1", entry, 0, 1, 0, out.steps), out.args...)
-	v, unheard, err := b.repeatKnowing(ctx, b.scripts.Finish, b.clients.Work, conn.ReadAny, keys, args...)
-	if err != nil {
-		return false, unheard, e, err
+func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (reply script.EndWaitingReply, doubtful bool, err error) {
+	keys := append(script.EndWaitingKeys(&q.QueueKeys, key), out.keys...)
+	named := &script.EndWaitingArgs{MaxDead: b.cfg.MaxDead, BeforeID: len(q.Record("")), Entry: entry, Steps: out.steps}
+	args := append(named.Append(nil), out.args...)
+	v, unheard, err := b.repeatKnowing(ctx, b.scripts.EndWaiting, b.clients.Work, conn.ReadAny, keys, args...)
+	if err == nil {
+		reply, err = script.ParseEndWaiting(v)
 	}
-	g := new(batchOutcomes)
-	if e, err = parseFinishReply(v, []*batchOutcomes{g}); err == nil && g.failed != nil {
-		err = b.blame(ctx, g.anyFailure(), keys...)
-	}
-	return err == nil && !g.fenced[0], unheard, e, err
+	return reply, unheard, err
 }

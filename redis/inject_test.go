@@ -79,7 +79,7 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 	}
 	for _, script := range []string{
 		"enqueue", "take", "finish", "giveback", "started", "renew", "expired", "record", "begin", "control", "mark",
-		"attend", "group", "parked", "start", "putentry", "deleteentry",
+		"attend", "endwaiting", "group", "parked", "start", "putentry", "deleteentry",
 		"stage", "commit", "unstage",
 	} {
 		t.Run(script, func(t *testing.T) {

@@ -218,11 +218,11 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
 	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
-	over, _, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
+	reply, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)
 	}
-	return over
+	return reply.Ended
 }
 
 // giveUp makes a dead letter of a run that can never be queued, and has its

@@ -158,14 +158,13 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 
 // notifyWaiters tells processes that wait for records of their end: the finish
 // script returned who they are. A list nobody reads goes by itself.
-func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []any) {
-	if len(waiters) < 2 {
+func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []script.Waiter) {
+	if len(waiters) == 0 {
 		return
 	}
 	ids := map[string][]any{}
-	for i := 0; i+1 < len(waiters); i += 2 {
-		waiter, _ := waiters[i].(string)
-		ids[waiter] = append(ids[waiter], waiters[i+1])
+	for _, w := range waiters {
+		ids[w.Name] = append(ids[w.Name], w.RunID)
 	}
 	pipe := b.clients.Lease.Pipeline()
 	for waiter, list := range ids {

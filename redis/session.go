@@ -99,7 +99,7 @@ type batchOutcomes struct {
 	outcomes []*outcome
 	calls    []*finishCall // whose each outcome is
 	whole    bool          // nothing is left of the slot afterwards
-	before   int           // then: how many of its runs earlier commands have finished
+	before   int           // how many of its runs earlier commands have finished
 	plain    []byte        // a bitmap of those without steps
 	lost     bool          // all of those were fenced
 	fenced   map[int]bool  // by index in the batch, of the others

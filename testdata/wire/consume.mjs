@@ -56,7 +56,7 @@ class Session {
     bitmap[run.index >> 3] |= 0x80 >> (run.index & 7);
     const kept = Math.max(1, Math.ceil(Number(run.keep) / 1e6));
     const [fenced, waiters] = await redis.script(scripts, "finish", keys, [
-      maxDead, 1, q.key("rec:").length, batch.member, whole ? 1 : 0, bitmap,
+      maxDead, 1, q.key("rec:").length, batch.member, whole ? 1 : 0, 0, bitmap,
       1, record("s", 0, { t: run.task, a: (run.attempt ?? 0) + 1, ...(run.parent_id && { p: run.parent_id }), r: result }), kept, 0,
     ]);
     for (let i = 0; i < waiters.length; i += 2) {

@@ -1,6 +1,11 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // FinishKeys returns the named keys of finish.lua.
 func FinishKeys(q *wire.QueueKeys) []string {
@@ -9,9 +14,90 @@ func FinishKeys(q *wire.QueueKeys) []string {
 
 // FinishArgs are the named arguments of finish.lua.
 type FinishArgs struct {
-	MaxDead, Slots int
-	BeforeID       int // how many bytes of a record's key come before the id
+	MaxDead, Batches int
+	BeforeID         int // how many bytes of a record's key come before the id
 }
 
 // Append appends them in their order.
-func (a *FinishArgs) Append(args []any) []any { return append(args, a.MaxDead, a.Slots, a.BeforeID) }
+func (a *FinishArgs) Append(args []any) []any {
+	return append(args, a.MaxDead, a.Batches, a.BeforeID)
+}
+
+// FinishReply is the reply of finish.lua.
+type FinishReply struct {
+	Fenced   []Finished
+	Waiters  []Waiter
+	Sent     bool  // entries were added to the outbox
+	Dropped  int64 // dead letters beyond the cap
+	Failures []FinishFailure
+}
+
+// Finished names a run of a finish call: its batch by the place in the call, from 0, and
+// its index in the batch. The index is negative for all runs of the batch without steps.
+type Finished struct {
+	Batch, Index int
+}
+
+// FinishFailure is the error by which an outcome was not applied. If the index is negative,
+// the batch stays although all its runs have ended; if the batch is negative too, the error
+// is of no batch.
+type FinishFailure struct {
+	Finished
+	Err error
+}
+
+// Waiter is who waits for the end of a run.
+type Waiter struct {
+	Name, RunID string
+}
+
+// ParseFinish parses the reply of finish.lua to a call with so many batches.
+func ParseFinish(v any, batches int) (r FinishReply, err error) {
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 5 {
+		return r, fmt.Errorf("unexpected reply %T of finish.lua", v)
+	}
+	fenced, _ := reply[0].([]any)
+	for i := 0; i+1 < len(fenced); i += 2 {
+		run, err := parseFinished(fenced[i:], 1, batches)
+		if err != nil {
+			return r, err
+		}
+		r.Fenced = append(r.Fenced, run)
+	}
+	r.Waiters = parseWaiters(reply[1])
+	sent, _ := reply[2].(int64)
+	r.Sent = sent > 0
+	r.Dropped, _ = reply[3].(int64)
+	failures, _ := reply[4].([]any)
+	for i := 0; i+2 < len(failures); i += 3 {
+		run, err := parseFinished(failures[i:], 0, batches)
+		if err != nil {
+			return r, err
+		}
+		text, _ := failures[i+2].(string)
+		r.Failures = append(r.Failures, FinishFailure{run, resp.Error(text)})
+	}
+	return r, nil
+}
+
+// parseFinished parses the place of a batch, which is between two bounds, and an index.
+func parseFinished(values []any, least, most int) (Finished, error) {
+	place, _ := values[0].(int64)
+	index, _ := values[1].(int64)
+	if int(place) < least || int(place) > most {
+		return Finished{}, fmt.Errorf("unexpected batch %d in the reply of finish.lua", place)
+	}
+	return Finished{int(place) - 1, int(index)}, nil
+}
+
+// parseWaiters parses waiters and run ids, which follow each other.
+func parseWaiters(v any) (waiters []Waiter) {
+	list, _ := v.([]any)
+	for i := 0; i+1 < len(list); i += 2 {
+		name, _ := list[i].(string)
+		id, _ := list[i+1].(string)
+		waiters = append(waiters, Waiter{name, id})
+	}
+	return waiters
+}

@@ -21,7 +21,7 @@ type Scripts struct {
 	Enqueue, Take, Started, Finish, Renew, Expired, Giveback, Record         Script
 	Begin, Control, Find, Mark, Attend, Group, Parked, PutEntry, DeleteEntry Script
 	Outbox, Start, Watch, Mend, Rewind, Survived, Stage, Commit, Unstage     Script
-	GoOn                                                                     Script
+	GoOn, EndWaiting                                                         Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -53,6 +53,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Commit, "commit", CommitKeys(q, wire.StageOpens, q.Group("")), new(CommitArgs), mendable},
 		{&s.Control, "control", ControlKeys(q), new(ControlArgs), mendable},
 		{&s.DeleteEntry, "deleteentry", EntryKeys(q), new(DeleteEntryArgs), mendable},
+		{&s.EndWaiting, "endwaiting", EndWaitingKeys(q, "place"), new(EndWaitingArgs), !mendable},
 		{&s.Enqueue, "enqueue", EnqueueKeys(q), new(EnqueueArgs), !mendable},
 		{&s.Expired, "expired", ExpiredKeys(q), new(ExpiredArgs), mendable},
 		{&s.Find, "find", []string{"place"}, new(FindArgs), !mendable},

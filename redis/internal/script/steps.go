@@ -1,12 +1,12 @@
 package script
 
-// The steps of the finish script, by the letters that stand for them on the wire. Its
-// file calls them STEP.FREE_ID and so on.
+// The steps of an outcome, by the letters that stand for them on the wire. Scripts name
+// them STEP.FREE_ID and so on (include/steps.lua).
 const (
 	StepFreeID          = 'i' // the run's id is free again
 	StepFreeUnique      = 'u' // the unique key is free again, if it is this run's
 	StepReleaseLimits   = 'l' // the run counts no more at its limits
-	StepReady           = 'h' // back to the head of its ready list, or of its line
+	StepReady           = 'h' // back to the head of its ready list, or of its backlog
 	StepDelay           = 'd' // back, due after a delay
 	StepWake            = 'w' // wakes a consumer, which learns when the first run is due
 	StepBury            = 'x' // adds a dead letter
@@ -17,7 +17,7 @@ const (
 	StepUnlessCancelled = 'c' // does some of the steps behind it only if the run's end was asked for, others only if not
 )
 
-// stepNames are what the finish script calls its steps.
+// stepNames are the names of the steps in scripts.
 var stepNames = map[string]byte{
 	"FREE_ID":          StepFreeID,
 	"FREE_UNIQUE":      StepFreeUnique,

@@ -1,0 +1,41 @@
+package script
+
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// EndWaitingKeys returns the named keys of endwaiting.lua.
+func EndWaitingKeys(q *wire.QueueKeys, place string) []string {
+	return q.Keys(q.Dead, q.Dropped, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Outbox, place)
+}
+
+// EndWaitingArgs are the named arguments of endwaiting.lua.
+type EndWaitingArgs struct {
+	MaxDead, BeforeID int
+	Entry, Steps      string
+}
+
+// Append appends them in their order.
+func (a *EndWaitingArgs) Append(args []any) []any {
+	return append(args, a.MaxDead, a.BeforeID, a.Entry, a.Steps)
+}
+
+// EndWaitingReply is the reply of endwaiting.lua.
+type EndWaitingReply struct {
+	Ended   bool // the run was where the caller saw it
+	Waiters []Waiter
+	Sent    bool // entries were added to the outbox
+}
+
+// ParseEndWaiting parses the reply of endwaiting.lua.
+func ParseEndWaiting(v any) (r EndWaitingReply, err error) {
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 3 {
+		return r, fmt.Errorf("unexpected reply %T of endwaiting.lua", v)
+	}
+	ended, _ := reply[0].(int64)
+	sent, _ := reply[2].(int64)
+	return EndWaitingReply{Ended: ended == 1, Waiters: parseWaiters(reply[1]), Sent: sent > 0}, nil
+}

@@ -1,0 +1,285 @@
+-- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
+-- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua
+-- and read.lua.
+--
+-- The steps of an outcome are a string of letters. The keys and arguments of each follow
+-- in the order of the letters:
+--
+--   letter                keys          arguments, and effect
+--   i  FREE_ID            id            the id is free again
+--   u  FREE_UNIQUE        unique key    run id; the unique key is free again if it is still
+--                                       this run's
+--   l  RELEASE_LIMITS                   the run counts no more at its limits
+--   h  READY                            ready list 1-6, stored run; back to the head of the
+--                                       list, or of its backlog
+--   d  DELAY                            delay in ms, ready list 1-6, stored run; back, due
+--                                       after the delay
+--   w  WAKE                             ready list 1-6; wakes a consumer of the list's kind
+--   x  BURY                             failure and stored run; adds a dead letter
+--   r  RECORD             record        state, map; sets the record of a run that goes on
+--   e  END_RECORD         record        record, ms to keep it; sets the record of an ended run
+--   o  SEND                             entry; adds it to the outbox
+--   g  END_MEMBER         group         member; length of its id in a byte, id and record; the
+--                                       member has ended, see there
+--   c  UNLESS_CANCELLED   cancels of    "number:index"; n; if the end of the run was asked
+--                         the session   for, the next n letters apply, else those behind them
+--
+-- FREE_ID and FREE_UNIQUE leave the owner marked as ended for ten seconds: a repeated
+-- enqueue, whose reply was lost, sees there that it was stored.
+
+local woken = {} -- kinds, 1 io and 2 cpu, of which a consumer is to be woken
+local waiters = {} -- in turn a waiter and the id of the ended run that it waits for
+local sent = 0 -- entries added to the outbox
+local deadLength = 0 -- of the dead list, if it grew
+
+local batch, index -- of the run in hand, if it is in flight
+local due -- when the run in hand is due again, 13 digits
+local undos = {} -- functions that take back the steps of the run in hand
+
+local someWait -- whether somebody waits for the end of any run
+
+-- notes who waits for the end of the run that has this record
+local function noteWaiters(record)
+  if someWait == nil then
+    someWait = redis.pcall('EXISTS', K.waiters) == 1
+  end
+  if someWait then
+    local id = string.sub(record, tonumber(A.beforeID) + 1)
+    local names = redis.pcall('HGET', K.waiters, id)
+    if type(names) == 'string' then -- else it cannot be read; a waiter also polls the record
+      for waiter in string.gmatch(names, '%S+') do
+        waiters[#waiters + 1] = waiter
+        waiters[#waiters + 1] = id
+      end
+      redis.pcall('HDEL', K.waiters, id)
+    end
+  end
+end
+
+-- returns a function that applies letters, or only reads their keys and arguments
+local function newSteps()
+  local steps = {}
+  local follow
+
+  local function undoable(undo)
+    undos[#undos + 1] = undo
+  end
+
+  local function kindOf(list)
+    return list <= 3 and 1 or 2
+  end
+
+  steps[STEP.FREE_ID] = function(apply)
+    local key = nextKey()
+    if apply then
+      local owner = redis.call('GET', key)
+      if owner and string.sub(owner, 1, 6) ~= 'ended:' then
+        redis.call('SET', key, 'ended:' .. owner, 'PX', 10000)
+        undoable(function()
+          redis.pcall('SET', key, owner)
+        end)
+      end
+    end
+  end
+
+  steps[STEP.FREE_UNIQUE] = function(apply)
+    local key, id = nextKey(), nextArg()
+    if apply then
+      local owner = redis.call('GET', key)
+      if owner and string.sub(owner, 1, #id + 1) == id .. ' ' then
+        redis.call('SET', key, ' ' .. owner, 'PX', 10000)
+        undoable(function()
+          redis.pcall('SET', key, owner)
+        end)
+      end
+    end
+  end
+
+  steps[STEP.RELEASE_LIMITS] = function(apply)
+    local stored = apply and batch and redis.call('LRANGE', batch, index, index)[1]
+    if stored then
+      if release(stored) then
+        woken[1], woken[2] = true, true -- runs of both kinds can have the limit
+      end
+      undoable(function()
+        hold(stored)
+      end)
+    end
+  end
+
+  steps[STEP.READY] = function(apply)
+    local list, stored = tonumber(nextArg()), nextArg()
+    if apply then
+      local entry = putBack(list, stored)
+      undoable(function()
+        takeAway(list, entry)
+      end)
+      woken[kindOf(list)] = true
+    end
+  end
+
+  steps[STEP.DELAY] = function(apply)
+    local delay, list, stored = tonumber(nextArg()), tonumber(nextArg()), nextArg()
+    if apply then
+      due = string.format('%013.0f', math.min(now() + delay, 9999999999999)) -- a record has 13 digits
+      if redis.call('ZADD', K.delayed, due, stored) == 1 then
+        undoable(function()
+          redis.pcall('ZREM', K.delayed, stored)
+        end)
+      end
+      if redis.call('ZRANGE', K.delayed, 0, 0)[1] == stored then
+        woken[kindOf(list)] = true -- to learn when the first is due
+      end
+    end
+  end
+
+  steps[STEP.WAKE] = function(apply)
+    local list = tonumber(nextArg())
+    if apply then
+      woken[kindOf(list)] = true
+    end
+  end
+
+  steps[STEP.BURY] = function(apply)
+    local failureAndRun = nextArg()
+    if apply then
+      deadLength = redis.call('LPUSH', K.dead, deadLetter(failureAndRun))
+      undoable(function()
+        redis.pcall('LPOP', K.dead)
+        deadLength = deadLength - 1
+      end)
+    end
+  end
+
+  steps[STEP.RECORD] = function(apply)
+    local key, state, map = nextKey(), nextArg(), nextArg()
+    if apply then
+      redis.call('SET', key, state .. (due or '0000000000000') .. map)
+    end
+  end
+
+  local cancelFailure = '' -- while the steps of a cancelled run are applied
+
+  steps[STEP.END_RECORD] = function(apply)
+    local key, record, keep = nextKey(), nextArg(), nextArg()
+    if apply then
+      redis.call('SET', key, record .. cancelFailure, 'PX', keep)
+      noteWaiters(key)
+    end
+  end
+
+  local function send(entry)
+    redis.call('RPUSH', K.outbox, entry)
+    sent = sent + 1
+    undoable(function()
+      redis.pcall('LTRIM', K.outbox, 0, -2)
+      sent = sent - 1
+    end)
+  end
+
+  steps[STEP.SEND] = function(apply)
+    local entry = nextArg()
+    if apply then
+      send(entry)
+    end
+  end
+
+  -- The end of the last member adds the run that awaits the group to the outbox. A member
+  -- ends once; but if it ended with a failure, and was queued again, its success counts
+  -- instead.
+  steps[STEP.END_MEMBER] = function(apply)
+    local group, member, ended = nextKey(), nextArg(), nextArg()
+    local before = apply and redis.call('HGET', group, 'left')
+    if not before then
+      return
+    end
+    if not string.find(before, '^%-?%d+$') then
+      redis.call('HSET', group, 'left', 1) -- nobody knows how many: the run that awaits it finds those there are
+    end
+    if redis.call('HSETNX', group, member, ended .. cancelFailure) == 0 then
+      local opens, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
+      local succeeded = string.sub(ended, #opens + 1, #opens + 1) == 's'
+      if succeeded and string.sub(earlier, 1, #opens + 1) == opens .. 'f' then
+        redis.call('HSET', group, member, ended)
+      end
+      return
+    end
+    undoable(function()
+      redis.pcall('HDEL', group, member)
+    end)
+    local left = redis.call('HINCRBY', group, 'left', -1)
+    undoable(function()
+      redis.pcall('HINCRBY', group, 'left', 1)
+    end)
+    if left == 0 then
+      local awaiting = redis.call('HMGET', group, 'then', 'keep')
+      if awaiting[1] then
+        send(awaiting[1])
+        redis.call('HDEL', group, 'then')
+        undoable(function()
+          redis.pcall('HSET', group, 'then', awaiting[1])
+        end)
+      end
+      redis.call('PEXPIRE', group, tonumber(awaiting[2]) or 604800000)
+      undoable(function()
+        redis.pcall('PERSIST', group)
+      end)
+    end
+  end
+
+  local function unlessCancelled(letters, apply)
+    local cancels, field, n = nextKey(), nextArg(), tonumber(nextArg())
+    local failure = apply and redis.call('HGET', cancels, field)
+    cancelFailure = failure or ''
+    follow(string.sub(letters, 1, n), failure)
+    cancelFailure = ''
+    if failure then
+      redis.call('HDEL', cancels, field)
+      undoable(function()
+        redis.pcall('HSET', cancels, field, failure)
+      end)
+    end
+    follow(string.sub(letters, n + 1), apply and not failure)
+  end
+
+  function follow(letters, apply)
+    if string.sub(letters, 1, 1) == STEP.UNLESS_CANCELLED then
+      unlessCancelled(string.sub(letters, 2), apply)
+      return
+    end
+    for letter in string.gmatch(letters, '.') do
+      steps[letter](apply)
+    end
+  end
+
+  return follow
+end
+
+local followSteps -- made when it is needed first: most calls have no steps
+
+-- reads the keys and arguments of an outcome's steps, and applies none
+local function skipSteps(letters)
+  followSteps = followSteps or newSteps()
+  followSteps(letters, false)
+end
+
+-- Applies the steps of an outcome, and then calls last. A run in flight has a batch, and an
+-- index there. Returns nil, or the error after which nothing of the outcome is applied.
+local function applySteps(letters, last, ofBatch, atIndex)
+  local keysBefore, argsBefore = keysRead, argsRead
+  followSteps = followSteps or newSteps()
+  batch, index, due, undos = ofBatch, atIndex, nil, {}
+  local ok, err = pcall(function()
+    followSteps(letters, true)
+    last()
+  end)
+  if ok then
+    return nil
+  end
+  for i = #undos, 1, -1 do
+    undos[i]()
+  end
+  keysRead, argsRead = keysBefore, argsBefore
+  followSteps(letters, false)
+  return err
+end
