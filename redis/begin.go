@@ -170,7 +170,7 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	s.mu.Lock()
 	var holds []*queueLease
 	for _, h := range s.leases {
-		if h.next > 1 || h.asked {
+		if h.next > 1 || h.unanswered {
 			holds = append(holds, h)
 		}
 	}

@@ -10,55 +10,73 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// Close gives back what the session holds, unfinished runs at the head of their
-// queue, and ends it. Called again it tries again what failed.
+// Close gives back what the session holds: unfinished runs go to the head of their queues.
+// A further call tries again what failed.
 func (s *session) Close(ctx context.Context) error {
 	s.mu.Lock()
-	s.left = true
+	s.closed = true
 	queues := slices.Collect(maps.Keys(s.leases))
 	s.mu.Unlock()
-	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.leaveQueue(ctx, s.leaseIn(q)) })...)
+	failed := errors.Join(s.b.eachQueue(ctx, queues, func(_ int, q *queue) error { return s.closeIn(ctx, s.leaseIn(q)) })...)
 	if failed != nil {
 		return fmt.Errorf("leave: %w", failed)
 	}
 	return nil
 }
 
-func (s *session) leaveQueue(ctx context.Context, h *queueLease) error {
+func (s *session) isClosed() bool {
 	s.mu.Lock()
-	used, asked := h.next > 1 || h.asked, h.asked
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// closeIn gives back what the session holds in a queue, and ends its lease there.
+func (s *session) closeIn(ctx context.Context, h *queueLease) error {
+	s.mu.Lock()
+	used, unanswered := h.next > 1 || h.unanswered, h.unanswered
 	s.mu.Unlock()
 	if !used {
 		return nil
 	}
-	if asked {
-		if _, _, err := s.recall(ctx, h); err != nil {
+	if unanswered {
+		if _, _, err := s.recallBatch(ctx, h); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	slots := make([]*batch, 0, len(h.batches))
-	for _, bt := range h.batches {
-		slots = append(slots, bt)
-	}
-	s.mu.Unlock()
-	// The batch taken last first, as each goes to the head.
-	slices.SortFunc(slots, func(a, b *batch) int { return int(b.number - a.number) })
-	for _, bt := range slots {
+	for _, bt := range s.batchesLatestFirst(h) { // as each goes to the head of its queue
 		if _, err := s.b.giveBack(ctx, h.q, s.id, bt.member, "leave"); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		bt.gone = true
-		delete(h.batches, bt.number)
-		s.mu.Unlock()
+		s.dropBatch(bt)
 	}
+	return s.endLease(ctx, h)
+}
+
+// batchesLatestFirst returns the session's batches in a queue, that taken last first.
+func (s *session) batchesLatestFirst(h *queueLease) []*batch {
 	s.mu.Lock()
-	doubt := h.doubt
+	batches := slices.Collect(maps.Values(h.batches))
+	s.mu.Unlock()
+	slices.SortFunc(batches, func(a, b *batch) int { return int(b.number - a.number) })
+	return batches
+}
+
+// dropBatch removes a batch that was given back.
+func (s *session) dropBatch(bt *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bt.gone = true
+	delete(bt.lease.batches, bt.number)
+}
+
+// endLease removes what the server keeps of the session in a queue.
+func (s *session) endLease(ctx context.Context, h *queueLease) error {
+	s.mu.Lock()
+	mayTakeLate := h.mayTakeLate
 	s.mu.Unlock()
 	pipe := s.b.clients.Lease.Pipeline()
 	pipe.Del(ctx, h.q.Lost(s.id), h.q.Cancels(s.id))
-	if !doubt { // else these keep a late take from taking, and go by themselves
+	if !mayTakeLate { // else these keep a late take from taking, and expire with the lease
 		pipe.ZRem(ctx, h.q.Leases, s.id)
 		pipe.HDel(ctx, h.q.Ops, s.id)
 	}

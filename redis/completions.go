@@ -149,7 +149,7 @@ func (e *completions) readLoop(r *completionReader) {
 		if r.call != "" {
 			keys = append(keys, r.call)
 		}
-		key, ids, err := e.clients.Block.BLMPop(context.Background(), longestNap, "left", 100, keys...).Result()
+		key, ids, err := e.clients.Block.BLMPop(context.Background(), pollInterval, "left", 100, keys...).Result()
 		switch {
 		case err == nil:
 			wait = conn.Backoff{}

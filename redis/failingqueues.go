@@ -5,122 +5,129 @@ import (
 	"time"
 )
 
-// troubles are queues that a session cannot take from, while it takes from others: a
-// key is of a wrong type, or the node of a cluster is down. They are left alone for a
-// while, and tried again.
-type troubles struct {
-	mu   sync.Mutex
-	list map[*queue]*trouble
-	said map[*queue]time.Time // when a queue's was last logged
-	over []*queue             // whose node answers again
+// failingQueues are queues that a session cannot take from, while it takes from others: a
+// key is of a wrong type, or the node of a cluster is down. The session avoids them for a
+// while, and then tries again.
+type failingQueues struct {
+	mu        sync.Mutex
+	byQueue   map[*queue]*failingQueue
+	loggedAt  map[*queue]time.Time // when a queue was last logged
+	recovered []*queue             // whose node answers again; not taken yet
 }
 
-// trouble is one queue's.
-type trouble struct {
-	err    error
-	wait   time.Duration
-	until  time.Time
-	probed bool // a goroutine asks its node until that answers
+type failingQueue struct {
+	err   error
+	pause time.Duration
+	until time.Time
+	node  bool // a goroutine asks its node until that answers; the queue is avoided until then
 }
 
-const firstTrouble = 100 * time.Millisecond
+// isAvoided reports whether no take asks the queue now.
+func (f *failingQueue) isAvoided(now time.Time) bool { return f.node || now.Before(f.until) }
 
-const longestTrouble = 2 * time.Second
+// A queue is avoided for so long: the first time, and at most.
+const (
+	minAvoid = 100 * time.Millisecond
+	maxAvoid = 2 * time.Second
+)
 
-// sayAgain is how long nothing is logged of a queue of which something was.
-const sayAgain = time.Minute
+// logFailingAgain is how long nothing is logged of a queue after it was logged.
+const logFailingAgain = time.Minute
 
-// has reports whether the queue is to be left alone.
-func (ts *troubles) has(q *queue) bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	t := ts.list[q]
-	return t != nil && (t.probed || time.Now().Before(t.until))
+// avoids reports whether no take asks the queue now.
+func (fs *failingQueues) avoids(q *queue) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f := fs.byQueue[q]
+	return f != nil && f.isAvoided(time.Now())
 }
 
-// all returns the error of one of the queues if all are to be left alone.
-func (ts *troubles) all(queues []*queue) error {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if len(ts.list) < len(queues) {
+// allAvoided returns the error of one of the queues if all are avoided.
+func (fs *failingQueues) allAvoided(queues []*queue) error {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if len(fs.byQueue) < len(queues) {
 		return nil
 	}
 	now := time.Now()
 	for _, q := range queues {
-		if t := ts.list[q]; t == nil || !t.probed && !now.Before(t.until) {
+		if f := fs.byQueue[q]; f == nil || !f.isAvoided(now) {
 			return nil
 		}
 	}
-	return ts.list[queues[0]].err
+	return fs.byQueue[queues[0]].err
 }
 
-// note leaves a queue alone for a while, the longer the more often it happens.
-func (ts *troubles) note(q *queue, err error) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	t := ts.list[q]
-	if t == nil {
-		t = &trouble{}
-		if ts.list == nil {
-			ts.list = map[*queue]*trouble{}
+// add has a queue be avoided for a while, twice as long each time in turn.
+func (fs *failingQueues) add(q *queue, err error) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.addLocked(q, err)
+}
+
+func (fs *failingQueues) addLocked(q *queue, err error) *failingQueue {
+	f := fs.byQueue[q]
+	if f == nil {
+		f = &failingQueue{}
+		if fs.byQueue == nil {
+			fs.byQueue = map[*queue]*failingQueue{}
 		}
-		ts.list[q] = t
+		fs.byQueue[q] = f
 	}
-	t.err, t.wait = err, min(max(2*t.wait, firstTrouble), longestTrouble)
-	t.until = time.Now().Add(t.wait)
+	f.err, f.pause = err, min(max(2*f.pause, minAvoid), maxAvoid)
+	f.until = time.Now().Add(f.pause)
+	return f
 }
 
-// end forgets the trouble of a queue.
-func (ts *troubles) end(q *queue) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	delete(ts.list, q)
+// remove removes a queue after a take succeeded.
+func (fs *failingQueues) remove(q *queue) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	delete(fs.byQueue, q)
 }
 
-// say reports whether the trouble of a queue is to be logged.
-func (ts *troubles) say(q *queue) bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if time.Since(ts.said[q]) < sayAgain {
+// shouldLog reports whether a failure of the queue is to be logged, at most once a minute.
+func (fs *failingQueues) shouldLog(q *queue) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if time.Since(fs.loggedAt[q]) < logFailingAgain {
 		return false
 	}
-	if ts.said == nil {
-		ts.said = map[*queue]time.Time{}
+	if fs.loggedAt == nil {
+		fs.loggedAt = map[*queue]time.Time{}
 	}
-	ts.said[q] = time.Now()
+	fs.loggedAt[q] = time.Now()
 	return true
 }
 
-// probe leaves the queues of a node alone until that answers. It reports whether the
-// caller is to find out when.
-func (ts *troubles) probe(queues []*queue, err error) bool {
-	begin := false
+// addNode has the queues of a node be avoided until removeNode. It reports whether the
+// caller has to ask the node until that answers: nobody does so for all of these queues.
+func (fs *failingQueues) addNode(queues []*queue, err error) (probe bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	for _, q := range queues {
-		ts.note(q, err)
-		ts.mu.Lock()
-		if t := ts.list[q]; t != nil && !t.probed {
-			t.probed, begin = true, true
+		if f := fs.addLocked(q, err); !f.node {
+			f.node, probe = true, true
 		}
-		ts.mu.Unlock()
 	}
-	return begin
+	return probe
 }
 
-// answered ends what probe began.
-func (ts *troubles) answered(queues []*queue) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
+// removeNode removes the queues of a node that answers again.
+func (fs *failingQueues) removeNode(queues []*queue) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	for _, q := range queues {
-		delete(ts.list, q)
+		delete(fs.byQueue, q)
 	}
-	ts.over = append(ts.over, queues...)
+	fs.recovered = append(fs.recovered, queues...)
 }
 
-// ended returns the queues whose nodes answer again, once.
-func (ts *troubles) ended() []*queue {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	over := ts.over
-	ts.over = nil
-	return over
+// takeRecovered returns the queues whose nodes answer again, once.
+func (fs *failingQueues) takeRecovered() []*queue {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	recovered := fs.recovered
+	fs.recovered = nil
+	return recovered
 }

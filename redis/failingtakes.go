@@ -10,89 +10,87 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// How long a queue is left alone, from the first time on.
+// A node that is down is asked for probeTime, and again after probePause: another one may
+// have taken over by then.
 const (
-	// A node that is down is asked for this long, and again after the pause, as another
-	// one may have taken over.
 	probeTime  = time.Second
 	probePause = 250 * time.Millisecond
 )
 
-// passes reports whether the error of one queue is none of the others', which then go
-// on without it: the server answered, or the queue is on a node of a cluster.
-func (s *session) passes(ctx context.Context, q *queue, err error) bool {
+// canSkip reports whether a take from several queues goes on without one that failed: the
+// server replied, or the queue is on a node of a cluster. The session then avoids the
+// queue, and all others of a node that is down.
+func (s *session) canSkip(ctx context.Context, q *queue, err error) bool {
 	if s.b.clients.IsClosed() {
 		return false
 	}
 	if ctx.Err() != nil {
-		// Takes that are cut short, each by its context, would never find a node dead: one
-		// that has not replied by now is left alone by the next take.
+		// Takes with short contexts would never find out that a node is down, so the next take
+		// avoids a node that has not replied by now.
 		if s.b.clients.Cluster && conn.IsUnknown(err) {
-			s.passBy(s.sameNode(context.WithoutCancel(ctx), q), err)
+			s.avoidNode(s.sameNode(context.WithoutCancel(ctx), q), err)
 		}
 		return false
 	}
 	var reply goredis.Error
 	switch {
 	case s.b.clients.Cluster && conn.IsUnreachable(err) && !conn.IsRedirect(err):
-		s.passBy(s.sameNode(ctx, q), err)
+		s.avoidNode(s.sameNode(ctx, q), err)
 		return true
 	case s.b.clients.Cluster || errors.As(err, &reply) && !conn.IsTransient(err):
-		s.troubles.note(q, err)
-	default:
-		return false
+		s.failing.add(q, err)
+		s.logFailing(q, err)
+		return true
 	}
-	s.sayTrouble(q, err)
-	return true
+	return false
 }
 
-// passBy leaves the queues of a node alone until that answers.
-func (s *session) passBy(queues []*queue, err error) {
-	if s.troubles.probe(queues, err) {
-		s.b.clients.Spawn(func() { s.probe(queues) })
+// avoidNode avoids the queues of a node until that answers.
+func (s *session) avoidNode(queues []*queue, err error) {
+	if s.failing.addNode(queues, err) {
+		s.b.clients.Spawn(func() { s.probeUntilUp(queues) })
 	}
-	s.sayTrouble(queues[0], err)
+	s.logFailing(queues[0], err)
 }
 
-func (s *session) sayTrouble(q *queue, err error) {
-	if s.troubles.say(q) {
+func (s *session) logFailing(q *queue, err error) {
+	if s.failing.shouldLog(q) {
 		s.b.cfg.Logger.Warn("cannot take runs from a queue, which others do not wait for; trying again", "queue", q.Name, "error", err)
 	}
 }
 
-// sameNode returns the queues taken from that are on the node of one, with that.
+// sameNode returns the queue, and the others that takes name and that are on its node.
 func (s *session) sameNode(ctx context.Context, q *queue) []*queue {
 	queues := []*queue{q}
 	if s.hints != nil {
 		queues = append(queues, s.hints.queues...)
 	}
-	var same []*queue
-	for _, i := range s.b.byNode(ctx, queues)[0] {
-		same = append(same, queues[i])
-	}
-	return same
+	return pick(queues, s.b.byNode(ctx, queues)[0])
 }
 
-// probe asks the node of the queues until it answers, the session has left or the
-// broker is closed.
-func (s *session) probe(queues []*queue) {
-	for pause := firstTrouble; ; pause = probePause {
+// probeUntilUp asks the node of the queues until it answers, or the session or the broker
+// is closed.
+func (s *session) probeUntilUp(queues []*queue) {
+	for pause := minAvoid; ; pause = probePause {
 		s.b.clients.Pause(context.Background(), pause)
-		s.mu.Lock()
-		left := s.left
-		s.mu.Unlock()
-		if left || s.b.clients.IsClosed() {
+		if s.isClosed() || s.b.clients.IsClosed() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
-		err := s.b.clients.Work.Exists(ctx, queues[0].InFlight).Err()
-		if err != nil {
-			s.b.clients.ReloadSlots(ctx) // another node may have them now
-		}
-		cancel()
-		if err == nil {
-			s.troubles.answered(queues)
+		if s.isUp(queues[0]) {
+			s.failing.removeNode(queues)
 			return
 		}
 	}
+}
+
+// isUp reports whether the node of a queue answers. If not, the next call asks the node that
+// has the queue by then.
+func (s *session) isUp(q *queue) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
+	defer cancel()
+	if err := s.b.clients.Work.Exists(ctx, q.InFlight).Err(); err != nil {
+		s.b.clients.ReloadSlots(ctx)
+		return false
+	}
+	return true
 }

@@ -134,7 +134,7 @@ func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, 
 	if rest > 0 {
 		for h := range calls {
 			// Should this fail, the lease's end gives them back.
-			_ = t.leaveQueue(ctx, h)
+			_ = t.closeIn(ctx, h)
 		}
 	}
 	got := make([]*broker.TaskRun, 0, len(runs))
@@ -190,7 +190,7 @@ func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 }
 
 // unfinished reports whether the fetcher may hold runs.
-func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unheard()) > 0 }
+func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unansweredQueues()) > 0 }
 
 func (ts *fetchers) put(t *fetcher, id string) {
 	ts.mu.Lock()
@@ -205,7 +205,7 @@ func (ts *fetchers) put(t *fetcher, id string) {
 }
 
 // orphaned reports whether the fetcher may hold runs of which no caller knows.
-func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unheard()) > 0 }
+func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unansweredQueues()) > 0 }
 
 // returnOrphaned has orphaned fetchers give back their runs until there are none: others
 // wait for these runs, and no later call here may find them.
@@ -250,8 +250,8 @@ func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 }
 
 func (t *fetcher) giveBackUnheard(ctx context.Context) error {
-	for _, q := range t.unheard() {
-		if err := t.leaveQueue(ctx, t.leaseIn(q)); err != nil {
+	for _, q := range t.unansweredQueues() {
+		if err := t.closeIn(ctx, t.leaseIn(q)); err != nil {
 			return err
 		}
 	}

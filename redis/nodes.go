@@ -45,7 +45,16 @@ func eachNode(groups [][]int, f func(group []int)) {
 	all.Wait()
 }
 
-// byNode parts queues, by their indexes, by the node that has them.
+// pick returns the queues with the given indexes.
+func pick(queues []*queue, indexes []int) []*queue {
+	picked := make([]*queue, len(indexes))
+	for n, i := range indexes {
+		picked[n] = queues[i]
+	}
+	return picked
+}
+
+// byNode groups queues, by their indexes, by the node that has them.
 func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
 	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].InFlight })
 }

@@ -10,19 +10,23 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// How old a probe may be to make another needless: for what waits, and for what is in
-// flight, which was taken since and whose lease takes its time to end.
+// A probe asks the server, by a command that costs it little, which of many queues have
+// anything at all. Nearly all that an idle process sends is probes. The takes and the
+// recoveries of a process share them.
+
+// How old a probe may be to make another needless.
 const (
-	freshProbe         = time.Second
-	freshInFlightProbe = longestNap + 200*time.Millisecond
+	probeFreshFor = time.Second
+	// For recoveries, which look for runs in flight: runs that were taken since have leases
+	// that take their time to end.
+	inFlightProbeFreshFor = pollInterval + 200*time.Millisecond
 )
 
-// inFlight returns those of the queues of which runs are in flight, or in the
-// outbox.
+// inFlight returns the queues of which runs are in flight or in the outbox.
 func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error) {
 	switch {
 	case b.clients.Cluster:
-		return b.having(ctx, queues, flightKeys)
+		return b.queuesHaving(ctx, queues, inFlightKeys)
 	case len(queues) == 1:
 		return b.inFlightOne(ctx, queues[0])
 	}
@@ -31,12 +35,11 @@ func (b *Broker) inFlight(ctx context.Context, queues []*queue) ([]*queue, error
 }
 
 func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
-	if b.quiet.wasQuiet(q, freshInFlightProbe) {
+	if b.quiet.wasQuiet(q, inFlightProbeFreshFor) {
 		return nil, nil
 	}
 	start, queues := time.Now(), []*queue{q}
-	// With the runs that wait, as takes will ask for these, and mostly there is nothing.
-	counts, err := b.exist(ctx, [][]string{slices.Concat(waitKeys(q), flightKeys(q))})
+	counts, err := b.countExisting(ctx, [][]string{allKeys(q)}) // as a rule there is nothing at all
 	switch {
 	case err != nil:
 		return nil, err
@@ -44,13 +47,23 @@ func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
 		b.quiet.note(q, start)
 		return nil, nil
 	}
-	return b.having(ctx, queues, flightKeys)
+	return b.queuesHaving(ctx, queues, inFlightKeys)
 }
 
-// exist returns how many keys of each list exist, in one round trip. On a cluster a
-// list that cannot be asked counts as one with keys: its queue's own commands report
+// queuedKeys returns the keys of which one exists while runs are queued that may be taken,
+// now or later. The first is that of the delayed runs.
+func queuedKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Waiting, q.Enabling, q.Staged) }
+
+// inFlightKeys returns the keys of which one exists while there may be something to
+// recover.
+func inFlightKeys(q *queue) []string { return []string{q.InFlight, q.Outbox, q.Pending, q.Stages} }
+
+func allKeys(q *queue) []string { return append(queuedKeys(q), inFlightKeys(q)...) }
+
+// countExisting returns how many keys of each list exist, in one round trip. On a cluster
+// a list that cannot be asked counts as one with keys: its queue's own commands report
 // why.
-func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
+func (b *Broker) countExisting(ctx context.Context, lists [][]string) ([]int64, error) {
 	numbers := make([]int64, len(lists))
 	if len(lists) == 0 {
 		return numbers, nil
@@ -73,18 +86,18 @@ func (b *Broker) exist(ctx context.Context, lists [][]string) ([]int64, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, b.fail(ctx, "look into queues", err)
+		return nil, b.fail(ctx, "probe queues", err)
 	}
 	return numbers, nil
 }
 
-// having returns the queues of which such a key exists, by one command for each.
-func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
+// queuesHaving returns the queues of which such a key exists, by one command for each.
+func (b *Broker) queuesHaving(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
 	lists := make([][]string, len(queues))
 	for i, q := range queues {
 		lists[i] = keys(q)
 	}
-	counts, err := b.exist(ctx, lists)
+	counts, err := b.countExisting(ctx, lists)
 	if err != nil {
 		return nil, err
 	}
@@ -100,132 +113,171 @@ func (b *Broker) having(ctx context.Context, queues []*queue, keys func(*queue) 
 // probeFanout is into how many parts a search divides queues of which one has something.
 const probeFanout = 16
 
-// search is having for many queues of one server of which few have such a key: by one
-// command if none has.
-func (b *Broker) search(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
+// searchQueues is queuesHaving for many queues of one server of which few have such a
+// key: it needs one command if none has.
+func (b *Broker) searchQueues(ctx context.Context, queues []*queue, keys func(*queue) []string) ([]*queue, error) {
 	if len(queues) == 0 {
 		return nil, nil
 	}
 	var found []*queue
-	for groups := [][]*queue{queues}; len(groups) > 0; {
-		lists := make([][]string, len(groups))
-		for i, group := range groups {
-			for _, q := range group {
-				lists[i] = append(lists[i], keys(q)...)
-			}
-		}
-		counts, err := b.exist(ctx, lists)
+	for parts := [][]*queue{queues}; len(parts) > 0; {
+		counts, err := b.countExisting(ctx, keysOfParts(parts, keys))
 		if err != nil {
 			return nil, err
 		}
 		var next [][]*queue
-		for i, group := range groups {
+		for i, part := range parts {
 			switch {
 			case counts[i] == 0:
-			case len(group) == 1:
-				found = append(found, group[0])
+			case len(part) == 1:
+				found = append(found, part[0])
 			default:
-				part := (len(group) + probeFanout - 1) / probeFanout
-				next = slices.AppendSeq(next, slices.Chunk(group, part))
+				size := (len(part) + probeFanout - 1) / probeFanout
+				next = slices.AppendSeq(next, slices.Chunk(part, size))
 			}
 		}
-		groups = next
+		parts = next
 	}
 	return found, nil
 }
 
-// maxProbed bounds for how many queues one probe asks together, and thereby for
-// how long the server is busy with it. Of more queues each is looked at in turn.
+// keysOfParts returns the keys of all queues of each part.
+func keysOfParts(parts [][]*queue, keys func(*queue) []string) [][]string {
+	lists := make([][]string, len(parts))
+	for i, part := range parts {
+		for _, q := range part {
+			lists[i] = append(lists[i], keys(q)...)
+		}
+	}
+	return lists
+}
+
+// queueProbe is the last probe of a watch's queues. A queue that had something is asked by
+// itself the next time: a search would take several commands to find it again.
+type queueProbe struct {
+	turn chan struct{} // has a value while a caller uses the probe, alone
+
+	at       time.Time
+	next     int             // where the next probe starts, if there are too many queues for one
+	nonEmpty map[*queue]bool // the queues that had something
+	ready    []*queue        // in which a run waits that is due, or may be
+	delayed  []*queue        // in which delayed runs wait, and no others
+	inFlight []*queue        // with something in flight, in the outbox or pending
+}
+
+// maxProbed is the most queues that one probe searches. It bounds how long the server is
+// busy with the probe. Of more queues, probes search each in turn.
 const maxProbed = 2500
 
-// lastProbe returns the last probe if it is fresh, or else another one. The caller must not
-// keep or change it, and gives the turn back by done.
-func (w *watch) lastProbe(ctx context.Context, fresh func(*queueProbe) bool) (g *queueProbe, done func(), err error) {
-	g = &w.probe
+// acquireProbe returns the last probe if that is fresh, and else makes another. The caller
+// has the probe alone until it calls done, and must not keep it. acquireProbe blocks while
+// another caller has it.
+func (w *watch) acquireProbe(ctx context.Context, fresh func(*queueProbe) bool) (p *queueProbe, done func(), err error) {
+	p = &w.probe
 	select {
-	case g.turn <- struct{}{}:
+	case p.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, w.b.fail(ctx, "look into queues", ctx.Err())
+		return nil, nil, w.b.fail(ctx, "probe queues", ctx.Err())
 	case <-w.b.clients.Closed:
-		return nil, nil, w.b.fail(ctx, "look into queues", goredis.ErrClosed)
+		return nil, nil, w.b.fail(ctx, "probe queues", goredis.ErrClosed)
 	}
-	done = func() { <-g.turn }
-	if !fresh(g) {
-		err = w.probeAgain(ctx, g)
+	done = func() { <-p.turn }
+	if !fresh(p) {
+		err = w.probeAgain(ctx, p)
 	}
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
-	return g, done, nil
+	return p, done, nil
 }
 
 // probeAgain makes another probe.
-func (w *watch) probeAgain(ctx context.Context, g *queueProbe) error {
+func (w *watch) probeAgain(ctx context.Context, p *queueProbe) error {
 	start := time.Now()
-	var rest, known []*queue
+	queues, err := w.searchNonEmpty(ctx, p)
+	if err != nil {
+		return err
+	}
+	counts, err := w.b.countExisting(ctx, probedKeys(queues))
+	if err != nil {
+		return err
+	}
+	p.at = start
+	p.next = (p.next + maxProbed) % len(w.queues)
+	if len(w.queues) <= maxProbed {
+		p.next = 0
+	}
+	p.sort(queues, counts)
+	return nil
+}
+
+// searchNonEmpty returns the queues that may have something: it searches those that had
+// nothing at the last probe, and as a rule keeps those that had.
+func (w *watch) searchNonEmpty(ctx context.Context, p *queueProbe) ([]*queue, error) {
+	var rest, nonEmpty []*queue
 	for i := range min(len(w.queues), maxProbed) {
-		if q := w.queues[(g.next+i)%len(w.queues)]; !g.known[q] {
+		if q := w.queues[(p.next+i)%len(w.queues)]; !p.nonEmpty[q] {
 			rest = append(rest, q)
 		}
 	}
-	for q := range g.known {
-		known = append(known, q)
+	for q := range p.nonEmpty {
+		nonEmpty = append(nonEmpty, q)
 	}
-	all := func(q *queue) []string { return append(waitKeys(q), flightKeys(q)...) }
-	if len(known) > probeFanout { // as a rule all have become empty then
-		found, err := w.b.search(ctx, known, all)
+	if len(nonEmpty) > probeFanout { // if there are many, most have become empty
+		found, err := w.b.searchQueues(ctx, nonEmpty, allKeys)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		known = found
+		nonEmpty = found
 	}
-	found, err := w.b.search(ctx, rest, all)
+	found, err := w.b.searchQueues(ctx, rest, allKeys)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	known = append(known, found...)
-	lists := make([][]string, 0, 3*len(known))
-	for _, q := range known {
-		wait := waitKeys(q)
-		lists = append(lists, wait[1:], wait[:1], flightKeys(q))
+	return append(nonEmpty, found...), nil
+}
+
+// probedKeys returns three lists of keys for each queue, as queueProbe.sort takes their
+// counts: those of due runs, of delayed runs, and of runs in flight.
+func probedKeys(queues []*queue) [][]string {
+	lists := make([][]string, 0, 3*len(queues))
+	for _, q := range queues {
+		queued := queuedKeys(q)
+		lists = append(lists, queued[1:], queued[:1], inFlightKeys(q))
 	}
-	counts, err := w.b.exist(ctx, lists)
-	if err != nil {
-		return err
-	}
-	g.at, g.known, g.waiting, g.later, g.back = start, map[*queue]bool{}, nil, nil, nil
-	g.next = (g.next + maxProbed) % len(w.queues)
-	if len(w.queues) <= maxProbed {
-		g.next = 0
-	}
-	for i, q := range known {
-		n := counts[3*i : 3*i+3]
-		if n[0]+n[1]+n[2] > 0 {
-			g.known[q] = true
+	return lists
+}
+
+// sort sorts the queues by what they have: counts are how many of their probedKeys exist.
+func (p *queueProbe) sort(queues []*queue, counts []int64) {
+	p.nonEmpty, p.ready, p.delayed, p.inFlight = map[*queue]bool{}, nil, nil, nil
+	for i, q := range queues {
+		ready, delayed, inFlight := counts[3*i], counts[3*i+1], counts[3*i+2]
+		if ready+delayed+inFlight > 0 {
+			p.nonEmpty[q] = true
 		}
 		switch {
-		case n[0] > 0:
-			g.waiting = append(g.waiting, q)
-		case n[1] > 0:
-			g.later = append(g.later, q)
+		case ready > 0:
+			p.ready = append(p.ready, q)
+		case delayed > 0:
+			p.delayed = append(p.delayed, q)
 		}
-		if n[2] > 0 {
-			g.back = append(g.back, q)
+		if inFlight > 0 {
+			p.inFlight = append(p.inFlight, q)
 		}
 	}
-	return nil
 }
 
 // probeInFlight returns the queues in which there may be something to recover.
 func (w *watch) probeInFlight(ctx context.Context) ([]*queue, error) {
-	g, done, err := w.lastProbe(ctx, func(g *queueProbe) bool {
-		age := time.Since(g.at)
-		return age < freshProbe || age < freshInFlightProbe && len(g.back) == 0
+	p, done, err := w.acquireProbe(ctx, func(p *queueProbe) bool {
+		age := time.Since(p.at)
+		return age < probeFreshFor || age < inFlightProbeFreshFor && len(p.inFlight) == 0
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return slices.Clone(g.back), nil
+	return slices.Clone(p.inFlight), nil
 }

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// quietQueues are looks at queues by commands that cost little, which is nearly all that
-// an idle process sends: is there anything at all?
+// quietQueues are the queues of which a take or a probe found that there is nothing in
+// them at all.
 type quietQueues struct {
 	mu    sync.Mutex
-	since map[string]time.Time // when nothing at all was in a queue, by its name
+	since map[string]time.Time // by name: when there was nothing in the queue
 }
 
-// note notes that a take found nothing at all in a queue.
-func (g *quietQueues) note(q *queue, at time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.since[q.Name] = at
+// note notes that there was nothing at all in a queue.
+func (qs *quietQueues) note(q *queue, at time.Time) {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	qs.since[q.Name] = at
 }
 
-// wasQuiet reports whether nothing at all was in the queue a moment ago.
-func (g *quietQueues) wasQuiet(q *queue, fresh time.Duration) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at, ok := g.since[q.Name]
+// wasQuiet reports whether nothing at all was in the queue less than fresh ago.
+func (qs *quietQueues) wasQuiet(q *queue, fresh time.Duration) bool {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	at, ok := qs.since[q.Name]
 	return ok && time.Since(at) < fresh
 }

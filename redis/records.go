@@ -52,7 +52,7 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
 	}
 	defer b.completions.leave(&q.QueueKeys, id, told)
-	for nap := longestNap; ; nap = min(2*nap, 10*time.Second) {
+	for nap := pollInterval; ; nap = min(2*nap, 10*time.Second) {
 		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {
 			return record, err

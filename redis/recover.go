@@ -37,11 +37,7 @@ func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered
 		total int
 	)
 	eachNode(b.byNode(ctx, all), func(group []int) {
-		some := make([]*queue, len(group))
-		for n, i := range group {
-			some[n] = all[i]
-		}
-		n, err := b.recoverOn(ctx, some)
+		n, err := b.recoverOn(ctx, pick(all, group))
 		mu.Lock()
 		defer mu.Unlock()
 		total += n

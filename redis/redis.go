@@ -132,7 +132,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	}))
 	b.equip = b.equipQueue
 	b.quiet.since = map[string]time.Time{}
-	b.takeWaiters = &takeWaiters{b: b, sets: map[string]*waitSet{}}
+	b.takeWaiters = &takeWaiters{b: b, readers: map[string]*tokenReader{}}
 	b.completions = &completions{clients: b.clients, prefix: cfg.Prefix, id: id, readers: map[*wire.QueueKeys]*completionReader{}, all: map[*completionReader]bool{}}
 	return b, nil
 }
@@ -149,7 +149,7 @@ func (b *Broker) equipQueue(q *queue) {
 // connConfigOf returns what of a broker's configuration is about its connections.
 func connConfigOf(cfg Config) conn.Config {
 	return conn.Config{
-		Timeout: cfg.Timeout, Blocking: longestNap,
+		Timeout: cfg.Timeout, Blocking: pollInterval,
 		Confirm: cfg.Acknowledge != Memory, Fsync: cfg.Acknowledge == Fsync, Replicas: cfg.Replicas,
 	}
 }

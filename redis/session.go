@@ -10,43 +10,44 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// session is one consumer's hold. It has a hold a queue.
+// session is one consumer's membership. It has a lease of its own in each queue.
 type session struct {
 	b     *Broker
 	id    string
 	lease time.Duration
 	send  func(context.Context, *queueLease, []*finishCall) // applies outcomes in one queue
-	brief bool                                              // nothing is held for longer than a call: it is never renewed, and needs no memory of ends
+	brief bool                                              // it holds nothing for longer than a call: it is never renewed, and needs no finish log
 
 	mu       sync.Mutex
 	leases   map[*queue]*queueLease
-	left     bool
+	closed   bool
 	finished finishLog
 
 	running running
 
-	paces      conn.Backoff // Take's own, of waits that fail
-	troubles   troubles     // queues that cannot be taken from
-	hints      *queueHints  // Take's own: what is known of the several queues it takes from
-	nodeProbes nodeProbes   // looks of takes from several nodes
+	// Of Take, which is not called concurrently with itself.
+	takeBackoff conn.Backoff // of takes that cannot wait
+	hints       *queueHints  // of the several queues that takes name
+	failing     failingQueues
+	nodeProbes  nodeProbes
 }
 
-// queueLease is what a session has of one queue.
+// queueLease is what a session has in one queue. The lock of the session is held.
 type queueLease struct {
-	q          *queue
-	next       int64        // the slot of the next batch
-	asked      bool         // a take with slot next may be executed unheard
-	doubt      bool         // there ever was a take unheard, which may be executed late
-	announced  [2]time.Time // when producers were last told that it waits: for io, for cpu
-	strays     int          // how often in turn a slot was said to be used that never was
-	listed     listed       // when the server last listed all that it takes the session to hold
-	mark       string       // when, by the server, some of it was last recovered
-	took       [2]time.Time // the first take that no comparison has followed, and the last one
-	batches    map[int64]*batch
-	handedBack []time.Time // when runs are due that it handed back for others
-	bad        []*outcome  // of entries that cannot be read, which could not be applied
-	lost       bool        // something was found recovered that Renew has not told of
-	finish     coalescer[*finishCall]
+	q           *queue
+	next        int64        // the number of the next batch
+	unanswered  bool         // a take of that number was sent, and may have been executed without a reply
+	mayTakeLate bool         // a take whose reply was lost may be executed late
+	announcedAt [2]time.Time // when producers last learnt that the session waits: for io, for cpu
+	falselyUsed int          // how often in turn the server replied that a number is used that never was
+	listed      listed       // when the server last listed all that it takes the session to hold
+	mark        string       // when, by the server, some of it was last recovered
+	took        [2]time.Time // the first take that no comparison has followed, and the last one
+	batches     map[int64]*batch
+	handedBack  []time.Time // when runs are due that it handed back for others
+	bad         []*outcome  // of stored runs that cannot be read, which could not be applied
+	lost        bool        // some of it was recovered, and Renew has not reported it yet
+	finish      coalescer[*finishCall]
 
 	heartbeatFailed atomic.Pointer[time.Time] // when the last heartbeat failed; nil: it did not
 }

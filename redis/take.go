@@ -12,12 +12,26 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// Take leases due runs, at most 1,000 of each kind. A batch whose reply was
-// lost is returned whole, even where it is more than is wanted now.
+// How a take waits
+//
+// A take asks its queue for runs. If there are none, the take script leaves an
+// announcement in the queue: somebody waits here. For as long as that is there, whoever
+// queues a run adds a wake token, and one waiting take gets it and asks again.
+//
+// A take from one queue blocks on the queue's wake set (waitAndTake, below). A take from
+// several queues of one server blocks on a list that all these queues share
+// (takeseveral.go, watch.go). The takes of one process share a blocking read
+// (wakeup.go).
+//
+// A wake token only saves time, so it may be lost. A take also asks again when the first
+// delayed run is due, and polls every two seconds.
+
+// Take leases due runs, at most 1,000 of each kind, and blocks until there is one. A
+// batch whose reply was lost is returned whole, even if it is more than is wanted now.
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
-	r.aheadIO, r.aheadCPU = min(max(want.PrefetchIO, 0), r.io), min(max(want.PrefetchCPU, 0), r.cpu)
+	r.prefetchIO, r.prefetchCPU = min(max(want.PrefetchIO, 0), r.io), min(max(want.PrefetchCPU, 0), r.cpu)
 	runs, err := s.take(ctx, want.Queues, r)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
@@ -40,110 +54,128 @@ func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.T
 	return s.takeOne(ctx, queues[0], r)
 }
 
-// takeOne takes from one queue.
+// takeOne takes from one queue: it asks, waits until there may be a run, and asks again.
+// It blocks until there is a run.
 func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.TaskRun, error) {
-	word := s.takeState(q, r)
+	announce := s.announcementFor(q, r)
 	for timedOut := false; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		runs, err := s.recallAll(ctx)
+		runs, err := s.recallBatches(ctx)
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
-		runs, next, err := s.takeFrom(ctx, s.leaseIn(q), r, word, 0)
+		runs, next, err := s.takeUnlessClosed(ctx, s.leaseIn(q), takeRequest{room: r, announce: announce})
 		if err != nil || len(runs) > 0 {
 			if timedOut {
-				s.forgetAnnounced(q) // nobody woke it: the server may have lost the word
+				s.forgetAnnounced(q) // nothing woke the take: the server may have lost the announcement
 			}
 			return runs, err
 		}
-		nap := longestNap
-		if next >= 0 {
-			nap = min(nap, next)
-		}
-		if word = s.takeState(q, r); word == asleep || nap <= 0 {
+		wait := untilPoll(next)
+		if announce = s.announcementFor(q, r); announce != announceNothing || wait <= 0 {
 			continue
 		}
-		if s.b.clients.Block.Direct() {
-			if runs, err := s.takeWaiting(ctx, q, r, nap); err != nil || len(runs) > 0 {
-				return runs, err
-			}
-			continue
+		runs, timedOut, err = s.waitForRuns(ctx, q, r, wait)
+		if err != nil || len(runs) > 0 {
+			return runs, err
 		}
-		tokens, err := s.b.takeWaiters.wait(ctx, []*waitSet{wakeSet(q, r)}, nap)
-		if err != nil {
-			return nil, err
-		}
-		timedOut = len(tokens) == 0
 	}
 }
 
-// takeWaiting waits in the only queue for something to take, and takes it. It
-// returns nothing when it is time to look by ordinary means.
-func (s *session) takeWaiting(ctx context.Context, q *queue, r room, nap time.Duration) ([]*broker.TaskRun, error) {
+// untilPoll returns how long to wait before asking again, if the first delayed run is due
+// after next; -1: there is none.
+func untilPoll(next time.Duration) time.Duration {
+	if next < 0 {
+		return pollInterval
+	}
+	return min(next, pollInterval)
+}
+
+// waitForRuns blocks until there may be runs in an announced queue, for at most wait.
+// Over connections of its own it takes them in the same step, and returns them. timedOut
+// reports that no wake token came; it is false for a wait that takes by itself.
+func (s *session) waitForRuns(ctx context.Context, q *queue, r room, wait time.Duration) (runs []*broker.TaskRun, timedOut bool, err error) {
+	if s.b.clients.Block.Direct() {
+		runs, err := s.waitAndTake(ctx, q, r, wait)
+		return runs, false, err
+	}
+	tokens, err := s.b.takeWaiters.wait(ctx, []*tokenReader{wakeSetReader(q, r)}, wait)
+	return nil, len(tokens) == 0, err
+}
+
+// waitAndTake sends commands that block for a wake token and then take, for as long as the
+// queue is announced. It returns nothing if the queue has to be asked without waiting.
+func (s *session) waitAndTake(ctx context.Context, q *queue, r room, wait time.Duration) ([]*broker.TaskRun, error) {
 	h := s.leaseIn(q)
-	for nap > 0 && s.isAnnounced(q, r) {
+	for wait > 0 && s.isAnnounced(q, r) {
 		start := time.Now()
-		nap = min(nap, longestNap)
 		if at, ok := ctx.Deadline(); ok {
-			nap = min(nap, max(time.Until(at), time.Millisecond)) // to end in time by itself
+			wait = min(wait, max(time.Until(at), time.Millisecond)) // so that the command ends in time by itself
 		}
-		runs, next, err := s.takeBatch(ctx, h, r, awake, nap)
-		if err == nil {
-			s.paces = conn.Backoff{}
+		runs, next, err := s.takeBatch(ctx, h, takeRequest{room: r, announce: announceNothing, wait: wait})
+		if err != nil {
+			return s.endFailedWait(ctx, h, r, err)
 		}
-		switch {
-		case err == nil && len(runs) > 0:
-			if time.Since(start) >= nap {
-				s.forgetAnnounced(q) // nobody woke it: the server may have lost the word
+		s.takeBackoff = conn.Backoff{}
+		if len(runs) > 0 {
+			if time.Since(start) >= wait {
+				s.forgetAnnounced(q) // nothing woke the take: the server may have lost the announcement
 			}
 			return runs, nil
-		case err == nil && conn.ContextErr(ctx) != nil:
-			return nil, conn.ContextErr(ctx)
-		case ctx.Err() != nil:
-			return s.revoke(ctx, h, r)
-		case s.b.clients.IsClosed():
+		}
+		if err := conn.ContextErr(ctx); err != nil {
+			return nil, err
+		}
+		if s.b.clients.IsClosed() {
 			return nil, broker.ErrClosed
-		case err != nil:
-			return nil, s.paceFailedWait(ctx, err, wakeKeys(q, r))
 		}
-		if nap = longestNap; next >= 0 {
-			nap = min(nap, next)
-		}
+		wait = untilPoll(next)
 	}
 	return nil, nil
 }
 
-// paceFailedWait paces the takes after one that could not wait, and returns what
-// will not pass by itself.
-func (s *session) paceFailedWait(ctx context.Context, err error, tokens []string) error {
+// endFailedWait ends waitAndTake after an error.
+func (s *session) endFailedWait(ctx context.Context, h *queueLease, r room, err error) ([]*broker.TaskRun, error) {
+	if ctx.Err() != nil {
+		return s.cancelWait(ctx, h, r)
+	}
+	if s.b.clients.IsClosed() {
+		return nil, broker.ErrClosed
+	}
+	return nil, s.paceFailedWait(ctx, err, wakeSetsOf(h.q, r))
+}
+
+// paceFailedWait pauses after a take that could not wait. It returns an error that does
+// not pass by itself; the next take meets any other.
+func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []string) error {
 	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil
 	}
-	if conn.IsWrongType(err) && s.b.logged.isNew("wait "+tokens[0]) {
-		err := s.b.blame(ctx, err, tokens...)
-		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, looking every two seconds", "keys", strings.Join(tokens, " "), "error", err)
+	if conn.IsWrongType(err) && s.b.logged.isNew("wait "+wakeSets[0]) {
+		err := s.b.blame(ctx, err, wakeSets...)
+		s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs of a queue, polling every two seconds", "keys", strings.Join(wakeSets, " "), "error", err)
 	}
 	if !conn.MayRepeat(err) && !conn.IsWrongType(err) {
 		return err
 	}
-	s.paces.Sleep(ctx, s.b.clients)
-	return nil // what is wrong shows then
+	s.takeBackoff.Sleep(ctx, s.b.clients)
+	return nil
 }
 
-// revoke ends a take that waits, of a caller whose context has ended. What it
-// took all the same is the caller's; else it will take nothing any more, and
-// another that waits looks, in case it had the token.
-func (s *session) revoke(ctx context.Context, h *queueLease, r room) ([]*broker.TaskRun, error) {
+// cancelWait ends a take that waited until its caller's context ended. If the take got
+// runs all the same, cancelWait returns them. Otherwise the take can take nothing any
+// more, and cancelWait passes on the wake token that the take may have used up.
+func (s *session) cancelWait(ctx context.Context, h *queueLease, r room) ([]*broker.TaskRun, error) {
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
-	runs, _, err := s.recall(soon, h)
+	runs, _, err := s.recallBatch(soon, h)
 	if err == nil && len(runs) > 0 {
 		return runs, nil
 	}
-	for _, key := range wakeKeys(h.q, r) {
-		s.b.takeWaiters.passTokens(nil, []token{{key: key, q: h.q}})
+	for _, key := range wakeSetsOf(h.q, r) {
+		s.b.takeWaiters.passTokens(nil, []wakeToken{{key: key, q: h.q}})
 	}
-	return nil, conn.ContextErr(ctx) // without an answer the next take asks again
+	return nil, conn.ContextErr(ctx) // after an error the next take recalls the batch
 }

@@ -15,53 +15,60 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// tellFor is for how long a take relies on its word that it waits; the server
-// keeps it for five minutes.
-const tellFor = 2 * time.Minute
-
-// What a take says of itself if it finds nothing; a take from several queues says by
-// which element it watches the queue.
-const (
-	awake  = "0"
-	asleep = "1"
-)
-
-// takeState is asleep unless producers for the queue know that somebody waits.
-func (s *session) takeState(q *queue, r room) string {
-	if s.isAnnounced(q, r) {
-		return awake
-	}
-	return asleep
+// takeRequest is one execution of the take script.
+type takeRequest struct {
+	room     room          // the zero value takes nothing new: it asks for a batch whose reply was lost
+	announce string        // left in the queue if there is nothing: announceNothing, announceWaiting, or a watch's token
+	wait     time.Duration // first block for a wake token, for at most so long
+	once     bool          // fail at the first error, so that a node that is down does not hold up other nodes' queues
 }
 
-// isAnnounced reports whether producers for the queue know that somebody waits.
+// What a take from one queue announces if it finds nothing. A take from several queues
+// of a server leaves its watch's token instead.
+const (
+	announceNothing = "0"
+	announceWaiting = "1" // the server keeps it for five minutes
+)
+
+// announcedFor is how long a session relies on its announcement.
+const announcedFor = 2 * time.Minute
+
+// announcementFor returns what a take announces: announceNothing if producers for the
+// queue know already that somebody waits.
+func (s *session) announcementFor(q *queue, r room) string {
+	if s.isAnnounced(q, r) {
+		return announceNothing
+	}
+	return announceWaiting
+}
+
+// isAnnounced reports whether producers for the queue know that somebody waits for runs of
+// each kind that there is room for.
 func (s *session) isAnnounced(q *queue, r room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.leases[q]
-	return h != nil && (r.io <= 0 || time.Since(h.announced[0]) <= tellFor) && (r.cpu <= 0 || time.Since(h.announced[1]) <= tellFor)
+	return h != nil && (r.io <= 0 || time.Since(h.announcedAt[0]) <= announcedFor) && (r.cpu <= 0 || time.Since(h.announcedAt[1]) <= announcedFor)
 }
 
+// forgetAnnounced has the next take that finds nothing announce itself again.
 func (s *session) forgetAnnounced(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.leases[q]; h != nil {
-		h.announced = [2]time.Time{}
+		h.announcedAt = [2]time.Time{}
 	}
 }
 
-// recallAll returns the batches that may have been taken unheard.
-func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed error) {
-	for _, q := range s.unheard() {
-		if s.troubles.has(q) {
+// recallBatches returns the runs of all batches that may have been taken by takes whose
+// replies were lost.
+func (s *session) recallBatches(ctx context.Context) (runs []*broker.TaskRun, failed error) {
+	for _, q := range s.unansweredQueues() {
+		if s.failing.avoids(q) {
 			continue
 		}
-		wait := time.Duration(0)
-		if s.b.clients.Cluster {
-			wait = tryOnce
-		}
-		found, _, err := s.takeBatch(ctx, s.leaseIn(q), room{}, awake, wait)
-		if err != nil && s.passes(ctx, q, err) {
+		found, _, err := s.takeBatch(ctx, s.leaseIn(q), takeRequest{announce: announceNothing, once: s.b.clients.Cluster})
+		if err != nil && s.canSkip(ctx, q, err) {
 			err = nil
 		}
 		failed = errors.Join(failed, err)
@@ -73,115 +80,127 @@ func (s *session) recallAll(ctx context.Context) (runs []*broker.TaskRun, failed
 	return nil, failed
 }
 
-// unheard returns the queues in which a batch may be there whose reply was
-// lost.
-func (s *session) unheard() []*queue {
+// unansweredQueues returns the queues in which there may be a batch whose reply was lost.
+func (s *session) unansweredQueues() []*queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var queues []*queue
 	for q, h := range s.leases {
-		if h.asked {
+		if h.unanswered {
 			queues = append(queues, q)
 		}
 	}
 	return queues
 }
 
-// takeFrom takes from one queue, once if wait is tryOnce. next is when its first
-// delayed run is due, -1 if it has none.
-func (s *session) takeFrom(ctx context.Context, h *queueLease, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
-	s.mu.Lock()
-	if s.left {
-		s.mu.Unlock()
+// recallBatch asks one queue for a batch whose reply was lost, and for nothing new.
+func (s *session) recallBatch(ctx context.Context, h *queueLease) ([]*broker.TaskRun, time.Duration, error) {
+	return s.takeBatch(ctx, h, takeRequest{announce: announceNothing})
+}
+
+// takeUnlessClosed is takeBatch for a session that may have been closed.
+func (s *session) takeUnlessClosed(ctx context.Context, h *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
+	if s.isClosed() {
 		return nil, 0, errors.New("the session has left")
 	}
-	s.mu.Unlock()
-	return s.takeBatch(ctx, h, r, word, wait)
+	return s.takeBatch(ctx, h, req)
 }
 
-// recall asks for a batch that was taken unheard, and for nothing new.
-func (s *session) recall(ctx context.Context, h *queueLease) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeBatch(ctx, h, room{}, awake, 0)
-}
-
-// tryOnce has a take fail at the first error, so that a node that is down does not
-// hold up the queues of the others. It stands for a wait.
-const tryOnce = -1
-
-// takeBatch takes the next batch, after waiting for up to wait for a token. When
-// it cannot be excluded that a take whose reply was not heard will still be
-// executed, the queue stays asked.
-func (s *session) takeBatch(ctx context.Context, h *queueLease, r room, word string, wait time.Duration) (runs []*broker.TaskRun, next time.Duration, err error) {
-	s.mu.Lock()
-	number, asked := h.next, h.asked
-	h.asked = true
-	s.mu.Unlock()
-
+// takeBatch takes the next batch from one queue. next is the time until the queue's first
+// delayed run is due, -1 if there is none. If a take whose reply was lost may still be
+// executed, the queue stays unanswered, and the next take asks for the same batch.
+func (s *session) takeBatch(ctx context.Context, h *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
+	start := time.Now()
+	number, unanswered := s.noteTakeSent(h)
 	member := s.id + ":" + strconv.FormatInt(number, 10)
-	q, start := h.q, time.Now()
-	apart := s.b.clients.Work.Direct()
-	keys := script.TakeKeys(&q.QueueKeys, member)
-	args := (&script.TakeArgs{
-		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
-		Word: word, AheadIO: r.aheadIO, AheadCPU: r.aheadCPU, Apart: apart,
-	}).Append(make([]any, 0, 10))
-	take := s.b.scripts.Take
-	if apart {
-		take.Behind = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(nil, 4), "LRANGE"), q.Batch(member))
-		take.Behind = resp.AppendBulk(resp.AppendBulk(take.Behind, "0"), "-1")
-	}
-	var (
-		v       any
-		unheard bool
-	)
-	switch {
-	case wait == tryOnce:
-		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readTakeReply, keys, args)
-		unheard, err = conn.IsUnknown(err), s.b.blame(ctx, err, keys...)
-	case wait > 0:
-		v, err = s.b.runAfterWait(ctx, take, wakeKeys(q, r), wait, readTakeReply, keys, args)
-		unheard = conn.IsUnknown(err)
-	default:
-		v, unheard, err = s.b.repeatKnowing(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
-	}
-	if unheard {
-		s.mu.Lock()
-		h.doubt = true
-		s.mu.Unlock()
+	v, replyLost, err := s.sendTake(ctx, h.q, number, member, req)
+	if replyLost {
+		s.noteReplyLost(h)
 	}
 	if err != nil {
-		if !unheard && conn.IsUnsent(err) {
-			s.mu.Lock()
-			h.asked = asked
-			s.mu.Unlock()
+		if !replyLost && !unanswered && conn.IsUnsent(err) {
+			s.noteTakeUnsent(h)
 		}
-		return nil, 0, s.b.fail(ctx, "take from queue "+q.Name, err)
+		return nil, 0, s.b.fail(ctx, "take from queue "+h.q.Name, err)
 	}
 	reply, err := takeReplyOf(v)
 	if err != nil {
-		return nil, 0, fmt.Errorf("take from queue %s: %w", q.Name, err)
+		return nil, 0, fmt.Errorf("take from queue %s: %w", h.q.Name, err)
 	}
 	if reply.due == toMove {
-		reply.due = s.moveOne(ctx, q)
+		reply.due = s.moveOne(ctx, h.q)
 	}
-	if reply.due == usedUp && !asked && !unheard && !r.none() {
-		s.stray(h)
+	if reply.due == usedUp && !unanswered && !replyLost && !req.room.none() {
+		s.skipFalselyUsed(h)
 	}
 	if reply.due == usedUp || len(reply.stored) == 0 {
-		return nil, s.noteEmptyTake(h, r, reply.due, word == asleep, unheard, start), nil
+		return nil, s.noteEmptyTake(h, req, reply.due, replyLost, start), nil
 	}
 	return s.receive(ctx, h, number, member, reply.stored), untilDue(reply.due), nil
 }
 
-// What the take script returns instead of when a delayed run is due.
+// noteTakeSent notes that a take is about to be sent. It returns the number of the batch
+// to take, and whether an earlier take of that number may have been executed.
+func (s *session) noteTakeSent(h *queueLease) (number int64, unanswered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unanswered = h.unanswered
+	h.unanswered = true
+	return h.next, unanswered
+}
+
+func (s *session) noteReplyLost(h *queueLease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.mayTakeLate = true
+}
+
+func (s *session) noteTakeUnsent(h *queueLease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.unanswered = false
+}
+
+// sendTake executes the take script. replyLost reports that the server may have executed
+// it, or may do so later, and that no reply came.
+func (s *session) sendTake(ctx context.Context, q *queue, number int64, member string, req takeRequest) (v any, replyLost bool, err error) {
+	r, apart := req.room, s.b.clients.Work.Direct()
+	keys := script.TakeKeys(&q.QueueKeys, member)
+	args := (&script.TakeArgs{
+		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
+		Word: req.announce, AheadIO: r.prefetchIO, AheadCPU: r.prefetchCPU, Apart: apart,
+	}).Append(make([]any, 0, 10))
+	take := s.b.scripts.Take
+	if apart {
+		take.Behind = appendReadBatch(nil, q.Batch(member))
+	}
+	switch {
+	case req.once:
+		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readTakeReply, keys, args)
+		return v, conn.IsUnknown(err), s.b.blame(ctx, err, keys...)
+	case req.wait > 0:
+		v, err = s.b.runAfterWait(ctx, take, wakeSetsOf(q, r), req.wait, readTakeReply, keys, args)
+		return v, conn.IsUnknown(err), err
+	}
+	return s.b.repeatKnowing(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
+}
+
+// appendReadBatch appends the command that reads a batch: the server is faster at that than
+// a script.
+func appendReadBatch(to []byte, batch string) []byte {
+	to = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(to, 4), "LRANGE"), batch)
+	return resp.AppendBulk(resp.AppendBulk(to, "0"), "-1")
+}
+
+// What the take script returns instead of when the first delayed run is due.
 const (
-	usedUp = -2 // the slot can be used no more
-	quiet  = -3 // there is none, and nothing in flight either
-	toMove = -4 // there is none where it looked, but there are those of large calls
+	usedUp = -2 // the batch's number is used: the next take needs the next number
+	quiet  = -3 // the queue has no delayed run, and nothing in flight either
+	toMove = -4 // there is no run that can be taken, but there are runs of large calls to move
 )
 
-// moveOne moves a page of the runs of a large call, and returns when to take again as
-// the take script does. Why it cannot recoveries report, as other queues may do.
+// moveOne moves a page of the runs of a large call. It returns when to take again, as the
+// take script does. It reports no error: recoveries move these runs too, and report it.
 func (s *session) moveOne(ctx context.Context, q *queue) int64 {
 	if some, _ := s.b.moveStaged(ctx, q, 1); some {
 		return 0
@@ -189,7 +208,7 @@ func (s *session) moveOne(ctx context.Context, q *queue) int64 {
 	return -1
 }
 
-// untilDue is the time until the next delayed run is due, -1 if there is none.
+// untilDue is the time until the first delayed run is due, -1 if there is none.
 func untilDue(ms int64) time.Duration {
 	if ms < 0 {
 		return -1
@@ -197,91 +216,109 @@ func untilDue(ms int64) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// stray notes that the server says of a slot that it is used, though it never was: what
-// it knows of the session's slots is wrong. The session goes on behind that, twice as far
-// ahead each time.
-func (s *session) stray(h *queueLease) {
+// skipFalselyUsed skips batch numbers after the server replied that one is used, though
+// the session never used it. The server has lost its place, and there may be more such
+// numbers: the distance doubles each time.
+func (s *session) skipFalselyUsed(h *queueLease) {
 	s.mu.Lock()
-	first := h.strays == 0
-	h.next += 1<<min(h.strays, maxStrays) - 1
-	h.strays++
+	first := h.falselyUsed == 0
+	h.next += 1<<min(h.falselyUsed, maxFalselyUsed) - 1
+	h.falselyUsed++
 	s.mu.Unlock()
 	if first {
 		s.b.damage.add(maintenance.Damage{Queue: h.q.Name, Key: h.q.Ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
 	}
 }
 
-// maxStrays is up to when the distance doubles: it is beyond what the take script believes.
-const maxStrays = 40
+// maxFalselyUsed is how often the distance doubles at most. The last distance is more than
+// the take script believes.
+const maxFalselyUsed = 40
 
-// noteEmptyTake notes the reply to a take that was sent at start and found
-// nothing, and returns when to ask again at the latest.
-func (s *session) noteEmptyTake(h *queueLease, r room, due int64, sleepy, unheard bool, start time.Time) time.Duration {
+// noteEmptyTake notes a reply without runs to a take that was sent at start. It returns
+// after which time to ask again at the latest, -1 if there is no such time.
+func (s *session) noteEmptyTake(h *queueLease, req takeRequest, due int64, replyLost bool, start time.Time) time.Duration {
 	if due == quiet {
 		s.b.quiet.note(h.q, start)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if due == usedUp {
-		h.next, h.asked = h.next+1, false
-		return 0 // at once
+		h.next, h.unanswered = h.next+1, false
+		return 0
 	}
-	h.asked, h.strays = unheard, 0
-	if sleepy && r.io > 0 {
-		h.announced[0] = start
-	}
-	if sleepy && r.cpu > 0 {
-		h.announced[1] = start
+	h.unanswered, h.falselyUsed = replyLost, 0
+	if req.announce == announceWaiting {
+		for _, kind := range req.room.kinds() {
+			h.announcedAt[kind] = start
+		}
 	}
 	return h.afterOthers(time.Now(), untilDue(due))
 }
 
-// receive makes runs of a batch. What cannot be read is made a dead letter, or
-// left to who can.
+// receive makes runs of a batch. A stored run that cannot be read becomes a dead letter, or
+// is left to a consumer that can read it.
 func (s *session) receive(ctx context.Context, h *queueLease, number int64, member string, stored [][]byte) []*broker.TaskRun {
-	bt := &batch{lease: h, number: number, member: member, done: make([]bool, len(stored)), left: len(stored)}
-	var (
-		names    broker.Decoder
-		receipts = make([]receipt, len(stored))
-		made     = make([]broker.TaskRun, len(stored))
-		runs     = make([]*broker.TaskRun, 0, len(stored))
-		bad      []unread
-	)
-	bt.runs = made
-	for i, stored := range stored {
-		run := &made[i]
-		receipts[i] = receipt{s, bt, i}
-		err := wire.ParseRun(&names, stored, run)
-		if err == nil && run.Queue != h.q.Name {
-			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
-		}
-		if err != nil {
-			bad = append(bad, unread{&receipts[i], stored, run, err})
-			continue
-		}
-		if past := stored[1] >> wire.PastShift; past > 0 {
-			if bt.past == nil {
-				bt.past, bt.begun = map[int]byte{}, map[int]byte{}
-			}
-			bt.past[i] = past
-		}
-		run.Deliveries++
-		run.Receipt = &receipts[i]
-		if run.Keep > 0 {
-			bt.kept = append(bt.kept, kept{i, run.ID})
-		}
-		runs = append(runs, run)
+	bt := &batch{
+		lease: h, number: number, member: member, done: make([]bool, len(stored)), left: len(stored),
+		runs: make([]broker.TaskRun, len(stored)),
 	}
-	s.mu.Lock()
-	h.batches[number] = bt
-	h.next, h.asked, h.strays = number+1, false, 0
-	s.noteTake(h)
-	s.mu.Unlock()
-	if len(bad) > 0 {
-		s.endUnread(ctx, h, bad)
+	runs, unreadable := s.decodeBatch(bt, stored)
+	s.addBatch(bt)
+	if len(unreadable) > 0 {
+		s.endUnread(ctx, h, unreadable)
 	}
 	if len(bt.kept) > 0 {
 		s.noteLater(bt)
 	}
 	return runs
+}
+
+// decodeBatch decodes the stored runs into the batch. It returns the runs, and what it
+// could not read.
+func (s *session) decodeBatch(bt *batch, stored [][]byte) (runs []*broker.TaskRun, failed []unread) {
+	var names broker.Decoder
+	receipts := make([]receipt, len(stored))
+	runs = make([]*broker.TaskRun, 0, len(stored))
+	for i, stored := range stored {
+		run, at := &bt.runs[i], &receipts[i]
+		*at = receipt{s, bt, i}
+		err := wire.ParseRun(&names, stored, run)
+		if err == nil && run.Queue != bt.lease.q.Name {
+			err = fmt.Errorf("decode run: it is of queue %q", run.Queue)
+		}
+		if err != nil {
+			failed = append(failed, unread{at, stored, run, err})
+			continue
+		}
+		bt.notePast(i, stored[1]>>wire.PastShift)
+		run.Deliveries++
+		run.Receipt = at
+		if run.Keep > 0 {
+			bt.kept = append(bt.kept, kept{i, run.ID})
+		}
+		runs = append(runs, run)
+	}
+	return runs, failed
+}
+
+// notePast notes what recoveries left in the flags of a run that they gave back, 0 for
+// another run.
+func (bt *batch) notePast(index int, past byte) {
+	if past == 0 {
+		return
+	}
+	if bt.past == nil {
+		bt.past, bt.begun = map[int]byte{}, map[int]byte{}
+	}
+	bt.past[index] = past
+}
+
+// addBatch adds a batch to what the session holds.
+func (s *session) addBatch(bt *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := bt.lease
+	h.batches[bt.number] = bt
+	h.next, h.unanswered, h.falselyUsed = bt.number+1, false, 0
+	s.noteTake(h)
 }

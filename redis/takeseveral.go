@@ -7,70 +7,73 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// A take from several queues asks only those of which it knows, or was told, that
-// something is there: by a look at all of them, which is one command for each two
-// seconds it waits, by the tokens of what came since, and by when delayed runs are due.
+// A take from several queues asks only those that may have a run, which its hints say:
+//   - a wake token came for the queue,
+//   - the queue's first delayed run is due,
+//   - a probe of all queues, one command every two seconds, found something there, or
+//   - the last take of the queue left something behind.
 
 const (
-	// longSearch is after how long a take that has found runs returns, though there
-	// is room and may be more.
+	// longSearch is how long after its first runs a take returns, though there is room
+	// left and may be more to take.
 	longSearch = 2 * time.Millisecond
-	// dueFor is for how long a take relies on what it knows of delayed runs.
+	// dueFor is how long a take relies on what it knows of delayed runs.
 	dueFor = 20 * time.Second
 )
 
-// takeSeveral takes from several queues. Once a kind that there was room for is filled
-// it asks no more of them.
+// takeSeveral takes from several queues, in the order of the caller, and blocks until there
+// is a run. It returns once it has filled the room for one kind.
 func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*broker.TaskRun, error) {
 	if len(queues) == 0 {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	k := s.hintsFor(queues)
+	hints := s.hintsFor(queues)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		runs, err := s.recallAll(ctx)
+		runs, err := s.recallBatches(ctx)
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
-		if err := s.troubles.all(queues); err != nil {
+		if err := s.failing.allAvoided(queues); err != nil {
 			return nil, err
 		}
-		if err := s.refreshHints(ctx, k, r); err != nil {
+		if err := s.refreshHints(ctx, hints, r); err != nil {
 			return nil, err
 		}
-		if err := s.await(ctx, k, r); err != nil {
+		if err := s.awaitHints(ctx, hints, r); err != nil {
 			return nil, err
 		}
-		runs, err = s.ask(ctx, k, queues, r)
-		k.giveBack(s.b)
+		runs, err = s.takeHinted(ctx, hints, queues, r)
+		hints.passTokens(s.b)
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
 	}
 }
 
-// hintsFor returns what is known of the queues.
+// hintsFor returns the session's hints of the queues. They are new if the last take was
+// from other queues.
 func (s *session) hintsFor(queues []*queue) *queueHints {
-	k := s.hints
+	hints := s.hints
 	if s.b.clients.Cluster {
-		if k == nil || !same(k.queues, queues) {
-			k = newQueueHints(nil)
+		if hints == nil || !sameQueues(hints.queues, queues) {
+			hints = newQueueHints(nil)
 		}
-		k.queues = queues
-	} else if w := s.b.watches.get(s.b, queues); k == nil || k.w != w {
-		k = newQueueHints(w)
-		k.queues = w.queues
+		hints.queues = queues
+	} else if w := s.b.watches.get(s.b, queues); hints == nil || hints.w != w {
+		hints = newQueueHints(w)
+		hints.queues = w.queues
 	}
-	s.hints = k
-	return k
+	s.hints = hints
+	return hints
 }
 
-// same reports whether two lists have as many queues, and those of the second are
+// sameQueues reports whether two lists have as many queues, and those of the second are
 // among the first.
-func same(a, b []*queue) bool {
+func sameQueues(a, b []*queue) bool {
 	if len(a) != len(b) {
 		return false
 	}
@@ -86,221 +89,166 @@ func same(a, b []*queue) bool {
 	return true
 }
 
-// refreshHints learns what is in the queues if the last look is a while ago, and sees to
-// it that what comes later wakes the takes.
-func (s *session) refreshHints(ctx context.Context, k *queueHints, r room) error {
+// refreshHints adds what is known without a wake token: queues that can be asked again,
+// due runs, and what a probe finds if the last one is two seconds ago. It also has the
+// queues send wake tokens.
+func (s *session) refreshHints(ctx context.Context, hints *queueHints, r room) error {
 	now := time.Now()
-	for _, q := range s.troubles.ended() {
-		k.maybe[q] = true
-	}
-	for q, at := range k.due {
-		if !at.After(now) {
-			delete(k.due, q)
-			k.maybe[q] = true
-		}
-	}
-	if k.w == nil {
-		s.probeNodes(ctx, k, r, now)
+	hints.add(s.failing.takeRecovered())
+	hints.addDue(now)
+	if hints.w == nil {
+		s.probeNodes(ctx, hints, r, now)
 		return nil
 	}
-	waiting, err := k.w.begin(ctx, r)
+	found, err := hints.w.ensureWatched(ctx, r)
 	if err != nil {
 		return err
 	}
-	for _, q := range waiting {
-		k.maybe[q] = true
-	}
-	if now.Sub(k.looked) < longestNap {
+	hints.add(found)
+	if now.Sub(hints.probedAt) < pollInterval {
 		return nil
 	}
-	first := k.looked.IsZero() && len(waiting) > 0
-	k.looked = now
-	if first {
+	known := hints.probedAt.IsZero() && len(found) > 0 // to watch the queues has found as much as a probe
+	hints.probedAt = now
+	if known {
 		return nil
 	}
-	g, done, err := k.w.lastProbe(ctx, func(g *queueProbe) bool { return time.Since(g.at) < freshProbe })
+	return s.addProbed(ctx, hints, now)
+}
+
+// addProbed adds what the watch's probe has found.
+func (s *session) addProbed(ctx context.Context, hints *queueHints, now time.Time) error {
+	probe, done, err := hints.w.acquireProbe(ctx, func(p *queueProbe) bool { return time.Since(p.at) < probeFreshFor })
 	if err != nil {
 		return err
 	}
 	defer done()
-	if now.After(k.forget) {
-		k.forget = now.Add(dueFor)
-		clear(k.due)
-	}
-	for _, q := range g.waiting {
-		if !s.troubles.has(q) {
-			k.maybe[q], k.unsaid[q] = true, true
+	hints.forgetDue(now)
+	for _, q := range probe.ready {
+		if !s.failing.avoids(q) {
+			hints.toAsk[q], hints.probed[q] = true, true
 		}
 	}
-	for _, q := range g.later {
-		if _, known := k.due[q]; !known && !s.troubles.has(q) {
-			k.maybe[q] = true
+	for _, q := range probe.delayed {
+		if _, known := hints.due[q]; !known && !s.failing.avoids(q) {
+			hints.toAsk[q] = true
 		}
 	}
 	return nil
 }
 
-// await gets the tokens of what has come, and blocks while there is nothing to ask, but
-// not for longer than until the next look.
-func (s *session) await(ctx context.Context, k *queueHints, r room) error {
-	if len(k.maybe) > 0 {
-		if k.w == nil {
-			return nil // they stay until there is nothing else
+// awaitHints adds the wake tokens that have come. While there is no queue to ask it blocks
+// for one, until the next probe or the next delayed run at most.
+func (s *session) awaitHints(ctx context.Context, hints *queueHints, r room) error {
+	if len(hints.toAsk) > 0 {
+		if hints.w == nil {
+			return nil // on a cluster tokens stay in their queues
 		}
-		tokens, err := k.w.poll(ctx, r)
-		k.take(tokens)
+		tokens, err := hints.w.poll(ctx, r)
+		hints.addTokens(tokens)
 		return err
 	}
-	now := time.Now()
-	nap := k.looked.Add(longestNap).Sub(now)
-	for _, at := range k.due {
-		nap = min(nap, at.Sub(now))
+	wait := hints.untilChange(time.Now())
+	if s.nodeProbes.outstanding() {
+		wait = min(wait, nodePatience)
 	}
-	if s.nodeProbes.waits() {
-		nap = min(nap, nodePatience)
-	}
-	if nap <= 0 {
+	if wait <= 0 {
 		return nil
 	}
-	var groups []*waitSet
-	if k.w != nil {
-		groups = append(groups, k.w.waitSet(r))
-	} else {
-		for _, q := range k.queues {
-			if !s.troubles.has(q) {
-				groups = append(groups, wakeSet(q, r))
-			}
-		}
-	}
-	tokens, err := s.b.takeWaiters.wait(ctx, groups, nap)
-	k.take(tokens)
+	tokens, err := s.b.takeWaiters.wait(ctx, s.readersFor(hints, r), wait)
+	hints.addTokens(tokens)
 	return err
 }
 
-// ask takes from the queues that may have something, in the order of the caller.
-func (s *session) ask(ctx context.Context, k *queueHints, queues []*queue, r room) ([]*broker.TaskRun, error) {
-	var (
-		runs  []*broker.TaskRun
-		found time.Time // when the first were
-		had   = r
-		left  = len(k.maybe) + len(k.tokens) // at most, to be asked
-	)
+// readersFor returns the readers of the wake tokens for the queues: one for all queues of
+// a server, or on a cluster one for each queue.
+func (s *session) readersFor(hints *queueHints, r room) []*tokenReader {
+	if hints.w != nil {
+		return []*tokenReader{hints.w.reader(r)}
+	}
+	var readers []*tokenReader
+	for _, q := range hints.queues {
+		if !s.failing.avoids(q) {
+			readers = append(readers, wakeSetReader(q, r))
+		}
+	}
+	return readers
+}
+
+// search is the state of one round through the queues.
+type search struct {
+	room  room // left
+	first room // at the start
+	runs  []*broker.TaskRun
+	found time.Time // when it found the first runs
+}
+
+// isOver reports whether the round has to end: there is no room left for a kind, ctx has
+// ended, or the round has found runs and goes on for too long.
+func (f *search) isOver(ctx context.Context) bool {
+	return f.room.filled(f.first) || ctx.Err() != nil || len(f.runs) > 0 && time.Since(f.found) > longSearch
+}
+
+func (f *search) add(runs []*broker.TaskRun) {
+	if len(runs) > 0 && f.found.IsZero() {
+		f.found = time.Now()
+	}
+	f.runs = append(f.runs, runs...)
+	f.room.fill(runs)
+}
+
+// takeHinted takes from the queues that may have a run, in the order of the caller.
+func (s *session) takeHinted(ctx context.Context, hints *queueHints, queues []*queue, r room) ([]*broker.TaskRun, error) {
+	f := search{room: r, first: r}
+	left := len(hints.toAsk) + len(hints.tokens) // at most, to be asked
 	for _, q := range queues {
 		if left == 0 {
 			break
 		}
-		_, told := k.tokens[q]
-		if !told && !k.maybe[q] {
+		if !hints.has(q) {
 			continue
 		}
-		if s.troubles.has(q) { // a later look finds it
-			k.drop(q)
+		if s.failing.avoids(q) { // a later probe finds what is there
+			hints.remove(q)
 			continue
 		}
-		if r.filled(had) || ctx.Err() != nil || len(runs) > 0 && time.Since(found) > longSearch {
+		if f.isOver(ctx) {
 			break
 		}
 		left--
-		k.drop(q)
-		some, next, err := s.askOne(ctx, k, q, r)
-		if err != nil && s.passes(ctx, q, err) {
+		err := s.takeHintedFrom(ctx, hints, q, &f)
+		if err == nil || s.canSkip(ctx, q, err) {
 			continue
 		}
-		if err != nil {
-			k.maybe[q] = true
-			if len(runs) > 0 {
-				break // the next call meets the error again
-			}
-			return nil, err
+		hints.toAsk[q] = true
+		if len(f.runs) > 0 {
+			break // the next call meets the error again
 		}
-		if len(some) > 0 && !told && k.unsaid[q] {
-			k.w.lost()
-		}
-		delete(k.unsaid, q)
-		if len(some) > 0 && found.IsZero() {
-			found = time.Now()
-		}
-		runs = append(runs, some...)
-		r.fill(some)
-		k.note(q, next, r.filled(had))
+		return nil, err
 	}
-	return runs, nil
+	return f.runs, nil
 }
 
-// askOne takes from one of several queues.
-func (s *session) askOne(ctx context.Context, k *queueHints, q *queue, r room) ([]*broker.TaskRun, time.Duration, error) {
-	h, word := s.leaseIn(q), ""
-	wait := time.Duration(0)
-	if k.w != nil {
-		word = k.w.tokenFor(q)
+// takeHintedFrom takes from one of the queues, and notes what it learns of that.
+func (s *session) takeHintedFrom(ctx context.Context, hints *queueHints, q *queue, f *search) error {
+	_, woken := hints.tokens[q]
+	hints.remove(q)
+	req := takeRequest{room: f.room, announce: announceNothing}
+	if hints.w != nil {
+		req.announce = hints.w.watchToken(q)
 	} else {
-		word, wait = s.takeState(q, r), tryOnce
+		req.announce, req.once = s.announcementFor(q, f.room), true
 	}
-	some, next, err := s.takeFrom(ctx, h, r, word, wait)
-	if err == nil {
-		s.troubles.end(q)
+	runs, next, err := s.takeUnlessClosed(ctx, s.leaseIn(q), req)
+	if err != nil {
+		return err
 	}
-	return some, next, err
-}
-
-// probeNodes is refreshHints for a cluster, where each queue has tokens of its own: those
-// that do not know that somebody waits are asked, whatever is in them.
-func (s *session) probeNodes(ctx context.Context, k *queueHints, r room, now time.Time) {
-	defer func() {
-		for _, q := range s.nodeProbes.take() {
-			k.maybe[q] = true
-		}
-	}()
-	var others []*queue
-	for _, q := range k.queues {
-		switch {
-		case s.troubles.has(q):
-		case !s.isAnnounced(q, r):
-			k.maybe[q] = true
-		default:
-			others = append(others, q)
-		}
+	s.failing.remove(q)
+	if len(runs) > 0 && !woken && hints.probed[q] {
+		hints.w.watchAgainSoon()
 	}
-	if now.Sub(k.looked) < longestNap {
-		return
-	}
-	if others = s.nodeProbes.begin(others); len(others) == 0 {
-		return
-	}
-	k.looked = now
-	groups := s.b.byNode(ctx, others)
-	over := make(chan struct{}, len(groups))
-	for _, group := range groups {
-		queues := make([]*queue, len(group))
-		for i, n := range group {
-			queues[i] = others[n]
-		}
-		if !s.b.clients.Spawn(func() { s.probeNode(queues); over <- struct{}{} }) {
-			s.nodeProbes.end(queues, nil)
-			over <- struct{}{}
-		}
-	}
-	timer := time.NewTimer(nodePatience)
-	defer timer.Stop()
-	for range groups {
-		select {
-		case <-over:
-		case <-timer.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// probeNode learns in which of a node's queues a run waits. A queue that cannot be
-// asked counts as one with runs: its own commands report why.
-func (s *session) probeNode(queues []*queue) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.b.cfg.Timeout)
-	defer cancel()
-	waiting, err := s.b.having(ctx, queues, waitKeys)
-	if err != nil && !s.b.clients.IsClosed() {
-		s.passBy(queues, err)
-	}
-	s.nodeProbes.end(queues, waiting)
+	delete(hints.probed, q)
+	f.add(runs)
+	hints.note(q, next, f.room.filled(f.first))
+	return nil
 }

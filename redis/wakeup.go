@@ -19,47 +19,48 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// takeWaiters are the takes of this process that found nothing. All that wait for
-// the same queues and kinds share one blocking read, which
-// outlives a take that is cancelled: the next one uses it. A token that comes
-// when nobody is left goes back, for other processes.
+// takeWaiters are the takes of this process that found nothing and wait. Those that wait for
+// the same keys share one blocking read. The read goes on after a take is cancelled, and
+// the next take uses it. A wake token that comes when nobody is left goes back to the
+// server, for other processes.
 type takeWaiters struct {
 	b *Broker
 
-	mu   sync.Mutex
-	sets map[string]*waitSet // by its keys
+	mu      sync.Mutex
+	readers map[string]*tokenReader // by their ids
 }
 
-// token is what wakes a take.
-type token struct {
-	key    string // where it was
-	member string // of a list; of a wake set it is empty
-	q      *queue
+// wakeToken is the member of a wake set, or the entry of a watch's list, that wakes one
+// take.
+type wakeToken struct {
+	key   string // where it was
+	entry string // of a list; empty for a wake set
+	q     *queue // to be asked
 }
 
-// waitSet is those who wait for the same keys.
-type waitSet struct {
-	id      string
-	keys    []string
-	w       *watch            // whose lists they are; nil: wake sets
-	sets    map[string]*queue // whose wake sets they are
-	waiting []chan []token    // each gets tokens once at most
+// tokenReader reads the wake tokens at some keys, for the takes that wait for them.
+type tokenReader struct {
+	id       string // its keys
+	keys     []string
+	w        *watch             // whose lists the keys are; nil: they are wake sets
+	wakeSets map[string]*queue  // whose wake set each key is
+	waiters  []chan []wakeToken // the takes, the longest waiting first; each gets tokens once at most
 }
 
-// tokensAtOnce is how many tokens one read takes at most.
+// tokensAtOnce is how many wake tokens one read takes at most.
 const tokensAtOnce = 32
 
-// wait returns tokens of what there is to take, none after nap, and else ctx's error
-// or broker.ErrClosed.
-func (s *takeWaiters) wait(ctx context.Context, groups []*waitSet, nap time.Duration) ([]token, error) {
-	tokens := make(chan []token, 1)
-	joined := s.join(groups, tokens)
-	defer s.leave(joined, tokens)
-	timer := time.NewTimer(min(nap, longestNap))
+// wait blocks until one of the readers has wake tokens, and returns them. After the given
+// time it returns none. Its errors are ctx's and broker.ErrClosed.
+func (s *takeWaiters) wait(ctx context.Context, readers []*tokenReader, wait time.Duration) ([]wakeToken, error) {
+	woken := make(chan []wakeToken, 1)
+	joined := s.join(readers, woken)
+	defer s.leave(joined, woken)
+	timer := time.NewTimer(min(wait, pollInterval))
 	defer timer.Stop()
 	select {
-	case got := <-tokens:
-		return got, nil
+	case tokens := <-woken:
+		return tokens, nil
 	case <-timer.C:
 		return nil, nil
 	case <-ctx.Done():
@@ -69,22 +70,13 @@ func (s *takeWaiters) wait(ctx context.Context, groups []*waitSet, nap time.Dura
 	}
 }
 
-// runAfterWait executes a script when there is a token in one of the wake sets,
-// or none has come for the given time. Both are one write: the server goes on
-// from the one to the other by itself, so whoever waits gets what the script
-// returns as soon as it could get the token.
-func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []string, wait time.Duration, read conn.Reader, keys []string, args []any) (any, error) {
+// runAfterWait executes a script once a wake token has come to one of the wake sets, or none
+// has for the given time. Both commands are one write, and the server goes from the first
+// to the second by itself: the reply comes as soon as a token could.
+func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wakeSets []string, wait time.Duration, read conn.Reader, keys []string, args []any) (any, error) {
 	script := s.Encode("evalsha", s.Digest, keys, args)
 	return b.clients.Block.Exec(ctx, keys[0], func(to []byte) []byte {
-		to = resp.AppendArray(to, 6+len(wake))
-		to = resp.AppendBulk(to, "BZMPOP")
-		to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
-		to = resp.AppendNumber(to, int64(len(wake)))
-		for _, key := range wake {
-			to = resp.AppendBulk(to, key)
-		}
-		to = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(to, "MIN"), "COUNT"), "1")
-		return script(to)
+		return script(appendWait(to, wakeSets, wait))
 	}, func(in *bufio.Reader) (any, error) {
 		token, err := resp.ReadReply(in, 0)
 		if err != nil {
@@ -98,187 +90,212 @@ func (b *Broker) runAfterWait(ctx context.Context, s script.Script, wake []strin
 	}, nil)
 }
 
-// wakeKeys returns the wake sets of a queue of the kinds there is room for.
-func wakeKeys(q *queue, r room) (keys []string) {
+// appendWait appends the command that blocks for a wake token.
+func appendWait(to []byte, wakeSets []string, wait time.Duration) []byte {
+	to = resp.AppendArray(to, 6+len(wakeSets))
+	to = resp.AppendBulk(to, "BZMPOP")
+	to = resp.AppendBulk(to, strconv.FormatFloat(max(wait, time.Millisecond).Seconds(), 'f', 3, 64))
+	to = resp.AppendNumber(to, int64(len(wakeSets)))
+	for _, key := range wakeSets {
+		to = resp.AppendBulk(to, key)
+	}
+	return resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(to, "MIN"), "COUNT"), "1")
+}
+
+// wakeSetsOf returns the wake sets of a queue of the kinds that there is room for.
+func wakeSetsOf(q *queue, r room) (keys []string) {
 	for _, kind := range r.kinds() {
 		keys = append(keys, q.Wake[kind])
 	}
 	return keys
 }
 
-// wakeSet is those who wait for tokens of one queue.
-func wakeSet(q *queue, r room) *waitSet {
-	g := &waitSet{keys: wakeKeys(q, r), sets: map[string]*queue{}}
+// wakeSetReader returns a reader of the wake sets of one queue.
+func wakeSetReader(q *queue, r room) *tokenReader {
+	g := &tokenReader{keys: wakeSetsOf(q, r), wakeSets: map[string]*queue{}}
 	for _, key := range g.keys {
-		g.sets[key] = q
+		g.wakeSets[key] = q
 	}
 	return g
 }
 
-// waitSet is those who wait for tokens of any of the queues.
-func (w *watch) waitSet(r room) *waitSet { return &waitSet{keys: w.lists(r), w: w} }
+// reader returns a reader of the lists of the watch.
+func (w *watch) reader(r room) *tokenReader { return &tokenReader{keys: w.tokenLists(r), w: w} }
 
-func (s *takeWaiters) join(groups []*waitSet, woken chan []token) []*waitSet {
+// join adds a take to each reader, or to one with the same keys that is running. It returns
+// those the take was added to.
+func (s *takeWaiters) join(readers []*tokenReader, woken chan []wakeToken) (joined []*tokenReader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var joined []*waitSet
-	for _, g := range groups {
+	for _, g := range readers {
 		if len(g.keys) == 0 {
 			continue
 		}
 		g.id = strings.Join(g.keys, " ")
-		if there := s.sets[g.id]; there != nil {
-			g = there
-		} else if s.b.clients.Spawn(func() { s.waitLoop(g) }) {
-			s.sets[g.id] = g
+		if running := s.readers[g.id]; running != nil {
+			g = running
+		} else if s.b.clients.Spawn(func() { s.readLoop(g) }) {
+			s.readers[g.id] = g
 		} else {
 			continue
 		}
-		g.waiting = append(g.waiting, woken)
+		g.waiters = append(g.waiters, woken)
 		joined = append(joined, g)
 	}
 	return joined
 }
 
-// leave ends a wait. Tokens it was given but has not used are given on.
-func (s *takeWaiters) leave(groups []*waitSet, woken chan []token) {
+// leave removes a take from the readers. Tokens that it was given and did not get to use go
+// to others.
+func (s *takeWaiters) leave(readers []*tokenReader, woken chan []wakeToken) {
 	s.mu.Lock()
-	for _, g := range groups {
-		g.waiting = slices.DeleteFunc(g.waiting, func(c chan []token) bool { return c == woken })
+	for _, g := range readers {
+		g.waiters = slices.DeleteFunc(g.waiters, func(c chan []wakeToken) bool { return c == woken })
 	}
 	s.mu.Unlock()
 	select {
 	case tokens := <-woken:
-		s.passTokens(groups, tokens)
+		s.passTokens(readers, tokens)
 	default:
 	}
 }
 
-// passTokens wakes others that wait for the tokens, here or in another process.
-func (s *takeWaiters) passTokens(groups []*waitSet, tokens []token) {
-	for _, g := range groups {
+// passTokens wakes other takes with tokens that were not used: those that wait at the
+// readers, or of any process. It does not block.
+func (s *takeWaiters) passTokens(readers []*tokenReader, tokens []wakeToken) {
+	for _, g := range readers {
 		if len(tokens) > 0 && slices.Contains(g.keys, tokens[0].key) {
 			tokens = s.wake(g, tokens)
 		}
 	}
-	if len(tokens) == 0 {
-		return
+	if len(tokens) > 0 {
+		s.b.clients.Spawn(func() { s.putBack(tokens) })
 	}
-	s.b.clients.Spawn(func() {
-		// If this fails, others look by themselves within three seconds.
-		_, _ = s.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
-			for _, t := range tokens {
-				if t.member == "" {
-					pipe.ZAdd(context.Background(), t.key, goredis.Z{Member: "1"})
-				} else {
-					pipe.RPush(context.Background(), t.key, t.member)
-				}
+}
+
+// putBack puts tokens back where they were. If that fails, other takes poll within two
+// seconds.
+func (s *takeWaiters) putBack(tokens []wakeToken) {
+	ctx := context.Background()
+	_, _ = s.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, t := range tokens {
+			if t.entry == "" {
+				pipe.ZAdd(ctx, t.key, goredis.Z{Member: "1"})
+			} else {
+				pipe.RPush(ctx, t.key, t.entry)
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 
-// wake hands tokens to those who have waited longest, as equal shares as can be, and
+// wake hands tokens to the takes that have waited longest, in shares as equal as can be. It
 // returns those that nobody got.
-func (s *takeWaiters) wake(g *waitSet, tokens []token) []token {
+func (s *takeWaiters) wake(g *tokenReader, tokens []wakeToken) []wakeToken {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(g.waiting) > 0 && len(tokens) > 0 {
-		first := g.waiting[0]
-		share := (len(tokens) + len(g.waiting) - 1) / len(g.waiting)
-		g.waiting = g.waiting[1:]
+	for len(g.waiters) > 0 && len(tokens) > 0 {
+		first := g.waiters[0]
+		share := (len(tokens) + len(g.waiters) - 1) / len(g.waiters)
+		g.waiters = g.waiters[1:]
 		select {
 		case first <- tokens[:share:share]:
 			tokens = tokens[share:]
-		default: // it has some already, from another group
+		default: // it has tokens from another reader
 		}
 	}
 	return tokens
 }
 
-// waitLoop reads tokens while anybody waits for them.
-func (s *takeWaiters) waitLoop(g *waitSet) {
-	var wait conn.Backoff
-	for {
-		s.mu.Lock()
-		if len(g.waiting) == 0 || s.b.clients.IsClosed() {
-			delete(s.sets, g.id)
-			s.mu.Unlock()
-			return
-		}
-		s.mu.Unlock()
+// readLoop reads tokens while any take waits for them.
+func (s *takeWaiters) readLoop(g *tokenReader) {
+	var backoff conn.Backoff
+	for !s.isOver(g) {
 		tokens, err := s.read(g)
-		switch {
-		case err == nil || errors.Is(err, goredis.Nil):
-			wait = conn.Backoff{}
-			if left := s.wake(g, tokens); len(left) > 0 {
-				s.passTokens(nil, left)
-			}
-		default:
-			s.logOdd(g, err)
-			wait.Sleep(context.Background(), s.b.clients)
+		if err != nil && !errors.Is(err, goredis.Nil) {
+			s.logWrongType(g, err)
+			backoff.Sleep(context.Background(), s.b.clients)
+			continue
+		}
+		backoff = conn.Backoff{}
+		if left := s.wake(g, tokens); len(left) > 0 {
+			s.passTokens(nil, left)
 		}
 	}
 }
 
-// logOdd logs, once, that tokens cannot be read for the type of a key.
-func (s *takeWaiters) logOdd(g *waitSet, err error) {
+// isOver reports whether no take waits for a reader, which is removed then.
+func (s *takeWaiters) isOver(g *tokenReader) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(g.waiters) > 0 && !s.b.clients.IsClosed() {
+		return false
+	}
+	delete(s.readers, g.id)
+	return true
+}
+
+// logWrongType logs, once, that tokens cannot be read because of the type of a key.
+func (s *takeWaiters) logWrongType(g *tokenReader, err error) {
 	if !conn.IsWrongType(err) || !s.b.logged.isNew("wait "+g.keys[0]) {
 		return
 	}
 	ctx := context.Background()
 	err = s.b.blame(ctx, err, g.keys...)
-	s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs, looking every two seconds", "keys", strings.Join(g.keys, " "), "error", err)
+	s.b.cfg.Logger.WarnContext(ctx, "cannot wait for runs, polling every two seconds", "keys", strings.Join(g.keys, " "), "error", err)
 }
 
-// read blocks until there are tokens, or for a while.
-func (s *takeWaiters) read(g *waitSet) ([]token, error) {
+// read blocks until there are tokens, for two seconds at most.
+func (s *takeWaiters) read(g *tokenReader) ([]wakeToken, error) {
 	if g.w == nil {
-		key, _, err := s.b.clients.Block.BZMPop(context.Background(), longestNap, "min", 1, g.keys...).Result()
+		key, _, err := s.b.clients.Block.BZMPop(context.Background(), pollInterval, "min", 1, g.keys...).Result()
 		if err != nil {
 			return nil, err
 		}
-		return []token{{key: key, q: g.sets[key]}}, nil
+		return []wakeToken{{key: key, q: g.wakeSets[key]}}, nil
 	}
 	keys := slices.Clone(g.keys)
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the first that has some is read
-	list, members, err := s.b.clients.Block.BLMPop(context.Background(), longestNap, "left", tokensAtOnce, keys...).Result()
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the server reads the first that has some
+	list, entries, err := s.b.clients.Block.BLMPop(context.Background(), pollInterval, "left", tokensAtOnce, keys...).Result()
 	if err != nil {
 		return nil, err
 	}
-	return g.w.tokens(list, members), nil
+	return g.w.tokens(list, entries), nil
 }
 
-// tokens are those of the members of a list that wake for one of the queues. The
-// others go to those who left them.
-func (w *watch) tokens(list string, members []string) (tokens []token) {
-	var theirs []token
-	for _, member := range members {
-		q, to := w.queueOf(list, member)
+// tokens returns the entries of a list that are for queues of the watch. It sends the others
+// to the watches that left them.
+func (w *watch) tokens(list string, entries []string) (tokens []wakeToken) {
+	var others []wakeToken
+	for _, entry := range entries {
+		q, to := w.queueOf(list, entry)
 		if q != nil {
-			tokens = append(tokens, token{list, member, q})
+			tokens = append(tokens, wakeToken{list, entry, q})
 		} else if to != "" {
-			theirs = append(theirs, token{key: to, member: member})
+			others = append(others, wakeToken{key: to, entry: entry})
 		}
 	}
-	if len(theirs) > 0 {
-		w.b.clients.Spawn(func() {
-			_, _ = w.b.clients.Work.Pipelined(context.Background(), func(pipe goredis.Pipeliner) error {
-				for _, t := range theirs {
-					pipe.RPush(context.Background(), t.key, t.member)
-					pipe.PExpire(context.Background(), t.key, time.Minute)
-				}
-				return nil
-			})
-		})
+	if len(others) > 0 {
+		w.b.clients.Spawn(func() { w.forward(others) })
 	}
 	return tokens
 }
 
+// forward appends tokens of other watches to these watches' own lists.
+func (w *watch) forward(tokens []wakeToken) {
+	ctx := context.Background()
+	_, _ = w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, t := range tokens {
+			pipe.RPush(ctx, t.key, t.entry)
+			pipe.PExpire(ctx, t.key, time.Minute)
+		}
+		return nil
+	})
+}
+
 // poll returns tokens that are there, without waiting.
-func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
-	keys := w.lists(r)
+func (w *watch) poll(ctx context.Context, r room) ([]wakeToken, error) {
+	keys := w.tokenLists(r)
 	lists := make([]*goredis.StringSliceCmd, len(keys))
 	_, err := conn.WithGrace(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
 		return w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -289,9 +306,9 @@ func (w *watch) poll(ctx context.Context, r room) ([]token, error) {
 		})
 	})
 	if reply := goredis.Error(nil); err != nil && !errors.As(err, &reply) {
-		return nil, w.b.fail(ctx, "read tokens", err)
+		return nil, w.b.fail(ctx, "read wake tokens", err)
 	}
-	var tokens []token
+	var tokens []wakeToken
 	for i, key := range keys {
 		tokens = append(tokens, w.tokens(key, lists[i].Val())...)
 	}

@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// watch is the queues that a take names together, of a single server. A token of each
-// of them goes to one list, which takes of many queues can block on at the cost of one:
-// a producer moves there what watched:<kind> of its queue holds (wake.lua). All takes
-// of a process that name the same queues share their watch.
+// watch is a set of queues of a single server that takes name together. The watch leaves
+// its token in each queue. Whoever queues a run moves the token from there, watched:<kind>,
+// to a list that all queues share, woken:<kind> (watched.lua). A take blocks on that list
+// at the cost of one queue. All takes of a process that name the same queues share their
+// watch.
 type watch struct {
 	b      *Broker
-	id     string   // of the set of names, in every process
+	id     string   // of the set of names, the same in every process
 	queues []*queue // by name
-	in     map[*queue]bool
-	used   time.Time // last, under the lock of watches
+	has    map[*queue]bool
+	used   time.Time // last; the lock of watches is held
 
-	mu    sync.Mutex
-	since [2]time.Time // when every queue was last made to wake for io, for cpu
+	mu           sync.Mutex
+	watchedSince [2]time.Time // when tokens were last left in all queues: for io, for cpu
 
 	probe queueProbe
 }
@@ -34,16 +35,15 @@ type watches struct {
 }
 
 const (
-	// watchPage is how many queues are watched in one command.
-	watchPage = 200
-	// watchFor is for how long a queue's element stays; it is looked after long
-	// before that.
-	watchFor   = time.Hour
+	// queuesPerWatch is in how many queues one command leaves tokens.
+	queuesPerWatch = 200
+	// watchFor is how long a watch's token stays in a queue.
+	watchFor = time.Hour
+	// watchAgain is after how long a watch leaves its tokens again.
 	watchAgain = 20 * time.Minute
-	// watchLost is how soon all queues are watched again when something was found
-	// that had woken nobody.
+	// watchLost is the same after a take found a run of which no wake token had come.
 	watchLost = time.Minute
-	// unusedWatch is after how long a watch that nobody asks for is forgotten.
+	// unusedWatch is after how long a watch is forgotten that no take uses.
 	unusedWatch = 5 * time.Minute
 )
 
@@ -59,18 +59,8 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	now := time.Now()
 	w := ws.list[id]
 	if w == nil {
-		for id, old := range ws.list {
-			if now.Sub(old.used) > unusedWatch {
-				delete(ws.list, id)
-			}
-		}
-		w = &watch{b: b, id: id, queues: slices.Clone(queues), in: make(map[*queue]bool, len(queues))}
-		slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.Name, b.Name) })
-		w.queues = slices.Compact(w.queues)
-		for _, q := range w.queues {
-			w.in[q] = true
-		}
-		w.probe.turn = make(chan struct{}, 1)
+		ws.forgetUnused(now)
+		w = newWatch(b, id, queues)
 		if ws.list == nil {
 			ws.list = map[string]*watch{}
 		}
@@ -80,66 +70,95 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	return w
 }
 
-// tokenFor is what is left in a queue to be woken by it.
-func (w *watch) tokenFor(q *queue) string { return w.id + " " + q.Name }
+// forgetUnused forgets the watches that no take uses. The lock is held.
+func (ws *watches) forgetUnused(now time.Time) {
+	for id, w := range ws.list {
+		if now.Sub(w.used) > unusedWatch {
+			delete(ws.list, id)
+		}
+	}
+}
 
-// lists returns the lists whose elements wake takes with that room.
-func (w *watch) lists(r room) (keys []string) {
+func newWatch(b *Broker, id string, queues []*queue) *watch {
+	w := &watch{b: b, id: id, queues: slices.Clone(queues), has: make(map[*queue]bool, len(queues))}
+	slices.SortFunc(w.queues, func(a, b *queue) int { return strings.Compare(a.Name, b.Name) })
+	w.queues = slices.Compact(w.queues)
+	for _, q := range w.queues {
+		w.has[q] = true
+	}
+	w.probe.turn = make(chan struct{}, 1)
+	return w
+}
+
+// watchToken is the wake token that the watch leaves in a queue.
+func (w *watch) watchToken(q *queue) string { return w.id + " " + q.Name }
+
+// tokenLists returns the lists to which tokens of the watch come, for the kinds that there
+// is room for.
+func (w *watch) tokenLists(r room) (keys []string) {
 	for _, kind := range r.kinds() {
-		keys = append(keys, w.own(kind), w.b.woken(kind))
+		keys = append(keys, w.ownList(kind), w.b.woken(kind))
 	}
 	return keys
 }
 
-// own is the list to which others move elements of this watch that they came upon.
-func (w *watch) own(kind int) string { return w.b.woken(kind) + ":" + w.id }
+// ownList is the list to which other watches move tokens of this watch that they read.
+func (w *watch) ownList(kind int) string { return w.b.woken(kind) + ":" + w.id }
 
-// begin has every queue wake takes with that room, unless that was done of late, and
-// returns the queues in which a run waits already if it was not.
-func (w *watch) begin(ctx context.Context, r room) ([]*queue, error) {
-	var kinds []int
+// ensureWatched leaves the watch's tokens in all queues, for the kinds that there is room
+// for, unless that was done of late. If it does so, it returns the queues in which a run
+// waits already.
+func (w *watch) ensureWatched(ctx context.Context, r room) ([]*queue, error) {
 	start := time.Now()
-	w.mu.Lock()
-	for _, kind := range r.kinds() {
-		if start.Sub(w.since[kind]) > watchAgain {
-			kinds = append(kinds, kind)
-		}
-	}
-	w.mu.Unlock()
+	kinds := w.unwatchedKinds(r, start)
 	if len(kinds) == 0 {
 		return nil, nil
 	}
-	var waiting []*queue
-	for page := range slices.Chunk(w.queues, watchPage) {
-		found, err := w.beginPage(ctx, kinds, page)
+	var found []*queue
+	for page := range slices.Chunk(w.queues, queuesPerWatch) {
+		some, err := w.watchQueues(ctx, kinds, page)
 		if err != nil {
 			return nil, err
 		}
-		waiting = append(waiting, found...)
+		found = append(found, some...)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, kind := range kinds {
-		w.since[kind] = start
+		w.watchedSince[kind] = start
 	}
-	return waiting, nil
+	return found, nil
 }
 
-func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*queue, error) {
+// unwatchedKinds returns the kinds that there is room for and of which the tokens have to be
+// left again.
+func (w *watch) unwatchedKinds(r room, now time.Time) (kinds []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, kind := range r.kinds() {
+		if now.Sub(w.watchedSince[kind]) > watchAgain {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// watchQueues leaves tokens in a page of the queues, and returns those in which a run
+// waits.
+func (w *watch) watchQueues(ctx context.Context, kinds []int, page []*queue) ([]*queue, error) {
 	var (
-		keys []string
-		more []any // elements
+		keys   []string
+		tokens []any
 	)
 	for _, q := range page {
 		for _, kind := range kinds {
 			keys = append(keys, q.Watched[kind])
 		}
-		keys = append(keys, waitKeys(q)...)
-		more = append(more, w.tokenFor(q))
+		keys = append(keys, queuedKeys(q)...)
+		tokens = append(tokens, w.watchToken(q))
 	}
 	args := (&script.WatchArgs{Kinds: len(kinds), Keys: len(keys) / len(page), Keep: watchFor.Milliseconds()}).Append(nil)
-	args = append(args, more...)
-	v, err := w.b.repeat(ctx, w.b.scripts.Watch, w.b.clients.Work, keys, args...)
+	v, err := w.b.repeat(ctx, w.b.scripts.Watch, w.b.clients.Work, keys, append(args, tokens...)...)
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
 	}
@@ -147,43 +166,51 @@ func (w *watch) beginPage(ctx context.Context, kinds []int, page []*queue) ([]*q
 	if len(reply) != 2 {
 		return nil, fmt.Errorf("watch queues: unexpected reply %T", v)
 	}
-	var waiting []*queue
-	places, _ := reply[0].([]any)
-	for _, v := range places {
-		if n, ok := v.(int64); ok && n >= 1 && int(n) <= len(page) {
-			waiting = append(waiting, page[n-1])
-		}
-	}
 	failed, _ := reply[1].([]any)
 	for pair := range slices.Chunk(failed, 2) {
-		if n, ok := pair[0].(int64); ok && len(pair) == 2 && n >= 1 && int(n) <= len(page) {
-			q := page[n-1]
+		if q := pageEntry(page, pair[0]); q != nil && len(pair) == 2 {
 			w.b.logOddKey(ctx, q.Watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.Name, pair[1]))
 		}
 	}
-	return waiting, nil
+	var found []*queue
+	places, _ := reply[0].([]any)
+	for _, place := range places {
+		if q := pageEntry(page, place); q != nil {
+			found = append(found, q)
+		}
+	}
+	return found, nil
 }
 
-// lost has all queues watched again soon: a run was found that had woken nobody, so
-// the server may have lost the elements.
-func (w *watch) lost() {
+// pageEntry returns the queue at a place, from 1, that a script replied; nil if there is no
+// such place.
+func pageEntry(page []*queue, place any) *queue {
+	if n, ok := place.(int64); ok && n >= 1 && int(n) <= len(page) {
+		return page[n-1]
+	}
+	return nil
+}
+
+// watchAgainSoon has the watch leave its tokens again after a minute, since the server may
+// have lost them: a take found a run of which no wake token had come.
+func (w *watch) watchAgainSoon() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for kind, at := range w.since {
+	for kind, at := range w.watchedSince {
 		if time.Since(at) > watchLost {
-			w.since[kind] = time.Time{}
+			w.watchedSince[kind] = time.Time{}
 		}
 	}
 }
 
-// queueOf returns the queue that an element of a list names, if it is one of these, and
-// else the list of those who left it there.
-func (w *watch) queueOf(list, stored string) (q *queue, theirs string) {
-	id, name, ok := strings.Cut(stored, " ")
+// queueOf returns the queue that an entry of a list names, if it is of the watch. Otherwise it
+// returns the own list of the watch that left the entry, empty if there is none.
+func (w *watch) queueOf(list, entry string) (q *queue, ownList string) {
+	id, name, ok := strings.Cut(entry, " ")
 	if !ok {
 		return nil, ""
 	}
-	if v, ok := w.b.queues.Load(name); ok && w.in[v.(*queue)] {
+	if v, ok := w.b.queues.Load(name); ok && w.has[v.(*queue)] {
 		return v.(*queue), ""
 	}
 	if id == w.id || len(id) != len(w.id) {
@@ -195,24 +222,4 @@ func (w *watch) queueOf(list, stored string) (q *queue, theirs string) {
 		}
 	}
 	return nil, ""
-}
-
-// waitKeys returns the keys of which one exists while a run of the queue waits.
-func waitKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Waiting, q.Enabling, q.Staged) }
-
-// flightKeys returns those of which one exists while there is something to recover.
-func flightKeys(q *queue) []string { return []string{q.InFlight, q.Outbox, q.Pending, q.Stages} }
-
-// queueProbe is what was last seen of the queues of a watch. Queues in which there was
-// something are asked one by one, so that it does not take a search to find them again.
-type queueProbe struct {
-	turn chan struct{} // has a value while somebody looks
-
-	// Of whom has the turn.
-	at      time.Time
-	next    int             // where the next probe goes on, if there are too many queues
-	known   map[*queue]bool // there was something
-	waiting []*queue        // in which a run waits that is due, or may be
-	later   []*queue        // in which runs wait that are delayed
-	back    []*queue        // with something in flight, in the outbox, or in doubt
 }
