@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,8 +28,7 @@ var mayExit = []string{
 // TestPackagesReturnErrors holds packages to what CONTRIBUTING.md asks of them: they
 // neither panic nor print, do not log by package log, do not exit, and have no init.
 func TestPackagesReturnErrors(t *testing.T) {
-	files := parseAll(t)
-	for path, file := range files {
+	for path, file := range parsed(t) {
 		if file.Name.Name == "main" || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "examples/") || strings.HasPrefix(path, "internal/testapp/") {
 			continue
 		}
@@ -40,7 +40,7 @@ func TestPackagesReturnErrors(t *testing.T) {
 
 // TestTestsDoNotSleep allows time.Sleep only where testing/synctest runs the clock.
 func TestTestsDoNotSleep(t *testing.T) {
-	for path, file := range parseAll(t) {
+	for path, file := range parsed(t) {
 		if !strings.HasSuffix(path, "_test.go") || imports(file, "testing/synctest") {
 			continue
 		}
@@ -129,9 +129,17 @@ func imports(file *ast.File, path string) bool {
 	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == `"`+path+`"` })
 }
 
-// parseAll parses the Go files of the repository, by their paths.
-func parseAll(t *testing.T) map[string]*ast.File {
+// parsed returns the syntax of the repository's Go files, by their paths.
+func parsed(t *testing.T) map[string]*ast.File {
 	t.Helper()
+	files, err := parseAll()
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	return files
+}
+
+// parseAll parses the files once for all tests.
+var parseAll = sync.OnceValues(func() (map[string]*ast.File, error) {
 	files := make(map[string]*ast.File)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_gen.go") {
@@ -141,7 +149,5 @@ func parseAll(t *testing.T) map[string]*ast.File {
 		files[filepath.ToSlash(path)] = file
 		return err
 	})
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	return files
-}
+	return files, err
+})

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -156,15 +155,27 @@ func isPhrase(words, phrase []string) bool {
 // nameParts splits text into words in lower case, and names where their words begin.
 func nameParts(text string) []string {
 	var parts []string
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		for _, part := range wordStart.FindAllString(word, -1) {
-			parts = append(parts, strings.ToLower(part))
+	start, afterUpper := -1, false // of the current word
+	end := func(i int) {
+		if start >= 0 {
+			parts = append(parts, strings.ToLower(text[start:i]))
 		}
+		start = -1
 	}
+	for i, r := range text {
+		upper := unicode.IsUpper(r)
+		inWord := upper || unicode.IsLower(r) || unicode.IsDigit(r)
+		if !inWord || upper && !afterUpper {
+			end(i)
+		}
+		if inWord && start < 0 {
+			start = i
+		}
+		afterUpper = upper
+	}
+	end(len(text))
 	return parts
 }
-
-var wordStart = regexp.MustCompile(`\p{Lu}+[\p{Ll}\d]*|[\p{Ll}\d]+`)
 
 // spans splits a file into names and prose.
 func spans(path string, src []byte) []span {
