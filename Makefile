@@ -20,6 +20,7 @@ build: ## compile everything, for Linux and for the other systems
 test: redis-server ## run all tests with the race detector
 	$(GO) test -race -timeout 20m -parallel 4 $(PKG) # most tests wait most of their time
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
+	$(GO) test -run 'FiveYears|TellWhatNextDoes' ./internal/cron # which compute for long
 	cd bench && $(GO) test ./...
 
 test-local: ## run the tests of the packages that need no Redis
