@@ -125,7 +125,7 @@ func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
 		require.NoError(t, b.clients.Work.RPush(t.Context(), q.Batch(member), "an element").Err())
 		require.NoError(t, b.clients.Work.SAdd(t.Context(), q.InFlight, member).Err())
 	}
-	require.NoError(t, b.clients.Work.HSet(t.Context(), q.Held, "gone", 1).Err())
+	require.NoError(t, b.clients.Work.HSet(t.Context(), q.Running, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {
 		a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: slow}}
 		require.NoError(t, a.checkLimits(t.Context()))

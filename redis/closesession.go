@@ -78,7 +78,7 @@ func (s *session) endLease(ctx context.Context, h *queueLease) error {
 	pipe.Del(ctx, h.q.Lost(s.id), h.q.Cancels(s.id))
 	if !mayTakeLate { // else these keep a late take from taking, and expire with the lease
 		pipe.ZRem(ctx, h.q.Leases, s.id)
-		pipe.HDel(ctx, h.q.Ops, s.id)
+		pipe.HDel(ctx, h.q.Takes, s.id)
 	}
 	if _, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec); err != nil {
 		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))

@@ -167,8 +167,8 @@ func (s *session) sendTake(ctx context.Context, q *queue, number int64, member s
 	r, apart := req.room, s.b.clients.Work.Direct()
 	keys := script.TakeKeys(&q.QueueKeys, member)
 	args := (&script.TakeArgs{
-		Session: s.id, Slot: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
-		Word: req.announce, AheadIO: r.prefetchIO, AheadCPU: r.prefetchCPU, Apart: apart,
+		Session: s.id, Number: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
+		Announce: req.announce, PrefetchIO: r.prefetchIO, PrefetchCPU: r.prefetchCPU, Apart: apart,
 	}).Append(make([]any, 0, 10))
 	take := s.b.scripts.Take
 	if apart {
@@ -226,7 +226,7 @@ func (s *session) skipFalselyUsed(h *queueLease) {
 	h.falselyUsed++
 	s.mu.Unlock()
 	if first {
-		s.b.damage.add(maintenance.Damage{Queue: h.q.Name, Key: h.q.Ops, Why: "it said of session " + s.id + " that it had used a slot that it had not"})
+		s.b.damage.add(maintenance.Damage{Queue: h.q.Name, Key: h.q.Takes, Why: "it said of session " + s.id + " that it had used the number of a batch that it had not"})
 	}
 }
 

@@ -6,7 +6,7 @@
 --       the bitmap of finished runs, its record, its progress
 -- ARGV  keep: ms to keep the notes; tasks: how many, and for each its name and how its
 --       latest run ended; then for each run its index in the batch and its progress
--- Returns "slot:index" of each run whose end was asked for.
+-- Returns "number:index" of each run whose end was asked for.
 -- include clock.lua
 -- include read.lua
 for _ = 1, tonumber(A.tasks) do

@@ -20,7 +20,7 @@ type AuditBuryArgs struct {
 	Mend    bool
 	MaxDead int
 	Failure string // of entries that cannot be read
-	Before  int    // how many bytes of an entry come before its element
+	Before  int    // how many bytes of an entry come before its stored run
 }
 
 // Append appends them in their order.
@@ -49,7 +49,7 @@ func (a *AuditCopyArgs) Append(args []any) []any {
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
 func AuditCountsKeys(q *wire.QueueKeys) []string {
-	return []string{q.InFlight, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held}
+	return []string{q.InFlight, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running}
 }
 
 // AuditCountsArgs are the named arguments of auditcounts.lua.

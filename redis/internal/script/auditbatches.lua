@@ -3,7 +3,7 @@
 -- between the auditor's look and this call all may have changed.
 --
 -- KEYS  inflight; then for each batch it and its bitmap of finished runs
--- ARGV  mend, '1' to mend and '0' to count only; then the "session:slot" of each batch
+-- ARGV  mend, '1' to mend and '0' to count only; then the "session:number" of each batch
 -- Returns how many batches are not in flights, how many in flights have no batch, how many
 --       bitmaps have none.
 -- include read.lua

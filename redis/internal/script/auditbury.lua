@@ -6,7 +6,7 @@
 --       that the entries are in
 -- ARGV  mend, '1' to mend and '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its
---       element; then the entries
+--       stored run; then the entries
 -- Returns how many became dead letters.
 -- include clock.lua
 -- include deadletters.lua
@@ -20,8 +20,8 @@ for entry in nextArg do
     n = n + math.min(1, count(K.place, entry))
   elseif count(K.place, entry) > 0 then
     n = n + 1
-    local element = string.sub(entry, tonumber(A.before) + 1)
-    redis.call('LPUSH', K.dead, deadLetter(A.failure .. element))
+    local stored = string.sub(entry, tonumber(A.before) + 1)
+    redis.call('LPUSH', K.dead, deadLetter(A.failure .. stored))
     local ok, failure = pcall(take, K.place, entry)
     if not ok then
       redis.pcall('LPOP', K.dead)

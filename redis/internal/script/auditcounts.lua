@@ -29,9 +29,9 @@ for _, member in ipairs(redis.call('SMEMBERS', K.inflight)) do
   local size = redis.call('LLEN', batch)
   runs = runs + size
   for at = 0, size - 1, 100 do
-    for i, element in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
-      read = read + #element
-      local run = waiting().read(element)
+    for i, stored in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
+      read = read + #stored
+      local run = waiting().read(stored)
       if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
         for _, limit in ipairs(run.limits) do
           if limit.per == 0 and limit.counts then

@@ -2,7 +2,7 @@
 -- Replaces or deletes strings that belong to runs: ids, unique keys and records. It does so
 -- only where they are as the auditor saw them and their run still is nowhere.
 --
--- KEYS  inflight, waiting; then the places of runs, of which lines is the last; then the
+-- KEYS  inflight, waiting; then the places of runs, of which backlogs is the last; then the
 --       strings
 -- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
 --       places: how many there are; batches: what the keys of batches open with; then for
@@ -14,7 +14,7 @@
 -- have the queue's hash tag.
 -- include read.lua
 local brief = A.brief == '1'
-local ends, most = 1000, brief and 1048576 or 16777216 -- elements at each end of a place, and bytes in all
+local ends, most = 1000, brief and 1048576 or 16777216 -- stored runs at each end of a place, and bytes in all
 local places, strings, wanted, read = {}, {}, {}, 0
 for i = 1, tonumber(A.places) do
   places[i] = nextKey()
@@ -25,19 +25,19 @@ for key in nextKey do
   wanted[id] = true
 end
 
-local skip = 0 -- bytes before an element
-local function look(elements)
-  for _, element in ipairs(elements) do
-    read = read + #element
-    element = skip > 0 and string.sub(element, skip + 1) or element
-    if #element > 9 then
-      wanted[string.sub(element, 10, 9 + string.byte(element, 9))] = nil
+local skip = 0 -- bytes before a stored run
+local function look(storedRuns)
+  for _, stored in ipairs(storedRuns) do
+    read = read + #stored
+    stored = skip > 0 and string.sub(stored, skip + 1) or stored
+    if #stored > 9 then
+      wanted[string.sub(stored, 10, 9 + string.byte(stored, 9))] = nil
     end
   end
   return read <= most
 end
 
--- reads a part in pages, as its elements can be large
+-- reads a part in pages, as its stored runs can be large
 local function range(command, key, first, last)
   for i = first, last, 100 do
     if not look(redis.call(command, key, i, math.min(i + 99, last))) then

@@ -1,21 +1,21 @@
 #!lua flags=allow-oom
--- Finds lines that nobody would look at, up to 500 lines in one call.
+-- Finds backlogs that nobody would look at, up to 500 backlogs in one call.
 --
 -- KEYS  waiting, rounds, policy, recheck
--- ARGV  mend, '1' to mend and '0' to count only; from: the line to begin behind, '' at
+-- ARGV  mend, '1' to mend and '0' to count only; from: the backlog to begin behind, '' at
 --       first
--- Returns how many there are, and the last line that it came to, '' at the end.
+-- Returns how many there are, and the last backlog that it came to, '' at the end.
 -- include waiting.lua
 local mend = A.mend == '1'
-local lines = waiting()
+local backlogs = waiting()
 local n, from = 0, A.from
 for _ = 1, 500 do
   local entry = redis.call('ZRANGEBYLEX', K.waiting, '(' .. from, '+', 'LIMIT', 0, 1)[1]
   if not entry then
     return {n, ''}
   end
-  local line = string.sub(entry, 1, 33)
-  local turn = redis.call('HGET', K.policy, 'l' .. line)
+  local backlog = string.sub(entry, 1, 33)
+  local turn = redis.call('HGET', K.policy, 'l' .. backlog)
   local listed = turn and redis.call('ZSCORE', K.rounds, turn)
   local value = listed and string.sub(turn, 1, -33)
   local at = value and redis.call('HGET', K.policy, 't' .. value)
@@ -23,12 +23,12 @@ for _ = 1, 500 do
   if not listed then
     n = n + 1
     if mend then
-      lines.unlist(line)
-      lines.list(line, 'r', string.sub(entry, 34, 49))
+      backlogs.forget(backlog)
+      backlogs.setState(backlog, 'r', string.sub(entry, 34, 49))
     end
   elseif mend and string.sub(turn, 1, 1) == 'k' then
     redis.call('ZADD', K.recheck, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to
   end
-  from = line .. '~'
+  from = backlog .. '~'
 end
 return {n, from}

@@ -13,11 +13,11 @@
 -- include clock.lua
 local token, runs = A.token, tonumber(A.runs)
 local state = redis.call('HGET', K.stages, token) or ''
-local kind = string.sub(state, 1, 1)
-if kind == 'c' or redis.call('EXISTS', K.stub) == 1 then
+local phase = string.sub(state, 1, 1)
+if phase == 'c' or redis.call('EXISTS', K.stub) == 1 then
   return 0
 end
-if kind ~= 'o' or tonumber(string.sub(state, 2)) <= now() or redis.call('LLEN', K.stage) ~= runs then
+if phase ~= 'o' or tonumber(string.sub(state, 2)) <= now() or redis.call('LLEN', K.stage) ~= runs then
   return 4
 end
 if K.group then

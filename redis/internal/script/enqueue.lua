@@ -18,8 +18,8 @@
 --       and the record, but for the id of the run in its way), number of ids,
 --       number of unique keys, for each: the run's id, due, ms after that in
 --       which it is free again ('' for at the run's end);
---       number of ready lists, for each: lane 1-6, count, elements;
---       number of dues, for each: due, lane, count, elements; so are those with a
+--       number of ready lists, for each: ready list 1-6, count, stored runs;
+--       number of dues, for each: due, ready list, count, stored runs; so are those with a
 --       fair value, with a due of '' if it is at once;
 --       number of records, for each: due, the record without its time; or ''
 --       for at once, the whole record.
@@ -38,10 +38,11 @@
 -- include clock.lua
 -- include tick.lua
 -- include waiting.lua
+-- include readylists.lua
 -- include wake.lua
 -- include read.lua
 local token -- of the group in hand
-local woken, earliest, earliestLane = {}, nil, nil
+local woken, earliest, earliestKind = {}, nil, nil
 
 local function due(spec)
   local at = now()
@@ -59,17 +60,17 @@ local later = {} -- its delayed, behind their scores
 local firstRecord, lastRecord = 1, 0 -- those of KEYS that are its records, as far as they are stored
 
 -- has a run wait that is due
-local function arrive(lane, element)
+local function arrive(list, stored)
   local entry
-  if hasPolicies(element) then
-    entry = waiting().arrive(lane, K.ready[lane], element)
+  if hasPolicies(stored) then
+    entry = waiting().arrive(list, K.ready[list], stored)
   else
-    redis.call('RPUSH', K.ready[lane], element)
+    redis.call('RPUSH', K.ready[list], stored)
   end
-  undone[#undone + 1] = entry and {'ZREM', K.waiting, entry} or {'LTRIM', K.ready[lane], 0, -2}
+  undone[#undone + 1] = entry and {'ZREM', K.waiting, entry} or {'LTRIM', K.ready[list], 0, -2}
 end
 
--- whether some of the next n arguments, which are elements, have limits
+-- whether some of the next n arguments, which are stored runs, have limits
 local function limited(n)
   local byte, argv = string.byte, ARGV
   for i = argsRead + 1, argsRead + n do
@@ -229,14 +230,14 @@ local firstSource = ARGV[#A + 1]
 if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   local wrong
   local function requireType(key, want, name)
-    local kind = redis.call('TYPE', key).ok
-    if kind ~= want and kind ~= 'none' then
-      wrong = wrong or 'WRONGTYPE ' .. (name or key) .. ' is a ' .. kind .. ', and has to be a ' .. want
+    local keyType = redis.call('TYPE', key).ok
+    if keyType ~= want and keyType ~= 'none' then
+      wrong = wrong or 'WRONGTYPE ' .. (name or key) .. ' is a ' .. keyType .. ', and has to be a ' .. want
     end
   end
   requireType(K.delayed, 'zset')
-  for lane = 1, 6 do
-    requireType(K.ready[lane], 'list')
+  for list = 1, 6 do
+    requireType(K.ready[list], 'list')
   end
   requireType(K.waiting, 'zset')
   requireType(K.rounds, 'zset')
@@ -277,31 +278,31 @@ local function group(verdict, source, task, tick, ids, uniques)
     end
   end
   for _ = 1, tonumber(nextArg()) do
-    local lane, n = tonumber(nextArg()), tonumber(nextArg())
+    local list, n = tonumber(nextArg()), tonumber(nextArg())
     if store then
       if limited(n) then
-        waiting().mark()
+        waiting().noteLimits()
       end
-      push(K.ready[lane], n)
-      woken[lane <= 3 and 1 or 2] = true
+      push(K.ready[list], n)
+      woken[kindOf(list)] = true
     end
     argsRead = argsRead + n
   end
   later = {}
   for _ = 1, tonumber(nextArg()) do
-    local at, lane, n = due(nextArg()), tonumber(nextArg()), tonumber(nextArg())
+    local at, list, n = due(nextArg()), tonumber(nextArg()), tonumber(nextArg())
     if store and at <= now() then
       for i = argsRead + 1, argsRead + n do
-        arrive(lane, ARGV[i])
+        arrive(list, ARGV[i])
       end
-      woken[lane <= 3 and 1 or 2] = true
+      woken[kindOf(list)] = true
     elseif store then
       local score, size = string.format('%.0f', at), #later
       for i = 1, n do
         later[size + i * 2 - 1], later[size + i * 2] = score, ARGV[argsRead + i]
       end
       if not earliest or at < earliest then
-        earliest, earliestLane = at, lane <= 3 and 1 or 2
+        earliest, earliestKind = at, kindOf(list)
       end
     end
     argsRead = argsRead + n
@@ -358,10 +359,10 @@ end
 if earliest then
   local first = redis.pcall('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')
   if tonumber(first[2]) == earliest then
-    woken[earliestLane] = true
+    woken[earliestKind] = true
   end
 end
-for lane in pairs(woken) do
-  wake(lane)
+for kind in pairs(woken) do
+  wake(kind)
 end
 return reply

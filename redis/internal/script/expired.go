@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // ExpiredKeys returns the named keys of expired.lua.
 func ExpiredKeys(q *wire.QueueKeys) []string {
-	return []string{q.InFlight, q.Leases, q.Ops, q.Outbox, q.Pending, q.Stages}
+	return []string{q.InFlight, q.Leases, q.Takes, q.Outbox, q.Pending, q.Stages}
 }
 
 // ExpiredArgs are the named arguments of expired.lua.

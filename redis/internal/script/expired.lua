@@ -7,7 +7,7 @@
 -- KEYS  inflight, leases, takes, outbox, pending, stages; callers that do not decide about
 --       groups and large calls leave the last two out
 -- ARGV  cursor: '0' to begin; page: its size
--- Returns the next cursor, '0' at the end, an array of "session:slot", and how
+-- Returns the next cursor, '0' at the end, an array of "session:number", and how
 --       much is in the outbox, in parking, and in stages.
 -- include clock.lua
 if A.cursor == '0' then

@@ -3,11 +3,11 @@
 -- take from the head.
 --
 -- KEYS  place: a list or sorted set
--- ARGV  id: the run's; looked: how many elements at the tail earlier calls looked at;
---       before: how many bytes of an entry come before the element
--- Returns how many elements are looked at then, -1 after the last one, and the
---       entry, '' for none. One call looks at 1,000 elements at most, and at about
---       a mebibyte, which takes the server some 3 ms. It can be ten elements more,
+-- ARGV  id: the run's; looked: how many stored runs at the tail earlier calls looked at;
+--       before: how many bytes of an entry come before the stored run
+-- Returns how many stored runs are looked at then, -1 after the last one, and the
+--       entry, '' for none. One call looks at 1,000 stored runs at most, and at about
+--       a mebibyte, which takes the server some 3 ms. It can be ten stored runs more,
 --       where large ones are behind small ones: to look at each by itself takes
 --       long, far from the tail.
 local id = string.char(#A.id) .. A.id

@@ -45,6 +45,7 @@
 -- include putback.lua
 -- include deadletters.lua
 -- include wake.lua
+-- include readylists.lua
 -- include read.lua
 -- include steps.lua
 local fenced, failures = {}, {}

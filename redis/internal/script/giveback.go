@@ -5,7 +5,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 // GivebackKeys returns the named keys of giveback.lua.
 func GivebackKeys(q *wire.QueueKeys, session, member string) []string {
 	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(member), q.Done(member), q.Dead, q.Dropped,
-		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Cancels(session), q.Outbox, q.Raised(session))
+		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 
 // GivebackArgs are the named arguments of giveback.lua.

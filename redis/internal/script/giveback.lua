@@ -1,30 +1,31 @@
 #!lua flags=allow-oom
 -- Puts the unfinished runs of a batch back at the heads of their ready lists or
--- lines, in their order, where they count no more at their limits. The session's lease
+-- backlogs, in their order, where they count no more at their limits. The session's lease
 -- has ended, or the session leaves. The end of a lease raises deliveries by one. It does
 -- not if the run came back in this way before, and the session, which notes when such a
 -- run begins, noted none; but the fifteenth time it does.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, leases; lost: when some of what the session
---       held was last recovered; batch: the slot's; done: its bitmap of finished runs;
+--       held was last recovered; batch; done: its bitmap of finished runs;
 --       dead, dropped, waiting, rounds, policy, recheck, running; cancels: the session's; outbox;
 --       raised: the ids of the session's runs whose deliveries recoveries raised; then
 --       records
--- ARGV  session; member: "session:slot"; mode: 'recover' or 'leave'; maxDead: cap of the
+-- ARGV  session; member: "session:number"; mode: 'recover' or 'leave'; maxDead: cap of the
 --       dead list; failure: of entries that cannot be read; waits: how many runs are
 --       to wait if it raises their deliveries and they came back before, and for each of
 --       these its index in the batch and for how many ms; then for each record the
 --       index of its run in the batch
 -- Returns the number of runs put back, -1 when the lease has not ended; how many went into
 --       the outbox instead, as their end was asked for: '-', the failure with its length,
---       the element; and how many that cannot be read became dead letters. An error
+--       the stored run; and how many that cannot be read became dead letters. An error
 --       leaves the run that it is of in the batch.
 -- include clock.lua
 -- include waiting.lua
 -- include release.lua
 -- include putback.lua
 -- include deadletters.lua
+-- include readylists.lua
 -- include wake.lua
 -- include read.lua
 local recover = A.mode == 'recover'
@@ -36,13 +37,13 @@ if recover then
   end
 end
 
-local elements = redis.call('LRANGE', batch, 0, -1)
+local storedRuns = redis.call('LRANGE', batch, 0, -1)
 local partly = redis.call('EXISTS', done) == 1
 local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
 local n, woken, cancelled = 0, {}, 0
-local slot = string.match(A.member, ':(.*)$')
+local number = string.match(A.member, ':(.*)$')
 local asked = redis.call('EXISTS', K.cancels) == 1 -- for the end of any
 local tells = string.sub(A.session, -1) == '+' -- of the begin of runs that came back
 local waits, due, raised = {}, {}, {}
@@ -51,39 +52,38 @@ for _ = 1, tonumber(A.waits) do
   waits[tonumber(index)] = tonumber(ms)
 end
 
--- the element as it goes back, and true if it came back before and has begun,
+-- the stored run as it goes back, and true if it came back before and has begun,
 -- or may have
-local function back(element, flags)
+local function back(stored, flags)
   local past, again = math.floor(flags / 16), false
-  local deliveries = struct.unpack('>I4', element, 5)
+  local deliveries = struct.unpack('>I4', stored, 5)
   if recover and (past == 0 or past == 15 or not tells) then
     past, again, deliveries = 1, past > 0, deliveries + 1
-    raised[#raised + 1] = string.sub(element, 10, 9 + string.byte(element, 9))
+    raised[#raised + 1] = string.sub(stored, 10, 9 + string.byte(stored, 9))
   elseif recover then
     past = past + 1
   elseif past == 15 then
     past = 1
   end
-  return string.sub(element, 1, 1) .. string.char(flags % 16 + past * 16) .. string.sub(element, 3, 4)
-    .. struct.pack('>I4', deliveries) .. string.sub(element, 9), again
+  return string.sub(stored, 1, 1) .. string.char(flags % 16 + past * 16) .. string.sub(stored, 3, 4)
+    .. struct.pack('>I4', deliveries) .. string.sub(stored, 9), again
 end
 
 local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
 
 -- Puts a run where it waits, and then sees to what it held.
-local function returnRun(i, element)
-  local version, flags, kind, priority = string.byte(element, 1, 4)
-  local field = asked and slot .. ':' .. (i - 1)
+local function returnRun(i, stored)
+  local list = listOf(stored)
+  local field = asked and number .. ':' .. (i - 1)
   local failure = field and redis.call('HGET', K.cancels, field)
   local undo, unread
   if failure then
-    redis.call('RPUSH', K.outbox, '-' .. struct.pack('>I4', #failure) .. failure .. element)
+    redis.call('RPUSH', K.outbox, '-' .. struct.pack('>I4', #failure) .. failure .. stored)
     undo = function()
       redis.pcall('LTRIM', K.outbox, 0, -2)
     end
-  elseif version == 1 and #element > 9 and kind <= 1 and priority <= 2 then
-    local lane = kind * 3 + 3 - priority
-    local as, again = back(element, flags)
+  elseif list then
+    local as, again = back(stored, string.byte(stored, 2))
     if again and waits[i - 1] then
       due[i - 1] = string.format('%013.0f', now() + waits[i - 1])
       redis.call('ZADD', K.delayed, due[i - 1], as)
@@ -91,15 +91,15 @@ local function returnRun(i, element)
         redis.pcall('ZREM', K.delayed, as)
       end
     else
-      local entry = putBack(lane, as)
+      local entry = putBack(list, as)
       undo = function()
-        takeAway(lane, entry)
+        takeAway(list, entry)
       end
     end
-    woken[kind + 1] = true -- also to learn when one is due
+    woken[kindOf(list)] = true -- also to learn when one is due
   else
     unread = true
-    died = redis.call('LPUSH', K.dead, deadLetter(A.failure .. element))
+    died = redis.call('LPUSH', K.dead, deadLetter(A.failure .. stored))
     buried = buried + 1
     undo = function()
       redis.pcall('LPOP', K.dead)
@@ -112,28 +112,28 @@ local function returnRun(i, element)
   elseif not unread then
     n = n + 1
   end
-  if hasPolicies(element) and release(element) then
+  if hasPolicies(stored) and release(stored) then
     woken[1], woken[2] = true, true
   end
 end
 
 local isFinished = {}
-for i = 1, #elements do
+for i = 1, #storedRuns do
   isFinished[i] = finished(i - 1)
 end
 local failed -- the first error; the run that it is of stays, and the batch
-if recover and #elements > 0 then
+if recover and #storedRuns > 0 then
   redis.call('SET', K.lost, table.concat({serverTime()}, '.'), 'PX', 3600000)
 end
-for i = #elements, 1, -1 do
+for i = #storedRuns, 1, -1 do
   if not isFinished[i] then
-    local ok, failure = pcall(returnRun, i, elements[i])
+    local ok, failure = pcall(returnRun, i, storedRuns[i])
     failed = failed or not ok and failure
   end
 end
 for _ = 1, #KEYS - #K do
   local record, index = nextKey(), tonumber(nextArg())
-  if elements[index + 1] and not isFinished[index + 1] then
+  if storedRuns[index + 1] and not isFinished[index + 1] then
     local state = redis.call('GETRANGE', record, 0, 0)
     if due[index] and (state == 'r' or state == 'q' or state == 'd') then
       redis.call('SETRANGE', record, 0, 'd' .. due[index])
@@ -151,8 +151,8 @@ if not failed then
   redis.call('DEL', batch, done)
   redis.call('SREM', K.inflight, A.member)
 end
-for lane in pairs(woken) do
-  wake(lane)
+for kind in pairs(woken) do
+  wake(kind)
 end
 dropOldest(died)
 if failed then

@@ -4,23 +4,23 @@
 --
 -- KEYS  for each batch it, its bitmap of finished runs, the session's cancels
 -- ARGV  id: the run's; failure: as records have it; keep: ms to keep the note; looked: how
---       many runs of the first batch earlier calls looked at; then for each batch its slot
+--       many runs of the first batch earlier calls looked at; then for each batch its number
 -- Returns how many batches were looked at to their end, 1 if it was found, else 0,
 --       and how many runs of the next batch. One call looks at about a mebibyte.
 -- include read.lua
 local id = string.char(#A.id) .. A.id
 local read, from = 0, tonumber(A.looked)
 for n = 1, #KEYS / 3 do
-  local batch, done, cancels, slot = nextKey(), nextKey(), nextKey(), nextArg()
+  local batch, done, cancels, number = nextKey(), nextKey(), nextKey(), nextArg()
   local length = redis.call('LLEN', batch)
   while from < length do
     if read >= 1048576 then
       return {n - 1, 0, from}
     end
-    local element = redis.call('LRANGE', batch, from, from)[1]
-    read = read + #element
-    if string.sub(element, 9, 8 + #id) == id and redis.call('GETBIT', done, from) == 0 then
-      redis.call('HSET', cancels, slot .. ':' .. from, A.failure)
+    local stored = redis.call('LRANGE', batch, from, from)[1]
+    read = read + #stored
+    if string.sub(stored, 9, 8 + #id) == id and redis.call('GETBIT', done, from) == 0 then
+      redis.call('HSET', cancels, number .. ':' .. from, A.failure)
       redis.call('PEXPIRE', cancels, A.keep)
       return {n, 1, 0}
     end

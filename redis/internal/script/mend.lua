@@ -20,7 +20,7 @@ local types = {
   number = 'string', count = 'string', numbers = 'hash', policy = 'hash', takes = 'hash',
   inflight = 'set', leases = 'zset', stages = 'hash', staged = 'list', place = 'string',
 }
--- Takes see to the fields of takes that are no numbers: a slot that is used must stay so.
+-- Takes see to the fields of takes that are no numbers: a number that is used must stay so.
 local counted = {numbers = true, policy = true}
 local at, found = {}, {}
 
@@ -28,7 +28,7 @@ local function isNumber(text)
   return string.find(text, '^%-?%d+$') and #text <= 16
 end
 
--- Numbers of lines go on behind all that were given, which are fewer than milliseconds.
+-- Numbers of backlogs go on behind all that were given, which are fewer than milliseconds.
 local anew = {front = '-' .. present, back = present, turn = present, started = present}
 
 local function mendFields(key, kind)
@@ -111,11 +111,11 @@ local renew = {
   end,
   -- an audit finds older batches
   inflight = function(key)
-    local ops, looks = redis.call('HGETALL', KEYS[at.takes]), 8000
-    for i = 1, #ops, 2 do
-      local last = tonumber(ops[i + 1]) or 0
-      for slot = last, math.max(1, last - 200), -1 do
-        local member = string.format('%s:%.0f', ops[i], slot)
+    local takes, looks = redis.call('HGETALL', KEYS[at.takes]), 8000
+    for i = 1, #takes, 2 do
+      local last = tonumber(takes[i + 1]) or 0
+      for number = last, math.max(1, last - 200), -1 do
+        local member = string.format('%s:%.0f', takes[i], number)
         looks = looks - 1
         if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -9) .. 'f:' .. member) == 1 then
           redis.call('SADD', key, member)

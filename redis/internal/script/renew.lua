@@ -5,11 +5,11 @@
 -- KEYS  leases; lost: when some of what the session held was last recovered; to list also
 --       inflight, then bitmaps of finished runs
 -- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin, and most: of
---       how many flights at most, of all sessions: to list costs so much
+--       how many batches in flight at most, of all sessions: to list costs so much
 -- Returns the value of the second key, '' when there is none. When it is another
 --       than before, the caller has to ask which of its batches are still there.
---       To list, an array of that value, the next cursor, '0' at the end, '-' when
---       there are more flights, the slots that are in flight, and of each bitmap how
+--       To list, an array of that value, the next cursor, '0' at the end, '-' if
+--       more are in flight, the numbers of the session's batches in flight, and of each bitmap how
 --       many runs are finished.
 -- include clock.lua
 -- include read.lua
@@ -21,7 +21,7 @@ local mark = redis.call('GET', K.lost) or ''
 if not K.inflight then
   return mark
 end
-local slots, finished, cursor = {}, {}, A.cursor
+local numbers, finished, cursor = {}, {}, A.cursor
 local most = tonumber(A.most)
 if most and redis.call('SCARD', K.inflight) > most then
   cursor = '-'
@@ -29,7 +29,7 @@ end
 for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the server
   local page = redis.call('SSCAN', K.inflight, cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
   for _, member in ipairs(page[2]) do
-    slots[#slots + 1] = string.sub(member, #prefix + 1)
+    numbers[#numbers + 1] = string.sub(member, #prefix + 1)
   end
   cursor = page[1]
   if cursor == '0' then
@@ -39,4 +39,4 @@ end
 for i = 1, #KEYS - #K do
   finished[i] = redis.call('BITCOUNT', nextKey())
 end
-return {mark, cursor, slots, finished}
+return {mark, cursor, numbers, finished}

@@ -45,17 +45,17 @@ func headerOf(file string) string {
 
 func TestNamesOfAScriptBecomePlaces(t *testing.T) {
 	keys := []string{"delayed", "ready", "ready", "ready", "dead"}
-	args := []string{"session", "slot"}
+	args := []string{"session", "number"}
 	for _, c := range []struct{ source, sent, err string }{
-		{source: "f(K.delayed, K.dead, K.ready[2], A.slot, A.session)", sent: "f(KEYS[1], KEYS[5], KEYS[3], ARGV[2], ARGV[1])"},
-		{source: "f(K.delayed, K.dead, K.ready[lane + 1], A.slot, A.session)", sent: "f(KEYS[1], KEYS[5], KEYS[1 + lane + 1], ARGV[2], ARGV[1])"},
-		{source: "-- K.none\nf(K.delayed, K.dead, K.ready[1], A.slot, A.session, #K, #A, #A.slot, 'K.none', self.K.x)",
+		{source: "f(K.delayed, K.dead, K.ready[2], A.number, A.session)", sent: "f(KEYS[1], KEYS[5], KEYS[3], ARGV[2], ARGV[1])"},
+		{source: "f(K.delayed, K.dead, K.ready[list + 1], A.number, A.session)", sent: "f(KEYS[1], KEYS[5], KEYS[1 + list + 1], ARGV[2], ARGV[1])"},
+		{source: "-- K.none\nf(K.delayed, K.dead, K.ready[1], A.number, A.session, #K, #A, #A.number, 'K.none', self.K.x)",
 			sent: "-- K.none\nf(KEYS[1], KEYS[5], KEYS[2], ARGV[2], ARGV[1], 5, 2, #ARGV[2], 'K.none', self.K.x)"},
 		{source: "\nf(K.delay)", err: "line 2: K.delay is none of its names: delayed ready ready ready dead"},
-		{source: "f(A.word)", err: "line 1: A.word is none of its names: session slot"},
+		{source: "f(A.word)", err: "line 1: A.word is none of its names: session number"},
 		{source: "f(K.ready)", err: "line 1: K.ready is 3: behind it has to be which one, in brackets"},
 		{source: "f(K.ready[4])", err: "line 1: K.ready[4]: there are 3"},
-		{source: "f(K.delayed, K.ready[1], A.slot)", err: "it does not use K.dead, A.session"},
+		{source: "f(K.delayed, K.ready[1], A.number)", err: "it does not use K.dead, A.session"},
 		{source: "f(STEP.NONE)", err: "line 1: STEP.NONE is no step"},
 	} {
 		sent, err := resolve(c.source, keys, args)

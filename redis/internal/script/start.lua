@@ -2,7 +2,7 @@
 -- Frees the unique key of a run that starts, while the batch is still the caller's.
 -- What is left of the key for ten seconds is as at the run's end (finish.lua).
 --
--- KEYS  batch: the slot's; done: its bitmap of finished runs; unique: the key
+-- KEYS  batch; done: its bitmap of finished runs; unique: the key
 -- ARGV  index: the run's in the batch; id: the run's
 -- Returns 1, or 0 when the caller holds the run no longer.
 if redis.call('EXISTS', K.batch) == 0 or redis.call('GETBIT', K.done, A.index) == 1 then

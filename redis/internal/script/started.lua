@@ -2,7 +2,7 @@
 -- Notes in their records that runs of a batch are running, while the batch is
 -- still the caller's. A record that has more is left as it is.
 --
--- KEYS  batch: the slot's; done: its bitmap of finished runs; then records
+-- KEYS  batch; done: its bitmap of finished runs; then records
 -- ARGV  for each record the index of its run in the batch
 -- Returns 0.
 -- include read.lua

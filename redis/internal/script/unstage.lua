@@ -3,10 +3,10 @@
 -- to where they are taken from; or takes one away, with the ids and unique keys it
 -- reserves, of a call that never will be queued. Anyone may, at the same time.
 --
--- An entry of a stage is: the lane, 1-6; when the run is due: '0' at once, '+' and
+-- An entry of a stage is: the ready list, 1-6; when the run is due: '0' at once, '+' and
 -- ms after the commit, '@' and ms since the epoch, 13 digits; when its unique key is
 -- free: 'e' at its end, 'k' and ms after it was due, 13 digits, 13 zeros else; length
--- of its record (4 bytes), the record as enqueue.lua takes it; the element.
+-- of its record (4 bytes), the record as enqueue.lua takes it; the stored run.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
@@ -24,20 +24,21 @@
 -- include clock.lua
 -- include waiting.lua
 -- include deadletters.lua
+-- include readylists.lua
 -- include wake.lua
 -- include read.lua
 local mode, token, n = A.mode, A.token, tonumber(A.page)
 local state = redis.call('HGET', K.stages, token) or ''
-local kind, committed = string.sub(state, 1, 1), tonumber(string.sub(state, 2))
+local phase, committed = string.sub(state, 1, 1), tonumber(string.sub(state, 2))
 local length = redis.call('LLEN', K.stage)
-if mode == 'move' and kind ~= 'c' then
+if mode == 'move' and phase ~= 'c' then
   return -1
-elseif mode ~= 'move' and kind == 'c' or mode == 'drop' and kind == '' and redis.call('EXISTS', K.stub) == 1 then
+elseif mode ~= 'move' and phase == 'c' or mode == 'drop' and phase == '' and redis.call('EXISTS', K.stub) == 1 then
   return -2 -- in the second case all of it was moved already
-elseif mode == 'expire' and kind == 'o' and committed > now() and committed <= now() + 10000 then
+elseif mode == 'expire' and phase == 'o' and committed > now() and committed <= now() + 10000 then
   return -3 -- one further ahead is of a clock that was put back since
 end
-if mode ~= 'move' and kind == 'o' then
+if mode ~= 'move' and phase == 'o' then
   redis.call('HSET', K.stages, token, 'x') -- it can be committed no more
 end
 if length ~= tonumber(A.left) then
@@ -77,39 +78,39 @@ local gather, entries
 local ready, looked, delayed, owned, woken, earliest, later = {}, {}, {}, {}, {}, nil, {}
 
 -- notes that a run is due
-local function arrive(lane, element)
-  woken[lane <= 3 and 1 or 2] = true
-  ready[lane] = ready[lane] or {}
-  if not hasPolicies(element) then
-    table.insert(ready[lane], element)
+local function arrive(list, stored)
+  woken[kindOf(list)] = true
+  ready[list] = ready[list] or {}
+  if not hasPolicies(stored) then
+    table.insert(ready[list], stored)
     return
   end
-  local lines = waiting()
+  local backlogs = waiting()
   if not gather then
-    gather, entries = lines.gather(#page)
+    gather, entries = backlogs.gather(#page)
   end
-  local run = lines.read(element)
+  local run = backlogs.read(stored)
   if not run or run.fair == '' then
-    lines.mark()
-    table.insert(ready[lane], element)
+    backlogs.noteLimits()
+    table.insert(ready[list], stored)
     return
   end
-  if not looked[lane] and (#ready[lane] > 0 or redis.call('EXISTS', K.ready[lane]) == 1) then
-    lines.join('r' .. lane .. lines.none) -- they came before
+  if not looked[list] and (#ready[list] > 0 or redis.call('EXISTS', K.ready[list]) == 1) then
+    backlogs.join('r' .. list .. backlogs.none) -- they came before
   end
-  looked[lane] = true
-  local line = lane .. run.name
-  gather(line, element, not lines.has(line) and 'r' or nil)
+  looked[list] = true
+  local backlog = list .. run.name
+  gather(backlog, stored, not backlogs.has(backlog) and 'r' or nil)
 end
 
 local spec, at, score -- when the run in hand is due; most are due when the one before is
 
 -- notes what the keys of a run, which are the next ones, are to be
-local function own(entry, letters, size, element)
+local function own(entry, letters, size, stored)
   for letter in string.gmatch(letters, '[iur]') do
     local key, value, free = nextKey(), string.sub(token, 7), nil
     if letter == 'u' then
-      value = string.sub(element, 10, 9 + string.byte(element, 9)) .. ' ' .. value
+      value = string.sub(stored, 10, 9 + string.byte(stored, 9)) .. ' ' .. value
       if string.sub(entry, 16, 16) == 'k' then
         free = string.format('%.0f', math.max(1, at + tonumber(string.sub(entry, 17, 29)) - now()))
       end
@@ -125,7 +126,7 @@ end
 
 -- notes where the run of an entry goes, and what its keys, which are the next ones, are to be
 local function place(entry, letters)
-  local lane, due = string.byte(entry) - 48, string.sub(entry, 2, 15)
+  local list, due = string.byte(entry) - 48, string.sub(entry, 2, 15)
   if due ~= spec then
     local sign, ms = string.byte(due), tonumber(string.sub(due, 2))
     spec, at = due, committed
@@ -136,21 +137,21 @@ local function place(entry, letters)
   end
   local a, b, c, d = string.byte(entry, 30, 33)
   local size = ((a * 256 + b) * 256 + c) * 256 + d
-  local element = string.sub(entry, 34 + size)
+  local stored = string.sub(entry, 34 + size)
   if letters ~= '' then
-    own(entry, letters, size, element)
+    own(entry, letters, size, stored)
   end
   if at <= now() then
-    arrive(lane, element)
+    arrive(list, stored)
     return
   end
   delayed[#delayed + 1] = score
-  delayed[#delayed + 1] = element
+  delayed[#delayed + 1] = stored
   if not earliest or at < earliest then
     earliest, later = at, {}
   end
   if at == earliest then
-    later[lane <= 3 and 1 or 2] = true
+    later[kindOf(list)] = true
   end
 end
 
@@ -171,8 +172,8 @@ local function undo()
   if died > 0 then
     redis.pcall('LTRIM', K.dead, died, -1)
   end
-  for lane, size in pairs(pushed) do
-    redis.pcall('LTRIM', K.ready[lane], 0, -1 - size)
+  for list, size in pairs(pushed) do
+    redis.pcall('LTRIM', K.ready[list], 0, -1 - size)
   end
   for i = 2, #delayed, 2 do
     redis.pcall('ZREM', K.delayed, delayed[i])
@@ -187,11 +188,11 @@ end
 for _, set in ipairs(owned) do
   call(unpack(set))
 end
-for lane, list in pairs(ready) do
-  for i = 1, #list, 4000 do
-    local last = math.min(i + 3999, #list)
-    call('RPUSH', K.ready[lane], unpack(list, i, last))
-    pushed[lane] = last
+for list, runs in pairs(ready) do
+  for i = 1, #runs, 4000 do
+    local last = math.min(i + 3999, #runs)
+    call('RPUSH', K.ready[list], unpack(runs, i, last))
+    pushed[list] = last
   end
 end
 each(call, 'ZADD', K.delayed, delayed)
@@ -220,11 +221,11 @@ end
 
 -- Whoever waits for the first delayed run has to learn that it is another now.
 if earliest and tonumber(redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]) == earliest then
-  for lane in pairs(later) do
-    woken[lane] = true
+  for kind in pairs(later) do
+    woken[kind] = true
   end
 end
-for lane in pairs(woken) do
-  wake(lane)
+for kind in pairs(woken) do
+  wake(kind)
 end
 return length - #page

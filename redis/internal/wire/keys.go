@@ -27,7 +27,7 @@ type QueueKeys struct {
 	Watched  []string // io, cpu: who to wake of those that take from several queues
 	InFlight string
 	Leases   string
-	Ops      string
+	Takes    string
 	Dead     string
 	Dropped  string
 	Waiters  string
@@ -46,7 +46,7 @@ type QueueKeys struct {
 	Staged   string // those of them that are committed
 
 	// Keys of limits and fair values (waiting.lua, roundrobin.lua).
-	Waiting, Rounds, Policy, Recheck, Held, Starts, Rates string
+	Waiting, Rounds, Policy, Recheck, Running, Starts, Rates string
 	Audited                                               string
 }
 
@@ -59,7 +59,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Delayed:  base + "delayed",
 		InFlight: base + "inflight",
 		Leases:   base + "leases",
-		Ops:      base + "takes",
+		Takes:    base + "takes",
 		Dead:     base + "dead",
 		Dropped:  base + "dropped",
 		Waiters:  base + "waiters",
@@ -81,7 +81,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Rounds:  base + "rounds",
 		Policy:  base + "policy",
 		Recheck: base + "recheck",
-		Held:    base + "running",
+		Running: base + "running",
 		Audited: base + "audited",
 		Starts:  base + "starts",
 		Rates:   base + "rates",
@@ -146,10 +146,10 @@ func (q *QueueKeys) Stub(token string) string {
 // Waits returns the keys of runs that wait, in the order in which runs move.
 func (q *QueueKeys) Waits() []string { return append([]string{q.Deferred}, q.Fixed[:7]...) }
 
-// WaitingPrefix is how many bytes of an entry of the lines come before its element.
+// WaitingPrefix is how many bytes of an entry of waiting come before its stored run.
 const WaitingPrefix = 49
 
-// StoredRunOf returns the element of an entry of one of the queue's keys.
+// StoredRunOf returns the stored run of an entry of one of the queue's keys.
 func (q *QueueKeys) StoredRunOf(key, entry string) string {
 	if key == q.Waiting {
 		return entry[min(WaitingPrefix, len(entry)):]
@@ -159,9 +159,9 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
-	return q.Keys(q.InFlight, q.Leases, q.Ops, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
+	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Entries, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
-		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Held, q.Starts, q.Rates)
+		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
 }
 
 // Unknown reports whether this version does not know what a key of the queue is for.

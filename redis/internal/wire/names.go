@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// CancelField returns a run's field among the cancels of its session.
-func CancelField(slot int64, index int) string {
-	return strconv.FormatInt(slot, 10) + ":" + strconv.Itoa(index)
+// CancelField returns a run's field among the cancels of its session: the number of its
+// batch and its index there.
+func CancelField(number int64, index int) string {
+	return strconv.FormatInt(number, 10) + ":" + strconv.Itoa(index)
 }
 
 // IsSet reads a bit of a bitmap as SETBIT writes it.

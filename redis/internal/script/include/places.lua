@@ -6,27 +6,27 @@ local function typeOf(key)
   return redis.call('TYPE', key).ok
 end
 
--- takes one such element away; true if there was one
-local function take(place, element)
+-- takes one such stored run away; true if there was one
+local function take(place, stored)
   local kind = typeOf(place)
   if kind == 'list' then
-    return redis.call('LREM', place, -1, element) > 0
+    return redis.call('LREM', place, -1, stored) > 0
   elseif place == K.waiting then
-    return removeWaiting(element)
+    return removeWaiting(stored)
   end
-  return kind == 'zset' and redis.call('ZREM', place, element) > 0
+  return kind == 'zset' and redis.call('ZREM', place, stored) > 0
 end
 
 -- how often it is there, as far as two are counted; of a batch, at an index that is not
 -- negative, with its bitmap of finished runs
-local function count(place, element, done, index)
+local function count(place, stored, done, index)
   if index and index >= 0 then
-    local there = redis.call('LINDEX', place, index) == element
+    local there = redis.call('LINDEX', place, index) == stored
     return there and redis.call('GETBIT', done, index) == 0 and 1 or 0
   end
   local kind = typeOf(place)
   if kind == 'list' then
-    return #redis.call('LPOS', place, element, 'COUNT', 2)
+    return #redis.call('LPOS', place, stored, 'COUNT', 2)
   end
-  return kind == 'zset' and redis.call('ZSCORE', place, element) and 1 or 0
+  return kind == 'zset' and redis.call('ZSCORE', place, stored) and 1 or 0
 end

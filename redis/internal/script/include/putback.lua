@@ -1,20 +1,20 @@
 -- Puts runs back. This is no script: it stands in scripts instead of the comment that
 -- includes it, behind waiting.lua.
 
--- puts a run back at the head of its ready list, or of its line; returns its entry if it is
--- in a line
-local function putBack(lane, element)
-  if hasPolicies(element) then
-    return waiting().back(lane, K.ready[lane], element)
+-- puts a run back at the head of its ready list, or of its backlog; returns its entry if it
+-- is in a backlog
+local function putBack(list, stored)
+  if hasPolicies(stored) then
+    return waiting().putBack(list, K.ready[list], stored)
   end
-  redis.call('LPUSH', K.ready[lane], element)
+  redis.call('LPUSH', K.ready[list], stored)
 end
 
--- takes it away from there again; entry is what putBack returned
-local function takeAway(lane, entry)
+-- undoes putBack, which returned the entry
+local function takeAway(list, entry)
   if entry then
     redis.pcall('ZREM', K.waiting, entry)
   else
-    redis.pcall('LPOP', K.ready[lane])
+    redis.pcall('LPOP', K.ready[list])
   end
 end

@@ -3,8 +3,8 @@
 
 -- counts a run again at those of its limits that bound how many are in flight, as
 -- far as the n-th
-local function hold(element, n)
-  local run = waiting().read(element)
+local function hold(stored, n)
+  local run = waiting().read(stored)
   for i, limit in ipairs(run and run.limits or {}) do
     if limit.per == 0 and limit.counts and i <= (n or i) then
       redis.pcall('HINCRBY', K.running, limit.key, 1)
@@ -14,12 +14,12 @@ end
 
 -- counts a run no more that is not in flight any longer; returns whether
 -- another may start for it
-local function release(element)
-  local run, opened = waiting().read(element), false
+local function release(stored)
+  local run, opened = waiting().read(stored), false
   for i, limit in ipairs(run and run.limits or {}) do
     if limit.per == 0 and limit.counts then
       local function undo()
-        hold(element, i - 1)
+        hold(stored, i - 1)
       end
       if must(undo, 'EXISTS', K.rounds) == 1 then
         must(undo, 'ZADD', K.recheck, 0, limit.hash)

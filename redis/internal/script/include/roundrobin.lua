@@ -1,5 +1,6 @@
--- Whose turn it is, and what a limit allows. This is no script: it stands in
+-- Chooses the backlog whose turn it is, and counts at limits. This is no script: it stands in
 -- take.lua instead of the comment that includes it, behind waiting.lua. Two more keys:
+--
 --   starts  a sorted set, all scores 0: hash of a rate, instant of a start (16
 --           digits, in µs since the epoch), number (16 digits); and for each rate
 --           one of hash, 'p' and its longest time (16 digits, in µs)
@@ -9,12 +10,12 @@ local function addRounds(self)
   local seconds, beyond = serverTime()
   local micros = seconds * 1000000 + beyond
   local present = now()
-  local budget = 300 -- lines and runs to look at in one call
+  local budget = 300 -- backlogs and runs to look at in one call
   local function digits(n)
     return string.format('%016.0f', math.max(n, 0))
   end
 
-  -- nil when the limit has room; else true, or for a rate when it will have some
+  -- nil if the limit has room; else true, or of a rate when it will have room
   local function closed(limit)
     if limit.per == 0 then
       return (tonumber(redis.call('HGET', K.running, limit.key)) or 0) >= limit.max or nil
@@ -88,40 +89,40 @@ local function addRounds(self)
     end
   end
 
-  local function lineOf(member)
+  local function backlogOf(member)
     return string.sub(member, -49, -33) .. string.sub(member, -16)
   end
 
-  self.promoted = {} -- lanes of which lines can be looked at now
-  self.later = {} -- lanes of which lines wait for a rate
+  self.promoted = {} -- ready lists with backlogs that can be looked at now
+  self.later = {} -- ready lists with backlogs that wait for a rate
 
-  -- has one line of each lane looked at that a limit holds back; returns true if it
-  -- did not come to all lanes, for which the limit is left in recheck
+  -- Opens one backlog of each ready list that a limit holds back. Returns true if some ready
+  -- lists are left, for which the limit stays in recheck.
   local function promote(hash)
-    local group, lane = 'k' .. hash, 1
-    while lane <= 6 do
-      local turn = self.first(K.rounds, 'v' .. group, tostring(lane))
+    local state, list = 'k' .. hash, 1
+    while list <= 6 do
+      local turn = self.first(K.rounds, 'v' .. state, tostring(list))
       if not turn then
         return
       end
-      lane = tonumber(string.sub(turn, 19, 19))
-      local value = lane and group .. lane .. string.sub(turn, -16)
+      list = tonumber(string.sub(turn, 19, 19))
+      local value = list and state .. list .. string.sub(turn, -16)
       local member = value and #turn == 51 and self.first(K.rounds, value)
-      local line = member and lineOf(member)
-      local there = line and self.first(K.waiting, line)
+      local backlog = member and backlogOf(member)
+      local there = backlog and self.first(K.waiting, backlog)
       if there then
-        self.list(line, 'r', string.sub(there, 34, 49), member)
+        self.setState(backlog, 'r', string.sub(there, 34, 49), member)
         self.rotate(value, turn)
-        self.promoted[lane] = true
-        lane = lane + 1
+        self.promoted[list] = true
+        list = list + 1
       else
         if member then
-          self.unlist(line, member) -- what was in it was removed
+          self.forget(backlog, member) -- what was in it was removed
         elseif value and #turn == 51 then
           self.quit(value, turn)
         else
           redis.call('ZREM', K.rounds, turn) -- it is no member of rounds
-          lane = 1
+          list = 1
         end
         budget = budget - 1
         if budget <= 0 then
@@ -132,8 +133,8 @@ local function addRounds(self)
     end
   end
 
-  -- looks at what has room now; returns whether there is more to look at
-  function self.wake()
+  -- promotes backlogs whose limits have room now; returns whether there are more
+  function self.recheck()
     sweep()
     local seen = tonumber(redis.call('HGET', K.policy, 'clock')) or 0
     local next = redis.call('ZRANGE', K.recheck, 0, 0, 'WITHSCORES')
@@ -158,7 +159,7 @@ local function addRounds(self)
   end
 
   -- the first of a run's limits that keeps it from starting, nil if there is
-  -- none, and of each limit what closed says
+  -- none, and of each limit what closed returns
   local function closing(run)
     local by, at = nil, {}
     for i, limit in ipairs(run.limits) do
@@ -168,7 +169,7 @@ local function addRounds(self)
     return by, at
   end
 
-  -- counts a run no more at the first so many of its limits
+  -- counts a run no more at its first n limits, or at all
   local function unbegin(run, n)
     for i = 1, n or #run.limits do
       if run.limits[i].counts then
@@ -192,38 +193,38 @@ local function addRounds(self)
   end
   self.unbegin = unbegin
 
-  -- has a rate looked at when it has room, if it holds back lines
-  local function await(limit, at, lane)
+  -- notes when a rate that holds back backlogs will have room
+  local function recheckRate(limit, at, list)
     if limit.per > 0 and self.first(K.rounds, 'k' .. limit.hash) then
       redis.call('ZADD', K.recheck, string.format('%.0f', at), limit.hash)
-      self.later[lane] = true
+      self.later[list] = true
     end
   end
 
-  -- Takes the first run of a line out if its limits allow it to start: put adds it
-  -- where it goes, and unput takes it back. Aside adds it elsewhere and returns true
-  -- if it is not to start at all, and unaside takes that back. Seen is the member
-  -- of turns by which the line was come upon.
-  function self.start(line, seen, put, unput, aside, unaside)
+  -- Takes the first run out of a backlog if its limits allow it to start: put adds it
+  -- where it goes, and unput undoes that. If its task is disabled, defer adds it elsewhere
+  -- and returns true, and undefer undoes that. Seen is the member of rounds that led to
+  -- the backlog.
+  function self.startFirst(backlog, seen, put, unput, defer, undefer)
     budget = budget - 1
-    local member = self.first(K.waiting, line)
+    local member = self.first(K.waiting, backlog)
     if not member then
-      self.unlist(line, seen)
+      self.forget(backlog, seen)
       return
     end
-    local element = string.sub(member, 50)
-    local run = self.read(element) or {limits = {}}
-    local gone = aside and aside(element)
+    local stored = string.sub(member, 50)
+    local run = self.read(stored) or {limits = {}}
+    local gone = defer and defer(stored)
     local by, at
     if not gone then
       by, at = closing(run)
     end
     if by then
-      self.list(line, 'k' .. by.hash, string.sub(member, 34, 49), seen)
+      self.setState(backlog, 'k' .. by.hash, string.sub(member, 34, 49), seen)
     else
       if not gone then
         begin(run)
-        local ok, failure = pcall(put, element)
+        local ok, failure = pcall(put, stored)
         if not ok then
           unbegin(run)
           error(failure)
@@ -231,37 +232,37 @@ local function addRounds(self)
       end
       must(function()
         if gone then
-          unaside(element)
+          undefer(stored)
         else
-          unput(element)
+          unput(stored)
           unbegin(run)
         end
       end, 'ZREM', K.waiting, member)
       local next
       next, at = closing(run)
-      local following = self.first(K.waiting, line)
+      local following = self.first(K.waiting, backlog)
       if following then
-        self.list(line, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
+        self.setState(backlog, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
       else
-        self.unlist(line, seen)
+        self.forget(backlog, seen)
       end
     end
     for i, limit in ipairs(run.limits) do
       if not at[i] then
         promote(limit.hash)
       else
-        await(limit, at[i], tonumber(string.sub(line, 1, 1)))
+        recheckRate(limit, at[i], tonumber(string.sub(backlog, 1, 1)))
       end
     end
   end
 
-  -- Returns true if a run that comes from the ready list may start, which is counted
-  -- then; else gather gives it a place behind those of its line.
-  function self.come(lane, element, run, free, gather)
+  -- Returns true if a run of the ready list may start, and counts it then. Else gather adds
+  -- it to the end of its backlog.
+  function self.startOrWait(list, stored, run, free, gather)
     budget = budget - 1
-    local line = lane .. run.name
-    if self.has(line) then
-      gather(line, element)
+    local backlog = list .. run.name
+    if self.has(backlog) then
+      gather(backlog, stored)
       return false
     end
     local by, at = closing(run)
@@ -269,26 +270,26 @@ local function addRounds(self)
       begin(run)
       return true
     end
-    gather(line, element, by and 'k' .. by.hash or 'r')
+    gather(backlog, stored, by and 'k' .. by.hash or 'r')
     for i, limit in ipairs(by and run.limits or {}) do
       if limit == by then
-        await(limit, at[i], lane)
+        recheckRate(limit, at[i], list)
       end
     end
     return false
   end
 
-  -- the line whose turn it is in a lane, and its member of rounds; nil when there is
-  -- none or, as some wait in the ready list, it is theirs
-  function self.turn(lane, plain)
-    local without = 'r' .. lane .. self.none
+  -- the backlog of a ready list whose turn it is, and its member of rounds; nil if there is
+  -- none, or if it is the turn of the runs in the list itself: plain says that there are some
+  function self.nextBacklog(list, plain)
+    local without = 'r' .. list .. self.none
     if plain then
       self.join(without)
     end
     while budget > 0 do
-      local round = redis.call('ZRANGEBYLEX', K.rounds, '[vr' .. lane, '(vr' .. lane .. '~', 'LIMIT', 0, 2)
+      local round = redis.call('ZRANGEBYLEX', K.rounds, '[vr' .. list, '(vr' .. list .. '~', 'LIMIT', 0, 2)
       if #round == 0 then
-        local member = self.first(K.rounds, 'r' .. lane)
+        local member = self.first(K.rounds, 'r' .. list)
         if not member then
           return
         elseif #member == 50 then
@@ -297,13 +298,13 @@ local function addRounds(self)
           redis.call('ZREM', K.rounds, member) -- it is no member of rounds
         end
       else
-        local value = 'r' .. lane .. string.sub(round[1], -16)
+        local value = 'r' .. list .. string.sub(round[1], -16)
         local member = self.first(K.rounds, value)
         if #round > 1 then
           self.rotate(value, round[1])
         end
         if member then
-          return lineOf(member), member
+          return backlogOf(member), member
         elseif plain and value == without then
           return
         end
@@ -313,18 +314,18 @@ local function addRounds(self)
     end
   end
 
-  -- whether a line of the lane can be looked at
-  function self.waits(lane)
-    return self.first(K.rounds, 'r' .. lane) ~= nil
+  -- whether a backlog of the ready list can be looked at
+  function self.hasOpen(list)
+    return self.first(K.rounds, 'r' .. list) ~= nil
   end
 
-  -- when to look at what limits hold back, in ms; nil when they hold back nothing
-  function self.due()
+  -- when to recheck limits, in ms since the epoch; nil if they hold back nothing
+  function self.recheckAt()
     local next = redis.call('ZRANGE', K.recheck, 0, 0, 'WITHSCORES')[2]
     return next and math.min(tonumber(next), 9999999999999)
   end
 
-  -- how much more may be looked at
+  -- how many more backlogs and runs may be looked at
   function self.budget()
     return budget
   end
@@ -334,7 +335,7 @@ end
 
 local rounds -- made when it is needed first
 
--- returns the functions of waiting, and those for their turns
+-- returns the functions of waiting(), and those of the turns
 local function inTurn()
   rounds = rounds or addRounds(waiting())
   return rounds

@@ -1,6 +1,6 @@
 -- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
--- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua
--- and read.lua.
+-- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua,
+-- readylists.lua and read.lua.
 --
 -- The steps of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
@@ -63,10 +63,6 @@ local function newSteps()
 
   local function undoable(undo)
     undos[#undos + 1] = undo
-  end
-
-  local function kindOf(list)
-    return list <= 3 and 1 or 2
   end
 
   steps[STEP.FREE_ID] = function(apply)

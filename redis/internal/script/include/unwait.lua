@@ -1,7 +1,7 @@
 -- Takes runs away from where they wait. This is no script: it stands in scripts instead of
 -- the comment that includes it, behind waiting.lua.
 
--- takes an entry of the lines away, and has what waits behind it looked at; undo is
+-- takes an entry of the backlogs away, and has what waits behind it looked at; undo is
 -- for when it stays
 local function removeWaiting(entry, undo)
   undo = undo or function() end

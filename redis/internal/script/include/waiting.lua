@@ -1,33 +1,35 @@
--- The lines in which runs with limits or a fair value wait, and their turns. This
--- is no script: it stands in scripts instead of the comment that includes it.
+-- The backlogs in which runs with limits or a fair value wait, and whose turn it is. This is
+-- no script: it stands in scripts instead of the comment that includes it.
 --
--- A line is the waiting runs of one lane, fair value and list of limits; all of
--- them are held back by the same. Its name is the lane, the hash of the value
--- and that of the limits, 33 characters. The keys:
---   waiting a sorted set, all scores 0: line, number (16 digits), element
---   rounds  a sorted set, all scores 0. One member a line: its group, which is 'r'
---           when its first run can be looked at, else 'k' and the hash of the limit
---           that holds that back; lane, value, number of the first, limits. And for
---           the lines of one group, lane and value: 'v', group, lane, turn (16
---           digits), value
---   policy  a hash that is there while a run with limits may be in a ready list
---           or a line: l<line> its member of rounds; t<group><lane><value> its turn;
---           front, back, turn, started: the numbers last given; clock: when lines
---           were last looked at, within a second, in ms since the epoch
---   recheck a sorted set: hash of a limit; score: when to look at what it holds
---           back, in ms since the epoch
---   running a hash: limit's key to how many runs with it are in flight
--- A limit that has room and holds back a line has another among the lines of 'r',
--- or is in recheck: who looks at a line passes the turn on (take.lua).
--- An error in between leaves each run where takes or recovery find it: it is added
--- where it goes before it is removed where it was, behind all else that is noted of
--- it. What is only noted of lines may be left over, and goes when it is come upon.
+-- A backlog is the waiting runs of one ready list, fair value and list of limits: the same
+-- limits hold all of them back. Its name is the number of the ready list, 1 to 6, the hash of
+-- the value and that of the limits, 33 characters. Its state is 'r', if its first run can be
+-- looked at, else 'k' and the hash of the limit that holds this run back. The keys:
+--
+--   waiting  a sorted set, all scores 0: backlog, number (16 digits), stored run
+--   rounds   a sorted set, all scores 0. For each backlog a member: state, ready list, hash
+--            of the value, number of the first run, hash of the limits. And for each value
+--            with backlogs of one state and ready list its turn: 'v', state, ready list,
+--            number of the turn (16 digits), hash of the value
+--   policy   a hash that is there while a run with limits may be in a ready list or a
+--            backlog: l<backlog>: its member of rounds; t<state><ready list><value>: the
+--            number of its turn; front, back, turn, started: the numbers given last; clock:
+--            when takes last looked at backlogs, in ms since the epoch, within a second
+--   recheck  a sorted set: hash of a limit; score: when to look at the backlogs that it
+--            holds back, in ms since the epoch
+--   running  a hash: a limit's key to how many runs with it are in flight
+--
+-- If a limit has room and holds back a backlog, then one of its other backlogs is in the
+-- state 'r', or it is in recheck: who looks at a backlog passes the turn on (take.lua).
+-- An error leaves each run where takes or recovery find it: a run is added where it goes
+-- before it is removed where it was, and after all that is noted of it. Notes of backlogs may
+-- be left over; who comes upon them removes them.
 
 -- include commands.lua
 
 -- whether a run has limits or a fair value
-local function hasPolicies(element)
-  return bit.band(string.byte(element, 2) or 0, 8) == 8
+local function hasPolicies(stored)
+  return bit.band(string.byte(stored, 2) or 0, 8) == 8
 end
 
 local function newWaiting()
@@ -42,18 +44,18 @@ local function newWaiting()
     return redis.call('ZRANGEBYLEX', key, '[' .. prefix .. (from or ''), '(' .. prefix .. '~', 'LIMIT', 0, 1)[1]
   end
 
-  -- what an element's extension says: its fair value and its limits; an error, or nil,
+  -- what a stored run's extension says: its fair value and its limits; an error, or nil,
   -- if that breaks a rule of docs/wire.md
-  local function decode(element)
-    local at = 12 + string.byte(element, 9)
-    local last = at - 1 + struct.unpack('>I2', element, at - 2)
+  local function decode(stored)
+    local at = 12 + string.byte(stored, 9)
+    local last = at - 1 + struct.unpack('>I2', stored, at - 2)
     local function text()
-      local size = string.byte(element, at)
+      local size = string.byte(stored, at)
       at = at + 1 + size
-      return size <= 200 and string.sub(element, at - size, at - 1)
+      return size <= 200 and string.sub(stored, at - size, at - 1)
     end
     local run = {fair = text(), limits = {}}
-    local unique, n = text(), string.byte(element, at)
+    local unique, n = text(), string.byte(stored, at)
     if not run.fair or not unique or n > 4 then
       return
     end
@@ -61,37 +63,37 @@ local function newWaiting()
     at = at + 1
     for i = 1, n do
       local limit = {key = text()}
-      limit.max, limit.per = struct.unpack('>I8I8', element, at)
+      limit.max, limit.per = struct.unpack('>I8I8', stored, at)
       if not limit.key or limit.key == '' or limit.max < 1 or limit.max > 2 ^ 53 or limit.per > 2 ^ 53 then
         return
       end
       limit.hash = self.hash((limit.per > 0 and 'r' or 'c') .. limit.key)
       limit.counts = not seen[limit.hash] -- a key that stands twice counts once
       seen[limit.hash] = true
-      names[i] = limit.hash .. string.sub(element, at, at + 15)
+      names[i] = limit.hash .. string.sub(stored, at, at + 15)
       at = at + 16
       run.limits[i] = limit
     end
-    if at ~= last + 1 or last > #element then
+    if at ~= last + 1 or last > #stored then
       return
     end
-    run.name = self.hash(run.fair) .. self.hash(table.concat(names)) -- of its line, without the lane
+    run.name = self.hash(run.fair) .. self.hash(table.concat(names)) -- of its backlog, without the ready list
     return run
   end
 
   local known = {} -- what was read, by the extension's bytes
 
-  -- the same, nil where there is none, or none that can be read: such a run has no
-  -- limits here, and whoever takes it makes a dead letter of it
-  function self.read(element)
-    if hasPolicies(element) and #element > 9 then
-      local at = 10 + string.byte(element, 9)
-      local high, low = string.byte(element, at, at + 1)
-      local extension = low and string.sub(element, at, at + 1 + high * 256 + low) or ''
+  -- The same, nil if there is none, or none that can be read. Such a run has no limits here;
+  -- its consumer makes a dead letter of it.
+  function self.read(stored)
+    if hasPolicies(stored) and #stored > 9 then
+      local at = 10 + string.byte(stored, 9)
+      local high, low = string.byte(stored, at, at + 1)
+      local extension = low and string.sub(stored, at, at + 1 + high * 256 + low) or ''
       local run = known[extension]
       if not run then
         local ok
-        ok, run = pcall(decode, element)
+        ok, run = pcall(decode, stored)
         run = ok and run or nil
         known[extension] = run
       end
@@ -99,7 +101,7 @@ local function newWaiting()
     end
   end
 
-  local listed = {} -- lines that are in a group, as far as that is known
+  local listed = {} -- backlogs that have a state, as far as that is known
 
   local function digits(n)
     return string.format('%016.0f', n)
@@ -116,20 +118,19 @@ local function newWaiting()
     redis.call('HSET', K.policy, 't' .. value, turn)
   end
 
-  -- has a value of a group and lane join the end of the round
+  -- adds a value to the end of the round of its state and ready list
   function self.join(value)
     if not redis.call('HGET', K.policy, 't' .. value) then
       enter(value)
     end
   end
 
-  -- has the first line of a lane, of which the round knows nothing, be in it
+  -- adds the value of a backlog that the round does not have
   function self.rejoin(value)
     enter(value)
   end
 
-  -- forgets the turn that a value had, and the member of rounds by which it was come
-  -- upon
+  -- forgets the turn of a value; seen is the member of rounds that led to it
   local function leave(value, turn, seen)
     if turn then
       redis.call('ZREM', K.rounds, inRound(value, turn))
@@ -139,7 +140,7 @@ local function newWaiting()
     end
   end
 
-  -- takes a value out of the round that has no lines any more
+  -- removes a value from the round if it has no backlogs any more
   function self.quit(value, seen)
     if not self.first(K.rounds, value) then
       local turn = redis.call('HGET', K.policy, 't' .. value)
@@ -148,7 +149,7 @@ local function newWaiting()
     end
   end
 
-  -- has a value go to the end of the round, if it is in it
+  -- moves a value to the end of the round, if it is there
   function self.rotate(value, seen)
     local turn = redis.call('HGET', K.policy, 't' .. value)
     if turn or self.first(K.rounds, value) then
@@ -157,17 +158,17 @@ local function newWaiting()
     leave(value, turn, seen)
   end
 
-  function self.has(line)
-    listed[line] = listed[line] or redis.call('HGET', K.policy, 'l' .. line) and true
-    return listed[line]
+  function self.has(backlog)
+    listed[backlog] = listed[backlog] or redis.call('HGET', K.policy, 'l' .. backlog) and true
+    return listed[backlog]
   end
 
-  -- puts a line into a group, by the number of its first run; seen is the member of
-  -- rounds by which it was come upon
-  function self.list(line, group, number, seen)
-    local was = redis.call('HGET', K.policy, 'l' .. line)
-    local value = group .. string.sub(line, 1, 17)
-    local member = value .. number .. string.sub(line, 18)
+  -- sets a backlog's state, and the number of its first run; seen is the member of rounds
+  -- that led to it
+  function self.setState(backlog, state, number, seen)
+    local was = redis.call('HGET', K.policy, 'l' .. backlog)
+    local value = state .. string.sub(backlog, 1, 17)
+    local member = value .. number .. string.sub(backlog, 18)
     if seen and seen ~= was and seen ~= member then
       redis.call('ZREM', K.rounds, seen)
     end
@@ -179,8 +180,8 @@ local function newWaiting()
       self.join(value)
     end
     redis.call('ZADD', K.rounds, 0, member)
-    redis.call('HSET', K.policy, 'l' .. line, member)
-    listed[line] = true
+    redis.call('HSET', K.policy, 'l' .. backlog, member)
+    listed[backlog] = true
     if was then
       redis.call('ZREM', K.rounds, was)
       if before ~= value then
@@ -189,89 +190,90 @@ local function newWaiting()
     end
   end
 
-  function self.unlist(line, seen)
-    listed[line] = nil
-    local was = redis.call('HGET', K.policy, 'l' .. line)
+  -- removes a backlog that is empty from the rounds
+  function self.forget(backlog, seen)
+    listed[backlog] = nil
+    local was = redis.call('HGET', K.policy, 'l' .. backlog)
     if seen and seen ~= was then
       redis.call('ZREM', K.rounds, seen)
       self.quit(string.sub(seen, 1, -33))
     end
     if was then
-      redis.call('HDEL', K.policy, 'l' .. line)
+      redis.call('HDEL', K.policy, 'l' .. backlog)
       redis.call('ZREM', K.rounds, was)
       self.quit(string.sub(was, 1, -33))
     end
   end
 
-  -- the first of so many numbers at the end of lines, or at their front
+  -- the first of so many numbers at the end of backlogs, or at their front
   local function numbers(n, front)
     local last = redis.call('HINCRBY', K.policy, front and 'front' or 'back', front and -n or n)
     if math.abs(last) > 4e15 then
-      error('the numbers of lines in ' .. K.policy .. ' are used up')
+      error('the numbers of backlogs in ' .. K.policy .. ' are used up')
     end
     return 5e15 + last - (front and 0 or n - 1)
   end
 
-  -- puts a run into its line, at its end or its front; one that is new, or has
-  -- another front, into the group, or that of lines that can be looked at. Returns
-  -- its entry.
-  function self.file(lane, element, run, front, group)
-    local line, number = lane .. run.name, digits(numbers(1, front))
-    if front or not self.has(line) then
-      self.list(line, group or 'r', number)
+  -- Adds a run to its backlog, at the end or at the front, and returns its entry. A backlog
+  -- that is new, or has a new front, gets the state, 'r' if none is given.
+  function self.add(list, stored, run, front, state)
+    local backlog, number = list .. run.name, digits(numbers(1, front))
+    if front or not self.has(backlog) then
+      self.setState(backlog, state or 'r', number)
     end
-    redis.call('ZADD', K.waiting, 0, line .. number .. element)
-    return line .. number .. element
+    redis.call('ZADD', K.waiting, 0, backlog .. number .. stored)
+    return backlog .. number .. stored
   end
 
-  -- returns a function that gives an element a place at the end of its line, for which
-  -- the group is needed if it is the line's first; and the entries that are to be stored
-  -- then, their scores before each
+  -- Returns a function that adds a stored run to the end of its backlog; the first run of a
+  -- backlog needs the state. It returns also the entries to be stored then in waiting, each
+  -- behind its score.
   function self.gather(n)
     local next, entries = nil, {}
-    return function(line, element, group)
+    return function(backlog, stored, state)
       next = next or numbers(n)
       local number = digits(next)
-      if group then
-        self.list(line, group, number)
+      if state then
+        self.setState(backlog, state, number)
       end
       next = next + 1
       entries[#entries + 1] = 0
-      entries[#entries + 1] = line .. number .. element
+      entries[#entries + 1] = backlog .. number .. stored
     end, entries
   end
 
-  local marked, looked = false, {}
+  local noted, looked = false, {}
 
   -- notes that runs with limits may be in a ready list
-  function self.mark()
-    if not marked then
-      redis.call('HINCRBY', K.policy, 'back', 0) -- which makes it, should it not be there
-      marked = true
+  function self.noteLimits()
+    if not noted then
+      redis.call('HINCRBY', K.policy, 'back', 0) -- which makes the key
+      noted = true
     end
   end
 
-  -- has a run wait that is due now; returns its entry if it is in a line
-  function self.arrive(lane, ready, element)
-    local run = self.read(element)
+  -- adds a run that is due now to its backlog or ready list; returns its entry if it is in a
+  -- backlog
+  function self.arrive(list, ready, stored)
+    local run = self.read(stored)
     if run and run.fair ~= '' then
-      if not looked[lane] and redis.call('EXISTS', ready) == 1 then
-        self.join('r' .. lane .. self.none) -- they came before
+      if not looked[list] and redis.call('EXISTS', ready) == 1 then
+        self.join('r' .. list .. self.none) -- they came before
       end
-      looked[lane] = true
-      return self.file(lane, element, run)
+      looked[list] = true
+      return self.add(list, stored, run)
     end
-    self.mark()
-    redis.call('RPUSH', ready, element)
+    self.noteLimits()
+    redis.call('RPUSH', ready, stored)
   end
 
-  -- puts a run back that was taken; returns its entry if it is in a line
-  function self.back(lane, ready, element)
-    local run = self.read(element)
+  -- puts a taken run back; returns its entry if it is in a backlog
+  function self.putBack(list, ready, stored)
+    local run = self.read(stored)
     if run then
-      return self.file(lane, element, run, true)
+      return self.add(list, stored, run, true)
     else
-      redis.call('LPUSH', ready, element)
+      redis.call('LPUSH', ready, stored)
     end
   end
 
