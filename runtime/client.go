@@ -10,37 +10,9 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/relay"
 	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
-
-// Errors that callers decide on with errors.Is.
-var (
-	ErrNoClient        = errors.New("no client: pass a context from taskrt.WithClient, or call taskrt.SetDefault once at start")
-	ErrUnknownTask     = errors.New("unknown task")
-	ErrPayloadTooLarge = relay.ErrPayloadTooLarge // of a run, or of one call's runs together
-	ErrCancelled       = errors.New("run cancelled")
-
-	// ErrDuplicate: a run with this ID, or with the same parameters of a task that
-	// is //task:unique, is queued or running. Of the latter the error is a
-	// *DuplicateError too.
-	ErrDuplicate = broker.ErrDuplicate
-	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have
-	// confirmed it than the broker's URL or configuration asks for. It runs
-	// unless the server loses it, so to queue it again may run it twice. With an
-	// ID of its own that is refused as ErrDuplicate, but only until it has ended.
-	ErrNotReplicated = broker.ErrNotReplicated
-	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the
-	// run may or may not be queued. With an ID of its own it can be queued again.
-	ErrOutcomeUnknown = broker.ErrOutcomeUnknown
-	ErrQueueFull      = broker.ErrQueueFull
-	ErrNoRecord       = broker.ErrNoRecord
-)
-
-// DuplicateError is [ErrDuplicate] with the runs of a call that were refused by
-// //task:unique, and for each the run that is in its way.
-type DuplicateError = broker.DuplicateError
 
 // ClientConfig tunes a client; its zero value works.
 type ClientConfig struct {

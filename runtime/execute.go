@@ -11,15 +11,9 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
-	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/worker"
-)
-
-const (
-	maxMessage = 8 << 10  // bytes kept of an error's text
-	maxStack   = 64 << 10 // bytes kept of a stack
 )
 
 var (
@@ -337,57 +331,6 @@ func (c *Consumer) again(x *execution, task *Task, run *broker.TaskRun, err erro
 		return spread(after), true
 	}
 	return task.spec.Retry.wait(run.Attempt), true
-}
-
-// verdict returns what the task's error says of a next attempt: that there is
-// none, or the wait before it if that is more than zero.
-func verdict(err error) (permanent bool, after time.Duration) {
-	if child := (*childError)(nil); errors.As(err, &child) {
-		return child.Permanent, child.RetryAfter
-	}
-	if r := (*retryAfterError)(nil); errors.As(err, &r) {
-		after = max(r.after, 1)
-	}
-	return isPermanent(err) || errors.Is(err, subprocess.ErrTooLarge), after
-}
-
-// failureOf describes an error for the run's record, bounded in size, the run's
-// secrets hidden.
-func failureOf(ctx context.Context, secrets *secret.Run, err error) broker.Failure {
-	f := broker.Failure{Kind: Failed, Message: err.Error()}
-	var (
-		child  *childError
-		exit   *subprocess.ExitError
-		schema *schemaError
-		caught *panicError
-		broken *brokenError
-	)
-	switch {
-	case errors.As(err, &child):
-		f = *child.Failure
-	case errors.As(err, &exit):
-		f.Kind, f.Stack = exitKind(exit), exit.Detail()
-	case errors.As(err, &schema):
-		f.Kind = Schema
-	case errors.As(err, &caught):
-		f.Stack = string(caught.stack)
-	case errors.As(err, &broken):
-		f.Stack = string(broken.stack)
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		f.Kind = Timeout
-	}
-	secrets.Values().HideFailure(&f)
-	f.Message, f.Stack = text.Truncate(f.Message, maxMessage), text.Truncate(f.Stack, maxStack)
-	return f
-}
-
-// exitKind maps how a child process ended to how its run failed. A process
-// whose answers cannot be understood is as good as crashed.
-func exitKind(exit *subprocess.ExitError) FailureKind {
-	if exit.Kind == subprocess.Protocol {
-		return Crashed
-	}
-	return exit.Kind
 }
 
 // logCut logs how much of what the run logged was not kept.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/backoff"
-	"github.com/taskgen/taskgen/internal/text"
 )
 
 // Handle refers to a run that was queued.
@@ -216,54 +215,6 @@ type Status struct {
 // not know, and a Note.
 type RunProgress = broker.Progress
 
-// FailureKind is how a run failed.
-type FailureKind = broker.FailureKind
-
-// The kinds of failure.
-const (
-	Failed    = broker.FailureFailed    // the task returned an error or panicked
-	Timeout   = broker.FailureTimeout   // an attempt took longer than its time limit
-	Crashed   = broker.FailureCrashed   // the process ended while it executed the run
-	OOM       = broker.FailureOOM       // the run exceeded its memory limit
-	Cancelled = broker.FailureCancelled // a person or program cancelled the run
-	Expired   = broker.FailureExpired   // the run was not started in time
-	Schema    = broker.FailureSchema    // the parameters do not fit the task
-	Duplicate = broker.FailureDuplicate // the run followed another, and one with its ID or //task:unique key lived
-	Lost      = broker.FailureLost      // an audit found a record without a run
-)
-
-// RunError is how a run ended that did not succeed.
-type RunError struct {
-	Task    string
-	ID      string
-	Kind    FailureKind
-	Attempt int // attempts that came to an end; one whose process died did not
-	Message string
-	Stack   string // of a panic, or of a process that was stopped; often empty
-}
-
-func (e *RunError) Error() string {
-	after := ""
-	if e.Attempt > 0 {
-		after = " after " + text.Count(e.Attempt, "attempt")
-	}
-	return fmt.Sprintf("run %s of task %s: %s%s: %s", e.ID, e.Task, e.Kind, after, e.Message)
-}
-
-// Is makes errors.Is(err, ErrCancelled) true of a cancelled run, and
-// errors.Is(err, ErrDuplicate) of one that was left out.
-func (e *RunError) Is(target error) bool {
-	return target == ErrCancelled && e.Kind == Cancelled || target == ErrDuplicate && e.Kind == Duplicate
-}
-
-func runError(record *broker.Record) *RunError {
-	e := &RunError{Task: record.Task, ID: record.ID, Attempt: record.Attempt, Kind: Failed}
-	if f := record.Failure; f != nil {
-		e.Kind, e.Message, e.Stack = f.Kind, f.Message, f.Stack
-	}
-	return e
-}
-
 // predecessor is the handle of a run that another follows.
 type predecessor interface {
 	id() string
@@ -271,14 +222,4 @@ type predecessor interface {
 	ended(ctx context.Context) (*broker.Record, error)
 	Status(ctx context.Context) (Status, error)
 	Cancel(ctx context.Context) error
-}
-
-// skippedError is the error of a run that was to follow another and was
-// skipped as a duplicate; nil for any other record.
-func skippedError(record *broker.Record) error {
-	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
-		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,
-			&DuplicateError{Runs: []broker.Duplicate{{ID: f.Message}}})
-	}
-	return nil
 }
