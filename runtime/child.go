@@ -187,30 +187,6 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	return respond(x, x.secrets, result, err)
 }
 
-// surround gives the child process the environment that the task asks for, and
-// returns how to take it back: a child executes one run at a time, and the next
-// may be of another task.
-func (s *Spec) surround() (restore func()) {
-	var undo []func()
-	for _, pair := range s.Env {
-		key, value, _ := strings.Cut(pair, "=")
-		before, had := os.LookupEnv(key)
-		_ = os.Setenv(key, value) // the generator refuses names that fail
-		undo = append(undo, func() {
-			if had {
-				_ = os.Setenv(key, before)
-			} else {
-				_ = os.Unsetenv(key)
-			}
-		})
-	}
-	return func() {
-		for _, f := range slices.Backward(undo) {
-			f()
-		}
-	}
-}
-
 // protect makes a panic of the task its error. What a Goexit is answered with
 // the child process decides.
 func protect(ctx context.Context, task *Task, payload []byte, memory int) (result []byte, err error) {
@@ -236,4 +212,28 @@ func respond(ctx context.Context, secrets *secret.Run, result []byte, err error)
 	failure := failureOf(ctx, secrets, err)
 	permanent, after := verdict(err)
 	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after, Snooze: snoozed(err)}
+}
+
+// surround gives the child process the environment that the task asks for, and
+// returns how to take it back: a child executes one run at a time, and the next
+// may be of another task.
+func (s *Spec) surround() (restore func()) {
+	var undo []func()
+	for _, pair := range s.Env {
+		key, value, _ := strings.Cut(pair, "=")
+		before, had := os.LookupEnv(key)
+		_ = os.Setenv(key, value) // the generator refuses names that fail
+		undo = append(undo, func() {
+			if had {
+				_ = os.Setenv(key, before)
+			} else {
+				_ = os.Unsetenv(key)
+			}
+		})
+	}
+	return func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
 }

@@ -251,7 +251,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		}
 		from := len(payload)
 		if payload, err = d.AppendParams(&params[i], payload); err != nil {
-			err = d.Spec.encodeError(err)
+			err = encodeError(err, d.Spec.Secrets)
 		}
 		if err == nil {
 			made[i].ID, made[i].Schema = ids[i*ulid.Size:(i+1)*ulid.Size], schema
@@ -390,7 +390,7 @@ func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []Q
 // fillRun makes an empty run the one that a call of a stub queues.
 func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.TaskRun, p *P, opts []QueueOption) (err error) {
 	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
-		return d.Spec.encodeError(err)
+		return encodeError(err, d.Spec.Secrets)
 	}
 	d.applyPolicies(p, run)
 	parent, _ := CurrentRun(ctx)
@@ -472,17 +472,4 @@ func (s *Spec) fill(run *broker.TaskRun, now time.Time) {
 	if run.Schema == 0 {
 		run.Schema = s.schema()
 	}
-}
-
-// schema is a digest of the parameters' wire form (32-bit FNV-1a), 0 if that is
-// unknown.
-func (s *Spec) schema() uint32 {
-	if s.Params == "" {
-		return 0
-	}
-	h := uint32(2166136261)
-	for i := range len(s.Params) {
-		h = (h ^ uint32(s.Params[i])) * 16777619
-	}
-	return max(h, 1)
 }

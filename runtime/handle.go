@@ -42,25 +42,6 @@ func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeRe
 func (d *Definition[P, R]) name() string                     { return d.Spec.Name }
 func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
 
-// zeroResult returns the encoded zero value of the result, nil where there is none.
-func (d *Definition[P, R]) zeroResult() []byte {
-	if d.AppendResult == nil {
-		return nil
-	}
-	var zero R
-	b, err := d.AppendResult(nil, &zero)
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// keyed reports whether a policy of the task goes by parameters.
-func (d *Definition[P, R]) keyed() bool {
-	k := &d.Keys
-	return k.Unique != nil || k.Concurrency != nil || k.Rate != nil || k.Fair != nil
-}
-
 func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
 // Wait blocks until the run has ended or ctx ends, and returns its result. While

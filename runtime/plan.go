@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/taskgen/taskgen/broker"
@@ -206,7 +205,7 @@ func template[B any](ctx context.Context, client *Client, in place, next func(ct
 	if in.form == "" {
 		return handle, c, nil
 	}
-	if got := firstParam(spec.Params); !sameForm(got, in.form) {
+	if got := firstForm(spec.Params); !sameForm(got, in.form) {
 		return nil, none, fmt.Errorf("the first parameter of task %s travels as %s, but what it is to get as %s; pass the result on as its first parameter, as it is", spec.Name, orNothing(got), in.form)
 	}
 	r := codec.NewReader(c.Run.Payload)
@@ -242,62 +241,4 @@ func orNothing(form string) string {
 		return "nothing"
 	}
 	return form
-}
-
-// sameForm compares wire forms. Names that stand for types are not resolved:
-// where there are any, the compiler's check has to do.
-func sameForm(a, b string) bool {
-	return a == b || strings.Contains(a, "@") || strings.Contains(b, "@")
-}
-
-// firstParam returns the wire form of the first of a task's parameters, in the
-// grammar of internal/schema's package doc.
-func firstParam(params string) string {
-	depth, quoted, from := 0, false, -1
-	for i := 0; i < len(params); i++ {
-		switch c := params[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == ' ' && from < 0:
-			from = i + 1
-		case c == '{' || c == '[' || c == '(':
-			depth++
-		case c == '}' || c == ']' || c == ')':
-			depth--
-		case c == ',' && depth == 0:
-			params = params[:i]
-		}
-	}
-	if from < 0 {
-		return ""
-	}
-	return strings.TrimRight(params[from:], "=?")
-}
-
-// withParam returns a payload with the value of one parameter, already encoded,
-// in place of the one it has.
-func withParam(payload []byte, param string, value []byte) ([]byte, error) {
-	r := codec.NewReader(payload)
-	n := r.MapLen()
-	out := codec.AppendMapLen(make([]byte, 0, len(payload)+len(value)), n)
-	found := false
-	for ; n > 0 && r.More(); n-- {
-		key := r.Key()
-		out = codec.AppendString(out, string(key))
-		old := r.Raw()
-		if string(key) == param {
-			old, found = value, true
-		}
-		out = append(out, old...)
-	}
-	if err := r.Done(); err != nil {
-		return nil, fmt.Errorf("set parameter %s: %w", param, err)
-	}
-	if !found {
-		return nil, fmt.Errorf("set parameter %s: there is none", param)
-	}
-	return out, nil
 }

@@ -1,136 +1,19 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/naming"
+	"github.com/taskgen/taskgen/internal/secret"
 )
-
-// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
-// generates today. Generated code refers to it, so that code and runtime that
-// do not fit fail to build on that line, whichever of the two is older: a
-// change of what generated code may use or do defines SupportsGeneratedV2,
-// which taskgen then writes, and V1 stays as long as the code that refers to it
-// runs as before. A runtime that no longer runs it must drop V1.
-const SupportsGeneratedV1 = true
-
-// None is the result of a task that returns only an error.
-type None = struct{}
-
-// Kind tells where a task runs.
-type Kind = broker.Kind
-
-// The two kinds of task.
-const (
-	IO  = broker.IO  // on a goroutine of the consumer
-	CPU = broker.CPU // in a child process of the consumer
-)
-
-// Priority orders the runs of one queue.
-type Priority = broker.Priority
-
-// The three priorities; a task without one is Medium.
-const (
-	Low    = broker.Low
-	Medium = broker.Medium
-	High   = broker.High
-)
-
-// Spec is what a task's directives say of it. Generated code fills it in.
-type Spec struct {
-	Name     string        // on the wire
-	Aliases  []string      // other names under which queued runs are this task's
-	Doc      string        // the function's doc comment
-	Kind     Kind          // IO or CPU
-	Queue    string        // defaults to "default"
-	Priority Priority      // defaults to Medium
-	Schedule Timing        // when schedulers queue it; the zero value: they do not
-	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
-	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
-	Expire   time.Duration // not started within this of being due: dropped; 0: never
-	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
-	Unique   time.Duration // one live run with the same key, until this long after it was due at most; 0: any number
-	// UniqueUntilStart frees the key of Unique when the run first starts.
-	UniqueUntilStart bool
-
-	Limit   Limit    // of what runs and starts across the fleet; the zero value: none
-	Fair    bool     // runs are taken round-robin over the values of a parameter
-	Memory  int64    // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
-	Env     []string // KEY=value, in the child process's environment while the task runs
-	Secrets []string // parameters that are shown as ***
-	Tags    []string
-	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
-	Result  string // the wire form of the result; empty without one
-}
-
-// Timing is when schedulers queue a task: at an interval or by a cron
-// expression.
-type Timing struct {
-	Every  time.Duration // at multiples of this since the Unix epoch
-	Start  bool          // once more when a scheduler starts
-	Cron   string        // five fields, or @daily and its like
-	Zone   string        // of Cron, an IANA name; defaults to UTC
-	Jitter time.Duration // each tick is moved by less than this
-
-	Missed    Missed // defaults to MissedLatest
-	MissedMax int    // of MissedAll; defaults to 100
-
-	// SkipOverlap leaves a tick out while the run of an earlier one lives.
-	SkipOverlap bool
-}
-
-// Missed says what becomes of the ticks that no scheduler was up for.
-type Missed int8
-
-// What can become of missed ticks.
-const (
-	MissedLatest Missed = iota // the last of them runs once
-	MissedSkip                 // none runs
-	MissedAll                  // each runs, the latest MissedMax of them
-)
-
-// Limit bounds a task across the fleet, for each value of its key by itself.
-type Limit struct {
-	Concurrency int           // runs at once; 0: any number
-	Rate        int           // starts within Per; 0: any number
-	Per         time.Duration // of Rate
-	Smooth      bool          // the starts of Rate are spread over Per
-}
-
-// Defaults of a [Spec].
-const (
-	DefaultQueue      = "default"
-	DefaultIOTimeout  = 5 * time.Minute
-	DefaultCPUTimeout = 30 * time.Minute
-)
-
-// Definition is a task as its callers need it: what it is called, and how its
-// parameters P and its result R travel. It knows nothing of the function that
-// runs, so a program that only queues does not link it. Generated code makes
-// one for each task; it is not changed afterwards.
-type Definition[P, R any] struct {
-	Spec         Spec
-	AppendParams func(*P, []byte) ([]byte, error)
-	ReadParams   func(*P, *codec.Reader)
-	AppendResult func([]byte, *R) ([]byte, error) // nil when R is None
-	ReadResult   func(*codec.Reader, *R)          // nil when R is None
-	Keys         Keys[P]
-}
-
-// Keys append what tells the parameters of one run from those of another to a
-// buffer, for the policies that go by parameters. A nil one stands for a
-// policy that the task does not have, or that goes by the task alone.
-type Keys[P any] struct {
-	Unique      func(*P, []byte) []byte
-	Concurrency func(*P, []byte) []byte
-	Rate        func(*P, []byte) []byte
-	Fair        func(*P, []byte) []byte
-}
 
 // Task is a definition with the function that runs it, as a consumer needs it.
 // A package's generated Tasks function returns its tasks.
@@ -205,48 +88,154 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 	}
 }
 
-// decodeParams sets p from payload. It makes at most memory bytes; 0 is the
-// codec's default for a payload of that size.
-func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, memory int, p *P) error {
-	r.Reset(payload)
-	defer r.Reset(nil)
-	if memory > 0 {
-		r.Limit(memory)
-	}
-	d.ReadParams(p, r)
-	err := r.Done()
-	if err == nil {
-		return nil
-	}
-	err = d.Spec.hideDecoding(payload, err)
-	if r.Exhausted() {
-		err = fmt.Errorf("%w; ConsumerConfig.Codec.Memory sets it", err)
-	}
-	return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}
+// Param is a parameter of a task.
+type Param struct {
+	Name     string   // in the function, and on the wire
+	Old      []string // names under which it is also read, see //task:rename
+	Field    int      // its index in the struct that [Task.NewParams] points to
+	Secret   bool     // it is shown as ***
+	Optional bool     // a run may lack it
 }
 
-func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {
-	if d.ReadResult == nil {
+// Params returns the parameters of the task in their order.
+func (t Task) Params() []Param {
+	typ := t.params
+	if typ.Kind() != reflect.Struct {
 		return nil
 	}
-	r := codec.NewReader(b)
-	d.ReadResult(r, result)
-	if err := r.Done(); err != nil {
-		return fmt.Errorf("decode result of task %s: %w", d.Spec.Name, err)
+	wire := wireParams(t.spec.Params)
+	params := make([]Param, 0, typ.NumField())
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		p := Param{Name: naming.Unexported(field.Name), Field: i, Optional: field.Type.Kind() == reflect.Pointer}
+		if len(wire) == typ.NumField() {
+			p.Name, p.Old, p.Optional = wire[i].name, wire[i].old, p.Optional || wire[i].optional
+		}
+		p.Secret = slices.ContainsFunc(t.spec.Secrets, func(name string) bool { return strings.EqualFold(name, p.Name) })
+		params = append(params, p)
 	}
-	return nil
+	return params
 }
 
-func (s Spec) withDefaults() Spec {
-	if s.Queue == "" {
-		s.Queue = DefaultQueue
+// NewParams returns a pointer to a new struct of the task's parameters, such as
+// *HeavyCalculationParams, with the values of //task:default set.
+func (t Task) NewParams() any {
+	params, _ := t.decode(codec.AppendMapLen(nil, 0)) // the error is of those without a default
+	return params
+}
+
+// EncodeParams returns the payload of a run with the parameters, a pointer as
+// [Task.NewParams] returns. If a value cannot be encoded it returns an error, which
+// quotes none of a task with secret parameters.
+func (t Task) EncodeParams(params any) (payload []byte, err error) {
+	defer recovered(&err)
+	if payload, err = t.encode(params); err != nil {
+		return nil, encodeError(err, t.spec.Secrets)
 	}
-	if s.Timeout == 0 {
-		s.Timeout = DefaultIOTimeout
-		if s.Kind == CPU {
-			s.Timeout = DefaultCPUTimeout
+	return payload, nil
+}
+
+// DecodeParams returns the parameters of a payload as [Task.NewParams] does. If the
+// payload does not fit the task it returns an error, and beside it the parameters that
+// could be read.
+func (t Task) DecodeParams(payload []byte) (params any, err error) {
+	defer recovered(&err)
+	return t.decode(payload)
+}
+
+// HasResult reports whether the task returns more than an error.
+func (t Task) HasResult() bool { return t.hasResult }
+
+// DecodeResult returns a result as the task returned it. It is None if the task has no
+// result.
+func (t Task) DecodeResult(b []byte) (result any, err error) {
+	defer recovered(&err)
+	return t.decodeResult(b)
+}
+
+// recovered makes an error of a panic in the application's marshalling.
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("the program's own marshalling panicked: %.200s", fmt.Sprint(r))
+	}
+}
+
+// taskSet is the tasks that a process knows.
+type taskSet struct {
+	list   []*Task          // in the order of their names
+	byName map[string]*Task // aliases included
+}
+
+// MergeTasks returns the tasks of all sets in the order of their names. It returns an
+// error if two of them share a name or an alias.
+func MergeTasks(sets ...[]Task) ([]Task, error) {
+	s, err := newTaskSet(sets)
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]Task, len(s.list))
+	for i, t := range s.list {
+		tasks[i] = *t
+	}
+	return tasks, nil
+}
+
+// newTaskSet refuses two tasks under one name.
+func newTaskSet(sets [][]Task) (taskSet, error) {
+	s := taskSet{byName: make(map[string]*Task)}
+	for _, set := range sets {
+		for i := range set {
+			t := &set[i]
+			for _, name := range append([]string{t.spec.Name}, t.spec.Aliases...) {
+				if other, ok := s.byName[name]; ok {
+					return taskSet{}, fmt.Errorf("two tasks are named %q: %q and %q; give one another //task:name", name, summary(other), summary(t))
+				}
+				s.byName[name] = t
+			}
+			s.list = append(s.list, t)
 		}
 	}
-	s.Retry = s.Retry.withDefaults()
-	return s
+	slices.SortFunc(s.list, func(a, b *Task) int { return cmp.Compare(a.spec.Name, b.spec.Name) })
+	return s, nil
+}
+
+// summary is the first sentence of what a task's doc says.
+func summary(t *Task) string {
+	first, _, _ := strings.Cut(t.spec.Doc, ".")
+	return strings.Join(strings.Fields(first), " ")
+}
+
+// has reports whether there is a task of that kind.
+func (s taskSet) has(kind Kind) bool {
+	return slices.ContainsFunc(s.list, func(t *Task) bool { return t.spec.Kind == kind })
+}
+
+// secretsOf returns the secrets of a run with a payload, nil if its task has no secret
+// parameters.
+func (t *Task) secretsOf(payload []byte) *secret.Run {
+	if len(t.spec.Secrets) == 0 {
+		return nil
+	}
+	params := t.spec.secretParams()
+	params.values = t.secretValues
+	return secret.NewRun(params, payload)
+}
+
+// secretValues returns the values of a payload's secret parameters, none if it cannot be
+// decoded.
+func (t *Task) secretValues(payload []byte) (values []reflect.Value) {
+	params, err := t.decode(payload)
+	if err != nil {
+		return nil
+	}
+	v := reflect.ValueOf(params).Elem()
+	for _, param := range t.Params() { // none unless v is a struct
+		if param.Secret {
+			values = append(values, v.Field(param.Field))
+		}
+	}
+	return values
 }

@@ -1,0 +1,211 @@
+package runtime
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
+// generates today. Generated code refers to it, so that code and runtime that
+// do not fit fail to build on that line, whichever of the two is older: a
+// change of what generated code may use or do defines SupportsGeneratedV2,
+// which taskgen then writes, and V1 stays as long as the code that refers to it
+// runs as before. A runtime that no longer runs it must drop V1.
+const SupportsGeneratedV1 = true
+
+// None is the result of a task that returns only an error.
+type None = struct{}
+
+// Kind tells where a task runs.
+type Kind = broker.Kind
+
+// The two kinds of task.
+const (
+	IO  = broker.IO  // on a goroutine of the consumer
+	CPU = broker.CPU // in a child process of the consumer
+)
+
+// Priority orders the runs of one queue.
+type Priority = broker.Priority
+
+// The three priorities; a task without one is Medium.
+const (
+	Low    = broker.Low
+	Medium = broker.Medium
+	High   = broker.High
+)
+
+// Spec is what a task's directives say of it. Generated code fills it in.
+type Spec struct {
+	Name     string        // on the wire
+	Aliases  []string      // other names under which queued runs are this task's
+	Doc      string        // the function's doc comment
+	Kind     Kind          // IO or CPU
+	Queue    string        // defaults to "default"
+	Priority Priority      // defaults to Medium
+	Schedule Timing        // when schedulers queue it; the zero value: they do not
+	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
+	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
+	Expire   time.Duration // not started within this of being due: dropped; 0: never
+	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
+	Unique   time.Duration // one live run with the same key, until this long after it was due at most; 0: any number
+	// UniqueUntilStart frees the key of Unique when the run first starts.
+	UniqueUntilStart bool
+
+	Limit   Limit    // of what runs and starts across the fleet; the zero value: none
+	Fair    bool     // runs are taken round-robin over the values of a parameter
+	Memory  int64    // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
+	Env     []string // KEY=value, in the child process's environment while the task runs
+	Secrets []string // parameters that are shown as ***
+	Tags    []string
+	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
+	Result  string // the wire form of the result; empty without one
+}
+
+func (s Spec) withDefaults() Spec {
+	if s.Queue == "" {
+		s.Queue = DefaultQueue
+	}
+	if s.Timeout == 0 {
+		s.Timeout = DefaultIOTimeout
+		if s.Kind == CPU {
+			s.Timeout = DefaultCPUTimeout
+		}
+	}
+	s.Retry = s.Retry.withDefaults()
+	return s
+}
+
+// Timing is when schedulers queue a task: at an interval or by a cron
+// expression.
+type Timing struct {
+	Every  time.Duration // at multiples of this since the Unix epoch
+	Start  bool          // once more when a scheduler starts
+	Cron   string        // five fields, or @daily and its like
+	Zone   string        // of Cron, an IANA name; defaults to UTC
+	Jitter time.Duration // each tick is moved by less than this
+
+	Missed    Missed // defaults to MissedLatest
+	MissedMax int    // of MissedAll; defaults to 100
+
+	// SkipOverlap leaves a tick out while the run of an earlier one lives.
+	SkipOverlap bool
+}
+
+// Missed says what becomes of the ticks that no scheduler was up for.
+type Missed int8
+
+// What can become of missed ticks.
+const (
+	MissedLatest Missed = iota // the last of them runs once
+	MissedSkip                 // none runs
+	MissedAll                  // each runs, the latest MissedMax of them
+)
+
+// Limit bounds a task across the fleet, for each value of its key by itself.
+type Limit struct {
+	Concurrency int           // runs at once; 0: any number
+	Rate        int           // starts within Per; 0: any number
+	Per         time.Duration // of Rate
+	Smooth      bool          // the starts of Rate are spread over Per
+}
+
+// Defaults of a [Spec].
+const (
+	DefaultQueue      = "default"
+	DefaultIOTimeout  = 5 * time.Minute
+	DefaultCPUTimeout = 30 * time.Minute
+)
+
+// Definition is a task as its callers need it: what it is called, and how its
+// parameters P and its result R travel. It knows nothing of the function that
+// runs, so a program that only queues does not link it. Generated code makes
+// one for each task; it is not changed afterwards.
+type Definition[P, R any] struct {
+	Spec         Spec
+	AppendParams func(*P, []byte) ([]byte, error)
+	ReadParams   func(*P, *codec.Reader)
+	AppendResult func([]byte, *R) ([]byte, error) // nil when R is None
+	ReadResult   func(*codec.Reader, *R)          // nil when R is None
+	Keys         Keys[P]
+}
+
+// Keys append what tells the parameters of one run from those of another to a
+// buffer, for the policies that go by parameters. A nil one stands for a
+// policy that the task does not have, or that goes by the task alone.
+type Keys[P any] struct {
+	Unique      func(*P, []byte) []byte
+	Concurrency func(*P, []byte) []byte
+	Rate        func(*P, []byte) []byte
+	Fair        func(*P, []byte) []byte
+}
+
+// decodeParams sets p from payload. It makes at most memory bytes; 0 is the
+// codec's default for a payload of that size.
+func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, memory int, p *P) error {
+	r.Reset(payload)
+	defer r.Reset(nil)
+	if memory > 0 {
+		r.Limit(memory)
+	}
+	d.ReadParams(p, r)
+	err := r.Done()
+	if err == nil {
+		return nil
+	}
+	err = hideDecoding(d.Spec.secretParams(), payload, err)
+	if r.Exhausted() {
+		err = fmt.Errorf("%w; ConsumerConfig.Codec.Memory sets it", err)
+	}
+	return &schemaError{fmt.Errorf("decode parameters of task %s: %w", d.Spec.Name, err)}
+}
+
+func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {
+	if d.ReadResult == nil {
+		return nil
+	}
+	r := codec.NewReader(b)
+	d.ReadResult(r, result)
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("decode result of task %s: %w", d.Spec.Name, err)
+	}
+	return nil
+}
+
+// zeroResult returns the encoded zero value of the result, nil where there is none.
+func (d *Definition[P, R]) zeroResult() []byte {
+	if d.AppendResult == nil {
+		return nil
+	}
+	var zero R
+	b, err := d.AppendResult(nil, &zero)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// keyed reports whether a policy of the task goes by parameters.
+func (d *Definition[P, R]) keyed() bool {
+	k := &d.Keys
+	return k.Unique != nil || k.Concurrency != nil || k.Rate != nil || k.Fair != nil
+}
+
+// schema is a digest of the parameters' wire form (32-bit FNV-1a), 0 if that is
+// unknown.
+func (s *Spec) schema() uint32 {
+	if s.Params == "" {
+		return 0
+	}
+	h := uint32(2166136261)
+	for i := range len(s.Params) {
+		h = (h ^ uint32(s.Params[i])) * 16777619
+	}
+	return max(h, 1)
+}
+
+// secretParams returns the task's parameters for hiding the secret ones.
+func (s *Spec) secretParams() secretParams { return secretParams{names: s.Secrets, form: s.Params} }
