@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/text"
-	"github.com/taskgen/taskgen/internal/ulid"
 )
 
 // ClientConfig tunes a client; its zero value works.
@@ -34,8 +30,6 @@ type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
 // refuse them by an error.
 type QueueMiddleware func(next QueueHandler) QueueHandler
 
-const defaultMaxPayload = 1 << 20
-
 // Client queues runs. It may be used concurrently.
 type Client struct {
 	broker     queuer
@@ -44,8 +38,8 @@ type Client struct {
 	middleware []QueueMiddleware
 	invalid    error // of its config
 	closed     atomic.Bool
-	spare      sync.Pool // of *broker.TaskRun
-	slabs      sync.Pool // of *slab
+	runPool    sync.Pool // of *broker.TaskRun
+	bufferPool sync.Pool // of *batchBuffer
 }
 
 // queuer is what a client needs of a broker. It finds more by assertion, one method
@@ -90,8 +84,8 @@ func newClient(b queuer, policies broker.Policy, cfg ClientConfig) *Client {
 	return c
 }
 
-// usable returns why calls through the client fail, nil if they do not.
-func (c *Client) usable() error {
+// checkUsable returns the error of all calls through the client, nil if it works.
+func (c *Client) checkUsable() error {
 	if c.closed.Load() {
 		return fmt.Errorf("the client is closed: %w", broker.ErrClosed)
 	}
@@ -131,345 +125,26 @@ func clientOf(ctx context.Context) (*Client, error) {
 	return nil, ErrNoClient
 }
 
-// Queue queues one run of a task: what a generated stub calls. The handle is
-// also returned with [ErrDuplicate], for the run that is there already, and with
-// [ErrNotReplicated].
-func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...QueueOption) (*Handle[R], error) {
-	c, err := clientOf(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
-	}
-	run := c.spareRun()
-	if err = d.fillRun(ctx, c, run, p, opts); err == nil {
-		err = c.queue(ctx, run)
-	}
-	if err != nil {
-		return notQueued(c, d, run, err)
-	}
-	handle := newHandle(c, d, run)
-	c.reuse(ctx, run)
-	return handle, nil
-}
-
-// notQueued makes what Queue returns of an error.
-func notQueued[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun, err error) (*Handle[R], error) {
-	var duplicates *DuplicateError
-	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 {
-		run.ID = duplicates.Runs[0].ID
-	}
-	if errors.Is(err, ErrDuplicate) || errors.Is(err, ErrNotReplicated) {
-		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, advise(err))
-	}
-	return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
-}
-
-// spareRun returns an empty run, with room for a payload if it was used before.
-func (c *Client) spareRun() *broker.TaskRun {
-	if run, ok := c.spare.Get().(*broker.TaskRun); ok {
-		return run
-	}
-	return new(broker.TaskRun)
-}
-
-// maxSpare is the size in bytes of the largest payload whose memory is used
-// again.
-const maxSpare = 16 << 10
-
-// reuse keeps a run that was queued for the next call.
-func (c *Client) reuse(ctx context.Context, run *broker.TaskRun) {
-	if c.mine(ctx) && cap(run.Payload) <= maxSpare {
-		*run = broker.TaskRun{Payload: run.Payload[:0]}
-		c.spare.Put(run)
-	}
-}
-
-// mine reports whether nobody has a run any more that was queued. A plan and a
-// middleware may still have it, or have given it memory; a broker has not, by its
-// contract, but of one of three methods that somebody wrote in a minute that is not
-// relied upon.
-func (c *Client) mine(ctx context.Context) bool {
-	return c.policies == broker.AllPolicies && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
-}
-
-// slab is the runs of a batch.
-type slab struct {
-	runs    []*broker.TaskRun
-	made    []broker.TaskRun // what they are, all zero
-	payload []byte           // of all
-}
-
-const maxSlab = 1000 // runs of the largest batch whose memory is used again
-
-func (c *Client) spareSlab(n int) *slab {
-	if s, ok := c.slabs.Get().(*slab); ok && cap(s.made) >= n {
-		s.runs, s.made = s.runs[:n], s.made[:n]
-		return s
-	}
-	return &slab{runs: make([]*broker.TaskRun, n), made: make([]broker.TaskRun, n)}
-}
-
-func (c *Client) reuseSlab(ctx context.Context, s *slab) {
-	if c.mine(ctx) && cap(s.made) <= maxSlab && cap(s.payload) <= maxSlab*maxSpare/16 {
-		clear(s.made)
-		s.payload = s.payload[:0]
-		c.slabs.Put(s)
-	}
-}
-
-// QueueBatch queues one run for each of params, all of them or none: what a
-// generated batch stub calls. The option ID fits no batch of several. Options
-// that cannot be meant are refused of an empty one too, which queues nothing. More than
-// 100,000 runs, [broker.MaxRuns], or 64 MiB of parameters, [broker.MaxBatch], are
-// [ErrPayloadTooLarge]: queue them in parts, each whole or not at all. The handles are also returned with
-// [ErrNotReplicated].
-func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
-	c, err := clientOf(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, err)
-	}
-	if len(params) == 0 {
-		if err := c.checkOptions(&d.Spec, opts); err != nil {
-			return nil, fmt.Errorf("queue no runs of task %s: %w", d.Spec.Name, err)
-		}
-		return nil, nil
-	}
-	// One piece of memory for each kind of thing, not one for each thing.
-	var (
-		handles   = make([]*Handle[R], len(params))
-		shown     = make([]Handle[R], len(params))
-		slab      = c.spareSlab(len(params))
-		made      = slab.made
-		payload   = slab.payload
-		now       = time.Now()
-		ids       = ulid.NewBatch(now, len(params))
-		schema    = d.Spec.schema()
-		parent, _ = CurrentRun(ctx)
-	)
-	for i := range params {
-		if made[0].OwnID && i > 0 {
-			return nil, fmt.Errorf("queue %s of task %s: the option ID names one run; queue them one by one, each with its own", text.Count(len(params), "run"), d.Spec.Name)
-		}
-		from := len(payload)
-		if payload, err = d.AppendParams(&params[i], payload); err != nil {
-			err = encodeError(err, d.Spec.Secrets)
-		}
-		if err == nil {
-			made[i].ID, made[i].Schema = ids[i*ulid.Size:(i+1)*ulid.Size], schema
-			made[i].Payload = payload[from:len(payload):len(payload)]
-			d.applyPolicies(&params[i], &made[i])
-			err = c.fill(&made[i], &d.Spec, now, parent, opts)
-		}
-		if err == nil && len(payload) > broker.MaxBatch {
-			err = fmt.Errorf("%w: the parameters of the batch take more than %d bytes by here; queue it in parts", ErrPayloadTooLarge, broker.MaxBatch)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(params), d.Spec.Name, err)
-		}
-		slab.runs[i], handles[i] = &made[i], &shown[i]
-		setHandle(&shown[i], c, d, &made[i])
-	}
-	slab.payload = payload
-	err = c.queue(ctx, slab.runs...)
-	if errors.Is(err, ErrNotReplicated) {
-		return handles, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, advise(err))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, err)
-	}
-	c.reuseSlab(ctx, slab)
-	return handles, nil
-}
-
-// checkOptions refuses options that no run of a task can have.
-func (c *Client) checkOptions(spec *Spec, opts []QueueOption) error {
-	run := new(broker.TaskRun)
-	if err := c.fill(run, spec, time.Now(), nil, opts); err != nil {
-		return err
-	}
-	return refuseSkipFailed(run)
-}
-
-func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if added, err := addToPlan(ctx, c, step{runs: runs}); added {
-		return err
-	}
-	if err := c.check(runs); err != nil {
-		return err
-	}
-	if len(c.middleware) == 0 {
-		return c.broker.QueueTasks(ctx, runs...) // the usual case, without the function value
-	}
-	return c.wrap(c.broker.QueueTasks, runs)(ctx)
-}
-
-// check refuses runs that cannot be queued by way of this client.
-func (c *Client) check(runs []*broker.TaskRun) error {
-	if err := c.usable(); err != nil {
-		return err
-	}
-	for _, run := range runs {
-		if err := refuseSkipFailed(run); err != nil {
-			return err
-		}
-	}
-	if err := broker.CheckBatch(runs); err != nil {
-		return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
-	}
-	if c.policies == broker.AllPolicies {
-		return nil
-	}
-	for _, run := range runs {
-		if err := refusePolicies(run, c.policies); err != nil {
-			return err
-		}
-		// Without leases the consumer itself queues what follows.
-		_, leased := c.broker.(broker.Leaser)
-		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
-			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
-				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
-		}
+// Cancel asks for the end of a run by its queue and its id, as [Handle.Cancel] does. It
+// returns [ErrNoRecord] when no run with this id waits or executes there, and an error
+// when the broker cannot cancel.
+func (c *Client) Cancel(ctx context.Context, queue, id string) error {
+	if err := c.cancel(ctx, queue, id); err != nil {
+		return fmt.Errorf("cancel run %s: %w", id, err)
 	}
 	return nil
 }
 
-// wrap puts the middleware around the queueing of runs. It sees those that follow
-// them, which are queued inside them.
-func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx context.Context) error {
-	if len(c.middleware) == 0 {
-		return func(ctx context.Context) error { return queue(ctx, runs...) }
+func (c *Client) cancel(ctx context.Context, queue, id string) error {
+	controls, ok := c.broker.(interface {
+		Cancel(ctx context.Context, queue, id string, failure broker.Failure) error
+	})
+	if !ok {
+		return errors.New("this broker has no broker.Controls, so it cannot cancel")
 	}
-	all := runs[:len(runs):len(runs)]
-	for _, run := range runs {
-		all = appendFollowing(all, run)
-	}
-	handler := queue
-	if len(all) > len(runs) {
-		handler = func(ctx context.Context, given ...*broker.TaskRun) error {
-			if !slices.Equal(given, all) {
-				return errors.New("a middleware added, left out or replaced runs that follow each other; it may change their headers, or refuse them all by an error")
-			}
-			return queue(ctx, runs...)
-		}
-	}
-	for i := len(c.middleware) - 1; i >= 0; i-- {
-		handler = c.middleware[i](handler)
-	}
-	return func(ctx context.Context) error { return handler(ctx, all...) }
+	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
 }
 
-// appendFollowing appends the runs that are to follow a run.
-func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
-	for _, c := range run.Links.OrZero().Then {
-		runs = appendFollowing(append(runs, c.Run), c.Run)
-	}
-	return runs
-}
-
-// advise adds to the error of an enqueue what to do about it, where that is not
-// what one would do at first.
-func advise(err error) error {
-	if !errors.Is(err, ErrNotReplicated) {
-		return err
-	}
-	return fmt.Errorf("%w; it runs unless the server loses it, so queue it again only if it may run twice", err)
-}
-
-func (c *Client) checkPayload(payload []byte) error {
-	if len(payload) > c.maxPayload {
-		return fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
-	}
-	return nil
-}
-
-// newRun makes the run that a call of a stub queues.
-func (d *Definition[P, R]) newRun(ctx context.Context, c *Client, p *P, opts []QueueOption) (*broker.TaskRun, error) {
-	run := new(broker.TaskRun)
-	return run, d.fillRun(ctx, c, run, p, opts)
-}
-
-// fillRun makes an empty run the one that a call of a stub queues.
-func (d *Definition[P, R]) fillRun(ctx context.Context, c *Client, run *broker.TaskRun, p *P, opts []QueueOption) (err error) {
-	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
-		return encodeError(err, d.Spec.Secrets)
-	}
-	d.applyPolicies(p, run)
-	parent, _ := CurrentRun(ctx)
-	return c.fill(run, &d.Spec, time.Now(), parent, opts)
-}
-
-// QueueTask queues one run of a task whose parameters are encoded, see
-// [Task.EncodeParams]: it is for a program that gets to know its tasks at run time, such
-// as a command line. It returns the run that it queued, and beside an error the run
-// that it tried to queue, if it got so far. Its errors are those of a generated stub.
-func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...QueueOption) (*broker.TaskRun, error) {
-	run, err := c.newRun(ctx, &t, payload, opts)
-	if err == nil {
-		err = c.queue(ctx, run)
-	}
-	if err == nil {
-		return run, nil
-	}
-	what := t.spec.Name
-	if run.OwnID || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOutcomeUnknown) {
-		what += " as " + run.ID
-	}
-	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
-}
-
-// newRun makes a run of a task whose parameters are encoded.
-func (c *Client) newRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
-	run := &broker.TaskRun{Payload: payload}
-	if err := t.applyPolicies(run); err != nil {
-		return run, err
-	}
-	parent, _ := CurrentRun(ctx)
-	return run, c.fill(run, &t.spec, time.Now(), parent, opts)
-}
-
-// fill makes a run with a payload and policies complete.
-func (c *Client) fill(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
-	if c.invalid != nil {
-		return c.invalid
-	}
-	if err := c.checkPayload(run.Payload); err != nil {
-		return err
-	}
-	spec.fill(run, now)
-	if parent != nil {
-		run.ParentID, run.RootID = parent.ID, parent.RootID
-	}
-	for i, opt := range opts {
-		if opt == nil {
-			return fmt.Errorf("option %d is nil", i+1)
-		}
-		if err := opt.apply(run); err != nil {
-			return err
-		}
-	}
-	if run.ID == "" && !run.OwnID {
-		run.ID = ulid.New(now)
-	}
-	if len(opts) == 0 && parent == nil {
-		return nil // what is in it is the task's; the broker looks at all
-	}
-	return run.Validate()
-}
-
-// newRun makes a run as the task's directives say, without an id or a payload.
-func (s *Spec) newRun(now time.Time) *broker.TaskRun {
-	run := new(broker.TaskRun)
-	s.fill(run, now)
-	return run
-}
-
-// fill sets what the task's directives say of its runs.
-func (s *Spec) fill(run *broker.TaskRun, now time.Time) {
-	run.Task, run.Queue, run.Kind, run.Priority = s.Name, s.Queue, s.Kind, s.Priority
-	if run.Queue == "" {
-		run.Queue = DefaultQueue
-	}
-	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
-	if run.Schema == 0 {
-		run.Schema = s.schema()
-	}
-}
+// onRequest is the message of a failure of kind [Cancelled], behind which it is
+// read.
+const onRequest = "on request"

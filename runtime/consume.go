@@ -52,7 +52,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, logger: c.logger, bounded: true}})
 	stopWatching()
 	loops.Wait()
-	c.drainSkipEvents()
+	c.events.drain()
 	closePool(ctx, pool, c.logger)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)

@@ -153,7 +153,7 @@ type Consumer struct {
 	client  *Client
 	worker  *worker.Worker
 	logger  *slog.Logger
-	skipped skipEvents
+	events  notifier
 	running atomic.Bool
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
@@ -188,6 +188,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		logger: cfg.Logger,
+		events: notifier{onEvent: cfg.OnEvent, logger: cfg.Logger},
 
 		risksEvery: risksEvery,
 	}

@@ -209,3 +209,15 @@ func (s *Spec) schema() uint32 {
 
 // secretParams returns the task's parameters for hiding the secret ones.
 func (s *Spec) secretParams() secretParams { return secretParams{names: s.Secrets, form: s.Params} }
+
+// initRun sets what the task's directives say of its runs.
+func (s *Spec) initRun(run *broker.TaskRun, now time.Time) {
+	run.Task, run.Queue, run.Kind, run.Priority = s.Name, s.Queue, s.Kind, s.Priority
+	if run.Queue == "" {
+		run.Queue = DefaultQueue
+	}
+	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
+	if run.Schema == 0 {
+		run.Schema = s.schema()
+	}
+}

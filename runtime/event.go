@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -31,17 +33,31 @@ type Event struct {
 	Wait time.Duration // of RunRetried: until the next attempt
 }
 
-// notifyStart calls OnEvent: an attempt begins.
-func (c *Consumer) notifyStart(run *Run) {
-	if c.cfg.OnEvent != nil {
-		c.notify(Event{Kind: RunStarted, Run: run})
+// maxSkipped bounds the events that wait for an OnEvent that is slow.
+const maxSkipped = 1000
+
+// notifier calls OnEvent. Its methods may be called concurrently.
+type notifier struct {
+	onEvent func(Event) // nil: nobody asks for events
+	logger  *slog.Logger
+
+	// Skipped runs have no goroutine on which to call OnEvent, which may block or end it.
+	mu      sync.Mutex
+	skipped []broker.SkippedDuplicate
+	busy    bool           // a goroutine calls OnEvent for skipped runs
+	calls   sync.WaitGroup // of OnEvent for skipped runs
+}
+
+// started notifies of the start of an attempt.
+func (n *notifier) started(run *Run) {
+	if n.onEvent != nil {
+		n.notify(Event{Kind: RunStarted, Run: run})
 	}
 }
 
-// notifyEnd calls OnEvent with what becomes of a run. Without an attempt, run is nil and
-// took zero.
-func (c *Consumer) notifyEnd(o *broker.Outcome, run *Run, took time.Duration) {
-	if c.cfg.OnEvent == nil {
+// ended notifies of what becomes of a run. Without an attempt, run is nil and took zero.
+func (n *notifier) ended(o *broker.Outcome, run *Run, took time.Duration) {
+	if n.onEvent == nil {
 		return
 	}
 	if run == nil {
@@ -65,32 +81,70 @@ func (c *Consumer) notifyEnd(o *broker.Outcome, run *Run, took time.Duration) {
 	if f := o.Failure; f != nil {
 		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: f.Kind, Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
-	c.notify(e)
+	n.notify(e)
 }
 
-// notify calls OnEvent. A panic of it does not fail the run.
-func (c *Consumer) notify(e Event) {
-	defer func() {
-		if v := recover(); v != nil {
-			c.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
-	c.cfg.OnEvent(e)
-}
-
-// ask calls Retry. It returns asked as false if there is no Retry, or if that panics: then
-// the task's own policy decides.
-func (c *Consumer) ask(x *execution, err error) (wait time.Duration, again, asked bool) {
-	if c.cfg.Retry == nil {
-		return 0, false, false
+// skip notifies of runs that were skipped as duplicates. It does not block.
+func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
+	if n.onEvent == nil {
+		return
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.skipped = append(n.skipped, skipped[:min(len(skipped), maxSkipped-len(n.skipped))]...)
+	n.notifyNextSkipped()
+}
+
+// notifyNextSkipped starts a goroutine that notifies of the next skipped run, unless one
+// does so already. The lock is held.
+func (n *notifier) notifyNextSkipped() {
+	if n.busy || len(n.skipped) == 0 {
+		return
+	}
+	next := n.skipped[0]
+	n.busy, n.skipped = true, n.skipped[1:]
+	n.calls.Go(func() {
+		defer func() { // also if OnEvent ends the goroutine
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.busy = false
+			n.notifyNextSkipped()
+		}()
+		n.notifySkipped(next)
+	})
+}
+
+func (n *notifier) notifySkipped(skipped broker.SkippedDuplicate) {
+	run := new(Run)
+	run.init(skipped.Run, time.Time{})
+	n.notify(Event{Kind: RunDropped, Run: run, Err: &RunError{
+		Task: skipped.Run.Task, ID: skipped.Run.ID, Kind: Duplicate,
+		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: skipped.LiveID}}}).Error(),
+	}})
+}
+
+// notify calls OnEvent. If OnEvent panics, notify logs the panic, and the run does not fail.
+func (n *notifier) notify(e Event) {
 	defer func() {
 		if v := recover(); v != nil {
-			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
-			c.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
-			asked = false
+			n.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	wait, again = c.cfg.Retry(&x.info, err)
-	return wait, again, true
+	n.onEvent(e)
+}
+
+// drainTimeout is how long a stop waits for OnEvent.
+const drainTimeout = 500 * time.Millisecond
+
+// drain blocks until OnEvent was called for all skipped runs, at most for drainTimeout.
+func (n *notifier) drain() {
+	done := make(chan struct{})
+	go func() { n.calls.Wait(); close(done) }()
+	timer := time.NewTimer(drainTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		n.logger.Warn("OnEvent does not return from a call for a skipped run")
+	}
 }

@@ -68,7 +68,7 @@ func newExec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t *Task, 
 	}
 	cfg.Codec.setDefaults(cfg.MaxPayload, client.maxPayload)
 	cfg.grants = grantsOf(b)
-	run, err := client.newRun(ctx, t, payload, nil)
+	run, err := client.makeRun(ctx, t, payload, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,6 @@ import (
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
-var (
-	errGoexit         = errors.New("the task called runtime.Goexit")
-	errDecisionGoexit = errors.New("the application's Retry, or a method of its error, called runtime.Goexit")
-)
-
 // executor executes the runs of one Run of a consumer.
 type executor struct {
 	*Consumer
@@ -48,7 +43,7 @@ func (x *execution) Begin(base context.Context, started time.Time) {
 func (x *execution) Execute() {
 	defer x.end()
 	c := x.executor
-	c.notifyStart(&x.info)
+	c.events.started(&x.info)
 	if len(c.cfg.Middleware) == 0 {
 		x.result, x.err = x.call(x)
 		return
@@ -90,7 +85,7 @@ func (x *execution) end() {
 	took := ended.Sub(x.Started())
 	x.Ended(&o, took)
 	x.logCut()
-	x.executor.notifyEnd(&o, &x.info, took)
+	x.executor.events.ended(&o, &x.info, took)
 }
 
 // outcome decides what became of the run. The decision asks the error, whose
@@ -124,7 +119,7 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.Run()
 	memory := x.executor.cfg.Codec.memory(run.Payload)
 	if run.Links != nil && run.Links.Awaits.ID != "" {
-		payload, err := x.executor.gather(ctx, run)
+		payload, err := gather(ctx, x.executor.broker, run)
 		if err != nil {
 			return nil, err
 		}
@@ -159,7 +154,10 @@ func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, 
 }
 
 // NotStarted implements [worker.Executor].
-func (e *executor) NotStarted(o *broker.Outcome) { e.notifyEnd(o, nil, 0) }
+func (e *executor) NotStarted(o *broker.Outcome) { e.events.ended(o, nil, 0) }
+
+// Skipped implements [worker.Executor]. It does not block.
+func (e *executor) Skipped(skipped ...broker.SkippedDuplicate) { e.events.skip(skipped) }
 
 // refuse returns the outcome of a run that cannot start here, false if it can.
 func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broker.Outcome, bool) {
@@ -345,4 +343,21 @@ func (x *execution) logCut() {
 	if cut > 0 {
 		x.executor.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
 	}
+}
+
+// ask calls Retry. It returns asked as false if there is no Retry, or if that panics: then
+// the task's own policy decides.
+func (c *Consumer) ask(x *execution, err error) (wait time.Duration, again, asked bool) {
+	if c.cfg.Retry == nil {
+		return 0, false, false
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
+			c.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
+			asked = false
+		}
+	}()
+	wait, again = c.cfg.Retry(&x.info, err)
+	return wait, again, true
 }

@@ -46,14 +46,14 @@ func Group[A, B any](ctx context.Context,
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
 	opts ...QueueOption,
 ) (*Handle[B], error) {
-	handle, err := group(ctx, members, next, opts)
+	handle, err := enqueueGroup(ctx, members, next, opts)
 	if err != nil {
 		return handle, fmt.Errorf("queue a group of runs: %w", err)
 	}
 	return handle, nil
 }
 
-func group[A, B any](ctx context.Context,
+func enqueueGroup[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
 	opts []QueueOption,
@@ -62,7 +62,7 @@ func group[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	handles, p, err := planned(ctx, c, members)
+	handles, p, err := recordPlan(ctx, c, members)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +75,11 @@ func group[A, B any](ctx context.Context,
 	if i := slices.Index(handles, nil); i >= 0 {
 		return nil, fmt.Errorf("member %d has no handle", i)
 	}
-	var in place
+	var in resultParam
 	if _, spec := handles[0].run(); spec.Result != "" {
-		in = place{form: "[" + spec.Result + "]", zero: codec.AppendArrayLen(nil, 0)}
+		in = resultParam{form: "[" + spec.Result + "]", zero: codec.AppendArrayLen(nil, 0)}
 	}
-	handle, after, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
+	handle, after, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 		return next(ctx, nil, opts...)
 	}, opts)
 	if err != nil {
@@ -88,7 +88,7 @@ func group[A, B any](ctx context.Context,
 	if after.Keyed {
 		// What it goes by has to be known now: do other results make another key?
 		in.zero = nil
-		_, other, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
+		_, other, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 			return next(ctx, make([]A, 1), opts...)
 		}, opts)
 		if err != nil {
@@ -105,18 +105,18 @@ func group[A, B any](ctx context.Context,
 	}
 	gathers := &after.Run.EnsureLinks().Awaits
 	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
-	return gathering(handle, c.submit(ctx, step{then: after.Run, runs: runs}))
+	return gatheringHandle(handle, c.submit(ctx, enqueueCall{runs: runs, gathering: after.Run}))
 }
 
-// gathering returns the handle that the error of queueing a group leaves: of what
-// was queued, or of the live run that is in the way of the one that gathers.
-func gathering[B any](h *Handle[B], err error) (*Handle[B], error) {
+// gatheringHandle returns what Group returns with the error of the enqueue: the handle is
+// that of the gathering run, or of a live run in its way.
+func gatheringHandle[B any](h *Handle[B], err error) (*Handle[B], error) {
 	var duplicates *DuplicateError
 	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 && duplicates.Runs[0].Index == -1 {
 		h.ID = duplicates.Runs[0].ID
 		return h, err
 	}
-	return queued(h, err)
+	return handleIfQueued(h, err)
 }
 
 // membersOf makes the runs of a plan the members of a group, in the order of
@@ -150,34 +150,40 @@ func samePolicies(a, b broker.Rules) bool {
 	return a.Unique == b.Unique && a.UntilStart == b.UntilStart && a.Fair == b.Fair && slices.Equal(a.Limits, b.Limits)
 }
 
-// count returns how many runs there are.
-func (p *plan) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for _, s := range p.steps {
-		n += len(s.runs)
-		if s.then != nil {
-			n++
+// gather returns the payload of a run with the results of the group that it gathers in
+// its first parameter.
+func gather(ctx context.Context, b broker.Broker, run *broker.TaskRun) ([]byte, error) {
+	groups, ok := b.(broker.Groups)
+	if !ok {
+		return nil, Permanent(errors.New("gather results: this broker has no broker.Groups"))
+	}
+	group := run.Links.Awaits
+	members, err := groups.Members(ctx, group)
+	if errors.Is(err, ErrNoRecord) || errors.Is(err, broker.ErrGroupTooLarge) {
+		return nil, Permanent(fmt.Errorf("gather results of group %s: %w", group.ID, err))
+	}
+	if err != nil {
+		return nil, &gatherError{fmt.Errorf("gather results of group %s: %w", group.ID, err)}
+	}
+	var results []byte
+	var failed *broker.Record
+	succeeded := 0
+	for i, m := range members {
+		switch {
+		case m == nil:
+			return nil, Permanent(fmt.Errorf("gather results of group %s: member %d has not ended", group.ID, i))
+		case m.State == broker.StateSucceeded:
+			succeeded++
+			results = append(results, m.Result...)
+		case failed == nil:
+			failed = m
 		}
 	}
-	return n
-}
-
-// byID returns the runs of the plan that are followed by nothing.
-func (p *plan) byID() map[string]*broker.TaskRun {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	runs := make(map[string]*broker.TaskRun)
-	for _, s := range p.steps {
-		if s.then != nil {
-			continue
-		}
-		for _, run := range s.runs {
-			if len(run.Links.OrZero().Then) == 0 {
-				runs[run.ID] = run
-			}
-		}
+	if failed != nil && !group.Partial {
+		return nil, Permanent(fmt.Errorf("%d of %d members of the group failed, the first: %w", len(members)-succeeded, len(members), runError(failed)))
 	}
-	return runs
+	if group.Param == "" {
+		return run.Payload, nil
+	}
+	return withParam(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
 }

@@ -107,10 +107,6 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// onRequest is the message of a failure of kind [Cancelled], behind which it is
-// read.
-const onRequest = "on request"
-
 // Cancel asks for the end of the run. One that waits ends at once; the context
 // of one that runs is cancelled within a second, with the cause [ErrCancelled],
 // and a CPU-bound one is killed if it goes on. What it returns after that is its
@@ -148,26 +144,6 @@ func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	return h.client.cancel(ctx, h.queue, h.ID)
 }
 
-// Cancel asks for the end of a run by its queue and its id, as [Handle.Cancel] does. It
-// returns [ErrNoRecord] when no run with this id waits or executes there, and an error
-// when the broker cannot cancel.
-func (c *Client) Cancel(ctx context.Context, queue, id string) error {
-	if err := c.cancel(ctx, queue, id); err != nil {
-		return fmt.Errorf("cancel run %s: %w", id, err)
-	}
-	return nil
-}
-
-func (c *Client) cancel(ctx context.Context, queue, id string) error {
-	controls, ok := c.broker.(interface {
-		Cancel(ctx context.Context, queue, id string, failure broker.Failure) error
-	})
-	if !ok {
-		return errors.New("this broker has no broker.Controls, so it cannot cancel")
-	}
-	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
-}
-
 func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
 	records, ok := h.client.broker.(recorder)
 	if !h.keep || !ok {
@@ -203,4 +179,74 @@ type predecessor interface {
 	ended(ctx context.Context) (*broker.Record, error)
 	Status(ctx context.Context) (Status, error)
 	Cancel(ctx context.Context) error
+}
+
+func (h *Handle[R]) id() string { return h.ID }
+
+const (
+	// longestMove is how long the first's success and the second's being queued
+	// can lie apart for one who asks: they may be on different servers.
+	longestMove = 5 * time.Second
+	// longestDoubt is that where a run with the second's own id is known, which
+	// may be in its way, or have ended long before.
+	longestDoubt = time.Second
+)
+
+func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
+	if h.after == nil || !h.keep {
+		return h.record(ctx, recorder.WaitRecord)
+	}
+	record, err := h.record(ctx, recorder.Record)
+	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record) {
+		var before *broker.Record
+		if before, err = h.after.ended(ctx); err != nil || before.State != broker.StateSucceeded {
+			return before, err
+		}
+		record, err = h.awaitOwn(ctx, longestMove)
+	}
+	if err != nil || record.State.Ended() {
+		return record, err
+	}
+	return h.record(ctx, recorder.WaitRecord)
+}
+
+// isOwn reports whether a record with the id of a run that follows another is
+// that run's, and not of one that has, or had, its id too. Of a run that nobody
+// could read it says neither task nor parent.
+func (h *Handle[R]) isOwn(record *broker.Record) bool {
+	return !h.ownID || record.ParentID == h.after.id() || record.Task == ""
+}
+
+// awaitOwn returns the record of a run whose predecessor has succeeded. It waits
+// for one until it is clear that there will be none, at most for the time given.
+func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
+	began := time.Now()
+	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
+		record, err := h.record(ctx, recorder.Record)
+		waited := time.Since(began)
+		switch {
+		case err == nil && h.isOwn(record):
+			return record, nil
+		case err == nil && waited >= longestDoubt:
+			// It is, or was, in the way. Of what has no record of its own this is it.
+			return &broker.Record{
+				ID: h.ID, Task: h.def.name(), Queue: h.queue, ParentID: h.after.id(), State: broker.StateFailed,
+				Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: h.ID},
+			}, nil
+		case err != nil && (!errors.Is(err, ErrNoRecord) || waited >= longest):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// statusBefore is the status of a run that is to follow another, which has not
+// succeeded.
+func (h *Handle[R]) statusBefore(before Status) Status {
+	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
+	if before.State == broker.StateFailed {
+		s.State, s.Err = broker.StateFailed, before.Err
+	}
+	return s
 }

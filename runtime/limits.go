@@ -51,7 +51,7 @@ func (l *CodecLimits) checkSize(run *broker.TaskRun, maxResult int) error {
 	if run.ParentID != "" {
 		most += min(maxResult, math.MaxInt-most) // of the run that it may follow
 	}
-	if size := planSize(run); size > most {
+	if size := totalPayload(run); size > most {
 		return fmt.Errorf("the parameters take %d bytes, at most %d are decoded; ConsumerConfig.Codec.Payload sets the limit", size, most)
 	}
 	return nil
@@ -64,3 +64,14 @@ func (l *CodecLimits) memory(payload []byte) int {
 	}
 	return codec.MemoryFactor * min(max(l.Payload, len(payload)), math.MaxInt/codec.MemoryFactor)
 }
+
+// totalPayload is how many bytes the parameters of a run and of what follows it take.
+func totalPayload(run *broker.TaskRun) int {
+	size := len(run.Payload)
+	for _, c := range run.Links.OrZero().Then {
+		size += totalPayload(c.Run)
+	}
+	return size
+}
+
+const defaultMaxPayload = 1 << 20

@@ -128,19 +128,3 @@ func SkipFailed() QueueOption {
 		return nil
 	})
 }
-
-// refuseSkipFailed is for runs that gather no group, and for what follows them.
-func refuseSkipFailed(run *broker.TaskRun) error {
-	if run.Links == nil {
-		return nil
-	}
-	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
-		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
-	}
-	for _, c := range run.Links.Then {
-		if err := refuseSkipFailed(c.Run); err != nil {
-			return err
-		}
-	}
-	return nil
-}

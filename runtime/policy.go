@@ -3,7 +3,6 @@ package runtime
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"math"
 	"time"
 
@@ -73,31 +72,4 @@ func policiesOf(b broker.Broker) broker.Policy {
 		return p.Policies()
 	}
 	return 0
-}
-
-// refusePolicies refuses a run with a policy that its broker does not keep: a policy
-// that is silently left out is worse than none. Those of what follows are the broker's
-// to keep too.
-func refusePolicies(run *broker.TaskRun, kept broker.Policy) error {
-	for _, c := range run.Links.OrZero().Then {
-		if err := refusePolicies(c.Run, kept); err != nil {
-			return err
-		}
-	}
-	rules := run.Rules.OrZero()
-	limited := len(rules.Limits) > 0 && kept&broker.PolicyLimits == 0
-	var directive string
-	switch {
-	case rules.Unique != "" && kept&broker.PolicyUnique == 0:
-		directive = "unique"
-	case limited && rules.Limits[0].Per == 0:
-		directive = "concurrency"
-	case limited:
-		directive = "rate"
-	case rules.Fair != "" && kept&broker.PolicyFair == 0:
-		directive = "fair"
-	default:
-		return nil
-	}
-	return fmt.Errorf("task %s has //task:%s, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", run.Task, directive)
 }

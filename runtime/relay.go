@@ -26,11 +26,11 @@ func (b relayBackend) Queue(ctx context.Context, runs ...*broker.TaskRun) error 
 }
 
 func (b relayBackend) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
-	s := step{then: then, runs: members}
-	if err := b.checkSizes(s.all()); err != nil {
+	call := enqueueCall{runs: members, gathering: then}
+	if err := b.checkSizes(call.all()); err != nil {
 		return err
 	}
-	return b.client.queueStep(ctx, s)
+	return b.client.queueCall(ctx, call)
 }
 
 func (b relayBackend) checkSizes(runs []*broker.TaskRun) error {

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -44,9 +43,6 @@ func wrap(middleware []Middleware, handler Handler) Handler {
 	}
 	return handler
 }
-
-// errNotCalled is of a middleware that ends a run well on its own.
-var errNotCalled = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 
 // init sets r to what is known of a run that is about to start.
 func (r *Run) init(run *broker.TaskRun, deadline time.Time) {

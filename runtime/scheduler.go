@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -109,8 +110,8 @@ func (s *Timing) rule() tick.Rule {
 // defaults.
 func (t *Task) newTickRun(now time.Time) *broker.TaskRun {
 	const emptyMap = "\x80"
-	run := t.spec.newRun(now)
-	run.Payload = []byte(emptyMap)
+	run := &broker.TaskRun{Payload: []byte(emptyMap)}
+	t.spec.initRun(run, now)
 	_ = t.applyPolicies(run) // without a default for a parameter the run ends as a schema failure
 	return run
 }
@@ -166,3 +167,15 @@ type SchedulerStatus struct {
 
 // Status returns the scheduler's state. It may be called at any time.
 func (s *Scheduler) Status() SchedulerStatus { return SchedulerStatus(s.ticks.Status()) }
+
+// Ticks returns the instants after t at which the task runs by its own directives, in
+// their order and in the schedule's zone. Jitter is included. A task without a schedule
+// has none. It returns an error if the schedule is wrong.
+func (t Task) Ticks(after time.Time) (iter.Seq[time.Time], error) {
+	rule := t.spec.Schedule.rule()
+	table, err := rule.Timetable()
+	if err != nil {
+		return nil, fmt.Errorf("list ticks of task %s: %w", t.spec.Name, err)
+	}
+	return tickSeq(table, after, func(at time.Time) time.Time { return rule.At(t.spec.Name, at) }), nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -65,8 +66,8 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err != nil {
 		return nil, err
 	}
-	run, err := d.newRun(ctx, c, p, opts)
-	if err != nil {
+	run := new(broker.TaskRun)
+	if err := d.encodeRun(ctx, c, run, p, opts); err != nil {
 		return nil, err
 	}
 	if !run.Due.IsZero() {
@@ -96,7 +97,7 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 
 // timetable returns what keeps schedules made at run time.
 func (c *Client) timetable() (scheduleKeeper, error) {
-	if err := c.usable(); err != nil {
+	if err := c.checkUsable(); err != nil {
 		return nil, err
 	}
 	t, ok := c.broker.(scheduleKeeper)
@@ -170,4 +171,26 @@ func (c *Client) unschedule(ctx context.Context, queue, id string) error {
 		return fmt.Errorf("end schedule %.64q of queue %s: %w", id, queue, err)
 	}
 	return nil
+}
+
+// Ticks returns the instants after t, and after the schedule was made, at which its
+// task runs, in their order and in its zone. It returns an error if this version cannot
+// read the schedule.
+func (s ScheduledInfo) Ticks(after time.Time) (iter.Seq[time.Time], error) {
+	table, err := tick.Parse(s.Spec, s.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("list ticks of schedule %.64q: %w", s.ID, err)
+	}
+	return tickSeq(table, tick.Later(after, s.Since), func(at time.Time) time.Time { return at }), nil
+}
+
+// tickSeq returns the instants of a timetable after one, each moved by at.
+func tickSeq(table tick.Timetable, after time.Time, at func(time.Time) time.Time) iter.Seq[time.Time] {
+	return func(yield func(time.Time) bool) {
+		if table == nil {
+			return
+		}
+		for next, ok := table.Next(after); ok && yield(at(next)); next, ok = table.Next(next) {
+		}
+	}
 }

@@ -50,14 +50,14 @@ func Then[A, B any](ctx context.Context,
 	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
 	opts ...QueueOption,
 ) (*Handle[B], error) {
-	handle, err := then(ctx, first, next, opts)
+	handle, err := enqueueThen(ctx, first, next, opts)
 	if err != nil {
 		return handle, fmt.Errorf("queue runs that follow each other: %w", err)
 	}
 	return handle, nil
 }
 
-func then[A, B any](ctx context.Context,
+func enqueueThen[A, B any](ctx context.Context,
 	first func(ctx context.Context) (*Handle[A], error),
 	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
 	opts []QueueOption,
@@ -66,7 +66,7 @@ func then[A, B any](ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	before, p, err := planned(ctx, c, first)
+	before, p, err := recordPlan(ctx, c, first)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,8 @@ func then[A, B any](ctx context.Context,
 	}
 	var zero A
 	_, spec := before.run()
-	in := place{form: spec.Result, zero: before.def.zeroResult()}
-	handle, after, err := template(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
+	in := resultParam{form: spec.Result, zero: before.def.zeroResult()}
+	handle, after, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 		return next(ctx, zero, opts...)
 	}, opts)
 	if err != nil {
@@ -98,12 +98,11 @@ func then[A, B any](ctx context.Context,
 	if err := run.Validate(); err != nil {
 		return nil, err
 	}
-	return queued(handle, c.submit(ctx, call))
+	return handleIfQueued(handle, c.submit(ctx, call))
 }
 
-// queued returns the handle with the error of its queueing if there is one by which
-// it was queued all the same.
-func queued[R any](h *Handle[R], err error) (*Handle[R], error) {
+// handleIfQueued returns the handle, unless err says that its run was not queued.
+func handleIfQueued[R any](h *Handle[R], err error) (*Handle[R], error) {
 	if err != nil && !errors.Is(err, ErrNotReplicated) {
 		return nil, err
 	}

@@ -187,3 +187,19 @@ func exitKind(exit *subprocess.ExitError) FailureKind {
 	}
 	return exit.Kind
 }
+
+var (
+	errGoexit         = errors.New("the task called runtime.Goexit")
+	errDecisionGoexit = errors.New("the application's Retry, or a method of its error, called runtime.Goexit")
+)
+
+// errNotCalled is of a middleware that ends a run well on its own.
+var errNotCalled = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
+
+// gatherError is a broker that could not be asked for results: the run never
+// started, and the reason is not in it.
+type gatherError struct{ err error }
+
+func (e *gatherError) Error() string { return e.err.Error() }
+
+func (e *gatherError) Unwrap() error { return e.err }

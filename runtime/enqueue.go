@@ -1,0 +1,252 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/ulid"
+)
+
+// QueueTask queues one run of a task whose parameters are encoded, see
+// [Task.EncodeParams]: it is for a program that gets to know its tasks at run time, such
+// as a command line. It returns the run that it queued, and beside an error the run
+// that it tried to queue, if it got so far. Its errors are those of a generated stub.
+func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...QueueOption) (*broker.TaskRun, error) {
+	run, err := c.makeRun(ctx, &t, payload, opts)
+	if err == nil {
+		err = c.queue(ctx, run)
+	}
+	if err == nil {
+		return run, nil
+	}
+	what := t.spec.Name
+	if run.OwnID || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOutcomeUnknown) {
+		what += " as " + run.ID
+	}
+	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
+}
+
+// queue queues the runs of one call, or adds them to the plan of ctx.
+func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
+	if added, err := addToPlan(ctx, c, enqueueCall{runs: runs}); added {
+		return err
+	}
+	if err := c.check(runs); err != nil {
+		return err
+	}
+	if len(c.middleware) == 0 {
+		return c.broker.QueueTasks(ctx, runs...) // the usual case, without the function value
+	}
+	return c.wrap(c.broker.QueueTasks, runs)(ctx)
+}
+
+// check refuses runs that cannot be queued by way of this client.
+func (c *Client) check(runs []*broker.TaskRun) error {
+	if err := c.checkUsable(); err != nil {
+		return err
+	}
+	for _, run := range runs {
+		if err := refuseSkipFailed(run); err != nil {
+			return err
+		}
+	}
+	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("%w: %w", ErrPayloadTooLarge, err)
+	}
+	if c.policies == broker.AllPolicies {
+		return nil
+	}
+	for _, run := range runs {
+		if err := refusePolicies(run, c.policies); err != nil {
+			return err
+		}
+		// Without leases the consumer itself queues what follows.
+		_, leased := c.broker.(broker.Leaser)
+		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
+			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
+				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
+		}
+	}
+	return nil
+}
+
+// wrap puts the middleware around the queueing of runs. It sees those that follow
+// them, which are queued inside them.
+func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx context.Context) error {
+	if len(c.middleware) == 0 {
+		return func(ctx context.Context) error { return queue(ctx, runs...) }
+	}
+	all := runs[:len(runs):len(runs)]
+	for _, run := range runs {
+		all = appendFollowing(all, run)
+	}
+	handler := queue
+	if len(all) > len(runs) {
+		handler = func(ctx context.Context, given ...*broker.TaskRun) error {
+			if !slices.Equal(given, all) {
+				return errors.New("a middleware added, left out or replaced runs that follow each other; it may change their headers, or refuse them all by an error")
+			}
+			return queue(ctx, runs...)
+		}
+	}
+	for i := len(c.middleware) - 1; i >= 0; i-- {
+		handler = c.middleware[i](handler)
+	}
+	return func(ctx context.Context) error { return handler(ctx, all...) }
+}
+
+// appendFollowing appends the runs that are to follow a run.
+func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
+	for _, c := range run.Links.OrZero().Then {
+		runs = appendFollowing(append(runs, c.Run), c.Run)
+	}
+	return runs
+}
+
+// advise adds to the error of an enqueue what to do about it, where that is not
+// what one would do at first.
+func advise(err error) error {
+	if !errors.Is(err, ErrNotReplicated) {
+		return err
+	}
+	return fmt.Errorf("%w; it runs unless the server loses it, so queue it again only if it may run twice", err)
+}
+
+func (c *Client) checkPayload(payload []byte) error {
+	if len(payload) > c.maxPayload {
+		return fmt.Errorf("%w: the parameters take %d bytes, at most %d are allowed", ErrPayloadTooLarge, len(payload), c.maxPayload)
+	}
+	return nil
+}
+
+// makeRun makes a run of a task whose parameters are encoded.
+func (c *Client) makeRun(ctx context.Context, t *Task, payload []byte, opts []QueueOption) (*broker.TaskRun, error) {
+	run := &broker.TaskRun{Payload: payload}
+	if err := t.applyPolicies(run); err != nil {
+		return run, err
+	}
+	parent, _ := CurrentRun(ctx)
+	return run, c.completeRun(run, &t.spec, time.Now(), parent, opts)
+}
+
+// completeRun sets what a run with a payload and policies lacks, and checks it.
+func (c *Client) completeRun(run *broker.TaskRun, spec *Spec, now time.Time, parent *Run, opts []QueueOption) error {
+	if c.invalid != nil {
+		return c.invalid
+	}
+	if err := c.checkPayload(run.Payload); err != nil {
+		return err
+	}
+	spec.initRun(run, now)
+	if parent != nil {
+		run.ParentID, run.RootID = parent.ID, parent.RootID
+	}
+	for i, opt := range opts {
+		if opt == nil {
+			return fmt.Errorf("option %d is nil", i+1)
+		}
+		if err := opt.apply(run); err != nil {
+			return err
+		}
+	}
+	if run.ID == "" && !run.OwnID {
+		run.ID = ulid.New(now)
+	}
+	if len(opts) == 0 && parent == nil {
+		return nil // what is in it is the task's; the broker looks at all
+	}
+	return run.Validate()
+}
+
+// submit queues a call that was planned, or adds it to the plan of ctx.
+func (c *Client) submit(ctx context.Context, call enqueueCall) error {
+	if added, err := addToPlan(ctx, c, call); added {
+		return err
+	}
+	for _, run := range call.all() {
+		if err := c.checkSize(run); err != nil {
+			return err
+		}
+	}
+	return c.queueCall(ctx, call)
+}
+
+// queueCall queues the runs of one call: a group if one gathers the others.
+func (c *Client) queueCall(ctx context.Context, call enqueueCall) error {
+	if call.gathering == nil {
+		return c.queue(ctx, call.runs...)
+	}
+	groups, ok := c.broker.(groupQueuer)
+	if !ok {
+		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
+	}
+	queue := func(ctx context.Context, runs ...*broker.TaskRun) error {
+		if len(runs) != len(call.runs)+1 {
+			return errors.New("a middleware added or left out runs of a group")
+		}
+		return groups.QueueGroup(ctx, runs[len(call.runs)], runs[:len(call.runs)]...)
+	}
+	runs := call.all()
+	if err := c.check(runs); err != nil {
+		return err
+	}
+	return c.wrap(queue, runs)(ctx)
+}
+
+// checkSize refuses a run that carries too much, what follows it included.
+func (c *Client) checkSize(run *broker.TaskRun) error {
+	if len(run.Links.OrZero().Then) == 0 {
+		return c.checkPayload(run.Payload)
+	}
+	if size := totalPayload(run); size > c.maxPayload {
+		return fmt.Errorf("%w: the parameters of run %s and of what follows it take %d bytes, at most %d are allowed", ErrPayloadTooLarge, run.ID, size, c.maxPayload)
+	}
+	return nil
+}
+
+// refuseSkipFailed is for runs that gather no group, and for what follows them.
+func refuseSkipFailed(run *broker.TaskRun) error {
+	if run.Links == nil {
+		return nil
+	}
+	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
+		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
+	}
+	for _, c := range run.Links.Then {
+		if err := refuseSkipFailed(c.Run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refusePolicies refuses a run with a policy that its broker does not keep: a policy
+// that is silently left out is worse than none. Those of what follows are the broker's
+// to keep too.
+func refusePolicies(run *broker.TaskRun, kept broker.Policy) error {
+	for _, c := range run.Links.OrZero().Then {
+		if err := refusePolicies(c.Run, kept); err != nil {
+			return err
+		}
+	}
+	rules := run.Rules.OrZero()
+	limited := len(rules.Limits) > 0 && kept&broker.PolicyLimits == 0
+	var directive string
+	switch {
+	case rules.Unique != "" && kept&broker.PolicyUnique == 0:
+		directive = "unique"
+	case limited && rules.Limits[0].Per == 0:
+		directive = "concurrency"
+	case limited:
+		directive = "rate"
+	case rules.Fair != "" && kept&broker.PolicyFair == 0:
+		directive = "fair"
+	default:
+		return nil
+	}
+	return fmt.Errorf("task %s has //task:%s, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", run.Task, directive)
+}
