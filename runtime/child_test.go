@@ -356,7 +356,7 @@ func TestBusyChildrenDoNotDelayIOTasks(t *testing.T) {
 		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
-	require.Less(t, took[len(took)/2], 12*time.Millisecond, "the taker waits for room in the child: %v", took)
+	require.Less(t, took[len(took)/2], 12*time.Millisecond, "the fetcher waits for room in the child: %v", took)
 }
 
 func TestChildConfigIsChecked(t *testing.T) {

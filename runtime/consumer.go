@@ -51,7 +51,7 @@ type ConsumerConfig struct {
 	// time it is tried alone. If it goes on for 2 seconds then and its process dies
 	// later all the same, it gets one more start on Redis. The lost lease of a consumer
 	// that lives does not count. On Redis a death counts from the second time on only
-	// if the run had begun: what a consumer that dies has merely taken ahead outlives
+	// if the run had begun: a run that a dying consumer had only prefetched survives
 	// some thirty deaths. With 1 there is no second time.
 	MaxCrashes int
 	// DeadAge is how long dead letters of the consumer's queues are kept; older

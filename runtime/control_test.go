@@ -148,7 +148,8 @@ func (s *muteSession) Heartbeat(ctx context.Context, report broker.Report) ([]*b
 	return s.Heartbeater.Heartbeat(ctx, report)
 }
 
-// TestTheLastRunMayHaveKilledItsConsumers: of those nobody has told how it ended.
+// TestTheLastRunMayHaveKilledItsConsumers has consumers die with a run that nobody
+// reports the end of.
 func TestTheLastRunMayHaveKilledItsConsumers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -156,9 +157,9 @@ func TestTheLastRunMayHaveKilledItsConsumers(t *testing.T) {
 		handle, err := tasks.QueueRecorderRecord(ctx, "die", taskrt.Keep(time.Hour))
 		require.NoError(t, err)
 		for range 3 {
-			doomed, err := b.OpenSession(ctx, time.Second)
+			session, err := b.OpenSession(ctx, time.Second)
 			require.NoError(t, err)
-			runs, err := doomed.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 1})
+			runs, err := session.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 1})
 			require.NoError(t, err)
 			require.Len(t, runs, 1)
 			time.Sleep(2 * time.Second)

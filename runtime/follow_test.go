@@ -74,9 +74,9 @@ func sumNamed(title string) func(context.Context) (*taskrt.Handle[string], error
 	return func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, title) }
 }
 
-// TestASkippedRunIsReportedAside has the application end the goroutine on which it is
-// told, and then not return: what else is executed goes on.
-func TestASkippedRunIsReportedAside(t *testing.T) {
+// TestASkippedRunIsReportedOnAnotherGoroutine has OnEvent end its goroutine, and then not
+// return: other runs are executed all the same.
+func TestASkippedRunIsReportedOnAnotherGoroutine(t *testing.T) {
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		told := make(chan string, 2)
 		release := make(chan struct{})

@@ -124,8 +124,8 @@ func TestAQueueWhoseOutcomesFailHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// TestACancelIsHeardThoughAnotherQueueFails cancels a run while the broker cannot be
-// attended to in another queue.
+// TestACancelIsHeardThoughAnotherQueueFails cancels a run while the broker fails heartbeats
+// for another queue.
 func TestACancelIsHeardThoughAnotherQueueFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &lame{Broker: newMemory(t), queue: "lame"}

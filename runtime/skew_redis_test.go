@@ -11,7 +11,7 @@ import (
 // TestRunsReachWhoCanReadThemOnRedis has each consumer on a connection of its
 // own, as two processes are.
 func TestRunsReachWhoCanReadThemOnRedis(t *testing.T) {
-	for name, wrong := range strangers() {
+	for name, wrong := range unfitTaskSets() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
 			server := redistest.Start(t)

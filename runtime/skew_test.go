@@ -75,8 +75,8 @@ func TestRunsOfAnotherVersionAreLeftToIt(t *testing.T) {
 	})
 }
 
-// strangers are task sets of consumers that cannot execute the runs of other.
-func strangers() map[string][]taskrt.Task {
+// unfitTaskSets returns the tasks of consumers that cannot execute each other's runs.
+func unfitTaskSets() map[string][]taskrt.Task {
 	return map[string][]taskrt.Task{
 		"unknown":    {taskrt.Bind(reportTask(taskrt.Spec{}), func(context.Context, *report) (taskrt.None, error) { return taskrt.None{}, nil })},
 		"unreadable": tasks.Tasks(new(journal).recorder(nil)),
@@ -121,10 +121,10 @@ func reachReader(t *testing.T, right, wrong broker.Broker, strange []taskrt.Task
 	require.LessOrEqual(t, total, most, "times that runs were handed back: %v", slices.Sorted(maps.Values(left)))
 }
 
-// TestRunsReachWhoCanReadThem: who cannot execute a run leaves it to another that
+// TestRunsReachWhoCanReadThem has a consumer that cannot execute a run leave it to one that
 // waits, and does not take it again and again.
 func TestRunsReachWhoCanReadThem(t *testing.T) {
-	for name, wrong := range strangers() {
+	for name, wrong := range unfitTaskSets() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newMemory(t)
