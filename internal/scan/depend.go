@@ -39,20 +39,21 @@ func (s *pass) text(e located) string {
 func (s *pass) dependencies(ctx context.Context, wanted map[string]bool) ([]*packages.Package, error) {
 	cfg := &packages.Config{
 		Context: ctx,
-		Mode:    packages.NeedName | packages.NeedTypes,
+		Mode:    packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedTypes,
 		Dir:     s.cfg.Dir,
 		Fset:    s.fset,
 	}
 	paths := slices.Sorted(maps.Keys(wanted))
 	loaded, err := packages.Load(cfg, paths...)
 	if err == nil && slices.ContainsFunc(loaded, func(p *packages.Package) bool { return p.IllTyped }) {
-		cfg.Mode |= packages.NeedImports | packages.NeedDeps
+		cfg.Mode |= packages.NeedDeps
 		loaded, err = packages.Load(cfg, paths...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load imports: %s", goMessage(err))
 	}
 	for p := range packages.Postorder(loaded) {
+		s.files[p.PkgPath] = p.GoFiles
 		for _, e := range p.Errors {
 			at := located{parsePosition(e.Pos), strings.Join(strings.Fields(e.Msg), " ")}
 			s.broken[p.PkgPath] = append(s.broken[p.PkgPath], at)
@@ -121,12 +122,24 @@ func generatedParams(name string) string {
 
 // generated reports whether a type is declared in taskgen's output.
 func (s *pass) generated(obj *types.TypeName) bool {
-	file := s.position(obj.Pos()).Filename
+	file := s.fileOf(obj)
 	if filepath.Base(file) != OutputName {
 		return false
 	}
 	content, err := ReadFile(file)
 	return err != nil || IsOutput(content)
+}
+
+// fileOf returns the file that declares obj. The position of an imported object may
+// name a file that does not exist: the go command cuts directories off with -trimpath.
+func (s *pass) fileOf(obj types.Object) string {
+	named := s.position(obj.Pos()).Filename
+	for _, file := range s.files[obj.Pkg().Path()] {
+		if filepath.Base(file) == filepath.Base(named) {
+			return file
+		}
+	}
+	return named
 }
 
 // willGenerate reports whether name, which src does not declare, is the params type
@@ -219,8 +232,8 @@ func (s *pass) missingParams(src *source, files []*ast.File, name string) string
 	return ""
 }
 
-// sourceOf returns the source of an import path: the run's, or else what the files of
-// an imported package show; nil if there is none.
+// sourceOf returns the source of an import path: the run's, or else the parsed files of
+// an imported package. It returns nil if there is neither.
 func (s *pass) sourceOf(pkgPath string) *source {
 	if src := s.byPath[pkgPath]; src != nil {
 		return src
@@ -230,13 +243,7 @@ func (s *pass) sourceOf(pkgPath string) *source {
 		return nil
 	}
 	src := &source{Package: &Package{Path: pkgPath, Name: imported.types.Name(), types: imported.types}}
-	read := map[string]bool{}
-	for _, name := range imported.types.Scope().Names() {
-		file := s.position(imported.types.Scope().Lookup(name).Pos()).Filename
-		if file == "" || read[file] {
-			continue
-		}
-		read[file] = true
+	for _, file := range s.files[pkgPath] {
 		// A file that cannot be read has no names to find.
 		if syntax, _ := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution); syntax != nil {
 			src.files = append(src.files, syntax)

@@ -175,6 +175,7 @@ type pass struct {
 	sources  []*source          // packages that may have tasks
 	byPath   map[string]*source // sources by import path
 	imported map[string]*importedPackage
+	files    map[string][]string  // the Go files of each imported package, also of indirectly imported ones
 	broken   map[string][]located // errors of other packages by import path
 	unparsed map[string]located   // the first syntax error of each package that has one
 }
@@ -186,7 +187,7 @@ func Scan(ctx context.Context, cfg Config) ([]*Package, []Problem, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
 	}
-	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, broken: map[string][]located{}, unparsed: map[string]located{}}
+	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, files: map[string][]string{}, broken: map[string][]located{}, unparsed: map[string]located{}}
 	if err := s.list(ctx); err != nil {
 		return nil, nil, err
 	}
