@@ -11,6 +11,9 @@ import (
 const (
 	maxConcurrency = 1_000_000
 	maxRate        = 1_000_000_000
+
+	// A child process takes about 12 MiB before it does any work.
+	minMemory = 16 << 20
 )
 
 func applyUnique(f *fold, p *parts) {
@@ -77,6 +80,8 @@ func applyMemory(f *fold, p *parts) {
 		f.problem(arg.Pos, "%s: %s is more than a machine has", p, arg.Text)
 	case n == 0:
 		f.problem(arg.Pos, "%s: %s is not above zero", p, arg.Text)
+	case n<<shift < minMemory:
+		f.problem(arg.Pos, "%s: a child process does not start in %s; write at least %dMiB", p, arg.Text, minMemory>>20)
 	default:
 		f.options.Memory = n << shift
 	}
