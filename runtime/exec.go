@@ -107,11 +107,18 @@ func (x *exec) run(ctx context.Context) *Execution {
 	response := respond(runCtx, x.secrets, x.result, err)
 	if response.Failure != nil && errors.Is(ctx.Err(), context.Canceled) {
 		response.Failure.Kind = Cancelled
-		if errors.Is(err, context.Canceled) {
+		if endedBy(context.Cause(ctx), err, response.Failure.Message) {
 			response.Failure.Message = "interrupted"
 		}
 	}
 	return &Execution{ID: x.stored.ID, Result: response.Result, Failure: response.Failure}
+}
+
+// endedBy reports whether a run failed because of the cause for which its context was
+// cancelled. From a child process comes the message of an error alone.
+func endedBy(cause, err error, message string) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, cause) ||
+		message == cause.Error() || message == context.Canceled.Error()
 }
 
 // handle executes the task within the middleware. It does so in a goroutine of its own,

@@ -103,6 +103,28 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	require.EqualError(t, err, "execute task recorder_record: field Processes is -1, it must be from 0, the default, to 10000")
 }
 
+func TestExecOfACPUTaskIsInterrupted(t *testing.T) {
+	task := taskNamed(t, tasks.Tasks(nil), "brood")
+	payload, err := task.EncodeParams(&tasks.BroodParams{Note: "x"})
+	require.NoError(t, err)
+	for name, middleware := range map[string]func(next error) error{
+		"before it starts":           func(next error) error { return next },
+		"in a child, by its cause":   func(error) error { return errors.New("interrupt signal received") },
+		"in a child, by its context": func(error) error { return errors.New("context canceled") },
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cfg := taskrt.ConsumerConfig{Logger: quiet, Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
+			return func(ctx context.Context, run *taskrt.Run) error {
+				cancel(errors.New("interrupt signal received"))
+				return middleware(next(ctx, run))
+			}
+		}}}
+		x, err := taskrt.Exec(ctx, newMemory(t), cfg, task, payload)
+		require.NoError(t, err)
+		require.Equal(t, &broker.Failure{Kind: "cancelled", Message: "interrupted"}, x.Failure, name)
+	}
+}
+
 func TestATaskIsQueuedAndCancelledByValue(t *testing.T) {
 	b := newMemory(t)
 	client := taskrt.NewClient(b, taskrt.ClientConfig{MaxPayload: 100})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -39,5 +40,20 @@ func TestASignalEndsACommandThatReadsAValue(t *testing.T) {
 			require.True(t, cmd.ProcessState.Exited(), "%v", cmd.ProcessState)
 			require.Contains(t, said.String(), "interrupted while it was read")
 		})
+	}
+}
+
+func TestStandardInputIsOneValue(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"the value of flag --pin: standard input is the value of another flag":           {"login", "--user", "@-", "--pin", "@-"},
+		`invalid value "@-" for flag --b: standard input is the value of another flag (`: {"ratio", "--a", "@-", "--b", "@-"},
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"exec"}, args...)...)
+		cmd.Env = append(os.Environ(), appEnv+"=1")
+		cmd.Stdin = strings.NewReader("1\n")
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), want)
 	}
 }

@@ -66,6 +66,10 @@ func (f *paramFlag) Set(text string) error {
 		f.err = fmt.Errorf("the value of flag --%s was interrupted while it was read", f.flag)
 		return nil
 	}
+	if errors.Is(err, errInputTaken) && f.Secret {
+		f.err = fmt.Errorf("the value of flag --%s: %w", f.flag, err)
+		return nil
+	}
 	if err != nil && f.Secret {
 		f.err = fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
 		return nil
@@ -99,6 +103,8 @@ type valueReader struct {
 	usedInput bool
 }
 
+var errInputTaken = errors.New("standard input is the value of another flag")
+
 // maxValue bounds a value that is read; no run may have one as large.
 const maxValue = 64 << 20
 
@@ -111,7 +117,7 @@ func (r *valueReader) read(text string) (string, error) {
 		return name, nil
 	}
 	if name == "-" && r.usedInput {
-		return "", errors.New("standard input is the value of another flag")
+		return "", errInputTaken
 	}
 	r.usedInput = r.usedInput || name == "-"
 	type result struct {
