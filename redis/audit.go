@@ -135,7 +135,7 @@ func (a *audit) checkBatches(ctx context.Context) error {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
-		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Mend: a.mends()}).Append(nil)
+		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: a.mends()}).Append(nil)
 		for _, member := range members {
 			keys = append(keys, a.q.Batch(member), a.q.Done(member))
 			args = append(args, member)
@@ -230,7 +230,7 @@ func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any
 
 // buryAt makes dead letters of entries at one place.
 func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
-	named := &script.AuditBuryArgs{Mend: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
+	named := &script.AuditBuryArgs{Repair: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
 	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
@@ -344,7 +344,7 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 // as those behind it are known by their index: it is marked as finished.
 func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, error) {
 	args := &script.AuditCopyArgs{
-		Mend: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
+		Repair: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
 	}
 	keys := script.AuditCopyKeys(&a.q.QueueKeys, kept.key, kept.done, other.key, other.done)
 	return a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
@@ -359,7 +359,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	})
 	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Waiting})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := (&script.AuditOwnersArgs{Mend: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
+		args := (&script.AuditOwnersArgs{Repair: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {
 			next := ""
 			var keep any = lostKept.Milliseconds()
@@ -414,7 +414,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
 		args := &script.AuditCountsArgs{
-			Mend: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
+			Repair: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
 		}
 		v, err := a.script(ctx, a.b.scripts.AuditCounts, script.AuditCountsKeys(&a.q.QueueKeys), args.Append(nil))
 		if err != nil {
@@ -432,7 +432,7 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		}
 	}
 	for at := ""; ; {
-		args := &script.AuditTurnsArgs{Mend: a.mends(), From: at}
+		args := &script.AuditTurnsArgs{Repair: a.mends(), From: at}
 		v, err := a.script(ctx, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), args.Append(nil))
 		if err != nil {
 			return fmt.Errorf("check lines: %w", err)

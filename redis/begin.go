@@ -91,8 +91,8 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	}
 	at, _ := run.Receipt.(*receipt)
 	q := at.batch.lease.q
-	v, err := s.b.repeat(ctx, s.b.scripts.Begin, s.b.clients.Lease,
-		script.BeginKeys(&q.QueueKeys, at.batch.member), (&script.BeginArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
+	v, err := s.b.repeat(ctx, s.b.scripts.MarkBegun, s.b.clients.Lease,
+		script.MarkBegunKeys(&q.QueueKeys, at.batch.member), (&script.MarkBegunArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
@@ -210,11 +210,11 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 // listed.
 func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string) error {
 	for page := range slices.Chunk(ids, 500) {
-		keys, args := []string{q.Raised(s.id)}, (&script.SurvivedArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).Append(nil)
+		keys, args := []string{q.Raised(s.id)}, (&script.SpareArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).Append(nil)
 		for _, id := range page {
 			keys, args = append(keys, q.Spared(id)), append(args, id)
 		}
-		if _, err := s.b.run(ctx, s.b.scripts.Survived, s.b.clients.Lease, keys, args...); err != nil {
+		if _, err := s.b.run(ctx, s.b.scripts.Spare, s.b.clients.Lease, keys, args...); err != nil {
 			return err
 		}
 	}

@@ -119,7 +119,7 @@ func TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain(t *testing.T) {
 // TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType are put aside when its members have
 // ended, and it is queued.
 func TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType(t *testing.T) {
-	for _, kind := range []string{"parked:", "id:", "rec:", "parked: alone"} {
+	for _, kind := range []string{"pending:", "id:", "rec:", "pending: alone"} {
 		for _, then := range []string{"q", "other"} {
 			t.Run(kind+" in "+then, func(t *testing.T) {
 				b, c := open(t, shared, redis.Config{}), raw(t, shared)
@@ -141,7 +141,7 @@ func TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType(t *testing.T) {
 				if !alone {
 					require.Equal(t, broker.StateSucceeded, record(t, b, then, "gathering").State)
 				}
-				require.Zero(t, c.Exists(t.Context(), prefix(t)+":{"+then+"}:parked:gathering").Val(), "its place is not kept")
+				require.Zero(t, c.Exists(t.Context(), prefix(t)+":{"+then+"}:pending:gathering").Val(), "its place is not kept")
 				_, err := b.Recover(t.Context(), []string{"q", then})
 				require.NoError(t, err)
 			})

@@ -154,8 +154,8 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		before = wire.WaitingPrefix
 	}
 	for from := int64(0); ; {
-		v, err := c.b.repeat(ctx, c.b.scripts.Find, c.b.clients.Work, []string{key},
-			(&script.FindArgs{ID: c.id, Looked: from, Before: before}).Append(nil)...)
+		v, err := c.b.repeat(ctx, c.b.scripts.FindWaiting, c.b.clients.Work, []string{key},
+			(&script.FindWaitingArgs{ID: c.id, Looked: from, Before: before}).Append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -195,13 +195,13 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 	for from := int64(0); len(members) > 0; {
 		page := members[:min(len(members), cancelPage)]
 		var keys []string
-		args := (&script.MarkArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
+		args := (&script.CancelInFlightArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
 		for _, member := range page {
 			session, slot, _ := strings.Cut(member, ":")
 			keys = append(keys, c.q.Batch(member), c.q.Done(member), c.q.Cancels(session))
 			args = append(args, slot)
 		}
-		v, err := c.b.repeat(ctx, c.b.scripts.Mark, c.b.clients.Work, keys, args...)
+		v, err := c.b.repeat(ctx, c.b.scripts.CancelInFlight, c.b.clients.Work, keys, args...)
 		if err != nil {
 			return false, err
 		}

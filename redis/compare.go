@@ -246,7 +246,7 @@ func (c *comparison) unlisted() (members []string) {
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
-		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Mend: true}).Append(nil)
+		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: true}).Append(nil)
 		for _, member := range list {
 			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
 		}

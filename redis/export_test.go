@@ -11,9 +11,9 @@ import (
 func (b *Broker) Instrument(text string) {
 	for name, s := range b.scripts.All() {
 		first, rest, _ := strings.Cut(s.Source, "\n")
-		mendable := s.Mendable
+		mendable := s.Repairable
 		*s = script.New(first + "\n" + strings.ReplaceAll(text, "NAME", name) + "\n" + rest)
-		s.Mendable = mendable
+		s.Repairable = mendable
 	}
 }
 
@@ -22,5 +22,5 @@ func (b *Broker) ScriptText(name string) string { return b.scripts.All()[name].S
 
 // Unmendable has the broker put no keys aside.
 func (b *Broker) Unmendable() {
-	b.scripts.Mend = script.New("#!lua\nreturn {}")
+	b.scripts.Repair = script.New("#!lua\nreturn {}")
 }

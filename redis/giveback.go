@@ -13,7 +13,7 @@ import (
 // giveBack puts the unfinished runs of a batch back into their queue, but for
 // those whose end was asked for. What its records are can be read before: until it
 // is given back or finished its runs stay the same, and a begin changes of one that
-// came back before no more than that it has begun (begin.lua).
+// came back before no more than that it has begun (markbegun.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
 	stored, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {

@@ -115,7 +115,7 @@ func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 	}
 	p.undo(ctx)
 	if err != nil {
-		return p.b.fail(ctx, "park run "+p.then.ID, err)
+		return p.b.fail(ctx, "reserve run "+p.then.ID, err)
 	}
 	return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{*holder}})
 }
@@ -126,7 +126,7 @@ func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d ti
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		v, err = p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group,
-			(&script.GroupArgs{Action: "park", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).Append(nil)...)
+			(&script.GroupArgs{Action: "reserve", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).Append(nil)...)
 		return err
 	})
 	if err != nil {
@@ -141,8 +141,8 @@ func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d ti
 // keepPending keeps the place of the run that waits, and returns nil or in whose way it
 // is.
 func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, error) {
-	args := &script.ParkedArgs{
-		Action: "park", Token: p.token, ID: p.then.ID,
+	args := &script.PendingArgs{
+		Action: "reserve", Token: p.token, ID: p.then.ID,
 		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
@@ -151,7 +151,7 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 	var v any
 	err := p.b.clients.WhileLoading(ctx, func() (err error) {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
+			v, err = p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
 			if v != int64(2) {
 				return err
 			}
@@ -188,7 +188,7 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 	return err
 }
 
-// undo has what was parked go, unless the members are stored, which it reports: then
+// undo drops what was reserved, unless the members are stored, which it reports: then
 // it stays. Members that are still on their way are refused. Should it fail, the
 // reservation of the group ends by itself, and the next recovery sees to the rest.
 func (p *pendingGroup) undo(ctx context.Context) (begun bool) {

@@ -53,7 +53,7 @@ func waiting(t testing.TB, client *goredis.Client) (keys []string) {
 	for _, key := range keysOf(t, client, prefix(t)) {
 		kind, _, _ := strings.Cut(key[strings.Index(key, "}:")+2:], ":")
 		switch kind {
-		case "group", "parked", "pending", "id", "u", "rec":
+		case "group", "pending", "id", "u", "rec":
 			keys = append(keys, key)
 		}
 	}
@@ -81,7 +81,7 @@ const saysStay = "\r\nstay\r\n"
 func TestGroupCutOff(t *testing.T) {
 	t.Parallel()
 	for _, then := range []string{"q", "other"} {
-		for _, at := range []string{":group:", "parked:", "payload of member", saysStay} {
+		for _, at := range []string{":group:", "pending:", "payload of member", saysStay} {
 			t.Run("before "+strings.Trim(at, ":\r\n")+" for "+then, func(t *testing.T) {
 				b, l := openLossy(t, shared)
 				client := raw(t, shared)
@@ -112,7 +112,7 @@ func TestGroupCutOff(t *testing.T) {
 
 // TestGroupWhoseReplyIsLost is stored once, and the call knows it.
 func TestGroupWhoseReplyIsLost(t *testing.T) {
-	for _, at := range []string{":group:", "parked:", "payload of member", saysStay} {
+	for _, at := range []string{":group:", "pending:", "payload of member", saysStay} {
 		t.Run(strings.Trim(at, ":\r\n"), func(t *testing.T) {
 			b, l := openLossy(t, shared)
 			l.lose(1, at)
@@ -283,7 +283,7 @@ func TestGroupsUnderRandomCuts(t *testing.T) {
 	stored := 0
 	for n, err := range errs {
 		there := client.Exists(t.Context(), fmt.Sprintf("%s:{q}:group:try-1-%d", prefix(t), n)).Val() == 1
-		held := client.Exists(t.Context(), fmt.Sprintf("%s:{%s}:parked:gathering-%d", prefix(t), []string{"q", "other"}[n%2], n)).Val() == 1
+		held := client.Exists(t.Context(), fmt.Sprintf("%s:{%s}:pending:gathering-%d", prefix(t), []string{"q", "other"}[n%2], n)).Val() == 1
 		require.Equal(t, there, held, "group %d", n)
 		require.True(t, there || err != nil, "group %d is not there, though its call had no error", n)
 		again := ask(other, 2, n)

@@ -110,10 +110,10 @@ func (s *session) heartbeatsOf(report *broker.Report) (map[*queue]*queueHeartbea
 
 // heartbeatIn tells of one queue, and hears which runs are to end.
 func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
-	keys := append(script.AttendKeys(&a.q.QueueKeys, s.id), a.keys...)
-	args := (&script.AttendArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
+	keys := append(script.HeartbeatKeys(&a.q.QueueKeys, s.id), a.keys...)
+	args := (&script.HeartbeatArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
-	v, err := s.b.repeat(ctx, s.b.scripts.Attend, s.b.clients.Work, keys, args...)
+	v, err := s.b.repeat(ctx, s.b.scripts.Heartbeat, s.b.clients.Work, keys, args...)
 	h := s.leaseIn(a.q)
 	if err != nil {
 		now := time.Now()

@@ -78,8 +78,8 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 		skips = []int{0, 2}
 	}
 	for _, script := range []string{
-		"enqueue", "take", "finish", "giveback", "started", "renew", "expired", "record", "begin", "control", "mark",
-		"attend", "endwaiting", "group", "parked", "start", "putentry", "deleteentry",
+		"enqueue", "take", "finish", "giveback", "recordrunning", "renew", "expired", "record", "markbegun", "control", "cancelinflight",
+		"heartbeat", "endwaiting", "group", "pending", "freeunique", "putentry", "deleteentry",
 		"stage", "commit", "unstage",
 	} {
 		t.Run(script, func(t *testing.T) {
@@ -195,7 +195,7 @@ func (l *life) live() {
 
 	first := l.join()
 	got := l.take(first)
-	if strings.Contains(l.Name(), "/started") { // which comes by itself, soon
+	if strings.Contains(l.Name(), "/recordrunning") { // which comes by itself, soon
 		for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && l.c.Exists(ctx, "fail").Val() > 0; {
 			if l.c.GetRange(ctx, l.key("rec:kept"), 0, 0).Val() != "q" {
 				break

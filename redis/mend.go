@@ -115,7 +115,7 @@ func (b *Broker) quarantine(ctx context.Context, base string, keys []string, kin
 // quarantineStep does so in one step of the server, and returns where to go on in keys with
 // more fields than that looks at.
 func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
-	v, err := b.clients.Run(ctx, b.scripts.Mend, b.clients.Work, conn.ReadAny, nil, keys, kinds)
+	v, err := b.clients.Run(ctx, b.scripts.Repair, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
@@ -168,7 +168,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	}
 	wrong, from := int64(0), ""
 	for range fieldPages {
-		args := &script.AuditCountsArgs{Mend: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
+		args := &script.AuditCountsArgs{Repair: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
 		reply, _ := run(b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args).([]any)
 		if len(reply) != 2 {
 			break
@@ -186,7 +186,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	const pages = 200 // of 500 lines
 	from = ""
 	for range pages {
-		reply, _ := run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Mend: true, From: from}).([]any)
+		reply, _ := run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Repair: true, From: from}).([]any)
 		if len(reply) != 2 {
 			break
 		}

@@ -23,15 +23,15 @@ type pendingRun struct {
 
 func (p *pendingRun) keys() []string {
 	if p.unique == "" {
-		return script.ParkedKeys(&p.q.QueueKeys, p.id)
+		return script.PendingKeys(&p.q.QueueKeys, p.id)
 	}
-	return script.ParkedKeys(&p.q.QueueKeys, p.id, p.q.Unique(p.unique))
+	return script.PendingKeys(&p.q.QueueKeys, p.id, p.q.Unique(p.unique))
 }
 
 // decide has it stay or go.
 func (p *pendingRun) decide(ctx context.Context, what string) error {
-	_, err := p.b.repeat(ctx, p.b.scripts.Parked, p.b.clients.Work, p.keys(),
-		(&script.ParkedArgs{Action: what, Token: p.token, ID: p.id}).Append(nil)...)
+	_, err := p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.keys(),
+		(&script.PendingArgs{Action: what, Token: p.token, ID: p.id}).Append(nil)...)
 	if err != nil {
 		return p.b.fail(ctx, what+" place of run "+p.id, err)
 	}

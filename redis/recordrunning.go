@@ -63,7 +63,7 @@ func (s *session) noteBatches(slots []*batch) {
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
-			_, failed = s.b.run(context.Background(), s.b.scripts.Started, s.b.clients.Work, keys, indexes...)
+			_, failed = s.b.run(context.Background(), s.b.scripts.RecordRunning, s.b.clients.Work, keys, indexes...)
 		}
 		return failed
 	})
@@ -80,7 +80,7 @@ func (s *session) unfinishedRecords(bt *batch) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := bt.lease.q
-	keys = script.BeginKeys(&q.QueueKeys, bt.member)
+	keys = script.MarkBegunKeys(&q.QueueKeys, bt.member)
 	for _, k := range bt.kept {
 		if !bt.gone && !bt.done[k.index] {
 			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)

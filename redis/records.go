@@ -120,7 +120,7 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 // committed is where that looks.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
 	s := b.scripts.Record
-	s.Mendable = waiter != "" // who only looks changes nothing
+	s.Repairable = waiter != "" // who only looks changes nothing
 	keys, args := script.RecordKeys(&q.QueueKeys, id), (&script.RecordArgs{Waiter: waiter, ID: id}).Append(nil)
 	v, err := b.repeat(ctx, s, b.clients.Work, keys, args...)
 	if v != int64(1) || err != nil {

@@ -26,7 +26,7 @@ func (b *Broker) runReading(ctx context.Context, s script.Script, c conn.Client,
 func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, then *conn.Confirmation, keys []string, args []any) (any, error) {
 	since := time.Now()
 	v, err := b.clients.Run(ctx, s, c, read, then, keys, args)
-	if s.Mendable && conn.IsDamage(err) && b.mend(ctx, since, keys...) {
+	if s.Repairable && conn.IsDamage(err) && b.mend(ctx, since, keys...) {
 		return b.clients.Run(ctx, s, c, read, then, keys, args)
 	}
 	return v, err

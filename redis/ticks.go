@@ -60,8 +60,8 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 // queued twice, the schedule goes on behind the present and behind the tick given. It
 // returns false if the schedule was deleted or changed, in the same step.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
-	v, err := b.repeat(ctx, b.scripts.GoOn, b.clients.Work, script.GoOnKeys(&q.QueueKeys),
-		(&script.GoOnArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).Append(nil)...)
+	v, err := b.repeat(ctx, b.scripts.RestoreTick, b.clients.Work, script.RestoreTickKeys(&q.QueueKeys),
+		(&script.RestoreTickArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).Append(nil)...)
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
 	}

@@ -2,13 +2,13 @@ package script
 
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
-// AuditArgs is the first argument of all audits: whether they mend, or only count.
+// AuditArgs is the first argument of all audits: whether they repair, or only count.
 type AuditArgs struct {
-	Mend bool
+	Repair bool
 }
 
 // Append appends them in their order.
-func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Mend)) }
+func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Repair)) }
 
 // AuditBuryKeys returns the named keys of auditbury.lua.
 func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
@@ -17,7 +17,7 @@ func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
 
 // AuditBuryArgs are the named arguments of auditbury.lua.
 type AuditBuryArgs struct {
-	Mend    bool
+	Repair  bool
 	MaxDead int
 	Failure string // of entries that cannot be read
 	Before  int    // how many bytes of an entry come before its stored run
@@ -25,7 +25,7 @@ type AuditBuryArgs struct {
 
 // Append appends them in their order.
 func (a *AuditBuryArgs) Append(args []any) []any {
-	return append(args, yes(a.Mend), a.MaxDead, a.Failure, a.Before)
+	return append(args, yes(a.Repair), a.MaxDead, a.Failure, a.Before)
 }
 
 // AuditCopyKeys returns the named keys of auditcopy.lua.
@@ -35,7 +35,7 @@ func AuditCopyKeys(q *wire.QueueKeys, kept, keptDone, other, otherDone string) [
 
 // AuditCopyArgs are the named arguments of auditcopy.lua.
 type AuditCopyArgs struct {
-	Mend      bool
+	Repair    bool
 	KeptEntry string
 	KeptIndex int // in a batch, else -1
 	CopyEntry string
@@ -44,7 +44,7 @@ type AuditCopyArgs struct {
 
 // Append appends them in their order.
 func (a *AuditCopyArgs) Append(args []any) []any {
-	return append(args, yes(a.Mend), a.KeptEntry, a.KeptIndex, a.CopyEntry, a.CopyIndex)
+	return append(args, yes(a.Repair), a.KeptEntry, a.KeptIndex, a.CopyEntry, a.CopyIndex)
 }
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
@@ -54,14 +54,14 @@ func AuditCountsKeys(q *wire.QueueKeys) []string {
 
 // AuditCountsArgs are the named arguments of auditcounts.lua.
 type AuditCountsArgs struct {
-	Mend, Brief      bool
+	Repair, Brief    bool
 	Batches, Bitmaps string // what their keys open with
 	From             string
 }
 
 // Append appends them in their order.
 func (a *AuditCountsArgs) Append(args []any) []any {
-	return append(args, yes(a.Mend), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
+	return append(args, yes(a.Repair), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
 }
 
 // AuditOwnersKeys returns the named keys of auditowners.lua.
@@ -69,14 +69,14 @@ func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q
 
 // AuditOwnersArgs are the named arguments of auditowners.lua.
 type AuditOwnersArgs struct {
-	Mend, Brief bool
-	Places      int
-	Batches     string // what their keys open with
+	Repair, Brief bool
+	Places        int
+	Batches       string // what their keys open with
 }
 
 // Append appends them in their order.
 func (a *AuditOwnersArgs) Append(args []any) []any {
-	return append(args, yes(a.Mend), yes(a.Brief), a.Places, a.Batches)
+	return append(args, yes(a.Repair), yes(a.Brief), a.Places, a.Batches)
 }
 
 // AuditTurnsKeys returns the named keys of auditturns.lua.
@@ -86,9 +86,9 @@ func AuditTurnsKeys(q *wire.QueueKeys) []string {
 
 // AuditTurnsArgs are the named arguments of auditturns.lua.
 type AuditTurnsArgs struct {
-	Mend bool
-	From string
+	Repair bool
+	From   string
 }
 
 // Append appends them in their order.
-func (a *AuditTurnsArgs) Append(args []any) []any { return append(args, yes(a.Mend), a.From) }
+func (a *AuditTurnsArgs) Append(args []any) []any { return append(args, yes(a.Repair), a.From) }

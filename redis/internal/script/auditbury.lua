@@ -4,7 +4,7 @@
 --
 -- KEYS  dead, dropped, waiting, rounds, policy, recheck; place: the list or sorted set
 --       that the entries are in
--- ARGV  mend, '1' to mend and '0' to count only; maxDead: cap of the dead list; failure: of
+-- ARGV  repair, '1' to repair and '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its
 --       stored run; then the entries
 -- Returns how many became dead letters.
@@ -16,7 +16,7 @@
 -- include read.lua
 local n = 0
 for entry in nextArg do
-  if A.mend == '0' then
+  if A.repair == '0' then
     n = n + math.min(1, count(K.place, entry))
   elseif count(K.place, entry) > 0 then
     n = n + 1
@@ -29,7 +29,7 @@ for entry in nextArg do
     end
   end
 end
-if A.mend == '1' then
+if A.repair == '1' then
   dropOldest(redis.call('LLEN', K.dead))
 end
 return n

@@ -4,7 +4,7 @@
 -- KEYS  waiting, rounds, policy, recheck; kept, keptDone: where the copy is that is kept,
 --       and if that is a batch its bitmap of finished runs; copy, copyDone: the same of the
 --       copy that goes
--- ARGV  mend, '1' to mend and '0' to count only; keptEntry, keptIndex: what is in the first
+-- ARGV  repair, '1' to repair and '0' to count only; keptEntry, keptIndex: what is in the first
 --       place, and its index in the batch, -1 if it is in none; copyEntry, copyIndex: the
 --       same of the second
 -- Returns 1 when both were there, else 0.
@@ -16,9 +16,9 @@ local needed = K.kept == K.copy and A.keptEntry == A.copyEntry and first == seco
 if count(K.kept, A.keptEntry, K.keptDone, first) < needed or count(K.copy, A.copyEntry, K.copyDone, second) < needed then
   return 0
 end
-if A.mend == '1' and second >= 0 then
+if A.repair == '1' and second >= 0 then
   redis.call('SETBIT', K.copyDone, second, 1)
-elseif A.mend == '1' then
+elseif A.repair == '1' then
   take(K.copy, A.copyEntry)
 end
 return 1

@@ -3,15 +3,15 @@
 -- two steps they change.
 --
 -- KEYS  inflight, waiting, rounds, policy, recheck, running
--- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
+-- ARGV  repair, '1' to repair and '0' to count only; brief, '1' to look at less in one go;
 --       batches, bitmaps: what the keys of batches and of their bitmaps of finished runs
 --       open with; from: where to go on in running, '' at first
 -- Returns of how many limits it is wrong how many runs are in flight, and where to go on, ''
 --       at the end; -1 and '' when those runs are too many to look at in one go.
--- The batches are those that are in flights now, which nobody can name before; their keys
+-- The batches are those that are in inflight now, which nobody can name before; their keys
 -- have the queue's hash tag.
 -- include waiting.lua
-local mend, brief = A.mend == '1', A.brief == '1'
+local repair, brief = A.repair == '1', A.brief == '1'
 
 -- what is counted beside a page of what is noted: batches in flight; their runs, a limit
 -- as two of them; and how much is noted in a page
@@ -54,7 +54,7 @@ local function compare(key, noted)
     return
   end
   n = n + 1
-  if mend then
+  if repair then
     if is[key] then
       redis.call('HSET', K.running, key, is[key])
     else
@@ -79,7 +79,7 @@ else
   noted = redis.call('HGETALL', K.running) -- or all in flight would be read for each page
 end
 for i = 1, #noted, 2 do
-  if mend or not is[noted[i]] then -- the first step has reported the others
+  if repair or not is[noted[i]] then -- the first step has reported the others
     compare(noted[i], noted[i + 1])
   end
 end

@@ -4,13 +4,13 @@
 --
 -- KEYS  inflight, waiting; then the places of runs, of which backlogs is the last; then the
 --       strings
--- ARGV  mend, '1' to mend and '0' to count only; brief, '1' to look at less in one go;
+-- ARGV  repair, '1' to repair and '0' to count only; brief, '1' to look at less in one go;
 --       places: how many there are; batches: what the keys of batches open with; then for
 --       each string the id of its run, its value, the value instead of it ('' for none), ms
 --       to keep that ('' if the string may be one that expires: others are not touched)
 -- Returns how many are as they were and of runs that are in none of the places near its
 --       ends, and in no batch; -1 when that is too much to look at in one go.
--- The batches are those that are in flights now, which nobody can name before; their keys
+-- The batches are those that are in inflight now, which nobody can name before; their keys
 -- have the queue's hash tag.
 -- include read.lua
 local brief = A.brief == '1'
@@ -76,9 +76,9 @@ for _, s in ipairs(strings) do
   if wanted[s.id] and redis.call('GET', s.key) == s.value
     and (s.keep == '' or redis.call('PTTL', s.key) == -1) then
     n = n + 1
-    if A.mend == '1' and s.instead == '' then
+    if A.repair == '1' and s.instead == '' then
       redis.call('DEL', s.key)
-    elseif A.mend == '1' then
+    elseif A.repair == '1' then
       redis.call('SET', s.key, s.instead, 'PX', s.keep)
     end
   end

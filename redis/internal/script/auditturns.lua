@@ -2,11 +2,11 @@
 -- Finds backlogs that nobody would look at, up to 500 backlogs in one call.
 --
 -- KEYS  waiting, rounds, policy, recheck
--- ARGV  mend, '1' to mend and '0' to count only; from: the backlog to begin behind, '' at
+-- ARGV  repair, '1' to repair and '0' to count only; from: the backlog to begin behind, '' at
 --       first
 -- Returns how many there are, and the last backlog that it came to, '' at the end.
 -- include waiting.lua
-local mend = A.mend == '1'
+local repair = A.repair == '1'
 local backlogs = waiting()
 local n, from = 0, A.from
 for _ = 1, 500 do
@@ -22,11 +22,11 @@ for _ = 1, 500 do
   listed = at and redis.call('ZSCORE', K.rounds, 'v' .. string.sub(value, 1, -17) .. at .. string.sub(value, -16))
   if not listed then
     n = n + 1
-    if mend then
+    if repair then
       backlogs.forget(backlog)
       backlogs.setState(backlog, 'r', string.sub(entry, 34, 49))
     end
-  elseif mend and string.sub(turn, 1, 1) == 'k' then
+  elseif repair and string.sub(turn, 1, 1) == 'k' then
     redis.call('ZADD', K.recheck, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to
   end
   from = backlog .. '~'

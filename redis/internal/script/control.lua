@@ -14,7 +14,7 @@ elseif what == 'disable' then
   redis.call('SADD', K.disabled, task)
   redis.call('ZREM', K.enabling, task)
 elseif redis.call('SISMEMBER', K.disabled, task) == 1 then
-  redis.call('ZADD', K.enabling, '+inf', task) -- takes bring back what they moved aside
+  redis.call('ZADD', K.enabling, '+inf', task) -- takes bring back what they deferred
   redis.call('SREM', K.disabled, task)
 end
 if what == 'resume' or what == 'enable' then

@@ -9,7 +9,7 @@
 --       and one of outbox, m for one of another queue's outbox (the first id key
 --       tells that this was seen to; ms: but not that it was left out), p and
 --       the token of a run that waited for a group, g and both (of these two the
---       first id key is the run's parked), b and the token of what reserved the
+--       first id key is the run's pendingRun), b and the token of what reserved the
 --       group these are the members of (the first id key is the group);
 --       where ticks has the last tick ('' for no tick: the
 --       task, for an entry with a space and its id), tick (20 digits, for an
@@ -28,7 +28,7 @@
 --       with the same token), 1 when an id is live already, 2 when the tick was
 --       claimed already, 3 when the task of the tick is disabled, 4 when what it
 --       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
---       with that revision, or what is in ticks is no tick (goon.lua tells which), 6 when a call that is not decided (stage.lua) has reserved an
+--       with that revision, or what is in ticks is no tick (restoretick.lua tells which), 6 when a call that is not decided (stage.lua) has reserved an
 --       id or a unique key, or an array: of each run whose unique key is a live
 --       one's, its place among the group's unique keys, from 1, and the id of the
 --       live one; the tick is claimed then; or a text, the error by which nothing of
@@ -99,7 +99,7 @@ local places = {d = K.dead, o = K.outbox}
 local function check(source, task, tick, ids, uniques)
   local live, others, undecided = false, {}, false
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
-  local parked = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
+  local pendingToken = (from == 'p' or from == 'g') and string.sub(rest, 1, 16)
   local first = keysRead + 1
   local firstID = first
   if from == 'b' then
@@ -113,8 +113,8 @@ local function check(source, task, tick, ids, uniques)
   end
   for i = firstID, first + ids - 1 do
     local owner = redis.call('GET', KEYS[i])
-    if parked and i == first then
-      if not owner or string.sub(owner, 1, 16) ~= parked then
+    if pendingToken and i == first then
+      if not owner or string.sub(owner, 1, 16) ~= pendingToken then
         return 4
       end
     elseif from == 'm' and i == first then
@@ -125,7 +125,7 @@ local function check(source, task, tick, ids, uniques)
       return -1
     else
       undecided = undecided or owner and string.sub(owner, 1, 6) == 'stage:'
-      live = live or owner and string.sub(owner, 1, 6) ~= 'ended:' and owner ~= 'parked:' .. (parked or '')
+      live = live or owner and string.sub(owner, 1, 6) ~= 'ended:' and owner ~= 'pending:' .. (pendingToken or '')
     end
   end
   for i = 1, uniques do
@@ -136,7 +136,7 @@ local function check(source, task, tick, ids, uniques)
         return -1
       end
       undecided = undecided or by and string.sub(by, 1, 6) == 'stage:'
-      if string.sub(owner, 1, 1) ~= ' ' and by ~= 'parked:' .. (parked or '') then -- else its run has ended, or it is this
+      if string.sub(owner, 1, 1) ~= ' ' and by ~= 'pending:' .. (pendingToken or '') then -- else its run has ended, or it is this
         others[#others + 1] = i
         others[#others + 1] = id
       end
@@ -188,9 +188,9 @@ local function replace(source, key)
     if from == 'g' and redis.call('LREM', K.outbox, 1, '+' .. rest) > 0 then
       undone[#undone + 1] = {'LPUSH', K.outbox, '+' .. rest}
     end
-    local parked = redis.call('GET', key)
+    local marker = redis.call('GET', key)
     redis.call('DEL', key)
-    undone[#undone + 1] = {'SET', key, parked, 'PX', 2592000000}
+    undone[#undone + 1] = {'SET', key, marker, 'PX', 2592000000}
   end
   return true
 end
@@ -214,8 +214,8 @@ local function takeBack(first, ids, uniques)
   end
 end
 
--- has the record of a run tell that it was left out, unless a live run has it
-local function leaveOut(key, spec, verdict)
+-- sets the record of a run that is skipped as a duplicate, unless a live run has it
+local function recordSkipped(key, spec, verdict)
   local state = redis.call('GETRANGE', key, 0, 0)
   if state == '' or state == 's' or state == 'f' then
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
@@ -264,7 +264,7 @@ local function group(verdict, source, task, tick, ids, uniques)
       end
     end
   elseif duplicate and source == 'm' then
-    redis.call('SET', KEYS[first], 'left out')
+    redis.call('SET', KEYS[first], 'skipped')
     undone[#undone + 1] = {'DEL', KEYS[first]}
   end
   keysRead = keysRead + ids
@@ -322,7 +322,7 @@ local function group(verdict, source, task, tick, ids, uniques)
     local key, spec, record = nextKey(), nextArg(), nextArg()
     if not store then -- it belongs to another
       if duplicate and task == '' and tick ~= '' then
-        leaveOut(key, tick, verdict)
+        recordSkipped(key, tick, verdict)
       end
     elseif spec == '' then
       redis.call('SET', key, record)

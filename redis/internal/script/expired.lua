@@ -8,7 +8,7 @@
 --       groups and large calls leave the last two out
 -- ARGV  cursor: '0' to begin; page: its size
 -- Returns the next cursor, '0' at the end, an array of "session:number", and how
---       much is in the outbox, in parking, and in stages.
+--       much is in the outbox, in pending, and in stages.
 -- include clock.lua
 if A.cursor == '0' then
   local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now() - 60000), 'LIMIT', 0, 500)

@@ -3,11 +3,11 @@
 -- this is, and in the same step has it stay; or deletes it, unless they are stored.
 --
 -- KEYS  group
--- ARGV  action: park or drop; token: of the entry that is queued when the members have
---       ended; of park: size: number of members; entry: that entry, '' where there are no
+-- ARGV  action: reserve or drop; token: of the entry that is queued when the members have
+--       ended; of reserve: size: number of members; entry: that entry, '' where there are no
 --       members, which then count as stored; keep: ms to keep the group if they are not
 --       stored; keepEnded: ms to keep it after the end
--- Returns of park 0, or 1 when there is another such group; of drop 0, 1 when it
+-- Returns of reserve 0, or 1 when there is another such group; of drop 0, 1 when it
 --       stays, as its members were stored, or 2 when it is not there.
 local has = redis.call('HMGET', K.group, 'left', 'then', 'begun')
 local begun = has[3] == A.token

@@ -18,10 +18,11 @@ var files embed.FS
 
 // Scripts are all scripts of the broker.
 type Scripts struct {
-	Enqueue, Take, Started, Finish, Renew, Expired, Giveback, Record         Script
-	Begin, Control, Find, Mark, Attend, Group, Parked, PutEntry, DeleteEntry Script
-	Outbox, Start, Watch, Mend, Rewind, Survived, Stage, Commit, Unstage     Script
-	GoOn, EndWaiting                                                         Script
+	Enqueue, Take, Finish, EndWaiting, Renew, Heartbeat, Expired, Giveback Script
+	MarkBegun, FreeUnique, RecordRunning, Spare                            Script
+	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
+	Group, Pending, Stage, Commit, Unstage                                 Script
+	PutEntry, DeleteEntry, RestoreTick, Rewind                             Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -29,53 +30,53 @@ type Scripts struct {
 // loading is what a script is loaded with: the function that makes its keys and the struct
 // of its arguments give their names.
 type loading struct {
-	to       *Script
-	file     string
-	keys     []string
-	args     Arguments
-	mendable bool
+	to         *Script
+	file       string
+	keys       []string
+	args       Arguments
+	repairable bool
 }
 
-const mendable = true
+const repairable = true
 
 // list returns all scripts, with their keys in a queue.
 func (s *Scripts) list(q *wire.QueueKeys) []loading {
 	none := new(NoArgs)
 	return []loading{
-		{&s.Attend, "attend", AttendKeys(q, ""), new(AttendArgs), mendable},
-		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !mendable},
-		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !mendable},
-		{&s.AuditCopy, "auditcopy", AuditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(AuditCopyArgs), !mendable},
-		{&s.AuditCounts, "auditcounts", AuditCountsKeys(q), new(AuditCountsArgs), !mendable},
-		{&s.AuditOwners, "auditowners", AuditOwnersKeys(q), new(AuditOwnersArgs), !mendable},
-		{&s.AuditTurns, "auditturns", AuditTurnsKeys(q), new(AuditTurnsArgs), !mendable},
-		{&s.Begin, "begin", BeginKeys(q, ""), new(BeginArgs), mendable},
-		{&s.Commit, "commit", CommitKeys(q, wire.StageOpens, q.Group("")), new(CommitArgs), mendable},
-		{&s.Control, "control", ControlKeys(q), new(ControlArgs), mendable},
-		{&s.DeleteEntry, "deleteentry", EntryKeys(q), new(DeleteEntryArgs), mendable},
-		{&s.EndWaiting, "endwaiting", EndWaitingKeys(q, "place"), new(EndWaitingArgs), !mendable},
-		{&s.Enqueue, "enqueue", EnqueueKeys(q), new(EnqueueArgs), !mendable},
-		{&s.Expired, "expired", ExpiredKeys(q), new(ExpiredArgs), mendable},
-		{&s.Find, "find", []string{"place"}, new(FindArgs), !mendable},
-		{&s.Finish, "finish", FinishKeys(q), new(FinishArgs), !mendable},
-		{&s.Giveback, "giveback", GivebackKeys(q, "", ""), new(GivebackArgs), mendable},
-		{&s.GoOn, "goon", GoOnKeys(q), new(GoOnArgs), !mendable},
-		{&s.Group, "group", []string{q.Group("")}, new(GroupArgs), !mendable},
-		{&s.Mark, "mark", nil, new(MarkArgs), mendable},
-		{&s.Mend, "mend", nil, none, !mendable},
-		{&s.Outbox, "outbox", []string{"list"}, new(OutboxArgs), !mendable},
-		{&s.Parked, "parked", ParkedKeys(q, "", q.Unique("")), new(ParkedArgs), !mendable},
-		{&s.PutEntry, "putentry", EntryKeys(q), new(PutEntryArgs), mendable},
-		{&s.Record, "record", RecordKeys(q, ""), new(RecordArgs), mendable},
-		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), mendable},
-		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !mendable},
-		{&s.Stage, "stage", StageKeys(q, wire.StageOpens), new(StageArgs), mendable},
-		{&s.Start, "start", StartKeys(q, "", ""), new(StartArgs), mendable},
-		{&s.Started, "started", BeginKeys(q, ""), none, mendable},
-		{&s.Survived, "survived", []string{q.Raised("")}, new(SurvivedArgs), !mendable},
-		{&s.Take, "take", TakeKeys(q, ""), new(TakeArgs), mendable},
-		{&s.Unstage, "unstage", UnstageKeys(q, wire.StageOpens), new(UnstageArgs), mendable},
-		{&s.Watch, "watch", nil, new(WatchArgs), !mendable},
+		{&s.Heartbeat, "heartbeat", HeartbeatKeys(q, ""), new(HeartbeatArgs), repairable},
+		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !repairable},
+		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !repairable},
+		{&s.AuditCopy, "auditcopy", AuditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(AuditCopyArgs), !repairable},
+		{&s.AuditCounts, "auditcounts", AuditCountsKeys(q), new(AuditCountsArgs), !repairable},
+		{&s.AuditOwners, "auditowners", AuditOwnersKeys(q), new(AuditOwnersArgs), !repairable},
+		{&s.AuditTurns, "auditturns", AuditTurnsKeys(q), new(AuditTurnsArgs), !repairable},
+		{&s.MarkBegun, "markbegun", MarkBegunKeys(q, ""), new(MarkBegunArgs), repairable},
+		{&s.Commit, "commit", CommitKeys(q, wire.StageOpens, q.Group("")), new(CommitArgs), repairable},
+		{&s.Control, "control", ControlKeys(q), new(ControlArgs), repairable},
+		{&s.DeleteEntry, "deleteentry", EntryKeys(q), new(DeleteEntryArgs), repairable},
+		{&s.EndWaiting, "endwaiting", EndWaitingKeys(q, "place"), new(EndWaitingArgs), !repairable},
+		{&s.Enqueue, "enqueue", EnqueueKeys(q), new(EnqueueArgs), !repairable},
+		{&s.Expired, "expired", ExpiredKeys(q), new(ExpiredArgs), repairable},
+		{&s.FindWaiting, "findwaiting", []string{"place"}, new(FindWaitingArgs), !repairable},
+		{&s.Finish, "finish", FinishKeys(q), new(FinishArgs), !repairable},
+		{&s.Giveback, "giveback", GivebackKeys(q, "", ""), new(GivebackArgs), repairable},
+		{&s.RestoreTick, "restoretick", RestoreTickKeys(q), new(RestoreTickArgs), !repairable},
+		{&s.Group, "group", []string{q.Group("")}, new(GroupArgs), !repairable},
+		{&s.CancelInFlight, "cancelinflight", nil, new(CancelInFlightArgs), repairable},
+		{&s.Repair, "repair", nil, none, !repairable},
+		{&s.Outbox, "outbox", []string{"list"}, new(OutboxArgs), !repairable},
+		{&s.Pending, "pending", PendingKeys(q, "", q.Unique("")), new(PendingArgs), !repairable},
+		{&s.PutEntry, "putentry", EntryKeys(q), new(PutEntryArgs), repairable},
+		{&s.Record, "record", RecordKeys(q, ""), new(RecordArgs), repairable},
+		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), repairable},
+		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !repairable},
+		{&s.Stage, "stage", StageKeys(q, wire.StageOpens), new(StageArgs), repairable},
+		{&s.FreeUnique, "freeunique", FreeUniqueKeys(q, "", ""), new(FreeUniqueArgs), repairable},
+		{&s.RecordRunning, "recordrunning", MarkBegunKeys(q, ""), none, repairable},
+		{&s.Spare, "spare", []string{q.Raised("")}, new(SpareArgs), !repairable},
+		{&s.Take, "take", TakeKeys(q, ""), new(TakeArgs), repairable},
+		{&s.Unstage, "unstage", UnstageKeys(q, wire.StageOpens), new(UnstageArgs), repairable},
+		{&s.Watch, "watch", nil, new(WatchArgs), !repairable},
 	}
 }
 
@@ -90,7 +91,7 @@ var Load = sync.OnceValues(func() (*Scripts, error) {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("script %s.lua: %w", l.file, err))
 		}
-		loaded.Mendable = l.mendable
+		loaded.Repairable = l.repairable
 		*l.to = loaded
 	}
 	return s, errors.Join(failed...)

@@ -176,6 +176,8 @@ func keyNames(q *wire.QueueKeys, keys []string) []string {
 			kind = "ready"
 		case kind == "entries" && several:
 			kind = "changes"
+		case kind == "pending" && several:
+			kind = "pendingRun"
 		case keysOfMany[kind] != "":
 			kind = keysOfMany[kind]
 		}

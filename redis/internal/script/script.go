@@ -13,7 +13,7 @@ import (
 // it once it has seen it.
 type Script struct {
 	Source, Digest string
-	Mendable       bool   // it leaves each run where it can be found when it fails, and is to be executed again then
+	Repairable     bool   // it leaves each run where it can be found when it fails, and is to be executed again then
 	Behind         []byte // a command that is sent with it, whose reply the reader reads too
 }
 

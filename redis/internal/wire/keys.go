@@ -2,10 +2,7 @@
 // they hold. Its functions are pure.
 package wire
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // QueuesKey returns the key of the set of all queues' names.
 func QueuesKey(prefix string) string { return prefix + ":queues" }
@@ -47,7 +44,7 @@ type QueueKeys struct {
 
 	// Keys of limits and fair values (waiting.lua, roundrobin.lua).
 	Waiting, Rounds, Policy, Recheck, Running, Starts, Rates string
-	Audited                                               string
+	Audited                                                  string
 }
 
 // NewQueueKeys returns the keys of a queue.
@@ -126,7 +123,7 @@ func (q *QueueKeys) Cancels(session string) string { return q.Base + "cancel:" +
 
 func (q *QueueKeys) Progress(id string) string { return q.Base + "progress:" + id }
 
-func (q *QueueKeys) PendingRun(id string) string { return q.Base + "parked:" + id }
+func (q *QueueKeys) PendingRun(id string) string { return q.Base + "pending:" + id }
 
 func (q *QueueKeys) Group(id string) string { return q.Base + "group:" + id }
 
@@ -167,18 +164,12 @@ func (q *QueueKeys) All() []string {
 // Unknown reports whether this version does not know what a key of the queue is for.
 // Another version may keep runs in it.
 func (q *QueueKeys) Unknown(key string) bool {
-	if slices.Contains(q.Fixed, key) || key == q.Deferred {
+	rest := strings.TrimPrefix(key, q.Base)
+	switch rest {
+	case "paused", "confirmed", "audited":
 		return false
 	}
-	switch kind, _, several := strings.Cut(strings.TrimPrefix(key, q.Base), ":"); kind {
-	case "inflight", "leases", "takes", "dead", "dropped", "waiters", "ticks", "confirmed",
-		"paused", "disabled", "enabling", "last", "outbox", "pending", "audited",
-		"waiting", "rounds", "policy", "recheck", "running", "starts", "rates":
-		return several
-	case "f", "d", "id", "u", "rec", "lost", "wait", "cancel", "progress", "group", "moved", "parked", "newer":
-		return !several
-	}
-	return true
+	return KindsOfKeys[rest] == "" && KindOfMore(rest) == ""
 }
 
 // ReservedBy returns the keys that a run reserves, and a letter for each.

@@ -2,8 +2,8 @@ package wire
 
 import "strings"
 
-// KindsOfKeys are the types of a queue's keys, by what follows their hash tag, as the
-// mend script takes them.
+// KindsOfKeys are the types of a queue's keys, by what follows their hash tag, as
+// repair.lua takes them.
 var KindsOfKeys = map[string]string{
 	"delayed": "zset",
 	"io:2":    "list", "io:1": "list", "io:0": "list", "cpu:2": "list", "cpu:1": "list", "cpu:0": "list",
@@ -20,7 +20,7 @@ var KindsOfKeys = map[string]string{
 // kindsOfMore are those of keys that a queue has many of, by how they open.
 var kindsOfMore = map[string]string{
 	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
-	"wait:": "list", "group:": "hash", "parked:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
+	"wait:": "list", "group:": "hash", "pending:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
 }
 
 func KindOfMore(rest string) string {
@@ -30,7 +30,7 @@ func KindOfMore(rest string) string {
 	return ""
 }
 
-// TypeOfKind is the type of the server that a kind of the mend script is.
+// TypeOfKind returns the server's type of a kind that repair.lua takes.
 func TypeOfKind(kind any) string {
 	switch kind {
 	case "number", "count", "place":
@@ -51,7 +51,7 @@ func TypeOfKind(kind any) string {
 }
 
 // TypeOf returns the type that a key of a broker has to be of, as TYPE names it; "" if
-// the key is not known.
+// the key is of no queue.
 func TypeOf(prefix, key string) string {
 	if key == QueuesKey(prefix) {
 		return "set"
@@ -63,20 +63,12 @@ func TypeOf(prefix, key string) string {
 	if !ok {
 		return ""
 	}
-	kind, _, _ := strings.Cut(rest, ":")
-	switch kind {
-	case "io", "cpu", "f", "dead", "outbox", "wait", "watched", "staged", "stage":
-		return "list"
-	case "delayed", "leases", "wake", "deferred", "enabling", "waiting", "rounds", "recheck", "starts", "rates":
-		return "zset"
-	case "inflight", "disabled":
-		return "set"
-	case "takes", "waiters", "ticks", "pending", "cancel", "last", "policy", "running", "group", "stages":
-		return "hash"
-	case "entries":
-		if rest == "entries" {
-			return "hash"
-		}
+	kind := KindsOfKeys[rest]
+	if kind == "" {
+		kind = KindOfMore(rest)
 	}
-	return "string"
+	if kind == "" {
+		return "string"
+	}
+	return TypeOfKind(kind)
 }

@@ -18,11 +18,20 @@ func TestTypesOfKeysAgree(t *testing.T) {
 	}
 	for _, key := range q.All() {
 		require.NotEmpty(t, TypeOf("p", key), key)
+		require.False(t, q.Unknown(key), key)
 	}
-	for _, key := range []string{q.Batch("s:1"), q.Done("s:1"), q.Owner("id"), q.Record("id"), q.Unique("u"), q.Group("g"), q.PendingRun("id")} {
+	for _, key := range []string{q.Batch("s:1"), q.Done("s:1"), q.Owner("id"), q.Record("id"), q.Unique("u"), q.Group("g"), q.PendingRun("id"),
+		q.Staging("stage:s"), q.Stub("stage:s"), q.Raised("s"), q.Spared("id"), q.Newer("id"), q.Lost("s"), q.Ended("w"), q.Cancels("s"), q.Progress("id"),
+	} {
 		kind := KindOfMore(key[len(q.Base):])
 		require.Equal(t, TypeOfKind(kind), TypeOf("p", key), key)
 		require.False(t, q.Unknown(key), key)
+	}
+	for rest := range KindsOfKeys {
+		require.False(t, q.Unknown(q.Base+rest), rest)
+	}
+	for _, key := range []string{q.Base + "later", q.Base + "later:x", q.Dead + ":broken:1"} {
+		require.True(t, q.Unknown(key), key)
 	}
 }
 

@@ -1,31 +1,31 @@
 #!lua
--- Keeps the place of a run that waits for a group, in its own queue: its id, its
--- record, and that it is not cancelled. Until stay or drop it is in doubt whether the
--- group's members are stored.
+-- Reserves what a pending run needs in its own queue, before its group is stored: its id,
+-- its record, its unique key, and the key whose deletion cancels it. Until stay or drop it is
+-- in doubt whether the members of the group are stored.
 --
--- KEYS  parked; id: the id's key; record; pending; unique: only of a run that has a unique
+-- KEYS  pendingRun; id: the id's key; record; pending; unique: only of a run that has a unique
 --       key
--- ARGV  action: park, stay or drop; token: of its entry; id: the run's; of park: where: the
+-- ARGV  action: reserve, stay or drop; token: of its entry; id: the run's; of reserve: where: the
 --       queue and the name of its group; ownID: '1' if its id is its own; record: '' for
 --       none; keep: ms to keep them if neither stay nor drop follows; unique: what its
 --       unique key is named, '' for none
 -- Returns 0, 1 when the id is live already, 2 when a call that is not decided
 --       (stage.lua) has reserved the id or the unique key, or the id of the run that has
 --       the unique key.
-local mine = redis.call('GET', K.parked)
+local mine = redis.call('GET', K.pendingRun)
 local other = mine and string.sub(mine, 1, 16) ~= A.token
 local owner = redis.call('GET', K.id)
-local owned = owner == 'parked:' .. A.token
+local owned = owner == 'pending:' .. A.token
 local unique = K.unique and redis.call('GET', K.unique)
 local by = unique and string.match(unique, '^.* (.*)$')
-if A.action ~= 'park' then
+if A.action ~= 'reserve' then
   local doubt = redis.call('HGET', K.pending, A.id)
   local command = A.action == 'stay' and 'PERSIST' or 'DEL'
   if mine and not other then
-    if by == 'parked:' .. A.token then
+    if by == 'pending:' .. A.token then
       redis.call(command, K.unique)
     end
-    redis.call(command, K.parked)
+    redis.call(command, K.pendingRun)
     redis.call(command, K.record)
     if owned then
       redis.call(command, K.id)
@@ -42,16 +42,16 @@ end
 if other or A.ownID == '1' and owner and not owned and string.sub(owner, 1, 6) ~= 'ended:' then
   return 1
 end
-if unique and string.sub(unique, 1, 1) ~= ' ' and by ~= 'parked:' .. A.token then
+if unique and string.sub(unique, 1, 1) ~= ' ' and by ~= 'pending:' .. A.token then
   return string.match(unique, '^(.*) ')
 end
 redis.call('HGET', K.pending, A.id) -- fails before anything is written
 if K.unique then
-  redis.call('SET', K.unique, A.id .. ' parked:' .. A.token, 'PX', A.keep)
+  redis.call('SET', K.unique, A.id .. ' pending:' .. A.token, 'PX', A.keep)
 end
-redis.call('SET', K.parked, A.token .. A.where, 'PX', A.keep)
+redis.call('SET', K.pendingRun, A.token .. A.where, 'PX', A.keep)
 if A.ownID == '1' then
-  redis.call('SET', K.id, 'parked:' .. A.token, 'PX', A.keep)
+  redis.call('SET', K.id, 'pending:' .. A.token, 'PX', A.keep)
 end
 if A.record ~= '' then
   redis.call('SET', K.record, A.record, 'PX', A.keep)

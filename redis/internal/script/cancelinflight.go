@@ -1,7 +1,7 @@
 package script
 
-// MarkArgs are the named arguments of mark.lua.
-type MarkArgs struct {
+// CancelInFlightArgs are the named arguments of cancelinflight.lua.
+type CancelInFlightArgs struct {
 	ID      string
 	Failure []byte
 	Keep    int64 // milliseconds
@@ -9,6 +9,6 @@ type MarkArgs struct {
 }
 
 // Append appends them in their order.
-func (a *MarkArgs) Append(args []any) []any {
+func (a *CancelInFlightArgs) Append(args []any) []any {
 	return append(args, a.ID, a.Failure, a.Keep, a.Looked)
 }

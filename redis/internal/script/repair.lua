@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Puts keys of a queue aside that scripts cannot use: of another type than they have,
--- or a number that is none. What was in one is kept under its name, ':broken:' and when
--- that was. Fields that are to be numbers and are none are set anew.
+-- Renames keys of a queue that scripts cannot use: of another type than they have, or a
+-- number that is none. The new name ends with ':broken:' and the time. Fields that are to be
+-- numbers and are none are set anew.
 --
 -- KEYS  any of one queue, inflight, leases, takes, stages and staged among them
 -- ARGV  for each key its type, or of some: number and count for strings, of which the
@@ -9,7 +9,7 @@
 --       leases, takes, stages and staged for themselves; then, of one key with fields, where
 --       to go on; or place, then what is there instead of it, for the one key that is
 --       the place of a run that waits for a group
--- Returns for each that was put aside its place among KEYS, its type, its new name; of
+-- Returns for each that was renamed its place among KEYS, its type, its new name; of
 --       one of which only fields were broken the name is ''; and of one with more fields
 --       than are looked at in one step its place, '' and where to go on.
 -- The batches that are looked for have names that nobody can know before; their keys
@@ -31,7 +31,7 @@ end
 -- Numbers of backlogs go on behind all that were given, which are fewer than milliseconds.
 local anew = {front = '-' .. present, back = present, turn = present, started = present}
 
-local function mendFields(key, kind)
+local function repairFields(key, kind)
   local cursor, broken, pages = ARGV[#KEYS + 1] or '0', false, 0
   repeat
     pages = pages + 1
@@ -128,7 +128,7 @@ local renew = {
 for i in ipairs(KEYS) do
   at[ARGV[i]] = i
 end
-local aside = {}
+local renamed = {}
 for i, key in ipairs(KEYS) do
   local kind = ARGV[i]
   local want, is = types[kind] or kind, redis.call('TYPE', key).ok
@@ -137,7 +137,7 @@ for i, key in ipairs(KEYS) do
     local name = key .. ':broken:' .. present
     redis.call('RENAME', key, name)
     found[#found + 1] = {i, is, name}
-    aside[#aside + 1] = i
+    renamed[#renamed + 1] = i
   elseif kind == 'stages' and is == 'hash' then
     local runs = redis.call('HGET', key, 'runs')
     if runs and not isNumber(runs) then
@@ -148,7 +148,7 @@ for i, key in ipairs(KEYS) do
       found[#found + 1] = {i, is, ''}
     end
   elseif counted[kind] and is == 'hash' then
-    local broken, cursor = mendFields(key, kind)
+    local broken, cursor = repairFields(key, kind)
     if broken then
       found[#found + 1] = {i, is, ''}
     end
@@ -157,7 +157,7 @@ for i, key in ipairs(KEYS) do
     end
   end
 end
-for _, i in ipairs(aside) do
+for _, i in ipairs(renamed) do
   local again = renew[ARGV[i]]
   if again then
     again(KEYS[i])

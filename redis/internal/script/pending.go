@@ -2,13 +2,13 @@ package script
 
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
-// ParkedKeys has the unique key only of a run that has one.
-func ParkedKeys(q *wire.QueueKeys, id string, unique ...string) []string {
+// PendingKeys has the unique key only of a run that has one.
+func PendingKeys(q *wire.QueueKeys, id string, unique ...string) []string {
 	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending}, unique...)
 }
 
-// ParkedArgs has all but the first three only to park a run.
-type ParkedArgs struct {
+// PendingArgs has all but the first three only to reserve.
+type PendingArgs struct {
 	Action, Token, ID string
 	Where             string
 	OwnID             bool
@@ -18,6 +18,6 @@ type ParkedArgs struct {
 }
 
 // Append appends them in their order.
-func (a *ParkedArgs) Append(args []any) []any {
+func (a *PendingArgs) Append(args []any) []any {
 	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique)
 }

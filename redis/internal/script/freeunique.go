@@ -1,0 +1,17 @@
+package script
+
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// FreeUniqueKeys returns the named keys of freeunique.lua.
+func FreeUniqueKeys(q *wire.QueueKeys, member, unique string) []string {
+	return []string{q.Batch(member), q.Done(member), q.Unique(unique)}
+}
+
+// FreeUniqueArgs are the named arguments of freeunique.lua.
+type FreeUniqueArgs struct {
+	Index int
+	ID    string
+}
+
+// Append appends them in their order.
+func (a *FreeUniqueArgs) Append(args []any) []any { return append(args, a.Index, a.ID) }

@@ -1,0 +1,16 @@
+package script
+
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// MarkBegunKeys returns the named keys of markbegun.lua and recordrunning.lua.
+func MarkBegunKeys(q *wire.QueueKeys, member string) []string {
+	return []string{q.Batch(member), q.Done(member)}
+}
+
+// MarkBegunArgs are the named arguments of markbegun.lua and recordrunning.lua.
+type MarkBegunArgs struct {
+	Index, Bits int
+}
+
+// Append appends them in their order.
+func (a *MarkBegunArgs) Append(args []any) []any { return append(args, a.Index, a.Bits) }
