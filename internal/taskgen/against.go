@@ -40,16 +40,21 @@ func against(ctx context.Context, cfg Config, packages []*scan.Package) ([]Probl
 			return nil, fmt.Errorf("compare with %s: %w", cfg.Against, err)
 		}
 		for _, c := range compat.Compare(cfg.Against, old, m.tasks) {
-			switch {
-			case c.New != nil:
-				breaking = append(breaking, Problem{Pos: m.at[c.New], Message: c.Message})
-			case m.concerns(c.Old.Dir):
-				dir := relative(cfg.Dir, filepath.Join(m.Dir, filepath.FromSlash(c.Old.Dir)))
-				breaking = append(breaking, Problem{Pos: dir, Message: c.Message})
+			if pos, ok := m.position(cfg.Dir, c); ok {
+				breaking = append(breaking, Problem{Pos: pos, Message: c.Message})
 			}
 		}
 	}
 	return breaking, nil
+}
+
+// position returns the position of a changed task, or the directory of one that is gone.
+// It reports false if this run does not cover that directory.
+func (m *module) position(dir string, c compat.Change) (pos string, ok bool) {
+	if c.New != nil {
+		return m.at[c.New], true
+	}
+	return relative(dir, filepath.Join(m.Dir, filepath.FromSlash(c.Old.Dir))), m.concerns(c.Old.Dir)
 }
 
 // modules groups the packages by module, in their order.
@@ -64,22 +69,27 @@ func modules(dir string, packages []*scan.Package) ([]*module, error) {
 			i = len(all)
 			all = append(all, &module{Module: pkg.Module, at: map[*compat.Task]string{}, dirs: map[string]bool{}})
 		}
-		m := all[i]
-		rel, err := filepath.Rel(m.Dir, pkg.Dir)
-		if err != nil {
-			return nil, fmt.Errorf("place package %s: %w", pkg.Path, err)
-		}
-		m.dirs[filepath.ToSlash(rel)] = true
-		for _, t := range pkg.Tasks {
-			present := &compat.Task{Name: t.Name, Params: schema.OfParams(t), Result: schema.OfResult(t), Dir: filepath.ToSlash(rel)}
-			for _, alias := range t.Options.Aliases {
-				present.Aliases = append(present.Aliases, alias.Text)
-			}
-			m.tasks = append(m.tasks, present)
-			m.at[present] = scan.Relative(dir, t.Pos).String()
+		if err := all[i].add(dir, pkg); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
+}
+
+// add adds a package and its tasks.
+func (m *module) add(dir string, pkg *scan.Package) error {
+	rel, err := filepath.Rel(m.Dir, pkg.Dir)
+	if err != nil {
+		return fmt.Errorf("place package %s: %w", pkg.Path, err)
+	}
+	rel = filepath.ToSlash(rel)
+	m.dirs[rel] = true
+	for _, t := range pkg.Tasks {
+		present := &compat.Task{Name: t.Name, Aliases: texts(t.Options.Aliases), Params: schema.OfParams(t), Result: schema.OfResult(t), Dir: rel}
+		m.tasks = append(m.tasks, present)
+		m.at[present] = scan.Relative(dir, t.Pos).String()
+	}
+	return nil
 }
 
 // concerns reports whether this run covers the tasks that a package had: the package

@@ -95,61 +95,91 @@ const (
 	defaultMissedMax  = 100
 )
 
-// listed returns a task's entry in the catalogue.
-func listed(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
+// newTask returns a task's entry in the catalogue.
+func newTask(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 	o := &t.Options
-	timeout := defaultIOTimeout
-	if o.Kind == "cpu" {
-		timeout = defaultCPUTimeout
-	}
 	task := Task{
-		Name:     t.Name,
-		Aliases:  texts(o.Aliases),
-		Kind:     o.Kind,
-		Queue:    cmp.Or(o.Queue, "default"),
-		Priority: cmp.Or(o.Priority, "medium"),
-		Schedule: schedule(o),
-		Retry:    retry(o.Retry),
-		Timeout:  cmp.Or(o.Timeout, timeout).String(),
-		Expire:   duration(o.Expire),
-		Keep:     duration(t.Keep()),
-		Memory:   o.Memory,
-		Env:      o.Env,
-		Tags:     o.Tags,
-		Secrets:  texts(o.Secrets),
-		Doc:      t.Doc,
-		Function: t.Link(),
-		Stub:     t.StubName(),
-		Package:  pkg.Path,
-		Position: scan.Relative(cfg.Dir, t.Pos).String(),
-	}
-	if o.Unique != nil {
-		task.Unique = &Limit{For: o.Unique.For.String(), By: texts(o.Unique.By), UntilStart: o.Unique.UntilStart}
-	}
-	if o.Concurrency != nil {
-		task.Concurrency = &Limit{Max: o.Concurrency.Max, By: texts(o.Concurrency.By)}
-	}
-	if o.Rate != nil {
-		task.Rate = &Limit{Max: o.Rate.Max, Per: o.Rate.Per.String(), By: texts(o.Rate.By), Smooth: o.Rate.Smooth}
+		Name:        t.Name,
+		Aliases:     texts(o.Aliases),
+		Kind:        o.Kind,
+		Queue:       cmp.Or(o.Queue, "default"),
+		Priority:    cmp.Or(o.Priority, "medium"),
+		Schedule:    schedule(o),
+		Retry:       retry(o.Retry),
+		Timeout:     timeout(o).String(),
+		Expire:      duration(o.Expire),
+		Keep:        duration(t.Keep()),
+		Unique:      unique(o.Unique),
+		Concurrency: concurrency(o.Concurrency),
+		Rate:        rate(o.Rate),
+		Memory:      o.Memory,
+		Env:         o.Env,
+		Tags:        o.Tags,
+		Secrets:     texts(o.Secrets),
+		Doc:         t.Doc,
+		Function:    t.Link(),
+		Stub:        t.StubName(),
+		Package:     pkg.Path,
+		Position:    scan.Relative(cfg.Dir, t.Pos).String(),
 	}
 	if o.Fair != nil {
 		task.Fair = o.Fair.Text
 	}
-	var err error
-	if !cfg.Now.IsZero() && task.Schedule != nil {
-		if task.Schedule.Explanation, err = explain(o, cfg.Now); err != nil {
-			return task, fmt.Errorf("explain task %s: %w", t.Name, err)
-		}
+	if err := task.explainSchedule(o, cfg.Now); err != nil {
+		return task, fmt.Errorf("explain task %s: %w", t.Name, err)
 	}
-	if task.Params, err = schema.ParamsJSON(schema.OfParams(t)); err != nil {
+	if err := task.addSchemas(t); err != nil {
 		return task, fmt.Errorf("describe task %s: %w", t.Name, err)
 	}
-	if t.Result != nil {
-		if task.Result, err = schema.OfResult(t).JSON(); err != nil {
-			return task, fmt.Errorf("describe task %s: %w", t.Name, err)
-		}
-	}
 	return task, nil
+}
+
+// explainSchedule adds the explanation of the task's schedule, if it has one and now is
+// set.
+func (t *Task) explainSchedule(o *directive.Options, now time.Time) (err error) {
+	if t.Schedule != nil && !now.IsZero() {
+		t.Schedule.Explanation, err = explain(o, now)
+	}
+	return err
+}
+
+// addSchemas adds the JSON Schemas of the parameters and the result.
+func (t *Task) addSchemas(source *scan.Task) (err error) {
+	if t.Params, err = schema.ParamsJSON(schema.OfParams(source)); err != nil {
+		return err
+	}
+	if source.Result != nil {
+		t.Result, err = schema.OfResult(source).JSON()
+	}
+	return err
+}
+
+func timeout(o *directive.Options) time.Duration {
+	if o.Kind == "cpu" {
+		return cmp.Or(o.Timeout, defaultCPUTimeout)
+	}
+	return cmp.Or(o.Timeout, defaultIOTimeout)
+}
+
+func unique(u *directive.Unique) *Limit {
+	if u == nil {
+		return nil
+	}
+	return &Limit{For: u.For.String(), By: texts(u.By), UntilStart: u.UntilStart}
+}
+
+func concurrency(c *directive.Concurrency) *Limit {
+	if c == nil {
+		return nil
+	}
+	return &Limit{Max: c.Max, By: texts(c.By)}
+}
+
+func rate(r *directive.Rate) *Limit {
+	if r == nil {
+		return nil
+	}
+	return &Limit{Max: r.Max, Per: r.Per.String(), By: texts(r.By), Smooth: r.Smooth}
 }
 
 func schedule(o *directive.Options) *Schedule {

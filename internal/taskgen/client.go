@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/taskgen/taskgen/internal/render"
@@ -22,53 +23,67 @@ type Client struct {
 	Name string // of the package
 }
 
-// client adds the client package to the result, or the problems that prevent it.
-func client(ctx context.Context, cfg Config, packages []*scan.Package, result *Result) error {
+// addClient adds the client package to the result, or the problems that prevent it.
+func (r *Result) addClient(ctx context.Context, cfg Config, packages []*scan.Package) error {
 	target := filepath.Join(cfg.Client.Dir, ClientName)
-	refuse := func(pos, format string, args ...any) {
-		result.Problems = append(result.Problems, Problem{Pos: pos, Message: fmt.Sprintf(format, args...)})
-	}
-	tasks, exported := 0, 0
-	for _, p := range packages {
-		if len(p.Tasks) > 0 && p.Dir == cfg.Client.Dir {
-			result.Problems = append(result.Problems, tasksThere(cfg))
-			return nil
-		}
-		tasks += len(p.Tasks)
-		for _, t := range p.Tasks {
-			if t.Exported {
-				exported++
-			}
-		}
-	}
-	old, err := scan.ReadFile(target)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("read output: %w", err)
-	case err == nil && tasks > 0 && !scan.IsOutput(old):
-		refuse(relative(cfg.Dir, target)+":1:1", "taskgen writes %s, but this file was written by hand; rename it", ClientName)
-		return nil
-	case tasks > 0 && exported == 0:
-		refuse("", "-client: none of the tasks is exported; a client would be empty")
-		return nil
-	}
+	tasks, exported := countTasks(packages)
 	var content []byte
 	if tasks > 0 {
-		var problems []Problem
-		content, problems, err = clientSource(ctx, cfg, packages)
-		result.Problems = append(result.Problems, problems...)
+		problems, err := refuseClient(cfg, packages, target, exported)
+		if err == nil && len(problems) == 0 {
+			content, problems, err = clientSource(ctx, cfg, packages)
+		}
+		r.Problems = append(r.Problems, problems...)
 		if err != nil || len(problems) > 0 {
 			return err
 		}
 	}
 	file, err := compare(cfg.Dir, target, content, exported)
 	if err == nil && file != nil {
-		result.Files = append(result.Files, *file)
+		r.Files = append(r.Files, *file)
 	}
 	return err
 }
 
-// clientSource renders the client package. It may hold other files already.
+// refuseClient returns the problem with the client's directory or with its tasks, if
+// there is one.
+func refuseClient(cfg Config, packages []*scan.Package, target string, exported int) ([]Problem, error) {
+	if slices.ContainsFunc(packages, func(p *scan.Package) bool { return len(p.Tasks) > 0 && p.Dir == cfg.Client.Dir }) {
+		return []Problem{tasksThere(cfg)}, nil
+	}
+	old, err := scan.ReadFile(target)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read output: %w", err)
+	case err == nil && !scan.IsOutput(old):
+		return []Problem{byHand(cfg, target)}, nil
+	case exported == 0:
+		return []Problem{{Message: "-client: none of the tasks is exported; a client would be empty"}}, nil
+	}
+	return nil, nil
+}
+
+func countTasks(packages []*scan.Package) (all, exported int) {
+	for _, p := range packages {
+		all += len(p.Tasks)
+		for _, t := range p.Tasks {
+			if t.Exported {
+				exported++
+			}
+		}
+	}
+	return all, exported
+}
+
+func byHand(cfg Config, target string) Problem {
+	return Problem{
+		Pos:     relative(cfg.Dir, target) + ":1:1",
+		Message: "taskgen writes " + ClientName + ", but this file was written by hand; rename it",
+	}
+}
+
+// clientSource renders the client package, or returns the problems that prevent it. The
+// directory may hold other files already.
 func clientSource(ctx context.Context, cfg Config, packages []*scan.Package) ([]byte, []Problem, error) {
 	beside, err := readNeighbours(cfg.Client.Dir)
 	if err != nil {
@@ -84,23 +99,16 @@ func clientSource(ctx context.Context, cfg Config, packages []*scan.Package) ([]
 	if err != nil {
 		return nil, nil, err
 	}
-	content, found, err := render.Client(render.Target{
+	content, problems, err := render.Client(render.Target{
 		Path: importPath, Name: cfg.Client.Name,
 		Declared: keys(beside.names.declared), Taken: keys(beside.names.declared, beside.names.imported),
 		Workers: func(paths []string) (map[string]string, error) { return workers(ctx, cfg.Dir, packages, paths) },
 	}, packages)
-	if err != nil {
-		return nil, nil, err
+	if err != nil || len(problems) > 0 {
+		return nil, toProblems(cfg.Dir, problems), err
 	}
-	if len(found) > 0 {
-		var problems []Problem
-		for _, p := range found {
-			problems = append(problems, problem(cfg.Dir, p))
-		}
-		return nil, problems, nil
-	}
-	problems, err := beside.clashes(cfg.Dir, filepath.Join(cfg.Client.Dir, ClientName), content)
-	return content, problems, err
+	clashes, err := beside.clashes(cfg.Dir, filepath.Join(cfg.Client.Dir, ClientName), content)
+	return content, clashes, err
 }
 
 func tasksThere(cfg Config) Problem {

@@ -44,26 +44,34 @@ func readNeighbours(dir string) (*neighbours, error) {
 		if e.IsDir() || filepath.Ext(e.Name()) != ".go" || e.Name() == ClientName {
 			continue
 		}
-		if err := scan.Regular(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := n.read(dir, e.Name()); err != nil {
 			return nil, fmt.Errorf("read source: %w", err)
 		}
-		if match, err := build.Default.MatchFile(dir, e.Name()); err != nil || !match {
-			continue
-		}
-		content, err := scan.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("read source: %w", err)
-		}
-		n.tasks = n.tasks || holdsTasks(e.Name(), content)
-		// The compiler reports syntax errors; use what was parsed.
-		file, _ := parser.ParseFile(n.fset, filepath.Join(dir, e.Name()), content, parser.SkipObjectResolution)
-		if file == nil || n.external(file) {
-			continue
-		}
+	}
+	return n, nil
+}
+
+// read adds a file, unless build constraints exclude it or it is an external test.
+func (n *neighbours) read(dir, name string) error {
+	path := filepath.Join(dir, name)
+	if err := scan.Regular(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if match, err := build.Default.MatchFile(dir, name); err != nil || !match {
+		return nil
+	}
+	content, err := scan.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	n.tasks = n.tasks || holdsTasks(name, content)
+	// The compiler reports syntax errors; use what was parsed.
+	file, _ := parser.ParseFile(n.fset, path, content, parser.SkipObjectResolution)
+	if file != nil && !n.external(file) {
 		n.files = append(n.files, file)
 		n.names.add(file)
 	}
-	return n, nil
+	return nil
 }
 
 // external reports whether a file is an external test of the package.
@@ -98,26 +106,32 @@ func (n *neighbours) clashes(dir, target string, client []byte) ([]Problem, erro
 	}
 	own := newScope()
 	own.add(file)
-	at := map[string]token.Pos{}
-	for name := range own.declared {
-		if pos, ok := n.names.declared[name]; ok {
-			at[name] = pos
-		} else if pos, ok := n.names.imported[name]; ok {
-			at[name] = pos
-		}
-	}
-	for name := range own.imported {
-		if pos, ok := n.names.declared[name]; ok {
-			at[name] = pos
-		}
-	}
 	var problems []Problem
-	for name, at := range at {
+	for name, at := range n.names.clashes(own) {
 		pos := scan.Relative(dir, n.position(at))
 		problems = append(problems, Problem{Pos: pos.String(), Message: fmt.Sprintf("-client: %s needs the name %s, which %s declares; rename it, or name another directory", relative(dir, target), name, pos.Filename)})
 	}
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Message, b.Message) })
 	return problems, nil
+}
+
+// clashes returns the positions in s of the names that files of one package cannot have
+// in both scopes. Two files may import one name.
+func (s *scope) clashes(other *scope) map[string]token.Pos {
+	at := map[string]token.Pos{}
+	for name := range other.declared {
+		if pos, ok := s.declared[name]; ok {
+			at[name] = pos
+		} else if pos, ok := s.imported[name]; ok {
+			at[name] = pos
+		}
+	}
+	for name := range other.imported {
+		if pos, ok := s.declared[name]; ok {
+			at[name] = pos
+		}
+	}
+	return at
 }
 
 func newScope() *scope {
@@ -135,36 +149,46 @@ func keys(all ...map[string]token.Pos) map[string]bool {
 	return names
 }
 
+// add adds the names of a file.
 func (s *scope) add(file *ast.File) {
 	for _, spec := range file.Imports {
-		if spec.Name != nil {
-			s.imported[spec.Name.Name] = spec.Pos()
-		} else if p, err := strconv.Unquote(spec.Path.Value); err == nil {
-			s.imported[path.Base(p)] = spec.Pos() // most packages are named so
-		}
+		s.addImport(spec)
 	}
 	for _, decl := range file.Decls {
 		switch decl := decl.(type) {
 		case *ast.FuncDecl:
-			s.function(decl)
+			s.addFunction(decl)
 		case *ast.GenDecl:
 			for _, spec := range decl.Specs {
-				switch spec := spec.(type) {
-				case *ast.TypeSpec:
-					s.declare(spec.Name, "")
-				case *ast.ValueSpec:
-					for _, name := range spec.Names {
-						s.declare(name, "")
-					}
-				}
+				s.addSpec(spec)
 			}
 		}
 	}
-	delete(s.imported, ".")
-	delete(s.imported, "_")
 }
 
-func (s *scope) function(fn *ast.FuncDecl) {
+func (s *scope) addImport(spec *ast.ImportSpec) {
+	if spec.Name == nil {
+		if p, err := strconv.Unquote(spec.Path.Value); err == nil {
+			s.imported[path.Base(p)] = spec.Pos() // most packages are named so
+		}
+	} else if spec.Name.Name != "." && spec.Name.Name != "_" {
+		s.imported[spec.Name.Name] = spec.Pos()
+	}
+}
+
+// addSpec adds the names of a declaration of types, variables or constants.
+func (s *scope) addSpec(spec ast.Spec) {
+	switch spec := spec.(type) {
+	case *ast.TypeSpec:
+		s.declare(spec.Name, "")
+	case *ast.ValueSpec:
+		for _, name := range spec.Names {
+			s.declare(name, "")
+		}
+	}
+}
+
+func (s *scope) addFunction(fn *ast.FuncDecl) {
 	if fn.Recv == nil {
 		if fn.Name.Name != "init" {
 			s.declare(fn.Name, "")

@@ -15,33 +15,44 @@ type PatternError struct{ Message string }
 
 func (e *PatternError) Error() string { return e.Message }
 
-// files returns an error if a pattern is a file. The go command would make a package
-// of that file alone, and lose the tasks of the others.
-func files(cfg Config) error {
+// rejectFiles returns an error if a pattern is a file. The go command would make a
+// package of that file alone, and lose the tasks of the others.
+func rejectFiles(cfg Config) error {
 	for _, pattern := range cfg.Patterns {
-		slashed := filepath.ToSlash(pattern)
-		local := strings.HasPrefix(slashed, "./") || strings.HasPrefix(slashed, "../") || filepath.IsAbs(pattern)
-		if !local && !strings.HasSuffix(pattern, ".go") {
-			continue // an import path, even if a file has that name
+		if isFile(cfg.Dir, pattern) {
+			return &PatternError{pattern + " is a file; name its package, such as " + packageOf(pattern)}
 		}
-		file := pattern
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(cfg.Dir, file)
-		}
-		if info, err := os.Stat(file); err != nil || info.IsDir() {
-			continue
-		}
-		dir := path.Dir(slashed)
-		if dir != "." && dir != ".." && !filepath.IsAbs(pattern) && !strings.HasPrefix(dir, "../") {
-			dir = "./" + dir
-		}
-		return &PatternError{pattern + " is a file; name its package, such as " + dir}
 	}
 	return nil
 }
 
-// unmatched returns an error if a pattern matches nothing.
-func unmatched(cfg Config, packages []*scan.Package, problems []scan.Problem) error {
+// isFile reports whether a pattern is a file. An import path is none, even if a file has
+// that name.
+func isFile(dir, pattern string) bool {
+	slashed := filepath.ToSlash(pattern)
+	local := strings.HasPrefix(slashed, "./") || strings.HasPrefix(slashed, "../") || filepath.IsAbs(pattern)
+	if !local && !strings.HasSuffix(pattern, ".go") {
+		return false
+	}
+	file := pattern
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(dir, file)
+	}
+	info, err := os.Stat(file)
+	return err == nil && !info.IsDir()
+}
+
+// packageOf returns the pattern of a file's package.
+func packageOf(file string) string {
+	dir := path.Dir(filepath.ToSlash(file))
+	if dir == "." || dir == ".." || filepath.IsAbs(file) || strings.HasPrefix(dir, "../") {
+		return dir
+	}
+	return "./" + dir
+}
+
+// rejectUnmatched returns an error if a pattern matches nothing.
+func rejectUnmatched(cfg Config, packages []*scan.Package, problems []scan.Problem) error {
 	if len(packages) == 0 {
 		return &PatternError{strings.Join(cfg.Patterns, " ") + ": no packages match"}
 	}

@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
 	}
-	if err := files(cfg); err != nil {
+	if err := rejectFiles(cfg); err != nil {
 		return nil, err
 	}
 	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
@@ -100,50 +100,70 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unmatched(cfg, packages, problems); err != nil {
+	if err := rejectUnmatched(cfg, packages, problems); err != nil {
 		return nil, err
 	}
-	result := &Result{}
-	for _, p := range problems {
-		result.Problems = append(result.Problems, problem(cfg.Dir, p))
-	}
+	result := &Result{Problems: toProblems(cfg.Dir, problems)}
 	for _, pkg := range packages {
-		if pkg.Dir != "" {
-			result.Dirs = append(result.Dirs, pkg.Dir)
-		}
-		if pkg.Broken || pkg.Dir == "" {
-			continue
-		}
-		file, err := output(cfg.Dir, pkg)
-		if err != nil {
+		if err := result.add(cfg, pkg); err != nil {
 			return nil, err
-		}
-		if file != nil {
-			result.Files = append(result.Files, *file)
-		}
-		for _, t := range pkg.Tasks {
-			task, err := listed(cfg, pkg, t)
-			if err != nil {
-				return nil, err
-			}
-			result.Tasks = append(result.Tasks, task)
 		}
 	}
 	if len(problems) > 0 {
-		return result, nil
+		return result, nil // a client or a comparison would lack tasks
 	}
+	return result, result.addOptional(ctx, cfg, packages)
+}
+
+// add adds the output and the tasks of one package, unless the package has a problem.
+func (r *Result) add(cfg Config, pkg *scan.Package) error {
+	if pkg.Dir == "" {
+		return nil
+	}
+	r.Dirs = append(r.Dirs, pkg.Dir)
+	if pkg.Broken {
+		return nil
+	}
+	file, err := output(cfg.Dir, pkg)
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		r.Files = append(r.Files, *file)
+	}
+	for _, t := range pkg.Tasks {
+		entry, err := newTask(cfg, pkg, t)
+		if err != nil {
+			return err
+		}
+		r.Tasks = append(r.Tasks, entry)
+	}
+	return nil
+}
+
+// addOptional adds what cfg asks for beyond the outputs: a client, and a comparison with
+// a git ref.
+func (r *Result) addOptional(ctx context.Context, cfg Config, packages []*scan.Package) (err error) {
 	if cfg.Client != nil {
-		if err := client(ctx, cfg, packages, result); err != nil {
-			return nil, err
+		if err := r.addClient(ctx, cfg, packages); err != nil {
+			return err
 		}
 	}
 	if cfg.Against != "" {
-		result.Breaking, err = against(ctx, cfg, packages)
+		r.Breaking, err = against(ctx, cfg, packages)
 	}
-	return result, err
+	return err
 }
 
-func problem(dir string, p scan.Problem) Problem {
+func toProblems(dir string, found []scan.Problem) []Problem {
+	var problems []Problem
+	for _, p := range found {
+		problems = append(problems, toProblem(dir, p))
+	}
+	return problems
+}
+
+func toProblem(dir string, p scan.Problem) Problem {
 	pos := scan.Relative(dir, p.Pos)
 	text := pos.String()
 	if pos.Filename == "" {

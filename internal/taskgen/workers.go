@@ -29,10 +29,30 @@ type dependency struct {
 // each to the package with the tasks, which may be itself. It knows the packages of
 // the run.
 func workers(ctx context.Context, dir string, run []*scan.Package, paths []string) (map[string]string, error) {
-	known := map[string]bool{}
+	inRun := map[string]bool{} // whether a package of the run has tasks
 	for _, p := range run {
-		known[p.Path] = len(p.Tasks) > 0
+		inRun[p.Path] = len(p.Tasks) > 0
 	}
+	dependencies, err := listDependencies(ctx, dir, paths)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for _, d := range dependencies { // each after those that it imports
+		worker, err := d.worker(inRun, found)
+		if err != nil {
+			return nil, err
+		}
+		if worker != "" {
+			found[d.ImportPath] = worker
+		}
+	}
+	return found, nil
+}
+
+// listDependencies returns the packages of paths and all that they import, each after
+// those that it imports.
+func listDependencies(ctx context.Context, dir string, paths []string) ([]dependency, error) {
 	args := []string{"list", "-e", "-deps", "-json=ImportPath,Dir,Standard,GoFiles,CgoFiles,Imports", "--"}
 	cmd := exec.CommandContext(ctx, "go", append(args, paths...)...)
 	cmd.Dir = dir
@@ -45,34 +65,40 @@ func workers(ctx context.Context, dir string, run []*scan.Package, paths []strin
 		}
 		return nil, fmt.Errorf("list what the client imports: %w", err)
 	}
-	found := map[string]string{}
+	var all []dependency
 	for in := json.NewDecoder(bytes.NewReader(out)); ; {
 		var d dependency
 		if err := in.Decode(&d); errors.Is(err, io.EOF) {
-			return found, nil
+			return all, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("read what the client imports: %w", err)
 		}
-		if d.Standard {
-			continue
-		}
-		has, ok := known[d.ImportPath]
-		if !ok {
-			if has, err = d.hasTasks(); err != nil {
-				return nil, err
-			}
-		}
-		if has {
-			found[d.ImportPath] = d.ImportPath
-			continue
-		}
-		for _, imported := range d.Imports { // listed earlier
-			if worker := found[imported]; worker != "" {
-				found[d.ImportPath] = worker
-				break
-			}
+		all = append(all, d)
+	}
+}
+
+// worker returns the package with tasks that d would link into a program: d itself, or
+// what one of its imports links, as found. It returns "" if there is none.
+func (d *dependency) worker(inRun map[string]bool, found map[string]string) (string, error) {
+	if d.Standard {
+		return "", nil
+	}
+	has, known := inRun[d.ImportPath]
+	if !known {
+		var err error
+		if has, err = d.hasTasks(); err != nil {
+			return "", err
 		}
 	}
+	if has {
+		return d.ImportPath, nil
+	}
+	for _, imported := range d.Imports {
+		if worker := found[imported]; worker != "" {
+			return worker, nil
+		}
+	}
+	return "", nil
 }
 
 func (d *dependency) hasTasks() (bool, error) {
