@@ -2,10 +2,10 @@ package redis
 
 import (
 	"context"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one hold

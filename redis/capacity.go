@@ -4,11 +4,12 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // Limits of one take.
 const (
-	maxTake      = 1000            // runs of each kind
+	maxTake      = script.MaxTake  // runs of each kind
 	pollInterval = 2 * time.Second // how long a take waits at most before it asks the server again
 )
 

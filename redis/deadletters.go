@@ -13,6 +13,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -152,7 +153,7 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 	}
 	var failed error
 	for i, g := range groups {
-		if g.verdict == isStored {
+		if g.verdict == script.Stored {
 			n++
 		}
 		if !others.stays(of[i], g.result) {
@@ -223,7 +224,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 		return 0, err
 	case s.stays(run, g.result):
 		return 0, nil
-	case g.verdict != isStored && g.verdict != sourceGone: // now, or before
+	case g.verdict != script.Stored && g.verdict != script.SourceGone: // now, or before
 		return 0, g.result
 	}
 	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -39,17 +39,14 @@ func (c *claims) add(q *wire.QueueKeys, index int, run *broker.TaskRun) {
 	c.runs = append(c.runs, index)
 }
 
-// duplicates makes the error of a group from what the enqueue script returns
-// of it.
-func (c *claims) duplicates(verdict []any) error {
+// duplicates makes the error of a call of which live runs have unique keys.
+func (c *claims) duplicates(live []script.LiveRun) error {
 	refused := new(broker.DuplicateError)
-	for i := 0; i+1 < len(verdict); i += 2 {
-		n, _ := verdict[i].(int64)
-		id, _ := verdict[i+1].(string)
-		if n < 1 || int(n) > len(c.runs) {
-			return fmt.Errorf("unexpected run %d in the reply of the enqueue script", n)
+	for _, l := range live {
+		if l.Key < 0 || l.Key >= len(c.runs) {
+			return fmt.Errorf("unexpected unique key %d in the reply of enqueue.lua", l.Key)
 		}
-		refused.Runs = append(refused.Runs, broker.Duplicate{Index: c.runs[n-1], ID: id})
+		refused.Runs = append(refused.Runs, broker.Duplicate{Index: c.runs[l.Key], ID: l.ID})
 	}
 	return refused
 }
@@ -65,7 +62,7 @@ type enqueueCall struct {
 	source   []byte       // what it is stored instead of, as the script takes it
 	task     string       // of the tick this is, if it is one
 	tick     string
-	verdict  int64 // as the script returns it
+	verdict  script.Verdict
 	result   error
 	bytes    int
 	cost     int
@@ -194,19 +191,6 @@ func (g *enqueueCall) appendDelayed(args []any) []any {
 	return args
 }
 
-// What the enqueue script returns of a group.
-const (
-	isStored     = 0
-	idLives      = 1
-	tickClaimed  = 2
-	taskDisabled = 3
-	sourceGone   = 4
-	entryGone    = 5
-	isUndecided  = 6
-	keyLives     = 7 // that is, an array
-	notStored    = 8 // that is, a text
-)
-
 // errUndecided is the result of a group of which a call that is being stored has
 // reserved an id or a unique key: nothing of the group is stored, and no task was
 // refused. It never leaves the package.
@@ -214,43 +198,43 @@ var errUndecided = errors.New("another call has reserved an id or a unique key, 
 
 // setResults sets each group's result, that of a stored one to what became of
 // its confirmation.
-func setResults(reply any, groups []*enqueueCall, confirmed error) error {
-	verdicts, ok := reply.([]any)
-	if !ok || len(verdicts) != len(groups) {
-		return fmt.Errorf("queue tasks: unexpected reply %T of the enqueue script", reply)
+func setResults(v any, groups []*enqueueCall, confirmed error) error {
+	replies, err := script.ParseEnqueue(v, len(groups))
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
 	}
 	for i, g := range groups {
-		if others, ok := verdicts[i].([]any); ok {
-			g.verdict, g.result = keyLives, g.claims.duplicates(others)
-			continue
-		}
-		if refused, ok := verdicts[i].(string); ok {
-			g.verdict, g.result = notStored, fmt.Errorf("queue tasks: %w", resp.Error(refused))
-			continue
-		}
-		g.verdict, _ = verdicts[i].(int64)
-		switch g.verdict {
-		case isStored:
-			if confirmed != nil {
-				g.result = fmt.Errorf("queue tasks: %w", confirmed)
-			}
-		case idLives:
-			g.result = broker.ErrDuplicate
-		case isUndecided:
-			g.result = errUndecided
-		case sourceGone:
-			// Nothing is stored, as it should be.
-		case taskDisabled:
-			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
-		case entryGone:
-			g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoSchedule)
-		case tickClaimed:
-			g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
-		default:
-			g.result = fmt.Errorf("queue tasks: unexpected verdict %v of the enqueue script", verdicts[i])
-		}
+		g.setResult(replies[i], confirmed)
 	}
 	return nil
+}
+
+func (g *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
+	g.verdict = reply.Verdict
+	switch g.verdict {
+	case script.Stored:
+		if confirmed != nil {
+			g.result = fmt.Errorf("queue tasks: %w", confirmed)
+		}
+	case script.IDLives:
+		g.result = broker.ErrDuplicate
+	case script.KeyLives:
+		g.result = g.claims.duplicates(reply.Live)
+	case script.Undecided:
+		g.result = errUndecided
+	case script.SourceGone:
+		// Nothing is stored, as it should be.
+	case script.TaskDisabled:
+		g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
+	case script.EntryGone:
+		g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoSchedule)
+	case script.TickClaimed:
+		g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
+	case script.NotStored:
+		g.result = fmt.Errorf("queue tasks: %w", reply.Err)
+	default:
+		g.result = fmt.Errorf("queue tasks: unexpected verdict %d of enqueue.lua", g.verdict)
+	}
 }
 
 // What one step of the server may have, at half a microsecond to one for each unit.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -181,7 +181,7 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 		p.members.result = nil
 		return p.b.enqueue(ctx, p.q, p.members, "queue members")
 	})
-	if err == nil && p.members.verdict == sourceGone {
+	if err == nil && p.members.verdict == script.SourceGone {
 		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
 			broker.ErrOutcomeUnknown, p.then.Links.Awaits.ID)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -396,12 +396,12 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 	n := 0
 	for i, g := range s.calls {
 		switch {
-		case g.verdict == isStored:
+		case g.verdict == script.Stored:
 			n++
 			over = append(over, s.entries[i])
-		case g.verdict == isUndecided:
+		case g.verdict == script.Undecided:
 			undecided = append(undecided, i)
-		case g.verdict == sourceGone:
+		case g.verdict == script.SourceGone:
 			over = append(over, s.entries[i])
 		case errors.Is(g.result, broker.ErrDuplicate):
 			m.b.skipped.note(s.runs[i], g.result)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // QueueTasks stores runs, all of them or none. Small calls for the same queue share
@@ -69,7 +70,7 @@ func (b *Broker) enqueue(ctx context.Context, q *queue, g *enqueueCall, what str
 		if err := q.enqueue.do(ctx, b.clients, g, g.weight()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if g.verdict != isUndecided {
+		if g.verdict != script.Undecided {
 			return g.result
 		}
 		if err := b.awaitStages(ctx, q, g.reserved()); err != nil {
@@ -89,7 +90,7 @@ func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCa
 		var undecided []*enqueueCall
 		var keys []string
 		for _, g := range groups {
-			if g.verdict == isUndecided {
+			if g.verdict == script.Undecided {
 				undecided, keys = append(undecided, g), append(keys, g.reserved()...)
 			}
 		}

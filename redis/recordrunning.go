@@ -2,11 +2,12 @@ package redis
 
 import (
 	"context"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // To note in the record of each run that it is running would cost the server as

@@ -19,7 +19,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -28,6 +27,7 @@ import (
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/poison"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 

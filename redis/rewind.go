@@ -3,10 +3,10 @@ package redis
 import (
 	"context"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"time"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -262,7 +262,7 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 		return unheard, err
 	case v == int64(groupBegun):
 		s.undo(ctx)
-	case v != int64(isStored):
+	case v != int64(script.Stored):
 		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
 	}
 	if err := then.Result(); err != nil {

@@ -2,9 +2,9 @@ package redis
 
 import (
 	"context"
-	"github.com/taskgen/taskgen/redis/internal/script"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // Start frees the unique key of a run, as [broker.Starter] says, in one command.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strconv"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -124,7 +124,7 @@ func (b *Broker) store(ctx context.Context, q *queue, groups []*enqueueCall) err
 func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := script.EnqueueKeys(&q.QueueKeys)
-	args := (&script.EnqueueArgs{Token: token, Groups: len(groups)}).Append(make([]any, 0, 64))
+	args := (&script.EnqueueArgs{Token: token, Calls: len(groups)}).Append(make([]any, 0, 64))
 	canRetry := true
 	for _, g := range groups {
 		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)

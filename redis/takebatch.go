@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
-	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -123,20 +122,20 @@ func (s *session) takeBatch(ctx context.Context, h *queueLease, req takeRequest)
 		}
 		return nil, 0, s.b.fail(ctx, "take from queue "+h.q.Name, err)
 	}
-	reply, err := takeReplyOf(v)
+	reply, err := script.ParseTake(v)
 	if err != nil {
 		return nil, 0, fmt.Errorf("take from queue %s: %w", h.q.Name, err)
 	}
-	if reply.due == toMove {
-		reply.due = s.moveOne(ctx, h.q)
+	if reply.Next == script.TakeStaged {
+		reply.Next = s.moveOne(ctx, h.q)
 	}
-	if reply.due == usedUp && !unanswered && !replyLost && !req.room.none() {
+	if reply.Next == script.TakeUsedUp && !unanswered && !replyLost && !req.room.none() {
 		s.skipFalselyUsed(h)
 	}
-	if reply.due == usedUp || len(reply.stored) == 0 {
-		return nil, s.noteEmptyTake(h, req, reply.due, replyLost, start), nil
+	if reply.Next == script.TakeUsedUp || len(reply.Stored) == 0 {
+		return nil, s.noteEmptyTake(h, req, reply.Next, replyLost, start), nil
 	}
-	return s.receive(ctx, h, number, member, reply.stored), untilDue(reply.due), nil
+	return s.receive(ctx, h, number, member, reply.Stored), untilDue(reply.Next), nil
 }
 
 // noteTakeSent notes that a take is about to be sent. It returns the number of the batch
@@ -172,32 +171,18 @@ func (s *session) sendTake(ctx context.Context, q *queue, number int64, member s
 	}).Append(make([]any, 0, 10))
 	take := s.b.scripts.Take
 	if apart {
-		take.Behind = appendReadBatch(nil, q.Batch(member))
+		take.Behind = script.AppendReadBatch(nil, q.Batch(member))
 	}
 	switch {
 	case req.once:
-		v, err = s.b.runReading(ctx, take, s.b.clients.Work, readTakeReply, keys, args)
+		v, err = s.b.runReading(ctx, take, s.b.clients.Work, script.ReadTake, keys, args)
 		return v, conn.IsUnknown(err), s.b.blame(ctx, err, keys...)
 	case req.wait > 0:
-		v, err = s.b.runAfterWait(ctx, take, wakeSetsOf(q, r), req.wait, readTakeReply, keys, args)
+		v, err = s.b.runAfterWait(ctx, take, wakeSetsOf(q, r), req.wait, script.ReadTake, keys, args)
 		return v, conn.IsUnknown(err), err
 	}
-	return s.b.repeatKnowing(ctx, take, s.b.clients.Work, readTakeReply, keys, args...)
+	return s.b.repeatKnowing(ctx, take, s.b.clients.Work, script.ReadTake, keys, args...)
 }
-
-// appendReadBatch appends the command that reads a batch: the server is faster at that than
-// a script.
-func appendReadBatch(to []byte, batch string) []byte {
-	to = resp.AppendBulk(resp.AppendBulk(resp.AppendArray(to, 4), "LRANGE"), batch)
-	return resp.AppendBulk(resp.AppendBulk(to, "0"), "-1")
-}
-
-// What the take script returns instead of when the first delayed run is due.
-const (
-	usedUp = -2 // the batch's number is used: the next take needs the next number
-	quiet  = -3 // the queue has no delayed run, and nothing in flight either
-	toMove = -4 // there is no run that can be taken, but there are runs of large calls to move
-)
 
 // moveOne moves a page of the runs of a large call. It returns when to take again, as the
 // take script does. It reports no error: recoveries move these runs too, and report it.
@@ -237,12 +222,12 @@ const maxFalselyUsed = 40
 // noteEmptyTake notes a reply without runs to a take that was sent at start. It returns
 // after which time to ask again at the latest, -1 if there is no such time.
 func (s *session) noteEmptyTake(h *queueLease, req takeRequest, due int64, replyLost bool, start time.Time) time.Duration {
-	if due == quiet {
+	if due == script.TakeQuiet {
 		s.b.quiet.note(h.q, start)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if due == usedUp {
+	if due == script.TakeUsedUp {
 		h.next, h.unanswered = h.next+1, false
 		return 0
 	}

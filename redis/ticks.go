@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"strconv"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -43,7 +43,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		}
 		g.task, g.tick, g.canRetry = wire.TicksField(run.Task, entry), tick, true
 		err = b.enqueue(ctx, q, g, "queue tick of "+run.Task)
-		if g.verdict != entryGone || again && entry != "" {
+		if g.verdict != script.EntryGone || again && entry != "" {
 			return err
 		}
 		if again {

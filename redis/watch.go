@@ -3,11 +3,12 @@ package redis
 import (
 	"context"
 	"fmt"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // watch is a set of queues of a single server that takes name together. The watch leaves

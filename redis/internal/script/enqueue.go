@@ -1,6 +1,11 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // EnqueueKeys returns the named keys of enqueue.lua.
 func EnqueueKeys(q *wire.QueueKeys) []string {
@@ -9,9 +14,70 @@ func EnqueueKeys(q *wire.QueueKeys) []string {
 
 // EnqueueArgs are the named arguments of enqueue.lua.
 type EnqueueArgs struct {
-	Token  string
-	Groups int
+	Token string
+	Calls int
 }
 
 // Append appends them in their order.
-func (a *EnqueueArgs) Append(args []any) []any { return append(args, a.Token, a.Groups) }
+func (a *EnqueueArgs) Append(args []any) []any { return append(args, a.Token, a.Calls) }
+
+// Verdict is what became of one call of an enqueue.
+type Verdict int64
+
+// Verdicts of enqueue.lua.
+const (
+	Stored       Verdict = 0
+	IDLives      Verdict = 1 // a live run has one of the ids
+	TickClaimed  Verdict = 2
+	TaskDisabled Verdict = 3 // the task of the tick
+	SourceGone   Verdict = 4 // what the call was to replace is gone, or was replaced already
+	EntryGone    Verdict = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
+	Undecided    Verdict = 6 // a large call that is not decided has reserved an id or a unique key
+	KeyLives     Verdict = 7 // live runs have unique keys: the reply names them
+	NotStored    Verdict = 8 // the reply is the error
+)
+
+// EnqueueReply is what enqueue.lua returns of one call.
+type EnqueueReply struct {
+	Verdict Verdict
+	Live    []LiveRun // of KeyLives
+	Err     error     // of NotStored
+}
+
+// LiveRun is a live run with a unique key of a call.
+type LiveRun struct {
+	Key int // the place of the key among the call's unique keys, from 0
+	ID  string
+}
+
+// ParseEnqueue parses the reply of enqueue.lua to so many calls.
+func ParseEnqueue(v any, calls int) ([]EnqueueReply, error) {
+	verdicts, ok := v.([]any)
+	if !ok || len(verdicts) != calls {
+		return nil, fmt.Errorf("unexpected reply %T of enqueue.lua", v)
+	}
+	replies := make([]EnqueueReply, calls)
+	for i, v := range verdicts {
+		switch v := v.(type) {
+		case int64:
+			replies[i].Verdict = Verdict(v)
+		case string:
+			replies[i] = EnqueueReply{Verdict: NotStored, Err: resp.Error(v)}
+		case []any:
+			replies[i] = EnqueueReply{Verdict: KeyLives, Live: parseLiveRuns(v)}
+		default:
+			return nil, fmt.Errorf("unexpected verdict %T of enqueue.lua", v)
+		}
+	}
+	return replies, nil
+}
+
+// parseLiveRuns parses places of unique keys, from 1, and ids, in turn.
+func parseLiveRuns(list []any) (live []LiveRun) {
+	for i := 0; i+1 < len(list); i += 2 {
+		n, _ := list[i].(int64)
+		id, _ := list[i+1].(string)
+		live = append(live, LiveRun{Key: int(n) - 1, ID: id})
+	}
+	return live
+}

@@ -4,7 +4,7 @@
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, waiting, rounds, policy;
 --       then for each group its id keys, after them its unique keys and its record keys
--- ARGV  token: this call's; groups: their number; then for each group:
+-- ARGV  token: of this step alone; calls: their number; then for each call:
 --       what it is stored instead of: '' for nothing, d and an entry of dead, o
 --       and one of outbox, m for one of another queue's outbox (the first id key
 --       tells that this was seen to; ms: but not that it was left out), p and
@@ -336,7 +336,7 @@ local function group(verdict, source, task, tick, ids, uniques)
 end
 
 local reply = {}
-for g = 1, tonumber(A.groups) do
+for g = 1, tonumber(A.calls) do
   token, undone, begun = A.token .. '.' .. g, {}, false
   later, firstRecord, lastRecord = {}, 1, 0
   local source, task, tick = nextArg(), nextArg(), nextArg()
