@@ -32,7 +32,7 @@ async function queuePlainly(run) {
   return run.id;
 }
 
-// Any other goes through enqueue.lua, here as a group of its own.
+// Any other goes through enqueue.lua, here as a call of its own.
 async function queueByScript(run) {
   run = { id: ulid(), queued_at: now(), ...run };
   const q = new Queue(prefix, run.queue);

@@ -1,47 +1,61 @@
 #!lua
--- Queues groups of runs; each group is stored whole or not at all.
+-- Queues the runs of calls. Each call is stored whole or not at all.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, waiting, rounds, policy;
---       then for each group its id keys, after them its unique keys and its record keys
--- ARGV  token: of this step alone; calls: their number; then for each call:
---       what it is stored instead of: '' for nothing, d and an entry of dead, o
---       and one of outbox, m for one of another queue's outbox (the first id key
---       tells that this was seen to; ms: but not that it was left out), p and
---       the token of a run that waited for a group, g and both (of these two the
---       first id key is the run's pendingRun), b and the token of what reserved the
---       group these are the members of (the first id key is the group);
---       where ticks has the last tick ('' for no tick: the
---       task, for an entry with a space and its id), tick (20 digits, for an
---       entry with its 16 of revision; of o and m, if the run has a record: ms to
---       keep that if it is left out as a duplicate, a space, the run's id, a space
---       and the record, but for the id of the run in its way), number of ids,
---       number of unique keys, for each: the run's id, due, ms after that in
---       which it is free again ('' for at the run's end);
---       number of ready lists, for each: ready list 1-6, count, stored runs;
---       number of dues, for each: due, ready list, count, stored runs; so are those with a
---       fair value, with a due of '' if it is at once;
---       number of records, for each: due, the record without its time; or ''
---       for at once, the whole record.
---       A due is milliseconds since the epoch, or '+' and milliseconds from now.
--- Returns for each group 0 when it is stored (by this call or by an earlier one
---       with the same token), 1 when an id is live already, 2 when the tick was
---       claimed already, 3 when the task of the tick is disabled, 4 when what it
---       was to be stored instead of is not there, or was seen to, 5 when the entry is not there
---       with that revision, or what is in ticks is no tick (restoretick.lua tells which), 6 when a call that is not decided (stage.lua) has reserved an
---       id or a unique key, or an array: of each run whose unique key is a live
---       one's, its place among the group's unique keys, from 1, and the id of the
---       live one; the tick is claimed then; or a text, the error by which nothing of
---       the group is stored. Refused by the server at maxmemory,
---       before anything; where the first group is stored instead of something,
---       also with WRONGTYPE when a key is of another type than is written.
+--       then for each call its id keys, its unique keys and its record keys
+-- ARGV  token: unlike that of any other execution; calls: their number; then for each call
+--         1. its source, see below
+--         2. the field of ticks, '' if the call is no tick: the task, of a dynamic schedule
+--            followed by a space and the schedule's id
+--         3. the tick, 20 digits, of a dynamic schedule followed by its revision, 16 digits;
+--            or of the sources o and m, if the run has a record: the record if the run is
+--            skipped, as ms to keep it, a space, the run's id, a space, and the record up
+--            to the id of the run in its way
+--         4. the number of id keys
+--         5. the number of unique keys; for each: the run's id, due, and how many ms after
+--            that the key is free again, '' for at the run's end
+--         6. the number of ready lists; for each: list 1-6, count, stored runs
+--         7. the number of dues; for each: due, list 1-6, count, stored runs. Runs with a fair
+--            value are here too, with the due '' if they are due at once
+--         8. the number of records; for each: due and the record without its time, or ''
+--            and the whole record if the run is due at once
+--       A due is ms since the epoch, or '+' and ms from now.
+--       The source is the entry that the call replaces, in the same step:
+--         ''  none
+--         d   an entry of dead: d and the entry
+--         o   an entry of outbox: o and the entry
+--         g   the same of a run that awaited a group: g, the entry's token and stored run; the
+--             first id key is its pendingRun
+--         p   none, but the run awaited a group: p and the token; the first id key is its
+--             pendingRun
+--         m   an entry of another queue's outbox; the first id key is set, and says that the
+--             entry can be removed there
+--         ms  the same, but the key is not set if the run is skipped
+--         b   none, but the runs are members of a group: b and the token that reserved the
+--             group; the first id key is the group
+-- Returns for each call
+--         0  it is stored, by this execution or by an earlier one with the same token
+--         1  an id is live already
+--         2  the tick was claimed already
+--         3  the task of the tick is disabled
+--         4  the source is not there, or was replaced already
+--         5  the schedule is not there with that revision, or what ticks has is no tick;
+--            restoretick.lua says which
+--         6  a call that is not decided (stage.lua) has reserved an id or a unique key
+--         an array: in turn the place among the call's unique keys, from 1, and the id of the
+--            live run that has the key; the tick is claimed then
+--         a text: the error after which nothing of the call is stored
+--       The server refuses it at maxmemory, before anything is done. If the first call has a
+--       source other than b, and a key is of another type than is written, it returns
+--       WRONGTYPE, before anything is done.
 -- include clock.lua
 -- include tick.lua
 -- include waiting.lua
 -- include readylists.lua
 -- include wake.lua
 -- include read.lua
-local token -- of the group in hand
+local token -- of the call in hand
 local woken, earliest, earliestKind = {}, nil, nil
 
 local function due(spec)
@@ -54,12 +68,12 @@ local function due(spec)
   return math.min(at, 9999999999999) -- a record has 13 digits
 end
 
-local undone = {} -- what takes back the group in hand, as far as it is stored
+local undone = {} -- the commands that take back the call in hand, as far as it is stored
 local begun -- some of its ids are stored
-local later = {} -- its delayed, behind their scores
-local firstRecord, lastRecord = 1, 0 -- those of KEYS that are its records, as far as they are stored
+local later = {} -- its delayed runs, each behind its score
+local firstRecord, lastRecord = 1, 0 -- its records in KEYS, as far as they are stored
 
--- has a run wait that is due
+-- adds a run that is due to its ready list or backlog
 local function arrive(list, stored)
   local entry
   if hasPolicies(stored) then
@@ -93,9 +107,9 @@ end
 
 local places = {d = K.dead, o = K.outbox}
 
--- verdict of a group whose ids are the next keys and whose unique keys
--- follow: 0 store it, 1 to 6 or an array refuse it, -1 it was stored by an earlier
--- call with this token, though its runs may have ended since. It reads none of them.
+-- Returns the verdict about a call whose id keys and unique keys are the next keys: 0 to store
+-- it, 1 to 6 or an array to refuse it, -1 if an earlier execution with this token has stored
+-- it, even if its runs have ended since. It leaves the keys to be read.
 local function check(source, task, tick, ids, uniques)
   local live, others, undecided = false, {}, false
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
@@ -136,7 +150,7 @@ local function check(source, task, tick, ids, uniques)
         return -1
       end
       undecided = undecided or by and string.sub(by, 1, 6) == 'stage:'
-      if string.sub(owner, 1, 1) ~= ' ' and by ~= 'pending:' .. (pendingToken or '') then -- else its run has ended, or it is this
+      if string.sub(owner, 1, 1) ~= ' ' and by ~= 'pending:' .. (pendingToken or '') then -- else its run has ended, or is this one
         others[#others + 1] = i
         others[#others + 1] = id
       end
@@ -167,8 +181,8 @@ local function check(source, task, tick, ids, uniques)
   return #others > 0 and others or 0
 end
 
--- Takes away what a group is stored instead of, once all of it stands where it waits;
--- false if that is not there.
+-- Removes the source of a call, after all runs of the call are added. Returns false if the
+-- source is not there.
 local function replace(source, key)
   local from, rest = string.sub(source, 1, 1), string.sub(source, 2)
   if places[from] then
@@ -195,7 +209,7 @@ local function replace(source, key)
   return true
 end
 
--- takes the group back whose keys begin at first
+-- takes the call back whose keys begin at first
 local function takeBack(first, ids, uniques)
   for i = firstRecord, lastRecord do
     redis.pcall('DEL', KEYS[i])
@@ -224,8 +238,8 @@ local function recordSkipped(key, spec, verdict)
   end
 end
 
--- What is stored instead of something would be lost if a write failed after that
--- is gone. Calls of producers need not pay for it, and a reserved group loses nothing.
+-- A run that replaces its source would be lost if a write failed after the source is gone.
+-- Calls of producers have none, and need not pay for this; a reserved group loses nothing.
 local firstSource = ARGV[#A + 1]
 if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   local wrong
@@ -250,9 +264,9 @@ if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   end
 end
 
--- Goes through a group's arguments, and stores it if its verdict is 0. Returns the
--- verdict: an error leaves nothing of the group.
-local function group(verdict, source, task, tick, ids, uniques)
+-- Reads a call's keys and arguments, and stores the call if its verdict is 0. Returns the
+-- verdict. After an error nothing of the call is stored.
+local function readCall(verdict, source, task, tick, ids, uniques)
   local store = verdict == 0
   local duplicate = verdict == 1 or type(verdict) == 'table'
   local first = keysRead + 1
@@ -314,13 +328,13 @@ local function group(verdict, source, task, tick, ids, uniques)
   end
   if task ~= '' and (store or type(verdict) == 'table') then
     local last = redis.call('HGET', K.ticks, task)
-    redis.call('HSET', K.ticks, task, tick) -- it is not claimed by what cannot be stored
+    redis.call('HSET', K.ticks, task, tick) -- a call that cannot be stored claims no tick
     undone[#undone + 1] = last and {'HSET', K.ticks, task, last} or {'HDEL', K.ticks, task}
   end
   firstRecord = keysRead + 1
   for _ = 1, tonumber(nextArg()) do
     local key, spec, record = nextKey(), nextArg(), nextArg()
-    if not store then -- it belongs to another
+    if not store then -- the record belongs to another run
       if duplicate and task == '' and tick ~= '' then
         recordSkipped(key, tick, verdict)
       end
@@ -336,26 +350,26 @@ local function group(verdict, source, task, tick, ids, uniques)
 end
 
 local reply = {}
-for g = 1, tonumber(A.calls) do
-  token, undone, begun = A.token .. '.' .. g, {}, false
+for place = 1, tonumber(A.calls) do
+  token, undone, begun = A.token .. '.' .. place, {}, false
   later, firstRecord, lastRecord = {}, 1, 0
   local source, task, tick = nextArg(), nextArg(), nextArg()
   local ids, uniques = tonumber(nextArg()), tonumber(nextArg())
   local args, first = argsRead, keysRead + 1
   local ok, verdict = pcall(function()
-    return group(check(source, task, tick, ids, uniques), source, task, tick, ids, uniques)
+    return readCall(check(source, task, tick, ids, uniques), source, task, tick, ids, uniques)
   end)
   if not ok then
     local failure = verdict
     takeBack(first, ids, uniques)
     argsRead, keysRead = args, first - 1
-    group(5, '', '', '', ids, uniques) -- goes on to the next
+    readCall(5, '', '', '', ids, uniques) -- stores nothing, and goes on to the next call
     verdict = type(failure) == 'table' and failure.err or tostring(failure)
   end
-  reply[g] = verdict
+  reply[place] = verdict
 end
 
--- Whoever waits for the first delayed run has to learn that it is another now.
+-- A consumer that waits for the first delayed run has to learn that it is another now.
 if earliest then
   local first = redis.pcall('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')
   if tonumber(first[2]) == earliest then
