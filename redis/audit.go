@@ -420,14 +420,14 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("count runs in flight: %w", err)
 		}
-		reply, _ := v.([]any)
-		if len(reply) != 2 {
-			return fmt.Errorf("count runs in flight: unexpected reply %T of the audit script", v)
+		wrong, next, err := script.ParseAuditPage(v)
+		if err != nil {
+			return fmt.Errorf("count runs in flight: %w", err)
 		}
-		if reply[0] != int64(-1) {
-			a.count(&a.report.WrongCounts, reply[0])
+		if wrong != -1 {
+			a.count(&a.report.WrongCounts, wrong)
 		}
-		if at, _ = reply[1].(string); at == "" {
+		if at = next; at == "" {
 			break
 		}
 	}
@@ -435,14 +435,14 @@ func (a *audit) checkLimits(ctx context.Context) error {
 		args := &script.AuditTurnsArgs{Repair: a.mends(), From: at}
 		v, err := a.script(ctx, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), args.Append(nil))
 		if err != nil {
-			return fmt.Errorf("check lines: %w", err)
+			return fmt.Errorf("check backlogs: %w", err)
 		}
-		reply, _ := v.([]any)
-		if len(reply) != 2 {
-			return fmt.Errorf("check lines: unexpected reply %T of the audit script", v)
+		wrong, next, err := script.ParseAuditPage(v)
+		if err != nil {
+			return fmt.Errorf("check backlogs: %w", err)
 		}
-		a.count(&a.report.ForgottenLimits, reply[0])
-		if at, _ = reply[1].(string); at == "" {
+		a.count(&a.report.ForgottenLimits, wrong)
+		if at = next; at == "" {
 			return nil
 		}
 	}

@@ -159,14 +159,11 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		reply, _ := v.([]any)
-		if len(reply) != 2 {
-			return "", fmt.Errorf("unexpected reply %T of the find script", v)
+		looked, entry, err := script.ParseFindWaiting(v)
+		if err != nil || entry != "" || looked <= 0 {
+			return entry, err
 		}
-		entry, _ := reply[1].(string)
-		if from, _ = reply[0].(int64); entry != "" || from <= 0 {
-			return entry, nil
-		}
+		from = looked
 		if err := conn.ContextErr(ctx); err != nil {
 			return "", err
 		}
@@ -197,24 +194,20 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 		var keys []string
 		args := (&script.CancelInFlightArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
 		for _, member := range page {
-			session, slot, _ := strings.Cut(member, ":")
+			session, number, _ := strings.Cut(member, ":")
 			keys = append(keys, c.q.Batch(member), c.q.Done(member), c.q.Cancels(session))
-			args = append(args, slot)
+			args = append(args, number)
 		}
 		v, err := c.b.repeat(ctx, c.b.scripts.CancelInFlight, c.b.clients.Work, keys, args...)
 		if err != nil {
 			return false, err
 		}
-		reply, _ := v.([]any)
-		if len(reply) != 3 {
-			return false, fmt.Errorf("unexpected reply %T of the mark script", v)
+		reply, err := script.ParseCancelInFlight(v)
+		if err != nil || reply.Found {
+			return reply.Found, err
 		}
-		if reply[1] == int64(1) {
-			return true, nil
-		}
-		looked, _ := reply[0].(int64)
-		from, _ = reply[2].(int64)
-		members = members[min(int(looked), len(page)):]
+		from = reply.Looked
+		members = members[min(reply.Batches, len(page)):]
 	}
 	return false, nil
 }

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -188,7 +187,6 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
-	named := len(keys)
 	for _, bt := range c.parts {
 		keys = append(keys, q.Done(bt.member))
 	}
@@ -198,30 +196,19 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 		if err != nil {
 			return "", err
 		}
-		reply, _ := v.([]any)
-		if len(reply) != 4 {
-			return "", fmt.Errorf("unexpected reply %T of the renew script", v)
+		reply, err := script.ParseRenew(v)
+		if err != nil {
+			return "", err
 		}
-		slots, _ := reply[2].([]any)
-		for _, name := range slots {
-			text, _ := name.(string)
-			if number, err := strconv.ParseInt(text, 10, 64); err == nil {
-				c.listed[number] = true
-			}
+		for _, number := range reply.Numbers {
+			c.listed[number] = true
 		}
-		if len(keys) > named {
-			counts, _ := reply[3].([]any)
-			for _, n := range counts {
-				count, _ := n.(int64)
-				c.counts = append(c.counts, count)
-			}
+		c.counts = append(c.counts, reply.Ended...)
+		if reply.Cursor == "" {
+			c.all = !reply.TooMany
+			return reply.Lost, nil
 		}
-		mark, _ = reply[0].(string)
-		cursor, _ = reply[1].(string)
-		if cursor == "0" || cursor == "" || cursor == "-" {
-			c.all = cursor != "-"
-			return mark, nil
-		}
+		cursor = reply.Cursor
 		keys, lease, most = keys[:3], 0, math.MaxInt64
 	}
 }

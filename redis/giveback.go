@@ -41,21 +41,20 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
 	}
-	reply, _ := v.([]any)
-	if len(reply) != 3 {
-		return 0, fmt.Errorf("give back batch of queue %s: unexpected reply %T", q.Name, v)
+	reply, err := script.ParseGiveback(v)
+	if err != nil {
+		return 0, fmt.Errorf("give back batch of queue %s: %w", q.Name, err)
 	}
-	n, _ := reply[0].(int64)
-	if reply[2] != int64(0) {
+	if reply.Buried > 0 {
 		for _, e := range stored {
 			if _, err := wire.ParseHeader([]byte(e)); err != nil {
 				b.reportUnread(q, unread{stored: []byte(e)}, err)
 			}
 		}
 	}
-	if reply[1] != int64(0) {
+	if reply.Cancelled > 0 {
 		// Should this fail, the next recovery does it.
 		_ = q.mover.move(ctx)
 	}
-	return int(n), nil
+	return int(reply.Runs), nil
 }

@@ -169,31 +169,30 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	wrong, from := int64(0), ""
 	for range fieldPages {
 		args := &script.AuditCountsArgs{Repair: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
-		reply, _ := run(b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args).([]any)
-		if len(reply) != 2 {
+		n, next, err := script.ParseAuditPage(run(b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args))
+		if err != nil {
 			break
 		}
-		if n, _ := reply[0].(int64); n > 0 {
-			wrong += n
-		}
-		if from, _ = reply[1].(string); from == "" {
+		wrong += max(n, 0)
+		if from = next; from == "" {
 			break
 		}
 	}
 	if wrong > 0 {
 		report("running", "it said otherwise than how many runs are in flight")
 	}
-	const pages = 200 // of 500 lines
+	const pages = 200 // of 500 backlogs
 	from = ""
 	for range pages {
-		reply, _ := run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Repair: true, From: from}).([]any)
-		if len(reply) != 2 {
+		args := &script.AuditTurnsArgs{Repair: true, From: from}
+		n, next, err := script.ParseAuditPage(run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), args))
+		if err != nil {
 			break
 		}
-		if n, _ := reply[0].(int64); n > 0 {
-			report("rounds", "lines of runs were missing in it")
+		if n > 0 {
+			report("rounds", "backlogs of runs were missing in it")
 		}
-		if from, _ = reply[1].(string); from == "" {
+		if from = next; from == "" {
 			break
 		}
 	}

@@ -74,20 +74,19 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 	for m.pages < pages {
 		v, err := m.b.repeat(ctx, m.b.scripts.Outbox, m.b.clients.Work, []string{m.from.Outbox},
 			(&script.OutboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).Append(nil)...)
-		reply, ok := v.([]any)
-		if err == nil && (!ok || len(reply) != 2) {
-			err = fmt.Errorf("unexpected reply %T of the outbox script", v)
+		behind, entries := int64(0), []string(nil)
+		if err == nil {
+			behind, entries, err = script.ParseOutbox(v)
 		}
 		if err != nil {
 			return false, fmt.Errorf("read: %w", err)
 		}
-		entries, _ := reply[1].([]any)
 		before := m.stayed
 		m.move(ctx, entries)
 		if m.stayed > before {
 			m.pages++
 		}
-		if reply[0] == int64(0) || len(entries) == 0 {
+		if behind == 0 || len(entries) == 0 {
 			return true, nil
 		}
 		if conn.ContextErr(ctx) != nil {
@@ -117,14 +116,13 @@ func (m *moving) stay(n int, err error) {
 
 // move queues entries. A queue that cannot be reached does not keep those for
 // others back, and is tried once in a pass.
-func (m *moving) move(ctx context.Context, entries []any) {
+func (m *moving) move(ctx context.Context, entries []string) {
 	var (
 		list  []*sending
 		to    = map[*queue]*sending{}
 		newer []unread
 	)
-	for _, e := range entries {
-		entry, _ := e.(string)
+	for _, entry := range entries {
 		if strings.HasPrefix(entry, wire.CancelledOpens) {
 			m.cancel(ctx, entry)
 			continue

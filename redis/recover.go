@@ -94,19 +94,18 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			}
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.Name, err))
 		}
-		reply, ok := v.([]any)
-		if !ok || len(reply) != 5 {
-			return total, fmt.Errorf("find ended leases of queue %s: unexpected reply %T", q.Name, v)
+		reply, err := script.ParseExpired(v)
+		if err != nil {
+			return total, fmt.Errorf("find ended leases of queue %s: %w", q.Name, err)
 		}
 		if cursor == "0" {
 			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
 		}
-		members, _ := reply[1].([]any)
+		members := reply.Batches
 		if wait {
 			members = nil
 		}
-		for _, m := range members {
-			member, _ := m.(string)
+		for _, member := range members {
 			session, _, _ := strings.Cut(member, ":")
 			n, err := b.giveBack(ctx, q, session, member, "recover")
 			total += max(n, 0)
@@ -115,15 +114,15 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 				return total, failed
 			}
 		}
-		if cursor, ok = reply[0].(string); !ok || cursor == "0" {
-			if n, _ := reply[4].(int64); n > 0 { // before what waits for these calls
+		if cursor = reply.Cursor; cursor == "" {
+			if reply.Stages > 0 { // before what waits for these calls
 				failed = errors.Join(failed, b.sweepStages(ctx, q))
 			}
-			if n, _ := reply[2].(int64); n > 0 {
+			if reply.Outbox > 0 {
 				_, err := b.moveAll(ctx, q)
 				failed = errors.Join(failed, err)
 			}
-			if n, _ := reply[3].(int64); n > 0 {
+			if reply.Pending > 0 {
 				failed = errors.Join(failed, b.decideAllPending(ctx, q))
 			}
 			return total, failed

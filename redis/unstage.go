@@ -77,17 +77,15 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
 	v, err := b.repeat(ctx, b.scripts.Outbox, b.clients.Work, []string{q.Staging(token)},
 		(&script.OutboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).Append(nil)...)
-	reply, _ := v.([]any)
-	if err == nil && len(reply) != 2 {
-		err = fmt.Errorf("unexpected reply %T of the outbox script", v)
+	var entries []string
+	if err == nil {
+		_, entries, err = script.ParseOutbox(v)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read runs of a large call: %w", err)
 	}
-	entries, _ := reply[1].([]any)
 	page, cost := new(unstaged), 0
-	for _, e := range entries {
-		entry, _ := e.(string)
+	for _, entry := range entries {
 		stored, err := wire.ParseStaged(entry)
 		h := wire.Header{}
 		if err == nil {

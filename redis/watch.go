@@ -163,33 +163,19 @@ func (w *watch) watchQueues(ctx context.Context, kinds []int, page []*queue) ([]
 	if err != nil {
 		return nil, w.b.fail(ctx, "watch queues", err)
 	}
-	reply, _ := v.([]any)
-	if len(reply) != 2 {
-		return nil, fmt.Errorf("watch queues: unexpected reply %T", v)
+	reply, err := script.ParseWatch(v, len(page))
+	if err != nil {
+		return nil, fmt.Errorf("watch queues: %w", err)
 	}
-	failed, _ := reply[1].([]any)
-	for pair := range slices.Chunk(failed, 2) {
-		if q := pageEntry(page, pair[0]); q != nil && len(pair) == 2 {
-			w.b.logOddKey(ctx, q.Watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %v", q.Name, pair[1]))
-		}
+	for _, f := range reply.Broken {
+		q := page[f.Queue]
+		w.b.logOddKey(ctx, q.Watched[kinds[0]], fmt.Errorf("runs of queue %s wake nobody: %s", q.Name, f.Why))
 	}
 	var found []*queue
-	places, _ := reply[0].([]any)
-	for _, place := range places {
-		if q := pageEntry(page, place); q != nil {
-			found = append(found, q)
-		}
+	for _, place := range reply.Waiting {
+		found = append(found, page[place])
 	}
 	return found, nil
-}
-
-// pageEntry returns the queue at a place, from 1, that a script replied; nil if there is no
-// such place.
-func pageEntry(page []*queue, place any) *queue {
-	if n, ok := place.(int64); ok && n >= 1 && int(n) <= len(page) {
-		return page[n-1]
-	}
-	return nil
 }
 
 // watchAgainSoon has the watch leave its tokens again after a minute, since the server may

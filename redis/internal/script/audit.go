@@ -92,3 +92,14 @@ type AuditTurnsArgs struct {
 
 // Append appends them in their order.
 func (a *AuditTurnsArgs) Append(args []any) []any { return append(args, yes(a.Repair), a.From) }
+
+// ParseAuditPage parses the reply of auditcounts.lua, which is of the form of that of
+// auditturns.lua: how many are wrong, -1
+// if they are too many to look at in one go, and where to go on, "" at the end.
+func ParseAuditPage(v any) (wrong int64, next string, err error) {
+	reply, err := arrayOf("auditcounts", v, 2)
+	if err != nil {
+		return 0, "", err
+	}
+	return number(reply[0]), text(reply[1]), nil
+}

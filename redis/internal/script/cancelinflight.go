@@ -12,3 +12,19 @@ type CancelInFlightArgs struct {
 func (a *CancelInFlightArgs) Append(args []any) []any {
 	return append(args, a.ID, a.Failure, a.Keep, a.Looked)
 }
+
+// CancelInFlightReply is the reply of cancelinflight.lua.
+type CancelInFlightReply struct {
+	Batches int // that were looked at to their end
+	Found   bool
+	Looked  int64 // runs of the next batch
+}
+
+// ParseCancelInFlight parses the reply of cancelinflight.lua.
+func ParseCancelInFlight(v any) (CancelInFlightReply, error) {
+	reply, err := arrayOf("cancelinflight", v, 3)
+	if err != nil {
+		return CancelInFlightReply{}, err
+	}
+	return CancelInFlightReply{int(number(reply[0])), number(reply[1]) == 1, number(reply[2])}, nil
+}

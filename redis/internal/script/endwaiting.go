@@ -1,10 +1,6 @@
 package script
 
-import (
-	"fmt"
-
-	"github.com/taskgen/taskgen/redis/internal/wire"
-)
+import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // EndWaitingKeys returns the named keys of endwaiting.lua.
 func EndWaitingKeys(q *wire.QueueKeys, place string) []string {
@@ -31,11 +27,9 @@ type EndWaitingReply struct {
 
 // ParseEndWaiting parses the reply of endwaiting.lua.
 func ParseEndWaiting(v any) (r EndWaitingReply, err error) {
-	reply, ok := v.([]any)
-	if !ok || len(reply) != 3 {
-		return r, fmt.Errorf("unexpected reply %T of endwaiting.lua", v)
+	reply, err := arrayOf("endwaiting", v, 3)
+	if err != nil {
+		return r, err
 	}
-	ended, _ := reply[0].(int64)
-	sent, _ := reply[2].(int64)
-	return EndWaitingReply{Ended: ended == 1, Waiters: parseWaiters(reply[1]), Sent: sent > 0}, nil
+	return EndWaitingReply{Ended: number(reply[0]) == 1, Waiters: parseWaiters(reply[1]), Sent: number(reply[2]) > 0}, nil
 }

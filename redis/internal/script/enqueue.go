@@ -75,9 +75,7 @@ func ParseEnqueue(v any, calls int) ([]EnqueueReply, error) {
 // parseLiveRuns parses places of unique keys, from 1, and ids, in turn.
 func parseLiveRuns(list []any) (live []LiveRun) {
 	for i := 0; i+1 < len(list); i += 2 {
-		n, _ := list[i].(int64)
-		id, _ := list[i+1].(string)
-		live = append(live, LiveRun{Key: int(n) - 1, ID: id})
+		live = append(live, LiveRun{Key: int(number(list[i])) - 1, ID: text(list[i+1])})
 	}
 	return live
 }

@@ -53,9 +53,9 @@ type Waiter struct {
 
 // ParseFinish parses the reply of finish.lua to a call with so many batches.
 func ParseFinish(v any, batches int) (r FinishReply, err error) {
-	reply, ok := v.([]any)
-	if !ok || len(reply) != 5 {
-		return r, fmt.Errorf("unexpected reply %T of finish.lua", v)
+	reply, err := arrayOf("finish", v, 5)
+	if err != nil {
+		return r, err
 	}
 	fenced, _ := reply[0].([]any)
 	for i := 0; i+1 < len(fenced); i += 2 {
@@ -66,25 +66,21 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 		r.Fenced = append(r.Fenced, run)
 	}
 	r.Waiters = parseWaiters(reply[1])
-	sent, _ := reply[2].(int64)
-	r.Sent = sent > 0
-	r.Dropped, _ = reply[3].(int64)
+	r.Sent, r.Dropped = number(reply[2]) > 0, number(reply[3])
 	failures, _ := reply[4].([]any)
 	for i := 0; i+2 < len(failures); i += 3 {
 		run, err := parseFinished(failures[i:], 0, batches)
 		if err != nil {
 			return r, err
 		}
-		text, _ := failures[i+2].(string)
-		r.Failures = append(r.Failures, FinishFailure{run, resp.Error(text)})
+		r.Failures = append(r.Failures, FinishFailure{run, resp.Error(text(failures[i+2]))})
 	}
 	return r, nil
 }
 
 // parseFinished parses the place of a batch, which is between two bounds, and an index.
 func parseFinished(values []any, least, most int) (Finished, error) {
-	place, _ := values[0].(int64)
-	index, _ := values[1].(int64)
+	place, index := number(values[0]), number(values[1])
 	if int(place) < least || int(place) > most {
 		return Finished{}, fmt.Errorf("unexpected batch %d in the reply of finish.lua", place)
 	}
@@ -95,9 +91,7 @@ func parseFinished(values []any, least, most int) (Finished, error) {
 func parseWaiters(v any) (waiters []Waiter) {
 	list, _ := v.([]any)
 	for i := 0; i+1 < len(list); i += 2 {
-		name, _ := list[i].(string)
-		id, _ := list[i+1].(string)
-		waiters = append(waiters, Waiter{name, id})
+		waiters = append(waiters, Waiter{text(list[i]), text(list[i+1])})
 	}
 	return waiters
 }

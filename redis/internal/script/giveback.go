@@ -21,3 +21,19 @@ type GivebackArgs struct {
 func (a *GivebackArgs) Append(args []any) []any {
 	return append(args, a.Session, a.Member, a.Mode, a.MaxDead, a.Failure, a.Waits)
 }
+
+// GivebackReply is the reply of giveback.lua.
+type GivebackReply struct {
+	Runs      int64 // that are put back, -1 if the lease has not ended
+	Cancelled int64 // runs that went into the outbox, as their end was asked for
+	Buried    int64 // runs that became dead letters, as they cannot be read
+}
+
+// ParseGiveback parses the reply of giveback.lua.
+func ParseGiveback(v any) (GivebackReply, error) {
+	reply, err := arrayOf("giveback", v, 3)
+	if err != nil {
+		return GivebackReply{}, err
+	}
+	return GivebackReply{number(reply[0]), number(reply[1]), number(reply[2])}, nil
+}

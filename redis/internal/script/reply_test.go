@@ -1,0 +1,66 @@
+package script
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
+)
+
+// TestRepliesAreParsed parses replies as scripts return them, and refuses others.
+func TestRepliesAreParsed(t *testing.T) {
+	finish, err := ParseFinish([]any{
+		[]any{int64(1), int64(-1), int64(2), int64(5)}, []any{"waiter", "run-1", "other", "run-2"}, int64(3), int64(4),
+		[]any{int64(2), int64(7), "ERR x", int64(1), int64(-1), "ERR y", int64(0), int64(-1), "ERR z"},
+	}, 2)
+	require.NoError(t, err)
+	require.Equal(t, FinishReply{
+		Fenced:  []Finished{{Batch: 0, Index: -1}, {Batch: 1, Index: 5}},
+		Waiters: []Waiter{{"waiter", "run-1"}, {"other", "run-2"}}, Sent: true, Dropped: 4,
+		Failures: []FinishFailure{
+			{Finished{1, 7}, resp.Error("ERR x")}, {Finished{0, -1}, resp.Error("ERR y")}, {Finished{-1, -1}, resp.Error("ERR z")},
+		},
+	}, finish)
+	_, err = ParseFinish([]any{[]any{int64(3), int64(0)}, nil, nil, nil, nil}, 2)
+	require.EqualError(t, err, "unexpected batch 3 in the reply of finish.lua")
+
+	enqueue, err := ParseEnqueue([]any{int64(0), "ERR x", []any{int64(2), "run-1"}}, 3)
+	require.NoError(t, err)
+	require.Equal(t, []EnqueueReply{{Verdict: Stored}, {Verdict: NotStored, Err: resp.Error("ERR x")}, {Verdict: KeyLives, Live: []LiveRun{{1, "run-1"}}}}, enqueue)
+	_, err = ParseEnqueue([]any{int64(0)}, 2)
+	require.Error(t, err)
+
+	take, err := ParseTake([]any{int64(TakeQuiet), "stored"})
+	require.NoError(t, err)
+	require.Equal(t, &TakeReply{Next: TakeQuiet, Stored: [][]byte{[]byte("stored")}}, take)
+
+	expired, err := ParseExpired([]any{"0", []any{"s:1"}, int64(1), int64(2), int64(3)})
+	require.NoError(t, err)
+	require.Equal(t, ExpiredReply{Batches: []string{"s:1"}, Outbox: 1, Pending: 2, Stages: 3}, expired)
+
+	renew, err := ParseRenew([]any{"1.2", "-", []any{"7", "x"}, []any{int64(5)}})
+	require.NoError(t, err)
+	require.Equal(t, RenewReply{Lost: "1.2", TooMany: true, Numbers: []int64{7}, Ended: []int64{5}}, renew)
+
+	watch, err := ParseWatch([]any{[]any{int64(2), int64(3)}, []any{int64(1), "it is no list"}}, 2)
+	require.NoError(t, err)
+	require.Equal(t, WatchReply{Waiting: []int{1}, Broken: []WatchFailure{{0, "it is no list"}}}, watch)
+
+	for name, parse := range map[string]func(any) error{
+		"finish":         func(v any) error { _, err := ParseFinish(v, 1); return err },
+		"endwaiting":     func(v any) error { _, err := ParseEndWaiting(v); return err },
+		"enqueue":        func(v any) error { _, err := ParseEnqueue(v, 1); return err },
+		"take":           func(v any) error { _, err := ParseTake(v); return err },
+		"expired":        func(v any) error { _, err := ParseExpired(v); return err },
+		"giveback":       func(v any) error { _, err := ParseGiveback(v); return err },
+		"findwaiting":    func(v any) error { _, _, err := ParseFindWaiting(v); return err },
+		"cancelinflight": func(v any) error { _, err := ParseCancelInFlight(v); return err },
+		"renew":          func(v any) error { _, err := ParseRenew(v); return err },
+		"outbox":         func(v any) error { _, _, err := ParseOutbox(v); return err },
+		"watch":          func(v any) error { _, err := ParseWatch(v, 1); return err },
+		"auditcounts":    func(v any) error { _, _, err := ParseAuditPage(v); return err },
+	} {
+		require.EqualError(t, parse("odd"), "unexpected reply string of "+name+".lua")
+	}
+}
