@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -76,15 +74,13 @@ func generateLines(dir string) (lines [][]string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("find go:generate lines: %w", err)
 		}
-		for in := bufio.NewReader(bytes.NewReader(source)); ; {
-			line, err := in.ReadString('\n')
-			if rest, ok := strings.CutPrefix(line, "//go:generate "); ok {
-				if args, ok := taskgenArgs(rest); ok {
-					lines = append(lines, args)
-				}
+		for line := range strings.Lines(string(source)) {
+			rest, ok := strings.CutPrefix(line, "//go:generate ")
+			if !ok {
+				continue
 			}
-			if err != nil {
-				break
+			if args, ok := taskgenArgs(rest); ok {
+				lines = append(lines, args)
 			}
 		}
 	}
@@ -94,23 +90,30 @@ func generateLines(dir string) (lines [][]string, err error) {
 // taskgenArgs returns the arguments of a go:generate line that runs taskgen. It
 // reports false for other commands and for lines with variables.
 func taskgenArgs(line string) (args []string, ok bool) {
-	words := strings.Fields(line)
-	for i, word := range words {
-		if strings.HasPrefix(word, `"`) {
-			var err error
-			if words[i], err = strconv.Unquote(word); err != nil {
-				return nil, false
-			}
-		}
+	words, err := unquote(strings.Fields(line))
+	if err != nil || strings.Contains(line, "$") {
+		return nil, false
 	}
-	for len(words) > 0 && strings.Contains(" go tool run ", " "+words[0]+" ") {
+	for len(words) > 0 && slices.Contains([]string{"go", "tool", "run"}, words[0]) {
 		words = words[1:]
 	}
-	if len(words) == 0 || strings.Contains(line, "$") {
+	if len(words) == 0 {
 		return nil, false
 	}
 	command, _, _ := strings.Cut(words[0], "@")
 	return words[1:], filepath.Base(command) == "taskgen"
+}
+
+// unquote replaces quoted words by their values.
+func unquote(words []string) (_ []string, err error) {
+	for i, word := range words {
+		if strings.HasPrefix(word, `"`) {
+			if words[i], err = strconv.Unquote(word); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return words, nil
 }
 
 // shown returns a path for messages: relative to dir if it is below dir.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -59,57 +60,71 @@ const (
 	compare
 )
 
+// flags are the flags of the command line, and which of them are given.
+type flags struct {
+	*flag.FlagSet
+	modes        map[mode]*bool
+	client, name *string
+	given        map[string]bool
+}
+
+// flags declares the flags of the command.
+func (opts *options) flags() *flags {
+	set := flag.NewFlagSet("taskgen", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	f := &flags{FlagSet: set, given: map[string]bool{}}
+	f.modes = map[mode]*bool{
+		check:    set.Bool("check", false, "write nothing; print each file that is stale, missing or orphaned, and exit 1 if there is any;\nthis includes the clients that go:generate lines of the packages write"),
+		showDiff: set.Bool("diff", false, "write nothing; print the changes as a unified diff, and exit 1 if there are any"),
+		list:     set.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; and for each\nschedule its words, its next instants and the effects of this year's clock changes"),
+	}
+	set.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
+	set.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")
+	f.client = set.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
+	f.name = set.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
+	set.BoolVar(&opts.verbose, "v", false, "print each file that is written or removed")
+	set.BoolVar(&opts.version, "version", false, "print the version")
+	set.StringVar(&opts.dir, "C", "", "change to `dir` first")
+	return f
+}
+
 // parse parses the command line. If done, the caller exits with status.
 func parse(args []string, stdout, stderr io.Writer) (opts options, status int, done bool) {
-	flags := flag.NewFlagSet("taskgen", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	modes := map[mode]*bool{
-		check:    flags.Bool("check", false, "write nothing; print each file that is stale, missing or orphaned, and exit 1 if there is any;\nthis includes the clients that go:generate lines of the packages write"),
-		showDiff: flags.Bool("diff", false, "write nothing; print the changes as a unified diff, and exit 1 if there are any"),
-		list:     flags.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; and for each\nschedule its words, its next instants and the effects of this year's clock changes"),
-	}
-	flags.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
-	flags.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")
-	client := flags.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
-	name := flags.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
-	flags.BoolVar(&opts.verbose, "v", false, "print each file that is written or removed")
-	flags.BoolVar(&opts.version, "version", false, "print the version")
-	flags.StringVar(&opts.dir, "C", "", "change to `dir` first")
-	err := flags.Parse(args)
+	f := opts.flags()
+	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
+		f.SetOutput(stdout)
+		f.PrintDefaults()
 		return opts, exitOK, true
 	}
-	given := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	f.Visit(func(one *flag.Flag) { f.given[one.Name] = true })
 	if err == nil {
-		err = opts.setMode(modes, given)
+		err = opts.setMode(f)
 	}
 	if err == nil {
-		err = opts.setDirs(*client, *name, given)
+		err = opts.setClient(f)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "taskgen: %s\nRun \"taskgen -h\" for usage.\n", err)
 		return opts, exitUsage, true
 	}
-	opts.patterns = flags.Args()
+	opts.patterns = f.Args()
 	return opts, exitOK, false
 }
 
 // setMode sets the mode. It returns an error if flags exclude each other.
-func (opts *options) setMode(modes map[mode]*bool, given map[string]bool) error {
-	first := ""
+func (opts *options) setMode(f *flags) error {
+	first := "" // the flag that sets the mode
 	for _, m := range []struct {
 		mode mode
 		flag string
 		on   bool
 	}{
-		{check, "-check", *modes[check]},
-		{showDiff, "-diff", *modes[showDiff]},
-		{list, "-list", *modes[list]},
-		{compare, "-against", given["against"]},
+		{check, "-check", *f.modes[check]},
+		{showDiff, "-diff", *f.modes[showDiff]},
+		{list, "-list", *f.modes[list]},
+		{compare, "-against", f.given["against"]},
 	} {
 		switch {
 		case m.on && first != "":
@@ -118,6 +133,12 @@ func (opts *options) setMode(modes map[mode]*bool, given map[string]bool) error 
 			opts.mode, first = m.mode, m.flag
 		}
 	}
+	return opts.checkMode(first, f.given)
+}
+
+// checkMode returns an error if a flag does not go with the mode, which the flag first
+// sets.
+func (opts *options) checkMode(first string, given map[string]bool) error {
 	switch {
 	case opts.json && opts.mode != list:
 		return errors.New("-json goes with -list")
@@ -131,27 +152,25 @@ func (opts *options) setMode(modes map[mode]*bool, given map[string]bool) error 
 	return nil
 }
 
-// setDirs checks the directories and names the client's package.
-func (opts *options) setDirs(client, name string, given map[string]bool) error {
+// setClient sets the client, if one is asked for. It also checks the directory of -C,
+// from which the client's is relative.
+func (opts *options) setClient(f *flags) error {
 	if info, err := os.Stat(opts.dir); opts.dir != "" && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("-C %s: not a directory", opts.dir)
 	}
-	if !given["client"] {
+	if !f.given["client"] {
 		return nil
 	}
-	dir := client
+	dir := *f.client
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(opts.dir, dir)
 	}
 	dir, err := filepath.Abs(dir)
-	if err != nil || client == "" {
-		return fmt.Errorf("-client %q: not a directory", client)
+	if err != nil || *f.client == "" {
+		return fmt.Errorf("-client %q: not a directory", *f.client)
 	}
-	if name == "" {
-		name = filepath.Base(dir)
-	}
-	switch {
-	case !token.IsIdentifier(name) || name == "_" || name == "main":
+	name := cmp.Or(*f.name, filepath.Base(dir))
+	if !token.IsIdentifier(name) || name == "_" || name == "main" {
 		return fmt.Errorf("-client: %q is not the name of a package to import; give it another with -package", name)
 	}
 	opts.client = &taskgen.Client{Dir: dir, Name: name}

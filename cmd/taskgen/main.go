@@ -41,25 +41,10 @@ func run(now func() time.Time) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client}
-	if opts.mode == list {
-		cfg.Now = now()
-	}
-	result, err := taskgen.Run(ctx, cfg)
-	if err == nil && len(result.Problems) == 0 && (opts.mode == check || opts.mode == showDiff) {
-		err = addClients(ctx, opts, result)
-	}
+	result, err := runGenerator(ctx, opts, now)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
-		var pattern *taskgen.PatternError
-		var line *lineError // an error in a go:generate line is no usage error
-		if errors.As(err, &line) {
-			return exitProblem
-		}
-		if errors.Is(err, taskgen.ErrRef) || errors.As(err, &pattern) {
-			return exitUsage
-		}
-		return exitProblem
+		return statusOf(err)
 	}
 	for _, p := range append(result.Problems, result.Breaking...) {
 		fmt.Fprintln(os.Stderr, p)
@@ -69,6 +54,30 @@ func run(now func() time.Time) int {
 		return exitProblem
 	}
 	return status
+}
+
+// runGenerator runs the generator. For -check and -diff the result also has the clients that
+// go:generate lines write.
+func runGenerator(ctx context.Context, opts options, now func() time.Time) (*taskgen.Result, error) {
+	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client}
+	if opts.mode == list {
+		cfg.Now = now()
+	}
+	result, err := taskgen.Run(ctx, cfg)
+	if err == nil && len(result.Problems) == 0 && (opts.mode == check || opts.mode == showDiff) {
+		err = addClients(ctx, opts, result)
+	}
+	return result, err
+}
+
+// statusOf returns the exit status for an error: exitUsage if the command line is wrong.
+func statusOf(err error) int {
+	var pattern *taskgen.PatternError
+	var line *lineError // an error in a go:generate line is no usage error
+	if !errors.As(err, &line) && (errors.Is(err, taskgen.ErrRef) || errors.As(err, &pattern)) {
+		return exitUsage
+	}
+	return exitProblem
 }
 
 // act writes, checks or prints the result, as the mode says.
@@ -86,8 +95,13 @@ func act(opts options, result *taskgen.Result) int {
 	if len(result.Tasks)+len(result.Files)+len(result.Problems) == 0 {
 		fmt.Fprintln(os.Stderr, "taskgen: no tasks here; mark a function with //task:io or //task:cpu")
 	}
+	return applyAll(opts, result.Files)
+}
+
+// applyAll writes and removes the files, and reports them if the command is verbose.
+func applyAll(opts options, files []taskgen.File) int {
 	status := exitOK
-	for _, f := range result.Files {
+	for _, f := range files {
 		if err := apply(f); err != nil {
 			fmt.Fprintln(os.Stderr, "taskgen:", err)
 			status = exitProblem
@@ -115,27 +129,32 @@ func stale(w io.Writer, opts options, files []taskgen.File) int {
 	return status
 }
 
-// differences prints the changes that a run would make. A file that does not exist is
-// /dev/null, as for patch and git.
+// differences prints the changes that a run would make.
 func differences(w io.Writer, files []taskgen.File) int {
-	const none = "/dev/null"
 	status := exitOK
 	for _, f := range files {
 		if f.Change == taskgen.Same {
 			continue
 		}
-		before, after := "a/"+f.Path, "b/"+f.Path
-		switch f.Change {
-		case taskgen.Missing:
-			before = none
-		case taskgen.Orphan:
-			after = none
-		}
+		before, after := names(f)
 		_, unified, _ := bytes.Cut(diff.Diff(before, f.Old, after, f.Content), []byte("\n"))
 		w.Write(unified) // without the line "diff a/x b/x"
 		status = exitProblem
 	}
 	return status
+}
+
+// names returns the names of a changed file in a diff. A file that does not exist is
+// /dev/null, as for patch and git.
+func names(f taskgen.File) (before, after string) {
+	const none = "/dev/null"
+	switch before, after = "a/"+f.Path, "b/"+f.Path; f.Change {
+	case taskgen.Missing:
+		before = none
+	case taskgen.Orphan:
+		after = none
+	}
+	return before, after
 }
 
 func report(w io.Writer, f taskgen.File) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,28 +28,23 @@ func apply(f taskgen.File) error {
 }
 
 // replace writes a file atomically: readers see the old bytes or the new ones.
-func replace(path string, content []byte) (err error) {
+func replace(path string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(content)
-	if e := tmp.Chmod(0o644); err == nil {
-		err = e
-	}
-	if e := tmp.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
+	if err = fill(tmp, content); err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
+		os.Remove(tmp.Name())
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// fill writes a file and closes it in any case. It returns the first error.
+func fill(file *os.File, content []byte) error {
+	_, err := file.Write(content)
+	return cmp.Or(err, file.Chmod(0o644), file.Close())
 }

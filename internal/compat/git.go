@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -82,6 +83,23 @@ func git(ctx context.Context, dir string, stdin io.Reader, args ...string) ([]by
 // files returns the module's regular files for which keep returns true, with their
 // content. Nested modules are excluded.
 func (s *snapshot) files(ctx context.Context, keep func(path string) bool) ([]blob, error) {
+	all, err := s.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nested := map[string]bool{}
+	for _, b := range all {
+		dir, base := path.Split(b.path)
+		if dir = strings.Trim(dir, "/"); base == "go.mod" && dir != s.module {
+			nested[dir] = true
+		}
+	}
+	kept := slices.DeleteFunc(all, func(b blob) bool { return !keep(b.path) || s.below(b.path, nested) })
+	return kept, s.read(ctx, kept)
+}
+
+// list returns the regular files below the module's directory, without their content.
+func (s *snapshot) list(ctx context.Context) ([]blob, error) {
 	args := []string{"ls-tree", "-r", "-z", "--full-tree", s.commit}
 	if s.module != "" {
 		args = append(args, "--", s.module+"/")
@@ -91,28 +109,14 @@ func (s *snapshot) files(ctx context.Context, keep func(path string) bool) ([]bl
 		return nil, err
 	}
 	var found []blob
-	nested := map[string]bool{}
 	for entry := range strings.SplitSeq(string(out), "\x00") {
 		meta, name, ok := strings.Cut(entry, "\t")
-		fields := strings.Fields(meta)
-		if !ok || len(fields) != 3 || !strings.HasPrefix(fields[0], "100") {
-			continue
-		}
-		dir, base := path.Split(name)
-		if base == "go.mod" && strings.Trim(dir, "/") != s.module {
-			nested[strings.Trim(dir, "/")] = true
-		}
-		if keep(name) {
+		fields := strings.Fields(meta) // mode, type and hash
+		if ok && len(fields) == 3 && strings.HasPrefix(fields[0], "100") {
 			found = append(found, blob{path: name, hash: fields[2]})
 		}
 	}
-	kept := found[:0]
-	for _, b := range found {
-		if !s.below(b.path, nested) {
-			kept = append(kept, b)
-		}
-	}
-	return kept, s.read(ctx, kept)
+	return found, nil
 }
 
 // below reports whether a file is in one of the directories.
@@ -125,35 +129,40 @@ func (s *snapshot) below(file string, dirs map[string]bool) bool {
 	return false
 }
 
-// read reads the content of the files with one git process, after checking that they
-// exist and are not too large.
+// read reads the content of the files. It first checks that they exist and are not too
+// large, so that git need not be stopped halfway.
 func (s *snapshot) read(ctx context.Context, blobs []blob) error {
-	var names strings.Builder
+	var hashes strings.Builder
 	for _, b := range blobs {
-		fmt.Fprintln(&names, b.hash)
+		fmt.Fprintln(&hashes, b.hash)
 	}
-	sizes, err := git(ctx, s.root, strings.NewReader(names.String()), "cat-file", "--batch-check")
-	if err != nil {
-		return err
-	}
-	in := bufio.NewReader(bytes.NewReader(sizes))
 	total := 0
-	for _, b := range blobs {
+	err := s.eachAnswer(ctx, "--batch-check", hashes.String(), blobs, func(_ *blob, in *bufio.Reader) error {
 		size, err := readSize(in)
 		if total += size; err == nil && total > maxFile {
 			err = fmt.Errorf("the generated files exceed %d bytes here", maxFile)
 		}
-		if err != nil {
-			return fmt.Errorf("read %s of commit %s: %w", b.path, s.commit, err)
-		}
-	}
-	out, err := git(ctx, s.root, strings.NewReader(names.String()), "cat-file", "--batch")
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	in = bufio.NewReader(bytes.NewReader(out))
+	return s.eachAnswer(ctx, "--batch", hashes.String(), blobs, func(b *blob, in *bufio.Reader) (err error) {
+		b.data, err = readBlob(in)
+		return err
+	})
+}
+
+// eachAnswer runs "git cat-file" for the hashes of the files, and calls parse for the
+// answer to each.
+func (s *snapshot) eachAnswer(ctx context.Context, mode, hashes string, blobs []blob, parse func(*blob, *bufio.Reader) error) error {
+	out, err := git(ctx, s.root, strings.NewReader(hashes), "cat-file", mode)
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReader(bytes.NewReader(out))
 	for i := range blobs {
-		if blobs[i].data, err = readBlob(in); err != nil {
+		if err := parse(&blobs[i], in); err != nil {
 			return fmt.Errorf("read %s of commit %s: %w", blobs[i].path, s.commit, err)
 		}
 	}

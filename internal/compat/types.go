@@ -19,22 +19,42 @@ func (r *reading) reads(old, present *schema.Type, path string) bool {
 	if old.Kind >= schema.Slice {
 		r.open = append(r.open, pair)
 	}
-	switch present.Kind {
-	case schema.Pointer:
-		if old.Kind == schema.Pointer {
-			return r.reads(old.Elem, present.Elem, path)
-		}
+	switch {
+	case present.Kind == schema.Pointer && old.Kind == schema.Pointer:
+		return r.reads(old.Elem, present.Elem, path)
+	case present.Kind == schema.Pointer:
 		return r.reads(old, present.Elem, path)
-	case schema.Struct:
-		if old.Kind == schema.Struct {
-			r.fields(path, old.Fields, present.Fields)
-			return true
-		}
+	case present.Kind == schema.Struct && old.Kind == schema.Struct:
+		r.fields(path, old.Fields, present.Fields)
+		return true
+	case present.Kind == schema.Struct:
 		return false
-	}
-	if old.Kind == schema.Pointer {
+	case old.Kind == schema.Pointer:
 		return takesNil(present) && r.reads(old.Elem, present, path)
+	case hasElements(present):
+		return readsContainer(old, present) && r.reads(old.Elem, present.Elem, path+"[]")
 	}
+	return readsWhole(old, present)
+}
+
+// hasElements reports whether a type is a slice, an array or a map.
+func hasElements(t *schema.Type) bool {
+	return t.Kind == schema.Slice || t.Kind == schema.Array || t.Kind == schema.Map
+}
+
+// readsContainer is reads for a slice, an array or a map, without the elements.
+func readsContainer(old, present *schema.Type) bool {
+	switch present.Kind {
+	case schema.Slice:
+		return old.Kind == schema.Slice || old.Kind == schema.Array
+	case schema.Array:
+		return old.Kind == schema.Array && old.Len == present.Len
+	}
+	return old.Kind == schema.Map && readsScalar(old.Key.Name, present.Key.Name)
+}
+
+// readsWhole is reads for a type that has no parts.
+func readsWhole(old, present *schema.Type) bool {
 	switch present.Kind {
 	case schema.Scalar:
 		return old.Kind == schema.Scalar && readsScalar(old.Name, present.Name)
@@ -42,12 +62,6 @@ func (r *reading) reads(old, present *schema.Type, path string) bool {
 		return isBinary(old)
 	case schema.FixedBytes:
 		return old.Kind == schema.FixedBytes && old.Len == present.Len
-	case schema.Slice:
-		return (old.Kind == schema.Slice || old.Kind == schema.Array) && r.reads(old.Elem, present.Elem, path+"[]")
-	case schema.Array:
-		return old.Kind == schema.Array && old.Len == present.Len && r.reads(old.Elem, present.Elem, path+"[]")
-	case schema.Map:
-		return old.Kind == schema.Map && readsScalar(old.Key.Name, present.Key.Name) && r.reads(old.Elem, present.Elem, path+"[]")
 	case schema.Own:
 		// The package of a type does not affect how it marshals itself.
 		return old.Kind == schema.Own && old.Method == present.Method && typeName(old.Name) == typeName(present.Name)
