@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -153,6 +154,8 @@ type picky struct {
 	why     error
 	refuses atomic.Pointer[string] // the run of this id; nil: none
 	tried   atomic.Int64           // outcomes of it
+	gather  time.Duration          // how long the first request takes: further outcomes gather behind it
+	first   sync.Once
 }
 
 type pickySession struct {
@@ -166,6 +169,7 @@ func (p *picky) OpenSession(ctx context.Context, lease time.Duration) (broker.Se
 }
 
 func (s *pickySession) Finish(ctx context.Context, outcomes ...broker.Outcome) (broker.Finished, error) {
+	s.p.first.Do(func() { time.Sleep(s.p.gather) })
 	if id := s.p.refuses.Load(); id != nil && slices.ContainsFunc(outcomes, func(o broker.Outcome) bool { return o.Run.ID == *id }) {
 		s.p.tried.Add(1)
 		return broker.Finished{}, s.p.why
@@ -187,14 +191,19 @@ func TestAnOutcomeThatCannotBeRecordedHoldsUpNoOther(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &picky{Broker: newMemory(t), why: test.why}
+				p := &picky{Broker: newMemory(t), why: test.why, gather: 2 * time.Millisecond}
 				end := make(chan struct{})
-				stop := consume(t, p, taskrt.ConsumerConfig{Concurrency: test.n}, tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
+				var handles []*taskrt.Handle[taskrt.None]
+				stop := consume(t, p, taskrt.ConsumerConfig{Concurrency: test.n}, tasks.Tasks(new(journal).recorder(func(_ context.Context, run *taskrt.Run, _ string) error {
 					<-end
+					if run.ID != handles[0].ID {
+						time.Sleep(time.Millisecond) // so that all other outcomes are in one request
+					}
 					return nil
 				})))
 				ctx := clientContext(context.Background(), p)
-				handles, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, test.n), taskrt.Keep(time.Hour))
+				var err error
+				handles, err = tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, test.n), taskrt.Keep(time.Hour))
 				require.NoError(t, err)
 				poison := handles[test.n/2]
 				p.refuses.Store(&poison.ID)
