@@ -138,12 +138,12 @@ type Heartbeater interface {
 
 // Report is what a session reports on its runs.
 type Report struct {
-	Progress []ProgressOf // of runs the session holds that have a record
-	Last     []LastRun    // of runs that have ended, at most one of each task and queue
+	Progress []ProgressReport // of runs the session holds that have a record
+	Last     []LastRun        // of runs that have ended, at most one of each task and queue
 }
 
-// ProgressOf is the progress of one run.
-type ProgressOf struct {
+// ProgressReport is the progress of one run.
+type ProgressReport struct {
 	Run *TaskRun
 	Progress
 }

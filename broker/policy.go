@@ -15,18 +15,18 @@ import "time"
 type Policies interface {
 	// Policies returns the policies that the broker keeps. The runtime queues no run
 	// with another one. It is called often and must not block.
-	Policies() Policy
+	Policies() PolicySet
 }
 
-// Policy is a set of policies.
-type Policy uint8
+// PolicySet is a set of policies.
+type PolicySet uint8
 
 // The policies.
 const (
-	PolicyUnique Policy = 1 << iota // Unique, UniqueFor and UntilStart of [Rules]
-	PolicyLimits                    // Limits of [Rules]
-	PolicyFair                      // Fair of [Rules]
-	PolicyNext                      // Next of [Outcome]
+	PolicyUnique PolicySet = 1 << iota // Unique, UniqueFor and UntilStart of [Rules]
+	PolicyLimits                       // Limits of [Rules]
+	PolicyFair                         // Fair of [Rules]
+	PolicyNext                         // Next of [Outcome]
 
 	AllPolicies = PolicyUnique | PolicyLimits | PolicyFair | PolicyNext
 )

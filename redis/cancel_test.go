@@ -240,29 +240,29 @@ func TestHeartbeat(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("one", "q"), ownKept("two", "q"), run("unkept", "q")))
 	s := join(t, b, time.Minute)
 	got := takeAll(t, s, "q", 3)
-	progress := func(r *broker.TaskRun, done int64, note string) broker.ProgressOf {
-		return broker.ProgressOf{Run: r, Progress: broker.Progress{Done: done, Total: 10, Note: note}}
+	progress := func(r *broker.TaskRun, done int64, note string) broker.ProgressReport {
+		return broker.ProgressReport{Run: r, Progress: broker.Progress{Done: done, Total: 10, Note: note}}
 	}
 	at := time.Now()
 	last := broker.LastRun{Queue: "q", Task: "task", ID: "one", Started: at.UTC(), Took: time.Second, Failure: "failed"}
 	elsewhere := last
 	elsewhere.Queue = "other"
 	attend(t, s, broker.Report{
-		Progress: []broker.ProgressOf{progress(got[0], 1, "a\x00\xff"), progress(got[1], 2, ""), progress(got[2], 3, "x")},
+		Progress: []broker.ProgressReport{progress(got[0], 1, "a\x00\xff"), progress(got[1], 2, ""), progress(got[2], 3, "x")},
 		Last:     []broker.LastRun{last, elsewhere},
 	})
 	require.Equal(t, &broker.Progress{Done: 1, Total: 10, Note: "a\x00\xff"}, record(t, b, "q", "one").Progress)
 	require.Equal(t, &broker.Progress{Done: 2, Total: 10}, record(t, b, "q", "two").Progress)
 	older := last
 	older.Started, older.ID = at.Add(-time.Second), "older"
-	attend(t, s, broker.Report{Progress: []broker.ProgressOf{progress(got[0], 5, "")}, Last: []broker.LastRun{older}})
+	attend(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 5, "")}, Last: []broker.LastRun{older}})
 	require.EqualValues(t, 5, record(t, b, "q", "one").Progress.Done)
 	require.Equal(t, map[string]broker.LastRun{"task": last}, queueInfo(t, b, "q").Last)
 	require.Equal(t, map[string]broker.LastRun{"task": elsewhere}, queueInfo(t, b, "other").Last)
 
 	_, err := s.Finish(t.Context(), succeeded(got[:1])...)
 	require.NoError(t, err)
-	attend(t, s, broker.Report{Progress: []broker.ProgressOf{progress(got[0], 9, ""), progress(got[1], 9, "")}})
+	attend(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 9, ""), progress(got[1], 9, "")}})
 	require.Equal(t, broker.StateSucceeded, record(t, b, "q", "one").State)
 	require.EqualValues(t, 5, record(t, b, "q", "one").Progress.Done)
 	require.EqualValues(t, 9, record(t, b, "q", "two").Progress.Done)

@@ -5,7 +5,7 @@ import (
 )
 
 // Policies returns all policies.
-func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
+func (b *Broker) Policies() broker.PolicySet { return broker.AllPolicies }
 
 // maxSkipped bounds what is kept for the next Finish or Recover: a process that only
 // cancels runs calls neither.

@@ -33,7 +33,7 @@ type QueueMiddleware func(next QueueHandler) QueueHandler
 // Client queues runs. It may be used concurrently.
 type Client struct {
 	broker     queuer
-	policies   broker.Policy // that it keeps
+	policies   broker.PolicySet // that it keeps
 	maxPayload int
 	middleware []QueueMiddleware
 	invalid    error // of its config
@@ -73,7 +73,7 @@ func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	return newClient(b, policiesOf(b), cfg)
 }
 
-func newClient(b queuer, policies broker.Policy, cfg ClientConfig) *Client {
+func newClient(b queuer, policies broker.PolicySet, cfg ClientConfig) *Client {
 	c := &Client{broker: b, policies: policies, maxPayload: cfg.MaxPayload, middleware: cfg.Middleware}
 	if c.maxPayload == 0 {
 		c.maxPayload = defaultMaxPayload

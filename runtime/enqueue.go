@@ -227,7 +227,7 @@ func refuseSkipFailed(run *broker.TaskRun) error {
 // refusePolicies refuses a run with a policy that its broker does not keep: a policy
 // that is silently left out is worse than none. Those of what follows are the broker's
 // to keep too.
-func refusePolicies(run *broker.TaskRun, kept broker.Policy) error {
+func refusePolicies(run *broker.TaskRun, kept broker.PolicySet) error {
 	for _, c := range run.Links.OrZero().Then {
 		if err := refusePolicies(c.Run, kept); err != nil {
 			return err

@@ -67,7 +67,7 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 }
 
 // policiesOf returns the policies that a broker keeps.
-func policiesOf(b broker.Broker) broker.Policy {
+func policiesOf(b broker.Broker) broker.PolicySet {
 	if p, ok := b.(broker.Policies); ok {
 		return p.Policies()
 	}

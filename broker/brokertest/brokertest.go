@@ -89,7 +89,7 @@ func ofSession[I any](adds string, needs []string, checks ...[]check) step {
 }
 
 // ofPolicy is a policy that the broker keeps.
-func ofPolicy(name string, p broker.Policy, adds string, checks []check) step {
+func ofPolicy(name string, p broker.PolicySet, adds string, checks []check) step {
 	return step{
 		name: name, adds: adds, how: "have Policies return it",
 		needs: []string{"Leaser", "Policies"}, has: keeps(p), checks: checks,
@@ -131,7 +131,7 @@ func sessions[I any](b broker.Broker) bool {
 }
 
 // keeps returns whether a broker keeps a policy.
-func keeps(p broker.Policy) func(broker.Broker) bool {
+func keeps(p broker.PolicySet) func(broker.Broker) bool {
 	return func(b broker.Broker) bool {
 		kept, ok := b.(broker.Policies)
 		return ok && kept.Policies()&p == p

@@ -45,10 +45,10 @@ func (f *fixture) groups() broker.Groups     { return f.b.(broker.Groups) }
 func (f *fixture) controls() broker.Controls { return f.b.(broker.Controls) }
 
 // keeps reports whether the broker keeps policies.
-func (f *fixture) keeps(p broker.Policy) bool { return keeps(p)(f.b) }
+func (f *fixture) keeps(p broker.PolicySet) bool { return keeps(p)(f.b) }
 
 // needs skips the check of a broker without policies that it needs besides.
-func (f *fixture) needs(p broker.Policy, what string) {
+func (f *fixture) needs(p broker.PolicySet, what string) {
 	f.Helper()
 	if !f.keeps(p) {
 		f.Skip("the broker does not keep " + what)

@@ -17,7 +17,7 @@ func heartbeatChecks() []check {
 }
 
 func progress(r *broker.TaskRun, done int64, note string) broker.Report {
-	return broker.Report{Progress: []broker.ProgressOf{{Run: r, Progress: broker.Progress{Done: done, Total: 9, Note: note}}}}
+	return broker.Report{Progress: []broker.ProgressReport{{Run: r, Progress: broker.Progress{Done: done, Total: 9, Note: note}}}}
 }
 
 func progressShows(f *fixture) {

@@ -13,7 +13,7 @@ type lock struct {
 }
 
 // Policies returns all policies.
-func (b *Broker) Policies() broker.Policy { return broker.AllPolicies }
+func (b *Broker) Policies() broker.PolicySet { return broker.AllPolicies }
 
 // lockKeys takes the unique keys of a call's runs, all or none.
 func (q *queue) lockKeys(chunks [][]storedRun, now clock) error {

@@ -108,7 +108,7 @@ func (s *session) heartbeat(ctx context.Context, heartbeater broker.Heartbeater)
 		s.warnOverdue(a, now)
 		long = long || now.Sub(a.started) >= longRun
 		if p := a.unsentProgress(); p != nil {
-			report.Progress = append(report.Progress, broker.ProgressOf{Run: a.run, Progress: *p})
+			report.Progress = append(report.Progress, broker.ProgressReport{Run: a.run, Progress: *p})
 			a.sentProgress.Store(p)
 		}
 	}
@@ -154,7 +154,7 @@ func (a *Attempt) sendProgress() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.session.base), heartbeatTimeout)
 	defer cancel()
-	report := broker.Report{Progress: []broker.ProgressOf{{Run: a.run, Progress: *p}}}
+	report := broker.Report{Progress: []broker.ProgressReport{{Run: a.run, Progress: *p}}}
 	if _, err := heartbeater.Heartbeat(ctx, report); err != nil {
 		a.session.logger.Debug("cannot tell the broker of a run's last progress", "run", a.run.ID, "error", err)
 	}
