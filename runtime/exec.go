@@ -12,8 +12,8 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// Execution is how [Exec] executed a task.
-type Execution struct {
+// ExecResult is how [Exec] executed a task.
+type ExecResult struct {
 	ID      string          // of the run
 	Result  []byte          // of a success, encoded; see [Task.DecodeResult]
 	Failure *broker.Failure // nil: it succeeded
@@ -28,9 +28,9 @@ type Execution struct {
 // its own runs on b, through the client in ctx if there is one. The attempt is not
 // recorded, not retried and counts for no limit.
 //
-// A task that fails is no error of Exec: see Execution.Failure. Exec returns an error if
+// A task that fails is no error of Exec: see ExecResult.Failure. Exec returns an error if
 // it cannot execute the task. It may be called concurrently.
-func Exec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t Task, payload []byte) (*Execution, error) {
+func Exec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t Task, payload []byte) (*ExecResult, error) {
 	x, err := newExec(ctx, b, cfg, &t, payload)
 	if err == nil {
 		defer x.close(ctx)
@@ -96,7 +96,7 @@ func (x *exec) close(ctx context.Context) {
 	}
 }
 
-func (x *exec) run(ctx context.Context) *Execution {
+func (x *exec) run(ctx context.Context) *ExecResult {
 	x.deadline = time.Now().Add(x.task.spec.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, x.deadline)
 	defer cancel()
@@ -111,7 +111,7 @@ func (x *exec) run(ctx context.Context) *Execution {
 			response.Failure.Message = "interrupted"
 		}
 	}
-	return &Execution{ID: x.stored.ID, Result: response.Result, Failure: response.Failure}
+	return &ExecResult{ID: x.stored.ID, Result: response.Result, Failure: response.Failure}
 }
 
 // endedBy reports whether a run failed because of the cause for which its context was

@@ -73,7 +73,7 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.executor.worker.Bury(x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
+			o = x.executor.worker.DeadOutcome(x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
 		x.Finish(o)
@@ -164,10 +164,10 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 	if task == nil {
 		// Another consumer may know the task: a newer one, or one that is still to start.
 		e.worker.LogSampled(slog.LevelWarn, "no such task here, leaving the run to a consumer that knows it", run)
-		return worker.LeaveToOthers(run, otherVersionWait(now.Sub(run.QueuedAt))), true
+		return worker.OthersOutcome(run, otherVersionWait(now.Sub(run.QueuedAt))), true
 	}
 	if err := e.cfg.Codec.checkSize(run, e.cfg.MaxResult); err != nil {
-		return e.worker.Bury(run, broker.Failure{Kind: Schema, Message: err.Error()}), true
+		return e.worker.DeadOutcome(run, broker.Failure{Kind: Schema, Message: err.Error()}), true
 	}
 	if err := e.tasks.follow(run); err != nil {
 		return e.refuseFollowUps(run, now, err), true
@@ -175,7 +175,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 	switch {
 	case task.spec.Kind == CPU && run.Kind == IO: // the task was no cpu task when the run was queued
 		run.Kind = CPU
-		return worker.GiveBack(run, 0), true
+		return worker.ReturnOutcome(run, 0), true
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
 		failure := broker.Failure{Kind: Expired, Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		e.worker.LogFailure(slog.LevelWarn, "run dropped", run, failure)
@@ -188,10 +188,10 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 func (e *executor) refuseFollowUps(run *broker.TaskRun, now time.Time, err error) broker.Outcome {
 	age := now.Sub(run.QueuedAt)
 	if !errors.Is(err, errUnknownFollowUp) && age >= maxOtherVersionAge {
-		return e.worker.Bury(run, broker.Failure{Kind: Schema, Message: text.Truncate(err.Error(), maxMessage)})
+		return e.worker.DeadOutcome(run, broker.Failure{Kind: Schema, Message: text.Truncate(err.Error(), maxMessage)})
 	}
 	e.worker.LogSampled(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", err)
-	return worker.LeaveToOthers(run, otherVersionWait(age))
+	return worker.OthersOutcome(run, otherVersionWait(age))
 }
 
 // maxOtherVersionAge is the age up to which a run of another version of its task is left
@@ -241,7 +241,7 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 	}
 	if wait > 0 {
 		c.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
-		return worker.GiveBack(run, wait)
+		return worker.ReturnOutcome(run, wait)
 	}
 	return c.failed(x, run, err)
 }
@@ -251,9 +251,9 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool) {
 	switch cause := context.Cause(x); {
 	case errors.Is(cause, worker.ErrLeaseLost):
-		return x.ReturnLost(wait), true // the loss may be the only reason for the error
+		return x.LostOutcome(wait), true // the loss may be the only reason for the error
 	case errors.Is(cause, worker.ErrStopping) && wait == 0:
-		return x.ReturnInterrupted(), true
+		return x.InterruptedOutcome(), true
 	case errors.Is(cause, ErrCancelled):
 		failure := failureOf(x, x.secrets, err)
 		failure.Kind = Cancelled
@@ -275,11 +275,11 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 	if failure.Kind == Schema && run.Schema != 0 && run.Schema != task.spec.schema() && age < maxOtherVersionAge {
 		// While versions are deployed side by side another consumer can read it.
 		c.worker.LogSampled(slog.LevelWarn, "run was queued by another version of its task, leaving it to a consumer that can read it", run, "error", failure.Message)
-		return worker.LeaveToOthers(run, otherVersionWait(age))
+		return worker.OthersOutcome(run, otherVersionWait(age))
 	}
 	if unread := (*gatherError)(nil); errors.As(err, &unread) {
 		c.worker.LogSampled(slog.LevelWarn, "run cannot start, handing it back", run, "error", failure.Message)
-		return worker.GiveBack(run, 5*time.Second+rand.N(5*time.Second))
+		return worker.ReturnOutcome(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	if start := (*subprocess.StartError)(nil); errors.As(err, &start) || errors.Is(err, subprocess.ErrClosed) {
 		// It never started, and the reason is not in the run.
@@ -288,7 +288,7 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 			level = slog.LevelDebug // said once for all of them
 		}
 		c.worker.LogSampled(level, "run cannot start, leaving it to another consumer", run, "error", failure.Message)
-		return worker.LeaveToOthers(run, 5*time.Second+rand.N(5*time.Second))
+		return worker.OthersOutcome(run, 5*time.Second+rand.N(5*time.Second))
 	}
 	var wait time.Duration
 	if exit := (*subprocess.ExitError)(nil); errors.As(err, &exit) && failure.Kind == Crashed {
@@ -296,14 +296,14 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 		crashes := x.Crashes()
 		if crashes >= c.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", text.Count(crashes, "time"))
-			return c.worker.Bury(run, failure)
+			return c.worker.DeadOutcome(run, failure)
 		}
 		wait = task.spec.Retry.wait(crashes)
 	} else {
 		run.Attempt++
 		var again bool
 		if wait, again = c.again(x, task, run, err); !again {
-			return c.worker.Bury(run, failure)
+			return c.worker.DeadOutcome(run, failure)
 		}
 	}
 	wait = min(wait, maxDelay)

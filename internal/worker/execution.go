@@ -87,39 +87,40 @@ func (a *Attempt) Ended(o *broker.Outcome, took time.Duration) {
 
 // Finish has the outcome recorded. It blocks while the broker is behind: so the slot
 // stays in use, and fewer runs are taken.
-func (a *Attempt) Finish(o broker.Outcome) { a.session.finish(o) }
+func (a *Attempt) Finish(o broker.Outcome) { a.session.putOutcome(o) }
 
-// ReturnLost returns the outcome of a run that ended after [ErrLeaseLost]: if nobody
+// LostOutcome returns the outcome of a run that ended after [ErrLeaseLost]: if nobody
 // has recovered the run yet, it starts again after wait, and this delivery is not
 // counted.
-func (a *Attempt) ReturnLost(wait time.Duration) broker.Outcome {
+func (a *Attempt) LostOutcome(wait time.Duration) broker.Outcome {
 	a.session.noteReturned(a.run)
 	return broker.Outcome{Run: a.run, Verdict: broker.Retry, Delay: wait}
 }
 
-// ReturnInterrupted returns the outcome of a run that ended after [ErrStopping].
-func (a *Attempt) ReturnInterrupted() broker.Outcome {
+// InterruptedOutcome returns the outcome of a run that ended after [ErrStopping].
+func (a *Attempt) InterruptedOutcome() broker.Outcome {
 	a.session.interrupted.Add(1)
 	a.session.LogSampled(slog.LevelWarn, "run interrupted by the stop, handing it back", a.run)
-	return GiveBack(a.run, 0)
+	return ReturnOutcome(a.run, 0)
 }
 
-// GiveBack returns the outcome of a run that goes back to its queue as if it had not
-// been delivered.
-func GiveBack(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+// ReturnOutcome returns the outcome of a run that goes back to its queue, its deliveries as
+// before.
+func ReturnOutcome(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 	run.Deliveries = max(run.Deliveries-1, 0)
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: delay}
 }
 
-// LeaveToOthers is GiveBack for a run that this consumer cannot execute.
-func LeaveToOthers(run *broker.TaskRun, delay time.Duration) broker.Outcome {
-	o := GiveBack(run, delay)
+// OthersOutcome returns the outcome of a run that goes back because this consumer cannot
+// execute it.
+func OthersOutcome(run *broker.TaskRun, delay time.Duration) broker.Outcome {
+	o := ReturnOutcome(run, delay)
 	o.ForOthers = true
 	return o
 }
 
-// Bury logs a failure and returns the outcome of a run that becomes a dead letter.
-func (w *Worker) Bury(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
+// DeadOutcome returns the outcome of a run that becomes a dead letter. It logs the failure.
+func (w *Worker) DeadOutcome(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
 	w.LogFailure(slog.LevelError, "run failed for good", run, failure)
 	return broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &failure}
 }
@@ -127,13 +128,13 @@ func (w *Worker) Bury(run *broker.TaskRun, failure broker.Failure) broker.Outcom
 // execute executes one run. It returns when the task has really returned.
 func (s *session) execute(sl *slot, run *broker.TaskRun) {
 	if s.starting.Err() != nil { // the lease is lost, or the consumer stops
-		s.finish(s.unstart(run))
+		s.putOutcome(s.unstartedOutcome(run))
 		return
 	}
 	now := time.Now()
 	x, o := s.exec.Admit(run, now)
 	if x == nil {
-		s.finishUnstarted(o)
+		s.putUnstarted(o)
 		return
 	}
 	a := s.bind(x, run)
@@ -165,8 +166,7 @@ func (s *session) bind(x Execution, run *broker.TaskRun) *Attempt {
 }
 
 // begin begins an execution. From then on others see it. begin blocks while another
-// run is on trial. If the run cannot start, begin hands over its outcome and returns
-// nil.
+// run is on trial. If the run cannot start, begin puts its outcome and returns nil.
 func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Execution {
 	for {
 		a.started = now
@@ -178,13 +178,13 @@ func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Executi
 		}
 		sl.current.Store(nil)
 		if !s.waitTurn(other) {
-			s.finishUnstarted(s.unstart(a.run))
+			s.putUnstarted(s.unstartedOutcome(a.run))
 			return nil
 		}
 		now = time.Now()
 		x, o := s.exec.Admit(a.run, now) // others may have seen the first one
 		if x == nil {
-			s.finishUnstarted(o)
+			s.putUnstarted(o)
 			return nil
 		}
 		spared := a.spared
@@ -194,10 +194,10 @@ func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Executi
 }
 
 // mayFreeKey has the broker free the unique key of a run that starts. If the run cannot
-// start, mayFreeKey hands over its outcome and returns false.
+// start, mayFreeKey puts its outcome and returns false.
 func (s *session) mayFreeKey(a *Attempt, own *trial) bool {
 	if other := s.inWay(a.task, own); other != nil && !s.waitTurn(other) {
-		s.finishUnstarted(s.unstart(a.run)) // with its key
+		s.putUnstarted(s.unstartedOutcome(a.run)) // with its key
 		return false
 	}
 	starter, ok := s.lease.(broker.Starter)
@@ -206,7 +206,7 @@ func (s *session) mayFreeKey(a *Attempt, own *trial) bool {
 	}
 	o := s.noteStart(a.run, starter.Start)
 	if o != nil {
-		s.finishUnstarted(*o)
+		s.putUnstarted(*o)
 	}
 	return o == nil
 }
@@ -221,27 +221,28 @@ func (s *session) noteStart(run *broker.TaskRun, note func(context.Context, *bro
 	switch {
 	case err != nil && s.base.Err() == nil:
 		s.LogSampled(slog.LevelWarn, "cannot note at the broker that a run starts, handing it back", run, "error", err)
-		o = GiveBack(run, time.Second/2+rand.N(time.Second))
+		o = ReturnOutcome(run, time.Second/2+rand.N(time.Second))
 	case err != nil:
-		o = GiveBack(run, 0)
+		o = ReturnOutcome(run, 0)
 	case !held:
-		o = GiveBack(run, 0) // the outcome will be fenced, and logged as that
+		o = ReturnOutcome(run, 0) // the outcome will be fenced, and logged as that
 	default:
 		return nil
 	}
 	return &o
 }
 
-// unstart gives back a run that was to start here.
-func (s *session) unstart(run *broker.TaskRun) broker.Outcome {
+// unstartedOutcome returns the outcome of a run that was to start here, and counts the run
+// if the session stops.
+func (s *session) unstartedOutcome(run *broker.TaskRun) broker.Outcome {
 	if s.starting.Err() != nil {
 		s.unstarted.Add(1)
 	}
-	return GiveBack(run, 0)
+	return ReturnOutcome(run, 0)
 }
 
-// finishUnstarted hands over the outcome of a run that did not start.
-func (s *session) finishUnstarted(o broker.Outcome) {
-	defer s.finish(o) // also if the application ends the goroutine
+// putUnstarted puts the outcome of a run that did not start.
+func (s *session) putUnstarted(o broker.Outcome) {
+	defer s.putOutcome(o) // also if the application ends the goroutine
 	s.exec.NotStarted(&o)
 }

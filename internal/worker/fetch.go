@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// fullWait is how long the fetcher waits for capacity of all kinds before it asks
+	// allKindsWait is how long the fetcher waits for capacity of all kinds before it asks
 	// for runs of one kind alone: short runs free slots in that time, and one request
 	// then serves both kinds. After a wait for nothing it does not wait again until all
 	// kinds have had capacity, so that long cpu runs do not delay io runs.
-	fullWait = 20 * time.Millisecond
+	allKindsWait = 20 * time.Millisecond
 	// otherKindEvery is how often a worker whose tasks are all of one kind asks for a
 	// run of the other: those queued before a task's kind was changed.
 	otherKindEvery = 10 * time.Second
@@ -41,7 +41,7 @@ func (s *session) fetchLoop() {
 	for _, p := range s.slots {
 		runs := p.withdraw(s)
 		s.unstarted.Add(int64(len(runs)))
-		s.giveBack(runs)
+		s.putReturned(runs)
 	}
 }
 
@@ -50,7 +50,7 @@ func (s *session) dispatch(runs []*broker.TaskRun) {
 	var queued [2][]queuedRun
 	for _, run := range runs {
 		if run.Kind != broker.IO && run.Kind != broker.CPU { // the broker breaks its contract
-			s.finish(s.Bury(run, broker.Failure{Kind: broker.FailureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			s.putOutcome(s.DeadOutcome(run, broker.Failure{Kind: broker.FailureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
 			continue
 		}
 		if queued[run.Kind] == nil {
@@ -72,33 +72,37 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 	if !ok {
 		return nil, nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if !s.kinds[broker.IO] || !s.kinds[broker.CPU] {
-		ctx, cancel = context.WithTimeout(ctx, otherKindEvery)
-		defer cancel()
-		s.limitOtherKind(&want)
-	}
+	s.limitOtherKind(&want)
+	taking, stop := s.takeContext(ctx)
+	defer stop()
 	if s.isFull(broker.IO, want.IO, want.PrefetchIO) || s.isFull(broker.CPU, want.CPU, want.PrefetchCPU) {
-		s.cancelFetch.Store(&cancel)
+		s.cancelFetch.Store(&stop)
 		defer s.cancelFetch.Store(nil)
 		select {
 		case <-s.capacityFreed: // since awaitCapacity returned
-			cancel()
+			stop()
 		default:
 		}
 	}
-	ctx, cancelQueues := s.setQueues(ctx, &want)
-	defer cancelQueues()
+	s.setQueues(&want, &stop)
 	if len(want.Queues) == 0 {
-		<-ctx.Done() // until a queue matches, or can be taken from again
+		<-taking.Done() // until a queue matches, or can be taken from again
 		return nil, nil
 	}
-	runs, err := s.lease.Take(ctx, want)
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	runs, err := s.lease.Take(taking, want)
+	if err != nil && taking.Err() != nil && errors.Is(err, taking.Err()) {
 		err = nil // there is something else to ask for, or the session ends
 	}
 	return runs, err
+}
+
+// takeContext returns the context of one take. It ends when it is time to ask for a run of
+// the kind that no task has.
+func (s *session) takeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, otherKindEvery)
 }
 
 // isFull reports whether a kind of the worker's tasks has no slot for a run of any of
@@ -107,28 +111,26 @@ func (s *session) isFull(kind broker.Kind, n, ahead int) bool {
 	return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
 }
 
-// setQueues sets which queues to take from. If these may change while the fetch waits,
-// the returned context ends when they do.
-func (s *session) setQueues(ctx context.Context, want *broker.Want) (context.Context, context.CancelFunc) {
+// setQueues sets which queues to take from. If these change while the fetch waits, stop is
+// called.
+func (s *session) setQueues(want *broker.Want, stop *context.CancelFunc) {
 	queues := s.queues.order()
 	known := len(queues)
-	want.Queues = s.outcomes.recordable(queues)
+	want.Queues = s.outcomes.withoutBlocked(queues)
 	if !s.queues.hasPatterns() && len(want.Queues) == known {
-		return ctx, func() {}
+		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	s.refetch.Store(&cancel)
-	if len(want.Queues) < known { // one may have become recordable before refetch was set
-		want.Queues = s.outcomes.recordable(s.queues.order())
+	s.refetch.Store(stop)
+	if len(want.Queues) < known { // one may have been unblocked before refetch was set
+		want.Queues = s.outcomes.withoutBlocked(s.queues.order())
 	}
-	return ctx, cancel
 }
 
-// awaitCapacity blocks until there is capacity: within fullWait for all kinds of the
+// awaitCapacity blocks until there is capacity: within allKindsWait for all kinds of the
 // worker's tasks, else for some. It returns false when ctx ends first.
 func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool) {
 	var waited <-chan time.Time
-	for patient := !s.skipFullWait; ; {
+	for patient := !s.skipAllKindsWait; ; {
 		if s.leaseless && !s.awaitAllStarted(ctx) {
 			return want, false
 		}
@@ -137,11 +139,11 @@ func (s *session) awaitCapacity(ctx context.Context) (want broker.Want, ok bool)
 		all := (io || !s.kinds[broker.IO]) && (cpu || !s.kinds[broker.CPU])
 		some := io && s.kinds[broker.IO] || cpu && s.kinds[broker.CPU]
 		if some && (all || !patient) {
-			s.skipFullWait = !all
+			s.skipAllKindsWait = !all
 			return want, true
 		}
 		if some && waited == nil {
-			timer := time.NewTimer(fullWait)
+			timer := time.NewTimer(allKindsWait)
 			defer timer.Stop()
 			waited = timer.C
 		}
@@ -188,9 +190,12 @@ func (s *session) notifyCapacity() {
 	}
 }
 
-// limitOtherKind asks for no run of the kind that no task has, but every otherKindEvery
-// for one.
+// limitOtherKind asks for one run of the kind that no task has every otherKindEvery, and
+// for none in between. It changes nothing if there are tasks of both kinds.
 func (s *session) limitOtherKind(want *broker.Want) {
+	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
+		return
+	}
 	other := 0
 	if time.Since(s.lastOtherKind) >= otherKindEvery {
 		s.lastOtherKind = time.Now()

@@ -9,29 +9,30 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// finish queues an outcome for recording. It blocks while too many outcomes of the run's
+// putOutcome queues an outcome for recording. It blocks while too many outcomes of the run's
 // queue wait.
-func (s *session) finish(o broker.Outcome) {
-	s.outcomes.put(s.storable(o))
+func (s *session) putOutcome(o broker.Outcome) {
+	s.outcomes.put(s.storableOutcome(o))
 }
 
-// giveBack gives back runs that have not started. It does not block.
-func (s *session) giveBack(runs []*broker.TaskRun) {
+// putReturned queues the outcomes of runs that have not started and go back. It does not
+// block.
+func (s *session) putReturned(runs []*broker.TaskRun) {
 	items := make([]broker.Outcome, 0, len(runs))
 	for _, run := range slices.Backward(runs) { // each goes to the head of its queue
-		items = append(items, s.storable(GiveBack(run, 0)))
+		items = append(items, s.storableOutcome(ReturnOutcome(run, 0)))
 	}
 	s.outcomes.putAll(items)
 }
 
-// storable returns the outcome. If no broker would store the run for a retry, storable
-// returns a dead letter instead.
-func (s *session) storable(o broker.Outcome) broker.Outcome {
+// storableOutcome returns the outcome. If no broker would store the run for a retry, it
+// returns that of a dead letter instead.
+func (s *session) storableOutcome(o broker.Outcome) broker.Outcome {
 	if o.Verdict != broker.Retry {
 		return o
 	}
 	if err := o.Run.Validate(); err != nil {
-		return s.Bury(o.Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+		return s.DeadOutcome(o.Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
 	}
 	return o
 }
@@ -200,9 +201,9 @@ func (q *queueOutcomes) setFailing(failing bool) bool {
 	return changed
 }
 
-// recordable returns those of the queues whose outcomes can be recorded, as far as is
-// known. A run of another queue would only wait with its outcome. It changes queues.
-func (o *outcomeQueues) recordable(queues []string) []string {
+// withoutBlocked removes the queues whose outcomes the broker does not record, or not as
+// fast as they come. Runs of these would only wait with their outcomes.
+func (o *outcomeQueues) withoutBlocked(queues []string) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, q := range o.queues {

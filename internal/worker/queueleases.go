@@ -74,7 +74,7 @@ func (s *session) loseQueue(queue string) {
 	}
 	s.logger.Error("lease lost in a queue: its running tasks were cancelled, those of other queues go on", "queue", queue, "session", s.lease.ID())
 	for _, p := range s.slots {
-		s.giveBack(p.withdrawQueue(s, queue))
+		s.putReturned(p.withdrawQueue(s, queue))
 	}
 	for _, p := range s.slots {
 		for _, a := range p.attempts(s) {

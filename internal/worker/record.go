@@ -72,16 +72,16 @@ func (d *deferredOutcomes) wake() <-chan time.Time {
 	return d.timer.C
 }
 
-// finishLoop blocks until the outcomes are closed and the last one is recorded or given
+// recordLoop blocks until the outcomes are closed and the last one is recorded or given
 // up.
-func (s *session) finishLoop() {
+func (s *session) recordLoop() {
 	defer close(s.finished)
 	s.outcomes.wait()
 }
 
-// finishQueue records the outcomes of a queue, as many in a request as there are, until
+// recordQueue records the outcomes of a queue, as many in a request as there are, until
 // there are no more. When ctx ends it gives them up: their runs start again elsewhere.
-func (s *session) finishQueue(ctx context.Context, q *queueOutcomes) {
+func (s *session) recordQueue(ctx context.Context, q *queueOutcomes) {
 	var d deferredOutcomes
 	for {
 		batch, more := q.get(d.wake())
@@ -178,7 +178,7 @@ func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool
 	done, err := s.lease.Finish(try, batch...)
 	s.notifySkipped(done.Skipped)
 	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
-		batch[0] = s.Bury(batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
+		batch[0] = s.DeadOutcome(batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 			"the runs that are to follow cannot be stored: %v; return less, or keep it elsewhere and return where, then queue the run before them again (dead retry)", err)})
 		return s.record(ctx, batch, again)
 	}

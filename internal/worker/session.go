@@ -32,17 +32,17 @@ type session struct {
 	base      context.Context // of all runs; ends when the lease is lost, or by cancelRuns
 	starting  context.Context // ends when no more runs may start
 
-	outcomes      outcomeQueues
-	finished      chan struct{}  // closed when the last outcome is recorded, or given up
-	executing     sync.WaitGroup // runs
-	returnedMu    sync.Mutex
-	returned      map[*broker.TaskRun]bool // runs that went back because the lease was lost
-	reconnected   chan struct{}            // closed when the broker answers again after the loss of the lease
-	queueLeases   queueLeases
-	lastOtherKind time.Time                          // when the fetcher last asked for a run of the kind that no task has
-	skipFullWait  bool                               // the last fullWait was for nothing
-	capacityFreed chan struct{}                      // has a value when a pool has notified the fetcher
-	cancelFetch   atomic.Pointer[context.CancelFunc] // ends a fetch for one kind
+	outcomes         outcomeQueues
+	finished         chan struct{}  // closed when the last outcome is recorded, or given up
+	executing        sync.WaitGroup // runs
+	returnedMu       sync.Mutex
+	returned         map[*broker.TaskRun]bool // runs that went back because the lease was lost
+	reconnected      chan struct{}            // closed when the broker answers again after the loss of the lease
+	queueLeases      queueLeases
+	lastOtherKind    time.Time                          // when the fetcher last asked for a run of the kind that no task has
+	skipAllKindsWait bool                               // the last allKindsWait was for nothing
+	capacityFreed    chan struct{}                      // has a value when a pool has notified the fetcher
+	cancelFetch      atomic.Pointer[context.CancelFunc] // ends a fetch for one kind
 
 	loseLease  context.CancelCauseFunc // ends renewal and the contexts of the runs
 	cancelRuns context.CancelCauseFunc // ends the contexts of the runs
@@ -76,7 +76,7 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 		limit = time.Time{}
 		s, trusted := w.newSession(ctx, lease)
 		loops.Go(func() { s.renewLoop(trusted, opened) })
-		loops.Go(s.finishLoop)
+		loops.Go(s.recordLoop)
 		loops.Go(func() { s.heartbeatLoop(trusted) })
 		s.fetchLoop()
 		if ctx.Err() != nil {
@@ -105,7 +105,7 @@ func (w *Worker) newSession(ctx context.Context, lease broker.Session) (s *sessi
 	}
 	_, s.leaseless = lease.(leaselessSession)
 	limit := 4 * (w.cfg.Slots[broker.IO] + w.cfg.Slots[broker.CPU] + maxPrefetch)
-	s.outcomes.init(limit, func(q *queueOutcomes) { s.finishQueue(finishing, q) }, s.refetchNow)
+	s.outcomes.init(limit, func(q *queueOutcomes) { s.recordQueue(finishing, q) }, s.refetchNow)
 	return s, trusted
 }
 

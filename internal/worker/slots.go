@@ -105,7 +105,7 @@ func (p *slotPool) returnLate() {
 	}
 	p.mu.Unlock()
 	for _, same := range bySession(queued) {
-		same[0].session.giveBack(runsOf(same))
+		same[0].session.putReturned(runsOf(same))
 	}
 }
 

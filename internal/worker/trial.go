@@ -143,24 +143,24 @@ func (s *session) waitTurn(t *trial) bool {
 
 // startAgain decides whether a run can begin whose earlier delivery did not end. It
 // returns the trial if the run has to be tried alone. If the run cannot begin, startAgain
-// hands over its outcome and returns false.
+// puts its outcome and returns false.
 func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 	if a.Crashes() >= s.cfg.MaxCrashes {
 		a.spared = int32(s.spared(a.run))
 	}
 	crashes := a.Crashes()
 	if crashes > s.cfg.MaxCrashes {
-		s.finishUnstarted(s.crashed(a, crashes-1))
+		s.putUnstarted(s.crashed(a, crashes-1))
 		return nil, false
 	}
 	if crashes > 1 && crashes == s.cfg.MaxCrashes && s.isSuspect(a) {
 		if t = s.openTrial(a.run); t == nil {
-			s.finishUnstarted(GiveBack(a.run, s.trials.retryAfter()))
+			s.putUnstarted(ReturnOutcome(a.run, s.trials.retryAfter()))
 			return nil, false
 		}
 		if !s.awaitAge(t.beside()) {
 			s.closeTrial(t)
-			s.finishUnstarted(s.unstart(a.run))
+			s.putUnstarted(s.unstartedOutcome(a.run))
 			return nil, false
 		}
 	}
@@ -168,7 +168,7 @@ func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 		if t != nil {
 			s.closeTrial(t)
 		}
-		s.finishUnstarted(*o)
+		s.putUnstarted(*o)
 		return nil, false
 	}
 	if t != nil && !t.long && s.anyYounger(longTrialTime) {
@@ -185,7 +185,7 @@ func (s *session) crashed(a *Attempt, times int) broker.Outcome {
 	if lost := a.run.Deliveries - a.run.Attempt - times; lost > 0 {
 		message += fmt.Sprintf("; %s of consumers that live is not counted", text.Count(lost, "lost lease"))
 	}
-	return s.Bury(a.run, broker.Failure{Kind: broker.FailureCrashed, Message: message})
+	return s.DeadOutcome(a.run, broker.Failure{Kind: broker.FailureCrashed, Message: message})
 }
 
 // isSuspect reports whether a run may have killed its consumer. A cpu run may only if it

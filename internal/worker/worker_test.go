@@ -30,7 +30,7 @@ type executor struct {
 
 func (e *executor) Admit(run *broker.TaskRun, _ time.Time) (worker.Execution, broker.Outcome) {
 	if run.Task != e.known {
-		return nil, worker.LeaveToOthers(run, time.Second)
+		return nil, worker.OthersOutcome(run, time.Second)
 	}
 	return &execution{executor: e, run: run, release: make(chan struct{})}, broker.Outcome{}
 }
@@ -67,7 +67,7 @@ func (x *execution) Execute() {
 	case <-x.release:
 		x.run.Attempt++
 	case <-x.ctx.Done():
-		o = x.ReturnInterrupted()
+		o = x.InterruptedOutcome()
 	}
 	x.stop(nil)
 	x.Ended(&o, 0)
