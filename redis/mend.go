@@ -116,34 +116,24 @@ func (b *Broker) quarantine(ctx context.Context, base string, keys []string, kin
 // more fields than that looks at.
 func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
 	v, err := b.clients.Run(ctx, b.scripts.Repair, b.clients.Work, conn.ReadAny, nil, keys, kinds)
-	found, _ := v.([]any)
 	if err != nil {
 		return false, nil
 	}
-	for _, f := range found {
-		one, _ := f.([]any)
-		if len(one) != 3 {
-			continue
-		}
-		at, _ := one[0].(int64)
-		is, _ := one[1].(string)
-		name, _ := one[2].(string)
-		if at < 1 || int(at) > len(keys) {
-			continue
-		}
-		if is == "" {
+	for _, found := range script.ParseRepair(v, len(keys)) {
+		if found.Type == "" {
 			if more == nil {
 				more = map[int]string{}
 			}
-			more[int(at)-1] = name
+			more[found.Key] = found.NewName
 			continue
 		}
 		some = true
-		d := maintenance.Damage{Queue: wire.Unescape(wire.QueueOf(base)), Key: keys[at-1], Moved: name,
-			Why: fmt.Sprintf("it is a %s, and has to be a %v", is, wire.TypeOfKind(kinds[at-1]))}
-		if name == "" {
+		want := wire.TypeOfKind(kinds[found.Key])
+		d := maintenance.Damage{Queue: wire.Unescape(wire.QueueOf(base)), Key: keys[found.Key], Moved: found.NewName,
+			Why: fmt.Sprintf("it is a %s, and has to be a %v", found.Type, want)}
+		if found.NewName == "" {
 			d.Why = "some of its fields have to be numbers"
-		} else if is == wire.TypeOfKind(kinds[at-1]) {
+		} else if found.Type == want {
 			d.Why = "it has to be a number"
 		}
 		b.damage.add(d)

@@ -44,25 +44,22 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
-	switch v {
-	case int64(0):
+	reply, err := script.ParsePutEntry(v)
+	switch {
+	case err != nil:
+		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+	case reply.TooMany:
 		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.Name, broker.MaxSchedules, broker.ErrQueueFull)
-	case int64(1):
+	case reply.OtherTask:
 		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
+	case reply.Lost:
+		b.logLostTick(ctx, q, e.Run.Task, e.ID, reply.Found)
 	}
-	reply, ok := v.([]any)
-	if !ok || len(reply) < 3 {
-		return fmt.Errorf("put schedule %s: unexpected reply %T", e.ID, v)
-	}
-	if len(reply) > 3 {
-		b.logLostTick(ctx, q, e.Run.Task, e.ID, fmt.Sprint(reply[3]))
-	}
-	revision, since, last := fmt.Sprint(reply[0]), fmt.Sprint(reply[1]), fmt.Sprint(reply[2])
-	if e.Revision, err = strconv.ParseInt(revision, 10, 64); err == nil {
-		e.Since, err = wire.ParseMicros(since)
+	if e.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err == nil {
+		e.Since, err = wire.ParseMicros(reply.Since)
 	}
 	if err == nil {
-		e.Last, err = wire.ParseTick(last)
+		e.Last, err = wire.ParseTick(reply.Last)
 	}
 	if err != nil {
 		return fmt.Errorf("put schedule %s: read reply: %w", e.ID, err)

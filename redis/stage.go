@@ -140,7 +140,7 @@ func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	over := make(chan result, 1)
 	started := s.b.clients.Spawn(func() {
 		left, err := s.b.unstageOthers(context.WithoutCancel(ctx), s.q, s.token, "drop", 0)
-		over <- result{err == nil && left == 0, left == isCommitted}
+		over <- result{err == nil && left == 0, left == script.StageCommitted}
 	})
 	if !started {
 		return false, false
@@ -212,31 +212,25 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	if err != nil {
 		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
 	}
-	others, _ := v.([]any)
-	for i := 0; i+1 < len(others); i += 2 {
-		at, _ := others[i].(int64)
-		undecided := at < 0
-		if at = max(at, -at); at < 1 || int(at) > len(page) {
-			return fmt.Errorf("queue tasks: unexpected run %d in the reply of the stage script", at)
-		}
-		if id, _ := others[i+1].(string); id != "" {
-			s.refused = append(s.refused, broker.Duplicate{Index: from + int(at) - 1, ID: id})
+	reply, err := script.ParseStage(v, len(page))
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
+	}
+	for _, other := range reply.InWay {
+		if other.ID != "" {
+			s.refused = append(s.refused, broker.Duplicate{Index: from + other.Run, ID: other.ID})
 		} else {
 			s.live = true
 		}
-		if undecided && len(s.inWay) < inWay {
-			s.inWay = append(s.inWay, of[at-1]...)
+		if other.Undecided && len(s.inWay) < inWay {
+			s.inWay = append(s.inWay, of[other.Run]...)
 		}
 	}
-	if v == int64(-1) {
+	if reply.Gone {
 		return fmt.Errorf("queue tasks: nothing is stored of %d runs: more than %v passed between two pages of the call", len(s.runs), stageLease)
 	}
 	return nil
 }
-
-// groupBegun is what the commit script returns when an earlier call has stored the
-// members of the group.
-const groupBegun = 1
 
 // commit makes the pages part of the queue, unless another call has stored them.
 func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
@@ -260,9 +254,9 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	switch {
 	case err != nil:
 		return unheard, err
-	case v == int64(groupBegun):
+	case v == int64(script.GroupBegun):
 		s.undo(ctx)
-	case v != int64(script.Stored):
+	case v != int64(script.Committed):
 		return false, fmt.Errorf("nothing is stored of %d runs: their time to be committed is over, or their group is gone", len(s.runs))
 	}
 	if err := then.Result(); err != nil {

@@ -12,13 +12,6 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// What the unstage script returns instead of how many runs are left.
-const (
-	notCommitted = -1
-	isCommitted  = -2
-	notOver      = -3
-)
-
 // staleStage is how long after its commit a recovery moves the runs of a call, which
 // its producer does meanwhile.
 const staleStage = time.Second
@@ -145,7 +138,7 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 	if err != nil {
 		return b.fail(ctx, "take over runs of a large call", err)
 	}
-	if left == notCommitted { // others were faster, or it is not of a call
+	if left == script.StageNotCommitted { // others were faster, or it is not of a call
 		return b.dropStaged(ctx, q, token)
 	}
 	return nil
@@ -173,10 +166,10 @@ func (b *Broker) seeStaged(ctx context.Context, q *queue) error {
 // are lost or cannot be read.
 func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...string) (bool, error) {
 	left, err := b.unstageOthers(ctx, q, token, "expire", 0)
-	if err == nil && left == isCommitted {
+	if err == nil && left == script.StageCommitted {
 		_, err = b.unstageOthers(ctx, q, token, "move", 0)
 	}
-	if err == nil && left != notOver && len(keys) > 0 {
+	if err == nil && left != script.StageNotOver && len(keys) > 0 {
 		all := append(script.UnstageKeys(&q.QueueKeys, token), keys...)
 		args := (&script.UnstageArgs{Mode: "expire", Token: token, MaxDead: b.cfg.MaxDead, Failure: b.bad}).Append(nil)
 		_, err = b.repeat(ctx, b.scripts.Unstage, b.clients.Work, all, args...)
@@ -184,7 +177,7 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 	if err != nil {
 		return false, b.fail(ctx, "decide about a large call", err)
 	}
-	return left != notOver, nil
+	return left != script.StageNotOver, nil
 }
 
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.

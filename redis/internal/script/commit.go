@@ -16,3 +16,10 @@ type CommitArgs struct {
 
 // Append appends them in their order.
 func (a *CommitArgs) Append(args []any) []any { return append(args, a.Token, a.Runs, a.Reserved) }
+
+// Replies of commit.lua.
+const (
+	Committed  = 0
+	GroupBegun = 1 // another call has stored the members of the group
+	StageGone  = 4 // the time of the call is over, or its group is gone
+)

@@ -43,6 +43,16 @@ func TestRepliesAreParsed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, RenewReply{Lost: "1.2", TooMany: true, Numbers: []int64{7}, Ended: []int64{5}}, renew)
 
+	stage, err := ParseStage([]any{int64(-2), "run-1", int64(1), ""}, 2)
+	require.NoError(t, err)
+	require.Equal(t, StageReply{InWay: []RunInWay{{1, "run-1", true}, {0, "", false}}}, stage)
+
+	put, err := ParsePutEntry([]any{"1", "2", "3", ""})
+	require.NoError(t, err)
+	require.Equal(t, PutEntryReply{Revision: "1", Since: "2", Last: "3", Lost: true}, put)
+
+	require.Equal(t, []RepairedKey{{1, "list", "q:broken:1"}}, ParseRepair([]any{[]any{int64(2), "list", "q:broken:1"}, []any{int64(3), "", "0"}}, 2))
+
 	watch, err := ParseWatch([]any{[]any{int64(2), int64(3)}, []any{int64(1), "it is no list"}}, 2)
 	require.NoError(t, err)
 	require.Equal(t, WatchReply{Waiting: []int{1}, Broken: []WatchFailure{{0, "it is no list"}}}, watch)
@@ -58,6 +68,7 @@ func TestRepliesAreParsed(t *testing.T) {
 		"cancelinflight": func(v any) error { _, err := ParseCancelInFlight(v); return err },
 		"renew":          func(v any) error { _, err := ParseRenew(v); return err },
 		"outbox":         func(v any) error { _, _, err := ParseOutbox(v); return err },
+		"putentry":       func(v any) error { _, err := ParsePutEntry(v); return err },
 		"watch":          func(v any) error { _, err := ParseWatch(v, 1); return err },
 		"auditcounts":    func(v any) error { _, _, err := ParseAuditPage(v); return err },
 	} {

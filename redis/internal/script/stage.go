@@ -1,6 +1,10 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // StageKeys returns the named keys of stage.lua.
 func StageKeys(q *wire.QueueKeys, token string) []string { return []string{q.Stages, q.Staging(token)} }
@@ -16,4 +20,32 @@ type StageArgs struct {
 // Append appends them in their order.
 func (a *StageArgs) Append(args []any) []any {
 	return append(args, a.Token, a.Lease, a.Before, yes(a.Check))
+}
+
+// StageReply is the reply of stage.lua.
+type StageReply struct {
+	Gone  bool // the time of the call is over
+	InWay []RunInWay
+}
+
+// RunInWay is a run that is in the way of one on the page.
+type RunInWay struct {
+	Run       int    // the place of the run on the page, from 0
+	ID        string // of the run in its way, "" if it has the same id
+	Undecided bool   // the run in its way is of a call that is not decided
+}
+
+// ParseStage parses the reply of stage.lua to a page of so many runs.
+func ParseStage(v any, runs int) (r StageReply, err error) {
+	others, _ := v.([]any)
+	for i := 0; i+1 < len(others); i += 2 {
+		n := number(others[i])
+		place := int(max(n, -n))
+		if place < 1 || place > runs {
+			return r, fmt.Errorf("unexpected run %d in the reply of stage.lua", place)
+		}
+		r.InWay = append(r.InWay, RunInWay{place - 1, text(others[i+1]), n < 0})
+	}
+	r.Gone = v == int64(-1)
+	return r, nil
 }

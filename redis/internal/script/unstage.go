@@ -19,3 +19,10 @@ type UnstageArgs struct {
 func (a *UnstageArgs) Append(args []any) []any {
 	return append(args, a.Mode, a.Token, a.Left, a.Page, a.MaxDead, a.Failure)
 }
+
+// Codes that unstage.lua returns instead of how many runs are left.
+const (
+	StageNotCommitted = -1
+	StageCommitted    = -2
+	StageNotOver      = -3 // the time of the call, which may still be committed
+)
