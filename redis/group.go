@@ -148,11 +148,11 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 	if p.then.Keep > 0 { // delayed, until nobody knows when
 		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
 	}
-	var v any
-	err := p.b.clients.WhileLoading(ctx, func() (err error) {
+	var reply script.PendingReply
+	err := p.b.clients.WhileLoading(ctx, func() error {
 		for {
-			v, err = p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
-			if v != int64(2) {
+			v, err := p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
+			if reply = script.ParsePending(v); !reply.Undecided {
 				return err
 			}
 			if err := p.b.awaitStages(ctx, p.to, p.pending.keys()); err != nil {
@@ -160,10 +160,10 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 			}
 		}
 	})
-	if id, refused := v.(string); refused {
-		return &broker.Duplicate{Index: -1, ID: id}, err
-	}
-	if v == int64(1) {
+	switch {
+	case reply.Holder != "":
+		return &broker.Duplicate{Index: -1, ID: reply.Holder}, err
+	case reply.IDLives:
 		return &broker.Duplicate{Index: -1, ID: p.then.ID}, err
 	}
 	return nil, err

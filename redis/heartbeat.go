@@ -122,11 +122,9 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 		return
 	}
 	h.heartbeatFailed.Store(nil)
-	fields, _ := v.([]any)
 	var over []string
 	s.mu.Lock()
-	for _, f := range fields {
-		field, _ := f.(string)
+	for _, field := range script.ParseHeartbeat(v) {
 		if run := s.runAt(a.q, field); run != nil {
 			a.heard = append(a.heard, run)
 		} else if s.isOver(a.q, field) {
@@ -145,8 +143,8 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 // isOver reports whether a field of the session's cancels is of a batch of which
 // nothing is left, so that nobody will look for it any more. The lock is held.
 func (s *session) isOver(q *queue, field string) bool {
-	slotName, _, _ := strings.Cut(field, ":")
-	number, err := strconv.ParseInt(slotName, 10, 64)
+	text, _, _ := strings.Cut(field, ":")
+	number, err := strconv.ParseInt(text, 10, 64)
 	h := s.leases[q]
 	return err == nil && h != nil && number < h.next && h.batches[number] == nil
 }
@@ -154,8 +152,8 @@ func (s *session) isOver(q *queue, field string) bool {
 // runAt returns the run of a field of the session's cancels, nil when the
 // session holds it no longer. The lock is held.
 func (s *session) runAt(q *queue, field string) *broker.TaskRun {
-	slotName, indexName, _ := strings.Cut(field, ":")
-	number, err := strconv.ParseInt(slotName, 10, 64)
+	text, indexName, _ := strings.Cut(field, ":")
+	number, err := strconv.ParseInt(text, 10, 64)
 	index, err2 := strconv.Atoi(indexName)
 	h := s.leases[q]
 	if err != nil || err2 != nil || h == nil {

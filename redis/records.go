@@ -94,43 +94,47 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	var v any
+	var reply script.RecordReply
 	err := b.clients.WhileLoading(ctx, func() (err error) {
-		v, err = b.askRecord(ctx, q, id, waiter)
+		reply, err = b.askRecord(ctx, q, id, waiter)
 		return err
 	})
 	if err != nil {
 		return nil, b.fail(ctx, "read record", err)
 	}
-	reply, _ := v.([]any)
-	if len(reply) != 2 {
+	if !reply.Found {
 		return nil, fmt.Errorf("read record: %w", broker.ErrNoRecord)
 	}
 	record := &broker.Record{ID: id, Queue: q.Name}
-	stored, _ := reply[0].(string)
-	if err := wire.ParseRecord([]byte(stored), record); err != nil {
+	if err := wire.ParseRecord([]byte(reply.Record), record); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	progress, _ := reply[1].(string)
-	record.Progress = wire.ParseProgress(progress)
+	record.Progress = wire.ParseProgress(reply.Progress)
 	return record, nil
 }
 
-// askRecord returns the reply of the record script, once what large calls have
-// committed is where that looks.
-func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (any, error) {
+// askRecord returns the reply of the record script, after the runs of committed large calls
+// are moved to where the script looks.
+func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (script.RecordReply, error) {
 	s := b.scripts.Record
 	s.Repairable = waiter != "" // who only looks changes nothing
 	keys, args := script.RecordKeys(&q.QueueKeys, id), (&script.RecordArgs{Waiter: waiter, ID: id}).Append(nil)
-	v, err := b.repeat(ctx, s, b.clients.Work, keys, args...)
-	if v != int64(1) || err != nil {
-		return v, err
+	ask := func(keys []string) (script.RecordReply, error) {
+		v, err := b.repeat(ctx, s, b.clients.Work, keys, args...)
+		if err != nil {
+			return script.RecordReply{}, err
+		}
+		return script.ParseRecord(v)
+	}
+	reply, err := ask(keys)
+	if err != nil || !reply.Staged {
+		return reply, err
 	}
 	moved := b.seeStaged(ctx, q)
-	if v, err = b.repeat(ctx, s, b.clients.Work, keys[:3], args...); v == nil && err == nil {
-		err = moved // it may be one of those
+	if reply, err = ask(keys[:3]); err == nil && !reply.Found {
+		err = moved // the run may be one of those
 	}
-	return v, err
+	return reply, err
 }
 
 // DeadLetters returns up to max of the queue's dead letters, the newest first.

@@ -15,3 +15,7 @@ type HeartbeatArgs struct {
 
 // Append appends them in their order.
 func (a *HeartbeatArgs) Append(args []any) []any { return append(args, a.Keep, a.Tasks) }
+
+// ParseHeartbeat parses the reply of heartbeat.lua: <number>:<index> of each run that is to
+// end.
+func ParseHeartbeat(v any) []string { return texts(v) }

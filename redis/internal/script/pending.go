@@ -21,3 +21,15 @@ type PendingArgs struct {
 func (a *PendingArgs) Append(args []any) []any {
 	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique)
 }
+
+// PendingReply is the reply of pending.lua to a reservation.
+type PendingReply struct {
+	IDLives   bool
+	Undecided bool   // a large call that is not decided has reserved the id or the unique key
+	Holder    string // the id of the live run that has the unique key
+}
+
+// ParsePending parses the reply of pending.lua.
+func ParsePending(v any) PendingReply {
+	return PendingReply{IDLives: v == int64(1), Undecided: v == int64(2), Holder: text(v)}
+}

@@ -14,3 +14,26 @@ type RecordArgs struct {
 
 // Append appends them in their order.
 func (a *RecordArgs) Append(args []any) []any { return append(args, a.Waiter, a.ID) }
+
+// RecordReply is the reply of record.lua.
+type RecordReply struct {
+	Found    bool
+	Staged   bool // runs of large calls are to be moved first: the run may be one of them
+	Record   string
+	Progress string // "" for none
+}
+
+// ParseRecord parses the reply of record.lua.
+func ParseRecord(v any) (RecordReply, error) {
+	switch v {
+	case nil:
+		return RecordReply{}, nil
+	case int64(1):
+		return RecordReply{Staged: true}, nil
+	}
+	reply, err := arrayOf("record", v, 2)
+	if err != nil {
+		return RecordReply{}, err
+	}
+	return RecordReply{Found: true, Record: text(reply[0]), Progress: text(reply[1])}, nil
+}

@@ -47,6 +47,19 @@ func TestRepliesAreParsed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, StageReply{InWay: []RunInWay{{1, "run-1", true}, {0, "", false}}}, stage)
 
+	record, err := ParseRecord([]any{"record", ""})
+	require.NoError(t, err)
+	require.Equal(t, RecordReply{Found: true, Record: "record"}, record)
+	record, err = ParseRecord(int64(1))
+	require.NoError(t, err)
+	require.Equal(t, RecordReply{Staged: true}, record)
+	record, err = ParseRecord(nil)
+	require.NoError(t, err)
+	require.Equal(t, RecordReply{}, record)
+
+	require.Equal(t, PendingReply{Holder: "run-1"}, ParsePending("run-1"))
+	require.Equal(t, PendingReply{Undecided: true}, ParsePending(int64(2)))
+
 	put, err := ParsePutEntry([]any{"1", "2", "3", ""})
 	require.NoError(t, err)
 	require.Equal(t, PutEntryReply{Revision: "1", Since: "2", Last: "3", Lost: true}, put)
@@ -66,6 +79,7 @@ func TestRepliesAreParsed(t *testing.T) {
 		"giveback":       func(v any) error { _, err := ParseGiveback(v); return err },
 		"findwaiting":    func(v any) error { _, _, err := ParseFindWaiting(v); return err },
 		"cancelinflight": func(v any) error { _, err := ParseCancelInFlight(v); return err },
+		"record":         func(v any) error { _, err := ParseRecord(v); return err },
 		"renew":          func(v any) error { _, err := ParseRenew(v); return err },
 		"outbox":         func(v any) error { _, _, err := ParseOutbox(v); return err },
 		"putentry":       func(v any) error { _, err := ParsePutEntry(v); return err },
