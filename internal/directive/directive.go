@@ -212,9 +212,9 @@ func prose(name, rest string) bool {
 		_, err := parser.ParseExpr(value)
 		return err != nil
 	}
-	f := &fold{fset: token.NewFileSet(), seen: map[string]*Directive{}}
-	if p := f.sort(d, table[name]); p != nil {
-		table[name].apply(f, p)
+	b := &builder{fset: token.NewFileSet(), seen: map[string]*Directive{}}
+	if p := b.split(d, table[name]); p != nil {
+		table[name].apply(b, p)
 	}
-	return len(f.problems) > 0
+	return len(b.problems) > 0
 }

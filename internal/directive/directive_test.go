@@ -13,8 +13,8 @@ import (
 	"github.com/taskgen/taskgen/internal/directive"
 )
 
-// fold parses the lines of one doc comment, which must hold no problem.
-func fold(t *testing.T, lines ...string) directive.Options {
+// optionsOf parses the lines of one doc comment, which must hold no problem.
+func optionsOf(t *testing.T, lines ...string) directive.Options {
 	t.Helper()
 	var found []*directive.Directive
 	for _, line := range lines {
@@ -23,14 +23,14 @@ func fold(t *testing.T, lines ...string) directive.Options {
 		require.NotNil(t, d, line)
 		found = append(found, d)
 	}
-	options, problems := directive.Fold(token.NewFileSet(), found)
+	options, problems := directive.OptionsOf(token.NewFileSet(), found)
 	require.Empty(t, problems)
 	return options
 }
 
-func TestFold(t *testing.T) {
+func TestOptionsOfADocComment(t *testing.T) {
 	hour := time.Hour
-	options := fold(t,
+	options := optionsOf(t,
 		"//task:cpu",
 		"//task:name heavy-calculation.v2",
 		"//task:alias old",
@@ -80,14 +80,14 @@ func TestFold(t *testing.T) {
 }
 
 func TestCron(t *testing.T) {
-	options := fold(t, "//task:io", `//task:cron "0 3 * * *" tz=Europe/Rome jitter=1h`)
+	options := optionsOf(t, "//task:io", `//task:cron "0 3 * * *" tz=Europe/Rome jitter=1h`)
 	options.SchedulePos = 0
 	require.Equal(t, directive.Options{Kind: "io", Cron: "0 3 * * *", Zone: "Europe/Rome", Jitter: time.Hour}, options)
 }
 
 func TestNoneAndNoRetries(t *testing.T) {
 	var zero time.Duration
-	options := fold(t, "//task:io", "//task:retry 0", "//task:result 0")
+	options := optionsOf(t, "//task:io", "//task:retry 0", "//task:result 0")
 	require.Equal(t, directive.Options{Kind: "io", Retry: &directive.Retry{}, Result: &zero}, options)
 }
 
@@ -174,7 +174,7 @@ func FuzzDirective(f *testing.F) {
 			return
 		}
 		kind := &directive.Directive{Name: "io", Pos: 1}
-		options, problems := directive.Fold(token.NewFileSet(), []*directive.Directive{kind, d})
+		options, problems := directive.OptionsOf(token.NewFileSet(), []*directive.Directive{kind, d})
 		for _, p := range problems {
 			within(p.Pos)
 		}

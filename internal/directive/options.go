@@ -94,8 +94,8 @@ type Retry struct {
 // maxRetries keeps the number of attempts far from overflow.
 const maxRetries = 1_000_000
 
-// fold collects the options of one function.
-type fold struct {
+// builder makes the options of one function.
+type builder struct {
 	fset     *token.FileSet
 	options  Options
 	kind     *Directive
@@ -112,99 +112,107 @@ type parts struct {
 	flags []string
 }
 
-// Fold returns the options of a function's directives and every problem with them.
+// OptionsOf returns the options of a function's directives and every problem with them.
 // The function is a task if it has a kind.
-func Fold(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
-	f := &fold{fset: fset, seen: map[string]*Directive{}}
+func OptionsOf(fset *token.FileSet, directives []*Directive) (Options, []*Problem) {
+	b := &builder{fset: fset, seen: map[string]*Directive{}}
 	for _, d := range directives {
-		r := table[d.Name]
-		first := f.seen[d.Name]
-		if first != nil && !r.repeatable {
-			f.problem(d.Pos, "%s is repeated; first at %s", d, f.at(first.Pos))
-			continue
-		}
-		if first == nil {
-			f.seen[d.Name] = d
-		}
-		if p := f.sort(d, r); p != nil {
-			r.apply(f, p)
-		}
+		b.add(d)
 	}
-	if f.kind == nil {
-		for _, d := range directives {
-			if table[d.Name].option {
-				f.problem(d.Pos, "%s requires //task:io or //task:cpu", d)
-				break
-			}
-		}
+	if b.kind == nil {
+		b.requireKind(directives)
 	}
-	f.together()
-	return f.options, f.problems
+	b.checkTogether()
+	return b.options, b.problems
 }
 
-// together reports directives that conflict with another or require one that is
+// add sets the options of one directive.
+func (b *builder) add(d *Directive) {
+	r := table[d.Name]
+	first := b.seen[d.Name]
+	if first != nil && !r.repeatable {
+		b.problem(d.Pos, "%s is repeated; first at %s", d, b.at(first.Pos))
+		return
+	}
+	if first == nil {
+		b.seen[d.Name] = d
+	}
+	if p := b.split(d, r); p != nil {
+		r.apply(b, p)
+	}
+}
+
+// requireKind reports the first directive that only a task can have.
+func (b *builder) requireKind(directives []*Directive) {
+	i := slices.IndexFunc(directives, func(d *Directive) bool { return table[d.Name].option })
+	if i >= 0 {
+		b.problem(directives[i].Pos, "%s requires //task:io or //task:cpu", directives[i])
+	}
+}
+
+// checkTogether reports directives that conflict with another or require one that is
 // absent.
-func (f *fold) together() {
-	every, cron := f.seen["every"], f.seen["cron"]
+func (b *builder) checkTogether() {
+	every, cron := b.seen["every"], b.seen["cron"]
 	if every != nil && cron != nil {
 		first, second := every, cron
 		if second.Pos < first.Pos {
 			first, second = second, first
 		}
-		f.problem(second.Pos, "%s conflicts with %s at %s: a task has one schedule", second, first, f.at(first.Pos))
+		b.problem(second.Pos, "%s conflicts with %s at %s: a task has one schedule", second, first, b.at(first.Pos))
 	}
 	for _, name := range []string{"missed", "overlap"} {
-		if d := f.seen[name]; d != nil && every == nil && cron == nil {
-			f.problem(d.Pos, "%s requires //task:every or //task:cron", d)
+		if d := b.seen[name]; d != nil && every == nil && cron == nil {
+			b.problem(d.Pos, "%s requires //task:every or //task:cron", d)
 		}
 	}
 	for _, name := range []string{"memory", "env"} {
-		if d := f.seen[name]; d != nil && f.options.Kind == "io" {
-			f.problem(d.Pos, "%s is for //task:cpu: an io task has no process of its own", d)
+		if d := b.seen[name]; d != nil && b.options.Kind == "io" {
+			b.problem(d.Pos, "%s is for //task:cpu: an io task has no process of its own", d)
 		}
 	}
 }
 
-func (f *fold) problem(pos token.Pos, format string, args ...any) {
-	f.problems = append(f.problems, problemf(pos, format, args...))
+func (b *builder) problem(pos token.Pos, format string, args ...any) {
+	b.problems = append(b.problems, problemf(pos, format, args...))
 }
 
 // at returns another line for a message. It needs no path, since the file is the
 // same.
-func (f *fold) at(pos token.Pos) string {
-	return fmt.Sprintf("line %d", f.fset.PositionFor(pos, false).Line)
+func (b *builder) at(pos token.Pos) string {
+	return fmt.Sprintf("line %d", b.fset.PositionFor(pos, false).Line)
 }
 
-// sort splits the arguments into words, keys and flags, and checks them against the
+// split splits the arguments into words, keys and flags, and checks them against the
 // rule. It returns nil after a problem.
-func (f *fold) sort(d *Directive, r rule) *parts {
+func (b *builder) split(d *Directive, r rule) *parts {
 	p := &parts{Directive: d, usage: r.usage, keys: map[string]Word{}}
 	if r.source {
 		return p
 	}
-	before := len(f.problems)
+	before := len(b.problems)
 	for _, arg := range d.Args {
 		key, value, isKey := strings.Cut(arg.Arg, "=")
 		switch {
 		case r.max >= 0 && isKey && (len(p.words) >= r.min || slices.Contains(r.keys, key)):
-			f.sortKey(p, r, key, Word{value, arg.Pos})
+			b.addKey(p, r, key, Word{value, arg.Pos})
 		case r.max < 0 || len(p.words) < r.max:
 			p.words = append(p.words, Word{arg.Arg, arg.Pos})
 		case slices.Contains(p.flags, arg.Arg):
-			f.problem(arg.Pos, "%s: %s is repeated", d, arg.Arg)
+			b.problem(arg.Pos, "%s: %s is repeated", d, arg.Arg)
 		case slices.Contains(r.flags, arg.Arg):
 			p.flags = append(p.flags, arg.Arg)
 		case r.quoted && !d.quoted(p.words[0].Pos):
-			f.problem(arg.Pos, "%s: unexpected argument %q; quote an argument with spaces, as in %s", d, arg.Arg, r.usage)
+			b.problem(arg.Pos, "%s: unexpected argument %q; quote an argument with spaces, as in %s", d, arg.Arg, r.usage)
 			return nil
 		default:
-			f.problem(arg.Pos, "%s: unexpected argument %q%s", d, arg.Arg, Suggest(arg.Arg, append(slices.Clone(r.flags), r.keys...)))
+			b.problem(arg.Pos, "%s: unexpected argument %q%s", d, arg.Arg, Suggest(arg.Arg, append(slices.Clone(r.flags), r.keys...)))
 		}
 	}
 	if len(p.words) < r.min {
-		f.problem(d.Pos, "%s needs %s, as in %s", d, count(r.min), r.usage)
+		b.problem(d.Pos, "%s needs %s, as in %s", d, count(r.min), r.usage)
 	}
-	if len(f.problems) > before {
+	if len(b.problems) > before {
 		return nil
 	}
 	return p
@@ -217,17 +225,17 @@ func count(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-func (f *fold) sortKey(p *parts, r rule, key string, value Word) {
+func (b *builder) addKey(p *parts, r rule, key string, value Word) {
 	_, twice := p.keys[key]
 	switch {
 	case !slices.Contains(r.keys, key) && len(r.keys) == 0:
-		f.problem(value.Pos, "%s has no key %q", p, key)
+		b.problem(value.Pos, "%s has no key %q", p, key)
 	case !slices.Contains(r.keys, key):
-		f.problem(value.Pos, "%s has no key %q%s; known: %s", p, key, Suggest(key, r.keys), strings.Join(r.keys, ", "))
+		b.problem(value.Pos, "%s has no key %q%s; known: %s", p, key, Suggest(key, r.keys), strings.Join(r.keys, ", "))
 	case twice:
-		f.problem(value.Pos, "%s: %s= is repeated", p, key)
+		b.problem(value.Pos, "%s: %s= is repeated", p, key)
 	case value.Text == "":
-		f.problem(value.Pos, "%s: %s= has no value", p, key)
+		b.problem(value.Pos, "%s: %s= has no value", p, key)
 	}
 	value.Pos += token.Pos(len(key) + len("="))
 	p.keys[key] = value
@@ -242,119 +250,119 @@ func Suggest(word string, known []string) string {
 	return ""
 }
 
-func applyKind(f *fold, p *parts) {
-	if f.kind != nil {
-		f.problem(p.Pos, "%s conflicts with %s at %s: a task has one kind", p, f.kind, f.at(f.kind.Pos))
+func applyKind(b *builder, p *parts) {
+	if b.kind != nil {
+		b.problem(p.Pos, "%s conflicts with %s at %s: a task has one kind", p, b.kind, b.at(b.kind.Pos))
 		return
 	}
-	f.kind = p.Directive
-	f.options.Kind = p.Name
+	b.kind = p.Directive
+	b.options.Kind = p.Name
 }
 
-func applyName(f *fold, p *parts) {
-	f.options.Name, f.options.NamePos = f.name(p), p.words[0].Pos
+func applyName(b *builder, p *parts) {
+	b.options.Name, b.options.NamePos = b.name(p), p.words[0].Pos
 }
 
-func applyQueue(f *fold, p *parts) { f.options.Queue = f.name(p) }
+func applyQueue(b *builder, p *parts) { b.options.Queue = b.name(p) }
 
 // applyAlias adds another name under which runs may be queued.
-func applyAlias(f *fold, p *parts) {
+func applyAlias(b *builder, p *parts) {
 	arg := p.words[0]
-	if f.name(p) == "" {
+	if b.name(p) == "" {
 		return
 	}
-	for _, other := range f.options.Aliases {
+	for _, other := range b.options.Aliases {
 		if other.Text == arg.Text {
-			f.problem(arg.Pos, "%s: %s is repeated; first at %s", p, arg.Text, f.at(other.Pos))
+			b.problem(arg.Pos, "%s: %s is repeated; first at %s", p, arg.Text, b.at(other.Pos))
 			return
 		}
 	}
-	f.options.Aliases = append(f.options.Aliases, arg)
+	b.options.Aliases = append(b.options.Aliases, arg)
 }
 
-func (f *fold) name(p *parts) string {
+func (b *builder) name(p *parts) string {
 	arg := p.words[0]
 	if why := naming.Problem(arg.Text); why != "" {
-		f.problem(arg.Pos, "%s: %s", p, why)
+		b.problem(arg.Pos, "%s: %s", p, why)
 		return ""
 	}
 	return arg.Text
 }
 
-func applyPriority(f *fold, p *parts) {
-	f.options.Priority = f.choice(p, "priority", "high", "medium", "low")
+func applyPriority(b *builder, p *parts) {
+	b.options.Priority = b.choice(p, "priority", "high", "medium", "low")
 }
 
-func applyTimeout(f *fold, p *parts) { f.options.Timeout = f.duration(p, p.words[0], false) }
+func applyTimeout(b *builder, p *parts) { b.options.Timeout = b.duration(p, p.words[0], false) }
 
-func applyExpire(f *fold, p *parts) { f.options.Expire = f.duration(p, p.words[0], false) }
+func applyExpire(b *builder, p *parts) { b.options.Expire = b.duration(p, p.words[0], false) }
 
-func applyResult(f *fold, p *parts) {
-	d := f.duration(p, p.words[0], true)
-	f.options.Result = &d
+func applyResult(b *builder, p *parts) {
+	d := b.duration(p, p.words[0], true)
+	b.options.Result = &d
 }
 
 // duration parses a Go duration above zero, or if zero, at least zero.
-func (f *fold) duration(p *parts, arg Word, zero bool) time.Duration {
+func (b *builder) duration(p *parts, arg Word, zero bool) time.Duration {
 	d, err := time.ParseDuration(arg.Text)
 	switch {
 	case err != nil:
-		f.problem(arg.Pos, "%s: %q is not a duration; write a number with its unit, as in 30s, 5m or 1h30m", p, arg.Text)
+		b.problem(arg.Pos, "%s: %q is not a duration; write a number with its unit, as in 30s, 5m or 1h30m", p, arg.Text)
 	case d < 0 && zero:
-		f.problem(arg.Pos, "%s: %s is below zero", p, arg.Text)
+		b.problem(arg.Pos, "%s: %s is below zero", p, arg.Text)
 	case d < 0, d == 0 && !zero:
-		f.problem(arg.Pos, "%s: %s is not above zero", p, arg.Text)
+		b.problem(arg.Pos, "%s: %s is not above zero", p, arg.Text)
 	default:
 		return d
 	}
 	return 0
 }
 
-func applyRetry(f *fold, p *parts) {
+func applyRetry(b *builder, p *parts) {
 	r := &Retry{}
 	arg := p.words[0]
 	n, err := strconv.Atoi(arg.Text)
 	if err != nil || n < 0 || n > maxRetries {
-		f.problem(arg.Pos, "%s: %q is not a number of retries; write 0 to %d", p, arg.Text, maxRetries)
+		b.problem(arg.Pos, "%s: %q is not a number of retries; write 0 to %d", p, arg.Text, maxRetries)
 	}
 	r.Retries = n
 	if arg, ok := p.keys["backoff"]; ok {
-		r.Min, r.Max = f.backoff(p, arg)
+		r.Min, r.Max = b.backoff(p, arg)
 	}
 	if arg, ok := p.keys["factor"]; ok {
 		r.Factor, err = strconv.ParseFloat(arg.Text, 64)
 		if err != nil || !(r.Factor >= 1 && r.Factor <= 1000) {
-			f.problem(arg.Pos, "%s: factor %q is not a number from 1 to 1000", p, arg.Text)
+			b.problem(arg.Pos, "%s: factor %q is not a number from 1 to 1000", p, arg.Text)
 		}
 	}
-	f.options.Retry = r
+	b.options.Retry = r
 }
 
 // backoff parses the shortest and the longest wait, such as 1s..10m.
-func (f *fold) backoff(p *parts, arg Word) (low, high time.Duration) {
+func (b *builder) backoff(p *parts, arg Word) (low, high time.Duration) {
 	from, to, ok := strings.Cut(arg.Text, "..")
 	if !ok {
-		f.problem(arg.Pos, "%s: backoff %q is not a range; write the shortest and the longest wait, as in 1s..10m", p, arg.Text)
+		b.problem(arg.Pos, "%s: backoff %q is not a range; write the shortest and the longest wait, as in 1s..10m", p, arg.Text)
 		return 0, 0
 	}
-	before := len(f.problems)
-	low = f.duration(p, Word{from, arg.Pos}, false)
-	high = f.duration(p, Word{to, arg.Pos + token.Pos(len(from)+len(".."))}, false)
-	if len(f.problems) == before && low > high {
-		f.problem(arg.Pos, "%s: the shortest wait %s is longer than the longest %s", p, from, to)
+	before := len(b.problems)
+	low = b.duration(p, Word{from, arg.Pos}, false)
+	high = b.duration(p, Word{to, arg.Pos + token.Pos(len(from)+len(".."))}, false)
+	if len(b.problems) == before && low > high {
+		b.problem(arg.Pos, "%s: the shortest wait %s is longer than the longest %s", p, from, to)
 	}
 	return low, high
 }
 
-func applyTags(f *fold, p *parts) {
+func applyTags(b *builder, p *parts) {
 	for _, arg := range p.words {
 		switch why := naming.Problem(arg.Text); {
 		case why != "":
-			f.problem(arg.Pos, "%s: %s", p, why)
-		case slices.Contains(f.options.Tags, arg.Text):
-			f.problem(arg.Pos, "%s: %s is repeated", p, arg.Text)
+			b.problem(arg.Pos, "%s: %s", p, why)
+		case slices.Contains(b.options.Tags, arg.Text):
+			b.problem(arg.Pos, "%s: %s is repeated", p, arg.Text)
 		default:
-			f.options.Tags = append(f.options.Tags, arg.Text)
+			b.options.Tags = append(b.options.Tags, arg.Text)
 		}
 	}
 }

@@ -9,15 +9,15 @@ import (
 
 // rule is the grammar of one directive.
 type rule struct {
-	option     bool                // is an option of a task: requires //task:io or //task:cpu
-	repeatable bool                // may be given more than once
-	source     bool                // its argument is Go source, which apply takes from Rest
-	quoted     bool                // its argument may have spaces, and must then be quoted
-	min, max   int                 // positional arguments; max -1: any number
-	keys       []string            // allowed keys of key=value
-	flags      []string            // allowed words after the positional arguments
-	usage      string              // an example, for errors
-	apply      func(*fold, *parts) // sets the options
+	option     bool                   // is an option of a task: requires //task:io or //task:cpu
+	repeatable bool                   // may be given more than once
+	source     bool                   // its argument is Go source, which apply takes from Rest
+	quoted     bool                   // its argument may have spaces, and must then be quoted
+	min, max   int                    // positional arguments; max -1: any number
+	keys       []string               // allowed keys of key=value
+	flags      []string               // allowed words after the positional arguments
+	usage      string                 // an example, for errors
+	apply      func(*builder, *parts) // sets the options
 }
 
 // table is the grammar, one row for each directive. It is read-only.

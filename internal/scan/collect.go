@@ -13,33 +13,45 @@ import (
 func (s *pass) collect(src *source) {
 	conv := newConverter(src.types, s)
 	for _, file := range src.files {
-		docs := map[*ast.CommentGroup]*ast.FuncDecl{}
-		for _, decl := range file.Decls {
-			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Doc != nil {
-				docs[fn.Doc] = fn
-			}
-		}
+		documented := documentedBy(file)
 		for _, group := range file.Comments {
-			directives := s.directives(src.Package, file, group, docs[group])
-			if len(directives) == 0 {
-				continue
-			}
-			fn := docs[group]
-			if fn == nil {
-				s.misplaced(src.Package, file, group, directives[0])
-				continue
-			}
-			options, problems := directive.Fold(s.fset, directives)
-			s.directiveProblems(src.Package, problems)
-			if options.Kind == "" {
-				continue
-			}
-			b := &builder{pass: s, src: src, conv: conv, file: file, fn: fn}
-			if task := b.task(options); task != nil {
+			b := &builder{pass: s, src: src, conv: conv, file: file, fn: documented[group]}
+			if task := b.fromComments(group); task != nil {
 				src.Tasks = append(src.Tasks, task)
 			}
 		}
 	}
+}
+
+// documentedBy returns the functions of a file by their doc comments.
+func documentedBy(file *ast.File) map[*ast.CommentGroup]*ast.FuncDecl {
+	functions := map[*ast.CommentGroup]*ast.FuncDecl{}
+	for _, decl := range file.Decls {
+		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Doc != nil {
+			functions[fn.Doc] = fn
+		}
+	}
+	return functions
+}
+
+// fromComments returns the task that a comment group makes of its function. It returns nil
+// if the group has no directives, after reporting a problem with them, and if they give
+// no kind.
+func (b *builder) fromComments(group *ast.CommentGroup) *Task {
+	directives := b.directives(b.src.Package, b.file, group, b.fn)
+	if len(directives) == 0 {
+		return nil
+	}
+	if b.fn == nil {
+		b.misplaced(b.src.Package, b.file, group, directives[0])
+		return nil
+	}
+	options, problems := directive.OptionsOf(b.fset, directives)
+	b.directiveProblems(b.src.Package, problems)
+	if options.Kind == "" {
+		return nil
+	}
+	return b.task(options)
 }
 
 // directives returns the directives of one comment group and reports comments that
@@ -54,7 +66,7 @@ func (s *pass) directives(p *Package, file *ast.File, group *ast.CommentGroup, f
 		if d != nil {
 			found = append(found, d)
 		}
-		if problem != nil && (!problem.Prose || fn != nil || s.below(file, group) != nil) {
+		if problem != nil && (!problem.Prose || fn != nil || s.functionAfter(file, group) != nil) {
 			s.directiveProblems(p, []*directive.Problem{problem})
 		}
 	}
@@ -71,36 +83,44 @@ func (s *pass) directiveProblems(p *Package, problems []*directive.Problem) {
 // a hint if a function follows.
 func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d *directive.Directive) {
 	hint := ""
-	if fn := s.below(file, group); fn != nil {
+	if fn := s.functionAfter(file, group); fn != nil {
 		hint = "; remove the blank line before func " + fn.Name.Name
 	}
 	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
 }
 
-// below returns the function that only blank lines separate from a comment above it.
-func (s *pass) below(file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
+// functionAfter returns the function that stands below a comment, with only blank lines
+// between them, or nil.
+func (s *pass) functionAfter(file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
 	if group.End() < file.Name.Pos() {
 		return nil // it is about the package
 	}
 	for _, decl := range file.Decls {
-		if decl.Pos() < group.End() {
-			if s.position(group.Pos()).Line <= s.position(decl.End()).Line {
-				return nil // within the declaration, or after it on its last line
-			}
-			continue
+		if decl.Pos() >= group.End() {
+			return s.functionBelow(decl, file, group)
 		}
-		fn, ok := decl.(*ast.FuncDecl)
-		start := decl.Pos()
-		if ok && fn.Doc != nil {
-			start = fn.Doc.Pos()
+		if s.position(group.Pos()).Line <= s.position(decl.End()).Line {
+			return nil // within the declaration, or after it on its last line
 		}
-		gap := s.position(start).Line - s.position(group.End()).Line
-		if ok && gap > 1 && !s.commentBetween(file, group.End(), start) {
-			return fn
-		}
-		return nil
 	}
 	return nil
+}
+
+// functionBelow is functionAfter if decl is the first declaration after the comment.
+func (s *pass) functionBelow(decl ast.Decl, file *ast.File, group *ast.CommentGroup) *ast.FuncDecl {
+	fn, ok := decl.(*ast.FuncDecl)
+	if !ok {
+		return nil
+	}
+	start := fn.Pos()
+	if fn.Doc != nil {
+		start = fn.Doc.Pos()
+	}
+	blank := s.position(start).Line - s.position(group.End()).Line - 1
+	if blank < 1 || s.commentBetween(file, group.End(), start) {
+		return nil
+	}
+	return fn
 }
 
 func (s *pass) commentBetween(file *ast.File, from, to token.Pos) bool {

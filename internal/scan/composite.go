@@ -3,6 +3,7 @@ package scan
 import (
 	"go/ast"
 	"go/types"
+	"slices"
 	"strconv"
 
 	"github.com/taskgen/taskgen/internal/directive"
@@ -95,23 +96,14 @@ func (v *valuer) fieldValues(lit *ast.CompositeLit, t *Type) *Value {
 	value := &Value{Type: t}
 	seen := map[string]bool{}
 	for _, e := range lit.Elts {
-		kv, ok := e.(*ast.KeyValueExpr)
-		name, isName := (*ast.Ident)(nil), false
-		if ok {
-			name, isName = kv.Key.(*ast.Ident)
-		}
-		if !isName {
+		name, written := fieldValue(e)
+		if name == nil {
 			v.problem(e.Pos(), "a struct's field needs its name")
 			return nil
 		}
-		var field *Field
-		for _, f := range t.Fields {
-			if f.Path == name.Name {
-				field = f
-			}
-		}
+		i := slices.IndexFunc(t.Fields, func(f *Field) bool { return f.Path == name.Name })
 		switch {
-		case field == nil:
+		case i < 0:
 			v.problem(name.Pos(), "%s has no encoded field %q%s", v.conv.print(t.Go), name.Name, directive.Suggest(name.Name, fieldNames(t)))
 			return nil
 		case seen[name.Name]:
@@ -119,13 +111,23 @@ func (v *valuer) fieldValues(lit *ast.CompositeLit, t *Type) *Value {
 			return nil
 		}
 		seen[name.Name] = true
-		one := v.value(kv.Value, field.Type, nil)
+		one := v.value(written, t.Fields[i].Type, nil)
 		if one == nil {
 			return nil
 		}
 		value.Elems = append(value.Elems, Elem{Field: name.Name, Value: one})
 	}
 	return value
+}
+
+// fieldValue splits "Name: value". It returns nil if the expression has no name.
+func fieldValue(e ast.Expr) (name *ast.Ident, value ast.Expr) {
+	kv, ok := e.(*ast.KeyValueExpr)
+	if !ok {
+		return nil, nil
+	}
+	name, _ = kv.Key.(*ast.Ident)
+	return name, kv.Value
 }
 
 // spells reports whether a type expression in a default means type t: it is written
@@ -141,13 +143,7 @@ func (v *valuer) spells(expr ast.Expr, t *Type, written ast.Expr) bool {
 		qualifier, ok := e.X.(*ast.Ident)
 		return ok && v.means(t.Go, v.importPath(qualifier.Name), e.Sel.Name)
 	case *ast.ArrayType:
-		var elem types.Type
-		switch u := t.Go.(type) {
-		case *types.Slice:
-			elem = u.Elem()
-		case *types.Array:
-			elem = u.Elem()
-		}
+		elem := elemOf(t.Go)
 		return elem != nil && v.length(e, t) && v.spells(e.Elt, &Type{Go: elem}, nil)
 	case *ast.MapType:
 		m, ok := t.Go.(*types.Map)
@@ -157,6 +153,17 @@ func (v *valuer) spells(expr ast.Expr, t *Type, written ast.Expr) bool {
 		return ok && v.spells(e.X, &Type{Go: p.Elem()}, nil)
 	}
 	return false
+}
+
+// elemOf returns the type of the elements of a slice or an array, or nil.
+func elemOf(t types.Type) types.Type {
+	switch t := t.(type) {
+	case *types.Slice:
+		return t.Elem()
+	case *types.Array:
+		return t.Elem()
+	}
+	return nil
 }
 
 // length reports whether an array type expression has the length of t, or no length

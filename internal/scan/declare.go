@@ -38,6 +38,15 @@ func (p *Package) Declaration(obj *types.TypeName) *Declaration {
 			d.Fields = fieldDocs(st)
 		}
 	})
+	docs := p.constantDocs()
+	for _, c := range p.constantsOf(obj.Type()) {
+		d.Constants = append(d.Constants, Constant{Name: c.Name(), Doc: docs[c.Name()], Value: literal(c.Val())})
+	}
+	return d
+}
+
+// constantDocs returns the documentation of each constant by name.
+func (p *Package) constantDocs() map[string]string {
 	docs := map[string]string{}
 	p.eachSpec(token.CONST, func(gen *ast.GenDecl, spec ast.Spec) {
 		if s, ok := spec.(*ast.ValueSpec); ok {
@@ -46,19 +55,22 @@ func (p *Package) Declaration(obj *types.TypeName) *Declaration {
 			}
 		}
 	})
+	return docs
+}
+
+// constantsOf returns the exported constants of a type in the order of their
+// declarations.
+func (p *Package) constantsOf(t types.Type) []*types.Const {
 	var found []*types.Const
 	scope := p.types.Scope()
 	for _, name := range scope.Names() {
 		c, ok := scope.Lookup(name).(*types.Const)
-		if ok && c.Exported() && types.Identical(c.Type(), obj.Type()) {
+		if ok && c.Exported() && types.Identical(c.Type(), t) {
 			found = append(found, c)
 		}
 	}
 	slices.SortFunc(found, func(a, b *types.Const) int { return int(a.Pos() - b.Pos()) })
-	for _, c := range found {
-		d.Constants = append(d.Constants, Constant{Name: c.Name(), Doc: docs[c.Name()], Value: literal(c.Val())})
-	}
-	return d
+	return found
 }
 
 func (p *Package) eachSpec(tok token.Token, do func(*ast.GenDecl, ast.Spec)) {

@@ -54,15 +54,20 @@ func (s *pass) dependencies(ctx context.Context, wanted map[string]bool) ([]*pac
 	}
 	for p := range packages.Postorder(loaded) {
 		s.files[p.PkgPath] = p.GoFiles
-		for _, e := range p.Errors {
-			at := located{parsePosition(e.Pos), strings.Join(strings.Fields(e.Msg), " ")}
-			s.broken[p.PkgPath] = append(s.broken[p.PkgPath], at)
-			if _, known := s.unparsed[p.PkgPath]; !known && e.Kind == packages.ParseError {
-				s.unparsed[p.PkgPath] = at
-			}
-		}
+		s.keepErrors(p)
 	}
 	return loaded, nil
+}
+
+// keepErrors keeps the errors of an imported package for messages about its types.
+func (s *pass) keepErrors(p *packages.Package) {
+	for _, e := range p.Errors {
+		at := located{parsePosition(e.Pos), strings.Join(strings.Fields(e.Msg), " ")}
+		s.broken[p.PkgPath] = append(s.broken[p.PkgPath], at)
+		if _, known := s.unparsed[p.PkgPath]; !known && e.Kind == packages.ParseError {
+			s.unparsed[p.PkgPath] = at
+		}
+	}
 }
 
 // halfParsed returns the syntax error of a package if it has one. Its types may lack
@@ -144,11 +149,11 @@ func (s *pass) fileOf(obj types.Object) string {
 
 // willGenerate reports whether name, which src does not declare, is the params type
 // of one of its tasks.
-func willGenerate(src *source, name string) bool {
+func (s *pass) willGenerate(src *source, name string) bool {
 	if src == nil || src.types != nil && src.types.Scope().Lookup(name) != nil {
 		return false
 	}
-	for _, file := range src.files {
+	for _, file := range s.syntaxOf(src) {
 		for _, decl := range file.Decls {
 			fn, ok := decl.(*ast.FuncDecl)
 			if ok && paramsOf(fn) == name && annotated(fn) {
@@ -210,21 +215,12 @@ func (b *builder) undeclaredParams(expr ast.Expr) string {
 // exist yet, or "".
 func (s *pass) missingParams(src *source, files []*ast.File, name string) string {
 	qualifier, sel, qualified := strings.Cut(name, ".")
-	if !qualified && willGenerate(src, name) {
+	if !qualified && s.willGenerate(src, name) {
 		return name
 	}
 	for _, file := range files {
 		for _, spec := range file.Imports {
-			pkgPath, err := strconv.Unquote(spec.Path.Value)
-			other := s.sourceOf(pkgPath)
-			if err != nil || other == nil {
-				continue
-			}
-			local := other.Name
-			if spec.Name != nil {
-				local = spec.Name.Name
-			}
-			if local == qualifier && willGenerate(other, sel) {
+			if other := s.importedAs(qualifier, spec); other != nil && s.willGenerate(other, sel) {
 				return other.Name + "." + sel // as types are printed
 			}
 		}
@@ -232,8 +228,22 @@ func (s *pass) missingParams(src *source, files []*ast.File, name string) string
 	return ""
 }
 
-// sourceOf returns the source of an import path: the run's, or else the parsed files of
-// an imported package. It returns nil if there is neither.
+// importedAs returns the source of a package if spec imports it under that name, or
+// nil.
+func (s *pass) importedAs(qualifier string, spec *ast.ImportSpec) *source {
+	pkgPath, err := strconv.Unquote(spec.Path.Value)
+	if err != nil || spec.Name != nil && spec.Name.Name != qualifier {
+		return nil
+	}
+	src := s.sourceOf(pkgPath)
+	if src == nil || spec.Name == nil && src.Name != qualifier {
+		return nil
+	}
+	return src
+}
+
+// sourceOf returns the source of an import path: the run's, or else one without files
+// for an imported package. It returns nil if there is neither.
 func (s *pass) sourceOf(pkgPath string) *source {
 	if src := s.byPath[pkgPath]; src != nil {
 		return src
@@ -242,14 +252,22 @@ func (s *pass) sourceOf(pkgPath string) *source {
 	if imported == nil || imported.types == nil {
 		return nil
 	}
-	src := &source{Package: &Package{Path: pkgPath, Name: imported.types.Name(), types: imported.types}}
-	for _, file := range s.files[pkgPath] {
+	return &source{Package: &Package{Path: pkgPath, Name: imported.types.Name(), types: imported.types}}
+}
+
+// syntaxOf returns the parsed files of a source. It parses those of an imported package.
+func (s *pass) syntaxOf(src *source) []*ast.File {
+	if s.byPath[src.Path] != nil {
+		return src.files
+	}
+	var files []*ast.File
+	for _, path := range s.files[src.Path] {
 		// A file that cannot be read has no names to find.
-		if syntax, _ := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution); syntax != nil {
-			src.files = append(src.files, syntax)
+		if file, _ := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution); file != nil {
+			files = append(files, file)
 		}
 	}
-	return src
+	return files
 }
 
 // undeclaredField returns the generated type of a field if it does not exist yet, or

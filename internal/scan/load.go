@@ -109,6 +109,8 @@ func (s *pass) read(p *packages.Package) error {
 	return s.readFiles(src, ignored)
 }
 
+// readFiles reads the files of a package, which becomes a source if they may have tasks,
+// and reports tasks in ignored files.
 func (s *pass) readFiles(src *source, ignored []string) error {
 	mayHoldTasks := false
 	kept := src.paths[:0]
@@ -125,19 +127,11 @@ func (s *pass) readFiles(src *source, ignored []string) error {
 		mayHoldTasks = mayHoldTasks || directive.MayOccur(content)
 	}
 	src.paths = kept
-	for _, path := range ignored {
-		if filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
-			continue
-		}
-		if err := s.stray(src.Package, path, "build constraints exclude this file and its tasks; move the tasks to a file without constraints and call the system-specific function from there"); err != nil {
-			return err
-		}
-	}
 	if mayHoldTasks {
 		s.sources = append(s.sources, src)
 		s.byPath[src.Path] = src
 	}
-	return nil
+	return s.ignoredFiles(src.Package, ignored)
 }
 
 // withoutOutput returns a package's files without taskgen's output. It reports false
@@ -243,17 +237,7 @@ func (s *pass) parse(src *source) {
 
 // loadImports reads the export data of all packages that the sources import.
 func (s *pass) loadImports(ctx context.Context) error {
-	wanted := map[string]bool{}
-	for _, src := range s.sources {
-		for _, file := range src.files {
-			for _, spec := range file.Imports {
-				path, err := strconv.Unquote(spec.Path.Value)
-				if err == nil && path != "C" && path != "unsafe" && s.byPath[path] == nil {
-					wanted[path] = true
-				}
-			}
-		}
-	}
+	wanted := s.foreignImports()
 	s.imported = map[string]*importedPackage{}
 	if len(wanted) == 0 {
 		return nil
@@ -270,6 +254,23 @@ func (s *pass) loadImports(ctx context.Context) error {
 		s.imported[p.PkgPath] = ip
 	}
 	return nil
+}
+
+// foreignImports returns the import paths of the sources that are no sources
+// themselves.
+func (s *pass) foreignImports() map[string]bool {
+	wanted := map[string]bool{}
+	for _, src := range s.sources {
+		for _, file := range src.files {
+			for _, spec := range file.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				if err == nil && path != "C" && path != "unsafe" && s.byPath[path] == nil {
+					wanted[path] = true
+				}
+			}
+		}
+	}
+	return wanted
 }
 
 // Import implements types.Importer with the loaded packages.

@@ -26,6 +26,13 @@ func (b *builder) options() {
 		}
 	}
 	b.renames(o.Renames)
+	b.policies(o)
+	b.scheduled()
+}
+
+// policies resolves the parameters that policies distinguish runs by. A unique task
+// without any is unique by all of them.
+func (b *builder) policies(o *directive.Options) {
 	if o.Unique != nil {
 		b.made.Unique = b.keys("unique", o.Unique.By)
 		if len(o.Unique.By) == 0 {
@@ -43,7 +50,6 @@ func (b *builder) options() {
 	if o.Fair != nil {
 		b.made.Fair = b.key("fair", *o.Fair)
 	}
-	b.scheduled()
 }
 
 // scheduled reports the parameters for which a tick has no value.
@@ -113,27 +119,10 @@ func (b *builder) key(directiveName string, path directive.Word) *Key {
 		return nil
 	}
 	k := &Key{Param: p}
-	done := name
-	for rest != "" {
-		t := k.Type()
-		for t.Kind == Pointer {
-			t = t.Elem
-		}
+	for done := name; rest != ""; {
 		pos := path.Pos + token.Pos(len(done)+len("."))
-		if t.Kind != Struct {
-			why := "not a struct: it has no fields"
-			if t.Kind == Custom || t.Kind == Time {
-				why = "encoded as a whole: its fields cannot be used"
-			}
-			b.fail(pos, "//task:%s: %s is of type %s, which is %s", directiveName, done, b.conv.print(t.Go), why)
-			return nil
-		}
-		f := fieldAt(t, rest)
+		f := b.fieldOf(directiveName, k.Type(), done, directive.Word{Text: rest, Pos: pos})
 		if f == nil {
-			embedded := embeddedPrefix(t, rest)
-			first, _, _ := strings.Cut(rest[len(embedded):], ".")
-			b.fail(pos+token.Pos(len(embedded)), "//task:%s: %s has no encoded field %q%s", directiveName,
-				strings.TrimSuffix(done+"."+embedded, "."), first, directive.Suggest(first, fieldNames(t)))
 			return nil
 		}
 		k.Fields = append(k.Fields, f)
@@ -145,6 +134,30 @@ func (b *builder) key(directiveName string, path directive.Word) *Key {
 		rest = strings.TrimPrefix(strings.TrimPrefix(rest, used), ".")
 	}
 	return k
+}
+
+// fieldOf returns the field of t, or of what t points to, at the start of rest. It
+// reports a path without one; done is the part of the path before rest.
+func (b *builder) fieldOf(directiveName string, t *Type, done string, rest directive.Word) *Field {
+	for t.Kind == Pointer {
+		t = t.Elem
+	}
+	if t.Kind != Struct {
+		why := "not a struct: it has no fields"
+		if t.Kind == Custom || t.Kind == Time {
+			why = "encoded as a whole: its fields cannot be used"
+		}
+		b.fail(rest.Pos, "//task:%s: %s is of type %s, which is %s", directiveName, done, b.conv.print(t.Go), why)
+		return nil
+	}
+	f := fieldAt(t, rest.Text)
+	if f == nil {
+		embedded := embeddedPrefix(t, rest.Text)
+		first, _, _ := strings.Cut(rest.Text[len(embedded):], ".")
+		b.fail(rest.Pos+token.Pos(len(embedded)), "//task:%s: %s has no encoded field %q%s", directiveName,
+			strings.TrimSuffix(done+"."+embedded, "."), first, directive.Suggest(first, fieldNames(t)))
+	}
+	return f
 }
 
 // fieldAt returns the field at the start of a path: by its own path through embedded

@@ -38,24 +38,7 @@ func (s *pass) checkRegular() error {
 		patterns = []string{"."}
 	}
 	for _, pattern := range patterns {
-		slashed := filepath.ToSlash(pattern)
-		dir, below := strings.CutSuffix(slashed, "/...")
-		if local := dir == "." || dir == ".." || strings.HasPrefix(dir, "./") || strings.HasPrefix(dir, "../") || filepath.IsAbs(pattern); !local {
-			dir, below = ".", false
-		}
-		dir, _, more := strings.Cut(dir, "...")
-		if more { // in the middle: matches are somewhere below
-			dir, below = filepath.Dir(dir+"x"), true
-		}
-		dir = filepath.FromSlash(dir)
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(s.cfg.Dir, dir)
-		}
-		roots := map[string]bool{dir: below}
-		if root := moduleRoot(dir); root != "" {
-			roots[root] = true
-		}
-		for root, below := range roots {
+		for root, below := range s.rootsOf(pattern) {
 			if looked[root] {
 				continue
 			}
@@ -66,6 +49,28 @@ func (s *pass) checkRegular() error {
 		}
 	}
 	return nil
+}
+
+// rootsOf returns the directories in which the go command may read for a pattern, and
+// whether it reads below them.
+func (s *pass) rootsOf(pattern string) map[string]bool {
+	dir, below := strings.CutSuffix(filepath.ToSlash(pattern), "/...")
+	if local := dir == "." || dir == ".." || strings.HasPrefix(dir, "./") || strings.HasPrefix(dir, "../") || filepath.IsAbs(pattern); !local {
+		dir, below = ".", false
+	}
+	dir, _, more := strings.Cut(dir, "...")
+	if more { // in the middle: matches are somewhere below
+		dir, below = filepath.Dir(dir+"x"), true
+	}
+	dir = filepath.FromSlash(dir)
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(s.cfg.Dir, dir)
+	}
+	roots := map[string]bool{dir: below}
+	if root := moduleRoot(dir); root != "" {
+		roots[root] = true
+	}
+	return roots
 }
 
 // regularIn is checkRegular for one directory, and if below, for those below it. The
@@ -89,22 +94,28 @@ func (s *pass) regularIn(root string, below bool) error {
 		case d.IsDir() || d.Type().IsRegular() || filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_':
 			return nil
 		}
-		info, err := os.Stat(path)
-		if err != nil || info.IsDir() || info.Mode().IsRegular() {
-			return nil
-		}
-		what := "a device"
-		switch info.Mode().Type() {
-		case fs.ModeNamedPipe:
-			what = "a named pipe"
-		case fs.ModeSocket:
-			what = "a socket"
-		}
-		if abs, err := filepath.Abs(path); err == nil {
-			path = abs
-		}
-		return fmt.Errorf("read source: %s is %s, not a regular file; move it away", s.relative(token.Position{Filename: path}), what)
+		return s.regularTarget(path)
 	})
+}
+
+// regularTarget returns an error if path exists and is neither a regular file, a
+// directory nor a link to one.
+func (s *pass) regularTarget(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.IsDir() || info.Mode().IsRegular() {
+		return nil
+	}
+	what := "a device"
+	switch info.Mode().Type() {
+	case fs.ModeNamedPipe:
+		what = "a named pipe"
+	case fs.ModeSocket:
+		what = "a socket"
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return fmt.Errorf("read source: %s is %s, not a regular file; move it away", s.relative(token.Position{Filename: path}), what)
 }
 
 // moduleRoot returns the root directory of dir's module, or "" if it is in none.

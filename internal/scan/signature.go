@@ -40,20 +40,10 @@ func (b *builder) fail(pos token.Pos, format string, args ...any) {
 // task returns the function as a task, or nil if it cannot be one.
 func (b *builder) task(options directive.Options) *Task {
 	fn := b.fn
-	obj, _ := b.src.info.Defs[fn.Name].(*types.Func)
-	switch {
-	case fn.Name.Name == "_", fn.Name.Name == "init" && fn.Recv == nil:
-		b.fail(fn.Name.Pos(), "function %s cannot be a task: nothing can call it", fn.Name.Name)
-		return nil
-	case obj == nil:
-		b.fail(fn.Name.Pos(), "function %s is declared twice in this package", fn.Name.Name)
+	sig := b.signature()
+	if sig == nil {
 		return nil
 	}
-	if fn.Type.TypeParams != nil {
-		b.fail(fn.Type.TypeParams.Pos(), "generic function %s cannot be a task; write a function for each instance", fn.Name.Name)
-		return nil
-	}
-	sig := obj.Signature()
 	b.made = &Task{
 		Options:  options,
 		Func:     fn.Name.Name,
@@ -78,6 +68,25 @@ func (b *builder) task(options directive.Options) *Task {
 		return nil
 	}
 	return b.made
+}
+
+// signature returns the type of the function. It reports a function that cannot be a
+// task whatever its parameters are, and then returns nil.
+func (b *builder) signature() *types.Signature {
+	name := b.fn.Name
+	obj, _ := b.src.info.Defs[name].(*types.Func)
+	switch {
+	case name.Name == "_", name.Name == "init" && b.fn.Recv == nil:
+		b.fail(name.Pos(), "function %s cannot be a task: nothing can call it", name.Name)
+		return nil
+	case obj == nil:
+		b.fail(name.Pos(), "function %s is declared twice in this package", name.Name)
+		return nil
+	case b.fn.Type.TypeParams != nil:
+		b.fail(b.fn.Type.TypeParams.Pos(), "generic function %s cannot be a task; write a function for each instance", name.Name)
+		return nil
+	}
+	return obj.Signature()
 }
 
 // name sets the task's name.
@@ -166,8 +175,13 @@ func (b *builder) params(sig *types.Signature) {
 		b.fail(b.fn.Type.Params.Pos(), "task %s has %d parameters; the limit is %d: put them in a struct", b.made.Func, len(all)-1, maxParams)
 		return
 	}
+	b.addParams(all[1:])
+}
+
+// addParams adds the parameters after the context. Each has a field of its own.
+func (b *builder) addParams(all []parameter) {
 	fields := map[string]string{}
-	for _, p := range all[1:] {
+	for _, p := range all {
 		param := b.param(p)
 		if param == nil {
 			continue
@@ -249,14 +263,7 @@ func (b *builder) convert(p parameter, what, path string) *Type {
 	}
 	t, bad := b.conv.convert(p.typ, path)
 	if bad != nil {
-		if bad.generated != "" {
-			b.fail(p.pos(), "%s", generatedParams(bad.generated))
-			return nil
-		}
-		if bad.path == path {
-			bad.path = "it"
-		}
-		b.fail(p.pos(), "%s cannot be encoded: %s", what, bad)
+		b.refuse(p, what, path, bad)
 		return nil
 	}
 	if name := namesUnexported(p.typ, b.src.types); name != "" && b.made.Exported {
@@ -264,6 +271,18 @@ func (b *builder) convert(p parameter, what, path string) *Type {
 		return nil
 	}
 	return t
+}
+
+// refuse reports the part of a parameter or result that cannot be encoded.
+func (b *builder) refuse(p parameter, what, path string, bad *culprit) {
+	if bad.generated != "" {
+		b.fail(p.pos(), "%s", generatedParams(bad.generated))
+		return
+	}
+	if bad.path == path {
+		bad.path = "it"
+	}
+	b.fail(p.pos(), "%s cannot be encoded: %s", what, bad)
 }
 
 // undeclared returns the type error that keeps a type from resolving.
@@ -284,15 +303,7 @@ func (b *builder) undeclared(p parameter) string {
 
 // failedImport returns the error of a failed import in the file of the type.
 func (b *builder) failedImport(expr ast.Expr) string {
-	qualifiers := map[string]bool{}
-	ast.Inspect(expr, func(n ast.Node) bool {
-		if sel, ok := n.(*ast.SelectorExpr); ok {
-			if id, ok := sel.X.(*ast.Ident); ok {
-				qualifiers[id.Name] = true
-			}
-		}
-		return true
-	})
+	qualifiers := qualifiersIn(expr)
 	file := b.position(expr.Pos()).Filename
 	for _, e := range b.src.errors {
 		rest, failed := strings.CutPrefix(e.Msg, "could not import ")
@@ -302,4 +313,18 @@ func (b *builder) failedImport(expr ast.Expr) string {
 		}
 	}
 	return ""
+}
+
+// qualifiersIn returns the names before the dots of an expression, as in time.Time.
+func qualifiersIn(expr ast.Expr) map[string]bool {
+	qualifiers := map[string]bool{}
+	ast.Inspect(expr, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if id, ok := sel.X.(*ast.Ident); ok {
+				qualifiers[id.Name] = true
+			}
+		}
+		return true
+	})
+	return qualifiers
 }

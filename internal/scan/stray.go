@@ -32,6 +32,19 @@ func (s *pass) testFiles(p *Package) error {
 	return nil
 }
 
+// ignoredFiles reports tasks in files that build constraints exclude.
+func (s *pass) ignoredFiles(p *Package, paths []string) error {
+	for _, path := range paths {
+		if filepath.Base(path) == OutputName || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		if err := s.stray(p, path, "build constraints exclude this file and its tasks; move the tasks to a file without constraints and call the system-specific function from there"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // stray reports the first task of a file that is not part of the package.
 func (s *pass) stray(p *Package, path, why string) error {
 	if filepath.Ext(path) != ".go" {

@@ -3,7 +3,6 @@ package scan
 import (
 	"cmp"
 	"fmt"
-	"go/token"
 	"go/types"
 	"reflect"
 	"slices"
@@ -151,6 +150,11 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 	if len(c.open) == maxOpen {
 		return nil, &culprit{path: path[:min(len(path), maxOpen/4)] + "…", why: fmt.Sprintf("nests more than %d types", maxOpen)}
 	}
+	return c.convertNew(id, t, named, path)
+}
+
+// convertNew converts a named type for the first time. The type may contain itself.
+func (c *converter) convertNew(id string, t types.Type, named *types.Named, path string) (*Type, *culprit) {
 	// References to the type from within need its kind only.
 	converted := &Type{Kind: outline(named), Go: t, IsZero: hasIsZero(named)}
 	c.open[id] = converted
@@ -244,25 +248,13 @@ func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 	case *types.Basic:
 		return c.basic(t, u, path)
 	case *types.Slice:
-		if isByte(u.Elem()) {
-			return &Type{Kind: Bytes, Go: t, Elem: &Type{Go: u.Elem(), Kind: Basic, Basic: types.Typ[types.Uint8]}}, c.reach(u.Elem(), path)
-		}
-		elem, bad := c.convert(u.Elem(), path+"[]")
-		return &Type{Kind: Slice, Go: t, Elem: elem}, bad
+		return c.sequence(&Type{Kind: Slice, Go: t}, Bytes, u.Elem(), path)
 	case *types.Array:
-		if isByte(u.Elem()) {
-			return &Type{Kind: ByteArray, Go: t, Len: u.Len(), Elem: &Type{Go: u.Elem(), Kind: Basic, Basic: types.Typ[types.Uint8]}}, c.reach(u.Elem(), path)
-		}
-		elem, bad := c.convert(u.Elem(), path+"[]")
-		return &Type{Kind: Array, Go: t, Elem: elem, Len: u.Len()}, bad
+		return c.sequence(&Type{Kind: Array, Go: t, Len: u.Len()}, ByteArray, u.Elem(), path)
 	case *types.Map:
 		return c.mapOf(t, u, path)
 	case *types.Pointer:
-		elem, bad := c.convert(u.Elem(), path)
-		if elem != nil && elem.Kind == Custom && types.Unalias(t) != types.Type(u) {
-			return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, a pointer that lost the methods of %s; use *%[2]s", c.print(t), c.print(u.Elem()))}
-		}
-		return &Type{Kind: Pointer, Go: t, Elem: elem, IsZero: elem != nil && (elem.IsZero || hasPointerIsZero(u.Elem()))}, bad
+		return c.pointer(t, u, path)
 	case *types.Struct:
 		fields, bad := c.fields(t, u, path)
 		return &Type{Kind: Struct, Go: t, Fields: fields}, bad
@@ -270,6 +262,29 @@ func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, an interface; use a concrete type", c.print(t))}
 	}
 	return nil, &culprit{path: path, why: notPlain(c.print(t))}
+}
+
+// sequence completes a slice or an array by its elements, whose kind is binary if they
+// are bytes.
+func (c *converter) sequence(t *Type, binary Kind, elem types.Type, path string) (*Type, *culprit) {
+	if isByte(elem) {
+		t.Kind, t.Elem = binary, &Type{Go: elem, Kind: Basic, Basic: types.Typ[types.Uint8]}
+		return t, c.reach(elem, path)
+	}
+	var bad *culprit
+	t.Elem, bad = c.convert(elem, path+"[]")
+	return t, bad
+}
+
+func (c *converter) pointer(t types.Type, p *types.Pointer, path string) (*Type, *culprit) {
+	elem, bad := c.convert(p.Elem(), path)
+	if bad != nil {
+		return nil, bad
+	}
+	if elem.Kind == Custom && types.Unalias(t) != types.Type(p) {
+		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, a pointer that lost the methods of %s; use *%[2]s", c.print(t), c.print(p.Elem()))}
+	}
+	return &Type{Kind: Pointer, Go: t, Elem: elem, IsZero: elem.IsZero || hasPointerIsZero(p.Elem())}, nil
 }
 
 // notPlain returns the message for a type that has no meaning outside the program.
@@ -290,18 +305,23 @@ func (c *converter) reach(t types.Type, path string) *culprit {
 		return cmp.Or(c.reach(t.Key(), path), c.reach(t.Elem(), path))
 	case *types.Interface, *types.Signature, *types.Chan:
 		return &culprit{path: path, why: "has a type argument of type " + c.print(t)}
+	case *types.Named:
+		return c.reachNamed(t, path)
 	}
-	named, ok := types.Unalias(t).(*types.Named)
-	if !ok {
-		return nil
-	}
-	if obj := named.Obj(); obj.Pkg() != nil && c.pass.generated(obj) {
-		return &culprit{path: path, generated: c.print(t)}
-	} else if why := c.unreachable(obj); why != "" {
-		return &culprit{path: path, why: why}
-	} else if obj.Pkg() != nil {
+	return nil
+}
+
+// reachNamed is reach for a named type.
+func (c *converter) reachNamed(named *types.Named, path string) *culprit {
+	if obj := named.Obj(); obj.Pkg() != nil {
+		if c.pass.generated(obj) {
+			return &culprit{path: path, generated: c.print(named)}
+		}
+		if why := c.unreachable(obj); why != "" {
+			return &culprit{path: path, why: why}
+		}
 		if err := c.pass.halfParsed(obj.Pkg().Path()); err != nil {
-			return &culprit{path: path, why: fmt.Sprintf("is of type %s, whose package does not parse: %s", c.print(t), err)}
+			return &culprit{path: path, why: fmt.Sprintf("is of type %s, whose package does not parse: %s", c.print(named), err)}
 		}
 	}
 	for arg := range named.TypeArgs().Types() {
@@ -372,58 +392,88 @@ func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field
 
 // field converts one field: to none if its tag is "-", to several if it is an
 // embedded struct.
-func (c *converter) field(t types.Type, v *types.Var, tag reflect.StructTag, path string) ([]*Field, *culprit) {
+func (c *converter) field(t types.Type, v *types.Var, structTag reflect.StructTag, path string) ([]*Field, *culprit) {
 	path += "." + v.Name()
-	key, rest, _ := strings.Cut(tag.Get("msgpack"), ",")
-	if key == "-" {
+	tag, why := parseTag(v, structTag)
+	if tag.skip {
 		return nil, nil
 	}
-	if strings.ContainsFunc(key, oddInKey) || strings.TrimSpace(key) != key {
-		// msgpack/v5 has its own syntax for tags, and trims them.
-		return nil, &culprit{path: path, why: fmt.Sprintf("has the msgpack key %q, which is not supported; write letters, digits, '_', '-', '.', '/' and blanks between them", key)}
-	}
-	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
-	for _, o := range options {
-		if o != "omitempty" && !(o == "noinline" && v.Embedded()) {
-			return nil, &culprit{path: path, why: fmt.Sprintf("has the msgpack option %q, which is not supported", o)}
-		}
-	}
-	inlined := v.Embedded() && !slices.Contains(options, "noinline")
-	if !v.Exported() && inlined && isStruct(v.Type()) {
-		// Its exported fields are promoted and encoded.
-		if v.Pkg() == nil || v.Pkg().Path() != c.pkg.Path() {
-			return nil, &culprit{path: path, why: fmt.Sprintf("is embedded and of a type that is not exported, whose fields only package %s can name; give %s a marshaller", v.Pkg().Name(), c.print(t))}
-		}
-	} else if !v.Exported() {
-		why := "is not exported and would be lost"
-		if v.Pkg() != nil && v.Pkg().Path() == c.pkg.Path() {
-			why += fmt.Sprintf("; give type %s a marshaller, or the field the tag msgpack:\"-\"", c.print(t))
-		}
+	if why = cmp.Or(why, c.hidden(t, v, tag.inline)); why != "" {
 		return nil, &culprit{path: path, why: why}
 	}
 	converted, bad := c.convert(v.Type(), path)
 	if bad != nil {
 		return nil, c.blame(v, bad)
 	}
-	if inlined {
-		if converted.Kind == Pointer && converted.Elem.Kind == Struct {
-			return nil, &culprit{path: path, why: "is an embedded pointer, which is not supported; give the field a name"}
-		}
-		if converted.Kind == Struct {
-			return inline(v.Name(), converted), nil
-		}
-		if !v.Exported() {
-			return nil, &culprit{path: path, why: "is not exported and would be lost: its type marshals itself; give the field a name"}
-		}
+	if tag.inline && converted.Kind == Struct {
+		return inline(v.Name(), converted), nil
 	}
-	if key == "" {
-		key = v.Name()
-	}
-	f := &Field{Path: v.Name(), Key: key, OmitEmpty: slices.Contains(options, "omitempty"), Type: converted}
-	if f.OmitEmpty && converted.Kind == Custom && !converted.IsZero && !converted.NilIs {
-		return nil, &culprit{path: path, why: fmt.Sprintf("is omitempty, but a %s cannot be tested for empty; give it an IsZero method", c.print(v.Type()))}
+	f := &Field{Path: v.Name(), Key: cmp.Or(tag.key, v.Name()), OmitEmpty: tag.omitEmpty, Type: converted}
+	if why := c.unsupported(v, f, tag.inline); why != "" {
+		return nil, &culprit{path: path, why: why}
 	}
 	return []*Field{f}, nil
+}
+
+// fieldTag is the msgpack tag of a field.
+type fieldTag struct {
+	skip      bool
+	key       string // "": the field's name
+	omitEmpty bool
+	inline    bool // the field is embedded, and its fields are encoded as its parent's
+}
+
+// parseTag parses the tag of a field, or returns the reason why it is not supported.
+func parseTag(v *types.Var, structTag reflect.StructTag) (tag fieldTag, why string) {
+	key, rest, _ := strings.Cut(structTag.Get("msgpack"), ",")
+	if key == "-" {
+		return fieldTag{skip: true}, ""
+	}
+	if strings.ContainsFunc(key, oddInKey) || strings.TrimSpace(key) != key {
+		// msgpack/v5 has its own syntax for tags, and trims them.
+		return tag, fmt.Sprintf("has the msgpack key %q, which is not supported; write letters, digits, '_', '-', '.', '/' and blanks between them", key)
+	}
+	options := strings.FieldsFunc(rest, func(r rune) bool { return r == ',' })
+	for _, o := range options {
+		if o != "omitempty" && !(o == "noinline" && v.Embedded()) {
+			return tag, fmt.Sprintf("has the msgpack option %q, which is not supported", o)
+		}
+	}
+	return fieldTag{
+		key:       key,
+		omitEmpty: slices.Contains(options, "omitempty"),
+		inline:    v.Embedded() && !slices.Contains(options, "noinline"),
+	}, ""
+}
+
+// hidden returns why generated code cannot name a field of t, or "". An embedded struct
+// may be unexported: its exported fields are promoted and encoded.
+func (c *converter) hidden(t types.Type, v *types.Var, inlined bool) string {
+	own := v.Pkg() != nil && v.Pkg().Path() == c.pkg.Path()
+	promoted := inlined && isStruct(v.Type())
+	switch {
+	case v.Exported(), promoted && own:
+		return ""
+	case promoted:
+		return fmt.Sprintf("is embedded and of a type that is not exported, whose fields only package %s can name; give %s a marshaller", v.Pkg().Name(), c.print(t))
+	case own:
+		return fmt.Sprintf("is not exported and would be lost; give type %s a marshaller, or the field the tag msgpack:\"-\"", c.print(t))
+	}
+	return "is not exported and would be lost"
+}
+
+// unsupported returns why a field cannot be encoded although its type can, or "".
+func (c *converter) unsupported(v *types.Var, f *Field, inlined bool) string {
+	t := f.Type
+	switch {
+	case inlined && t.Kind == Pointer && t.Elem.Kind == Struct:
+		return "is an embedded pointer, which is not supported; give the field a name"
+	case inlined && !v.Exported():
+		return "is not exported and would be lost: its type marshals itself; give the field a name"
+	case f.OmitEmpty && t.Kind == Custom && !t.IsZero && !t.NilIs:
+		return fmt.Sprintf("is omitempty, but a %s cannot be tested for empty; give it an IsZero method", c.print(v.Type()))
+	}
+	return ""
 }
 
 // blame adds the underlying type error of a field.
@@ -460,33 +510,32 @@ func inline(name string, embedded *Type) []*Field {
 // namesUnexported returns the first unexported type of the package that occurs in t,
 // or "".
 func namesUnexported(t types.Type, pkg *types.Package) string {
-	found := ""
-	var visit func(t types.Type)
-	object := func(obj *types.TypeName, args *types.TypeList) {
-		if found == "" && obj.Pkg() != nil && obj.Pkg().Path() == pkg.Path() && !token.IsExported(obj.Name()) {
-			found = obj.Name()
-		}
-		for i := range args.Len() {
-			visit(args.At(i))
+	switch t := t.(type) {
+	case *types.Alias:
+		return unexportedIn(t.Obj(), t.TypeArgs(), pkg)
+	case *types.Named:
+		return unexportedIn(t.Obj(), t.TypeArgs(), pkg)
+	case *types.Pointer:
+		return namesUnexported(t.Elem(), pkg)
+	case *types.Slice:
+		return namesUnexported(t.Elem(), pkg)
+	case *types.Array:
+		return namesUnexported(t.Elem(), pkg)
+	case *types.Map:
+		return cmp.Or(namesUnexported(t.Key(), pkg), namesUnexported(t.Elem(), pkg))
+	}
+	return ""
+}
+
+// unexportedIn is namesUnexported for a declared type with its type arguments.
+func unexportedIn(obj *types.TypeName, args *types.TypeList, pkg *types.Package) string {
+	if obj.Pkg() != nil && obj.Pkg().Path() == pkg.Path() && !obj.Exported() {
+		return obj.Name()
+	}
+	for arg := range args.Types() {
+		if name := namesUnexported(arg, pkg); name != "" {
+			return name
 		}
 	}
-	visit = func(t types.Type) {
-		switch t := t.(type) {
-		case *types.Alias:
-			object(t.Obj(), t.TypeArgs())
-		case *types.Named:
-			object(t.Obj(), t.TypeArgs())
-		case *types.Pointer:
-			visit(t.Elem())
-		case *types.Slice:
-			visit(t.Elem())
-		case *types.Array:
-			visit(t.Elem())
-		case *types.Map:
-			visit(t.Key())
-			visit(t.Elem())
-		}
-	}
-	visit(t)
-	return found
+	return ""
 }
