@@ -39,22 +39,13 @@ func (s *surveyed) note(errs ...error) {
 	}
 }
 
-// survey does f for pages of the queues, those of different nodes at the same time, and
-// gives part of those of which f reports an error: once a node cannot be reached its other
-// queues are left alone. f gives part what it has found by give.
+// survey does f for pages of the queues, those of different nodes at the same time. f gives
+// by give what it finds, and an error once a node cannot be reached: survey then leaves
+// the node's other queues alone, and gives the error for them.
 func survey[T any](ctx context.Context, b *Broker, names []string, size int, part func(maintenance.Part[T]),
 	f func(page []*surveyed, give func(maintenance.Part[T])) error,
 ) error {
-	var one sync.Mutex
-	given := make([]bool, len(names))
-	give := func(p maintenance.Part[T]) {
-		one.Lock()
-		defer one.Unlock()
-		if ctx.Err() == nil && !given[p.Queue] {
-			given[p.Queue] = true
-			part(p)
-		}
-	}
+	give := giveOnce(ctx, len(names), part)
 	var queues []*queue // no more of each than it takes to find its node
 	var at []int
 	for i, name := range names {
@@ -65,24 +56,39 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 		queues, at = append(queues, &queue{QueueKeys: wire.NodeKeys(b.cfg.Prefix, name)}), append(at, i)
 	}
 	eachNode(b.byNode(ctx, queues), func(group []int) {
-		var away error
+		var failed error
 		for some := range slices.Chunk(group, size) {
 			page := make([]*surveyed, len(some))
 			for n, i := range some {
 				page[n] = &surveyed{queue: b.keysOf(queues[i].Name), at: at[i]}
 			}
-			if away == nil && ctx.Err() == nil {
-				away = f(page, give)
-				if away == nil {
-					continue
-				}
+			if failed == nil && ctx.Err() == nil {
+				failed = f(page, give)
 			}
-			for _, s := range page { // but for those that it was told of before
-				give(maintenance.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.Name, away)})
+			if failed == nil {
+				continue
+			}
+			for _, s := range page {
+				give(maintenance.Part[T]{Queue: s.at, Err: b.fail(ctx, "look into queue "+s.Name, failed)})
 			}
 		}
 	})
 	return ctx.Err()
+}
+
+// giveOnce returns a function that calls part once for each of n queues, one call at a time,
+// and not after ctx has ended. It may be called concurrently.
+func giveOnce[T any](ctx context.Context, n int, part func(maintenance.Part[T])) func(maintenance.Part[T]) {
+	var mu sync.Mutex
+	given := make([]bool, n)
+	return func(p maintenance.Part[T]) {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil && !given[p.Queue] {
+			given[p.Queue] = true
+			part(p)
+		}
+	}
 }
 
 // there returns those of a page of which such a key exists, and the server's time before
@@ -152,63 +158,84 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 	return parts
 }
 
+// giveQueue gives the caller of a survey what is known of one queue.
+type giveQueue = func(maintenance.Part[*broker.QueueInfo])
+
 // SurveyQueues is [Broker.Queue] for many queues, by four round trips for each 500 of
 // them, and one more for each 1,000 batches in flight.
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.QueueInfo])) error {
-		keys := func(q *queue) []string {
-			return append(q.Fixed[:7:7], q.Deferred, q.Waiting, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.InFlight, q.Staged)
-		}
-		none := func(s *surveyed) *broker.QueueInfo {
-			return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
-		}
+	keys := func(q *queue) []string {
+		return append(q.Fixed[:7:7], q.Deferred, q.Waiting, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.InFlight, q.Staged)
+	}
+	none := func(s *surveyed) *broker.QueueInfo {
+		return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
+	}
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveQueue) error {
 		some, now, err := there(ctx, b, page, keys, give, none)
 		if err != nil {
 			return err
 		}
-		infos := map[*surveyed]*infoReplies{}
-		err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-			for _, s := range some {
-				infos[s] = askInfo(ctx, pipe, s.queue)
-				infos[s].askDelayed(ctx, pipe, s.queue, now)
-			}
-		})
+		infos, err := b.readInfos(ctx, some, now)
 		if err != nil {
 			return err
 		}
-		for _, s := range some {
-			s.note(infos[s].errs()...)
-			s.sizes = []int64{int64(len(infos[s].inFlight.Val()))}
-			s.odd = s.odd || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
-		}
 		some = leave(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
-			taken := map[*surveyed][]*goredis.IntCmd{}
-			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-				for _, s := range few {
-					taken[s] = nil // it may be asked again
-					for _, member := range infos[s].inFlight.Val() {
-						taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(member)), pipe.BitCount(ctx, s.Done(member), nil))
-					}
-				}
-			})
-			if err != nil {
+			if err := b.giveInfos(ctx, few, infos, give); err != nil {
 				return err
 			}
-			for _, s := range few {
-				info := infos[s].info(s.queue)
-				for i := 0; i < len(taken[s]); i += 2 {
-					s.note(taken[s][i].Err(), taken[s][i+1].Err())
-					info.Running += max(taken[s][i].Val()-taken[s][i+1].Val(), 0)
-				}
-				if !s.odd {
-					give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
-				}
-			}
-			leave(few, give)
 		}
 		return nil
 	})
+}
+
+// readInfos reads all but the number of running runs of each queue.
+func (b *Broker) readInfos(ctx context.Context, page []*surveyed, now time.Time) (map[*surveyed]*infoReplies, error) {
+	infos := map[*surveyed]*infoReplies{}
+	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for _, s := range page {
+			infos[s] = askInfo(ctx, pipe, s.queue)
+			infos[s].askDelayed(ctx, pipe, s.queue, now)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range page {
+		s.note(infos[s].errs()...)
+		s.sizes = []int64{int64(len(infos[s].inFlight.Val()))}
+		s.odd = s.odd || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
+	}
+	return infos, nil
+}
+
+// giveInfos counts the running runs of each queue, and gives what is known of the queue.
+func (b *Broker) giveInfos(ctx context.Context, few []*surveyed, infos map[*surveyed]*infoReplies, give giveQueue) error {
+	taken := map[*surveyed][]*goredis.IntCmd{}
+	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for _, s := range few {
+			taken[s] = nil // ReadMany may repeat
+			for _, member := range infos[s].inFlight.Val() {
+				taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(member)), pipe.BitCount(ctx, s.Done(member), nil))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range few {
+		info := infos[s].info(s.queue)
+		for counts := range slices.Chunk(taken[s], 2) {
+			length, done := counts[0], counts[1]
+			s.note(length.Err(), done.Err())
+			info.Running += max(length.Val()-done.Val(), 0)
+		}
+		if !s.odd {
+			give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
+		}
+	}
+	leave(few, give)
+	return nil
 }
 
 // SurveyRecords is [Broker.Record] of one id for many queues, by two round trips for each
@@ -226,46 +253,58 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 	})
 }
 
+// giveDead gives the caller of a survey the dead letters of one queue.
+type giveDead = func(maintenance.Part[[]*broker.DeadLetter])
+
 // SurveyDeadLetters is [Broker.DeadLetters] for many queues, by three round trips for each
 // 500 of them, and one more for each 2,000 letters. Queues of more than 200 letters it
 // leaves to that.
 func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.DeadLetter])) error {
-		keys := func(q *queue) []string { return []string{q.Dead} }
-		some, _, err := there(ctx, b, page, keys, give, func(*surveyed) []*broker.DeadLetter { return nil })
+	keys := func(q *queue) []string { return []string{q.Dead} }
+	none := func(*surveyed) []*broker.DeadLetter { return nil }
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveDead) error {
+		some, _, err := there(ctx, b, page, keys, give, none)
 		if err != nil {
 			return err
 		}
-		if err := b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
+		err = b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
 			return []*goredis.IntCmd{pipe.LLen(ctx, s.Dead)}
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
-		some = leave(some, give)
-		for _, few := range bySize(some, surveyPage, (*surveyed).size) {
-			entries := map[*surveyed]*goredis.StringSliceCmd{}
-			err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-				for _, s := range few {
-					entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
-				}
-			})
-			if err != nil {
+		for _, few := range bySize(leave(some, give), surveyPage, (*surveyed).size) {
+			if err := b.giveDeadLetters(ctx, few, give); err != nil {
 				return err
 			}
-			for _, s := range few {
-				if s.note(entries[s].Err()); s.odd {
-					continue
-				}
-				var letters []*broker.DeadLetter
-				for _, entry := range entries[s].Val() {
-					letters = append(letters, wire.ReadDeadLetter(entry))
-				}
-				give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
-			}
-			leave(few, give)
 		}
 		return nil
 	})
+}
+
+// giveDeadLetters reads the dead letters of queues and gives them.
+func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give giveDead) error {
+	entries := map[*surveyed]*goredis.StringSliceCmd{}
+	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for _, s := range few {
+			entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range few {
+		if s.note(entries[s].Err()); s.odd {
+			continue
+		}
+		var letters []*broker.DeadLetter
+		for _, entry := range entries[s].Val() {
+			letters = append(letters, wire.ReadDeadLetter(entry))
+		}
+		give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
+	}
+	leave(few, give)
+	return nil
 }
 
 // measure reads how much is in keys of each of the queues. One that has much is odd.
@@ -286,6 +325,23 @@ func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe go
 			s.sizes = append(s.sizes, n.Val())
 		}
 		s.odd = s.odd || s.size() > surveyMost
+	}
+	return nil
+}
+
+// measureUnstaged is measure. A queue with runs of large calls that are not moved yet is odd: a
+// survey does not move them.
+func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
+	staged := map[*surveyed]*goredis.IntCmd{}
+	err := b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
+		staged[s] = pipe.Exists(ctx, s.Staged)
+		return ask(pipe, s)
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range page {
+		s.odd = s.odd || staged[s].Val() > 0
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // ended gives records of runs of a server's queues that have ended.
-func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns) error {
 	if len(page) == 0 {
 		return nil
 	}
@@ -23,41 +23,24 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give func(main
 	if err != nil {
 		return err
 	}
-	e := &endedSurvey{runsSurvey: r, of: make(map[string]*surveyed, len(page)), found: map[*surveyed][]*broker.RunInfo{}, last: len(page)}
-	for i, s := range page {
-		e.of[s.Base], s.sizes = s, []int64{int64(i)}
-	}
+	e := newEndedSurvey(r, page)
 	cursor := uint64(0)
 	for range maxScans {
-		var scan *goredis.ScanCmd
-		err := r.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-			scan, err = conn.WithGrace(ctx, r.b.clients, func(ctx context.Context) (*goredis.ScanCmd, error) {
-				cmd := node.Scan(ctx, cursor, wire.GlobOf(r.b.cfg.Prefix+":{")+"}:rec:*", 1000)
-				return cmd, cmd.Err()
-			})
-			return err
-		})
+		got, err := e.scan(ctx, node, cursor)
 		if err != nil {
 			return err
 		}
-		keys, next := scan.Val()
-		for keys := range slices.Chunk(keys, listPage) {
+		for keys := range slices.Chunk(got.entries, listPage) {
 			if err := e.add(ctx, keys); err != nil {
 				return err
 			}
 		}
-		if cursor = next; cursor == 0 {
+		if cursor = got.cursor; cursor == 0 {
 			break
 		}
 	}
 	for _, s := range page {
-		switch {
-		case s.odd:
-			give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true})
-		default:
-			all := len(e.found[s]) <= r.max && int(s.sizes[0]) < e.last
-			give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: e.found[s][:min(len(e.found[s]), r.max)], All: all})
-		}
+		give(e.part(s))
 	}
 	return nil
 }
@@ -69,55 +52,110 @@ type endedSurvey struct {
 	of    map[string]*surveyed // by what opens their keys
 	found map[*surveyed][]*broker.RunInfo
 	n     int
-	last  int // from here on queues are left out
+	last  int // from this place on queues are skipped
+}
+
+func newEndedSurvey(r *runsSurvey, page []*surveyed) *endedSurvey {
+	e := &endedSurvey{runsSurvey: r, of: make(map[string]*surveyed, len(page)), found: map[*surveyed][]*broker.RunInfo{}, last: len(page)}
+	for i, s := range page {
+		e.of[s.Base], s.sizes = s, []int64{int64(i)}
+	}
+	return e
+}
+
+// isSkipped reports whether the queues before one have enough runs.
+func (e *endedSurvey) isSkipped(s *surveyed) bool { return int(s.sizes[0]) >= e.last }
+
+// scan reads a page of the keys of records on a server.
+func (e *endedSurvey) scan(ctx context.Context, node *goredis.Client, cursor uint64) (got page, err error) {
+	err = e.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+		got, err = conn.WithGrace(ctx, e.b.clients, func(ctx context.Context) (page, error) {
+			keys, next, err := node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", 1000).Result()
+			return page{keys, next}, err
+		})
+		return err
+	})
+	return got, err
+}
+
+// part is what is known of a queue.
+func (e *endedSurvey) part(s *surveyed) maintenance.Part[[]*broker.RunInfo] {
+	if s.odd {
+		return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true}
+	}
+	found := e.found[s]
+	all := len(found) <= e.max && !e.isSkipped(s)
+	return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[:min(len(found), e.max)], All: all}
 }
 
 // add adds the wanted ones of records.
 func (e *endedSurvey) add(ctx context.Context, keys []string) error {
-	ofKey := map[string]*surveyed{}
+	of := e.queuesOf(keys)
+	ended, err := e.inState(ctx, keys, of)
+	if err != nil {
+		return err
+	}
+	for few := range slices.Chunk(ended, endedPage) {
+		if err := e.addRecords(ctx, few, of); err != nil {
+			return err
+		}
+		e.trim()
+	}
+	return nil
+}
+
+// queuesOf returns the queue of each record, but for those of which it is known enough.
+func (e *endedSurvey) queuesOf(keys []string) map[string]*surveyed {
+	of := map[string]*surveyed{}
 	for _, key := range keys {
 		if end := strings.Index(key, "}:rec:"); end >= 0 {
-			if s := e.of[key[:end+2]]; s != nil && !s.odd && int(s.sizes[0]) < e.last {
-				ofKey[key] = s
+			if s := e.of[key[:end+2]]; s != nil && !s.odd && !e.isSkipped(s) {
+				of[key] = s
 			}
 		}
 	}
+	return of
+}
+
+// inState returns the keys of the records that are of a run in the survey's state.
+func (e *endedSurvey) inState(ctx context.Context, keys []string, of map[string]*surveyed) (found []string, err error) {
 	states := map[string]*goredis.StringCmd{}
-	err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-		for key := range ofKey {
+	err = e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for key := range of {
 			states[key] = pipe.GetRange(ctx, key, 0, 0)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if s := of[key]; s != nil {
+			if s.note(states[key].Err()); states[key].Val() == wire.LetterOf(e.state) {
+				found = append(found, key)
+			}
+		}
+	}
+	return found, nil
+}
+
+// addRecords reads some records and adds those that are wanted.
+func (e *endedSurvey) addRecords(ctx context.Context, keys []string, of map[string]*surveyed) error {
+	stored := map[string]*goredis.StringCmd{}
+	err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for _, key := range keys {
+			stored[key] = pipe.Get(ctx, key)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	var wanted []string
 	for _, key := range keys {
-		if s := ofKey[key]; s != nil {
-			if s.note(states[key].Err()); states[key].Val() == wire.LetterOf(e.state) {
-				wanted = append(wanted, key)
-			}
+		s := of[key]
+		s.note(stored[key].Err())
+		if info := endedRun(s.queue, key, stored[key].Val(), e.state); info != nil && e.want(info) && len(e.found[s]) <= e.max {
+			e.found[s] = append(e.found[s], info)
+			e.n++
 		}
-	}
-	for few := range slices.Chunk(wanted, endedPage) {
-		stored := map[string]*goredis.StringCmd{}
-		err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-			for _, key := range few {
-				stored[key] = pipe.Get(ctx, key)
-			}
-		})
-		if err != nil {
-			return err
-		}
-		for _, key := range few {
-			s := ofKey[key]
-			s.note(stored[key].Err())
-			if info := endedRun(s.queue, key, stored[key].Val(), e.state); info != nil && e.want(info) && len(e.found[s]) <= e.max {
-				e.found[s] = append(e.found[s], info)
-				e.n++
-			}
-		}
-		e.trim()
 	}
 	return nil
 }
@@ -125,11 +163,11 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 const (
 	// endedPage is how many records are read at once: each can have a large result.
 	endedPage = 50
-	// surveyLeast is how many runs that have ended are kept before any are left out.
+	// surveyLeast is how many runs that have ended are kept before queues are skipped.
 	surveyLeast = 10_000
 )
 
-// trim leaves out what is found of queues if those before them have enough.
+// trim skips queues, and what was found of them, if those before them have enough runs.
 func (e *endedSurvey) trim() {
 	if e.n <= 2*max(e.max, surveyLeast) {
 		return

@@ -14,6 +14,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
+// giveRuns gives the caller of a survey the runs of one queue.
+type giveRuns = func(maintenance.Part[[]*broker.RunInfo])
+
 // SurveyRuns is [Broker.Runs] for many queues, by up to six round trips for each 500 of
 // them, and one more for each 2,000 runs. Queues of more than 200 runs in the state it
 // leaves to that. Those that have ended it finds for all queues of a server in
@@ -26,13 +29,13 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	switch state {
 	case broker.StateQueued, broker.StateDelayed, broker.StateRunning:
 	case broker.StateSucceeded, broker.StateFailed:
-		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
+		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give giveRuns) error {
 			return r.ended(ctx, page, give)
 		})
 	default:
 		return fmt.Errorf("list runs: unknown state %.32q", string(state))
 	}
-	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveRuns) error {
 		some, now, err := there(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.Staged) }, give,
 			func(*surveyed) []*broker.RunInfo { return nil })
 		if err != nil {
@@ -61,52 +64,20 @@ func (r *runsSurvey) keys(q *queue) []string {
 	return append(list, q.Delayed, q.Waiting, q.Deferred)
 }
 
-// waiting gives the runs of queues that wait. What large calls have committed and not
-// moved yet is not for a survey to move.
-func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give func(maintenance.Part[[]*broker.RunInfo])) error {
-	ms := strconv.FormatInt(now.UnixMilli(), 10)
-	from, to := "-inf", ms
-	if r.state == broker.StateDelayed {
-		from, to = "("+ms, "+inf"
-	}
-	staged := map[*surveyed]*goredis.IntCmd{}
-	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) (sizes []*goredis.IntCmd) {
-		staged[s] = pipe.Exists(ctx, s.Staged)
-		for _, key := range r.keys(s.queue) {
-			switch key {
-			case s.Delayed:
-				sizes = append(sizes, pipe.ZCount(ctx, key, from, to))
-			case s.Waiting, s.Deferred:
-				sizes = append(sizes, pipe.ZCard(ctx, key))
-			default:
-				sizes = append(sizes, pipe.LLen(ctx, key))
-			}
-		}
-		return sizes
+// waiting gives the runs of queues that wait.
+func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give giveRuns) error {
+	due := r.dueRange(now)
+	err := r.b.measureUnstaged(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
+		return r.measureWaiting(ctx, pipe, s, due)
 	})
 	if err != nil {
 		return err
-	}
-	for _, s := range page {
-		s.odd = s.odd || staged[s].Val() > 0
 	}
 	for _, few := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
 		lists := map[*surveyed][]goredis.Cmder{}
 		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 			for _, s := range few {
-				lists[s] = nil
-				for i, key := range r.keys(s.queue) {
-					switch {
-					case s.sizes[i] == 0:
-					case key == s.Delayed:
-						by := &goredis.ZRangeBy{Min: from, Max: to, Count: surveyMost}
-						lists[s] = append(lists[s], pipe.ZRangeByScoreWithScores(ctx, key, by))
-					case key == s.Waiting, key == s.Deferred:
-						lists[s] = append(lists[s], pipe.ZRange(ctx, key, 0, surveyMost-1))
-					default:
-						lists[s] = append(lists[s], pipe.LRange(ctx, key, 0, surveyMost-1))
-					}
-				}
+				lists[s] = r.readWaiting(ctx, pipe, s, due)
 			}
 		})
 		if err != nil {
@@ -114,18 +85,64 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 		}
 		found := map[*surveyed][]*broker.RunInfo{}
 		for _, s := range few {
-			l := r.listing(s)
-			for _, reply := range lists[s] {
-				s.note(reply.Err())
-				addReply(l, reply)
-			}
-			found[s] = l.found
+			found[s] = r.parseWaiting(s, lists[s])
 		}
 		if err := r.give(ctx, leave(few, give), found, give); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dueRange is when the delayed runs are due that the survey is about: in state queued those
+// that are due and not moved to a ready list yet.
+func (r *runsSurvey) dueRange(now time.Time) *goredis.ZRangeBy {
+	ms := strconv.FormatInt(now.UnixMilli(), 10)
+	if r.state == broker.StateDelayed {
+		return &goredis.ZRangeBy{Min: "(" + ms, Max: "+inf", Count: surveyMost}
+	}
+	return &goredis.ZRangeBy{Min: "-inf", Max: ms, Count: surveyMost}
+}
+
+// measureWaiting asks how much is in each of the keys of a queue.
+func (r *runsSurvey) measureWaiting(ctx context.Context, pipe goredis.Pipeliner, s *surveyed, due *goredis.ZRangeBy) (sizes []*goredis.IntCmd) {
+	for _, key := range r.keys(s.queue) {
+		switch key {
+		case s.Delayed:
+			sizes = append(sizes, pipe.ZCount(ctx, key, due.Min, due.Max))
+		case s.Waiting, s.Deferred:
+			sizes = append(sizes, pipe.ZCard(ctx, key))
+		default:
+			sizes = append(sizes, pipe.LLen(ctx, key))
+		}
+	}
+	return sizes
+}
+
+// readWaiting asks for what is in those keys of a queue that have something.
+func (r *runsSurvey) readWaiting(ctx context.Context, pipe goredis.Pipeliner, s *surveyed, due *goredis.ZRangeBy) (lists []goredis.Cmder) {
+	for i, key := range r.keys(s.queue) {
+		switch {
+		case s.sizes[i] == 0:
+		case key == s.Delayed:
+			lists = append(lists, pipe.ZRangeByScoreWithScores(ctx, key, due))
+		case key == s.Waiting, key == s.Deferred:
+			lists = append(lists, pipe.ZRange(ctx, key, 0, surveyMost-1))
+		default:
+			lists = append(lists, pipe.LRange(ctx, key, 0, surveyMost-1))
+		}
+	}
+	return lists
+}
+
+// parseWaiting makes the runs of what readWaiting asked for.
+func (r *runsSurvey) parseWaiting(s *surveyed, lists []goredis.Cmder) []*broker.RunInfo {
+	l := r.listing(s)
+	for _, reply := range lists {
+		s.note(reply.Err())
+		addReply(l, reply)
+	}
+	return l.found
 }
 
 // listing returns the list of one queue, in which all that is read of it has room.
@@ -152,35 +169,21 @@ func addReply(l *listing, reply goredis.Cmder) {
 }
 
 // running gives the runs of queues that sessions hold.
-func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(maintenance.Part[[]*broker.RunInfo])) error {
-	staged := map[*surveyed]*goredis.IntCmd{}
-	err := r.b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
-		staged[s] = pipe.Exists(ctx, s.Staged)
+func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRuns) error {
+	err := r.b.measureUnstaged(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
 		return []*goredis.IntCmd{pipe.SCard(ctx, s.InFlight)}
 	})
 	if err != nil {
 		return err
 	}
-	for _, s := range page {
-		s.odd = s.odd || staged[s].Val() > 0
-	}
 	for _, some := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
-		members := map[*surveyed]*goredis.StringSliceCmd{}
-		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
-			for _, s := range some {
-				members[s] = pipe.SMembers(ctx, s.InFlight)
-			}
-		})
+		members, err := r.readInFlight(ctx, some)
 		if err != nil {
 			return err
 		}
-		for _, s := range some {
-			s.note(members[s].Err())
-			slices.Sort(members[s].Val())
-		}
 		some = leave(some, give)
 		err = r.b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) (sizes []*goredis.IntCmd) {
-			for _, member := range members[s].Val() {
+			for _, member := range members[s] {
 				sizes = append(sizes, pipe.LLen(ctx, s.Batch(member)))
 			}
 			return sizes
@@ -197,15 +200,40 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give func(ma
 	return nil
 }
 
+// readInFlight returns the names of the batches in flight in each queue.
+func (r *runsSurvey) readInFlight(ctx context.Context, page []*surveyed) (map[*surveyed][]string, error) {
+	replies := map[*surveyed]*goredis.StringSliceCmd{}
+	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		for _, s := range page {
+			replies[s] = pipe.SMembers(ctx, s.InFlight)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	members := map[*surveyed][]string{}
+	for _, s := range page {
+		s.note(replies[s].Err())
+		members[s] = replies[s].Val()
+		slices.Sort(members[s])
+	}
+	return members, nil
+}
+
+// batchReplies are what is read of one batch.
+type batchReplies struct {
+	runs *goredis.StringSliceCmd
+	done *goredis.StringCmd
+}
+
 // batches gives the runs of queues whose batches are known.
-func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed]*goredis.StringSliceCmd, give func(maintenance.Part[[]*broker.RunInfo])) error {
-	batches, done := map[*surveyed][]*goredis.StringSliceCmd{}, map[*surveyed][]*goredis.StringCmd{}
+func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed][]string, give giveRuns) error {
+	batches := map[*surveyed][]batchReplies{}
 	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
 		for _, s := range few {
-			batches[s], done[s] = nil, nil
-			for _, member := range members[s].Val() {
-				batches[s] = append(batches[s], pipe.LRange(ctx, s.Batch(member), 0, -1))
-				done[s] = append(done[s], pipe.Get(ctx, s.Done(member)))
+			batches[s] = nil // ReadMany may repeat
+			for _, member := range members[s] {
+				batches[s] = append(batches[s], batchReplies{pipe.LRange(ctx, s.Batch(member), 0, -1), pipe.Get(ctx, s.Done(member))})
 			}
 		}
 	})
@@ -215,9 +243,10 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 	found := map[*surveyed][]*broker.RunInfo{}
 	for _, s := range few {
 		l := r.listing(s)
-		for i, member := range members[s].Val() {
-			s.note(batches[s][i].Err(), done[s][i].Err())
-			l.addBatch(member, batches[s][i].Val(), done[s][i].Val())
+		for i, member := range members[s] {
+			bt := batches[s][i]
+			s.note(bt.runs.Err(), bt.done.Err())
+			l.addBatch(member, bt.runs.Val(), bt.done.Val())
 		}
 		found[s] = l.found
 	}
@@ -225,7 +254,7 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 }
 
 // give gives what is wanted of what was found, with the failures that records tell of.
-func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give func(maintenance.Part[[]*broker.RunInfo])) error {
+func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give giveRuns) error {
 	all := map[*surveyed]bool{}
 	records := map[*broker.RunInfo]*goredis.StringCmd{}
 	for _, s := range page {
