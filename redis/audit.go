@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -94,7 +92,7 @@ func (a *audit) run(ctx context.Context) error {
 // scan finds the queue's keys.
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
-	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
+	err := a.pages(ctx, func(cursor uint64) (conn.Page, error) {
 		return a.node.Scan(ctx, cursor, wire.GlobOf(a.q.Base), 1000)
 	}, func(keys []string) {
 		for _, key := range keys {
@@ -109,7 +107,7 @@ func (a *audit) scan(ctx context.Context) error {
 
 // leaveStaged leaves alone what calls have reserved that are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) { return a.node.HKeys(ctx, a.q.Stages).Result() })
+	tokens, err := a.node.HKeys(ctx, a.q.Stages)
 	if err != nil {
 		return fmt.Errorf("read calls that are being stored: %w", err)
 	}
@@ -260,19 +258,16 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 		start := time.Now()
 		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error {
 			pipe := a.node.Pipeline()
-			for _, key := range list {
-				pipe.PTTL(ctx, key)
-				pipe.GetRange(ctx, key, 0, 5)
+			expiries, starts := make([]conn.Reply[time.Duration], len(list)), make([]conn.Reply[string], len(list))
+			for i, key := range list {
+				expiries[i], starts[i] = pipe.PTTL(ctx, key), pipe.GetRange(ctx, key, 0, 5)
 			}
-			replies, err := conn.WithGrace(ctx, a.b.clients, pipe.Exec)
-			if err != nil && !goredis.HasErrorPrefix(err, "WRONGTYPE") {
+			if err := a.b.clients.Send(ctx, pipe); err != nil && !conn.IsRefusal(err, "WRONGTYPE") {
 				return err
 			}
 			for i, key := range list {
-				ttl, _ := replies[2*i].(*goredis.DurationCmd)
-				start, _ := replies[2*i+1].(*goredis.StringCmd)
-				over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(start.Val(), word) })
-				if ttl.Val() == -1 && start.Err() == nil && !over {
+				over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(starts[i].Val(), word) })
+				if expiries[i].Val() == -1 && starts[i].Err() == nil && !over {
 					found[key] = ""
 				}
 			}
@@ -286,8 +281,8 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 		}
 	}
 	for key := range found {
-		value, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, key).Result() })
-		if err != nil && !errors.Is(err, goredis.Nil) {
+		value, err := a.node.Get(ctx, key)
+		if err != nil && !conn.IsMissing(err) {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
 		found[key] = value
@@ -394,7 +389,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		values, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]any, error) { return a.node.MGet(ctx, list...).Result() })
+		values, err := a.node.MGet(ctx, list...)
 		if err == nil {
 			err = a.pace.after(ctx, a.b.clients, start)
 		}

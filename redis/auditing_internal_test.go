@@ -70,7 +70,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, got, 10)
 
-	c, base := b.clients.Work, "taskgen:{q}:"
+	c, base := b.clients.Work.Library(), "taskgen:{q}:"
 	ctx := t.Context()
 	require.NoError(t, c.SRem(ctx, base+"inflight", s.id+":1").Err())
 	require.NoError(t, c.SAdd(ctx, base+"inflight", "ghost:1").Err())
@@ -122,10 +122,10 @@ func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 1001 {
 		member := fmt.Sprintf("session:%d", i)
-		require.NoError(t, b.clients.Work.RPush(t.Context(), q.Batch(member), "an element").Err())
-		require.NoError(t, b.clients.Work.SAdd(t.Context(), q.InFlight, member).Err())
+		require.NoError(t, b.clients.Work.Library().RPush(t.Context(), q.Batch(member), "an element").Err())
+		require.NoError(t, b.clients.Work.Library().SAdd(t.Context(), q.InFlight, member).Err())
 	}
-	require.NoError(t, b.clients.Work.HSet(t.Context(), q.Running, "gone", 1).Err())
+	require.NoError(t, b.clients.Work.Library().HSet(t.Context(), q.Running, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {
 		a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: slow}}
 		require.NoError(t, a.checkLimits(t.Context()))

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
@@ -51,15 +49,13 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	if runs == 0 {
 		after = max(after, time.Duration(a.pace.commands)*auditIdleShare)
 	}
-	if goredis.HasErrorPrefix(err, "NOPERM") {
+	if conn.IsRefusal(err, "NOPERM") {
 		after = auditRefused // the server logs each refusal
 	}
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
-	_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
-		return b.clients.Work.PExpire(ctx, q.Audited, every).Result()
-	})
+	_, err = b.clients.Work.PExpire(ctx, q.Audited, every)
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
@@ -69,9 +65,7 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 // claimAudit returns how many runs are in a queue, at least, and how often it is to
 // be audited, 0 if it was of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
-	claimed, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
-		return b.clients.Work.SetNX(ctx, q.Audited, b.id, auditClaim).Result()
-	})
+	claimed, err := b.clients.Work.SetNX(ctx, q.Audited, b.id, auditClaim)
 	if err != nil {
 		return 0, 0, b.fail(ctx, "claim audit of queue "+q.Name, err)
 	}

@@ -2,12 +2,9 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -63,7 +60,7 @@ func (a *audit) others() (list []string) {
 // its tail: what is taken from its head meanwhile then moves nothing out of the
 // next page.
 func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)) error {
-	kind, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Type(ctx, key).Result() })
+	kind, err := a.node.Type(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -76,9 +73,7 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)
 	case "list":
 		for last := int64(-1); ; last -= auditPage {
 			start := time.Now()
-			list, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
-				return a.node.LRange(ctx, key, last-auditPage+1, last).Result()
-			})
+			list, err := a.node.LRange(ctx, key, last-auditPage+1, last)
 			if err == nil {
 				err = a.pace.after(ctx, a.b.clients, start)
 			}
@@ -90,12 +85,12 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)
 			}
 		}
 	case "zset":
-		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-			return a.node.ZScan(ctx, key, cursor, "", auditPage)
+		return a.pages(ctx, func(cursor uint64) (conn.Page, error) {
+			return a.node.ZScan(ctx, key, cursor, auditPage)
 		}, func(list []string) { odd(list, 0) })
 	case "hash":
-		return a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-			return a.node.HScan(ctx, key, cursor, "", auditPage)
+		return a.pages(ctx, func(cursor uint64) (conn.Page, error) {
+			return a.node.HScan(ctx, key, cursor, auditPage)
 		}, func(list []string) { odd(list, 1) })
 	}
 	return nil
@@ -106,14 +101,12 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)
 func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s location, mine bool)) error {
 	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
-	stored, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) ([]string, error) {
-		return a.node.LRange(ctx, key, 0, -1).Result()
-	})
+	stored, err := a.node.LRange(ctx, key, 0, -1)
 	if err != nil || len(stored) == 0 {
 		return err
 	}
-	bitmap, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (string, error) { return a.node.Get(ctx, done).Result() })
-	if err != nil && !errors.Is(err, goredis.Nil) {
+	bitmap, err := a.node.Get(ctx, done)
+	if err != nil && !conn.IsMissing(err) {
 		return err
 	}
 	if err := a.pace.after(ctx, a.b.clients, start); err != nil {
@@ -132,7 +125,7 @@ const auditPage = 100
 type audit struct {
 	b      *Broker
 	q      *queue
-	node   *goredis.Client // which has the queue
+	node   conn.Commands // of the server that has the queue
 	report maintenance.Report
 	pace   pace // of one that nobody waits for
 
@@ -143,22 +136,19 @@ type audit struct {
 }
 
 // pages reads all pages of a scan.
-func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *goredis.ScanCmd, f func([]string)) error {
+func (a *audit) pages(ctx context.Context, read func(cursor uint64) (conn.Page, error), f func([]string)) error {
 	cursor := uint64(0)
 	for {
 		start := time.Now()
-		got, err := conn.WithGrace(ctx, a.b.clients, func(ctx context.Context) (page, error) {
-			entries, next, err := read(ctx, cursor).Result()
-			return page{entries, next}, err
-		})
+		got, err := read(cursor)
 		if err == nil {
 			err = a.pace.after(ctx, a.b.clients, start)
 		}
 		if err != nil {
 			return err
 		}
-		f(got.entries)
-		if cursor = got.cursor; cursor == 0 {
+		f(got.Entries)
+		if cursor = got.Cursor; cursor == 0 {
 			return nil
 		}
 	}
@@ -166,8 +156,8 @@ func (a *audit) pages(ctx context.Context, read func(context.Context, uint64) *g
 
 // inFlight adds to the members what is listed as in flight.
 func (a *audit) inFlight(ctx context.Context) error {
-	err := a.pages(ctx, func(ctx context.Context, cursor uint64) *goredis.ScanCmd {
-		return a.node.SScan(ctx, a.q.InFlight, cursor, "", 1000)
+	err := a.pages(ctx, func(cursor uint64) (conn.Page, error) {
+		return a.node.SScan(ctx, a.q.InFlight, cursor, 1000)
 	}, func(list []string) {
 		for _, member := range list {
 			a.members[member] = true

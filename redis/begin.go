@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
@@ -31,13 +29,10 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	if err != nil {
 		return 0, fmt.Errorf("read what run %s is spared: %w", run.ID, err)
 	}
-	text, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (string, error) {
-		text, err := s.b.clients.Lease.Get(ctx, q.Spared(run.ID)).Result()
-		if errors.Is(err, goredis.Nil) {
-			return "0", nil
-		}
-		return text, err
-	})
+	text, err := s.b.clients.Lease.Get(ctx, q.Spared(run.ID))
+	if conn.IsMissing(err) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, s.b.fail(ctx, "read what run "+run.ID+" is spared", err)
 	}
@@ -150,17 +145,14 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 	if len(all) == 0 {
 		return
 	}
-	_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return s.b.clients.Lease.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			for _, k := range all {
-				if k.expiry > 0 {
-					p.PExpire(ctx, k.key, k.expiry)
-				} else {
-					p.Del(ctx, k.key)
-				}
+	_ = s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
+		for _, k := range all {
+			if k.expiry > 0 {
+				pipe.PExpire(ctx, k.key, k.expiry)
+			} else {
+				pipe.Del(ctx, k.key)
 			}
-			return nil
-		})
+		}
 	})
 }
 
@@ -185,9 +177,7 @@ func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 
 // survivedIn is Survived for one queue.
 func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskRun) error {
-	raised, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) ([]string, error) {
-		return s.b.clients.Lease.SMembers(ctx, q.Raised(s.id)).Result()
-	})
+	raised, err := s.b.clients.Lease.SMembers(ctx, q.Raised(s.id))
 	if err == nil {
 		err = s.spare(ctx, q, true, raised)
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -123,7 +121,7 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 		return err
 	}
 	pipe := b.clients.Work.Pipeline()
-	types := make([]*goredis.StatusCmd, len(keys))
+	types := make([]conn.Reply[string], len(keys))
 	for i, key := range keys {
 		types[i] = pipe.Type(ctx, key)
 	}

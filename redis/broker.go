@@ -4,13 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -79,13 +76,13 @@ func newID() (string, error) {
 // fail makes the error of an operation out of what go-redis returned.
 func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
-	case b.clients.IsClosed() || errors.Is(err, goredis.ErrClosed):
+	case b.clients.IsClosed() || conn.IsClosed(err):
 		return fmt.Errorf("%s: %w", op, broker.ErrClosed)
 	case conn.ContextErr(ctx) != nil && conn.IsLoading(err):
 		return fmt.Errorf("%s: %w: %w", op, conn.ContextErr(ctx), err)
 	case conn.ContextErr(ctx) != nil:
 		return fmt.Errorf("%s: %w", op, conn.ContextErr(ctx))
-	case goredis.HasErrorPrefix(err, "OOM"):
+	case conn.IsRefusal(err, "OOM"):
 		return fmt.Errorf("%s: %w: the server's memory is full: raise its maxmemory, or wait until consumers have made room", op, broker.ErrQueueFull)
 	}
 	if conn.MayRepeat(err) {

@@ -2,12 +2,9 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -116,9 +113,9 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 // endPending ends the run if it waits for a group.
 func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	key := c.q.PendingRun(c.id)
-	marker, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) { return c.b.clients.Work.Get(ctx, key).Result() })
+	marker, err := c.b.clients.Work.Get(ctx, key)
 	if err != nil || len(marker) < wire.TokenDigits {
-		if errors.Is(err, goredis.Nil) {
+		if conn.IsMissing(err) {
 			err = nil
 		}
 		return false, err
@@ -128,12 +125,10 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	entry, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) (string, error) {
-		return c.b.clients.Work.HGet(ctx, q.Group(group), "then").Result()
-	})
+	entry, err := c.b.clients.Work.HGet(ctx, q.Group(group), "then")
 	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+marker[:wire.TokenDigits])
 	switch {
-	case err != nil && !errors.Is(err, goredis.Nil):
+	case err != nil && !conn.IsMissing(err):
 		return false, err
 	case there:
 		over, doubt, err := c.b.endWaiting(ctx, c.q, key, marker, stored, &c.failure)
@@ -182,9 +177,7 @@ func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 
 // mark notes for the session that holds the run that it is to end.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
-	members, err := conn.WithGrace(ctx, c.b.clients, func(ctx context.Context) ([]string, error) {
-		return c.b.clients.Work.SMembers(ctx, c.q.InFlight).Result()
-	})
+	members, err := c.b.clients.Work.SMembers(ctx, c.q.InFlight)
 	if err != nil {
 		return false, err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
 // Close gives back what the session holds: unfinished runs go to the head of their queues.
@@ -80,7 +78,7 @@ func (s *session) endLease(ctx context.Context, h *queueLease) error {
 		pipe.ZRem(ctx, h.q.Leases, s.id)
 		pipe.HDel(ctx, h.q.Takes, s.id)
 	}
-	if _, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec); err != nil {
+	if err := s.b.clients.Send(ctx, pipe); err != nil {
 		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))
 	}
 	return nil

@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
@@ -91,10 +88,9 @@ func (e *completions) add(r *completionReader, q *wire.QueueKeys) {
 // added. If this fails, that comes two seconds later.
 func (e *completions) interrupt(r *completionReader) {
 	ctx := context.Background()
-	_, _ = e.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_ = e.clients.Work.Send(ctx, func(pipe conn.Pipeline) {
 		pipe.RPush(ctx, r.call, "1")
 		pipe.PExpire(ctx, r.call, time.Minute)
-		return nil
 	})
 }
 
@@ -149,14 +145,14 @@ func (e *completions) readLoop(r *completionReader) {
 		if r.call != "" {
 			keys = append(keys, r.call)
 		}
-		key, ids, err := e.clients.Block.BLMPop(context.Background(), pollInterval, "left", 100, keys...).Result()
+		key, ids, err := e.clients.Block.BLMPop(context.Background(), pollInterval, 100, keys...)
 		switch {
 		case err == nil:
 			wait = conn.Backoff{}
 			if eq := lists[key]; eq != nil {
 				e.notify(eq, ids)
 			}
-		case errors.Is(err, goredis.Nil):
+		case conn.IsMissing(err):
 			wait = conn.Backoff{}
 		default:
 			wait.Sleep(context.Background(), e.clients)

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
@@ -88,7 +86,7 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	replies.askDelayed(ctx, pipe, q, now)
 	running := int64(0)
 	for page := range slices.Chunk(append(replies.inFlight.Val(), ""), infoPage) {
-		var taken, done []*goredis.IntCmd
+		var taken, done []conn.Reply[int64]
 		var keys []string
 		for _, member := range page {
 			keys = append(keys, q.Batch(member), q.Done(member))
@@ -125,20 +123,20 @@ func (b *Broker) readInfo(ctx context.Context, q *queue) (replies *infoReplies, 
 
 // infoReplies are what was asked of a queue for what is known of it.
 type infoReplies struct {
-	paused, dead, later *goredis.IntCmd
-	staged              *goredis.IntCmd // whether large calls have committed runs that are counted nowhere else
-	waiting             []*goredis.IntCmd
-	disabled, inFlight  *goredis.StringSliceCmd
-	dropped             *goredis.StringCmd
-	last                *goredis.MapStringStringCmd
+	paused, dead, later conn.Reply[int64]
+	staged              conn.Reply[int64] // whether large calls have committed runs that are counted nowhere else
+	waiting             []conn.Reply[int64]
+	disabled, inFlight  conn.Reply[[]string]
+	dropped             conn.Reply[string]
+	last                conn.Reply[map[string]string]
 }
 
 // askInfo asks for what is known of a queue, but for what is delayed and for how many
 // runs are in its batches.
-func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies {
+func askInfo(ctx context.Context, pipe conn.Pipeline, q *queue) *infoReplies {
 	r := &infoReplies{
 		paused: pipe.Exists(ctx, q.Paused), staged: pipe.Exists(ctx, q.Staged), disabled: pipe.SMembers(ctx, q.Disabled),
-		waiting: []*goredis.IntCmd{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Waiting)},
+		waiting: []conn.Reply[int64]{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Waiting)},
 	}
 	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
@@ -149,7 +147,7 @@ func askInfo(ctx context.Context, pipe goredis.Pipeliner, q *queue) *infoReplies
 }
 
 // askDelayed asks how many runs are due by now, and how many later.
-func (r *infoReplies) askDelayed(ctx context.Context, pipe goredis.Pipeliner, q *queue, now time.Time) {
+func (r *infoReplies) askDelayed(ctx context.Context, pipe conn.Pipeline, q *queue, now time.Time) {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	r.waiting = append(r.waiting, pipe.ZCount(ctx, q.Delayed, "-inf", ms))
 	r.later = pipe.ZCount(ctx, q.Delayed, "("+ms, "+inf")

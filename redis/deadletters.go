@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
@@ -51,9 +49,7 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 	others := &sentDead{b: b, from: q, wanted: wanted, stayed: stayed, down: map[string]bool{}}
 	// From the tail: what dies meanwhile moves nothing there.
 	for passed := int64(0); len(wanted) > 0; {
-		entries, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-			return b.clients.Work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1).Result()
-		})
+		entries, err := b.clients.Work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1)
 		if err != nil {
 			return total, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
 		}
@@ -83,7 +79,7 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.Work.Pipeline()
-	var removed []*goredis.IntCmd
+	var removed []conn.Reply[int64]
 	var gathers []broker.Group
 	for _, entry := range entries {
 		letter := wire.ReadDeadLetter(entry)
@@ -97,7 +93,7 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	if len(removed) == 0 {
 		return 0, nil
 	}
-	_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
+	err := b.clients.Send(ctx, pipe)
 	if err != nil && ctx.Err() != nil {
 		return 0, err // the replies are not to be read: they may still come
 	}
@@ -230,9 +226,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {
 		return 0, err
 	}
-	removed, err := conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
-		return s.b.clients.Work.LRem(ctx, s.from.Dead, -1, entry).Result()
-	})
+	removed, err := s.b.clients.Work.LRem(ctx, s.from.Dead, -1, entry)
 	if err != nil {
 		return 0, err
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
@@ -119,7 +117,7 @@ func (b *Broker) checkServer(ctx context.Context, dial conn.Dialer) error {
 	defer cancel()
 	d, err := b.durability(ctx, false)
 	if d.Version == "" && err != nil { // of a cluster one that answers is enough
-		if goredis.HasErrorPrefix(err, "NOPERM") {
+		if conn.IsRefusal(err, "NOPERM") {
 			return fmt.Errorf("check server: the user has no right to INFO, which tells the version and "+
 				"whether runs are kept; grant it with ACL SETUSER … +info: %w", err)
 		}
@@ -157,77 +155,67 @@ func (b *Broker) checkDurability(d Durability) error {
 	return nil
 }
 
-// durability returns that of the weakest server of those that answered, and
-// what kept the others from it.
+// durability returns that of the weakest server of those that answered, and the errors of
+// the others.
 func (b *Broker) durability(ctx context.Context, config bool) (Durability, error) {
-	ask := func(ctx context.Context, c *goredis.Client) (Durability, error) {
-		d, err := durabilityOf(ctx, c, config)
-		d.Server = c.Options().Addr
-		if err != nil && b.clients.Cluster {
-			err = fmt.Errorf("ask %s: %w", d.Server, err)
-		}
-		return d, err
-	}
 	return conn.WithGrace(ctx, b.clients, func(ctx context.Context) (weakest Durability, err error) {
-		switch c := b.clients.Work.UniversalClient.(type) {
-		case *goredis.Client:
-			return ask(ctx, c)
-		case *goredis.ClusterClient:
-			var (
-				mu   sync.Mutex
-				errs []error
-			)
-			failed := c.ForEachMaster(ctx, func(ctx context.Context, c *goredis.Client) error {
-				d, err := ask(ctx, c)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					errs = append(errs, err)
-				} else if weakest.Version == "" || b.checkDurability(weakest) == nil && (b.checkDurability(d) != nil || d.weaker(weakest)) {
-					weakest = d
-				}
-				return nil
-			})
-			return weakest, errors.Join(append(errs, failed)...)
-		}
-		return weakest, errors.New("the client is of no kind that is known")
+		var (
+			mu   sync.Mutex
+			errs []error
+		)
+		failed := b.clients.EachMaster(ctx, func(ctx context.Context, addr string, node conn.Commands) error {
+			d, err := durabilityOf(ctx, node, config)
+			d.Server = addr
+			if err != nil && b.clients.Cluster {
+				err = fmt.Errorf("ask %s: %w", addr, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+			} else if weakest.Version == "" || b.isWorse(d, weakest) {
+				weakest = d
+			}
+			return nil
+		})
+		return weakest, errors.Join(append(errs, failed)...)
 	})
 }
 
+// isWorse reports whether a server is refused or weaker, and another that was not refused
+// is not.
+func (b *Broker) isWorse(d, than Durability) bool {
+	return b.checkDurability(than) == nil && (b.checkDurability(d) != nil || d.weaker(than))
+}
+
 // durabilityOf asks one server.
-func durabilityOf(ctx context.Context, c *goredis.Client, config bool) (Durability, error) {
-	text, err := c.Info(ctx).Result()
+func durabilityOf(ctx context.Context, c conn.Commands, config bool) (Durability, error) {
+	text, err := c.Info(ctx)
 	if err != nil {
 		return Durability{}, err
 	}
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[k] = v
-		}
-	}
+	info := parseInfo(text)
 	d := Durability{Version: info["redis_version"], Eviction: info["maxmemory_policy"], Persistence: UnknownPersistence}
 	d.Replicas, _ = strconv.Atoi(info["connected_slaves"])
-	aof := info["aof_enabled"] == "1"
-	if aof {
+	if info["aof_enabled"] == "1" {
 		d.Persistence = AppendOnly
 		d.Failing = info["aof_last_write_status"] == "err"
 	}
 	if !config {
 		return d, nil
 	}
-	values, err := c.ConfigGet(ctx, "appendfsync").Result()
-	if reply := goredis.Error(nil); errors.As(err, &reply) {
+	values, err := c.ConfigGet(ctx, "appendfsync")
+	if conn.IsReply(err) {
 		return d, nil // no right to it, or the provider has taken the command away
 	}
 	if err != nil {
 		return Durability{}, err
 	}
-	if aof {
+	if d.Persistence == AppendOnly {
 		d.Fsync = values["appendfsync"]
 		return d, nil
 	}
-	if values, err = c.ConfigGet(ctx, "save").Result(); err != nil {
+	if values, err = c.ConfigGet(ctx, "save"); err != nil {
 		return Durability{}, err
 	}
 	d.Persistence = NoPersistence
@@ -236,4 +224,15 @@ func durabilityOf(ctx context.Context, c *goredis.Client, config bool) (Durabili
 		d.Failing = info["rdb_last_bgsave_status"] == "err"
 	}
 	return d, nil
+}
+
+// parseInfo parses the reply of INFO.
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[k] = v
+		}
+	}
+	return info
 }

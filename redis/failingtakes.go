@@ -2,10 +2,7 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
@@ -32,12 +29,11 @@ func (s *session) canSkip(ctx context.Context, q *queue, err error) bool {
 		}
 		return false
 	}
-	var reply goredis.Error
 	switch {
 	case s.b.clients.Cluster && conn.IsUnreachable(err) && !conn.IsRedirect(err):
 		s.avoidNode(s.sameNode(ctx, q), err)
 		return true
-	case s.b.clients.Cluster || errors.As(err, &reply) && !conn.IsTransient(err):
+	case s.b.clients.Cluster || conn.IsReply(err) && !conn.IsTransient(err):
 		s.failing.add(q, err)
 		s.logFailing(q, err)
 		return true
@@ -88,7 +84,7 @@ func (s *session) probeUntilUp(queues []*queue) {
 func (s *session) isUp(q *queue) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), min(s.b.cfg.Timeout, probeTime))
 	defer cancel()
-	if err := s.b.clients.Work.Exists(ctx, q.InFlight).Err(); err != nil {
+	if _, err := s.b.clients.Work.Exists(ctx, q.InFlight); err != nil {
 		s.b.clients.ReloadSlots(ctx)
 		return false
 	}

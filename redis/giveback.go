@@ -16,9 +16,7 @@ import (
 // came back before no more than that it has begun (markbegun.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
-	stored, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.Work.LRange(ctx, q.Batch(member), 0, -1).Result()
-	})
+	stored, err := b.clients.Work.LRange(ctx, q.Batch(member), 0, -1)
 	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
 		err = nil // it is put aside, and what is noted of it goes
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
@@ -270,9 +268,7 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 		for i := from; i < min(from+memberPage, group.Size); i++ {
 			fields = append(fields, strconv.Itoa(i))
 		}
-		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-			return b.clients.Work.HMGet(ctx, key, fields...).Result()
-		})
+		values, err := b.clients.Work.HMGet(ctx, key, fields...)
 		if err != nil {
 			return nil, b.fail(ctx, "read group "+group.ID, err)
 		}
@@ -294,7 +290,7 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 	total := int64(0)
 	for from := 0; from < group.Size; from += sizePage {
 		pipe := b.clients.Work.Pipeline()
-		sizes := make([]*goredis.IntCmd, 0, sizePage)
+		sizes := make([]conn.Reply[int64], 0, sizePage)
 		for i := from; i < min(from+sizePage, group.Size); i++ {
 			sizes = append(sizes, pipe.HStrLen(ctx, key, strconv.Itoa(i)))
 		}
@@ -329,9 +325,7 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (bool, error) {
-			return b.clients.Work.PExpire(ctx, q.Group(group.ID), d).Result()
-		})
+		_, _ = b.clients.Work.PExpire(ctx, q.Group(group.ID), d)
 	}
 }
 
@@ -342,8 +336,6 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
-			return b.clients.Work.Del(ctx, q.Group(group.ID)).Result()
-		})
+		_, _ = b.clients.Work.Del(ctx, q.Group(group.ID))
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -134,9 +133,7 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	s.mu.Unlock()
 	if len(over) > 0 {
 		// Should this fail, the next call does it.
-		_, _ = conn.WithGrace(ctx, s.b.clients, func(ctx context.Context) (int64, error) {
-			return s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...).Result()
-		})
+		_, _ = s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...)
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
@@ -108,9 +106,7 @@ var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
 func (l *listing) queued(ctx context.Context) error {
 	for _, n := range readyOrder {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.Work.LRange(ctx, l.q.Ready[n], from, from+listPage-1).Result()
-			})
+			list, err := l.b.clients.Work.LRange(ctx, l.q.Ready[n], from, from+listPage-1)
 			if err = l.pass(ctx, err, l.q.Ready[n]); err != nil {
 				return err
 			}
@@ -127,9 +123,7 @@ func (l *listing) queued(ctx context.Context) error {
 	}
 	for _, key := range []string{l.q.Waiting, l.q.Deferred} {
 		for from := int64(0); !l.full(); from += listPage {
-			list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-				return l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1).Result()
-			})
+			list, err := l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1)
 			if err = l.pass(ctx, err, key); err != nil {
 				return err
 			}
@@ -146,7 +140,7 @@ func (l *listing) queued(ctx context.Context) error {
 
 // delayed lists elements by when they are due; now is put behind the bounds.
 func (l *listing) delayed(ctx context.Context, from, to string) error {
-	now, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (time.Time, error) { return l.b.clients.Work.Time(ctx).Result() })
+	now, err := l.b.clients.Work.Time(ctx)
 	if err != nil {
 		return err
 	}
@@ -157,19 +151,11 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 		from += ms
 	}
 	for at := int64(0); !l.full(); at += listPage {
-		list, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]goredis.Z, error) {
-			by := &goredis.ZRangeBy{Min: from, Max: to, Offset: at, Count: listPage}
-			return l.b.clients.Work.ZRangeByScoreWithScores(ctx, l.q.Delayed, by).Result()
-		})
+		list, err := l.b.clients.Work.ZRangeByScore(ctx, l.q.Delayed, &conn.Range{Min: from, Max: to, Offset: at, Count: listPage})
 		if err = l.pass(ctx, err, l.q.Delayed); err != nil {
 			return err
 		}
-		for _, z := range list {
-			stored, _ := z.Member.(string)
-			if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
-				info.Due = time.UnixMilli(int64(z.Score)).UTC()
-			}
-		}
+		l.addDelayed(list)
 		if len(list) < listPage {
 			break
 		}
@@ -177,11 +163,19 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 	return nil
 }
 
+// addDelayed adds runs that are delayed or were, with when they are due.
+func (l *listing) addDelayed(list []conn.Scored) {
+	for _, z := range list {
+		stored, _ := z.Member.(string)
+		if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
+			info.Due = time.UnixMilli(int64(z.Score)).UTC()
+		}
+	}
+}
+
 // running lists what sessions hold.
 func (l *listing) running(ctx context.Context) error {
-	members, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]string, error) {
-		return l.b.clients.Work.SMembers(ctx, l.q.InFlight).Result()
-	})
+	members, err := l.b.clients.Work.SMembers(ctx, l.q.InFlight)
 	if err != nil {
 		return err
 	}
@@ -225,7 +219,7 @@ func (l *listing) readFailures(ctx context.Context) error {
 		for i, info := range page {
 			keys[i] = l.q.Record(info.Run.ID)
 		}
-		values, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) ([]any, error) { return l.b.clients.Work.MGet(ctx, keys...).Result() })
+		values, err := l.b.clients.Work.MGet(ctx, keys...)
 		if err != nil {
 			return err
 		}
@@ -247,27 +241,24 @@ func (l *listing) ended(ctx context.Context) error {
 	}
 	opens, cursor := l.q.Record(""), uint64(0)
 	for range maxScans {
-		got, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (page, error) {
-			keys, next, err := node.Scan(ctx, cursor, wire.GlobOf(opens), 1000).Result()
-			return page{keys, next}, err
-		})
+		got, err := node.Scan(ctx, cursor, wire.GlobOf(opens), 1000)
 		if err != nil {
 			return err
 		}
-		for keys := range slices.Chunk(got.entries, listPage) {
+		for keys := range slices.Chunk(got.Entries, listPage) {
 			if err := l.addEnded(ctx, node, keys); err != nil || l.full() {
 				return err
 			}
 		}
-		if cursor = got.cursor; cursor == 0 {
+		if cursor = got.Cursor; cursor == 0 {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []string) error {
-	states := make([]*goredis.StringCmd, len(keys))
+func (l *listing) addEnded(ctx context.Context, node conn.Commands, keys []string) error {
+	states := make([]conn.Reply[string], len(keys))
 	pipe := node.Pipeline()
 	for i, key := range keys {
 		states[i] = pipe.GetRange(ctx, key, 0, 0)
@@ -282,8 +273,8 @@ func (l *listing) addEnded(ctx context.Context, node *goredis.Client, keys []str
 		if states[i].Val() != wire.LetterOf(l.state) || l.full() {
 			continue
 		}
-		stored, err := conn.WithGrace(ctx, l.b.clients, func(ctx context.Context) (string, error) { return node.Get(ctx, key).Result() })
-		if errors.Is(err, goredis.Nil) {
+		stored, err := node.Get(ctx, key)
+		if conn.IsMissing(err) {
 			continue
 		}
 		if err != nil {

@@ -27,11 +27,11 @@ type mending struct {
 }
 
 // mended reads from a key, and once more if it could not be read and was put aside.
-func mended[T any](ctx context.Context, b *Broker, key string, read func(context.Context) (T, error)) (T, error) {
+func mended[T any](ctx context.Context, b *Broker, key string, read func() (T, error)) (T, error) {
 	start := time.Now()
-	v, err := conn.WithGrace(ctx, b.clients, read)
+	v, err := read()
 	if conn.IsDamage(err) && b.mend(ctx, start, key) {
-		return conn.WithGrace(ctx, b.clients, read)
+		return read()
 	}
 	return v, err
 }

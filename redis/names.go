@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
@@ -18,9 +16,7 @@ import (
 // readNames reads the names of all queues. Names that no queue can have are left
 // out; they are logged and counted when this broker first meets them.
 func (b *Broker) readNames(ctx context.Context) ([]string, error) {
-	names, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.Work.SMembers(ctx, b.queuesKey()).Result()
-	})
+	names, err := b.clients.Work.SMembers(ctx, b.queuesKey())
 	if err != nil {
 		return nil, b.fail(ctx, "read names of queues", b.blame(ctx, err, b.queuesKey()))
 	}
@@ -39,9 +35,7 @@ func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 // QueueNames returns the names of all queues, sorted, by one command and, if there are
 // others than before or a minute has passed, another.
 func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
-	n, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.Work.SCard(ctx, b.queuesKey()).Result()
-	})
+	n, err := b.clients.Work.SCard(ctx, b.queuesKey())
 	if err != nil {
 		return nil, b.fail(ctx, "count names of queues", b.blame(ctx, err, b.queuesKey()))
 	}
@@ -73,8 +67,8 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		return lengths, nil
 	}
 	pipe := b.clients.Work.Pipeline()
-	queues, counts := make([]*queue, len(names)), make([][]*goredis.IntCmd, len(names))
-	staged := make([]*goredis.SliceCmd, len(names))
+	queues, counts := make([]*queue, len(names)), make([][]conn.Reply[int64], len(names))
+	staged := make([]conn.Reply[[]any], len(names))
 	for i, name := range names {
 		q := b.keysOf(name)
 		queues[i] = q
@@ -84,7 +78,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.ZCard(ctx, q.Deferred))
 		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
 	}
-	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {
+	if err := b.clients.Send(ctx, pipe); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
 	}
 	var failed failures

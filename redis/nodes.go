@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
@@ -59,13 +57,7 @@ func (b *Broker) byNode(ctx context.Context, queues []*queue) [][]int {
 	return b.clients.ByNode(ctx, len(queues), func(i int) string { return queues[i].InFlight })
 }
 
-// nodeOf returns the client of the server that has the queue.
-func (b *Broker) nodeOf(ctx context.Context, q *queue) (*goredis.Client, error) {
+// nodeOf returns the commands of the server that has the queue.
+func (b *Broker) nodeOf(ctx context.Context, q *queue) (conn.Commands, error) {
 	return b.clients.NodeOf(ctx, q.InFlight)
-}
-
-// page is one reply of a scan.
-type page struct {
-	entries []string
-	cursor  uint64
 }

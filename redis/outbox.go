@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -236,10 +234,8 @@ func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broke
 		return
 	}
 	// Should this fail, the record is missing, and whoever waits for it learns that.
-	_, _ = conn.WithGrace(ctx, m.b.clients, func(ctx context.Context) (bool, error) {
-		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
-		return m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep).Result()
-	})
+	record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
+	_, _ = m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep)
 }
 
 // sending is what goes from an outbox to one queue.
@@ -353,13 +349,12 @@ func (m *moving) isDown(q *queue) bool {
 // refusesOne reports whether a failure to store several runs may be the fault of
 // one of them, and will not pass.
 func refusesOne(err error) bool {
-	return goredis.HasErrorPrefix(err, "WRONGTYPE") || tooLong(err)
+	return conn.IsRefusal(err, "WRONGTYPE") || tooLong(err)
 }
 
 // tooLong reports whether the server refuses arguments of such a length.
 func tooLong(err error) bool {
-	reply := goredis.Error(nil)
-	return errors.As(err, &reply) && strings.Contains(reply.Error(), "invalid bulk length")
+	return conn.IsReply(err) && strings.Contains(err.Error(), "invalid bulk length")
 }
 
 // isToBlame reports whether the run of a group is what was refused, and not all
@@ -369,7 +364,7 @@ func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool 
 		return true
 	}
 	pipe := m.b.clients.Work.Pipeline()
-	var types []*goredis.StatusCmd
+	var types []conn.Reply[string]
 	for _, keys := range [][]string{g.owners, g.claims.keys, g.records} {
 		for _, key := range keys {
 			types = append(types, pipe.Type(ctx, key))
@@ -448,7 +443,7 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	for _, entry := range over {
 		pipe.LRem(ctx, m.from.Outbox, 1, entry)
 	}
-	_, err := conn.WithGrace(ctx, m.b.clients, pipe.Exec)
+	err := m.b.clients.Send(ctx, pipe)
 	return err
 }
 
@@ -461,6 +456,6 @@ func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) 
 	for _, key := range keys {
 		pipe.PExpire(ctx, key, d)
 	}
-	_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
+	err := b.clients.Send(ctx, pipe)
 	return err
 }

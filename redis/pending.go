@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
@@ -114,12 +112,9 @@ func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 	for cursor := uint64(0); ; {
 		var fields []string
 		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-			p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
-				entries, next, err := b.clients.Work.HScan(ctx, q.Pending, cursor, "", pendingPage).Result()
-				return page{entries, next}, err
-			})
+			p, err := b.clients.Work.HScan(ctx, q.Pending, cursor, pendingPage)
 			if err == nil {
-				fields, cursor = p.entries, p.cursor
+				fields, cursor = p.Entries, p.Cursor
 			}
 			return err
 		})
@@ -155,7 +150,7 @@ const pendingPage = 100
 func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]string, error) {
 	pipe := b.clients.Work.Pipeline()
 	var ids []string
-	var ages []*goredis.DurationCmd
+	var ages []conn.Reply[time.Duration]
 	for i := 0; i+1 < len(fields); i += 2 {
 		ids = append(ids, fields[i])
 		ages = append(ages, pipe.PTTL(ctx, q.PendingRun(fields[i])))

@@ -5,8 +5,7 @@ import (
 	"slices"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
@@ -70,11 +69,11 @@ func (b *Broker) countExisting(ctx context.Context, lists [][]string) ([]int64, 
 	}
 	err := b.clients.Retry(ctx, conn.MayRepeat, func() error {
 		pipe := b.clients.Work.Pipeline()
-		counts := make([]*goredis.IntCmd, len(lists))
+		counts := make([]conn.Reply[int64], len(lists))
 		for i, keys := range lists {
 			counts[i] = pipe.Exists(ctx, keys...)
 		}
-		_, err := conn.WithGrace(ctx, b.clients, pipe.Exec)
+		err := b.clients.Send(ctx, pipe)
 		if err != nil && (!b.clients.Cluster || ctx.Err() != nil) {
 			return err
 		}
@@ -179,7 +178,7 @@ func (w *watch) acquireProbe(ctx context.Context, fresh func(*queueProbe) bool) 
 	case <-ctx.Done():
 		return nil, nil, w.b.fail(ctx, "probe queues", ctx.Err())
 	case <-w.b.clients.Closed:
-		return nil, nil, w.b.fail(ctx, "probe queues", goredis.ErrClosed)
+		return nil, nil, w.b.fail(ctx, "probe queues", broker.ErrClosed)
 	}
 	done = func() { <-p.turn }
 	if !fresh(p) {

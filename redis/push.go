@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/resp"
@@ -79,9 +77,7 @@ func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 			keys = append(keys, string(key))
 		}
 	}
-	_, _ = conn.WithGrace(context.WithoutCancel(ctx), b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.Work.Del(ctx, keys...).Result()
-	})
+	_, _ = b.clients.Work.Del(context.WithoutCancel(ctx), keys...)
 }
 
 func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *pushBatch, then *conn.Confirmation) error {
@@ -175,16 +171,13 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 
 // pushByLibrary is pushByConn by the client library, which might send a pipeline
 // twice.
-func pushByLibrary(ctx context.Context, c goredis.UniversalClient, ready, wake, watched, woken string, stored []any) error {
-	line := make([]any, 0, 2+len(stored))
-	push := conn.Once{Cmd: goredis.NewCmd(ctx, append(append(line, "rpush", ready), stored...)...)}
-	push.SetFirstKeyPos(1)
-	if err := c.Process(ctx, push); err != nil {
+func pushByLibrary(ctx context.Context, c conn.Client, ready, wake, watched, woken string, stored []any) error {
+	if err := c.RPushOnce(ctx, ready, stored); err != nil {
 		return err
 	}
-	_ = c.ZAdd(ctx, wake, goredis.Z{Member: "1"})
+	_, _ = c.ZAdd(ctx, wake, "1")
 	if woken != "" {
-		_ = c.LMove(ctx, watched, woken, "left", "right")
+		_, _ = c.LMove(ctx, watched, woken)
 	}
 	return nil
 }

@@ -147,9 +147,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	if max <= 0 {
 		return nil, nil
 	}
-	entries, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]string, error) {
-		return b.clients.Work.LRange(ctx, q.Dead, 0, int64(max)-1).Result()
-	})
+	entries, err := b.clients.Work.LRange(ctx, q.Dead, 0, int64(max)-1)
 	if err != nil {
 		return nil, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
 	}
@@ -176,5 +174,5 @@ func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []script.W
 		pipe.PExpire(ctx, q.Ended(waiter), time.Minute)
 	}
 	// Should this fail, waiters look by themselves.
-	_, _ = conn.WithGrace(ctx, b.clients, pipe.Exec)
+	_ = b.clients.Send(ctx, pipe)
 }

@@ -80,9 +80,7 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	for i, name := range names {
 		members[i] = name
 	}
-	_, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) {
-		return b.clients.Queue.SAdd(ctx, b.queuesKey(), members...).Result()
-	})
+	_, err := b.clients.Queue.SAdd(ctx, b.queuesKey(), members...)
 	return err
 }
 

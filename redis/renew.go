@@ -155,11 +155,12 @@ func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
 		turns = append(turns, bt.turn)
 	}
 	s.mu.Unlock()
-	pipe := s.b.clients.Lease.Pipeline()
-	for _, bt := range slots {
-		pipe.Exists(ctx, h.q.Batch(bt.member))
-	}
-	replies, err := conn.WithGrace(ctx, s.b.clients, pipe.Exec)
+	exist := make([]conn.Reply[int64], len(slots))
+	err := s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
+		for i, bt := range slots {
+			exist[i] = pipe.Exists(ctx, h.q.Batch(bt.member))
+		}
+	})
 	if err != nil {
 		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
 	}
@@ -167,8 +168,7 @@ func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
 	defer s.mu.Unlock()
 	lost := false
 	for i, bt := range slots {
-		there, ok := replies[i].(interface{ Val() int64 })
-		if !ok || there.Val() > 0 || h.batches[bt.number] != bt || bt.busy > 0 || bt.turn != turns[i] {
+		if exist[i].Val() > 0 || h.batches[bt.number] != bt || bt.busy > 0 || bt.turn != turns[i] {
 			continue // its outcomes tell more than that it is not there
 		}
 		bt.gone = true

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // Now returns the server's time. On a cluster that of one of its nodes.
 func (b *Broker) Now(ctx context.Context) (time.Time, error) {
-	now, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.Work.Time(ctx).Result() })
+	now, err := b.clients.Work.Time(ctx)
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read the server's clock", err)
 	}

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -130,16 +128,13 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 			pairs  []string
 			cursor uint64
 		}
-		p, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (page, error) {
-			pairs, next, err := b.clients.Work.HScan(ctx, q.Entries, cursor, "", schedulePage).Result()
-			return page{pairs, next}, err
-		})
+		p, err := b.clients.Work.HScan(ctx, q.Entries, cursor, schedulePage)
 		if err != nil {
 			return nil, err
 		}
 		var fresh []*broker.Schedule
 		var fields []string
-		for pair := range slices.Chunk(p.pairs, 2) {
+		for pair := range slices.Chunk(p.Entries, 2) {
 			if id := pair[0]; !seen[id] {
 				seen[id] = true
 				e := wire.ReadSchedule(q.Name, id, pair[1])
@@ -150,7 +145,7 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 			return nil, err
 		}
 		all = append(all, fresh...)
-		if cursor = p.cursor; cursor == 0 {
+		if cursor = p.Cursor; cursor == 0 {
 			return all, nil
 		}
 	}
@@ -161,9 +156,7 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	if len(fields) == 0 {
 		return nil
 	}
-	ticks, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.Work.HMGet(ctx, q.Ticks, fields...).Result()
-	})
+	ticks, err := b.clients.Work.HMGet(ctx, q.Ticks, fields...)
 	if conn.IsWrongType(err) { // which whoever queues a tick puts aside
 		b.logOddKey(ctx, q.Ticks, err)
 		return nil
@@ -240,14 +233,14 @@ func (b *Broker) withOwn(names []string) []string {
 // it returns the values of the others; without any it returns none.
 func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 	if !b.clients.Cluster {
-		return conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, keys...).Result() })
+		return b.clients.Work.MGet(ctx, keys...)
 	}
 	pipe := b.clients.Work.Pipeline()
-	gets := make([]*goredis.StringCmd, len(keys))
+	gets := make([]conn.Reply[string], len(keys))
 	for i, key := range keys {
 		gets[i] = pipe.Get(ctx, key)
 	}
-	if _, err := conn.WithGrace(ctx, b.clients, pipe.Exec); err != nil && conn.ContextErr(ctx) != nil {
+	if err := b.clients.Send(ctx, pipe); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, err // the replies are not to be read: they may still come
 	}
 	values := make([]any, len(keys))
@@ -259,7 +252,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 			values[i] = v
 		case conn.IsWrongType(err): // MGET says nothing of it either
 			b.logOddKey(ctx, keys[i], err)
-		case !errors.Is(err, goredis.Nil) && failed == nil:
+		case !conn.IsMissing(err) && failed == nil:
 			failed = fmt.Errorf("read %s: %w", keys[i], err)
 		}
 	}

@@ -273,7 +273,7 @@ func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[st
 		return !strings.HasPrefix(key, q.Owner("")) && !strings.HasPrefix(key, q.Unique(""))
 	})
 	for page := range slices.Chunk(keys, inWay) {
-		values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.MGet(ctx, page...).Result() })
+		values, err := b.clients.Work.MGet(ctx, page...)
 		if err != nil {
 			return nil, b.fail(ctx, "read who has ids and unique keys", err)
 		}

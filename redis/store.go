@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
@@ -19,9 +17,7 @@ import (
 // refuseTwice makes the error of a group that has a key twice. What it says of runs
 // of others is as they were a moment ago.
 func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.TaskRun) error {
-	owners, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.Work.MGet(ctx, c.keys...).Result()
-	})
+	owners, err := b.clients.Work.MGet(ctx, c.keys...)
 	if err != nil {
 		return b.fail(ctx, "queue tasks: read unique keys", err)
 	}
@@ -55,7 +51,7 @@ func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error 
 		return fmt.Errorf("queue tasks: %w", err)
 	case doubtful:
 		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))
-	case goredis.HasErrorPrefix(err, "NOREPLICAS"):
+	case conn.IsRefusal(err, "NOREPLICAS"):
 		return fmt.Errorf("queue tasks: %w: the server has fewer replicas than its min-replicas-to-write: start one, or lower that", broker.ErrQueueFull)
 	}
 	return b.fail(ctx, "queue tasks", err)

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -35,7 +33,7 @@ type surveyed struct {
 // note notes whether the server refused a command for the queue.
 func (s *surveyed) note(errs ...error) {
 	for _, err := range errs {
-		s.odd = s.odd || err != nil && err != goredis.Nil //nolint:errorlint // the library returns it as it is
+		s.odd = s.odd || err != nil && !conn.IsMissing(err)
 	}
 }
 
@@ -94,11 +92,11 @@ func giveOnce[T any](ctx context.Context, n int, part func(maintenance.Part[T]))
 // there returns those of a page of which such a key exists, and the server's time before
 // that. Of the others give is told that nothing is there.
 func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
-	counts := make([]*goredis.IntCmd, len(page))
+	counts := make([]conn.Reply[int64], len(page))
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
 	}
-	err = b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	err = b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for i, s := range page {
 			counts[i] = pipe.Exists(ctx, keys(s.queue)...)
 		}
@@ -129,7 +127,7 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 		return now, err
 	}
 	err = b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-		now, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return node.Time(ctx).Result() })
+		now, err = node.Time(ctx)
 		return err
 	})
 	return now, err
@@ -192,7 +190,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 // readInfos reads all but the number of running runs of each queue.
 func (b *Broker) readInfos(ctx context.Context, page []*surveyed, now time.Time) (map[*surveyed]*infoReplies, error) {
 	infos := map[*surveyed]*infoReplies{}
-	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range page {
 			infos[s] = askInfo(ctx, pipe, s.queue)
 			infos[s].askDelayed(ctx, pipe, s.queue, now)
@@ -211,8 +209,8 @@ func (b *Broker) readInfos(ctx context.Context, page []*surveyed, now time.Time)
 
 // giveInfos counts the running runs of each queue, and gives what is known of the queue.
 func (b *Broker) giveInfos(ctx context.Context, few []*surveyed, infos map[*surveyed]*infoReplies, give giveQueue) error {
-	taken := map[*surveyed][]*goredis.IntCmd{}
-	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	taken := map[*surveyed][]conn.Reply[int64]{}
+	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range few {
 			taken[s] = nil // ReadMany may repeat
 			for _, member := range infos[s].inFlight.Val() {
@@ -267,8 +265,8 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 		if err != nil {
 			return err
 		}
-		err = b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
-			return []*goredis.IntCmd{pipe.LLen(ctx, s.Dead)}
+		err = b.measure(ctx, some, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
+			return []conn.Reply[int64]{pipe.LLen(ctx, s.Dead)}
 		})
 		if err != nil {
 			return err
@@ -284,8 +282,8 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 
 // giveDeadLetters reads the dead letters of queues and gives them.
 func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give giveDead) error {
-	entries := map[*surveyed]*goredis.StringSliceCmd{}
-	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	entries := map[*surveyed]conn.Reply[[]string]{}
+	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range few {
 			entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
 		}
@@ -308,9 +306,9 @@ func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give give
 }
 
 // measure reads how much is in keys of each of the queues. One that has much is odd.
-func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
-	asked := map[*surveyed][]*goredis.IntCmd{}
-	err := b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
+	asked := map[*surveyed][]conn.Reply[int64]{}
+	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range page {
 			asked[s] = ask(pipe, s)
 		}
@@ -331,9 +329,9 @@ func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe go
 
 // measureUnstaged is measure. A queue with runs of large calls that are not moved yet is odd: a
 // survey does not move them.
-func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd) error {
-	staged := map[*surveyed]*goredis.IntCmd{}
-	err := b.measure(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
+func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
+	staged := map[*surveyed]conn.Reply[int64]{}
+	err := b.measure(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
 		staged[s] = pipe.Exists(ctx, s.Staged)
 		return ask(pipe, s)
 	})

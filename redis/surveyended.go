@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -30,12 +28,12 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 		if err != nil {
 			return err
 		}
-		for keys := range slices.Chunk(got.entries, listPage) {
+		for keys := range slices.Chunk(got.Entries, listPage) {
 			if err := e.add(ctx, keys); err != nil {
 				return err
 			}
 		}
-		if cursor = got.cursor; cursor == 0 {
+		if cursor = got.Cursor; cursor == 0 {
 			break
 		}
 	}
@@ -67,12 +65,9 @@ func newEndedSurvey(r *runsSurvey, page []*surveyed) *endedSurvey {
 func (e *endedSurvey) isSkipped(s *surveyed) bool { return int(s.sizes[0]) >= e.last }
 
 // scan reads a page of the keys of records on a server.
-func (e *endedSurvey) scan(ctx context.Context, node *goredis.Client, cursor uint64) (got page, err error) {
+func (e *endedSurvey) scan(ctx context.Context, node conn.Commands, cursor uint64) (got conn.Page, err error) {
 	err = e.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-		got, err = conn.WithGrace(ctx, e.b.clients, func(ctx context.Context) (page, error) {
-			keys, next, err := node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", 1000).Result()
-			return page{keys, next}, err
-		})
+		got, err = node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", 1000)
 		return err
 	})
 	return got, err
@@ -119,8 +114,8 @@ func (e *endedSurvey) queuesOf(keys []string) map[string]*surveyed {
 
 // inState returns the keys of the records that are of a run in the survey's state.
 func (e *endedSurvey) inState(ctx context.Context, keys []string, of map[string]*surveyed) (found []string, err error) {
-	states := map[string]*goredis.StringCmd{}
-	err = e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	states := map[string]conn.Reply[string]{}
+	err = e.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for key := range of {
 			states[key] = pipe.GetRange(ctx, key, 0, 0)
 		}
@@ -140,8 +135,8 @@ func (e *endedSurvey) inState(ctx context.Context, keys []string, of map[string]
 
 // addRecords reads some records and adds those that are wanted.
 func (e *endedSurvey) addRecords(ctx context.Context, keys []string, of map[string]*surveyed) error {
-	stored := map[string]*goredis.StringCmd{}
-	err := e.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	stored := map[string]conn.Reply[string]{}
+	err := e.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, key := range keys {
 			stored[key] = pipe.Get(ctx, key)
 		}

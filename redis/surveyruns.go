@@ -7,10 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -67,15 +66,15 @@ func (r *runsSurvey) keys(q *queue) []string {
 // waiting gives the runs of queues that wait.
 func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give giveRuns) error {
 	due := r.dueRange(now)
-	err := r.b.measureUnstaged(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
+	err := r.b.measureUnstaged(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
 		return r.measureWaiting(ctx, pipe, s, due)
 	})
 	if err != nil {
 		return err
 	}
 	for _, few := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
-		lists := map[*surveyed][]goredis.Cmder{}
-		err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+		lists := map[*surveyed][]waitingReply{}
+		err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 			for _, s := range few {
 				lists[s] = r.readWaiting(ctx, pipe, s, due)
 			}
@@ -96,16 +95,16 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 
 // dueRange is when the delayed runs are due that the survey is about: in state queued those
 // that are due and not moved to a ready list yet.
-func (r *runsSurvey) dueRange(now time.Time) *goredis.ZRangeBy {
+func (r *runsSurvey) dueRange(now time.Time) *conn.Range {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	if r.state == broker.StateDelayed {
-		return &goredis.ZRangeBy{Min: "(" + ms, Max: "+inf", Count: surveyMost}
+		return &conn.Range{Min: "(" + ms, Max: "+inf", Count: surveyMost}
 	}
-	return &goredis.ZRangeBy{Min: "-inf", Max: ms, Count: surveyMost}
+	return &conn.Range{Min: "-inf", Max: ms, Count: surveyMost}
 }
 
 // measureWaiting asks how much is in each of the keys of a queue.
-func (r *runsSurvey) measureWaiting(ctx context.Context, pipe goredis.Pipeliner, s *surveyed, due *goredis.ZRangeBy) (sizes []*goredis.IntCmd) {
+func (r *runsSurvey) measureWaiting(ctx context.Context, pipe conn.Pipeline, s *surveyed, due *conn.Range) (sizes []conn.Reply[int64]) {
 	for _, key := range r.keys(s.queue) {
 		switch key {
 		case s.Delayed:
@@ -120,27 +119,27 @@ func (r *runsSurvey) measureWaiting(ctx context.Context, pipe goredis.Pipeliner,
 }
 
 // readWaiting asks for what is in those keys of a queue that have something.
-func (r *runsSurvey) readWaiting(ctx context.Context, pipe goredis.Pipeliner, s *surveyed, due *goredis.ZRangeBy) (lists []goredis.Cmder) {
+func (r *runsSurvey) readWaiting(ctx context.Context, pipe conn.Pipeline, s *surveyed, due *conn.Range) (lists []waitingReply) {
 	for i, key := range r.keys(s.queue) {
 		switch {
 		case s.sizes[i] == 0:
 		case key == s.Delayed:
-			lists = append(lists, pipe.ZRangeByScoreWithScores(ctx, key, due))
+			lists = append(lists, waitingReply{key: key, delayed: pipe.ZRangeByScoreWithScores(ctx, key, due)})
 		case key == s.Waiting, key == s.Deferred:
-			lists = append(lists, pipe.ZRange(ctx, key, 0, surveyMost-1))
+			lists = append(lists, waitingReply{key: key, entries: pipe.ZRange(ctx, key, 0, surveyMost-1)})
 		default:
-			lists = append(lists, pipe.LRange(ctx, key, 0, surveyMost-1))
+			lists = append(lists, waitingReply{key: key, entries: pipe.LRange(ctx, key, 0, surveyMost-1)})
 		}
 	}
 	return lists
 }
 
 // parseWaiting makes the runs of what readWaiting asked for.
-func (r *runsSurvey) parseWaiting(s *surveyed, lists []goredis.Cmder) []*broker.RunInfo {
+func (r *runsSurvey) parseWaiting(s *surveyed, lists []waitingReply) []*broker.RunInfo {
 	l := r.listing(s)
 	for _, reply := range lists {
-		s.note(reply.Err())
-		addReply(l, reply)
+		s.note(reply.err())
+		reply.addTo(l)
 	}
 	return l.found
 }
@@ -150,28 +149,35 @@ func (r *runsSurvey) listing(s *surveyed) *listing {
 	return &listing{b: r.b, q: s.queue, state: r.state, max: maxListed}
 }
 
-// addReply adds the runs of one key to a list.
-func addReply(l *listing, reply goredis.Cmder) {
-	switch reply := reply.(type) {
-	case *goredis.ZSliceCmd:
-		for _, z := range reply.Val() {
-			stored, _ := z.Member.(string)
-			if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
-				info.Due = time.UnixMilli(int64(z.Score)).UTC()
-			}
-		}
-	case *goredis.StringSliceCmd:
-		key, _ := reply.Args()[1].(string)
-		for _, entry := range reply.Val() {
-			l.add(l.q.StoredRunOf(key, entry))
-		}
+// waitingReply is what is read of one key of a queue.
+type waitingReply struct {
+	key     string
+	delayed conn.Reply[[]conn.Scored] // of the delayed runs, with when they are due
+	entries conn.Reply[[]string]      // of another key
+}
+
+func (r waitingReply) err() error {
+	if r.delayed != nil {
+		return r.delayed.Err()
+	}
+	return r.entries.Err()
+}
+
+// addTo adds the runs of the key to a list.
+func (r waitingReply) addTo(l *listing) {
+	if r.delayed != nil {
+		l.addDelayed(r.delayed.Val())
+		return
+	}
+	for _, entry := range r.entries.Val() {
+		l.add(l.q.StoredRunOf(r.key, entry))
 	}
 }
 
 // running gives the runs of queues that sessions hold.
 func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRuns) error {
-	err := r.b.measureUnstaged(ctx, page, func(pipe goredis.Pipeliner, s *surveyed) []*goredis.IntCmd {
-		return []*goredis.IntCmd{pipe.SCard(ctx, s.InFlight)}
+	err := r.b.measureUnstaged(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
+		return []conn.Reply[int64]{pipe.SCard(ctx, s.InFlight)}
 	})
 	if err != nil {
 		return err
@@ -182,7 +188,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 			return err
 		}
 		some = leave(some, give)
-		err = r.b.measure(ctx, some, func(pipe goredis.Pipeliner, s *surveyed) (sizes []*goredis.IntCmd) {
+		err = r.b.measure(ctx, some, func(pipe conn.Pipeline, s *surveyed) (sizes []conn.Reply[int64]) {
 			for _, member := range members[s] {
 				sizes = append(sizes, pipe.LLen(ctx, s.Batch(member)))
 			}
@@ -202,8 +208,8 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 
 // readInFlight returns the names of the batches in flight in each queue.
 func (r *runsSurvey) readInFlight(ctx context.Context, page []*surveyed) (map[*surveyed][]string, error) {
-	replies := map[*surveyed]*goredis.StringSliceCmd{}
-	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	replies := map[*surveyed]conn.Reply[[]string]{}
+	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range page {
 			replies[s] = pipe.SMembers(ctx, s.InFlight)
 		}
@@ -222,14 +228,14 @@ func (r *runsSurvey) readInFlight(ctx context.Context, page []*surveyed) (map[*s
 
 // batchReplies are what is read of one batch.
 type batchReplies struct {
-	runs *goredis.StringSliceCmd
-	done *goredis.StringCmd
+	runs conn.Reply[[]string]
+	done conn.Reply[string]
 }
 
 // batches gives the runs of queues whose batches are known.
 func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed][]string, give giveRuns) error {
 	batches := map[*surveyed][]batchReplies{}
-	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range few {
 			batches[s] = nil // ReadMany may repeat
 			for _, member := range members[s] {
@@ -256,13 +262,13 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 // give gives what is wanted of what was found, with the failures that records tell of.
 func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give giveRuns) error {
 	all := map[*surveyed]bool{}
-	records := map[*broker.RunInfo]*goredis.StringCmd{}
+	records := map[*broker.RunInfo]conn.Reply[string]{}
 	for _, s := range page {
 		found[s] = slices.DeleteFunc(found[s], func(info *broker.RunInfo) bool { return !r.want(info) })
 		all[s] = len(found[s]) <= r.max
 		found[s] = found[s][:min(len(found[s]), r.max)]
 	}
-	err := r.b.clients.ReadMany(ctx, func(pipe goredis.Pipeliner) {
+	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range page {
 			for _, info := range found[s] {
 				if mayHaveFailed(info) {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
@@ -150,7 +148,7 @@ func (s *session) endFailedWait(ctx context.Context, h *queueLease, r room, err 
 // paceFailedWait pauses after a take that could not wait. It returns an error that does
 // not pass by itself; the next take meets any other.
 func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []string) error {
-	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+	if conn.IsRefusal(err, "NOSCRIPT") {
 		return nil
 	}
 	if conn.IsWrongType(err) && s.b.logged.isNew("wait "+wakeSets[0]) {

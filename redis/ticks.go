@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -84,9 +83,7 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read last tick of %s: %w", task, err)
 	}
-	values, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) {
-		return b.clients.Work.HMGet(ctx, q.Ticks, task).Result()
-	})
+	values, err := b.clients.Work.HMGet(ctx, q.Ticks, task)
 	if err != nil {
 		return time.Time{}, b.fail(ctx, "read last tick of "+task, b.blame(ctx, err, q.Ticks))
 	}
@@ -118,9 +115,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	if err != nil {
 		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
 	}
-	began, err := mended(ctx, b, q.Ticks, func(ctx context.Context) (bool, error) {
-		return b.clients.Work.HSetNX(ctx, q.Ticks, task, text).Result()
-	})
+	began, err := mended(ctx, b, q.Ticks, func() (bool, error) { return b.clients.Work.HSetNX(ctx, q.Ticks, task, text) })
 	switch {
 	case err != nil:
 		return time.Time{}, b.fail(ctx, "begin ticks of "+task, b.blame(ctx, err, q.Ticks))

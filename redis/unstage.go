@@ -33,7 +33,7 @@ func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bo
 // unstageOthers moves the runs of a call of any process, or takes them away, up to some
 // pages (0: all).
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := mended(ctx, b, q.Staging(token), func(ctx context.Context) (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)).Result() })
+	n, err := mended(ctx, b, q.Staging(token), func() (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)) })
 	if err != nil {
 		return 0, err
 	}
@@ -110,8 +110,8 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	var failed failures
 	for {
 		stuck := int64(failed.queues())
-		tokens, err := mended(ctx, b, q.Staged, func(ctx context.Context) ([]string, error) {
-			return b.clients.Work.LRange(ctx, q.Staged, stuck, stuck).Result()
+		tokens, err := mended(ctx, b, q.Staged, func() ([]string, error) {
+			return b.clients.Work.LRange(ctx, q.Staged, stuck, stuck)
 		})
 		if err != nil {
 			return some, b.fail(ctx, "look for runs of large calls", err)
@@ -146,9 +146,9 @@ func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int
 
 // dropStaged removes a token from what is to be moved whose call is not there.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
-	state, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) ([]any, error) { return b.clients.Work.HMGet(ctx, q.Stages, token).Result() })
+	state, err := b.clients.Work.HMGet(ctx, q.Stages, token)
 	if err == nil && state[0] == nil {
-		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (int64, error) { return b.clients.Work.LRem(ctx, q.Staged, 1, token).Result() })
+		_, err = b.clients.Work.LRem(ctx, q.Staged, 1, token)
 	}
 	return b.failed(ctx, "forget a large call", err)
 }
@@ -182,13 +182,13 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 
 // sweepStages decides about all large calls of a queue whose producers seem to be gone.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
-	states, err := mended(ctx, b, q.Stages, func(ctx context.Context) (map[string]string, error) {
-		return b.clients.Work.HGetAll(ctx, q.Stages).Result()
+	states, err := mended(ctx, b, q.Stages, func() (map[string]string, error) {
+		return b.clients.Work.HGetAll(ctx, q.Stages)
 	})
 	if err != nil || len(states) == 0 {
 		return b.failed(ctx, "look for large calls", err)
 	}
-	now, err := conn.WithGrace(ctx, b.clients, func(ctx context.Context) (time.Time, error) { return b.clients.Work.Time(ctx).Result() })
+	now, err := b.clients.Work.Time(ctx)
 	if err != nil {
 		return b.fail(ctx, "look for large calls", err)
 	}

@@ -3,15 +3,12 @@ package redis
 import (
 	"bufio"
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -177,15 +174,14 @@ func (s *takeWaiters) passTokens(readers []*tokenReader, tokens []wakeToken) {
 // seconds.
 func (s *takeWaiters) putBack(tokens []wakeToken) {
 	ctx := context.Background()
-	_, _ = s.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_ = s.b.clients.Work.Send(ctx, func(pipe conn.Pipeline) {
 		for _, t := range tokens {
 			if t.entry == "" {
-				pipe.ZAdd(ctx, t.key, goredis.Z{Member: "1"})
+				pipe.ZAdd(ctx, t.key, conn.Scored{Member: "1"})
 			} else {
 				pipe.RPush(ctx, t.key, t.entry)
 			}
 		}
-		return nil
 	})
 }
 
@@ -212,7 +208,7 @@ func (s *takeWaiters) readLoop(g *tokenReader) {
 	var backoff conn.Backoff
 	for !s.isOver(g) {
 		tokens, err := s.read(g)
-		if err != nil && !errors.Is(err, goredis.Nil) {
+		if err != nil && !conn.IsMissing(err) {
 			s.logWrongType(g, err)
 			backoff.Sleep(context.Background(), s.b.clients)
 			continue
@@ -248,7 +244,7 @@ func (s *takeWaiters) logWrongType(g *tokenReader, err error) {
 // read blocks until there are tokens, for two seconds at most.
 func (s *takeWaiters) read(g *tokenReader) ([]wakeToken, error) {
 	if g.w == nil {
-		key, _, err := s.b.clients.Block.BZMPop(context.Background(), pollInterval, "min", 1, g.keys...).Result()
+		key, err := s.b.clients.Block.BZMPopMin(context.Background(), pollInterval, g.keys...)
 		if err != nil {
 			return nil, err
 		}
@@ -256,7 +252,7 @@ func (s *takeWaiters) read(g *tokenReader) ([]wakeToken, error) {
 	}
 	keys := slices.Clone(g.keys)
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] }) // the server reads the first that has some
-	list, entries, err := s.b.clients.Block.BLMPop(context.Background(), pollInterval, "left", tokensAtOnce, keys...).Result()
+	list, entries, err := s.b.clients.Block.BLMPop(context.Background(), pollInterval, tokensAtOnce, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -284,28 +280,24 @@ func (w *watch) tokens(list string, entries []string) (tokens []wakeToken) {
 // forward appends tokens of other watches to these watches' own lists.
 func (w *watch) forward(tokens []wakeToken) {
 	ctx := context.Background()
-	_, _ = w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+	_ = w.b.clients.Work.Send(ctx, func(pipe conn.Pipeline) {
 		for _, t := range tokens {
 			pipe.RPush(ctx, t.key, t.entry)
 			pipe.PExpire(ctx, t.key, time.Minute)
 		}
-		return nil
 	})
 }
 
 // poll returns tokens that are there, without waiting.
 func (w *watch) poll(ctx context.Context, r room) ([]wakeToken, error) {
 	keys := w.tokenLists(r)
-	lists := make([]*goredis.StringSliceCmd, len(keys))
-	_, err := conn.WithGrace(ctx, w.b.clients, func(ctx context.Context) ([]goredis.Cmder, error) {
-		return w.b.clients.Work.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-			for i, key := range keys {
-				lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
-			}
-			return nil
-		})
+	lists := make([]conn.Reply[[]string], len(keys))
+	err := w.b.clients.Work.Send(ctx, func(pipe conn.Pipeline) {
+		for i, key := range keys {
+			lists[i] = pipe.LPopCount(ctx, key, tokensAtOnce)
+		}
 	})
-	if reply := goredis.Error(nil); err != nil && !errors.As(err, &reply) {
+	if err != nil && !conn.IsReply(err) {
 		return nil, w.b.fail(ctx, "read wake tokens", err)
 	}
 	var tokens []wakeToken

@@ -134,20 +134,20 @@ func BenchmarkWaitAndTake(b *testing.B) {
 			c, calls := benchClients(b)
 			ctx, s, keys := context.Background(), script.New("return redis.call('LLEN', KEYS[1])"), []string{"list"}
 			take := func() error {
-				if err := c.Block.BZMPop(ctx, time.Second, "min", 1, "wake").Err(); err != nil {
+				if err := c.Block.library.BZMPop(ctx, time.Second, "min", 1, "wake").Err(); err != nil {
 					return err
 				}
-				return c.Work.EvalSha(ctx, s.Digest, keys).Err()
+				return c.Work.library.EvalSha(ctx, s.Digest, keys).Err()
 			}
 			if own {
 				take = func() error { return popAndRun(ctx, c, s, keys) }
 			}
-			require.NoError(b, c.Work.ScriptLoad(ctx, s.Source).Err())
+			require.NoError(b, c.Work.library.ScriptLoad(ctx, s.Source).Err())
 			taken := make(chan error, 1)
 			defer report(b, calls)()
 			for range b.N {
 				go func() { taken <- take() }()
-				if err := c.Queue.ZAdd(ctx, "wake", goredis.Z{Member: "1"}).Err(); err != nil {
+				if err := c.Queue.library.ZAdd(ctx, "wake", goredis.Z{Member: "1"}).Err(); err != nil {
 					b.Fatal(err)
 				}
 				if err := <-taken; err != nil {

@@ -47,7 +47,7 @@ type Clients struct {
 // Client sends commands to the servers: by go-redis, and for the commands that every
 // run needs over connections of its own, if Direct reports true.
 type Client struct {
-	goredis.UniversalClient
+	Commands
 	routes *routes
 	dials  *atomic.Int64 // connections of its own that were dialed
 }
@@ -71,8 +71,8 @@ func New(d Dialer, cfg Config) *Clients {
 	dials, stop := context.WithCancel(context.Background())
 	master := new(atomic.Pointer[string])
 	dial := func(size int, blocks, urgent time.Duration) Client {
-		l := Client{UniversalClient: d.open(dials, cfg, size), dials: new(atomic.Int64)}
-		l.routes = newRoutes(c, l.UniversalClient, func(opt *goredis.Options) *pool {
+		l := Client{Commands: Commands{c, d.open(dials, cfg, size)}, dials: new(atomic.Int64)}
+		l.routes = newRoutes(c, l.library, func(opt *goredis.Options) *pool {
 			own := *opt
 			tune(dials, &own, cfg, 1)
 			p := newPool(c, &own, size)
@@ -105,15 +105,15 @@ func (c *Clients) Close() error {
 			l.routes.close()
 		}
 	}
-	return errors.Join(c.Block.Close(), c.Queue.Close(), c.Work.Close(), c.Lease.Close(), c.Renew.Close())
+	return errors.Join(c.Block.library.Close(), c.Queue.library.Close(), c.Work.library.Close(), c.Lease.library.Close(), c.Renew.library.Close())
 }
 
 // Ping sends one PING. For a cluster one master that answers is enough.
 func (c *Clients) Ping(ctx context.Context) error {
-	if cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient); ok {
+	if cluster, ok := c.Work.library.(*goredis.ClusterClient); ok {
 		return c.pingAny(ctx, cluster)
 	}
-	_, err := WithGrace(ctx, c, func(ctx context.Context) (string, error) { return c.Work.Ping(ctx).Result() })
+	_, err := WithGrace(ctx, c, func(ctx context.Context) (string, error) { return c.Work.library.Ping(ctx).Result() })
 	return err
 }
 
@@ -140,7 +140,7 @@ func (c *Clients) pingAny(ctx context.Context, cluster *goredis.ClusterClient) e
 
 // ReloadSlots has a cluster's client ask which node has which hash slots.
 func (c *Clients) ReloadSlots(ctx context.Context) {
-	if cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient); ok {
+	if cluster, ok := c.Work.library.(*goredis.ClusterClient); ok {
 		cluster.ReloadState(ctx)
 	}
 }

@@ -27,6 +27,16 @@ func IsTransient(err error) bool {
 	return IsUnsent(err)
 }
 
+// IsReply reports whether err is what the server replied. That something is missing is such
+// a reply too.
+func IsReply(err error) bool {
+	var reply goredis.Error
+	return errors.As(err, &reply)
+}
+
+// IsRefusal reports whether the server replied an error with this code, such as OOM.
+func IsRefusal(err error, code string) bool { return goredis.HasErrorPrefix(err, code) }
+
 // MayRepeat reports whether an idempotent command may be executed again.
 func MayRepeat(err error) bool { return IsTransient(err) || IsUnknown(err) }
 
@@ -52,8 +62,7 @@ func IsUnsent(err error) bool {
 // IsUnknown reports whether the server may have executed the command. It is false for
 // every error that the server replied.
 func IsUnknown(err error) bool {
-	var reply goredis.Error
-	if err == nil || errors.As(err, &reply) || errors.Is(err, goredis.ErrClosed) {
+	if err == nil || IsReply(err) || errors.Is(err, goredis.ErrClosed) {
 		return false
 	}
 	return !IsUnsent(err)
@@ -122,3 +131,6 @@ func IsLoading(err error) bool {
 	}
 	return goredis.HasErrorPrefix(err, "LOADING") || goredis.HasErrorPrefix(err, "MASTERDOWN")
 }
+
+// IsClosed reports whether the client was closed.
+func IsClosed(err error) bool { return errors.Is(err, goredis.ErrClosed) }

@@ -9,7 +9,7 @@ import (
 
 // ByNode groups n keys, by their indexes, by the node that has them.
 func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][]int {
-	cluster, ok := c.Work.UniversalClient.(*goredis.ClusterClient)
+	cluster, ok := c.Work.library.(*goredis.ClusterClient)
 	if !ok || n < 2 {
 		all := make([]int, n)
 		for i := range all {
@@ -44,13 +44,30 @@ func (c *Clients) ByNode(ctx context.Context, n int, key func(i int) string) [][
 	return groups
 }
 
-// NodeOf returns the client of the server that has a key.
-func (c *Clients) NodeOf(ctx context.Context, key string) (*goredis.Client, error) {
-	switch client := c.Work.UniversalClient.(type) {
+// NodeOf returns the commands of the server that has a key.
+func (c *Clients) NodeOf(ctx context.Context, key string) (Commands, error) {
+	switch client := c.Work.library.(type) {
 	case *goredis.Client:
-		return client, nil
+		return c.Work.Commands, nil
 	case *goredis.ClusterClient:
-		return WithGrace(ctx, c, func(ctx context.Context) (*goredis.Client, error) { return client.MasterForKey(ctx, key) })
+		node, err := WithGrace(ctx, c, func(ctx context.Context) (*goredis.Client, error) { return client.MasterForKey(ctx, key) })
+		return Commands{c, node}, err
 	}
-	return nil, errors.New("the client is of no kind that is known")
+	return Commands{}, errUnknownClient
 }
+
+// EachMaster calls f with the server, or at the same time with each master of a cluster. It
+// returns the first error of f.
+func (c *Clients) EachMaster(ctx context.Context, f func(ctx context.Context, addr string, node Commands) error) error {
+	switch client := c.Work.library.(type) {
+	case *goredis.Client:
+		return f(ctx, client.Options().Addr, c.Work.Commands)
+	case *goredis.ClusterClient:
+		return client.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
+			return f(ctx, node.Options().Addr, Commands{c, node})
+		})
+	}
+	return errUnknownClient
+}
+
+var errUnknownClient = errors.New("the client is of no kind that is known")

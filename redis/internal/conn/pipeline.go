@@ -7,8 +7,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
+// Send executes a pipeline. It returns the first error of any command.
+func (c *Clients) Send(ctx context.Context, pipe Pipeline) error {
+	_, err := WithGrace(ctx, c, pipe.Exec)
+	return err
+}
+
 // ReadAll executes a pipeline of commands that only read. A missing key is no error.
-func (c *Clients) ReadAll(ctx context.Context, pipe goredis.Pipeliner) error {
+func (c *Clients) ReadAll(ctx context.Context, pipe Pipeline) error {
 	replies, err := WithGrace(ctx, c, pipe.Exec)
 	if err != goredis.Nil { //nolint:errorlint // the library returns it as it is
 		return err
@@ -24,7 +30,7 @@ func (c *Clients) ReadAll(ctx context.Context, pipe goredis.Pipeliner) error {
 // ReadMany executes a pipeline of commands that only read, and repeats it after an
 // error that may pass. It returns an error only if the server could not be asked; each
 // command has its own refusal.
-func (c *Clients) ReadMany(ctx context.Context, add func(pipe goredis.Pipeliner)) error {
+func (c *Clients) ReadMany(ctx context.Context, add func(pipe Pipeline)) error {
 	return c.Retry(ctx, MayRepeat, func() error {
 		pipe := c.Work.Pipeline()
 		if add(pipe); pipe.Len() == 0 {

@@ -27,7 +27,7 @@ func ReadAny(in *bufio.Reader) (any, error) { return resp.ReadReply(in, 0) }
 func (c *Clients) Run(ctx context.Context, s script.Script, l Client, read Reader, then *Confirmation, keys []string, args []any) (any, error) {
 	send := func(name, what string) (any, error) {
 		if !l.Direct() {
-			return WithGrace(ctx, c, func(ctx context.Context) (any, error) { return sendByLibrary(ctx, l, name, what, keys, args) })
+			return WithGrace(ctx, c, func(ctx context.Context) (any, error) { return sendByLibrary(ctx, l.library, name, what, keys, args) })
 		}
 		return l.Exec(ctx, keys[0], s.Encode(name, what, keys, args), read, then)
 	}
