@@ -8,8 +8,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// sendOutcomes applies the outcomes of calls in one queue. Commands of one hold
-// never overlap, so what the slots say is finished is confirmed.
+// sendOutcomes applies the outcomes of calls in one queue. Commands of one lease never
+// overlap, so what the batches say is finished is confirmed.
 func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishCall) {
 	own := s.claim(calls)
 	groups := own
@@ -24,28 +24,13 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 		keys, args = g.append(h.q, keys, args)
 	}
 	start := time.Now()
-	v, unheard, err := s.b.repeatKnowing(ctx, s.b.scripts.Finish, s.b.clients.Lease, conn.ReadAny, keys, args...)
-	var reply script.FinishReply
-	if err == nil {
-		reply, err = script.ParseFinish(v, len(groups))
-	}
+	reply, replyLost, err := s.b.sendFinish(ctx, keys, args, len(groups))
 	if err != nil {
 		if conn.IsDamage(err) {
-			unheard = true // some may be applied
+			replyLost = true // some may be applied
 			s.b.mend(ctx, start, keys...)
 		}
-		err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, err)
-		s.unclaim(own, unheard)
-		for _, g := range own {
-			for _, call := range g.calls {
-				call.err = err
-			}
-		}
-		for _, call := range calls {
-			if len(call.again) > 0 {
-				call.err = err
-			}
-		}
+		s.failOutcomes(own, calls, replyLost, s.b.fail(ctx, "finish runs of queue "+h.q.Name, err))
 		return
 	}
 	noteFinished(groups, reply)
@@ -53,20 +38,50 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
 		s.b.mend(ctx, start, keys...)
 	}
-	s.noteApplied(own, unheard)
+	s.noteApplied(own, replyLost)
+	s.failCalls(ctx, h.q, calls, keys)
+	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
+		reply.Sent = reply.Sent || replyLost && g.sends()
+	}
+	s.b.applyEffects(ctx, h.q, reply)
+}
+
+// sendFinish executes the finish script. replyLost reports that a try may have been executed
+// of which no reply came.
+func (b *Broker) sendFinish(ctx context.Context, keys []string, args []any, batches int) (reply script.FinishReply, replyLost bool, err error) {
+	v, replyLost, err := b.repeatKnowing(ctx, b.scripts.Finish, b.clients.Lease, conn.ReadAny, keys, args...)
+	if err == nil {
+		reply, err = script.ParseFinish(v, batches)
+	}
+	return reply, replyLost, err
+}
+
+// failOutcomes fails all calls of a command that was not applied, as far as is known.
+func (s *session) failOutcomes(own []*batchOutcomes, calls []*finishCall, replyLost bool, err error) {
+	s.unclaim(own, replyLost)
+	for _, g := range own {
+		for _, call := range g.calls {
+			call.err = err
+		}
+	}
+	for _, call := range calls {
+		if len(call.again) > 0 {
+			call.err = err
+		}
+	}
+}
+
+// failCalls fails the calls of which some outcomes were not applied.
+func (s *session) failCalls(ctx context.Context, q *queue, calls []*finishCall, keys []string) {
 	for _, call := range calls {
 		for _, g := range call.again {
 			call.fails(g.anyFailure())
 		}
 		if call.err != nil {
 			s.noteUntold(call)
-			call.err = s.b.fail(ctx, "finish runs of queue "+h.q.Name, s.b.blame(ctx, call.err, keys...))
+			call.err = s.b.fail(ctx, "finish runs of queue "+q.Name, s.b.blame(ctx, call.err, keys...))
 		}
 	}
-	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
-		reply.Sent = reply.Sent || unheard && g.sends()
-	}
-	s.b.applyEffects(ctx, h.q, reply)
 }
 
 // fails notes why some of the call's outcomes are to be sent again, if they are.
@@ -102,36 +117,28 @@ func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.Finish
 	}
 }
 
-// claim sorts outcomes by slot, and fences at once those of which it is known.
+// claim sorts outcomes by batch, and fences at once those whose runs are known to be
+// finished or recovered.
 func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var groups []*batchOutcomes
 	for _, call := range calls {
 		for _, o := range call.outcomes {
+			if !call.claims(o) {
+				continue
+			}
 			bt := o.at.batch
-			if bt.untold[o.at.index] {
-				delete(bt.untold, o.at.index)
-				continue
-			}
-			if bt.gone || bt.done[o.at.index] {
-				if o.run != nil {
-					call.fenced = append(call.fenced, o.run)
-				}
-				continue
-			}
-			g := bt.group
-			if g == nil {
-				g = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
-				bt.group = g
-				groups = append(groups, g)
+			if bt.group == nil {
+				bt.group = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
+				groups = append(groups, bt.group)
 				bt.busy++
 				bt.turn++
 			}
 			bt.done[o.at.index] = true
 			bt.left--
-			g.outcomes = append(g.outcomes, o)
-			g.calls = append(g.calls, call)
+			bt.group.outcomes = append(bt.group.outcomes, o)
+			bt.group.calls = append(bt.group.calls, call)
 		}
 	}
 	for _, g := range groups {
@@ -140,6 +147,23 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 		g.batch.group = nil
 	}
 	return groups
+}
+
+// claims reports whether an outcome is to be applied: an earlier call has not applied it,
+// and its run is not finished or recovered, which fences it.
+func (f *finishCall) claims(o *outcome) bool {
+	bt, index := o.at.batch, o.at.index
+	if bt.untold[index] {
+		delete(bt.untold, index)
+		return false
+	}
+	if !bt.gone && !bt.done[index] {
+		return true
+	}
+	if o.run != nil {
+		f.fenced = append(f.fenced, o.run)
+	}
+	return false
 }
 
 // unclaim takes back what claim noted of outcomes that were not applied.
@@ -169,9 +193,8 @@ func (bt *batch) notApplied(index int, perhaps bool) {
 }
 
 // noteApplied notes what was applied, and hands each call its fenced runs and an error
-// if some of its outcomes failed. What was fenced because an earlier try had applied it
-// unheard was not lost.
-func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
+// if some of its outcomes failed.
+func (s *session) noteApplied(groups []*batchOutcomes, replyLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range groups {
@@ -183,23 +206,12 @@ func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
 				call.fails(err)
 				call.failed = append(call.failed, o.run)
 				bt.notApplied(o.at.index, g.stays != nil)
-				continue
-			}
-			if !g.isFenced(o) {
-				continue
-			}
-			doubted := unheard || bt.doubts[o.at.index]
-			bt.lease.lost = bt.lease.lost || !doubted
-			if o.run == nil {
-				continue
-			}
-			call.fenced = append(call.fenced, o.run)
-			if doubted {
-				call.doubted = append(call.doubted, o.run)
+			} else if g.isFenced(o) {
+				call.noteFenced(o, replyLost)
 			}
 		}
 		if !s.brief {
-			s.finished.remember(g, unheard, remembered*s.lease)
+			s.finished.remember(g, replyLost, remembered*s.lease)
 		}
 		if bt.left == 0 {
 			delete(bt.lease.batches, bt.number)
@@ -207,15 +219,38 @@ func (s *session) noteApplied(groups []*batchOutcomes, unheard bool) {
 	}
 }
 
-// append adds the slot's part of a finish command.
+// noteFenced notes that the server did not apply an outcome because its run is finished or
+// recovered. If an earlier try whose reply was lost may have applied it, the run is not
+// lost.
+func (f *finishCall) noteFenced(o *outcome, replyLost bool) {
+	bt := o.at.batch
+	doubted := replyLost || bt.doubts[o.at.index]
+	bt.lease.lost = bt.lease.lost || !doubted
+	if o.run == nil {
+		return
+	}
+	f.fenced = append(f.fenced, o.run)
+	if doubted {
+		f.doubted = append(f.doubted, o.run)
+	}
+}
+
+// append adds the batch's part of a finish command.
 func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
 	keys = append(keys, q.Batch(g.batch.member), q.Done(g.batch.member))
 	complete := 0
 	if g.whole {
 		complete = 1
 	}
-	at, noted := len(args)+4, 0
-	args = append(args, g.batch.member, complete, g.before, nil, nil)
+	args = append(args, g.batch.member, complete, g.before)
+	keys, args = g.appendPlain(keys, args)
+	return g.appendSteps(keys, args)
+}
+
+// appendPlain adds the outcomes without steps: a bitmap of their indexes, and their records.
+func (g *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any) {
+	at, records := len(args), 0
+	args = append(args, nil, nil)
 	for _, o := range g.outcomes {
 		if o.steps != "" {
 			continue
@@ -225,23 +260,27 @@ func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, [
 		}
 		g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
 		if o.record != "" {
-			noted++
+			records++
 			keys, args = append(keys, o.record), append(args, o.value, o.keep)
 		}
 	}
-	args[at-1], args[at] = g.plain, noted
-	at = len(args)
+	args[at], args[at+1] = g.plain, records
+	return keys, args
+}
+
+// appendSteps adds the outcomes with steps.
+func (g *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any) {
+	at, n := len(args), 0
 	args = append(args, nil)
-	others := 0
 	for _, o := range g.outcomes {
 		if o.steps == "" {
 			continue
 		}
-		others++
+		n++
 		keys = append(keys, o.keys...)
 		args = append(append(args, o.at.index, o.steps), o.args...)
 	}
-	args[at] = others
+	args[at] = n
 	return keys, args
 }
 

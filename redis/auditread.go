@@ -56,44 +56,45 @@ func (a *audit) others() (list []string) {
 	return list
 }
 
-// eachRunIn shows the elements of a list, sorted set or hash. A list is read from
-// its tail: what is taken from its head meanwhile then moves nothing out of the
-// next page.
+// eachRunIn calls f with the entries of a list, sorted set or hash.
 func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)) error {
 	kind, err := a.node.Type(ctx, key)
 	if err != nil {
 		return err
 	}
-	odd := func(list []string, from int) {
-		for i := from; i < len(list); i += 2 {
-			f(list[i])
+	everySecond := func(list []string) {
+		for pair := range slices.Chunk(list, 2) {
+			f(pair[0])
 		}
 	}
 	switch kind {
 	case "list":
-		for last := int64(-1); ; last -= auditPage {
-			start := time.Now()
-			list, err := a.node.LRange(ctx, key, last-auditPage+1, last)
-			if err == nil {
-				err = a.pace.after(ctx, a.b.clients, start)
-			}
-			if err != nil || len(list) == 0 {
-				return err
-			}
-			for _, stored := range list {
-				f(stored)
-			}
-		}
+		return a.eachInList(ctx, key, f)
 	case "zset":
-		return a.pages(ctx, func(cursor uint64) (conn.Page, error) {
-			return a.node.ZScan(ctx, key, cursor, auditPage)
-		}, func(list []string) { odd(list, 0) })
+		return a.pages(ctx, func(cursor uint64) (conn.Page, error) { return a.node.ZScan(ctx, key, cursor, auditPage) }, everySecond)
 	case "hash":
-		return a.pages(ctx, func(cursor uint64) (conn.Page, error) {
-			return a.node.HScan(ctx, key, cursor, auditPage)
-		}, func(list []string) { odd(list, 1) })
+		return a.pages(ctx, func(cursor uint64) (conn.Page, error) { return a.node.HScan(ctx, key, cursor, auditPage) },
+			func(list []string) { everySecond(list[min(1, len(list)):]) })
 	}
 	return nil
+}
+
+// eachInList calls f with the entries of a list, from its tail: what is taken from its head
+// meanwhile then moves nothing out of the next page.
+func (a *audit) eachInList(ctx context.Context, key string, f func(stored string)) error {
+	for last := int64(-1); ; last -= auditPage {
+		start := time.Now()
+		list, err := a.node.LRange(ctx, key, last-auditPage+1, last)
+		if err == nil {
+			err = a.pace.after(ctx, a.b.clients, start)
+		}
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, stored := range list {
+			f(stored)
+		}
+	}
 }
 
 // eachRunInBatch shows a batch. It is read before its bitmap, so that a run that

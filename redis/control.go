@@ -82,32 +82,41 @@ func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo
 	if err != nil {
 		return nil, b.fail(ctx, "read queue "+q.Name, err)
 	}
+	running, uncounted, err := b.countRunning(ctx, q, replies, now)
+	if err != nil {
+		return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
+	}
+	info := replies.info(q)
+	info.Running = running
+	if odd = cmp.Or(odd, uncounted); odd != nil {
+		return info, b.fail(ctx, "read queue "+q.Name, odd)
+	}
+	return info, nil
+}
+
+// countRunning counts the runs in flight, and on the way asks for the delayed ones. It skips a
+// key of a wrong type, and names it by odd.
+func (b *Broker) countRunning(ctx context.Context, q *queue, replies *infoReplies, now time.Time) (running int64, odd, err error) {
 	pipe := b.clients.Work.Pipeline()
 	replies.askDelayed(ctx, pipe, q, now)
-	running := int64(0)
 	for page := range slices.Chunk(append(replies.inFlight.Val(), ""), infoPage) {
-		var taken, done []conn.Reply[int64]
+		taken, done := make([]conn.Reply[int64], len(page)), make([]conn.Reply[int64], len(page))
 		var keys []string
-		for _, member := range page {
+		for i, member := range page {
 			keys = append(keys, q.Batch(member), q.Done(member))
-			taken, done = append(taken, pipe.LLen(ctx, q.Batch(member))), append(done, pipe.BitCount(ctx, q.Done(member), nil))
+			taken[i], done[i] = pipe.LLen(ctx, q.Batch(member)), pipe.BitCount(ctx, q.Done(member), nil)
 		}
 		if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))
 		} else if err != nil {
-			return nil, b.fail(ctx, "count what queue "+q.Name+" has in flight", err)
+			return 0, nil, err
 		}
 		for i := range page {
 			running += max(taken[i].Val()-done[i].Val(), 0)
 		}
 		pipe = b.clients.Work.Pipeline()
 	}
-	info := replies.info(q)
-	info.Running = running
-	if odd != nil {
-		return info, b.fail(ctx, "read queue "+q.Name, odd)
-	}
-	return info, nil
+	return running, odd, nil
 }
 
 // readInfo reads the first replies about a queue, and the server's time. A key of a wrong

@@ -44,35 +44,47 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 	for i, id := range ids {
 		wanted[id] = i
 	}
-	total := 0
-	stayed := new(broker.DuplicateError)
-	others := &sentDead{b: b, from: q, wanted: wanted, stayed: stayed, down: map[string]bool{}}
-	// From the tail: what dies meanwhile moves nothing there.
-	for passed := int64(0); len(wanted) > 0; {
-		entries, err := b.clients.Work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1)
-		if err != nil {
-			return total, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
-		}
-		n := 0
+	others := &sentDead{b: b, from: q, wanted: wanted, stayed: new(broker.DuplicateError), down: map[string]bool{}}
+	total, err := b.takeDeadPages(ctx, q, what, len(wanted), func(entries []string) (int, error) {
+		n, err := 0, error(nil)
 		if again {
 			n, err = b.retryDead(ctx, q, entries, others)
 		} else {
 			n, err = b.deleteDead(ctx, q, entries, wanted)
 		}
+		if err != nil {
+			err = errors.Join(others.failed, b.blameIn(ctx, err, q))
+		}
+		return n, err
+	})
+	switch {
+	case err != nil:
+		return total, err
+	case others.failed != nil:
+		return total, b.fail(ctx, what+" of queue "+q.Name, others.failed)
+	case len(others.stayed.Runs) > 0:
+		return total, fmt.Errorf("%s of queue %s: %w", what, q.Name, others.stayed)
+	}
+	return total, nil
+}
+
+// takeDeadPages calls take with pages of a queue's dead letters, from the tail: what dies
+// meanwhile moves nothing there. It returns how many take has removed.
+func (b *Broker) takeDeadPages(ctx context.Context, q *queue, what string, wanted int, take func(entries []string) (int, error)) (total int, err error) {
+	for passed := int64(0); wanted > 0; {
+		entries, err := b.clients.Work.LRange(ctx, q.Dead, -passed-deadPage, -passed-1)
+		if err != nil {
+			return total, b.fail(ctx, "read dead letters of queue "+q.Name, b.blameIn(ctx, err, q))
+		}
+		n, err := take(entries)
 		total += n
 		if err != nil {
-			return total, b.fail(ctx, what+" of queue "+q.Name, errors.Join(others.failed, b.blameIn(ctx, err, q)))
+			return total, b.fail(ctx, what+" of queue "+q.Name, err)
 		}
 		if len(entries) < deadPage {
 			break
 		}
 		passed += int64(len(entries) - n)
-	}
-	if others.failed != nil {
-		return total, b.fail(ctx, what+" of queue "+q.Name, others.failed)
-	}
-	if len(stayed.Runs) > 0 {
-		return total, fmt.Errorf("%s of queue %s: %w", what, q.Name, stayed)
 	}
 	return total, nil
 }
@@ -109,54 +121,67 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	return n, err
 }
 
-// retryDead adds to stayed what does not go, as a live run is in its way.
-func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, others *sentDead) (int, error) {
-	var groups []*enqueueCall
-	var of []*broker.TaskRun // each group's
-	n := 0
+// retryDead queues the wanted ones of a page of dead letters again. It notes in others those
+// that stay because a live run is in their way.
+func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, others *sentDead) (n int, failed error) {
+	var calls []*enqueueCall
+	var runs []*broker.TaskRun // of each call
 	for _, entry := range entries {
 		letter := wire.ReadDeadLetter(entry)
-		if letter.Run == nil {
+		if _, ok := others.wanted[letter.ID]; !ok || letter.Run == nil {
 			continue
 		}
-		if _, ok := others.wanted[letter.ID]; !ok {
-			continue
-		}
-		run := letter.Run
-		run.Attempt, run.Deliveries = 0, 0
-		run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0 // as a new run, else it could be expired
+		run := renewed(letter.Run)
 		// Before it can run: as long as a group whose members have just ended.
 		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
 		if run.Queue != q.Name {
 			n += others.send(ctx, entry, run)
 			continue
 		}
-		g, err := newEnqueueCall(&q.QueueKeys, []*broker.TaskRun{run})
+		call, err := newEnqueueCall(&q.QueueKeys, []*broker.TaskRun{run})
 		if err != nil {
 			return n, err
 		}
-		g.source, g.canRetry = append([]byte{'d'}, entry...), true
-		groups, of = append(groups, g), append(of, run)
+		call.source, call.canRetry = append([]byte{'d'}, entry...), true
+		calls, runs = append(calls, call), append(runs, run)
 	}
-	if len(groups) == 0 {
-		return n, nil
-	}
-	if err := b.registerQueue(ctx, q); err != nil {
+	stored, err := b.storeDead(ctx, q, calls)
+	n += stored
+	if err != nil {
 		return n, err
 	}
-	if err := b.storeDecided(ctx, q, groups); err != nil {
-		return n, err
-	}
-	var failed error
-	for i, g := range groups {
-		if g.verdict == script.Stored {
-			n++
-		}
-		if !others.stays(of[i], g.result) {
-			failed = errors.Join(failed, g.result)
+	for i, call := range calls {
+		if !others.stays(runs[i], call.result) {
+			failed = errors.Join(failed, call.result)
 		}
 	}
 	return n, failed
+}
+
+// renewed returns the run of a dead letter as a new one: else it could be expired.
+func renewed(run *broker.TaskRun) *broker.TaskRun {
+	run.Attempt, run.Deliveries = 0, 0
+	run.QueuedAt, run.Due, run.Delay = time.Now(), time.Time{}, 0
+	return run
+}
+
+// storeDead queues dead letters again in their own queue, and returns how many it stored.
+func (b *Broker) storeDead(ctx context.Context, q *queue, calls []*enqueueCall) (n int, err error) {
+	if len(calls) == 0 {
+		return 0, nil
+	}
+	if err := b.registerQueue(ctx, q); err != nil {
+		return 0, err
+	}
+	if err := b.storeDecided(ctx, q, calls); err != nil {
+		return 0, err
+	}
+	for _, call := range calls {
+		if call.verdict == script.Stored {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // sentDead sends runs of dead letters of a queue to others, to which they were to
@@ -200,29 +225,37 @@ func (s *sentDead) send(ctx context.Context, entry string, run *broker.TaskRun) 
 	return n
 }
 
+// move queues the run of a dead letter in another queue, and removes the letter once that
+// has it. It returns 1 if it did.
 func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) (int, error) {
 	to, err := s.b.queue(run.Queue)
 	if err != nil {
 		return 0, err
 	}
-	g, err := newEnqueueCall(&to.QueueKeys, []*broker.TaskRun{run})
+	call, err := newEnqueueCall(&to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return 0, err
 	}
 	sum := sha256.Sum256([]byte(entry))
 	moved := []string{to.Base + "moved:" + hex.EncodeToString(sum[:wire.TokenDigits/2])}
-	g.source, g.canRetry, g.owners = []byte("ms"), true, slices.Concat(moved, g.owners)
+	call.source, call.canRetry, call.owners = []byte("ms"), true, slices.Concat(moved, call.owners)
 	if err = s.b.registerQueue(ctx, to); err == nil {
-		err = s.b.storeDecided(ctx, to, []*enqueueCall{g})
+		err = s.b.storeDecided(ctx, to, []*enqueueCall{call})
 	}
 	switch {
 	case err != nil:
 		return 0, err
-	case s.stays(run, g.result):
+	case s.stays(run, call.result):
 		return 0, nil
-	case g.verdict != script.Stored && g.verdict != script.SourceGone: // now, or before
-		return 0, g.result
+	case call.verdict != script.Stored && call.verdict != script.SourceGone: // now, or before
+		return 0, call.result
 	}
+	return s.remove(ctx, entry, moved)
+}
+
+// remove removes a letter that has moved. In between, the other queue knows by the keys in
+// moved that it has got it.
+func (s *sentDead) remove(ctx context.Context, entry string, moved []string) (int, error) {
 	if err := s.b.keepMoved(ctx, moved, stayedKept); err != nil {
 		return 0, err
 	}
@@ -230,7 +263,6 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err != nil {
 		return 0, err
 	}
-	// Should this fail, the key stays for longer.
-	_ = s.b.keepMoved(ctx, moved, movedKept)
+	_ = s.b.keepMoved(ctx, moved, movedKept) // after an error the key stays for longer
 	return int(removed), nil
 }

@@ -12,69 +12,87 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Finish applies outcomes, in one command a queue, which concurrent calls
-// share. An error in one queue does not keep it from the others; outcomes that
-// were applied by a call that returned an error are not fenced when it is
-// repeated, unless it was their reply that was lost.
+// Finish applies outcomes, in one command a queue, which concurrent calls share. An error in
+// one queue does not keep it from the others. If a call that returned an error had
+// applied some outcomes, and is repeated, those are not fenced, unless their reply was
+// lost.
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
-	var (
-		holds []*queueLease
-		calls []*finishCall
-		made  = s.b.outcomes(len(outcomes))
-	)
-	for i := range outcomes {
-		if outcomes[i].Run == nil {
-			return broker.Finished{}, fmt.Errorf("finish run: outcome %d has no run", i)
+	made := s.b.outcomes(len(outcomes))
+	calls, fenced, err := s.encodeOutcomes(outcomes, made)
+	if err != nil {
+		return broker.Finished{}, err
+	}
+	errs := s.finishEach(ctx, calls)
+	skipped := s.b.skipped.take()
+	if err := errors.Join(errs...); err != nil {
+		for i, call := range calls {
+			if errs[i] == nil {
+				s.noteUntold(call)
+			}
 		}
-		at, ok := outcomes[i].Run.Receipt.(*receipt)
+		return broker.Finished{Skipped: skipped}, err
+	}
+	for _, call := range calls {
+		fenced = append(fenced, call.fenced...)
+	}
+	s.keepSpared(ctx, outcomes, fenced)
+	clear(made)
+	s.b.made.Put(&made) // after an error a command may still be using it
+	s.forgetGathered(ctx, outcomes, fenced)
+	return broker.Finished{Fenced: fenced, Skipped: skipped}, nil
+}
+
+// encodeOutcomes makes a call for each queue, of outcomes encoded in made. It returns apart
+// the runs that this session does not hold.
+func (s *session) encodeOutcomes(outcomes []broker.Outcome, made []outcome) (calls []*finishCall, fenced []*broker.TaskRun, err error) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.Run == nil {
+			return nil, nil, fmt.Errorf("finish run: outcome %d has no run", i)
+		}
+		at, ok := o.Run.Receipt.(*receipt)
 		if !ok || at.session != s {
-			done.Fenced = append(done.Fenced, outcomes[i].Run)
+			fenced = append(fenced, o.Run)
 			continue
 		}
-		if err := made[i].encode(at, &outcomes[i]); err != nil {
-			return broker.Finished{}, fmt.Errorf("finish run %s: %w", outcomes[i].Run.ID, err)
+		if err := made[i].encode(at, o); err != nil {
+			return nil, nil, fmt.Errorf("finish run %s: %w", o.Run.ID, err)
 		}
-		n := slices.Index(holds, at.batch.lease)
+		n := slices.IndexFunc(calls, func(call *finishCall) bool { return call.lease == at.batch.lease })
 		if n < 0 {
-			n = len(holds)
-			holds = append(holds, at.batch.lease)
-			calls = append(calls, &finishCall{outcomes: make([]*outcome, 0, len(outcomes)-i)})
+			n = len(calls)
+			calls = append(calls, &finishCall{lease: at.batch.lease, outcomes: make([]*outcome, 0, len(outcomes)-i)})
 		}
 		calls[n].outcomes = append(calls[n].outcomes, &made[i])
-		if o := &outcomes[i]; o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
+		if o.ForOthers && o.Verdict == broker.Retry && o.Delay > 0 {
 			s.noteHandedBack(at.batch.lease, o.Delay) // before the script, whose effect a take may see before its reply
 		}
 	}
-	errs := make([]error, len(holds))
-	each(holds, func(i int, h *queueLease) {
-		f := calls[i]
-		if err := h.finish.do(ctx, s.b.clients, f, 0); err != nil {
+	return calls, fenced, nil
+}
+
+// finishEach sends the calls, all at the same time, and returns the error of each.
+func (s *session) finishEach(ctx context.Context, calls []*finishCall) []error {
+	errs := make([]error, len(calls))
+	each(calls, func(i int, call *finishCall) {
+		h := call.lease
+		if err := h.finish.do(ctx, s.b.clients, call, 0); err != nil {
 			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.Name, err)
 			return
 		}
-		errs[i] = f.err
+		errs[i] = call.err
 	})
-	done.Skipped = s.b.skipped.take()
-	if err := errors.Join(errs...); err != nil {
-		for i := range holds {
-			if errs[i] == nil {
-				s.noteUntold(calls[i])
-			}
-		}
-		return broker.Finished{Skipped: done.Skipped}, err
-	}
-	for _, f := range calls {
-		done.Fenced = append(done.Fenced, f.fenced...)
-	}
-	s.keepSpared(ctx, outcomes, done.Fenced)
-	clear(made)
-	s.b.made.Put(&made) // after an error a command may still be using it
+	return errs
+}
+
+// forgetGathered forgets the groups of which runs have gathered the results and ended.
+func (s *session) forgetGathered(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
 	for i := range outcomes {
-		if o := &outcomes[i]; o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(done.Fenced, o.Run) {
+		o := &outcomes[i]
+		if o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(fenced, o.Run) {
 			s.b.gathered(ctx, o)
 		}
 	}
-	return done, nil
 }
 
 // outcomes returns memory for n outcomes.

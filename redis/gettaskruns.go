@@ -35,13 +35,12 @@ type fetcher struct {
 	takenAt time.Time // when that was known
 }
 
-// GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at
-// once: they are delivered at most once. Of equal priority, runs of kind IO
-// come before those of kind CPU; the order of queueing is that within a kind.
-// Unique keys, limits and Fair are kept, but as the runs are forgotten, those of a
-// limit on how many are held count only until they are returned.
-// Runs that were on their way when the process died are given back by
-// [Broker.Recover] a minute later.
+// GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at once: they are
+// delivered at most once. It blocks until there is a run. Of equal priority, runs of kind
+// IO come before those of kind CPU; within a kind the order of queueing holds. Unique
+// keys, limits and Fair apply, but a limit on concurrent runs counts these only until
+// they are returned. If the process dies while runs are on their way to the caller,
+// [Broker.Recover] gives them back a minute later.
 func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*broker.TaskRun, error) {
 	if b.clients.IsClosed() {
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
@@ -53,27 +52,11 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 	}
 	n := min(max, maxTake)
 	for {
-		if len(t.pending) == 0 {
-			t.pending, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
-			t.takenAt = time.Now()
-			if err != nil {
-				b.fetchers.put(t, id)
-				return nil, fmt.Errorf("get task runs: %w", err)
-			}
+		if err := t.fill(ctx, queues, n); err != nil {
+			b.fetchers.put(t, id)
+			return nil, fmt.Errorf("get task runs: %w", err)
 		}
-		// They are taken now: a context that ends here must not lose them.
-		over := &handover{done: make(chan struct{})}
-		started := b.clients.Spawn(func() {
-			runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
-			if !over.deliver(runs, err) {
-				b.putBack(runs)
-				b.fetchers.put(t, id)
-			}
-		})
-		if !started {
-			return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
-		}
-		runs, err := over.await(ctx)
+		runs, err := t.handOver(ctx, id, n)
 		if errors.Is(err, errGone) {
 			return nil, fmt.Errorf("get task runs: %w", ctx.Err())
 		}
@@ -89,57 +72,55 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 	}
 }
 
-// forgetTaken forgets up to max of what was taken, and returns what of it nobody
+// fill takes runs unless the fetcher has some from an earlier call.
+func (t *fetcher) fill(ctx context.Context, queues []string, n int) (err error) {
+	if len(t.pending) == 0 {
+		t.pending, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
+		t.takenAt = time.Now()
+	}
+	return err
+}
+
+// handOver forgets what was taken and returns it. The runs are taken, so a context that ends
+// must not lose them: a goroutine goes on, puts them back and returns the fetcher. Then the
+// error is errGone.
+func (t *fetcher) handOver(ctx context.Context, id string, n int) ([]*broker.TaskRun, error) {
+	b, over := t.b, &handover{done: make(chan struct{})}
+	started := b.clients.Spawn(func() {
+		runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
+		if !over.deliver(runs, err) {
+			b.putBack(runs)
+			b.fetchers.put(t, id)
+		}
+	})
+	if !started {
+		return nil, broker.ErrClosed
+	}
+	return over.await(ctx)
+}
+
+// forgetTaken forgets up to max of the runs that were taken, and returns those that nobody
 // else got. The rest, of an earlier call that wanted more, is given back.
 func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
 	runs := t.pending[:min(max, len(t.pending))]
-	calls := map[*queueLease]*finishCall{}
-	for i, run := range t.pending {
-		at, ok := run.Receipt.(*receipt)
-		if !ok {
-			return nil, errors.New("a run without receipt")
-		}
-		h := at.batch.lease
-		if calls[h] == nil {
-			calls[h] = new(finishCall)
-		}
-		if i < len(runs) {
-			calls[h].outcomes = append(calls[h].outcomes, forget(run, at))
-		}
+	calls, err := t.forgetCalls(runs)
+	if err != nil {
+		return nil, err
 	}
-	fenced := map[*broker.TaskRun]bool{}
-	var failed error
-	for h, f := range calls {
-		if err := h.finish.do(ctx, t.b.clients, f, 0); err != nil {
-			return nil, err
-		}
-		if f.err != nil && len(f.failed) == 0 {
-			return nil, f.err
-		}
-		// Those that cannot be forgotten stay held, so that they keep no others back.
-		failed = errors.Join(failed, f.err)
-		for _, run := range f.failed {
-			fenced[run] = true
-		}
-		for _, run := range f.fenced {
-			fenced[run] = true
-		}
-		for _, run := range f.doubted {
-			// While the lease lasts, nobody else can have finished it.
-			fenced[run] = time.Since(t.takenAt) > fetcherLease/2
-		}
+	lost, failed, err := t.sendForget(ctx, calls)
+	if err != nil {
+		return nil, err
 	}
 	rest := len(t.pending) - len(runs)
 	t.pending = nil
 	if rest > 0 {
 		for h := range calls {
-			// Should this fail, the lease's end gives them back.
-			_ = t.closeIn(ctx, h)
+			_ = t.closeIn(ctx, h) // after an error the end of the lease gives them back
 		}
 	}
 	got := make([]*broker.TaskRun, 0, len(runs))
 	for _, run := range runs {
-		if !fenced[run] {
+		if !lost[run] {
 			run.Receipt = nil
 			got = append(got, run)
 		}
@@ -148,6 +129,49 @@ func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, 
 		failed = nil
 	}
 	return got, failed
+}
+
+// forgetCalls makes a call for each queue of the pending runs, with the outcomes of those
+// that are to be forgotten.
+func (t *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCall, error) {
+	calls := map[*queueLease]*finishCall{}
+	for i, run := range t.pending {
+		at, ok := run.Receipt.(*receipt)
+		if !ok {
+			return nil, errors.New("a run without receipt")
+		}
+		h := at.batch.lease
+		if calls[h] == nil {
+			calls[h] = &finishCall{lease: h}
+		}
+		if i < len(runs) {
+			calls[h].outcomes = append(calls[h].outcomes, forget(run, at))
+		}
+	}
+	return calls, nil
+}
+
+// sendForget sends the calls. It returns the runs that the caller must not get, and why some
+// of them could not be forgotten. Those stay held, so that they keep no others back.
+func (t *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishCall) (lost map[*broker.TaskRun]bool, failed, err error) {
+	lost = map[*broker.TaskRun]bool{}
+	for h, f := range calls {
+		if err := h.finish.do(ctx, t.b.clients, f, 0); err != nil {
+			return nil, nil, err
+		}
+		if f.err != nil && len(f.failed) == 0 {
+			return nil, nil, f.err
+		}
+		failed = errors.Join(failed, f.err)
+		for _, run := range slices.Concat(f.failed, f.fenced) {
+			lost[run] = true
+		}
+		for _, run := range f.doubted {
+			// While the lease lasts, nobody else can have finished it.
+			lost[run] = time.Since(t.takenAt) > fetcherLease/2
+		}
+	}
+	return lost, failed, nil
 }
 
 // errTaken is how a member of a group ends that GetTaskRuns took.

@@ -236,15 +236,20 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if gathers.ID == "" || gathers.Queue != q.Name || gathers.Size != len(members) {
 		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.Name)
 	}
+	return q, to, checkMembers(gathers, members)
+}
+
+// checkMembers refuses members that are not of the group, or not each another one.
+func checkMembers(group broker.Group, members []*broker.TaskRun) error {
 	seen := make([]bool, len(members))
 	for _, m := range members {
 		links := m.Links.OrZero()
-		if links.Group != gathers.ID || links.Member >= len(members) || seen[links.Member] {
-			return nil, nil, fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, links.Member)
+		if links.Group != group.ID || links.Member >= len(members) || seen[links.Member] {
+			return fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, links.Member)
 		}
 		seen[links.Member] = true
 	}
-	return q, to, nil
+	return nil
 }
 
 // Members returns how the members of a group ended, a hundred in each command,
@@ -258,31 +263,38 @@ func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Rec
 	if err != nil {
 		return nil, fmt.Errorf("read group: %w", err)
 	}
-	key := q.Group(group.ID)
-	if err := b.measureGroup(ctx, key, group); err != nil {
+	if err := b.measureGroup(ctx, q.Group(group.ID), group); err != nil {
 		return nil, err
 	}
 	members := make([]*broker.Record, group.Size)
 	for from := 0; from == 0 || from < group.Size; from += memberPage {
-		fields := []string{"left"}
-		for i := from; i < min(from+memberPage, group.Size); i++ {
-			fields = append(fields, strconv.Itoa(i))
-		}
-		values, err := b.clients.Work.HMGet(ctx, key, fields...)
-		if err != nil {
-			return nil, b.fail(ctx, "read group "+group.ID, err)
-		}
-		if values[0] == nil {
-			return nil, fmt.Errorf("read group %s: %w", group.ID, broker.ErrNoRecord)
-		}
-		for i, v := range values[1:] {
-			stored, _ := v.(string)
-			if members[from+i], err = wire.ParseMember(q.Name, stored); err != nil {
-				return nil, fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
-			}
+		if err := b.readMembers(ctx, q, group, from, members[from:min(from+memberPage, group.Size)]); err != nil {
+			return nil, err
 		}
 	}
 	return members, nil
+}
+
+// readMembers reads how a page of the members of a group ended.
+func (b *Broker) readMembers(ctx context.Context, q *queue, group broker.Group, from int, page []*broker.Record) error {
+	fields := []string{"left"}
+	for i := range page {
+		fields = append(fields, strconv.Itoa(from+i))
+	}
+	values, err := b.clients.Work.HMGet(ctx, q.Group(group.ID), fields...)
+	if err != nil {
+		return b.fail(ctx, "read group "+group.ID, err)
+	}
+	if values[0] == nil {
+		return fmt.Errorf("read group %s: %w", group.ID, broker.ErrNoRecord)
+	}
+	for i, v := range values[1:] {
+		stored, _ := v.(string)
+		if page[i], err = wire.ParseMember(q.Name, stored); err != nil {
+			return fmt.Errorf("read member %d of group %s: %w", from+i, group.ID, err)
+		}
+	}
+	return nil
 }
 
 // measureGroup refuses a group whose members ended with too much.

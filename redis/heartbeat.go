@@ -14,20 +14,20 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// queueHeartbeat is what a session tells of one queue.
+// queueHeartbeat is what a session reports of one queue.
 type queueHeartbeat struct {
-	q     *queue
-	keys  []string
-	last  []any
-	ran   int // tasks of which it tells how the last run ended
-	runs  []any
-	heard []*broker.TaskRun
-	err   error
+	q         *queue
+	keys      []string
+	last      []any
+	tasks     int // of which last says how the last run ended
+	runs      []any
+	cancelled []*broker.TaskRun
+	err       error
 }
 
-// Heartbeat stores what the report says, and returns the runs that are to end, in
-// one command for each queue in which the session holds something or that the
-// report is about. What is known of the others is returned with an error.
+// Heartbeat stores what the report says, and returns the runs that are to end. It sends one
+// command for each queue in which the session holds something or that the report is
+// about. With an error it also returns the runs of the queues that could be asked.
 func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelled []*broker.TaskRun, err error) {
 	queues, err := s.heartbeatsOf(&report)
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	}
 	all.Wait()
 	for _, a := range queues {
-		cancelled = append(cancelled, a.heard...)
+		cancelled = append(cancelled, a.cancelled...)
 		err = errors.Join(err, a.err)
 	}
 	if err != nil {
@@ -64,53 +64,70 @@ func (h *queueLease) failedHeartbeat() time.Time {
 	return time.Time{}
 }
 
-// heartbeatsOf sorts a report by queue.
-func (s *session) heartbeatsOf(report *broker.Report) (map[*queue]*queueHeartbeat, error) {
-	queues := map[*queue]*queueHeartbeat{}
-	of := func(q *queue) *queueHeartbeat {
-		if queues[q] == nil {
-			queues[q] = &queueHeartbeat{q: q}
-		}
-		return queues[q]
+// heartbeats are what a session reports, by queue.
+type heartbeats map[*queue]*queueHeartbeat
+
+func (hs heartbeats) of(q *queue) *queueHeartbeat {
+	if hs[q] == nil {
+		hs[q] = &queueHeartbeat{q: q}
 	}
+	return hs[q]
+}
+
+// heartbeatsOf sorts a report by queue. It adds the queues in which the session holds
+// something.
+func (s *session) heartbeatsOf(report *broker.Report) (heartbeats, error) {
+	queues := heartbeats{}
 	for i := range report.Last {
-		l := &report.Last[i]
-		probe := broker.TaskRun{ID: l.ID, Task: l.Task, Queue: l.Queue}
-		if err := probe.Validate(); err != nil {
+		if err := s.addLast(queues, &report.Last[i]); err != nil {
 			return nil, err
 		}
-		q, err := s.b.queue(l.Queue)
-		if err != nil {
-			return nil, err
-		}
-		a := of(q)
-		a.last = append(a.last, l.Task, wire.AppendLast(nil, l))
-		a.ran++
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for q, h := range s.leases {
 		if len(h.batches) > 0 {
-			of(q)
+			queues.of(q)
 		}
 	}
 	for i := range report.Progress {
-		p := &report.Progress[i]
-		at, ok := p.Run.Receipt.(*receipt)
-		if !ok || at.session != s || p.Run.Keep <= 0 || at.batch.gone || at.batch.done[at.index] {
-			continue
-		}
-		a := of(at.batch.lease.q)
-		a.keys = append(a.keys, a.q.Batch(at.batch.member), a.q.Done(at.batch.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
-		a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
+		s.addProgress(queues, &report.Progress[i])
 	}
 	return queues, nil
 }
 
-// heartbeatIn tells of one queue, and hears which runs are to end.
+// addLast adds how the last run of a task ended.
+func (s *session) addLast(queues heartbeats, l *broker.LastRun) error {
+	probe := broker.TaskRun{ID: l.ID, Task: l.Task, Queue: l.Queue}
+	if err := probe.Validate(); err != nil {
+		return err
+	}
+	q, err := s.b.queue(l.Queue)
+	if err != nil {
+		return err
+	}
+	a := queues.of(q)
+	a.last = append(a.last, l.Task, wire.AppendLast(nil, l))
+	a.tasks++
+	return nil
+}
+
+// addProgress adds the progress of a run, if the session holds that and it has a record. The
+// lock is held.
+func (s *session) addProgress(queues heartbeats, p *broker.RunProgress) {
+	at, ok := p.Run.Receipt.(*receipt)
+	if !ok || at.session != s || p.Run.Keep <= 0 || at.batch.gone || at.batch.done[at.index] {
+		return
+	}
+	a := queues.of(at.batch.lease.q)
+	a.keys = append(a.keys, a.q.Batch(at.batch.member), a.q.Done(at.batch.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
+	a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
+}
+
+// heartbeatIn sends the heartbeat of one queue, and sets which runs are to end.
 func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	keys := append(script.HeartbeatKeys(&a.q.QueueKeys, s.id), a.keys...)
-	args := (&script.HeartbeatArgs{Keep: cancelKept.Milliseconds(), Tasks: a.ran}).Append(nil)
+	args := (&script.HeartbeatArgs{Keep: cancelKept.Milliseconds(), Tasks: a.tasks}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
 	v, err := s.b.repeat(ctx, s.b.scripts.Heartbeat, s.b.clients.Work, keys, args...)
 	h := s.leaseIn(a.q)
@@ -122,19 +139,25 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	}
 	h.heartbeatFailed.Store(nil)
 	var over []string
+	a.cancelled, over = s.sortCancels(a.q, script.ParseHeartbeat(v))
+	if len(over) > 0 {
+		_, _ = s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...) // after an error the next heartbeat does it
+	}
+}
+
+// sortCancels returns the runs that fields of the session's cancels name, and the fields of
+// which the runs are over.
+func (s *session) sortCancels(q *queue, fields []string) (cancelled []*broker.TaskRun, over []string) {
 	s.mu.Lock()
-	for _, field := range script.ParseHeartbeat(v) {
-		if run := s.runAt(a.q, field); run != nil {
-			a.heard = append(a.heard, run)
-		} else if s.isOver(a.q, field) {
+	defer s.mu.Unlock()
+	for _, field := range fields {
+		if run := s.runAt(q, field); run != nil {
+			cancelled = append(cancelled, run)
+		} else if s.isOver(q, field) {
 			over = append(over, field)
 		}
 	}
-	s.mu.Unlock()
-	if len(over) > 0 {
-		// Should this fail, the next call does it.
-		_, _ = s.b.clients.Work.HDel(ctx, a.q.Cancels(s.id), over...)
-	}
+	return cancelled, over
 }
 
 // isOver reports whether a field of the session's cancels is of a batch of which

@@ -101,38 +101,36 @@ func (l *listing) add(stored string) *broker.RunInfo {
 // readyOrder is the order of the ready lists: io and cpu of each priority.
 var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
 
-// queued lists what is ready, what is due, what waits in lines, and what was
-// moved aside.
+// queued lists the runs that are ready, due, waiting or deferred.
 func (l *listing) queued(ctx context.Context) error {
 	for _, n := range readyOrder {
-		for from := int64(0); !l.full(); from += listPage {
-			list, err := l.b.clients.Work.LRange(ctx, l.q.Ready[n], from, from+listPage-1)
-			if err = l.pass(ctx, err, l.q.Ready[n]); err != nil {
-				return err
-			}
-			for _, stored := range list {
-				l.add(stored)
-			}
-			if len(list) < listPage {
-				break
-			}
+		if err := l.addPages(ctx, l.q.Ready[n], l.b.clients.Work.LRange); err != nil {
+			return err
 		}
 	}
 	if err := l.delayed(ctx, "-inf", ""); err != nil {
 		return err
 	}
 	for _, key := range []string{l.q.Waiting, l.q.Deferred} {
-		for from := int64(0); !l.full(); from += listPage {
-			list, err := l.b.clients.Work.ZRange(ctx, key, from, from+listPage-1)
-			if err = l.pass(ctx, err, key); err != nil {
-				return err
-			}
-			for _, entry := range list {
-				l.add(l.q.StoredRunOf(key, entry))
-			}
-			if len(list) < listPage {
-				break
-			}
+		if err := l.addPages(ctx, key, l.b.clients.Work.ZRange); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPages adds the runs at a key, which read reads from an index to another.
+func (l *listing) addPages(ctx context.Context, key string, read func(ctx context.Context, key string, from, to int64) ([]string, error)) error {
+	for from := int64(0); !l.full(); from += listPage {
+		list, err := read(ctx, key, from, from+listPage-1)
+		if err = l.pass(ctx, err, key); err != nil {
+			return err
+		}
+		for _, entry := range list {
+			l.add(l.q.StoredRunOf(key, entry))
+		}
+		if len(list) < listPage {
+			break
 		}
 	}
 	return nil

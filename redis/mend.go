@@ -141,52 +141,57 @@ func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string,
 	return some, more
 }
 
-// recount counts what is in flight at limits anew, and has lines be looked at that
-// nobody would look at. It reports whether something was wrong.
+// recount counts anew what is in flight at limits, and puts into the rounds what was missing
+// there, which nobody would look at. It reports whether something was wrong.
 func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	q := b.keysOf(wire.Unescape(wire.QueueOf(base)))
-	run := func(s script.Script, keys []string, args script.Arguments) any {
-		v, err := b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.Append(nil))
-		if err != nil {
-			return nil
-		}
-		return v
-	}
 	report := func(rest, why string) {
 		found = true
 		b.damage.add(maintenance.Damage{Queue: q.Name, Key: base + rest, Why: why})
 	}
-	wrong, from := int64(0), ""
-	for range fieldPages {
+	wrong := b.mendPages(fieldPages, func(from string) (any, error) {
 		args := &script.AuditCountsArgs{Repair: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
-		n, next, err := script.ParseAuditPage(run(b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args))
-		if err != nil {
-			break
-		}
-		wrong += max(n, 0)
-		if from = next; from == "" {
-			break
-		}
-	}
+		return b.runOnce(ctx, b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args)
+	})
 	if wrong > 0 {
 		report("running", "it said otherwise than how many runs are in flight")
 	}
-	const pages = 200 // of 500 backlogs
-	from = ""
+	missing := b.mendPages(roundPages, func(from string) (any, error) {
+		return b.runOnce(ctx, b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Repair: true, From: from})
+	})
+	if missing > 0 {
+		report("rounds", "backlogs of runs were missing in it")
+	}
+	return found
+}
+
+// roundPages is in how many steps, of 500 backlogs each, the rounds are looked at, at most.
+const roundPages = 200
+
+// runOnce executes a script of the audit once.
+func (b *Broker) runOnce(ctx context.Context, s script.Script, keys []string, args script.Arguments) (any, error) {
+	return b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.Append(nil))
+}
+
+// mendPages calls a script of the audit for a page after the other, until an error, and
+// returns how much it mended.
+func (b *Broker) mendPages(pages int, run func(from string) (any, error)) (mended int64) {
+	from := ""
 	for range pages {
-		args := &script.AuditTurnsArgs{Repair: true, From: from}
-		n, next, err := script.ParseAuditPage(run(b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), args))
+		v, err := run(from)
 		if err != nil {
 			break
 		}
-		if n > 0 {
-			report("rounds", "backlogs of runs were missing in it")
+		n, next, err := script.ParseAuditPage(v)
+		if err != nil {
+			break
 		}
+		mended += max(n, 0)
 		if from = next; from == "" {
 			break
 		}
 	}
-	return found
+	return mended
 }
 
 // Damaged returns what was found broken since it was called last, and every ten seconds

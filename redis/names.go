@@ -54,9 +54,9 @@ func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
 	return slices.Clone(names), nil
 }
 
-// QueueLength returns the number of runs that wait in each queue, those not
-// yet due included. Where some of it cannot be read it returns an error, and beside
-// it what it could read: all queues, with what could be counted.
+// QueueLength returns the number of runs that wait in each queue, those not yet due
+// included. If some of it cannot be read, it returns an error, and beside it what it
+// could read: all queues, with what could be counted.
 func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	names, err := b.readNames(ctx)
 	if err != nil {
@@ -67,34 +67,48 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 		return lengths, nil
 	}
 	pipe := b.clients.Work.Pipeline()
-	queues, counts := make([]*queue, len(names)), make([][]conn.Reply[int64], len(names))
-	staged := make([]conn.Reply[[]any], len(names))
+	replies := make([]lengthReplies, len(names))
 	for i, name := range names {
-		q := b.keysOf(name)
-		queues[i] = q
-		for _, list := range q.Ready {
-			counts[i] = append(counts[i], pipe.LLen(ctx, list))
-		}
-		counts[i] = append(counts[i], pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.ZCard(ctx, q.Deferred))
-		staged[i] = pipe.HMGet(ctx, q.Stages, "runs")
+		replies[i] = askLength(ctx, pipe, b.keysOf(name))
 	}
 	if err := b.clients.Send(ctx, pipe); err != nil && conn.ContextErr(ctx) != nil {
 		return nil, b.fail(ctx, "read lengths of queues", err)
 	}
 	var failed failures
 	for i, name := range names {
-		lengths[name] = 0
-		for _, n := range counts[i] {
-			lengths[name] += n.Val()
-			failed.note(queues[i], n.Err())
-		}
-		lengths[name] += countOf(staged[i].Val())
-		failed.note(queues[i], staged[i].Err())
+		lengths[name] = replies[i].sum(&failed)
 	}
 	if failed.queues() == len(names) {
 		lengths = nil // nothing is known of any
 	}
 	return lengths, failed.join(ctx, b, "read length")
+}
+
+// lengthReplies are what is read to count the runs of a queue.
+type lengthReplies struct {
+	q      *queue
+	counts []conn.Reply[int64]
+	staged conn.Reply[[]any]
+}
+
+func askLength(ctx context.Context, pipe conn.Pipeline, q *queue) lengthReplies {
+	r := lengthReplies{q: q}
+	for _, list := range q.Ready {
+		r.counts = append(r.counts, pipe.LLen(ctx, list))
+	}
+	r.counts = append(r.counts, pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.ZCard(ctx, q.Deferred))
+	r.staged = pipe.HMGet(ctx, q.Stages, "runs")
+	return r
+}
+
+// sum returns how many runs wait, and notes what could not be counted.
+func (r *lengthReplies) sum(failed *failures) (total int64) {
+	for _, n := range r.counts {
+		total += n.Val()
+		failed.note(r.q, n.Err())
+	}
+	failed.note(r.q, r.staged.Err())
+	return total + countOf(r.staged.Val())
 }
 
 // countOf reads a field that counts, 0 if it is not there.

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"sync"
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
@@ -13,7 +12,7 @@ import (
 // the others nothing, and its own the time of one try.
 func (b *Broker) eachQueue(ctx context.Context, queues []*queue, f func(i int, q *queue) error) []error {
 	errs := make([]error, len(queues))
-	eachNode(b.byNode(ctx, queues), func(group []int) {
+	each(b.byNode(ctx, queues), func(_ int, group []int) {
 		for at, i := range group {
 			errs[i] = f(i, queues[i])
 			if !conn.IsUnreachable(errs[i]) && ctx.Err() == nil {
@@ -30,17 +29,17 @@ func (b *Broker) eachQueue(ctx context.Context, queues []*queue, f func(i int, q
 	return errs
 }
 
-// eachNode does f for each group of queues at the same time, and waits.
-func eachNode(groups [][]int, f func(group []int)) {
-	if len(groups) == 1 {
-		f(groups[0])
-		return
+// queuesNamed returns the queues of the names.
+func (b *Broker) queuesNamed(names []string) ([]*queue, error) {
+	queues := make([]*queue, len(names))
+	for i, name := range names {
+		q, err := b.queue(name)
+		if err != nil {
+			return nil, err
+		}
+		queues[i] = q
 	}
-	var all sync.WaitGroup
-	for _, group := range groups {
-		all.Go(func() { f(group) })
-	}
-	all.Wait()
+	return queues, nil
 }
 
 // pick returns the queues with the given indexes.

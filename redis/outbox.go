@@ -112,8 +112,8 @@ func (m *moving) stay(n int, err error) {
 	}
 }
 
-// move queues entries. A queue that cannot be reached does not keep those for
-// others back, and is tried once in a pass.
+// move queues entries. A queue that cannot be reached does not keep those for others back, and
+// is tried once in a pass.
 func (m *moving) move(ctx context.Context, entries []string) {
 	var (
 		list  []*sending
@@ -126,19 +126,18 @@ func (m *moving) move(ctx context.Context, entries []string) {
 			continue
 		}
 		q, run, err := m.read(entry)
-		if _, left := wire.NewerID([]byte(wire.StoredRunIn(entry)), err); left {
+		_, isNewer := wire.NewerID([]byte(wire.StoredRunIn(entry)), err)
+		switch {
+		case isNewer:
 			newer = append(newer, unread{stored: []byte(entry), why: err})
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			m.bury(ctx, entry)
 			continue
-		}
-		if m.down[q] {
+		case m.down[q]:
 			m.stay(1, nil)
 			continue
-		}
-		if to[q] == nil {
+		case to[q] == nil:
 			to[q] = &sending{to: q}
 			list = append(list, to[q])
 		}
@@ -147,15 +146,7 @@ func (m *moving) move(ctx context.Context, entries []string) {
 		}
 	}
 	m.leaveNewer(ctx, newer)
-	if len(list) == 1 {
-		m.send(ctx, list[0])
-		return
-	}
-	var all sync.WaitGroup
-	for _, s := range list {
-		all.Go(func() { m.send(ctx, s) })
-	}
-	all.Wait()
+	each(list, func(_ int, s *sending) { m.send(ctx, s) })
 }
 
 // read reads an entry that is a run, and its queue.
@@ -383,38 +374,48 @@ func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool 
 
 // removeSent removes from the outbox what was sent and is over.
 func (m *moving) removeSent(ctx context.Context, s *sending) {
-	var over []string
-	var failed error
-	var undecided []int
-	n := 0
-	for i, g := range s.calls {
-		switch {
-		case g.verdict == script.Stored:
-			n++
-			over = append(over, s.entries[i])
-		case g.verdict == script.Undecided:
-			undecided = append(undecided, i)
-		case g.verdict == script.SourceGone:
-			over = append(over, s.entries[i])
-		case errors.Is(g.result, broker.ErrDuplicate):
-			m.b.skipped.note(s.runs[i], g.result)
-			over = append(over, s.entries[i])
-		default:
-			failed = errors.Join(failed, g.result)
-		}
-	}
+	sent := m.sortSent(s)
 	m.mu.Lock()
-	m.total += n
+	m.total += sent.stored
 	m.mu.Unlock()
-	m.stay(len(s.entries)-len(over)-len(undecided), failed)
-	m.decide(ctx, s, undecided)
-	if err := m.remove(ctx, s, over); err != nil {
-		m.stay(len(over), err)
+	m.stay(len(s.entries)-len(sent.over)-len(sent.undecided), sent.failed)
+	m.decide(ctx, s, sent.undecided)
+	if err := m.remove(ctx, s, sent.over); err != nil {
+		m.stay(len(sent.over), err)
 		return
 	}
-	if failed == nil {
+	if sent.failed == nil {
 		m.stay(0, m.b.keepMoved(ctx, s.moved, movedKept))
 	}
+}
+
+// sentEntries are the entries of a sending by what became of them.
+type sentEntries struct {
+	stored    int      // of those that are over
+	over      []string // stored, now or before, or a duplicate
+	undecided []int    // by their indexes
+	failed    error    // of the others
+}
+
+// sortSent sorts the entries of a sending, and notes the duplicates.
+func (m *moving) sortSent(s *sending) (sent sentEntries) {
+	for i, call := range s.calls {
+		switch {
+		case call.verdict == script.Stored:
+			sent.stored++
+			sent.over = append(sent.over, s.entries[i])
+		case call.verdict == script.Undecided:
+			sent.undecided = append(sent.undecided, i)
+		case call.verdict == script.SourceGone:
+			sent.over = append(sent.over, s.entries[i])
+		case errors.Is(call.result, broker.ErrDuplicate):
+			m.b.skipped.note(s.runs[i], call.result)
+			sent.over = append(sent.over, s.entries[i])
+		default:
+			sent.failed = errors.Join(sent.failed, call.result)
+		}
+	}
+	return sent
 }
 
 // decide sends runs again that could be duplicates of those of calls which are not

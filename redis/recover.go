@@ -36,7 +36,7 @@ func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered
 		mu    sync.Mutex
 		total int
 	)
-	eachNode(b.byNode(ctx, all), func(group []int) {
+	each(b.byNode(ctx, all), func(_ int, group []int) {
 		n, err := b.recoverOn(ctx, pick(all, group))
 		mu.Lock()
 		defer mu.Unlock()
@@ -80,8 +80,8 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	return total, failed.only()
 }
 
-// recoverQueue recovers what is in flight in a queue. That something is took the
-// given time to learn.
+// recoverQueue recovers what is in flight in a queue. looked is the time that it took to
+// learn that something is.
 func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duration) (int, error) {
 	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
@@ -89,7 +89,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 		v, err := b.repeat(ctx, b.scripts.Expired, b.clients.Work,
 			script.ExpiredKeys(&q.QueueKeys), (&script.ExpiredArgs{Cursor: cursor, Page: recoverPage}).Append(nil)...)
 		if err != nil {
-			if conn.MayRepeat(err) { // a script that failed is none
+			if conn.MayRepeat(err) { // a script that failed is no outage
 				q.outage.fail()
 			}
 			return total, errors.Join(failed, b.fail(ctx, "find ended leases of queue "+q.Name, err))
@@ -101,31 +101,47 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 		if cursor == "0" {
 			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
 		}
-		members := reply.Batches
-		if wait {
-			members = nil
-		}
-		for _, member := range members {
-			session, _, _ := strings.Cut(member, ":")
-			n, err := b.giveBack(ctx, q, session, member, "recover")
-			total += max(n, 0)
+		if !wait {
+			n, err := b.recoverBatches(ctx, q, reply.Batches)
+			total += n
 			failed = errors.Join(failed, err)
-			if ctx.Err() != nil {
+			if len(reply.Batches) > 0 && ctx.Err() != nil {
 				return total, failed
 			}
 		}
 		if cursor = reply.Cursor; cursor == "" {
-			if reply.Stages > 0 { // before what waits for these calls
-				failed = errors.Join(failed, b.sweepStages(ctx, q))
-			}
-			if reply.Outbox > 0 {
-				_, err := b.moveAll(ctx, q)
-				failed = errors.Join(failed, err)
-			}
-			if reply.Pending > 0 {
-				failed = errors.Join(failed, b.decideAllPending(ctx, q))
-			}
-			return total, failed
+			return total, errors.Join(failed, b.recoverRest(ctx, q, reply))
 		}
 	}
+}
+
+// recoverBatches gives back batches whose leases have ended. It returns the number of their
+// runs.
+func (b *Broker) recoverBatches(ctx context.Context, q *queue, members []string) (total int, failed error) {
+	for _, member := range members {
+		session, _, _ := strings.Cut(member, ":")
+		n, err := b.giveBack(ctx, q, session, member, "recover")
+		total += max(n, 0)
+		failed = errors.Join(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return total, failed
+}
+
+// recoverRest decides large calls, empties the outbox and decides pending runs, as far as the
+// reply says that there are any.
+func (b *Broker) recoverRest(ctx context.Context, q *queue, reply script.ExpiredReply) (failed error) {
+	if reply.Stages > 0 { // before the runs that wait for these calls
+		failed = b.sweepStages(ctx, q)
+	}
+	if reply.Outbox > 0 {
+		_, err := b.moveAll(ctx, q)
+		failed = errors.Join(failed, err)
+	}
+	if reply.Pending > 0 {
+		failed = errors.Join(failed, b.decideAllPending(ctx, q))
+	}
+	return failed
 }

@@ -16,29 +16,15 @@ import (
 // The server may have forgotten the latest ends, in a failover or a crash: they are
 // applied again as far as the session remembers them, else their runs are given back.
 func (s *session) Renew(ctx context.Context) error {
-	now := time.Now()
-	s.mu.Lock()
-	var holds []*queueLease
-	failed := broker.QueueErrors{}
-	for _, h := range s.leases {
-		if len(h.batches) > 0 || s.worksOn(h) {
-			holds = append(holds, h)
-		}
-		if h.lost {
-			failed[h.q.Name] = fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
-			h.lost = false
-		}
-	}
-	s.finished.forget(now.Add(-remembered * s.lease))
-	s.mu.Unlock()
-
-	// At once: a queue whose node is down must not cost the others their lease.
+	leases, failed := s.toRenew()
 	renewed := 0
-	for i, err := range s.renewEach(ctx, holds) {
-		if err != nil && failed[holds[i].q.Name] == nil {
-			failed[holds[i].q.Name] = err
+	// All at once: a queue whose node is down must not cost the others their lease.
+	for i, err := range s.renewEach(ctx, leases) {
+		name := leases[i].q.Name
+		if err != nil && failed[name] == nil {
+			failed[name] = err
 		}
-		if failed[holds[i].q.Name] == nil {
+		if failed[name] == nil {
 			renewed++
 		}
 	}
@@ -51,6 +37,25 @@ func (s *session) Renew(ctx context.Context) error {
 		return fmt.Errorf("renew: %w", broker.ErrLeaseLost)
 	}
 	return fmt.Errorf("renew: %w", errors.Join(failed.Unwrap()...))
+}
+
+// toRenew returns the leases to renew, and the errors of the queues where something was
+// found recovered since the last call.
+func (s *session) toRenew() (leases []*queueLease, failed broker.QueueErrors) {
+	failed = broker.QueueErrors{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.leases {
+		if len(h.batches) > 0 || s.worksOn(h) {
+			leases = append(leases, h)
+		}
+		if h.lost {
+			failed[h.q.Name] = fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
+			h.lost = false
+		}
+	}
+	s.finished.forget(time.Now().Add(-remembered * s.lease))
+	return leases, failed
 }
 
 // renewEach renews in each queue, and returns each one's error. On a cluster it does
@@ -129,15 +134,15 @@ func (s *session) renewIn(ctx context.Context, h *queueLease) (lost bool, err er
 	return lost, nil
 }
 
-// each does f for all holds at the same time, and waits.
-func each(holds []*queueLease, f func(int, *queueLease)) {
-	if len(holds) == 1 {
-		f(0, holds[0])
+// each does f for all items at the same time, and waits.
+func each[T any](items []T, f func(i int, item T)) {
+	if len(items) == 1 {
+		f(0, items[0])
 		return
 	}
 	var all sync.WaitGroup
-	for i, h := range holds {
-		all.Go(func() { f(i, h) })
+	for i, item := range items {
+		all.Go(func() { f(i, item) })
 	}
 	all.Wait()
 }

@@ -32,6 +32,22 @@ func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Clien
 	return v, err
 }
 
+// repeatConfirmed is runConfirmed for a script that queues, repeated after errors of which
+// again reports true. replyLost reports that a try may have been executed of which no
+// reply came.
+func (b *Broker) repeatConfirmed(ctx context.Context, s script.Script, q *queue, again func(error) bool, keys []string, args []any) (v any, then *conn.Confirmation, replyLost bool, err error) {
+	then = b.clients.NewConfirmation()
+	err = b.clients.Retry(ctx, again, func() (err error) {
+		v, err = b.runConfirmed(ctx, s, b.clients.Queue, conn.ReadAny, then, keys, args)
+		replyLost = replyLost || conn.IsUnknown(err)
+		if replyLost && then != nil {
+			then.Mark = q.Base + "confirmed"
+		}
+		return err
+	})
+	return v, then, replyLost, err
+}
+
 // repeat executes a script that is safe to execute again, and does so when the
 // connection broke or the server was not ready.
 func (b *Broker) repeat(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {

@@ -53,16 +53,23 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	case reply.Lost:
 		b.logLostTick(ctx, q, e.Run.Task, e.ID, reply.Found)
 	}
-	if e.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err == nil {
-		e.Since, err = wire.ParseMicros(reply.Since)
-	}
-	if err == nil {
-		e.Last, err = wire.ParseTick(reply.Last)
-	}
-	if err != nil {
+	if err := setStored(e, reply); err != nil {
 		return fmt.Errorf("put schedule %s: read reply: %w", e.ID, err)
 	}
 	return nil
+}
+
+// setStored sets what the reply says of a stored schedule: its revision, since when it
+// exists, and its last tick.
+func setStored(e *broker.Schedule, reply script.PutEntryReply) (err error) {
+	if e.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err != nil {
+		return err
+	}
+	if e.Since, err = wire.ParseMicros(reply.Since); err != nil {
+		return err
+	}
+	e.Last, err = wire.ParseTick(reply.Last)
+	return err
 }
 
 // DeleteSchedule deletes a schedule and what is known of its ticks. After an error
@@ -96,13 +103,9 @@ func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sch
 		}
 		queues = names
 	}
-	list := make([]*queue, len(queues))
-	for i, name := range queues {
-		q, err := b.queue(name)
-		if err != nil {
-			return nil, fmt.Errorf("read schedules: %w", err)
-		}
-		list[i] = q
+	list, err := b.queuesNamed(queues)
+	if err != nil {
+		return nil, fmt.Errorf("read schedules: %w", err)
 	}
 	found := make([][]*broker.Schedule, len(list))
 	errs := b.eachQueue(ctx, list, func(i int, q *queue) (err error) {
@@ -124,10 +127,6 @@ func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sch
 func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *queue) ([]*broker.Schedule, error) {
 	seen := map[string]bool{} // a page may have what another had
 	for cursor := uint64(0); ; {
-		type page struct {
-			pairs  []string
-			cursor uint64
-		}
 		p, err := b.clients.Work.HScan(ctx, q.Entries, cursor, schedulePage)
 		if err != nil {
 			return nil, err
@@ -200,16 +199,14 @@ func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) 
 		failed = errors.Join(failed, b.fail(ctx, "ask for changes of schedules of some queues", err))
 	}
 	for i, v := range values {
-		text, ok := v.(string)
-		if !ok {
-			continue
+		if text, ok := v.(string); ok {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				b.logOddKey(ctx, keys[i], fmt.Errorf("changes of schedules are counted there: %w", err))
+				continue
+			}
+			changes[queues[i]] = n
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			b.logOddKey(ctx, keys[i], fmt.Errorf("changes of schedules are counted there: %w", err))
-			continue
-		}
-		changes[queues[i]] = n
 	}
 	return changes, failed
 }

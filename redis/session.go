@@ -150,6 +150,7 @@ type outcome struct {
 
 // finishCall is one call's outcomes in one queue.
 type finishCall struct {
+	lease    *queueLease
 	outcomes []*outcome
 	fenced   []*broker.TaskRun
 	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished

@@ -70,21 +70,12 @@ type stage struct {
 
 // queueStaged queues a large call: whole, or not at all.
 func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskRun, group, entry string) error {
-	var c claims
-	own := map[string]bool{}
-	for i, run := range runs {
-		if run.OwnID {
-			if own[run.ID] {
-				return fmt.Errorf("queue tasks: run %s: %w", run.ID, broker.ErrDuplicate)
-			}
-			own[run.ID] = true
-		}
-		if run.Rules.OrZero().Unique != "" {
-			c.add(&q.QueueKeys, i, run)
-		}
+	c, err := claimsOf(q, runs)
+	if err != nil {
+		return fmt.Errorf("queue tasks: %w", err)
 	}
 	if len(c.refused) > 0 {
-		return b.refuseTwice(ctx, &c, runs)
+		return b.refuseTwice(ctx, c, runs)
 	}
 	for {
 		s := &stage{b: b, q: q, runs: runs, group: group, entry: entry}
@@ -99,17 +90,35 @@ func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskR
 	}
 }
 
+// claimsOf returns the unique keys of runs. It refuses runs of which two have the same own
+// id.
+func claimsOf(q *queue, runs []*broker.TaskRun) (*claims, error) {
+	c, own := new(claims), map[string]bool{}
+	for i, run := range runs {
+		if run.OwnID {
+			if own[run.ID] {
+				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
+			}
+			own[run.ID] = true
+		}
+		if run.Rules.OrZero().Unique != "" {
+			c.add(&q.QueueKeys, i, run)
+		}
+	}
+	return c, nil
+}
+
 // store stores the pages, commits and moves them.
 func (s *stage) store(ctx context.Context) error {
 	if err := s.fill(ctx); err != nil {
 		s.undo(ctx)
 		return err
 	}
-	unheard, err := s.commit(ctx)
+	replyLost, err := s.commit(ctx)
 	if err != nil && !errors.Is(err, broker.ErrNotReplicated) {
 		gone, stored := s.undo(ctx)
 		if !stored || s.b.cfg.Acknowledge != Memory {
-			return s.b.notQueued(ctx, err, stored || unheard && !gone)
+			return s.b.notQueued(ctx, err, stored || replyLost && !gone)
 		}
 		err = nil // it was the reply that was lost
 	}
@@ -216,7 +225,17 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
-	for _, other := range reply.InWay {
+	if reply.Gone {
+		return fmt.Errorf("queue tasks: nothing is stored of %d runs: more than %v passed between two pages of the call", len(s.runs), stageLease)
+	}
+	s.noteInWay(from, reply.InWay, of)
+	return nil
+}
+
+// noteInWay notes the runs of a page that have live runs in their way. of are the keys that
+// each run of the page reserves.
+func (s *stage) noteInWay(from int, others []script.RunInWay, of [][]string) {
+	for _, other := range others {
 		if other.ID != "" {
 			s.refused = append(s.refused, broker.Duplicate{Index: from + other.Run, ID: other.ID})
 		} else {
@@ -226,14 +245,10 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 			s.inWay = append(s.inWay, of[other.Run]...)
 		}
 	}
-	if reply.Gone {
-		return fmt.Errorf("queue tasks: nothing is stored of %d runs: more than %v passed between two pages of the call", len(s.runs), stageLease)
-	}
-	return nil
 }
 
 // commit makes the pages part of the queue, unless another call has stored them.
-func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
+func (s *stage) commit(ctx context.Context) (replyLost bool, err error) {
 	keys := script.CommitKeys(&s.q.QueueKeys, s.token)
 	if s.group != "" {
 		keys = append(keys, s.group)
@@ -241,19 +256,10 @@ func (s *stage) commit(ctx context.Context) (unheard bool, err error) {
 	args := (&script.CommitArgs{Token: s.token, Runs: len(s.runs), Reserved: s.entry}).Append(nil)
 	limited, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
-	var v any
-	then := s.b.clients.NewConfirmation()
-	err = s.b.clients.Retry(limited, conn.MayRepeat, func() (err error) {
-		v, err = s.b.runConfirmed(limited, s.b.scripts.Commit, s.b.clients.Queue, conn.ReadAny, then, keys, args)
-		unheard = unheard || conn.IsUnknown(err)
-		if unheard && then != nil {
-			then.Mark = s.q.Base + "confirmed"
-		}
-		return err
-	})
+	v, then, replyLost, err := s.b.repeatConfirmed(limited, s.b.scripts.Commit, s.q, conn.MayRepeat, keys, args)
 	switch {
 	case err != nil:
-		return unheard, err
+		return replyLost, err
 	case v == int64(script.GroupBegun):
 		s.undo(ctx)
 	case v != int64(script.Committed):

@@ -135,18 +135,10 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall)
 		limited, cancel = context.WithTimeout(ctx, repeatFor)
 		defer cancel()
 	}
-	var v any
-	unheard, then, start := false, b.clients.NewConfirmation(), time.Now()
-	err := b.clients.Retry(limited, again, func() (err error) {
-		v, err = b.runConfirmed(limited, b.scripts.Enqueue, b.clients.Queue, conn.ReadAny, then, keys, args)
-		unheard = unheard || conn.IsUnknown(err)
-		if unheard && then != nil {
-			then.Mark = q.Base + "confirmed"
-		}
-		return err
-	})
+	start := time.Now()
+	v, then, replyLost, err := b.repeatConfirmed(limited, b.scripts.Enqueue, q, again, keys, args)
 	if err != nil {
-		return b.notQueued(ctx, b.blame(ctx, err, keys...), unheard)
+		return b.notQueued(ctx, b.blame(ctx, err, keys...), replyLost)
 	}
 	if err := setResults(v, groups, then.Result()); err != nil {
 		return err

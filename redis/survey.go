@@ -53,7 +53,7 @@ func survey[T any](ctx context.Context, b *Broker, names []string, size int, par
 		}
 		queues, at = append(queues, &queue{QueueKeys: wire.NodeKeys(b.cfg.Prefix, name)}), append(at, i)
 	}
-	eachNode(b.byNode(ctx, queues), func(group []int) {
+	each(b.byNode(ctx, queues), func(_ int, group []int) {
 		var failed error
 		for some := range slices.Chunk(group, size) {
 			page := make([]*surveyed, len(some))

@@ -38,13 +38,9 @@ func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun
 }
 
 func (s *session) take(ctx context.Context, names []string, r room) ([]*broker.TaskRun, error) {
-	queues := make([]*queue, len(names))
-	for i, name := range names {
-		q, err := s.b.queue(name)
-		if err != nil {
-			return nil, err
-		}
-		queues[i] = q
+	queues, err := s.b.queuesNamed(names)
+	if err != nil {
+		return nil, err
 	}
 	if len(queues) != 1 {
 		return s.takeSeveral(ctx, queues, r)
