@@ -118,7 +118,7 @@ var damages = []struct {
 		},
 	},
 	{
-		"flights that are not there, and a bitmap",
+		"batches in flight that are not there, and a bitmap",
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.SAdd(t.Context(), q.base+"inflight", "gone:1", "gone:2").Err())
 			require.NoError(t, q.raw.SetBit(t.Context(), q.base+"d:gone:2", 7, 1).Err())

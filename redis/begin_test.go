@@ -145,11 +145,11 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 // TestARunThatBeganAgainWaitsWhenItComesBack has the wait be the longest, by many
 // deliveries. What is drawn can be next to nothing, but hardly thrice.
 func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {
-	for _, policed := range []bool{false, true} {
-		t.Run(fmt.Sprintf("policed %v", policed), func(t *testing.T) {
+	for _, withPolicies := range []bool{false, true} {
+		t.Run(fmt.Sprintf("policies %v", withPolicies), func(t *testing.T) {
 			var state broker.State
 			for try := 0; try < 3 && state != broker.StateDelayed; try++ {
-				state = comesBackBegun(t, policed)
+				state = comesBackBegun(t, withPolicies)
 			}
 			require.Equal(t, broker.StateDelayed, state)
 		})
@@ -158,12 +158,12 @@ func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {
 
 // comesBackBegun has a run begin in a session that is not its first, and come back,
 // and returns its state then.
-func comesBackBegun(t *testing.T, policed bool) broker.State {
+func comesBackBegun(t *testing.T, withPolicies bool) broker.State {
 	t.Helper()
 	b := open(t, shared, redis.Config{})
 	r := run("a", "q")
 	r.Keep, r.Deliveries = time.Hour, 20
-	if policed {
+	if withPolicies {
 		r.Rules = &broker.Rules{Limits: []broker.Limit{{Key: "l", Max: 1}}}
 	}
 	require.NoError(t, b.QueueTasks(t.Context(), r))

@@ -193,8 +193,8 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 	}
 }
 
-// TestAReadyListThatAnotherPutsAside meanwhile is in nobody's way.
-func TestAReadyListThatAnotherPutsAside(t *testing.T) {
+// TestAReadyListThatAnotherQuarantines meanwhile is in nobody's way.
+func TestAReadyListThatAnotherQuarantines(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	ready := prefix(t) + ":{q}:io:1"
 	b.Instrument(`if 'NAME' == 'mend' then redis.call('DEL', '` + ready + `') end`)

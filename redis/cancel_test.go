@@ -30,8 +30,8 @@ func record(t *testing.T, b *redis.Broker, queue, id string) *broker.Record {
 	return r
 }
 
-// attend returns the ids of the runs that a session hears are to end.
-func attend(t *testing.T, s broker.Session, report broker.Report) []string {
+// heartbeat returns the ids of the runs that a session hears are to end.
+func heartbeat(t *testing.T, s broker.Session, report broker.Report) []string {
 	t.Helper()
 	cancelled, err := s.(broker.Heartbeater).Heartbeat(t.Context(), report)
 	require.NoError(t, err)
@@ -116,12 +116,12 @@ func TestCancelOfARunInFlight(t *testing.T) {
 			require.NoError(t, b.QueueTasks(t.Context(), run("before", "q"), ownKept("it", "q"), run("after", "q")))
 			s := join(t, b, time.Minute)
 			got := takeAll(t, s, "q", 3)
-			require.Empty(t, attend(t, s, broker.Report{}))
+			require.Empty(t, heartbeat(t, s, broker.Report{}))
 			require.NoError(t, b.Cancel(t.Context(), "q", "it", stopped))
-			require.Equal(t, []string{"it"}, attend(t, s, broker.Report{}))
-			require.Equal(t, []string{"it"}, attend(t, s, broker.Report{}), "again")
+			require.Equal(t, []string{"it"}, heartbeat(t, s, broker.Report{}))
+			require.Equal(t, []string{"it"}, heartbeat(t, s, broker.Report{}), "again")
 			c.end(t, b, s, got[1])
-			require.Empty(t, attend(t, s, broker.Report{}))
+			require.Empty(t, heartbeat(t, s, broker.Report{}))
 			r := record(t, b, "q", "it")
 			require.Equal(t, c.want, r.State)
 			if c.kind != "" {
@@ -132,7 +132,7 @@ func TestCancelOfARunInFlight(t *testing.T) {
 			list, err := other.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 10})
 			require.NoError(t, err)
 			require.Contains(t, ids(list), "it")
-			require.Empty(t, attend(t, other, broker.Report{}), "a later run of the same id is not meant")
+			require.Empty(t, heartbeat(t, other, broker.Report{}), "a later run of the same id is not meant")
 		})
 	}
 }
@@ -216,18 +216,18 @@ func TestCancelsOfEndedRunsAreForgotten(t *testing.T) {
 		got := takeAll(t, s, "q", 2)
 		require.NoError(t, b.Cancel(t.Context(), "q", "it", stopped))
 		finishAll(t, s, got[:1])
-		require.Empty(t, attend(t, s, broker.Report{}))
+		require.Empty(t, heartbeat(t, s, broker.Report{}))
 		require.EqualValues(t, 1, noted(), "as long as something of its batch is left")
 		finishAll(t, s, got[1:])
 		require.NoError(t, b.QueueTasks(t.Context(), run("live", "q")))
 		live := takeAll(t, s, "q", 1)
 		require.NoError(t, b.Cancel(t.Context(), "q", "live", stopped))
-		require.Equal(t, []string{"live"}, attend(t, s, broker.Report{}))
+		require.Equal(t, []string{"live"}, heartbeat(t, s, broker.Report{}))
 		require.EqualValues(t, 1, noted(), "that of the run it holds")
 		finishAll(t, s, live)
 		require.NoError(t, b.QueueTasks(t.Context(), run("last", "q")))
 		live = takeAll(t, s, "q", 1)
-		require.Empty(t, attend(t, s, broker.Report{}))
+		require.Empty(t, heartbeat(t, s, broker.Report{}))
 		require.Zero(t, noted())
 		finishAll(t, s, live)
 	}
@@ -247,7 +247,7 @@ func TestHeartbeat(t *testing.T) {
 	last := broker.LastRun{Queue: "q", Task: "task", ID: "one", Started: at.UTC(), Took: time.Second, Failure: "failed"}
 	elsewhere := last
 	elsewhere.Queue = "other"
-	attend(t, s, broker.Report{
+	heartbeat(t, s, broker.Report{
 		Progress: []broker.ProgressReport{progress(got[0], 1, "a\x00\xff"), progress(got[1], 2, ""), progress(got[2], 3, "x")},
 		Last:     []broker.LastRun{last, elsewhere},
 	})
@@ -255,14 +255,14 @@ func TestHeartbeat(t *testing.T) {
 	require.Equal(t, &broker.Progress{Done: 2, Total: 10}, record(t, b, "q", "two").Progress)
 	older := last
 	older.Started, older.ID = at.Add(-time.Second), "older"
-	attend(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 5, "")}, Last: []broker.LastRun{older}})
+	heartbeat(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 5, "")}, Last: []broker.LastRun{older}})
 	require.EqualValues(t, 5, record(t, b, "q", "one").Progress.Done)
 	require.Equal(t, map[string]broker.LastRun{"task": last}, queueInfo(t, b, "q").Last)
 	require.Equal(t, map[string]broker.LastRun{"task": elsewhere}, queueInfo(t, b, "other").Last)
 
 	_, err := s.Finish(t.Context(), succeeded(got[:1])...)
 	require.NoError(t, err)
-	attend(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 9, ""), progress(got[1], 9, "")}})
+	heartbeat(t, s, broker.Report{Progress: []broker.ProgressReport{progress(got[0], 9, ""), progress(got[1], 9, "")}})
 	require.Equal(t, broker.StateSucceeded, record(t, b, "q", "one").State)
 	require.EqualValues(t, 5, record(t, b, "q", "one").Progress.Done)
 	require.EqualValues(t, 9, record(t, b, "q", "two").Progress.Done)
@@ -295,7 +295,7 @@ func TestCancelAmongLargeRuns(t *testing.T) {
 		}
 		require.ErrorIs(t, b.Cancel(t.Context(), queue, "unknown", stopped), broker.ErrNoRecord, name)
 		if take {
-			require.ElementsMatch(t, want, attend(t, s, broker.Report{}))
+			require.ElementsMatch(t, want, heartbeat(t, s, broker.Report{}))
 		} else {
 			require.Equal(t, len(list)-len(want), length(t, b, queue))
 		}

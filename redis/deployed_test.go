@@ -26,8 +26,8 @@ import (
 // connects that is a server as any other, and other tests connect to it.
 func TestContractAsDeployed(t *testing.T) {
 	t.Parallel()
-	var lanes sync.WaitGroup // the suite waits most of its time
-	lanes.Go(func() {
+	var suites sync.WaitGroup // the suite waits most of its time
+	suites.Go(func() {
 		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", func(t *testing.T) []opener {
 			s := redistest.StartTLS(t)
 			allow(t, s.Server)
@@ -52,7 +52,7 @@ func TestContractAsDeployed(t *testing.T) {
 			}
 		})
 	})
-	lanes.Go(func() {
+	suites.Go(func() {
 		holdToContract(t, "a cluster by its URL and by a client", func(t *testing.T) []opener {
 			c := redistest.StartCluster(t)
 			for _, node := range c.Nodes { // a busy machine is no failover
@@ -68,22 +68,22 @@ func TestContractAsDeployed(t *testing.T) {
 		})
 	})
 	if os.Getenv("TASKGEN_SOAK") == "" {
-		lanes.Wait()
+		suites.Wait()
 		return
 	}
-	lanes.Go(func() {
+	suites.Go(func() {
 		holdToContract(t, "all rights", func(t *testing.T) []opener {
 			return []opener{byURL(redistest.Start(t).URL())}
 		})
 	})
-	lanes.Go(func() {
+	suites.Go(func() {
 		holdToContract(t, "sentinels", func(t *testing.T) []opener {
 			s := redistest.StartSentinel(t)
 			s.Trust(time.Minute)
 			return []opener{byURL(s.URL())}
 		})
 	})
-	lanes.Wait()
+	suites.Wait()
 }
 
 // holdToContract runs the suite as a subtest, with brokers opened in turn.
@@ -266,7 +266,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 	require.EqualValues(t, 3, lengths[queues[1]])
 }
 
-// useControls calls what looks into a queue and steers it.
+// useControls calls what looks into a queue and operates it.
 func useControls(t *testing.T, b *redis.Broker, queue string) {
 	t.Helper()
 	s := join(t, b, time.Minute)

@@ -16,9 +16,9 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestMistakesInURLsAreNamed: what is wrong, and what to write, in one line that
+// TestErrorsInURLsAreNamed: what is wrong, and what to write, in one line that
 // shows no password.
-func TestMistakesInURLsAreNamed(t *testing.T) {
+func TestErrorsInURLsAreNamed(t *testing.T) {
 	const secret = "s3cr3t"
 	locked := redistest.Start(t, "--requirepass", "right-horse")
 	secure := redistest.StartTLS(t)

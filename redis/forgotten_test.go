@@ -296,9 +296,9 @@ func TestForgottenEndsThatNobodyRemembersStartAgain(t *testing.T) {
 	p.requireInOrder()
 }
 
-// TestRenewalsLookThroughManyFlightsNowAndThen: of thousands of batches in flight, which
+// TestRenewalsListManyBatchesNowAndThen: of thousands of batches in flight, which
 // are other sessions', each renewal would look at all.
-func TestRenewalsLookThroughManyFlightsNowAndThen(t *testing.T) {
+func TestRenewalsListManyBatchesNowAndThen(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)

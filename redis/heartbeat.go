@@ -114,7 +114,7 @@ func (s *session) addLast(queues heartbeats, l *broker.LastRun) error {
 
 // addProgress adds the progress of a run, if the session holds that and it has a record. The
 // lock is held.
-func (s *session) addProgress(queues heartbeats, p *broker.RunProgress) {
+func (s *session) addProgress(queues heartbeats, p *broker.ProgressReport) {
 	at, ok := p.Run.Receipt.(*receipt)
 	if !ok || at.session != s || p.Run.Keep <= 0 || at.batch.gone || at.batch.done[at.index] {
 		return

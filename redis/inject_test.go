@@ -169,7 +169,7 @@ func (l *life) live() {
 	ctx := l.Context()
 	l.try(l.b.Disable(ctx, l.q, "disabled", true))
 	l.queue(l.make("plain"), l.make("kept", withKept), l.make("own", withOwn, withKept), l.make("unique", withUnique))
-	l.queue(l.make("deferred", withDisabled), l.make("behind"), l.make("aside-fair", withDisabled, withFair("a")))
+	l.queue(l.make("deferred", withDisabled), l.make("behind"), l.make("deferred-fair", withDisabled, withFair("a")))
 	l.queue(l.make("soon", withSoon, withKept), l.make("soon-fair", withSoon, withFair("a")), l.make("soon-held", withSoon, withLimited("h", 1, 0)))
 	for i := range 2 {
 		l.queue(l.make(fmt.Sprint("fair-a", i), withFair("a")), l.make(fmt.Sprint("fair-b", i), withFair("b"), withUnique))

@@ -51,7 +51,7 @@ func (l *losses) mend() {
 
 // fate returns what becomes of a request: it is lost unsent, it is swallowed, or
 // its reply is lost. The lock is held.
-func (l *losses) fate(b []byte) (cut, swallowed, doomed bool) {
+func (l *losses) fate(b []byte) (cut, swallowed, loseReply bool) {
 	if l.cutting != nil && bytes.Contains(b, l.cutting) {
 		if l.swallow != nil {
 			*l.swallow = bytes.Clone(b)
@@ -66,12 +66,12 @@ func (l *losses) fate(b []byte) (cut, swallowed, doomed bool) {
 		cut = rand.N(2) == 0
 		return cut, false, !cut
 	}
-	doomed = l.left > 0 && bytes.Contains(b, l.match)
-	if doomed {
+	loseReply = l.left > 0 && bytes.Contains(b, l.match)
+	if loseReply {
 		l.left--
 		l.lost++
 	}
-	return false, false, doomed
+	return false, false, loseReply
 }
 
 // lose breaks the connections of the next n requests that contain match.
@@ -109,12 +109,12 @@ type lossyConn struct {
 	losses *losses
 
 	mu     sync.Mutex
-	doomed bool
+	loseReply bool
 }
 
 func (c *lossyConn) Write(b []byte) (int, error) {
 	c.losses.mu.Lock()
-	cut, swallowed, doomed := c.losses.fate(b)
+	cut, swallowed, loseReply := c.losses.fate(b)
 	c.losses.mu.Unlock()
 	if swallowed {
 		return len(b), nil
@@ -124,7 +124,7 @@ func (c *lossyConn) Write(b []byte) (int, error) {
 		return len(b), nil // as far as the sender can tell
 	}
 	c.mu.Lock()
-	c.doomed = c.doomed || doomed
+	c.loseReply = c.loseReply || loseReply
 	c.mu.Unlock()
 	return c.Conn.Write(b)
 }
@@ -133,7 +133,7 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.doomed && n > 0 {
+	if c.loseReply && n > 0 {
 		c.losses.mu.Lock()
 		then := c.losses.then
 		c.losses.mu.Unlock()

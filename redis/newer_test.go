@@ -18,9 +18,9 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// asNewer is an element of another version: of the envelope, or of itself.
-func asNewer(element string, envelope bool, version byte) string {
-	b := []byte(element)
+// asNewer is an stored of another version: of the envelope, or of itself.
+func asNewer(stored string, envelope bool, version byte) string {
+	b := []byte(stored)
 	at := 9 + int(b[8])
 	if b[1]&12 != 0 {
 		at += 2 + int(b[at])<<8 + int(b[at+1])
@@ -39,9 +39,9 @@ func queueNewer(t *testing.T, b *redis.Broker, c *goredis.Client, base string, e
 	key := base + "io:1"
 	list, err := c.LRange(t.Context(), key, -1, -1).Result()
 	require.NoError(t, err)
-	element := asNewer(list[0], envelope, 2)
-	require.NoError(t, c.LSet(t.Context(), key, -1, element).Err())
-	return element
+	stored := asNewer(list[0], envelope, 2)
+	require.NoError(t, c.LSet(t.Context(), key, -1, stored).Err())
+	return stored
 }
 
 // rich is a run that holds all a run can hold.
@@ -60,7 +60,7 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 	allow(t, server)
 	b := openURL(t, "redis://app:pass@"+server.Addr(), redis.Config{Prefix: "app:" + prefix(t)})
 	c, base := raw(t, server), "app:"+prefix(t)+":{q}:"
-	element := queueNewer(t, b, c, base, true, rich("new"))
+	stored := queueNewer(t, b, c, base, true, rich("new"))
 	var all sync.WaitGroup
 	sessions := []broker.Session{join(t, b, time.Minute), join(t, b, time.Minute), join(t, b, time.Minute)}
 	for _, s := range sessions {
@@ -83,13 +83,13 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 	require.Greater(t, n, 1, "times it was handed out")
 	require.Less(t, n, 12, "times it was handed out in two seconds")
 
-	require.Equal(t, []string{element}, elementsAt(t, c, base+"delayed"), "its bytes")
-	require.Empty(t, elementsAt(t, c, base+"dead"))
+	require.Equal(t, []string{stored}, storedAt(t, c, base+"delayed"), "its bytes")
+	require.Empty(t, storedAt(t, c, base+"dead"))
 	require.Zero(t, c.Exists(t.Context(), base+"running", base+"inflight").Val(), "it counts at no limit")
 	require.False(t, record(t, b, "q", "new").State.Ended())
 	require.ErrorIs(t, b.QueueTasks(t.Context(), ownKept("new", "q")), broker.ErrDuplicate)
 	require.NoError(t, c.Del(t.Context(), base+"delayed").Err())
-	require.NoError(t, c.ZAdd(t.Context(), base+"delayed", z(0, asNewer(element, true, 1))).Err())
+	require.NoError(t, c.ZAdd(t.Context(), base+"delayed", z(0, asNewer(stored, true, 1))).Err())
 	got := takeAll(t, join(t, b, time.Minute), "q", 1)
 	require.Equal(t, 1, got[0].Deliveries, "no delivery was counted")
 	require.Zero(t, got[0].Attempt)
@@ -101,14 +101,14 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
-	element := queueNewer(t, b, c, base, true, rich("new"))
+	stored := queueNewer(t, b, c, base, true, rich("new"))
 	require.NoError(t, c.Set(t.Context(), base+"newer:new", "", 59*time.Minute).Err(), "it is known for an hour and a minute")
 	s := join(t, b, time.Minute)
 	require.Empty(t, now(t, s, 10))
 	letters, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, letters, 1)
-	require.Equal(t, element, string(letters[0].Raw))
+	require.Equal(t, stored, string(letters[0].Raw))
 	require.Equal(t, broker.FailureSchema, letters[0].Failure.Kind)
 	require.Contains(t, letters[0].Failure.Message, "envelope of version 2")
 	require.Contains(t, letters[0].Failure.Message, "dead retry")
@@ -116,8 +116,8 @@ func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	requireRequeuedByANewer(t, b, c, base, letters[0].ID, "new")
 }
 
-// TestNewerElement cannot be moved by scripts, so it is a dead letter at once.
-func TestNewerElement(t *testing.T) {
+// TestNewerStoredRun cannot be moved by scripts, so it is a dead letter at once.
+func TestNewerStoredRun(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
 	ready := queueNewer(t, b, c, base, false, run("ready", "q"))
@@ -146,10 +146,10 @@ func requireRequeuedByANewer(t *testing.T, b *redis.Broker, c *goredis.Client, b
 	n, err := b.RequeueDead(t.Context(), "q", letter, id)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	entry := elementsAt(t, c, base+"dead")[0]
-	at := strings.LastIndex(entry, string([]byte{byte(len(id))})+id) - 8 // where the element begins
-	element := asNewer(asNewer(entry[at:], false, 1), true, 1)
-	require.NoError(t, c.LSet(t.Context(), base+"dead", 0, entry[:at]+element).Err())
+	entry := storedAt(t, c, base+"dead")[0]
+	at := strings.LastIndex(entry, string([]byte{byte(len(id))})+id) - 8 // where the stored begins
+	stored := asNewer(asNewer(entry[at:], false, 1), true, 1)
+	require.NoError(t, c.LSet(t.Context(), base+"dead", 0, entry[:at]+stored).Err())
 	n, err = b.RequeueDead(t.Context(), "q", id)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
@@ -164,11 +164,11 @@ func TestCancelOfARunOfANewerVersion(t *testing.T) {
 	queueNewer(t, b, c, base, true, rich("new"))
 	s := join(t, b, time.Minute)
 	require.Empty(t, now(t, s, 10))
-	require.Eventually(t, func() bool { return len(elementsAt(t, c, base+"delayed")) == 1 }, 10*time.Second, time.Millisecond, "it is left to others")
+	require.Eventually(t, func() bool { return len(storedAt(t, c, base+"delayed")) == 1 }, 10*time.Second, time.Millisecond, "it is left to others")
 	require.NoError(t, b.Cancel(t.Context(), "q", "new", stopped))
 	require.Equal(t, &stopped, record(t, b, "q", "new").Failure)
-	require.Empty(t, elementsAt(t, c, base+"delayed"))
-	require.Empty(t, elementsAt(t, c, base+"dead"), "its end was asked for")
+	require.Empty(t, storedAt(t, c, base+"delayed"))
+	require.Empty(t, storedAt(t, c, base+"dead"), "its end was asked for")
 	require.NoError(t, b.QueueTasks(t.Context(), rich("new")), "its id and its key are free")
 	require.Equal(t, []string{"new"}, ids(takeAll(t, s, "q", 1)), "its place at the limit too")
 }
@@ -185,7 +185,7 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 // TestMemberThatCannotBeRead has the dead letter of a member be its end, where
 // what is damaged leaves its place to be read, wherever it is found.
 func TestMemberThatCannotBeRead(t *testing.T) {
-	damage := map[string]func(element string) string{
+	damage := map[string]func(stored string) string{
 		"cut off in its parameters": func(e string) string { return e[:len(e)-4] },
 		"with text for a number":    func(e string) string { return strings.Replace(e, "\xa1j\x01", "\xa1j\xa0", 1) },
 		"with bytes left over":      func(e string) string { return e + "more" },
@@ -214,7 +214,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 				require.NoError(t, b.QueueGroup(t.Context(), then, members...))
 				s := join(t, b, time.Minute)
 				key := prefix(t) + ":{q}:io:1"
-				bad := damage(elementsAt(t, c, key)[0])
+				bad := damage(storedAt(t, c, key)[0])
 				require.NoError(t, c.LSet(t.Context(), key, 0, bad).Err())
 				// The other one is behind it, and out of the way.
 				require.NoError(t, c.LMove(t.Context(), key, prefix(t)+":other", "RIGHT", "LEFT").Err())

@@ -49,7 +49,7 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.Equal(t, 30, length(t, b, "other"))
 	c := raw(t, server)
 	require.EqualValues(t, 150, c.LLen(t.Context(), base+":{q}:outbox").Val())
-	require.Empty(t, elementsAt(t, c, base+":{q}:dead"))
+	require.Empty(t, storedAt(t, c, base+":{q}:dead"))
 
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
@@ -58,9 +58,9 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.Zero(t, c.Exists(t.Context(), base+":{q}:outbox").Val())
 }
 
-// TestWhatCanNeverBeQueuedIsSetAside: it is a dead letter with the reason, and its
+// TestWhatCanNeverBeQueuedBecomesADeadLetter: it is a dead letter with the reason, and its
 // record says so, while its neighbours go on.
-func TestWhatCanNeverBeQueuedIsSetAside(t *testing.T) {
+func TestWhatCanNeverBeQueuedBecomesADeadLetter(t *testing.T) {
 	for _, queue := range []string{"q", "other"} {
 		t.Run("for "+queue, func(t *testing.T) {
 			b, c := open(t, shared, redis.Config{}), raw(t, shared)
@@ -93,7 +93,7 @@ func TestWhatCanNeverBeQueuedIsSetAside(t *testing.T) {
 			require.Equal(t, broker.StateQueued, record(t, b, queue, "bad").State)
 			got := takeAll(t, s, queue, 3)
 			require.ElementsMatch(t, []string{"a", "b", "bad"}, ids(got))
-			require.Empty(t, elementsAt(t, c, prefix(t)+":{q}:dead"))
+			require.Empty(t, storedAt(t, c, prefix(t)+":{q}:dead"))
 		})
 	}
 }
@@ -103,9 +103,9 @@ func TestWhatCanNeverBeQueuedIsSetAside(t *testing.T) {
 func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
-	element := queueNewer(t, b, c, base, true, ownKept("new", "q"))
+	stored := queueNewer(t, b, c, base, true, ownKept("new", "q"))
 	require.NoError(t, c.Del(t.Context(), base+"io:1", base+"id:new", base+"rec:new").Err())
-	entry := strings.Repeat("n", 16) + element
+	entry := strings.Repeat("n", 16) + stored
 	require.NoError(t, c.RPush(t.Context(), base+"outbox", entry).Err())
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	s := join(t, b, time.Minute)
@@ -114,8 +114,8 @@ func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, length(t, b, "q"))
 	require.Equal(t, 1, length(t, b, "other"))
-	require.Equal(t, []string{entry}, elementsAt(t, c, base+"outbox"), "it is left as it is")
-	require.Empty(t, elementsAt(t, c, base+"dead"))
+	require.Equal(t, []string{entry}, storedAt(t, c, base+"outbox"), "it is left as it is")
+	require.Empty(t, storedAt(t, c, base+"dead"))
 	require.Positive(t, c.PTTL(t.Context(), base+"newer:new").Val())
 
 	require.NoError(t, c.Set(t.Context(), base+"newer:new", "", 59*time.Minute).Err(), "it is known for an hour and a minute")
@@ -125,10 +125,10 @@ func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 	letters, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, letters, 1)
-	require.Equal(t, element, string(letters[0].Raw))
+	require.Equal(t, stored, string(letters[0].Raw))
 	require.Contains(t, letters[0].Failure.Message, "dead retry")
 
-	require.NoError(t, c.RPush(t.Context(), base+"outbox", strings.Repeat("o", 16)+asNewer(element, true, 1)).Err())
+	require.NoError(t, c.RPush(t.Context(), base+"outbox", strings.Repeat("o", 16)+asNewer(stored, true, 1)).Err())
 	_, err = b.Recover(t.Context(), []string{"q"})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{"new", "next"}, ids(takeAll(t, s, "q", 2)), "what can be read is queued")
@@ -226,7 +226,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.want, length(t, b, c.queue))
 			require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
-			require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+			require.Empty(t, storedAt(t, client, prefix(t)+":{q}:dead"))
 		})
 	}
 	t.Run("a dead letter", func(t *testing.T) {
@@ -298,9 +298,9 @@ func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
 	require.EqualValues(t, 50, client.LLen(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
 
-// TestASetAsideLetterStaysUntilItsQueueHasIt has a live run be in its way, other
+// TestADeadLetterOfAnotherQueueStaysUntilThatHasIt has a live run be in its way, other
 // entries of the outbox be stuck, and replies be lost.
-func TestASetAsideLetterStaysUntilItsQueueHasIt(t *testing.T) {
+func TestADeadLetterOfAnotherQueueStaysUntilThatHasIt(t *testing.T) {
 	b, l := openLossy(t, shared)
 	client := raw(t, shared)
 	s := join(t, b, time.Minute)
@@ -347,15 +347,15 @@ func TestASetAsideLetterStaysUntilItsQueueHasIt(t *testing.T) {
 	require.NoError(t, err, "others that are stuck are no matter of this")
 	require.Equal(t, 1, length(t, b, "other"), "it is queued once")
 	require.Equal(t, broker.StateQueued, record(t, b, "other", "bad").State)
-	require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+	require.Empty(t, storedAt(t, client, prefix(t)+":{q}:dead"))
 	for _, key := range keysOf(t, client, prefix(t)) {
 		require.False(t, strings.Contains(key, "}:moved:") && client.PTTL(t.Context(), key).Val() < 0, "%s stays", key)
 	}
 }
 
-// TestASetAsideLetterIsQueuedOnce has the reply to the step that queues it be lost,
+// TestADeadLetterOfAnotherQueueIsQueuedOnce has the reply to the step that queues it be lost,
 // so that the letter is there for the next call.
-func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
+func TestADeadLetterOfAnotherQueueIsQueuedOnce(t *testing.T) {
 	b, l := openLossy(t, shared)
 	client := raw(t, shared)
 	s := join(t, b, time.Minute)
@@ -373,13 +373,13 @@ func TestASetAsideLetterIsQueuedOnce(t *testing.T) {
 	require.Error(t, err)
 	require.Zero(t, n)
 	require.Equal(t, 1, length(t, b, "other"))
-	require.Len(t, elementsAt(t, client, prefix(t)+":{q}:dead"), 1)
+	require.Len(t, storedAt(t, client, prefix(t)+":{q}:dead"), 1)
 	finishAll(t, s, takeAll(t, s, "other", 1))
 	n, err = b.RequeueDead(t.Context(), "q", "bad")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.Zero(t, length(t, b, "other"), "it has run")
-	require.Empty(t, elementsAt(t, client, prefix(t)+":{q}:dead"))
+	require.Empty(t, storedAt(t, client, prefix(t)+":{q}:dead"))
 }
 
 // TestMuchThatStaysIsReadInParts has far more stay than is read at once: what is new

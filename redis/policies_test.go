@@ -18,8 +18,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// policed are runs of the queue q, one for each of the ids.
-func policed(change func(*broker.TaskRun), ids ...string) []*broker.TaskRun {
+// withRules returns runs of the queue q, one for each of the ids.
+func withRules(change func(*broker.TaskRun), ids ...string) []*broker.TaskRun {
 	list := make([]*broker.TaskRun, len(ids))
 	for i, id := range ids {
 		list[i] = run(id, "q")
@@ -66,7 +66,7 @@ func TestConcurrencyLimits(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	two := limits(broker.Limit{Key: "k", Max: 2})
-	require.NoError(t, b.QueueTasks(t.Context(), policed(two, "a", "b", "c", "d", "e")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(two, "a", "b", "c", "d", "e")...))
 	require.NoError(t, b.QueueTasks(t.Context(), run("free", "q")))
 	got := now(t, s, 10)
 	require.Equal(t, []string{"a", "b", "free"}, ids(got), "the others hold up none")
@@ -74,7 +74,7 @@ func TestConcurrencyLimits(t *testing.T) {
 	require.Empty(t, now(t, s, 10))
 	finishAll(t, s, got[2:])
 
-	require.NoError(t, b.QueueTasks(t.Context(), policed(two, "f")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(two, "f")...))
 	finishAll(t, s, got[:1])
 	require.Equal(t, []string{"c"}, ids(now(t, s, 10)))
 
@@ -108,7 +108,7 @@ func TestALimitedRunConsumesNothingWhileAnotherLimitHoldsIt(t *testing.T) {
 		}
 	}
 	queue := func(change func(*broker.TaskRun), ids ...string) {
-		require.NoError(t, b.QueueTasks(t.Context(), policed(change, ids...)...))
+		require.NoError(t, b.QueueTasks(t.Context(), withRules(change, ids...)...))
 	}
 	queue(one("y"), "y1")
 	queue(one("x", "y"), "xy1", "xy2")
@@ -137,7 +137,7 @@ func TestARateIsNeverAboveItsMaximum(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const per, most = 300 * time.Millisecond, 5
-	list := policed(limits(broker.Limit{Key: "r", Max: most, Per: per}), ids(runs("q", 22))...)
+	list := withRules(limits(broker.Limit{Key: "r", Max: most, Per: per}), ids(runs("q", 22))...)
 	require.NoError(t, b.QueueTasks(t.Context(), list...))
 	var (
 		mu     sync.Mutex
@@ -189,9 +189,9 @@ func TestARateIsNeverAboveItsMaximum(t *testing.T) {
 func TestFairTurns(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
-	require.NoError(t, b.QueueTasks(t.Context(), policed(fair("a"), "a0", "a1", "a2", "a3")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(fair("a"), "a0", "a1", "a2", "a3")...))
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
-	require.NoError(t, b.QueueTasks(t.Context(), policed(fair("b"), "b0", "b1")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(fair("b"), "b0", "b1")...))
 	require.Equal(t, 9, length(t, b, "q"))
 	var order []string
 	for range 9 {
@@ -216,8 +216,8 @@ func TestWaitersOfALimitTakeTurns(t *testing.T) {
 			r.Rules = &broker.Rules{Fair: value, Limits: []broker.Limit{{Key: "k", Max: 1}}}
 		}
 	}
-	require.NoError(t, b.QueueTasks(t.Context(), policed(both("a"), "a0", "a1", "a2")...))
-	require.NoError(t, b.QueueTasks(t.Context(), policed(both("b"), "b0", "b1", "b2")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(both("a"), "a0", "a1", "a2")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(both("b"), "b0", "b1", "b2")...))
 	var order []string
 	for range 6 {
 		got := now(t, s, 10)
@@ -253,14 +253,14 @@ func TestLinesThatWereCancelledAreForgottenInParts(t *testing.T) {
 	require.NoError(t, client.ZRemRangeByRank(t.Context(), lines, 0, -2).Err())
 	finishAll(t, s, got)
 
-	taker := join(t, b, time.Minute)
+	other := join(t, b, time.Minute)
 	before := calls(t, client, "zrem", "evalsha")
-	last := takeAll(t, taker, "q", 1)
+	last := takeAll(t, other, "q", 1)
 	after := calls(t, client, "zrem", "evalsha")
 	perCall := (after[0] - before[0]) / max(after[1]-before[1], 1)
 	require.Less(t, perCall, 1000, "members removed in each script")
-	finishAll(t, taker, last)
-	require.Empty(t, now(t, taker, 1))
+	finishAll(t, other, last)
+	require.Empty(t, now(t, other, 1))
 	requireEmpty(t)
 }
 
@@ -280,7 +280,7 @@ func calls(t *testing.T, client *goredis.Client, names ...string) []int {
 func TestALapsedSessionsPlacesComeBack(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s, dead := join(t, b, time.Minute), join(t, b, 20*time.Millisecond)
-	require.NoError(t, b.QueueTasks(t.Context(), policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
 	require.Equal(t, []string{"a", "b"}, ids(now(t, dead, 5)))
 	require.Eventually(t, func() bool {
 		recovered, err := b.Recover(t.Context(), []string{"q"})
@@ -304,9 +304,9 @@ func TestUniqueRuns(t *testing.T) {
 	unique := func(key string) func(*broker.TaskRun) {
 		return func(r *broker.TaskRun) { r.EnsureRules().Unique = key }
 	}
-	require.NoError(t, b.QueueTasks(t.Context(), policed(unique("u"), "a")...))
-	list := append(runs("q", 1), policed(unique("u"), "b")...)
-	list = append(list, policed(unique("v"), "c", "d")...)
+	require.NoError(t, b.QueueTasks(t.Context(), withRules(unique("u"), "a")...))
+	list := append(runs("q", 1), withRules(unique("u"), "b")...)
+	list = append(list, withRules(unique("v"), "c", "d")...)
 	requireDuplicates(t, b.QueueTasks(t.Context(), list...), broker.Duplicate{Index: 1, ID: "a"}, broker.Duplicate{Index: 3, ID: "c"})
 	requireDuplicates(t, b.QueueTasks(t.Context(), list[:3]...), broker.Duplicate{Index: 1, ID: "a"})
 	require.Equal(t, 1, length(t, b, "q"), "a refused call stores nothing")
@@ -331,7 +331,7 @@ func TestUniqueRuns(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, last.Equal(tick), "the tick is claimed")
 
-	short := policed(func(r *broker.TaskRun) { r.Rules = &broker.Rules{Unique: "w", UniqueFor: 100 * time.Millisecond} }, "e", "f")
+	short := withRules(func(r *broker.TaskRun) { r.Rules = &broker.Rules{Unique: "w", UniqueFor: 100 * time.Millisecond} }, "e", "f")
 	require.NoError(t, b.QueueTasks(t.Context(), short[0]))
 	requireDuplicates(t, b.QueueTasks(t.Context(), short[1]), broker.Duplicate{ID: "e"})
 	require.Eventually(t, func() bool { return b.QueueTasks(t.Context(), short[1]) == nil }, 5*time.Second, 5*time.Millisecond)
@@ -376,7 +376,7 @@ func TestAuditOfPolicies(t *testing.T) {
 	t.Parallel()
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
-	list := policed(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c", "d")
+	list := withRules(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c", "d")
 	for _, r := range list {
 		r.EnsureRules().Unique = r.ID
 	}
@@ -412,13 +412,13 @@ func TestAuditOfPolicies(t *testing.T) {
 	requireEmpty(t)
 }
 
-// TestDisabledRunsOfLinesWaitAside: a task that is disabled holds up no others
+// TestDisabledRunsWithPoliciesAreDeferred: a task that is disabled holds up no others
 // of its limit or value.
-func TestDisabledRunsOfLinesWaitAside(t *testing.T) {
+func TestDisabledRunsWithPoliciesAreDeferred(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	for i, edit := range []func(*broker.TaskRun){limits(broker.Limit{Key: "k", Max: 1}), fair("v")} {
-		held := policed(edit, "off-1", "off-2", "on-1")
+		held := withRules(edit, "off-1", "off-2", "on-1")
 		held[2].Task = "other"
 		require.NoError(t, b.QueueTasks(t.Context(), held...))
 		require.NoError(t, b.Disable(t.Context(), "q", "task", true))

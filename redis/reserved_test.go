@@ -47,7 +47,7 @@ func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 				claim(next)
 				_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: []*broker.TaskRun{next}})
 				require.NoError(t, err)
-				require.Len(t, elementsAt(t, client, prefix(t)+":{"+from+"}:outbox"), 1)
+				require.Len(t, storedAt(t, client, prefix(t)+":{"+from+"}:outbox"), 1)
 
 				endTime(t, client)
 				_, err = b.Recover(t.Context(), []string{"p", "q"})
@@ -55,7 +55,7 @@ func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 				got := takeAll(t, s, "q", 1)
 				require.Equal(t, []string{next.ID}, ids(got))
 				finishAll(t, s, got)
-				require.Empty(t, elementsAt(t, client, prefix(t)+":{"+from+"}:outbox"))
+				require.Empty(t, storedAt(t, client, prefix(t)+":{"+from+"}:outbox"))
 				require.NoError(t, b.QueueTasks(t.Context(), largeCall()...), "nothing is reserved")
 				requireAllOnce(t, b)
 			})
@@ -202,7 +202,7 @@ func TestMembersOfAGroupAreCommittedOnce(t *testing.T) {
 		got, err := client.Eval(t.Context(), source, keys, token, 1, "reservedreserved").Int()
 		require.NoError(t, err)
 		require.Equal(t, want, got, "commit %d", i)
-		require.Equal(t, []string{"stage:a"}, elementsAt(t, client, base+"staged"))
+		require.Equal(t, []string{"stage:a"}, storedAt(t, client, base+"staged"))
 		require.Equal(t, "1", client.HGet(t.Context(), base+"stages", "runs").Val())
 	}
 }
@@ -286,7 +286,7 @@ func TestLargeCallThatCannotBeMovedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
-	// An entry of no known lane, of which a script can make nothing.
+	// An entry of no known ready list, which no script can move.
 	entry := append([]byte("100000000000000e0000000000000\xff\xff\xff\xff"), 'x')
 	require.NoError(t, client.HSet(t.Context(), base+"stages", "stage:bad", "c0000000000001", "runs", 1).Err())
 	require.NoError(t, client.RPush(t.Context(), base+"stage:bad", entry).Err())
@@ -299,7 +299,7 @@ func TestLargeCallThatCannotBeMovedHoldsUpNoOther(t *testing.T) {
 	record, err := b.Record(t.Context(), "q", "run-2999")
 	require.NoError(t, err)
 	require.Equal(t, broker.StateQueued, record.State)
-	require.Equal(t, []string{"stage:bad"}, elementsAt(t, client, base+"staged"))
+	require.Equal(t, []string{"stage:bad"}, storedAt(t, client, base+"staged"))
 	_, err = b.Record(t.Context(), "q", "no-such-run")
 	require.Error(t, err, "it may be one of those that cannot be moved")
 }

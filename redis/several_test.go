@@ -172,13 +172,13 @@ func TestConsumersOfDifferentQueuesWakeEachOther(t *testing.T) {
 	}
 	got := make(chan arrival)
 	ctx, stop := context.WithCancel(t.Context())
-	var takers sync.WaitGroup
-	t.Cleanup(takers.Wait)
+	var takes sync.WaitGroup
+	t.Cleanup(takes.Wait)
 	t.Cleanup(stop)
 	for i, queues := range sets {
 		b := open(t, server, redis.Config{Prefix: prefix(t)}) // a process of its own
 		s := join(t, b, time.Minute)
-		takers.Go(func() {
+		takes.Go(func() {
 			for {
 				runs, err := s.Take(ctx, broker.Want{Queues: queues, IO: 1})
 				if errors.Is(err, context.Canceled) {

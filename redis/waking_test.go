@@ -107,8 +107,8 @@ func TestIdleConsumersSendLittle(t *testing.T) {
 	}
 }
 
-// TestSleepersAreAllWoken lets five sessions wait and queues a run for each.
-func TestSleepersAreAllWoken(t *testing.T) {
+// TestWaitersAreAllWoken lets five sessions wait and queues a run for each.
+func TestWaitersAreAllWoken(t *testing.T) {
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
 	const sessions = 5
@@ -187,7 +187,7 @@ func commands(t testing.TB, c *goredis.Client) int {
 	return total
 }
 
-func TestDelayedRunWakesSleepers(t *testing.T) {
+func TestDelayedRunWakesWaiters(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	other := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
@@ -208,9 +208,9 @@ func TestDelayedRunWakesSleepers(t *testing.T) {
 	require.Less(t, at.Sub(start), time.Second)
 }
 
-// TestSleepersShareOneRead blocks for the same queues in every order, as
+// TestWaitersShareOneRead blocks for the same queues in every order, as
 // consumers with weighted queues do.
-func TestSleepersShareOneRead(t *testing.T) {
+func TestWaitersShareOneRead(t *testing.T) {
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
 	s := join(t, b, time.Minute)

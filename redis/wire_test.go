@@ -25,7 +25,7 @@ var updateWire = flag.Bool("update", false, "write what is stored now into testd
 // The vectors of testdata/wire. What they leave out is zero; times and durations
 // are nanoseconds as text, payloads and results are hexadecimal.
 type (
-	elementVector struct {
+	storedRunVector struct {
 		Name     string  `json:"name"`
 		ReadOnly bool    `json:"read_only,omitempty"` // these bytes are read, but not written
 		Key      string  `json:"key"`
@@ -175,8 +175,8 @@ func requireBytes(t *testing.T, want *string, stored string) {
 	require.Equal(t, *want, hex.EncodeToString([]byte(stored)))
 }
 
-// elementsAt returns what a list, or the only member of a sorted set, holds.
-func elementsAt(t *testing.T, c *goredis.Client, key string) []string {
+// storedAt returns what a list, or the only member of a sorted set, holds.
+func storedAt(t *testing.T, c *goredis.Client, key string) []string {
 	t.Helper()
 	read := c.LRange
 	skip := 0
@@ -186,21 +186,21 @@ func elementsAt(t *testing.T, c *goredis.Client, key string) []string {
 	if strings.HasSuffix(key, ":waiting") {
 		skip = 49
 	}
-	elements, err := read(t.Context(), key, 0, -1).Result()
+	entries, err := read(t.Context(), key, 0, -1).Result()
 	require.NoError(t, err)
-	for i := range elements {
-		elements[i] = elements[i][skip:]
+	for i := range entries {
+		entries[i] = entries[i][skip:]
 	}
-	return elements
+	return entries
 }
 
-func TestWireElements(t *testing.T) {
-	wireVectors(t, "elements.json", func(v *elementVector) string { return v.Name },
-		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *elementVector) {
+func TestWireStoredRuns(t *testing.T) {
+	wireVectors(t, "stored-runs.json", func(v *storedRunVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *storedRunVector) {
 			run := v.Run.run(t)
 			key := strings.Replace(v.Key, "taskgen:", prefix(t)+":", 1)
 			require.NoError(t, b.QueueTasks(t.Context(), run))
-			stored := elementsAt(t, c, key)
+			stored := storedAt(t, c, key)
 			require.Len(t, stored, 1, "%s in %s", run.ID, key)
 			if v.ReadOnly {
 				require.NotEqual(t, v.Hex, hex.EncodeToString([]byte(stored[0])), "these are the bytes that are written")
@@ -236,7 +236,7 @@ func TestWireRefused(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, dead, 1)
 			require.Equal(t, broker.FailureSchema, dead[0].Failure.Kind)
-			require.True(t, strings.HasSuffix(elementsAt(t, c, prefix(t)+":{q}:dead")[0], bad), "its bytes are kept")
+			require.True(t, strings.HasSuffix(storedAt(t, c, prefix(t)+":{q}:dead")[0], bad), "its bytes are kept")
 		})
 }
 
@@ -320,7 +320,7 @@ func TestWireDeadLetters(t *testing.T) {
 			finish(t, s, broker.Outcome{Run: taken, Verdict: broker.Dead, Failure: v.Dead.Failure.failure()})
 
 			key := prefix(t) + ":{q}:dead"
-			stored := elementsAt(t, c, key)
+			stored := storedAt(t, c, key)
 			require.Len(t, stored, 1)
 			require.Regexp(t, `^\d{13}`, stored[0])
 			at := strconv.FormatInt(v.Dead.At, 10)

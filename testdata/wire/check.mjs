@@ -3,14 +3,14 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { element, parse, record } from "./wire.mjs";
+import { storedRun, parse, record } from "./wire.mjs";
 
 const vectors = (file) => JSON.parse(fs.readFileSync(new URL(file, import.meta.url), "utf8"));
 const bytes = (hex) => Buffer.from(hex ?? "", "hex");
 let n = 0;
 
-for (const v of vectors("elements.json")) {
-  const wrote = element({ ...v.run, payload: v.run.payload && bytes(v.run.payload) });
+for (const v of vectors("stored-runs.json")) {
+  const wrote = storedRun({ ...v.run, payload: v.run.payload && bytes(v.run.payload) });
   if (v.read_only) assert.notEqual(wrote.toString("hex"), v.hex, v.name);
   else assert.equal(wrote.toString("hex"), v.hex, v.name);
   const read = parse(bytes(v.hex));

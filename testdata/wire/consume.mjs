@@ -34,10 +34,10 @@ class Session {
       const keys = [...q.fixed, q.key("inflight"), q.key("leases"), q.key("takes"), q.key("f:" + member),
         q.key("paused"), q.key("disabled"), q.key("deferred"), q.key("enabling"),
         ...["waiting", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
-      const [due, ...elements] = await redis.script(scripts, "take", keys,
+      const [due, ...entries] = await redis.script(scripts, "take", keys,
         [this.id, this.slot + 1, this.lease, n, 0, n, 1, 0, 0]);
-      if (due === -2 || elements.length > 0) this.slot++;
-      if (elements.length > 0) return { member, size: elements.length, runs: elements.map((e, index) => ({ ...parse(e), index })) };
+      if (due === -2 || entries.length > 0) this.slot++;
+      if (entries.length > 0) return { member, size: entries.length, runs: entries.map((e, index) => ({ ...parse(e), index })) };
       if (due !== -2) await redis.send("BZMPOP", Math.max(0.001, Math.min(2, due < 0 ? 2 : due / 1000)), 1, q.key("wake:io"), "MIN");
     }
   }
@@ -80,12 +80,12 @@ async function recover() {
     const [next, members] = await redis.script(scripts, "expired", [q.key("inflight"), q.key("leases"), q.key("takes"), q.key("outbox")], [cursor, 100]);
     for (const member of members.map(String)) {
       const session = member.split(":")[0];
-      const elements = await redis.send("LRANGE", q.key("f:" + member), 0, -1);
-      const kept = elements.flatMap((e, i) => (e[1] & 1 ? [i] : [])); // they have records
+      const entries = await redis.send("LRANGE", q.key("f:" + member), 0, -1);
+      const kept = entries.flatMap((e, i) => (e[1] & 1 ? [i] : [])); // they have records
       const [n] = await redis.script(scripts, "giveback",
         [...q.fixed, ...["inflight", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "dropped",
           "waiting", "rounds", "policy", "recheck", "running", "cancel:" + session, "outbox"].map((k) => q.key(k)),
-          ...kept.map((i) => q.key("rec:" + parse(elements[i]).id))],
+          ...kept.map((i) => q.key("rec:" + parse(entries[i]).id))],
         [session, member, "recover", maxDead, unreadable, 0, ...kept]);
       given += n;
     }

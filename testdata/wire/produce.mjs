@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
 import { pack, unpack } from "./msgpack.mjs";
-import { element, lane, parseRecord, Queue, record, Redis, ulid } from "./wire.mjs";
+import { storedRun, readyList, parseRecord, Queue, record, Redis, ulid } from "./wire.mjs";
 
 const [addr, prefix, scripts] = process.argv.slice(2);
 const redis = await Redis.connect(addr);
@@ -14,13 +14,13 @@ const redis = await Redis.connect(addr);
 const now = () => BigInt(Date.now()) * 1_000_000n;
 const hour = 3_600_000_000_000n;
 
-// A run that nothing can refuse needs no script: the element goes to the tail of
+// A run that nothing can refuse needs no script: the stored run goes to the tail of
 // its ready list, and a token to who waits. A record is stored along with it.
 async function queuePlainly(run) {
   run = { id: ulid(), queued_at: now(), ...run };
   const q = new Queue(prefix, run.queue);
   const commands = [
-    ["RPUSH", q.fixed[lane(run)], element(run)],
+    ["RPUSH", q.fixed[readyList(run)], storedRun(run)],
     ["ZADD", q.key(run.kind ? "wake:cpu" : "wake:io"), 0, "1"],
   ];
   if (run.keep) {
@@ -40,8 +40,8 @@ async function queueByScript(run) {
   const args = [crypto.randomBytes(8).toString("hex"), 1, "", "", "", run.own_id ? 1 : 0, 0];
   if (run.own_id) keys.push(q.key("id:" + run.id));
   const due = run.delay ? "+" + run.delay / 1_000_000n : "";
-  if (due) args.push(0, 1, due, lane(run), 1, element(run));
-  else args.push(1, lane(run), 1, element(run), 0);
+  if (due) args.push(0, 1, due, readyList(run), 1, storedRun(run));
+  else args.push(1, readyList(run), 1, storedRun(run), 0);
   if (run.keep) {
     keys.push(q.key("rec:" + run.id));
     const first = record("q", 0, { t: run.task, a: 0 });

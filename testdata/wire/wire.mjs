@@ -1,4 +1,4 @@
-// What docs/wire.md says, in JavaScript: keys, elements, records, and enough of
+// What docs/wire.md says, in JavaScript: keys, stored runs, records, and enough of
 // Redis' protocol to send them. It needs Node.js 18 and no package.
 
 import crypto from "node:crypto";
@@ -20,8 +20,8 @@ export class Queue {
   }
 }
 
-// lane is a run's ready list, 1 to 6, its index in fixed.
-export const lane = (run) => (run.kind ?? 0) * 3 + 2 - (run.priority ?? 0);
+// readyList is a run's ready list, 1 to 6, its index in fixed.
+export const readyList = (run) => (run.kind ?? 0) * 3 + 2 - (run.priority ?? 0);
 
 // ulid returns an id that sorts by time (https://github.com/ulid/spec).
 export function ulid() {
@@ -31,9 +31,9 @@ export function ulid() {
   return id;
 }
 
-// element encodes a run as it is stored. Its fields are those of elements.json,
+// storedRun encodes a run as it is stored. Its fields are those of stored-runs.json,
 // but the payload is bytes; zero ones can be missing.
-export function element(run) {
+export function storedRun(run) {
   const id = Buffer.from(run.id), keep = BigInt(run.keep ?? 0);
   const limits = run.limits ?? [], lined = run.fair || limits.length > 0;
   const flags = (keep > 0n ? 1 : 0) | (run.own_id ? 2 : 0) | (run.unique ? 4 : 0) | (lined ? 8 : 0);
@@ -64,11 +64,11 @@ function extension(run, limits) {
   return Buffer.concat([size, body]);
 }
 
-// parse decodes an element into the fields that element takes.
+// parse decodes a stored run into the fields that storedRun takes.
 export function parse(e) {
   let at = 9 + e[8];
   if (e[1] & 12) at += 2 + e.readUInt16BE(at);
-  if (e.length <= at || e[0] !== 1 || e[at] !== 1) throw new Error("no element of version 1");
+  if (e.length <= at || e[0] !== 1 || e[at] !== 1) throw new Error("no stored run of version 1");
   const m = unpack(e.subarray(at + 1));
   return {
     id: e.subarray(9, 9 + e[8]).toString(), deliveries: e.readUInt32BE(4),
