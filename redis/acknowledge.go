@@ -4,21 +4,21 @@ import (
 	"fmt"
 )
 
-// Acknowledge says how safe a run has to be before its queueing returns nil.
+// Acknowledge is how safe a run has to be before the call that queues it returns nil.
+// Calls that wait at the same time wait together. Replica and Fsync need the right to WAIT
+// or WAITAOF.
 type Acknowledge int8
 
-// How safe a run can be asked to be. Each costs the caller what it waits for;
-// callers that wait at the same time wait together. A user with few rights needs
-// that to WAIT or WAITAOF.
+// The values of Acknowledge, the least safe first.
 const (
-	// Memory: the server has it. Its persistence decides what a crash loses,
-	// and a failover loses what was not replicated yet.
+	// Memory: the server has the run in memory. A crash loses what the server's
+	// persistence does not keep, a failover what was not replicated yet.
 	Memory Acknowledge = iota
-	// Replica: Config.Replicas replicas have it in memory too (WAIT).
+	// Replica: Config.Replicas replicas have the run in memory too (WAIT).
 	Replica
-	// Fsync: it is in the append-only file of the server, written through to
-	// its disk, and in those of Config.Replicas replicas (WAITAOF). Redis 7.2
-	// or newer is needed, with appendonly yes.
+	// Fsync: the run is on the disk of the server, in its append-only file, and on those
+	// of Config.Replicas replicas (WAITAOF). Fsync needs Redis 7.2 or newer, and
+	// appendonly yes.
 	Fsync
 )
 

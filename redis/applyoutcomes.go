@@ -49,7 +49,7 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 // sendFinish executes the finish script. replyLost reports that a try may have been executed
 // of which no reply came.
 func (b *Broker) sendFinish(ctx context.Context, keys []string, args []any, batches int) (reply script.FinishReply, replyLost bool, err error) {
-	v, replyLost, err := b.repeatKnowing(ctx, b.scripts.Finish, b.clients.Lease, conn.ReadAny, keys, args...)
+	v, replyLost, err := b.repeatTracked(ctx, b.scripts.Finish, b.clients.Lease, conn.ReadAny, keys, args...)
 	if err == nil {
 		reply, err = script.ParseFinish(v, batches)
 	}
@@ -78,13 +78,14 @@ func (s *session) failCalls(ctx context.Context, q *queue, calls []*finishCall, 
 			call.fails(g.anyFailure())
 		}
 		if call.err != nil {
-			s.noteUntold(call)
+			s.noteUnreported(call)
 			call.err = s.b.fail(ctx, "finish runs of queue "+q.Name, s.b.blame(ctx, call.err, keys...))
 		}
 	}
 }
 
-// fails notes why some of the call's outcomes are to be sent again, if they are.
+// fails notes why some of the call's outcomes have to be sent again. Only the first reason
+// is kept.
 func (f *finishCall) fails(why error) {
 	if f.err == nil {
 		f.err = why
@@ -97,8 +98,8 @@ func (b *Broker) finishArgs(q *queue, batches int) (keys []string, args []any) {
 	return script.FinishKeys(&q.QueueKeys), named.Append(make([]any, 0, 16))
 }
 
-// applyEffects does what follows from ends. What they queue is queued when it returns,
-// unless that takes long.
+// applyEffects notifies the waiters of runs that have ended, and moves the outbox. It
+// blocks until the outbox is moved, for longestFollow at most.
 func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.FinishReply) {
 	b.notifyWaiters(ctx, q, reply.Waiters)
 	if !reply.Sent {
@@ -153,8 +154,8 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 // and its run is not finished or recovered, which fences it.
 func (f *finishCall) claims(o *outcome) bool {
 	bt, index := o.at.batch, o.at.index
-	if bt.untold[index] {
-		delete(bt.untold, index)
+	if bt.unreported[index] {
+		delete(bt.unreported, index)
 		return false
 	}
 	if !bt.gone && !bt.done[index] {
@@ -166,30 +167,31 @@ func (f *finishCall) claims(o *outcome) bool {
 	return false
 }
 
-// unclaim takes back what claim noted of outcomes that were not applied.
-func (s *session) unclaim(groups []*batchOutcomes, unheard bool) {
+// unclaim undoes claim after a command that was not applied, as far as is known. If its
+// reply was lost it may have been.
+func (s *session) unclaim(groups []*batchOutcomes, replyLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range groups {
 		g.batch.busy--
 		for _, o := range g.outcomes {
-			g.batch.notApplied(o.at.index, unheard)
+			g.batch.notApplied(o.at.index, replyLost)
 		}
 	}
 }
 
-// notApplied takes back what claim noted of an outcome that was not applied, as far as
-// is known, or may have been. The session's lock is held.
+// notApplied undoes claim for one outcome that was not applied, or perhaps was. The
+// session's lock is held.
 func (bt *batch) notApplied(index int, perhaps bool) {
 	bt.done[index] = false
 	bt.left++
 	if !perhaps {
 		return
 	}
-	if bt.doubts == nil {
-		bt.doubts = map[int]bool{}
+	if bt.doubtful == nil {
+		bt.doubtful = map[int]bool{}
 	}
-	bt.doubts[index] = true
+	bt.doubtful[index] = true
 }
 
 // noteApplied notes what was applied, and hands each call its fenced runs and an error
@@ -210,7 +212,7 @@ func (s *session) noteApplied(groups []*batchOutcomes, replyLost bool) {
 				call.noteFenced(o, replyLost)
 			}
 		}
-		if !s.brief {
+		if !s.shortLived {
 			s.finished.remember(g, replyLost, remembered*s.lease)
 		}
 		if bt.left == 0 {
@@ -224,14 +226,14 @@ func (s *session) noteApplied(groups []*batchOutcomes, replyLost bool) {
 // lost.
 func (f *finishCall) noteFenced(o *outcome, replyLost bool) {
 	bt := o.at.batch
-	doubted := replyLost || bt.doubts[o.at.index]
+	doubted := replyLost || bt.doubtful[o.at.index]
 	bt.lease.lost = bt.lease.lost || !doubted
 	if o.run == nil {
 		return
 	}
 	f.fenced = append(f.fenced, o.run)
 	if doubted {
-		f.doubted = append(f.doubted, o.run)
+		f.doubtful = append(f.doubtful, o.run)
 	}
 }
 
@@ -284,7 +286,7 @@ func (g *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any)
 	return keys, args
 }
 
-// noteFinished notes what the reply says of the batches of a call: which runs were fenced, and
+// noteFinished notes what the reply says of each batch: which of its runs are fenced, and
 // which outcomes were not applied.
 func noteFinished(groups []*batchOutcomes, reply script.FinishReply) {
 	for _, run := range reply.Fenced {

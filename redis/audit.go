@@ -16,23 +16,23 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Of an audit.
+// Times of an audit.
 const (
-	auditGrace = time.Second // for which a run has to be nowhere
-	lostKept   = time.Hour   // the record of a run that was lost
+	auditGrace = time.Second // how long a run has to be missing
+	lostKept   = time.Hour   // how long the record of a lost run is kept
 )
 
-// Audit reads all that is stored of a queue, while it is worked, and reports
-// what does not fit together; with mend it mends that. It is not for every
-// minute: it goes through all keys of the database (SCAN), in pages, and keeps
-// the ids of the queue's runs in memory. How many runs count at each limit is
-// counted in one go, unless the queue has megabytes in flight; what is noted it is
-// compared with in pages, unless more than some thousand runs are in flight. Where something seems to be missing it
-// looks again a second later; what it then cannot be sure of, as in a queue of
-// megabytes in flight, it leaves alone. Leases that nobody holds need no audit,
-// they go by themselves. Beyond what a broker needs the user needs the rights to SCAN,
-// TYPE, GETRANGE, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX. An error
-// can leave a part mended.
+// Audit reads all that is stored of a queue, while consumers work on it, and reports what does
+// not fit together. If mend is true it mends that; after an error a part may be mended.
+//
+// An audit is not for every minute: it scans all keys of the database, in pages, and keeps
+// the ids of the queue's runs in memory. If something seems to be missing, it looks again
+// a second later, and leaves alone what is still not certain. In one step it counts the
+// runs at each limit, unless the queue has megabytes in flight; it compares them with the
+// stored counts in pages, unless more than some thousand runs are in flight.
+//
+// Leases that nobody holds expire without an audit. Beyond the rights of a broker the user
+// needs those to SCAN, TYPE, GETRANGE, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX.
 func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (maintenance.Report, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *audit) scan(ctx context.Context) error {
 	return nil
 }
 
-// leaveStaged leaves alone what calls have reserved that are being stored.
+// leaveStaged removes the keys that large calls have reserved which are being stored.
 func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
 	tokens, err := a.node.HKeys(ctx, a.q.Stages)
 	if err != nil {
@@ -119,7 +119,7 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 	return nil
 }
 
-// checkBatches has batches, their list and their bitmaps fit together.
+// checkBatches checks that batches, the list of them and their bitmaps fit together.
 func (a *audit) checkBatches(ctx context.Context) error {
 	a.members = map[string]bool{}
 	for key := range a.keys {
@@ -156,12 +156,13 @@ func (a *audit) checkBatches(ctx context.Context) error {
 // mends reports whether the audit mends what it finds.
 func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
-// firstPass notes which runs are there, and makes dead letters of what is none.
+// firstPass notes which runs there are, and makes dead letters of entries that are no
+// runs.
 func (a *audit) firstPass(ctx context.Context) error {
 	a.seen, a.twice = a.pendingIDs(), map[string]bool{}
 	bad := map[string][]any{}  // by the list they are in
-	var dying []location       // whose header tells what their end has to free
-	ended := map[string]bool{} // ids that were seen finished alone: their batches have others
+	var dying []location       // of which the header says what their end has to free
+	ended := map[string]bool{} // ids of finished runs of batches with others, seen nowhere else
 	names := new(broker.Decoder)
 	err := a.eachRun(ctx, func(s location, mine bool) {
 		h, err := wire.ParseHeader([]byte(s.stored))
@@ -199,7 +200,7 @@ func (a *audit) firstPass(ctx context.Context) error {
 	return a.bury(ctx, dying, bad)
 }
 
-// bury makes dead letters of what is no run.
+// bury makes dead letters of entries that are no runs.
 func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any) error {
 	for _, s := range dying {
 		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.stored, nil)
@@ -226,13 +227,13 @@ func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any
 	return nil
 }
 
-// buryAt makes dead letters of entries at one place.
+// buryAt makes dead letters of entries at one key.
 func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
 	named := &script.AuditBuryArgs{Repair: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
 	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
-// pendingIDs returns the ids of runs that wait for a group.
+// pendingIDs returns the ids of pending runs.
 func (a *audit) pendingIDs() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
@@ -243,9 +244,8 @@ func (a *audit) pendingIDs() map[string]bool {
 	return ids
 }
 
-// missing returns the values of keys that were there before the first look and
-// whose runs it has not seen, but for those that expire, and those that open as
-// one whose run has ended does.
+// missing returns the values of keys of runs that the first pass has not seen. It skips
+// keys that expire, and values that begin like those of ended runs.
 func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map[string]string, error) {
 	var keys []string
 	for key := range a.keys {
@@ -290,8 +290,8 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	return found, nil
 }
 
-// secondPass mends what is as it was at the first: runs that are there twice,
-// ids and records of runs that are nowhere.
+// secondPass mends what is still as the first pass found it: runs that are there twice,
+// and ids and records of runs that are nowhere.
 func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]string) error {
 	a.seen = a.pendingIDs()
 	copies := map[string][]location{}
@@ -310,7 +310,7 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 		return err
 	}
 	for _, spots := range copies {
-		slices.Reverse(spots) // what is in flight was looked at last
+		slices.Reverse(spots) // runs in flight were read last
 		for _, other := range spots[1:] {
 			v, err := a.removeCopy(ctx, spots[0], other)
 			if err != nil {
@@ -335,8 +335,8 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 	return nil
 }
 
-// removeCopy removes what is elsewhere too. A run of a batch cannot be removed,
-// as those behind it are known by their index: it is marked as finished.
+// removeCopy removes one of two copies of a run. It marks a run of a batch as finished
+// instead, because the index identifies the runs behind it.
 func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, error) {
 	args := &script.AuditCopyArgs{
 		Repair: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
@@ -345,9 +345,9 @@ func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, erro
 	return a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
 }
 
-// swap replaces values of keys whose runs are nowhere still, or deletes the keys
-// if there is nothing instead. A run that moves as fast as the looks go can hide
-// from both: the script looks once more, at all in one go where runs move.
+// swap replaces the values of keys whose runs are still nowhere, or deletes the keys if
+// instead is nil. A run that moves as fast as the passes read can hide from both, so that
+// the script searches it once more.
 func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(key, value string) string, n *int, instead func(string) string) error {
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[idOf(key, value)]
@@ -362,7 +362,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 				next = instead(values[key])
 			}
 			if strings.HasPrefix(key, a.q.Unique("")) {
-				keep = "" // it may be one that expires
+				keep = "" // the key may expire
 			}
 			args = append(args, idOf(key, values[key]), values[key], next, keep)
 		}
@@ -377,8 +377,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	return nil
 }
 
-// strayKeys returns the values of unique keys whose runs the first look has not
-// seen.
+// strayKeys returns the values of unique keys whose runs the first pass has not seen.
 func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	var keys []string
 	for key := range a.keys {
@@ -405,7 +404,7 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 	return found, nil
 }
 
-// checkLimits has the counts of runs in flight right, and each line in turn.
+// checkLimits checks the counts of runs in flight, and that each backlog is in the rounds.
 func (a *audit) checkLimits(ctx context.Context) error {
 	for at := ""; ; {
 		args := &script.AuditCountsArgs{
@@ -443,8 +442,8 @@ func (a *audit) checkLimits(ctx context.Context) error {
 	}
 }
 
-// lostRecord is what a record is to be whose run is nowhere, "" if it cannot be
-// read.
+// lostRecord is the value for the record of a run that is nowhere, "" if the old value
+// cannot be read.
 func lostRecord(value string) string {
 	var was broker.Record
 	if err := wire.ParseRecord([]byte(value), &was); err != nil {

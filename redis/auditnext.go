@@ -9,24 +9,24 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// Audits that nobody asked for. One process at a time audits a queue, and sends the
-// next command after a hundred times as long as the last one took.
+// Times of audits that nobody asked for. One process at a time audits a queue. After each
+// command it pauses a hundred times as long as the command took.
 const (
 	auditTurn  = 10 * time.Second // between two turns of a process
 	auditEvery = time.Minute      // between two audits of a queue
 	auditQuiet = 10 * time.Minute // the same, if no run is in it
-	auditClaim = 10 * time.Minute // for which a process that ends meanwhile keeps others from it
-	auditMost  = 100_000          // runs of a queue that is audited so
+	auditClaim = 10 * time.Minute // how long a process that dies meanwhile keeps others from the queue
+	auditMost  = 100_000          // runs of a queue that is audited
 
 	auditIdleShare = 10 * time.Second
 	auditRefused   = 24 * time.Hour
 )
 
-// AuditNext audits and mends one of the queues, in turn, unless another process has
-// done that a minute ago, or ten if no run is in it. It sends a command at most
-// a hundredth of the time, and to queues without runs one each ten seconds on the
-// average. Queues of more than 100,000 runs it leaves alone, and it does not count
-// at limits if more than a MiB, 1,000 batches or some thousand runs are in flight.
+// AuditNext audits and mends the next of the queues, unless another process has done so in the
+// last minute, or in the last ten if the queue has no runs. Its commands take at most a
+// hundredth of the time; to queues without runs it sends one every ten seconds on average.
+// It skips queues of more than 100,000 runs, and does not count at limits if more than a
+// MiB, 1,000 batches or some thousand runs are in flight.
 func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName string, report maintenance.Report, err error) {
 	turn, ok := b.audits.begin(len(queues))
 	if !ok {
@@ -62,8 +62,8 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	return q.Name, a.report, nil
 }
 
-// claimAudit returns how many runs are in a queue, at least, and how often it is to
-// be audited, 0 if it was of late.
+// claimAudit returns how many runs are in a queue, at least, and how often to audit it; 0
+// if it was audited of late.
 func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every time.Duration, err error) {
 	claimed, err := b.clients.Work.SetNX(ctx, q.Audited, b.id, auditClaim)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// location is where an element was seen.
+// location is where a stored run was seen.
 type location struct {
 	key, done string
 	index     int // in a batch, else -1
@@ -21,9 +21,9 @@ type location struct {
 	finished  bool   // it is marked as finished in its batch: nothing waits there
 }
 
-// eachRun shows all elements of the queue, the way they move: what is delayed or
-// kept by what this version does not know, what is ready, in lines, in flight. An
-// element can be shown again. It is mine if it is where this version puts runs.
+// eachRun calls show with all stored runs of the queue, in the order in which they move:
+// delayed runs and keys that this version does not know, ready runs, waiting runs, runs
+// in flight. A run can be shown twice. mine is true if it is where this version puts runs.
 func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) error {
 	others := a.others()
 	places := slices.Concat(others, a.q.Waits(), []string{a.q.Waiting})
@@ -46,7 +46,7 @@ func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) e
 	return nil
 }
 
-// others returns the queue's keys of which it is not known what they hold.
+// others returns the queue's keys that this version does not know.
 func (a *audit) others() (list []string) {
 	for key := range a.keys {
 		if a.q.Unknown(key) {
@@ -97,8 +97,8 @@ func (a *audit) eachInList(ctx context.Context, key string, f func(stored string
 	}
 }
 
-// eachRunInBatch shows a batch. It is read before its bitmap, so that a run that
-// ends in between is seen as one that is there no more.
+// eachRunInBatch shows the runs of a batch. It reads the batch before the bitmap, so that
+// a run that ends in between counts as finished.
 func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s location, mine bool)) error {
 	key, done := a.q.Batch(member), a.q.Done(member)
 	start := time.Now()
@@ -128,10 +128,10 @@ type audit struct {
 	q      *queue
 	node   conn.Commands // of the server that has the queue
 	report maintenance.Report
-	pace   pace // of one that nobody waits for
+	pace   pace // of an audit that nobody waits for
 
 	keys    map[string]bool // of the queue
-	members map[string]bool // "session:slot" of what is or may be in flight
+	members map[string]bool // "session:number" of batches that are or may be in flight
 	seen    map[string]bool // ids of runs
 	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
 }
@@ -155,7 +155,7 @@ func (a *audit) pages(ctx context.Context, read func(cursor uint64) (conn.Page, 
 	}
 }
 
-// inFlight adds to the members what is listed as in flight.
+// inFlight adds the batches that are listed as in flight.
 func (a *audit) inFlight(ctx context.Context) error {
 	err := a.pages(ctx, func(cursor uint64) (conn.Page, error) {
 		return a.node.SScan(ctx, a.q.InFlight, cursor, 1000)
@@ -170,7 +170,7 @@ func (a *audit) inFlight(ctx context.Context) error {
 	return nil
 }
 
-// script runs a script of the audit, which is safe to repeat but for what it counts.
+// script executes a script of the audit. To repeat one is safe, except for what it counts.
 func (a *audit) script(ctx context.Context, s script.Script, keys []string, args []any) (any, error) {
 	start := time.Now()
 	v, err := a.b.repeat(ctx, s, a.b.clients.Work, keys, args...)

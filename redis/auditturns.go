@@ -10,13 +10,13 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// pace stretches an audit that nobody waits for. Its zero value does not.
+// pace slows an audit that nobody waits for. Its zero value does not slow.
 type pace struct {
 	slow     bool
 	commands int
 }
 
-// after waits after a command that was sent at start.
+// after pauses after a command that was sent at start.
 func (p *pace) after(ctx context.Context, clients *conn.Clients, start time.Time) error {
 	p.commands++
 	if !p.slow || clients.Pause(ctx, min((auditShare-1)*time.Since(start), auditLongest)) {
@@ -33,7 +33,7 @@ type audits struct {
 	busy bool
 }
 
-// begin returns whose turn it is of n, false if it is nobody's.
+// begin returns which of n queues is next, and false if it is not time yet.
 func (a *audits) begin(n int) (turn int, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,7 +49,7 @@ func (a *audits) begin(n int) (turn int, ok bool) {
 	return a.turn % n, true
 }
 
-// end has the next turn come after some time.
+// end sets the pause before the next turn.
 func (a *audits) end(after time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -16,14 +16,14 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Begin notes that a run that came back from a session whose lease had ended is
-// about to begin. Of other runs there is nothing to note.
+// Begin notes that a run begins which came back from a session whose lease had ended. It
+// does nothing for other runs.
 func (s *session) Begin(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
 	return s.mark(ctx, run, wire.HasBegun)
 }
 
-// Spared returns how many of the run's deliveries ended with a lease but not with
-// the life of a consumer, in one command.
+// Spared returns how many of the run's deliveries ended with the lease of a session whose
+// consumer lived on. It sends one command.
 func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) {
 	q, err := s.b.queue(run.Queue)
 	if err != nil {
@@ -43,27 +43,27 @@ func (s *session) Spared(ctx context.Context, run *broker.TaskRun) (int, error) 
 	return max(n, 0), nil
 }
 
-// Clear notes of a run that began that the end of the session's lease is not to be
-// blamed on it. Of a run that did not come back there is nothing to note.
+// Clear notes that a run that has begun is not to blame if the session's lease ends. It
+// does nothing for a run that did not come back.
 func (s *session) Clear(ctx context.Context, run *broker.TaskRun) error {
 	past, _ := s.pastOf(run)
 	_, err := s.mark(ctx, run, min(past+clearedBy, wire.HasBegun-1))
 	return err
 }
 
-// clearedBy is what Clear adds to what recoveries left in a run's flags. A run that
-// began after it was cleared is not to be cleared again.
+// clearedBy is what Clear adds to what recoveries left in a run's flags. It does not clear
+// a run twice that has begun again.
 const clearedBy = 6
 
-// Suspect reports whether the run came back from a session whose lease had ended,
-// and whether it was cleared there.
+// Suspect reports whether the run came back from a session whose lease had ended, and
+// whether the run was cleared there.
 func (s *session) Suspect(run *broker.TaskRun) (suspect, cleared bool) {
 	past, _ := s.pastOf(run)
 	return past > 0, past > clearedBy
 }
 
-// pastOf returns what recoveries left in the flags of a run, before it began here,
-// and whether the session holds the run.
+// pastOf returns what recoveries had left in the flags of a run before it began here, and
+// whether the session holds the run.
 func (s *session) pastOf(run *broker.TaskRun) (past byte, held bool) {
 	at, ok := run.Receipt.(*receipt)
 	if !ok || at.session != s {
@@ -97,9 +97,9 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	return v == int64(1), nil
 }
 
-// leavePast keeps in the element of a run that goes back what recoveries left
-// there. If it had begun that is over.
-func (at *receipt) leavePast(stored []byte) {
+// keepPast keeps what recoveries left in the flags of a run that goes back. That the run
+// had begun is over.
+func (at *receipt) keepPast(stored []byte) {
 	if at.batch.past == nil {
 		return
 	}
@@ -113,13 +113,14 @@ func (at *receipt) leavePast(stored []byte) {
 	stored[1] |= past << wire.PastShift
 }
 
-// sparedKept is how long it is kept that a run was spared deliveries, from the last or
-// from when the run is due again, unless the run ends before.
+// sparedKept is how long the server keeps that a run was spared deliveries, unless the run
+// ends before. The time counts from the last such delivery, or from when the run is due
+// again.
 const sparedKept = 30 * 24 * time.Hour
 
-// keepSpared has it kept until after their delays what runs that go back were spared,
-// and deletes it of those that ended. An error is of no consequence: it is kept for
-// long in any case.
+// keepSpared has the server keep what runs were spared until after their delays, and
+// forget it of those that ended. It ignores errors: what was spared is kept for long in
+// any case.
 func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
 	type kept struct {
 		key    string
@@ -156,8 +157,8 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 	})
 }
 
-// Survived spares the runs that were recovered from the session, and those that it
-// gave back, in two commands for each queue of which it held some.
+// Survived spares the runs that were recovered from the session, and those that it gave
+// back. It sends two commands for each queue of which it held some.
 func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	s.mu.Lock()
 	var holds []*queueLease
@@ -196,8 +197,8 @@ func (s *session) survivedIn(ctx context.Context, q *queue, back []*broker.TaskR
 	return nil
 }
 
-// spare spares runs a delivery, a page of them at a time. Those that recoveries raised are
-// listed.
+// spare spares each of the runs a delivery, a page of them at a time. Those that
+// recoveries raised are listed.
 func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string) error {
 	for page := range slices.Chunk(ids, 500) {
 		keys, args := []string{q.Raised(s.id)}, (&script.SpareArgs{Keep: sparedKept.Milliseconds(), Listed: listed}).Append(nil)
@@ -211,15 +212,15 @@ func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string
 	return nil
 }
 
-// How long a run waits, at most, whose session ended under it again: at the
-// first time nothing, for most sessions end by no run's fault.
+// How long a run waits at most after the leases of its sessions ended. After the first it
+// does not wait, because most leases end by no fault of a run.
 const (
 	firstWait   = time.Second
 	longestWait = time.Minute
 )
 
-// waits returns how long runs of a batch are to wait if they have begun in a session
-// whose lease has ended: for each its index and that.
+// waits returns how long runs of a batch have to wait that began in a session whose lease
+// has ended: the index of each, and the time.
 func waits(stored []string) []any {
 	var told []any
 	var names broker.Decoder
@@ -233,7 +234,7 @@ func waits(stored []string) []any {
 	return told
 }
 
-// waitAfter draws the wait after so many deliveries that came to no end.
+// waitAfter draws the wait after so many deliveries without an outcome.
 func waitAfter(crashes int) time.Duration {
 	longest := firstWait << min(max(crashes-2, 0), 6)
 	return 1 + rand.N(min(longest, longestWait))

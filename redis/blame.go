@@ -43,7 +43,7 @@ type failures struct {
 	errs []error // the first of each
 }
 
-// note notes the failure of a queue, unless it is nil.
+// note adds the failure of a queue; nil adds nothing.
 func (f *failures) note(q *queue, err error) {
 	if err == nil || len(f.of) > 0 && f.of[len(f.of)-1] == q {
 		return
@@ -61,7 +61,7 @@ func (f *failures) join(ctx context.Context, b *Broker, op string) error {
 	return f.only()
 }
 
-// only is join for errors that say what was done: it has the first ones and counts
+// only is join for errors that name their operation. It keeps the first ones and counts
 // the others.
 func (f *failures) only() error {
 	if len(f.of) <= mostOddNamed {
@@ -95,7 +95,7 @@ func quote(s string) string {
 	return text.String()
 }
 
-// logOddKey logs a key whose value is skipped, once.
+// logOddKey logs, once, a key whose value is skipped.
 func (b *Broker) logOddKey(ctx context.Context, key string, why error) {
 	if b.logged.isNew("key " + key) {
 		b.cfg.Logger.WarnContext(ctx, "a key of the broker holds what it cannot hold and is skipped; correct or delete it", "key", key, "error", why)
@@ -141,8 +141,8 @@ func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
 	return wrongType{err, wrong[:min(len(wrong), mostOddNamed)]}
 }
 
-// blameIn is blame for a command about a queue: it looks at the queue's fixed keys
-// and at those given.
+// blameIn is blame for a command about a queue. It looks at the queue's fixed keys and at
+// those given.
 func (b *Broker) blameIn(ctx context.Context, err error, q *queue, more ...string) error {
 	if err == nil || !conn.IsWrongType(err) {
 		return err

@@ -15,24 +15,24 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Broker is the broker over Redis. It has every interface of the packages broker and
-// maintenance, and its sessions are [broker.Heartbeater] and [broker.Starter]. All methods
-// may be called concurrently.
+// Broker is the broker over Redis. It implements all interfaces of the packages broker and
+// maintenance; its sessions are [broker.Heartbeater] and [broker.Starter]. All methods may
+// be called concurrently.
 type Broker struct {
 	cfg          Config
 	clients      *conn.Clients
 	scripts      script.Scripts
-	url          string        // by which it was opened, or would be
-	id           string        // of this broker, where scripts have to name it
-	calls        atomic.Uint64 // makes tokens of one broker distinct
-	queues       sync.Map      // of *queue by name
+	url          string        // that opens the broker
+	id           string        // of this broker, for scripts
+	calls        atomic.Uint64 // counts tokens
+	queues       sync.Map      // *queue by name
 	equip        func(*queue)  // gives a new queue what sends its commands
 	takeWaiters  *takeWaiters
 	completions  *completions
 	fetchers     fetchers
 	skipped      skipped
 	damage       damages
-	mends        sync.Map // of *mending by what opens the queue's keys
+	mends        sync.Map // *mending by the beginning of the queue's keys
 	sessions     sessions
 	quiet        quietQueues
 	watches      watches
@@ -49,8 +49,8 @@ type Broker struct {
 	bad          string       // the failure of entries that cannot be read, as scripts store it
 }
 
-// ping asks the server once whether it is there. Of a cluster one master that
-// answers is enough.
+// ping asks the server once whether it is there. Of a cluster one master that answers is
+// enough.
 func (b *Broker) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func newID() (string, error) {
 	return hex.EncodeToString(id[:]), nil
 }
 
-// fail makes the error of an operation out of what go-redis returned.
+// fail makes the error of an operation from an error of package conn.
 func (b *Broker) fail(ctx context.Context, op string, err error) error {
 	switch {
 	case b.clients.IsClosed() || conn.IsClosed(err):
@@ -98,11 +98,11 @@ func (u unavailable) Unwrap() error { return u.error }
 
 func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
 
-// queuesKey names the set of all queues' names.
+// queuesKey is the key of the set of all queues' names.
 func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
 
-// woken returns the list by which consumers of several queues are woken for runs of a
-// kind; on a cluster, where no list can be that of several queues, the empty string.
+// woken is the list at which takes from several queues wait for runs of a kind. It is
+// empty on a cluster, where queues cannot share a list.
 func (b *Broker) woken(kind int) string {
 	if b.clients.Cluster {
 		return ""
@@ -110,7 +110,7 @@ func (b *Broker) woken(kind int) string {
 	return wire.WokenKey(b.cfg.Prefix, kind)
 }
 
-// queue is one queue's keys, and what this process knows of it.
+// queue is a queue's keys, and what this process knows of the queue.
 type queue struct {
 	wire.QueueKeys
 	mix uint64 // of its name (mixOf)
@@ -123,7 +123,7 @@ type queue struct {
 	push       pushCoalescer
 }
 
-// queue returns the queue of a name, once it has checked the name.
+// queue returns the queue of a name. It refuses a name that no queue can have.
 func (b *Broker) queue(name string) (*queue, error) {
 	if q, ok := b.queues.Load(name); ok {
 		return q.(*queue), nil
@@ -137,7 +137,7 @@ func (b *Broker) queue(name string) (*queue, error) {
 	return actual.(*queue), nil
 }
 
-// keysOf returns a queue of a name as nobody uses it yet.
+// keysOf returns a queue of a name that is not shared.
 func (b *Broker) keysOf(name string) *queue {
 	return &queue{QueueKeys: wire.NewQueueKeys(b.cfg.Prefix, name), mix: mixOf(name)}
 }
@@ -148,13 +148,12 @@ func checkQueue(name string) error {
 	return probe.Validate()
 }
 
-// mixOf is a number of a queue's name; the sum of those of several names them,
-// whatever their order.
+// mixOf hashes a queue's name. The sum of the hashes identifies a set of names.
 func mixOf(name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	x := h.Sum64()
-	// The finalizer of MurmurHash3, as sums of similar hashes may be alike.
+	// The finalizer of MurmurHash3: the sums of similar hashes may be alike.
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33

@@ -16,16 +16,18 @@ const (
 	// cancelKept is how long a cancellation of a run in flight is kept, from the last
 	// heartbeat of its session.
 	cancelKept = 24 * time.Hour
-	// cancelPage is how many batches in flight are looked at in one command.
+	// cancelPage is how many batches in flight one command searches.
 	cancelPage = 50
-	// cancelLooks is how often a run is looked for that is nowhere, or moves as it
-	// is found: it can have moved to where was looked already.
+	// Cancel searches cancelLooks times for a run that it does not find, and cancelMoves
+	// times for one that moves when it is found: a run can move to a place that was
+	// searched already.
 	cancelLooks, cancelMoves = 2, 20
 )
 
-// Cancel ends a run with the given failure. A run that waits is found by looking
-// at all that do, a thousand or a mebibyte in each command. One that a session holds has it
-// noted for this delivery alone.
+// Cancel ends a run with the given failure. It searches all runs that wait, a thousand or
+// a mebibyte in each command. If a session holds the run, Cancel only notes for the
+// session that this delivery is to end. It returns [broker.ErrNoRecord] if there is no
+// such run.
 func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broker.Failure) error {
 	probe := broker.TaskRun{ID: id, Task: "-", Queue: queueName}
 	if err := probe.Validate(); err != nil {
@@ -52,9 +54,9 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 	case err != nil:
 		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.PendingRun(id)))
 	case c.doubt:
-		return nil // it was found, and ended by what had no reply
+		return nil // it was found, and a command whose reply was lost has ended it
 	}
-	return broker.ErrNoRecord // what was asked for the caller knows
+	return broker.ErrNoRecord // the caller knows which run it asked for
 }
 
 // cancelling is one call of Cancel.
@@ -63,12 +65,11 @@ type cancelling struct {
 	q       *queue
 	id      string
 	failure broker.Failure
-	moved   int  // how often it moved between its finding and its end
-	doubt   bool // it may have been ended by a command without reply
+	moved   int  // how often the run moved after it was found
+	doubt   bool // a command whose reply was lost may have ended it
 }
 
-// isOver reports whether the run's record says that it has ended, which spares
-// the looking.
+// isOver reports whether the run has ended, by its record. Then Cancel need not search it.
 func (c *cancelling) isOver(ctx context.Context) (bool, error) {
 	pipe := c.b.clients.Work.Pipeline()
 	state, owner := pipe.GetRange(ctx, c.q.Record(c.id), 0, 0), pipe.Get(ctx, c.q.Owner(c.id))
@@ -86,7 +87,7 @@ func firstByte(s string) byte {
 	return s[0]
 }
 
-// search looks for the run once, the way runs move.
+// search searches the run once: first where runs wait, then where they go.
 func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 	if found, err = c.endPending(ctx); err != nil || found {
 		return found, err
@@ -105,12 +106,12 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 		}
 	}
 	if found, err = c.mark(ctx); err == nil && !found {
-		err = moved // it may be one of those
+		err = moved // the run may be one of these
 	}
 	return found, err
 }
 
-// endPending ends the run if it waits for a group.
+// endPending ends the run if it is pending.
 func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	key := c.q.PendingRun(c.id)
 	marker, err := c.b.clients.Work.Get(ctx, key)
@@ -165,7 +166,7 @@ func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 	}
 }
 
-// end ends the run if the entry still is where it was.
+// end ends the run if its entry is still where it was found.
 func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 	over, doubt, err := c.b.endWaiting(ctx, c.q, key, entry, c.q.StoredRunOf(key, entry), &c.failure)
 	c.doubt = c.doubt || doubt
@@ -175,7 +176,7 @@ func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 	return over, err
 }
 
-// mark notes for the session that holds the run that it is to end.
+// mark notes that a run is to end, for the session that holds it.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
 	members, err := c.b.clients.Work.SMembers(ctx, c.q.InFlight)
 	if err != nil {

@@ -12,10 +12,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// coalescer lets concurrent callers share one command without handing their
-// work to another goroutine: a caller that finds it idle runs at once; those
-// who arrive meanwhile gather, and one of them runs for all. Its zero value
-// but for run is ready.
+// coalescer lets concurrent callers share one command, without handing their work to
+// another goroutine. A caller that finds it idle runs at once. Callers that arrive
+// meanwhile wait together, and one of them runs for all. Only run has to be set.
 type coalescer[T comparable] struct {
 	run func(ctx context.Context, items []T) // leaves each item's result in it
 
@@ -24,7 +23,7 @@ type coalescer[T comparable] struct {
 	waiting []*pendingCommand[T] // the first one is next
 }
 
-// pendingCommand is the callers that will share one command.
+// pendingCommand is the callers that will share a command.
 type pendingCommand[T comparable] struct {
 	items   []T
 	weight  int
@@ -34,8 +33,8 @@ type pendingCommand[T comparable] struct {
 	done    chan struct{} // closed when the command has ended
 }
 
-// do runs item, alone or with others, and returns nil when its result is in
-// it. Else the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
+// do runs item, alone or with others, and blocks until its result is in it. If do returns
+// an error, the item was not run, or the error wraps [broker.ErrOutcomeUnknown].
 func (c *coalescer[T]) do(ctx context.Context, clients *conn.Clients, item T, weight int) error {
 	c.mu.Lock()
 	if !c.busy {
@@ -60,7 +59,7 @@ func (c *coalescer[T]) do(ctx context.Context, clients *conn.Clients, item T, we
 	}
 }
 
-// join adds the item to the last gathering, or starts one. The lock is held.
+// join adds the item to the last pending command, or starts one. The lock is held.
 func (c *coalescer[T]) join(item T, weight int) *pendingCommand[T] {
 	if n := len(c.waiting); n > 0 {
 		if g := c.waiting[n-1]; g.weight+weight <= maxWeight && len(g.items) < maxCoalesced {
@@ -79,9 +78,9 @@ func (c *coalescer[T]) join(item T, weight int) *pendingCommand[T] {
 	return g
 }
 
-// lead runs for all that gathered. The others must not suffer from the
-// leader's context, nor the leader from theirs: a leader whose context can end
-// leaves the work to a goroutine.
+// lead runs for all callers of a pending command. Neither the leader nor the others are to
+// suffer from each other's context: a leader whose context can end leaves the work to a
+// goroutine.
 func (c *coalescer[T]) lead(ctx context.Context, clients *conn.Clients, g *pendingCommand[T]) error {
 	goruntime.Gosched() // those whose work was just done may be about to bring more
 	c.mu.Lock()
@@ -123,7 +122,7 @@ func outwait(done <-chan struct{}, result *error, why error) error {
 	}
 }
 
-// abandon ends an item's waiting with err.
+// abandon ends the wait for an item with err.
 func (c *coalescer[T]) abandon(g *pendingCommand[T], item T, err error) error {
 	c.mu.Lock()
 	if g.started {
@@ -141,7 +140,7 @@ func (c *coalescer[T]) abandon(g *pendingCommand[T], item T, err error) error {
 	return err
 }
 
-// next gives the turn on after a command.
+// next passes the turn on after a command.
 func (c *coalescer[T]) next() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

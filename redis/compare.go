@@ -13,13 +13,13 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A failover to a replica that lags, or a crash that cuts the append-only file,
-// takes the server back in time by a moment: batches are in flight again whose
-// runs have ended. Recovery leaves them alone, as the session is alive. So renewals list
-// what the server takes the session to hold, and the session mends it.
+// A failover to a replica that lags, or a crash that cuts the append-only file, takes the
+// server back in time by a moment: batches are in flight again whose runs have ended.
+// Recoveries leave them alone, because the session is alive. So renewals list what the
+// server takes the session to hold, and the session ends these runs again.
 
-// Bounds of what a session remembers of its latest outcomes. What goes beyond is
-// not applied again: the run is given back, and runs once more.
+// Bounds of what a session remembers of its latest outcomes. A run whose outcome it has
+// forgotten is given back, and runs once more.
 const (
 	remembered       = 2       // leases
 	maxFinished      = 8192    // batches, or parts of batches
@@ -29,16 +29,16 @@ const (
 	sizePerReplay    = 256 // bytes of an outcome besides what it writes, about
 )
 
-// remember notes what was applied to a slot, and forgets what is older than d. The
+// remember adds what was applied to a batch, and forgets what is older than d. The
 // session's lock is held.
-func (p *finishLog) remember(g *batchOutcomes, unheard bool, d time.Duration) {
+func (p *finishLog) remember(g *batchOutcomes, replyLost bool, d time.Duration) {
 	now := time.Now()
 	p.forget(now.Add(-d)) // here too: nothing may ever be renewed
-	e := finishedBatch{hold: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
+	e := finishedBatch{lease: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
 	for _, o := range g.outcomes {
 		switch {
 		case g.failure(o) != nil:
-		case g.isFenced(o) && !unheard && !g.batch.doubts[o.at.index]:
+		case g.isFenced(o) && !replyLost && !g.batch.doubtful[o.at.index]:
 		case o.steps == "" && o.record == "":
 			if e.plain == nil {
 				e.plain = g.plain
@@ -98,7 +98,7 @@ func (p *finishLog) drop() {
 // of returns what was applied to a batch. The session's lock is held.
 func (p *finishLog) of(h *queueLease, number int64) (list []finishedBatch) {
 	for _, e := range p.list[p.first:] {
-		if e.hold == h && e.number == number {
+		if e.lease == h && e.number == number {
 			list = append(list, e)
 		}
 	}
@@ -114,28 +114,28 @@ func (s *session) noteTake(h *queueLease) {
 	h.took[1] = now
 }
 
-// worksOn reports whether takes alone keep the lease of a queue in which the
-// session holds nothing at a renewal. The session's lock is held.
+// worksOn reports whether only takes keep the lease of a queue alive, because the session
+// holds nothing there at any renewal. The session's lock is held.
 func (s *session) worksOn(h *queueLease) bool {
 	return h.took[1].Sub(h.took[0]) > s.lease/2 && time.Since(h.took[1]) < s.lease
 }
 
-// comparison is one of what the server takes a session to hold in a queue with what
-// the session knows.
+// comparison compares what the server takes a session to hold in a queue with what the
+// session knows.
 type comparison struct {
 	s    *session
 	h    *queueLease
 	idle bool // the session holds nothing, and the lease is not extended
 	last listed
 
-	next  int64            // slots from this one on were not taken when it began
+	next  int64            // batches from this number on were not taken when it began
 	known map[int64]*batch // held when it began
 	turns map[int64]int    // of these
 	parts []*batch         // of these, some of whose runs were finished, and none is being finished
 	ended []int            // how many were, of each
 
 	all    bool           // the server has listed them
-	listed map[int64]bool // slots that the server lists
+	listed map[int64]bool // numbers of batches that the server lists
 	counts []int64        // of each of the parts, how many runs the server knows to have finished
 }
 
@@ -153,12 +153,12 @@ func (s *session) compare(h *queueLease) *comparison {
 	return c
 }
 
-// fewBatches is of how many batches in flight, of all sessions, the server looks for the
-// session's at each renewal. Where there are more it does so twice a lease, and when a
-// line for renewals is new: a server that goes back in time closes all that it had.
+// fewBatches is up to how many batches in flight, of all sessions, each renewal lists the
+// session's. If there are more, renewals list them twice a lease, and on a new connection:
+// a server that goes back in time closes all that it had.
 const fewBatches = 1000
 
-// ask renews the lease, lists what the server knows, and returns when it last
+// ask renews the lease and lists what the server knows. It returns when the server last
 // recovered some of what the session held.
 func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	renew := c.s.b.clients.Renew
@@ -183,7 +183,8 @@ func (c *comparison) ask(ctx context.Context) (mark string, err error) {
 	return mark, err
 }
 
-// askPages does so in steps, and lists nothing if more than most batches are in flight.
+// askPages is ask in several commands. It lists nothing if more than most batches are in
+// flight.
 func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
@@ -248,8 +249,8 @@ func (c *comparison) unlisted() (members []string) {
 	return members
 }
 
-// list has batches listed that are there, so that recovery finds them. What fails is
-// tried at the next renewal.
+// list has the server list batches that are there, so that recoveries find them. The next
+// renewal tries again what fails.
 func (c *comparison) list(ctx context.Context, members []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(members, auditPage) {
@@ -261,14 +262,14 @@ func (c *comparison) list(ctx context.Context, members []string) {
 	}
 }
 
-// still reports whether nothing has happened to a slot since the comparison began.
-// The session's lock is held.
+// still reports whether nothing has happened to a batch since the comparison began. The
+// session's lock is held.
 func (c *comparison) still(bt *batch) bool {
 	return c.h.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
 }
 
-// mend ends again what the server has forgotten to have ended. What fails is tried
-// at the next renewal.
+// mend ends again the runs whose ends the server has forgotten. The next renewal tries
+// again what fails.
 func (c *comparison) mend(ctx context.Context) {
 	over, parts := c.forgotten()
 	if len(over)+len(parts) == 0 {
@@ -290,8 +291,8 @@ func (c *comparison) mend(ctx context.Context) {
 	}
 }
 
-// forgotten returns the slots that the server lists though all of their runs have
-// ended, and those of which it knows fewer ends than there were.
+// forgotten returns the numbers of the batches that the server lists although all of their
+// runs have ended, and the batches of which it knows fewer ends than there were.
 func (c *comparison) forgotten() (over []int64, parts []*batch) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -309,8 +310,8 @@ func (c *comparison) forgotten() (over []int64, parts []*batch) {
 	return over, parts
 }
 
-// endAgain ends a batch of which the session has nothing left: by the outcomes that
-// it remembers, and what else is there goes back to the queue.
+// endAgain ends a batch of which the session holds nothing any more. It applies the
+// outcomes that the session remembers, and gives the other runs back.
 func (c *comparison) endAgain(ctx context.Context, number int64) {
 	s := c.s
 	member := s.id + ":" + strconv.FormatInt(number, 10)
@@ -321,7 +322,7 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 	if err := s.replay(ctx, g); err != nil || whole {
 		return
 	}
-	// Should this fail, the next renewal does it.
+	// After an error the next renewal does it.
 	_, _ = s.b.giveBack(ctx, c.h.q, s.id, member, "leave")
 }
 
@@ -358,8 +359,8 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	_ = s.replay(ctx, g)
 }
 
-// startAgain is the outcome of a run that goes back to its queue as it was when it
-// was taken, as nothing more is known of its end.
+// startAgain returns an outcome that puts a run back as it was taken: nothing more is
+// known of how it ended.
 func startAgain(at *receipt, stored string) *outcome {
 	run := new(broker.TaskRun)
 	out := &outcome{at: at}
@@ -375,8 +376,8 @@ func startAgain(at *receipt, stored string) *outcome {
 	return out
 }
 
-// replay is the outcomes that are remembered of a batch, of some of its runs or all.
-// It is whole if there are outcomes of all.
+// replay returns the remembered outcomes of a batch; if only is not nil, those of these
+// indexes. They are whole if they are the outcomes of all its runs.
 func replay(h *queueLease, number int64, member string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
 	g := &batchOutcomes{batch: &batch{lease: h, number: number, member: member}}
 	seen := map[int]bool{}
@@ -401,7 +402,7 @@ func replay(h *queueLease, number int64, member string, ends []finishedBatch, on
 	return g
 }
 
-// replay applies outcomes once more. Those that the server knows are passed over.
+// replay applies outcomes once more. The server skips those that it knows.
 func (s *session) replay(ctx context.Context, g *batchOutcomes) error {
 	if len(g.outcomes) == 0 {
 		return nil

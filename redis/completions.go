@@ -11,8 +11,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// completions are the waits for records in this process. One blocking read serves those of
-// many queues.
+// completions are the waits for records in this process. The waits in many queues share a
+// blocking read.
 type completions struct {
 	clients    *conn.Clients
 	prefix, id string // of the broker
@@ -23,7 +23,7 @@ type completions struct {
 	made    int // readers, to name the next one by
 }
 
-// completionReader is the waits that share one blocking read.
+// completionReader is the waits that share a blocking read.
 type completionReader struct {
 	call   string // a list on which to call the reader back, to read of another queue too
 	queues map[*wire.QueueKeys]*completionWaits
@@ -53,7 +53,8 @@ func (e *completions) join(q *wire.QueueKeys, id string, told chan struct{}) boo
 	return true
 }
 
-// readerFor gives a queue a reader. The lock is held.
+// readerFor returns a reader with the queue: one that has room, or a new one. The lock is
+// held.
 func (e *completions) readerFor(q *wire.QueueKeys) *completionReader {
 	for r := range e.all {
 		if !e.clients.Cluster && len(r.queues) < maxReaderQueues {
@@ -84,8 +85,8 @@ func (e *completions) add(r *completionReader, q *wire.QueueKeys) {
 	e.readers[q] = r
 }
 
-// interrupt ends the reader's blocking read: the next one includes the queues that were
-// added. If this fails, that comes two seconds later.
+// interrupt ends the reader's blocking read, so that the next one includes new queues.
+// After an error that takes two seconds more.
 func (e *completions) interrupt(r *completionReader) {
 	ctx := context.Background()
 	_ = e.clients.Work.Send(ctx, func(pipe conn.Pipeline) {
@@ -110,7 +111,8 @@ func (e *completions) leave(q *wire.QueueKeys, id string, told chan struct{}) {
 	}
 }
 
-// lists returns the lists of the queues in which anybody waits, and forgets the others.
+// lists returns the lists of the queues in which a caller waits. It removes the other
+// queues.
 func (e *completions) lists(r *completionReader) map[string]*completionWaits {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,7 +132,7 @@ func (e *completions) lists(r *completionReader) map[string]*completionWaits {
 	return lists
 }
 
-// readLoop reads ids of runs that have ended while anybody waits for one.
+// readLoop reads the ids of runs that have ended while a caller waits for one.
 func (e *completions) readLoop(r *completionReader) {
 	var wait conn.Backoff
 	for {

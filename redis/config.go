@@ -6,46 +6,43 @@ import (
 	"time"
 )
 
-// Config is what can be chosen of a [Broker]. Its zero value works.
+// Config configures a [Broker]. Its zero value works.
 type Config struct {
-	// Prefix opens the name of every key, so that several applications can
-	// share a database. Printable ASCII without spaces and braces. Defaults to
-	// "taskgen".
+	// Prefix begins the name of every key, so that several applications can share a
+	// database. It is printable ASCII without spaces and braces. Defaults to "taskgen".
 	Prefix string
 
-	// Timeout bounds how long one command may take, dialing and waiting for a
-	// connection each on top of it. A call whose context ends returns within a
-	// tenth of a second, whatever the server does. Opening, queueing and reading
-	// records wait for a server that still loads its files, until the context ends
-	// or for ten times this. Defaults to 3 seconds.
+	// Timeout bounds one command, and beside it dialing and waiting for a connection,
+	// each. A call returns within a tenth of a second after its context has ended,
+	// whatever the server does. While the server loads its files, opening, queueing and
+	// reading records wait until the context ends, or for ten times this. Defaults to 3
+	// seconds.
 	Timeout time.Duration
 
-	// MaxDead is how many dead letters a queue keeps; beyond it the oldest are
-	// dropped and counted. Defaults to 10,000.
+	// MaxDead is how many dead letters a queue keeps. The broker drops and counts the
+	// oldest of more. Defaults to 10,000.
 	MaxDead int
 
-	// AllowEviction accepts a server that may evict keys when its memory is
-	// full, and with them runs that were accepted. Defaults to false: such a
-	// server is refused.
+	// AllowEviction accepts a server that may evict keys, and with them queued runs, if
+	// its memory is full. Defaults to false: Open refuses such a server.
 	AllowEviction bool
 
-	// Acknowledge is how safe a run has to be before its queueing returns nil.
-	// Stored, but not confirmed as safe within three quarters of Timeout, or by
-	// the end of the caller's context, the error wraps
-	// [broker.ErrNotReplicated]. Defaults to Memory.
+	// Acknowledge is how safe a run has to be before the call that queues it returns nil.
+	// If the run is stored, and not confirmed within three quarters of Timeout or until
+	// the context ends, the error wraps [broker.ErrNotReplicated]. Defaults to Memory.
 	Acknowledge Acknowledge
 
-	// Replicas is how many replicas have to confirm what is queued. Defaults to
-	// 1 with Acknowledge Replica, else to none.
+	// Replicas is how many replicas have to confirm what is queued. Defaults to 1 with
+	// Acknowledge Replica, else to none.
 	Replicas int
 
-	// RequireDurable has Open refuse a server without append-only file: one
-	// that keeps nothing, or snapshots only, loses accepted runs in a crash.
+	// RequireDurable has Open refuse a server without append-only file, which loses queued
+	// runs in a crash. Defaults to false.
 	RequireDurable bool
 
-	// Logger receives what the broker skips because it cannot be used, such as
-	// names that no queue can have, each once, and the schedules that go on from now as
-	// their last claimed tick is lost. Defaults to slog's default logger.
+	// Logger receives what the broker skips because it cannot be used, each once: names
+	// that no queue can have, keys of a wrong type, and lost ticks of schedules. Defaults
+	// to slog's default logger.
 	Logger *slog.Logger
 }
 

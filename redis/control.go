@@ -14,8 +14,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Pause has no run of the queue handed out from now on, or again those that
-// wait. Delayed ones become due meanwhile.
+// Pause stops takes from the queue, or resumes them. Delayed runs become due meanwhile.
 func (b *Broker) Pause(ctx context.Context, queueName string, paused bool) error {
 	what := "resume"
 	if paused {
@@ -27,9 +26,9 @@ func (b *Broker) Pause(ctx context.Context, queueName string, paused bool) error
 	return nil
 }
 
-// Disable has no run of the task handed out from now on, or enables it again.
-// Takes move its runs aside as they come upon them, up to 2,000 each time, and
-// bring them back to the heads of their ready lists.
+// Disable stops takes of the task's runs, or enables them again. Takes defer these runs
+// when they meet them, up to 2,000 each time, and later put them back at the heads of
+// their ready lists.
 func (b *Broker) Disable(ctx context.Context, queueName, task string, disabled bool) error {
 	what := "enable"
 	if disabled {
@@ -61,13 +60,13 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	return nil
 }
 
-// infoPage is how many batches are counted in one pipeline.
+// infoPage is how many batches one pipeline counts.
 const infoPage = 500
 
-// Queue tells about a queue in two round trips, and one more for each 500
-// batches in flight. It moves first what large calls have committed. The counts can be of
-// a moment apart. A key of a wrong type is
-// passed over: then it returns an error that names it, and beside it the rest.
+// Queue describes a queue. It needs two round trips, and one more for each 500 batches in
+// flight. It first moves the runs of committed large calls. The counts can be of different
+// moments. It skips a key of a wrong type, and returns an error that names the key beside
+// the rest.
 func (b *Broker) Queue(ctx context.Context, queueName string) (*broker.QueueInfo, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -119,8 +118,8 @@ func (b *Broker) countRunning(ctx context.Context, q *queue, replies *infoReplie
 	return running, odd, nil
 }
 
-// readInfo reads the first replies about a queue, and the server's time. A key of a wrong
-// type is passed over, and named by odd.
+// readInfo reads the first replies about a queue, and the server's time. It skips a key of
+// a wrong type, and names it by odd.
 func (b *Broker) readInfo(ctx context.Context, q *queue) (replies *infoReplies, now time.Time, odd, err error) {
 	pipe := b.clients.Work.Pipeline()
 	clock, replies := pipe.Time(ctx), askInfo(ctx, pipe, q)
@@ -130,7 +129,7 @@ func (b *Broker) readInfo(ctx context.Context, q *queue) (replies *infoReplies, 
 	return replies, clock.Val(), odd, err
 }
 
-// infoReplies are what was asked of a queue for what is known of it.
+// infoReplies are the replies that describe a queue.
 type infoReplies struct {
 	paused, dead, later conn.Reply[int64]
 	staged              conn.Reply[int64] // whether large calls have committed runs that are counted nowhere else
@@ -140,8 +139,8 @@ type infoReplies struct {
 	last                conn.Reply[map[string]string]
 }
 
-// askInfo asks for what is known of a queue, but for what is delayed and for how many
-// runs are in its batches.
+// askInfo asks for all that describes a queue but its delayed runs and the lengths of its
+// batches.
 func askInfo(ctx context.Context, pipe conn.Pipeline, q *queue) *infoReplies {
 	r := &infoReplies{
 		paused: pipe.Exists(ctx, q.Paused), staged: pipe.Exists(ctx, q.Staged), disabled: pipe.SMembers(ctx, q.Disabled),
@@ -162,7 +161,7 @@ func (r *infoReplies) askDelayed(ctx context.Context, pipe conn.Pipeline, q *que
 	r.later = pipe.ZCount(ctx, q.Delayed, "("+ms, "+inf")
 }
 
-// errs returns what the commands were refused for.
+// errs returns the errors of the replies.
 func (r *infoReplies) errs() []error {
 	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.inFlight.Err(), r.dropped.Err(), r.last.Err()}
 	for _, n := range r.waiting {
@@ -171,7 +170,7 @@ func (r *infoReplies) errs() []error {
 	return errs
 }
 
-// info is what is known of the queue, but for how many runs are in its batches.
+// info makes the description of the queue, without its running runs.
 func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 	info := &broker.QueueInfo{
 		Queue: q.Name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),

@@ -11,14 +11,14 @@ import (
 // dropped.
 const droppedEvery = 10 * time.Second
 
-// damages are what was found broken and not yet asked for.
+// damages are what was found broken since [Broker.Damaged] was last called.
 type damages struct {
 	mu      sync.Mutex
 	list    []maintenance.Damage
 	dropped map[string]*droppings // by queue
 }
 
-// droppings are dead letters of a queue that were dropped.
+// droppings are how many dead letters of a queue were dropped.
 type droppings struct {
 	n    int64
 	told time.Time
@@ -34,7 +34,7 @@ func (d *damages) add(found maintenance.Damage) {
 	d.list = append(d.list, found)
 }
 
-// drop notes that so many dead letters of a queue were dropped.
+// drop notes that n dead letters of a queue were dropped.
 func (d *damages) drop(queue string, n int64) {
 	if n <= 0 {
 		return

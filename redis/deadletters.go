@@ -18,14 +18,16 @@ import (
 // deadPage is how many dead letters are read, and dealt with, in one command.
 const deadPage = 100
 
-// RequeueDead queues dead letters again, due at once. Each goes in the step that stores
-// it; one for another queue, to which it was to follow a run and never came, once that
-// has stored it. What could not be read can only be deleted.
+// RequeueDead queues dead letters again, due at once, and returns how many. The step that
+// queues a run also removes its letter. A letter whose run was to follow another in a
+// different queue goes once that queue has stored the run. A letter that cannot be read
+// can only be deleted.
 func (b *Broker) RequeueDead(ctx context.Context, queue string, ids ...string) (int, error) {
 	return b.takeDead(ctx, queue, true, ids)
 }
 
-// DeleteDead deletes dead letters, also those that could not be read.
+// DeleteDead deletes dead letters, including those that cannot be read, and returns how
+// many.
 func (b *Broker) DeleteDead(ctx context.Context, queue string, ids ...string) (int, error) {
 	return b.takeDead(ctx, queue, false, ids)
 }
@@ -44,7 +46,7 @@ func (b *Broker) takeDead(ctx context.Context, queueName string, again bool, ids
 	for i, id := range ids {
 		wanted[id] = i
 	}
-	others := &sentDead{b: b, from: q, wanted: wanted, stayed: new(broker.DuplicateError), down: map[string]bool{}}
+	others := &sentDead{b: b, from: q, wanted: wanted, stayed: new(broker.DuplicateError), unreachable: map[string]bool{}}
 	total, err := b.takeDeadPages(ctx, q, what, len(wanted), func(entries []string) (int, error) {
 		n, err := 0, error(nil)
 		if again {
@@ -89,6 +91,7 @@ func (b *Broker) takeDeadPages(ctx context.Context, q *queue, what string, wante
 	return total, nil
 }
 
+// deleteDead deletes the wanted ones of a page of dead letters.
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.Work.Pipeline()
 	var removed []conn.Reply[int64]
@@ -107,13 +110,13 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 	}
 	err := b.clients.Send(ctx, pipe)
 	if err != nil && ctx.Err() != nil {
-		return 0, err // the replies are not to be read: they may still come
+		return 0, err // the replies may still come, so that they cannot be read
 	}
 	n := 0
 	for _, cmd := range removed {
 		n += int(cmd.Val())
 	}
-	if n == len(removed) { // else they go by themselves
+	if n == len(removed) { // else they expire
 		for _, group := range gathers {
 			b.forgetGroup(ctx, group)
 		}
@@ -184,18 +187,19 @@ func (b *Broker) storeDead(ctx context.Context, q *queue, calls []*enqueueCall) 
 	return n, nil
 }
 
-// sentDead sends runs of dead letters of a queue to others, to which they were to
-// follow a run and never came. Each stays until its queue has it.
+// sentDead sends runs of dead letters to other queues, where they were to follow a run. A
+// letter stays until its queue has the run.
 type sentDead struct {
-	b      *Broker
-	from   *queue
-	wanted map[string]int         // their ids, and where these stand
-	stayed *broker.DuplicateError // those with a live run in their way
-	down   map[string]bool        // queues for which one failed, and whether all do
-	failed error                  // the first for each
+	b           *Broker
+	from        *queue
+	wanted      map[string]int         // their ids, and where these stand
+	stayed      *broker.DuplicateError // those with a live run in their way
+	unreachable map[string]bool        // queues for which one failed, and whether all do
+	failed      error                  // the first for each
 }
 
-// stays notes that a live run is in the way of another, if that is what an error says.
+// stays reports whether err says that a live run is in the way of a run, whose letter
+// stays then. It notes that.
 func (s *sentDead) stays(run *broker.TaskRun, err error) bool {
 	if !errors.Is(err, broker.ErrDuplicate) {
 		return false
@@ -208,16 +212,16 @@ func (s *sentDead) stays(run *broker.TaskRun, err error) bool {
 	return true
 }
 
-// send returns how many letters it removed: none where a live run is in the way, or
-// someone else was first.
+// send returns how many letters it removed: 0 if a live run is in the way, or if another
+// process was first.
 func (s *sentDead) send(ctx context.Context, entry string, run *broker.TaskRun) int {
-	down, told := s.down[run.Queue]
+	down, told := s.unreachable[run.Queue]
 	if down {
 		return 0
 	}
 	n, err := s.move(ctx, entry, run)
 	if err != nil {
-		s.down[run.Queue] = !refusesOne(err)
+		s.unreachable[run.Queue] = !refusesOne(err)
 	}
 	if err != nil && !told {
 		s.failed = errors.Join(s.failed, fmt.Errorf("run %s to queue %s: %w", run.ID, run.Queue, err))

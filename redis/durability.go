@@ -11,13 +11,12 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// Durability is how safe what a server accepted is. Of a cluster it is that of
-// the weakest of its masters.
+// Durability is how safe runs are on a server, on a cluster on the weakest of its masters.
 type Durability struct {
-	Server      string // address of the one described
+	Server      string // its address
 	Version     string // of Redis, as INFO has it
 	Persistence Persistence
-	Fsync       string // of the append-only file: always, everysec or no; "" if that may not be asked
+	Fsync       string // of the append-only file: always, everysec or no; "" if the user has no right to CONFIG GET
 	Eviction    string // maxmemory-policy; anything but noeviction may lose accepted runs
 	Replicas    int    // connected
 	Failing     bool   // the last write of the append-only file, or the last snapshot, failed
@@ -26,10 +25,10 @@ type Durability struct {
 // Persistence is what a server keeps on its disk.
 type Persistence int8
 
-// What a server keeps on its disk, the least first.
+// The values of Persistence, the least safe first.
 const (
 	NoPersistence      Persistence = iota // nothing: a restart loses all
-	UnknownPersistence                    // no append-only file; whether snapshots are made may not be asked
+	UnknownPersistence                    // no append-only file, and no right to CONFIG GET, which tells of snapshots
 	Snapshots                             // a restart loses what is newer than the last one
 	AppendOnly                            // a restart loses what Durability.Fsync allows
 )
@@ -46,13 +45,12 @@ func (p Persistence) String() string {
 	return "none"
 }
 
-// Durable reports whether the server writes what it accepts to its disk, and
-// does not evict it.
+// Durable reports whether the server writes all runs to its disk, and does not evict them.
 func (d Durability) Durable() bool {
 	return d.Persistence == AppendOnly && d.Eviction == noEviction && !d.Failing
 }
 
-// String is one line for people: "redis 7.0.15: append-only file, appendfsync
+// String returns one line for people, such as "redis 7.0.15: append-only file, appendfsync
 // everysec, noeviction, 1 replica".
 func (d Durability) String() string {
 	parts := []string{d.Persistence.String()}
@@ -95,10 +93,9 @@ func (d Durability) weaker(than Durability) bool {
 	return d.Replicas < than.Replicas
 }
 
-// Durability asks the server, or every master of a cluster, how safe what it
-// accepted is. It can change at any time: who wants to know asks now and then.
-// The user needs the right to INFO; without that to CONFIG GET, what only that
-// tells is left unknown.
+// Durability asks the server, or every master of a cluster, how safe runs are there. The
+// answer can change at any time. The user needs the right to INFO. Without the right to
+// CONFIG GET, Fsync and snapshots are unknown.
 func (b *Broker) Durability(ctx context.Context) (Durability, error) {
 	d, err := b.durability(ctx, true)
 	if err != nil {

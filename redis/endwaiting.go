@@ -10,9 +10,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// endWaiting ends the run of an element that is somewhere as an entry, and
-// reports false if it is there no more; doubtful, if it was this call that
-// ended it unheard.
+// endWaiting ends a run that waits, whose entry is at a key. It reports false if the entry
+// is there no more; doubtful reports that a try of this call may have ended the run
+// without a reply.
 func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored string, failure *broker.Failure) (over, doubtful bool, err error) {
 	run := new(broker.TaskRun)
 	out := &outcome{run: run}
@@ -33,21 +33,20 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
 	b.notifyWaiters(ctx, q, reply.Waiters)
 	if reply.Sent {
-		// Should this fail, the next recovery does it.
-		_ = q.mover.move(ctx)
+		_ = q.mover.move(ctx) // after an error the next recovery does it
 	}
 	return true, doubtful, nil
 }
 
-// endAt applies an outcome's steps to an entry that is somewhere, from where it
-// goes, as endWaiting does.
+// endAt applies an outcome's steps to an entry at a key, and removes the entry. doubtful
+// is as for endWaiting.
 func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (reply script.EndWaitingReply, doubtful bool, err error) {
 	keys := append(script.EndWaitingKeys(&q.QueueKeys, key), out.keys...)
 	named := &script.EndWaitingArgs{MaxDead: b.cfg.MaxDead, BeforeID: len(q.Record("")), Entry: entry, Steps: out.steps}
 	args := append(named.Append(nil), out.args...)
-	v, unheard, err := b.repeatKnowing(ctx, b.scripts.EndWaiting, b.clients.Work, conn.ReadAny, keys, args...)
+	v, replyLost, err := b.repeatTracked(ctx, b.scripts.EndWaiting, b.clients.Work, conn.ReadAny, keys, args...)
 	if err == nil {
 		reply, err = script.ParseEndWaiting(v)
 	}
-	return reply, unheard, err
+	return reply, replyLost, err
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// claims are the unique keys of a group of runs.
+// claims are the unique keys of the runs of a call.
 type claims struct {
 	keys    []string
 	args    []any // of each the run's id, when it is due, and ms from then on, or ""
 	runs    []int // of each the index of its run
-	refused []int // indexes of runs whose key an earlier one of the group has
+	refused []int // indexes of runs whose key an earlier run of the call has
 	first   map[string]int
 }
 
@@ -59,7 +59,7 @@ type enqueueCall struct {
 	delayed  []delayedRun // the others, and those with a fair value
 	records  []string     // keys
 	values   []any        // due and map of each record
-	source   []byte       // what it is stored instead of, as the script takes it
+	source   []byte       // the entry that it is stored instead of, as the script takes it
 	task     string       // of the tick this is, if it is one
 	tick     string
 	verdict  script.Verdict
@@ -69,11 +69,11 @@ type enqueueCall struct {
 	canRetry bool // repeating it cannot store it twice
 }
 
-// reserved returns the keys of the ids and unique keys of a group.
+// reserved returns the keys of the ids and unique keys of the call.
 func (g *enqueueCall) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
 
-// weight is what a group counts in a command that others share: its bytes, or as
-// much of a page as it costs the server.
+// weight is the call's part of a command that calls share: its bytes, or what it costs the
+// server if that is more.
 func (g *enqueueCall) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
 
 // newEnqueueCall encodes the runs of one call.
@@ -130,13 +130,13 @@ func (g *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	return nil
 }
 
-// isPlain reports whether nothing can refuse the group, so that it can be stored
-// as one with others.
+// isPlain reports whether nothing can refuse the call, so that others can be merged into
+// it.
 func (g *enqueueCall) isPlain() bool {
 	return len(g.owners) == 0 && len(g.claims.keys) == 0 && g.task == "" && g.source == nil
 }
 
-// merge adds the runs of another plain group.
+// merge adds the runs of another plain call.
 func (g *enqueueCall) merge(other *enqueueCall) {
 	for n := range g.ready {
 		g.ready[n] = append(g.ready[n], other.ready[n]...)
@@ -162,14 +162,15 @@ func (g *enqueueCall) appendArgs(args []any) []any {
 	return append(append(args, len(g.records)), g.values...)
 }
 
-// delayedRun is a run of a group that goes to where its due says, "" for at once.
+// delayedRun is a run that goes where its due time says; "" is at once.
 type delayedRun struct {
 	due    string
 	list   int
 	stored []byte
 }
 
-// appendDelayed appends together those that are due at the same time for one ready list.
+// appendDelayed appends the delayed runs, those that are due at the same time for one
+// ready list together.
 func (g *enqueueCall) appendDelayed(args []any) []any {
 	at, dues := len(args), 0
 	args = append(args, nil)
@@ -191,9 +192,9 @@ func (g *enqueueCall) appendDelayed(args []any) []any {
 	return args
 }
 
-// errUndecided is the result of a group of which a call that is being stored has
-// reserved an id or a unique key: nothing of the group is stored, and no task was
-// refused. It never leaves the package.
+// errUndecided is the result of a call of which a large call has reserved an id or a
+// unique key that is being stored: nothing is stored, and no unique key is taken. No
+// exported method returns it.
 var errUndecided = errors.New("another call has reserved an id or a unique key, and is not stored yet")
 
 // setResults sets each group's result, that of a stored one to what became of
@@ -237,7 +238,7 @@ func (g *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
 	}
 }
 
-// What one step of the server may have, at half a microsecond to one for each unit.
+// Bounds of one step of the server, in units of half a microsecond to one.
 const (
 	stepCost  = 8192
 	pageCost  = stepCost / 4

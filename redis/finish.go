@@ -27,7 +27,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 	if err := errors.Join(errs...); err != nil {
 		for i, call := range calls {
 			if errs[i] == nil {
-				s.noteUntold(call)
+				s.noteUnreported(call)
 			}
 		}
 		return broker.Finished{Skipped: skipped}, err
@@ -103,9 +103,9 @@ func (b *Broker) outcomes(n int) []outcome {
 	return make([]outcome, n)
 }
 
-// noteUntold keeps in mind what a call applied that returns an error because of
-// another queue, or another outcome.
-func (s *session) noteUntold(f *finishCall) {
+// noteUnreported keeps what a call applied that returns an error because of another queue,
+// or another outcome: a repeated call does not fence it.
+func (s *session) noteUnreported(f *finishCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range f.outcomes {
@@ -113,14 +113,14 @@ func (s *session) noteUntold(f *finishCall) {
 		if !bt.done[o.at.index] || slices.Contains(f.fenced, o.run) {
 			continue
 		}
-		if bt.untold == nil {
-			bt.untold = map[int]bool{}
+		if bt.unreported == nil {
+			bt.unreported = map[int]bool{}
 		}
-		bt.untold[o.at.index] = true
+		bt.unreported[o.at.index] = true
 	}
 }
 
-// encode makes a script's steps of what became of a run.
+// encode makes the steps of an outcome.
 func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	run, q := o.Run, at.batch.lease.q
 	out.run, out.at = run, at
@@ -166,7 +166,8 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	return nil
 }
 
-// free gives back what a run held: its id, its unique key, its places at limits.
+// free adds the steps that free what a run held: its id, its unique key, its places at
+// limits.
 func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
 		out.step(script.StepFreeID, q.Owner(run.ID))
@@ -179,8 +180,8 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	}
 }
 
-// unlessCancelled has the end of the run come instead of the steps that follow,
-// if it was asked for. Scripts put the failure behind the records.
+// unlessCancelled adds a step that ends the run if it was cancelled, instead of the steps
+// behind it. The script adds the failure to the records.
 func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.free(q, run)
@@ -196,7 +197,7 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
 
-// retry puts the run back as it is now.
+// retry makes the steps that put the run back as it is now.
 func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	run := o.Run
 	if err := run.Validate(); err != nil {
@@ -206,7 +207,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if err != nil {
 		return err
 	}
-	out.at.leavePast(stored)
+	out.at.keepPast(stored)
 	out.unlessCancelled(q, out.at, run)
 	if wire.CountsAtLimits(run) {
 		out.step(script.StepReleaseLimits, "")
@@ -235,8 +236,8 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 	out.args = append(out.args, args...)
 }
 
-// end sets the record of a run that has ended, after its other steps. To do only
-// that needs none: to do it twice is to do it once.
+// end sets the record of a run that has ended, after its other steps. An outcome that only
+// does that needs no steps: to do it twice is to do it once.
 func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
 	if out.steps != "" {
@@ -244,14 +245,14 @@ func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) 
 	}
 }
 
-// stepped has the record be set by a step, where there is no batch.
+// stepped makes a step of setting the record, where there is no batch.
 func (out *outcome) stepped() {
 	if out.steps == "" && out.record != "" {
 		out.step(script.StepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
-// unreadable makes a dead letter of an entry's bytes.
+// unreadable makes a dead letter of the bytes of an entry.
 func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
@@ -264,7 +265,7 @@ func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	return out
 }
 
-// byHeader makes the steps of the end of a run of which little more can be read.
+// byHeader makes the steps of the end of a run of which only the header can be read.
 func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	if h.OwnID {
 		out.step(script.StepFreeID, q.Owner(string(h.ID)))
@@ -283,11 +284,11 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	}
 }
 
-// unreadableKept is how long the record of a run is kept that does not say it
-// any more.
+// unreadableKept is how long the record of such a run is kept: the run does not say it any
+// more.
 const unreadableKept = 24 * time.Hour
 
-// next queues runs with a success.
+// next adds the steps that queue the follow-ups of a success.
 func (out *outcome) next(runs []*broker.TaskRun) error {
 	for i, run := range runs {
 		if run == nil {

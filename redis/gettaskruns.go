@@ -18,21 +18,21 @@ import (
 // fetcherLease is how long a run can be on its way to a caller of GetTaskRuns.
 const fetcherLease = time.Minute
 
-// fetchers are the sessions behind GetTaskRuns: each call has one to itself, so
-// that what a lost reply brought is not lost with it.
+// fetchers are the sessions behind GetTaskRuns. Each call has one to itself, so that a
+// batch whose reply was lost stays with its session.
 type fetchers struct {
 	mu        sync.Mutex
 	free      map[string][]*fetcher // by the queues they take from
 	returning bool
-	inHand    chan struct{} // closed when tidy puts back what it has; nil: it has none
-	left      bool
+	inHand    chan struct{} // closed when returnOrphaned has put back its fetcher; nil: it has none
+	closed    bool
 }
 
 type fetcher struct {
 	*session
-	// taken, but it is unknown whether the server has heard that it is over
+	// taken, and not known to be forgotten by the server
 	pending []*broker.TaskRun
-	takenAt time.Time // when that was known
+	takenAt time.Time // when the take returned
 }
 
 // GetTaskRuns takes up to max due runs, at most 1,000, and forgets them at once: they are
@@ -166,7 +166,7 @@ func (t *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishC
 		for _, run := range slices.Concat(f.failed, f.fenced) {
 			lost[run] = true
 		}
-		for _, run := range f.doubted {
+		for _, run := range f.doubtful {
 			// While the lease lasts, nobody else can have finished it.
 			lost[run] = time.Since(t.takenAt) > fetcherLease/2
 		}
@@ -177,7 +177,7 @@ func (t *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishC
 // errTaken is how a member of a group ends that GetTaskRuns took.
 var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was taken for good, so that it is not known how it ended"}
 
-// forget ends a run of which nothing more will be heard.
+// forget makes the outcome of a run that nobody will finish.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.batch.lease.q
 	out.free(q, run)
@@ -209,7 +209,7 @@ func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.brief = true
+	s.shortLived = true
 	return &fetcher{session: s}, nil
 }
 
@@ -228,11 +228,11 @@ func (ts *fetchers) put(t *fetcher, id string) {
 	}
 }
 
-// orphaned reports whether the fetcher may hold runs of which no caller knows.
+// orphaned reports whether the fetcher may hold runs that no caller will ask for.
 func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unansweredQueues()) > 0 }
 
-// returnOrphaned has orphaned fetchers give back their runs until there are none: others
-// wait for these runs, and no later call here may find them.
+// returnOrphaned has orphaned fetchers give back their runs, until there are none. Others
+// wait for these runs, and perhaps no later call here finds them.
 func (ts *fetchers) returnOrphaned(b *Broker) {
 	var wait conn.Backoff
 	for {
@@ -241,13 +241,13 @@ func (ts *fetchers) returnOrphaned(b *Broker) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
-		err := t.giveBackUnheard(ctx)
+		err := t.giveBackUnanswered(ctx)
 		cancel()
 		ts.mu.Lock()
 		close(ts.inHand)
 		ts.inHand = nil
 		ts.mu.Unlock()
-		ts.put(t, id) // a call may have more luck meanwhile
+		ts.put(t, id) // a call may take the fetcher meanwhile
 		if err == nil {
 			wait = conn.Backoff{}
 		} else {
@@ -262,7 +262,7 @@ func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
 		for i, t := range free {
-			if !ts.left && !t.b.clients.IsClosed() && t.orphaned() {
+			if !ts.closed && !t.b.clients.IsClosed() && t.orphaned() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
 				return t, id
@@ -273,7 +273,7 @@ func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	return nil, ""
 }
 
-func (t *fetcher) giveBackUnheard(ctx context.Context) error {
+func (t *fetcher) giveBackUnanswered(ctx context.Context) error {
 	for _, q := range t.unansweredQueues() {
 		if err := t.closeIn(ctx, t.leaseIn(q)); err != nil {
 			return err
@@ -289,14 +289,13 @@ const longestLeave = time.Second
 func (ts *fetchers) close(timeout time.Duration) {
 	ts.mu.Lock()
 	free, inHand := ts.free, ts.inHand
-	ts.free, ts.left = nil, true
+	ts.free, ts.closed = nil, true
 	ts.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, longestLeave))
 	defer cancel()
 	for _, list := range free {
 		for _, t := range list {
-			// Should this fail, the lease's end gives it back.
-			_ = t.Close(ctx)
+			_ = t.Close(ctx) // after an error the end of the lease gives it back
 		}
 	}
 	if inHand != nil {
@@ -307,8 +306,8 @@ func (ts *fetchers) close(timeout time.Duration) {
 	}
 }
 
-// putBack stores again what was taken for a caller that is gone. Should it fail
-// these runs are lost, which to deliver at most once allows.
+// putBack queues runs again that were taken for a caller that is gone. After an error they
+// are lost, as at-most-once delivery allows.
 func (b *Broker) putBack(runs []*broker.TaskRun) {
 	queues := map[string][]*broker.TaskRun{}
 	for _, run := range runs {
@@ -323,7 +322,7 @@ func (b *Broker) putBack(runs []*broker.TaskRun) {
 	}
 }
 
-// handover is that of runs to a caller who may be gone.
+// handover hands runs to a caller that may be gone.
 type handover struct {
 	mu   sync.Mutex
 	done chan struct{}
@@ -334,7 +333,7 @@ type handover struct {
 
 var errGone = errors.New("the caller is gone")
 
-// deliver hands over, and reports false when nobody is there to get it.
+// deliver hands over the runs. It reports false if the caller is gone.
 func (s *handover) deliver(runs []*broker.TaskRun, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,10 +10,10 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// giveBack puts the unfinished runs of a batch back into their queue, but for
-// those whose end was asked for. What its records are can be read before: until it
-// is given back or finished its runs stay the same, and a begin changes of one that
-// came back before no more than that it has begun (markbegun.lua).
+// giveBack puts the unfinished runs of a batch back into their queue, except those to be
+// cancelled, which end. It returns how many. The batch can be read beforehand: until it is
+// given back or finished its runs stay the same, but that a run that came back before may
+// begin (markbegun.lua).
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
 	start := time.Now()
 	stored, err := b.clients.Work.LRange(ctx, q.Batch(member), 0, -1)
@@ -51,8 +51,7 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		}
 	}
 	if reply.Cancelled > 0 {
-		// Should this fail, the next recovery does it.
-		_ = q.mover.move(ctx)
+		_ = q.mover.move(ctx) // after an error the next recovery does it
 	}
 	return int(reply.Runs), nil
 }

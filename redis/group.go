@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// memberPage is how many members' ends are read in one command.
+	// memberPage is how many members' ends one command reads.
 	memberPage = 100
-	sizePage   = 1000 // and of how many the size
+	sizePage   = 1000 // the same for their sizes
 )
 
-// pendingGroup is a run on its way to wait for a group.
+// pendingGroup is a group on its way into its queue, and the run that awaits it.
 type pendingGroup struct {
 	b       *Broker
 	q, to   *queue // of the members, and the run's own
@@ -33,10 +33,9 @@ type pendingGroup struct {
 	entry   []byte
 }
 
-// QueueGroup stores members, and the run that gathers their ends beside them. A
-// group whose name is that of another that lives is refused with an error that
-// wraps [broker.ErrDuplicate]. What is left of a call that was interrupted before it
-// had stored them goes within a minute.
+// QueueGroup queues members, and the run that awaits them. If a live group has the same
+// name, the error wraps [broker.ErrDuplicate]. If a producer dies before it has stored the
+// members, the rest of its call expires within a minute.
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	p, err := b.newPendingGroup(then, members)
 	if err != nil {
@@ -56,10 +55,9 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	}
 	err = p.begin(ctx)
 	if err == nil || errors.Is(err, broker.ErrNotReplicated) {
-		// Should this fail, the next recovery does it.
-		_ = p.pending.decide(context.WithoutCancel(ctx), "stay")
+		_ = p.pending.decide(context.WithoutCancel(ctx), "stay") // after an error the next recovery does it
 	} else if p.undo(ctx) && b.cfg.Acknowledge == Memory {
-		err = nil // it was the reply that was lost
+		err = nil // only the reply was lost
 	}
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
@@ -95,15 +93,15 @@ func (b *Broker) newPendingGroup(then *broker.TaskRun, members []*broker.TaskRun
 	return p, nil
 }
 
-// reserveAll reserves the group, then stores what waits for it in its own queue. Where the
-// second is without the first, the members never were stored, and never will be.
+// reserveAll reserves the group, then stores the run that awaits it in the run's own
+// queue. If only the run is there, the members never were stored, and never will be.
 func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 	if err := p.reserve(ctx, size, p.entry, groupReserved); err != nil {
 		return err
 	}
 	holder, err := p.keepPending(ctx)
 	if err == nil && holder != nil {
-		// What holds it may be the place of a call that was interrupted.
+		// It may be the pending run of a call that was interrupted.
 		if gone, failed := p.b.decidePending(ctx, p.to, holder.ID); failed == nil && gone {
 			holder, err = p.keepPending(ctx)
 		}
@@ -118,7 +116,7 @@ func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 	return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{*holder}})
 }
 
-// reserve stores the group, for a time at first.
+// reserve stores the group, for the given time at first.
 func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	var v any
@@ -136,8 +134,8 @@ func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d ti
 	return nil
 }
 
-// keepPending keeps the place of the run that waits, and returns nil or in whose way it
-// is.
+// keepPending stores the pending run. It returns the live run that is in its way, nil if
+// there is none.
 func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, error) {
 	args := &script.PendingArgs{
 		Action: "reserve", Token: p.token, ID: p.then.ID,
@@ -167,7 +165,7 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 	return nil, err
 }
 
-// begin stores the members, while the group is reserved, and has it stay.
+// begin stores the members while the group is reserved, and keeps the group.
 func (p *pendingGroup) begin(ctx context.Context) error {
 	err := p.b.clients.WhileLoading(ctx, func() error {
 		if err := p.b.registerQueue(ctx, p.q); err != nil {
@@ -186,9 +184,9 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 	return err
 }
 
-// undo drops what was reserved, unless the members are stored, which it reports: then
-// it stays. Members that are still on their way are refused. Should it fail, the
-// reservation of the group ends by itself, and the next recovery sees to the rest.
+// undo drops what was reserved, unless the members are stored, which it reports. Members
+// that are still on their way are refused then. After an error the reservation expires,
+// and the next recovery decides about the pending run.
 func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
 	v, err := p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group, (&script.GroupArgs{Action: "drop", Token: p.token}).Append(nil)...)
@@ -203,7 +201,7 @@ func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 	return false
 }
 
-// gatherNone queues what waits for nobody.
+// gatherNone queues a run that awaits no members.
 func (p *pendingGroup) gatherNone(ctx context.Context) error {
 	if err := p.reserve(ctx, 0, nil, groupKept); err != nil {
 		return fmt.Errorf("queue group: %w", err)
@@ -215,8 +213,8 @@ func (p *pendingGroup) gatherNone(ctx context.Context) error {
 	return err
 }
 
-// checkGroup refuses what is no group, and returns the members' queue and that of
-// the run that gathers them.
+// checkGroup refuses what is no group. It returns the members' queue and that of the run
+// that awaits them.
 func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q, to *queue, err error) {
 	if then == nil || len(members) > broker.MaxGroup {
 		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)
@@ -239,7 +237,7 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	return q, to, checkMembers(gathers, members)
 }
 
-// checkMembers refuses members that are not of the group, or not each another one.
+// checkMembers refuses members of another group, and two with the same number.
 func checkMembers(group broker.Group, members []*broker.TaskRun) error {
 	seen := make([]bool, len(members))
 	for _, m := range members {
@@ -252,8 +250,8 @@ func checkMembers(group broker.Group, members []*broker.TaskRun) error {
 	return nil
 }
 
-// Members returns how the members of a group ended, a hundred in each command,
-// once it knows that they are not too large.
+// Members returns how the members of a group ended. It reads a hundred in each command,
+// after it has checked that they are not too large.
 func (b *Broker) Members(ctx context.Context, group broker.Group) ([]*broker.Record, error) {
 	probe := broker.TaskRun{ID: "-", Task: "-", Queue: group.Queue, Links: &broker.Links{Awaits: group}}
 	if err := probe.Validate(); err != nil {
@@ -297,7 +295,7 @@ func (b *Broker) readMembers(ctx context.Context, q *queue, group broker.Group, 
 	return nil
 }
 
-// measureGroup refuses a group whose members ended with too much.
+// measureGroup refuses a group whose members' results are too large.
 func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Group) error {
 	total := int64(0)
 	for from := 0; from < group.Size; from += sizePage {
@@ -320,8 +318,8 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 	return nil
 }
 
-// gathered forgets a group, or keeps it for the dead letter of the run that gathers
-// it. Should it fail, the group goes by itself.
+// gathered forgets a group, or keeps it for the dead letter of the run that gathers it.
+// After an error the group expires.
 func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
 	switch o.Verdict {
 	case broker.Succeeded, broker.Dropped:
@@ -331,7 +329,7 @@ func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
 	}
 }
 
-// keepGroup has a group whose members have ended be kept for a time from now on.
+// keepGroup keeps an ended group for the given time from now on.
 func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Duration) {
 	if group.ID == "" {
 		return
@@ -341,8 +339,8 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 	}
 }
 
-// forgetGroup forgets how the members ended, as the run that gathers them has.
-// Should it fail, the group goes by itself.
+// forgetGroup forgets how the members ended, as the run that gathers them has ended. After
+// an error the group expires.
 func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 	if group.ID == "" {
 		return

@@ -5,17 +5,16 @@ import (
 	"time"
 )
 
-// A run that a session handed back for others is due at an instant that all
-// learn who wait: the script that puts it back wakes the one that has waited
-// longest, which asks when that is. Then all would ask for it in the same
-// millisecond, and who is first is not even chance: it may well be the same one
-// each time. So the session that handed it back asks later than the others.
+// All sessions that wait learn when a run is due that another session has handed back for
+// them. They would ask for it in the same millisecond, together with the session that
+// handed it back, which may well be the first each time. So that session asks later than
+// the others.
 const (
-	headStart     = 200 * time.Millisecond // of the others
-	maxHandedBack = 64                     // runs a session keeps in mind so
+	headStart     = 200 * time.Millisecond // that the others have
+	maxHandedBack = 64                     // runs that a session remembers
 )
 
-// noteHandedBack notes that a run is about to be handed back for others.
+// noteHandedBack notes that the session is about to hand back a run for others.
 func (s *session) noteHandedBack(h *queueLease, delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,8 +24,8 @@ func (s *session) noteHandedBack(h *queueLease, delay time.Duration) {
 	h.handedBack = append(h.handedBack, time.Now().Add(delay))
 }
 
-// afterOthers returns how long to wait when the queue's first delayed run is due
-// in the given time, -1 if there is none. It is called with the lock.
+// afterOthers returns how long to wait for the queue's first delayed run, which is due
+// after the given time; -1 is none. The session's lock is held.
 func (h *queueLease) afterOthers(now time.Time, due time.Duration) time.Duration {
 	if len(h.handedBack) == 0 {
 		return due

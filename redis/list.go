@@ -17,20 +17,20 @@ import (
 const (
 	// maxListed is how many runs are listed at most.
 	maxListed = 10_000
-	// listPage is how many elements are read in one command, as they can be large.
+	// listPage is how many entries one command reads: they can be large.
 	listPage = 200
-	// maxScans is how many pages of a thousand keys are looked through for
-	// records.
+	// maxScans is how many pages of a thousand keys are scanned for records.
 	maxScans = 200
 )
 
-// Runs returns up to max runs of the queue in a state, at most 10,000: the
-// queued ones in the order they will be taken, behind them those that have limits
-// or a fair value and those of disabled tasks, the delayed ones the soonest first, the others in no order. What moves while it is
-// read can be missing or there twice. Runs that have ended are found by looking
-// through the keys of the server, up to 200,000 of them: it is for people, and
-// on a server with many keys it may miss some. A key of a wrong type is passed over:
-// then it returns an error that names it, and beside it the other runs.
+// Runs returns up to max runs of the queue in a state, at most 10,000. Queued runs come in
+// the order in which they will be taken; behind them come runs with limits or a fair
+// value, and runs of disabled tasks. Of delayed runs the soonest comes first; others have
+// no order. A run that moves meanwhile can be missing or there twice.
+//
+// To find runs that have ended, Runs scans up to 200,000 keys of the server. It is for
+// people, and on a server with many keys may miss some. It skips a key of a wrong type,
+// and returns an error that names the key beside the other runs.
 func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State, max int) ([]*broker.RunInfo, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -64,7 +64,7 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 	return l.found, nil
 }
 
-// listing is one list of runs in the making.
+// listing is a list of runs that is being made.
 type listing struct {
 	b     *Broker
 	q     *queue
@@ -72,10 +72,10 @@ type listing struct {
 	max   int
 	names broker.Decoder
 	found []*broker.RunInfo
-	odd   error // of keys of a wrong type, which were passed over
+	odd   error // of keys of a wrong type, which were skipped
 }
 
-// pass keeps in mind that a key is of a wrong type, and returns other errors.
+// pass skips a key of a wrong type: it keeps the error in l.odd. It returns other errors.
 func (l *listing) pass(ctx context.Context, err error, keys ...string) error {
 	if !conn.IsWrongType(err) {
 		return err
@@ -86,8 +86,8 @@ func (l *listing) pass(ctx context.Context, err error, keys ...string) error {
 
 func (l *listing) full() bool { return len(l.found) >= l.max }
 
-// add adds the run of an element. What is none is left out: whoever takes it
-// makes a dead letter of it.
+// add adds a stored run. It skips one that cannot be read: a take makes a dead letter of
+// it.
 func (l *listing) add(stored string) *broker.RunInfo {
 	run := new(broker.TaskRun)
 	if l.full() || wire.ParseRun(&l.names, []byte(stored), run) != nil {
@@ -119,7 +119,7 @@ func (l *listing) queued(ctx context.Context) error {
 	return nil
 }
 
-// addPages adds the runs at a key, which read reads from an index to another.
+// addPages adds the runs at a key. read reads its entries from an index to another.
 func (l *listing) addPages(ctx context.Context, key string, read func(ctx context.Context, key string, from, to int64) ([]string, error)) error {
 	for from := int64(0); !l.full(); from += listPage {
 		list, err := read(ctx, key, from, from+listPage-1)
@@ -136,7 +136,8 @@ func (l *listing) addPages(ctx context.Context, key string, read func(ctx contex
 	return nil
 }
 
-// delayed lists elements by when they are due; now is put behind the bounds.
+// delayed lists delayed runs by when they are due. It appends the server's time to from,
+// or to an empty to.
 func (l *listing) delayed(ctx context.Context, from, to string) error {
 	now, err := l.b.clients.Work.Time(ctx)
 	if err != nil {
@@ -161,7 +162,7 @@ func (l *listing) delayed(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// addDelayed adds runs that are delayed or were, with when they are due.
+// addDelayed adds runs that are or were delayed.
 func (l *listing) addDelayed(list []conn.Scored) {
 	for _, z := range list {
 		stored, _ := z.Member.(string)
@@ -171,7 +172,7 @@ func (l *listing) addDelayed(list []conn.Scored) {
 	}
 }
 
-// running lists what sessions hold.
+// running lists the runs that sessions hold.
 func (l *listing) running(ctx context.Context) error {
 	members, err := l.b.clients.Work.SMembers(ctx, l.q.InFlight)
 	if err != nil {
@@ -206,10 +207,10 @@ func (l *listing) addBatch(member string, batch []string, done string) {
 	}
 }
 
-// mayHaveFailed reports whether a record can tell of a failure of a run that has not ended.
+// mayHaveFailed reports whether a run that has not ended can have a record with a failure.
 func mayHaveFailed(info *broker.RunInfo) bool { return info.Run.Keep > 0 && info.Run.Attempt > 0 }
 
-// readFailures reads the last failures of those that have a record.
+// readFailures reads the last failures of the runs that have records.
 func (l *listing) readFailures(ctx context.Context) error {
 	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return !mayHaveFailed(info) })
 	for page := range slices.Chunk(kept, listPage) {
@@ -285,7 +286,7 @@ func (l *listing) addEnded(ctx context.Context, node conn.Commands, keys []strin
 	return nil
 }
 
-// endedRun returns the run of a record, nil if the record is not of one that has ended so.
+// endedRun returns the run of a record, nil if the run has not ended in this state.
 func endedRun(q *queue, key, stored string, state broker.State) *broker.RunInfo {
 	record := broker.Record{ID: strings.TrimPrefix(key, q.Record(""))}
 	if wire.ParseRecord([]byte(stored), &record) != nil || record.State != state {

@@ -108,7 +108,7 @@ type lossyConn struct {
 	net.Conn
 	losses *losses
 
-	mu     sync.Mutex
+	mu        sync.Mutex
 	loseReply bool
 }
 

@@ -13,12 +13,12 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A key of a queue can be of another type than its name says, or hold a number that
-// is none: somebody wrote it by hand, or a tool that is mistaken about the prefix.
-// Scripts fail on it then, and leave each run where it can be found. Whoever gets such
-// an error puts the key aside under another name, reports it, and tries again.
+// A key of a queue can be of a wrong type, or hold a text where a number has to be: somebody
+// wrote it by hand, or a tool with a wrong prefix. Scripts fail then, and leave each run
+// where it can be found. The call that gets such an error renames the key, reports it, and
+// tries again.
 
-// mending is what is known of the mending of one queue.
+// mending is the state of the mending of one queue.
 type mending struct {
 	mu    sync.Mutex
 	over  time.Time     // when the last one ended
@@ -26,7 +26,8 @@ type mending struct {
 	found bool
 }
 
-// mended reads from a key, and once more if it could not be read and was put aside.
+// mended calls read, and once more if it failed because of the value of a key that could
+// be put aside.
 func mended[T any](ctx context.Context, b *Broker, key string, read func() (T, error)) (T, error) {
 	start := time.Now()
 	v, err := read()
@@ -36,13 +37,13 @@ func mended[T any](ctx context.Context, b *Broker, key string, read func() (T, e
 	return v, err
 }
 
-// longestUnmended is how often at least a queue is looked at whose scripts fail for a
-// reason that mending does not find.
+// longestUnmended is how often at least mend searches a queue whose scripts fail for a
+// reason that it does not find.
 const longestUnmended = time.Minute
 
-// mend puts keys of a queue aside that nothing can be done with, those given among
-// them, and reports whether there were any, so that what failed can be tried again. What
-// failed was sent at since.
+// mend quarantines keys of a queue that no script can use, those given among them. It
+// reports whether there were any, so that the caller can repeat a command that failed.
+// That was sent at since.
 func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool {
 	if len(keys) == 0 {
 		return false
@@ -68,12 +69,12 @@ func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool
 	m.found = b.mendKeys(ctx, base, keys)
 	m.over, m.wait = time.Now(), min(max(2*m.wait, time.Second), longestUnmended)
 	if m.found {
-		m.wait = 0 // it fails for another reason, if it fails again
+		m.wait = 0 // another failure has another reason
 	}
 	return m.found
 }
 
-// mendKeys does so once.
+// mendKeys is mend without its pauses.
 func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool {
 	var keys []string
 	var kinds []any
@@ -91,14 +92,14 @@ func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool 
 	if b.recount(ctx, base) {
 		found = true
 	}
-	// What cannot be counted anew.
+	// Numbers that cannot be counted anew.
 	if b.quarantine(ctx, base, []string{base + "running"}, []any{"numbers"}) {
 		found = true
 	}
 	return found
 }
 
-// fieldPages is in how many steps the fields of a hash are looked at, at most.
+// fieldPages is in how many steps the fields of a hash are checked, at most.
 const fieldPages = 1000
 
 func (b *Broker) quarantine(ctx context.Context, base string, keys []string, kinds []any) (some bool) {
@@ -112,8 +113,8 @@ func (b *Broker) quarantine(ctx context.Context, base string, keys []string, kin
 	return some
 }
 
-// quarantineStep does so in one step of the server, and returns where to go on in keys with
-// more fields than that looks at.
+// quarantineStep is quarantine in one step of the server. It returns where to go on in
+// hashes with more fields than one step checks.
 func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string, kinds []any) (some bool, more map[int]string) {
 	v, err := b.clients.Run(ctx, b.scripts.Repair, b.clients.Work, conn.ReadAny, nil, keys, kinds)
 	if err != nil {
@@ -165,7 +166,7 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 	return found
 }
 
-// roundPages is in how many steps, of 500 backlogs each, the rounds are looked at, at most.
+// roundPages is in how many steps, of 500 backlogs each, the rounds are checked, at most.
 const roundPages = 200
 
 // runOnce executes a script of the audit once.
@@ -173,8 +174,8 @@ func (b *Broker) runOnce(ctx context.Context, s script.Script, keys []string, ar
 	return b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.Append(nil))
 }
 
-// mendPages calls a script of the audit for a page after the other, until an error, and
-// returns how much it mended.
+// mendPages calls a script of the audit page by page, until an error. It returns how much
+// the script mended.
 func (b *Broker) mendPages(pages int, run func(from string) (any, error)) (mended int64) {
 	from := ""
 	for range pages {
@@ -194,8 +195,8 @@ func (b *Broker) mendPages(pages int, run func(from string) (any, error)) (mende
 	return mended
 }
 
-// Damaged returns what was found broken since it was called last, and every ten seconds
-// at most how many dead letters a queue has dropped.
+// Damaged returns what was found broken since the last call. It also returns how many dead
+// letters a queue has dropped, every ten seconds at most.
 func (b *Broker) Damaged() []maintenance.Damage {
 	d := &b.damage
 	d.mu.Lock()

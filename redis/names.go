@@ -10,11 +10,11 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// The set of the queues' names is open to producers in other languages, which add
-// to it themselves (docs/wire.md). A name that no queue can have is passed over.
+// Producers in other languages add to the set of the queues' names themselves
+// (docs/wire.md). A name that no queue can have is skipped.
 
-// readNames reads the names of all queues. Names that no queue can have are left
-// out; they are logged and counted when this broker first meets them.
+// readNames reads the names of all queues. It skips names that no queue can have, and logs
+// and counts them when this broker first meets them.
 func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 	names, err := b.clients.Work.SMembers(ctx, b.queuesKey())
 	if err != nil {
@@ -32,8 +32,8 @@ func (b *Broker) readNames(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// QueueNames returns the names of all queues, sorted, by one command and, if there are
-// others than before or a minute has passed, another.
+// QueueNames returns the names of all queues, sorted. It sends one command, and another if
+// their number has changed or a minute has passed.
 func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
 	n, err := b.clients.Work.SCard(ctx, b.queuesKey())
 	if err != nil {
@@ -101,7 +101,7 @@ func askLength(ctx context.Context, pipe conn.Pipeline, q *queue) lengthReplies 
 	return r
 }
 
-// sum returns how many runs wait, and notes what could not be counted.
+// sum returns how many runs wait, and notes in failed what could not be counted.
 func (r *lengthReplies) sum(failed *failures) (total int64) {
 	for _, n := range r.counts {
 		total += n.Val()
@@ -111,7 +111,7 @@ func (r *lengthReplies) sum(failed *failures) (total int64) {
 	return total + countOf(r.staged.Val())
 }
 
-// countOf reads a field that counts, 0 if it is not there.
+// countOf parses the value of a field that counts, 0 if there is none.
 func countOf(values []any) int64 {
 	if len(values) == 0 {
 		return 0

@@ -12,10 +12,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A run whose header can be read, and whose envelope a newer version wrote, is left
-// to a consumer of that version: it goes back as it is, soon at first and ever
-// more seldom, and becomes a dead letter when none came. How long that has been
-// going on is told by what is left of the time to live of a key.
+// A run whose header can be read, and whose envelope a newer version wrote, is left to a
+// consumer of that version. It goes back as it is, with a delay that grows, and after an
+// hour becomes a dead letter. The time to live of a key says since when.
 const (
 	newerPatience = time.Hour         // then it becomes a dead letter
 	newerKept     = 2 * newerPatience // the key
@@ -29,8 +28,8 @@ type unread struct {
 	why    error
 }
 
-// endUnread has dead letters made of entries that cannot be read, and those left
-// to others that another version can read.
+// endUnread makes dead letters of entries that cannot be read. It leaves to others those
+// that a newer version can read.
 func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread) {
 	var ids []string
 	for _, e := range entries {
@@ -38,7 +37,7 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 			ids = append(ids, id)
 		}
 	}
-	// Without an answer each is as if seen for the first time.
+	// After an error each counts as seen for the first time.
 	ages, _ := s.b.newerFor(ctx, h.q, ids)
 	outcomes := make([]*outcome, len(entries))
 	for i, e := range entries {
@@ -75,8 +74,8 @@ func nobodyCame(why error) error {
 	return fmt.Errorf("no consumer that can read it came within %v: %w; %s", newerPatience, why, wire.Upgrade)
 }
 
-// newerFor returns for how long runs have been left to newer versions, by their
-// ids: not at all if they were not seen before.
+// newerFor returns for how long the runs with these ids have been left to newer versions,
+// 0 if they were not seen before.
 func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[string]time.Duration, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -99,14 +98,15 @@ func (b *Broker) newerFor(ctx context.Context, q *queue, ids []string) (map[stri
 	return ages, nil
 }
 
-// leaveFor is how long a run is delayed that was left for so long already: soon it
-// may come to one who can read it, or one has to start first.
+// leaveFor is how long a run is delayed that has been left to others for so long. Soon it
+// may come to a consumer that can read it; later such a consumer has to start first.
 func leaveFor(age time.Duration) time.Duration {
 	most := min(max(age, 400*time.Millisecond), 10*time.Second)
 	return most/2 + rand.N(most/2)
 }
 
-// leaveNewer puts an element back as it is, or ends its run if that was asked for.
+// leaveNewer makes an outcome that puts a stored run back as it is, or ends it if it was
+// cancelled.
 func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outcome {
 	out := &outcome{at: at}
 	h, err := wire.ParseHeader(stored)
@@ -128,8 +128,8 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	return out
 }
 
-// bury applies outcomes of entries that cannot be read. What fails is tried again
-// at the next renewal.
+// bury applies outcomes of entries that cannot be read. The next renewal tries again what
+// fails.
 func (s *session) bury(ctx context.Context, h *queueLease, bad []*outcome) {
 	f := &finishCall{outcomes: bad}
 	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {

@@ -6,10 +6,10 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// eachQueue does f for each queue, and returns each one's error. On a cluster the
-// queues of different nodes are dealt with at the same time, and once a node cannot be
-// reached its other queues are left alone: a node that is down costs the queues of
-// the others nothing, and its own the time of one try.
+// eachQueue calls f for each queue, and returns the error of each. On a cluster it calls f
+// for the queues of different nodes at the same time. Once a node cannot be reached, it
+// skips the node's other queues: a node that is down costs the queues of other nodes
+// nothing, and its own the time of one try.
 func (b *Broker) eachQueue(ctx context.Context, queues []*queue, f func(i int, q *queue) error) []error {
 	errs := make([]error, len(queues))
 	each(b.byNode(ctx, queues), func(_ int, group []int) {

@@ -12,9 +12,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// OpenSession makes a session, and returns an error when the server does not answer. A
-// session exists on the server while it holds something. The lease is at least
-// a millisecond.
+// OpenSession opens a session. It returns an error if the server does not answer, or if
+// the lease is shorter than a millisecond. The server knows a session only while that
+// holds something.
 func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
@@ -29,16 +29,16 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 	return b.openSession(lease)
 }
 
-// warm has a connection for the first renewal, which would otherwise be dialed while
-// tasks run already. If that fails the renewal dials it.
+// warm dials a connection for the first renewal, which would otherwise be dialed while
+// tasks run. After an error the renewal dials it.
 func (b *Broker) warm(ctx context.Context) {
 	if c := b.clients.Renew; c.Direct() && !b.clients.Cluster {
 		_, _ = c.Exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, conn.ReadAny, nil)
 	}
 }
 
-// countsBegins ends the name of a session that tells of the begin of runs that came
-// back: the others' count as begun.
+// countsBegins ends the name of a session that notes when runs begin that came back. Those
+// of other sessions count as begun.
 const countsBegins = "+"
 
 func (b *Broker) openSession(lease time.Duration) (*session, error) {
@@ -61,7 +61,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	return s, nil
 }
 
-// noteLease notes the lease of a session that joined.
+// noteLease notes the lease of a new session.
 func (b *Broker) noteLease(lease time.Duration) {
 	for most := b.lease.Load(); int64(lease) > most && !b.lease.CompareAndSwap(most, int64(lease)); {
 		most = b.lease.Load()

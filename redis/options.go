@@ -5,12 +5,12 @@ import (
 	"net/url"
 )
 
-// takeOptions moves the options of a URL that are the broker's, which go-redis
-// does not know, into cfg where that is at its default.
+// takeOptions moves the options of a URL that go-redis does not know into fields of cfg
+// that have their defaults.
 func takeOptions(raw string, cfg *Config) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return raw, nil // parseURL says what is wrong with it
+		return raw, nil // parseURL returns what is wrong
 	}
 	options := u.Query()
 	if !options.Has("prefix") && !options.Has("acknowledge") && !options.Has("durable") {

@@ -5,35 +5,35 @@ import (
 	"time"
 )
 
-// After an outage that lasted longer than their leases all sessions have ended at
-// once. Their consumers live, though: they return in a moment, renew, and record
-// what ended meanwhile. Recovery waits for them.
+// After an outage that lasted longer than their leases all leases have ended at once. Their
+// consumers live, though: in a moment they renew, and finish what ended meanwhile.
+// Recoveries wait for them.
 
 const (
-	// outageAfter is how long the server takes at least to answer a look at a
-	// queue's leases that counts as an outage; else half the longest lease.
+	// outageAfter is how long a reply about a queue's leases takes at least if there is an
+	// outage, or half the longest lease if that is more.
 	outageAfter = 250 * time.Millisecond
-	// returnTime is for how much longer than a lease recovery waits after an outage.
+	// returnTime is how much longer than a lease recoveries wait after an outage.
 	returnTime = time.Second
 )
 
-// outage is how recovery got on with a queue lately.
+// outage is how the last recoveries of a queue went.
 type outage struct {
 	mu     sync.Mutex
-	failed bool      // the last look
+	failed bool      // the last one
 	calm   time.Time // until when recovery waits
 }
 
-// fail notes that a look at the queue failed.
+// fail notes that a recovery could not read the queue.
 func (o *outage) fail() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.failed = true
 }
 
-// answered notes that the server answered a look that took so long, and reports
-// whether recovery has to wait for sessions to return, whose leases last lease at
-// most. A server that is always slow holds it up for half the time.
+// answered notes a reply that took so long. It reports whether the recovery has to wait
+// for sessions to return, whose leases last lease at most. A server that is always slow
+// delays recoveries for half the time.
 func (o *outage) answered(took, lease time.Duration) (wait bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -21,19 +21,19 @@ type moving struct {
 	b    *Broker
 	from *queue
 
-	mu     sync.Mutex
-	total  int
-	stayed int // entries passed over, which are where they were
-	pages  int // on which some stayed
-	down   map[*queue]bool
-	told   int // errors in failed
-	failed error
+	mu          sync.Mutex
+	total       int
+	stayed      int // entries that were skipped
+	pages       int // on which some stayed
+	unreachable map[*queue]bool
+	errors      int // errors in failed
+	failed      error
 }
 
-// moveOn empties the outbox of a queue, but for what cannot be moved now; where that
-// is much, only of what is newest. It returns how much of it was queued.
+// moveOn empties the outbox of a queue, except what cannot be moved now. If that is much,
+// it reads only the newest entries. It returns how many runs it queued.
 func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
-	m := &moving{b: b, from: q, down: map[*queue]bool{}}
+	m := &moving{b: b, from: q, unreachable: map[*queue]bool{}}
 	if q.outboxScan.isMuch() {
 		_, err := m.pass(ctx, "tail", newestPages)
 		return m.end(ctx, err)
@@ -41,7 +41,7 @@ func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
 	return m.end(ctx, m.lookOn(ctx, 0))
 }
 
-// moveAll is moveOn, and looks now and then through all that stays, in turn.
+// moveAll is moveOn, and from time to time goes on through all entries that stay.
 func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
 	if !q.outboxScan.isMuch() {
 		return b.moveOn(ctx, q)
@@ -50,7 +50,7 @@ func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
 	if !due {
 		return 0, nil
 	}
-	m := &moving{b: b, from: q, down: map[*queue]bool{}}
+	m := &moving{b: b, from: q, unreachable: map[*queue]bool{}}
 	if _, err := m.pass(ctx, "tail", newestPages); err != nil {
 		return m.end(ctx, err)
 	}
@@ -66,8 +66,8 @@ func (m *moving) lookOn(ctx context.Context, from int) error {
 	return err
 }
 
-// pass moves what there is from one end on, until some stayed on so many pages, and
-// reports whether it came to the other.
+// pass moves entries from one end of the outbox, until some stayed on so many pages. It
+// reports whether it came to the other end.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
 	for m.pages < pages {
 		v, err := m.b.repeat(ctx, m.b.scripts.Outbox, m.b.clients.Work, []string{m.from.Outbox},
@@ -101,13 +101,13 @@ func (m *moving) end(ctx context.Context, err error) (int, error) {
 	return m.total, nil
 }
 
-// stay notes that entries are left where they are, because of an error if it is one.
+// stay notes that n entries stay where they are, and why, unless err is nil.
 func (m *moving) stay(n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stayed += n
-	if err != nil && m.told < mostTold {
-		m.told++
+	if err != nil && m.errors < mostTold {
+		m.errors++
 		m.failed = errors.Join(m.failed, err)
 	}
 }
@@ -134,7 +134,7 @@ func (m *moving) move(ctx context.Context, entries []string) {
 		case err != nil:
 			m.bury(ctx, entry)
 			continue
-		case m.down[q]:
+		case m.unreachable[q]:
 			m.stay(1, nil)
 			continue
 		case to[q] == nil:
@@ -149,7 +149,7 @@ func (m *moving) move(ctx context.Context, entries []string) {
 	each(list, func(_ int, s *sending) { m.send(ctx, s) })
 }
 
-// read reads an entry that is a run, and its queue.
+// read decodes the run of an entry, and returns its queue.
 func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 	stored := wire.StoredRunIn(entry)
 	if stored == "" {
@@ -163,7 +163,7 @@ func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 	return q, run, err
 }
 
-// cancel ends the run of an entry whose end was asked for.
+// cancel ends the run of an entry that was cancelled.
 func (m *moving) cancel(ctx context.Context, entry string) {
 	failure, stored, err := wire.ParseCancelled(entry)
 	if err != nil {
@@ -183,13 +183,14 @@ func (m *moving) bury(ctx context.Context, entry string) {
 	}
 }
 
-// leaveNewer leaves entries to those who can read them, for a time.
+// leaveNewer leaves entries of newer versions to others, and makes dead letters of them
+// after newerPatience.
 func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
 		ids[i], _ = wire.NewerID([]byte(wire.StoredRunIn(string(e.stored))), e.why)
 	}
-	// Without an answer each is as if seen for the first time.
+	// After an error each counts as seen for the first time.
 	ages, _ := m.b.newerFor(ctx, m.from, ids)
 	for i, e := range entries {
 		if ages[ids[i]] < newerPatience {
@@ -200,8 +201,8 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 	}
 }
 
-// dead makes a dead letter of the run of an entry, in the queue of the outbox: from
-// there it can be queued again for its own.
+// dead makes a dead letter of the run of an entry, in the queue of the outbox. From there
+// people can requeue it in its own queue.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
 	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
@@ -212,8 +213,8 @@ func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure
 	return reply.Ended
 }
 
-// giveUp makes a dead letter of a run that can never be queued, and has its
-// record say so. One that gathers a group stays, as its place is kept elsewhere.
+// giveUp makes a dead letter of a run that can never be queued, and sets its record. A run
+// that gathers a group stays, because its pending run is stored elsewhere.
 func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
 	if strings.HasPrefix(entry, wire.GatheringOpens) {
 		m.stay(1, why)
@@ -224,12 +225,12 @@ func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broke
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return
 	}
-	// Should this fail, the record is missing, and whoever waits for it learns that.
+	// After an error there is no record, and a wait for it returns that.
 	record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
 	_, _ = m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep)
 }
 
-// sending is what goes from an outbox to one queue.
+// sending is the entries that go from an outbox to one queue.
 type sending struct {
 	to      *queue
 	runs    []*broker.TaskRun
@@ -270,7 +271,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	return nil
 }
 
-// alone is what is sent of one run.
+// alone returns the sending of one of the runs.
 func (s *sending) alone(i int) *sending {
 	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], calls: s.calls[i : i+1]}
 	if string(s.calls[i].source) == "m" {
@@ -279,13 +280,13 @@ func (s *sending) alone(i int) *sending {
 	return one
 }
 
-// send queues what goes to one queue, and removes it from the outbox: what was
-// stored, now or before, and what is a duplicate. What is to blame for a failure
-// itself is set aside; what a failure may pass of stays.
+// send queues the runs of a sending, and removes from the outbox those that were stored,
+// now or before, and duplicates. If a run is itself to blame for a failure, send gives it
+// up. Others stay: the failure may pass.
 func (m *moving) send(ctx context.Context, s *sending) {
 	err := m.b.registerQueue(ctx, s.to)
 	if err == nil {
-		// Those with an id of their own can exclude each other: one after the other.
+		// Runs with own ids can exclude each other, so that they are stored one after the other.
 		err = m.b.store(ctx, s.to, s.calls)
 	}
 	switch {
@@ -307,14 +308,15 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		m.giveUp(ctx, s.to, s.entries[0], s.runs[0], err)
 	default:
 		m.mu.Lock()
-		m.down[s.to] = true
+		m.unreachable[s.to] = true
 		m.mu.Unlock()
 		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.Name, err))
 	}
 }
 
-// mendGathering puts keys of a run that gathers a group aside, and reports whether there
-// were any. Its place is noted anew, as its entry says that the members have ended.
+// mendGathering quarantines keys of a run that gathers a group, and reports whether there
+// were any. It stores the pending run anew, since the entry says that the members have
+// ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 	run, g := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
@@ -334,11 +336,11 @@ func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
 func (m *moving) isDown(q *queue) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.down[q]
+	return m.unreachable[q]
 }
 
-// refusesOne reports whether a failure to store several runs may be the fault of
-// one of them, and will not pass.
+// refusesOne reports whether one of several runs may be to blame for a failure to store
+// them that does not pass.
 func refusesOne(err error) bool {
 	return conn.IsRefusal(err, "WRONGTYPE") || tooLong(err)
 }
@@ -348,8 +350,8 @@ func tooLong(err error) bool {
 	return conn.IsReply(err) && strings.Contains(err.Error(), "invalid bulk length")
 }
 
-// isToBlame reports whether the run of a group is what was refused, and not all
-// runs of its queue: a key of its own is of a wrong type, or it is too large.
+// isToBlame reports whether the run of a call was refused, and not all runs of its queue:
+// a key of the run is of a wrong type, or the run is too large.
 func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool {
 	if tooLong(err) {
 		return true
@@ -372,7 +374,7 @@ func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool 
 	return false
 }
 
-// removeSent removes from the outbox what was sent and is over.
+// removeSent removes the entries from the outbox that were sent and are over.
 func (m *moving) removeSent(ctx context.Context, s *sending) {
 	sent := m.sortSent(s)
 	m.mu.Lock()
@@ -418,8 +420,8 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 	return sent
 }
 
-// decide sends runs again that could be duplicates of those of calls which are not
-// decided, if these are now. Else they stay: it is not known whether they are.
+// decide sends runs again that large calls had reserved keys of, if these calls are
+// decided now. Otherwise they stay.
 func (m *moving) decide(ctx context.Context, s *sending, undecided []int) {
 	for _, i := range undecided {
 		of, err := m.b.reservers(ctx, s.to, s.calls[i].reserved())
@@ -448,7 +450,7 @@ func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
 	return err
 }
 
-// keepMoved has a queue know for a time that it has got entries.
+// keepMoved has a queue remember for a time that it has got entries.
 func (b *Broker) keepMoved(ctx context.Context, keys []string, d time.Duration) error {
 	if len(keys) == 0 {
 		return nil

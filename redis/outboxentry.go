@@ -7,29 +7,27 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// What an end queues may be for a queue on another node, where the step that ends
-// cannot store it. So it puts it into the outbox of its own queue, from where
-// whoever comes first moves it on: who has ended the run, at once, or the next
-// recovery. To move it twice stores it once, or leaves it out once: in its own
-// queue the entry is removed in the step that decides, in another a key of the
-// entry's tells.
+// The end of a run may queue follow-ups in a queue on another node, where the step that ends
+// the run cannot store them. The step puts them into the outbox of its own queue. The
+// session that has ended the run moves them at once, or else the next recovery does. To
+// move an entry twice queues it once, or skips it once: in its own queue the step that
+// decides removes the entry, in another queue a key of the entry says so.
 
 const (
-	// outboxPage is how many entries are read in one command, and outboxBytes how
-	// many bytes of them, unless one alone has more.
+	// outboxPage is how many entries one command reads, and outboxBytes how many bytes of
+	// them, unless one entry has more.
 	outboxPage  = 100
 	outboxBytes = 1 << 20
-	// newestPages is how many pages of what stays are read at each end that has
-	// something follow it, and lookPages how many more by a recovery, if there
-	// are more than these, every so often.
+	// newestPages is how many pages of entries that stay each pass reads. If there are more,
+	// recoveries read lookPages more from time to time.
 	newestPages = 2
 	lookPages   = 10
 	lookEvery   = 3 * time.Second
-	// mostTold is how many of its errors a pass tells.
+	// mostTold is how many errors a pass returns.
 	mostTold = 10
-	// movedKept is for how long a queue knows that it has got an entry, after that
-	// was removed where it came from; stayedKept until that has been done, which
-	// it may not be while the node of the one is down.
+	// movedKept is how long a queue remembers that it has got an entry after that was removed
+	// from its outbox. stayedKept is how long it does before, as the outbox may be on a
+	// node that is down.
 	movedKept  = 5 * time.Minute
 	stayedKept = 7 * 24 * time.Hour
 )

@@ -8,26 +8,25 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// mover moves on what ends put into the outbox of a queue, in a goroutine of its
-// own, one pass after the other: whoever ends runs need not wait for a server that
-// has the queue of what follows.
+// mover moves the outbox of a queue, in a goroutine of its own, in one pass after the
+// other. So the end of a run need not wait for the server of a follow-up.
 type mover struct {
 	clients *conn.Clients
 	timeout time.Duration // of a pass
 	move    func(context.Context) error
 
 	mu    sync.Mutex
-	now   chan struct{} // closed when the pass in hand is over; nil: none is
-	next  chan struct{} // that of the pass behind it; nil: none is asked for
-	began time.Time     // the pass in hand
-	stuck bool          // the last pass left something where it was
+	now   chan struct{} // closed when the current pass is over; nil: there is none
+	next  chan struct{} // the same for the next pass; nil: none is requested
+	began time.Time     // the current pass
+	stuck bool          // something stayed in the last pass
 }
 
-// longestFollow is for how long an end waits until what follows it is queued.
+// longestFollow is how long an end waits at most until its follow-ups are queued.
 const longestFollow = time.Second
 
-// start has a pass made that begins from now on, and returns what is closed at its
-// end, or nil if that may take long.
+// start requests a pass that begins from now on. It returns a channel that is closed at
+// the end of the pass, or nil if that may take long.
 func (m *mover) start() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,8 +51,7 @@ func (m *mover) start() <-chan struct{} {
 	return over
 }
 
-// run makes passes until none is asked for. What one cannot move the next
-// recovery moves.
+// run makes passes until none is requested. The next recovery moves what a pass cannot.
 func (m *mover) run() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), m.timeout)
@@ -71,14 +69,14 @@ func (m *mover) run() {
 	}
 }
 
-// outboxScan is how far the entries of an outbox that stay have been looked through, where
-// they are too many for each pass to read them all.
+// outboxScan is how far the entries that stay in an outbox have been read, if there are
+// too many for each pass to read them all.
 type outboxScan struct {
 	mu    sync.Mutex
-	from  int       // entries at the head that were passed over
+	from  int       // entries at the head that were skipped
 	pages int       // of them
 	much  bool      // more than newestPages stayed
-	next  time.Time // when to look on
+	next  time.Time // when to read on
 }
 
 func (l *outboxScan) isMuch() bool {
@@ -87,7 +85,7 @@ func (l *outboxScan) isMuch() bool {
 	return l.much
 }
 
-// begin returns where to look on, and false if it is not time yet.
+// begin returns where to read on, and false if it is not time yet.
 func (l *outboxScan) begin() (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,8 +96,8 @@ func (l *outboxScan) begin() (int, bool) {
 	return l.from, true
 }
 
-// note notes that entries on so many pages stayed before where it looks on, or
-// before the end.
+// note notes that entries on so many pages stayed, up to where the next pass reads on, or
+// up to the end.
 func (l *outboxScan) note(from, pages int, ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

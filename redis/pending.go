@@ -12,7 +12,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// pendingRun is what is kept for a run that waits for a group, in the run's own queue.
+// pendingRun is a run that awaits a group, as its own queue keeps it.
 type pendingRun struct {
 	b                 *Broker
 	q                 *queue
@@ -26,7 +26,7 @@ func (p *pendingRun) keys() []string {
 	return script.PendingKeys(&p.q.QueueKeys, p.id, p.q.Unique(p.unique))
 }
 
-// decide has it stay or go.
+// decide keeps the pending run or drops it, as what says.
 func (p *pendingRun) decide(ctx context.Context, what string) error {
 	_, err := p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.keys(),
 		(&script.PendingArgs{Action: what, Token: p.token, ID: p.id}).Append(nil)...)
@@ -36,14 +36,14 @@ func (p *pendingRun) decide(ctx context.Context, what string) error {
 	return nil
 }
 
-// inDoubt reports whether a place that expires so soon was kept so long ago that its
-// group is not just about to be stored.
+// inDoubt reports whether a pending run that expires so soon was stored so long ago that
+// its group is not just being stored.
 func inDoubt(expires time.Duration) bool {
 	return expires >= 0 && expires < groupKept-groupReserved
 }
 
-// decidePending decides about the place of a run that waits for a group whose producer did
-// not, by whether the group's members are stored, and reports whether it is gone.
+// decidePending decides about a pending run whose producer did not, by whether the group's
+// members are stored. It reports whether the run was dropped.
 func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone bool, err error) {
 	pipe := b.clients.Work.Pipeline()
 	marker, expires, doubt := pipe.Get(ctx, q.PendingRun(id)), pipe.PTTL(ctx, q.PendingRun(id)), pipe.HGet(ctx, q.Pending, id)
@@ -57,7 +57,7 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 	at := marker.Val()
 	switch {
 	case len(at) < wire.TokenDigits || at[:wire.TokenDigits] != p.token && p.token != "":
-		// It was seen to, before it was said that it stays.
+		// It was decided before.
 		if p.token == "" {
 			return false, nil
 		}
@@ -73,9 +73,9 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 	return what == "drop", p.decide(ctx, what)
 }
 
-// judge returns what is to become of the place of a run whose entry has a token: stay
-// where the members of its group are stored, drop where they cannot be any more, ""
-// while they can. Where is the queue of the group, a space, its name.
+// judge returns what is to become of a pending run whose entry has a token: "stay" if the
+// members of its group are stored, "drop" if they cannot be any more, and "" while they
+// can. where is the queue of the group, a space and the group's name.
 func (b *Broker) judge(ctx context.Context, token, where string) (string, error) {
 	name, group, _ := strings.Cut(where, " ")
 	q, err := b.queue(name)
@@ -99,14 +99,14 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 	case begun == token:
 		return "stay", nil
 	case begun != "" || then != "" && !waits:
-		return "drop", nil // it is another of this name
+		return "drop", nil // it is another group of this name
 	case then == "" || expires.Val() < 0:
 		return "stay", nil // an older version says so
 	}
 	return "", nil
 }
 
-// decideAllPending decides about all places of a queue that are in doubt.
+// decideAllPending decides about all pending runs of a queue that are in doubt.
 func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
@@ -142,11 +142,10 @@ func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 	}
 }
 
-// pendingPage is how many places are looked at in one command.
+// pendingPage is how many pending runs one command reads.
 const pendingPage = 100
 
-// doubted returns, of ids with what is noted of their places, those whose places are
-// not young.
+// doubted returns the ids of the pending runs in a page of the hash that are in doubt.
 func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]string, error) {
 	pipe := b.clients.Work.Pipeline()
 	var ids []string
@@ -169,11 +168,11 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 	}), nil
 }
 
-// groupKept is how long what waits for a group is kept while it is in doubt
-// whether the group's members are stored, and how long after their end what they
-// ended with, on top of the delay of the run that gathers it.
+// groupKept is how long a pending run is kept while it is in doubt whether the group's
+// members are stored. It is also how long the results of ended members are kept, in
+// addition to the delay of the run that gathers them.
 const groupKept = 30 * 24 * time.Hour
 
-// groupReserved is how long after its reservation the members of a group can be
-// stored: much longer than that takes where it can be done at all.
+// groupReserved is how long after its reservation the members of a group can be stored. If
+// they can be stored at all, that takes much less.
 const groupReserved = time.Minute

@@ -12,8 +12,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// pushableList returns the ready list of runs that need no script, 0 if there is
-// none.
+// pushableList returns the ready list of runs that can be pushed without a script, 0 if
+// they cannot.
 func (b *Broker) pushableList(runs []*broker.TaskRun) int {
 	n := wire.ReadyList(runs[0])
 	for _, run := range runs {
@@ -27,9 +27,8 @@ func (b *Broker) pushableList(runs []*broker.TaskRun) int {
 	return n
 }
 
-// sendPush sends a load, and a token for a consumer that waits for some of it: to ask
-// first whether one does costs more. If only the token is lost, consumers look by
-// themselves within three seconds.
+// sendPush sends a batch, and a wake token: to ask first whether a take waits costs more.
+// If only the token is lost, takes poll within two seconds.
 func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 	ready, kind := q.Fixed[l.list], (l.list-1)/3
 	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
@@ -39,7 +38,7 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 		if !conn.IsDamage(err) {
 			return conn.IsTransient(err)
 		}
-		first := !looked // another may have put it aside meanwhile
+		first := !looked // another call may have quarantined the key meanwhile
 		looked = true
 		return b.mend(ctx, start, ready) || first
 	}
@@ -64,8 +63,8 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), conn.IsUnknown(err))
 }
 
-// dropRecords deletes the records of runs that were refused, which a transaction stores
-// all the same. Nobody else has such ids.
+// dropRecords deletes the records of runs that were refused, which the transaction has
+// stored all the same. Nobody else has such ids.
 func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 	args, err := resp.Bulks(slices.Clone(l.records), 2*l.kept)
 	if err != nil {
@@ -80,6 +79,8 @@ func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 	_, _ = b.clients.Work.Del(context.WithoutCancel(ctx), keys...)
 }
 
+// pushByConn pushes a batch over a connection of the client's own, and the wake token
+// behind it.
 func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *pushBatch, then *conn.Confirmation) error {
 	read := readPushed
 	if l.kept > 0 {
@@ -103,19 +104,19 @@ func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken 
 		if l.kept > 0 {
 			b = resp.AppendBulk(resp.AppendArray(b, 1), "EXEC")
 		}
-		if woken != "" { // behind the transaction, which fails with it where it is not permitted
+		if woken != "" { // behind the transaction, which would fail with it if the user has no right to it
 			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), watched), woken)
 			b = resp.AppendBulk(resp.AppendBulk(b, "LEFT"), "RIGHT")
 		}
 		return b
 	}, read, then)
 	if stored != nil {
-		return nil // what became of the token does not matter
+		return nil // a token that was lost costs only time
 	}
 	return err
 }
 
-// andToken returns a reader of one more reply, of a token.
+// andToken returns a reader of one more reply, to the command that moves a watch's token.
 func andToken(read conn.Reader) conn.Reader {
 	return func(in *bufio.Reader) (any, error) {
 		stored, err := read(in)
@@ -126,7 +127,7 @@ func andToken(read conn.Reader) conn.Reader {
 	}
 }
 
-// readPushed reads what is replied to a push: what matters, and to its token.
+// readPushed reads the replies to a push and to its wake token, and returns the first.
 func readPushed(in *bufio.Reader) (any, error) {
 	stored, err := resp.ReadReply(in, 0)
 	if err == nil {
@@ -135,12 +136,12 @@ func readPushed(in *bufio.Reader) (any, error) {
 	return stored, err
 }
 
-// readPushedWithRecords reads what is replied to a push in a transaction: the
-// first refusal, if there is any, for then nothing was stored.
+// readPushedWithRecords reads the replies to a push in a transaction. It returns the first
+// refusal if there is any: then nothing was stored.
 func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	var (
 		refused any
-		replies [5]any // MULTI, the records, the elements, the token, EXEC
+		replies [5]any // to MULTI, the records, the stored runs, the token, EXEC
 	)
 	for i := range replies {
 		v, err := resp.ReadReply(in, 0)
@@ -169,8 +170,7 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 	return done[1], nil
 }
 
-// pushByLibrary is pushByConn by the client library, which might send a pipeline
-// twice.
+// pushByLibrary is pushByConn by the client library, which might send a pipeline twice.
 func pushByLibrary(ctx context.Context, c conn.Client, ready, wake, watched, woken string, stored []any) error {
 	if err := c.RPushOnce(ctx, ready, stored); err != nil {
 		return err

@@ -10,48 +10,48 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// pushCoalescer queues runs that nothing can refuse: due at once, without an id of
-// their own. Most are, and they need no script. A caller that finds
-// the way free sends at once, in its own goroutine. Those who arrive meanwhile
-// write their elements one behind the other, and one command takes them all.
+// pushCoalescer queues runs that nothing can refuse: due at once, and without own ids.
+// Most runs are like that, and need no script. A caller that finds it idle sends at once,
+// in its own goroutine. Callers that arrive meanwhile append their runs to a pending push,
+// and one command stores them all.
 type pushCoalescer struct {
 	clients *conn.Clients
 	send    func(context.Context, *pushBatch) error
 
 	mu      sync.Mutex
-	busy    bool // someone sends, or the flusher was told to
+	busy    bool // a caller sends, or the flusher was told to
 	waiting []*pendingPush
-	buffers []pushBuffers // of gatherings that were sent, to be used again
+	buffers []pushBuffers // of pushes that were sent, to be used again
 	flusher bool          // it runs
 	turn    chan struct{}
 }
 
-// pushBatch is elements of one ready list, and the records of those that have one,
-// as the command takes them: bulk strings one behind the other.
+// pushBatch is stored runs of one ready list, and the records of those that have one, as
+// bulk strings of the command.
 type pushBatch struct {
 	list    int
 	stored  []byte
-	n       int    // elements
+	n       int    // stored runs
 	records []byte // keys and values
 	kept    int    // records
 }
 
-// pushBuffers is the memory of a gathering.
+// pushBuffers is the memory of a pending push.
 type pushBuffers struct {
 	stored, records []byte
 	parts           []part
 }
 
-// pendingPush is the load of one command.
+// pendingPush is the batch of one command, of several callers.
 type pendingPush struct {
 	pushBatch
-	parts   []part // by the order in which their callers came
+	parts   []part // in the order of their callers
 	started bool
 	done    chan struct{} // closed when err is the command's
 	err     error
 }
 
-// part is what one caller has in a gathering.
+// part is what one caller has in a pending push.
 type part struct {
 	stored, records span
 	n, kept         int
@@ -72,11 +72,12 @@ func (s span) cut(buf []byte, others ...*span) []byte {
 
 // Sizes of commands.
 const (
-	maxPushBuffers = 3       // gatherings whose memory is kept: one is sent while others gather
-	largePush      = 8 << 10 // bytes of one caller, which gain nothing by company
+	maxPushBuffers = 3       // whose memory is kept: one push is sent while others wait
+	largePush      = 8 << 10 // bytes of one caller, which gain nothing by sharing a command
 )
 
-// add stores a load, alone or together with those of others.
+// add stores a batch, alone or together with others. It blocks until the command has
+// ended, or ctx.
 func (p *pushCoalescer) add(ctx context.Context, l *pushBatch) error {
 	p.mu.Lock()
 	if !p.busy {
@@ -97,8 +98,8 @@ func (p *pushCoalescer) add(ctx context.Context, l *pushBatch) error {
 	}
 }
 
-// join adds a load to the last gathering, or starts one, and returns which part
-// of it that is. The lock is held.
+// join adds a batch to the last pending push, or starts one, and returns the index of its
+// part. The lock is held.
 func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
 	var g *pendingPush
 	if last := len(p.waiting) - 1; last >= 0 {
@@ -124,7 +125,7 @@ func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
 	return g, len(g.parts) - 1
 }
 
-// reuse keeps the memory of a gathering that was sent. The lock is held.
+// reuse keeps the memory of a pending push that was sent. The lock is held.
 func (p *pushCoalescer) reuse(g *pendingPush) {
 	if len(p.buffers) < maxPushBuffers {
 		p.buffers = append(p.buffers, pushBuffers{g.stored[:0], g.records[:0], g.parts[:0]})
@@ -134,7 +135,7 @@ func (p *pushCoalescer) reuse(g *pendingPush) {
 
 func (l *pushBatch) weight() int { return len(l.stored) + len(l.records) }
 
-// abandon ends a caller's waiting with err. What was not sent yet never is.
+// abandon ends a caller's wait with err. If its runs were not sent yet, they never are.
 func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
 	p.mu.Lock()
 	if g.started {
@@ -143,7 +144,7 @@ func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
 	}
 	defer p.mu.Unlock()
 	own := g.parts[at]
-	g.parts[at] = part{} // the others keep their places
+	g.parts[at] = part{} // the others keep their indexes
 	stored, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
 	for i := range g.parts {
 		stored[i], records[i] = &g.parts[i].stored, &g.parts[i].records
@@ -153,7 +154,7 @@ func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
 	return err
 }
 
-// next gives the way free, or has the flusher send for those who wait.
+// next lets the next caller send, or has the flusher send for those that wait.
 func (p *pushCoalescer) next() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,15 +165,15 @@ func (p *pushCoalescer) next() {
 	if !p.flusher {
 		p.flusher = p.clients.Spawn(p.flush)
 	}
-	if !p.flusher { // the broker is closed, which all who wait learn
+	if !p.flusher { // the broker is closed, and the callers return that
 		p.busy = false
 		return
 	}
 	p.turn <- struct{}{}
 }
 
-// flush sends what gathers, until nothing does, whenever it is told to. None of
-// the callers leads, so none suffers from another's context.
+// flush sends pending pushes until there are none, whenever it is told to. No caller
+// leads, so that none suffers from another's context.
 func (p *pushCoalescer) flush() {
 	for {
 		select {

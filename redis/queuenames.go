@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// countedNames are the names of queues as they were read when there were so many.
+// countedNames are the names of queues as they were last read, and how many there were.
 type countedNames struct {
 	mu    sync.Mutex
 	names []string
@@ -14,10 +14,10 @@ type countedNames struct {
 	at    time.Time
 }
 
-// namesFor is how long ScheduleChanges goes by the names of queues that it read.
+// namesFor is how long ScheduleChanges relies on the names of queues that it read.
 const namesFor = 10 * time.Second
 
-// queueNames is the names of all queues, as they were read last.
+// queueNames is the names of all queues as they were last read.
 type queueNames struct {
 	mu    sync.Mutex
 	names []string
@@ -37,9 +37,9 @@ func (n *queueNames) get(ctx context.Context, read func(context.Context) ([]stri
 	return n.names, err
 }
 
-// unregistered are the queues whose names could not be added to the set of them, which on a
-// cluster is on a node of its own. One goroutine tries again until they are: no further
-// run of a queue may come, and who takes from a pattern would never see it.
+// unregistered are the queues whose names could not be added to the set of names, which on
+// a cluster is on a node of its own. One goroutine tries again until they are: the queue
+// may get no further run, and a consumer that takes from a pattern would never see it.
 type unregistered struct {
 	mu     sync.Mutex
 	names  map[string]bool

@@ -9,18 +9,20 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// QueueTasks stores runs, all of them or none. Small calls for the same queue share
-// a command. A large one, of more than some hundred runs, is stored in pages that
-// nobody sees, each a short step of the server, and becomes part of the queue in one
-// step: its runs come behind those queued before that step, and in the order of the
-// call, but what others queue until it returns may stand between them. Where its
-// producer dies before that step nothing of it is stored, and the ids and unique keys
-// that it reserved are free after ten seconds at most. Small calls of runs
-// without OwnID and Unique are not sent again when the reply to them is lost:
-// the error then wraps [broker.ErrOutcomeUnknown]. When the server has reached its
-// maxmemory, or has fewer replicas than its min-replicas-to-write, the error
-// wraps [broker.ErrQueueFull]; when the runs are stored, but not confirmed as
-// Config.Acknowledge asks, [broker.ErrNotReplicated].
+// QueueTasks queues runs, all of them or none. It blocks until the server has replied. Small
+// calls for the same queue share a command.
+//
+// A large call, of more than some hundred runs, is stored in pages that nobody sees, and
+// becomes part of the queue in one step. Its runs come behind those queued before that
+// step, in the order of the call; runs that others queue until the call returns may stand
+// between them. If the producer dies before that step, nothing is queued, and the ids and
+// unique keys that the call reserved are free after ten seconds at most.
+//
+// Small calls of runs without OwnID and Unique are not repeated if their reply is lost: the
+// error then wraps [broker.ErrOutcomeUnknown]. If the server has reached its maxmemory, or
+// has fewer replicas than its min-replicas-to-write, the error wraps
+// [broker.ErrQueueFull]. If the runs are stored, but not confirmed as Config.Acknowledge
+// demands, it wraps [broker.ErrNotReplicated].
 func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(runs) == 0 {
 		return nil
@@ -62,9 +64,9 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 	return b.enqueue(ctx, q, g, "queue tasks")
 }
 
-// enqueue queues what one call does by a script, with what is queued at the same
-// time. What a large call has reserved that is not decided yet it waits for. An error
-// opens with what was done, unless it is the result of the group.
+// enqueue queues the runs of a call by a script, together with other calls. It waits for
+// large calls that have reserved some of its keys and are not decided. An error begins
+// with op, unless it is the result of the call.
 func (b *Broker) enqueue(ctx context.Context, q *queue, g *enqueueCall, what string) error {
 	for {
 		if err := q.enqueue.do(ctx, b.clients, g, g.weight()); err != nil {
@@ -80,8 +82,8 @@ func (b *Broker) enqueue(ctx context.Context, q *queue, g *enqueueCall, what str
 	}
 }
 
-// storeDecided is store, and waits for what large calls have reserved that are not
-// decided yet.
+// storeDecided is store, and waits for large calls that have reserved some of the keys and
+// are not decided.
 func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	for {
 		if err := b.store(ctx, q, groups); err != nil {

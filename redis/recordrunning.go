@@ -10,17 +10,15 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// To note in the record of each run that it is running would cost the server as
-// much as to run it does, and most runs are over before anybody can ask. So it
-// is noted of those only that still run a moment later; who asks this process
-// in the meantime learns it from here.
+// To note in each record that its run is running would cost the server as much as the run
+// itself does, and most runs end before anybody can ask. So a session notes it only of
+// runs that still run a moment later. Until then Record finds them among the sessions of
+// this process.
 
-// noteAfter is how long a run has been in flight when that is noted in its
-// record.
+// noteAfter is how long a run has been in flight before its record says so.
 const noteAfter = 10 * time.Millisecond
 
-// noteLater has those of the slot's runs noted as running that still are in a
-// moment.
+// noteLater has the runs of a batch noted as running if they still are in a moment.
 func (s *session) noteLater(bt *batch) {
 	r := &s.running
 	r.mu.Lock()
@@ -32,7 +30,7 @@ func (s *session) noteLater(bt *batch) {
 	}
 }
 
-// noteRunning notes until there is nothing left to note.
+// noteRunning notes runs as running, until there is nothing left to note.
 func (s *session) noteRunning() {
 	r := &s.running
 	for {
@@ -51,7 +49,7 @@ func (s *session) noteRunning() {
 	}
 }
 
-// noteBatches notes runs of some slots as running, those of each queue apart.
+// noteBatches notes the runs of some batches as running, queue by queue.
 func (s *session) noteBatches(slots []*batch) {
 	of := map[*queue][]*batch{}
 	for _, bt := range slots {
@@ -71,12 +69,12 @@ func (s *session) noteBatches(slots []*batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, bt := range slots {
-		bt.kept = nil // from now on the records tell
+		bt.kept = nil // from now on the records say it
 	}
 }
 
-// unfinishedRecords returns the slot's batch and bitmap and the records of its
-// runs that are not finished, and those runs' indexes.
+// unfinishedRecords returns the keys of a batch, of its bitmap and of the records of its
+// unfinished runs, and the indexes of these.
 func (s *session) unfinishedRecords(bt *batch) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +88,8 @@ func (s *session) unfinishedRecords(bt *batch) (keys []string, indexes []any) {
 	return keys, indexes
 }
 
-// sessions are those of a broker that hold runs of which nothing is noted yet.
+// sessions are those of a broker that hold runs whose records do not say yet that they are
+// running.
 type sessions struct {
 	mu   sync.Mutex
 	list map[*session]bool

@@ -12,8 +12,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Record returns what is known of a run that has Keep set. That a run is running
-// in another process shows 10 milliseconds after it was taken.
+// Record returns the record of a run that has Keep set. It returns [broker.ErrNoRecord] if
+// there is none. That another process executes a run shows 10 milliseconds after the run
+// was taken.
 func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Record, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -35,9 +36,9 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 	return record, err
 }
 
-// WaitRecord blocks until the run has ended. All waits of this process in one
-// queue share one blocking read; a word of an end that was lost delays the
-// answer by 2 to 10 seconds. While the server is away it goes on waiting.
+// WaitRecord blocks until the run has ended, and returns its record. All waits of this
+// process in one queue share a blocking read. If a notification is lost, WaitRecord
+// returns 2 to 10 seconds late. While the server is away it goes on waiting.
 func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.Record, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -73,8 +74,8 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 	}
 }
 
-// readPatiently is readRecord, and tries again until ctx ends while the server is
-// away. It returns then why there was no answer.
+// readPatiently is readRecord, repeated until ctx ends while the server is away. Then it
+// returns why there was no reply.
 func (b *Broker) readPatiently(ctx context.Context, q *queue, id, waiter string) (*broker.Record, error) {
 	var away error
 	for wait := (conn.Backoff{}); ; wait.Sleep(ctx, b.clients) {
@@ -113,11 +114,11 @@ func (b *Broker) readRecord(ctx context.Context, q *queue, id, waiter string) (*
 	return record, nil
 }
 
-// askRecord returns the reply of the record script, after the runs of committed large calls
-// are moved to where the script looks.
+// askRecord returns the reply of the record script. If there are runs of large calls to
+// move, it moves them first.
 func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (script.RecordReply, error) {
 	s := b.scripts.Record
-	s.Repairable = waiter != "" // who only looks changes nothing
+	s.Repairable = waiter != "" // a call that only reads changes nothing
 	keys, args := script.RecordKeys(&q.QueueKeys, id), (&script.RecordArgs{Waiter: waiter, ID: id}).Append(nil)
 	ask := func(keys []string) (script.RecordReply, error) {
 		v, err := b.repeat(ctx, s, b.clients.Work, keys, args...)
@@ -137,8 +138,8 @@ func (b *Broker) askRecord(ctx context.Context, q *queue, id, waiter string) (sc
 	return reply, err
 }
 
-// DeadLetters returns up to max of the queue's dead letters, the newest first.
-// An entry that is not one has neither a run nor a time, and can only be deleted.
+// DeadLetters returns up to max of the queue's dead letters, the newest first. An entry
+// that cannot be read has neither a run nor a time, and can only be deleted.
 func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]*broker.DeadLetter, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -158,8 +159,8 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	return letters, nil
 }
 
-// notifyWaiters tells processes that wait for records of their end: the finish
-// script returned who they are. A list nobody reads goes by itself.
+// notifyWaiters notifies the processes that wait for records, which the finish script
+// returned. A list that no process reads expires. After an error waiters poll.
 func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []script.Waiter) {
 	if len(waiters) == 0 {
 		return
@@ -173,6 +174,5 @@ func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []script.W
 		pipe.RPush(ctx, q.Ended(waiter), list...)
 		pipe.PExpire(ctx, q.Ended(waiter), time.Minute)
 	}
-	// Should this fail, waiters look by themselves.
 	_ = b.clients.Send(ctx, pipe)
 }

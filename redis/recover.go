@@ -13,14 +13,14 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// recoverPage is how many batches are looked at in one command.
+// recoverPage is how many batches one command checks.
 const recoverPage = 100
 
-// Recover gives back what sessions whose lease has ended hold in the queues, queues
-// what their ends left in outboxes, moves what large calls have committed, and decides about runs whose groups' producers
-// died before they had stored or confirmed them.
-// It costs one command while nothing is in flight, else one a queue, one for
-// each 100 batches in flight and two for each that it gives back.
+// Recover gives back what sessions whose lease has ended hold in the queues, queues what
+// their outcomes left in outboxes, moves the runs of committed large calls, and decides
+// about pending runs whose producers died. It sends one command if nothing is in flight.
+// Otherwise it sends one for each queue, one for each 100 batches in flight and two for
+// each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
 	var failed error
 	all := make([]*queue, 0, len(queues))
@@ -59,7 +59,7 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	some, err := b.inFlight(ctx, queues)
 	if err != nil {
 		for _, q := range queues {
-			if !conn.IsDamage(err) { // a key of a wrong type is none
+			if !conn.IsDamage(err) { // a key of a wrong type is no outage
 				q.outage.fail()
 			}
 		}

@@ -1,19 +1,17 @@
 // Package redis is the broker that keeps runs in Redis 7 or newer: leased and
 // delivered at least once, with records, dead letters and schedules.
 //
-// Everything of a queue lives under keys that share its hash tag, and every
-// transition of a run is one script, or one command where that is enough. A run
-// waits as one element of a list or sorted set, a batch that a consumer took is
-// one list, and the lease of all a consumer holds in a queue is one entry.
-// Consumers that find nothing block on the server and look again every two seconds, in
-// case a wake-up was lost: those of several queues by one command for up to 2,500 of
-// them in turn, those of a single queue by a take.
+// All keys of a queue share its hash tag, and each transition of a run is one script, or one
+// command if that is enough. A run waits as an entry of a list or sorted set. A batch that
+// a consumer took is a list, and the lease of all that a consumer holds in a queue is one
+// entry. Idle consumers block on the server, and poll every two seconds in case a wake-up
+// was lost.
 //
-// How safe a queued run is, is up to the server: with appendfsync always it
-// survives the server's crash, with everysec all but the last second does.
-// [Config.Acknowledge] has queueing wait for replicas or for the disk,
-// [Broker.Durability] tells what the server does, and [Broker.Audit] finds and
-// mends what does not fit together after all.
+// The server decides how safe a queued run is: with appendfsync always all runs survive a
+// crash of the server, with everysec all but those of the last second do.
+// [Config.Acknowledge] has calls wait for replicas or for the disk. [Broker.Durability]
+// returns what the server does. [Broker.Audit] finds and mends what does not fit together
+// after all.
 package redis
 
 import (
@@ -51,17 +49,18 @@ var (
 	_ poison.Survivor      = (*session)(nil)
 )
 
-// Open connects to the server a URL names and checks that it can keep runs:
+// Open connects to the server that a URL names, and checks that it can keep runs:
 //
 //	redis://[user:password@]host[:port][/db]             and rediss: for TLS
 //	unix://[user:password@]/path/to/socket[?db=n]
 //	redis+cluster://[user:password@]host:port[?addr=host:port…]
 //	redis+sentinel://[user:password@]host:port[/db]?master_name=name
 //
-// with further options as go-redis takes them, and three that set what cfg leaves
-// at its default: prefix=name for Config.Prefix, acknowledge=replica or fsync for
-// Config.Acknowledge, and durable=required for Config.RequireDurable. ctx bounds the connecting. The broker's
-// connections are closed by Close. No error shows the password.
+// The URL may have the options of go-redis, and three that set a field of cfg that has its
+// default: prefix=name for Config.Prefix, acknowledge=replica or fsync for
+// Config.Acknowledge, and durable=required for Config.RequireDurable. Open blocks until
+// the server has replied, or ctx ends. Close closes the broker's connections. No error
+// shows the password.
 func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	url, err := takeOptions(url, &cfg)
 	if err != nil {
@@ -86,10 +85,10 @@ func Open(ctx context.Context, url string, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// New makes a broker that connects as client does: it takes over the client's
-// options, but opens connections of its own, which Close closes; client itself
-// is neither used nor closed. The server is not asked anything. A client that
-// is neither a *goredis.Client nor a *goredis.ClusterClient is refused.
+// New makes a broker that connects as client does. It takes over the options of client,
+// and opens connections of its own, which Close closes. It neither uses nor closes client,
+// and sends nothing to the server. It refuses a client that is neither a *goredis.Client
+// nor a *goredis.ClusterClient.
 func New(client goredis.UniversalClient, cfg Config) (*Broker, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -137,7 +136,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// equipQueue gives a queue what sends its commands.
+// equipQueue gives a new queue the functions that send its commands.
 func (b *Broker) equipQueue(q *queue) {
 	q.enqueue.run = func(ctx context.Context, groups []*enqueueCall) { b.sendCalls(ctx, q, groups) }
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
@@ -146,7 +145,7 @@ func (b *Broker) equipQueue(q *queue) {
 	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
 }
 
-// connConfigOf returns what of a broker's configuration is about its connections.
+// connConfigOf returns the part of a broker's configuration that its connections need.
 func connConfigOf(cfg Config) conn.Config {
 	return conn.Config{
 		Timeout: cfg.Timeout, Blocking: pollInterval,
@@ -154,10 +153,10 @@ func connConfigOf(cfg Config) conn.Config {
 	}
 }
 
-// Close ends blocked calls with [broker.ErrClosed], closes the broker's
-// connections and waits for its goroutines, which takes little more than a
-// second when the server does not answer. Sessions that have not left keep
-// what they hold until their lease ends. Closing again does nothing.
+// Close ends blocked calls with [broker.ErrClosed], closes the broker's connections and
+// waits for its goroutines. If the server does not answer, that takes little more than a
+// second. Open sessions keep what they hold until their leases end. A further call does
+// nothing.
 func (b *Broker) Close() error {
 	var err error
 	b.close.Do(func() {

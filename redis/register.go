@@ -17,7 +17,7 @@ const (
 	maxRegistered   = 1000 // in one command
 )
 
-// registerLater has the name added as soon as that is possible.
+// registerLater has the name added once that is possible.
 func (b *Broker) registerLater(q *queue, now int64) {
 	last := q.named.Load()
 	if !q.named.CompareAndSwap(last, now) {
@@ -55,7 +55,7 @@ func (b *Broker) registerAll() {
 	}
 }
 
-// registerSome adds some of the names, and reports whether it could, and there were any.
+// registerSome adds some of the names. It reports whether there were any, and it could.
 func (b *Broker) registerSome() bool {
 	u := &b.unregistered
 	u.mu.Lock()
@@ -84,9 +84,9 @@ func (b *Broker) addNames(ctx context.Context, names ...string) error {
 	return err
 }
 
-// registerQueue adds the queue's name to the set of all of them, before the first
-// run of this process and now and then again, should the set be lost. Where the set
-// cannot be added to, though the queue can, the queue goes on without.
+// registerQueue adds the queue's name to the set of names: before the first run of this
+// process, and again from time to time, in case the set is lost. If only the set cannot be
+// written, the queue is used without.
 func (b *Broker) registerQueue(ctx context.Context, q *queue) error {
 	now := time.Now().Unix()
 	if last := q.named.Load(); last != 0 && now-last < registerEvery {
@@ -115,7 +115,7 @@ func (b *Broker) registerQueue(ctx context.Context, q *queue) error {
 	return nil
 }
 
-// registerEvery is how often, in seconds, a queue's name is added again.
+// registerEvery is how often a queue's name is added again, in seconds.
 const registerEvery = 60
 
 // outlives reports whether queues can be used although their names cannot be added

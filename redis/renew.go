@@ -178,15 +178,15 @@ func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
 		}
 		bt.gone = true
 		delete(h.batches, bt.number)
-		lost = lost || bt.left > bt.doubted()
+		lost = lost || bt.left > bt.countDoubtful()
 	}
 	return lost, nil
 }
 
 // doubted is how many of the runs that are left may be finished.
-func (bt *batch) doubted() int {
+func (bt *batch) countDoubtful() int {
 	n := 0
-	for index := range bt.doubts {
+	for index := range bt.doubtful {
 		if !bt.done[index] {
 			n++
 		}

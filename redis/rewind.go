@@ -9,7 +9,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Now returns the server's time. On a cluster that of one of its nodes.
+// Now returns the server's time, on a cluster that of one of its nodes.
 func (b *Broker) Now(ctx context.Context) (time.Time, error) {
 	now, err := b.clients.Work.Time(ctx)
 	if err != nil {

@@ -6,11 +6,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Risks returns how the server may lose runs that it has accepted: none if
-// [Durability.Durable]. If thorough is true it asks as [Broker.Durability] does. Else
-// it asks by INFO alone, which any user of a broker may: what only CONFIG GET tells is
-// left unknown, the server's ACL LOG does not grow, and one master of a cluster that
-// answers is enough.
+// Risks returns how the server may lose runs that it has accepted; none if it is
+// [Durability.Durable]. If thorough is true, it asks as [Broker.Durability] does.
+// Otherwise it sends INFO alone, which any user of a broker may send. Then what only
+// CONFIG GET returns is unknown, the server's ACL LOG does not grow, and one master of a
+// cluster that answers is enough.
 func (b *Broker) Risks(ctx context.Context, thorough bool) (broker.Risks, error) {
 	d, err := b.durability(ctx, thorough)
 	if err != nil && (thorough || d.Version == "") {
@@ -19,8 +19,8 @@ func (b *Broker) Risks(ctx context.Context, thorough bool) (broker.Risks, error)
 	return broker.Risks{Server: d.Server, Summary: d.String(), Found: d.Risks()}, nil
 }
 
-// Risks returns how the server may lose what it accepts, each with its remedy: none if
-// [Durability.Durable].
+// Risks returns how the server may lose runs that it has accepted, each with its remedy;
+// none if it is [Durability.Durable].
 func (d Durability) Risks() (risks []string) {
 	switch {
 	case d.Persistence != AppendOnly:

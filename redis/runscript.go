@@ -8,21 +8,21 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
-// run executes the script once: by its digest, and by its source when the
-// server does not know that, in which case it executed nothing. It returns a
-// little after ctx has ended, with an error of which unknown is true.
+// run executes a script once. It sends the digest, and the source if the server does not
+// know the digest, in which case it executed nothing. It returns a grace time after the
+// end of ctx, with an error of which conn.IsUnknown is true.
 func (b *Broker) run(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {
 	return b.runReading(ctx, s, c, conn.ReadAny, keys, args)
 }
 
-// runReading is run with a reader of its own for replies on a line.
+// runReading is run with a reader for the replies on a connection of the client's own.
 func (b *Broker) runReading(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args []any) (any, error) {
 	return b.runConfirmed(ctx, s, c, read, nil, keys, args)
 }
 
-// runConfirmed is runReading, and has what the script wrote confirmed, unless
-// then is nil. A mendable script that failed because of what it found in a key is
-// executed once more if that could be mended.
+// runConfirmed is runReading, and has what the script wrote confirmed, unless then is nil.
+// If a repairable script failed because of the value of a key, and that could be mended,
+// the script is executed once more.
 func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, then *conn.Confirmation, keys []string, args []any) (any, error) {
 	since := time.Now()
 	v, err := b.clients.Run(ctx, s, c, read, then, keys, args)
@@ -48,20 +48,20 @@ func (b *Broker) repeatConfirmed(ctx context.Context, s script.Script, q *queue,
 	return v, then, replyLost, err
 }
 
-// repeat executes a script that is safe to execute again, and does so when the
+// repeat executes a script that is safe to execute again. It repeats the script if the
 // connection broke or the server was not ready.
 func (b *Broker) repeat(ctx context.Context, s script.Script, c conn.Client, keys []string, args ...any) (any, error) {
-	v, _, err := b.repeatKnowing(ctx, s, c, conn.ReadAny, keys, args...)
+	v, _, err := b.repeatTracked(ctx, s, c, conn.ReadAny, keys, args...)
 	return v, err
 }
 
-// repeatKnowing is repeat, and tells whether the script may have been executed
-// without its reply being heard.
-func (b *Broker) repeatKnowing(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args ...any) (v any, unheard bool, err error) {
+// repeatTracked is repeat. replyLost reports that a try may have been executed of which no
+// reply came.
+func (b *Broker) repeatTracked(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, keys []string, args ...any) (v any, replyLost bool, err error) {
 	err = b.clients.Retry(ctx, conn.MayRepeat, func() error {
 		v, err = b.runReading(ctx, s, c, read, keys, args)
-		unheard = unheard || conn.IsUnknown(err)
+		replyLost = replyLost || conn.IsUnknown(err)
 		return err
 	})
-	return v, unheard, b.blame(ctx, err, keys...)
+	return v, replyLost, b.blame(ctx, err, keys...)
 }

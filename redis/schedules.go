@@ -19,8 +19,8 @@ import (
 // schedulePage is about how many schedules one command reads.
 const schedulePage = 1000
 
-// PutSchedule stores a schedule, as [broker.ScheduleStore] says. It can be called
-// again when an error leaves open whether it was stored.
+// PutSchedule stores a schedule, as [broker.ScheduleStore] says. If an error leaves open
+// whether it was stored, PutSchedule can be called again.
 func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err := e.Validate(); err != nil {
 		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
@@ -72,29 +72,28 @@ func setStored(e *broker.Schedule, reply script.PutEntryReply) (err error) {
 	return err
 }
 
-// DeleteSchedule deletes a schedule and what is known of its ticks. After an error
-// that leaves open whether it was deleted, another call may return
-// [broker.ErrNoSchedule].
+// DeleteSchedule deletes a schedule and its last tick. After an error that leaves open
+// whether it was deleted, another call may return [broker.ErrNoSchedule].
 func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
 	args := (&script.DeleteEntryArgs{ID: id}).Append(nil)
-	v, unheard, err := b.repeatKnowing(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
+	v, replyLost, err := b.repeatTracked(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
-	case v == int64(0) && !unheard: // else an earlier try deleted it
+	case v == int64(0) && !replyLost: // else an earlier try deleted it
 		return fmt.Errorf("delete schedule %.64q of queue %s: %w", id, q.Name, broker.ErrNoSchedule)
 	}
 	return nil
 }
 
-// Schedules returns the schedules of the queues, of all when none is named. It
-// reads them in pages: one that is put or deleted meanwhile may be among them or
-// not, and then counts as a change that came later. Where some queues cannot be read
-// it returns an error, and beside it the schedules of the others.
+// Schedules returns the schedules of the queues, of all queues if none is named. It reads
+// them in pages: one that is put or deleted meanwhile may be among them or not, and then
+// counts as a change that came later. If some queues cannot be read, it returns an error,
+// and beside it the schedules of the others.
 func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
 	if len(queues) == 0 {
 		names, err := b.readNames(ctx)
@@ -156,7 +155,7 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 		return nil
 	}
 	ticks, err := b.clients.Work.HMGet(ctx, q.Ticks, fields...)
-	if conn.IsWrongType(err) { // which whoever queues a tick puts aside
+	if conn.IsWrongType(err) { // the next tick quarantines the key
 		b.logOddKey(ctx, q.Ticks, err)
 		return nil
 	}
@@ -171,12 +170,11 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	return nil
 }
 
-// ScheduleChanges returns how often schedules of each queue were put or deleted. On
-// a single server it is one command, on a cluster one for each queue, and every
-// ten seconds one more that reads the names of the queues. Those that this broker
-// uses it knows at once. A number that is none is logged, and its queue is left out.
-// Where some queues cannot be asked it returns an error, and beside it the numbers
-// of the others.
+// ScheduleChanges returns how often schedules of each queue were put or deleted. On a
+// single server it sends one command, on a cluster one for each queue, and every ten
+// seconds one more that reads the names of the queues. It knows the queues that this
+// broker uses at once. It logs a value that is no number, and skips the queue. If some
+// queues cannot be asked, it returns an error, and beside it the numbers of the others.
 func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {
 	queues, failed := b.names.get(ctx, b.readNames)
 	if failed != nil && conn.ContextErr(ctx) != nil {
@@ -211,7 +209,7 @@ func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) 
 	return changes, failed
 }
 
-// withOwn returns the names of queues with those that this broker uses.
+// withOwn returns the names and those of the queues that this broker uses.
 func (b *Broker) withOwn(names []string) []string {
 	known := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -226,8 +224,8 @@ func (b *Broker) withOwn(names []string) []string {
 	return all
 }
 
-// getEach reads keys that different nodes may have. Beside an error of some of them
-// it returns the values of the others; without any it returns none.
+// getEach reads keys that can be on different nodes. If some cannot be read, it returns an
+// error, and beside it the values of the others; if none can, it returns no values.
 func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 	if !b.clients.Cluster {
 		return b.clients.Work.MGet(ctx, keys...)
@@ -238,7 +236,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 		gets[i] = pipe.Get(ctx, key)
 	}
 	if err := b.clients.Send(ctx, pipe); err != nil && conn.ContextErr(ctx) != nil {
-		return nil, err // the replies are not to be read: they may still come
+		return nil, err // the replies may still come, so that they cannot be read
 	}
 	values := make([]any, len(keys))
 	var failed error
@@ -247,7 +245,7 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 		switch {
 		case err == nil:
 			values[i] = v
-		case conn.IsWrongType(err): // MGET says nothing of it either
+		case conn.IsWrongType(err): // as MGET does, which skips it
 			b.logOddKey(ctx, keys[i], err)
 		case !conn.IsMissing(err) && failed == nil:
 			failed = fmt.Errorf("read %s: %w", keys[i], err)
@@ -256,8 +254,8 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 	return values, failed
 }
 
-// QueueScheduleTick queues run as a tick of a schedule, as [broker.ScheduleStore] says. It
-// can be called again when an error leaves open whether it was stored.
+// QueueScheduleTick queues run as a tick of a schedule, as [broker.ScheduleStore] says. If
+// an error leaves open whether it was stored, QueueScheduleTick can be called again.
 func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	text, err := wire.FormatTick(tick)
 	if err == nil && (e.Run == nil || run.Task != e.Run.Task || run.Queue != e.Run.Queue) {

@@ -12,11 +12,11 @@ import (
 
 // session is one consumer's membership. It has a lease of its own in each queue.
 type session struct {
-	b     *Broker
-	id    string
-	lease time.Duration
-	send  func(context.Context, *queueLease, []*finishCall) // applies outcomes in one queue
-	brief bool                                              // it holds nothing for longer than a call: it is never renewed, and needs no finish log
+	b          *Broker
+	id         string
+	lease      time.Duration
+	send       func(context.Context, *queueLease, []*finishCall) // applies outcomes in one queue
+	shortLived bool                                              // it holds nothing for longer than a call: it is never renewed, and needs no finish log
 
 	mu       sync.Mutex
 	leases   map[*queue]*queueLease
@@ -40,7 +40,7 @@ type queueLease struct {
 	mayTakeLate bool         // a take whose reply was lost may be executed late
 	announcedAt [2]time.Time // when producers last learnt that the session waits: for io, for cpu
 	falselyUsed int          // how often in turn the server replied that a number is used that never was
-	listed      listed       // when the server last listed all that it takes the session to hold
+	listed      listed
 	mark        string       // when, by the server, some of it was last recovered
 	took        [2]time.Time // the first take that no comparison has followed, and the last one
 	batches     map[int64]*batch
@@ -52,26 +52,26 @@ type queueLease struct {
 	heartbeatFailed atomic.Pointer[time.Time] // when the last heartbeat failed; nil: it did not
 }
 
-// batch is one batch that the session took.
+// batch is a batch that the session took.
 type batch struct {
-	lease  *queueLease
-	number int64
-	member string           // "session:slot"
-	done   []bool           // by index in the batch
-	left   int              // not done
-	busy   int              // outcomes are being applied
-	turn   int              // how often that was begun
-	doubts map[int]bool     // indexes of which it is unknown whether they were
-	untold map[int]bool     // indexes that were finished by a call that returned an error
-	gone   bool             // what was left of it was recovered
-	kept   []kept           // those of its runs that have records
-	runs   []broker.TaskRun // by index; what could not be read has no receipt
-	group  *batchOutcomes   // while outcomes are sorted
-	past   map[int]byte     // of the runs that recoveries gave back, what these left in their flags; not made later
-	begun  map[int]byte     // of those of them that began, what it was before
+	lease      *queueLease
+	number     int64
+	member     string           // "session:number"
+	done       []bool           // by index in the batch
+	left       int              // not done
+	busy       int              // commands that are applying outcomes
+	turn       int              // how many such commands there were
+	doubtful   map[int]bool     // indexes of which it is unknown whether they are done
+	unreported map[int]bool     // indexes that a call finished and returned an error for another reason
+	gone       bool             // the rest of it was recovered or given back
+	kept       []kept           // its runs that have records
+	runs       []broker.TaskRun // by index; a run that could not be read has no receipt
+	group      *batchOutcomes   // while outcomes are sorted
+	past       map[int]byte     // of runs that recoveries gave back: what these left in their flags; made by receive alone
+	begun      map[int]byte     // of those that have begun here: what it was before
 }
 
-// receipt is how a delivery is recognised.
+// receipt identifies a delivery.
 type receipt struct {
 	session *session
 	batch   *batch
@@ -81,7 +81,7 @@ type receipt struct {
 // ID names the session.
 func (s *session) ID() string { return s.id }
 
-// leaseIn returns the session's hold of a queue.
+// leaseIn returns the session's lease in a queue.
 func (s *session) leaseIn(q *queue) *queueLease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,24 +94,24 @@ func (s *session) leaseIn(q *queue) *queueLease {
 	return h
 }
 
-// batchOutcomes is what one command applies to one slot.
+// batchOutcomes are the outcomes that one command applies to one batch.
 type batchOutcomes struct {
 	batch    *batch
 	outcomes []*outcome
-	calls    []*finishCall // whose each outcome is
-	whole    bool          // nothing is left of the slot afterwards
+	calls    []*finishCall // of each outcome
+	whole    bool          // nothing is left of the batch afterwards
 	before   int           // how many of its runs earlier commands have finished
-	plain    []byte        // a bitmap of those without steps
-	lost     bool          // all of those were fenced
-	fenced   map[int]bool  // by index in the batch, of the others
+	plain    []byte        // a bitmap of the runs without steps
+	lost     bool          // all runs without steps were fenced
+	fenced   map[int]bool  // the other runs that were fenced, by index
 
-	failed map[int]error // by index, of those of which nothing was done
-	stays  error         // why the batch is there still although all was done
+	failed map[int]error // by index: why an outcome was not applied
+	stays  error         // why the batch was not removed, though all was applied
 }
 
 // finishedBatch is what one command applied to one batch.
 type finishedBatch struct {
-	hold   *queueLease
+	lease  *queueLease
 	number int64
 	at     time.Time
 	size   int       // of the batch
@@ -120,42 +120,42 @@ type finishedBatch struct {
 	bytes  int
 }
 
-// finishLog are a session's latest, the earliest first.
+// finishLog is the latest outcomes that a session applied, the earliest first.
 type finishLog struct {
 	list  []finishedBatch
-	first int // those before are forgotten
+	first int // entries before this one are forgotten
 	bytes int
 }
 
-// listed is when a session's slots in a queue were last listed.
+// listed is when the server last listed a session's batches in a queue.
 type listed struct {
 	at    time.Time
-	dials int64 // lines for renewals that had been dialed before
+	dials int64 // how many connections for renewals had been dialed by then
 }
 
-// outcome is what became of one delivery, as the finish script takes it.
+// outcome is the outcome of one delivery, as the finish script takes it.
 type outcome struct {
 	run   *broker.TaskRun
 	at    *receipt
-	steps string // as the script has them; empty: the run is only forgotten
+	steps string // letters, as the script has them; empty: the run is only forgotten
 	keys  []string
 	args  []any
 
-	// Without steps: the record of a run that has one, what is to be in it and
-	// for how many milliseconds.
+	// Without steps: the key of the run's record, if there is one, its value, and for how
+	// many milliseconds it is kept.
 	record string
 	value  []byte
 	keep   int64
 }
 
-// finishCall is one call's outcomes in one queue.
+// finishCall is the outcomes of one call in one queue.
 type finishCall struct {
 	lease    *queueLease
 	outcomes []*outcome
 	fenced   []*broker.TaskRun
-	doubted  []*broker.TaskRun // of these, those that an earlier try may have finished
-	failed   []*broker.TaskRun // whose outcomes alone are to blame for err
-	again    []*batchOutcomes  // instead of outcomes: what was applied before, and forgotten by the server
+	doubtful []*broker.TaskRun // of the fenced, those that an earlier try may have finished
+	failed   []*broker.TaskRun // whose own outcomes are to blame for err
+	again    []*batchOutcomes  // instead of outcomes: what was applied before, and the server has forgotten
 	err      error
 }
 
@@ -165,9 +165,9 @@ type kept struct {
 	id    string
 }
 
-// running are the batches of a session of whose runs nothing is noted yet.
+// running are the batches of a session whose runs the records do not show as running yet.
 type running struct {
 	mu      sync.Mutex
 	batches []*batch
-	noter   bool // somebody will look at them
+	noter   bool // a goroutine will note them
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// skipped are the runs that were found to be duplicates and not yet reported.
+// skipped are the runs that were duplicates, and are not reported yet.
 type skipped struct {
 	mu   sync.Mutex
 	list []broker.SkippedDuplicate
 }
 
-// take returns what was skipped since it was called last.
+// take returns the runs that were skipped since the last call.
 func (s *skipped) take() []broker.SkippedDuplicate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,7 @@ func (s *skipped) take() []broker.SkippedDuplicate {
 	return list
 }
 
-// note notes that a run was not queued, because its queueing returned this error.
+// note notes that a run was skipped: to queue it returned this error.
 func (s *skipped) note(run *broker.TaskRun, err error) {
 	left := *run
 	left.Payload, left.Links = nil, nil

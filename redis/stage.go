@@ -15,20 +15,24 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A call of many runs would be one long step of the server, which keeps everybody
-// else waiting. Its runs are stored beside the queue in pages, where their ids and
-// unique keys are reserved, made part of the queue in one short step, and moved to
-// where takes find them in pages again (stage.lua, commit.lua, unstage.lua). Until
-// that is done whoever looks for a run helps, so that all see them from that step on.
+// A large call would be one long step of the server, during which nobody else is served. So
+// it has three parts:
+//   - stage.lua stores the runs beside the queue, page by page, and reserves their ids and
+//     unique keys.
+//   - commit.lua makes them part of the queue, in one short step.
+//   - unstage.lua moves them to their lists, page by page.
+//
+// A call that looks for a run after the second part first helps with the third, so that
+// everybody sees all of the runs from the second on.
 
 const (
-	// inWay is how many keys are looked at for calls that are not decided.
+	// inWay is how many keys of undecided calls are checked.
 	inWay = 100
-	// stageNap is the time between two looks at such a call.
+	// stageNap is the pause before such a call is checked again.
 	stageNap = 20 * time.Millisecond
 )
 
-// isLarge reports whether runs are too many, or carry too much, for one step.
+// isLarge reports whether runs are too many or too large for one step.
 func isLarge(runs []*broker.TaskRun) bool {
 	cost, size := 0, 0
 	for _, run := range runs {
@@ -38,8 +42,8 @@ func isLarge(runs []*broker.TaskRun) bool {
 	return cost > stepCost || size > 2*pageBytes && len(runs) > 1
 }
 
-// maxPush is how many runs without a record one push may store, which takes the
-// server some 8 ms.
+// maxPush is how many runs without records one push may store. It takes the server some 8
+// ms.
 const maxPush = 16_384
 
 // fitsOnePush reports whether runs of one ready list are few enough for one push,
@@ -55,20 +59,20 @@ func fitsOnePush(runs []*broker.TaskRun) bool {
 	return len(runs) <= maxPush && size <= 2*pageBytes
 }
 
-// stage is the runs of a large call on their way into the queue.
+// stage is a large call on its way into the queue.
 type stage struct {
 	b       *Broker
 	q       *queue
 	runs    []*broker.TaskRun
 	token   string
-	group   string // key of the group whose members they are, "" for none
-	entry   string // and the token of what reserved it
+	group   string // key of the group of which they are the members, "" for none
+	entry   string // the token that reserved the group
 	refused []broker.Duplicate
-	live    bool     // a run with an own id of theirs
-	inWay   []string // some of the keys that calls own which are not decided
+	live    bool     // a live run has one of their own ids
+	inWay   []string // some of the keys that undecided calls have reserved
 }
 
-// queueStaged queues a large call: whole, or not at all.
+// queueStaged queues a large call, all of it or nothing.
 func (b *Broker) queueStaged(ctx context.Context, q *queue, runs []*broker.TaskRun, group, entry string) error {
 	c, err := claimsOf(q, runs)
 	if err != nil {
@@ -120,14 +124,14 @@ func (s *stage) store(ctx context.Context) error {
 		if !stored || s.b.cfg.Acknowledge != Memory {
 			return s.b.notQueued(ctx, err, stored || replyLost && !gone)
 		}
-		err = nil // it was the reply that was lost
+		err = nil // only the reply was lost
 	}
 	s.moveUntil(ctx)
 	return err
 }
 
-// moveUntil moves the runs, and comes back at the end of ctx at the latest: who takes,
-// or recovers, goes on then.
+// moveUntil moves the runs until all are moved or ctx ends. Then takes and recoveries go
+// on.
 func (s *stage) moveUntil(ctx context.Context) {
 	over := make(chan struct{})
 	started := s.b.clients.Spawn(func() {
@@ -142,8 +146,8 @@ func (s *stage) moveUntil(ctx context.Context) {
 	}
 }
 
-// undo takes the pages away. It reports whether they are gone for good, or stored
-// all the same. Should it fail, they go with the next recovery after their time.
+// undo removes the pages. It reports whether they are gone for good, or the call was
+// committed all the same. After an error a recovery removes them once their time is over.
 func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	type result struct{ gone, stored bool }
 	over := make(chan result, 1)
@@ -169,7 +173,7 @@ func (s *stage) undo(ctx context.Context) (gone, stored bool) {
 	}
 }
 
-// page returns the runs from an index on that are one page.
+// page returns the next page of runs, from an index on.
 func (s *stage) page(from int) []*broker.TaskRun {
 	cost, size := 0, 0
 	for i, run := range s.runs[from:] {
@@ -181,7 +185,7 @@ func (s *stage) page(from int) []*broker.TaskRun {
 	return s.runs[from:]
 }
 
-// fill stores all pages. When a run is refused it looks for others that are.
+// fill stores all pages. After a refusal it only checks the other runs.
 func (s *stage) fill(ctx context.Context) error {
 	for from := 0; from < len(s.runs); {
 		page := s.page(from)
@@ -219,7 +223,7 @@ func (s *stage) fillPage(ctx context.Context, from int, page []*broker.TaskRun) 
 	}
 	v, err := s.b.repeat(ctx, s.b.scripts.Stage, s.b.clients.Queue, keys, args...)
 	if err != nil {
-		return s.b.notQueued(ctx, err, false) // what is not committed is not queued
+		return s.b.notQueued(ctx, err, false) // without a commit nothing is queued
 	}
 	reply, err := script.ParseStage(v, len(page))
 	if err != nil {
@@ -247,7 +251,8 @@ func (s *stage) noteInWay(from int, others []script.RunInWay, of [][]string) {
 	}
 }
 
-// commit makes the pages part of the queue, unless another call has stored them.
+// commit makes the pages part of the queue, unless another call has stored the members of
+// the group.
 func (s *stage) commit(ctx context.Context) (replyLost bool, err error) {
 	keys := script.CommitKeys(&s.q.QueueKeys, s.token)
 	if s.group != "" {
@@ -271,8 +276,8 @@ func (s *stage) commit(ctx context.Context) (replyLost bool, err error) {
 	return false, nil
 }
 
-// reservers returns the calls that are not decided and have reserved some of the keys,
-// and for each which of these.
+// reservers returns the undecided calls that have reserved some of the keys, and for each
+// which.
 func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[string][]string, error) {
 	of := map[string][]string{}
 	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
@@ -293,8 +298,8 @@ func (b *Broker) reservers(ctx context.Context, q *queue, keys []string) (map[st
 	return of, nil
 }
 
-// awaitStages waits until calls that have reserved some of the keys, and are not
-// decided, are stored or gone.
+// awaitStages blocks until the undecided calls that have reserved some of the keys are
+// stored or gone.
 func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error {
 	of, err := b.reservers(ctx, q, keys)
 	if err != nil {
@@ -317,8 +322,7 @@ func (b *Broker) awaitStages(ctx context.Context, q *queue, keys []string) error
 	return nil
 }
 
-// move moves the runs of this process's own call, which knows them: so many as are left
-// are its last ones.
+// move moves the runs of the call. So many as are left are its last ones.
 func (s *stage) move(ctx context.Context) (int, error) {
 	return s.b.unstage(ctx, s.q, s.token, "move", len(s.runs), 0, func(left int) (*unstaged, error) {
 		page := new(unstaged)

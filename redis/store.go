@@ -14,8 +14,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// refuseTwice makes the error of a group that has a key twice. What it says of runs
-// of others is as they were a moment ago.
+// refuseTwice makes the error of a call that has a unique key twice. It also reads which
+// live runs have the keys.
 func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.TaskRun) error {
 	owners, err := b.clients.Work.MGet(ctx, c.keys...)
 	if err != nil {
@@ -42,7 +42,7 @@ func (b *Broker) refuseTwice(ctx context.Context, c *claims, runs []*broker.Task
 	return refused
 }
 
-// notQueued makes the error of a call that queues; nil stays nil.
+// notQueued makes the error of a call that queues from err; nil stays nil.
 func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error {
 	switch {
 	case err == nil:
@@ -57,7 +57,7 @@ func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error 
 	return b.fail(ctx, "queue tasks", err)
 }
 
-// check refuses runs that cannot be stored together, and returns their queue.
+// check refuses runs that cannot be stored together. It returns their queue.
 func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 	if err := broker.CheckBatch(runs); err != nil {
 		return nil, err
@@ -77,8 +77,7 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 	return q, nil
 }
 
-// sendCalls stores groups of one queue in one command and leaves each one's
-// result in it.
+// sendCalls stores calls of one queue in one command, and sets the result of each.
 func (b *Broker) sendCalls(ctx context.Context, q *queue, groups []*enqueueCall) {
 	sent := groups
 	merged := new(enqueueCall)
@@ -104,10 +103,9 @@ func (b *Broker) sendCalls(ctx context.Context, q *queue, groups []*enqueueCall)
 	}
 }
 
-// store sends groups until it is known whether they are stored, or cannot be
-// sent again. Each group's own refusal is its result. What is stored instead of something
-// the script refuses before it writes anything, because of what is in a key: that is put
-// aside if it is the queue's.
+// store sends calls until it is known whether they are stored, or they cannot be sent
+// again. The refusal of one call is its result. Calls with a source fail as a whole if the
+// value of a key stops the script: the key is quarantined if it is the queue's.
 func (b *Broker) store(ctx context.Context, q *queue, groups []*enqueueCall) error {
 	start := time.Now()
 	err := b.storeOnce(ctx, q, groups)
@@ -146,9 +144,8 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall)
 	return b.storeAgain(ctx, q, groups, start)
 }
 
-// storeAgain stores groups anew that could not be stored because of what was found in a
-// key, of which nothing is stored, if that could be mended. A tick is left to the next
-// try, and what comes from somewhere stays there.
+// storeAgain stores calls again that could not be stored because of the value of a key, if
+// the key could be mended. It does not repeat ticks, nor calls with a source.
 func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*enqueueCall, since time.Time) error {
 	var failed []*enqueueCall
 	keys, mend := q.Keys(), false
@@ -162,7 +159,7 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*enqueueCall
 			if g.source[0] != 'b' {
 				continue
 			}
-			owners = owners[1:] // without the group there is nothing to store
+			owners = owners[1:] // without its group there is nothing to store
 		}
 		keys = slices.Concat(keys, owners, g.claims.keys, g.records)
 		if g.task == "" {
@@ -178,8 +175,7 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*enqueueCall
 	return b.store(ctx, q, failed)
 }
 
-// repeatFor is how long after it a lost reply to runs with OwnID may be asked
-// for again. It is shorter than the time for which the server remembers, by the
-// call's token, that a run with an id has ended: a repeated call must not run
-// it again.
+// repeatFor is how long a call of runs with own ids is repeated after its reply was lost.
+// It is less than the time for which the server remembers, by the call's token, that such
+// a run has ended: a repeated call must not queue it again.
 const repeatFor = 8 * time.Second

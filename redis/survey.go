@@ -12,28 +12,28 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A survey looks into many queues by pipelines of commands that read, each of which is
-// a step of its own for the server. It asks first which keys there are at all, then how
-// much is in these, and reads that in pages of bounded size. What has much in it, or
-// cannot be read, it leaves to the call for one queue.
+// A survey reads many queues by pipelines of commands, each of which is a step of its own for
+// the server. It first asks which keys exist, then how much is in them, and reads them in
+// pages of bounded size. A queue with much in it, or with a key that cannot be read, is
+// left apart: the caller asks for it by itself.
 const (
-	surveyQueues = 500   // in one pipeline that asks what there is
-	surveyPage   = 2_000 // elements that are read in one pipeline, and commands in others
+	surveyQueues = 500   // in a pipeline that asks which keys exist
+	surveyPage   = 2_000 // entries that one pipeline reads, and commands in others
 	surveyMost   = listPage
 )
 
-// surveyed is a queue of a survey, and what is known of it.
+// surveyed is a queue of a survey.
 type surveyed struct {
 	*queue
-	at    int // among the queues asked for
-	odd   bool
+	at    int // its index among the queues of the caller
+	apart bool
 	sizes []int64
 }
 
-// note notes whether the server refused a command for the queue.
+// note leaves the queue apart if the server refused a command for it.
 func (s *surveyed) note(errs ...error) {
 	for _, err := range errs {
-		s.odd = s.odd || err != nil && !conn.IsMissing(err)
+		s.apart = s.apart || err != nil && !conn.IsMissing(err)
 	}
 }
 
@@ -89,9 +89,9 @@ func giveOnce[T any](ctx context.Context, n int, part func(maintenance.Part[T]))
 	}
 }
 
-// there returns those of a page of which such a key exists, and the server's time before
-// that. Of the others give is told that nothing is there.
-func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
+// nonEmpty returns the queues of a page that have such a key, and the server's time before
+// that. It gives none for the others.
+func nonEmpty[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
 	counts := make([]conn.Reply[int64], len(page))
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
@@ -106,7 +106,7 @@ func there[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*q
 	}
 	for i, s := range page {
 		switch s.note(counts[i].Err()); {
-		case s.odd:
+		case s.apart:
 			give(maintenance.Part[T]{Queue: s.at, Apart: true})
 		case counts[i].Val() == 0:
 			give(maintenance.Part[T]{Queue: s.at, Found: none(s), All: true})
@@ -133,17 +133,17 @@ func (b *Broker) timeOf(ctx context.Context, page []*surveyed) (now time.Time, e
 	return now, err
 }
 
-// leave takes those out of a page that are to be asked by themselves.
-func leave[T any](page []*surveyed, give func(maintenance.Part[T])) []*surveyed {
+// withoutApart removes the queues from a page that are left apart, and gives that.
+func withoutApart[T any](page []*surveyed, give func(maintenance.Part[T])) []*surveyed {
 	return slices.DeleteFunc(page, func(s *surveyed) bool {
-		if s.odd {
+		if s.apart {
 			give(maintenance.Part[T]{Queue: s.at, Apart: true})
 		}
-		return s.odd
+		return s.apart
 	})
 }
 
-// bySize divides a page into such as have, by what size says of each, a bounded sum.
+// bySize divides a page into parts. The sum of the sizes of each part is bounded.
 func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][]*surveyed) {
 	sum := most
 	for _, s := range page {
@@ -159,8 +159,8 @@ func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][
 // giveQueue gives the caller of a survey what is known of one queue.
 type giveQueue = func(maintenance.Part[*broker.QueueInfo])
 
-// SurveyQueues is [Broker.Queue] for many queues, by four round trips for each 500 of
-// them, and one more for each 1,000 batches in flight.
+// SurveyQueues is [Broker.Queue] for many queues. It needs four round trips for each 500
+// of them, and one more for each 1,000 batches in flight.
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 	keys := func(q *queue) []string {
 		return append(q.Fixed[:7:7], q.Deferred, q.Waiting, q.Paused, q.Disabled, q.Dead, q.Dropped, q.Last, q.InFlight, q.Staged)
@@ -169,7 +169,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
 	}
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveQueue) error {
-		some, now, err := there(ctx, b, page, keys, give, none)
+		some, now, err := nonEmpty(ctx, b, page, keys, give, none)
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 		if err != nil {
 			return err
 		}
-		some = leave(some, give)
+		some = withoutApart(some, give)
 		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
 			if err := b.giveInfos(ctx, few, infos, give); err != nil {
 				return err
@@ -202,7 +202,7 @@ func (b *Broker) readInfos(ctx context.Context, page []*surveyed, now time.Time)
 	for _, s := range page {
 		s.note(infos[s].errs()...)
 		s.sizes = []int64{int64(len(infos[s].inFlight.Val()))}
-		s.odd = s.odd || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
+		s.apart = s.apart || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
 	}
 	return infos, nil
 }
@@ -228,25 +228,25 @@ func (b *Broker) giveInfos(ctx context.Context, few []*surveyed, infos map[*surv
 			s.note(length.Err(), done.Err())
 			info.Running += max(length.Val()-done.Val(), 0)
 		}
-		if !s.odd {
+		if !s.apart {
 			give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
 		}
 	}
-	leave(few, give)
+	withoutApart(few, give)
 	return nil
 }
 
-// SurveyRecords is [Broker.Record] of one id for many queues, by two round trips for each
-// 500 of them, and some for each that may have a record.
+// SurveyRecords is [Broker.Record] of one id for many queues. It needs two round trips for
+// each 500 of them, and some for each that may have a record.
 func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, part func(maintenance.Part[*broker.Record])) error {
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[*broker.Record])) error {
 		keys := func(q *queue) []string { return []string{q.Record(id), q.Staged} }
 		none := func(*surveyed) *broker.Record { return nil }
-		some, _, err := there(ctx, b, page, keys, give, none)
+		some, _, err := nonEmpty(ctx, b, page, keys, give, none)
 		for _, s := range some {
-			s.odd = true
+			s.apart = true
 		}
-		leave(some, give)
+		withoutApart(some, give)
 		return err
 	})
 }
@@ -254,14 +254,14 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 // giveDead gives the caller of a survey the dead letters of one queue.
 type giveDead = func(maintenance.Part[[]*broker.DeadLetter])
 
-// SurveyDeadLetters is [Broker.DeadLetters] for many queues, by three round trips for each
-// 500 of them, and one more for each 2,000 letters. Queues of more than 200 letters it
-// leaves to that.
+// SurveyDeadLetters is [Broker.DeadLetters] for many queues. It needs three round trips
+// for each 500 of them, and one more for each 2,000 letters. It leaves queues of more than
+// 200 letters apart.
 func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
 	keys := func(q *queue) []string { return []string{q.Dead} }
 	none := func(*surveyed) []*broker.DeadLetter { return nil }
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveDead) error {
-		some, _, err := there(ctx, b, page, keys, give, none)
+		some, _, err := nonEmpty(ctx, b, page, keys, give, none)
 		if err != nil {
 			return err
 		}
@@ -271,7 +271,7 @@ func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part fu
 		if err != nil {
 			return err
 		}
-		for _, few := range bySize(leave(some, give), surveyPage, (*surveyed).size) {
+		for _, few := range bySize(withoutApart(some, give), surveyPage, (*surveyed).size) {
 			if err := b.giveDeadLetters(ctx, few, give); err != nil {
 				return err
 			}
@@ -292,7 +292,7 @@ func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give give
 		return err
 	}
 	for _, s := range few {
-		if s.note(entries[s].Err()); s.odd {
+		if s.note(entries[s].Err()); s.apart {
 			continue
 		}
 		var letters []*broker.DeadLetter
@@ -301,11 +301,11 @@ func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give give
 		}
 		give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
 	}
-	leave(few, give)
+	withoutApart(few, give)
 	return nil
 }
 
-// measure reads how much is in keys of each of the queues. One that has much is odd.
+// measure reads how much is in keys of each queue. It leaves a queue apart that has much.
 func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
 	asked := map[*surveyed][]conn.Reply[int64]{}
 	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
@@ -322,13 +322,13 @@ func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe co
 			s.note(n.Err())
 			s.sizes = append(s.sizes, n.Val())
 		}
-		s.odd = s.odd || s.size() > surveyMost
+		s.apart = s.apart || s.size() > surveyMost
 	}
 	return nil
 }
 
-// measureUnstaged is measure. A queue with runs of large calls that are not moved yet is odd: a
-// survey does not move them.
+// measureUnstaged is measure. It also leaves a queue apart that has runs of large calls to
+// move: a survey does not move them.
 func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
 	staged := map[*surveyed]conn.Reply[int64]{}
 	err := b.measure(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
@@ -339,7 +339,7 @@ func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func
 		return err
 	}
 	for _, s := range page {
-		s.odd = s.odd || staged[s].Val() > 0
+		s.apart = s.apart || staged[s].Val() > 0
 	}
 	return nil
 }

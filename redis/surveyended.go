@@ -43,8 +43,8 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 	return nil
 }
 
-// endedSurvey is the part of a survey that is about runs that have ended, of one server.
-// The sizes of its queues are their places among those of the server.
+// endedSurvey is a survey of the runs of one server that have ended. The size of a queue
+// is its index among the queues of the server.
 type endedSurvey struct {
 	*runsSurvey
 	of    map[string]*surveyed // by what opens their keys
@@ -75,7 +75,7 @@ func (e *endedSurvey) scan(ctx context.Context, node conn.Commands, cursor uint6
 
 // part is what is known of a queue.
 func (e *endedSurvey) part(s *surveyed) maintenance.Part[[]*broker.RunInfo] {
-	if s.odd {
+	if s.apart {
 		return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true}
 	}
 	found := e.found[s]
@@ -99,12 +99,12 @@ func (e *endedSurvey) add(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// queuesOf returns the queue of each record, but for those of which it is known enough.
+// queuesOf returns the queue of each record, unless enough is known of the queue.
 func (e *endedSurvey) queuesOf(keys []string) map[string]*surveyed {
 	of := map[string]*surveyed{}
 	for _, key := range keys {
 		if end := strings.Index(key, "}:rec:"); end >= 0 {
-			if s := e.of[key[:end+2]]; s != nil && !s.odd && !e.isSkipped(s) {
+			if s := e.of[key[:end+2]]; s != nil && !s.apart && !e.isSkipped(s) {
 				of[key] = s
 			}
 		}
@@ -112,7 +112,7 @@ func (e *endedSurvey) queuesOf(keys []string) map[string]*surveyed {
 	return of
 }
 
-// inState returns the keys of the records that are of a run in the survey's state.
+// inState returns the keys of the records whose runs are in the survey's state.
 func (e *endedSurvey) inState(ctx context.Context, keys []string, of map[string]*surveyed) (found []string, err error) {
 	states := map[string]conn.Reply[string]{}
 	err = e.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {

@@ -16,10 +16,10 @@ import (
 // giveRuns gives the caller of a survey the runs of one queue.
 type giveRuns = func(maintenance.Part[[]*broker.RunInfo])
 
-// SurveyRuns is [Broker.Runs] for many queues, by up to six round trips for each 500 of
-// them, and one more for each 2,000 runs. Queues of more than 200 runs in the state it
-// leaves to that. Those that have ended it finds for all queues of a server in
-// one look through its keys, up to 200,000 of them.
+// SurveyRuns is [Broker.Runs] for many queues. It needs up to six round trips for each 500
+// of them, and one more for each 2,000 runs. It leaves queues of more than 200 runs in the
+// state apart. To find runs that have ended, it scans the keys of a server once for all
+// queues, up to 200,000 of them.
 func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(maintenance.Part[[]*broker.RunInfo])) error {
 	if want == nil {
 		want = func(*broker.RunInfo) bool { return true }
@@ -35,7 +35,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 		return fmt.Errorf("list runs: unknown state %.32q", string(state))
 	}
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveRuns) error {
-		some, now, err := there(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.Staged) }, give,
+		some, now, err := nonEmpty(ctx, b, page, func(q *queue) []string { return append(r.keys(q), q.Staged) }, give,
 			func(*surveyed) []*broker.RunInfo { return nil })
 		if err != nil {
 			return err
@@ -47,8 +47,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	})
 }
 
-// keys returns those of which one exists while there are runs of the state, in the order
-// of these.
+// keys returns the keys of a queue that can have runs in the state, in the order of these.
 func (r *runsSurvey) keys(q *queue) []string {
 	switch r.state {
 	case broker.StateRunning:
@@ -63,7 +62,7 @@ func (r *runsSurvey) keys(q *queue) []string {
 	return append(list, q.Delayed, q.Waiting, q.Deferred)
 }
 
-// waiting gives the runs of queues that wait.
+// waiting gives the queued or the delayed runs of queues.
 func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Time, give giveRuns) error {
 	due := r.dueRange(now)
 	err := r.b.measureUnstaged(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
@@ -72,7 +71,7 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 	if err != nil {
 		return err
 	}
-	for _, few := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
+	for _, few := range bySize(withoutApart(page, give), surveyPage, (*surveyed).size) {
 		lists := map[*surveyed][]waitingReply{}
 		err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 			for _, s := range few {
@@ -86,15 +85,15 @@ func (r *runsSurvey) waiting(ctx context.Context, page []*surveyed, now time.Tim
 		for _, s := range few {
 			found[s] = r.parseWaiting(s, lists[s])
 		}
-		if err := r.give(ctx, leave(few, give), found, give); err != nil {
+		if err := r.give(ctx, withoutApart(few, give), found, give); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dueRange is when the delayed runs are due that the survey is about: in state queued those
-// that are due and not moved to a ready list yet.
+// dueRange is when the delayed runs are due that belong to the state. In state queued it
+// is up to now: those runs are not moved to a ready list yet.
 func (r *runsSurvey) dueRange(now time.Time) *conn.Range {
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	if r.state == broker.StateDelayed {
@@ -144,12 +143,12 @@ func (r *runsSurvey) parseWaiting(s *surveyed, lists []waitingReply) []*broker.R
 	return l.found
 }
 
-// listing returns the list of one queue, in which all that is read of it has room.
+// listing returns an empty list for a queue, with room for all that is read.
 func (r *runsSurvey) listing(s *surveyed) *listing {
 	return &listing{b: r.b, q: s.queue, state: r.state, max: maxListed}
 }
 
-// waitingReply is what is read of one key of a queue.
+// waitingReply is what is read at one key of a queue.
 type waitingReply struct {
 	key     string
 	delayed conn.Reply[[]conn.Scored] // of the delayed runs, with when they are due
@@ -174,7 +173,7 @@ func (r waitingReply) addTo(l *listing) {
 	}
 }
 
-// running gives the runs of queues that sessions hold.
+// running gives the runs that sessions hold.
 func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRuns) error {
 	err := r.b.measureUnstaged(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
 		return []conn.Reply[int64]{pipe.SCard(ctx, s.InFlight)}
@@ -182,12 +181,12 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 	if err != nil {
 		return err
 	}
-	for _, some := range bySize(leave(page, give), surveyPage, (*surveyed).size) {
+	for _, some := range bySize(withoutApart(page, give), surveyPage, (*surveyed).size) {
 		members, err := r.readInFlight(ctx, some)
 		if err != nil {
 			return err
 		}
-		some = leave(some, give)
+		some = withoutApart(some, give)
 		err = r.b.measure(ctx, some, func(pipe conn.Pipeline, s *surveyed) (sizes []conn.Reply[int64]) {
 			for _, member := range members[s] {
 				sizes = append(sizes, pipe.LLen(ctx, s.Batch(member)))
@@ -197,7 +196,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 		if err != nil {
 			return err
 		}
-		for _, few := range bySize(leave(some, give), surveyPage, (*surveyed).size) {
+		for _, few := range bySize(withoutApart(some, give), surveyPage, (*surveyed).size) {
 			if err := r.batches(ctx, few, members, give); err != nil {
 				return err
 			}
@@ -232,7 +231,7 @@ type batchReplies struct {
 	done conn.Reply[string]
 }
 
-// batches gives the runs of queues whose batches are known.
+// batches gives the runs in the batches of queues.
 func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed][]string, give giveRuns) error {
 	batches := map[*surveyed][]batchReplies{}
 	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
@@ -256,10 +255,10 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 		}
 		found[s] = l.found
 	}
-	return r.give(ctx, leave(few, give), found, give)
+	return r.give(ctx, withoutApart(few, give), found, give)
 }
 
-// give gives what is wanted of what was found, with the failures that records tell of.
+// give gives the wanted runs, with the failures in their records.
 func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surveyed][]*broker.RunInfo, give giveRuns) error {
 	all := map[*surveyed]bool{}
 	records := map[*broker.RunInfo]conn.Reply[string]{}

@@ -181,7 +181,7 @@ func (s *session) sendTake(ctx context.Context, q *queue, number int64, member s
 		v, err = s.b.runAfterWait(ctx, take, wakeSetsOf(q, r), req.wait, script.ReadTake, keys, args)
 		return v, conn.IsUnknown(err), err
 	}
-	return s.b.repeatKnowing(ctx, take, s.b.clients.Work, script.ReadTake, keys, args...)
+	return s.b.repeatTracked(ctx, take, s.b.clients.Work, script.ReadTake, keys, args...)
 }
 
 // moveOne moves a page of the runs of a large call. It returns when to take again, as the

@@ -13,9 +13,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// QueueTick queues run as the tick of its task, in one command with what is
-// queued at the same time. Ticks before 1970 are refused. It can be called again
-// when an error leaves open whether it was stored.
+// QueueTick queues run as the tick of its task. Concurrent calls share a command. It
+// refuses ticks before 1970. If an error leaves open whether the run was stored, QueueTick
+// can be called again.
 func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.Time) error {
 	text, err := wire.FormatTick(tick)
 	if err != nil {
@@ -24,8 +24,8 @@ func (b *Broker) QueueTick(ctx context.Context, run *broker.TaskRun, tick time.T
 	return b.queueTick(ctx, run, "", text)
 }
 
-// queueTick queues the run of a tick, as the enqueue script takes it, of an entry with an
-// id or of the task.
+// queueTick queues the run of a tick, of a schedule with this id or of the task. tick is
+// as the enqueue script takes it.
 func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick string) error {
 	runs := []*broker.TaskRun{run}
 	q, err := b.check(runs)
@@ -54,10 +54,10 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 	}
 }
 
-// goOn sees to it that the last claimed tick of a schedule is there, where the enqueue
-// script found none. If it is lost nobody knows which ticks were queued: so that none is
-// queued twice, the schedule goes on behind the present and behind the tick given. It
-// returns false if the schedule was deleted or changed, in the same step.
+// goOn stores a last claimed tick of a schedule if the enqueue script found none. If that
+// was lost, nobody knows which ticks were queued. So that none is queued twice, the
+// schedule goes on behind the present and behind the tick given. goOn returns false if the
+// schedule was deleted or changed.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
 	v, err := b.repeat(ctx, b.scripts.RestoreTick, b.clients.Work, script.RestoreTickKeys(&q.QueueKeys),
 		(&script.RestoreTickArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).Append(nil)...)
@@ -70,14 +70,13 @@ func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (
 	return v != int64(0), nil
 }
 
-// logLostTick logs that a schedule goes on without what its field of ticks had.
+// logLostTick logs that a schedule goes on although its last claimed tick cannot be read.
 func (b *Broker) logLostTick(ctx context.Context, q *queue, task, entry, found string) {
 	b.cfg.Logger.WarnContext(ctx, "the last claimed tick of a schedule is lost: the schedule goes on from now, without ticks before that may not have been queued",
 		"queue", q.Name, "task", task, "schedule", entry, "key", q.Ticks, "found", fmt.Sprintf("%.64q", found))
 }
 
-// LastTick returns the last claimed tick of a task, the zero time if there was
-// none.
+// LastTick returns the last claimed tick of a task, the zero time if there is none.
 func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Time, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
@@ -98,11 +97,10 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	return time.Unix(0, ns).UTC(), err
 }
 
-// errNoTick is the error of what should be a tick.
+// errNoTick is the error of a last tick that cannot be read.
 var errNoTick = errors.New("no tick")
 
-// BeginTicks returns the last claimed tick of a task, and claims since where
-// there was none.
+// BeginTicks returns the last claimed tick of a task. If there is none, it claims since.
 func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since time.Time) (time.Time, error) {
 	text, err := wire.FormatTick(since)
 	if err == nil {

@@ -12,11 +12,10 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// staleStage is how long after its commit a recovery moves the runs of a call, which
-// its producer does meanwhile.
+// staleStage is how long after its commit recoveries leave a large call to its producer.
 const staleStage = time.Second
 
-// unstaged is a page of a stage as the unstage script takes it.
+// unstaged is a page of a large call as the unstage script takes it.
 type unstaged struct {
 	keys    []string
 	letters []any
@@ -30,8 +29,8 @@ func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bo
 	u.keys, u.letters = append(u.keys, keys...), append(u.letters, letters)
 }
 
-// unstageOthers moves the runs of a call of any process, or takes them away, up to some
-// pages (0: all).
+// unstageOthers moves or drops the runs of a call of any process, up to so many pages; 0
+// is all.
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
 	n, err := mended(ctx, b, q.Staging(token), func() (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)) })
 	if err != nil {
@@ -40,8 +39,8 @@ func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string
 	return b.unstage(ctx, q, token, mode, int(n), pages, func(int) (*unstaged, error) { return b.readStage(ctx, q, token) })
 }
 
-// unstage calls the script until nothing is left, pages have been moved, or it says
-// why not.
+// unstage calls the script until nothing is left, so many pages have been moved, or the
+// script refuses. It returns how many runs are left, or why the script refused.
 func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left, pages int, read func(left int) (*unstaged, error)) (int, error) {
 	for done := 0; ; done++ {
 		page, err := new(unstaged), error(nil)
@@ -66,7 +65,7 @@ func (b *Broker) unstage(ctx context.Context, q *queue, token, mode string, left
 	}
 }
 
-// readStage reads a page of a stage from its head.
+// readStage reads the first page of a large call.
 func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstaged, error) {
 	v, err := b.repeat(ctx, b.scripts.Outbox, b.clients.Work, []string{q.Staging(token)},
 		(&script.OutboxArgs{Entries: pageCost / 4, Bytes: pageBytes, From: "head"}).Append(nil)...)
@@ -103,9 +102,9 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 	return page, nil
 }
 
-// moveStaged moves what large calls have committed and not moved, up to some pages (0:
-// all of it), and reports whether there was anything. A call that cannot be moved keeps
-// none of the others back.
+// moveStaged moves the runs of committed large calls, up to so many pages; 0 is all. It
+// reports whether there were any. A call that cannot be moved does not keep the others
+// back.
 func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool, err error) {
 	var failed failures
 	for {
@@ -132,19 +131,19 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	}
 }
 
-// moveCall moves the runs of a call that was committed, up to some pages.
+// moveCall moves the runs of a committed call, up to so many pages.
 func (b *Broker) moveCall(ctx context.Context, q *queue, token string, pages int) error {
 	left, err := b.unstageOthers(ctx, q, token, "move", pages)
 	if err != nil {
 		return b.fail(ctx, "take over runs of a large call", err)
 	}
-	if left == script.StageNotCommitted { // others were faster, or it is not of a call
+	if left == script.StageNotCommitted { // others were faster, or the token is of no call
 		return b.dropStaged(ctx, q, token)
 	}
 	return nil
 }
 
-// dropStaged removes a token from what is to be moved whose call is not there.
+// dropStaged removes the token of a call that does not exist.
 func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
 	state, err := b.clients.Work.HMGet(ctx, q.Stages, token)
 	if err == nil && state[0] == nil {
@@ -153,17 +152,16 @@ func (b *Broker) dropStaged(ctx context.Context, q *queue, token string) error {
 	return b.failed(ctx, "forget a large call", err)
 }
 
-// seeStaged moves all that large calls have committed, so that who looks next sees
-// it where it looks. It costs one command where there is nothing.
+// seeStaged moves the runs of all committed large calls, so that the caller finds them
+// where it looks. If there are none, it costs one command.
 func (b *Broker) seeStaged(ctx context.Context, q *queue) error {
 	_, err := b.moveStaged(ctx, q, 0)
 	return err
 }
 
-// decide moves the runs of a call that was committed, takes those of one away whose
-// time is over, and reports false while it may still be committed.
-// The keys given, ids and unique keys, are not the call's afterwards, though its entries
-// are lost or cannot be read.
+// decide moves the runs of a committed call, and drops those of a call whose time is over.
+// It returns false while the call may still be committed. Afterwards the ids and unique
+// keys given are not the call's, even if its entries are lost or cannot be read.
 func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...string) (bool, error) {
 	left, err := b.unstageOthers(ctx, q, token, "expire", 0)
 	if err == nil && left == script.StageCommitted {
@@ -180,7 +178,7 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 	return left != script.StageNotOver, nil
 }
 
-// sweepStages decides about all large calls of a queue whose producers seem to be gone.
+// sweepStages decides about all large calls of a queue whose producers seem to be dead.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	states, err := mended(ctx, b, q.Stages, func() (map[string]string, error) {
 		return b.clients.Work.HGetAll(ctx, q.Stages)
@@ -198,7 +196,7 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, wire.StageOpens) {
 			continue
 		}
-		// What is further ahead than it can be is of a clock that was put back since.
+		// A time that is too far ahead is of a clock that was put back since.
 		age := now.Sub(time.UnixMilli(ms))
 		if state[0] == 'c' && age >= 0 && age < staleStage || state[0] == 'o' && age < 0 && age >= -stageLease {
 			continue
@@ -209,6 +207,6 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	return failed
 }
 
-// stageLease is in which time the next page or the commit has to come: after it
-// anybody may take the pages away.
+// stageLease is how long a call has for its next page or its commit. Afterwards anybody
+// may drop the call.
 const stageLease = 10 * time.Second
