@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
--- Compares batches with the list of what is in flight, and repairs what does not fit:
--- between the auditor's look and this call all may have changed.
+-- Compares batches with the list of what is in flight, and repairs what differs: between the
+-- auditor's look and this call all may have changed.
 --
--- KEYS  inflight; then for each batch it and its bitmap of finished runs
--- ARGV  repair, '1' to repair and '0' to count only; then the "session:number" of each batch
--- Returns how many batches are not in inflight, how many in inflight have no batch, how many
---       bitmaps have none.
+-- KEYS  inflight; then for each batch: the batch, and its bitmap of finished runs
+-- ARGV  repair: '1' to repair, '0' to count only; then the "session:number" of each batch
+-- Returns an array of
+--       1. how many batches inflight does not list
+--       2. how many batches inflight lists that are not there
+--       3. how many bitmaps have no batch
 -- include read.lua
 local repair = A.repair == '1'
 local unlisted, empty, alone = 0, 0, 0

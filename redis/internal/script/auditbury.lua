@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Makes dead letters of entries that cannot be read, as far as they still are where the
--- auditor saw them.
+-- Makes dead letters of entries that cannot be read, if they are still where the auditor saw
+-- them.
 --
 -- KEYS  dead, dropped, waiting, rounds, policy, recheck; place: the list or sorted set
---       that the entries are in
--- ARGV  repair, '1' to repair and '0' to count only; maxDead: cap of the dead list; failure: of
+--       that has the entries
+-- ARGV  repair: '1' to repair, '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its
 --       stored run; then the entries
 -- Returns how many became dead letters.

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Takes one of two copies of a run away, if both still are where the auditor saw them.
+-- Removes one of two copies of a run, if both are still where the auditor saw them.
 --
--- KEYS  waiting, rounds, policy, recheck; kept, keptDone: where the copy is that is kept,
+-- KEYS  waiting, rounds, policy, recheck; kept, keptDone: the place of the copy that stays,
 --       and if that is a batch its bitmap of finished runs; copy, copyDone: the same of the
 --       copy that goes
--- ARGV  repair, '1' to repair and '0' to count only; keptEntry, keptIndex: what is in the first
+-- ARGV  repair: '1' to repair, '0' to count only; keptEntry, keptIndex: the entry in the first
 --       place, and its index in the batch, -1 if it is in none; copyEntry, copyIndex: the
 --       same of the second
--- Returns 1 when both were there, else 0.
+-- Returns 1 if both were there, else 0.
 -- include waiting.lua
 -- include unwait.lua
 -- include places.lua

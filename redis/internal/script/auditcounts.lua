@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
--- Counts anew how many runs are in flight of each limit. Each step counts them all: between
--- two steps they change.
+-- Counts anew how many runs are in flight of each limit. Each call counts them all: between
+-- two calls they change.
 --
 -- KEYS  inflight, waiting, rounds, policy, recheck, running
--- ARGV  repair, '1' to repair and '0' to count only; brief, '1' to look at less in one go;
+-- ARGV  repair: '1' to repair, '0' to count only; brief: '1' to look at less in one call;
 --       batches, bitmaps: what the keys of batches and of their bitmaps of finished runs
---       open with; from: where to go on in running, '' at first
--- Returns of how many limits it is wrong how many runs are in flight, and where to go on, ''
---       at the end; -1 and '' when those runs are too many to look at in one go.
--- The batches are those that are in inflight now, which nobody can name before; their keys
+--       begin with; from: where to continue in running, '' at first
+-- Returns an array of
+--       1. of how many limits the count is wrong, -1 if too much is in flight for one call
+--       2. where to continue, '' at the end
+-- It looks at the batches that inflight lists now. Nobody can name their keys before; they
 -- have the queue's hash tag.
 -- include waiting.lua
 local repair, brief = A.repair == '1', A.brief == '1'

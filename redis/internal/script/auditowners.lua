@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
 -- Replaces or deletes strings that belong to runs: ids, unique keys and records. It does so
--- only where they are as the auditor saw them and their run still is nowhere.
+-- only if they are as the auditor saw them, and their run still is nowhere.
 --
--- KEYS  inflight, waiting; then the places of runs, of which backlogs is the last; then the
+-- KEYS  inflight, waiting; then the places of runs, of which waiting is the last; then the
 --       strings
--- ARGV  repair, '1' to repair and '0' to count only; brief, '1' to look at less in one go;
---       places: how many there are; batches: what the keys of batches open with; then for
---       each string the id of its run, its value, the value instead of it ('' for none), ms
---       to keep that ('' if the string may be one that expires: others are not touched)
--- Returns how many are as they were and of runs that are in none of the places near its
---       ends, and in no batch; -1 when that is too much to look at in one go.
--- The batches are those that are in inflight now, which nobody can name before; their keys
+-- ARGV  repair: '1' to repair, '0' to count only; brief: '1' to look at less in one call;
+--       places: how many there are; batches: what the keys of batches begin with; then for
+--       each string the id of its run, its value, the value that replaces it ('' for none),
+--       ms to keep that ('' if the string may be one that expires: others are not touched)
+-- Returns how many are as they were and of runs that are in no batch, and in none of the
+--       places near its ends; -1 if that is too much to look at in one call.
+-- It looks at the batches that inflight lists now. Nobody can name their keys before; they
 -- have the queue's hash tag.
 -- include read.lua
 local brief = A.brief == '1'

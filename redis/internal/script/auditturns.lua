@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
--- Finds backlogs that nobody would look at, up to 500 backlogs in one call.
+-- Finds backlogs that no take would look at, up to 500 backlogs in one call.
 --
 -- KEYS  waiting, rounds, policy, recheck
--- ARGV  repair, '1' to repair and '0' to count only; from: the backlog to begin behind, '' at
+-- ARGV  repair: '1' to repair, '0' to count only; from: the backlog to begin behind, '' at
 --       first
--- Returns how many there are, and the last backlog that it came to, '' at the end.
+-- Returns an array of
+--       1. how many there are
+--       2. the last backlog that it came to, '' at the end
 -- include waiting.lua
 local repair = A.repair == '1'
 local backlogs = waiting()

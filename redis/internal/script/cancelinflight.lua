@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
--- Finds a run in batches that are in flight, and notes for the session that
--- holds it that its end was asked for.
+-- Looks for a run in batches that are in flight, and notes for its session that the run is to
+-- end.
 --
--- KEYS  for each batch it, its bitmap of finished runs, the session's cancels
+-- KEYS  for each batch: the batch, its bitmap of finished runs, its session's cancels
 -- ARGV  id: the run's; failure: as records have it; keep: ms to keep the note; looked: how
---       many runs of the first batch earlier calls looked at; then for each batch its number
--- Returns how many batches were looked at to their end, 1 if it was found, else 0,
---       and how many runs of the next batch. One call looks at about a mebibyte.
+--       many runs of the first batch earlier calls looked at; then the number of each batch
+-- Returns an array of
+--       1. how many batches it looked at to their end
+--       2. 1 if it found the run, else 0
+--       3. how many runs of the next batch it looked at
+--       One call looks at about a mebibyte.
 -- include read.lua
 local id = string.char(#A.id) .. A.id
 local read, from = 0, tonumber(A.looked)

@@ -1,15 +1,17 @@
 #!lua
--- Makes all pages that stage.lua stored of a large call part of the queue, in one
--- step whose cost does not depend on their number: from now on their runs are queued,
--- and unstage.lua moves them to where they are taken from.
+-- Makes all pages that stage.lua stored of a large call part of the queue, in one step whose
+-- cost does not depend on their number. From then on their runs are queued; unstage.lua
+-- moves them to where takes find them.
 --
 -- KEYS  stages, staged; stage: the call's; stub: the call's; group: only if the runs are
 --       its members
 -- ARGV  token: the call's; runs: their number; reserved: the token of the entry that
 --       reserved the group, '' without one
--- Returns 0 when they are queued (by this call or by an earlier one), 1 when another
---       call has stored the members of the group, or 4 when the stage or the group is
---       gone: in both cases nothing of this call is stored, and never will be.
+-- Returns one of
+--         0  they are queued, by this execution or by an earlier one
+--         1  another call has stored the members of the group
+--         4  the stage or the group is gone
+--       After 1 and 4 nothing of this call is stored, and never will be.
 -- include clock.lua
 local token, runs = A.token, tonumber(A.runs)
 local state = redis.call('HGET', K.stages, token) or ''

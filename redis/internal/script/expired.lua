@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
--- Finds batches whose session's lease has ended, a page at a time, and forgets
--- leases that ended a minute ago: an ended lease and none mean the same. The name of a
--- session can end with '.' and the length of its lease in ms, before the '+'; other
--- leases are ten minutes long at most.
+-- Finds batches whose session's lease has ended, a page at a time. It also forgets leases
+-- that ended a minute ago: an ended lease and none mean the same.
+--
+-- The name of a session can end with '.' and the length of its lease in ms, before the '+';
+-- other leases are ten minutes long at most.
 --
 -- KEYS  inflight, leases, takes, outbox, pending, stages; callers that do not decide about
 --       groups and large calls leave the last two out
 -- ARGV  cursor: '0' to begin; page: its size
--- Returns the next cursor, '0' at the end, an array of "session:number", and how
---       much is in the outbox, in pending, and in stages.
+-- Returns an array of
+--       1. the next cursor, '0' at the end
+--       2. "session:number" of each batch
+--       3. to 5. how many entries are in outbox, in pending and in stages
 -- include clock.lua
 if A.cursor == '0' then
   local gone = redis.call('ZRANGEBYSCORE', K.leases, '-inf', string.format('%.0f', now() - 60000), 'LIMIT', 0, 500)

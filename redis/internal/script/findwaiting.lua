@@ -1,15 +1,16 @@
 #!lua
--- Finds a run where runs wait, from the tail on, which stays where it is while others
--- take from the head.
+-- Looks for a run where runs wait. It begins at the tail, where a run keeps its place while
+-- others are taken from the head.
 --
 -- KEYS  place: a list or sorted set
--- ARGV  id: the run's; looked: how many stored runs at the tail earlier calls looked at;
+-- ARGV  id: the run's; looked: how many entries at the tail earlier calls looked at;
 --       before: how many bytes of an entry come before the stored run
--- Returns how many stored runs are looked at then, -1 after the last one, and the
---       entry, '' for none. One call looks at 1,000 stored runs at most, and at about
---       a mebibyte, which takes the server some 3 ms. It can be ten stored runs more,
---       where large ones are behind small ones: to look at each by itself takes
---       long, far from the tail.
+-- Returns an array of
+--       1. how many entries were looked at then, -1 for all
+--       2. the entry, '' if it was not found
+--       One call looks at 1,000 entries at most, and at about a mebibyte, which takes the
+--       server some 3 ms. It can be ten entries more, if large ones are behind small ones:
+--       far from the tail it takes long to read each by itself.
 local id = string.char(#A.id) .. A.id
 local from, at = tonumber(A.looked), tonumber(A.before) + 9
 local kind = redis.call('TYPE', K.place).ok

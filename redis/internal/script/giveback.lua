@@ -1,25 +1,29 @@
 #!lua flags=allow-oom
--- Puts the unfinished runs of a batch back at the heads of their ready lists or
--- backlogs, in their order, where they count no more at their limits. The session's lease
--- has ended, or the session leaves. The end of a lease raises deliveries by one. It does
--- not if the run came back in this way before, and the session, which notes when such a
--- run begins, noted none; but the fifteenth time it does.
+-- Gives back the unfinished runs of a batch, because the session's lease has ended, or because
+-- the session leaves. They return to the heads of their ready lists or backlogs in their order,
+-- and count no more at their limits.
+--
+-- The end of a lease raises a run's deliveries by one. If the run came back in this way before,
+-- and the session notes the begins of such runs (markbegun.lua) and has noted none, the
+-- deliveries stay; but the fifteenth time they are raised.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, leases; lost: when some of what the session
---       held was last recovered; batch; done: its bitmap of finished runs;
---       dead, dropped, waiting, rounds, policy, recheck, running; cancels: the session's; outbox;
---       raised: the ids of the session's runs whose deliveries recoveries raised; then
---       records
+--       held was last recovered; batch; done: its bitmap of finished runs; dead, dropped,
+--       waiting, rounds, policy, recheck, running; cancels: the session's; outbox; raised: the
+--       ids of the session's runs whose deliveries recoveries raised; then records of runs of
+--       the batch
 -- ARGV  session; member: "session:number"; mode: 'recover' or 'leave'; maxDead: cap of the
---       dead list; failure: of entries that cannot be read; waits: how many runs are
---       to wait if it raises their deliveries and they came back before, and for each of
---       these its index in the batch and for how many ms; then for each record the
---       index of its run in the batch
--- Returns the number of runs put back, -1 when the lease has not ended; how many went into
---       the outbox instead, as their end was asked for: '-', the failure with its length,
---       the stored run; and how many that cannot be read became dead letters. An error
---       leaves the run that it is of in the batch.
+--       dead list; failure: of entries that cannot be read; waits: the number of runs that
+--       wait before they are ready, if their deliveries are raised and they came back
+--       before; for each its index in the batch, and for how many ms; then for each record
+--       the index of its run in the batch
+-- Returns an array of
+--       1. the number of runs put back, -1 if the lease has not ended
+--       2. how many went into the outbox instead, as their end was asked for: '-', the
+--          length of the failure, the failure, the stored run
+--       3. how many became dead letters, as they cannot be read
+-- After an error the run that it is of is still in the batch.
 -- include clock.lua
 -- include waiting.lua
 -- include release.lua

@@ -1,14 +1,14 @@
 #!lua
--- Reserves a group before its members are stored, which enqueue.lua does only where
--- this is, and in the same step has it stay; or deletes it, unless they are stored.
+-- Reserves a group before its members are stored, or drops a reservation. enqueue.lua stores
+-- members only while the reservation is there, and makes the group stay in the same step.
 --
 -- KEYS  group
--- ARGV  action: reserve or drop; token: of the entry that is queued when the members have
---       ended; of reserve: size: number of members; entry: that entry, '' where there are no
+-- ARGV  action: reserve or drop; token: of the entry that is queued once the members have
+--       ended; of reserve: size: number of members; entry: that entry, '' if there are no
 --       members, which then count as stored; keep: ms to keep the group if they are not
 --       stored; keepEnded: ms to keep it after the end
--- Returns of reserve 0, or 1 when there is another such group; of drop 0, 1 when it
---       stays, as its members were stored, or 2 when it is not there.
+-- Returns of reserve 0, or 1 if there is another such group; of drop 0, 1 if the group stays
+--       because its members are stored, or 2 if it is not there.
 local has = redis.call('HMGET', K.group, 'left', 'then', 'begun')
 local begun = has[3] == A.token
 local mine = begun or has[2] and string.sub(has[2], 2, 17) == A.token

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Stores a session's report of its runs, and returns the runs that are to end. A note of
--- a run that is still to start was made by a clock that ran ahead.
+-- Stores a session's report of its runs, and returns the runs that are to end. A report of a
+-- task that started in the future is of a clock that ran ahead, and is replaced.
 --
--- KEYS  last; cancels: the session's; then for each run that reports progress its batch,
---       the bitmap of finished runs, its record, its progress
--- ARGV  keep: ms to keep the notes; tasks: how many, and for each its name and how its
---       latest run ended; then for each run its index in the batch and its progress
+-- KEYS  last; cancels: the session's; then for each run that reports progress: its batch,
+--       the batch's bitmap of finished runs, its record, its progress
+-- ARGV  keep: ms to keep progress and cancels; tasks: their number; for each its name, and how
+--       its latest run ended; then for each run its index in the batch, and its progress
 -- Returns "number:index" of each run whose end was asked for.
 -- include clock.lua
 -- include read.lua

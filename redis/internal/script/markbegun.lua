@@ -1,13 +1,12 @@
 #!lua flags=allow-oom
--- Notes that a run is about to begin, or is cleared, while the batch is still the
--- caller's. The run came back from a session whose lease had ended. If this session ends
--- the same way, that counts as a delivery of a run that began, but not of one that is
--- cleared.
+-- Notes that a run is about to begin, or that it is not to blame any more, while the caller
+-- still holds it. It is for runs that came back from a session whose lease had ended. If this
+-- session ends in the same way, a delivery counts if the run has begun.
 --
 -- KEYS  batch; done: its bitmap of finished runs
 -- ARGV  index: the run's in the batch; bits: the new upper four bits of its flags, 15 if
 --       it begins
--- Returns 1, or 0 when the caller holds the run no longer.
+-- Returns 1, or 0 if the caller holds the run no longer.
 local stored = redis.call('LRANGE', K.batch, A.index, A.index)[1]
 if not stored or redis.call('GETBIT', K.done, A.index) == 1 then
   return 0

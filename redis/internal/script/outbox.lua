@@ -1,11 +1,13 @@
 #!lua flags=no-writes
--- Reads entries of an outbox, not more than is good for one reply.
+-- Reads entries of an outbox or a stage, as many as are good for one reply.
 --
--- KEYS  list: the outbox, or another list
+-- KEYS  list
 -- ARGV  skip: how many entries to pass over; entries: how many to read at most; bytes: how
 --       many at most, unless the first entry has more; from: head, or tail to begin with
 --       the newest
--- Returns how many are behind them, and the entries, in this order.
+-- Returns an array of
+--       1. how many entries are behind these
+--       2. the entries, in this order
 local from, most = tonumber(A.skip), tonumber(A.bytes)
 local length = redis.call('LLEN', K.list)
 local found, bytes = {}, 0

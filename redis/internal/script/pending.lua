@@ -1,17 +1,19 @@
 #!lua
--- Reserves what a pending run needs in its own queue, before its group is stored: its id,
--- its record, its unique key, and the key whose deletion cancels it. Until stay or drop it is
--- in doubt whether the members of the group are stored.
+-- Reserves what a pending run needs in its own queue, before its group is stored: its id, its
+-- unique key, its record, and the key whose deletion cancels it. Until stay or drop it is in
+-- doubt whether the members of the group are stored.
 --
--- KEYS  pendingRun; id: the id's key; record; pending; unique: only of a run that has a unique
---       key
--- ARGV  action: reserve, stay or drop; token: of its entry; id: the run's; of reserve: where: the
---       queue and the name of its group; ownID: '1' if its id is its own; record: '' for
---       none; keep: ms to keep them if neither stay nor drop follows; unique: what its
---       unique key is named, '' for none
--- Returns 0, 1 when the id is live already, 2 when a call that is not decided
---       (stage.lua) has reserved the id or the unique key, or the id of the run that has
---       the unique key.
+-- KEYS  pendingRun; id: the id's key; record; pending; unique: only of a run that has a
+--       unique key
+-- ARGV  action: reserve, stay or drop; token: of its entry; id: the run's; of reserve: where:
+--       the queue and the name of its group; ownID: '1' if its id is its own; record: '' for
+--       none; keep: ms to keep them if neither stay nor drop follows; unique: its unique
+--       key, '' for none
+-- Returns one of
+--         0     it is done
+--         1     the id is live already
+--         2     a call that is not decided (stage.lua) has reserved the id or the unique key
+--         a text: the id of the live run that has the unique key
 local mine = redis.call('GET', K.pendingRun)
 local other = mine and string.sub(mine, 1, 16) ~= A.token
 local owner = redis.call('GET', K.id)

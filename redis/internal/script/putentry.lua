@@ -3,15 +3,18 @@
 --
 -- KEYS  entries; changes: their number; ticks
 -- ARGV  id, task, rule, run; most: how many entries there may be
--- Returns {revision, since, last}, numbers as texts, and if the last claimed tick of an
---       entry that was there is lost, what it had, '' for nothing: the last claimed tick
---       is the present then; 0 when there are that many entries, 1 when the id is that of
---       another task's entry. Refused by the server at maxmemory, before anything.
+-- Returns an array of
+--       1. its revision
+--       2. since: the time in microseconds after which its ticks come
+--       3. its last claimed tick
+--       4. only if that of an entry that was there is lost: what was there instead, '' for
+--          nothing; the last claimed tick is the present then
+--       or 0 if there are that many entries, 1 if the id is that of another task's entry.
+--       The server refuses it at maxmemory, before anything is done.
 --
--- An entry is its revision (16 digits), since (microseconds, 16 digits), length
--- of the task (4 digits), task, length of the rule (4 digits), rule, run. In
--- ticks, under the task, a space and the id, it has its last claimed tick (20
--- digits) and the revision.
+-- An entry is its revision (16 digits), since (16 digits), length of the task (4 digits),
+-- task, length of the rule (4 digits), rule, run. In ticks, under the task, a space and the
+-- id, it has its last claimed tick (20 digits) and the revision.
 -- include clock.lua
 -- include tick.lua
 local old = redis.call('HGET', K.entries, A.id)

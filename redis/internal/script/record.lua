@@ -1,14 +1,13 @@
 #!lua flags=allow-oom
 -- Reads a run's record, and notes who waits for the run's end.
 --
--- KEYS  record; waiters: a hash of a run's id to those who wait for it; progress: the
+-- KEYS  record; waiters: a hash of a run's id to the names of its waiters; progress: the
 --       run's; staged: only if the caller has not moved what there is
 -- ARGV  waiter: '' for none; id: the run's
--- Returns the record and the progress ('' for none), nil when there is no
--- record, or 1 when there are runs to be moved by unstage.lua, and it may be one of
--- them. The record is a letter for the state (d
---       delayed, q queued, r running, s succeeded, f failed), 13 digits that
---       are when a delayed run is due in milliseconds since the epoch, and a
+-- Returns an array of the record and the progress, '' for none; nil if there is no record; or
+--       1 if runs are to be moved by unstage.lua first, and the run may be one of them.
+--       The record is a letter for the state (d delayed, q queued, r running, s succeeded, f
+--       failed), 13 digits that are when a delayed run is due in ms since the epoch, and a
 --       MessagePack map.
 -- include clock.lua
 if K.staged and redis.call('EXISTS', K.staged) == 1 then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Notes in their records that runs of a batch are running, while the batch is
--- still the caller's. A record that has more is left as it is.
+-- Sets the state running in the records of runs, while the caller still holds their batch. It
+-- changes only the states queued and delayed.
 --
 -- KEYS  batch; done: its bitmap of finished runs; then records
 -- ARGV  for each record the index of its run in the batch

@@ -1,16 +1,18 @@
 #!lua flags=allow-oom
--- Extends a session's lease of everything it holds in one queue, and lists what
--- the server takes it to hold, so that the session can compare.
+-- Renews a session's lease of all that it holds in one queue. It also lists what the server
+-- takes the session to hold, so that the session can compare.
 --
 -- KEYS  leases; lost: when some of what the session held was last recovered; to list also
 --       inflight, then bitmaps of finished runs
--- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin, and most: of
---       how many batches in flight at most, of all sessions: to list costs so much
--- Returns the value of the second key, '' when there is none. When it is another
---       than before, the caller has to ask which of its batches are still there.
---       To list, an array of that value, the next cursor, '0' at the end, '-' if
---       more are in flight, the numbers of the session's batches in flight, and of each bitmap how
---       many runs are finished.
+-- ARGV  session; lease: in ms, 0 to list only; to list, cursor: '0' to begin; and most: how
+--       many batches in flight, of all sessions, may be looked through
+-- Returns the value of lost, '' for none. If it is another than before, the caller asks which
+--       of its batches are still there.
+--       To list, an array of
+--       1. that value
+--       2. the next cursor, '0' at the end, '-' if more than most batches are in flight
+--       3. the numbers of the session's batches in flight
+--       4. of each bitmap, how many runs are finished
 -- include clock.lua
 -- include read.lua
 local prefix = A.session .. ':'

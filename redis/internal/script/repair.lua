@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
 -- Renames keys of a queue that scripts cannot use: of another type than they have, or a
--- number that is none. The new name ends with ':broken:' and the time. Fields that are to be
+-- number that is none. The new name ends with ':broken:' and the time. Fields that have to be
 -- numbers and are none are set anew.
 --
 -- KEYS  any of one queue, inflight, leases, takes, stages and staged among them
--- ARGV  for each key its type, or of some: number and count for strings, of which the
---       first is to be unlike all that it was; numbers and policy for hashes; inflight,
---       leases, takes, stages and staged for themselves; then, of one key with fields, where
---       to go on; or place, then what is there instead of it, for the one key that is
---       the place of a run that waits for a group
--- Returns for each that was renamed its place among KEYS, its type, its new name; of
---       one of which only fields were broken the name is ''; and of one with more fields
---       than are looked at in one step its place, '' and where to go on.
--- The batches that are looked for have names that nobody can know before; their keys
--- have the queue's hash tag.
+-- ARGV  for each key its kind: its type; or number and count for strings, of which the first
+--       becomes unlike all that it was; numbers and policy for hashes; inflight, leases,
+--       takes, stages and staged for themselves; or place, for the one key that is the
+--       pendingRun of a run; then, if there is one key with fields, the cursor where to
+--       continue; or of place the value that replaces it
+-- Returns an array of
+--         for each renamed key: its place among KEYS, its type, its new name
+--         for each key with broken fields: its place, its type, ''
+--         for each key with more fields than one call looks at: its place, '', the cursor
+-- It looks for batches. Nobody can name their keys before; they have the queue's hash tag.
 -- include clock.lua
 local present = string.format('%.0f', now())
 local types = {

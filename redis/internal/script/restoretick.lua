@@ -1,12 +1,15 @@
 #!lua
--- Has a schedule go on from now whose last claimed tick is lost, or is none.
+-- Restores the last claimed tick of a schedule, if it is lost or is no tick: the schedule
+-- continues from now on.
 --
 -- KEYS  ticks, entries
--- ARGV  field: the schedule's; tick: the one that is not to be queued a second time (20
+-- ARGV  field: the schedule's; tick: the one that may not be queued a second time (20
 --       digits, for an entry with its 16 of revision); entry: its id, '' for a task
--- Returns a text, what the field had, '' for nothing, if it now has that tick or the
---       server's time, whichever is later; 1 when the last claimed tick is there; 0 when
---       the entry is not there with that revision.
+-- Returns one of
+--         a text: what the field had, '' for nothing; it now has that tick or the server's
+--            time, whichever is later
+--         1  the last claimed tick is there
+--         0  the entry is not there with that revision
 -- include clock.lua
 -- include tick.lua
 local tick, id = A.tick, A.entry

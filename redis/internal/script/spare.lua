@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Spares runs a delivery that ended with their session's lease, but not with the
--- life of its consumer.
+-- Spares runs the delivery that ended with their session's lease, but not with the life of
+-- its consumer.
 --
 -- KEYS  raised: the ids of the session's runs whose deliveries recoveries raised; then for
---       each run how many of its deliveries it is spared
--- ARGV  keep: ms to keep these; listed: '1' for runs that are among the ids, once each, '0'
---       for runs that the session gave back; then the id of each run
--- Returns how many runs were spared one.
+--       each run the number of deliveries that it is spared
+-- ARGV  keep: ms to keep these; listed: '1' for runs that raised has, once each, '0' for
+--       runs that the session gave back; then the id of each run
+-- Returns how many runs were spared a delivery.
 -- include read.lua
 local n = 0
 for _ = 1, #ARGV - #A do

@@ -1,17 +1,18 @@
 #!lua
--- Stores a page of the runs of one large call beside the queue, where nobody takes
--- them, and reserves their ids and unique keys. commit.lua makes all its pages part of
--- the queue in one step; else unstage.lua takes them and what they reserve away.
+-- Stores a page of the runs of a large call beside the queue, where takes do not find them,
+-- and reserves their ids and unique keys. commit.lua makes all pages part of the queue in one
+-- step; else unstage.lua removes them, and what they reserve.
 --
 -- KEYS  stages; stage: the call's; then for each run its id key and its unique key, if it
 --       has them
 -- ARGV  token: the call's; lease: ms in which the next page or the commit has to come;
 --       before: number of runs on the pages before; check: '1' to store nothing and only
 --       check; then for each run its entry (unstage.lua), and letters for its keys: i, u
--- Returns 0 when the page is stored (by this call or by an earlier one), -1 when the
---       stage is gone, or an array: of each run in whose way another is, its place
---       on the page, from 1, and the id of the other, '' when it is its own; the place
---       is negative when the other is one of a call that is not decided.
+-- Returns 0 if the page is stored, by this execution or by an earlier one; -1 if the stage is
+--       gone; or an array: in turn the place on the page, from 1, of a run in whose way
+--       another is, and the id of the other, '' if it is the same. The place is negative
+--       if the other is one of a call that is not decided.
+-- After an error nothing of the page is stored.
 -- include clock.lua
 -- include read.lua
 local token, before, check = A.token, tonumber(A.before), A.check == '1'

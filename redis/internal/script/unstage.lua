@@ -1,26 +1,32 @@
 #!lua flags=allow-oom
--- Moves a page of the runs of a large call, which commit.lua made part of the queue,
--- to where they are taken from; or takes one away, with the ids and unique keys it
--- reserves, of a call that never will be queued. Anyone may, at the same time.
+-- Moves a page of the runs of a committed large call (commit.lua) to where takes find them; or
+-- removes a page of a call that never will be queued, and the ids and unique keys that it
+-- reserves. Anyone may, at the same time.
 --
--- An entry of a stage is: the ready list, 1-6; when the run is due: '0' at once, '+' and
--- ms after the commit, '@' and ms since the epoch, 13 digits; when its unique key is
--- free: 'e' at its end, 'k' and ms after it was due, 13 digits, 13 zeros else; length
--- of its record (4 bytes), the record as enqueue.lua takes it; the stored run.
+-- An entry of a stage is
+--       1 byte     the ready list, 1-6
+--       14 bytes   when the run is due: '0' at once, '+' and ms after the commit, '@' and ms
+--                  since the epoch, 13 digits
+--       14 bytes   when its unique key is free: 'e' at its end, 'k' and ms after it was due,
+--                  13 digits, else 13 zeros
+--       4 bytes    the length of its record
+--       then       the record as enqueue.lua takes it, and the stored run
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
 --       waiting, rounds, policy, dead, dropped; then for each run its id key, its unique key
---       and its record, if it has them; behind these, of drop and expire, ids and unique
---       keys that are free at the end of the call if they are its own
--- ARGV  mode: move; drop, by who stored the pages; or expire, by others; token: the
---       call's; left: number of runs in the stage; page: number of those on the page, its
---       first ones; maxDead: cap of the dead list; failure: of entries that cannot be read;
---       then for each run letters for its keys, i, u, r, and '' too for an entry that
---       cannot be read: -
--- Returns how many runs are left, also when those were not as many as the caller
---       says and nothing is done; -1 when the call is not committed, of move; -2
---       when it is, -3 when its time is not over, of the others.
+--       and its record, if it has them; then, of drop and expire, ids and unique keys that
+--       are freed at the end of the call if it owns them
+-- ARGV  mode: move; drop, by the producer; or expire, by others; token: the call's; left:
+--       number of runs in the stage; page: number of those on the page, its first ones;
+--       maxDead: cap of the dead list; failure: of entries that cannot be read; then for
+--       each run letters for its keys, i, u, r, or '-' for an entry that cannot be read
+-- Returns how many runs are left, also if the stage has another number of runs than the caller
+--       says and nothing is done; or
+--         -1  of move: the call is not committed
+--         -2  of drop and expire: the call is committed
+--         -3  of expire: the time of the call is not over
+-- After an error the page is in the stage, and its runs are nowhere else.
 -- include clock.lua
 -- include waiting.lua
 -- include deadletters.lua
