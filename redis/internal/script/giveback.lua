@@ -46,22 +46,23 @@ local partly = redis.call('EXISTS', done) == 1
 local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
-local n, woken, cancelled = 0, {}, 0
+local n, woken, cancelled = 0, {}, 0 -- runs put back; kinds; runs that are to end
 local number = string.match(A.member, ':(.*)$')
-local asked = redis.call('EXISTS', K.cancels) == 1 -- for the end of any
-local tells = string.sub(A.session, -1) == '+' -- of the begin of runs that came back
-local waits, due, raised = {}, {}, {}
+local someCancelled = redis.call('EXISTS', K.cancels) == 1
+local notesBegins = string.sub(A.session, -1) == '+' -- of runs that came back before
+local delays, due, raised = {}, {}, {} -- by index: ms, instants; ids whose deliveries are raised
 for _ = 1, tonumber(A.waits) do
   local index, ms = nextArg(), nextArg()
-  waits[tonumber(index)] = tonumber(ms)
+  delays[tonumber(index)] = tonumber(ms)
 end
 
--- the stored run as it goes back, and true if it came back before and has begun,
--- or may have
-local function back(stored, flags)
+-- the stored run as it goes back, and true if it came back before and has begun, or may have.
+-- The upper four bits of its flags: 0 it never came back, 15 it has begun, else how often
+-- it came back without a delivery that counts.
+local function returned(stored, flags)
   local past, again = math.floor(flags / 16), false
   local deliveries = struct.unpack('>I4', stored, 5)
-  if recover and (past == 0 or past == 15 or not tells) then
+  if recover and (past == 0 or past == 15 or not notesBegins) then
     past, again, deliveries = 1, past > 0, deliveries + 1
     raised[#raised + 1] = string.sub(stored, 10, 9 + string.byte(stored, 9))
   elseif recover then
@@ -73,12 +74,12 @@ local function back(stored, flags)
     .. struct.pack('>I4', deliveries) .. string.sub(stored, 9), again
 end
 
-local died, buried = 0, 0 -- how many dead letters there are, if there are new ones, and these
+local deadLength, buried = 0, 0 -- of the dead list, if it grew, and by how much
 
--- Puts a run where it waits, and then sees to what it held.
+-- Puts a run back, marks it as finished in the batch, and then releases its limits.
 local function returnRun(i, stored)
   local list = listOf(stored)
-  local field = asked and number .. ':' .. (i - 1)
+  local field = someCancelled and number .. ':' .. (i - 1)
   local failure = field and redis.call('HGET', K.cancels, field)
   local undo, unread
   if failure then
@@ -87,9 +88,9 @@ local function returnRun(i, stored)
       redis.pcall('LTRIM', K.outbox, 0, -2)
     end
   elseif list then
-    local as, again = back(stored, string.byte(stored, 2))
-    if again and waits[i - 1] then
-      due[i - 1] = string.format('%013.0f', now() + waits[i - 1])
+    local as, again = returned(stored, string.byte(stored, 2))
+    if again and delays[i - 1] then
+      due[i - 1] = string.format('%013.0f', now() + delays[i - 1])
       redis.call('ZADD', K.delayed, due[i - 1], as)
       undo = function()
         redis.pcall('ZREM', K.delayed, as)
@@ -103,7 +104,7 @@ local function returnRun(i, stored)
     woken[kindOf(list)] = true -- also to learn when one is due
   else
     unread = true
-    died = redis.call('LPUSH', K.dead, deadLetter(A.failure .. stored))
+    deadLength = redis.call('LPUSH', K.dead, deadLetter(A.failure .. stored))
     buried = buried + 1
     undo = function()
       redis.pcall('LPOP', K.dead)
@@ -158,7 +159,7 @@ end
 for kind in pairs(woken) do
   wake(kind)
 end
-dropOldest(died)
+dropOldest(deadLength)
 if failed then
   error(failed)
 end

@@ -31,9 +31,11 @@
 -- include readylists.lua
 -- include wake.lua
 local session, number, batch = A.session, tonumber(A.number), K.batch
-local room, total, left = {tonumber(A.io), tonumber(A.cpu)}, tonumber(A.total), {}
-local wanted = {room[1] > 0, room[2] > 0}
-local free = {room[1] - tonumber(A.prefetchIO), room[2] - tonumber(A.prefetchCPU)}
+local total = tonumber(A.total) -- how many more runs may be taken
+local room = {tonumber(A.io), tonumber(A.cpu)} -- the same by kind
+local free = {room[1] - tonumber(A.prefetchIO), room[2] - tonumber(A.prefetchCPU)} -- the same without prefetching
+local wanted = {room[1] > 0, room[2] > 0} -- kinds
+local left = {} -- kinds of which runs can be taken after this
 
 -- notes for five minutes that a consumer waits for a token
 local function announceWait()
@@ -64,8 +66,8 @@ local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
 local reply, apart = {}, A.apart == '1'
 local used = redis.call('HGET', K.takes, session)
-local usedLast = tonumber(used or 0)
-if not usedLast or usedLast ~= usedLast or usedLast > number + 1e12 then -- no call comes so late that its session is so far ahead
+local usedLast = tonumber(used or 0) -- the number of the session's last batch
+if not usedLast or usedLast ~= usedLast or usedLast > number + 1e12 then -- it is no number, or further ahead than a session can be
   redis.call('HSET', K.takes, session, A.number) -- nobody knows which were used
   used = number
 end
@@ -85,7 +87,7 @@ if used and tonumber(used) >= number or not used and redis.call('EXISTS', batch)
 end
 if total <= 0 then
   redis.call('HSET', K.takes, session, A.number)
-  redis.call('ZADD', K.leases, leaseEnd, session) -- with which the entry goes
+  redis.call('ZADD', K.leases, leaseEnd, session) -- the entry of takes goes with the lease
   return {-2}
 end
 
@@ -97,7 +99,7 @@ if operated and redis.call('EXISTS', K.paused) == 1 then
 end
 
 -- Lists the batch for recovery. A run is added to the batch after this, and before it is
--- removed where it was, so an error in between loses none.
+-- removed where it was, so that an error in between loses none.
 local enlisted = false
 local function enlist()
   if not enlisted then
@@ -114,8 +116,8 @@ local arrived = {} -- kinds of which runs became ready
 
 local first = redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]
 if first and tonumber(first) <= now() then
-  -- Has a page of due runs wait where others do. One that cannot be read comes to
-  -- whoever takes from the medium ready list of kind io, and makes a dead letter of it.
+  -- Moves a page of due runs to their ready lists and backlogs. A run that cannot be read goes
+  -- to the medium list of kind io: who takes it makes a dead letter of it.
   local function makeReady(page)
     local pushed, filed = {}, {}
     local moved, plain = {}, {}
@@ -134,7 +136,7 @@ if first and tonumber(first) <= now() then
       for _, stored in ipairs(page) do
         local list = listOf(stored)
         if list and hasPolicies(stored) then
-          push(list) -- they came before
+          push(list) -- those came before
           local entry = inTurn().arrive(list, K.ready[list], stored)
           if entry then
             filed[#filed + 1] = entry
@@ -174,10 +176,10 @@ if first and tonumber(first) <= now() then
 end
 
 reply[1] = -1
-local sessions -- that hold something
-local size = 1
+local sessions -- how many have a lease
+local size = 1 -- of the reply; it has the runs even if the caller reads them
 
--- how many of a ready list to take, and how many are in it
+-- how many runs of a ready list to take, up to most, and how many are in it
 local function share(kind, key, most)
   local n = math.min(room[kind], total, most)
   if sift and n > 0 then
@@ -192,11 +194,13 @@ local function share(kind, key, most)
   return n, length
 end
 
+-- notes that n runs of a kind are taken
 local function taken(kind, n)
   room[kind], free[kind] = room[kind] - n, math.max(free[kind] - n, 0)
   total = total - n
 end
 
+-- takes from a ready list while there are no policies
 local function take(kind, key)
   local n, length = share(kind, key, total)
   if n < length then
@@ -227,7 +231,7 @@ local function take(kind, key)
 end
 
 local more = false -- backlogs to look at
-local skipped = {} -- kinds of which a backlog waits for a slot that is free
+local skipped = {} -- kinds of which a backlog waits for a caller with a free slot
 local takeInTurn -- while there are backlogs
 if rounds or special and redis.call('EXISTS', K.policy) == 1 then
   more = inTurn().recheck()
@@ -356,11 +360,11 @@ if rounds then
     arrived[kindOf(list)] = true
   end
   for list in pairs(size > 1 and rounds.later or {}) do
-    left[kindOf(list)] = true -- another has to learn when to look
+    left[kindOf(list)] = true -- another consumer has to learn when a rate has room
   end
   more = more or rounds.budget() <= 0
   for kind = 1, 2 do
-    -- Who has only slots that are not free yet must not wake itself again and again.
+    -- A consumer without free slots must not wake itself again and again.
     if skipped[kind] and (size > 1 or redis.call('HGET', K.policy, 'skipped' .. kind) ~= string.format('%.0f', now() / 500)) then
       redis.call('HSET', K.policy, 'skipped' .. kind, string.format('%.0f', now() / 500))
       left[kind] = true

@@ -83,7 +83,7 @@ end
 local gather, entries
 local ready, looked, delayed, owned, woken, earliest, later = {}, {}, {}, {}, {}, nil, {}
 
--- notes that a run is due
+-- collects a run that is due
 local function arrive(list, stored)
   woken[kindOf(list)] = true
   ready[list] = ready[list] or {}
@@ -111,7 +111,7 @@ end
 
 local spec, at, score -- when the run in hand is due; most are due when the one before is
 
--- notes what the keys of a run, which are the next ones, are to be
+-- collects the values of a run's keys, which are the next ones
 local function own(entry, letters, size, stored)
   for letter in string.gmatch(letters, '[iur]') do
     local key, value, free = nextKey(), string.sub(token, 7), nil
@@ -130,7 +130,7 @@ local function own(entry, letters, size, stored)
   end
 end
 
--- notes where the run of an entry goes, and what its keys, which are the next ones, are to be
+-- collects the run of an entry, and the values of its keys
 local function place(entry, letters)
   local list, due = string.byte(entry) - 48, string.sub(entry, 2, 15)
   if due ~= spec then
@@ -172,7 +172,7 @@ for _, entry in ipairs(page) do
 end
 
 -- An error leaves all of the page in the stage, and nothing of it elsewhere.
-local pushed, died, counted = {}, 0, 0
+local pushed, died, counted = {}, 0, 0 -- by ready list; new dead letters; runs that left the stage
 local function undo()
   redis.pcall('HINCRBY', K.stages, 'runs', counted)
   if died > 0 then
@@ -225,7 +225,7 @@ if length == #page then
   end
 end
 
--- Whoever waits for the first delayed run has to learn that it is another now.
+-- A consumer that waits for the first delayed run has to learn that it is another now.
 if earliest and tonumber(redis.call('ZRANGE', K.delayed, 0, 0, 'WITHSCORES')[2]) == earliest then
   for kind in pairs(later) do
     woken[kind] = true

@@ -1,4 +1,4 @@
--- Looks for runs where they wait. This is no script: it stands in scripts instead of the
+-- Finds runs where they wait. This is no script: it stands in scripts instead of the
 -- comment that includes it, behind unwait.lua.
 
 -- the type of a key, as TYPE names it
@@ -6,27 +6,27 @@ local function typeOf(key)
   return redis.call('TYPE', key).ok
 end
 
--- takes one such stored run away; true if there was one
-local function take(place, stored)
-  local kind = typeOf(place)
-  if kind == 'list' then
-    return redis.call('LREM', place, -1, stored) > 0
+-- removes one such entry; returns true if there was one
+local function take(place, entry)
+  local keyType = typeOf(place)
+  if keyType == 'list' then
+    return redis.call('LREM', place, -1, entry) > 0
   elseif place == K.waiting then
-    return removeWaiting(stored)
+    return removeWaiting(entry)
   end
-  return kind == 'zset' and redis.call('ZREM', place, stored) > 0
+  return keyType == 'zset' and redis.call('ZREM', place, entry) > 0
 end
 
--- how often it is there, as far as two are counted; of a batch, at an index that is not
--- negative, with its bitmap of finished runs
-local function count(place, stored, done, index)
+-- how often an entry is there, 2 at most. A batch has an index that is not negative, and a
+-- bitmap of finished runs.
+local function count(place, entry, done, index)
   if index and index >= 0 then
-    local there = redis.call('LINDEX', place, index) == stored
+    local there = redis.call('LINDEX', place, index) == entry
     return there and redis.call('GETBIT', done, index) == 0 and 1 or 0
   end
-  local kind = typeOf(place)
-  if kind == 'list' then
-    return #redis.call('LPOS', place, stored, 'COUNT', 2)
+  local keyType = typeOf(place)
+  if keyType == 'list' then
+    return #redis.call('LPOS', place, entry, 'COUNT', 2)
   end
-  return kind == 'zset' and redis.call('ZSCORE', place, stored) and 1 or 0
+  return keyType == 'zset' and redis.call('ZSCORE', place, entry) and 1 or 0
 end

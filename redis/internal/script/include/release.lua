@@ -1,8 +1,8 @@
 -- Counts runs at limits that bound how many are in flight. This is no script: it stands in
 -- scripts instead of the comment that includes it, behind waiting.lua.
 
--- counts a run again at those of its limits that bound how many are in flight, as
--- far as the n-th
+-- counts a run at its limits on runs in flight again; only at the first n limits if n is
+-- given
 local function hold(stored, n)
   local run = waiting().read(stored)
   for i, limit in ipairs(run and run.limits or {}) do
@@ -12,8 +12,8 @@ local function hold(stored, n)
   end
 end
 
--- counts a run no more that is not in flight any longer; returns whether
--- another may start for it
+-- counts a run no more that is not in flight any longer; returns whether another run may
+-- start instead
 local function release(stored)
   local run, opened = waiting().read(stored), false
   for i, limit in ipairs(run and run.limits or {}) do

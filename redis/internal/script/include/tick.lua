@@ -1,4 +1,4 @@
--- Says what a tick is. This is no script: it stands in scripts instead of the comment that
+-- Recognizes ticks. This is no script: it stands in scripts instead of the comment that
 -- includes it.
 
 -- Whether a field of ticks is one: 20 digits, of the years up to 2200, and the revision of
