@@ -197,7 +197,7 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 func TestAReadyListThatAnotherQuarantines(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	ready := prefix(t) + ":{q}:io:1"
-	b.Instrument(`if 'NAME' == 'mend' then redis.call('DEL', '` + ready + `') end`)
+	b.Instrument(`if 'NAME' == 'repair' then redis.call('DEL', '` + ready + `') end`)
 	require.NoError(t, c.Set(t.Context(), ready, "x", 0).Err())
 	require.NoError(t, b.QueueTasks(t.Context(), run("plain", "q")))
 	require.Equal(t, 1, length(t, b, "q"))

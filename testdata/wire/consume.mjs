@@ -24,19 +24,19 @@ function failure(kind, message, stack) {
 
 class Session {
   id = crypto.randomBytes(16).toString("hex");
-  slot = 0;
+  number = 0; // of the last batch
   constructor(lease) { this.lease = lease; }
 
   // take returns up to n runs for goroutines, once there are some.
   async take(n) {
     for (;;) {
-      const member = `${this.id}:${this.slot + 1}`;
+      const member = `${this.id}:${this.number + 1}`;
       const keys = [...q.fixed, q.key("inflight"), q.key("leases"), q.key("takes"), q.key("f:" + member),
         q.key("paused"), q.key("disabled"), q.key("deferred"), q.key("enabling"),
         ...["waiting", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
       const [due, ...entries] = await redis.script(scripts, "take", keys,
-        [this.id, this.slot + 1, this.lease, n, 0, n, 1, 0, 0]);
-      if (due === -2 || entries.length > 0) this.slot++;
+        [this.id, this.number + 1, this.lease, n, 0, n, 1, 0, 0]);
+      if (due === -2 || entries.length > 0) this.number++;
       if (entries.length > 0) return { member, size: entries.length, runs: entries.map((e, index) => ({ ...parse(e), index })) };
       if (due !== -2) await redis.send("BZMPOP", Math.max(0.001, Math.min(2, due < 0 ? 2 : due / 1000)), 1, q.key("wake:io"), "MIN");
     }

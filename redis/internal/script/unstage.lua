@@ -22,7 +22,7 @@
 --       maxDead: cap of the dead list; failure: of entries that cannot be read; then for
 --       each run letters for its keys, i, u, r, or '-' for an entry that cannot be read
 -- Returns how many runs are left, also if the stage has another number of runs than the caller
---       says and nothing is done; or
+--       says, and nothing is moved or removed; or
 --         -1  of move: the call is not committed
 --         -2  of drop and expire: the call is committed
 --         -3  of expire: the time of the call is not over

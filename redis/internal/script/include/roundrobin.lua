@@ -109,15 +109,15 @@ local function addRounds(self)
       local value = list and state .. list .. string.sub(turn, -16)
       local member = value and #turn == 51 and self.first(K.rounds, value)
       local backlog = member and backlogOf(member)
-      local there = backlog and self.first(K.waiting, backlog)
-      if there then
-        self.setState(backlog, 'r', string.sub(there, 34, 49), member)
+      local entry = backlog and self.first(K.waiting, backlog)
+      if entry then
+        self.setState(backlog, 'r', numberOf(entry), member)
         self.rotate(value, turn)
         self.promoted[list] = true
         list = list + 1
       else
         if member then
-          self.forget(backlog, member) -- what was in it was removed
+          self.forget(backlog, member) -- its runs were removed
         elseif value and #turn == 51 then
           self.quit(value, turn)
         else
@@ -126,7 +126,7 @@ local function addRounds(self)
         end
         budget = budget - 1
         if budget <= 0 then
-          redis.call('ZADD', K.recheck, 0, hash) -- the next call goes on
+          redis.call('ZADD', K.recheck, 0, hash) -- the next take continues
           return true
         end
       end
@@ -141,7 +141,7 @@ local function addRounds(self)
     local per = next[1] and tonumber(next[2]) > present and self.first(K.starts, next[1], 'p')
     local latest = per and present + 1000 + (tonumber(string.sub(per, 18)) or 0) / 1000
     if seen > present + 1000 or latest and tonumber(next[2]) > latest then
-      -- The server's clock was put back: what was to be looked at later than can be is now.
+      -- The server's clock was put back: limits with a recheck later than can be are due now.
       for _, hash in ipairs(redis.call('ZRANGEBYSCORE', K.recheck, string.format('(%.0f', present), '+inf', 'LIMIT', 0, 1000)) do
         redis.call('ZADD', K.recheck, 0, hash)
       end
@@ -158,8 +158,8 @@ local function addRounds(self)
     return #due == 100
   end
 
-  -- the first of a run's limits that keeps it from starting, nil if there is
-  -- none, and of each limit what closed returns
+  -- the first of a run's limits that keeps it from starting, nil for none; and of each limit
+  -- the value of closed
   local function closing(run)
     local by, at = nil, {}
     for i, limit in ipairs(run.limits) do
@@ -203,26 +203,26 @@ local function addRounds(self)
 
   -- Takes the first run out of a backlog if its limits allow it to start: put adds it
   -- where it goes, and unput undoes that. If its task is disabled, defer adds it elsewhere
-  -- and returns true, and undefer undoes that. Seen is the member of rounds that led to
-  -- the backlog.
+  -- and returns true, and undefer undoes that. Then it passes the turn on to another backlog
+  -- of each limit that has room.
   function self.startFirst(backlog, seen, put, unput, defer, undefer)
     budget = budget - 1
-    local member = self.first(K.waiting, backlog)
-    if not member then
+    local entry = self.first(K.waiting, backlog)
+    if not entry then
       self.forget(backlog, seen)
       return
     end
-    local stored = string.sub(member, 50)
+    local stored = storedRunOf(entry)
     local run = self.read(stored) or {limits = {}}
-    local gone = defer and defer(stored)
+    local deferred = defer and defer(stored)
     local by, at
-    if not gone then
+    if not deferred then
       by, at = closing(run)
     end
     if by then
-      self.setState(backlog, 'k' .. by.hash, string.sub(member, 34, 49), seen)
+      self.setState(backlog, 'k' .. by.hash, numberOf(entry), seen)
     else
-      if not gone then
+      if not deferred then
         begin(run)
         local ok, failure = pcall(put, stored)
         if not ok then
@@ -231,18 +231,18 @@ local function addRounds(self)
         end
       end
       must(function()
-        if gone then
+        if deferred then
           undefer(stored)
         else
           unput(stored)
           unbegin(run)
         end
-      end, 'ZREM', K.waiting, member)
+      end, 'ZREM', K.waiting, entry)
       local next
       next, at = closing(run)
       local following = self.first(K.waiting, backlog)
       if following then
-        self.setState(backlog, next and 'k' .. next.hash or 'r', string.sub(following, 34, 49), seen)
+        self.setState(backlog, next and 'k' .. next.hash or 'r', numberOf(following), seen)
       else
         self.forget(backlog, seen)
       end

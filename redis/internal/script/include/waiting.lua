@@ -32,6 +32,17 @@ local function hasPolicies(stored)
   return bit.band(string.byte(stored, 2) or 0, 8) == 8
 end
 
+-- the number and the stored run of an entry of waiting, behind the backlog's name
+local function numberOf(entry)
+  return string.sub(entry, 34, 49)
+end
+
+local function storedRunOf(entry)
+  return string.sub(entry, 50)
+end
+
+-- In the functions below a value is its state, ready list and hash, as rounds has it. Seen is
+-- the member of rounds that led to a backlog or a value: it goes if nothing stands for it.
 local function newWaiting()
   local self = {none = '0000000000000000'}
 
@@ -130,7 +141,7 @@ local function newWaiting()
     enter(value)
   end
 
-  -- forgets the turn of a value; seen is the member of rounds that led to it
+  -- forgets the turn of a value
   local function leave(value, turn, seen)
     if turn then
       redis.call('ZREM', K.rounds, inRound(value, turn))
@@ -163,8 +174,7 @@ local function newWaiting()
     return listed[backlog]
   end
 
-  -- sets a backlog's state, and the number of its first run; seen is the member of rounds
-  -- that led to it
+  -- sets a backlog's state, and the number of its first run
   function self.setState(backlog, state, number, seen)
     local was = redis.call('HGET', K.policy, 'l' .. backlog)
     local value = state .. string.sub(backlog, 1, 17)
