@@ -45,48 +45,51 @@ func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (mainte
 	return a.report, nil
 }
 
-func (a *audit) run(ctx context.Context) error {
-	var err error
+func (a *audit) run(ctx context.Context) (err error) {
 	if a.node, err = a.b.nodeOf(ctx, a.q); err != nil {
 		return err
 	}
 	if err := a.b.seeStaged(ctx, a.q); err != nil {
 		return err
 	}
-	if err := a.scan(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{a.scan, a.checkBatches, a.firstPass} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	if err := a.checkBatches(ctx); err != nil {
-		return err
-	}
-	if err := a.firstPass(ctx); err != nil {
-		return err
-	}
-	ids, err := a.missing(ctx, a.q.Owner(""), "ended:")
+	lost, err := a.findLost(ctx)
 	if err != nil {
-		return err
-	}
-	records, err := a.missing(ctx, a.q.Record(""), "s", "f")
-	if err != nil {
-		return err
-	}
-	keys, err := a.strayKeys(ctx)
-	if err != nil {
-		return err
-	}
-	if err := a.leaveStaged(ctx, ids, keys); err != nil {
 		return err
 	}
 	if err := a.checkLimits(ctx); err != nil {
 		return err
 	}
-	if len(ids)+len(records)+len(keys)+len(a.twice) == 0 {
+	if len(lost.ids)+len(lost.records)+len(lost.uniques)+len(a.twice) == 0 {
 		return nil
 	}
 	if !a.b.clients.Pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
-	return a.secondPass(ctx, ids, records, keys)
+	return a.secondPass(ctx, lost)
+}
+
+// lostKeys are keys of runs that the first pass has not seen, with their values.
+type lostKeys struct {
+	ids, records, uniques map[string]string
+}
+
+// findLost returns the keys of runs that the first pass has not seen.
+func (a *audit) findLost(ctx context.Context) (lost lostKeys, err error) {
+	if lost.ids, err = a.missing(ctx, a.q.Owner(""), "ended:"); err != nil {
+		return lost, err
+	}
+	if lost.records, err = a.missing(ctx, a.q.Record(""), "s", "f"); err != nil {
+		return lost, err
+	}
+	if lost.uniques, err = a.strayKeys(ctx); err != nil {
+		return lost, err
+	}
+	return lost, a.leaveStaged(ctx, lost.ids, lost.uniques)
 }
 
 // scan finds the queue's keys.
@@ -119,8 +122,9 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 	return nil
 }
 
-// checkBatches checks that batches, the list of them and their bitmaps fit together.
-func (a *audit) checkBatches(ctx context.Context) error {
+// findBatches notes the names of all batches: those with a list or a bitmap, and those that are
+// listed.
+func (a *audit) findBatches(ctx context.Context) error {
 	a.members = map[string]bool{}
 	for key := range a.keys {
 		for _, opens := range []string{a.q.Batch(""), a.q.Done("")} {
@@ -129,7 +133,12 @@ func (a *audit) checkBatches(ctx context.Context) error {
 			}
 		}
 	}
-	if err := a.inFlight(ctx); err != nil {
+	return a.inFlight(ctx)
+}
+
+// checkBatches checks that batches, the list of them and their bitmaps fit together.
+func (a *audit) checkBatches(ctx context.Context) error {
+	if err := a.findBatches(ctx); err != nil {
 		return err
 	}
 	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
@@ -156,53 +165,68 @@ func (a *audit) checkBatches(ctx context.Context) error {
 // mends reports whether the audit mends what it finds.
 func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
 
-// firstPass notes which runs there are, and makes dead letters of entries that are no
-// runs.
+// firstPass notes which runs there are, and makes dead letters of entries that are no runs.
 func (a *audit) firstPass(ctx context.Context) error {
 	a.seen, a.twice = a.pendingIDs(), map[string]bool{}
-	bad := map[string][]any{}  // by the list they are in
-	var dying []location       // of which the header says what their end has to free
 	ended := map[string]bool{} // ids of finished runs of batches with others, seen nowhere else
-	names := new(broker.Decoder)
+	bad := badEntries{at: map[string][]any{}}
 	err := a.eachRun(ctx, func(s location, mine bool) {
-		h, err := wire.ParseHeader([]byte(s.stored))
-		if err == nil {
-			id := string(h.ID)
-			if mine && !s.finished && a.seen[id] {
-				a.twice[id] = true
-			}
-			if !s.finished {
-				delete(ended, id)
-			} else if !a.seen[id] {
-				ended[id] = true
-			}
-			a.seen[id] = true
-		}
-		if !mine || s.index >= 0 {
-			return
-		}
-		run := new(broker.TaskRun)
-		err = wire.ParseRun(names, []byte(s.stored), run)
-		if _, newer := wire.NewerID([]byte(s.stored), err); newer {
-			return
-		}
-		switch _, bare := wire.ParseHeader([]byte(s.stored)); {
-		case err != nil && bare == nil && a.report.Mended:
-			dying = append(dying, s)
-		case err != nil || run.Queue != a.q.Name:
-			bad[s.key] = append(bad[s.key], s.entry)
+		a.noteSeen(s, mine, ended)
+		if mine && s.index < 0 {
+			a.checkEntry(s, &bad)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	a.report.Runs = len(a.seen) - len(ended)
-	return a.bury(ctx, dying, bad)
+	return a.bury(ctx, bad)
+}
+
+// noteSeen notes that a run was seen, and whether it was seen before.
+func (a *audit) noteSeen(s location, mine bool, ended map[string]bool) {
+	h, err := wire.ParseHeader([]byte(s.stored))
+	if err != nil {
+		return
+	}
+	id := string(h.ID)
+	if mine && !s.finished && a.seen[id] {
+		a.twice[id] = true
+	}
+	if !s.finished {
+		delete(ended, id)
+	} else if !a.seen[id] {
+		ended[id] = true
+	}
+	a.seen[id] = true
+}
+
+// badEntries are entries that are no runs of the queue.
+type badEntries struct {
+	names   broker.Decoder
+	at      map[string][]any // by key
+	headers []location       // of which the header says what their end has to free
+}
+
+// checkEntry adds an entry to the bad ones if it is no run of the queue, and of no newer
+// version either.
+func (a *audit) checkEntry(s location, bad *badEntries) {
+	run := new(broker.TaskRun)
+	err := wire.ParseRun(&bad.names, []byte(s.stored), run)
+	if _, newer := wire.NewerID([]byte(s.stored), err); newer {
+		return
+	}
+	switch _, bare := wire.ParseHeader([]byte(s.stored)); {
+	case err != nil && bare == nil && a.report.Mended:
+		bad.headers = append(bad.headers, s)
+	case err != nil || run.Queue != a.q.Name:
+		bad.at[s.key] = append(bad.at[s.key], s.entry)
+	}
 }
 
 // bury makes dead letters of entries that are no runs.
-func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any) error {
-	for _, s := range dying {
+func (a *audit) bury(ctx context.Context, bad badEntries) error {
+	for _, s := range bad.headers {
 		over, _, err := a.b.endWaiting(ctx, a.q, s.key, s.entry, s.stored, nil)
 		if err != nil {
 			return fmt.Errorf("bury unreadable entries: %w", err)
@@ -211,7 +235,7 @@ func (a *audit) bury(ctx context.Context, dying []location, bad map[string][]any
 			a.report.Unreadable++
 		}
 	}
-	for key, entries := range bad {
+	for key, entries := range bad.at {
 		before := 0
 		if key == a.q.Waiting {
 			before = wire.WaitingPrefix
@@ -244,8 +268,8 @@ func (a *audit) pendingIDs() map[string]bool {
 	return ids
 }
 
-// missing returns the values of keys of runs that the first pass has not seen. It skips
-// keys that expire, and values that begin like those of ended runs.
+// missing returns the values of keys of runs that the first pass has not seen. It skips keys
+// that expire, and values that begin like those of ended runs.
 func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map[string]string, error) {
 	var keys []string
 	for key := range a.keys {
@@ -256,23 +280,7 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	found := map[string]string{}
 	for list := range slices.Chunk(keys, auditPage) {
 		start := time.Now()
-		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error {
-			pipe := a.node.Pipeline()
-			expiries, starts := make([]conn.Reply[time.Duration], len(list)), make([]conn.Reply[string], len(list))
-			for i, key := range list {
-				expiries[i], starts[i] = pipe.PTTL(ctx, key), pipe.GetRange(ctx, key, 0, 5)
-			}
-			if err := a.b.clients.Send(ctx, pipe); err != nil && !conn.IsRefusal(err, "WRONGTYPE") {
-				return err
-			}
-			for i, key := range list {
-				over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(starts[i].Val(), word) })
-				if expiries[i].Val() == -1 && starts[i].Err() == nil && !over {
-					found[key] = ""
-				}
-			}
-			return nil
-		})
+		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error { return a.addLasting(ctx, list, ended, found) })
 		if err == nil {
 			err = a.pace.after(ctx, a.b.clients, start)
 		}
@@ -290,9 +298,29 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	return found, nil
 }
 
+// addLasting adds those of the keys to found that do not expire, and whose values do not begin
+// like those of ended runs.
+func (a *audit) addLasting(ctx context.Context, keys, ended []string, found map[string]string) error {
+	pipe := a.node.Pipeline()
+	expiries, starts := make([]conn.Reply[time.Duration], len(keys)), make([]conn.Reply[string], len(keys))
+	for i, key := range keys {
+		expiries[i], starts[i] = pipe.PTTL(ctx, key), pipe.GetRange(ctx, key, 0, 5)
+	}
+	if err := a.b.clients.Send(ctx, pipe); err != nil && !conn.IsRefusal(err, "WRONGTYPE") {
+		return err
+	}
+	for i, key := range keys {
+		over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(starts[i].Val(), word) })
+		if expiries[i].Val() == -1 && starts[i].Err() == nil && !over {
+			found[key] = ""
+		}
+	}
+	return nil
+}
+
 // secondPass mends what is still as the first pass found it: runs that are there twice,
 // and ids and records of runs that are nowhere.
-func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]string) error {
+func (a *audit) secondPass(ctx context.Context, lost lostKeys) error {
 	a.seen = a.pendingIDs()
 	copies := map[string][]location{}
 	err := a.eachRun(ctx, func(s location, mine bool) {
@@ -306,9 +334,17 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 			copies[id] = append(copies[id], s)
 		}
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.removeCopies(ctx, copies)
 	}
+	if err == nil {
+		err = a.endLost(ctx, lost)
+	}
+	return err
+}
+
+// removeCopies removes all copies of each run but one.
+func (a *audit) removeCopies(ctx context.Context, copies map[string][]location) error {
 	for _, spots := range copies {
 		slices.Reverse(spots) // runs in flight were read last
 		for _, other := range spots[1:] {
@@ -319,17 +355,22 @@ func (a *audit) secondPass(ctx context.Context, ids, records, keys map[string]st
 			a.count(&a.report.Copies, v)
 		}
 	}
+	return nil
+}
+
+// endLost frees the ids and unique keys of lost runs, and ends their records.
+func (a *audit) endLost(ctx context.Context, lost lostKeys) error {
 	after := func(opens string) func(key, value string) string {
 		return func(key, _ string) string { return strings.TrimPrefix(key, opens) }
 	}
-	if err := a.swap(ctx, ids, after(a.q.Owner("")), &a.report.StrayIDs, nil); err != nil {
+	if err := a.swap(ctx, lost.ids, after(a.q.Owner("")), &a.report.StrayIDs, nil); err != nil {
 		return fmt.Errorf("release ids: %w", err)
 	}
-	if err := a.swap(ctx, records, after(a.q.Record("")), &a.report.LostRecords, lostRecord); err != nil {
+	if err := a.swap(ctx, lost.records, after(a.q.Record("")), &a.report.LostRecords, lostRecord); err != nil {
 		return fmt.Errorf("end records: %w", err)
 	}
-	ofKey := func(_, value string) string { return wire.OwnerOf(value) }
-	if err := a.swap(ctx, keys, ofKey, &a.report.StrayKeys, nil); err != nil {
+	owner := func(_, value string) string { return wire.OwnerOf(value) }
+	if err := a.swap(ctx, lost.uniques, owner, &a.report.StrayKeys, nil); err != nil {
 		return fmt.Errorf("release unique keys: %w", err)
 	}
 	return nil
@@ -356,15 +397,8 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
 		args := (&script.AuditOwnersArgs{Repair: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {
-			next := ""
-			var keep any = lostKept.Milliseconds()
-			if instead != nil {
-				next = instead(values[key])
-			}
-			if strings.HasPrefix(key, a.q.Unique("")) {
-				keep = "" // the key may expire
-			}
-			args = append(args, idOf(key, values[key]), values[key], next, keep)
+			args = append(args, idOf(key, values[key]), values[key])
+			args = append(args, a.swapArgs(key, values[key], instead)...)
 		}
 		v, err := a.script(ctx, a.b.scripts.AuditOwners, slices.Concat(script.AuditOwnersKeys(&a.q.QueueKeys), places, keys), args)
 		if err != nil {
@@ -375,6 +409,18 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 		}
 	}
 	return nil
+}
+
+// swapArgs are the value that replaces one of a key, "" for none, and for how long that is kept.
+func (a *audit) swapArgs(key, value string, instead func(string) string) []any {
+	next := ""
+	if instead != nil {
+		next = instead(value)
+	}
+	if strings.HasPrefix(key, a.q.Unique("")) {
+		return []any{next, ""} // the key may expire
+	}
+	return []any{next, lostKept.Milliseconds()}
 }
 
 // strayKeys returns the values of unique keys whose runs the first pass has not seen.
@@ -406,37 +452,37 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 
 // checkLimits checks the counts of runs in flight, and that each backlog is in the rounds.
 func (a *audit) checkLimits(ctx context.Context) error {
-	for at := ""; ; {
-		args := &script.AuditCountsArgs{
-			Repair: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: at,
-		}
-		v, err := a.script(ctx, a.b.scripts.AuditCounts, script.AuditCountsKeys(&a.q.QueueKeys), args.Append(nil))
+	err := a.repairPages(ctx, &a.report.WrongCounts, a.b.scripts.AuditCounts, script.AuditCountsKeys(&a.q.QueueKeys), func(from string) script.Arguments {
+		return &script.AuditCountsArgs{Repair: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: from}
+	})
+	if err != nil {
+		return fmt.Errorf("count runs in flight: %w", err)
+	}
+	err = a.repairPages(ctx, &a.report.ForgottenLimits, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), func(from string) script.Arguments {
+		return &script.AuditTurnsArgs{Repair: a.mends(), From: from}
+	})
+	if err != nil {
+		return fmt.Errorf("check backlogs: %w", err)
+	}
+	return nil
+}
+
+// repairPages executes a script of the audit page by page, and counts what was wrong. A page
+// of which the script does not know it, -1, does not count.
+func (a *audit) repairPages(ctx context.Context, n *int, s script.Script, keys []string, args func(from string) script.Arguments) error {
+	for from := ""; ; {
+		v, err := a.script(ctx, s, keys, args(from).Append(nil))
 		if err != nil {
-			return fmt.Errorf("count runs in flight: %w", err)
+			return err
 		}
 		wrong, next, err := script.ParseAuditPage(v)
 		if err != nil {
-			return fmt.Errorf("count runs in flight: %w", err)
+			return err
 		}
 		if wrong != -1 {
-			a.count(&a.report.WrongCounts, wrong)
+			a.count(n, wrong)
 		}
-		if at = next; at == "" {
-			break
-		}
-	}
-	for at := ""; ; {
-		args := &script.AuditTurnsArgs{Repair: a.mends(), From: at}
-		v, err := a.script(ctx, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), args.Append(nil))
-		if err != nil {
-			return fmt.Errorf("check backlogs: %w", err)
-		}
-		wrong, next, err := script.ParseAuditPage(v)
-		if err != nil {
-			return fmt.Errorf("check backlogs: %w", err)
-		}
-		a.count(&a.report.ForgottenLimits, wrong)
-		if at = next; at == "" {
+		if from = next; from == "" {
 			return nil
 		}
 	}

@@ -52,10 +52,9 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	if conn.IsRefusal(err, "NOPERM") {
 		after = auditRefused // the server logs each refusal
 	}
-	if err != nil {
-		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
+	if err == nil {
+		_, err = b.clients.Work.PExpire(ctx, q.Audited, every)
 	}
-	_, err = b.clients.Work.PExpire(ctx, q.Audited, every)
 	if err != nil {
 		return q.Name, a.report, b.fail(ctx, "audit queue "+q.Name, err)
 	}
@@ -72,27 +71,27 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 	if !claimed {
 		return 0, 0, nil
 	}
-	places := append(q.Fixed[1:7:7], q.Fixed[0], q.Waiting, q.InFlight)
-	pipe := b.clients.Work.Pipeline()
-	sizes := make([]interface{ Val() int64 }, len(places))
-	for i, key := range places {
-		switch {
-		case i < 6:
-			sizes[i] = pipe.LLen(ctx, key)
-		case key == q.InFlight:
-			sizes[i] = pipe.Exists(ctx, key)
-		default:
-			sizes[i] = pipe.ZCard(ctx, key)
-		}
-	}
-	if err := b.clients.ReadAll(ctx, pipe); err != nil {
+	if runs, err = b.atLeast(ctx, q); err != nil {
 		return 0, 0, b.fail(ctx, "read size of queue "+q.Name, err)
-	}
-	for _, size := range sizes {
-		runs += size.Val()
 	}
 	if runs == 0 {
 		return 0, auditQuiet, nil
 	}
 	return runs, auditEvery, nil
+}
+
+// atLeast returns how many runs are in a queue, at least: all that are in flight count as one.
+func (b *Broker) atLeast(ctx context.Context, q *queue) (runs int64, err error) {
+	pipe := b.clients.Work.Pipeline()
+	sizes := []conn.Reply[int64]{pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.Exists(ctx, q.InFlight)}
+	for _, list := range q.Ready {
+		sizes = append(sizes, pipe.LLen(ctx, list))
+	}
+	if err := b.clients.ReadAll(ctx, pipe); err != nil {
+		return 0, err
+	}
+	for _, size := range sizes {
+		runs += size.Val()
+	}
+	return runs, nil
 }

@@ -122,39 +122,44 @@ const sparedKept = 30 * 24 * time.Hour
 // forget it of those that ended. It ignores errors: what was spared is kept for long in
 // any case.
 func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
-	type kept struct {
-		key    string
-		expiry time.Duration // 0: it ended
-	}
-	var all []kept
+	var all []sparedExpiry
 	for i := range outcomes {
-		// Without a fault each delivery has become an attempt or was taken back.
 		o := &outcomes[i]
-		if o.Run.Deliveries <= o.Run.Attempt || slices.Contains(fenced, o.Run) {
-			continue
-		}
-		at, ok := o.Run.Receipt.(*receipt)
-		switch {
-		case !ok:
-		case o.Verdict != broker.Retry && o.Run.Deliveries < 2: // no delivery before it could have been spared
-		case o.Verdict != broker.Retry:
-			all = append(all, kept{at.batch.lease.q.Spared(o.Run.ID), 0})
-		case o.Delay > 0:
-			all = append(all, kept{at.batch.lease.q.Spared(o.Run.ID), min(o.Delay, math.MaxInt64-sparedKept) + sparedKept})
+		if at, ok := o.Run.Receipt.(*receipt); ok && mayBeSpared(o) && !slices.Contains(fenced, o.Run) {
+			all = append(all, sparedExpiry{at.batch.lease.q.Spared(o.Run.ID), o})
 		}
 	}
 	if len(all) == 0 {
 		return
 	}
 	_ = s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
-		for _, k := range all {
-			if k.expiry > 0 {
-				pipe.PExpire(ctx, k.key, k.expiry)
+		for _, e := range all {
+			if e.outcome.Verdict == broker.Retry {
+				pipe.PExpire(ctx, e.key, min(e.outcome.Delay, math.MaxInt64-sparedKept)+sparedKept)
 			} else {
-				pipe.Del(ctx, k.key)
+				pipe.Del(ctx, e.key)
 			}
 		}
 	})
+}
+
+// sparedExpiry is the key of what a run was spared, and the outcome after which it expires.
+type sparedExpiry struct {
+	key     string
+	outcome *broker.Outcome
+}
+
+// mayBeSpared reports whether the server may keep what the run of an outcome was spared, for
+// too short or too long: without a fault each delivery has become an attempt or was taken
+// back.
+func mayBeSpared(o *broker.Outcome) bool {
+	switch {
+	case o.Run.Deliveries <= o.Run.Attempt:
+		return false
+	case o.Verdict == broker.Retry:
+		return o.Delay > 0
+	}
+	return o.Run.Deliveries > 1 // else no delivery before it could have been spared
 }
 
 // Survived spares the runs that were recovered from the session, and those that it gave

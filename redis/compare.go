@@ -334,29 +334,38 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(stored.Val()) != len(bt.done) {
 		return
 	}
-	marked := []byte(bitmap.Val())
-	s.mu.Lock()
-	if !c.still(bt) {
-		s.mu.Unlock()
+	g, unknown := c.forgottenOf(bt, []byte(bitmap.Val()))
+	if g == nil {
 		return
 	}
-	missing := map[int]bool{}
-	for i, done := range bt.done {
-		if done && !wire.IsSet(marked, i) {
-			missing[i] = true
-		}
-	}
-	g := replay(c.h, bt.number, bt.member, s.finished.of(c.h, bt.number), missing)
-	s.mu.Unlock()
-	for _, o := range g.outcomes {
-		delete(missing, o.at.index)
-	}
-	for i := range missing {
+	for i := range unknown {
 		if o := startAgain(&receipt{s, bt, i}, stored.Val()[i]); o != nil {
 			g.outcomes = append(g.outcomes, o)
 		}
 	}
 	_ = s.replay(ctx, g)
+}
+
+// forgottenOf returns the remembered outcomes of runs that have ended and that the server's
+// bitmap does not mark, and the indexes of such runs without one. It returns nil if
+// something has happened to the batch meanwhile.
+func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (g *batchOutcomes, unknown map[int]bool) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if !c.still(bt) {
+		return nil, nil
+	}
+	unknown = map[int]bool{}
+	for i, done := range bt.done {
+		if done && !wire.IsSet(bitmap, i) {
+			unknown[i] = true
+		}
+	}
+	g = replay(c.h, bt.number, bt.member, c.s.finished.of(c.h, bt.number), unknown)
+	for _, o := range g.outcomes {
+		delete(unknown, o.at.index)
+	}
+	return g, unknown
 }
 
 // startAgain returns an outcome that puts a run back as it was taken: nothing more is

@@ -138,12 +138,9 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 	run := o.Run
 	out.free(q, run)
 	if o.Verdict == broker.Dead {
-		entry := wire.AppendFailure(make([]byte, 0, 256+len(run.Payload)), o.Failure)
-		entry, err := wire.AppendRun(entry, run)
-		if err != nil {
+		if err := out.bury(run, o.Failure); err != nil {
 			return err
 		}
-		out.step(script.StepBury, "", entry)
 	}
 	state, result := broker.StateFailed, []byte(nil)
 	if o.Verdict == broker.Succeeded {
@@ -164,6 +161,16 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 		out.end(q, run.ID, run.Keep, record)
 	}
 	return nil
+}
+
+// bury adds the step that makes a dead letter of the run.
+func (out *outcome) bury(run *broker.TaskRun, failure *broker.Failure) error {
+	entry := wire.AppendFailure(make([]byte, 0, 256+len(run.Payload)), failure)
+	entry, err := wire.AppendRun(entry, run)
+	if err == nil {
+		out.step(script.StepBury, "", entry)
+	}
+	return err
 }
 
 // free adds the steps that free what a run held: its id, its unique key, its places at
@@ -212,20 +219,25 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	if wire.CountsAtLimits(run) {
 		out.step(script.StepReleaseLimits, "")
 	}
-	state := broker.StateQueued
-	if o.Delay > 0 {
-		state = broker.StateDelayed
-		out.step(script.StepDelay, "", wire.Millis(o.Delay), wire.ReadyList(run), stored)
-		if o.ForOthers {
-			out.step(script.StepWake, "", wire.ReadyList(run))
-		}
-	} else {
-		out.step(script.StepReady, "", wire.ReadyList(run), stored)
-	}
+	state := out.requeue(o, stored)
 	if run.Keep > 0 {
 		out.step(script.StepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
+}
+
+// requeue adds the steps that put a stored run back, and returns its state there.
+func (out *outcome) requeue(o *broker.Outcome, stored []byte) broker.State {
+	list := wire.ReadyList(o.Run)
+	if o.Delay <= 0 {
+		out.step(script.StepReady, "", list, stored)
+		return broker.StateQueued
+	}
+	out.step(script.StepDelay, "", wire.Millis(o.Delay), list, stored)
+	if o.ForOthers {
+		out.step(script.StepWake, "", list)
+	}
+	return broker.StateDelayed
 }
 
 func (out *outcome) step(letter byte, key string, args ...any) {

@@ -18,23 +18,12 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 	start := time.Now()
 	stored, err := b.clients.Work.LRange(ctx, q.Batch(member), 0, -1)
 	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
-		err = nil // it is put aside, and what is noted of it goes
+		err = nil // the key is quarantined, and the batch goes
 	}
 	if err != nil {
 		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
 	}
-	keys := script.GivebackKeys(&q.QueueKeys, session, member)
-	waiting := waits(stored)
-	args := (&script.GivebackArgs{
-		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
-	}).Append(nil)
-	args = append(args, waiting...)
-	for i, e := range stored {
-		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
-			keys = append(keys, q.Record(string(h.ID)))
-			args = append(args, i)
-		}
-	}
+	keys, args := b.giveBackArgs(q, session, member, mode, stored)
 	v, err := b.repeat(ctx, b.scripts.Giveback, b.clients.Work, keys, args...)
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
@@ -44,14 +33,35 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 		return 0, fmt.Errorf("give back batch of queue %s: %w", q.Name, err)
 	}
 	if reply.Buried > 0 {
-		for _, e := range stored {
-			if _, err := wire.ParseHeader([]byte(e)); err != nil {
-				b.reportUnread(q, unread{stored: []byte(e)}, err)
-			}
-		}
+		b.reportBuried(q, stored)
 	}
 	if reply.Cancelled > 0 {
 		_ = q.mover.move(ctx) // after an error the next recovery does it
 	}
 	return int(reply.Runs), nil
+}
+
+// giveBackArgs returns the keys and arguments of the script that gives back a batch.
+func (b *Broker) giveBackArgs(q *queue, session, member, mode string, stored []string) (keys []string, args []any) {
+	waiting := waits(stored)
+	keys = script.GivebackKeys(&q.QueueKeys, session, member)
+	args = (&script.GivebackArgs{
+		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
+	}).Append(nil)
+	args = append(args, waiting...)
+	for i, e := range stored {
+		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
+			keys, args = append(keys, q.Record(string(h.ID))), append(args, i)
+		}
+	}
+	return keys, args
+}
+
+// reportBuried has consumers log which entries of a batch became dead letters.
+func (b *Broker) reportBuried(q *queue, stored []string) {
+	for _, e := range stored {
+		if _, err := wire.ParseHeader([]byte(e)); err != nil {
+			b.reportUnread(q, unread{stored: []byte(e)}, err)
+		}
+	}
 }

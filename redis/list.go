@@ -256,6 +256,7 @@ func (l *listing) ended(ctx context.Context) error {
 	return nil
 }
 
+// addEnded adds the runs of a page of records that are in the state.
 func (l *listing) addEnded(ctx context.Context, node conn.Commands, keys []string) error {
 	states := make([]conn.Reply[string], len(keys))
 	pipe := node.Pipeline()
@@ -272,16 +273,24 @@ func (l *listing) addEnded(ctx context.Context, node conn.Commands, keys []strin
 		if states[i].Val() != wire.LetterOf(l.state) || l.full() {
 			continue
 		}
-		stored, err := node.Get(ctx, key)
-		if conn.IsMissing(err) {
-			continue
-		}
-		if err != nil {
+		if err := l.addRecord(ctx, node, key); err != nil {
 			return err
 		}
-		if info := endedRun(l.q, key, stored, l.state); info != nil {
-			l.found = append(l.found, info)
-		}
+	}
+	return nil
+}
+
+// addRecord adds the run of a record.
+func (l *listing) addRecord(ctx context.Context, node conn.Commands, key string) error {
+	stored, err := node.Get(ctx, key)
+	if conn.IsMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info := endedRun(l.q, key, stored, l.state); info != nil {
+		l.found = append(l.found, info)
 	}
 	return nil
 }

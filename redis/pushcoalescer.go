@@ -172,8 +172,8 @@ func (p *pushCoalescer) next() {
 	p.turn <- struct{}{}
 }
 
-// flush sends pending pushes until there are none, whenever it is told to. No caller
-// leads, so that none suffers from another's context.
+// flush sends pending pushes until there are none, whenever it is told to. No caller leads, so
+// that none suffers from another's context.
 func (p *pushCoalescer) flush() {
 	for {
 		select {
@@ -181,19 +181,7 @@ func (p *pushCoalescer) flush() {
 		case <-p.clients.Closed:
 			return
 		}
-		for {
-			// Those whose runs were just stored may be about to queue more.
-			goruntime.Gosched()
-			p.mu.Lock()
-			if len(p.waiting) == 0 {
-				p.busy = false
-				p.mu.Unlock()
-				break
-			}
-			g := p.waiting[0]
-			p.waiting = slices.Delete(p.waiting, 0, 1)
-			g.started = true
-			p.mu.Unlock()
+		for g := p.take(); g != nil; g = p.take() {
 			if g.n > 0 {
 				g.err = p.send(context.Background(), &g.pushBatch)
 			}
@@ -203,4 +191,20 @@ func (p *pushCoalescer) flush() {
 			close(g.done)
 		}
 	}
+}
+
+// take removes the first pending push. If there is none it returns nil, and the next caller
+// sends by itself.
+func (p *pushCoalescer) take() *pendingPush {
+	goruntime.Gosched() // callers whose runs were just stored may be about to queue more
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		p.busy = false
+		return nil
+	}
+	g := p.waiting[0]
+	p.waiting = slices.Delete(p.waiting, 0, 1)
+	g.started = true
+	return g
 }

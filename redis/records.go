@@ -27,7 +27,7 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 	case b.sessions.runs(q, id):
 		record.State = broker.StateRunning
 	case held:
-		// It was noted, or given back, perhaps after the record was read.
+		// The record may have been read before the run was noted there, or given back.
 		return b.readRecord(ctx, q, id, "")
 	}
 	if err == nil && record.Attempt == 0 && (record.State == broker.StateQueued || record.State == broker.StateDelayed) {
@@ -44,34 +44,39 @@ func (b *Broker) WaitRecord(ctx context.Context, queueName, id string) (*broker.
 	if err != nil {
 		return nil, fmt.Errorf("wait for record: %w", err)
 	}
-	// Of a run that has ended already nobody has to be told.
+	// If the run has ended already there is nothing to wait for.
 	if record, err := b.readPatiently(ctx, q, id, ""); err != nil || record.State.Ended() {
 		return record, err
 	}
-	told := make(chan struct{}, 1)
-	if !b.completions.join(&q.QueueKeys, id, told) {
+	ended := make(chan struct{}, 1)
+	if !b.completions.join(&q.QueueKeys, id, ended) {
 		return nil, fmt.Errorf("wait for record: %w", broker.ErrClosed)
 	}
-	defer b.completions.leave(&q.QueueKeys, id, told)
-	for nap := pollInterval; ; nap = min(2*nap, 10*time.Second) {
+	defer b.completions.leave(&q.QueueKeys, id, ended)
+	for wait := pollInterval; ; wait = min(2*wait, 10*time.Second) {
 		record, err := b.readPatiently(ctx, q, id, b.id)
 		if err != nil || record.State.Ended() {
 			return record, err
 		}
-		timer := time.NewTimer(nap)
-		select {
-		case <-told:
-		case <-timer.C:
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-b.clients.Closed:
-			err = broker.ErrClosed
-		}
-		timer.Stop()
-		if err != nil {
+		if err := b.awaitNotice(ctx, ended, wait); err != nil {
 			return nil, fmt.Errorf("wait for record: %w", err)
 		}
 	}
+}
+
+// awaitNotice blocks until ended is notified, or the given time has passed.
+func (b *Broker) awaitNotice(ctx context.Context, ended chan struct{}, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.clients.Closed:
+		return broker.ErrClosed
+	}
+	return nil
 }
 
 // readPatiently is readRecord, repeated until ctx ends while the server is away. Then it

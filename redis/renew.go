@@ -58,27 +58,32 @@ func (s *session) toRenew() (leases []*queueLease, failed broker.QueueErrors) {
 	return leases, failed
 }
 
-// renewEach renews in each queue, and returns each one's error. On a cluster it does
-// not wait long for some once others have succeeded: these go on in the background.
-func (s *session) renewEach(ctx context.Context, holds []*queueLease) []error {
-	errs := make([]error, len(holds))
-	if !s.b.clients.Cluster || len(holds) < 2 {
-		each(holds, func(i int, h *queueLease) { errs[i] = s.renewOne(ctx, h) })
-		return errs
+// renewEach renews in each queue, and returns each one's error.
+func (s *session) renewEach(ctx context.Context, leases []*queueLease) []error {
+	if s.b.clients.Cluster && len(leases) > 1 {
+		return s.renewOnCluster(ctx, leases)
 	}
+	errs := make([]error, len(leases))
+	each(leases, func(i int, h *queueLease) { errs[i] = s.renewOne(ctx, h) })
+	return errs
+}
+
+// renewOnCluster is renewEach on a cluster. Once some renewals have succeeded it does not wait
+// long for the others, which go on in the background.
+func (s *session) renewOnCluster(ctx context.Context, leases []*queueLease) []error {
 	type end struct {
 		i   int
 		err error
 	}
-	ends := make(chan end, len(holds))
-	for i, h := range holds {
+	errs, ends := make([]error, len(leases)), make(chan end, len(leases))
+	for i, h := range leases {
 		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
 		if !s.b.clients.Spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
 			ends <- end{i, broker.ErrClosed}
 		}
 	}
 	var late <-chan time.Time
-	for range holds {
+	for range leases {
 		select {
 		case e := <-ends:
 			errs[e.i] = e.err
@@ -147,22 +152,29 @@ func each[T any](items []T, f func(i int, item T)) {
 	all.Wait()
 }
 
-// findLost asks which of the session's batches are still there, and reports
-// whether one is not.
-func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
+// heldBatch is a batch that a session holds, and its turn when it was read.
+type heldBatch struct {
+	*batch
+	turn int
+}
+
+// held returns the batches that the session holds in a queue.
+func (s *session) held(h *queueLease) (batches []heldBatch) {
 	s.mu.Lock()
-	var (
-		slots []*batch
-		turns []int
-	)
+	defer s.mu.Unlock()
 	for _, bt := range h.batches {
-		slots = append(slots, bt)
-		turns = append(turns, bt.turn)
+		batches = append(batches, heldBatch{bt, bt.turn})
 	}
-	s.mu.Unlock()
-	exist := make([]conn.Reply[int64], len(slots))
-	err := s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
-		for i, bt := range slots {
+	return batches
+}
+
+// findLost asks which of the session's batches are still there. It forgets the others, and
+// reports whether there are any.
+func (s *session) findLost(ctx context.Context, h *queueLease) (lost bool, err error) {
+	batches := s.held(h)
+	exist := make([]conn.Reply[int64], len(batches))
+	err = s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
+		for i, bt := range batches {
 			exist[i] = pipe.Exists(ctx, h.q.Batch(bt.member))
 		}
 	})
@@ -171,10 +183,9 @@ func (s *session) findLost(ctx context.Context, h *queueLease) (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lost := false
-	for i, bt := range slots {
-		if exist[i].Val() > 0 || h.batches[bt.number] != bt || bt.busy > 0 || bt.turn != turns[i] {
-			continue // its outcomes tell more than that it is not there
+	for i, bt := range batches {
+		if exist[i].Val() > 0 || h.batches[bt.number] != bt.batch || bt.busy > 0 || bt.batch.turn != bt.turn {
+			continue // its outcomes say more than that it is not there
 		}
 		bt.gone = true
 		delete(h.batches, bt.number)

@@ -78,28 +78,38 @@ func (b *Broker) readStage(ctx context.Context, q *queue, token string) (*unstag
 	}
 	page, cost := new(unstaged), 0
 	for _, entry := range entries {
-		stored, err := wire.ParseStaged(entry)
-		h := wire.Header{}
-		if err == nil {
-			h, err = wire.ParseHeader([]byte(stored))
-		}
+		h, err := stagedHeader(entry)
 		if err != nil {
 			page.letters = append(page.letters, "-")
 			continue
 		}
-		cost += 4
-		if h.Unique() != "" {
-			cost += 7
-		}
-		if h.Flags&wire.FlagWaits != 0 {
-			cost += 40
-		}
-		if cost > pageCost && len(page.letters) > 0 {
+		if cost += unstageCost(h); cost > pageCost && len(page.letters) > 0 {
 			break
 		}
 		page.add(q, string(h.ID), h.OwnID, h.Unique(), h.Record)
 	}
 	return page, nil
+}
+
+// stagedHeader returns the header of the run of an entry of a stage.
+func stagedHeader(entry string) (wire.Header, error) {
+	stored, err := wire.ParseStaged(entry)
+	if err != nil {
+		return wire.Header{}, err
+	}
+	return wire.ParseHeader([]byte(stored))
+}
+
+// unstageCost is what it costs the server to move a run, as costOf.
+func unstageCost(h wire.Header) int {
+	cost := 4
+	if h.Unique() != "" {
+		cost += 7
+	}
+	if h.Flags&wire.FlagWaits != 0 {
+		cost += 40
+	}
+	return cost
 }
 
 // moveStaged moves the runs of committed large calls, up to so many pages; 0 is all. It
