@@ -188,10 +188,7 @@ func (bt *batch) notApplied(index int, perhaps bool) {
 	if !perhaps {
 		return
 	}
-	if bt.doubtful == nil {
-		bt.doubtful = map[int]bool{}
-	}
-	bt.doubtful[index] = true
+	set(&bt.doubtful, index, true)
 }
 
 // noteApplied notes what was applied, and hands each call its fenced runs and an error
@@ -295,10 +292,7 @@ func noteFinished(groups []*batchOutcomes, reply script.FinishReply) {
 			g.lost = true
 			continue
 		}
-		if g.fenced == nil {
-			g.fenced = map[int]bool{}
-		}
-		g.fenced[run.Index] = true
+		set(&g.fenced, run.Index, true)
 	}
 	for _, f := range reply.Failures {
 		switch {

@@ -30,10 +30,7 @@ func (o *loggedOnce) isNew(finding string) bool {
 	if o.known[finding] || len(o.known) >= mostOdd {
 		return false
 	}
-	if o.known == nil {
-		o.known = map[string]bool{}
-	}
-	o.known[finding] = true
+	set(&o.known, finding, true)
 	return true
 }
 

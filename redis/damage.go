@@ -41,11 +41,8 @@ func (d *damages) drop(queue string, n int64) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dropped == nil {
-		d.dropped = map[string]*droppings{}
-	}
 	if d.dropped[queue] == nil {
-		d.dropped[queue] = new(droppings)
+		set(&d.dropped, queue, new(droppings))
 	}
 	d.dropped[queue].n += n
 }

@@ -26,10 +26,7 @@ func (c *claims) add(q *wire.QueueKeys, index int, run *broker.TaskRun) {
 		c.refused = append(c.refused, index)
 		return
 	}
-	if c.first == nil {
-		c.first = map[string]int{}
-	}
-	c.first[rules.Unique] = index
+	set(&c.first, rules.Unique, index)
 	var keep any = ""
 	if rules.UniqueFor > 0 {
 		keep = max(wire.Millis(rules.UniqueFor), 1)
@@ -89,10 +86,7 @@ func newEnqueueCall(q *wire.QueueKeys, runs []*broker.TaskRun) (*enqueueCall, er
 			if own[run.ID] {
 				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
 			}
-			if own == nil {
-				own = map[string]bool{}
-			}
-			own[run.ID] = true
+			set(&own, run.ID, true)
 			g.canRetry = true
 		}
 		if err := g.add(q, run); err != nil {

@@ -69,10 +69,7 @@ func (fs *failingQueues) addLocked(q *queue, err error) *failingQueue {
 	f := fs.byQueue[q]
 	if f == nil {
 		f = &failingQueue{}
-		if fs.byQueue == nil {
-			fs.byQueue = map[*queue]*failingQueue{}
-		}
-		fs.byQueue[q] = f
+		set(&fs.byQueue, q, f)
 	}
 	f.err, f.pause = err, min(max(2*f.pause, minAvoid), maxAvoid)
 	f.until = time.Now().Add(f.pause)
@@ -93,10 +90,7 @@ func (fs *failingQueues) shouldLog(q *queue) bool {
 	if time.Since(fs.loggedAt[q]) < logFailingAgain {
 		return false
 	}
-	if fs.loggedAt == nil {
-		fs.loggedAt = map[*queue]time.Time{}
-	}
-	fs.loggedAt[q] = time.Now()
+	set(&fs.loggedAt, q, time.Now())
 	return true
 }
 

@@ -113,10 +113,7 @@ func (s *session) noteUnreported(f *finishCall) {
 		if !bt.done[o.at.index] || slices.Contains(f.fenced, o.run) {
 			continue
 		}
-		if bt.unreported == nil {
-			bt.unreported = map[int]bool{}
-		}
-		bt.unreported[o.at.index] = true
+		set(&bt.unreported, o.at.index, true)
 	}
 }
 

@@ -219,10 +219,7 @@ func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unanswe
 func (ts *fetchers) put(t *fetcher, id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if ts.free == nil {
-		ts.free = map[string][]*fetcher{}
-	}
-	ts.free[id] = append(ts.free[id], t)
+	set(&ts.free, id, append(ts.free[id], t))
 	if !ts.returning && t.orphaned() {
 		ts.returning = t.b.clients.Spawn(func() { ts.returnOrphaned(t.b) })
 	}

@@ -122,10 +122,7 @@ func (b *Broker) quarantineStep(ctx context.Context, base string, keys []string,
 	}
 	for _, found := range script.ParseRepair(v, len(keys)) {
 		if found.Type == "" {
-			if more == nil {
-				more = map[int]string{}
-			}
-			more[found.Key] = found.NewName
+			set(&more, found.Key, found.NewName)
 			continue
 		}
 		some = true

@@ -23,12 +23,9 @@ const nodePatience = 100 * time.Millisecond
 func (p *nodeProbes) begin(queues []*queue) (begun []*queue) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.probing == nil {
-		p.probing = map[*queue]bool{}
-	}
 	for _, q := range queues {
 		if !p.probing[q] {
-			p.probing[q] = true
+			set(&p.probing, q, true)
 			begun = append(begun, q)
 		}
 	}

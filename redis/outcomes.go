@@ -43,8 +43,5 @@ func (g *batchOutcomes) isFenced(o *outcome) bool {
 }
 
 func (g *batchOutcomes) fail(index int, why error) {
-	if g.failed == nil {
-		g.failed = map[int]error{}
-	}
-	g.failed[index] = why
+	set(&g.failed, index, why)
 }

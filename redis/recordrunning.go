@@ -98,10 +98,7 @@ type sessions struct {
 func (l *sessions) add(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.list == nil {
-		l.list = map[*session]bool{}
-	}
-	l.list[s] = true
+	set(&l.list, s, true)
 }
 
 func (l *sessions) remove(s *session) {

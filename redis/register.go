@@ -26,10 +26,7 @@ func (b *Broker) registerLater(q *queue, now int64) {
 	u := &b.unregistered
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.names == nil {
-		u.names = map[string]bool{}
-	}
-	u.names[q.Name] = true
+	set(&u.names, q.Name, true)
 	if !u.trying {
 		u.trying = b.clients.Spawn(b.registerAll)
 	}

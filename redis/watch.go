@@ -62,10 +62,7 @@ func (ws *watches) get(b *Broker, queues []*queue) *watch {
 	if w == nil {
 		ws.forgetUnused(now)
 		w = newWatch(b, id, queues)
-		if ws.list == nil {
-			ws.list = map[string]*watch{}
-		}
-		ws.list[id] = w
+		set(&ws.list, id, w)
 	}
 	w.used = now
 	return w
